@@ -1,0 +1,229 @@
+"""Every exception class llmsnap raises, each with the HTTP status that fits it.
+
+The message says what went wrong, with which one, and what to do. ``wire.errors`` turns an error
+into a status and a body; nothing else maps ours outwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LlmsnapError(Exception):
+    """Base of all our errors. *status* is what an HTTP client is told."""
+
+    status = 500
+    code = "internal_error"
+    retry_after_s: float | None = None
+
+
+# --- configuration -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding in a configuration file.
+
+    *where* is the dotted path (``models.llama.ttl``), *line* and *column* count from 1 (0 =
+    unknown), *what* says what is wrong with the value found, *fix* what to do about it.
+    """
+
+    where: str
+    what: str
+    fix: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} - {self.fix}" if self.fix else text
+
+
+class ConfigError(LlmsnapError):
+    """A configuration that cannot be used; *problems* lists every reason found."""
+
+    code = "config_error"
+
+    def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
+class CommandProblem(LlmsnapError):
+    """A command line without a single word."""
+
+    code = "config_error"
+
+
+# --- requests ----------------------------------------------------------------------------------
+
+
+class RequestError(LlmsnapError):
+    """The request cannot be served as it is."""
+
+    status = 400
+    code = "bad_request"
+
+
+class BadRequest(RequestError):
+    """The request is malformed or lacks something."""
+
+
+class Unauthorized(RequestError):
+    """No key, or a wrong one."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    """The key or the origin does not permit this."""
+
+    status = 403
+    code = "forbidden"
+
+
+class UnknownModel(RequestError):
+    """No such model here or on a peer."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class NotFound(RequestError):
+    """No such thing under this address."""
+
+    status = 404
+    code = "not_found"
+
+
+class NotReady(RequestError):
+    """The model is not ready and this request does not load it."""
+
+    status = 409
+    code = "model_not_ready"
+
+
+class SleepNotConfigured(RequestError):
+    """The model cannot sleep: ``sleepMode`` is not ``enable``."""
+
+    status = 409
+    code = "sleep_not_configured"
+
+
+class TooLarge(RequestError):
+    """The body is beyond the configured limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class Misdirected(RequestError):
+    """The Host header names a host this server does not answer for."""
+
+    status = 421
+    code = "host_not_allowed"
+
+
+class TooManyInFlight(RequestError):
+    """The model's ``concurrencyLimit`` or ``queueLimit`` is reached."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ClientGone(RequestError):
+    """The client left before its answer was complete; nobody is told."""
+
+    status = 499
+    code = "client_gone"
+
+
+# --- the model's process -----------------------------------------------------------------------
+
+
+class ProcessError(LlmsnapError):
+    """A model could not be made ready, or is going away."""
+
+    status = 502
+    code = "model_failed"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StartFailed(ProcessError):
+    """The server could not be started at all."""
+
+
+class HealthTimeout(ProcessError):
+    """The server did not become healthy in time."""
+
+
+class ChildExited(ProcessError):
+    """The server ended while it was loading or serving."""
+
+
+class SleepFailed(ProcessError):
+    """A sleep endpoint failed."""
+
+
+class WakeFailed(ProcessError):
+    """A wake endpoint failed."""
+
+
+class LoadAborted(ProcessError):
+    """Somebody stopped the model while it was loading."""
+
+    status = 503
+    code = "load_aborted"
+
+
+class Draining(ProcessError):
+    """The model or the whole program is going away."""
+
+    status = 503
+    code = "draining"
+
+
+class QueueTimeout(ProcessError):
+    """The request waited in the queue until its deadline."""
+
+    status = 503
+    code = "queue_timeout"
+
+
+# --- the connection to an upstream -------------------------------------------------------------
+
+
+class UpstreamError(LlmsnapError):
+    """The upstream or peer could not be talked to."""
+
+    status = 502
+    code = "upstream_error"
+
+
+class Unreachable(UpstreamError):
+    """No connection, or it broke before the answer began."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream did not answer in the configured time."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamBroke(UpstreamError):
+    """The answer stopped in the middle: the status line is gone, so log and abort."""
+
+
+class InvalidTransition(RuntimeError):
+    """Our own bug: a trigger that the state table does not allow."""

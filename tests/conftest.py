@@ -1,0 +1,40 @@
+"""What every test gets: a deadline, and a check that no greenlet outlives it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+UNIT_LIMIT_S = 5
+E2E_LIMIT_S = 60
+
+
+class TestDeadline(BaseException):
+    """A test ran longer than its limit."""
+
+    __test__ = False
+
+
+def live_greenlets() -> list[gevent.Greenlet]:
+    gc.collect()
+    return [o for o in gc.get_objects() if isinstance(o, gevent.Greenlet) and not o.dead]
+
+
+@pytest.fixture(autouse=True)
+def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+    e2e = request.node.get_closest_marker("e2e")
+    limit = e2e.kwargs.get("limit_s", E2E_LIMIT_S) if e2e else UNIT_LIMIT_S
+    with gevent.Timeout(limit, TestDeadline(f"test took longer than {limit} s")):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_stray_greenlets() -> Iterator[None]:
+    before = {id(g) for g in live_greenlets()}
+    yield
+    left = [g for g in live_greenlets() if id(g) not in before]
+    gevent.killall(left)
+    assert not left, f"greenlets left behind: {left}"
