@@ -1,0 +1,249 @@
+"""What happens inside llmsnap, as frozen values, and the bus that tells who asked.
+
+Publishing is synchronous and never switches greenlets, so a handler sees the world exactly as it
+was when the event happened. Handlers must not block: they note the fact, or put it into a bounded
+queue of their own. Log output is not on the bus; each log stream has its own subscribers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound="Event")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events; subscribing to it means subscribing to everything.
+
+    *at* is the wall clock in Unix seconds.
+    """
+
+    at: float = field(default_factory=time.time)
+
+
+# --- processes and swaps -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStateChanged(Event):
+    """A model's process went from state *old* to *new* (wire names)."""
+
+    model_id: str
+    old: str
+    new: str
+    swap_id: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlightChanged(Event):
+    """How many requests a model serves now, and how many wait for it."""
+
+    model_id: str
+    in_flight: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapStarted(Event):
+    """*target* begins to load; those in *evicted* leave for it."""
+
+    swap_id: int
+    target: str
+    evicted: tuple[str, ...] = ()
+    reason: str = ""
+    waiters: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapFinished(Event):
+    """A swap ended: *outcome* is ``done``, ``failed`` or ``aborted``, *error* says why not.
+
+    *phases* are (name, seconds) in the order they happened, such as ``("drain", 3.1)``.
+    """
+
+    swap_id: int
+    target: str
+    outcome: str
+    evicted: tuple[str, ...] = ()
+    reason: str = ""
+    error: str = ""
+    waiters: int = 0
+    longest_wait_s: float = 0.0
+    started_at: float = 0.0
+    phases: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPreloaded(Event):
+    """A model named in ``hooks`` was made ready, or was not, and why."""
+
+    model_id: str
+    success: bool
+    reason: str = ""
+
+
+# --- configuration -----------------------------------------------------------------------------
+
+
+class ReloadPhase(StrEnum):
+    """Where a configuration reload stands."""
+
+    START = "start"
+    END = "end"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReload(Event):
+    """A reload of *source* began, took effect, or was refused because of *problems*."""
+
+    phase: ReloadPhase
+    source: str = ""
+    problems: tuple[str, ...] = ()
+
+
+# --- requests ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityRecord:
+    """Everything known about one finished request. None means unknown, never zero.
+
+    Instants are Unix milliseconds (*ended_ns*: nanoseconds), durations milliseconds.
+    *server_ms* is what the inference server itself says it worked, *reason* the short text of a
+    failure. *requested* is the client's model name, *model_id* the model that served.
+    """
+
+    id: int
+    request_id: str = ""
+    swap_id: int | None = None
+    started_ms: int = 0
+    ended_ns: int = 0
+    requested: str = ""
+    model_id: str = ""
+    peer: str | None = None
+    method: str = "POST"
+    path: str = ""
+    key_name: str | None = None
+    status: int = 0
+    reason: str = ""
+    stream: bool = False
+    client_left: bool = False
+    queue_ms: float | None = None
+    load_ms: float | None = None
+    first_byte_ms: float | None = None
+    first_token_ms: float | None = None
+    duration_ms: float = 0.0
+    server_ms: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    draft_tokens: int | None = None
+    draft_accepted: int | None = None
+    prompt_per_second: float | None = None
+    tokens_per_second: float | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    has_capture: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityRecorded(Event):
+    """A request ended, well or not; its record is filed."""
+
+    record: ActivityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMetrics(Event):
+    """A request that the published metrics list shows (status 200) is filed."""
+
+    record: ActivityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletionStats(Event):
+    """A generation ended after *tokens_generated* tokens."""
+
+    tokens_generated: int
+    model_id: str = ""
+    request_id: str = ""
+
+
+# --- the bus -----------------------------------------------------------------------------------
+
+
+class Subscription:
+    """One handler on a bus, until ``close()``."""
+
+    def __init__(self, bus: EventBus, types: tuple[type[Event], ...], handler: Any) -> None:
+        self.types = types
+        self.handler: Callable[[Any], None] = handler
+        self.closed = False
+        self._bus = bus
+
+    def __repr__(self) -> str:
+        names = ", ".join(kind.__name__ for kind in self.types)
+        return f"<Subscription {names}{' closed' if self.closed else ''}>"
+
+    def close(self) -> None:
+        """Hear nothing more, not even of an event that is being told right now."""
+        if not self.closed:
+            self.closed = True
+            self._bus._remove(self)  # noqa: SLF001 - the bus and its subscriptions are one thing
+
+
+class EventBus:
+    """Tells each published event to its subscribers, in the order they subscribed."""
+
+    def __init__(self) -> None:
+        # Tuples are replaced, never changed, so publish() may walk one while it is replaced.
+        self._subscribers: dict[type[Event], tuple[Subscription, ...]] = {}
+
+    def __repr__(self) -> str:
+        count = len({id(s) for group in self._subscribers.values() for s in group})
+        return f"<EventBus, {count} subscribers>"
+
+    def subscribe(
+        self, types: type[E] | tuple[type[E], ...], handler: Callable[[E], None]
+    ) -> Subscription:
+        """Call *handler* with each event of exactly these *types* from now on; no replay."""
+        kinds: tuple[type[Event], ...] = types if isinstance(types, tuple) else (types,)
+        subscription = Subscription(self, kinds, handler)
+        for kind in kinds:
+            self._subscribers[kind] = (*self._subscribers.get(kind, ()), subscription)
+        return subscription
+
+    def publish(self, event: Event) -> None:
+        """Tell all subscribers of the event's type before returning. Never switches, never raises.
+
+        A handler that fails is logged; publisher and other handlers do not notice.
+        """
+        for subscription in self._subscribers.get(type(event), ()):
+            self._tell(subscription, event)
+        for subscription in self._subscribers.get(Event, ()):
+            self._tell(subscription, event)
+
+    def _tell(self, subscription: Subscription, event: Event) -> None:
+        if subscription.closed:
+            return
+        try:
+            subscription.handler(event)
+        except Exception:
+            log.exception("handler of %s failed", type(event).__name__)
+
+    def _remove(self, subscription: Subscription) -> None:
+        for kind in subscription.types:
+            left = tuple(s for s in self._subscribers.get(kind, ()) if s is not subscription)
+            if left:
+                self._subscribers[kind] = left
+            else:
+                self._subscribers.pop(kind, None)
