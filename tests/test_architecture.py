@@ -1,0 +1,372 @@
+"""The floors of the package: who may import whom, who owns which library, how long a unit may be.
+
+Everything is read with ``ast``; the package is imported only in a child interpreter, to see that
+importing does nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "llmsnap"
+
+# A unit is a top-level module or folder. A new one is given its floor here, or the test fails.
+FLOORS = {
+    **dict.fromkeys(["__init__", "errors", "paths", "tasks", "statedir", "limits"], 0),
+    **dict.fromkeys(["config", "events", "wire"], 1),
+    "logs": 2,
+    "upstream": 3,
+    **dict.fromkeys(["routing", "metrics"], 4),
+    "proxy": 5,
+    **dict.fromkeys(["runtime", "service", "reload"], 6),
+    "web": 7,
+    **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__", "_monkey"], 8),
+}
+SIMULATOR = "simulator"  # stands beside the floors: imports nothing of llmsnap, only cli imports it
+
+# Units that may import another one of their own floor (never in a circle, see below).
+SAME_FLOOR = {
+    "statedir": {"errors", "paths"},
+    "limits": {"errors"},
+    "paths": {"errors"},
+    "service": {"runtime"},
+    "reload": {"service", "runtime"},
+    **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__"], None),  # None: any of them
+}
+
+GEVENT = ["tasks", "logs", "upstream", "routing.driver", "metrics.store", "proxy"]
+GEVENT += ["runtime", "service", "reload", "web", "cli", "commands", "server", "wsgi", "_monkey"]
+
+# Where a library is named. Longest prefix wins, so gevent.pywsgi is stricter than gevent.
+LIBRARIES = {
+    "gevent": [*GEVENT, SIMULATOR],
+    "greenlet": [],
+    "gevent.monkey": ["_monkey"],
+    "gevent.pywsgi": ["server", SIMULATOR],
+    "gevent.subprocess": ["upstream"],
+    "flask": ["web", "wsgi"],
+    "flask_sock": ["web"],
+    "simple_websocket": ["web"],
+    "werkzeug": ["web"],
+    "jinja2": ["web"],
+    "requests": ["upstream.control"],
+    "urllib3": ["upstream.control", "_monkey"],
+    "httptools": ["proxy.client"],
+    "msgspec": ["proxy", "wire"],
+    "inotify_simple": ["reload"],
+    "yaml": ["config"],
+    "jsonschema": ["config"],
+    "psutil": ["metrics.host"],
+    "pynvml": ["metrics.gpu"],
+    "prometheus_client": ["metrics.exposition"],
+    "gunicorn": ["wsgi"],
+    # Standard library, but with one owner all the same.
+    "sqlite3": ["metrics.store"],
+    "subprocess": ["upstream.child", SIMULATOR],
+    "http.client": ["commands"],
+    "urllib.request": ["commands"],
+}
+
+# These decide and compute; whatever waits, asks the clock or touches the system is passed in.
+PURE = [
+    "config",
+    "metrics.usage",
+    "proxy.filters",
+    "routing.names",
+    "routing.plan",
+    "routing.scheduler",
+    "upstream.states",
+    "wire",
+]
+IMPURE = {"gevent", "select", "selectors", "signal", "socket", "subprocess", "threading", "time"}
+CONFIG_IO = {"config.loader", "config.macros", "config.schema"}  # a file, the environment, a schema
+
+DOORS = {"__main__", "wsgi"}
+MAX_MODULE_LINES = 350
+MAX_FUNCTION_LINES = 45
+
+NO_TEST_FILE = {
+    "__init__": "a version string",
+    "__main__": "a door of three lines, run by the end-to-end tests",
+    "_monkey": "loaded by every test run",
+    "errors": "classes with a status; seen through wire.errors",
+    "simulator.__main__": "a door of three lines, run by the end-to-end tests",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name: *target* is dotted and absolute, *line* where it stands."""
+
+    target: str
+    line: int
+
+
+class Module:
+    """A parsed module of the package, known by its name below ``llmsnap``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        self.is_package = parts[-1] == "__init__" and len(parts) > 1
+        self.name = ".".join(parts[:-1] if self.is_package else parts)
+        self.unit = self.name.partition(".")[0]
+        self.text = path.read_text(encoding="utf-8")
+        self.tree = ast.parse(self.text, str(path))
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @functools.cached_property
+    def imports(self) -> list[Import]:
+        return list(self._walk_imports())
+
+    @functools.cached_property
+    def own_imports(self) -> set[str]:
+        """Modules of the package this one imports, by their name below ``llmsnap``."""
+        found = (module_named(each.target) for each in self.imports)
+        return {name for name in found if name and name != self.name}
+
+    def _walk_imports(self) -> Iterator[Import]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield Import(alias.name, node.lineno)
+            elif isinstance(node, ast.ImportFrom):
+                base = self._absolute(node)
+                for alias in node.names:
+                    yield Import(f"{base}.{alias.name}", node.lineno)
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        here = ["llmsnap", *self.name.split(".")]
+        up = node.level - 1 if self.is_package else node.level
+        return ".".join([*here[: len(here) - up], *filter(None, [node.module])])
+
+
+def load_modules() -> list[Module]:
+    return [Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+MODULES = load_modules()
+BY_NAME = {module.name: module for module in MODULES}
+each_module = pytest.mark.parametrize("module", MODULES, ids=repr)
+
+
+def module_named(target: str) -> str | None:
+    """The module a dotted import of ``llmsnap...`` reaches: ``llmsnap.a.b.Name`` -> ``a.b``."""
+    head, _, rest = target.partition(".")
+    if head != "llmsnap":
+        return None
+    parts = rest.split(".") if rest else []
+    while parts and ".".join(parts) not in BY_NAME:
+        parts.pop()
+    return ".".join(parts) or "__init__"
+
+
+def inside(name: str, places: list[str]) -> bool:
+    return any(name == place or name.startswith(place + ".") for place in places)
+
+
+def rule_for(target: str) -> list[str] | None:
+    """The places that may import *target*, by the longest entry of LIBRARIES that covers it."""
+    parts = target.split(".")
+    for length in range(len(parts), 0, -1):
+        places = LIBRARIES.get(".".join(parts[:length]))
+        if places is not None:
+            return places
+    return None
+
+
+@each_module
+def test_every_unit_has_a_floor(module: Module) -> None:
+    assert module.unit in FLOORS or module.unit == SIMULATOR, (
+        f"give {module.unit} its floor in {Path(__file__).name}"
+    )
+
+
+@each_module
+def test_imports_point_down(module: Module) -> None:
+    for name in sorted(module.own_imports):
+        unit = BY_NAME[name].unit
+        assert may_import(module.unit, unit), f"{module.path} imports {name}: not a lower floor"
+
+
+def may_import(importer: str, imported: str) -> bool:
+    if importer == imported:
+        return True
+    if importer == SIMULATOR:
+        return False
+    if imported == SIMULATOR:
+        return importer == "cli"
+    if imported == "_monkey":
+        return importer in DOORS
+    if FLOORS[importer] == FLOORS[imported]:
+        allowed = SAME_FLOOR.get(importer, set())
+        return imported == "__init__" or allowed is None or imported in allowed
+    return FLOORS[importer] > FLOORS[imported]
+
+
+def test_the_floors_themselves() -> None:
+    assert may_import("proxy", "routing")
+    assert may_import("metrics", "upstream")
+    assert may_import("reload", "service")
+    assert may_import("cli", SIMULATOR)
+    assert not may_import("metrics", "routing")
+    assert not may_import("routing", "metrics")
+    assert not may_import("service", "reload")
+    assert not may_import("web", SIMULATOR)
+    assert not may_import(SIMULATOR, "errors")
+    assert not may_import("server", "_monkey")
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Within a folder too the lower floor comes first; TYPE_CHECKING imports count."""
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name in done:
+            return
+        for imported in sorted(BY_NAME[name].own_imports):
+            if not name.startswith(imported + "."):  # a package is imported with its modules
+                visit(imported, (*path, name))
+        done.add(name)
+
+    for name in BY_NAME:
+        visit(name, ())
+
+
+@each_module
+def test_a_library_is_named_where_it_belongs(module: Module) -> None:
+    for found in module.imports:
+        library = found.target.partition(".")[0]
+        if library in {"llmsnap", "__future__"}:
+            continue
+        places = rule_for(found.target)
+        where = f"{module.path}:{found.line}"
+        if places is None:
+            assert library in sys.stdlib_module_names, f"{where}: {library} has no owner yet"
+        else:
+            assert inside(module.name, places), f"{where}: {found.target} belongs to {places}"
+
+
+@each_module
+def test_pure_modules_stay_pure(module: Module) -> None:
+    if not inside(module.name, PURE):
+        return
+    used = {found.target.partition(".")[0] for found in module.imports}
+    assert not used & IMPURE
+    if module.name not in CONFIG_IO:
+        assert not used & {"os", "io", "tempfile"}
+
+
+@each_module
+def test_only_monkey_patches(module: Module) -> None:
+    if module.name == "_monkey":
+        return
+    names = {node.attr for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in ast.walk(module.tree) if isinstance(node, ast.Name)}
+    assert not [name for name in names if name.startswith("patch_")]
+
+
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_a_door_patches_in_its_first_line(door: str) -> None:
+    if door not in BY_NAME:
+        pytest.skip("not built yet")
+    statements = [
+        node
+        for node in BY_NAME[door].tree.body
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        and not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+    ]
+    assert ast.unparse(statements[0]) in {"import llmsnap._monkey", "from llmsnap import _monkey"}
+
+
+@each_module
+def test_no_module_is_too_long(module: Module) -> None:
+    assert len(module.text.splitlines()) <= MAX_MODULE_LINES
+
+
+@each_module
+def test_no_function_is_too_long(module: Module) -> None:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef):
+            where = f"{module.path}:{node.lineno} {node.name}"
+            assert code_lines(node) <= MAX_FUNCTION_LINES, where
+
+
+def code_lines(node: ast.FunctionDef) -> int:
+    """Lines from ``def`` to the end, without the docstring."""
+    assert node.end_lineno is not None
+    lines = node.end_lineno - node.lineno + 1
+    first = node.body[0]
+    if ast.get_docstring(node, clean=False) is None:
+        return lines
+    assert first.end_lineno is not None
+    return lines - (first.end_lineno - first.lineno + 1)
+
+
+@each_module
+def test_every_module_has_its_test_file(module: Module) -> None:
+    if module.is_package or module.name in NO_TEST_FILE:
+        return
+    *folders, name = module.name.split(".")
+    expected = Path("tests", *folders, f"test_{name}.py")
+    assert (ROOT / expected).is_file(), f"{expected} is missing"
+
+
+def test_reasons_for_no_test_file_are_still_needed() -> None:
+    for name in NO_TEST_FILE:
+        *folders, last = name.split(".")
+        assert not (ROOT / Path("tests", *folders, f"test_{last}.py")).is_file(), name
+
+
+# Imports every module and reports what happened meanwhile outside of the import system: an audited
+# call counts when one of our modules is nearer on the stack than the machinery that imports.
+PROBE = """
+import gc, importlib, json, sys
+package, names = sys.argv[1], sys.argv[2:]
+watched = {"open", "socket.bind", "socket.connect", "subprocess.Popen", "os.fork", "os.mkdir"}
+watched.add("_thread.start_new_thread")
+seen = []
+
+def audit(event, args):
+    frame = sys._getframe(1) if event in watched else None
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith("<frozen importlib"):
+            return
+        if file.startswith(package):
+            seen.append(f"{file}:{frame.f_lineno}: {event} {args[:1]}")
+            return
+        frame = frame.f_back
+
+sys.addaudithook(audit)
+for name in names:
+    importlib.import_module(name)
+if "gevent" in sys.modules:
+    import gevent
+    seen += [repr(o) for o in gc.get_objects() if isinstance(o, gevent.Greenlet)]
+print(json.dumps(seen))
+"""
+
+
+def test_importing_starts_nothing_and_opens_nothing() -> None:
+    names = [f"llmsnap.{name}" for name in BY_NAME if name not in {"__init__", "_monkey"}]
+    doors_last = sorted(names, key=lambda name: (name.rpartition(".")[2] in DOORS, name))
+    command = [sys.executable, "-c", PROBE, f"{PACKAGE}/", *doors_last]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == []
