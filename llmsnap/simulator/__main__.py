@@ -1,0 +1,8 @@
+"""``python -m llmsnap.simulator``."""
+
+import sys
+
+from llmsnap.simulator.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What the simulated server is at this moment."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from gevent.event import Event
+
+from llmsnap.simulator.exchange import Json
+from llmsnap.simulator.options import Options
+
+RECENT_REQUESTS = 100
+PARTS = frozenset({"weights", "kv_cache"})
+
+
+class State:
+    """Loaded or not, asleep or not, and the requests so far. Its methods never switch."""
+
+    def __init__(
+        self,
+        options: Options,
+        write_line: Callable[[str], None],
+        leave: Callable[[int], None],
+    ) -> None:
+        self.options = options
+        self.write_line = write_line
+        self.leave = leave
+        self.loaded = Event()
+        self.asleep: frozenset[str] = frozenset()
+        self.sleep_level = 0
+        self.corrupted = False
+        self.requests = 0
+        self.in_flight = 0
+        self.gone = 0
+        self.recent: deque[Json] = deque(maxlen=RECENT_REQUESTS)
+        self._memory = b""
+        self._since = monotonic()
+
+    def hold_memory(self) -> None:
+        """Take the memory of the options, every page of it."""
+        self._memory = b"\x01" * (self.options.memory << 20)
+
+    def release_memory(self) -> None:
+        """Give that memory back."""
+        self._memory = b""
+
+    def describe(self) -> Json:
+        """Return all of it as JSON."""
+        return {
+            "pid": os.getpid(),
+            "model": self.options.model,
+            "uptime_s": round(monotonic() - self._since, 3),
+            "loaded": self.loaded.is_set(),
+            "asleep": sorted(self.asleep),
+            "sleep_level": self.sleep_level,
+            "corrupted": self.corrupted,
+            "memory_bytes": len(self._memory),
+            "requests": self.requests,
+            "in_flight": self.in_flight,
+            "clients_gone": self.gone,
+        }

@@ -1,0 +1,78 @@
+"""vLLM's control endpoints: sleep, wake and what comes with them."""
+
+from __future__ import annotations
+
+from llmsnap.simulator.exchange import Refusal, Request, Response, json_response
+from llmsnap.simulator.route import Route
+from llmsnap.simulator.state import PARTS, State
+
+
+def sleep(state: State, request: Request) -> Response:
+    """Answer ``/sleep?level=1``: give the memory back and serve no more."""
+    options = state.options
+    level = request.number("level", 1)
+    if level not in {0, 1, 2}:
+        raise Refusal(400, f"level is not 0, 1 or 2: {level:g}")
+    if options.die_on_sleep:
+        state.leave(options.exit_code)
+    if options.hang_sleep:
+        request.client.wait_forever()
+    request.client.wait(options.sleep_time)
+    if options.fail_sleep:
+        raise Refusal(500, "sleep failed, as --fail-sleep demands", "internal_error")
+    state.asleep = PARTS
+    state.sleep_level = int(level)
+    state.release_memory()
+    return json_response({})
+
+
+def wake_up(state: State, request: Request) -> Response:
+    """Answer ``/wake_up``, for all parts or for those named by ``tags``."""
+    options = state.options
+    if options.die_on_wake:
+        state.leave(options.exit_code)
+    request.client.wait(options.wake_time)
+    if options.fail_wake:
+        raise Refusal(500, "wake failed, as --fail-wake demands", "internal_error")
+    woken = request.query.get("tags", ",".join(PARTS)).split(",")
+    if state.asleep and not state.asleep.difference(woken):
+        state.hold_memory()
+        state.corrupted = options.corrupt_after_wake
+    state.asleep = state.asleep.difference(woken)
+    return json_response({})
+
+
+def is_sleeping(state: State, request: Request) -> Response:
+    """Answer ``/is_sleeping``."""
+    del request
+    return json_response({"is_sleeping": bool(state.asleep)})
+
+
+def collective_rpc(state: State, request: Request) -> Response:
+    """Answer ``/collective_rpc``; it knows ``reload_weights``, which ends a corruption."""
+    if request.json.get("method") != "reload_weights":
+        raise Refusal(400, "the only method known is reload_weights")
+    state.corrupted = False
+    return json_response({"results": [None]})
+
+
+def reset_prefix_cache(state: State, request: Request) -> Response:
+    """Answer ``/reset_prefix_cache``; there is no cache to reset."""
+    del state, request
+    return json_response({})
+
+
+def wake_up_fail(state: State, request: Request) -> Response:
+    """Answer 500: a wake endpoint that never works."""
+    del state, request
+    raise Refusal(500, "this wake always fails", "internal_error")
+
+
+ROUTES = (
+    Route("/sleep", sleep),
+    Route("/wake_up", wake_up),
+    Route("/is_sleeping", is_sleeping, ("GET",)),
+    Route("/collective_rpc", collective_rpc),
+    Route("/reset_prefix_cache", reset_prefix_cache),
+    Route("/wake_up_fail", wake_up_fail),
+)
