@@ -1,0 +1,1 @@
+"""Who is served when: names, the scheduler and the driver that carries its decisions out."""
