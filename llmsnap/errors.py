@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 
 class LlmsnapError(Exception):
-    """Base of all our errors. *status* is what an HTTP client is told."""
+    """Base of all our errors: *status* is what a client is told, *param* what it got wrong."""
 
     status = 500
     code = "internal_error"
+    param: str | None = None
     retry_after_s: float | None = None
 
 
@@ -68,7 +69,11 @@ class RequestError(LlmsnapError):
 
 
 class BadRequest(RequestError):
-    """The request is malformed or lacks something."""
+    """The request is malformed or lacks something; *param* names it when it has a name."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class Unauthorized(RequestError):
@@ -90,6 +95,7 @@ class UnknownModel(RequestError):
 
     status = 404
     code = "model_not_found"
+    param = "model"
 
 
 class NotFound(RequestError):
@@ -97,6 +103,17 @@ class NotFound(RequestError):
 
     status = 404
     code = "not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """A known address that does not answer this method; *allow* lists those it does."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allow: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allow = tuple(allow)
 
 
 class NotReady(RequestError):

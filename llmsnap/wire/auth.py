@@ -1,0 +1,114 @@
+"""API keys: who a request comes from, and what its key may do."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class ApiKeyEntry(Protocol):
+    """One entry of ``apiKeys`` as the configuration holds it."""
+
+    @property
+    def key(self) -> str:
+        """The secret itself."""
+
+    @property
+    def name(self) -> str:
+        """What the key is called where it must not be shown."""
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Globs of the models it may use; none means all."""
+
+    @property
+    def admin(self) -> bool:
+        """Whether it may load, unload, and read logs and captures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a request's key permits. Knows its name, never the secret."""
+
+    name: str = ""
+    models: tuple[re.Pattern[str], ...] = ()
+    admin: bool = True
+
+    def may_use(self, model_id: str) -> bool:
+        """Whether this key may see and use *model_id*."""
+        return not self.models or any(glob.fullmatch(model_id) for glob in self.models)
+
+
+ANYBODY = Key()
+"""Whoever calls a server that has no keys."""
+
+
+class Keyring:
+    """All keys of one configuration. Open, so that anybody is let in, only when it has none."""
+
+    def __init__(self, entries: Iterable[ApiKeyEntry] = ()) -> None:
+        entries = list(entries)
+        self.open = not entries
+        # Digests are keyed per process, so comparing them tells nothing about the keys.
+        self._salt = secrets.token_bytes(16)
+        self._keys = [
+            (self._digest(entry.key.encode()), _permissions(entry))
+            for entry in entries
+            if entry.key
+        ]
+
+    def __repr__(self) -> str:
+        return "<Keyring open>" if self.open else f"<Keyring {len(self._keys)} keys>"
+
+    def authenticate(self, authorization: str | None, x_api_key: str | None) -> Key | None:
+        """The key a request presents in these headers; None when it has none or a wrong one.
+
+        Takes as long for a wrong key as for a right one.
+        """
+        if self.open:
+            return ANYBODY
+        presented = self._digest(_candidate(authorization or "", x_api_key or ""))
+        found = None
+        for digest, key in self._keys:
+            if hmac.compare_digest(digest, presented) and found is None:
+                found = key
+        return found
+
+    def _digest(self, secret: bytes) -> bytes:
+        return hashlib.blake2b(secret, digest_size=32, key=self._salt).digest()
+
+
+def _permissions(entry: ApiKeyEntry) -> Key:
+    globs = tuple(re.compile(fnmatch.translate(glob)) for glob in entry.models)
+    return Key(name=entry.name, models=globs, admin=entry.admin)
+
+
+def _candidate(authorization: str, x_api_key: str) -> bytes:
+    """The one secret to check: a Basic password, else a Bearer token, else ``x-api-key``.
+
+    A wrong one of these is not made good by a right one in another place.
+    """
+    scheme, _, credentials = authorization.strip().partition(" ")
+    secret = b""
+    match scheme.lower():
+        case "basic":
+            secret = _basic_password(credentials.strip())
+        case "bearer":
+            secret = credentials.strip().encode("latin-1", "replace")
+    return secret or x_api_key.strip().encode("latin-1", "replace")
+
+
+def _basic_password(credentials: str) -> bytes:
+    try:
+        decoded = base64.b64decode(credentials, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return decoded.partition(b":")[2]

@@ -1,0 +1,220 @@
+"""Which headers pass on to an upstream and back to a client, and which of them are secret.
+
+Names and values are ``str`` as WSGI has them: each character one byte of latin-1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmsnap.wire.negotiate import only_encodings
+
+Headers = list[tuple[str, str]]
+
+# RFC 9110 section 7.6.1; Proxy-Connection was never standard, but is sent.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+CREDENTIALS = frozenset({"authorization", "x-api-key"})
+READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
+"""What llmsnap can read along: usage and captures come out of the answers that pass."""
+
+SECRET = CREDENTIALS | {
+    "api-key",
+    "cookie",
+    "ocp-apim-subscription-key",
+    "proxy-authorization",
+    "set-cookie",
+}
+SECRET_PATTERN = re.compile(r"api-?key|token|secret|passw|credential|authorization")
+REDACTED = "[REDACTED]"
+
+# Headers of a request that do not pass as they are, though what they say is needed to make ours.
+_SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwarded-for"})
+_EVERYDAY_CONNECTION = frozenset({"", "keep-alive", "close"})
+_NAMES: dict[str, str] = {}
+_NAMES_LIMIT = 1024
+
+
+def from_environ(environ: Mapping[str, Any]) -> Headers:
+    """The client's headers out of a WSGI environ, in the order it holds them."""
+    found = []
+    for key, value in environ.items():
+        name = _NAMES.get(key)
+        if name is None:
+            name = _header_name(key)
+        if name and (value or not name.startswith("Content-")):
+            found.append((name, value))
+    return found
+
+
+def _header_name(key: str) -> str:
+    """``HTTP_X_API_KEY`` -> ``X-Api-Key``, "" for what is no header.
+
+    Remembered, up to a number of names that no client can push us past.
+    """
+    name = ""
+    if key.startswith("HTTP_"):
+        name = key[5:].replace("_", "-").title()
+    elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+        name = key.replace("_", "-").title()
+    if len(_NAMES) < _NAMES_LIMIT:
+        _NAMES[key] = name
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRule:
+    """How the headers of requests to one upstream are made; settled once per configuration.
+
+    *host* replaces the client's Host ("" keeps it), *api_key* the client's credentials, which
+    else pass only with *pass_credentials*. *limit_encodings* asks for answers we can read along.
+    *upgrade* keeps what a protocol upgrade needs.
+    """
+
+    host: str = ""
+    api_key: str = field(default="", repr=False)
+    pass_credentials: bool = False
+    limit_encodings: bool = False
+    upgrade: bool = False
+    dropped: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # We have read the body by now, so nothing is left to expect a "100 Continue" for.
+        dropped = HOP_BY_HOP | {"content-length", "expect"}
+        if self.api_key or not self.pass_credentials:
+            dropped |= CREDENTIALS
+        object.__setattr__(self, "dropped", dropped | {"host"} if self.host else dropped)
+
+
+def request_headers(
+    headers: Iterable[tuple[str, str]],
+    rule: RequestRule,
+    client_ip: str = "",
+    body_length: int | None = None,
+) -> Headers:
+    """The headers to send upstream for a client's *headers*, as *rule* wants them.
+
+    *body_length* becomes Content-Length; the client's own never passes, as the body may differ.
+    """
+    dropped = rule.dropped
+    special: dict[str, str] = {}
+    out = []
+    for header in headers:
+        lower = header[0].lower()
+        if lower in _SPECIAL:
+            before = special.get(lower)
+            special[lower] = f"{before}, {header[1]}" if before else header[1]
+        elif lower not in dropped:
+            out.append(header)
+    named = _named_by(special.get("connection", ""))
+    if named:
+        out = [header for header in out if header[0].lower() not in named]
+    out += _own_request_headers(special, rule, client_ip)
+    if body_length is not None:
+        out.append(("Content-Length", str(body_length)))
+    return out
+
+
+def _own_request_headers(special: Mapping[str, str], rule: RequestRule, client_ip: str) -> Headers:
+    own = [("Host", rule.host)] if rule.host else []
+    if rule.api_key:
+        own += [("Authorization", f"Bearer {rule.api_key}"), ("X-Api-Key", rule.api_key)]
+    if rule.upgrade and "upgrade" in special:
+        own += [("Connection", "Upgrade"), ("Upgrade", special["upgrade"])]
+    if "trailers" in special.get("te", "").lower():
+        own.append(("Te", "trailers"))
+    if "accept-encoding" in special:
+        wanted = special["accept-encoding"]
+        own.append(("Accept-Encoding", _readable(wanted) if rule.limit_encodings else wanted))
+    forwarded_for = [ip for ip in (special.get("x-forwarded-for"), client_ip) if ip]
+    if forwarded_for:
+        own.append(("X-Forwarded-For", ", ".join(forwarded_for)))
+    return own
+
+
+@lru_cache(maxsize=64)
+def _readable(accept_encoding: str) -> str:
+    return only_encodings(accept_encoding, READABLE_ENCODINGS) or "identity"
+
+
+def _named_by(connection: str) -> frozenset[str]:
+    if connection.lower() in _EVERYDAY_CONNECTION:
+        return frozenset()
+    # A client may not have its Host taken out this way: the upstream could not do without.
+    return frozenset(token.strip().lower() for token in connection.split(",")) - {"host"}
+
+
+def response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The headers to give the client for those an upstream answered with.
+
+    Event streams get ``X-Accel-Buffering: no``, or an nginx in front would hold them back.
+    """
+    out = []
+    connection = ""
+    for header in headers:
+        lower = header[0].lower()
+        if lower == "connection":
+            connection = f"{connection},{header[1]}" if connection else header[1]
+        elif lower not in HOP_BY_HOP:
+            out.append(header)
+    named = _named_by(connection)
+    if named:
+        out = [header for header in out if header[0].lower() not in named]
+    if is_event_stream(out):
+        out = [header for header in out if header[0].lower() != "x-accel-buffering"]
+        out.append(("X-Accel-Buffering", "no"))
+    return out
+
+
+def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether an answer with these headers is a stream of server-sent events."""
+    for name, value in headers:
+        if name.lower() == "content-type":
+            return "text/event-stream" in value.lower()
+    return False
+
+
+def below_prefix(location: str, prefix: str, upstream: str) -> str:
+    """A redirect's target as seen by a client that reaches *upstream* under *prefix*.
+
+    *prefix* is ``/upstream/llama``, *upstream* the server's base URL. What points elsewhere, or
+    is relative to the page, stays as it is.
+    """
+    base = urlsplit(upstream)
+    try:
+        target = urlsplit(location)
+    except ValueError:
+        return location
+    if target.netloc and (target.netloc.lower() != base.netloc.lower()):
+        return location
+    if not target.path.startswith("/") and not target.netloc:
+        return location
+    path = target.path.removeprefix(base.path.rstrip("/")) or "/"
+    return target._replace(scheme="", netloc="", path=prefix.rstrip("/") + path).geturl()
+
+
+def is_secret(name: str) -> bool:
+    """Whether a header of this name carries something nobody else may read."""
+    lower = name.lower()
+    return lower in SECRET or SECRET_PATTERN.search(lower) is not None
+
+
+def redact(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The same headers with the values of secret ones blotted out."""
+    return [(name, REDACTED if is_secret(name) else value) for name, value in headers]

@@ -1,0 +1,74 @@
+"""The Host allow-list: keeps web pages from reaching us through a name they rebound (DNS)."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from llmsnap.errors import Misdirected
+
+LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".ts.net")
+"""Names that no stranger can register and point at this machine."""
+
+HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.%a-z]+\]|[^\s:/?#@\[\]\\]+)(?::(?P<port>\d*))?")
+
+
+class HostRule:
+    """Which Host headers are answered while no API keys are configured.
+
+    *own_names* are the machine's names and the one listened on, *allowed* the globs of
+    ``allowedHosts``.
+    """
+
+    def __init__(self, allowed: Iterable[str] = (), own_names: Iterable[str] = ()) -> None:
+        self._globs = tuple(_normal(glob) for glob in allowed)
+        self._own = frozenset(_normal(name) for name in own_names)
+
+    def allows(self, host: str) -> bool:
+        """Whether *host*, a Host header with or without a port, may be answered.
+
+        A request without one (HTTP/1.0) does not come from a browser, and passes.
+        """
+        if not host or "*" in self._globs:
+            return True
+        name = host_name(host)
+        if not name:
+            return False
+        return self._is_local(name) or any(fnmatch.fnmatchcase(name, g) for g in self._globs)
+
+    def check(self, host: str) -> None:
+        """Raise `Misdirected`, with the configuration line to add, unless *host* is allowed."""
+        if not self.allows(host):
+            name = host_name(host) or host
+            raise Misdirected(
+                f"this server does not answer for host {name!r}; if it should, add to its "
+                f'configuration: allowedHosts: ["{name}"]'
+            )
+
+    def _is_local(self, name: str) -> bool:
+        return (
+            "." not in name
+            or name in self._own
+            or name.endswith(LOCAL_SUFFIXES)
+            or _is_address(name)
+        )
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header: no port, no brackets, no final dot, lower case; "" if invalid."""
+    match = HOST.fullmatch(host)
+    return _normal(match["name"]) if match else ""
+
+
+def _normal(name: str) -> str:
+    return name.strip("[]").rstrip(".").lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""Which addresses are inference, which are open to all, and which change something."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+JSON_ROUTES = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v1/reranking",
+        "/v1/audio/speech",
+        "/v1/audio/voices",
+        "/v1/images/generations",
+        "/rerank",
+        "/reranking",
+        "/infill",
+        "/completion",
+        "/sdapi/v1/txt2img",
+        "/sdapi/v1/img2img",
+    }
+)
+FORM_ROUTES = frozenset({"/v1/audio/transcriptions", "/v1/images/edits"})
+QUERY_ROUTES = frozenset({"/v1/audio/voices", "/v1/realtime", "/sdapi/v1/loras"})
+INFERENCE_ROUTES = JSON_ROUTES | FORM_ROUTES | QUERY_ROUTES
+
+OPEN_PATHS = frozenset({"/health", "/ready", "/wol-health"})
+SHARED_PATHS = OPEN_PATHS | {"/v1/models", "/models"}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# What answers tell about other people's requests, or of the machine's inside.
+ADMIN_READS = ("/logs", "/api/captures", "/api/config", "/api/events", "/api/logs")
+UPSTREAM_ADMIN = frozenset({"sleep", "wake_up", "collective_rpc", "reset_prefix_cache"})
+
+
+def versioned(path: str) -> str:
+    """*path* with the version filled in where a client left it out: ``/v/x`` -> ``/v1/x``."""
+    return f"/v1/{path[3:]}" if path.startswith("/v/") else path
+
+
+def is_inference(path: str) -> bool:
+    """Whether *path* is one that a model answers."""
+    return versioned(path) in INFERENCE_ROUTES
+
+
+def is_open(path: str) -> bool:
+    """Whether *path* answers anybody: no key, no Host check."""
+    return path in OPEN_PATHS
+
+
+def shares_with_any_origin(path: str) -> bool:
+    """Whether pages of any web site may read what *path* answers."""
+    return versioned(path) in SHARED_PATHS or is_inference(path)
+
+
+def changes_something(method: str, path: str) -> bool:
+    """Whether a request beyond the shared paths acts, rather than only reads."""
+    return method not in SAFE_METHODS or path.rstrip("/") == "/unload"
+
+
+def needs_admin(method: str, path: str) -> bool:
+    """Whether *path*, decoded, needs a key with the admin flag."""
+    if path.startswith("/upstream/"):
+        return is_upstream_admin(path)
+    if shares_with_any_origin(path):
+        return False
+    return changes_something(method, path) or any(_is_under(path, top) for top in ADMIN_READS)
+
+
+def is_upstream_admin(path: str) -> bool:
+    """Whether a path sent on to an upstream would put it to sleep, wake it or reset it.
+
+    Any piece counts, encoded or not: which prefix is the model's name is not known here.
+    """
+    return not UPSTREAM_ADMIN.isdisjoint(unquote(path).split("/"))
+
+
+def _is_under(path: str, top: str) -> bool:
+    return path == top or path.startswith(top + "/")

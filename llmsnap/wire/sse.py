@@ -1,0 +1,122 @@
+"""Server-sent events: frames out, frames in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_FRAME_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One event of a stream. *event* and *id* are "" when the frame does not give them."""
+
+    data: str
+    event: str = ""
+    id: str = ""
+
+
+def encode(data: str, event: str = "", event_id: str = "") -> bytes:
+    """The bytes of one frame; every line of *data* becomes a ``data:`` line."""
+    head = ""
+    if event:
+        head += f"event: {_one_line(event)}\n"
+    if event_id:
+        head += f"id: {_one_line(event_id)}\n"
+    return (head + "".join(f"data: {line}\n" for line in _lines(data)) + "\n").encode()
+
+
+def message(data: str) -> bytes:
+    """The frame of ``/api/events``: ``event:message`` and *data*, both without a blank."""
+    return ("event:message\n" + "".join(f"data:{line}\n" for line in _lines(data)) + "\n").encode()
+
+
+def comment(text: str = "") -> bytes:
+    """A comment, which clients skip: a heartbeat."""
+    return f": {_one_line(text)}\n\n".encode()
+
+
+def ends_frame(sent: bytes) -> bool:
+    """Whether a stream whose last bytes are *sent* is between two frames."""
+    return not sent or sent.endswith((b"\n\n", b"\r\r", b"\r\n\r\n"))
+
+
+def _lines(data: str) -> list[str]:
+    return data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_lines(text))
+
+
+class Parser:
+    """Takes a stream in pieces cut anywhere, and gives back its frames as they become complete.
+
+    A frame longer than *max_frame_bytes* is left out, so that memory stays bounded.
+    """
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max = max_frame_bytes
+        self._rest = b""
+        self._after_cr = False
+        self._at_start = True
+        self._reset()
+
+    def _reset(self) -> None:
+        self._data: list[bytes] = []
+        self._event = b""
+        self._id = b""
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """The frames that *chunk* completes."""
+        if self._after_cr and chunk:
+            # The line ended with the CR already; this is the other half of its CRLF.
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        text = self._rest + chunk
+        if self._at_start:
+            if b"\xef\xbb\xbf".startswith(text):
+                self._rest = text
+                return []
+            text = text.removeprefix(b"\xef\xbb\xbf")
+            self._at_start = False
+        return self._frames_of(text)
+
+    def _frames_of(self, text: bytes) -> list[Frame]:
+        lines = text.splitlines()
+        self._after_cr = text.endswith(b"\r")
+        self._rest = b"" if not lines or text.endswith((b"\r", b"\n")) else lines.pop()
+        if self._size + len(self._rest) > self._max:
+            self._size, self._rest = self._max + 1, b":"
+        return [frame for line in lines if (frame := self._take(line))]
+
+    def _take(self, line: bytes) -> Frame | None:
+        if not line:
+            return self._complete()
+        self._size += len(line)
+        if self._size > self._max:
+            self._data.clear()
+            return None
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        match field:
+            case b"data":
+                self._data.append(value)
+            case b"event":
+                self._event = value
+            case b"id":
+                self._id = value
+        return None
+
+    def _complete(self) -> Frame | None:
+        frame = None
+        if self._data and self._size <= self._max:
+            data = b"\n".join(self._data)
+            frame = Frame(_text(data), _text(self._event), _text(self._id))
+        self._reset()
+        return frame
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
