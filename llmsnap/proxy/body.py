@@ -1,0 +1,125 @@
+"""The JSON or query of a request: which model it asks for, and rewriting it only where needed."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from llmsnap.errors import BadRequest
+from llmsnap.wire import jsontext
+from llmsnap.wire.jsontext import Edits, JsonProblem, Members
+
+BOM = b"\xef\xbb\xbf"
+MAX_MODEL_BYTES = 4096
+MAX_FLAG_BYTES = 64
+TRUE_WORDS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+
+_ANYTHING = msgspec.json.Decoder(Any)
+
+
+class JsonRequest:
+    """A JSON request: its bytes, the model it names, and its other top-level members."""
+
+    __slots__ = ("_members", "model", "raw")
+
+    def __init__(self, raw: bytes, model: str, members: Members) -> None:
+        self.raw = raw
+        self.model = model
+        self._members = members
+
+    def __repr__(self) -> str:
+        return f"<JsonRequest for {self.model!r}, {len(self.raw)} bytes>"
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is wanted as a stream."""
+        return _is_true(self.get("stream"))
+
+    def get(self, name: str) -> bytes | None:
+        """The JSON text of a top-level member, None without one; of repeated ones the last."""
+        for found, value in reversed(self._members):
+            if found == name:
+                return bytes(value)
+        return None
+
+    def rewrite(self, edits: Edits) -> JsonRequest:
+        """This request after *edits* to its top level; itself when they change nothing."""
+        names = {name for name, _ in self._members}
+        effective = {n: new for n, new in edits.items() if new is not None or n in names}
+        if not effective:
+            return self
+        raw, members = jsontext.splice(self.raw, self._members, effective)
+        model = effective.get("model")
+        return JsonRequest(raw, _text(model) if model else self.model, members)
+
+
+def parse_json(raw: bytes) -> JsonRequest:
+    """The request in the body *raw*.
+
+    Raises: BadRequest for what is not a JSON object, or names no model.
+    """
+    raw = raw.removeprefix(BOM)
+    try:
+        members = jsontext.members(raw)
+    except JsonProblem as problem:
+        raise BadRequest(f"the request body is not usable: {_where(problem, raw)}") from problem
+    values = [value for name, value in members if name == "model"]
+    model = _text(values[0]) if values else ""
+    if not model:
+        raise BadRequest("missing or invalid `model` key in the request body", "model")
+    request = JsonRequest(raw, model, members)
+    if len(values) > 1:
+        # Ours is the first; an upstream may well take the last. Both must mean the same one.
+        return request.rewrite({"model": bytes(values[0])})
+    return request
+
+
+def model_in_query(query: str) -> str:
+    """The ``model`` parameter of a query string. Raises: BadRequest without one."""
+    model = parse_qs(query).get("model", [""])[0]
+    if not model:
+        raise BadRequest("missing required `model` query parameter", "model")
+    return model
+
+
+def _where(problem: JsonProblem, raw: bytes) -> str:
+    if problem.position < 0:
+        return f"invalid JSON: {problem.what}"
+    line = raw.count(b"\n", 0, problem.position) + 1
+    column = problem.position - (raw.rfind(b"\n", 0, problem.position) + 1) + 1
+    return f"invalid JSON: {problem.what} at byte {problem.position} (line {line}, column {column})"
+
+
+def _text(value: msgspec.Raw | bytes) -> str:
+    """A model's name out of any JSON value: numbers in plain decimal, null as nothing."""
+    text = bytes(value)
+    if len(text) > MAX_MODEL_BYTES:
+        raise BadRequest(f"the `model` key is longer than {MAX_MODEL_BYTES} bytes", "model")
+    try:
+        decoded: object = _ANYTHING.decode(text)
+    except ValueError as error:
+        raise BadRequest("the `model` key is not valid UTF-8", "model") from error
+    match decoded:
+        case str():
+            return decoded
+        case None:
+            return ""
+        case float() if decoded.is_integer():
+            return str(int(decoded))
+        case bool() | dict() | list():
+            return text.decode()
+    return str(decoded)
+
+
+def _is_true(value: bytes | None) -> bool:
+    if value is None or len(value) > MAX_FLAG_BYTES:
+        return False
+    try:
+        flag = _ANYTHING.decode(value)
+    except ValueError:
+        return False
+    if isinstance(flag, str):
+        return flag in TRUE_WORDS
+    return isinstance(flag, bool | int | float) and bool(flag)
