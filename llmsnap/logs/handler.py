@@ -1,0 +1,112 @@
+"""From Python's logging to the proxy log, in the published line format."""
+
+from __future__ import annotations
+
+import logging
+from datetime import tzinfo
+from typing import Any
+
+from gevent import get_hub
+from gevent.monkey import get_original
+
+from llmsnap.logs.stream import LogStream
+from llmsnap.logs.timeformat import format_time
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+# The real thread, whether or not this process is patched.
+_thread_id = get_original("_thread", "get_ident")
+
+
+def parse_level(text: str) -> int:
+    """Return the logging level that a configuration's word means; unknown words mean info."""
+    return LEVELS.get(text.strip().lower(), logging.INFO)
+
+
+class LogHandler(logging.Handler):
+    """Writes ``[time ][LEVEL] message`` lines to a stream; may be called from any thread.
+
+    A record's ``request_id`` and ``swap_id`` (given by ``extra``) follow the message. Lines of a
+    message after the first are indented and control characters escaped, so that nothing a client
+    sends can look like a line of its own.
+    """
+
+    def __init__(
+        self,
+        stream: LogStream,
+        *,
+        level: str = "info",
+        time_format: str = "",
+        zone: tzinfo | None = None,
+    ) -> None:
+        super().__init__(parse_level(level))
+        self.stream = stream
+        self.time_format = time_format
+        self._zone = zone
+        self._home = _thread_id()
+        self._loop = get_hub().loop
+
+    def configure(self, *, level: str, time_format: str) -> None:
+        """Apply new settings."""
+        self.setLevel(parse_level(level))
+        self.time_format = time_format
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write *record* if the filters let it; without a lock, which ``emit`` does not need."""
+        passed: Any = self.filter(record)  # Python 3.12 lets a filter return another record
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record. Never waits, never switches, never raises."""
+        try:
+            line = self.line(record).encode("utf-8", "replace")
+        except Exception:  # noqa: BLE001 - logging's own convention for a record that fails
+            self.handleError(record)
+            return
+        if _thread_id() == self._home:
+            self.stream.write(line)
+        else:
+            self._loop.run_callback_threadsafe(self.stream.write, line)
+
+    def line(self, record: logging.LogRecord) -> str:
+        """Return the record as a line."""
+        when = format_time(self.time_format, record.created, self._zone) if self.time_format else ""
+        text = _one_entry(_message(record))
+        return f"{when}{' ' if when else ''}[{_level_name(record.levelno)}] {text}\n"
+
+
+def _level_name(level: int) -> str:
+    if level >= logging.ERROR:
+        return "ERROR"
+    if level >= logging.WARNING:
+        return "WARN"
+    return "INFO" if level >= logging.INFO else "DEBUG"
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    for name in ("request_id", "swap_id"):
+        value = getattr(record, name, None)
+        if value is not None:
+            text += f" {name}={value}"
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    return text
+
+
+def _one_entry(text: str) -> str:
+    if text.isprintable():
+        return text
+    indented = text.rstrip("\n").replace("\n", "\n    ")
+    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in indented)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -1,0 +1,120 @@
+"""All logs of one server, and which of them reach stdout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from llmsnap.logs.model import Later, ModelLog, call_later
+from llmsnap.logs.stdout import StdoutWriter
+from llmsnap.logs.stream import DEFAULT_CAPACITY, LogStream, Sink
+
+PROXY = "proxy"
+UPSTREAM = "upstream"
+TO_STDOUT = {
+    "proxy": frozenset({PROXY}),
+    "upstream": frozenset({UPSTREAM}),
+    "both": frozenset({PROXY, UPSTREAM}),
+    "none": frozenset[str](),
+}
+
+
+class Joiner:
+    """Lets several writers share one log by lines: an unfinished line is ended before another's."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._unfinished: str | None = None
+
+    def write(self, source: str, data: bytes) -> None:
+        """Pass *data* of *source* on."""
+        if self._unfinished is not None and self._unfinished != source:
+            self._sink(b"\n")
+        self._sink(data)
+        self._unfinished = None if data.endswith(b"\n") else source
+
+
+class LogHub:
+    """The proxy's own log, each model's, all models' (*upstream*), and everything (*combined*).
+
+    *to_stdout* (``proxy``, ``upstream``, ``both`` or ``none``) decides what goes to stdout and
+    nothing else: every history is kept regardless.
+    """
+
+    def __init__(
+        self,
+        *,
+        to_stdout: str = "proxy",
+        capacity: int = DEFAULT_CAPACITY,
+        stdout: StdoutWriter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        later: Later = call_later,
+    ) -> None:
+        self.stdout = stdout if stdout is not None else StdoutWriter()
+        self._to_stdout = TO_STDOUT[to_stdout]
+        self._capacity = capacity
+        self._clock, self._later = clock, later
+        self._stdout_join = Joiner(self.stdout.write)
+        self.combined = LogStream("combined", capacity)
+        self._combined_join = Joiner(self.combined.write)
+        self.proxy = LogStream(PROXY, capacity, (partial(self._pass_on, PROXY),))
+        self.upstream = LogStream(UPSTREAM, capacity)
+        self._upstream_join = Joiner(self.upstream.write)
+        self._models: dict[str, ModelLog] = {}
+
+    def __repr__(self) -> str:
+        return f"<LogHub, {len(self._models)} models>"
+
+    @property
+    def dropped_bytes(self) -> dict[str, int]:
+        """How much output of each model was dropped because it printed too fast."""
+        return {name: model.dropped_bytes for name, model in self._models.items()}
+
+    def model(self, model_id: str) -> ModelLog:
+        """Return the log of a model, made at the first call; it stays until ``forget``."""
+        log = self._models.get(model_id)
+        if log is None:
+            stream = LogStream(model_id, self._capacity, (partial(self._from_model, model_id),))
+            log = ModelLog(stream, clock=self._clock, later=self._later)
+            self._models[model_id] = log
+        return log
+
+    def forget(self, model_id: str) -> None:
+        """Drop the log of a model that no longer exists; its readers end."""
+        log = self._models.pop(model_id, None)
+        if log is not None:
+            log.close()
+
+    def configure(self, *, to_stdout: str, capacity: int) -> None:
+        """Apply new settings; histories keep as much as fits."""
+        self._to_stdout = TO_STDOUT[to_stdout]
+        self._capacity = capacity
+        for stream in self._streams():
+            stream.resize(capacity)
+
+    def open(self) -> None:
+        """Begin to write to stdout."""
+        self.stdout.open()
+
+    def close(self, timeout_s: float = 0.5) -> None:
+        """End every reader, and write what is queued for stdout. Blocks up to *timeout_s*."""
+        for log in self._models.values():
+            log.close()
+        for stream in (self.proxy, self.upstream, self.combined):
+            stream.close()
+        self.stdout.close(timeout_s)
+
+    def _streams(self) -> list[LogStream]:
+        models = [log.stream for log in self._models.values()]
+        return [self.proxy, self.upstream, self.combined, *models]
+
+    def _from_model(self, model_id: str, data: bytes) -> None:
+        self._upstream_join.write(model_id, data)
+        self._pass_on(model_id, data)
+
+    def _pass_on(self, source: str, data: bytes) -> None:
+        self._combined_join.write(source, data)
+        kind = PROXY if source == PROXY else UPSTREAM
+        if kind in self._to_stdout:
+            self._stdout_join.write(source, data)

@@ -1,0 +1,159 @@
+"""What one model prints: kept, shown, and never able to drown the server.
+
+Up to a limit per second output passes as it comes, save that a line which repeats at once is shown
+three times and then counted. Beyond the limit it is counted as bytes, not looked at as lines; when
+the second is over, a line says how much is missing and the last lines of it follow.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from gevent import get_hub
+
+from llmsnap.logs.fold import RepeatFolder
+from llmsnap.logs.stream import LogStream
+
+LIMIT_BYTES = 1024 * 1024
+WINDOW_S = 1.0
+TAIL_BYTES = 4096
+TAIL_SOURCE_BYTES = 16 * 1024
+TAIL_LINE_CHARS = 500
+
+_ANSI = re.compile(rb"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-_])")
+
+Later = Callable[[float, Callable[[], None]], Callable[[], None]]
+
+
+def call_later(delay_s: float, call: Callable[[], None]) -> Callable[[], None]:
+    """Run *call* in the event loop after *delay_s*; return what cancels it. It must not switch."""
+    timer = get_hub().loop.timer(delay_s, ref=False)
+    timer.start(call)
+    return timer.close
+
+
+class ModelLog:
+    """The way of a model's output into its *stream*; ``feed`` is called by whoever reads it."""
+
+    def __init__(
+        self,
+        stream: LogStream,
+        *,
+        limit_bytes: int = LIMIT_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+        later: Later = call_later,
+    ) -> None:
+        self.stream = stream
+        self.limit_bytes = limit_bytes
+        self.flooding = False
+        self.dropped_bytes = 0
+        self.folded_lines = 0
+        self._clock = clock
+        self._later = later
+        self._cancel: Callable[[], None] | None = None
+        self._window_end = 0.0
+        self._left = limit_bytes
+        self._dropped = 0
+        self._last = b""
+        self._fold = RepeatFolder()
+
+    def __repr__(self) -> str:
+        state = "flooding" if self.flooding else "quiet"
+        return f"<ModelLog {self.stream.name}, {state}, {self.dropped_bytes} bytes dropped>"
+
+    def feed(self, data: bytes) -> bool:
+        """Take what the model printed. Never waits, never switches.
+
+        Returns true while the model prints too much: the caller should then let other greenlets
+        run before it reads on.
+        """
+        if self.flooding:
+            self._drop(data)
+            return True
+        now = self._clock()
+        if now >= self._window_end:
+            self._settle()
+            self._window_end = now + WINDOW_S
+        if len(data) > self._left:
+            self._start_flood(data)
+            return True
+        self._left -= len(data)
+        self.stream.write(self._fold.feed(data))
+        if self._fold.pending and self._cancel is None:
+            self._arm()
+        return False
+
+    def tail(self, lines: int = 10) -> list[str]:
+        """Return the last *lines* lines that say something, for an error message."""
+        held = self.stream.snapshot(TAIL_SOURCE_BYTES) + self._last
+        clean = _ANSI.sub(b"", held).decode("utf-8", "replace")
+        # A carriage return overwrites the line on a terminal; what stays is what follows it.
+        texts = (line.rstrip().rpartition("\r")[2].strip() for line in clean.split("\n"))
+        return [text[:TAIL_LINE_CHARS] for text in texts if text][-lines:] if lines > 0 else []
+
+    def restart(self) -> None:
+        """Forget the history, because the model starts anew."""
+        self._reset()
+        self.stream.clear()
+
+    def close(self) -> None:
+        """Show what is held back, and end every reader. Never switches."""
+        self._settle()
+        self._reset()
+        self.stream.close()
+
+    def _start_flood(self, data: bytes) -> None:
+        self.stream.write(self._fold.flush())
+        self.flooding = True
+        self._drop(data)
+        if self._cancel is None:
+            self._arm()
+
+    def _drop(self, data: bytes) -> None:
+        self._dropped += len(data)
+        self._last = data[-TAIL_BYTES:] if len(data) >= TAIL_BYTES else self._last + data
+        if len(self._last) > 2 * TAIL_BYTES:
+            self._last = self._last[-TAIL_BYTES:]
+
+    def _arm(self) -> None:
+        delay_s = max(0.0, self._window_end - self._clock())
+        self._cancel = self._later(delay_s, self._window_over)
+
+    def _window_over(self) -> None:
+        self._disarm()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Show what was held back, and open a new window with the whole allowance."""
+        self.stream.write(self._fold.flush())
+        self.folded_lines += self._fold.take_count()
+        if self.flooding:
+            self.flooding = False
+            dropped, last = self._dropped, self._last
+            self._dropped, self._last = 0, b""
+            # Cut at a line's start, so that what is shown reads as lines.
+            shown = last[last.find(b"\n") + 1 :] if dropped > len(last) else last
+            self.dropped_bytes += dropped - len(shown)
+            self.stream.write(self._notice(dropped - len(shown)) + shown)
+            self._fold.open = not shown.endswith(b"\n")
+        self._left = self.limit_bytes
+        self._window_end = 0.0
+
+    def _notice(self, dropped: int) -> bytes:
+        start = b"\n" if self._fold.open else b""
+        limit = self.limit_bytes // 1024
+        return start + b"[llmsnap: %d bytes dropped, beyond %d KiB/s]\n" % (dropped, limit)
+
+    def _reset(self) -> None:
+        self._disarm()
+        self.flooding = False
+        self._dropped, self._last = 0, b""
+        self._left, self._window_end = self.limit_bytes, 0.0
+        self._fold = RepeatFolder()
+
+    def _disarm(self) -> None:
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None

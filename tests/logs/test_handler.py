@@ -1,0 +1,110 @@
+import logging
+from datetime import UTC
+
+import gevent
+import pytest
+from gevent.threadpool import ThreadPool
+
+from llmsnap.logs.handler import LogHandler, parse_level
+from llmsnap.logs.stream import LogStream
+
+
+@pytest.fixture
+def stream():
+    return LogStream("proxy")
+
+
+@pytest.fixture
+def logger(stream):
+    logger = logging.Logger("llmsnap.test")  # noqa: LOG001 - of this test alone
+    logger.addHandler(LogHandler(stream))
+    return logger
+
+
+def test_lines_begin_with_their_level(logger, stream):
+    logger.debug("not shown")
+    logger.info("<llama> %s", "ready")
+    logger.warning("careful")
+    logger.error("broken")
+    logger.critical("very broken")
+    assert stream.snapshot().decode().splitlines() == [
+        "[INFO] <llama> ready",
+        "[WARN] careful",
+        "[ERROR] broken",
+        "[ERROR] very broken",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "level"),
+    [
+        ("debug", logging.DEBUG),
+        (" WARN ", logging.WARNING),
+        ("error", logging.ERROR),
+        ("info", logging.INFO),
+        ("loud", logging.INFO),
+        ("", logging.INFO),
+    ],
+)
+def test_level_words(word, level):
+    assert parse_level(word) == level
+
+
+def test_level_and_time_format_may_change_while_running(logger, stream):
+    handler = logger.handlers[0]
+    handler.configure(level="debug", time_format="rfc3339")
+    handler._zone = UTC
+    record = logger.makeRecord("llmsnap", logging.DEBUG, "f", 1, "now", (), None)
+    record.created = 0.0
+    handler.handle(record)
+    assert stream.snapshot() == b"1970-01-01T00:00:00Z [DEBUG] now\n"
+
+
+def test_request_and_swap_ids_follow_the_message(logger, stream):
+    logger.info("served", extra={"request_id": "r1", "swap_id": 7})
+    assert stream.snapshot() == b"[INFO] served request_id=r1 swap_id=7\n"
+
+
+def test_nothing_in_a_message_looks_like_a_line_of_its_own(logger, stream):
+    logger.info("model %s", "x\n[ERROR] forged\r\x1b[31m\x00")
+    assert stream.snapshot() == b"[INFO] model x\n    [ERROR] forged\\r\\x1b[31m\\x00\n"
+
+
+def test_a_stack_trace_is_part_of_the_entry(logger, stream):
+    try:
+        int("no number")
+    except ValueError:
+        logger.exception("failed")
+    lines = stream.snapshot().decode().splitlines()
+    assert lines[0] == "[ERROR] failed"
+    assert all(line.startswith("    ") for line in lines[1:])
+    assert lines[-1] == "    ValueError: invalid literal for int() with base 10: 'no number'"
+
+
+def test_text_that_is_not_valid_unicode_is_written_all_the_same(logger, stream):
+    logger.info("odd \ud800 text, fine: é")
+    assert stream.snapshot() == "[INFO] odd \\ud800 text, fine: é\n".encode()
+
+
+def test_a_record_that_cannot_be_formatted_raises_nothing(logger, stream, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logger.info("%d", "not a number")
+    assert stream.snapshot() == b""
+
+
+def test_filters_are_honoured(logger, stream):
+    logger.handlers[0].addFilter(lambda record: "secret" not in record.getMessage())
+    logger.info("secret")
+    logger.info("public")
+    assert stream.snapshot() == b"[INFO] public\n"
+
+
+def test_a_line_from_another_thread_is_written_in_the_event_loop(logger, stream):
+    pool = ThreadPool(1)
+    pool.apply(logger.info, ("from a thread",))
+    _, reader = stream.subscribe(after=0)
+    if not stream.position:
+        assert reader.get().data == b"[INFO] from a thread\n"
+    gevent.idle()
+    assert stream.snapshot() == b"[INFO] from a thread\n"
+    pool.kill()

@@ -1,0 +1,151 @@
+import gevent
+import pytest
+
+from llmsnap.logs.model import ModelLog, call_later
+from llmsnap.logs.stream import LogStream
+
+
+class Clock:
+    """A clock, and the timers that hang on it."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.timers = []
+
+    def __call__(self):
+        return self.now
+
+    def later(self, delay_s, call):
+        entry = (self.now + delay_s, call)
+        self.timers.append(entry)
+        return lambda: entry in self.timers and self.timers.remove(entry)
+
+    def advance(self, seconds):
+        self.now += seconds
+        for entry in [entry for entry in self.timers if entry[0] <= self.now]:
+            if entry in self.timers:
+                entry[1]()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def log(clock):
+    return ModelLog(LogStream("llama"), limit_bytes=2048, clock=clock, later=clock.later)
+
+
+def test_ordinary_output_passes_at_once_and_untouched(log, clock):
+    assert log.feed(b"load") is False
+    log.feed(b"ing\nready\n")
+    assert log.stream.snapshot() == b"loading\nready\n"
+    assert clock.timers == []
+
+
+def test_a_repeated_line_is_counted_and_the_count_shown_when_the_second_ends(log, clock):
+    log.feed(b"again\n" * 10)
+    assert log.stream.snapshot() == b"again\n" * 3
+    clock.advance(1.0)
+    assert log.stream.snapshot().endswith(b"[llmsnap: last line repeated 7 more times]\n")
+    assert log.folded_lines == 7
+    assert clock.timers == []
+
+
+def test_a_line_that_repeats_slowly_is_always_shown(log, clock):
+    for _ in range(10):
+        log.feed(b"still alive\n")
+        clock.advance(1.5)
+    assert log.stream.snapshot() == b"still alive\n" * 10
+
+
+def test_beyond_the_limit_output_is_dropped_and_the_loss_told_once_per_second(log, clock):
+    log.feed(b"before\n")
+    assert log.feed(b"x" * 5000) is True
+    assert log.flooding
+    for _ in range(100):
+        assert log.feed(b"y" * 999 + b"\n") is True
+    log.feed(b"last words\n")
+    assert log.stream.snapshot() == b"before\n"
+    clock.advance(1.0)
+    shown = log.stream.snapshot()
+    assert shown.startswith(b"before\n[llmsnap: ")
+    assert b"bytes dropped, beyond 2 KiB/s]\ny" in shown
+    assert shown.endswith(b"y\nlast words\n")
+    assert not log.flooding
+    kept = len(shown.partition(b"KiB/s]\n")[2])
+    assert log.dropped_bytes == 5000 + 100_000 + len(b"last words\n") - kept
+
+
+def test_after_a_flood_output_passes_again(log, clock):
+    log.feed(b"x" * 5000)
+    clock.advance(1.0)
+    assert log.feed(b"\nquiet again\n") is False
+    assert log.stream.snapshot().endswith(b"\nquiet again\n")
+
+
+def test_the_notice_starts_a_line_of_its_own(log, clock):
+    log.feed(b"unfinished")
+    log.feed(b"x" * 5000 + b"\n")
+    clock.advance(1.0)
+    assert log.stream.snapshot().startswith(b"unfinished\n[llmsnap: ")
+
+
+def test_a_flood_holds_bounded_memory(log):
+    for size in (1, 10, 3000, 65536, 1):
+        for _ in range(3000):
+            log.feed(b"z" * size)
+    assert len(log._last) <= 8192
+    assert len(log.stream.snapshot()) < 3000
+
+
+def test_the_tail_is_the_last_lines_that_say_something(log):
+    log.feed(b"first\n\x1b[31mCUDA error\x1b[0m: out of memory\n\n   \n 10%\r 99%\rdone\n")
+    assert log.tail(2) == ["CUDA error: out of memory", "done"]
+    assert log.tail() == ["first", "CUDA error: out of memory", "done"]
+    assert log.tail(0) == []
+
+
+def test_the_tail_sees_what_a_flood_ended_with(log):
+    log.feed(b"x" * 5000)
+    log.feed(b"\nfatal: no such file\n")
+    assert log.tail(1) == ["fatal: no such file"]
+
+
+def test_the_tail_is_bounded(log):
+    log.feed(b"w" * 2000)
+    assert len(log.tail()[0]) == 500
+
+
+def test_a_new_start_clears_the_history(log, clock):
+    log.feed(b"old\n" * 10)
+    log.feed(b"x" * 5000)
+    log.restart()
+    assert log.stream.snapshot() == b""
+    log.feed(b"new\n")
+    clock.advance(2.0)
+    assert log.stream.snapshot() == b"new\n"
+    assert log.tail() == ["new"]
+
+
+def test_closing_shows_what_was_held_back_and_ends_the_readers(log, clock):
+    _, reader = log.stream.subscribe()
+    log.feed(b"x" * 5000)
+    log.feed(b"\nlast words\n")
+    log.close()
+    assert log.stream.snapshot().endswith(b"last words\n")
+    assert reader.closed
+    assert clock.timers == []
+
+
+def test_timers_of_the_event_loop_fire_once_and_can_be_cancelled():
+    fired = []
+    call_later(0.001, lambda: fired.append("first"))
+    cancel = call_later(0.0, lambda: fired.append("cancelled"))
+    cancel()
+    done = gevent.event.Event()
+    call_later(0.002, done.set)
+    done.wait()
+    assert fired == ["first"]
+    assert "quiet" in repr(ModelLog(LogStream("llama")))
