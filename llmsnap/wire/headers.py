@@ -190,22 +190,25 @@ def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
     return False
 
 
-def below_prefix(location: str, prefix: str, upstream: str) -> str:
+def below_prefix(location: str, prefix: str, upstream: str, client_host: str = "") -> str:
     """A redirect's target as seen by a client that reaches *upstream* under *prefix*.
 
-    *prefix* is ``/upstream/llama``, *upstream* the server's base URL. What points elsewhere, or
-    is relative to the page, stays as it is.
+    *prefix* is ``/upstream/llama``, *upstream* the server's base URL; *client_host* is the Host
+    it was sent, from which it may have built the target. What points elsewhere, or is relative
+    to the page, stays as it is.
     """
-    base = urlsplit(upstream)
     try:
         target = urlsplit(location)
     except ValueError:
         return location
-    if target.netloc and (target.netloc.lower() != base.netloc.lower()):
+    base = urlsplit(upstream)
+    ours = {base.netloc.lower(), client_host.lower()}
+    if target.netloc.lower() not in ours if target.netloc else not target.path.startswith("/"):
         return location
-    if not target.path.startswith("/") and not target.netloc:
-        return location
-    path = target.path.removeprefix(base.path.rstrip("/")) or "/"
+    path = target.path or "/"
+    base_path = base.path.rstrip("/")
+    if path == base_path or path.startswith(f"{base_path}/"):
+        path = path[len(base_path) :] or "/"
     return target._replace(scheme="", netloc="", path=prefix.rstrip("/") + path).geturl()
 
 

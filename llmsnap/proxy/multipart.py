@@ -1,0 +1,223 @@
+"""An upload (multipart/form-data): taken in as a stream, kept on disk, given on with edits.
+
+The model may stand behind the file, so all of it is taken in before anything goes on. What parts
+hold goes into one spool, in memory while small; only their headers stay in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
+from werkzeug.sansio.multipart import (
+    NEED_DATA,
+    Data,
+    Epilogue,
+    Event,
+    Field,
+    File,
+    MultipartDecoder,
+)
+
+from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
+
+CHUNK_BYTES = 1 << 16
+IN_MEMORY_BYTES = 1 << 20
+MAX_PARTS = 1000
+MAX_HEAD_BYTES = 1 << 20
+MAX_TEXT_BYTES = 1 << 16
+MAX_BOUNDARY_BYTES = 200
+DEFAULT_LIMIT_BYTES = 4 << 30
+
+Read = Callable[[int], bytes]
+
+
+@dataclass(slots=True)
+class Part:
+    """One part: its header lines as sent, and where in the spool its data is."""
+
+    name: str
+    head: bytes
+    is_file: bool
+    start: int
+    length: int = 0
+    new: bytes | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """The bytes of data this part goes on with."""
+        return self.length if self.new is None else len(self.new)
+
+
+class Upload:
+    """A form that has arrived whole. *model* is what it asks for.
+
+    Close it when the request is over; `chunks` may be called more than once before that.
+    """
+
+    def __init__(
+        self, content_type: str, parts: Sequence[Part], spool: IO[bytes], query_model: str = ""
+    ) -> None:
+        self.content_type = content_type
+        self._boundary = _boundary(content_type)
+        self._parts = list(parts)
+        self._spool = spool
+        self.model = self.text("model") or query_model
+        if self.field_names.count("model") > 1:
+            # Ours is the first; an upstream may well take the last. Both must mean the same one.
+            self.rewrite({"model": self.model})
+
+    def __repr__(self) -> str:
+        return f"<Upload for {self.model!r}, {len(self._parts)} parts, {self.content_length} bytes>"
+
+    @property
+    def field_names(self) -> list[str]:
+        """The names of the fields, in their order; files are no fields."""
+        return [part.name for part in self._parts if not part.is_file]
+
+    @property
+    def content_length(self) -> int:
+        """How many bytes `chunks` yields."""
+        framing = len(self._boundary) + 8
+        parts = sum(framing + len(part.head) + part.size for part in self._parts)
+        return parts + len(self._boundary) + 6
+
+    def text(self, name: str) -> str | None:
+        """The text of the first field of that name, None without one."""
+        for part in self._parts:
+            if part.name == name and not part.is_file:
+                data = part.new if part.new is not None else b"".join(self._data(part))
+                return data[:MAX_TEXT_BYTES].decode("utf-8", "replace")
+        return None
+
+    def rewrite(self, edits: Mapping[str, str | None]) -> None:
+        """Give each field named in *edits* its new text; None takes all fields of that name out.
+
+        What is set is set where the field first stands, and not repeated; new ones go to the end.
+        """
+        waiting = dict(edits)
+        kept = []
+        for part in self._parts:
+            if part.is_file or part.name not in edits:
+                kept.append(part)
+            elif (new := waiting.pop(part.name, None)) is not None:
+                part.new = new.encode()
+                kept.append(part)
+        added = [_new_field(name, text) for name, text in waiting.items() if text is not None]
+        self._parts = kept + added
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes of the form as it goes on."""
+        for part in self._parts:
+            yield b"--%s\r\n%s\r\n" % (self._boundary, part.head)
+            if part.new is None:
+                yield from self._data(part)
+            else:
+                yield part.new
+            yield b"\r\n"
+        yield b"--%s--\r\n" % self._boundary
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._spool.close()
+
+    def _data(self, part: Part) -> Iterator[bytes]:
+        position, end = part.start, part.start + part.length
+        while position < end:
+            self._spool.seek(position)
+            chunk = self._spool.read(min(CHUNK_BYTES, end - position))
+            position += len(chunk)
+            yield chunk
+
+
+def receive(
+    read: Read, content_type: str, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, query_model: str = ""
+) -> Upload:
+    """Take in a form from *read* until that returns nothing.
+
+    The model is the form's own, else *query_model*, from the address. Blocks while reading.
+    Raises: BadRequest for what is not such a form or names no model; TooLarge.
+    """
+    with ExitStack() as stack:
+        intake = _Intake(_boundary(content_type))
+        stack.callback(intake.spool.close)
+        taken = 0
+        while chunk := read(CHUNK_BYTES):
+            taken += len(chunk)
+            if taken > limit_bytes:
+                raise TooLarge(f"the upload is larger than {limit_bytes} bytes (maxUpload)")
+            intake.take(chunk)
+        intake.take(None)
+        upload = Upload(content_type, intake.parts, intake.spool, query_model)
+        if not upload.model:
+            raise BadRequest("missing or invalid `model` parameter in form data", "model")
+        stack.pop_all()
+    return upload
+
+
+class _Intake:
+    """Sorts an arriving form into parts, and what they hold into the spool."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.parts: list[Part] = []
+        self.spool = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - goes to Upload
+        self._decoder = MultipartDecoder(boundary, 2 * CHUNK_BYTES, max_parts=MAX_PARTS)
+        self._head_bytes = 0
+
+    def take(self, chunk: bytes | None) -> None:
+        """File *chunk*; None says that the form has ended."""
+        try:
+            self._decoder.receive_data(chunk)
+            while (event := self._decoder.next_event()) is not NEED_DATA:
+                if isinstance(event, Epilogue):
+                    return
+                self._file(event)
+        except RequestEntityTooLarge as error:
+            raise BadRequest(
+                f"error parsing multipart form: over {MAX_PARTS} parts, or too much around them"
+            ) from error
+        except ValueError as error:
+            what = "it ends before its last part does" if chunk is None else str(error)
+            raise BadRequest(f"error parsing multipart form: {what}") from error
+
+    def _file(self, event: Event) -> None:
+        if isinstance(event, Data):
+            self._append(event.data)
+        elif isinstance(event, Field | File):
+            head = "".join(f"{key}: {value}\r\n" for key, value in event.headers).encode()
+            self._head_bytes += len(head)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise BadRequest("error parsing multipart form: too many headers of parts")
+            # The type says str, but a part without a name has None here.
+            name = event.name or ""
+            self.parts.append(Part(name, head, isinstance(event, File), self.spool.tell()))
+
+    def _append(self, data: bytes) -> None:
+        try:
+            self.spool.write(data)
+        except OSError as error:
+            raise LlmsnapError(f"cannot store the upload: {error.strerror}") from error
+        self.parts[-1].length += len(data)
+
+
+def _boundary(content_type: str) -> bytes:
+    kind, options = parse_options_header(content_type)
+    if kind.lower() != "multipart/form-data":
+        raise BadRequest(
+            f"a multipart/form-data body is needed here, not {kind or 'an unnamed one'}"
+        )
+    boundary = options.get("boundary", "")
+    if not boundary.isascii() or not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
+        raise BadRequest("the Content-Type of the form has no usable boundary")
+    return boundary.encode()
+
+
+def _new_field(name: str, text: str) -> Part:
+    quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = f'Content-Disposition: form-data; name="{quoted}"\r\n'.encode()
+    return Part(name, head, is_file=False, start=0, new=text.encode())
