@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from operator import eq
 
 SHOWN_REPEATS = 3
 MAX_LINES_PER_CHUNK = 4096  # each line costs a look; more than this in one read passes raw
@@ -42,6 +43,10 @@ class RepeatFolder:
         if self.open and lines:
             out.append(lines.pop(0) + b"\n")
             self.open = False
+        if lines and lines[0] != self._line and not any(map(eq, lines, lines[1:])):
+            out.append(self._end_run() + b"\n".join(lines) + b"\n")
+            self._line, self._run = lines[-1], 1
+            lines = []
         for line, group in groupby(lines):
             self._add(line, len(list(group)), out)
         if rest:
