@@ -5,16 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from time import monotonic
-from typing import Any
 
-from llmsnap.simulator import openai, probes, vllm
+from llmsnap.simulator import (
+    anthropic,
+    audio,
+    control,
+    images,
+    llama,
+    openai,
+    probes,
+    responses,
+    vectors,
+    vllm,
+    websocket,
+)
+from llmsnap.simulator.admission import admit
 from llmsnap.simulator.client import ClientGone
-from llmsnap.simulator.exchange import Refusal, Request, Response, json_response
-from llmsnap.simulator.route import Route
+from llmsnap.simulator.coding import encode
+from llmsnap.simulator.exchange import Json, Refusal, Request, Response, json_response
+from llmsnap.simulator.faults import cut
+from llmsnap.simulator.route import Route, Routes
 from llmsnap.simulator.state import State
 
 CLIENT_GONE = 499
-ROUTES: tuple[Route, ...] = (*openai.ROUTES, *vllm.ROUTES, *probes.ROUTES)
+SWITCHING_PROTOCOLS = 101
+KEPT_BODY_BYTES = 16 << 10
+ROUTES: tuple[Route, ...] = (
+    *openai.ROUTES,
+    *responses.ROUTES,
+    *anthropic.ROUTES,
+    *llama.ROUTES,
+    *vllm.ROUTES,
+    *vectors.ROUTES,
+    *audio.ROUTES,
+    *images.ROUTES,
+    *websocket.ROUTES,
+    *probes.ROUTES,
+    *control.ROUTES,
+)
 
 
 class App:
@@ -22,41 +50,49 @@ class App:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self._routes = {route.path: route for route in ROUTES}
+        self._routes = Routes(ROUTES)
 
     def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
+        self, environ: Json, start_response: Callable[..., Callable[[bytes], object]]
     ) -> Iterable[bytes]:
         """Answer one request."""
         request = Request(environ)
         visit = _Visit(self.state, request)
-        try:
-            response = self._answer(request, visit)
-        except ClientGone:
-            response = Response(CLIENT_GONE, [("Content-Length", "0"), ("Connection", "close")])
-        except Refusal as refusal:
-            response = _error(refusal)
-        visit.response = response
-        start_response(_status_line(response.status), response.headers)
+        visit.response = response = self._answer(request, visit)
+        if request.method == "HEAD":
+            response.body = ()
+        write = start_response(_status_line(response.status), response.headers)
+        if response.status == SWITCHING_PROTOCOLS:
+            write(b"")  # the client waits for the head before it sends its first frame
         return visit
 
     def _answer(self, request: Request, visit: _Visit) -> Response:
-        route = self._routes.get(request.path)
-        if route is None:
-            raise Refusal(404, f"no such path: {request.path}", "not_found_error")
-        if request.method not in route.methods:
-            raise Refusal(405, f"{request.path} takes {', '.join(route.methods)}")
+        try:
+            return self._shape(request, self._respond(request, visit))
+        except ClientGone:
+            return Response(CLIENT_GONE, [("Content-Length", "0"), ("Connection", "close")])
+        except Refusal as refusal:
+            return _error(request, refusal)
+
+    def _respond(self, request: Request, visit: _Visit) -> Response:
+        route = self._routes.find(request.method, request.path)
+        if not request.path.startswith(("/sim/", "/health")):
+            self.state.recent.append(request.describe(KEPT_BODY_BYTES))
         if route.inference:
             visit.begin_inference()
-            self._admit(request)
+            admit(self.state, request)
         return route.handler(self.state, request)
 
-    def _admit(self, request: Request) -> None:
-        probes.require_loaded(self.state)
-        if self.state.asleep:
-            raise Refusal(503, "the model is asleep", "unavailable_error")
-        if self.state.options.hang:
-            request.client.wait_forever()
+    def _shape(self, request: Request, response: Response) -> Response:
+        """Compress and break *response* as the request and the options ask."""
+        coding = request.text("sim_encoding")
+        if coding:
+            response = encode(response, coding)
+        if response.streamed:
+            limit = int(request.number("sim_break", self.state.options.break_stream_after))
+            if limit:
+                response.body = cut(self.state, request.client, response.body, limit)
+        return response
 
 
 class _Visit:
@@ -73,8 +109,7 @@ class _Visit:
     def begin_inference(self) -> None:
         """Count the request among those in flight until ``close``."""
         self._inference = True
-        self._state.requests += 1
-        self._state.in_flight += 1
+        self._state.begin_inference()
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -85,14 +120,19 @@ class _Visit:
 
     def close(self) -> None:
         """Count and log the end of the request, complete or not."""
-        state, request = self._state, self._request
-        state.in_flight -= self._inference
+        state = self._state
         state.gone += not self._complete
         if not state.options.silent:
-            took_ms = (monotonic() - self._began) * 1000
-            outcome = "" if self._complete else ", client gone"
-            line = f"{request.method} {request.path} {self.response.status} {took_ms:.1f} ms"
-            state.write_line(line + outcome)
+            state.write_line(self._line())
+        if self._inference:
+            state.end_inference()
+
+    def _line(self) -> str:
+        took_ms = (monotonic() - self._began) * 1000
+        ending = "" if self._complete else ", client gone"
+        # As sent, so that no encoded line break gets in; without the query, which may hold secrets.
+        path = self._request.target.partition("?")[0]
+        return f"{self._request.method} {path} {self.response.status} {took_ms:.1f} ms{ending}"
 
 
 def _status_line(status: int) -> str:
@@ -102,6 +142,8 @@ def _status_line(status: int) -> str:
         return f"{status} Status {status}"
 
 
-def _error(refusal: Refusal) -> Response:
-    error = {"message": refusal.message, "type": refusal.kind, "code": refusal.status}
-    return json_response({"error": error}, refusal.status)
+def _error(request: Request, refusal: Refusal) -> Response:
+    error: Json = {"type": refusal.kind, "message": refusal.message}
+    if request.path.startswith("/v1/messages"):
+        return json_response({"type": "error", "error": error}, refusal.status)
+    return json_response({"error": {**error, "code": refusal.status}}, refusal.status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,11 @@ from urllib.parse import parse_qsl
 from llmsnap.simulator.client import Client
 
 Json = dict[str, Any]
+
+DONE = b"data: [DONE]\n\n"
+_FALSE = frozenset({"", "0", "false", "no", "none"})
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|h)?")
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Refusal(Exception):
@@ -27,16 +33,15 @@ class Refusal(Exception):
 class Request:
     """A request whose body has been read."""
 
-    def __init__(self, environ: dict[str, Any]) -> None:
+    def __init__(self, environ: Json) -> None:
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         self.target: str = environ["sim.target"]
         self.headers: list[tuple[str, str]] = environ["sim.headers"]
-        self.query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+        self.query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
         self.client = Client(environ["sim.socket"])
         self.stream = environ["wsgi.input"]
-        upgrade = environ.get("HTTP_UPGRADE")
-        self.body: bytes = b"" if upgrade else self.stream.read()
+        self.body: bytes = _read(environ)
 
     def header(self, name: str, default: str = "") -> str:
         """Return the first value of header *name*, in any case."""
@@ -56,32 +61,43 @@ class Request:
 
     @cached_property
     def _settings(self) -> Json:
-        """Where the ``sim_`` overrides of this request stand: the query wins over the body."""
+        """The members of a JSON body, and the query, which wins."""
         try:
             return {**self.json, **self.query}
         except Refusal:
             return dict(self.query)
 
     def number(self, name: str, default: float = 0.0) -> float:
-        """Return override *name* as a number. Raises Refusal 400 when it is none."""
+        """Return member or parameter *name*. Raises Refusal 400 unless it is a number >= 0."""
         value = self._settings.get(name)
         if value is None:
             return default
         try:
-            return float(value)
-        except (TypeError, ValueError) as exc:
-            raise Refusal(400, f"{name} is not a number: {value!r}") from exc
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise Refusal(400, f"{name} is not a number of at least 0: {value!r}")
+        return number
 
     def flag(self, name: str) -> bool:
-        """Tell whether *name* is set and neither false, nor 0, nor empty."""
-        return str(self._settings.get(name, "")).lower() not in {"", "0", "false", "no", "none"}
+        """Tell whether *name* is set and neither false, nor 0, nor none, nor empty."""
+        return self.text(name).lower() not in _FALSE
 
     def text(self, name: str, default: str = "") -> str:
-        """Return *name* as text."""
+        """Return member or parameter *name* as text."""
         value = self._settings.get(name)
         return default if value is None else str(value)
 
-    def describe(self) -> Json:
+    def seconds(self, name: str) -> float:
+        """Return duration *name*: ``1.5`` or ``100ms``. Raises Refusal 400 when it is none."""
+        text = self.text(name, "0")
+        match = _DURATION.fullmatch(text)
+        if match is None:
+            raise Refusal(400, f"{name} is not a duration: {text!r}")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+    def describe(self, body_limit: int | None = None) -> Json:
         """Return what arrived, for those who test a proxy in between."""
         return {
             "method": self.method,
@@ -89,9 +105,18 @@ class Request:
             "path": self.path,
             "query": self.query,
             "headers": [list(pair) for pair in self.headers],
-            "body": self.body.decode("utf-8", "replace"),
+            "body": self.body[:body_limit].decode("utf-8", "replace"),
             "body_bytes": len(self.body),
         }
+
+
+def _read(environ: Json) -> bytes:
+    stream = environ["wsgi.input"]
+    if environ["wsgi.input_terminated"]:
+        body: bytes = stream.read()
+    else:  # an upgrade: what follows the body belongs to the next protocol
+        body = stream.read(int(environ.get("CONTENT_LENGTH") or 0))
+    return body
 
 
 @dataclass(slots=True)
@@ -106,7 +131,7 @@ class Response:
 
 def dump(value: object) -> bytes:
     """Return *value* as compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -116,7 +141,7 @@ def json_response(value: object, status: int = 200) -> Response:
 
 def text_response(text: str, status: int = 200) -> Response:
     """Return *text* as a plain answer."""
-    return data_response(text.encode(), "text/plain; charset=utf-8", status)
+    return data_response(text.encode("utf-8", "replace"), "text/plain; charset=utf-8", status)
 
 
 def data_response(data: bytes, content_type: str, status: int = 200) -> Response:
@@ -137,4 +162,11 @@ def sse(value: object, event: str = "") -> bytes:
     return b"%sdata: %s\n\n" % (head, dump(value))
 
 
-DONE = b"data: [DONE]\n\n"
+def mapping(value: object) -> Json:
+    """Return *value* if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[Json]:
+    """Return the JSON objects of list *value*, none if it is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -1,10 +1,9 @@
-"""OpenAI's text APIs: chat completions and completions."""
+"""OpenAI's chat completions and completions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from time import time
-from typing import Any
 
 from llmsnap.simulator.exchange import (
     DONE,
@@ -14,55 +13,62 @@ from llmsnap.simulator.exchange import (
     Response,
     event_stream,
     json_response,
+    mapping,
+    mappings,
     sse,
 )
-from llmsnap.simulator.reply import Part, Prompt, Reply, Tool, compose
+from llmsnap.simulator.prompts import content_text, limit, question, tools
+from llmsnap.simulator.reply import Part, Prompt, Reply, compose, extras
 from llmsnap.simulator.route import Route
 from llmsnap.simulator.state import State
 
 
 def chat(state: State, request: Request) -> Response:
     """Answer ``/v1/chat/completions``."""
-    reply = compose(state, request, chat_prompt(request.json))
+    reply = compose(state, request, chat_prompt(request))
     head = {"id": f"chatcmpl-{state.requests}", "created": int(time()), "model": reply.model}
     if request.flag("stream"):
-        return event_stream(_chat_chunks(state, request, reply, head))
+        return event_stream(_chat_frames(state, request, reply, head))
     request.client.wait(reply.duration_s)
     choice = {"index": 0, "message": _message(reply), "finish_reason": _finish(reply)}
     body = {**head, "object": "chat.completion", "choices": [choice], "usage": usage(reply)}
     return json_response(body | extras(state, request, reply))
 
 
-def chat_prompt(body: Json) -> Prompt:
+def completions(state: State, request: Request) -> Response:
+    """Answer ``/v1/completions``."""
+    if "prompt" not in request.json:
+        raise Refusal(400, "prompt is missing")
+    text = content_text(request.json["prompt"])
+    reply = compose(state, request, Prompt(text, text, limit(request, "max_tokens")))
+    head = {"id": f"cmpl-{state.requests}", "created": int(time()), "model": reply.model}
+    head["object"] = "text_completion"
+    if request.flag("stream"):
+        return event_stream(_completion_frames(state, request, reply, head))
+    request.client.wait(reply.duration_s)
+    choice = {"index": 0, "text": reply.text, "logprobs": None, "finish_reason": _finish(reply)}
+    body = {**head, "choices": [choice], "usage": usage(reply)}
+    return json_response(body | extras(state, request, reply))
+
+
+def chat_prompt(request: Request) -> Prompt:
     """Return what a chat request asks. Raises Refusal 400 without messages."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
+    body = request.json
+    messages = mappings(body.get("messages"))
+    if not messages:
         raise Refusal(400, "messages is missing or empty")
-    texts = [message_text(message) for message in messages]
-    asked = [text for message, text in zip(messages, texts, strict=True) if is_user(message)]
+    functions = [mapping(tool.get("function")) for tool in mappings(body.get("tools"))]
+    template = mapping(body.get("chat_template_kwargs"))
+    thinks = request.flag("reasoning_effort") or bool(template.get("enable_thinking"))
     return Prompt(
-        question=asked[-1] if asked else "",
-        text=" ".join(texts),
-        limit=int(body.get("max_completion_tokens") or body.get("max_tokens") or 0),
-        tools=_tools(body) if is_user(messages[-1]) else (),
-        must_call=body.get("tool_choice") not in {None, "none", "auto"}
-        if not isinstance(body.get("tool_choice"), dict)
-        else True,
-        reasoning=bool(body.get("sim_reasoning")),
+        question=question(messages),
+        text=" ".join(content_text(message.get("content")) for message in messages),
+        limit=limit(request, "max_completion_tokens", "max_tokens"),
+        tools=tools(functions, "parameters") if messages[-1].get("role") == "user" else (),
+        must_call=body.get("tool_choice") not in (None, "none", "auto"),
+        reasoning=thinks or request.flag("sim_reasoning"),
+        schema=_schema(mapping(body.get("response_format"))),
     )
-
-
-def is_user(message: object) -> bool:
-    """Tell whether *message* is the user's."""
-    return isinstance(message, dict) and message.get("role") == "user"
-
-
-def message_text(message: Any) -> str:
-    """Return the text of *message*: its content, or the text parts of it."""
-    content = message.get("content") if isinstance(message, dict) else message
-    if isinstance(content, list):
-        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return "" if content is None else str(content)
 
 
 def usage(reply: Reply) -> Json:
@@ -75,19 +81,13 @@ def usage(reply: Reply) -> Json:
     }
 
 
-def extras(state: State, request: Request, reply: Reply) -> Json:
-    """Return what was asked for beyond the API: timings, and the request as it arrived."""
-    more: Json = {}
-    if state.options.timings or request.flag("timings") or request.flag("timings_per_token"):
-        more["timings"] = reply.timings()
-    if state.options.echo_requests or request.flag("sim_echo"):
-        more["sim_request"] = request.describe()
-    return more
-
-
-def _tools(body: Json) -> tuple[Tool, ...]:
-    functions = [tool.get("function", {}) for tool in body.get("tools") or []]
-    return tuple(Tool(each.get("name", ""), each.get("parameters") or {}) for each in functions)
+def _schema(form: Json) -> Json | None:
+    match form.get("type"):
+        case "json_schema":
+            return mapping(mapping(form.get("json_schema")).get("schema"))
+        case "json_object":
+            return {"type": "object", "properties": {"answer": {"type": "string"}}}
+    return None
 
 
 def _finish(reply: Reply) -> str:
@@ -106,7 +106,7 @@ def _message(reply: Reply) -> Json:
     return message
 
 
-def _chat_chunks(state: State, request: Request, reply: Reply, head: Json) -> Iterator[bytes]:
+def _chat_frames(state: State, request: Request, reply: Reply, head: Json) -> Iterator[bytes]:
     head = {**head, "object": "chat.completion.chunk"}
 
     def chunk(delta: Json, finish: str | None = None) -> Json:
@@ -114,14 +114,30 @@ def _chat_chunks(state: State, request: Request, reply: Reply, head: Json) -> It
 
     request.client.wait(reply.prompt_s)
     yield sse(chunk({"role": "assistant", "content": None if reply.tool else ""}))
-    if reply.tool:
-        yield sse(chunk(_tool_delta("", name=reply.tool.name)))
-    for part, piece in reply.play(request):
-        yield sse(chunk(_delta(part, piece)))
-    last = chunk({}, _finish(reply))
-    if (request.json.get("stream_options") or {}).get("include_usage"):
+    for part, pieces in reply.parts:
+        if part is Part.TOOL and reply.tool:
+            yield sse(chunk(_tool_delta("", reply.tool.name)))
+        for piece in reply.pace(request, pieces):
+            yield sse(chunk(_delta(part, piece)))
+    yield from _closing_frames(state, request, reply, chunk({}, _finish(reply)))
+
+
+def _completion_frames(state: State, request: Request, reply: Reply, head: Json) -> Iterator[bytes]:
+    def chunk(text: str, finish: str | None = None) -> Json:
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+        return {**head, "choices": [choice]}
+
+    request.client.wait(reply.prompt_s)
+    for piece in reply.pace(request, reply.pieces):
+        yield sse(chunk(piece))
+    yield from _closing_frames(state, request, reply, chunk("", _finish(reply)))
+
+
+def _closing_frames(state: State, request: Request, reply: Reply, last: Json) -> Iterator[bytes]:
+    """End a stream: the finishing chunk, the usage if it was asked for, and the end mark."""
+    if mapping(request.json.get("stream_options")).get("include_usage"):
         yield sse(last)
-        last = {**head, "choices": [], "usage": usage(reply)}
+        last = {**last, "choices": [], "usage": usage(reply)}
     yield sse(last | extras(state, request, reply))
     yield DONE
 
@@ -144,4 +160,7 @@ def _tool_delta(arguments: str, name: str = "") -> Json:
     return {"tool_calls": [call]}
 
 
-ROUTES = (Route("/v1/chat/completions", chat, inference=True),)
+ROUTES = (
+    Route("/v1/chat/completions", chat, inference=True),
+    Route("/v1/completions", completions, inference=True),
+)

@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
+
+# What may be changed while the server runs: everything that is looked at with each request.
+CHANGEABLE = (
+    "respond",
+    "echo_requests",
+    "timings",
+    "prompt_time",
+    "tokens_per_second",
+    "tokens",
+    "sleep_time",
+    "wake_time",
+    "hang",
+    "break_stream_after",
+    "fail_sleep",
+    "fail_wake",
+    "hang_sleep",
+    "die_on_sleep",
+    "die_on_wake",
+    "corrupt_after_wake",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +76,28 @@ def parse(argv: list[str] | None = None) -> Options:
         prog="llmsnap sim",
         description="An inference server without a model.",
         allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,  # the defaults stand in Options alone
     )
     _add_server(parser)
     _add_speed(parser)
-    _add_lifetime_faults(parser)
+    _add_process_faults(parser)
     _add_request_faults(parser)
     return Options(**vars(parser.parse_args(argv)))
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
+def _up_to(limit: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        value = int(text)
+        if not 0 <= value <= limit:
+            raise argparse.ArgumentTypeError(f"{text} is not between 0 and {limit}")
+        return value
+
+    return whole
+
+
+_count = _up_to(1 << 31)
+_port = _up_to(65535)
+_code = _up_to(255)
 
 
 def _amount(text: str) -> float:
@@ -78,51 +108,46 @@ def _amount(text: str) -> float:
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("server")
-    add = group.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    add("--port", type=_count, default=8080, help="port, 0 for any (default %(default)s)")
-    add("--model", default="simulated", metavar="NAME", help="the model it claims to serve")
+    add = parser.add_argument_group("server").add_argument
+    add("--host", help="address to listen on (127.0.0.1)")
+    add("--port", type=_port, metavar="N", help="port, 0 for any that is free (8080)")
+    add("--model", metavar="NAME", help="the model it claims to serve (simulated)")
     add("--strict-model", action="store_true", help="answer 404 to any other model name")
-    add("--n-ctx", type=_count, default=4096, metavar="N", help="context size told by /props")
-    add("--dimensions", type=_count, default=64, metavar="N", help="length of embeddings")
-    add("--respond", default="", metavar="TEXT", help="answer every prompt with this text")
+    add("--n-ctx", type=_count, metavar="N", help="context size told by /props (4096)")
+    add("--dimensions", type=_count, metavar="N", help="length of embeddings (64)")
+    add("--respond", metavar="TEXT", help="answer every prompt with this text")
     add("--silent", action="store_true", help="no line per request")
     add("--echo-requests", action="store_true", help="show the request in each JSON answer")
     add("--timings", action="store_true", help="llama-server's timings in each answer")
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("speed and size")
-    add = group.add_argument
-    add("--load-time", type=_amount, default=0.0, metavar="S", help="seconds until it serves")
+    add = parser.add_argument_group("speed and size").add_argument
+    add("--load-time", type=_amount, metavar="S", help="seconds until it serves")
     add(
         "--load-mode",
         choices=("closed", "503"),
-        default="closed",
-        help="while loading: the port is closed, or /health answers 503 (default %(default)s)",
+        help="while loading: the port is closed (default), or /health and inference answer 503",
     )
-    add("--prompt-time", type=_amount, default=0.0, metavar="S", help="before the first token")
+    add("--prompt-time", type=_amount, metavar="S", help="seconds before the first token")
+    add("--tokens-per-second", type=_amount, metavar="N", help="0, the default, is unlimited")
     add(
-        "--tokens-per-second",
-        type=_amount,
-        default=0.0,
+        "--tokens",
+        type=_count,
         metavar="N",
-        help="speed of generation, 0 for unlimited (default)",
+        help="length of an answer; 0, the default: as it comes",
     )
-    add("--tokens", type=_count, default=0, metavar="N", help="length of an answer, 0: natural")
-    add("--sleep-time", type=_amount, default=0.0, metavar="S", help="seconds /sleep takes")
-    add("--wake-time", type=_amount, default=0.0, metavar="S", help="seconds /wake_up takes")
-    add("--memory", type=_count, default=0, metavar="MB", help="memory to hold while awake")
+    add("--sleep-time", type=_amount, metavar="S", help="seconds /sleep takes")
+    add("--wake-time", type=_amount, metavar="S", help="seconds /wake_up takes")
+    add("--memory", type=_count, metavar="MB", help="memory to hold while loaded and awake")
 
 
-def _add_lifetime_faults(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("faults of the process")
-    add = group.add_argument
-    add("--exit-at-start", type=_count, metavar="CODE", help="exit before listening")
-    add("--exit-after-requests", type=_count, default=0, metavar="N", help="inference requests")
-    add("--exit-after", type=_amount, default=0.0, metavar="S", help="exit after so many seconds")
-    add("--exit-code", type=_count, default=1, metavar="CODE", help="of the exits below and above")
+def _add_process_faults(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("faults of the process").add_argument
+    add("--exit-at-start", type=_code, metavar="CODE", help="exit before listening")
+    add("--exit-after-requests", type=_count, metavar="N", help="exit after N inference requests")
+    add("--exit-after", type=_amount, metavar="S", help="exit S seconds after the start")
+    add("--exit-code", type=_code, metavar="CODE", help="of every exit but --exit-at-start (1)")
     add("--ignore-sigterm", action="store_true", help="only SIGKILL or SIGINT ends it")
     add("--fork-grandchild", action="store_true", help="leave a child that holds its stdout")
     add(
@@ -130,21 +155,14 @@ def _add_lifetime_faults(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="as --fork-grandchild, and outside the process group",
     )
-    add("--flood", type=_count, default=0, metavar="BYTES_PER_SECOND", help="noise on stdout")
+    add("--flood", type=_count, metavar="BYTES_PER_SECOND", help="write noise to stdout")
 
 
 def _add_request_faults(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("faults of requests")
-    add = group.add_argument
+    add = parser.add_argument_group("faults of requests").add_argument
     add("--hang", action="store_true", help="accept inference requests and never answer")
     add("--never-healthy", action="store_true", help="/health answers 503 for ever")
-    add(
-        "--break-stream-after",
-        type=_count,
-        default=0,
-        metavar="N",
-        help="drop the connection after N chunks of a stream",
-    )
+    add("--break-stream-after", type=_count, metavar="N", help="drop streams after N chunks")
     add("--fail-sleep", action="store_true", help="/sleep answers 500")
     add("--fail-wake", action="store_true", help="/wake_up answers 500")
     add("--hang-sleep", action="store_true", help="/sleep never answers")

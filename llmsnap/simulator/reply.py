@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from llmsnap.simulator import tokens
-from llmsnap.simulator.exchange import Json, Request
+from llmsnap.simulator.admission import require_model
+from llmsnap.simulator.exchange import Json, Request, mapping
 from llmsnap.simulator.state import State
 
 NOMINAL_TOKENS_PER_SECOND = 1000.0
+_SAMPLES = {"integer": 1, "number": 1, "boolean": True, "null": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,11 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a request asks, whichever API it came by."""
+    """What a request asks, whichever API it came by.
+
+    *text* is all the model reads, *question* what the user said last; *limit* is the most tokens
+    it may answer with, 0 for no limit; *schema* asks for JSON of that form.
+    """
 
     question: str
     text: str
@@ -32,10 +38,11 @@ class Prompt:
     tools: tuple[Tool, ...] = ()
     must_call: bool = False
     reasoning: bool = False
+    schema: Json | None = None
 
 
 class Part(StrEnum):
-    """What a piece of an answer belongs to."""
+    """What a run of tokens is for."""
 
     REASONING = "reasoning"
     TEXT = "text"
@@ -76,11 +83,17 @@ class Reply:
         """How long all of it takes."""
         return self.prompt_s + self.output_tokens * self.token_s
 
+    @property
+    def parts(self) -> list[tuple[Part, list[str]]]:
+        """The runs of tokens, in order."""
+        main = (Part.TOOL if self.tool else Part.TEXT, self.pieces)
+        return [(Part.REASONING, self.reasoning), main] if self.reasoning else [main]
+
     def timings(self) -> Json:
         """Return llama-server's figures, from the configured speed and not from the clock."""
-        prompt_ms = self.prompt_s * 1000 or self.prompt_tokens * 1000 / NOMINAL_TOKENS_PER_SECOND
-        token_ms = (self.token_s or 1 / NOMINAL_TOKENS_PER_SECOND) * 1000
         new = self.prompt_tokens - self.cached_tokens
+        token_ms = (self.token_s or 1 / NOMINAL_TOKENS_PER_SECOND) * 1000
+        prompt_ms = self.prompt_s * 1000 or new * 1000 / NOMINAL_TOKENS_PER_SECOND
         return {
             "cache_n": self.cached_tokens,
             "prompt_n": new,
@@ -93,43 +106,55 @@ class Reply:
             "predicted_per_second": 1000 / token_ms,
         }
 
-    def play(self, request: Request) -> Iterator[tuple[Part, str]]:
+    def pace(self, request: Request, pieces: list[str]) -> Iterator[str]:
         """Yield each piece when it is due. Blocks in between; raises ClientGone."""
-        main = Part.TOOL if self.tool else Part.TEXT
-        for part, pieces in ((Part.REASONING, self.reasoning), (main, self.pieces)):
-            for piece in pieces:
-                request.client.wait(self.token_s)
-                yield part, piece
+        for piece in pieces:
+            request.client.wait(self.token_s)
+            yield piece
 
 
 def compose(state: State, request: Request, prompt: Prompt) -> Reply:
-    """Return the answer to *prompt*: the same each time it is asked."""
+    """Return the answer to *prompt*: the same each time. Raises Refusal."""
     options = state.options
+    model = request.text("model") or options.model
+    require_model(state, model)
     speed = request.number("sim_tps", options.tokens_per_second)
-    tool = _called_tool(prompt)
+    tool = None if state.corrupted else _called_tool(prompt)
     reasoning = tokens.split(f"The user said: {prompt.question}") if prompt.reasoning else []
-    pieces = _call(tool, prompt) if tool else _say(state, request, prompt)
-    room = max(prompt.limit - len(reasoning), 0) if prompt.limit else len(pieces)
+    pieces = _write_call(tool, prompt) if tool else _say(state, request, prompt, model)
+    room = prompt.limit or len(reasoning) + len(pieces)
     prompt_tokens = tokens.count(prompt.text)
     return Reply(
-        model=request.text("model") or options.model,
+        model=model,
         prompt_tokens=prompt_tokens,
         cached_tokens=min(int(request.number("sim_cached")), prompt_tokens),
-        reasoning=reasoning[: prompt.limit] if prompt.limit else reasoning,
-        pieces=pieces[:room],
+        reasoning=reasoning[:room],
+        pieces=pieces[: max(room - len(reasoning), 0)],
         tool=tool,
-        cut=room < len(pieces),
+        cut=room < len(reasoning) + len(pieces),
         prompt_s=request.number("sim_prompt_time", options.prompt_time),
         token_s=1 / speed if speed else 0.0,
     )
 
 
-def _say(state: State, request: Request, prompt: Prompt) -> list[str]:
-    options = state.options
-    model = request.text("model") or options.model
-    said = f"You said: {prompt.question.strip()}\n" if prompt.question.strip() else ""
-    text = options.respond or f"{said}I am {model}, a simulated model."
-    length = int(request.number("sim_tokens", options.tokens))
+def extras(state: State, request: Request, reply: Reply | None = None) -> Json:
+    """Return what was asked for beyond the API: timings, and the request as it arrived."""
+    more: Json = {}
+    wanted = state.options.timings or request.flag("timings") or request.flag("timings_per_token")
+    if wanted and reply:
+        more["timings"] = reply.timings()
+    if state.options.echo_requests or request.flag("sim_echo"):
+        more["sim_request"] = request.describe()
+    return more
+
+
+def _say(state: State, request: Request, prompt: Prompt, model: str) -> list[str]:
+    question = prompt.question.strip()
+    said = f"You said: {question}\n" if question else ""
+    text = state.options.respond or f"{said}I am {model}, a simulated model."
+    if prompt.schema is not None:
+        text = json.dumps(sample(prompt.schema, text), ensure_ascii=False)
+    length = int(request.number("sim_tokens", state.options.tokens))
     pieces = tokens.of_length(text, length) if length else tokens.split(text)
     return tokens.garbage(len(pieces)) if state.corrupted else pieces
 
@@ -143,12 +168,20 @@ def _called_tool(prompt: Prompt) -> Tool | None:
     return prompt.tools[0] if prompt.must_call or "tool" in question.split() else None
 
 
-def _call(tool: Tool, prompt: Prompt) -> list[str]:
-    sample = {"string": prompt.question, "integer": 1, "number": 1.5, "boolean": True}
-    sample |= {"array": [], "object": {}}
-    properties: Json = tool.schema.get("properties") or {}
-    arguments = {
-        name: next(iter(schema.get("enum") or ()), sample.get(schema.get("type", "string")))
-        for name, schema in properties.items()
-    }
-    return tokens.split(json.dumps(arguments, ensure_ascii=False))
+def _write_call(tool: Tool, prompt: Prompt) -> list[str]:
+    schema = {"type": "object", **tool.schema}
+    return tokens.split(json.dumps(sample(schema, prompt.question), ensure_ascii=False))
+
+
+def sample(schema: Mapping[str, object], text: str) -> object:
+    """Return a value of the form *schema* describes, with *text* wherever it wants a string."""
+    choices = schema.get("enum")
+    if isinstance(choices, list) and choices:
+        return choices[0]
+    kind = str(schema.get("type"))
+    if kind == "object":
+        properties = mapping(schema.get("properties"))
+        return {name: sample(mapping(each), text) for name, each in properties.items()}
+    if kind == "array":
+        return [sample(mapping(schema.get("items")), text)]
+    return _SAMPLES.get(kind, text)

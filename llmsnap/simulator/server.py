@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 from collections.abc import Callable
-from typing import Any
 
 import gevent
 from gevent import socket
@@ -12,6 +11,8 @@ from gevent.pool import Group, Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from llmsnap.simulator.app import App
+from llmsnap.simulator.exchange import Json
+from llmsnap.simulator.faults import flood, leave_later
 from llmsnap.simulator.options import Options
 from llmsnap.simulator.state import State
 
@@ -21,7 +22,7 @@ BACKLOG = 1024
 class _Handler(WSGIHandler):
     """Shows the application what WSGI hides: the socket, and the request as it was sent."""
 
-    def get_environ(self) -> dict[str, Any]:
+    def get_environ(self) -> Json:
         environ = super().get_environ()
         environ["sim.socket"] = self.socket
         environ["sim.target"] = self.path
@@ -44,7 +45,14 @@ class Server:
         self.port = options.port
 
     def open(self) -> None:
-        """Load, and listen: after loading, or before it with ``--load-mode 503``. Blocks."""
+        """Load, and listen: after loading, or before it with ``--load-mode 503``. Blocks.
+
+        Raises: OSError when the address cannot be listened on.
+        """
+        if self.state.options.exit_after:
+            self._tasks.spawn(leave_later, self.state)
+        if self.state.options.flood:
+            self._tasks.spawn(flood, self.state)
         if self.state.options.load_mode == "closed":
             self._load()
             self._listen()

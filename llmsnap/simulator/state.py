@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from time import monotonic
 
 from gevent.event import Event
@@ -17,7 +17,10 @@ PARTS = frozenset({"weights", "kv_cache"})
 
 
 class State:
-    """Loaded or not, asleep or not, and the requests so far. Its methods never switch."""
+    """Loaded or not, asleep or not, and the requests so far. Its methods never switch.
+
+    *write_line* takes a log line, *leave* ends the process with an exit code.
+    """
 
     def __init__(
         self,
@@ -39,13 +42,43 @@ class State:
         self._memory = b""
         self._since = monotonic()
 
+    def __repr__(self) -> str:
+        word = "asleep" if self.asleep else "awake" if self.loaded.is_set() else "loading"
+        return f"<State {self.options.model} {word}, {self.in_flight} in flight>"
+
     def hold_memory(self) -> None:
         """Take the memory of the options, every page of it."""
         self._memory = b"\x01" * (self.options.memory << 20)
 
+    def fall_asleep(self, level: int) -> None:
+        """Serve no more, from now on."""
+        self.asleep = PARTS
+        self.sleep_level = level
+
     def release_memory(self) -> None:
-        """Give that memory back."""
+        """Give the memory back."""
         self._memory = b""
+
+    def awake(self, parts: Set[str] = PARTS) -> None:
+        """Take *parts* back; once none is missing, serve again."""
+        was_asleep = bool(self.asleep)
+        self.asleep -= parts
+        if was_asleep and not self.asleep:
+            self.sleep_level = 0
+            self.hold_memory()
+
+    def begin_inference(self) -> None:
+        """Count a request in."""
+        self.requests += 1
+        self.in_flight += 1
+
+    def end_inference(self) -> None:
+        """Count a request out, and leave if it was the last one allowed."""
+        self.in_flight -= 1
+        limit = self.options.exit_after_requests
+        if limit and self.requests - self.in_flight >= limit:
+            self.write_line(f"exiting after {limit} requests, as told")
+            self.leave(self.options.exit_code)
 
     def describe(self) -> Json:
         """Return all of it as JSON."""

@@ -1,9 +1,13 @@
-"""vLLM's control endpoints: sleep, wake and what comes with them."""
+"""vLLM's control endpoints: sleep, wake and what comes with them.
+
+From the first moment of a sleep to the last of a wake, inference is refused.
+"""
 
 from __future__ import annotations
 
+from llmsnap.simulator.admission import work
 from llmsnap.simulator.exchange import Refusal, Request, Response, json_response
-from llmsnap.simulator.route import Route
+from llmsnap.simulator.route import GET, Route
 from llmsnap.simulator.state import PARTS, State
 
 
@@ -15,30 +19,32 @@ def sleep(state: State, request: Request) -> Response:
         raise Refusal(400, f"level is not 0, 1 or 2: {level:g}")
     if options.die_on_sleep:
         state.leave(options.exit_code)
+    state.fall_asleep(int(level))
     if options.hang_sleep:
         request.client.wait_forever()
-    request.client.wait(options.sleep_time)
+    work(options.sleep_time)
     if options.fail_sleep:
+        state.awake()
         raise Refusal(500, "sleep failed, as --fail-sleep demands", "internal_error")
-    state.asleep = PARTS
-    state.sleep_level = int(level)
     state.release_memory()
+    state.write_line(f"asleep, level {level:g}, after {options.sleep_time:g} s")
     return json_response({})
 
 
 def wake_up(state: State, request: Request) -> Response:
     """Answer ``/wake_up``, for all parts or for those named by ``tags``."""
     options = state.options
+    tags = request.query.get("tags")
     if options.die_on_wake:
         state.leave(options.exit_code)
-    request.client.wait(options.wake_time)
+    work(options.wake_time)
     if options.fail_wake:
         raise Refusal(500, "wake failed, as --fail-wake demands", "internal_error")
-    woken = request.query.get("tags", ",".join(PARTS)).split(",")
-    if state.asleep and not state.asleep.difference(woken):
-        state.hold_memory()
+    if state.asleep:
         state.corrupted = options.corrupt_after_wake
-    state.asleep = state.asleep.difference(woken)
+    state.awake(frozenset(tags.split(",")) if tags else PARTS)
+    rest = f", {' and '.join(sorted(state.asleep))} still asleep" if state.asleep else ""
+    state.write_line(f"awake after {options.wake_time:g} s{rest}")
     return json_response({})
 
 
@@ -53,6 +59,7 @@ def collective_rpc(state: State, request: Request) -> Response:
     if request.json.get("method") != "reload_weights":
         raise Refusal(400, "the only method known is reload_weights")
     state.corrupted = False
+    state.write_line("weights reloaded")
     return json_response({"results": [None]})
 
 
@@ -71,8 +78,8 @@ def wake_up_fail(state: State, request: Request) -> Response:
 ROUTES = (
     Route("/sleep", sleep),
     Route("/wake_up", wake_up),
-    Route("/is_sleeping", is_sleeping, ("GET",)),
+    Route("/wake_up_fail", wake_up_fail),
+    Route("/is_sleeping", is_sleeping, GET),
     Route("/collective_rpc", collective_rpc),
     Route("/reset_prefix_cache", reset_prefix_cache),
-    Route("/wake_up_fail", wake_up_fail),
 )
