@@ -71,6 +71,6 @@ def test_no_word_at_all_is_an_error(text: str) -> None:
         split(text)
 
 
-def test_ten_megabytes_are_split_in_bounded_time() -> None:
-    assert len(split('"' + "a\\" * 5_000_000)[0]) > 5_000_000
-    assert len(split("x " * 1_000_000)) == 1_000_000
+def test_a_megabyte_is_split_in_bounded_time() -> None:
+    assert len(split('"' + "a\\" * 500_000)[0]) > 500_000
+    assert len(split("x " * 100_000)) == 100_000

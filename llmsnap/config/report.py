@@ -1,0 +1,71 @@
+"""What is found wrong or odd while a configuration is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from llmsnap.errors import Problem
+
+from .nodes import dotted
+
+if TYPE_CHECKING:
+    from .nodes import Node, Path
+
+MOST = 500  # a file of pure nonsense must not produce a report larger than itself
+MOST_SUGGESTIONS = 50
+
+_SAFE_WORDS = ("apiKeys", "key", "name", "models", "admin")
+
+
+class Report:
+    """Collects problems (the file cannot be used) and advice (it can)."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.advice: list[Problem] = []
+        self._suggestions = 0
+
+    def error(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
+        """Note why the file cannot be used."""
+        self._add(self.problems, path, what, fix, at)
+
+    def advise(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
+        """Note something odd that the file can live with."""
+        self._add(self.advice, path, what, fix, at)
+
+    def nearest(self, name: str, known: Iterable[str]) -> str:
+        """Return ``did you mean "x"?`` for the closest of *known*, or an empty text."""
+        from difflib import get_close_matches  # noqa: PLC0415 - only for faulty files
+
+        if self._suggestions >= MOST_SUGGESTIONS:
+            return ""
+        self._suggestions += 1
+        by_folded = {_folded(candidate): candidate for candidate in known}
+        close = get_close_matches(_folded(name), by_folded, n=1, cutoff=0.7)
+        return f'did you mean "{by_folded[close[0]]}"?' if close else ""
+
+    @staticmethod
+    def _add(found: list[Problem], path: Path, what: str, fix: str, at: Node | None) -> None:
+        if len(found) < MOST:
+            line, column = (at.line, at.column) if at else (0, 0)
+            found.append(Problem(dotted(_without_secrets(path)), what, fix, line, column))
+
+
+def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return *problems* from the top of the file to its end, each once."""
+    unique = dict.fromkeys(problems)
+    return tuple(sorted(unique, key=lambda problem: (problem.line, problem.column)))
+
+
+def _folded(name: str) -> str:
+    return name[:100].casefold().replace("_", "")
+
+
+def _without_secrets(path: Path) -> Path:
+    """Keep API keys out of *path*, also where they stand by mistake as the keys of a mapping."""
+    if path[:1] != ("apiKeys",):
+        return path
+    return tuple(
+        part if part in _SAFE_WORDS or isinstance(part, int) else "(hidden)" for part in path
+    )

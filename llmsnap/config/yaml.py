@@ -1,0 +1,249 @@
+"""YAML text in, a tree of nodes with positions out.
+
+PyYAML parses; its own composing and converting is not used, because it forgets positions, keeps
+the last of two equal keys in silence, and recurses as deep as the file tells it to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from collections.abc import Mapping as Environ
+from typing import Any
+
+import yaml
+
+from .environment import Environment
+from .nodes import Mapping, Node, Path, Scalar, Sequence, is_macro
+from .report import Report
+
+MAX_DEPTH = 100
+MAX_WEIGHT = 2_000_000
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_STANDARD_TAG = "tag:yaml.org,2002:"
+
+# Within [...] and {...} a brace ends an unquoted scalar, so that ``[${env.KEY}]`` is not YAML.
+# Such files are read a second time with the braces of references in disguise (one character each,
+# which keeps the columns).
+_REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+)\}")
+_DISGUISE = "$\ue000\\1\ue001"
+_DISGUISED = re.compile("\\$\ue000([A-Za-z0-9_.-]+)\ue001")
+
+_HINTS = {
+    "found character that cannot start any token": "indent with blanks instead of tabs, "
+    "and quote a text that begins with a special character",
+    "mapping values are not allowed in this context": 'quote a text that contains ": "',
+    "did not find expected key": "align this line with its neighbours, or close the quote before",
+    "did not find expected '-' indicator": "align the entries of the list",
+    "found unexpected end of stream": "close the quote",
+}
+
+
+def compose(text: str, environ: Environ[str, str], report: Report) -> Node | None:
+    """Return the tree of the first document in *text*, environment values filled in.
+
+    None for an empty document, and for one that is not YAML, which *report* then tells.
+    """
+    found = Report()
+    try:
+        tree = _Composer(text, environ, found).compose()
+    except (yaml.YAMLError, UnicodeError, _TooMuch) as error:
+        second = _compose_disguised(text, environ)
+        if second is None:
+            report.problems += found.problems
+            _report_failure(error, text, report)
+            return None
+        tree, found = second
+    report.problems += found.problems
+    report.advice += found.advice
+    return tree
+
+
+def _compose_disguised(text: str, environ: Environ[str, str]) -> tuple[Node | None, Report] | None:
+    disguised, count = _REFERENCE.subn(_DISGUISE, text)
+    found = Report()
+    try:
+        return (_Composer(disguised, environ, found).compose(), found) if count else None
+    except (yaml.YAMLError, UnicodeError, _TooMuch):
+        return None
+
+
+class _TooMuch(Exception):
+    """The document is beyond what any configuration needs."""
+
+    def __init__(self, what: str, mark: Any = None) -> None:
+        super().__init__(what)
+        self.problem = what
+        self.problem_mark = mark
+
+
+class _Open:
+    """A collection whose end has not come yet."""
+
+    def __init__(self, node: Sequence | Mapping, anchor: str | None) -> None:
+        self.node = node
+        self.anchor = anchor
+        self.key: Scalar | None = None
+        self.merged: list[tuple[Scalar, Node]] = []
+
+    def here(self) -> str | int:
+        if isinstance(self.node, Sequence):
+            return len(self.node.items)
+        return self.key.text if self.key else "?"
+
+
+class _Composer:
+    def __init__(self, text: str, environ: Environ[str, str], report: Report) -> None:
+        self._next: Callable[[], Any] = _Loader(text).get_event
+        self._disguised = "\ue000" in text
+        self._report = report
+        self._environment = Environment(environ, report)
+        self._root: Node | None = None
+        self._open: list[_Open] = []
+        self._anchors: dict[str, Node | None] = {}  # None: its collection is still open
+
+    def compose(self) -> Node | None:
+        while True:
+            event = self._next()
+            if isinstance(event, (yaml.DocumentEndEvent, yaml.StreamEndEvent)):
+                return self._root
+            node = self._finished(event)
+            if node is not None:
+                self._add(node, event)
+
+    def _finished(self, event: Any) -> Node | None:
+        """Return the node that *event* completes."""
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._start(event)
+            return None
+        if isinstance(event, yaml.CollectionEndEvent):
+            return self._end()
+        return self._alias(event) if isinstance(event, yaml.AliasEvent) else None
+
+    def _path(self) -> Path:
+        return tuple(collection.here() for collection in self._open)
+
+    def _scalar(self, event: Any) -> Scalar:
+        mark, text, tag = event.start_mark, event.value, event.tag
+        if self._disguised:
+            text = _DISGUISED.sub(r"${\1}", text)
+        plain = event.implicit[0] if tag is None else _may_be_other_than_text(tag)
+        node = Scalar(text, mark.line + 1, mark.column + 1, plain=plain)
+        if "${env." in text:
+            self._environment.fill(node, self._path(), double_quoted=event.style == '"')
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _alias(self, event: Any) -> Node:
+        node = self._anchors.get(event.anchor)
+        if node is not None:
+            return node
+        what = "contains itself" if event.anchor in self._anchors else "is not defined before it"
+        raise _TooMuch(f"alias *{event.anchor} {what}", event.start_mark)
+
+    def _start(self, event: Any) -> None:
+        mark = event.start_mark
+        if len(self._open) >= MAX_DEPTH:
+            raise _TooMuch(f"nested more than {MAX_DEPTH} levels deep", mark)
+        node: Sequence | Mapping
+        if isinstance(event, yaml.SequenceStartEvent):
+            node = Sequence([], mark.line + 1, mark.column + 1)
+        else:
+            node = Mapping(mark.line + 1, mark.column + 1)
+        if event.anchor:
+            self._anchors[event.anchor] = None
+        self._open.append(_Open(node, event.anchor))
+
+    def _end(self) -> Node:
+        collection = self._open[-1]
+        for key, merged in collection.merged:
+            self._merge(key, merged)
+        self._open.pop()
+        if collection.anchor:
+            self._anchors[collection.anchor] = collection.node
+        return collection.node
+
+    def _add(self, node: Node, event: Any) -> None:
+        if not self._open:
+            self._root = node
+            return
+        collection = self._open[-1]
+        parent = collection.node
+        parent.weight += node.weight
+        if parent.weight > MAX_WEIGHT:
+            raise _TooMuch("too large once every alias is written out", event.start_mark)
+        if isinstance(parent, Sequence):
+            parent.items.append(node)
+        elif collection.key is None:
+            collection.key = self._key(node)
+        else:
+            self._set(collection, parent, node)
+            collection.key = None
+
+    def _key(self, node: Node) -> Scalar:
+        if isinstance(node, Scalar):
+            return node
+        self._report.error(self._path(), "a key must be a text", "write a plain word", node)
+        return Scalar("?", node.line, node.column, plain=False)
+
+    def _set(self, collection: _Open, parent: Mapping, node: Node) -> None:
+        key = collection.key
+        assert key is not None  # noqa: S101 - _add has seen it
+        if key.text == "<<" and key.plain:
+            collection.merged.append((key, node))
+            return
+        if key.text in parent.entries:
+            self._report_duplicate(parent.keys[key.text], key)
+        parent.entries[key.text] = node
+        parent.keys[key.text] = key
+
+    def _report_duplicate(self, first: Scalar, second: Scalar) -> None:
+        path = self._path()
+        what = f"appears twice, in lines {first.line} and {second.line}"
+        if is_macro(path):
+            self._report.advise(path, what, "remove one; the later one counts", second)
+        else:
+            self._report.error(path, what, "remove or rename one of them", second)
+
+    def _merge(self, key: Scalar, merged: Node) -> None:
+        parent = self._open[-1].node
+        sources = merged.items if isinstance(merged, Sequence) else [merged]
+        for source in sources:
+            if not isinstance(source, Mapping) or not isinstance(parent, Mapping):
+                path = (*self._path()[:-1], "<<")
+                self._report.error(path, "only mappings can be merged", "name a mapping", key)
+                continue
+            for name, node in source.entries.items():
+                parent.entries.setdefault(name, node)
+                parent.keys.setdefault(name, source.keys[name])
+
+
+def _may_be_other_than_text(tag: str) -> bool:
+    return tag.startswith(_STANDARD_TAG) and tag not in (
+        f"{_STANDARD_TAG}str",
+        f"{_STANDARD_TAG}binary",
+    )
+
+
+def _report_failure(error: Exception, text: str, report: Report) -> None:
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
+    at = Node(*_position(error, text))
+    prefix = "" if isinstance(error, _TooMuch) else "not valid YAML: "
+    report.error((), f"{prefix}{problem}", _HINTS.get(problem, ""), at)
+
+
+def _position(error: Exception, text: str) -> tuple[int, int]:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is not None:
+        return mark.line + 1, mark.column + 1
+    if isinstance(error, UnicodeEncodeError):
+        before = text[: error.start]
+    else:  # libyaml counts the bytes of what it was given
+        before = text.encode("utf-8", "replace")[: getattr(error, "position", 0)].decode(
+            "utf-8", "replace"
+        )
+    return before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1

@@ -1,0 +1,99 @@
+import pytest
+
+from llmsnap.config.nodes import Mapping, Scalar
+from llmsnap.config.report import Report
+from llmsnap.config.yaml import compose
+
+
+def read(text: str, **environ: str) -> tuple[Mapping, Report]:
+    report = Report()
+    root = compose(text, environ, report)
+    assert isinstance(root, Mapping)
+    return root, report
+
+
+def value(text: str, **environ: str) -> Scalar:
+    root, report = read(text, **environ)
+    assert not report.problems
+    node = root.entries["a"]
+    assert isinstance(node, Scalar)
+    return node
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "result"),
+    [
+        ("a: ${env.X}", {"X": "v"}, "v"),
+        ('a: "${env.X}-${env.X}"', {"X": "v"}, "v-v"),
+        ("a: ${env.X}", {"X": ""}, ""),
+        ("a: ${env.X}", {"X": "b: c # d"}, "b: c # d"),
+        ("a: ${env.X}", {"X": " 5800 "}, "5800"),
+        ("a: '${env.X}'", {"X": " 5800 "}, " 5800 "),
+        ("a: '${env.X}'", {"X": "it's"}, "it's"),
+        ('a: "${env.X}"', {"X": 'C:\\x "y"'}, 'C:\\x "y"'),
+        ("a: ${env.X}", {"X": 'C:\\x "y"'}, 'C:\\x "y"'),
+        ("a: ${env.X}", {"X": "${env.Y}"}, "${env.Y}"),
+        ("a: ${env.X}", {"X": "${MACRO}"}, "${MACRO}"),
+        ("a: ${env.1X} ${env.} ${ env.X }", {"X": "v"}, "${env.1X} ${env.} ${ env.X }"),
+    ],
+)
+def test_values_come_in_as_they_are(text: str, environ: dict[str, str], result: str) -> None:
+    assert value(text, **environ).text == result
+
+
+def test_an_unquoted_value_may_still_be_a_number() -> None:
+    assert value("a: ${env.X}", X="5800").plain
+
+
+def test_keys_are_filled_too() -> None:
+    root, _ = read("${env.X}: 1", X="k")
+    assert list(root.entries) == ["k"]
+
+
+def test_what_is_shown_is_what_was_written() -> None:
+    assert value("a: ${env.X}", X="s3cret").written == "${env.X}"
+
+
+def test_an_unset_variable_is_named_with_its_place() -> None:
+    root, report = read("a: 1\nb:\n  c: x ${env.NOPE}\n")
+    (problem,) = report.problems
+    assert (problem.where, problem.line, problem.column) == ("b.c", 3, 6)
+    assert "NOPE is not set" in problem.what
+    assert root.entries["b"].entries["c"].broken  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b"])
+def test_a_value_of_several_lines_is_refused_and_not_shown(bad: str) -> None:
+    _, report = read("a: ${env.X}", X=bad)
+    assert "X contains newlines" in report.problems[0].what
+    assert bad not in str(report.problems[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# ${env.NOPE}\na: 1", "a: 1 # ${env.NOPE}", "a:\n  # ${env.NOPE}\n  b: 1"],
+)
+def test_comments_are_not_looked_at(text: str) -> None:
+    _, report = read(text)
+    assert not report.problems
+
+
+def test_comment_lines_of_a_command_are_not_looked_at() -> None:
+    _, report = read("models:\n  m:\n    cmd: |\n      srv\n      # ${env.NOPE} ${env.X}\n", X="v")
+    assert not report.problems
+
+
+@pytest.mark.parametrize(
+    "where", ["models: {m: {cmd: '%s'}}", "macros: {m: '%s'}", "b: {cmd: '%s'}"]
+)
+def test_in_commands_and_macros_a_value_survives_the_splitting_into_words(where: str) -> None:
+    root, _ = read(where % "${env.X}", X='{"a": "b\\c"}')
+    node = root
+    while isinstance(node, Mapping):
+        node = next(iter(node.entries.values()))  # type: ignore[assignment]
+    assert node.text == '{\\"a\\": \\"b\\\\c\\"}'  # type: ignore[attr-defined]
+
+
+def test_a_double_quoted_command_gets_the_value_itself() -> None:
+    root, _ = read('models: {m: {cmd: "${env.X}"}}', X='a "b"')
+    assert root.entries["models"].entries["m"].entries["cmd"].text == 'a "b"'  # type: ignore[attr-defined]

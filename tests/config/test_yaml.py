@@ -1,0 +1,134 @@
+import pytest
+
+from llmsnap.config.nodes import Mapping, Node, Scalar, Sequence
+from llmsnap.config.report import Report
+from llmsnap.config.yaml import MAX_DEPTH, compose
+
+
+def read(text: str, **environ: str) -> tuple[Node | None, Report]:
+    report = Report()
+    return compose(text, environ, report), report
+
+
+def tree(text: str, **environ: str) -> Mapping:
+    root, report = read(text, **environ)
+    assert not report.problems
+    assert isinstance(root, Mapping)
+    return root
+
+
+def plain(node: Node | None) -> object:
+    if isinstance(node, Mapping):
+        return {key: plain(value) for key, value in node.entries.items()}
+    if isinstance(node, Sequence):
+        return [plain(item) for item in node.items]
+    assert isinstance(node, Scalar)
+    return node.text
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
+def test_an_empty_document_is_no_tree(text: str) -> None:
+    root, report = read(text)
+    assert root is None or plain(root) == ""
+    assert not report.problems
+
+
+def test_every_value_knows_its_place() -> None:
+    root = tree("models:\n  llama:\n    ttl: 60\n")
+    llama = root.entries["models"].entries["llama"]  # type: ignore[attr-defined]
+    assert (llama.entries["ttl"].line, llama.entries["ttl"].column) == (3, 10)
+
+
+def test_texts_keep_their_spelling_and_whether_they_were_quoted() -> None:
+    root = tree("a: 1.50\nb: '1.50'\nc: yes\nd: !!str 5\ne: !!int '5'\n")
+    found = {key: (node.text, node.plain) for key, node in root.entries.items()}  # type: ignore[attr-defined]
+    assert found == {
+        "a": ("1.50", True),
+        "b": ("1.50", False),
+        "c": ("yes", True),
+        "d": ("5", False),
+        "e": ("5", True),
+    }
+
+
+def test_a_second_document_is_ignored() -> None:
+    assert plain(tree("a: 1\n---\n[broken\n")) == {"a": "1"}
+
+
+def test_anchors_and_merge_keys_are_applied() -> None:
+    root = tree("base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\nall: {y: 9, <<: [*b, *m]}\n")
+    assert plain(root.entries["all"]) == {"y": "9", "x": "1", "z": "4"}
+
+
+def test_a_quoted_merge_sign_is_a_key() -> None:
+    assert plain(tree('"<<": 1')) == {"<<": "1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "words", "position"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "a", "appears twice, in lines 1 and 3", (3, 1)),
+        ("models:\n  m: {}\n  m: {}\n", "models.m", "lines 2 and 3", (3, 3)),
+        ("a: 1\n\tb: 2", "", "not valid YAML", (2, 1)),
+        ("a: 'x", "", "unexpected end of stream", (1, 6)),
+        ("a: \x00", "", "control characters", (1, 4)),
+        ("é: \x00", "", "control characters", (1, 4)),
+        ("a: *b", "", "alias *b is not defined", (1, 4)),
+        ("a: &x [*x]", "", "alias *x contains itself", (1, 8)),
+        ("a: {<<: 5}", "a.<<", "only mappings can be merged", (1, 5)),
+        ("a: {<<: [{x: 1}, 5]}", "a.<<", "only mappings can be merged", (1, 5)),
+        ("a:\n  ? [1]\n  : 2", "a.?", "a key must be a text", (2, 5)),
+        ("a: \ud800", "", "surrogates", (1, 4)),
+    ],
+)
+def test_faults_name_their_place(
+    text: str, where: str, words: str, position: tuple[int, int]
+) -> None:
+    _, report = read(text)
+    (problem,) = report.problems
+    assert words in problem.what
+    assert (problem.where, problem.line, problem.column) == (where, *position)
+
+
+def test_the_same_macro_twice_is_advice_and_the_later_one_counts() -> None:
+    root, report = read("macros: {a: 1, a: 2}")
+    assert plain(root) == {"macros": {"a": "2"}}
+    assert not report.problems
+    assert report.advice[0].where == "macros.a"
+
+
+def test_a_key_given_twice_below_api_keys_is_not_shown() -> None:
+    _, report = read("apiKeys: {s3cret: 1, s3cret: 2}")
+    assert "s3cret" not in str(report.problems)
+
+
+def test_nesting_is_bounded() -> None:
+    _, report = read("[" * 100_000)
+    assert f"more than {MAX_DEPTH} levels" in report.problems[0].what
+
+
+def test_an_alias_bomb_is_refused() -> None:
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)
+    )
+    _, report = read(bomb)
+    assert "too large" in report.problems[0].what
+
+
+def test_a_scalar_of_ten_megabytes_is_read() -> None:
+    assert len(plain(tree("a: " + "x" * 10_000_000))["a"]) == 10_000_000  # type: ignore[index]
+
+
+def test_a_reference_may_stand_unquoted_in_a_flow_list() -> None:
+    root = tree("apiKeys: [${env.A}, 'x']\nb: {c: ${D}}\n", A="k")
+    assert plain(root) == {"apiKeys": ["k", "x"], "b": {"c": "${D}"}}
+
+
+def test_columns_are_right_after_such_a_reference() -> None:
+    _, report = read("a: [${env.A}, ${env.MISSING}]", A="k")
+    assert report.problems[0].column == 15
+
+
+def test_what_is_wrong_besides_is_told_from_the_text_as_written() -> None:
+    _, report = read("a: [${env.A}]\nb: 'x", A="k")
+    assert report.problems[0].line == 1
