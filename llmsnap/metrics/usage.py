@@ -1,0 +1,188 @@
+"""Token counts and speeds, as the inference server itself reports them at the end of an answer.
+
+Every API kind says it with one of three members: ``usage`` (top level, or within ``response`` or
+``message`` of a streamed event), llama-server's ``timings`` and vLLM's ``metrics``. They are found
+by name in the text of the answer, so a body of which only the beginning and the end were kept
+serves as well as a whole one, and it makes no difference whether the answer was streamed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+MAX_MEMBERS = 8  # servers that report usage with every chunk have said it all in the last few
+MAX_COUNT = 2**53
+
+_decoder = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer says about itself; None where it says nothing.
+
+    *server_ms* is the time the server worked on it, prompt and generation.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    draft_tokens: int | None = None
+    draft_accepted: int | None = None
+    prompt_per_second: float | None = None
+    tokens_per_second: float | None = None
+    server_ms: float | None = None
+
+    def or_else(self, other: Usage) -> Usage:
+        """Return this usage with its unknown fields taken from *other*."""
+        known = {
+            field.name: getattr(other, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) is None
+        }
+        return replace(self, **known)
+
+
+NOTHING = Usage()
+
+
+def extract(body: bytes, head: bytes = b"") -> Usage:
+    """Return the usage that the answer *body* reports.
+
+    When only its end was kept, that is *body*, and *head* is what was kept of its beginning.
+    The later value wins; ``timings`` and ``metrics`` win over ``usage``.
+    """
+    found = _extract(body)
+    if head and (found.input_tokens is None or found.cached_tokens is None):
+        # Anthropic streams tell the input with their first event, the output with the last.
+        found = found.or_else(_extract(head))
+    return found
+
+
+def _extract(body: bytes) -> Usage:
+    text = body.decode("utf-8", "replace")
+    found = NOTHING
+    for member in _members(text, '"timings"'):
+        found = _from_timings(member)
+        if found != NOTHING:
+            break
+    if found == NOTHING:
+        found = _newest(text, '"metrics"', _from_vllm)
+    return found.or_else(_newest(text, '"usage"', _from_usage))
+
+
+def _newest(text: str, name: str, read: Any) -> Usage:
+    """Return what the members called *name* say together, the later ones first."""
+    found = NOTHING
+    for member in _members(text, name):
+        found = found.or_else(read(member))
+        if None not in (found.input_tokens, found.output_tokens, found.cached_tokens):
+            break
+    return found
+
+
+def _members(text: str, name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects that are values of the member *name* (with its quotes), last one first."""
+    start, left = len(text), MAX_MEMBERS
+    while left and (start := text.rfind(name, 0, start)) >= 0:
+        # A quote after a backslash is inside a string: somebody's text about usage, not a member.
+        if text[start - 1 : start] == "\\":
+            continue
+        left -= 1
+        value = _value_at(text, start + len(name))
+        if isinstance(value, dict):
+            yield value
+
+
+def _value_at(text: str, index: int) -> object:
+    """Return the JSON value after the colon expected at *index*; None if there is none."""
+    while text[index : index + 1].isspace():
+        index += 1
+    if text[index : index + 1] != ":":
+        return None
+    index += 1
+    while text[index : index + 1].isspace():
+        index += 1
+    try:
+        value: object = _decoder.raw_decode(text, index)[0]
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _from_usage(usage: Mapping[str, Any]) -> Usage:
+    return Usage(
+        input_tokens=_first_count(usage, "prompt_tokens", "input_tokens"),
+        output_tokens=_first_count(usage, "completion_tokens", "output_tokens"),
+        cached_tokens=_cached(usage),
+    )
+
+
+def _cached(usage: Mapping[str, Any]) -> int | None:
+    cached = _count(usage.get("cache_read_input_tokens"))
+    for name in ("prompt_tokens_details", "input_tokens_details"):
+        details = usage.get(name)
+        if cached is None and isinstance(details, dict):
+            cached = _count(details.get("cached_tokens"))
+    return cached
+
+
+def _from_timings(timings: Mapping[str, Any]) -> Usage:
+    """Read llama-server's own account of an answer."""
+    output = _count(timings.get("predicted_n"))
+    prompt_ms, predicted_ms = (
+        _number(timings.get("prompt_ms")),
+        _number(timings.get("predicted_ms")),
+    )
+    speed = _number(timings.get("predicted_per_second"))
+    if speed is None and output and predicted_ms:
+        speed = output / predicted_ms * 1000
+    known = prompt_ms is not None or predicted_ms is not None
+    return Usage(
+        input_tokens=_count(timings.get("prompt_n")),
+        output_tokens=output,
+        cached_tokens=_count(timings.get("cache_n")),
+        draft_tokens=_count(timings.get("draft_n")),
+        draft_accepted=_count(timings.get("draft_n_accepted")),
+        prompt_per_second=_number(timings.get("prompt_per_second")),
+        tokens_per_second=speed,
+        server_ms=(prompt_ms or 0.0) + (predicted_ms or 0.0) if known else None,
+    )
+
+
+def _from_vllm(metrics: Mapping[str, Any]) -> Usage:
+    """Read what vLLM adds under ``--enable-per-request-metrics``."""
+    first_ms = _number(metrics.get("time_to_first_token_ms"))
+    generation_ms = _number(metrics.get("generation_time_ms"))
+    known = first_ms is not None and generation_ms is not None
+    return Usage(
+        tokens_per_second=_number(metrics.get("tokens_per_second")),
+        server_ms=(first_ms or 0.0) + (generation_ms or 0.0) if known else None,
+    )
+
+
+def _first_count(members: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        count = _count(members.get(name))
+        if count is not None:
+            return count
+    return None
+
+
+def _count(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None or number > MAX_COUNT else int(number)
+
+
+def _number(value: object) -> float | None:
+    """Read a number leniently: texts that are numbers count, true is 1; None for all else."""
+    if not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
