@@ -18,8 +18,13 @@ class TestDeadline(BaseException):
     __test__ = False
 
 
-def live_greenlets() -> list[gevent.Greenlet]:
+def pytest_collection_finish() -> None:
+    # What is imported by now stays; not looking at it again makes the check below cheap.
     gc.collect()
+    gc.freeze()
+
+
+def live_greenlets() -> list[gevent.Greenlet]:
     return [o for o in gc.get_objects() if isinstance(o, gevent.Greenlet) and not o.dead]
 
 
@@ -36,5 +41,9 @@ def no_stray_greenlets() -> Iterator[None]:
     before = {id(g) for g in live_greenlets()}
     yield
     left = [g for g in live_greenlets() if id(g) not in before]
+    if left:
+        gevent.idle()  # those that are about to end
+        gc.collect()
+        left = [g for g in live_greenlets() if id(g) not in before]
     gevent.killall(left)
     assert not left, f"greenlets left behind: {left}"

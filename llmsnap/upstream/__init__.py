@@ -1,0 +1,1 @@
+"""One supervised inference server: its states, its child process, its health."""

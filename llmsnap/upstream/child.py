@@ -1,0 +1,257 @@
+"""Servers as local child processes: spawn, read their output, signal their group, reap them.
+
+``Popen`` lives here only. Each child leads a session of its own, so that a signal reaches all it
+started, and carries CHILD_MARK in its environment, so that what left the group is found too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import gevent
+from gevent import subprocess
+from gevent.event import Event
+from gevent.os import make_nonblocking, nb_read
+
+from llmsnap.config.command import split
+from llmsnap.errors import CommandProblem, StartFailed
+from llmsnap.limits import child_setup
+from llmsnap.tasks import TaskGroup
+from llmsnap.upstream import orphans, ports
+from llmsnap.upstream.launcher import ExitStatus, LaunchSpec, Output
+
+if TYPE_CHECKING:
+    Popen = subprocess.Popen[bytes]
+else:
+    Popen = subprocess.Popen
+
+log = logging.getLogger(__name__)
+
+READ_BYTES = 65536
+EOF_GRACE_S = 0.5
+"""How long output is still read after the exit, when a descendant holds the pipe open."""
+
+
+class LocalLauncher:
+    """Runs servers as children of this process. *instance* marks them as ours (see orphans)."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+
+    def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
+        """Raise StartFailed if the command is empty or not found, or its port is in use."""
+        _find_executable(spec)
+        host, port = _loopback_port(spec.url)
+        if not port or ports.is_free(host, port):
+            return
+        holder = gevent.get_hub().threadpool.apply(ports.holder, (port, leaving))
+        if holder:
+            raise StartFailed(
+                f"{spec.model_id}: port {port} is in use by {holder}; "
+                "stop that program, or give the model another port"
+            )
+
+    def start(self, spec: LaunchSpec, output: Output) -> Child:
+        """Spawn the server of *spec*. Blocks until exec has succeeded. Raises: StartFailed."""
+        self.check(spec)
+        argv = _find_executable(spec)
+        child = Child(spec, f"{self.instance}:{spec.model_id}:{spec.generation}", output)
+        child.open(argv)
+        return child
+
+    def stop_leftovers(self) -> list[str]:
+        """Stop children of an earlier run of this instance. Blocks."""
+        return orphans.stop_marked(f"{self.instance}:")
+
+
+class Child:
+    """One local server process and everything it started; a ``launcher.Handle``."""
+
+    def __init__(self, spec: LaunchSpec, mark: str, output: Output) -> None:
+        self.spec = spec
+        self.url = spec.url
+        self.pid: int | None = None
+        self.exited = Event()
+        self.gone = Event()
+        self.status: ExitStatus | None = None
+        self._mark = mark
+        self._output = output
+        self._tasks = TaskGroup(spec.model_id)
+        self._stop_asked = False
+        self._grace_s = orphans.TERM_GRACE_S
+
+    def __repr__(self) -> str:
+        return f"<Child {self.spec.model_id} pid {self.pid}, {self.status or 'running'}>"
+
+    def open(self, argv: Sequence[str]) -> None:
+        """Spawn *argv*. Raises: StartFailed with the system's reason."""
+        reader, writer = os.pipe()
+        try:
+            popen = _spawn(argv, _environment(self.spec.env, self._mark), writer)
+        except OSError as error:
+            os.close(reader)
+            raise StartFailed(
+                f"{self.spec.model_id}: cannot start {argv[0]}: {error.strerror or error}"
+            ) from error
+        finally:
+            os.close(writer)
+        self.pid = popen.pid
+        drained = self._tasks.spawn("output", self._read_output, reader)
+        self._tasks.spawn("exit", self._watch_exit, popen, drained)
+
+    def stop(self, grace_s: float, cmd_stop: str = "") -> None:
+        """End it: *cmd_stop* or SIGTERM to the group, SIGKILL after *grace_s*. Blocks."""
+        if not self._stop_asked:
+            self._stop_asked = True
+            self._grace_s = grace_s
+            self._ask_to_stop(cmd_stop, grace_s)
+        if not self.gone.wait(grace_s):
+            log.warning("<%s> did not stop within %g s: killing it", self.spec.model_id, grace_s)
+            self._signal(signal.SIGKILL)
+        if not self.gone.wait(orphans.KILL_LIMIT_S + EOF_GRACE_S):
+            log.error("<%s> pid %s does not go away", self.spec.model_id, self.pid)
+
+    def kill(self) -> None:
+        """SIGKILL the whole group at once. Never switches greenlets."""
+        self._signal(signal.SIGKILL)
+
+    def _ask_to_stop(self, cmd_stop: str, grace_s: float) -> None:
+        if cmd_stop and not self.exited.is_set():
+            self._tasks.spawn("cmdStop", self._run_stop_command, cmd_stop, grace_s)
+        else:
+            self._signal(signal.SIGTERM)
+
+    def _run_stop_command(self, cmd_stop: str, limit_s: float) -> None:
+        """Run ``cmdStop`` beside the grace timer; fall back to SIGTERM when it fails or hangs."""
+        model_id = self.spec.model_id
+        try:
+            argv = split(cmd_stop.replace("${PID}", str(self.pid)))
+            code = _run(argv, _environment(self.spec.env), self._output, limit_s)
+        except (OSError, CommandProblem) as error:
+            log.warning("<%s> cmdStop cannot run: %s", model_id, error)
+        else:
+            if code == 0:
+                return
+            log.error(
+                "<%s> cmdStop %s",
+                model_id,
+                f"ended with exit code {code}" if code is not None else "took too long",
+            )
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        if self.pid is not None and not self.gone.is_set():
+            orphans.signal_group(self.pid, number)
+            if number == signal.SIGKILL:
+                orphans.kill_marked(self._mark)
+
+    def _read_output(self, fd: int) -> None:
+        make_nonblocking(fd)
+        try:
+            while data := nb_read(fd, READ_BYTES):
+                self._output(data)
+        finally:
+            os.close(fd)
+
+    def _watch_exit(self, popen: Popen, drained: gevent.Greenlet[..., Any]) -> None:
+        """Tell of the exit at once, then see to what the child left behind."""
+        code = popen.wait()
+        self.status = _exit_status(code)
+        self.exited.set()
+        try:
+            orphans.end_group(popen.pid, self._mark, self._grace_s)
+            drained.join(EOF_GRACE_S)
+        finally:
+            drained.kill()
+            self.gone.set()
+
+
+def _spawn(argv: Sequence[str], env: dict[str, str], output_fd: int) -> Popen:
+    return Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=output_fd,
+        stderr=output_fd,
+        env=env,
+        close_fds=True,
+        start_new_session=True,
+        preexec_fn=child_setup(),
+    )
+
+
+def _run(argv: Sequence[str], env: dict[str, str], output: Output, limit_s: float) -> int | None:
+    """Run a helper command to its end; return its exit code, None when it took too long."""
+    popen = Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=env,
+        start_new_session=True,
+    )
+    try:
+        text, _ = popen.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        return None
+    else:
+        if text:
+            output(text)
+        return popen.returncode
+    finally:
+        orphans.signal_group(popen.pid, signal.SIGKILL)
+
+
+def _exit_status(code: int) -> ExitStatus:
+    if code >= 0:
+        return ExitStatus(code)
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        name = str(-code)
+    return ExitStatus(128 - code, name)
+
+
+def _environment(entries: Sequence[str], mark: str = "") -> dict[str, str]:
+    """The inherited environment plus ``NAME=value`` *entries*, later ones winning."""
+    env = dict(os.environ)
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if name:
+            env[name] = value
+    if mark:
+        env[orphans.CHILD_MARK] = mark
+    return env
+
+
+def _find_executable(spec: LaunchSpec) -> list[str]:
+    """Return the words of the command with the program's full path first.
+
+    It is looked up in our own PATH, not in the one ``env`` may set (config compatibility); a name
+    with a slash is relative to our working directory.
+    """
+    try:
+        argv = split(spec.cmd)
+    except CommandProblem as error:
+        raise StartFailed(f"{spec.model_id}: cmd has no command: {error}") from error
+    path = shutil.which(argv[0])
+    if path is None:
+        raise StartFailed(
+            f"{spec.model_id}: command not found: {argv[0]}; "
+            "correct cmd, or install the program so that llmsnap's PATH has it"
+        )
+    return [path, *argv[1:]]
+
+
+def _loopback_port(url: str) -> tuple[str, int]:
+    """Host and port of *url* when they are on this machine, else ("", 0)."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return host, parts.port or (443 if parts.scheme == "https" else 80)
+    return "", 0

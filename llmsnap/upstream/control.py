@@ -1,0 +1,131 @@
+"""Control calls to an upstream: is it healthy, sleep, wake. ``requests`` lives here only.
+
+``localhost`` is never looked up: 127.0.0.1 is tried, then ::1. Nothing goes through a proxy of
+the environment, and no password file is read (``trust_env`` is off).
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from llmsnap.errors import Unreachable, UpstreamTimeout
+
+if TYPE_CHECKING:
+    import requests
+
+CONNECT_LIMIT_S = 0.5
+LOOPBACK = ("127.0.0.1", "::1")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an upstream answers.
+
+    *host* and *port* are as configured, *ip* is the address that answered the health check (the
+    host itself until then), *base_path* has no slash at its end.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    ip: str
+    base_path: str = ""
+
+    @property
+    def netloc(self) -> str:
+        """Host and port as a Host header shows them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def url(self, path: str) -> str:
+        """Resolve *path* (RFC 3986: a leading slash replaces the base path), host as IP.
+
+        https keeps the name, which its certificate is checked against.
+        """
+        base = f"{self.scheme}://{self.netloc}{self.base_path}/"
+        parts = urlsplit(urljoin(base, path))
+        if parts.netloc == self.netloc and self.scheme == "http":
+            ip = f"[{self.ip}]" if ":" in self.ip else self.ip
+            parts = parts._replace(netloc=f"{ip}:{self.port}")
+        return urlunsplit(parts)
+
+
+def parse_address(url: str) -> Address:
+    """Return the address *url* names, not looked up. Raises: ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(f"not an http or https URL with a host: {url!r}")
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    return Address(parts.scheme, parts.hostname, port, parts.hostname, parts.path.rstrip("/"))
+
+
+def find_listener(address: Address, limit_s: float = CONNECT_LIMIT_S) -> Address | None:
+    """Return *address* with the IP that accepts connections, None when none does. Blocks."""
+    hosts = LOOPBACK if address.host == "localhost" else (address.host,)
+    for host in hosts:
+        try:
+            with socket.create_connection((host, address.port), timeout=limit_s) as link:
+                ip = link.getpeername()[0]
+        except OSError:
+            continue
+        return Address(address.scheme, address.host, address.port, ip, address.base_path)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One control request; *body* is sent verbatim, as JSON when it is not empty."""
+
+    method: str
+    path: str
+    body: str = ""
+    limit_s: float = 5.0
+
+
+def send(address: Address, call: Call) -> tuple[int, bytes]:
+    """Make one control call; return status and body. Redirects are followed. Blocks.
+
+    Raises: UpstreamTimeout, Unreachable.
+    """
+    import requests  # noqa: PLC0415 - costs 60 ms, which a program that only starts need not pay
+
+    headers = {"Host": address.netloc, "Connection": "close"}
+    if call.body:
+        headers["Content-Type"] = "application/json"
+    try:
+        answer = _session().request(
+            call.method,
+            address.url(call.path),
+            data=call.body.encode() or None,
+            headers=headers,
+            timeout=(min(CONNECT_LIMIT_S, call.limit_s), call.limit_s),
+        )
+    except requests.Timeout as error:
+        raise UpstreamTimeout(
+            f"{call.method} {call.path} did not answer within {call.limit_s:g} s"
+        ) from error
+    except requests.RequestException as error:
+        raise Unreachable(f"{call.method} {call.path} failed: {_reason(error)}") from error
+    return answer.status_code, answer.content
+
+
+@cache
+def _session() -> requests.Session:
+    import requests  # noqa: PLC0415 - see send
+
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, without urllib3's object addresses."""
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

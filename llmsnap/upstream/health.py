@@ -1,0 +1,73 @@
+"""Waits until a server that was just started answers its check endpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from llmsnap.errors import HealthTimeout, UpstreamError
+from llmsnap.upstream.control import Address, Call, find_listener, send
+from llmsnap.upstream.interrupt import Interrupt
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.02
+LAST_PAUSE_S = 0.25
+PAUSE_SHARE = 0.04
+"""Pauses grow with what has been waited, so that looking adds about 2 % to a load."""
+PROBE_LIMIT_S = 5.0
+UNCHECKED_S = 0.25
+"""Without a check endpoint, a server that survives this long counts as started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What to wait for: *path* answering 200 within *limit_s*; None skips it."""
+
+    model_id: str
+    path: str | None
+    limit_s: float
+
+
+def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Address:
+    """Return *address* with the IP that answered, once the server is healthy. Blocks.
+
+    A look costs one connect until the port is open, and one GET from then on.
+    Raises: HealthTimeout; whatever *interrupt* raises when the child exits or the load is aborted.
+    """
+    path = check.path
+    if path is None:
+        interrupt.pause(UNCHECKED_S)
+        return find_listener(address) or address
+    began = time.monotonic()
+    last = "nothing listened on its port"
+    while True:
+        interrupt.check()
+        found = find_listener(address)
+        if found is not None:
+            last = interrupt.call("probe", lambda at=found: probe(at, path))  # type: ignore[misc]
+            if not last:
+                log.info("<%s> healthy at %s", check.model_id, found.url(path))
+                return found
+        waited = time.monotonic() - began
+        if waited >= check.limit_s:
+            raise HealthTimeout(
+                f"{check.model_id}: not healthy within {check.limit_s:g} s: {last}; "
+                "see its log, or raise healthCheckTimeout"
+            )
+        interrupt.pause(_pause_s(waited, check.limit_s))
+
+
+def probe(address: Address, path: str) -> str:
+    """Ask once; return "" when healthy, else why not. Blocks."""
+    try:
+        status, _ = send(address, Call("GET", path, limit_s=PROBE_LIMIT_S))
+    except UpstreamError as error:
+        return str(error)
+    return "" if status == 200 else f"GET {path} answered {status}"
+
+
+def _pause_s(waited_s: float, limit_s: float) -> float:
+    pause = min(max(FIRST_PAUSE_S, waited_s * PAUSE_SHARE), LAST_PAUSE_S)
+    return max(min(pause, limit_s - waited_s), 0.001)

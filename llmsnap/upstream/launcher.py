@@ -1,0 +1,78 @@
+"""The seam between a model and what runs its server.
+
+The rest of llmsnap knows a Launcher and the Handle it returns: where the server is, whether it
+has exited, how to stop it. Local child processes (``child.py``) are one implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gevent.event import Event
+
+Output = Callable[[bytes], object]
+"""Takes what the server printed, in the pieces it arrived in; must never switch greenlets."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """What to run: *cmd* is the command text, *env* is ``NAME=value`` entries.
+
+    *url* is where the server will answer; *generation* tells one run of a model from the next.
+    """
+
+    model_id: str
+    cmd: str
+    url: str
+    env: tuple[str, ...] = ()
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a server ended: *code* as a shell shows it, *signal* its name when one ended it."""
+
+    code: int
+    signal: str = ""
+
+    def __str__(self) -> str:
+        return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
+
+
+class Handle(Protocol):
+    """One running server."""
+
+    url: str
+    pid: int | None
+    exited: Event
+    """Set as soon as the server has ended, whoever still holds its output."""
+    gone: Event
+    """Set once nothing of it is left: no descendant, no port, no open output."""
+    status: ExitStatus | None
+
+    def stop(self, grace_s: float, cmd_stop: str = "") -> None:
+        """Ask it to end, and make it end after *grace_s*. Blocks until it is gone. Idempotent.
+
+        *cmd_stop* is a command text that asks it, with ``${PID}`` for its process id.
+        """
+
+    def kill(self) -> None:
+        """End it and all it started at once. Never switches greenlets."""
+
+
+class Launcher(Protocol):
+    """Starts servers."""
+
+    def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
+        """Raise StartFailed for what can be known before anything is started.
+
+        A port held by one of the pids *leaving* counts as free.
+        """
+
+    def start(self, spec: LaunchSpec, output: Output) -> Handle:
+        """Start the server. Blocks briefly. Raises: StartFailed."""
+
+    def stop_leftovers(self) -> list[str]:
+        """Stop what an earlier run left behind, and return a line about each. Blocks."""

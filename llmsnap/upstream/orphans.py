@@ -1,0 +1,146 @@
+"""Finds and stops what a server left behind: its group, and what carries our mark.
+
+Every child has ``LLMSNAP_CHILD=<instance>:<model>:<generation>`` in its environment, and so has
+all it starts; /proc shows it, also after a crash of llmsnap and for processes that left the
+group.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+
+log = logging.getLogger(__name__)
+
+CHILD_MARK = "LLMSNAP_CHILD"
+TERM_GRACE_S = 5.0
+"""What a crashed llmsnap left behind gets this long between SIGTERM and SIGKILL."""
+KILL_LIMIT_S = 5.0
+"""How long a killed process may take to go (a driver can hold it in the kernel)."""
+DEAD = frozenset("ZX")
+POLL_FIRST_S, POLL_LAST_S = 0.005, 0.1
+
+
+def signal_group(pgid: int, number: int) -> bool:
+    """Send *number* to every process of the group; False when none is left."""
+    try:
+        os.killpg(pgid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # a member changed its user; the others got it
+        return True
+    return True
+
+
+def end_group(pgid: int, mark: str, grace_s: float) -> None:
+    """See to it that nothing is left of a server whose leader has exited. Blocks.
+
+    Its group and whatever carries *mark* get SIGTERM, and SIGKILL after *grace_s*.
+    """
+    strays = [pid for pid, _ in scan(mark)]
+    if not strays and not _group_lives(pgid):
+        return
+    signal_group(pgid, signal.SIGTERM)
+    for pid in strays:
+        _signal(pid, signal.SIGTERM)
+    if not _wait_empty(pgid, strays, grace_s):
+        signal_group(pgid, signal.SIGKILL)
+        strays += kill_marked(mark)
+        _wait_empty(pgid, strays, KILL_LIMIT_S)
+
+
+def kill_marked(prefix: str) -> list[int]:
+    """SIGKILL every process whose mark begins with *prefix*; return their pids."""
+    pids = [pid for pid, _ in marked(prefix)]
+    for pid in pids:
+        _signal(pid, signal.SIGKILL)
+    return pids
+
+
+def stop_marked(prefix: str) -> list[str]:
+    """Stop every process whose mark begins with *prefix*, and return a line about each. Blocks."""
+    found = scan(prefix)
+    pids = [pid for pid, _ in found]
+    for pid in pids:
+        _signal(pid, signal.SIGTERM)
+    if not _wait_empty(None, pids, TERM_GRACE_S):
+        pids += kill_marked(prefix)
+        _wait_empty(None, pids, KILL_LIMIT_S)
+    return [f"pid {pid} of model {mark.split(':', 1)[-1].rsplit(':', 1)[0]}" for pid, mark in found]
+
+
+def scan(prefix: str) -> list[tuple[int, str]]:
+    """Return what ``marked`` yields, read in a thread: a busy machine has thousands. Blocks."""
+    found: list[tuple[int, str]] = gevent.get_hub().threadpool.apply(list_marked, (prefix,))
+    return found
+
+
+def list_marked(prefix: str) -> list[tuple[int, str]]:
+    """Return (pid, mark) of every living process whose mark begins with *prefix*."""
+    return list(marked(prefix))
+
+
+def marked(prefix: str) -> Iterator[tuple[int, str]]:
+    """Yield (pid, mark) of every living process of ours whose mark begins with *prefix*."""
+    wanted = f"{CHILD_MARK}={prefix}".encode()
+    me = os.getpid()
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH208, PTH112 - hot
+        if not entry.isdigit() or int(entry) == me:
+            continue
+        try:
+            environ = Path("/proc", entry, "environ").read_bytes()
+        except OSError:  # it ended meanwhile, or is not ours
+            continue
+        for item in environ.split(b"\0"):
+            if item.startswith(wanted) and _alive(int(entry)):
+                yield int(entry), item.decode(errors="replace").partition("=")[2]
+                break
+
+
+def _wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
+    """Wait until group and *pids* are gone: no event tells of those who are not our children."""
+    pause = POLL_FIRST_S
+    deadline = time.monotonic() + limit_s
+    while (pgid is not None and _group_lives(pgid)) or any(map(_alive, pids)):
+        if time.monotonic() >= deadline:
+            return False
+        gevent.sleep(pause)
+        pause = min(pause * 2, POLL_LAST_S)
+    return True
+
+
+def _group_lives(pgid: int) -> bool:
+    """Whether the group has a member that runs. Zombies wait for their parent, not for us."""
+    if not signal_group(pgid, 0):
+        return False
+    if not Path("/proc/self/stat").exists():
+        return True
+    stats = (_stat(entry) for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - hot
+    return any(fields and fields[2] == str(pgid) and fields[0] not in DEAD for fields in stats)
+
+
+def _alive(pid: int) -> bool:
+    fields = _stat(str(pid))
+    return bool(fields) and fields[0] not in DEAD
+
+
+def _stat(pid: str) -> list[str]:
+    """State, parent, group and so on of a process (proc(5), from field 3); empty when gone."""
+    try:
+        text = Path("/proc", pid, "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError) as error:
+        log.debug("signal %d to pid %d: %s", number, pid, error)

@@ -1,0 +1,57 @@
+"""A launcher whose servers are scripted: each test says when they answer and when they end."""
+
+from __future__ import annotations
+
+from gevent.event import Event
+
+from llmsnap.errors import StartFailed
+from llmsnap.upstream.launcher import ExitStatus, LaunchSpec, Output
+
+
+class FakeHandle:
+    def __init__(self, spec: LaunchSpec, output: Output) -> None:
+        self.spec = spec
+        self.url = spec.url
+        self.pid = 4711
+        self.exited = Event()
+        self.gone = Event()
+        self.status: ExitStatus | None = None
+        self.output = output
+        self.stops: list[tuple[float, str]] = []
+        self.stop_allowed = Event()
+        self.stop_allowed.set()
+
+    def exit(self, code: int = 0) -> None:
+        self.status = ExitStatus(code)
+        self.exited.set()
+        self.gone.set()
+
+    def stop(self, grace_s: float, cmd_stop: str = "") -> None:
+        self.stops.append((grace_s, cmd_stop))
+        self.stop_allowed.wait()
+        if not self.exited.is_set():
+            self.exit(0)
+
+    def kill(self) -> None:
+        self.exit(137)
+
+
+class FakeLauncher:
+    def __init__(self) -> None:
+        self.handles: list[FakeHandle] = []
+        self.spawned = Event()
+        self.refuse: StartFailed | None = None
+
+    def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
+        if self.refuse:
+            raise self.refuse
+
+    def start(self, spec: LaunchSpec, output: Output) -> FakeHandle:
+        self.check(spec)
+        handle = FakeHandle(spec, output)
+        self.handles.append(handle)
+        self.spawned.set()
+        return handle
+
+    def stop_leftovers(self) -> list[str]:
+        return []

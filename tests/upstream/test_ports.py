@@ -1,0 +1,26 @@
+import os
+
+from gevent import socket
+
+from llmsnap.upstream import ports
+
+
+def test_a_listener_on_either_loopback_address_takes_the_port() -> None:
+    for host in ("127.0.0.1", "::1"):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as taken:
+            taken.bind((host, 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            assert not ports.is_free("localhost", port)
+            assert ports.holder(port).endswith(f"pid {os.getpid()}")
+            assert ports.holder(port, frozenset({os.getpgid(0)})) == ""
+        assert ports.is_free("localhost", port)
+
+
+def test_nobody_known_is_still_somebody() -> None:
+    with socket.socket() as unknown:
+        unknown.bind(("127.0.0.1", 0))  # bound, but not listening: no owner is to be found
+        port = unknown.getsockname()[1]
+        assert not ports.is_free("127.0.0.1", port)
+        assert ports.holder(port) == "another program"
