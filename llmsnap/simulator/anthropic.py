@@ -98,8 +98,14 @@ def _block(reply: Reply, part: Part, text: str) -> Json:
             return {"type": "text", "text": text}
         case Part.TOOL:
             name = reply.tool.name if reply.tool else ""
-            arguments = json.loads(text) if text else {}
-            return {"type": "tool_use", "id": "toolu_1", "name": name, "input": arguments}
+            return {"type": "tool_use", "id": "toolu_1", "name": name, "input": _arguments(text)}
+
+
+def _arguments(text: str) -> Json:
+    try:
+        return mapping(json.loads(text))
+    except ValueError:  # not begun, or cut by the limit of tokens
+        return {}
 
 
 def _delta(part: Part, piece: str) -> Json:

@@ -17,7 +17,7 @@ from llmsnap.simulator.exchange import (
     mappings,
     sse,
 )
-from llmsnap.simulator.prompts import content_text, limit, question, tools
+from llmsnap.simulator.prompts import answer_schema, content_text, limit, question, tools
 from llmsnap.simulator.reply import Part, Prompt, Reply, compose, extras
 from llmsnap.simulator.route import Route
 from llmsnap.simulator.state import State
@@ -67,7 +67,7 @@ def chat_prompt(request: Request) -> Prompt:
         tools=tools(functions, "parameters") if messages[-1].get("role") == "user" else (),
         must_call=body.get("tool_choice") not in (None, "none", "auto"),
         reasoning=thinks or request.flag("sim_reasoning"),
-        schema=_schema(mapping(body.get("response_format"))),
+        schema=answer_schema(mapping(body.get("response_format"))),
     )
 
 
@@ -79,15 +79,6 @@ def usage(reply: Reply) -> Json:
         "total_tokens": reply.prompt_tokens + reply.output_tokens,
         "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
     }
-
-
-def _schema(form: Json) -> Json | None:
-    match form.get("type"):
-        case "json_schema":
-            return mapping(mapping(form.get("json_schema")).get("schema"))
-        case "json_object":
-            return {"type": "object", "properties": {"answer": {"type": "string"}}}
-    return None
 
 
 def _finish(reply: Reply) -> str:

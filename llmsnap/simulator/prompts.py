@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from llmsnap.simulator import tokens
 from llmsnap.simulator.exchange import Json, Request, mapping
 from llmsnap.simulator.reply import Tool
 
@@ -41,6 +40,12 @@ def tools(functions: list[Json], schema: str) -> tuple[Tool, ...]:
     )
 
 
-def tokens_of(value: object) -> int:
-    """Return how many tokens the text of *value* has."""
-    return tokens.count(content_text(value))
+def answer_schema(form: Json) -> Json | None:
+    """Return the schema an answer of response format *form* obeys, None when it is plain text."""
+    match form.get("type"):
+        case "json_schema":
+            # Chat completions wrap it once more than responses do.
+            return mapping((mapping(form.get("json_schema")) or form).get("schema"))
+        case "json_object":
+            return {"type": "object", "properties": {"answer": {"type": "string"}}}
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from llmsnap.simulator.exchange import Json, Request, mapping
 from llmsnap.simulator.state import State
 
 NOMINAL_TOKENS_PER_SECOND = 1000.0
+_WORD = re.compile(r"[\w-]+")
 _SAMPLES = {"integer": 1, "number": 1, "boolean": True, "null": None}
 
 
@@ -161,11 +163,11 @@ def _say(state: State, request: Request, prompt: Prompt, model: str) -> list[str
 
 def _called_tool(prompt: Prompt) -> Tool | None:
     """The tool named in the question; or the first, if one is asked for or demanded."""
-    question = prompt.question.lower()
-    named = next((tool for tool in prompt.tools if tool.name.lower() in question), None)
+    words = set(_WORD.findall(prompt.question.lower()))
+    named = next((tool for tool in prompt.tools if tool.name.lower() in words), None)
     if named or not prompt.tools:
         return named
-    return prompt.tools[0] if prompt.must_call or "tool" in question.split() else None
+    return prompt.tools[0] if prompt.must_call or "tool" in words else None
 
 
 def _write_call(tool: Tool, prompt: Prompt) -> list[str]:

@@ -17,7 +17,7 @@ from llmsnap.simulator.exchange import (
     mappings,
     sse,
 )
-from llmsnap.simulator.prompts import content_text, limit, question, tools
+from llmsnap.simulator.prompts import answer_schema, content_text, limit, question, tools
 from llmsnap.simulator.reply import Part, Prompt, Reply, compose, extras
 from llmsnap.simulator.route import Route
 from llmsnap.simulator.state import State
@@ -57,6 +57,7 @@ def _prompt(request: Request) -> Prompt:
         must_call=body.get("tool_choice") not in (None, "none", "auto"),
         reasoning=bool(mapping(body.get("reasoning")).get("effort"))
         or request.flag("sim_reasoning"),
+        schema=answer_schema(mapping(mapping(body.get("text")).get("format"))),
     )
 
 

@@ -1,0 +1,58 @@
+import pytest
+
+CHAT = {"messages": [{"role": "user", "content": "a"}]}
+PATH = "/v1/chat/completions"
+
+
+def test_until_the_model_is_loaded_inference_is_refused(sim):
+    sim.state.loaded.clear()
+    answer = sim.post(PATH, CHAT)
+    assert answer.status == 503
+    assert answer.json["error"]["message"] == "Loading model"
+
+
+def test_while_the_model_is_asleep_inference_is_refused(sim):
+    sim.post("/sleep")
+    assert sim.post(PATH, CHAT).status == 503
+    assert sim.get("/health").status == 200
+
+
+@pytest.mark.parametrize("where", ["body", "query"])
+def test_an_error_can_be_asked_for(sim, where):
+    asked = sim.post(f"{PATH}?sim_status=429", CHAT) if where == "query" else None
+    answer = asked or sim.post(PATH, {**CHAT, "sim_status": 429})
+    assert answer.status == answer.json["error"]["code"] == 429
+
+
+def test_only_errors_can_be_asked_for(sim):
+    assert sim.post(f"{PATH}?sim_status=204", CHAT).status == 400
+
+
+def test_a_delay_can_be_asked_for_in_either_spelling(sim):
+    assert sim.post(f"{PATH}?sim_delay=0.001&wait=1ms", CHAT).status == 200
+    assert sim.post(f"{PATH}?wait=soon", CHAT).status == 400
+
+
+def test_a_hanging_server_holds_the_request_until_its_client_leaves(serve):
+    sim = serve(hang=True)
+    connection = sim.begin(PATH)
+    assert sim.state.in_flight == 1
+    connection.close()
+    assert sim.line_with("client gone").startswith(f"POST {PATH} 499")
+    assert (sim.state.in_flight, sim.state.gone) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, CHAT),
+        ("/v1/embeddings", {"input": "a"}),
+        ("/rerank", {"query": "a", "documents": []}),
+        ("/v1/audio/speech", {"input": "a"}),
+        ("/v1/images/generations", {"prompt": "a"}),
+    ],
+)
+def test_another_model_is_refused_if_told_so(serve, path, body):
+    sim = serve(strict_model=True, model="own")
+    assert sim.post(path, {**body, "model": "other"}).status == 404
+    assert sim.post(path, {**body, "model": "own"}).status == 200

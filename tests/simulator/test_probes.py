@@ -1,0 +1,69 @@
+import os
+
+import pytest
+
+
+def test_root_tells_method_and_path(sim):
+    assert sim.get("/").text == "GET /"
+    assert sim.call("PUT", "/").text == "PUT /"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+def test_echo_tells_what_arrived(sim, method):
+    told = sim.call(method, "/echo/a%2Fb?x=1&y=", b"body", **{"X-Test": "1"}).json
+    assert told["method"] == method
+    assert told["target"] == "/echo/a%2Fb?x=1&y="
+    assert told["path"] == "/echo/a/b"
+    assert told["query"] == {"x": "1", "y": ""}
+    assert ["X-Test", "1"] in told["headers"]
+    assert (told["body"], told["body_bytes"]) == ("body", 4)
+
+
+@pytest.mark.parametrize(
+    ("to", "location"),
+    [("/x", "/x"), ("http://h:1/a?b=c%23d", "http://h:1/a?b=c#d"), ("/a%20b%0D", "/a%20b%0D")],
+)
+def test_redirect(sim, to, location):
+    answer = sim.get(f"/redirect?to={to}")
+    assert (answer.status, answer.headers["Location"]) == (302, location)
+
+
+def test_redirect_with_another_status(sim):
+    assert sim.post("/redirect?to=/x&status=307").status == 307
+
+
+def test_redirect_to_nowhere_is_refused(sim):
+    assert sim.get("/redirect").status == 400
+
+
+@pytest.mark.parametrize("code", [200, 204, 304, 404, 418, 503, 599])
+def test_any_status(sim, code):
+    answer = sim.get(f"/status/{code}")
+    assert answer.status == code
+    assert bool(answer.body) is (code not in {204, 304})
+
+
+@pytest.mark.parametrize("code", ["", "x", "100", "1000", "200/x"])
+def test_what_is_no_final_status_is_refused(sim, code):
+    assert sim.get(f"/status/{code}").status == 400
+
+
+def test_slow_respond_sends_character_by_character(sim):
+    answer = sim.get("/slow-respond?echo=h%C3%A9&delay=1ms")
+    assert answer.text == "hé"
+    assert answer.headers["Transfer-Encoding"] == "chunked"
+
+
+def test_slow_respond_has_a_text_of_its_own(sim):
+    assert len(sim.get("/slow-respond?delay=0").text) == 62
+
+
+def test_the_text_of_the_option(serve):
+    sim = serve(respond="ho")
+    assert sim.get("/test").text == "ho"
+    assert sim.get("/env").text.startswith("ho\n")
+
+
+def test_the_environment(sim):
+    assert sim.get("/test").text == "hi"
+    assert f"PATH={os.environ['PATH']}" in sim.get("/env").text.splitlines()

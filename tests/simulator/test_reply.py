@@ -1,0 +1,165 @@
+import types
+
+import pytest
+
+from llmsnap.simulator.exchange import Refusal
+from llmsnap.simulator.options import Options
+from llmsnap.simulator.reply import Part, Prompt, Tool, compose, sample
+from llmsnap.simulator.state import State
+
+WEATHER = Tool("weather", {"properties": {"city": {"type": "string"}}})
+CLOCK = Tool("clock", {"properties": {}})
+
+
+class Ask:
+    """A request of which only the overrides matter."""
+
+    def __init__(self, **settings):
+        self.settings = settings
+        self.client = types.SimpleNamespace(wait=lambda seconds: None)
+
+    def number(self, name, default=0.0):
+        return float(self.settings.get(name, default))
+
+    def text(self, name, default=""):
+        return str(self.settings.get(name, default))
+
+
+def state(**options):
+    return State(Options(**options), lambda line: None, lambda code: None)
+
+
+def reply_to(prompt, settings=None, **options):
+    return compose(state(**options), Ask(**(settings or {})), prompt)
+
+
+def test_it_quotes_the_question_and_names_its_model():
+    reply = reply_to(Prompt("hello there", "be nice hello there"), {"model": "m"})
+    assert reply.text == "You said: hello there\nI am m, a simulated model."
+    assert (reply.prompt_tokens, reply.output_tokens) == (4, 10)
+
+
+def test_the_same_question_has_the_same_answer():
+    assert reply_to(Prompt("a", "a")) == reply_to(Prompt("a", "a"))
+
+
+def test_it_says_what_it_is_told_to():
+    assert reply_to(Prompt("a", "a"), respond="hi").text == "hi"
+
+
+@pytest.mark.parametrize("length", [1, 5, 40])
+def test_the_answer_has_the_length_asked_for(length):
+    assert reply_to(Prompt("a", "a"), tokens=length).output_tokens == length
+    assert reply_to(Prompt("a", "a"), {"sim_tokens": length}).output_tokens == length
+
+
+def test_a_limit_cuts():
+    reply = reply_to(Prompt("a", "a", limit=3))
+    assert (reply.output_tokens, reply.cut) == (3, True)
+
+
+def test_a_limit_that_is_not_reached_does_not_cut():
+    assert not reply_to(Prompt("a", "a", limit=300)).cut
+
+
+def test_reasoning_comes_first_and_counts_against_the_limit():
+    reply = reply_to(Prompt("a", "a", limit=5, reasoning=True))
+    assert [part for part, _ in reply.parts] == [Part.REASONING, Part.TEXT]
+    assert reply.reasoning_text == "The user said: a"
+    assert len(reply.pieces) == 1
+
+
+def test_a_limit_within_the_reasoning_leaves_no_text():
+    reply = reply_to(Prompt("a", "a", limit=2, reasoning=True))
+    assert (reply.reasoning_text, reply.pieces, reply.cut) == ("The user", [], True)
+
+
+def test_speed_becomes_time_per_token():
+    reply = reply_to(Prompt("a", "a"), tokens_per_second=20, prompt_time=2, tokens=10)
+    assert reply.duration_s == pytest.approx(2.5)
+    assert reply_to(Prompt("a", "a"), {"sim_tps": 4, "sim_tokens": 2}).duration_s == 0.5
+
+
+def test_pieces_are_played_one_by_one():
+    ask = Ask()
+    waits: list[float] = []
+    ask.client.wait = waits.append
+    reply = reply_to(Prompt("a", "a"), tokens_per_second=4, tokens=3)
+    assert list(reply.pace(ask, reply.pieces)) == reply.pieces
+    assert waits == [0.25] * 3
+
+
+def test_timings_follow_from_the_speed():
+    settings = {"sim_cached": 1}
+    reply = reply_to(Prompt("a", "a b c"), settings, tokens_per_second=20, prompt_time=2, tokens=4)
+    timings = reply.timings()
+    assert (timings["cache_n"], timings["prompt_n"], timings["predicted_n"]) == (1, 2, 4)
+    assert timings["prompt_ms"] == 2000
+    assert timings["prompt_per_second"] == 1
+    assert timings["predicted_ms"] == pytest.approx(200)
+    assert timings["predicted_per_second"] == pytest.approx(20)
+
+
+def test_timings_of_an_empty_prompt_are_finite():
+    assert reply_to(Prompt("", "")).timings()["prompt_per_second"] == 0
+
+
+def test_no_more_is_cached_than_there_is():
+    assert reply_to(Prompt("a", "a"), {"sim_cached": 9}).cached_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "must_call", "called"),
+    [
+        ("what is the Clock?", False, CLOCK),
+        ("use a tool", False, WEATHER),
+        ("hello", True, WEATHER),
+        ("hello", False, None),
+        ("toolbox of a clockmaker", False, None),
+    ],
+)
+def test_which_tool_is_called(question, must_call, called):
+    prompt = Prompt(question, question, tools=(WEATHER, CLOCK), must_call=must_call)
+    assert reply_to(prompt).tool == called
+
+
+def test_a_call_fills_in_its_arguments():
+    reply = reply_to(Prompt("weather", "weather", tools=(WEATHER,)))
+    assert reply.text == '{"city": "weather"}'
+    assert [part for part, _ in reply.parts] == [Part.TOOL]
+
+
+def test_a_corrupted_model_says_garbage_and_calls_nothing():
+    ruined = state()
+    ruined.corrupted = True
+    reply = compose(ruined, Ask(), Prompt("tool", "tool", tools=(WEATHER,)))
+    assert reply.tool is None
+    assert "tool" not in reply.text
+
+
+def test_another_model_is_refused_if_told_so():
+    with pytest.raises(Refusal, match="other"):
+        reply_to(Prompt("a", "a"), {"model": "other"}, strict_model=True, model="own")
+    assert reply_to(Prompt("a", "a"), {"model": "own"}, strict_model=True, model="own")
+
+
+def test_a_schema_asks_for_json_of_its_form():
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    assert reply_to(Prompt("a", "a", schema=schema)).text == '{"n": 1}'
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({}, "x"),
+        ({"type": "string"}, "x"),
+        ({"type": ["string", "null"]}, "x"),
+        ({"enum": ["a", "b"]}, "a"),
+        ({"type": "boolean"}, True),
+        ({"type": "null"}, None),
+        ({"type": "array", "items": {"type": "number"}}, [1]),
+        ({"type": "object"}, {}),
+    ],
+)
+def test_samples(schema, value):
+    assert sample(schema, "x") == value

@@ -1,0 +1,66 @@
+import errno
+
+import gevent
+import pytest
+from gevent import socket
+
+from llmsnap.simulator.options import Options
+from llmsnap.simulator.server import Server
+
+
+def server(**options):
+    return Server(Options(port=0, **options), lambda line: None, lambda code: None)
+
+
+def test_it_says_where_it_listens(sim):
+    assert f"listening on http://127.0.0.1:{sim.server.port}" in sim.lines
+
+
+def test_connections_do_not_wait_for_delayed_acknowledgements(sim):
+    # What it accepts inherits this from what it listens on.
+    listener = sim.server._wsgi.socket
+    assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+def test_the_port_opens_once_it_is_loaded():
+    sim = server(load_time=3600)
+    opening = gevent.Greenlet(sim.open)
+    opening.start()
+    gevent.idle()
+    assert not sim.state.loaded.is_set()
+    assert sim.port == 0
+    opening.kill()
+    sim.close()
+
+
+def test_the_port_may_be_open_before(serve):
+    sim = serve(load_time=3600, load_mode="503")
+    assert sim.get("/health").status == 503
+
+
+def test_a_short_load_ends(serve):
+    sim = serve(load_time=0.001, load_mode="503")
+    sim.state.loaded.wait()
+    assert sim.get("/health").status == 200
+
+
+@pytest.mark.parametrize("mode", ["closed", "503"])
+def test_it_may_never_be_healthy(serve, mode):
+    sim = serve(never_healthy=True, load_mode=mode)
+    assert sim.get("/health").status == 503
+
+
+def test_a_port_in_use_is_an_error(sim):
+    with pytest.raises(OSError, match="in use") as refused:
+        Server(Options(port=sim.server.port), lambda line: None, lambda code: None).open()
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_closing_drops_what_is_open_and_may_happen_twice(serve):
+    sim = serve(hang=True)
+    connection = sim.begin("/v1/chat/completions")
+    sim.server.close()
+    sim.server.close()
+    with pytest.raises(OSError, match="refused"):
+        sim.get("/health")
+    connection.close()
