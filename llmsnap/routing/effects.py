@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     STOPPED = "stopped"  # 409: a sleep was asked for, but the model is stopped or about to be
     FAILED = "failed"  # 502: *error* says; a model whose sleep failed has been stopped
     UNLOADED = "unloaded"  # 503: somebody unloaded the model that was to be loaded
+    QUEUE_TIMEOUT = "queue_timeout"  # 503: a load, or preload, waited too long for others to leave
     SUPERSEDED = "superseded"  # a preload only: a client's request needed the room
     SHUTDOWN = "shutdown"  # 503
 
@@ -42,7 +43,7 @@ class CutReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for every request, and a frozen one takes twice as long
 class Grant:
     """*ticket* may send its one request now; the slot is already taken on its behalf."""
 

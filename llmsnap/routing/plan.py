@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 NOBODY: frozenset[str] = frozenset()
+_NO_GROUP = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,16 @@ class Group:
     persistent: bool = False
 
 
+class Footprint:
+    """The targets and victims of some swaps: what another swap must not touch."""
+
+    __slots__ = ("groups", "models")
+
+    def __init__(self) -> None:
+        self.models: set[str] = set()
+        self.groups: set[int] = set()
+
+
 class Plan:
     """Who evicts whom, for one set of groups. Immutable.
 
@@ -32,10 +43,10 @@ class Plan:
 
     def __init__(self, groups: Iterable[Group] = ()) -> None:
         self.groups = tuple(groups)
-        self._group_of = {member: group for group in self.groups for member in group.members}
+        self._number = {m: i for i, group in enumerate(self.groups) for m in group.members}
 
     def __repr__(self) -> str:
-        return f"<Plan {len(self.groups)} groups, {len(self._group_of)} models>"
+        return f"<Plan {len(self.groups)} groups, {len(self._number)} models>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and other.groups == self.groups
@@ -45,15 +56,7 @@ class Plan:
 
     def evicts(self, target: str, other: str) -> bool:
         """Tell whether loading *target* makes *other* leave."""
-        if target == other:
-            return False
-        mine = self._group_of.get(target)
-        if mine is None:
-            return False
-        theirs = self._group_of.get(other)
-        if theirs is mine:
-            return mine.swap
-        return mine.exclusive and not (theirs is not None and theirs.persistent)
+        return target != other and self._expels(self._group(target), self._group(other))
 
     def excludes(self, one: str, other: str) -> bool:
         """Tell whether loading one of the two makes the other leave, either way round."""
@@ -61,7 +64,46 @@ class Plan:
 
     def evicted_by(self, target: str, running: Collection[str]) -> frozenset[str]:
         """Return those of *running* that must leave before *target* loads."""
-        group = self._group_of.get(target)
-        if group is None or not (group.swap or group.exclusive):
+        mine = self._group(target)
+        if mine == _NO_GROUP or not (self.groups[mine].swap or self.groups[mine].exclusive):
             return NOBODY
-        return frozenset(other for other in running if self.evicts(target, other))
+        number, expels = self._number, self._expels
+        return frozenset(
+            other
+            for other in running
+            if other != target and expels(mine, number.get(other, _NO_GROUP))
+        )
+
+    def cover(self, footprint: Footprint, models: Iterable[str]) -> None:
+        """Add *models* to *footprint*."""
+        for model_id in models:
+            footprint.models.add(model_id)
+            footprint.groups.add(self._group(model_id))
+
+    def clashes(self, footprint: Footprint, models: Iterable[str]) -> bool:
+        """Tell whether one of *models* is in *footprint*, or excludes one that is.
+
+        Compares groups, so its cost does not grow with the number of models of a group.
+        """
+        mine: set[int] = set()
+        for model_id in models:
+            if model_id in footprint.models:
+                return True
+            mine.add(self._group(model_id))
+        return any(
+            self._expels(one, other) or self._expels(other, one)
+            for one in mine
+            for other in footprint.groups
+        )
+
+    def _group(self, model_id: str) -> int:
+        return self._number.get(model_id, _NO_GROUP)
+
+    def _expels(self, mine: int, theirs: int) -> bool:
+        """Tell whether loading a model of group *mine* makes another one of *theirs* leave."""
+        if mine == _NO_GROUP:
+            return False
+        if mine == theirs:
+            return self.groups[mine].swap
+        persistent = theirs != _NO_GROUP and self.groups[theirs].persistent
+        return self.groups[mine].exclusive and not persistent

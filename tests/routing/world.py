@@ -1,0 +1,431 @@
+"""A scheduler on a virtual clock with a driver that does nothing but take its time.
+
+``World`` carries out effects as the contract in ``messages`` says, keeps its own account of every
+request and process, and checks at each effect what must never happen.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from llmsnap.routing import effects as fx
+from llmsnap.routing import messages as ev
+from llmsnap.routing.plan import Group, Plan
+from llmsnap.routing.rules import ModelRules, Options, PolicyName
+from llmsnap.routing.scheduler import Scheduler
+from llmsnap.routing.swaps import Action, LoadKind, SwapRecord
+from llmsnap.routing.views import ModelView
+from llmsnap.upstream.states import State
+
+BOOM = RuntimeError("exited with code 1")
+
+
+@dataclass
+class Model:
+    """One fake process and how long its moves take."""
+
+    model_id: str
+    load_s: float = 1.0
+    wake_s: float = 0.1
+    sleep_s: float = 0.2
+    stop_s: float = 0.5
+    failures: int = 0  # how many of the next loads fail
+    sleep_fails: bool = False
+    stop_fails: bool = False
+    state: State = State.STOPPED
+    loaded_by: int = 0
+
+
+@dataclass
+class Swap:
+    """What the fake driver does for one StartSwap."""
+
+    start: fx.StartSwap
+    plan: Plan
+    leaving: set[str]
+    loading: bool = False
+    aborted: bool = False
+    over: bool = False
+
+
+@dataclass
+class Asked:
+    """One request as its client sees it."""
+
+    ticket: int
+    model_id: str
+    at: float
+    hold_s: float | None
+    granted_at: float | None = None
+    refused: fx.Refuse | None = None
+    refused_at: float | None = None
+    left: bool = False
+    returned: bool = False
+    then: Callable[[], None] | None = None
+
+    @property
+    def waited_s(self) -> float:
+        assert self.granted_at is not None
+        return self.granted_at - self.at
+
+    @property
+    def pending(self) -> bool:
+        return self.granted_at is None and self.refused is None and not self.left
+
+    @property
+    def in_flight(self) -> bool:
+        return self.granted_at is not None and not self.returned
+
+
+class World:
+    """The test's handle on everything. Model ids are words: ``World("a b", group("g", "a b"))``."""
+
+    def __init__(
+        self,
+        names: str,
+        *groups: Group,
+        policy: PolicyName = PolicyName.FAIR,
+        max_hold_s: float = 120.0,
+        queue_timeout_s: float = 3600.0,
+        **rules: ModelRules,
+    ) -> None:
+        self.now = 0.0
+        self.options = Options(policy, max_hold_s, queue_timeout_s)
+        self.rules = {n: rules.get(n, ModelRules(n)) for n in names.split()}
+        self.plan = Plan(groups or [group("all", names)])
+        self.models = {name: Model(name) for name in self.rules}
+        self.scheduler = Scheduler()
+        self.asked: dict[int, Asked] = {}
+        self.serving: dict[str, dict[int, Asked]] = defaultdict(dict)
+        self.answers: dict[int, fx.Answer] = {}
+        self.answered_at: dict[int, float] = {}
+        self.preloads: list[fx.PreloadEnded] = []
+        self.records: list[SwapRecord] = []
+        self.checks: list[fx.Check] = []
+        self.cuts: list[fx.CutRequests] = []
+        self.retired: list[str] = []
+        self.effects: list[fx.Effect] = []
+        self.shutdown_done = False
+        self.wake_at: float | None = None
+        self.on_swap: Callable[[fx.StartSwap], None] | None = None
+        self._swaps: dict[int, Swap] = {}
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count(1)
+        self.configure()
+
+    # --- what clients and admins do --------------------------------------------------------
+
+    def request(
+        self,
+        model_id: str,
+        hold_s: float | None = None,
+        *,
+        max_wait_s: float | None = None,
+        never_swap: bool = False,
+        then: Callable[[], None] | None = None,
+    ) -> Asked:
+        """Ask for *model_id*; once granted it takes *hold_s*, None: until ``finish``."""
+        asked = Asked(next(self._numbers), model_id, self.now, hold_s, then=then)
+        self.asked[asked.ticket] = asked
+        self.tell(ev.Request(asked.ticket, model_id, max_wait_s, never_swap))
+        assert not (asked.granted_at is None and asked.refused is None and never_swap)
+        return asked
+
+    def requests(self, model_id: str, count: int, hold_s: float | None = None) -> list[Asked]:
+        return [self.request(model_id, hold_s) for _ in range(count)]
+
+    def leave(self, asked: Asked) -> None:
+        """The client goes, wherever its request is."""
+        if asked.in_flight:
+            self.finish(asked)
+        elif asked.pending:
+            asked.left = True
+            self.tell(ev.ClientGone(asked.ticket))
+
+    def finish(self, asked: Asked) -> None:
+        """The granted request ends."""
+        if asked.in_flight:
+            asked.returned = True
+            del self.serving[asked.model_id][asked.ticket]
+            self.tell(ev.LeaseReturned(asked.ticket, asked.model_id))
+            if asked.then is not None:
+                asked.then()
+
+    def unload(self, model_id: str | None = None, *, drain: bool = False) -> int:
+        return self._command(lambda command: ev.Unload(command, model_id, drain))
+
+    def sleep(self, model_id: str, *, drain: bool = True) -> int:
+        return self._command(lambda command: ev.PutToSleep(command, model_id, drain))
+
+    def load(self, model_id: str) -> int:
+        return self._command(lambda command: ev.Load(command, model_id))
+
+    def preload(self, *model_ids: str) -> None:
+        self.tell(ev.Preload(model_ids))
+
+    def configure(self, *, restart: Iterable[str] = ()) -> None:
+        """Apply ``rules``, ``plan`` and ``options`` as they are now."""
+        for name in self.rules:
+            self.models.setdefault(name, Model(name))
+        rules = tuple(self.rules.values())
+        self.tell(ev.ConfigChanged(rules, self.plan, self.options, frozenset(restart)))
+
+    def crash(self, model_id: str) -> None:
+        """The process of a ready or asleep model dies, and with it what it serves."""
+        model = self.models[model_id]
+        assert model.state in (State.READY, State.ASLEEP)
+        model.state = State.STOPPED
+        self.tell(ev.Exited(model.loaded_by, model_id, BOOM))
+        self._cut(model_id)
+
+    def shutdown(self, drain_timeout_s: float = 10.0) -> None:
+        self.tell(ev.Shutdown(drain_timeout_s))
+
+    def _command(self, event: Callable[[int], ev.Event]) -> int:
+        command = next(self._numbers)
+        self.tell(event(command))
+        return command
+
+    # --- time ------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+        end = self.now + seconds
+        while (at := self.next_at()) is not None and at <= end:
+            self.step()
+        self.now = end
+
+    def step(self) -> bool:
+        """Go to the next thing that happens; False: nothing ever will."""
+        at = self.next_at()
+        if at is None:
+            return False
+        self.now = max(self.now, at)
+        if self._agenda and self._agenda[0][0] <= self.now:
+            heapq.heappop(self._agenda)[2]()
+        else:
+            self.wake_at = None
+            self.tell(ev.Tick())
+        return True
+
+    def next_at(self) -> float | None:
+        times = [self._agenda[0][0]] if self._agenda else []
+        if self.wake_at is not None:
+            times.append(self.wake_at)
+        return min(times, default=None)
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (self.now + seconds, next(self._numbers), act))
+
+    # --- facts for tests -------------------------------------------------------------------
+
+    def view(self, model_id: str) -> ModelView:
+        return next(v for v in self.scheduler.snapshot(self.now) if v.model_id == model_id)
+
+    def state(self, model_id: str) -> str:
+        """The scheduler's idea of a model's state; it must be the truth between moves."""
+        state = self.view(model_id).state
+        assert state is self.models[model_id].state
+        return str(state)
+
+    def outcome(self, command: int) -> fx.Outcome | None:
+        answer = self.answers.get(command)
+        return answer.outcome if answer else None
+
+    def in_flight(self, model_id: str) -> int:
+        return len(self.serving[model_id])
+
+    def waiting(self, model_id: str) -> int:
+        return sum(a.pending for a in self.asked.values() if a.model_id == model_id)
+
+    @property
+    def started(self) -> list[str]:
+        """The targets of all swaps begun, in order."""
+        return [e.target for e in self.effects if isinstance(e, fx.StartSwap)]
+
+    # --- the driver ------------------------------------------------------------------------
+
+    def tell(self, event: ev.Event) -> None:
+        for effect in self.scheduler.handle(event, self.now):
+            self.effects.append(effect)
+            self._act(effect)
+
+    def _act(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Grant():
+                self._grant(effect)
+            case fx.Refuse():
+                asked = self.asked[effect.ticket]
+                assert asked.pending, f"{asked} refused twice or after its end"
+                asked.refused, asked.refused_at = effect, self.now
+            case fx.StartSwap():
+                self._start(effect)
+            case fx.AbortLoad():
+                self._abort(self._swaps[effect.work])
+            case fx.StopModel() | fx.SleepModel():
+                self._idle_one(effect)
+            case fx.CutRequests():
+                self.cuts.append(effect)
+                self.later(0.0, lambda: self._cut(effect.model_id))
+            case fx.Answer():
+                assert effect.command not in self.answers, "answered twice"
+                self.answers[effect.command] = effect
+                self.answered_at[effect.command] = self.now
+            case _:
+                self._note(effect)
+
+    def _note(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.WakeMeAt(at):
+                self.wake_at = at
+            case fx.PreloadEnded():
+                self.preloads.append(effect)
+            case fx.SwapFinished(record):
+                self.records.append(record)
+            case fx.Check():
+                self.checks.append(effect)
+            case fx.Retired(model_id):
+                assert self.models[model_id].state is State.STOPPED
+                assert not self.in_flight(model_id)
+                self.retired.append(model_id)
+            case fx.ShutdownDone():
+                assert all(m.state is State.STOPPED or m.stop_fails for m in self.models.values())
+                self.shutdown_done = True
+
+    def _grant(self, grant: fx.Grant) -> None:
+        asked = self.asked[grant.ticket]
+        assert asked.pending, f"{asked} granted twice or after its end"
+        assert self.models[asked.model_id].state is State.READY, f"{asked}: model not ready"
+        asked.granted_at = self.now
+        self.serving[asked.model_id][asked.ticket] = asked
+        assert abs(grant.waited_s - asked.waited_s) < 1e-6
+        limit = self.rules[asked.model_id].concurrency_limit
+        assert self.in_flight(asked.model_id) <= limit
+        if asked.hold_s is not None:
+            self.later(asked.hold_s, lambda: self.finish(asked))
+
+    def _cut(self, model_id: str) -> None:
+        for asked in list(self.serving[model_id].values()):
+            self.finish(asked)
+
+    def _start(self, start: fx.StartSwap) -> None:
+        if self.on_swap is not None:
+            self.on_swap(start)
+        swap = Swap(start, self.plan, {eviction.model_id for eviction in start.evict})
+        self._swaps[start.work] = swap
+        target = self.models[start.target]
+        assert target.state is (State.ASLEEP if start.kind is LoadKind.WAKE else State.STOPPED)
+        for eviction in start.evict:
+            model = self.models[eviction.model_id]
+            assert model.state is State.READY, f"{model} evicted"
+            assert not self.in_flight(eviction.model_id), f"{model} evicted while serving"
+            self._leave(model, eviction.action, lambda e: self._left(swap, e), start.work)
+        if not swap.leaving:
+            self._load(swap)
+
+    def _idle_one(self, effect: fx.StopModel | fx.SleepModel) -> None:
+        model = self.models[effect.model_id]
+        sleeps = isinstance(effect, fx.SleepModel)
+        fine = (State.READY,) if sleeps else (State.READY, State.ASLEEP, State.STOPPING)
+        assert model.state in fine
+        if sleeps:
+            assert not self.in_flight(effect.model_id)
+        self._leave(model, Action.SLEEP if sleeps else Action.STOP, self.tell, effect.work)
+
+    def _leave(
+        self, model: Model, action: Action, tell: Callable[[ev.Idled], None], work: int
+    ) -> None:
+        sleeps = action is Action.SLEEP
+        model.state = State.SLEEP_PENDING if sleeps else State.STOPPING
+        to, took_s, error = State.STOPPED, model.stop_s, None
+        if sleeps and not model.sleep_fails:
+            to, took_s = State.ASLEEP, model.sleep_s
+        elif sleeps:
+            took_s, error = model.sleep_s + model.stop_s, BOOM
+        elif model.stop_fails:
+            to, error = State.STOPPING, BOOM
+
+        def left() -> None:
+            model.state = to
+            tell(ev.Idled(work, model.model_id, to, took_s, error))
+
+        self.later(took_s, left)
+
+    def _left(self, swap: Swap, event: ev.Idled) -> None:
+        swap.leaving.discard(event.model_id)
+        self.tell(event)
+        if swap.leaving:
+            return
+        target = swap.start.target
+        if swap.aborted:
+            self._end(swap, ev.LoadAborted(event.work, target, self.models[target].state))
+        elif event.state is State.STOPPING:
+            self._end(swap, ev.LoadFailed(event.work, target, BOOM, self.models[target].state))
+        else:
+            self._load(swap)
+
+    def _load(self, swap: Swap) -> None:
+        swap.loading = True
+        model = self.models[swap.start.target]
+        assert model.state in (State.STOPPED, State.ASLEEP)
+        for other in self.models.values():
+            if other.state not in (State.STOPPED, State.ASLEEP) and self._part(swap, other):
+                raise AssertionError(f"{model} loads beside {other}")
+        wakes = model.state is State.ASLEEP
+        model.state = State.WAKING if wakes else State.STARTING
+        took_s = model.wake_s if wakes else model.load_s
+        self.later(took_s, lambda: self._load_over(swap, wakes, took_s))
+
+    def _part(self, swap: Swap, other: Model) -> bool:
+        """Both plans count: what a reload lets stay together may stay."""
+        target = swap.start.target
+        return swap.plan.evicts(target, other.model_id) and self.plan.evicts(target, other.model_id)
+
+    def _load_over(self, swap: Swap, wakes: bool, took_s: float) -> None:
+        if swap.aborted or swap.over:
+            return
+        model = self.models[swap.start.target]
+        work = swap.start.work
+        if model.failures:
+            model.failures -= 1
+            model.state = State.STOPPED
+            self._end(swap, ev.LoadFailed(work, model.model_id, BOOM))
+            return
+        model.state = State.READY
+        model.loaded_by = work
+        kind = LoadKind.WAKE if wakes else LoadKind.START
+        self._end(swap, ev.Loaded(work, model.model_id, kind, took_s))
+
+    def _abort(self, swap: Swap) -> None:
+        assert not swap.aborted, "aborted twice"
+        assert not swap.over, "aborted after its end"
+        swap.aborted = True
+        if not swap.loading:
+            return
+        model = self.models[swap.start.target]
+        model.state = State.STOPPING
+
+        def gone() -> None:
+            model.state = State.STOPPED
+            self._end(swap, ev.LoadAborted(swap.start.work, model.model_id))
+
+        self.later(model.stop_s, gone)
+
+    def _end(self, swap: Swap, event: ev.Event) -> None:
+        swap.over = True
+        self.tell(event)
+
+
+def group(
+    name: str,
+    members: str,
+    *,
+    swap: bool = True,
+    exclusive: bool = True,
+    persistent: bool = False,
+) -> Group:
+    return Group(name, tuple(members.split()), swap, exclusive, persistent)
