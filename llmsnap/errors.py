@@ -58,6 +58,12 @@ class CommandProblem(LlmsnapError):
     code = "config_error"
 
 
+class MacroProblem(LlmsnapError):
+    """Macros that cannot be written out: a circle, or text without end."""
+
+    code = "config_error"
+
+
 # --- requests ----------------------------------------------------------------------------------
 
 

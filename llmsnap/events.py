@@ -155,6 +155,17 @@ class ActivityRecord:
     has_capture: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStarted(Event):
+    """A request is in flight under the number *serial*; an ``ActivityRecorded`` ends it."""
+
+    serial: int
+    request_id: str
+    requested: str
+    model_id: str = ""
+    path: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ActivityRecorded(Event):
     """A request ended, well or not; its record is filed."""

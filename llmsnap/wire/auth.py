@@ -26,8 +26,8 @@ class ApiKeyEntry(Protocol):
         """What the key is called where it must not be shown."""
 
     @property
-    def models(self) -> Sequence[str]:
-        """Globs of the models it may use; none means all."""
+    def models(self) -> Sequence[str] | None:
+        """Globs of the models it may use; None means all."""
 
     @property
     def admin(self) -> bool:
@@ -39,12 +39,12 @@ class Key:
     """What a request's key permits. Knows its name, never the secret."""
 
     name: str = ""
-    models: tuple[re.Pattern[str], ...] = ()
+    models: tuple[re.Pattern[str], ...] | None = None
     admin: bool = True
 
     def may_use(self, model_id: str) -> bool:
         """Whether this key may see and use *model_id*."""
-        return not self.models or any(glob.fullmatch(model_id) for glob in self.models)
+        return self.models is None or any(glob.fullmatch(model_id) for glob in self.models)
 
 
 ANYBODY = Key()
@@ -87,7 +87,9 @@ class Keyring:
 
 
 def _permissions(entry: ApiKeyEntry) -> Key:
-    globs = tuple(re.compile(fnmatch.translate(glob)) for glob in entry.models)
+    globs = None
+    if entry.models is not None:
+        globs = tuple(re.compile(fnmatch.translate(glob)) for glob in entry.models)
     return Key(name=entry.name, models=globs, admin=entry.admin)
 
 

@@ -1,0 +1,60 @@
+"""The command-line options, each with a twin in the environment; the flag wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from llmsnap.errors import BadRequest
+
+PREFIX = "LLMSNAP_"
+TRUE_WORDS = frozenset({"1", "t", "true", "yes", "on"})
+FALSE_WORDS = frozenset({"", "0", "f", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the program runs; what the models are stands in the configuration file."""
+
+    config: str = "config.yaml"
+    listen: str = ""
+    """host:port, :port or unix:/path; empty: :8080, or :8443 with TLS."""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    watch_config: bool = False
+    drain_timeout: float = 10.0
+    """Seconds that requests in flight get at shutdown."""
+    state_dir: str = ""
+    debug: bool = False
+
+    @property
+    def tls(self) -> bool:
+        """Whether both files of a certificate are given."""
+        return bool(self.tls_cert_file and self.tls_key_file)
+
+
+def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options the environment sets (``LLMSNAP_WATCH_CONFIG`` for ``--watch-config``).
+
+    Raises: BadRequest naming the variable whose value does not fit.
+    """
+    found: dict[str, Any] = {}
+    for field in fields(Options):
+        name = PREFIX + field.name.upper()
+        if name in environ:
+            found[field.name] = parse(name, type(field.default), environ[name])
+    return found
+
+
+def parse(name: str, kind: type, text: str) -> object:
+    """Return *text* as a value of *kind*. Raises: BadRequest."""
+    if kind is bool:
+        word = text.strip().lower()
+        if word in TRUE_WORDS | FALSE_WORDS:
+            return word in TRUE_WORDS
+        raise BadRequest(f"{name} must be true or false, not {text!r}")
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise BadRequest(f"{name} must be a number, not {text!r}") from error

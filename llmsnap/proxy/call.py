@@ -1,0 +1,61 @@
+"""One request to us, framework-free, and what became of it on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmsnap.proxy.presence import Presence
+from llmsnap.wire.auth import ANYBODY, Key
+from llmsnap.wire.headers import Headers
+
+
+@dataclass(slots=True)
+class Call:
+    """A request as the gateway got it, and the facts its access log line tells.
+
+    *path* is decoded, *raw_path* as the client sent it; *read* reads the body, which has *length*
+    bytes (None: chunked). *headers* is the client's header list.
+    """
+
+    id: str
+    method: str
+    path: str
+    raw_path: str
+    query: str
+    headers: Callable[[], Headers]
+    read: Callable[[int], bytes]
+    length: int | None
+    client_ip: str
+    presence: Presence
+    accept: str = ""
+    protocol: str = "HTTP/1.1"
+    user_agent: str = ""
+    socket: Any = None
+    key: Key = ANYBODY
+    began: float = field(default_factory=time.monotonic)
+
+    requested: str = ""
+    """The client's model name."""
+    served: str = ""
+    """The model or peer that served it."""
+    swap_id: int | None = None
+    queue_s: float = 0.0
+    load_s: float = 0.0
+    first_byte_at: float | None = None
+    stream: bool = False
+    status: int = 0
+    """What the client was told; for a stream that failed midway, what it should have been."""
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes to the client. *body* is iterated once and then closed."""
+
+    status: int
+    reason: str
+    headers: Headers
+    body: Any

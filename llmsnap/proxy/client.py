@@ -1,0 +1,318 @@
+"""The hot path's HTTP/1.1 client: kept-alive connections, bytes passed on as they arrive.
+
+httptools (llhttp) parses the heads and the framing; the sockets are gevent's. See
+docs/adr/0005-upstream-client.md for what was measured.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import httptools
+from gevent import socket
+
+from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
+from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
+from llmsnap.upstream.control import Address
+
+Headers = list[tuple[str, str]]
+Body = bytes | Iterable[bytes]
+
+RECV_BYTES = 65536
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 9.2.2
+REFUSED_UNREAD = frozenset({errno.ECONNRESET, errno.EPIPE})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time-outs of one exchange in seconds; 0 = none."""
+
+    connect_s: float = 5.0
+    head_s: float = 0.0
+    idle_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request to an upstream; *target* is the raw path and query, *headers* without framing."""
+
+    method: str
+    target: str
+    headers: Headers
+    body: Body = b""
+    length: int | None = None
+    """Length of a *body* given in pieces; None then means chunked."""
+
+
+class _Parser:
+    """Collects what httptools tells about one answer."""
+
+    __slots__ = ("chunks", "complete", "headers", "http", "in_body", "keep_alive", "reason")
+
+    def __init__(self) -> None:
+        self.http = httptools.HttpResponseParser(self)
+        self.reason = ""
+        self.headers: Headers = []
+        self.chunks: list[bytes] = []
+        self.in_body = False
+        self.complete = False
+        self.keep_alive = False
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise ValueError("more than one answer")
+        self.reason = ""
+        self.headers = []
+
+    def on_status(self, status: bytes) -> None:
+        self.reason = status.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        self.in_body = self.http.get_status_code() >= 200
+
+    def on_body(self, body: bytes) -> None:
+        self.chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        self.complete = self.in_body  # interim (1xx) answers are messages of their own
+        self.keep_alive = self.http.should_keep_alive()
+
+
+class Exchange:
+    """One request and its answer. ``close()`` gives the connection back, or drops it."""
+
+    __slots__ = ("_aborted", "_connection", "_limits", "_parser", "_pool", "_till_end", "address")
+
+    def __init__(self, pool: ConnectionPool, address: Address, limits: Limits) -> None:
+        self.address = address
+        self._pool = pool
+        self._limits = limits
+        self._connection: Connection | None = None
+        self._parser = _Parser()
+        self._till_end = False
+        self._aborted = False
+
+    @property
+    def status(self) -> int:
+        """Status code of the answer."""
+        code: int = self._parser.http.get_status_code()
+        return code
+
+    @property
+    def reason(self) -> str:
+        """Reason phrase of the answer."""
+        return self._parser.reason
+
+    @property
+    def headers(self) -> Headers:
+        """Headers of the answer, in order, names as sent."""
+        return self._parser.headers
+
+    def send(self, request: Outgoing) -> None:
+        """Send *request* and wait for the head of the answer.
+
+        A kept connection that turns out closed is replaced once, where the server cannot have
+        begun: the method is idempotent, or the request was refused unread (see ``_unread``).
+        Raises: Unreachable, UpstreamTimeout; ClientGone after ``abort``.
+        """
+        head = _head(request, self.address)
+        key = key_of(self.address)
+        connection = self._pool.take(key)
+        if connection is not None:
+            try:
+                self._attempt(connection, head, request)
+            except _Stale as stale:
+                resendable = isinstance(request.body, bytes)
+                if not (resendable and (stale.unread or request.method in SAFE_METHODS)):
+                    raise self._broken(stale) from stale
+            else:
+                return
+        connection = Connection(key, connect(self.address, self._limits.connect_s))
+        try:
+            self._attempt(connection, head, request)
+        except _Stale as stale:
+            raise self._broken(stale) from stale
+
+    def read(self) -> bytes:
+        """Return the next piece of the body as it arrives; b"" at its end.
+
+        Raises: UpstreamBroke when it ends too early, UpstreamTimeout.
+        """
+        parser = self._parser
+        while True:
+            if parser.chunks:
+                chunks, parser.chunks = parser.chunks, []
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if parser.complete:
+                return b""
+            try:
+                data = self._sock.recv(RECV_BYTES)
+            except TimeoutError as error:
+                raise UpstreamTimeout(
+                    f"{self.address.netloc} sent nothing for {self._limits.idle_s:g} s"
+                ) from error
+            except OSError as error:
+                raise UpstreamBroke(f"{self.address.netloc} broke off: {error}") from error
+            if data:
+                self._feed(data)
+            elif self._till_end and not self._aborted:
+                parser.complete = True
+            else:
+                raise UpstreamBroke(f"{self.address.netloc} ended its answer too early")
+
+    def abort(self) -> None:
+        """Break off: whoever waits for the upstream is woken with an error. Never switches."""
+        self._aborted = True
+        if self._connection is not None:
+            try:
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # it is gone already
+
+    def close(self) -> None:
+        """Give the connection back if the answer is complete, else close it. Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        parser = self._parser
+        reusable = parser.complete and not self._till_end and not self._aborted
+        if reusable and parser.keep_alive:
+            self._pool.give_back(connection)
+        else:
+            connection.sock.close()
+
+    @property
+    def _sock(self) -> socket.socket:
+        if self._connection is None:
+            raise UpstreamBroke(f"the exchange with {self.address.netloc} is closed")
+        return self._connection.sock
+
+    def _attempt(self, connection: Connection, head: bytes, request: Outgoing) -> None:
+        """Send over *connection* and read the head. Raises: _Stale before any byte."""
+        self._parser = _Parser()
+        self._connection = connection
+        try:
+            self._check_aborted()
+            connection.sock.settimeout(self._limits.head_s or None)
+            _send_all(connection.sock, head, request)
+            self._read_head(request.method)
+        except BaseException:
+            self._connection = None
+            connection.sock.close()
+            raise
+        connection.sock.settimeout(self._limits.idle_s or None)
+
+    def _read_head(self, method: str) -> None:
+        sock = self._sock
+        parser = self._parser
+        began = False
+        while not parser.in_body:
+            try:
+                data = sock.recv(RECV_BYTES)
+            except TimeoutError as error:
+                raise UpstreamTimeout(
+                    f"{self.address.netloc} did not answer within {self._limits.head_s:g} s"
+                ) from error
+            except OSError as error:
+                self._check_aborted()
+                raise _Stale(error, unread=not began and _unread(error)) from error
+            if not data:
+                self._check_aborted()
+                ended = OSError(errno.ECONNRESET, "it closed the connection without an answer")
+                raise _Stale(ended, unread=not began and _was_reset(sock))
+            began = True
+            self._feed(data)
+        self._till_end = self._till_end or _has_no_length(parser, method)
+        if method == "HEAD":
+            parser.complete, self._till_end = True, True
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.http.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self._parser.complete:
+                raise UpstreamBroke(
+                    f"{self.address.netloc} does not speak HTTP/1.1: {error}"
+                ) from error
+            self._till_end = True  # more than one answer: never use this connection again
+
+    def _check_aborted(self) -> None:
+        if self._aborted:
+            raise ClientGone("the client left")
+
+    def _broken(self, stale: _Stale) -> Unreachable:
+        cause = stale.cause.strerror or str(stale.cause)
+        return Unreachable(f"no answer from {self.address.netloc}: {cause}")
+
+
+class _Stale(Exception):
+    """A connection failed before the first byte of an answer."""
+
+    def __init__(self, cause: OSError, *, unread: bool) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.unread = unread
+
+
+def _head(request: Outgoing, address: Address) -> bytes:
+    """The request line and header block, with the framing of the body."""
+    lines = [f"{request.method} {request.target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in request.headers]
+    length = len(request.body) if isinstance(request.body, bytes) else request.length
+    if length is None:
+        lines.append("Transfer-Encoding: chunked")
+    elif length or request.method not in {"GET", "HEAD"}:
+        lines.append(f"Content-Length: {length}")
+    text = "\r\n".join(lines)
+    if text.count("\n") != len(lines) - 1 or "\0" in text:
+        raise UpstreamBroke(f"a header for {address.netloc} has a line break in it")
+    return (text + "\r\n\r\n").encode("latin-1")
+
+
+def _send_all(sock: socket.socket, head: bytes, request: Outgoing) -> None:
+    """Send head and body; a failure while sending is a stale connection."""
+    try:
+        if isinstance(request.body, bytes):
+            if len(request.body) <= RECV_BYTES:
+                sock.sendall(head + request.body)
+            else:
+                sock.sendall(head)
+                sock.sendall(request.body)
+            return
+        sock.sendall(head)
+        chunked = request.length is None
+        for piece in request.body:
+            sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
+        if chunked:
+            sock.sendall(b"0\r\n\r\n")
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise _Stale(error, unread=_unread(error)) from error
+
+
+def _unread(error: OSError) -> bool:
+    """Whether the system tells that the server had closed before it read the request.
+
+    A socket closed with unread data, or data for a closed socket, is answered by RST; a server
+    that dies after it has read everything sends FIN (RFC 9293 3.10.7.4, tcp(7)).
+    """
+    return error.errno in REFUSED_UNREAD
+
+
+def _was_reset(sock: socket.socket) -> bool:
+    """Whether a RST followed the FIN: what we sent came too late for the server."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in REFUSED_UNREAD
+
+
+def _has_no_length(parser: _Parser, method: str) -> bool:
+    """Whether the body ends with the connection (RFC 9112 6.3)."""
+    if method == "HEAD" or parser.http.get_status_code() in {204, 304}:
+        return False
+    names = {name.lower() for name, _ in parser.headers}
+    return not names & {"content-length", "transfer-encoding"}

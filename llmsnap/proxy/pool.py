@@ -1,0 +1,118 @@
+"""Kept-alive connections to upstreams: lent out, given back, dropped when stale."""
+
+from __future__ import annotations
+
+import select
+import ssl
+import time
+from collections import deque
+from functools import cache
+
+from gevent import socket
+from gevent.monkey import get_original
+
+from llmsnap.errors import Unreachable, UpstreamTimeout
+from llmsnap.upstream.control import LOOPBACK, Address
+
+Key = tuple[str, int, bool]
+IDLE_LIMIT_S = 4.0
+"""Idle connections are dropped before servers drop them (uvicorn and cpp-httplib: after 5 s)."""
+MAX_IDLE = 256
+_new_poll = get_original("select", "poll")  # gevent's would switch
+
+
+class Connection:
+    """A socket to an upstream, and when it was last used."""
+
+    __slots__ = ("key", "sock", "used_at", "was_used")
+
+    def __init__(self, key: Key, sock: socket.socket) -> None:
+        self.key = key
+        self.sock = sock
+        self.was_used = False
+        self.used_at = 0.0
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it may be used again: recent, and not closed by the other side. No switch."""
+        if now - self.used_at > IDLE_LIMIT_S:
+            return False
+        poll = _new_poll()
+        poll.register(self.sock.fileno(), select.POLLIN)
+        return not poll.poll(0)  # nothing was asked, so whatever can be read is an end
+
+
+class ConnectionPool:
+    """Keeps connections to upstreams alive and lends them out."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Key, deque[Connection]] = {}
+
+    def __repr__(self) -> str:
+        return f"<ConnectionPool {sum(map(len, self._idle.values()))} idle>"
+
+    def take(self, key: Key) -> Connection | None:
+        """Return an idle connection that is still good. Never switches."""
+        idle = self._idle.get(key)
+        now = time.monotonic()
+        while idle:
+            connection = idle.pop()
+            if connection.is_fresh(now):
+                return connection
+            connection.sock.close()
+        return None
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep *connection* for the next exchange. Never switches."""
+        connection.was_used = True
+        connection.used_at = time.monotonic()
+        idle = self._idle.setdefault(connection.key, deque())
+        idle.append(connection)
+        if len(idle) > MAX_IDLE:
+            idle.popleft().sock.close()
+
+    def forget(self, address: Address) -> None:
+        """Close idle connections to an upstream that has gone. Never switches."""
+        for connection in self._idle.pop(key_of(address), ()):
+            connection.sock.close()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.sock.close()
+        self._idle.clear()
+
+
+def key_of(address: Address) -> Key:
+    """Return what connections to *address* are kept under."""
+    return address.ip, address.port, address.scheme == "https"
+
+
+def connect(address: Address, limit_s: float) -> socket.socket:
+    """Return a new connection to *address*. Blocks up to *limit_s* (0 = no limit).
+
+    Raises: Unreachable, UpstreamTimeout.
+    """
+    hosts = LOOPBACK if address.ip == "localhost" else (address.ip,)
+    failure: OSError | None = None
+    for host in hosts:
+        try:
+            sock = socket.create_connection((host, address.port), timeout=limit_s or None)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.scheme == "https":
+                return _tls().wrap_socket(sock, server_hostname=address.host)
+        except TimeoutError as error:
+            raise UpstreamTimeout(
+                f"cannot connect to {address.netloc} within {limit_s:g} s"
+            ) from error
+        except OSError as error:
+            failure = error
+        else:
+            return sock
+    reason = failure and (failure.strerror or str(failure))
+    raise Unreachable(f"cannot connect to {address.netloc}: {reason}") from failure
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()

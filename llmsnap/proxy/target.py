@@ -1,0 +1,36 @@
+"""How requests to one model or peer are rewritten and sent; compiled once per configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.proxy.client import Limits
+from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.routing.names import Names
+from llmsnap.upstream.control import Address
+from llmsnap.wire.headers import RequestRule
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """*model_name* replaces the name in the body when it is not empty."""
+
+    rule: RequestRule
+    filter: CompiledFilter
+    limits: Limits
+    model_name: str = ""
+
+
+class Snapshot(Protocol):
+    """One configuration as a request sees it from its beginning to its end."""
+
+    config: Config
+    names: Names
+
+    def target(self, model: ModelConfig) -> Target:
+        """Return how requests to a local model are rewritten and sent."""
+
+    def peer(self, peer: PeerConfig) -> tuple[Target, Address]:
+        """Return how requests to a peer are rewritten and sent, and where."""

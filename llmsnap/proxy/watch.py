@@ -1,0 +1,137 @@
+"""Tells at once when a client's socket closes, while its request waits for something else.
+
+Linux: one epoll instance of our own, asked for EPOLLRDHUP only, so that a pipelined next request
+never wakes it; the hub watches that one descriptor. Elsewhere each socket is watched for reading,
+and peeked at. A client that has closed its sending side counts as gone, as in nginx.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+from gevent.monkey import get_original
+
+OnGone = Callable[[], None]
+"""Called in the hub: must not switch greenlets."""
+
+READ = 1  # gevent's flag for a watcher that waits for reading
+
+
+class ClientWatch(Protocol):
+    """Watches client sockets; one for the whole program."""
+
+    def add(self, fd: int, on_gone: OnGone) -> None:
+        """Call *on_gone* once, when the peer of socket *fd* closes. Never switches."""
+
+    def remove(self, fd: int) -> None:
+        """Stop watching *fd*; harmless when it is not watched. Never switches."""
+
+    def close(self) -> None:
+        """Stop watching all."""
+
+
+class EpollWatch:
+    """Two system calls for each request, none for each byte."""
+
+    def __init__(self) -> None:
+        self._epoll: Any = None
+        self._watcher: Any = None
+        self._on_gone: dict[int, OnGone] = {}
+
+    def __repr__(self) -> str:
+        return f"<EpollWatch {len(self._on_gone)} clients>"
+
+    def add(self, fd: int, on_gone: OnGone) -> None:
+        """See ClientWatch."""
+        if self._epoll is None:
+            self._open()
+        self._on_gone[fd] = on_gone
+        self._epoll.register(fd, select.EPOLLRDHUP)
+
+    def remove(self, fd: int) -> None:
+        """See ClientWatch."""
+        if self._on_gone.pop(fd, None) is None:
+            return
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            return  # closed already, and with that unregistered
+
+    def close(self) -> None:
+        """See ClientWatch."""
+        if self._epoll is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._epoll.close()
+            self._epoll = None
+            self._on_gone.clear()
+
+    def _open(self) -> None:
+        self._epoll = get_original("select", "epoll")()
+        # ref=False: watching alone does not keep the program alive
+        self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), READ, ref=False)
+        self._watcher.start(self._look)
+
+    def _look(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            on_gone = self._on_gone.get(fd)
+            self.remove(fd)
+            if on_gone is not None:
+                on_gone()
+
+
+class PeekWatch:
+    """For systems without epoll. A client that sends more while it waits is no longer watched."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[int, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<PeekWatch {len(self._watchers)} clients>"
+
+    def add(self, fd: int, on_gone: OnGone) -> None:
+        """See ClientWatch."""
+        watcher = gevent.get_hub().loop.io(fd, READ, ref=False)
+        self._watchers[fd] = watcher
+        watcher.start(self._look, fd, on_gone)
+
+    def remove(self, fd: int) -> None:
+        """See ClientWatch."""
+        watcher = self._watchers.pop(fd, None)
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+
+    def close(self) -> None:
+        """See ClientWatch."""
+        for fd in list(self._watchers):
+            self.remove(fd)
+
+    def _look(self, fd: int, on_gone: OnGone) -> None:
+        self.remove(fd)
+        if _is_closed(fd):
+            on_gone()
+
+
+def _is_closed(fd: int) -> bool:
+    with socket.socket(fileno=socket.dup(fd)) as copy:
+        copy.settimeout(0)
+        try:
+            return not copy.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+def new_watch() -> ClientWatch:
+    """Return the best watch this system has."""
+    try:
+        get_original("select", "epoll")
+    except AttributeError:
+        return PeekWatch()
+    return EpollWatch()

@@ -1,0 +1,349 @@
+"""Carries out what the scheduler decides: one greenlet per swap, one timer, one loop of effects.
+
+The scheduler is asked and its effects are carried out without a greenlet switch in between; what
+takes time runs in tasks of the driver and comes back as a further event.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import AsyncResult, Event
+
+from llmsnap.errors import LlmsnapError, LoadAborted
+from llmsnap.routing import effects as do
+from llmsnap.routing import messages as tell
+from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.routing.refusals import error_of, error_of_cut, error_of_outcome
+from llmsnap.routing.scheduler import Scheduler
+from llmsnap.routing.swaps import Action, Eviction, LoadKind
+from llmsnap.tasks import TaskGroup
+from llmsnap.upstream.process import Process
+from llmsnap.upstream.states import RESIDENT, State, Trigger
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Is told what the driver did; none of these may switch greenlets."""
+
+    def on_swap_started(self, swap: do.StartSwap) -> None:
+        """*swap* begins."""
+
+    def on_swap_finished(self, finished: do.SwapFinished) -> None:
+        """A swap is over."""
+
+    def on_preload_ended(self, ended: do.PreloadEnded) -> None:
+        """One model of the preload list is ready, or is not."""
+
+    def on_retired(self, model_id: str) -> None:
+        """Nothing is left of a model that is no longer configured."""
+
+
+@dataclass(slots=True)
+class _Swap:
+    """What the driver must remember of a swap under way."""
+
+    effect: do.StartSwap
+    aborted: bool = False
+    loading: bool = False
+
+    def begin_loading(self) -> None:
+        """Note that the evictions are over. Raises: LoadAborted when nobody needs the load."""
+        if self.aborted:
+            raise LoadAborted(f"{self.effect.target}: its load was given up")
+        self.loading = True
+
+
+class Driver:
+    """Owns tickets, leases, swap greenlets and the timer; asks *process_of* for processes."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        process_of: Callable[[str], Process],
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scheduler = scheduler
+        self._process_of = process_of
+        self._observer = observer
+        self._clock = clock
+        self._numbers = count(1)
+        self._tasks = TaskGroup("driver")
+        self._tickets: dict[int, Ticket] = {}
+        self._leases: dict[str, set[Lease]] = {}
+        self._commands: dict[int, tuple[str, AsyncResult[None]]] = {}
+        self._swaps: dict[int, _Swap] = {}
+        self._ready_by: dict[str, int] = {}
+        self._timer: Any = None
+        self._done = Event()
+        self._loaded: tell.Loaded | None = None
+        self._carry: dict[type, Callable[[Any], None]] = {
+            do.Grant: self._grant,
+            do.Refuse: self._refuse,
+            do.Check: self._check,
+            do.StartSwap: self._start_swap,
+            do.AbortLoad: self._abort_load,
+            do.StopModel: self._stop_model,
+            do.SleepModel: self._sleep_model,
+            do.CutRequests: self._cut_requests,
+            do.Answer: self._answer,
+            do.PreloadEnded: observer.on_preload_ended,
+            do.Retired: self._retired,
+            do.SwapFinished: observer.on_swap_finished,
+            do.ShutdownDone: lambda _: self._done.set(),
+            do.WakeMeAt: self._wake_me_at,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Driver {len(self._tickets)} waiting, {len(self._swaps)} swaps>"
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def request(
+        self, model_id: str, *, max_wait_s: float | None = None, never_swap: bool = False
+    ) -> Ticket:
+        """Ask for the right to send one request to *model_id*. Never switches.
+
+        The ticket is settled at once, or later: its owner waits for it, and cancels it when the
+        client leaves.
+        """
+        ticket = Ticket(next(self._numbers), model_id, self._cancel)
+        self._tickets[ticket.number] = ticket
+        self._send(tell.Request(ticket.number, model_id, max_wait_s, never_swap))
+        return ticket
+
+    def leases(self, model_id: str) -> Iterable[Lease]:
+        """Return the leases on *model_id* that are out."""
+        return tuple(self._leases.get(model_id, ()))
+
+    def _cancel(self, ticket: Ticket) -> None:
+        self._tickets.pop(ticket.number, None)
+        self._send(tell.ClientGone(ticket.number))
+
+    def _give_back(self, lease: Lease) -> None:
+        self._leases[lease.model_id].discard(lease)
+        self._send(tell.LeaseReturned(lease.ticket, lease.model_id))
+
+    # --- commands: each blocks until it is answered, and raises why it failed -------------------
+
+    def unload(self, model_id: str | None, *, drain: bool = False) -> None:
+        """Stop *model_id* (None: all), aborting its load. Blocks until it is gone."""
+        self._command(model_id or "", lambda n: tell.Unload(n, model_id, drain))
+
+    def sleep(self, model_id: str, *, drain: bool = True) -> None:
+        """Put *model_id* to sleep. Blocks until it is asleep."""
+        self._command(model_id, lambda n: tell.PutToSleep(n, model_id, drain))
+
+    def load(self, model_id: str, *, wait: bool = True) -> None:
+        """Make *model_id* ready. With *wait*, blocks until it is."""
+        self._command(model_id, lambda n: tell.Load(n, model_id), wait=wait)
+
+    def preload(self, model_ids: tuple[str, ...]) -> None:
+        """Make *model_ids* ready in the background, one after the other. Never switches."""
+        self._send(tell.Preload(model_ids))
+
+    def reconfigure(self, change: tell.ConfigChanged) -> None:
+        """Apply new rules. Never switches."""
+        self._send(change)
+
+    def crashed(self, model_id: str, old: State, trigger: Trigger) -> None:
+        """Report a state change of a process; the driver picks out the crashes. Never switches."""
+        if trigger is Trigger.EXITED and old in {State.READY, State.ASLEEP}:
+            error = self._process_of(model_id).explain_exit()
+            log.warning("<%s> %s", model_id, error)
+            self._send(tell.Exited(self._ready_by.get(model_id, 0), model_id, error))
+
+    def shutdown(self, drain_timeout_s: float, limit_s: float) -> bool:
+        """Refuse all, drain, stop all. Blocks up to *limit_s*; tells whether all is stopped."""
+        self._send(tell.Shutdown(drain_timeout_s))
+        return self._done.wait(limit_s)
+
+    def close(self) -> None:
+        """End all tasks. Blocks briefly."""
+        self._wake_me_at(do.WakeMeAt(None))
+        self._tasks.close(0.1)
+
+    def _command(
+        self, model_id: str, make: Callable[[int], tell.Event], *, wait: bool = True
+    ) -> None:
+        number = next(self._numbers)
+        result: AsyncResult[None] = AsyncResult()
+        self._commands[number] = (model_id, result)
+        self._send(make(number))
+        if wait:
+            result.get()
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def _send(self, event: tell.Event) -> None:
+        for effect in self.scheduler.handle(event, self._clock()):
+            self._carry[type(effect)](effect)
+
+    def _grant(self, grant: do.Grant) -> None:
+        lease = Lease(grant.ticket, grant.model_id, self._give_back)
+        self._leases.setdefault(grant.model_id, set()).add(lease)
+        if grant.waited_s:
+            lease.waited_s = grant.waited_s
+            if self._loaded is not None and self._loaded.model_id == grant.model_id:
+                lease.swap_id = self._loaded.work
+                lease.load_s = min(self._loaded.duration_s, grant.waited_s)
+        ticket = self._tickets.pop(grant.ticket, None)
+        if ticket is None:
+            lease.close()
+        else:
+            ticket.settle(lease)
+
+    def _refuse(self, refuse: do.Refuse) -> None:
+        ticket = self._tickets.pop(refuse.ticket, None)
+        if ticket is not None:
+            ticket.settle(error_of(refuse))
+
+    def _answer(self, answer: do.Answer) -> None:
+        model_id, result = self._commands.pop(answer.command, ("", None))
+        error = error_of_outcome(model_id, answer.outcome, answer.error)
+        if result is None:
+            return
+        if error is None:
+            result.set(None)
+        else:
+            result.set_exception(error)
+
+    def _cut_requests(self, cut: do.CutRequests) -> None:
+        for lease in self.leases(cut.model_id):
+            lease.cut(error_of_cut(cut.model_id, cut.reason))
+
+    def _wake_me_at(self, wake: do.WakeMeAt) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+        if wake.at is not None:
+            delay = max(0.0, wake.at - self._clock())
+            self._timer = gevent.get_hub().loop.timer(delay)
+            self._timer.start(self._tick, update=True)
+
+    def _tick(self) -> None:
+        self._send(tell.Tick())
+
+    # --- work that takes time ------------------------------------------------------------------
+
+    def _check(self, check: do.Check) -> None:
+        self._tasks.spawn(f"check {check.model_id}", self._run_check, check)
+
+    def _run_check(self, check: do.Check) -> None:
+        try:
+            self._process_of(check.model_id).check_start(self._pids(check.leaving))
+        except LlmsnapError as error:
+            self._send(tell.CheckFailed(check.model_id, error))
+
+    def _start_swap(self, effect: do.StartSwap) -> None:
+        self._swaps[effect.work] = swap = _Swap(effect)
+        self._observer.on_swap_started(effect)
+        self._tasks.spawn(f"swap {effect.work}", self._run_swap, swap)
+
+    def _run_swap(self, swap: _Swap) -> None:
+        effect = swap.effect
+        report: tell.Event
+        try:
+            process = self._process_of(effect.target)
+            process.check_start(self._pids(eviction.model_id for eviction in effect.evict))
+            self._evict(effect)
+            swap.begin_loading()
+            process.ensure_ready()
+        except LoadAborted:
+            report = tell.LoadAborted(effect.work, effect.target, self._resting(effect.target))
+        except LlmsnapError as error:
+            log.warning("<%s> load failed: %s", effect.target, error)
+            state = self._resting(effect.target)
+            report = tell.LoadFailed(effect.work, effect.target, error, state)
+        else:
+            kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
+            report = tell.Loaded(effect.work, effect.target, kind, process.load_s)
+        del self._swaps[effect.work]
+        self._finish_swap(report)
+
+    def _finish_swap(self, report: tell.Loaded | tell.LoadFailed | tell.LoadAborted) -> None:
+        if not isinstance(report, tell.Loaded):
+            self._send(report)
+            return
+        self._ready_by[report.model_id] = report.work
+        self._loaded = report
+        self._send(report)
+        self._loaded = None
+        process = self._process_of(report.model_id)
+        if process.state is not State.READY:
+            # It died between becoming ready and this report, when no one could be told yet.
+            self._send(tell.Exited(report.work, report.model_id, process.explain_exit()))
+
+    def _evict(self, effect: do.StartSwap) -> None:
+        """Idle all victims in parallel. Raises: why one of them could not be stopped."""
+        tasks = [
+            self._tasks.spawn(f"evict {one.model_id}", self._idle, effect.work, one)
+            for one in effect.evict
+        ]
+        gevent.joinall(tasks)
+        for task in tasks:
+            if task.value is not None:
+                raise task.value
+
+    def _idle(self, work: int, eviction: Eviction) -> LlmsnapError | None:
+        """Put to sleep or stop, and report it; return why it could not be stopped."""
+        process = self._process_of(eviction.model_id)
+        began = self._clock()
+        error: LlmsnapError | None = None
+        try:
+            if eviction.action is Action.SLEEP:
+                process.ensure_asleep()
+            else:
+                process.ensure_stopped("evicted")
+        except LlmsnapError as failure:
+            error = failure
+            log.warning("<%s> %s", eviction.model_id, failure)
+        if process.state not in {State.ASLEEP, State.STOPPED, State.SHUTDOWN}:
+            process.ensure_stopped("evicted")
+        state = self._resting(eviction.model_id)
+        took = self._clock() - began
+        self._send(tell.Idled(work, eviction.model_id, state, took, error))
+        return error if state is State.STOPPING else None
+
+    def _stop_model(self, stop: do.StopModel) -> None:
+        eviction = Eviction(stop.model_id, Action.STOP)
+        self._tasks.spawn(f"stop {stop.model_id}", self._idle, stop.work, eviction)
+
+    def _sleep_model(self, sleep: do.SleepModel) -> None:
+        eviction = Eviction(sleep.model_id, Action.SLEEP)
+        self._tasks.spawn(f"sleep {sleep.model_id}", self._idle, sleep.work, eviction)
+
+    def _abort_load(self, abort: do.AbortLoad) -> None:
+        swap = self._swaps.get(abort.work)
+        if swap is None:
+            return
+        swap.aborted = True
+        if swap.loading:
+            why = "its load was given up"
+            process = self._process_of(abort.model_id)
+            self._tasks.spawn(f"abort {abort.model_id}", process.ensure_stopped, why)
+
+    def _retired(self, retired: do.Retired) -> None:
+        self._leases.pop(retired.model_id, None)
+        self._ready_by.pop(retired.model_id, None)
+        self._observer.on_retired(retired.model_id)
+
+    def _pids(self, model_ids: Iterable[str]) -> frozenset[int]:
+        pids = (self._process_of(model_id).pid for model_id in model_ids)
+        return frozenset(pid for pid in pids if pid is not None)
+
+    def _resting(self, model_id: str) -> State:
+        """The state of a process that is not moving, as the scheduler's reports name it."""
+        state = self._process_of(model_id).state
+        if state in {State.ASLEEP, State.STOPPED}:
+            return state
+        return State.STOPPING if state in RESIDENT else State.STOPPED

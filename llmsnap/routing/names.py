@@ -1,0 +1,92 @@
+"""From the name in a request to what serves it. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.errors import UnknownModel
+
+NEAREST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRoute:
+    """Served here: *requested* is the client's name, *model* what it means."""
+
+    requested: str
+    model: ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRoute:
+    """Served by a peer, which is asked for *upstream_name*; *others* offer the model as well."""
+
+    requested: str
+    peer: PeerConfig
+    upstream_name: str
+    others: tuple[PeerConfig, ...] = ()
+
+
+Route = LocalRoute | PeerRoute
+
+
+class Names:
+    """All names a request may use: ids, then aliases, then models of peers."""
+
+    def __init__(self, config: Config) -> None:
+        self._models = config.models
+        self._aliases = dict(config.aliases)
+        self._peers: dict[str, list[PeerConfig]] = {}
+        self._qualified: dict[str, tuple[PeerConfig, str]] = {}
+        for peer in config.peers.values():
+            for model in peer.models:
+                self._peers.setdefault(model, []).append(peer)
+                self._qualified.setdefault(f"{peer.id}/{model}", (peer, model))
+
+    def local_id(self, name: str) -> str | None:
+        """Return the id of the local model that *name* means."""
+        return name if name in self._models else self._aliases.get(name)
+
+    def resolve(self, name: str) -> Route:
+        """Return what serves *name*. Raises: UnknownModel, with the nearest known names."""
+        model_id = self.local_id(name)
+        if model_id is not None:
+            return LocalRoute(name, self._models[model_id])
+        peers = self._peers.get(name)
+        if peers:
+            return PeerRoute(name, peers[0], name, tuple(peers[1:]))
+        qualified = self._qualified.get(name)
+        if qualified is not None:
+            return PeerRoute(name, *qualified)
+        raise UnknownModel(self._unknown(name))
+
+    def in_path(self, path: str) -> tuple[str, str] | None:
+        """Split a raw path into the longest name it begins with and the raw rest.
+
+        *path* has no leading slash and is still percent-encoded; the rest is empty or begins with
+        a slash, with its encoding kept.
+        """
+        pieces = path.split("/")
+        for end in range(len(pieces), 0, -1):
+            name = unquote("/".join(pieces[:end]))
+            if self._knows(name):
+                rest = pieces[end:]
+                return name, "/" + "/".join(rest) if rest else ""
+        return None
+
+    def local_names(self) -> Iterable[str]:
+        """Return every id and alias."""
+        return [*self._models, *self._aliases]
+
+    def _knows(self, name: str) -> bool:
+        return self.local_id(name) is not None or name in self._peers or name in self._qualified
+
+    def _unknown(self, name: str) -> str:
+        known = [*self.local_names(), *self._peers]
+        near = difflib.get_close_matches(name, known, n=NEAREST)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; GET /v1/models lists them"
+        return f"no suitable inference handler for model {name!r}{hint}"

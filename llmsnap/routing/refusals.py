@@ -1,0 +1,85 @@
+"""Turns the scheduler's refusals and command outcomes into errors. Pure."""
+
+from __future__ import annotations
+
+from llmsnap.errors import (
+    Draining,
+    LlmsnapError,
+    LoadAborted,
+    NotReady,
+    ProcessError,
+    QueueTimeout,
+    SleepNotConfigured,
+    TooManyInFlight,
+    UnknownModel,
+)
+from llmsnap.routing.effects import CutReason, Outcome, Refusal, Refuse
+
+
+def error_of(refuse: Refuse) -> LlmsnapError:
+    """Return the error a refused request is answered with."""
+    model_id, why = refuse.model_id, f": {refuse.why}" if refuse.why else ""
+    error: LlmsnapError
+    match refuse.reason:
+        case Refusal.UNKNOWN:
+            error = UnknownModel(f"model {model_id} is not configured any more")
+        case Refusal.NOT_READY:
+            error = NotReady(f"{model_id} is {refuse.state}{why}; this request may not load it")
+        case Refusal.TOO_MANY:
+            error = TooManyInFlight(f"too many requests for {model_id}{why}")
+        case Refusal.FAILED:
+            error = _failure(refuse)
+        case Refusal.UNLOADED:
+            error = LoadAborted(f"{model_id} was unloaded while this request waited for it")
+        case Refusal.QUEUE_TIMEOUT:
+            error = QueueTimeout(f"{model_id} waited {refuse.waited_s:.0f} s{why}")
+        case Refusal.SHUTDOWN:
+            error = Draining("the server is shutting down")
+    error.retry_after_s = refuse.retry_after_s
+    return error
+
+
+def _failure(refuse: Refuse) -> LlmsnapError:
+    """A copy of the load's error for each waiter, so that none shares a traceback."""
+    cause = refuse.error
+    if not isinstance(cause, LlmsnapError):
+        return ProcessError(f"unable to make {refuse.model_id} ready: {cause}")
+    copy = ProcessError(f"unable to make {refuse.model_id} ready: {cause}")
+    copy.status, copy.code = cause.status, cause.code
+    return copy
+
+
+OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {
+    Outcome.UNKNOWN: (UnknownModel, "Model not found: {}"),
+    Outcome.SLEEP_NOT_CONFIGURED: (
+        SleepNotConfigured,
+        "{} cannot sleep: set sleepMode to enable, with its endpoints",
+    ),
+    Outcome.STOPPED: (NotReady, "{} is stopped: there is nothing to put to sleep"),
+    Outcome.UNLOADED: (LoadAborted, "{} was unloaded"),
+    Outcome.SUPERSEDED: (LoadAborted, "{} was superseded: a request needed the room"),
+    Outcome.SHUTDOWN: (Draining, "the server is shutting down"),
+}
+
+
+def error_of_outcome(
+    model_id: str, outcome: Outcome, error: Exception | None
+) -> LlmsnapError | None:
+    """Return the error of a command that did not end well; None when it did."""
+    if outcome is Outcome.OK:
+        return None
+    if outcome is Outcome.FAILED:
+        return error if isinstance(error, LlmsnapError) else ProcessError(f"{model_id}: {error}")
+    error_class, message = OUTCOMES[outcome]
+    return error_class(message.format(model_id))
+
+
+def error_of_cut(model_id: str, reason: CutReason) -> LlmsnapError:
+    """Return the error of a request that was ended early."""
+    match reason:
+        case CutReason.UNLOADED:
+            return LoadAborted(f"{model_id} was unloaded while it answered")
+        case CutReason.SLEEP:
+            return LoadAborted(f"{model_id} was put to sleep while it answered")
+        case CutReason.SHUTDOWN:
+            return Draining("the server is shutting down")

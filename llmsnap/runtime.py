@@ -1,0 +1,67 @@
+"""One configuration and what is derived from it: what a request keeps for its whole life."""
+
+from __future__ import annotations
+
+import socket
+
+from llmsnap.config.settings import Config, ModelConfig, PeerConfig, Timeouts
+from llmsnap.proxy.client import Limits
+from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.proxy.target import Target
+from llmsnap.routing.names import Names
+from llmsnap.upstream.control import Address, parse_address
+from llmsnap.wire.auth import Keyring
+from llmsnap.wire.headers import RequestRule
+from llmsnap.wire.hosts import HostRule
+
+
+class Runtime:
+    """Immutable, but for targets, which are compiled when first asked for."""
+
+    def __init__(self, config: Config, listen_host: str = "") -> None:
+        self.config = config
+        self.names = Names(config)
+        self.keyring = Keyring(config.api_keys)
+        own = [name for name in (socket.gethostname(), listen_host) if name]
+        self.hosts = HostRule(config.allowed_hosts, own)
+        self._targets: dict[str, Target] = {}
+        self._peers: dict[str, tuple[Target, Address]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Runtime {self.config.source or 'from text'}, {len(self.config.models)} models>"
+
+    def target(self, model: ModelConfig) -> Target:
+        """Return how requests to a local model are rewritten and sent."""
+        found = self._targets.get(model.id)
+        if found is None:
+            rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)
+            found = self._targets[model.id] = Target(
+                rule, _compile(model), _limits(model.timeouts), model.use_model_name
+            )
+        return found
+
+    def peer(self, peer: PeerConfig) -> tuple[Target, Address]:
+        """Return how requests to a peer are rewritten and sent, and where."""
+        found = self._peers.get(peer.id)
+        if found is None:
+            address = parse_address(peer.proxy)
+            rule = RequestRule(
+                host=address.netloc,
+                api_key=peer.api_key,
+                pass_credentials=self.keyring.open,
+                limit_encodings=True,
+            )
+            target = Target(rule, _compile(peer), _limits(peer.timeouts))
+            found = self._peers[peer.id] = target, address
+        return found
+
+
+def _compile(owner: ModelConfig | PeerConfig) -> CompiledFilter:
+    filters = owner.filters
+    return CompiledFilter.from_settings(
+        filters.strip_params, filters.set_params, filters.set_params_by_id
+    )
+
+
+def _limits(timeouts: Timeouts) -> Limits:
+    return Limits(timeouts.connect_s, timeouts.response_header_s, timeouts.idle_s)

@@ -1,0 +1,61 @@
+"""The Flask application: blueprints, and our errors as answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Flask, Response, request
+from flask.json.provider import DefaultJSONProvider
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as NoRoute
+
+from llmsnap import errors
+from llmsnap.service import Service
+from llmsnap.web import health, models
+from llmsnap.web.context import current_call
+from llmsnap.web.gateway import Gateway
+from llmsnap.wire.errors import answer
+
+BLUEPRINTS = (health.bp, models.bp)
+
+
+class _Json(DefaultJSONProvider):
+    """Members in the order they were written."""
+
+    sort_keys = False
+
+
+def create_app(service: Callable[[], Service]) -> Flask:
+    """Return the application with the gateway in front. *service* is first asked for by a request.
+
+    Nothing is started or opened here.
+    """
+    app = Flask("llmsnap", static_folder=None, template_folder=None)
+    app.json = _Json(app)
+    app.register_error_handler(errors.LlmsnapError, _on_error)
+    app.register_error_handler(HTTPException, _on_http_error)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    app.wsgi_app = Gateway(app.wsgi_app, service)  # type: ignore[method-assign]
+    return app
+
+
+def _on_error(error: errors.LlmsnapError) -> ResponseReturnValue:
+    status, headers, body = answer(error, request.headers.get("Accept", ""), request.path)
+    current_call().error = str(error)
+    return Response(body, status, headers)
+
+
+def _on_http_error(error: HTTPException) -> ResponseReturnValue:
+    """Werkzeug's refusals in our shape."""
+    if isinstance(error, MethodNotAllowed):
+        allow = sorted(error.valid_methods or ())
+        return _on_error(errors.MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow))
+    if isinstance(error, NoRoute):
+        return _on_error(errors.NotFound(f"nothing answers {request.path}"))
+    if error.code is None or error.code < 400:
+        return error.get_response()  # a redirect
+    ours = errors.RequestError(error.description or error.name)
+    ours.status = error.code
+    return _on_error(ours)

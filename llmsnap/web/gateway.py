@@ -1,0 +1,242 @@
+"""In front of Flask: what every request needs, once; inference goes straight to dispatch.
+
+A thin WSGI layer answers half as many requests again as a Flask view would (docs/adr/0002), so
+authentication, CORS and errors are framework-free functions called here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from llmsnap.errors import Forbidden, LlmsnapError, Unauthorized
+from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.presence import Presence
+from llmsnap.wire import cors
+from llmsnap.wire.errors import answer as error_answer
+from llmsnap.wire.errors import status_line
+from llmsnap.wire.headers import Headers, from_environ
+from llmsnap.wire.paths import is_inference, is_open, needs_admin
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+    from llmsnap.runtime import Runtime
+    from llmsnap.service import Service
+
+log = logging.getLogger(__name__)
+
+CALL = "llmsnap.call"
+RUNTIME = "llmsnap.runtime"
+SERVICE = "llmsnap.service"
+SOCKETS = ("llmsnap.socket", "gunicorn.socket", "werkzeug.socket")
+NOT_LOGGED = frozenset({"/wol-health"})
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
+"""Which X-Request-Id of a client is taken over: nothing that could confuse a log."""
+
+_RUN = secrets.token_hex(4)
+_numbers = count(1)
+
+
+class Gateway:
+    """A WSGI application around Flask's. *service* is asked for with the first request."""
+
+    def __init__(self, flask: WSGIApplication, service: Callable[[], Service]) -> None:
+        self._flask = flask
+        self._service = service
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        service = self._service()
+        runtime = service.runtime
+        call = new_call(environ, service)
+        shared: Headers = []
+        try:
+            shared = _own_headers(call, environ, runtime)
+            if call.method == "OPTIONS":
+                requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+                return self._finish(call, start_response, _preflight(requested), shared[:1])
+            admit(call, environ, runtime)
+            if is_inference(call.path):
+                service.check_accepting()
+                answer = service.dispatcher.handle(call, runtime)
+                answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
+                return self._finish(call, start_response, answer, _waits(call))
+        except LlmsnapError as error:
+            return self._finish(call, start_response, _refusal(error, call), shared)
+        except Exception:
+            log.exception("request %s failed", call.id)
+            bug = LlmsnapError("internal error; the log says more")
+            return self._finish(call, start_response, _refusal(bug, call), shared)
+        environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
+        return self._to_flask(call, environ, start_response, shared)
+
+    def _finish(
+        self, call: Call, start_response: StartResponse, answer: Answer, more: Headers
+    ) -> Iterable[bytes]:
+        """Begin *answer*, and return its body, whose end writes the access log."""
+        call.status = answer.status
+        start_response(_status(answer), answer.headers + more)
+        body = [] if call.method == "HEAD" else answer.body
+        if isinstance(body, list) and call.method == "HEAD":
+            _close(answer.body)
+        return Logged(call, body)
+
+    def _to_flask(
+        self,
+        call: Call,
+        environ: dict[str, Any],
+        start_response: StartResponse,
+        shared: Headers,
+    ) -> Iterable[bytes]:
+        def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
+            call.status = int(status[:3])
+            return start_response(
+                status, cors.with_origin(headers, shared[1:]) + shared[:1], *exc_info
+            )
+
+        return Logged(call, self._flask(environ, start))
+
+
+class Logged:
+    """An answer's body that counts its bytes and writes the access log line when it is closed."""
+
+    __slots__ = ("_body", "_bytes", "_call", "_iterator")
+
+    def __init__(self, call: Call, body: Iterable[bytes]) -> None:
+        self._call = call
+        self._body = body
+        self._iterator = iter(body)
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        data = next(self._iterator)
+        self._bytes += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the body and log the request. Called once by the server, however it ended."""
+        try:
+            _close(self._body)
+        finally:
+            log_access(self._call, self._bytes)
+
+
+def new_call(environ: dict[str, Any], service: Service) -> Call:
+    """Read what concerns us out of a WSGI environ."""
+    sock = next((environ[name] for name in SOCKETS if name in environ), None)
+    length = environ.get("CONTENT_LENGTH")
+    chunked = "HTTP_TRANSFER_ENCODING" in environ
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    path = environ["PATH_INFO"]
+    return Call(
+        id=given if REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
+        method=environ["REQUEST_METHOD"],
+        path=path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace"),
+        raw_path=raw,
+        query=environ.get("QUERY_STRING", ""),
+        headers=lambda: from_environ(environ),
+        read=environ["wsgi.input"].read,
+        length=int(length) if length and not chunked else (None if chunked else 0),
+        client_ip=environ.get("REMOTE_ADDR", ""),
+        presence=Presence(service.watch, sock.fileno() if sock is not None else -1),
+        accept=environ.get("HTTP_ACCEPT", ""),
+        protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
+        user_agent=environ.get("HTTP_USER_AGENT", ""),
+        socket=sock,
+    )
+
+
+def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
+    """Check Host, origin and key. Raises: Misdirected, Forbidden, Unauthorized."""
+    if is_open(call.path):
+        return
+    if runtime.keyring.open:
+        runtime.hosts.check(environ.get("HTTP_HOST", ""))
+    else:
+        key = runtime.keyring.authenticate(
+            environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY")
+        )
+        if key is None:
+            raise Unauthorized("unauthorized: invalid or missing API key")
+        call.key = key
+    origin = environ.get("HTTP_ORIGIN")
+    if origin or "HTTP_SEC_FETCH_SITE" in environ:
+        headers = {
+            "origin": origin or "",
+            "host": environ.get("HTTP_HOST", ""),
+            "sec-fetch-site": environ.get("HTTP_SEC_FETCH_SITE", ""),
+        }
+        if cors.refuses(call.method, call.path, headers, runtime.config.allowed_origins):
+            raise Forbidden(
+                f"a page of {origin or 'another site'} may not do this; "
+                "list its origin in allowedOrigins if it should"
+            )
+    if not call.key.admin and needs_admin(call.method, call.path):
+        raise Forbidden(f"the key {call.key.name!r} may not use {call.path}: it has no admin right")
+
+
+def log_access(call: Call, sent: int) -> None:
+    """Write the access log line of a finished request."""
+    if call.path in NOT_LOGGED or not log.isEnabledFor(logging.INFO):
+        return
+    took_ms = (time.monotonic() - call.began) * 1000
+    log.info(
+        '%s "%s %s %s" %d %d "%s" %.1fms',
+        call.client_ip,
+        call.method,
+        call.path,
+        call.protocol,
+        call.status,
+        sent,
+        call.user_agent,
+        took_ms,
+        extra={"request_id": call.id, "swap_id": call.swap_id},
+    )
+
+
+def _own_headers(call: Call, environ: dict[str, Any], runtime: Runtime) -> Headers:
+    """The request id first, then what lets another origin read the answer."""
+    own = [("X-Request-Id", call.id)]
+    origin = environ.get("HTTP_ORIGIN")
+    if origin:
+        own += cors.allow_origin(call.path, origin, runtime.config.allowed_origins)
+    return own
+
+
+def _waits(call: Call) -> Headers:
+    return [
+        ("X-Queue-Ms", str(round(call.queue_s * 1000))),
+        ("X-Load-Ms", str(round(call.load_s * 1000))),
+    ]
+
+
+def _preflight(requested: str) -> Answer:
+    return Answer(204, "No Content", cors.preflight(requested), [])
+
+
+def _refusal(error: LlmsnapError, call: Call) -> Answer:
+    status, headers, body = error_answer(error, call.accept, call.path)
+    call.error = str(error)
+    if status >= 500:
+        log.warning("%s %s: %s", call.method, call.path, error, extra={"request_id": call.id})
+    return Answer(status, "", headers, [body])
+
+
+def _status(answer: Answer) -> str:
+    return f"{answer.status} {answer.reason}" if answer.reason else status_line(answer.status)
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,78 @@
+"""What models there are, which are loaded, and unloading them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from llmsnap.errors import NotFound
+from llmsnap.web import listing
+from llmsnap.web.context import current_call, current_runtime, current_service
+
+bp = Blueprint("models", __name__)
+
+
+@bp.get("/v1/models")
+@bp.get("/models")
+def models() -> ResponseReturnValue:
+    """List the models the key may use, as OpenAI does."""
+    service, runtime, key = current_service(), current_runtime(), current_call().key
+    records = listing.models(runtime.config, service.state)
+    return jsonify(object="list", data=[one for one in records if key.may_use(one["id"])])
+
+
+@bp.get("/running")
+def running() -> ResponseReturnValue:
+    """List every model that is not stopped."""
+    return jsonify(running=listing.running(current_service()))
+
+
+@bp.get("/unload")
+def unload_all() -> ResponseReturnValue:
+    """Stop all models; answers when they are gone."""
+    current_service().driver.unload(None, drain=_drain())
+    return _ok()
+
+
+@bp.post("/api/models/unload")
+def api_unload_all() -> ResponseReturnValue:
+    """Stop all models; answers when they are gone."""
+    current_service().driver.unload(None, drain=_drain())
+    return jsonify(msg="ok")
+
+
+@bp.post("/api/models/unload/<path:name>")
+def unload(name: str) -> ResponseReturnValue:
+    """Stop one model; answers when it is gone."""
+    current_service().driver.unload(_local_id(name), drain=_drain())
+    return _ok()
+
+
+@bp.post("/api/models/sleep/<path:name>")
+def sleep(name: str) -> ResponseReturnValue:
+    """Put one model to sleep; answers when it sleeps."""
+    current_service().driver.sleep(_local_id(name), drain=request.args.get("drain") != "0")
+    return _ok()
+
+
+@bp.post("/api/models/load/<path:name>")
+def load(name: str) -> ResponseReturnValue:
+    """Make one model ready; answers when it is, or at once with ``?wait=0``."""
+    wait = request.args.get("wait") != "0"
+    current_service().driver.load(_local_id(name), wait=wait)
+    return _ok() if wait else (jsonify(msg="loading"), 202)
+
+
+def _local_id(name: str) -> str:
+    model_id = current_runtime().names.local_id(name)
+    if model_id is None:
+        raise NotFound(f"Model not found: {name}")
+    return model_id
+
+
+def _drain() -> bool:
+    return request.args.get("drain") == "1"
+
+
+def _ok() -> Response:
+    return Response("OK", mimetype="text/plain")

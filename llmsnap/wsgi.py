@@ -1,0 +1,43 @@
+"""The door for WSGI servers: ``llmsnap.wsgi:app``, configured by ``LLMSNAP_*`` variables.
+
+Importing builds the application and nothing else. The service opens once: by
+``open_service()`` from a server's hook, else with the first request.
+"""
+
+import llmsnap._monkey
+
+import os
+
+from gevent.lock import BoundedSemaphore
+
+from llmsnap.config.loader import load
+from llmsnap.limits import raise_open_files
+from llmsnap.options import Options, from_environ
+from llmsnap.service import Service
+from llmsnap.web.app import create_app
+
+_lock = BoundedSemaphore(1)
+_service: Service | None = None
+
+
+def open_service() -> Service:
+    """Return the service, opened at the first call. Raises: ConfigError. Blocks at first."""
+    global _service  # noqa: PLW0603 - one program, one service
+    if _service is None:
+        with _lock:
+            if _service is None:
+                options = Options(**from_environ(os.environ))
+                raise_open_files()
+                service = Service(load(options.config))
+                service.open()
+                _service = service
+    return _service
+
+
+def close_service() -> None:
+    """Stop all models, if the service was ever opened. Blocks, bounded."""
+    if _service is not None:
+        _service.close(Options(**from_environ(os.environ)).drain_timeout)
+
+
+app = create_app(open_service)

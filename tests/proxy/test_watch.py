@@ -1,0 +1,95 @@
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+
+from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.watch import EpollWatch, PeekWatch, new_watch
+
+
+@pytest.fixture(params=[EpollWatch, PeekWatch])
+def watch(request):
+    made = request.param()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_a_close_is_told_at_once(watch, pair) -> None:
+    ours, theirs = pair
+    gone = Event()
+    watch.add(ours.fileno(), gone.set)
+    theirs.close()
+    assert gone.wait(2)
+
+
+def test_a_half_close_counts_as_gone(watch, pair) -> None:
+    ours, theirs = pair
+    gone = Event()
+    watch.add(ours.fileno(), gone.set)
+    theirs.shutdown(socket.SHUT_WR)
+    assert gone.wait(2)
+
+
+def test_bytes_of_a_next_request_are_not_a_close_and_stay_unread(watch, pair) -> None:
+    ours, theirs = pair
+    gone = Event()
+    watch.add(ours.fileno(), gone.set)
+    theirs.sendall(b"GET /next")
+    gevent.idle()
+    gevent.idle()
+    assert not gone.is_set()
+    assert ours.recv(100) == b"GET /next"
+
+
+def test_after_remove_nothing_is_told(watch, pair) -> None:
+    ours, theirs = pair
+    gone = Event()
+    watch.add(ours.fileno(), gone.set)
+    watch.remove(ours.fileno())
+    watch.remove(ours.fileno())
+    theirs.close()
+    gevent.idle()
+    gevent.idle()
+    assert not gone.is_set()
+
+
+def test_a_descriptor_used_again_is_watched_again(pair) -> None:
+    watch = EpollWatch()
+    ours, theirs = pair
+    watch.add(ours.fileno(), lambda: None)
+    ours.close()
+    again, other = socket.socketpair()
+    gone = Event()
+    with again, other:
+        watch.add(again.fileno(), gone.set)
+        other.close()
+        assert gone.wait(2)
+    watch.close()
+    theirs.close()
+
+
+def test_presence_calls_what_was_said_last(pair) -> None:
+    ours, theirs = pair
+    watch = new_watch()
+    presence = Presence(watch, ours.fileno())
+    presence.open()
+    first, second = Event(), Event()
+    presence.react(first.set)
+    presence.react(second.set)
+    theirs.close()
+    assert second.wait(2)
+    assert not first.is_set()
+    assert presence.gone
+    late = Event()
+    presence.react(late.set)
+    assert late.is_set(), "who asks after the client left is told at once"
+    presence.close()
+    watch.close()

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import pytest
+
+from llmsnap.wire.auth import ANYBODY, Key, Keyring
+
+
+@dataclass
+class Entry:
+    key: str
+    name: str = ""
+    models: tuple[str, ...] | None = None
+    admin: bool = True
+
+
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+RING = Keyring([Entry("key1", "one"), Entry("pa:ss", "two"), Entry("schlüssel", "three")])
+
+
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "name"),
+    [
+        ("Bearer key1", None, "one"),
+        ("bearer key1", None, "one"),
+        ("BEARER  key1 ", None, "one"),
+        (None, "key1", "one"),
+        ("Bearer key1", "key1", "one"),
+        (basic("anyone:key1"), None, "one"),
+        (basic(":key1"), None, "one"),
+        (basic("user:pa:ss"), None, "two"),
+        (basic("u:key1").replace("Basic", "bAsIc"), None, "one"),
+        ("Bearer schlüssel".encode().decode("latin-1"), None, "three"),
+        (basic("u:schlüssel"), None, "three"),
+        # What is no credential at all does not hide the one that is.
+        ("Basic %%%", "key1", "one"),
+        (basic("user:"), "key1", "one"),
+        (basic("nocolon"), "key1", "one"),
+        ("Digest abc", "key1", "one"),
+        ("Bearer ", "key1", "one"),
+        ("Bearer", "key1", "one"),
+        ("", "key1", "one"),
+        # Only one candidate is looked at: a wrong one is not made good elsewhere.
+        ("Bearer wrong", "key1", None),
+        (basic("u:wrong"), "key1", None),
+        ("Bearer key1", "wrong", "one"),
+        (None, "wrong", None),
+        (None, None, None),
+        ("", "", None),
+        ("key1", None, None),
+        ("Bearer key", None, None),
+        ("Bearer key1x", None, None),
+        ("Basic key1", None, None),
+        ("Bearer \u20ac", None, None),
+    ],
+)
+def test_who_a_request_comes_from(
+    authorization: str | None, x_api_key: str | None, name: str | None
+) -> None:
+    key = RING.authenticate(authorization, x_api_key)
+    assert (key and key.name) == name
+
+
+def test_a_server_without_keys_is_open_to_anybody() -> None:
+    assert Keyring().open
+    assert Keyring().authenticate(None, None) is ANYBODY
+    assert Keyring().authenticate("Bearer x", "y") is ANYBODY
+
+
+def test_a_blank_key_neither_matches_nor_opens_the_door() -> None:
+    ring = Keyring([Entry("")])
+    assert not ring.open
+    assert ring.authenticate(None, None) is None
+    assert ring.authenticate("Bearer ", "") is None
+
+
+def test_a_key_twice_is_the_first_of_them() -> None:
+    ring = Keyring([Entry("k", "first"), Entry("k", "second")])
+    assert ring.authenticate("Bearer k", None) == Key("first")
+
+
+@pytest.mark.parametrize(
+    ("globs", "model", "may"),
+    [
+        (None, "anything", True),
+        ((), "anything", False),
+        (("llama",), "llama", True),
+        (("llama",), "llama2", False),
+        (("llama*",), "llama2", True),
+        (("author/*", "x?"), "author/m/q4", True),
+        (("author/*", "x?"), "x1", True),
+        (("Llama",), "llama", False),
+    ],
+)
+def test_a_key_with_models_uses_only_those(
+    globs: tuple[str, ...] | None, model: str, may: bool
+) -> None:
+    key = Keyring([Entry("k", models=globs)]).authenticate("Bearer k", None)
+    assert key is not None
+    assert key.may_use(model) is may
+
+
+def test_a_key_is_an_admin_only_if_it_says_so() -> None:
+    ring = Keyring([Entry("a", admin=True), Entry("b", admin=False)])
+    assert [ring.authenticate(None, k).admin for k in "ab"] == [True, False]
+
+
+def test_nothing_shows_a_key() -> None:
+    assert repr(RING) == "<Keyring 3 keys>"
+    assert repr(Keyring()) == "<Keyring open>"
+    assert "key1" not in repr(RING.authenticate("Bearer key1", None))
+    assert "key1" not in repr(vars(RING))
