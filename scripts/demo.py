@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 import environment
 
 CONFIG = environment.ROOT / "conf" / "demo.yaml"
+STANDIN = Path(__file__).with_name("simulated_llama.py")
 SERVER = "LLMSNAP_DEMO_SERVER"
 MODEL = "LLMSNAP_DEMO_MODEL"
 MODEL_FILE = "gemma-3-270m-q4_k_m.gguf"
@@ -57,7 +58,7 @@ def find_demo(environ: Mapping[str, str], load: Importer = importlib.import_modu
         server = environ.get(SERVER) or shlex.quote(str(installed_server(load)))
         model = environ.get(MODEL) or str(ensure_model(cache_folder(environ), load))
     except Unavailable as error:
-        simulator = f"{shlex.quote(sys.executable)} -m llmsnap.simulator"
+        simulator = shlex.join([sys.executable, str(STANDIN)])
         return Demo(simulator, MODEL_FILE, why_simulated=str(error))
     return Demo(server, model)
 
@@ -149,7 +150,7 @@ def greeting(demo: Demo, listen: str) -> str:
         f"llmsnap serves {CONFIG.relative_to(environment.ROOT)} on http://{listen}",
         f"  the UI:  http://{listen}/ui/",
         f"  a chat:  curl -N http://{listen}/v1/chat/completions -d '{body}'",
-        '  a swap:  the same with "model": "gemma-creative"',
+        '  a swap:  the same with "model": "gemma-story"',
         "  the end: Ctrl-C",
         "",
     ]
