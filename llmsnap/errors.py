@@ -42,12 +42,18 @@ class Problem:
 
 
 class ConfigError(LlmsnapError):
-    """A configuration that cannot be used; *problems* lists every reason found."""
+    """A configuration that cannot be used; *problems* lists every reason found.
+
+    *advice* is what would have been said of it otherwise.
+    """
 
     code = "config_error"
 
-    def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
+    def __init__(
+        self, problems: Sequence[Problem], source: str = "", advice: Sequence[Problem] = ()
+    ) -> None:
         self.problems = tuple(problems)
+        self.advice = tuple(advice)
         self.source = source
         super().__init__("; ".join(str(problem) for problem in self.problems))
 

@@ -26,7 +26,9 @@ class Scalar(Node):
     __slots__ = ("broken", "plain", "text", "written")
 
     def __init__(self, text: str, line: int, column: int, *, plain: bool) -> None:
-        super().__init__(line, column, 1 + len(text) // 256)
+        self.line = line
+        self.column = column
+        self.weight = 1 + len(text) // 256
         self.text = text
         self.plain = plain
         self.written = text

@@ -99,29 +99,33 @@ class _Composer:
         self._disguised = "\ue000" in text
         self._report = report
         self._environment = Environment(environ, report)
-        self._root: Node | None = None
         self._open: list[_Open] = []
         self._anchors: dict[str, Node | None] = {}  # None: its collection is still open
+        self._handlers: dict[type, Callable[[Any], Node | None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.AliasEvent: self._alias,
+            yaml.SequenceStartEvent: self._start,
+            yaml.MappingStartEvent: self._start,
+            yaml.SequenceEndEvent: self._end,
+            yaml.MappingEndEvent: self._end,
+            yaml.StreamStartEvent: _nothing,
+            yaml.DocumentStartEvent: _nothing,
+        }
 
     def compose(self) -> Node | None:
+        root: Node | None = None
         while True:
             event = self._next()
-            if isinstance(event, (yaml.DocumentEndEvent, yaml.StreamEndEvent)):
-                return self._root
-            node = self._finished(event)
-            if node is not None:
-                self._add(node, event)
-
-    def _finished(self, event: Any) -> Node | None:
-        """Return the node that *event* completes."""
-        if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event)
-        if isinstance(event, yaml.CollectionStartEvent):
-            self._start(event)
-            return None
-        if isinstance(event, yaml.CollectionEndEvent):
-            return self._end()
-        return self._alias(event) if isinstance(event, yaml.AliasEvent) else None
+            handler = self._handlers.get(type(event))
+            if handler is None:  # end of the document
+                return root
+            node = handler(event)
+            if node is None:
+                continue
+            if self._open:
+                self._add(self._open[-1], node, event)
+            else:
+                root = node
 
     def _path(self) -> Path:
         return tuple(collection.here() for collection in self._open)
@@ -145,7 +149,7 @@ class _Composer:
         what = "contains itself" if event.anchor in self._anchors else "is not defined before it"
         raise _TooMuch(f"alias *{event.anchor} {what}", event.start_mark)
 
-    def _start(self, event: Any) -> None:
+    def _start(self, event: Any) -> Node | None:
         mark = event.start_mark
         if len(self._open) >= MAX_DEPTH:
             raise _TooMuch(f"nested more than {MAX_DEPTH} levels deep", mark)
@@ -157,8 +161,9 @@ class _Composer:
         if event.anchor:
             self._anchors[event.anchor] = None
         self._open.append(_Open(node, event.anchor))
+        return None
 
-    def _end(self) -> Node:
+    def _end(self, _event: Any) -> Node:
         collection = self._open[-1]
         for key, merged in collection.merged:
             self._merge(key, merged)
@@ -167,11 +172,7 @@ class _Composer:
             self._anchors[collection.anchor] = collection.node
         return collection.node
 
-    def _add(self, node: Node, event: Any) -> None:
-        if not self._open:
-            self._root = node
-            return
-        collection = self._open[-1]
+    def _add(self, collection: _Open, node: Node, event: Any) -> None:
         parent = collection.node
         parent.weight += node.weight
         if parent.weight > MAX_WEIGHT:
@@ -220,6 +221,10 @@ class _Composer:
             for name, node in source.entries.items():
                 parent.entries.setdefault(name, node)
                 parent.keys.setdefault(name, source.keys[name])
+
+
+def _nothing(_event: Any) -> None:
+    """Some events are of no interest."""
 
 
 def _may_be_other_than_text(tag: str) -> bool:

@@ -1,0 +1,87 @@
+"""Who may come in: API keys, origins, proxies."""
+
+from __future__ import annotations
+
+from .keys import API_KEY
+from .macros import REFERENCE
+from .nodes import Mapping, Node, Path, Scalar, Sequence, is_null
+from .reader import Reader
+from .report import Report
+from .settings import ApiKey
+
+_PATH: Path = ("apiKeys",)
+
+
+def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
+    """Return the keys; whatever cannot be one is an error, so that no slip opens the door."""
+    if node is None:
+        return ()
+    if not isinstance(node, Sequence):
+        report.error(_PATH, "must be a list", "write each key in a line of its own: - KEY", node)
+        return ()
+    reader = Reader(report)
+    found: dict[str, ApiKey] = {}
+    for index, item in enumerate(node.items):
+        api_key = _read(item, (*_PATH, index), reader)
+        if api_key is None:
+            continue
+        if api_key.key in found:
+            report.advise((*_PATH, index), "this key was given before", "remove it", item)
+        found.setdefault(api_key.key, api_key)
+    return tuple(found.values())
+
+
+def _read(node: Node, path: Path, reader: Reader) -> ApiKey | None:
+    if isinstance(node, Mapping):
+        return _read_scoped(node, path, reader)
+    if isinstance(node, Sequence):
+        reader.report.error(path, "must be a key or a mapping with key", "write - KEY", node)
+        return None
+    key = _read_key(node, path, reader)
+    return None if key is None else ApiKey(key)
+
+
+def _read_scoped(node: Mapping, path: Path, reader: Reader) -> ApiKey | None:
+    values = API_KEY.read(node, path, reader)
+    key = _read_key(node.entries.get("key"), (*path, "key"), reader, parent=node)
+    models: tuple[str, ...] | None = values["models"]
+    if models == ():
+        fix = "remove models to allow all, or list some"
+        reader.report.advise((*path, "models"), "this key may use no model", fix, node)
+    if key is None:
+        return None
+    return ApiKey(key, name=values["name"], models=models, admin=values["admin"])
+
+
+def _read_key(
+    node: Node | None, path: Path, reader: Reader, parent: Node | None = None
+) -> str | None:
+    at = node or parent
+    if isinstance(node, Scalar) and node.broken:
+        return None
+    text = node.text if isinstance(node, Scalar) and not is_null(node) else ""
+    if not text.strip():
+        reader.report.error(path, "an empty key was found", "write the key, or remove it", at)
+    elif " " in text:
+        reader.report.error(path, "keys cannot contain spaces", "remove the spaces", at)
+    else:
+        if REFERENCE.search(text):
+            fix = "take it from the environment with ${env.NAME}"
+            reader.report.advise(path, "macros are not expanded in keys", fix, at)
+        return text
+    return None
+
+
+def check_proxies(networks: tuple[str, ...], node: Node | None, report: Report) -> None:
+    """Report each of ``trustedProxies`` that is neither an address nor a network."""
+    if not networks:
+        return
+    from ipaddress import ip_network  # noqa: PLC0415 - hardly any file has proxies
+
+    for index, text in enumerate(networks):
+        try:
+            ip_network(text.strip(), strict=False)
+        except ValueError:
+            what = f'"{text}" is not an IP address or network'
+            fix = "write it like 10.0.0.1 or 10.0.0.0/8"
+            report.error(("trustedProxies", index), what, fix, node)

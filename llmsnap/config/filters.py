@@ -1,0 +1,80 @@
+"""Request filters as they are used: cleaned, sorted, ``model`` protected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from collections.abc import Mapping as Values
+from types import MappingProxyType
+from typing import Any
+
+from .nodes import Mapping, Node, Path, find
+from .reader import Reader
+from .settings import Filters, JsonValue
+
+_PROTECTED = "model"
+_FIRST_ELEMENT = re.compile(r"(?:[^.\\]|\\.)*+", re.DOTALL)
+_WILD = re.compile(r"(?:[^\\*?#|@]|\\.)*+[*?#|@]", re.DOTALL)
+_LIST = "stripParams"
+
+
+def build(values: Values[str, Any], node: Node | None, path: Path, reader: Reader) -> Filters:
+    """Return the filters read as *values* from the ``filters`` key at *path*."""
+    if node is None:
+        return Filters()
+    text = values["stripParams"] or values.get("strip_params", "")
+    names = [name for part in text.split(",") if (name := part.strip())]
+    return Filters(
+        strip_params=tuple(sorted(set(_usable(names, (*path, _LIST), node, reader)))),
+        set_params=_parameters(values["setParams"], (*path, "setParams"), node, reader),
+        set_params_by_id=_by_id(values.get("setParamsByID"), (*path, "setParamsByID"), reader),
+    )
+
+
+def _by_id(node: Node | None, path: Path, reader: Reader) -> Values[str, Values[str, JsonValue]]:
+    found: dict[str, Values[str, JsonValue]] = {}
+    if node is None:
+        return MappingProxyType(found)
+    if not isinstance(node, Mapping):
+        reader.mismatch(node, path, "a mapping", "write a line NAME: for each requested name")
+        return MappingProxyType(found)
+    for key, below in node.entries.items():
+        here = (*path, key)
+        name = reader.text(node.keys[key], here, "a name") or ""
+        if not isinstance(below, Mapping):
+            reader.mismatch(below, here, "a mapping of parameters")
+        elif name:
+            data = reader.json(below, here, strict=False)
+            found[name] = _parameters(data, here, below, reader)
+    return MappingProxyType(found)
+
+
+def _parameters(
+    data: Values[str, JsonValue], path: Path, node: Node, reader: Reader
+) -> Values[str, JsonValue]:
+    names = sorted(_usable(data, path, node, reader))
+    return MappingProxyType({name: data[name] for name in names})
+
+
+def _usable(names: Iterable[str], path: Path, node: Node, reader: Reader) -> list[str]:
+    """Return those of *names* that may and can be filtered; advise about the others."""
+    kept: list[str] = []
+    for name in names:
+        if name == _PROTECTED:
+            continue  # llmsnap's own business, and many files strip it to be safe
+        what, fix = _fault(name)
+        if not what:
+            kept.append(name)
+        else:
+            at = find(node, path[-1:] if isinstance(node, Mapping) else ())
+            reader.report.advise(path, f'"{name}" {what}, so it is left out', fix, at or node)
+    return kept
+
+
+def _fault(name: str) -> tuple[str, str]:
+    first = _FIRST_ELEMENT.match(name)
+    if first and first[0].replace("\\", "") == _PROTECTED:
+        return "would change the model's name", "remove it"
+    if _WILD.match(name):
+        return "contains one of * ? # | @", "write a backslash before that character"
+    return "", ""

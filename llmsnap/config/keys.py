@@ -1,0 +1,226 @@
+"""Every key a configuration may have: the one declaration.
+
+The loader reads by it; tests hold the schema, the example and the documentation against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .decode import (
+    ByHand,
+    Choice,
+    Command,
+    Flag,
+    Json,
+    Key,
+    Kind,
+    Number,
+    Section,
+    Sections,
+    Text,
+    Texts,
+    Without,
+)
+
+LOG_TIME_FORMATS = (
+    "",
+    *("ansic", "unixdate", "rubydate", "rfc822", "rfc822z", "rfc850", "rfc1123", "rfc1123z"),
+    *("rfc3339", "rfc3339nano", "kitchen", "stamp", "stampmilli", "stampmicro", "stampnano"),
+)
+CAPTURE_MASKS = ("none", "headers", "full")
+
+_SETS_GO_ITS_OWN_WAY = "llmsnap manages its connections itself; remove it"
+_OTHER_TIMEOUTS = tuple(
+    Key(name, Without(why=_SETS_GO_ITS_OWN_WAY))
+    for name in ("keepalive", "tlsHandshake", "idleConn")
+)
+
+
+def _timeouts(connect: float, response_header: float) -> Section:
+    return Section.of(
+        Key("connect", Number(connect, least=0)),
+        Key("responseHeader", Number(response_header, least=0)),
+        Key("idle", Number(0.0, least=0)),
+        *_OTHER_TIMEOUTS,
+    )
+
+
+ENDPOINT = Section.of(
+    Key("endpoint", Text(strict=True)),
+    Key("method", Text("POST", strict=True)),
+    Key("body", Text(strict=True)),
+    Key("timeout", Number(0, least=0, whole=True)),
+)
+
+MODEL = Section.of(
+    Key("cmd", Command(), restarts=True),
+    Key("cmdStop", Command(known_later="PID")),
+    Key("proxy", Text("http://localhost:${PORT}", strict=True), restarts=True),
+    Key("env", Texts(), restarts=True),
+    Key("name", Text()),
+    Key("description", Text()),
+    Key("aliases", Texts()),
+    Key("unlisted", Flag()),
+    Key("useModelName", Text()),
+    Key("metadata", Json()),
+    Key("checkEndpoint", Text("/health", strict=True)),
+    Key("healthCheckTimeout", Number(None, least=0.1)),
+    Key("ttl", Number(-1, whole=True)),
+    Key("sleepAfter", Number(0.0, least=0)),
+    Key("unloadTimeout", Number(None, least=0)),
+    Key("concurrencyLimit", Number(0, whole=True)),
+    Key("queueLimit", Number(None, least=1, whole=True)),
+    Key("timeouts", _timeouts(5.0, 0.0)),
+    Key("sleepMode", Choice("disable", words=("enable", "disable"))),
+    Key("sleepEndpoints", Sections(section=ENDPOINT)),
+    Key("wakeEndpoints", Sections(section=ENDPOINT)),
+    Key("sendLoadingState", Flag(None)),
+    Key("compat", Section.of(Key("ignoreWebsockets", Flag()))),
+    Key(
+        "filters",
+        Section.of(
+            Key("stripParams", Text(strict=True)),
+            Key("strip_params", Text(strict=True)),
+            Key("setParams", Json(strict=False)),
+            Key("setParamsByID", ByHand()),
+        ),
+    ),
+    Key("macros", ByHand()),
+    Key("capabilities", Without(why="put what clients should know under metadata")),
+)
+
+GROUP = Section.of(
+    Key("swap", Flag(True)),
+    Key("exclusive", Flag(True)),
+    Key("persistent", Flag(False)),
+    Key("members", Texts()),
+)
+
+PEER = Section.of(
+    Key("proxy", Text(strict=True)),
+    Key("models", Texts()),
+    Key("apiKey", Text(strict=True)),
+    Key(
+        "filters",
+        Section.of(
+            Key("stripParams", Text(strict=True)),
+            Key("setParams", Json()),
+        ),
+    ),
+    Key("timeouts", _timeouts(10.0, 600.0)),
+)
+
+API_KEY = Section.of(
+    Key("key", Text()),
+    Key("name", Text()),
+    Key("models", Texts(None)),
+    Key("admin", Flag()),
+)
+
+_ON_STARTUP = Section.of(
+    Key("preload", Texts()),
+    Key("profile", Without(why="profiles are not supported; remove it")),
+)
+
+_NO_MATRIX = "say which models run together with groups"
+
+ROUTING = Section.of(
+    Key(
+        "router",
+        Section.of(
+            Key("use", Choice("", words=("group", "matrix"))),
+            Key("settings", Section.of(Key("groups", ByHand()), Key("matrix", ByHand()))),
+        ),
+    ),
+    Key(
+        "scheduler",
+        Section.of(
+            Key("use", Choice("fair", words=("fair", "fifo"))),
+            Key(
+                "settings",
+                Section.of(
+                    Key(
+                        "fair",
+                        Section.of(
+                            Key("maxHold", Number(120.0, least=0)), Key("priority", ByHand())
+                        ),
+                    ),
+                    Key("fifo", Section.of(Key("priority", ByHand()))),
+                ),
+            ),
+        ),
+    ),
+)
+
+TOP = Section.of(
+    Key("models", ByHand()),
+    Key("groups", ByHand()),
+    Key("peers", ByHand()),
+    Key("apiKeys", ByHand()),
+    Key("macros", ByHand()),
+    Key("hooks", Section.of(Key("on_startup", _ON_STARTUP), Key("onStartup", _ON_STARTUP))),
+    Key("routing", ROUTING),
+    Key("startPort", Number(5800, least=1, most=65535, whole=True)),
+    Key("healthCheckTimeout", Number(120, whole=True)),
+    Key("sleepRequestTimeout", Number(10, whole=True)),
+    Key("wakeRequestTimeout", Number(10, whole=True)),
+    Key("globalTTL", Number(0.0, least=0)),
+    Key("unloadTimeout", Number(10.0, least=0)),
+    Key("queueLimit", Number(1000, least=1, whole=True)),
+    Key("queueTimeout", Number(3600.0, least=0)),
+    Key("sendLoadingState", Flag()),
+    Key("keepaliveWhileLoading", Flag(True)),
+    Key("includeAliasesInList", Flag()),
+    Key("maxRequestBody", Number(256.0, least=0.01)),
+    Key("maxUpload", Number(4096.0, least=0.01)),
+    Key("allowedHosts", Texts()),
+    Key("allowedOrigins", Texts()),
+    Key("trustedProxies", Texts()),
+    Key("upstream", Section.of(Key("ignorePaths", Texts(None)))),
+    Key("logLevel", Choice("info", words=("debug", "info", "warn", "error"), loose=True)),
+    Key("logTimeFormat", Choice("", words=LOG_TIME_FORMATS, loose=True)),
+    Key("logToStdout", Choice("proxy", words=("proxy", "upstream", "both", "none"))),
+    Key("logBufferSize", Number(100.0, least=1)),
+    Key("logRequests", Flag()),
+    Key("metricsMaxInMemory", Number(1000, whole=True)),
+    Key("captureBuffer", Number(5, whole=True)),
+    Key("captureMaxBody", Number(1.0, least=0)),
+    Key("captureRedact", Texts()),
+    Key("captureMask", ByHand()),
+    Key(
+        "store",
+        Section.of(
+            Key("path", Text(None)),
+            Key("maxAgeDays", Number(30.0, least=0)),
+            Key("maxRows", Number(1_000_000, least=0, whole=True)),
+        ),
+    ),
+    Key("profiles", ByHand()),
+    Key("matrix", Without(refused=True, why=_NO_MATRIX)),
+    Key("selectors", Without(refused=True, why="use aliases, or name the model itself")),
+    Key("performance", Without(why="system figures are always collected; remove it")),
+    Key("ui", Without(why="the interface needs no settings; remove it")),
+)
+
+# Which section stands below a key that is read by hand.
+BY_HAND: dict[str, Kind] = {
+    "models": MODEL,
+    "groups": GROUP,
+    "peers": PEER,
+    "routing.router.settings.groups": GROUP,
+}
+
+
+def all_paths(section: Section = TOP, prefix: str = "") -> Iterator[tuple[str, Key]]:
+    """Yield every key with its path: ``*`` stands for an id, ``[]`` for a place in a list."""
+    for name, key in section.keys.items():
+        path = f"{prefix}{name}"
+        yield path, key
+        kind = BY_HAND.get(path, key.kind)
+        if path == "apiKeys":
+            yield from all_paths(API_KEY, f"{path}[].")
+        elif isinstance(kind, Sections):
+            yield from all_paths(kind.section, f"{path}[].")
+        elif isinstance(kind, Section):
+            yield from all_paths(kind, f"{path}.*." if path in BY_HAND else f"{path}.")

@@ -1,0 +1,192 @@
+"""A file in, a Config out: environment, YAML, macros, ports, checks, in this one order.
+
+Every problem of a file is found in one go; nothing but ConfigError leaves this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping as Values
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from llmsnap.errors import ConfigError, Problem
+
+from . import ports, toplevel
+from .access import read_api_keys
+from .drafts import Draft, draft
+from .groups import read_groups
+from .keys import TOP
+from .macros import Macros, define
+from .models import finish
+from .names import Names, collect
+from .nodes import Mapping, Node, is_null
+from .peers import read_peers
+from .reader import Reader
+from .report import Report, in_file_order
+from .scheduling import groups_node, read_scheduler
+from .settings import Config
+from .yaml import compose
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration with what may be said about its file."""
+
+    config: Config
+    advice: tuple[Problem, ...]
+    tree: Node | None
+    """For the places of values: ``nodes.find(tree, path)``."""
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    environ: Values[str, str] | None = None,
+    previous: Config | None = None,
+) -> Config:
+    """Return the configuration in the file at *path*.
+
+    With *previous*, models whose process need not be replaced keep the port they had there.
+    Raises: ConfigError with every problem found.
+    """
+    return load_with_advice(path, environ=environ, previous=previous).config
+
+
+def loads(
+    text: str,
+    *,
+    source: str = "",
+    environ: Values[str, str] | None = None,
+    previous: Config | None = None,
+) -> Config:
+    """Return the configuration in *text*, as load() does."""
+    return loads_with_advice(text, source=source, environ=environ, previous=previous).config
+
+
+def load_with_advice(
+    path: str | os.PathLike[str],
+    *,
+    environ: Values[str, str] | None = None,
+    previous: Config | None = None,
+) -> Loaded:
+    """Return the configuration in the file at *path* and what is odd about it."""
+    source = os.fspath(path)
+    try:
+        with FilePath(path).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        text = _decode(content)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = Problem("", f"cannot read {source}: {reason}", "name a readable YAML file")
+        raise ConfigError([problem], source) from error
+    build = _Build(text, environ, previous)
+    return build.loaded(source, hashlib.sha256(content).hexdigest())
+
+
+def loads_with_advice(
+    text: str,
+    *,
+    source: str = "",
+    environ: Values[str, str] | None = None,
+    previous: Config | None = None,
+) -> Loaded:
+    """Return the configuration in *text* and what is odd about it."""
+    content = text.encode("utf-8", "surrogatepass")
+    return _Build(text, environ, previous).loaded(source, hashlib.sha256(content).hexdigest())
+
+
+def _decode(content: bytes) -> str:
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError("it is larger than 64 MB")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} is not UTF-8 text") from error
+
+
+class _Build:
+    """One pass over one text."""
+
+    def __init__(
+        self, text: str, environ: Values[str, str] | None, previous: Config | None
+    ) -> None:
+        self._report = Report()
+        self._previous = previous
+        self._tree = compose(text, os.environ if environ is None else environ, self._report)
+        self._root = self._tree if isinstance(self._tree, Mapping) else Mapping(1, 1)
+        if not is_null(self._tree) and self._root is not self._tree:
+            fix = "write KEY: value lines, models: first of all"
+            self._report.error((), "the file must be a mapping of keys", fix, self._tree)
+
+    def loaded(self, source: str, content_hash: str) -> Loaded:
+        """Return the result. Raises: ConfigError."""
+        settings = self._settings()
+        if self._report.problems:
+            problems = in_file_order(self._report.problems)
+            raise ConfigError(problems, source, in_file_order(self._report.advice))
+        config = Config(source=source, content_hash=content_hash, **settings)
+        return Loaded(config, in_file_order(self._report.advice), self._tree)
+
+    def _settings(self) -> dict[str, Any]:
+        root, report = self._root, self._report
+        macros = Macros(define(root.entries.get("macros"), ("macros",), report))
+        reader = Reader(report, macros)
+        values = TOP.read(root, (), reader)
+        values = toplevel.inherited(values, root, report)
+        names = self._models(values, macros)
+        return {
+            "models": names.models,
+            "aliases": names.aliases,
+            "groups": read_groups(*groups_node(values, root, report), names, report),
+            "peers": read_peers(values["peers"], reader),
+            "api_keys": read_api_keys(values["apiKeys"], report),
+            "preload": toplevel.preload(values, names, root, report),
+            "scheduler": read_scheduler(values, names, reader),
+            **toplevel.settings(values, root, reader),
+        }
+
+    def _models(self, values: Values[str, Any], macros: Macros) -> Names:
+        node: Node | None = values["models"]
+        entries: dict[str, Node] = {}
+        if isinstance(node, Mapping):
+            entries = node.entries
+        elif node is not None:
+            fix = "write a line ID: for each model"
+            Reader(self._report).mismatch(node, ("models",), "a mapping", fix)
+        drafts = [
+            draft(model_id, entries[model_id], macros, self._report) for model_id in sorted(entries)
+        ]
+        numbers = self._ports(drafts, values["startPort"])
+        models = [finish(model, numbers.get(model.id), values, self._report) for model in drafts]
+        return collect(models, node, self._report)
+
+    def _ports(self, drafts: list[Draft], start_port: int) -> dict[str, int]:
+        wanting = [model for model in drafts if model.wants_port]
+        numbers = ports.assign(
+            [model.id for model in wanting], start_port, self._kept_ports(wanting)
+        )
+        for model in wanting:
+            if model.id not in numbers:
+                what = f"no port is left for this model: {ports.LAST_PORT} is the last"
+                path = ("models", model.id)
+                self._report.error(path, what, "choose a lower startPort", model.node)
+                numbers[model.id] = ports.LAST_PORT
+        return numbers
+
+    def _kept_ports(self, wanting: list[Draft]) -> dict[str, int]:
+        models = self._previous.models if self._previous else {}
+        return {
+            model.id: old.port
+            for model in wanting
+            if (old := models.get(model.id)) is not None
+            and old.port is not None
+            and old.blueprint == model.blueprint
+        }

@@ -1,0 +1,156 @@
+"""Macros: ``${NAME}`` in a value stands for a text, number or boolean defined once.
+
+References are followed as a graph, so the order of definitions does not matter. A value that is
+exactly one reference takes over the type; within other text the value is rendered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from collections.abc import Mapping as Values
+from typing import TypeAlias
+
+from llmsnap.errors import MacroProblem
+
+from .nodes import Mapping, Node, Path, Scalar, Sequence, is_null
+from .report import Report
+from .scalars import Timestamp, render, resolve
+
+MacroValue: TypeAlias = bool | int | float | str
+
+REFERENCE = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
+RESERVED = ("PORT", "MODEL_ID")
+MAX_NAME_BYTES = 63
+MAX_EXPANDED = 64 * 1024 * 1024  # characters written out per file
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Budget:
+    """How much text the macros of one file may still write: doubling macros would never end."""
+
+    def __init__(self, characters: int = MAX_EXPANDED) -> None:
+        self._left = characters
+
+    def spend(self, characters: int) -> None:
+        """Count *characters*. Raises: MacroProblem when there were too many."""
+        self._left -= characters
+        if self._left < 0:
+            raise MacroProblem("the macros of this file expand to more than 64 MB of text")
+
+
+class Macros:
+    """The macros that a value may use."""
+
+    def __init__(self, values: Values[str, MacroValue], budget: Budget | None = None) -> None:
+        self._values = values
+        self._budget = budget or Budget()
+
+    def having(self, values: Values[str, MacroValue]) -> Macros:
+        """Return these macros and *values*, which win."""
+        return Macros({**self._values, **values}, self._budget)
+
+    def names(self) -> Iterable[str]:
+        """Return every name that is defined."""
+        return self._values.keys()
+
+    def expand(self, text: str) -> MacroValue:
+        """Return *text* with every known reference replaced; unknown ones stay.
+
+        Raises: MacroProblem when macros refer to each other in a circle, or grow too large.
+        """
+        expanded = text
+        for _ in range(len(self._values) + 2):
+            whole = REFERENCE.fullmatch(expanded)
+            value = self._values.get(whole[1]) if whole else self._replace(expanded)
+            if value is None or value == expanded:
+                return expanded
+            if not isinstance(value, str):
+                return value
+            expanded = value
+        raise MacroProblem(f"macros refer to each other in a circle: {self._circle(text)}")
+
+    def _replace(self, text: str) -> str:
+        return REFERENCE.sub(self._rendered, text)
+
+    def _rendered(self, reference: re.Match[str]) -> str:
+        value = self._values.get(reference[1])
+        if value is None:
+            return reference[0]
+        text = render(value)
+        self._budget.spend(len(text))
+        return text
+
+    def _circle(self, text: str) -> str:
+        """Return the first circle reached from *text*, as ``a -> b -> a``."""
+        ways = [[name] for name in references(text)]
+        seen: set[str] = set()
+        while ways:
+            way = ways.pop()
+            for name in references(str(self._values.get(way[-1], ""))):
+                if name in way:
+                    return " -> ".join([*way[way.index(name) :], name])
+                if name not in seen:
+                    seen.add(name)
+                    ways.append([*way, name])
+        return ", ".join(references(text))
+
+
+def references(text: str) -> list[str]:
+    """Return the names *text* refers to, each once."""
+    return list(dict.fromkeys(REFERENCE.findall(text)))
+
+
+def define(node: Node | None, path: Path, report: Report) -> dict[str, MacroValue]:
+    """Return the macros that the ``macros`` key at *path* defines; faults go to *report*."""
+    if node is None or is_null(node) or (isinstance(node, Sequence) and not node.items):
+        return {}
+    if not isinstance(node, Mapping):
+        report.error(path, "macros must be a mapping", "write a line NAME: value for each", node)
+        return {}
+    found: dict[str, MacroValue] = {}
+    for name, value_node in node.entries.items():
+        value = _value(value_node)
+        fault = _name_fault(name) or _value_fault(name, value)
+        if fault:
+            report.error((*path, name), fault, _FIXES.get(fault, ""), node.keys[name])
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _value(node: Node) -> MacroValue | None:
+    """Return the value, or None when *node* is not a scalar that can be one."""
+    if not isinstance(node, Scalar):
+        return None
+    value = resolve(node.text) if node.plain else node.text
+    return None if isinstance(value, Timestamp) else value
+
+
+_RESERVED = "is reserved: llmsnap gives it its value"
+_CHARACTERS = "the name contains invalid characters; it must match [A-Za-z0-9_-]+"
+_TOO_LONG = f"the name exceeds maximum of {MAX_NAME_BYTES} bytes"
+_NOT_SCALAR = "the value must be a scalar type: a text, a number or a boolean"
+_SELF = "the value is a self-reference"
+_FIXES = {
+    _RESERVED: "choose another name",
+    _CHARACTERS: "use letters, digits, - and _",
+    _TOO_LONG: "choose a shorter name",
+    _NOT_SCALAR: "quote it to make it a text",
+    _SELF: "refer to another macro",
+}
+
+
+def _name_fault(name: str) -> str:
+    if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        return _TOO_LONG
+    if not _NAME.fullmatch(name):
+        return _CHARACTERS
+    return _RESERVED if name in RESERVED else ""
+
+
+def _value_fault(name: str, value: MacroValue | None) -> str:
+    if value is None:
+        return _NOT_SCALAR
+    return _SELF if isinstance(value, str) and f"${{{name}}}" in value else ""

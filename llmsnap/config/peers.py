@@ -1,0 +1,72 @@
+"""Peers: other servers and the models they offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Values
+from types import MappingProxyType
+from typing import Any
+
+from . import filters, urls
+from .keys import PEER
+from .nodes import Mapping, Node, Path, Scalar, find
+from .reader import Reader
+from .settings import PeerConfig, Timeouts
+
+
+def read_peers(node: Node | None, reader: Reader) -> Values[str, PeerConfig]:
+    """Return the peers in ascending order of their ids."""
+    found: dict[str, PeerConfig] = {}
+    if node is not None and not isinstance(node, Mapping):
+        reader.mismatch(node, ("peers",), "a mapping", "write a line ID: for each peer")
+    elif node is not None:
+        for peer_id in sorted(node.entries):
+            path = ("peers", peer_id)
+            found[peer_id] = _read(peer_id, node.entries[peer_id], path, reader)
+    _advise_about_shared_models(found, node, reader)
+    return MappingProxyType(found)
+
+
+def read_timeouts(values: Values[str, float]) -> Timeouts:
+    """Return the ``timeouts`` key of a peer or model."""
+    return Timeouts(values["connect"], values["responseHeader"], values["idle"])
+
+
+def _read(peer_id: str, node: Node, path: Path, reader: Reader) -> PeerConfig:
+    values: Values[str, Any] = PEER.read(node, path, reader)
+    _check_proxy(values["proxy"], node, (*path, "proxy"), reader)
+    if not values["models"]:
+        what, fix = "peer models can not be empty", "list the models this peer offers"
+        reader.report.error((*path, "models"), what, fix, find(node, ("models",)))
+    below = node.entries.get("filters") if isinstance(node, Mapping) else None
+    return PeerConfig(
+        id=peer_id,
+        proxy=values["proxy"],
+        models=tuple(dict.fromkeys(values["models"])),
+        api_key=values["apiKey"],
+        filters=filters.build(values["filters"], below, (*path, "filters"), reader),
+        timeouts=read_timeouts(values["timeouts"]),
+    )
+
+
+def _check_proxy(proxy: str, node: Node, path: Path, reader: Reader) -> None:
+    at = find(node, ("proxy",)) or node
+    fault = urls.fault(proxy) if proxy else ""
+    if not proxy and (at is node or (isinstance(at, Scalar) and not at.broken and not at.text)):
+        fix = "write the base URL of the peer"
+        reader.report.error(path, "proxy is required", fix, at)
+    elif fault:
+        what = f"invalid peer proxy URL: {urls.without_password(proxy)} {fault}"
+        reader.report.error(path, what, "write it like http://192.168.1.23:8080", at)
+
+
+def _advise_about_shared_models(
+    peers: Values[str, PeerConfig], node: Node | None, reader: Reader
+) -> None:
+    first: dict[str, str] = {}
+    for peer in peers.values():
+        for model in peer.models:
+            owner = first.setdefault(model, peer.id)
+            if owner != peer.id:
+                path = ("peers", peer.id, "models")
+                what = f'model "{model}" is offered by peer "{owner}" too, which is asked first'
+                reader.report.advise(path, what, "", find(node, path[1:]))
