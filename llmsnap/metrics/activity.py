@@ -1,0 +1,198 @@
+"""The last requests that ended: filed with ascending ids, filtered, sorted and paged."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from llmsnap.errors import BadRequest
+from llmsnap.events import ActivityRecord
+
+DEFAULT_SIZE = 1000
+MAX_PAGE = 1000
+SORTABLE = frozenset(field.name for field in fields(ActivityRecord))
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records are meant; fields left out do not matter.
+
+    *model* is the name requested or the one that served; *status* a number such as "200" or a
+    class such as "4xx", "error" for all from 400 on; *since_ms* and *until_ms* bound the end of
+    the request (Unix milliseconds, the latter exclusive).
+    """
+
+    model: str | None = None
+    status: str | None = None
+    key_name: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    def status_range(self) -> tuple[int, int]:
+        """Return the first status meant and the one after the last. Raises: BadRequest."""
+        text = (self.status or "").strip().lower()
+        if not text:
+            return 0, 1000
+        if text == "error":
+            return 400, 1000
+        if len(text) == 3 and text[0].isdecimal() and text[1:] == "xx":
+            return int(text[0]) * 100, int(text[0]) * 100 + 100
+        if text.isascii() and text.isdecimal() and len(text) <= 3:
+            return int(text), int(text) + 1
+        raise BadRequest(f"status {text[:20]!r}: give a number, a class such as 4xx, or error")
+
+    def matches(self, record: ActivityRecord) -> bool:
+        """Tell whether *record* is meant."""
+        ended_ms = record.ended_ns // 1_000_000
+        first, after = self.status_range()
+        return (
+            (self.model is None or self.model in (record.model_id, record.requested))
+            and first <= record.status < after
+            and (self.key_name is None or record.key_name == self.key_name)
+            and (self.since_ms is None or ended_ms >= self.since_ms)
+            and (self.until_ms is None or ended_ms < self.until_ms)
+        )
+
+
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By which field, and in which direction; unknown values come last. Ties: newest first."""
+
+    field: str = "id"
+    descending: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> Order:
+        """Read ``duration_ms`` (ascending) or ``-duration_ms``. Raises: BadRequest."""
+        name = text.removeprefix("-")
+        name = "ended_ns" if name == "ended_ms" else name
+        if name not in SORTABLE:
+            raise BadRequest(f"sort {name[:40]!r}: give a field of the records")
+        return cls(name, text.startswith("-"))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records, and the *cursor* that asks for those after them (None at the end)."""
+
+    records: list[ActivityRecord]
+    cursor: str | None = None
+
+
+def cursor_after(record: ActivityRecord, order: Order) -> str:
+    """Return the text that says: what comes after *record* in this order."""
+    place = [getattr(record, order.field), record.id]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def parse_cursor(text: str, order: Order) -> tuple[Any, int]:
+    """Return (value of the sort field, id) of the last record seen. Raises: BadRequest."""
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        value, record_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        raise BadRequest("cursor: give the one of the page before, with the same sort") from None
+    example = getattr(ActivityRecord(id=0), order.field)
+    numeric = not isinstance(example, str) and order.field not in ("peer", "key_name")
+    fits = value is None or isinstance(value, (int, float) if numeric else str)
+    if type(record_id) is not int or not fits:
+        raise BadRequest("cursor: give the one of the page before, with the same sort")
+    return value, record_id
+
+
+class ActivityLog:
+    """The last *size* records, oldest first; ids start at *first_id* and never repeat.
+
+    Its methods never switch greenlets.
+    """
+
+    def __init__(self, size: int = DEFAULT_SIZE, first_id: int = 0) -> None:
+        self._records: deque[ActivityRecord] = deque(maxlen=size if size > 0 else DEFAULT_SIZE)
+        self.next_id = first_id
+
+    def __repr__(self) -> str:
+        return f"<ActivityLog, {len(self._records)} records, next id {self.next_id}>"
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def take_id(self) -> int:
+        """Return the id of the record that is filed next."""
+        record_id = self.next_id
+        self.next_id += 1
+        return record_id
+
+    def append(self, record: ActivityRecord) -> None:
+        """File *record*, dropping the oldest beyond the limit."""
+        self._records.append(record)
+        self.next_id = max(self.next_id, record.id + 1)
+
+    def restore(self, records: Iterable[ActivityRecord]) -> None:
+        """Put records of an earlier run (oldest first) before those filed since."""
+        since = list(self._records)
+        self._records.clear()
+        for record in [*records, *since]:
+            self.append(record)
+
+    def resize(self, size: int) -> None:
+        """Keep *size* records from now on."""
+        self._records = deque(self._records, maxlen=size if size > 0 else DEFAULT_SIZE)
+
+    def snapshot(self) -> list[ActivityRecord]:
+        """Return all records held, oldest first."""
+        return list(self._records)
+
+    def after(self, record_id: int) -> list[ActivityRecord]:
+        """Return the records filed after the one with *record_id*, oldest first."""
+        return [record for record in self._records if record.id > record_id]
+
+    def forget_capture(self, record_id: int) -> None:
+        """Note that the capture of a record is gone."""
+        for index, record in enumerate(self._records):
+            if record.id == record_id:
+                self._records[index] = replace(record, has_capture=False)
+                return
+
+    def page(
+        self,
+        wanted: Filter = EVERYTHING,
+        order: Order | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Return up to *limit* of the records *wanted*, after *cursor*. Raises: BadRequest."""
+        order = order or Order()
+        limit = max(1, min(limit, MAX_PAGE))
+        found = _sorted(filter(wanted.matches, self._records), order)
+        if cursor:
+            value, record_id = parse_cursor(cursor, order)
+            found = [r for r in found if _is_after(r, value, record_id, order)]
+        more = len(found) > limit
+        found = found[:limit]
+        return Page(found, cursor_after(found[-1], order) if more else None)
+
+
+def _sorted(records: Iterable[ActivityRecord], order: Order) -> list[ActivityRecord]:
+    newest_first = sorted(records, key=lambda record: record.id, reverse=True)
+    known = [r for r in newest_first if getattr(r, order.field) is not None]
+    unknown = [r for r in newest_first if getattr(r, order.field) is None]
+    # reverse=True keeps the order of equals, so ties stay newest first both ways.
+    known.sort(key=lambda record: getattr(record, order.field), reverse=order.descending)
+    return known + unknown
+
+
+def _is_after(record: ActivityRecord, value: Any, record_id: int, order: Order) -> bool:
+    mine = getattr(record, order.field)
+    if mine == value:
+        return record.id < record_id
+    if mine is None or value is None:
+        return mine is None
+    return bool(mine < value) if order.descending else bool(mine > value)

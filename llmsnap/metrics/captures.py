@@ -1,0 +1,164 @@
+"""Requests and their answers, kept within a budget of bytes: the oldest go first."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+PACK_FROM_BYTES = 2048
+
+# Runs a function elsewhere, and hands its result to the second one here.
+Offload = Callable[[Callable[[], "Capture"], Callable[["Capture"], None]], None]
+
+
+class Mask(StrEnum):
+    """How much of a route's requests is captured."""
+
+    NONE = "none"
+    HEADERS = "headers"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A captured body; *omitted* says why there is none (too large, masked), *size* its length."""
+
+    data: bytes = b""
+    size: int = 0
+    omitted: str = ""
+    packed: bool = False
+
+    @classmethod
+    def of(cls, data: bytes) -> Body:
+        """Return the body *data*."""
+        return cls(data, len(data))
+
+    def content(self) -> bytes:
+        """Return the bytes as they were."""
+        return zlib.decompress(self.data) if self.packed else self.data
+
+    def pack(self) -> Body:
+        """Return the body in less memory, if that is worth it."""
+        if self.packed or len(self.data) < PACK_FROM_BYTES:
+            return self
+        packed = zlib.compress(self.data, 1)
+        return replace(self, data=packed, packed=True) if len(packed) < len(self.data) else self
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One request and its answer, without secrets. Its id is that of the activity record."""
+
+    id: int
+    req_path: str
+    req_headers: dict[str, str] = field(default_factory=dict)
+    req_body: Body = Body()
+    resp_headers: dict[str, str] = field(default_factory=dict)
+    resp_body: Body = Body()
+    method: str = "POST"
+    status: int = 0
+    started_ms: int = 0
+    duration_ms: float = 0.0
+
+    def size(self) -> int:
+        """Return the bytes this capture holds: path, headers, bodies."""
+        headers = (*self.req_headers.items(), *self.resp_headers.items())
+        names = sum(len(name) + len(value) for name, value in headers)
+        return len(self.req_path) + names + len(self.req_body.data) + len(self.resp_body.data)
+
+    def pack(self) -> Capture:
+        """Return the capture in less memory."""
+        return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
+
+
+def run_here(work: Callable[[], Capture], done: Callable[[Capture], None]) -> None:
+    """Do the work at once."""
+    done(work())
+
+
+class Captures:
+    """Captures by id, at most *budget* bytes of them; a budget of 0 or less keeps none.
+
+    *on_evict* hears the id of each capture that had to go. Bodies are compressed by *offload*
+    after they were stored. Its methods never switch greenlets.
+    """
+
+    def __init__(
+        self,
+        budget: int = 5 * MIB,
+        *,
+        on_evict: Callable[[int], None] = lambda _: None,
+        offload: Offload = run_here,
+    ) -> None:
+        self.budget = budget
+        self.used = 0
+        self._on_evict = on_evict
+        self._offload = offload
+        self._captures: dict[int, Capture] = {}
+        self._raw: dict[int, Callable[[], Capture]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Captures {len(self._captures)}, {self.used} of {self.budget} bytes>"
+
+    def __len__(self) -> int:
+        return len(self._captures)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is kept at all."""
+        return self.budget > 0
+
+    def add(self, capture: Capture, prepare: Callable[[Capture], Capture] | None = None) -> bool:
+        """Keep *capture*, evicting the oldest as needed; false if it is larger than the budget.
+
+        *prepare* is run on it by *offload*, and in any case before anyone sees it.
+        """
+        size = capture.size()
+        if size > self.budget:
+            if self.enabled:
+                log.warning("capture %d: %d bytes do not fit captureBuffer", capture.id, size)
+            return False
+        self._evict(self.budget - size)
+        self._captures[capture.id] = capture
+        self.used += size
+        largest = max(len(capture.req_body.data), len(capture.resp_body.data))
+        if prepare is not None or largest >= PACK_FROM_BYTES:
+            self._raw[capture.id] = partial(_prepared, capture, prepare)
+            self._offload(self._raw[capture.id], self._replace)
+        return True
+
+    def get(self, capture_id: int) -> Capture | None:
+        """Return a capture, or None when it never was or is gone."""
+        if capture_id in self._raw:
+            self._replace(self._raw[capture_id]())
+        return self._captures.get(capture_id)
+
+    def resize(self, budget: int) -> None:
+        """Keep at most *budget* bytes from now on."""
+        self.budget = budget
+        self._evict(max(0, budget))
+
+    def _evict(self, room: int) -> None:
+        while self.used > room:
+            oldest = next(iter(self._captures))
+            self._raw.pop(oldest, None)
+            self.used -= self._captures.pop(oldest).size()
+            self._on_evict(oldest)
+
+    def _replace(self, capture: Capture) -> None:
+        """Put the prepared form in its place, unless it was evicted meanwhile."""
+        held = self._captures.get(capture.id)
+        if self._raw.pop(capture.id, None) is not None and held is not None:
+            self.used += capture.size() - held.size()
+            self._captures[capture.id] = capture
+
+
+def _prepared(capture: Capture, prepare: Callable[[Capture], Capture] | None) -> Capture:
+    return (prepare(capture) if prepare is not None else capture).pack()

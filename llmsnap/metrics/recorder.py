@@ -1,0 +1,212 @@
+"""Files what the taps saw: the activity record, the capture, the events."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from llmsnap.events import (
+    ActivityRecorded,
+    ChatCompletionStats,
+    EventBus,
+    RequestStarted,
+    TokenMetrics,
+)
+from llmsnap.metrics.activity import ActivityLog
+from llmsnap.metrics.captures import Body, Capture, Captures, Mask
+from llmsnap.metrics.policy import CapturePolicy
+from llmsnap.metrics.record import outcome_status, record_of
+from llmsnap.metrics.redact import redact_headers
+from llmsnap.metrics.tap import Headers, RequestFacts, Tap, header
+from llmsnap.metrics.views import is_metric
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """The bodies of one request and its answer, for the capture of them.
+
+    Bounded each by the policy, and all that are in flight together by the captures' budget.
+    """
+
+    def __init__(self, recorder: Recorder, path: str) -> None:
+        self.request = b""
+        self.chunks: list[bytes] = []
+        self.why_not = ""
+        self._recorder, self._path = recorder, path
+        self._size = self._held = 0
+
+    def keep_request(self, body: bytes) -> None:
+        """Hold the request's body, if there is room."""
+        if self._hold(len(body)):
+            self.request = body
+
+    def wants(self, headers: Headers) -> bool:
+        """Tell whether the body of an answer with these headers is kept at all."""
+        self.why_not = self._recorder.policy.why_not(0, headers, self._path)
+        return not self.why_not
+
+    def keep(self, data: bytes) -> bool:
+        """Take *data* of the answer, or give up for good."""
+        self._size += len(data)
+        if self._size > self._recorder.policy.max_body:
+            self.why_not = "larger than captureMaxBody"
+        elif self._hold(len(data)):
+            self.chunks.append(data)
+            return True
+        else:
+            self.why_not = "too much was in flight to keep it"
+        self._give_back(sum(map(len, self.chunks)))
+        self.chunks = []
+        return False
+
+    def release(self) -> None:
+        """Give all memory back."""
+        self._give_back(self._held)
+        self.request, self.chunks = b"", []
+
+    def _hold(self, size: int) -> bool:
+        if self._recorder.kept_bytes + size > self._recorder.captures.budget:
+            return False
+        self._recorder.kept_bytes += size
+        self._held += size
+        return True
+
+    def _give_back(self, size: int) -> None:
+        self._recorder.kept_bytes -= size
+        self._held -= size
+
+
+class Recorder:
+    """Gives each request a ``Tap``, knows those in flight, and files each at its end.
+
+    Its methods never switch greenlets; *clock* is monotonic, *wall_ns* Unix nanoseconds.
+    """
+
+    def __init__(
+        self,
+        activity: ActivityLog,
+        captures: Captures,
+        bus: EventBus,
+        *,
+        policy: CapturePolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.activity, self.captures, self.bus = activity, captures, bus
+        self.policy = policy or CapturePolicy()
+        self.kept_bytes = 0
+        self._clock, self._wall_ns = clock, wall_ns
+        self._taps: dict[int, Tap] = {}
+        self._keepers: dict[int, Keeper] = {}
+        self._serial = 0
+
+    def __repr__(self) -> str:
+        return f"<Recorder, {len(self._taps)} in flight, next id {self.activity.next_id}>"
+
+    def begin(self, facts: RequestFacts, body: bytes = b"") -> Tap:
+        """Return the tap of a request that is now in flight; *body* is what the model gets.
+
+        The body is held only while a capture of it is wanted.
+        """
+        self._serial += 1
+        keeper = None
+        if self.captures.enabled and self.policy.mask(facts.path) is not Mask.NONE:
+            keeper = self._keepers[self._serial] = Keeper(self, facts.path)
+            if not self.policy.why_not(len(body), facts.headers, facts.path):
+                keeper.keep_request(body)
+        tap = Tap(
+            self._serial,
+            facts,
+            clock=self._clock,
+            now_ns=self._wall_ns(),
+            keeper=keeper,
+            on_finish=self._finish,
+        )
+        self._taps[tap.serial] = tap
+        self.bus.publish(
+            RequestStarted(
+                serial=tap.serial,
+                request_id=facts.request_id,
+                requested=facts.requested,
+                model_id=facts.model_id,
+                path=facts.path,
+            )
+        )
+        return tap
+
+    def in_flight(self) -> list[Tap]:
+        """Return the taps of requests that have not ended, oldest first."""
+        return list(self._taps.values())
+
+    def cancel(self, serial: int) -> bool:
+        """Ask for a request in flight to be ended; false if there is none or it cannot be."""
+        tap = self._taps.get(serial)
+        if tap is None or tap.on_cancel is None:
+            return False
+        tap.on_cancel()
+        return True
+
+    def _finish(self, tap: Tap) -> None:
+        self._taps.pop(tap.serial, None)
+        keeper = self._keepers.pop(tap.serial, None)
+        try:
+            self._file(tap, keeper)
+        except Exception:
+            log.exception("request %s could not be recorded", tap.facts.request_id)
+        finally:
+            if keeper is not None:
+                keeper.release()
+
+    def _file(self, tap: Tap, keeper: Keeper | None) -> None:
+        record_id = self.activity.take_id()
+        captured = keeper is not None and self._capture(record_id, tap, keeper)
+        record = record_of(tap, record_id, captured=captured)
+        self.activity.append(record)
+        self.bus.publish(ActivityRecorded(record))
+        if is_metric(record):
+            self.bus.publish(TokenMetrics(record))
+        if record.output_tokens:
+            self.bus.publish(
+                ChatCompletionStats(record.output_tokens, record.model_id, record.request_id)
+            )
+
+    def _capture(self, record_id: int, tap: Tap, keeper: Keeper) -> bool:
+        facts, redactor = tap.facts, self.policy.redactor
+        capture = Capture(
+            id=record_id,
+            req_path=redactor.path(facts.path, facts.query),
+            req_headers=redact_headers(facts.headers),
+            req_body=self._request_body(facts, keeper),
+            resp_headers=_decoded_headers(tap),
+            resp_body=self._response_body(tap, keeper),
+            method=facts.method,
+            status=outcome_status(tap),
+            started_ms=tap.started_ns // 1_000_000,
+            duration_ms=round(((tap.finished or tap.started) - tap.started) * 1000, 3),
+        )
+        return self.captures.add(capture, self.policy.prepare if redactor.active else None)
+
+    def _request_body(self, facts: RequestFacts, keeper: Keeper) -> Body:
+        if keeper.request or not facts.body_bytes:
+            return Body.of(keeper.request)
+        reason = self.policy.why_not(facts.body_bytes, facts.headers, facts.path)
+        return Body(size=facts.body_bytes, omitted=reason or "not held in memory")
+
+    def _response_body(self, tap: Tap, keeper: Keeper) -> Body:
+        if tap.undecodable:
+            reason = "its Content-Encoding could not be decoded"
+            return Body(size=tap.response_bytes, omitted=reason)
+        if keeper.why_not:
+            return Body(size=tap.response_bytes, omitted=keeper.why_not)
+        return Body.of(b"".join(keeper.chunks))
+
+
+def _decoded_headers(tap: Tap) -> dict[str, str]:
+    """Return the answer's headers, as they are for the decoded body."""
+    gone = {"content-encoding"}
+    if header(tap.response_headers, "content-encoding"):
+        gone.add("content-length")
+    shown = redact_headers(tap.response_headers)
+    return {name: value for name, value in shown.items() if name.lower() not in gone}

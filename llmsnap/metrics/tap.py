@@ -1,0 +1,215 @@
+"""Watches one answer pass: counts, notes instants, keeps its two ends; parses when it is over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmsnap.errors import ClientGone
+from llmsnap.metrics.decoding import CannotDecode, Decode, decoder_for
+from llmsnap.metrics.usage import NOTHING, Usage, extract
+
+Headers = Sequence[tuple[str, str]]
+
+HEAD_BYTES = 4 * 1024
+TAIL_BYTES = 8 * 1024
+SPLIT_BYTES = 64
+
+# The first text of an answer, in every API's frames; a role, an empty text or a ping is none.
+_TOKEN = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|text|delta|thinking|partial_json|arguments)"'
+    rb'\s*:\s*"[^"]'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What is known of a request when it is sent on.
+
+    *path* is the one sent upstream, *headers* what the model gets, *body_bytes* the length of its
+    body. *arrived* is on the recorder's clock.
+    """
+
+    request_id: str
+    path: str
+    requested: str
+    model_id: str = ""
+    peer: str | None = None
+    method: str = "POST"
+    query: str = ""
+    key_name: str | None = None
+    client: str = ""
+    stream: bool = False
+    headers: Headers = ()
+    body_bytes: int = 0
+    arrived: float | None = None
+
+
+class BodyKeeper(Protocol):
+    """Collects the decoded body of an answer for a capture."""
+
+    def wants(self, headers: Headers) -> bool:
+        """Tell whether the body of an answer with these headers is kept at all."""
+        ...
+
+    def keep(self, data: bytes) -> bool:
+        """Take *data*; false when the body is given up and nothing more is wanted."""
+        ...
+
+
+class Tap:
+    """One request from its begin to its record.
+
+    ``feed`` is the hot path: no JSON, no log line, no lock. ``finish`` may be called by whoever
+    notices the end first; the first call counts.
+    """
+
+    __slots__ = (
+        "_clock", "_decode", "_head", "_keeping", "_looking", "_on_finish", "_seeking", "_tail",
+        "client_left", "error", "facts", "finished", "first_byte", "first_token", "keeper",
+        "load_s", "model_id", "on_cancel", "queue_s", "response_bytes", "response_headers",
+        "serial", "started", "started_ns", "status", "streamed", "swap_id", "undecodable",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        serial: int,
+        facts: RequestFacts,
+        *,
+        clock: Callable[[], float],
+        now_ns: int,
+        keeper: BodyKeeper | None = None,
+        on_finish: Callable[[Tap], None],
+    ) -> None:
+        self.serial, self.facts = serial, facts
+        self.model_id = facts.model_id
+        now = clock()
+        self.started = now if facts.arrived is None else facts.arrived
+        self.started_ns = now_ns - int((now - self.started) * 1e9)
+        self.queue_s: float | None = None
+        self.load_s: float | None = None
+        self.swap_id: int | None = None
+        self.status = 0
+        self.response_headers: Headers = ()
+        self.response_bytes = 0
+        self.streamed = False
+        self.first_byte: float | None = None
+        self.first_token: float | None = None
+        self.finished: float | None = None
+        self.error: BaseException | None = None
+        self.client_left = False
+        self.undecodable = False
+        self.on_cancel: Callable[[], None] | None = None
+        self.keeper = keeper
+        self._clock, self._on_finish = clock, on_finish
+        self._decode: Decode | None = None
+        self._keeping = False
+        self._seeking = False
+        self._looking = True
+        self._head = b""
+        self._tail = bytearray()
+
+    def __repr__(self) -> str:
+        return f"<Tap {self.facts.request_id} {self.phase}, {self.response_bytes} bytes>"
+
+    @property
+    def phase(self) -> str:
+        """Where the request stands: waiting, sent, answering or finished."""
+        if self.finished is not None:
+            return "finished"
+        if self.first_byte is not None:
+            return "answering"
+        return "waiting" if self.queue_s is None else "sent"
+
+    def granted(self, queue_s: float, load_s: float, swap_id: int | None = None) -> None:
+        """Note how long the request waited for others and for the model's load."""
+        self.queue_s, self.load_s, self.swap_id = queue_s, load_s, swap_id
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Note the head of the answer."""
+        self.status, self.response_headers = status, headers
+        self._keeping = self.keeper is not None and self.keeper.wants(headers)
+        self.streamed = "text/event-stream" in header(headers, "content-type").lower()
+        self._seeking = self.streamed
+        encoding = header(headers, "content-encoding")
+        if encoding:
+            self._start_decoding(encoding)
+
+    def feed(self, chunk: bytes) -> None:
+        """Note a chunk of the answer, as it came from upstream. Never waits, never raises."""
+        self.response_bytes += len(chunk)
+        if self._looking:
+            chunk = self._look(chunk)
+        if len(chunk) < TAIL_BYTES:
+            self._tail += chunk
+            if len(self._tail) > 2 * TAIL_BYTES:
+                self._keep_head(b"")
+                del self._tail[:-TAIL_BYTES]
+        else:
+            self._keep_head(chunk)
+            self._tail = bytearray(chunk[-TAIL_BYTES:])
+
+    def finish(self, error: BaseException | None = None, *, client_left: bool = False) -> None:
+        """File the record: the answer ended, or *error* ended it."""
+        if self.finished is not None:
+            return
+        self.finished = self._clock()
+        self.error = error
+        self.client_left = client_left or isinstance(error, ClientGone)
+        self._on_finish(self)
+        self._tail, self._head, self.keeper = bytearray(), b"", None
+
+    def usage(self) -> Usage:
+        """Return what the answer says about itself."""
+        start = (self._head or bytes(self._tail[:64])).lstrip()[:1]
+        if self.undecodable or not (self.streamed or start in (b"{", b"[")):
+            return NOTHING
+        return extract(bytes(self._tail), self._head)
+
+    def beginning(self) -> bytes:
+        """Return the first bytes of the answer, decoded."""
+        return self._head or bytes(self._tail[:HEAD_BYTES])
+
+    def _look(self, chunk: bytes) -> bytes:
+        """Do what only some answers, or only their beginnings, need; return the decoded chunk."""
+        now = self._clock()
+        if self.first_byte is None:
+            self.first_byte = now
+        if self._decode is not None or self.undecodable:
+            chunk = self._decoded(chunk)
+        # A frame may come in pieces, so look at the end of what came before as well.
+        if self._seeking and _TOKEN.search(self._tail[-SPLIT_BYTES:] + chunk) is not None:
+            self.first_token, self._seeking = now, False
+        if self._keeping and self.keeper is not None:
+            self._keeping = self.keeper.keep(chunk)
+        self._looking = bool(self._seeking or self._keeping or self._decode or self.undecodable)
+        return chunk
+
+    def _keep_head(self, coming: bytes) -> None:
+        """Keep the beginning, before the middle of the answer is given up."""
+        if not self._head:
+            self._head = (bytes(self._tail[:HEAD_BYTES]) + coming[:HEAD_BYTES])[:HEAD_BYTES]
+
+    def _start_decoding(self, encoding: str) -> None:
+        try:
+            self._decode = decoder_for(encoding)
+        except CannotDecode:
+            self._give_up_decoding()
+
+    def _decoded(self, chunk: bytes) -> bytes:
+        try:
+            return self._decode(chunk) if self._decode is not None else b""
+        except CannotDecode:
+            self._give_up_decoding()
+            return b""
+
+    def _give_up_decoding(self) -> None:
+        self.undecodable = True
+        self._decode, self._keeping = None, False
+
+
+def header(headers: Headers, wanted: str) -> str:
+    """Return the first value of the header *wanted* (lower case), "" if there is none."""
+    return next((value for name, value in headers if name.lower() == wanted), "")
