@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 
-from llmsnap.errors import BadRequest, TooLarge
+from llmsnap.errors import BadRequest
 from llmsnap.wire import jsontext
 from llmsnap.wire.jsontext import Edits, JsonProblem, Members
 
 BOM = b"\xef\xbb\xbf"
-CHUNK_BYTES = 1 << 20
 MAX_MODEL_BYTES = 4096
 MAX_FLAG_BYTES = 64
 TRUE_WORDS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 
 _ANYTHING = msgspec.json.Decoder(Any)
-
-
-def read_body(read: Callable[[int], bytes], length: int | None, limit_bytes: int) -> bytes:
-    """All that *read* gives: *length* bytes, or as many as come where None was announced.
-
-    Blocks while reading. Raises: TooLarge, where the length says so before anything is read;
-    BadRequest for a body that ends too early.
-    """
-    if length is not None and length > limit_bytes:
-        raise TooLarge(f"the body has {length} bytes, the limit is {limit_bytes} (maxRequestBody)")
-    chunks = []
-    taken = 0
-    while (length is None or taken < length) and (chunk := read(_wanted(length, taken))):
-        chunks.append(chunk)
-        taken += len(chunk)
-        if taken > limit_bytes:
-            raise TooLarge(f"the body is larger than {limit_bytes} bytes (maxRequestBody)")
-    if length is not None and taken < length:
-        raise BadRequest(f"the body ended after {taken} of {length} bytes")
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _wanted(length: int | None, taken: int) -> int:
-    return CHUNK_BYTES if length is None else min(CHUNK_BYTES, length - taken)
 
 
 class JsonRequest:

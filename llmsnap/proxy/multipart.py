@@ -6,33 +6,25 @@ hold goes into one spool, in memory while small; only their headers stay in memo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import (
-    NEED_DATA,
-    Data,
-    Epilogue,
-    Event,
-    Field,
-    File,
-    MultipartDecoder,
-)
 
 from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
+from llmsnap.wire.formdata import FormParser, FormProblem, PartData, PartHead
 
 CHUNK_BYTES = 1 << 16
 IN_MEMORY_BYTES = 1 << 20
-MAX_PARTS = 1000
-MAX_HEAD_BYTES = 1 << 20
+MAX_HEADS_BYTES = 1 << 20
 MAX_TEXT_BYTES = 1 << 16
 MAX_BOUNDARY_BYTES = 200
 DEFAULT_LIMIT_BYTES = 4 << 30
+FOLD = re.compile(r"\r\n[ \t]+")  # obsolete, but part headers may still be folded
 
 Read = Callable[[int], bytes]
 
@@ -152,7 +144,7 @@ def receive(
             if taken > limit_bytes:
                 raise TooLarge(f"the upload is larger than {limit_bytes} bytes (maxUpload)")
             intake.take(chunk)
-        intake.take(None)
+        intake.take(b"")
         upload = Upload(content_type, intake.parts, intake.spool, query_model)
         if not upload.model:
             raise BadRequest("missing or invalid `model` parameter in form data", "model")
@@ -166,36 +158,28 @@ class _Intake:
     def __init__(self, boundary: bytes) -> None:
         self.parts: list[Part] = []
         self.spool = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - goes to Upload
-        self._decoder = MultipartDecoder(boundary, 2 * CHUNK_BYTES, max_parts=MAX_PARTS)
+        self._parser = FormParser(boundary)
         self._head_bytes = 0
 
-    def take(self, chunk: bytes | None) -> None:
-        """File *chunk*; None says that the form has ended."""
+    def take(self, chunk: bytes) -> None:
+        """File *chunk*; an empty one says that the form has ended."""
         try:
-            self._decoder.receive_data(chunk)
-            while (event := self._decoder.next_event()) is not NEED_DATA:
-                if isinstance(event, Epilogue):
-                    return
-                self._file(event)
-        except RequestEntityTooLarge as error:
-            raise BadRequest(
-                f"error parsing multipart form: over {MAX_PARTS} parts, or too much around them"
-            ) from error
-        except ValueError as error:
-            what = "it ends before its last part does" if chunk is None else str(error)
-            raise BadRequest(f"error parsing multipart form: {what}") from error
+            if not chunk:
+                self._parser.finish()
+            for event in self._parser.feed(chunk):
+                if isinstance(event, PartData):
+                    self._append(event.data)
+                else:
+                    self._begin(event)
+        except FormProblem as problem:
+            raise BadRequest(f"error parsing multipart form: {problem}") from problem
 
-    def _file(self, event: Event) -> None:
-        if isinstance(event, Data):
-            self._append(event.data)
-        elif isinstance(event, Field | File):
-            head = "".join(f"{key}: {value}\r\n" for key, value in event.headers).encode()
-            self._head_bytes += len(head)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                raise BadRequest("error parsing multipart form: too many headers of parts")
-            # The type says str, but a part without a name has None here.
-            name = event.name or ""
-            self.parts.append(Part(name, head, isinstance(event, File), self.spool.tell()))
+    def _begin(self, head: PartHead) -> None:
+        self._head_bytes += len(head.text)
+        if self._head_bytes > MAX_HEADS_BYTES:
+            raise FormProblem("its parts have too many headers")
+        name, is_file = _disposition(head.text)
+        self.parts.append(Part(name, head.text, is_file, self.spool.tell()))
 
     def _append(self, data: bytes) -> None:
         try:
@@ -203,6 +187,17 @@ class _Intake:
         except OSError as error:
             raise LlmsnapError(f"cannot store the upload: {error.strerror}") from error
         self.parts[-1].length += len(data)
+
+
+def _disposition(head: bytes) -> tuple[str, bool]:
+    """A part's name, "" without one, and whether it is a file."""
+    unfolded = FOLD.sub(" ", head.decode("utf-8", "replace"))
+    for line in unfolded.split("\r\n"):
+        key, _, value = line.partition(":")
+        if key.strip().lower() == "content-disposition":
+            options = parse_options_header(value)[1]
+            return options.get("name", ""), "filename" in options
+    raise FormProblem("a part has no Content-Disposition")
 
 
 def _boundary(content_type: str) -> bytes:

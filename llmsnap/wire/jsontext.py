@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,7 +18,6 @@ Members = list[tuple[str, Value]]
 Edits = Mapping[str, bytes | None]
 """New JSON text per member name; None deletes the member."""
 
-MAX_INDEX = 9999
 REPAIR_LIMIT_BYTES = 1 << 20
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
@@ -49,6 +47,8 @@ class _Name:
         self.text = text
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str)
+_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _OBJECT = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=lambda _type, text: _Name(text))
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -86,7 +86,9 @@ def _problem(message: str, text: bytes) -> JsonProblem:
     match = _POSITION.search(what)
     if match is None:
         return JsonProblem("it ends too early", len(text))
-    return JsonProblem(what[: match.start()], int(match[1]))
+    what, position = what[: match.start()], int(match[1])
+    # msgspec has gone past the character when it finds that it should not be there.
+    return JsonProblem(what, position - 1 if what == "trailing characters" else position)
 
 
 def _without_lone_surrogates(text: bytes) -> bytes:
@@ -108,10 +110,7 @@ def _repaired(match: re.Match[bytes], text: bytes) -> bytes:
 
 def dump(value: object) -> bytes:
     """*value* as compact JSON, keys sorted, with nothing in it that means something in HTML."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(value).translate(_HTML).encode("utf-8", "surrogatepass")
 
 
 # --- paths -------------------------------------------------------------------------------------
@@ -184,8 +183,7 @@ def _fresh(path: Sequence[str], new: bytes) -> bytes:
 # --- splicing ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """Where one member or element is: all between the commas, and its value therein."""
 
     start: int
@@ -221,8 +219,9 @@ def _spans(text: bytes, values: Iterable[Value], head: re.Pattern[bytes]) -> lis
     spans = []
     for value in values:
         value_start = _end_of(head, text, position)
-        value_end = value_start + memoryview(value).nbytes
-        end = _end_of(_SPACE, text, value_end)
+        value_end = end = value_start + memoryview(value).nbytes
+        if text[end] in b" \t\n\r":
+            end = _end_of(_SPACE, text, end)
         spans.append(_Span(position, value_start, value_end, end))
         position = end + 1
     return spans

@@ -86,10 +86,13 @@ class Parser:
     def _frames_of(self, text: bytes) -> list[Frame]:
         lines = text.splitlines()
         self._after_cr = text.endswith(b"\r")
-        self._rest = b"" if not lines or text.endswith((b"\r", b"\n")) else lines.pop()
-        if self._size + len(self._rest) > self._max:
-            self._size, self._rest = self._max + 1, b":"
-        return [frame for line in lines if (frame := self._take(line))]
+        rest = b"" if not lines or text.endswith((b"\r", b"\n")) else lines.pop()
+        frames = [frame for line in lines if (frame := self._take(line))]
+        if self._size + len(rest) > self._max and rest:
+            # What is left of this line shall pass as a comment.
+            self._size, rest = self._max + 1, b":"
+        self._rest = rest
+        return frames
 
     def _take(self, line: bytes) -> Frame | None:
         if not line:

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import io
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
+from llmsnap.proxy import multipart
+from llmsnap.proxy.multipart import Upload, receive
+
+FORM = "multipart/form-data; boundary=XX"
+
+
+def field(name: str, value: bytes | str) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    return b'--XX\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (
+        name.encode(),
+        data,
+    )
+
+
+def upload_file(name: str, data: bytes) -> bytes:
+    head = b'Content-Disposition: form-data; name="%s"; filename="a.wav"' % name.encode()
+    return b"--XX\r\n%s\r\nContent-Type: audio/wav\r\nX-Note: 1\r\n\r\n%s\r\n" % (head, data)
+
+
+END = b"--XX--\r\n"
+MODEL = field("model", "whisper")
+FILE = upload_file("file", b"RIFF\r\n--X\r\n--XY\x00\xff")
+
+
+def reader(body: bytes, piece: int = 1 << 20) -> Callable[[int], bytes]:
+    stream = io.BytesIO(body)
+    return lambda n: stream.read(min(n, piece))
+
+
+Taken = Callable[..., Upload]
+
+
+@pytest.fixture
+def taken() -> Iterator[Taken]:
+    """Receives a body; the upload is closed with the test."""
+    with ExitStack() as stack:
+        yield lambda body, piece=1 << 20, **options: stack.enter_context(
+            closing(receive(reader(body, piece), FORM, **options))
+        )
+
+
+def sent(upload: Upload) -> bytes:
+    body = b"".join(upload.chunks())
+    assert upload.content_length == len(body)
+    return body
+
+
+@pytest.mark.parametrize("body", [MODEL + FILE + END, FILE + MODEL + END])
+@pytest.mark.parametrize("piece", [1, 3, 17, 1000])
+def test_a_form_goes_on_as_it_came_wherever_the_model_stands(
+    taken: Taken, body: bytes, piece: int
+) -> None:
+    upload = taken(body, piece)
+    assert upload.model == "whisper"
+    assert upload.content_type == FORM
+    assert sent(upload) == body
+    assert sent(upload) == body
+
+
+def test_the_model_can_be_renamed_and_fields_stripped_and_set(taken: Taken) -> None:
+    fields = MODEL + field("t", "1") + FILE + field("lang", "en") + field("t", "2")
+    upload = taken(fields + END)
+    upload.rewrite({"model": "up", "t": None, "lang": "de", "absent": None, 'n"w': "ü"})
+    rest = b'--XX\r\nContent-Disposition: form-data; name="n%22w"\r\n\r\n\xc3\xbc\r\n'
+    assert sent(upload) == field("model", "up") + FILE + field("lang", "de") + rest + END
+
+
+def test_a_repeated_field_is_set_once(taken: Taken) -> None:
+    upload = taken(MODEL + field("t", "1") + field("t", "2") + END)
+    upload.rewrite({"t": "3"})
+    assert sent(upload) == MODEL + field("t", "3") + END
+
+
+def test_repeated_fields_are_kept_in_their_order(taken: Taken) -> None:
+    body = MODEL + field("g[]", "word") + field("g[]", "segment") + END
+    assert sent(taken(body)) == body
+
+
+def test_of_two_models_the_first_counts_for_all(taken: Taken) -> None:
+    upload = taken(MODEL + FILE + field("model", "other") + END)
+    assert upload.model == "whisper"
+    assert sent(upload) == MODEL + FILE + END
+
+
+def test_fields_can_be_read(taken: Taken) -> None:
+    upload = taken(MODEL + FILE + field("lang", "en") + END)
+    assert upload.field_names == ["model", "lang"]
+    assert upload.text("lang") == "en"
+    assert upload.text("file") is None
+    assert upload.text("absent") is None
+    upload.rewrite({"lang": "de"})
+    assert upload.text("lang") == "de"
+    assert repr(upload) == f"<Upload for 'whisper', 3 parts, {upload.content_length} bytes>"
+
+
+def test_files_are_left_alone_by_edits_of_that_name(taken: Taken) -> None:
+    upload = taken(MODEL + FILE + END)
+    upload.rewrite({"file": None})
+    assert sent(upload) == MODEL + FILE + END
+
+
+def test_the_forms_model_wins_over_the_addresss(taken: Taken) -> None:
+    assert taken(MODEL + END, query_model="other").model == "whisper"
+    upload = taken(FILE + END, query_model="other")
+    assert upload.model == "other"
+    assert sent(upload) == FILE + END
+
+
+def test_text_around_the_parts_is_dropped(taken: Taken) -> None:
+    assert sent(taken(b"preamble\r\n" + MODEL + END + b"epilogue")) == MODEL + END
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "application/json",
+        "multipart/mixed; boundary=XX",
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=" + "x" * 300,
+        "multipart/form-data; boundary=\u00fc",
+    ],
+)
+def test_what_is_no_form_is_refused(content_type: str) -> None:
+    with pytest.raises(BadRequest, match=r"multipart/form-data|boundary"):
+        receive(reader(MODEL + END), content_type)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "ends before"),
+        (b"nonsense", "ends before"),
+        (MODEL + FILE[:-6], "ends before"),
+        (b"--XX\r\nX-A: 1\r\n\r\nx\r\n" + END, "no Content-Disposition"),
+        (MODEL * 1001 + END, "more than 1000 parts"),
+        (field("x" * 20000, "1") + END, "longer than 16384 bytes"),
+        (field("x" * 10000, "1") * 120 + END, "too many headers"),
+        (FILE + END, "missing or invalid `model`"),
+        (field("model", "") + END, "missing or invalid `model`"),
+        (upload_file("model", b"whisper") + END, "missing or invalid `model`"),
+        (b"--XX\r\nContent-Disposition: form-data\r\n\r\nwhisper\r\n" + END, "missing or invalid"),
+        (END, "missing or invalid `model`"),
+    ],
+)
+def test_a_broken_form_is_refused_with_the_reason(taken: Taken, body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        taken(body)
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name", "is_file"),
+    [
+        (b'Content-Disposition: form-data; name="a"', "a", False),
+        (b"content-disposition:form-data;name=a", "a", False),
+        (b'X-A: 1\r\nCONTENT-DISPOSITION: form-data;\r\n\tname="a"', "a", False),
+        (b'Content-Disposition: form-data; name="a"; filename=""', "a", True),
+        (b"Content-Disposition: form-data; name=a; filename*=UTF-8''%C3%BC.wav", "a", True),
+        (b'Content-Disposition: form-data; name="a"; filename="\xff.wav"', "a", True),
+        (b'Content-Disposition: form-data; name="a\\"b"', 'a"b', False),
+        (b"Content-Disposition: form-data", "", False),
+    ],
+)
+def test_heads_are_understood_and_kept_as_sent(
+    taken: Taken, disposition: bytes, name: str, is_file: bool
+) -> None:
+    body = MODEL + b"--XX\r\n" + disposition + b"\r\n\r\ndata\r\n" + END
+    upload = taken(body)
+    assert upload.field_names == (["model"] if is_file else ["model", name])
+    assert sent(upload) == body
+
+
+def test_a_form_beyond_the_limit_is_refused(taken: Taken) -> None:
+    body = MODEL + FILE + END
+    assert taken(body, limit_bytes=len(body)).model == "whisper"
+    with pytest.raises(TooLarge, match="maxUpload"):
+        taken(body, limit_bytes=len(body) - 1)
+
+
+def test_a_full_disk_is_told(taken: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(multipart, "SpooledTemporaryFile", lambda **_: Full())
+    with pytest.raises(LlmsnapError, match="No space left on device"):
+        taken(MODEL + END)
+
+
+def test_the_spool_is_closed_with_the_upload_and_after_a_refusal(
+    taken: Taken,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spools: list[io.BytesIO] = []
+
+    def spool(**_: Any) -> io.BytesIO:
+        spools.append(io.BytesIO())
+        return spools[-1]
+
+    monkeypatch.setattr(multipart, "SpooledTemporaryFile", spool)
+    upload = taken(MODEL + END)
+    assert not spools[0].closed
+    upload.close()
+    with pytest.raises(BadRequest):
+        taken(FILE + END)
+    assert [spool.closed for spool in spools] == [True, True]
+
+
+def test_a_large_file_is_not_held_in_memory() -> None:
+    block = b"0123456789abcde\n" * 4096
+    pieces: Iterator[bytes] = iter(
+        [upload_file("file", b"")[:-2], *[block] * 640, b"\r\n" + MODEL + END]
+    )
+    tracemalloc.start()
+    upload = receive(lambda _: next(pieces, b""), FORM)
+    went = sum(len(chunk) for chunk in upload.chunks())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    upload.close()
+    assert went == upload.content_length > 40 * 2**20
+    assert peak < 4 * 2**20
+
+
+PARTS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "file"]), st.booleans(), st.binary(max_size=40)),
+    max_size=5,
+)
+NEAR_BOUNDARIES = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b"-", b"--", b"--X", b"X", b"x"]), max_size=12
+).map(b"".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PARTS, NEAR_BOUNDARIES, st.integers(1, 50))
+def test_any_form_goes_on_as_it_came_however_it_is_cut(
+    parts: list[tuple[str, bool, bytes]], tail: bytes, piece: int
+) -> None:
+    made = [upload_file(n, d) if is_file else field(n, d) for n, is_file, d in parts]
+    body = b"".join([*made, MODEL, upload_file("last", tail + b"."), END])
+    if body.count(b"--XX") == len(parts) + 3:
+        with closing(receive(reader(body, piece), FORM)) as upload:
+            assert sent(upload) == body

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.wire import paths
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/v1/chat/completions", True),
+        ("/v/chat/completions", True),
+        ("/v1/images/edits", True),
+        ("/v1/audio/voices", True),
+        ("/v1/realtime", True),
+        ("/sdapi/v1/loras", True),
+        ("/infill", True),
+        ("/v1/models", False),
+        ("/v1/chat/completions/", False),
+        ("/upstream/llama/v1/chat/completions", False),
+        ("/", False),
+    ],
+)
+def test_which_paths_a_model_answers(path: str, is_one: bool) -> None:
+    assert paths.is_inference(path) is is_one
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/wol-health"])
+def test_health_is_open_to_all(path: str) -> None:
+    assert paths.is_open(path)
+    assert not paths.needs_admin("GET", path)
+
+
+@pytest.mark.parametrize("path", ["/", "/ui/", "/v1/models", "/metrics", "/health/x"])
+def test_the_rest_is_not_open(path: str) -> None:
+    assert not paths.is_open(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "admin"),
+    [
+        ("GET", "/unload", True),
+        ("GET", "/unload/", True),
+        ("POST", "/api/models/unload", True),
+        ("POST", "/api/models/sleep/llama", True),
+        ("POST", "/api/models/load/llama", True),
+        ("POST", "/api/reload", True),
+        ("GET", "/logs", True),
+        ("GET", "/logs/stream/llama", True),
+        ("GET", "/api/captures/3", True),
+        ("GET", "/api/config", True),
+        ("GET", "/api/events", True),
+        ("GET", "/api/version", False),
+        ("GET", "/api/metrics", False),
+        ("GET", "/api/capturesque", False),
+        ("GET", "/running", False),
+        ("GET", "/ui/", False),
+        ("POST", "/v1/chat/completions", False),
+        ("GET", "/v1/models", False),
+        ("POST", "/upstream/llama/v1/chat/completions", False),
+        ("POST", "/upstream/llama/sleep", True),
+        ("GET", "/upstream/author/llama/wake_up", True),
+        ("POST", "/upstream/llama/x/../collective_rpc", True),
+        ("POST", "/upstream/llama//reset_prefix_cache/", True),
+        ("POST", "/upstream/llama/%73leep", True),
+        ("GET", "/upstream/llama/is_sleeping", False),
+    ],
+)
+def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
+    assert paths.needs_admin(method, path) is admin
