@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig, Timeouts
@@ -24,6 +25,7 @@ class Runtime:
         self.keyring = Keyring(config.api_keys)
         own = [name for name in (socket.gethostname(), listen_host) if name]
         self.hosts = HostRule(config.allowed_hosts, own)
+        self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
         self._targets: dict[str, Target] = {}
         self._peers: dict[str, tuple[Target, Address]] = {}
 
@@ -39,6 +41,10 @@ class Runtime:
                 rule, _compile(model), _limits(model.timeouts), model.use_model_name
             )
         return found
+
+    def ignores(self, path: str) -> bool:
+        """Tell whether a request for *path* below ``/upstream/<model>`` never loads a model."""
+        return any(pattern.search(path) for pattern in self._ignored)
 
     def peer(self, peer: PeerConfig) -> tuple[Target, Address]:
         """Return how requests to a peer are rewritten and sent, and where."""

@@ -12,6 +12,10 @@ from llmsnap.errors import Draining
 from llmsnap.events import EventBus, ModelPreloaded, ProcessStateChanged, SwapFinished, SwapStarted
 from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
+from llmsnap.metrics.activity import ActivityLog
+from llmsnap.metrics.captures import Captures
+from llmsnap.metrics.policy import CapturePolicy
+from llmsnap.metrics.recorder import Recorder
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.watch import new_watch
@@ -52,7 +56,10 @@ class Service:
         self.watch = new_watch()
         self.launcher = launcher or LocalLauncher("llmsnap")
         self.driver = Driver(Scheduler(), self.process, self)
-        self.dispatcher = Dispatcher(self.driver, self.address_of, self.pool)
+        self.activity = ActivityLog(config.metrics_max_in_memory)
+        self.captures = Captures(config.capture_buffer_bytes)
+        self.recorder = Recorder(self.activity, self.captures, self.bus, policy=_policy(config))
+        self.dispatcher = Dispatcher(self.driver, self.address_of, self.pool, self.recorder)
         self.accepts = False
         """Whether requests are taken: not before ``open`` and not after ``close`` began."""
         self._processes: dict[str, Process] = {}
@@ -179,3 +186,11 @@ class Service:
         if process is not None:
             self._tasks.spawn(f"retire {model_id}", process.retire, "removed")
         self.logs.forget(model_id)
+
+
+def _policy(config: Config) -> CapturePolicy:
+    return CapturePolicy(
+        max_body=config.capture_max_body_bytes,
+        redact=config.capture_redact,
+        masks=config.capture_mask,
+    )

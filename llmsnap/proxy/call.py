@@ -17,7 +17,8 @@ class Call:
     """A request as the gateway got it, and the facts its access log line tells.
 
     *path* is decoded, *raw_path* as the client sent it; *read* reads the body, which has *length*
-    bytes (None: chunked). *headers* is the client's header list.
+    bytes (None: chunked). *headers* returns the client's header list, *header* one of them by its
+    WSGI name.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Call:
     raw_path: str
     query: str
     headers: Callable[[], Headers]
+    header: Callable[[str], str]
     read: Callable[[int], bytes]
     length: int | None
     client_ip: str

@@ -86,7 +86,16 @@ class _Parser:
 class Exchange:
     """One request and its answer. ``close()`` gives the connection back, or drops it."""
 
-    __slots__ = ("_aborted", "_connection", "_limits", "_parser", "_pool", "_till_end", "address")
+    __slots__ = (
+        "_aborted",
+        "_connection",
+        "_limits",
+        "_parser",
+        "_pool",
+        "_till_end",
+        "address",
+        "was_sent",
+    )
 
     def __init__(self, pool: ConnectionPool, address: Address, limits: Limits) -> None:
         self.address = address
@@ -96,12 +105,19 @@ class Exchange:
         self._parser = _Parser()
         self._till_end = False
         self._aborted = False
+        self.was_sent = False
+        """Whether anything may have reached the upstream."""
 
     @property
     def status(self) -> int:
         """Status code of the answer."""
         code: int = self._parser.http.get_status_code()
         return code
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole answer has been read."""
+        return self._parser.complete and not self._parser.chunks
 
     @property
     def reason(self) -> str:
@@ -198,6 +214,7 @@ class Exchange:
         self._connection = connection
         try:
             self._check_aborted()
+            self.was_sent = True
             connection.sock.settimeout(self._limits.head_s or None)
             _send_all(connection.sock, head, request)
             self._read_head(request.method)

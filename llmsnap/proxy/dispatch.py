@@ -1,29 +1,35 @@
-"""From a request to an answer: resolve, filter, acquire, forward, stream."""
+"""From a request to an answer: take in, resolve, acquire, forward, stream."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+import random
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from llmsnap.errors import BadRequest, LlmsnapError, MethodNotAllowed, TooLarge, UnknownModel
-from llmsnap.proxy import forward
-from llmsnap.proxy.body import JsonRequest, parse_json
+from llmsnap.errors import BadRequest, LlmsnapError, UnknownModel, Unreachable
+from llmsnap.metrics.recorder import Recorder
+from llmsnap.metrics.tap import RequestFacts, Tap
+from llmsnap.proxy import forward, intake
 from llmsnap.proxy.call import Answer, Call
-from llmsnap.proxy.client import Body, Exchange
+from llmsnap.proxy.client import Exchange
+from llmsnap.proxy.intake import Work
+from llmsnap.proxy.job import Job
+from llmsnap.proxy.loading import Comments, Frames, LoadingStream
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.proxy.stream import Tap
+from llmsnap.proxy.remarks import LoadingState
+from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.leases import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.upstream.control import Address
-from llmsnap.wire.paths import JSON_ROUTES, versioned
+from llmsnap.wire.headers import Headers, request_headers
 
 log = logging.getLogger(__name__)
 
-READ_BYTES = 1 << 20
+COMMENT_EVERY_S = 10.0
+"""Middle boxes bear this much silence; the first sign of life comes after as long."""
+LOADING_STATE_PATH = "/v1/chat/completions"
 
 
 class Queue(Protocol):
@@ -34,131 +40,233 @@ class Queue(Protocol):
     ) -> Ticket:
         """Return a ticket, settled at once or later. Never switches."""
 
+    def position(self, ticket: Ticket) -> int | None:
+        """Return the place of a waiting ticket in its model's queue, from 1."""
+
 
 class Dispatcher:
-    """Serves the inference routes. *address_of* tells where a ready model answers."""
+    """Serves inference. *address_of* tells where a ready model answers."""
 
     def __init__(
-        self, queue: Queue, address_of: Callable[[str], Address], pool: ConnectionPool
+        self,
+        queue: Queue,
+        address_of: Callable[[str], Address],
+        pool: ConnectionPool,
+        recorder: Recorder,
     ) -> None:
         self._queue = queue
         self._address_of = address_of
         self._pool = pool
+        self._recorder = recorder
+        self._chance = random.Random()  # noqa: S311 - shuffles remarks
 
-    def handle(self, call: Call, runtime: Snapshot) -> Answer:
-        """Answer one inference request. Blocks until the head of the answer is there.
+    def handle(self, call: Call, snapshot: Snapshot) -> Answer:
+        """Answer one request of an inference route. Blocks until the answer's head is there.
 
         Raises: LlmsnapError, and then nothing has been sent and nothing is held.
         """
-        path = versioned(call.path)
-        if path not in JSON_ROUTES:
-            raise UnknownModel(f"nothing answers {call.path}")
-        if call.method != "POST":
-            raise MethodNotAllowed(f"{call.path} takes POST", ("POST", "OPTIONS"))
-        request = parse_json(read_body(call, runtime.config.max_request_body_bytes))
-        call.requested = request.model
-        route = runtime.names.resolve(request.model)
-        self._check_key(call, route)
-        target, request = self._rewrite(runtime, route, request)
-        call.stream = request.stream
-        if isinstance(route, PeerRoute):
-            _, address = runtime.peer(route.peer)
-            call.served = route.peer.id
-            return self._forward(call, target, address, request.raw, ExitStack())
-        return self._serve_local(call, route, target, request.raw)
-
-    def _serve_local(self, call: Call, route: LocalRoute, target: Target, body: bytes) -> Answer:
-        model_id = call.served = route.model.id
-        call.presence.open()
-        with ExitStack() as stack:
-            stack.callback(call.presence.close)
-            lease = self._acquire(call, model_id)
-            stack.callback(lease.close)
-            address = self._address_of(model_id)
-            return self._forward(call, target, address, body, stack, lease)
-
-    def _acquire(self, call: Call, model_id: str) -> Lease:
-        """Wait for the right to send one request to *model_id*; a client that leaves ends it."""
-        ticket = self._queue.request(model_id)
-        if not ticket.is_settled:
-            call.presence.react(ticket.cancel)
-            ticket.wait()
-            call.presence.react(None)
-        lease = ticket.take()
-        call.queue_s = lease.waited_s - lease.load_s
-        call.load_s = lease.load_s
-        call.swap_id = lease.swap_id
-        return lease
-
-    def _forward(
-        self,
-        call: Call,
-        target: Target,
-        address: Address,
-        body: Body,
-        stack: ExitStack,
-        lease: Lease | None = None,
-    ) -> Answer:
-        """Send to *address*; *stack*, what the request holds, passes to the answer's body."""
-        with stack:
-            exchange = Exchange(self._pool, address, target.limits)
-            stack.callback(exchange.close)
-            call.presence.react(exchange.abort)
-            if lease is not None:
-                lease.on_cut = exchange.abort
-            self._send(exchange, call, target, body, lease)
-            tap: Tap | None = None
-            return forward.answer(call, exchange, tap, stack.pop_all().close)
-
-    def _send(
-        self, exchange: Exchange, call: Call, target: Target, body: Body, lease: Lease | None
-    ) -> None:
-        length = len(body) if isinstance(body, bytes) else None
         try:
-            exchange.send(forward.outgoing(call, target, body, length))
-        except LlmsnapError:
-            call.presence.check()
-            if lease is not None and lease.cut_error is not None:
-                raise lease.cut_error from None
+            work = intake.take_in(call, snapshot)
+        except LlmsnapError as error:
+            self._begin(call, None).finish(error)
+            raise
+        return self._serve(Job(call, work), snapshot)
+
+    def handle_upstream(self, call: Call, snapshot: Snapshot) -> Answer:
+        """Answer one request below ``/upstream``. Blocks as ``handle``, and raises the same."""
+        work = intake.take_in_upstream(call, snapshot)
+        rest = work.path.partition("?")[0]
+        if not rest:
+            return forward.redirect(call, f"{work.prefix}/{work.path}")
+        return self._serve(Job(call, work), snapshot, never_swap=snapshot.ignores(rest))
+
+    def _serve(self, job: Job, snapshot: Snapshot, *, never_swap: bool = False) -> Answer:
+        """Serve *job*, which is closed here when that fails, else by the answer's body."""
+        call = job.call
+        try:
+            call.requested = job.work.requested
+            route = snapshot.names.resolve(call.requested)
+            _check_key(call, route)
+            call.presence.open(job.client_left)
+            if isinstance(route, LocalRoute):
+                return self._serve_local(job, snapshot, route, never_swap=never_swap)
+            return self._serve_peer(job, snapshot, route)
+        except LlmsnapError as error:
+            self._fail(job, error)
+            raise
+        except BaseException:
+            self._fail(job, LlmsnapError("internal error"))
             raise
 
-    def _rewrite(
-        self, runtime: Snapshot, route: Route, request: JsonRequest
-    ) -> tuple[Target, JsonRequest]:
-        """Apply useModelName and filters; bytes stay untouched when nothing applies."""
-        if isinstance(route, LocalRoute):
-            target = runtime.target(route.model)
-            name = target.model_name
-        else:
-            target, _ = runtime.peer(route.peer)
-            name = route.upstream_name if route.upstream_name != route.requested else ""
-        if name:
-            request = request.rewrite({"model": json.dumps(name).encode()})
-        if target.filter:
-            request = request.rewrite(target.filter.edits(request, route.requested))
-        return target, request
+    def _fail(self, job: Job, error: LlmsnapError) -> None:
+        if job.tap is None:
+            job.tap = self._begin(job.call, job.work)
+        job.close(error)
 
-    def _check_key(self, call: Call, route: Route) -> None:
-        name = route.model.id if isinstance(route, LocalRoute) else route.requested
-        if not (call.key.may_use(name) or call.key.may_use(route.requested)):
-            raise UnknownModel(f"no suitable inference handler for model {route.requested!r}")
+    # --- models of our own ---------------------------------------------------------------------
 
-
-def read_body(call: Call, limit_bytes: int) -> bytes:
-    """Read the whole body. Raises: TooLarge, before reading where its length is known."""
-    if call.length is not None and call.length > limit_bytes:
-        raise TooLarge(
-            f"the body has {call.length} bytes, more than maxRequestBody allows ({limit_bytes})"
+    def _serve_local(
+        self, job: Job, snapshot: Snapshot, route: LocalRoute, *, never_swap: bool
+    ) -> Answer:
+        model, target, call = route.model, snapshot.target(route.model), job.call
+        call.served = model.id
+        job.work.adapt(target, target.model_name)
+        call.stream = job.work.stream
+        headers = _headers(call, target)
+        job.tap = self._begin(call, job.work, headers)
+        job.tap.on_cancel = job.cancel
+        ticket = self._queue.request(
+            model.id,
+            max_wait_s=_max_wait_s(call.header("HTTP_X_MAX_WAIT")),
+            never_swap=never_swap or call.header("HTTP_X_SWAP").strip().lower() == "never",
         )
-    if call.length is not None:
-        body = call.read(call.length) if call.length else b""
-        if len(body) < call.length:
-            raise BadRequest(f"the body ended after {len(body)} of {call.length} bytes")
-        return body
-    pieces, size = [], 0
-    while piece := call.read(READ_BYTES):
-        size += len(piece)
-        if size > limit_bytes:
-            raise TooLarge(f"the body is larger than maxRequestBody allows ({limit_bytes} bytes)")
-        pieces.append(piece)
-    return b"".join(pieces)
+        if not ticket.is_settled:
+            job.wait_for(ticket)
+            frames = self._frames(job, route, ticket)
+            if frames is not None:
+                return self._loading(job, ticket, frames, target, headers)
+            ticket.wait()
+        lease = _take(job, ticket)
+        return forward.answer(job, self._send(job, lease, target, headers))
+
+    def _frames(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
+        """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
+        model, call = route.model, job.call
+        if not call.stream or call.raw_path.startswith("/upstream/"):
+            return None
+        if model.send_loading_state and call.path.startswith(LOADING_STATE_PATH):
+            return LoadingState(model.id, call.id, self._chance)
+        if model.keepalive_while_loading and not ticket.wait(COMMENT_EVERY_S):
+            return Comments(COMMENT_EVERY_S)
+        return None
+
+    def _loading(
+        self, job: Job, ticket: Ticket, frames: Frames, target: Target, headers: Headers
+    ) -> Answer:
+        def go_on(lease: Lease) -> ProxyStream:
+            _note_wait(job, lease)
+            exchange = self._send(job, lease, target, headers)
+            return ProxyStream(job, exchange, last_words)
+
+        last_words = forward.last_words(job.call)
+        position = self._queue.position
+        return LoadingStream(job, ticket, frames, go_on, last_words, position).answer()
+
+    def _send(self, job: Job, lease: Lease, target: Target, headers: Headers) -> Exchange:
+        """Send over a connection to the model of *lease*, and wait for the answer's head."""
+        job.lease = lease
+        address = self._address_of(lease.model_id)
+        exchange = Exchange(self._pool, address, target.limits)
+        job.hold(lease, exchange)
+        forward.send(job, exchange, headers)
+        return exchange
+
+    # --- peers ---------------------------------------------------------------------------------
+
+    def _serve_peer(self, job: Job, snapshot: Snapshot, route: PeerRoute) -> Answer:
+        """Ask the first peer; the next one only when nothing was sent to it."""
+        peers = (route.peer, *route.others)
+        for peer in peers:
+            target, address = snapshot.peer(peer)
+            call = job.call
+            call.served = peer.id
+            renamed = route.upstream_name != route.requested
+            job.work.adapt(target, route.upstream_name if renamed else "")
+            call.stream = job.work.stream
+            headers = _headers(call, target)
+            if job.tap is None:
+                job.tap = self._begin(call, job.work, headers, peer=peer.id)
+                job.tap.on_cancel = job.cancel
+            exchange = Exchange(self._pool, address, target.limits)
+            job.ask(exchange)
+            try:
+                forward.send(job, exchange, headers)
+            except Unreachable as error:
+                exchange.close()
+                if exchange.was_sent or peer is peers[-1]:
+                    raise _of_peer(error, peer.id) from error
+                log.warning("peer %s: %s; trying the next one", peer.id, error)
+                continue
+            except LlmsnapError as error:
+                raise _of_peer(error, peer.id) from error
+            return forward.answer(job, exchange)
+        raise UnknownModel(f"no peer offers {route.requested}")
+
+    # --- records -------------------------------------------------------------------------------
+
+    def _begin(
+        self,
+        call: Call,
+        work: Work | None,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        peer: str | None = None,
+    ) -> Tap:
+        """Return the tap of a request that is now known to the recorder."""
+        body = work.held() if work is not None else b""
+        facts = RequestFacts(
+            request_id=call.id,
+            path=work.path if work is not None else call.path,
+            requested=call.requested,
+            model_id=call.served or call.requested,
+            peer=peer,
+            method=call.method,
+            query=call.query,
+            key_name=call.key.name or None,
+            client=call.client_ip,
+            stream=call.stream,
+            headers=headers,
+            body_bytes=work.length or 0 if work is not None else 0,
+            arrived=call.began,
+        )
+        return self._recorder.begin(facts, body)
+
+
+def _take(job: Job, ticket: Ticket) -> Lease:
+    """Return the lease, noting how long it took. Raises: why there is none."""
+    try:
+        lease = ticket.take()
+    except LlmsnapError as error:
+        raise job.reason(error) from error
+    _note_wait(job, lease)
+    return lease
+
+
+def _note_wait(job: Job, lease: Lease) -> None:
+    call = job.call
+    call.queue_s, call.load_s = lease.waited_s - lease.load_s, lease.load_s
+    call.swap_id = lease.swap_id
+    if job.tap is not None:
+        job.tap.granted(call.queue_s, call.load_s, call.swap_id)
+
+
+def _headers(call: Call, target: Target) -> Headers:
+    headers = request_headers(call.headers(), target.rule, call.client_ip)
+    headers = [header for header in headers if header[0] != forward.REQUEST_ID]
+    headers.append((forward.REQUEST_ID, call.id))
+    return headers
+
+
+def _check_key(call: Call, route: Route) -> None:
+    """A model that the key may not use does not exist for it. Raises: UnknownModel."""
+    names: Iterable[str] = (route.requested,)
+    if isinstance(route, LocalRoute):
+        names = (route.model.id, route.requested)
+    if not any(map(call.key.may_use, names)):
+        raise UnknownModel(f"no suitable inference handler for model {route.requested!r}")
+
+
+def _of_peer(error: LlmsnapError, peer_id: str) -> LlmsnapError:
+    named = type(error)(f"peer proxy error: {peer_id}: {error}")
+    named.status = error.status
+    return named
+
+
+def _max_wait_s(header: str) -> float | None:
+    """The seconds of an X-Max-Wait header, None without one. Raises: BadRequest."""
+    if not header:
+        return None
+    try:
+        return float(header)
+    except ValueError:
+        raise BadRequest(f"X-Max-Wait must be a number of seconds, not {header!r}") from None

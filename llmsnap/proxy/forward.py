@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from llmsnap.errors import LlmsnapError
 from llmsnap.proxy.call import Answer, Call
-from llmsnap.proxy.client import Body, Exchange, Outgoing
-from llmsnap.proxy.stream import ProxyStream, Tap
-from llmsnap.proxy.target import Target
+from llmsnap.proxy.client import Exchange, Outgoing
+from llmsnap.proxy.job import Job
+from llmsnap.proxy.stream import LastWords, ProxyStream
 from llmsnap.wire.errors import dialect_of, sse_error
-from llmsnap.wire.headers import is_event_stream, request_headers, response_headers
+from llmsnap.wire.headers import Headers, below_prefix, is_event_stream, response_headers
 
 REQUEST_ID = "X-Request-Id"
 
 
-def outgoing(call: Call, target: Target, body: Body, length: int | None) -> Outgoing:
-    """Return the request to send for *call*, with *body*."""
-    headers = request_headers(call.headers(), target.rule, call.client_ip)
-    headers = [header for header in headers if header[0] != REQUEST_ID]
-    headers.append((REQUEST_ID, call.id))
-    return Outgoing(call.method, call.raw_path, headers, body, length)
+def send(job: Job, exchange: Exchange, headers: Headers) -> None:
+    """Send *job*'s request with *headers* and wait for the head of the answer.
+
+    Raises: why it failed, or why it was interrupted.
+    """
+    call, work = job.call, job.work
+    target = exchange.address.base_path + work.path
+    try:
+        exchange.send(Outgoing(call.method, target, headers, work.body(), work.length))
+    except LlmsnapError as error:
+        reason = job.reason(error)
+        if reason is error:
+            raise
+        raise reason from error
+    if job.tap is not None:
+        job.tap.head(exchange.status, exchange.headers)
 
 
-def answer(call: Call, exchange: Exchange, tap: Tap | None, on_close: Callable[[], None]) -> Answer:
-    """Return the answer that *exchange*, whose head has arrived, gives to *call*'s client."""
+def answer(job: Job, exchange: Exchange) -> Answer:
+    """Return the answer that *exchange*, whose head has arrived, gives to *job*'s client."""
     headers = response_headers(exchange.headers)
-    on_error = None
-    if is_event_stream(headers):
-        dialect = dialect_of(call.path)
-        on_error = lambda error: sse_error(error, dialect)  # noqa: E731 - two lines, one use
-    body = ProxyStream(call, exchange, tap, on_close, on_error=on_error)
-    call.status = exchange.status
-    return Answer(exchange.status, exchange.reason, headers, body)
+    if job.work.prefix:
+        headers = _relocate(headers, job, exchange)
+    stream = ProxyStream(job, exchange, last_words(job.call) if is_event_stream(headers) else None)
+    return Answer(exchange.status, exchange.reason, headers, stream)
+
+
+def last_words(call: Call) -> LastWords:
+    """Return what makes the error event that ends a stream of *call*'s API."""
+    dialect = dialect_of(call.path)
+    return lambda error: sse_error(error, dialect)
+
+
+def redirect(call: Call, location: str) -> Answer:
+    """Send the client to *location*, in a way that keeps its method."""
+    status = 301 if call.method in {"GET", "HEAD"} else 308
+    return Answer(status, "", [("Location", location), ("Content-Length", "0")], [])
+
+
+def _relocate(headers: Headers, job: Job, exchange: Exchange) -> Headers:
+    """Keep redirects of an upstream below the prefix it is seen under."""
+    base = f"{exchange.address.scheme}://{exchange.address.netloc}{exchange.address.base_path}"
+    host = job.call.header("HTTP_HOST")
+    return [
+        (name, below_prefix(value, job.work.prefix, base, host))
+        if name.lower() == "location"
+        else (name, value)
+        for name, value in headers
+    ]

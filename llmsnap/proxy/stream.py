@@ -7,30 +7,20 @@ import logging
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from gevent import socket
 
 from llmsnap.errors import ClientGone, LlmsnapError
-from llmsnap.proxy.call import Call
+from llmsnap.proxy.client import Exchange
+from llmsnap.proxy.job import Job
 
 log = logging.getLogger(__name__)
 
 LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 
-
-class Source(Protocol):
-    """Where the pieces come from: an exchange with an upstream."""
-
-    def read(self) -> bytes:
-        """Return the next piece, b"" at the end. Raises: LlmsnapError."""
-
-
-class Tap(Protocol):
-    """Sees what passes. Must never switch greenlets."""
-
-    def feed(self, data: bytes) -> None:
-        """Take the next piece of the answer's body."""
+LastWords = Callable[[LlmsnapError], bytes]
+"""What may still be said to the client of a stream that failed; b"" for nothing."""
 
 
 class Aborted(ConnectionResetError):
@@ -44,73 +34,72 @@ class Aborted(ConnectionResetError):
 
 
 class ProxyStream:
-    """An iterator of pieces with ``close()``; *on_close* gives back what the request held.
+    """An iterator of pieces with ``close()``, which settles the job.
 
     A piece is read, shown to the tap, and passed on: no copy, no lock, no log line.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        source: Source,
-        tap: Tap | None,
-        on_close: Callable[[], None],
-        *,
-        on_error: Callable[[LlmsnapError], bytes] | None = None,
-    ) -> None:
-        self._call = call
-        self._source = source
-        self._tap = tap
-        self._on_close = on_close
-        self._on_error = on_error
-        self._closed = False
+    __slots__ = ("_exchange", "_failed", "_feed", "_job", "_last_words")
+
+    def __init__(self, job: Job, exchange: Exchange, last_words: LastWords | None = None) -> None:
+        self._job = job
+        self._exchange = exchange
+        self._last_words = last_words
+        self._feed = job.tap.feed if job.tap is not None else None
         self._failed: LlmsnapError | None = None
 
     def __repr__(self) -> str:
-        return f"<ProxyStream {self._call.id}{' closed' if self._closed else ''}>"
+        return f"<ProxyStream of {self._job!r}>"
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         if self._failed is not None:
-            raise self._abort(self._failed)
+            raise Aborted(str(self._failed))
         try:
-            data = self._source.read()
+            data = self._exchange.read()
         except LlmsnapError as error:
-            return self._fail(error)
+            return self._fail(self._job.reason(error))
         if not data:
             raise StopIteration
-        call = self._call
+        call = self._job.call
         if call.first_byte_at is None:
             call.first_byte_at = time.monotonic()
-        if self._tap is not None:
-            self._tap.feed(data)
+        if self._feed is not None:
+            self._feed(data)
         return data
 
     def close(self) -> None:
-        """Settle everything; the first call counts. Never switches greenlets for long."""
-        if not self._closed:
-            self._closed = True
-            self._on_close()
+        """Settle everything; the first call counts. Never switches greenlets.
+
+        An answer the server stopped asking for in the middle has lost its client.
+        """
+        job = self._job
+        unread = self._failed is None and not self._exchange.is_complete
+        left = ClientGone("the client left") if unread and job.call.method != "HEAD" else None
+        job.close(self._failed or left)
 
     def _fail(self, error: LlmsnapError) -> bytes:
         """Note the failure; return what may still be said before the connection is broken."""
         self._failed = error
-        if self._call.presence.gone:
-            raise self._abort(ClientGone("the client left")) from error
-        log.warning("<%s> %s", self._call.served, error, extra={"request_id": self._call.id})
-        last_words = self._on_error(error) if self._on_error is not None else b""
+        note_failure(self._job, error)
+        if isinstance(error, ClientGone):
+            raise Aborted(str(error)) from error
+        last_words = self._last_words(error) if self._last_words is not None else b""
         if not last_words:
-            raise self._abort(error) from error
+            raise Aborted(str(error)) from error
         return last_words
 
-    def _abort(self, error: LlmsnapError) -> Aborted:
-        self._call.status = error.status
-        self._call.error = str(error)
-        if self._call.protocol == "HTTP/1.0":
-            reset_on_close(self._call.socket)
-        return Aborted(str(error))
+
+def note_failure(job: Job, error: LlmsnapError) -> None:
+    """Put a failure after the first byte where log, record and connection will show it."""
+    call = job.call
+    call.status, call.error = error.status, str(error)
+    if not isinstance(error, ClientGone):
+        log.warning("<%s> %s", call.served, error, extra={"request_id": call.id})
+    if call.protocol == "HTTP/1.0":
+        reset_on_close(call.socket)
 
 
 def reset_on_close(sock: Any) -> None:

@@ -32,5 +32,8 @@ class Snapshot(Protocol):
     def target(self, model: ModelConfig) -> Target:
         """Return how requests to a local model are rewritten and sent."""
 
+    def ignores(self, path: str) -> bool:
+        """Tell whether a request for *path* below ``/upstream/<model>`` never loads a model."""
+
     def peer(self, peer: PeerConfig) -> tuple[Target, Address]:
         """Return how requests to a peer are rewritten and sent, and where."""

@@ -120,6 +120,10 @@ class Driver:
         self._send(tell.Request(ticket.number, model_id, max_wait_s, never_swap))
         return ticket
 
+    def position(self, ticket: Ticket) -> int | None:
+        """Return the place of a waiting ticket in its model's queue, from 1."""
+        return self.scheduler.position(ticket.number)
+
     def leases(self, model_id: str) -> Iterable[Lease]:
         """Return the leases on *model_id* that are out."""
         return tuple(self._leases.get(model_id, ()))

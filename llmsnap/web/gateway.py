@@ -62,9 +62,10 @@ class Gateway:
                 requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
                 return self._finish(call, start_response, _preflight(requested), shared[:1])
             admit(call, environ, runtime)
-            if is_inference(call.path):
+            handle = _handler(call.path, service)
+            if handle is not None:
                 service.check_accepting()
-                answer = service.dispatcher.handle(call, runtime)
+                answer = handle(call, runtime)
                 answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
                 return self._finish(call, start_response, answer, _waits(call))
         except LlmsnapError as error:
@@ -101,6 +102,15 @@ class Gateway:
             )
 
         return Logged(call, self._flask(environ, start))
+
+
+def _handler(path: str, service: Service) -> Callable[[Call, Runtime], Answer] | None:
+    """Return what serves *path* past Flask; None for what Flask serves."""
+    if is_inference(path):
+        return service.dispatcher.handle
+    if path.startswith("/upstream/"):
+        return service.dispatcher.handle_upstream
+    return None
 
 
 class Logged:
@@ -145,6 +155,7 @@ def new_call(environ: dict[str, Any], service: Service) -> Call:
         raw_path=raw,
         query=environ.get("QUERY_STRING", ""),
         headers=lambda: from_environ(environ),
+        header=lambda name: environ.get(name, ""),
         read=environ["wsgi.input"].read,
         length=int(length) if length and not chunked else (None if chunked else 0),
         client_ip=environ.get("REMOTE_ADDR", ""),

@@ -1,0 +1,233 @@
+"""Takes in a request: finds the model it asks for, and holds the body until it goes on.
+
+There are three kinds of bodies: JSON, which is edited textually; forms, which are spooled; and
+everything else, which passes through unread.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from llmsnap.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
+from llmsnap.proxy.body import JsonRequest, model_in_query, parse_json
+from llmsnap.proxy.call import Call
+from llmsnap.proxy.client import Body
+from llmsnap.proxy.multipart import Upload, receive
+from llmsnap.proxy.target import Snapshot, Target
+from llmsnap.wire.paths import FORM_ROUTES, JSON_ROUTES, QUERY_ROUTES, versioned
+
+READ_BYTES = 1 << 16
+RESEND_BYTES = 1 << 20
+"""Unread bodies up to this size are held in memory, so that they can be sent once more."""
+READING = ("GET", "HEAD")
+
+
+class Work(ABC):
+    """A request that has been taken in. *requested* is the client's name for the model."""
+
+    requested: str
+    stream = False
+    prefix = ""
+    """Below ``/upstream``: what stands before the path that is sent on."""
+    path: str
+    """Raw path and query to send on."""
+
+    @abstractmethod
+    def adapt(self, target: Target, name: str) -> None:
+        """Apply the filters of *target*, and call the model *name* unless that is empty."""
+
+    @abstractmethod
+    def body(self) -> Body:
+        """Return what is sent on; may be called again only when it is ``bytes``."""
+
+    def held(self) -> bytes:
+        """Return the body if it is in memory; a copy of nothing else is made for captures."""
+        body = self.body()
+        return body if isinstance(body, bytes) else b""
+
+    @property
+    @abstractmethod
+    def length(self) -> int | None:
+        """How long the body is; None when it must go chunked."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the body holds."""
+
+
+class JsonWork(Work):
+    """A JSON request."""
+
+    def __init__(self, request: JsonRequest, path: str) -> None:
+        self._request = request
+        self.requested = request.model
+        self.stream = request.stream
+        self.path = path
+
+    def adapt(self, target: Target, name: str) -> None:
+        """See Work."""
+        request = self._request
+        if name:
+            request = request.rewrite({"model": json.dumps(name).encode()})
+        if target.filter:
+            request = request.rewrite(target.filter.edits(request, self.requested))
+            self.stream = request.stream
+        self._request = request
+
+    def body(self) -> bytes:
+        """See Work."""
+        return self._request.raw
+
+    @property
+    def length(self) -> int:
+        """See Work."""
+        return len(self._request.raw)
+
+    def close(self) -> None:
+        """See Work."""
+
+
+class FormWork(Work):
+    """An upload."""
+
+    def __init__(self, upload: Upload, path: str) -> None:
+        self._upload = upload
+        self.requested = upload.model
+        self.path = path
+
+    def adapt(self, target: Target, name: str) -> None:
+        """See Work."""
+        upload = self._upload
+        if name:
+            upload.rewrite({"model": name})
+        if target.filter:
+            upload.rewrite(target.filter.form_edits(upload.field_names, self.requested))
+
+    def body(self) -> Iterator[bytes]:
+        """See Work."""
+        return self._upload.chunks()
+
+    @property
+    def length(self) -> int:
+        """See Work."""
+        return self._upload.content_length
+
+    def close(self) -> None:
+        """See Work."""
+        self._upload.close()
+
+
+class PlainWork(Work):
+    """A request whose body is none of our business. Its name stands in the address."""
+
+    def __init__(self, call: Call, requested: str, path: str, limit_bytes: int) -> None:
+        self.requested = requested
+        self.path = path
+        self._length = call.length
+        self._call = call
+        self._limit_bytes = limit_bytes
+        self._held: bytes | None = None
+        if call.length is not None:
+            _check_length(call.length, limit_bytes, "maxUpload")
+            if call.length <= RESEND_BYTES:
+                self._held = _read_exactly(call, call.length)
+
+    def adapt(self, target: Target, name: str) -> None:
+        """See Work: nothing is rewritten here."""
+
+    def body(self) -> Body:
+        """See Work."""
+        return self._held if self._held is not None else self._pieces()
+
+    @property
+    def length(self) -> int | None:
+        """See Work."""
+        return self._length
+
+    def close(self) -> None:
+        """See Work."""
+
+    def _pieces(self) -> Iterator[bytes]:
+        taken = 0
+        while piece := self._call.read(READ_BYTES):
+            taken += len(piece)
+            _check_length(taken, self._limit_bytes, "maxUpload")
+            yield piece
+
+
+def take_in(call: Call, snapshot: Snapshot) -> Work:
+    """Return the work of an inference request. Blocks while its body is read.
+
+    Raises: MethodNotAllowed, BadRequest, TooLarge.
+    """
+    path = versioned(call.path)
+    config = snapshot.config
+    if call.method == "POST" and path in JSON_ROUTES:
+        request = parse_json(read_body(call, config.max_request_body_bytes))
+        return JsonWork(request, _sent_path(call))
+    if call.method == "POST" and path in FORM_ROUTES:
+        return FormWork(_upload(call, config.max_upload_bytes), _sent_path(call))
+    if call.method in READING and path in QUERY_ROUTES:
+        model = model_in_query(call.query)
+        return PlainWork(call, model, _sent_path(call), config.max_upload_bytes)
+    posts = path in JSON_ROUTES or path in FORM_ROUTES
+    allow = [*(("POST",) if posts else ()), *(READING if path in QUERY_ROUTES else ()), "OPTIONS"]
+    raise MethodNotAllowed(f"{call.path} takes {', '.join(allow)}", allow)
+
+
+def take_in_upstream(call: Call, snapshot: Snapshot) -> PlainWork:
+    """Return the work of a request below ``/upstream/<model>``. Raises: NotFound, TooLarge."""
+    raw, question, query = call.raw_path.partition("?")
+    found = snapshot.names.in_path(raw.removeprefix("/upstream/"))
+    if found is None:
+        raise NotFound(f"no model id in path: {call.path}; use /upstream/<model>/...")
+    name, rest = found
+    work = PlainWork(call, name, rest + question + query, snapshot.config.max_upload_bytes)
+    work.prefix = raw[: len(raw) - len(rest)] if rest else raw
+    return work
+
+
+def read_body(call: Call, limit_bytes: int) -> bytes:
+    """Read the whole body. Raises: TooLarge, before reading where its length is known."""
+    if call.length is not None:
+        _check_length(call.length, limit_bytes, "maxRequestBody")
+        return _read_exactly(call, call.length)
+    pieces, size = [], 0
+    while piece := call.read(READ_BYTES):
+        size += len(piece)
+        _check_length(size, limit_bytes, "maxRequestBody")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _read_exactly(call: Call, length: int) -> bytes:
+    body = call.read(length) if length else b""
+    if len(body) < length:
+        raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
+    return body
+
+
+def _check_length(length: int, limit_bytes: int, key: str) -> None:
+    if length > limit_bytes:
+        raise TooLarge(f"the body has {length} bytes or more; {key} allows {limit_bytes}")
+
+
+def _upload(call: Call, limit_bytes: int) -> Upload:
+    if call.length is not None:
+        _check_length(call.length, limit_bytes, "maxUpload")
+    query_model = ""
+    if "model=" in call.query:
+        query_model = model_in_query(call.query)
+    return receive(
+        call.read,
+        call.header("CONTENT_TYPE"),
+        limit_bytes=limit_bytes,
+        query_model=query_model,
+    )
+
+
+def _sent_path(call: Call) -> str:
+    """The path to send on: ``/v/x`` becomes ``/x``, for servers whose base URL has the version."""
+    return call.raw_path[2:] if call.raw_path.startswith("/v/") else call.raw_path

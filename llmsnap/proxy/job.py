@@ -1,0 +1,93 @@
+"""One request under way, and all that it holds: work, ticket, lease, exchange, tap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmsnap.errors import ClientGone, Draining, LlmsnapError
+from llmsnap.metrics.tap import Tap
+from llmsnap.proxy.call import Call
+from llmsnap.proxy.client import Exchange
+from llmsnap.proxy.intake import Work
+from llmsnap.routing.leases import Lease, Ticket
+
+
+class Job:
+    """Owned by the greenlet that serves the request; ``close`` settles everything, once.
+
+    ``interrupt`` may come from anywhere (the client left, the model was unloaded, somebody
+    cancelled) and wakes whatever the greenlet waits for.
+    """
+
+    __slots__ = ("_interrupt", "call", "closed", "exchange", "interrupted", "lease", "tap", "work")
+
+    def __init__(self, call: Call, work: Work) -> None:
+        self.call = call
+        self.work = work
+        self.tap: Tap | None = None
+        self.lease: Lease | None = None
+        self.exchange: Exchange | None = None
+        self.interrupted: LlmsnapError | None = None
+        self.closed = False
+        self._interrupt: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Job {self.call.id} for {self.call.requested}{' closed' if self.closed else ''}>"
+
+    def interrupt(self, error: LlmsnapError) -> None:
+        """End the request early with *error*; the first one counts. Never switches."""
+        if self.interrupted is None:
+            self.interrupted = error
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def client_left(self) -> None:
+        """End the request because nobody waits for its answer. Never switches."""
+        self.interrupt(ClientGone("the client left"))
+
+    def cancel(self) -> None:
+        """End the request because somebody asked for it. Never switches."""
+        self.interrupt(Draining("the request was cancelled"))
+
+    def wait_for(self, ticket: Ticket) -> None:
+        """Have an interruption cancel *ticket*. Never switches."""
+        self._react(ticket.cancel)
+
+    def hold(self, lease: Lease, exchange: Exchange) -> None:
+        """Own *lease*; have an interruption, also by the lease, abort *exchange*. No switch."""
+        self.lease, self.exchange = lease, exchange
+        lease.on_cut = self._cut
+        self._react(exchange.abort)
+
+    def ask(self, exchange: Exchange) -> None:
+        """Have an interruption abort *exchange*, for which no lease is needed. No switch."""
+        self.exchange = exchange
+        self._react(exchange.abort)
+
+    def reason(self, error: LlmsnapError) -> LlmsnapError:
+        """Return why the request really ended, when *error* is what an interruption looks like."""
+        return self.interrupted or error
+
+    def close(self, error: LlmsnapError | None = None) -> None:
+        """Give everything back; *error* is why the request failed. Idempotent, never switches."""
+        if self.closed:
+            return
+        self.closed = True
+        self._interrupt = None
+        self.call.presence.close()
+        if self.exchange is not None:
+            self.exchange.close()
+        if self.lease is not None:
+            self.lease.close()
+        self.work.close()
+        if self.tap is not None:
+            self.tap.finish(error, client_left=isinstance(error, ClientGone))
+
+    def _react(self, do: Callable[[], None]) -> None:
+        self._interrupt = do
+        if self.interrupted is not None:
+            do()
+
+    def _cut(self) -> None:
+        if self.lease is not None and self.lease.cut_error is not None:
+            self.interrupt(self.lease.cut_error)

@@ -1,0 +1,148 @@
+"""Keeps a streamed request alive while its model loads: remarks for people, or comments.
+
+The answer begins before the model is ready. From then on an error can only be told as an event
+of the stream, after which the connection is broken.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from llmsnap.errors import ClientGone, LlmsnapError, UpstreamError
+from llmsnap.proxy.call import Answer
+from llmsnap.proxy.job import Job
+from llmsnap.proxy.stream import Aborted, LastWords, ProxyStream, note_failure
+from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.wire.sse import comment
+
+ERROR_BODY_BYTES = 16384
+HEADERS = [
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),
+]
+
+
+class Frames(Protocol):
+    """What is shown while a request waits. Each returns bytes of whole frames, or b""."""
+
+    every_s: float
+
+    def first(self) -> bytes:
+        """Return what is shown at once."""
+
+    def tick(self, waited_s: float, position: int | None) -> bytes:
+        """Return what is shown after *waited_s*, *position* in the queue."""
+
+    def end(self, waited_s: float, error: LlmsnapError | None) -> bytes:
+        """Return what is shown when the wait is over."""
+
+
+class Comments:
+    """SSE comments, which clients skip and middle boxes count as life."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+
+    def first(self) -> bytes:
+        """See Frames."""
+        return comment("waiting for the model")
+
+    def tick(self, waited_s: float, position: int | None) -> bytes:
+        """See Frames."""
+        place = f", place {position} in the queue" if position else ""
+        return comment(f"waiting for {waited_s:.0f} s{place}")
+
+    def end(self, waited_s: float, error: LlmsnapError | None) -> bytes:
+        """See Frames."""
+        return b""
+
+
+class LoadingStream:
+    """A body that shows *frames* until *ticket* is settled, then what *forward* answers."""
+
+    def __init__(
+        self,
+        job: Job,
+        ticket: Ticket,
+        frames: Frames,
+        forward: Callable[[Lease], ProxyStream],
+        last_words: LastWords,
+        position: Callable[[Ticket], int | None],
+    ) -> None:
+        self._job = job
+        self._ticket = ticket
+        self._frames = frames
+        self._forward = forward
+        self._last_words = last_words
+        self._position = position
+        self._steps = self._run()
+        self._failed: LlmsnapError | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoadingStream of {self._job!r}>"
+
+    def answer(self) -> Answer:
+        """Return the answer that begins now."""
+        return Answer(200, "OK", list(HEADERS), self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Settle everything, however far it came. Never switches greenlets."""
+        self._ticket.cancel()
+        exchange = self._job.exchange
+        complete = exchange is not None and exchange.is_complete
+        left = None if complete else ClientGone("the client left")
+        self._job.close(self._failed or left)
+
+    def _run(self) -> Iterator[bytes]:
+        began = time.monotonic()
+        try:
+            yield from self._wait(began)
+            lease = self._ticket.take()
+        except LlmsnapError as error:
+            yield from self._fail(self._job.reason(error), time.monotonic() - began)
+            return
+        if ending := self._frames.end(time.monotonic() - began, None):
+            yield ending
+        try:
+            rest = self._forward(lease)
+            self._check_answer()
+        except LlmsnapError as error:
+            yield from self._fail(self._job.reason(error))
+            return
+        yield from rest
+
+    def _wait(self, began: float) -> Iterator[bytes]:
+        if first := self._frames.first():
+            yield first
+        while not self._ticket.wait(self._frames.every_s):
+            yield self._frames.tick(time.monotonic() - began, self._position(self._ticket))
+
+    def _check_answer(self) -> None:
+        """Raise what an upstream that refuses says: its status line can no longer be passed on."""
+        exchange = self._job.exchange
+        if exchange is None or exchange.status == 200:
+            return
+        said = b""
+        while len(said) < ERROR_BODY_BYTES and (data := exchange.read()):
+            said += data
+        text = said[:ERROR_BODY_BYTES].decode("utf-8", "replace").strip()
+        error = UpstreamError(f"the model answered {exchange.status}: {text}")
+        error.status = exchange.status
+        raise error
+
+    def _fail(self, error: LlmsnapError, waited_s: float | None = None) -> Iterator[bytes]:
+        self._failed = error
+        note_failure(self._job, error)
+        if not isinstance(error, ClientGone):
+            ending = b"" if waited_s is None else self._frames.end(waited_s, error)
+            yield ending + self._last_words(error)
+        raise Aborted(str(error))

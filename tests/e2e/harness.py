@@ -1,0 +1,189 @@
+"""The real command with real children, behind each of its doors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import requests
+from gevent import socket, subprocess
+from gevent.event import Event
+
+ROOT = Path(__file__).parent.parent.parent
+START_LIMIT_S = 20
+STOP_LIMIT_S = 20
+SIM = f"{sys.executable} -m llmsnap.simulator --port ${{PORT}} --model ${{MODEL_ID}}"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def free_ports(count: int) -> int:
+    """The first of *count* ports in a row that are free now, out of the ephemeral range."""
+    for first in range(20000 + os.getpid() % 5000, 32000, count):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    sock = stack.enter_context(socket.socket())
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError("no free ports")
+
+
+class Door:
+    """One way to run llmsnap: its command line and environment."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def command(self, config: Path, port: int, *args: str) -> tuple[list[str], dict[str, str]]:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        py = sys.executable
+        match self.name:
+            case "llmsnap":
+                listen = f"127.0.0.1:{port}"
+                return [
+                    py,
+                    "-m",
+                    "llmsnap",
+                    "--config",
+                    str(config),
+                    "--listen",
+                    listen,
+                    *args,
+                ], env
+            case "gunicorn":
+                conf = ["-c", str(ROOT / "conf/gunicorn.conf.py")]
+            case "gunicorn without conf":
+                conf = []
+            case "flask":
+                env["LLMSNAP_CONFIG"] = str(config)
+                flask = [py, "-m", "flask", "--app", "llmsnap.wsgi", "run", "--debug"]
+                return [*flask, "--port", str(port), *args], env
+            case other:
+                raise ValueError(other)
+        env["LLMSNAP_CONFIG"] = str(config)
+        gunicorn = [py, "-m", "gunicorn", *conf, "-k", "gevent", "-w", "1"]
+        return [*gunicorn, "-b", f"127.0.0.1:{port}", *args, "llmsnap.wsgi:app"], env
+
+
+class Running:
+    """One running llmsnap. ``get`` and ``post`` talk to it, ``output`` is what it printed."""
+
+    def __init__(self, door: str, config: Path, *args: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = ""
+        self._came = Event()
+        command, env = Door(door).command(config, self.port, *args)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        self._reader = gevent.Greenlet(self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.output += line.decode(errors="replace")
+            self._came.set()
+
+    def wait_ready(self) -> None:
+        with gevent.Timeout(START_LIMIT_S, RuntimeError(f"did not start: {self.output}")):
+            while True:
+                with contextlib.suppress(OSError, requests.RequestException):
+                    if self.get("/health").status_code == 200:
+                        return
+                assert self.process.poll() is None, self.output
+                gevent.sleep(0.02)
+
+    def wait_output(self, pattern: str) -> re.Match[str]:
+        with gevent.Timeout(START_LIMIT_S, RuntimeError(f"no {pattern!r} in: {self.output}")):
+            while not (found := re.search(pattern, self.output)):
+                self._came.clear()
+                self._came.wait(0.1)
+        return found
+
+    def wait_for(self, fact: Any) -> Any:
+        """Ask *fact* until it is true."""
+        with gevent.Timeout(START_LIMIT_S, RuntimeError(f"never so: {fact}, {self.output}")):
+            while not (value := fact()):
+                gevent.sleep(0.02)
+        return value
+
+    def get(self, path: str, **kwargs: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=30, **kwargs)
+
+    def post(self, path: str, document: Any = None, **kwargs: Any) -> requests.Response:
+        return requests.post(self.url + path, json=document, timeout=30, **kwargs)
+
+    def chat(self, model: str, text: str = "hi", **members: Any) -> requests.Response:
+        messages = [{"role": "user", "content": text}]
+        body = {"model": model, "messages": messages, **members}
+        return self.post("/v1/chat/completions", body, stream=bool(members.get("stream")))
+
+    def running(self) -> dict[str, str]:
+        return {one["model"]: one["state"] for one in self.get("/running").json()["running"]}
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            code = self.process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+        self._reader.join(2)
+        self._reader.kill()
+        self.process.stdout.close()
+        return code
+
+
+def events(response: requests.Response) -> Iterator[dict[str, Any]]:
+    """The JSON documents of a stream, without its [DONE]."""
+    for line in response.iter_lines():
+        if line.startswith(b"data: ") and line != b"data: [DONE]":
+            yield json.loads(line[6:])
+
+
+def text_of(response: requests.Response) -> str:
+    """The text of a streamed chat."""
+    return "".join(
+        choice["delta"].get("content") or ""
+        for event in events(response)
+        for choice in event.get("choices", [])
+    )
+
+
+def children_with(text: str) -> list[int]:
+    """Pids of living processes whose command line has *text*."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if text in line and state != "Z" and "pytest" not in line:
+                    found.append(int(entry.name))
+    return found
