@@ -12,7 +12,7 @@ from functools import partial
 log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
-PACK_FROM_BYTES = 2048
+PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it saves
 
 # Runs a function elsewhere, and hands its result to the second one here.
 Offload = Callable[[Callable[[], "Capture"], Callable[["Capture"], None]], None]

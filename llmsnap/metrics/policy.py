@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from llmsnap.metrics.captures import MIB, Body, Capture, Mask
 from llmsnap.metrics.redact import Redactor
@@ -32,8 +33,9 @@ class CapturePolicy:
         self.max_body = max_body
         self.redactor = Redactor(redact)
         self._masks = {route: Mask(mask) for route, mask in (masks or {}).items()}
+        self.mask = lru_cache(maxsize=256)(self._mask)
 
-    def mask(self, path: str) -> Mask:
+    def _mask(self, path: str) -> Mask:
         """Return how much of a request for *path* is captured."""
         if path in self._masks:
             return self._masks[path]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 REDACTED = "[REDACTED]"
@@ -22,6 +23,7 @@ _SECRET_TEXT = re.compile(
 _json_decoder = json.JSONDecoder()
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Tell whether a header or parameter of this name carries a secret."""
     return _SECRET_NAME.search(name.strip()) is not None

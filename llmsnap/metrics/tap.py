@@ -212,4 +212,7 @@ class Tap:
 
 def header(headers: Headers, wanted: str) -> str:
     """Return the first value of the header *wanted* (lower case), "" if there is none."""
-    return next((value for name, value in headers if name.lower() == wanted), "")
+    for name, value in headers:
+        if name.lower() == wanted:
+            return value
+    return ""

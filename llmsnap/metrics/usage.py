@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 MAX_MEMBERS = 8  # servers that report usage with every chunk have said it all in the last few
@@ -36,17 +36,12 @@ class Usage:
     tokens_per_second: float | None = None
     server_ms: float | None = None
 
-    def or_else(self, other: Usage) -> Usage:
-        """Return this usage with its unknown fields taken from *other*."""
-        known = {
-            field.name: getattr(other, field.name)
-            for field in fields(self)
-            if getattr(self, field.name) is None
-        }
-        return replace(self, **known)
-
 
 NOTHING = Usage()
+_COUNTS = frozenset({"input_tokens", "output_tokens", "cached_tokens"})
+
+Known = dict[str, Any]  # fields of Usage by name
+Read = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
 
 
 def extract(body: bytes, head: bytes = b"") -> Usage:
@@ -55,33 +50,37 @@ def extract(body: bytes, head: bytes = b"") -> Usage:
     When only its end was kept, that is *body*, and *head* is what was kept of its beginning.
     The later value wins; ``timings`` and ``metrics`` win over ``usage``.
     """
-    found = _extract(body)
-    if head and (found.input_tokens is None or found.cached_tokens is None):
+    known = _known(body)
+    if head and not known.keys() >= _COUNTS:
         # Anthropic streams tell the input with their first event, the output with the last.
-        found = found.or_else(_extract(head))
-    return found
+        known = _known(head) | known
+    return Usage(**known) if known else NOTHING
 
 
-def _extract(body: bytes) -> Usage:
+def _known(body: bytes) -> Known:
     text = body.decode("utf-8", "replace")
-    found = NOTHING
+    told: Known = {}
     for member in _members(text, '"timings"'):
-        found = _from_timings(member)
-        if found != NOTHING:
+        told = _present(_from_timings(member))
+        if told:
             break
-    if found == NOTHING:
-        found = _newest(text, '"metrics"', _from_vllm)
-    return found.or_else(_newest(text, '"usage"', _from_usage))
+    if not told:
+        told = _newest(text, '"metrics"', _from_vllm)
+    return _newest(text, '"usage"', _from_usage) | told
 
 
-def _newest(text: str, name: str, read: Any) -> Usage:
-    """Return what the members called *name* say together, the later ones first."""
-    found = NOTHING
+def _newest(text: str, name: str, read: Read) -> Known:
+    """Return what the members called *name* say together; the later ones win."""
+    known: Known = {}
     for member in _members(text, name):
-        found = found.or_else(read(member))
-        if None not in (found.input_tokens, found.output_tokens, found.cached_tokens):
+        known = _present(read(member)) | known
+        if known.keys() >= _COUNTS:
             break
-    return found
+    return known
+
+
+def _present(values: Mapping[str, float | None]) -> Known:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _members(text: str, name: str) -> Iterator[Mapping[str, Any]]:
@@ -113,12 +112,12 @@ def _value_at(text: str, index: int) -> object:
     return value
 
 
-def _from_usage(usage: Mapping[str, Any]) -> Usage:
-    return Usage(
-        input_tokens=_first_count(usage, "prompt_tokens", "input_tokens"),
-        output_tokens=_first_count(usage, "completion_tokens", "output_tokens"),
-        cached_tokens=_cached(usage),
-    )
+def _from_usage(usage: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        "input_tokens": _first_count(usage, "prompt_tokens", "input_tokens"),
+        "output_tokens": _first_count(usage, "completion_tokens", "output_tokens"),
+        "cached_tokens": _cached(usage),
+    }
 
 
 def _cached(usage: Mapping[str, Any]) -> int | None:
@@ -130,7 +129,7 @@ def _cached(usage: Mapping[str, Any]) -> int | None:
     return cached
 
 
-def _from_timings(timings: Mapping[str, Any]) -> Usage:
+def _from_timings(timings: Mapping[str, Any]) -> dict[str, float | None]:
     """Read llama-server's own account of an answer."""
     output = _count(timings.get("predicted_n"))
     prompt_ms, predicted_ms = (
@@ -141,27 +140,27 @@ def _from_timings(timings: Mapping[str, Any]) -> Usage:
     if speed is None and output and predicted_ms:
         speed = output / predicted_ms * 1000
     known = prompt_ms is not None or predicted_ms is not None
-    return Usage(
-        input_tokens=_count(timings.get("prompt_n")),
-        output_tokens=output,
-        cached_tokens=_count(timings.get("cache_n")),
-        draft_tokens=_count(timings.get("draft_n")),
-        draft_accepted=_count(timings.get("draft_n_accepted")),
-        prompt_per_second=_number(timings.get("prompt_per_second")),
-        tokens_per_second=speed,
-        server_ms=(prompt_ms or 0.0) + (predicted_ms or 0.0) if known else None,
-    )
+    return {
+        "input_tokens": _count(timings.get("prompt_n")),
+        "output_tokens": output,
+        "cached_tokens": _count(timings.get("cache_n")),
+        "draft_tokens": _count(timings.get("draft_n")),
+        "draft_accepted": _count(timings.get("draft_n_accepted")),
+        "prompt_per_second": _number(timings.get("prompt_per_second")),
+        "tokens_per_second": speed,
+        "server_ms": (prompt_ms or 0.0) + (predicted_ms or 0.0) if known else None,
+    }
 
 
-def _from_vllm(metrics: Mapping[str, Any]) -> Usage:
+def _from_vllm(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Read what vLLM adds under ``--enable-per-request-metrics``."""
     first_ms = _number(metrics.get("time_to_first_token_ms"))
     generation_ms = _number(metrics.get("generation_time_ms"))
     known = first_ms is not None and generation_ms is not None
-    return Usage(
-        tokens_per_second=_number(metrics.get("tokens_per_second")),
-        server_ms=(first_ms or 0.0) + (generation_ms or 0.0) if known else None,
-    )
+    return {
+        "tokens_per_second": _number(metrics.get("tokens_per_second")),
+        "server_ms": (first_ms or 0.0) + (generation_ms or 0.0) if known else None,
+    }
 
 
 def _first_count(members: Mapping[str, Any], *names: str) -> int | None:
