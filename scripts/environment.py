@@ -104,6 +104,7 @@ class Environment:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
         finally:
+            fcntl.flock(folder, fcntl.LOCK_UN)
             os.close(folder)
 
     def _stamp_path(self, extra: str) -> Path:

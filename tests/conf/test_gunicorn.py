@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONF = Path(__file__).parent.parent.parent / "conf" / "gunicorn.conf.py"
+
+
+def settings() -> dict[str, Any]:
+    return runpy.run_path(str(CONF))
+
+
+def test_one_worker_that_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    found = settings()
+    assert found["workers"] == 1
+    assert found["worker_class"] == "gevent"
+    assert found["max_requests"] == 0
+    assert found["timeout"] == 0
+    assert found["preload_app"] is False
+
+
+@pytest.mark.parametrize("drain", ["", "10", "120", "nonsense"])
+def test_the_grace_is_longer_than_drain_and_stop(
+    drain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSNAP_DRAIN_TIMEOUT", drain)
+    expected = int(drain) if drain.isdigit() else 10
+    assert settings()["graceful_timeout"] >= expected + 20
+
+
+def test_gunicorn_knows_every_setting() -> None:
+    known = pytest.importorskip("gunicorn.config").KNOWN_SETTINGS
+    names = {setting.name for setting in known} | {"control_socket_disable"}
+    given = {
+        name
+        for name, value in settings().items()
+        if not name.startswith("_") and not isinstance(value, type(runpy)) and name != "Any"
+    }
+    assert given <= names
