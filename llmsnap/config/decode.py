@@ -54,6 +54,7 @@ class Command(Kind):
             text = reader.text(node, path, "a text")
             return self.default if text is None else strip_comments(text)
         if node.broken:
+            reader.report.silence(path)
             return self.default
         text = strip_comments(node.text)
         value = reader.expanded(text, node, path, strict=True, known_later=self.known_later)
@@ -81,7 +82,7 @@ class Choice(Kind):
             reader.mismatch(node, path, wanted)
         else:
             fix = reader.report.nearest(word, self.words) or f"write {wanted}"
-            what = f"is not known (found {describe(node)}); {self.default!r} is used"
+            what = f'is not known (found {describe(node)}); "{self.default}" is used'
             reader.report.advise(path, what, fix, node)
         return self.default
 

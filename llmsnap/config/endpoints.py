@@ -48,7 +48,7 @@ def _check(values: Values[str, Any], path: Path, reader: Reader) -> None:
     for name in ("sleepEndpoints", "wakeEndpoints"):
         for index, (endpoint, node) in enumerate(values[name]):
             here = (*path, name, index)
-            if not endpoint["endpoint"] and find(node, ("endpoint",)) is node:
+            if not endpoint["endpoint"] and not reader.report.is_told((*here, "endpoint")):
                 fix = "write a path such as /sleep?level=1"
                 reader.report.error((*here, "endpoint"), "endpoint is required", fix, node)
             if endpoint["method"].upper() not in _METHODS:

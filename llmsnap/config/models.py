@@ -10,7 +10,7 @@ from . import filters, urls
 from .drafts import Draft
 from .endpoints import read_endpoints
 from .keys import MODEL
-from .nodes import Node, Path, Scalar, find, is_null
+from .nodes import Node, Path, find, is_null
 from .peers import read_timeouts
 from .reader import Reader
 from .report import Report
@@ -99,9 +99,7 @@ class _Checks:
         return find(self._model.node, (name,)) or self._model.node
 
     def _is_told(self, name: str) -> bool:
-        """Tell whether *name* could not be read, which was reported then."""
-        at = self._at(name)
-        return at is not self._model.node and (not isinstance(at, Scalar) or at.broken)
+        return self._reader.report.is_told((*self._path, name))
 
     def advise(self, name: str, what: str, fix: str) -> None:
         self._reader.report.advise((*self._path, name), what, fix, self._at(name))
@@ -122,12 +120,12 @@ class _Checks:
         proxy: str = self._values["proxy"]
         at = self._at("proxy")
         if at is self._model.node or is_null(at):
-            if port is None and self._model.has_words:
+            if port is None and self._model.has_words and not self._is_told("proxy"):
                 what = "is absent, and its default uses ${PORT}, but cmd does not"
                 fix = "use ${PORT} in cmd, or set proxy to the address the command listens on"
                 self._error("proxy", what, fix)
             return proxy.replace(_PORT, str(port))
-        fault = "" if _PORT in proxy or self._is_told("proxy") else urls.fault(proxy)
+        fault = "" if self._is_told("proxy") else urls.fault(proxy)
         if fault:
             shown = urls.without_password(proxy)
             self._error("proxy", f'"{shown}" {fault}', "write it like http://localhost:${PORT}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import filters, urls
 from .keys import PEER
-from .nodes import Mapping, Node, Path, Scalar, find
+from .nodes import Mapping, Node, Path, find
 from .reader import Reader
 from .settings import PeerConfig, Timeouts
 
@@ -34,7 +34,7 @@ def read_timeouts(values: Values[str, float]) -> Timeouts:
 def _read(peer_id: str, node: Node, path: Path, reader: Reader) -> PeerConfig:
     values: Values[str, Any] = PEER.read(node, path, reader)
     _check_proxy(values["proxy"], node, (*path, "proxy"), reader)
-    if not values["models"]:
+    if not values["models"] and not reader.report.is_told((*path, "models")):
         what, fix = "peer models can not be empty", "list the models this peer offers"
         reader.report.error((*path, "models"), what, fix, find(node, ("models",)))
     below = node.entries.get("filters") if isinstance(node, Mapping) else None
@@ -49,9 +49,11 @@ def _read(peer_id: str, node: Node, path: Path, reader: Reader) -> PeerConfig:
 
 
 def _check_proxy(proxy: str, node: Node, path: Path, reader: Reader) -> None:
-    at = find(node, ("proxy",)) or node
-    fault = urls.fault(proxy) if proxy else ""
-    if not proxy and (at is node or (isinstance(at, Scalar) and not at.broken and not at.text)):
+    at = find(node, ("proxy",))
+    fault = urls.fault(proxy)
+    if reader.report.is_told(path):
+        return
+    if not proxy:
         fix = "write the base URL of the peer"
         reader.report.error(path, "proxy is required", fix, at)
     elif fault:

@@ -41,6 +41,7 @@ class Reader:
             self.mismatch(node, path, wanted)
             return None
         if node.broken:
+            self.report.silence(path)
             return None
         if "${" in node.text and self.macros is not None:
             return self.expanded(node.text, node, path, strict=strict)

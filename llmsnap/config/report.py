@@ -25,10 +25,20 @@ class Report:
         self.problems: list[Problem] = []
         self.advice: list[Problem] = []
         self._suggestions = 0
+        self._told: set[Path] = set()
 
     def error(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
         """Note why the file cannot be used."""
+        self.silence(path)
         self._add(self.problems, path, what, fix, at)
+
+    def silence(self, path: Path) -> None:
+        """Note that what is wrong at *path* has been told already."""
+        self._told.add(path)
+
+    def is_told(self, path: Path) -> bool:
+        """Tell whether the value at *path*, or what it stands in, could not be read."""
+        return any(path[:length] in self._told for length in range(1, len(path) + 1))
 
     def advise(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
         """Note something odd that the file can live with."""

@@ -41,3 +41,12 @@ def test_api_keys_are_kept_out_of_paths() -> None:
     report = Report()
     report.error(("apiKeys", 0, "s3cret", "name"), "is wrong")
     assert report.problems[0].where == "apiKeys[0].(hidden).name"
+
+
+def test_what_could_not_be_read_is_known_below_it_too() -> None:
+    report = Report()
+    report.error(("a", "b"), "is wrong")
+    report.silence(("c",))
+    assert report.is_told(("a", "b", 0, "x"))
+    assert report.is_told(("c",))
+    assert not report.is_told(("a", "x"))

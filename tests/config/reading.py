@@ -1,0 +1,39 @@
+"""Shorthands: a text in, its configuration, its problems or its advice out."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from llmsnap.config.loader import loads, loads_with_advice
+from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.errors import ConfigError
+
+
+def config(text: str, **environ: str) -> Config:
+    return loads(dedent(text), environ=environ)
+
+
+def model(text: str, model_id: str = "m", **environ: str) -> ModelConfig:
+    """The model *model_id*, whose keys *text* gives; ``cmd`` is added unless it is there."""
+    lines = dedent(text).strip().splitlines()
+    if not any(line.startswith("cmd:") for line in lines):
+        lines.insert(0, "cmd: srv ${PORT}")
+    body = "\n".join(f"    {line}" for line in lines)
+    return config(f"models:\n  {model_id}:\n{body}\n", **environ).models[model_id]
+
+
+def problems(text: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loads(dedent(text), environ=environ)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def problem(text: str, **environ: str) -> str:
+    (only,) = problems(text, **environ)
+    return only
+
+
+def advice(text: str, **environ: str) -> list[str]:
+    return [str(each) for each in loads_with_advice(dedent(text), environ=environ).advice]

@@ -1,0 +1,84 @@
+import pytest
+
+from llmsnap.config.settings import GroupConfig
+from tests.config.reading import advice, config, problem
+
+MODELS = """
+models:
+  m1: &m {cmd: "s ${PORT}"}
+  m2: {<<: *m, aliases: [two]}
+  m3: *m
+  m4: *m
+"""
+
+
+def test_models_of_no_group_are_in_the_default_group() -> None:
+    groups = config(
+        MODELS
+        + """
+groups:
+  group1: {members: [m2], exclusive: false}
+  forever: {members: [m4], persistent: true}
+"""
+    ).groups
+    assert list(groups.values()) == [
+        GroupConfig("group1", exclusive=False, members=("m2",)),
+        GroupConfig("forever", persistent=True, members=("m4",)),
+        GroupConfig("(default)", members=("m1", "m3")),
+    ]
+
+
+def test_a_group_that_is_nothing_has_all_defaults() -> None:
+    assert config("groups: {g: }").groups["g"] == GroupConfig("g")
+
+
+def test_the_newer_place_for_groups_is_known() -> None:
+    found = config(MODELS + "routing: {router: {settings: {groups: {g: {members: [m1]}}}}}")
+    assert found.groups["g"].members == ("m1",)
+
+
+def test_groups_in_both_places_are_refused() -> None:
+    found = problem("""
+        groups: {a: {}}
+        routing: {router: {settings: {groups: {a: {}}}}}
+    """)
+    assert found.startswith("routing.router.settings.groups: groups are given twice, here and in")
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ("{a: {members: [m1, m1]}}", 'groups.a.members: member "m1" is listed twice'),
+        ("{a: {members: [m1]}, b: {members: [m1]}}", 'in two groups, "a" and "b"'),
+        ("{a: {members: [x]}, b: {members: [x]}}", 'in two groups, "a" and "b"'),
+        ("[a]", "groups: must be a mapping"),
+        ("{a: [m1]}", "groups.a: must be a mapping"),
+        ("{a: {members: m1}}", "groups.a.members: must be a list"),
+        ("{a: {swap: maybe}}", "groups.a.swap: must be true or false (found maybe)"),
+    ],
+)
+def test_faulty_groups(groups: str, words: str) -> None:
+    assert words in problem(f"{MODELS}groups: {groups}\n")
+
+
+def test_a_member_that_is_no_model_is_left_out_with_advice() -> None:
+    text = f"{MODELS}groups: {{g: {{members: [m1, m22, '${{x}}']}}}}\n"
+    assert config(text).groups["g"].members == ("m1",)
+    assert advice(text) == [
+        'groups.g.members: member "m22" is no model - did you mean "m2"?',
+        'groups.g.members: member "${x}" is no model - remove it',
+    ]
+
+
+def test_an_alias_brings_its_model_unless_that_is_placed() -> None:
+    assert config(f"{MODELS}groups: {{g: {{members: [two]}}}}\n").groups["g"].members == ("m2",)
+    text = f"{MODELS}groups: {{a: {{members: [two]}}, b: {{members: [m2]}}}}\n"
+    assert [group.members for group in config(text).groups.values()][:2] == [(), ("m2",)]
+    assert 'is an alias of "m2", which is in "b"' in advice(text)[0]
+
+
+def test_the_default_group_cannot_be_configured() -> None:
+    text = f"{MODELS}groups: {{(default): {{swap: false, members: [m1]}}}}\n"
+    groups = config(text).groups
+    assert groups == {"(default)": GroupConfig("(default)", members=("m1", "m2", "m3", "m4"))}
+    assert advice(text)[0].startswith("groups.(default): is made by llmsnap")

@@ -1,0 +1,394 @@
+"""The table of cases that existing configurations rely on, and how a file is read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from llmsnap.config.loader import load, load_with_advice, loads
+from llmsnap.errors import ConfigError
+from tests.config.reading import advice, config, model, problem, problems
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "~", "models:\n", "{}"])
+def test_an_empty_file_is_all_defaults(text: str) -> None:
+    found = config(text)
+    assert not found.models
+    assert list(found.groups) == ["(default)"]
+    assert (found.start_port, found.log_level) == (5800, "info")
+    assert found.health_check_timeout_s == 120
+    assert found.sleep_request_timeout_s == found.wake_request_timeout_s == 10
+
+
+@pytest.mark.parametrize("text", ["- a", "just text", "5"])
+def test_the_file_must_be_a_mapping(text: str) -> None:
+    assert problem(text).startswith("the file must be a mapping")
+
+
+def test_a_file_is_read_with_its_source_and_hash(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"\xef\xbb\xbfstartPort: 1000\n")
+    found = load(file)
+    assert found.start_port == 1000
+    assert found.source == str(file)
+    assert found.content_hash == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_the_environment_is_the_process_s_unless_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("startPort: ${env.LLMSNAP_TEST_PORT}\n")
+    monkeypatch.setenv("LLMSNAP_TEST_PORT", "1000")
+    assert load(file).start_port == 1000
+    assert load(file, environ={"LLMSNAP_TEST_PORT": "2000"}).start_port == 2000
+
+
+def test_utf_16_is_read_too(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes("startPort: 1000\n".encode("utf-16"))
+    assert load(file).start_port == 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "No such file"), (b"a: 1\nb: \xff\n", "line 2 is not UTF-8"), (b"\xff\xfea", "utf-16")],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "config.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert words in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert caught.value.source == str(file)
+
+
+def test_every_problem_is_told_at_once_in_file_order() -> None:
+    found = problems("""
+        startPort: abcd
+        logToStdout: loud
+        models:
+          a:
+            cmd: srv ${PORT} ${nope}
+            ttl: soon
+          b:
+            cmd: srv
+    """)
+    assert [text.partition(":")[0] for text in found] == [
+        "startPort",
+        "logToStdout",
+        "models.a.cmd",
+        "models.a.ttl",
+        "models.b.proxy",
+    ]
+
+
+def test_a_problem_has_its_place() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads("models:\n  a:\n    cmd: x ${PORT}\n    ttl: soon\n", source="f.yaml")
+    (found,) = caught.value.problems
+    assert (found.where, found.line, found.column) == ("models.a.ttl", 4, 10)
+    assert (caught.value.source, caught.value.advice) == ("f.yaml", ())
+
+
+def test_advice_comes_with_problems_too() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads("startPort: 0\nstartprot: 1\n")
+    assert [each.where for each in caught.value.advice] == ["startprot"]
+
+
+def test_a_file_that_is_no_yaml_has_that_one_problem() -> None:
+    assert "not valid YAML" in problem("models: [\n")
+
+
+def test_places_of_values_can_be_found_later(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("startPort: 1000\n")
+    assert load_with_advice(file).tree is not None
+
+
+# --- ports ---------------------------------------------------------------------------------------
+
+
+def test_ports_are_given_out_in_the_order_of_ids() -> None:
+    found = config("""
+        startPort: 9000
+        models:
+          model1: {cmd: "srv --port ${PORT}"}
+          model2: {cmd: "srv --port ${PORT}", proxy: "http://127.0.0.1:${PORT}"}
+          author/model:F16: {cmd: "srv --port ${PORT}"}
+          fixed: {cmd: srv --port 1999, proxy: "http://localhost:1999"}
+    """)
+    assert {model.id: model.port for model in found.models.values()} == {
+        "author/model:F16": 9000,
+        "fixed": None,
+        "model1": 9001,
+        "model2": 9002,
+    }
+    assert found.models["model2"].proxy == "http://127.0.0.1:9002"
+    assert found.models["fixed"].proxy == "http://localhost:1999"
+
+
+def test_a_port_of_its_own_needs_a_proxy_of_its_own() -> None:
+    found = problem("models: {m: {cmd: svr --port 111}}")
+    assert found.startswith("models.m.proxy: is absent, and its default uses ${PORT}, but cmd does")
+
+
+def test_a_proxy_with_port_needs_a_command_with_it() -> None:
+    found = problem('models: {m: {cmd: srv, proxy: "http://h:${PORT}"}}')
+    assert "models.m.proxy" in found
+    assert "only available when used in cmd" in found
+
+
+def test_a_macro_may_bring_the_port() -> None:
+    text = """
+        macros: {server: "srv --port ${PORT} -m ${MODEL_ID}"}
+        models: {m: {cmd: "${server}", cmdStop: "stop ${PORT} ${PID}"}}
+    """
+    found = config(text).models["m"]
+    assert found.cmd == "srv --port 5800 -m m"
+    assert found.cmd_stop == "stop 5800 ${PID}"
+
+
+def test_ports_end_at_65535() -> None:
+    found = problem("""
+        startPort: 65535
+        models: {a: {cmd: "s ${PORT}"}, b: {cmd: "s ${PORT}"}}
+    """)
+    assert found.startswith("models.b: no port is left")
+
+
+def test_models_whose_process_stays_keep_their_port() -> None:
+    old = config("""
+        models: {b: {cmd: "s ${PORT}"}, c: {cmd: "s ${PORT}"}, d: {cmd: "s ${PORT}"}}
+    """)
+    new = loads(
+        """
+        models:
+          a: {cmd: "s ${PORT}"}
+          b: {cmd: "s ${PORT}", name: new, ttl: 5}
+          c: {cmd: "s ${PORT} -v"}
+          d: {cmd: "s   ${PORT}", metadata: {port: "${PORT}"}}
+        """,
+        previous=old,
+    )
+    assert {model.id: model.port for model in new.models.values()} == {
+        "a": 5801,
+        "b": 5800,
+        "c": 5803,
+        "d": 5802,
+    }
+    assert new.models["d"].metadata == {"port": 5802}
+    assert new.models["d"].proxy == "http://localhost:5802"
+
+
+# --- macros --------------------------------------------------------------------------------------
+
+
+def test_a_model_s_macro_wins_over_a_global_one_also_within_others() -> None:
+    found = config("""
+        macros: {TEMP: 0.5, args: "--temp ${TEMP}"}
+        models:
+          a: {cmd: "srv ${PORT} ${args}"}
+          b: {cmd: "srv ${PORT} ${args}", macros: {TEMP: 0.9}}
+    """)
+    assert found.models["a"].cmd == "srv 5800 --temp 0.5"
+    assert found.models["b"].cmd == "srv 5801 --temp 0.9"
+
+
+def test_macros_work_in_every_value_of_a_model_and_keep_their_type() -> None:
+    found = config("""
+        macros: {N: 7, yes: true, who: Bob, none: disable, list: "top_k, top_p"}
+        models:
+          m:
+            cmd: srv ${PORT}
+            cmdStop: stop ${MODEL_ID}
+            proxy: http://${who}:${PORT}
+            checkEndpoint: /${who}/${PORT}
+            name: by ${who}
+            description: "${N}"
+            aliases: ["${MODEL_ID}-${who}"]
+            env: ["WHO=${who}", "PORT=${PORT}"]
+            useModelName: "${who}/x"
+            ttl: ${N}
+            concurrencyLimit: "${N}"
+            unlisted: ${yes}
+            sleepMode: ${none}
+            timeouts: {connect: "${N}"}
+            filters:
+              stripParams: "${list}"
+              setParams: {n: "${N}", deep: [{who: "is ${who}"}]}
+              setParamsByID: {"${MODEL_ID}:x": {n: "${N}"}}
+            sleepEndpoints: [{endpoint: "/s?l=${N}", body: '{"p": ${PORT}}', timeout: "${N}"}]
+            metadata: {n: "${N}", port: "${PORT}", text: "p${PORT}", on: "${yes}"}
+    """).models["m"]
+    assert (found.cmd_stop, found.proxy) == ("stop m", "http://Bob:5800")
+    assert (found.check_endpoint, found.name, found.description) == ("/Bob/5800", "by Bob", "7")
+    assert found.aliases == ("m-Bob", "m:x")
+    assert found.env == ("WHO=Bob", "PORT=5800")
+    assert (found.use_model_name, found.ttl_s, found.concurrency_limit) == ("Bob/x", 7, 7)
+    assert (found.unlisted, found.can_sleep, found.timeouts.connect_s) == (True, False, 7)
+    assert found.filters.strip_params == ("top_k", "top_p")
+    assert found.filters.set_params == {"deep": [{"who": "is Bob"}], "n": 7}
+    assert found.filters.set_params_by_id == {"m:x": {"n": 7}}
+    (endpoint,) = found.sleep_endpoints
+    assert (endpoint.endpoint, endpoint.body, endpoint.timeout_s) == ("/s?l=7", '{"p": 5800}', 7)
+    assert found.metadata == {"n": 7, "port": 5800, "text": "p5800", "on": True}
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("cmd: srv ${PORT} ${no}", "models.m.cmd"),
+        ("cmdStop: stop ${no}", "models.m.cmdStop"),
+        ("proxy: http://${no}", "models.m.proxy"),
+        ("checkEndpoint: /${no}", "models.m.checkEndpoint"),
+        ("filters: {stripParams: '${no}'}", "models.m.filters.stripParams"),
+        ("sleepEndpoints: [{endpoint: '/${no}'}]", "models.m.sleepEndpoints[0].endpoint"),
+        ("wakeEndpoints: [{endpoint: /x, body: '${no}'}]", "models.m.wakeEndpoints[0].body"),
+        ("metadata: {a: {b: [x, '${no}']}}", "models.m.metadata.a.b[1]"),
+        ("metadata: {a: {1: '${no}'}}", "models.m.metadata.a.1"),
+        ("ttl: ${no}", "models.m.ttl"),
+    ],
+)
+def test_an_unknown_macro_is_an_error_where_it_always_was(line: str, where: str) -> None:
+    cmd = "" if line.startswith("cmd:") else "cmd: srv ${PORT}\n    "
+    assert problem(f"models:\n  m:\n    {cmd}{line}\n").startswith(
+        f"{where}: unknown macro ${{no}}"
+    )
+
+
+def test_elsewhere_an_unknown_macro_stays_as_it_is() -> None:
+    text = """
+        models:
+          m: {cmd: "s ${PORT}", name: "a ${no}", env: ["A=${HOME}"],
+              filters: {setParams: {t: "${no} x"}}}
+    """
+    found = config(text).models["m"]
+    assert (found.name, found.env) == ("a ${no}", ("A=${HOME}",))
+    assert found.filters.set_params == {"t": "${no} x"}
+    assert [each.partition(";")[0] for each in advice(text)] == [
+        "models.m.name: unknown macro ${no}",
+        "models.m.env[0]: unknown macro ${HOME}",
+        "models.m.filters.setParams.t: unknown macro ${no}",
+    ]
+
+
+def test_an_unused_macro_may_refer_to_anything() -> None:
+    assert config("macros: {a: '${no}'}\nmodels: {m: {cmd: 's ${PORT}'}}").models
+
+
+def test_circles_are_named() -> None:
+    found = problem("macros: {a: '${b}', b: '${a}'}\nmodels: {m: {cmd: 's ${PORT} ${a}'}}")
+    assert "models.m.cmd: macros refer to each other in a circle: a -> b -> a" in found
+
+
+def test_a_macro_s_comment_words_do_not_leak_into_the_command() -> None:
+    found = config("""
+        macros:
+          srv: >
+            server --port ${PORT}
+            --x
+        models:
+          m:
+            cmd: |
+              # ${srv} starts it, ${nope} does not
+              ${srv} -m y
+    """)
+    assert found.models["m"].cmd.split() == ["server", "--port", "5800", "--x", "-m", "y"]
+
+
+@pytest.mark.parametrize("level", ["macros: {PORT: [1]}", "macros: {MODEL_ID: x}"])
+def test_reserved_names_are_refused_at_both_levels(level: str) -> None:
+    assert "is reserved" in problem(level)
+    found = problem(f"models: {{m: {{cmd: 's ${{PORT}}', {level}}}}}")
+    assert found.startswith("models.m.macros.")
+    assert "is reserved" in found
+
+
+def test_a_user_s_pid_macro_wins() -> None:
+    found = config("macros: {PID: 7}\nmodels: {m: {cmd: 's ${PORT}', cmdStop: 'k ${PID}'}}")
+    assert found.models["m"].cmd_stop == "k 7"
+
+
+def test_pid_is_known_in_cmd_stop_only() -> None:
+    assert "known in cmdStop only" in problem("models: {m: {cmd: 's ${PORT} ${PID}'}}")
+
+
+def test_global_macros_work_at_the_top_too() -> None:
+    assert config("macros: {p: 1000}\nstartPort: ${p}").start_port == 1000
+
+
+def test_a_tilde_stays() -> None:
+    assert model("cmd: srv ${PORT} ~/m.gguf").cmd == "srv 5800 ~/m.gguf"
+
+
+# --- the environment -----------------------------------------------------------------------------
+
+
+def test_environment_values_come_in_everywhere() -> None:
+    found = config(
+        """
+        macros: {a: "${env.V}"}
+        startPort: ${env.P}
+        models:
+          m:
+            cmd: srv ${PORT} ${a} ${env.V}
+            macros: {b: "${env.V}"}
+            checkEndpoint: /${env.V}/${b}
+            metadata: {v: "${env.V}", p: "${env.P}", q: ${env.P}}
+        peers: {p: {proxy: "http://${env.V}", models: [x], apiKey: "${env.V}"}}
+        apiKeys: [${env.V}, "static"]
+        """,
+        V="val",
+        P="1000",
+    )
+    assert found.models["m"].cmd == "srv 1000 val val"
+    assert found.models["m"].check_endpoint == "/val/val"
+    assert found.models["m"].metadata == {"v": "val", "p": "1000", "q": 1000}
+    assert (found.peers["p"].proxy, found.peers["p"].api_key) == ("http://val", "val")
+    assert [key.key for key in found.api_keys] == ["val", "static"]
+
+
+def test_a_missing_variable_is_one_problem_and_no_more() -> None:
+    found = problems("""
+        startPort: ${env.NO}
+        apiKeys: ["${env.NO}"]
+        macros: {a: "${env.NO}"}
+        models: {m: {cmd: "${env.NO}", proxy: "http://${env.NO}", checkEndpoint: "${env.NO}"}}
+        peers: {p: {proxy: "${env.NO}", models: [a]}}
+    """)
+    assert len(found) == 7
+    assert all("environment variable NO is not set" in each for each in found)
+
+
+def test_a_secret_of_the_environment_is_never_shown() -> None:
+    found = problems(
+        """
+        startPort: ${env.S}
+        logToStdout: ${env.S}
+        apiKeys: [{key: "${env.S} x", admin: "${env.S}"}]
+        peers: {p: {proxy: "http://u:${env.S}@ h", models: "${env.S}", apiKey: ["${env.S}"]}}
+        models: {m: {cmd: "srv ${PORT} --key ${env.S} ${no}", ttl: "${env.S}", env: "A=${env.S}"}}
+        """,
+        S="s3cret",
+    )
+    assert len(found) >= 9
+    assert "s3cret" not in str(found)
+
+
+def test_keys_written_into_the_file_are_not_shown_either() -> None:
+    found = problems("""
+        apiKeys: [s3cret with blank, {s3cret: x}, [s3cret], {key: s3cret, models: s3cret}]
+    """)
+    assert len(found) == 4
+    assert "s3cret" not in str(found)
+    assert "s3cret" not in problem("apiKeys: s3cret")
+    assert "s3cret" not in problem("models: {m: {cmd: 's ${PORT}', env: KEY=s3cret}}")
+    assert "s3cret" not in problem("peers: {p: {proxy: 'http://u:s3cret@h:x', models: [a]}}")

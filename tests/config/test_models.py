@@ -1,0 +1,176 @@
+import pytest
+
+from tests.config.reading import advice, config, model, problem, problems
+
+
+def test_a_model_with_only_a_command_has_all_defaults() -> None:
+    found = model("")
+    assert (found.cmd, found.proxy, found.port) == ("srv 5800", "http://localhost:5800", 5800)
+    assert (found.check_endpoint, found.ttl_s, found.concurrency_limit) == ("/health", 0, 100)
+    assert (found.can_sleep, found.unlisted, found.send_loading_state) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    "entry", ["m", "m: ~", "m: {}", "m: {cmd: ''}", "m: {cmd: ~}", "m: {cmd: '# x'}"]
+)
+def test_a_model_without_a_command_is_refused(entry: str) -> None:
+    assert problem(f"models: {{{entry}}}").startswith("models.m.cmd: is missing or empty")
+
+
+def test_what_is_no_mapping_is_told() -> None:
+    assert problem("models: [a]").startswith("models: must be a mapping (found a list)")
+    assert problems("models: {m: text}")[0].startswith("models.m: must be a mapping (found text)")
+
+
+def test_ids_are_taken_literally() -> None:
+    found = config("models: {1.50: &m {cmd: 's ${PORT}'}, true: *m, 'a b/c:d': *m, 0x1F: *m}")
+    assert list(found.models) == ["0x1F", "1.50", "a b/c:d", "true"]
+
+
+def test_comments_are_gone_from_commands() -> None:
+    found = model("""
+        cmd: |
+          # ${nope}
+          srv ${PORT}
+        cmdStop: |
+          stop
+            # now
+          ${PID}
+    """)
+    assert (found.cmd, found.cmd_stop) == ("srv 5800\n", "stop\n${PID}\n")
+
+
+@pytest.mark.parametrize("command", ['"a ${PORT}\\0"', '["a"]', "{a: b}"])
+def test_what_cannot_be_a_command(command: str) -> None:
+    assert problem(f"models: {{m: {{cmd: {command}}}}}").startswith("models.m.cmd: ")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("http://[::1", "is not a valid URL"),
+        ("http://a b", "contains a blank"),
+        ("http://h:port", "has a port that is not"),
+        ("://h", "must begin with http"),
+        ("localhost:99", "must begin with http"),
+        ("/relative", "must begin with http"),
+        ("http://", "names no host"),
+        ("", "must begin with http"),
+    ],
+)
+def test_a_proxy_must_be_the_address_of_a_server(proxy: str, words: str) -> None:
+    assert words in problem(f"models: {{m: {{cmd: 's ${{PORT}}', proxy: '{proxy}'}}}}")
+
+
+def test_a_check_endpoint_may_be_none_but_not_empty() -> None:
+    assert model("checkEndpoint: ' none '").check_endpoint is None
+    assert model("checkEndpoint: http://h/x").check_endpoint == "http://h/x"
+    assert "is empty" in problem("models: {m: {cmd: 's ${PORT}', checkEndpoint: ''}}")
+
+
+def test_ttl_inherits_when_absent_or_minus_one() -> None:
+    found = config("""
+        globalTTL: 60
+        models:
+          a: {cmd: "s ${PORT}"}
+          b: {cmd: "s ${PORT}", ttl: -1}
+          c: {cmd: "s ${PORT}", ttl: 0}
+          d: {cmd: "s ${PORT}", ttl: -5}
+          e: {cmd: "s ${PORT}", ttl: 5.5}
+    """)
+    assert [each.ttl_s for each in found.models.values()] == [60, 60, 0, 0, 5]
+
+
+def test_other_limits_inherit_or_stand_alone() -> None:
+    found = config("""
+        healthCheckTimeout: 60
+        unloadTimeout: 20
+        queueLimit: 5
+        sendLoadingState: true
+        keepaliveWhileLoading: false
+        models:
+          a: {cmd: "s ${PORT}"}
+          b: {cmd: "s ${PORT}", healthCheckTimeout: 3, unloadTimeout: 30, queueLimit: 7,
+              sendLoadingState: false}
+          c: {cmd: "s ${PORT}", unloadTimeout: 0}
+    """)
+    a, b, c = found.models.values()
+    assert (a.health_check_timeout_s, a.unload_timeout_s, a.queue_limit) == (60, 20, 5)
+    assert (b.health_check_timeout_s, b.unload_timeout_s, b.queue_limit) == (3, 30, 7)
+    assert (a.send_loading_state, b.send_loading_state) == (True, False)
+    assert not a.keepalive_while_loading
+    assert c.unload_timeout_s == 20
+
+
+@pytest.mark.parametrize(("limit", "effective"), [(0, 100), (-3, 100), (4, 4)])
+def test_concurrency_limit(limit: int, effective: int) -> None:
+    assert model(f"concurrencyLimit: {limit}").concurrency_limit == effective
+
+
+def test_further_keys() -> None:
+    found = model("""
+        timeouts: {connect: 1, responseHeader: 2, idle: 3}
+        compat: {ignoreWebsockets: true}
+        unlisted: yes
+        name: 5
+    """)
+    timeouts = found.timeouts
+    assert (timeouts.connect_s, timeouts.response_header_s, timeouts.idle_s) == (1, 2, 3)
+    assert (found.ignore_websockets, found.unlisted, found.name) == (True, True, "5")
+
+
+def test_environment_entries_need_a_name() -> None:
+    text = "models: {m: {cmd: 's ${PORT}', env: [A=1, s3cret, =2, B=]}}"
+    assert config(text).models["m"].env == ("A=1", "B=")
+    assert [each.partition(" - ")[0] for each in advice(text)] == [
+        "models.m.env: an entry has no name or no ="
+    ]
+    assert "NUL" in problem('models: {m: {cmd: "s ${PORT}", env: ["A=\\0"]}}')
+
+
+def test_sleeping_after_a_time_needs_a_way_to_sleep() -> None:
+    text = "models: {m: {cmd: 's ${PORT}', sleepAfter: 1.5}}"
+    assert config(text).models["m"].sleep_after_s == 1.5
+    assert advice(text)[0].startswith("models.m.sleepAfter: has no effect")
+
+
+def test_metadata_becomes_json() -> None:
+    found = model("""
+        metadata:
+          1: {2: [yes, 'yes', true, 1_000, 1e3, 0o17, ~, 2026-02-03, 1:30]}
+          big: .inf
+    """)
+    assert found.metadata == {
+        "1": {"2": ["yes", "yes", True, 1000, 1000.0, 15, None, "2026-02-03T00:00:00Z", "1:30"]},
+        "big": "+Inf",
+    }
+    assert "must be a mapping" in problem("models: {m: {cmd: 's ${PORT}', metadata: [1]}}")
+
+
+def test_models_may_share_by_anchors_and_merge_keys() -> None:
+    found = config("""
+        x-base: &base {cmd: "srv ${PORT} ${MODEL_ID}", ttl: 9}
+        models:
+          a: {<<: *base}
+          b: {<<: *base, ttl: 1}
+          c: *base
+    """)
+    assert [each.cmd for each in found.models.values()] == [
+        "srv 5800 a",
+        "srv 5801 b",
+        "srv 5802 c",
+    ]
+    assert [each.ttl_s for each in found.models.values()] == [9, 1, 9]
+
+
+def test_keys_of_related_programs_load_with_advice() -> None:
+    text = "models: {m: {cmd: 's ${PORT}', capabilities: {tools: true}, timeouts: {idleConn: 90}}}"
+    assert [each.partition(" - ")[0] for each in advice(text)] == [
+        "models.m.capabilities: has no effect",
+        "models.m.timeouts.idleConn: has no effect",
+    ]
+
+
+def test_unknown_keys_are_advised_about() -> None:
+    (found,) = advice("models: {m: {cmd: 's ${PORT}', concurencyLimit: 3}}")
+    assert found == 'models.m.concurencyLimit: unknown key - did you mean "concurrencyLimit"?'

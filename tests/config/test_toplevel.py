@@ -1,0 +1,120 @@
+from typing import Any
+
+import pytest
+
+from llmsnap.config.settings import DEFAULT_IGNORE_PATHS, KIB, MIB, StoreConfig
+from tests.config.reading import advice, config, problem
+
+VALUES: list[tuple[str, str, Any]] = [
+    ("startPort: 1000", "start_port", 1000),
+    ("startPort: 5.5e3", "start_port", 5500),
+    ("healthCheckTimeout: 1", "health_check_timeout_s", 15),
+    ("healthCheckTimeout: 99999", "health_check_timeout_s", 99999),
+    ("sleepRequestTimeout: -4", "sleep_request_timeout_s", 1),
+    ("wakeRequestTimeout: 0", "wake_request_timeout_s", 1),
+    ("globalTTL: 30", "global_ttl_s", 30),
+    ("unloadTimeout: 0", "unload_timeout_s", 10),
+    ("queueTimeout: 0", "queue_timeout_s", 0),
+    ("logLevel: ' DEBUG '", "log_level", "debug"),
+    ("logLevel: noisy", "log_level", "info"),
+    ("logTimeFormat: RFC3339", "log_time_format", "rfc3339"),
+    ("logTimeFormat: sundial", "log_time_format", ""),
+    ("logToStdout: both", "log_to_stdout", "both"),
+    ("metricsMaxInMemory: 0", "metrics_max_in_memory", 1000),
+    ("captureBuffer: 7", "capture_buffer_bytes", 7 * MIB),
+    ("captureBuffer: -1", "capture_buffer_bytes", 0),
+    ("captureMaxBody: 0.5", "capture_max_body_bytes", MIB // 2),
+    ("logBufferSize: 10", "log_buffer_bytes", 10 * KIB),
+    ("maxRequestBody: 1", "max_request_body_bytes", MIB),
+    ("maxUpload: 1", "max_upload_bytes", MIB),
+    ("sendLoadingState: on", "send_loading_state", True),
+    ("includeAliasesInList: TRUE", "include_aliases_in_list", True),
+    ("keepaliveWhileLoading: no", "keepalive_while_loading", False),
+    ("allowedHosts: ['Box.Example ', ~]", "allowed_hosts", ("box.example",)),
+    ("allowedOrigins: ['https://Chat.example/']", "allowed_origins", ("https://chat.example",)),
+    ("upstream: {ignorePaths: ~}", "ignore_paths", DEFAULT_IGNORE_PATHS),
+    ("upstream: {ignorePaths: []}", "ignore_paths", ()),
+    ("upstream: {ignorePaths: ['^/ws$']}", "ignore_paths", ("^/ws$",)),
+    ("captureRedact: [token]", "capture_redact", ("token",)),
+    ("captureMask: {/v1/x: none, /y: headers}", "capture_mask", {"/v1/x": "none", "/y": "headers"}),
+    ("store: {path: ~/x.db, maxAgeDays: 0.5}", "store", StoreConfig("~/x.db", 0.5, 1_000_000)),
+    ("store: {path: ''}", "store", StoreConfig()),
+]
+
+
+@pytest.mark.parametrize(("text", "field", "value"), VALUES)
+def test_values(text: str, field: str, value: Any) -> None:
+    assert getattr(config(text), field) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("startPort: abcd", "startPort: must be a whole number (found abcd)"),
+        (
+            'startPort: "5800"',
+            'startPort: must be a whole number (found "5800") - write it',
+        ),
+        ("startPort: -99", "startPort: must be at least 1"),
+        ("startPort: 0", "startPort: must be at least 1"),
+        ("startPort: 70000", "startPort: must be at least 1 and at most 65535"),
+        ("startPort: true", "startPort: must be a whole number"),
+        ("startPort: .nan", "startPort: must be at least 1"),
+        ("startPort: 2026-02-03", "startPort: must be a whole number"),
+        ("startPort: [1]", "startPort: must be a whole number (found a list)"),
+        ("globalTTL: -1", "globalTTL: must be at least 0"),
+        ("queueLimit: 0", "queueLimit: must be at least 1"),
+        ('sendLoadingState: "true"', 'sendLoadingState: must be true or false (found "true")'),
+        ("sendLoadingState: 1", "sendLoadingState: must be true or false (found 1)"),
+        ("logToStdout: Proxy", "logToStdout: must be one of proxy, upstream, both, none"),
+        ("logToStdout: ''", "logToStdout: must be one of"),
+        ("captureMask: {/x: some}", "captureMask./x: must be one of none, headers, full"),
+        ("captureMask: [x]", "captureMask: must be a mapping"),
+        ("upstream: {ignorePaths: ['(']}", "upstream.ignorePaths[0]: is not a regular expression"),
+        ("hooks: [x]", "hooks: must be a mapping"),
+        ("profiles: 5", "profiles: must be a mapping"),
+    ],
+)
+def test_faults(text: str, words: str) -> None:
+    assert problem(text).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("healthCheckTimeout: 1", "healthCheckTimeout: is raised to 15"),
+        (
+            "logLevel: debg",
+            'logLevel: is not known (found debg); "info" is used - did',
+        ),
+        ("logRequests: true", "logRequests: is deprecated"),
+        ("profiles: {a: [b]}", "profiles: has no effect: profiles were replaced by groups"),
+        ("performance: {every: 5s}", "performance: has no effect"),
+        ("ui: {activity: {}}", "ui: has no effect"),
+        ("captureMask: {v1: none}", "captureMask.v1: is no path"),
+        (
+            "heathCheckTimeout: 5",
+            'heathCheckTimeout: unknown key - did you mean "health',
+        ),
+        ("hooks: {on_startup: {profile: x}}", "hooks.on_startup.profile: has no effect"),
+    ],
+)
+def test_advice(text: str, words: str) -> None:
+    assert [each.startswith(words) for each in advice(text)] == [True]
+
+
+@pytest.mark.parametrize("text", ["x-anything: {a: 1}", ".hidden: 1", "ui:", "profiles: {}"])
+def test_no_advice_where_none_is_due(text: str) -> None:
+    assert not advice(text)
+
+
+@pytest.mark.parametrize("spelling", ["on_startup", "onStartup"])
+def test_preload_takes_ids_and_aliases_once_each(spelling: str) -> None:
+    text = f"""
+        models: {{a: {{cmd: "s ${{PORT}}", aliases: [x]}}, b: {{cmd: "s ${{PORT}}"}}}}
+        hooks: {{{spelling}: {{preload: [" b ", x, "", nope, a]}}}}
+    """
+    assert config(text).preload == ("b", "a")
+    assert advice(text) == [
+        f'hooks.{spelling}.preload: "nope" is no model - name a model id or an alias'
+    ]
