@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from llmsnap import __version__
-from llmsnap.errors import BadRequest, ConfigError
+from llmsnap.errors import BadRequest, ConfigError, StateInUse
 from llmsnap.options import Options, from_environ, parse
 
 COMMANDS = ("check", "sim", "version")
@@ -102,6 +102,7 @@ def _run(options: Options) -> int:
     from llmsnap.limits import raise_open_files  # noqa: PLC0415
     from llmsnap.server import serve  # noqa: PLC0415
     from llmsnap.service import Service  # noqa: PLC0415
+    from llmsnap.statedir import find as find_state_dir  # noqa: PLC0415
     from llmsnap.web.app import create_app  # noqa: PLC0415
 
     if bool(options.tls_cert_file) != bool(options.tls_key_file):
@@ -115,11 +116,12 @@ def _run(options: Options) -> int:
             _say(f"{options.config}:{problem.line}:{problem.column}: {problem}")
         return 1
     raise_open_files()
-    service = Service(config, listen_host=options.listen.rpartition(":")[0])
+    state = find_state_dir(options.config, options.state_dir)
+    service = Service(config, listen_host=options.listen.rpartition(":")[0], state=state)
     app = create_app(lambda: service)
     try:
         return serve(options, service, app, _say)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StateInUse) as error:
         _say(f"cannot serve: {error}")
         return 1
 

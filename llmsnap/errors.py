@@ -70,6 +70,12 @@ class MacroProblem(LlmsnapError):
     code = "config_error"
 
 
+class StateInUse(LlmsnapError):
+    """Another instance holds the state directory."""
+
+    code = "state_in_use"
+
+
 # --- requests ----------------------------------------------------------------------------------
 
 
@@ -86,6 +92,14 @@ class BadRequest(RequestError):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class BadHead(RequestError):
+    """The head of a request is not what HTTP/1.1 allows, too large, or too late: *status* tells."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Unauthorized(RequestError):

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass, field, replace
 
 from gevent.lock import BoundedSemaphore
 
+from llmsnap.config.diff import Diff, diff
+from llmsnap.config.loader import load
 from llmsnap.config.settings import Config
-from llmsnap.errors import Draining
-from llmsnap.events import EventBus, ModelPreloaded, ProcessStateChanged, SwapFinished, SwapStarted
+from llmsnap.errors import ConfigError, Draining, Problem
+from llmsnap.events import (
+    ConfigReload,
+    EventBus,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ReloadPhase,
+    SwapFinished,
+    SwapStarted,
+)
 from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
 from llmsnap.metrics.activity import ActivityLog
@@ -25,6 +36,8 @@ from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.setup import change_of
 from llmsnap.routing.swaps import SwapRing
 from llmsnap.runtime import Runtime
+from llmsnap.statedir import StateDir
+from llmsnap.statedir import find as find_state_dir
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.child import LocalLauncher
 from llmsnap.upstream.control import Address
@@ -38,11 +51,28 @@ STOP_SLACK_S = 10.0
 """Beyond drain and unloadTimeout, how long the shutdown waits for the last process."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """Which configuration is in force since when (Unix time), and what was wrong with a later one.
+
+    *problems* is empty when the file on disk is the one in force, as far as is known.
+    """
+
+    config: Config
+    problems: tuple[Problem, ...] = ()
+    loaded_at: float = field(default_factory=time.time)
+
+
 class Service:
     """Owns bus, logs, scheduler, processes and the current runtime."""
 
     def __init__(
-        self, config: Config, *, listen_host: str = "", launcher: Launcher | None = None
+        self,
+        config: Config,
+        *,
+        listen_host: str = "",
+        state: StateDir | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
         self.runtime = Runtime(config, listen_host)
         self.listen_host = listen_host
@@ -54,24 +84,30 @@ class Service:
         self.swaps = SwapRing()
         self.pool = ConnectionPool()
         self.watch = new_watch()
-        self.launcher = launcher or LocalLauncher("llmsnap")
+        self.state_dir = state or find_state_dir(config.source or "config.yaml")
+        self.launcher = launcher or LocalLauncher(self.state_dir.instance)
         self.driver = Driver(Scheduler(), self.process, self)
         self.activity = ActivityLog(config.metrics_max_in_memory)
         self.captures = Captures(config.capture_buffer_bytes)
         self.recorder = Recorder(self.activity, self.captures, self.bus, policy=_policy(config))
         self.dispatcher = Dispatcher(self.driver, self.address_of, self.pool, self.recorder)
+        self.config_status = ConfigStatus(config)
         self.accepts = False
         """Whether requests are taken: not before ``open`` and not after ``close`` began."""
         self._processes: dict[str, Process] = {}
         self._tasks = TaskGroup("service")
         self._open_lock = BoundedSemaphore(1)
+        self._reload_lock = BoundedSemaphore(1)
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Service {self.runtime!r}, {len(self._processes)} processes>"
 
     def open(self) -> None:
-        """Start logging, tell the scheduler its models, preload. The first call counts."""
+        """Start logging, stop what a crash left, tell the scheduler its models, preload.
+
+        The first call counts. Raises: StateInUse when another instance runs this configuration.
+        """
         with self._open_lock:
             if self.accepts or self._closed:
                 return
@@ -79,6 +115,10 @@ class Service:
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
             root.setLevel(logging.DEBUG)
+            self.state_dir.lock()
+            if self.state_dir.is_writable:
+                for line in self.launcher.stop_leftovers():
+                    log.warning("stopped what an earlier run left behind: %s", line)
             config = self.runtime.config
             self.driver.reconfigure(change_of(config))
             self.accepts = True
@@ -102,6 +142,7 @@ class Service:
         self.watch.close()
         logging.getLogger("llmsnap").removeHandler(self.log_handler)
         self.logs.close()
+        self.state_dir.unlock()
 
     def kill(self) -> None:
         """SIGKILL every server at once. Never switches greenlets."""
@@ -112,6 +153,53 @@ class Service:
         """Raise Draining once the shutdown has begun."""
         if not self.accepts:
             raise Draining("the server is shutting down")
+
+    # --- configuration -------------------------------------------------------------------------
+
+    def reload(self) -> Diff:
+        """Read the configuration file again, and change what differs. Blocks; one at a time.
+
+        Raises: ConfigError with every problem, and then nothing has changed.
+        """
+        with self._reload_lock:
+            source = self.runtime.config.source
+            self.bus.publish(ConfigReload(ReloadPhase.START, source))
+            try:
+                config = load(source, previous=self.runtime.config)
+            except ConfigError as error:
+                self._refuse(error)
+                raise
+            changes = diff(self.runtime.config, config)
+            self._apply(config, changes)
+            self.config_status = ConfigStatus(config)
+            log.info("configuration reloaded: %s", changes)
+            self.bus.publish(ConfigReload(ReloadPhase.END, source))
+            return changes
+
+    def _refuse(self, error: ConfigError) -> None:
+        problems = tuple(map(str, error.problems))
+        self.config_status = replace(self.config_status, problems=error.problems)
+        for problem in error.problems:
+            log.error("configuration not reloaded: %s:%d: %s", error.source, problem.line, problem)
+        self.bus.publish(ConfigReload(ReloadPhase.FAILED, error.source, problems))
+
+    def _apply(self, config: Config, changes: Diff) -> None:
+        """Change to *config* in one step: nothing in here switches greenlets."""
+        restart = set(changes.restart)
+        for model_id, process in self._processes.items():
+            if model_id in config.models:
+                replaces = model_id in restart or model_id in changes.added
+                process.configure(config.models[model_id], replaces=replaces)
+                if model_id in changes.added:
+                    restart.add(model_id)  # removed before, and not gone yet
+        preload = [name for name in config.preload if name not in self.runtime.config.preload]
+        self.runtime = Runtime(config, self.listen_host)
+        self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
+        self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
+        self.recorder.policy = _policy(config)
+        self.driver.reconfigure(change_of(config, frozenset(restart)))
+        if preload:
+            self.driver.preload(tuple(preload))
 
     # --- processes -----------------------------------------------------------------------------
 

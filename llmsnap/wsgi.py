@@ -13,29 +13,36 @@ from gevent.lock import BoundedSemaphore
 from llmsnap.config.loader import load
 from llmsnap.limits import raise_open_files
 from llmsnap.options import Options, from_environ
+from llmsnap.reload import ConfigWatcher, watch
 from llmsnap.service import Service
+from llmsnap.statedir import find as find_state_dir
 from llmsnap.web.app import create_app
 
 _lock = BoundedSemaphore(1)
 _service: Service | None = None
+_watcher: ConfigWatcher | None = None
 
 
 def open_service() -> Service:
     """Return the service, opened at the first call. Raises: ConfigError. Blocks at first."""
-    global _service  # noqa: PLW0603 - one program, one service
+    global _service, _watcher  # noqa: PLW0603 - one program, one service
     if _service is None:
         with _lock:
             if _service is None:
                 options = Options(**from_environ(os.environ))
                 raise_open_files()
-                service = Service(load(options.config))
+                state = find_state_dir(options.config, options.state_dir)
+                service = Service(load(options.config), state=state)
                 service.open()
+                _watcher = watch(service) if options.watch_config else None
                 _service = service
     return _service
 
 
 def close_service() -> None:
     """Stop all models, if the service was ever opened. Blocks, bounded."""
+    if _watcher is not None:
+        _watcher.close()
     if _service is not None:
         _service.close(Options(**from_environ(os.environ)).drain_timeout)
 

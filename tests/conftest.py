@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import weakref
 from collections.abc import Iterator
 
 import gevent
@@ -18,14 +18,12 @@ class TestDeadline(BaseException):
     __test__ = False
 
 
-def pytest_collection_finish() -> None:
-    # What is imported by now stays; not looking at it again makes the check below cheap.
-    gc.collect()
-    gc.freeze()
+_started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
+gevent.Greenlet.add_spawn_callback(_started.add)
 
 
 def live_greenlets() -> list[gevent.Greenlet]:
-    return [o for o in gc.get_objects() if isinstance(o, gevent.Greenlet) and not o.dead]
+    return [greenlet for greenlet in _started if not greenlet.dead]
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +38,8 @@ def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
 def no_stray_greenlets() -> Iterator[None]:
     before = {id(g) for g in live_greenlets()}
     yield
-    left = [g for g in live_greenlets() if id(g) not in before]
-    if left:
+    if any(id(g) not in before for g in live_greenlets()):
         gevent.idle()  # those that are about to end
-        gc.collect()
-        left = [g for g in live_greenlets() if id(g) not in before]
+    left = [g for g in live_greenlets() if id(g) not in before]
     gevent.killall(left)
     assert not left, f"greenlets left behind: {left}"

@@ -1,0 +1,148 @@
+"""Watches the configuration file and reloads it after it has been quiet for a second.
+
+inotify on its folders only wakes the watcher; what counts is whether the file that the path leads
+to is another one, or another version. So renames by editors, symlinks, and the ``..data`` swap of
+Kubernetes all look the same, and a poll behind it serves bind mounts and systems without inotify.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gevent import socket
+from gevent.event import Event
+
+from llmsnap.errors import ConfigError
+from llmsnap.service import Service
+from llmsnap.tasks import TaskGroup
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 1.0
+POLL_S = 2.0
+
+Fingerprint = tuple[int, int, int, int]
+
+
+class ConfigWatcher:
+    """Calls *on_change*, which may block, whenever the file at *path* has changed and rests."""
+
+    def __init__(
+        self,
+        path: str,
+        on_change: Callable[[], None],
+        *,
+        quiet_s: float = QUIET_S,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self.path = path
+        self._on_change = on_change
+        self._quiet_s = quiet_s
+        self._poll_s = poll_s
+        self._tasks = TaskGroup("watch config")
+        self._notifier: _Notifier | None = None
+
+    def __repr__(self) -> str:
+        return f"<ConfigWatcher {self.path}>"
+
+    def open(self) -> None:
+        """Begin to watch; what the file holds now counts as known."""
+        self._notifier = _Notifier(_folders(self.path))
+        self._tasks.spawn("file", self._watch, fingerprint(self.path))
+
+    def close(self) -> None:
+        """Stop watching. Blocks briefly."""
+        self._tasks.kill()
+        if self._notifier is not None:
+            self._notifier.close()
+            self._notifier = None
+
+    def _watch(self, known: Fingerprint | None) -> None:
+        while True:
+            found = fingerprint(self.path)
+            if found is None or found == known:
+                self._wait(self._poll_s)
+                continue
+            known = self._settle(found)
+            self._on_change()
+
+    def _settle(self, found: Fingerprint) -> Fingerprint:
+        """Wait until the file has not changed for a while; return what it is then."""
+        quiet_at = time.monotonic() + self._quiet_s
+        while (left_s := quiet_at - time.monotonic()) > 0:
+            self._wait(left_s)
+            now = fingerprint(self.path)
+            if now is not None and now != found:
+                found, quiet_at = now, time.monotonic() + self._quiet_s
+        return found
+
+    def _wait(self, limit_s: float) -> None:
+        if self._notifier is not None:
+            self._notifier.wait(limit_s)
+
+
+class _Notifier:
+    """Waits for anything to happen in some folders, or just for time where inotify is missing."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self._inotify = None
+        try:
+            from inotify_simple import INotify, flags  # noqa: PLC0415 - Linux only
+
+            inotify = INotify(nonblocking=True)
+            mask = flags.CLOSE_WRITE | flags.MODIFY | flags.CREATE | flags.MOVED_TO | flags.DELETE
+            for folder in folders:
+                inotify.add_watch(folder, mask)
+            self._inotify = inotify
+        except (ImportError, OSError, AttributeError) as error:
+            log.info("no inotify (%s): the configuration file is looked at every 2 s", error)
+
+    def wait(self, limit_s: float) -> None:
+        """Return after something happened, or after *limit_s*."""
+        if self._inotify is None:
+            Event().wait(limit_s)
+            return
+        try:
+            socket.wait_read(self._inotify.fileno(), timeout=limit_s)
+        except TimeoutError:
+            return
+        self._inotify.read(timeout=0)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._inotify is not None:
+            self._inotify.close()
+
+
+def fingerprint(path: str) -> Fingerprint | None:
+    """Which file, in which version, *path* leads to; None while there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _folders(path: str) -> list[str]:
+    """The folder of the path as given, and that of the file it leads to."""
+    given = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks, which resolve() does not
+    return sorted({str(given.parent), str(given.resolve().parent)})
+
+
+def watch(service: Service) -> ConfigWatcher:
+    """Return a watcher, already open, that reloads *service* when its file changes."""
+
+    def reload() -> None:
+        try:
+            service.reload()
+        except ConfigError as error:
+            log.debug("reload refused: %s", error)  # the service has logged every problem
+
+    watcher = ConfigWatcher(service.runtime.config.source, reload)
+    watcher.open()
+    log.info("watching %s for changes", watcher.path)
+    return watcher

@@ -1,0 +1,123 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap import reload
+from llmsnap.reload import ConfigWatcher
+
+
+class Changes:
+    def __init__(self) -> None:
+        self.count = 0
+        self.came = Event()
+        self.hold: Event | None = None
+
+    def __call__(self) -> None:
+        self.count += 1
+        self.came.set()
+        if self.hold is not None:
+            self.hold.wait()
+
+    def wait(self) -> None:
+        assert self.came.wait(3)
+        self.came.clear()
+
+
+@pytest.fixture
+def changes() -> Changes:
+    return Changes()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text("a")
+    return path
+
+
+@pytest.fixture
+def watch(file: Path, changes: Changes) -> Iterator[ConfigWatcher]:
+    watcher = ConfigWatcher(str(file), changes, quiet_s=0.03, poll_s=60)
+    watcher.open()
+    yield watcher
+    watcher.close()
+
+
+def test_a_write_is_seen(watch: ConfigWatcher, file: Path, changes: Changes) -> None:
+    file.write_text("bb")
+    changes.wait()
+    assert changes.count == 1
+
+
+def test_a_rename_over_the_file_is_seen(watch: ConfigWatcher, file: Path, changes: Changes) -> None:
+    new = file.with_suffix(".tmp")
+    new.write_text("b")
+    new.rename(file)
+    changes.wait()
+
+
+def test_a_removed_file_counts_only_when_it_is_back(watch, file: Path, changes: Changes) -> None:
+    file.unlink()
+    gevent.idle()
+    assert changes.count == 0
+    file.write_text("back")
+    changes.wait()
+
+
+def test_many_writes_are_one_change(watch, file: Path, changes: Changes) -> None:
+    for size in range(5):
+        file.write_text("x" * (size + 2))
+        gevent.idle()
+    changes.wait()
+    assert changes.count == 1
+
+
+def test_other_files_of_the_folder_do_not_matter(watch, file: Path, changes: Changes) -> None:
+    file.with_name("other.log").write_text("line")
+    file.write_text("bb")
+    changes.wait()
+    assert changes.count == 1
+
+
+def test_changes_during_a_reload_cause_exactly_one_more(
+    watch, file: Path, changes: Changes
+) -> None:
+    changes.hold = Event()
+    file.write_text("bb")
+    changes.wait()
+    file.write_text("ccc")
+    file.write_text("dddd")
+    changes.hold.set()
+    changes.wait()
+    assert changes.count == 2
+
+
+def test_a_swap_of_the_data_link_is_seen(tmp_path: Path, changes: Changes) -> None:
+    """As Kubernetes updates a config map: config.yaml -> ..data/config.yaml, ..data -> a folder."""
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "config.yaml").write_text(version)
+    (tmp_path / "..data").symlink_to("1")
+    (tmp_path / "config.yaml").symlink_to("..data/config.yaml")
+    watcher = ConfigWatcher(str(tmp_path / "config.yaml"), changes, quiet_s=0.03, poll_s=60)
+    watcher.open()
+    (tmp_path / "..data_tmp").symlink_to("2")
+    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+    changes.wait()
+    watcher.close()
+
+
+def test_without_inotify_a_poll_sees_it(file: Path, changes: Changes, monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "inotify_simple", None)
+    watcher = ConfigWatcher(str(file), changes, quiet_s=0.02, poll_s=0.02)
+    watcher.open()
+    file.write_text("bb")
+    changes.wait()
+    watcher.close()
+
+
+def test_the_fingerprint_of_nothing_is_none(tmp_path: Path) -> None:
+    assert reload.fingerprint(str(tmp_path / "none")) is None
