@@ -270,3 +270,10 @@ class UpstreamBroke(UpstreamError):
 
 class InvalidTransition(RuntimeError):
     """Our own bug: a trigger that the state table does not allow."""
+
+
+class StoreUnavailable(LlmsnapError):
+    """History beyond this run cannot be read: there is no store, or it does not answer."""
+
+    status = 503
+    code = "store_unavailable"

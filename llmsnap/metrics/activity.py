@@ -15,6 +15,7 @@ from llmsnap.events import ActivityRecord
 
 DEFAULT_SIZE = 1000
 MAX_PAGE = 1000
+MAX_NUMBER = 2**63 - 1
 SORTABLE = frozenset(field.name for field in fields(ActivityRecord))
 
 
@@ -103,7 +104,8 @@ def parse_cursor(text: str, order: Order) -> tuple[Any, int]:
     example = getattr(ActivityRecord(id=0), order.field)
     numeric = not isinstance(example, str) and order.field not in ("peer", "key_name")
     fits = value is None or isinstance(value, (int, float) if numeric else str)
-    if type(record_id) is not int or not fits:
+    large = isinstance(value, int) and abs(value) > MAX_NUMBER
+    if type(record_id) is not int or abs(record_id) > MAX_NUMBER or large or not fits:
         raise BadRequest("cursor: give the one of the page before, with the same sort")
     return value, record_id
 

@@ -110,6 +110,9 @@ class Captures:
     def __len__(self) -> int:
         return len(self._captures)
 
+    def __contains__(self, capture_id: int) -> bool:
+        return capture_id in self._captures
+
     @property
     def enabled(self) -> bool:
         """Whether anything is kept at all."""

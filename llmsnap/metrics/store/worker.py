@@ -1,0 +1,130 @@
+"""One native thread for calls that may block the whole process: disks and drivers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from gevent.lock import BoundedSemaphore
+from gevent.threadpool import ThreadPool
+
+T = TypeVar("T")
+
+
+class WorkerStuck(Exception):
+    """The thread did not come back in time; it cannot be stopped, only left alone."""
+
+
+class Worker:
+    """Runs calls one after another in a thread of its own, made at the first call.
+
+    A ``threading.Thread`` would be a greenlet here and stall the event loop. A call that hangs
+    costs its caller the time-out and no more; until it comes back, further calls fail at once.
+    Neither ``close()`` nor the end of the program waits for it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._pool: ThreadPool | None = None
+        self._late: Any = None
+        self._turn = BoundedSemaphore(1)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name}{', stuck' if self.stuck else ''}>"
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a call that timed out still has not returned."""
+        return self._late is not None and not self._late.ready()
+
+    def run(self, call: Callable[..., T], *args: object, timeout_s: float) -> T:
+        """Return ``call(*args)``, run in the thread, or raise what it raised. Blocks.
+
+        Raises: WorkerStuck.
+        """
+        if self.stuck or not self._turn.acquire(timeout=timeout_s):
+            raise WorkerStuck(f"{self.name}: still waiting for an earlier call")
+        try:
+            value, error = self._wait_for(call, args, timeout_s)
+        finally:
+            self._turn.release()
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Give the thread back, unless it is stuck. Blocks briefly."""
+        pool, self._pool = self._pool, None
+        if pool is not None and not self.stuck:
+            pool.kill()
+
+    def _wait_for(
+        self, call: Callable[..., T], args: tuple[object, ...], timeout_s: float
+    ) -> tuple[T | None, Exception | None]:
+        if self.stuck:
+            raise WorkerStuck(f"{self.name}: still waiting for an earlier call")
+        if self._pool is None:
+            self._pool = ThreadPool(1)
+        outcome = self._pool.spawn(_settle, call, args)
+        outcome.wait(timeout_s)
+        if not outcome.ready():
+            self._late = outcome
+            raise WorkerStuck(f"{self.name}: no answer within {timeout_s:g} s")
+        return outcome.get()  # type: ignore[return-value]
+
+
+def _settle(call: Callable[..., T], args: tuple[object, ...]) -> tuple[T | None, Exception | None]:
+    """Return (value, error): gevent prints the trace of an error that leaves a thread."""
+    try:
+        return call(*args), None
+    except Exception as error:  # noqa: BLE001 - becomes the outcome
+        return None, error
+
+
+class Offload:
+    """Runs work in a thread, one after another, and hands its result to a callback.
+
+    Callbacks run in the event loop and must not switch. At most *limit* pieces of work wait;
+    what comes beyond is not done, nor is work that fails.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self._limit = limit
+        self._pool: ThreadPool | None = None
+        self._busy = False
+
+    def __repr__(self) -> str:
+        return f"<Offload, {len(self._waiting)} waiting>"
+
+    def __call__(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Do *work* soon, then call *done* with its result. Never switches."""
+        if len(self._waiting) < self._limit:
+            self._waiting.append((work, done))
+            if not self._busy:
+                self._next()
+
+    def close(self) -> None:
+        """Forget what waits and give the thread back."""
+        self._waiting.clear()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.kill()
+
+    def _next(self) -> None:
+        if self._pool is None:
+            self._pool = ThreadPool(1)
+        work, done = self._waiting.popleft()
+        self._busy = True
+        # Never blocks: the thread is free, for only one piece of work is given to it at a time.
+        self._pool.spawn(_settle, work, ()).rawlink(partial(self._deliver, done))
+
+    def _deliver(self, done: Callable[[Any], None], outcome: Any) -> None:
+        self._busy = False
+        value, error = outcome.get()
+        if error is None:
+            done(value)
+        if self._waiting:
+            self._next()
