@@ -15,6 +15,7 @@ from .scalars import render
 
 _PORT = "${PORT}"
 _DEFAULT_PROXY: str = MODEL.default["proxy"]
+MAX_COMMAND = 2 * 1024 * 1024  # more than any system starts
 _WORDS_FOLLOW = "\0"
 
 
@@ -69,6 +70,6 @@ def _expand(text: str, macros: Macros) -> str:
 
 def _words(cmd: str) -> list[str]:
     try:
-        return command.split(cmd)
+        return command.split(cmd) if len(cmd) <= MAX_COMMAND else [cmd]
     except CommandProblem:
         return []

@@ -22,8 +22,9 @@ MacroValue: TypeAlias = bool | int | float | str
 REFERENCE = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
 RESERVED = ("PORT", "MODEL_ID")
 MAX_NAME_BYTES = 63
-MAX_EXPANDED = 64 * 1024 * 1024  # characters written out per file
+MAX_EXPANDED = 32 * 1024 * 1024  # characters written out per file
 
+_PER_REFERENCE = 32  # what following one costs, in characters
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -37,7 +38,7 @@ class Budget:
         """Count *characters*. Raises: MacroProblem when there were too many."""
         self._left -= characters
         if self._left < 0:
-            raise MacroProblem("the macros of this file expand to more than 64 MB of text")
+            raise MacroProblem("the macros of this file expand to more than 32 MB of text")
 
 
 class Macros:
@@ -79,7 +80,7 @@ class Macros:
         if value is None:
             return reference[0]
         text = render(value)
-        self._budget.spend(len(text))
+        self._budget.spend(len(text) + _PER_REFERENCE)
         return text
 
     def _circle(self, text: str) -> str:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from . import filters, urls
-from .drafts import Draft
+from .drafts import MAX_COMMAND, Draft
 from .endpoints import read_endpoints
 from .keys import MODEL
 from .nodes import Node, Path, find, is_null
@@ -41,7 +41,7 @@ def finish(
         port=port,
         env=checks.env(),
         check_endpoint=checks.check_endpoint(),
-        metadata=MappingProxyType(values["metadata"]),
+        metadata=MappingProxyType(dict(values["metadata"])),
         filters=checks.filters(),
         can_sleep=can_sleep,
         sleep_endpoints=sleep_endpoints,
@@ -114,6 +114,8 @@ class _Checks:
         for name in ("cmd", "cmdStop"):
             if "\0" in self._values[name]:
                 self._error(name, "contains a NUL character", "remove it")
+            if len(self._values[name]) > MAX_COMMAND:
+                self._error(name, "is longer than any system accepts", "put options into a file")
         return cmd
 
     def proxy(self, port: int | None) -> str:

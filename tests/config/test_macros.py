@@ -54,7 +54,7 @@ def test_a_circle_is_named(text: str) -> None:
 def test_macros_that_double_without_end_are_stopped() -> None:
     values: dict[str, MacroValue] = {"M0": "xxxxxxxxxx"}
     values.update({f"M{i}": f"${{M{i - 1}}}${{M{i - 1}}}" for i in range(1, 64)})
-    with pytest.raises(MacroProblem, match="more than 64 MB"):
+    with pytest.raises(MacroProblem, match="more than 32 MB"):
         Macros(values, Budget(100_000)).expand("${M63}")
 
 

@@ -1,0 +1,129 @@
+"""Whatever is fed in: a Config comes out, or a ConfigError; nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmsnap.config.keys import all_paths
+from llmsnap.config.loader import loads
+from llmsnap.config.report import MOST
+from llmsnap.config.settings import Config
+from llmsnap.errors import ConfigError, Problem
+
+EXAMPLE = (Path(__file__).parents[2] / "conf" / "llmsnap.example.yaml").read_text()
+
+KEYS = sorted({path.rpartition(".")[2].rstrip("[]") for path, _ in all_paths()})
+words = st.sampled_from(
+    [*KEYS, "a", "b", "m", "${a}", "${PORT}", "${MODEL_ID}", "${env.X}", "${env.NO}", "x ${b} y"]
+)
+scalars = st.one_of(
+    words,
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.sampled_from(["http://h", "enable", "none", "-1", "1e999", "2026-02-03", ".nan", "0x", "~"]),
+)
+trees = st.recursive(
+    scalars,
+    lambda below: st.one_of(
+        st.lists(below, max_size=4), st.dictionaries(st.one_of(words, st.text()), below, max_size=6)
+    ),
+    max_leaves=40,
+)
+signs = st.sampled_from(["", "- ", ": ", "[", "  "])
+files = st.dictionaries(st.sampled_from(KEYS), trees, max_size=8)
+fast = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=30)
+
+
+def outcome(text: str) -> Config | tuple[Problem, ...]:
+    try:
+        return loads(text, environ={"X": "value"})
+    except ConfigError as error:
+        return error.problems
+
+
+def check(text: str) -> None:
+    found = outcome(text)
+    assert isinstance(found, Config) or (found and all(each.what for each in found))
+
+
+def dump(tree: object) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(tree, allow_unicode=True))
+
+
+@fast
+@given(st.text())
+def test_any_text(text: str) -> None:
+    check(text)
+
+
+@fast
+@given(st.text(alphabet=" \n-:[]{}&*#|>!?%@`'\"<~$abe.\t,"))
+def test_any_sequence_of_signs(text: str) -> None:
+    check(text)
+
+
+@fast
+@given(files)
+def test_any_tree_under_known_keys(tree: object) -> None:
+    check(dump(tree))
+
+
+@fast
+@given(st.dictionaries(words, st.dictionaries(st.sampled_from(KEYS), trees), max_size=3))
+def test_any_models(models: object) -> None:
+    check(dump({"models": models, "macros": {"a": 1, "b": "${a}"}}))
+
+
+@fast
+@given(st.data())
+def test_any_mutation_of_the_example(data: st.DataObject) -> None:
+    lines = EXAMPLE.splitlines()
+    for _ in range(data.draw(st.integers(1, 5))):
+        index = data.draw(st.integers(0, len(lines) - 1))
+        line = lines[index]
+        at = data.draw(st.integers(0, len(line)))
+        new = data.draw(
+            st.one_of(st.text(max_size=8), words, st.sampled_from(["", "- ", ": ", "[", "  "]))
+        )
+        lines[index] = data.draw(
+            st.sampled_from([line[:at] + new + line[at:], line[at:], new, line + line])
+        )
+    check("\n".join(lines))
+
+
+def test_an_alias_bomb_in_metadata() -> None:
+    bomb = "x0: &a0 [a, a]\n" + "".join(
+        f"x{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+    )
+    found = outcome(f"{bomb}models: {{m: {{cmd: 's ${{PORT}}', metadata: {{b: *a11}}}}}}")
+    assert "too large" in str(found)
+
+
+def test_a_command_of_ten_megabytes() -> None:
+    found = outcome(f"models: {{m: {{cmd: 's ${{PORT}} {'x ' * 5_000_000}'}}}}")
+    assert "longer than any system accepts" in str(found)
+
+
+def test_a_description_of_ten_megabytes() -> None:
+    text = f"models: {{m: {{cmd: 's ${{PORT}}', description: '{'x ' * 5_000_000}'}}}}"
+    assert isinstance(outcome(text), Config)
+
+
+def test_macros_that_double() -> None:
+    doubling = "".join(f"  m{i}: ${{m{i - 1}}}${{m{i - 1}}}\n" for i in range(1, 60))
+    text = f"macros:\n  m0: {'x' * 1000}\n{doubling}models: {{m: {{cmd: 's ${{m59}} ${{PORT}}'}}}}"
+    assert "more than 32 MB" in str(outcome(text))
+
+
+def test_a_hundred_thousand_faults() -> None:
+    found = outcome("models:\n" + "".join(f"  m{i}: {{ttl: x, cmdd: y}}\n" for i in range(10_000)))
+    assert isinstance(found, tuple)
+    assert len(found) == MOST
