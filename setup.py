@@ -1,12 +1,28 @@
 """Packaging: what llmsnap needs to run, and its extras."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "llmsnap/__init__.py").read_text())[1]
+SHARED = ("static", "templates", "conf")
+
+
+class BuildWithShared(build_py):
+    """Puts what llmsnap.paths looks for into the package; a checkout has it beside the package."""
+
+    def run(self):
+        """Build the modules, then copy the folders."""
+        super().run()
+        if not self.editable_mode:
+            for name in SHARED:
+                target = Path(self.build_lib, "llmsnap", "share", name)
+                shutil.copytree(HERE / name, target, dirs_exist_ok=True)
+
 
 setup(
     name="llmsnap",
@@ -15,6 +31,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["llmsnap", "llmsnap.*"]),
+    cmdclass={"build_py": BuildWithShared},
     entry_points={"console_scripts": ["llmsnap=llmsnap.__main__:main"]},
     install_requires=[
         "gevent>=24.2",

@@ -1,0 +1,129 @@
+"""The user interface: one page, its files, and the old addresses that lead to it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask.typing import ResponseReturnValue
+
+from llmsnap import __version__, paths
+from llmsnap.errors import NotFound
+from llmsnap.web.assets import Asset, Assets
+
+PAGES = ("playground", "models", "activity", "timeline", "logs", "performance", "config")
+FOR_EVER = "public, max-age=31536000, immutable"
+ASK_FIRST = "no-cache"
+
+FIRST_PARTS = ("core", "store", "components")
+FIRST_VENDOR = tuple(
+    f"vendor/{name}.js" for name in ("preact", "preact-hooks", "signals-core", "signals", "htm")
+)
+
+# No inline script or style, nothing from anywhere else; HTML is made from text by DOMPurify alone.
+# data: and blob: carry pictures and sound that came in an answer.
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "font-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types dompurify",
+    ]
+)
+SAFE_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+bp = Blueprint("ui", __name__, template_folder=str(paths.template_folder()))
+assets = Assets(paths.static_folder())
+
+
+@bp.get("/")
+def root() -> ResponseReturnValue:
+    """Lead a person who typed the bare address to the interface."""
+    return redirect("/ui", 302)
+
+
+@bp.get("/ui", strict_slashes=False)
+def shell() -> ResponseReturnValue:
+    """Answer the one page, whose address must end in a slash."""
+    if not request.path.endswith("/"):
+        return redirect("/ui/", 301)
+    assets.refresh()
+    version = assets.version
+    text = render_template("ui.html", version=version, modules=first_modules())
+    response = make_response(text)
+    response.set_etag(f"{version}-{__version__}")
+    response.headers["Cache-Control"] = ASK_FIRST
+    response.headers.update(SAFE_HEADERS)
+    return response.make_conditional(request)
+
+
+@bp.get("/ui/<any(%s):page>" % ", ".join(PAGES), strict_slashes=False)  # noqa: UP031 - Werkzeug's own braces
+def page(page: str) -> ResponseReturnValue:
+    """Lead an address without a hash to its page."""
+    return redirect("/ui/" if page == "playground" else f"/ui/#/{page}", 302)
+
+
+@bp.get("/ui/static/<version>/<path:name>")
+def versioned(version: str, name: str) -> ResponseReturnValue:
+    """Answer a file under the address of its version, to be kept for ever.
+
+    A page loaded before an update asks for the version before: it gets today's file, uncached.
+    """
+    return _answer(_asset(name), FOR_EVER if version == assets.version else ASK_FIRST)
+
+
+@bp.get("/ui/<path:name>")
+def unversioned(name: str) -> ResponseReturnValue:
+    """Answer a file under its plain name: icons, the web manifest."""
+    return _answer(_asset(name), ASK_FIRST)
+
+
+@bp.get("/favicon.ico")
+def favicon() -> ResponseReturnValue:
+    """Answer the icon browsers ask for unasked."""
+    return _answer(_asset("favicon.ico"), ASK_FIRST)
+
+
+def first_modules() -> list[str]:
+    """Return the scripts every page needs, for the browser to fetch at once.
+
+    Left to itself it would find them one import after the other.
+    """
+    own = [name for part in FIRST_PARTS for name in assets.names(f"js/{part}/")]
+    return [*FIRST_VENDOR, *own]
+
+
+def _asset(name: str) -> Asset:
+    asset = assets.get(name)
+    if asset is None:
+        raise NotFound(f"the user interface has no file {name}")
+    return asset
+
+
+def _answer(asset: Asset, caching: str) -> Response:
+    encoding, data = assets.encoded(asset, request.headers.get("Accept-Encoding", ""))
+    response = Response(data, mimetype=asset.media_type)
+    response.set_etag(f"{asset.etag}-{encoding}" if encoding else asset.etag)
+    response.headers["Cache-Control"] = caching
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if asset.compressible:
+        response.headers["Vary"] = "Accept-Encoding"
+    if encoding:
+        response.headers["Content-Encoding"] = encoding
+        response.make_conditional(request)
+    else:
+        response.make_conditional(request, accept_ranges=True, complete_length=len(data))
+    return response

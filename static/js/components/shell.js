@@ -1,0 +1,131 @@
+// The frame around the pages: navigation, connection, theme, messages.
+
+import { classes, html, useEffect, useRef, useState } from "../core/html.js";
+import { PAGES, current, pageLink } from "../core/router.js";
+import { connect, connection } from "../core/events.js";
+import { chooseTheme, theme } from "../core/theme.js";
+import { stored } from "../core/storage.js";
+import { dismiss, notices } from "../core/notices.js";
+import { getJson } from "../core/api.js";
+import { models } from "../store/models.js";
+import { inflight } from "../store/activity.js";
+import { Icon, Logo } from "./icons.js";
+import { IconButton } from "./controls.js";
+import { PageHost } from "./pagehost.js";
+
+const MAX_TITLE = 64;
+const DEFAULT_TITLE = "llmsnap";
+export const title = stored("appTitle", DEFAULT_TITLE);
+
+const DOTS = { connected: "🟢", connecting: "🟡", disconnected: "🔴", paused: "⚪" };
+const WORDS = { connected: "Live", connecting: "Connecting", disconnected: "Disconnected", paused: "Paused" };
+
+function Title() {
+  const save = (event) => {
+    const text = event.currentTarget.value.replace(/[\r\n]+/g, " ").trim().slice(0, MAX_TITLE) || DEFAULT_TITLE;
+    title.value = text;
+    event.currentTarget.value = text;
+  };
+  const onKeyDown = (event) => event.key === "Enter" && event.currentTarget.blur();
+  return html`<input class="brand-title" aria-label="Title of this page" value=${title.value} maxlength=${MAX_TITLE} spellcheck="false" onBlur=${save} onKeyDown=${onKeyDown} />`;
+}
+
+/** The version of the server, asked for with each new connection. */
+function useVersion() {
+  const [version, setVersion] = useState(null);
+  const state = connection.value;
+  useEffect(() => {
+    if (state === "connected") getJson("/api/version").then(setVersion, () => {});
+  }, [state]);
+  return version;
+}
+
+function Connection() {
+  const version = useVersion();
+  const state = connection.value;
+  const about = version ? `llmsnap ${version.version} ${String(version.commit).slice(0, 7)}, built ${version.build_date}` : "";
+  return html`<div class="connection" role="status" title=${about}>
+    <span class="dot ${state}"></span><span class="grow">${WORDS[state]}</span>
+    ${version && html`<span class="tiny faint clip">${version.version}</span>`}
+  </div>`;
+}
+
+const THEME_ICONS = { system: "auto", light: "sun", dark: "moon" };
+
+function ThemeChoice() {
+  return html`<div class="segmented theme" role="group" aria-label="Colours">
+    ${Object.entries(THEME_ICONS).map(([name, icon]) => html`<button key=${name} type="button" title="${name} colours" aria-label="${name} colours"
+      aria-pressed=${String(theme.value === name)} onClick=${() => chooseTheme(name)}><${Icon} name=${icon} size="16" /></button>`)}
+  </div>`;
+}
+
+function counts() {
+  const loaded = models.value.filter((model) => model.state === "ready").length;
+  return { models: loaded || "", activity: inflight.value.length || "" };
+}
+
+function Side({ open, onClose }) {
+  const numbers = counts();
+  const hints = { models: "ready", activity: "in flight" };
+  return html`<nav class=${classes("side", open && "open")} aria-label="Pages" id="side">
+    <div class="brand"><${Logo} /><${Title} /></div>
+    <div class="nav">
+      ${PAGES.map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
+        <${Icon} name=${page.icon} /><span>${page.title}</span>
+        ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
+      </a>`)}
+    </div>
+    <div class="side-foot"><${ThemeChoice} /><${Connection} /></div>
+  </nav>`;
+}
+
+function Banner() {
+  const state = connection.value;
+  const [late, setLate] = useState(false);
+  // A connection that comes back within a second is not worth moving the page for.
+  useEffect(() => {
+    setLate(false);
+    if (state === "connected") return undefined;
+    const timer = setTimeout(() => setLate(true), 1500);
+    return () => clearTimeout(timer);
+  }, [state === "connected"]);
+  if (state === "connected" || state === "paused" || !late) return null;
+  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">The server does not answer. What you see is from before; trying again.</span>
+    <button type="button" class="btn small" onClick=${connect}>Try now</button></div>`;
+}
+
+function Toasts() {
+  return html`<div class="toasts" role="region" aria-live="polite" aria-label="Messages">
+    ${notices.value.map(({ id, text, kind }) => html`<div key=${id} class="toast ${kind}">
+      <span class="grow">${text}</span><${IconButton} icon="close" label="Dismiss" small onClick=${() => dismiss(id)} />
+    </div>`)}
+  </div>`;
+}
+
+export function Shell() {
+  const [open, setOpen] = useState(false);
+  const menu = useRef(null);
+  const close = () => setOpen(false);
+  useEffect(() => {
+    document.title = `${DOTS[connection.value]} ${title.value}`;
+  }, [connection.value, title.value]);
+  useEffect(() => {
+    if (!open) return undefined;
+    document.querySelector("#side a")?.focus();
+    const escape = (event) => event.key === "Escape" && (close(), menu.current?.querySelector("button")?.focus());
+    document.addEventListener("keydown", escape);
+    return () => document.removeEventListener("keydown", escape);
+  }, [open]);
+  const here = PAGES.find((page) => page.id === current.value);
+  return html`<div class="shell">
+    <header class="top" ref=${menu}>
+      <${IconButton} icon="menu" label="Pages" onClick=${() => setOpen(true)} />
+      <strong class="clip">${title.value}</strong><span class="here clip grow">${here.title}</span>
+      <span class="dot ${connection.value}" role="img" aria-label=${WORDS[connection.value]}></span>
+    </header>
+    <${Side} open=${open} onClose=${close} />
+    ${open && html`<button type="button" class="veil" aria-label="Close the menu" onClick=${close}></button>`}
+    <div class="stage"><${Banner} /><main class="main"><${PageHost} /></main></div>
+    <${Toasts} />
+  </div>`;
+}

@@ -1,0 +1,62 @@
+// Requests to the server, and its refusals as sentences.
+//
+// No key is kept here: where keys are asked for, the browser asks the person and sends them itself.
+
+/** A request that failed. *status* is 0 when the server could not be reached. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+  }
+}
+
+/** Escape each segment of a model id, keeping its slashes. */
+export const modelPath = (id) => id.split("/").map(encodeURIComponent).join("/");
+
+/** Find the sentence in the error body of any of the APIs. */
+export function errorText(status, text) {
+  try {
+    const body = JSON.parse(text);
+    const said = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
+    if (typeof said === "string" && said) return said;
+  } catch {
+    // Not JSON: the text itself is the sentence.
+  }
+  return text.trim().slice(0, 500) || `the server answered ${status}`;
+}
+
+/** Like fetch, but every failure is an ApiError. Aborting still raises AbortError. */
+export async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "the server cannot be reached");
+  }
+  if (!response.ok) throw new ApiError(response.status, errorText(response.status, await response.text()));
+  return response;
+}
+
+export const getJson = async (path, options) => (await request(path, options)).json();
+export const getText = async (path, options) => (await request(path, options)).text();
+
+export function postJson(path, body, options = {}) {
+  const headers = { "Content-Type": "application/json", ...options.headers };
+  return request(path, { ...options, method: "POST", headers, body: JSON.stringify(body) });
+}
+
+/** Return a function that does *action* unless it is running, for things polled or clicked fast. */
+export function single(action) {
+  let running = null;
+  return (...args) => {
+    running ??= action(...args).finally(() => { running = null; });
+    return running;
+  };
+}
+
+export const loadModel = (id) => request(`/api/models/load/${modelPath(id)}?wait=0`, { method: "POST" });
+export const unloadModel = (id) => request(`/api/models/unload/${modelPath(id)}`, { method: "POST" });
+export const unloadAll = () => request("/api/models/unload", { method: "POST" });
+export const sleepModel = (id) => request(`/api/models/sleep/${modelPath(id)}`, { method: "POST" });

@@ -1,0 +1,107 @@
+// The one live connection: /api/events, with reconnect, told to whoever subscribed.
+//
+// A frame without a name is an envelope {type, data} whose data is JSON in a string; frames with a
+// name carry their JSON directly. Subscribers of envelopes use the type, those of named frames
+// "named:" and the name.
+
+import { signal } from "./html.js";
+
+const MAX_WAIT_MS = 5000;
+const HIDDEN_CLOSE_MS = 60000;
+
+/** "connecting", "connected", "disconnected", or "paused" while the tab has long been hidden. */
+export const connection = signal("connecting");
+
+const handlers = new Map();
+let source = null;
+let failures = 0;
+let retryTimer = 0;
+let hiddenTimer = 0;
+
+/** Call *handler* with the data of each such frame; "open" when a connection begins. */
+export function subscribe(kind, handler) {
+  if (!handlers.has(kind)) {
+    handlers.set(kind, new Set());
+    if (source && kind.startsWith("named:")) listenTo(kind);
+  }
+  handlers.get(kind).add(handler);
+  return () => handlers.get(kind).delete(handler);
+}
+
+function tell(kind, data) {
+  for (const handler of handlers.get(kind) ?? []) {
+    try {
+      handler(data);
+    } catch (error) {
+      console.error(`a handler of ${kind} failed`, error);
+    }
+  }
+}
+
+function listenTo(kind) {
+  source.addEventListener(kind.slice("named:".length), (event) => {
+    try {
+      tell(kind, JSON.parse(event.data));
+    } catch {
+      console.warn(`event ${kind}: not JSON`);
+    }
+  });
+}
+
+function onMessage(event) {
+  let envelope;
+  try {
+    envelope = JSON.parse(event.data);
+    envelope.data = JSON.parse(envelope.data);
+  } catch {
+    console.warn("event: not an envelope");
+    return;
+  }
+  tell(envelope.type, envelope.data);
+}
+
+function onError() {
+  close();
+  connection.value = "disconnected";
+  failures += 1;
+  // Chance keeps fifty tabs from coming back in the same instant.
+  const wait = Math.min(1000 * 2 ** (failures - 1), MAX_WAIT_MS) * (0.85 + 0.3 * Math.random());
+  retryTimer = setTimeout(connect, wait);
+}
+
+function close() {
+  clearTimeout(retryTimer);
+  source?.close();
+  source = null;
+}
+
+/** Connect, or connect again at once. */
+export function connect() {
+  close();
+  connection.value = "connecting";
+  source = new EventSource("/api/events");
+  source.onopen = () => {
+    failures = 0;
+    connection.value = "connected";
+    tell("open", null);
+  };
+  source.onmessage = onMessage;
+  source.onerror = onError;
+  for (const kind of handlers.keys()) if (kind.startsWith("named:")) listenTo(kind);
+}
+
+// Browsers open at most six connections to a server that speaks HTTP/1.1, over all tabs: one that
+// nobody looks at gives its place back. The server sends its whole state again afterwards.
+function onVisibility() {
+  clearTimeout(hiddenTimer);
+  if (document.hidden) {
+    hiddenTimer = setTimeout(() => {
+      close();
+      connection.value = "paused";
+    }, HIDDEN_CLOSE_MS);
+  } else if (!source) {
+    connect();
+  }
+}
+document.addEventListener("visibilitychange", onVisibility);
+addEventListener("online", () => source || connect());

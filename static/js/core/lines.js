@@ -1,0 +1,59 @@
+// A log as lines: appended in any pieces, the oldest dropped, numbered for ever.
+
+import { signal } from "./html.js";
+import { perFrame } from "./keys.js";
+
+const MAX_LINES = 20000;
+const MAX_LINE_CHARS = 4000;
+
+/** Lines *first* ... *first + lines.length - 1*; *version* ticks at most once per frame. */
+export class LineBuffer {
+  constructor() {
+    this.lines = [];
+    this.first = 0;
+    this.dropped = 0;
+    this.open = false; // whether the last line still lacks its end
+    this.generation = 0; // grows when everything is thrown away
+    this.version = signal(0);
+    this.changed = perFrame(() => { this.version.value += 1; });
+  }
+
+  append(text) {
+    if (!text) return;
+    const parts = text.replaceAll("\r\n", "\n").split("\n");
+    if (this.open) this.#extendLast(parts.shift());
+    const complete = text.endsWith("\n");
+    if (complete && parts.at(-1) === "") parts.pop();
+    for (const part of parts) this.lines.push(part.slice(0, MAX_LINE_CHARS));
+    this.open = !complete;
+    this.#trim();
+    this.changed();
+  }
+
+  #extendLast(more) {
+    const last = this.lines.length - 1;
+    this.lines[last] = (this.lines[last] + more).slice(0, MAX_LINE_CHARS);
+  }
+
+  #trim() {
+    const over = this.lines.length - MAX_LINES;
+    // In big bites: dropping one line per line would move the whole list each time.
+    if (over < MAX_LINES / 10) return;
+    this.lines = this.lines.slice(over);
+    this.first += over;
+    this.dropped += over;
+  }
+
+  clear() {
+    this.first += this.lines.length;
+    this.lines = [];
+    this.open = false;
+    this.dropped = 0;
+    this.generation += 1;
+    this.changed();
+  }
+
+  text() {
+    return this.lines.join("\n");
+  }
+}

@@ -1,0 +1,83 @@
+// The models: who there is and in which state (pushed), and how they fare (asked for when it matters).
+
+import { computed, signal } from "../core/html.js";
+import { getJson, single } from "../core/api.js";
+import { subscribe } from "../core/events.js";
+import { everyVisible } from "../core/keys.js";
+import { recordState } from "./states.js";
+
+const ASK_EVERY_MS = 5000;
+const ASK_SOON_MS = 120;
+
+/** All models as the event stream lists them, local ones and those of peers. */
+export const models = signal([]);
+
+/** Whether a list has arrived at all, so that "none" is not said too early. */
+export const modelsKnown = signal(false);
+
+/** Model id -> its entry of /running, with *seenMs*, when that was true. */
+export const details = signal(new Map());
+
+/** When each model came into its state, Unix ms; used until /running says it better. */
+export const since = signal(new Map());
+
+const byName = (a, b) => (a.name + a.id).localeCompare(b.name + b.id);
+
+export const localModels = computed(() => models.value.filter((model) => !model.peerID).sort(byName));
+
+/** Peer id -> its models, both sorted. */
+export const peerModels = computed(() => {
+  const peers = new Map();
+  for (const model of models.value) {
+    if (!model.peerID) continue;
+    if (!peers.has(model.peerID)) peers.set(model.peerID, []);
+    peers.get(model.peerID).push(model);
+  }
+  return new Map([...peers].sort(([a], [b]) => a.localeCompare(b)).map(([id, list]) => [id, list.sort(byName)]));
+});
+
+export const findModel = (id) => models.value.find((model) => model.id === id);
+
+function onList(list) {
+  const changed = new Map(since.peek());
+  const before = new Map(models.peek().map((model) => [model.id, model.state]));
+  const at = Date.now();
+  for (const model of list) {
+    if (model.peerID) continue;
+    if (before.get(model.id) !== model.state) {
+      // A state already there when we came began at a time we do not know.
+      if (before.has(model.id)) changed.set(model.id, at);
+      recordState(model.id, model.state, at);
+    }
+  }
+  since.value = changed;
+  models.value = list;
+  modelsKnown.value = true;
+  askSoon();
+}
+
+/** Ask how the models fare. */
+export const refreshDetails = single(async () => {
+  try {
+    const { running } = await getJson("/running");
+    const seenMs = Date.now();
+    details.value = new Map(running.map((entry) => [entry.model, { ...entry, seenMs }]));
+  } catch (error) {
+    console.info(`/running: ${error.message}`);
+  }
+});
+
+let soon = 0;
+function askSoon() {
+  soon ||= setTimeout(() => {
+    soon = 0;
+    refreshDetails();
+  }, ASK_SOON_MS);
+}
+
+export function startModels() {
+  subscribe("modelStatus", onList);
+  subscribe("named:inflight", askSoon);
+  subscribe("named:swap", askSoon);
+  everyVisible(ASK_EVERY_MS, refreshDetails);
+}

@@ -1,0 +1,113 @@
+"""Facts about llmsnap.web.ui."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from llmsnap.errors import NotFound
+from llmsnap.web import ui
+
+FIRST_LOAD_BYTES = 150_000
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    app = Flask("test", static_folder=None)
+    app.register_blueprint(ui.bp)
+    app.register_error_handler(NotFound, lambda error: (str(error), 404))
+    return app.test_client()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "target"),
+    [
+        ("/", 302, "/ui"),
+        ("/ui", 301, "/ui/"),
+        ("/ui/models", 302, "/ui/#/models"),
+        ("/ui/models/", 302, "/ui/#/models"),
+        ("/ui/logs", 302, "/ui/#/logs"),
+        ("/ui/playground", 302, "/ui/"),
+    ],
+)
+def test_addresses_that_lead_on(client: FlaskClient, path: str, status: int, target: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["Location"]) == (status, target)
+
+
+def test_the_page_allows_no_inline_script_and_no_other_origin(client: FlaskClient) -> None:
+    answer = client.get("/ui/")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert "script-src 'self';" in policy
+    assert "require-trusted-types-for 'script'" in policy
+    assert not re.findall(r"<script(?![^>]*\bsrc=)|\bon\w+=|style=", answer.text)
+    assert "//" not in re.sub(r"<!doctype html>", "", answer.text)
+
+
+def test_the_page_is_asked_for_again_and_is_not_sent_again(client: FlaskClient) -> None:
+    first = client.get("/ui/")
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = client.get("/ui/", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def addresses(client: FlaskClient) -> list[str]:
+    return re.findall(r'(?:src|href)="(/ui/[^"#]+)"', client.get("/ui/").text)
+
+
+def test_everything_the_page_names_exists_and_what_is_versioned_stays(client: FlaskClient) -> None:
+    for address in addresses(client):
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        forever = "immutable" in answer.headers["Cache-Control"]
+        assert forever == address.startswith("/ui/static/"), address
+
+
+def test_the_first_load_is_small(client: FlaskClient) -> None:
+    names = [each for each in addresses(client) if each.startswith("/ui/static/")]
+    answers = [client.get(name, headers={"Accept-Encoding": "gzip"}) for name in names]
+    total = sum(len(answer.data) for answer in answers)
+    assert total < FIRST_LOAD_BYTES, total
+
+
+def test_a_file_of_an_older_version_is_todays_and_not_kept(client: FlaskClient) -> None:
+    answer = client.get("/ui/static/0123456789abcdef/js/app.js")
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-cache"
+
+
+def test_compression_is_negotiated_and_said(client: FlaskClient) -> None:
+    address = f"/ui/static/{ui.assets.version}/css/components.css"
+    plain = client.get(address)
+    packed = client.get(address, headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.data) == plain.data
+    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+    assert plain.headers["ETag"] != packed.headers["ETag"]
+
+
+def test_a_part_of_a_file(client: FlaskClient) -> None:
+    answer = client.get("/ui/icon-512.png", headers={"Range": "bytes=1-3"})
+    assert (answer.status_code, answer.data) == (206, b"PNG")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/ui/nothing.js", "/ui/js", "/ui/static/x/", "/ui/static/x/../ui.py", "/uix", "/ui/a/b"],
+)
+def test_what_is_not_there(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_only_reading(client: FlaskClient) -> None:
+    assert client.post("/ui/").status_code == 405
+    assert client.head("/ui/").status_code == 200
+    assert client.get("/favicon.ico").mimetype in {"image/x-icon", "image/vnd.microsoft.icon"}
