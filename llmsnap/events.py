@@ -66,12 +66,14 @@ class SwapStarted(Event):
 class SwapFinished(Event):
     """A swap ended: *outcome* is ``done``, ``failed`` or ``aborted``, *error* says why not.
 
-    *phases* are (name, seconds) in the order they happened, such as ``("drain", 3.1)``.
+    *kind* is what the load was (``start``, ``wake``), *phases* are (name, seconds) in the order
+    they happened, such as ``("drain", 3.1)``.
     """
 
     swap_id: int
     target: str
     outcome: str
+    kind: str = ""
     evicted: tuple[str, ...] = ()
     reason: str = ""
     error: str = ""

@@ -6,7 +6,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from llmsnap.events import ActivityRecord
+from llmsnap.events import ActivityRecord, SwapFinished
 
 SCHEMA_VERSION = 1
 UNKNOWN = -1
@@ -51,6 +51,24 @@ def activity_export(records: list[ActivityRecord]) -> dict[str, Any]:
     """Return records as a document that says what shape it has."""
     shown = [activity_object(record) for record in records]
     return {"schema_version": SCHEMA_VERSION, "records": shown}
+
+
+def swap_object(swap: SwapFinished) -> dict[str, Any]:
+    """Return a finished swap as it is shown and kept; instants in Unix milliseconds."""
+    return {
+        "id": swap.swap_id,
+        "target": swap.target,
+        "kind": swap.kind,
+        "outcome": swap.outcome,
+        "evicted": list(swap.evicted),
+        "reason": swap.reason,
+        "error": swap.error,
+        "waiters": swap.waiters,
+        "longest_wait_ms": round(swap.longest_wait_s * 1000, 3),
+        "started_ms": int(swap.started_at * 1000),
+        "ended_ms": int(swap.at * 1000),
+        "phases": [{"name": name, "ms": round(s * 1000, 3)} for name, s in swap.phases],
+    }
 
 
 def rfc3339(unix_ns: int) -> str:

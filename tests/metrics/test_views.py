@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from llmsnap.events import ActivityRecord
+from llmsnap.events import ActivityRecord, SwapFinished
 from llmsnap.metrics.views import (
     activity_export,
     activity_object,
@@ -10,6 +10,7 @@ from llmsnap.metrics.views import (
     metric_object,
     named_metric_object,
     rfc3339,
+    swap_object,
 )
 
 KNOWN = ActivityRecord(
@@ -63,6 +64,24 @@ def test_all_that_is_known():
     assert shown["load_ms"] is None
     export = activity_export([KNOWN])
     assert export == {"schema_version": 1, "records": [shown]}
+
+
+def test_a_swap():
+    swap = SwapFinished(
+        swap_id=3,
+        target="llama",
+        outcome="done",
+        kind="wake",
+        evicted=("qwen",),
+        longest_wait_s=1.5,
+        started_at=10.0,
+        at=12.0,
+        phases=(("drain", 0.25),),
+    )
+    shown = swap_object(swap)
+    assert (shown["id"], shown["evicted"], shown["longest_wait_ms"]) == (3, ["qwen"], 1500.0)
+    assert (shown["started_ms"], shown["ended_ms"]) == (10_000, 12_000)
+    assert shown["phases"] == [{"name": "drain", "ms": 250.0}]
 
 
 @pytest.mark.parametrize(("status", "listed"), [(200, True), (201, False), (404, False)])

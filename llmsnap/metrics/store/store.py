@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,9 +18,10 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.errors import LlmsnapError, StoreUnavailable
-from llmsnap.events import ActivityRecord
+from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, Subscription, SwapFinished
 from llmsnap.metrics.activity import EVERYTHING, MAX_PAGE, Filter, Order, Page
 from llmsnap.metrics.store.worker import Worker
+from llmsnap.metrics.views import swap_object
 from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Store:
         self._writing = BoundedSemaphore(1)
         self._pruned_at = 0.0
         self._failure = ""
+        self._following: list[Subscription] = []
 
     def __repr__(self) -> str:
         state = "usable" if self.usable else "not usable"
@@ -94,18 +96,23 @@ class Store:
         self._tasks.spawn("flush", self._run)
         return restored
 
+    def follow(self, bus: EventBus) -> None:
+        """Keep every record and swap that *bus* tells of, until ``close``."""
+        self._following = [
+            bus.subscribe(ActivityRecorded, lambda event: self.append(event.record)),
+            bus.subscribe(SwapFinished, self.append_swap),
+        ]
+
     def append(self, record: ActivityRecord) -> None:
         """Queue a record. Never waits."""
         if self.usable:
             self._offer(self._records, record)
 
-    def append_swap(
-        self, ended_ms: int, target: str, outcome: str, facts: Mapping[str, Any]
-    ) -> None:
-        """Queue a swap; *facts* is what is shown of it, ready for JSON. Never waits."""
+    def append_swap(self, swap: SwapFinished) -> None:
+        """Queue a swap. Never waits."""
         if self.usable:
-            document = json.dumps({"schema_version": SWAP_SCHEMA_VERSION, **facts})
-            self._offer(self._swaps, (ended_ms, target, outcome, document))
+            document = json.dumps({"schema_version": SWAP_SCHEMA_VERSION, **swap_object(swap)})
+            self._offer(self._swaps, (int(swap.at * 1000), swap.target, swap.outcome, document))
 
     def page(
         self,
@@ -137,6 +144,8 @@ class Store:
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued and close the file. Blocks up to about *timeout_s*."""
+        for subscription in self._following:
+            subscription.close()
         self._closing.set()
         self._filled.set()
         self._tasks.close(timeout_s)

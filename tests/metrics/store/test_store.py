@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmsnap.errors import BadRequest, StoreUnavailable
-from llmsnap.events import ActivityRecord
+from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, SwapFinished
 from llmsnap.metrics.activity import Filter
 from llmsnap.metrics.store import database, store
 from llmsnap.metrics.store.store import Store
@@ -47,13 +47,14 @@ def test_what_one_run_filed_the_next_one_finds(path):
     assert first.open() == store.Restored([], 0)
     for number in range(3):
         first.append(record(number))
-    first.append_swap(int(NOW * 1000), "llama", "done", {"swap_id": 1})
+    first.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done", at=NOW))
     first.close()
     second = Store(path, wall=lambda: NOW)
     restored = second.open(recent=2)
     assert ([one.id for one in restored.records], restored.next_id) == ([1, 2], 3)
     assert ids(second.page()) == [2, 1, 0]
-    assert second.swaps() == [{"schema_version": 1, "swap_id": 1}]
+    (swap,) = second.swaps()
+    assert (swap["id"], swap["target"], swap["schema_version"]) == (1, "llama", 1)
     second.close()
 
 
@@ -87,7 +88,7 @@ def test_a_file_that_cannot_be_used_costs_history_and_one_warning(tmp_path, capl
     history = Store(str(tmp_path / bad))
     assert history.open() == store.Restored([], 0)
     history.append(record(0))
-    history.append_swap(0, "llama", "done", {})
+    history.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done"))
     history.flush()
     with pytest.raises(StoreUnavailable):
         history.page()
@@ -140,6 +141,17 @@ def test_what_cannot_be_written_is_bounded(path, monkeypatch):
     history.close()
 
 
+def test_it_keeps_what_the_bus_tells(path):
+    bus, history = EventBus(), opened(path)
+    history.follow(bus)
+    bus.publish(ActivityRecorded(record(7)))
+    bus.publish(SwapFinished(swap_id=2, target="llama", outcome="done", at=NOW))
+    assert ids(history.page()) == [7]
+    assert [swap["id"] for swap in history.swaps()] == [2]
+    history.close()
+    assert repr(bus) == "<EventBus, 0 subscribers>"
+
+
 def test_closing_twice_is_fine(path):
     history = opened(path)
     history.close()
@@ -149,7 +161,7 @@ def test_closing_twice_is_fine(path):
 KILLED = """
 import llmsnap._monkey
 import sys, gevent
-from llmsnap.events import ActivityRecord
+from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, SwapFinished
 from llmsnap.metrics.store import store
 history = store.Store(sys.argv[1])
 history.open()
