@@ -144,7 +144,8 @@ def is_free(listen: str) -> bool:
 
 def greeting(demo: Demo, listen: str) -> str:
     """What to try, for the terminal."""
-    body = '{"model": "gemma", "stream": true, "messages": [{"role": "user", "content": "What is a llama?"}]}'
+    question = '{"role": "user", "content": "What is a llama?"}'
+    body = f'{{"model": "gemma", "stream": true, "messages": [{question}]}}'
     lines = [
         "",
         f"llmsnap serves {CONFIG.relative_to(environment.ROOT)} on http://{listen}",
