@@ -43,6 +43,8 @@ class TaskGroup:
         me = gevent.getcurrent()
         left = [greenlet for greenlet in self._group if greenlet is not me]
         gevent.killall(left)
+        for greenlet in left:
+            self._group.discard(greenlet)
         return [greenlet.name for greenlet in left]
 
 

@@ -1,0 +1,311 @@
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.config.settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
+from llmsnap.errors import (
+    ChildExited,
+    ClientGone,
+    Draining,
+    LlmsnapError,
+    LoadAborted,
+    NotReady,
+    SleepFailed,
+    SleepNotConfigured,
+    StartFailed,
+    TooManyInFlight,
+    UnknownModel,
+)
+from llmsnap.routing import effects as do
+from llmsnap.routing.driver import Driver
+from llmsnap.routing.leases import Lease
+from llmsnap.routing.scheduler import Scheduler
+from llmsnap.routing.setup import change_of
+from llmsnap.routing.swaps import LoadKind, SwapOutcome
+from llmsnap.tasks import TaskGroup
+from llmsnap.upstream.states import State, Trigger
+from tests.fakes.process import FakeProcess
+
+MODELS = {
+    "a": ModelConfig("a", "serve a"),
+    "b": ModelConfig("b", "serve b", concurrency_limit=1),
+    "s": ModelConfig("s", "serve s", can_sleep=True),
+}
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.swaps: list[do.SwapFinished] = []
+        self.preloads: list[do.PreloadEnded] = []
+        self.retired: list[str] = []
+        self.came = Event()
+
+    def on_swap_started(self, swap: do.StartSwap) -> None:
+        self.came.set()
+
+    def on_swap_finished(self, finished: do.SwapFinished) -> None:
+        self.swaps.append(finished)
+
+    def on_preload_ended(self, ended: do.PreloadEnded) -> None:
+        self.preloads.append(ended)
+        self.came.set()
+
+    def on_retired(self, model_id: str) -> None:
+        self.retired.append(model_id)
+        self.came.set()
+
+
+def config(*ids: str) -> Config:
+    models = {name: MODELS[name] for name in ids or MODELS}
+    group = GroupConfig(DEFAULT_GROUP, members=tuple(models))
+    return Config(models=models, groups={DEFAULT_GROUP: group})
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.processes: dict[str, FakeProcess] = defaultdict()
+        for name in MODELS:
+            self.processes[name] = FakeProcess(name)
+        self.observer = Observer()
+        self.driver = Driver(Scheduler(), self.processes.__getitem__, self.observer)
+        self.driver.reconfigure(change_of(config()))
+        self.tasks = TaskGroup("clients")
+
+    def acquire(self, model_id: str, **wishes: object) -> Lease:
+        ticket = self.driver.request(model_id, **wishes)
+        assert ticket.wait(3)
+        return ticket.take()
+
+    def spawn(self, call: Callable, *args: object) -> gevent.Greenlet:
+        def run() -> object:
+            try:
+                return call(*args)
+            except LlmsnapError as error:
+                return error
+
+        return self.tasks.spawn("call", run)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    for process in made.processes.values():
+        process.may_stop.set()
+        process.may_load.set()
+    assert made.driver.shutdown(0, 3)
+    made.driver.close()
+    made.tasks.close()
+
+
+def test_a_stopped_model_is_loaded_once_for_all_who_wait(bench: Bench) -> None:
+    bench.processes["a"].may_load.clear()
+    tickets = [bench.driver.request("a") for _ in range(3)]
+    assert bench.processes["a"].loading.wait(3)
+    assert not any(ticket.is_settled for ticket in tickets)
+    assert [bench.driver.position(ticket) for ticket in tickets] == [1, 2, 3]
+    bench.processes["a"].may_load.set()
+    assert all(ticket.wait(3) for ticket in tickets)
+    leases = [ticket.take() for ticket in tickets]
+    assert bench.processes["a"].loads == 1
+    assert {lease.swap_id for lease in leases} == {bench.observer.swaps[0].record.swap_id}
+    assert all(lease.load_s <= lease.waited_s for lease in leases)
+    assert len(list(bench.driver.leases("a"))) == 3
+    for lease in leases:
+        lease.close()
+        lease.close()
+    assert not list(bench.driver.leases("a"))
+
+
+def test_a_ready_model_is_granted_at_once(bench: Bench) -> None:
+    bench.acquire("a").close()
+    ticket = bench.driver.request("a")
+    assert ticket.is_settled
+    assert repr(ticket).endswith("granted>")
+    lease = ticket.take()
+    assert (lease.waited_s, lease.load_s, lease.swap_id) == (0, 0, None)
+    lease.close()
+
+
+def test_another_model_swaps_it_out_when_it_is_idle(bench: Bench) -> None:
+    lease = bench.acquire("a")
+    other = bench.driver.request("b")
+    gevent.idle()
+    assert not other.is_settled
+    lease.close()
+    assert other.wait(3)
+    other.take().close()
+    assert bench.processes["a"].state is State.STOPPED
+    record = bench.observer.swaps[-1].record
+    assert (record.target, record.kind, record.outcome) == ("b", LoadKind.START, SwapOutcome.DONE)
+
+
+def test_a_model_that_can_sleep_sleeps_and_is_woken(bench: Bench) -> None:
+    bench.acquire("s").close()
+    bench.acquire("a").close()
+    assert bench.processes["s"].state is State.ASLEEP
+    bench.acquire("s").close()
+    assert bench.observer.swaps[-1].record.kind is LoadKind.WAKE
+
+
+def test_a_failed_sleep_frees_the_room_all_the_same(bench: Bench) -> None:
+    bench.acquire("s").close()
+    bench.processes["s"].fail_sleep = SleepFailed("s: it does not sleep")
+    bench.acquire("a").close()
+    assert bench.processes["s"].state is State.STOPPED
+
+
+def test_who_waits_for_a_failed_load_gets_its_error(bench: Bench) -> None:
+    bench.processes["a"].fail_load = ChildExited("a: ended with exit code 3")
+    tickets = [bench.driver.request("a") for _ in range(2)]
+    for ticket in tickets:
+        assert ticket.wait(3)
+        with pytest.raises(LlmsnapError, match="unable to make a ready: a: ended") as caught:
+            ticket.take()
+        assert caught.value.status == 502
+
+
+def test_what_can_be_known_is_checked_before_anything_is_evicted(bench: Bench) -> None:
+    bench.acquire("a").close()
+    bench.processes["b"].fail_check = StartFailed("b: command not found")
+    ticket = bench.driver.request("b")
+    assert ticket.wait(3)
+    with pytest.raises(LlmsnapError, match="command not found"):
+        ticket.take()
+    assert bench.processes["a"].state is State.READY
+
+
+def test_a_client_that_leaves_is_forgotten_or_its_lease_returned(bench: Bench) -> None:
+    bench.processes["a"].may_load.clear()
+    ticket = bench.driver.request("a")
+    ticket.cancel()
+    ticket.cancel()
+    with pytest.raises(ClientGone):
+        ticket.take()
+    bench.processes["a"].may_load.set()
+    bench.acquire("a").close()
+    granted = bench.driver.request("a")
+    granted.cancel()
+    assert not list(bench.driver.leases("a"))
+
+
+def test_limits_refuse(bench: Bench) -> None:
+    lease = bench.acquire("b")
+    refused = bench.driver.request("b")
+    with pytest.raises(TooManyInFlight, match="too many requests for b"):
+        refused.take()
+    with pytest.raises(UnknownModel):
+        bench.driver.request("nobody").take()
+    with pytest.raises(NotReady):
+        bench.driver.request("a", never_swap=True).take()
+    lease.close()
+
+
+def test_unload_cuts_and_answers_when_the_process_is_gone(bench: Bench) -> None:
+    lease = bench.acquire("a")
+    cut: list[object] = []
+    lease.on_cut = lambda: cut.append(lease.cut_error)
+    bench.processes["a"].may_stop.clear()
+    unload = bench.spawn(bench.driver.unload, "a")
+    gevent.idle()
+    assert isinstance(cut[0], LoadAborted)
+    assert not unload.ready()
+    bench.processes["a"].may_stop.set()
+    unload.join()
+    assert unload.value is None
+    assert bench.processes["a"].state is State.STOPPED
+    lease.close()
+
+
+def test_unload_aborts_a_load_and_refuses_who_waits(bench: Bench) -> None:
+    bench.processes["a"].may_load.clear()
+    ticket = bench.driver.request("a")
+    assert bench.processes["a"].loading.wait(3)
+    bench.driver.unload(None)
+    assert ticket.wait(3)
+    with pytest.raises(LoadAborted, match="unloaded"):
+        ticket.take()
+
+
+def test_sleep_by_hand(bench: Bench) -> None:
+    with pytest.raises(NotReady):
+        bench.driver.sleep("s")
+    with pytest.raises(SleepNotConfigured):
+        bench.driver.sleep("a")
+    bench.driver.load("s")
+    bench.driver.sleep("s")
+    assert bench.processes["s"].state is State.ASLEEP
+    bench.driver.load("s")
+    bench.processes["s"].fail_sleep = SleepFailed("s: no")
+    with pytest.raises(SleepFailed):
+        bench.driver.sleep("s")
+
+
+def test_load_by_hand_may_return_at_once(bench: Bench) -> None:
+    bench.processes["a"].may_load.clear()
+    bench.driver.load("a", wait=False)
+    assert bench.processes["a"].loading.wait(3)
+    bench.processes["a"].may_load.set()
+    bench.acquire("a").close()
+    assert bench.processes["a"].loads == 1
+
+
+def test_preloads_tell_how_they_ended(bench: Bench) -> None:
+    bench.processes["b"].fail_load = StartFailed("b: no")
+    bench.driver.preload(("a", "b"))
+    while len(bench.observer.preloads) < 2:
+        bench.observer.came.clear()
+        assert bench.observer.came.wait(3)
+    assert [(p.model_id, p.outcome) for p in bench.observer.preloads] == [
+        ("a", do.Outcome.OK),
+        ("b", do.Outcome.FAILED),
+    ]
+
+
+def test_a_crash_lets_the_next_request_start_it_anew(bench: Bench) -> None:
+    bench.acquire("a").close()
+    bench.processes["a"].state = State.STOPPED
+    bench.driver.crashed("a", State.READY, Trigger.EXITED)
+    bench.acquire("a").close()
+    assert bench.processes["a"].loads == 2
+
+
+def test_a_removed_model_is_stopped_and_retired(bench: Bench) -> None:
+    lease = bench.acquire("a")
+    bench.driver.reconfigure(change_of(config("b")))
+    with pytest.raises(UnknownModel):
+        bench.driver.request("a").take()
+    assert bench.processes["a"].state is State.READY, "it drains"
+    lease.close()
+    while "a" not in bench.observer.retired:
+        bench.observer.came.clear()
+        assert bench.observer.came.wait(3)
+    assert bench.processes["a"].state is State.STOPPED
+
+
+def test_idle_models_are_stopped_when_their_time_is_up(bench: Bench) -> None:
+    quick = ModelConfig("a", "serve a", ttl_s=0.02)
+    group = GroupConfig(DEFAULT_GROUP, members=("a",))
+    bench.driver.reconfigure(change_of(Config(models={"a": quick}, groups={DEFAULT_GROUP: group})))
+    bench.acquire("a").close()
+    while bench.processes["a"].state is not State.STOPPED:
+        gevent.sleep(0.005)
+
+
+def test_shutdown_refuses_and_stops_all(bench: Bench) -> None:
+    lease = bench.acquire("a")
+    waiting = bench.driver.request("b")
+    done = bench.spawn(bench.driver.shutdown, 3, 3)
+    gevent.idle()
+    for ticket in (waiting, bench.driver.request("a")):
+        assert ticket.wait(3)
+        with pytest.raises(Draining):
+            ticket.take()
+    assert not done.ready()
+    lease.close()
+    done.join()
+    assert done.value is True
+    assert bench.processes["a"].state is State.STOPPED
