@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import pytest
+
+from llmsnap.config.decode import Without
+from llmsnap.config.diff import Diff, changed_settings, diff
+from llmsnap.config.keys import MODEL
+from llmsnap.config.loader import loads
+from llmsnap.config.settings import Config, ModelConfig
+
+OLD = """
+models:
+  a: {cmd: "s ${PORT} -m ${MODEL_ID}", proxy: "http://h:${PORT}", env: [A=1]}
+  b: {cmd: "s ${PORT}"}
+"""
+
+# One change of each key of a model.
+EDITS = {
+    "cmd": '{cmd: "s ${PORT} -v", proxy: "http://h:${PORT}", env: [A=1]}',
+    "proxy": '{cmd: "s ${PORT} -m a", proxy: "http://other:${PORT}", env: [A=1]}',
+    "env": '{cmd: "s ${PORT} -m a", proxy: "http://h:${PORT}", env: [A=2]}',
+    "cmdStop": "kill",
+    "name": "N",
+    "description": "D",
+    "aliases": "[x]",
+    "unlisted": "true",
+    "useModelName": "u",
+    "metadata": "{port: '${PORT}'}",
+    "checkEndpoint": "/ready",
+    "healthCheckTimeout": "7",
+    "ttl": "7",
+    "sleepAfter": "7",
+    "unloadTimeout": "7",
+    "concurrencyLimit": "7",
+    "queueLimit": "7",
+    "timeouts": "{connect: 7}",
+    "sleepMode": "enable, sleepEndpoints: [{endpoint: /s}], wakeEndpoints: [{endpoint: /w}]",
+    "sleepEndpoints": "[{endpoint: /s}]",
+    "wakeEndpoints": "[{endpoint: /w}]",
+    "sendLoadingState": "true",
+    "compat": "{ignoreWebsockets: true}",
+    "filters": "{stripParams: x}",
+    "macros": None,
+}
+
+
+def reloaded(text: str, old: Config) -> Diff:
+    return diff(old, loads(text, previous=old, environ={}))
+
+
+def edited(key: str) -> str:
+    value = EDITS[key]
+    if key in ("cmd", "proxy", "env"):
+        return f"models:\n  a: {value}\n  b: {{cmd: 's ${{PORT}}'}}\n"
+    return OLD.replace("env: [A=1]}", f"env: [A=1], {key}: {value}}}")
+
+
+def test_every_key_of_a_model_has_its_edit_here() -> None:
+    keys = {key.name for key in MODEL.keys.values() if not isinstance(key.kind, Without)}
+    assert keys == set(EDITS)
+
+
+@pytest.mark.parametrize("key", [key for key in EDITS if EDITS[key]])
+def test_each_key_is_hot_unless_it_makes_the_process(key: str) -> None:
+    old = loads(OLD, environ={})
+    found = reloaded(edited(key), old)
+    restarts = MODEL.keys[key].restarts
+    assert (found.restart, found.hot) == ((("a",), ()) if restarts else ((), ("a",)))
+    assert found.unchanged == ("b",)
+    assert not found.parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        OLD,
+        OLD.replace("s ${PORT} -m", "s   ${PORT}   -m"),
+        OLD.replace("${MODEL_ID}", "a"),
+        OLD + "startPort: 5800\n",
+        "macros: {unused: 1}\n" + OLD,
+        "macros: {run: 's ${PORT}'}\n" + OLD.replace("s ${PORT}", "${run}"),
+    ],
+)
+def test_what_comes_to_the_same_is_unchanged(text: str) -> None:
+    found = reloaded(text, loads(OLD, environ={}))
+    assert not found
+    assert found.unchanged == ("a", "b")
+    assert str(found) == "nothing changed"
+
+
+def test_a_model_that_comes_in_before_others_does_not_touch_them() -> None:
+    text = OLD.replace("models:", "models:\n  AAA: {cmd: 'n ${PORT}'}")
+    found = reloaded(text, loads(OLD, environ={}))
+    assert found == Diff(unchanged=("a", "b"), added=("AAA",))
+
+
+def test_another_first_port_moves_nobody() -> None:
+    old = loads(OLD, environ={})
+    new = loads(f"{OLD}startPort: 9000\n", previous=old, environ={})
+    assert diff(old, new) == Diff(unchanged=("a", "b"), parts=("settings",))
+    assert new.models["a"].port == 5800
+
+
+def test_models_come_and_go() -> None:
+    found = reloaded("models: {c: {cmd: 's ${PORT}'}}", loads(OLD, environ={}))
+    assert found == Diff(added=("c",), removed=("a", "b"))
+    assert str(found) == "added c; removed a, b"
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("groups: {g: {members: [a]}}", "groups"),
+        ("peers: {p: {proxy: 'http://h', models: [x]}}", "peers"),
+        ("apiKeys: [k]", "apiKeys"),
+        ("hooks: {on_startup: {preload: [a]}}", "preload"),
+        ("routing: {scheduler: {use: fifo}}", "scheduler"),
+        ("logLevel: debug", "settings"),
+    ],
+)
+def test_other_parts_are_named(line: str, part: str) -> None:
+    found = reloaded(OLD + line, loads(OLD, environ={}))
+    assert found == Diff(unchanged=("a", "b"), parts=(part,))
+    assert found
+
+
+def test_a_global_default_is_hot_for_those_who_inherit_it() -> None:
+    assert reloaded(OLD + "globalTTL: 5", loads(OLD, environ={})).hot == ("a", "b")
+
+
+def test_true_is_not_one() -> None:
+    old = ModelConfig(id="m", cmd="c", metadata={"x": 1})
+    new = replace(old, metadata={"x": True}, ttl_s=5)
+    assert changed_settings(old, new) == ("metadata", "ttl_s")
+
+
+def test_models_made_by_hand_are_compared_by_their_command() -> None:
+    old = ModelConfig(id="m", cmd="c")
+    found = diff(Config(models={"m": old}), Config(models={"m": replace(old, cmd="d")}))
+    assert found.restart == ("m",)
