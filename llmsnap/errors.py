@@ -163,6 +163,13 @@ class TooLarge(RequestError):
     code = "body_too_large"
 
 
+class UnsupportedEncoding(RequestError):
+    """The body is encoded in a way that cannot be read here."""
+
+    status = 415
+    code = "unsupported_encoding"
+
+
 class Misdirected(RequestError):
     """The Host header names a host this server does not answer for."""
 

@@ -12,6 +12,7 @@ from llmsnap.proxy.target import Target
 from llmsnap.routing.names import Names
 from llmsnap.upstream.control import Address, parse_address
 from llmsnap.wire.auth import Keyring
+from llmsnap.wire.clients import TrustedProxies
 from llmsnap.wire.headers import RequestRule
 from llmsnap.wire.hosts import HostRule
 
@@ -25,6 +26,7 @@ class Runtime:
         self.keyring = Keyring(config.api_keys)
         own = [name for name in (socket.gethostname(), listen_host) if name]
         self.hosts = HostRule(config.allowed_hosts, own)
+        self.proxies = TrustedProxies(config.trusted_proxies)
         self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
         self._targets: dict[str, Target] = {}
         self._peers: dict[str, tuple[Target, Address]] = {}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 from urllib.parse import parse_qs
 
+import gevent
 import msgspec
 
-from llmsnap.errors import BadRequest
+from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
 from llmsnap.wire import jsontext
 from llmsnap.wire.jsontext import Edits, JsonProblem, Members
 
 BOM = b"\xef\xbb\xbf"
 MAX_MODEL_BYTES = 4096
 MAX_FLAG_BYTES = 64
+DECODE_BYTES = 1 << 20
+ANY_ZLIB_FORMAT = 32 + zlib.MAX_WBITS  # zlib.decompressobj: gzip or zlib, by its header
 TRUE_WORDS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 
 _ANYTHING = msgspec.json.Decoder(Any)
@@ -76,6 +80,30 @@ def parse_json(raw: bytes) -> JsonRequest:
     return request
 
 
+def decoded(raw: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """The JSON in a body that came compressed. Switches greenlets.
+
+    Raises: UnsupportedEncoding for another one than gzip or deflate; BadRequest; TooLarge.
+    """
+    if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
+        raise UnsupportedEncoding(f"Content-Encoding {encoding!r} is not supported; use gzip")
+    decoder = zlib.decompressobj(ANY_ZLIB_FORMAT)
+    pieces, size = [], 0
+    while raw and not decoder.eof:
+        try:
+            pieces.append(decoder.decompress(raw, DECODE_BYTES))
+        except zlib.error as error:
+            raise BadRequest(f"the body is not {encoding} as its header says: {error}") from error
+        raw = decoder.unconsumed_tail
+        size += len(pieces[-1])
+        if size > limit_bytes:
+            raise TooLarge(f"the body has more than {limit_bytes} bytes when decompressed")
+        gevent.sleep(0)  # a large body must not hold up what else is going on
+    if not decoder.eof:
+        raise BadRequest(f"the {encoding} body ends too early")
+    return b"".join(pieces)
+
+
 def model_in_query(query: str) -> str:
     """The ``model`` parameter of a query string. Raises: BadRequest without one."""
     model = parse_qs(query).get("model", [""])[0]
@@ -121,5 +149,10 @@ def _is_true(value: bytes | None) -> bool:
     except ValueError:
         return False
     if isinstance(flag, str):
-        return flag in TRUE_WORDS
+        return is_true_word(flag)
     return isinstance(flag, bool | int | float) and bool(flag)
+
+
+def is_true_word(text: str) -> bool:
+    """Whether a text stands for "yes", as Go's ParseBool reads it."""
+    return text in TRUE_WORDS

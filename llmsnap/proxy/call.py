@@ -18,7 +18,7 @@ class Call:
 
     *path* is decoded, *raw_path* as the client sent it; *read* reads the body, which has *length*
     bytes (None: chunked). *headers* returns the client's header list, *header* one of them by its
-    WSGI name.
+    WSGI name. *client_ip* is who asked, *remote_ip* who connected: a trusted proxy, or the same.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Call:
     accept: str = ""
     protocol: str = "HTTP/1.1"
     user_agent: str = ""
+    remote_ip: str = ""
     socket: Any = None
     key: Key = ANYBODY
     began: float = field(default_factory=time.monotonic)

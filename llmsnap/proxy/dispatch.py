@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from llmsnap.errors import BadRequest, LlmsnapError, UnknownModel, Unreachable
+from llmsnap.errors import BadRequest, LlmsnapError, UnknownModel, UpstreamError
 from llmsnap.metrics.recorder import Recorder
 from llmsnap.metrics.tap import RequestFacts, Tap
 from llmsnap.proxy import forward, intake
@@ -21,7 +23,7 @@ from llmsnap.proxy.remarks import LoadingState
 from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.leases import Lease, Ticket
-from llmsnap.routing.names import LocalRoute, PeerRoute, Route
+from llmsnap.routing.names import LocalRoute, PeerRoute
 from llmsnap.upstream.control import Address
 from llmsnap.wire.headers import Headers, request_headers
 
@@ -77,6 +79,7 @@ class Dispatcher:
         work = intake.take_in_upstream(call, snapshot)
         rest = work.path.partition("?")[0]
         if not rest:
+            snapshot.names.resolve(work.requested, call.key.may_use)
             return forward.redirect(call, f"{work.prefix}/{work.path}")
         return self._serve(Job(call, work), snapshot, never_swap=snapshot.ignores(rest))
 
@@ -85,8 +88,7 @@ class Dispatcher:
         call = job.call
         try:
             call.requested = job.work.requested
-            route = snapshot.names.resolve(call.requested)
-            _check_key(call, route)
+            route = snapshot.names.resolve(call.requested, call.key.may_use)
             call.presence.open(job.client_left)
             if isinstance(route, LocalRoute):
                 return self._serve_local(job, snapshot, route, never_swap=never_swap)
@@ -112,7 +114,7 @@ class Dispatcher:
         call.served = model.id
         job.work.adapt(target, target.model_name)
         call.stream = job.work.stream
-        headers = _headers(call, target)
+        headers = _headers(job, target)
         job.tap = self._begin(call, job.work, headers)
         job.tap.on_cancel = job.cancel
         ticket = self._queue.request(
@@ -149,6 +151,8 @@ class Dispatcher:
             return ProxyStream(job, exchange, last_words)
 
         last_words = forward.last_words(job.call)
+        # The head of our answer goes out before the upstream could say how it encodes its own.
+        headers = [one for one in headers if one[0] != "Accept-Encoding"]
         position = self._queue.position
         return LoadingStream(job, ticket, frames, go_on, last_words, position).answer()
 
@@ -166,31 +170,37 @@ class Dispatcher:
     def _serve_peer(self, job: Job, snapshot: Snapshot, route: PeerRoute) -> Answer:
         """Ask the first peer; the next one only when nothing was sent to it."""
         peers = (route.peer, *route.others)
+        name = "" if route.upstream_name == route.requested else route.upstream_name
         for peer in peers:
             target, address = snapshot.peer(peer)
-            call = job.call
-            call.served = peer.id
-            renamed = route.upstream_name != route.requested
-            job.work.adapt(target, route.upstream_name if renamed else "")
-            call.stream = job.work.stream
-            headers = _headers(call, target)
-            if job.tap is None:
-                job.tap = self._begin(call, job.work, headers, peer=peer.id)
-                job.tap.on_cancel = job.cancel
             exchange = Exchange(self._pool, address, target.limits)
-            job.ask(exchange)
             try:
-                forward.send(job, exchange, headers)
-            except Unreachable as error:
+                self._ask_peer(job, exchange, peer.id, target, name)
+            except UpstreamError as error:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
                     raise _of_peer(error, peer.id) from error
                 log.warning("peer %s: %s; trying the next one", peer.id, error)
-                continue
-            except LlmsnapError as error:
-                raise _of_peer(error, peer.id) from error
-            return forward.answer(job, exchange)
+            else:
+                return forward.answer(job, exchange)
         raise UnknownModel(f"no peer offers {route.requested}")
+
+    def _ask_peer(
+        self, job: Job, exchange: Exchange, peer_id: str, target: Target, name: str
+    ) -> None:
+        """Send to one peer, under the model's *name* there, and wait for its answer's head."""
+        call = job.call
+        call.served = peer_id
+        job.work.adapt(target, name)
+        call.stream = job.work.stream
+        headers = _headers(job, target)
+        if job.tap is None:
+            job.tap = self._begin(call, job.work, headers, peer=peer_id)
+            job.tap.on_cancel = job.cancel
+        else:
+            job.tap.facts = replace(job.tap.facts, peer=peer_id)
+        job.ask(exchange)
+        forward.send(job, exchange, headers)
 
     # --- records -------------------------------------------------------------------------------
 
@@ -206,9 +216,9 @@ class Dispatcher:
         body = work.held() if work is not None else b""
         facts = RequestFacts(
             request_id=call.id,
-            path=work.path if work is not None else call.path,
+            path=work.path.partition("?")[0] if work is not None else call.path,
             requested=call.requested,
-            model_id=call.served or call.requested,
+            model_id=call.requested if peer else call.served or call.requested,
             peer=peer,
             method=call.method,
             query=call.query,
@@ -240,26 +250,17 @@ def _note_wait(job: Job, lease: Lease) -> None:
         job.tap.granted(call.queue_s, call.load_s, call.swap_id)
 
 
-def _headers(call: Call, target: Target) -> Headers:
-    headers = request_headers(call.headers(), target.rule, call.client_ip)
-    headers = [header for header in headers if header[0] != forward.REQUEST_ID]
+def _headers(job: Job, target: Target) -> Headers:
+    call = job.call
+    drops = job.work.drops | {"x-request-id"}
+    headers = request_headers(call.headers(), target.rule, call.remote_ip)
+    headers = [header for header in headers if header[0].lower() not in drops]
     headers.append((forward.REQUEST_ID, call.id))
     return headers
 
 
-def _check_key(call: Call, route: Route) -> None:
-    """A model that the key may not use does not exist for it. Raises: UnknownModel."""
-    names: Iterable[str] = (route.requested,)
-    if isinstance(route, LocalRoute):
-        names = (route.model.id, route.requested)
-    if not any(map(call.key.may_use, names)):
-        raise UnknownModel(f"no suitable inference handler for model {route.requested!r}")
-
-
-def _of_peer(error: LlmsnapError, peer_id: str) -> LlmsnapError:
-    named = type(error)(f"peer proxy error: {peer_id}: {error}")
-    named.status = error.status
-    return named
+def _of_peer(error: UpstreamError, peer_id: str) -> UpstreamError:
+    return type(error)(f"peer proxy error: {peer_id}: {error}")
 
 
 def _max_wait_s(header: str) -> float | None:
@@ -267,6 +268,9 @@ def _max_wait_s(header: str) -> float | None:
     if not header:
         return None
     try:
-        return float(header)
+        seconds = float(header)
     except ValueError:
-        raise BadRequest(f"X-Max-Wait must be a number of seconds, not {header!r}") from None
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise BadRequest(f"X-Max-Wait must be a number of seconds, not {header!r}")
+    return seconds

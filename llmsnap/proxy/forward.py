@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from llmsnap.errors import LlmsnapError
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.client import Exchange, Outgoing
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import LastWords, ProxyStream
-from llmsnap.wire.errors import dialect_of, sse_error
+from llmsnap.wire.errors import Dialect, dialect_of, sse_error
 from llmsnap.wire.headers import Headers, below_prefix, is_event_stream, response_headers
 
 REQUEST_ID = "X-Request-Id"
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
 
 def send(job: Job, exchange: Exchange, headers: Headers) -> None:
@@ -36,14 +40,25 @@ def answer(job: Job, exchange: Exchange) -> Answer:
     headers = response_headers(exchange.headers)
     if job.work.prefix:
         headers = _relocate(headers, job, exchange)
-    stream = ProxyStream(job, exchange, last_words(job.call) if is_event_stream(headers) else None)
+    stream = ProxyStream(job, exchange, last_words(job.call) if _takes_events(headers) else None)
     return Answer(exchange.status, exchange.reason, headers, stream)
 
 
 def last_words(call: Call) -> LastWords:
     """Return what makes the error event that ends a stream of *call*'s API."""
     dialect = dialect_of(call.path)
-    return lambda error: sse_error(error, dialect)
+
+    def event(error: LlmsnapError, sent: bytes) -> bytes:
+        numbers = SEQUENCE.findall(sent) if dialect is Dialect.RESPONSES else []
+        return sse_error(error, dialect, sent, int(numbers[-1]) + 1 if numbers else 0)
+
+    return event
+
+
+def _takes_events(headers: Headers) -> bool:
+    """Whether an event of ours may be put into an answer: a plain stream of unknown length."""
+    names = {name.lower() for name, _ in headers}
+    return is_event_stream(headers) and names.isdisjoint({"content-encoding", "content-length"})
 
 
 def redirect(call: Call, location: str) -> Answer:
@@ -54,10 +69,13 @@ def redirect(call: Call, location: str) -> Answer:
 
 def _relocate(headers: Headers, job: Job, exchange: Exchange) -> Headers:
     """Keep redirects of an upstream below the prefix it is seen under."""
-    base = f"{exchange.address.scheme}://{exchange.address.netloc}{exchange.address.base_path}"
-    host = job.call.header("HTTP_HOST")
+    address, prefix = exchange.address, job.work.prefix
+    hosts = {job.call.header("HTTP_HOST"), f"{address.ip}:{address.port}"}
+    if address.host in LOCAL_NAMES:
+        hosts |= {f"{name}:{address.port}" for name in LOCAL_NAMES}
+    base = f"{address.scheme}://{address.netloc}{address.base_path}"
     return [
-        (name, below_prefix(value, job.work.prefix, base, host))
+        (name, below_prefix(value, prefix, base, hosts))
         if name.lower() == "location"
         else (name, value)
         for name, value in headers

@@ -9,9 +9,16 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from urllib.parse import parse_qs, unquote
 
 from llmsnap.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
-from llmsnap.proxy.body import JsonRequest, model_in_query, parse_json
+from llmsnap.proxy.body import (
+    JsonRequest,
+    decoded,
+    is_true_word,
+    model_in_query,
+    parse_json,
+)
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Body
 from llmsnap.proxy.multipart import Upload, receive
@@ -34,9 +41,15 @@ class Work(ABC):
     path: str
     """Raw path and query to send on."""
 
+    drops: frozenset[str] = frozenset()
+    """Headers that are not true of the body any more, in lower case."""
+
     @abstractmethod
     def adapt(self, target: Target, name: str) -> None:
-        """Apply the filters of *target*, and call the model *name* unless that is empty."""
+        """Apply the filters of *target*, and call the model *name* unless that is empty.
+
+        A further call starts from the client's request again.
+        """
 
     @abstractmethod
     def body(self) -> Body:
@@ -61,14 +74,14 @@ class JsonWork(Work):
     """A JSON request."""
 
     def __init__(self, request: JsonRequest, path: str) -> None:
-        self._request = request
+        self._received = self._request = request
         self.requested = request.model
         self.stream = request.stream
         self.path = path
 
     def adapt(self, target: Target, name: str) -> None:
         """See Work."""
-        request = self._request
+        request = self._received
         if name:
             request = request.rewrite({"model": json.dumps(name).encode()})
         if target.filter:
@@ -95,11 +108,13 @@ class FormWork(Work):
     def __init__(self, upload: Upload, path: str) -> None:
         self._upload = upload
         self.requested = upload.model
+        self.stream = is_true_word(upload.text("stream") or "")
         self.path = path
 
     def adapt(self, target: Target, name: str) -> None:
         """See Work."""
         upload = self._upload
+        upload.reset()
         if name:
             upload.rewrite({"model": name})
         if target.filter:
@@ -155,6 +170,8 @@ class PlainWork(Work):
             taken += len(piece)
             _check_length(taken, self._limit_bytes, "maxUpload")
             yield piece
+        if self._length is not None and taken < self._length:
+            raise _cut_short(taken, self._length)
 
 
 def take_in(call: Call, snapshot: Snapshot) -> Work:
@@ -165,8 +182,7 @@ def take_in(call: Call, snapshot: Snapshot) -> Work:
     path = versioned(call.path)
     config = snapshot.config
     if call.method == "POST" and path in JSON_ROUTES:
-        request = parse_json(read_body(call, config.max_request_body_bytes))
-        return JsonWork(request, _sent_path(call))
+        return _json_work(call, config.max_request_body_bytes)
     if call.method == "POST" and path in FORM_ROUTES:
         return FormWork(_upload(call, config.max_upload_bytes), _sent_path(call))
     if call.method in READING and path in QUERY_ROUTES:
@@ -180,10 +196,11 @@ def take_in(call: Call, snapshot: Snapshot) -> Work:
 def take_in_upstream(call: Call, snapshot: Snapshot) -> PlainWork:
     """Return the work of a request below ``/upstream/<model>``. Raises: NotFound, TooLarge."""
     raw, question, query = call.raw_path.partition("?")
-    found = snapshot.names.in_path(raw.removeprefix("/upstream/"))
-    if found is None:
-        raise NotFound(f"no model id in path: {call.path}; use /upstream/<model>/...")
-    name, rest = found
+    wanted = raw.removeprefix("/upstream/").lstrip("/")
+    if not wanted:
+        raise NotFound("no model id in path: use /upstream/<model>/...")
+    # A name nobody knows goes on as well: resolving it tells which ones are near.
+    name, rest = snapshot.names.in_path(wanted) or (unquote(wanted.partition("/")[0]), "")
     work = PlainWork(call, name, rest + question + query, snapshot.config.max_upload_bytes)
     work.prefix = raw[: len(raw) - len(rest)] if rest else raw
     return work
@@ -202,11 +219,25 @@ def read_body(call: Call, limit_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
+def _json_work(call: Call, limit_bytes: int) -> JsonWork:
+    body = read_body(call, limit_bytes)
+    encoding = call.header("HTTP_CONTENT_ENCODING")
+    if not encoding:
+        return JsonWork(parse_json(body), _sent_path(call))
+    work = JsonWork(parse_json(decoded(body, encoding, limit_bytes)), _sent_path(call))
+    work.drops = frozenset({"content-encoding"})
+    return work
+
+
 def _read_exactly(call: Call, length: int) -> bytes:
     body = call.read(length) if length else b""
     if len(body) < length:
-        raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
+        raise _cut_short(len(body), length)
     return body
+
+
+def _cut_short(taken: int, length: int) -> BadRequest:
+    return BadRequest(f"the body ended after {taken} of {length} bytes")
 
 
 def _check_length(length: int, limit_bytes: int, key: str) -> None:
@@ -217,17 +248,17 @@ def _check_length(length: int, limit_bytes: int, key: str) -> None:
 def _upload(call: Call, limit_bytes: int) -> Upload:
     if call.length is not None:
         _check_length(call.length, limit_bytes, "maxUpload")
-    query_model = ""
-    if "model=" in call.query:
-        query_model = model_in_query(call.query)
     return receive(
         call.read,
         call.header("CONTENT_TYPE"),
         limit_bytes=limit_bytes,
-        query_model=query_model,
+        query_model=parse_qs(call.query).get("model", [""])[0],
     )
 
 
 def _sent_path(call: Call) -> str:
-    """The path to send on: ``/v/x`` becomes ``/x``, for servers whose base URL has the version."""
+    """Path and query to send on.
+
+    ``/v/x`` becomes ``/x``, for servers whose base URL holds the version.
+    """
     return call.raw_path[2:] if call.raw_path.startswith("/v/") else call.raw_path

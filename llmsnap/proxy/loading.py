@@ -15,6 +15,7 @@ from llmsnap.proxy.call import Answer
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import Aborted, LastWords, ProxyStream, note_failure
 from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.wire.headers import is_event_stream
 from llmsnap.wire.sse import comment
 
 ERROR_BODY_BYTES = 16384
@@ -129,12 +130,14 @@ class LoadingStream:
     def _check_answer(self) -> None:
         """Raise what an upstream that refuses says: its status line can no longer be passed on."""
         exchange = self._job.exchange
-        if exchange is None or exchange.status == 200:
+        if exchange is None or (exchange.status == 200 and is_event_stream(exchange.headers)):
             return
         said = b""
         while len(said) < ERROR_BODY_BYTES and (data := exchange.read()):
             said += data
         text = said[:ERROR_BODY_BYTES].decode("utf-8", "replace").strip()
+        if exchange.status < 400:
+            raise UpstreamError(f"the model answered {exchange.status} without a stream: {text}")
         error = UpstreamError(f"the model answered {exchange.status}: {text}")
         error.status = exchange.status
         raise error
@@ -144,5 +147,5 @@ class LoadingStream:
         note_failure(self._job, error)
         if not isinstance(error, ClientGone):
             ending = b"" if waited_s is None else self._frames.end(waited_s, error)
-            yield ending + self._last_words(error)
+            yield ending + self._last_words(error, b"")
         raise Aborted(str(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -63,6 +63,7 @@ class Upload:
         if self.field_names.count("model") > 1:
             # Ours is the first; an upstream may well take the last. Both must mean the same one.
             self.rewrite({"model": self.model})
+        self._received = [replace(part) for part in self._parts]
 
     def __repr__(self) -> str:
         return f"<Upload for {self.model!r}, {len(self._parts)} parts, {self.content_length} bytes>"
@@ -102,6 +103,10 @@ class Upload:
                 kept.append(part)
         added = [_new_field(name, text) for name, text in waiting.items() if text is not None]
         self._parts = kept + added
+
+    def reset(self) -> None:
+        """Undo what was rewritten."""
+        self._parts = [replace(part) for part in self._received]
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes of the form as it goes on."""

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 
-LastWords = Callable[[LlmsnapError], bytes]
-"""What may still be said to the client of a stream that failed; b"" for nothing."""
+LastWords = Callable[[LlmsnapError, bytes], bytes]
+"""What may still be said to the client of a stream that failed after the bytes it got last."""
 
 
 class Aborted(ConnectionResetError):
@@ -39,7 +39,7 @@ class ProxyStream:
     A piece is read, shown to the tap, and passed on: no copy, no lock, no log line.
     """
 
-    __slots__ = ("_exchange", "_failed", "_feed", "_job", "_last_words")
+    __slots__ = ("_exchange", "_failed", "_feed", "_job", "_last_words", "_sent")
 
     def __init__(self, job: Job, exchange: Exchange, last_words: LastWords | None = None) -> None:
         self._job = job
@@ -47,6 +47,7 @@ class ProxyStream:
         self._last_words = last_words
         self._feed = job.tap.feed if job.tap is not None else None
         self._failed: LlmsnapError | None = None
+        self._sent = b""
 
     def __repr__(self) -> str:
         return f"<ProxyStream of {self._job!r}>"
@@ -68,6 +69,7 @@ class ProxyStream:
             call.first_byte_at = time.monotonic()
         if self._feed is not None:
             self._feed(data)
+        self._sent = data
         return data
 
     def close(self) -> None:
@@ -86,10 +88,9 @@ class ProxyStream:
         note_failure(self._job, error)
         if isinstance(error, ClientGone):
             raise Aborted(str(error)) from error
-        last_words = self._last_words(error) if self._last_words is not None else b""
-        if not last_words:
+        if self._last_words is None:
             raise Aborted(str(error)) from error
-        return last_words
+        return self._last_words(error, self._sent)
 
 
 def note_failure(job: Job, error: LlmsnapError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -51,8 +51,17 @@ class Names:
         """Return the id of the local model that *name* means."""
         return name if name in self._models else self._aliases.get(name)
 
-    def resolve(self, name: str) -> Route:
-        """Return what serves *name*. Raises: UnknownModel, with the nearest known names."""
+    def resolve(self, name: str, may_use: Callable[[str], bool] = lambda _: True) -> Route:
+        """Return what serves *name*, if the caller *may_use* it by that name or its id.
+
+        Raises: UnknownModel, with the nearest names the caller may use.
+        """
+        route = self._find(name)
+        if route is None or not _permits(route, may_use):
+            raise UnknownModel(self._unknown(name, may_use))
+        return route
+
+    def _find(self, name: str) -> Route | None:
         model_id = self.local_id(name)
         if model_id is not None:
             return LocalRoute(name, self._models[model_id])
@@ -62,7 +71,7 @@ class Names:
         qualified = self._qualified.get(name)
         if qualified is not None:
             return PeerRoute(name, *qualified)
-        raise UnknownModel(self._unknown(name))
+        return None
 
     def in_path(self, path: str) -> tuple[str, str] | None:
         """Split a raw path into the longest name it begins with and the raw rest.
@@ -85,8 +94,14 @@ class Names:
     def _knows(self, name: str) -> bool:
         return self.local_id(name) is not None or name in self._peers or name in self._qualified
 
-    def _unknown(self, name: str) -> str:
-        known = [*self.local_names(), *self._peers]
+    def _unknown(self, name: str, may_use: Callable[[str], bool]) -> str:
+        known = filter(may_use, dict.fromkeys([*self.local_names(), *self._peers]))
         near = difflib.get_close_matches(name, known, n=NEAREST)
         hint = f"; did you mean {', '.join(near)}?" if near else "; GET /v1/models lists them"
         return f"no suitable inference handler for model {name!r}{hint}"
+
+
+def _permits(route: Route, may_use: Callable[[str], bool]) -> bool:
+    if may_use(route.requested):
+        return True
+    return may_use(route.model.id if isinstance(route, LocalRoute) else route.upstream_name)

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from llmsnap.errors import Forbidden, LlmsnapError, Unauthorized
+from llmsnap.errors import BadRequest, ClientGone, Forbidden, LlmsnapError, Unauthorized
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire import cors
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
 from llmsnap.wire.headers import Headers, from_environ
-from llmsnap.wire.paths import is_inference, is_open, needs_admin
+from llmsnap.wire.paths import is_inference, is_open, needs_admin, normalized
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -54,7 +54,7 @@ class Gateway:
         """Serve one request."""
         service = self._service()
         runtime = service.runtime
-        call = new_call(environ, service)
+        call = new_call(environ, service, runtime)
         shared: Headers = []
         try:
             shared = _own_headers(call, environ, runtime)
@@ -97,9 +97,8 @@ class Gateway:
     ) -> Iterable[bytes]:
         def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
             call.status = int(status[:3])
-            return start_response(
-                status, cors.with_origin(headers, shared[1:]) + shared[:1], *exc_info
-            )
+            headers = cors.with_origin(headers, shared[1:]) + shared[:1]
+            return start_response(status_line(call.status), headers, *exc_info)
 
         return Logged(call, self._flask(environ, start))
 
@@ -140,31 +139,62 @@ class Logged:
             log_access(self._call, self._bytes)
 
 
-def new_call(environ: dict[str, Any], service: Service) -> Call:
-    """Read what concerns us out of a WSGI environ."""
+def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Call:
+    """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
+    get = environ.get
     sock = next((environ[name] for name in SOCKETS if name in environ), None)
-    length = environ.get("CONTENT_LENGTH")
-    chunked = "HTTP_TRANSFER_ENCODING" in environ
-    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
-    given = environ.get("HTTP_X_REQUEST_ID", "")
-    path = environ["PATH_INFO"]
+    given = get("HTTP_X_REQUEST_ID", "")
+    path = environ["PATH_INFO"] = normalized(environ["PATH_INFO"])
+    remote = get("REMOTE_ADDR", "")
+    forwarded_for, real_ip = get("HTTP_X_FORWARDED_FOR", ""), get("HTTP_X_REAL_IP", "")
     return Call(
         id=given if REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
         method=environ["REQUEST_METHOD"],
         path=path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace"),
-        raw_path=raw,
-        query=environ.get("QUERY_STRING", ""),
+        raw_path=_raw_path(environ),
+        query=get("QUERY_STRING", ""),
         headers=lambda: from_environ(environ),
-        header=lambda name: environ.get(name, ""),
-        read=environ["wsgi.input"].read,
-        length=int(length) if length and not chunked else (None if chunked else 0),
-        client_ip=environ.get("REMOTE_ADDR", ""),
+        header=lambda name: get(name, ""),
+        read=_reader(environ["wsgi.input"].read),
+        length=_body_length(environ),
+        remote_ip=remote,
+        client_ip=runtime.proxies.client_ip(remote, forwarded_for, real_ip),
         presence=Presence(service.watch, sock.fileno() if sock is not None else -1),
-        accept=environ.get("HTTP_ACCEPT", ""),
-        protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
-        user_agent=environ.get("HTTP_USER_AGENT", ""),
+        accept=get("HTTP_ACCEPT", ""),
+        protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
+        user_agent=get("HTTP_USER_AGENT", ""),
         socket=sock,
     )
+
+
+def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """*read*, whose errors are ours whichever server it comes from."""
+
+    def read_or_raise(size: int) -> bytes:
+        try:
+            return read(size)
+        except LlmsnapError:
+            raise
+        except OSError as error:
+            raise ClientGone("the client left while it sent its body") from error
+        except Exception as error:
+            raise BadRequest(f"the body cannot be read: {error}") from error
+
+    return read_or_raise
+
+
+def _raw_path(environ: dict[str, Any]) -> str:
+    """Path and query as the client sent them; servers keep them under different names."""
+    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
+    path, question, query = raw.partition("?")
+    return normalized(path) + question + query
+
+
+def _body_length(environ: dict[str, Any]) -> int | None:
+    """How long the request's body is; None when it comes in chunks."""
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        return None
+    return int(environ.get("CONTENT_LENGTH") or 0)
 
 
 def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
@@ -202,7 +232,7 @@ def log_access(call: Call, sent: int) -> None:
         return
     took_ms = (time.monotonic() - call.began) * 1000
     log.info(
-        '%s "%s %s %s" %d %d "%s" %.1fms',
+        '%s "%s %s %s" %d %d "%s" %.1fms%s',
         call.client_ip,
         call.method,
         call.path,
@@ -211,6 +241,7 @@ def log_access(call: Call, sent: int) -> None:
         sent,
         call.user_agent,
         took_ms,
+        f" key={call.key.name}" if call.key.name else "",
         extra={"request_id": call.id, "swap_id": call.swap_id},
     )
 

@@ -190,19 +190,19 @@ def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
     return False
 
 
-def below_prefix(location: str, prefix: str, upstream: str, client_host: str = "") -> str:
+def below_prefix(location: str, prefix: str, upstream: str, hosts: Iterable[str] = ()) -> str:
     """A redirect's target as seen by a client that reaches *upstream* under *prefix*.
 
-    *prefix* is ``/upstream/llama``, *upstream* the server's base URL; *client_host* is the Host
-    it was sent, from which it may have built the target. What points elsewhere, or is relative
-    to the page, stays as it is.
+    *prefix* is ``/upstream/llama``, *upstream* the server's base URL; *hosts* are others it may
+    know itself by, such as the Host it was sent. What points elsewhere, or is relative to the
+    page, stays as it is.
     """
     try:
         target = urlsplit(location)
     except ValueError:
         return location
     base = urlsplit(upstream)
-    ours = {base.netloc.lower(), client_host.lower()}
+    ours = {base.netloc.lower(), *map(str.lower, hosts)}
     if target.netloc.lower() not in ours if target.netloc else not target.path.startswith("/"):
         return location
     path = target.path or "/"

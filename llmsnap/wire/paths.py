@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote
 
 JSON_ROUTES = frozenset(
@@ -34,8 +35,23 @@ SHARED_PATHS = OPEN_PATHS | {"/v1/models", "/models"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # What answers tell about other people's requests, or of the machine's inside.
-ADMIN_READS = ("/logs", "/api/captures", "/api/config", "/api/events", "/api/logs")
+ADMIN_READS = ("/logs", "/api")
+API_FOR_ALL = frozenset({"/api/version", "/api/openapi.json"})
 UPSTREAM_ADMIN = frozenset({"sleep", "wake_up", "collective_rpc", "reset_prefix_cache"})
+
+
+SLASHES = re.compile(r"/{2,}")
+# Behind these a slash means something: it belongs to an upstream, to the UI, or to a name.
+KEEP_SLASHES = ("/upstream/", "/ui/", "/api/models/")
+
+
+def normalized(path: str) -> str:
+    """*path* without slashes that a base URL with one at its end left in it: ``//v1/models/``."""
+    if path.startswith("//"):
+        path = "/" + path.lstrip("/")
+    if path.startswith(KEEP_SLASHES):
+        return path
+    return SLASHES.sub("/", path).rstrip("/") or "/"
 
 
 def versioned(path: str) -> str:
@@ -67,7 +83,7 @@ def needs_admin(method: str, path: str) -> bool:
     """Whether *path*, decoded, needs a key with the admin flag."""
     if path.startswith("/upstream/"):
         return is_upstream_admin(path)
-    if shares_with_any_origin(path):
+    if shares_with_any_origin(path) or path in API_FOR_ALL:
         return False
     return changes_something(method, path) or any(_is_under(path, top) for top in ADMIN_READS)
 

@@ -3,7 +3,6 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.proxy.presence import Presence
 from llmsnap.proxy.watch import EpollWatch, PeekWatch, new_watch
 
 
@@ -76,20 +75,11 @@ def test_a_descriptor_used_again_is_watched_again(pair) -> None:
     theirs.close()
 
 
-def test_presence_calls_what_was_said_last(pair) -> None:
+def test_this_system_has_a_watch(pair) -> None:
     ours, theirs = pair
     watch = new_watch()
-    presence = Presence(watch, ours.fileno())
-    presence.open()
-    first, second = Event(), Event()
-    presence.react(first.set)
-    presence.react(second.set)
+    gone = Event()
+    watch.add(ours.fileno(), gone.set)
     theirs.close()
-    assert second.wait(2)
-    assert not first.is_set()
-    assert presence.gone
-    late = Event()
-    presence.react(late.set)
-    assert late.is_set(), "who asks after the client left is told at once"
-    presence.close()
+    assert gone.wait(2)
     watch.close()

@@ -198,7 +198,7 @@ def test_other_answers_are_not_event_streams() -> None:
     ],
 )
 def test_redirects_stay_below_the_upstreams_prefix(location: str, seen: str) -> None:
-    got = below_prefix(location, "/upstream/llama", "http://127.0.0.1:9000", "localhost:8080")
+    got = below_prefix(location, "/upstream/llama", "http://127.0.0.1:9000", ["localhost:8080"])
     assert got == seen
 
 

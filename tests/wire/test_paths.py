@@ -51,8 +51,9 @@ def test_the_rest_is_not_open(path: str) -> None:
         ("GET", "/api/config", True),
         ("GET", "/api/events", True),
         ("GET", "/api/version", False),
-        ("GET", "/api/metrics", False),
-        ("GET", "/api/capturesque", False),
+        ("GET", "/api/openapi.json", False),
+        ("GET", "/api/metrics", True),
+        ("GET", "/apis", False),
         ("GET", "/running", False),
         ("GET", "/ui/", False),
         ("POST", "/v1/chat/completions", False),
@@ -68,3 +69,23 @@ def test_the_rest_is_not_open(path: str) -> None:
 )
 def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
     assert paths.needs_admin(method, path) is admin
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/", "/"),
+        ("//", "/"),
+        ("/health", "/health"),
+        ("/health/", "/health"),
+        ("//v1//models//", "/v1/models"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/upstream", "/upstream"),
+        ("/upstream/a//b/", "/upstream/a//b/"),
+        ("//upstream/a/", "/upstream/a/"),
+        ("/ui/", "/ui/"),
+        ("/api/models/unload/", "/api/models/unload/"),
+    ],
+)
+def test_slashes_that_a_base_url_left_behind_do_not_matter(path: str, meant: str) -> None:
+    assert paths.normalized(path) == meant
