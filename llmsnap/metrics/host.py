@@ -1,0 +1,120 @@
+"""CPU and memory of the host and of each model's processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HostSample:
+    """The host at one moment; None where the system does not say."""
+
+    cpu_percent: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    load_1m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSample:
+    """A model's process and all its descendants; *cpu_percent* is 100 per busy core."""
+
+    model_id: str
+    rss_bytes: int
+    cpu_percent: float | None = None
+
+
+class HostProvider(Protocol):
+    """Samples the host; each call may block."""
+
+    def host(self) -> HostSample:
+        """Return the host now."""
+        ...
+
+    def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
+        """Return what each model's process uses, given their pids; those gone are left out."""
+        ...
+
+
+class NoHost:
+    """A system nothing is known of."""
+
+    def host(self) -> HostSample:
+        """Return nothing known."""
+        return HostSample()
+
+    def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
+        """Return nothing."""
+        return []
+
+
+class PsutilHost:
+    """Samples through psutil, which is loaded with the first object of this class."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._psutil: Any = import_module("psutil")
+        self._clock = clock
+        self._used: dict[str, tuple[float, float]] = {}  # model -> (when, CPU seconds by then)
+        self._psutil.cpu_percent()  # the first call has nothing to compare with
+
+    def host(self) -> HostSample:
+        """Return the host now; CPU since the call before."""
+        memory = self._psutil.virtual_memory()
+        return HostSample(
+            cpu_percent=self._psutil.cpu_percent(),
+            memory_used=memory.total - memory.available,
+            memory_total=memory.total,
+            load_1m=self._psutil.getloadavg()[0],
+        )
+
+    def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
+        """Return what each model's processes use; one look at the process table for all."""
+        self._used = {model: used for model, used in self._used.items() if model in pids}
+        if not pids:
+            return []
+        children = self._children()
+        samples = [self._tree(model, pid, children) for model, pid in pids.items()]
+        return [sample for sample in samples if sample is not None]
+
+    def _children(self) -> dict[int, list[int]]:
+        children: dict[int, list[int]] = {}
+        for process in self._psutil.process_iter(["ppid"]):
+            children.setdefault(process.info["ppid"], []).append(process.pid)
+        return children
+
+    def _tree(self, model: str, pid: int, children: dict[int, list[int]]) -> ProcessSample | None:
+        rss, seconds, seen = 0, 0.0, 0
+        waiting = [pid]
+        while waiting:
+            current = waiting.pop()
+            waiting += children.get(current, ())
+            try:
+                process = self._psutil.Process(current)
+                times = process.cpu_times()
+                rss += process.memory_info().rss
+            except self._psutil.Error:
+                continue  # ended meanwhile
+            seconds += times.user + times.system
+            seen += 1
+        return ProcessSample(model, rss, self._percent(model, seconds)) if seen else None
+
+    def _percent(self, model: str, seconds: float) -> float | None:
+        now = self._clock()
+        before = self._used.get(model)
+        self._used[model] = (now, seconds)
+        # Fewer seconds than before: a child ended, or this is a new process.
+        if before is None or now <= before[0] or seconds < before[1]:
+            return None
+        return (seconds - before[1]) / (now - before[0]) * 100
+
+
+def find_host() -> HostProvider:
+    """Return what samples this system."""
+    try:
+        return PsutilHost()
+    except ImportError:
+        return NoHost()
