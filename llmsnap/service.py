@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
 
 from gevent.lock import BoundedSemaphore
 
@@ -23,7 +26,7 @@ from llmsnap.events import (
 )
 from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
-from llmsnap.metrics.activity import ActivityLog
+from llmsnap.metrics.activity import ActivityLog, Filter, Order, Page
 from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.recorder import Recorder
@@ -34,10 +37,8 @@ from llmsnap.routing import effects as do
 from llmsnap.routing.driver import Driver
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.setup import change_of
-from llmsnap.routing.swaps import SwapRing
 from llmsnap.runtime import Runtime
 from llmsnap.statedir import StateDir
-from llmsnap.statedir import find as find_state_dir
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.child import LocalLauncher
 from llmsnap.upstream.control import Address
@@ -47,8 +48,29 @@ from llmsnap.upstream.states import State, Trigger
 
 log = logging.getLogger(__name__)
 
+SWAPS_KEPT = 500
 STOP_SLACK_S = 10.0
 """Beyond drain and unloadTimeout, how long the shutdown waits for the last process."""
+
+
+class Feed(Protocol):
+    """A stream to a client that does not end by itself."""
+
+    def end(self) -> None:
+        """Have it end. Never switches greenlets."""
+
+
+class History(Protocol):
+    """Pages of activity records."""
+
+    def page(
+        self,
+        wanted: Filter = ...,
+        order: Order | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Return some of the records *wanted*. May block. Raises: BadRequest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +103,16 @@ class Service:
         self.log_handler = LogHandler(
             self.logs.proxy, level=config.log_level, time_format=config.log_time_format
         )
-        self.swaps = SwapRing()
         self.pool = ConnectionPool()
         self.watch = new_watch()
-        self.state_dir = state or find_state_dir(config.source or "config.yaml")
+        self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.launcher = launcher or LocalLauncher(self.state_dir.instance)
         self.driver = Driver(Scheduler(), self.process, self)
+        self.feeds: set[Feed] = set()
         self.activity = ActivityLog(config.metrics_max_in_memory)
+        self.history: History = self.activity
+        """Where records are paged through: memory, or the store when there is one."""
+        self._recent_swaps: deque[SwapFinished] = deque(maxlen=SWAPS_KEPT)
         self.captures = Captures(config.capture_buffer_bytes)
         self.recorder = Recorder(self.activity, self.captures, self.bus, policy=_policy(config))
         self.dispatcher = Dispatcher(self.driver, self.address_of, self.pool, self.recorder)
@@ -131,6 +156,8 @@ class Service:
             return
         self._closed = True
         self.accepts = False
+        for feed in tuple(self.feeds):
+            feed.end()
         models = self.runtime.config.models.values()
         slowest_s = max((model.unload_timeout_s for model in models), default=0.0)
         if not self.driver.shutdown(drain_timeout_s, drain_timeout_s + slowest_s + STOP_SLACK_S):
@@ -148,6 +175,10 @@ class Service:
         """SIGKILL every server at once. Never switches greenlets."""
         for process in self._processes.values():
             process.kill()
+
+    def recent_swaps(self) -> list[SwapFinished]:
+        """Return the last swaps, oldest first."""
+        return list(self._recent_swaps)
 
     def check_accepting(self) -> None:
         """Raise Draining once the shutdown has begun."""
@@ -241,22 +272,21 @@ class Service:
     def on_swap_finished(self, finished: do.SwapFinished) -> None:
         """See routing.driver.Observer."""
         record = finished.record
-        self.swaps.append(record)
         log.info("<%s> %s", record.target, record, extra={"swap_id": record.swap_id})
-        self.bus.publish(
-            SwapFinished(
-                swap_id=record.swap_id,
-                target=record.target,
-                outcome=str(record.outcome),
-                evicted=tuple(eviction.model_id for eviction in record.evicted),
-                reason=record.reason,
-                error=record.error,
-                waiters=record.waiters,
-                longest_wait_s=max(record.waits_s, default=0.0),
-                started_at=time.time() - (record.ended_s - record.began_s),
-                phases=record.phases,
-            )
+        event = SwapFinished(
+            swap_id=record.swap_id,
+            target=record.target,
+            outcome=str(record.outcome),
+            evicted=tuple(eviction.model_id for eviction in record.evicted),
+            reason=record.reason,
+            error=record.error,
+            waiters=record.waiters,
+            longest_wait_s=max(record.waits_s, default=0.0),
+            started_at=time.time() - (record.ended_s - record.began_s),
+            phases=record.phases,
         )
+        self._recent_swaps.append(event)
+        self.bus.publish(event)
 
     def on_preload_ended(self, ended: do.PreloadEnded) -> None:
         """See routing.driver.Observer."""

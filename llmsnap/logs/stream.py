@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gevent.event import Event
+
 from llmsnap.logs.ring import RingBuffer
 from llmsnap.logs.subscription import DEFAULT_LIMIT_BYTES, Subscription
 
@@ -50,14 +52,18 @@ class LogStream:
         return self._ring.snapshot(limit)
 
     def subscribe(
-        self, *, after: int | None = None, limit_bytes: int = DEFAULT_LIMIT_BYTES
+        self,
+        *,
+        after: int | None = None,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        filled: Event | None = None,
     ) -> tuple[bytes, Subscription]:
         """Return the history and what comes after it, with no byte lost or doubled in between.
 
         The history is what is still held beyond position *after*; all of it when None. It ends at
-        the subscription's *position*.
+        the subscription's *position*. *filled*: see Subscription.
         """
-        reader = Subscription(self.position, limit_bytes, self._forget)
+        reader = Subscription(self.position, limit_bytes, self._forget, filled)
         self._readers = (*self._readers, reader)
         history = self._ring.snapshot() if after is None else self._ring.since(after)
         return history, reader

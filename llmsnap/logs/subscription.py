@@ -25,7 +25,8 @@ class Subscription:
     """The log as one reader sees it from *position* on.
 
     At most *limit_bytes* wait for the reader. When it is too slow the oldest go, and its next
-    ``get()`` returns a line that says how many bytes are missing.
+    ``get()`` returns a line that says how many bytes are missing. *filled* is set when something
+    came; a reader of several subscriptions gives them one, and clears it before it polls them.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Subscription:
         position: int = 0,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         on_close: Callable[[Subscription], None] | None = None,
+        filled: Event | None = None,
     ) -> None:
         self.position = position
         self.limit_bytes = limit_bytes
@@ -42,7 +44,7 @@ class Subscription:
         self._chunks: deque[bytes] = deque()
         self._cost = 0
         self._lost = 0
-        self._filled = Event()
+        self._filled = filled or Event()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -69,6 +71,13 @@ class Subscription:
         """
         if not self._chunks and not self.closed:
             self._filled.wait(timeout_s)
+        chunk = self.poll(max_bytes)
+        if not self._chunks and not self.closed:
+            self._filled.clear()
+        return chunk
+
+    def poll(self, max_bytes: int = GET_BYTES) -> Chunk | None:
+        """Return what has come, as ``get()`` does, without waiting. Never switches."""
         if self._lost:
             return self._tell_loss()
         if not self._chunks:
@@ -79,8 +88,6 @@ class Subscription:
             size += len(parts[-1])
         self._cost -= size + ENTRY_COST * len(parts)
         self.position += size
-        if not self._chunks and not self.closed:
-            self._filled.clear()
         return Chunk(b"".join(parts), self.position)
 
     def close(self) -> None:

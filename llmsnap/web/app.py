@@ -12,12 +12,12 @@ from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
 from llmsnap.service import Service
-from llmsnap.web import config, health, models
+from llmsnap.web import api, config, health, logs, models
 from llmsnap.web.context import current_call
 from llmsnap.web.gateway import Gateway
 from llmsnap.wire.errors import answer
 
-BLUEPRINTS = (config.bp, health.bp, models.bp)
+BLUEPRINTS = (api.bp, config.bp, health.bp, logs.bp, models.bp)
 
 
 class _Json(DefaultJSONProvider):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CALL = "llmsnap.call"
+FLUSH = "llmsnap.flush"
+"""Set in environ by a view whose head must go out before the first byte of its body."""
 RUNTIME = "llmsnap.runtime"
 SERVICE = "llmsnap.service"
 SOCKETS = ("llmsnap.socket", "gunicorn.socket", "werkzeug.socket")
@@ -98,9 +100,14 @@ class Gateway:
         def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
             call.status = int(status[:3])
             headers = cors.with_origin(headers, shared[1:]) + shared[:1]
-            return start_response(status_line(call.status), headers, *exc_info)
+            write[:] = [start_response(status_line(call.status), headers, *exc_info)]
+            return write[0]
 
-        return Logged(call, self._flask(environ, start))
+        write: list[Callable[[bytes], object]] = []
+        body = self._flask(environ, start)
+        if FLUSH in environ:
+            write[0](b"")  # an empty write sends the head (PEP 3333)
+        return Logged(call, body)
 
 
 def _handler(path: str, service: Service) -> Callable[[Call, Runtime], Answer] | None:

@@ -1,0 +1,137 @@
+"""What the UI and dashboards ask: events, metrics, activity, captures, requests in flight."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from llmsnap import __version__
+from llmsnap.errors import BadRequest, NotFound
+from llmsnap.metrics import capture_views, stats, views
+from llmsnap.metrics.activity import Filter, Order
+from llmsnap.web import statuses
+from llmsnap.web.context import current_call, current_service
+from llmsnap.web.feed import Feed, Form
+from llmsnap.web.streams import FeedBody
+
+bp = Blueprint("api", __name__, url_prefix="/api")
+
+EVENT_HEADERS = {
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "X-Accel-Buffering": "no",
+}
+FORMS = {"": Form.BOTH, "message": Form.MESSAGE, "named": Form.NAMED}
+
+
+@bp.get("/version")
+def version() -> ResponseReturnValue:
+    """Tell which program this is."""
+    return jsonify(build_date="unknown", commit="unknown", version=__version__)
+
+
+@bp.get("/events")
+def events() -> ResponseReturnValue:
+    """Stream everything that happens; ``?format=message`` or ``named`` for one form only."""
+    form = FORMS.get(request.args.get("format", ""))
+    if form is None:
+        raise BadRequest(f"format must be message or named, not {request.args['format']!r}")
+    feed = Feed(current_service(), form, request.headers.get("Last-Event-ID", ""))
+    feed.open()
+    current_call().presence.open(feed.end)
+    return Response(FeedBody(feed), mimetype="text/event-stream", headers=EVENT_HEADERS)
+
+
+@bp.get("/metrics")
+def metrics() -> ResponseReturnValue:
+    """List what is known of each successful request, oldest first."""
+    records = current_service().activity.snapshot()
+    return jsonify([views.metric_object(one) for one in records if views.is_metric(one)])
+
+
+@bp.get("/activity")
+def activity() -> ResponseReturnValue:
+    """Page through the records of all requests, failed ones too.
+
+    ``model``, ``status``, ``key``, ``since`` and ``until`` filter; ``sort``, ``cursor`` and
+    ``limit`` page.
+    """
+    service = current_service()
+    order = Order.parse(request.args["sort"]) if "sort" in request.args else None
+    page = service.history.page(
+        _wanted(), order, request.args.get("cursor"), _number("limit", 100) or 100
+    )
+    return jsonify(**views.activity_export(page.records), cursor=page.cursor)
+
+
+@bp.get("/activity/stats")
+def activity_stats() -> ResponseReturnValue:
+    """Sum up the records in memory: totals, percentiles and histograms, for all and per model."""
+    wanted = _wanted()
+    records = filter(wanted.matches, current_service().activity.snapshot())
+    return jsonify(schema_version=views.SCHEMA_VERSION, **stats.statistics(records))
+
+
+@bp.get("/swaps")
+def swaps() -> ResponseReturnValue:
+    """List the last swaps, oldest first."""
+    records = [views.swap_object(swap) for swap in current_service().recent_swaps()]
+    return jsonify(schema_version=views.SCHEMA_VERSION, swaps=records)
+
+
+@bp.get("/inflight")
+def inflight() -> ResponseReturnValue:
+    """List the requests in flight, oldest first."""
+    taps = current_service().recorder.in_flight()
+    return jsonify(schema_version=views.SCHEMA_VERSION, requests=list(map(statuses.request, taps)))
+
+
+@bp.post("/inflight/<int:serial>/cancel")
+def cancel(serial: int) -> ResponseReturnValue:
+    """End a request in flight; its client gets an error."""
+    if not current_service().recorder.cancel(serial):
+        raise NotFound(f"no request {serial} is in flight")
+    return jsonify(msg="ok")
+
+
+@bp.get("/captures/<capture_id>")
+def capture(capture_id: str) -> ResponseReturnValue:
+    """Answer what one request and its answer were; ``?format=curl`` or ``har`` to use elsewhere."""
+    try:
+        number = int(capture_id)
+    except ValueError:
+        return jsonify(error="invalid capture ID"), 400
+    found = current_service().captures.get(number)
+    if found is None:
+        return jsonify(error="capture not found"), 404
+    base_url = request.host_url.rstrip("/")
+    match request.args.get("format", ""):
+        case "":
+            return jsonify(capture_views.capture_object(found))
+        case "curl":
+            return Response(capture_views.capture_curl(found, base_url), mimetype="text/plain")
+        case "har":
+            return jsonify(capture_views.capture_har(found, base_url))
+        case other:
+            raise BadRequest(f"format must be curl or har, not {other!r}")
+
+
+def _wanted() -> Filter:
+    wanted = Filter(
+        model=request.args.get("model") or None,
+        status=request.args.get("status") or None,
+        key_name=request.args.get("key") or None,
+        since_ms=_number("since"),
+        until_ms=_number("until"),
+    )
+    wanted.status_range()
+    return wanted
+
+
+def _number(name: str, default: int | None = None) -> int | None:
+    text = request.args.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise BadRequest(f"{name} must be a whole number, not {text[:40]!r}")
+    return int(text)
