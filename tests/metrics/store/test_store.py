@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gevent
 import pytest
 
 from llmsnap.errors import BadRequest, StoreUnavailable
@@ -127,6 +128,21 @@ def test_a_locked_file_is_said_once_and_made_up_for_later(path, caplog):
     other.execute("ROLLBACK")
     other.close()
     assert ids(history.page()) == [0]
+    history.close()
+
+
+def test_writing_is_tried_again_by_itself(path, caplog):
+    caplog.set_level("INFO")
+    history = opened(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    history.append(record(0))
+    while "keeping to memory" not in caplog.text:
+        gevent.idle()
+    other.execute("ROLLBACK")
+    other.close()
+    while "works again, 0 rows were lost" not in caplog.text:
+        gevent.idle()
     history.close()
 
 
