@@ -1,0 +1,104 @@
+"""Listening sockets: TCP on IPv4 and IPv6, and unix sockets."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+
+from gevent import socket
+
+BACKLOG = 1024
+KEEPALIVE_AFTER_S = 60
+KEEPALIVE_EVERY_S = 15
+KEEPALIVE_TIMES = 4
+"""A client that has lost its network is noticed after two minutes, not after two hours."""
+
+
+def bind(listen: str) -> socket.socket:
+    """Return a listening socket for ``host:port``, ``:port`` or ``unix:/path``.
+
+    Raises: OSError, ValueError.
+    """
+    if listen.startswith("unix:"):
+        return _bind_unix(listen.removeprefix("unix:"))
+    host, port = split_host_port(listen)
+    family = socket.AF_INET6 if ":" in host or (not host and socket.has_ipv6) else socket.AF_INET
+    try:
+        return _bind_tcp(family, host, port)
+    except OSError as error:
+        if host or family == socket.AF_INET or error.errno == errno.EADDRINUSE:
+            raise
+        return _bind_tcp(socket.AF_INET, host, port)  # a kernel without IPv6
+
+
+def split_host_port(listen: str) -> tuple[str, int]:
+    """Return host and port of a listen address. Raises: ValueError."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"not an address to listen on: {listen!r}; use host:port or :port")
+    return host.strip("[]"), int(port)
+
+
+def address_of(listener: socket.socket, *, tls: bool) -> str:
+    """Return the URL a listening socket is reached under."""
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http{'s' if tls else ''}://{host}:{name[1]}"
+
+
+def remove(path: str) -> None:
+    """Remove the file of a unix socket that no longer listens."""
+    with suppress(OSError):
+        os.unlink(path)  # noqa: PTH108
+
+
+def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _set_for_clients(sock)
+        if family == socket.AF_INET6 and not host:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _set_for_clients(sock: socket.socket) -> None:
+    """Set what accepted sockets inherit.
+
+    Without TCP_NODELAY an answer on a kept connection waits for a delayed ACK, 40 ms.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_AFTER_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
+        ("TCP_KEEPCNT", KEEPALIVE_TIMES),
+    ):
+        if hasattr(socket, name):  # macOS knows only some
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _bind_unix(path: str) -> socket.socket:
+    if os.path.exists(path):  # noqa: PTH110 - of an earlier run
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(path) == 0:
+                raise OSError(errno.EADDRINUSE, f"{path} is in use by a running server")
+        os.unlink(path)  # noqa: PTH108
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock

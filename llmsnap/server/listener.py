@@ -1,0 +1,127 @@
+"""The listener: takes connections in, up to a number, and lets go of them at the end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gevent import socket, ssl
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIServer
+
+from llmsnap.server.bind import remove
+from llmsnap.server.connections import Connections, Limits
+from llmsnap.server.handler import Handler
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_S = 0.5
+
+Wrap = Callable[[socket.socket], ssl.SSLSocket]
+
+
+class Seats(Pool):
+    """One place for each connection. When all are taken, whoever only waits makes room."""
+
+    def __init__(self, limit: int, connections: Connections) -> None:
+        super().__init__(limit)
+        self._connections = connections
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return bool(super().full())
+
+    def full(self) -> bool:
+        """Return whether the one that asks must wait until a place is free. Never switches."""
+        if self.all_taken:
+            self._connections.make_room()
+            return True
+        return False
+
+
+class Server(WSGIServer):
+    """pywsgi's server with our handler, a limit of connections, and an end in two steps.
+
+    *wrap* begins TLS on a socket. Running out of descriptors is logged once, and survived.
+    """
+
+    handler_class = Handler
+    max_accept = 1  # so that nobody is asked to make room before somebody waits for it
+    environ: dict[str, Any]
+    _timer: Any
+    _start_accepting_if_started: Callable[[], None]
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        application: WSGIApplication,
+        *,
+        wrap: Wrap | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        self.connections = Connections(limits)
+        self.wrap = wrap
+        self._seats = Seats(limits.connections, self.connections)
+        self._is_draining = False
+        self._is_short = False
+        self._path = ""
+        name = listener.getsockname()
+        if isinstance(name, str):
+            self._path = name
+        environ = {
+            "wsgi.url_scheme": "https" if wrap else "http",
+            "SERVER_NAME": "" if self._path else name[0],  # pywsgi would ask the DNS
+        }
+        super().__init__(
+            listener, application, spawn=self._seats, log=None, error_log=log, environ=environ
+        )
+
+    @property
+    def ends_connections(self) -> bool:
+        """Whether no connection may outlive its answer: at the end, and while others wait."""
+        return self._is_draining or self._seats.all_taken
+
+    def do_read(self) -> Any:
+        """Accept one connection; None when there is none to be had now. Never switches."""
+        try:
+            accepted = super().do_read()
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                self._pause(error)
+            elif error.errno != errno.ECONNABORTED:
+                raise
+            return None
+        if accepted:
+            self._is_short = False
+        return accepted
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a moment; the backlog would else wake us again and again."""
+        if not self._is_short:
+            self._is_short = True
+            log.error("cannot accept connections for now: %s", error.strerror)
+        self.connections.make_room()
+        self.stop_accepting()
+        self._timer = self.loop.timer(PAUSE_S)
+        self._timer.start(self._start_accepting_if_started)
+
+    def drain(self) -> None:
+        """Accept no more, end connections that are idle, let the others answer. No switch."""
+        self._is_draining = True
+        self.close()
+        if self._path:
+            remove(self._path)
+        self.connections.hang_up_all()
+
+    def finish(self, limit_s: float) -> None:
+        """Give the connections that are left *limit_s*, then end them. Blocks."""
+        self.drain()
+        self.stop(timeout=limit_s)

@@ -1,0 +1,121 @@
+"""How an answer goes out: its head, its framing, and what is left out of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from gevent.pywsgi import WSGIHandler
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+
+JOIN_BYTES = 65536
+"""Head and first piece of an answer go out in one send up to this size."""
+
+_date = (0, "")
+
+
+def http_date() -> str:
+    """Return the time of day as a Date header has it."""
+    global _date  # noqa: PLW0603 - one clock
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, formatdate(now, usegmt=True))
+    return _date[1]
+
+
+class Response(WSGIHandler):
+    """pywsgi's handler, with a head that is written once and framing that HTTP clients rely on.
+
+    A subclass says in ``must_close`` whether this answer is the connection's last.
+    """
+
+    # What pywsgi has, and its stubs do not tell as it is.
+    status: Any
+    code: Any
+    response_headers: Any
+    _sendall: Callable[[bytes | bytearray], None]
+    _write: Callable[[bytes], None]
+
+    _lines: list[str]
+    _names: set[str]
+    _bodiless = False
+
+    def must_close(self) -> bool:
+        """Return whether the connection ends with this answer."""
+        return self.close_connection
+
+    def start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: OptExcInfo | None = None,
+    ) -> Callable[[bytes], None]:
+        """Take status and headers. Raises: ValueError for what would break the head apart."""
+        if exc_info is not None and exc_info[1] is not None and self.headers_sent:
+            raise exc_info[1]
+        lines = [f"HTTP/1.1 {status}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        text = "\r\n".join(lines)
+        breaks = len(headers)
+        if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
+            raise ValueError("a header of the answer has a line break in it")
+        text.encode("latin-1")
+        self.status = status
+        self.code = int(status[:3])
+        self._lines = lines
+        self._names = {name.lower() for name, _ in headers}
+        if "connection" in self._names:
+            self._obey_connection(headers)
+        return self.write
+
+    def _obey_connection(self, headers: list[tuple[str, str]]) -> None:
+        for name, value in headers:
+            if name.lower() == "connection" and value.lower() == "close":
+                self.close_connection = True
+        self._lines[1:] = [line for line in self._lines[1:] if line[:11].lower() != "connection:"]
+
+    def _write_with_headers(self, data: bytes) -> None:
+        """Send the head and the first piece together: one packet, one system call."""
+        self.headers_sent = True
+        self._frame()
+        head = "\r\n".join(self._lines).encode("latin-1") + b"\r\n\r\n"
+        if self._bodiless or not data:
+            self._sendall(head)
+        elif len(data) > JOIN_BYTES:  # copying would cost more than a second call
+            self._sendall(head)
+            self._write(data)
+        elif self.response_use_chunked:
+            self._sendall(b"%b%x\r\n%b\r\n" % (head, len(data), data))
+        else:
+            self._sendall(head + data)
+
+    def _frame(self) -> None:
+        """Add the headers that only the server knows (RFC 9112 sections 6.3 and 9.6)."""
+        lines, names, code = self._lines, self._names, self.code
+        if "date" not in names:
+            lines.append(f"Date: {http_date()}")
+        self._bodiless = self.command == "HEAD" or code in {204, 304} or code < 200
+        if "content-length" not in names and not self._bodiless:
+            if isinstance(self.result, (list, tuple)):
+                lines.append(f"Content-Length: {sum(map(len, self.result))}")
+            elif self.request_version == "HTTP/1.1":
+                self.response_use_chunked = True
+                lines.append("Transfer-Encoding: chunked")
+            else:
+                self.close_connection = True  # nothing else tells where the body ends
+        if self.must_close():
+            self.close_connection = True
+            lines.append("Connection: close")
+        elif self.request_version == "HTTP/1.0":
+            lines.append("Connection: keep-alive")
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body; the callable of ``start_response``."""
+        if not self.headers_sent:
+            self._write_with_headers(data)
+        elif not self._bodiless:
+            self._write(data)

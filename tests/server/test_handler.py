@@ -1,0 +1,312 @@
+"""One connection as a client sees it: framing, keep-alive, slow and rude clients."""
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.server.connections import Limits
+from llmsnap.server.handler import SOCKET, TAKE_OVER
+from tests.server.raw import post, request
+
+
+def echo(environ, start_response):
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def deaf(environ, start_response):
+    start_response("413 Too Large", [("Content-Length", "3")])
+    return [b"no\n"]
+
+
+def test_the_environ(serve) -> None:
+    seen = {}
+
+    def app(environ, start_response):
+        seen.update(environ)
+        return echo(environ, start_response)
+
+    serving = serve(app)
+    client = serving.connect()
+    client.ask(request("/a%2Fb?c=%20", "GET", "X-A: 1"))
+    assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/a/b", "c=%20")
+    assert seen["RAW_URI"] == "/a%2Fb?c=%20"
+    assert seen["REQUEST_METHOD"] == "GET"
+    assert seen["SERVER_PROTOCOL"] == "HTTP/1.1"
+    assert (seen["HTTP_X_A"], seen["HTTP_HOST"]) == ("1", "localhost")
+    assert seen["REMOTE_ADDR"] == "127.0.0.1"
+    assert seen["REMOTE_PORT"] == str(client.sock.getsockname()[1])
+    assert (seen["SERVER_NAME"], seen["SERVER_PORT"]) == ("127.0.0.1", str(serving.address[1]))
+    assert seen["wsgi.url_scheme"] == "http"
+    assert seen["wsgi.input_terminated"] is True
+    assert seen[SOCKET].fileno() == -1 or seen[SOCKET].getpeername() == client.sock.getsockname()
+
+
+def test_an_address_of_ipv4_looks_like_one_on_a_listener_for_both(serve) -> None:
+    from tests.server.raw import RawClient
+
+    serving = serve(lambda e, s: s("200 OK", []) and [e["REMOTE_ADDR"].encode()], ":0")
+    client = RawClient(("127.0.0.1", serving.address[1]))
+    assert client.ask(request()).body == b"127.0.0.1"
+    client.close()
+
+
+def test_a_unix_socket(serve, tmp_path) -> None:
+    serving = serve(echo, f"unix:{tmp_path}/s")
+    assert serving.connect().ask(post(b"hello")).body == b"hello"
+
+
+def test_requests_one_after_another_and_pipelined(serve) -> None:
+    client = serve(echo).connect()
+    assert client.ask(post(b"one")).body == b"one"
+    client.send(post(b"two") + request() + post(b"three"))
+    assert [client.answer().body for _ in range(3)] == [b"two", b"", b"three"]
+
+
+def test_the_last_request_is_the_one_that_says_close(serve) -> None:
+    client = serve(echo).connect()
+    client.send(request("/", "GET", "Connection: close") + request())
+    assert client.answer().headers["connection"] == "close"
+    assert client.rest() == b""
+
+
+def test_a_body_may_come_later_and_in_pieces(serve) -> None:
+    client = serve(echo).connect()
+    client.send(post(b"hello")[:-4])
+    client.send(b"el")
+    client.send(b"lo")
+    assert client.answer().body == b"hello"
+
+
+def test_a_chunked_body_and_the_request_behind_it(serve) -> None:
+    client = serve(echo).connect()
+    chunks = b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
+    client.send(request("/", "POST", "Transfer-Encoding: chunked", body=chunks) + request())
+    assert [client.answer().body, client.answer().body] == [b"hello", b""]
+
+
+def test_a_client_that_waits_is_told_to_continue(serve) -> None:
+    client = serve(echo).connect()
+    whole = post(b"hello", "Expect: 100-continue")
+    client.send(whole[:-5])
+    assert client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
+    assert client.ask(b"hello").body == b"hello"
+
+
+def test_who_waits_for_a_refusal_need_not_send_and_cannot_be_misread(serve) -> None:
+    client = serve(deaf).connect()
+    answer = client.ask(post(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "Expect: 100-continue")[:-27])
+    assert (answer.status, answer.interim, answer.headers["connection"]) == (413, [], "close")
+    client.half_close()
+    assert client.rest() == b""
+
+
+def test_a_small_body_nobody_read_is_skipped(serve) -> None:
+    client = serve(deaf).connect()
+    for _ in range(2):
+        answer = client.ask(post(b"x" * 1000))
+        assert (answer.status, "connection" in answer.headers) == (413, False)
+
+
+def test_a_large_one_ends_the_connection_but_the_answer_arrives(serve) -> None:
+    client = serve(deaf).connect()
+    size = 4_000_000
+    sender = gevent.Greenlet(client.send, post(b"x" * size))
+    sender.start()
+    answer = client.answer()
+    assert (answer.status, answer.headers["connection"]) == (413, "close")
+    sender.join()
+    assert sender.successful(), "it was not cut off while it sent"
+    client.half_close()
+    assert client.rest() == b""
+
+
+def test_a_chunked_one_too(serve) -> None:
+    client = serve(deaf).connect()
+    answer = client.ask(request("/", "POST", "Transfer-Encoding: chunked", body=b"1\r\nx\r\n"))
+    assert (answer.status, answer.headers["connection"]) == (413, "close")
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: 1\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: " + b"a" * 100_000, 431),
+        (b"GET / HTTP/1.1\n", 400),
+        (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    ],
+)
+def test_a_bad_head_is_answered_and_ends_the_connection(serve, bad: bytes, status: int) -> None:
+    client = serve(pytest.fail).connect()
+    client.send(bad + b"the rest of it")
+    answer = client.answer()
+    assert (answer.status, answer.headers["connection"]) == (status, "close")
+    assert b'"type":"invalid_request_error"' in answer.body or status == 505
+    client.half_close()
+    assert client.rest() == b""
+
+
+def test_a_bad_head_behind_a_good_request_spoils_only_itself(serve) -> None:
+    client = serve(echo).connect()
+    client.send(post(b"good") + b"bad\r\n\r\n")
+    assert client.answer().body == b"good"
+    assert client.answer().status == 400
+
+
+def test_a_broken_body_is_a_bad_request_and_the_end(serve) -> None:
+    from llmsnap.errors import BadRequest
+
+    def app(environ, start_response):
+        try:
+            return echo(environ, start_response)
+        except BadRequest as error:
+            start_response("400 Bad Request", [])
+            return [str(error).encode()]
+
+    client = serve(app).connect()
+    answer = client.ask(request("/", "POST", "Transfer-Encoding: chunked", body=b"zz\r\n"))
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert b"chunked" in answer.body
+
+
+def test_a_bug_is_a_500_as_json_and_logged(serve, caplog) -> None:
+    client = serve(lambda environ, start_response: 1 / 0).connect()
+    answer = client.ask(request())
+    assert (answer.status, answer.headers["content-type"]) == (500, "application/json")
+    assert client.rest() == b""
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_bug_after_the_head_leaves_the_answer_visibly_incomplete(serve, caplog) -> None:
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        yield b"begun"
+        raise RuntimeError("halfway")
+
+    answer = serve(app).connect().ask(request())
+    assert (answer.body, answer.complete) == (b"begun", False)
+    assert "halfway" in caplog.text
+
+
+def test_an_aborted_answer_is_cut_and_not_logged(serve, caplog) -> None:
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        yield b"begun"
+        raise ConnectionResetError(104, "the upstream broke off")
+
+    client = serve(app).connect()
+    answer = client.ask(request())
+    assert (answer.body, answer.complete) == (b"begun", False)
+    assert caplog.text == ""
+
+
+def test_the_body_is_closed_however_it_ends(serve) -> None:
+    closed = Event()
+
+    class Body:
+        def __iter__(self):
+            return iter([b"x" * 10_000_000, b"y"])
+
+        def close(self) -> None:
+            closed.set()
+
+    client = serve(lambda e, s: s("200 OK", []) and Body()).connect()
+    client.send(request())
+    client.until(b"\r\n\r\n")
+    client.close()
+    assert closed.wait(5)
+
+
+# --- slow clients -------------------------------------------------------------------------------
+
+
+def test_silence_from_the_start_ends_without_a_word(serve) -> None:
+    assert serve(echo, limits=Limits(head_s=0.01)).connect().rest() == b""
+
+
+def test_half_a_head_ends_with_408(serve) -> None:
+    client = serve(echo, limits=Limits(head_s=0.01)).connect()
+    client.send(b"GET / HT")
+    answer = client.answer()
+    assert (answer.status, answer.headers["connection"]) == (408, "close")
+
+
+def test_a_connection_that_idles_too_long_ends_without_a_word(serve) -> None:
+    client = serve(echo, limits=Limits(idle_s=0.01)).connect()
+    assert client.ask(request()).status == 200
+    assert client.rest() == b""
+
+
+def test_the_time_for_a_head_begins_with_its_first_byte(serve) -> None:
+    client = serve(echo, limits=Limits(head_s=0.02, idle_s=5)).connect()
+    assert client.ask(request()).status == 200
+    client.send(b"GET / HT")
+    assert client.answer().status == 408
+
+
+def test_a_body_nobody_reads_must_come_in_time(serve) -> None:
+    client = serve(deaf, limits=Limits(head_s=0.02)).connect()
+    assert client.ask(post(b"hello")[:-1]).status == 413
+    assert client.rest() == b""
+
+
+def test_a_body_may_take_its_time(serve) -> None:
+    waiting = Event()
+
+    def app(environ, start_response):
+        waiting.set()
+        return echo(environ, start_response)
+
+    client = serve(app, limits=Limits(head_s=0.01, idle_s=0.01)).connect()
+    client.send(post(b"hello")[:-5])
+    waiting.wait()
+    gevent.sleep(0.05)  # longer than the limits, which are for heads
+    assert client.ask(b"hello").body == b"hello"
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_head(serve) -> None:
+    client = serve(echo).connect()
+    client.send(b"GET / HT")
+    client.half_close()
+    assert client.rest() == b""
+
+
+# --- taken over ---------------------------------------------------------------------------------
+
+
+def test_a_connection_taken_over_belongs_to_the_application(serve) -> None:
+    def app(environ, start_response):
+        early = environ[TAKE_OVER]()
+        sock = environ[SOCKET]
+        sock.sendall(b"raw " + early)
+        sock.sendall(sock.recv(100))
+        start_response("200 OK", [("Content-Length", "7")])
+        return [b"nothing"]
+
+    client = serve(app).connect()
+    client.send(request("/", "GET", "Upgrade: x") + b"early")
+    assert client.exactly(9) == b"raw early"
+    client.send(b"later")
+    assert client.rest() == b"later"
+
+
+def test_a_library_made_for_pywsgi_finds_the_socket(serve) -> None:
+    from simple_websocket import Server as WebSocket
+
+    def app(environ, start_response):
+        environ[TAKE_OVER]()
+        ws = WebSocket.accept({**environ, "SERVER_SOFTWARE": "gevent/1"})
+        ws.send(ws.receive())
+        ws.close()
+        return []
+
+    client = serve(app).connect()
+    upgrade = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    client.send(request("/", "GET", *upgrade, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="))
+    assert client.head().status == 101
+    client.send(b"\x81\x82\0\0\0\0hi")
+    assert client.exactly(4) == b"\x81\x02hi"
+    assert client.rest()[:1] == b"\x88"

@@ -1,0 +1,218 @@
+"""What is a head, and what is refused because two servers might read it differently."""
+
+import pytest
+
+from llmsnap.errors import BadHead
+from llmsnap.server import head
+from llmsnap.server.head import parse
+
+HOST = b"Host: a.example:8080\r\n"
+
+
+def get(*lines: bytes, target: bytes = b"/", version: bytes = b"HTTP/1.1") -> bytes:
+    first = b"GET " + target + b" " + version + b"\r\n"
+    return first + HOST + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def test_an_ordinary_head() -> None:
+    found = parse(
+        b"POST /v1/chat%2Fx?a=b%20c HTTP/1.1\r\n" + HOST + b"content-type: application/json\r\n"
+        b"CONTENT-LENGTH: 12\r\nX-Api-Key:\t secret \r\nEmpty:\r\n\r\n"
+    )
+    assert (found.method, found.target) == ("POST", "/v1/chat%2Fx?a=b%20c")
+    assert (found.path, found.query) == ("/v1/chat/x", "a=b%20c")
+    assert (found.version, found.length, found.keep_alive) == ("HTTP/1.1", 12, True)
+    assert found.fields == {
+        "HTTP_HOST": "a.example:8080",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": "12",
+        "HTTP_X_API_KEY": "secret",
+        "HTTP_EMPTY": "",
+    }
+
+
+def test_no_length_means_no_body_and_chunked_means_unknown() -> None:
+    assert parse(get()).length == 0
+    assert parse(get(b"Transfer-Encoding: Chunked")).length is None
+
+
+def test_repeated_headers_are_joined_as_pywsgi_does_it() -> None:
+    fields = parse(get(b"X-A: 1", b"x-a: 2", b"Cookie: a=1", b"Cookie: b=2")).fields
+    assert fields["HTTP_X_A"] == "1,2"
+    assert fields["HTTP_COOKIE"] == "a=1; b=2"
+
+
+def test_a_name_with_an_underscore_cannot_pass_for_one_with_a_dash() -> None:
+    fields = parse(get(b"X_Forwarded_For: 6.6.6.6", b"Content_Length: 9")).fields
+    assert fields == {"HTTP_HOST": "a.example:8080"}
+
+
+def test_bytes_beyond_ascii_stay_what_they_were() -> None:
+    found = parse(get("X-Name: grün".encode(), target="/grün".encode()))
+    assert found.fields["HTTP_X_NAME"].encode("latin-1") == "grün".encode()
+    assert found.path.encode("latin-1") == "/grün".encode()
+    assert parse(get(target=b"/gr%C3%BCn")).path == found.path
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "keeps"),
+    [
+        (b"HTTP/1.1", None, True),
+        (b"HTTP/1.1", b"close", False),
+        (b"HTTP/1.1", b"Keep-Alive, Close", False),
+        (b"HTTP/1.1", b"keep-alive, Upgrade", True),
+        (b"HTTP/1.0", None, False),
+        (b"HTTP/1.0", b"keep-alive", True),
+        (b"HTTP/1.0", b"Keep-Alive", True),
+    ],
+)
+def test_who_keeps_the_connection(version: bytes, connection: bytes | None, keeps: bool) -> None:
+    lines = [b"Connection: " + connection] if connection else []
+    assert parse(get(*lines, version=version)).keep_alive is keeps
+
+
+def test_only_http_1_1_is_invited_to_continue() -> None:
+    assert parse(get(b"Expect: 100-Continue")).expects_continue
+    assert not parse(get(b"Expect: 100-continue", version=b"HTTP/1.0")).expects_continue
+
+
+def test_a_url_as_target_brings_its_own_host() -> None:
+    found = parse(get(target=b"http://other.example/v1/models?x=1"))
+    assert (found.target, found.path, found.query) == ("/v1/models?x=1", "/v1/models", "x=1")
+    assert found.fields["HTTP_HOST"] == "other.example"
+    assert parse(get(target=b"HTTPS://x")).target == "/"
+    assert parse(get(target=b"http://x?q")).target == "/?q"
+    assert parse(b"OPTIONS http://x HTTP/1.1\r\n" + HOST + b"\r\n").target == "*"
+
+
+def test_an_asterisk_is_for_options() -> None:
+    assert parse(b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n").path == "*"
+    assert status_of(get(target=b"*")) == 400
+
+
+def test_http_1_0_needs_no_host() -> None:
+    assert parse(b"GET / HTTP/1.0\r\n\r\n").fields == {}
+
+
+def status_of(raw: bytes) -> int:
+    with pytest.raises(BadHead) as caught:
+        parse(raw)
+    return caught.value.status
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Length: 1\r\nContent-Length: 1",
+        b"Content-Length: 1, 1",
+        b"Content-Length: +1",
+        b"Content-Length: -1",
+        b"Content-Length: 0x1",
+        b"Content-Length: 1 1",
+        b"Content-Length: \xb2",
+        b"Content-Length:",
+        b"Content-Length: 1234567890123456789",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding: chunked, chunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding: chunked;q=1",
+        b'Transfer-Encoding: "chunked"',
+        b"Transfer-Encoding: \x0bchunked",
+        b"Transfer-Encoding:",
+        b"Transfer-Encoding : chunked",
+        b"Host: b",
+        b"Content-Type: a/b\r\nContent-Type: c/d",
+        b" Folded: x",
+        b"X-A: 1\r\n folded",
+        b"X-A: 1\r\n\tfolded",
+        b"X-A : 1",
+        b"X-A\t: 1",
+        b"X A: 1",
+        b": 1",
+        b"no colon",
+        b"X-\xe4: 1",
+        b"X-A: a\nX-B: b",
+        b"X-A: a\rX-B: b",
+        b"X-A: a\rb\nX-B: c",
+        b"X-A: a\n\rb",
+        b"X-A: a\0b",
+        b"X-A: a\x7f",
+        b"X-A: a\x1b[2J",
+        b"\r\nX-A: after the end",
+    ],
+)
+def test_smuggled_or_broken_headers_are_refused(line: bytes) -> None:
+    assert status_of(get(line)) == 400
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n", 400),
+        (b"GET /\r\n" + HOST + b"\r\n", 400),
+        (b"GET  / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET / HTTP/1.1 \r\n" + HOST + b"\r\n", 400),
+        (b"GET\t/\tHTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET / a HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b" GET / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"G@T / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET / http/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET / HTTP/1.1x\r\n" + HOST + b"\r\n", 400),
+        (b"GET / HTTP/2.0\r\n" + HOST + b"\r\n", 505),
+        (b"GET / HTTP/1.2\r\n" + HOST + b"\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\n", 505),
+        (b"GET a HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET a.example:80 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET http:///x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET http://u:p@a/x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET ftp://a/x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET /a#b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET http://x/ HTTP/1.1\r\n\r\n", 400),
+        (b"CONNECT a.example:80 HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"Expect: a-miracle\r\n\r\n", 417),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (get(target=b"/" + b"a" * 9000), 414),
+        (get(*[b"X-%d: 1" % n for n in range(99)]), 0),
+        (get(*[b"X-%d: 1" % n for n in range(100)]), 431),
+        (get(*[b"X-%d: 1" % n for n in range(1000)]), 431),
+        (get(*[b"X-%d: " % n + b"a" * 1000 for n in range(66)]), 431),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, bytes) else None,
+)
+def test_request_lines_hosts_and_limits(raw: bytes, status: int) -> None:
+    assert (status_of(raw) if status else parse(raw) and 0) == status
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (b"GET /" + b"a" * 8193, 414),
+        (b"GET / HTTP/1.1\r\nX-A: " + b"a" * 65536, 431),
+        (b"GET / HTTP/1.1\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\n\n", 400),
+    ],
+)
+def test_what_cannot_become_a_head_is_refused_before_its_end(begun: bytes, status: int) -> None:
+    with pytest.raises(BadHead) as caught:
+        head.check_begun(bytearray(begun), 0)
+    assert caught.value.status == status
+
+
+def test_what_has_been_checked_is_not_checked_again() -> None:
+    head.check_begun(bytearray(b"GET / HTTP/1.1\r\nA: \n"), 20)
+    head.check_begun(bytearray(b"GET / HTTP/1.1\r"), 0)
+
+
+def test_the_memory_for_names_is_bounded() -> None:
+    for number in range(2000):
+        parse(get(b"X-Random-%d: 1" % number))
+    assert len(head._KEYS) <= head._KEYS_LIMIT
+    assert parse(get(b"X-Random-1999: 1")).fields["HTTP_X_RANDOM_1999"] == "1"

@@ -1,0 +1,134 @@
+"""How many connections there may be, what becomes of the rest, and the end of all."""
+
+import errno
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.server import listener as listener_module
+from llmsnap.server.connections import Limits
+from tests.server.raw import request
+
+
+def ok(environ, start_response):
+    start_response("200 OK", [])
+    return [b"ok"]
+
+
+class Gated:
+    """Answers ``/slow`` when the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = Event()
+        self.entered = Event()
+
+    def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/slow":
+            self.entered.set()
+            self.gate.wait()
+        return ok(environ, start_response)
+
+
+def test_beyond_the_limit_the_oldest_idle_connection_goes(serve) -> None:
+    serving = serve(ok, limits=Limits(connections=3))
+    clients = [serving.connect() for _ in range(2)]
+    for client in clients:
+        assert client.ask(request()).status == 200
+    third = serving.connect()
+    assert third.ask(request()).headers["connection"] == "close", "all seats are taken"
+    fourth, fifth = serving.connect(), serving.connect()
+    assert fourth.ask(request()).status == 200
+    assert fifth.ask(request()).status == 200
+    assert clients[0].rest() == b""
+
+
+def test_connections_that_are_served_are_never_closed_for_others(serve) -> None:
+    app = Gated()
+    serving = serve(app, limits=Limits(connections=1))
+    first = serving.connect()
+    first.send(request("/slow"))
+    app.entered.wait()
+    second = serving.connect()
+    second.send(request())
+    gevent.idle()
+    assert len(serving.server.pool) == 1
+    app.gate.set()
+    assert first.answer().headers["connection"] == "close", "somebody waits for its place"
+    assert second.answer().body == b"ok"
+
+
+def test_silent_connections_go_when_there_are_no_idle_ones(serve) -> None:
+    serving = serve(ok, limits=Limits(connections=2))
+    silent = [serving.connect() for _ in range(5)]
+    assert serving.connect().ask(request()).status == 200
+    assert silent[0].rest() == b""
+
+
+def test_running_out_of_descriptors_is_logged_once_and_survived(serve, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(listener_module, "PAUSE_S", 0.01)
+    serving = serve(ok)
+    server = serving.server
+    failures = [OSError(errno.EMFILE, "Too many open files")] * 3
+    true_read = listener_module.WSGIServer.do_read
+
+    def do_read(self):
+        if failures:
+            raise failures.pop()
+        return true_read(self)
+
+    monkeypatch.setattr(listener_module.WSGIServer, "do_read", do_read)
+    assert serving.connect().ask(request()).status == 200
+    assert caplog.text.count("cannot accept connections for now: Too many open files") == 1
+    assert not failures
+    assert server.started
+
+
+def test_a_connection_gone_before_it_was_accepted_is_nothing_new(serve, monkeypatch) -> None:
+    failures = [OSError(errno.ECONNABORTED, "gone")]
+    true_read = listener_module.WSGIServer.do_read
+
+    def do_read(self):
+        if failures:
+            raise failures.pop()
+        return true_read(self)
+
+    serving = serve(ok)
+    monkeypatch.setattr(listener_module.WSGIServer, "do_read", do_read)
+    assert serving.connect().ask(request()).status == 200
+
+
+def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> None:
+    app = Gated()
+    serving = serve(app)
+    idle, busy, silent = serving.connect(), serving.connect(), serving.connect()
+    assert idle.ask(request()).status == 200
+    busy.send(request("/slow") + request())
+    app.entered.wait()
+    serving.server.drain()
+    assert idle.rest() == b""
+    assert silent.rest() == b""
+    with pytest.raises(ConnectionRefusedError):
+        serving.connect()
+    app.gate.set()
+    assert busy.answer().headers["connection"] == "close"
+    serving.server.finish(1)
+    assert busy.rest() == b""
+
+
+def test_what_does_not_end_in_time_is_ended(serve) -> None:
+    app = Gated()
+    serving = serve(app)
+    client = serving.connect()
+    client.send(request("/slow"))
+    app.entered.wait()
+    serving.server.finish(0.01)
+    assert client.rest() == b""
+    serving.server.finish(0)
+
+
+def test_a_unix_socket_goes_with_its_server(serve, tmp_path) -> None:
+    serving = serve(ok, f"unix:{tmp_path}/s")
+    assert (tmp_path / "s").exists()
+    serving.server.drain()
+    assert not (tmp_path / "s").exists()

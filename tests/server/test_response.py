@@ -1,0 +1,124 @@
+"""What goes over the wire for what an application answers."""
+
+import pytest
+
+from llmsnap.server import response
+from tests.server.raw import request
+
+
+def answering(status="200 OK", headers=(), body=(b"hello",)):
+    def app(environ, start_response):
+        start_response(status, list(headers))
+        return body() if callable(body) else list(body)
+
+    return app
+
+
+def test_a_list_gets_its_length(serve) -> None:
+    answer = serve(answering(body=(b"he", b"llo"))).connect().ask(request())
+    assert (answer.status, answer.body) == (200, b"hello")
+    assert answer.headers["content-length"] == "5"
+    assert "connection" not in answer.headers
+
+
+def test_an_iterator_goes_out_in_chunks_and_the_connection_goes_on(serve) -> None:
+    client = serve(answering(body=lambda: iter([b"he", b"", b"llo"]))).connect()
+    for _ in range(2):
+        answer = client.ask(request())
+        assert (answer.body, answer.headers["transfer-encoding"]) == (b"hello", "chunked")
+
+
+def test_to_http_1_0_it_ends_with_the_connection(serve) -> None:
+    client = serve(answering(body=lambda: iter([b"hello"]))).connect()
+    answer = client.ask(request("/", "GET", "Connection: keep-alive", version="1.0"))
+    assert answer.headers["connection"] == "close"
+    assert "transfer-encoding" not in answer.headers
+    assert answer.body == b"hello"
+
+
+def test_http_1_0_keeps_the_connection_when_asked_to_and_possible(serve) -> None:
+    client = serve(answering()).connect()
+    for _ in range(2):
+        answer = client.ask(request("/", "GET", "Connection: keep-alive", version="1.0"))
+        assert answer.headers["connection"] == "keep-alive"
+    assert client.ask(request(version="1.0")).headers["connection"] == "close"
+    assert client.rest() == b""
+
+
+@pytest.mark.parametrize("body", [(b"hello",), lambda: iter([b"hello"])])
+def test_head_has_no_body_and_the_next_answer_is_in_place(serve, body) -> None:
+    client = serve(answering(headers=[("Content-Length", "5")], body=body)).connect()
+    for _ in range(2):
+        answer = client.ask(request("/", "HEAD"), "HEAD")
+        assert answer.headers["content-length"] == "5"
+    assert client.ask(request()).body == b"hello"
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_some_answers_have_no_body(serve, status: str) -> None:
+    client = serve(answering(status, body=lambda: iter([b"lie"]))).connect()
+    for _ in range(2):
+        answer = client.ask(request())
+        assert answer.status == int(status[:3])
+        assert not {"content-length", "transfer-encoding"} & set(answer.headers)
+
+
+def test_a_large_first_piece_is_sent_whole(serve) -> None:
+    big = b"x" * 200_000
+    assert serve(answering(body=lambda: iter([big]))).connect().ask(request()).body == big
+    assert serve(answering(body=[big])).connect().ask(request()).body == big
+
+
+def test_the_date_is_ours_unless_the_application_has_one(serve) -> None:
+    client = serve(answering(headers=[("Date", "today")])).connect()
+    assert client.ask(request()).headers["date"] == "today"
+    assert serve(answering()).connect().ask(request()).headers["date"].endswith(" GMT")
+    assert response.http_date() is response.http_date() or response.http_date()
+
+
+def test_connection_is_the_servers_word_but_close_is_obeyed(serve) -> None:
+    client = serve(answering(headers=[("connection", "keep-alive")])).connect()
+    assert "connection" not in client.ask(request()).headers
+    client = serve(answering(headers=[("Connection", "Close")])).connect()
+    assert client.ask(request()).headers["connection"] == "close"
+    assert client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("X-A", "1\r\nX-B: 2"),
+        ("X-A", "1\n"),
+        ("X-A", "\r"),
+        ("X-A\r\nX-B", "2"),
+        ("X-A", "\0"),
+        ("X-A", "Δ"),
+    ],
+)
+def test_a_header_that_breaks_out_is_our_bug(serve, header, caplog) -> None:
+    answer = serve(answering(headers=[header])).connect().ask(request())
+    assert answer.status == 500
+    assert "x-b" not in answer.headers
+    assert "request failed" in caplog.text
+
+
+def test_an_application_may_change_its_mind_before_the_head_is_out(serve) -> None:
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        start_response("503 Busy", [], (RuntimeError, RuntimeError("busy"), None))
+        return [b"later"]
+
+    answer = serve(app).connect().ask(request())
+    assert (answer.status, answer.body) == (503, b"later")
+
+
+def test_and_not_after_it(serve, caplog) -> None:
+    def app(environ, start_response):
+        write = start_response("200 OK", [])
+        write(b"begun")
+        start_response("503 Busy", [], (RuntimeError, RuntimeError("too late"), None))
+        return []
+
+    answer = serve(app).connect().ask(request())
+    assert (answer.status, answer.body, answer.complete) == (200, b"begun", False)
+    assert "too late" in caplog.text
