@@ -1,0 +1,1 @@
+"""What ``llmsnap`` can do besides serving."""

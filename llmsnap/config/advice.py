@@ -1,0 +1,75 @@
+"""What may be said about a configuration as a whole. Pure; the machine it runs on is not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from urllib.parse import urlsplit
+
+from .nodes import Node, find
+from .report import Report
+from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def advise(config: Config, tree: Node | None, report: Report) -> None:
+    """Add to *report* what is odd about *config* beyond its single values."""
+    groups = {member: group for group in config.groups.values() for member in group.members}
+    for first, second in _sharing_a_port(config, groups):
+        path = ("models", second.id, "cmd")
+        what = f'listens on port {local_port(second)} like model "{first.id}", and both may run'
+        report.advise(path, what, "use ${PORT}, or a swap group", find(tree, path))
+    for early, late in combinations(config.preload, 2):
+        if _evicts(groups[late], groups[early]):
+            path = ("hooks", "on_startup", "preload")
+            what = f'loading "{late}" makes "{early}" leave again'
+            fix = "put them into a group with swap: false, or preload one"
+            report.advise(path, what, fix, find(tree, path))
+    if config.scheduler.use == "fifo":
+        path = ("routing", "scheduler", "use")
+        what = "fifo sets no bound on the wait of a model while another is in demand"
+        report.advise(path, what, "consider use: fair", find(tree, path))
+
+
+def local_port(model: ModelConfig) -> int | None:
+    """Return the port *model* listens on, if that is on this machine."""
+    url = urlsplit(model.proxy)
+    default = 443 if url.scheme == "https" else 80
+    return (url.port or default) if url.hostname in LOOPBACK else None
+
+
+def group_of(config: Config) -> dict[str, str]:
+    """Return the group of each model."""
+    return {member: group.id for group in config.groups.values() for member in group.members}
+
+
+def _sharing_a_port(
+    config: Config, groups: dict[str, GroupConfig]
+) -> Iterator[tuple[ModelConfig, ModelConfig]]:
+    owners: dict[int, list[ModelConfig]] = {}
+    for model in config.models.values():
+        port = local_port(model)
+        if port is None:
+            continue
+        for other in owners.setdefault(port, []):
+            if _may_run_together(other, model, groups):
+                yield other, model
+                break
+        owners[port].append(model)
+
+
+def _may_run_together(
+    first: ModelConfig, second: ModelConfig, groups: dict[str, GroupConfig]
+) -> bool:
+    if first.can_sleep or second.can_sleep:
+        return True  # who sleeps keeps its port
+    one, other = (groups.get(model.id, GroupConfig(DEFAULT_GROUP)) for model in (first, second))
+    return not (_evicts(one, other) and _evicts(other, one))
+
+
+def _evicts(target: GroupConfig, victim: GroupConfig) -> bool:
+    """Tell whether loading a model of *target* makes one of *victim* leave."""
+    if target.id == victim.id:
+        return target.swap
+    return target.exclusive and not victim.persistent

@@ -1,0 +1,151 @@
+import argparse
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from llmsnap.commands import check
+
+GOOD = """
+models:
+  llama: {cmd: "/bin/sh ${PORT}", aliases: [x], proxy: "http://127.0.0.1:${PORT}"}
+  fixed: {cmd: /bin/sh, proxy: "http://u:s3cret@far:9/x"}
+"""
+ODD = GOOD + "  odd: {cmd: '/bin/sh ${PORT}', tttl: 5}\n"
+BAD = "models:\n  llama:\n    cmd: srv ${PORT}\n    ttl: soon\nstartport: 1\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run the command in a folder with the given files; return exit code and output."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: str, **files: str) -> tuple[int, str]:
+        for name, text in files.items():
+            (tmp_path / f"{name}.yaml").write_text(text)
+        parser = argparse.ArgumentParser()
+        check.add_parser(parser.add_subparsers())
+        args = parser.parse_args(["check", *argv])
+        out = io.StringIO()
+        code = check.run(args, out, {"PATH": "/usr/bin"})
+        return code, out.getvalue()
+
+    return call
+
+
+def test_a_good_file_is_summed_up(run) -> None:
+    code, text = run("f.yaml", f=GOOD)
+    assert code == 0
+    assert [line.split() for line in text.splitlines()] == [
+        ["MODEL", "PORT", "GROUP", "ALIASES"],
+        ["fixed", "http://(hidden)@far:9/x", "(default)"],
+        ["llama", "5800", "(default)", "x"],
+        ["f.yaml:", "no", "errors,", "no", "pieces", "of", "advice"],
+    ]
+    assert text.splitlines()[0].index("GROUP") == text.splitlines()[1].index("(default)")
+
+
+def test_errors_come_with_their_place_and_then_advice(run) -> None:
+    code, text = run("f.yaml", f=BAD)
+    assert code == 1
+    assert text.splitlines() == [
+        "f.yaml:4:10: models.llama.ttl: must be a whole number (found soon)",
+        'f.yaml:5:1: advice: startport: unknown key - did you mean "startPort"?',
+        "f.yaml: 1 error, 1 piece of advice",
+    ]
+
+
+def test_advice_fails_only_when_asked_to(run) -> None:
+    assert run("f.yaml", f=ODD)[0] == 0
+    assert run("f.yaml", "--strict", f=ODD)[0] == 1
+    assert run("f.yaml", "--strict", f=GOOD)[0] == 0
+
+
+def test_advice_of_every_kind_is_collected(run) -> None:
+    text = """
+        routing: {scheduler: {use: fifo}}
+        models: {m: {cmd: "nowhere-to-be-found ${PORT}", env: ["${x}"], concurrencyLimit: -1.0}}
+        groups: {g: {}}
+    """
+    _, found = run("f.yaml", f=text)
+    assert "consider use: fair" in found
+    assert "nowhere-to-be-found is not on PATH" in found
+    assert "models.m.env[0]: unknown macro" in found
+    assert "groups.g: usually has members" in found
+
+
+def test_a_file_that_is_missing_is_an_error(run) -> None:
+    code, text = run()
+    assert code == 1
+    assert text.startswith("config.yaml: cannot read config.yaml: No such file or directory")
+
+
+def test_the_plan_of_a_reload_is_told(run) -> None:
+    new = GOOD.replace("aliases: [x]", "ttl: 5, sendLoadingState: true").replace("far", "near")
+    code, text = run("new.yaml", "--against", "old.yaml", new=new, old=ODD + "startPort: 9000")
+    assert code == 0
+    assert text.splitlines()[-6:-1] == [
+        "a reload would do this:",
+        "  hot      llama (aliases, ttl, sendLoadingState)",
+        "  restart  fixed",
+        "  removed  odd",
+        "  at once  settings",
+    ]
+
+
+def test_a_plan_may_be_empty(run) -> None:
+    _, text = run("new.yaml", "--against", "old.yaml", new=GOOD, old=GOOD)
+    assert "  unchanged  fixed, llama\n" in text
+
+
+def test_a_faulty_old_file_is_told_as_such(run) -> None:
+    code, text = run("new.yaml", "--against", "old.yaml", new=GOOD, old=BAD)
+    assert code == 1
+    assert text.startswith("old.yaml:4:10: ")
+
+
+def test_editors_get_json(run) -> None:
+    code, text = run("f.yaml", "--json", f=BAD)
+    found = json.loads(text)
+    assert (code, found["ok"], found["file"]) == (1, False, "f.yaml")
+    assert found["errors"] == [
+        {
+            "where": "models.llama.ttl",
+            "what": "must be a whole number (found soon)",
+            "fix": "",
+            "line": 4,
+            "column": 10,
+        }
+    ]
+    assert [each["where"] for each in found["advice"]] == ["startport"]
+
+
+def test_json_has_models_groups_and_plan(run) -> None:
+    _, text = run("new.yaml", "--against", "old.yaml", "--json", new=GOOD, old=GOOD)
+    found = json.loads(text)
+    assert found["models"][1] == {
+        "id": "llama",
+        "port": 5800,
+        "proxy": "http://127.0.0.1:5800",
+        "group": "(default)",
+        "aliases": ["x"],
+    }
+    assert [group["id"] for group in found["groups"]] == ["(default)"]
+    assert found["plan"]["unchanged"] == ["fixed", "llama"]
+    assert "s3cret" not in text
+
+
+def test_main_takes_the_arguments_of_a_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(BAD)
+    assert check.main([str(file)]) == 1
+    assert "models.llama.ttl" in capsys.readouterr().out
+
+
+def test_wrong_use_exits_with_2() -> None:
+    with pytest.raises(SystemExit) as caught:
+        check.main(["--nonsense"])
+    assert caught.value.code == 2
