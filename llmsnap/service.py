@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -26,10 +25,7 @@ from llmsnap.events import (
 )
 from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
-from llmsnap.metrics.activity import ActivityLog, Filter, Order, Page
-from llmsnap.metrics.captures import Captures
-from llmsnap.metrics.policy import CapturePolicy
-from llmsnap.metrics.recorder import Recorder
+from llmsnap.observations import Observations
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.watch import new_watch
@@ -41,6 +37,7 @@ from llmsnap.runtime import Runtime
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.child import LocalLauncher
+from llmsnap.upstream.context import ContextLengths
 from llmsnap.upstream.control import Address
 from llmsnap.upstream.launcher import Launcher
 from llmsnap.upstream.process import Process
@@ -48,7 +45,6 @@ from llmsnap.upstream.states import State, Trigger
 
 log = logging.getLogger(__name__)
 
-SWAPS_KEPT = 500
 STOP_SLACK_S = 10.0
 """Beyond drain and unloadTimeout, how long the shutdown waits for the last process."""
 
@@ -58,19 +54,6 @@ class Feed(Protocol):
 
     def end(self) -> None:
         """Have it end. Never switches greenlets."""
-
-
-class History(Protocol):
-    """Pages of activity records."""
-
-    def page(
-        self,
-        wanted: Filter = ...,
-        order: Order | None = None,
-        cursor: str | None = None,
-        limit: int = 100,
-    ) -> Page:
-        """Return some of the records *wanted*. May block. Raises: BadRequest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +87,16 @@ class Service:
             self.logs.proxy, level=config.log_level, time_format=config.log_time_format
         )
         self.pool = ConnectionPool()
+        self.contexts = ContextLengths()
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.launcher = launcher or LocalLauncher(self.state_dir.instance)
         self.driver = Driver(Scheduler(), self.process, self)
         self.feeds: set[Feed] = set()
-        self.activity = ActivityLog(config.metrics_max_in_memory)
-        self.history: History = self.activity
-        """Where records are paged through: memory, or the store when there is one."""
-        self._recent_swaps: deque[SwapFinished] = deque(maxlen=SWAPS_KEPT)
-        self.captures = Captures(config.capture_buffer_bytes)
-        self.recorder = Recorder(self.activity, self.captures, self.bus, policy=_policy(config))
-        self.dispatcher = Dispatcher(self.driver, self.address_of, self.pool, self.recorder)
+        self.observations = Observations(config, self.bus, self._pids)
+        self.dispatcher = Dispatcher(
+            self.driver, self.address_of, self.pool, self.observations.recorder
+        )
         self.config_status = ConfigStatus(config)
         self.accepts = False
         """Whether requests are taken: not before ``open`` and not after ``close`` began."""
@@ -141,6 +122,7 @@ class Service:
             root.addHandler(self.log_handler)
             root.setLevel(logging.DEBUG)
             self.state_dir.lock()
+            self.observations.open()
             if self.state_dir.is_writable:
                 for line in self.launcher.stop_leftovers():
                     log.warning("stopped what an earlier run left behind: %s", line)
@@ -165,6 +147,8 @@ class Service:
             self.kill()
         self.driver.close()
         self._tasks.close()
+        self.contexts.close()
+        self.observations.close()
         self.pool.close()
         self.watch.close()
         logging.getLogger("llmsnap").removeHandler(self.log_handler)
@@ -178,7 +162,7 @@ class Service:
 
     def recent_swaps(self) -> list[SwapFinished]:
         """Return the last swaps, oldest first."""
-        return list(self._recent_swaps)
+        return list(self.observations.swaps)
 
     def check_accepting(self) -> None:
         """Raise Draining once the shutdown has begun."""
@@ -227,7 +211,7 @@ class Service:
         self.runtime = Runtime(config, self.listen_host)
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
-        self.recorder.policy = _policy(config)
+        self.observations.configure(config)
         self.driver.reconfigure(change_of(config, frozenset(restart)))
         if preload:
             self.driver.preload(tuple(preload))
@@ -253,12 +237,19 @@ class Service:
         """Return where a ready model answers. Raises: NotReady."""
         return self._processes[model_id].address
 
+    def _pids(self) -> dict[str, int]:
+        """The process of each running model."""
+        processes = self._processes.items()
+        return {model_id: one.pid for model_id, one in processes if one.pid is not None}
+
     def _on_change(self, model_id: str, old: State, new: State, trigger: Trigger) -> None:
         log.debug("<%s> %s -> %s (%s)", model_id, old, new, trigger)
         if trigger is Trigger.START:
             self.logs.model(model_id).restart()
         if trigger is Trigger.EXITED and (address := self._processes[model_id].last_address):
             self.pool.forget(address)
+        if old is State.STARTING and new is State.READY:
+            self.contexts.ask(model_id, self.address_of(model_id))
         self.bus.publish(ProcessStateChanged(model_id, str(old), str(new)))
         self.driver.crashed(model_id, old, trigger)
 
@@ -277,6 +268,7 @@ class Service:
             swap_id=record.swap_id,
             target=record.target,
             outcome=str(record.outcome),
+            kind=str(record.kind),
             evicted=tuple(eviction.model_id for eviction in record.evicted),
             reason=record.reason,
             error=record.error,
@@ -285,7 +277,6 @@ class Service:
             started_at=time.time() - (record.ended_s - record.began_s),
             phases=record.phases,
         )
-        self._recent_swaps.append(event)
         self.bus.publish(event)
 
     def on_preload_ended(self, ended: do.PreloadEnded) -> None:
@@ -304,11 +295,4 @@ class Service:
         if process is not None:
             self._tasks.spawn(f"retire {model_id}", process.retire, "removed")
         self.logs.forget(model_id)
-
-
-def _policy(config: Config) -> CapturePolicy:
-    return CapturePolicy(
-        max_body=config.capture_max_body_bytes,
-        redact=config.capture_redact,
-        masks=config.capture_mask,
-    )
+        self.contexts.forget(model_id)

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -84,6 +85,7 @@ class Child:
         self._output = output
         self._tasks = TaskGroup(spec.model_id)
         self._stop_asked = False
+        self._stopper: gevent.Greenlet[..., Any] | None = None
         self._grace_s = orphans.TERM_GRACE_S
 
     def __repr__(self) -> str:
@@ -116,6 +118,8 @@ class Child:
             self._signal(signal.SIGKILL)
         if not self.gone.wait(orphans.KILL_LIMIT_S + EOF_GRACE_S):
             log.error("<%s> pid %s does not go away", self.spec.model_id, self.pid)
+        if self._stopper is not None:
+            self._stopper.join(EOF_GRACE_S)
 
     def kill(self) -> None:
         """SIGKILL the whole group at once. Never switches greenlets."""
@@ -123,7 +127,7 @@ class Child:
 
     def _ask_to_stop(self, cmd_stop: str, grace_s: float) -> None:
         if cmd_stop and not self.exited.is_set():
-            self._tasks.spawn("cmdStop", self._run_stop_command, cmd_stop, grace_s)
+            self._stopper = self._tasks.spawn("cmdStop", self._run_stop_command, cmd_stop, grace_s)
         else:
             self._signal(signal.SIGTERM)
 
@@ -155,7 +159,8 @@ class Child:
         make_nonblocking(fd)
         try:
             while data := nb_read(fd, READ_BYTES):
-                self._output(data)
+                if self._output(data):
+                    gevent.sleep(0)  # it floods: let the others run between two pieces
         finally:
             os.close(fd)
 
@@ -198,6 +203,9 @@ def _run(argv: Sequence[str], env: dict[str, str], output: Output, limit_s: floa
     try:
         text, _ = popen.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
+        orphans.signal_group(popen.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            popen.communicate(timeout=EOF_GRACE_S)
         return None
     else:
         if text:

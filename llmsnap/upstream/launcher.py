@@ -13,7 +13,10 @@ from typing import Protocol
 from gevent.event import Event
 
 Output = Callable[[bytes], object]
-"""Takes what the server printed, in the pieces it arrived in; must never switch greenlets."""
+"""Takes what the server printed, in the pieces it arrived in; must never switch greenlets.
+
+A true result means that too much is coming.
+"""
 
 
 @dataclass(frozen=True, slots=True)

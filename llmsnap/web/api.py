@@ -45,7 +45,7 @@ def events() -> ResponseReturnValue:
 @bp.get("/metrics")
 def metrics() -> ResponseReturnValue:
     """List what is known of each successful request, oldest first."""
-    records = current_service().activity.snapshot()
+    records = current_service().observations.activity.snapshot()
     return jsonify([views.metric_object(one) for one in records if views.is_metric(one)])
 
 
@@ -58,7 +58,7 @@ def activity() -> ResponseReturnValue:
     """
     service = current_service()
     order = Order.parse(request.args["sort"]) if "sort" in request.args else None
-    page = service.history.page(
+    page = service.observations.history.page(
         _wanted(), order, request.args.get("cursor"), _number("limit", 100) or 100
     )
     return jsonify(**views.activity_export(page.records), cursor=page.cursor)
@@ -68,7 +68,7 @@ def activity() -> ResponseReturnValue:
 def activity_stats() -> ResponseReturnValue:
     """Sum up the records in memory: totals, percentiles and histograms, for all and per model."""
     wanted = _wanted()
-    records = filter(wanted.matches, current_service().activity.snapshot())
+    records = filter(wanted.matches, current_service().observations.activity.snapshot())
     return jsonify(schema_version=views.SCHEMA_VERSION, **stats.statistics(records))
 
 
@@ -82,14 +82,14 @@ def swaps() -> ResponseReturnValue:
 @bp.get("/inflight")
 def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""
-    taps = current_service().recorder.in_flight()
+    taps = current_service().observations.recorder.in_flight()
     return jsonify(schema_version=views.SCHEMA_VERSION, requests=list(map(statuses.request, taps)))
 
 
 @bp.post("/inflight/<int:serial>/cancel")
 def cancel(serial: int) -> ResponseReturnValue:
     """End a request in flight; its client gets an error."""
-    if not current_service().recorder.cancel(serial):
+    if not current_service().observations.recorder.cancel(serial):
         raise NotFound(f"no request {serial} is in flight")
     return jsonify(msg="ok")
 
@@ -101,7 +101,7 @@ def capture(capture_id: str) -> ResponseReturnValue:
         number = int(capture_id)
     except ValueError:
         return jsonify(error="invalid capture ID"), 400
-    found = current_service().captures.get(number)
+    found = current_service().observations.captures.get(number)
     if found is None:
         return jsonify(error="capture not found"), 404
     base_url = request.host_url.rstrip("/")

@@ -12,18 +12,19 @@ from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
 from llmsnap.service import Service
-from llmsnap.web import api, config, health, logs, models
+from llmsnap.web import api, config, health, logs, metrics, models
 from llmsnap.web.context import current_call
 from llmsnap.web.gateway import Gateway
 from llmsnap.wire.errors import answer
 
-BLUEPRINTS = (api.bp, config.bp, health.bp, logs.bp, models.bp)
+BLUEPRINTS = (api.bp, config.bp, health.bp, logs.bp, metrics.bp, models.bp)
 
 
 class _Json(DefaultJSONProvider):
-    """Members in the order they were written."""
+    """Members in the order they were written, and a type that says how they are encoded."""
 
     sort_keys = False
+    mimetype = "application/json; charset=utf-8"
 
 
 def create_app(service: Callable[[], Service]) -> Flask:

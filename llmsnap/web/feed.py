@@ -78,7 +78,7 @@ class Feed:
                 self._logs[source] = reader
                 self._first.append(_log_envelope(source, history))
             self._first.append(self._model_list())
-            records = [r for r in service.activity.snapshot() if views.is_metric(r)]
+            records = [r for r in service.observations.activity.snapshot() if views.is_metric(r)]
             self._first.append(_envelope("metrics", list(map(views.metric_object, records))))
         else:
             for source in ("proxy", "upstream"):
@@ -226,7 +226,7 @@ class Feed:
         return min(limit_s, IN_FLIGHT_EVERY_S) if self._in_flight_changed else limit_s
 
     def _position(self) -> str:
-        return f"{self._service.activity.next_id - 1}.{self._swap_id}"
+        return f"{self._service.observations.activity.next_id - 1}.{self._swap_id}"
 
     def _missed(self, record_id: int, swap_id: int) -> list[Frame]:
         """What happened after the position a reader resumes from, as far as it is remembered."""
@@ -238,7 +238,9 @@ class Feed:
             frames.append(
                 Frame("swap", _dump(views.swap_object(swap)), f"{record_id}.{swap.swap_id}")
             )
-        return frames + list(map(self._named_metric, self._service.activity.after(record_id)))
+        return frames + list(
+            map(self._named_metric, self._service.observations.activity.after(record_id))
+        )
 
 
 def parse_position(text: str) -> tuple[int, int] | None:

@@ -1,0 +1,57 @@
+"""The Prometheus page, and the last hour of the machine for the UI."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from llmsnap.errors import BadRequest
+from llmsnap.service import Service
+from llmsnap.web.context import current_service
+
+if TYPE_CHECKING:
+    from llmsnap.metrics.exposition import Now
+
+bp = Blueprint("metrics", __name__)
+
+
+@bp.get("/metrics")
+def metrics() -> ResponseReturnValue:
+    """Answer the counters and gauges in the format the scraper asks for."""
+    # Loaded when the first scraper comes: 10 MB that most users need not spend.
+    from llmsnap.metrics.exposition import Exposition  # noqa: PLC0415
+
+    service = current_service()
+    page = Exposition(service.observations.counters, lambda: _now(service))
+    body, content_type = page.render(request.headers.get("Accept", ""))
+    return Response(body, content_type=content_type)
+
+
+@bp.get("/api/performance")
+def performance() -> ResponseReturnValue:
+    """Answer the samples of host, GPUs and model processes; ``?since=`` in Unix milliseconds."""
+    since = request.args.get("since", "0")
+    if not since.isascii() or not since.isdecimal():
+        raise BadRequest(f"since must be Unix milliseconds, not {since[:40]!r}")
+    return jsonify(current_service().observations.performance.history(int(since)))
+
+
+def _now(service: Service) -> Now:
+    from llmsnap.metrics.exposition import ModelGauge, Now  # noqa: PLC0415 - see metrics
+
+    observations = service.observations
+    last = observations.performance.last
+    views = service.driver.scheduler.snapshot(time.monotonic())
+    return Now(
+        models=[ModelGauge(v.model_id, str(v.state), v.in_flight, v.waiting) for v in views],
+        log_dropped=service.logs.dropped_bytes,
+        stdout_dropped=service.logs.stdout.dropped_bytes,
+        capture_bytes=observations.captures.used,
+        store_lost_rows=observations.store.lost_rows if observations.store else 0,
+        host=last.host if last else None,
+        processes=last.processes if last else (),
+        gpus=last.gpus if last else (),
+    )
