@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, unquote_plus
 
 import gevent
 import msgspec
@@ -110,6 +110,12 @@ def model_in_query(query: str) -> str:
     if not model:
         raise BadRequest("missing required `model` query parameter", "model")
     return model
+
+
+def with_model(query: str, name: str) -> str:
+    """The query with *name* for its model, and everything else as it was sent."""
+    others = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != "model"]
+    return "&".join([f"model={quote(name, safe='')}", *filter(None, others)])
 
 
 def _where(problem: JsonProblem, raw: bytes) -> str:

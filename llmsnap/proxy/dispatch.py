@@ -8,11 +8,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
+from urllib.parse import parse_qs
 
 from llmsnap.errors import BadRequest, LlmsnapError, UnknownModel, UpstreamError
 from llmsnap.metrics.recorder import Recorder
 from llmsnap.metrics.tap import RequestFacts, Tap
 from llmsnap.proxy import forward, intake
+from llmsnap.proxy.body import is_true_word
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.intake import Work
@@ -82,6 +84,15 @@ class Dispatcher:
             snapshot.names.resolve(work.requested, call.key.may_use)
             return forward.redirect(call, f"{work.prefix}/{work.path}")
         return self._serve(Job(call, work), snapshot, never_swap=snapshot.ignores(rest))
+
+    def handle_props(self, call: Call, snapshot: Snapshot) -> Answer:
+        """Answer ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
+
+        Blocks as ``handle``, and raises the same.
+        """
+        autoload = parse_qs(call.query).get("autoload", [""])[0]
+        job = Job(call, intake.take_in_query(call, snapshot))
+        return self._serve(job, snapshot, never_swap=not is_true_word(autoload))
 
     def _serve(self, job: Job, snapshot: Snapshot, *, never_swap: bool = False) -> Answer:
         """Serve *job*, which is closed here when that fails, else by the answer's body."""

@@ -18,6 +18,7 @@ from llmsnap.proxy.body import (
     is_true_word,
     model_in_query,
     parse_json,
+    with_model,
 )
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Body
@@ -174,6 +175,16 @@ class PlainWork(Work):
             raise _cut_short(taken, self._length)
 
 
+class QueryWork(PlainWork):
+    """A request whose address names the model in its query."""
+
+    def adapt(self, target: Target, name: str) -> None:
+        """See Work: there is nothing but the name to rewrite."""
+        if name:
+            path, _, query = self.path.partition("?")
+            self.path = f"{path}?{with_model(query, name)}"
+
+
 def take_in(call: Call, snapshot: Snapshot) -> Work:
     """Return the work of an inference request. Blocks while its body is read.
 
@@ -186,11 +197,16 @@ def take_in(call: Call, snapshot: Snapshot) -> Work:
     if call.method == "POST" and path in FORM_ROUTES:
         return FormWork(_upload(call, config.max_upload_bytes), _sent_path(call))
     if call.method in READING and path in QUERY_ROUTES:
-        model = model_in_query(call.query)
-        return PlainWork(call, model, _sent_path(call), config.max_upload_bytes)
+        return take_in_query(call, snapshot)
     posts = path in JSON_ROUTES or path in FORM_ROUTES
     allow = [*(("POST",) if posts else ()), *(READING if path in QUERY_ROUTES else ()), "OPTIONS"]
     raise MethodNotAllowed(f"{call.path} takes {', '.join(allow)}", allow)
+
+
+def take_in_query(call: Call, snapshot: Snapshot) -> QueryWork:
+    """Return the work of a request that names its model in the query. Raises: BadRequest."""
+    model, limit = model_in_query(call.query), snapshot.config.max_upload_bytes
+    return QueryWork(call, model, _sent_path(call), limit)
 
 
 def take_in_upstream(call: Call, snapshot: Snapshot) -> PlainWork:

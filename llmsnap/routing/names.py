@@ -39,7 +39,9 @@ class Names:
 
     def __init__(self, config: Config) -> None:
         self._models = config.models
-        self._aliases = dict(config.aliases)
+        # Lists show aliases without the blanks around them, so they are known like that as well.
+        self._aliases = {alias.strip(): config.aliases[alias] for alias in config.aliases}
+        self._aliases |= config.aliases
         self._peers: dict[str, list[PeerConfig]] = {}
         self._qualified: dict[str, tuple[PeerConfig, str]] = {}
         for peer in config.peers.values():

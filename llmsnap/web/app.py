@@ -12,12 +12,21 @@ from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
 from llmsnap.service import Service
-from llmsnap.web import api, config, health, logs, metrics, models
+from llmsnap.web import api, config, health, logs, metrics, models, props, upstream
 from llmsnap.web.context import current_call
 from llmsnap.web.gateway import Gateway
 from llmsnap.wire.errors import answer
 
-BLUEPRINTS = (api.bp, config.bp, health.bp, logs.bp, metrics.bp, models.bp)
+BLUEPRINTS = (
+    api.bp,
+    config.bp,
+    health.bp,
+    logs.bp,
+    metrics.bp,
+    models.bp,
+    props.bp,
+    upstream.bp,
+)
 
 
 class _Json(DefaultJSONProvider):

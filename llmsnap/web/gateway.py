@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from llmsnap.errors import BadRequest, ClientGone, Forbidden, LlmsnapError, Unauthorized
 from llmsnap.proxy.call import Answer, Call
@@ -21,7 +22,14 @@ from llmsnap.wire import cors
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
 from llmsnap.wire.headers import Headers, from_environ
-from llmsnap.wire.paths import is_inference, is_open, needs_admin, normalized
+from llmsnap.wire.paths import (
+    PROPS_PATH,
+    SAFE_METHODS,
+    is_inference,
+    is_open,
+    needs_admin,
+    normalized,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -64,7 +72,7 @@ class Gateway:
                 requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
                 return self._finish(call, start_response, _preflight(requested), shared[:1])
             admit(call, environ, runtime)
-            handle = _handler(call.path, service)
+            handle = _handler(call, service)
             if handle is not None:
                 service.check_accepting()
                 answer = handle(call, runtime)
@@ -110,12 +118,14 @@ class Gateway:
         return Logged(call, body)
 
 
-def _handler(path: str, service: Service) -> Callable[[Call, Runtime], Answer] | None:
-    """Return what serves *path* past Flask; None for what Flask serves."""
-    if is_inference(path):
+def _handler(call: Call, service: Service) -> Callable[[Call, Runtime], Answer] | None:
+    """Return what serves *call* past Flask; None for what Flask serves."""
+    if is_inference(call.path):
         return service.dispatcher.handle
-    if path.startswith("/upstream/"):
+    if call.path.startswith("/upstream/"):
         return service.dispatcher.handle_upstream
+    if call.path == PROPS_PATH and call.method in SAFE_METHODS and "model" in parse_qs(call.query):
+        return service.dispatcher.handle_props
     return None
 
 

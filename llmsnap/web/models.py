@@ -8,23 +8,32 @@ from flask.typing import ResponseReturnValue
 from llmsnap.errors import NotFound
 from llmsnap.web import listing
 from llmsnap.web.context import current_call, current_runtime, current_service
+from llmsnap.web.listing import Catalog
 
 bp = Blueprint("models", __name__)
 
 
 @bp.get("/v1/models")
 @bp.get("/models")
+@bp.get("/v/models")
 def models() -> ResponseReturnValue:
     """List the models the key may use, as OpenAI does."""
-    service, runtime, key = current_service(), current_runtime(), current_call().key
-    records = listing.models(runtime.config, service.state)
-    return jsonify(object="list", data=[one for one in records if key.may_use(one["id"])])
+    return jsonify(object="list", data=_catalog().records())
+
+
+@bp.get("/v1/models/<path:name>")
+def model(name: str) -> ResponseReturnValue:
+    """Answer the record of one model, by any of its names."""
+    route = current_runtime().names.resolve(name, current_call().key.may_use)
+    return jsonify(_catalog().record(route))
 
 
 @bp.get("/running")
 def running() -> ResponseReturnValue:
     """List every model that is not stopped."""
-    return jsonify(running=listing.running(current_service()))
+    response = jsonify(running=listing.running(current_service(), current_call().key))
+    response.mimetype = "application/json"
+    return response
 
 
 @bp.get("/unload")
@@ -63,9 +72,13 @@ def load(name: str) -> ResponseReturnValue:
     return _ok() if wait else (jsonify(msg="loading"), 202)
 
 
+def _catalog() -> Catalog:
+    return Catalog(current_service(), current_runtime().config, current_call().key)
+
+
 def _local_id(name: str) -> str:
     model_id = current_runtime().names.local_id(name)
-    if model_id is None:
+    if model_id is None or not current_call().key.may_use(model_id):
         raise NotFound(f"Model not found: {name}")
     return model_id
 

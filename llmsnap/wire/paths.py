@@ -30,6 +30,8 @@ FORM_ROUTES = frozenset({"/v1/audio/transcriptions", "/v1/images/edits"})
 QUERY_ROUTES = frozenset({"/v1/audio/voices", "/v1/realtime", "/sdapi/v1/loras"})
 INFERENCE_ROUTES = JSON_ROUTES | FORM_ROUTES | QUERY_ROUTES
 
+PROPS_PATH = "/props"
+
 OPEN_PATHS = frozenset({"/health", "/ready", "/wol-health"})
 SHARED_PATHS = OPEN_PATHS | {"/v1/models", "/models"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -49,9 +51,8 @@ def normalized(path: str) -> str:
     """*path* without slashes that a base URL with one at its end left in it: ``//v1/models/``."""
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
-    if path.startswith(KEEP_SLASHES):
-        return path
-    return SLASHES.sub("/", path).rstrip("/") or "/"
+    short = SLASHES.sub("/", path).rstrip("/") or "/"
+    return path if path.startswith(KEEP_SLASHES) and short != "/upstream" else short
 
 
 def versioned(path: str) -> str:
@@ -71,7 +72,8 @@ def is_open(path: str) -> bool:
 
 def shares_with_any_origin(path: str) -> bool:
     """Whether pages of any web site may read what *path* answers."""
-    return versioned(path) in SHARED_PATHS or is_inference(path)
+    path = versioned(path)
+    return path in SHARED_PATHS or path in INFERENCE_ROUTES or path.startswith("/v1/models/")
 
 
 def changes_something(method: str, path: str) -> bool:

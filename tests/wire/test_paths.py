@@ -81,6 +81,7 @@ def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
         ("//v1//models//", "/v1/models"),
         ("/v1/chat/completions/", "/v1/chat/completions"),
         ("/upstream", "/upstream"),
+        ("/upstream/", "/upstream"),
         ("/upstream/a//b/", "/upstream/a//b/"),
         ("//upstream/a/", "/upstream/a/"),
         ("/ui/", "/ui/"),

@@ -1,0 +1,14 @@
+"""``/upstream`` without a model; what stands below it goes past Flask."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect
+from flask.typing import ResponseReturnValue
+
+bp = Blueprint("upstream", __name__)
+
+
+@bp.get("/upstream")
+def upstream() -> ResponseReturnValue:
+    """Lead a person to the list of models."""
+    return redirect("/ui/#/models", 302)
