@@ -14,13 +14,14 @@ from itertools import count
 from typing import Any, Protocol
 
 import gevent
-from gevent.event import AsyncResult, Event
+from gevent.event import Event
 
 from llmsnap.errors import LlmsnapError, LoadAborted
 from llmsnap.routing import effects as do
 from llmsnap.routing import messages as tell
+from llmsnap.routing.commands import Commands
 from llmsnap.routing.leases import Lease, Ticket
-from llmsnap.routing.refusals import error_of, error_of_cut, error_of_outcome
+from llmsnap.routing.refusals import error_of, error_of_cut
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.swaps import Action, Eviction, LoadKind
 from llmsnap.tasks import TaskGroup
@@ -79,7 +80,7 @@ class Driver:
         self._tasks = TaskGroup("driver")
         self._tickets: dict[int, Ticket] = {}
         self._leases: dict[str, set[Lease]] = {}
-        self._commands: dict[int, tuple[str, AsyncResult[None]]] = {}
+        self._commands = Commands(self._numbers)
         self._swaps: dict[int, _Swap] = {}
         self._ready_by: dict[str, int] = {}
         self._timer: Any = None
@@ -94,7 +95,7 @@ class Driver:
             do.StopModel: self._stop_model,
             do.SleepModel: self._sleep_model,
             do.CutRequests: self._cut_requests,
-            do.Answer: self._answer,
+            do.Answer: self._commands.answer,
             do.PreloadEnded: observer.on_preload_ended,
             do.Retired: self._retired,
             do.SwapFinished: observer.on_swap_finished,
@@ -178,12 +179,13 @@ class Driver:
     def _command(
         self, model_id: str, make: Callable[[int], tell.Event], *, wait: bool = True
     ) -> None:
-        number = next(self._numbers)
-        result: AsyncResult[None] = AsyncResult()
-        self._commands[number] = (model_id, result)
-        self._send(make(number))
-        if wait:
-            result.get()
+        number = self._commands.begin(model_id)
+        try:
+            self._send(make(number))
+            if wait:
+                self._commands.wait(number)
+        finally:
+            self._commands.forget(number)
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -209,16 +211,6 @@ class Driver:
         ticket = self._tickets.pop(refuse.ticket, None)
         if ticket is not None:
             ticket.settle(error_of(refuse))
-
-    def _answer(self, answer: do.Answer) -> None:
-        model_id, result = self._commands.pop(answer.command, ("", None))
-        error = error_of_outcome(model_id, answer.outcome, answer.error)
-        if result is None:
-            return
-        if error is None:
-            result.set(None)
-        else:
-            result.set_exception(error)
 
     def _cut_requests(self, cut: do.CutRequests) -> None:
         for lease in self.leases(cut.model_id):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from llmsnap.options import Options
 from llmsnap.server.bind import address_of, bind
 from llmsnap.server.listener import Server
+from llmsnap.server.reloading import reloading
 from llmsnap.server.signals import stop_signals
 from llmsnap.server.tls import Certificate
 from llmsnap.service import Service
@@ -35,7 +36,8 @@ def serve(
         service.open()
         server.start()
         say(f"llmsnap listening on {address_of(listener, tls=options.tls)}")
-        asked.wait()
+        with reloading(service, watch_file=options.watch_config):
+            asked.wait()
         shut_down(server, service, options.drain_timeout)
     return 0
 
