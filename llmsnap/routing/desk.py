@@ -115,7 +115,7 @@ class Desk:
         claim, entry.claim = entry.claim, None
         if claim is not None:
             claim.victims.pop(entry.model_id, None)
-            claim.former.difference_update(entry.leases)
+            claim.settle(entry.leases)
         entry.refresh()
         self.dirty = True
 
@@ -139,7 +139,7 @@ class Desk:
         self.timers.cancel(("reopen", swap.work))
         for victim in swap.victims.values():
             victim.claim = None
-            if victim.state in LEAVING and not swap.draining and not victim.stuck:
+            if victim.state in LEAVING and not swap.draining:
                 self.stay(victim)
             victim.refresh()
         swap.note(self.now)

@@ -1,7 +1,8 @@
 """The fair policy: everybody's wait is bounded, and a swap is not begun before it pays.
 
 A waiting model is held off for as long as its swap is likely to take, and a loaded one keeps its
-turn for twice that; so at most a third of the time goes into swapping, however the load is mixed.
+turn for twice that, neither longer than ``maxHold``; so two thirds of the time go into serving, as
+long as swaps are short, however the requests are mixed.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ class Fair:
         self.max_hold_s = max_hold_s
 
     def rank(self, entry: Entry, now: float) -> Rank:
-        """Those that waited longer than ``maxHold`` first, then by priority, then by age."""
+        """Those that waited longer than ``maxHold`` first, then by priority, then by age.
+
+        Of two that began to wait in the same moment, the one served longer ago goes first.
+        """
         since = waiting_since(entry)
         if since + self.max_hold_s <= now:
-            return (0, 0, since)
-        return (1, -entry.rules.priority, since)
+            return (0, 0, since, entry.turn_ended)
+        return (1, -entry.rules.priority, since, entry.turn_ended)
 
     def rank_changes_at(self, entry: Entry, now: float) -> float:
         """Return when *entry* has waited ``maxHold``."""

@@ -63,6 +63,7 @@ class Swap:
 
     *victims* are those that still have to leave, *evicted* what the driver was told, *former* the
     requests that were in flight when the gates shut first, *footprint* all models concerned.
+    *doomed*: one of those to be evicted would not go, so the load will not come.
     """
 
     work: int
@@ -79,6 +80,7 @@ class Swap:
     former: set[int] = field(default_factory=set)
     reopened: bool = False
     aborting: bool = False
+    doomed: bool = False
     waits_s: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
@@ -89,6 +91,14 @@ class Swap:
     def draining(self) -> bool:
         """Nobody has been evicted yet."""
         return self.phase in DRAINING
+
+    def settle(self, tickets: Iterable[int]) -> None:
+        """Note that requests of before ended; after the last, reopened gates shut for good."""
+        self.former.difference_update(tickets)
+        if self.phase is Phase.REOPENED and not self.former:
+            self.phase = Phase.LAST_DRAIN
+            for victim in self.victims.values():
+                victim.refresh()
 
     def enter(self, phase: Phase, now: float) -> None:
         """Go on to *phase*, noting how long the one before took."""

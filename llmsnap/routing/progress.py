@@ -33,10 +33,9 @@ class Progress:
         if victim is None or swap.phase is not Phase.EVICT:
             return None
         self._desk.left(victim, event)
-        if victim.stuck:
-            return victim
         self._desk.release(victim)
-        if not swap.victims and not swap.aborting:
+        swap.doomed = swap.doomed or victim.stuck
+        if not (swap.victims or swap.aborting or swap.doomed):
             self._turns.load(swap)
         return victim
 

@@ -18,7 +18,7 @@ class ModelRules:
     """One model's limits and clocks.
 
     *concurrency_limit*: requests served at once, at least 1. *queue_limit*: requests that may wait
-    for a load, a wake or a gate (0 = none may wait). *ttl_s*: idle seconds until it is stopped,
+    for a load, a wake or a gate, at least 1. *ttl_s*: idle seconds until it is stopped,
     *sleep_after_s*: idle seconds until it sleeps (0 = never). *can_sleep*: it sleeps instead of
     stopping when it has to leave. *priority*: higher goes first in the queue.
     """

@@ -138,12 +138,12 @@ class Scheduler:
         if entry is None or entry.leases.pop(event.ticket, None) is None:
             return True
         if entry.claim is not None:
-            self._turns.lease_ended(entry.claim, event.ticket)
+            entry.claim.settle((event.ticket,))
         if entry.waiters:
             desk.fill(entry)
         if not entry.leases:
             return self._drained(entry)
-        return not desk.dirty
+        return True
 
     def _drained(self, entry: Entry) -> bool:
         """Note that the last request in flight is over."""

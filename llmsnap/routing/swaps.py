@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -97,7 +96,3 @@ class SwapRing:
     def snapshot(self) -> list[SwapRecord]:
         """Return the records, oldest first."""
         return list(self._records)
-
-    def extend(self, records: Iterable[SwapRecord]) -> None:
-        """Keep each of *records*, in order."""
-        self._records.extend(records)

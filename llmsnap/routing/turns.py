@@ -83,15 +83,6 @@ class Turns:
             victim.refresh()
             self._desk.fill(victim)
 
-    def lease_ended(self, swap: Swap, ticket: int) -> None:
-        """Note that a request is over on a model that has to leave for *swap*."""
-        swap.former.discard(ticket)
-        if swap.phase is Phase.REOPENED and not swap.former:
-            swap.phase = Phase.LAST_DRAIN
-            for victim in swap.victims.values():
-                victim.refresh()
-            self._desk.dirty = True
-
     def load(self, swap: Swap) -> None:
         """Note that all have left and the driver loads the target."""
         target = swap.target

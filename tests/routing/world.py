@@ -45,10 +45,11 @@ class Swap:
     """What the fake driver does for one StartSwap."""
 
     start: fx.StartSwap
-    plan: Plan
+    plans: list[Plan]  # those in force since it began
     leaving: set[str]
     loading: bool = False
     aborted: bool = False
+    stuck: bool = False
     over: bool = False
 
 
@@ -103,6 +104,8 @@ class World:
         self.serving: dict[str, dict[int, Asked]] = defaultdict(dict)
         self.answers: dict[int, fx.Answer] = {}
         self.answered_at: dict[int, float] = {}
+        self.goals: dict[int, tuple[str, State]] = {}
+        self.stuck: set[str] = set()
         self.preloads: list[fx.PreloadEnded] = []
         self.records: list[SwapRecord] = []
         self.checks: list[fx.Check] = []
@@ -156,13 +159,15 @@ class World:
                 asked.then()
 
     def unload(self, model_id: str | None = None, *, drain: bool = False) -> int:
-        return self._command(lambda command: ev.Unload(command, model_id, drain))
+        event = ev.Unload(next(self._numbers), model_id, drain)
+        return self._command(event, model_id, State.STOPPED)
 
     def sleep(self, model_id: str, *, drain: bool = True) -> int:
-        return self._command(lambda command: ev.PutToSleep(command, model_id, drain))
+        event = ev.PutToSleep(next(self._numbers), model_id, drain)
+        return self._command(event, model_id, State.ASLEEP)
 
     def load(self, model_id: str) -> int:
-        return self._command(lambda command: ev.Load(command, model_id))
+        return self._command(ev.Load(next(self._numbers), model_id), model_id, State.READY)
 
     def preload(self, *model_ids: str) -> None:
         self.tell(ev.Preload(model_ids))
@@ -171,6 +176,8 @@ class World:
         """Apply ``rules``, ``plan`` and ``options`` as they are now."""
         for name in self.rules:
             self.models.setdefault(name, Model(name))
+        for swap in self._swaps.values():
+            swap.plans.append(self.plan)
         rules = tuple(self.rules.values())
         self.tell(ev.ConfigChanged(rules, self.plan, self.options, frozenset(restart)))
 
@@ -182,13 +189,23 @@ class World:
         self.tell(ev.Exited(model.loaded_by, model_id, BOOM))
         self._cut(model_id)
 
+    def die(self, model_id: str) -> None:
+        """A process that could not be stopped ends at last."""
+        model = self.models[model_id]
+        model.state = State.STOPPED
+        self.stuck.discard(model_id)
+        self.tell(ev.Exited(model.loaded_by, model_id, BOOM))
+
     def shutdown(self, drain_timeout_s: float = 10.0) -> None:
         self.tell(ev.Shutdown(drain_timeout_s))
 
-    def _command(self, event: Callable[[int], ev.Event]) -> int:
-        command = next(self._numbers)
-        self.tell(event(command))
-        return command
+    def _command(
+        self, event: ev.Unload | ev.PutToSleep | ev.Load, model_id: str | None, goal: State
+    ) -> int:
+        if model_id is not None:
+            self.goals[event.command] = (model_id, goal)
+        self.tell(event)
+        return event.command
 
     # --- time ------------------------------------------------------------------------------
 
@@ -275,8 +292,15 @@ class World:
                 assert effect.command not in self.answers, "answered twice"
                 self.answers[effect.command] = effect
                 self.answered_at[effect.command] = self.now
+                self._believe(effect)
             case _:
                 self._note(effect)
+
+    def _believe(self, answer: fx.Answer) -> None:
+        """An OK says where the model is, at this moment."""
+        if answer.outcome is fx.Outcome.OK and answer.command in self.goals:
+            model_id, state = self.goals[answer.command]
+            assert self.models[model_id].state is state
 
     def _note(self, effect: fx.Effect) -> None:
         match effect:
@@ -315,7 +339,7 @@ class World:
     def _start(self, start: fx.StartSwap) -> None:
         if self.on_swap is not None:
             self.on_swap(start)
-        swap = Swap(start, self.plan, {eviction.model_id for eviction in start.evict})
+        swap = Swap(start, [self.plan], {eviction.model_id for eviction in start.evict})
         self._swaps[start.work] = swap
         target = self.models[start.target]
         assert target.state is (State.ASLEEP if start.kind is LoadKind.WAKE else State.STOPPED)
@@ -341,29 +365,30 @@ class World:
     ) -> None:
         sleeps = action is Action.SLEEP
         model.state = State.SLEEP_PENDING if sleeps else State.STOPPING
-        to, took_s, error = State.STOPPED, model.stop_s, None
-        if sleeps and not model.sleep_fails:
-            to, took_s = State.ASLEEP, model.sleep_s
-        elif sleeps:
+        took_s, error = (model.sleep_s if sleeps else model.stop_s), None
+        if sleeps and model.sleep_fails:
             took_s, error = model.sleep_s + model.stop_s, BOOM
-        elif model.stop_fails:
-            to, error = State.STOPPING, BOOM
 
         def left() -> None:
+            to, why = (State.ASLEEP if sleeps and error is None else State.STOPPED), error
+            if not sleeps and model.stop_fails:
+                to, why = State.STOPPING, BOOM
             model.state = to
-            tell(ev.Idled(work, model.model_id, to, took_s, error))
+            (self.stuck.add if to is State.STOPPING else self.stuck.discard)(model.model_id)
+            tell(ev.Idled(work, model.model_id, to, took_s, why))
 
         self.later(took_s, left)
 
     def _left(self, swap: Swap, event: ev.Idled) -> None:
         swap.leaving.discard(event.model_id)
+        swap.stuck |= event.state is State.STOPPING
         self.tell(event)
         if swap.leaving:
             return
         target = swap.start.target
         if swap.aborted:
             self._end(swap, ev.LoadAborted(event.work, target, self.models[target].state))
-        elif event.state is State.STOPPING:
+        elif swap.stuck:
             self._end(swap, ev.LoadFailed(event.work, target, BOOM, self.models[target].state))
         else:
             self._load(swap)
@@ -381,9 +406,8 @@ class World:
         self.later(took_s, lambda: self._load_over(swap, wakes, took_s))
 
     def _part(self, swap: Swap, other: Model) -> bool:
-        """Both plans count: what a reload lets stay together may stay."""
-        target = swap.start.target
-        return swap.plan.evicts(target, other.model_id) and self.plan.evicts(target, other.model_id)
+        """What a reload lets come together, or lets stay together, may be together."""
+        return all(plan.evicts(swap.start.target, other.model_id) for plan in swap.plans)
 
     def _load_over(self, swap: Swap, wakes: bool, took_s: float) -> None:
         if swap.aborted or swap.over:
@@ -417,6 +441,7 @@ class World:
 
     def _end(self, swap: Swap, event: ev.Event) -> None:
         swap.over = True
+        del self._swaps[swap.start.work]
         self.tell(event)
 
 

@@ -1,0 +1,293 @@
+from llmsnap.routing.effects import CutReason, Outcome, PreloadEnded, Refusal
+from llmsnap.routing.plan import Plan
+from llmsnap.routing.rules import ModelRules
+from tests.routing.world import Asked, World, group
+
+
+def ready(world: World, model_id: str) -> Asked:
+    asked = world.request(model_id)
+    world.run(5.0)
+    assert asked.in_flight
+    return asked
+
+
+def remove(world: World, model_id: str) -> None:
+    del world.rules[model_id]
+    world.configure()
+
+
+# --- reload --------------------------------------------------------------------------------------
+
+
+def test_nothing_happens_to_unchanged_models() -> None:
+    world = World("a b")
+    stream, waiting = ready(world, "a"), world.request("b")
+    before = len(world.effects)
+    for _ in range(20):
+        world.configure()
+    assert len(world.effects) == before
+    world.finish(stream)
+    world.run(5.0)
+    assert waiting.in_flight
+
+
+def test_new_limits_apply_to_the_living_process() -> None:
+    world = World("a", a=ModelRules("a", concurrency_limit=1))
+    _, second, third = world.requests("a", 3)
+    world.run(1.0)
+    world.rules["a"] = ModelRules("a", concurrency_limit=2)
+    world.configure()
+    assert second.in_flight
+    world.rules["a"] = ModelRules("a", concurrency_limit=1)
+    world.configure()
+    world.finish(second)
+    assert third.pending
+
+
+def test_a_new_ttl_applies_to_a_model_that_idles_already() -> None:
+    world = World("a")
+    world.finish(ready(world, "a"))
+    world.run(100.0)
+    world.rules["a"] = ModelRules("a", ttl_s=110.0)
+    world.configure()
+    world.run(10.0)
+    assert world.state("a") == "stopping"
+    world.run(1.0)
+    assert world.state("a") == "stopped"
+
+
+def test_an_added_model_can_be_asked_for() -> None:
+    world = World("a")
+    world.rules["b"] = ModelRules("b")
+    world.configure()
+    ready(world, "b")
+
+
+def test_a_restarted_model_drains_without_limit_and_returns_with_the_next_request() -> None:
+    world = World("a")
+    stream = ready(world, "a")
+    world.configure(restart=["a"])
+    waiting = world.request("a")
+    world.run(3000.0)
+    assert waiting.pending
+    world.finish(stream)
+    world.run(1.5)
+    assert waiting.in_flight
+    assert not world.cuts
+
+
+def test_a_restarted_model_that_loads_is_loaded_anew_for_its_waiters() -> None:
+    world = World("a")
+    world.models["a"].load_s = 600.0
+    waiting = world.request("a")
+    world.run(10.0)
+    world.models["a"].load_s = 1.0
+    world.configure(restart=["a"])
+    world.run(1.5)
+    assert waiting.in_flight
+    assert world.started == ["a", "a"]
+
+
+def test_a_restart_forgets_failures() -> None:
+    world = World("a")
+    world.models["a"].failures = 2
+    for _ in range(2):
+        world.request("a")
+        world.run(1.0)
+    world.configure(restart=["a"])
+    ready(world, "a")
+
+
+def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
+    world = World("a", a=ModelRules("a", can_sleep=True))
+    world.finish(ready(world, "a"))
+    world.sleep("a")
+    world.run(1.0)
+    world.configure(restart=["a"])
+    world.run(1.0)
+    assert world.state("a") == "stopped"
+
+
+def test_a_removed_model_refuses_its_waiters_and_drains() -> None:
+    world = World("a b")
+    stream, waiting = ready(world, "a"), world.request("b")
+    remove(world, "a")
+    assert world.request("a").refused
+    remove(world, "b")
+    assert waiting.refused
+    assert waiting.refused.reason is Refusal.UNKNOWN
+    assert world.retired == ["b"]
+    world.run(100.0)
+    world.finish(stream)
+    world.run(1.0)
+    assert world.retired == ["b", "a"]
+    assert not world.scheduler._desk.entries
+
+
+def test_a_removed_model_that_loads_is_aborted() -> None:
+    world = World("a")
+    world.models["a"].load_s = 600.0
+    asked = world.request("a")
+    remove(world, "a")
+    world.run(0.5)
+    assert asked.refused
+    assert world.retired == ["a"]
+
+
+def test_removed_and_added_again_while_it_drains_is_a_restart() -> None:
+    world = World("a")
+    stream = ready(world, "a")
+    remove(world, "a")
+    world.rules["a"] = ModelRules("a")
+    world.configure()
+    waiting = world.request("a")
+    world.run(10.0)
+    assert waiting.pending
+    world.finish(stream)
+    world.run(1.5)
+    assert waiting.in_flight
+    assert world.started == ["a", "a"]
+    assert not world.retired
+
+
+def test_nothing_is_evicted_by_a_reload() -> None:
+    world = World("a b", group("g", "a b", swap=False))
+    ready(world, "a")
+    ready(world, "b")
+    world.plan = Plan([group("g", "a b", swap=True)])
+    world.configure()
+    world.run(100.0)
+    assert world.state("a") == world.state("b") == "ready"
+
+
+def test_models_that_may_no_longer_be_together_part_at_the_next_swap() -> None:
+    world = World("a b", group("g", "a b", swap=False))
+    world.finish(ready(world, "a"))
+    ready(world, "b")
+    world.plan = Plan([group("g", "a b", swap=True)])
+    world.configure()
+    world.crash("b")
+    world.request("b")
+    world.run(0.1)
+    assert world.state("a") == "stopping"
+
+
+def test_a_reload_does_not_open_gates_for_a_moment() -> None:
+    world = World("a b")
+    ready(world, "a")
+    world.run(100.0)
+    world.request("b")
+    world.run(10.0)
+    held = world.request("a")
+    world.plan = Plan([group("renamed", "a b")])
+    world.configure()
+    assert held.pending
+
+
+def test_a_reload_opens_gates_that_need_not_be_shut_any_more() -> None:
+    world = World("a b")
+    ready(world, "a")
+    world.run(100.0)
+    asked = world.request("b")
+    world.run(10.0)
+    held = world.request("a")
+    world.plan = Plan([group("together", "a b", swap=False)])
+    world.configure()
+    assert held.in_flight
+    world.run(1.0)
+    assert asked.in_flight
+
+
+def test_a_reload_ends_the_list_of_preloads_but_not_the_load() -> None:
+    world = World("a b")
+    world.preload("a", "b")
+    world.configure()
+    assert [p.outcome for p in world.preloads] == [Outcome.SUPERSEDED] * 2
+    world.preload("a")
+    world.run(1.0)
+    assert world.preloads[2:] == [PreloadEnded("a", Outcome.OK)]
+    assert world.started == ["a"]
+
+
+# --- shutdown ------------------------------------------------------------------------------------
+
+
+def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
+    world = World("a b")
+    stream, waiting = ready(world, "a"), world.request("b")
+    load = world.load("b")
+    world.shutdown(10.0)
+    assert waiting.refused
+    assert waiting.refused.reason is Refusal.SHUTDOWN
+    assert world.outcome(load) is Outcome.SHUTDOWN
+    newcomer = world.request("a").refused
+    assert newcomer
+    assert newcomer.reason is Refusal.SHUTDOWN
+    world.run(9.0)
+    world.finish(stream)
+    world.run(0.5)
+    assert world.shutdown_done
+    assert not world.cuts
+
+
+def test_shutdown_cuts_what_outlasts_the_drain() -> None:
+    world = World("a")
+    stream = ready(world, "a")
+    world.shutdown(10.0)
+    world.run(10.0)
+    assert stream.returned
+    assert world.cuts[0].reason is CutReason.SHUTDOWN
+    world.run(0.5)
+    assert world.shutdown_done
+
+
+def test_a_second_shutdown_cuts_at_once() -> None:
+    world = World("a")
+    ready(world, "a")
+    world.shutdown(10.0)
+    world.shutdown(0.0)
+    world.run(0.5)
+    assert world.shutdown_done
+
+
+def test_shutdown_stops_all_models_side_by_side() -> None:
+    world = World("a b c", group("g", "a b c", swap=False), b=ModelRules("b", can_sleep=True))
+    world.models["c"].load_s = 600.0
+    world.finish(ready(world, "a"))
+    world.finish(ready(world, "b"))
+    sleep = world.sleep("b")
+    world.request("c")
+    world.run(1.0)
+    assert world.outcome(sleep) is Outcome.OK
+    world.shutdown(10.0)
+    world.run(0.5)
+    assert world.shutdown_done
+
+
+def test_shutdown_of_nothing_is_done_at_once() -> None:
+    world = World("a")
+    world.shutdown()
+    assert world.shutdown_done
+    assert world.outcome(world.sleep("a")) is Outcome.SHUTDOWN
+    assert world.outcome(world.load("a")) is Outcome.SHUTDOWN
+    assert world.outcome(world.unload("a")) is Outcome.OK
+
+
+def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
+    world = World("a")
+    world.finish(ready(world, "a"))
+    world.models["a"].stop_fails = True
+    world.shutdown()
+    world.run(1.0)
+    assert world.shutdown_done
+
+
+def test_shutdown_during_an_eviction_stops_who_was_put_to_sleep() -> None:
+    world = World("a b", a=ModelRules("a", can_sleep=True))
+    world.finish(ready(world, "a"))
+    world.request("b")
+    sleep = world.sleep("a")
+    world.shutdown()
+    assert world.outcome(sleep) is Outcome.SHUTDOWN
+    world.run(1.0)
+    assert world.shutdown_done

@@ -1,0 +1,366 @@
+from llmsnap.routing.effects import CutReason, Outcome, Refusal
+from llmsnap.routing.rules import ModelRules
+from llmsnap.routing.swaps import SwapOutcome
+from tests.routing.world import BOOM, Asked, World, group
+
+SLEEPY = ModelRules("a", can_sleep=True)
+
+
+def ready(world: World, model_id: str) -> Asked:
+    asked = world.request(model_id)
+    world.run(5.0)
+    assert asked.in_flight
+    return asked
+
+
+# --- unload --------------------------------------------------------------------------------------
+
+
+def test_unload_cuts_what_is_in_flight_and_answers_when_the_process_is_gone() -> None:
+    world = World("a")
+    stream = ready(world, "a")
+    command = world.unload("a")
+    world.run(0.25)
+    assert stream.returned
+    assert world.cuts[0].reason is CutReason.UNLOADED
+    assert world.outcome(command) is None
+    world.run(0.25)
+    assert world.outcome(command) is Outcome.OK
+
+
+def test_unload_with_drain_lets_requests_end_and_newcomers_wait_for_the_next_load() -> None:
+    world = World("a")
+    stream = ready(world, "a")
+    command = world.unload("a", drain=True)
+    newcomer = world.request("a")
+    world.run(60.0)
+    assert newcomer.pending
+    assert world.outcome(command) is None
+    world.finish(stream)
+    world.run(0.5)
+    assert world.outcome(command) is Outcome.OK
+    world.run(1.0)
+    assert newcomer.in_flight
+
+
+def test_a_second_unload_may_cut_what_the_first_lets_end() -> None:
+    world = World("a")
+    stream = ready(world, "a")
+    commands = [world.unload("a", drain=True), world.unload("a")]
+    world.run(0.5)
+    assert stream.returned
+    assert [world.outcome(c) for c in commands] == [Outcome.OK] * 2
+
+
+def test_unload_interrupts_a_load_and_refuses_its_waiters() -> None:
+    world = World("a")
+    world.models["a"].load_s = 600.0
+    asked = world.request("a")
+    world.run(10.0)
+    command = world.unload("a")
+    assert asked.refused
+    assert asked.refused.reason is Refusal.UNLOADED
+    world.run(0.5)
+    assert world.outcome(command) is Outcome.OK
+    assert world.state("a") == "stopped"
+
+
+def test_unload_of_a_model_that_waits_for_its_turn_is_over_at_once() -> None:
+    world = World("a b")
+    ready(world, "a")
+    world.run(100.0)
+    asked = world.request("b")
+    world.run(10.0)
+    held = world.request("a")
+    command = world.unload("b")
+    assert asked.refused
+    assert world.outcome(command) is Outcome.OK
+    assert held.in_flight
+
+
+def test_unload_never_waits_behind_the_eviction_of_another_model() -> None:
+    world = World("a b")
+    world.finish(ready(world, "a"))
+    world.models["a"].stop_s = 60.0
+    world.request("b")
+    command = world.unload("b")
+    assert world.outcome(command) is Outcome.OK
+    world.run(60.0)
+    assert world.records[-1].outcome is SwapOutcome.ABORTED
+    assert world.state("b") == "stopped"
+
+
+def test_unload_of_a_stopped_model_is_ok() -> None:
+    world = World("a")
+    assert world.outcome(world.unload("a")) is Outcome.OK
+    assert world.outcome(world.unload("nope")) is Outcome.UNKNOWN
+
+
+def test_unload_stops_a_sleeping_model_and_one_that_falls_asleep() -> None:
+    world = World("a", a=SLEEPY)
+    world.finish(ready(world, "a"))
+    world.sleep("a")
+    commands = [world.unload("a")]
+    world.run(1.0)
+    world.finish(ready(world, "a"))
+    world.sleep("a")
+    world.run(1.0)
+    commands.append(world.unload("a"))
+    world.run(1.0)
+    assert [world.outcome(c) for c in commands] == [Outcome.OK] * 2
+    assert world.state("a") == "stopped"
+
+
+def test_unload_of_all_answers_when_the_last_is_gone() -> None:
+    world = World("a b c", group("g", "a b c", swap=False))
+    ready(world, "a")
+    ready(world, "b")
+    world.models["b"].stop_s = 9.0
+    waiting = world.request("c")
+    command = world.unload()
+    assert waiting.refused
+    world.run(8.0)
+    assert world.outcome(command) is None
+    world.run(1.0)
+    assert world.outcome(command) is Outcome.OK
+    assert world.state("a") == world.state("b") == world.state("c") == "stopped"
+
+
+def test_unload_of_all_grants_nobody_on_the_way() -> None:
+    world = World("a b")
+    ready(world, "a")
+    world.run(100.0)
+    world.request("b")
+    world.run(10.0)
+    held = world.request("a")
+    world.unload()
+    assert held.refused
+
+
+def test_unload_with_no_models_at_all_is_ok() -> None:
+    world = World("")
+    assert world.outcome(world.unload()) is Outcome.OK
+
+
+def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
+    world = World("a b", group("g", "a b", swap=False))
+    ready(world, "a")
+    ready(world, "b")
+    world.models["a"].stop_fails = True
+    command = world.unload()
+    world.run(1.0)
+    answer = world.answers[command]
+    assert (answer.outcome, answer.error) == (Outcome.FAILED, BOOM)
+    world.models["a"].stop_fails = False
+    again = world.unload("a")
+    world.run(1.0)
+    assert world.outcome(again) is Outcome.OK
+
+
+def test_a_victim_that_is_unloaded_makes_room_all_the_same() -> None:
+    world = World("a b")
+    ready(world, "a")
+    world.run(100.0)
+    asked = world.request("b")
+    world.run(10.0)
+    world.unload("a")
+    world.run(1.5)
+    assert asked.in_flight
+
+
+# --- sleep ---------------------------------------------------------------------------------------
+
+
+def test_sleep_lets_requests_end_and_answers_when_it_is_asleep() -> None:
+    world = World("a", a=SLEEPY)
+    stream = ready(world, "a")
+    command = world.sleep("a")
+    late = world.request("a")
+    world.run(10.0)
+    assert late.pending
+    world.finish(stream)
+    world.run(0.2)
+    assert world.outcome(command) is Outcome.OK
+    world.run(0.1)
+    assert late.in_flight  # woken like for any request
+
+
+def test_sleep_without_drain_cuts_what_is_in_flight() -> None:
+    world = World("a", a=SLEEPY)
+    stream = ready(world, "a")
+    command = world.sleep("a", drain=False)
+    world.run(0.2)
+    assert stream.returned
+    assert world.cuts[0].reason is CutReason.SLEEP
+    assert world.outcome(command) is Outcome.OK
+
+
+def test_sleep_waits_for_a_load_and_the_waiters_of_before() -> None:
+    world = World("a", a=ModelRules("a", can_sleep=True, concurrency_limit=1))
+    first, second = world.requests("a", 2)
+    command = world.sleep("a")
+    third = world.request("a")
+    world.run(1.0)
+    assert first.in_flight
+    world.finish(first)
+    assert second.in_flight
+    world.finish(second)
+    assert third.pending
+    world.run(0.2)
+    assert world.outcome(command) is Outcome.OK
+    world.run(0.1)
+    assert third.in_flight
+
+
+def test_sleep_of_a_model_whose_load_fails_says_why() -> None:
+    world = World("a", a=SLEEPY)
+    world.models["a"].failures = 1
+    world.request("a")
+    command = world.sleep("a")
+    world.run(1.0)
+    assert world.answers[command].error is BOOM
+
+
+def test_sleep_that_cannot_be() -> None:
+    world = World("a b", a=SLEEPY)
+    assert world.outcome(world.sleep("a")) is Outcome.STOPPED
+    assert world.outcome(world.sleep("b")) is Outcome.SLEEP_NOT_CONFIGURED
+    assert world.outcome(world.sleep("nope")) is Outcome.UNKNOWN
+
+
+def test_sleep_of_a_sleeping_model_is_ok() -> None:
+    world = World("a", a=SLEEPY)
+    world.finish(ready(world, "a"))
+    commands = [world.sleep("a"), world.sleep("a")]
+    world.run(0.2)
+    commands.append(world.sleep("a"))
+    assert [world.outcome(c) for c in commands] == [Outcome.OK] * 3
+
+
+def test_a_sleep_that_fails_says_so_and_the_model_is_stopped() -> None:
+    world = World("a", a=SLEEPY)
+    world.finish(ready(world, "a"))
+    world.models["a"].sleep_fails = True
+    command = world.sleep("a")
+    world.run(1.0)
+    answer = world.answers[command]
+    assert (answer.outcome, answer.error) == (Outcome.FAILED, BOOM)
+    assert world.state("a") == "stopped"
+
+
+def test_an_unload_overrules_a_sleep_that_still_waits() -> None:
+    world = World("a", a=SLEEPY)
+    ready(world, "a")
+    sleep, unload = world.sleep("a"), world.unload("a")
+    world.run(1.0)
+    assert world.outcome(sleep) is Outcome.STOPPED
+    assert world.outcome(unload) is Outcome.OK
+    world.finish(ready(world, "a"))
+    unload, sleep = world.unload("a"), world.sleep("a")
+    assert world.outcome(sleep) is Outcome.STOPPED
+
+
+def test_a_crash_before_the_sleep_says_what_happened() -> None:
+    world = World("a", a=SLEEPY)
+    ready(world, "a")
+    command = world.sleep("a")
+    world.crash("a")
+    assert world.answers[command].error is BOOM
+
+
+def test_a_swap_that_puts_the_model_to_sleep_answers_the_sleep_too() -> None:
+    world = World("a b", a=SLEEPY)
+    world.finish(ready(world, "a"))
+    world.request("b")
+    command = world.sleep("a")
+    world.run(0.2)
+    assert world.outcome(command) is Outcome.OK
+
+
+# --- idle clocks ---------------------------------------------------------------------------------
+
+
+def test_an_idle_model_is_stopped_after_its_ttl() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=60.0))
+    ready_at = 1.0
+    asked = world.request("a", 10.0)
+    world.run(ready_at + 10.0 + 59.9)
+    assert asked.returned
+    assert world.state("a") == "ready"
+    world.run(1.0)
+    assert world.state("a") == "stopped"
+
+
+def test_every_request_starts_the_clock_anew() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=60.0))
+    world.finish(ready(world, "a"))
+    for _ in range(5):
+        world.run(50.0)
+        world.request("a", 1.0)
+    world.run(60.0)
+    assert world.state("a") == "ready"
+
+
+def test_a_long_request_is_not_idle() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=60.0))
+    stream = ready(world, "a")
+    world.run(1000.0)
+    assert world.state("a") == "ready"
+    world.finish(stream)
+    world.run(60.5)
+    assert world.state("a") == "stopped"
+
+
+def test_the_clock_starts_when_the_model_is_ready() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=60.0))
+    world.models["a"].load_s = 100.0
+    world.load("a")
+    world.run(159.0)
+    assert world.state("a") == "ready"
+    world.run(2.0)
+    assert world.state("a") == "stopped"
+
+
+def test_an_idle_model_sleeps_first_and_is_stopped_later() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=100.0, sleep_after_s=10.0, can_sleep=True))
+    world.request("a", 0.0)
+    world.run(12.0)
+    assert world.state("a") == "asleep"
+    world.run(88.0)
+    assert world.state("a") == "asleep"
+    world.run(2.0)
+    assert world.state("a") == "stopped"
+
+
+def test_a_request_at_the_last_moment_waits_and_is_served() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=10.0))
+    world.request("a", 0.0)
+    world.run(11.2)
+    assert world.state("a") == "stopping"
+    asked = world.request("a")
+    world.run(2.0)
+    assert asked.in_flight
+
+
+def test_a_sleeping_model_that_is_waited_for_is_not_stopped() -> None:
+    world = World("a b", a=ModelRules("a", can_sleep=True, ttl_s=20.0))
+    world.finish(ready(world, "a"))
+    stream = ready(world, "b")
+    asked = world.request("a")
+    world.run(60.0)
+    assert world.state("a") == "asleep"
+    world.finish(stream)
+    world.run(1.0)
+    assert asked.in_flight
+
+
+def test_the_clock_goes_on_when_a_swap_comes_to_nothing() -> None:
+    world = World("a b c", group("g", "a b", swap=False), group("h", "c"))
+    world.rules["a"] = ModelRules("a", ttl_s=50.0)
+    world.configure()
+    world.finish(ready(world, "a"))
+    ready(world, "b")
+    world.run(20.0)
+    world.leave(world.request("c"))
+    world.run(60.0)
+    assert world.state("a") == "stopped"

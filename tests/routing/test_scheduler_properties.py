@@ -1,0 +1,232 @@
+"""Random groups, clients, failures, commands and reloads: what must hold whatever happens.
+
+``World`` itself asserts at every effect that a request ends once, that nobody serving is evicted,
+that no limit is exceeded and that no two models run together that must not. Here the scheduler's
+books are compared with what really happened, and at the end everything must come to rest.
+
+``HYPOTHESIS_PROFILE=long`` searches for minutes instead of a second.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from llmsnap.routing.plan import Group, Plan
+from llmsnap.routing.rules import ModelRules, Options, PolicyName
+from llmsnap.upstream.states import State
+from tests.routing.world import Asked, World
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+NAMES = "abcde"
+
+names = st.sampled_from(NAMES)
+spans = st.sampled_from([0.0, 0.3, 1.0, 4.0, 15.0, 130.0])
+loads = st.sampled_from([0.1, 1.0, 7.0, 40.0, 200.0])
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Draw groups; some models may be in none."""
+    where = [draw(st.integers(0, 3)) for _ in NAMES]
+    return Plan(
+        Group(
+            f"g{number}",
+            tuple(name for name, place in zip(NAMES, where, strict=True) if place == number),
+            swap=draw(st.booleans()),
+            exclusive=draw(st.booleans()),
+            persistent=draw(st.booleans()),
+        )
+        for number in range(3)
+    )
+
+
+@st.composite
+def model_rules(draw: st.DrawFn, model_id: str) -> ModelRules:
+    return ModelRules(
+        model_id,
+        concurrency_limit=draw(st.sampled_from([1, 2, 100])),
+        queue_limit=draw(st.sampled_from([1, 2, 1000])),
+        ttl_s=draw(st.sampled_from([0.0, 3.0, 60.0])),
+        sleep_after_s=draw(st.sampled_from([0.0, 2.0])),
+        can_sleep=draw(st.booleans()),
+        priority=draw(st.sampled_from([0, 0, 1])),
+    )
+
+
+options = st.builds(
+    Options,
+    st.sampled_from(PolicyName),
+    st.sampled_from([2.0, 30.0, 120.0]),
+    st.sampled_from([0.0, 300.0, 3600.0]),
+)
+
+
+class Life(RuleBasedStateMachine):
+    """Anything a user, a client or a broken model may do."""
+
+    @initialize(plan=plans(), chosen=options, data=st.data())
+    def begin(self, plan: Plan, chosen: Options, data: st.DataObject) -> None:
+        self.world = world = World(" ".join(NAMES))
+        world.plan, world.options = plan, chosen
+        for name in NAMES:
+            world.rules[name] = data.draw(model_rules(name))
+            model = world.models[name]
+            model.load_s, model.wake_s = data.draw(loads), data.draw(loads)
+            model.sleep_s, model.stop_s = data.draw(spans), data.draw(spans)
+        world.configure()
+        self.commands: list[int] = []
+
+    @rule(
+        name=names,
+        hold_s=st.none() | spans,
+        count=st.sampled_from([1, 1, 3]),
+        max_wait_s=st.sampled_from([None, None, None, 0.0, 10.0]),
+        never_swap=st.sampled_from([False, False, False, True]),
+    )
+    def request(
+        self,
+        name: str,
+        hold_s: float | None,
+        count: int,
+        max_wait_s: float | None,
+        never_swap: bool,
+    ) -> None:
+        for _ in range(count):
+            self.world.request(name, hold_s, max_wait_s=max_wait_s, never_swap=never_swap)
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        alive = [a for a in self.world.asked.values() if a.pending or a.in_flight]
+        if alive:
+            self.world.leave(data.draw(st.sampled_from(alive)))
+
+    @rule(name=names)
+    def all_leave(self, name: str) -> None:
+        for asked in list(self.world.asked.values()):
+            if asked.model_id == name:
+                self.world.leave(asked)
+
+    @rule(seconds=spans)
+    def pass_time(self, seconds: float) -> None:
+        self.world.run(seconds)
+
+    @rule(steps=st.integers(1, 5))
+    def pass_steps(self, steps: int) -> None:
+        for _ in range(steps):
+            self.world.step()
+
+    @rule(name=st.none() | names, drain=st.booleans())
+    def unload(self, name: str | None, drain: bool) -> None:
+        self.commands.append(self.world.unload(name, drain=drain))
+
+    @rule(name=names, drain=st.booleans())
+    def sleep(self, name: str, drain: bool) -> None:
+        self.commands.append(self.world.sleep(name, drain=drain))
+
+    @rule(name=names)
+    def load(self, name: str) -> None:
+        self.commands.append(self.world.load(name))
+
+    @rule(chosen=st.lists(names, max_size=4))
+    def preload(self, chosen: list[str]) -> None:
+        self.world.preload(*chosen)
+
+    @rule(name=names)
+    def crash(self, name: str) -> None:
+        if self.world.models[name].state in (State.READY, State.ASLEEP):
+            self.world.crash(name)
+
+    @rule(name=names, failures=st.integers(1, 3), sleep_fails=st.booleans())
+    def break_model(self, name: str, failures: int, sleep_fails: bool) -> None:
+        model = self.world.models[name]
+        model.failures, model.sleep_fails = failures, sleep_fails
+
+    @rule(name=names, stop_fails=st.booleans())
+    def hang(self, name: str, stop_fails: bool) -> None:
+        self.world.models[name].stop_fails = stop_fails
+
+    @rule(plan=plans(), chosen=options, restart=st.sets(names, max_size=2))
+    def regroup(self, plan: Plan, chosen: Options, restart: set[str]) -> None:
+        self.world.plan, self.world.options = plan, chosen
+        self.world.configure(restart=restart)
+
+    @rule(name=names, restart=st.booleans(), data=st.data())
+    def redefine(self, name: str, restart: bool, data: st.DataObject) -> None:
+        """Change a model, or add it again after a removal."""
+        self.world.rules[name] = data.draw(model_rules(name))
+        self.world.configure(restart=[name] if restart else [])
+
+    @precondition(lambda self: len(self.world.rules) > 1)
+    @rule(name=names)
+    def remove(self, name: str) -> None:
+        self.world.rules.pop(name, None)
+        self.world.configure()
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        world = self.world
+        for view in world.scheduler.snapshot(world.now):
+            name = view.model_id
+            assert view.state is world.models[name].state
+            assert view.in_flight == world.in_flight(name)
+            assert view.waiting == world.waiting(name)
+            assert view.eta_s is None or view.eta_s >= 0
+            assert bool(view.why) == (view.eta_s is not None)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        for model in world.models.values():
+            model.failures, model.stop_fails = 0, False
+        for name in list(world.stuck):
+            world.die(name)
+        rest(world)
+        everything_ended(world)
+        assert all(command in world.answers for command in self.commands)
+        world.shutdown(5.0)
+        world.run(1000)
+        assert world.shutdown_done
+        assert world.request("a").refused
+
+
+def rest(world: World) -> None:
+    """Let all requests end as they are granted, until nobody waits any more."""
+    for _ in range(5000):
+        held = [a for served in world.serving.values() for a in served.values() if not a.hold_s]
+        for asked in held:
+            world.finish(asked)
+        if not any(a.pending or a.in_flight for a in world.asked.values()):
+            break
+        assert held or world.step(), "requests wait and nothing will ever happen"
+    world.run(1000)
+
+
+def everything_ended(world: World) -> None:
+    for asked in world.asked.values():
+        assert ended(asked) == 1, asked
+
+
+def ended(asked: Asked) -> int:
+    return (asked.granted_at is not None) + (asked.refused is not None) + asked.left
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=3000 if LONG else 25,
+    stateful_step_count=120 if LONG else 40,
+    deadline=None,
+    derandomize=not LONG,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
