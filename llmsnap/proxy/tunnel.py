@@ -1,0 +1,179 @@
+"""WebSockets: when an upstream has agreed to the upgrade, bytes pass both ways, unread.
+
+The upgrade itself is an ordinary request with two more headers, and a refusal of it an ordinary
+answer. Only WebSockets are upgraded to: an h2c tunnel, say, would carry further requests past every
+check that is made here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+from gevent import socket
+from gevent.ssl import SSLSocket
+
+from llmsnap.proxy.call import Answer, Call
+from llmsnap.tasks import TaskGroup
+from llmsnap.wire.headers import Headers, response_headers
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 65536
+HALF_OPEN_S = 5.0
+"""When one side has ended, how long the other may go on: servers answer the last message."""
+KEEPALIVE_S = 60
+PROTOCOL = "websocket"
+
+
+class Upgraded(Protocol):
+    """An exchange with an upstream that answered 101."""
+
+    @property
+    def status(self) -> int:
+        """Status code of the answer: 101."""
+
+    @property
+    def reason(self) -> str:
+        """Reason phrase of the answer."""
+
+    @property
+    def headers(self) -> Headers:
+        """Headers of the answer."""
+
+    def upgraded(self) -> tuple[Any, bytes]:
+        """Return the socket, still the exchange's own, and what came behind the head."""
+
+    def close(self) -> None:
+        """Close the socket."""
+
+
+def is_wanted(call: Call) -> bool:
+    """Whether *call* asks for a WebSocket, over a connection that can become one."""
+    return (
+        call.header("HTTP_UPGRADE").lower() == PROTOCOL
+        and "upgrade" in call.header("HTTP_CONNECTION").lower()
+        and call.method == "GET"
+        and call.length == 0
+        and call.protocol == "HTTP/1.1"
+        and call.socket is not None
+    )
+
+
+def answer(call: Call, exchange: Upgraded, on_end: Callable[[], None]) -> Answer:
+    """Return the answer whose body is the tunnel between *call*'s client and *exchange*."""
+    headers = response_headers(exchange.headers)
+    headers += [("Connection", "Upgrade"), ("Upgrade", PROTOCOL)]
+    return Answer(exchange.status, exchange.reason, headers, Tunnel(call, exchange, on_end))
+
+
+class Tunnel:
+    """Carries bytes between a client and an upstream until either ends.
+
+    It has one piece in hand for each direction, and reads the next when that has been sent.
+    *on_end* is called once, when all is over; it is what gives the lease back.
+    """
+
+    def __init__(self, call: Call, exchange: Upgraded, on_end: Callable[[], None]) -> None:
+        self.sent = 0
+        """Bytes to the client, behind the head."""
+        self.received = 0
+        """Bytes from the client."""
+        self._client = call.socket
+        self._exchange = exchange
+        self._upstream, self._early = exchange.upgraded()
+        self._on_end = on_end
+        self._tasks = TaskGroup(f"tunnel {call.id}")
+        self._presence = call.presence
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<{self._tasks.owner}, {self.received} bytes up, {self.sent} down>"
+
+    def run(self, headers: Headers, ahead: bytes) -> None:
+        """Send the head with *headers*, then carry bytes; the client's first are *ahead*. Blocks.
+
+        Both sockets are done with afterwards.
+        """
+        self._presence.close()  # a client that ends its side may still listen
+        try:
+            for sock in (self._client, self._upstream):
+                notice_lost_peer(sock)
+            self._client.sendall(self._head(headers))
+            self._carry(ahead)
+        except OSError as error:
+            log.debug("%r: %s", self, error)
+        finally:
+            self.cut()
+            self._tasks.close()
+            self.close()
+
+    def cut(self) -> None:
+        """End it now, from wherever. Never switches."""
+        for sock in (self._client, self._upstream):
+            _shut_down(sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Settle everything; the first call counts. Never switches."""
+        if not self._closed:
+            self._closed = True
+            self._exchange.close()
+            self._on_end()
+
+    def _head(self, headers: Headers) -> bytes:
+        lines = [f"HTTP/1.1 {self._exchange.status} {self._exchange.reason}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def _carry(self, ahead: bytes) -> None:
+        """Carry both ways; when one has ended, the other gets a moment more."""
+        ways = [
+            self._tasks.spawn(
+                "up", self._pump, self._client, self._upstream, ahead, self._count_up
+            ),
+            self._tasks.spawn(
+                "down", self._pump, self._upstream, self._client, self._early, self._count_down
+            ),
+        ]
+        gevent.wait(ways, count=1)
+        gevent.joinall(ways, timeout=HALF_OPEN_S)
+
+    def _pump(self, source: Any, sink: Any, first: bytes, count: Callable[[int], None]) -> None:
+        """Carry one way until *source* ends, and say so to *sink*; a failure ends both ways."""
+        try:
+            piece = first or source.recv(PIECE_BYTES)
+            while piece:
+                sink.sendall(piece)
+                count(len(piece))
+                piece = source.recv(PIECE_BYTES)
+        except OSError:
+            self.cut()
+            return
+        if isinstance(sink, SSLSocket):
+            self.cut()  # TLS cannot end one side and read on
+        else:
+            _shut_down(sink, socket.SHUT_WR)
+
+    def _count_up(self, size: int) -> None:
+        self.received += size
+
+    def _count_down(self, size: int) -> None:
+        self.sent += size
+
+
+def notice_lost_peer(sock: Any) -> None:
+    """Have the system ask whether an idle peer is still there: nobody else would notice."""
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):  # macOS has another name for it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+
+
+def _shut_down(sock: Any, how: int) -> None:
+    try:
+        # Not the method of an SSLSocket, which throws the session away under whoever reads.
+        socket.socket.shutdown(sock, how)
+    except OSError:
+        return  # it has ended already
