@@ -15,7 +15,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from llmsnap.errors import BadRequest, ClientGone, Forbidden, LlmsnapError, Unauthorized
+from llmsnap.errors import (
+    BadRequest,
+    ClientGone,
+    Forbidden,
+    LlmsnapError,
+    Misdirected,
+    Unauthorized,
+)
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire import cors
@@ -46,6 +53,8 @@ RUNTIME = "llmsnap.runtime"
 SERVICE = "llmsnap.service"
 SOCKETS = ("llmsnap.socket", "gunicorn.socket", "werkzeug.socket")
 NOT_LOGGED = frozenset({"/wol-health"})
+STRANGE_HOSTS = 100
+"""How many Host headers are warned of; whoever sends more of them makes them up."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 """Which X-Request-Id of a client is taken over: nothing that could confuse a log."""
 
@@ -59,6 +68,7 @@ class Gateway:
     def __init__(self, flask: WSGIApplication, service: Callable[[], Service]) -> None:
         self._flask = flask
         self._service = service
+        self._strange_hosts: set[str] = set()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -79,6 +89,8 @@ class Gateway:
                 answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
                 return self._finish(call, start_response, answer, _waits(call))
         except LlmsnapError as error:
+            if isinstance(error, Misdirected):
+                self._warn_of_host(error, environ.get("HTTP_HOST", ""))
             return self._finish(call, start_response, _refusal(error, call), shared)
         except Exception:
             log.exception("request %s failed", call.id)
@@ -86,6 +98,12 @@ class Gateway:
             return self._finish(call, start_response, _refusal(bug, call), shared)
         environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
         return self._to_flask(call, environ, start_response, shared)
+
+    def _warn_of_host(self, error: Misdirected, host: str) -> None:
+        """Tell the operator, once for each name, what to add if it should be answered."""
+        if host not in self._strange_hosts and len(self._strange_hosts) < STRANGE_HOSTS:
+            self._strange_hosts.add(host)
+            log.warning("%s", error)
 
     def _finish(
         self, call: Call, start_response: StartResponse, answer: Answer, more: Headers
