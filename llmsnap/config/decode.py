@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as Values
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .command import strip_comments
 from .nodes import Mapping, Node, Path, Scalar, Sequence, describe, is_null
@@ -17,23 +16,24 @@ from .reader import Reader
 from .scalars import render, yes_or_no
 
 
-@dataclass(frozen=True, slots=True)
 class Kind:
-    """What a key holds."""
+    """What a key holds. Never changed once made."""
 
-    default: Any = None
+    # No dataclass: making fifteen of them takes longer than loading most files.
+    def __init__(self, default: Any = None) -> None:
+        self.default = default
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the value of *node*, or the default after reporting what is wrong with it."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
 class Text(Kind):
     """A text. *strict*: an unknown macro in it is an error, else it stays and is advised about."""
 
-    default: Any = ""
-    strict: bool = False
+    def __init__(self, default: Any = "", *, strict: bool = False) -> None:
+        super().__init__(default)
+        self.strict = strict
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the text in its own spelling."""
@@ -41,12 +41,12 @@ class Text(Kind):
         return self.default if text is None else text
 
 
-@dataclass(frozen=True, slots=True)
 class Command(Kind):
     """A command line: comment lines go before macros come."""
 
-    default: Any = ""
-    known_later: str = ""
+    def __init__(self, default: Any = "", *, known_later: str = "") -> None:
+        super().__init__(default)
+        self.known_later = known_later
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the command without comments."""
@@ -61,13 +61,15 @@ class Command(Kind):
         return self.default if value is None else render(value)
 
 
-@dataclass(frozen=True, slots=True)
 class Choice(Kind):
     """One of a few words. *loose*: case and blanks do not matter, others mean the default."""
 
-    default: Any = ""
-    words: tuple[str, ...] = ()
-    loose: bool = False
+    def __init__(
+        self, default: Any = "", *, words: tuple[str, ...] = (), loose: bool = False
+    ) -> None:
+        super().__init__(default)
+        self.words = words
+        self.loose = loose
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the word."""
@@ -87,13 +89,21 @@ class Choice(Kind):
         return self.default
 
 
-@dataclass(frozen=True, slots=True)
 class Number(Kind):
     """A number. *least* and *most* are limits; *whole* cuts fractions off."""
 
-    least: float = -math.inf
-    most: float = 2**53
-    whole: bool = False
+    def __init__(
+        self,
+        default: Any = None,
+        *,
+        least: float = -math.inf,
+        most: float = 2**53,
+        whole: bool = False,
+    ) -> None:
+        super().__init__(default)
+        self.least = least
+        self.most = most
+        self.whole = whole
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the number as int when *whole*, else as float."""
@@ -116,11 +126,11 @@ class Number(Kind):
         return f"at least {render(self.least)} and at most {render(self.most)}"
 
 
-@dataclass(frozen=True, slots=True)
 class Flag(Kind):
     """True or false."""
 
-    default: Any = False
+    def __init__(self, default: Any = False) -> None:
+        super().__init__(default)
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the boolean; ``yes`` and ``off`` count where one is expected."""
@@ -135,11 +145,11 @@ class Flag(Kind):
         return self.default if value is None else value
 
 
-@dataclass(frozen=True, slots=True)
 class Texts(Kind):
     """A list of texts; entries that are nothing are dropped."""
 
-    default: Any = ()
+    def __init__(self, default: Any = ()) -> None:
+        super().__init__(default)
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the texts as a tuple."""
@@ -154,12 +164,12 @@ class Texts(Kind):
         return tuple(text for text in texts if text is not None)
 
 
-@dataclass(frozen=True, slots=True)
 class Json(Kind):
     """A mapping of arbitrary JSON data."""
 
-    default: Any = field(default_factory=lambda: MappingProxyType({}))
-    strict: bool = True
+    def __init__(self, *, strict: bool = True) -> None:
+        super().__init__(MappingProxyType({}))
+        self.strict = strict
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the data as a dict."""
@@ -171,7 +181,6 @@ class Json(Kind):
         return reader.json(node, path, strict=self.strict)
 
 
-@dataclass(frozen=True, slots=True)
 class ByHand(Kind):
     """Something with rules of its own: the node itself, or None."""
 
@@ -180,12 +189,13 @@ class ByHand(Kind):
         return None if is_null(node) else node
 
 
-@dataclass(frozen=True, slots=True)
 class Without(Kind):
     """A key of a related program. *refused* when ignoring it would change what the file does."""
 
-    why: str = ""
-    refused: bool = False
+    def __init__(self, *, why: str = "", refused: bool = False) -> None:
+        super().__init__()
+        self.why = why
+        self.refused = refused
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Report it."""
@@ -198,8 +208,7 @@ class Without(Kind):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A key of a section. *restarts*: changing it replaces a running model's process."""
 
     name: str
@@ -207,17 +216,12 @@ class Key:
     restarts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Section(Kind):
-    """A mapping with known keys."""
+    """A mapping with known keys, all at their defaults when it is absent."""
 
-    keys: Values[str, Key] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, *keys: Key) -> Section:
-        """Return the section that has *keys*, all at their defaults when it is absent."""
-        defaults = MappingProxyType({key.name: key.kind.default for key in keys})
-        return cls(defaults, MappingProxyType({key.name: key for key in keys}))
+    def __init__(self, *keys: Key) -> None:
+        super().__init__(MappingProxyType({key.name: key.kind.default for key in keys}))
+        self.keys: Values[str, Key] = MappingProxyType({key.name: key for key in keys})
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the value of every key; unknown ones are advised about."""
@@ -237,12 +241,12 @@ class Section(Kind):
         return values
 
 
-@dataclass(frozen=True, slots=True)
 class Sections(Kind):
     """A list of sections."""
 
-    default: Any = ()
-    section: Section = field(default_factory=Section)
+    def __init__(self, section: Section) -> None:
+        super().__init__(())
+        self.section = section
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the value of each entry, with its node."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmsnap.errors import CommandProblem, MacroProblem
 
@@ -19,8 +19,7 @@ MAX_COMMAND = 2 * 1024 * 1024  # more than any system starts
 _WORDS_FOLLOW = "\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A model whose macros are known but whose port is not."""
 
     id: str

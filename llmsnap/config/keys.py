@@ -38,7 +38,7 @@ _OTHER_TIMEOUTS = tuple(
 
 
 def _timeouts(connect: float, response_header: float) -> Section:
-    return Section.of(
+    return Section(
         Key("connect", Number(connect, least=0)),
         Key("responseHeader", Number(response_header, least=0)),
         Key("idle", Number(0.0, least=0)),
@@ -46,14 +46,14 @@ def _timeouts(connect: float, response_header: float) -> Section:
     )
 
 
-ENDPOINT = Section.of(
+ENDPOINT = Section(
     Key("endpoint", Text(strict=True)),
     Key("method", Text("POST", strict=True)),
     Key("body", Text(strict=True)),
     Key("timeout", Number(0, least=0, whole=True)),
 )
 
-MODEL = Section.of(
+MODEL = Section(
     Key("cmd", Command(), restarts=True),
     Key("cmdStop", Command(known_later="PID")),
     Key("proxy", Text("http://localhost:${PORT}", strict=True), restarts=True),
@@ -73,13 +73,13 @@ MODEL = Section.of(
     Key("queueLimit", Number(None, least=1, whole=True)),
     Key("timeouts", _timeouts(5.0, 0.0)),
     Key("sleepMode", Choice("disable", words=("enable", "disable"))),
-    Key("sleepEndpoints", Sections(section=ENDPOINT)),
-    Key("wakeEndpoints", Sections(section=ENDPOINT)),
+    Key("sleepEndpoints", Sections(ENDPOINT)),
+    Key("wakeEndpoints", Sections(ENDPOINT)),
     Key("sendLoadingState", Flag(None)),
-    Key("compat", Section.of(Key("ignoreWebsockets", Flag()))),
+    Key("compat", Section(Key("ignoreWebsockets", Flag()))),
     Key(
         "filters",
-        Section.of(
+        Section(
             Key("stripParams", Text(strict=True)),
             Key("strip_params", Text(strict=True)),
             Key("setParams", Json(strict=False)),
@@ -90,20 +90,20 @@ MODEL = Section.of(
     Key("capabilities", Without(why="put what clients should know under metadata")),
 )
 
-GROUP = Section.of(
+GROUP = Section(
     Key("swap", Flag(True)),
     Key("exclusive", Flag(True)),
     Key("persistent", Flag(False)),
     Key("members", Texts()),
 )
 
-PEER = Section.of(
+PEER = Section(
     Key("proxy", Text(strict=True)),
     Key("models", Texts()),
     Key("apiKey", Text(strict=True)),
     Key(
         "filters",
-        Section.of(
+        Section(
             Key("stripParams", Text(strict=True)),
             Key("setParams", Json()),
         ),
@@ -111,55 +111,53 @@ PEER = Section.of(
     Key("timeouts", _timeouts(10.0, 600.0)),
 )
 
-API_KEY = Section.of(
+API_KEY = Section(
     Key("key", Text()),
     Key("name", Text()),
     Key("models", Texts(None)),
     Key("admin", Flag()),
 )
 
-_ON_STARTUP = Section.of(
+_ON_STARTUP = Section(
     Key("preload", Texts()),
     Key("profile", Without(why="profiles are not supported; remove it")),
 )
 
 _NO_MATRIX = "say which models run together with groups"
 
-ROUTING = Section.of(
+ROUTING = Section(
     Key(
         "router",
-        Section.of(
+        Section(
             Key("use", Choice("", words=("group", "matrix"))),
-            Key("settings", Section.of(Key("groups", ByHand()), Key("matrix", ByHand()))),
+            Key("settings", Section(Key("groups", ByHand()), Key("matrix", ByHand()))),
         ),
     ),
     Key(
         "scheduler",
-        Section.of(
+        Section(
             Key("use", Choice("fair", words=("fair", "fifo"))),
             Key(
                 "settings",
-                Section.of(
+                Section(
                     Key(
                         "fair",
-                        Section.of(
-                            Key("maxHold", Number(120.0, least=0)), Key("priority", ByHand())
-                        ),
+                        Section(Key("maxHold", Number(120.0, least=0)), Key("priority", ByHand())),
                     ),
-                    Key("fifo", Section.of(Key("priority", ByHand()))),
+                    Key("fifo", Section(Key("priority", ByHand()))),
                 ),
             ),
         ),
     ),
 )
 
-TOP = Section.of(
+TOP = Section(
     Key("models", ByHand()),
     Key("groups", ByHand()),
     Key("peers", ByHand()),
     Key("apiKeys", ByHand()),
     Key("macros", ByHand()),
-    Key("hooks", Section.of(Key("on_startup", _ON_STARTUP), Key("onStartup", _ON_STARTUP))),
+    Key("hooks", Section(Key("on_startup", _ON_STARTUP), Key("onStartup", _ON_STARTUP))),
     Key("routing", ROUTING),
     Key("startPort", Number(5800, least=1, most=65535, whole=True)),
     Key("healthCheckTimeout", Number(120, whole=True)),
@@ -177,7 +175,7 @@ TOP = Section.of(
     Key("allowedHosts", Texts()),
     Key("allowedOrigins", Texts()),
     Key("trustedProxies", Texts()),
-    Key("upstream", Section.of(Key("ignorePaths", Texts(None)))),
+    Key("upstream", Section(Key("ignorePaths", Texts(None)))),
     Key("logLevel", Choice("info", words=("debug", "info", "warn", "error"), loose=True)),
     Key("logTimeFormat", Choice("", words=LOG_TIME_FORMATS, loose=True)),
     Key("logToStdout", Choice("proxy", words=("proxy", "upstream", "both", "none"))),
@@ -190,7 +188,7 @@ TOP = Section.of(
     Key("captureMask", ByHand()),
     Key(
         "store",
-        Section.of(
+        Section(
             Key("path", Text(None)),
             Key("maxAgeDays", Number(30.0, least=0)),
             Key("maxRows", Number(1_000_000, least=0, whole=True)),

@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping as Values
-from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmsnap.errors import ConfigError, Problem
 
@@ -33,8 +32,7 @@ from .yaml import compose
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A configuration with what may be said about its file."""
 
     config: Config

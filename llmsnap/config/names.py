@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from .nodes import Node, find
 from .report import Report
 from .settings import ModelConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(NamedTuple):
     """Every model by its id, and the id behind every alias."""
 
     models: Mapping[str, ModelConfig]

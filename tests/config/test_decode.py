@@ -47,9 +47,9 @@ READ: list[tuple[Kind, str, Any]] = [
     (Texts(None), "~", None),
     (Json(), "{1: {x: [1, yes]}}", {"1": {"x": [1, "yes"]}}),
     (Json(), "~", {}),
-    (Section.of(Key("n", Number(1.0))), "{}", {"n": 1.0}),
-    (Section.of(Key("n", Number(1.0))), "~", {"n": 1.0}),
-    (Sections(section=Section.of(Key("n", Number(1.0)))), "~", ()),
+    (Section(Key("n", Number(1.0))), "{}", {"n": 1.0}),
+    (Section(Key("n", Number(1.0))), "~", {"n": 1.0}),
+    (Sections(Section(Key("n", Number(1.0)))), "~", ()),
     (Without(), "~", None),
 ]
 
@@ -73,8 +73,8 @@ MISFITS: list[tuple[Kind, str, str]] = [
     (Texts(), "x", "must be a list (found x)"),
     (Texts(), "{b: 1}", "must be a list (found a mapping)"),
     (Json(), "[1]", "must be a mapping (found a list)"),
-    (Section.of(), "[1]", "must be a mapping (found a list)"),
-    (Sections(), "{b: 1}", "must be a list (found a mapping)"),
+    (Section(), "[1]", "must be a mapping (found a list)"),
+    (Sections(Section()), "{b: 1}", "must be a list (found a mapping)"),
     (Without(why="x", refused=True), "1", "not supported yet"),
 ]
 
