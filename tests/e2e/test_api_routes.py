@@ -1,0 +1,341 @@
+"""Every route that answers without a model, and what goes wrong on all of them."""
+
+import re
+
+import pytest
+
+from tests.e2e.api import arrived, error_of, raw, serving
+from tests.e2e.harness import Running
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """\
+startPort: {port}
+healthCheckTimeout: 15
+includeAliasesInList: true
+macros:
+  sim: {sim}
+models:
+  zeta:
+    cmd: ${{sim}} --n-ctx 8192
+    name: "  "
+    description: " "
+  alpha:
+    cmd: env HF_TOKEN=hf_not_for_you ${{sim}}
+    aliases: [first]
+    name: " Alpha "
+    description: the first
+    metadata: {{port: "${{PORT}}", ratio: 0.5, on: true, tags: [a, b]}}
+  author/model:
+    cmd: ${{sim}}
+  author:
+    cmd: ${{sim}}
+  hidden:
+    cmd: ${{sim}}
+    unlisted: true
+  sleeper:
+    cmd: ${{sim}}
+    ttl: 600
+    sleepMode: enable
+    sleepEndpoints: [{{endpoint: /sleep}}]
+    wakeEndpoints: [{{endpoint: /wake_up}}]
+peers:
+  box2:
+    proxy: http://127.0.0.1:1
+    models: [m-remote, alpha, hidden]
+  box3:
+    proxy: http://127.0.0.1:1
+    models: [m-remote]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("api"), CONFIG) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded(server: Running):
+    yield
+    server.get("/unload")
+
+
+# --- health, version, redirects ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/health", "/wol-health", "/ready", "/health/", "//health"])
+def test_health_says_ok(server: Running, path: str) -> None:
+    answer = server.get(path)
+    assert (answer.status_code, answer.text) == (200, "OK")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+
+
+def test_head_is_where_get_is(server: Running) -> None:
+    for path in ("/health", "/v1/models", "/running", "/api/version", "/logs"):
+        got = server.get(path)
+        status, headers, body = raw(server, f"HEAD {path} HTTP/1.1")
+        assert (status, body) == (200, b"")
+        assert headers["content-type"] == got.headers["Content-Type"]
+
+
+def test_a_health_check_for_waking_machines_is_not_logged(server: Running) -> None:
+    server.get("/wol-health")
+    server.get("/health?mark")
+    server.wait_output(r'"GET /health HTTP/1.1" 200')
+    assert "/wol-health" not in server.output
+
+
+def test_the_version(server: Running) -> None:
+    answer = server.get("/api/version")
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert sorted(answer.json()) == ["build_date", "commit", "version"]
+
+
+@pytest.mark.parametrize("path", ["/upstream", "/upstream/"])
+def test_upstream_alone_leads_to_the_models_page(server: Running, path: str) -> None:
+    answer = server.get(path, allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/ui/#/models")
+
+
+# --- no such thing ------------------------------------------------------------------------------
+
+
+def test_an_unknown_path_is_an_error_in_the_shape_clients_expect(server: Running) -> None:
+    answer = server.get("/nope")
+    assert answer.status_code == 404
+    assert error_of(answer) == {
+        "message": "nothing answers /nope",
+        "type": "not_found_error",
+        "param": None,
+        "code": "not_found",
+    }
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "application/json"),
+        ("application/json, text/plain", "application/json"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/plain"),
+        ("text/plain", "text/plain"),
+    ],
+)
+def test_people_get_text_and_programs_json(server: Running, accept: str, kind: str) -> None:
+    for path in ("/nope", "/upstream/nope/", "/v1/audio/voices"):
+        answer = server.get(path, headers={"Accept": accept})
+        assert answer.headers["Content-Type"].partition(";")[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("POST", "/health", "GET, HEAD, OPTIONS"),
+        ("POST", "/v1/models", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v1/models", "GET, HEAD, OPTIONS"),
+        ("POST", "/props", "GET, HEAD, OPTIONS"),
+        ("POST", "/props?model=alpha", "GET, HEAD, OPTIONS"),
+        ("POST", "/upstream", "GET, HEAD, OPTIONS"),
+        ("PUT", "/unload", "GET, HEAD, OPTIONS"),
+        ("GET", "/api/models/unload", "OPTIONS, POST"),
+        ("GET", "/api/models/sleep/alpha", "OPTIONS, POST"),
+        ("GET", "/v1/chat/completions", "POST, OPTIONS"),
+        ("HEAD", "/v1/messages", "POST, OPTIONS"),
+        ("GET", "/v1/audio/transcriptions", "POST, OPTIONS"),
+        ("DELETE", "/v1/audio/voices", "POST, GET, HEAD, OPTIONS"),
+        ("POST", "/sdapi/v1/loras", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(
+    server: Running, method: str, path: str, allow: str
+) -> None:
+    status, headers, _ = raw(server, f"{method} {path} HTTP/1.1")
+    assert status == 405
+    assert headers["allow"] == allow
+
+
+# --- request ids --------------------------------------------------------------------------------
+
+
+def test_a_request_id_is_taken_over_passed_on_and_returned(server: Running) -> None:
+    answer = server.get("/upstream/alpha/echo", headers={"X-Request-Id": "mine-1"})
+    assert answer.headers["X-Request-Id"] == "mine-1"
+    assert arrived(answer)["headers"]["x-request-id"] == "mine-1"
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "x" * 129, 'a"b'])
+def test_a_strange_request_id_is_replaced(server: Running, bad: str) -> None:
+    answer = server.get("/health", headers={"X-Request-Id": bad})
+    assert re.fullmatch(r"[0-9a-f]{8}-\d+", answer.headers["X-Request-Id"])
+
+
+def test_every_answer_has_its_own_id(server: Running) -> None:
+    ids = {server.get(path).headers["X-Request-Id"] for path in ("/health", "/nope", "/health")}
+    assert len(ids) == 3
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+
+def listed(server: Running, path: str = "/v1/models") -> dict[str, dict]:
+    return {record["id"]: record for record in server.get(path).json()["data"]}
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "/v/models", "/v1/models/", "/models/"])
+def test_the_models_are_listed_in_order(server: Running, path: str) -> None:
+    answer = server.get(path)
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    document = answer.json()
+    assert document["object"] == "list"
+    names = [record["id"] for record in document["data"]]
+    assert names == ["alpha", "author", "author/model", "first", "m-remote", "sleeper", "zeta"]
+
+
+def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None:
+    records = listed(server)
+    alpha = records["alpha"]
+    port = alpha["meta"]["llamaswap"].pop("port")
+    assert isinstance(port, int)
+    assert alpha.pop("created") > 1_600_000_000
+    alpha.pop("context_length", None)
+    assert alpha == {
+        "id": "alpha",
+        "object": "model",
+        "owned_by": "llmsnap",
+        "name": "Alpha",
+        "description": "the first",
+        "meta": {"llamaswap": {"ratio": 0.5, "on": True, "tags": ["a", "b"]}},
+        "status": {"value": "unloaded"},
+    }
+    assert records["first"]["name"] == "Alpha", "an alias shows what its model shows"
+    assert not {"name", "description", "meta"} & records["zeta"].keys(), "blank is left out"
+    remote = records["m-remote"]
+    assert remote["name"] == "box2: m-remote"
+    assert remote["meta"] == {"llamaswap": {"peerID": "box2"}}
+
+
+def test_one_record_is_found_by_any_name(server: Running) -> None:
+    assert server.get("/v1/models/author%2Fmodel").json()["id"] == "author/model"
+    assert server.get("/v1/models/first").json()["name"] == "Alpha"
+    assert server.get("/v1/models/hidden").json()["id"] == "hidden"
+    assert server.get("/v1/models/box3/m-remote").json()["name"] == "box3: box3/m-remote"
+    answer = server.get("/v1/models/alpa")
+    assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
+
+
+def test_a_loaded_model_says_so_and_how_long_its_context_is(server: Running) -> None:
+    server.chat("zeta")
+    assert listed(server)["zeta"]["status"] == {"value": "loaded"}
+    assert server.wait_for(lambda: listed(server)["zeta"].get("context_length")) == 8192
+    server.get("/unload")
+    zeta = listed(server)["zeta"]
+    assert (zeta["status"]["value"], zeta["context_length"]) == ("unloaded", 8192)
+    assert "context_length" not in listed(server)["author"]
+
+
+def test_running_lists_all_that_is_not_stopped(server: Running) -> None:
+    empty = server.get("/running")
+    assert empty.headers["Content-Type"] == "application/json"
+    assert empty.json() == {"running": []}
+    server.chat("alpha")
+    (one,) = server.get("/running").json()["running"]
+    assert one["since"] > 1_600_000_000
+    assert one["durations"]["load"]["count"] >= 1
+    assert one["durations"]["load"]["p50_s"] > 0
+    assert one["durations"]["wake"] == {"count": 0, "last_s": None, "p50_s": None, "p90_s": None}
+    assert "HF_TOKEN=[REDACTED]" in one["cmd"]
+    assert "hf_not_for_you" not in str(one)
+    facts = ("model", "state", "name", "description", "ttl", "in_flight", "waiting")
+    assert [one[fact] for fact in facts] == ["alpha", "ready", " Alpha ", "the first", 0, 0, 0]
+
+
+def test_running_shows_a_sleeping_model(server: Running) -> None:
+    server.post("/api/models/load/sleeper")
+    assert server.post("/api/models/sleep/sleeper").text == "OK"
+    (one,) = server.get("/running").json()["running"]
+    assert (one["state"], one["ttl"]) == ("asleep", 600)
+    assert one["durations"]["sleep"]["count"] == 1
+    assert 0 < one["idle_in_s"] <= 600
+
+
+# --- load, sleep, unload ------------------------------------------------------------------------
+
+
+def test_load_waits_until_the_model_is_ready(server: Running) -> None:
+    answer = server.post("/api/models/load/first")
+    assert (answer.status_code, answer.text) == (200, "OK")
+    assert server.running() == {"alpha": "ready"}
+
+
+def test_load_without_waiting(server: Running) -> None:
+    answer = server.post("/api/models/load/author%2Fmodel?wait=0")
+    assert (answer.status_code, answer.json()) == (202, {"msg": "loading"})
+    server.wait_for(lambda: server.running() == {"author/model": "ready"})
+
+
+@pytest.mark.parametrize("path", ["/api/models/unload/first", "/api/models/unload/author/model"])
+def test_unload_of_one_is_ok_whether_or_not_it_runs(server: Running, path: str) -> None:
+    server.chat("alpha")
+    for _ in range(2):
+        answer = server.post(path)
+        assert (answer.status_code, answer.text) == (200, "OK")
+
+
+def test_unload_of_all(server: Running) -> None:
+    server.chat("alpha")
+    assert server.post("/api/models/unload").json() == {"msg": "ok"}
+    assert server.running() == {}
+    server.chat("alpha")
+    answer = server.get("/unload")
+    assert (answer.status_code, answer.text) == (200, "OK")
+    assert server.running() == {}
+
+
+@pytest.mark.parametrize("act", ["load", "unload", "sleep"])
+@pytest.mark.parametrize("name", ["nope", "m-remote", "a%3Fb", "box2/m-remote"])
+def test_only_models_of_our_own_are_acted_on(server: Running, act: str, name: str) -> None:
+    answer = server.post(f"/api/models/{act}/{name}")
+    assert answer.status_code == 404
+    assert error_of(answer)["message"].startswith("Model not found")
+
+
+@pytest.mark.parametrize("path", ["/api/models/unload/", "/api/models/sleep/", "/api/models/load"])
+def test_a_name_left_empty_does_nothing(server: Running, path: str) -> None:
+    server.chat("alpha")
+    assert server.post(path).status_code == 404
+    assert server.running() == {"alpha": "ready"}
+
+
+def test_sleep_tells_why_it_cannot(server: Running) -> None:
+    answer = server.post("/api/models/sleep/alpha")
+    assert answer.status_code == 409
+    assert error_of(answer)["code"] == "sleep_not_configured"
+    answer = server.post("/api/models/sleep/sleeper")
+    assert answer.status_code == 409
+    assert "sleeper is stopped" in error_of(answer)["message"]
+
+
+# --- /props -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("query", ["", "?autoload=false", "?model"])
+def test_props_of_no_model_are_neutral(server: Running, query: str) -> None:
+    answer = server.get(f"/props{query}")
+    assert answer.status_code == 200
+    document = answer.json()
+    assert document["role"] == "router"
+    assert document["default_generation_settings"]["n_ctx"] == 0
+
+
+@pytest.mark.parametrize("more", ["", "&autoload=0", "&autoload=false"])
+def test_props_of_a_model_never_load_it(server: Running, more: str) -> None:
+    answer = server.get(f"/props?model=zeta{more}")
+    assert (answer.status_code, error_of(answer)["code"]) == (409, "model_not_ready")
+    assert server.running() == {}
+
+
+def test_props_of_a_model_come_from_it(server: Running) -> None:
+    answer = server.get("/props?model=zeta&autoload=1")
+    assert answer.json()["default_generation_settings"]["n_ctx"] == 8192
+    assert server.get("/props?model=zeta").json()["model_alias"] == "zeta"
+    assert server.get("/props?model=nope").status_code == 404
