@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--watch-config", action=_Flag, help="reload when the configuration file changes")
     add("--drain-timeout", metavar="S", type=float, help="seconds for requests at shutdown (10)")
     add("--state-dir", metavar="DIR", help="where child processes are remembered")
+    add("--record-decisions", metavar="FILE", help="write the scheduler's decisions, to replay")
     add("--debug", action=_Flag, help="log everything, and watch for a blocked event loop")
     add("--version", action="store_true", default=False, help="print the version and exit")
     return parser
@@ -117,7 +118,12 @@ def _run(options: Options) -> int:
         return 1
     raise_open_files()
     state = find_state_dir(options.config, options.state_dir)
-    service = Service(config, listen_host=options.listen.rpartition(":")[0], state=state)
+    service = Service(
+        config,
+        listen_host=options.listen.rpartition(":")[0],
+        state=state,
+        record=options.record_decisions,
+    )
     app = create_app(lambda: service)
     try:
         return serve(options, service, app, _say)

@@ -26,6 +26,8 @@ class Options:
     drain_timeout: float = 10.0
     """Seconds that requests in flight get at shutdown."""
     state_dir: str = ""
+    record_decisions: str = ""
+    """File that gets every event and decision of the scheduler as JSON lines."""
     debug: bool = False
 
     @property

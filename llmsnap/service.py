@@ -31,6 +31,7 @@ from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.watch import new_watch
 from llmsnap.routing import effects as do
 from llmsnap.routing.driver import Driver
+from llmsnap.routing.recording import Recording
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.setup import change_of
 from llmsnap.runtime import Runtime
@@ -78,6 +79,7 @@ class Service:
         listen_host: str = "",
         state: StateDir | None = None,
         launcher: Launcher | None = None,
+        record: str = "",
     ) -> None:
         self.runtime = Runtime(config, listen_host)
         self.listen_host = listen_host
@@ -91,7 +93,8 @@ class Service:
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.launcher = launcher or LocalLauncher(self.state_dir.instance)
-        self.driver = Driver(Scheduler(), self.process, self)
+        self._recording = Recording(record) if record else None
+        self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
         self.observations = Observations(config, self.bus, self._pids)
         self.dispatcher = Dispatcher(
@@ -123,6 +126,8 @@ class Service:
             root.setLevel(logging.DEBUG)
             self.state_dir.lock()
             self.observations.open()
+            if self._recording is not None:
+                self._recording.open()
             if self.state_dir.is_writable:
                 for line in self.launcher.stop_leftovers():
                     log.warning("stopped what an earlier run left behind: %s", line)
@@ -149,6 +154,8 @@ class Service:
         self._tasks.close()
         self.contexts.close()
         self.observations.close()
+        if self._recording is not None:
+            self._recording.close()
         self.pool.close()
         self.watch.close()
         logging.getLogger("llmsnap").removeHandler(self.log_handler)

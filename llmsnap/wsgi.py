@@ -32,7 +32,9 @@ def open_service() -> Service:
                 options = Options(**from_environ(os.environ))
                 raise_open_files()
                 state = find_state_dir(options.config, options.state_dir)
-                service = Service(load(options.config), state=state)
+                service = Service(
+                    load(options.config), state=state, record=options.record_decisions
+                )
                 service.open()
                 _watcher = watch(service) if options.watch_config else None
                 _service = service

@@ -21,6 +21,7 @@ from llmsnap.routing import effects as do
 from llmsnap.routing import messages as tell
 from llmsnap.routing.commands import Commands
 from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.routing.record import Handles, Recorder
 from llmsnap.routing.refusals import error_of, error_of_cut
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.swaps import Action, Eviction, LoadKind
@@ -63,16 +64,19 @@ class _Swap:
 
 
 class Driver:
-    """Owns tickets, leases, swap greenlets and the timer; asks *process_of* for processes."""
+    """Owns tickets, leases, swap greenlets and the timer. *write*: see ``record.Recorder``."""
 
     def __init__(
         self,
         scheduler: Scheduler,
         process_of: Callable[[str], Process],
         observer: Observer,
+        write: Callable[[str], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scheduler = scheduler
+        decider: Handles = Recorder(scheduler, write) if write is not None else scheduler
+        self._decide = decider.handle
         self._process_of = process_of
         self._observer = observer
         self._clock = clock
@@ -190,7 +194,7 @@ class Driver:
     # --- the loop ------------------------------------------------------------------------------
 
     def _send(self, event: tell.Event) -> None:
-        for effect in self.scheduler.handle(event, self._clock()):
+        for effect in self._decide(event, self._clock()):
             self._carry[type(effect)](effect)
 
     def _grant(self, grant: do.Grant) -> None:
