@@ -12,7 +12,7 @@ from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
 from llmsnap.service import Service
-from llmsnap.web import api, config, health, logs, metrics, models, props, upstream
+from llmsnap.web import api, config, health, insight, logs, metrics, models, props, ui, upstream
 from llmsnap.web.context import current_call
 from llmsnap.web.gateway import Gateway
 from llmsnap.wire.errors import answer
@@ -21,10 +21,12 @@ BLUEPRINTS = (
     api.bp,
     config.bp,
     health.bp,
+    insight.bp,
     logs.bp,
     metrics.bp,
     models.bp,
     props.bp,
+    ui.bp,
     upstream.bp,
 )
 

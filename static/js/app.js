@@ -6,15 +6,13 @@ import { startModels } from "./store/models.js";
 import { startLogs } from "./store/logs.js";
 import { startActivity } from "./store/activity.js";
 import { startSwaps } from "./store/swaps.js";
-import { refreshGroups } from "./store/groups.js";
-import { subscribe } from "./core/events.js";
+
 import { Shell } from "./components/shell.js";
 
 startModels();
 startLogs();
 startActivity();
 startSwaps();
-subscribe("open", refreshGroups);
 connect();
 const root = document.getElementById("app");
 root.replaceChildren();

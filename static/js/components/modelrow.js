@@ -3,12 +3,13 @@
 import { classes, html, useState } from "../core/html.js";
 import { attempt, notify } from "../core/notices.js";
 import { loadModel, modelPath, sleepModel, unloadModel } from "../core/api.js";
-import { bytes, clockTime, dateTime, seconds } from "../core/format.js";
+import { bytes, clockTime, dateTime, ms, seconds } from "../core/format.js";
 import { now } from "../core/clock.js";
 import { fare } from "../store/fare.js";
 import { refreshDetails } from "../store/models.js";
 import { lastSwapOf } from "../store/swaps.js";
 import { StateBadge, stateWord } from "./badge.js";
+import { swapSentence } from "./swaptext.js";
 import { Icon } from "./icons.js";
 import { IconButton } from "./controls.js";
 
@@ -77,24 +78,16 @@ function Durations({ durations }) {
     <tbody>${known.map(([key, name]) => html`<tr key=${key}><th scope="row">${name}</th><td>${seconds(durations[key].p50_s)}</td><td>${seconds(durations[key].p90_s)}</td><td>${seconds(durations[key].last_s)}</td><td>${durations[key].count}</td></tr>`)}</tbody></table>`;
 }
 
-/** Why a model came or went, in a sentence. */
-export function swapSentence(swap) {
-  const wait = swap.longest_wait_s > 0.05 ? `, longest wait ${seconds(swap.longest_wait_s)}` : "";
-  const gone = swap.evicted.length ? `; ${swap.evicted.join(", ")} left for it` : "";
-  const outcome = { failed: " failed", aborted: " was given up" }[swap.outcome] ?? " was loaded";
-  const why = { request: "for a request", load: "by hand", preload: "as a preload" }[swap.reason] ?? "";
-  return `${swap.target}${outcome} ${why}${gone}${wait}${swap.error ? `: ${swap.error}` : ""}`;
-}
-
 function Details({ model, state }) {
   const swap = lastSwapOf(model.id);
   return html`<dl class="facts model-facts">
     <dt>Model id</dt><dd class="mono">${model.id}</dd>
     ${state.cmd && html`<dt>Command</dt><dd class="mono">${state.cmd}</dd>`}
+    ${state.aliases.length > 0 && html`<dt>Aliases</dt><dd class="mono">${state.aliases.join(", ")}</dd>`}
     ${state.proxy && html`<dt>Address</dt><dd class="mono">${state.proxy}</dd>`}
     ${state.why && html`<dt>Waiting for</dt><dd>${state.why}</dd>`}
     <dt>Durations</dt><dd><${Durations} durations=${state.durations} /></dd>
-    <dt>Last swap</dt><dd>${swap ? `${swapSentence(swap)} (${dateTime(swap.at ? swap.at * 1000 : Date.now())})` : "none seen yet"}</dd>
+    <dt>Last swap</dt><dd>${swap ? `${swapSentence(swap)} (${dateTime(swap.ended_ms)})` : "none seen yet"}</dd>
   </dl>`;
 }
 

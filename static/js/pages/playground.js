@@ -1,7 +1,37 @@
-// The page is being drawn; its hash address already leads here.
+// Try a model: conversation, pictures, speech, transcripts, ranking, load. All tabs stay alive.
 
-import { html } from "../core/html.js";
+import { html, useId } from "../core/html.js";
+import { stored } from "../core/storage.js";
+import { Select, Tabs } from "../components/controls.js";
+import { useMedia } from "../components/split.js";
+import { ChatTab } from "./playground/chat.js";
+import { ImagesTab } from "./playground/images.js";
+import { SpeechTab } from "./playground/speech.js";
+import { TranscriptionTab } from "./playground/transcription.js";
+import { RerankTab } from "./playground/rerank.js";
+import { LoadTab } from "./playground/loadtest.js";
 
-export default function Page() {
-  return html`<header class="page-head"><h1>playground</h1></header>`;
+const TABS = [
+  ["chat", "Chat", ChatTab],
+  ["images", "Images", ImagesTab],
+  ["speech", "Speech", SpeechTab],
+  ["transcription", "Transcription", TranscriptionTab],
+  ["rerank", "Rerank", RerankTab],
+  ["load", "Load test", LoadTab],
+];
+
+const selected = stored("playground-selected-tab", "chat");
+
+export default function PlaygroundPage() {
+  const narrow = useMedia("(max-width: 767.98px)");
+  const id = useId();
+  const shown = TABS.some(([key]) => key === selected.value) ? selected.value : "chat";
+  const choose = (next) => { selected.value = next; };
+  return html`
+    <header class="page-head"><h1>Playground</h1>
+      ${narrow
+        ? html`<div class="grow"><${Select} label="What to try" hideLabel value=${shown} onChange=${choose}>${TABS.map(([key, text]) => html`<option key=${key} value=${key}>${text}</option>`)}</${Select}></div>`
+        : html`<${Tabs} label="What to try" value=${shown} options=${TABS} onChange=${choose} panelId=${id} />`}
+    </header>
+    ${TABS.map(([key, text, Tab]) => html`<div key=${key} class="page-fill" id=${key === shown ? id : undefined} role="tabpanel" aria-label=${text} hidden=${key !== shown} data-tab=${key}><${Tab} /></div>`)}`;
 }

@@ -26,8 +26,7 @@ export const refreshInflight = single(async () => {
   try {
     const body = await getJson("/api/inflight");
     const seenMs = Date.now();
-    const list = Array.isArray(body) ? body : (body.requests ?? []);
-    inflight.value = list.map((each) => ({ ...each, seenMs })).sort((a, b) => a.started_ms - b.started_ms);
+    inflight.value = body.requests.map((each) => ({ ...each, seenMs })).sort((a, b) => a.started_ms - b.started_ms);
   } catch (error) {
     console.info(`/api/inflight: ${error.message}`);
   }
@@ -51,5 +50,5 @@ export function startActivity() {
     activityTick.value += 1;
     askSoon();
   });
-  subscribe("named:inflight", askSoon);
+  subscribe("named:inFlight", askSoon);
 }

@@ -20,7 +20,8 @@ export function fare(model, nowMs) {
     memoryBytes: entry?.memory_bytes ?? null,
     failures: entry?.failures ?? 0,
     backoffS: entry?.backoff_s ? Math.max(0, entry.backoff_s - passed) : 0,
-    durations: entry?.durations ?? { start: entry?.start, wake: entry?.wake, sleep: entry?.sleep, stop: entry?.stop },
+    durations: entry?.durations ?? {},
+    aliases: entry?.aliases ?? [],
     cmd: entry?.cmd ?? "",
     proxy: entry?.proxy ?? "",
   };

@@ -1,7 +1,6 @@
 // How models belong together: which swap with each other, which stay.
 
 import { signal } from "../core/html.js";
-import { getJson, single } from "../core/api.js";
 import { plural } from "../core/format.js";
 
 const DEFAULT = "(default)";
@@ -43,12 +42,3 @@ export function groupsOf(models) {
   if (rest.length) found.push({ group: { id: "", title: "Models", rules: [], summary: plural(rest.length, "model") }, models: rest });
   return found;
 }
-
-export const refreshGroups = single(async () => {
-  try {
-    const status = await getJson("/api/config/status");
-    groups.value = status.groups ?? [];
-  } catch (error) {
-    console.info(`/api/config/status: ${error.message}`);
-  }
-});

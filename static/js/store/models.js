@@ -1,9 +1,10 @@
 // The models: who there is and in which state (pushed), and how they fare (asked for when it matters).
 
-import { computed, signal } from "../core/html.js";
+import { batch, computed, signal } from "../core/html.js";
 import { getJson, single } from "../core/api.js";
 import { subscribe } from "../core/events.js";
 import { everyVisible } from "../core/keys.js";
+import { groups } from "./groups.js";
 import { recordState } from "./states.js";
 
 const ASK_EVERY_MS = 5000;
@@ -15,10 +16,10 @@ export const models = signal([]);
 /** Whether a list has arrived at all, so that "none" is not said too early. */
 export const modelsKnown = signal(false);
 
-/** Model id -> its entry of /running, with *seenMs*, when that was true. */
+/** Model id -> its entry of /api/overview, with *seenMs*, when that was true. */
 export const details = signal(new Map());
 
-/** When each model came into its state, Unix ms; used until /running says it better. */
+/** When each model came into its state, Unix ms; used until the overview says it better. */
 export const since = signal(new Map());
 
 const byName = (a, b) => (a.name + a.id).localeCompare(b.name + b.id);
@@ -59,11 +60,14 @@ function onList(list) {
 /** Ask how the models fare. */
 export const refreshDetails = single(async () => {
   try {
-    const { running } = await getJson("/running");
+    const overview = await getJson("/api/overview");
     const seenMs = Date.now();
-    details.value = new Map(running.map((entry) => [entry.model, { ...entry, seenMs }]));
+    batch(() => {
+      details.value = new Map(overview.models.map((entry) => [entry.model_id, { ...entry, seenMs }]));
+      groups.value = overview.groups;
+    });
   } catch (error) {
-    console.info(`/running: ${error.message}`);
+    console.info(`/api/overview: ${error.message}`);
   }
 });
 
@@ -77,7 +81,7 @@ function askSoon() {
 
 export function startModels() {
   subscribe("modelStatus", onList);
-  subscribe("named:inflight", askSoon);
+  subscribe("named:inFlight", askSoon);
   subscribe("named:swap", askSoon);
   everyVisible(ASK_EVERY_MS, refreshDetails);
 }

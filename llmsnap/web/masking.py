@@ -1,0 +1,110 @@
+"""A configuration file as it may be shown: everything that is or looks like a secret is masked.
+
+It works on lines, not on the parsed document, so that a file with errors can be shown as well, with
+its line numbers and comments. In doubt it masks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from llmsnap.metrics.redact import is_secret_name, redact_text
+
+MASK = "••••••"
+KEY_LISTS = frozenset({"apiKeys"})
+HARMLESS = frozenset({"name", "models", "admin"})
+"""What stands beside a key in the list of keys, and tells no secret."""
+MIN_SECRET_CHARS = 4
+NOWHERE = 1_000_000
+"""An indent that no line is deeper than."""
+
+_MEMBER = re.compile(r"^(\s*(?:#\s*)?(?:-\s+)?)([\"']?)([\w.-]+)\2(\s*:)(\s+|$)(.*)$")
+_ITEM = re.compile(r"^(\s*(?:#\s*)?-\s+)(.*)$")
+_ASSIGNED = re.compile(r"\b([A-Za-z][\w.-]*)=(\"[^\"]*\"|'[^']*'|[^\s\"']+)")
+_FLAG = re.compile(r"(--?[\w-]+)(\s+|=)(\"[^\"]*\"|'[^']*'|(?!-)[^\s\"']+)")
+_REFERENCE = re.compile(r"^[\"']?\$\{env\.\w+\}[\"']?$")
+
+
+def mask(text: str, known: Iterable[str] = ()) -> str:
+    """Return *text* with secrets masked, above all the *known* ones. Lines stay lines."""
+    masker = _Masker()
+    masked = "\n".join(masker.line(line) for line in text.split("\n"))
+    for secret in sorted(known, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_CHARS:
+            masked = masked.replace(secret, MASK)
+    return redact_text(masked)
+
+
+class _Masker:
+    """Knows, from line to line, whether it is below a secret member."""
+
+    def __init__(self) -> None:
+        self._below = NOWHERE
+        """Indent of the secret member whose lines these are."""
+        self._keys = False
+        """Whether that member is the list of API keys, which has harmless parts."""
+
+    def line(self, line: str) -> str:
+        if not line.strip():
+            return line
+        if not self._belongs(line):
+            self._below = NOWHERE
+        if self._below < NOWHERE:
+            return self._secret_line(line)
+        member = _MEMBER.match(line)
+        if member is None:
+            return _inline(line)
+        before, quote, name, colon, space, value = member.groups()
+        if name in KEY_LISTS or is_secret_name(name):
+            self._below = _indent(line)
+            self._keys = name in KEY_LISTS
+            return f"{before}{quote}{name}{quote}{colon}{space}{_value(value)}"
+        return _inline(line)
+
+    def _belongs(self, line: str) -> bool:
+        deeper = _indent(line) > self._below
+        is_item = line.lstrip().startswith(("-", "#", "]", "}")) and _indent(line) == self._below
+        return deeper or is_item
+
+    def _secret_line(self, line: str) -> str:
+        member = _MEMBER.match(line)
+        if member is not None:
+            before, quote, name, colon, space, value = member.groups()
+            shown = value if self._keys and name in HARMLESS else _value(value)
+            return f"{before}{quote}{name}{quote}{colon}{space}{shown}"
+        item = _ITEM.match(line)
+        if item is not None:
+            return f"{item[1]}{_value(item[2])}"
+        bare = line.lstrip()
+        return line if bare in {"]", "}"} else line[: len(line) - len(bare)] + _value(bare)
+
+
+def _indent(line: str) -> int:
+    """Return where the name of a member begins; a dash of a list counts as indent."""
+    return len(line) - len(line.lstrip(" "))
+
+
+def _value(text: str) -> str:
+    """Return a masked value. References to the environment and what opens a block tell nothing."""
+    bare = text.strip()
+    opens = bare in {"", "[", "{", "|", ">", "|-", ">-", "|+", ">+", "[]", "null", "~"}
+    if opens or _REFERENCE.match(bare):
+        return text
+    return MASK
+
+
+def _inline(line: str) -> str:
+    """Mask ``NAME=value`` and ``--flag value`` whose names tell that it is a secret."""
+    line = _ASSIGNED.sub(
+        lambda found: f"{found[1]}={_value(found[2])}" if is_secret_name(found[1]) else found[0],
+        line,
+    )
+    return _FLAG.sub(
+        lambda found: (
+            f"{found[1]}{found[2]}{_value(found[3])}"
+            if is_secret_name(found[1].lstrip("-"))
+            else found[0]
+        ),
+        line,
+    )

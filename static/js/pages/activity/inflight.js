@@ -1,0 +1,46 @@
+// Requests in flight, with a way to end one.
+
+import { html, useEffect, useState } from "../../core/html.js";
+import { attempt } from "../../core/notices.js";
+import { request } from "../../core/api.js";
+import { everyVisible } from "../../core/keys.js";
+import { now } from "../../core/clock.js";
+import { bytes, plural, seconds } from "../../core/format.js";
+import { inflight, refreshInflight } from "../../store/activity.js";
+import { Confirm } from "../../components/dialog.js";
+
+const ASK_EVERY_MS = 2000;
+
+function Row({ each }) {
+  const [asking, setAsking] = useState(false);
+  const age = (each.age_ms + Math.max(0, now.value - each.seenMs)) / 1000;
+  const cancel = () => attempt("Cancelling", async () => {
+    await request(`/api/inflight/${each.id}/cancel`, { method: "POST" });
+    await refreshInflight();
+  });
+  return html`<tr data-inflight=${each.id}>
+    <td><span class="badge starting phase">${each.phase}</span></td>
+    <td class="clip model-cell">${each.model_id || each.requested}</td>
+    <td class="mono tiny">${each.path}</td>
+    <td class="small">${each.key_name ?? each.client ?? ""}</td>
+    <td class="right">${bytes(each.response_bytes)}</td>
+    <td class="right">${seconds(age)}</td>
+    <td class="right"><button type="button" class="btn small danger" aria-label="Cancel request ${each.request_id}" onClick=${() => setAsking(true)}>Cancel</button>
+      ${asking && html`<${Confirm} title="End this request?" action="End request" onYes=${cancel} onClose=${() => setAsking(false)}><p>Its client gets an error, after ${seconds(age)}.</p></${Confirm}>`}</td>
+  </tr>`;
+}
+
+export function InFlight({ active }) {
+  useEffect(() => {
+    if (!active) return undefined;
+    refreshInflight();
+    return everyVisible(ASK_EVERY_MS, () => inflight.value.length && refreshInflight());
+  }, [active]);
+  const list = inflight.value;
+  if (!list.length) return null;
+  return html`<section class="card inflight" aria-label="In flight">
+    <div class="card-head"><h2>In flight</h2><span class="small muted num">${plural(list.length, "request")}</span></div>
+    <div class="table-wrap" tabindex="0" role="region" aria-label="Requests in flight"><table class="table"><thead><tr><th scope="col">Phase</th><th scope="col">Model</th><th scope="col">Path</th><th scope="col">Client</th><th scope="col" class="right">Received</th><th scope="col" class="right">Age</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
+      <tbody>${list.map((each) => html`<${Row} key=${each.id} each=${each} />`)}</tbody></table></div>
+  </section>`;
+}

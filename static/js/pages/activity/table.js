@@ -1,0 +1,56 @@
+// The list of finished requests; a row opens into everything known about one.
+
+import { classes, html, useState } from "../../core/html.js";
+import { now } from "../../core/clock.js";
+import { bytes, count, dateTime, ms, speed } from "../../core/format.js";
+import { Icon } from "../../components/icons.js";
+import { Waterfall } from "../../components/waterfall.js";
+import { COLUMNS } from "./columns.js";
+
+function SortHead({ column, sort, onSort }) {
+  const [field, descending] = [sort.replace("-", ""), sort.startsWith("-")];
+  const here = column.field && field === column.field;
+  const order = here ? (descending ? "descending" : "ascending") : undefined;
+  const next = here && descending ? column.field : `-${column.field}`;
+  return html`<th scope="col" class=${classes(column.right && "right")} aria-sort=${order}>
+    ${column.field ? html`<button type="button" class="sort" onClick=${() => onSort(next)}>${column.title}${here && html`<${Icon} name=${descending ? "down" : "up"} />`}</button>` : column.title}</th>`;
+}
+
+function Everything({ record, onCapture }) {
+  const facts = [
+    ["Finished", dateTime(record.ended_ms)], ["Path", `${record.method} ${record.path}`],
+    record.requested !== record.model_id && ["Asked for", record.requested],
+    record.peer && ["Peer", record.peer], record.key_name && ["Key", record.key_name],
+    record.reason && ["Reason", record.reason],
+    ["Tokens", `${count(record.input_tokens)} prompt (${count(record.cached_tokens)} cached), ${count(record.output_tokens)} generated`],
+    record.draft_tokens && ["Draft tokens", `${count(record.draft_accepted)} of ${count(record.draft_tokens)} accepted`],
+    ["Speed", `${speed(record.prompt_per_second)} prompt, ${speed(record.tokens_per_second)} generation tokens/s`],
+    ["Sizes", `${bytes(record.request_bytes)} sent, ${bytes(record.response_bytes)} answered${record.stream ? ", streamed" : ""}`],
+    ["Request id", record.request_id], record.swap_id !== null && ["Swap", `#${record.swap_id}`],
+  ].filter(Boolean);
+  return html`<div class="request-details">
+    <${Waterfall} record=${record} />
+    <dl class="facts">${facts.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
+    ${record.has_capture ? html`<div><button type="button" class="btn small" onClick=${() => onCapture(record)}><${Icon} name="eye" size="14" />View request and answer</button></div>` : html`<p class="tiny faint">Request and answer were not captured, or have been dropped since.</p>`}
+  </div>`;
+}
+
+export function RequestTable({ records, columns, sort, onSort, onCapture }) {
+  const [open, setOpen] = useState(null);
+  const shown = COLUMNS.filter((column) => columns.includes(column.id));
+  const longest = Math.max(1, ...records.map((record) => record.duration_ms));
+  const time = now.value;
+  const row = (record) => {
+    const isOpen = open === record.id;
+    return html`<tr key=${record.id} class=${classes("can-open", isOpen && "open")} data-request=${record.id} onClick=${(event) => event.target.closest("button") || setOpen(isOpen ? null : record.id)}>
+        ${shown.map((column) => html`<td key=${column.id} class=${classes(column.right && "right", `col-${column.id}`)}>${column.show(record, time, longest)}</td>`)}
+        <td class="row-tools">${record.has_capture && html`<button type="button" class="btn small" aria-label="View capture ${record.id + 1}" onClick=${() => onCapture(record)}>View</button>`}
+          <button type="button" class="btn quiet icon small" aria-expanded=${String(isOpen)} aria-label="Details of request ${record.id + 1}" onClick=${() => setOpen(isOpen ? null : record.id)}><${Icon} name=${isOpen ? "up" : "down"} size="16" /></button></td>
+      </tr>
+      ${isOpen && html`<tr key="${record.id}-details" class="details-row"><td colspan=${shown.length + 1}><${Everything} record=${record} onCapture=${onCapture} /></td></tr>`}`;
+  };
+  return html`<div class="table-wrap" tabindex="0" role="region" aria-label="Finished requests">
+    <table class="table requests"><thead><tr>${shown.map((column) => html`<${SortHead} key=${column.id} column=${column} sort=${sort} onSort=${onSort} />`)}<th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
+      <tbody>${records.map(row)}</tbody></table>
+  </div>`;
+}

@@ -1,0 +1,74 @@
+// A picture from a text.
+
+import { html, useState, signal } from "../../core/html.js";
+import { stored, storedLater } from "../../core/storage.js";
+import { postJson } from "../../core/api.js";
+import { download } from "../../core/keys.js";
+import { Empty, Problem, Select } from "../../components/controls.js";
+import { ImageViewer } from "../../components/dialog.js";
+import { Icon } from "../../components/icons.js";
+import { ModelSelect } from "./modelselect.js";
+import { Work } from "./work.js";
+
+const SIZES = ["512x512", "1024x1024", "1024x768", "1280x720", "1792x1024", "768x1024", "720x1280", "1024x1792"];
+const model = stored("playground-image-model", "");
+const size = stored("playground-image-size", "1024x1024");
+const prompt = storedLater("playground-image-prompt", "");
+const picture = signal(null);
+const work = new Work();
+
+async function generate() {
+  await work.run(async (abort) => {
+    const answer = await postJson("/v1/images/generations", { model: model.value, prompt: prompt.value, n: 1, size: size.value }, { signal: abort });
+    const [first] = (await answer.json()).data ?? [];
+    if (!first) throw new Error("the answer holds no picture");
+    picture.value = first.b64_json ? { source: `data:image/png;base64,${first.b64_json}` } : { link: first.url };
+  });
+}
+
+function Result() {
+  const [open, setOpen] = useState(false);
+  const { source, link } = picture.value;
+  // A picture elsewhere is not fetched by this page: its policy allows no other origin.
+  if (link) return html`<p class="note">The server answered with an address. <a href=${link} target="_blank" rel="noopener noreferrer">Open the picture</a></p>`;
+  return html`<figure class="picture"><button type="button" class="thumb" aria-label="Show the picture in full size" onClick=${() => setOpen(true)}><img src=${source} alt=${prompt.value} /></button>
+    <button type="button" class="btn" onClick=${async () => download(`generated-image-${Date.now()}.png`, await toBlob(source))}><${Icon} name="download" size="16" />Download</button>
+    ${open && html`<${ImageViewer} source=${source} label="Generated picture" onClose=${() => setOpen(false)} />`}</figure>`;
+}
+
+/** Decode a data URL; fetching it would need a wider policy. */
+async function toBlob(source) {
+  const bytes = Uint8Array.from(atob(source.split(",")[1]), (letter) => letter.charCodeAt(0));
+  return new Blob([bytes], { type: "image/png" });
+}
+
+function clear() {
+  work.reset();
+  picture.value = null;
+  prompt.value = "";
+}
+
+export function ImagesTab() {
+  const ready = model.value && prompt.value.trim() && !work.busy.value;
+  const onKeyDown = (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    if (ready) generate();
+  };
+  return html`<div class="form-tab">
+    <div class="form card">
+      <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
+      <${Select} label="Size" value=${size.value} disabled=${work.busy.value} onChange=${(next) => { size.value = next; }}>${SIZES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}>
+      <div class="field"><label class="label" for="image-prompt">Prompt</label>
+        <textarea id="image-prompt" class="area" rows="5" placeholder="What the picture shows" value=${prompt.value} onInput=${(event) => { prompt.value = event.currentTarget.value; }} onKeyDown=${onKeyDown}></textarea></div>
+      <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${generate}>Generate</button>`}
+        <button type="button" class="btn quiet" onClick=${clear}>Clear</button></div>
+    </div>
+    <div class="result card">
+      ${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
+      ${work.busy.value && html`<p class="muted waiting"><span class="thinking">Drawing…</span></p>`}
+      ${picture.value && !work.busy.value && html`<${Result} />`}
+      ${!picture.value && !work.busy.value && !work.error.value && html`<${Empty} icon="image" title="No picture yet">Describe one and press Generate.</${Empty}>`}
+    </div>
+  </div>`;
+}

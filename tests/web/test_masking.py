@@ -1,0 +1,89 @@
+"""Facts about llmsnap.web.masking."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.web.masking import MASK, mask
+
+FILE = """\
+# a comment
+apiKeys:
+  - sk-plain-key-one
+  - key: hunter2hunter2
+    name: laptop
+    models: [llama]
+    admin: false
+  - "${env.LLMSNAP_KEY}"
+startPort: 5800
+models:
+  llama:
+    cmd: llama-server --api-key abcdefg --port ${PORT} --max-tokens 12
+    env: [HF_TOKEN=hf_abcdefgh, THREADS=4]
+    ttl: 60
+peers:
+  office:
+    proxy: http://10.0.0.2
+    apiKey: topsecret
+"""
+
+SHOWN = f"""\
+# a comment
+apiKeys:
+  - {MASK}
+  - key: {MASK}
+    name: laptop
+    models: [llama]
+    admin: false
+  - "${{env.LLMSNAP_KEY}}"
+startPort: 5800
+models:
+  llama:
+    cmd: llama-server --api-key {MASK} --port ${{PORT}} --max-tokens 12
+    env: [HF_TOKEN={MASK} THREADS=4]
+    ttl: 60
+peers:
+  office:
+    proxy: http://10.0.0.2
+    apiKey: {MASK}
+"""
+
+
+def test_a_whole_file() -> None:
+    assert mask(FILE) == SHOWN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apiKeys: [verysecret]",
+        "apiKeys:\n- verysecret\nttl: 1",
+        "apiKeys: [\n  verysecret,\n]\nttl: 1",
+        "apiKeys:\n  - |\n    verysecret\nttl: 1",
+        "apiKeys:\n  # verysecret\nttl: 1",
+        "  apiKey: 'verysecret'",
+        "  'apiKey': verysecret",
+        "#  apiKey: verysecret",
+        "macros:\n  token: >-\n    verysecret\n    verysecret\n",
+        "env:\n  - OPENAI_API_KEY=verysecret",
+        "cmd: x --hf-token=verysecret",
+        'cmd: x --password "very secret verysecret"',
+        "Authorization: Bearer verysecret",
+    ],
+)
+def test_no_way_of_writing_shows_it(text: str) -> None:
+    shown = mask(text)
+    assert "secret" not in shown
+    assert len(shown.split("\n")) == len(text.split("\n"))
+
+
+def test_what_follows_a_secret_block_is_shown() -> None:
+    assert mask("apiKeys:\n  - verysecret\nttl: 12").endswith("\nttl: 12")
+
+
+def test_known_secrets_are_masked_wherever_they_stand() -> None:
+    assert mask("proxy: http://me:hunter2@host", ["hunter2"]) == f"proxy: http://me:{MASK}@host"
+
+
+def test_trivial_known_secrets_do_not_mask_the_file() -> None:
+    assert mask("ttl: 123", ["123", ""]) == "ttl: 123"
