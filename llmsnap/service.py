@@ -37,11 +37,13 @@ from llmsnap.routing.setup import change_of
 from llmsnap.runtime import Runtime
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
+from llmsnap.upstream import orphans
 from llmsnap.upstream.child import LocalLauncher
 from llmsnap.upstream.context import ContextLengths
 from llmsnap.upstream.control import Address
 from llmsnap.upstream.launcher import Launcher
 from llmsnap.upstream.process import Process
+from llmsnap.upstream.roster import Roster
 from llmsnap.upstream.states import State, Trigger
 
 log = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ class Service:
         self.contexts = ContextLengths()
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
-        self.launcher = launcher or LocalLauncher(self.state_dir.instance)
+        self.launcher = launcher or _local_launcher(self.state_dir)
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
@@ -303,3 +305,8 @@ class Service:
             self._tasks.spawn(f"retire {model_id}", process.retire, "removed")
         self.logs.forget(model_id)
         self.contexts.forget(model_id)
+
+
+def _local_launcher(state: StateDir) -> LocalLauncher:
+    needs_roster = state.is_writable and not orphans.has_proc()
+    return LocalLauncher(state.instance, Roster(state.path) if needs_roster else None)

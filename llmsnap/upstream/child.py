@@ -26,6 +26,7 @@ from llmsnap.limits import child_setup
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream import orphans, ports
 from llmsnap.upstream.launcher import ExitStatus, LaunchSpec, Output
+from llmsnap.upstream.roster import Roster
 
 if TYPE_CHECKING:
     Popen = subprocess.Popen[bytes]
@@ -40,10 +41,14 @@ EOF_GRACE_S = 0.5
 
 
 class LocalLauncher:
-    """Runs servers as children of this process. *instance* marks them as ours (see orphans)."""
+    """Runs servers as children of this process.
 
-    def __init__(self, instance: str) -> None:
+    *instance* marks them as ours (see orphans); a *roster* stands in where /proc is missing.
+    """
+
+    def __init__(self, instance: str, roster: Roster | None = None) -> None:
         self.instance = instance
+        self._roster = roster
 
     def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
         """Raise StartFailed if the command is empty or not found, or its port is in use."""
@@ -64,11 +69,16 @@ class LocalLauncher:
         argv = _find_executable(spec)
         child = Child(spec, f"{self.instance}:{spec.model_id}:{spec.generation}", output)
         child.open(argv)
+        roster, pid = self._roster, child.pid
+        if roster is not None and pid is not None:
+            roster.add(pid, spec.model_id)
+            child.gone.rawlink(lambda _: roster.remove(pid))
         return child
 
     def stop_leftovers(self) -> list[str]:
         """Stop children of an earlier run of this instance. Blocks."""
-        return orphans.stop_marked(f"{self.instance}:")
+        left = self._roster.stop_leftovers() if self._roster is not None else []
+        return left + orphans.stop_marked(f"{self.instance}:")
 
 
 class Child:

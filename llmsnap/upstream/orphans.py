@@ -49,10 +49,10 @@ def end_group(pgid: int, mark: str, grace_s: float) -> None:
     signal_group(pgid, signal.SIGTERM)
     for pid in strays:
         _signal(pid, signal.SIGTERM)
-    if not _wait_empty(pgid, strays, grace_s):
+    if not wait_empty(pgid, strays, grace_s):
         signal_group(pgid, signal.SIGKILL)
         strays += kill_marked(mark)
-        _wait_empty(pgid, strays, KILL_LIMIT_S)
+        wait_empty(pgid, strays, KILL_LIMIT_S)
 
 
 def kill_marked(prefix: str) -> list[int]:
@@ -69,9 +69,9 @@ def stop_marked(prefix: str) -> list[str]:
     pids = [pid for pid, _ in found]
     for pid in pids:
         _signal(pid, signal.SIGTERM)
-    if not _wait_empty(None, pids, TERM_GRACE_S):
+    if not wait_empty(None, pids, TERM_GRACE_S):
         pids += kill_marked(prefix)
-        _wait_empty(None, pids, KILL_LIMIT_S)
+        wait_empty(None, pids, KILL_LIMIT_S)
     return [f"pid {pid} of model {mark.split(':', 1)[-1].rsplit(':', 1)[0]}" for pid, mark in found]
 
 
@@ -103,7 +103,7 @@ def marked(prefix: str) -> Iterator[tuple[int, str]]:
                 break
 
 
-def _wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
+def wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
     """Wait until group and *pids* are gone: no event tells of those who are not our children."""
     pause = POLL_FIRST_S
     deadline = time.monotonic() + limit_s
@@ -115,11 +115,16 @@ def _wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
     return True
 
 
+def has_proc() -> bool:
+    """Whether this system tells about processes under /proc, as Linux does."""
+    return Path("/proc/self/stat").exists()
+
+
 def _group_lives(pgid: int) -> bool:
     """Whether the group has a member that runs. Zombies wait for their parent, not for us."""
     if not signal_group(pgid, 0):
         return False
-    if not Path("/proc/self/stat").exists():
+    if not has_proc():
         return True
     stats = (_stat(entry) for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - hot
     return any(fields and fields[2] == str(pgid) and fields[0] not in DEAD for fields in stats)
