@@ -33,53 +33,48 @@ def collect(models: Iterable[ModelConfig], node: Node | None, report: Report) ->
     An alias stands on one model only; one that can never be reached is left out.
     """
     by_id = {model.id: model for model in models}
-    owners: dict[str, str] = {}
+    aliases = _Aliases(by_id, node, report)
     for model_id, model in by_id.items():
-        usable = tuple(_usable_aliases(model, by_id, owners, node, report))
-        owners.update(dict.fromkeys(usable, model_id))
+        usable = tuple(dict.fromkeys((*aliases.listed(model), *aliases.with_parameters(model))))
+        aliases.owners.update(dict.fromkeys(usable, model_id))
         if usable != model.aliases:
             by_id[model_id] = replace(model, aliases=usable)
-    return Names(MappingProxyType(by_id), MappingProxyType(owners))
+    return Names(MappingProxyType(by_id), MappingProxyType(aliases.owners))
 
 
-def _usable_aliases(
-    model: ModelConfig,
-    by_id: Mapping[str, ModelConfig],
-    owners: Mapping[str, str],
-    node: Node | None,
-    report: Report,
-) -> Iterator[str]:
-    path = ("models", model.id, "aliases")
-    at = find(node, path[1:])
-    seen: set[str] = set()
-    for alias in model.aliases:
-        if not alias.strip():
-            report.advise(path, "an alias is empty", "remove it", at)
-        elif alias in seen or alias in owners:
-            what = f'duplicate alias "{alias}": it is on "{owners.get(alias, model.id)}" already'
-            report.error(path, what, "keep it on one model, once", at)
-        elif alias in by_id and alias != model.id:
-            what = f'alias "{alias}" is never reached: it is the id of a model'
-            report.advise(path, what, "choose another alias", at)
-        elif alias != model.id:
-            seen.add(alias)
-            yield alias
-    yield from _from_parameters(model, by_id, {**owners, **dict.fromkeys(seen, "")}, report, at)
+class _Aliases:
+    def __init__(self, by_id: Mapping[str, ModelConfig], node: Node | None, report: Report) -> None:
+        self.owners: dict[str, str] = {}
+        self._by_id = by_id
+        self._node = node
+        self._report = report
 
+    def listed(self, model: ModelConfig) -> Iterator[str]:
+        """Yield those of the model's ``aliases`` that are of use."""
+        path = ("models", model.id, "aliases")
+        at = find(self._node, path[1:])
+        seen: set[str] = set()
+        for alias in model.aliases:
+            if not alias.strip():
+                self._report.advise(path, "an alias is empty", "remove it", at)
+            elif alias in seen or alias in self.owners:
+                owner = self.owners.get(alias, model.id)
+                what = f'duplicate alias "{alias}": it is on "{owner}" already'
+                self._report.error(path, what, "keep it on one model, once", at)
+            elif alias in self._by_id and alias != model.id:
+                what = f'alias "{alias}" is never reached: it is the id of a model'
+                self._report.advise(path, what, "choose another alias", at)
+            elif alias != model.id:
+                seen.add(alias)
+                yield alias
 
-def _from_parameters(
-    model: ModelConfig,
-    by_id: Mapping[str, ModelConfig],
-    owners: Mapping[str, str],
-    report: Report,
-    at: Node | None,
-) -> Iterator[str]:
-    """Yield the names of ``setParamsByID``: each is an alias without being listed."""
-    path = ("models", model.id, "filters", "setParamsByID")
-    for name in model.filters.set_params_by_id:
-        owner = name if name in by_id else owners.get(name, model.id)
-        if owner == model.id and name != model.id:
-            yield name
-        elif owner not in (model.id, ""):
-            what = f'"{name}" is never reached here: it belongs to model "{owner}"'
-            report.advise(path, what, "choose another name", at)
+    def with_parameters(self, model: ModelConfig) -> Iterator[str]:
+        """Yield the names of ``setParamsByID``: each is an alias without being listed."""
+        for name in model.filters.set_params_by_id:
+            owner = name if name in self._by_id else self.owners.get(name, model.id)
+            if owner != model.id:
+                path = ("models", model.id, "filters", "setParamsByID")
+                what = f'"{name}" is never reached here: it belongs to model "{owner}"'
+                self._report.advise(path, what, "choose another name", find(self._node, path[1:]))
+            elif name != model.id:
+                yield name

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .nodes import Node, Path
 
 MOST = 500  # a file of pure nonsense must not produce a report larger than itself
-MOST_SUGGESTIONS = 50
+MOST_SUGGESTIONS = 50  # comparing names is slow
+MOST_CANDIDATES = 2000
 
 _SAFE_WORDS = ("apiKeys", "key", "name", "models", "admin")
 
@@ -48,10 +49,10 @@ class Report:
         """Return ``did you mean "x"?`` for the closest of *known*, or an empty text."""
         from difflib import get_close_matches  # noqa: PLC0415 - only for faulty files
 
-        if self._suggestions >= MOST_SUGGESTIONS:
+        by_folded = {_folded(candidate): candidate for candidate in known}
+        if self._suggestions >= MOST_SUGGESTIONS or len(by_folded) > MOST_CANDIDATES:
             return ""
         self._suggestions += 1
-        by_folded = {_folded(candidate): candidate for candidate in known}
         close = get_close_matches(_folded(name), by_folded, n=1, cutoff=0.7)
         return f'did you mean "{by_folded[close[0]]}"?' if close else ""
 
