@@ -25,6 +25,8 @@ from llmsnap.errors import (
 )
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.tunnel import Tunnel
+from llmsnap.web import takeover
 from llmsnap.wire import cors
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
@@ -55,6 +57,7 @@ SOCKETS = ("llmsnap.socket", "gunicorn.socket", "werkzeug.socket")
 NOT_LOGGED = frozenset({"/wol-health"})
 STRANGE_HOSTS = 100
 """How many Host headers are warned of; whoever sends more of them makes them up."""
+AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 """Which X-Request-Id of a client is taken over: nothing that could confuse a log."""
 
@@ -76,6 +79,7 @@ class Gateway:
         runtime = service.runtime
         call = new_call(environ, service, runtime)
         shared: Headers = []
+        answer: Answer | None = None
         try:
             shared = _own_headers(call, environ, runtime)
             if call.method == "OPTIONS":
@@ -87,7 +91,8 @@ class Gateway:
                 service.check_accepting()
                 answer = handle(call, runtime)
                 answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
-                return self._finish(call, start_response, answer, _waits(call))
+                if not isinstance(answer.body, Tunnel):
+                    return self._finish(call, start_response, answer, _waits(call))
         except LlmsnapError as error:
             if isinstance(error, Misdirected):
                 self._warn_of_host(error, environ.get("HTTP_HOST", ""))
@@ -96,6 +101,8 @@ class Gateway:
             log.exception("request %s failed", call.id)
             bug = LlmsnapError("internal error; the log says more")
             return self._finish(call, start_response, _refusal(bug, call), shared)
+        if answer is not None:
+            return _through(answer, call, environ)
         environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
         return self._to_flask(call, environ, start_response, shared)
 
@@ -145,6 +152,16 @@ def _handler(call: Call, service: Service) -> Callable[[Call, Runtime], Answer] 
     if call.path == PROPS_PATH and call.method in SAFE_METHODS and "model" in parse_qs(call.query):
         return service.dispatcher.handle_props
     return None
+
+
+def _through(answer: Answer, call: Call, environ: dict[str, Any]) -> list[bytes]:
+    """Leave the connection to a tunnel, until that ends."""
+    call.status = answer.status
+    try:
+        answer.body.run(answer.headers + _waits(call), takeover.take(environ))
+    finally:
+        log_access(call, answer.body.sent)
+    return takeover.leave(environ)
 
 
 class Logged:
@@ -221,6 +238,8 @@ def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
 def _raw_path(environ: dict[str, Any]) -> str:
     """Path and query as the client sent them; servers keep them under different names."""
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
+    if not raw.startswith("/"):
+        raw = AUTHORITY.sub("", raw)  # gunicorn leaves a URL as it came
     path, question, query = raw.partition("?")
     return normalized(path) + question + query
 
