@@ -1,0 +1,42 @@
+"""Clients that only take up room disturb nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.raw.test_framing import CHAT, JSON, chat, said
+from tests.server.raw import post, request
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_stream_goes_on_among_idle_and_half_sent_connections(server, connect) -> None:
+    stream = connect()
+    stream.send(post(chat(stream=True, sim_tokens=200, sim_tps=200), JSON, path=CHAT))
+    assert stream.head().status == 200
+    idle = [connect() for _ in range(100)]
+    for client in idle[:50]:
+        assert client.ask(request("/health")).body == b"OK"
+    half = [connect() for _ in range(50)]
+    for number, client in enumerate(half):
+        whole = post(chat(), JSON, path=CHAT)
+        client.send(whole[: 1 + number * (len(whole) - 2) // 50])
+    assert "You said: hi" in said(connect().ask(post(chat(), JSON, path=CHAT)))
+    stream.until(b"data: [DONE]")
+    for client in idle[:50]:
+        assert client.ask(request("/health")).body == b"OK"
+    whole = post(chat(), JSON, path=CHAT)
+    for number, client in enumerate(half[:5]):
+        rest = whole[1 + number * (len(whole) - 2) // 50 :]
+        assert "You said: hi" in said(client.ask(rest))
+
+
+def test_clients_that_vanish_in_the_middle_leave_nothing(server, connect) -> None:
+    for number in range(30):
+        client = connect()
+        client.send(post(chat(stream=True, sim_tokens=50, sim_tps=50), JSON, path=CHAT))
+        if number % 2:
+            client.until(b"data: ")
+        client.close()
+    server.wait_for(lambda: server.get("/upstream/alpha/sim/state").json()["clients_gone"] >= 15)
+    assert connect().ask(request("/health")).body == b"OK"
