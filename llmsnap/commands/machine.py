@@ -14,7 +14,6 @@ from llmsnap.config.command import split
 from llmsnap.config.nodes import Node, find
 from llmsnap.config.report import Report
 from llmsnap.config.settings import Config, ModelConfig
-from llmsnap.errors import CommandProblem
 
 _SHELL_SIGNS = frozenset({"|", "||", "&&", ";", "&", ">", ">>", "<", "2>&1"})
 _SECRET = re.compile(r"key|token|secret|passw|auth", re.IGNORECASE)
@@ -40,10 +39,7 @@ def advise(config: Config, tree: Node | None, report: Report, environ: Mapping[s
 
 
 def _about_command(model: ModelConfig, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    try:
-        program, *words = split(model.cmd)
-    except CommandProblem:
-        return
+    program, *words = split(model.cmd)
     found = shutil.which(program, path=environ.get("PATH", os.defpath))
     if found is None:
         where = "is no executable file" if "/" in program else "is not on PATH"

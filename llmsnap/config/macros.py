@@ -62,7 +62,7 @@ class Macros:
         Raises: MacroProblem when macros refer to each other in a circle, or grow too large.
         """
         expanded = text
-        for _ in range(len(self._values) + 2):
+        for _ in range(len(self._values) + text.count("${") + 1):
             whole = REFERENCE.fullmatch(expanded)
             value = self._values.get(whole[1]) if whole else self._replace(expanded)
             if value is None or value == expanded:
@@ -85,17 +85,29 @@ class Macros:
 
     def _circle(self, text: str) -> str:
         """Return the first circle reached from *text*, as ``a -> b -> a``."""
-        ways = [[name] for name in references(text)]
-        seen: set[str] = set()
-        while ways:
-            way = ways.pop()
-            for name in references(str(self._values.get(way[-1], ""))):
-                if name in way:
-                    return " -> ".join([*way[way.index(name) :], name])
-                if name not in seen:
-                    seen.add(name)
-                    ways.append([*way, name])
-        return ", ".join(references(text))
+        graph = self._reachable(text)
+        while ends := [name for name, below in graph.items() if not graph.keys() & below]:
+            for name in ends:
+                del graph[name]
+        if not graph:
+            return ", ".join(references(text))  # the pieces of several macros make the circle
+        way = [next(iter(graph))]
+        while True:
+            name = next(name for name in graph[way[-1]] if name in graph)
+            if name in way:
+                return " -> ".join([*way[way.index(name) :], name])
+            way.append(name)
+
+    def _reachable(self, text: str) -> dict[str, list[str]]:
+        """Return what each macro refers to, of those that *text* leads to."""
+        graph: dict[str, list[str]] = {}
+        ahead = references(text)
+        while ahead:
+            name = ahead.pop(0)
+            if name not in graph:
+                graph[name] = references(str(self._values.get(name, "")))
+                ahead += graph[name]
+        return graph
 
 
 def references(text: str) -> list[str]:

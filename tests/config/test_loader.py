@@ -368,6 +368,10 @@ def test_a_missing_variable_is_one_problem_and_no_more() -> None:
     assert all("environment variable NO is not set" in each for each in found)
 
 
+def test_a_missing_variable_beside_a_macro_is_silent_about_the_macro() -> None:
+    assert len(problems("models: {m: {cmd: '${env.NO} ${PORT} ${nope}'}}")) == 1
+
+
 def test_a_secret_of_the_environment_is_never_shown() -> None:
     found = problems(
         """

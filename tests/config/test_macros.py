@@ -23,6 +23,7 @@ EXPANSIONS: list[tuple[dict[str, MacroValue], str, MacroValue]] = [
     # what the pieces make together counts as well
     ({"A": "B", "B": "x"}, "${${A}}", "x"),
     ({"A": "$", "B": "x"}, "${A}{B}", "x"),
+    ({"A": "A"}, "${${${${A}}}}", "A"),
     # unknown and similar text stays
     ({"A": "x"}, "${B} ${A}", "${B} x"),
     ({"A": "${U}"}, "${A}", "${U}"),
@@ -49,6 +50,17 @@ def test_a_circle_is_named(text: str) -> None:
     macros = Macros({"A": "${B}", "B": "x ${C}", "C": "${A}", "Z": "${A}"})
     with pytest.raises(MacroProblem, match=r"circle: A -> B -> C -> A"):
         macros.expand(text)
+
+
+def test_a_circle_behind_a_fork_is_named() -> None:
+    macros = Macros({"A": "${B}${C}", "B": "${D}", "C": "${D}", "D": "${C}"})
+    with pytest.raises(MacroProblem, match=r"circle: (C -> D -> C|D -> C -> D)"):
+        macros.expand("${A}")
+
+
+def test_a_circle_made_of_pieces_ends_too() -> None:
+    with pytest.raises(MacroProblem, match="circle: B"):
+        Macros({"A": "$", "B": "${A}{B}"}).expand("${B}")
 
 
 def test_macros_that_double_without_end_are_stopped() -> None:

@@ -218,7 +218,8 @@ def test_what_was_said_is_not_said_again() -> None:
     report = Report()
     report.error(("startPort",), "is wrong")
     report.advise(("logLevel",), "is odd")
-    advise(compose("startPort: x\nlogLevel: x", {}, Report()), report)
+    report.silence(("store",))
+    advise(compose("startPort: x\nlogLevel: x\nstore: {maxRows: x}", {}, Report()), report)
     assert len(report.advice) == 1
 
 

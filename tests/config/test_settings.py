@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from llmsnap.config.settings import ApiKey, Config, GroupConfig, ModelConfig, PeerConfig
+from llmsnap.config.settings import ApiKey, Config, Filters, GroupConfig, ModelConfig, PeerConfig
 
 
 def test_a_model_needs_only_an_id_and_a_command() -> None:
@@ -20,6 +20,11 @@ def test_nothing_can_be_changed_later() -> None:
         config.start_port = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         config.models["x"] = ModelConfig(id="x", cmd="y")  # type: ignore[index]
+
+
+def test_filters_tell_whether_they_do_anything() -> None:
+    assert not Filters()
+    assert Filters(strip_params=("x",))
 
 
 def test_a_repr_shows_no_secret() -> None:
