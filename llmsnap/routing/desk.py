@@ -85,10 +85,7 @@ class Desk:
         entry.state = state
         entry.since_s = self.now
         entry.stuck = False
-        if state in AT_REST:
-            self.running.pop(entry.model_id, None)
-        else:
-            self.running[entry.model_id] = entry
+        self._count_running(entry)
         if state is State.READY:
             entry.ready_at = entry.idle_since = self.now
         entry.refresh()
@@ -118,6 +115,14 @@ class Desk:
             claim.settle(entry.leases)
         entry.refresh()
         self.dirty = True
+
+    def _count_running(self, entry: Entry) -> None:
+        """Keep track of who takes room; one that is stopped out of its sleep does not."""
+        name = entry.model_id
+        if entry.state in AT_REST:
+            self.running.pop(name, None)
+        elif entry.state is not State.STOPPING:
+            self.running[name] = entry
 
     def _end_turn(self, entry: Entry) -> None:
         entry.turn_ended = self.now

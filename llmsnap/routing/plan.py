@@ -96,6 +96,14 @@ class Plan:
             for other in footprint.groups
         )
 
+    def is_behind(self, footprint: Footprint, model_id: str) -> bool:
+        """Tell whether *footprint* touches the swap group of *model_id*.
+
+        Then a swap to it clashes, and concerns no group that *footprint* does not.
+        """
+        group = self._group(model_id)
+        return group in footprint.groups and group != _NO_GROUP and self.groups[group].swap
+
     def _group(self, model_id: str) -> int:
         return self._number.get(model_id, _NO_GROUP)
 

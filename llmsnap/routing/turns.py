@@ -33,6 +33,10 @@ class Turns:
         for swap in desk.swaps.values():
             desk.plan.cover(under_way, swap.footprint)
         for entry in self._contenders():
+            if entry.checked and desk.plan.is_behind(above, entry.model_id):
+                if desk.timers.get(("due", entry.model_id)) is None:
+                    self._postpone(entry, (), NEVER)
+                continue
             victims = self._victims(entry)
             models = frozenset({entry.model_id, *(victim.model_id for victim in victims)})
             at = NEVER

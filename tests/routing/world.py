@@ -37,6 +37,7 @@ class Model:
     sleep_fails: bool = False
     stop_fails: bool = False
     state: State = State.STOPPED
+    takes_room: bool = False
     loaded_by: int = 0
 
 
@@ -186,6 +187,7 @@ class World:
         model = self.models[model_id]
         assert model.state in (State.READY, State.ASLEEP)
         model.state = State.STOPPED
+        model.takes_room = False
         self.tell(ev.Exited(model.loaded_by, model_id, BOOM))
         self._cut(model_id)
 
@@ -193,6 +195,7 @@ class World:
         """A process that could not be stopped ends at last."""
         model = self.models[model_id]
         model.state = State.STOPPED
+        model.takes_room = False
         self.stuck.discard(model_id)
         self.tell(ev.Exited(model.loaded_by, model_id, BOOM))
 
@@ -374,6 +377,7 @@ class World:
             if not sleeps and model.stop_fails:
                 to, why = State.STOPPING, BOOM
             model.state = to
+            model.takes_room &= to is State.STOPPING
             (self.stuck.add if to is State.STOPPING else self.stuck.discard)(model.model_id)
             tell(ev.Idled(work, model.model_id, to, took_s, why))
 
@@ -398,9 +402,10 @@ class World:
         model = self.models[swap.start.target]
         assert model.state in (State.STOPPED, State.ASLEEP)
         for other in self.models.values():
-            if other.state not in (State.STOPPED, State.ASLEEP) and self._part(swap, other):
+            if other.takes_room and self._part(swap, other):
                 raise AssertionError(f"{model} loads beside {other}")
         wakes = model.state is State.ASLEEP
+        model.takes_room = True
         model.state = State.WAKING if wakes else State.STARTING
         took_s = model.wake_s if wakes else model.load_s
         self.later(took_s, lambda: self._load_over(swap, wakes, took_s))
@@ -417,6 +422,7 @@ class World:
         if model.failures:
             model.failures -= 1
             model.state = State.STOPPED
+            model.takes_room = False
             self._end(swap, ev.LoadFailed(work, model.model_id, BOOM))
             return
         model.state = State.READY
@@ -435,6 +441,7 @@ class World:
 
         def gone() -> None:
             model.state = State.STOPPED
+            model.takes_room = False
             self._end(swap, ev.LoadAborted(swap.start.work, model.model_id))
 
         self.later(model.stop_s, gone)

@@ -1,0 +1,141 @@
+"""The fair policy's promise: how long the first in a queue waits at most.
+
+With equal priorities and no failures, the oldest waiter of a model that has k-1 models ranked
+before it is granted within min(S, maxHold) + k times (min(2 S, maxHold) + drain + swap). A drain
+takes at most the longest request, or, with a reopening, maxHold + two such.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from llmsnap.routing.effects import StartSwap
+from llmsnap.routing.plan import Plan
+from llmsnap.routing.rules import ModelRules
+from llmsnap.upstream.states import State
+from tests.routing.test_scheduler_properties import plans
+from tests.routing.world import Asked, World, group
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+NAMES = "abcde"
+
+Arrival = tuple[float, str, float]  # seconds after the one before, model, seconds it takes
+
+arrivals = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.0, 0.1, 1.0, 5.0, 30.0]),
+        st.sampled_from(NAMES),
+        st.sampled_from([0.0, 1.0, 5.0, 25.0, 90.0]),
+    ),
+    min_size=5,
+    max_size=60,
+)
+
+
+@dataclass
+class Promise:
+    """*asked* was the first in its queue at *at*, with *turns* swaps to go."""
+
+    asked: Asked
+    at: float
+    turns: int
+
+
+class Watch:
+    """Notes whenever somebody becomes the first of a model that waits for a turn."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.promises: list[Promise] = []
+        world.on_swap = self._evicts
+
+    def request(self, model_id: str, hold_s: float) -> None:
+        world = self.world
+        asked = world.request(model_id, hold_s)
+        if asked.pending and world.waiting(model_id) == 1:
+            self._promise(model_id)
+
+    def _evicts(self, start: StartSwap) -> None:
+        """The turn of those who leave is over: whoever waits for them waits for the next."""
+        for eviction in start.evict:
+            if self.world.waiting(eviction.model_id):
+                self._promise(eviction.model_id)
+
+    def _promise(self, model_id: str) -> None:
+        world = self.world
+        desk = world.scheduler._desk
+        entry = desk.entries[model_id]
+        if entry.state is State.READY:
+            return  # behind a gate: its turn is not over yet
+        others = [e for e in desk.wanting.values() if e.swap is None and e is not entry]
+        ahead = [e for e in others if e.state is not State.READY]
+        first = next(a for a in world.asked.values() if a.pending and a.model_id == model_id)
+        self.promises.append(Promise(first, world.now, 1 + len(desk.swaps) + len(ahead)))
+
+
+def bound_s(world: World, promise: Promise, longest_s: float) -> float:
+    models = world.models.values()
+    load_s = max(max(m.load_s, m.wake_s) for m in models)
+    leave_s = max(max(m.sleep_s, m.stop_s) for m in models)
+    hold_s = world.options.max_hold_s
+    estimate_s = max(load_s, 5.0) + leave_s  # 5 s stand for a load never measured
+    drain_s = longest_s if longest_s <= hold_s else hold_s + 2 * longest_s
+    turn_s = min(2 * estimate_s, hold_s) + drain_s + leave_s + load_s
+    return min(estimate_s, hold_s) + promise.turns * turn_s
+
+
+@settings(
+    max_examples=3000 if LONG else 40,
+    deadline=None,
+    derandomize=not LONG,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    plan=plans(),
+    requests=arrivals,
+    load_s=st.sampled_from([0.5, 4.0, 20.0, 200.0]),
+    leave_s=st.sampled_from([0.0, 1.0, 10.0]),
+    max_hold_s=st.sampled_from([3.0, 15.0, 120.0]),
+    limit=st.sampled_from([1, 3, 100]),
+    sleepers=st.sets(st.sampled_from(NAMES)),
+)
+@example(
+    plan=Plan([group("all", NAMES.replace("", " "))]),
+    requests=[(1.0, name, 90.0) for name in NAMES * 6],
+    load_s=20.0,
+    leave_s=1.0,
+    max_hold_s=15.0,
+    limit=1,
+    sleepers={"b"},
+)
+def test_the_first_in_a_queue_is_granted_within_the_bound(  # noqa: PLR0917 - drawn, not called
+    plan: Plan,
+    requests: list[Arrival],
+    load_s: float,
+    leave_s: float,
+    max_hold_s: float,
+    limit: int,
+    sleepers: set[str],
+) -> None:
+    world = World(" ".join(NAMES), max_hold_s=max_hold_s, queue_timeout_s=0.0)
+    world.plan = plan
+    for name in NAMES:
+        world.rules[name] = ModelRules(name, limit, can_sleep=name in sleepers)
+        model = world.models[name]
+        model.load_s, model.stop_s = load_s, leave_s
+    world.configure()
+    watch = Watch(world)
+    for after_s, name, hold_s in requests:
+        world.run(after_s)
+        watch.request(name, hold_s)
+    world.run(1e6)
+    longest_s = max(hold_s for _, _, hold_s in requests)
+    for promise in watch.promises:
+        assert promise.asked.granted_at is not None, promise
+        waited_s = promise.asked.granted_at - promise.at
+        assert waited_s <= bound_s(world, promise, longest_s) + 1e-6, promise
