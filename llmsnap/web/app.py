@@ -12,7 +12,19 @@ from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
 from llmsnap.service import Service
-from llmsnap.web import api, config, health, insight, logs, metrics, models, props, ui, upstream
+from llmsnap.web import (
+    api,
+    config,
+    health,
+    insight,
+    logs,
+    metrics,
+    models,
+    openapi,
+    props,
+    ui,
+    upstream,
+)
 from llmsnap.web.context import current_call
 from llmsnap.web.gateway import Gateway
 from llmsnap.wire.errors import answer
@@ -25,6 +37,7 @@ BLUEPRINTS = (
     logs.bp,
     metrics.bp,
     models.bp,
+    openapi.bp,
     props.bp,
     ui.bp,
     upstream.bp,

@@ -1,0 +1,207 @@
+"""The interface described to programs: an OpenAPI 3.1 document."""
+
+from __future__ import annotations
+
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from llmsnap import __version__
+from llmsnap.web.operations import JSON, OPERATIONS, Operation, Parameter
+from llmsnap.wire.paths import is_open, needs_admin
+
+bp = Blueprint("openapi", __name__)
+
+Document = dict[str, Any]
+
+STRING: Document = {"type": "string"}
+NUMBER: Document = {"type": "number"}
+DURATIONS: Document = {
+    "type": "object",
+    "properties": {
+        "count": {"type": "integer"},
+        **{name: {"type": ["number", "null"]} for name in ("last_s", "p50_s", "p90_s")},
+    },
+}
+
+
+def _object(*required: str, **properties: Document) -> Document:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+SCHEMAS: Document = {
+    "Anything": {},
+    "Text": STRING,
+    "Ok": {"type": "string", "enum": ["OK"]},
+    "Done": _object("msg", msg=STRING),
+    "List": {"type": "array"},
+    "ModelRequest": _object(
+        "model",
+        model={**STRING, "description": "Id, alias, a peer's model, or <peer>/<model>."},
+        stream={"type": "boolean"},
+    ),
+    "ModelForm": _object("model", model=STRING, file={"type": "string", "format": "binary"}),
+    "Model": _object(
+        *("id", "object", "created", "owned_by"),
+        id=STRING,
+        object={"const": "model"},
+        created={"type": "integer"},
+        owned_by=STRING,
+        name=STRING,
+        description=STRING,
+        meta=_object(llamaswap={"type": "object"}),
+        status=_object("value", value={"enum": ["loaded", "unloaded"]}),
+        context_length={"type": "integer"},
+    ),
+    "ModelList": _object(
+        *("object", "data"),
+        object={"const": "list"},
+        data={"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
+    ),
+    "Running": _object(
+        *("model", "state", "cmd", "proxy", "ttl", "name", "description"),
+        model=STRING,
+        state=STRING,
+        cmd=STRING,
+        proxy=STRING,
+        ttl={"type": "integer"},
+        name=STRING,
+        description=STRING,
+        since={**NUMBER, "description": "Unix seconds."},
+        in_flight={"type": "integer"},
+        waiting={"type": "integer"},
+        idle_in_s={"type": ["number", "null"]},
+        durations=_object(**dict.fromkeys(("load", "wake", "sleep", "stop"), DURATIONS)),
+    ),
+    "RunningList": _object(
+        "running", running={"type": "array", "items": {"$ref": "#/components/schemas/Running"}}
+    ),
+    "Version": _object(
+        *("build_date", "commit", "version"), build_date=STRING, commit=STRING, version=STRING
+    ),
+    "Error": _object(
+        "error",
+        error=_object(
+            *("message", "type"),
+            message=STRING,
+            type=STRING,
+            param={"type": ["string", "null"]},
+            code={"type": ["string", "null"]},
+        ),
+        type={**STRING, "description": "`error`, on the routes of Anthropic's API."},
+    ),
+}
+ABOUT = """\
+One address in front of many inference servers: the model a request names is started, woken or
+swapped in on demand. HEAD is answered where GET is, OPTIONS everywhere. A key may stand in
+`Authorization: Bearer`, in `x-api-key`, or be the password of Basic credentials; keys are needed
+only where the configuration has some. Errors are JSON in OpenAI's shape, on the Messages API in
+Anthropic's, and plain text for clients that prefer it.
+"""
+WHY = {
+    400: "The request is malformed, or names no model.",
+    401: "No key, or a wrong one.",
+    403: "The key or the origin does not permit this.",
+    404: "No such model, or nothing of that name.",
+    405: "Another method is needed; `Allow` tells which.",
+    409: "The model is not ready and may not be loaded for this, or cannot sleep.",
+    413: "The body is larger than maxRequestBody or maxUpload.",
+    415: "The body is encoded in a way that cannot be read.",
+    421: "The Host header names a host that is not in allowedHosts (only without keys).",
+    422: "The configuration cannot be used.",
+    429: "The model's concurrencyLimit or queueLimit is reached; `Retry-After` tells when.",
+    500: "A bug; the log says more.",
+    502: "The model could not be loaded, or did not answer; the message says why.",
+    503: "Shutting down, unloaded meanwhile, or waited too long; see `Retry-After`.",
+    504: "The model did not answer in the configured time.",
+}
+
+
+@bp.get("/api/openapi.json")
+def openapi() -> ResponseReturnValue:
+    """Describe all operations."""
+    return jsonify(document())
+
+
+@cache
+def document() -> Document:
+    """Return the OpenAPI document."""
+    paths: Document = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "llmsnap", "version": __version__, "description": ABOUT},
+        "paths": paths,
+        "security": [{"bearer": []}, {"basic": []}, {"header": []}],
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic"},
+                "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def _operation(operation: Operation) -> Document:
+    described: Document = {
+        "tags": [operation.tag],
+        "summary": operation.about,
+        "parameters": [_parameter(one) for one in operation.parameters],
+        "responses": _responses(operation),
+    }
+    if operation.sends:
+        described["requestBody"] = {
+            "required": operation.sends != "*/*",
+            "content": {operation.sends: {"schema": _ref(operation.takes)}},
+        }
+    if is_open(operation.path):
+        described["security"] = []
+    if needs_admin(operation.method.upper(), operation.path):
+        described["x-needs-admin"] = True
+    return described
+
+
+def _responses(operation: Operation) -> Document:
+    content = {media: {"schema": _ref(name)} for media, name in operation.answers.items()}
+    first: Document = {"description": _phrase(operation.status)}
+    responses: Document = {str(operation.status): first | ({"content": content} if content else {})}
+    usual = () if is_open(operation.path) else (401, 403, 421)
+    for status in sorted({*usual, *operation.errors, 405, 500}):
+        responses[str(status)] = _error(status)
+    if operation.passes:
+        responses["default"] = {"description": "As the model answers.", "content": {"*/*": {}}}
+    return responses
+
+
+def _error(status: int) -> Document:
+    if status < 400:
+        return {"description": _phrase(status)}
+    content = {JSON: {"schema": _ref("Error")}, "text/plain": {"schema": STRING}}
+    return {"description": WHY[status], "content": content}
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase
+
+
+def _parameter(parameter: Parameter) -> Document:
+    schema: Document = {"type": parameter.kind}
+    if parameter.choices:
+        schema["enum"] = list(parameter.choices)
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.about,
+        "schema": schema,
+    }
+
+
+def _ref(name: str) -> Document:
+    return {"$ref": f"#/components/schemas/{name}"}
