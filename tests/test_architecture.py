@@ -28,7 +28,7 @@ FLOORS = {
     "upstream": 3,
     **dict.fromkeys(["routing", "metrics"], 4),
     "proxy": 5,
-    **dict.fromkeys(["runtime", "service", "reload"], 6),
+    **dict.fromkeys(["runtime", "observations", "service", "reload"], 6),
     "web": 7,
     **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__", "_monkey"], 8),
 }
@@ -40,13 +40,13 @@ SAME_FLOOR = {
     "limits": {"errors"},
     "paths": {"errors"},
     "options": {"errors"},
-    "service": {"runtime"},
+    "service": {"runtime", "observations"},
     "reload": {"service", "runtime"},
     **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__"], None),  # None: any of them
 }
 
 GEVENT = ["tasks", "logs", "upstream", "routing.driver", "routing.leases", "metrics.store", "proxy"]
-GEVENT += ["runtime", "service", "reload", "web", "cli", "commands", "server", "wsgi", "_monkey"]
+GEVENT += ["runtime", "observations", "service", "reload", "web", "cli", "commands", "server", "wsgi", "_monkey"]
 
 # Where a library is named. Longest prefix wins, so gevent.pywsgi is stricter than gevent.
 LIBRARIES = {
