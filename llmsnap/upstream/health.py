@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from llmsnap.errors import HealthTimeout, UpstreamError
 from llmsnap.upstream.control import Address, Call, find_listener, send
@@ -17,6 +18,7 @@ LAST_PAUSE_S = 0.25
 PAUSE_SHARE = 0.04
 """Pauses grow with what has been waited, so that looking adds about 2 % to a load."""
 PROBE_LIMIT_S = 5.0
+SHORTEST_PROBE_S = 0.05
 UNCHECKED_S = 0.25
 """Without a check endpoint, a server that survives this long counts as started."""
 
@@ -46,7 +48,9 @@ def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Addres
         interrupt.check()
         found = find_listener(address)
         if found is not None:
-            last = interrupt.call("probe", lambda at=found: probe(at, path))  # type: ignore[misc]
+            left_s = max(began + check.limit_s - time.monotonic(), SHORTEST_PROBE_S)
+            call = Call("GET", path, limit_s=min(PROBE_LIMIT_S, left_s))
+            last = interrupt.call("probe", partial(probe, found, call))
             if not last:
                 log.info("<%s> healthy at %s", check.model_id, found.url(path))
                 return found
@@ -59,13 +63,13 @@ def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Addres
         interrupt.pause(_pause_s(waited, check.limit_s))
 
 
-def probe(address: Address, path: str) -> str:
+def probe(address: Address, call: Call) -> str:
     """Ask once; return "" when healthy, else why not. Blocks."""
     try:
-        status, _ = send(address, Call("GET", path, limit_s=PROBE_LIMIT_S))
+        status, _ = send(address, call)
     except UpstreamError as error:
         return str(error)
-    return "" if status == 200 else f"GET {path} answered {status}"
+    return "" if status == 200 else f"GET {call.path} answered {status}"
 
 
 def _pause_s(waited_s: float, limit_s: float) -> float:

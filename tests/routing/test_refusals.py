@@ -1,0 +1,60 @@
+import pytest
+
+from llmsnap.errors import ChildExited, LlmsnapError
+from llmsnap.routing.effects import CutReason, Outcome, Refusal, Refuse
+from llmsnap.routing.refusals import error_of, error_of_cut, error_of_outcome
+from llmsnap.upstream.states import State
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "text"),
+    [
+        (Refusal.UNKNOWN, 404, "not configured any more"),
+        (Refusal.NOT_READY, 409, "m is asleep: busy; this request may not load it"),
+        (Refusal.TOO_MANY, 429, "too many requests for m: busy"),
+        (Refusal.FAILED, 502, "unable to make m ready: m: ended with exit code 3"),
+        (Refusal.UNLOADED, 503, "m was unloaded"),
+        (Refusal.QUEUE_TIMEOUT, 503, "m waited 12 s: busy"),
+        (Refusal.SHUTDOWN, 503, "shutting down"),
+    ],
+)
+def test_each_refusal_is_an_error_that_says_why(reason: Refusal, status: int, text: str) -> None:
+    cause = ChildExited("m: ended with exit code 3")
+    error = error_of(Refuse(1, "m", reason, State.ASLEEP, "busy", 12.3, 5.0, cause))
+    assert error.status == status
+    assert text in str(error)
+    assert error.retry_after_s == 5.0
+
+
+def test_every_waiter_gets_an_error_of_its_own() -> None:
+    refuse = Refuse(1, "m", Refusal.FAILED, State.STOPPED, error=ChildExited("m: gone"))
+    assert error_of(refuse) is not error_of(refuse)
+
+
+def test_a_failure_that_is_not_ours_is_still_an_answer() -> None:
+    error = error_of(Refuse(1, "m", Refusal.FAILED, State.STOPPED, error=KeyError("x")))
+    assert error.status == 502
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome.UNKNOWN, 404),
+        (Outcome.SLEEP_NOT_CONFIGURED, 409),
+        (Outcome.STOPPED, 409),
+        (Outcome.FAILED, 502),
+        (Outcome.UNLOADED, 503),
+        (Outcome.SUPERSEDED, 503),
+        (Outcome.SHUTDOWN, 503),
+    ],
+)
+def test_each_outcome_but_ok_is_an_error(outcome: Outcome, status: int) -> None:
+    error = error_of_outcome("m", outcome, ValueError("x"))
+    assert isinstance(error, LlmsnapError)
+    assert error.status == status
+    assert error_of_outcome("m", Outcome.OK, None) is None
+
+
+@pytest.mark.parametrize("reason", CutReason)
+def test_a_cut_request_is_told_who_cut_it(reason: CutReason) -> None:
+    assert error_of_cut("m", reason).status == 503

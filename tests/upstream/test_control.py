@@ -1,0 +1,74 @@
+import pytest
+from gevent.event import Event
+
+from llmsnap.errors import Unreachable, UpstreamTimeout
+from llmsnap.upstream.control import Address, Call, find_listener, parse_address, send
+from tests.fakes.upstream import FakeUpstream
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "expected"),
+    [
+        ("http://localhost:5800", "/health", "http://127.0.0.1:5800/health"),
+        ("http://localhost:5800/base/", "/health", "http://127.0.0.1:5800/health"),
+        ("http://localhost:5800/base", "health", "http://127.0.0.1:5800/base/health"),
+        ("http://localhost:5800", "http://other:9/x", "http://other:9/x"),
+        ("http://localhost", "/sleep?level=1", "http://127.0.0.1:80/sleep?level=1"),
+        ("https://box.lan", "/health", "https://box.lan/health"),
+    ],
+)
+def test_control_paths_are_resolved_as_references(url: str, path: str, expected: str) -> None:
+    address = parse_address(url)
+    found = Address(address.scheme, address.host, address.port, "127.0.0.1", address.base_path)
+    assert found.url(path) == expected
+
+
+def test_an_ipv6_address_is_put_in_brackets() -> None:
+    address = parse_address("http://[::1]:5800/x/")
+    assert (address.host, address.netloc, address.base_path) == ("::1", "[::1]:5800", "/x")
+    assert address.url("/health") == "http://[::1]:5800/health"
+
+
+@pytest.mark.parametrize("url", ["localhost:99", "ftp://x", "http://", "", "/relative"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="not an http or https URL"):
+        parse_address(url)
+
+
+def test_localhost_is_the_loopback_address_that_listens(upstream: FakeUpstream) -> None:
+    address = parse_address(f"http://localhost:{upstream.port}")
+    upstream.start()
+    found = find_listener(address)
+    assert found is not None
+    assert found.ip == "127.0.0.1"
+    assert found.netloc == f"localhost:{upstream.port}"
+    upstream.stop()
+    assert find_listener(address) is None
+
+
+def test_a_call_sends_its_body_as_json_to_the_name_as_host(upstream: FakeUpstream) -> None:
+    seen: list[tuple[str, str, bytes]] = []
+
+    def handler(environ, start_response):
+        body = environ["wsgi.input"].read()
+        seen.append((environ["HTTP_HOST"], environ.get("CONTENT_TYPE", ""), body))
+        start_response("201 Created", [])
+        return [b"done"]
+
+    upstream.handler = handler
+    upstream.start()
+    address = Address("http", "localhost", upstream.port, "127.0.0.1")
+    assert send(address, Call("PUT", "/x", '{"a": 1}')) == (201, b"done")
+    assert seen == [(f"localhost:{upstream.port}", "application/json", b'{"a": 1}')]
+
+
+def test_failures_are_ours_and_short(upstream: FakeUpstream) -> None:
+    address = parse_address(upstream.url)
+    upstream.gates["/hang"] = Event()
+    upstream.start()
+    with pytest.raises(UpstreamTimeout, match=r"GET /hang did not answer within 0\.05 s"):
+        send(address, Call("GET", "/hang", limit_s=0.05))
+    upstream.gates["/hang"].set()
+    upstream.stop()
+    with pytest.raises(Unreachable, match=r"POST /sleep failed: .*refused"):
+        send(address, Call("POST", "/sleep"))
