@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from llmsnap import __version__
 from llmsnap.errors import BadRequest, ConfigError, StateInUse
-from llmsnap.options import Options, from_environ, parse
+from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
 
 COMMANDS = ("check", "sim", "version")
 SPELLINGS = {"--tls-cert": "--tls-cert-file", "--tls-key": "--tls-key-file"}
@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--drain-timeout", metavar="S", type=float, help="seconds for requests at shutdown (10)")
     add("--state-dir", metavar="DIR", help="where child processes are remembered")
     add("--record-decisions", metavar="FILE", help="write the scheduler's decisions, to replay")
+    add("--log-format", choices=LOG_FORMATS, help="how the server's own log is written (text)")
     add("--debug", action=_Flag, help="log everything, and watch for a blocked event loop")
     add("--version", action="store_true", default=False, help="print the version and exit")
     return parser
@@ -101,6 +102,7 @@ def _run(options: Options) -> int:
     # Imported when they are needed: a version or a usage error should not wait for Flask.
     from llmsnap.config.loader import load  # noqa: PLC0415
     from llmsnap.limits import raise_open_files  # noqa: PLC0415
+    from llmsnap.logs.handler import LogStyle  # noqa: PLC0415
     from llmsnap.server import serve  # noqa: PLC0415
     from llmsnap.service import Service  # noqa: PLC0415
     from llmsnap.statedir import find as find_state_dir  # noqa: PLC0415
@@ -123,6 +125,7 @@ def _run(options: Options) -> int:
         listen_host=options.listen.rpartition(":")[0],
         state=state,
         record=options.record_decisions,
+        log_style=LogStyle(options.log_format == "json", options.debug),
     )
     app = create_app(lambda: service)
     try:

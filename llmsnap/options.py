@@ -11,6 +11,7 @@ from llmsnap.errors import BadRequest
 PREFIX = "LLMSNAP_"
 TRUE_WORDS = frozenset({"1", "t", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"", "0", "f", "false", "no", "off"})
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,14 @@ class Options:
     state_dir: str = ""
     record_decisions: str = ""
     """File that gets every event and decision of the scheduler as JSON lines."""
+    log_format: str = "text"
+    """How the lines of our own log are written: ``text`` or ``json``."""
     debug: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise BadRequest for what cannot be meant."""
+        if self.log_format not in LOG_FORMATS:
+            raise BadRequest(f"log format must be text or json, not {self.log_format!r}")
 
     @property
     def tls(self) -> bool:

@@ -23,7 +23,7 @@ from llmsnap.events import (
     SwapFinished,
     SwapStarted,
 )
-from llmsnap.logs.handler import LogHandler
+from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
 from llmsnap.observations import Observations
 from llmsnap.proxy.dispatch import Dispatcher
@@ -82,13 +82,17 @@ class Service:
         state: StateDir | None = None,
         launcher: Launcher | None = None,
         record: str = "",
+        log_style: LogStyle = TEXT,
     ) -> None:
         self.runtime = Runtime(config, listen_host)
         self.listen_host = listen_host
         self.bus = EventBus()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = LogHandler(
-            self.logs.proxy, level=config.log_level, time_format=config.log_time_format
+            self.logs.proxy,
+            level=config.log_level,
+            time_format=config.log_time_format,
+            style=log_style,
         )
         self.pool = ConnectionPool()
         self.contexts = ContextLengths()

@@ -12,6 +12,7 @@ from gevent.lock import BoundedSemaphore
 
 from llmsnap.config.loader import load
 from llmsnap.limits import raise_open_files
+from llmsnap.logs.handler import LogStyle
 from llmsnap.options import Options, from_environ
 from llmsnap.reload import ConfigWatcher, watch
 from llmsnap.service import Service
@@ -33,7 +34,10 @@ def open_service() -> Service:
                 raise_open_files()
                 state = find_state_dir(options.config, options.state_dir)
                 service = Service(
-                    load(options.config), state=state, record=options.record_decisions
+                    load(options.config),
+                    state=state,
+                    record=options.record_decisions,
+                    log_style=LogStyle(options.log_format == "json", options.debug),
                 )
                 service.open()
                 _watcher = watch(service) if options.watch_config else None

@@ -31,3 +31,9 @@ def test_a_value_that_does_not_fit_is_named(name: str, value: str, what: str) ->
 def test_tls_needs_both_files() -> None:
     assert Options(tls_cert_file="a", tls_key_file="b").tls
     assert not Options(tls_cert_file="a").tls
+
+
+def test_the_log_is_written_as_text_or_json() -> None:
+    assert Options(**from_environ({"LLMSNAP_LOG_FORMAT": "json"})).log_format == "json"
+    with pytest.raises(BadRequest, match="text or json, not 'xml'"):
+        Options(log_format="xml")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from datetime import tzinfo
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from gevent import get_hub
@@ -28,12 +30,28 @@ def parse_level(text: str) -> int:
     return LEVELS.get(text.strip().lower(), logging.INFO)
 
 
+IDS = ("request_id", "swap_id")
+
+
+@dataclass(frozen=True, slots=True)
+class LogStyle:
+    """What the command line says about our own log, whatever the configuration says."""
+
+    as_json: bool = False
+    debug: bool = False
+    """Everything is logged."""
+
+
+TEXT = LogStyle()
+
+
 class LogHandler(logging.Handler):
     """Writes ``[time ][LEVEL] message`` lines to a stream; may be called from any thread.
 
     A record's ``request_id`` and ``swap_id`` (given by ``extra``) follow the message. Lines of a
     message after the first are indented and control characters escaped, so that nothing a client
-    sends can look like a line of its own.
+    sends can look like a line of its own. In JSON each line is an object instead, in which the
+    members of a message that has ``fields()`` stand one by one.
     """
 
     def __init__(
@@ -43,9 +61,11 @@ class LogHandler(logging.Handler):
         level: str = "info",
         time_format: str = "",
         zone: tzinfo | None = None,
+        style: LogStyle = TEXT,
     ) -> None:
-        super().__init__(parse_level(level))
+        super().__init__(_level(level, style))
         self.stream = stream
+        self.style = style
         self.time_format = time_format
         self._zone = zone
         self._home = _thread_id()
@@ -53,7 +73,7 @@ class LogHandler(logging.Handler):
 
     def configure(self, *, level: str, time_format: str) -> None:
         """Apply new settings."""
-        self.setLevel(parse_level(level))
+        self.setLevel(_level(level, self.style))
         self.time_format = time_format
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -77,9 +97,15 @@ class LogHandler(logging.Handler):
 
     def line(self, record: logging.LogRecord) -> str:
         """Return the record as a line."""
+        if self.style.as_json:
+            return json.dumps(_document(record), ensure_ascii=False, default=str) + "\n"
         when = format_time(self.time_format, record.created, self._zone) if self.time_format else ""
         text = _one_entry(_message(record))
         return f"{when}{' ' if when else ''}[{_level_name(record.levelno)}] {text}\n"
+
+
+def _level(text: str, style: LogStyle) -> int:
+    return logging.DEBUG if style.debug else parse_level(text)
 
 
 def _level_name(level: int) -> str:
@@ -92,13 +118,27 @@ def _level_name(level: int) -> str:
 
 def _message(record: logging.LogRecord) -> str:
     text = record.getMessage()
-    for name in ("request_id", "swap_id"):
+    for name in IDS:
         value = getattr(record, name, None)
         if value is not None:
             text += f" {name}={value}"
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
     return text
+
+
+def _document(record: logging.LogRecord) -> dict[str, Any]:
+    when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    document = {
+        "time": when.removesuffix("+00:00") + "Z",
+        "level": _level_name(record.levelno).lower(),
+    }
+    fields = getattr(record.msg, "fields", None)
+    document |= {"message": "request", **fields()} if fields else {"message": record.getMessage()}
+    document |= {name: value for name in IDS if (value := getattr(record, name, None)) is not None}
+    if record.exc_info:
+        document["exception"] = logging.Formatter().formatException(record.exc_info)
+    return document
 
 
 def _one_entry(text: str) -> str:

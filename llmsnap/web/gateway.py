@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from llmsnap.errors import (
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.presence import Presence
 from llmsnap.proxy.tunnel import Tunnel
-from llmsnap.web import takeover
+from llmsnap.web import accesslog, takeover
 from llmsnap.wire import cors
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
@@ -54,7 +53,6 @@ FLUSH = "llmsnap.flush"
 RUNTIME = "llmsnap.runtime"
 SERVICE = "llmsnap.service"
 SOCKETS = ("llmsnap.socket", "gunicorn.socket", "werkzeug.socket")
-NOT_LOGGED = frozenset({"/wol-health"})
 STRANGE_HOSTS = 100
 """How many Host headers are warned of; whoever sends more of them makes them up."""
 AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
@@ -160,7 +158,7 @@ def _through(answer: Answer, call: Call, environ: dict[str, Any]) -> list[bytes]
     try:
         answer.body.run(answer.headers + _waits(call), takeover.take(environ))
     finally:
-        log_access(call, answer.body.sent)
+        accesslog.write(call, answer.body.sent)
     return takeover.leave(environ)
 
 
@@ -188,7 +186,7 @@ class Logged:
         try:
             _close(self._body)
         finally:
-            log_access(self._call, self._bytes)
+            accesslog.write(self._call, self._bytes)
 
 
 def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Call:
@@ -278,26 +276,6 @@ def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
             )
     if not call.key.admin and needs_admin(call.method, call.path):
         raise Forbidden(f"the key {call.key.name!r} may not use {call.path}: it has no admin right")
-
-
-def log_access(call: Call, sent: int) -> None:
-    """Write the access log line of a finished request."""
-    if call.path in NOT_LOGGED or not log.isEnabledFor(logging.INFO):
-        return
-    took_ms = (time.monotonic() - call.began) * 1000
-    log.info(
-        '%s "%s %s %s" %d %d "%s" %.1fms%s',
-        call.client_ip,
-        call.method,
-        call.path,
-        call.protocol,
-        call.status,
-        sent,
-        call.user_agent,
-        took_ms,
-        f" key={call.key.name}" if call.key.name else "",
-        extra={"request_id": call.id, "swap_id": call.swap_id},
-    )
 
 
 def _own_headers(call: Call, environ: dict[str, Any], runtime: Runtime) -> Headers:

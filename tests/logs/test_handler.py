@@ -1,11 +1,13 @@
+import json
 import logging
+import re
 from datetime import UTC
 
 import gevent
 import pytest
 from gevent.threadpool import ThreadPool
 
-from llmsnap.logs.handler import LogHandler, parse_level
+from llmsnap.logs.handler import LogHandler, LogStyle, parse_level
 from llmsnap.logs.stream import LogStream
 
 
@@ -108,3 +110,24 @@ def test_a_line_from_another_thread_is_written_in_the_event_loop(logger, stream)
     gevent.idle()
     assert stream.snapshot() == b"[INFO] from a thread\n"
     pool.kill()
+
+
+def test_as_json_each_record_is_an_object(stream):
+    logger = logging.Logger("llmsnap.test")  # noqa: LOG001 - of this test alone
+    logger.addHandler(LogHandler(stream, style=LogStyle(as_json=True)))
+    logger.warning("<llama> %s\nmore", "ä", extra={"request_id": "r-1", "swap_id": None})
+    try:
+        int("no")
+    except ValueError:
+        logger.exception("broken")
+    first, second = map(json.loads, stream.snapshot().decode().splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
+    assert first == {"level": "warn", "message": "<llama> ä\nmore", "request_id": "r-1"}
+    assert second["exception"].startswith("Traceback")
+
+
+def test_debug_on_the_command_line_wins_over_the_configuration(stream):
+    handler = LogHandler(stream, level="error", style=LogStyle(debug=True))
+    assert handler.level == logging.DEBUG
+    handler.configure(level="warn", time_format="")
+    assert handler.level == logging.DEBUG

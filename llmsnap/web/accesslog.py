@@ -1,0 +1,103 @@
+"""The access log: one line for each request that ended, as text or as fields."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any
+
+from llmsnap.proxy.call import Call
+
+log = logging.getLogger(__name__)
+
+NOT_LOGGED = frozenset({"/wol-health"})
+
+_PLAIN = re.compile(r"[\w.:/@+-]+")
+
+
+class Access:
+    """A request that ended after *took_s*, and how many bytes its client was *sent*.
+
+    The logging handler asks for whichever form it writes, so that only that one is made.
+    """
+
+    __slots__ = ("call", "sent", "took_s")
+
+    def __init__(self, call: Call, sent: int, took_s: float) -> None:
+        self.call = call
+        self.sent = sent
+        self.took_s = took_s
+
+    def __str__(self) -> str:
+        """The line; after what the original wrote, ``name=value`` for what else is known."""
+        call = self.call
+        sent = self.sent or -1  # the original's word for a body that was never begun
+        return (
+            f'{call.client_ip or "-"} "{call.method} {_escaped(call.path)} {call.protocol}" '
+            f'{call.status} {sent} "{_escaped(call.user_agent)}" {self.took_s * 1000:.1f}ms'
+            f"{self._more()}"
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """The same as the members of a JSON object: durations in milliseconds, null unknown."""
+        call = self.call
+        waited = bool(call.served)
+        return {
+            "client": call.client_ip,
+            "key": call.key.name or None,
+            "method": call.method,
+            "path": call.path,
+            "protocol": call.protocol,
+            "status": call.status,
+            "bytes": self.sent,
+            "user_agent": call.user_agent,
+            "model_requested": call.requested or None,
+            "model_served": call.served or None,
+            "queue_ms": _ms(call.queue_s) if waited else None,
+            "load_ms": _ms(call.load_s) if waited else None,
+            "first_byte_ms": _first_byte_ms(call),
+            "total_ms": _ms(self.took_s),
+        }
+
+    def _more(self) -> str:
+        call = self.call
+        more = f" key={_word(call.key.name)}" if call.key.name else ""
+        if call.requested:
+            more += f" model={_word(call.requested)}"
+        if call.served:
+            more += (
+                f" served={_word(call.served)}"
+                f" queue_ms={call.queue_s * 1000:.1f} load_ms={call.load_s * 1000:.1f}"
+            )
+        first_ms = _first_byte_ms(call)
+        return more if first_ms is None else f"{more} first_byte_ms={first_ms:.1f}"
+
+
+def write(call: Call, sent: int) -> None:
+    """Write the line of a request that has ended. Never switches greenlets."""
+    if call.path in NOT_LOGGED or not log.isEnabledFor(logging.INFO):
+        return
+    access = Access(call, sent, time.monotonic() - call.began)
+    log.info(access, extra={"request_id": call.id, "swap_id": call.swap_id})
+
+
+def _first_byte_ms(call: Call) -> float | None:
+    """From arrival to the first byte of the model's answer; None when there was none."""
+    return None if call.first_byte_at is None else _ms(call.first_byte_at - call.began)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _escaped(text: str) -> str:
+    """*text* as it may stand between quotes, so that a client cannot end them."""
+    if '"' in text or "\\" in text:
+        return text.replace("\\", "\\\\").replace('"', '\\"')
+    return text
+
+
+def _word(text: str) -> str:
+    """*text* as a value: quoted when it could look like more than one."""
+    return text if _PLAIN.fullmatch(text) else f'"{_escaped(text)}"'

@@ -1,0 +1,151 @@
+"""Facts about llmsnap.web.accesslog."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from llmsnap.logs.handler import LogHandler, LogStyle
+from llmsnap.logs.stream import LogStream
+from llmsnap.proxy.call import Call
+from llmsnap.proxy.presence import Presence
+from llmsnap.web import accesslog
+from llmsnap.web.accesslog import Access
+from llmsnap.wire.auth import Key
+
+
+def call(**facts: Any) -> Call:
+    made = Call(
+        id="7f3a-1",
+        method="POST",
+        path=facts.pop("path", "/v1/chat/completions"),
+        raw_path="",
+        query="api_key=secret",
+        headers=list,
+        header=lambda _: "",
+        read=lambda _: b"",
+        length=0,
+        client_ip="10.0.0.7",
+        presence=Presence(None),
+        user_agent="curl/8.0",
+        began=100.0,
+    )
+    made.status = 200
+    for name, value in facts.items():
+        setattr(made, name, value)
+    return made
+
+
+def served() -> Call:
+    return call(
+        key=Key(name="wiki"), requested="fast", served="llama", queue_s=3.1, load_s=8.2,
+        first_byte_at=111.7, swap_id=4,
+    )  # fmt: skip
+
+
+def test_a_line_tells_who_asked_for_what_and_where_the_time_went() -> None:
+    assert str(Access(served(), 4711, 12.7)) == (
+        '10.0.0.7 "POST /v1/chat/completions HTTP/1.1" 200 4711 "curl/8.0" 12700.0ms'
+        " key=wiki model=fast served=llama queue_ms=3100.0 load_ms=8200.0 first_byte_ms=11700.0"
+    )
+
+
+def test_the_same_as_fields() -> None:
+    assert Access(served(), 4711, 12.7).fields() == {
+        "client": "10.0.0.7",
+        "key": "wiki",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "protocol": "HTTP/1.1",
+        "status": 200,
+        "bytes": 4711,
+        "user_agent": "curl/8.0",
+        "model_requested": "fast",
+        "model_served": "llama",
+        "queue_ms": 3100.0,
+        "load_ms": 8200.0,
+        "first_byte_ms": 11700.0,
+        "total_ms": 12700.0,
+    }
+
+
+def test_what_concerns_no_model_says_nothing_of_models() -> None:
+    access = Access(call(path="/running"), 0, 0.001)
+    assert str(access) == '10.0.0.7 "POST /running HTTP/1.1" 200 -1 "curl/8.0" 1.0ms'
+    fields = access.fields()
+    assert fields["bytes"] == 0
+    assert [name for name, value in fields.items() if value is None] == [
+        "key", "model_requested", "model_served", "queue_ms", "load_ms", "first_byte_ms",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"path": '/x" 200 1 "'}, r'"POST /x\" 200 1 \" HTTP/1.1" 200'),
+        ({"user_agent": 'a"b\\'}, r'"a\"b\\" '),
+        ({"requested": 'x served=y "z"'}, r'model="x served=y \"z\""'),
+        ({"requested": "author/model-1.5:Q4_K@x+y"}, "model=author/model-1.5:Q4_K@x+y"),
+        ({"client_ip": ""}, '- "POST'),
+    ],
+)
+def test_a_client_cannot_make_up_other_values(facts: dict[str, Any], shown: str) -> None:
+    assert shown in str(Access(call(**facts), 1, 0.0))
+
+
+class Log:
+    """What a request that ended leaves in the proxy log."""
+
+    def __init__(self, style: LogStyle) -> None:
+        self.stream = LogStream("proxy")
+        self.handler = LogHandler(self.stream, style=style)
+        self.logger = logging.getLogger("llmsnap.web.accesslog")
+
+    def __enter__(self) -> Log:
+        self.logger.addHandler(self.handler)
+        self.logger.setLevel(logging.INFO)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.removeHandler(self.handler)
+        self.logger.setLevel(logging.NOTSET)
+
+    def text(self) -> str:
+        return self.stream.snapshot().decode()
+
+
+def test_a_line_carries_the_ids_of_request_and_swap_and_no_query() -> None:
+    with Log(LogStyle()) as log:
+        accesslog.write(served(), 1)
+    assert log.text().startswith('[INFO] 10.0.0.7 "POST ')
+    assert log.text().endswith(" request_id=7f3a-1 swap_id=4\n")
+    assert "secret" not in log.text()
+
+
+def test_as_json_each_line_is_one_object() -> None:
+    with Log(LogStyle(as_json=True)) as log:
+        accesslog.write(served(), 1)
+        accesslog.write(call(path='/ä\n"'), 2)
+    first, second = map(json.loads, log.text().splitlines())
+    assert first["time"].endswith("Z")
+    assert (first["level"], first["message"]) == ("info", "request")
+    assert (first["request_id"], first["swap_id"]) == ("7f3a-1", 4)
+    assert first["model_served"] == "llama"
+    assert second["path"] == '/ä\n"'
+    assert "swap_id" not in second
+
+
+def test_the_probe_that_wakes_machines_is_not_logged() -> None:
+    with Log(LogStyle()) as log:
+        accesslog.write(call(path="/wol-health"), 2)
+    assert log.text() == ""
+
+
+def test_nothing_is_formatted_that_nobody_writes() -> None:
+    with Log(LogStyle()) as log:
+        log.logger.setLevel(logging.WARNING)
+        accesslog.write(served(), 1)
+    assert log.text() == ""
