@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 0.5
+SHORTAGE_OVER_S = 60.0
+"""A shortage after as long a time without one is a new one, and logged again."""
 
 Wrap = Callable[[socket.socket], ssl.SSLSocket]
 
@@ -71,7 +74,7 @@ class Server(WSGIServer):
         self.wrap = wrap
         self._seats = Seats(limits.connections, self.connections)
         self._is_draining = False
-        self._is_short = False
+        self._last_shortage = -SHORTAGE_OVER_S
         self._path = ""
         name = listener.getsockname()
         if isinstance(name, str):
@@ -92,22 +95,20 @@ class Server(WSGIServer):
     def do_read(self) -> Any:
         """Accept one connection; None when there is none to be had now. Never switches."""
         try:
-            accepted = super().do_read()
+            return super().do_read()
         except OSError as error:
             if error.errno in SHORTAGE:
                 self._pause(error)
             elif error.errno != errno.ECONNABORTED:
                 raise
             return None
-        if accepted:
-            self._is_short = False
-        return accepted
 
     def _pause(self, error: OSError) -> None:
         """Accept nothing for a moment; the backlog would else wake us again and again."""
-        if not self._is_short:
-            self._is_short = True
+        now = time.monotonic()
+        if now - self._last_shortage >= SHORTAGE_OVER_S:
             log.error("cannot accept connections for now: %s", error.strerror)
+        self._last_shortage = now
         self.connections.make_room()
         self.stop_accepting()
         self._timer = self.loop.timer(PAUSE_S)
@@ -115,6 +116,8 @@ class Server(WSGIServer):
 
     def drain(self) -> None:
         """Accept no more, end connections that are idle, let the others answer. No switch."""
+        if self._is_draining:
+            return  # by now the path may be that of a successor
         self._is_draining = True
         self.close()
         if self._path:

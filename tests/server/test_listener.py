@@ -65,37 +65,59 @@ def test_silent_connections_go_when_there_are_no_idle_ones(serve) -> None:
     assert silent[0].rest() == b""
 
 
-def test_running_out_of_descriptors_is_logged_once_and_survived(serve, monkeypatch, caplog) -> None:
+class Failing:
+    """Has some of the server's attempts to accept fail."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.failures: list[OSError] = []
+        true_read = listener_module.WSGIServer.do_read
+
+        def do_read(server):
+            if self.failures:
+                raise self.failures.pop()
+            return true_read(server)
+
+        monkeypatch.setattr(listener_module.WSGIServer, "do_read", do_read)
+
+
+@pytest.fixture
+def failing(monkeypatch) -> Failing:
     monkeypatch.setattr(listener_module, "PAUSE_S", 0.01)
+    return Failing(monkeypatch)
+
+
+def test_running_out_of_descriptors_is_logged_once_and_survived(serve, failing, caplog) -> None:
     serving = serve(ok)
-    server = serving.server
-    failures = [OSError(errno.EMFILE, "Too many open files")] * 3
-    true_read = listener_module.WSGIServer.do_read
-
-    def do_read(self):
-        if failures:
-            raise failures.pop()
-        return true_read(self)
-
-    monkeypatch.setattr(listener_module.WSGIServer, "do_read", do_read)
-    assert serving.connect().ask(request()).status == 200
+    for _ in range(2):
+        failing.failures += [OSError(errno.EMFILE, "Too many open files")] * 3
+        assert serving.connect().ask(request()).status == 200
+        assert not failing.failures
     assert caplog.text.count("cannot accept connections for now: Too many open files") == 1
-    assert not failures
-    assert server.started
 
 
-def test_a_connection_gone_before_it_was_accepted_is_nothing_new(serve, monkeypatch) -> None:
-    failures = [OSError(errno.ECONNABORTED, "gone")]
-    true_read = listener_module.WSGIServer.do_read
-
-    def do_read(self):
-        if failures:
-            raise failures.pop()
-        return true_read(self)
-
+def test_a_later_shortage_is_logged_again(serve, failing, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(listener_module, "SHORTAGE_OVER_S", 0)
     serving = serve(ok)
-    monkeypatch.setattr(listener_module.WSGIServer, "do_read", do_read)
+    for _ in range(2):
+        failing.failures.append(OSError(errno.ENFILE, "Too many open files in system"))
+        assert serving.connect().ask(request()).status == 200
+    assert caplog.text.count("Too many open files in system") == 2
+
+
+def test_a_shortage_costs_an_idle_connection_its_place(serve, failing) -> None:
+    serving = serve(ok)
+    idle = serving.connect()
+    assert idle.ask(request()).status == 200
+    failing.failures.append(OSError(errno.EMFILE, "Too many open files"))
     assert serving.connect().ask(request()).status == 200
+    assert idle.rest() == b""
+
+
+def test_a_connection_gone_before_it_was_accepted_is_nothing_new(serve, failing, caplog) -> None:
+    serving = serve(ok)
+    failing.failures.append(OSError(errno.ECONNABORTED, "gone"))
+    assert serving.connect().ask(request()).status == 200
+    assert caplog.text == ""
 
 
 def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> None:
@@ -132,3 +154,11 @@ def test_a_unix_socket_goes_with_its_server(serve, tmp_path) -> None:
     assert (tmp_path / "s").exists()
     serving.server.drain()
     assert not (tmp_path / "s").exists()
+
+
+def test_and_a_successor_keeps_its_own(serve, tmp_path) -> None:
+    first = serve(ok, f"unix:{tmp_path}/s")
+    first.server.drain()
+    second = serve(ok, f"unix:{tmp_path}/s")
+    first.server.finish(0)
+    assert second.connect().ask(request()).status == 200
