@@ -1,0 +1,50 @@
+from llmsnap.config.loader import loads
+from llmsnap.runtime import Runtime
+
+TEXT = """
+apiKeys: [secret]
+models:
+  a:
+    cmd: serve
+    proxy: http://localhost:1
+    useModelName: real
+    timeouts: {connect: 1, responseHeader: 2, idle: 3}
+    filters: {stripParams: temperature}
+peers:
+  box: {proxy: "http://box.lan:99/base", apiKey: theirs, models: [far]}
+"""
+
+
+def test_how_a_model_is_asked_is_compiled_once() -> None:
+    runtime = Runtime(loads(TEXT))
+    model = runtime.config.models["a"]
+    target = runtime.target(model)
+    assert runtime.target(model) is target
+    assert target.model_name == "real"
+    assert target.filter
+    assert (target.limits.connect_s, target.limits.head_s, target.limits.idle_s) == (1, 2, 3)
+    assert not target.rule.pass_credentials, "with keys of our own, theirs never pass"
+    assert "1 models" in repr(runtime)
+
+
+def test_how_a_peer_is_asked() -> None:
+    runtime = Runtime(loads(TEXT))
+    peer = runtime.config.peers["box"]
+    target, address = runtime.peer(peer)
+    assert runtime.peer(peer)[0] is target
+    assert (address.netloc, address.base_path) == ("box.lan:99", "/base")
+    assert (target.rule.host, target.rule.api_key) == ("box.lan:99", "theirs")
+    assert "theirs" not in repr(target)
+
+
+def test_without_keys_credentials_pass_and_hosts_are_checked() -> None:
+    runtime = Runtime(loads("{}"), "my-listen-name.example")
+    assert runtime.keyring.open
+    assert runtime.hosts.allows("my-listen-name.example:8080")
+    assert not runtime.hosts.allows("evil.example")
+
+
+def test_paths_that_never_load_a_model() -> None:
+    assert Runtime(loads("{}")).ignores("/favicon.ico")
+    assert not Runtime(loads("{}")).ignores("/v1/chat/completions")
+    assert not Runtime(loads("upstream: {ignorePaths: []}")).ignores("/favicon.ico")

@@ -1,0 +1,157 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gevent.event import Event as Flag
+
+from llmsnap.config.loader import load
+from llmsnap.errors import ConfigError, Draining, UnknownModel
+from llmsnap.events import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
+from llmsnap.service import Service
+from llmsnap.upstream.states import State
+from tests.fakes.launcher import FakeLauncher
+
+TEXT = """
+startPort: 17000
+logToStdout: none
+models:
+  a: {cmd: "serve --port ${PORT}", checkEndpoint: none}
+  b: {cmd: "serve --port ${PORT}", checkEndpoint: none}
+"""
+
+
+class Bench:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_text(TEXT)
+        self.launcher = FakeLauncher()
+        self.service = Service(load(str(path)), launcher=self.launcher)
+        self.events: list[Event] = []
+        self.came = Flag()
+        self.service.bus.subscribe(Event, self._note)
+
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
+        self.came.set()
+
+    def wait_for(self, fact) -> None:
+        while not fact():
+            self.came.clear()
+            assert self.came.wait(3), self.events
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if type(event) is kind]
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.path.read_text()
+        assert old in text
+        self.path.write_text(text.replace(old, new))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr("llmsnap.upstream.health.UNCHECKED_S", 0.001)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "config.yaml")
+    made.service.open()
+    made.service.open()
+    yield made
+    made.service.close(0)
+    made.service.close(0)
+
+
+def test_a_load_is_told_on_the_bus_and_kept(bench: Bench) -> None:
+    service = bench.service
+    assert service.state("a") is State.STOPPED
+    service.driver.load("a")
+    assert service.state("a") is State.READY
+    assert [event.new for event in bench.of(ProcessStateChanged)] == ["starting", "ready"]
+    (swap,) = service.recent_swaps()
+    assert (swap.target, swap.kind, swap.outcome, swap.reason) == ("a", "start", "done", "load")
+    assert bench.of(SwapFinished) == [swap]
+    assert bench.launcher.handles[0].spec.cmd == "serve --port 17000"
+
+
+def test_a_crash_is_noticed_and_the_next_load_starts_anew(bench: Bench) -> None:
+    bench.service.driver.load("a")
+    bench.launcher.handles[0].exit(1)
+    bench.wait_for(lambda: bench.service.state("a") is State.STOPPED)
+    bench.service.driver.load("a")
+    assert len(bench.launcher.handles) == 2
+
+
+def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "config.yaml")
+    bench.edit("models:", "hooks: {on_startup: {preload: [b]}}\nmodels:")
+    bench.service = Service(load(str(bench.path)), launcher=bench.launcher)
+    bench.service.bus.subscribe(Event, bench._note)
+    bench.service.open()
+    bench.wait_for(lambda: bench.of(ModelPreloaded))
+    assert bench.of(ModelPreloaded)[0].success
+    assert bench.service.state("b") is State.READY
+    bench.service.close(0)
+
+
+def test_a_reload_keeps_what_did_not_change(bench: Bench) -> None:
+    bench.service.driver.load("a")
+    before = bench.service.runtime
+    bench.edit('a: {cmd: "serve --port ${PORT}"', 'a: {ttl: 60, cmd: "serve --port ${PORT}"')
+    changes = bench.service.reload()
+    assert (changes.hot, changes.unchanged) == (("a",), ("b",))
+    assert bench.service.runtime is not before
+    assert bench.service.state("a") is State.READY
+    assert bench.service.process("a").settings.ttl_s == 60
+    assert [event.phase for event in bench.of(ConfigReload)] == ["start", "end"]
+
+
+def test_a_changed_command_stops_the_model_and_holds_for_its_next_start(bench: Bench) -> None:
+    bench.service.driver.load("a")
+    bench.edit('a: {cmd: "serve', 'a: {cmd: "serve --new')
+    assert bench.service.reload().restart == ("a",)
+    bench.wait_for(lambda: bench.service.state("a") is State.STOPPED)
+    bench.service.driver.load("a")
+    assert bench.launcher.handles[1].spec.cmd == "serve --new --port 17000"
+
+
+def test_a_removed_model_is_stopped_and_unknown(bench: Bench) -> None:
+    bench.service.driver.load("a")
+    bench.edit('  a: {cmd: "serve --port ${PORT}", checkEndpoint: none}\n', "")
+    assert bench.service.reload().removed == ("a",)
+    bench.wait_for(bench.launcher.handles[0].exited.is_set)
+    with pytest.raises(UnknownModel):
+        bench.service.driver.load("a")
+
+
+def test_a_refused_reload_changes_nothing_and_is_remembered(bench: Bench, caplog) -> None:
+    before = bench.service.runtime
+    bench.edit("startPort: 17000", "startPort: -1")
+    with pytest.raises(ConfigError):
+        bench.service.reload()
+    assert bench.service.runtime is before
+    assert "startPort" in str(bench.service.config_status.problems[0])
+    assert bench.of(ConfigReload)[-1].phase == "failed"
+    bench.edit("startPort: -1", "startPort: 17000")
+    bench.service.reload()
+    assert bench.service.config_status.problems == ()
+
+
+def test_after_close_everything_is_refused_and_stopped(bench: Bench) -> None:
+    bench.service.check_accepting()
+    bench.service.driver.load("a")
+    ended: list[str] = []
+
+    class Feed:
+        def end(self) -> None:
+            ended.append("feed")
+
+    bench.service.feeds.add(Feed())
+    bench.service.close(0)
+    assert ended == ["feed"]
+    assert bench.launcher.handles[0].exited.is_set()
+    with pytest.raises(Draining):
+        bench.service.check_accepting()
+    with pytest.raises(Draining):
+        bench.service.driver.load("b")
