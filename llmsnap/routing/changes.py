@@ -42,6 +42,8 @@ class Changes:
                 self._remove(entry)
         for rules in event.rules:
             self._define(rules, restart=rules.model_id in event.restart)
+        for name in event.changed & kept:
+            desk.entries[name].backoff.clear()
         self._turns.decide()
         for entry in list(desk.wanting.values()):
             desk.fill(entry)

@@ -111,7 +111,10 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """The swap's target is not ready and will not be; *state* is STOPPED, or ASLEEP as before."""
+    """The swap's target is not ready and will not be.
+
+    *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped.
+    """
 
     work: int
     model_id: str
@@ -121,7 +124,10 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class LoadAborted:
-    """The load was given up as asked, and its process is gone; *state* is STOPPED or ASLEEP."""
+    """The load was given up as asked, and its process is gone.
+
+    *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped.
+    """
 
     work: int
     model_id: str
@@ -140,8 +146,9 @@ class CheckFailed:
 class Exited:
     """The process of a ready or asleep model ended by itself.
 
-    *work* is the number of the swap that made the model ready the last time, so that the end of an
-    earlier process is not taken for that of the present one.
+    Or that of one that could not be stopped ended at last. *work* is the number of the swap that
+    made the model ready the last time, so that the end of an earlier process is not taken for that
+    of the present one.
     """
 
     work: int
@@ -203,12 +210,14 @@ class ConfigChanged:
     Models no longer in *rules* are removed: waiters refused, a load aborted, requests in flight
     may end, then the process is stopped and ``Retired`` sent. Those in *restart* are stopped in
     the same way, but their waiters wait for the new definition. Everything else just applies.
+    Those in *changed* were redefined in any other way: their failures are forgotten, too.
     """
 
     rules: tuple[ModelRules, ...]
     plan: Plan
     options: Options
     restart: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

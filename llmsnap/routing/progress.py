@@ -21,7 +21,7 @@ from llmsnap.upstream.states import State
 
 
 class Progress:
-    """Follows swaps from the driver's reports. Each method returns the models that moved."""
+    """Follows swaps from the driver's reports. Methods return the models that moved."""
 
     def __init__(self, desk: Desk, turns: Turns) -> None:
         self._desk = desk
@@ -39,11 +39,11 @@ class Progress:
             self._turns.load(swap)
         return victim
 
-    def loaded(self, event: Loaded) -> Entry | None:
+    def loaded(self, event: Loaded) -> list[Entry]:
         """Grant the target to all who wait, oldest first, before anybody else has a turn."""
         swap = self._current(event)
         if swap is None:
-            return None
+            return []
         desk, target = self._desk, swap.target
         target.durations(event.kind).append(event.duration_s)
         swap.kind = event.kind
@@ -55,25 +55,24 @@ class Progress:
         swap.waits_s = tuple(desk.now - waiter.since_s for waiter in waiting)
         desk.fill(target)
         desk.end_swap(swap, SwapOutcome.DONE)
-        return target
+        return [target]
 
-    def failed(self, event: LoadFailed) -> Entry | None:
+    def failed(self, event: LoadFailed) -> list[Entry]:
         """Tell all who wait, unless the load was to be given up anyway."""
         swap = self._current(event)
         if swap is None:
-            return None
-        self._end(swap, SwapOutcome.FAILED, event.state, str(event.error))
+            return []
+        moved = self._end(swap, SwapOutcome.FAILED, event.state, str(event.error))
         if not swap.aborting:
             self._fail(swap.target, event.error)
-        return swap.target
+        return moved
 
-    def aborted(self, event: LoadAborted) -> Entry | None:
+    def aborted(self, event: LoadAborted) -> list[Entry]:
         """Leave those who wait in the queue: their model is loaded again in its turn."""
         swap = self._current(event)
         if swap is None:
-            return None
-        self._end(swap, SwapOutcome.ABORTED, event.state, "")
-        return swap.target
+            return []
+        return self._end(swap, SwapOutcome.ABORTED, event.state, "")
 
     def check_failed(self, event: CheckFailed) -> None:
         """Refuse at once what can never load, before anybody is disturbed for it."""
@@ -90,9 +89,7 @@ class Progress:
         """Note a crash. Within ``PROVEN_S`` of becoming ready it is a failed load."""
         desk = self._desk
         entry = desk.entries.get(event.model_id)
-        if entry is None or entry.loaded_by != event.work:
-            return None
-        if not entry.stuck and entry.state not in (State.READY, State.ASLEEP):
+        if entry is None or not (entry.stuck or _is_present(entry, event)):
             return None
         premature = entry.state is State.READY and desk.now - entry.ready_at < PROVEN_S
         if entry.claim is not None:
@@ -109,14 +106,19 @@ class Progress:
             return None
         return swap
 
-    def _end(self, swap: Swap, outcome: SwapOutcome, state: State, error: str) -> None:
-        """End *swap* without a ready target. Before the load the target's state is its own."""
+    def _end(self, swap: Swap, outcome: SwapOutcome, state: State, error: str) -> list[Entry]:
+        """End *swap* without a ready target. Before the load the target's state is its own.
+
+        Returns the target, and those that stay after all.
+        """
         victims = list(swap.victims.values())
         if swap.phase is Phase.LOAD:
             self._desk.move(swap.target, state)
+            swap.target.stuck = state is State.STOPPING
         self._desk.end_swap(swap, outcome, error)
         for victim in victims:
             self._desk.fill(victim)
+        return [swap.target, *victims]
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         """Count a failure of *entry* and tell all who wait for it."""
@@ -126,3 +128,8 @@ class Progress:
         desk.refuse_all(entry, Refusal.FAILED, error=error, retry_after_s=retry_after_s)
         desk.end_loads(entry, Outcome.FAILED, error)
         desk.end_preload(entry, Outcome.FAILED, error)
+
+
+def _is_present(entry: Entry, event: Exited) -> bool:
+    """Tell whether *event* is about the process that is ready or asleep now."""
+    return entry.loaded_by == event.work and entry.state in (State.READY, State.ASLEEP)

@@ -232,9 +232,11 @@ class Scheduler:
         self._close_on(self._progress.aborted(event))
 
     def _exited(self, event: Exited) -> None:
-        self._close_on(self._progress.exited(event), event.error)
-
-    def _close_on(self, entry: Entry | None, error: Exception | None = None) -> None:
-        """Go on with stopping *entry*, or putting it to sleep, if somebody wants that."""
+        entry = self._progress.exited(event)
         if entry is not None:
-            self._closings.advance(entry, error)
+            self._closings.went(entry, event.error)
+
+    def _close_on(self, entries: list[Entry], error: Exception | None = None) -> None:
+        """Go on with stopping *entries*, or putting them to sleep, where somebody wants that."""
+        for entry in entries:
+            self._closings.went(entry, error)

@@ -131,8 +131,7 @@ class Turns:
     ) -> float:
         """Return when the swap to *entry* may be decided; NEVER: not before something else ends."""
         if self._desk.plan.clashes(under_way, models):
-            if entry.waiters:
-                self._make_room(entry)
+            self._make_room(entry)
             return NEVER
         if entry.state in LEAVING or entry.closing is not None:
             return NEVER
@@ -141,11 +140,16 @@ class Turns:
         return self._desk.policy.due_at(entry, victims)
 
     def _make_room(self, entry: Entry) -> None:
-        """Abort the loads that nobody waits for and that *entry* would evict."""
+        """Abort the loads that nobody waits for and that *entry* would evict.
+
+        A preload counts as waiting, but not against a client.
+        """
         desk = self._desk
         for swap in desk.swaps.values():
             target = swap.target
             if swap.draining or target.waiters or target.loads:
+                continue
+            if target.preload_since is not None and not entry.waiters:
                 continue
             if desk.plan.evicts(entry.model_id, target.model_id):
                 desk.end_preload(target, Outcome.SUPERSEDED)

@@ -72,7 +72,4 @@ def position(desk: Desk, ticket: int) -> int | None:
     waiter = desk.tickets.get(ticket)
     if waiter is None:
         return None
-    for place, other in enumerate(waiter.entry.waiters, start=1):
-        if other == ticket:
-            return place
-    return None
+    return list(waiter.entry.waiters).index(ticket) + 1

@@ -98,6 +98,16 @@ def test_a_restart_forgets_failures() -> None:
     ready(world, "a")
 
 
+def test_any_change_of_the_definition_forgets_failures() -> None:
+    world = World("a")
+    world.models["a"].failures = 2
+    for _ in range(2):
+        world.request("a")
+        world.run(1.0)
+    world.configure(changed=["a", "gone"])
+    ready(world, "a")
+
+
 def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
     world = World("a", a=ModelRules("a", can_sleep=True))
     world.finish(ready(world, "a"))

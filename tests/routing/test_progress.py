@@ -48,16 +48,41 @@ def test_evicted_models_stay_away_when_the_load_fails() -> None:
 def test_a_check_that_fails_when_the_swap_begins_leaves_the_victims_ready() -> None:
     world = World("a b")
     world.finish(ready(world, "a"))
-    asked = world.request("b")
-    held = world.request("a")
+    world.models["b"].check_fails = True
+    asked, held = world.request("b"), world.request("a")
     assert held.pending
-    world._agenda.clear()  # the driver refuses the swap instead of evicting
-    world.models["a"].state = State.READY
-    work = next(iter(world._swaps))
-    world.tell(ev.LoadFailed(work, "b", BOOM))
+    world.run(0.0)
     assert asked.refused
     assert asked.refused.error is BOOM
     assert held.in_flight
+    assert world.state("a") == "ready"
+
+
+def test_a_victim_that_stays_after_all_is_still_unloaded_if_asked_for() -> None:
+    world = World("a b")
+    world.finish(ready(world, "a"))
+    world.models["b"].check_fails = True
+    world.request("b")
+    command = world.unload("a")
+    world.run(0.5)
+    assert world.outcome(command) is Outcome.OK
+    assert world.state("a") == "stopped"
+
+
+def test_a_load_that_cannot_be_stopped_holds_its_room_until_it_dies() -> None:
+    world = World("a b")
+    world.models["a"].load_s = 600.0
+    world.models["a"].stop_fails = True
+    world.request("a")
+    command = world.unload("a")
+    asked = world.request("b")
+    world.run(60.0)
+    assert world.outcome(command) is Outcome.FAILED
+    assert world.state("a") == "stopping"
+    assert asked.pending
+    world.die("a")
+    world.run(1.0)
+    assert asked.in_flight
 
 
 def test_a_failed_check_refuses_the_waiters_and_disturbs_nobody() -> None:
@@ -199,15 +224,23 @@ def test_reports_about_work_long_over_are_ignored() -> None:
 def test_a_load_that_ends_well_while_it_is_aborted_is_a_load() -> None:
     world = World("a b")
     world.models["a"].load_s = 100.0
+    world.models["a"].outruns_abort = True
     world.leave(world.request("a"))
     asked = world.request("b")
-    work = next(iter(world._swaps))
-    world._agenda.clear()
-    world.models["a"].state = State.READY
-    world._swaps.clear()
-    world.tell(ev.Loaded(work, "a", LoadKind.START, 1.0))
+    world.run(0.0)
+    assert world.records[-1].outcome is SwapOutcome.DONE
     world.run(5.0)
     assert asked.in_flight
+
+
+def test_a_load_that_ends_well_while_it_is_unloaded_is_stopped() -> None:
+    world = World("a")
+    world.models["a"].outruns_abort = True
+    world.request("a")
+    command = world.unload("a")
+    world.run(0.5)
+    assert world.outcome(command) is Outcome.OK
+    assert world.state("a") == "stopped"
 
 
 def test_a_load_that_fails_while_it_is_aborted_is_no_failure() -> None:

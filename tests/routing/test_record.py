@@ -37,6 +37,7 @@ EVENTS: list[ev.Event] = [
         Plan([group("g", "a b", persistent=True)]),
         Options(PolicyName.FIFO, 3.0, 0.0),
         frozenset("ab"),
+        frozenset("c"),
     ),
     ev.Shutdown(10.0),
     ev.Tick(),

@@ -21,10 +21,12 @@ from hypothesis.stateful import (
     rule,
 )
 
+from llmsnap.routing import messages as ev
 from llmsnap.routing.plan import Group, Plan
 from llmsnap.routing.rules import ModelRules, Options, PolicyName
+from llmsnap.routing.swaps import LoadKind
 from llmsnap.upstream.states import State
-from tests.routing.world import Asked, World
+from tests.routing.world import BOOM, Asked, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NAMES = "abcde"
@@ -155,6 +157,25 @@ class Life(RuleBasedStateMachine):
     def hang(self, name: str, stop_fails: bool) -> None:
         self.world.models[name].stop_fails = stop_fails
 
+    @rule(name=names, check_fails=st.booleans(), outruns_abort=st.booleans())
+    def surprise(self, name: str, check_fails: bool, outruns_abort: bool) -> None:
+        model = self.world.models[name]
+        model.check_fails, model.outruns_abort = check_fails, outruns_abort
+
+    @rule(name=names)
+    def check_fails_late(self, name: str) -> None:
+        self.world.tell(ev.CheckFailed(name, BOOM))
+
+    @rule(name=names, number=st.integers(0, 200))
+    def noise(self, name: str, number: int) -> None:
+        """Reports about nothing, and ticks nobody asked for."""
+        self.world.tell(ev.Tick())
+        self.world.tell(ev.LeaseReturned(-number, name))
+        self.world.tell(ev.ClientGone(-number))
+        self.world.tell(ev.Idled(-number, name, State.STOPPED, 1.0))
+        self.world.tell(ev.Loaded(-number, name, LoadKind.WAKE, 1.0))
+        self.world.tell(ev.Exited(-1 - number, name, BOOM))
+
     @rule(plan=plans(), chosen=options, restart=st.sets(names, max_size=2))
     def regroup(self, plan: Plan, chosen: Options, restart: set[str]) -> None:
         self.world.plan, self.world.options = plan, chosen
@@ -177,7 +198,8 @@ class Life(RuleBasedStateMachine):
         world = self.world
         for view in world.scheduler.snapshot(world.now):
             name = view.model_id
-            assert view.state is world.models[name].state
+            model = world.models[name]
+            assert view.state is model.state or model.refused_swap or model.outruns_abort
             assert view.in_flight == world.in_flight(name)
             assert view.waiting == world.waiting(name)
             assert view.eta_s is None or view.eta_s >= 0
@@ -188,7 +210,7 @@ class Life(RuleBasedStateMachine):
             return
         world = self.world
         for model in world.models.values():
-            model.failures, model.stop_fails = 0, False
+            model.failures, model.stop_fails, model.check_fails = 0, False, False
         for name in list(world.stuck):
             world.die(name)
         rest(world)

@@ -35,6 +35,26 @@ def test_a_load_by_hand_is_not_aborted_for_clients() -> None:
     assert asked.in_flight
 
 
+def test_a_load_by_hand_takes_the_room_of_a_load_nobody_waits_for() -> None:
+    world = World("a b")
+    world.models["a"].load_s = 600.0
+    world.leave(world.request("a"))
+    command = world.load("b")
+    world.run(1.5)
+    assert world.outcome(command) is Outcome.OK
+
+
+def test_a_load_by_hand_waits_for_a_preload() -> None:
+    world = World("a b")
+    world.models["a"].load_s = 60.0
+    world.preload("a")
+    command = world.load("b")
+    world.run(60.0)
+    assert world.preloads == [PreloadEnded("a", Outcome.OK)]
+    world.run(1.5)
+    assert world.outcome(command) is Outcome.OK
+
+
 def test_a_load_by_hand_evicts_only_idle_models() -> None:
     world = World("a b")
     stream = ready(world, "a")

@@ -36,8 +36,11 @@ class Model:
     failures: int = 0  # how many of the next loads fail
     sleep_fails: bool = False
     stop_fails: bool = False
+    check_fails: bool = False  # the driver refuses its swaps before anybody is evicted
+    outruns_abort: bool = False  # its load is over in the moment it is aborted
     state: State = State.STOPPED
     takes_room: bool = False
+    refused_swap: bool = False
     loaded_by: int = 0
 
 
@@ -173,14 +176,15 @@ class World:
     def preload(self, *model_ids: str) -> None:
         self.tell(ev.Preload(model_ids))
 
-    def configure(self, *, restart: Iterable[str] = ()) -> None:
+    def configure(self, *, restart: Iterable[str] = (), changed: Iterable[str] = ()) -> None:
         """Apply ``rules``, ``plan`` and ``options`` as they are now."""
         for name in self.rules:
             self.models.setdefault(name, Model(name))
         for swap in self._swaps.values():
             swap.plans.append(self.plan)
         rules = tuple(self.rules.values())
-        self.tell(ev.ConfigChanged(rules, self.plan, self.options, frozenset(restart)))
+        names = frozenset(restart), frozenset(changed)
+        self.tell(ev.ConfigChanged(rules, self.plan, self.options, *names))
 
     def crash(self, model_id: str) -> None:
         """The process of a ready or asleep model dies, and with it what it serves."""
@@ -350,9 +354,28 @@ class World:
             model = self.models[eviction.model_id]
             assert model.state is State.READY, f"{model} evicted"
             assert not self.in_flight(eviction.model_id), f"{model} evicted while serving"
+        if target.check_fails:
+            self._refuse_swap(swap)
+            return
+        for eviction in start.evict:
+            model = self.models[eviction.model_id]
             self._leave(model, eviction.action, lambda e: self._left(swap, e), start.work)
         if not swap.leaving:
             self._load(swap)
+
+    def _refuse_swap(self, swap: Swap) -> None:
+        """Nothing is touched, and the report comes a moment later."""
+        names = [swap.start.target, *(eviction.model_id for eviction in swap.start.evict)]
+        for name in names:
+            self.models[name].refused_swap = True
+
+        def report() -> None:
+            for name in names:
+                self.models[name].refused_swap = False
+            target = self.models[swap.start.target]
+            self._end(swap, ev.LoadFailed(swap.start.work, target.model_id, BOOM, target.state))
+
+        self.later(0.0, report)
 
     def _idle_one(self, effect: fx.StopModel | fx.SleepModel) -> None:
         model = self.models[effect.model_id]
@@ -425,24 +448,32 @@ class World:
             model.takes_room = False
             self._end(swap, ev.LoadFailed(work, model.model_id, BOOM))
             return
+        self._ready(swap, LoadKind.WAKE if wakes else LoadKind.START, took_s)
+
+    def _ready(self, swap: Swap, kind: LoadKind, took_s: float) -> None:
+        model = self.models[swap.start.target]
         model.state = State.READY
-        model.loaded_by = work
-        kind = LoadKind.WAKE if wakes else LoadKind.START
-        self._end(swap, ev.Loaded(work, model.model_id, kind, took_s))
+        model.loaded_by = swap.start.work
+        self._end(swap, ev.Loaded(swap.start.work, model.model_id, kind, took_s))
 
     def _abort(self, swap: Swap) -> None:
         assert not swap.aborted, "aborted twice"
         assert not swap.over, "aborted after its end"
+        model = self.models[swap.start.target]
+        if model.outruns_abort and swap.loading:
+            swap.over = True
+            self.later(0.0, lambda: self._ready(swap, LoadKind.START, 1.0))
+            return
         swap.aborted = True
         if not swap.loading:
             return
-        model = self.models[swap.start.target]
         model.state = State.STOPPING
 
         def gone() -> None:
-            model.state = State.STOPPED
-            model.takes_room = False
-            self._end(swap, ev.LoadAborted(swap.start.work, model.model_id))
+            model.state = State.STOPPING if model.stop_fails else State.STOPPED
+            model.takes_room = model.stop_fails
+            (self.stuck.add if model.stop_fails else self.stuck.discard)(model.model_id)
+            self._end(swap, ev.LoadAborted(swap.start.work, model.model_id, model.state))
 
         self.later(model.stop_s, gone)
 
