@@ -7,6 +7,7 @@ SHELL := /bin/sh
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 PYTEST_ARGS ?=
+BENCH ?= $(basename $(notdir $(wildcard bench/micro_*.py)))
 
 # The newest-named python3 may be too old while a python3.12 stands beside it.
 ifndef PYTHON
@@ -45,11 +46,11 @@ lint: dev  ## style, format and spelling
 
 types: dev  ## mypy
 	$(call say,types)
-	$(BIN)/mypy
+	$(BIN)/mypy llmsnap scripts
 
 unit: dev  ## fast tests
 	$(call say,unit tests)
-	$(BIN)/python -m pytest -q -m "not e2e" $(PYTEST_ARGS)
+	$(BIN)/python scripts/unit.py $(PYTEST_ARGS)
 
 e2e: dev  ## the real command with real children
 	@$(ENVIRONMENT) demo?
@@ -61,8 +62,8 @@ coverage: dev  ## unit tests with branch coverage
 	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)
 	$(BIN)/coverage report
 
-bench: dev  ## measure on this machine
-	$(BIN)/python bench/run.py $(ARGS)
+bench: dev  ## measure on this machine (BENCH="nodelay" for one of bench/)
+	@for name in $(BENCH); do printf '\n== %s\n' $$name; $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 format: dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
