@@ -1,0 +1,229 @@
+"""Answers that arrive piece by piece, and how they end when something ends them."""
+
+import json
+import zlib
+
+import gevent
+import pytest
+from gevent import socket
+
+from tests.e2e.api import serving
+from tests.e2e.harness import Running, text_of
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """\
+startPort: {port}
+healthCheckTimeout: 15
+macros:
+  sim: {sim}
+models:
+  alpha: {{cmd: "${{sim}}"}}
+  cut: {{cmd: "${{sim}} --break-stream-after 3"}}
+  broken: {{cmd: "${{sim}} --exit-at-start 3", sendLoadingState: true}}
+  loading: {{cmd: "${{sim}} --load-time 1.2 --strict-model", sendLoadingState: true}}
+groups:
+  all: {{swap: false, members: [alpha, cut, broken, loading]}}
+"""
+HI = [{"role": "user", "content": "hi"}]
+STREAMS = {
+    "/v1/chat/completions": {"messages": HI},
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/responses": {"input": "hi"},
+    "/v1/messages": {"messages": HI, "max_tokens": 50},
+    "/completion": {"prompt": "hi"},
+    "/infill": {"input_prefix": "hi", "input_suffix": "x"},
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("api"), CONFIG) as running:
+        yield running
+
+
+def received(server: Running, path: str, body: dict, version: str = "1.1") -> tuple[bytes, bool]:
+    """Everything the server sends for a request, as it comes, and whether it ended with a reset."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    data = b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+        sock.sendall(head.encode() + content)
+        try:
+            while piece := sock.recv(65536):
+                data += piece
+                if data.endswith(b"\r\n0\r\n\r\n"):
+                    break
+        except ConnectionResetError:
+            return data, True
+    return data, False
+
+
+def dechunked(data: bytes) -> tuple[bytes, bool]:
+    """The body of a chunked answer, and whether its last chunk came."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    assert b"chunked" in head, head
+    body = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        if int(size, 16) == 0:
+            return body, True
+        body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return body, False
+
+
+def last_event(body: bytes) -> dict:
+    assert body.endswith(b"\n\n")
+    return json.loads(body.strip().rpartition(b"data: ")[2])
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_whole_stream_ends_as_it_should(server: Running, path: str) -> None:
+    data, _ = received(server, path, {"model": "alpha", "stream": True, **STREAMS[path]})
+    body, complete = dechunked(data)
+    assert complete
+    assert b"x-accel-buffering: no" in data.lower()
+    assert b"You" in body
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_stream_that_breaks_ends_with_an_error_in_its_own_shape(server, path: str) -> None:
+    data, _ = received(server, path, {"model": "cut", "stream": True, **STREAMS[path]})
+    body, complete = dechunked(data)
+    assert not complete, "a client must not take it for the whole answer"
+    assert b"[DONE]" not in body
+    error = last_event(body)
+    assert "ended its answer too early" in error["error"]["message"]
+    match path:
+        case "/v1/messages":
+            assert b"\nevent: error\ndata: " in body
+            assert (error["type"], error["error"]["type"]) == ("error", "api_error")
+        case "/v1/responses":
+            assert b"\nevent: error\ndata: " in body
+            assert error["type"] == "error"
+            assert error["sequence_number"] == body.count(b"sequence_number") - 1
+        case _:
+            assert error["error"]["type"] == "server_error"
+
+
+def test_an_http_1_0_client_sees_a_reset_instead(server: Running) -> None:
+    body = {"model": "cut", "stream": True, "messages": HI}
+    data, was_reset = received(server, "/v1/chat/completions", body, "1.0")
+    assert b"chunked" not in data
+    assert was_reset, "an end of file would look like a whole answer"
+
+
+def test_an_answer_that_is_no_stream_just_breaks_off(server: Running) -> None:
+    server.chat("alpha")
+    head = "GET /upstream/alpha/slow-respond?delay=50ms HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+        sock.sendall(head.encode())
+        data = sock.recv(65536)
+        unload = gevent.Greenlet(server.post, "/api/models/unload/alpha")
+        unload.start()
+        while piece := sock.recv(65536):
+            data += piece
+        unload.join()
+    body, complete = dechunked(data)
+    assert not complete
+    assert b"error" not in body
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_stream_passes_and_gets_nothing_mixed_in(server, encoding: str) -> None:
+    body = {"model": "cut", "stream": True, "messages": HI, "sim_encoding": encoding}
+    data, _ = received(server, "/v1/chat/completions", body)
+    content, complete = dechunked(data)
+    assert not complete
+    assert f"content-encoding: {encoding}".encode() in data.lower()
+    plain = zlib.decompressobj(47).decompress(content)
+    assert b'"error"' not in plain
+    assert b"data: " in plain
+
+
+def test_unload_ends_a_stream_with_an_error(server: Running) -> None:
+    server.chat("alpha")
+    body = {"model": "alpha", "stream": True, "messages": HI, "sim_tps": 5, "sim_tokens": 500}
+    reader = gevent.Greenlet(received, server, "/v1/chat/completions", body)
+    reader.start()
+    server.wait_for(lambda: server.get("/running").json()["running"][0]["in_flight"])
+    server.post("/api/models/unload/alpha")
+    content, complete = dechunked(reader.get()[0])
+    assert not complete
+    assert "alpha was unloaded while it answered" in last_event(content)["error"]["message"]
+
+
+# --- while the model loads ----------------------------------------------------------------------
+
+
+def frames(body: bytes) -> list[dict]:
+    return [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: {")]
+
+
+def thoughts(body: bytes) -> str:
+    deltas = [frame["choices"][0]["delta"] for frame in frames(body) if frame.get("choices")]
+    return "".join(delta.get("reasoning_content") or "" for delta in deltas)
+
+
+@pytest.fixture
+def stopped(server: Running):
+    server.get("/unload")
+
+
+@pytest.mark.usefixtures("stopped")
+def test_loading_is_shown_as_reasoning(server: Running) -> None:
+    stream = server.chat("loading", stream=True)
+    assert stream.headers["Content-Type"] == "text/event-stream"
+    body = stream.content
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert "llmsnap loading model: loading\n" in thoughts(body)
+    assert "Done!" in thoughts(body)
+    first = frames(body)[0]
+    assert first["object"] == "chat.completion.chunk"
+    assert first["choices"][0]["delta"]["role"] == "assistant"
+    assert first["model"] == "loading"
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_client_that_takes_gzip_gets_a_stream_it_can_read(server: Running) -> None:
+    body = {"model": "loading", "messages": HI, "stream": True}
+    headers = {"Accept-Encoding": "gzip"}
+    stream = server.post("/v1/chat/completions", body, headers=headers, stream=True)
+    assert "Content-Encoding" not in stream.headers
+    assert "You said: hi" in text_of(stream)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_nobody_else_is_shown_any_loading(server: Running) -> None:
+    for path in ("/v1/completions", "/v1/messages"):
+        body = {"model": "loading", "stream": True, **STREAMS[path]}
+        assert b"llmsnap loading" not in received(server, path, body)[0]
+        server.get("/unload")
+    assert "llmsnap loading" not in server.chat("loading").text
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_load_that_fails_ends_the_stream_it_has_begun(server: Running) -> None:
+    body = {"model": "broken", "stream": True, "messages": HI}
+    data, _ = received(server, "/v1/chat/completions", body)
+    content, complete = dechunked(data)
+    assert data.startswith(b"HTTP/1.1 200 ")
+    assert not complete
+    assert b"[DONE]" not in content
+    assert "Unable to swap model err: " in thoughts(content)
+    assert "exit code 3" in last_event(content)["error"]["message"]
+    record = server.get("/api/activity?model=broken").json()["records"][0]
+    assert record["status"] == 502
+
+
+@pytest.mark.usefixtures("stopped")
+def test_what_the_loaded_model_refuses_is_told_in_the_stream(server: Running) -> None:
+    body = {"model": "loading", "stream": True, "messages": []}
+    content, complete = dechunked(received(server, "/v1/chat/completions", body)[0])
+    assert not complete
+    assert "Done!" in thoughts(content)
+    message = last_event(content)["error"]["message"]
+    assert message.startswith("the model answered 400: ")
+    assert "messages is missing" in message
+    record = server.get("/api/activity?model=loading").json()["records"][0]
+    assert record["status"] == 400
