@@ -60,6 +60,7 @@ setup(
             "openai>=1.40",
             "pytest>=8.0",
             "ruff>=0.6",
+            "selenium>=4.20",
             "types-gevent",
             "types-jsonschema",
             "types-PyYAML",

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-// Refreshes static/vendor/ from npm, and checks it. For maintainers: running llmsnap needs no Node.
+// Refreshes static/vendor/ and tests/ui/vendor/ from npm, and checks them. For maintainers: running
+// and testing llmsnap needs no Node.
 //
-//   node scripts/vendor_ui.mjs                fetch the versions below and write static/vendor/
-//   node scripts/vendor_ui.mjs --check        compare the files with manifest.json; no network
+//   node scripts/vendor_ui.mjs                fetch the versions below and write the folders anew
+//   node scripts/vendor_ui.mjs --check        compare the files with their manifests; no network
 //
 // Only finished files of each package are taken. The one change made to them, so that a browser
 // loads them without an import map: bare imports become relative ones, and files that only know
@@ -14,10 +15,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, 
 import { tmpdir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const VENDOR = join(ROOT, "static", "vendor");
-const MANIFEST = join(VENDOR, "manifest.json");
 
 const LANGUAGES = "bash c cpp css diff dockerfile go ini java javascript json kotlin lua makefile "
   + "markdown php python ruby rust shell sql swift typescript xml yaml";
@@ -42,6 +42,15 @@ const PACKAGES = [
   { name: "katex", version: "0.19.1", files: [["dist/katex.min.js", "katex/katex.js", "globalThis.katex"], ["dist/katex.min.css", "katex/katex.css"]], folders: [["dist/fonts", "katex/fonts", ".woff2"]] },
   { name: "@fontsource-variable/inter", version: "5.3.0", files: [["files/inter-latin-wght-normal.woff2", "inter/inter-latin.woff2"]] },
 ];
+
+// What only the browser tests need.
+const TEST_PACKAGES = [{ name: "axe-core", version: "4.14.1", files: [["axe.min.js", "axe.js.gz"]] }];
+
+const FOLDERS = [
+  [join(ROOT, "static", "vendor"), PACKAGES],
+  [join(ROOT, "tests", "ui", "vendor"), TEST_PACKAGES],
+];
+const MANIFEST = "manifest.json";
 
 const MODULES = {
   preact: "preact.js",
@@ -73,53 +82,61 @@ function adapt(text, target, globalName) {
   return globalName ? `${unmapped}\nexport default ${globalName};\n` : unmapped;
 }
 
-function write(target, data) {
-  const path = join(VENDOR, target);
+const finished = (data, target, globalName) => {
+  if (target.endsWith(".gz")) return gzipSync(data, { level: 9 });
+  return target.endsWith(".js") ? adapt(data.toString("utf8"), target, globalName) : data;
+};
+
+function write(vendor, target, data) {
+  const path = join(vendor, target);
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, data);
   return { [target]: sha256(data) };
 }
 
 /** Copy what is wanted of a package and return its entry in the manifest. */
-function take(wanted, scratch) {
+function take(wanted, scratch, vendor) {
   const { folder, version, integrity, licence } = fetchPackage(wanted, scratch);
   const files = {};
   for (const [source, target, globalName] of wanted.files) {
     const data = readFileSync(join(folder, source));
-    const isScript = target.endsWith(".js");
-    Object.assign(files, write(target, isScript ? adapt(data.toString("utf8"), target, globalName) : data));
+    Object.assign(files, write(vendor, target, finished(data, target, globalName)));
   }
   for (const [source, target, ending] of wanted.folders ?? []) {
     for (const name of readdirSync(join(folder, source)).filter((each) => each.endsWith(ending)).sort()) {
-      Object.assign(files, write(`${target}/${name}`, readFileSync(join(folder, source, name))));
+      Object.assign(files, write(vendor, `${target}/${name}`, readFileSync(join(folder, source, name))));
     }
   }
   const text = readdirSync(folder).find((each) => /^licen[sc]e/i.test(each));
   const copy = `licences/${wanted.name.replace("@", "").replace("/", "-")}.txt`;
-  if (text) Object.assign(files, write(copy, readFileSync(join(folder, text))));
+  if (text) Object.assign(files, write(vendor, copy, readFileSync(join(folder, text))));
   return { name: wanted.name, version, licence, integrity, files };
 }
 
 function refresh() {
   const scratch = mkdtempSync(join(tmpdir(), "vendor-ui-"));
   try {
-    rmSync(VENDOR, { recursive: true, force: true });
-    const packages = PACKAGES.map((wanted) => take(wanted, scratch));
-    writeFileSync(MANIFEST, `${JSON.stringify({ packages }, null, 2)}\n`);
-    for (const each of packages) console.log(`${each.name} ${each.version} (${each.licence})`);
+    for (const [vendor, wanted] of FOLDERS) {
+      rmSync(vendor, { recursive: true, force: true });
+      const packages = wanted.map((each) => take(each, scratch, vendor));
+      writeFileSync(join(vendor, MANIFEST), `${JSON.stringify({ packages }, null, 2)}\n`);
+      for (const each of packages) console.log(`${each.name} ${each.version} (${each.licence})`);
+    }
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
 }
 
-function check() {
-  const { packages } = JSON.parse(readFileSync(MANIFEST, "utf8"));
+/** Compare one folder with its manifest; return how many files are not what it says. */
+function check(vendor) {
+  const { packages } = JSON.parse(readFileSync(join(vendor, MANIFEST), "utf8"));
   const listed = packages.flatMap((each) => Object.entries(each.files));
-  const wrong = listed.filter(([file, sum]) => !existsSync(join(VENDOR, file)) || sha256(readFileSync(join(VENDOR, file))) !== sum);
-  for (const [file] of wrong) console.error(`${file} is not what manifest.json says`);
-  console.log(`${listed.length} files of ${packages.length} packages, ${wrong.length} wrong`);
-  return wrong.length ? 1 : 0;
+  const same = ([file, sum]) => existsSync(join(vendor, file)) && sha256(readFileSync(join(vendor, file))) === sum;
+  const wrong = listed.filter((each) => !same(each));
+  for (const [file] of wrong) console.error(`${file} is not what ${MANIFEST} says`);
+  console.log(`${relative(ROOT, vendor)}: ${listed.length} files of ${packages.length} packages, ${wrong.length} wrong`);
+  return wrong.length;
 }
 
-if (process.argv.includes("--check")) process.exitCode = check();
+if (process.argv.includes("--check")) process.exitCode = FOLDERS.map(([vendor]) => check(vendor)).some(Boolean) ? 1 : 0;
 else refresh();

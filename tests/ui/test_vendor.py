@@ -5,27 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from llmsnap.paths import static_folder
 
 VENDOR = static_folder() / "vendor"
-PACKAGES = json.loads((VENDOR / "manifest.json").read_text())["packages"]
+TOOLS = Path(__file__).parent / "vendor"
+FOLDERS = [VENDOR, TOOLS]
+each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=["static", "tests"])
 
 
-def test_every_file_is_what_the_manifest_says() -> None:
-    for package in PACKAGES:
+def packages(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "manifest.json").read_text())["packages"]
+    return found
+
+
+@each_folder
+def test_every_file_is_what_the_manifest_says(folder: Path) -> None:
+    for package in packages(folder):
         for name, digest in package["files"].items():
-            assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest, name
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
 
 
-def test_no_file_is_unlisted() -> None:
-    listed = {name for package in PACKAGES for name in package["files"]} | {"manifest.json"}
-    there = {path.relative_to(VENDOR).as_posix() for path in VENDOR.rglob("*") if path.is_file()}
-    assert there == listed
+@each_folder
+def test_no_file_is_unlisted(folder: Path) -> None:
+    listed = {name for package in packages(folder) for name in package["files"]}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert there == listed | {"manifest.json"}
 
 
-def test_every_package_has_version_licence_and_origin() -> None:
-    for package in PACKAGES:
+@each_folder
+def test_every_package_has_version_licence_and_origin(folder: Path) -> None:
+    for package in packages(folder):
         assert re.fullmatch(r"\d+\.\d+\.\d+", package["version"])
         assert package["licence"]
         assert package["integrity"].startswith("sha512-")

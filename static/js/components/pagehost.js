@@ -31,7 +31,7 @@ export function PageHost() {
   return html`${PAGES.filter((page) => loaded[page.id]).map((page) => {
     const Page = loaded[page.id];
     const active = page.id === shown;
-    return html`<div key=${page.id} class="page" hidden=${!active} data-page=${page.id}><${Page} active=${active} /></div>`;
+    return html`<div key=${page.id} class="page" hidden=${!active} data-page=${page.id} tabindex="0"><${Page} active=${active} /></div>`;
   })}
   ${failed === shown && !loaded[shown] && html`<div class="page"><div class="page-body"><${Problem}>This page could not be loaded. <a href="">Load it again</a></${Problem}></div></div>`}`;
 }

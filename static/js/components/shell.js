@@ -27,7 +27,7 @@ function Title() {
     event.currentTarget.value = text;
   };
   const onKeyDown = (event) => event.key === "Enter" && event.currentTarget.blur();
-  return html`<input class="brand-title" aria-label="Title of this page" value=${title.value} maxlength=${MAX_TITLE} spellcheck="false" onBlur=${save} onKeyDown=${onKeyDown} />`;
+  return html`<input class="brand-title" aria-label="Title of this page" value=${title.value} spellcheck="false" onBlur=${save} onKeyDown=${onKeyDown} />`;
 }
 
 /** The version of the server, asked for with each new connection. */
@@ -72,7 +72,7 @@ function Side({ open, onClose }) {
     <div class="nav">
       ${PAGES.map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
         <${Icon} name=${page.icon} /><span>${page.title}</span>
-        ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
+        ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${page.id === "models" && html`<span class="dot small-dot"></span>`}${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
       </a>`)}
     </div>
     <div class="side-foot"><${ThemeChoice} /><${Connection} /></div>

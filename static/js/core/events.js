@@ -105,3 +105,7 @@ function onVisibility() {
 }
 document.addEventListener("visibilitychange", onVisibility);
 addEventListener("online", () => source || connect());
+
+// A page kept for "back" would keep its connection, too.
+addEventListener("pagehide", close);
+addEventListener("pageshow", (event) => event.persisted && connect());

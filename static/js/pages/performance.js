@@ -49,11 +49,11 @@ function chartsOf(list) {
   const gpuTotal = Math.max(0, ...(last?.gpus ?? []).map((gpu) => gpu.memory_total ?? 0));
   return [
     { title: "Processor", format: percent, max: 100, series: seriesOf(list, (sample) => ({ "all cores": sample.host?.cpu_percent ?? null })) },
-    { title: "Memory", format: size, max: last?.host?.memory_total || undefined, series: seriesOf(list, (sample) => ({ used: sample.host?.memory_used ?? null })) },
-    { title: "Memory per model", format: size, series: seriesOf(list, perProcess("rss_bytes")) },
+    { title: "Memory", format: size, binary: true, max: last?.host?.memory_total || undefined, series: seriesOf(list, (sample) => ({ used: sample.host?.memory_used ?? null })) },
+    { title: "Memory per model", format: size, binary: true, series: seriesOf(list, perProcess("rss_bytes")) },
     { title: "Processor per model (100 % is one core)", format: percent, series: seriesOf(list, perProcess("cpu_percent")) },
     { title: "GPU load", format: percent, max: 100, series: seriesOf(list, perGpu("utilization_percent")) },
-    { title: "GPU memory", format: size, max: gpuTotal || undefined, series: seriesOf(list, perGpu("memory_used")) },
+    { title: "GPU memory", format: size, binary: true, max: gpuTotal || undefined, series: seriesOf(list, perGpu("memory_used")) },
     { title: "GPU temperature", format: degrees, series: seriesOf(list, perGpu("temperature_c")) },
     { title: "GPU power", format: watts, series: seriesOf(list, perGpu("power_w")) },
   ].filter(({ series }) => some(series));

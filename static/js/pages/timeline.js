@@ -151,7 +151,7 @@ function SwapList({ window }) {
   const list = swaps.value.filter((swap) => swap.outcome && swap.ended_ms >= window.from && swap.started_ms <= window.to).reverse().slice(0, 100);
   if (!list.length) return null;
   return html`<section class="card" aria-label="Swaps"><div class="card-head"><h2>Swaps</h2></div>
-    <div class="table-wrap" tabindex="0" role="region" aria-label="Swaps"><table class="table"><thead><tr><th scope="col">Time</th><th scope="col">What happened</th><th scope="col">Phases</th><th scope="col" class="right">Waited for</th><th scope="col" class="right">Took</th></tr></thead>
+    <div class="table-wrap" tabindex="0" role="region" aria-label="Swaps"><table class="table"><thead><tr><th scope="col">Time</th><th scope="col">What happened</th><th scope="col">Phases</th><th scope="col" class="right">Waiters</th><th scope="col" class="right">Took</th></tr></thead>
       <tbody>${list.map((swap) => html`<tr key=${swap.id}><td class="num nowrap">${timeOfDay(swap.ended_ms)}</td><td>${swapSentence(swap)}</td><td class="small muted num">${phaseSentence(swap)}</td><td class="right">${count(swap.waiters)}</td><td class="right nowrap">${ms(swap.ended_ms - swap.started_ms)}</td></tr>`)}</tbody></table></div>
   </section>`;
 }

@@ -23,7 +23,7 @@ function described(group, models) {
   const ready = models.filter((model) => model.state === "ready").length;
   return {
     id: group.id,
-    title: group.id === DEFAULT ? "In no group" : group.id,
+    title: group.id === DEFAULT ? "Default group" : group.id,
     rules: models.length > 1 || group.id !== DEFAULT ? rulesOf(group) : [],
     summary: `${ready} of ${plural(models.length, "model")} ready`,
   };

@@ -29,6 +29,9 @@ export function recordEarlier(model, earlier) {
   const bars = stateBars.get(model) ?? [];
   const first = bars[0]?.from ?? Infinity;
   const fitting = earlier.filter((bar) => bar.from < first).map((bar) => ({ ...bar, to: Math.min(bar.to ?? first, first) }));
+  const last = fitting.at(-1);
+  // What we found on arrival is the end of what was there before.
+  if (last && bars.length && last.state === bars[0].state && last.to >= bars[0].from) bars[0] = { ...bars[0], from: fitting.pop().from };
   stateBars.set(model, [...fitting, ...bars]);
   barsVersion.value += 1;
 }

@@ -44,8 +44,8 @@ export function RequestTable({ records, columns, sort, onSort, onCapture }) {
     const isOpen = open === record.id;
     return html`<tr key=${record.id} class=${classes("can-open", isOpen && "open")} data-request=${record.id} onClick=${(event) => event.target.closest("button") || setOpen(isOpen ? null : record.id)}>
         ${shown.map((column) => html`<td key=${column.id} class=${classes(column.right && "right", `col-${column.id}`)}>${column.show(record, time, longest)}</td>`)}
-        <td class="row-tools">${record.has_capture && html`<button type="button" class="btn small" aria-label="View capture ${record.id + 1}" onClick=${() => onCapture(record)}>View</button>`}
-          <button type="button" class="btn quiet icon small" aria-expanded=${String(isOpen)} aria-label="Details of request ${record.id + 1}" onClick=${() => setOpen(isOpen ? null : record.id)}><${Icon} name=${isOpen ? "up" : "down"} size="16" /></button></td>
+        <td class="row-tools"><div>${record.has_capture && html`<button type="button" class="btn small" aria-label="View capture ${record.id + 1}" onClick=${() => onCapture(record)}>View</button>`}
+          <button type="button" class="btn quiet icon small" aria-expanded=${String(isOpen)} aria-label="Details of request ${record.id + 1}" onClick=${() => setOpen(isOpen ? null : record.id)}><${Icon} name=${isOpen ? "up" : "down"} size="16" /></button></div></td>
       </tr>
       ${isOpen && html`<tr key="${record.id}-details" class="details-row"><td colspan=${shown.length + 1}><${Everything} record=${record} onCapture=${onCapture} /></td></tr>`}`;
   };

@@ -7,6 +7,9 @@ import { timeOfDay } from "../../core/format.js";
 const HEIGHT = 180;
 const DASHES = [[], [6, 4], [2, 3], [10, 4, 2, 4]];
 
+/** Steps of an axis that counts bytes: 1 KiB, 2 KiB ... 2 TiB. */
+const BINARY_STEPS = Array.from({ length: 32 }, (_, power) => 2 ** (power + 10));
+
 let library = null;
 
 /** Load uPlot and its style with the first chart. */
@@ -21,7 +24,7 @@ function load() {
   return library;
 }
 
-function optionsFor({ series, format, max, sync }, width) {
+function optionsFor({ series, format, max, sync, binary }, width) {
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
   const axis = { stroke: token("--text-2"), font, grid: { stroke: token("--line"), width: 1 }, ticks: { show: false } };
   return {
@@ -31,15 +34,15 @@ function optionsFor({ series, format, max, sync }, width) {
     cursor: { sync: { key: sync }, points: { size: 6 }, drag: { x: false, y: false } },
     scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), max ?? Math.max((high ?? 0) * 1.1, 1)] } },
     axes: [
-      { ...axis, values: (_, times) => times.map((at) => timeOfDay(at * 1000, false)), space: 70 },
-      { ...axis, values: (_, values) => values.map(format), size: 62, space: 34 },
+      { ...axis, values: (_, times, index, room, step) => times.map((at) => timeOfDay(at * 1000, step < 60)), space: 84, size: 28 },
+      { ...axis, values: (_, values) => values.map(format), incrs: binary ? BINARY_STEPS : undefined, size: 66, space: 34 },
     ],
     series: [{}, ...series.map((each, index) => ({ label: each.name, stroke: token(`--series-${(index % 4) + 1}`), width: 1.8, dash: DASHES[Math.floor(index / 4) % 4].length ? DASHES[Math.floor(index / 4) % 4] : index ? DASHES[index % 4] : undefined, points: { show: false }, spanGaps: false }))],
   };
 }
 
 /** *times* in seconds; *series* are {name, values}. The newest value stands in the legend. */
-export function Chart({ title, times, series, format, max, sync }) {
+export function Chart({ title, times, series, format, max, sync, binary }) {
   const place = useRef(null);
   const plot = useRef(null);
   const [at, setAt] = useState(null);
@@ -49,7 +52,7 @@ export function Chart({ title, times, series, format, max, sync }) {
     let observer = null;
     load().then((Plot) => {
       if (gone) return;
-      const options = optionsFor({ series, format, max, sync }, place.current.clientWidth || 400);
+      const options = optionsFor({ series, format, max, sync, binary }, place.current.clientWidth || 400);
       options.hooks = { setCursor: [(chart) => setAt(chart.cursor.idx ?? null)] };
       plot.current = new Plot(options, [times, ...series.map((each) => each.values)], place.current);
       observer = new ResizeObserver(([entry]) => entry.contentRect.width && plot.current.setSize({ width: Math.floor(entry.contentRect.width), height: HEIGHT }));

@@ -39,7 +39,8 @@ function useGrowing(text) {
     const element = area.current;
     if (!element) return;
     element.style.height = "auto";
-    element.style.height = `${Math.min(element.scrollHeight + 2, 260)}px`;
+    // While its tab is hidden it has no height to go by; the style sheet's least height holds then.
+    if (element.scrollHeight) element.style.height = `${Math.min(element.scrollHeight, 260)}px`;
   }, [text]);
   return area;
 }

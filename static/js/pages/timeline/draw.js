@@ -84,8 +84,8 @@ function drawMarks(context, marks, colours) {
 
 function drawArrow(context, { x, y, sources, swap }, colours) {
   const failed = swap.outcome && swap.outcome !== "done";
-  context.strokeStyle = context.fillStyle = failed ? colours.bad : colours.text;
-  context.lineWidth = 1.4;
+  context.strokeStyle = context.fillStyle = failed ? colours.bad : colours.faint;
+  context.lineWidth = 1.2;
   context.setLineDash(swap.outcome ? [] : [3, 3]);
   for (const from of sources) {
     const tip = y + (from < y ? -9 : 9);

@@ -1,0 +1,203 @@
+"""A person at the interface: finds things by what they are called, waits until they are there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+PATIENCE_S = 20
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars "
+    "--lang=en --force-color-profile=srgb"
+)
+AXE = Path(__file__).parent / "vendor" / "axe.js.gz"
+
+
+def missing() -> str:
+    """Why there can be no browser here; empty when there can."""
+    wanted = {"chromium": chromium(), "chromedriver": shutil.which("chromedriver")}
+    lacking = [name for name, found in wanted.items() if not found]
+    return f"no {' and no '.join(lacking)} on this machine" if lacking else ""
+
+
+def chromium() -> str | None:
+    """Debian's Chromium, or the browser that CHROMIUM names."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
+class Browser:
+    """One headless Chromium with one page."""
+
+    def __init__(self) -> None:
+        self._profile = tempfile.mkdtemp(prefix="llmsnap-chromium-")
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium() or ""
+        for flag in [*FLAGS.split(), f"--user-data-dir={self._profile}"]:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = shutil.which("chromedriver")
+        self.driver = webdriver.Chrome(options=options, service=Service(driver))
+        self.base = ""
+
+    def close(self) -> None:
+        """End it and forget its profile."""
+        self.driver.quit()
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    # --- where it looks
+
+    def visit(self, base: str, page: str = "playground") -> None:
+        """Come to *page* as if for the first time: nothing remembered, nothing in the console."""
+        self.driver.get("about:blank")
+        self.driver.execute_cdp_cmd(
+            "Storage.clearDataForOrigin", {"origin": base, "storageTypes": "all"}
+        )
+        self.console()
+        self.base = base
+        self.size(1440, 900)
+        self.theme("light")
+        self.driver.get(f"{base}/ui/#/{page}")
+        self.find("main .page h1")
+        self.wait(lambda: self.connected, "a live connection")
+
+    def go(self, page: str) -> None:
+        """Follow the link to another page."""
+        self.run("location.hash = arguments[0]", f"#/{page}")
+        self.find(f"[data-page={page}] h1")
+
+    def reload(self) -> None:
+        """Load the page again; what it remembered stays."""
+        self.driver.refresh()
+        self.find("main .page h1")
+
+    def size(self, width: int, height: int) -> None:
+        """Make the window as wide and high as this."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def theme(self, name: str) -> None:
+        """Prefer light or dark, as a system setting."""
+        features = [
+            {"name": "prefers-color-scheme", "value": name},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    @property
+    def connected(self) -> bool:
+        """Whether the page says that it is live."""
+        return bool(self.run("return document.title.startsWith('🟢')"))
+
+    # --- finding and doing
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """Run JavaScript in the page and return what it returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, fact: Callable[[], Any], what: str = "it") -> Any:
+        """Wait until *fact* is true and return it; an element that just went counts as not yet."""
+
+        def ask(_: object) -> Any:
+            try:
+                return fact()
+            except StaleElementReferenceException:
+                return False
+
+        try:
+            return WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.05).until(ask)
+        except TimeoutException:
+            text = self.run("return document.body.innerText")
+            raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from None
+
+    def all(self, css: str) -> list[WebElement]:
+        """Everything visible that matches."""
+        found = self.driver.find_elements(By.CSS_SELECTOR, css)
+        return [element for element in found if element.is_displayed()]
+
+    def find(self, css: str, text: str = "") -> WebElement:
+        """Wait for something visible that matches and contains *text*."""
+        found = self.wait(
+            lambda: [e for e in self.all(css) if text in e.text], f"{css} with {text!r}"
+        )
+        return found[0]  # type: ignore[no-any-return]
+
+    def gone(self, css: str) -> None:
+        """Wait until nothing visible matches."""
+        self.wait(lambda: not self.all(css), f"{css} to go")
+
+    def button(self, name: str, within: str = "") -> WebElement:
+        """Wait for an enabled button with exactly this text or label."""
+
+        def buttons() -> list[WebElement]:
+            found = self.all(f"{within} button")
+            named = [e for e in found if name in (e.text.strip(), e.get_attribute("aria-label"))]
+            return [e for e in named if e.is_enabled()]
+
+        return self.wait(buttons, f"button {name!r}")[-1]  # type: ignore[no-any-return]
+
+    def press(self, name: str, within: str = "") -> None:
+        """Press a button."""
+        self.wait(lambda: self.button(name, within).click() is None, f"pressing {name!r}")
+
+    def choose(self, label: str, text: str) -> None:
+        """Choose the option *text* in the select with this label."""
+        script = """
+            const label = [...document.querySelectorAll("label")].find((each) =>
+              each.textContent === arguments[0] && each.offsetParent);
+            const select = label && document.getElementById(label.htmlFor);
+            const option = select && [...select.options].find((each) => each.text === arguments[1]);
+            if (!option) return false;
+            select.value = option.value;
+            select.dispatchEvent(new Event("change", { bubbles: true }));
+            return true;
+        """
+        self.wait(lambda: self.run(script, label, text), f"option {text!r} of {label!r}")
+
+    def fill(self, css: str, text: str) -> WebElement:
+        """Type *text* in place of what the field holds."""
+        field = self.find(css)
+        self.wait(field.is_enabled, f"{css} to take text")
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(Keys.NULL, text)
+        return field
+
+    # --- judging
+
+    def console(self) -> list[str]:
+        """Warnings and errors the console has shown since the last call."""
+        entries = self.driver.get_log("browser")
+        return [e["message"] for e in entries if e["level"] in {"SEVERE", "WARNING"}]
+
+    def axe(self) -> list[str]:
+        """Serious and critical findings of axe-core on the page as it stands."""
+        if not self.run("return Boolean(window.axe)"):
+            self.run(gzip.decompress(AXE.read_bytes()).decode())
+        script = """
+            const done = arguments[arguments.length - 1];
+            axe.run(document, { resultTypes: ["violations"] }).then((found) => done(JSON.stringify(
+              found.violations.filter((each) => ["serious", "critical"].includes(each.impact))
+                .map((each) => `${each.id}: ${each.nodes.slice(0, 3).map((node) =>
+                  `${node.html.slice(0, 160)} ${node.failureSummary ?? ""}`).join(" | ")}`))));
+        """
+        self.driver.set_script_timeout(PATIENCE_S)
+        found: list[str] = json.loads(self.driver.execute_async_script(script))
+        return found
+
+    def overflows(self) -> bool:
+        """Whether the page is wider than the window."""
+        return bool(self.run("return document.documentElement.scrollWidth > innerWidth + 1"))

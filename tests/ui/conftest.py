@@ -1,0 +1,63 @@
+"""One browser and one server of each kind for all tests of the interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.ui import servers
+
+try:
+    from tests.ui import browser as browsing
+except ImportError:  # selenium is an extra for developers
+    browsing = None  # type: ignore[assignment]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    # A skipped browser test must not look like a passed one.
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any("browser tests skipped" in str(report.longrepr) for report in skipped):
+        terminalreporter.write_sep("!", "THE BROWSER TESTS DID NOT RUN")
+        terminalreporter.write_line("Debian: apt-get install chromium chromium-driver")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    why = "no selenium here: install the dev extra" if browsing is None else browsing.missing()
+    if why:
+        pytest.skip(f"browser tests skipped: {why}")
+    found = browsing.Browser()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def fake(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    server = servers.fake(tmp_path_factory.mktemp("fake"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="session")
+def server(browser: Any, folder: Any) -> Iterator[servers.Server]:
+    found = servers.real(folder)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(autouse=True)
+def clean_console(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test does, the console shows no error, unless the test reads it itself."""
+    yield
+    if "browser" in request.fixturenames and request.node.get_closest_marker("e2e"):
+        found = request.getfixturevalue("browser").console()
+        assert not found, found

@@ -1,0 +1,136 @@
+"""What the browser looks at: the real command with simulated models, or the made-up world."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 30
+
+MODEL = """
+  {name}:
+    name: "{title}"
+    description: "{about}"
+    cmd: >-
+      {python} -m llmsnap.simulator --host 127.0.0.1 --port ${{PORT}} --model {name}
+      --load-time {load} --tokens-per-second {speed}
+    checkEndpoint: /health
+    ttl: 600
+"""
+SLEEPS = """    sleepMode: enable
+    sleepEndpoints: [{endpoint: /sleep}]
+    wakeEndpoints: [{endpoint: /wake_up}]
+"""
+
+
+def config(start_port: int) -> str:
+    """Models of the simulator: two that swap, one sleeps, one is slow, one stays unlisted."""
+    make = lambda name, **more: MODEL.format(  # noqa: E731
+        **{"name": name, "title": name.title(), "about": "", "load": 0.1, "speed": 200}
+        | more
+        | {"python": sys.executable}
+    )
+    return "".join(
+        [
+            f"startPort: {start_port}\nhealthCheckTimeout: 20\nmodels:\n",
+            make("alpha", about="Everyday <b>chat</b>"),
+            make("beta", speed=20),
+            make("sleeper"),
+            SLEEPS,
+            make("slow", load=15),
+            make("embed"),
+            "    unlisted: true\n",
+            "groups:\n  always-there:\n    swap: false\n    exclusive: false\n"
+            "    persistent: true\n    members: [embed]\n",
+        ]
+    )
+
+
+def free_port() -> int:
+    """A port nobody listens on just now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Server:
+    """A program that serves the interface, in a process of its own."""
+
+    def __init__(self, command: list[str], port: int, log: Path) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+        self._command, self._log = command, log
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                self._command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        with gevent.Timeout(PATIENCE_S):
+            while not self._answers():
+                assert self._child.poll() is None, self._log.read_text()
+                gevent.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it and wait until it is gone."""
+        if self._child is not None:
+            self._child.terminate()
+            self._child.wait(PATIENCE_S)
+            self._child = None
+
+    def get(self, path: str) -> Any:
+        """The JSON under *path*."""
+        with urllib.request.urlopen(self.base + path, timeout=PATIENCE_S) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body: Any = None) -> bytes:
+        """The answer to a POST."""
+        data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.base + path, data, headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return bytes(answer.read())
+
+    def states(self) -> dict[str, str]:
+        """What /running says: model id -> state."""
+        return {each["model"]: each["state"] for each in self.get("/running")["running"]}
+
+    def ask(self, model: str, text: str = "hello") -> bytes:
+        """The answer of a model to a message, streamed."""
+        message = {"role": "user", "content": text}
+        return self.post("/v1/chat/completions", {"model": model, "messages": [message]})
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            urllib.request.urlopen(self.base + "/ui/", timeout=5).close()
+            return True
+        return False
+
+
+def real(folder: Path) -> Server:
+    """The real command; its configuration is ``folder / "config.yaml"``."""
+    port = free_port()
+    file = folder / "config.yaml"
+    file.write_text(config(20000 + os.getpid() % 9000))
+    command = [sys.executable, "-m", "llmsnap", "--config", str(file), "--watch-config"]
+    command += ["--listen", f"127.0.0.1:{port}", "--state-dir", str(folder / "state")]
+    return Server(command, port, folder / "server.log")
+
+
+def fake(folder: Path) -> Server:
+    """The made-up world."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.ui.fake_api", "--port", str(port)]
+    return Server(command, port, folder / "fake.log")

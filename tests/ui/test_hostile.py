@@ -1,0 +1,89 @@
+"""Names, logs, answers and captures that try to be markup stay text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.ui.fake_api import HOSTILE
+
+pytestmark = pytest.mark.e2e
+
+ATTACKS = [
+    HOSTILE,
+    '[click](javascript:document.title="broken")',
+    "![x](x\" onerror=\"document.title='broken')",
+    "<svg onload=document.title='broken'>",
+    "```html\n<script>document.title='broken'</script>\n```",
+    "$\\href{javascript:document.title='broken'}{x}$",
+    "<a href='javascript:void(0)' style='position:fixed;inset:0'>x</a>",
+    "<form action=//evil.example><input name=x><button>go</button></form>",
+    "<iframe srcdoc='<script>parent.document.title=1</script>'></iframe>",
+    '<math><mtext><table><mglyph><style><img src=x onerror="document.title=1">',
+]
+
+
+def assert_unharmed(browser: Any) -> None:
+    assert browser.driver.title.endswith(" llmsnap")
+    assert (
+        browser.run("""
+        const bad = [...document.querySelectorAll("script, iframe, object, embed, form, base, img")]
+          .filter((each) => !(each.tagName === "SCRIPT" && each.src.startsWith(location.origin)));
+        const links = [...document.querySelectorAll("a[href]")]
+          .filter((each) => !/^https?:$/.test(each.protocol));
+        const handlers = [...document.querySelectorAll("main *")]
+          .filter((each) => [...each.attributes].some((one) => one.name.startsWith("on")));
+        return bad.length + links.length + handlers.length;
+    """)
+        == 0
+    )
+
+
+def test_names_and_descriptions_of_models(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "models")
+    browser.press("Name")
+    browser.find("[data-model=hostile] .name", "<script>")
+    assert_unharmed(browser)
+
+
+@pytest.mark.parametrize("page", ["logs", "models"])
+def test_log_lines(browser: Any, fake: Any, page: str) -> None:
+    browser.visit(fake.base, page)
+    fake.post("/fake/log", f"{HOSTILE}\n\x1b]0;evil\x07\x1b[31mred\x1b[0m\n".encode())
+    browser.find(".log-line", "<script>")
+    red = browser.find(".log-line .ansi-red")
+    assert red.text == "red"
+    assert_unharmed(browser)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
+def test_what_a_model_answers(browser: Any, fake: Any, attack: str) -> None:
+    fake.post("/fake/answer", {"text": f"before {attack} after"})
+    browser.visit(fake.base)
+    browser.choose("Model", "qwen3-30b-a3b")
+    browser.fill(".composer-text", "say it")
+    browser.press("Send")
+    browser.find(".message.assistant .prose p", "before")
+    browser.button("Answer again")
+    assert_unharmed(browser)
+    # Foreign pictures are asked for by nobody, and the policy was not even needed to stop it.
+    assert browser.console() == []
+
+
+def test_a_captured_answer(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "activity")
+    browser.press("View capture 260")
+    browser.find(".capture .prose", "<script>")
+    assert_unharmed(browser)
+    browser.press("Raw", "[aria-label=Answer]")
+    browser.find("[aria-label='Response body']", "onerror")
+    assert_unharmed(browser)
+
+
+def test_the_fake_answers_like_a_server(fake: Any) -> None:
+    fake.post("/fake/answer", {"text": "one two"})
+    answer = fake.ask("qwen3-30b-a3b").decode()
+    frames = [line[6:] for line in answer.splitlines() if line.startswith("data: {")]
+    assert "".join(json.loads(f)["choices"][0]["delta"]["content"] for f in frames) == "one two"

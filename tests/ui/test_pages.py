@@ -1,0 +1,89 @@
+"""Every page, wide and narrow, light and dark: it opens, fits, is accessible and quiet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+PAGES = ["playground", "models", "activity", "timeline", "logs", "performance", "config"]
+each_page = pytest.mark.parametrize("page", PAGES)
+
+
+@each_page
+def test_a_page_opens_and_fits_any_screen(browser: Any, fake: Any, page: str) -> None:
+    browser.visit(fake.base, page)
+    assert browser.find("main h1").text.lower() == page
+    for width, height in [(375, 812), (768, 1024), (1440, 900)]:
+        browser.size(width, height)
+        browser.wait(lambda: not browser.overflows(), f"{page} to fit {width} px")
+
+
+@each_page
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_is_accessible(browser: Any, fake: Any, page: str, theme: str) -> None:
+    browser.visit(fake.base, page)
+    browser.theme(theme)
+    browser.find(".connection", "Live")
+    assert browser.axe() == []
+
+
+@each_page
+def test_a_page_is_accessible_on_a_phone(browser: Any, fake: Any, page: str) -> None:
+    browser.visit(fake.base, page)
+    browser.size(375, 812)
+    browser.find("header.top")
+    assert browser.axe() == []
+
+
+def test_the_menu_of_a_phone_opens_closes_and_leads_on(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base)
+    browser.size(375, 812)
+    browser.press("Pages")
+    browser.find("nav.side.open a", "Logs").click()
+    browser.find("[data-page=logs] h1")
+    browser.gone("nav.side")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_chosen_colours_win_over_the_system_and_are_remembered(
+    browser: Any, fake: Any, theme: str
+) -> None:
+    browser.visit(fake.base)
+    browser.theme({"light": "dark", "dark": "light"}[theme])
+    browser.press(f"{theme} colours")
+    background = "return getComputedStyle(document.body).backgroundColor"
+    wanted = {"light": "rgb(246, 246, 248)", "dark": "rgb(20, 20, 23)"}[theme]
+    browser.wait(lambda: browser.run(background) == wanted, theme)
+    browser.reload()
+    assert browser.run(background) == wanted
+
+
+def test_the_title_is_cut_trimmed_and_kept(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base)
+    browser.fill(".brand-title", "  " + "x" * 90 + "  ")
+    browser.find("main h1").click()
+    browser.wait(lambda: browser.driver.title == "🟢 " + "x" * 64, "the title")
+    browser.fill(".brand-title", " ")
+    browser.find("main h1").click()
+    browser.wait(lambda: browser.driver.title == "🟢 llmsnap", "the title")
+
+
+def test_old_addresses_lead_to_their_page(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base)
+    browser.driver.get(fake.base + "/ui/logs")
+    browser.find("[data-page=logs] h1")
+    browser.driver.get(fake.base + "/ui/#/nothing-like-this")
+    browser.find("[data-page=playground] h1")
+
+
+def test_everything_can_be_reached_by_keyboard(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "models")
+    browser.find("[data-model]")
+    wanted = browser.run("""
+        return [...document.querySelectorAll("a[href], button, input, select, textarea")]
+          .filter((each) => each.offsetParent && !each.disabled && each.tabIndex < 0).length
+    """)
+    assert wanted == 0
