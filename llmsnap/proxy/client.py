@@ -87,15 +87,9 @@ class Exchange:
     """One request and its answer. ``close()`` gives the connection back, or drops it."""
 
     __slots__ = (
-        "_aborted",
-        "_connection",
-        "_limits",
-        "_parser",
-        "_pool",
-        "_till_end",
-        "address",
-        "was_sent",
-    )
+        "_aborted", "_connection", "_early", "_limits", "_parser", "_pool", "_till_end",
+        "address", "was_sent",
+    )  # fmt: skip
 
     def __init__(self, pool: ConnectionPool, address: Address, limits: Limits) -> None:
         self.address = address
@@ -104,6 +98,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._parser = _Parser()
         self._till_end = False
+        self._early = b""
         self._aborted = False
         self.was_sent = False
         """Whether anything may have reached the upstream."""
@@ -181,6 +176,11 @@ class Exchange:
             else:
                 raise UpstreamBroke(f"{self.address.netloc} ended its answer too early")
 
+    def upgraded(self) -> tuple[socket.socket, bytes]:
+        """Return the socket, still the exchange's own, and what came behind the head of a 101."""
+        self._sock.settimeout(None)
+        return self._sock, self._early
+
     def abort(self) -> None:
         """Break off: whoever waits for the upstream is woken with an error. Never switches."""
         self._aborted = True
@@ -251,6 +251,9 @@ class Exchange:
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.http.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parser.in_body, self._till_end = True, True
+            self._early = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             if not self._parser.complete:
                 raise UpstreamBroke(

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from llmsnap.errors import BadRequest, LlmsnapError, UnknownModel, UpstreamError
 from llmsnap.metrics.recorder import Recorder
 from llmsnap.metrics.tap import RequestFacts, Tap
-from llmsnap.proxy import forward, intake
+from llmsnap.proxy import forward, intake, tunnel
 from llmsnap.proxy.body import is_true_word
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.client import Exchange
@@ -128,10 +128,13 @@ class Dispatcher:
         headers = _headers(job, target)
         job.tap = self._begin(call, job.work, headers)
         job.tap.on_cancel = job.cancel
+        ignored = model.ignore_websockets and tunnel.is_wanted(call)
         ticket = self._queue.request(
             model.id,
             max_wait_s=_max_wait_s(call.header("HTTP_X_MAX_WAIT")),
-            never_swap=never_swap or call.header("HTTP_X_SWAP").strip().lower() == "never",
+            never_swap=never_swap
+            or ignored
+            or call.header("HTTP_X_SWAP").strip().lower() == "never",
         )
         if not ticket.is_settled:
             job.wait_for(ticket)
@@ -140,7 +143,10 @@ class Dispatcher:
                 return self._loading(job, ticket, frames, target, headers)
             ticket.wait()
         lease = _take(job, ticket)
-        return forward.answer(job, self._send(job, lease, target, headers))
+        answer = forward.answer(job, self._send(job, lease, target, headers))
+        if ignored and answer.status == 101:
+            lease.close()  # it does not keep the model
+        return answer
 
     def _frames(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
         """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
@@ -264,7 +270,8 @@ def _note_wait(job: Job, lease: Lease) -> None:
 def _headers(job: Job, target: Target) -> Headers:
     call = job.call
     drops = job.work.drops | {"x-request-id"}
-    headers = request_headers(call.headers(), target.rule, call.remote_ip)
+    rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(call) else target.rule
+    headers = request_headers(call.headers(), rule, call.remote_ip)
     headers = [header for header in headers if header[0].lower() not in drops]
     headers.append((forward.REQUEST_ID, call.id))
     return headers

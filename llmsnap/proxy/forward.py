@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from llmsnap.errors import LlmsnapError
+from llmsnap.errors import LlmsnapError, UpstreamBroke
+from llmsnap.proxy import tunnel
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.client import Exchange, Outgoing
 from llmsnap.proxy.job import Job
@@ -37,11 +38,28 @@ def send(job: Job, exchange: Exchange, headers: Headers) -> None:
 
 def answer(job: Job, exchange: Exchange) -> Answer:
     """Return the answer that *exchange*, whose head has arrived, gives to *job*'s client."""
+    if exchange.status == 101:
+        return _tunnel(job, exchange)
     headers = response_headers(exchange.headers)
     if job.work.prefix:
         headers = _relocate(headers, job, exchange)
     stream = ProxyStream(job, exchange, last_words(job.call) if _takes_events(headers) else None)
     return Answer(exchange.status, exchange.reason, headers, stream)
+
+
+def _tunnel(job: Job, exchange: Exchange) -> Answer:
+    """Return the answer that opens a WebSocket. Raises: UpstreamBroke when nobody asked for one."""
+    if not tunnel.is_wanted(job.call):
+        raise UpstreamBroke(f"{exchange.address.netloc} switched protocols unasked")
+
+    def end() -> None:
+        if job.tap is not None:
+            job.tap.response_bytes = found.body.sent
+        job.close(job.interrupted)
+
+    found = tunnel.answer(job.call, exchange, end)
+    job.react(found.body.cut)
+    return found
 
 
 def last_words(call: Call) -> LastWords:

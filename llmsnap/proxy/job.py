@@ -49,20 +49,26 @@ class Job:
         """End the request because somebody asked for it. Never switches."""
         self.interrupt(Draining("the request was cancelled"))
 
+    def react(self, do: Callable[[], None]) -> None:
+        """Have an interruption call *do*, at once if it has come already. Never switches."""
+        self._interrupt = do
+        if self.interrupted is not None:
+            do()
+
     def wait_for(self, ticket: Ticket) -> None:
         """Have an interruption cancel *ticket*. Never switches."""
-        self._react(ticket.cancel)
+        self.react(ticket.cancel)
 
     def hold(self, lease: Lease, exchange: Exchange) -> None:
         """Own *lease*; have an interruption, also by the lease, abort *exchange*. No switch."""
         self.lease, self.exchange = lease, exchange
         lease.on_cut = self._cut
-        self._react(exchange.abort)
+        self.react(exchange.abort)
 
     def ask(self, exchange: Exchange) -> None:
         """Have an interruption abort *exchange*, for which no lease is needed. No switch."""
         self.exchange = exchange
-        self._react(exchange.abort)
+        self.react(exchange.abort)
 
     def reason(self, error: LlmsnapError) -> LlmsnapError:
         """Return why the request really ended, when *error* is what an interruption looks like."""
@@ -82,11 +88,6 @@ class Job:
         self.work.close()
         if self.tap is not None:
             self.tap.finish(error, client_left=isinstance(error, ClientGone))
-
-    def _react(self, do: Callable[[], None]) -> None:
-        self._interrupt = do
-        if self.interrupted is not None:
-            do()
 
     def _cut(self) -> None:
         if self.lease is not None and self.lease.cut_error is not None:

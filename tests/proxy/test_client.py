@@ -284,3 +284,31 @@ def test_more_bytes_than_one_answer_spoil_the_connection(pool, wire: WireServer)
     wire.scripts = [answer_all(OK + OK)]
     assert run(pool, wire, post()) == b"200 hi"
     assert repr(pool) == "<ConnectionPool 0 idle>"
+
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [0, 20, len(SWITCH) - 1, len(SWITCH), len(SWITCH) + 2])
+def test_an_upgrade_leaves_the_socket_and_what_came_behind_its_head(
+    pool, wire: WireServer, cut: int
+) -> None:
+    def script(link: Link) -> None:
+        link.read_request()
+        sent = SWITCH + b"early"
+        link.send(sent[:cut])
+        gevent.idle()
+        link.send(sent[cut:])
+        link.wait_closed()
+
+    wire.scripts = [script]
+    exchange = Exchange(pool, wire.address, Limits(idle_s=5))
+    exchange.send(get())
+    assert exchange.status == 101
+    sock, early = exchange.upgraded()
+    while len(early) < 5:
+        early += sock.recv(10)
+    assert early == b"early"
+    assert sock.gettimeout() is None
+    exchange.close()
+    assert repr(pool) == "<ConnectionPool 0 idle>"
