@@ -1,0 +1,115 @@
+"""What the hot path is given in its tests: calls, a queue a test opens, a configuration."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import count
+from textwrap import dedent
+from typing import Any
+
+from gevent.event import Event
+
+from llmsnap.config.loader import loads
+from llmsnap.errors import LlmsnapError
+from llmsnap.events import EventBus
+from llmsnap.metrics.activity import ActivityLog
+from llmsnap.metrics.captures import Captures
+from llmsnap.metrics.recorder import Recorder
+from llmsnap.proxy.call import Call
+from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.runtime import Runtime
+from llmsnap.wire.headers import Headers
+
+
+class FakePresence:
+    """A client that leaves when the test says so."""
+
+    def __init__(self) -> None:
+        self.on_gone: Any = None
+        self.opened = self.closed = 0
+
+    def open(self, on_gone: Any) -> None:
+        self.opened += 1
+        self.on_gone = on_gone
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def leave(self) -> None:
+        self.on_gone()
+
+
+def call(
+    path: str = "/v1/chat/completions",
+    body: Any = None,
+    *,
+    method: str = "",
+    headers: Headers | None = None,
+    chunked: bool = False,
+    **more: Any,
+) -> Call:
+    """A request: *path* with its query as sent, *body* as bytes or as what becomes JSON."""
+    raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    plain, _, query = path.partition("?")
+    headers = headers or []
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers}
+    if "HTTP_CONTENT_TYPE" in environ:
+        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE")
+    settings: dict[str, Any] = {
+        "id": "r-1",
+        "method": method or ("GET" if body is None else "POST"),
+        "path": plain,
+        "raw_path": path,
+        "query": query,
+        "headers": lambda: list(headers),
+        "header": lambda name: environ.get(name, ""),
+        "read": io.BytesIO(raw).read,
+        "length": None if chunked else len(raw),
+        "client_ip": "203.0.113.9",
+        "remote_ip": "203.0.113.9",
+        "presence": FakePresence(),
+    }
+    return Call(**{**settings, **more})
+
+
+class FakeQueue:
+    """Hands out tickets; the test grants or refuses them, or all are granted at once."""
+
+    def __init__(self, *, grants: bool = True) -> None:
+        self.grants = grants
+        self.tickets: list[Ticket] = []
+        self.asked: list[dict[str, Any]] = []
+        self.cancelled: list[Ticket] = []
+        self.returned: list[Lease] = []
+        self.came = Event()
+        self._numbers = count(1)
+
+    def request(self, model_id: str, **wishes: Any) -> Ticket:
+        ticket = Ticket(next(self._numbers), model_id, self.cancelled.append)
+        self.tickets.append(ticket)
+        self.asked.append(wishes)
+        if self.grants:
+            self.grant(ticket)
+        self.came.set()
+        return ticket
+
+    def position(self, ticket: Ticket) -> int | None:
+        return 1 + self.tickets.index(ticket)
+
+    def grant(self, ticket: Ticket | None = None) -> Lease:
+        ticket = ticket or self.tickets[-1]
+        lease = Lease(ticket.number, ticket.model_id, self.returned.append)
+        ticket.settle(lease)
+        return lease
+
+    def refuse(self, error: LlmsnapError) -> None:
+        self.tickets[-1].settle(error)
+
+
+def runtime(text: str) -> Runtime:
+    return Runtime(loads(dedent(text), environ={}))
+
+
+def recorder() -> Recorder:
+    return Recorder(ActivityLog(), Captures(1 << 20), EventBus())

@@ -1,0 +1,125 @@
+"""Facts about llmsnap.routing.names."""
+
+from textwrap import dedent
+
+import pytest
+
+from llmsnap.config.loader import loads
+from llmsnap.errors import UnknownModel
+from llmsnap.routing.names import LocalRoute, Names, PeerRoute
+
+TEXT = """\
+models:
+  llama: {cmd: x, proxy: "http://localhost:1", aliases: [gpt-4, "  blank ", shared]}
+  author/llama: {cmd: x, proxy: "http://localhost:1"}
+  author: {cmd: x, proxy: "http://localhost:1"}
+  think:
+    cmd: x
+    proxy: "http://localhost:1"
+    filters: {setParamsByID: {"think:high": {a: 1}}}
+peers:
+  box1: {proxy: "http://box1", models: [remote, llama, org/deep]}
+  box2: {proxy: "http://box2", models: [remote, shared]}
+"""
+
+
+@pytest.fixture(scope="module")
+def names() -> Names:
+    return Names(loads(dedent(TEXT), environ={}))
+
+
+@pytest.mark.parametrize(
+    ("name", "model_id"),
+    [
+        ("llama", "llama"),
+        ("gpt-4", "llama"),
+        ("  blank ", "llama"),
+        ("blank", "llama"),
+        ("author/llama", "author/llama"),
+        ("think:high", "think"),
+    ],
+)
+def test_a_model_is_found_by_id_and_alias(names, name: str, model_id: str) -> None:
+    route = names.resolve(name)
+    assert isinstance(route, LocalRoute)
+    assert (route.requested, route.model.id) == (name, model_id)
+    assert names.local_id(name) == model_id
+
+
+def test_a_peers_model_is_found_with_all_who_have_it(names) -> None:
+    route = names.resolve("remote")
+    assert isinstance(route, PeerRoute)
+    assert (route.peer.id, route.upstream_name) == ("box1", "remote")
+    assert [peer.id for peer in route.others] == ["box2"]
+    assert names.local_id("remote") is None
+
+
+@pytest.mark.parametrize("name", ["llama", "shared"])
+def test_our_own_come_before_a_peers(names, name: str) -> None:
+    assert isinstance(names.resolve(name), LocalRoute)
+
+
+@pytest.mark.parametrize(
+    ("name", "peer", "upstream_name"),
+    [
+        ("box1/llama", "box1", "llama"),
+        ("box2/remote", "box2", "remote"),
+        ("box1/org/deep", "box1", "org/deep"),
+    ],
+)
+def test_a_peer_may_be_named_with_its_model(names, name, peer, upstream_name) -> None:
+    route = names.resolve(name)
+    assert isinstance(route, PeerRoute)
+    assert (route.peer.id, route.upstream_name, route.others) == (peer, upstream_name, ())
+
+
+def test_an_unknown_name_is_told_the_nearest(names) -> None:
+    with pytest.raises(UnknownModel, match="did you mean llama"):
+        names.resolve("lama")
+    with pytest.raises(UnknownModel, match="GET /v1/models lists them"):
+        names.resolve("zzzzz")
+    with pytest.raises(UnknownModel) as caught:
+        names.resolve("remotes")
+    assert str(caught.value).count("remote") == 2, "a name is suggested once"
+
+
+def test_what_a_caller_may_not_use_does_not_exist_for_it(names) -> None:
+    for name in ("author", "remote", "box1/remote", "nope"):
+        with pytest.raises(UnknownModel):
+            names.resolve(name, {"llama"}.__contains__)
+    with pytest.raises(UnknownModel) as caught:
+        names.resolve("autho", {"llama"}.__contains__)
+    assert "author" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "permitted"),
+    [("gpt-4", "gpt-4"), ("gpt-4", "llama"), ("box1/remote", "remote")],
+)
+def test_a_permit_may_be_for_the_name_or_for_what_it_means(names, name, permitted) -> None:
+    assert names.resolve(name, {permitted}.__contains__)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("llama", ("llama", "")),
+        ("llama/", ("llama", "/")),
+        ("llama/v1/chat", ("llama", "/v1/chat")),
+        ("gpt-4/x", ("gpt-4", "/x")),
+        ("author/llama/x", ("author/llama", "/x")),
+        ("author%2Fllama/x", ("author/llama", "/x")),
+        ("author/other/x", ("author", "/other/x")),
+        ("llama/a%2Fb//c/", ("llama", "/a%2Fb//c/")),
+        ("remote/x", ("remote", "/x")),
+        ("box1/org/deep/x", ("box1/org/deep", "/x")),
+        ("nope/x", None),
+        ("", None),
+    ],
+)
+def test_the_longest_name_a_path_begins_with(names, path: str, found) -> None:
+    assert names.in_path(path) == found
+
+
+def test_all_names_of_our_own(names) -> None:
+    assert {"llama", "gpt-4", "author/llama", "think:high"} <= set(names.local_names())
