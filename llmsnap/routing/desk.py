@@ -69,12 +69,16 @@ class Desk:
         self.plan = Plan()
         self.options = options
         self.policy: Policy = choose_policy(options)
-        self._numbers = 0
+        self.last_number = 0
 
     def next_number(self) -> int:
         """Return a number never returned before, larger than all earlier ones."""
-        self._numbers += 1
-        return self._numbers
+        self.last_number += 1
+        return self.last_number
+
+    def count_from(self, number: int) -> None:
+        """Return *number* or more from now on."""
+        self.last_number = max(self.last_number, number - 1)
 
     # --- where a model is ------------------------------------------------------------------
 

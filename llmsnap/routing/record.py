@@ -1,8 +1,9 @@
 """The scheduler's events and effects as JSON lines, and their replay.
 
 As the scheduler is pure, a recording is a test: fed with the same events it must decide the same
-again. The first line is ``{"schema_version": 1}``, each further one an event with its time and the
-effects it had. Errors are kept as their type and text.
+again. The first line says ``schema_version``, and ``first_number`` where swaps are not numbered
+from 1; each further line is an event with its time and the effects it had. Errors are kept as their
+type and text.
 """
 
 from __future__ import annotations
@@ -47,13 +48,17 @@ class Recorder:
     the scheduler's first, too.
     """
 
-    def __init__(self, scheduler: Handles, write: Callable[[str], object]) -> None:
+    def __init__(self, scheduler: Scheduler, write: Callable[[str], object]) -> None:
         self._scheduler = scheduler
         self._write = write
-        write(_dump({"schema_version": SCHEMA_VERSION}))
+        self._begun = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Have the scheduler handle *event*, and write down what came of it."""
+        if not self._begun:
+            self._begun = True
+            first = self._scheduler.first_number
+            self._write(_dump({"schema_version": SCHEMA_VERSION, "first_number": first}))
         effects = self._scheduler.handle(event, now)
         encoded = [encode(effect) for effect in effects]
         self._write(_dump({"at": now, "event": encode(event), "effects": encoded}))
@@ -79,8 +84,9 @@ def replay(lines: Iterable[str]) -> Difference | None:
     for number, line in enumerate(lines, start=1):
         entry = json.loads(line)
         if number == 1:
-            if entry != {"schema_version": SCHEMA_VERSION}:
+            if entry.get("schema_version") != SCHEMA_VERSION:
                 raise ValueError(f"not a recording of schema version {SCHEMA_VERSION}: {entry}")
+            scheduler.count_from(entry.get("first_number", 1))
             continue
         effects = scheduler.handle(decode(entry["event"]), entry["at"])
         replayed = json.loads(_dump([encode(effect) for effect in effects]))

@@ -77,17 +77,25 @@ class Scheduler:
         desk.now = now
         out: list[Effect] = []
         desk.out = out
-        kind = event.__class__
-        if kind is Request:
-            settled = self._request(event)  # type: ignore[arg-type]
-        elif kind is LeaseReturned:
-            settled = self._lease_returned(event)  # type: ignore[arg-type]
+        if type(event) is Request:
+            settled = self._request(event)
+        elif type(event) is LeaseReturned:
+            settled = self._lease_returned(event)
         else:
             settled = False
-            self._handlers[kind](event)
+            self._handlers[type(event)](event)
         if not settled:
             self._settle()
         return out
+
+    def count_from(self, number: int) -> None:
+        """Number swaps from *number* on: those of earlier runs are kept, and keep their ids."""
+        self._desk.count_from(number)
+
+    @property
+    def first_number(self) -> int:
+        """The number the next swap gets, if nothing else is numbered before."""
+        return self._desk.last_number + 1
 
     # --- what people see -------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Turns:
     def reopen(self, work: int) -> None:
         """Open the gates of a long drain once more, until the requests of before have ended."""
         swap = self._desk.swaps.get(work)
-        if swap is None or swap.phase is not Phase.DRAIN or not swap.former:
+        if swap is None or not swap.former:
             return
         swap.phase = Phase.REOPENED
         swap.reopened = True

@@ -113,6 +113,19 @@ def test_a_recording_replays_to_the_same_decisions() -> None:
     assert replay(lines) is None
 
 
+def test_swaps_may_be_numbered_from_anywhere() -> None:
+    lines: list[str] = []
+    scheduler = Scheduler()
+    recorder = Recorder(scheduler, lines.append)
+    scheduler.count_from(500)
+    scheduler.count_from(3)  # never backwards
+    recorder.handle(ev.ConfigChanged((ModelRules("a"),), Plan(), Options()), 0.0)
+    recorder.handle(ev.Request(1, "a"), 1.0)
+    assert '"work":501' in lines[-1]
+    assert json.loads(lines[0]) == {"schema_version": 1, "first_number": 500}
+    assert replay(lines) is None
+
+
 def test_the_first_difference_is_shown() -> None:
     lines = recording()
     entry = json.loads(lines[4])

@@ -174,7 +174,8 @@ class Life(RuleBasedStateMachine):
         self.world.tell(ev.ClientGone(-number))
         self.world.tell(ev.Idled(-number, name, State.STOPPED, 1.0))
         self.world.tell(ev.Loaded(-number, name, LoadKind.WAKE, 1.0))
-        self.world.tell(ev.Exited(-1 - number, name, BOOM))
+        if name not in self.world.stuck:  # for those any end is the end
+            self.world.tell(ev.Exited(-1 - number, name, BOOM))
 
     @rule(plan=plans(), chosen=options, restart=st.sets(names, max_size=2))
     def regroup(self, plan: Plan, chosen: Options, restart: set[str]) -> None:
@@ -199,7 +200,7 @@ class Life(RuleBasedStateMachine):
         for view in world.scheduler.snapshot(world.now):
             name = view.model_id
             model = world.models[name]
-            assert view.state is model.state or model.refused_swap or model.outruns_abort
+            assert view.state is model.state or model.unreported
             assert view.in_flight == world.in_flight(name)
             assert view.waiting == world.waiting(name)
             assert view.eta_s is None or view.eta_s >= 0

@@ -202,6 +202,37 @@ def test_leftovers_do_not_overtake_a_model_that_had_no_turn() -> None:
     assert left_over.in_flight
 
 
+def test_a_victim_that_leaves_by_itself_is_waited_for() -> None:
+    world = World("a b c", a=ModelRules("a", ttl_s=10.0))
+    world.models["a"].stop_s = 30.0
+    served(world, "a")
+    world.run(10.0)
+    assert world.state("a") == "stopping"
+    asked, load = world.request("b", 1.0), world.load("c")
+    world.run(30.0)
+    assert asked.returned or asked.in_flight
+    world.run(5.0)
+    assert not world.records[1].evicted
+    assert world.outcome(load)
+
+
+def test_a_target_that_is_being_stopped_is_loaded_after_that() -> None:
+    world = World("a b", a=ModelRules("a", can_sleep=True))
+    served(world, "a")
+    stream = world.request("b")
+    world.run(100.0)
+    asked = world.request("a")
+    world.run(20.0)
+    world.models["a"].stop_s = 10.0
+    world.configure(restart=["a"])
+    world.finish(stream)
+    world.run(5.0)
+    assert world.state("b") == "ready"
+    world.run(10.0)
+    assert asked.in_flight
+    assert world.records[-1].kind is LoadKind.START
+
+
 def test_unrelated_swaps_run_side_by_side() -> None:
     world = World(
         "a b c d", group("one", "a b", exclusive=False), group("two", "c d", exclusive=False)

@@ -40,7 +40,7 @@ class Model:
     outruns_abort: bool = False  # its load is over in the moment it is aborted
     state: State = State.STOPPED
     takes_room: bool = False
-    refused_swap: bool = False
+    unreported: bool = False  # the scheduler cannot know its state yet
     loaded_by: int = 0
 
 
@@ -367,11 +367,11 @@ class World:
         """Nothing is touched, and the report comes a moment later."""
         names = [swap.start.target, *(eviction.model_id for eviction in swap.start.evict)]
         for name in names:
-            self.models[name].refused_swap = True
+            self.models[name].unreported = True
 
         def report() -> None:
             for name in names:
-                self.models[name].refused_swap = False
+                self.models[name].unreported = False
             target = self.models[swap.start.target]
             self._end(swap, ev.LoadFailed(swap.start.work, target.model_id, BOOM, target.state))
 
@@ -453,6 +453,7 @@ class World:
     def _ready(self, swap: Swap, kind: LoadKind, took_s: float) -> None:
         model = self.models[swap.start.target]
         model.state = State.READY
+        model.unreported = False
         model.loaded_by = swap.start.work
         self._end(swap, ev.Loaded(swap.start.work, model.model_id, kind, took_s))
 
@@ -461,7 +462,7 @@ class World:
         assert not swap.over, "aborted after its end"
         model = self.models[swap.start.target]
         if model.outruns_abort and swap.loading:
-            swap.over = True
+            swap.over = model.unreported = True
             self.later(0.0, lambda: self._ready(swap, LoadKind.START, 1.0))
             return
         swap.aborted = True
