@@ -1,0 +1,179 @@
+"""Facts about llmsnap.proxy.forward."""
+
+import json
+
+import pytest
+
+from llmsnap.errors import Draining, Unreachable, UpstreamBroke
+from llmsnap.proxy import forward
+from llmsnap.proxy.client import Exchange, Limits
+from llmsnap.proxy.intake import take_in, take_in_upstream
+from llmsnap.proxy.job import Job
+from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.upstream.control import parse_address
+from tests.fakes.calls import call, runtime
+
+SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
+
+
+@pytest.fixture
+def pool():
+    made = ConnectionPool()
+    yield made
+    made.close()
+
+
+def job_of(path: str = "/v1/chat/completions", **more) -> Job:
+    if path.startswith("/upstream/"):
+        made = call(path, **more)
+        return Job(made, take_in_upstream(made, SNAPSHOT))
+    made = call(path, {"model": "a"}, **more)
+    return Job(made, take_in(made, SNAPSHOT))
+
+
+def answering(wire, *headers: str, status: str = "200 OK", body: bytes = b"") -> None:
+    lines = [f"HTTP/1.1 {status}", *headers]
+
+    def script(link) -> None:
+        link.request = link.read_request()
+        wire.requests.append(link.request)
+        link.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    wire.requests = []
+    wire.scripts = [script]
+
+
+def asked(wire, pool, job: Job, headers=()) -> Exchange:
+    exchange = Exchange(pool, wire.address, Limits())
+    job.ask(exchange)
+    forward.send(job, exchange, list(headers))
+    return exchange
+
+
+# --- sending ------------------------------------------------------------------------------------
+
+
+def test_a_request_goes_below_the_base_path_of_its_upstream(wire, pool) -> None:
+    answering(wire, "Content-Length: 0")
+    address = parse_address(f"http://127.0.0.1:{wire.address.port}/base")
+    job = job_of("/v1/embeddings?q=1")
+    exchange = Exchange(pool, address, Limits())
+    forward.send(job, exchange, [("X-A", "b")])
+    exchange.close()
+    head, _, body = wire.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /base/v1/embeddings?q=1 HTTP/1.1\r\nX-A: b\r\n")
+    assert body == b'{"model": "a"}'
+
+
+def test_why_it_was_interrupted_is_why_it_failed(wire, pool) -> None:
+    job = job_of()
+
+    def interrupting(link) -> None:
+        link.read_request()
+        job.cancel()
+        link.wait_closed()
+
+    wire.scripts = [interrupting]
+    with pytest.raises(Draining, match="cancelled"):
+        asked(wire, pool, job)
+
+
+def test_a_failure_of_its_own_stays_itself(wire, pool) -> None:
+    wire.scripts = [lambda link: link.read_request()]
+    with pytest.raises(Unreachable, match="closed the connection without an answer"):
+        asked(wire, pool, job_of())
+
+
+# --- the answer ---------------------------------------------------------------------------------
+
+
+def test_an_answer_passes_without_what_concerns_one_hop(wire, pool) -> None:
+    answering(
+        wire,
+        *("Content-Length: 2", "X-A: 1", "X-A: 2", "Connection: keep-alive, X-Hop", "X-Hop: 1"),
+        status="201 Made",
+        body=b"ok",
+    )
+    job = job_of()
+    answer = forward.answer(job, asked(wire, pool, job))
+    assert (answer.status, answer.reason) == (201, "Made")
+    assert answer.headers == [("Content-Length", "2"), ("X-A", "1"), ("X-A", "2")]
+    assert b"".join(answer.body) == b"ok"
+    answer.body.close()
+    assert job.closed
+
+
+def ended_early(wire, pool, *headers: str, path: str = "/v1/chat/completions") -> list[bytes]:
+    """The pieces of an event stream whose upstream goes before its end."""
+    answering(wire, "Content-Type: text/event-stream", *headers, body=b'9\r\ndata: {"a\r\n')
+    job = job_of(path)
+    body, pieces = forward.answer(job, asked(wire, pool, job)).body, []
+    with pytest.raises(ConnectionResetError):
+        pieces.extend(iter(body.__next__, None))
+    body.close()
+    return pieces
+
+
+def test_a_broken_stream_ends_with_an_event_of_its_own(wire, pool) -> None:
+    half, last = ended_early(wire, pool, "Transfer-Encoding: chunked")
+    assert half == b'data: {"a'
+    assert last.startswith(b"\n\ndata: "), "half a frame is ended first"
+    assert "ended its answer too early" in json.loads(last[8:])["error"]["message"]
+
+
+@pytest.mark.parametrize("header", ["Content-Encoding: gzip", "Content-Length: 100"])
+def test_into_what_is_packed_or_counted_nothing_is_put(wire, pool, header: str) -> None:
+    framing = [] if "Length" in header else ["Transfer-Encoding: chunked"]
+    pieces = ended_early(wire, pool, header, *framing)
+    assert b"error" not in b"".join(pieces)
+
+
+def test_last_words_speak_the_dialect_of_the_route() -> None:
+    error = UpstreamBroke("broke")
+    said = forward.last_words(job_of("/v1/messages").call)(error, b"x\n\n")
+    assert said.startswith(b'event: error\ndata: {"type":"error","error":{"type":"api_error"')
+    speak = forward.last_words(job_of("/v1/responses").call)
+    sent = b'data: {"type":"x","sequence_number":7}\n\ndata: {"sequence_number": 8}\n\n'
+    assert json.loads(speak(error, sent).partition(b"data: ")[2])["sequence_number"] == 9
+    assert json.loads(speak(error, b"").partition(b"data: ")[2])["sequence_number"] == 0
+
+
+# --- redirects ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("GET", 301), ("HEAD", 301), ("POST", 308), ("DELETE", 308)]
+)
+def test_a_redirect_keeps_the_method(method: str, status: int) -> None:
+    answer = forward.redirect(call(method=method), "/there")
+    assert (answer.status, answer.headers[0]) == (status, ("Location", "/there"))
+
+
+@pytest.mark.parametrize(
+    ("location", "seen"),
+    [
+        ("/x?y#z", "/upstream/a/x?y#z"),
+        ("http://127.0.0.1:{port}/x", "/upstream/a/x"),
+        ("http://localhost:{port}/x", "/upstream/a/x"),
+        ("http://[::1]:{port}/x", "/upstream/a/x"),
+        ("http://our.example/x", "/upstream/a/x"),
+        ("//elsewhere.example/x", "//elsewhere.example/x"),
+        ("http://127.0.0.1:1/x", "http://127.0.0.1:1/x"),
+        ("x", "x"),
+    ],
+)
+def test_a_location_stays_below_the_prefix(wire, pool, location: str, seen: str) -> None:
+    port = wire.address.port
+    answering(wire, f"Location: {location.format(port=port)}", "Content-Length: 0")
+    job = job_of("/upstream/a/old", headers=[("Host", "our.example")])
+    answer = forward.answer(job, asked(wire, pool, job))
+    assert ("Location", seen) in answer.headers
+    answer.body.close()
+
+
+def test_elsewhere_a_location_passes_as_it_is(wire, pool) -> None:
+    answering(wire, "Location: /x", "Content-Length: 0")
+    job = job_of()
+    answer = forward.answer(job, asked(wire, pool, job))
+    assert ("Location", "/x") in answer.headers
+    answer.body.close()
