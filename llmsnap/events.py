@@ -42,15 +42,6 @@ class ProcessStateChanged(Event):
     swap_id: int | None = field(default=None, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
-class InFlightChanged(Event):
-    """How many requests a model serves now, and how many wait for it."""
-
-    model_id: str
-    in_flight: int
-    waiting: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapStarted(Event):
     """*target* begins to load; those in *evicted* leave for it."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 from gevent.event import Event
 
 from llmsnap.config.settings import Config
-from llmsnap.events import EventBus, SwapFinished
-from llmsnap.metrics.activity import ActivityLog, Filter, Order, Page
+from llmsnap.errors import StoreUnavailable
+from llmsnap.events import ActivityRecord, EventBus, SwapFinished
+from llmsnap.metrics.activity import EVERYTHING, ActivityLog, Filter, Order, Page
 from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.counters import Counters
 from llmsnap.metrics.performance import Performance
@@ -18,22 +23,12 @@ from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.recorder import Recorder
 from llmsnap.metrics.store.store import Store
 from llmsnap.metrics.store.worker import Offload
+from llmsnap.metrics.views import swap_object
 from llmsnap.tasks import TaskGroup
 
+log = logging.getLogger(__name__)
+
 SWAPS_KEPT = 500
-
-
-class History(Protocol):
-    """Pages of activity records."""
-
-    def page(
-        self,
-        wanted: Filter = ...,
-        order: Order | None = None,
-        cursor: str | None = None,
-        limit: int = 100,
-    ) -> Page:
-        """Return some of the records *wanted*. May block. Raises: BadRequest."""
 
 
 class Observations:
@@ -43,6 +38,8 @@ class Observations:
         self, config: Config, bus: EventBus, pids: Callable[[], Mapping[str, int]]
     ) -> None:
         self.bus = bus
+        self.run = f"{time.time_ns() // 1_000_000:x}"
+        """Names this run of the server: numbers of another one may mean something else."""
         self.activity = ActivityLog(config.metrics_max_in_memory)
         self._offload = Offload()
         self.captures = Captures(
@@ -52,45 +49,100 @@ class Observations:
         )
         self.recorder = Recorder(self.activity, self.captures, bus, policy=_policy(config))
         self.counters = Counters()
+        self.counters.names = _names(config)
         self.performance = Performance(pids)
         self.swaps: deque[SwapFinished] = deque(maxlen=SWAPS_KEPT)
+        self.swaps_ended = 0
+        self.next_swap_id = 1
         self.store: Store | None = _store(config)
         self._tasks = TaskGroup("observations")
         self._ended = Event()
+        self._subscriptions = [
+            *self.counters.follow(bus),
+            bus.subscribe(SwapFinished, self._note_swap),
+        ]
 
     def __repr__(self) -> str:
         return f"<Observations {self.activity!r}, {self.store!r}>"
 
-    @property
-    def history(self) -> History:
-        """Where records are paged through: the store while it can be used, else memory."""
-        return self.store if self.store is not None and self.store.usable else self.activity
-
     def open(self) -> None:
-        """Restore what the store has, begin to count and to sample. Blocks briefly."""
+        """Restore what the store has, begin to write and to sample. Blocks briefly."""
         if self.store is not None:
             restored = self.store.open()
             self.activity.next_id = restored.next_id
             self.activity.restore(restored.records)
+            self.next_swap_id = restored.next_swap_id
             self.store.follow(self.bus)
-        self.counters.follow(self.bus)
-        self.bus.subscribe(SwapFinished, self.swaps.append)
         self._tasks.spawn("sampler", self.performance.run, self._ended.wait)
+
+    def page(
+        self,
+        wanted: Filter = EVERYTHING,
+        order: Order | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Return some of the records *wanted*: of all runs, or of memory without a store. Blocks.
+
+        Raises: BadRequest.
+        """
+        if self.store is not None and self.store.is_current:
+            try:
+                page = self.store.page(wanted, order, cursor, limit)
+            except StoreUnavailable as error:
+                log.debug("%s", error)
+            else:
+                return replace(page, records=[self._with_capture(one) for one in page.records])
+        return self.activity.page(wanted, order, cursor, limit)
+
+    def last_swaps(self, limit: int = SWAPS_KEPT) -> list[dict[str, Any]]:
+        """Return the last swaps, oldest first: of all runs, or of this one without a store. Blocks.
+
+        Ids go on from run to run.
+        """
+        if self.store is not None and self.store.is_current:
+            try:
+                return self.store.swaps(limit)[::-1]
+            except StoreUnavailable as error:
+                log.debug("%s", error)
+        return [swap_object(swap) for swap in list(self.swaps)[-limit:]]
+
+    def swaps_after(self, count: int) -> list[SwapFinished]:
+        """Return the swaps that ended after the first *count* of this run, oldest first."""
+        missed = min(self.swaps_ended - count, len(self.swaps))
+        return list(islice(self.swaps, len(self.swaps) - missed, None)) if missed > 0 else []
 
     def configure(self, config: Config) -> None:
         """Apply new settings; a changed store path takes effect at the next start."""
         self.activity.resize(config.metrics_max_in_memory)
         self.captures.resize(config.capture_buffer_bytes)
         self.recorder.policy = _policy(config)
+        self.counters.names = _names(config)
 
     def close(self) -> None:
         """Write what is not written yet, and end all tasks. Blocks, bounded."""
         self._ended.set()
         self._tasks.close()
+        for subscription in self._subscriptions:
+            subscription.close()
         self._offload.close()
         self.performance.close()
         if self.store is not None:
             self.store.close()
+
+    def _note_swap(self, swap: SwapFinished) -> None:
+        self.swaps.append(swap)
+        self.swaps_ended += 1
+
+    def _with_capture(self, record: ActivityRecord) -> ActivityRecord:
+        """The file does not know what is captured: captures end with the run."""
+        return replace(record, has_capture=True) if record.id in self.captures else record
+
+
+def _names(config: Config) -> frozenset[str]:
+    """Every name a model may serve under; anything else a client asks for was made up."""
+    remote = (name for peer in config.peers.values() for name in peer.models)
+    return frozenset({*config.models, *remote})
 
 
 def _store(config: Config) -> Store | None:

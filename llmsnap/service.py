@@ -86,6 +86,7 @@ class Service:
     ) -> None:
         self.runtime = Runtime(config, listen_host)
         self.listen_host = listen_host
+        self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
         self.bus = EventBus()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = LogHandler(
@@ -93,6 +94,7 @@ class Service:
             level=config.log_level,
             time_format=config.log_time_format,
             style=log_style,
+            swaps=self._swaps,
         )
         self.pool = ConnectionPool()
         self.contexts = ContextLengths()
@@ -132,6 +134,7 @@ class Service:
             root.setLevel(logging.DEBUG)
             self.state_dir.lock()
             self.observations.open()
+            self.driver.scheduler.count_from(self.observations.next_swap_id)
             if self._recording is not None:
                 self._recording.open()
             if self.state_dir.is_writable:
@@ -149,8 +152,7 @@ class Service:
             return
         self._closed = True
         self.accepts = False
-        for feed in tuple(self.feeds):
-            feed.end()
+        self.end_feeds()
         models = self.runtime.config.models.values()
         slowest_s = max((model.unload_timeout_s for model in models), default=0.0)
         if not self.driver.shutdown(drain_timeout_s, drain_timeout_s + slowest_s + STOP_SLACK_S):
@@ -173,9 +175,10 @@ class Service:
         for process in self._processes.values():
             process.kill()
 
-    def recent_swaps(self) -> list[SwapFinished]:
-        """Return the last swaps, oldest first."""
-        return list(self.observations.swaps)
+    def end_feeds(self) -> None:
+        """Have every stream end that would not end by itself. Never switches greenlets."""
+        for feed in tuple(self.feeds):
+            feed.end()
 
     def check_accepting(self) -> None:
         """Raise Draining once the shutdown has begun."""
@@ -263,7 +266,8 @@ class Service:
             self.pool.forget(address)
         if old is State.STARTING and new is State.READY:
             self.contexts.ask(model_id, self.address_of(model_id))
-        self.bus.publish(ProcessStateChanged(model_id, str(old), str(new)))
+        swap_id = self._swaps.get(model_id)
+        self.bus.publish(ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id))
         self.driver.crashed(model_id, old, trigger)
 
     # --- what the driver tells -----------------------------------------------------------------
@@ -271,11 +275,14 @@ class Service:
     def on_swap_started(self, swap: do.StartSwap) -> None:
         """See routing.driver.Observer."""
         evicted = tuple(eviction.model_id for eviction in swap.evict)
+        self._swaps |= dict.fromkeys((swap.target, *evicted), swap.work)
         self.bus.publish(SwapStarted(swap_id=swap.work, target=swap.target, evicted=evicted))
 
     def on_swap_finished(self, finished: do.SwapFinished) -> None:
         """See routing.driver.Observer."""
         record = finished.record
+        for model_id in [name for name, swap in self._swaps.items() if swap == record.swap_id]:
+            del self._swaps[model_id]
         log.info("<%s> %s", record.target, record, extra={"swap_id": record.swap_id})
         event = SwapFinished(
             swap_id=record.swap_id,

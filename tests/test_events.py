@@ -9,7 +9,6 @@ from llmsnap.events import (
     ConfigReload,
     Event,
     EventBus,
-    InFlightChanged,
     ModelPreloaded,
     ProcessStateChanged,
     ReloadPhase,
@@ -27,7 +26,7 @@ def test_a_subscriber_hears_its_types_in_order_and_nothing_else(bus):
     bus.subscribe((ProcessStateChanged, ModelPreloaded), heard.append)
     first = ProcessStateChanged("llama", "stopped", "starting")
     second = ModelPreloaded("llama", success=True)
-    for event in (first, InFlightChanged("llama", 1, 0), second):
+    for event in (first, ConfigReload(ReloadPhase.START), second):
         bus.publish(event)
     assert heard == [first, second]
 

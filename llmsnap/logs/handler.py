@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -51,7 +52,8 @@ class LogHandler(logging.Handler):
     A record's ``request_id`` and ``swap_id`` (given by ``extra``) follow the message. Lines of a
     message after the first are indented and control characters escaped, so that nothing a client
     sends can look like a line of its own. In JSON each line is an object instead, in which the
-    members of a message that has ``fields()`` stand one by one.
+    members of a message that has ``fields()`` stand one by one. *swaps* tells which swap moves a
+    model now: a message about that model (``<model> ...``) carries its id.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class LogHandler(logging.Handler):
         time_format: str = "",
         zone: tzinfo | None = None,
         style: LogStyle = TEXT,
+        swaps: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(_level(level, style))
         self.stream = stream
         self.style = style
+        self._swaps = swaps if swaps is not None else {}
         self.time_format = time_format
         self._zone = zone
         self._home = _thread_id()
@@ -97,15 +101,28 @@ class LogHandler(logging.Handler):
 
     def line(self, record: logging.LogRecord) -> str:
         """Return the record as a line."""
+        ids = self._ids(record)
         if self.style.as_json:
-            return json.dumps(_document(record), ensure_ascii=False, default=str) + "\n"
+            return json.dumps(_document(record, ids), ensure_ascii=False, default=str) + "\n"
         when = format_time(self.time_format, record.created, self._zone) if self.time_format else ""
-        text = _one_entry(_message(record))
+        text = _one_entry(_message(record, ids))
         return f"{when}{' ' if when else ''}[{_level_name(record.levelno)}] {text}\n"
+
+    def _ids(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Return the ids of the request and the swap that *record* is about."""
+        found = {name: value for name in IDS if (value := getattr(record, name, None)) is not None}
+        if self._swaps and "swap_id" not in found and _is_about_a_model(record):
+            swap_id = self._swaps.get(record.args[0])  # type: ignore[index,arg-type]
+            return found if swap_id is None else {**found, "swap_id": swap_id}
+        return found
 
 
 def _level(text: str, style: LogStyle) -> int:
     return logging.DEBUG if style.debug else parse_level(text)
+
+
+def _is_about_a_model(record: logging.LogRecord) -> bool:
+    return str(record.msg)[:5] == "<%s> " if type(record.msg) is str else False
 
 
 def _level_name(level: int) -> str:
@@ -116,18 +133,16 @@ def _level_name(level: int) -> str:
     return "INFO" if level >= logging.INFO else "DEBUG"
 
 
-def _message(record: logging.LogRecord) -> str:
+def _message(record: logging.LogRecord, ids: dict[str, Any]) -> str:
     text = record.getMessage()
-    for name in IDS:
-        value = getattr(record, name, None)
-        if value is not None:
-            text += f" {name}={value}"
+    for name, value in ids.items():
+        text += f" {name}={value}"
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
     return text
 
 
-def _document(record: logging.LogRecord) -> dict[str, Any]:
+def _document(record: logging.LogRecord, ids: dict[str, Any]) -> dict[str, Any]:
     when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     document = {
         "time": when.removesuffix("+00:00") + "Z",
@@ -135,7 +150,7 @@ def _document(record: logging.LogRecord) -> dict[str, Any]:
     }
     fields = getattr(record.msg, "fields", None)
     document |= {"message": "request", **fields()} if fields else {"message": record.getMessage()}
-    document |= {name: value for name in IDS if (value := getattr(record, name, None)) is not None}
+    document |= ids
     if record.exc_info:
         document["exception"] = logging.Formatter().formatException(record.exc_info)
     return document

@@ -8,6 +8,7 @@ import json
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from itertools import takewhile
 from typing import Any
 
 from llmsnap.errors import BadRequest
@@ -154,7 +155,8 @@ class ActivityLog:
 
     def after(self, record_id: int) -> list[ActivityRecord]:
         """Return the records filed after the one with *record_id*, oldest first."""
-        return [record for record in self._records if record.id > record_id]
+        newer = takewhile(lambda record: record.id > record_id, reversed(self._records))
+        return list(newer)[::-1]
 
     def forget_capture(self, record_id: int) -> None:
         """Note that the capture of a record is gone."""

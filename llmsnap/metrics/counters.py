@@ -93,6 +93,8 @@ class Counters:
         self.inter_tokens = Family(TOKEN_BOUNDS)
         self.moves = Family(WAIT_BOUNDS)  # model, kind
         self.swap_durations = Family(WAIT_BOUNDS)
+        self.names: frozenset[str] | None = None
+        """Those that get a label of their own; None: all, up to a limit."""
         self._clock = clock
         self._models: set[str] = set()
         self._since: dict[str, float] = {}
@@ -109,7 +111,8 @@ class Counters:
         """Return the label of a model; their number is bounded."""
         if model_id in self._models:
             return model_id
-        if not model_id or len(self._models) >= MAX_MODELS:
+        unknown = self.names is not None and model_id not in self.names
+        if not model_id or unknown or len(self._models) >= MAX_MODELS:
             return OTHER
         self._models.add(model_id)
         return model_id

@@ -14,8 +14,11 @@ FIELDS = tuple(field.name for field in fields(ActivityRecord))
 
 
 def is_metric(record: ActivityRecord) -> bool:
-    """Tell whether the published metrics list shows this record; failures are not in it."""
-    return record.status == 200
+    """Tell whether the published metrics list shows this record.
+
+    As in the original: answers to what was posted, and no failures.
+    """
+    return record.status == 200 and record.method == "POST"
 
 
 def metric_object(record: ActivityRecord) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
@@ -9,18 +12,21 @@ from llmsnap import __version__
 from llmsnap.errors import BadRequest, NotFound
 from llmsnap.metrics import capture_views, stats, views
 from llmsnap.metrics.activity import Filter, Order
-from llmsnap.web import statuses
+from llmsnap.metrics.record import in_flight_object
 from llmsnap.web.context import current_call, current_service
 from llmsnap.web.feed import Feed, Form
+from llmsnap.web.gateway import FLUSH
 from llmsnap.web.streams import FeedBody
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 
 EVENT_HEADERS = {
+    "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
     "X-Accel-Buffering": "no",
 }
+NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 FORMS = {"": Form.BOTH, "message": Form.MESSAGE, "named": Form.NAMED}
 
 
@@ -33,20 +39,17 @@ def version() -> ResponseReturnValue:
 @bp.get("/events")
 def events() -> ResponseReturnValue:
     """Stream everything that happens; ``?format=message`` or ``named`` for one form only."""
-    form = FORMS.get(request.args.get("format", ""))
-    if form is None:
-        raise BadRequest(f"format must be message or named, not {request.args['format']!r}")
-    feed = Feed(current_service(), form, request.headers.get("Last-Event-ID", ""))
-    feed.open()
-    current_call().presence.open(feed.end)
-    return Response(FeedBody(feed), mimetype="text/event-stream", headers=EVENT_HEADERS)
+    request.environ[FLUSH] = True
+    return Response(FeedBody(new_feed(), current_call().presence), headers=EVENT_HEADERS)
 
 
 @bp.get("/metrics")
 def metrics() -> ResponseReturnValue:
     """List what is known of each successful request, oldest first."""
     records = current_service().observations.activity.snapshot()
-    return jsonify([views.metric_object(one) for one in records if views.is_metric(one)])
+    response = jsonify([views.metric_object(one) for one in records if views.is_metric(one)])
+    response.mimetype = "application/json"
+    return response
 
 
 @bp.get("/activity")
@@ -56,9 +59,8 @@ def activity() -> ResponseReturnValue:
     ``model``, ``status``, ``key``, ``since`` and ``until`` filter; ``sort``, ``cursor`` and
     ``limit`` page.
     """
-    service = current_service()
     order = Order.parse(request.args["sort"]) if "sort" in request.args else None
-    page = service.observations.history.page(
+    page = current_service().observations.page(
         _wanted(), order, request.args.get("cursor"), _number("limit", 100) or 100
     )
     return jsonify(**views.activity_export(page.records), cursor=page.cursor)
@@ -74,8 +76,8 @@ def activity_stats() -> ResponseReturnValue:
 
 @bp.get("/swaps")
 def swaps() -> ResponseReturnValue:
-    """List the last swaps, oldest first."""
-    records = [views.swap_object(swap) for swap in current_service().recent_swaps()]
+    """List the last swaps, oldest first; of earlier runs too, where a store keeps them."""
+    records = current_service().observations.last_swaps()
     return jsonify(schema_version=views.SCHEMA_VERSION, swaps=records)
 
 
@@ -83,7 +85,9 @@ def swaps() -> ResponseReturnValue:
 def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""
     taps = current_service().observations.recorder.in_flight()
-    return jsonify(schema_version=views.SCHEMA_VERSION, requests=list(map(statuses.request, taps)))
+    now = time.monotonic()
+    records = [in_flight_object(tap, now) for tap in taps]
+    return jsonify(schema_version=views.SCHEMA_VERSION, requests=records)
 
 
 @bp.post("/inflight/<int:serial>/cancel")
@@ -97,11 +101,9 @@ def cancel(serial: int) -> ResponseReturnValue:
 @bp.get("/captures/<capture_id>")
 def capture(capture_id: str) -> ResponseReturnValue:
     """Answer what one request and its answer were; ``?format=curl`` or ``har`` to use elsewhere."""
-    try:
-        number = int(capture_id)
-    except ValueError:
+    if not NUMBER.fullmatch(capture_id):
         return jsonify(error="invalid capture ID"), 400
-    found = current_service().observations.captures.get(number)
+    found = current_service().observations.captures.get(int(capture_id))
     if found is None:
         return jsonify(error="capture not found"), 404
     base_url = request.host_url.rstrip("/")
@@ -114,6 +116,16 @@ def capture(capture_id: str) -> ResponseReturnValue:
             return jsonify(capture_views.capture_har(found, base_url))
         case other:
             raise BadRequest(f"format must be curl or har, not {other!r}")
+
+
+def new_feed() -> Feed:
+    """Return the feed that the running request asks for, not open yet. Raises: BadRequest."""
+    form = FORMS.get(request.args.get("format", ""))
+    if form is None:
+        raise BadRequest(f"format must be message or named, not {request.args['format'][:40]!r}")
+    # A WebSocket of a browser cannot send headers of its own.
+    resume = request.headers.get("Last-Event-ID") or request.args.get("lastEventId", "")
+    return Feed(current_service(), form, resume)
 
 
 def _wanted() -> Filter:

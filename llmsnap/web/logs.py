@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Blueprint, Response, redirect, request
 from flask.typing import ResponseReturnValue
 
@@ -14,6 +16,9 @@ from llmsnap.web.streams import LogBody, LogEvents
 bp = Blueprint("logs", __name__)
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
+TEXT = "text/plain"
+EVENTS = "text/event-stream"
+POSITION = re.compile(r"[0-9]{1,18}")
 
 
 @bp.get("/logs")
@@ -21,7 +26,8 @@ def history() -> ResponseReturnValue:
     """Answer the combined log; browsers are sent to the UI."""
     if "text/html" in request.headers.get("Accept", ""):
         return redirect("/ui/", 302)
-    return Response(current_service().logs.combined.snapshot(), mimetype="text/plain")
+    text = current_service().logs.combined.snapshot()
+    return Response(text, headers={"Content-Type": TEXT})
 
 
 @bp.get("/logs/stream", strict_slashes=False)
@@ -31,20 +37,17 @@ def stream(name: str = "") -> ResponseReturnValue:
 
     ``?no-history`` leaves out what is there. ``?format=sse`` (or that Accept) makes it events.
     """
-    log = _log(name)
-    as_events = request.args.get("format") == "sse" or "text/event-stream" in request.headers.get(
-        "Accept", ""
-    )
+    as_events = request.args.get("format") == "sse" or EVENTS in request.headers.get("Accept", "")
     last_id = request.headers.get("Last-Event-ID", "")
-    after = int(last_id) if as_events and last_id.isdigit() else None
-    past, reader = log.subscribe(after=after)
-    if "no-history" in request.args:
-        past = b""
-    body = (LogEvents if as_events else LogBody)(past, reader)
-    current_call().presence.open(body.end)
+    body = (LogEvents if as_events else LogBody)(
+        current_service(),
+        _log(name),
+        current_call().presence,
+        skip_history="no-history" in request.args,
+        after=int(last_id) if as_events and POSITION.fullmatch(last_id) else None,
+    )
     request.environ[FLUSH] = True
-    mimetype = "text/event-stream" if as_events else "text/plain"
-    return Response(body, mimetype=mimetype, headers=HEADERS)
+    return Response(body, headers={**HEADERS, "Content-Type": EVENTS if as_events else TEXT})
 
 
 def _log(name: str) -> LogStream:

@@ -1,13 +1,16 @@
-"""The documents of the event feed: every model's state, log output, what is in flight."""
+"""The documents of the event feed: every model's state, what changed, what is in flight."""
 
 from __future__ import annotations
 
-import base64
 import time
 from typing import Any
 
-from llmsnap.metrics.tap import Tap
+from llmsnap import events
+from llmsnap.metrics.record import in_flight_object
 from llmsnap.service import Service
+
+REQUESTS_SHOWN = 50
+"""In a frame of the feed, which comes often; ``/api/inflight`` shows all."""
 
 
 def models(service: Service) -> list[dict[str, Any]]:
@@ -41,42 +44,62 @@ def models(service: Service) -> list[dict[str, Any]]:
     return local + remote
 
 
-def log_data(source: str, data: bytes) -> dict[str, str]:
-    """Return log output as the named frames carry it: base64, since it may be anything."""
-    return {"data": base64.b64encode(data).decode(), "source": source}
-
-
-def in_flight(service: Service) -> list[dict[str, Any]]:
-    """Return how many requests each model serves, and how many wait for it."""
-    return [
-        {"model": view.model_id, "in_flight": view.in_flight, "waiting": view.waiting}
-        for view in service.driver.scheduler.snapshot(time.monotonic())
-        if view.in_flight or view.waiting or view.state != "stopped"
-    ]
-
-
-def request(tap: Tap) -> dict[str, Any]:
-    """Return one request in flight; its *id* is what cancels it. Durations in milliseconds."""
-    facts = tap.facts
+def state_change(event: events.ProcessStateChanged) -> dict[str, Any]:
+    """Return one change of a model's state."""
     return {
-        "id": tap.serial,
-        "request_id": facts.request_id,
-        "requested": facts.requested,
-        "model_id": tap.model_id,
-        "peer": facts.peer,
-        "method": facts.method,
-        "path": facts.path,
-        "key_name": facts.key_name,
-        "client": facts.client,
-        "stream": facts.stream,
-        "phase": tap.phase,
-        "started_ms": tap.started_ns // 1_000_000,
-        "age_ms": round((time.monotonic() - tap.started) * 1000),
-        "queue_ms": _ms(tap.queue_s),
-        "load_ms": _ms(tap.load_s),
-        "response_bytes": tap.response_bytes,
+        "processName": event.model_id,
+        "newState": event.new,
+        "oldState": event.old,
+        "swapId": event.swap_id,
     }
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+def reload(event: events.ConfigReload) -> dict[str, Any]:
+    """Return where a reload of the configuration stands."""
+    return {"phase": event.phase, "source": event.source, "errors": list(event.problems)}
+
+
+def swap_start(event: events.SwapStarted) -> dict[str, Any]:
+    """Return a swap that began; ``views.swap_object`` is what it becomes."""
+    return {
+        "id": event.swap_id,
+        "target": event.target,
+        "evicted": list(event.evicted),
+        "started_ms": int(event.at * 1000),
+    }
+
+
+def preload(event: events.ModelPreloaded) -> dict[str, Any]:
+    """Return how a preload ended."""
+    return {"modelName": event.model_id, "success": event.success, "reason": event.reason}
+
+
+def in_flight(service: Service) -> dict[str, Any]:
+    """Return the requests in flight: how many of each model, and the oldest one by one."""
+    taps = service.observations.recorder.in_flight()
+    now = time.monotonic()
+    return {
+        "models": [
+            {"model": model, "in_flight": served, "waiting": waiting}
+            for model, served, waiting in _busy(service)
+        ],
+        "total": len(taps),
+        "requests": [in_flight_object(tap, now) for tap in taps[:REQUESTS_SHOWN]],
+    }
+
+
+def in_flight_key(service: Service) -> tuple[Any, ...]:
+    """Return what differs when ``in_flight`` tells something new; empty when nothing is."""
+    taps = service.observations.recorder.in_flight()
+    shown = tuple((tap.serial, tap.phase) for tap in taps[:REQUESTS_SHOWN])
+    busy = tuple(_busy(service))
+    return (len(taps), shown, busy) if taps or busy else ()
+
+
+def _busy(service: Service) -> list[tuple[str, int, int]]:
+    """How many requests each model serves, and how many wait for it; idle ones are left out."""
+    return [
+        (view.model_id, view.in_flight, view.waiting)
+        for view in service.driver.scheduler.snapshot(time.monotonic())
+        if view.in_flight or view.waiting
+    ]

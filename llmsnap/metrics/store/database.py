@@ -100,6 +100,15 @@ class Database:
         found = self._db.execute("SELECT MAX(id) FROM activity").fetchone()
         return 0 if found[0] is None else int(found[0]) + 1
 
+    def next_swap_id(self) -> int:
+        """Return the id after that of any swap kept."""
+        found = self._db.execute(
+            "SELECT MAX(json_extract(document, '$.id')) FROM "
+            "(SELECT document FROM swaps ORDER BY number DESC LIMIT 1000)"
+        )
+        greatest = found.fetchone()[0]
+        return 1 if greatest is None else int(greatest) + 1
+
     def last(self, count: int) -> list[ActivityRecord]:
         """Return the last *count* records, oldest first."""
         page = self.page(Filter(), Order(), None, count)

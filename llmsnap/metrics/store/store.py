@@ -40,10 +40,11 @@ SWAP_SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What an earlier run left: its last records, oldest first, and the id to go on with."""
+    """What an earlier run left: its last records, oldest first, and the ids to go on with."""
 
     records: list[ActivityRecord]
     next_id: int
+    next_swap_id: int = 1
 
 
 class Store:
@@ -81,6 +82,11 @@ class Store:
     def __repr__(self) -> str:
         state = "usable" if self.usable else "not usable"
         return f"<Store {self.path} {state}, {len(self._records)} records waiting>"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file can be asked, and has all but the last moment."""
+        return self.usable and not self._failure
 
     def open(self, recent: int = MAX_PAGE) -> Restored:
         """Open the file, or say once why not and keep to memory for this run. Blocks briefly.
@@ -231,7 +237,8 @@ class Store:
         from llmsnap.metrics.store.database import Database  # noqa: PLC0415
 
         self._db = Database(self.path)
-        return Restored(self._db.last(recent), self._db.next_id())
+        db = self._db
+        return Restored(db.last(recent), db.next_id(), db.next_swap_id())
 
     def _insert(self, records: list[ActivityRecord], swaps: list[Any]) -> None:
         self._db.insert(records, swaps)

@@ -1,0 +1,269 @@
+"""What all readers of the event feed are told, gathered and encoded once for all of them.
+
+While there are readers, one greenlet collects what happened and hands it out ten times a second at
+most: a model that prints ten thousand lines, or serves a thousand requests, wakes fifty open tabs
+ten times, not fifty times ten thousand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, proxy
+
+from gevent.event import Event
+
+from llmsnap import events
+from llmsnap.logs.stream import LogStream
+from llmsnap.logs.subscription import Subscription
+from llmsnap.metrics import views
+from llmsnap.service import Service
+from llmsnap.tasks import TaskGroup
+from llmsnap.web import statuses
+from llmsnap.web.frames import Frame, LogPiece, dump, envelope, named, split_utf8, wrapped
+
+PACE_S = 0.1
+IN_FLIGHT_EVERY_S = 0.5
+LOG_BYTES = 1024 * 1024
+"""Of each log, between two rounds; more than any model may print in that time."""
+SOURCES = ("proxy", "upstream")
+RECORDS_KEPT = 512
+
+_broadcasts: WeakKeyDictionary[Service, Broadcast] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A named frame; the newest about a *subject* makes the older ones dispensable."""
+
+    frame: Frame
+    subject: tuple[str, str]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What happened since the last one. *recorded*: there are new records or swaps."""
+
+    models: Frame | None = None
+    notes: list[Note] = field(default_factory=list)
+    logs: list[LogPiece] = field(default_factory=list)
+    in_flight: Frame | None = None
+    recorded: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not (self.models or self.notes or self.logs or self.in_flight or self.recorded)
+
+
+class Reader(Protocol):
+    """Somebody who is told."""
+
+    def offer(self, batch: Batch) -> None:
+        """Take what happened. Never switches greenlets."""
+
+
+class Broadcast:
+    """Listens to bus and logs of *service* while it has readers."""
+
+    def __init__(self, service: Service, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pace_s = PACE_S
+        self._service: Service = proxy(service)  # its readers hold it
+        self._clock = clock
+        self._readers: dict[Reader, None] = {}
+        self._bus: list[events.Subscription] = []
+        self._logs: dict[str, Subscription] = {}
+        self._rests: dict[str, bytes] = {}
+        self._next = Batch()
+        self._models_changed = False
+        self._in_flight_due = 0.0
+        self._in_flight_seen: Any = ()
+        self._records: dict[int, tuple[Frame | None, str]] = {}
+        self._history: tuple[Any, Frame] | None = None
+        self._wake, self._deserted = Event(), Event()
+        self._tasks = TaskGroup("events")
+        self._is_running = False
+
+    def __repr__(self) -> str:
+        return f"<Broadcast to {len(self._readers)} readers>"
+
+    # --- readers come and go: nothing here switches greenlets ----------------------------------
+
+    def join(self, reader: Reader) -> None:
+        """Tell *reader* all that happens from now on; ``history`` is what happened before."""
+        if not self._readers:
+            self._open()
+        self.publish()
+        self._readers[reader] = None
+        if not self._is_running:
+            self._is_running = True
+            self._tasks.spawn("broadcast", self._run)
+
+    def leave(self, reader: Reader) -> None:
+        """Tell *reader* nothing more."""
+        if self._readers.pop(reader, self) is not self and not self._readers:
+            self._close()
+
+    def history(self) -> list[Frame]:
+        """Return the envelopes a reader begins with, right after it joined."""
+        first = [
+            LogPiece(source, self._stream(source).snapshot().removesuffix(rest)).envelope()
+            for source, rest in self._rests.items()
+        ]
+        return [*first, self._model_list(), self._metrics()]
+
+    def in_flight(self) -> Frame | None:
+        """Return the requests in flight, for a reader that just joined; None without any."""
+        if not statuses.in_flight_key(self._service):
+            return None
+        return named("inFlight", statuses.in_flight(self._service))
+
+    def publish(self) -> None:
+        """Hand out what has happened since the last time."""
+        batch, self._next = self._next, Batch()
+        if self._models_changed:
+            self._models_changed = False
+            batch.models = self._model_list()
+        batch.logs = self._take_logs()
+        batch.in_flight = self._take_in_flight()
+        if not batch.is_empty:
+            for reader in tuple(self._readers):
+                reader.offer(batch)
+
+    def record(self, record: events.ActivityRecord) -> tuple[Frame | None, str]:
+        """Return the envelope of a record, if it has one, and the data of its named frame."""
+        found = self._records.get(record.id)
+        if found is None:
+            shown = views.is_metric(record)
+            one = envelope("metrics", [views.metric_object(record)]) if shown else None
+            found = self._records[record.id] = one, dump(views.named_metric_object(record))
+            if len(self._records) > RECORDS_KEPT:
+                del self._records[next(iter(self._records))]
+        return found
+
+    # --- the greenlet --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._readers:
+            self._wake.wait(self._patience())
+            self._wake.clear()
+            self.publish()
+            self._deserted.wait(self.pace_s)
+        self._is_running = False
+
+    def _patience(self) -> float | None:
+        """How long nothing needs to be looked at: in-flight counts have no event of their own."""
+        if self._in_flight_seen or self._service.observations.recorder.in_flight():
+            return max(0.0, self._in_flight_due - self._clock())
+        return None
+
+    def _open(self) -> None:
+        bus = self._service.bus
+        self._deserted.clear()
+        self._wake.clear()
+        self._bus = [bus.subscribe(kind, handler) for kind, handler in self._handlers()]
+        for source in SOURCES:
+            stream = self._stream(source)
+            _, self._logs[source] = stream.subscribe(limit_bytes=LOG_BYTES, filled=self._wake)
+            self._rests[source] = b""
+
+    def _close(self) -> None:
+        for subscription in self._bus:
+            subscription.close()
+        for reader in self._logs.values():
+            reader.close()
+        self._bus, self._logs = [], {}
+        self._next = Batch()
+        self._models_changed = False
+        self._in_flight_seen = ()
+        self._records.clear()
+        self._history = None
+        self._deserted.set()
+        self._wake.set()
+
+    # --- what the bus tells: each of these only notes it ---------------------------------------
+
+    def _handlers(self) -> list[tuple[type[events.Event], Callable[[Any], None]]]:
+        return [
+            (events.ProcessStateChanged, self._on_state),
+            (events.ConfigReload, self._on_config),
+            (events.SwapStarted, self._on_swap_started),
+            (events.SwapFinished, self._on_record),
+            (events.ActivityRecorded, self._on_record),
+            (events.ModelPreloaded, self._on_preload),
+            (events.RequestStarted, self._on_request),
+        ]
+
+    def _on_state(self, event: events.ProcessStateChanged) -> None:
+        self._models_changed = True
+        self._note("modelStatus", event.model_id, statuses.state_change(event))
+
+    def _on_config(self, event: events.ConfigReload) -> None:
+        self._models_changed = True
+        self._note("configReload", "", statuses.reload(event))
+
+    def _on_swap_started(self, event: events.SwapStarted) -> None:
+        self._note("swapStarted", event.target, statuses.swap_start(event))
+
+    def _on_preload(self, event: events.ModelPreloaded) -> None:
+        self._note("preload", event.model_id, statuses.preload(event))
+
+    def _on_record(self, _: events.Event) -> None:
+        self._next.recorded = True
+        self._wake.set()
+
+    def _on_request(self, _: events.RequestStarted) -> None:
+        self._wake.set()
+
+    def _note(self, name: str, subject: str, document: Any) -> None:
+        self._next.notes.append(Note(named(name, document), (name, subject)))
+        self._wake.set()
+
+    # --- what is gathered ----------------------------------------------------------------------
+
+    def _take_logs(self) -> list[LogPiece]:
+        pieces = []
+        for source, reader in self._logs.items():
+            while chunk := reader.poll():
+                data, self._rests[source] = split_utf8(self._rests[source] + chunk.data)
+                if data:
+                    pieces.append(LogPiece(source, data, chunk.dropped))
+        return pieces
+
+    def _take_in_flight(self) -> Frame | None:
+        """Return the requests in flight, if they are not those told of last."""
+        now = self._clock()
+        if now < self._in_flight_due:
+            return None
+        self._in_flight_due = now + IN_FLIGHT_EVERY_S
+        seen = statuses.in_flight_key(self._service)
+        if seen == self._in_flight_seen:
+            return None
+        self._in_flight_seen = seen
+        return named("inFlight", statuses.in_flight(self._service))
+
+    def _model_list(self) -> Frame:
+        return envelope("modelStatus", statuses.models(self._service))
+
+    def _metrics(self) -> Frame:
+        """Return the list of metrics; fifty tabs that come back at once cost one."""
+        observations = self._service.observations
+        key = observations.activity.next_id, observations.captures.used
+        if self._history is None or self._history[0] != key:
+            records = filter(views.is_metric, observations.activity.snapshot())
+            self._history = key, wrapped("metrics", dump(list(map(views.metric_object, records))))
+        return self._history[1]
+
+    def _stream(self, source: str) -> LogStream:
+        logs = self._service.logs
+        return logs.proxy if source == "proxy" else logs.upstream
+
+
+def broadcast_of(service: Service) -> Broadcast:
+    """Return the one broadcast of *service*."""
+    found = _broadcasts.get(service)
+    if found is None:
+        found = _broadcasts[service] = Broadcast(service)
+    return found

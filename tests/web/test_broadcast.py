@@ -1,0 +1,185 @@
+"""Facts about llmsnap.web.broadcast: one for all readers, and for nobody when there are none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from llmsnap.events import ModelPreloaded, ProcessStateChanged
+from llmsnap.web import broadcast as module
+from llmsnap.web.broadcast import Batch, broadcast_of
+from llmsnap.web.feed import Form
+from tests.web.watched import World, envelopes, named
+
+
+class Reader:
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def offer(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    for reader in list(made.broadcast._readers):
+        made.broadcast.leave(reader)
+
+
+def join(world: World) -> Reader:
+    reader = Reader()
+    world.broadcast.join(reader)
+    return reader
+
+
+def test_all_readers_get_the_same_frames(world: World) -> None:
+    readers = [join(world) for _ in range(50)]
+    world.service.logs.proxy.write(b"a line\n")
+    world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
+    assert len({id(reader.batches[-1]) for reader in readers}) == 1
+    assert len(readers[0].batches) == 1
+
+
+def test_many_writes_become_one_piece(world: World) -> None:
+    reader = join(world)
+    for number in range(1000):
+        world.service.logs.proxy.write(b"%d\n" % number)
+    world.publish()
+    (piece,) = reader.batches[0].logs
+    assert piece.data == b"".join(b"%d\n" % number for number in range(1000))
+
+
+def test_the_greenlet_tells_without_being_asked(world: World) -> None:
+    reader = join(world)
+    world.service.bus.publish(ModelPreloaded("alpha", success=True))
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert [note.frame.event for note in reader.batches[0].notes] == ["preload"]
+
+
+def test_no_byte_of_a_log_is_lost_or_doubled_for_one_who_comes_in_between(world: World) -> None:
+    early = world.feed(Form.MESSAGE)
+    seen = envelopes(early.wait(0), "logData")[0]["data"]
+    late = ""
+    for number in range(20):
+        world.service.logs.proxy.write(f"ä{number}\n".encode()[: 100 if number % 3 else 1])
+        if number == 9:
+            feed = world.feed(Form.MESSAGE)
+            late = envelopes(feed.wait(0), "logData")[0]["data"]
+    world.publish()
+    seen += "".join(piece["data"] for piece in envelopes(early.wait(0), "logData"))
+    late += "".join(piece["data"] for piece in envelopes(feed.wait(0), "logData"))
+    assert late == seen
+    world.close()
+
+
+def test_a_character_cut_in_two_arrives_whole(world: World) -> None:
+    reader = join(world)
+    llama = "🦙".encode()
+    world.service.logs.proxy.write(b"a" + llama[:2])
+    world.publish()
+    world.service.logs.proxy.write(llama[2:] + b"\n")
+    world.publish()
+    texts = [json.loads(json.loads(b.logs[0].envelope().data)["data"]) for b in reader.batches]
+    assert [text["data"] for text in texts] == ["a", "🦙\n"]
+
+
+def test_without_readers_nobody_listens(world: World) -> None:
+    before = repr(world.service.bus)
+    reader = join(world)
+    world.broadcast.leave(reader)
+    world.broadcast.leave(reader)
+    assert repr(world.service.bus) == before
+    assert "0 readers" in repr(world.service.logs.upstream)
+    world.service.bus.publish(ModelPreloaded("alpha", success=True))
+    gevent.idle()
+    assert len(world.broadcast._tasks) == 0
+
+
+def test_one_who_comes_right_after_the_last_has_left_is_served(world: World) -> None:
+    world.broadcast.leave(join(world))
+    reader = join(world)
+    gevent.idle()
+    world.service.bus.publish(ModelPreloaded("alpha", success=True))
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert len(reader.batches) == 1
+
+
+def test_a_record_is_encoded_once_and_only_so_many_are_kept(world: World) -> None:
+    record = world.record()
+    assert world.broadcast.record(record) is world.broadcast.record(record)
+    for _ in range(module.RECORDS_KEPT):
+        world.broadcast.record(world.record())
+    assert len(world.broadcast._records) == module.RECORDS_KEPT
+
+
+def test_fifty_tabs_that_come_back_at_once_share_one_list_of_metrics(world: World) -> None:
+    join(world)
+    world.record()
+    first = world.broadcast.history()[-1]
+    assert world.broadcast.history()[-1] is first
+    world.record()
+    assert world.broadcast.history()[-1] is not first
+
+
+# --- in flight ---------------------------------------------------------------------------------
+
+
+def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world: World) -> None:
+    now = [100.0]
+    world.broadcast._clock = lambda: now[0]
+    reader = join(world)
+    world.publish()
+    assert reader.batches == []
+    now[0] += 1
+    tap = world.begin(stream=True, key_name="wiki")
+    world.publish()
+    shown = json.loads(reader.batches[-1].in_flight.data)
+    assert shown["total"] == 1
+    assert [(one["id"], one["phase"], one["key_name"]) for one in shown["requests"]] == [
+        (tap.serial, "waiting", "wiki")
+    ]
+    tap.granted(0.0, 0.0)
+    world.publish()
+    assert len(reader.batches) == 1, "too early"
+    now[0] += module.IN_FLIGHT_EVERY_S
+    world.publish()
+    assert json.loads(reader.batches[-1].in_flight.data)["requests"][0]["phase"] == "sent"
+    now[0] += module.IN_FLIGHT_EVERY_S
+    world.publish()
+    assert len(reader.batches) == 2, "nothing changed"
+    tap.finish()
+    now[0] += module.IN_FLIGHT_EVERY_S
+    world.publish()
+    assert json.loads(reader.batches[-1].in_flight.data) == {
+        "models": [], "total": 0, "requests": [],
+    }  # fmt: skip
+
+
+def test_while_requests_are_in_flight_they_are_looked_at(world: World) -> None:
+    world.broadcast._clock = lambda: 100.0
+    join(world)
+    assert world.broadcast._patience() is None
+    tap = world.begin()
+    assert world.broadcast._patience() == module.IN_FLIGHT_EVERY_S
+    tap.finish()
+
+
+def test_the_broadcast_of_a_service_is_one(world: World) -> None:
+    assert broadcast_of(world.service) is world.broadcast
+    assert repr(world.broadcast) == "<Broadcast to 0 readers>"
+
+
+def test_a_named_reader_gets_no_model_list(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
+    frames = feed.wait(0)
+    assert [frame.event for frame in frames] == ["modelStatus"]
+    assert named(frames, "modelStatus")[0]["newState"] == "starting"
+    world.close()

@@ -1,0 +1,328 @@
+"""Facts about llmsnap.web.feed: what one reader is told."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from llmsnap.events import (
+    ConfigReload,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ReloadPhase,
+    SwapStarted,
+)
+from llmsnap.web import feed as feeds
+from llmsnap.web.feed import Feed, Form, Position
+from tests.web.watched import World, envelopes, named
+
+NOW = 0.0
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def told(feed: Feed) -> list:
+    return feed.wait(NOW)
+
+
+# --- where it begins ---------------------------------------------------------------------------
+
+
+def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> None:
+    world.service.logs.proxy.write(b"[INFO] hello\n")
+    world.record()
+    world.record(status=502)
+    first = envelopes(told(world.feed(Form.MESSAGE)))
+    assert [kind for kind, _ in first] == ["logData", "logData", "modelStatus", "metrics"]
+    assert first[0][1] == {"data": "[INFO] hello\n", "source": "proxy"}
+    assert first[1][1] == {"data": "", "source": "upstream"}
+    assert first[2][1] == [
+        {
+            "id": "alpha", "name": "", "description": "", "state": "stopped", "unlisted": False,
+            "sleepMode": "enable", "peerID": "",
+        },
+        {
+            "id": "beta", "name": " Beta ", "description": "", "state": "stopped",
+            "unlisted": True, "sleepMode": "disable", "peerID": "",
+        },
+        {
+            "id": "m-remote", "name": "", "description": "", "state": "", "unlisted": False,
+            "sleepMode": "", "peerID": "box2",
+        },
+    ]  # fmt: skip
+    assert first[3][1] == [
+        {
+            "id": 0, "timestamp": "2026-11-21T20:31:52.273789305Z", "model": "alpha",
+            "cache_tokens": -1, "input_tokens": 25, "output_tokens": 10, "prompt_per_second": 0.0,
+            "tokens_per_second": 10.0, "duration_ms": 30, "has_capture": False,
+        }
+    ]  # fmt: skip
+
+
+def test_without_metrics_the_list_is_empty_and_not_null(world: World) -> None:
+    assert envelopes(told(world.feed()), "metrics") == [[]]
+
+
+def test_named_frames_alone_begin_with_silence(world: World) -> None:
+    world.record()
+    assert told(world.feed(Form.NAMED)) == []
+
+
+def test_named_frames_begin_with_the_requests_in_flight_where_there_are_any(world: World) -> None:
+    tap = world.begin()
+    (frame,) = named(told(world.feed(Form.NAMED)), "inFlight")
+    assert [one["request_id"] for one in frame["requests"]] == ["r-1"]
+    tap.finish()
+
+
+# --- what happens ------------------------------------------------------------------------------
+
+
+def test_a_change_of_state_is_the_whole_list_and_the_change_itself(world: World) -> None:
+    feed = world.feed()
+    told(feed)
+    world.publish(ProcessStateChanged("alpha", "stopped", "starting", swap_id=4))
+    frames = told(feed)
+    (listed,) = envelopes(frames, "modelStatus")
+    assert [model["id"] for model in listed] == ["alpha", "beta", "m-remote"]
+    assert named(frames, "modelStatus") == [
+        {"processName": "alpha", "newState": "starting", "oldState": "stopped", "swapId": 4}
+    ]
+
+
+def test_a_reload_is_told_in_both_forms(world: World) -> None:
+    feed = world.feed()
+    told(feed)
+    world.publish(ConfigReload(ReloadPhase.FAILED, "c.yaml", ("models: is not a mapping",)))
+    frames = told(feed)
+    assert len(envelopes(frames, "modelStatus")) == 1
+    assert named(frames, "configReload") == [
+        {"phase": "failed", "source": "c.yaml", "errors": ["models: is not a mapping"]}
+    ]
+
+
+def test_a_metric_is_a_list_of_one_and_an_object_in_camel_case(world: World) -> None:
+    feed = world.feed()
+    told(feed)
+    world.record(model_id="beta", cached_tokens=None, queue_ms=3100.0)
+    frames = told(feed)
+    (one,) = envelopes(frames, "metrics")
+    assert [metric["model"] for metric in one] == ["beta"]
+    (metric,) = named(frames, "metrics")
+    assert metric["id"] == 0
+    assert metric["model"] == "beta"
+    assert metric["outputTokens"] == 10
+    assert metric["cachedTokens"] is None
+    assert metric["queueMs"] == 3100.0
+    assert metric["timestamp"] == "2026-11-21T20:31:52.273789305Z"
+
+
+def test_a_failure_is_told_by_name_only(world: World) -> None:
+    feed = world.feed()
+    told(feed)
+    world.record(status=502, reason="alpha: ended with exit code 3")
+    world.record(method="GET")
+    frames = told(feed)
+    assert envelopes(frames) == []
+    assert [metric["status"] for metric in named(frames, "metrics")] == [502, 200]
+
+
+def test_log_output_is_text_in_the_envelope_and_base64_by_name(world: World) -> None:
+    feed = world.feed()
+    told(feed)
+    world.service.logs.model("alpha").feed(b"ready \xff\n")
+    world.publish()
+    frames = told(feed)
+    assert envelopes(frames, "logData") == [{"data": "ready \ufffd\n", "source": "upstream"}]
+    (by_name,) = named(frames, "logData")
+    assert base64.b64decode(by_name["data"]) == b"ready \xff\n"
+
+
+def test_swaps_and_preloads_are_told_by_name(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    world.publish(SwapStarted(swap_id=1, target="alpha", evicted=("beta",), at=5.0))
+    world.swap(evicted=("beta",), reason="request", phases=(("drain", 3.1),))
+    world.publish(ModelPreloaded("alpha", success=False, reason="no"))
+    frames = told(feed)
+    assert named(frames, "swapStarted") == [
+        {"id": 1, "target": "alpha", "evicted": ["beta"], "started_ms": 5000}
+    ]
+    (swap,) = named(frames, "swap")
+    assert (swap["id"], swap["outcome"], swap["evicted"]) == (1, "done", ["beta"])
+    assert swap["phases"] == [{"name": "drain", "ms": 3100.0}]
+    assert named(frames, "preload") == [{"modelName": "alpha", "success": False, "reason": "no"}]
+
+
+def test_one_form_leaves_out_the_other(world: World) -> None:
+    message, by_name = world.feed(Form.MESSAGE), world.feed(Form.NAMED)
+    told(message)
+    world.service.logs.proxy.write(b"x\n")
+    world.swap()
+    world.record()
+    world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
+    assert {frame.event for frame in told(message)} == {"message"}
+    assert {frame.event for frame in told(by_name)} == {"modelStatus", "swap", "metrics", "logData"}
+
+
+# --- ids and resuming --------------------------------------------------------------------------
+
+
+def test_ids_stand_on_metrics_and_swaps_alone(world: World) -> None:
+    feed = world.feed()
+    world.service.logs.proxy.write(b"x\n")
+    world.begin().finish()
+    world.swap()
+    world.publish(
+        ProcessStateChanged("alpha", "stopped", "starting"),
+        ModelPreloaded("alpha", success=True),
+        SwapStarted(swap_id=2, target="beta"),
+        ConfigReload(ReloadPhase.END),
+    )
+    frames = told(feed)
+    with_id = {frame.event for frame in frames if frame.id}
+    assert with_id == {"metrics", "swap"}
+    assert len({frame.event for frame in frames}) > 5
+
+
+def test_a_reader_that_comes_back_misses_no_metric_and_no_swap(world: World) -> None:
+    feed = world.feed()
+    world.record()
+    world.swap()
+    last = [frame.id for frame in told(feed) if frame.id][-1]
+    feed.close()
+    world.swap("beta")
+    world.record(status=500)
+    world.record()
+    frames = told(world.feed(resume=last))
+    assert [metric["id"] for metric in named(frames, "metrics")] == [1, 2]
+    assert [swap["target"] for swap in named(frames, "swap")] == ["beta"]
+    assert [metric["id"] for metric in envelopes(frames, "metrics")[0]] == [0, 2]
+    assert len(envelopes(frames, "metrics")) == 1, "the list has them all"
+
+
+def test_swaps_are_told_in_the_order_they_ended_whatever_their_ids(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    first = world.swap("late")
+    assert [swap["target"] for swap in named(told(feed), "swap")] == ["late"]
+    at = str(feed._at)
+    assert Position.parse(at) == feed._at
+    world.service.bus.publish(type(first)(swap_id=0, target="early", outcome="done"))
+    assert [swap["target"] for swap in named(told(world.feed(Form.NAMED, at)), "swap")] == ["early"]
+
+
+def test_the_ids_of_another_run_mean_that_all_is_new(world: World) -> None:
+    world.record()
+    world.swap()
+    frames = told(world.feed(Form.NAMED, resume="abc-57-12"))
+    assert [metric["id"] for metric in named(frames, "metrics")] == [0]
+    assert len(named(frames, "swap")) == 1
+
+
+@pytest.mark.parametrize(
+    "resume", ["", "x", "1-2", "--", "a-b-c", "a-1-2-3", "a--1-2", "a-\u0661-2"]
+)
+def test_what_is_no_id_resumes_nothing(world: World, resume: str) -> None:
+    world.record()
+    assert told(world.feed(Form.NAMED, resume)) == []
+
+
+def test_ids_ahead_of_us_are_cut(world: World) -> None:
+    run = world.service.observations.run
+    feed = world.feed(Form.NAMED, f"{run}-999-999")
+    world.record()
+    world.swap()
+    assert len(told(feed)) == 2
+
+
+# --- slow readers ------------------------------------------------------------------------------
+
+
+def test_a_slow_reader_gets_the_newest_model_list_once(world: World) -> None:
+    feed = world.feed(Form.MESSAGE)
+    told(feed)
+    for _ in range(10_000):
+        world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
+    assert [frame.event for frame in told(feed)] == ["message"]
+
+
+def test_a_slow_reader_loses_the_oldest_log_and_is_told_how_much(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    for number in range(100):
+        world.service.logs.proxy.write(b"%09d\n" % number * 1000)
+        world.publish()
+    marker, *rest = named(told(feed), "logData")
+    kept = b"".join(base64.b64decode(piece["data"]) for piece in rest)
+    assert marker["dropped"] + len(kept) == 1_000_000
+    assert b"%d bytes of log dropped" % marker["dropped"] in base64.b64decode(marker["data"])
+    assert kept.endswith(b"000000099\n")
+    assert len(kept) <= feeds.LOG_BYTES
+
+
+def test_a_slow_reader_loses_no_metric_that_is_in_memory(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    for _ in range(3 * feeds.MAX_RECORDS):
+        world.record()
+    ids: list[int] = []
+    while frames := told(feed):
+        ids += [metric["id"] for metric in named(frames, "metrics")]
+        assert len(frames) <= feeds.MAX_RECORDS
+    assert ids == list(range(3 * feeds.MAX_RECORDS))
+
+
+def test_of_too_many_changes_the_newest_of_each_model_stays(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    world.publish(ModelPreloaded("beta", success=True))
+    for number in range(feeds.MAX_NOTES):
+        world.publish(ProcessStateChanged("alpha", "x", str(number)))
+    world.publish(ProcessStateChanged("beta", "x", "ready"))
+    frames = told(feed)
+    assert len(frames) < feeds.MAX_NOTES
+    assert len(named(frames, "preload")) == 1
+    newest = {change["processName"]: change["newState"] for change in named(frames, "modelStatus")}
+    assert newest == {"alpha": str(feeds.MAX_NOTES - 1), "beta": "ready"}
+
+
+# --- its end -----------------------------------------------------------------------------------
+
+
+def test_a_reader_waits_until_something_happens(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    reading = gevent.spawn(feed.wait, 5)
+    gevent.sleep(0)
+    world.service.bus.publish(ModelPreloaded("alpha", success=True))
+    assert [frame.event for frame in reading.get()] == ["preload"]
+
+
+def test_nothing_comes_when_nothing_happens(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    assert feed.wait(0.001) == []
+    assert not feed.is_over
+
+
+def test_an_ended_feed_wakes_its_reader(world: World) -> None:
+    feed = world.feed(Form.NAMED)
+    reading = gevent.spawn(feed.wait, 5)
+    gevent.sleep(0)
+    world.service.end_feeds()
+    assert reading.get() == []
+    assert feed.is_over
+
+
+def test_a_closed_feed_leaves_nothing_behind(world: World) -> None:
+    before = repr(world.service.bus)
+    feed = world.feed()
+    assert world.service.feeds == {feed}
+    feed.close()
+    feed.close()
+    assert not world.service.feeds
+    assert repr(world.service.bus) == before
+    assert "0 readers" in repr(world.service.logs.proxy)
+    assert "over" in repr(feed)

@@ -1,0 +1,97 @@
+"""A service that was never opened, to which things happen as a test says."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from typing import Any
+
+from llmsnap.config.loader import loads
+from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished
+from llmsnap.metrics.tap import RequestFacts, Tap
+from llmsnap.routing.setup import change_of
+from llmsnap.service import Service
+from llmsnap.web.broadcast import Broadcast, broadcast_of
+from llmsnap.web.feed import Feed, Form
+from llmsnap.web.frames import Frame
+from tests.fakes.launcher import FakeLauncher
+
+TEXT = """
+startPort: 17000
+logToStdout: none
+captureBuffer: 1
+models:
+  beta: {cmd: serve --port ${PORT}, name: " Beta ", unlisted: true}
+  alpha:
+    cmd: serve --port ${PORT}
+    aliases: [first]
+    sleepMode: enable
+    sleepEndpoints: [{endpoint: /sleep}]
+    wakeEndpoints: [{endpoint: /wake}]
+peers:
+  box2: {proxy: "http://127.0.0.1:9", models: [m-remote]}
+"""
+
+
+class World:
+    def __init__(self, text: str = TEXT) -> None:
+        self.service = Service(loads(text, environ={}), launcher=FakeLauncher())
+        self.service.driver.reconfigure(change_of(self.service.runtime.config))
+        self.service.accepts = True
+        self.broadcast: Broadcast = broadcast_of(self.service)
+        self.broadcast.pace_s = 0.0
+        self.feeds: list[Feed] = []
+        self._swap_ids = count(1)
+
+    def feed(self, form: Form = Form.BOTH, resume: str = "") -> Feed:
+        feed = Feed(self.service, form, resume)
+        self.feeds.append(feed)
+        feed.open()
+        return feed
+
+    def close(self) -> None:
+        for feed in self.feeds:
+            feed.close()
+
+    def publish(self, *events: Any) -> None:
+        """Tell of events, and have the readers told at once."""
+        for event in events:
+            self.service.bus.publish(event)
+        self.broadcast.publish()
+
+    def record(self, **facts: Any) -> ActivityRecord:
+        activity = self.service.observations.activity
+        known: dict[str, Any] = {
+            "id": activity.take_id(), "request_id": "r-1", "model_id": "alpha", "status": 200,
+            "requested": "alpha", "input_tokens": 25, "output_tokens": 10, "duration_ms": 30.4,
+            "tokens_per_second": 10.0, "prompt_per_second": 0.0,
+            "ended_ns": 1_795_293_112_273_789_305,
+        }  # fmt: skip
+        record = ActivityRecord(**{**known, **facts})
+        activity.append(record)
+        self.publish(ActivityRecorded(record))
+        return record
+
+    def swap(self, target: str = "alpha", **facts: Any) -> SwapFinished:
+        swap = SwapFinished(swap_id=next(self._swap_ids), target=target, outcome="done", **facts)
+        self.publish(swap)
+        return swap
+
+    def begin(self, model: str = "alpha", **facts: Any) -> Tap:
+        """A request in flight."""
+        known = {"request_id": "r-1", "path": "/v1/chat/completions", "requested": model}
+        return self.service.observations.recorder.begin(
+            RequestFacts(**{**known, "model_id": model, **facts})
+        )
+
+
+def named(frames: list[Frame], event: str) -> list[dict[str, Any]]:
+    return [json.loads(frame.data) for frame in frames if frame.event == event]
+
+
+def envelopes(frames: list[Frame], kind: str = "") -> list[Any]:
+    """What the envelopes of a *kind* hold; (kind, content) pairs of all without one."""
+    outer = [json.loads(frame.data) for frame in frames if frame.event == "message"]
+    if not kind:
+        return [(one["type"], json.loads(one["data"])) for one in outer]
+    return [json.loads(one["data"]) for one in outer if one["type"] == kind]
