@@ -1,0 +1,424 @@
+"""Facts about llmsnap.proxy.dispatch: real greenlets, a queue the test opens, a real upstream."""
+
+from __future__ import annotations
+
+import json
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.errors import (
+    BadRequest,
+    ChildExited,
+    ClientGone,
+    LoadAborted,
+    NotReady,
+    TooManyInFlight,
+    UnknownModel,
+    Unreachable,
+    UpstreamTimeout,
+)
+from llmsnap.proxy import dispatch
+from llmsnap.proxy.dispatch import Dispatcher
+from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.upstream.control import parse_address
+from llmsnap.wire.auth import Keyring
+from tests.fakes.calls import FakeQueue, call, recorder, runtime
+from tests.fakes.upstream import FakeUpstream
+
+TEXT = """\
+apiKeys: [{{key: all}}, {{key: some, name: laptop, models: [a], admin: false}}]
+models:
+  a:
+    cmd: x
+    proxy: {url}
+    aliases: [first]
+    useModelName: up
+    filters: {{setParams: {{top_k: 5}}}}
+  shown: {{cmd: x, proxy: "{url}", sendLoadingState: true}}
+peers:
+  dead: {{proxy: "http://127.0.0.1:1", models: [r, lost], filters: {{setParams: {{dead: 1}}}}}}
+  live: {{proxy: "{url}/base", models: [r, only], apiKey: pk}}
+"""
+
+
+class World:
+    """A dispatcher whose models and peers are all one server, which keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.upstream = FakeUpstream()
+        self.upstream.handler = self.serve
+        self.upstream.start()
+        self.requests: list[dict] = []
+        self.answer = ("200 OK", [("Content-Type", "application/json")], [b'{"ok":1}'])
+        self.queue = FakeQueue()
+        self.pool = ConnectionPool()
+        self.recorder = recorder()
+        self.snapshot = runtime(TEXT.format(url=self.upstream.url))
+        address = parse_address(self.upstream.url)
+        self.dispatcher = Dispatcher(self.queue, lambda _: address, self.pool, self.recorder)
+
+    def serve(self, environ, start_response):
+        self.requests.append(
+            {
+                "path": environ["PATH_INFO"],
+                "query": environ["QUERY_STRING"],
+                "body": environ["wsgi.input"].read(),
+                **{name: value for name, value in environ.items() if name.startswith("HTTP_")},
+            }
+        )
+        status, headers, body = self.answer
+        start_response(status, headers)
+        return body
+
+    def handle(self, *args, **facts) -> bytes:
+        """The body of the answer to one request, all of it settled."""
+        made = call(*args, **facts)
+        body = self.dispatcher.handle(made, self.snapshot).body
+        said = b"".join(body)
+        body.close()
+        return said
+
+    @property
+    def sent(self) -> dict:
+        return json.loads(self.requests[-1]["body"])
+
+    @property
+    def records(self) -> list:
+        return self.recorder.activity.snapshot()
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    assert not made.recorder.in_flight(), "every request is filed"
+    given = [ticket for ticket in made.queue.tickets if ticket._error is None]
+    assert not given, "every lease is taken"
+    made.pool.close()
+    made.upstream.stop()
+
+
+# --- a model of our own -------------------------------------------------------------------------
+
+
+def test_a_request_is_adapted_sent_and_recorded(world) -> None:
+    assert world.handle(body={"model": "first"}) == b'{"ok":1}'
+    assert world.sent == {"model": "up", "top_k": 5}
+    assert len(world.queue.returned) == 1
+    (record,) = world.records
+    assert (record.requested, record.model_id, record.status) == ("first", "a", 200)
+    assert record.path == "/v1/chat/completions"
+
+
+def test_no_secret_of_the_address_is_recorded(world) -> None:
+    world.handle("/v1/embeddings?api_key=secret", {"model": "a"})
+    assert world.requests[-1]["query"] == "api_key=secret"
+    assert "secret" not in repr(world.records)
+
+
+def test_the_key_stays_and_the_id_goes_on(world) -> None:
+    headers = [("Authorization", "Bearer all"), ("X-Request-Id", "theirs"), ("X-A", "b")]
+    world.handle(body={"model": "a"}, headers=headers, id="ours")
+    request = world.requests[-1]
+    assert "HTTP_AUTHORIZATION" not in request
+    assert (request["HTTP_X_REQUEST_ID"], request["HTTP_X_A"]) == ("ours", "b")
+    assert request["HTTP_X_FORWARDED_FOR"] == "203.0.113.9"
+
+
+def test_what_is_refused_is_raised_recorded_and_holds_nothing(world) -> None:
+    world.queue.grants = False
+    made = call(body={"model": "a"})
+    waiting = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
+    waiting.start()
+    world.queue.came.wait()
+    world.queue.refuse(ChildExited("exit code 3"))
+    with pytest.raises(ChildExited):
+        waiting.get()
+    assert made.presence.opened == made.presence.closed == 1
+    (record,) = world.records
+    assert (record.status, record.reason) == (502, "exit code 3")
+
+
+@pytest.mark.parametrize(
+    ("facts", "error"),
+    [
+        ({"body": b"junk"}, BadRequest),
+        ({"body": {"model": "nope"}}, UnknownModel),
+        ({"body": {"model": "a"}, "headers": [("X-Max-Wait", "nan")]}, BadRequest),
+    ],
+)
+def test_what_cannot_be_served_is_recorded_too(world, facts, error) -> None:
+    with pytest.raises(error):
+        world.handle(**facts)
+    (record,) = world.records
+    assert record.status == error.status
+    assert not world.queue.tickets
+
+
+def test_wishes_about_waiting_reach_the_queue(world) -> None:
+    world.handle(body={"model": "a"})
+    world.handle(body={"model": "a"}, headers=[("X-Max-Wait", "1.5"), ("X-Swap", " Never ")])
+    assert world.queue.asked == [
+        {"max_wait_s": None, "never_swap": False},
+        {"max_wait_s": 1.5, "never_swap": True},
+    ]
+
+
+def test_a_client_that_leaves_the_queue_is_gone_at_once(world) -> None:
+    world.queue.grants = False
+    made = call(body={"model": "a"})
+    waiting = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
+    waiting.start()
+    world.queue.came.wait()
+    made.presence.leave()
+    with pytest.raises(ClientGone):
+        waiting.get()
+    assert world.queue.cancelled == world.queue.tickets
+    assert world.records[0].status == 499
+
+
+def test_a_client_that_leaves_while_the_model_thinks_ends_the_exchange(world) -> None:
+    thinks = world.upstream.gates["/v1/chat/completions"] = Event()
+    made = call(body={"model": "a"})
+    asking = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
+    asking.start()
+    while not world.upstream.calls:
+        gevent.idle()
+    made.presence.leave()
+    with pytest.raises(ClientGone):
+        asking.get()
+    assert len(world.queue.returned) == 1
+    thinks.set()
+
+
+def test_a_lease_cut_by_an_unload_says_so(world) -> None:
+    thinks = world.upstream.gates["/v1/chat/completions"] = Event()
+    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    world.queue.grants = False
+    asking.start()
+    world.queue.came.wait()
+    lease = world.queue.grant()
+    while not world.upstream.calls:
+        gevent.idle()
+    lease.cut(LoadAborted("a was unloaded while it answered"))
+    with pytest.raises(LoadAborted):
+        asking.get()
+    thinks.set()
+
+
+def test_a_cancelled_request_ends(world) -> None:
+    thinks = world.upstream.gates["/v1/chat/completions"] = Event()
+    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    asking.start()
+    while not world.upstream.calls:
+        gevent.idle()
+    assert world.recorder.cancel(world.recorder.in_flight()[0].serial)
+    with pytest.raises(Exception, match="cancelled"):
+        asking.get()
+    thinks.set()
+
+
+def test_a_bug_on_the_way_leaves_nothing_behind(world, monkeypatch) -> None:
+    def bug(*args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(dispatch.forward, "answer", bug)
+    with pytest.raises(ZeroDivisionError):
+        world.handle(body={"model": "a"})
+    assert len(world.queue.returned) == 1
+    assert world.records[0].status == 500
+
+
+# --- while it loads -----------------------------------------------------------------------------
+
+
+def streamed(world, made) -> tuple[list, gevent.Greenlet]:
+    """Begin a stream whose model is not ready; return what comes, and who reads it."""
+    world.queue.grants = False
+    world.answer = ("200 OK", [("Content-Type", "text/event-stream")], [b"data: 1\n\n"])
+    said: list[bytes] = []
+
+    def read() -> None:
+        body = world.dispatcher.handle(made, world.snapshot).body
+        try:
+            said.extend(body)
+        finally:
+            body.close()
+
+    reader = gevent.Greenlet(read)
+    reader.start()
+    world.queue.came.wait()
+    return said, reader
+
+
+def test_a_chat_that_streams_shows_the_loading(world) -> None:
+    made = call(body={"model": "shown", "stream": True}, headers=[("Accept-Encoding", "gzip")])
+    said, reader = streamed(world, made)
+    while not said:
+        gevent.idle()
+    assert b"llmsnap loading model: shown" in b"".join(said)
+    world.queue.grant()
+    reader.get()
+    assert said[-1] == b"data: 1\n\n"
+    assert "HTTP_ACCEPT_ENCODING" not in world.requests[-1], "our head has gone out already"
+
+
+@pytest.mark.parametrize("model", ["a", "shown"])
+def test_other_streams_get_comments_only_when_it_takes_long(world, monkeypatch, model) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+    path = "/v1/messages" if model == "shown" else "/v1/chat/completions"
+    said, reader = streamed(world, call(path, {"model": model, "stream": True}))
+    while len(said) < 2:
+        gevent.sleep(0.005)
+    world.queue.grant()
+    reader.get()
+    assert all(piece.startswith(b": ") for piece in said[:-1])
+    assert said[-1] == b"data: 1\n\n"
+
+
+def test_a_short_wait_shows_nothing(world) -> None:
+    said, reader = streamed(world, call(body={"model": "a", "stream": True}))
+    world.queue.grant()
+    reader.get()
+    assert said == [b"data: 1\n\n"]
+
+
+@pytest.mark.parametrize(
+    ("more", "body"),
+    [
+        ("", {"model": "shown"}),
+        ("keepaliveWhileLoading: false\n", {"model": "a", "stream": True}),
+    ],
+)
+def test_nothing_is_shown_to_who_wants_no_stream_or_no_comments(
+    world, monkeypatch, more: str, body: dict
+) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.0)
+    world.snapshot = runtime(more + TEXT.format(url=world.upstream.url))
+    said, reader = streamed(world, call(body=body))
+    gevent.idle()
+    gevent.idle()
+    assert not said
+    world.queue.grant()
+    reader.get()
+    assert said == [b"data: 1\n\n"]
+
+
+# --- below /upstream, and /props ----------------------------------------------------------------
+
+
+def below(world, path: str, **facts):
+    return world.dispatcher.handle_upstream(call(path, **facts), world.snapshot)
+
+
+def test_below_upstream_anything_goes_on(world) -> None:
+    body = below(world, "/upstream/first/x/y?q=%20", body=b"raw", method="PATCH").body
+    assert b"".join(body) == b'{"ok":1}'
+    body.close()
+    request = world.requests[-1]
+    assert (request["path"], request["query"], request["body"]) == ("/x/y", "q=%20", b"raw")
+    assert world.queue.asked[-1]["never_swap"] is False
+
+
+def test_an_open_tabs_requests_never_swap(world) -> None:
+    world.queue.grants = False
+    asking = gevent.Greenlet(below, world, "/upstream/a/favicon.ico")
+    asking.start()
+    world.queue.came.wait()
+    assert world.queue.asked[-1]["never_swap"] is True
+    world.queue.refuse(NotReady("a is stopped"))
+    with pytest.raises(NotReady):
+        asking.get()
+
+
+def test_a_model_alone_is_redirected_without_being_asked(world) -> None:
+    answer = below(world, "/upstream/a?x")
+    assert (answer.status, answer.headers[0]) == (301, ("Location", "/upstream/a/?x"))
+    assert not world.queue.tickets
+    with pytest.raises(UnknownModel):
+        below(world, "/upstream/nope/x")
+
+
+@pytest.mark.parametrize(
+    ("query", "never"),
+    [("model=a", True), ("model=a&autoload=0", True), ("autoload=1&model=a", False)],
+)
+def test_properties_load_a_model_only_when_told_to(world, query: str, never: bool) -> None:
+    body = world.dispatcher.handle_props(call(f"/props?{query}"), world.snapshot).body
+    body.close()
+    assert world.queue.asked[-1]["never_swap"] is never
+    assert world.requests[-1]["path"] == "/props"
+
+
+# --- peers --------------------------------------------------------------------------------------
+
+
+def test_a_peer_is_asked_without_the_queue(world) -> None:
+    world.handle(body={"model": "only"}, headers=[("Authorization", "Bearer all")])
+    request = world.requests[-1]
+    assert request["path"] == "/base/v1/chat/completions"
+    assert request["HTTP_AUTHORIZATION"] == "Bearer pk"
+    assert not world.queue.tickets
+    (record,) = world.records
+    assert (record.peer, record.model_id) == ("live", "only")
+
+
+def test_the_next_peer_gets_the_request_as_the_client_sent_it(world) -> None:
+    world.handle(body={"model": "r"})
+    assert world.sent == {"model": "r"}
+    (record,) = world.records
+    assert (record.peer, record.status) == ("live", 200)
+
+
+def test_a_peer_that_timed_out_before_anything_was_sent_is_replaced(world, monkeypatch) -> None:
+    from llmsnap.proxy import client
+
+    connect = client.connect
+
+    def slow_for_the_dead(address, limit_s):
+        if address.port == 1:
+            raise UpstreamTimeout("cannot connect in time")
+        return connect(address, limit_s)
+
+    monkeypatch.setattr(client, "connect", slow_for_the_dead)
+    world.handle(body={"model": "r"})
+    assert world.records[0].peer == "live"
+
+
+def test_the_last_peer_that_fails_is_named(world) -> None:
+    with pytest.raises(Unreachable, match="peer proxy error: dead: cannot connect"):
+        world.handle(body={"model": "lost"})
+    assert (world.records[0].peer, world.records[0].status) == ("dead", 502)
+
+
+def test_a_peer_is_called_what_it_calls_the_model(world) -> None:
+    world.handle(body={"model": "live/only"})
+    assert world.sent == {"model": "only"}
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def test_a_key_uses_its_models_only(world) -> None:
+    keyring: Keyring = world.snapshot.keyring
+    key = keyring.authenticate("Bearer some", None)
+    world.handle(body={"model": "first"}, key=key)
+    assert world.records[0].key_name == "laptop"
+    for name in ("shown", "only", "live/only"):
+        with pytest.raises(UnknownModel):
+            world.handle(body={"model": name}, key=key)
+    with pytest.raises(UnknownModel):
+        below(world, "/upstream/shown", key=key)
+
+
+def test_an_overfull_model_is_said_at_once(world) -> None:
+    world.queue.grants = False
+    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    asking.start()
+    world.queue.came.wait()
+    world.queue.refuse(TooManyInFlight("too many", 3))
+    with pytest.raises(TooManyInFlight) as caught:
+        asking.get()
+    assert caught.value.retry_after_s == 3
