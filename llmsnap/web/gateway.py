@@ -116,10 +116,10 @@ class Gateway:
         """Begin *answer*, and return its body, whose end writes the access log."""
         call.status = answer.status
         start_response(_status(answer), answer.headers + more)
-        body = [] if call.method == "HEAD" else answer.body
-        if isinstance(body, list) and call.method == "HEAD":
+        if call.method == "HEAD":
             _close(answer.body)
-        return Logged(call, body)
+            return Logged(call, [])
+        return Logged(call, answer.body)
 
     def _to_flask(
         self,

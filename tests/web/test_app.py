@@ -1,0 +1,92 @@
+"""Facts about llmsnap.web.app: what Flask refuses looks like what we refuse."""
+
+import pytest
+
+from llmsnap.errors import NotReady
+from tests.web.serving import site
+
+TEXT = 'models: {a: {cmd: x, proxy: "http://localhost:1"}}'
+
+
+@pytest.fixture(scope="module")
+def here():
+    with site(TEXT) as made:
+        yield made
+
+
+def test_no_such_path(here) -> None:
+    answer = here.client.get("/nope")
+    assert answer.status == "404 Not Found"
+    assert answer.json["error"]["code"] == "not_found"
+    assert answer.headers["X-Request-Id"]
+
+
+def test_a_wrong_method(here) -> None:
+    answer = here.client.post("/health")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert "takes GET" in answer.json["error"]["message"]
+
+
+def test_text_for_who_prefers_it(here) -> None:
+    answer = here.client.get("/nope", headers={"Accept": "text/html"})
+    assert (answer.mimetype, answer.text) == ("text/plain", "nothing answers /nope\n")
+
+
+def test_our_errors_keep_their_status(here, monkeypatch) -> None:
+    def refuse(*args: object, **wishes: object) -> None:
+        raise NotReady("a is stopped")
+
+    monkeypatch.setattr(here.service.driver, "sleep", refuse)
+    answer = here.client.post("/api/models/sleep/a")
+    assert (answer.status_code, answer.json["error"]["code"]) == (409, "model_not_ready")
+
+
+def test_a_bug_in_a_view_is_an_answer_whose_cause_stays_in_the_log(here, monkeypatch) -> None:
+    def bug(*args: object, **wishes: object) -> None:
+        raise ZeroDivisionError("the cause")
+
+    monkeypatch.setattr(here.service.driver, "unload", bug)
+    answer = here.client.get("/unload")
+    assert answer.status_code == 500
+    assert answer.json["error"]["type"] == "server_error"
+    assert "the cause" not in answer.text
+
+
+def test_json_says_how_it_is_encoded_and_keeps_its_order(here) -> None:
+    answer = here.client.get("/api/version")
+    assert answer.content_type == "application/json; charset=utf-8"
+    assert list(answer.json) == ["build_date", "commit", "version"]
+
+
+def test_nothing_is_asked_of_the_service_before_a_request() -> None:
+    from llmsnap.web.app import create_app
+
+    create_app(lambda: pytest.fail("no request came"))
+
+
+def test_models_are_acted_on_by_any_name(here, monkeypatch) -> None:
+    asked: list[tuple] = []
+    for act in ("load", "unload", "sleep"):
+        monkeypatch.setattr(
+            here.service.driver,
+            act,
+            lambda *args, act=act, **wishes: asked.append((act, *args, wishes)),
+        )
+    post, get = here.client.post, here.client.get
+    assert post("/api/models/load/a").data == post("/api/models/unload/a?drain=1").data == b"OK"
+    assert post("/api/models/load/a?wait=0").status_code == 202
+    assert post("/api/models/sleep/a?drain=0").data == get("/unload").data == b"OK"
+    assert post("/api/models/unload").json == {"msg": "ok"}
+    assert asked == [
+        ("load", "a", {"wait": True}),
+        ("unload", "a", {"drain": True}),
+        ("load", "a", {"wait": False}),
+        ("sleep", "a", {"drain": False}),
+        ("unload", None, {"drain": False}),
+        ("unload", None, {"drain": False}),
+    ]
+
+
+def test_props_and_upstream_without_a_model(here) -> None:
+    assert here.client.get("/props").json["role"] == "router"
+    assert here.client.get("/upstream").location == "/ui/#/models"

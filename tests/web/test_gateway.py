@@ -1,0 +1,263 @@
+"""Facts about llmsnap.web.gateway."""
+
+import io
+import logging
+
+import pytest
+
+from llmsnap.errors import BadRequest, ClientGone, TooManyInFlight
+from llmsnap.proxy.call import Answer
+from llmsnap.web.gateway import new_call
+from tests.web.serving import site
+
+TEXT = """\
+trustedProxies: [10.0.0.1]
+models:
+  a: {cmd: x, proxy: "http://localhost:1"}
+"""
+KEYS = TEXT + "apiKeys: [all, {key: some, name: laptop, admin: false}]\n"
+
+
+@pytest.fixture(scope="module")
+def open_site():
+    with site(TEXT) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def locked_site():
+    with site(KEYS) as made:
+        yield made
+
+
+@pytest.fixture
+def here(open_site):
+    open_site.dispatcher.__init__()
+    return open_site
+
+
+class Body:
+    """An answer's body that knows whether it was closed."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = iter(pieces)
+        self.closed = 0
+
+    def __iter__(self):
+        return self.pieces
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+# --- who serves what ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "served_by"),
+    [
+        ("POST", "/v1/chat/completions", "handle"),
+        ("GET", "/v1/chat/completions", "handle"),
+        ("POST", "/v/messages", "handle"),
+        ("POST", "/v1/embeddings/", "handle"),
+        ("GET", "/v1/realtime?model=a", "handle"),
+        ("DELETE", "/upstream/a/x", "upstream"),
+        ("GET", "/upstream//a/x", "upstream"),
+        ("GET", "/props?model=a", "props"),
+        ("HEAD", "/props?x=1&model=a", "props"),
+    ],
+)
+def test_what_models_answer_goes_past_flask(here, method: str, path: str, served_by: str) -> None:
+    assert here.client.open(path, method=method).status_code == 200
+    ((name, call),) = here.dispatcher.calls
+    assert (name, call.method) == (served_by, method)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/health", 200),
+        ("GET", "/props", 200),
+        ("GET", "/props?model=", 200),
+        ("POST", "/props?model=a", 405),
+        ("GET", "/upstream", 302),
+        ("GET", "/v1/nothing", 404),
+        ("POST", "/v1/models", 405),
+    ],
+)
+def test_the_rest_is_flasks(here, method: str, path: str, status: int) -> None:
+    assert here.client.open(path, method=method).status_code == status
+    assert not here.dispatcher.calls
+
+
+# --- the answer ---------------------------------------------------------------------------------
+
+
+def test_an_answer_gets_the_requests_id_and_how_long_it_waited(here) -> None:
+    answer = here.client.post("/v1/embeddings", headers={"X-Request-Id": "mine"})
+    assert answer.data == b"said"
+    assert answer.status == "200 OK"
+    for name in ("X-Request-Id", "X-Queue-Ms", "X-Load-Ms", "X-Model"):
+        assert name in answer.headers
+    assert answer.headers["X-Request-Id"] == "mine"
+
+
+def test_a_body_is_closed_and_its_bytes_are_counted(here, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    body = Body(b"12", b"345")
+    here.dispatcher.answer = Answer(200, "OK", [], body)
+    assert here.client.post("/v1/embeddings", buffered=True).data == b"12345"
+    assert body.closed == 1
+    assert '"POST /v1/embeddings HTTP/1.1" 200 5 ' in caplog.text
+
+
+def test_after_head_the_body_is_closed_unread(here) -> None:
+    body = Body(b"12")
+    here.dispatcher.answer = Answer(200, "OK", [], body)
+    assert here.client.head("/v1/audio/voices").data == b""
+    assert body.closed == 1
+
+
+def test_our_errors_become_answers(here) -> None:
+    here.dispatcher.answer = TooManyInFlight("too many", 3.2)
+    answer = here.client.post("/v1/messages", headers={"Origin": "https://page.example"})
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == "4"
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://page.example"
+    assert answer.json["error"]["type"] == "rate_limit_error"
+
+
+def test_a_bug_is_an_answer_too_and_its_cause_is_in_the_log_only(here, caplog) -> None:
+    here.dispatcher.answer = ZeroDivisionError("the cause")
+    answer = here.client.post("/v1/embeddings")
+    assert answer.status_code == 500
+    assert "the cause" not in answer.text
+    assert "the cause" in caplog.text
+
+
+def test_while_it_shuts_down_models_answer_nobody(here) -> None:
+    here.service.accepts = False
+    answer = here.client.post("/v1/embeddings")
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "draining")
+    assert here.client.get("/ready").status_code == 503
+    assert here.client.get("/health").status_code == 200
+    here.service.accepts = True
+
+
+# --- who may ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer no"}, 401),
+        ({"Authorization": "Bearer all"}, 200),
+        ({"x-api-key": "some"}, 403),
+    ],
+)
+def test_a_key_opens_what_it_may(locked_site, headers: dict, status: int) -> None:
+    assert locked_site.client.get("/api/activity", headers=headers).status_code == status
+
+
+def test_the_key_goes_with_the_call(locked_site, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    locked_site.client.post("/v1/embeddings", headers={"x-api-key": "some"}, buffered=True)
+    assert locked_site.dispatcher.calls[-1][1].key.name == "laptop"
+    assert "key=laptop" in caplog.text
+
+
+def test_a_preflight_asks_for_no_key(locked_site) -> None:
+    answer = locked_site.client.options("/api/activity", headers={"Origin": "https://p.example"})
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_strange_host_is_refused_and_warned_of_once(here, caplog) -> None:
+    for _ in range(3):
+        answer = here.client.get("/v1/models", headers={"Host": "evil.example"})
+    assert answer.status_code == 421
+    assert 'allowedHosts: ["evil.example"]' in answer.json["error"]["message"]
+    assert caplog.text.count("does not answer for host 'evil.example'") == 1
+    for number in range(200):
+        here.client.get("/v1/models", headers={"Host": f"e{number}.example"})
+    assert caplog.text.count("does not answer for host") == 100
+
+
+def test_another_sites_page_may_not_act(here) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site"}
+    answer = here.client.post("/api/models/unload", headers=headers)
+    assert answer.status_code == 403
+    assert here.client.get("/running", headers=headers).status_code == 200
+
+
+# --- the call -----------------------------------------------------------------------------------
+
+
+def made(site, **environ):
+    base = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/x",
+        "wsgi.input": io.BytesIO(b"body"),
+        "REMOTE_ADDR": "10.0.0.1",
+    }
+    return new_call({**base, **environ}, site.service, site.service.runtime)
+
+
+@pytest.mark.parametrize(
+    ("environ", "length"),
+    [
+        ({}, 0),
+        ({"CONTENT_LENGTH": ""}, 0),
+        ({"CONTENT_LENGTH": "4"}, 4),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, None),
+    ],
+)
+def test_how_long_a_body_is(here, environ: dict, length: int | None) -> None:
+    assert made(here, **environ).length == length
+
+
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+def test_the_path_as_sent_is_kept_whichever_server_it_comes_from(here, name: str) -> None:
+    path = "/upstream/\xc3\xbc/a b"
+    call = made(here, **{"PATH_INFO": path, name: "/upstream/%C3%BC/a%20b?q=%20"})
+    assert call.path == "/upstream/ü/a b"
+    assert call.raw_path == "/upstream/%C3%BC/a%20b?q=%20"
+
+
+def test_who_asked_is_who_the_trusted_proxy_says(here) -> None:
+    call = made(here, HTTP_X_FORWARDED_FOR="1.2.3.4")
+    assert (call.client_ip, call.remote_ip) == ("1.2.3.4", "10.0.0.1")
+    call = made(here, HTTP_X_FORWARDED_FOR="1.2.3.4", REMOTE_ADDR="10.0.0.2")
+    assert (call.client_ip, call.remote_ip) == ("10.0.0.2", "10.0.0.2")
+
+
+def test_ids_are_ours_unless_theirs_are_harmless(here) -> None:
+    assert made(here, HTTP_X_REQUEST_ID="a-1/b").id == "a-1/b"
+    first, second = made(here).id, made(here, HTTP_X_REQUEST_ID="a\x7fb").id
+    assert first != second != "a\x7fb"
+
+
+class Broken:
+    """A server's input that fails in its own way."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def read(self, size: int) -> bytes:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (ConnectionResetError(), ClientGone),
+        (ValueError("bad chunk"), BadRequest),
+        (BadRequest("ended early"), BadRequest),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_our_error(here, error: Exception, seen: type) -> None:
+    call = made(here, **{"wsgi.input": Broken(error)})
+    with pytest.raises(seen):
+        call.read(10)
+    assert made(here).read(10) == b"body"
