@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from llmsnap import __version__
 from llmsnap.errors import BadRequest, ConfigError, StateInUse
 from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
 
@@ -100,6 +99,7 @@ def normalize(argv: Sequence[str]) -> list[str]:
 
 def _run(options: Options) -> int:
     # Imported when they are needed: a version or a usage error should not wait for Flask.
+    from llmsnap.blocked import watch_loop  # noqa: PLC0415
     from llmsnap.config.loader import load  # noqa: PLC0415
     from llmsnap.limits import raise_open_files  # noqa: PLC0415
     from llmsnap.logs.handler import LogStyle  # noqa: PLC0415
@@ -118,6 +118,8 @@ def _run(options: Options) -> int:
         for problem in error.problems:
             _say(f"{options.config}:{problem.line}:{problem.column}: {problem}")
         return 1
+    if options.debug:
+        watch_loop()
     raise_open_files()
     state = find_state_dir(options.config, options.state_dir)
     service = Service(
@@ -150,7 +152,9 @@ def _command(name: str, argv: list[str]) -> int:
 
 
 def _version() -> int:
-    _say(f"llmsnap {__version__}")
+    from llmsnap.build import identify  # noqa: PLC0415
+
+    _say(str(identify()))
     return 0
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
+from llmsnap.blocked import watch_loop
+
 UNIT_LIMIT_S = 5
 E2E_LIMIT_S = 60
 
@@ -16,6 +18,10 @@ class TestDeadline(BaseException):
     """A test ran longer than its limit."""
 
     __test__ = False
+
+
+def pytest_configure() -> None:
+    watch_loop()  # what blocks the loop shows its stack in the output of the test
 
 
 _started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()

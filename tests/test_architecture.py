@@ -23,7 +23,20 @@ PACKAGE = ROOT / "llmsnap"
 
 # A unit is a top-level module or folder. A new one is given its floor here, or the test fails.
 FLOORS = {
-    **dict.fromkeys(["__init__", "errors", "paths", "tasks", "statedir", "limits", "options"], 0),
+    **dict.fromkeys(
+        [
+            "__init__",
+            "errors",
+            "paths",
+            "tasks",
+            "statedir",
+            "limits",
+            "options",
+            "build",
+            "blocked",
+        ],
+        0,
+    ),
     **dict.fromkeys(["config", "events", "wire"], 1),
     "logs": 2,
     "upstream": 3,
@@ -46,7 +59,16 @@ SAME_FLOOR = {
     **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__"], None),  # None: any of them
 }
 
-GEVENT = ["tasks", "logs", "upstream", "metrics.store", "proxy", "runtime", "observations"]
+GEVENT = [
+    "tasks",
+    "blocked",
+    "logs",
+    "upstream",
+    "metrics.store",
+    "proxy",
+    "runtime",
+    "observations",
+]
 GEVENT += [f"routing.{name}" for name in ("driver", "leases", "commands")]
 GEVENT += ["service", "reload", "web", "cli", "commands", "server", "wsgi", "_monkey"]
 

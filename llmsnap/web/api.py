@@ -8,7 +8,7 @@ import time
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from llmsnap import __version__
+from llmsnap.build import identify
 from llmsnap.errors import BadRequest, NotFound
 from llmsnap.metrics import capture_views, stats, views
 from llmsnap.metrics.activity import Filter, Order
@@ -33,7 +33,8 @@ FORMS = {"": Form.BOTH, "message": Form.MESSAGE, "named": Form.NAMED}
 @bp.get("/version")
 def version() -> ResponseReturnValue:
     """Tell which program this is."""
-    return jsonify(build_date="unknown", commit="unknown", version=__version__)
+    build = identify()
+    return jsonify(build_date=build.date, commit=build.commit, version=build.version)
 
 
 @bp.get("/events")

@@ -1,0 +1,30 @@
+import json
+from pathlib import Path
+
+from llmsnap import __version__
+from llmsnap.build import Build, identify
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_a_release_says_what_it_was_made_from(tmp_path: Path) -> None:
+    (tmp_path / "_build.json").write_text(json.dumps({"commit": COMMIT, "date": "2026-02-03"}))
+    build = identify(tmp_path)
+    assert str(build) == f"llmsnap {__version__} (0123456789ab), built 2026-02-03"
+
+
+def test_a_checkout_says_its_commit(tmp_path: Path) -> None:
+    git, package = tmp_path / ".git", tmp_path / "llmsnap"
+    (git / "refs/heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "refs/heads/main").write_text(COMMIT + "\n")
+    assert identify(package).commit == COMMIT
+    (git / "HEAD").write_text(COMMIT)
+    assert identify(package).commit == COMMIT
+
+
+def test_what_nobody_tells_is_unknown(tmp_path: Path) -> None:
+    assert identify(tmp_path / "llmsnap") == Build(__version__, "unknown", "unknown")
+    (tmp_path / "llmsnap").mkdir()
+    (tmp_path / "llmsnap/_build.json").write_text("{}")
+    assert identify(tmp_path / "llmsnap").commit == "unknown"
