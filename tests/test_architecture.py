@@ -70,7 +70,18 @@ GEVENT = [
     "observations",
 ]
 GEVENT += [f"routing.{name}" for name in ("driver", "leases", "commands")]
-GEVENT += ["service", "reload", "web", "cli", "commands", "server", "wsgi", "_monkey"]
+GEVENT += [
+    "runtime",
+    "observations",
+    "service",
+    "reload",
+    "web",
+    "cli",
+    "commands",
+    "server",
+    "wsgi",
+    "_monkey",
+]
 
 # Where a library is named. Longest prefix wins, so gevent.pywsgi is stricter than gevent.
 LIBRARIES = {
