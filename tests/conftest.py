@@ -24,6 +24,10 @@ def pytest_configure() -> None:
     watch_loop()  # what blocks the loop shows its stack in the output of the test
 
 
+def pytest_sessionfinish() -> None:
+    gevent.get_hub().periodic_monitoring_thread.kill()
+
+
 _started: weakref.WeakSet[gevent.Greenlet] = weakref.WeakSet()
 gevent.Greenlet.add_spawn_callback(_started.add)
 
