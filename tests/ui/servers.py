@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -123,7 +122,7 @@ def real(folder: Path) -> Server:
     """The real command; its configuration is ``folder / "config.yaml"``."""
     port = free_port()
     file = folder / "config.yaml"
-    file.write_text(config(20000 + os.getpid() % 9000))
+    file.write_text(config(10_000 + port % 20_000))  # below what the system hands out itself
     command = [sys.executable, "-m", "llmsnap", "--config", str(file), "--watch-config"]
     command += ["--listen", f"127.0.0.1:{port}", "--state-dir", str(folder / "state")]
     return Server(command, port, folder / "server.log")

@@ -1,0 +1,119 @@
+"""The Models page against the real command: every control does what it says to the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(autouse=True)
+def fresh(browser: Any, server: Any) -> None:
+    server.post("/api/models/unload")
+    browser.visit(server.base, "models")
+    browser.find("[data-model=alpha]")
+
+
+def shows(browser: Any, model: str, state: str) -> None:
+    browser.find(f"[data-model={model}] [data-state={state}]")
+
+
+def test_load_and_unload(browser: Any, server: Any) -> None:
+    browser.press("Load alpha")
+    shows(browser, "alpha", "ready")
+    assert server.states() == {"alpha": "ready"}
+    browser.press("Unload alpha")
+    shows(browser, "alpha", "stopped")
+    assert server.states() == {}
+
+
+def test_a_swap_is_seen_live_and_explained(browser: Any, server: Any) -> None:
+    server.ask("alpha")
+    shows(browser, "alpha", "ready")
+    server.ask("beta")
+    shows(browser, "beta", "ready")
+    shows(browser, "alpha", "stopped")
+    browser.press("Details of beta")
+    browser.find(
+        "[data-model=beta] .model-facts", "beta was loaded for a request; alpha left for it"
+    )
+
+
+def test_sleep_and_wake(browser: Any, server: Any) -> None:
+    browser.press("Load sleeper")
+    browser.press("Sleep sleeper")
+    shows(browser, "sleeper", "asleep")
+    assert server.states() == {"sleeper": "asleep"}
+    browser.press("Wake sleeper")
+    shows(browser, "sleeper", "ready")
+    browser.press("Unload sleeper")
+    shows(browser, "sleeper", "stopped")
+
+
+def test_a_load_can_be_cancelled(browser: Any, server: Any) -> None:
+    browser.press("Load slow")
+    shows(browser, "slow", "starting")
+    browser.press("Cancel slow")
+    shows(browser, "slow", "stopped")
+    assert server.states() == {}
+
+
+def test_unload_all_asks_first(browser: Any, server: Any) -> None:
+    server.ask("alpha")
+    server.ask("beta")
+    browser.press("Unload all")
+    browser.find("dialog h2", "Unload all models?")
+    browser.press("Cancel", "dialog")
+    assert server.states() != {}
+    browser.press("Unload all")
+    browser.press("Unload all", "dialog")
+    browser.wait(lambda: server.states() == {}, "no model to be loaded")
+    browser.find(".toast", "All models are unloaded")
+
+
+def test_unlisted_models_and_names(browser: Any) -> None:
+    browser.find("[data-model=embed]")
+    browser.press("Hide unlisted models")
+    browser.gone("[data-model=embed]")
+    browser.reload()
+    browser.find("[data-model=alpha] .name", "alpha")
+    browser.gone("[data-model=embed]")
+    browser.press("Show unlisted models")
+    browser.find("[data-model=embed]")
+    browser.press("Name")
+    browser.find("[data-model=alpha] .name", "Alpha")
+
+
+def test_groups_and_their_rules(browser: Any) -> None:
+    stays = browser.find("section[aria-label='Group always-there']")
+    assert "stays" in stays.text
+    assert "embed" in stays.text
+
+
+def test_a_model_is_found_by_name(browser: Any) -> None:
+    browser.fill(".search input", "sleep")
+    browser.gone("[data-model=alpha]")
+    browser.find("[data-model=sleeper]")
+    browser.fill(".search input", "zzz")
+    browser.find(".empty", "No model matches")
+
+
+def test_the_log_of_one_model(browser: Any, server: Any) -> None:
+    server.ask("alpha")
+    browser.press("Log of alpha")
+    browser.find(".log-line", "alpha")
+
+
+def test_the_link_leads_to_the_models_own_server(browser: Any, server: Any) -> None:
+    link = browser.find("[data-model=alpha] a.name")
+    assert link.get_attribute("href") == f"{server.base}/upstream/alpha/"
+    assert link.get_attribute("target") == "_blank"
+
+
+def test_what_cannot_be_done_is_said(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "models")
+    browser.press("Unload bge-reranker")
+    browser.find(".toast.bad", "cmdStop ran into its time limit")
+    assert any("502" in line for line in browser.console())
