@@ -33,6 +33,7 @@ from llmsnap.wire.headers import Headers, from_environ
 from llmsnap.wire.paths import (
     PROPS_PATH,
     SAFE_METHODS,
+    TELLS_OF_ALL,
     is_inference,
     is_open,
     needs_admin,
@@ -276,6 +277,10 @@ def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
             )
     if not call.key.admin and needs_admin(call.method, call.path):
         raise Forbidden(f"the key {call.key.name!r} may not use {call.path}: it has no admin right")
+    if call.path in TELLS_OF_ALL and not call.key.sees_all:
+        raise Forbidden(
+            f"the key {call.key.name!r} may not use {call.path}: it tells of all models"
+        )
 
 
 def _own_headers(call: Call, environ: dict[str, Any], runtime: Runtime) -> Headers:

@@ -42,6 +42,11 @@ class Key:
     models: tuple[re.Pattern[str], ...] | None = None
     admin: bool = True
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether no model is hidden from this key."""
+        return self.admin or self.models is None
+
     def may_use(self, model_id: str) -> bool:
         """Whether this key may see and use *model_id*."""
         return self.models is None or any(glob.fullmatch(model_id) for glob in self.models)

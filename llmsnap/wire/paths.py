@@ -38,6 +38,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # What answers tell about other people's requests, or of the machine's inside.
 ADMIN_READS = ("/logs", "/api")
+TELLS_OF_ALL = frozenset({"/metrics"})
+"""What cannot be told of some models only."""
 API_FOR_ALL = frozenset({"/api/version", "/api/openapi.json"})
 UPSTREAM_ADMIN = frozenset({"sleep", "wake_up", "collective_rpc", "reset_prefix_cache"})
 

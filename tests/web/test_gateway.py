@@ -15,7 +15,15 @@ trustedProxies: [10.0.0.1]
 models:
   a: {cmd: x, proxy: "http://localhost:1"}
 """
-KEYS = TEXT + "apiKeys: [all, {key: some, name: laptop, admin: false}]\n"
+KEYS = (
+    TEXT
+    + """\
+apiKeys:
+  - all
+  - {key: some, name: laptop, admin: false}
+  - {key: one, models: [a], admin: false}
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +166,12 @@ def test_while_it_shuts_down_models_answer_nobody(here) -> None:
 )
 def test_a_key_opens_what_it_may(locked_site, headers: dict, status: int) -> None:
     assert locked_site.client.get("/api/activity", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(("key", "status"), [("all", 200), ("some", 200), ("one", 403)])
+def test_what_tells_of_all_models_is_not_for_a_key_to_some(locked_site, key, status) -> None:
+    answer = locked_site.client.get("/metrics", headers={"x-api-key": key})
+    assert answer.status_code == status
 
 
 def test_the_key_goes_with_the_call(locked_site, caplog) -> None:
