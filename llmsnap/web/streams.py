@@ -149,8 +149,9 @@ class LogEvents(LogBody):
     def _wait(self) -> bytes:
         limit_s = UNFINISHED_S if self._unfinished else HEARTBEAT_S
         chunk = self._reader.get(limit_s) if self._reader is not None else None
-        if chunk is not None:
-            return self._encode(chunk)
+        piece = b"" if chunk is None else self._encode(chunk)
+        if piece or (chunk is not None and not self._is_drained):
+            return piece
         return self._flush() or (b"" if self._is_drained else HEARTBEAT)
 
     def _encode(self, chunk: Chunk) -> bytes:

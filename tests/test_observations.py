@@ -1,0 +1,155 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from llmsnap.config.loader import loads
+from llmsnap.errors import StoreUnavailable
+from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, SwapFinished
+from llmsnap.metrics.captures import Body, Capture
+from llmsnap.observations import SWAPS_KEPT, Observations
+
+
+def observed(text: str = "", bus: EventBus | None = None) -> Observations:
+    return Observations(loads(text, environ={}), bus or EventBus(), dict)
+
+
+@pytest.fixture
+def stored(tmp_path: Path):
+    """Observations that keep what they see; each call is another run of the server."""
+    opened = []
+
+    def run() -> Observations:
+        for earlier in opened:
+            earlier.close()
+        opened.append(observed(f"store: {{path: {tmp_path / 'x.db'}}}"))
+        opened[-1].open()
+        return opened[-1]
+
+    yield run
+    for one in opened:
+        one.close()
+
+
+def file_record(of: Observations, **facts) -> ActivityRecord:
+    record_id, now = of.activity.take_id(), time.time_ns()
+    record = ActivityRecord(id=record_id, status=200, ended_ns=now, **facts)
+    of.activity.append(record)
+    of.bus.publish(ActivityRecorded(record))
+    return record
+
+
+def swap(number: int, **facts) -> SwapFinished:
+    return SwapFinished(swap_id=number, target="a", outcome="done", **facts)
+
+
+def ids(of: Observations) -> list[int]:
+    return [record.id for record in of.page().records]
+
+
+# --- in memory ---------------------------------------------------------------------------------
+
+
+def test_without_a_store_pages_come_from_memory():
+    watched = observed()
+    file_record(watched)
+    assert ids(watched) == [0]
+    assert watched.store is None
+
+
+def test_swaps_are_found_by_how_many_had_ended():
+    watched = observed()
+    for number in range(1, 4):
+        watched.bus.publish(swap(number))
+    assert [one.swap_id for one in watched.swaps_after(1)] == [2, 3]
+    assert watched.swaps_after(3) == watched.swaps_after(99) == []
+    assert [one["id"] for one in watched.last_swaps(2)] == [2, 3]
+
+
+def test_of_many_swaps_the_last_are_kept():
+    watched = observed()
+    for number in range(SWAPS_KEPT + 10):
+        watched.bus.publish(swap(number))
+    assert watched.swaps_ended == SWAPS_KEPT + 10
+    assert len(watched.swaps_after(0)) == SWAPS_KEPT
+    assert [one.swap_id for one in watched.swaps_after(SWAPS_KEPT + 8)] == [508, 509]
+
+
+def test_only_names_of_the_configuration_become_labels():
+    watched = observed(
+        "models: {a: {cmd: x --port ${PORT}}}\npeers: {p: {proxy: 'http://h', models: [b]}}"
+    )
+    for name in ("a", "b", "made-up", "a"):
+        file_record(watched, model_id=name)
+    assert watched.counters.requests == {("a", "200"): 2, ("b", "200"): 1, ("other", "200"): 1}
+    watched.configure(loads("models: {made-up: {cmd: x --port ${PORT}}}", environ={}))
+    file_record(watched, model_id="made-up")
+    assert watched.counters.requests["made-up", "200"] == 1
+
+
+def test_new_settings_take_effect():
+    watched = observed()
+    for _ in range(5):
+        file_record(watched)
+    watched.configure(loads("metricsMaxInMemory: 2\ncaptureBuffer: 0", environ={}))
+    assert ids(watched) == [4, 3]
+    assert not watched.captures.enabled
+
+
+# --- with a store ------------------------------------------------------------------------------
+
+
+def test_records_and_swaps_of_all_runs_are_found_and_their_ids_go_on(stored):
+    first = stored()
+    file_record(first)
+    first.bus.publish(swap(first.next_swap_id))
+    second = stored()
+    assert second.run != "" != first.run
+    file_record(second)
+    second.bus.publish(swap(second.next_swap_id))
+    assert ids(second) == [1, 0]
+    assert [one["id"] for one in second.last_swaps()] == [1, 2]
+    assert second.swaps_ended == 1
+
+
+def test_what_is_captured_is_known_of_stored_records_too(stored):
+    watched = stored()
+    for number in range(2):
+        file_record(watched)
+        watched.captures.add(Capture(id=number, req_path="/", req_body=Body.of(b"x")))
+    assert [record.has_capture for record in watched.page().records] == [True, True]
+    watched.captures.resize(2)
+    assert [record.has_capture for record in watched.page().records] == [True, False]
+    again = stored()
+    assert [record.has_capture for record in again.page().records] == [False, False]
+
+
+def test_a_store_that_fails_is_replaced_by_memory(stored, monkeypatch):
+    watched = stored()
+    file_record(watched)
+    watched.bus.publish(swap(1))
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("no")
+
+    monkeypatch.setattr(watched.store, "_read", fail)
+    assert ids(watched) == [0]
+    assert [one["id"] for one in watched.last_swaps()] == [1]
+
+
+def test_a_store_that_cannot_be_written_is_behind_and_not_asked(stored, monkeypatch):
+    watched = stored()
+    monkeypatch.setattr(watched.store, "_insert", lambda *_: 1 / 0)
+    file_record(watched)
+    watched.store.flush()
+    assert not watched.store.is_current
+    assert ids(watched) == [0]
+
+
+def test_closing_twice_is_harmless_and_nothing_is_counted_after(stored):
+    watched = stored()
+    watched.close()
+    watched.close()
+    file_record(watched)
+    assert watched.counters.requests == {}
+    assert "Observations" in repr(watched)

@@ -1,0 +1,129 @@
+"""Facts about llmsnap.web.logs, through Flask and the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+from werkzeug.test import TestResponse
+
+from llmsnap.web.app import create_app
+from tests.web.watched import TEXT, World
+
+
+@pytest.fixture
+def world() -> World:
+    more = "  author/m2: {cmd: serve --port ${PORT}}\npeers:"
+    return World(TEXT.replace("peers:", more))
+
+
+@pytest.fixture
+def client(world: World) -> Any:
+    return create_app(lambda: world.service).test_client()
+
+
+def first(response: TestResponse) -> bytes:
+    """The first piece, after the head that went out on its own."""
+    came = iter(response.response)
+    assert next(came) == b""
+    try:
+        return next(came)
+    finally:
+        response.close()
+
+
+def fill(world: World) -> None:
+    logs = world.service.logs
+    logs.proxy.write(b"[INFO] hello\n")
+    logs.model("alpha").feed(b"alpha speaks\n")
+    logs.model("author/m2").feed(b"m2 speaks\n")
+
+
+def test_the_combined_log_is_combined_even_when_nothing_goes_to_stdout(
+    client: Any, world: World
+) -> None:
+    fill(world)
+    response = client.get("/logs")
+    assert response.headers["Content-Type"] == "text/plain"
+    assert response.text == "[INFO] hello\nalpha speaks\nm2 speaks\n"
+
+
+def test_a_browser_is_sent_to_the_interface(client: Any) -> None:
+    response = client.get("/logs", headers={"Accept": "text/html,*/*"})
+    assert (response.status_code, response.headers["Location"]) == (302, "/ui/")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/logs/stream", b"[INFO] hello\nalpha speaks\nm2 speaks\n"),
+        ("/logs/stream/", b"[INFO] hello\nalpha speaks\nm2 speaks\n"),
+        ("/logs/stream/proxy", b"[INFO] hello\n"),
+        ("/logs/stream/upstream", b"alpha speaks\nm2 speaks\n"),
+        ("/logs/stream/alpha", b"alpha speaks\n"),
+        ("/logs/stream/first", b"alpha speaks\n"),
+        ("/logs/stream/alpha/more/of/it", b"alpha speaks\n"),
+        ("/logs/stream/author/m2", b"m2 speaks\n"),
+        ("/logs/stream/author%2Fm2", b"m2 speaks\n"),
+    ],
+)
+def test_each_log_has_its_stream(client: Any, world: World, path: str, text: bytes) -> None:
+    fill(world)
+    response = client.get(path, buffered=False)
+    assert response.headers["Content-Type"] == "text/plain"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert first(response) == text
+    assert not world.service.feeds
+
+
+def test_an_unknown_log_is_refused_with_what_there_is(client: Any) -> None:
+    response = client.get("/logs/stream/nope")
+    assert response.status_code == 400
+    assert "use proxy, upstream or a model id" in response.text
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"), [("?format=sse", {}), ("", {"Accept": "text/event-stream"})]
+)
+def test_a_log_comes_as_events_where_that_is_asked_for(
+    client: Any, world: World, query: str, headers: dict[str, str]
+) -> None:
+    fill(world)
+    response = client.get("/logs/stream/alpha" + query, headers=headers, buffered=False)
+    assert response.headers["Content-Type"] == "text/event-stream"
+    assert first(response) == b"id: 13\ndata: alpha speaks\n\n"
+
+
+@pytest.mark.parametrize("query", ["no-history", "no-history=0", "no-history=false"])
+def test_the_history_can_be_left_out_with_any_value(client: Any, world: World, query: str) -> None:
+    fill(world)
+    asking = gevent.spawn(client.get, f"/logs/stream/proxy?{query}", buffered=False)
+    while not world.service.feeds:
+        gevent.sleep(0)
+    world.service.logs.proxy.write(b"new\n")
+    assert first(asking.get()) == b"new\n"
+
+
+def test_events_resume_at_a_position(client: Any, world: World) -> None:
+    fill(world)
+    world.service.logs.proxy.write(b"more\n")
+    response = client.get(
+        "/logs/stream/proxy?format=sse", headers={"Last-Event-ID": "13"}, buffered=False
+    )
+    assert first(response) == b"id: 18\ndata: more\n\n"
+
+
+def test_a_head_request_leaves_nothing_open(client: Any, world: World) -> None:
+    assert client.head("/logs/stream/alpha").status_code == 200
+    assert not world.service.feeds
+    assert "0 readers" in repr(world.service.logs.model("alpha").stream)
+
+
+def test_the_log_of_a_model_stays_until_it_starts_again(client: Any, world: World) -> None:
+    fill(world)
+    assert first(client.get("/logs/stream/alpha", buffered=False)) == b"alpha speaks\n"
+    world.service.logs.model("alpha").restart()
+    world.service.logs.model("alpha").feed(b"anew\n")
+    assert first(client.get("/logs/stream/alpha", buffered=False)) == b"anew\n"

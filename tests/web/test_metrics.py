@@ -1,0 +1,86 @@
+"""Facts about llmsnap.web.metrics, through Flask and the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmsnap.metrics.host import HostSample, ProcessSample
+from llmsnap.metrics.performance import Sample
+from llmsnap.web.app import create_app
+from tests.web.watched import World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def client(world: World) -> Any:
+    return create_app(lambda: world.service).test_client()
+
+
+def samples(client: Any) -> dict[tuple[Any, ...], float]:
+    page = client.get("/metrics")
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(page.text)
+        for sample in family.samples
+    }
+
+
+def test_the_page_counts_requests_and_shows_every_model(client: Any, world: World) -> None:
+    world.record()
+    world.record(status=502)
+    world.swap("alpha", reason="request", started_at=1.0)
+    world.service.logs.model("alpha").dropped_bytes = 7
+    found = samples(client)
+    assert found["llmsnap_requests_total", "200", "alpha"] == 1
+    assert found["llmsnap_request_errors_total", "502", "alpha"] == 1
+    assert found["llmsnap_swaps_total", "alpha", "done", "request"] == 1
+    assert found["llmsnap_model_state", "alpha", "stopped"] == 1
+    assert found["llmsnap_model_state", "alpha", "ready"] == 0
+    assert found["llmsnap_log_dropped_bytes_total", "alpha"] == 7
+    assert found["llmsnap_requests_in_flight", "beta"] == 0
+
+
+def test_the_scraper_chooses_the_format(client: Any) -> None:
+    plain = client.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    modern = client.get("/metrics", headers=accept)
+    assert modern.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert modern.text.endswith("# EOF\n")
+
+
+def test_names_that_clients_make_up_are_one_series(client: Any, world: World) -> None:
+    before = len(samples(client))
+    for number in range(500):
+        world.record(model_id=f"made-up-{number}", status=404)
+    found = samples(client)
+    assert found["llmsnap_requests_total", "404", "other"] == 500
+    assert len(found) < before + 100
+
+
+def test_host_and_model_processes_are_those_of_the_last_sample(client: Any, world: World) -> None:
+    assert ("llmsnap_host_memory_used_bytes",) not in samples(client)
+    sample = Sample(1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),))
+    world.service.observations.performance._samples.append(sample)
+    found = samples(client)
+    assert found["llmsnap_host_memory_used_bytes",] == 10
+    assert found["llmsnap_model_resident_memory_bytes", "alpha"] == 4096
+    assert found["llmsnap_model_cpu_ratio", "alpha"] == 1.5
+
+
+def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
+    client: Any, world: World
+) -> None:
+    for at in (1000, 2000):
+        world.service.observations.performance._samples.append(Sample(at, HostSample()))
+    assert [s["at_ms"] for s in client.get("/api/performance").json["samples"]] == [1000, 2000]
+    later = client.get("/api/performance?since=1000").json
+    assert [sample["at_ms"] for sample in later["samples"]] == [2000]
+    assert client.get("/api/performance?since=x").status_code == 400

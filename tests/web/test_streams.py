@@ -1,0 +1,263 @@
+"""Facts about llmsnap.web.streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from llmsnap.logs.stream import LogStream
+from llmsnap.web import streams
+from llmsnap.web.feed import Form
+from llmsnap.web.streams import HEARTBEAT, FeedBody, LogBody, LogEvents
+from llmsnap.wire.sse import Frame, Parser
+from tests.fakes.calls import FakePresence
+from tests.web.watched import World
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PACE_S", "UNFINISHED_S"):
+        monkeypatch.setattr(streams, name, 0.0)
+    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.001)
+
+
+@pytest.fixture
+def presence() -> FakePresence:
+    return FakePresence()
+
+
+@pytest.fixture
+def log() -> LogStream:
+    return LogStream("llama", capacity=100)
+
+
+def frames(*pieces: bytes) -> list[Frame]:
+    return Parser().feed(b"".join(pieces))
+
+
+# --- the feed ----------------------------------------------------------------------------------
+
+
+def feed_body(world: World, presence: FakePresence, form: Form = Form.NAMED) -> FeedBody:
+    from llmsnap.web.feed import Feed
+
+    return FeedBody(Feed(world.service, form), presence)
+
+
+def test_a_body_nobody_reads_takes_hold_of_nothing(world: World, presence: FakePresence) -> None:
+    body = feed_body(world, presence)
+    assert not world.service.feeds
+    body.close()
+    assert presence.opened == 0
+
+
+def test_frames_that_wait_are_one_piece(world: World, presence: FakePresence) -> None:
+    body = feed_body(world, presence, Form.MESSAGE)
+    assert next(body).count(b"event:message\ndata:{") == 4
+    body.close()
+
+
+def test_a_quiet_feed_has_a_heartbeat(world: World, presence: FakePresence) -> None:
+    body = feed_body(world, presence)
+    assert next(body) == next(body) == HEARTBEAT == b": heartbeat\n\n"
+    assert frames(HEARTBEAT) == []
+    body.close()
+
+
+def test_a_client_that_leaves_ends_the_feed(world: World, presence: FakePresence) -> None:
+    body = feed_body(world, presence)
+    next(body)
+    presence.leave()
+    assert list(body) == []
+    body.close()
+    assert presence.closed
+    assert not world.service.feeds
+
+
+def test_the_shutdown_ends_the_feed(world: World, presence: FakePresence) -> None:
+    body = feed_body(world, presence)
+    next(body)
+    world.service.end_feeds()
+    assert list(body) == []
+    body.close()
+
+
+# --- a log as text -----------------------------------------------------------------------------
+
+
+def test_a_log_is_its_history_and_then_what_comes_verbatim(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    log.write(b"old \xff")
+    body = LogBody(world.service, log, presence)
+    assert next(body) == b"old \xff"
+    log.write(b"new")
+    log.write(b"er\n")
+    assert next(body) == b"newer\n"
+    body.close()
+
+
+def test_without_history_only_what_comes(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    log.write(b"old\n")
+    body = LogBody(world.service, log, presence, skip_history=True)
+    reading = gevent.spawn(next, body)
+    gevent.sleep(0)
+    gevent.sleep(0)
+    log.write(b"new\n")
+    assert reading.get() == b"new\n"
+    body.close()
+
+
+def test_a_log_that_ends_is_read_to_its_end(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    body = LogBody(world.service, log, presence)
+    log.write(b"1\n")
+    assert next(body) == b"1\n"
+    log.write(b"2\n")
+    log.close()
+    assert list(body) == [b"2\n"]
+    body.close()
+
+
+@pytest.mark.parametrize("how", ["client", "shutdown"])
+def test_a_log_that_does_not_end_is_left(
+    world: World, log: LogStream, presence: FakePresence, how: str
+) -> None:
+    body = LogBody(world.service, log, presence)
+    log.write(b"1\n")
+    next(body)
+    presence.leave() if how == "client" else world.service.end_feeds()
+    log.write(b"2\n")
+    assert list(body) == []
+    body.close()
+    body.close()
+    assert presence.closed
+    assert not world.service.feeds
+    assert "0 readers" in repr(log)
+
+
+def test_a_log_body_nobody_reads_takes_hold_of_nothing(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    LogBody(world.service, log, presence).close()
+    assert presence.opened == 0
+    assert "0 readers" in repr(log)
+
+
+def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    body = LogBody(world.service, log, presence)
+    log.write(b"1\n")
+    next(body)
+    for _ in range(10):
+        log.write(b"x" * 100_000)
+    marker = next(body)
+    assert b"bytes of log dropped, this reader is too slow" in marker
+    body.close()
+
+
+# --- a log as events ---------------------------------------------------------------------------
+
+
+def test_lines_become_data_lines_and_ids_are_positions(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    log.write(b"one\ntwo\n")
+    body = LogEvents(world.service, log, presence)
+    piece = next(body)
+    assert piece == b"id: 8\ndata: one\ndata: two\n\n"
+    log.write(b"three\n")
+    assert frames(next(body)) == [Frame("three", id="14")]
+    body.close()
+
+
+def test_a_line_that_comes_in_parts_is_one_line(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    body = LogEvents(world.service, log, presence)
+    body._open()
+    log.write(b"one\nhalf a ")
+    assert frames(next(body)) == [Frame("one", id="4")]
+    log.write("lä".encode()[:2])
+    log.write("lä".encode()[2:] + b"ne\n")
+    assert frames(next(body)) == [Frame("half a läne", id=str(log.position))]
+    body.close()
+
+
+def test_a_line_without_an_end_is_shown_after_a_while(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    body = LogEvents(world.service, log, presence)
+    log.write(b"loading ...")
+    assert frames(next(body)) == [Frame("loading ...", id="11")]
+    assert next(body) == HEARTBEAT
+    body.close()
+
+
+def test_a_very_long_line_is_shown_in_parts(world: World, presence: FakePresence) -> None:
+    log = LogStream("llama", capacity=100_000)
+    log.write(b"1\n" + b"x" * 20_000)
+    body = LogEvents(world.service, log, presence)
+    first, second = frames(next(body))
+    assert (first.id, second.id) == ("2", "20002")
+    assert len(second.data) == 20_000
+    body.close()
+
+
+def test_a_reader_that_comes_back_goes_on_where_it_was(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    log.write(b"one\ntwo\n")
+    body = LogEvents(world.service, log, presence, after=4)
+    assert frames(next(body)) == [Frame("two", id="8")]
+    body.close()
+
+
+def test_what_is_not_kept_any_more_is_said(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    log.write(b"x" * 99 + b"\n" + b"y" * 99 + b"\n")
+    body = LogEvents(world.service, log, presence, after=50)
+    (frame,) = frames(next(body))
+    assert frame.data.startswith("[llmsnap: 50 bytes of log are not kept any more]\nyyy")
+    assert frame.id == "200"
+    body.close()
+
+
+def test_a_position_of_an_earlier_run_means_all(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    log.write(b"one\n")
+    body = LogEvents(world.service, log, presence, after=9999)
+    assert frames(next(body)) == [Frame("one", id="4")]
+    body.close()
+
+
+def test_a_log_of_events_that_ends_shows_its_last_words_and_ends(
+    world: World, log: LogStream, presence: FakePresence
+) -> None:
+    body = LogEvents(world.service, log, presence)
+    log.write(b"1\n")
+    next(body)
+    log.write(b"killed")
+    log.close()
+    assert frames(*body) == [Frame("killed", id="8")]
+    body.close()
+
+
+def test_bodies_show_what_they_are(world: World, log: LogStream, presence: FakePresence) -> None:
+    assert repr(LogEvents(world.service, log, presence)).startswith("<LogEvents of <LogStream")
+    assert "NAMED" in repr(feed_body(world, presence))
