@@ -275,12 +275,15 @@ def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
                 f"a page of {origin or 'another site'} may not do this; "
                 "list its origin in allowedOrigins if it should"
             )
-    if not call.key.admin and needs_admin(call.method, call.path):
-        raise Forbidden(f"the key {call.key.name!r} may not use {call.path}: it has no admin right")
-    if call.path in TELLS_OF_ALL and not call.key.sees_all:
-        raise Forbidden(
-            f"the key {call.key.name!r} may not use {call.path}: it tells of all models"
-        )
+    _check_rights(call)
+
+
+def _check_rights(call: Call) -> None:
+    key, path = call.key, call.path
+    if not key.admin and needs_admin(call.method, path):
+        raise Forbidden(f"the key {key.name!r} may not use {path}: it has no admin right")
+    if path in TELLS_OF_ALL and not key.sees_all:
+        raise Forbidden(f"the key {key.name!r} may not use {path}: it tells of all models")
 
 
 def _own_headers(call: Call, environ: dict[str, Any], runtime: Runtime) -> Headers:
