@@ -52,6 +52,8 @@ setup(
         "release": ["build>=1.0", "twine>=5.0"],
         "gpu": ["nvidia-ml-py>=12.535"],
         "dev": [
+            "anthropic>=0.40",
+            "brotli>=1.1",
             "codespell>=2.2",
             "coverage>=7.4",
             "gunicorn[gevent]>=22.0",
@@ -65,6 +67,7 @@ setup(
             "types-jsonschema",
             "types-PyYAML",
             "types-requests",
+            "zstandard>=0.22",
         ],
     },
 )
