@@ -48,17 +48,14 @@ class Turns:
                 self._postpone(entry, victims, at)
             desk.plan.cover(above, models)
 
-    def withdraw(self) -> list[Entry]:
-        """Take back all swaps that evicted nobody yet; return those that were to leave.
+    def withdraw(self) -> None:
+        """Take back all swaps that evicted nobody yet.
 
-        Their waiting requests are not granted yet, so that a new decision may shut the same gates
-        in the same step.
+        Nobody is granted what they held back: a new decision may shut the same gates in the same
+        step, and the caller grants what is open after it.
         """
-        released: list[Entry] = []
         for swap in [swap for swap in self._desk.swaps.values() if swap.draining]:
-            released += swap.victims.values()
             self._desk.end_swap(swap, SwapOutcome.ABORTED, "the configuration changed")
-        return released
 
     def drop(self, swap: Swap) -> None:
         """Give up *swap*, which evicted nobody yet: the gates open again."""

@@ -218,7 +218,7 @@ class Life(RuleBasedStateMachine):
         everything_ended(world)
         assert all(command in world.answers for command in self.commands)
         world.shutdown(5.0)
-        world.run(1000)
+        world.run(1e5)
         assert world.shutdown_done
         assert world.request("a").refused
 
@@ -232,7 +232,7 @@ def rest(world: World) -> None:
         if not any(a.pending or a.in_flight for a in world.asked.values()):
             break
         assert held or world.step(), "requests wait and nothing will ever happen"
-    world.run(1000)
+    world.run(1e5)
 
 
 def everything_ended(world: World) -> None:
