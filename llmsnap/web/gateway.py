@@ -136,7 +136,11 @@ class Gateway:
             return write[0]
 
         write: list[Callable[[bytes], object]] = []
-        body = self._flask(environ, start)
+        try:
+            body = self._flask(environ, start)
+        except StopIteration:  # a WebSocket has ended, and gunicorn waits to be told so
+            accesslog.write(call, 0)
+            raise
         if FLUSH in environ:
             write[0](b"")  # an empty write sends the head (PEP 3333)
         return Logged(call, body)
@@ -269,6 +273,7 @@ def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
             "origin": origin or "",
             "host": environ.get("HTTP_HOST", ""),
             "sec-fetch-site": environ.get("HTTP_SEC_FETCH_SITE", ""),
+            "upgrade": environ.get("HTTP_UPGRADE", ""),
         }
         if cors.refuses(call.method, call.path, headers, runtime.config.allowed_origins):
             raise Forbidden(

@@ -61,10 +61,12 @@ def refuses(
 ) -> bool:
     """Whether a request is a write that some other web site makes its visitor send.
 
-    *headers* holds the request's ``origin``, ``host`` and ``sec-fetch-site``, as far as it has
-    them; a program that is no browser sends neither the first nor the last.
+    *headers* holds the request's ``origin``, ``host``, ``sec-fetch-site`` and ``upgrade``, as far
+    as it has them; a program that is no browser sends neither the first nor the third. A
+    WebSocket counts as a write: the browser lets any page read what comes over it.
     """
-    if shares_with_any_origin(path) or not changes_something(method, path):
+    acts = changes_something(method, path) or bool(headers.get("upgrade"))
+    if not acts or shares_with_any_origin(path):
         return False
     origin = headers.get("origin", "")
     if origin and is_listed(origin, allowed_origins):

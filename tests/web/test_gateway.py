@@ -205,6 +205,15 @@ def test_another_sites_page_may_not_act(here) -> None:
     assert here.client.get("/running", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/api/events", 403), ("/upstream/a/ws", 403), ("/v1/realtime?model=a", 200)],
+)
+def test_another_sites_page_may_open_no_socket_but_to_a_model(here, path, status) -> None:
+    headers = {"Upgrade": "websocket", "Origin": "https://page.example"}
+    assert here.client.get(path, headers=headers).status_code == status
+
+
 # --- the call -----------------------------------------------------------------------------------
 
 
