@@ -24,6 +24,7 @@ from llmsnap.web import (
     props,
     ui,
     upstream,
+    websocket,
 )
 from llmsnap.web.context import current_call
 from llmsnap.web.gateway import Gateway
@@ -41,6 +42,7 @@ BLUEPRINTS = (
     props.bp,
     ui.bp,
     upstream.bp,
+    websocket.bp,
 )
 
 
@@ -58,6 +60,7 @@ def create_app(service: Callable[[], Service]) -> Flask:
     """
     app = Flask("llmsnap", static_folder=None, template_folder=None)
     app.json = _Json(app)
+    app.config["SOCK_SERVER_OPTIONS"] = websocket.OPTIONS
     app.register_error_handler(errors.LlmsnapError, _on_error)
     app.register_error_handler(HTTPException, _on_http_error)
     for blueprint in BLUEPRINTS:

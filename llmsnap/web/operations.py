@@ -240,6 +240,12 @@ API = (
         "events", "All that happens, as it happens.", FORMATS["events"],
         answers={EVENTS: "Text"}, errors=(400,),
     ),
+    _api(
+        "ws", "The same over a WebSocket: envelopes as they are, named frames as objects.",
+        FORMATS["events"],
+        Parameter("lastEventId", "Id of the last frame, to go on from there."),
+        answers={ANY: "Text"}, status=101, errors=(400, 403),
+    ),
     _api("metrics", "What is known of each successful request.", answers={JSON: "List"}),
     _api(
         "activity", "Records of all requests, failed ones too.", *FILTER,
