@@ -228,7 +228,7 @@ class Service:
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
         self.observations.configure(config)
-        self.driver.reconfigure(change_of(config, frozenset(restart)))
+        self.driver.reconfigure(change_of(config, frozenset(restart), frozenset(changes.hot)))
         if preload:
             self.driver.preload(tuple(preload))
 

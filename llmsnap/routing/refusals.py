@@ -58,6 +58,7 @@ OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {
     Outcome.STOPPED: (NotReady, "{} is stopped: there is nothing to put to sleep"),
     Outcome.UNLOADED: (LoadAborted, "{} was unloaded"),
     Outcome.SUPERSEDED: (LoadAborted, "{} was superseded: a request needed the room"),
+    Outcome.QUEUE_TIMEOUT: (QueueTimeout, "{} waited until its deadline; others kept the room"),
     Outcome.SHUTDOWN: (Draining, "the server is shutting down"),
 }
 

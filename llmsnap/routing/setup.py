@@ -8,8 +8,17 @@ from llmsnap.routing.plan import Group, Plan
 from llmsnap.routing.rules import ModelRules, Options, PolicyName
 
 
-def change_of(config: Config, restart: frozenset[str] = frozenset()) -> ConfigChanged:
-    """Return the event that makes *config* the scheduler's own; *restart* models are replaced."""
+NONE: frozenset[str] = frozenset()
+
+
+def change_of(
+    config: Config, restart: frozenset[str] = NONE, changed: frozenset[str] = NONE
+) -> ConfigChanged:
+    """Return the event that makes *config* the scheduler's own.
+
+    *restart* models are replaced; *changed* ones are defined anew, so that earlier failures no
+    longer count.
+    """
     groups = [
         Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
         for group in config.groups.values()
@@ -21,7 +30,7 @@ def change_of(config: Config, restart: frozenset[str] = frozenset()) -> ConfigCh
         max_hold_s=config.scheduler.max_hold_s,
         queue_timeout_s=config.queue_timeout_s,
     )
-    return ConfigChanged(rules, Plan(groups), options, restart)
+    return ConfigChanged(rules, Plan(groups), options, restart, changed)
 
 
 def _rules(model: ModelConfig, priority: int) -> ModelRules:

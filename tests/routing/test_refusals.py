@@ -45,6 +45,7 @@ def test_a_failure_that_is_not_ours_is_still_an_answer() -> None:
         (Outcome.FAILED, 502),
         (Outcome.UNLOADED, 503),
         (Outcome.SUPERSEDED, 503),
+        (Outcome.QUEUE_TIMEOUT, 503),
         (Outcome.SHUTDOWN, 503),
     ],
 )
@@ -58,3 +59,7 @@ def test_each_outcome_but_ok_is_an_error(outcome: Outcome, status: int) -> None:
 @pytest.mark.parametrize("reason", CutReason)
 def test_a_cut_request_is_told_who_cut_it(reason: CutReason) -> None:
     assert error_of_cut("m", reason).status == 503
+
+
+def test_no_outcome_is_forgotten() -> None:
+    assert all(error_of_outcome("m", outcome, None) for outcome in set(Outcome) - {Outcome.OK})
