@@ -7,7 +7,6 @@ from llmsnap.routing.messages import ConfigChanged
 from llmsnap.routing.plan import Group, Plan
 from llmsnap.routing.rules import ModelRules, Options, PolicyName
 
-
 NONE: frozenset[str] = frozenset()
 
 
