@@ -82,7 +82,7 @@ groups:
 def take(folder: Path, only: set[str]) -> None:
     """Take the pictures named, all if none is, into *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = servers.fake(Path(tempfile.mkdtemp(prefix="llmsnap-screenshots-")))
+    server = servers.fake(Path(tempfile.mkdtemp(prefix="llmsnap-screenshots-")), "--tame")
     server.start()
     browser = browsing.Browser()
     try:

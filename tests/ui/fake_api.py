@@ -292,6 +292,11 @@ class World:
             + f"warning: {HOSTILE}\n"
         )
 
+    def tame(self) -> None:
+        """Leave out what only tests want to see."""
+        self.models = [each for each in self.models if each["id"] != "hostile"]
+        self.upstream_log = self.upstream_log.replace(f"warning: {HOSTILE}\n", "")
+
     def tell(self, frame: bytes) -> None:
         for reader in self.readers:
             reader.put(frame)
@@ -579,8 +584,11 @@ def create_app() -> Flask:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args().port
-    WSGIServer(("127.0.0.1", port), create_app(), log=None).serve_forever()
+    parser.add_argument("--tame", action="store_true", help="leave out what attacks the page")
+    options = parser.parse_args()
+    if options.tame:
+        world.tame()
+    WSGIServer(("127.0.0.1", options.port), create_app(), log=None).serve_forever()
 
 
 if __name__ == "__main__":

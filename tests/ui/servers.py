@@ -128,8 +128,8 @@ def real(folder: Path) -> Server:
     return Server(command, port, folder / "server.log")
 
 
-def fake(folder: Path) -> Server:
+def fake(folder: Path, *flags: str) -> Server:
     """The made-up world."""
     port = free_port()
-    command = [sys.executable, "-m", "tests.ui.fake_api", "--port", str(port)]
+    command = [sys.executable, "-m", "tests.ui.fake_api", "--port", str(port), *flags]
     return Server(command, port, folder / "fake.log")

@@ -72,7 +72,7 @@ def test_the_timeline_tells_what_is_under_the_pointer(browser: Any, fake: Any) -
         const box = arguments[0].getBoundingClientRect();
         for (const x of [0.5, 0.6, 0.7]) {
           arguments[0].dispatchEvent(new PointerEvent("pointermove",
-            { clientX: box.left + box.width * x, clientY: box.top + 26 + 52 + 24 + 9, bubbles: true }));
+            { clientX: box.left + box.width * x, clientY: box.top + 111, bubbles: true }));
         }
         """,
         canvas,

@@ -116,11 +116,10 @@ export function Shell() {
     document.addEventListener("keydown", escape);
     return () => document.removeEventListener("keydown", escape);
   }, [open]);
-  const here = PAGES.find((page) => page.id === current.value);
   return html`<div class="shell">
     <header class="top" ref=${menu}>
       <${IconButton} icon="menu" label="Pages" onClick=${() => setOpen(true)} />
-      <strong class="clip">${title.value}</strong><span class="here clip grow">${here.title}</span>
+      <strong class="clip grow">${title.value}</strong>
       <span class="dot ${connection.value}" role="img" aria-label=${WORDS[connection.value]}></span>
     </header>
     <${Side} open=${open} onClose=${close} />
