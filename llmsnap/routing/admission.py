@@ -74,7 +74,9 @@ class Admission:
             reason = Refusal.TOO_MANY
         else:
             return None
-        why = outlook.explain(self._desk, entry)
+        # A model that nobody waits for waits for nothing.
+        waits = entry.wanted or entry.swap is not None
+        why = outlook.explain(self._desk, entry) if waits else ""
         if reason is Refusal.TOO_MANY:
             why = f"{limit} requests wait for {entry.model_id} already (queueLimit); {why}"
         return _refuse(request, entry, reason, why, outlook.retry_after_s(self._desk, entry))

@@ -24,7 +24,7 @@ def error_of(refuse: Refuse) -> LlmsnapError:
         case Refusal.UNKNOWN:
             error = UnknownModel(f"model {model_id} is not configured any more")
         case Refusal.NOT_READY:
-            error = NotReady(f"{model_id} is {refuse.state}{why}; this request may not load it")
+            error = NotReady(f"{model_id} is {refuse.state}{why}; {_not_for_this(refuse)}")
         case Refusal.TOO_MANY:
             error = TooManyInFlight(f"too many requests for {model_id}{why}")
         case Refusal.FAILED:
@@ -37,6 +37,11 @@ def error_of(refuse: Refuse) -> LlmsnapError:
             error = Draining("the server is shutting down")
     error.retry_after_s = refuse.retry_after_s
     return error
+
+
+def _not_for_this(refuse: Refuse) -> str:
+    soon = f", which takes about {refuse.retry_after_s:.0f} s" if refuse.retry_after_s else ""
+    return f"this request may not load it{soon}"
 
 
 def _failure(refuse: Refuse) -> LlmsnapError:
