@@ -51,6 +51,8 @@ KEEP_SLASHES = ("/upstream/", "/ui/", "/api/models/")
 
 def normalized(path: str) -> str:
     """*path* without slashes that a base URL with one at its end left in it: ``//v1/models/``."""
+    if "//" not in path and not path.endswith("/"):
+        return path
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
     short = SLASHES.sub("/", path).rstrip("/") or "/"

@@ -36,9 +36,9 @@ STREAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("api"), CONFIG) as running:
+@pytest.fixture(scope="module", params=["llmsnap", "gunicorn"])
+def server(tmp_path_factory, request):
+    with serving(tmp_path_factory.mktemp("api"), CONFIG, door=request.param) as running:
         yield running
 
 
