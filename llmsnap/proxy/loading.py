@@ -13,7 +13,13 @@ from typing import Protocol
 from llmsnap.errors import ClientGone, LlmsnapError, UpstreamError
 from llmsnap.proxy.call import Answer
 from llmsnap.proxy.job import Job
-from llmsnap.proxy.stream import Aborted, LastWords, ProxyStream, note_failure
+from llmsnap.proxy.stream import (
+    Aborted,
+    LastWords,
+    ProxyStream,
+    note_departure,
+    note_failure,
+)
 from llmsnap.routing.leases import Lease, Ticket
 from llmsnap.wire.headers import is_event_stream
 from llmsnap.wire.sse import comment
@@ -100,8 +106,9 @@ class LoadingStream:
         self._ticket.cancel()
         exchange = self._job.exchange
         complete = exchange is not None and exchange.is_complete
-        left = None if complete else ClientGone("the client left")
-        self._job.close(self._failed or left)
+        if self._failed is None and not complete:
+            self._failed = note_departure(self._job.call)
+        self._job.close(self._failed)
 
     def _run(self) -> Iterator[bytes]:
         began = time.monotonic()

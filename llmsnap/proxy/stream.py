@@ -12,6 +12,7 @@ from typing import Any
 from gevent import socket
 
 from llmsnap.errors import ClientGone, LlmsnapError
+from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.job import Job
 
@@ -79,8 +80,9 @@ class ProxyStream:
         """
         job = self._job
         unread = self._failed is None and not self._exchange.is_complete
-        left = ClientGone("the client left") if unread and job.call.method != "HEAD" else None
-        job.close(self._failed or left)
+        if unread and job.call.method != "HEAD":
+            self._failed = note_departure(job.call)
+        job.close(self._failed)
 
     def _fail(self, error: LlmsnapError) -> bytes:
         """Note the failure; return what may still be said before the connection is broken."""
@@ -101,6 +103,13 @@ def note_failure(job: Job, error: LlmsnapError) -> None:
         log.warning("<%s> %s", call.served, error, extra={"request_id": call.id})
     if call.protocol == "HTTP/1.0":
         reset_on_close(call.socket)
+
+
+def note_departure(call: Call) -> ClientGone:
+    """Put it where the log will show that the client did not wait for the end."""
+    error = ClientGone("the client left")
+    call.status, call.error = error.status, str(error)
+    return error
 
 
 def reset_on_close(sock: Any) -> None:

@@ -143,6 +143,7 @@ def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:
     world.stream.close()
     assert world.queue.cancelled == [world.ticket]
     assert isinstance(world.job.ends[0], ClientGone)
+    assert world.job.call.status == 499
 
 
 def test_a_client_that_leaves_before_the_first_frame_gives_up_its_place() -> None:

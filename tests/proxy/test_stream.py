@@ -103,6 +103,7 @@ def test_an_answer_nobody_reads_to_its_end_has_lost_its_client() -> None:
     next(stream)
     stream.close()
     assert isinstance(job.ends[0], ClientGone)
+    assert job.call.status == 499
 
 
 def test_after_a_head_request_the_body_is_not_missed() -> None:
