@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import subprocess
@@ -112,10 +111,13 @@ class Server:
         return self.post("/v1/chat/completions", {"model": model, "messages": [message]})
 
     def _answers(self) -> bool:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+        try:
             urllib.request.urlopen(self.base + "/ui/", timeout=5).close()
-            return True
-        return False
+        except urllib.error.HTTPError:
+            return True  # a refusal is an answer, too
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return True
 
 
 def real(folder: Path) -> Server:

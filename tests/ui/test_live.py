@@ -17,6 +17,10 @@ PEER = """peers:
     apiKey: hushhush
     models: [far]
 """
+KEYS = """apiKeys:
+  - {key: adminkey01234, name: admin, admin: true}
+  - {key: guestkey01234, name: guest, admin: false}
+"""
 
 
 def test_a_flood_of_lines_leaves_few_in_the_document_and_the_page_alive(
@@ -146,3 +150,29 @@ def test_the_page_comes_back_when_the_server_does(browser: Any, folder: Path) ->
     finally:
         server.stop()
     browser.console()  # refused connections were the point
+
+
+def test_it_works_under_keys_and_says_when_a_key_is_not_enough(browser: Any, folder: Path) -> None:
+    own = folder / "keyed"
+    own.mkdir()
+    server = servers.real(own)
+    file = own / "config.yaml"
+    file.write_text(file.read_text() + KEYS)
+    # What a browser sends once the person has answered its question.
+    send = "Network.setExtraHTTPHeaders"
+    basic = {"admin": "Basic YTphZG1pbmtleTAxMjM0", "guest": "Basic YTpndWVzdGtleTAxMjM0"}
+    browser.driver.execute_cdp_cmd("Network.enable", {})
+    server.start()
+    try:
+        browser.driver.execute_cdp_cmd(send, {"headers": {"Authorization": basic["admin"]}})
+        browser.visit(server.base, "models")
+        browser.press("Load alpha")
+        browser.find("[data-model=alpha] [data-state=ready]")
+        assert "key01234" not in browser.run("return JSON.stringify(localStorage)")
+        browser.driver.execute_cdp_cmd(send, {"headers": {"Authorization": basic["guest"]}})
+        browser.reload()
+        browser.find(".banner", "it has no admin right")
+    finally:
+        browser.driver.execute_cdp_cmd(send, {"headers": {}})
+        server.stop()
+    browser.console()  # refusals were the point

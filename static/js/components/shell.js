@@ -79,18 +79,30 @@ function Side({ open, onClose }) {
   </nav>`;
 }
 
+/** Why there is no connection, as far as the server says: an event stream itself tells nothing. */
+function useReason(disconnected) {
+  const [reason, setReason] = useState("");
+  useEffect(() => {
+    setReason("");
+    if (disconnected) getJson("/api/overview").catch((error) => setReason(error.status ? error.message : ""));
+  }, [disconnected]);
+  return reason;
+}
+
 function Banner() {
   const state = connection.value;
+  const away = state !== "connected" && state !== "paused";
   const [late, setLate] = useState(false);
   // A connection that comes back within a second is not worth moving the page for.
   useEffect(() => {
     setLate(false);
-    if (state === "connected") return undefined;
+    if (!away) return undefined;
     const timer = setTimeout(() => setLate(true), 1500);
     return () => clearTimeout(timer);
-  }, [state === "connected"]);
-  if (state === "connected" || state === "paused" || !late) return null;
-  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">The server does not answer. What you see is from before; trying again.</span>
+  }, [away]);
+  const reason = useReason(away && late);
+  if (!away || !late) return null;
+  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">${reason ? `The server refuses: ${reason}` : "The server does not answer. What you see is from before; trying again."}</span>
     <button type="button" class="btn small" onClick=${connect}>Try now</button></div>`;
 }
 
