@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from gevent import subprocess
 
 from tests.e2e.harness import ROOT, sys
@@ -20,6 +21,7 @@ print(json.dumps(facts))
 """
 
 
+@pytest.mark.e2e
 def test_importing_builds_the_application_and_the_first_request_opens_the_service(
     tmp_path: Path,
 ) -> None:
