@@ -43,7 +43,7 @@ def config(start_port: int) -> str:
         [
             f"startPort: {start_port}\nhealthCheckTimeout: 20\nmodels:\n",
             make("alpha", about="Everyday <b>chat</b>"),
-            make("beta", speed=20),
+            make("beta", speed=8),
             make("sleeper"),
             SLEEPS,
             make("slow", load=15),
