@@ -7,6 +7,7 @@ Kubernetes all look the same, and a poll behind it serves bind mounts and system
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -49,10 +50,17 @@ class ConfigWatcher:
     def __repr__(self) -> str:
         return f"<ConfigWatcher {self.path}>"
 
-    def open(self) -> None:
-        """Begin to watch; what the file holds now counts as known."""
+    def open(self, known_hash: str = "") -> None:
+        """Begin to watch. What the file holds now counts as known, if it has *known_hash*.
+
+        Without a hash, whatever it holds does. With one, a change between reading the file and
+        this moment is not missed.
+        """
         self._notifier = _Notifier(_folders(self.path))
-        self._tasks.spawn("file", self._watch, fingerprint(self.path))
+        found = fingerprint(self.path)
+        if known_hash and _hash(self.path) != known_hash:
+            found = None
+        self._tasks.spawn("file", self._watch, found)
 
     def close(self) -> None:
         """Stop watching. Blocks briefly."""
@@ -127,6 +135,14 @@ def fingerprint(path: str) -> Fingerprint | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
+def _hash(path: str) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal; "" when it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def _folders(path: str) -> list[str]:
     """The folder of the path as given, and that of the file it leads to."""
     given = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks, which resolve() does not
@@ -143,6 +159,6 @@ def watch(service: Service) -> ConfigWatcher:
             log.debug("reload refused: %s", error)  # the service has logged every problem
 
     watcher = ConfigWatcher(service.runtime.config.source, reload)
-    watcher.open()
+    watcher.open(service.runtime.config.content_hash)
     log.info("watching %s for changes", watcher.path)
     return watcher

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,19 @@ def test_a_swap_of_the_data_link_is_seen(tmp_path: Path, changes: Changes) -> No
     (tmp_path / "..data_tmp").replace(tmp_path / "..data")
     changes.wait()
     watcher.close()
+
+
+def test_a_change_before_the_watch_began_is_not_missed(file: Path, changes: Changes) -> None:
+    loaded = hashlib.sha256(b"what was loaded").hexdigest()
+    watcher = ConfigWatcher(str(file), changes, quiet_s=0.01, poll_s=60)
+    watcher.open(loaded)
+    changes.wait()
+    watcher.close()
+    watcher = ConfigWatcher(str(file), changes, quiet_s=0.01, poll_s=60)
+    watcher.open(hashlib.sha256(b"a").hexdigest())
+    gevent.idle()
+    watcher.close()
+    assert changes.count == 1
 
 
 def test_without_inotify_a_poll_sees_it(file: Path, changes: Changes, monkeypatch) -> None:
