@@ -21,7 +21,7 @@ def told(upstream: FakeUpstream, **documents: Any) -> None:
 
     def answer(environ, start_response):
         name = environ["PATH_INFO"].rpartition("/")[2]
-        body = documents[name] if name in documents else None
+        body = documents.get(name)
         start_response("200 OK" if body is not None else "404 -", [])
         return [body if isinstance(body, bytes) else json.dumps(body).encode()]
 
