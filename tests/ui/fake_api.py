@@ -10,7 +10,6 @@ import argparse
 import base64
 import itertools
 import json
-import math
 import random
 import re
 import time
@@ -25,242 +24,19 @@ from gevent.pywsgi import WSGIServer
 from llmsnap.events import ActivityRecord
 from llmsnap.metrics.stats import statistics
 from llmsnap.web import ui
-
-HOSTILE = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
-IN_FLIGHT = [
-    ("qwen3-30b-a3b", "streaming", 41_000, 180_000),
-    ("qwen3-30b-a3b", "streaming", 3_200, 4_100),
-    ("gpt-oss-120b", "loading", 5_200, 0),
-]
-CONFIG = """\
-# What this machine serves.
-logLevel: info
-apiKeys: [••••••]
-
-models:
-  qwen3-30b-a3b:
-    cmd: llama-server --port ${PORT} --model qwen3-30b-a3b.gguf
-    aliases: [gpt-4o]
-    ttl: ten minutes
-  bge-m3:
-    cmd: llama-server --port ${PORT} --model bge-m3.gguf --embeddings
-
-groups:
-  large:
-    members: [qwen3-30b-a3b, gpt-oss-12b]
-"""
-ERRORS = [
-    {
-        "line": 9,
-        "column": 10,
-        "where": "models.qwen3-30b-a3b.ttl",
-        "what": "'ten minutes' is no number",
-        "fix": "give seconds, such as 600",
-    },
-    {
-        "line": 15,
-        "column": 30,
-        "where": "groups.large.members",
-        "what": "there is no model gpt-oss-12b",
-        "fix": "did you mean gpt-oss-120b?",
-    },
-]
-MOVES = {"start": 8.4, "wake": 0.4, "sleep": 0.9, "stop": 1.2}
-
-
-def model(model_id: str, name: str = "", state: str = "stopped", **more: Any) -> dict[str, Any]:
-    base = {"description": "", "unlisted": False, "sleepMode": "disable", "peerID": ""}
-    return {"id": model_id, "name": name, "state": state, **base, **more}
-
-
-MODELS = [
-    model("qwen3-30b-a3b", "Qwen3 30B A3B", "ready", description="Everyday chat and tools"),
-    model("gpt-oss-120b", "GPT-OSS 120B", "starting", description="Slow to load, good to have"),
-    model("llama-3.3-70b", "Llama 3.3 70B", "stopped", description="Long documents"),
-    model(
-        "qwen3-coder", "Qwen3 Coder 30B", "asleep", sleepMode="enable", description="vLLM, sleeps"
-    ),
-    model("bge-m3", "BGE M3", "ready", description="Embeddings for the wiki"),
-    model("bge-reranker", "BGE Reranker", "ready"),
-    model("whisper-large", "Whisper large v3", "stopped", unlisted=True),
-    model("hostile", HOSTILE, "stopped", unlisted=True, description=HOSTILE),
-    model("claude-proxy/sonnet", state="", peerID="office"),
-    model("deepseek-r1", state="", peerID="office"),
-]
-GROUPS = [
-    {
-        "id": "large",
-        "swap": True,
-        "exclusive": True,
-        "persistent": False,
-        "members": ["qwen3-30b-a3b", "gpt-oss-120b", "llama-3.3-70b", "qwen3-coder"],
-    },
-    {
-        "id": "always-there",
-        "swap": False,
-        "exclusive": False,
-        "persistent": True,
-        "members": ["bge-m3", "bge-reranker"],
-    },
-    {
-        "id": "(default)",
-        "swap": True,
-        "exclusive": True,
-        "persistent": False,
-        "members": ["whisper-large", "hostile"],
-    },
-]
-
-
-def stats(seconds: float) -> dict[str, Any]:
-    return {"count": 12, "last_s": seconds * 1.1, "p50_s": seconds, "p90_s": seconds * 1.6}
-
-
-def record(number: int, rng: random.Random, now_ms: int) -> dict[str, Any]:
-    """A finished request, most of them ordinary."""
-    name = rng.choices(["qwen3-30b-a3b", "qwen3-coder", "bge-m3", "gpt-oss-120b"], [6, 3, 3, 1])[0]
-    generates = name != "bge-m3"
-    queue, load = rng.choice([0, 0, 0, 40, 900, 3100]), rng.choice([0, 0, 0, 0, 8200])
-    tokens = rng.randint(20, 900) if generates else 0
-    rate = rng.gauss(62 if name != "gpt-oss-120b" else 28, 6)
-    prefill = rng.randint(40, 900)
-    failed = number % 23 == 7
-    duration = queue + load + prefill + (tokens / rate * 1000 if generates else 12)
-    ended = now_ms - (260 - number) * 13_500
-    return {
-        "id": number,
-        "request_id": f"7f3a-{number}",
-        "swap_id": number // 9 if load else None,
-        "started_ms": int(ended - duration),
-        "ended_ms": ended,
-        "requested": name,
-        "model_id": name,
-        "peer": None,
-        "method": "POST",
-        "path": "/v1/chat/completions" if generates else "/v1/embeddings",
-        "key_name": rng.choice(["laptop", "wiki", None]),
-        "status": 502 if failed else 200,
-        "reason": f"{name}: exited with code 1 while loading; see its log" if failed else "",
-        "stream": generates,
-        "client_left": number % 31 == 5,
-        "queue_ms": queue,
-        "load_ms": load,
-        "first_byte_ms": queue + load + prefill,
-        "first_token_ms": queue + load + prefill if generates else None,
-        "duration_ms": duration,
-        "server_ms": None,
-        "input_tokens": rng.randint(12, 6000),
-        "output_tokens": None if failed else tokens,
-        "cached_tokens": rng.choice([0, 512, None]),
-        "draft_tokens": None,
-        "draft_accepted": None,
-        "prompt_per_second": rng.gauss(1400, 200),
-        "tokens_per_second": rate if generates and not failed else None,
-        "request_bytes": rng.randint(300, 20000),
-        "response_bytes": tokens * 180,
-        "has_capture": number > 150 or number == 3,
-    }
-
-
-def metric_of(one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": one["id"],
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one["ended_ms"] / 1000)),
-        "model": one["model_id"],
-        "cache_tokens": -1 if one["cached_tokens"] is None else one["cached_tokens"],
-        "input_tokens": one["input_tokens"],
-        "output_tokens": one["output_tokens"] or 0,
-        "prompt_per_second": one["prompt_per_second"],
-        "tokens_per_second": one["tokens_per_second"] or -1,
-        "duration_ms": int(one["duration_ms"]),
-        "has_capture": one["has_capture"],
-    }
-
-
-def history(rng: random.Random, now_ms: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """An hour in which four large models take turns, and the small ones stay."""
-    large = GROUPS[0]["members"]
-    swaps: list[dict[str, Any]] = []
-    states: dict[str, list[dict[str, Any]]] = {name: [] for name in large}
-    at, here = now_ms - 3_600_000, large[0]
-    states[here].append({"state": "ready", "from_ms": at - 1000, "to_ms": None})
-    while at < now_ms - 400_000:
-        at += rng.choice([90, 160, 240, 420]) * 1000
-        target = rng.choice([name for name in large if name != here])
-        load = rng.randint(4, 24) * 1000
-        swaps.append(swap(len(swaps) + 1, here, target, at, load, rng))
-        leave = "asleep" if here == "qwen3-coder" else "stopped"
-        move(states[here], leave, at)
-        move(states[target], "waking" if target == "qwen3-coder" else "starting", at + 900)
-        failed = swaps[-1]["outcome"] != "done"
-        move(states[target], "stopped" if failed else "ready", at + 900 + load)
-        at, here = at + load, here if failed else target
-        if failed:
-            move(states[here], "ready", at)
-    for name in ("bge-m3", "bge-reranker"):
-        states[name] = [{"state": "ready", "from_ms": now_ms - 3_700_000, "to_ms": None}]
-    return swaps, states
-
-
-def move(bars: list[dict[str, Any]], state: str, at: int) -> None:
-    if bars:
-        bars[-1]["to_ms"] = at
-    bars.append({"state": state, "from_ms": at, "to_ms": None})
-
-
-def swap(
-    number: int, source: str, target: str, at: int, load: int, rng: random.Random
-) -> dict[str, Any]:
-    failed = number == 5
-    wait = rng.randint(0, 9000)
-    error = f"{target}: exited with code 1 while loading; see its log" if failed else ""
-    return {
-        "id": number,
-        "target": target,
-        "kind": "start",
-        "outcome": "failed" if failed else "done",
-        "evicted": [source],
-        "reason": "request",
-        "error": error,
-        "waiters": rng.randint(1, 4),
-        "longest_wait_ms": wait + 900 + load,
-        "started_ms": at,
-        "ended_ms": at + 900 + load,
-        "phases": [
-            {"name": "wait", "ms": wait},
-            {"name": "drain", "ms": rng.randint(0, 2000)},
-            {"name": "evict", "ms": 900},
-            {"name": "load", "ms": load},
-        ],
-    }
-
-
-def sample(number: int, rng: random.Random, now_ms: int) -> dict[str, Any]:
-    wave = math.sin(number / 40)
-    return {
-        "at_ms": now_ms - (700 - number) * 5000,
-        "host": {
-            "cpu_percent": 34 + 18 * wave + rng.random() * 6,
-            "memory_used": int(61e9 + 4e9 * wave),
-            "memory_total": int(137e9),
-        },
-        "processes": [
-            {"model_id": "qwen3-30b-a3b", "rss_bytes": int(19.8e9), "cpu_percent": 160 + 40 * wave},
-            {"model_id": "bge-m3", "rss_bytes": int(1.2e9), "cpu_percent": 12 + rng.random() * 9},
-        ],
-        "gpus": [
-            {
-                "index": index,
-                "name": "RTX 4090",
-                "utilization_percent": min(100, max(0, 55 + 40 * wave * (1 - 2 * index))),
-                "memory_used": int((18 + 3 * wave * (1 - 2 * index)) * 2**30),
-                "memory_total": 24 * 2**30,
-                "temperature_c": 58 + 9 * wave * (1 - 2 * index),
-                "power_w": 240 + 110 * wave * (1 - 2 * index),
-            }
-            for index in range(2)
-        ],
-    }
+from tests.ui.made_up import (
+    CONFIG,
+    ERRORS,
+    GROUPS,
+    HOSTILE,
+    IN_FLIGHT,
+    MODELS,
+    fare,
+    history,
+    metric_of,
+    record,
+    sample,
+)
 
 
 class World:
@@ -313,10 +89,6 @@ def envelope(kind: str, data: Any) -> bytes:
     return f"event:message\ndata:{text}\n\n".encode()
 
 
-def named(kind: str, data: Any) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
-
-
 world = World()
 bp = Blueprint("fake", __name__)
 
@@ -352,31 +124,6 @@ def overview() -> Response:
     return jsonify(
         models=[fare(each) for each in world.models if not each["peerID"]], groups=GROUPS
     )
-
-
-def fare(one: dict[str, Any]) -> dict[str, Any]:
-    """How a model fares, as /api/overview tells."""
-    state = one["state"]
-    idle = one["id"].startswith("bge")
-    loaded = state in {"ready", "asleep"}
-    return {
-        "model_id": one["id"],
-        "state": state,
-        "state_for_s": {"ready": 754.0, "starting": 5.2}.get(state, 96.0),
-        "in_flight": 2 if state == "ready" and not idle else 0,
-        "waiting": 3 if state == "starting" else 0,
-        "why": "its own load" if state == "starting" else "",
-        "eta_s": 4.1 if state == "starting" else None,
-        "rest_in_s": 312.0 if idle or state == "asleep" else None,
-        "rest": "stopped",
-        "failures": 0,
-        "backoff_s": 0,
-        "memory_bytes": 19_800_000_000 if loaded and not idle else 610_000_000 if loaded else None,
-        "durations": {key: stats(value) for key, value in MOVES.items()},
-        "aliases": ["gpt-4o"] if one["id"].startswith("qwen3-30b") else [],
-        "cmd": f"llama-server --model {one['id']}.gguf --port 5800",
-        "proxy": "http://127.0.0.1:5800",
-    }
 
 
 @bp.post("/api/models/<action>/<path:name>")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.fake_api import HOSTILE
+from tests.ui.made_up import HOSTILE
 
 pytestmark = pytest.mark.e2e
 
