@@ -7,7 +7,10 @@ Importing builds the application and nothing else. The service opens once: by
 import llmsnap._monkey
 
 import os
+import signal
+from types import FrameType
 
+from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.config.loader import load
@@ -40,9 +43,23 @@ def open_service() -> Service:
                     log_style=LogStyle(options.log_format == "json", options.debug),
                 )
                 service.open()
+                _end_feeds_first(service)
                 _watcher = watch(service) if options.watch_config else None
                 _service = service
     return _service
+
+
+def _end_feeds_first(service: Service) -> None:
+    """Have SIGTERM end event feeds: a worker waits for its requests, and those never end."""
+    handle = signal.getsignal(signal.SIGTERM)
+    if callable(handle):
+        loop = get_hub().loop
+
+        def end_feeds(number: int, frame: FrameType | None) -> None:
+            loop.run_callback_threadsafe(service.end_feeds)
+            handle(number, frame)
+
+        signal.signal(signal.SIGTERM, end_feeds)
 
 
 def close_service() -> None:

@@ -55,7 +55,7 @@ class Subscription:
         if self.closed:
             return
         if len(data) > self.limit_bytes:
-            self._lost += len(data) - self.limit_bytes
+            self._lose(len(data) - self.limit_bytes)
             data = data[-self.limit_bytes :]
         self._chunks.append(data)
         self._cost += len(data) + ENTRY_COST
@@ -102,11 +102,14 @@ class Subscription:
     def _drop_oldest(self) -> None:
         oldest = self._chunks.popleft()
         self._cost -= len(oldest) + ENTRY_COST
-        self._lost += len(oldest)
+        self._lose(len(oldest))
+
+    def _lose(self, count: int) -> None:
+        self._lost += count
+        self.dropped_bytes += count
 
     def _tell_loss(self) -> Chunk:
         lost, self._lost = self._lost, 0
-        self.dropped_bytes += lost
         self.position += lost
         line = b"\n[llmsnap: %d bytes of log dropped, this reader is too slow]\n" % lost
         return Chunk(line, self.position, lost)

@@ -74,3 +74,12 @@ def test_close_wakes_the_reader_and_tells_the_stream_once():
     reader.close()
     assert waiting.get() is None
     assert closed == [reader]
+
+
+def test_a_loss_is_counted_when_it_happens_not_when_it_is_told():
+    reader = Subscription(limit_bytes=1000)
+    for _ in range(10):
+        reader.offer(b"x" * 400)
+    assert reader.dropped_bytes == 3200
+    reader.get()
+    assert reader.dropped_bytes == 3200

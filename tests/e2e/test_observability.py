@@ -1,0 +1,403 @@
+"""What somebody sees who asks why an answer was slow, through the real command."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+import requests
+from gevent import socket
+from wsproto.frame_protocol import FrameProtocol
+
+from llmsnap.wire.sse import Frame, Parser
+from tests.e2e.harness import ROOT, Running, events, free_port, text_of
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """\
+startPort: {port}
+macros:
+  sim: {sim}
+models:
+  coder:
+    cmd: ${{sim}} --tokens-per-second 50 --tokens 60
+  chat:
+    cmd: ${{sim}} --load-time 0.5 --timings --tokens 20 --tokens-per-second 100
+    aliases: [fast]
+  broken:
+    cmd: ${{sim}} --exit-at-start 3
+  flood:
+    cmd: ${{sim}} --flood 50000000
+groups:
+  beside: {{swap: false, exclusive: false, members: [flood]}}
+"""
+HI = [{"role": "user", "content": "hi"}]
+NOISE = """\
+logToStdout: both
+models:
+  noise: {cmd: "sh -c 'seq 1000000000'", checkEndpoint: none, proxy: "http://127.0.0.1:9"}
+"""
+
+
+@pytest.fixture
+def server(start: Any) -> Running:
+    return start(CONFIG)
+
+
+class Reading:
+    """Reads an answer that does not end, in a greenlet of its own."""
+
+    def __init__(self, server: Running, path: str, **headers: str) -> None:
+        self.data = b""
+        self.ended = False
+        self._link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        self._link.request("GET", path, headers={"Connection": "close", **headers})
+        self.answer = self._link.getresponse()
+        self._task = gevent.Greenlet(self._read)
+        self._task.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while piece := self.answer.read1(65536):
+                self.data += piece
+            self.ended = True
+
+    def close(self) -> None:
+        self._task.kill()
+        self.answer.close()
+        self._link.close()
+
+
+class Listener(Reading):
+    """Reads the event stream."""
+
+    def __init__(self, server: Running, query: str = "", **headers: str) -> None:
+        super().__init__(server, f"/api/events{query}", **headers)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return Parser().feed(self.data)
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [json.loads(frame.data) for frame in self.frames if frame.event == event]
+
+
+@pytest.fixture
+def listen(server: Running) -> Iterator[Any]:
+    made: list[Listener] = []
+
+    def start(*args: str, **headers: str) -> Listener:
+        made.append(Listener(server, *args, **headers))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def activity(server: Running, query: str = "") -> list[dict[str, Any]]:
+    return server.get(f"/api/activity?{query}").json()["records"]
+
+
+# --- why was that answer slow? -----------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(server: Running, listen: Any) -> dict[str, Any]:
+    """An answer that waited: what its client saw, its record, and what a listener was told."""
+    told = listen("?format=named")
+    server.chat("coder")
+    first = gevent.Greenlet(lambda: text_of(server.chat("coder", stream=True)))
+    first.start()
+    server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
+    answer = server.chat("fast", stream=True)
+    last = list(events(answer))[-1]
+    first.join()
+    record = server.wait_for(lambda: activity(server, "model=fast"))[0]
+    return {"answer": answer, "timings": last["timings"], "record": record, "told": told}
+
+
+def test_the_time_of_an_answer_is_told_apart(slow: dict[str, Any]) -> None:
+    record, headers = slow["record"], slow["answer"].headers
+    assert record["request_id"] == headers["X-Request-Id"]
+    assert record["queue_ms"] > 300, "it waited for the stream of another model"
+    assert record["load_ms"] > 400, "and for the load"
+    waits = record["queue_ms"] + record["load_ms"]
+    assert waits <= record["first_byte_ms"] <= record["first_token_ms"] < record["duration_ms"]
+    assert int(headers["X-Queue-Ms"]) == round(record["queue_ms"])
+    assert int(headers["X-Load-Ms"]) == round(record["load_ms"])
+    assert (record["requested"], record["model_id"]) == ("fast", "chat")
+    assert record["output_tokens"] == 20
+    speed = slow["timings"]["predicted_per_second"]
+    assert record["tokens_per_second"] == pytest.approx(speed, rel=0.01)
+
+
+def test_record_swap_log_and_events_name_each_other(server: Running, slow: dict[str, Any]) -> None:
+    record, told = slow["record"], slow["told"]
+    swap = server.get("/api/swaps").json()["swaps"][-1]
+    assert swap["id"] == record["swap_id"]
+    assert (swap["target"], swap["evicted"]) == ("chat", ["coder"])
+    phases = [phase["name"] for phase in swap["phases"]]
+    assert (phases[0], phases[-1]) == ("wait", "load")
+    server.wait_output(rf"swap {swap['id']}: start chat for request, done")
+    line = server.wait_output(r".*model=fast served=chat queue_ms=.*")[0]
+    assert f"request_id={record['request_id']} swap_id={swap['id']}" in line
+    server.wait_for(lambda: [m for m in told.of("metrics") if m["requested"] == "fast"])
+    (metric,) = [m for m in told.of("metrics") if m["requested"] == "fast"]
+    assert (metric["queueMs"], metric["swapId"]) == (record["queue_ms"], swap["id"])
+    changes = [one for one in told.of("modelStatus") if one["processName"] == "chat"]
+    assert [(one["newState"], one["swapId"]) for one in changes] == [
+        ("starting", swap["id"]),
+        ("ready", swap["id"]),
+    ]
+    assert told.of("swap")[-1]["id"] == swap["id"]
+    assert told.of("inFlight")
+
+
+def test_failures_are_records_with_reasons_and_captures(server: Running) -> None:
+    assert server.chat("broken").status_code == 502
+    assert server.chat("nope").status_code in {400, 404}
+    with pytest.raises(requests.Timeout):
+        requests.post(
+            server.url + "/v1/chat/completions",
+            json={"model": "coder", "messages": HI, "sim_tokens": 1000, "sim_tps": 10},
+            timeout=2,
+        )
+    records = server.wait_for(lambda: len(found := activity(server)) == 3 and found)
+    left, unknown, broken = records
+    assert (broken["status"], broken["model_id"]) == (502, "broken")
+    assert "exit code 3" in broken["reason"]
+    assert unknown["requested"] == "nope"
+    assert left["client_left"]
+    assert left["status"] == 499
+    assert [metric["id"] for metric in server.get("/api/metrics").json()] == []
+    assert broken["has_capture"]
+    capture = server.get(f"/api/captures/{broken['id']}").json()
+    assert capture["status"] == 502
+    assert json.loads(base64.b64decode(capture["req_body"]))["model"] == "broken"
+    page = server.get("/metrics").text
+    assert 'llmsnap_requests_total{model="broken",status="502"} 1.0' in page
+    assert "nope" not in page
+
+
+def test_a_captured_request_can_be_sent_again_from_a_shell(server: Running) -> None:
+    server.chat("coder", text='it\'s "quoted" $HOME `x`')
+    (record,) = server.wait_for(lambda: activity(server))
+    command = server.get(f"/api/captures/{record['id']}?format=curl").text
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    assert 'it\'s "quoted" $HOME `x`' in json.loads(done.stdout)["choices"][0]["message"]["content"]
+    assert shlex.split(command)[0] == "curl"
+    har = server.get(f"/api/captures/{record['id']}?format=har").json()["log"]["entries"][0]
+    assert har["response"]["status"] == 200
+    assert json.loads(har["request"]["postData"]["text"])["model"] == "coder"
+
+
+def test_a_request_in_flight_can_be_ended(server: Running) -> None:
+    server.chat("coder")
+    asking = gevent.Greenlet(server.chat, "coder", sim_tokens=10_000, sim_tps=10)
+    asking.start()
+    (one,) = server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
+    assert (one["phase"], one["model_id"]) == ("sent", "coder")
+    assert server.post(f"/api/inflight/{one['id']}/cancel").json() == {"msg": "ok"}
+    assert asking.get().status_code == 503
+    record = server.wait_for(lambda: activity(server, "status=503"))[0]
+    assert record["reason"] == "the request was cancelled"
+
+
+# --- history over restarts ---------------------------------------------------------------------
+
+
+def test_kill_9_loses_no_more_than_a_second_and_numbers_go_on(start: Any, tmp_path: Path) -> None:
+    text = CONFIG + f"store: {{{{path: {tmp_path}/history.db}}}}\n"
+    server = start(text)
+    for _ in range(3):
+        server.chat("coder")
+    server.chat("chat")
+    gevent.sleep(1.2)
+    server.stop(signal.SIGKILL)
+    again = start(text)
+    assert [record["id"] for record in activity(again)] == [3, 2, 1, 0]
+    assert [metric["id"] for metric in again.get("/api/metrics").json()] == [0, 1, 2, 3]
+    before = again.get("/api/swaps").json()["swaps"]
+    assert [swap["target"] for swap in before] == ["coder", "chat"]
+    again.chat("coder")
+    assert [record["id"] for record in activity(again, "limit=2")] == [4, 3]
+    swaps = again.get("/api/swaps").json()["swaps"]
+    ids = [swap["id"] for swap in swaps]
+    assert ids == sorted(set(ids))
+    assert len(ids) == 3
+    assert activity(again, "limit=1")[0]["swap_id"] == ids[-1]
+
+
+# --- streams that do not end -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("door", ["llmsnap", "gunicorn", "gunicorn without conf", "flask"])
+def test_feeds_work_behind_every_door_and_do_not_hold_up_its_end(start: Any, door: str) -> None:
+    server = start(CONFIG, door=door)
+    listener = Listener(server)
+    wire = WebSocket(server)
+    log = Reading(server, "/logs/stream/coder")
+    server.chat("coder")
+    server.wait_for(lambda: listener.of("metrics"))
+    assert wire.wait_for("metrics")["data"]["requested"] == "coder"
+    server.wait_for(lambda: log.data)
+    began = time.monotonic()
+    server.stop(signal.SIGINT if door == "flask" else signal.SIGTERM)
+    assert time.monotonic() - began < 8
+    if door != "flask":
+        assert listener.ended, "the stream came to its proper end"
+        assert log.ended
+    listener.close()
+    wire.sock.close()
+    log.close()
+
+
+class WebSocket:
+    """A client of ``/api/ws``."""
+
+    def __init__(self, server: Running) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = [
+            "GET /api/ws HTTP/1.1",
+            f"Host: 127.0.0.1:{server.port}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {key}",
+        ]
+        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.sock.recv(1)
+        assert b" 101 " in head, head
+        self._frames = FrameProtocol(client=True, extensions=[])
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        text = ""
+        while data := self.sock.recv(65536):
+            self._frames.receive_bytes(data)
+            for frame in self._frames.received_frames():
+                text += frame.payload if isinstance(frame.payload, str) else ""
+                if frame.message_finished and text:
+                    message, text = json.loads(text), ""
+                    if message.get("event") == event:
+                        return message
+        raise AssertionError(f"no {event}")
+
+
+def test_a_reader_that_comes_back_misses_nothing(server: Running, listen: Any) -> None:
+    server.chat("coder")
+    first = listen("?format=named")
+    server.chat("coder")
+    server.wait_for(lambda: first.of("metrics"))
+    last = [frame.id for frame in first.frames if frame.id][-1]
+    first.close()
+    server.chat("chat")
+    again = listen(**{"Last-Event-ID": last})
+    server.wait_for(lambda: again.of("metrics"))
+    assert [metric["requested"] for metric in again.of("metrics")] == ["chat"]
+    assert [swap["target"] for swap in again.of("swap")] == ["chat"]
+
+
+def test_heads_of_quiet_streams_come_at_once(server: Running) -> None:
+    for path in ("/logs/stream/coder", "/api/events?format=named", "/logs/stream/coder?format=sse"):
+        reading = Reading(server, path)
+        assert reading.answer.status == 200
+        assert reading.answer.headers["X-Accel-Buffering"] == "no"
+        reading.close()
+
+
+# --- a model that prints too much --------------------------------------------------------------
+
+
+def test_a_flood_is_bounded_and_said_and_disturbs_nobody(server: Running) -> None:
+    readers = [Reading(server, "/logs/stream") for _ in range(10)]
+    server.chat("flood")
+    server.wait_for(lambda: "bytes dropped, beyond 1024 KiB/s" in server.get("/logs").text)
+    assert "You said" in text_of(server.chat("coder", stream=True))
+    page = server.get("/metrics").text
+    dropped = re.search(r'llmsnap_log_dropped_bytes_total\{model="flood"\} (\S+)', page)
+    assert float(dropped[1]) > 1_000_000
+    for reader in readers:
+        reader.close()
+    server.wait_for(lambda: _resident_mb(server) < 250)
+
+
+def _resident_mb(server: Running) -> float:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+def test_nobody_has_to_read_stdout(tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "c.yaml"
+    config.write_text(NOISE)
+    command = [sys.executable, "-m", "llmsnap", "--config", str(config)]
+    with subprocess.Popen(
+        [*command, "--listen", f"127.0.0.1:{port}"], stdout=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        server = Running.__new__(Running)
+        server.url, server.output, server.process = f"http://127.0.0.1:{port}", "", process
+        try:
+            server.wait_ready()
+            assert server.post("/api/models/load/noise").status_code == 200
+            lost = r"llmsnap_stdout_dropped_bytes_total [1-9]"
+            server.wait_for(lambda: re.search(lost, server.get("/metrics").text))
+            assert server.running() == {"noise": "ready"}
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+
+# --- logs and metrics as other programs read them ----------------------------------------------
+
+
+def test_the_log_can_be_json_from_end_to_end(start: Any) -> None:
+    server = start(CONFIG, "--log-format", "json")
+    server.chat("coder")
+    server.wait_output(r'"model_requested": "coder"')
+    lines = [line for line in server.output.splitlines() if line.startswith("{")]
+    documents = [json.loads(line) for line in lines]
+    (access,) = [one for one in documents if one.get("model_requested") == "coder"]
+    assert (access["message"], access["status"], access["level"]) == ("request", 200, "info")
+    assert access["load_ms"] > 0
+    assert access["request_id"]
+
+
+def test_a_forwarded_address_is_believed_of_trusted_proxies_alone(start: Any) -> None:
+    forwarded = {"X-Forwarded-For": "203.0.113.9"}
+    trusting = start(CONFIG + "trustedProxies: [127.0.0.0/8]\n")
+    trusting.get("/running", headers=forwarded)
+    trusting.wait_output(r'203\.0\.113\.9 "GET /running HTTP/1\.1" 200')
+    wary = start(CONFIG)
+    wary.get("/running", headers=forwarded)
+    wary.wait_output(r'127\.0\.0\.1 "GET /running HTTP/1\.1" 200')
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing: Debian's prometheus")
+def test_promtool_accepts_the_page_of_a_busy_server(server: Running) -> None:
+    server.chat("coder")
+    server.chat("broken")
+    server.chat("chat")
+    page = server.get("/metrics").content
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
