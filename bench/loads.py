@@ -1,0 +1,110 @@
+"""One load on one port for a time, by wrk or by our own client; figures have the same names."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import ROOT, BenchFailed, end_with_us, signals_held
+
+HERE = Path(__file__).parent
+CLIENT = [sys.executable, "-S", "-E", str(HERE / "client.py")]
+PATH = "/v1/chat/completions"
+LIMIT_S = 60.0
+"""What a client may take longer than it was told to."""
+
+Figures = dict[str, float | str]
+
+WRK = """\
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '{{"model":"m","stream":false,"messages":[{{"role":"user","content":"hi' ..
+  string.rep("p", {body_bytes}) .. '"}}]}}'
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    '\\n{{"requests":%d,"errors":%d,"took_us":%d,"latency_p50_us":%f,"latency_p99_us":%f}}\\n',
+    summary.requests, e.connect + e.read + e.write + e.status + e.timeout, summary.duration,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What clients do. A stream without an interval has no pauses, *batch* tokens in a write."""
+
+    connections: int
+    body_bytes: int = 0
+    interval_ms: int = 0
+    chunks: int = 0
+    batch: int = 1
+    spread: bool = False
+
+    def run(self, port: int, seconds: float, folder: Path) -> Figures:
+        """Return what was measured. Blocks. Raises: BenchFailed."""
+        # wrk only knows whole seconds.
+        if not self.chunks and seconds >= 1 and shutil.which("wrk"):
+            return self._by_wrk(port, seconds, folder)
+        return self._by_client(port, seconds)
+
+    def _by_wrk(self, port: int, seconds: float, folder: Path) -> Figures:
+        script = folder / "wrk.lua"
+        script.write_text(WRK.format(body_bytes=self.body_bytes))
+        argv = ["wrk", "-t1", f"-c{self.connections}", f"-d{round(seconds)}s", "-s", str(script)]
+        used = _children_cpu_s()
+        found: Figures = _output([*argv, f"http://127.0.0.1:{port}{PATH}"], seconds)
+        found["took_s"] = took_s = float(found.pop("took_us")) / 1e6
+        found["requests_per_s"] = float(found["requests"]) / took_s
+        found["client"] = "wrk"
+        found["client_cpu"] = (_children_cpu_s() - used) / took_s
+        return found
+
+    def _by_client(self, port: int, seconds: float) -> Figures:
+        argv = [*CLIENT, "--port", str(port), "--path", PATH, "--seconds", str(seconds)]
+        argv += ["--connections", str(self.connections), "--body-bytes", str(self.body_bytes)]
+        if self.chunks:
+            chunks = self.chunks
+            if self.interval_ms:  # a stream should not take much longer than the measurement
+                chunks = max(2, min(chunks, round(seconds * 1000 / self.interval_ms)))
+            argv += ["--stream", "--chunks", str(chunks), "--batch", str(self.batch)]
+            argv += ["--interval-ms", str(self.interval_ms)]
+        if self.spread:
+            argv.append("--spread")
+        return _output(argv, seconds)
+
+
+def _output(argv: list[str], seconds: float) -> Figures:
+    """Return the JSON in the last line that a command prints."""
+    with ExitStack() as stack:
+        with signals_held():
+            process = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=end_with_us(),  # noqa: PLW1509 - the runner has one thread
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        try:
+            output, errors = process.communicate(timeout=seconds + LIMIT_S)
+        except subprocess.TimeoutExpired as error:
+            raise BenchFailed(f"{argv[0]} does not end") from error
+    if process.returncode:
+        raise BenchFailed(f"{argv[0]} failed: {errors or output}")
+    found: Figures = json.loads(output.strip().splitlines()[-1])
+    return found
+
+
+def _children_cpu_s() -> float:
+    """CPU time of the children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,98 @@
+"""The benchmark runs from end to end; how fast anything was is nobody's business here."""
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import gevent
+import psutil
+import pytest
+from gevent import subprocess
+
+from tests.e2e.harness import ROOT
+
+pytestmark = pytest.mark.e2e
+
+EVERYWHERE = ["bodies", "memory", "start", "streams200", "streams32", "unary1", "unary32"]
+STOP_LIMIT_S = 30
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the benchmark puts its files; in the environment all its processes are known by it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def left(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != "zombie" and process.environ().get("TMPDIR") == str(folder):
+                found.append(process)
+    return found
+
+
+def begin(*args: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "bench/run.py"), "--rounds", "1", *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def bench(*args: str) -> str:
+    process = begin(*args)
+    try:
+        output, errors = process.communicate()
+    finally:
+        process.terminate()
+    assert process.returncode == 0, errors
+    return output
+
+
+@pytest.mark.e2e(limit_s=180)
+def test_every_workload_runs_on_every_target(folder: Path) -> None:
+    output = bench("--secs", "0.1", "--json", str(folder / "figures.json"))
+    found = json.loads((folder / "figures.json").read_text())
+    targets = ["bare", "direct", "gunicorn", "llmsnap"]
+    if shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/usr/bin"):
+        targets.append("nginx")
+    measured = {name: sorted(rounds) for name, rounds in found["measured"].items()}
+    assert measured.pop("swap") == measured.pop("wake") == ["gunicorn", "llmsnap"]
+    assert measured.pop("unpaced16") == sorted(targets)
+    assert measured == dict.fromkeys(EVERYWHERE, sorted(targets))
+    assert found["medians"]["streams200"]["llmsnap"]["requests"] >= 200
+    assert "latency_p50_us/direct" in found["ratios"]["unary1"]["llmsnap"]
+    assert "time to first /health" in output
+    assert not left(folder)
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_wrk_is_used_where_it_is_installed(folder: Path) -> None:
+    file = folder / "figures.json"
+    bench("--secs", "1", "--targets", "direct", "--only", "unary1,bodies", "--json", str(file))
+    measured = json.loads(file.read_text())["measured"]
+    assert {measured[name]["direct"][0]["client"] for name in ("unary1", "bodies")} == {"wrk"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_it_is_stopped(folder: Path, number: signal.Signals) -> None:
+    process = begin("--secs", "30", "--targets", "bare,llmsnap", "--only", "unary1")
+    for line in process.stderr:
+        if line.startswith("round 1"):
+            break
+    assert len(left(folder)) >= 4, "runner, upstream, bare, llmsnap"
+    process.send_signal(number)
+    process.communicate(timeout=STOP_LIMIT_S)
+    assert process.returncode == {2: 130, 15: 143, 9: -9}[number]
+    with gevent.Timeout(STOP_LIMIT_S):
+        while left(folder):
+            gevent.sleep(0.05)
+
+
+def test_wrong_names_are_refused_with_the_right_ones() -> None:
+    process = begin("--only", "unary1,swop")
+    _output, errors = process.communicate()
+    assert process.returncode == 2
+    assert "swop: not one of unary1, unary32" in errors
