@@ -14,6 +14,8 @@ from llmsnap.wire.errors import Dialect, dialect_of, sse_error
 from llmsnap.wire.headers import Headers, below_prefix, is_event_stream, response_headers
 
 REQUEST_ID = "X-Request-Id"
+OURS = frozenset({"x-request-id", "x-queue-ms", "x-load-ms"})
+"""Headers every answer gets from us: a server or peer that sends them too would double them."""
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
@@ -41,6 +43,7 @@ def answer(job: Job, exchange: Exchange) -> Answer:
     if exchange.status == 101:
         return _tunnel(job, exchange)
     headers = response_headers(exchange.headers)
+    headers = [header for header in headers if header[0].lower() not in OURS]
     if job.work.prefix:
         headers = _relocate(headers, job, exchange)
     stream = ProxyStream(job, exchange, last_words(job.call) if _takes_events(headers) else None)

@@ -103,6 +103,14 @@ def test_an_answer_passes_without_what_concerns_one_hop(wire, pool) -> None:
     assert job.closed
 
 
+def test_what_we_say_ourselves_is_not_said_twice(wire, pool) -> None:
+    answering(wire, "Content-Length: 0", "x-request-id: theirs", "X-Queue-Ms: 1", "X-Load-Ms: 1")
+    job = job_of()
+    answer = forward.answer(job, asked(wire, pool, job))
+    assert answer.headers == [("Content-Length", "0")]
+    answer.body.close()
+
+
 def ended_early(wire, pool, *headers: str, path: str = "/v1/chat/completions") -> list[bytes]:
     """The pieces of an event stream whose upstream goes before its end."""
     answering(wire, "Content-Type: text/event-stream", *headers, body=b'9\r\ndata: {"a\r\n')
