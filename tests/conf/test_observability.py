@@ -1,0 +1,96 @@
+"""Alerts and dashboard ask only for what the server exposes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.metrics.test_exposition import everything
+
+CONF = Path(__file__).parent.parent.parent / "conf"
+ALERTS = CONF / "prometheus-alerts.yml"
+DASHBOARD = CONF / "grafana-dashboard.json"
+NAME = re.compile(r"\b(?:llmsnap|process)_[a-z0-9_]+")
+SELECTOR = re.compile(r"\b((?:llmsnap|process)_[a-z0-9_]+)\{([^}]*)\}")
+ADDED = {"instance", "job", "le"}
+"""Labels that come from Prometheus, and that of buckets."""
+
+
+def exposed() -> dict[str, set[str]]:
+    """Every name on the page of a busy server, with its labels."""
+    page, _ = everything().render()
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(page.decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def alerts() -> list[dict[str, Any]]:
+    document = yaml.safe_load(ALERTS.read_text())
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    return [one for one in json.loads(DASHBOARD.read_text())["panels"] if one["type"] != "row"]
+
+
+def expressions() -> Iterator[str]:
+    yield from (rule["expr"] for rule in alerts())
+    for panel in panels():
+        yield from (target["expr"] for target in panel["targets"])
+    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
+        yield variable["query"]
+
+
+@pytest.mark.parametrize("expression", list(expressions()))
+def test_it_asks_for_names_and_labels_that_there_are(expression: str) -> None:
+    known = exposed()
+    assert set(NAME.findall(expression)) <= set(known) | {"process_start_time_seconds"}
+    for name, selector in SELECTOR.findall(expression):
+        labels = set(re.findall(r"(\w+)\s*=~?|(\w+)\s*!=", selector))
+        asked = {label for pair in labels for label in pair if label}
+        assert asked <= known.get(name, set()) | ADDED
+
+
+def test_the_dashboard_shows_everything_that_is_exposed() -> None:
+    asked = {name for expression in expressions() for name in NAME.findall(expression)}
+    of_histograms = re.compile(r"_(count|sum|created)$")
+    ours = {name for name in exposed() if name.startswith("llmsnap_")}
+    assert {name for name in ours if not of_histograms.search(name)} <= asked
+
+
+def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
+    places = [
+        (x, y)
+        for panel in panels()
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(places) == len(set(places))
+    ids = [panel["id"] for panel in panels()]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_alert_says_how_bad_it_is_and_what_it_is() -> None:
+    for rule in alerts():
+        assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+        assert rule["annotations"]["summary"]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing: Debian's prometheus")
+def test_promtool_accepts_the_rules() -> None:
+    checked = subprocess.run(
+        ["promtool", "check", "rules", ALERTS], capture_output=True, check=False, text=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"SUCCESS: {len(alerts())} rules found" in checked.stdout
