@@ -7,7 +7,7 @@ SHELL := /bin/sh
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 PYTEST_ARGS ?=
-BENCH ?= $(basename $(notdir $(wildcard bench/micro_*.py)))
+BENCH ?= run
 
 # The newest-named python3 may be too old while a python3.12 stands beside it.
 ifndef PYTHON
@@ -62,7 +62,7 @@ coverage: dev  ## unit tests with branch coverage
 	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)
 	$(BIN)/coverage report
 
-bench: dev  ## measure on this machine (BENCH="nodelay" for one of bench/)
+bench: dev  ## measure on this machine (BENCH="nodelay" for another of bench/)
 	@for name in $(BENCH); do printf '\n== %s\n' $$name; $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 format: dev  ## rewrite the code in the house format
