@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import gevent
 import pytest
 
+import llmsnap
 from llmsnap.blocked import watch_loop
 
 UNIT_LIMIT_S = 5
@@ -21,7 +23,8 @@ class TestDeadline(BaseException):
 
 
 def pytest_configure() -> None:
-    watch_loop()  # what blocks the loop shows its stack in the output of the test
+    # What of ours blocks the loop shows its stack in the output of the test.
+    watch_loop(within=str(Path(llmsnap.__file__).parent))
 
 
 def pytest_sessionfinish() -> None:
