@@ -114,6 +114,11 @@ def send(address: Address, call: Call) -> tuple[int, bytes]:
     return answer.status_code, answer.content
 
 
+def warm_up() -> None:
+    """Load what ``send`` needs, at a moment when there is nothing to do but to wait."""
+    _session()
+
+
 @cache
 def _session() -> requests.Session:
     import requests  # noqa: PLC0415 - see send

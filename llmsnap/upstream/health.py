@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from llmsnap.errors import HealthTimeout, UpstreamError
-from llmsnap.upstream.control import Address, Call, find_listener, send
+from llmsnap.upstream.control import Address, Call, find_listener, send, warm_up
 from llmsnap.upstream.interrupt import Interrupt
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.02
 LAST_PAUSE_S = 0.25
-PAUSE_SHARE = 0.04
-"""Pauses grow with what has been waited, so that looking adds about 2 % to a load."""
+PAUSE_SHARE = 0.03
+"""Pauses grow with what has been waited, so that looking adds about 1.5 % to a load."""
 PROBE_LIMIT_S = 5.0
 SHORTEST_PROBE_S = 0.05
 UNCHECKED_S = 0.25
@@ -43,6 +43,7 @@ def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Addres
         interrupt.pause(UNCHECKED_S)
         return find_listener(address) or address
     began = time.monotonic()
+    warm_up()
     last = "nothing listened on its port"
     while True:
         interrupt.check()
