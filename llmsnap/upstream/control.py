@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -98,13 +97,16 @@ def send(address: Address, call: Call) -> tuple[int, bytes]:
     if call.body:
         headers["Content-Type"] = "application/json"
     try:
-        answer = _session().request(
-            call.method,
-            address.url(call.path),
-            data=call.body.encode() or None,
-            headers=headers,
-            timeout=(min(CONNECT_LIMIT_S, call.limit_s), call.limit_s),
-        )
+        # A session for each call: a connection kept from the last one may just be closing.
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.request(
+                call.method,
+                address.url(call.path),
+                data=call.body.encode() or None,
+                headers=headers,
+                timeout=(min(CONNECT_LIMIT_S, call.limit_s), call.limit_s),
+            )
     except requests.Timeout as error:
         raise UpstreamTimeout(
             f"{call.method} {call.path} did not answer within {call.limit_s:g} s"
@@ -116,16 +118,7 @@ def send(address: Address, call: Call) -> tuple[int, bytes]:
 
 def warm_up() -> None:
     """Load what ``send`` needs, at a moment when there is nothing to do but to wait."""
-    _session()
-
-
-@cache
-def _session() -> requests.Session:
-    import requests  # noqa: PLC0415 - see send
-
-    session = requests.Session()
-    session.trust_env = False
-    return session
+    import requests  # noqa: F401, PLC0415 - see send
 
 
 def _reason(error: Exception) -> str:

@@ -72,3 +72,18 @@ def test_failures_are_ours_and_short(upstream: FakeUpstream) -> None:
     upstream.stop()
     with pytest.raises(Unreachable, match=r"POST /sleep failed: .*refused"):
         send(address, Call("POST", "/sleep"))
+
+
+def test_no_connection_is_used_twice(upstream: FakeUpstream) -> None:
+    ports: list[str] = []
+
+    def handler(environ, start_response):
+        ports.append(environ["REMOTE_PORT"])
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    upstream.handler = handler
+    upstream.start()
+    for _ in range(2):
+        send(parse_address(upstream.url), Call("POST", "/x"))
+    assert len(set(ports)) == 2
