@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
-
-if TYPE_CHECKING:
-    import requests
 
 CONNECT_LIMIT_S = 0.5
 LOOPBACK = ("127.0.0.1", "::1")
