@@ -64,7 +64,7 @@ class Subscription:
         self._filled.set()
 
     def get(self, timeout_s: float | None = None, max_bytes: int = GET_BYTES) -> Chunk | None:
-        """Wait for output and return all that has come, up to about *max_bytes*.
+        """Wait for output and return all that has come, up to *max_bytes*.
 
         None means that nothing came in *timeout_s*, or that the stream is closed and drained
         (then *closed* is true).
@@ -87,6 +87,8 @@ class Subscription:
             parts.append(self._chunks.popleft())
             size += len(parts[-1])
         self._cost -= size + ENTRY_COST * len(parts)
+        if size > max_bytes:
+            size -= self._put_back(parts, size - max_bytes)
         self.position += size
         return Chunk(b"".join(parts), self.position)
 
@@ -103,6 +105,14 @@ class Subscription:
         oldest = self._chunks.popleft()
         self._cost -= len(oldest) + ENTRY_COST
         self._lose(len(oldest))
+
+    def _put_back(self, parts: list[bytes], count: int) -> int:
+        """Leave the last *count* bytes of *parts* for the next time; return *count*."""
+        rest = parts[-1][-count:]
+        parts[-1] = parts[-1][:-count]
+        self._chunks.appendleft(rest)
+        self._cost += count + ENTRY_COST
+        return count
 
     def _lose(self, count: int) -> None:
         self._lost += count

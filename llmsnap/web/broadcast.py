@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, proxy
 
+import gevent
 from gevent.event import Event
 
 from llmsnap import events
@@ -26,8 +27,12 @@ from llmsnap.web.frames import Frame, LogPiece, dump, envelope, named, split_utf
 
 PACE_S = 0.1
 IN_FLIGHT_EVERY_S = 0.5
-LOG_BYTES = 1024 * 1024
-"""Of each log, between two rounds; more than any model may print in that time."""
+LOG_BYTES = 256 * 1024
+"""Of each log, that wait to be told."""
+WOKEN_AT_ONCE = 5
+BREATH_S = 0.001
+ROUND_BYTES = 32 * 1024
+"""Of each log, told at once: encoding more would hold up the streams of others."""
 SOURCES = ("proxy", "upstream")
 RECORDS_KEPT = 512
 
@@ -64,6 +69,9 @@ class Reader(Protocol):
     def offer(self, batch: Batch) -> None:
         """Take what happened. Never switches greenlets."""
 
+    def wake(self) -> None:
+        """Begin to send it. Never switches greenlets."""
+
 
 class Broadcast:
     """Listens to bus and logs of *service* while it has readers."""
@@ -95,7 +103,9 @@ class Broadcast:
         """Tell *reader* all that happens from now on; ``history`` is what happened before."""
         if not self._readers:
             self._open()
-        self.publish()
+        if self.publish():
+            for other in self._readers:
+                other.wake()
         self._readers[reader] = None
         if not self._is_running:
             self._is_running = True
@@ -108,11 +118,8 @@ class Broadcast:
 
     def history(self) -> list[Frame]:
         """Return the envelopes a reader begins with, right after it joined."""
-        first = [
-            LogPiece(source, self._stream(source).snapshot().removesuffix(rest)).envelope()
-            for source, rest in self._rests.items()
-        ]
-        return [*first, self._model_list(), self._metrics()]
+        logs = [LogPiece(source, self._told(source)).envelope() for source in SOURCES]
+        return [*logs, self._model_list(), self._metrics()]
 
     def in_flight(self) -> Frame | None:
         """Return the requests in flight, for a reader that just joined; None without any."""
@@ -120,17 +127,19 @@ class Broadcast:
             return None
         return named("inFlight", statuses.in_flight(self._service))
 
-    def publish(self) -> None:
-        """Hand out what has happened since the last time."""
+    def publish(self) -> bool:
+        """Hand out what has happened since the last time; return whether there was anything."""
         batch, self._next = self._next, Batch()
         if self._models_changed:
             self._models_changed = False
             batch.models = self._model_list()
         batch.logs = self._take_logs()
         batch.in_flight = self._take_in_flight()
-        if not batch.is_empty:
-            for reader in tuple(self._readers):
-                reader.offer(batch)
+        if batch.is_empty:
+            return False
+        for reader in self._readers:
+            reader.offer(batch)
+        return True
 
     def record(self, record: events.ActivityRecord) -> tuple[Frame | None, str]:
         """Return the envelope of a record, if it has one, and the data of its named frame."""
@@ -149,9 +158,19 @@ class Broadcast:
         while self._readers:
             self._wake.wait(self._patience())
             self._wake.clear()
-            self.publish()
+            if self.publish():
+                self._wake_readers()
             self._deserted.wait(self.pace_s)
         self._is_running = False
+
+    def _wake_readers(self) -> None:
+        """Wake some, let the streams of others pass, wake some more."""
+        readers = list(self._readers)
+        for start in range(0, len(readers), WOKEN_AT_ONCE):
+            if start:
+                gevent.sleep(BREATH_S)
+            for reader in readers[start : start + WOKEN_AT_ONCE]:
+                reader.wake()
 
     def _patience(self) -> float | None:
         """How long nothing needs to be looked at: in-flight counts have no event of their own."""
@@ -226,10 +245,13 @@ class Broadcast:
     def _take_logs(self) -> list[LogPiece]:
         pieces = []
         for source, reader in self._logs.items():
-            while chunk := reader.poll():
-                data, self._rests[source] = split_utf8(self._rests[source] + chunk.data)
-                if data:
-                    pieces.append(LogPiece(source, data, chunk.dropped))
+            chunk = reader.poll(ROUND_BYTES)
+            if chunk is None:
+                continue
+            self._wake.set()  # there may be more
+            data, self._rests[source] = split_utf8(self._rests[source] + chunk.data)
+            if data:
+                pieces.append(LogPiece(source, data, chunk.dropped))
         return pieces
 
     def _take_in_flight(self) -> Frame | None:
@@ -243,6 +265,13 @@ class Broadcast:
             return None
         self._in_flight_seen = seen
         return named("inFlight", statuses.in_flight(self._service))
+
+    def _told(self, source: str) -> bytes:
+        """Return the history of a log as far as readers were told of it."""
+        stream, reader = self._stream(source), self._logs[source]
+        history = stream.snapshot()
+        to_come = stream.position - reader.position + len(self._rests[source])
+        return history[: max(0, len(history) - to_come)]
 
     def _model_list(self) -> Frame:
         return envelope("modelStatus", statuses.models(self._service))

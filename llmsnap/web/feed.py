@@ -119,6 +119,9 @@ class Feed:
             self._in_flight = batch.in_flight or self._in_flight
             self._add_notes(batch.notes)
         self._add_logs(batch.logs)
+
+    def wake(self) -> None:
+        """See broadcast.Reader."""
         self._wake.set()
 
     def wait(self, limit_s: float) -> list[Frame]:

@@ -22,12 +22,14 @@ def test_a_reader_waits_until_something_comes():
     assert waiting.get().data == b"line\n"
 
 
-def test_a_large_backlog_comes_in_pieces():
+def test_a_large_backlog_comes_in_pieces_of_the_size_asked_for():
     reader = Subscription()
-    for _ in range(4):
-        reader.offer(b"x" * 10)
-    assert reader.get(max_bytes=15).data == b"x" * 20
-    assert reader.get(max_bytes=15).end == 40
+    for data in (b"abc", b"defghi", b"j"):
+        reader.offer(data)
+    pieces = [reader.get(max_bytes=4) for _ in range(3)]
+    assert pieces == [(b"abcd", 4, 0), (b"efgh", 8, 0), (b"ij", 10, 0)]
+    assert reader.poll() is None
+    assert reader._cost == 0
 
 
 def test_a_slow_reader_loses_the_oldest_and_is_told_how_much():

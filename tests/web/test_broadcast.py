@@ -18,9 +18,13 @@ from tests.web.watched import World, envelopes, named
 class Reader:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
+        self.woken = 0
 
     def offer(self, batch: Batch) -> None:
         self.batches.append(batch)
+
+    def wake(self) -> None:
+        self.woken += 1
 
 
 @pytest.fixture
@@ -62,6 +66,17 @@ def test_the_greenlet_tells_without_being_asked(world: World) -> None:
     assert [note.frame.event for note in reader.batches[0].notes] == ["preload"]
 
 
+def test_readers_are_woken_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = [join(world) for _ in range(12)]
+    woken: list[int] = []
+    monkeypatch.setattr(
+        gevent, "sleep", lambda _: woken.append(sum(reader.woken for reader in readers))
+    )
+    world.broadcast._wake_readers()
+    assert woken == [5, 10]
+    assert [reader.woken for reader in readers] == [1] * 12
+
+
 def test_no_byte_of_a_log_is_lost_or_doubled_for_one_who_comes_in_between(world: World) -> None:
     early = world.feed(Form.MESSAGE)
     seen = envelopes(early.wait(0), "logData")[0]["data"]
@@ -75,6 +90,24 @@ def test_no_byte_of_a_log_is_lost_or_doubled_for_one_who_comes_in_between(world:
     seen += "".join(piece["data"] for piece in envelopes(early.wait(0), "logData"))
     late += "".join(piece["data"] for piece in envelopes(feed.wait(0), "logData"))
     assert late == seen
+    world.close()
+
+
+def test_a_log_that_comes_too_fast_is_told_in_parts_and_doubled_for_nobody(world: World) -> None:
+    early = world.feed(Form.MESSAGE)
+    early.wait(0)
+    text = "".join(f"{number}\n" for number in range(15_000))
+    world.service.logs.proxy.write(text.encode())
+    world.publish()
+    late = world.feed(Form.MESSAGE)
+    begin = envelopes(late.wait(0), "logData")[0]["data"]
+    assert len(begin) == 2 * module.ROUND_BYTES, "the round before, and the one it came in"
+    seen = envelopes(early.wait(0), "logData")
+    assert [len(piece["data"]) for piece in seen] == [module.ROUND_BYTES] * 2
+    while len(begin) < len(text):
+        world.publish()
+        begin += "".join(piece["data"] for piece in envelopes(late.wait(0), "logData"))
+    assert begin == text
     world.close()
 
 

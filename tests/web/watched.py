@@ -57,7 +57,9 @@ class World:
         """Tell of events, and have the readers told at once."""
         for event in events:
             self.service.bus.publish(event)
-        self.broadcast.publish()
+        if self.broadcast.publish():
+            for reader in self.broadcast._readers:
+                reader.wake()
 
     def record(self, **facts: Any) -> ActivityRecord:
         activity = self.service.observations.activity
