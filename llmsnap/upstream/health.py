@@ -13,7 +13,10 @@ from llmsnap.upstream.interrupt import Interrupt
 
 log = logging.getLogger(__name__)
 
+FIRST_LOOK_S = 0.005
+"""Between two looks for an open port, each a refused connect of some 50 us."""
 FIRST_PAUSE_S = 0.02
+"""Between two requests to a port that is open."""
 LAST_PAUSE_S = 0.25
 PAUSE_SHARE = 0.03
 """Pauses grow with what has been waited, so that looking adds about 1.5 % to a load."""
@@ -61,7 +64,8 @@ def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Addres
                 f"{check.model_id}: not healthy within {check.limit_s:g} s: {last}; "
                 "see its log, or raise healthCheckTimeout"
             )
-        interrupt.pause(_pause_s(waited, check.limit_s))
+        first_s = FIRST_LOOK_S if found is None else FIRST_PAUSE_S
+        interrupt.pause(_pause_s(waited, check.limit_s, first_s))
 
 
 def probe(address: Address, call: Call) -> str:
@@ -73,6 +77,7 @@ def probe(address: Address, call: Call) -> str:
     return "" if status == 200 else f"GET {call.path} answered {status}"
 
 
-def _pause_s(waited_s: float, limit_s: float) -> float:
-    pause = min(max(FIRST_PAUSE_S, waited_s * PAUSE_SHARE), LAST_PAUSE_S)
+def _pause_s(waited_s: float, limit_s: float, first_s: float) -> float:
+    share = PAUSE_SHARE * first_s / FIRST_PAUSE_S
+    pause = min(max(first_s, waited_s * share), LAST_PAUSE_S)
     return max(min(pause, limit_s - waited_s), 0.001)
