@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -38,6 +39,9 @@ def missing() -> str:
 def chromium() -> str | None:
     """Debian's Chromium, or the browser that CHROMIUM names."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
+STREAM = re.compile(r"/api/events|/logs/stream")
 
 
 class Browser:
@@ -179,9 +183,13 @@ class Browser:
     # --- judging
 
     def console(self) -> list[str]:
-        """Warnings and errors the console has shown since the last call."""
+        """Warnings and errors the console has shown since the last call.
+
+        That a stream broke off is the browser's own remark, which no page can keep it from making.
+        """
         entries = self.driver.get_log("browser")
-        return [e["message"] for e in entries if e["level"] in {"SEVERE", "WARNING"}]
+        shown = [e["message"] for e in entries if e["level"] in {"SEVERE", "WARNING"}]
+        return [text for text in shown if not ("net::ERR_" in text and STREAM.search(text))]
 
     def axe(self) -> list[str]:
         """Serious and critical findings of axe-core on the page as it stands."""
