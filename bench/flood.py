@@ -230,58 +230,60 @@ def tabs(seconds: float) -> None:
 
 
 class Upstream:
-    """Answers with a stream of a megabyte, whose end waits until it is allowed."""
+    """A model whose answers are streams, the ends of which wait until they are allowed."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, port: int, size: int) -> None:
         self.size = size
         self.sent = 0
         self.may_end = Event()
-        self.server = StreamServer(("127.0.0.1", 0), self._serve, spawn=Pool(), backlog=1024)
-        self.server.start()
+        self.server = StreamServer(("127.0.0.1", port), self._serve, spawn=Pool(), backlog=1024)
 
     def _serve(self, sock: socket.socket, _: object) -> None:
-        data = b""
+        head = sock.recv(65536)
+        if head.startswith(b"POST "):
+            self._stream(sock, head)
+        else:
+            if b" /end " in head:
+                self.may_end.set()
+            body = b"%d" % self.sent
+            sock.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def _stream(self, sock: socket.socket, data: bytes) -> None:
         while not data.endswith(b"}"):
             data += sock.recv(65536)
-        sock.sendall(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-        )
+        sock.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         for _ in range(self.size // len(CHUNK)):
             sock.sendall(CHUNK)
             gevent.sleep(0)
         self.sent += 1
         self.may_end.wait()
-        sock.close()
 
 
 def streams(size: int, captures_mb: int) -> tuple[float, float]:
     """The server's size before, and with 1,000 streams of *size* bytes in flight."""
-    upstream = Upstream(size)
+    command = f"{sys.executable} {Path(__file__)} upstream --port ${{PORT}} --size {size}"
     server = Server(
-        f"captureBuffer: {captures_mb}\nlogToStdout: none\nmodels:\n  big: {{cmd: sleep 3600, "
-        f"proxy: 'http://127.0.0.1:{upstream.server.server_port}', checkEndpoint: none, "
-        "concurrencyLimit: 2000}\n"
+        f"captureBuffer: {captures_mb}\nlogToStdout: none\nmodels:\n"
+        f"  big: {{cmd: '{command}', concurrencyLimit: 2000}}\n"
     )
     load(server, "big")
     before = server.resident_mb()
     clients = Pool()
 
     def read() -> None:
-        document = {"model": "big", **CHAT}
-        with server.open("POST", "/v1/chat/completions", document) as sock:
+        with server.open("POST", "/v1/chat/completions", {"model": "big", **CHAT}) as sock:
             while sock.recv(65536):
                 pass
 
     for _ in range(STREAMS):
         clients.spawn(read)
-    while upstream.sent < STREAMS:
-        gevent.sleep(0.1)
+    while int(server.get("/upstream/big/sent")[1]) < STREAMS:
+        gevent.sleep(0.5)
     gevent.sleep(1)
     during = server.resident_mb()
-    upstream.may_end.set()
+    server.get("/upstream/big/end")
     clients.join()
     server.stop()
-    upstream.server.stop()
     return before, during
 
 
@@ -301,9 +303,13 @@ def memory(_: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("delay", "tabs", "memory"))
+    parser.add_argument("what", nargs="?", choices=("delay", "tabs", "memory", "upstream"))
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--size", type=int)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
+    if options.what == "upstream":
+        Upstream(options.port, options.size).server.serve_forever()
     began = time.monotonic()
     for name, call in (("delay", delay), ("tabs", tabs), ("memory", memory)):
         if options.what in {None, name}:
