@@ -197,7 +197,8 @@ class Dispatcher:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
                     raise _of_peer(error, peer.id) from error
-                log.warning("peer %s: %s; trying the next one", peer.id, error)
+                ids = {"request_id": job.call.id}
+                log.warning("peer %s: %s; trying the next one", peer.id, error, extra=ids)
             else:
                 return forward.answer(job, exchange)
         raise UnknownModel(f"no peer offers {route.requested}")
