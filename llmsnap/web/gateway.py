@@ -23,6 +23,7 @@ from llmsnap.errors import (
     Unauthorized,
 )
 from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.loading import LoadingStream
 from llmsnap.proxy.presence import Presence
 from llmsnap.proxy.tunnel import Tunnel
 from llmsnap.web import accesslog, takeover
@@ -91,7 +92,8 @@ class Gateway:
                 answer = handle(call, runtime)
                 answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
                 if not isinstance(answer.body, Tunnel):
-                    return self._finish(call, start_response, answer, _waits(call))
+                    waits = [] if isinstance(answer.body, LoadingStream) else _waits(call)
+                    return self._finish(call, start_response, answer, waits)
         except LlmsnapError as error:
             if isinstance(error, Misdirected):
                 self._warn_of_host(error, environ.get("HTTP_HOST", ""))
@@ -301,6 +303,7 @@ def _own_headers(call: Call, environ: dict[str, Any], runtime: Runtime) -> Heade
 
 
 def _waits(call: Call) -> Headers:
+    """How long the request waited; not said in a head that went out before the wait was over."""
     return [
         ("X-Queue-Ms", str(round(call.queue_s * 1000))),
         ("X-Load-Ms", str(round(call.load_s * 1000))),

@@ -39,6 +39,9 @@ models:
   chat:
     cmd: ${{sim}} --load-time 0.5 --timings --tokens 20 --tokens-per-second 100
     aliases: [fast]
+  shown:
+    cmd: ${{sim}} --load-time 0.3
+    sendLoadingState: true
   broken:
     cmd: ${{sim}} --exit-at-start 3
   flood:
@@ -167,6 +170,15 @@ def test_record_swap_log_and_events_name_each_other(server: Running, slow: dict[
     ]
     assert told.of("swap")[-1]["id"] == swap["id"]
     assert told.of("inFlight")
+
+
+def test_a_head_that_went_out_before_the_wait_was_over_does_not_say_how_long_it_was(
+    server: Running,
+) -> None:
+    answer = server.chat("shown", stream=True)
+    assert "You said" in text_of(answer)
+    assert not {"X-Queue-Ms", "X-Load-Ms"} & set(answer.headers)
+    assert server.wait_for(lambda: activity(server))[0]["load_ms"] > 200
 
 
 def test_failures_are_records_with_reasons_and_captures(server: Running) -> None:
