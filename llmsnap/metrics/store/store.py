@@ -19,7 +19,7 @@ from gevent.lock import BoundedSemaphore
 
 from llmsnap.errors import LlmsnapError, StoreUnavailable
 from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, Subscription, SwapFinished
-from llmsnap.metrics.activity import EVERYTHING, MAX_PAGE, Filter, Order, Page
+from llmsnap.metrics.activity import EVERYTHING, MAX_NUMBER, MAX_PAGE, Filter, Order, Page
 from llmsnap.metrics.store.worker import Worker
 from llmsnap.metrics.views import swap_object
 from llmsnap.tasks import TaskGroup
@@ -51,7 +51,8 @@ class Store:
     """Activity and swaps in the SQLite file at *path*.
 
     ``append`` and ``append_swap`` never wait and never fail; a queue bounds what is not written
-    yet, and drops its oldest. *wall* is Unix time in seconds.
+    yet, and drops its oldest. A *max_age_days* or *max_rows* of 0 is no limit. *wall* is Unix time
+    in seconds.
     """
 
     def __init__(
@@ -247,7 +248,8 @@ class Store:
 
     def _prune(self) -> None:
         self._pruned_at = self._wall()
-        self._db.prune(int((self._pruned_at - self._max_age_s) * 1000), self._max_rows)
+        oldest_s = self._pruned_at - self._max_age_s if self._max_age_s else 0.0
+        self._db.prune(int(oldest_s * 1000), self._max_rows or MAX_NUMBER)
 
     def _query(self, query: Callable[[Any], T]) -> T:
         from llmsnap.metrics.store.database import Database  # noqa: PLC0415

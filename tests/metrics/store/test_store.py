@@ -53,6 +53,7 @@ def test_what_one_run_filed_the_next_one_finds(path):
     second = Store(path, wall=lambda: NOW)
     restored = second.open(recent=2)
     assert ([one.id for one in restored.records], restored.next_id) == ([1, 2], 3)
+    assert restored.next_swap_id == 2
     assert ids(second.page()) == [2, 1, 0]
     (swap,) = second.swaps()
     assert (swap["id"], swap["target"], swap["schema_version"]) == (1, "llama", 1)
@@ -80,6 +81,14 @@ def test_what_is_too_old_or_too_much_goes_with_the_first_write(path):
     for number in range(1, 5):
         history.append(record(number))
     assert ids(history.page()) == [4, 3]
+    history.close()
+
+
+def test_zero_is_no_limit(path):
+    history = opened(path, max_age_days=0, max_rows=0)
+    for number in range(3):
+        history.append(record(number, ended_ns=number))
+    assert ids(history.page()) == [2, 1, 0]
     history.close()
 
 
