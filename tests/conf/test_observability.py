@@ -1,4 +1,4 @@
-"""Alerts and dashboard ask only for what the server exposes."""
+"""Alerts and dashboard ask only for what the server exposes; the document names all of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from llmsnap.events import (
+    ActivityRecord,
+    ConfigReload,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ReloadPhase,
+    SwapStarted,
+)
+from llmsnap.metrics.views import activity_object
+from llmsnap.web.accesslog import Access
+from llmsnap.web.feed import Form
+from tests.fakes.calls import call
 from tests.metrics.test_exposition import everything
+from tests.web.watched import World
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 ALERTS = CONF / "prometheus-alerts.yml"
@@ -94,3 +107,63 @@ def test_promtool_accepts_the_rules() -> None:
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"SUCCESS: {len(alerts())} rules found" in checked.stdout
+
+
+# --- the document ------------------------------------------------------------------------------
+
+PAGE = (CONF.parent / "docs" / "observability.md").read_text()
+
+
+def test_the_document_names_every_metric_with_its_labels() -> None:
+    of_histograms = re.compile(r"_(bucket|count|sum|created)$")
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `llmsnap_")]
+    shown = {}
+    for row in rows:
+        _, names, labels, *_ = row.split("|")
+        for name in NAME.findall(names):
+            shown[name] = set(re.findall(r"`(\w+)`", labels))
+    there = {
+        of_histograms.sub("", name): labels - {"le"}
+        for name, labels in exposed().items()
+        if name.startswith("llmsnap_")
+    }
+    assert shown == there
+
+
+def test_the_document_names_every_field_of_a_record() -> None:
+    (table,) = re.findall(r"\| field \| \|\n(?:\|.*\n)+", PAGE)
+    names = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row)}
+    shown = set(activity_object(ActivityRecord(id=0)))
+    assert names == shown | {"reason", "peer"}
+
+
+def test_the_document_names_every_event_with_its_fields() -> None:
+    (table,) = re.findall(r"\| event \| data \|\n(?:\|.*\n)+", PAGE)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
+    happens = [
+        ProcessStateChanged("alpha", "stopped", "ready"),
+        SwapStarted(swap_id=1, target="alpha"),
+        ModelPreloaded("alpha", success=True),
+        ConfigReload(ReloadPhase.END),
+    ]
+    world = World()
+    feed = world.feed(Form.NAMED)
+    world.service.logs.proxy.write(b"x\n")
+    world.record()
+    world.swap()
+    tap = world.begin()
+    world.broadcast._in_flight_due = 0.0
+    world.publish(*happens)
+    frames = {frame.event: json.loads(frame.data) for frame in feed.wait(0)}
+    world.close()
+    tap.finish()
+    assert set(frames) == set(rows)
+    for event in set(frames) - {"metrics", "swap"}:
+        assert set(frames[event]) <= set(re.findall(r"`(\w+)`", rows[event]))
+
+
+def test_the_document_names_every_field_of_the_access_log() -> None:
+    (table,) = re.findall(r"\| text \| JSON \| \|\n(?:\|.*\n)+", PAGE)
+    cells = [row.split("|")[2] for row in table.splitlines()[2:]]
+    names = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert names == {*Access(call(), 0, 0.0).fields(), "request_id", "swap_id"}
