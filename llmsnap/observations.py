@@ -18,6 +18,7 @@ from llmsnap.events import ActivityRecord, EventBus, SwapFinished
 from llmsnap.metrics.activity import EVERYTHING, ActivityLog, Filter, Order, Page
 from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.counters import Counters
+from llmsnap.metrics.history import StateHistory
 from llmsnap.metrics.performance import Performance
 from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.recorder import Recorder
@@ -51,6 +52,8 @@ class Observations:
         self.counters = Counters()
         self.counters.names = _names(config)
         self.performance = Performance(pids)
+        self.states = StateHistory()
+        self.states.know(config.models)
         self.swaps: deque[SwapFinished] = deque(maxlen=SWAPS_KEPT)
         self.swaps_ended = 0
         self.next_swap_id = 1
@@ -59,6 +62,7 @@ class Observations:
         self._ended = Event()
         self._subscriptions = [
             *self.counters.follow(bus),
+            self.states.follow(bus),
             bus.subscribe(SwapFinished, self._note_swap),
         ]
 
@@ -118,6 +122,7 @@ class Observations:
         self.captures.resize(config.capture_buffer_bytes)
         self.recorder.policy = _policy(config)
         self.counters.names = _names(config)
+        self.states.know(config.models)
 
     def close(self) -> None:
         """Write what is not written yet, and end all tasks. Blocks, bounded."""

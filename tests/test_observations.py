@@ -5,7 +5,13 @@ import pytest
 
 from llmsnap.config.loader import loads
 from llmsnap.errors import StoreUnavailable
-from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, SwapFinished
+from llmsnap.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    EventBus,
+    ProcessStateChanged,
+    SwapFinished,
+)
 from llmsnap.metrics.captures import Body, Capture
 from llmsnap.observations import SWAPS_KEPT, Observations
 
@@ -73,6 +79,16 @@ def test_of_many_swaps_the_last_are_kept():
     assert watched.swaps_ended == SWAPS_KEPT + 10
     assert len(watched.swaps_after(0)) == SWAPS_KEPT
     assert [one.swap_id for one in watched.swaps_after(SWAPS_KEPT + 8)] == [508, 509]
+
+
+def test_models_of_a_new_configuration_begin_their_history_and_close_ends_it():
+    watched = observed("models: {a: {cmd: x --port ${PORT}}}")
+    watched.configure(loads("models: {b: {cmd: x --port ${PORT}}}", environ={}))
+    assert watched.states.bars("a") == []
+    assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped"]
+    watched.close()
+    watched.bus.publish(ProcessStateChanged("b", "stopped", "starting"))
+    assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped"]
 
 
 def test_only_names_of_the_configuration_become_labels():

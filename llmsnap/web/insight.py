@@ -19,7 +19,6 @@ from llmsnap.metrics.redact import is_secret_name
 from llmsnap.routing.views import ModelView
 from llmsnap.service import Service
 from llmsnap.web.context import current_service
-from llmsnap.web.history import history_of
 from llmsnap.web.masking import mask
 
 bp = Blueprint("insight", __name__, url_prefix="/api")
@@ -33,7 +32,6 @@ MOVES = ("start", "wake", "sleep", "stop")
 def overview() -> ResponseReturnValue:
     """Tell how every model fares, stopped ones too, and how they are grouped."""
     service = current_service()
-    history_of(service)
     config = service.runtime.config
     memory = _memory(service)
     secrets = list(known_secrets(config))
@@ -53,8 +51,8 @@ def overview() -> ResponseReturnValue:
 def timeline() -> ResponseReturnValue:
     """Tell the states of the last hours, per model."""
     service = current_service()
-    history = history_of(service)
-    states = {name: bars for name in service.runtime.config.models if (bars := history.bars(name))}
+    history = service.observations.states
+    states = {name: history.bars(name) for name in service.runtime.config.models}
     return jsonify(schema_version=SCHEMA_VERSION, states=states)
 
 

@@ -75,6 +75,12 @@ def test_the_timeline_begins_with_what_is_and_goes_on_with_what_happens(world: S
     assert (second["state"], second["to_ms"]) == ("starting", None)
 
 
+def test_what_happened_before_the_first_look_is_on_the_timeline(world: Site) -> None:
+    for old, new in (("stopped", "starting"), ("starting", "ready")):
+        world.service.bus.publish(ProcessStateChanged("alpha", old, new))
+    assert [bar["state"] for bar in timeline(world)] == ["stopped", "starting", "ready"]
+
+
 def timeline(world: Site) -> list[dict[str, object]]:
     found: list[dict[str, object]] = world.client.get("/api/timeline").get_json()["states"]["alpha"]
     return found

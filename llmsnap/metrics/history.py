@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from llmsnap.events import ProcessStateChanged
-from llmsnap.service import Service
+from llmsnap.events import EventBus, ProcessStateChanged, Subscription
+from llmsnap.upstream.states import State
 
 KEPT_S = 3 * 3600.0
 MAX_BARS = 2000
 """Per model: a crash loop must not fill the memory."""
-
-_histories: WeakKeyDictionary[Service, StateHistory] = WeakKeyDictionary()
 
 
 class StateHistory:
@@ -28,14 +25,24 @@ class StateHistory:
     def __repr__(self) -> str:
         return f"<StateHistory of {len(self._changes)} models>"
 
-    def note(self, event: ProcessStateChanged) -> None:
-        """Add a change of state."""
-        self.add(event.model_id, event.new, event.at)
+    def know(self, model_ids: Iterable[str]) -> None:
+        """Keep the history of these models; that of one not known before begins with stopped."""
+        wanted = frozenset(model_ids)
+        for gone in self._changes.keys() - wanted:
+            del self._changes[gone]
+        for model_id in wanted - self._changes.keys():
+            self._changes[model_id] = deque([(self._wall(), str(State.STOPPED))], maxlen=MAX_BARS)
 
-    def add(self, model_id: str, state: str, at: float) -> None:
-        """Add that *model_id* is in *state* since *at* (Unix time)."""
-        changes = self._changes.setdefault(model_id, deque(maxlen=MAX_BARS))
-        changes.append((at, state))
+    def follow(self, bus: EventBus) -> Subscription:
+        """Note what *bus* tells, until the returned subscription is closed."""
+        return bus.subscribe(ProcessStateChanged, self.note)
+
+    def note(self, event: ProcessStateChanged) -> None:
+        """Add a change of state of a model that is known."""
+        changes = self._changes.get(event.model_id)
+        if changes is None:
+            return  # removed from the configuration, and on its way out
+        changes.append((event.at, event.new))
         # The last one before the window still reaches into it.
         while len(changes) > 1 and changes[1][0] < self._wall() - KEPT_S:
             changes.popleft()
@@ -48,15 +55,3 @@ class StateHistory:
             {"state": state, "from_ms": int(at * 1000), "to_ms": end and int(end * 1000)}
             for (at, state), end in zip(changes, [*ends, None], strict=False)
         ]
-
-
-def history_of(service: Service) -> StateHistory:
-    """Return the history of *service*, which begins with the first call."""
-    history = _histories.get(service)
-    if history is None:
-        history = _histories[service] = StateHistory()
-        now = time.time()
-        for view in service.driver.scheduler.snapshot(time.monotonic()):
-            history.add(view.model_id, str(view.state), now - view.state_for_s)
-        service.bus.subscribe(ProcessStateChanged, history.note)
-    return history
