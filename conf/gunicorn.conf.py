@@ -5,6 +5,7 @@ such a twin.
 """
 
 import os
+import sys
 from typing import Any
 
 # One worker: the models belong to one process. Set here, WEB_CONCURRENCY cannot raise it.
@@ -33,7 +34,7 @@ control_socket_disable = True  # gunicorn's own remote control; older versions i
 
 
 def post_worker_init(worker: Any) -> None:
-    """Open the service before the first request comes, so that preloads start now."""
+    """Open the service before the first connection is accepted; in a second worker, wait."""
     from llmsnap.wsgi import open_service  # noqa: PLC0415 - only the worker may import it
 
     open_service()
@@ -41,6 +42,6 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Stop every model: none survives its worker."""
-    from llmsnap.wsgi import close_service  # noqa: PLC0415 - only the worker may import it
-
-    close_service()
+    door = sys.modules.get("llmsnap.wsgi")
+    if door is not None:  # else this worker ended before its turn came
+        door.close_service()

@@ -71,9 +71,13 @@ class MacroProblem(LlmsnapError):
 
 
 class StateInUse(LlmsnapError):
-    """Another instance holds the state directory."""
+    """Another instance holds the state directory; *holder* is its process id, as far as known."""
 
     code = "state_in_use"
+
+    def __init__(self, message: str, holder: str = "unknown") -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 # --- requests ----------------------------------------------------------------------------------

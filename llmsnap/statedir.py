@@ -44,14 +44,15 @@ class StateDir:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(fd, 64).decode(errors="replace").strip() or "unknown"
+            holder = (os.read(fd, 64).decode(errors="replace").split() or ["unknown"])[0]
             os.close(fd)
             raise StateInUse(
                 f"another llmsnap (pid {holder}) runs with this configuration: its state "
-                f"directory {self.path} is locked; stop it, or give this one a --state-dir"
+                f"directory {self.path} is locked; stop it, or give this one a --state-dir",
+                holder,
             ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
+        # Never empty in between: somebody may be reading who holds the lock.
+        os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
         self._lock_fd = fd
 
     def unlock(self) -> None:

@@ -44,7 +44,7 @@ FLOORS = {
     "proxy": 5,
     **dict.fromkeys(["runtime", "observations", "service", "reload"], 6),
     "web": 7,
-    **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__", "_monkey"], 8),
+    **dict.fromkeys(["cli", "commands", "server", "worker", "wsgi", "__main__", "_monkey"], 8),
 }
 SIMULATOR = "simulator"  # stands beside the floors: imports nothing of llmsnap, only cli imports it
 
@@ -56,7 +56,8 @@ SAME_FLOOR = {
     "options": {"errors"},
     "service": {"runtime", "observations"},
     "reload": {"service", "runtime"},
-    **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__"], None),  # None: any of them
+    # None: any of them
+    **dict.fromkeys(["cli", "commands", "server", "worker", "wsgi", "__main__"], None),
 }
 
 GEVENT = [
@@ -79,6 +80,7 @@ GEVENT += [
     "cli",
     "commands",
     "server",
+    "worker",
     "wsgi",
     "_monkey",
 ]
@@ -106,7 +108,7 @@ LIBRARIES = {
     "psutil": ["metrics.host"],
     "pynvml": ["metrics.gpu"],
     "prometheus_client": ["metrics.exposition"],
-    "gunicorn": ["wsgi"],
+    "gunicorn": [],
     # Standard library, but with one owner all the same.
     "sqlite3": ["metrics.store"],
     "subprocess": ["upstream.child", SIMULATOR],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,11 @@ def test_gunicorn_knows_every_setting() -> None:
         if not name.startswith("_") and not isinstance(value, type(runpy)) and name != "Any"
     }
     assert given <= names
+
+
+def test_a_worker_that_ends_before_its_turn_has_nothing_to_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "llmsnap.wsgi", raising=False)
+    settings()["worker_exit"](None, None)
+    assert "llmsnap.wsgi" not in sys.modules
