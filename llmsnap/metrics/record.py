@@ -7,9 +7,9 @@ from http import HTTPStatus
 from typing import Any
 
 from llmsnap.events import ActivityRecord
-from llmsnap.metrics.redact import redact_text
 from llmsnap.metrics.tap import Tap
 from llmsnap.metrics.usage import NOTHING, Usage
+from llmsnap.wire.secrets import redact_text
 
 REASON_CHARS = 200
 MIN_WINDOW_MS = 10.0  # tokens that came in less arrived in one piece: that is no speed

@@ -5,35 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from urllib.parse import unquote_plus
 
-REDACTED = "[REDACTED]"
+from llmsnap.wire.secrets import REDACTED, is_secret_name
 
-_SECRET_NAME = re.compile(
-    r"(^|[-_.])("
-    r"api-?key|apikey|access-?key|key|token|auth|authorization|authentication|secret|"
-    r"password|passwd|pwd|cookie|credentials?|signature|sig|session|jwt|bearer"
-    r")($|[-_.])",
-    re.IGNORECASE,
-)
-_SECRET_TEXT = re.compile(
-    r"(?i:\b(bearer|basic)\s+)\S+|\b(?:sk|pk|rk|hf|gsk|xai|ghp)[-_][\w-]{6,}",
-)
 _json_decoder = json.JSONDecoder()
-
-
-@lru_cache(maxsize=1024)
-def is_secret_name(name: str) -> bool:
-    """Tell whether a header or parameter of this name carries a secret."""
-    return _SECRET_NAME.search(name.strip()) is not None
-
-
-def redact_text(text: str) -> str:
-    """Return *text* without what looks like an API key."""
-    return _SECRET_TEXT.sub(
-        lambda found: f"{found[1] or ''}{' ' if found[1] else ''}{REDACTED}", text
-    )
 
 
 def redact_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -15,11 +15,11 @@ from llmsnap.config.diff import diff
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config, ModelConfig
 from llmsnap.errors import ConfigError, Problem
-from llmsnap.metrics.redact import is_secret_name
 from llmsnap.routing.views import ModelView
 from llmsnap.service import Service
 from llmsnap.web.context import current_service
 from llmsnap.web.masking import mask
+from llmsnap.wire.secrets import is_secret_name, masked
 
 bp = Blueprint("insight", __name__, url_prefix="/api")
 
@@ -97,8 +97,8 @@ def model_document(view: ModelView, model: ModelConfig, secrets: Iterable[str]) 
         **shown,
         "durations": durations,
         "aliases": list(model.aliases),
-        "cmd": mask(model.cmd, secrets),
-        "proxy": model.proxy,
+        "cmd": masked(model.cmd, secrets),
+        "proxy": masked(model.proxy, secrets),
         "ttl_s": model.ttl_s,
         "sleep_after_s": model.sleep_after_s,
         "concurrency_limit": model.concurrency_limit,
@@ -108,7 +108,7 @@ def model_document(view: ModelView, model: ModelConfig, secrets: Iterable[str]) 
 def problem_document(problem: Problem, config: Config) -> dict[str, Any]:
     """Return a problem as ``/api/config/status`` does, secrets masked."""
     secrets = list(known_secrets(config))
-    return {**asdict(problem), "what": mask(problem.what, secrets)}
+    return {**asdict(problem), "what": masked(problem.what, secrets)}
 
 
 def known_secrets(config: Config) -> Iterable[str]:

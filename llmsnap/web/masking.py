@@ -9,31 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from llmsnap.metrics.redact import is_secret_name, redact_text
+from llmsnap.wire.secrets import REDACTED, is_reference, is_secret_name, masked, without_known
 
-MASK = "••••••"
 KEY_LISTS = frozenset({"apiKeys"})
 HARMLESS = frozenset({"name", "models", "admin"})
 """What stands beside a key in the list of keys, and tells no secret."""
-MIN_SECRET_CHARS = 4
 NOWHERE = 1_000_000
 """An indent that no line is deeper than."""
+OPENINGS = frozenset({"", "[", "{", "|", ">", "|-", ">-", "|+", ">+", "[]", "null", "~"})
 
 _MEMBER = re.compile(r"^(\s*(?:#\s*)?(?:-\s+)?)([\"']?)([\w.-]+)\2(\s*:)(\s+|$)(.*)$")
 _ITEM = re.compile(r"^(\s*(?:#\s*)?-\s+)(.*)$")
-_ASSIGNED = re.compile(r"\b([A-Za-z][\w.-]*)=(\"[^\"]*\"|'[^']*'|[^\s\"']+)")
-_FLAG = re.compile(r"(--?[\w-]+)(\s+|=)(\"[^\"]*\"|'[^']*'|(?!-)[^\s\"']+)")
-_REFERENCE = re.compile(r"^[\"']?\$\{env\.\w+\}[\"']?$")
 
 
 def mask(text: str, known: Iterable[str] = ()) -> str:
     """Return *text* with secrets masked, above all the *known* ones. Lines stay lines."""
     masker = _Masker()
-    masked = "\n".join(masker.line(line) for line in text.split("\n"))
-    for secret in sorted(known, key=len, reverse=True):
-        if len(secret) >= MIN_SECRET_CHARS:
-            masked = masked.replace(secret, MASK)
-    return redact_text(masked)
+    return without_known("\n".join(masker.line(line) for line in text.split("\n")), known)
 
 
 class _Masker:
@@ -54,13 +46,13 @@ class _Masker:
             return self._secret_line(line)
         member = _MEMBER.match(line)
         if member is None:
-            return _inline(line)
+            return masked(line)
         before, quote, name, colon, space, value = member.groups()
         if name in KEY_LISTS or is_secret_name(name):
             self._below = _indent(line)
             self._keys = name in KEY_LISTS
             return f"{before}{quote}{name}{quote}{colon}{space}{_value(value)}"
-        return _inline(line)
+        return masked(line)
 
     def _belongs(self, line: str) -> bool:
         deeper = _indent(line) > self._below
@@ -87,24 +79,4 @@ def _indent(line: str) -> int:
 
 def _value(text: str) -> str:
     """Return a masked value. References to the environment and what opens a block tell nothing."""
-    bare = text.strip()
-    opens = bare in {"", "[", "{", "|", ">", "|-", ">-", "|+", ">+", "[]", "null", "~"}
-    if opens or _REFERENCE.match(bare):
-        return text
-    return MASK
-
-
-def _inline(line: str) -> str:
-    """Mask ``NAME=value`` and ``--flag value`` whose names tell that it is a secret."""
-    line = _ASSIGNED.sub(
-        lambda found: f"{found[1]}={_value(found[2])}" if is_secret_name(found[1]) else found[0],
-        line,
-    )
-    return _FLAG.sub(
-        lambda found: (
-            f"{found[1]}{found[2]}{_value(found[3])}"
-            if is_secret_name(found[1].lstrip("-"))
-            else found[0]
-        ),
-        line,
-    )
+    return text if text.strip() in OPENINGS or is_reference(text) else REDACTED

@@ -1,11 +1,10 @@
-"""Which headers pass on to an upstream and back to a client, and which of them are secret.
+"""Which headers pass on to an upstream and back to a client.
 
 Names and values are ``str`` as WSGI has them: each character one byte of latin-1.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,16 +32,6 @@ HOP_BY_HOP = frozenset(
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
 """What llmsnap can read along: usage and captures come out of the answers that pass."""
-
-SECRET = CREDENTIALS | {
-    "api-key",
-    "cookie",
-    "ocp-apim-subscription-key",
-    "proxy-authorization",
-    "set-cookie",
-}
-SECRET_PATTERN = re.compile(r"api-?key|token|secret|passw|credential|authorization")
-REDACTED = "[REDACTED]"
 
 # Headers of a request that do not pass as they are, though what they say is needed to make ours.
 _SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwarded-for"})
@@ -210,14 +199,3 @@ def below_prefix(location: str, prefix: str, upstream: str, hosts: Iterable[str]
     if path == base_path or path.startswith(f"{base_path}/"):
         path = path[len(base_path) :] or "/"
     return target._replace(scheme="", netloc="", path=prefix.rstrip("/") + path).geturl()
-
-
-def is_secret(name: str) -> bool:
-    """Whether a header of this name carries something nobody else may read."""
-    lower = name.lower()
-    return lower in SECRET or SECRET_PATTERN.search(lower) is not None
-
-
-def redact(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The same headers with the values of secret ones blotted out."""
-    return [(name, REDACTED if is_secret(name) else value) for name, value in headers]

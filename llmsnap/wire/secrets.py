@@ -1,33 +1,72 @@
-"""Takes secrets out of command lines before anybody sees them."""
+"""What is a secret, by its name or its shape, and texts without any: commands, messages, headers.
+
+In doubt it is one, save where that would hide what everybody needs to read.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 
-from llmsnap.wire.headers import REDACTED
+REDACTED = "[REDACTED]"
+MIN_SECRET_CHARS = 4
+"""Shorter ones are not looked for in texts: a key ``1`` would blot out every port."""
 
-_WORD = r"(?:api-?key|apikey|key|token|auth|authorization|secret|password|passwd|pwd|credentials?)"
-_VALUE = r""""(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']\S*"""
-
+_WORD = (
+    r"(?:api-?key|apikey|access-?key|key|token|auth|authorization|authentication|bearer|jwt|"
+    r"secret|password|passwd|passphrase|pwd|credentials?)"
+)
 # A name is cut at - _ and . into words: "--hf-token" has one, "--max-tokens" and "--keep" none.
-# A value that begins with a dash is the next option, and that of a "...-file" is only a path.
+# That of a "...-file" is only a path.
+_NAME = re.compile(
+    rf"(?:^|[-_.])(?:{_WORD}|cookie|session|sig|signature)(?:$|[-_.](?!(?:file|path)$))",
+    re.IGNORECASE,
+)
+# A comma at a value's end belongs to the list it stands in.
+_VALUE = r""""(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'](?:\S*[^\s,])?"""
+# A value that begins with a dash is the next option.
 _NAMED = re.compile(
     rf"(?P<name>(?<![\w.-])-{{0,2}}(?:[a-z0-9]+[-_.])*?{_WORD}(?:[-_.](?!file\b|path\b)[a-z0-9]+)*)"
     rf"(?P<between>=|(?:\s|\\\r?\n)+(?!-))(?P<value>{_VALUE})",
     re.IGNORECASE,
 )
 _SHAPED = re.compile(
-    r"(?P<before>\b(?:bearer|basic)\s+)[^\s\"']+|\b(?:sk|pk|rk|hf|gsk|xai|ghp)[-_][\w-]{6,}",
-    re.IGNORECASE,
+    r"(?P<before>(?i:\b(?:bearer|basic)\s+))[^\s\"']+|\b(?:sk|pk|rk|hf|gsk|xai|ghp)[-_][\w-]{6,}"
 )
 _USERINFO = re.compile(r"(?<=://)[^\s/@\"']+@")
+_REFERENCE = re.compile(r"[\"']?\$\{env\.\w+\}[\"']?")
 
 
-def masked(command: str) -> str:
-    """*command* with the values blotted out that are keys or tokens, by their name or shape."""
-    command = _NAMED.sub(_mask_value, command)
-    command = _SHAPED.sub(lambda found: (found["before"] or "") + REDACTED, command)
-    return _USERINFO.sub(REDACTED + "@", command)
+@lru_cache(maxsize=1024)
+def is_secret_name(name: str) -> bool:
+    """Whether a header, parameter, variable or setting of this name has a secret for its value."""
+    return _NAME.search(name.strip()) is not None
+
+
+def is_reference(value: str) -> bool:
+    """Whether *value* only says where the secret is: ``${env.NAME}``."""
+    return _REFERENCE.fullmatch(value.strip()) is not None
+
+
+def redact_text(text: str) -> str:
+    """*text* without what looks like a key, and without passwords in addresses."""
+    text = _SHAPED.sub(lambda found: (found["before"] or "") + REDACTED, text)
+    return _USERINFO.sub(REDACTED + "@", text)
+
+
+def masked(command: str, known: Iterable[str] = ()) -> str:
+    """*command* without the values that are secrets by name or shape, or *known* to be some."""
+    command = redact_text(_NAMED.sub(_mask_value, command))
+    return without_known(command, known)
+
+
+def without_known(text: str, known: Iterable[str]) -> str:
+    """*text* without the secrets that are *known*, wherever they stand."""
+    for secret in sorted(known, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_CHARS:
+            text = text.replace(secret, REDACTED)
+    return text
 
 
 def _mask_value(found: re.Match[str]) -> str:
@@ -35,4 +74,5 @@ def _mask_value(found: re.Match[str]) -> str:
     # Without "=" only an option takes what follows: "the key is" is no secret.
     if found["between"] != "=" and not name.startswith("-"):
         return found[0]
-    return f"{name}{found['between']}{REDACTED}"
+    value = found["value"] if is_reference(found["value"]) else REDACTED
+    return f"{name}{found['between']}{value}"

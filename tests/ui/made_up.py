@@ -16,7 +16,7 @@ IN_FLIGHT = [
 CONFIG = """\
 # What this machine serves.
 logLevel: info
-apiKeys: [••••••]
+apiKeys: [REDACTED]
 
 models:
   qwen3-30b-a3b:

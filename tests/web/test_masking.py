@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.web.masking import MASK, mask
+from llmsnap.web.masking import mask
+from llmsnap.wire.secrets import REDACTED as MASK
 
 FILE = """\
 # a comment
@@ -40,7 +41,7 @@ startPort: 5800
 models:
   llama:
     cmd: llama-server --api-key {MASK} --port ${{PORT}} --max-tokens 12
-    env: [HF_TOKEN={MASK} THREADS=4]
+    env: [HF_TOKEN={MASK}, THREADS=4]
     ttl: 60
 peers:
   office:
@@ -82,7 +83,7 @@ def test_what_follows_a_secret_block_is_shown() -> None:
 
 
 def test_known_secrets_are_masked_wherever_they_stand() -> None:
-    assert mask("proxy: http://me:hunter2@host", ["hunter2"]) == f"proxy: http://me:{MASK}@host"
+    assert mask("proxy: http://me:hunter2@host", ["hunter2"]) == f"proxy: http://{MASK}@host"
 
 
 def test_trivial_known_secrets_do_not_mask_the_file() -> None:

@@ -1,10 +1,12 @@
+"""Facts about llmsnap.wire.secrets."""
+
 from __future__ import annotations
 
 import pytest
 
-from llmsnap.wire.secrets import masked
+from llmsnap.wire.secrets import REDACTED, is_secret_name, masked, redact_text
 
-GONE = "[REDACTED]"
+GONE = REDACTED
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,8 @@ GONE = "[REDACTED]"
         ("prog sk-abcdef123456", f"prog {GONE}"),
         ("prog --base https://me:pw@host/x", f"prog --base https://{GONE}@host/x"),
         ("prog -key abc", f"prog -key {GONE}"),
+        ("HF_TOKEN=abc, THREADS=4", f"HF_TOKEN={GONE}, THREADS=4"),
+        ("prog --access-key a,b", f"prog --access-key {GONE}"),
     ],
 )
 def test_keys_and_tokens_are_blotted_out(command: str, seen: str) -> None:
@@ -37,6 +41,8 @@ def test_keys_and_tokens_are_blotted_out(command: str, seen: str) -> None:
         "server --api-key --verbose",
         "server --no-auth",
         "say the key is under the mat",
+        "server --api-key ${env.LLAMA_KEY} -x",
+        "HF_TOKEN='${env.HF_TOKEN}' prog",
     ],
 )
 def test_everything_else_stays_readable(command: str) -> None:
@@ -45,3 +51,47 @@ def test_everything_else_stays_readable(command: str) -> None:
 
 def test_a_long_command_takes_no_longer_than_it_must() -> None:
     assert masked("a_" * 20000 + "x") == "a_" * 20000 + "x"
+
+
+def test_what_is_known_to_be_a_secret_is_blotted_out_wherever_it_stands() -> None:
+    assert (
+        masked("prog hunter2 http://x/hunter2/1", ["hunter2"]) == f"prog {GONE} http://x/{GONE}/1"
+    )
+    assert masked("prog --port 12", ["12", ""]) == "prog --port 12"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization", "proxy-authorization", "Cookie", "Set-Cookie", "X-API-Key", "api-key",
+        "x-goog-api-key", "X-Auth-Token", "apikey", "api_key", "access_token", "client-secret",
+        "X-Amz-Signature", "X-Amz-Security-Token", "password", "key", "Sec-WebSocket-Key",
+        "x-session", "Ocp-Apim-Subscription-Key", "HF_TOKEN", "apiKey",
+    ],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Content-Type", "User-Agent", "Www-Authenticate", "X-Request-Id", "max_tokens",
+        "x-ratelimit-remaining-tokens", "monkey", "Authority", "model", "keyboard", "api-key-file",
+    ],
+)  # fmt: skip
+def test_names_of_other_things(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Incorrect API key provided: sk-abcdef123456", f"Incorrect API key provided: {GONE}"),
+        ("header was Bearer abc.def", f"header was Bearer {GONE}"),
+        ("cannot reach http://me:pw@box/v1", f"cannot reach http://{GONE}@box/v1"),
+        ("out of memory at sk-", "out of memory at sk-"),
+    ],
+)
+def test_secrets_in_messages(text: str, shown: str) -> None:
+    assert redact_text(text) == shown
