@@ -86,6 +86,7 @@ class LoadingStream:
         self._last_words = last_words
         self._position = position
         self._steps = self._run()
+        self._rest: ProxyStream | None = None
         self._failed: LlmsnapError | None = None
 
     def __repr__(self) -> str:
@@ -104,9 +105,8 @@ class LoadingStream:
     def close(self) -> None:
         """Settle everything, however far it came. Never switches greenlets."""
         self._ticket.cancel()
-        exchange = self._job.exchange
-        complete = exchange is not None and exchange.is_complete
-        if self._failed is None and not complete:
+        is_told = self._rest is not None and self._rest.is_told
+        if self._failed is None and not is_told:
             self._failed = note_departure(self._job.call)
         self._job.close(self._failed)
 
@@ -121,7 +121,7 @@ class LoadingStream:
         if ending := self._frames.end(time.monotonic() - began, None):
             yield ending
         try:
-            rest = self._forward(lease)
+            self._rest = rest = self._forward(lease)
             self._check_answer()
         except LlmsnapError as error:
             yield from self._fail(self._job.reason(error))

@@ -15,6 +15,7 @@ from llmsnap.errors import ClientGone, LlmsnapError
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.job import Job
+from llmsnap.wire import sse
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,10 @@ class ProxyStream:
         try:
             data = self._exchange.read()
         except LlmsnapError as error:
-            return self._fail(self._job.reason(error))
+            reason = self._job.reason(error)
+            if isinstance(reason, ClientGone) and sse.is_last(self._sent):
+                raise StopIteration from error
+            return self._fail(reason)
         if not data:
             raise StopIteration
         call = self._job.call
@@ -73,13 +77,18 @@ class ProxyStream:
         self._sent = data
         return data
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the client has all it can use: many leave at ``[DONE]``, before the very end."""
+        return self._exchange.is_complete or sse.is_last(self._sent)
+
     def close(self) -> None:
         """Settle everything; the first call counts. Never switches greenlets.
 
         An answer the server stopped asking for in the middle has lost its client.
         """
         job = self._job
-        unread = self._failed is None and not self._exchange.is_complete
+        unread = self._failed is None and not self.is_told
         if unread and job.call.method != "HEAD":
             self._failed = note_departure(job.call)
         job.close(self._failed)

@@ -60,7 +60,9 @@ def _log(name: str) -> LogStream:
             return logs.proxy
         case "upstream":
             return logs.upstream
-    found = current_runtime().names.in_path(name)
+    # As the client sent it: Flask's is decoded already, and "%25" must not become a "%" twice.
+    raw = current_call().raw_path.partition("?")[0].removeprefix("/logs/stream/")
+    found = current_runtime().names.in_path(raw)
     model_id = current_runtime().names.local_id(found[0]) if found else None
     if model_id is None:
         raise BadRequest(f"invalid logger {name!r}: use proxy, upstream or a model id")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 MAX_FRAME_BYTES = 1 << 20
+# The last frame of a chat or completion (OpenAI), a message (Anthropic), a response (OpenAI).
+_END = re.compile(
+    rb"(?:^|[\r\n])(?:data: ?\[DONE\]|"
+    rb"event: ?(?:message_stop|response\.(?:completed|incomplete|failed))[\r\n]+data:[^\r\n]*)"
+    rb"[\r\n]+\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,11 @@ def comment(text: str = "") -> bytes:
 def ends_frame(sent: bytes) -> bool:
     """Whether a stream whose last bytes are *sent* is between two frames."""
     return not sent or sent.endswith((b"\n\n", b"\r\r", b"\r\n\r\n"))
+
+
+def is_last(sent: bytes) -> bool:
+    """Whether *sent*, the last bytes of a model's stream, end with the frame that ends them all."""
+    return _END.search(sent) is not None
 
 
 def _lines(data: str) -> list[str]:

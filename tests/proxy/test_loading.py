@@ -5,7 +5,7 @@ import pytest
 
 from llmsnap.errors import ChildExited, ClientGone, UpstreamBroke, UpstreamError
 from llmsnap.proxy.loading import Comments, LoadingStream
-from llmsnap.proxy.stream import Aborted
+from llmsnap.proxy.stream import Aborted, ProxyStream
 from tests.fakes.calls import FakeQueue, call
 
 
@@ -27,6 +27,7 @@ class FakeJob:
     def __init__(self) -> None:
         self.call = call()
         self.exchange = None
+        self.tap = None
         self.ends: list = []
 
     def reason(self, error):
@@ -69,7 +70,7 @@ class World:
         self.job.exchange = self.exchange
         if self.error is not None:
             raise self.error
-        return iter(self.exchange.read, b"")
+        return ProxyStream(self.job, self.exchange)
 
     def rest(self) -> bytes:
         """What comes until the end, or until the connection is broken."""
@@ -178,3 +179,13 @@ def test_comments_are_what_clients_skip() -> None:
         assert said.count(b"\n") == 2
     assert b"place 3" in comments.tick(20.0, 3)
     assert comments.end(1.0, None) == comments.end(1.0, ChildExited("x")) == b""
+
+
+def test_a_client_that_leaves_at_the_last_frame_has_its_answer() -> None:
+    world = World(FakeExchange(200, "text/event-stream", b"data: [DONE]\n\n", b"not read any more"))
+    world.queue.grant()
+    while next(world.stream) != b"data: [DONE]\n\n":
+        pass
+    world.stream.close()
+    assert world.job.ends == [None]
+    assert world.job.call.status != 499

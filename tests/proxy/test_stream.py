@@ -106,6 +106,21 @@ def test_an_answer_nobody_reads_to_its_end_has_lost_its_client() -> None:
     assert job.call.status == 499
 
 
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_client_that_leaves_at_the_last_frame_has_its_answer(interrupted: bool) -> None:
+    job = FakeJob()
+    job.why = ClientGone("the client left")
+    exchange = FakeExchange(b"data: {}\n\n", b"data: [DONE]\n\n", UpstreamBroke("aborted"))
+    stream = ProxyStream(job, exchange)
+    assert [next(stream), next(stream)][-1] == b"data: [DONE]\n\n"
+    if interrupted:
+        with pytest.raises(StopIteration):
+            next(stream)
+    stream.close()
+    assert job.ends == [None]
+    assert job.call.status != 499
+
+
 def test_after_a_head_request_the_body_is_not_missed() -> None:
     job = FakeJob(method="HEAD")
     ProxyStream(job, FakeExchange(b"a")).close()

@@ -14,7 +14,9 @@ from tests.web.watched import TEXT, World
 
 @pytest.fixture
 def world() -> World:
-    more = "  author/m2: {cmd: serve --port ${PORT}}\npeers:"
+    more = (
+        "  author/m2: {cmd: serve --port ${PORT}}\n  'half%41': {cmd: serve --port ${PORT}}\npeers:"
+    )
     return World(TEXT.replace("peers:", more))
 
 
@@ -76,6 +78,13 @@ def test_each_log_has_its_stream(client: Any, world: World, path: str, text: byt
     assert response.headers["X-Accel-Buffering"] == "no"
     assert first(response) == text
     assert not world.service.feeds
+
+
+def test_a_name_is_decoded_once(client: Any, world: World) -> None:
+    world.service.logs.model("half%41").feed(b"half speaks\n")
+    response = client.get("/logs/stream/half%2541?no", buffered=False)
+    assert first(response) == b"half speaks\n"
+    assert client.get("/logs/stream/half%41").status_code == 400
 
 
 def test_an_unknown_log_is_refused_with_what_there_is(client: Any) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsnap.wire.sse import Frame, Parser, comment, encode, ends_frame, message
+from llmsnap.wire.sse import Frame, Parser, comment, encode, ends_frame, is_last, message
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,21 @@ def test_many_short_lines_are_too_long_together() -> None:
 )
 def test_when_a_stream_is_between_two_frames(sent: bytes, between: bool) -> None:
     assert ends_frame(sent) is between
+
+
+@pytest.mark.parametrize(
+    ("sent", "last"),
+    [
+        (b'data: {"a":1}\n\ndata: [DONE]\n\n', True),
+        (b"data:[DONE]\r\n\r\n", True),
+        (b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
+        (b'event: response.completed\ndata: {"type":"response.completed"}\n\n', True),
+        (b"", False),
+        (b'data: {"content":"[DONE]"}\n\n', False),
+        (b'data: {"content":"say data: [DONE]\\n\\n"}\n\n', False),
+        (b'data: [DONE]\n\ndata: {"more":1}\n\n', False),
+        (b'event: message_delta\ndata: {"type":"message_delta"}\n\n', False),
+    ],
+)
+def test_which_frame_is_the_last(sent: bytes, last: bool) -> None:
+    assert is_last(sent) is last
