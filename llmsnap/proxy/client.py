@@ -14,10 +14,11 @@ import httptools
 from gevent import socket
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
+from llmsnap.proxy.parser import Headers, ResponseParser
 from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
+from llmsnap.sockets import send_all
 from llmsnap.upstream.control import Address
 
-Headers = list[tuple[str, str]]
 Body = bytes | Iterable[bytes]
 
 RECV_BYTES = 65536
@@ -34,7 +35,7 @@ class Limits:
     idle_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for every request, and a frozen one takes twice as long
 class Outgoing:
     """One request to an upstream; *target* is the raw path and query, *headers* without framing."""
 
@@ -46,49 +47,12 @@ class Outgoing:
     """Length of a *body* given in pieces; None then means chunked."""
 
 
-class _Parser:
-    """Collects what httptools tells about one answer."""
-
-    __slots__ = ("chunks", "complete", "headers", "http", "in_body", "keep_alive", "reason")
-
-    def __init__(self) -> None:
-        self.http = httptools.HttpResponseParser(self)
-        self.reason = ""
-        self.headers: Headers = []
-        self.chunks: list[bytes] = []
-        self.in_body = False
-        self.complete = False
-        self.keep_alive = False
-
-    def on_message_begin(self) -> None:
-        if self.complete:
-            raise ValueError("more than one answer")
-        self.reason = ""
-        self.headers = []
-
-    def on_status(self, status: bytes) -> None:
-        self.reason = status.decode("latin-1")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_headers_complete(self) -> None:
-        self.in_body = self.http.get_status_code() >= 200
-
-    def on_body(self, body: bytes) -> None:
-        self.chunks.append(body)
-
-    def on_message_complete(self) -> None:
-        self.complete = self.in_body  # interim (1xx) answers are messages of their own
-        self.keep_alive = self.http.should_keep_alive()
-
-
 class Exchange:
     """One request and its answer. ``close()`` gives the connection back, or drops it."""
 
     __slots__ = (
         "_aborted", "_connection", "_early", "_limits", "_parser", "_pool", "_till_end",
-        "address", "was_sent",
+        "address", "headers", "is_complete", "reason", "status", "was_sent",
     )  # fmt: skip
 
     def __init__(self, pool: ConnectionPool, address: Address, limits: Limits) -> None:
@@ -96,33 +60,18 @@ class Exchange:
         self._pool = pool
         self._limits = limits
         self._connection: Connection | None = None
-        self._parser = _Parser()
+        self._parser: ResponseParser | None = None
         self._till_end = False
         self._early = b""
         self._aborted = False
+        self.status = 0
+        self.reason = ""
+        self.headers: Headers = []
+        """Of the answer, in order, names as sent."""
+        self.is_complete = False
+        """Whether the whole answer has been read."""
         self.was_sent = False
         """Whether anything may have reached the upstream."""
-
-    @property
-    def status(self) -> int:
-        """Status code of the answer."""
-        code: int = self._parser.http.get_status_code()
-        return code
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the whole answer has been read."""
-        return self._parser.complete and not self._parser.chunks
-
-    @property
-    def reason(self) -> str:
-        """Reason phrase of the answer."""
-        return self._parser.reason
-
-    @property
-    def headers(self) -> Headers:
-        """Headers of the answer, in order, names as sent."""
-        return self._parser.headers
 
     def send(self, request: Outgoing) -> None:
         """Send *request* and wait for the head of the answer.
@@ -155,26 +104,34 @@ class Exchange:
         Raises: UpstreamBroke when it ends too early, UpstreamTimeout.
         """
         parser = self._parser
+        if parser is None:
+            raise UpstreamBroke(f"the exchange with {self.address.netloc} is closed")
         while True:
             if parser.chunks:
                 chunks, parser.chunks = parser.chunks, []
+                self.is_complete = parser.complete
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
             if parser.complete:
+                self.is_complete = True
                 return b""
-            try:
-                data = self._sock.recv(RECV_BYTES)
-            except TimeoutError as error:
-                raise UpstreamTimeout(
-                    f"{self.address.netloc} sent nothing for {self._limits.idle_s:g} s"
-                ) from error
-            except OSError as error:
-                raise UpstreamBroke(f"{self.address.netloc} broke off: {error}") from error
-            if data:
-                self._feed(data)
-            elif self._till_end and not self._aborted:
-                parser.complete = True
-            else:
-                raise UpstreamBroke(f"{self.address.netloc} ended its answer too early")
+            self._receive(parser)
+
+    def _receive(self, parser: ResponseParser) -> None:
+        """Read more of the body, or note its end."""
+        try:
+            data = self._sock.recv(RECV_BYTES)
+        except TimeoutError as error:
+            raise UpstreamTimeout(
+                f"{self.address.netloc} sent nothing for {self._limits.idle_s:g} s"
+            ) from error
+        except OSError as error:
+            raise UpstreamBroke(f"{self.address.netloc} broke off: {error}") from error
+        if data:
+            self._feed(parser, data)
+        elif self._till_end and not self._aborted:
+            parser.complete = True
+        else:
+            raise UpstreamBroke(f"{self.address.netloc} ended its answer too early")
 
     def upgraded(self) -> tuple[socket.socket, bytes]:
         """Return the socket, still the exchange's own, and what came behind the head of a 101."""
@@ -193,14 +150,15 @@ class Exchange:
     def close(self) -> None:
         """Give the connection back if the answer is complete, else close it. Idempotent."""
         connection, self._connection = self._connection, None
-        if connection is None:
+        parser, self._parser = self._parser, None
+        if connection is None or parser is None:
             return
-        parser = self._parser
+        self.is_complete = parser.complete and not parser.chunks
         reusable = parser.complete and not self._till_end and not self._aborted
         if reusable and parser.keep_alive:
             self._pool.give_back(connection)
         else:
-            connection.sock.close()
+            connection.close()
 
     @property
     def _sock(self) -> socket.socket:
@@ -210,23 +168,27 @@ class Exchange:
 
     def _attempt(self, connection: Connection, head: bytes, request: Outgoing) -> None:
         """Send over *connection* and read the head. Raises: _Stale before any byte."""
-        self._parser = _Parser()
+        parser = connection.parser
+        parser.begin()
         self._connection = connection
         try:
             self._check_aborted()
             self.was_sent = True
-            connection.sock.settimeout(self._limits.head_s or None)
-            _send_all(connection.sock, head, request)
-            self._read_head(request.method)
+            connection.set_timeout(self._limits.head_s)
+            _send(connection.sock, head, request)
+            self._read_head(parser, request.method)
         except BaseException:
             self._connection = None
-            connection.sock.close()
+            connection.close()
             raise
-        connection.sock.settimeout(self._limits.idle_s or None)
+        connection.set_timeout(self._limits.idle_s)
+        self._parser = parser
+        self.status = parser.http.get_status_code()
+        self.reason, self.headers = parser.reason, parser.headers
+        self.is_complete = parser.complete and not parser.chunks
 
-    def _read_head(self, method: str) -> None:
+    def _read_head(self, parser: ResponseParser, method: str) -> None:
         sock = self._sock
-        parser = self._parser
         began = False
         while not parser.in_body:
             try:
@@ -243,19 +205,19 @@ class Exchange:
                 ended = OSError(errno.ECONNRESET, "it closed the connection without an answer")
                 raise _Stale(ended, unread=not began and _was_reset(sock))
             began = True
-            self._feed(data)
+            self._feed(parser, data)
         self._till_end = self._till_end or _has_no_length(parser, method)
         if method == "HEAD":
             parser.complete, self._till_end = True, True
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, parser: ResponseParser, data: bytes) -> None:
         try:
-            self._parser.http.feed_data(data)
+            parser.http.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._parser.in_body, self._till_end = True, True
+            parser.in_body, self._till_end = True, True
             self._early = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            if not self._parser.complete:
+            if not parser.complete:
                 raise UpstreamBroke(
                     f"{self.address.netloc} does not speak HTTP/1.1: {error}"
                 ) from error
@@ -294,22 +256,22 @@ def _head(request: Outgoing, address: Address) -> bytes:
     return (text + "\r\n\r\n").encode("latin-1")
 
 
-def _send_all(sock: socket.socket, head: bytes, request: Outgoing) -> None:
+def _send(sock: socket.socket, head: bytes, request: Outgoing) -> None:
     """Send head and body; a failure while sending is a stale connection."""
     try:
         if isinstance(request.body, bytes):
             if len(request.body) <= RECV_BYTES:
-                sock.sendall(head + request.body)
+                send_all(sock, head + request.body)
             else:
-                sock.sendall(head)
-                sock.sendall(request.body)
+                send_all(sock, head)
+                send_all(sock, request.body)
             return
-        sock.sendall(head)
+        send_all(sock, head)
         chunked = request.length is None
         for piece in request.body:
-            sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
+            send_all(sock, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
         if chunked:
-            sock.sendall(b"0\r\n\r\n")
+            send_all(sock, b"0\r\n\r\n")
     except TimeoutError:
         raise
     except OSError as error:
@@ -330,7 +292,7 @@ def _was_reset(sock: socket.socket) -> bool:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in REFUSED_UNREAD
 
 
-def _has_no_length(parser: _Parser, method: str) -> bool:
+def _has_no_length(parser: ResponseParser, method: str) -> bool:
     """Whether the body ends with the connection (RFC 9112 6.3)."""
     if method == "HEAD" or parser.http.get_status_code() in {204, 304}:
         return False

@@ -7,11 +7,13 @@ import ssl
 import time
 from collections import deque
 from functools import cache
+from typing import Any
 
 from gevent import socket
 from gevent.monkey import get_original
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
+from llmsnap.proxy.parser import ResponseParser
 from llmsnap.upstream.control import LOOPBACK, Address
 
 Key = tuple[str, int, bool]
@@ -22,23 +24,41 @@ _new_poll = get_original("select", "poll")  # gevent's would switch
 
 
 class Connection:
-    """A socket to an upstream, and when it was last used."""
+    """A socket to an upstream, the parser of its answers, and when it was last used."""
 
-    __slots__ = ("key", "sock", "used_at", "was_used")
+    __slots__ = ("_poll", "_timeout_s", "key", "parser", "sock", "used_at", "was_used")
 
     def __init__(self, key: Key, sock: socket.socket) -> None:
         self.key = key
         self.sock = sock
+        self.parser = ResponseParser()
         self.was_used = False
         self.used_at = 0.0
+        self._poll: Any = None
+        self._timeout_s = -1.0
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self.key[0]}:{self.key[1]}>"
+
+    def set_timeout(self, limit_s: float) -> None:
+        """Have each wait for the peer end after *limit_s*; 0: never."""
+        if limit_s != self._timeout_s:
+            self._timeout_s = limit_s
+            self.sock.settimeout(limit_s or None)
 
     def is_fresh(self, now: float) -> bool:
         """Whether it may be used again: recent, and not closed by the other side. No switch."""
         if now - self.used_at > IDLE_LIMIT_S:
             return False
-        poll = _new_poll()
-        poll.register(self.sock.fileno(), select.POLLIN)
-        return not poll.poll(0)  # nothing was asked, so whatever can be read is an end
+        if self._poll is None:
+            self._poll = _new_poll()
+            self._poll.register(self.sock.fileno(), select.POLLIN)
+        return not self._poll.poll(0)  # nothing was asked, so whatever can be read is an end
+
+    def close(self) -> None:
+        """Close the socket. Once only."""
+        self.sock.close()
+        self.parser.release()
 
 
 class ConnectionPool:
@@ -58,7 +78,7 @@ class ConnectionPool:
             connection = idle.pop()
             if connection.is_fresh(now):
                 return connection
-            connection.sock.close()
+            connection.close()
         return None
 
     def give_back(self, connection: Connection) -> None:
@@ -68,18 +88,18 @@ class ConnectionPool:
         idle = self._idle.setdefault(connection.key, deque())
         idle.append(connection)
         if len(idle) > MAX_IDLE:
-            idle.popleft().sock.close()
+            idle.popleft().close()
 
     def forget(self, address: Address) -> None:
         """Close idle connections to an upstream that has gone. Never switches."""
         for connection in self._idle.pop(key_of(address), ()):
-            connection.sock.close()
+            connection.close()
 
     def close(self) -> None:
         """Close all idle connections."""
         for idle in self._idle.values():
             for connection in idle:
-                connection.sock.close()
+                connection.close()
         self._idle.clear()
 
 

@@ -168,7 +168,6 @@ class Handler(Response):
         """Run the application, and send what it answers. Blocks."""
         self.status = self.result = None
         self.headers_sent = self.response_use_chunked = False
-        self.response_length = 0
         try:
             self.run_application()
         except OSError as error:
@@ -179,6 +178,8 @@ class Handler(Response):
             self.handle_error(*sys.exc_info())
         else:
             self._lingers = not self._body.done or self._reader.waiting > 0
+        finally:
+            self.environ = {}  # while the client is silent nothing of its request is kept
 
     def must_close(self) -> bool:
         """See Response; also where too much of a body is left that nobody wanted."""

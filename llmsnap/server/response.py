@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.pywsgi import WSGIHandler
 
+from llmsnap.sockets import send_all
+
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
@@ -37,8 +39,7 @@ class Response(WSGIHandler):
     status: Any
     code: Any
     response_headers: Any
-    _sendall: Callable[[bytes | bytearray], None]
-    _write: Callable[[bytes], None]
+    socket: Any
 
     _lines: list[str]
     _names: set[str]
@@ -119,3 +120,11 @@ class Response(WSGIHandler):
             self._write_with_headers(data)
         elif not self._bodiless:
             self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self.response_use_chunked and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._sendall(data)
+
+    def _sendall(self, data: bytes) -> None:
+        send_all(self.socket, data)
