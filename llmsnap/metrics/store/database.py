@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,22 @@ MIGRATIONS = (
     );
     CREATE INDEX swaps_ended ON swaps (ended_ms);
     """,
+    # Numbers never come back, not even when all rows that had them are gone.
+    """
+    ALTER TABLE swaps ADD COLUMN id INTEGER NOT NULL DEFAULT 0;
+    UPDATE swaps SET id = json_extract(document, '$.id');
+    DELETE FROM swaps WHERE number NOT IN (SELECT MIN(number) FROM swaps GROUP BY id, ended_ms);
+    CREATE UNIQUE INDEX swaps_once ON swaps (id, ended_ms);
+    CREATE TABLE numbers (name TEXT PRIMARY KEY, last INTEGER NOT NULL);
+    INSERT INTO numbers SELECT 'record', COALESCE(MAX(id), -1) FROM activity;
+    INSERT INTO numbers SELECT 'swap', COALESCE(MAX(id), 0) FROM
+        (SELECT id FROM swaps UNION ALL SELECT swap_id FROM activity)
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
+
+SwapRow = tuple[int, int, str, str, str]
+"""Id, ended_ms, target, outcome, document."""
 
 
 class NewerSchema(Exception):
@@ -78,11 +92,11 @@ class Database:
         self._db.close()
 
     def insert(
-        self, records: Iterable[ActivityRecord], swaps: Iterable[tuple[int, str, str, str]]
+        self, records: Sequence[ActivityRecord], swaps: Sequence[SwapRow], last_swap: int = 0
     ) -> None:
-        """Add records and swaps (ended_ms, target, outcome, document), all or none.
+        """Add records and swaps, all or none; *last_swap* is the last that has begun.
 
-        A record whose id is there already was written by an attempt that was given up too early.
+        What is there already was written by an attempt that was given up too early.
         """
         marks = ", ".join("?" * len(_FIELDS))
         rows = [[getattr(record, name) for name in _FIELDS] for record in records]
@@ -92,22 +106,20 @@ class Database:
                 rows,
             )
             self._db.executemany(
-                "INSERT INTO swaps (ended_ms, target, outcome, document) VALUES (?, ?, ?, ?)", swaps
+                "INSERT OR IGNORE INTO swaps (id, ended_ms, target, outcome, document) "
+                "VALUES (?, ?, ?, ?, ?)",
+                swaps,
             )
+            self._use_number("record", max((record.id for record in records), default=-1))
+            self._use_number("swap", max((last_swap, *(swap[0] for swap in swaps))))
 
     def next_id(self) -> int:
         """Return the id after the greatest one ever filed."""
-        found = self._db.execute("SELECT MAX(id) FROM activity").fetchone()
-        return 0 if found[0] is None else int(found[0]) + 1
+        return self._last_number("record") + 1
 
     def next_swap_id(self) -> int:
-        """Return the id after that of any swap kept."""
-        found = self._db.execute(
-            "SELECT MAX(json_extract(document, '$.id')) FROM "
-            "(SELECT document FROM swaps ORDER BY number DESC LIMIT 1000)"
-        )
-        greatest = found.fetchone()[0]
-        return 1 if greatest is None else int(greatest) + 1
+        """Return the id after that of any swap ever begun."""
+        return self._last_number("swap") + 1
 
     def last(self, count: int) -> list[ActivityRecord]:
         """Return the last *count* records, oldest first."""
@@ -139,7 +151,7 @@ class Database:
         rows = self._db.execute(
             "SELECT document FROM swaps ORDER BY number DESC LIMIT ?", [min(limit, MAX_PAGE)]
         )
-        return [json.loads(document) for (document,) in rows]
+        return [_without_schema(json.loads(document)) for (document,) in rows]
 
     def prune(self, before_ms: int, max_rows: int) -> int:
         """Delete what ended before *before_ms* and all but the last *max_rows*; say how many."""
@@ -154,6 +166,14 @@ class Database:
                 gone += self._db.execute(sql, [value]).rowcount
         self._db.execute("PRAGMA incremental_vacuum(1000)")
         return gone
+
+    def _use_number(self, name: str, number: int) -> None:
+        sql = "UPDATE numbers SET last = MAX(last, ?) WHERE name = ?"
+        self._db.execute(sql, [number, name])
+
+    def _last_number(self, name: str) -> int:
+        found = self._db.execute("SELECT last FROM numbers WHERE name = ?", [name])
+        return int(found.fetchone()[0])
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -224,6 +244,12 @@ def _after(order: Order, value: Any, record_id: int) -> tuple[str, list[Any]]:
         return f"({name} IS NULL AND id < ?)", [record_id]
     condition = f"({name} {beyond} ? OR ({name} = ? AND id < ?) OR {name} IS NULL)"
     return condition, [value, value, record_id]
+
+
+def _without_schema(swap: dict[str, Any]) -> dict[str, Any]:
+    """Return a swap as it is shown: which shape it has is said of the whole list."""
+    swap.pop("schema_version", None)
+    return swap
 
 
 def _record(row: Sequence[Any]) -> ActivityRecord:

@@ -18,7 +18,14 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.errors import LlmsnapError, StoreUnavailable
-from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, Subscription, SwapFinished
+from llmsnap.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    EventBus,
+    Subscription,
+    SwapFinished,
+    SwapStarted,
+)
 from llmsnap.metrics.activity import EVERYTHING, MAX_NUMBER, MAX_PAGE, Filter, Order, Page
 from llmsnap.metrics.store.worker import Worker
 from llmsnap.metrics.views import swap_object
@@ -72,7 +79,8 @@ class Store:
         self._db: Any = None
         self._reading: Any = None
         self._records: deque[ActivityRecord] = deque()
-        self._swaps: deque[tuple[int, str, str, str]] = deque()
+        self._swaps: deque[tuple[int, int, str, str, str]] = deque()
+        self._begun = self._begun_noted = 0  # the last swap that began; as far as the file knows
         self._filled, self._closing = Event(), Event()
         self._tasks = TaskGroup("store")
         self._writing = BoundedSemaphore(1)
@@ -107,6 +115,7 @@ class Store:
         """Keep every record and swap that *bus* tells of, until ``close``."""
         self._following = [
             bus.subscribe(ActivityRecorded, lambda event: self.append(event.record)),
+            bus.subscribe(SwapStarted, lambda event: self.begin_swap(event.swap_id)),
             bus.subscribe(SwapFinished, self.append_swap),
         ]
 
@@ -115,11 +124,17 @@ class Store:
         if self.usable:
             self._offer(self._records, record)
 
+    def begin_swap(self, swap_id: int) -> None:
+        """Note that the number is taken, whatever becomes of the swap. Never waits."""
+        self._begun = max(self._begun, swap_id)
+        self._filled.set()
+
     def append_swap(self, swap: SwapFinished) -> None:
         """Queue a swap. Never waits."""
         if self.usable:
             document = json.dumps({"schema_version": SWAP_SCHEMA_VERSION, **swap_object(swap)})
-            self._offer(self._swaps, (int(swap.at * 1000), swap.target, swap.outcome, document))
+            row = (swap.swap_id, int(swap.at * 1000), swap.target, swap.outcome, document)
+            self._offer(self._swaps, row)
 
     def page(
         self,
@@ -145,7 +160,7 @@ class Store:
 
     def flush(self) -> None:
         """Write what is queued, if that is possible. Blocks."""
-        while self.usable and (self._records or self._swaps):
+        while self.usable and self._has_more:
             if not self._write_batch():
                 return
 
@@ -189,8 +204,12 @@ class Store:
             if failing:
                 self._filled.set()
 
+    @property
+    def _has_more(self) -> bool:
+        return bool(self._records or self._swaps) or self._begun > self._begun_noted
+
     def _write_all(self) -> bool:
-        while self._records or self._swaps:
+        while self._has_more:
             if not self._write_batch():
                 return False
         return True
@@ -203,12 +222,14 @@ class Store:
     def _write_first(self) -> bool:
         records = [self._records[n] for n in range(min(BATCH_ROWS, len(self._records)))]
         swaps = [self._swaps[n] for n in range(min(BATCH_ROWS, len(self._swaps)))]
+        begun = self._begun
         try:
-            self._writer.run(self._insert, records, swaps, timeout_s=WRITE_TIMEOUT_S)
+            self._writer.run(self._insert, records, swaps, begun, timeout_s=WRITE_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - a full disk costs history and nothing else
             self._say_failure(error)
             return False
         self._failure = ""
+        self._begun_noted = begun
         _drop(self._records, records)
         _drop(self._swaps, swaps)
         return True
@@ -241,8 +262,8 @@ class Store:
         db = self._db
         return Restored(db.last(recent), db.next_id(), db.next_swap_id())
 
-    def _insert(self, records: list[ActivityRecord], swaps: list[Any]) -> None:
-        self._db.insert(records, swaps)
+    def _insert(self, records: list[ActivityRecord], swaps: list[Any], begun: int) -> None:
+        self._db.insert(records, swaps, begun)
         if self._wall() - self._pruned_at > PRUNE_EVERY_S:
             self._prune()
 

@@ -18,6 +18,9 @@ FULL = ActivityRecord(
 )  # fmt: skip
 
 
+SWAP = (1, 5, "llama", "done", '{"target": "llama", "schema_version": 1}')
+
+
 @pytest.fixture
 def path(tmp_path):
     return str(tmp_path / "history.db")
@@ -51,16 +54,17 @@ def test_an_empty_file_starts_at_zero(db):
 
 
 def test_writing_a_batch_again_changes_nothing(db):
-    db.insert([FULL], [])
-    db.insert([FULL, replace(FULL, id=4)], [])
+    db.insert([FULL], [SWAP])
+    db.insert([FULL, replace(FULL, id=4)], [SWAP])
     assert [record.id for record in db.last(10)] == [3, 4]
+    assert db.swaps(10) == [{"target": "llama"}]
 
 
 def test_a_batch_is_written_whole_or_not_at_all(db):
     with pytest.raises(sqlite3.Error):
-        db.insert([FULL], [(1, "llama", "done")])
-    assert db.last(10) == []
-    db.insert([FULL], [(1, "llama", "done", '{"target": "llama"}')])
+        db.insert([FULL], [(1, 5, "llama", "done")])
+    assert (db.last(10), db.next_id()) == ([], 0)
+    db.insert([FULL], [SWAP])
     assert db.swaps(10) == [{"target": "llama"}]
 
 
@@ -108,11 +112,22 @@ def test_pages_equal_those_of_the_log_in_memory(db, wanted, sort):
 
 def test_old_rows_and_too_many_rows_go(db):
     records = [ActivityRecord(id=n, ended_ns=n * 1_000_000) for n in range(100)]
-    db.insert(records, [(n, "llama", "done", f'{{"n": {n}}}') for n in range(100)])
+    db.insert(records, [(n, n, "llama", "done", f'{{"n": {n}}}') for n in range(100)])
     assert db.prune(before_ms=50, max_rows=1000) == 100
     assert db.prune(before_ms=0, max_rows=10) == 80
     assert [record.id for record in db.last(100)] == list(range(90, 100))
     assert db.next_id() == 100
+
+
+def test_numbers_go_on_when_all_that_had_them_is_gone(db, path):
+    db.insert([FULL], [SWAP])
+    assert (db.next_id(), db.next_swap_id()) == (4, 2)
+    db.insert([], [], last_swap=7)
+    db.insert([], [SWAP])
+    assert db.prune(before_ms=2**40, max_rows=1000) == 2
+    again = Database(path)
+    assert (again.next_id(), again.next_swap_id()) == (4, 8)
+    again.close()
 
 
 def test_reading_goes_on_beside_writing(db, path):
@@ -141,6 +156,26 @@ def test_migrations_run_once_each_and_in_order(path):
     assert raw.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
     assert raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     raw.close()
+
+
+def test_a_file_of_the_first_schema_goes_on_with_its_numbers(path):
+    raw = sqlite3.connect(path)
+    raw.executescript(MIGRATIONS[0] + "; PRAGMA user_version = 1")
+    documents = [(5, '{"id": 3}'), (5, '{"id": 3}'), (9, '{"id": 1}'), (9, '{"id": 2}')]
+    raw.executemany("INSERT INTO swaps VALUES (NULL, ?, 'llama', 'done', ?)", documents)
+    rows = [f"INSERT INTO activity VALUES ({', '.join(values)})" for values in (_row(8), _row(2))]
+    raw.executescript(";".join(rows))
+    raw.close()
+    database = Database(path)
+    assert [swap["id"] for swap in database.swaps(9)] == [2, 1, 3], "one written twice is one"
+    assert (database.next_id(), database.next_swap_id()) == (9, 42)
+    assert [record.id for record in database.last(9)] == [2, 8]
+    database.close()
+
+
+def _row(record_id):
+    """A row of the first schema, of a request that waited for swap 41."""
+    return [str(record_id), "'r'", "41", *["0"] * 27]
 
 
 def test_a_file_that_is_no_database_is_refused(path):

@@ -9,7 +9,13 @@ import gevent
 import pytest
 
 from llmsnap.errors import BadRequest, StoreUnavailable
-from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, SwapFinished
+from llmsnap.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    EventBus,
+    SwapFinished,
+    SwapStarted,
+)
 from llmsnap.metrics.activity import Filter
 from llmsnap.metrics.store import database, store
 from llmsnap.metrics.store.store import Store
@@ -56,7 +62,7 @@ def test_what_one_run_filed_the_next_one_finds(path):
     assert restored.next_swap_id == 2
     assert ids(second.page()) == [2, 1, 0]
     (swap,) = second.swaps()
-    assert (swap["id"], swap["target"], swap["schema_version"]) == (1, "llama", 1)
+    assert (swap["id"], swap["target"]) == (1, "llama")
     second.close()
 
 
@@ -177,6 +183,37 @@ def test_it_keeps_what_the_bus_tells(path):
     assert repr(bus) == "<EventBus, 0 subscribers>"
 
 
+def test_the_number_of_a_swap_that_did_not_come_to_its_end_is_not_used_again(path):
+    bus, history = EventBus(), opened(path)
+    history.follow(bus)
+    bus.publish(SwapStarted(swap_id=5, target="llama"))
+    history.flush()
+    beside = Store(path)
+    assert beside.open().next_swap_id == 6, "as it would be after a kill -9 now"
+    beside.close()
+    history.close()
+
+
+def test_a_batch_that_is_written_but_not_pruned_is_written_once(path, monkeypatch):
+    history = opened(path)
+    prune, left = history._db.prune, [sqlite3.OperationalError("database or disk is full")]
+    monkeypatch.setattr(
+        history._db, "prune", lambda *args: prune(*args) if not left else _throw(left.pop())
+    )
+    history.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done", at=NOW))
+    history.append(record(0))
+    history.flush()
+    assert not history.is_current
+    history.flush()
+    assert [swap["id"] for swap in history.swaps()] == [1]
+    assert ids(history.page()) == [0]
+    history.close()
+
+
+def _throw(error: Exception) -> None:
+    raise error
+
+
 def test_closing_twice_is_fine(path):
     history = opened(path)
     history.close()
@@ -186,7 +223,13 @@ def test_closing_twice_is_fine(path):
 KILLED = """
 import llmsnap._monkey
 import sys, gevent
-from llmsnap.events import ActivityRecord, ActivityRecorded, EventBus, SwapFinished
+from llmsnap.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    EventBus,
+    SwapFinished,
+    SwapStarted,
+)
 from llmsnap.metrics.store import store
 history = store.Store(sys.argv[1])
 history.open()
