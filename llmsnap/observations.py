@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from gevent.event import Event
+from msgspec import structs
 
 from llmsnap.config.settings import Config
 from llmsnap.errors import StoreUnavailable
@@ -141,7 +142,7 @@ class Observations:
 
     def _with_capture(self, record: ActivityRecord) -> ActivityRecord:
         """The file does not know what is captured: captures end with the run."""
-        return replace(record, has_capture=True) if record.id in self.captures else record
+        return structs.replace(record, has_capture=True) if record.id in self.captures else record
 
 
 def _names(config: Config) -> frozenset[str]:

@@ -1,4 +1,3 @@
-import dataclasses
 import logging
 
 import pytest
@@ -90,5 +89,5 @@ def test_a_handler_that_subscribes_does_not_hear_the_same_event(bus):
 def test_events_cannot_be_changed_and_carry_their_time():
     event = SwapFinished(swap_id=3, target="llama", outcome="done", at=12.5)
     assert event.at == 12.5
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         event.target = "qwen"

@@ -7,9 +7,11 @@ import binascii
 import json
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmsnap.errors import BadRequest
 from llmsnap.events import ActivityRecord
@@ -17,7 +19,7 @@ from llmsnap.events import ActivityRecord
 DEFAULT_SIZE = 1000
 MAX_PAGE = 1000
 MAX_NUMBER = 2**63 - 1
-SORTABLE = frozenset(field.name for field in fields(ActivityRecord))
+SORTABLE = frozenset(ActivityRecord.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,13 @@ class ActivityLog:
 
     def forget_capture(self, record_id: int) -> None:
         """Note that the capture of a record is gone."""
-        for index, record in enumerate(self._records):
-            if record.id == record_id:
-                self._records[index] = replace(record, has_capture=False)
+        records = self._records
+        if not records or record_id < records[0].id:
+            return
+        # Ids ascend, nearly always by one, and what is evicted is old.
+        for index in range(min(record_id - records[0].id, len(records) - 1), -1, -1):
+            if records[index].id == record_id:
+                records[index] = replace(records[index], has_capture=False)
                 return
 
     def page(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ from llmsnap.events import ActivityRecord, SwapFinished
 
 SCHEMA_VERSION = 1
 UNKNOWN = -1
-FIELDS = tuple(field.name for field in fields(ActivityRecord))
+FIELDS = ActivityRecord.__struct_fields__
 
 
 def is_metric(record: ActivityRecord) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -120,7 +119,7 @@ def test_activity_has_every_field_of_every_request(client: Any, world: World) ->
     assert record["reason"] == "no"
     assert record["swap_id"] == 4
     assert record["first_token_ms"] is None
-    names = {field.name for field in fields(ActivityRecord)}
+    names = set(ActivityRecord.__struct_fields__)
     assert set(record) == names - {"ended_ns"} | {"ended_ms"}
 
 

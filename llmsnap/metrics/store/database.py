@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from llmsnap.metrics.activity import MAX_PAGE, Filter, Order, Page, cursor_after
 
 BUSY_S = 2.0
 
-_FIELDS = tuple(field.name for field in fields(ActivityRecord) if field.name != "has_capture")
+_FIELDS = tuple(name for name in ActivityRecord.__struct_fields__ if name != "has_capture")
 _FLAGS = frozenset({"stream", "client_left"})
 
 # Each script takes the file from the version of its index to the next; never change one that was
