@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from llmsnap.errors import ClientGone, Draining, LlmsnapError
@@ -19,7 +20,17 @@ class Job:
     cancelled) and wakes whatever the greenlet waits for.
     """
 
-    __slots__ = ("_interrupt", "call", "closed", "exchange", "interrupted", "lease", "tap", "work")
+    __slots__ = (
+        "_interrupt",
+        "_waiting",
+        "call",
+        "closed",
+        "exchange",
+        "interrupted",
+        "lease",
+        "tap",
+        "work",
+    )
 
     def __init__(self, call: Call, work: Work) -> None:
         self.call = call
@@ -30,6 +41,7 @@ class Job:
         self.interrupted: LlmsnapError | None = None
         self.closed = False
         self._interrupt: Callable[[], None] | None = None
+        self._waiting: tuple[Ticket, float] | None = None
 
     def __repr__(self) -> str:
         return f"<Job {self.call.id} for {self.call.requested}{' closed' if self.closed else ''}>"
@@ -57,6 +69,7 @@ class Job:
 
     def wait_for(self, ticket: Ticket) -> None:
         """Have an interruption cancel *ticket*. Never switches."""
+        self._waiting = ticket, time.monotonic()
         self.react(ticket.cancel)
 
     def hold(self, lease: Lease, exchange: Exchange) -> None:
@@ -81,6 +94,8 @@ class Job:
         self.closed = True
         self._interrupt = None
         self.call.presence.close()
+        if self.lease is None and self._waiting is not None:
+            self._note_vain_wait(*self._waiting)
         if self.exchange is not None:
             self.exchange.close()
         if self.lease is not None:
@@ -88,6 +103,15 @@ class Job:
         self.work.close()
         if self.tap is not None:
             self.tap.finish(error, client_left=isinstance(error, ClientGone))
+
+    def _note_vain_wait(self, ticket: Ticket, since: float) -> None:
+        """Say how long the request waited, and for which swap, though nothing came of it."""
+        waited_s = time.monotonic() - since
+        load_s = min(ticket.load_s, waited_s)
+        self.call.queue_s, self.call.load_s = waited_s - load_s, load_s
+        self.call.swap_id = ticket.swap_id
+        if self.tap is not None:
+            self.tap.granted(self.call.queue_s, load_s, ticket.swap_id)
 
     def _cut(self) -> None:
         if self.lease is not None and self.lease.cut_error is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ from llmsnap.routing.record import Handles, Recorder
 from llmsnap.routing.refusals import error_of, error_of_cut
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.swaps import Action, Eviction, LoadKind
+from llmsnap.routing.underway import SwapUnderWay
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.process import Process
 from llmsnap.upstream.states import RESIDENT, State, Trigger
@@ -46,21 +46,6 @@ class Observer(Protocol):
 
     def on_retired(self, model_id: str) -> None:
         """Nothing is left of a model that is no longer configured."""
-
-
-@dataclass(slots=True)
-class _Swap:
-    """What the driver must remember of a swap under way."""
-
-    effect: do.StartSwap
-    aborted: bool = False
-    loading: bool = False
-
-    def begin_loading(self) -> None:
-        """Note that the evictions are over. Raises: LoadAborted when nobody needs the load."""
-        if self.aborted:
-            raise LoadAborted(f"{self.effect.target}: its load was given up")
-        self.loading = True
 
 
 class Driver:
@@ -85,7 +70,7 @@ class Driver:
         self._tickets: dict[int, Ticket] = {}
         self._leases: dict[str, set[Lease]] = {}
         self._commands = Commands(self._numbers)
-        self._swaps: dict[int, _Swap] = {}
+        self._swaps: dict[int, SwapUnderWay] = {}
         self._ready_by: dict[str, int] = {}
         self._timer: Any = None
         self._done = Event()
@@ -135,6 +120,7 @@ class Driver:
 
     def _cancel(self, ticket: Ticket) -> None:
         self._tickets.pop(ticket.number, None)
+        self._tell_swap(ticket)
         self._send(tell.ClientGone(ticket.number))
 
     def _give_back(self, lease: Lease) -> None:
@@ -214,7 +200,12 @@ class Driver:
     def _refuse(self, refuse: do.Refuse) -> None:
         ticket = self._tickets.pop(refuse.ticket, None)
         if ticket is not None:
+            self._tell_swap(ticket)
             ticket.settle(error_of(refuse))
+
+    def _tell_swap(self, ticket: Ticket) -> None:
+        for swap in self._swaps.values():
+            swap.tell(ticket, self._clock())
 
     def _cut_requests(self, cut: do.CutRequests) -> None:
         for lease in self.leases(cut.model_id):
@@ -245,18 +236,18 @@ class Driver:
             self._send(tell.CheckFailed(check.model_id, error))
 
     def _start_swap(self, effect: do.StartSwap) -> None:
-        self._swaps[effect.work] = swap = _Swap(effect)
+        self._swaps[effect.work] = swap = SwapUnderWay(effect)
         self._observer.on_swap_started(effect)
         self._tasks.spawn(f"swap {effect.work}", self._run_swap, swap)
 
-    def _run_swap(self, swap: _Swap) -> None:
+    def _run_swap(self, swap: SwapUnderWay) -> None:
         effect = swap.effect
         report: tell.Event
         try:
             process = self._process_of(effect.target)
             process.check_start(self._pids(eviction.model_id for eviction in effect.evict))
             self._evict(effect)
-            swap.begin_loading()
+            swap.begin_loading(self._clock())
             process.ensure_ready()
         except LoadAborted:
             report = tell.LoadAborted(effect.work, effect.target, self._resting(effect.target))
@@ -267,8 +258,8 @@ class Driver:
         else:
             kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
             report = tell.Loaded(effect.work, effect.target, kind, process.load_s)
-        del self._swaps[effect.work]
         self._finish_swap(report)
+        del self._swaps[effect.work]
 
     def _finish_swap(self, report: tell.Loaded | tell.LoadFailed | tell.LoadAborted) -> None:
         if not isinstance(report, tell.Loaded):
@@ -327,7 +318,7 @@ class Driver:
         if swap is None:
             return
         swap.aborted = True
-        if swap.loading:
+        if swap.loading_since is not None:
             why = "its load was given up"
             process = self._process_of(abort.model_id)
             self._tasks.spawn(f"abort {abort.model_id}", process.ensure_stopped, why)

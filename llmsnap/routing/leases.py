@@ -61,13 +61,28 @@ class Lease:
 
 
 class Ticket:
-    """One request that waits, or has waited, for its model."""
+    """One request that waits, or has waited, for its model.
 
-    __slots__ = ("_cancel", "_error", "_lease", "_settled", "model_id", "number")
+    *swap_id* and *load_s* say which swap it waited for in vain, and how long for the load; one that
+    was granted finds them on its lease.
+    """
+
+    __slots__ = (
+        "_cancel",
+        "_error",
+        "_lease",
+        "_settled",
+        "load_s",
+        "model_id",
+        "number",
+        "swap_id",
+    )
 
     def __init__(self, number: int, model_id: str, cancel: Callable[[Ticket], None]) -> None:
         self.number = number
         self.model_id = model_id
+        self.swap_id: int | None = None
+        self.load_s = 0.0
         self._cancel = cancel
         self._lease: Lease | None = None
         self._error: LlmsnapError | None = None

@@ -22,6 +22,10 @@ class FakeExchange:
 class FakeTap:
     def __init__(self) -> None:
         self.ends: list[tuple] = []
+        self.waits: list[tuple] = []
+
+    def granted(self, *facts) -> None:
+        self.waits.append(facts)
 
     def finish(self, error, *, client_left: bool) -> None:
         self.ends.append((error, client_left))
@@ -39,6 +43,18 @@ def test_while_it_waits_an_interruption_cancels_the_ticket(job) -> None:
     job.client_left()
     assert queue.cancelled == queue.tickets
     assert isinstance(job.interrupted, ClientGone)
+
+
+def test_who_waited_in_vain_is_recorded_with_the_wait_and_the_swap(job) -> None:
+    job.tap = FakeTap()
+    ticket = FakeQueue(grants=False).request("a")
+    job.wait_for(ticket)
+    ticket.swap_id, ticket.load_s = 7, 0.000001
+    ticket.settle(LoadAborted("a was unloaded"))
+    job.close(LoadAborted("a was unloaded"))
+    assert (job.call.swap_id, job.call.load_s) == (7, 0.000001)
+    assert job.call.queue_s > 0
+    assert job.tap.waits == [(job.call.queue_s, 0.000001, 7)]
 
 
 def test_while_it_is_served_an_interruption_aborts_the_exchange(job) -> None:

@@ -192,6 +192,24 @@ def test_a_client_that_leaves_is_forgotten_or_its_lease_returned(bench: Bench) -
     assert not list(bench.driver.leases("a"))
 
 
+def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
+    bench.processes["a"].may_load.clear()
+    leaves, stays = bench.driver.request("a"), bench.driver.request("a")
+    assert bench.processes["a"].loading.wait(3)
+    leaves.cancel()
+    bench.driver.unload(None)
+    assert stays.wait(3)
+    bench.processes["a"].fail_load = ChildExited("a: ended with exit code 3")
+    bench.processes["a"].may_load.set()
+    fails = bench.driver.request("a")
+    assert fails.wait(3)
+    aborted, failed = (swap.record.swap_id for swap in bench.observer.swaps)
+    assert [each.swap_id for each in (leaves, stays, fails)] == [aborted, aborted, failed]
+    assert leaves.load_s > 0
+    refused_at_once = bench.driver.request("nobody")
+    assert (refused_at_once.swap_id, refused_at_once.load_s) == (None, 0.0)
+
+
 def test_limits_refuse(bench: Bench) -> None:
     lease = bench.acquire("b")
     refused = bench.driver.request("b")
