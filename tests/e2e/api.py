@@ -13,16 +13,16 @@ from typing import Any
 import requests
 from gevent import socket, subprocess
 
-from tests.e2e.harness import SIM, Running, children_with, free_port, free_ports
+from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with, free_port, free_ports
 
 
 @contextlib.contextmanager
-def serving(folder: Path, text: str, *args: str, door: str = "llmsnap", **more: Any):
+def serving(folder: Path, text: str, *options: str, door: str = DEFAULT_DOOR, **more: Any):
     """A running llmsnap with a config text, in which {sim}, {port} and *more* are filled in."""
     port = free_ports(10)
     config = folder / f"config{port}.yaml"
     config.write_text(text.format(sim=SIM, port=port, **more))
-    server = Running(door, config, *args)
+    server = Running(door, config, *options)
     try:
         server.wait_ready()
         yield server

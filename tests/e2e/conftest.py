@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import SIM, Running, children_with, free_ports
+from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with, free_ports
 
 TWO_MODELS = """\
 startPort: {port}
@@ -29,13 +29,17 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     ports: list[int] = []
 
     def run(
-        text: str = TWO_MODELS, *args: str, door: str = "llmsnap", ready: bool = True
+        text: str = TWO_MODELS,
+        *options: str,
+        door: str = DEFAULT_DOOR,
+        own: tuple[str, ...] = (),
+        ready: bool = True,
     ) -> Running:
         config = tmp_path / f"config{len(servers)}.yaml"
         port = free_ports(10)
         ports.append(port)
         config.write_text(text.format(sim=SIM, port=port))
-        server = Running(door, config, *args)
+        server = Running(door, config, *options, own=own)
         servers.append(server)
         if ready:
             server.wait_ready()

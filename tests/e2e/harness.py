@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import psutil
 import requests
 from gevent import socket, subprocess
 from gevent.event import Event
@@ -44,52 +45,55 @@ def free_ports(count: int) -> int:
     raise RuntimeError("no free ports")
 
 
-class Door:
-    """One way to run llmsnap: its command line and environment."""
+DEFAULT_DOOR = os.environ.get("LLMSNAP_TEST_SERVER", "llmsnap")
+"""What stands behind a test that does not name a door: ``make e2e-gunicorn`` sets it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
 
-    def command(self, config: Path, port: int, *args: str) -> tuple[list[str], dict[str, str]]:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        py = sys.executable
-        match self.name:
-            case "llmsnap":
-                listen = f"127.0.0.1:{port}"
-                return [
-                    py,
-                    "-m",
-                    "llmsnap",
-                    "--config",
-                    str(config),
-                    "--listen",
-                    listen,
-                    *args,
-                ], env
-            case "gunicorn":
-                conf = ["-c", str(ROOT / "conf/gunicorn.conf.py")]
-            case "gunicorn without conf":
-                conf = []
-            case "flask":
-                env["LLMSNAP_CONFIG"] = str(config)
-                flask = [py, "-m", "flask", "--app", "llmsnap.wsgi", "run", "--debug"]
-                return [*flask, "--port", str(port), *args], env
-            case other:
-                raise ValueError(other)
-        env["LLMSNAP_CONFIG"] = str(config)
-        gunicorn = [py, "-m", "gunicorn", *conf, "-k", "gevent", "-w", "1"]
-        return [*gunicorn, "-b", f"127.0.0.1:{port}", *args, "llmsnap.wsgi:app"], env
+def command_of(
+    door: str, config: Path, port: int, options: tuple[str, ...], own: tuple[str, ...] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of one way to run llmsnap.
+
+    *options* are those of the ``llmsnap`` command, *own* what only this server understands.
+    """
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    python = [sys.executable, "-m"]
+    if door == "llmsnap":
+        listen = f"127.0.0.1:{port}"
+        given = ["--config", str(config), "--listen", listen, *options]
+        return [*python, "llmsnap", *given], env
+    env |= {"LLMSNAP_CONFIG": str(config), **_variables(options)}
+    if door == "flask":
+        flask = [*python, "flask", "--app", "llmsnap.wsgi", "run", "--debug"]
+        return [*flask, "--port", str(port), *own], env
+    conf = {"gunicorn": ["-c", str(ROOT / "conf/gunicorn.conf.py")], "gunicorn without conf": []}
+    gunicorn = [*python, "gunicorn", *conf[door], "-k", "gevent", "-w", "1"]
+    return [*gunicorn, "-b", f"127.0.0.1:{port}", *own, "llmsnap.wsgi:app"], env
+
+
+def _variables(options: tuple[str, ...]) -> dict[str, str]:
+    """``--watch-config --log-format json`` as the environment of a WSGI server."""
+    found: dict[str, str] = {}
+    name = ""
+    for word in options:
+        if word.startswith("--"):
+            name = "LLMSNAP_" + word[2:].upper().replace("-", "_")
+            found[name] = "true"
+        else:
+            found[name] = word
+    return found
 
 
 class Running:
     """One running llmsnap. ``get`` and ``post`` talk to it, ``output`` is what it printed."""
 
-    def __init__(self, door: str, config: Path, *args: str) -> None:
+    def __init__(self, door: str, config: Path, *options: str, own: tuple[str, ...] = ()) -> None:
+        self.door = door
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
         self._came = Event()
-        command, env = Door(door).command(config, self.port, *args)
+        command, env = command_of(door, config, self.port, options, own)
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -187,3 +191,16 @@ def children_with(text: str) -> list[int]:
                 if text in line and state != "Z" and "pytest" not in line:
                     found.append(int(entry.name))
     return found
+
+
+def pids_below(pid: int) -> list[int]:
+    """Everything that descends from a process."""
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process and it runs; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.e2e.harness import text_of
+from tests.e2e.harness import is_alive, pids_below, text_of
 
 pytestmark = pytest.mark.e2e
 
@@ -27,20 +27,12 @@ def test_a_signal_ends_it_with_0_and_all_models_with_it(server, number: int) -> 
     assert server.stop(number) == 0
 
 
-@pytest.mark.parametrize("door", ["llmsnap", "gunicorn"])
-def test_a_killed_server_takes_its_models_along(start, door: str) -> None:
-    server = start(door=door)
+def test_a_killed_server_takes_its_models_along(server) -> None:
     server.chat("alpha")
-    model = server.get("/upstream/alpha/env").text
-    assert "LLMSNAP_CHILD" in model
+    models = pids_below(server.process.pid)
+    assert models
     server.stop(signal.SIGKILL)
-    server.wait_for(lambda: _is_gone(server))
-
-
-def _is_gone(server) -> bool:
-    from tests.e2e.harness import children_with
-
-    return not children_with(f"-b 127.0.0.1:{server.port}")
+    server.wait_for(lambda: not any(map(is_alive, models)))
 
 
 def test_the_version_and_wrong_flags_need_no_server(start) -> None:

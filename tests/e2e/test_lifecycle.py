@@ -215,8 +215,8 @@ def test_a_killed_server_leaves_neither_process_nor_port(start, tmp_path) -> Non
 
 def test_a_second_instance_says_who_holds_the_state(start, tmp_path) -> None:
     state = str(tmp_path / "state")
-    first = start(HOSTILE, "--state-dir", state)
-    second = start(HOSTILE, "--state-dir", state, ready=False)
+    first = start(HOSTILE, "--state-dir", state, door="llmsnap")
+    second = start(HOSTILE, "--state-dir", state, door="llmsnap", ready=False)
     assert second.process.wait(20) == 1
     second.wait_output(f"pid {first.process.pid}")
 

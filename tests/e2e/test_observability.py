@@ -259,9 +259,22 @@ def test_kill_9_loses_no_more_than_a_second_and_numbers_go_on(start: Any, tmp_pa
 # --- streams that do not end -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("door", ["llmsnap", "gunicorn", "gunicorn without conf", "flask"])
-def test_feeds_work_behind_every_door_and_do_not_hold_up_its_end(start: Any, door: str) -> None:
+@pytest.mark.parametrize(
+    ("door", "number"),
+    [
+        ("llmsnap", signal.SIGTERM),
+        ("gunicorn", signal.SIGTERM),
+        ("gunicorn", signal.SIGINT),
+        ("gunicorn without conf", signal.SIGQUIT),
+        ("flask", signal.SIGINT),
+    ],
+)
+def test_an_open_tab_works_behind_every_door_and_does_not_hold_up_its_end(
+    start: Any, door: str, number: int
+) -> None:
     server = start(CONFIG, door=door)
+    idle = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    idle.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     listener = Listener(server)
     wire = WebSocket(server)
     log = Reading(server, "/logs/stream/coder")
@@ -270,7 +283,7 @@ def test_feeds_work_behind_every_door_and_do_not_hold_up_its_end(start: Any, doo
     assert wire.wait_for("metrics")["data"]["requested"] == "coder"
     server.wait_for(lambda: log.data)
     began = time.monotonic()
-    server.stop(signal.SIGINT if door == "flask" else signal.SIGTERM)
+    server.stop(number)
     assert time.monotonic() - began < 8
     if door != "flask":
         assert listener.ended, "the stream came to its proper end"
@@ -278,6 +291,7 @@ def test_feeds_work_behind_every_door_and_do_not_hold_up_its_end(start: Any, doo
     listener.close()
     wire.sock.close()
     log.close()
+    idle.close()
 
 
 class WebSocket:

@@ -126,7 +126,7 @@ def test_a_broken_file_is_explained_and_changes_nothing(server, editor: Editor) 
 
 
 def test_sighup_and_a_watched_file_reload(start, tmp_path: Path) -> None:
-    server = start(CONFIG, "--watch-config")
+    server = start(CONFIG, "--watch-config", door="llmsnap")  # gunicorn's own SIGHUP is another
     editor = Editor(server, tmp_path / "config0.yaml")
     editor.save(editor.good.replace("groups:", EXTRA + "groups:"))
     server.wait_for(lambda: server.chat("added").status_code == 200)

@@ -24,7 +24,6 @@ def server(request, tmp_path_factory) -> Iterator[Running]:
     config = tmp_path_factory.mktemp("raw") / "config.yaml"
     config.write_text(CONFIG.format(sim=SIM, port=free_ports(4)))
     running = Running(request.param, config)
-    running.door = request.param
     try:
         running.wait_ready()
         assert running.chat("alpha").status_code == 200

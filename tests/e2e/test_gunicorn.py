@@ -1,0 +1,92 @@
+"""What gunicorn's master does to its workers, and what becomes of the models then."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import gevent
+import psutil
+import pytest
+
+from tests.e2e.harness import Running, is_alive, pids_below, text_of
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """\
+startPort: {port}
+models:
+  alpha:
+    cmd: {sim}
+"""
+NOTICED_S = 2.0
+"""Within this time a worker knows that its master is gone; then it stops its models."""
+
+
+class Chats:
+    """A client that asks without a pause, and what it was answered."""
+
+    def __init__(self, server: Running) -> None:
+        self._server = server
+        self.statuses: list[int] = []
+        self._greenlet = gevent.Greenlet(self._run)
+        self._greenlet.start()
+
+    def _run(self) -> None:
+        while True:
+            self.statuses.append(self._server.chat("alpha").status_code)
+
+    def stop(self) -> None:
+        self._greenlet.kill()
+        self._greenlet.get(block=False)
+
+
+def workers(server: Running) -> set[int]:
+    return {child.pid for child in psutil.Process(server.process.pid).children()}
+
+
+def model_and_worker(server: Running) -> tuple[int, int]:
+    """The one model that all the workers together have, and whose it is."""
+    master = psutil.Process(server.process.pid)
+    (found,) = [(pid, one.pid) for one in master.children() for pid in pids_below(one.pid)]
+    return found
+
+
+@pytest.mark.e2e(limit_s=90)
+def test_of_two_workers_one_serves_until_it_is_gone(start: Any, tmp_path: Path) -> None:
+    server = start(CONFIG, door="gunicorn", own=("-w", "2"))
+    server.wait_output(r"worker (\d+) waits for pid (\d+), which has the models")
+    assert {server.chat("alpha").status_code for _ in range(10)} == {200}
+
+    # HUP: the next one begins when the last one has let go of the models, and nobody is refused.
+    model, _ = model_and_worker(server)
+    before = workers(server)
+    (tmp_path / "config0.yaml").write_text(
+        (tmp_path / "config0.yaml").read_text() + "    aliases: [new]\n"
+    )
+    clients = [Chats(server) for _ in range(3)]
+    stream = server.chat("alpha", stream=True, sim_tokens=20)
+    server.process.send_signal(signal.SIGHUP)
+    assert "You said: hi" in text_of(stream)
+    server.wait_for(lambda: not workers(server) & before)
+    assert server.chat("new").status_code == 200
+    for client in clients:
+        client.stop()
+        assert set(client.statuses) == {200}
+    assert not is_alive(model)
+
+    # The serving worker is killed: another one takes its turn, and the model is started anew.
+    model, worker = model_and_worker(server)
+    os.kill(worker, signal.SIGKILL)
+    server.wait_for(lambda: not is_alive(model))
+    assert server.chat("alpha").status_code == 200
+
+    # The master is killed: the workers notice, and everything goes.
+    left = pids_below(server.process.pid)
+    assert len(left) == 3, "two workers, one model"
+    server.stop(signal.SIGKILL)
+    with gevent.Timeout(NOTICED_S + 10):
+        while any(map(is_alive, left)):
+            gevent.sleep(0.02)
