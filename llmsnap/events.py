@@ -80,6 +80,7 @@ class ModelPreloaded(Event, frozen=True):
     model_id: str
     success: bool
     reason: str = ""
+    swap_id: int | None = None
 
 
 # --- configuration -----------------------------------------------------------------------------

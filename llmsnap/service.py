@@ -87,6 +87,7 @@ class Service:
         self.runtime = Runtime(config, listen_host)
         self.listen_host = listen_host
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
+        self._last_swap = ("", 0)  # of those that ended: its target, its number
         self.bus = EventBus()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = LogHandler(
@@ -283,6 +284,7 @@ class Service:
         record = finished.record
         for model_id in [name for name, swap in self._swaps.items() if swap == record.swap_id]:
             del self._swaps[model_id]
+        self._last_swap = record.target, record.swap_id
         log.info("<%s> %s", record.target, record, extra={"swap_id": record.swap_id})
         event = SwapFinished(
             swap_id=record.swap_id,
@@ -301,13 +303,17 @@ class Service:
 
     def on_preload_ended(self, ended: do.PreloadEnded) -> None:
         """See routing.driver.Observer."""
-        success = ended.outcome is do.Outcome.OK
+        model_id, success = ended.model_id, ended.outcome is do.Outcome.OK
         reason = "" if success else str(ended.error or ended.outcome)
+        swap_id = self._swaps.get(model_id)
+        if ended.outcome is do.Outcome.FAILED and self._last_swap[0] == model_id:
+            swap_id = self._last_swap[1]  # it failed in the same step
+        ids = {"swap_id": swap_id}
         if success:
-            log.info("<%s> preloaded", ended.model_id)
+            log.info("<%s> preloaded", model_id, extra=ids)
         else:
-            log.warning("<%s> not preloaded: %s", ended.model_id, reason)
-        self.bus.publish(ModelPreloaded(ended.model_id, success, reason))
+            log.warning("<%s> not preloaded: %s", model_id, reason, extra=ids)
+        self.bus.publish(ModelPreloaded(model_id, success, reason, swap_id=swap_id))
 
     def on_retired(self, model_id: str) -> None:
         """See routing.driver.Observer."""

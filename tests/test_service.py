@@ -5,11 +5,12 @@ import pytest
 from gevent.event import Event as Flag
 
 from llmsnap.config.loader import load
-from llmsnap.errors import ConfigError, Draining, UnknownModel
+from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.events import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
 from llmsnap.service import Service
+from llmsnap.upstream.launcher import LaunchSpec, Output
 from llmsnap.upstream.states import State
-from tests.fakes.launcher import FakeLauncher
+from tests.fakes.launcher import FakeHandle, FakeLauncher
 
 TEXT = """
 startPort: 17000
@@ -85,13 +86,24 @@ def test_a_crash_is_noticed_and_the_next_load_starts_anew(bench: Bench) -> None:
 
 def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "config.yaml")
-    bench.edit("models:", "hooks: {on_startup: {preload: [b]}}\nmodels:")
+    bench.edit("models:", "hooks: {on_startup: {preload: [b, a]}}\nmodels:")
+    start = bench.launcher.start
+
+    def only_b(spec: LaunchSpec, output: Output) -> FakeHandle:
+        if spec.model_id == "a":
+            raise StartFailed("a: no")
+        return start(spec, output)
+
+    bench.launcher.start = only_b
     bench.service = Service(load(str(bench.path)), launcher=bench.launcher)
     bench.service.bus.subscribe(Event, bench._note)
     bench.service.open()
-    bench.wait_for(lambda: bench.of(ModelPreloaded))
-    assert bench.of(ModelPreloaded)[0].success
-    assert bench.service.state("b") is State.READY
+    bench.wait_for(lambda: len(bench.of(ModelPreloaded)) == 2)
+    done, failed = bench.of(ModelPreloaded)
+    swaps = {swap.target: swap.swap_id for swap in bench.of(SwapFinished)}
+    assert (done.model_id, done.success, done.swap_id) == ("b", True, 1)
+    assert (failed.model_id, failed.success, failed.reason) == ("a", False, "a: no")
+    assert failed.swap_id == swaps["a"]
     bench.service.close(0)
 
 

@@ -109,7 +109,8 @@ def note_failure(job: Job, error: LlmsnapError) -> None:
     call = job.call
     call.status, call.error = error.status, str(error)
     if not isinstance(error, ClientGone):
-        log.warning("<%s> %s", call.served, error, extra={"request_id": call.id})
+        ids = {"request_id": call.id, "swap_id": call.swap_id}
+        log.warning("<%s> %s", call.served, error, extra=ids)
     if call.protocol == "HTTP/1.0":
         reset_on_close(call.socket)
 

@@ -71,7 +71,12 @@ def swap_start(event: events.SwapStarted) -> dict[str, Any]:
 
 def preload(event: events.ModelPreloaded) -> dict[str, Any]:
     """Return how a preload ended."""
-    return {"modelName": event.model_id, "success": event.success, "reason": event.reason}
+    return {
+        "modelName": event.model_id,
+        "success": event.success,
+        "reason": event.reason,
+        "swapId": event.swap_id,
+    }
 
 
 def in_flight(service: Service) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_swaps_and_preloads_are_told_by_name(world: World) -> None:
     feed = world.feed(Form.NAMED)
     world.publish(SwapStarted(swap_id=1, target="alpha", evicted=("beta",), at=5.0))
     world.swap(evicted=("beta",), reason="request", phases=(("drain", 3.1),))
-    world.publish(ModelPreloaded("alpha", success=False, reason="no"))
+    world.publish(ModelPreloaded("alpha", success=False, reason="no", swap_id=1))
     frames = told(feed)
     assert named(frames, "swapStarted") == [
         {"id": 1, "target": "alpha", "evicted": ["beta"], "started_ms": 5000}
@@ -158,7 +158,9 @@ def test_swaps_and_preloads_are_told_by_name(world: World) -> None:
     (swap,) = named(frames, "swap")
     assert (swap["id"], swap["outcome"], swap["evicted"]) == (1, "done", ["beta"])
     assert swap["phases"] == [{"name": "drain", "ms": 3100.0}]
-    assert named(frames, "preload") == [{"modelName": "alpha", "success": False, "reason": "no"}]
+    assert named(frames, "preload") == [
+        {"modelName": "alpha", "success": False, "reason": "no", "swapId": 1}
+    ]
 
 
 def test_one_form_leaves_out_the_other(world: World) -> None:
