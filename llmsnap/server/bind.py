@@ -13,6 +13,8 @@ KEEPALIVE_AFTER_S = 60
 KEEPALIVE_EVERY_S = 15
 KEEPALIVE_TIMES = 4
 """A client that has lost its network is noticed after two minutes, not after two hours."""
+STALL_S = KEEPALIVE_AFTER_S + KEEPALIVE_EVERY_S * KEEPALIVE_TIMES
+"""So is one that is there and takes nothing of its answer: others may wait for its model."""
 
 
 def bind(listen: str) -> socket.socket:
@@ -82,6 +84,7 @@ def _set_for_clients(sock: socket.socket) -> None:
         ("TCP_KEEPIDLE", KEEPALIVE_AFTER_S),
         ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
         ("TCP_KEEPCNT", KEEPALIVE_TIMES),
+        ("TCP_USER_TIMEOUT", int(STALL_S * 1000)),  # once set, it rules keep-alive as well: tcp(7)
     ):
         if hasattr(socket, name):  # macOS knows only some
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

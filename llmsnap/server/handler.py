@@ -38,7 +38,7 @@ LINGER_S = 5.0
 LINGER_LIMIT_S = 30.0
 """How long a client that still sends is heard out, so that it reads our answer (as in nginx)."""
 MAPPED = "::ffff:"
-GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
+GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT})
 
 
 class Host(Protocol):

@@ -223,6 +223,25 @@ def test_the_body_is_closed_however_it_ends(serve) -> None:
 # --- slow clients -------------------------------------------------------------------------------
 
 
+def test_a_client_that_takes_nothing_of_its_answer_is_gone_after_a_while(
+    serve, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr("llmsnap.server.bind.STALL_S", 0.2)
+    closed = Event()
+
+    class Endless:
+        def __iter__(self):
+            return iter(lambda: b"x" * 100_000, b"")
+
+        def close(self) -> None:
+            closed.set()
+
+    client = serve(lambda e, s: s("200 OK", []) and Endless()).connect()
+    client.send(request())
+    assert closed.wait(4)
+    assert caplog.text == "", "it is the client's doing"
+
+
 def test_silence_from_the_start_ends_without_a_word(serve) -> None:
     assert serve(echo, limits=Limits(head_s=0.01)).connect().rest() == b""
 
