@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import get_hub
 from gevent.monkey import get_original
@@ -34,6 +35,15 @@ def parse_level(text: str) -> int:
 IDS = ("request_id", "swap_id")
 
 
+class Entry(Protocol):
+    """What happened with a request: a line of text, or named values."""
+
+    def __str__(self) -> str: ...
+
+    def fields(self) -> dict[str, Any]:
+        """Return the same by name, as JSON knows it."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogStyle:
     """What the command line says about our own log, whatever the configuration says."""
@@ -51,9 +61,8 @@ class LogHandler(logging.Handler):
 
     A record's ``request_id`` and ``swap_id`` (given by ``extra``) follow the message. Lines of a
     message after the first are indented and control characters escaped, so that nothing a client
-    sends can look like a line of its own. In JSON each line is an object instead, in which the
-    members of a message that has ``fields()`` stand one by one. *swaps* tells which swap moves a
-    model now: a message about that model (``<model> ...``) carries its id.
+    sends can look like a line of its own. In JSON each line is an object instead. *swaps*
+    tells which swap moves a model now: a message about that model (``<model> ...``) carries its id.
     """
 
     def __init__(
@@ -103,10 +112,36 @@ class LogHandler(logging.Handler):
         """Return the record as a line."""
         ids = self._ids(record)
         if self.style.as_json:
-            return json.dumps(_document(record, ids), ensure_ascii=False, default=str) + "\n"
-        when = format_time(self.time_format, record.created, self._zone) if self.time_format else ""
-        text = _one_entry(_message(record, ids))
-        return f"{when}{' ' if when else ''}[{_level_name(record.levelno)}] {text}\n"
+            return _dump(_document(record, ids))
+        return self._text(record.levelno, record.created, _message(record, ids))
+
+    @property
+    def takes_entries(self) -> bool:
+        """Whether ``entry`` writes anything: whether INFO is logged."""
+        return self.level <= logging.INFO
+
+    def entry(self, message: Entry, request_id: str, swap_id: int | None) -> None:
+        """Write an INFO line about one request. Never waits, never switches.
+
+        For what is logged of every request: a ``LogRecord`` costs more than the line. In the
+        thread of the event loop only.
+        """
+        if self.style.as_json:
+            document = _head(time.time(), logging.INFO)
+            document |= {"message": "request", **message.fields(), "request_id": request_id}
+            if swap_id is not None:
+                document["swap_id"] = swap_id
+            line = _dump(document)
+        else:
+            text = f"{message} request_id={request_id}"
+            if swap_id is not None:
+                text += f" swap_id={swap_id}"
+            line = self._text(logging.INFO, time.time(), text)
+        self.stream.write(line.encode("utf-8", "replace"))
+
+    def _text(self, level: int, created: float, text: str) -> str:
+        when = f"{format_time(self.time_format, created, self._zone)} " if self.time_format else ""
+        return f"{when}[{_level_name(level)}] {_one_entry(text)}\n"
 
     def _ids(self, record: logging.LogRecord) -> dict[str, Any]:
         """Return the ids of the request and the swap that *record* is about."""
@@ -143,17 +178,19 @@ def _message(record: logging.LogRecord, ids: dict[str, Any]) -> str:
 
 
 def _document(record: logging.LogRecord, ids: dict[str, Any]) -> dict[str, Any]:
-    when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-    document = {
-        "time": when.removesuffix("+00:00") + "Z",
-        "level": _level_name(record.levelno).lower(),
-    }
-    fields = getattr(record.msg, "fields", None)
-    document |= {"message": "request", **fields()} if fields else {"message": record.getMessage()}
-    document |= ids
+    document = _head(record.created, record.levelno) | {"message": record.getMessage()} | ids
     if record.exc_info:
         document["exception"] = logging.Formatter().formatException(record.exc_info)
     return document
+
+
+def _head(created: float, level: int) -> dict[str, Any]:
+    when = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    return {"time": when.removesuffix("+00:00") + "Z", "level": _level_name(level).lower()}
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, default=str) + "\n"
 
 
 def _one_entry(text: str) -> str:

@@ -27,6 +27,7 @@ from llmsnap.proxy.loading import LoadingStream
 from llmsnap.proxy.presence import Presence
 from llmsnap.proxy.tunnel import Tunnel
 from llmsnap.web import accesslog, takeover
+from llmsnap.web.accesslog import Journal
 from llmsnap.wire import cors
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
@@ -54,7 +55,8 @@ FLUSH = "llmsnap.flush"
 """Set in environ by a view whose head must go out before the first byte of its body."""
 RUNTIME = "llmsnap.runtime"
 SERVICE = "llmsnap.service"
-SOCKETS = ("llmsnap.socket", "gunicorn.socket", "werkzeug.socket")
+SOCKET = "llmsnap.socket"
+OTHER_SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 STRANGE_HOSTS = 100
 """How many Host headers are warned of; whoever sends more of them makes them up."""
 AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
@@ -72,10 +74,12 @@ class Gateway:
         self._flask = flask
         self._service = service
         self._strange_hosts: set[str] = set()
+        self._journal: Any = None
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         service = self._service()
+        self._journal = service.log_handler
         runtime = service.runtime
         call = new_call(environ, service, runtime)
         shared: Headers = []
@@ -99,11 +103,11 @@ class Gateway:
                 self._warn_of_host(error, environ.get("HTTP_HOST", ""))
             return self._finish(call, start_response, _refusal(error, call), shared)
         except Exception:
-            log.exception("request %s failed", call.id)
+            log.exception("request failed", extra={"request_id": call.id})
             bug = LlmsnapError("internal error; the log says more")
             return self._finish(call, start_response, _refusal(bug, call), shared)
         if answer is not None:
-            return _through(answer, call, environ)
+            return self._through(answer, call, environ)
         environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
         return self._to_flask(call, environ, start_response, shared)
 
@@ -121,8 +125,8 @@ class Gateway:
         start_response(_status(answer), answer.headers + more)
         if call.method == "HEAD":
             _close(answer.body)
-            return Logged(call, [])
-        return Logged(call, answer.body)
+            return Logged(self._journal, call, [])
+        return Logged(self._journal, call, answer.body)
 
     def _to_flask(
         self,
@@ -141,11 +145,20 @@ class Gateway:
         try:
             body = self._flask(environ, start)
         except StopIteration:  # a WebSocket has ended, and gunicorn waits to be told so
-            accesslog.write(call, 0)
+            accesslog.write(self._journal, call, 0)
             raise
         if FLUSH in environ:
             write[0](b"")  # an empty write sends the head (PEP 3333)
-        return Logged(call, body)
+        return Logged(self._journal, call, body)
+
+    def _through(self, answer: Answer, call: Call, environ: dict[str, Any]) -> list[bytes]:
+        """Leave the connection to a tunnel, until that ends."""
+        call.status = answer.status
+        try:
+            answer.body.run(answer.headers + _waits(call), takeover.take(environ))
+        finally:
+            accesslog.write(self._journal, call, answer.body.sent)
+        return takeover.leave(environ)
 
 
 def _handler(call: Call, service: Service) -> Callable[[Call, Runtime], Answer] | None:
@@ -159,22 +172,13 @@ def _handler(call: Call, service: Service) -> Callable[[Call, Runtime], Answer] 
     return None
 
 
-def _through(answer: Answer, call: Call, environ: dict[str, Any]) -> list[bytes]:
-    """Leave the connection to a tunnel, until that ends."""
-    call.status = answer.status
-    try:
-        answer.body.run(answer.headers + _waits(call), takeover.take(environ))
-    finally:
-        accesslog.write(call, answer.body.sent)
-    return takeover.leave(environ)
-
-
 class Logged:
     """An answer's body that counts its bytes and writes the access log line when it is closed."""
 
-    __slots__ = ("_body", "_bytes", "_call", "_iterator")
+    __slots__ = ("_body", "_bytes", "_call", "_iterator", "_journal")
 
-    def __init__(self, call: Call, body: Iterable[bytes]) -> None:
+    def __init__(self, journal: Journal, call: Call, body: Iterable[bytes]) -> None:
+        self._journal = journal
         self._call = call
         self._body = body
         self._iterator = iter(body)
@@ -193,19 +197,18 @@ class Logged:
         try:
             _close(self._body)
         finally:
-            accesslog.write(self._call, self._bytes)
+            accesslog.write(self._journal, self._call, self._bytes)
 
 
 def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Call:
     """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
     get = environ.get
-    sock = next((environ[name] for name in SOCKETS if name in environ), None)
-    given = get("HTTP_X_REQUEST_ID", "")
+    sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
+    given = get("HTTP_X_REQUEST_ID")
     path = environ["PATH_INFO"] = normalized(environ["PATH_INFO"])
     remote = get("REMOTE_ADDR", "")
-    forwarded_for, real_ip = get("HTTP_X_FORWARDED_FOR", ""), get("HTTP_X_REAL_IP", "")
     return Call(
-        id=given if REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
+        id=given if given and REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
         method=environ["REQUEST_METHOD"],
         path=path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace"),
         raw_path=_raw_path(environ),
@@ -215,13 +218,20 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
         read=_reader(environ["wsgi.input"].read),
         length=_body_length(environ),
         remote_ip=remote,
-        client_ip=runtime.proxies.client_ip(remote, forwarded_for, real_ip),
+        client_ip=_client_ip(environ, remote, runtime),
         presence=Presence(service.watch, sock.fileno() if sock is not None else -1),
         accept=get("HTTP_ACCEPT", ""),
         protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
         user_agent=get("HTTP_USER_AGENT", ""),
         socket=sock,
     )
+
+
+def _client_ip(environ: dict[str, Any], remote: str, runtime: Runtime) -> str:
+    if not runtime.proxies.known:
+        return remote
+    forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
+    return runtime.proxies.client_ip(remote, forwarded_for, environ.get("HTTP_X_REAL_IP", ""))
 
 
 def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
@@ -243,7 +253,7 @@ def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
 def _raw_path(environ: dict[str, Any]) -> str:
     """Path and query as the client sent them; servers keep them under different names."""
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
-    if not raw.startswith("/"):
+    if raw[:1] != "/":
         raw = AUTHORITY.sub("", raw)  # gunicorn leaves a URL as it came
     path, question, query = raw.partition("?")
     return normalized(path) + question + query
@@ -318,7 +328,8 @@ def _refusal(error: LlmsnapError, call: Call) -> Answer:
     status, headers, body = error_answer(error, call.accept, call.path)
     call.error = str(error)
     if status >= 500:
-        log.warning("%s %s: %s", call.method, call.path, error, extra={"request_id": call.id})
+        ids = {"request_id": call.id, "swap_id": call.swap_id}
+        log.warning("%s %s: %s", call.method, call.path, error, extra=ids)
     return Answer(status, "", headers, [body])
 
 

@@ -12,6 +12,11 @@ class TrustedProxies:
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks = [ip_network(text.strip(), strict=False) for text in networks]
 
+    @property
+    def known(self) -> bool:
+        """Whether there are any."""
+        return bool(self._networks)
+
     def client_ip(self, remote: str, forwarded_for: str, real_ip: str = "") -> str:
         """The client's address: *remote*, the other end of the connection, unless it is trusted.
 

@@ -12,6 +12,9 @@ from llmsnap.errors import Misdirected
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".ts.net")
 """Names that no stranger can register and point at this machine."""
 
+REMEMBERED = 256
+"""How many Host headers need no second look; a server has few, others are made up."""
+
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.%a-z]+\]|[^\s:/?#@\[\]\\]+)(?::(?P<port>\d*))?")
 
 
@@ -25,6 +28,7 @@ class HostRule:
     def __init__(self, allowed: Iterable[str] = (), own_names: Iterable[str] = ()) -> None:
         self._globs = tuple(_normal(glob) for glob in allowed)
         self._own = frozenset(_normal(name) for name in own_names)
+        self._allowed: set[str] = set()
 
     def allows(self, host: str) -> bool:
         """Whether *host*, a Host header with or without a port, may be answered.
@@ -40,7 +44,12 @@ class HostRule:
 
     def check(self, host: str) -> None:
         """Raise `Misdirected`, with the configuration line to add, unless *host* is allowed."""
-        if not self.allows(host):
+        if host in self._allowed:
+            return
+        if self.allows(host):
+            if len(self._allowed) < REMEMBERED:
+                self._allowed.add(host)
+        else:
             name = host_name(host) or host
             raise Misdirected(
                 f"this server does not answer for host {name!r}; if it should, add to its "

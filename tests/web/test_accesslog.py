@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 import pytest
@@ -99,37 +98,26 @@ def test_a_client_cannot_make_up_other_values(facts: dict[str, Any], shown: str)
 class Log:
     """What a request that ended leaves in the proxy log."""
 
-    def __init__(self, style: LogStyle) -> None:
+    def __init__(self, style: LogStyle, level: str = "info") -> None:
         self.stream = LogStream("proxy")
-        self.handler = LogHandler(self.stream, style=style)
-        self.logger = logging.getLogger("llmsnap.web.accesslog")
+        self.handler = LogHandler(self.stream, style=style, level=level)
 
-    def __enter__(self) -> Log:
-        self.logger.addHandler(self.handler)
-        self.logger.setLevel(logging.INFO)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.removeHandler(self.handler)
-        self.logger.setLevel(logging.NOTSET)
-
-    def text(self) -> str:
+    def write(self, *calls: Call) -> str:
+        for one in calls:
+            accesslog.write(self.handler, one, 1)
         return self.stream.snapshot().decode()
 
 
 def test_a_line_carries_the_ids_of_request_and_swap_and_no_query() -> None:
-    with Log(LogStyle()) as log:
-        accesslog.write(served(), 1)
-    assert log.text().startswith('[INFO] 10.0.0.7 "POST ')
-    assert log.text().endswith(" request_id=7f3a-1 swap_id=4\n")
-    assert "secret" not in log.text()
+    text = Log(LogStyle()).write(served())
+    assert text.startswith('[INFO] 10.0.0.7 "POST ')
+    assert text.endswith(" request_id=7f3a-1 swap_id=4\n")
+    assert "secret" not in text
 
 
 def test_as_json_each_line_is_one_object() -> None:
-    with Log(LogStyle(as_json=True)) as log:
-        accesslog.write(served(), 1)
-        accesslog.write(call(path='/ä\n"'), 2)
-    first, second = map(json.loads, log.text().splitlines())
+    text = Log(LogStyle(as_json=True)).write(served(), call(path='/ä\n"'))
+    first, second = map(json.loads, text.splitlines())
     assert first["time"].endswith("Z")
     assert (first["level"], first["message"]) == ("info", "request")
     assert (first["request_id"], first["swap_id"]) == ("7f3a-1", 4)
@@ -138,14 +126,13 @@ def test_as_json_each_line_is_one_object() -> None:
     assert "swap_id" not in second
 
 
+def test_a_line_break_in_a_path_begins_no_line() -> None:
+    assert "\n[" not in Log(LogStyle()).write(call(path="/x\n[ERROR] made up"))
+
+
 def test_the_probe_that_wakes_machines_is_not_logged() -> None:
-    with Log(LogStyle()) as log:
-        accesslog.write(call(path="/wol-health"), 2)
-    assert log.text() == ""
+    assert Log(LogStyle()).write(call(path="/wol-health")) == ""
 
 
 def test_nothing_is_formatted_that_nobody_writes() -> None:
-    with Log(LogStyle()) as log:
-        log.logger.setLevel(logging.WARNING)
-        accesslog.write(served(), 1)
-    assert log.text() == ""
+    assert Log(LogStyle(), "warn").write(served()) == ""

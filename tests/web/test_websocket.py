@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -221,15 +220,13 @@ def test_messages_are_not_compressed(site: Site) -> None:
     assert "permessage-deflate" not in client.head
 
 
-def test_it_stands_in_the_access_log_once_it_is_over(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, "llmsnap"):
-        client = site.connect("?format=named")
-        wait_for(lambda: site.world.service.feeds)
-        client.good_bye()
-        wait_for(lambda: "/api/ws" in caplog.text)
-    assert '"GET /api/ws HTTP/1.1" 101' in caplog.text
+def test_it_stands_in_the_access_log_once_it_is_over(site: Site) -> None:
+    log = site.world.service.logs.proxy
+    client = site.connect("?format=named")
+    wait_for(lambda: site.world.service.feeds)
+    assert b"/api/ws" not in log.snapshot()
+    client.good_bye()
+    wait_for(lambda: b'"GET /api/ws HTTP/1.1" 101' in log.snapshot())
 
 
 class Trickle:
