@@ -10,6 +10,7 @@ from llmsnap.server.bind import address_of, bind
 from llmsnap.server.listener import Server
 from llmsnap.server.reloading import reloading
 from llmsnap.server.signals import stop_signals
+from llmsnap.server.systemd import notified
 from llmsnap.server.tls import Certificate
 from llmsnap.service import Service
 
@@ -35,10 +36,13 @@ def serve(
     with stop_signals(service.kill) as asked:
         service.open()
         server.start()
-        say(f"llmsnap listening on {address_of(listener, tls=options.tls)}")
-        with reloading(service, watch_file=options.watch_config):
-            asked.wait()
-        shut_down(server, service, options.drain_timeout)
+        listening = f"listening on {address_of(listener, tls=options.tls)}"
+        say(f"llmsnap {listening}")
+        with notified(listening) as systemd:
+            with reloading(service, watch_file=options.watch_config):
+                asked.wait()
+            systemd.send("STOPPING=1")
+            shut_down(server, service, options.drain_timeout)
     return 0
 
 
