@@ -8,6 +8,8 @@ LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 PYTEST_ARGS ?=
 BENCH ?= run
+# The others name their servers; `make e2e` runs them.
+BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py,$(wildcard tests/e2e/test_*.py))
 
 # The newest-named python3 may be too old while a python3.12 stands beside it.
 ifndef PYTHON
@@ -19,10 +21,10 @@ BIN := .venv/bin
 ENVIRONMENT = $(PYTHON) scripts/environment.py
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help python run demo dev test lint types unit e2e bench coverage format release clean
+.PHONY: help python run demo dev test lint types unit e2e e2e-gunicorn bench coverage format release clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*  ## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
 
 run: python  ## start the demo: two small models behind one address (LISTEN=HOST:PORT, ARGS=...)
 	@$(ENVIRONMENT) "" demo?
@@ -57,6 +59,11 @@ e2e: dev  ## the real command with real children
 	$(call say,end-to-end tests)
 	@$(BIN)/python scripts/demo.py explain
 	$(BIN)/python -m pytest -q -m e2e $(PYTEST_ARGS)
+
+e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a server itself
+	@$(ENVIRONMENT) demo?
+	$(call say,end-to-end tests behind gunicorn)
+	LLMSNAP_TEST_SERVER=gunicorn $(BIN)/python -m pytest -q -m e2e $(PYTEST_ARGS) $(BEHIND_GUNICORN)
 
 coverage: dev  ## unit tests with branch coverage
 	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)
