@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
+from itertools import chain
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +29,7 @@ class Mask(StrEnum):
     FULL = "full"
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True):
     """A captured body; *omitted* says why there is none (too large, masked), *size* its length."""
 
     data: bytes = b""
@@ -52,8 +54,7 @@ class Body:
         return replace(self, data=packed, packed=True) if len(packed) < len(self.data) else self
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
+class Capture(Struct, frozen=True):
     """One request and its answer, without secrets. Its id is that of the activity record."""
 
     id: int
@@ -69,9 +70,10 @@ class Capture:
 
     def size(self) -> int:
         """Return the bytes this capture holds: path, headers, bodies."""
-        headers = (*self.req_headers.items(), *self.resp_headers.items())
-        names = sum(len(name) + len(value) for name, value in headers)
-        return len(self.req_path) + names + len(self.req_body.data) + len(self.resp_body.data)
+        headers = (self.req_headers, self.resp_headers)
+        texts = chain(*headers, *(one.values() for one in headers))
+        bodies = len(self.req_body.data) + len(self.resp_body.data)
+        return len(self.req_path) + sum(map(len, texts)) + bodies
 
     def pack(self) -> Capture:
         """Return the capture in less memory."""
@@ -102,6 +104,7 @@ class Captures:
         self._on_evict = on_evict
         self._offload = offload
         self._captures: dict[int, Capture] = {}
+        self._sizes: dict[int, int] = {}
         self._raw: dict[int, Callable[[], Capture]] = {}
 
     def __repr__(self) -> str:
@@ -130,6 +133,7 @@ class Captures:
             return False
         self._evict(self.budget - size)
         self._captures[capture.id] = capture
+        self._sizes[capture.id] = size
         self.used += size
         largest = max(len(capture.req_body.data), len(capture.resp_body.data))
         if prepare is not None or largest >= PACK_FROM_BYTES:
@@ -152,15 +156,17 @@ class Captures:
         while self.used > room:
             oldest = next(iter(self._captures))
             self._raw.pop(oldest, None)
-            self.used -= self._captures.pop(oldest).size()
+            del self._captures[oldest]
+            self.used -= self._sizes.pop(oldest)
             self._on_evict(oldest)
 
     def _replace(self, capture: Capture) -> None:
         """Put the prepared form in its place, unless it was evicted meanwhile."""
-        held = self._captures.get(capture.id)
+        held = self._sizes.get(capture.id)
         if self._raw.pop(capture.id, None) is not None and held is not None:
-            self.used += capture.size() - held.size()
             self._captures[capture.id] = capture
+            self._sizes[capture.id] = capture.size()
+            self.used += self._sizes[capture.id] - held
 
 
 def _prepared(capture: Capture, prepare: Callable[[Capture], Capture] | None) -> Capture:

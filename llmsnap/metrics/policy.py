@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from llmsnap.metrics.captures import MIB, Body, Capture, Mask
 from llmsnap.metrics.redact import Redactor

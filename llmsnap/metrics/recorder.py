@@ -125,15 +125,8 @@ class Recorder:
             on_finish=self._finish,
         )
         self._taps[tap.serial] = tap
-        self.bus.publish(
-            RequestStarted(
-                serial=tap.serial,
-                request_id=facts.request_id,
-                requested=facts.requested,
-                model_id=facts.model_id,
-                path=facts.path,
-            )
-        )
+        if self.bus.is_heard(RequestStarted):
+            self.bus.publish(_started(tap))
         return tap
 
     def in_flight(self) -> list[Tap]:
@@ -165,9 +158,9 @@ class Recorder:
         record = record_of(tap, record_id, captured=captured)
         self.activity.append(record)
         self.bus.publish(ActivityRecorded(record))
-        if is_metric(record):
+        if is_metric(record) and self.bus.is_heard(TokenMetrics):
             self.bus.publish(TokenMetrics(record))
-        if record.output_tokens:
+        if record.output_tokens and self.bus.is_heard(ChatCompletionStats):
             self.bus.publish(
                 ChatCompletionStats(record.output_tokens, record.model_id, record.request_id)
             )
@@ -203,10 +196,21 @@ class Recorder:
         return Body.of(b"".join(keeper.chunks))
 
 
+def _started(tap: Tap) -> RequestStarted:
+    facts = tap.facts
+    return RequestStarted(
+        serial=tap.serial,
+        request_id=facts.request_id,
+        requested=facts.requested,
+        model_id=facts.model_id,
+        path=facts.path,
+    )
+
+
 def _decoded_headers(tap: Tap) -> dict[str, str]:
     """Return the answer's headers, as they are for the decoded body."""
-    gone = {"content-encoding"}
-    if header(tap.response_headers, "content-encoding"):
-        gone.add("content-length")
     shown = redact_headers(tap.response_headers)
+    if not header(tap.response_headers, "content-encoding"):
+        return shown
+    gone = {"content-encoding", "content-length"}
     return {name: value for name, value in shown.items() if name.lower() not in gone}

@@ -11,17 +11,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 MAX_MEMBERS = 8  # servers that report usage with every chunk have said it all in the last few
 MAX_COUNT = 2**53
 
+_NAMES = (b'"timings"', b'"metrics"', b'"usage"')
 _decoder = json.JSONDecoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What an answer says about itself; None where it says nothing.
 
     *server_ms* is the time the server worked on it, prompt and generation.
@@ -58,15 +59,22 @@ def extract(body: bytes, head: bytes = b"") -> Usage:
 
 
 def _known(body: bytes) -> Known:
+    timings, metrics, usage = (name in body for name in _NAMES)
+    if not (timings or metrics or usage):
+        return {}
     text = body.decode("utf-8", "replace")
-    told: Known = {}
+    told = _newest_timings(text) if timings else {}
+    if metrics and not told:
+        told = _newest(text, '"metrics"', _from_vllm)
+    return _newest(text, '"usage"', _from_usage) | told if usage else told
+
+
+def _newest_timings(text: str) -> Known:
     for member in _members(text, '"timings"'):
         told = _present(_from_timings(member))
         if told:
-            break
-    if not told:
-        told = _newest(text, '"metrics"', _from_vllm)
-    return _newest(text, '"usage"', _from_usage) | told
+            return told
+    return {}
 
 
 def _newest(text: str, name: str, read: Read) -> Known:

@@ -99,9 +99,11 @@ class Job:
         if self.exchange is not None:
             self.exchange.close()
         if self.lease is not None:
+            self.lease.on_cut = None
             self.lease.close()
         self.work.close()
         if self.tap is not None:
+            self.tap.on_cancel = None  # nothing refers to us any more: no work for the collector
             self.tap.finish(error, client_left=isinstance(error, ClientGone))
 
     def _note_vain_wait(self, ticket: Ticket, since: float) -> None:
