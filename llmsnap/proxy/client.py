@@ -23,6 +23,7 @@ Body = bytes | Iterable[bytes]
 
 RECV_BYTES = 65536
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 9.2.2
+FRAMING = frozenset({"content-length", "transfer-encoding"})
 REFUSED_UNREAD = frozenset({errno.ECONNRESET, errno.EPIPE})
 
 
@@ -296,5 +297,4 @@ def _has_no_length(parser: ResponseParser, method: str) -> bool:
     """Whether the body ends with the connection (RFC 9112 6.3)."""
     if method == "HEAD" or parser.http.get_status_code() in {204, 304}:
         return False
-    names = {name.lower() for name, _ in parser.headers}
-    return not names & {"content-length", "transfer-encoding"}
+    return not any(name.lower() in FRAMING for name, _ in parser.headers)

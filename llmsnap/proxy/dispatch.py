@@ -270,10 +270,11 @@ def _note_wait(job: Job, lease: Lease) -> None:
 
 def _headers(job: Job, target: Target) -> Headers:
     call = job.call
-    drops = job.work.drops | {"x-request-id"}
+    drops = job.work.drops
     rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(call) else target.rule
     headers = request_headers(call.headers(), rule, call.remote_ip)
-    headers = [header for header in headers if header[0].lower() not in drops]
+    if drops:
+        headers = [header for header in headers if header[0].lower() not in drops]
     headers.append((forward.REQUEST_ID, call.id))
     return headers
 

@@ -42,8 +42,7 @@ def answer(job: Job, exchange: Exchange) -> Answer:
     """Return the answer that *exchange*, whose head has arrived, gives to *job*'s client."""
     if exchange.status == 101:
         return _tunnel(job, exchange)
-    headers = response_headers(exchange.headers)
-    headers = [header for header in headers if header[0].lower() not in OURS]
+    headers = response_headers(exchange.headers, OURS)
     if job.work.prefix:
         headers = _relocate(headers, job, exchange)
     stream = ProxyStream(job, exchange, last_words(job.call) if _takes_events(headers) else None)
@@ -78,8 +77,10 @@ def last_words(call: Call) -> LastWords:
 
 def _takes_events(headers: Headers) -> bool:
     """Whether an event of ours may be put into an answer: a plain stream of unknown length."""
+    if not is_event_stream(headers):
+        return False
     names = {name.lower() for name, _ in headers}
-    return is_event_stream(headers) and names.isdisjoint({"content-encoding", "content-length"})
+    return names.isdisjoint({"content-encoding", "content-length"})
 
 
 def redirect(call: Call, location: str) -> Answer:

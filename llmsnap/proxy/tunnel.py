@@ -53,9 +53,9 @@ class Upgraded(Protocol):
 def is_wanted(call: Call) -> bool:
     """Whether *call* asks for a WebSocket, over a connection that can become one."""
     return (
-        call.header("HTTP_UPGRADE").lower() == PROTOCOL
+        call.method == "GET"
+        and call.header("HTTP_UPGRADE").lower() == PROTOCOL
         and "upgrade" in call.header("HTTP_CONNECTION").lower()
-        and call.method == "GET"
         and call.length == 0
         and call.protocol == "HTTP/1.1"
         and call.socket is not None

@@ -35,6 +35,8 @@ READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
 
 # Headers of a request that do not pass as they are, though what they say is needed to make ours.
 _SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwarded-for"})
+PASSES, DROPPED = "passes", "dropped"
+_NOTHING: frozenset[str] = frozenset()
 _EVERYDAY_CONNECTION = frozenset({"", "keep-alive", "close"})
 _NAMES: dict[str, str] = {}
 _NAMES_LIMIT = 1024
@@ -71,6 +73,8 @@ def _header_name(key: str) -> str:
 class RequestRule:
     """How the headers of requests to one upstream are made; settled once per configuration.
 
+    X-Request-Id never passes: it is ours, or the client's taken over.
+
     *host* replaces the client's Host ("" keeps it), *api_key* the client's credentials, which
     else pass only with *pass_credentials*. *limit_encodings* asks for answers we can read along.
     *upgrade* keeps what a protocol upgrade needs.
@@ -82,13 +86,28 @@ class RequestRule:
     limit_encodings: bool = False
     upgrade: bool = False
     dropped: frozenset[str] = field(init=False, repr=False)
+    _fates: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         # We have read the body by now, so nothing is left to expect a "100 Continue" for.
-        dropped = HOP_BY_HOP | {"content-length", "expect"}
+        dropped = HOP_BY_HOP | {"content-length", "expect", "x-request-id"}
         if self.api_key or not self.pass_credentials:
             dropped |= CREDENTIALS
         object.__setattr__(self, "dropped", dropped | {"host"} if self.host else dropped)
+
+    def fate(self, name: str) -> str:
+        """Return what becomes of a header: PASSES, DROPPED, or its name in lower case if special.
+
+        Remembered, up to a number of names that no client can push us past.
+        """
+        fate = self._fates.get(name)
+        if fate is None:
+            lower = name.lower()
+            dropped = DROPPED if lower in self.dropped else PASSES
+            fate = lower if lower in _SPECIAL else dropped
+            if len(self._fates) < _NAMES_LIMIT:
+                self._fates[name] = fate
+        return fate
 
 
 def request_headers(
@@ -101,16 +120,16 @@ def request_headers(
 
     *body_length* becomes Content-Length; the client's own never passes, as the body may differ.
     """
-    dropped = rule.dropped
+    known, fate_of = rule._fates.get, rule.fate  # noqa: SLF001 - the loop every header is in
     special: dict[str, str] = {}
     out = []
     for header in headers:
-        lower = header[0].lower()
-        if lower in _SPECIAL:
-            before = special.get(lower)
-            special[lower] = f"{before}, {header[1]}" if before else header[1]
-        elif lower not in dropped:
+        fate = known(header[0]) or fate_of(header[0])
+        if fate is PASSES:
             out.append(header)
+        elif fate is not DROPPED:
+            before = special.get(fate)
+            special[fate] = f"{before}, {header[1]}" if before else header[1]
     named = _named_by(special.get("connection", ""))
     if named:
         out = [header for header in out if header[0].lower() not in named]
@@ -126,14 +145,16 @@ def _own_request_headers(special: Mapping[str, str], rule: RequestRule, client_i
         own += [("Authorization", f"Bearer {rule.api_key}"), ("X-Api-Key", rule.api_key)]
     if rule.upgrade and "upgrade" in special:
         own += [("Connection", "Upgrade"), ("Upgrade", special["upgrade"])]
-    if "trailers" in special.get("te", "").lower():
+    if "te" in special and "trailers" in special["te"].lower():
         own.append(("Te", "trailers"))
     if "accept-encoding" in special:
         wanted = special["accept-encoding"]
         own.append(("Accept-Encoding", _readable(wanted) if rule.limit_encodings else wanted))
-    forwarded_for = [ip for ip in (special.get("x-forwarded-for"), client_ip) if ip]
-    if forwarded_for:
-        own.append(("X-Forwarded-For", ", ".join(forwarded_for)))
+    forwarded_for = special.get("x-forwarded-for")
+    if forwarded_for and client_ip:
+        own.append(("X-Forwarded-For", f"{forwarded_for}, {client_ip}"))
+    elif forwarded_for or client_ip:
+        own.append(("X-Forwarded-For", forwarded_for or client_ip))
     return own
 
 
@@ -143,29 +164,34 @@ def _readable(accept_encoding: str) -> str:
 
 
 def _named_by(connection: str) -> frozenset[str]:
-    if connection.lower() in _EVERYDAY_CONNECTION:
-        return frozenset()
+    if not connection or connection.lower() in _EVERYDAY_CONNECTION:
+        return _NOTHING
     # A client may not have its Host taken out this way: the upstream could not do without.
     return frozenset(token.strip().lower() for token in connection.split(",")) - {"host"}
 
 
-def response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The headers to give the client for those an upstream answered with.
+def response_headers(
+    headers: Iterable[tuple[str, str]], dropped: frozenset[str] = _NOTHING
+) -> Headers:
+    """The headers to give the client for those an upstream answered with, without *dropped*.
 
     Event streams get ``X-Accel-Buffering: no``, or an nginx in front would hold them back.
     """
     out = []
-    connection = ""
+    connection = kind = ""
     for header in headers:
         lower = header[0].lower()
         if lower == "connection":
             connection = f"{connection},{header[1]}" if connection else header[1]
-        elif lower not in HOP_BY_HOP:
+        elif lower not in HOP_BY_HOP and lower not in dropped:
             out.append(header)
+            if lower == "content-type":
+                kind = kind or header[1]
     named = _named_by(connection)
     if named:
         out = [header for header in out if header[0].lower() not in named]
-    if is_event_stream(out):
+        kind = "" if "content-type" in named else kind
+    if "text/event-stream" in kind.lower():
         out = [header for header in out if header[0].lower() != "x-accel-buffering"]
         out.append(("X-Accel-Buffering", "no"))
     return out
