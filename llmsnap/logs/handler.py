@@ -115,19 +115,18 @@ class LogHandler(logging.Handler):
             return _dump(_document(record, ids))
         return self._text(record.levelno, record.created, _message(record, ids))
 
-    @property
-    def takes_entries(self) -> bool:
-        """Whether ``entry`` writes anything: whether INFO is logged."""
-        return self.level <= logging.INFO
+    def takes(self, level: int) -> bool:
+        """Whether entries of *level* are written."""
+        return self.level <= level
 
-    def entry(self, message: Entry, request_id: str, swap_id: int | None) -> None:
-        """Write an INFO line about one request. Never waits, never switches.
+    def entry(self, level: int, message: Entry, request_id: str, swap_id: int | None) -> None:
+        """Write a line about one request. Never waits, never switches.
 
         For what is logged of every request: a ``LogRecord`` costs more than the line. In the
         thread of the event loop only.
         """
         if self.style.as_json:
-            document = _head(time.time(), logging.INFO)
+            document = _head(time.time(), level)
             document |= {"message": "request", **message.fields(), "request_id": request_id}
             if swap_id is not None:
                 document["swap_id"] = swap_id
@@ -136,7 +135,7 @@ class LogHandler(logging.Handler):
             text = f"{message} request_id={request_id}"
             if swap_id is not None:
                 text += f" swap_id={swap_id}"
-            line = self._text(logging.INFO, time.time(), text)
+            line = self._text(level, time.time(), text)
         self.stream.write(line.encode("utf-8", "replace"))
 
     def _text(self, level: int, created: float, text: str) -> str:

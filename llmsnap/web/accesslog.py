@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from typing import Any, Protocol
 
 from llmsnap.proxy.call import Call
+from llmsnap.wire.paths import SAFE_METHODS
 
-NOT_LOGGED = frozenset({"/wol-health"})
+ROUTINE = frozenset(
+    {
+        "/health",
+        "/ready",
+        "/wol-health",
+        "/metrics",
+        "/",
+        "/favicon.ico",
+        "/api/version",
+        "/api/overview",
+        "/api/timeline",
+        "/api/performance",
+        "/api/inflight",
+        "/api/swaps",
+        "/api/activity",
+        "/api/activity/stats",
+    }
+)
+"""What monitors, and pages of the user interface that are open, ask again and again."""
 
 _PLAIN = re.compile(r"[\w.:/@+-]+")
 
@@ -16,11 +36,10 @@ _PLAIN = re.compile(r"[\w.:/@+-]+")
 class Journal(Protocol):
     """Where entries go; the proxy's log."""
 
-    @property
-    def takes_entries(self) -> bool:
-        """Whether entries are written at all, at the level that is configured."""
+    def takes(self, level: int) -> bool:
+        """Whether entries of *level* are written."""
 
-    def entry(self, message: Access, request_id: str, swap_id: int | None) -> None:
+    def entry(self, level: int, message: Access, request_id: str, swap_id: int | None) -> None:
         """Write one entry. Never switches."""
 
 
@@ -87,9 +106,17 @@ def write(journal: Journal, call: Call, sent: int) -> None:
 
     Past Python's logging, which would cost every request as much again as the line itself.
     """
-    if call.path not in NOT_LOGGED and journal.takes_entries:
+    level = logging.DEBUG if _is_routine(call) else logging.INFO
+    if journal.takes(level):
         access = Access(call, sent, time.monotonic() - call.began)
-        journal.entry(access, call.id, call.swap_id)
+        journal.entry(level, access, call.id, call.swap_id)
+
+
+def _is_routine(call: Call) -> bool:
+    """Whether all went as ever with a request that would drown those that matter."""
+    if call.method not in SAFE_METHODS or call.status >= 400:
+        return False
+    return call.path in ROUTINE or call.path == "/ui" or call.path.startswith("/ui/")
 
 
 def _first_byte_ms(call: Call) -> float | None:

@@ -19,7 +19,7 @@ from llmsnap.wire.auth import Key
 def call(**facts: Any) -> Call:
     made = Call(
         id="7f3a-1",
-        method="POST",
+        method=facts.pop("method", "POST"),
         path=facts.pop("path", "/v1/chat/completions"),
         raw_path="",
         query="api_key=secret",
@@ -130,8 +130,32 @@ def test_a_line_break_in_a_path_begins_no_line() -> None:
     assert "\n[" not in Log(LogStyle()).write(call(path="/x\n[ERROR] made up"))
 
 
-def test_the_probe_that_wakes_machines_is_not_logged() -> None:
-    assert Log(LogStyle()).write(call(path="/wol-health")) == ""
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/wol-health", "/metrics", "/ui/", "/ui/static/1/app.js", "/api/performance"],
+)
+def test_what_is_asked_again_and_again_is_for_debugging(path: str) -> None:
+    look = {"method": "GET", "path": path}
+    assert Log(LogStyle()).write(call(**look)) == ""
+    assert Log(LogStyle(), "debug").write(call(**look)).startswith("[DEBUG] 10.0.0.7")
+    failed = Log(LogStyle()).write(call(**look, status=503))
+    assert failed.startswith("[INFO] 10.0.0.7"), "a failure is news"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"method": "POST", "path": "/health"},
+        {"method": "GET", "path": "/v1/models"},
+        {"method": "GET", "path": "/running"},
+        {"method": "GET", "path": "/logs"},
+        {"method": "GET", "path": "/api/captures/1"},
+        {"method": "GET", "path": "/api/config/file"},
+        {"method": "GET", "path": "/uix"},
+    ],
+)
+def test_what_else_is_asked_is_told(facts: dict[str, Any]) -> None:
+    assert Log(LogStyle()).write(call(**facts)).startswith("[INFO] 10.0.0.7")
 
 
 def test_nothing_is_formatted_that_nobody_writes() -> None:
