@@ -60,6 +60,7 @@ def create_app(service: Callable[[], Service]) -> Flask:
     """
     app = Flask("llmsnap", static_folder=None, template_folder=None)
     app.json = _Json(app)
+    app.config["TEMPLATES_AUTO_RELOAD"] = True  # a look at one file, for the one page there is
     app.config["SOCK_SERVER_OPTIONS"] = websocket.OPTIONS
     app.register_error_handler(errors.LlmsnapError, _on_error)
     app.register_error_handler(HTTPException, _on_http_error)

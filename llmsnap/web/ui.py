@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from llmsnap import __version__, paths
+from llmsnap import paths
 from llmsnap.errors import NotFound
 from llmsnap.web.assets import Asset, Assets
 
@@ -64,7 +64,7 @@ def shell() -> ResponseReturnValue:
     version = assets.version
     text = render_template("ui.html", version=version, modules=first_modules())
     response = make_response(text)
-    response.set_etag(f"{version}-{__version__}")
+    response.add_etag()  # of the text: an edited template counts as well
     response.headers["Cache-Control"] = ASK_FIRST
     response.headers.update(SAFE_HEADERS)
     return response.make_conditional(request)

@@ -8,7 +8,7 @@ from tests.e2e.harness import is_alive, pids_below, text_of
 
 pytestmark = pytest.mark.e2e
 
-DOORS = ["llmsnap", "gunicorn", "gunicorn without conf", "flask"]
+DOORS = ["llmsnap", "gunicorn", "gunicorn without conf"]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -18,7 +18,7 @@ def test_a_door_serves_swaps_and_leaves_nothing(start, door: str) -> None:
     assert server.running() == {"alpha": "ready"}
     assert "You said: hi" in text_of(server.chat("beta", stream=True))
     assert server.running() == {"beta": "ready"}
-    server.stop(signal.SIGINT if door == "flask" else signal.SIGTERM)
+    server.stop(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

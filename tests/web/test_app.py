@@ -52,6 +52,16 @@ def test_a_bug_in_a_view_is_an_answer_whose_cause_stays_in_the_log(here, monkeyp
     assert "the cause" not in answer.text
 
 
+def test_in_flasks_debug_mode_a_bug_reaches_the_debugger(here, monkeypatch) -> None:
+    def bug(*args: object, **wishes: object) -> None:
+        raise ZeroDivisionError("the cause")
+
+    monkeypatch.setattr(here.service.driver, "unload", bug)
+    monkeypatch.setattr(here.client.application, "debug", True)
+    with pytest.raises(ZeroDivisionError, match="the cause"):
+        here.client.get("/unload")
+
+
 def test_json_says_how_it_is_encoded_and_keeps_its_order(here) -> None:
     answer = here.client.get("/api/version")
     assert answer.content_type == "application/json; charset=utf-8"

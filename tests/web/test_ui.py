@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -11,6 +13,7 @@ from flask.testing import FlaskClient
 
 from llmsnap.errors import NotFound
 from llmsnap.web import ui
+from llmsnap.web.app import create_app
 
 FIRST_LOAD_BYTES = 150_000
 
@@ -55,6 +58,20 @@ def test_the_page_is_asked_for_again_and_is_not_sent_again(client: FlaskClient) 
     assert first.headers["Cache-Control"] == "no-cache"
     again = client.get("/ui/", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+
+
+def test_an_edited_template_is_shown_at_the_next_look(tmp_path: Path) -> None:
+    app = create_app(lambda: pytest.fail("no service needed"))
+    app.template_folder = str(tmp_path)
+    page = tmp_path / "ui.html"
+    page.write_text("one")
+    with app.test_request_context("/ui/"):
+        first = app.make_response(ui.shell())
+    page.write_text("another")
+    os.utime(page, (1, 1))
+    with app.test_request_context("/ui/", headers={"If-None-Match": first.headers["ETag"]}):
+        second = app.make_response(ui.shell())
+    assert (first.data, second.status_code, second.data) == (b"one", 200, b"another")
 
 
 def addresses(client: FlaskClient) -> list[str]:
