@@ -194,6 +194,12 @@ def test_failures_are_records_with_reasons_and_captures(server: Running) -> None
     left, unknown, broken = records
     assert (broken["status"], broken["model_id"]) == (502, "broken")
     assert "exit code 3" in broken["reason"]
+    assert broken["swap_id"] == server.get("/api/swaps").json()["swaps"][0]["id"]
+    assert 0 < broken["load_ms"] <= broken["duration_ms"]
+    ids = f"request_id={broken['request_id']} swap_id={broken['swap_id']}"
+    assert re.search(
+        rf"model=broken served=broken queue_ms=.* load_ms=(?!0\.0 ).*{ids}", server.output
+    )
     assert unknown["requested"] == "nope"
     assert left["client_left"]
     assert left["status"] == 499
@@ -205,6 +211,23 @@ def test_failures_are_records_with_reasons_and_captures(server: Running) -> None
     page = server.get("/metrics").text
     assert 'llmsnap_requests_total{model="broken",status="502"} 1.0' in page
     assert "nope" not in page
+
+
+def test_a_client_that_leaves_at_the_last_frame_has_its_answer(server: Running) -> None:
+    document = {"model": "coder", "stream": True, "messages": HI, "sim_tokens": 3}
+    body = json.dumps(document).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+        )
+        sock.sendall(head.encode() + b"\r\n\r\n" + body)
+        said = b""
+        while not said.endswith(b"[DONE]\n\n"):
+            said += sock.recv(1)
+    (record,) = server.wait_for(lambda: activity(server))
+    assert (record["status"], record["client_left"], record["reason"]) == (200, False, "")
+    server.wait_output(r'"POST /v1/chat/completions HTTP/1\.1" 200 ')
+    assert "GET /health" not in server.output, "probes are for debugging"
 
 
 def test_a_captured_request_can_be_sent_again_from_a_shell(server: Running) -> None:
