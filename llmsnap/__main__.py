@@ -1,8 +1,11 @@
 """The door for ``llmsnap`` and ``python -m llmsnap``."""
 
-import llmsnap._monkey
-
 import sys
+
+from llmsnap.commands.catalog import is_light
+
+if not is_light(sys.argv[1:]):  # those need no event loop, and start in a fifth of the time
+    import llmsnap._monkey
 
 from llmsnap import cli
 

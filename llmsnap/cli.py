@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from llmsnap.errors import BadRequest, ConfigError, StateInUse
+from llmsnap.commands.catalog import COMMANDS
+from llmsnap.errors import BadRequest, CommandFailed, ConfigError, StateInUse
 from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
+from llmsnap.systems import refusal
 
-COMMANDS = ("check", "sim", "version")
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""What shells say of a program that SIGINT or SIGPIPE ended."""
 SPELLINGS = {"--tls-cert": "--tls-cert-file", "--tls-key": "--tls-key-file"}
 """Other names that documents of the original use."""
+EPILOG = """\
+commands (each has --help):
+  check, sim, completion, version
+  of a running server: ps, load, sleep, unload, logs, bench
+Every option has a twin in the environment: LLMSNAP_CONFIG, LLMSNAP_LISTEN, ...\
+"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``llmsnap *argv*``; return the exit code: 0 done, 1 failed, 2 wrong use."""
+    """Run ``llmsnap *argv*``; return the exit code, see docs/cli.md."""
+    if reason := refusal():
+        sys.stderr.write(reason + "\n")
+        return 1
     if argv and argv[0] in COMMANDS:
         return _command(argv[0], list(argv[1:]))
     parser = build_parser()
     known = parser.parse_args(normalize(argv))
     if known.version:
-        return _version()
+        return _command("version", [])
     try:
         given = {name: value for name, value in vars(known).items() if name != "version"}
         options = Options(**{**from_environ(os.environ), **given})
@@ -36,11 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the server's options."""
     parser = argparse.ArgumentParser(
         prog="llmsnap",
+        usage="llmsnap [option ...], or llmsnap COMMAND [argument ...]",
+        formatter_class=_Help,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         description="One address in front of many local inference servers.",
-        epilog=f"commands: {', '.join(COMMANDS)} (llmsnap COMMAND --help). "
-        "Every option has a twin in the environment: LLMSNAP_CONFIG, LLMSNAP_LISTEN, ...",
+        epilog=EPILOG,
     )
     add = parser.add_argument
     add("--config", metavar="FILE", help="configuration file (config.yaml)")
@@ -57,11 +71,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Leaves the options room enough, so that all fit on a screen."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
 class _Flag(argparse.Action):
     """A boolean as Go's flag package reads it: ``--x``, ``--x=true``, ``--x=false``."""
 
     def __init__(self, **kwargs: object) -> None:
-        super().__init__(nargs="?", const="true", **kwargs)  # type: ignore[arg-type]
+        super().__init__(nargs="?", const="true", metavar="BOOL", **kwargs)  # type: ignore[arg-type]
 
     def __call__(
         self,
@@ -138,24 +159,20 @@ def _run(options: Options) -> int:
 
 
 def _command(name: str, argv: list[str]) -> int:
-    match name:
-        case "version":
-            return _version()
-        case "sim":
-            from llmsnap.simulator.cli import main as simulate  # noqa: PLC0415
-
-            return int(simulate(argv))
-        case _:
-            from llmsnap.commands import check  # noqa: PLC0415
-
-            return check.main(argv)
-
-
-def _version() -> int:
-    from llmsnap.build import identify  # noqa: PLC0415
-
-    _say(str(identify()))
-    return 0
+    """Run one command, which may do without most of the program."""
+    module = importlib.import_module(COMMANDS[name].module)
+    try:
+        code = int(module.main(argv))
+        sys.stdout.flush()
+    except CommandFailed as error:
+        sys.stderr.write(f"llmsnap {name}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # as in ``llmsnap logs | head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return BROKEN_PIPE
+    return code
 
 
 def _say(line: str) -> None:

@@ -288,3 +288,36 @@ class StoreUnavailable(LlmsnapError):
 
     status = 503
     code = "store_unavailable"
+
+
+# --- the command line --------------------------------------------------------------------------
+
+
+class CommandFailed(LlmsnapError):
+    """A command that asked a running server did not get what it wants; how a shell is told."""
+
+    exit_code = 1
+
+
+class WrongUse(CommandFailed):
+    """The command line, or what it names, cannot be meant."""
+
+    exit_code = 2
+
+
+class NoServer(CommandFailed):
+    """Nothing that is llmsnap answers at the address."""
+
+    exit_code = 3
+
+
+class KeyRefused(CommandFailed):
+    """The server wants a key, or another one."""
+
+    exit_code = 4
+
+
+class NoSuchModel(CommandFailed):
+    """The server has no model of this name."""
+
+    exit_code = 5

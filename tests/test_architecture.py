@@ -34,6 +34,7 @@ FLOORS = {
             "options",
             "build",
             "blocked",
+            "systems",
         ],
         0,
     ),
@@ -98,7 +99,7 @@ LIBRARIES = {
     "simple_websocket": ["web"],
     "werkzeug": ["web", "proxy.multipart"],
     "jinja2": ["web"],
-    "requests": ["upstream.control"],
+    "requests": ["upstream.control", "commands.client"],
     "urllib3": ["upstream.control", "_monkey"],
     "httptools": ["proxy.client"],
     "msgspec": ["proxy", "wire"],
@@ -112,8 +113,8 @@ LIBRARIES = {
     # Standard library, but with one owner all the same.
     "sqlite3": ["metrics.store"],
     "subprocess": ["upstream.child", SIMULATOR],
-    "http.client": ["commands"],
-    "urllib.request": ["commands"],
+    "http.client": [],
+    "urllib.request": [],
 }
 
 # These decide and compute; whatever waits, asks the clock or touches the system is passed in.
@@ -376,15 +377,26 @@ def test_only_monkey_patches() -> None:
             assert not [name for name in names if name.startswith("patch_")], module
 
 
+# What a door may do before it patches: find out whether it has to. All standard library.
+BEFORE_PATCHING = ["import sys", "from llmsnap.commands.catalog import is_light"]
+
+
 @pytest.mark.parametrize("door", sorted(DOORS))
-def test_a_door_patches_in_its_first_line(door: str) -> None:
+def test_a_door_patches_before_anything_else(door: str) -> None:
     statements = [
-        node
+        ast.unparse(node)
         for node in BY_NAME[door].tree.body
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         and not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
     ]
-    assert ast.unparse(statements[0]) in {"import llmsnap._monkey", "from llmsnap import _monkey"}
+    first = next(line for line in statements if line not in BEFORE_PATCHING)
+    assert first.removeprefix("if not is_light(sys.argv[1:]):\n    ") == "import llmsnap._monkey"
+
+
+def test_what_comes_before_patching_could_not_be_patched() -> None:
+    assert BY_NAME["commands.catalog"].own_imports == set()
+    targets = {found.target.partition(".")[0] for found in BY_NAME["commands.catalog"].imports}
+    assert targets == {"__future__", "collections", "dataclasses", "enum"}
 
 
 def test_no_module_is_too_long() -> None:

@@ -1,7 +1,15 @@
+import os
+import re
+import sys
+from pathlib import Path
+
 import pytest
+from gevent import subprocess
 
 from llmsnap import __version__, cli
 from llmsnap.cli import build_parser, normalize
+from llmsnap.commands.catalog import COMMANDS
+from llmsnap.errors import CommandFailed, KeyRefused, NoServer, NoSuchModel, WrongUse
 
 
 @pytest.mark.parametrize(
@@ -50,3 +58,93 @@ def test_a_bad_configuration_is_told_in_full(tmp_path, capsys) -> None:
     assert out[1].startswith(f"{path}:1:")
     assert "startPort" in out[1]
     assert "logToStdout" in out[2]
+
+
+def output(*argv: str) -> tuple[int, str, str]:
+    """Run the real door in its own interpreter, as on a terminal of 80 columns."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *argv],
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+LOADED = """
+import sys
+try:
+    from llmsnap.__main__ import main
+    main()
+finally:
+    heavy = {"gevent", "flask", "requests", "yaml", "ssl"} & set(sys.modules)
+    print(*sorted(heavy), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("argv", [["version"], ["--version"], ["--help"], ["load", "-q"]])
+def test_what_is_small_loads_nothing_big(argv: list[str]) -> None:
+    code, _, loaded = output(*argv)
+    if argv[0] == "load":
+        assert (code, loaded.splitlines()[-1]) == (2, "gevent requests ssl")  # they do come up here
+    else:
+        assert (code, loaded) == (0, "\n")
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_each_help_fits_on_a_screen(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--help"] if name else ["--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandFailed("it failed"), 1),
+        (WrongUse("it cannot be meant"), 2),
+        (NoServer("nobody there"), 3),
+        (KeyRefused("a key, please"), 4),
+        (NoSuchModel("who?"), 5),
+    ],
+)
+def test_what_went_wrong_is_told_and_has_its_exit_code(
+    error: CommandFailed,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("llmsnap.commands.ps.main", fail)
+    assert cli.main(["ps"]) == code
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"llmsnap ps: {error}\n")
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
+def test_an_end_from_outside_leaves_quietly(
+    error: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("llmsnap.commands.logs.main", fail)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert cli.main(["logs"]) == code
+    assert (tmp_path / "out").read_text() == ""
+
+
+def test_the_exit_codes_are_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs/cli.md").read_text()
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    assert told == {0, 1, 2, 3, 4, 5, 130, 141}

@@ -24,26 +24,20 @@ DESCRIPTION = "Check a configuration file: all problems at once, then advice, th
 _KEYS = {"can_sleep": "sleepMode", "ignore_websockets": "compat.ignoreWebsockets"}
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command to an argparse parser with subcommands."""
-    parser = subparsers.add_parser("check", help=DESCRIPTION, description=DESCRIPTION)
-    _add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the command with its own arguments; return the exit code."""
+    return run(build_parser().parse_args(argv))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(prog="llmsnap check", description=DESCRIPTION)
-    _add_arguments(parser)
-    return run(parser.parse_args(argv))
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", nargs="?", default="config.yaml", metavar="FILE", help="default: config.yaml")
     add("--against", metavar="OLD", help="tell what a reload from OLD would do")
     add("--strict", action="store_true", help="exit with 1 on advice too")
     add("--json", action="store_true", help="write JSON, for editors")
+    return parser
 
 
 def run(

@@ -10,8 +10,10 @@ import gevent
 from gevent.event import Event
 
 from llmsnap.simulator.faults import start_grandchild
-from llmsnap.simulator.options import Options, parse
+from llmsnap.simulator.options import Options, build_parser, parse
 from llmsnap.simulator.server import Server
+
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,19 +70,59 @@ class Options:
     corrupt_after_wake: bool = False
 
 
+# What --help shows; --help-all has the rest.
+COMMON = frozenset(
+    {
+        "--help",
+        "--help-all",
+        "--host",
+        "--port",
+        "--model",
+        "--respond",
+        "--timings",
+        "--load-time",
+        "--prompt-time",
+        "--tokens-per-second",
+        "--tokens",
+        "--sleep-time",
+        "--wake-time",
+    }
+)
+
+
 def parse(argv: list[str] | None = None) -> Options:
     """Return the options in *argv*; an unknown or malformed one ends the program with 2."""
+    return Options(**vars(build_parser(full=False).parse_args(argv)))
+
+
+def build_parser(*, full: bool = True) -> argparse.ArgumentParser:
+    """Return the parser; unless it is *full*, its help fits a screen."""
     parser = argparse.ArgumentParser(
         prog="llmsnap sim",
+        usage="llmsnap sim [option ...]",
         description="An inference server without a model.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,  # the defaults stand in Options alone
     )
+    parser.add_argument("--help-all", action=_HelpAll, nargs=0, help="all options, faults too")
     _add_server(parser)
     _add_speed(parser)
     _add_process_faults(parser)
     _add_request_faults(parser)
-    return Options(**vars(parser.parse_args(argv)))
+    if not full:
+        for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
+            if COMMON.isdisjoint(action.option_strings):
+                action.help = argparse.SUPPRESS
+    return parser
+
+
+class _HelpAll(argparse.Action):
+    """Shows every option."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and exit."""
+        build_parser().print_help()
+        parser.exit()
 
 
 def _up_to(limit: int) -> Callable[[str], int]:

@@ -35,8 +35,11 @@ def history() -> ResponseReturnValue:
 def stream(name: str = "") -> ResponseReturnValue:
     """Answer a log as it grows: combined, ``proxy``, ``upstream``, or that of a model.
 
-    ``?no-history`` leaves out what is there. ``?format=sse`` (or that Accept) makes it events.
+    ``?no-history`` leaves out what is there, ``?no-follow`` what comes. ``?format=sse`` (or that
+    Accept) makes it events.
     """
+    if "no-follow" in request.args:
+        return Response(_log(name).snapshot(), headers={**HEADERS, "Content-Type": TEXT})
     as_events = request.args.get("format") == "sse" or EVENTS in request.headers.get("Accept", "")
     last_id = request.headers.get("Last-Event-ID", "")
     body = (LogEvents if as_events else LogBody)(

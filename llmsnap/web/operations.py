@@ -72,6 +72,7 @@ FORMATS = {
     "capture": Parameter("format", "As a command line, or for a browser.", choices=("curl", "har")),
 }
 NO_HISTORY = Parameter("no-history", "Leave out what is there already.")
+NO_FOLLOW = Parameter("no-follow", "End after what is there already: as text.")
 LOG_NAME = Parameter("name", "`proxy`, `upstream`, or a model.", "path", required=True)
 NUMBER = Parameter("id", "A number.", "path", "integer", required=True)
 
@@ -210,11 +211,11 @@ LOGS = (
     Operation("get", "/logs", "logs", "The combined log.", answers={TEXT: "Text"}, errors=(302,)),
     Operation(
         "get", "/logs/stream", "logs", "The combined log as it grows.",
-        (NO_HISTORY, FORMATS["log"]), answers={TEXT: "Text", EVENTS: "Text"},
+        (NO_HISTORY, NO_FOLLOW, FORMATS["log"]), answers={TEXT: "Text", EVENTS: "Text"},
     ),
     Operation(
         "get", "/logs/stream/{name}", "logs", "One log as it grows.",
-        (LOG_NAME, NO_HISTORY, FORMATS["log"]), answers={TEXT: "Text", EVENTS: "Text"},
+        (LOG_NAME, NO_HISTORY, NO_FOLLOW, FORMATS["log"]), answers={TEXT: "Text", EVENTS: "Text"},
         errors=(400,),
     ),
 )  # fmt: skip

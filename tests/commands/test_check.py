@@ -1,4 +1,3 @@
-import argparse
 import io
 import json
 from pathlib import Path
@@ -24,9 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def call(*argv: str, **files: str) -> tuple[int, str]:
         for name, text in files.items():
             (tmp_path / f"{name}.yaml").write_text(text)
-        parser = argparse.ArgumentParser()
-        check.add_parser(parser.add_subparsers())
-        args = parser.parse_args(["check", *argv])
+        args = check.build_parser().parse_args(argv)
         out = io.StringIO()
         code = check.run(args, out, {"PATH": "/usr/bin"})
         return code, out.getvalue()

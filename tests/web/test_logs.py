@@ -115,6 +115,13 @@ def test_the_history_can_be_left_out_with_any_value(client: Any, world: World, q
     assert first(asking.get()) == b"new\n"
 
 
+def test_a_log_can_end_with_what_is_there(client: Any, world: World) -> None:
+    fill(world)
+    response = client.get("/logs/stream/alpha?no-follow")
+    assert (response.headers["Content-Type"], response.text) == ("text/plain", "alpha speaks\n")
+    assert not world.service.feeds
+
+
 def test_events_resume_at_a_position(client: Any, world: World) -> None:
     fill(world)
     world.service.logs.proxy.write(b"more\n")

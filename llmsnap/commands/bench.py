@@ -1,0 +1,182 @@
+"""``llmsnap bench``: how fast a model of a running server answers, measured from outside."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
+
+from llmsnap.commands.client import Client
+from llmsnap.commands.connection import add_server, connect, new_parser
+from llmsnap.commands.sampling import Sample, Spread, chat, spread, take
+from llmsnap.commands.terminal import Terminal, duration
+from llmsnap.errors import CommandFailed
+from llmsnap.tasks import TaskGroup
+
+DESCRIPTION = "Measure a chat model of a running server, with streamed requests."
+PROMPT = "Explain in a few sentences how a heat pump works."
+LOOK_EVERY_S = 0.25
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = new_parser("bench", DESCRIPTION, "MODEL")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="id or alias; a peer's model too")
+    add("-n", "--requests", type=_positive, default=8, metavar="N", help="how many (8)")
+    add("-c", "--concurrency", type=_positive, default=1, metavar="N", help="at once (1)")
+    add("--max-tokens", type=_positive, default=128, metavar="N", help="of an answer (128)")
+    add("--prompt", default=PROMPT, metavar="TEXT", help="what is asked")
+    add("--json", action="store_true", help="write JSON: every sample, and the sums")
+    return add_server(parser)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def main(
+    argv: Sequence[str], out: TextIO | None = None, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Run the command with its own arguments; return the exit code."""
+    args = build_parser().parse_args(argv)
+    out = out or sys.stdout
+    terminal = Terminal(sys.stderr if args.json else out, environ)
+    client = connect(args, environ)
+    document = chat(args.model, args.prompt, args.max_tokens)
+    terminal.status(f"{args.model}: a first request, which is not counted")
+    first = take(client, document)
+    if first.error:
+        raise CommandFailed(first.error)
+    result = measure(client, document, args.requests, args.concurrency, terminal)
+    terminal.clear()
+    if args.json:
+        json.dump(_as_json(args, first, result), out, indent=2)
+        out.write("\n")
+    else:
+        _write(args, first, result, terminal)
+    return 1 if result.errors else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All samples, and the seconds they took together."""
+
+    samples: tuple[Sample, ...]
+    wall_s: float
+
+    @property
+    def good(self) -> list[Sample]:
+        """Those that went well."""
+        return [one for one in self.samples if not one.error]
+
+    @property
+    def errors(self) -> list[str]:
+        """What went wrong with the others."""
+        return [one.error for one in self.samples if one.error]
+
+    @property
+    def tokens_per_s(self) -> float:
+        """What the model gave all clients together."""
+        return sum(one.tokens for one in self.good) / self.wall_s
+
+    def spreads(self) -> dict[str, Spread | None]:
+        """Return how each quantity is spread over the good samples."""
+        good = self.good
+        return {
+            "first_token_s": spread([one.first_token_s for one in good]),
+            "tokens_per_s": spread([one.tokens_per_s for one in good], high_is_good=True),
+            "total_s": spread([one.total_s for one in good]),
+        }
+
+
+def measure(
+    client: Client, document: Mapping[str, Any], count: int, concurrency: int, terminal: Terminal
+) -> Result:
+    """Send *count* requests, at most *concurrency* at once. Blocks. Raises: what ``take`` does."""
+    samples: list[Sample] = []
+    failed: list[CommandFailed] = []
+    tasks, numbers = TaskGroup("bench"), iter(range(count))
+    began = time.monotonic()
+    workers = [
+        tasks.spawn(str(n), _work, client, document, numbers, (samples, failed))
+        for n in range(min(count, concurrency))
+    ]
+    try:
+        while not failed and not all(worker.dead for worker in workers):
+            terminal.status(f"{len(samples)} of {count} answered")
+            next(worker for worker in workers if not worker.dead).join(LOOK_EVERY_S)
+    finally:
+        tasks.kill()
+    if failed:
+        raise failed[0]
+    return Result(tuple(samples), time.monotonic() - began)
+
+
+def _work(
+    client: Client,
+    document: Mapping[str, Any],
+    numbers: Iterator[int],
+    found: tuple[list[Sample], list[CommandFailed]],
+) -> None:
+    """Take samples as long as there are *numbers*, which all workers share."""
+    samples, failed = found
+    try:
+        for _ in numbers:
+            samples.append(take(client, document))
+    except CommandFailed as error:
+        failed.append(error)
+
+
+def _write(args: argparse.Namespace, first: Sample, result: Result, terminal: Terminal) -> None:
+    said = terminal.line
+    at_once = f"{args.concurrency} at once" if args.concurrency > 1 else "one after the other"
+    said(f"{args.model}: {len(result.good)} of {args.requests} answered, {at_once}")
+    if first.waited_s >= 0.1:
+        said(f"before that, {duration(first.waited_s)} until it was loaded")
+    shown = {name: found for name, found in result.spreads().items() if found is not None}
+    if shown:
+        said()
+        terminal.table([HEAD, *(_row(name, found) for name, found in shown.items())])
+        said()
+        rate = len(result.good) / result.wall_s
+        said(f"together: {result.tokens_per_s:.1f} tokens/s, {rate:.2f} answers/s")
+    if not all(one.is_counted for one in result.good):
+        said("the server does not count tokens: pieces of the answer were counted instead")
+    for error in sorted(set(result.errors)):
+        said(f"{result.errors.count(error)} failed: {error}")
+
+
+HEAD = ("", "MEDIAN", "9 OF 10", "WORST")
+LABELS = {
+    "first_token_s": ("first token", "{:.3f} s"),
+    "tokens_per_s": ("speed", "{:.1f} tokens/s"),
+    "total_s": ("whole answer", "{:.2f} s"),
+}
+
+
+def _row(name: str, found: Spread) -> tuple[str, ...]:
+    label, form = LABELS[name]
+    return label, form.format(found.median), form.format(found.most), form.format(found.worst)
+
+
+def _as_json(args: argparse.Namespace, first: Sample, result: Result) -> dict[str, Any]:
+    spreads = result.spreads().items()
+    return {
+        "model": args.model,
+        "requests": args.requests,
+        "concurrency": args.concurrency,
+        "wall_s": result.wall_s,
+        "tokens_per_s": result.tokens_per_s,
+        "spreads": {name: found and asdict(found) for name, found in spreads},
+        "first": asdict(first),
+        "samples": [asdict(one) for one in result.samples],
+    }

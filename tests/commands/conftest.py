@@ -1,0 +1,89 @@
+"""A real server with models that are ready at once, for commands to talk to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from textwrap import dedent
+
+import pytest
+from gevent import pywsgi
+from gevent.pool import Pool
+
+from llmsnap.config.loader import loads
+from llmsnap.routing.setup import change_of
+from llmsnap.server.bind import bind
+from llmsnap.server.listener import Server
+from llmsnap.service import Service
+from llmsnap.web.app import create_app
+from tests.fakes.launcher import FakeLauncher
+
+MODELS = """
+    models:
+      llama: {cmd: serve, proxy: MODEL, checkEndpoint: none, aliases: [first], ttl: 300}
+      coder: {cmd: serve, proxy: MODEL, checkEndpoint: none}
+"""
+
+
+class Running:
+    """*service* behind its real gateway on a port; *environ* leads a command to it.
+
+    MODEL in the configuration becomes the address of a server that notes its *calls*.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.calls: list[str] = []
+        self._model = pywsgi.WSGIServer(("127.0.0.1", 0), self._answer, log=None, spawn=Pool())
+        self._model.start()
+        text = text.replace("MODEL", f"http://127.0.0.1:{self._model.server_port}")
+        self.launcher = FakeLauncher()
+        self.service = Service(loads(dedent(text), environ={}), launcher=self.launcher)
+        self.service.driver.reconfigure(change_of(self.service.runtime.config))
+        self.service.accepts = True
+        listener = bind("127.0.0.1:0")
+        self._server = Server(listener, create_app(lambda: self.service))
+        self._server.start()
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.environ = {"LLMSNAP_URL": self.url}
+
+    def close(self) -> None:
+        self.service.contexts._tasks.close()  # a question killed half way leaves its socket open
+        self._server.drain()
+        self.service.close(0.0)
+        self._server.finish(0.1)
+        self._model.stop(1)
+
+    def _answer(self, environ, start_response):
+        self.calls.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b"{}"]
+
+    def states(self) -> dict[str, str]:
+        return {name: str(self.service.state(name)) for name in self.service.runtime.config.models}
+
+
+@contextlib.contextmanager
+def running(text: str) -> Iterator[Running]:
+    server = Running(text)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Running]:
+    with running(MODELS) as made:
+        yield made
+
+
+@pytest.fixture
+def guarded() -> Iterator[Running]:
+    """One that asks for keys: ``boss`` may do all, ``guest`` may use llama."""
+    keys = """
+        apiKeys:
+          - {key: boss, name: boss, admin: true}
+          - {key: guest, name: guest, admin: false, models: [llama]}
+    """
+    with running(dedent(keys) + dedent(MODELS)) as made:
+        yield made

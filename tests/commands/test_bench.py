@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent import pywsgi
+from gevent.pool import Pool
+
+from llmsnap.commands import bench
+from llmsnap.errors import CommandFailed, NoServer
+from tests.commands.test_sampling import DONE, USAGE, piece
+
+
+class Model:
+    """A chat server: counts who is served at once, fails those in *failing*."""
+
+    def __init__(self) -> None:
+        self.number = self.now = self.most = 0
+        self.failing: set[int] = set()
+        self.headers: list[tuple[str, str]] = []
+
+    def __call__(self, environ, start_response) -> Iterator[bytes]:
+        self.number += 1
+        number = self.number
+        start_response("200 OK", self.headers)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        gevent.sleep(0.01)  # so that those who come at once meet
+        self.now -= 1
+        yield piece(content="a")
+        if number not in self.failing:
+            yield USAGE
+            yield DONE
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    made = Model()
+    server = pywsgi.WSGIServer(("127.0.0.1", 0), made, log=None, spawn=Pool())
+    server.start()
+    made.url = f"http://127.0.0.1:{server.server_port}"
+    yield made
+    server.stop(1)
+
+
+def run(model: Model, *argv: str) -> tuple[int, str]:
+    out = io.StringIO()
+    code = bench.main(["m", *argv], out, {"LLMSNAP_URL": model.url})
+    return code, out.getvalue()
+
+
+def test_a_table_says_how_fast_it_is(model: Model) -> None:
+    code, text = run(model, "-n", "4")
+    assert (code, model.number, model.most) == (0, 5, 1)
+    lines = text.splitlines()
+    assert lines[0] == "m: 4 of 4 answered, one after the other"
+    assert lines[2].split() == ["MEDIAN", "9", "OF", "10", "WORST"]
+    assert [line.partition("  ")[0] for line in lines[3:6]] == [
+        "first token",
+        "speed",
+        "whole answer",
+    ]
+    assert lines[7].startswith("together: ")
+
+
+def test_requests_go_side_by_side(model: Model) -> None:
+    code, text = run(model, "-n", "6", "-c", "3")
+    assert (code, model.number, model.most) == (0, 7, 3)
+    assert "6 of 6 answered, 3 at once" in text
+
+
+def test_the_load_before_is_told_apart(model: Model) -> None:
+    model.headers = [("X-Load-Ms", "3200")]
+    assert "before that, 3.2 s until it was loaded" in run(model, "-n", "1")[1]
+
+
+def test_failures_are_counted_and_make_the_exit_code(model: Model) -> None:
+    model.failing = {2, 3}
+    code, text = run(model, "-n", "3")
+    assert code == 1
+    assert "1 of 3 answered" in text
+    assert "2 failed: the answer ended before it was complete" in text
+
+
+def test_nothing_is_measured_when_the_first_request_fails(model: Model) -> None:
+    model.failing = {1}
+    with pytest.raises(CommandFailed, match="before it was complete"):
+        run(model)
+    assert model.number == 1
+
+
+def test_a_server_that_goes_away_ends_it_all(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, taken = bench.take, []
+
+    def take(*args):
+        taken.append(1)
+        if len(taken) > 2:
+            raise NoServer("no server")
+        return real(*args)
+
+    monkeypatch.setattr(bench, "take", take)
+    with pytest.raises(NoServer):
+        run(model, "-n", "50", "-c", "2")
+    assert len(taken) <= 4
+
+
+def test_a_document_for_programs(model: Model) -> None:
+    code, text = run(model, "-n", "2", "--json")
+    found = json.loads(text)
+    assert (code, found["requests"], len(found["samples"])) == (0, 2, 2)
+    assert found["samples"][0]["tokens"] == 7
+    assert set(found["spreads"]["first_token_s"]) == {"median", "most", "worst"}
+
+
+@pytest.mark.parametrize("argv", [["-n", "0"], ["-c", "x"]])
+def test_less_than_one_is_wrong_use(model: Model, argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(model, *argv)
+    assert caught.value.code == 2

@@ -1,0 +1,38 @@
+import importlib
+
+import pytest
+
+from llmsnap.cli import build_parser
+from llmsnap.commands.catalog import COMMANDS, is_light
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_a_parser_and_a_main(name: str) -> None:
+    module = importlib.import_module(COMMANDS[name].module)
+    assert module.build_parser().prog == f"llmsnap {name}"
+    assert callable(module.main)
+
+
+def test_the_help_of_the_program_names_them_all() -> None:
+    told = build_parser().format_help()
+    assert not [name for name in COMMANDS if f" {name}" not in told]
+
+
+@pytest.mark.parametrize(
+    ("argv", "light"),
+    [
+        ([], False),
+        (["--config", "x"], False),
+        (["--version"], True),
+        (["-version"], True),
+        (["--listen", ":1", "--help"], True),
+        (["version"], True),
+        (["ps", "--all"], True),
+        (["load", "llama"], False),
+        (["load", "--help"], True),
+        (["sim", "--port", "1"], False),
+        (["nonsense"], False),
+    ],
+)
+def test_what_does_one_thing_after_the_other_needs_no_loop(argv: list[str], light: bool) -> None:
+    assert is_light(argv) is light

@@ -1,0 +1,86 @@
+import io
+
+import pytest
+
+from llmsnap.commands import load
+from llmsnap.commands.load import live_text, plain_text
+from llmsnap.commands.models import Model
+from llmsnap.errors import CommandFailed, KeyRefused, NoSuchModel, StartFailed
+from tests.commands.conftest import Running
+from tests.commands.test_terminal import Screen
+
+
+def run(server: Running, *argv: str, out: io.StringIO | None = None, key: str = "") -> str:
+    out = out or io.StringIO()
+    assert load.main(argv, out, {**server.environ, "LLMSNAP_API_KEY": key}) == 0
+    return out.getvalue()
+
+
+def test_it_returns_when_the_model_is_ready(server: Running) -> None:
+    said = run(server, "first").splitlines()
+    assert server.states()["llama"] == "ready"
+    assert said[-1].startswith("first: ready after 0.")
+
+
+def test_a_terminal_is_shown_the_same_in_one_line(server: Running) -> None:
+    said = run(server, "llama", out=Screen())
+    assert said.count("\n") == 1
+    assert "llama: \x1b[32mready\x1b[0m after 0." in said
+
+
+def test_quiet_means_quiet(server: Running) -> None:
+    assert run(server, "--quiet", "llama") == ""
+    assert server.states()["llama"] == "ready"
+
+
+def test_it_need_not_wait(server: Running) -> None:
+    assert run(server, "--no-wait", "llama") == "llama: asked for\n"
+    server.launcher.spawned.wait()
+
+
+def test_a_failure_is_told_in_the_servers_words(server: Running) -> None:
+    server.launcher.refuse = StartFailed("llama: command not found: serve")
+    with pytest.raises(CommandFailed, match="command not found: serve"):
+        run(server, "llama")
+
+
+def test_an_unknown_model_is_told_with_near_ones(server: Running) -> None:
+    with pytest.raises(NoSuchModel, match="did you mean coder"):
+        run(server, "codr")
+
+
+def test_a_key_that_may_not_load_is_refused(guarded: Running) -> None:
+    with pytest.raises(KeyRefused, match="may not use /api/models/load"):
+        run(guarded, "llama", key="guest")
+
+
+def model(state: str, **more: object) -> Model:
+    known = {"for_s": 3.0, "ttl_s": 0, "idle_in_s": None, "in_flight": 0, "waiting": 0}
+    return Model(model="m", state=state, **{**known, **more})
+
+
+@pytest.mark.parametrize(
+    ("found", "plain", "live"),
+    [
+        (model("starting"), "starting", "starting for 3.0 s"),
+        (
+            model("starting", usual_s=12.0),
+            "starting, usually 12 s",
+            "starting [#####---------------] 3.0 s, 9.0 s left",
+        ),
+        (
+            model("waking", usual_s=2.0),
+            "waking, usually 2.0 s",
+            "waking [####################] 3.0 s, usually 2.0 s",
+        ),
+        (
+            model("stopped", why="a is serving 1 request for 5 s"),
+            "stopped: a is serving 1 request for 5 s",
+            "stopped: a is serving 1 request for 5 s (4.0 s)",
+        ),
+        (model("ready"), "ready", "ready (4.0 s)"),
+    ],
+)
+def test_what_is_said_on_the_way(found: Model, plain: str, live: str) -> None:
+    assert plain_text(found) == plain
+    assert live_text(found, 4.0) == live

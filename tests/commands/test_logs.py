@@ -1,0 +1,67 @@
+import io
+
+import gevent
+import pytest
+
+from llmsnap.commands import logs
+from llmsnap.errors import KeyRefused, NoSuchModel
+from tests.commands.conftest import Running
+
+
+def run(server: Running, *argv: str, out: io.BytesIO | None = None, key: str = "") -> bytes:
+    out = out or io.BytesIO()
+    assert logs.main(argv, out, {**server.environ, "LLMSNAP_API_KEY": key}) == 0
+    return out.getvalue()
+
+
+@pytest.fixture
+def talking(server: Running) -> Running:
+    for number in range(3):
+        server.service.logs.model("llama").feed(b"line %d\n" % number)
+    server.service.logs.proxy.write(b"[INFO] of our own\n")
+    return server
+
+
+def test_a_model_has_its_log_under_each_of_its_names(talking: Running) -> None:
+    assert run(talking, "llama") == run(talking, "first") == b"line 0\nline 1\nline 2\n"
+
+
+def test_the_servers_own_log_and_both_together(talking: Running) -> None:
+    assert run(talking, "proxy").startswith(b"[INFO] of our own\n")
+    assert run(talking, "upstream") == b"line 0\nline 1\nline 2\n"
+    assert b"line 2\n[INFO] of our own\n" in run(talking)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [("1", b"line 2\n"), ("2", b"line 1\nline 2\n"), ("0", b"")]
+)
+def test_the_last_lines_alone(talking: Running, count: str, text: bytes) -> None:
+    assert run(talking, "llama", "-n", count) == text
+
+
+def test_following_goes_on_with_what_comes(talking: Running) -> None:
+    out = io.BytesIO()
+    following = gevent.spawn(run, talking, "llama", "--follow", "-n", "1", out=out)
+    while out.getvalue() != b"line 2\n":
+        gevent.sleep(0.005)
+    talking.service.logs.model("llama").feed(b"new\n")
+    while b"new\n" not in out.getvalue():
+        gevent.sleep(0.005)
+    talking.service.end_feeds()
+    assert following.get() == b"line 2\nnew\n"
+
+
+def test_an_unknown_name_is_told_with_what_there_is(server: Running) -> None:
+    with pytest.raises(NoSuchModel, match=r"did you mean llama\?.*proxy or upstream"):
+        run(server, "lama")
+
+
+def test_a_key_that_may_not_read_logs_is_refused(guarded: Running) -> None:
+    with pytest.raises(KeyRefused, match="no admin right"):
+        run(guarded, "llama", key="guest")
+
+
+def test_less_than_no_lines_is_wrong_use(server: Running) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(server, "-n", "-1")
+    assert caught.value.code == 2

@@ -1,0 +1,79 @@
+import io
+
+import pytest
+
+from llmsnap.commands.terminal import Colour, Terminal, bar, duration
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_colours_and_a_line_that_changes() -> None:
+    out = Screen()
+    terminal = Terminal(out, {"TERM": "xterm"})
+    terminal.status("one")
+    terminal.status("two")
+    terminal.line(terminal.paint("done", Colour.GREEN))
+    assert out.getvalue() == "\r\x1b[Kone\r\x1b[Ktwo\r\x1b[K\x1b[32mdone\x1b[0m\n"
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "xterm", "NO_COLOR": "yes"}])
+def test_no_colours_where_they_are_not_wanted(environ: dict[str, str]) -> None:
+    terminal = Terminal(Screen(), environ)
+    assert terminal.is_live
+    assert terminal.paint("done", Colour.GREEN) == "done"
+
+
+def test_an_empty_no_color_says_nothing() -> None:
+    assert Terminal(Screen(), {"NO_COLOR": ""}).has_colours
+
+
+@pytest.mark.parametrize(("out", "environ"), [(io.StringIO(), {}), (Screen(), {"TERM": "dumb"})])
+def test_a_file_and_a_dumb_terminal_get_plain_lines(
+    out: io.StringIO, environ: dict[str, str]
+) -> None:
+    terminal = Terminal(out, environ)
+    terminal.status("half way")
+    terminal.table([("MODEL", "STATE"), ("llama", "ready")])
+    assert out.getvalue() == "MODEL  STATE\nllama  ready\n"
+
+
+def test_colours_do_not_disturb_the_columns() -> None:
+    out = Screen()
+    Terminal(out, {}).table([("a", "ready", "x"), ("b", "starting", "y")])
+    assert out.getvalue().splitlines() == [
+        "a  \x1b[32mready\x1b[0m     x",
+        "b  \x1b[33mstarting\x1b[0m  y",
+    ]
+
+
+def test_the_changing_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "10")
+    out = Screen()
+    Terminal(out, {}).status("x" * 50)
+    assert out.getvalue() == "\r\x1b[K" + "x" * 9
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(-1, "----"), (0, "----"), (0.5, "##--"), (1, "####"), (9, "####")]
+)
+def test_a_bar_is_filled_as_far_as_told(share: float, shown: str) -> None:
+    assert bar(share, 4) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (45, "45 s"),
+        (119, "119 s"),
+        (300, "5 min"),
+        (7300, "2 h"),
+        (200_000, "2 d"),
+    ],
+)
+def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
