@@ -101,7 +101,8 @@ class Gateway:
         except LlmsnapError as error:
             if isinstance(error, Misdirected):
                 self._warn_of_host(error, environ.get("HTTP_HOST", ""))
-            return self._finish(call, start_response, _refusal(error, call), shared)
+            waits = _waits(call) if call.served else []
+            return self._finish(call, start_response, _refusal(error, call), shared + waits)
         except Exception:
             log.exception("request failed", extra={"request_id": call.id})
             bug = LlmsnapError("internal error; the log says more")

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from llmsnap.errors import BadRequest, ClientGone, TooManyInFlight
-from llmsnap.proxy.call import Answer
+from llmsnap.errors import BadRequest, ClientGone, StartFailed, TooManyInFlight, UnknownModel
+from llmsnap.proxy.call import Answer, Call
 from llmsnap.web.gateway import new_call
 from tests.web.serving import site
 
@@ -111,6 +111,20 @@ def test_an_answer_gets_the_requests_id_and_how_long_it_waited(here) -> None:
     for name in ("X-Request-Id", "X-Queue-Ms", "X-Load-Ms", "X-Model"):
         assert name in answer.headers
     assert answer.headers["X-Request-Id"] == "mine"
+
+
+def test_who_waited_in_vain_is_told_how_long(here, monkeypatch) -> None:
+    def handle(call: Call, snapshot: object) -> Answer:
+        call.served, call.queue_s, call.load_s = "llama", 0.25, 1.5
+        raise StartFailed("llama: no")
+
+    monkeypatch.setattr(here.dispatcher, "handle", handle)
+    answer = here.client.post("/v1/embeddings")
+    assert answer.status_code == 502
+    assert (answer.headers["X-Queue-Ms"], answer.headers["X-Load-Ms"]) == ("250", "1500")
+    here.dispatcher.answer = UnknownModel("no such model")
+    monkeypatch.undo()
+    assert "X-Queue-Ms" not in here.client.post("/v1/embeddings").headers
 
 
 def test_a_body_is_closed_and_its_bytes_are_counted(here) -> None:
