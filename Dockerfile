@@ -1,0 +1,54 @@
+# syntax=docker/dockerfile:1
+#
+# llmsnap beside llama.cpp's server:
+#
+#   docker build -t llmsnap .                                           CPU
+#   docker build -t llmsnap:cuda --build-arg LLAMA_CPP=server-cuda .    NVIDIA
+#
+# LLAMA_CPP is a tag of ghcr.io/ggml-org/llama.cpp; server-rocm, server-vulkan and server-intel are
+# others. Pin one of a day (server-cuda-b6000) for builds that can be repeated.
+
+ARG LLAMA_CPP=server
+
+# hadolint ignore=DL3006
+FROM ghcr.io/ggml-org/llama.cpp:${LLAMA_CPP} AS base
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends curl python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM base AS build
+WORKDIR /src
+COPY setup.py pyproject.toml MANIFEST.in README.md LICENSE ./
+COPY llmsnap llmsnap
+COPY static static
+COPY templates templates
+COPY conf conf
+RUN python3 -m venv /opt/llmsnap \
+    && /opt/llmsnap/bin/pip install --no-cache-dir ".[gpu]"
+
+FROM base
+COPY --from=build /opt/llmsnap /opt/llmsnap
+COPY conf/container.yaml /config/config.yaml
+RUN groupadd --system --gid 10001 llmsnap \
+    && useradd --system --uid 10001 --gid 10001 --create-home --home-dir /var/lib/llmsnap llmsnap \
+    && install --directory --owner=llmsnap /models
+
+# llama-server is in /app. Models listen inside the container only.
+ENV PATH=/opt/llmsnap/bin:/app:$PATH \
+    LLMSNAP_CONFIG=/config/config.yaml \
+    LLMSNAP_LISTEN=:8080 \
+    LLMSNAP_STATE_DIR=/var/lib/llmsnap/state \
+    LLAMA_ARG_HOST=127.0.0.1
+
+USER 10001:10001
+WORKDIR /models
+VOLUME ["/config"]
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
+    CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8080/health"]
+
+# As PID 1 llmsnap reaps what models leave behind.
+ENTRYPOINT ["llmsnap"]
+CMD ["--watch-config"]

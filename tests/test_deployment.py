@@ -1,0 +1,139 @@
+"""What is there to deploy llmsnap names only what exists, and says what the program does."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmsnap.cli import build_parser
+from llmsnap.config.loader import load_with_advice
+from llmsnap.options import Options, from_environ
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+UNIT = ROOT / "conf" / "llmsnap.service"
+
+
+def instructions(name: str) -> list[str]:
+    joined = re.sub(r"\\\n\s*", "", DOCKERFILE)
+    return re.findall(rf"^{name} (.*)$", joined, re.MULTILINE)
+
+
+def ignored_but() -> list[str]:
+    """What .dockerignore lets through."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert lines[0] == "*"
+    return [line[1:] for line in lines if line.startswith("!")]
+
+
+def test_the_image_copies_what_is_there_and_is_sent() -> None:
+    copied = [
+        source
+        for line in instructions("COPY")
+        if "--from=" not in line
+        for source in line.split()[:-1]
+    ]
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert source.split("/")[0] in ignored_but(), source
+
+
+def test_what_the_build_reads_is_copied() -> None:
+    copied = " ".join(instructions("COPY"))
+    for needed in ("setup.py", "pyproject.toml", "llmsnap", "static", "templates", "conf"):
+        assert needed in copied
+
+
+def test_the_image_runs_as_nobody_in_particular_and_tells_its_health() -> None:
+    (user,) = instructions("USER")
+    assert user == "10001:10001", "a number: Kubernetes cannot tell that a name is not root"
+    assert json.loads(instructions("ENTRYPOINT")[-1]) == ["llmsnap"]
+    assert json.loads(instructions("VOLUME")[-1]) == ["/config"]
+    assert "http://127.0.0.1:8080/health" in instructions("HEALTHCHECK")[-1]
+    words = json.loads(instructions("CMD")[-1])
+    assert build_parser().parse_args(words).watch_config
+
+
+def test_the_variables_of_the_image_are_options() -> None:
+    pairs = dict(word.split("=", 1) for word in shlex.split(instructions("ENV")[-1]))
+    ours = {name: value for name, value in pairs.items() if name.startswith("LLMSNAP_")}
+    options = Options(**from_environ(ours))
+    assert len(from_environ(ours)) == len(ours)
+    assert options.listen == ":8080"
+    assert f"COPY conf/container.yaml {options.config}" in DOCKERFILE
+
+
+def test_the_configuration_of_the_image_loads() -> None:
+    loaded = load_with_advice(ROOT / "conf" / "container.yaml", environ={})
+    assert [model.cmd.split()[:2] for model in loaded.config.models.values()] == [
+        ["llmsnap", "sim"]
+    ]
+
+
+def test_the_compose_file_builds_this_image_for_both_machines() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert services["llmsnap"]["build"] == "."
+    assert services["cuda"]["build"]["args"].keys() <= set(
+        re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE)
+    )
+    for service in services.values():
+        assert service["ports"] == ["127.0.0.1:8080:8080"], "the world needs keys first"
+        assert {mount.split(":")[1] for mount in service["volumes"]} == {
+            "/config",
+            "/models",
+            "/var/lib/llmsnap",
+        }
+        grace = int(service["stop_grace_period"].removesuffix("s"))
+        assert grace > Options().drain_timeout + 30
+
+
+def unit() -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(UNIT)
+    return parser["Service"]
+
+
+def test_the_unit_starts_llmsnap_with_options_it_has() -> None:
+    words = unit()["ExecStart"].split()
+    known = vars(build_parser().parse_args(words[1:]))
+    assert known["state_dir"].startswith("/var/lib/" + unit()["StateDirectory"])
+    assert known["listen"].startswith("127.0.0.1:")
+
+
+def test_the_unit_leaves_the_stopping_to_llmsnap_and_gives_it_the_time() -> None:
+    service = unit()
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"]) > Options().drain_timeout + 30
+    assert service["Type"] == "notify"
+    assert service["OOMPolicy"] == "continue"
+
+
+@pytest.mark.parametrize("setting", ["PrivateDevices", "DevicePolicy", "ProtectClock"])
+def test_the_unit_does_not_shut_out_the_gpus(setting: str) -> None:
+    assert setting not in unit()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/llmsnap/bin/llmsnap", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+def test_the_procfile_starts_what_is_there() -> None:
+    command = (ROOT / "Procfile").read_text().removeprefix("web: ").split()
+    assert (ROOT / command[command.index("-c") + 1]).exists()
+    assert command[-1] == "llmsnap.wsgi:app"
