@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 MIB = 1024 * 1024
 PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it saves
 
+Prepare = Callable[["Capture"], "Capture"]
+
 # Runs a function elsewhere, and hands its result to the second one here.
 Offload = Callable[[Callable[[], "Capture"], Callable[["Capture"], None]], None]
 
@@ -103,48 +105,61 @@ class Captures:
         self.used = 0
         self._on_evict = on_evict
         self._offload = offload
-        self._captures: dict[int, Capture] = {}
-        self._sizes: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}  # of all, oldest first
         self._raw: dict[int, Callable[[], Capture]] = {}
+        self._captures: dict[int, Capture] = {}  # the others
 
     def __repr__(self) -> str:
-        return f"<Captures {len(self._captures)}, {self.used} of {self.budget} bytes>"
+        return f"<Captures {len(self)}, {self.used} of {self.budget} bytes>"
 
     def __len__(self) -> int:
-        return len(self._captures)
+        return len(self._sizes)
 
     def __contains__(self, capture_id: int) -> bool:
-        return capture_id in self._captures
+        return capture_id in self._sizes
 
     @property
     def enabled(self) -> bool:
         """Whether anything is kept at all."""
         return self.budget > 0
 
-    def add(self, capture: Capture, prepare: Callable[[Capture], Capture] | None = None) -> bool:
-        """Keep *capture*, evicting the oldest as needed; false if it is larger than the budget.
+    def add(self, capture: Capture, prepare: Prepare | None = None) -> bool:
+        """Keep *capture*; see ``add_later``."""
+        largest = max(len(capture.req_body.data), len(capture.resp_body.data))
+        return self.add_later(capture.id, capture.size(), lambda: capture, prepare, largest)
 
-        *prepare* is run on it by *offload*, and in any case before anyone sees it.
+    def add_later(
+        self,
+        capture_id: int,
+        size: int,
+        make: Callable[[], Capture],
+        prepare: Prepare | None = None,
+        largest: int = 0,
+    ) -> bool:
+        """Keep the capture that *make* returns when somebody asks for it: few are ever looked at.
+
+        Evicts the oldest as needed; false if *size* is larger than the budget. *prepare* is run
+        on it by *offload*, and in any case before anyone sees it; so are bodies compressed of
+        which the *largest* is worth it.
         """
-        size = capture.size()
         if size > self.budget:
             if self.enabled:
-                log.warning("capture %d: %d bytes do not fit captureBuffer", capture.id, size)
+                log.warning("capture %d: %d bytes do not fit captureBuffer", capture_id, size)
             return False
-        self._evict(self.budget - size)
-        self._captures[capture.id] = capture
-        self._sizes[capture.id] = size
+        if self.used + size > self.budget:
+            self._evict(self.budget - size)
+        self._sizes[capture_id] = size
         self.used += size
-        largest = max(len(capture.req_body.data), len(capture.resp_body.data))
+        self._raw[capture_id] = raw = partial(_made, make, prepare)
         if prepare is not None or largest >= PACK_FROM_BYTES:
-            self._raw[capture.id] = partial(_prepared, capture, prepare)
-            self._offload(self._raw[capture.id], self._replace)
+            self._offload(raw, self._replace)
         return True
 
     def get(self, capture_id: int) -> Capture | None:
         """Return a capture, or None when it never was or is gone."""
-        if capture_id in self._raw:
-            self._replace(self._raw[capture_id]())
+        raw = self._raw.get(capture_id)
+        if raw is not None:
+            self._replace(raw())
         return self._captures.get(capture_id)
 
     def resize(self, budget: int) -> None:
@@ -154,20 +169,20 @@ class Captures:
 
     def _evict(self, room: int) -> None:
         while self.used > room:
-            oldest = next(iter(self._captures))
-            self._raw.pop(oldest, None)
-            del self._captures[oldest]
+            oldest = next(iter(self._sizes))
             self.used -= self._sizes.pop(oldest)
+            self._raw.pop(oldest, None)
+            self._captures.pop(oldest, None)
             self._on_evict(oldest)
 
     def _replace(self, capture: Capture) -> None:
-        """Put the prepared form in its place, unless it was evicted meanwhile."""
-        held = self._sizes.get(capture.id)
-        if self._raw.pop(capture.id, None) is not None and held is not None:
+        """Put the finished form in its place, unless it was evicted meanwhile."""
+        if self._raw.pop(capture.id, None) is not None:
             self._captures[capture.id] = capture
-            self._sizes[capture.id] = capture.size()
+            held, self._sizes[capture.id] = self._sizes[capture.id], capture.size()
             self.used += self._sizes[capture.id] - held
 
 
-def _prepared(capture: Capture, prepare: Callable[[Capture], Capture] | None) -> Capture:
+def _made(make: Callable[[], Capture], prepare: Prepare | None) -> Capture:
+    capture = make()
     return (prepare(capture) if prepare is not None else capture).pack()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from itertools import chain
+
+from msgspec import Struct
 
 from llmsnap.events import (
     ActivityRecorded,
@@ -166,34 +169,69 @@ class Recorder:
             )
 
     def _capture(self, record_id: int, tap: Tap, keeper: Keeper) -> bool:
-        facts, redactor = tap.facts, self.policy.redactor
-        capture = Capture(
-            id=record_id,
-            req_path=redactor.path(facts.path, facts.query),
-            req_headers=redact_headers(facts.headers),
-            req_body=self._request_body(facts, keeper),
-            resp_headers=_decoded_headers(tap),
-            resp_body=self._response_body(tap, keeper),
-            method=facts.method,
-            status=outcome_status(tap),
-            started_ms=tap.started_ns // 1_000_000,
-            duration_ms=round(((tap.finished or tap.started) - tap.started) * 1000, 3),
-        )
-        return self.captures.add(capture, self.policy.prepare if redactor.active else None)
+        seen = Seen(
+            record_id, tap.facts, tap.response_headers, keeper.request, b"".join(keeper.chunks),
+            self.policy, outcome_status(tap), tap.started_ns // 1_000_000, tap.duration_ms,
+            tap.response_bytes, _why_unkept(tap, keeper),
+        )  # fmt: skip
+        prepare = self.policy.prepare if self.policy.redactor.active else None
+        largest = max(len(seen.request), len(seen.response))
+        return self.captures.add_later(record_id, seen.size(), seen.capture, prepare, largest)
 
-    def _request_body(self, facts: RequestFacts, keeper: Keeper) -> Body:
-        if keeper.request or not facts.body_bytes:
-            return Body.of(keeper.request)
+
+class Seen(Struct):
+    """What a capture is made of, should anybody want to see it."""
+
+    id: int
+    facts: RequestFacts
+    response_headers: Headers
+    request: bytes
+    response: bytes
+    policy: CapturePolicy
+    status: int
+    started_ms: int
+    duration_ms: float
+    response_bytes: int
+    why_unkept: str
+    """Why the body of the answer is not here; "" if it is."""
+
+    def size(self) -> int:
+        """Return about how many bytes the capture has: path, headers, bodies."""
+        headers = chain(self.facts.headers, self.response_headers)
+        texts = sum(map(len, chain.from_iterable(headers)))
+        return len(self.facts.path) + texts + len(self.request) + len(self.response)
+
+    def capture(self) -> Capture:
+        """Return the capture, without secrets in path and headers. Needs no event loop."""
+        facts = self.facts
+        return Capture(
+            id=self.id,
+            req_path=self.policy.redactor.path(facts.path, facts.query),
+            req_headers=redact_headers(facts.headers),
+            req_body=self._request_body(),
+            resp_headers=_decoded_headers(self.response_headers),
+            resp_body=self._response_body(),
+            method=facts.method,
+            status=self.status,
+            started_ms=self.started_ms,
+            duration_ms=self.duration_ms,
+        )
+
+    def _request_body(self) -> Body:
+        facts = self.facts
+        if self.request or not facts.body_bytes:
+            return Body.of(self.request)
         reason = self.policy.why_not(facts.body_bytes, facts.headers, facts.path)
         return Body(size=facts.body_bytes, omitted=reason or "not held in memory")
 
-    def _response_body(self, tap: Tap, keeper: Keeper) -> Body:
-        if tap.undecodable:
-            reason = "its Content-Encoding could not be decoded"
-            return Body(size=tap.response_bytes, omitted=reason)
-        if keeper.why_not:
-            return Body(size=tap.response_bytes, omitted=keeper.why_not)
-        return Body.of(b"".join(keeper.chunks))
+    def _response_body(self) -> Body:
+        if self.why_unkept:
+            return Body(size=self.response_bytes, omitted=self.why_unkept)
+        return Body.of(self.response)
+
+
+def _why_unkept(tap: Tap, keeper: Keeper) -> str:
+    return "its Content-Encoding could not be decoded" if tap.undecodable else keeper.why_not
 
 
 def _started(tap: Tap) -> RequestStarted:
@@ -207,10 +245,10 @@ def _started(tap: Tap) -> RequestStarted:
     )
 
 
-def _decoded_headers(tap: Tap) -> dict[str, str]:
+def _decoded_headers(headers: Headers) -> dict[str, str]:
     """Return the answer's headers, as they are for the decoded body."""
-    shown = redact_headers(tap.response_headers)
-    if not header(tap.response_headers, "content-encoding"):
+    shown = redact_headers(headers)
+    if not header(headers, "content-encoding"):
         return shown
     gone = {"content-encoding", "content-length"}
     return {name: value for name, value in shown.items() if name.lower() not in gone}

@@ -123,6 +123,11 @@ class Tap:
             return "answering"
         return "waiting" if self.queue_s is None else "sent"
 
+    @property
+    def duration_ms(self) -> float:
+        """How long the request has taken, when it is over."""
+        return round(((self.finished or self.started) - self.started) * 1000, 3)
+
     def granted(self, queue_s: float, load_s: float, swap_id: int | None = None) -> None:
         """Note how long the request waited for others and for the model's load."""
         self.queue_s, self.load_s, self.swap_id = queue_s, load_s, swap_id

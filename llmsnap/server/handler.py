@@ -20,6 +20,7 @@ from llmsnap.server.head import Head, parse
 from llmsnap.server.reader import Reader
 from llmsnap.server.response import Response
 from llmsnap.wire.errors import answer, status_line
+from llmsnap.wire.headers import FIELDS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -157,6 +158,7 @@ class Handler(Response):
             "RAW_URI": head.target,
             "wsgi.input": self._body,
             "wsgi.input_terminated": True,
+            FIELDS: head.fields,
             SOCKET: self.socket,
             TAKE_OVER: self.take_over,
         }

@@ -42,10 +42,14 @@ _NAMES: dict[str, str] = {}
 _NAMES_LIMIT = 1024
 
 
+FIELDS = "llmsnap.fields"
+"""In an environ of our own server: its entries that are headers, alone."""
+
+
 def from_environ(environ: Mapping[str, Any]) -> Headers:
     """The client's headers out of a WSGI environ, in the order it holds them."""
     found = []
-    for key, value in environ.items():
+    for key, value in environ.get(FIELDS, environ).items():
         name = _NAMES.get(key)
         if name is None:
             name = _header_name(key)
