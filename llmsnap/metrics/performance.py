@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from llmsnap.metrics.gpu import GpuProvider, GpuSample, find_gpus
@@ -97,7 +97,7 @@ class Performance:
 
     def history(self, since_ms: int = 0) -> dict[str, Any]:
         """Return the samples after *since_ms*, oldest first, as ``GET /api/performance`` does."""
-        samples = [asdict(sample) for sample in self._samples if sample.at_ms > since_ms]
+        samples = [sample for sample in self._samples if sample.at_ms > since_ms]
         return {"schema_version": SCHEMA_VERSION, "every_s": EVERY_S, "samples": samples}
 
     def sample(self) -> Sample:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import structs
+
 from llmsnap.events import ActivityRecord, SwapFinished
 
 SCHEMA_VERSION = 1
 UNKNOWN = -1
-FIELDS = ActivityRecord.__struct_fields__
 
 
 def is_metric(record: ActivityRecord) -> bool:
@@ -44,7 +45,7 @@ def named_metric_object(record: ActivityRecord) -> dict[str, Any]:
 
 def activity_object(record: ActivityRecord) -> dict[str, Any]:
     """Return all fields of the record, null where unknown; *ended_ns* as ``ended_ms``."""
-    shown = {name: getattr(record, name) for name in FIELDS}
+    shown = structs.asdict(record)
     shown["ended_ms"] = shown.pop("ended_ns") // 1_000_000
     return shown
 

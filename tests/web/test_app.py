@@ -1,5 +1,7 @@
 """Facts about llmsnap.web.app: what Flask refuses looks like what we refuse."""
 
+import json
+
 import pytest
 
 from llmsnap.errors import NotReady
@@ -100,3 +102,18 @@ def test_models_are_acted_on_by_any_name(here, monkeypatch) -> None:
 def test_props_and_upstream_without_a_model(here) -> None:
     assert here.client.get("/props").json["role"] == "router"
     assert here.client.get("/upstream").location == "/ui/#/models"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"b": 1, "a": [None, True, 0.5, "\u00e4\U0001f600"]},
+        {"half a character": "\ud800"},
+        {"more than 64 bits": 2**70},
+        {1: "a number as a name"},
+    ],
+)
+def test_whatever_is_encoded_reads_the_same(here, document: dict[object, object]) -> None:
+    text = here.client.application.json.dumps(document)
+    assert json.loads(text) == json.loads(json.dumps(document))
+    assert list(json.loads(text)) == [str(name) for name in document]
