@@ -15,6 +15,7 @@ from llmsnap import worker
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError
+from llmsnap.collector import spare_what_stays
 from llmsnap.limits import raise_open_files
 from llmsnap.logs.handler import LogStyle
 from llmsnap.options import Options, from_environ
@@ -57,6 +58,7 @@ def _open(options: Options) -> Service:
         log_style=LogStyle(options.log_format == "json", options.debug),
     )
     service.open()
+    spare_what_stays()
     atexit.register(close_service)
     if mine is not None:
         worker.Ending(mine, service, close_service).chain()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llmsnap.collector import spare_what_stays
 from llmsnap.options import Options
 from llmsnap.server.bind import address_of, bind
 from llmsnap.server.listener import Server
@@ -36,6 +37,7 @@ def serve(
     with stop_signals(service.kill) as asked:
         service.open()
         server.start()
+        spare_what_stays()
         listening = f"listening on {address_of(listener, tls=options.tls)}"
         say(f"llmsnap {listening}")
         with notified(listening) as systemd:
