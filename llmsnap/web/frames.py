@@ -8,8 +8,9 @@ line of a log is encoded once and not once for each open tab.
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
+
+import msgspec
 
 from llmsnap.wire import sse
 
@@ -42,8 +43,8 @@ class Frame:
         """Return the frame as message of a WebSocket: the envelope, or event, id and data."""
         if self.event == ENVELOPE:
             return self.data
-        shown = f',"id":{json.dumps(self.id)}' if self.id else ""
-        return f'{{"event":{json.dumps(self.event)}{shown},"data":{self.data}}}'
+        shown = f',"id":{dump(self.id)}' if self.id else ""
+        return f'{{"event":{dump(self.event)}{shown},"data":{self.data}}}'
 
 
 class LogPiece:
@@ -101,7 +102,7 @@ def named(event: str, document: Any, frame_id: str = "") -> Frame:
 
 def dump(document: Any) -> str:
     """Return compact JSON."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return msgspec.json.encode(document).decode()
 
 
 def split_utf8(data: bytes) -> tuple[bytes, bytes]:
