@@ -31,6 +31,8 @@ from llmsnap.tasks import TaskGroup
 log = logging.getLogger(__name__)
 
 SWAPS_KEPT = 500
+MOST_RESTORED = 10_000
+"""Records of earlier runs held in memory, however many may be: the start should be short."""
 
 
 class Observations:
@@ -73,7 +75,7 @@ class Observations:
     def open(self) -> None:
         """Restore what the store has, begin to write and to sample. Blocks briefly."""
         if self.store is not None:
-            restored = self.store.open()
+            restored = self.store.open(min(self.activity.size, MOST_RESTORED))
             self.activity.next_id = restored.next_id
             self.activity.restore(restored.records)
             self.next_swap_id = restored.next_swap_id

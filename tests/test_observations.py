@@ -25,10 +25,10 @@ def stored(tmp_path: Path):
     """Observations that keep what they see; each call is another run of the server."""
     opened = []
 
-    def run() -> Observations:
+    def run(text: str = "") -> Observations:
         for earlier in opened:
             earlier.close()
-        opened.append(observed(f"store: {{path: {tmp_path / 'x.db'}}}"))
+        opened.append(observed(f"store: {{path: {tmp_path / 'x.db'}}}\n{text}"))
         opened[-1].open()
         return opened[-1]
 
@@ -126,6 +126,17 @@ def test_records_and_swaps_of_all_runs_are_found_and_their_ids_go_on(stored):
     assert ids(second) == [1, 0]
     assert [one["id"] for one in second.last_swaps()] == [1, 2]
     assert second.swaps_ended == 1
+
+
+def test_as_many_records_come_back_as_memory_holds_within_reason(stored, monkeypatch):
+    first = stored()
+    for _ in range(1200):
+        file_record(first)
+    assert len(stored("metricsMaxInMemory: 3").activity) == 3
+    assert len(stored("metricsMaxInMemory: 5000").activity) == 1200
+    monkeypatch.setattr("llmsnap.observations.MOST_RESTORED", 10)
+    last = stored("metricsMaxInMemory: 5000").activity
+    assert [record.id for record in last.snapshot()] == list(range(1190, 1200))
 
 
 def test_what_is_captured_is_known_of_stored_records_too(stored):

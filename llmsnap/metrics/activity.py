@@ -129,6 +129,11 @@ class ActivityLog:
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def size(self) -> int:
+        """How many records are held at most."""
+        return self._records.maxlen or DEFAULT_SIZE
+
     def take_id(self) -> int:
         """Return the id of the record that is filed next."""
         record_id = self.next_id

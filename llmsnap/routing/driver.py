@@ -114,6 +114,11 @@ class Driver:
         """Return the place of a waiting ticket in its model's queue, from 1."""
         return self.scheduler.position(ticket.number)
 
+    def swap_to(self, model_id: str) -> int | None:
+        """Return the number of the swap under way that makes *model_id* ready."""
+        found = (number for number, swap in self._swaps.items() if swap.effect.target == model_id)
+        return next(found, None)
+
     def leases(self, model_id: str) -> Iterable[Lease]:
         """Return the leases on *model_id* that are out."""
         return tuple(self._leases.get(model_id, ()))

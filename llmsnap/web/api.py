@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -12,7 +11,7 @@ from llmsnap.build import identify
 from llmsnap.errors import BadRequest, NotFound
 from llmsnap.metrics import capture_views, stats, views
 from llmsnap.metrics.activity import Filter, Order
-from llmsnap.metrics.record import in_flight_object
+from llmsnap.web import statuses
 from llmsnap.web.context import current_call, current_service
 from llmsnap.web.feed import Feed, Form
 from llmsnap.web.gateway import FLUSH
@@ -85,9 +84,8 @@ def swaps() -> ResponseReturnValue:
 @bp.get("/inflight")
 def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""
-    taps = current_service().observations.recorder.in_flight()
-    now = time.monotonic()
-    records = [in_flight_object(tap, now) for tap in taps]
+    service = current_service()
+    records = statuses.requests(service, service.observations.recorder.in_flight())
     return jsonify(schema_version=views.SCHEMA_VERSION, requests=records)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmsnap import events
 from llmsnap.metrics.record import in_flight_object
+from llmsnap.metrics.tap import Tap
 from llmsnap.service import Service
 
 REQUESTS_SHOWN = 50
@@ -82,23 +83,33 @@ def preload(event: events.ModelPreloaded) -> dict[str, Any]:
 def in_flight(service: Service) -> dict[str, Any]:
     """Return the requests in flight: how many of each model, and the oldest one by one."""
     taps = service.observations.recorder.in_flight()
-    now = time.monotonic()
     return {
         "models": [
             {"model": model, "in_flight": served, "waiting": waiting}
             for model, served, waiting in _busy(service)
         ],
         "total": len(taps),
-        "requests": [in_flight_object(tap, now) for tap in taps[:REQUESTS_SHOWN]],
+        "requests": requests(service, taps[:REQUESTS_SHOWN]),
     }
+
+
+def requests(service: Service, taps: list[Tap]) -> list[dict[str, Any]]:
+    """Return requests in flight one by one."""
+    now = time.monotonic()
+    return [{**in_flight_object(tap, now), "swap_id": _swap_id(service, tap)} for tap in taps]
 
 
 def in_flight_key(service: Service) -> tuple[Any, ...]:
     """Return what differs when ``in_flight`` tells something new; empty when nothing is."""
     taps = service.observations.recorder.in_flight()
-    shown = tuple((tap.serial, tap.phase) for tap in taps[:REQUESTS_SHOWN])
+    shown = tuple((tap.serial, tap.phase, _swap_id(service, tap)) for tap in taps[:REQUESTS_SHOWN])
     busy = tuple(_busy(service))
     return (len(taps), shown, busy) if taps or busy else ()
+
+
+def _swap_id(service: Service, tap: Tap) -> int | None:
+    """Return the swap a request waited for, or waits for now."""
+    return service.driver.swap_to(tap.model_id) if tap.phase == "waiting" else tap.swap_id
 
 
 def _busy(service: Service) -> list[tuple[str, int, int]]:

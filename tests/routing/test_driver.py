@@ -196,6 +196,8 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
     bench.processes["a"].may_load.clear()
     leaves, stays = bench.driver.request("a"), bench.driver.request("a")
     assert bench.processes["a"].loading.wait(3)
+    under_way = bench.driver.swap_to("a")
+    assert bench.driver.swap_to("b") is None
     leaves.cancel()
     bench.driver.unload(None)
     assert stays.wait(3)
@@ -205,6 +207,7 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
     assert fails.wait(3)
     aborted, failed = (swap.record.swap_id for swap in bench.observer.swaps)
     assert [each.swap_id for each in (leaves, stays, fails)] == [aborted, aborted, failed]
+    assert under_way == aborted
     assert leaves.load_s > 0
     refused_at_once = bench.driver.request("nobody")
     assert (refused_at_once.swap_id, refused_at_once.load_s) == (None, 0.0)

@@ -195,6 +195,18 @@ def test_swaps_are_listed_oldest_first(client: Any, world: World) -> None:
 # --- requests in flight ------------------------------------------------------------------------
 
 
+def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
+    client: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.service.driver, "swap_to", {"alpha": 7, "beta": 8}.get)
+    waits, served, begun = world.begin(), world.begin("beta"), world.begin("gamma")
+    served.granted(0.1, 0.2, 5)
+    shown = client.get("/api/inflight").json["requests"]
+    assert [one["swap_id"] for one in shown] == [7, 5, None]
+    for tap in (waits, served, begun):
+        tap.finish()
+
+
 def test_requests_in_flight_are_listed_and_can_be_ended(client: Any, world: World) -> None:
     tap = world.begin(key_name="wiki", client="10.0.0.7")
     cancelled: list[bool] = []
