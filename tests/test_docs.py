@@ -1,14 +1,20 @@
 """The documents say what the program does."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from llmsnap.config.loader import load_with_advice
 from llmsnap.upstream import states
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+# A block marked as YAML and nothing else is a configuration of ours.
+CONFIGURATION = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WHOLE_FILES = ["README", "docs/deployment", "docs/migrating", "docs/quickstart", "docs/recipes"]
+WHOLE_FILES += ["docs/security", "docs/troubleshooting"]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -28,3 +34,28 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not path.exists():
             missing.append(target)
     assert missing == []
+
+
+def configurations() -> list[object]:
+    shown = []
+    for name in WHOLE_FILES:
+        text = (ROOT / f"{name}.md").read_text()
+        for found in CONFIGURATION.finditer(text):
+            line = text.count("\n", 0, found.start()) + 1
+            shown.append(pytest.param(found[1], id=f"{name}:{line}"))
+    return shown
+
+
+@pytest.mark.parametrize("text", configurations())
+def test_every_configuration_shown_loads_without_a_word(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(textwrap.dedent(text))
+    environ = {name: name for name in re.findall(r"\$\{env\.(\w+)\}", text)}
+    assert load_with_advice(file, environ=environ).advice == ()
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    linked = {target.partition("#")[0] for target in LINK.findall(index)}
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("*.md")}
+    assert pages - linked == {"README.md"}
