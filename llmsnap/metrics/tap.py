@@ -68,6 +68,7 @@ class Tap:
 
     __slots__ = (
         "_clock", "_decode", "_head", "_keeping", "_looking", "_on_finish", "_seeking", "_tail",
+        "_unkept",
         "client_left", "error", "facts", "finished", "first_byte", "first_token", "keeper",
         "load_s", "model_id", "on_cancel", "queue_s", "response_bytes", "response_headers",
         "serial", "started", "started_ns", "status", "streamed", "swap_id", "undecodable",
@@ -110,6 +111,7 @@ class Tap:
         self._looking = True
         self._head = b""
         self._tail = bytearray()
+        self._unkept: list[bytes] = []
 
     def __repr__(self) -> str:
         return f"<Tap {self.facts.request_id} {self.phase}, {self.response_bytes} bytes>"
@@ -152,14 +154,18 @@ class Tap:
         self.response_bytes += len(chunk)
         if self._looking:
             chunk = self._look(chunk)
+        if self._keeping:
+            self._unkept.append(chunk)
         if len(chunk) < TAIL_BYTES:
             self._tail += chunk
             if len(self._tail) > 2 * TAIL_BYTES:
                 self._keep_head(b"")
                 del self._tail[:-TAIL_BYTES]
+                self._hand_over()
         else:
             self._keep_head(chunk)
             self._tail = bytearray(chunk[-TAIL_BYTES:])
+            self._hand_over()
 
     def finish(self, error: BaseException | None = None, *, client_left: bool = False) -> None:
         """File the record: the answer ended, or *error* ended it."""
@@ -168,6 +174,7 @@ class Tap:
         self.finished = self._clock()
         self.error = error
         self.client_left = client_left or isinstance(error, ClientGone)
+        self._hand_over()
         self._on_finish(self)
         self._tail, self._head, self.keeper = bytearray(), b"", None
 
@@ -192,10 +199,14 @@ class Tap:
         # A frame may come in pieces, so look at the end of what came before as well.
         if self._seeking and _TOKEN.search(self._tail[-SPLIT_BYTES:] + chunk) is not None:
             self.first_token, self._seeking = now, False
-        if self._keeping and self.keeper is not None:
-            self._keeping = self.keeper.keep(chunk)
-        self._looking = bool(self._seeking or self._keeping or self._decode or self.undecodable)
+        self._looking = bool(self._seeking or self._decode or self.undecodable)
         return chunk
+
+    def _hand_over(self) -> None:
+        """Give the keeper what came since the last time: not each chunk is worth a call."""
+        if self._keeping and self._unkept and self.keeper is not None:
+            self._keeping = self.keeper.keep(b"".join(self._unkept))
+        self._unkept = []
 
     def _keep_head(self, coming: bytes) -> None:
         """Keep the beginning, before the middle of the answer is given up."""

@@ -107,15 +107,15 @@ class Exchange:
         parser = self._parser
         if parser is None:
             raise UpstreamBroke(f"the exchange with {self.address.netloc} is closed")
-        while True:
-            if parser.chunks:
-                chunks, parser.chunks = parser.chunks, []
-                self.is_complete = parser.complete
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        while not parser.chunks:
             if parser.complete:
                 self.is_complete = True
                 return b""
             self._receive(parser)
+        chunks, parser.chunks = parser.chunks, []
+        if parser.complete:
+            self.is_complete = True
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _receive(self, parser: ResponseParser) -> None:
         """Read more of the body, or note its end."""

@@ -41,7 +41,7 @@ class ProxyStream:
     A piece is read, shown to the tap, and passed on: no copy, no lock, no log line.
     """
 
-    __slots__ = ("_exchange", "_failed", "_feed", "_job", "_last_words", "_sent")
+    __slots__ = ("_exchange", "_failed", "_feed", "_job", "_last", "_last_words", "sent")
 
     def __init__(self, job: Job, exchange: Exchange, last_words: LastWords | None = None) -> None:
         self._job = job
@@ -49,7 +49,9 @@ class ProxyStream:
         self._last_words = last_words
         self._feed = job.tap.feed if job.tap is not None else None
         self._failed: LlmsnapError | None = None
-        self._sent = b""
+        self._last = b""
+        self.sent = 0
+        """How many bytes were passed on."""
 
     def __repr__(self) -> str:
         return f"<ProxyStream of {self._job!r}>"
@@ -64,23 +66,23 @@ class ProxyStream:
             data = self._exchange.read()
         except LlmsnapError as error:
             reason = self._job.reason(error)
-            if isinstance(reason, ClientGone) and sse.is_last(self._sent):
+            if isinstance(reason, ClientGone) and sse.is_last(self._last):
                 raise StopIteration from error
             return self._fail(reason)
         if not data:
             raise StopIteration
-        call = self._job.call
-        if call.first_byte_at is None:
-            call.first_byte_at = time.monotonic()
+        if not self.sent:
+            self._job.call.first_byte_at = time.monotonic()
         if self._feed is not None:
             self._feed(data)
-        self._sent = data
+        self._last = data
+        self.sent += len(data)
         return data
 
     @property
     def is_told(self) -> bool:
         """Whether the client has all it can use: many leave at ``[DONE]``, before the very end."""
-        return self._exchange.is_complete or sse.is_last(self._sent)
+        return self._exchange.is_complete or sse.is_last(self._last)
 
     def close(self) -> None:
         """Settle everything; the first call counts. Never switches greenlets.
@@ -101,7 +103,9 @@ class ProxyStream:
             raise Aborted(str(error)) from error
         if self._last_words is None:
             raise Aborted(str(error)) from error
-        return self._last_words(error, self._sent)
+        said = self._last_words(error, self._last)
+        self.sent += len(said)
+        return said
 
 
 def note_failure(job: Job, error: LlmsnapError) -> None:

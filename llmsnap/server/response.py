@@ -14,6 +14,7 @@ from llmsnap.sockets import send_all
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
+LAST_CHUNK = b"0\r\n\r\n"
 JOIN_BYTES = 65536
 """Head and first piece of an answer go out in one send up to this size."""
 
@@ -85,14 +86,14 @@ class Response(WSGIHandler):
         self._frame()
         head = "\r\n".join(self._lines).encode("latin-1") + b"\r\n\r\n"
         if self._bodiless or not data:
-            self._sendall(head)
+            send_all(self.socket, head)
         elif len(data) > JOIN_BYTES:  # copying would cost more than a second call
-            self._sendall(head)
+            send_all(self.socket, head)
             self._write(data)
         elif self.response_use_chunked:
-            self._sendall(b"%b%x\r\n%b\r\n" % (head, len(data), data))
+            send_all(self.socket, b"%b%x\r\n%b\r\n" % (head, len(data), data))
         else:
-            self._sendall(head + data)
+            send_all(self.socket, head + data)
 
     def _frame(self) -> None:
         """Add the headers that only the server knows (RFC 9112 sections 6.3 and 9.6)."""
@@ -121,10 +122,20 @@ class Response(WSGIHandler):
         elif not self._bodiless:
             self._write(data)
 
+    def process_result(self) -> None:
+        """Send what the application returned. Blocks while the client does not read."""
+        for data in self.result or ():
+            if data:
+                if self.headers_sent and self.response_use_chunked:
+                    send_all(self.socket, b"%x\r\n%b\r\n" % (len(data), data))
+                else:
+                    self.write(data)
+        if self.status and not self.headers_sent:
+            self.write(b"")
+        if self.response_use_chunked:
+            send_all(self.socket, LAST_CHUNK)
+
     def _write(self, data: bytes) -> None:
         if self.response_use_chunked and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._sendall(data)
-
-    def _sendall(self, data: bytes) -> None:
         send_all(self.socket, data)

@@ -25,6 +25,7 @@ from llmsnap.errors import (
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.loading import LoadingStream
 from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.tunnel import Tunnel
 from llmsnap.web import accesslog, takeover
 from llmsnap.web.accesslog import Journal
@@ -174,31 +175,35 @@ def _handler(call: Call, service: Service) -> Callable[[Call, Runtime], Answer] 
 
 
 class Logged:
-    """An answer's body that counts its bytes and writes the access log line when it is closed."""
+    """An answer's body whose access log line is written when it is closed.
 
-    __slots__ = ("_body", "_bytes", "_call", "_iterator", "_journal")
+    Its bytes are counted on the way, but for a stream of a model's, which counts them itself.
+    """
+
+    __slots__ = ("_body", "_bytes", "_call", "_journal")
 
     def __init__(self, journal: Journal, call: Call, body: Iterable[bytes]) -> None:
         self._journal = journal
         self._call = call
         self._body = body
-        self._iterator = iter(body)
         self._bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
+        return self._body if isinstance(self._body, ProxyStream) else self._counted()
 
-    def __next__(self) -> bytes:
-        data = next(self._iterator)
-        self._bytes += len(data)
-        return data
+    def _counted(self) -> Iterator[bytes]:
+        for data in self._body:
+            self._bytes += len(data)
+            yield data
 
     def close(self) -> None:
         """Close the body and log the request. Called once by the server, however it ended."""
+        body = self._body
         try:
-            _close(self._body)
+            _close(body)
         finally:
-            accesslog.write(self._journal, self._call, self._bytes)
+            sent = body.sent if isinstance(body, ProxyStream) else self._bytes
+            accesslog.write(self._journal, self._call, sent)
 
 
 def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Call:

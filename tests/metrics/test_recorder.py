@@ -144,14 +144,14 @@ def test_a_body_beyond_the_limit_is_left_out_of_the_capture():
 
 
 def test_all_bodies_in_flight_share_one_limit():
-    world = World(budget=1000)
-    taps = [world.begin(body=b"x" * 300) for _ in range(5)]
-    assert world.recorder.kept_bytes == 900
+    world = World(budget=100_000)
+    taps = [world.begin(body=b"x" * 30_000) for _ in range(5)]
+    assert world.recorder.kept_bytes == 90_000
     for tap in taps:
         tap.head(200, JSON)
-        tap.feed(b"y" * 99)
-        tap.feed(b"y" * 99)
-    assert world.recorder.kept_bytes <= 1000
+        tap.feed(b"y" * 9900)
+        tap.feed(b"y" * 9900)
+    assert world.recorder.kept_bytes <= 100_000
     for tap in taps:
         tap.finish()
     assert world.recorder.kept_bytes == 0

@@ -171,7 +171,7 @@ def test_whether_the_client_left(tap, end, left):
 
 
 class Keeper:
-    def __init__(self, takes=10):
+    def __init__(self, takes=1000):
         self.kept, self.takes = [], takes
 
     def wants(self, headers):
@@ -187,9 +187,23 @@ def test_a_keeper_gets_the_decoded_body_until_it_has_enough(clock):
     facts = RequestFacts(request_id="r", path="/", requested="m")
     tap = Tap(1, facts, clock=clock, now_ns=0, keeper=keeper, on_finish=lambda tap: None)
     tap.head(200, JSON)
-    for part in (b"[1,", b"2,", b"3]"):
+    parts = [letter * TAIL_BYTES for letter in (b"a", b"b", b"c")]
+    for part in parts:
         tap.feed(part)
-    assert keeper.kept == [b"[1,", b"2,"]
+    assert keeper.kept == parts[:2]
+
+
+def test_a_keeper_gets_small_pieces_together_and_all_of_them(clock):
+    keeper = Keeper()
+    facts = RequestFacts(request_id="r", path="/", requested="m")
+    tap = Tap(1, facts, clock=clock, now_ns=0, keeper=keeper, on_finish=lambda tap: None)
+    tap.head(200, SSE)
+    parts = [b"data: %d\n\n" % number for number in range(5000)]
+    for part in parts:
+        tap.feed(part)
+    tap.finish()
+    assert b"".join(keeper.kept) == b"".join(parts)
+    assert len(keeper.kept) < len(parts) / 100
 
 
 def test_a_keeper_that_wants_nothing_gets_nothing(clock):
