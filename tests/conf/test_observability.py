@@ -73,6 +73,20 @@ def test_it_asks_for_names_and_labels_that_there_are(expression: str) -> None:
         labels = set(re.findall(r"(\w+)\s*=~?|(\w+)\s*!=", selector))
         asked = {label for pair in labels for label in pair if label}
         assert asked <= known.get(name, set()) | ADDED
+    names = NAME.findall(expression)
+    labels = set().union(*(known.get(name, set()) for name in names)) | ADDED
+    for grouping in re.findall(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)", expression):
+        assert {label.strip() for label in grouping.split(",") if label.strip()} <= labels
+
+
+def test_texts_fill_in_labels_that_there_are() -> None:
+    labels = set().union(*exposed().values()) | ADDED
+    texts = [text for rule in alerts() for text in rule["annotations"].values()]
+    filled = {name for text in texts for name in re.findall(r"\$labels\.(\w+)", text)}
+    legends = [target.get("legendFormat", "") for one in panels() for target in one["targets"]]
+    filled |= {name for text in legends for name in re.findall(r"\{\{\s*(\w+)\s*\}\}", text)}
+    assert filled
+    assert filled <= labels
 
 
 def test_the_dashboard_shows_everything_that_is_exposed() -> None:
@@ -107,6 +121,22 @@ def test_promtool_accepts_the_rules() -> None:
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"SUCCESS: {len(alerts())} rules found" in checked.stdout
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing: Debian's prometheus")
+def test_promtool_understands_what_the_dashboard_asks(tmp_path: Path) -> None:
+    asked = [target["expr"] for panel in panels() for target in panel["targets"]]
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, expression in enumerate(asked)
+    ]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    checked = subprocess.run(
+        ["promtool", "check", "rules", file], capture_output=True, check=False, text=True
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"SUCCESS: {len(asked)} rules found" in checked.stdout
 
 
 # --- the document ------------------------------------------------------------------------------
