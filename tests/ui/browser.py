@@ -15,12 +15,12 @@ from typing import Any
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 PATIENCE_S = 20
+LOOK_EVERY_S = 0.02
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars "
@@ -41,6 +41,19 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 
+# One question to the browser per look: to ask about each element takes seconds on long pages.
+VISIBLE = """
+    const [css, text, name] = arguments;
+    const visible = (each) => {
+      if (!each.checkVisibility({ visibilityProperty: true, opacityProperty: true })) return false;
+      const { width, height } = each.getBoundingClientRect();
+      return width > 0 && height > 0;
+    };
+    const called = (each) => !each.disabled
+      && (each.innerText.trim() === name || each.getAttribute("aria-label") === name);
+    return [...document.querySelectorAll(css)].filter((each) => visible(each)
+      && (!text || each.innerText.includes(text)) && (!name || called(each)));
+"""
 STREAM = re.compile(r"/api/events|/logs/stream")
 
 
@@ -54,6 +67,7 @@ class Browser:
         for flag in [*FLAGS.split(), f"--user-data-dir={self._profile}"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        options.page_load_strategy = "eager"  # what a test needs of a page, it waits for
         driver = shutil.which("chromedriver")
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
         self.base = ""
@@ -68,15 +82,17 @@ class Browser:
     def visit(self, base: str, page: str = "playground") -> None:
         """Come to *page* as if for the first time: nothing remembered, nothing in the console."""
         self.driver.get("about:blank")
-        self.driver.execute_cdp_cmd(
-            "Storage.clearDataForOrigin", {"origin": base, "storageTypes": "all"}
-        )
         self.console()
         self.base = base
         self.size(1440, 900)
         self.theme("light")
+        # Cleared by the page itself, first of all: what the last page kept as it went may be late.
+        forget = self.driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": "localStorage.clear()"}
+        )
         self.driver.get(f"{base}/ui/#/{page}")
         self.find("main .page h1")
+        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", forget)
         self.wait(lambda: self.connected, "a live connection")
 
     def go(self, page: str) -> None:
@@ -123,21 +139,19 @@ class Browser:
                 return False
 
         try:
-            return WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.05).until(ask)
+            return WebDriverWait(self.driver, PATIENCE_S, LOOK_EVERY_S).until(ask)
         except TimeoutException:
             text = self.run("return document.body.innerText")
             raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from None
 
-    def all(self, css: str) -> list[WebElement]:
-        """Everything visible that matches."""
-        found = self.driver.find_elements(By.CSS_SELECTOR, css)
-        return [element for element in found if element.is_displayed()]
+    def all(self, css: str, text: str = "", name: str = "") -> list[WebElement]:
+        """Everything visible that matches, contains *text*, and is enabled and called *name*."""
+        found: list[WebElement] = self.run(VISIBLE, css, text, name)
+        return found
 
     def find(self, css: str, text: str = "") -> WebElement:
         """Wait for something visible that matches and contains *text*."""
-        found = self.wait(
-            lambda: [e for e in self.all(css) if text in e.text], f"{css} with {text!r}"
-        )
+        found = self.wait(lambda: self.all(css, text), f"{css} with {text!r}")
         return found[0]  # type: ignore[no-any-return]
 
     def gone(self, css: str) -> None:
@@ -146,13 +160,8 @@ class Browser:
 
     def button(self, name: str, within: str = "") -> WebElement:
         """Wait for an enabled button with exactly this text or label."""
-
-        def buttons() -> list[WebElement]:
-            found = self.all(f"{within} button")
-            named = [e for e in found if name in (e.text.strip(), e.get_attribute("aria-label"))]
-            return [e for e in named if e.is_enabled()]
-
-        return self.wait(buttons, f"button {name!r}")[-1]  # type: ignore[no-any-return]
+        found = self.wait(lambda: self.all(f"{within} button", name=name), f"button {name!r}")
+        return found[-1]  # type: ignore[no-any-return]
 
     def press(self, name: str, within: str = "") -> None:
         """Press a button."""
@@ -191,19 +200,21 @@ class Browser:
         shown = [e["message"] for e in entries if e["level"] in {"SEVERE", "WARNING"}]
         return [text for text in shown if not ("net::ERR_" in text and STREAM.search(text))]
 
-    def axe(self) -> list[str]:
-        """Serious and critical findings of axe-core on the page as it stands."""
+    def axe(self, *rules: str) -> list[str]:
+        """Serious and critical findings of axe-core on the page, by all rules or by these."""
         if not self.run("return Boolean(window.axe)"):
             self.run(gzip.decompress(AXE.read_bytes()).decode())
         script = """
-            const done = arguments[arguments.length - 1];
-            axe.run(document, { resultTypes: ["violations"] }).then((found) => done(JSON.stringify(
-              found.violations.filter((each) => ["serious", "critical"].includes(each.impact))
-                .map((each) => `${each.id}: ${each.nodes.slice(0, 3).map((node) =>
-                  `${node.html.slice(0, 160)} ${node.failureSummary ?? ""}`).join(" | ")}`))));
+            const [rules, done] = arguments;
+            const only = rules.length ? { runOnly: { type: "rule", values: rules } } : {};
+            const bad = (each) => ["serious", "critical"].includes(each.impact);
+            const told = (each) => `${each.id}: ${each.nodes.slice(0, 3).map((node) =>
+              `${node.html.slice(0, 160)} ${node.failureSummary ?? ""}`).join(" | ")}`;
+            axe.run(document, { resultTypes: ["violations"], ...only }).then((found) =>
+              done(JSON.stringify(found.violations.filter(bad).map(told))));
         """
         self.driver.set_script_timeout(PATIENCE_S)
-        found: list[str] = json.loads(self.driver.execute_async_script(script))
+        found: list[str] = json.loads(self.driver.execute_async_script(script, rules))
         return found
 
     def overflows(self) -> bool:

@@ -22,7 +22,7 @@ MODEL = """
     description: "{about}"
     cmd: >-
       {python} -m llmsnap.simulator --host 127.0.0.1 --port ${{PORT}} --model {name}
-      --load-time {load} --tokens-per-second {speed}
+      --load-time {load} --tokens-per-second {speed} --tokens {length}
     checkEndpoint: /health
     ttl: 600
 """
@@ -33,9 +33,9 @@ SLEEPS = """    sleepMode: enable
 
 
 def config(start_port: int) -> str:
-    """Models of the simulator: two that swap, one sleeps, one is slow, one stays unlisted."""
+    """Models of the simulator: they swap, sleep, load slowly, talk for ever, are unlisted."""
     make = lambda name, **more: MODEL.format(  # noqa: E731
-        **{"name": name, "title": name.title(), "about": "", "load": 0.1, "speed": 200}
+        **{"name": name, "title": name.title(), "about": "", "load": 0.1, "speed": 200, "length": 0}
         | more
         | {"python": sys.executable}
     )
@@ -47,6 +47,7 @@ def config(start_port: int) -> str:
             make("sleeper"),
             SLEEPS,
             make("slow", load=15),
+            make("talker", speed=8, length=10_000),
             make("embed"),
             "    unlisted: true\n",
             "groups:\n  always-there:\n    swap: false\n    exclusive: false\n"

@@ -58,11 +58,16 @@ def test_log_lines(browser: Any, fake: Any, page: str) -> None:
     assert_unharmed(browser)
 
 
+@pytest.fixture(scope="module")
+def chat(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base)
+    browser.choose("Model", "qwen3-30b-a3b")
+
+
+@pytest.mark.usefixtures("chat")
 @pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_what_a_model_answers(browser: Any, fake: Any, attack: str) -> None:
     fake.post("/fake/answer", {"text": f"before {attack} after"})
-    browser.visit(fake.base)
-    browser.choose("Model", "qwen3-30b-a3b")
     browser.fill(".composer-text", "say it")
     browser.press("Send")
     browser.find(".message.assistant .prose p", "before")
@@ -70,6 +75,8 @@ def test_what_a_model_answers(browser: Any, fake: Any, attack: str) -> None:
     assert_unharmed(browser)
     # Foreign pictures are asked for by nobody, and the policy was not even needed to stop it.
     assert browser.console() == []
+    browser.press("New chat")
+    browser.gone(".message")
 
 
 def test_a_captured_answer(browser: Any, fake: Any) -> None:

@@ -49,8 +49,8 @@ def test_settings_reach_the_model(browser: Any, server: Any) -> None:
 
 
 def test_a_running_answer_goes_on_behind_other_pages_and_can_be_stopped(browser: Any) -> None:
-    browser.choose("Model", "beta")
-    say(browser, "tell me a long story " * 30)
+    browser.choose("Model", "talker")
+    say(browser, "tell me a long story")
     browser.find(".message.assistant", "You said")
     browser.go("logs")
     before = browser.run("return document.querySelector('.message.assistant').textContent.length")
@@ -59,6 +59,15 @@ def test_a_running_answer_goes_on_behind_other_pages_and_can_be_stopped(browser:
     browser.go("playground")
     browser.press("Stop")
     browser.find(".message.assistant", "Stopped.")
+
+
+def test_an_answer_nobody_waits_for_ends_with_the_page(browser: Any, server: Any) -> None:
+    browser.choose("Model", "talker")
+    say(browser, "tell me a long story")
+    browser.find(".message.assistant", "You said")
+    assert server.get("/api/inflight")["requests"]
+    browser.driver.get("about:blank")
+    browser.wait(lambda: not server.get("/api/inflight")["requests"], "the request to end")
 
 
 def test_what_was_said_survives_a_reload(browser: Any) -> None:

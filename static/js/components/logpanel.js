@@ -70,39 +70,45 @@ function firstAt(above, row) {
   return low;
 }
 
-/** Keeps to the end while the person is there. */
-function useScroll(view, version, active) {
+const NEAR_END_PX = 8;
+
+/** Where the view stands, and whether it keeps to the end: until the person scrolls up. */
+function useScroll(view) {
   const [place, setPlace] = useState({ top: 0, height: 400, width: 800 });
-  const atEnd = useRef(true);
   const [following, setFollowing] = useState(true);
+  const kept = useRef({ following: true, top: 0 });
+  const follow = (on) => {
+    kept.current.following = on;
+    setFollowing(on);
+  };
   const measure = () => {
-    const element = view.current;
-    if (!element || !element.clientHeight) return;
-    setPlace({ top: element.scrollTop, height: element.clientHeight, width: element.clientWidth });
+    const { scrollTop: top, clientHeight, clientWidth: width } = view.current;
+    kept.current.top = top;
+    if (clientHeight) setPlace((before) => (before.top === top && before.height === clientHeight && before.width === width ? before : { top, height: clientHeight, width }));
   };
   const onScroll = () => {
-    const element = view.current;
-    atEnd.current = element.scrollHeight - element.scrollTop - element.clientHeight < 8;
-    setFollowing(atEnd.current);
+    const { scrollTop, scrollHeight, clientHeight } = view.current;
+    // Only a move upwards is a person's: lines that came since leave the end further down.
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) follow(true);
+    else if (scrollTop < kept.current.top) follow(false);
     measure();
   };
   const toEnd = () => {
-    atEnd.current = true;
     view.current.scrollTop = view.current.scrollHeight;
-    onScroll();
+    follow(true);
+    measure();
   };
   useEffect(() => {
-    const observer = new ResizeObserver(measure);
+    const observer = new ResizeObserver(() => view.current && measure());
     observer.observe(view.current);
     return () => observer.disconnect();
   }, []);
-  useLayoutEffect(() => {
-    if (active && atEnd.current) {
-      view.current.scrollTop = view.current.scrollHeight;
-      measure();
-    }
-  }, [version, active, place.height, place.width]);
-  return { place, onScroll, following, toEnd };
+  const keepToEnd = () => {
+    if (!kept.current.following) return;
+    view.current.scrollTop = view.current.scrollHeight;
+    measure();
+  };
+  return { place, onScroll, following, toEnd, keepToEnd };
 }
 
 function useColumns(size, width) {
@@ -117,7 +123,7 @@ function Lines({ buffer, pattern, wrap, size, label, active }) {
   const view = useRef(null);
   const version = buffer.version.value;
   const matching = useMatching(buffer, pattern);
-  const { place, onScroll, following, toEnd } = useScroll(view, version, active);
+  const { place, onScroll, following, toEnd, keepToEnd } = useScroll(view);
   const rowPx = Math.round(size * LINE_HEIGHT);
   const columns = useColumns(size, place.width);
   const total = matching ? matching.length : buffer.lines.length;
@@ -134,6 +140,7 @@ function Lines({ buffer, pattern, wrap, size, label, active }) {
     rows.push(html`<div key=${number} class="log-line">${pieces(text).map((piece) => (piece.className ? html`<span class=${piece.className}>${piece.text}</span>` : piece.text))}${"\n"}</div>`);
   }
   const height = (above ? above[total] : total) * rowPx;
+  useLayoutEffect(() => { if (active) keepToEnd(); }, [height, active, place.height, place.width]);
   const offset = (above ? above[start] ?? 0 : start) * rowPx;
   return html`
     <div ref=${view} class=${classes("virtual log", wrap && "wrap")} tabindex="0" role="log" aria-live="off" aria-label=${label}

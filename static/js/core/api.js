@@ -26,11 +26,20 @@ export function errorText(status, text) {
   return text.trim().slice(0, 500) || `the server answered ${status}`;
 }
 
+// A page kept for "back" would keep its connections, too: six of them, and the next page gets none.
+// So whatever can be stopped is stopped when the page is left.
+let leaving = new AbortController();
+addEventListener("pagehide", () => {
+  leaving.abort();
+  leaving = new AbortController();
+});
+
 /** Like fetch, but every failure is an ApiError. Aborting still raises AbortError. */
 export async function request(path, options = {}) {
+  const signal = options.signal && AbortSignal.any([options.signal, leaving.signal]);
   let response;
   try {
-    response = await fetch(path, { credentials: "same-origin", ...options });
+    response = await fetch(path, { credentials: "same-origin", ...options, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the server cannot be reached");

@@ -18,14 +18,11 @@ const RETRY_MS = 2000;
 /** Follow the log of one model until the returned function is called. */
 export function followModel(id, buffer) {
   const control = new AbortController();
-  let reading = null;
-  const leave = () => reading?.abort(); // a page kept for "back" would keep its connection, too
   const follow = async () => {
     while (!control.signal.aborted) {
       buffer.clear();
-      reading = new AbortController();
       try {
-        await readInto(buffer, `/logs/stream/${modelPath(id)}`, AbortSignal.any([control.signal, reading.signal]));
+        await readInto(buffer, `/logs/stream/${modelPath(id)}`, control.signal);
       } catch (error) {
         if (error.name !== "AbortError") console.info(`log of ${id}: ${error.message}`);
       }
@@ -33,12 +30,8 @@ export function followModel(id, buffer) {
       await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
     }
   };
-  addEventListener("pagehide", leave);
   follow();
-  return () => {
-    removeEventListener("pagehide", leave);
-    control.abort();
-  };
+  return () => control.abort();
 }
 
 async function readInto(buffer, path, signal) {
