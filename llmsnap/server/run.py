@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmsnap.collector import spare_what_stays
 from llmsnap.options import Options
 from llmsnap.server.bind import address_of, bind
+from llmsnap.server.development import start_anew, watching_code
 from llmsnap.server.listener import Server
 from llmsnap.server.reloading import reloading
 from llmsnap.server.signals import stop_signals
@@ -16,14 +18,28 @@ from llmsnap.server.tls import Certificate
 from llmsnap.service import Service
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse
 
+WARM_UP_AFTER_S = 0.3
+"""Whoever waits for the server asks for its health by then."""
 FINISH_S = 1.0
 """How long connections that are left get to finish what they send, after the drain."""
 
 
+class Application(Protocol):
+    """A WSGI application that can make itself ready for what is asked of it later."""
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: StartResponse, /
+    ) -> Iterable[bytes]:
+        """Answer one request."""
+
+    def warm_up(self) -> None:
+        """Import what the first requests do not need."""
+
+
 def serve(
-    options: Options, service: Service, application: WSGIApplication, say: Callable[[str], None]
+    options: Options, service: Service, application: Application, say: Callable[[str], None]
 ) -> int:
     """Bind, serve until a signal, shut down from outside in; return the exit code. Blocks.
 
@@ -41,10 +57,16 @@ def serve(
         listening = f"listening on {address_of(listener, tls=options.tls)}"
         say(f"llmsnap {listening}")
         with notified(listening) as systemd:
-            with reloading(service, watch_file=options.watch_config):
-                asked.wait()
+            with ExitStack() as watches:
+                watches.enter_context(reloading(service, watch_file=options.watch_config))
+                code = watches.enter_context(watching_code(asked.set)) if options.debug else None
+                if not asked.wait(WARM_UP_AFTER_S):
+                    application.warm_up()
+                    asked.wait()
             systemd.send("STOPPING=1")
             shut_down(server, service, options.drain_timeout)
+    if code is not None and code.has_changed:
+        start_anew()
     return 0
 
 
