@@ -6,6 +6,7 @@ import re
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
+from gevent import get_hub
 
 from llmsnap.build import identify
 from llmsnap.errors import BadRequest, NotFound
@@ -71,7 +72,9 @@ def activity_stats() -> ResponseReturnValue:
     """Sum up the records in memory: totals, percentiles and histograms, for all and per model."""
     wanted = _wanted()
     records = filter(wanted.matches, current_service().observations.activity.snapshot())
-    return jsonify(schema_version=views.SCHEMA_VERSION, **stats.statistics(records))
+    # In a thread: over many records it takes long, and streams are to go on meanwhile.
+    found = get_hub().threadpool.apply(stats.statistics, (records,))
+    return jsonify(schema_version=views.SCHEMA_VERSION, **found)
 
 
 @bp.get("/swaps")
