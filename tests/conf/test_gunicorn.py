@@ -22,6 +22,14 @@ def test_one_worker_that_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["max_requests"] == 0
     assert found["timeout"] == 0
     assert found["preload_app"] is False
+    assert found["worker_connections"] == 10_000
+
+
+def test_what_clients_may_send_and_how_long_they_may_rest() -> None:
+    found = settings()
+    assert found["limit_request_line"] == 8190
+    assert found["limit_request_field_size"] == 32_768
+    assert found["keepalive"] == 75
 
 
 @pytest.mark.parametrize("drain", ["", "10", "120", "nonsense"])
