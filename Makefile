@@ -21,7 +21,7 @@ BIN := .venv/bin
 ENVIRONMENT = $(PYTHON) scripts/environment.py
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help python run demo dev test lint types unit e2e e2e-gunicorn bench coverage format release clean
+.PHONY: help python run demo dev test lint types unit minimum e2e e2e-gunicorn bench coverage format release clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -53,6 +53,11 @@ types: dev  ## mypy
 unit: dev  ## fast tests
 	$(call say,unit tests)
 	$(BIN)/python scripts/unit.py $(PYTEST_ARGS)
+
+minimum: python  ## unit tests on the oldest versions that setup.py allows
+	$(PYTHON) -m venv --clear build/minimum
+	build/minimum/bin/pip install --quiet --disable-pip-version-check -c scripts/minimum.txt -e .[dev]
+	build/minimum/bin/python scripts/unit.py $(PYTEST_ARGS)
 
 e2e: dev  ## the real command with real children
 	@$(ENVIRONMENT) demo?

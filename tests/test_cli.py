@@ -87,7 +87,8 @@ finally:
 def test_what_is_small_loads_nothing_big(argv: list[str]) -> None:
     code, _, loaded = output(*argv)
     if argv[0] == "load":
-        assert (code, loaded.splitlines()[-1]) == (2, "gevent requests ssl")  # they do come up here
+        assert code == 2
+        assert "gevent requests ssl" in loaded.splitlines()  # they do come up here
     else:
         assert (code, loaded) == (0, "\n")
 

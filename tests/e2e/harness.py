@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,22 +85,41 @@ def _variables(options: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Installed:
+    """A ``llmsnap`` that is not the checkout's: how it is run."""
+
+    program: Path
+    environ: dict[str, str]
+    cwd: Path
+
+
 class Running:
     """One running llmsnap. ``get`` and ``post`` talk to it, ``output`` is what it printed."""
 
-    def __init__(self, door: str, config: Path, *options: str, own: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        door: str,
+        config: Path,
+        *options: str,
+        own: tuple[str, ...] = (),
+        installed: Installed | None = None,
+    ) -> None:
         self.door = door
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
         self._came = Event()
         command, env = command_of(door, config, self.port, options, own)
+        if installed is not None:
+            command = [str(installed.program), *command[command.index("--config") :]]
+            env = installed.environ
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=env,
-            cwd=ROOT,
+            cwd=installed.cwd if installed else ROOT,
             start_new_session=True,
         )
         self._reader = gevent.Greenlet(self._read)
