@@ -127,7 +127,7 @@ def _run(options: Options) -> int:
     from llmsnap.server import serve  # noqa: PLC0415
     from llmsnap.service import Service  # noqa: PLC0415
     from llmsnap.statedir import find as find_state_dir  # noqa: PLC0415
-    from llmsnap.web.app import create_app  # noqa: PLC0415
+    from llmsnap.web.front import Front  # noqa: PLC0415
 
     if bool(options.tls_cert_file) != bool(options.tls_key_file):
         _say("--tls-cert-file and --tls-key-file belong together: give both or none")
@@ -150,9 +150,8 @@ def _run(options: Options) -> int:
         record=options.record_decisions,
         log_style=LogStyle(options.log_format == "json", options.debug),
     )
-    app = create_app(lambda: service)
     try:
-        return serve(options, service, app, _say)
+        return serve(options, service, Front(lambda: service), _say)
     except (OSError, ValueError, StateInUse) as error:
         _say(f"cannot serve: {error}")
         return 1

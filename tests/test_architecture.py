@@ -154,7 +154,6 @@ TESTED_IN = {
     "e2e/test_api_routes.py": [
         "web.config",
         "web.context",
-        "web.health",
         "web.models",
         "web.props",
         "web.statuses",

@@ -17,7 +17,6 @@ from llmsnap.service import Service
 from llmsnap.web import (
     api,
     config,
-    health,
     insight,
     logs,
     metrics,
@@ -35,7 +34,6 @@ from llmsnap.wire.errors import answer
 BLUEPRINTS = (
     api.bp,
     config.bp,
-    health.bp,
     insight.bp,
     logs.bp,
     metrics.bp,
@@ -69,6 +67,13 @@ def create_app(service: Callable[[], Service]) -> Flask:
 
     Nothing is started or opened here.
     """
+    app = make_flask()
+    app.wsgi_app = Gateway(app.wsgi_app, service)  # type: ignore[method-assign]
+    return app
+
+
+def make_flask() -> Flask:
+    """Return the application alone; what the gateway puts into environ is expected there."""
     app = Flask("llmsnap", static_folder=None, template_folder=None)
     app.json = _Json(app)
     app.config["TEMPLATES_AUTO_RELOAD"] = True  # a look at one file, for the one page there is
@@ -77,7 +82,6 @@ def create_app(service: Callable[[], Service]) -> Flask:
     app.register_error_handler(HTTPException, _on_http_error)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
-    app.wsgi_app = Gateway(app.wsgi_app, service)  # type: ignore[method-assign]
     return app
 
 

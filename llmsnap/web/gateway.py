@@ -7,16 +7,11 @@ authentication, CORS and errors are framework-free functions called here.
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from llmsnap.errors import (
-    BadRequest,
-    ClientGone,
     Forbidden,
     LlmsnapError,
     Misdirected,
@@ -24,15 +19,15 @@ from llmsnap.errors import (
 )
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.loading import LoadingStream
-from llmsnap.proxy.presence import Presence
 from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.tunnel import Tunnel
-from llmsnap.web import accesslog, takeover
+from llmsnap.web import accesslog, health, takeover
 from llmsnap.web.accesslog import Journal
+from llmsnap.web.incoming import new_call
 from llmsnap.wire import cors
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
-from llmsnap.wire.headers import Headers, from_environ
+from llmsnap.wire.headers import Headers
 from llmsnap.wire.paths import (
     PROPS_PATH,
     SAFE_METHODS,
@@ -40,7 +35,6 @@ from llmsnap.wire.paths import (
     is_inference,
     is_open,
     needs_admin,
-    normalized,
 )
 
 if TYPE_CHECKING:
@@ -56,16 +50,8 @@ FLUSH = "llmsnap.flush"
 """Set in environ by a view whose head must go out before the first byte of its body."""
 RUNTIME = "llmsnap.runtime"
 SERVICE = "llmsnap.service"
-SOCKET = "llmsnap.socket"
-OTHER_SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 STRANGE_HOSTS = 100
 """How many Host headers are warned of; whoever sends more of them makes them up."""
-AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
-"""Which X-Request-Id of a client is taken over: nothing that could confuse a log."""
-
-_RUN = secrets.token_hex(4)
-_numbers = count(1)
 
 
 class Gateway:
@@ -93,11 +79,11 @@ class Gateway:
             admit(call, environ, runtime)
             handle = _handler(call, service)
             if handle is not None:
-                service.check_accepting()
                 answer = handle(call, runtime)
                 answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
                 if not isinstance(answer.body, Tunnel):
-                    waits = [] if isinstance(answer.body, LoadingStream) else _waits(call)
+                    told_early = isinstance(answer.body, LoadingStream) or is_open(call.path)
+                    waits = [] if told_early else _waits(call)
                     return self._finish(call, start_response, answer, waits)
         except LlmsnapError as error:
             if isinstance(error, Misdirected):
@@ -164,14 +150,22 @@ class Gateway:
 
 
 def _handler(call: Call, service: Service) -> Callable[[Call, Runtime], Answer] | None:
-    """Return what serves *call* past Flask; None for what Flask serves."""
+    """Return what serves *call* past Flask; None for what Flask serves. Raises: Draining."""
+    handle: Callable[[Call, Runtime], Answer]
     if is_inference(call.path):
-        return service.dispatcher.handle
-    if call.path.startswith("/upstream/"):
-        return service.dispatcher.handle_upstream
-    if call.path == PROPS_PATH and call.method in SAFE_METHODS and "model" in parse_qs(call.query):
-        return service.dispatcher.handle_props
-    return None
+        handle = service.dispatcher.handle
+    elif call.path.startswith("/upstream/"):
+        handle = service.dispatcher.handle_upstream
+    elif is_open(call.path):
+        return lambda call, _: health.answer(call, service)
+    elif (
+        call.path == PROPS_PATH and call.method in SAFE_METHODS and "model" in parse_qs(call.query)
+    ):
+        handle = service.dispatcher.handle_props
+    else:
+        return None
+    service.check_accepting()
+    return handle
 
 
 class Logged:
@@ -204,72 +198,6 @@ class Logged:
         finally:
             sent = body.sent if isinstance(body, ProxyStream) else self._bytes
             accesslog.write(self._journal, self._call, sent)
-
-
-def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Call:
-    """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
-    get = environ.get
-    sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
-    given = get("HTTP_X_REQUEST_ID")
-    path = environ["PATH_INFO"] = normalized(environ["PATH_INFO"])
-    remote = get("REMOTE_ADDR", "")
-    return Call(
-        id=given if given and REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
-        method=environ["REQUEST_METHOD"],
-        path=path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace"),
-        raw_path=_raw_path(environ),
-        query=get("QUERY_STRING", ""),
-        headers=lambda: from_environ(environ),
-        header=lambda name: get(name, ""),
-        read=_reader(environ["wsgi.input"].read),
-        length=_body_length(environ),
-        remote_ip=remote,
-        client_ip=_client_ip(environ, remote, runtime),
-        presence=Presence(service.watch, sock.fileno() if sock is not None else -1),
-        accept=get("HTTP_ACCEPT", ""),
-        protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
-        user_agent=get("HTTP_USER_AGENT", ""),
-        socket=sock,
-    )
-
-
-def _client_ip(environ: dict[str, Any], remote: str, runtime: Runtime) -> str:
-    if not runtime.proxies.known:
-        return remote
-    forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
-    return runtime.proxies.client_ip(remote, forwarded_for, environ.get("HTTP_X_REAL_IP", ""))
-
-
-def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """*read*, whose errors are ours whichever server it comes from."""
-
-    def read_or_raise(size: int) -> bytes:
-        try:
-            return read(size)
-        except LlmsnapError:
-            raise
-        except OSError as error:
-            raise ClientGone("the client left while it sent its body") from error
-        except Exception as error:
-            raise BadRequest(f"the body cannot be read: {error}") from error
-
-    return read_or_raise
-
-
-def _raw_path(environ: dict[str, Any]) -> str:
-    """Path and query as the client sent them; servers keep them under different names."""
-    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
-    if raw[:1] != "/":
-        raw = AUTHORITY.sub("", raw)  # gunicorn leaves a URL as it came
-    path, question, query = raw.partition("?")
-    return normalized(path) + question + query
-
-
-def _body_length(environ: dict[str, Any]) -> int | None:
-    """How long the request's body is; None when it comes in chunks."""
-    if "HTTP_TRANSFER_ENCODING" in environ:
-        return None
-    return int(environ.get("CONTENT_LENGTH") or 0)
 
 
 def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:

@@ -1,24 +1,23 @@
-"""Is it alive, does it accept work."""
+"""Is it alive, does it accept work: answered without Flask, so also while that is imported."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
-from flask.typing import ResponseReturnValue
+from llmsnap.errors import MethodNotAllowed
+from llmsnap.proxy.call import Answer, Call
+from llmsnap.service import Service
 
-from llmsnap.web.context import current_service
-
-bp = Blueprint("health", __name__)
-
-
-@bp.get("/health")
-@bp.get("/wol-health")
-def health() -> ResponseReturnValue:
-    """Answer OK while the process runs; ``/wol-health`` is not logged."""
-    return Response("OK", mimetype="text/plain")
+HEADERS = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "2")]
+METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-@bp.get("/ready")
-def ready() -> ResponseReturnValue:
-    """Answer OK while requests are accepted, 503 before and after."""
-    current_service().check_accepting()
-    return Response("OK", mimetype="text/plain")
+def answer(call: Call, service: Service) -> Answer:
+    """Answer one of the open paths: OK while the process runs.
+
+    ``/ready`` is OK while requests are accepted, and raises Draining before and after. Raises:
+    MethodNotAllowed.
+    """
+    if call.method not in METHODS:
+        raise MethodNotAllowed(f"{call.path} takes {', '.join(METHODS)}", list(METHODS))
+    if call.path == "/ready":
+        service.check_accepting()
+    return Answer(200, "", list(HEADERS), [b"OK"])

@@ -11,11 +11,12 @@ import pytest
 from llmsnap.web.app import create_app
 from llmsnap.web.openapi import document
 from llmsnap.web.operations import OPERATIONS, Operation
-from llmsnap.wire.paths import FORM_ROUTES, JSON_ROUTES, QUERY_ROUTES
+from llmsnap.wire.paths import FORM_ROUTES, JSON_ROUTES, OPEN_PATHS, QUERY_ROUTES
 
 # What the gateway serves past Flask, beyond the routes of inference.
 PAST_FLASK = {(method, "/upstream/{}/{}") for method in ("get", "post", "put", "patch", "delete")}
 PAST_FLASK |= {("get", "/v/{}"), ("post", "/v/{}")}
+PAST_FLASK |= {("get", path) for path in OPEN_PATHS}
 
 
 def shape(path: str) -> str:

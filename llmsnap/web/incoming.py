@@ -1,0 +1,94 @@
+"""What a request is, out of a WSGI environ: whichever server made that."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from llmsnap.errors import BadRequest, ClientGone, LlmsnapError
+from llmsnap.proxy.call import Call
+from llmsnap.proxy.presence import Presence
+from llmsnap.wire.headers import from_environ
+from llmsnap.wire.paths import normalized
+
+if TYPE_CHECKING:
+    from llmsnap.runtime import Runtime
+    from llmsnap.service import Service
+
+SOCKET = "llmsnap.socket"
+OTHER_SOCKETS = ("gunicorn.socket", "werkzeug.socket")
+AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
+"""Which X-Request-Id of a client is taken over: nothing that could confuse a log."""
+
+_RUN = secrets.token_hex(4)
+_numbers = count(1)
+
+
+def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Call:
+    """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
+    get = environ.get
+    sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
+    given = get("HTTP_X_REQUEST_ID")
+    path = environ["PATH_INFO"] = normalized(environ["PATH_INFO"])
+    remote = get("REMOTE_ADDR", "")
+    return Call(
+        id=given if given and REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
+        method=environ["REQUEST_METHOD"],
+        path=path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace"),
+        raw_path=_raw_path(environ),
+        query=get("QUERY_STRING", ""),
+        headers=lambda: from_environ(environ),
+        header=lambda name: get(name, ""),
+        read=_reader(environ["wsgi.input"].read),
+        length=_body_length(environ),
+        remote_ip=remote,
+        client_ip=_client_ip(environ, remote, runtime),
+        presence=Presence(service.watch, sock.fileno() if sock is not None else -1),
+        accept=get("HTTP_ACCEPT", ""),
+        protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
+        user_agent=get("HTTP_USER_AGENT", ""),
+        socket=sock,
+    )
+
+
+def _client_ip(environ: dict[str, Any], remote: str, runtime: Runtime) -> str:
+    if not runtime.proxies.known:
+        return remote
+    forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
+    return runtime.proxies.client_ip(remote, forwarded_for, environ.get("HTTP_X_REAL_IP", ""))
+
+
+def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """*read*, whose errors are ours whichever server it comes from."""
+
+    def read_or_raise(size: int) -> bytes:
+        try:
+            return read(size)
+        except LlmsnapError:
+            raise
+        except OSError as error:
+            raise ClientGone("the client left while it sent its body") from error
+        except Exception as error:
+            raise BadRequest(f"the body cannot be read: {error}") from error
+
+    return read_or_raise
+
+
+def _raw_path(environ: dict[str, Any]) -> str:
+    """Path and query as the client sent them; servers keep them under different names."""
+    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
+    if raw[:1] != "/":
+        raw = AUTHORITY.sub("", raw)  # gunicorn leaves a URL as it came
+    path, question, query = raw.partition("?")
+    return normalized(path) + question + query
+
+
+def _body_length(environ: dict[str, Any]) -> int | None:
+    """How long the request's body is; None when it comes in chunks."""
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        return None
+    return int(environ.get("CONTENT_LENGTH") or 0)
