@@ -106,7 +106,9 @@ class _Notifier:
             for folder in folders:
                 inotify.add_watch(folder, mask)
             self._inotify = inotify
-        except (ImportError, OSError, AttributeError) as error:
+        except (ImportError, AttributeError) as error:  # systems.shortcomings() has told of it
+            log.debug("no inotify on this system: %s", error)
+        except OSError as error:
             log.info("no inotify (%s): the configuration file is looked at every 2 s", error)
 
     def wait(self, limit_s: float) -> None:

@@ -36,6 +36,7 @@ from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.setup import change_of
 from llmsnap.runtime import Runtime
 from llmsnap.statedir import StateDir
+from llmsnap.systems import shortcomings
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream import orphans
 from llmsnap.upstream.child import LocalLauncher
@@ -133,6 +134,9 @@ class Service:
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
             root.setLevel(logging.DEBUG)
+            if lacking := shortcomings():
+                log.warning("%s", lacking)
+            orphans.reap_adopted()
             self.state_dir.lock()
             self.observations.open()
             self.driver.scheduler.count_from(self.observations.next_swap_id)

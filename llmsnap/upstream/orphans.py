@@ -38,6 +38,16 @@ def signal_group(pgid: int, number: int) -> bool:
     return True
 
 
+def reap_adopted() -> None:
+    """Have the event loop reap every child that ends, those included that were never started here.
+
+    PID 1 of a container, and a subreaper, is given the orphans of its descendants. gevent's loop
+    asks for all children at each SIGCHLD and tells its own watchers of theirs, so nobody's exit
+    status is taken away; but it begins only with the first child it starts. Main thread only.
+    """
+    gevent.get_hub().loop.install_sigchld()
+
+
 def end_group(pgid: int, mark: str, grace_s: float) -> None:
     """See to it that nothing is left of a server whose leader has exited. Blocks.
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,37 @@ def test_a_wait_for_a_group_that_stays_has_an_end(marked) -> None:
 
 def test_this_system_tells_of_its_processes() -> None:
     assert orphans.has_proc() == Path("/proc/self").is_dir()
+
+
+# Takes in the orphans of its descendants, as PID 1 does, and tells who is left of them.
+ADOPTER = """
+import llmsnap._monkey
+import ctypes, os, sys
+import gevent
+from gevent import monkey, subprocess
+from llmsnap.upstream import orphans
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+orphans.reap_adopted()
+os.posix_spawn("/bin/sh", ["sh", "-c", "(sleep 0.05; exit 7) & exit 5"], os.environ)
+own = [subprocess.Popen(["sh", "-c", f"sleep 0.0{n}; exit {n}"]) for n in range(1, 6)]
+codes = [one.wait() for one in own]
+while True:
+    try:
+        waiting = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+    except OSError as error:
+        sys.exit(str(error))
+    if not waiting:
+        break
+    gevent.sleep(0.01)
+print(codes)
+"""
+
+
+def test_adopted_orphans_are_reaped_and_nobody_loses_a_status() -> None:
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        pytest.skip("this system does not tell who is whose child")
+    done = subprocess.run(
+        [sys.executable, "-c", ADOPTER], capture_output=True, text=True, timeout=4, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[1, 2, 3, 4, 5]\n", "")
