@@ -227,3 +227,20 @@ def test_what_the_loaded_model_refuses_is_told_in_the_stream(server: Running) ->
     assert "messages is missing" in message
     record = server.get("/api/activity?model=loading").json()["records"][0]
     assert record["status"] == 400
+
+
+def test_an_idle_event_stream_begins_at_once_and_stays_open(server: Running) -> None:
+    """What wakes machines over the network (wol-proxy) takes the first 200 as "it is up"."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+        sock.sendall(b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        stream = sock.makefile("rb")
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+        head = b"".join(iter(stream.readline, b"\r\n"))
+        assert b"text/event-stream" in head
+        while b'"type":"metrics"' not in stream.readline():  # the last of what there is to tell
+            pass
+        # Nothing more is said while nothing happens, and then it is said here.
+        server.post("/api/models/load/alpha")
+        while b'"type":"modelStatus"' not in stream.readline():
+            pass
+        server.post("/api/models/unload/alpha")

@@ -53,24 +53,28 @@ def test_this_system_tells_of_its_processes() -> None:
 # Takes in the orphans of its descendants, as PID 1 does, and tells who is left of them.
 ADOPTER = """
 import llmsnap._monkey
-import ctypes, os, sys
+import ctypes, os
 import gevent
 from gevent import monkey, subprocess
 from llmsnap.upstream import orphans
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 orphans.reap_adopted()
-os.posix_spawn("/bin/sh", ["sh", "-c", "(sleep 0.05; exit 7) & exit 5"], os.environ)
+
+
+def leave_orphan():
+    os.posix_spawn("/bin/sh", ["sh", "-c", "(sleep 0.05; exit 7) & exit 5"], os.environ)
+
+def wait_until_alone():
+    while open(f"/proc/self/task/{os.getpid()}/children").read().split():
+        gevent.sleep(0.01)
+
+leave_orphan()
+wait_until_alone()
+leave_orphan()
 own = [subprocess.Popen(["sh", "-c", f"sleep 0.0{n}; exit {n}"]) for n in range(1, 6)]
 codes = [one.wait() for one in own]
-while True:
-    try:
-        waiting = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-    except OSError as error:
-        sys.exit(str(error))
-    if not waiting:
-        break
-    gevent.sleep(0.01)
+wait_until_alone()
 print(codes)
 """
 
