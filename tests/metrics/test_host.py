@@ -1,9 +1,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from llmsnap.metrics import host as module
 from llmsnap.metrics.host import HostSample, NoHost, PsutilHost, find_host
 
 psutil = pytest.importorskip("psutil")
@@ -30,7 +32,9 @@ def test_the_host_has_memory_and_a_load():
     assert sample.load_1m >= 0
 
 
-def test_a_models_memory_is_that_of_its_whole_family(child):
+@pytest.mark.parametrize("proc", ["/proc", "/there is none"])
+def test_a_models_memory_is_that_of_its_whole_family(child, proc, monkeypatch):
+    monkeypatch.setattr(module, "PROC", Path(proc))
     (sample,) = PsutilHost().processes({"llama": child.pid})
     family = [child.pid, *(one.pid for one in psutil.Process(child.pid).children())]
     resident = [psutil.Process(pid).memory_info().rss for pid in family]
