@@ -59,3 +59,7 @@ def test_every_page_is_in_the_index() -> None:
     linked = {target.partition("#")[0] for target in LINK.findall(index)}
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("*.md")}
     assert pages - linked == {"README.md"}
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200
