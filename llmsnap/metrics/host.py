@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -122,14 +121,14 @@ class PsutilHost:
 
 def _parents_in_proc() -> Iterator[tuple[int, int]]:
     """Yield (pid, its parent) of every process; a fifth of what psutil's way costs (proc(5))."""
-    for name in os.listdir(PROC):
-        if name.isdecimal():
+    for folder in PROC.iterdir():
+        if folder.name.isdecimal():
             try:
-                stat = (PROC / name / "stat").read_bytes()
+                stat = (folder / "stat").read_bytes()
             except OSError:
                 continue  # ended meanwhile
             # The name of the program, in parentheses, may have any byte in it.
-            yield int(name), int(stat[stat.rfind(b")") + 2 :].split(None, 2)[1])
+            yield int(folder.name), int(stat[stat.rfind(b")") + 2 :].split(None, 2)[1])
 
 
 def find_host() -> HostProvider:
