@@ -149,3 +149,9 @@ def test_the_exit_codes_are_documented() -> None:
     text = (Path(__file__).parent.parent / "docs/cli.md").read_text()
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     assert told == {0, 1, 2, 3, 4, 5, 130, 141}
+
+
+def test_every_option_and_command_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs/cli.md").read_text()
+    options = re.findall(r"--[a-z][a-z-]+", build_parser().format_help())
+    assert not [word for word in {*options, *COMMANDS} - {"--help"} if word not in text]
