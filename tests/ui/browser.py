@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -54,7 +53,6 @@ VISIBLE = """
     return [...document.querySelectorAll(css)].filter((each) => visible(each)
       && (!text || each.innerText.includes(text)) && (!name || called(each)));
 """
-STREAM = re.compile(r"/api/events|/logs/stream")
 
 
 class Browser:
@@ -80,7 +78,12 @@ class Browser:
     # --- where it looks
 
     def visit(self, base: str, page: str = "playground") -> None:
-        """Come to *page* as if for the first time: nothing remembered, nothing in the console."""
+        """Come to *page* as if for the first time, and wait until it is live."""
+        self.open(base, page)
+        self.wait(lambda: self.connected, "a live connection")
+
+    def open(self, base: str, page: str) -> None:
+        """Load *page* with nothing remembered, nothing in the console."""
         self.driver.get("about:blank")
         self.console()
         self.base = base
@@ -93,7 +96,6 @@ class Browser:
         self.driver.get(f"{base}/ui/#/{page}")
         self.find("main .page h1")
         self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", forget)
-        self.wait(lambda: self.connected, "a live connection")
 
     def go(self, page: str) -> None:
         """Follow the link to another page."""
@@ -192,13 +194,9 @@ class Browser:
     # --- judging
 
     def console(self) -> list[str]:
-        """Warnings and errors the console has shown since the last call.
-
-        That a stream broke off is the browser's own remark, which no page can keep it from making.
-        """
+        """Warnings and errors the console has shown since the last call."""
         entries = self.driver.get_log("browser")
-        shown = [e["message"] for e in entries if e["level"] in {"SEVERE", "WARNING"}]
-        return [text for text in shown if not ("net::ERR_" in text and STREAM.search(text))]
+        return [e["message"] for e in entries if e["level"] in {"SEVERE", "WARNING"}]
 
     def axe(self, *rules: str) -> list[str]:
         """Serious and critical findings of axe-core on the page, by all rules or by these."""

@@ -29,10 +29,10 @@ from tests.ui.made_up import (
     ERRORS,
     GROUPS,
     HOSTILE,
-    IN_FLIGHT,
     MODELS,
     fare,
     history,
+    in_flight,
     metric_of,
     record,
     sample,
@@ -84,6 +84,10 @@ class World:
         self.tell(envelope("modelStatus", self.models))
 
 
+def named(kind: str, data: Any) -> bytes:
+    return f"event:{kind}\ndata:{json.dumps(data)}\n\n".encode()
+
+
 def envelope(kind: str, data: Any) -> bytes:
     text = json.dumps({"type": kind, "data": json.dumps(data)})
     return f"event:message\ndata:{text}\n\n".encode()
@@ -111,6 +115,8 @@ def events() -> Response:
             yield envelope("modelStatus", world.models)
             good = [metric_of(each) for each in world.records if each["status"] == 200]
             yield envelope("metrics", good)
+            busy = in_flight(world.cancelled)
+            yield named("inFlight", {"models": [], "total": len(busy), "requests": busy})
             while True:
                 yield reader.get()
         finally:
@@ -182,26 +188,7 @@ def config_file() -> Response:
 
 @bp.get("/api/inflight")
 def inflight() -> Response:
-    base = {"key_name": "laptop", "client": "10.0.0.7", "can_cancel": True, "queue_ms": 40}
-    now_ms = time.time() * 1000
-    return jsonify(
-        requests=[
-            base
-            | {
-                "id": number,
-                "request_id": f"7f3a-9{number}",
-                "requested": name,
-                "model_id": name,
-                "path": "/v1/chat/completions",
-                "phase": phase,
-                "started_ms": now_ms - age_ms,
-                "age_ms": age_ms,
-                "response_bytes": size,
-            }
-            for number, (name, phase, age_ms, size) in enumerate(IN_FLIGHT)
-            if number not in world.cancelled
-        ]
-    )
+    return jsonify(requests=in_flight(world.cancelled))
 
 
 @bp.post("/api/inflight/<int:number>/cancel")

@@ -158,6 +158,30 @@ def metric_of(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def in_flight(cancelled: set[int]) -> list[dict[str, Any]]:
+    """Requests in flight but for those somebody ended."""
+    now_ms = time.time() * 1000
+    return [
+        {
+            "key_name": "laptop",
+            "client": "10.0.0.7",
+            "can_cancel": True,
+            "queue_ms": 40,
+            "id": number,
+            "request_id": f"7f3a-9{number}",
+            "requested": name,
+            "model_id": name,
+            "path": "/v1/chat/completions",
+            "phase": phase,
+            "started_ms": now_ms - age_ms,
+            "age_ms": age_ms,
+            "response_bytes": size,
+        }
+        for number, (name, phase, age_ms, size) in enumerate(IN_FLIGHT)
+        if number not in cancelled
+    ]
+
+
 def history(rng: random.Random, now_ms: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """An hour in which four large models take turns, and the small ones stay."""
     large = GROUPS[0]["members"]

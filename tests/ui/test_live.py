@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,27 +154,54 @@ def test_the_page_comes_back_when_the_server_does(browser: Any, folder: Path) ->
     browser.console()  # refused connections were the point
 
 
-def test_it_works_under_keys_and_says_when_a_key_is_not_enough(browser: Any, folder: Path) -> None:
-    own = folder / "keyed"
-    own.mkdir()
-    server = servers.real(own)
-    file = own / "config.yaml"
+@pytest.fixture(scope="module")
+def keyed(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    folder = tmp_path_factory.mktemp("keyed")
+    server = servers.real(folder)
+    file = folder / "config.yaml"
     file.write_text(file.read_text() + KEYS)
-    # What a browser sends once the person has answered its question.
-    send = "Network.setExtraHTTPHeaders"
-    basic = {"admin": "Basic YTphZG1pbmtleTAxMjM0", "guest": "Basic YTpndWVzdGtleTAxMjM0"}
     browser.driver.execute_cdp_cmd("Network.enable", {})
     server.start()
-    try:
-        browser.driver.execute_cdp_cmd(send, {"headers": {"Authorization": basic["admin"]}})
-        browser.visit(server.base, "models")
-        browser.press("Load alpha")
-        browser.find("[data-model=alpha] [data-state=ready]")
-        assert "key01234" not in browser.run("return JSON.stringify(localStorage)")
-        browser.driver.execute_cdp_cmd(send, {"headers": {"Authorization": basic["guest"]}})
-        browser.reload()
-        browser.find(".banner", "it has no admin right")
-    finally:
-        browser.driver.execute_cdp_cmd(send, {"headers": {}})
-        server.stop()
-    browser.console()  # refusals were the point
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sign_in(browser: Any) -> Iterator[Callable[[str], None]]:
+    def send(header: dict[str, str]) -> None:
+        browser.driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": header})
+
+    # What a browser sends once the person has answered its question.
+    def answer(key: str) -> None:
+        send({"Authorization": f"Basic {base64.b64encode(f'me:{key}'.encode()).decode()}"})
+
+    yield answer
+    send({})
+
+
+def test_under_keys_it_works_and_keeps_none(
+    browser: Any, keyed: servers.Server, sign_in: Callable[[str], None]
+) -> None:
+    sign_in("adminkey01234")
+    browser.visit(keyed.base, "models")
+    browser.press("Load alpha")
+    browser.find("[data-model=alpha] [data-state=ready]")
+    assert "key01234" not in browser.run("return JSON.stringify(localStorage)")
+
+
+def test_a_key_that_is_not_an_admins_can_talk_to_models_and_is_told_why_no_more(
+    browser: Any, keyed: servers.Server, sign_in: Callable[[str], None]
+) -> None:
+    sign_in("guestkey01234")
+    browser.open(keyed.base, "models")
+    browser.find("[data-page=models] .empty", "it has no admin right")
+    browser.find(".connection", "Limited key")
+    assert browser.axe() == []
+    browser.go("playground")
+    browser.choose("Model", "alpha")
+    browser.fill(".composer-text", "good morning")
+    browser.press("Send")
+    browser.find(".message.assistant .prose", "good morning")
+    assert {line.split()[0] for line in browser.console()} <= {
+        f"{keyed.base}/api/events", f"{keyed.base}/api/inflight"
+    }  # fmt: skip

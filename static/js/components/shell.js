@@ -2,13 +2,13 @@
 
 import { classes, html, useEffect, useRef, useState } from "../core/html.js";
 import { PAGES, current, pageLink } from "../core/router.js";
-import { connect, connection } from "../core/events.js";
+import { connect, connection, reason } from "../core/events.js";
 import { chooseTheme, theme } from "../core/theme.js";
 import { stored } from "../core/storage.js";
 import { dismiss, notices } from "../core/notices.js";
 import { getJson } from "../core/api.js";
 import { models } from "../store/models.js";
-import { inflight } from "../store/activity.js";
+import { inflightTotal } from "../store/activity.js";
 import { Icon, Logo } from "./icons.js";
 import { IconButton } from "./controls.js";
 import { PageHost } from "./pagehost.js";
@@ -17,8 +17,8 @@ const MAX_TITLE = 64;
 const DEFAULT_TITLE = "llmsnap";
 export const title = stored("appTitle", DEFAULT_TITLE);
 
-const DOTS = { connected: "🟢", connecting: "🟡", disconnected: "🔴", paused: "⚪" };
-const WORDS = { connected: "Live", connecting: "Connecting", disconnected: "Disconnected", paused: "Paused" };
+const DOTS = { connected: "🟢", connecting: "🟡", disconnected: "🔴", limited: "🔵", paused: "⚪" };
+const WORDS = { connected: "Live", connecting: "Connecting", disconnected: "Disconnected", limited: "Limited key", paused: "Paused" };
 
 function Title() {
   const save = (event) => {
@@ -35,7 +35,7 @@ function useVersion() {
   const [version, setVersion] = useState(null);
   const state = connection.value;
   useEffect(() => {
-    if (state === "connected") getJson("/api/version").then(setVersion, () => {});
+    if (state === "connected" || state === "limited") getJson("/api/version").then(setVersion, () => {});
   }, [state]);
   return version;
 }
@@ -61,7 +61,7 @@ function ThemeChoice() {
 
 function counts() {
   const loaded = models.value.filter((model) => model.state === "ready").length;
-  return { models: loaded || "", activity: inflight.value.length || "" };
+  return { models: loaded || "", activity: inflightTotal.value || "" };
 }
 
 function Side({ open, onClose }) {
@@ -79,19 +79,9 @@ function Side({ open, onClose }) {
   </nav>`;
 }
 
-/** Why there is no connection, as far as the server says: an event stream itself tells nothing. */
-function useReason(disconnected) {
-  const [reason, setReason] = useState("");
-  useEffect(() => {
-    setReason("");
-    if (disconnected) getJson("/api/overview").catch((error) => setReason(error.status ? error.message : ""));
-  }, [disconnected]);
-  return reason;
-}
-
 function Banner() {
   const state = connection.value;
-  const away = state !== "connected" && state !== "paused";
+  const away = state === "connecting" || state === "disconnected";
   const [late, setLate] = useState(false);
   // A connection that comes back within a second is not worth moving the page for.
   useEffect(() => {
@@ -100,9 +90,8 @@ function Banner() {
     const timer = setTimeout(() => setLate(true), 1500);
     return () => clearTimeout(timer);
   }, [away]);
-  const reason = useReason(away && late);
   if (!away || !late) return null;
-  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">${reason ? `The server refuses: ${reason}` : "The server does not answer. What you see is from before; trying again."}</span>
+  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">${reason.value ? `The server refuses: ${reason.value}` : "The server does not answer. What you see is from before; trying again."}</span>
     <button type="button" class="btn small" onClick=${connect}>Try now</button></div>`;
 }
 

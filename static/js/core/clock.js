@@ -2,10 +2,16 @@
 
 import { signal } from "./html.js";
 
+/** Whether the tab is in sight. */
+export const visible = signal(!document.hidden);
+
 /** Wall clock in Unix milliseconds, once a second. */
 export const now = signal(Date.now());
 
 setInterval(() => {
   if (!document.hidden) now.value = Date.now();
 }, 1000);
-document.addEventListener("visibilitychange", () => { now.value = Date.now(); });
+document.addEventListener("visibilitychange", () => {
+  visible.value = !document.hidden;
+  now.value = Date.now();
+});

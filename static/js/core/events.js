@@ -4,13 +4,21 @@
 // name carry their JSON directly. Subscribers of envelopes use the type, those of named frames
 // "named:" and the name.
 
-import { signal } from "./html.js";
+import { getJson, single } from "./api.js";
+import { batch, signal } from "./html.js";
 
 const MAX_WAIT_MS = 5000;
 const HIDDEN_CLOSE_MS = 60000;
 
-/** "connecting", "connected", "disconnected", or "paused" while the tab has long been hidden. */
+/** "connecting", "connected", "disconnected", "limited" when the key has no right to live data, or
+ * "paused" while the tab has long been hidden. */
 export const connection = signal("connecting");
+
+/** The server's sentence about a key that may not see what others do; empty when it may. */
+export const refusal = signal("");
+
+/** Why there is no connection, as far as the server says. */
+export const reason = signal("");
 
 const handlers = new Map();
 let source = null;
@@ -67,7 +75,26 @@ function onError() {
   // Chance keeps fifty tabs from coming back in the same instant.
   const wait = Math.min(1000 * 2 ** (failures - 1), MAX_WAIT_MS) * (0.85 + 0.3 * Math.random());
   retryTimer = setTimeout(connect, wait);
+  askWhy();
 }
+
+/** An event stream itself does not tell why it was refused; any other request does. */
+const askWhy = single(async () => {
+  try {
+    await getJson("/api/inflight");
+    reason.value = "";
+  } catch (error) {
+    reason.value = error.status ? error.message : "";
+    if (error.status !== 403) return;
+    // No use in trying again: a key keeps its rights until the page is loaded anew.
+    close();
+    batch(() => {
+      connection.value = "limited";
+      refusal.value = error.message;
+    });
+    tell("limited", null);
+  }
+});
 
 function close() {
   clearTimeout(retryTimer);
@@ -82,6 +109,7 @@ export function connect() {
   source = new EventSource("/api/events");
   source.onopen = () => {
     failures = 0;
+    reason.value = "";
     connection.value = "connected";
     tell("open", null);
   };
@@ -96,15 +124,17 @@ function onVisibility() {
   clearTimeout(hiddenTimer);
   if (document.hidden) {
     hiddenTimer = setTimeout(() => {
+      if (refusal.peek()) return;
       close();
       connection.value = "paused";
     }, HIDDEN_CLOSE_MS);
-  } else if (!source) {
-    connect();
+  } else {
+    resume();
   }
 }
+const resume = () => source || refusal.peek() || connect();
 document.addEventListener("visibilitychange", onVisibility);
-addEventListener("online", () => source || connect());
+addEventListener("online", resume);
 
 // A page kept for "back" would keep its connection, too.
 addEventListener("pagehide", close);

@@ -44,6 +44,18 @@ export function perFrame(action) {
   };
 }
 
+/** Return a function that runs *action* at once, but not more often than every *everyMs*. */
+export function paced(everyMs, action) {
+  let timer = 0;
+  let last = -Infinity;
+  const run = () => {
+    timer = 0;
+    last = performance.now();
+    action();
+  };
+  return () => { timer ||= setTimeout(run, Math.max(0, last + everyMs - performance.now())); };
+}
+
 /** Call *action* every *everyMs* while the tab is visible; returns how to stop. */
 export function everyVisible(everyMs, action) {
   const timer = setInterval(() => document.hidden || action(), everyMs);

@@ -5,7 +5,7 @@ import { attempt, notify } from "../core/notices.js";
 import { unloadAll } from "../core/api.js";
 import { stored } from "../core/storage.js";
 import { plural } from "../core/format.js";
-import { localModels, modelsKnown, peerModels, refreshDetails } from "../store/models.js";
+import { localModels, modelsKnown, peerModels, refreshDetails, watchDetails } from "../store/models.js";
 import { followModel, logs } from "../store/logs.js";
 import { groupsOf } from "../store/groups.js";
 import { LineBuffer } from "../core/lines.js";
@@ -104,7 +104,7 @@ export default function ModelsPage({ active }) {
     watched.value = id;
     document.querySelector("[data-page=models] .log-panel")?.scrollIntoView({ block: "nearest" });
   };
-  useEffect(() => { if (active) refreshDetails(); }, [active]);
+  useEffect(() => (active ? watchDetails() : undefined), [active]);
   const list = html`<div class="models-left"><${ModelList} onLog=${onLog} /></div>`;
   const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} />`}<${ModelLog} active=${active} /></div>`;
   return html`

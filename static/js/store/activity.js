@@ -1,6 +1,6 @@
 // Finished requests of this session's view, and those in flight.
 
-import { signal } from "../core/html.js";
+import { batch, signal } from "../core/html.js";
 import { getJson, single } from "../core/api.js";
 import { subscribe } from "../core/events.js";
 
@@ -12,8 +12,11 @@ export const metrics = signal([]);
 /** Ticks with each finished request, so that open pages fetch what they show. */
 export const activityTick = signal(0);
 
-/** Requests in flight, oldest first, with *seenMs*. */
+/** Requests in flight, oldest first, with *seenMs*; the feed tells of fifty, `refreshInflight` of all. */
 export const inflight = signal([]);
+
+/** How many requests are in flight. */
+export const inflightTotal = signal(0);
 
 function onMetrics(list) {
   const fresh = new Map(metrics.peek().map((metric) => [metric.id, metric]));
@@ -22,33 +25,31 @@ function onMetrics(list) {
   activityTick.value += 1;
 }
 
+function showInflight({ requests, total }) {
+  const seenMs = Date.now();
+  batch(() => {
+    inflight.value = requests.map((each) => ({ ...each, seenMs })).sort((a, b) => a.started_ms - b.started_ms);
+    inflightTotal.value = total;
+  });
+}
+
+/** Ask for all of them, and how much of each answer has come: no event tells that. */
 export const refreshInflight = single(async () => {
   try {
-    const body = await getJson("/api/inflight");
-    const seenMs = Date.now();
-    inflight.value = body.requests.map((each) => ({ ...each, seenMs })).sort((a, b) => a.started_ms - b.started_ms);
+    const { requests } = await getJson("/api/inflight");
+    showInflight({ requests, total: requests.length });
   } catch (error) {
     console.info(`/api/inflight: ${error.message}`);
   }
 });
 
-let soon = 0;
-function askSoon() {
-  soon ||= setTimeout(() => {
-    soon = 0;
-    refreshInflight();
-  }, 150);
-}
-
 export function startActivity() {
+  // A new connection begins with all that is known.
   subscribe("open", () => {
     metrics.value = [];
-    askSoon();
+    showInflight({ requests: [], total: 0 });
   });
   subscribe("metrics", onMetrics);
-  subscribe("named:metrics", () => {
-    activityTick.value += 1;
-    askSoon();
-  });
-  subscribe("named:inFlight", askSoon);
+  subscribe("named:metrics", () => { activityTick.value += 1; });
+  subscribe("named:inFlight", showInflight);
 }

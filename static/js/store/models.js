@@ -39,6 +39,9 @@ export const peerModels = computed(() => {
 
 export const findModel = (id) => models.value.find((model) => model.id === id);
 
+/** Whether somebody looks at how the models fare; nobody is asked otherwise. */
+let watched = false;
+
 function onList(list) {
   const changed = new Map(since.peek());
   const before = new Map(models.peek().map((model) => [model.id, model.state]));
@@ -73,15 +76,50 @@ export const refreshDetails = single(async () => {
 
 let soon = 0;
 function askSoon() {
+  if (!watched) return;
   soon ||= setTimeout(() => {
     soon = 0;
     refreshDetails();
   }, ASK_SOON_MS);
 }
 
+/** Keep *details* current until the returned function is called. Memory and countdowns have no event. */
+export function watchDetails() {
+  watched = true;
+  refreshDetails();
+  const stop = everyVisible(ASK_EVERY_MS, refreshDetails);
+  return () => {
+    watched = false;
+    stop();
+  };
+}
+
+function onInFlight({ models: busy }) {
+  const found = new Map(busy.map((each) => [each.model, each]));
+  let turned = false; // from idle to busy or back: when its countdown begins is not in the event
+  const changed = new Map([...details.peek()].map(([id, entry]) => {
+    const { in_flight = 0, waiting = 0 } = found.get(id) ?? {};
+    turned ||= (in_flight + waiting > 0) !== (entry.in_flight + entry.waiting > 0) || waiting !== entry.waiting;
+    return [id, { ...entry, in_flight, waiting }];
+  }));
+  details.value = changed;
+  if (turned) askSoon();
+}
+
+/** A key without the right to live data still may ask which models it can use. */
+async function listOpen() {
+  try {
+    const { data } = await getJson("/v1/models");
+    models.value = data.map((each) => ({ id: each.id, name: each.name ?? "", description: each.description ?? "", state: "unknown", unlisted: false, sleepMode: "", peerID: each.meta?.llamaswap?.peerID ?? "" }));
+    modelsKnown.value = true;
+  } catch (error) {
+    console.info(`/v1/models: ${error.message}`);
+  }
+}
+
 export function startModels() {
+  subscribe("limited", listOpen);
   subscribe("modelStatus", onList);
-  subscribe("named:inFlight", askSoon);
+  subscribe("named:inFlight", onInFlight);
   subscribe("named:swap", askSoon);
-  everyVisible(ASK_EVERY_MS, refreshDetails);
 }

@@ -6,7 +6,7 @@ import { request } from "../../core/api.js";
 import { everyVisible } from "../../core/keys.js";
 import { now } from "../../core/clock.js";
 import { bytes, plural, seconds } from "../../core/format.js";
-import { inflight, refreshInflight } from "../../store/activity.js";
+import { inflight, inflightTotal, refreshInflight } from "../../store/activity.js";
 import { Confirm } from "../../components/dialog.js";
 
 const ASK_EVERY_MS = 2000;
@@ -33,13 +33,12 @@ function Row({ each }) {
 export function InFlight({ active }) {
   useEffect(() => {
     if (!active) return undefined;
-    refreshInflight();
-    return everyVisible(ASK_EVERY_MS, () => inflight.value.length && refreshInflight());
+    return everyVisible(ASK_EVERY_MS, () => inflightTotal.peek() > 0 && refreshInflight());
   }, [active]);
   const list = inflight.value;
   if (!list.length) return null;
   return html`<section class="card inflight" aria-label="In flight">
-    <div class="card-head"><h2>In flight</h2><span class="small muted num">${plural(list.length, "request")}</span></div>
+    <div class="card-head"><h2>In flight</h2><span class="small muted num">${plural(inflightTotal.value, "request")}</span></div>
     <div class="table-wrap" tabindex="0" role="region" aria-label="Requests in flight"><table class="table"><thead><tr><th scope="col">Phase</th><th scope="col">Model</th><th scope="col">Path</th><th scope="col">Client</th><th scope="col" class="right">Received</th><th scope="col" class="right">Age</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
       <tbody>${list.map((each) => html`<${Row} key=${each.id} each=${each} />`)}</tbody></table></div>
   </section>`;
