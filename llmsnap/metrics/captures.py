@@ -20,7 +20,7 @@ PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it s
 Prepare = Callable[["Capture"], "Capture"]
 
 # Runs a function elsewhere, and hands its result to the second one here.
-Offload = Callable[[Callable[[], "Capture"], Callable[["Capture"], None]], None]
+Offload = Callable[[Callable[[], "Capture | None"], Callable[["Capture | None"], None]], None]
 
 
 class Mask(StrEnum):
@@ -82,7 +82,7 @@ class Capture(Struct, frozen=True):
         return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
 
 
-def run_here(work: Callable[[], Capture], done: Callable[[Capture], None]) -> None:
+def run_here(work: Callable[[], Capture | None], done: Callable[[Capture | None], None]) -> None:
     """Do the work at once."""
     done(work())
 
@@ -150,16 +150,15 @@ class Captures:
             self._evict(self.budget - size)
         self._sizes[capture_id] = size
         self.used += size
-        self._raw[capture_id] = raw = partial(_made, make, prepare)
+        self._raw[capture_id] = partial(_made, make, prepare)
         if prepare is not None or largest >= PACK_FROM_BYTES:
-            self._offload(raw, self._replace)
+            # By its id: one that is evicted meanwhile must not live on in the queue.
+            self._offload(partial(self._finished, capture_id), self._replace)
         return True
 
     def get(self, capture_id: int) -> Capture | None:
         """Return a capture, or None when it never was or is gone."""
-        raw = self._raw.get(capture_id)
-        if raw is not None:
-            self._replace(raw())
+        self._replace(self._finished(capture_id))
         return self._captures.get(capture_id)
 
     def resize(self, budget: int) -> None:
@@ -175,9 +174,14 @@ class Captures:
             self._captures.pop(oldest, None)
             self._on_evict(oldest)
 
-    def _replace(self, capture: Capture) -> None:
+    def _finished(self, capture_id: int) -> Capture | None:
+        """Return the finished form of one that has none yet. Run in any thread."""
+        raw = self._raw.get(capture_id)
+        return None if raw is None else raw()
+
+    def _replace(self, capture: Capture | None) -> None:
         """Put the finished form in its place, unless it was evicted meanwhile."""
-        if self._raw.pop(capture.id, None) is not None:
+        if capture is not None and self._raw.pop(capture.id, None) is not None:
             self._captures[capture.id] = capture
             held, self._sizes[capture.id] = self._sizes[capture.id], capture.size()
             self.used += self._sizes[capture.id] - held

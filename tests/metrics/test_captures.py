@@ -1,4 +1,5 @@
 import os
+from functools import partial
 
 import pytest
 
@@ -110,3 +111,19 @@ def test_a_smaller_budget_applies_at_once():
     assert [number for number in range(5) if captures.get(number)] == [3, 4]
     captures.resize(-1)
     assert captures.used == 0
+
+
+def test_one_that_is_evicted_leaves_nothing_in_the_queue():
+    later = Later()
+    captures = Captures(100_000, offload=later)
+    made = []
+
+    def make(number):
+        made.append(number)
+        return capture(number, 60_000)
+
+    for number in range(5):
+        captures.add_later(number, 60_000, partial(make, number), largest=60_000)
+    later.run()
+    assert made == [4]
+    assert captures.get(4).resp_body.packed
