@@ -160,6 +160,8 @@ def _run(options: Options) -> int:
 def _command(name: str, argv: list[str]) -> int:
     """Run one command, which may do without most of the program."""
     module = importlib.import_module(COMMANDS[name].module)
+    if COMMANDS[name].waits:
+        _hush_interrupts()
     try:
         code = int(module.main(argv))
         sys.stdout.flush()
@@ -172,6 +174,14 @@ def _command(name: str, argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return BROKEN_PIPE
     return code
+
+
+def _hush_interrupts() -> None:
+    """Have the event loop hand Ctrl-C on without a stack trace of its own."""
+    from gevent import get_hub  # noqa: PLC0415 - light commands do without
+
+    hub = get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
 
 
 def _say(line: str) -> None:

@@ -20,6 +20,7 @@ from llmsnap.tasks import TaskGroup
 
 DESCRIPTION = "Make a model of a running server ready; shows the progress until it is."
 LOOK_EVERY_S = 0.25
+AT_REST = frozenset({"stopped", "asleep"})
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,9 +97,9 @@ class Progress:
         return f"<Progress of {self._name}>"
 
     def show(self, model: Model | None) -> None:
-        """Show where *model* is, None for one that is not known."""
-        if model is None:
-            return
+        """Show where *model* is; None for one that is not known."""
+        if model is None or (model.state in AT_REST and not model.why):
+            return  # the server has not heard of the load yet
         elapsed_s = time.monotonic() - self._began
         self._terminal.status(f"{self._name}: {live_text(model, elapsed_s)}")
         told = plain_text(model)
@@ -121,7 +122,7 @@ def plain_text(model: Model) -> str:
     """Return the state, and how long it usually lasts; what it waits for while it is in line."""
     if model.state in {"starting", "waking"} and model.usual_s is not None:
         return f"{model.state}, usually {duration(model.usual_s)}"
-    if model.state in {"stopped", "asleep"} and model.why:
+    if model.state in AT_REST and model.why:
         return f"{model.state}: {model.why}"
     return model.state
 

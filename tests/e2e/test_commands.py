@@ -1,0 +1,78 @@
+"""Commands in processes of their own, against a real server: what only a process can show."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+from gevent import subprocess
+
+from tests.e2e.api import serving
+from tests.e2e.harness import ROOT, Running
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """\
+startPort: {port}
+logToStdout: none
+models:
+  slow: {{cmd: "{sim} --load-time 60"}}
+  quick: {{cmd: "{sim} --load-time 0.3"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("commands"), CONFIG) as running:
+        yield running
+
+
+def command(server: Running, *argv: str, stdout: int = subprocess.PIPE) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "llmsnap", *argv],
+        cwd=ROOT,
+        env={**os.environ, "LLMSNAP_URL": server.url, "TERM": "xterm", "COLUMNS": "80"},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize(("argv", "first"), [("load slow", b"slow: starting\n"), ("logs -f", None)])
+def test_an_interrupt_ends_a_command_without_a_word(
+    server: Running, argv: str, first: bytes | None
+) -> None:
+    running = command(server, *argv.split())
+    said = running.stdout.readline()
+    assert first is None or said == first
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate()
+    assert (running.returncode, errors) == (130, b"")
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_word(server: Running) -> None:
+    running = command(server, "logs", "-f")
+    running.stdout.readline()
+    running.stdout.close()
+    server.get("/v1/models/unheard-of")  # one more line of log
+    assert running.wait() == 141
+    assert running.stderr.read() == b""
+    running.stderr.close()
+
+
+def test_a_terminal_sees_a_load_go_on(server: Running) -> None:
+    server.post("/api/models/unload/slow")
+    server.post("/api/models/load/quick")
+    server.post("/api/models/unload/quick")
+    ours, theirs = os.openpty()
+    running = command(server, "load", "quick", stdout=theirs)
+    os.close(theirs)
+    _, errors = running.communicate()
+    seen = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert (running.returncode, errors) == (0, b"")
+    assert "\r\x1b[Kquick: starting [" in seen
+    assert seen.endswith(" s\r\n")
+    assert "\x1b[32mready\x1b[0m after " in seen
