@@ -53,7 +53,7 @@ def test_an_object_is_names_and_untouched_values(text: bytes, expected: list) ->
         (b'{"a":"\n"}', "invalid character", 6),
         (b'{"a":"\\q"}', "invalid escaped character", 7),
         (b'{"\xff":1}', "not UTF-8", -1),
-        (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply", -1),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply", -1),
     ],
 )
 def test_what_is_not_an_object_is_refused_with_the_place(

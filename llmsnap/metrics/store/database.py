@@ -77,7 +77,7 @@ class Database:
             source, uri = path, False
         # A thread pool may replace its thread; only one uses the connection at a time.
         self._db = sqlite3.connect(
-            source, BUSY_S, isolation_level=None, check_same_thread=False, uri=uri
+            source, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=uri
         )
         try:
             if not reader:
