@@ -4,6 +4,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from llmsnap.server import handler
 from llmsnap.server.connections import Limits
 from llmsnap.server.handler import SOCKET, TAKE_OVER
 from tests.server.raw import post, request
@@ -329,3 +330,24 @@ def test_a_library_made_for_pywsgi_finds_the_socket(serve) -> None:
     client.send(b"\x81\x82\0\0\0\0hi")
     assert client.exactly(4) == b"\x81\x02hi"
     assert client.rest()[:1] == b"\x88"
+
+
+@pytest.mark.parametrize(("late_s", "order"), [(-1.0, "other app"), (1e9, "app other")])
+def test_when_the_loop_is_late_others_run_before_a_request_is_begun(
+    serve, monkeypatch, late_s, order
+) -> None:
+    ran = []
+    parse = handler.parse
+
+    def parsed(raw):
+        gevent.get_hub().loop.run_callback(ran.append, "other")
+        return parse(raw)
+
+    def app(environ, start_response):
+        ran.append("app")
+        return echo(environ, start_response)
+
+    monkeypatch.setattr(handler, "LATE_S", late_s)
+    monkeypatch.setattr(handler, "parse", parsed)
+    assert serve(app).connect().ask(post(b"x")).body == b"x"
+    assert " ".join(ran[:2]) == order
