@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 BOUND = re.compile(r"([A-Za-z0-9-]+)(?:\[[a-z]+\])?>=([0-9.]+)(?:; .+)?")
+BENEATH = {"greenlet"}  # not named in setup.py, but it has to fit the oldest gevent
 PIN = re.compile(r"([A-Za-z0-9-]+)==([0-9.]+)")
 
 
@@ -34,6 +35,7 @@ def test_each_lower_bound_is_tested_and_nothing_else() -> None:
     bounds = dict(BOUND.fullmatch(line).groups() for line in wanted)
     lines = (ROOT / "scripts/minimum.txt").read_text().splitlines()
     pins = dict(PIN.fullmatch(line).groups() for line in lines if not line.startswith("#"))
+    assert pins.pop(*BENEATH)
     assert pins == bounds
 
 
