@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 MAX_MEMBERS = 8  # servers that report usage with every chunk have said it all in the last few
@@ -59,14 +60,47 @@ def extract(body: bytes, head: bytes = b"") -> Usage:
 
 
 def _known(body: bytes) -> Known:
-    timings, metrics, usage = (name in body for name in _NAMES)
+    timings, metrics, usage = map(body.count, _NAMES)
     if not (timings or metrics or usage):
         return {}
+    if timings < 2 and metrics < 2 and usage < 2 and body[:1] == b"{":
+        known = _of_whole(body, timings + metrics + usage)
+        if known is not None:
+            return known
     text = body.decode("utf-8", "replace")
     told = _newest_timings(text) if timings else {}
     if metrics and not told:
         told = _newest(text, '"metrics"', _from_vllm)
     return _newest(text, '"usage"', _from_usage) | told if usage else told
+
+
+class _Whole(Struct):
+    """An answer that is one object, as far as it concerns us."""
+
+    timings: Any = None
+    metrics: Any = None
+    usage: Any = None
+
+
+_whole = msgspec.json.Decoder(_Whole)
+
+
+def _of_whole(body: bytes, named: int) -> Known | None:
+    """Return what a short answer says, in a tenth of the time that finding it by name takes.
+
+    None unless *body* is an object with all *named* members at its top, each an object.
+    """
+    try:
+        whole = _whole.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    found = [one for one in (whole.timings, whole.metrics, whole.usage) if isinstance(one, dict)]
+    if len(found) != named:
+        return None
+    told = _present(_from_timings(whole.timings)) if whole.timings else {}
+    if whole.metrics and not told:
+        told = _present(_from_vllm(whole.metrics))
+    return _present(_from_usage(whole.usage)) | told if whole.usage else told
 
 
 def _newest_timings(text: str) -> Known:

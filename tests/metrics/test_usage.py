@@ -135,3 +135,21 @@ def test_a_body_of_which_the_middle_is_missing():
 def test_no_body_whatever_breaks_it(data):
     for answer in (data, b'{"usage":' + data, b'"timings":{' + data, gzip.compress(data)):
         extract(answer, answer)
+
+
+NUMBERS = st.one_of(st.none(), st.integers(-1, 99), st.floats(0, 9), st.just("7"), st.just("x"))
+MEMBERS = st.dictionaries(
+    st.sampled_from(["prompt_tokens", "input_tokens", "completion_tokens", "predicted_n",
+                     "prompt_ms", "predicted_ms", "tokens_per_second", "usage", "draft_n"]),
+    NUMBERS,
+)  # fmt: skip
+ANSWERS = st.dictionaries(
+    st.sampled_from(["usage", "timings", "metrics", "response", "choices"]),
+    st.one_of(MEMBERS, st.none(), st.lists(MEMBERS, max_size=2), st.just({"usage": {"x": 1}})),
+)
+
+
+@given(ANSWERS)
+def test_an_answer_read_as_a_whole_says_what_its_text_says(answer):
+    body = json.dumps(answer).encode()
+    assert extract(body) == extract(b" " + body)
