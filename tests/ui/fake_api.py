@@ -47,12 +47,12 @@ class World:
         self.began = time.time()
         now_ms = int(self.began * 1000)
         self.models = [dict(each) for each in MODELS]
-        self.records = [record(number, rng, now_ms) for number in range(260)]
         self.readers: list[gevent.queue.Queue[bytes]] = []
         self.calls: list[str] = []
         self.cancelled: set[int] = set()
         self.answer = "An answer."
         self.swaps, self.states = history(rng, now_ms)
+        self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
         self.samples = [sample(number, rng, now_ms) for number in range(700)]
         self.proxy_log = "".join(
             f"2026-02-03T14:{i // 60:02}:{i % 60:02}Z "

@@ -9,9 +9,9 @@ from typing import Any
 
 HOSTILE = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
 IN_FLIGHT = [
-    ("qwen3-30b-a3b", "streaming", 41_000, 180_000),
-    ("qwen3-30b-a3b", "streaming", 3_200, 4_100),
-    ("gpt-oss-120b", "loading", 5_200, 0),
+    ("qwen3-30b-a3b", "answering", 41_000, 180_000),
+    ("qwen3-30b-a3b", "sent", 1_200, 0),
+    ("gpt-oss-120b", "waiting", 5_200, 0),
 ]
 CONFIG = """\
 # What this machine serves.
@@ -46,6 +46,7 @@ ERRORS = [
         "fix": "did you mean gpt-oss-120b?",
     },
 ]
+LARGE = ["qwen3-30b-a3b", "llama-3.3-70b", "qwen3-coder"]
 MOVES = {"start": 8.4, "wake": 0.4, "sleep": 0.9, "stop": 1.2}
 
 
@@ -74,7 +75,14 @@ GROUPS = [
         "swap": True,
         "exclusive": True,
         "persistent": False,
-        "members": ["qwen3-30b-a3b", "gpt-oss-120b", "llama-3.3-70b", "qwen3-coder"],
+        "members": ["qwen3-30b-a3b", "llama-3.3-70b", "qwen3-coder"],
+    },
+    {
+        "id": "second-machine",
+        "swap": True,
+        "exclusive": False,
+        "persistent": False,
+        "members": ["gpt-oss-120b"],
     },
     {
         "id": "always-there",
@@ -97,17 +105,29 @@ def stats(seconds: float) -> dict[str, Any]:
     return {"count": 12, "last_s": seconds * 1.1, "p50_s": seconds, "p90_s": seconds * 1.6}
 
 
-def record(number: int, rng: random.Random, now_ms: int) -> dict[str, Any]:
+def asked(states: dict[str, Any], at_ms: int, rng: random.Random) -> str:
+    """A model that was ready then, or could not yet be left."""
+    ready = [
+        name
+        for name, bars in states.items()
+        for bar in bars
+        if bar["state"] == "ready" and bar["from_ms"] <= at_ms < (bar["to_ms"] or at_ms + 1)
+    ]
+    weights = [5 if name in LARGE else 2 for name in ready if name != "bge-reranker"]
+    return rng.choices([name for name in ready if name != "bge-reranker"], weights)[0]
+
+
+def record(number: int, rng: random.Random, now_ms: int, states: dict[str, Any]) -> dict[str, Any]:
     """A finished request, most of them ordinary."""
-    name = rng.choices(["qwen3-30b-a3b", "qwen3-coder", "bge-m3", "gpt-oss-120b"], [6, 3, 3, 1])[0]
+    ended = now_ms - (260 - number) * 13_500
+    name = asked(states, ended, rng)
     generates = name != "bge-m3"
-    queue, load = rng.choice([0, 0, 0, 40, 900, 3100]), rng.choice([0, 0, 0, 0, 8200])
+    queue, load = rng.choice([0, 0, 0, 40, 900, 3100]), 8200 if number % 9 == 0 else 0
     tokens = rng.randint(20, 900) if generates else 0
     rate = rng.gauss(62 if name != "gpt-oss-120b" else 28, 6)
     prefill = rng.randint(40, 900)
     failed = number % 23 == 7
     duration = queue + load + prefill + (tokens / rate * 1000 if generates else 12)
-    ended = now_ms - (260 - number) * 13_500
     return {
         "id": number,
         "request_id": f"7f3a-{number}",
@@ -183,28 +203,57 @@ def in_flight(cancelled: set[int]) -> list[dict[str, Any]]:
 
 
 def history(rng: random.Random, now_ms: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """An hour in which four large models take turns, and the small ones stay."""
-    large = GROUPS[0]["members"]
+    """An hour in which three large models take turns, one comes twice, and the small ones stay."""
     swaps: list[dict[str, Any]] = []
-    states: dict[str, list[dict[str, Any]]] = {name: [] for name in large}
-    at, here = now_ms - 3_600_000, large[0]
+    states: dict[str, list[dict[str, Any]]] = {name: [] for name in [*LARGE, "gpt-oss-120b"]}
+    at, here = now_ms - 3_600_000, "llama-3.3-70b"
     states[here].append({"state": "ready", "from_ms": at - 1000, "to_ms": None})
-    while at < now_ms - 400_000:
-        at += rng.choice([90, 160, 240, 420]) * 1000
-        target = rng.choice([name for name in large if name != here])
-        load = rng.randint(4, 24) * 1000
-        swaps.append(swap(len(swaps) + 1, here, target, at, load, rng))
-        leave = "asleep" if here == "qwen3-coder" else "stopped"
-        move(states[here], leave, at)
-        move(states[target], "waking" if target == "qwen3-coder" else "starting", at + 900)
-        failed = swaps[-1]["outcome"] != "done"
-        move(states[target], "stopped" if failed else "ready", at + 900 + load)
-        at, here = at + load, here if failed else target
-        if failed:
-            move(states[here], "ready", at)
+    while (at := at + rng.choice([90, 160, 240, 420]) * 1000) < now_ms - 900_000:
+        target = rng.choice([name for name in LARGE if name != here])
+        here = turn(swaps, states, here, target, at, rng)
+    if here != LARGE[0]:
+        turn(swaps, states, here, LARGE[0], now_ms - 775_000, rng)
+    come(swaps, states["gpt-oss-120b"], now_ms - 2_700_000, now_ms - 1_500_000, rng)
+    move(states["gpt-oss-120b"], "starting", now_ms - 5200)
     for name in ("bge-m3", "bge-reranker"):
         states[name] = [{"state": "ready", "from_ms": now_ms - 3_700_000, "to_ms": None}]
-    return swaps, states
+    swaps.sort(key=lambda each: int(each["started_ms"]))
+    return [{**each, "id": number} for number, each in enumerate(swaps, 1)], states
+
+
+def turn(
+    swaps: list[dict[str, Any]],
+    states: dict[str, Any],
+    here: str,
+    target: str,
+    at: int,
+    rng: random.Random,
+) -> str:
+    """One large model leaves for another, or tries to; which one is there afterwards."""
+    load = rng.randint(4, 24) * 1000
+    swaps.append(swap(len(swaps) + 1, [here], target, at, load, rng))
+    failed = swaps[-1]["outcome"] != "done"
+    move(states[here], "asleep" if here == "qwen3-coder" else "stopped", at)
+    move(states[target], "waking" if target == "qwen3-coder" else "starting", at + 900)
+    move(states[target], "stopped" if failed else "ready", at + 900 + load)
+    if failed:
+        move(states[here], "ready", at + 900 + load)
+    return here if failed else target
+
+
+def come(
+    swaps: list[dict[str, Any]],
+    bars: list[dict[str, Any]],
+    at: int,
+    until: int,
+    rng: random.Random,
+) -> None:
+    """A model that nobody has to leave for."""
+    swaps.append(swap(len(swaps) + 1, [], "gpt-oss-120b", at, 31_000, rng))
+    move(bars, "starting", at)
+    move(bars, "ready", at + 31_900)
+    move(bars, "stopping", until)
+    move(bars, "stopped", until + 1200)
 
 
 def move(bars: list[dict[str, Any]], state: str, at: int) -> None:
@@ -214,7 +263,7 @@ def move(bars: list[dict[str, Any]], state: str, at: int) -> None:
 
 
 def swap(
-    number: int, source: str, target: str, at: int, load: int, rng: random.Random
+    number: int, leaving: list[str], target: str, at: int, load: int, rng: random.Random
 ) -> dict[str, Any]:
     failed = number == 5
     wait = rng.randint(0, 9000)
@@ -224,7 +273,7 @@ def swap(
         "target": target,
         "kind": "start",
         "outcome": "failed" if failed else "done",
-        "evicted": [source],
+        "evicted": leaving,
         "reason": "request",
         "error": error,
         "waiters": rng.randint(1, 4),

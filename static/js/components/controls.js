@@ -87,8 +87,8 @@ export function Menu({ label, icon, text, children }) {
     };
   }, [open]);
   return html`<div class="menu" ref=${root}>
-    <button type="button" class=${classes("btn", !text && "icon")} aria-label=${text ? undefined : label} title=${label}
-      aria-expanded=${String(open)} onClick=${() => setOpen(!open)}><${Icon} name=${icon} />${text}</button>
+    <button type="button" class=${classes("btn", text ? "worded" : "icon")} aria-label=${text ? undefined : label} title=${label}
+      aria-expanded=${String(open)} onClick=${() => setOpen(!open)}><${Icon} name=${icon} />${text && html`<span class="word">${text}</span>`}</button>
     ${open && html`<div class="menu-list">${children}</div>`}
   </div>`;
 }

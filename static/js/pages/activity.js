@@ -104,7 +104,7 @@ export default function ActivityPage({ active }) {
   return html`
     <header class="page-head"><h1>Activity</h1>
       <div class="tools"><${Filters} records=${pages.records} />
-        <button type="button" class="btn" aria-pressed=${String(showStatistics.value)} onClick=${() => { showStatistics.value = !showStatistics.value; }}><${Icon} name="rank" size="16" />Statistics</button>
+        <button type="button" class="btn worded" title="Statistics" aria-pressed=${String(showStatistics.value)} onClick=${() => { showStatistics.value = !showStatistics.value; }}><${Icon} name="rank" size="16" /><span class="word">Statistics</span></button>
         <${ColumnChoice} /><${Export} /></div>
     </header>
     <div class="page-body">

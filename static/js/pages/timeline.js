@@ -12,6 +12,7 @@ import { swaps } from "../store/swaps.js";
 import { refreshRequests, refreshStates, requests } from "../store/timeline.js";
 import { Empty, Figure, IconButton, Segmented } from "../components/controls.js";
 import { StateBadge } from "../components/badge.js";
+import { Icon } from "../components/icons.js";
 import { phaseSentence, swapSentence } from "../components/swaptext.js";
 import { draw } from "./timeline/draw.js";
 import { AXIS, LANE, figuresOf, itemAt, sceneOf, toTime } from "./timeline/scene.js";
@@ -151,8 +152,8 @@ function SwapList({ window }) {
   const list = swaps.value.filter((swap) => swap.outcome && swap.ended_ms >= window.from && swap.started_ms <= window.to).reverse().slice(0, 100);
   if (!list.length) return null;
   return html`<section class="card" aria-label="Swaps"><div class="card-head"><h2>Swaps</h2></div>
-    <div class="table-wrap" tabindex="0" role="region" aria-label="Swaps"><table class="table"><thead><tr><th scope="col">Time</th><th scope="col">What happened</th><th scope="col">Phases</th><th scope="col" class="right">Waiters</th><th scope="col" class="right">Took</th></tr></thead>
-      <tbody>${list.map((swap) => html`<tr key=${swap.id}><td class="num nowrap">${timeOfDay(swap.ended_ms)}</td><td>${swapSentence(swap)}</td><td class="small muted num">${phaseSentence(swap)}</td><td class="right">${count(swap.waiters)}</td><td class="right nowrap">${ms(swap.ended_ms - swap.started_ms)}</td></tr>`)}</tbody></table></div>
+    <div class="table-wrap" tabindex="0" role="region" aria-label="Swaps"><table class="table"><thead><tr><th scope="col">Time</th><th scope="col">What happened</th><th scope="col" class="wide-only">Phases</th><th scope="col" class="right wide-only">Waiters</th><th scope="col" class="right">Took</th></tr></thead>
+      <tbody>${list.map((swap) => html`<tr key=${swap.id}><td class="num nowrap">${timeOfDay(swap.ended_ms)}</td><td>${swapSentence(swap)}</td><td class="small muted num wide-only">${phaseSentence(swap)}</td><td class="right wide-only">${count(swap.waiters)}</td><td class="right nowrap">${ms(swap.ended_ms - swap.started_ms)}</td></tr>`)}</tbody></table></div>
   </section>`;
 }
 
@@ -167,8 +168,8 @@ export default function TimelinePage({ active }) {
     <header class="page-head"><h1>Timeline</h1>
       <div class="tools"><${Segmented} label="Span" value=${spanMinutes} options=${SPANS} onChange=${(minutes) => window.setSpan(minutes * 60000)} />
         <${IconButton} icon="minus" kind="" label="Zoom out" onClick=${() => window.zoom(1.6)} /><${IconButton} icon="plus" kind="" label="Zoom in" onClick=${() => window.zoom(0.6)} />
-        <${IconButton} icon="left" kind="" label="Earlier" onClick=${() => window.pan(-window.spanMs / 3)} /><${IconButton} icon="right" kind="" label="Later" onClick=${() => window.pan(window.spanMs / 3)} />
-        <button type="button" class="btn follow" aria-pressed=${String(!window.paused)} onClick=${window.paused ? window.follow : window.pause}>${window.paused ? "Follow" : "Following"}</button></div>
+        <${IconButton} icon="left" kind="wide-only" label="Earlier" onClick=${() => window.pan(-window.spanMs / 3)} /><${IconButton} icon="right" kind="wide-only" label="Later" onClick=${() => window.pan(window.spanMs / 3)} />
+        <button type="button" class="btn worded follow" title=${window.paused ? "Follow the present" : "Stand still"} aria-pressed=${String(!window.paused)} onClick=${window.paused ? window.follow : window.pause}><${Icon} name=${window.paused ? "play" : "pause"} size="16" /><span class="word">${window.paused ? "Follow" : "Following"}</span></button></div>
     </header>
     <div class="page-body">
       ${modelsKnown.value && !models.length

@@ -10,6 +10,7 @@ import { inflight, inflightTotal, refreshInflight } from "../../store/activity.j
 import { Confirm } from "../../components/dialog.js";
 
 const ASK_EVERY_MS = 2000;
+const PHASES = { waiting: "waiting", sent: "reading", answering: "answering" };
 
 function Row({ each }) {
   const [asking, setAsking] = useState(false);
@@ -19,12 +20,12 @@ function Row({ each }) {
     await refreshInflight();
   });
   return html`<tr data-inflight=${each.id}>
-    <td><span class="badge starting phase">${each.phase}</span></td>
+    <td><span class="badge ${each.phase === "waiting" ? "starting" : "ready"} phase">${PHASES[each.phase] ?? each.phase}</span></td>
     <td class="clip model-cell">${each.model_id || each.requested}</td>
-    <td class="mono tiny">${each.path}</td>
-    <td class="small">${each.key_name ?? each.client ?? ""}</td>
-    <td class="right">${bytes(each.response_bytes)}</td>
-    <td class="right">${seconds(age)}</td>
+    <td class="mono tiny wide-only">${each.path}</td>
+    <td class="small wide-only">${each.key_name ?? each.client ?? ""}</td>
+    <td class="right wide-only">${bytes(each.response_bytes)}</td>
+    <td class="right nowrap">${seconds(age)}</td>
     <td class="right"><button type="button" class="btn small danger" aria-label="Cancel request ${each.request_id}" onClick=${() => setAsking(true)}>Cancel</button>
       ${asking && html`<${Confirm} title="End this request?" action="End request" onYes=${cancel} onClose=${() => setAsking(false)}><p>Its client gets an error, after ${seconds(age)}.</p></${Confirm}>`}</td>
   </tr>`;
@@ -39,7 +40,7 @@ export function InFlight({ active }) {
   if (!list.length) return null;
   return html`<section class="card inflight" aria-label="In flight">
     <div class="card-head"><h2>In flight</h2><span class="small muted num">${plural(inflightTotal.value, "request")}</span></div>
-    <div class="table-wrap" tabindex="0" role="region" aria-label="Requests in flight"><table class="table"><thead><tr><th scope="col">Phase</th><th scope="col">Model</th><th scope="col">Path</th><th scope="col">Client</th><th scope="col" class="right">Received</th><th scope="col" class="right">Age</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
+    <div class="table-wrap" tabindex="0" role="region" aria-label="Requests in flight"><table class="table"><thead><tr><th scope="col">Phase</th><th scope="col">Model</th><th scope="col" class="wide-only">Path</th><th scope="col" class="wide-only">Client</th><th scope="col" class="right wide-only">Received</th><th scope="col" class="right">Age</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
       <tbody>${list.map((each) => html`<${Row} key=${each.id} each=${each} />`)}</tbody></table></div>
   </section>`;
 }

@@ -83,13 +83,13 @@ export function ChatTab() {
   if (modelsKnown.value && !hasModels()) return noModels;
   const send = (text, images) => chats.forEach((chat, index) => chat.send(text, images, settingsFor(chosen[index])));
   const each = (action) => () => [first, second].forEach(action);
-  return html`<div class="chat">
+  return html`<div class=${classes("chat", comparing.value && "two")}>
     <div class="toolbar">
       <div class="model-choice"><${ModelSelect} hideLabel label="Model" value=${model.value} disabled=${busy} onChange=${(next) => { model.value = next; }} /></div>
       ${comparing.value && html`<div class="model-choice"><${ModelSelect} hideLabel label="Second model" value=${otherModel.value} disabled=${busy} onChange=${(next) => { otherModel.value = next; }} /></div>`}
       <${IconButton} icon="compare" kind="" label="Compare two models" pressed=${comparing.value} disabled=${busy} onClick=${() => { comparing.value = !comparing.value; }} />
       <${IconButton} icon="gear" kind="" label="Settings" pressed=${showSettings} onClick=${() => setShowSettings(!showSettings)} />
-      <button type="button" class="btn" disabled=${empty} onClick=${each((chat) => chat.clear())}><${Icon} name="plus" size="16" />New chat</button>
+      <button type="button" class="btn worded" title="New chat" disabled=${empty} onClick=${each((chat) => chat.clear())}><${Icon} name="plus" size="16" /><span class="word">New chat</span></button>
     </div>
     ${showSettings && html`<${Settings} />`}
     <div class=${classes("conversations", comparing.value && "two")}>
