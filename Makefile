@@ -52,18 +52,18 @@ types: dev  ## mypy
 
 unit: dev  ## fast tests
 	$(call say,unit tests)
-	$(BIN)/python scripts/unit.py $(PYTEST_ARGS)
+	$(BIN)/python scripts/side_by_side.py unit $(PYTEST_ARGS)
 
 minimum: python  ## unit tests on the oldest versions that setup.py allows
 	$(PYTHON) -m venv --clear build/minimum
 	build/minimum/bin/pip install --quiet --disable-pip-version-check -c scripts/minimum.txt -e .[dev]
-	build/minimum/bin/python scripts/unit.py $(PYTEST_ARGS)
+	build/minimum/bin/python scripts/side_by_side.py unit $(PYTEST_ARGS)
 
 e2e: dev  ## the real command with real children
 	@$(ENVIRONMENT) demo?
 	$(call say,end-to-end tests)
 	@$(BIN)/python scripts/demo.py explain
-	$(BIN)/python -m pytest -q -m e2e $(PYTEST_ARGS)
+	@$(BIN)/python scripts/side_by_side.py e2e $(PYTEST_ARGS)
 
 e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a server itself
 	@$(ENVIRONMENT) demo?

@@ -13,7 +13,8 @@ from typing import Any
 import requests
 from gevent import socket, subprocess
 
-from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with, free_port, free_ports
+from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with
+from tests.fakes.ports import free_port, free_ports
 
 
 @contextlib.contextmanager

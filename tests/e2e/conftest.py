@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with, free_ports
+from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with
+from tests.fakes.ports import free_ports
 
 TWO_MODELS = """\
 startPort: {port}

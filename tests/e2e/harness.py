@@ -16,34 +16,15 @@ from typing import Any
 import gevent
 import psutil
 import requests
-from gevent import socket, subprocess
+from gevent import subprocess
 from gevent.event import Event
+
+from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 START_LIMIT_S = 20
 STOP_LIMIT_S = 20
 SIM = f"{sys.executable} -m llmsnap.simulator --port ${{PORT}} --model ${{MODEL_ID}}"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def free_ports(count: int) -> int:
-    """The first of *count* ports in a row that are free now, out of the ephemeral range."""
-    for first in range(20000 + os.getpid() % 5000, 32000, count):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    sock = stack.enter_context(socket.socket())
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise RuntimeError("no free ports")
 
 
 DEFAULT_DOOR = os.environ.get("LLMSNAP_TEST_SERVER", "llmsnap")

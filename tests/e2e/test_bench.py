@@ -16,7 +16,11 @@ from tests.e2e.harness import ROOT
 
 pytestmark = pytest.mark.e2e
 
-EVERYWHERE = ["bodies", "memory", "start", "streams200", "streams32", "unary1", "unary32"]
+EVERYWHERE = [
+    "bodies", "idle", "memory", "start", "streams200", "streams2000", "streams32", "unary1",
+    "unary32", "unpaced16",
+]  # fmt: skip
+WITH_MODELS = ["models1000", "swap", "wake"]
 STOP_LIMIT_S = 30
 
 
@@ -59,10 +63,14 @@ def test_every_workload_runs_on_every_target(folder: Path) -> None:
     if shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/usr/bin"):
         targets.append("nginx")
     measured = {name: sorted(rounds) for name, rounds in found["measured"].items()}
-    assert measured.pop("swap") == measured.pop("wake") == ["gunicorn", "llmsnap"]
-    assert measured.pop("unpaced16") == sorted(targets)
-    assert measured == dict.fromkeys(EVERYWHERE, sorted(targets))
+    assert measured == {
+        **dict.fromkeys(EVERYWHERE, sorted(targets)),
+        **{name: ["gunicorn", "llmsnap"] for name in WITH_MODELS},
+    }
     assert found["medians"]["streams200"]["llmsnap"]["requests"] >= 200
+    assert found["medians"]["streams2000"]["llmsnap"]["stream_bytes"] > 0
+    assert found["medians"]["idle"]["llmsnap"]["rss_bytes"] > 2**20
+    assert found["medians"]["models1000"]["llmsnap"]["cpu_ratio"] > 0
     assert "latency_p50_us/direct" in found["ratios"]["unary1"]["llmsnap"]
     assert "time to first /health" in output
     assert not left(folder)

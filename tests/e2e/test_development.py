@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import ROOT, SIM, Installed, Running, free_ports, is_alive, pids_below
+from tests.e2e.harness import ROOT, SIM, Installed, Running, is_alive, pids_below
+from tests.fakes.ports import free_ports
 
 pytestmark = pytest.mark.e2e
 

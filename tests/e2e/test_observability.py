@@ -25,7 +25,8 @@ from gevent import socket
 from wsproto.frame_protocol import FrameProtocol
 
 from llmsnap.wire.sse import Frame, Parser
-from tests.e2e.harness import ROOT, Running, events, free_port, text_of
+from tests.e2e.harness import ROOT, Running, events, text_of
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

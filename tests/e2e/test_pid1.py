@@ -12,7 +12,8 @@ import psutil
 import pytest
 from gevent import subprocess
 
-from tests.e2e.harness import ROOT, SIM, Installed, Running, free_ports
+from tests.e2e.harness import ROOT, SIM, Installed, Running
+from tests.fakes.ports import free_ports
 
 pytestmark = pytest.mark.e2e
 

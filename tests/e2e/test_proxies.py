@@ -14,7 +14,8 @@ import requests
 from gevent import socket, subprocess
 
 from tests.e2e.api import serving
-from tests.e2e.harness import ROOT, Running, free_port
+from tests.e2e.harness import ROOT, Running
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

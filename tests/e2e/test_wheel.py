@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from gevent import subprocess
 
-from tests.e2e.harness import ROOT, Installed, Running, free_ports
+from tests.e2e.harness import ROOT, Installed, Running
+from tests.fakes.ports import free_ports
 
 pytestmark = pytest.mark.e2e(limit_s=120)
 

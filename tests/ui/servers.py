@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import os
 import subprocess
 import sys
 import urllib.error
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+
+from tests.fakes.ports import free_port, free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 30
@@ -56,26 +58,26 @@ def config(start_port: int) -> str:
     )
 
 
-def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 class Server:
     """A program that serves the interface, in a process of its own."""
 
-    def __init__(self, command: list[str], port: int, log: Path) -> None:
+    def __init__(
+        self, command: list[str], port: int, log: Path, env: dict[str, str] | None = None
+    ) -> None:
         self.base = f"http://127.0.0.1:{port}"
-        self._command, self._log = command, log
+        self._command, self._log, self._env = command, log, os.environ | (env or {})
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                self._command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                self._command,
+                cwd=ROOT,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         with gevent.Timeout(PATIENCE_S):
             while not self._answers():
@@ -123,12 +125,32 @@ class Server:
 
 def real(folder: Path) -> Server:
     """The real command; its configuration is ``folder / "config.yaml"``."""
+    return _command(folder, config(free_ports(20)))
+
+
+def demo_variables() -> tuple[dict[str, str], str]:
+    """What conf/demo.yaml reads for a real llama-server, or why there is none."""
+    script = ROOT / "scripts" / "demo.py"
+    said = subprocess.run([sys.executable, script, "env"], capture_output=True, check=True)
+    found: dict[str, str] = json.loads(said.stdout)
+    why = found.pop("why_simulated")
+    return ({} if why else found), why
+
+
+def demo(folder: Path, variables: dict[str, str]) -> Server:
+    """The real command on conf/demo.yaml, with ports of its own."""
+    text = (ROOT / "conf" / "demo.yaml").read_text()
+    ports = f"startPort: {free_ports(10)}"
+    return _command(folder, text.replace("startPort: 18650", ports), variables)
+
+
+def _command(folder: Path, text: str, env: dict[str, str] | None = None) -> Server:
     port = free_port()
     file = folder / "config.yaml"
-    file.write_text(config(10_000 + port % 20_000))  # below what the system hands out itself
+    file.write_text(text)
     command = [sys.executable, "-m", "llmsnap", "--config", str(file), "--watch-config"]
     command += ["--listen", f"127.0.0.1:{port}", "--state-dir", str(folder / "state")]
-    return Server(command, port, folder / "server.log")
+    return Server(command, port, folder / "server.log", env)
 
 
 def fake(folder: Path, *flags: str) -> Server:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.harness import SIM, Running, free_ports
+from tests.e2e.harness import SIM, Running
+from tests.fakes.ports import free_ports
 from tests.server.raw import RawClient
 
 CONFIG = """\

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Runs tests in several pytest processes at once, and prints what each said when it has ended.
+
+    scripts/side_by_side.py unit|e2e [pytest arguments]
+
+Unit tests: one process for each core. End-to-end tests: one for those of the interface, one for
+the others, each with ports of its own. pytest-xdist would do the same, but its workers talk through
+threads, which are greenlets here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_TESTS = 5  # pytest's exit code when nothing was selected
+END_TO_END = ("tests/ui", "tests/e2e")
+LANE = "LLMSNAP_TEST_LANE"
+"""Tells the tests of one process which ports are theirs (tests/e2e/harness.py)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pytest process."""
+
+    title: str
+    process: subprocess.Popen[str]
+    began: float
+
+    def finish(self) -> int:
+        """Wait, print what it said, and return its exit code."""
+        output, _ = self.process.communicate()
+        took_s = time.monotonic() - self.began
+        sys.stdout.write(f"-- {self.title}, {took_s:.0f} s\n{output}")
+        sys.stdout.flush()
+        return self.process.returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Run all groups side by side; return 0 when every one passed."""
+    kind, *more = arguments
+    groups = unit_groups(os.cpu_count() or 1) if kind == "unit" else end_to_end_groups(more)
+    marker = "e2e" if kind == "e2e" else "not e2e"
+    runs = [start(lane, title, [marker, *more, *what]) for lane, (title, what) in enumerate(groups)]
+    codes = [run.finish() for run in runs]
+    return next((code for code in codes if code not in (0, NO_TESTS)), 0)
+
+
+def start(lane: int, title: str, arguments: list[str]) -> Run:
+    """Start pytest."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", *arguments]
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter
+        command,
+        cwd=ROOT,
+        env={**os.environ, LANE: str(lane)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Run(title, process, time.monotonic())
+
+
+def end_to_end_groups(arguments: list[str]) -> list[tuple[str, list[str]]]:
+    """Return (title, what to run) of each process; just one if the arguments name tests."""
+    if any(each.startswith("tests") for each in arguments):
+        return [("the tests named", [])]
+    return [(folder, [folder]) for folder in END_TO_END]
+
+
+def unit_groups(count: int) -> list[tuple[str, list[str]]]:
+    """Share out the test files, so that each group has about as much text to run."""
+    files = [
+        path
+        for path in ROOT.glob("tests/**/test_*.py")
+        if not {"e2e", "ui"} & set(path.relative_to(ROOT).parts)
+    ]
+    shares: list[list[str]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for path in sorted(files, key=lambda path: path.stat().st_size, reverse=True):
+        smallest = sizes.index(min(sizes))
+        shares[smallest].append(str(path.relative_to(ROOT)))
+        sizes[smallest] += path.stat().st_size
+    return [(f"{len(share)} test files", sorted(share)) for share in shares if share]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
