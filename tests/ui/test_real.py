@@ -1,0 +1,58 @@
+"""The interface in front of a real llama-server, where one is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.ui import servers
+
+pytestmark = pytest.mark.e2e(limit_s=120)
+
+
+@pytest.fixture
+def llama(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    variables, why = servers.demo_variables()
+    if why:
+        pytest.skip(f"no real model: {why}")
+    server = servers.demo(tmp_path_factory.mktemp("llama"), variables)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_chat_capture_replay_and_comparison_with_a_real_model(
+    browser: Any, llama: servers.Server
+) -> None:
+    browser.visit(llama.base)
+    browser.choose("Model", "gemma")
+    browser.press("Settings")
+    browser.fill("input[type=number]", "24")
+    browser.fill(".composer-text", "What is the capital of France?")
+    browser.press("Send")
+    browser.find(".answer-stats", "tokens/s")
+    said = browser.find(".message.assistant .prose").text
+    assert said
+
+    browser.go("activity")
+    browser.press("Details of request 1")
+    browser.find(".request-details", "answered, streamed")
+    browser.press("View capture 1")
+    browser.find("[aria-label=Request]", "capital of France")
+    assert said.split()[0] in browser.find("[aria-label=Answer] .prose").text
+    browser.choose("Replay against", "gemma-story")
+    browser.press("Send again", "dialog")
+    browser.find("section[aria-label='Now, gemma-story'] .as-typed", " ")
+    browser.wait(lambda: browser.button("Send again", "dialog"), "the answer to end")
+    assert llama.states() == {"gemma-story": "ready"}
+    browser.press("Close", "dialog")
+
+    browser.go("playground")
+    browser.press("New chat")
+    browser.press("Compare two models")
+    browser.choose("Second model", "gemma-story")
+    browser.fill(".composer-text", "Name three animals.")
+    browser.press("Send")
+    browser.wait(lambda: len(browser.all(".answer-stats", "tokens/s")) == 2, "two answers")
