@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import selectors
 import socket
 import time
@@ -28,6 +29,8 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 STAMP = re.compile(rb"~(\d{20})")
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 CLOSES = re.compile(rb"\r\nconnection: *close\r", re.IGNORECASE)
+OPEN = "open"
+"""What is printed, if wanted, when every stream has had its first token."""
 TAIL_BYTES = 200
 """Enough to have the end of a stream in it: [DONE] and the last chunk."""
 
@@ -134,7 +137,7 @@ class Session:
             self._take_tokens(data)
         else:
             self._received += data
-            if _is_complete(self._received):
+            if is_complete(self._received):
                 self._finish()
 
     def _take_tokens(self, data: bytes) -> None:
@@ -166,7 +169,7 @@ class Session:
         self._ask()
 
 
-def _is_complete(answer: bytes) -> bool:
+def is_complete(answer: bytes) -> bool:
     """Whether *answer* has head and body."""
     end = answer.find(b"\r\n\r\n")
     if end < 0:
@@ -214,6 +217,7 @@ def _drive(
 ) -> None:
     """Start the sessions, and serve their sockets until the last answer is complete."""
     began = time.monotonic()
+    told = not load.tell_open
     # Spread over the time between two tokens, or all streams would send at the same moment.
     step = load.interval_ms / 1000 / len(sessions) if load.spread else 0.0
     starts = [(began + step * number, session) for number, session in enumerate(sessions)]
@@ -225,6 +229,9 @@ def _drive(
         limit = max(0.0, starts[-1][0] - now) if starts else 1.0
         for key, events in selector.select(limit):
             key.data.go_on(events)
+        if not told and len(tally.first_tokens) >= len(sessions):
+            told = True
+            print(OPEN, flush=True)
         if now > began + load.seconds + GRACE_S:
             tally.fail(f"unanswered {GRACE_S:g} s after the end")
             return
@@ -268,7 +275,11 @@ def main() -> None:
     add("--interval-ms", type=int, default=0, help="between two tokens; 0: none")
     add("--batch", type=int, default=1, help="tokens in one write of an unpaced stream")
     add("--spread", action="store_true", help="begin one after another, not all at once")
-    print(json.dumps(run(parser.parse_args())))
+    add("--tell-open", action="store_true", help=f"print {OPEN!r} when all streams are open")
+    options = parser.parse_args()
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(json.dumps(run(options)))
 
 
 if __name__ == "__main__":

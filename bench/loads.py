@@ -7,19 +7,27 @@ import resource
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import ROOT, BenchFailed, end_with_us, signals_held
+from client import OPEN
+from processes import ROOT, BenchFailed, cpu_s, end_with_us, signals_held
 
 HERE = Path(__file__).parent
 CLIENT = [sys.executable, "-S", "-E", str(HERE / "client.py")]
 PATH = "/v1/chat/completions"
 LIMIT_S = 60.0
 """What a client may take longer than it was told to."""
+OPENING = 5
+"""Tokens that the first stream of a load has had, at most, when the last is open."""
+SAMPLE_S = 0.25
 
 Figures = dict[str, float | str]
+Sample = Callable[[], tuple[float, float]]
+"""What a server has used so far: seconds of CPU, and bytes that it holds."""
 
 WRK = """\
 wrk.method = "POST"
@@ -66,9 +74,28 @@ class Load:
         found["client_cpu"] = (_children_cpu_s() - used) / took_s
         return found
 
-    def _by_client(self, port: int, seconds: float) -> Figures:
+    def hold(self, port: int, seconds: float, sample: Sample) -> Figures:
+        """Hold one stream open on each connection, and watch for *seconds* once all are open.
+
+        Blocks. Raises: BenchFailed.
+        """
+        chunks = round(seconds * 1000 / self.interval_ms) + OPENING
+        argv = [*self._client(port, seconds), "--stream", "--chunks", str(chunks)]
+        argv += ["--interval-ms", str(self.interval_ms), "--spread", "--tell-open"]
+        with _started(argv) as process:
+            first = process.stdout.readline() if process.stdout else ""
+            if first.strip() != OPEN:
+                return _result(process, seconds, first)
+            watched = _watch(process, seconds, sample)
+            return _result(process, OPENING * self.interval_ms / 1000) | watched
+
+    def _client(self, port: int, seconds: float) -> list[str]:
         argv = [*CLIENT, "--port", str(port), "--path", PATH, "--seconds", str(seconds)]
         argv += ["--connections", str(self.connections), "--body-bytes", str(self.body_bytes)]
+        return argv
+
+    def _by_client(self, port: int, seconds: float) -> Figures:
+        argv = self._client(port, seconds)
         if self.chunks:
             chunks = self.chunks
             if self.interval_ms:  # a stream should not take much longer than the measurement
@@ -82,6 +109,13 @@ class Load:
 
 def _output(argv: list[str], seconds: float) -> Figures:
     """Return the JSON in the last line that a command prints."""
+    with _started(argv) as process:
+        return _result(process, seconds)
+
+
+@contextmanager
+def _started(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Yield the process of a client, which does not outlive the block."""
     with ExitStack() as stack:
         with signals_held():
             process = subprocess.Popen(
@@ -94,14 +128,35 @@ def _output(argv: list[str], seconds: float) -> Figures:
             )
             stack.enter_context(process)
             stack.callback(process.kill)
-        try:
-            output, errors = process.communicate(timeout=seconds + LIMIT_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchFailed(f"{argv[0]} does not end") from error
+        yield process
+
+
+def _result(process: subprocess.Popen[str], seconds: float, before: str = "") -> Figures:
+    """Return the figures that a client prints in the end, *before* being read already."""
+    try:
+        output, errors = process.communicate(timeout=seconds + LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise BenchFailed(f"{process.args!r} does not end") from error
     if process.returncode:
-        raise BenchFailed(f"{argv[0]} failed: {errors or output}")
-    found: Figures = json.loads(output.strip().splitlines()[-1])
+        raise BenchFailed(f"{process.args!r} failed: {errors or output}")
+    found: Figures = json.loads((before + output).strip().splitlines()[-1])
     return found
+
+
+def _watch(process: subprocess.Popen[str], seconds: float, sample: Sample) -> Figures:
+    """Return what the server and the client used in *seconds* from now. Blocks."""
+    began, (used, most_bytes), client_used = time.monotonic(), sample(), cpu_s([process.pid])
+    now_used = used
+    while (left_s := began + seconds - time.monotonic()) > 0:
+        time.sleep(min(SAMPLE_S, left_s))
+        now_used, now_bytes = sample()
+        most_bytes = max(most_bytes, now_bytes)
+    took_s = time.monotonic() - began
+    return {
+        "most_bytes": most_bytes,
+        "target_cpu": (now_used - used) / took_s,
+        "client_cpu": (cpu_s([process.pid]) - client_used) / took_s,
+    }
 
 
 def _children_cpu_s() -> float:

@@ -28,6 +28,8 @@ ANSWER_LIMIT_S = 60.0
 POLL_S = 0.002
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOG_TAIL_CHARACTERS = 2000
+CPUCLOCK_SCHED = 2
+"""What the kernel calls the clock that counts a process's time to the nanosecond."""
 
 
 class BenchFailed(Exception):
@@ -96,6 +98,31 @@ def end_with_us() -> Callable[[], None]:
     return run
 
 
+def cpu_s(pids: Sequence[int]) -> float:
+    """Return the CPU time that processes have used so far. Raises: OSError when one is gone."""
+    if psutil.LINUX:  # psutil's is counted in ticks of 10 ms
+        return sum(time.clock_gettime(~pid << 3 | CPUCLOCK_SCHED) for pid in pids)
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+
+
+def wake_ups(pids: Sequence[int]) -> dict[int, int]:
+    """Return how often each thread of processes has gone to sleep so far, to be woken again."""
+    if not psutil.LINUX:
+        return {pid: psutil.Process(pid).num_ctx_switches().voluntary for pid in pids}
+    found = {}
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):  # it has ended
+                text = (thread / "status").read_text()
+                found[int(thread.name)] = int(text.partition("\nvoluntary_ctxt_")[2].split()[1])
+    return found
+
+
+def wake_ups_since(before: Mapping[int, int], pids: Sequence[int]) -> int:
+    """Return how often threads have been woken since ``wake_ups`` returned *before*."""
+    return sum(count - before.get(thread, 0) for thread, count in wake_ups(pids).items())
+
+
 def _clean_environment() -> dict[str, str]:
     """Return our environment without settings that were meant for another llmsnap."""
     return {name: text for name, text in os.environ.items() if not name.startswith("LLMSNAP_")}
@@ -148,7 +175,11 @@ class Running:
 
     def cpu_s(self) -> float:
         """Return the CPU time of the process and its workers so far, without servers."""
-        return sum(sum(one.cpu_times()[:2]) for one in self._own())
+        return cpu_s(self.pids())
+
+    def pids(self) -> list[int]:
+        """Return the ids of the process and its workers, without servers."""
+        return [one.pid for one in self._own()]
 
     def stop(self) -> None:
         """Stop the process, and whatever of its children is left. Idempotent."""

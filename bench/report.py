@@ -112,4 +112,6 @@ def _number(value: float | None, factor: float) -> str:
     if value is None:
         return "-"
     scaled = value * factor
-    return f"{scaled:,.0f}" if scaled >= 100 else f"{scaled:.1f}"
+    if scaled >= 100 or scaled == 0:
+        return f"{scaled:,.0f}"
+    return f"{scaled:.1f}" if scaled >= 5 else f"{scaled:.2f}"

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from processes import SIGNALS, BenchFailed
 from report import Results, ratios, table
+from subjects import Subject
 from targets import DIRECT, TARGETS, Target
-from workloads import WORKLOADS, Subject
+from workloads import WORKLOADS
 
 from llmsnap import __version__
 

@@ -8,10 +8,11 @@ import pwd
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from processes import ROOT, Running, free_ports
 
@@ -21,6 +22,8 @@ SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"  #
 LOAD_S = 0.6
 WAKE_S = 0.05
 MODELS = ("m", "sleeper", "swap-a", "swap-b")
+SPARE_PORTS = 1
+"""For a model that the settings of a run add."""
 CONCURRENCY = 10_000
 NGINX_WORKERS = 2
 
@@ -28,9 +31,10 @@ NGINX = """\
 daemon off;
 {user}
 worker_processes {workers};
+worker_rlimit_nofile 16384;
 pid {folder}/nginx.pid;
 error_log stderr;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 8192; }}
 http {{
   access_log off;
   client_max_body_size 64m;
@@ -59,12 +63,27 @@ http {{
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """How an instance is configured beyond what all have: *models* in all, and more *settings*.
+
+    Only targets that start models have either.
+    """
+
+    models: int = len(MODELS)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+USUAL = Setup()
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """What one instance of a target has for itself, and the server that it passes requests to."""
 
     folder: Path
     port: int
     upstream_port: int
+    setup: Setup = USUAL
 
     @property
     def model_port(self) -> int:
@@ -90,10 +109,11 @@ class Target:
     has_models: bool = False
     """Whether it starts, swaps and wakes models; else all requests go to one server."""
 
-    def start(self, folder: Path, upstream_port: int) -> Running:
+    def start(self, folder: Path, upstream_port: int, setup: Setup = USUAL) -> Running:
         """Start an instance in *folder*, which may not exist yet."""
         folder.mkdir(parents=True)
-        place = Place(folder, free_ports(1 + len(MODELS)), upstream_port)
+        port = free_ports(1 + len(MODELS) + SPARE_PORTS)
+        place = Place(folder, port, upstream_port, setup)
         command = self.command(place)
         return Running(self.name, command.argv, command.env, place.port, folder / "output.log")
 
@@ -155,9 +175,13 @@ def _config(place: Place) -> Path:
     }
     fast = {"cmd": upstream, "concurrencyLimit": CONCURRENCY}
     models = dict(zip(MODELS, (fast, sleeper, slow, slow), strict=True))
+    # Ports are given out by name: those that are never started come last.
+    models |= {f"z{number:04}": fast for number in range(place.setup.models - len(MODELS))}
+    settings = dict(place.setup.settings)
+    models |= settings.pop("models", {})
     file = place.folder / "config.yaml"
     # JSON is YAML.
-    file.write_text(json.dumps({"startPort": place.model_port, "models": models}))
+    file.write_text(json.dumps({"startPort": place.model_port, "models": models, **settings}))
     return file
 
 

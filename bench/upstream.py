@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -235,7 +236,9 @@ class Connection:
 
 def serve(port: int) -> None:
     """Serve on the loopback interface for ever."""
-    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    listener = socket.create_server(("127.0.0.1", port), backlog=4096)
     listener.setblocking(False)
     loop = Loop()
 

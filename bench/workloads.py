@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
 
+from extremes import idle, models1000, streams2000
 from loads import Figures, Load
-from processes import Running, chat, post
-from targets import Target
-
-_numbers = count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A target and its instance that runs all the time."""
-
-    target: Target
-    running: Running
-    folder: Path
-    upstream_port: int
-
-    def another(self) -> Running:
-        """Start a further instance."""
-        return self.target.start(self.folder / f"another{next(_numbers)}", self.upstream_port)
+from processes import chat, post
+from subjects import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +71,8 @@ def _wake(subject: Subject, _seconds: float) -> Figures:
     return {"wake_s": chat(port, "sleeper")}
 
 
-def _start(subject: Subject, _seconds: float) -> Figures:
-    with subject.another() as running:
+def _start(subject: Subject, seconds: float) -> Figures:
+    with subject.fresh(seconds) as running:
         chat(running.port, "m")
         return {"start_s": running.start_s, "rss_bytes": running.rss_bytes()}
 
@@ -116,12 +99,45 @@ WORKLOADS = {
         LAG,
         LAG_P99,
     ),
+    "streams2000": Workload(
+        "2,000 streams, 1 token/s",
+        streams2000,
+        (
+            Row("errors", "errors"),
+            Row("stream_bytes", "memory of each, KiB", 1 / 2**10),
+            LAG,
+            LAG_P99,
+            *CPU,
+        ),
+    ),
     "unpaced16": _load("16 streams without pauses", Load(16, chunks=2000, batch=16), CHUNKS),
     "swap": Workload(
         "swap, server ready after 600 ms", _swap, (Row("swap_s", "time to answer, ms", 1000),), True
     ),
     "wake": Workload(
         "wake, endpoint takes 50 ms", _wake, (Row("wake_s", "time to answer, ms", 1000),), True
+    ),
+    "idle": Workload(
+        "one model ready, no requests",
+        idle,
+        (
+            Row("rss_bytes", "memory, MiB", 1 / 2**20),
+            Row("idle_cpu", "CPU, thousandths of a core", 1000),
+            Row("wake_ups_per_s", "wake-ups/s"),
+        ),
+    ),
+    "models1000": Workload(
+        "1,000 models configured, beside 10",
+        models1000,
+        (
+            Row("few_cpu_us", "10 models: CPU of a request, us"),
+            Row("many_cpu_us", "1,000 models: the same"),
+            Row("cpu_ratio", "1,000 : 10"),
+            Row("few_latency_p50_us", "10 models: latency p50, us"),
+            Row("many_latency_p50_us", "1,000 models: the same"),
+            Row("latency_ratio", "1,000 : 10"),
+        ),
+        True,
     ),
     "start": Workload(
         "start",
