@@ -20,10 +20,10 @@ def watch_loop(limit_s: float = LIMIT_S, within: str = "") -> None:
     gevent's monitor looks from a thread of its own. Its own report lists every greenlet with its
     locals, which takes long enough to block the loop, so ours stands in its place.
     """
+    gevent.sleep(0)  # the monitor takes a hub that never ran for one that is gone, and ends
     gevent.config.max_blocking_time = limit_s
     gevent.config.monitor_thread = True
     monitor: Any = gevent.get_hub().start_periodic_monitoring_thread()
-    monitor.add_monitoring_function(monitor.monitor_blocking, None)  # None takes it out
 
     def look(hub: Any) -> None:
         found = monitor._greenlet_tracer.did_block_hub(hub)  # noqa: SLF001 - it has no other name
@@ -31,6 +31,8 @@ def watch_loop(limit_s: float = LIMIT_S, within: str = "") -> None:
             _report(hub.thread_ident, limit_s, within)
 
     monitor.add_monitoring_function(look, limit_s)
+    # None takes it out. Only now: the thread runs already, and ends if it finds nothing to do.
+    monitor.add_monitoring_function(monitor.monitor_blocking, None)
 
 
 def _report(thread_ident: int, limit_s: float, within: str) -> None:
