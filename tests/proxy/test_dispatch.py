@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import gevent
@@ -110,6 +111,25 @@ def test_a_request_is_adapted_sent_and_recorded(world) -> None:
     (record,) = world.records
     assert (record.requested, record.model_id, record.status) == ("first", "a", 200)
     assert record.path == "/v1/chat/completions"
+
+
+def test_a_request_that_ended_leaves_no_work_for_the_collector(world) -> None:
+    world.handle(body={"model": "first"})
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(3):
+            world.handle(body={"model": "first"})
+        gc.collect()
+        left = {type(one).__name__ for one in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left.isdisjoint(
+        {"Job", "Tap", "Call", "Exchange", "ResponseParser", "Lease", "Presence"}
+    )
 
 
 def test_no_secret_of_the_address_is_recorded(world) -> None:
