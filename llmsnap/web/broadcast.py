@@ -88,7 +88,7 @@ class Broadcast:
         self._models_changed = False
         self._in_flight_due = 0.0
         self._in_flight_seen: Any = ()
-        self._records: dict[int, tuple[Frame | None, str]] = {}
+        self._records: dict[int, tuple[Frame | None, Frame]] = {}
         self._history: tuple[Any, Frame] | None = None
         self._wake, self._deserted = Event(), Event()
         self._tasks = TaskGroup("events")
@@ -141,15 +141,21 @@ class Broadcast:
             reader.offer(batch)
         return True
 
-    def record(self, record: events.ActivityRecord) -> tuple[Frame | None, str]:
-        """Return the envelope of a record, if it has one, and the data of its named frame."""
+    def record(self, record: events.ActivityRecord, position: str) -> tuple[Frame | None, Frame]:
+        """Return the envelope of a record, if it has one, and its named frame.
+
+        *position* is where a reader is that has seen it: nearly all are at the same.
+        """
         found = self._records.get(record.id)
         if found is None:
             shown = views.is_metric(record)
             one = envelope("metrics", [views.metric_object(record)]) if shown else None
-            found = self._records[record.id] = one, dump(views.named_metric_object(record))
+            data = dump(views.named_metric_object(record))
+            found = self._records[record.id] = one, Frame("metrics", data, position)
             if len(self._records) > RECORDS_KEPT:
                 del self._records[next(iter(self._records))]
+        if found[1].id != position:
+            return found[0], Frame("metrics", found[1].data, position)
         return found
 
     # --- the greenlet --------------------------------------------------------------------------

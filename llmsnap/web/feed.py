@@ -190,11 +190,11 @@ class Feed:
             yield from self._record(record)
 
     def _record(self, record: ActivityRecord) -> Iterator[Frame]:
-        one, data = self._broadcast.record(record)
+        one, frame = self._broadcast.record(record, str(self._at))
         if one is not None and Form.MESSAGE in self._form and record.id > self._listed:
             yield one
         if Form.NAMED in self._form:
-            yield Frame("metrics", data, str(self._at))
+            yield frame
 
     def _log_frames(self) -> Iterator[Frame]:
         pieces = [lost(source, count) for source, count in self._lost.items()] + [*self._logs]

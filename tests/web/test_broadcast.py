@@ -146,10 +146,19 @@ def test_one_who_comes_right_after_the_last_has_left_is_served(world: World) -> 
 
 def test_a_record_is_encoded_once_and_only_so_many_are_kept(world: World) -> None:
     record = world.record()
-    assert world.broadcast.record(record) is world.broadcast.record(record)
+    assert world.broadcast.record(record, "r-1-0") is world.broadcast.record(record, "r-1-0")
     for _ in range(module.RECORDS_KEPT):
-        world.broadcast.record(world.record())
+        world.broadcast.record(world.record(), "r-1-0")
     assert len(world.broadcast._records) == module.RECORDS_KEPT
+
+
+def test_a_reader_at_another_position_gets_a_frame_with_its_own(world: World) -> None:
+    record = world.record()
+    envelope, frame = world.broadcast.record(record, "r-1-0")
+    assert frame.id == "r-1-0"
+    same_envelope, other = world.broadcast.record(record, "r-1-7")
+    assert (other.id, other.data) == ("r-1-7", frame.data)
+    assert same_envelope is envelope
 
 
 def test_fifty_tabs_that_come_back_at_once_share_one_list_of_metrics(world: World) -> None:
