@@ -34,16 +34,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each workload (5)")
     parser.add_argument("--secs", type=float, default=3.0, metavar="S", help="of each load (3)")
     parser.add_argument(
-        "--only", type=_some_of(WORKLOADS), default=list(WORKLOADS), metavar="WORKLOAD,..."
+        "--only", type=some_of(WORKLOADS), default=list(WORKLOADS), metavar="WORKLOAD,..."
     )
     parser.add_argument(
-        "--targets", type=_some_of(TARGETS), default=list(TARGETS), metavar="TARGET,..."
+        "--targets", type=some_of(TARGETS), default=list(TARGETS), metavar="TARGET,..."
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser.parse_args(argv)
 
 
-def _some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
     """Return what parses a list of *known* names, each kept once and in their order."""
     names = list(known)
 
