@@ -269,6 +269,13 @@ def set_answer() -> str:
     return "OK"
 
 
+@bp.post("/fake/models/<any(none,all):which>")
+def set_models(which: str) -> str:
+    world.models = [dict(each) for each in MODELS] if which == "all" else []
+    world.tell(envelope("modelStatus", world.models))
+    return "OK"
+
+
 @bp.get("/fake/calls")
 def calls() -> Response:
     return jsonify(world.calls)

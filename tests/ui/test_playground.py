@@ -117,7 +117,10 @@ def test_a_picture(browser: Any) -> None:
     browser.press("Images")
     browser.choose("Model", "alpha")
     browser.choose("Size", "512x512")
-    browser.fill("#image-prompt", "a lighthouse")
+    browser.press("Write in a larger field")
+    browser.fill("dialog textarea", "a lighthouse")
+    browser.press("Done", "dialog")
+    assert browser.find("#image-prompt").get_attribute("value") == "a lighthouse"
     browser.press("Generate")
     browser.find(".picture img")
 
@@ -162,6 +165,17 @@ def test_ranking(browser: Any) -> None:
     browser.fill("#rerank-documents", "a mountain\nthe sea is blue\na tree")
     browser.press("Rank")
     browser.wait(lambda: len(browser.all(".ranking li")) == 3, "three places")
+
+
+def test_without_models_every_tab_says_what_to_do(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base)
+    try:
+        fake.post("/fake/models/none")
+        for tab in ("Chat", "Images", "Speech", "Transcription", "Rerank", "Load test"):
+            browser.press(tab)
+            browser.find("[role=tabpanel] .empty", "Add a model to the configuration file")
+    finally:
+        fake.post("/fake/models/all")
 
 
 def test_a_load_test(browser: Any) -> None:

@@ -2,13 +2,15 @@
 
 import { html, useId } from "../core/html.js";
 import { stored } from "../core/storage.js";
-import { Select, Tabs } from "../components/controls.js";
+import { modelsKnown } from "../store/models.js";
+import { Empty, Select, Tabs } from "../components/controls.js";
 import { useMedia } from "../components/split.js";
 import { ChatTab } from "./playground/chat.js";
 import { ImagesTab } from "./playground/images.js";
 import { SpeechTab } from "./playground/speech.js";
 import { TranscriptionTab } from "./playground/transcription.js";
 import { RerankTab } from "./playground/rerank.js";
+import { hasModels } from "./playground/modelselect.js";
 import { LoadTab } from "./playground/loadtest.js";
 
 const TABS = [
@@ -19,6 +21,8 @@ const TABS = [
   ["rerank", "Rerank", RerankTab],
   ["load", "Load test", LoadTab],
 ];
+
+const noModels = html`<${Empty} icon="models" title="No models configured">Add a model to the configuration file, and it can be tried here.</${Empty}>`;
 
 const selected = stored("playground-selected-tab", "chat");
 
@@ -33,5 +37,5 @@ export default function PlaygroundPage() {
         ? html`<div class="grow"><${Select} label="What to try" hideLabel value=${shown} onChange=${choose}>${TABS.map(([key, text]) => html`<option key=${key} value=${key}>${text}</option>`)}</${Select}></div>`
         : html`<${Tabs} label="What to try" value=${shown} options=${TABS} onChange=${choose} panelId=${id} />`}
     </header>
-    ${TABS.map(([key, text, Tab]) => html`<div key=${key} class="page-fill" id=${key === shown ? id : undefined} role="tabpanel" aria-label=${text} hidden=${key !== shown} data-tab=${key}><${Tab} /></div>`)}`;
+    ${TABS.map(([key, text, Tab]) => html`<div key=${key} class="page-fill" id=${key === shown ? id : undefined} role="tabpanel" aria-label=${text} hidden=${key !== shown} data-tab=${key}>${modelsKnown.value && !hasModels() ? noModels : html`<${Tab} />`}</div>`)}`;
 }

@@ -4,12 +4,11 @@ import { classes, html, useEffect, useRef, useState } from "../../core/html.js";
 import { stored } from "../../core/storage.js";
 import { DIALECTS } from "../../core/dialects.js";
 import { Chat } from "../../store/chat.js";
-import { modelsKnown } from "../../store/models.js";
 import { Empty, IconButton, Select, TextField } from "../../components/controls.js";
 import { Icon } from "../../components/icons.js";
 import { Composer } from "./composer.js";
 import { Message } from "./message.js";
-import { ModelSelect, hasModels } from "./modelselect.js";
+import { ModelSelect } from "./modelselect.js";
 
 const model = stored("playground-selected-model", "");
 const otherModel = stored("playground-compare-model", "");
@@ -71,7 +70,6 @@ function Conversation({ chat, chosen, hint }) {
 }
 
 const nothingYet = html`<${Empty} icon="chat" title="Talk to a model">Choose a model above and write below. If it is not loaded, your first message loads it.</${Empty}>`;
-const noModels = html`<${Empty} icon="models" title="No models configured">Add a model to the configuration file, and it can be chosen here.</${Empty}>`;
 
 export function ChatTab() {
   const [showSettings, setShowSettings] = useState(false);
@@ -80,7 +78,6 @@ export function ChatTab() {
   const empty = chats.every((chat) => !chat.messages.value.length);
   const chosen = [model.value, otherModel.value];
   const ready = chosen[0] !== "" && (!comparing.value || chosen[1] !== "");
-  if (modelsKnown.value && !hasModels()) return noModels;
   const send = (text, images) => chats.forEach((chat, index) => chat.send(text, images, settingsFor(chosen[index])));
   const each = (action) => () => [first, second].forEach(action);
   return html`<div class=${classes("chat", comparing.value && "two")}>

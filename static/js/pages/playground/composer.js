@@ -3,8 +3,8 @@
 import { html, useEffect, useRef, useState } from "../../core/html.js";
 import { storedLater } from "../../core/storage.js";
 import { IconButton } from "../../components/controls.js";
-import { Dialog } from "../../components/dialog.js";
 import { Icon } from "../../components/icons.js";
+import { BigEditor } from "./writing.js";
 
 const MAX_IMAGES = 5;
 const MAX_IMAGE_BYTES = 20 * 1024 * 1024;
@@ -43,12 +43,6 @@ function useGrowing(text) {
     if (element.scrollHeight) element.style.height = `${Math.min(element.scrollHeight, 260)}px`;
   }, [text]);
   return area;
-}
-
-function BigEditor({ text, onDone, onClose }) {
-  const area = useRef(null);
-  const foot = html`<button type="button" class="btn" onClick=${onClose}>Cancel</button><button type="button" class="btn primary" onClick=${() => onDone(area.current.value)}>Done</button>`;
-  return html`<${Dialog} title="Edit message" foot=${foot} onClose=${onClose}><textarea ref=${area} class="area big-editor" aria-label="Message" defaultValue=${text}></textarea></${Dialog}>`;
 }
 
 /** *ready*: a model is chosen. *onSend* gets text and images. */
@@ -96,6 +90,6 @@ export function Composer({ ready, busy, onSend, onStop }) {
         ? html`<button type="button" class="btn" onClick=${onStop}><${Icon} name="stop" size="16" />Stop</button>`
         : html`<button type="button" class="btn primary" disabled=${!canSend} onClick=${send}><${Icon} name="send" size="16" />Send</button>`}
     </div>
-    ${big && html`<${BigEditor} text=${text} onDone=${(next) => { draft.value = next; setBig(false); }} onClose=${() => setBig(false)} />`}
+    ${big && html`<${BigEditor} title="Edit message" label="Message" text=${text} onDone=${(next) => { draft.value = next; setBig(false); }} onClose=${() => setBig(false)} />`}
   </div>`;
 }

@@ -9,6 +9,7 @@ import { ImageViewer } from "../../components/dialog.js";
 import { Icon } from "../../components/icons.js";
 import { ModelSelect } from "./modelselect.js";
 import { Work } from "./work.js";
+import { Writing } from "./writing.js";
 
 const SIZES = ["512x512", "1024x1024", "1024x768", "1280x720", "1792x1024", "768x1024", "720x1280", "1024x1792"];
 const model = stored("playground-image-model", "");
@@ -50,17 +51,11 @@ function clear() {
 
 export function ImagesTab() {
   const ready = model.value && prompt.value.trim() && !work.busy.value;
-  const onKeyDown = (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    if (ready) generate();
-  };
   return html`<div class="form-tab">
     <div class="form card">
       <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
       <${Select} label="Size" value=${size.value} disabled=${work.busy.value} onChange=${(next) => { size.value = next; }}>${SIZES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}>
-      <div class="field"><label class="label" for="image-prompt">Prompt</label>
-        <textarea id="image-prompt" class="area" rows="5" placeholder="What the picture shows" value=${prompt.value} onInput=${(event) => { prompt.value = event.currentTarget.value; }} onKeyDown=${onKeyDown}></textarea></div>
+      <${Writing} id="image-prompt" label="Prompt" state=${prompt} placeholder="What the picture shows" onEnter=${() => ready && generate()} />
       <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${generate}>Generate</button>`}
         <button type="button" class="btn quiet" onClick=${clear}>Clear</button></div>
     </div>

@@ -9,6 +9,7 @@ import { Check, Empty, IconButton, Problem, Select } from "../../components/cont
 import { Icon } from "../../components/icons.js";
 import { ModelSelect } from "./modelselect.js";
 import { Work } from "./work.js";
+import { Writing } from "./writing.js";
 
 const DEFAULT_VOICES = ["coral", "alloy", "echo", "fable", "onyx", "nova", "shimmer"];
 const model = stored("playground-speech-model", "");
@@ -59,19 +60,13 @@ function Player() {
 export function SpeechTab() {
   const ready = model.value && text.value.trim() && !work.busy.value;
   const list = voicesOf(model.value);
-  const onKeyDown = (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    if (ready) speak();
-  };
   return html`<div class="form-tab">
     <div class="form card">
       <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
       <div class="row end"><div class="grow"><${Select} label="Voice" value=${list.includes(voice.value) ? voice.value : list[0]} onChange=${(next) => { voice.value = next; }}>${list.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}></div>
         <${IconButton} icon="refresh" kind="" label="Ask the model for its voices" disabled=${!model.value || voices.busy.value} onClick=${refreshVoices} /></div>
       ${voices.error.value && html`<p class="tiny faint" role="status">No list of voices: ${voices.error.value}</p>`}
-      <div class="field"><label class="label" for="speech-text">Text</label>
-        <textarea id="speech-text" class="area" rows="5" placeholder="What is to be said" value=${text.value} onInput=${(event) => { text.value = event.currentTarget.value; }} onKeyDown=${onKeyDown}></textarea></div>
+      <${Writing} id="speech-text" label="Text" state=${text} placeholder="What is to be said" onEnter=${() => ready && speak()} />
       <${Check} label="Play at once" checked=${autoplay.value} onChange=${(next) => { autoplay.value = next; }} />
       <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${speak}>Speak</button>`}
         <button type="button" class="btn quiet" onClick=${() => { text.value = ""; }}>Clear</button></div>
