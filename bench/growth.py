@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,11 @@ def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
     """Measure one axis. Blocks for a minute or more. Raises: BenchFailed."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmsnap-growth-")))
-        askers = [_asker(axis, size, folder / str(size), stack) for size in sizes]
+        instances = [_brought_to(axis, size, folder / str(size), stack) for size in sizes]
+        # Only now: connections that wait until all are so far would be closed for being idle.
+        askers = [Asker(running, CONNECTIONS) for running in instances]
+        for asker in askers:
+            stack.callback(asker.close)
         for number in range(batches):
             first = number % len(askers)
             for asker in askers[first:] + askers[:first]:
@@ -73,16 +77,14 @@ def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
         ]
 
 
-def _asker(axis: Axis, size: int, folder: Path, stack: ExitStack) -> Asker:
+def _brought_to(axis: Axis, size: int, folder: Path, stack: ExitStack) -> Running:
     """Start an instance, and have it be of that size."""
-    target = TARGETS["llmsnap"]
-    running: Running = stack.enter_context(target.start(folder, 0, axis.setup(size)))
+    running = stack.enter_context(TARGETS["llmsnap"].start(folder, 0, axis.setup(size)))
     chat(running.port, "m")
-    asker = Asker(running, CONNECTIONS)
-    stack.callback(asker.close)
-    asker.ask(max(FEWEST_FILED, axis.filed(size)))
+    with closing(Asker(running, CONNECTIONS)) as asker:
+        asker.ask(max(FEWEST_FILED, axis.filed(size)))
     axis.prepare(running, size, stack)
-    return asker
+    return running
 
 
 def table(axis: Axis, points: Sequence[Point]) -> list[str]:

@@ -29,8 +29,8 @@ def build(models: int, waiters: int) -> Scheduler:
     scheduler = Scheduler()
     scheduler.handle(ConfigChanged(rules, plan, Options()), 0.0)
     effects = scheduler.handle(Request(0, "m0"), 0.0)
-    work = next(effect.work for effect in effects if isinstance(effect, StartSwap))
-    scheduler.handle(Loaded(work, "m0", effects[0].kind, 1.0), 0.0)
+    swap = next(effect for effect in effects if isinstance(effect, StartSwap))
+    scheduler.handle(Loaded(swap.work, "m0", swap.kind, 1.0), 0.0)
     for number in range(waiters):
         scheduler.handle(Request(-1 - number, names[1 + number % (models - 1)]), 0.0)
     scheduler.handle(LeaseReturned(0, "m0"), 0.0)
