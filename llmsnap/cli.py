@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--state-dir", metavar="DIR", help="where child processes are remembered")
     add("--record-decisions", metavar="FILE", help="write the scheduler's decisions, to replay")
     add("--log-format", choices=LOG_FORMATS, help="how the server's own log is written (text)")
-    add("--debug", action=_Flag, help="log everything, and watch for a blocked event loop")
+    add("--debug", action=_Flag, help="log everything, restart when code changes, watch the loop")
     add("--version", action="store_true", default=False, help="print the version and exit")
     return parser
 
