@@ -8,9 +8,9 @@ ten times, not fifty times ten thousand.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary, proxy
 
 import gevent
@@ -35,6 +35,8 @@ ROUND_BYTES = 32 * 1024
 """Of each log, told at once: encoding more would hold up the streams of others."""
 SOURCES = ("proxy", "upstream")
 RECORDS_KEPT = 512
+
+T = TypeVar("T")
 
 _broadcasts: WeakKeyDictionary[Service, Broadcast] = WeakKeyDictionary()
 
@@ -89,6 +91,7 @@ class Broadcast:
         self._in_flight_due = 0.0
         self._in_flight_seen: Any = ()
         self._records: dict[int, tuple[Frame | None, Frame]] = {}
+        self._shared: dict[Any, tuple[Any, Any]] = {}
         self._history: tuple[Any, Frame] | None = None
         self._wake, self._deserted = Event(), Event()
         self._tasks = TaskGroup("events")
@@ -158,6 +161,14 @@ class Broadcast:
             return found[0], Frame("metrics", found[1].data, position)
         return found
 
+    def shared(self, kind: Hashable, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what *make* returns, or did when the last reader of that *kind* had this *key*."""
+        known = self._shared.get(kind)
+        if known is None or known[0] != key:
+            known = self._shared[kind] = key, make()
+        made: T = known[1]
+        return made
+
     # --- the greenlet --------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -204,6 +215,7 @@ class Broadcast:
         self._models_changed = False
         self._in_flight_seen = ()
         self._records.clear()
+        self._shared.clear()
         self._history = None
         self._deserted.set()
         self._wake.set()

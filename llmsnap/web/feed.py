@@ -182,12 +182,25 @@ class Feed:
             self._at.swaps += 1
             yield named("swap", views.swap_object(swap), str(self._at))
 
-    def _records(self) -> Iterator[Frame]:
+    def _records(self) -> list[Frame]:
+        """Return the frames of what was filed since; readers that are as far share them."""
+        at, newest = self._at, self._service.observations.activity.next_id - 1
+        if newest <= at.record_id:
+            return []
+        listed = max(self._listed, at.record_id)
+        frames, at.record_id, self._more = self._broadcast.shared(
+            self._form, (str(at), listed, newest), self._make_records
+        )
+        return frames
+
+    def _make_records(self) -> tuple[list[Frame], int, bool]:
+        """Return frames, the id of the record they end with, and whether there are more."""
         records = self._service.observations.activity.after(self._at.record_id)
-        self._more = len(records) > MAX_RECORDS
+        frames: list[Frame] = []
         for record in records[:MAX_RECORDS]:
             self._at.record_id = record.id
-            yield from self._record(record)
+            frames += self._record(record)
+        return frames, self._at.record_id, len(records) > MAX_RECORDS
 
     def _record(self, record: ActivityRecord) -> Iterator[Frame]:
         one, frame = self._broadcast.record(record, str(self._at))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 
 import gevent
@@ -277,6 +278,25 @@ def test_a_slow_reader_loses_no_metric_that_is_in_memory(world: World) -> None:
         ids += [metric["id"] for metric in named(frames, "metrics")]
         assert len(frames) <= feeds.MAX_RECORDS
     assert ids == list(range(3 * feeds.MAX_RECORDS))
+
+
+def test_readers_that_are_as_far_share_the_frames_of_records_and_others_get_their_own(
+    world: World,
+) -> None:
+    first, second, behind = (world.feed(Form.NAMED) for _ in range(3))
+    named_only, both = world.feed(Form.NAMED), world.feed(Form.BOTH)
+    for reader in (first, second, named_only, both):
+        told(reader)
+    ids = [world.record().id]
+    for reader in (first, second, named_only, both):
+        told(reader)
+    ids.append(world.record().id)
+    (one,), (other,) = told(first), told(second)
+    assert one is other
+    assert [frame.event for frame in told(both)] == ["message", "metrics"]
+    assert [json.loads(frame.data)["id"] for frame in told(behind)] == ids
+    assert [json.loads(frame.data)["id"] for frame in told(named_only)] == ids[1:]
+    assert not any(map(told, (first, second, behind, named_only, both)))
 
 
 def test_of_too_many_changes_the_newest_of_each_model_stays(world: World) -> None:
