@@ -1,6 +1,6 @@
 """What a request costs llmsnap when there is more of everything: ``make bench BENCH=growth``.
 
-    bench/growth.py [--batches N] [--only AXES] [--json FILE] [--svg FILE]
+    bench/growth.py [--batches N] [--only AXES] [--sizes SIZES] [--json FILE] [--svg FILE]
 
 For each axis some instances run at the same time, the same but for one size, and answer batches
 of short requests in turns, in another order each time. A figure is the CPU time of one request in
@@ -52,10 +52,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batches", type=int, default=100, metavar="N", help="of each size (100)")
     parser.add_argument("--only", type=some_of(AXES), default=list(AXES), metavar="AXIS,...")
-    parser.add_argument("--largest", type=int, metavar="N", help="no size beyond N")
+    parser.add_argument("--sizes", type=_sizes, metavar="N,...", help="instead of each axis' own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the curves there")
     return parser.parse_args(argv)
+
+
+def _sizes(text: str) -> list[int]:
+    return sorted({int(word) for word in text.split(",")})
 
 
 def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
@@ -102,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'':11}{'CPU/request':>13}{'ratio':>10}")
     for name in options.only:
         axis = AXES[name]
-        sizes = [size for size in axis.sizes if not options.largest or size <= options.largest]
+        sizes = options.sizes or axis.sizes
         say(f"{name}: {', '.join(f'{size:,}' for size in sizes)}")
         found[name] = measure(axis, sizes, options.batches)
         print("\n".join(table(axis, found[name])), flush=True)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import gevent
 import psutil
@@ -21,6 +22,8 @@ EVERYWHERE = [
     "unary32", "unpaced16",
 ]  # fmt: skip
 WITH_MODELS = ["models1000", "swap", "wake"]
+STANDING = ["waiters", "subscribers", "streams"]
+"""What others have to hold open while requests are measured."""
 STOP_LIMIT_S = 30
 
 
@@ -104,3 +107,23 @@ def test_wrong_names_are_refused_with_the_right_ones() -> None:
     _output, errors = process.communicate()
     assert process.returncode == 2
     assert "swop: not one of unary1, unary32" in errors
+
+
+def test_the_other_measurements_of_the_hot_path_run(folder: Path) -> None:
+    found = {}
+    for name, *options in (
+        ["micro"],
+        ["growth", "--only", ",".join(STANDING), "--sizes", "2", "--svg", str(folder / "a.svg")],
+    ):
+        file = folder / f"{name}.json"
+        script = str(ROOT / f"bench/{name}.py")
+        command = [sys.executable, script, "--batches", "1", "--json", str(file), *options]
+        subprocess.run(command, check=True, stdout=subprocess.PIPE)
+        found[name] = json.loads(file.read_text())
+    assert found["micro"]["upstream client"].keys() >= {"request", "chunk"}
+    assert {axis: list(sizes) for axis, sizes in found["growth"]["cpu_us"].items()} == {
+        axis: ["2"] for axis in STANDING
+    }
+    picture = ElementTree.parse(folder / "a.svg").getroot()
+    assert len(picture.findall(".//{*}polyline")) == len(STANDING)
+    assert not left(folder)
