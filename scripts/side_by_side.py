@@ -3,8 +3,8 @@
 
     scripts/side_by_side.py unit|e2e [pytest arguments]
 
-Unit tests: one process for each core. End-to-end tests: one for those of the interface, one for
-the others, each with ports of its own. pytest-xdist would do the same, but its workers talk through
+Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the
+interface, two for the others, each with ports of its own. pytest-xdist would do the same, but its workers talk through
 threads, which are greenlets here.
 """
 
@@ -14,12 +14,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
-END_TO_END = ("tests/ui", "tests/e2e")
 LANE = "LLMSNAP_TEST_LANE"
 """Tells the tests of one process which ports are theirs (tests/e2e/harness.py)."""
 
@@ -69,16 +69,19 @@ def end_to_end_groups(arguments: list[str]) -> list[tuple[str, list[str]]]:
     """Return (title, what to run) of each process; just one if the arguments name tests."""
     if any(each.startswith("tests") for each in arguments):
         return [("the tests named", [])]
-    return [(folder, [folder]) for folder in END_TO_END]
+    return [("tests/ui", ["tests/ui"]), *shared(ROOT.glob("tests/e2e/**/test_*.py"), 2)]
 
 
 def unit_groups(count: int) -> list[tuple[str, list[str]]]:
-    """Share out the test files, so that each group has about as much text to run."""
-    files = [
-        path
-        for path in ROOT.glob("tests/**/test_*.py")
-        if not {"e2e", "ui"} & set(path.relative_to(ROOT).parts)
-    ]
+    """Return (title, what to run) of each process."""
+    files = ROOT.glob("tests/**/test_*.py")
+    return shared(
+        (path for path in files if not {"e2e", "ui"} & set(path.relative_to(ROOT).parts)), count
+    )
+
+
+def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
+    """Share out test files, so that each group has about as much text to run."""
     shares: list[list[str]] = [[] for _ in range(count)]
     sizes = [0] * count
     for path in sorted(files, key=lambda path: path.stat().st_size, reverse=True):
