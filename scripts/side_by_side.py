@@ -4,8 +4,8 @@
     scripts/side_by_side.py unit|e2e [pytest arguments]
 
 Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the
-interface, two for the others, each with ports of its own. pytest-xdist would do the same, but its workers talk through
-threads, which are greenlets here.
+interface, two for the others, each with ports of its own. pytest-xdist would do the same, but its
+workers talk through threads, which are greenlets here.
 """
 
 from __future__ import annotations
@@ -75,9 +75,7 @@ def end_to_end_groups(arguments: list[str]) -> list[tuple[str, list[str]]]:
 def unit_groups(count: int) -> list[tuple[str, list[str]]]:
     """Return (title, what to run) of each process."""
     files = ROOT.glob("tests/**/test_*.py")
-    return shared(
-        (path for path in files if not {"e2e", "ui"} & set(path.relative_to(ROOT).parts)), count
-    )
+    return shared((path for path in files if "e2e" not in path.relative_to(ROOT).parts), count)
 
 
 def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
