@@ -55,10 +55,10 @@ class CodeWatch:
             self._on_change()
 
     def _look(self) -> dict[Path, int]:
-        found = {}
+        found, ours = {}, f"{self._folder}{os.sep}"
         for module in tuple(self._modules.values()):
-            path = Path(getattr(module, "__file__", None) or "")
-            if path.is_relative_to(self._folder) and path.exists():
+            file = getattr(module, "__file__", None)
+            if file and file.startswith(ours) and (path := Path(file)).exists():
                 found[path] = path.stat().st_mtime_ns
         return found
 

@@ -84,7 +84,7 @@ def test_what_does_not_compile_waits_until_it_does(
 
 
 def test_the_watch_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(development, "POLL_S", 0)
+    monkeypatch.setattr(development, "POLL_S", 60)
     with watching_code(lambda: None) as watch:
         assert "as loaded" in repr(watch)
 
