@@ -34,8 +34,8 @@ from llmsnap.limits import raise_open_files
 CONNECTIONS = 8
 BATCH = 80
 """Requests."""
-FEWEST_FILED = 500
-"""Requests before anything is measured."""
+FILED, FILED_PER_BATCH = 10_000, 100
+"""Requests before anything is measured, if so many are: captureBuffer is full then everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
     """Measure one axis. Blocks for a minute or more. Raises: BenchFailed."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmsnap-growth-")))
-        instances = [_brought_to(axis, size, folder / str(size), stack) for size in sizes]
+        filed = min(FILED, FILED_PER_BATCH * batches)
+        instances = [_brought_to(axis, size, folder, filed, stack) for size in sizes]
         # Only now: connections that wait until all are so far would be closed for being idle.
         askers = [Asker(running, CONNECTIONS) for running in instances]
         for asker in askers:
@@ -81,12 +82,13 @@ def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
         ]
 
 
-def _brought_to(axis: Axis, size: int, folder: Path, stack: ExitStack) -> Running:
-    """Start an instance, and have it be of that size."""
-    running = stack.enter_context(TARGETS["llmsnap"].start(folder, 0, axis.setup(size)))
+def _brought_to(axis: Axis, size: int, parent: Path, filed: int, stack: ExitStack) -> Running:
+    """Start an instance, have it file as many requests, and be of that size."""
+    folder, setup = parent / str(size), axis.setup(size)
+    running = stack.enter_context(TARGETS["llmsnap"].start(folder, 0, setup))
     chat(running.port, "m")
     with closing(Asker(running, CONNECTIONS)) as asker:
-        asker.ask(max(FEWEST_FILED, axis.filed(size)))
+        asker.ask(max(filed, axis.filed(size)))
     axis.prepare(running, size, stack)
     return running
 
