@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 PROC = Path("/proc")
+
+ChildrenOf = Callable[[int], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +83,29 @@ class PsutilHost:
         self._used = {model: used for model, used in self._used.items() if model in pids}
         if not pids:
             return []
-        children = self._children()
-        samples = [self._tree(model, pid, children) for model, pid in pids.items()]
+        children_of = self._family()
+        samples = [self._tree(model, pid, children_of) for model, pid in pids.items()]
         return [sample for sample in samples if sample is not None]
 
-    def _children(self) -> dict[int, list[int]]:
-        children: dict[int, list[int]] = {}
+    def _family(self) -> ChildrenOf:
+        """Return what tells the children of a process, now."""
+        if (PROC / f"self/task/{os.getpid()}/children").exists():
+            return _children_in_proc
+        table: dict[int, list[int]] = {}
         for pid, parent in _parents_in_proc() if (PROC / "self/stat").exists() else self._parents():
-            children.setdefault(parent, []).append(pid)
-        return children
+            table.setdefault(parent, []).append(pid)
+        return lambda pid: table.get(pid, [])
 
     def _parents(self) -> Iterator[tuple[int, int]]:
         for process in self._psutil.process_iter(["ppid"]):
             yield process.pid, process.info["ppid"]
 
-    def _tree(self, model: str, pid: int, children: dict[int, list[int]]) -> ProcessSample | None:
+    def _tree(self, model: str, pid: int, children_of: ChildrenOf) -> ProcessSample | None:
         rss, seconds, seen = 0, 0.0, 0
         waiting = [pid]
         while waiting:
             current = waiting.pop()
-            waiting += children.get(current, ())
+            waiting += children_of(current)
             try:
                 process = self._psutil.Process(current)
                 times = process.cpu_times()
@@ -117,6 +124,15 @@ class PsutilHost:
         if before is None or now <= before[0] or seconds < before[1]:
             return None
         return (seconds - before[1]) / (now - before[0]) * 100
+
+
+def _children_in_proc(pid: int) -> list[int]:
+    """Return the children of one process: not even a look at the others (proc(5), since 4.2)."""
+    found: list[int] = []
+    with suppress(OSError):  # it, or one of its threads, ended meanwhile
+        for thread in (PROC / str(pid) / "task").iterdir():
+            found += map(int, (thread / "children").read_bytes().split())
+    return found
 
 
 def _parents_in_proc() -> Iterator[tuple[int, int]]:

@@ -32,9 +32,16 @@ def test_the_host_has_memory_and_a_load():
     assert sample.load_1m >= 0
 
 
-@pytest.mark.parametrize("proc", ["/proc", "/there is none"])
+class ProcWithoutChildren(type(Path())):
+    """The /proc of a kernel that was built without these files."""
+
+    def __truediv__(self, name):
+        return super().__truediv__(name.replace("children", "none"))
+
+
+@pytest.mark.parametrize("proc", [Path("/proc"), ProcWithoutChildren("/proc"), Path("/none")])
 def test_a_models_memory_is_that_of_its_whole_family(child, proc, monkeypatch):
-    monkeypatch.setattr(module, "PROC", Path(proc))
+    monkeypatch.setattr(module, "PROC", proc)
     (sample,) = PsutilHost().processes({"llama": child.pid})
     family = [child.pid, *(one.pid for one in psutil.Process(child.pid).children())]
     resident = [psutil.Process(pid).memory_info().rss for pid in family]
