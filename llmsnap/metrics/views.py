@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from msgspec import structs
@@ -89,6 +90,7 @@ def _or_unknown(value: float | None) -> float:
     return UNKNOWN if value is None else value
 
 
+@cache  # the same thirty names for every record that is told
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
