@@ -219,7 +219,7 @@ def _drive(
     began = time.monotonic()
     told = not load.tell_open
     # Spread over the time between two tokens, or all streams would send at the same moment.
-    step = load.interval_ms / 1000 / len(sessions) if load.spread else 0.0
+    step = load.spread * load.interval_ms / 1000 / len(sessions)
     starts = [(began + step * number, session) for number, session in enumerate(sessions)]
     starts.reverse()
     while starts or any(session.busy for session in sessions):
@@ -274,7 +274,9 @@ def main() -> None:
     add("--chunks", type=int, default=50, help="tokens of a stream")
     add("--interval-ms", type=int, default=0, help="between two tokens; 0: none")
     add("--batch", type=int, default=1, help="tokens in one write of an unpaced stream")
-    add("--spread", action="store_true", help="begin one after another, not all at once")
+    add(
+        "--spread", type=float, default=0.0, help="intervals within which streams begin, one by one"
+    )
     add("--tell-open", action="store_true", help=f"print {OPEN!r} when all streams are open")
     options = parser.parse_args()
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -21,7 +21,9 @@ CLIENT = [sys.executable, "-S", "-E", str(HERE / "client.py")]
 PATH = "/v1/chat/completions"
 LIMIT_S = 60.0
 """What a client may take longer than it was told to."""
-OPENING = 5
+SPREAD = 4
+"""Intervals within which the streams of a load that is held begin, to stay apart from then on."""
+OPENING = SPREAD + 4
 """Tokens that the first stream of a load has had, at most, when the last is open."""
 SAMPLE_S = 0.25
 
@@ -81,7 +83,7 @@ class Load:
         """
         chunks = round(seconds * 1000 / self.interval_ms) + OPENING
         argv = [*self._client(port, seconds), "--stream", "--chunks", str(chunks)]
-        argv += ["--interval-ms", str(self.interval_ms), "--spread", "--tell-open"]
+        argv += ["--interval-ms", str(self.interval_ms), "--spread", str(SPREAD), "--tell-open"]
         with _started(argv) as process:
             first = process.stdout.readline() if process.stdout else ""
             if first.strip() != OPEN:
@@ -103,7 +105,7 @@ class Load:
             argv += ["--stream", "--chunks", str(chunks), "--batch", str(self.batch)]
             argv += ["--interval-ms", str(self.interval_ms)]
         if self.spread:
-            argv.append("--spread")
+            argv += ["--spread", "1"]
         return _output(argv, seconds)
 
 
