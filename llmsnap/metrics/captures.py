@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
@@ -105,7 +106,8 @@ class Captures:
         self.used = 0
         self._on_evict = on_evict
         self._offload = offload
-        self._sizes: dict[int, int] = {}  # of all, oldest first
+        # Of all, oldest first. A plain dict would look for its oldest among all that have gone.
+        self._sizes: OrderedDict[int, int] = OrderedDict()
         self._raw: dict[int, Callable[[], Capture]] = {}
         self._captures: dict[int, Capture] = {}  # the others
 
@@ -168,8 +170,8 @@ class Captures:
 
     def _evict(self, room: int) -> None:
         while self.used > room:
-            oldest = next(iter(self._sizes))
-            self.used -= self._sizes.pop(oldest)
+            oldest, size = self._sizes.popitem(last=False)
+            self.used -= size
             self._raw.pop(oldest, None)
             self._captures.pop(oldest, None)
             self._on_evict(oldest)

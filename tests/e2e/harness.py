@@ -103,6 +103,7 @@ class Running:
             cwd=installed.cwd if installed else ROOT,
             start_new_session=True,
         )
+        self._answers: list[requests.Response] = []
         self._reader = gevent.Greenlet(self._read)
         self._reader.start()
 
@@ -135,10 +136,14 @@ class Running:
         return value
 
     def get(self, path: str, **kwargs: Any) -> requests.Response:
-        return requests.get(self.url + path, timeout=30, **kwargs)
+        answer = requests.get(self.url + path, timeout=30, **kwargs)
+        self._answers.append(answer)
+        return answer
 
     def post(self, path: str, document: Any = None, **kwargs: Any) -> requests.Response:
-        return requests.post(self.url + path, json=document, timeout=30, **kwargs)
+        answer = requests.post(self.url + path, json=document, timeout=30, **kwargs)
+        self._answers.append(answer)
+        return answer
 
     def chat(self, model: str, text: str = "hi", **members: Any) -> requests.Response:
         messages = [{"role": "user", "content": text}]
@@ -157,6 +162,8 @@ class Running:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             raise
+        for answer in self._answers:
+            answer.close()  # a stream that a test left would be its socket's end at any later time
         self._reader.join(2)
         self._reader.kill()
         self.process.stdout.close()

@@ -1,7 +1,7 @@
 """Ports for servers that tests start: never those of another test, nor of a test process beside us.
 
 Below the range from which the system takes the ports of outgoing connections, or one of these could
-have a port by the time its server wants it.
+have a port by the time its server wants it; and not where bench/processes.py takes its ports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import cycle
 
 from gevent import socket
 
-FIRST, LANE_SIZE = 20000, 4000
+FIRST, LANE_SIZE = 20000, 3000
 _lane = int(os.environ.get("LLMSNAP_TEST_LANE", "0")) % 3
 _begin = FIRST + _lane * LANE_SIZE
 # Not from the start each time: tests of one run may follow those of another that still ends.
