@@ -20,7 +20,7 @@ from tests.fakes.ports import free_port, free_ports
 @contextlib.contextmanager
 def serving(folder: Path, text: str, *options: str, door: str = DEFAULT_DOOR, **more: Any):
     """A running llmsnap with a config text, in which {sim}, {port} and *more* are filled in."""
-    port = free_ports(10)
+    port = free_ports(40)
     config = folder / f"config{port}.yaml"
     config.write_text(text.format(sim=SIM, port=port, **more))
     server = Running(door, config, *options)

@@ -37,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         ready: bool = True,
     ) -> Running:
         config = tmp_path / f"config{len(servers)}.yaml"
-        port = free_ports(10)
+        port = free_ports(40)
         ports.append(port)
         config.write_text(text.format(sim=SIM, port=port))
         server = Running(door, config, *options, own=own)

@@ -69,7 +69,7 @@ def test_changed_code_starts_llmsnap_anew_and_no_model_twice(
     copy: Installed, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(f"startPort: {free_ports(2)}\nmodels:\n  alpha:\n    cmd: {SIM}\n")
+    config.write_text(f"startPort: {free_ports(10)}\nmodels:\n  alpha:\n    cmd: {SIM}\n")
     server = Running("llmsnap", config, "--debug", installed=copy)
     try:
         server.wait_ready()

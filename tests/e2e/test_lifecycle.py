@@ -128,7 +128,8 @@ def test_unload_during_a_load_does_not_wait_for_it(start) -> None:
 @pytest.mark.parametrize("model", ["stubborn", "forking", "flooding"])
 def test_a_server_that_behaves_badly_still_goes(start, model: str) -> None:
     server = start(HOSTILE)
-    assert server.chat(model).status_code == 200
+    answer = server.chat(model)
+    assert answer.status_code == 200, answer.text
     assert server.chat("good").status_code == 200, "it was swapped out"
     assert server.running() == {"good": "ready"}
     assert not children_with(f"--model {model}")

@@ -40,7 +40,7 @@ def unshare() -> list[str]:
 def server(unshare: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("pid1")
     config = folder / "config.yaml"
-    config.write_text(CONFIG.format(port=free_ports(10), sim=SIM))
+    config.write_text(CONFIG.format(port=free_ports(40), sim=SIM))
     program = folder / "llmsnap"
     python = f"{sys.executable} -m llmsnap"
     program.write_text(f'#!/bin/sh\nexec {" ".join(unshare)} {python} "$@"\n')

@@ -64,7 +64,7 @@ def demo(program: Path, folder: Path) -> Iterator[Running]:
     (config,) = program.parent.parent.glob(
         "lib/python3*/site-packages/llmsnap/share/conf/demo.yaml"
     )
-    text = config.read_text().replace("startPort: 18650", f"startPort: {free_ports(10)}")
+    text = config.read_text().replace("startPort: 18650", f"startPort: {free_ports(40)}")
     (folder / "demo.yaml").write_text(text)
     stand_in = shutil.copy(ROOT / "scripts/simulated_llama.py", folder)
     environ = {

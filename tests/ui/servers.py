@@ -125,7 +125,7 @@ class Server:
 
 def real(folder: Path) -> Server:
     """The real command; its configuration is ``folder / "config.yaml"``."""
-    return _command(folder, config(free_ports(20)))
+    return _command(folder, config(free_ports(40)))
 
 
 def demo_variables() -> tuple[dict[str, str], str]:
@@ -140,7 +140,7 @@ def demo_variables() -> tuple[dict[str, str], str]:
 def demo(folder: Path, variables: dict[str, str]) -> Server:
     """The real command on conf/demo.yaml, with ports of its own."""
     text = (ROOT / "conf" / "demo.yaml").read_text()
-    ports = f"startPort: {free_ports(10)}"
+    ports = f"startPort: {free_ports(40)}"
     return _command(folder, text.replace("startPort: 18650", ports), variables)
 
 

@@ -23,7 +23,7 @@ DOORS = ("llmsnap", "gunicorn")
 @pytest.fixture(scope="module", params=DOORS)
 def server(request, tmp_path_factory) -> Iterator[Running]:
     config = tmp_path_factory.mktemp("raw") / "config.yaml"
-    config.write_text(CONFIG.format(sim=SIM, port=free_ports(4)))
+    config.write_text(CONFIG.format(sim=SIM, port=free_ports(20)))
     running = Running(request.param, config)
     try:
         running.wait_ready()
