@@ -53,6 +53,8 @@ class Host(Protocol):
     application: WSGIApplication
     environ: dict[str, Any]
     connections: Connections
+    held: int
+    """How many requests wait for the next pass of the event loop."""
     wrap: Callable[[socket.socket], SSLSocket] | None
     """Begins TLS on a socket; None: plain HTTP."""
 
@@ -123,10 +125,22 @@ class Handler(Response):
         self._host.connections.idle.stop(self)
         self._host.connections.heads.stop(self)
         self._begin(head)
-        if time.time() - self._loop.now() > LATE_S:
-            gevent.sleep(0)  # streams that have something to pass on go first
+        self._take_turn()
         self.handle_one_response()
         return not self.close_connection and self._skip_body()
+
+    def _take_turn(self) -> None:
+        """Let streams that have something to pass on go first, when the loop is late.
+
+        Whoever comes while others wait here goes behind them, late or not. Switches.
+        """
+        host = self._host
+        if host.held or time.time() - self._loop.now() > LATE_S:
+            host.held += 1
+            try:
+                gevent.sleep(0)
+            finally:
+                host.held -= 1
 
     def _next_head(self) -> Head | None:
         """Return the next head, None when the client has left. Blocks. Raises: BadHead."""

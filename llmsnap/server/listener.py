@@ -72,6 +72,7 @@ class Server(WSGIServer):
         limits = limits or Limits()
         self.connections = Connections(limits)
         self.wrap = wrap
+        self.held = 0
         self._seats = Seats(limits.connections, self.connections)
         self._is_draining = False
         self._last_shortage = -SHORTAGE_OVER_S
