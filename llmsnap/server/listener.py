@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 0.5
+ACCEPTED_AT_ONCE = 64
 SHORTAGE_OVER_S = 60.0
 """A shortage after as long a time without one is a new one, and logged again."""
 
@@ -56,7 +57,6 @@ class Server(WSGIServer):
     """
 
     handler_class = Handler
-    max_accept = 1  # so that nobody is asked to make room before somebody waits for it
     environ: dict[str, Any]
     _timer: Any
     _start_accepting_if_started: Callable[[], None]
@@ -87,6 +87,16 @@ class Server(WSGIServer):
         super().__init__(
             listener, application, spawn=self._seats, log=None, error_log=log, environ=environ
         )
+
+    @property  # a plain number in gevent, which reads it before each pass
+    def max_accept(self) -> int:  # type: ignore[override]
+        """How many connections are accepted in one pass of the event loop.
+
+        Many, or each of a hundred that come at once would wait for as many passes in which those
+        before it are served. One when seats are few: nobody is asked to make room before somebody
+        waits for it.
+        """
+        return ACCEPTED_AT_ONCE if self._seats.free_count() > ACCEPTED_AT_ONCE else 1
 
     @property
     def ends_connections(self) -> bool:

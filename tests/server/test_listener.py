@@ -162,3 +162,11 @@ def test_and_a_successor_keeps_its_own(serve, tmp_path) -> None:
     second = serve(ok, f"unix:{tmp_path}/s")
     first.server.finish(0)
     assert second.connect().ask(request()).status == 200
+
+
+@pytest.mark.parametrize(("seats", "at_once"), [(1000, 64), (64, 1), (2, 1)])
+def test_many_are_accepted_at_once_unless_seats_are_few(serve, seats, at_once) -> None:
+    serving = serve(ok, limits=Limits(connections=seats))
+    assert serving.server.max_accept == at_once
+    clients = [serving.connect() for _ in range(min(seats - 1, 70))]
+    assert [client.ask(request()).status for client in clients] == [200] * len(clients)
