@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 0.5
-ACCEPTED_AT_ONCE = 64
+ACCEPTED_AT_ONCE = 8
 SHORTAGE_OVER_S = 60.0
 """A shortage after as long a time without one is a new one, and logged again."""
 
@@ -92,9 +92,9 @@ class Server(WSGIServer):
     def max_accept(self) -> int:  # type: ignore[override]
         """How many connections are accepted in one pass of the event loop.
 
-        Many, or each of a hundred that come at once would wait for as many passes in which those
-        before it are served. One when seats are few: nobody is asked to make room before somebody
-        waits for it.
+        Several, or each of a hundred that come at once would wait for as many passes in which those
+        before it are served; not all, or the first would wait for the last. One when seats are
+        few: nobody is asked to make room before somebody waits for it.
         """
         return ACCEPTED_AT_ONCE if self._seats.free_count() > ACCEPTED_AT_ONCE else 1
 

@@ -164,7 +164,7 @@ def test_and_a_successor_keeps_its_own(serve, tmp_path) -> None:
     assert second.connect().ask(request()).status == 200
 
 
-@pytest.mark.parametrize(("seats", "at_once"), [(1000, 64), (64, 1), (2, 1)])
+@pytest.mark.parametrize(("seats", "at_once"), [(1000, 8), (8, 1), (2, 1)])
 def test_many_are_accepted_at_once_unless_seats_are_few(serve, seats, at_once) -> None:
     serving = serve(ok, limits=Limits(connections=seats))
     assert serving.server.max_accept == at_once
