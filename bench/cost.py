@@ -79,7 +79,10 @@ class Costs:
 
 def low_quartile(values: Sequence[float]) -> float:
     """Return what a quarter of *values* is below."""
-    return statistics.quantiles(values, n=4)[0] if len(values) > 1 else values[0]
+    if len(values) == 1:
+        return values[0]
+    # The default guesses beyond what was measured, below zero even, when values are few.
+    return statistics.quantiles(values, n=4, method="inclusive")[0]
 
 
 class Asker:

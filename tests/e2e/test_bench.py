@@ -73,7 +73,7 @@ def test_every_workload_runs_on_every_target(folder: Path) -> None:
     assert found["medians"]["streams200"]["llmsnap"]["requests"] >= 200
     assert found["medians"]["streams2000"]["llmsnap"]["stream_bytes"] > 0
     assert found["medians"]["idle"]["llmsnap"]["rss_bytes"] > 2**20
-    assert isinstance(found["medians"]["models1000"]["llmsnap"]["cpu_ratio"], float)
+    assert found["medians"]["models1000"]["llmsnap"]["cpu_ratio"] > 0
     assert "latency_p50_us/direct" in found["ratios"]["unary1"]["llmsnap"]
     assert "time to first /health" in output
     assert not left(folder)
