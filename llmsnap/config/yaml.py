@@ -20,6 +20,10 @@ from .report import Report
 MAX_DEPTH = 100
 MAX_WEIGHT = 2_000_000
 
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+_NESTING_OF_LIBYAML = "exceeded maximum nesting depth"
+"""What newer libyaml says, which reads ahead and may notice before we do; its limit is higher."""
+
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STANDARD_TAG = "tag:yaml.org,2002:"
 
@@ -152,7 +156,7 @@ class _Composer:
     def _start(self, event: Any) -> Node | None:
         mark = event.start_mark
         if len(self._open) >= MAX_DEPTH:
-            raise _TooMuch(f"nested more than {MAX_DEPTH} levels deep", mark)
+            raise _TooMuch(_TOO_DEEP, mark)
         node: Sequence | Mapping
         if isinstance(event, yaml.SequenceStartEvent):
             node = Sequence([], mark.line + 1, mark.column + 1)
@@ -237,7 +241,9 @@ def _may_be_other_than_text(tag: str) -> bool:
 def _report_failure(error: Exception, text: str, report: Report) -> None:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
     at = Node(*_position(error, text))
-    prefix = "" if isinstance(error, _TooMuch) else "not valid YAML: "
+    if problem == _NESTING_OF_LIBYAML:
+        problem = _TOO_DEEP
+    prefix = "" if problem == _TOO_DEEP or isinstance(error, _TooMuch) else "not valid YAML: "
     report.error((), f"{prefix}{problem}", _HINTS.get(problem, ""), at)
 
 
