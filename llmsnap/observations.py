@@ -13,6 +13,7 @@ from typing import Any
 from gevent.event import Event
 from msgspec import structs
 
+from llmsnap.chores import Later, at_once
 from llmsnap.config.settings import Config
 from llmsnap.errors import StoreUnavailable
 from llmsnap.events import ActivityRecord, EventBus, SwapFinished
@@ -36,10 +37,17 @@ MOST_RESTORED = 10_000
 
 
 class Observations:
-    """Owns what is kept about requests, swaps and the machine. *pids* tells who runs."""
+    """Owns what is kept about requests, swaps and the machine.
+
+    *pids* tells who runs, *later* has a request filed when there is time for it.
+    """
 
     def __init__(
-        self, config: Config, bus: EventBus, pids: Callable[[], Mapping[str, int]]
+        self,
+        config: Config,
+        bus: EventBus,
+        pids: Callable[[], Mapping[str, int]],
+        later: Later = at_once,
     ) -> None:
         self.bus = bus
         self.run = f"{time.time_ns() // 1_000_000:x}"
@@ -52,6 +60,7 @@ class Observations:
             offload=self._offload,
         )
         self.recorder = Recorder(self.activity, self.captures, bus, policy=_policy(config))
+        self.recorder.later = later
         self.counters = Counters()
         self.counters.names = _names(config)
         self.performance = Performance(pids)

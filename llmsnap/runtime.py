@@ -27,6 +27,8 @@ class Runtime:
         own = [name for name in (socket.gethostname(), listen_host) if name]
         self.hosts = HostRule(config.allowed_hosts, own)
         self.proxies = TrustedProxies(config.trusted_proxies)
+        # One for all models, so that what it makes of a head can be remembered.
+        self._rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)
         self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
         self._targets: dict[str, Target] = {}
         self._peers: dict[str, tuple[Target, Address]] = {}
@@ -38,9 +40,8 @@ class Runtime:
         """Return how requests to a local model are rewritten and sent."""
         found = self._targets.get(model.id)
         if found is None:
-            rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)
             found = self._targets[model.id] = Target(
-                rule, _compile(model), _limits(model.timeouts), model.use_model_name
+                self._rule, _compile(model), _limits(model.timeouts), model.use_model_name
             )
         return found
 

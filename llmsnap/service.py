@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gevent.lock import BoundedSemaphore
 
+from llmsnap.chores import Chores
 from llmsnap.config.diff import Diff, diff
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config
@@ -90,14 +91,9 @@ class Service:
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
         self._last_swap = ("", 0)  # of those that ended: its target, its number
         self.bus = EventBus()
+        self.chores = Chores()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
-        self.log_handler = LogHandler(
-            self.logs.proxy,
-            level=config.log_level,
-            time_format=config.log_time_format,
-            style=log_style,
-            swaps=self._swaps,
-        )
+        self.log_handler = self._log_handler(config, log_style)
         self.pool = ConnectionPool()
         self.contexts = ContextLengths()
         self.watch = new_watch()
@@ -106,9 +102,13 @@ class Service:
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
-        self.observations = Observations(config, self.bus, self._pids)
+        self.observations = Observations(config, self.bus, self._pids, self.chores.add)
         self.dispatcher = Dispatcher(
-            self.driver, self.address_of, self.pool, self.observations.recorder
+            self.driver,
+            self.address_of,
+            self.pool,
+            self.observations.recorder,
+            self.chores.do,
         )
         self.config_status = ConfigStatus(config)
         self.accepts = False
@@ -121,6 +121,17 @@ class Service:
 
     def __repr__(self) -> str:
         return f"<Service {self.runtime!r}, {len(self._processes)} processes>"
+
+    def _log_handler(self, config: Config, style: LogStyle) -> LogHandler:
+        handler = LogHandler(
+            self.logs.proxy,
+            level=config.log_level,
+            time_format=config.log_time_format,
+            style=style,
+            swaps=self._swaps,
+        )
+        handler.chores = self.chores
+        return handler
 
     def open(self) -> None:
         """Start logging, stop what a crash left, tell the scheduler its models, preload.
@@ -166,12 +177,14 @@ class Service:
         self.driver.close()
         self._tasks.close()
         self.contexts.close()
+        self.chores.do()
         self.observations.close()
         if self._recording is not None:
             self._recording.close()
         self.pool.close()
         self.watch.close()
         logging.getLogger("llmsnap").removeHandler(self.log_handler)
+        self.chores.do()
         self.logs.close()
         self.state_dir.unlock()
 

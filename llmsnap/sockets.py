@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gevent import socket
+from typing import Any
+
+from gevent import get_hub, socket
+from gevent.hub import Waiter
+
+READ = 1  # gevent's flag for a watcher that waits for reading
 
 
 def send_all(sock: socket.socket, data: bytes) -> None:
@@ -14,3 +19,54 @@ def send_all(sock: socket.socket, data: bytes) -> None:
     sent = sock.send(data) if data else 0
     if sent < len(data):
         sock.sendall(memoryview(data)[sent:])
+
+
+class Readiness:
+    """Waits until a plain socket has something to read, for whoever knows that it has nothing yet.
+
+    gevent's ``recv`` tries first, which after a question was sent is a system call and an exception
+    for nothing; and its watcher is stopped after each wait, for which libev pays with a further
+    call at the next. This one stays on until something comes that nobody waits for. *sock* must
+    not be one of TLS, which may have read ahead; ``close()`` comes before the socket's own.
+    """
+
+    __slots__ = ("_waiter", "_waits", "_watcher", "is_on", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.is_on = self._waits = False
+        self._waiter: Any = Waiter()
+        self._watcher: Any = get_hub().loop.io(sock.fileno(), READ)
+
+    def wait(self) -> None:
+        """Wait until there are bytes, an end or an error; without a limit of its own."""
+        self.turn_on()
+        self._waits = True
+        try:
+            self._waiter.get()
+        finally:
+            self._waits = False
+            self._waiter.clear()
+
+    def turn_on(self) -> None:
+        """Look out for something to read. Never switches."""
+        if not self.is_on:
+            self.is_on = True
+            self._watcher.start(self._ready)
+
+    def close(self) -> None:
+        """Let go of the socket. Never switches."""
+        self._watcher.stop()
+        self._watcher.close()
+
+    def unasked(self) -> None:
+        """Hear that something came which nobody waits for. Runs in the hub."""
+
+    def _ready(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._waiter.switch(None)
+        else:
+            self.is_on = False  # or each pass of the event loop would tell us again
+            self._watcher.stop()
+            self.unasked()

@@ -37,6 +37,7 @@ FLOORS = {
             "systems",
             "collector",
             "sockets",
+            "chores",
         ],
         0,
     ),
@@ -64,6 +65,7 @@ SAME_FLOOR = {
 }
 
 GEVENT = [
+    "chores",
     "sockets",
     "tasks",
     "blocked",
@@ -105,7 +107,7 @@ LIBRARIES = {
     "requests": ["upstream.control", "commands.client"],
     "urllib3": ["upstream.control", "_monkey"],
     "httptools": ["proxy.client", "proxy.parser"],
-    "msgspec": ["events", "metrics", "observations", "proxy", "web", "wire"],
+    "msgspec": ["events", "metrics", "observations", "proxy", "server.head", "web", "wire"],
     "inotify_simple": ["reload"],
     "yaml": ["config"],
     "jsonschema": ["config"],

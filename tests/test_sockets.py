@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from llmsnap.sockets import send_all
+from llmsnap.sockets import Readiness, send_all
 
 
 def read_all(sock: socket.socket) -> bytes:
@@ -46,3 +46,59 @@ def test_a_peer_that_left_is_an_error(pair) -> None:
     theirs.close()
     with pytest.raises(BrokenPipeError):
         send_all(ours, b"x")
+
+
+@pytest.fixture
+def readiness(pair):
+    made = Readiness(pair[0])
+    yield made
+    made.close()
+
+
+def test_who_waits_is_woken_by_bytes_and_by_an_end(pair, readiness) -> None:
+    ours, theirs = pair
+    for act in (lambda: theirs.sendall(b"x"), theirs.close):
+        waiting = gevent.spawn(readiness.wait)
+        gevent.idle()
+        assert not waiting.ready()
+        act()
+        waiting.get()
+        ours.recv(1)
+
+
+def test_it_stays_on_between_two_waits(pair, readiness) -> None:
+    ours, theirs = pair
+    for _ in range(2):
+        theirs.sendall(b"x")
+        readiness.wait()
+        assert readiness.is_on
+        ours.recv(1)
+
+
+def test_what_nobody_waits_for_is_told_once_and_turns_it_off(pair) -> None:
+    class Noting(Readiness):
+        heard = 0
+
+        def unasked(self) -> None:
+            self.heard += 1
+
+    ours, theirs = pair
+    noting = Noting(ours)
+    noting.turn_on()
+    theirs.sendall(b"x")
+    for _ in range(3):
+        gevent.idle()
+    assert (noting.heard, noting.is_on) == (1, False)
+    noting.wait()  # on again, and there is something still
+    assert noting.heard == 1
+    noting.close()
+
+
+def test_a_greenlet_that_is_killed_while_it_waits_leaves_it_usable(pair, readiness) -> None:
+    _, theirs = pair
+    waiting = gevent.spawn(readiness.wait)
+    gevent.idle()
+    waiting.kill()
+    theirs.sendall(b"x")
+    readiness.wait()
+    assert readiness.is_on

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from gevent import get_hub
 from gevent.monkey import get_original
 
+from llmsnap.chores import Chores
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.timeformat import format_time
 
@@ -33,6 +34,8 @@ def parse_level(text: str) -> int:
 
 
 IDS = ("request_id", "swap_id")
+MOST_WAITING = 16
+"""Entries about requests that wait to be written together."""
 
 
 class Entry(Protocol):
@@ -81,6 +84,9 @@ class LogHandler(logging.Handler):
         self._swaps = swaps if swaps is not None else {}
         self.time_format = time_format
         self._zone = zone
+        self.chores: Chores | None = None
+        """Among which entries about requests wait; None: they are written at once."""
+        self._entries: list[tuple[float, int, Entry, str, int | None]] = []
         self._home = _thread_id()
         self._loop = get_hub().loop
 
@@ -104,6 +110,8 @@ class LogHandler(logging.Handler):
             self.handleError(record)
             return
         if _thread_id() == self._home:
+            if self.chores is not None:
+                self.chores.do()  # lines that wait are older
             self.stream.write(line)
         else:
             self._loop.run_callback_threadsafe(self.stream.write, line)
@@ -120,23 +128,35 @@ class LogHandler(logging.Handler):
         return self.level <= level
 
     def entry(self, level: int, message: Entry, request_id: str, swap_id: int | None) -> None:
-        """Write a line about one request. Never waits, never switches.
+        """Write a line about one request, soon. Never waits, never switches.
 
         For what is logged of every request: a ``LogRecord`` costs more than the line. In the
         thread of the event loop only.
         """
+        self._entries.append((time.time(), level, message, request_id, swap_id))
+        if self.chores is None or len(self._entries) >= MOST_WAITING:
+            self._write_entries()
+        elif len(self._entries) == 1:
+            self.chores.add(self._write_entries)
+
+    def _write_entries(self) -> None:
+        entries, self._entries = self._entries, []
+        lines = "".join(self._entry_line(*entry) for entry in entries)
+        self.stream.write(lines.encode("utf-8", "replace"))
+
+    def _entry_line(
+        self, at: float, level: int, message: Entry, request_id: str, swap_id: int | None
+    ) -> str:
         if self.style.as_json:
-            document = _head(time.time(), level)
+            document = _head(at, level)
             document |= {"message": "request", **message.fields(), "request_id": request_id}
             if swap_id is not None:
                 document["swap_id"] = swap_id
-            line = _dump(document)
-        else:
-            text = f"{message} request_id={request_id}"
-            if swap_id is not None:
-                text += f" swap_id={swap_id}"
-            line = self._text(level, time.time(), text)
-        self.stream.write(line.encode("utf-8", "replace"))
+            return _dump(document)
+        text = f"{message} request_id={request_id}"
+        if swap_id is not None:
+            text += f" swap_id={swap_id}"
+        return self._text(level, at, text)
 
     def _text(self, level: int, created: float, text: str) -> str:
         when = f"{format_time(self.time_format, created, self._zone)} " if self.time_format else ""

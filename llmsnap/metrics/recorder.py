@@ -9,6 +9,7 @@ from itertools import chain
 
 from msgspec import Struct
 
+from llmsnap.chores import Later, at_once
 from llmsnap.events import (
     ActivityRecorded,
     ChatCompletionStats,
@@ -25,6 +26,11 @@ from llmsnap.metrics.tap import Headers, RequestFacts, Tap, header
 from llmsnap.metrics.views import is_metric
 
 log = logging.getLogger(__name__)
+
+SMALL_BYTES = 64 * 1024
+"""Up to so much of request and answer waits to be filed; more is let go at once."""
+MOST_WAITING = 16
+"""As many are filed in one go, so that they hold up no stream for long."""
 
 
 class Keeper:
@@ -100,6 +106,9 @@ class Recorder:
         self.activity, self.captures, self.bus = activity, captures, bus
         self.policy = policy or CapturePolicy()
         self.kept_bytes = 0
+        self.later: Later = at_once
+        """Has small requests filed when there is time for it."""
+        self._ended: list[tuple[Tap, Keeper | None]] = []
         self._clock, self._wall_ns = clock, wall_ns
         self._taps: dict[int, Tap] = {}
         self._keepers: dict[int, Keeper] = {}
@@ -147,15 +156,31 @@ class Recorder:
     def _finish(self, tap: Tap) -> None:
         self._taps.pop(tap.serial, None)
         keeper = self._keepers.pop(tap.serial, None)
-        try:
+        if tap.response_bytes + tap.facts.body_bytes > SMALL_BYTES:
             self._file(tap, keeper)
+            return
+        self._ended.append((tap, keeper))
+        if len(self._ended) == 1:
+            self.later(self._file_ended)
+        elif len(self._ended) >= MOST_WAITING:
+            self._file_ended()
+
+    def _file_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for tap, keeper in ended:
+            self._file(tap, keeper)
+
+    def _file(self, tap: Tap, keeper: Keeper | None) -> None:
+        try:
+            self._record(tap, keeper)
         except Exception:
             log.exception("request %s could not be recorded", tap.facts.request_id)
         finally:
+            tap.let_go()
             if keeper is not None:
                 keeper.release()
 
-    def _file(self, tap: Tap, keeper: Keeper | None) -> None:
+    def _record(self, tap: Tap, keeper: Keeper | None) -> None:
         record_id = self.activity.take_id()
         captured = keeper is not None and self._capture(record_id, tap, keeper)
         record = record_of(tap, record_id, captured=captured)

@@ -176,6 +176,9 @@ class Tap:
         self.client_left = client_left or isinstance(error, ClientGone)
         self._hand_over()
         self._on_finish(self)
+
+    def let_go(self) -> None:
+        """Drop what was kept of the answer: it is on record."""
         self._tail, self._head, self.keeper = bytearray(), b"", None
 
     def usage(self) -> Usage:

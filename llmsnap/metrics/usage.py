@@ -19,6 +19,12 @@ from msgspec import Struct
 MAX_MEMBERS = 8  # servers that report usage with every chunk have said it all in the last few
 MAX_COUNT = 2**53
 
+_INPUT = ("prompt_tokens", "input_tokens")
+_OUTPUT = ("completion_tokens", "output_tokens")
+_CACHED = ("cache_read_input_tokens",)
+_CACHED_DETAIL = ("cached_tokens",)
+_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+
 _NAMES = (b'"timings"', b'"metrics"', b'"usage"')
 _decoder = json.JSONDecoder()
 
@@ -156,18 +162,17 @@ def _value_at(text: str, index: int) -> object:
 
 def _from_usage(usage: Mapping[str, Any]) -> dict[str, float | None]:
     return {
-        "input_tokens": _first_count(usage, "prompt_tokens", "input_tokens"),
-        "output_tokens": _first_count(usage, "completion_tokens", "output_tokens"),
+        "input_tokens": _first_count(usage, _INPUT),
+        "output_tokens": _first_count(usage, _OUTPUT),
         "cached_tokens": _cached(usage),
     }
 
 
 def _cached(usage: Mapping[str, Any]) -> int | None:
-    cached = _count(usage.get("cache_read_input_tokens"))
-    for name in ("prompt_tokens_details", "input_tokens_details"):
-        details = usage.get(name)
-        if cached is None and isinstance(details, dict):
-            cached = _count(details.get("cached_tokens"))
+    cached = _first_count(usage, _CACHED)
+    for name in _DETAILS:
+        if cached is None and isinstance(details := usage.get(name), dict):
+            cached = _first_count(details, _CACHED_DETAIL)
     return cached
 
 
@@ -205,15 +210,16 @@ def _from_vllm(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _first_count(members: Mapping[str, Any], *names: str) -> int | None:
+def _first_count(members: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        count = _count(members.get(name))
-        if count is not None:
+        if name in members and (count := _count(members[name])) is not None:
             return count
     return None
 
 
 def _count(value: object) -> int | None:
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
     number = _number(value)
     return None if number is None or number > MAX_COUNT else int(number)
 

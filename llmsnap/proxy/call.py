@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire.auth import ANYBODY, Key
 from llmsnap.wire.headers import Headers
+from llmsnap.wire.memo import Memo
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """A request as the gateway got it, and the facts its access log line tells.
 
     *path* is decoded, *raw_path* as the client sent it; *read* reads the body, which has *length*
     bytes (None: chunked). *headers* returns the client's header list, *header* one of them by its
-    WSGI name. *client_ip* is who asked, *remote_ip* who connected: a trusted proxy, or the same.
+    WSGI name; *memo* is that of the head, where the server has one. *client_ip* is who asked,
+    *remote_ip* who connected: a trusted proxy, or the same.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Call:
     user_agent: str = ""
     remote_ip: str = ""
     socket: Any = None
+    memo: Memo | None = None
     key: Key = ANYBODY
     began: float = field(default_factory=time.monotonic)
 
@@ -54,8 +57,7 @@ class Call:
     error: str = ""
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """What goes to the client. *body* is iterated once and then closed."""
 
     status: int

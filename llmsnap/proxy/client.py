@@ -7,7 +7,7 @@ docs/adr/0005-upstream-client.md for what was measured.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import httptools
@@ -48,12 +48,16 @@ class Outgoing:
     """Length of a *body* given in pieces; None then means chunked."""
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class Exchange:
     """One request and its answer. ``close()`` gives the connection back, or drops it."""
 
     __slots__ = (
-        "_aborted", "_connection", "_early", "_limits", "_parser", "_pool", "_till_end",
-        "address", "headers", "is_complete", "reason", "status", "was_sent",
+        "_aborted", "_connection", "_early", "_limits", "_meanwhile", "_parser", "_pool",
+        "_till_end", "address", "headers", "is_complete", "reason", "status", "was_sent",
     )  # fmt: skip
 
     def __init__(self, pool: ConnectionPool, address: Address, limits: Limits) -> None:
@@ -65,6 +69,7 @@ class Exchange:
         self._till_end = False
         self._early = b""
         self._aborted = False
+        self._meanwhile: Callable[[], None] = nothing
         self.status = 0
         self.reason = ""
         self.headers: Headers = []
@@ -74,13 +79,16 @@ class Exchange:
         self.was_sent = False
         """Whether anything may have reached the upstream."""
 
-    def send(self, request: Outgoing) -> None:
+    def send(self, request: Outgoing, meanwhile: Callable[[], None] = nothing) -> None:
         """Send *request* and wait for the head of the answer.
+
+        *meanwhile* is called once the request is on its way: what it does delays nobody.
 
         A kept connection that turns out closed is replaced once, where the server cannot have
         begun: the method is idempotent, or the request was refused unread (see ``_unread``).
         Raises: Unreachable, UpstreamTimeout; ClientGone after ``abort``.
         """
+        self._meanwhile = meanwhile
         head = _head(request, self.address)
         key = key_of(self.address)
         connection = self._pool.take(key)
@@ -120,7 +128,7 @@ class Exchange:
     def _receive(self, parser: ResponseParser) -> None:
         """Read more of the body, or note its end."""
         try:
-            data = self._sock.recv(RECV_BYTES)
+            data = self._open.receive(RECV_BYTES)
         except TimeoutError as error:
             raise UpstreamTimeout(
                 f"{self.address.netloc} sent nothing for {self._limits.idle_s:g} s"
@@ -136,8 +144,9 @@ class Exchange:
 
     def upgraded(self) -> tuple[socket.socket, bytes]:
         """Return the socket, still the exchange's own, and what came behind the head of a 101."""
-        self._sock.settimeout(None)
-        return self._sock, self._early
+        sock = self._open.sock
+        sock.settimeout(None)
+        return sock, self._early
 
     def abort(self) -> None:
         """Break off: whoever waits for the upstream is woken with an error. Never switches."""
@@ -162,10 +171,10 @@ class Exchange:
             connection.close()
 
     @property
-    def _sock(self) -> socket.socket:
+    def _open(self) -> Connection:
         if self._connection is None:
             raise UpstreamBroke(f"the exchange with {self.address.netloc} is closed")
-        return self._connection.sock
+        return self._connection
 
     def _attempt(self, connection: Connection, head: bytes, request: Outgoing) -> None:
         """Send over *connection* and read the head. Raises: _Stale before any byte."""
@@ -177,6 +186,8 @@ class Exchange:
             self.was_sent = True
             connection.set_timeout(self._limits.head_s)
             _send(connection.sock, head, request)
+            meanwhile, self._meanwhile = self._meanwhile, nothing
+            meanwhile()
             self._read_head(parser, request.method)
         except BaseException:
             self._connection = None
@@ -189,11 +200,11 @@ class Exchange:
         self.is_complete = parser.complete and not parser.chunks
 
     def _read_head(self, parser: ResponseParser, method: str) -> None:
-        sock = self._sock
+        connection = self._open
         began = False
         while not parser.in_body:
             try:
-                data = sock.recv(RECV_BYTES)
+                data = connection.receive(RECV_BYTES)
             except TimeoutError as error:
                 raise UpstreamTimeout(
                     f"{self.address.netloc} did not answer within {self._limits.head_s:g} s"
@@ -204,7 +215,7 @@ class Exchange:
             if not data:
                 self._check_aborted()
                 ended = OSError(errno.ECONNRESET, "it closed the connection without an answer")
-                raise _Stale(ended, unread=not began and _was_reset(sock))
+                raise _Stale(ended, unread=not began and _was_reset(connection.sock))
             began = True
             self._feed(parser, data)
         self._till_end = self._till_end or _has_no_length(parser, method)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, cast
 from urllib.parse import parse_qs
 
 from llmsnap.errors import BadRequest, LlmsnapError, UnknownModel, UpstreamError
@@ -16,7 +17,7 @@ from llmsnap.metrics.tap import RequestFacts, Tap
 from llmsnap.proxy import forward, intake, tunnel
 from llmsnap.proxy.body import is_true_word
 from llmsnap.proxy.call import Answer, Call
-from llmsnap.proxy.client import Exchange
+from llmsnap.proxy.client import Exchange, nothing
 from llmsnap.proxy.intake import Work
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.loading import Comments, Frames, LoadingStream
@@ -49,7 +50,11 @@ class Queue(Protocol):
 
 
 class Dispatcher:
-    """Serves inference. *address_of* tells where a ready model answers."""
+    """Serves inference.
+
+    *address_of* tells where a ready model answers, *chores* does what has been put off; that and
+    the request's own record are seen to while its model works.
+    """
 
     def __init__(
         self,
@@ -57,11 +62,13 @@ class Dispatcher:
         address_of: Callable[[str], Address],
         pool: ConnectionPool,
         recorder: Recorder,
+        chores: Callable[[], None] = nothing,
     ) -> None:
         self._queue = queue
         self._address_of = address_of
         self._pool = pool
         self._recorder = recorder
+        self._chores = chores
         self._chance = random.Random()  # noqa: S311 - shuffles remarks
 
     def handle(self, call: Call, snapshot: Snapshot) -> Answer:
@@ -72,7 +79,7 @@ class Dispatcher:
         try:
             work = intake.take_in(call, snapshot)
         except LlmsnapError as error:
-            self._begin(call, None).finish(error)
+            self._begin(call, None, []).finish(error)
             raise
         return self._serve(Job(call, work), snapshot)
 
@@ -112,9 +119,21 @@ class Dispatcher:
             raise
 
     def _fail(self, job: Job, error: LlmsnapError) -> None:
-        if job.tap is None:
-            job.tap = self._begin(job.call, job.work)
+        self._record(job)
         job.close(error)
+
+    def _meanwhile(self, job: Job) -> None:
+        self._record(job)
+        self._chores()
+
+    def _record(self, job: Job, peer: str | None = None) -> None:
+        """Have *job* on record, as far as it is known by now. Never switches."""
+        if job.tap is None:
+            call = job.call
+            tap = job.tap = self._begin(call, job.work, job.headers, peer)
+            tap.on_cancel = job.cancel
+            if job.lease is not None:
+                tap.granted(call.queue_s, call.load_s, call.swap_id)
 
     # --- models of our own ---------------------------------------------------------------------
 
@@ -125,9 +144,7 @@ class Dispatcher:
         call.served = model.id
         job.work.adapt(target, target.model_name)
         call.stream = job.work.stream
-        headers = _headers(job, target)
-        job.tap = self._begin(call, job.work, headers)
-        job.tap.on_cancel = job.cancel
+        job.headers = _headers(job, target)
         ignored = model.ignore_websockets and tunnel.is_wanted(call)
         ticket = self._queue.request(
             model.id,
@@ -137,13 +154,14 @@ class Dispatcher:
             or call.header("HTTP_X_SWAP").strip().lower() == "never",
         )
         if not ticket.is_settled:
+            self._record(job)
             job.wait_for(ticket)
             frames = self._frames(job, route, ticket)
             if frames is not None:
-                return self._loading(job, ticket, frames, target, headers)
+                return self._loading(job, ticket, frames, target)
             ticket.wait()
         lease = _take(job, ticket)
-        answer = forward.answer(job, self._send(job, lease, target, headers))
+        answer = forward.answer(job, self._send(job, lease, target))
         if ignored and answer.status == 101:
             lease.close()  # it does not keep the model
         return answer
@@ -159,27 +177,25 @@ class Dispatcher:
             return Comments(COMMENT_EVERY_S)
         return None
 
-    def _loading(
-        self, job: Job, ticket: Ticket, frames: Frames, target: Target, headers: Headers
-    ) -> Answer:
+    def _loading(self, job: Job, ticket: Ticket, frames: Frames, target: Target) -> Answer:
         def go_on(lease: Lease) -> ProxyStream:
             _note_wait(job, lease)
-            exchange = self._send(job, lease, target, headers)
+            exchange = self._send(job, lease, target)
             return ProxyStream(job, exchange, last_words)
 
         last_words = forward.last_words(job.call)
         # The head of our answer goes out before the upstream could say how it encodes its own.
-        headers = [one for one in headers if one[0] != "Accept-Encoding"]
+        job.headers = [one for one in job.headers if one[0] != "Accept-Encoding"]
         position = self._queue.position
         return LoadingStream(job, ticket, frames, go_on, last_words, position).answer()
 
-    def _send(self, job: Job, lease: Lease, target: Target, headers: Headers) -> Exchange:
+    def _send(self, job: Job, lease: Lease, target: Target) -> Exchange:
         """Send over a connection to the model of *lease*, and wait for the answer's head."""
         job.lease = lease
         address = self._address_of(lease.model_id)
         exchange = Exchange(self._pool, address, target.limits)
         job.hold(lease, exchange)
-        forward.send(job, exchange, headers)
+        forward.send(job, exchange, partial(self._meanwhile, job))
         return exchange
 
     # --- peers ---------------------------------------------------------------------------------
@@ -211,14 +227,13 @@ class Dispatcher:
         call.served = peer_id
         job.work.adapt(target, name)
         call.stream = job.work.stream
-        headers = _headers(job, target)
+        job.headers = _headers(job, target)
         if job.tap is None:
-            job.tap = self._begin(call, job.work, headers, peer=peer_id)
-            job.tap.on_cancel = job.cancel
+            self._record(job, peer_id)
         else:
-            job.tap.facts = replace(job.tap.facts, peer=peer_id)
+            job.tap.facts.peer = peer_id
         job.ask(exchange)
-        forward.send(job, exchange, headers)
+        forward.send(job, exchange, self._chores)
 
     # --- records -------------------------------------------------------------------------------
 
@@ -226,8 +241,7 @@ class Dispatcher:
         self,
         call: Call,
         work: Work | None,
-        headers: Sequence[tuple[str, str]] = (),
-        *,
+        headers: Headers,
         peer: str | None = None,
     ) -> Tap:
         """Return the tap of a request that is now known to the recorder."""
@@ -271,11 +285,24 @@ def _note_wait(job: Job, lease: Lease) -> None:
 def _headers(job: Job, target: Target) -> Headers:
     call = job.call
     drops = job.work.drops
-    rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(call) else target.rule
-    headers = request_headers(call.headers(), rule, call.remote_ip)
+    headers = _passing(call, target)
     if drops:
         headers = [header for header in headers if header[0].lower() not in drops]
-    headers.append((forward.REQUEST_ID, call.id))
+    return [*headers, (forward.REQUEST_ID, call.id)]
+
+
+def _passing(call: Call, target: Target) -> Headers:
+    """Return the client's headers that pass on to *target*."""
+    memo, rule = call.memo, target.rule
+    if tunnel.is_wanted(call):
+        return request_headers(call.headers(), replace(rule, upgrade=True), call.remote_ip)
+    if memo is not None and memo.sent is not None:
+        known_rule, known_ip, known = memo.sent
+        if known_rule is rule and known_ip == call.remote_ip:
+            return cast(Headers, known)
+    headers = request_headers(call.headers(), rule, call.remote_ip)
+    if memo is not None:
+        memo.sent = rule, call.remote_ip, headers
     return headers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from llmsnap.errors import LlmsnapError, UpstreamBroke
 from llmsnap.proxy import tunnel
@@ -20,15 +21,16 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
 
-def send(job: Job, exchange: Exchange, headers: Headers) -> None:
-    """Send *job*'s request with *headers* and wait for the head of the answer.
+def send(job: Job, exchange: Exchange, meanwhile: Callable[[], None]) -> None:
+    """Send *job*'s request and wait for the head of the answer; see ``Exchange.send``.
 
     Raises: why it failed, or why it was interrupted.
     """
     call, work = job.call, job.work
     target = exchange.address.base_path + work.path
     try:
-        exchange.send(Outgoing(call.method, target, headers, work.body(), work.length))
+        request = Outgoing(call.method, target, job.headers, work.body(), work.length)
+        exchange.send(request, meanwhile)
     except LlmsnapError as error:
         reason = job.reason(error)
         if reason is error:

@@ -11,6 +11,7 @@ from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.intake import Work
 from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.wire.headers import Headers
 
 
 class Job:
@@ -26,6 +27,7 @@ class Job:
         "call",
         "closed",
         "exchange",
+        "headers",
         "interrupted",
         "lease",
         "tap",
@@ -35,6 +37,8 @@ class Job:
     def __init__(self, call: Call, work: Work) -> None:
         self.call = call
         self.work = work
+        self.headers: Headers = []
+        """What the upstream gets."""
         self.tap: Tap | None = None
         self.lease: Lease | None = None
         self.exchange: Exchange | None = None

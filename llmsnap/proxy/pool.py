@@ -11,9 +11,11 @@ from typing import Any
 
 from gevent import socket
 from gevent.monkey import get_original
+from gevent.ssl import SSLSocket
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
 from llmsnap.proxy.parser import ResponseParser
+from llmsnap.sockets import Readiness
 from llmsnap.upstream.control import LOOPBACK, Address
 
 Key = tuple[str, int, bool]
@@ -26,7 +28,9 @@ _new_poll = get_original("select", "poll")  # gevent's would switch
 class Connection:
     """A socket to an upstream, the parser of its answers, and when it was last used."""
 
-    __slots__ = ("_poll", "_timeout_s", "key", "parser", "sock", "used_at", "was_used")
+    __slots__ = (
+        "_poll", "_readiness", "_timeout_s", "key", "parser", "sock", "used_at", "was_used",
+    )  # fmt: skip
 
     def __init__(self, key: Key, sock: socket.socket) -> None:
         self.key = key
@@ -35,6 +39,7 @@ class Connection:
         self.was_used = False
         self.used_at = 0.0
         self._poll: Any = None
+        self._readiness = None if isinstance(sock, SSLSocket) else Readiness(sock)
         self._timeout_s = -1.0
 
     def __repr__(self) -> str:
@@ -45,6 +50,15 @@ class Connection:
         if limit_s != self._timeout_s:
             self._timeout_s = limit_s
             self.sock.settimeout(limit_s or None)
+
+    def receive(self, size: int) -> bytes:
+        """Return what comes next, *size* bytes at most, b"" at the end. Blocks.
+
+        Raises: OSError, TimeoutError after the limit that was set.
+        """
+        if self._readiness is not None and not self._timeout_s:
+            self._readiness.wait()
+        return self.sock.recv(size)
 
     def is_fresh(self, now: float) -> bool:
         """Whether it may be used again: recent, and not closed by the other side. No switch."""
@@ -57,6 +71,8 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket. Once only."""
+        if self._readiness is not None:
+            self._readiness.close()
         self.sock.close()
         self.parser.release()
 

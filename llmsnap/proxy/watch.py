@@ -113,11 +113,12 @@ class PeekWatch:
 
     def _look(self, fd: int, on_gone: OnGone) -> None:
         self.remove(fd)
-        if _is_closed(fd):
+        if is_closed(fd):
             on_gone()
 
 
-def _is_closed(fd: int) -> bool:
+def is_closed(fd: int) -> bool:
+    """Whether the peer of *fd*, which can be read, has closed. Never switches."""
     with socket.socket(fileno=socket.dup(fd)) as copy:
         copy.settimeout(0)
         try:

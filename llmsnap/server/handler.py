@@ -15,13 +15,14 @@ from gevent import socket
 from gevent.ssl import SSLError, SSLSocket
 
 from llmsnap.errors import BadHead, LlmsnapError
+from llmsnap.proxy.watch import ClientWatch
+from llmsnap.server.attention import Attention
 from llmsnap.server.body import Body, SocketBody
 from llmsnap.server.connections import Connections
 from llmsnap.server.head import Head, parse
 from llmsnap.server.reader import Reader
 from llmsnap.server.response import Response
 from llmsnap.wire.errors import answer, status_line
-from llmsnap.wire.headers import FIELDS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOCKET = "llmsnap.socket"
+WATCH = "llmsnap.watch"
+"""In environ: the ``ClientWatch`` of this connection, where there is one."""
 TAKE_OVER = "llmsnap.take_over"
 """In environ: a function that leaves the connection to the application; see ``take_over``."""
 
@@ -53,6 +56,8 @@ class Host(Protocol):
     application: WSGIApplication
     environ: dict[str, Any]
     connections: Connections
+    watch: ClientWatch
+    """Watches clients whose connections cannot do that themselves."""
     held: int
     """How many requests wait for the next pass of the event loop."""
     wrap: Callable[[socket.socket], SSLSocket] | None
@@ -75,13 +80,19 @@ class Handler(Response):
         self._reader = Reader(sock)
         self._body = Body(self._reader, 0)
         self._begun = self._late = self._lingers = self._taken = False
-        self._remote: dict[str, Any] = {}
+        self._attention: Attention | None = None
+        self._remote = "unix"
+        self._environ = {
+            **server.environ,
+            "wsgi.input_terminated": True,
+            TAKE_OVER: self.take_over,
+        }
         if isinstance(address, tuple):
-            name = str(address[0]).removeprefix(MAPPED)
-            self._remote = {"REMOTE_ADDR": name, "REMOTE_PORT": str(address[1])}
+            self._remote = str(address[0]).removeprefix(MAPPED)
+            self._environ |= {"REMOTE_ADDR": self._remote, "REMOTE_PORT": str(address[1])}
 
     def __repr__(self) -> str:
-        return f"<Handler {self._remote.get('REMOTE_ADDR', 'unix')}, {self.requestline}>"
+        return f"<Handler {self._remote}, {self.requestline}>"
 
     def handle(self) -> None:
         """Serve the connection until it ends. Blocks."""
@@ -89,8 +100,11 @@ class Handler(Response):
         connections.heads.start(self)
         try:
             if self._shake_hands():
+                self._pay_attention()
                 while self._serve():
                     connections.idle.start(self)
+                    if self._attention is not None:  # the client has only just been answered
+                        self._reader.wait = self._attention.wait
         finally:
             connections.heads.stop(self)
             connections.idle.stop(self)
@@ -169,20 +183,10 @@ class Handler(Response):
             self._body = Body(self._reader, head.length, invite)
         self.application = self._host.application
         self.environ = {
-            **self._host.environ,
-            **self._remote,
-            **head.fields,
-            "REQUEST_METHOD": head.method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": head.path,
-            "QUERY_STRING": head.query,
-            "SERVER_PROTOCOL": head.version,
-            "RAW_URI": head.target,
+            **self._environ,
+            **head.environ,
             "wsgi.input": self._body,
-            "wsgi.input_terminated": True,
-            FIELDS: head.fields,
             SOCKET: self.socket,
-            TAKE_OVER: self.take_over,
         }
 
     def _invite(self) -> None:
@@ -244,7 +248,7 @@ class Handler(Response):
 
     def _refuse(self, error: LlmsnapError) -> None:
         """Answer with *error*, and have the connection end."""
-        log.info("%s: %s", self._remote.get("REMOTE_ADDR", "unix"), error)
+        log.info("%s: %s", self._remote, error)
         status, headers, body = answer(error)
         lines = [f"HTTP/1.1 {status_line(status)}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers]
@@ -263,7 +267,7 @@ class Handler(Response):
             self._reader = Reader(self.socket)
             self.socket.do_handshake()
         except OSError as error:
-            log.debug("%s: no TLS: %s", self._remote.get("REMOTE_ADDR", "unix"), error)
+            log.debug("%s: no TLS: %s", self._remote, error)
             if isinstance(error, SSLError) and error.reason == "HTTP_REQUEST":
                 with suppress(OSError):
                     socket.socket.send(self.socket, NOT_TLS)
@@ -271,9 +275,16 @@ class Handler(Response):
         self._host.connections.heads.start(self)
         return True
 
+    def _pay_attention(self) -> None:
+        """Watch the connection, unless TLS reads ahead of us."""
+        if not isinstance(self.socket, SSLSocket):
+            self._attention = self._environ[WATCH] = Attention(self.socket, self._host.watch)
+
     def _end(self) -> None:
         """Close the socket; first hear a client out that may still be sending. Blocks."""
         sock = self.socket
+        if self._attention is not None:
+            self._attention.close()
         try:
             with suppress(OSError, ValueError):
                 if self._taken:

@@ -12,6 +12,7 @@ from gevent import socket, ssl
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
+from llmsnap.proxy.watch import new_watch
 from llmsnap.server.bind import remove
 from llmsnap.server.connections import Connections, Limits
 from llmsnap.server.handler import Handler
@@ -72,6 +73,7 @@ class Server(WSGIServer):
         limits = limits or Limits()
         self.connections = Connections(limits)
         self.wrap = wrap
+        self.watch = new_watch()
         self.held = 0
         self._seats = Seats(limits.connections, self.connections)
         self._is_draining = False
@@ -139,3 +141,4 @@ class Server(WSGIServer):
         """Give the connections that are left *limit_s*, then end them. Blocks."""
         self.drain()
         self.stop(timeout=limit_s)
+        self.watch.close()

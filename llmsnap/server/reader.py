@@ -24,10 +24,12 @@ class Receiver(Protocol):
 class Reader:
     """Reads one connection, a piece at a time."""
 
-    __slots__ = ("_at", "_data", "_sock")
+    __slots__ = ("_at", "_data", "_sock", "wait")
 
     def __init__(self, sock: Receiver) -> None:
         self._sock = sock
+        self.wait: Callable[[], None] | None = None
+        """Waits for a head that cannot be there yet, for less than trying to read it costs."""
         self._data = b""
         self._at = 0
 
@@ -45,7 +47,11 @@ class Reader:
         *on_begun* is called when only a part of it has come. Blocks. Raises: BadHead, OSError;
         EOFError when the client ends in the middle.
         """
-        data = self.ahead() or self._sock.recv(RECV_BYTES)
+        data = self.ahead()
+        if not data:
+            if self.wait is not None:
+                self.wait()
+            data = self._sock.recv(RECV_BYTES)
         end = data.find(head.END)
         if end > 0 and data[0] != 13:
             end += 4

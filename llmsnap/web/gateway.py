@@ -130,6 +130,7 @@ class Gateway:
             return write[0]
 
         write: list[Callable[[bytes], object]] = []
+        self._service().chores.do()  # what it tells of should be all that has happened
         try:
             body = self._flask(environ, start)
         except StopIteration:  # a WebSocket has ended, and gunicorn waits to be told so
@@ -202,6 +203,16 @@ class Logged:
 
 def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
     """Check Host, origin and key. Raises: Misdirected, Forbidden, Unauthorized."""
+    memo = call.memo
+    if memo is not None and memo.admitted is not None and memo.admitted[0] is runtime:
+        call.key = memo.admitted[1]
+        return
+    _admit(call, environ, runtime)
+    if memo is not None:
+        memo.admitted = runtime, call.key
+
+
+def _admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
     if is_open(call.path):
         return
     if runtime.keyring.open:

@@ -12,6 +12,7 @@ from llmsnap.errors import BadRequest, ClientGone, LlmsnapError
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire.headers import from_environ
+from llmsnap.wire.memo import MEMO, Memo
 from llmsnap.wire.paths import normalized
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from llmsnap.service import Service
 
 SOCKET = "llmsnap.socket"
+WATCH = "llmsnap.watch"
 OTHER_SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
@@ -32,14 +34,17 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
     """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
     get = environ.get
     sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
-    given = get("HTTP_X_REQUEST_ID")
-    path = environ["PATH_INFO"] = normalized(environ["PATH_INFO"])
+    memo: Memo | None = get(MEMO)
+    read = _read(environ) if memo is None else memo.read
+    if read is None and memo is not None:
+        read = memo.read = _read(environ)
+    given, environ["PATH_INFO"], path, raw_path = read
     remote = get("REMOTE_ADDR", "")
     return Call(
-        id=given if given and REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
+        id=given or f"{_RUN}-{next(_numbers)}",
         method=environ["REQUEST_METHOD"],
-        path=path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace"),
-        raw_path=_raw_path(environ),
+        path=path,
+        raw_path=raw_path,
         query=get("QUERY_STRING", ""),
         headers=lambda: from_environ(environ),
         header=lambda name: get(name, ""),
@@ -47,12 +52,24 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
         length=_body_length(environ),
         remote_ip=remote,
         client_ip=_client_ip(environ, remote, runtime),
-        presence=Presence(service.watch, sock.fileno() if sock is not None else -1),
+        presence=Presence(get(WATCH, service.watch), sock.fileno() if sock is not None else -1),
         accept=get("HTTP_ACCEPT", ""),
         protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
         user_agent=get("HTTP_USER_AGENT", ""),
         socket=sock,
+        memo=memo,
     )
+
+
+def _read(environ: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Return the request id given, the path for WSGI, the path as text and as the client sent it.
+
+    All of them from the head alone. The id is "" when none was given that may stand in a log.
+    """
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    path = normalized(environ["PATH_INFO"])
+    text = path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+    return given if REQUEST_ID.fullmatch(given) else "", path, text, _raw_path(environ)
 
 
 def _client_ip(environ: dict[str, Any], remote: str, runtime: Runtime) -> str:

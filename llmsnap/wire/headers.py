@@ -43,7 +43,7 @@ _NAMES_LIMIT = 1024
 
 
 FIELDS = "llmsnap.fields"
-"""In an environ of our own server: its entries that are headers, alone."""
+"""In an environ of our own server: its entries that are headers, but for Content-Length."""
 
 
 def from_environ(environ: Mapping[str, Any]) -> Headers:

@@ -7,7 +7,8 @@ import gevent
 import pytest
 from gevent.threadpool import ThreadPool
 
-from llmsnap.logs.handler import LogHandler, LogStyle, parse_level
+from llmsnap.chores import Chores
+from llmsnap.logs.handler import MOST_WAITING, LogHandler, LogStyle, parse_level
 from llmsnap.logs.stream import LogStream
 
 
@@ -131,3 +132,49 @@ def test_debug_on_the_command_line_wins_over_the_configuration(stream):
     assert handler.level == logging.DEBUG
     handler.configure(level="warn", time_format="")
     assert handler.level == logging.DEBUG
+
+
+# --- entries about requests ---------------------------------------------------------------------
+
+
+class Happened:
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+    def fields(self) -> dict:
+        return {"what": self.what}
+
+
+def test_entries_wait_to_be_written_together_but_no_line_overtakes_them(logger, stream):
+    handler = logger.handlers[0]
+    handler.chores = Chores()
+    handler.entry(logging.INFO, Happened("first"), "r-1", None)
+    handler.entry(logging.INFO, Happened("second"), "r-2", 7)
+    assert stream.snapshot() == b""
+    logger.warning("later")
+    assert stream.snapshot().decode().splitlines() == [
+        "[INFO] first request_id=r-1",
+        "[INFO] second request_id=r-2 swap_id=7",
+        "[WARN] later",
+    ]
+
+
+def test_only_so_many_entries_wait(logger, stream):
+    handler = logger.handlers[0]
+    handler.chores = Chores()
+    for number in range(MOST_WAITING):
+        handler.entry(logging.INFO, Happened("x"), f"r-{number}", None)
+    assert stream.snapshot().count(b"\n") == MOST_WAITING
+
+
+def test_an_entry_tells_when_it_happened_not_when_it_was_written(stream, monkeypatch):
+    handler = LogHandler(stream, style=LogStyle(as_json=True))
+    handler.chores = Chores()
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    handler.entry(logging.INFO, Happened("x"), "r-1", None)
+    monkeypatch.setattr("time.time", lambda: 2000.0)
+    handler.chores.do()
+    assert json.loads(stream.snapshot())["time"] == "1970-01-01T00:16:40.000Z"

@@ -15,7 +15,7 @@ from llmsnap.events import (
 from llmsnap.metrics.activity import ActivityLog
 from llmsnap.metrics.captures import MIB, Captures
 from llmsnap.metrics.policy import CapturePolicy
-from llmsnap.metrics.recorder import Recorder
+from llmsnap.metrics.recorder import MOST_WAITING, SMALL_BYTES, Recorder
 from llmsnap.metrics.tap import RequestFacts
 
 JSON = [("Content-Type", "application/json")]
@@ -239,3 +239,48 @@ def test_a_thousand_streams_of_a_megabyte_hold_little(world):
     assert held < 25_000_000
     assert len(world.activity) == 1000
     assert json.dumps(world.recorder.kept_bytes) == "0"
+
+
+# --- filed when there is time -------------------------------------------------------------------
+
+
+def put_off(world) -> list:
+    """Have the recorder put off its filing, into the list that is returned."""
+    waiting: list = []
+    world.recorder.later = waiting.append
+    return waiting
+
+
+def ended(world, answer: bytes = ANSWER):
+    tap = world.begin()
+    tap.head(200, JSON)
+    tap.feed(answer)
+    tap.finish()
+    return tap
+
+
+def test_small_requests_are_filed_together_in_the_order_of_their_end(world):
+    waiting = put_off(world)
+    ended(world)
+    ended(world)
+    assert (len(waiting), len(world.activity), world.recorder.in_flight()) == (1, 0, [])
+    waiting.pop()()
+    assert [record.id for record in world.activity.snapshot()] == [0, 1]
+    assert 0 in world.captures
+    assert world.recorder.kept_bytes == 0
+    ended(world)
+    assert len(waiting) == 1, "asked again for those that came after"
+
+
+def test_only_so_many_wait_to_be_filed(world):
+    put_off(world)
+    for _ in range(MOST_WAITING):
+        ended(world)
+    assert len(world.activity) == MOST_WAITING
+
+
+def test_a_large_one_is_filed_and_let_go_at_once(world):
+    put_off(world)
+    tap = ended(world, b"x" * (SMALL_BYTES + 1))
+    assert len(world.activity) == 1
+    assert (world.recorder.kept_bytes, tap.keeper) == (0, None)

@@ -6,7 +6,7 @@ import pytest
 
 from llmsnap.errors import Draining, Unreachable, UpstreamBroke
 from llmsnap.proxy import forward
-from llmsnap.proxy.client import Exchange, Limits
+from llmsnap.proxy.client import Exchange, Limits, nothing
 from llmsnap.proxy.intake import take_in, take_in_upstream
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.pool import ConnectionPool
@@ -46,7 +46,8 @@ def answering(wire, *headers: str, status: str = "200 OK", body: bytes = b"") ->
 def asked(wire, pool, job: Job, headers=()) -> Exchange:
     exchange = Exchange(pool, wire.address, Limits())
     job.ask(exchange)
-    forward.send(job, exchange, list(headers))
+    job.headers = list(headers)
+    forward.send(job, exchange, nothing)
     return exchange
 
 
@@ -58,7 +59,8 @@ def test_a_request_goes_below_the_base_path_of_its_upstream(wire, pool) -> None:
     address = parse_address(f"http://127.0.0.1:{wire.address.port}/base")
     job = job_of("/v1/embeddings?q=1")
     exchange = Exchange(pool, address, Limits())
-    forward.send(job, exchange, [("X-A", "b")])
+    job.headers = [("X-A", "b")]
+    forward.send(job, exchange, nothing)
     exchange.close()
     head, _, body = wire.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /base/v1/embeddings?q=1 HTTP/1.1\r\nX-A: b\r\n")

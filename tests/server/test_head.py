@@ -5,6 +5,8 @@ import pytest
 from llmsnap.errors import BadHead
 from llmsnap.server import head
 from llmsnap.server.head import parse
+from llmsnap.wire.headers import FIELDS
+from llmsnap.wire.memo import MEMO
 
 HOST = b"Host: a.example:8080\r\n"
 
@@ -216,3 +218,51 @@ def test_the_memory_for_names_is_bounded() -> None:
         parse(get(b"X-Random-%d: 1" % number))
     assert len(head._KEYS) <= head._KEYS_LIMIT
     assert parse(get(b"X-Random-1999: 1")).fields["HTTP_X_RANDOM_1999"] == "1"
+
+
+def test_a_head_that_was_seen_is_recognized_whatever_the_length_of_the_body() -> None:
+    first = parse(get(b"Content-Length: 1", b"X-A: b"))
+    assert parse(get(b"Content-Length: 1", b"X-A: b")) is first
+    longer = parse(get(b"Content-Length: 23", b"X-A: b"))
+    assert (first.length, longer.length) == (1, 23)
+    assert (first.environ["CONTENT_LENGTH"], longer.environ["CONTENT_LENGTH"]) == ("1", "23")
+    assert longer.fields == {**first.fields, "CONTENT_LENGTH": "23"}
+    assert longer.environ[MEMO] is first.environ[MEMO]
+    assert longer.environ[FIELDS] == {"HTTP_HOST": "a.example:8080", "HTTP_X_A": "b"}
+
+
+def test_another_head_has_a_memo_of_its_own() -> None:
+    memos = [parse(get(line)).environ[MEMO] for line in (b"X-A: 1", b"X-A: 2", b"x-a: 1")]
+    assert len({id(memo) for memo in memos}) == 3
+
+
+@pytest.mark.parametrize("digits", [b"+1", b"1 2", b"", b"9" * 19, b"0x1", b"1\x00"])
+def test_a_length_is_checked_also_where_the_rest_is_known(digits: bytes) -> None:
+    parse(get(b"Content-Length: 1", b"X-Known: yes"))
+    with pytest.raises(BadHead):
+        parse(get(b"Content-Length: " + digits, b"X-Known: yes"))
+
+
+def test_a_second_length_is_refused_also_where_the_rest_is_known() -> None:
+    parse(get(b"Content-Length: 1"))
+    with pytest.raises(BadHead):
+        parse(get(b"Content-Length: 1", b"Content-Length: 1"))
+
+
+def test_what_looks_like_a_length_in_another_header_is_part_of_that() -> None:
+    for value in ("1", "2"):
+        found = parse(get(b"X-A: Content-Length: " + value.encode()))
+        assert found.fields["HTTP_X_A"] == f"Content-Length: {value}"
+
+
+def test_without_the_length_it_is_another_head() -> None:
+    assert parse(get(b"Content-Length: 7", b"X-B: c")).length == 7
+    assert parse(get(b"X-B: c")).length == 0
+
+
+def test_the_memory_for_heads_is_bounded() -> None:
+    for number in range(2 * head._KNOWN_LIMIT):
+        parse(get(b"X-Number: %d" % number))
+    assert len(head._KNOWN) <= head._KNOWN_LIMIT
+    large = get(b"X-Large: " + b"x" * head._KNOWN_BYTES)
+    assert parse(large) is not parse(large)

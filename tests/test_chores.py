@@ -1,0 +1,49 @@
+"""Facts about llmsnap.chores."""
+
+from __future__ import annotations
+
+import logging
+
+from gevent.event import Event
+
+from llmsnap.chores import Chores, at_once
+
+
+def test_chores_are_done_in_their_order_when_somebody_has_time() -> None:
+    chores, done = Chores(), []
+    chores.add(lambda: done.append(1))
+    chores.add(lambda: done.append(2))
+    assert (done, repr(chores)) == ([], "<Chores, 2 waiting>")
+    chores.do()
+    assert done == [1, 2]
+
+
+def test_when_nobody_has_time_the_loop_does_them() -> None:
+    chores, done = Chores(), Event()
+    for _ in range(2):  # the timer is made anew each time
+        done.clear()
+        chores.add(done.set)
+        assert done.wait(2)
+
+
+def test_one_that_fails_is_logged_and_the_others_are_done(caplog) -> None:
+    chores, done = Chores(), []
+    chores.add(lambda: 1 / 0)
+    chores.add(lambda: done.append(1))
+    with caplog.at_level(logging.ERROR):
+        chores.do()
+    assert done == [1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_chore_that_makes_another_has_it_done_as_well() -> None:
+    chores, done = Chores(), []
+    chores.add(lambda: chores.add(lambda: done.append(2)))
+    chores.do()
+    assert done == [2]
+
+
+def test_at_once_is_at_once() -> None:
+    done = []
+    at_once(lambda: done.append(1))
+    assert done == [1]
