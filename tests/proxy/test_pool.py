@@ -1,7 +1,7 @@
 import pytest
 from gevent import socket
 
-from llmsnap.errors import Unreachable
+from llmsnap.errors import Unreachable, UpstreamTimeout
 from llmsnap.proxy import pool as module
 from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
 from llmsnap.upstream.control import parse_address
@@ -81,3 +81,53 @@ def test_localhost_is_tried_on_both_loopback_addresses() -> None:
             assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     with pytest.raises(Unreachable, match=f"cannot connect to localhost:{port}"):
         connect(parse_address(f"http://localhost:{port}"), 2)
+
+
+def test_on_this_machine_nobody_is_asked_nor_waited_for(monkeypatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a thread was asked, or the loop waited")
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        monkeypatch.setattr(socket, "create_connection", never)
+        monkeypatch.setattr(socket.socket, "connect", never)
+        with connect(parse_address(f"http://127.0.0.1:{port}"), 2) as link:
+            assert link.gettimeout() == 2
+            link.sendall(b"x")
+
+
+def test_a_handshake_that_is_not_over_at_once_is_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_is_connected", lambda _: False)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with connect(parse_address(f"http://127.0.0.1:{port}"), 2) as link:
+            link.sendall(b"x")
+    with pytest.raises(Unreachable, match="Connection refused"):
+        connect(parse_address(f"http://127.0.0.1:{port}"), 2)
+
+
+def test_nobody_accepts_within_the_limit() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        filling = [socket.socket() for _ in range(3)]
+        for one in filling:
+            one.settimeout(0)
+            one.connect_ex(address)
+        with pytest.raises(UpstreamTimeout):
+            connect(parse_address(f"http://127.0.0.1:{address[1]}"), 0.05)
+        for one in filling:
+            one.close()
+
+
+def test_a_name_is_looked_up() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        module._dial("localhost", port, 2).close()
