@@ -1,13 +1,14 @@
 """Work that may wait a moment: it is done while somebody waits for something else anyway.
 
 What a request leaves to be filed and logged costs a third of what it costs in all. Nobody waits for
-that, so it is put off until the next request has been sent to its model, and then done together
-with that of others. Whoever adds a chore bounds what it has grown to by then.
+that, so it is put off until the next request has been sent to its model, and when many come at once
+until all of them have been. A few at a time, so that no stream is held up for long.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,14 @@ import gevent
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 0.02
-"""The longest that a chore waits; people and programs that look see to it that they are done."""
+"""When nobody has time, they are begun after as long; whoever looks sees to it that they are done.
+"""
+BREATH_S = 0.001
+FEW = 8
+MOST_WAITING = 128
+"""Beyond, whoever adds another one does a few."""
+LATE_S = 0.0003
+"""When a pass of the event loop has taken as long, others wait, and nobody has time."""
 
 Chore = Callable[[], None]
 Later = Callable[[Chore], None]
@@ -38,6 +46,7 @@ class Chores:
     def __init__(self) -> None:
         self._waiting: deque[Chore] = deque()
         self._timer: Any = None
+        self._loop = gevent.get_hub().loop
 
     def __repr__(self) -> str:
         return f"<Chores, {len(self._waiting)} waiting>"
@@ -45,20 +54,36 @@ class Chores:
     def add(self, chore: Chore) -> None:
         """Have *chore* done soon. Never switches."""
         self._waiting.append(chore)
-        if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(PATIENCE_S, ref=False)
-            self._timer.start(self._ring)
+        if len(self._waiting) > MOST_WAITING:
+            self._do(FEW)
+        elif self._timer is None:
+            self._set_timer(PATIENCE_S)
 
     def do(self) -> None:
         """Do all that wait. Never switches, never raises; one that fails is logged."""
         while self._waiting:
+            self._do(len(self._waiting))
+
+    def do_some(self) -> None:
+        """Do a few, for the caller waits now, unless others wait for it. As ``do()`` else."""
+        if self._waiting and time.time() - self._loop.now() < LATE_S:
+            self._do(FEW)
+
+    def _do(self, count: int) -> None:
+        for _ in range(min(count, len(self._waiting))):
             chore = self._waiting.popleft()
             try:
                 chore()
             except Exception:
                 log.exception("a chore failed")
 
+    def _set_timer(self, after_s: float) -> None:
+        self._timer = self._loop.timer(after_s, ref=False)
+        self._timer.start(self._ring)
+
     def _ring(self) -> None:
         self._timer.close()
         self._timer = None
-        self.do()
+        self._do(FEW)
+        if self._waiting:
+            self._set_timer(BREATH_S)

@@ -31,6 +31,8 @@ from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
 
+PACK_AFTER_S = 0.5
+"""Under load most captures are evicted before: packing those took longer than to serve them."""
 SWAPS_KEPT = 500
 MOST_RESTORED = 10_000
 """Records of earlier runs held in memory, however many may be: the start should be short."""
@@ -53,7 +55,7 @@ class Observations:
         self.run = f"{time.time_ns() // 1_000_000:x}"
         """Names this run of the server: numbers of another one may mean something else."""
         self.activity = ActivityLog(config.metrics_max_in_memory)
-        self._offload = Offload()
+        self._offload = Offload(after_s=PACK_AFTER_S)
         self.captures = Captures(
             config.capture_buffer_bytes,
             on_evict=self.activity.forget_capture,

@@ -108,7 +108,7 @@ class Service:
             self.address_of,
             self.pool,
             self.observations.recorder,
-            self.chores.do,
+            self.chores.do_some,
         )
         self.config_status = ConfigStatus(config)
         self.accepts = False

@@ -30,29 +30,31 @@ class Readiness:
     not be one of TLS, which may have read ahead; ``close()`` comes before the socket's own.
     """
 
-    __slots__ = ("_waiter", "_waits", "_watcher", "is_on", "sock")
+    __slots__ = ("_waiter", "_watcher", "is_on", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.is_on = self._waits = False
+        self.is_on = False
         self._waiter: Any = Waiter()
         self._watcher: Any = get_hub().loop.io(sock.fileno(), READ)
 
     def wait(self) -> None:
         """Wait until there are bytes, an end or an error; without a limit of its own."""
-        self.turn_on()
-        self._waits = True
+        if not self.is_on:
+            self.turn_on()
+        waiter = self._waiter
+        self._watcher.callback = waiter.switch
         try:
-            self._waiter.get()
+            waiter.get()
         finally:
-            self._waits = False
-            self._waiter.clear()
+            self._watcher.callback = self._unasked
+            waiter.clear()
 
     def turn_on(self) -> None:
         """Look out for something to read. Never switches."""
         if not self.is_on:
             self.is_on = True
-            self._watcher.start(self._ready)
+            self._watcher.start(self._unasked, None)
 
     def close(self) -> None:
         """Let go of the socket. Never switches."""
@@ -62,11 +64,7 @@ class Readiness:
     def unasked(self) -> None:
         """Hear that something came which nobody waits for. Runs in the hub."""
 
-    def _ready(self) -> None:
-        if self._waits:
-            self._waits = False
-            self._waiter.switch(None)
-        else:
-            self.is_on = False  # or each pass of the event loop would tell us again
-            self._watcher.stop()
-            self.unasked()
+    def _unasked(self, _: None) -> None:
+        self.is_on = False  # or each pass of the event loop would tell us again
+        self._watcher.stop()
+        self.unasked()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import gevent
 from gevent.event import Event
 
-from llmsnap.chores import Chores, at_once
+from llmsnap import chores as module
+from llmsnap.chores import FEW, MOST_WAITING, Chores, at_once
 
 
 def test_chores_are_done_in_their_order_when_somebody_has_time() -> None:
@@ -47,3 +49,42 @@ def test_at_once_is_at_once() -> None:
     done = []
     at_once(lambda: done.append(1))
     assert done == [1]
+
+
+def test_who_waits_anyway_does_a_few() -> None:
+    chores, done = Chores(), []
+    for number in range(FEW + 1):
+        chores.add(lambda n=number: done.append(n))
+    gevent.get_hub().loop.update_now()
+    chores.do_some()
+    assert done == list(range(FEW))
+    chores.do()
+    chores.do_some()
+    assert len(done) == FEW + 1
+
+
+def test_whoever_is_late_does_none(monkeypatch) -> None:
+    chores, done = Chores(), []
+    chores.add(lambda: done.append(1))
+    monkeypatch.setattr(module, "LATE_S", -1.0)
+    chores.do_some()
+    assert done == []
+    chores.do()
+
+
+def test_the_loop_does_a_few_at_a_time(monkeypatch) -> None:
+    chores, done, seen = Chores(), [], Event()
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    for number in range(2 * FEW):
+        chores.add(lambda n=number: done.append(n))
+    chores.add(seen.set)
+    assert seen.wait(2)
+    assert done == list(range(2 * FEW))
+
+
+def test_only_so_many_wait() -> None:
+    chores, done = Chores(), []
+    for number in range(MOST_WAITING + 1):
+        chores.add(lambda n=number: done.append(n))
+    assert done == list(range(FEW))
+    chores.do()

@@ -34,8 +34,6 @@ def parse_level(text: str) -> int:
 
 
 IDS = ("request_id", "swap_id")
-MOST_WAITING = 16
-"""Entries about requests that wait to be written together."""
 
 
 class Entry(Protocol):
@@ -134,7 +132,7 @@ class LogHandler(logging.Handler):
         thread of the event loop only.
         """
         self._entries.append((time.time(), level, message, request_id, swap_id))
-        if self.chores is None or len(self._entries) >= MOST_WAITING:
+        if self.chores is None:
             self._write_entries()
         elif len(self._entries) == 1:
             self.chores.add(self._write_entries)

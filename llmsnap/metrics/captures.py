@@ -20,8 +20,10 @@ PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it s
 
 Prepare = Callable[["Capture"], "Capture"]
 
-# Runs a function elsewhere, and hands its result to the second one here.
-Offload = Callable[[Callable[[], "Capture | None"], Callable[["Capture | None"], None]], None]
+# Runs a function elsewhere if the third one says so, and hands its result to the second one here.
+Offload = Callable[
+    [Callable[[], "Capture | None"], Callable[["Capture | None"], None], Callable[[], bool]], None
+]
 
 
 class Mask(StrEnum):
@@ -83,9 +85,14 @@ class Capture(Struct, frozen=True):
         return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
 
 
-def run_here(work: Callable[[], Capture | None], done: Callable[[Capture | None], None]) -> None:
+def run_here(
+    work: Callable[[], Capture | None],
+    done: Callable[[Capture | None], None],
+    wanted: Callable[[], bool],
+) -> None:
     """Do the work at once."""
-    done(work())
+    if wanted():
+        done(work())
 
 
 class Captures:
@@ -155,7 +162,8 @@ class Captures:
         self._raw[capture_id] = partial(_made, make, prepare)
         if prepare is not None or largest >= PACK_FROM_BYTES:
             # By its id: one that is evicted meanwhile must not live on in the queue.
-            self._offload(partial(self._finished, capture_id), self._replace)
+            finish = partial(self._finished, capture_id)
+            self._offload(finish, self._replace, partial(self.__contains__, capture_id))
         return True
 
     def get(self, capture_id: int) -> Capture | None:

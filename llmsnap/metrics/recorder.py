@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 
 from msgspec import Struct
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 SMALL_BYTES = 64 * 1024
 """Up to so much of request and answer waits to be filed; more is let go at once."""
-MOST_WAITING = 16
-"""As many are filed in one go, so that they hold up no stream for long."""
 
 
 class Keeper:
@@ -108,7 +107,6 @@ class Recorder:
         self.kept_bytes = 0
         self.later: Later = at_once
         """Has small requests filed when there is time for it."""
-        self._ended: list[tuple[Tap, Keeper | None]] = []
         self._clock, self._wall_ns = clock, wall_ns
         self._taps: dict[int, Tap] = {}
         self._keepers: dict[int, Keeper] = {}
@@ -158,17 +156,8 @@ class Recorder:
         keeper = self._keepers.pop(tap.serial, None)
         if tap.response_bytes + tap.facts.body_bytes > SMALL_BYTES:
             self._file(tap, keeper)
-            return
-        self._ended.append((tap, keeper))
-        if len(self._ended) == 1:
-            self.later(self._file_ended)
-        elif len(self._ended) >= MOST_WAITING:
-            self._file_ended()
-
-    def _file_ended(self) -> None:
-        ended, self._ended = self._ended, []
-        for tap, keeper in ended:
-            self._file(tap, keeper)
+        else:
+            self.later(partial(self._file, tap, keeper))
 
     def _file(self, tap: Tap, keeper: Keeper | None) -> None:
         try:
@@ -181,6 +170,7 @@ class Recorder:
                 keeper.release()
 
     def _record(self, tap: Tap, keeper: Keeper | None) -> None:
+        tap.settle()
         record_id = self.activity.take_id()
         captured = keeper is not None and self._capture(record_id, tap, keeper)
         record = record_of(tap, record_id, captured=captured)

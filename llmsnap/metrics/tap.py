@@ -67,8 +67,8 @@ class Tap:
     """
 
     __slots__ = (
-        "_clock", "_decode", "_head", "_keeping", "_looking", "_on_finish", "_seeking", "_tail",
-        "_unkept",
+        "_clock", "_decode", "_head", "_keeping", "_looking", "_on_finish", "_recent",
+        "_recent_bytes", "_seam", "_seeking", "_tail",
         "client_left", "error", "facts", "finished", "first_byte", "first_token", "keeper",
         "load_s", "model_id", "on_cancel", "queue_s", "response_bytes", "response_headers",
         "serial", "started", "started_ns", "status", "streamed", "swap_id", "undecodable",
@@ -110,8 +110,10 @@ class Tap:
         self._seeking = False
         self._looking = True
         self._head = b""
-        self._tail = bytearray()
-        self._unkept: list[bytes] = []
+        self._tail = b""  # of what came before the recent
+        self._recent: list[bytes] = []
+        self._recent_bytes = 0
+        self._seam = b""
 
     def __repr__(self) -> str:
         return f"<Tap {self.facts.request_id} {self.phase}, {self.response_bytes} bytes>"
@@ -154,18 +156,10 @@ class Tap:
         self.response_bytes += len(chunk)
         if self._looking:
             chunk = self._look(chunk)
-        if self._keeping:
-            self._unkept.append(chunk)
-        if len(chunk) < TAIL_BYTES:
-            self._tail += chunk
-            if len(self._tail) > 2 * TAIL_BYTES:
-                self._keep_head(b"")
-                del self._tail[:-TAIL_BYTES]
-                self._hand_over()
-        else:
-            self._keep_head(chunk)
-            self._tail = bytearray(chunk[-TAIL_BYTES:])
-            self._hand_over()
+        self._recent.append(chunk)
+        self._recent_bytes += len(chunk)
+        if self._recent_bytes >= TAIL_BYTES:
+            self._roll()
 
     def finish(self, error: BaseException | None = None, *, client_left: bool = False) -> None:
         """File the record: the answer ended, or *error* ended it."""
@@ -174,23 +168,34 @@ class Tap:
         self.finished = self._clock()
         self.error = error
         self.client_left = client_left or isinstance(error, ClientGone)
-        self._hand_over()
         self._on_finish(self)
 
     def let_go(self) -> None:
         """Drop what was kept of the answer: it is on record."""
-        self._tail, self._head, self.keeper = bytearray(), b"", None
+        self._tail = self._head = b""
+        self._recent, self.keeper = [], None
+
+    def settle(self) -> None:
+        """Give the keeper what it has not got yet. Called once, after the end."""
+        if self._keeping and self.keeper is not None:
+            self.keeper.keep(b"".join(self._recent))
 
     def usage(self) -> Usage:
         """Return what the answer says about itself."""
-        start = (self._head or bytes(self._tail[:64])).lstrip()[:1]
+        end = self._end()
+        start = (self._head or end[:64]).lstrip()[:1]
         if self.undecodable or not (self.streamed or start in (b"{", b"[")):
             return NOTHING
-        return extract(bytes(self._tail), self._head)
+        return extract(end, self._head)
 
     def beginning(self) -> bytes:
         """Return the first bytes of the answer, decoded."""
-        return self._head or bytes(self._tail[:HEAD_BYTES])
+        return self._head or self._end()[:HEAD_BYTES]
+
+    def _end(self) -> bytes:
+        """Return the last bytes of the answer, decoded: all, where that is not much."""
+        recent = self._recent
+        return recent[0] if len(recent) == 1 and not self._tail else self._tail + b"".join(recent)
 
     def _look(self, chunk: bytes) -> bytes:
         """Do what only some answers, or only their beginnings, need; return the decoded chunk."""
@@ -200,21 +205,23 @@ class Tap:
         if self._decode is not None or self.undecodable:
             chunk = self._decoded(chunk)
         # A frame may come in pieces, so look at the end of what came before as well.
-        if self._seeking and _TOKEN.search(self._tail[-SPLIT_BYTES:] + chunk) is not None:
-            self.first_token, self._seeking = now, False
+        if self._seeking:
+            seen = self._seam + chunk
+            self._seam = seen[-SPLIT_BYTES:]
+            if _TOKEN.search(seen) is not None:
+                self.first_token, self._seeking = now, False
         self._looking = bool(self._seeking or self._decode or self.undecodable)
         return chunk
 
-    def _hand_over(self) -> None:
-        """Give the keeper what came since the last time: not each chunk is worth a call."""
-        if self._keeping and self._unkept and self.keeper is not None:
-            self._keeping = self.keeper.keep(b"".join(self._unkept))
-        self._unkept = []
-
-    def _keep_head(self, coming: bytes) -> None:
-        """Keep the beginning, before the middle of the answer is given up."""
+    def _roll(self) -> None:
+        """Keep the two ends of what came, and give the keeper all of it."""
+        recent = b"".join(self._recent)
+        self._recent, self._recent_bytes = [], 0
         if not self._head:
-            self._head = (bytes(self._tail[:HEAD_BYTES]) + coming[:HEAD_BYTES])[:HEAD_BYTES]
+            self._head = recent[:HEAD_BYTES]
+        self._tail = recent[-TAIL_BYTES:]
+        if self._keeping and self.keeper is not None:
+            self._keeping = self.keeper.keep(recent)
 
     def _start_decoding(self, encoding: str) -> None:
         try:

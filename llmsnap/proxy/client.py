@@ -115,32 +115,37 @@ class Exchange:
         parser = self._parser
         if parser is None:
             raise UpstreamBroke(f"the exchange with {self.address.netloc} is closed")
-        while not parser.chunks:
+        chunks = parser.chunks
+        while not chunks:
             if parser.complete:
                 self.is_complete = True
                 return b""
-            self._receive(parser)
-        chunks, parser.chunks = parser.chunks, []
+            self._receive(parser, self._connection or self._open)
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
         if parser.complete:
             self.is_complete = True
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return data
 
-    def _receive(self, parser: ResponseParser) -> None:
+    def _receive(self, parser: ResponseParser, connection: Connection) -> None:
         """Read more of the body, or note its end."""
         try:
-            data = self._open.receive(RECV_BYTES)
+            data = connection.receive(RECV_BYTES)
+            if data:
+                parser.http.feed_data(data)
+                return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._note_bad(parser, error)
+            return
         except TimeoutError as error:
             raise UpstreamTimeout(
                 f"{self.address.netloc} sent nothing for {self._limits.idle_s:g} s"
             ) from error
         except OSError as error:
             raise UpstreamBroke(f"{self.address.netloc} broke off: {error}") from error
-        if data:
-            self._feed(parser, data)
-        elif self._till_end and not self._aborted:
-            parser.complete = True
-        else:
+        if not self._till_end or self._aborted:
             raise UpstreamBroke(f"{self.address.netloc} ended its answer too early")
+        parser.complete = True
 
     def upgraded(self) -> tuple[socket.socket, bytes]:
         """Return the socket, still the exchange's own, and what came behind the head of a 101."""
@@ -229,11 +234,15 @@ class Exchange:
             parser.in_body, self._till_end = True, True
             self._early = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            if not parser.complete:
-                raise UpstreamBroke(
-                    f"{self.address.netloc} does not speak HTTP/1.1: {error}"
-                ) from error
-            self._till_end = True  # more than one answer: never use this connection again
+            self._note_bad(parser, error)
+
+    def _note_bad(self, parser: ResponseParser, error: Exception) -> None:
+        """Never use this connection again. Raises: UpstreamBroke unless the answer was whole."""
+        if not parser.complete:
+            raise UpstreamBroke(
+                f"{self.address.netloc} does not speak HTTP/1.1: {error}"
+            ) from error
+        self._till_end = True
 
     def _check_aborted(self) -> None:
         if self._aborted:

@@ -10,9 +10,14 @@ Headers = list[tuple[str, str]]
 class ResponseParser:
     """Collects what httptools tells about one answer after the other; one for each connection."""
 
-    __slots__ = ("chunks", "complete", "headers", "http", "in_body", "keep_alive", "reason")
+    __slots__ = (
+        "chunks", "complete", "headers", "http", "in_body", "keep_alive", "on_body", "reason",
+    )  # fmt: skip
 
     def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        """Pieces of the body that have come; whoever takes them clears the list."""
+        self.on_body = self.chunks.append
         self.http = httptools.HttpResponseParser(self)
         self.begin()
 
@@ -24,7 +29,7 @@ class ResponseParser:
         """Expect a new answer. The one before was read to its end."""
         self.reason = ""
         self.headers: Headers = []
-        self.chunks: list[bytes] = []
+        self.chunks.clear()
         self.in_body = False
         self.complete = False
         self.keep_alive = False
@@ -53,10 +58,6 @@ class ResponseParser:
     def on_headers_complete(self) -> None:
         """The head is over; those of interim (1xx) answers do not count."""
         self.in_body = self.http.get_status_code() >= 200
-
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        self.chunks.append(body)
 
     def on_message_complete(self) -> None:
         """The answer is over."""

@@ -23,6 +23,8 @@ Key = tuple[str, int, bool]
 IDLE_LIMIT_S = 4.0
 """Idle connections are dropped before servers drop them (uvicorn and cpp-httplib: after 5 s)."""
 MAX_IDLE = 256
+BUSY_BYTES = 2048
+"""After a piece of this size more is likely to be there already: it is not waited for first."""
 UNDER_WAY = frozenset({0, errno.EINPROGRESS})
 _new_poll = get_original("select", "poll")  # gevent's would switch
 
@@ -31,7 +33,8 @@ class Connection:
     """A socket to an upstream, the parser of its answers, and when it was last used."""
 
     __slots__ = (
-        "_poll", "_readiness", "_timeout_s", "key", "parser", "sock", "used_at", "was_used",
+        "_is_calm", "_poll", "_readiness", "_timeout_s", "key", "parser", "sock", "used_at",
+        "was_used",
     )  # fmt: skip
 
     def __init__(self, key: Key, sock: socket.socket) -> None:
@@ -43,6 +46,7 @@ class Connection:
         self._poll: Any = None
         self._readiness = None if isinstance(sock, SSLSocket) else Readiness(sock)
         self._timeout_s = -1.0
+        self._is_calm = True
 
     def __repr__(self) -> str:
         return f"<Connection to {self.key[0]}:{self.key[1]}>"
@@ -58,9 +62,11 @@ class Connection:
 
         Raises: OSError, TimeoutError after the limit that was set.
         """
-        if self._readiness is not None and not self._timeout_s:
+        if self._is_calm and self._readiness is not None and not self._timeout_s:
             self._readiness.wait()
-        return self.sock.recv(size)
+        data = self.sock.recv(size)
+        self._is_calm = len(data) < BUSY_BYTES
+        return data
 
     def is_fresh(self, now: float) -> bool:
         """Whether it may be used again: recent, and not closed by the other side. No switch."""

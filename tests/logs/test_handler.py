@@ -8,7 +8,7 @@ import pytest
 from gevent.threadpool import ThreadPool
 
 from llmsnap.chores import Chores
-from llmsnap.logs.handler import MOST_WAITING, LogHandler, LogStyle, parse_level
+from llmsnap.logs.handler import LogHandler, LogStyle, parse_level
 from llmsnap.logs.stream import LogStream
 
 
@@ -160,14 +160,6 @@ def test_entries_wait_to_be_written_together_but_no_line_overtakes_them(logger, 
         "[INFO] second request_id=r-2 swap_id=7",
         "[WARN] later",
     ]
-
-
-def test_only_so_many_entries_wait(logger, stream):
-    handler = logger.handlers[0]
-    handler.chores = Chores()
-    for number in range(MOST_WAITING):
-        handler.entry(logging.INFO, Happened("x"), f"r-{number}", None)
-    assert stream.snapshot().count(b"\n") == MOST_WAITING
 
 
 def test_an_entry_tells_when_it_happened_not_when_it_was_written(stream, monkeypatch):

@@ -12,13 +12,14 @@ class Later:
     def __init__(self):
         self.work = []
 
-    def __call__(self, work, done):
-        self.work.append((work, done))
+    def __call__(self, work, done, wanted):
+        self.work.append((work, done, wanted))
 
     def run(self):
         while self.work:
-            work, done = self.work.pop(0)
-            done(work())
+            work, done, wanted = self.work.pop(0)
+            if wanted():
+                done(work())
 
 
 def capture(capture_id: int, size: int = 40) -> Capture:
@@ -85,6 +86,7 @@ def test_a_capture_evicted_meanwhile_stays_gone():
     captures = Captures(100_000, offload=later)
     captures.add(capture(0, 60_000))
     captures.add(capture(1, 60_000))
+    assert [wanted() for _, _, wanted in later.work] == [False, True]
     later.run()
     assert captures.get(0) is None
     assert captures.used == captures.get(1).size()

@@ -202,6 +202,7 @@ def test_a_keeper_gets_small_pieces_together_and_all_of_them(clock):
     for part in parts:
         tap.feed(part)
     tap.finish()
+    tap.settle()
     assert b"".join(keeper.kept) == b"".join(parts)
     assert len(keeper.kept) < len(parts) / 100
 

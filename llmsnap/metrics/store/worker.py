@@ -7,10 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
+Wanted = Callable[[], bool]
+"""Whether work that waits is still worth doing."""
 
 
 class WorkerStuck(Exception):
@@ -83,48 +86,76 @@ def _settle(call: Callable[..., T], args: tuple[object, ...]) -> tuple[T | None,
         return None, error
 
 
+def _always() -> bool:
+    return True
+
+
 class Offload:
     """Runs work in a thread, one after another, and hands its result to a callback.
 
     Callbacks run in the event loop and must not switch. At most *limit* pieces of work wait;
-    what comes beyond is not done, nor is work that fails.
+    what comes beyond is not done, nor is work that fails. *after_s* is how long the first one
+    waits for what may make it needless.
     """
 
-    def __init__(self, limit: int = 256) -> None:
-        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+    def __init__(self, limit: int = 256, after_s: float = 0.0) -> None:
+        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None], Wanted]] = deque()
         self._limit = limit
+        self._after_s = after_s
+        self._timer: Any = None
         self._pool: ThreadPool | None = None
         self._busy = False
 
     def __repr__(self) -> str:
         return f"<Offload, {len(self._waiting)} waiting>"
 
-    def __call__(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Do *work* soon, then call *done* with its result. Never switches."""
-        if len(self._waiting) < self._limit:
-            self._waiting.append((work, done))
-            if not self._busy:
-                self._next()
+    def __call__(
+        self, work: Callable[[], Any], done: Callable[[Any], None], wanted: Wanted = _always
+    ) -> None:
+        """Do *work* soon, if it is still *wanted*, then call *done* with its result. No switch."""
+        if len(self._waiting) >= self._limit:
+            return
+        self._waiting.append((work, done, wanted))
+        if self._busy:
+            return
+        self._busy = True
+        if self._after_s:
+            self._timer = get_hub().loop.timer(self._after_s, ref=False)
+            self._timer.start(self._begin)
+        else:
+            self._next()
 
     def close(self) -> None:
         """Forget what waits and give the thread back."""
         self._waiting.clear()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.kill()
 
+    def _begin(self) -> None:
+        self._timer.close()
+        self._timer = None
+        self._next()
+
     def _next(self) -> None:
+        while self._waiting:
+            work, done, wanted = self._waiting.popleft()
+            if wanted():
+                self._spawn(work, done)
+                return
+        self._busy = False
+
+    def _spawn(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         if self._pool is None:
             self._pool = ThreadPool(1)
-        work, done = self._waiting.popleft()
-        self._busy = True
         # Never blocks: the thread is free, for only one piece of work is given to it at a time.
         self._pool.spawn(_settle, work, ()).rawlink(partial(self._deliver, done))
 
     def _deliver(self, done: Callable[[Any], None], outcome: Any) -> None:
-        self._busy = False
         value, error = outcome.get()
         if error is None:
             done(value)
-        if self._waiting:
-            self._next()
+        self._next()

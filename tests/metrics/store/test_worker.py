@@ -92,6 +92,29 @@ def test_offloaded_work_that_fails_is_dropped(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_offloaded_work_that_nobody_wants_any_more_is_not_done():
+    offload, results, done = Offload(after_s=0.01), [], Event()
+    wanted = {1: True, 2: False}
+    for number in wanted:
+        offload(lambda n=number: n, results.append, lambda n=number: wanted[n])
+    offload(lambda: None, lambda _: done.set())
+    wanted[1], wanted[2] = False, True
+    done.wait()
+    assert results == [2]
+    offload(lambda: 3, lambda n: (results.append(n), done.set()))  # it begins anew
+    done.clear()
+    done.wait()
+    assert results == [2, 3]
+    offload.close()
+
+
+def test_work_that_waits_to_begin_is_forgotten_at_the_end():
+    offload = Offload(after_s=60)
+    offload(lambda: None, pytest.fail)
+    offload.close()
+    assert repr(offload) == "<Offload, 0 waiting>"
+
+
 def test_too_much_offloaded_work_is_not_done(hanging):
     offload, done = Offload(limit=2), []
     offload(hanging.acquire, done.append)
