@@ -22,6 +22,7 @@ PATIENCE_S = 0.02
 """
 BREATH_S = 0.001
 FEW = 8
+OF_A_REQUEST = 2
 MOST_WAITING = 128
 """Beyond, whoever adds another one does a few."""
 LATE_S = 0.0003
@@ -65,9 +66,12 @@ class Chores:
             self._do(len(self._waiting))
 
     def do_some(self) -> None:
-        """Do a few, for the caller waits now, unless others wait for it. As ``do()`` else."""
+        """Do as many as a request leaves: the caller waits now. None when others wait for it.
+
+        As ``do()`` else.
+        """
         if self._waiting and time.time() - self._loop.now() < LATE_S:
-            self._do(FEW)
+            self._do(OF_A_REQUEST)
 
     def _do(self, count: int) -> None:
         for _ in range(min(count, len(self._waiting))):

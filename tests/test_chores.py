@@ -8,7 +8,7 @@ import gevent
 from gevent.event import Event
 
 from llmsnap import chores as module
-from llmsnap.chores import FEW, MOST_WAITING, Chores, at_once
+from llmsnap.chores import FEW, MOST_WAITING, OF_A_REQUEST, Chores, at_once
 
 
 def test_chores_are_done_in_their_order_when_somebody_has_time() -> None:
@@ -53,14 +53,14 @@ def test_at_once_is_at_once() -> None:
 
 def test_who_waits_anyway_does_a_few() -> None:
     chores, done = Chores(), []
-    for number in range(FEW + 1):
+    for number in range(OF_A_REQUEST + 1):
         chores.add(lambda n=number: done.append(n))
     gevent.get_hub().loop.update_now()
     chores.do_some()
-    assert done == list(range(FEW))
+    assert done == list(range(OF_A_REQUEST))
     chores.do()
     chores.do_some()
-    assert len(done) == FEW + 1
+    assert len(done) == OF_A_REQUEST + 1
 
 
 def test_whoever_is_late_does_none(monkeypatch) -> None:
