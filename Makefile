@@ -21,7 +21,7 @@ BIN := .venv/bin
 ENVIRONMENT = $(PYTHON) scripts/environment.py
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help python run demo dev test lint types unit minimum e2e e2e-gunicorn bench coverage format release clean
+.PHONY: help python run demo dev test lint types unit minimum e2e compiled e2e-gunicorn bench coverage format release clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -37,7 +37,7 @@ demo: python  ## try again to install what the demo serves, after a failure
 dev: python
 	@$(ENVIRONMENT) dev
 
-test: lint types unit e2e  ## everything a change has to pass
+test: lint types unit e2e compiled  ## everything a change has to pass
 	$(call say,all checks passed)
 
 lint: dev  ## style, format and spelling
@@ -65,6 +65,10 @@ e2e: dev  ## the real command with real children
 	@$(BIN)/python scripts/demo.py explain
 	@$(BIN)/python scripts/side_by_side.py e2e $(PYTEST_ARGS)
 
+compiled: dev  ## end-to-end tests with the hot path compiled, as `pip install` makes it
+	$(call say,end-to-end tests of what is compiled)
+	@$(BIN)/python scripts/compiled.py $(abspath $(BIN))/python scripts/side_by_side.py e2e $(PYTEST_ARGS)
+
 e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a server itself
 	@$(ENVIRONMENT) demo?
 	$(call say,end-to-end tests behind gunicorn)
@@ -88,7 +92,9 @@ release: python  ## build sdist and wheel and check them; publishes nothing
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:  ## remove what the other targets made here (the model's cache stays)
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv build dist *.egg-info llmsnap__mypyc*.so
+	find llmsnap -name '*.so' -delete
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:

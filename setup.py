@@ -1,6 +1,7 @@
 """Packaging: what llmsnap needs to run, its extras, and which commit a build is of."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -8,7 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
@@ -31,6 +33,53 @@ REQUIRES = [
     "psutil>=5.9.8",
     "prometheus-client>=0.20.0",
 ]
+# What every request and every chunk of a stream passes through (docs/adr/0010).
+COMPILED = [
+    "chores",
+    "logs/ring",
+    "logs/stream",
+    "logs/subscription",
+    "metrics/activity",
+    "metrics/counters",
+    "metrics/record",
+    "metrics/recorder",
+    "metrics/tap",
+    "proxy/client",
+    "proxy/dispatch",
+    "proxy/forward",
+    "proxy/intake",
+    "proxy/job",
+    "proxy/parser",
+    "proxy/pool",
+    "proxy/presence",
+    "proxy/stream",
+    "proxy/target",
+    "proxy/watch",
+    "routing/driver",
+    "routing/leases",
+    "routing/names",
+    "routing/scheduler",
+    "server/attention",
+    "server/body",
+    "server/connections",
+    "server/handler",
+    "server/reader",
+    "server/response",
+    "sockets",
+    "web/accesslog",
+    "web/front",
+    "web/gateway",
+    "web/incoming",
+    "wire/auth",
+    "wire/cors",
+    "wire/headers",
+    "wire/hosts",
+    "wire/memo",
+    "wire/paths",
+]
+NOT_COMPILED = "llmsnap: not compiled, and slower for it"
+PURE = bool(os.environ.get("LLMSNAP_PURE"))
+"""Set by whoever wants the modules as they are, from Python alone."""
 GUNICORN = ["gunicorn[gevent]>=22.0.0"]
 
 
@@ -78,6 +127,37 @@ class BuildWithShared(build_py):
             Path(self.build_lib, NOTE).write_text(build_note())
 
 
+class BuildCompiled(build_ext):
+    """Compiles the hot path with mypyc; where that cannot be, Python runs it as it is."""
+
+    def finalize_options(self):
+        """Translate the modules, now that somebody wants them built."""
+        try:
+            self.distribution.ext_modules = translated()
+        except (ImportError, SystemExit) as error:  # no mypyc, or it finds fault
+            self.announce(f"{NOT_COMPILED}: {error}", logging.WARNING)
+            self.distribution.ext_modules = []
+        super().finalize_options()
+
+    def build_extensions(self):
+        """Compile; without a compiler leave it at that."""
+        try:
+            super().build_extensions()
+        except Exception as error:  # noqa: BLE001 - Python runs the modules as they are
+            self.announce(f"{NOT_COMPILED}: {error}", logging.WARNING)
+            self.extensions.clear()
+
+
+def translated():
+    """The modules of the hot path as C extensions. Raises: ImportError, SystemExit."""
+    from mypyc.build import mypycify  # noqa: PLC0415 - not needed for most commands
+
+    paths = [f"llmsnap/{name}.py" for name in COMPILED]
+    # Without its own settings: stubs of what is not compiled need not be there.
+    options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+    return mypycify([*options, *paths], opt_level="3", debug_level="0", group_name="llmsnap")
+
+
 class SdistWithNote(sdist):
     """Notes the commit: where the sdist is unpacked there is no repository to ask."""
 
@@ -120,7 +200,9 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["llmsnap", "llmsnap.*"]),
     package_data={"llmsnap": ["py.typed"]},
-    cmdclass={"build_py": BuildWithShared, "sdist": SdistWithNote},
+    # Replaced when they are built: translating takes a while, and most commands build nothing.
+    ext_modules=[] if PURE else [Extension("llmsnap__mypyc", [])],
+    cmdclass={"build_ext": BuildCompiled, "build_py": BuildWithShared, "sdist": SdistWithNote},
     entry_points={"console_scripts": ["llmsnap=llmsnap.__main__:main"]},
     install_requires=REQUIRES,
     extras_require={
@@ -139,6 +221,7 @@ setup(
             "openai>=1.40",
             "pytest>=8.0",
             "ruff>=0.6",
+            "setuptools>=77.0.3",
             "selenium>=4.20",
             "types-gevent",
             "types-jsonschema",

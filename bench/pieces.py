@@ -100,6 +100,13 @@ class FakeSocket:
         """Nothing is open."""
 
 
+class Unwatched(Handler):
+    """A handler of a connection that has nothing to wait for."""
+
+    def _pay_attention(self) -> None:
+        """What comes is there already."""
+
+
 class Listener:
     """Our server's side of a connection, in front of an application that does nothing."""
 
@@ -125,7 +132,7 @@ class Listener:
     def _serve(self, requests: int) -> None:
         sock = FakeSocket()
         sock.coming = [REQUEST] * requests
-        handler: Any = Handler
+        handler: Any = Unwatched
         handler(sock, ("127.0.0.1", 1), self._server).handle()
 
 
@@ -138,7 +145,9 @@ class Client:
         self._real = socket.socketpair()  # the pool looks whether it is still open
         self._sock = FakeSocket(self._real[0].fileno())
         sock: Any = self._sock
-        self._pool.give_back(Connection(key_of(self._address), sock))
+        connection = Connection(key_of(self._address), sock)
+        connection._readiness = None  # noqa: SLF001 - what comes is there already
+        self._pool.give_back(connection)
         self._limits = Limits()
         headers = [("Host", "localhost:8080"), ("Content-Type", "application/json")]
         self._outgoing = Outgoing("POST", "/v1/chat/completions", headers, REQUEST_BODY)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from llmsnap import __version__
 
 HERE = Path(__file__).parent
 UNKNOWN = "unknown"
+EXTENSION = EXTENSION_SUFFIXES[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +20,48 @@ class Build:
     """*commit* and *date* are "unknown" where nothing tells them.
 
     *commit* ends in ``-modified`` when the files it was built from were not quite those.
+    *compiled*: what every request passes through runs as C (docs/adr/0010).
     """
 
     version: str = __version__
     commit: str = UNKNOWN
     date: str = UNKNOWN
+    compiled: bool = False
 
     def __str__(self) -> str:
         commit, dash, rest = self.commit.partition("-")
         built = "" if self.date == UNKNOWN else f", built {self.date}"
-        return f"llmsnap {self.version} ({commit[:12]}{dash}{rest}){built}"
+        compiled = ", compiled" if self.compiled else ""
+        return f"llmsnap {self.version} ({commit[:12]}{dash}{rest}){built}{compiled}"
 
 
 def identify(package: Path = HERE) -> Build:
     """Return what the release noted in ``_build.json``, else the commit of a checkout."""
     try:
         noted = json.loads((package / "_build.json").read_text(encoding="utf-8"))
-        return Build(commit=noted["commit"], date=noted["date"])
+        build = Build(commit=noted["commit"], date=noted["date"])
     except (OSError, ValueError, KeyError):
-        return Build(commit=_checked_out(package.parent / ".git"))
+        build = Build(commit=_checked_out(package.parent / ".git"))
+    return replace(build, compiled=any(_extensions(package)))
+
+
+def outdated(package: Path = HERE) -> str:
+    """Return which modules were edited after they were compiled, and what to do; "" if none was."""
+    found = []
+    for extension in _extensions(package):
+        source = extension.with_name(extension.name.removesuffix(EXTENSION) + ".py")
+        if source.is_file() and source.stat().st_mtime > extension.stat().st_mtime:
+            found.append(source.relative_to(package.parent).as_posix())
+    if not found:
+        return ""
+    return (
+        f"{', '.join(sorted(found))}: edited after it was compiled, and what was compiled runs; "
+        "install llmsnap again, or have `make clean` remove it"
+    )
+
+
+def _extensions(package: Path) -> Iterator[Path]:
+    return package.rglob(f"*{EXTENSION}")
 
 
 def _checked_out(git: Path) -> str:

@@ -6,6 +6,7 @@ into a status and a body; nothing else maps ours outwards.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -277,6 +278,16 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamBroke(UpstreamError):
     """The answer stopped in the middle: the status line is gone, so log and abort."""
+
+
+class Aborted(ConnectionResetError):
+    """Ends a connection in the middle of an answer, so that nobody takes it for complete.
+
+    Both pywsgi and gunicorn close the socket quietly on this errno.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.ECONNRESET, why)
 
 
 class InvalidTransition(RuntimeError):

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gevent.lock import BoundedSemaphore
 
+from llmsnap.build import outdated
 from llmsnap.chores import Chores
 from llmsnap.config.diff import Diff, diff
 from llmsnap.config.loader import load
@@ -145,8 +146,8 @@ class Service:
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
             root.setLevel(logging.DEBUG)
-            if lacking := shortcomings():
-                log.warning("%s", lacking)
+            for wanting in filter(None, (shortcomings(), outdated())):
+                log.warning("%s", wanting)
             orphans.reap_adopted()
             self.state_dir.lock()
             self.observations.open()

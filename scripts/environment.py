@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 TAIL_LINES = 15
+COMPILED = ("llmsnap__mypyc*.so", "llmsnap/**/*.so")
 BUILD_MINUTES = 22  # of one core, for the demo's llama.cpp
 
 # How the demo's llama.cpp is built, unless the user says otherwise: without the parts the demo does
@@ -92,6 +93,15 @@ class Environment:
         except OSError:
             return ""
 
+    def sweep(self) -> None:
+        """Remove what ``pip install -e`` compiled in the checkout.
+
+        Python would run that instead of the modules beside it, however often they are edited.
+        """
+        for pattern in COMPILED:
+            for path in self.source.glob(pattern):
+                path.unlink()
+
     def digest(self) -> str:
         """Names the ingredients: what setup.py asks for, and the Python it is installed for."""
         recipe = (self.source / "setup.py").read_bytes() + sys.version.encode()
@@ -140,7 +150,7 @@ class Environment:
 
 def run_pip(command: list[str]) -> None:
     """Run pip, show what takes long, and raise SetupError with its last lines if it fails."""
-    environ = {**LLAMA_BUILD, **os.environ, "PYTHONUNBUFFERED": "1"}
+    environ = {**LLAMA_BUILD, **os.environ, "LLMSNAP_PURE": "1", "PYTHONUNBUFFERED": "1"}
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     started = time.monotonic()
     with subprocess.Popen(  # noqa: S603 - our own interpreter
@@ -190,6 +200,7 @@ def main(arguments: list[str]) -> int:
     """Install every extra named on the command line; 1 when one that has to work did not."""
     environment = Environment()
     with environment.locked():
+        environment.sweep()
         for argument in arguments or [""]:
             try:
                 if argument.endswith("?"):

@@ -1,8 +1,9 @@
 import json
+import os
 from pathlib import Path
 
 from llmsnap import __version__
-from llmsnap.build import Build, identify
+from llmsnap.build import EXTENSION, Build, identify, outdated
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -37,3 +38,21 @@ def test_what_nobody_tells_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "llmsnap").mkdir()
     (tmp_path / "llmsnap/_build.json").write_text("{}")
     assert identify(tmp_path / "llmsnap").commit == "unknown"
+
+
+def test_what_is_compiled_says_so_and_tells_what_was_edited_since(tmp_path: Path) -> None:
+    package = tmp_path / "llmsnap"
+    (package / "proxy").mkdir(parents=True)
+    for name in ("sockets", "proxy/pool"):
+        (package / f"{name}.py").touch()
+    assert not identify(package).compiled
+    for name in ("sockets", "proxy/pool"):
+        (package / f"{name}{EXTENSION}").touch()
+    assert identify(package).compiled
+    assert str(identify(package)).endswith("(unknown), compiled")
+    for path in package.rglob("*.py"):
+        os.utime(path, (1, 1))
+    assert outdated(package) == ""
+    os.utime(package / "proxy/pool.py", None)
+    os.utime(package / f"proxy/pool{EXTENSION}", (2, 2))
+    assert outdated(package).startswith("llmsnap/proxy/pool.py: edited after it was compiled")

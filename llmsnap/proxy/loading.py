@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from llmsnap.errors import ClientGone, LlmsnapError, UpstreamError
+from llmsnap.errors import Aborted, ClientGone, LlmsnapError, UpstreamError
 from llmsnap.proxy.call import Answer
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import (
-    Aborted,
     LastWords,
     ProxyStream,
     note_departure,

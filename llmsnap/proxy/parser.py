@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httptools
 
 Headers = list[tuple[str, str]]
@@ -18,7 +20,7 @@ class ResponseParser:
         self.chunks: list[bytes] = []
         """Pieces of the body that have come; whoever takes them clears the list."""
         self.on_body = self.chunks.append
-        self.http = httptools.HttpResponseParser(self)
+        self.http: Any = httptools.HttpResponseParser(self)
         self.begin()
 
     def __repr__(self) -> str:
@@ -36,7 +38,7 @@ class ResponseParser:
 
     def release(self) -> None:
         """Let go of httptools, which holds on to us: nothing is read any more."""
-        del self.http
+        self.http = None
 
     # --- what httptools calls ------------------------------------------------------------------
 

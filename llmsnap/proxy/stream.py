@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import struct
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 from gevent import socket
 
-from llmsnap.errors import ClientGone, LlmsnapError
+from llmsnap.errors import Aborted, ClientGone, LlmsnapError
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.job import Job
@@ -23,16 +22,6 @@ LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 
 LastWords = Callable[[LlmsnapError, bytes], bytes]
 """What may still be said to the client of a stream that failed after the bytes it got last."""
-
-
-class Aborted(ConnectionResetError):
-    """Ends a connection in the middle of an answer, so that nobody takes it for complete.
-
-    Both pywsgi and gunicorn close the socket quietly on this errno.
-    """
-
-    def __init__(self, why: str) -> None:
-        super().__init__(errno.ECONNRESET, why)
 
 
 class ProxyStream:

@@ -3,9 +3,9 @@
 import gevent
 import pytest
 
-from llmsnap.errors import ChildExited, ClientGone, UpstreamBroke, UpstreamError
+from llmsnap.errors import Aborted, ChildExited, ClientGone, UpstreamBroke, UpstreamError
 from llmsnap.proxy.loading import Comments, LoadingStream
-from llmsnap.proxy.stream import Aborted, ProxyStream
+from llmsnap.proxy.stream import ProxyStream
 from tests.fakes.calls import FakeQueue, call
 
 

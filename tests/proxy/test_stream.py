@@ -6,8 +6,8 @@ import struct
 import pytest
 from gevent import socket
 
-from llmsnap.errors import ClientGone, LoadAborted, UpstreamBroke
-from llmsnap.proxy.stream import Aborted, ProxyStream, reset_on_close
+from llmsnap.errors import Aborted, ClientGone, LoadAborted, UpstreamBroke
+from llmsnap.proxy.stream import ProxyStream, reset_on_close
 from tests.fakes.calls import call
 
 

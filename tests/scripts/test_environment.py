@@ -158,3 +158,13 @@ def test_the_command_fails_where_a_needed_extra_fails(
     assert environment.main(["demo?"]) == 0
     assert environment.main(["dev"]) == 1
     assert "no network" in capsys.readouterr().err
+
+
+def test_what_was_compiled_in_the_checkout_is_swept_away(env: Environment, checkout: Path) -> None:
+    (checkout / "llmsnap/proxy").mkdir(parents=True)
+    gone = ["llmsnap__mypyc.cpython-311.so", "llmsnap/a.cpython-311.so", "llmsnap/proxy/b.so"]
+    for name in [*gone, "llmsnap/a.py"]:
+        (checkout / name).touch()
+    env.sweep()
+    assert not [name for name in gone if (checkout / name).exists()]
+    assert (checkout / "llmsnap/a.py").exists()
