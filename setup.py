@@ -33,7 +33,7 @@ REQUIRES = [
     "psutil>=5.9.8",
     "prometheus-client>=0.20.0",
 ]
-# What every request and every chunk of a stream passes through (docs/adr/0010).
+# What every request and every chunk of a stream passes through (docs/adr/0011).
 COMPILED = [
     "chores",
     "logs/ring",

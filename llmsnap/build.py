@@ -20,7 +20,7 @@ class Build:
     """*commit* and *date* are "unknown" where nothing tells them.
 
     *commit* ends in ``-modified`` when the files it was built from were not quite those.
-    *compiled*: what every request passes through runs as C (docs/adr/0010).
+    *compiled*: what every request passes through runs as C (docs/adr/0011).
     """
 
     version: str = __version__
