@@ -36,7 +36,10 @@ REQUIRES = [
 # What every request and every chunk of a stream passes through (docs/adr/0011).
 COMPILED = [
     "chores",
+    "logs/handler",
+    "logs/hub",
     "logs/ring",
+    "logs/stdout",
     "logs/stream",
     "logs/subscription",
     "metrics/activity",
@@ -63,6 +66,7 @@ COMPILED = [
     "server/body",
     "server/connections",
     "server/handler",
+    "server/head",
     "server/reader",
     "server/response",
     "sockets",

@@ -13,6 +13,8 @@ from llmsnap import __version__
 HERE = Path(__file__).parent
 UNKNOWN = "unknown"
 EXTENSION = EXTENSION_SUFFIXES[0]
+SHARED = "llmsnap__mypyc"
+"""What the compiled modules really are; those beside the sources only point there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,14 @@ def identify(package: Path = HERE) -> Build:
 
 def outdated(package: Path = HERE) -> str:
     """Return which modules were edited after they were compiled, and what to do; "" if none was."""
+    shared = package.parent / f"{SHARED}{EXTENSION}"
+    if not shared.is_file():
+        return ""
+    compiled_at = shared.stat().st_mtime
     found = []
     for extension in _extensions(package):
         source = extension.with_name(extension.name.removesuffix(EXTENSION) + ".py")
-        if source.is_file() and source.stat().st_mtime > extension.stat().st_mtime:
+        if source.is_file() and source.stat().st_mtime > compiled_at:
             found.append(source.relative_to(package.parent).as_posix())
     if not found:
         return ""

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 from llmsnap import __version__
-from llmsnap.build import EXTENSION, Build, identify, outdated
+from llmsnap.build import EXTENSION, SHARED, Build, identify, outdated
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -53,6 +53,9 @@ def test_what_is_compiled_says_so_and_tells_what_was_edited_since(tmp_path: Path
     for path in package.rglob("*.py"):
         os.utime(path, (1, 1))
     assert outdated(package) == ""
+    os.utime(package / f"proxy/pool{EXTENSION}", (0, 0))  # is as good as new
+    (tmp_path / f"{SHARED}{EXTENSION}").touch()
+    assert outdated(package) == ""
     os.utime(package / "proxy/pool.py", None)
-    os.utime(package / f"proxy/pool{EXTENSION}", (2, 2))
+    os.utime(tmp_path / f"{SHARED}{EXTENSION}", (2, 2))
     assert outdated(package).startswith("llmsnap/proxy/pool.py: edited after it was compiled")

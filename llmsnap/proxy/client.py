@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import httptools
 from gevent import socket
+from msgspec import Struct
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
 from llmsnap.proxy.parser import Headers, ResponseParser
@@ -36,8 +37,7 @@ class Limits:
     idle_s: float = 0.0
 
 
-@dataclass(slots=True)  # made for every request, and a frozen one takes twice as long
-class Outgoing:
+class Outgoing(Struct):
     """One request to an upstream; *target* is the raw path and query, *headers* without framing."""
 
     method: str

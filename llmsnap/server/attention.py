@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gevent import socket
+from gevent import get_hub, socket
 
 from llmsnap.proxy.watch import ClientWatch, OnGone, is_closed
+from llmsnap.server.reader import Reader
 from llmsnap.sockets import Readiness
 
 
@@ -12,13 +13,15 @@ class Attention(Readiness):
     """The readiness of a client's socket, and its ``ClientWatch``: one watcher serves for both.
 
     What can be read while a request is served is an end, or the beginning of what follows. After
-    that an end behind it is *others*' to watch for.
+    that an end behind it is *others*' to watch for. While *reader* waits for more of a body, it is
+    the one to find out.
     """
 
-    __slots__ = ("_on_gone", "_others")
+    __slots__ = ("_on_gone", "_others", "_reader")
 
-    def __init__(self, sock: socket.socket, others: ClientWatch) -> None:
+    def __init__(self, sock: socket.socket, reader: Reader, others: ClientWatch) -> None:
         super().__init__(sock)
+        self._reader = reader
         self._others = others
         self._on_gone: OnGone | None = None
 
@@ -39,7 +42,13 @@ class Attention(Readiness):
         on_gone, fd = self._on_gone, self.sock.fileno()
         if on_gone is None:
             return
-        if is_closed(fd):
+        if self._reader.is_reading:
+            get_hub().loop.run_callback(self._again)
+        elif is_closed(fd):
             on_gone()
         else:
             self._others.add(fd, on_gone)
+
+    def _again(self) -> None:
+        if self._on_gone is not None:
+            self.turn_on()

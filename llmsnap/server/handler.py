@@ -278,7 +278,8 @@ class Handler(Response):
     def _pay_attention(self) -> None:
         """Watch the connection, unless TLS reads ahead of us."""
         if not isinstance(self.socket, SSLSocket):
-            self._attention = self._environ[WATCH] = Attention(self.socket, self._host.watch)
+            watch = Attention(self.socket, self._reader, self._host.watch)
+            self._attention = self._environ[WATCH] = watch
 
     def _end(self) -> None:
         """Close the socket; first hear a client out that may still be sending. Blocks."""

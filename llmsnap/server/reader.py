@@ -24,10 +24,12 @@ class Receiver(Protocol):
 class Reader:
     """Reads one connection, a piece at a time."""
 
-    __slots__ = ("_at", "_data", "_sock", "wait")
+    __slots__ = ("_at", "_data", "_sock", "is_reading", "wait")
 
     def __init__(self, sock: Receiver) -> None:
         self._sock = sock
+        self.is_reading = False
+        """Whether somebody waits for a piece of a body."""
         self.wait: Callable[[], None] | None = None
         """Waits for a head that cannot be there yet, for less than trying to read it costs."""
         self._data = b""
@@ -65,7 +67,11 @@ class Reader:
         """Return 1 to *limit* bytes, b"" at the end. Blocks. Raises: OSError."""
         at, data = self._at, self._data
         if at == len(data):
-            return self._sock.recv(min(limit, RECV_BYTES))
+            self.is_reading = True
+            try:
+                return self._sock.recv(min(limit, RECV_BYTES))
+            finally:
+                self.is_reading = False
         end = min(at + limit, len(data))
         if end == len(data):
             self._data, self._at = b"", 0

@@ -41,6 +41,8 @@ class Response(WSGIHandler):
     code: Any
     response_headers: Any
     socket: Any
+    application: Any
+    environ: Any
 
     _lines: list[str]
     _names: set[str]
@@ -121,6 +123,17 @@ class Response(WSGIHandler):
             self._write_with_headers(data)
         elif not self._bodiless:
             self._write(data)
+
+    def run_application(self) -> None:
+        """Have the application answer, send that, and close it however it ended. Blocks."""
+        try:
+            self.result = self.application(self.environ, self.start_response)
+            self.process_result()
+        finally:
+            result, self.result = self.result, None
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
 
     def process_result(self) -> None:
         """Send what the application returned. Blocks while the client does not read."""

@@ -83,7 +83,9 @@ def demo(program: Path, folder: Path) -> Iterator[Running]:
 def test_it_knows_its_commit(program: Path, folder: Path) -> None:
     commit = (folder / "commit").read_text()
     said = run(program, "version", cwd=folder)
-    assert re.fullmatch(rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z", said)
+    assert re.fullmatch(
+        rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z, compiled", said
+    )
 
 
 def test_the_demo_chats_and_shows_its_interface(demo: Running) -> None:

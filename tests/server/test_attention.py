@@ -9,6 +9,7 @@ from gevent.event import Event
 
 from llmsnap.proxy.watch import EpollWatch
 from llmsnap.server.attention import Attention
+from llmsnap.server.reader import Reader
 
 
 @pytest.fixture
@@ -27,8 +28,13 @@ def others():
 
 
 @pytest.fixture
-def attention(pair, others):
-    made = Attention(pair[0], others)
+def reader(pair):
+    return Reader(pair[0])
+
+
+@pytest.fixture
+def attention(pair, reader, others):
+    made = Attention(pair[0], reader, others)
     yield made
     made.close()
 
@@ -86,6 +92,20 @@ def test_bytes_while_no_request_is_served_are_left_to_who_reads(pair, attention,
     assert not attention.is_on
     assert repr(others) == "<EpollWatch 0 clients>"
     assert ours.recv(100) == b"a body in pieces"
+
+
+def test_who_reads_a_body_finds_its_end_before_the_watch_does(pair, reader, attention) -> None:
+    ours, theirs = pair
+    gone = Event()
+    attention.add(ours.fileno(), gone.set)
+    for act in (lambda: theirs.sendall(b"x"), theirs.close):
+        reading = gevent.spawn(reader.some, 100)
+        gevent.idle()
+        assert reader.is_reading
+        act()
+        assert reading.get() in (b"x", b"")
+        assert not gone.is_set()
+    assert gone.wait(2), "and then it is told as ever"
 
 
 def test_it_serves_request_after_request(pair, attention) -> None:

@@ -41,6 +41,7 @@ def test_settings_reach_the_model(browser: Any, server: Any) -> None:
     browser.fill("#system-prompt", "be brief")
     say(browser, "hi")
     browser.find(".answer-stats")
+    browser.wait(lambda: not server.get("/api/inflight")["requests"], "the request to end")
     newest = server.get("/api/activity?limit=1")["records"][0]
     capture = server.get(f"/api/captures/{newest['id']}")
     body = base64.b64decode(capture["req_body"]).decode()
