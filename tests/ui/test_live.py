@@ -151,6 +151,7 @@ def test_the_page_comes_back_when_the_server_does(browser: Any, folder: Path) ->
         browser.find("[data-model=alpha] [data-state=ready]")
     finally:
         server.stop()
+    browser.driver.get("about:blank")  # no page asks any more
     browser.console()  # refused connections were the point
 
 

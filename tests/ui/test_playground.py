@@ -100,6 +100,7 @@ def test_two_models_side_by_side(browser: Any) -> None:
     browser.choose("Second model", "sleeper")
     say(browser, "who are you")
     browser.wait(lambda: len(browser.all(".answer-stats")) == 2, "two answers")
+    browser.wait(lambda: len(browser.all(ANSWER)) == 2, "their texts")
     left, right = browser.all(ANSWER)
     assert "I am alpha" in left.text
     assert "I am sleeper" in right.text
