@@ -37,9 +37,9 @@ TAKE_OVER = "llmsnap.take_over"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https, not http.\n"
-LATE_S = 0.002
+LATE_S = 0.0005
 """How long requests are begun in one pass of the event loop. In a burst of hundreds the others wait
-for the next: it takes them up for some 5 ms at a time, and looks after the streams in between.
+for the next, which looks after the streams, and the answers to those before, in between.
 """
 DISCARD_BYTES = 256 * 1024
 """What is read of a body that nobody wanted, so that the connection can go on."""
