@@ -56,7 +56,7 @@ unit: dev  ## fast tests
 
 minimum: python  ## unit tests on the oldest versions that setup.py allows
 	$(PYTHON) -m venv --clear build/minimum
-	build/minimum/bin/pip install --quiet --disable-pip-version-check -c scripts/minimum.txt -e .[dev]
+	LLMSNAP_PURE=1 build/minimum/bin/pip install --quiet --disable-pip-version-check -c scripts/minimum.txt -e .[dev]
 	build/minimum/bin/python scripts/side_by_side.py unit $(PYTEST_ARGS)
 
 e2e: dev  ## the real command with real children
