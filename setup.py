@@ -138,7 +138,7 @@ class BuildCompiled(build_ext):
         """Translate the modules, now that somebody wants them built."""
         try:
             self.distribution.ext_modules = translated()
-        except (ImportError, SystemExit) as error:  # no mypyc, or it finds fault
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - no mypyc, or it finds fault
             self.announce(f"{NOT_COMPILED}: {error}", logging.WARNING)
             self.distribution.ext_modules = []
         super().finalize_options()
@@ -153,7 +153,7 @@ class BuildCompiled(build_ext):
 
 
 def translated():
-    """The modules of the hot path as C extensions. Raises: ImportError, SystemExit."""
+    """The modules of the hot path as C extensions. Raises: whatever mypyc does, SystemExit too."""
     from mypyc.build import mypycify  # noqa: PLC0415 - not needed for most commands
 
     paths = [f"llmsnap/{name}.py" for name in COMPILED]
