@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import gevent
 import httptools
 from gevent import socket
 from msgspec import Struct
@@ -25,6 +26,7 @@ Body = bytes | Iterable[bytes]
 RECV_BYTES = 65536
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 9.2.2
 FRAMING = frozenset({"content-length", "transfer-encoding"})
+RESET_PAUSES_S = (0.0, 0.001, 0.005, 0.02)
 REFUSED_UNREAD = frozenset({errno.ECONNRESET, errno.EPIPE})
 
 
@@ -309,8 +311,16 @@ def _unread(error: OSError) -> bool:
 
 
 def _was_reset(sock: socket.socket) -> bool:
-    """Whether a RST followed the FIN: what we sent came too late for the server."""
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in REFUSED_UNREAD
+    """Whether a RST followed the FIN: what we sent came too late for the server.
+
+    A server that shuts its socket down before it closes it, as cpp-httplib does, sends the RST a
+    moment after the FIN. Blocks for that moment; no event tells of a RST alone.
+    """
+    for pause_s in RESET_PAUSES_S:
+        gevent.sleep(pause_s)
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in REFUSED_UNREAD:
+            return True
+    return False
 
 
 def _has_no_length(parser: ResponseParser, method: str) -> bool:

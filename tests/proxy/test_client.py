@@ -203,6 +203,19 @@ def test_a_request_refused_unread_is_sent_again(pool, wire: WireServer) -> None:
     assert wire.connections == 2
 
 
+def test_a_request_refused_a_moment_after_the_end_is_sent_again(pool, wire: WireServer) -> None:
+    def shut_down_then_close(link: Link) -> None:
+        gevent.socket.wait_read(link.sock.fileno())
+        link.sock.shutdown(socket.SHUT_WR)
+        gevent.sleep(0.002)  # the client has seen the end by now
+        link.sock.close()  # with the request unread: a RST
+
+    wire.scripts = [keep_then(shut_down_then_close), answer_all(OK)]
+    assert run(pool, wire, post()) == b"200 hi"
+    assert run(pool, wire, post()) == b"200 hi"
+    assert wire.connections == 2
+
+
 def test_a_request_that_may_have_been_begun_is_not_sent_again(pool, wire: WireServer) -> None:
     def read_and_die(link: Link) -> None:
         link.read_request()
