@@ -11,6 +11,9 @@ BENCH ?= run
 # The others name their servers; `make e2e` runs them.
 BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py,$(wildcard tests/e2e/test_*.py))
 
+# The interface is served by what is not compiled; the others make programs of their own.
+COMPILED := $(filter-out %/test_bench.py %/test_development.py %/test_wheel.py,$(wildcard tests/e2e/test_*.py))
+
 # The newest-named python3 may be too old while a python3.12 stands beside it.
 ifndef PYTHON
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -67,7 +70,7 @@ e2e: dev  ## the real command with real children
 
 compiled: dev  ## end-to-end tests with the hot path compiled, as `pip install` makes it
 	$(call say,end-to-end tests of what is compiled)
-	@$(BIN)/python scripts/compiled.py $(abspath $(BIN))/python scripts/side_by_side.py e2e $(PYTEST_ARGS)
+	@$(BIN)/python scripts/compiled.py $(abspath $(BIN))/python scripts/side_by_side.py e2e $(COMPILED) $(PYTEST_ARGS)
 
 e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a server itself
 	@$(ENVIRONMENT) demo?
