@@ -74,7 +74,9 @@ class Chores:
             self._do(OF_A_REQUEST)
 
     def _do(self, count: int) -> None:
-        for _ in range(min(count, len(self._waiting))):
+        for _ in range(count):
+            if not self._waiting:
+                return  # one that logged something had the others done before
             chore = self._waiting.popleft()
             try:
                 chore()

@@ -88,3 +88,12 @@ def test_only_so_many_wait() -> None:
         chores.add(lambda n=number: done.append(n))
     assert done == list(range(FEW))
     chores.do()
+
+
+def test_one_that_has_the_others_done_leaves_nothing_to_do() -> None:
+    chores, done = Chores(), []
+    chores.add(chores.do)  # as a line of the log does
+    chores.add(lambda: done.append(1))
+    chores.add(lambda: done.append(2))
+    chores.do()
+    assert done == [1, 2]
