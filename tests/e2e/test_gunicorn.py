@@ -11,7 +11,7 @@ import gevent
 import psutil
 import pytest
 
-from tests.e2e.harness import Running, is_alive, pids_below, text_of
+from tests.e2e.harness import START_LIMIT_S, Running, is_alive, pids_below, text_of
 
 pytestmark = pytest.mark.e2e
 
@@ -31,16 +31,18 @@ class Chats:
     def __init__(self, server: Running) -> None:
         self._server = server
         self.statuses: list[int] = []
+        self._stopping = False
         self._greenlet = gevent.Greenlet(self._run)
         self._greenlet.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping:
             self.statuses.append(self._server.chat("alpha").status_code)
 
     def stop(self) -> None:
-        self._greenlet.kill()
-        self._greenlet.get(block=False)
+        """Let it have its last answer."""
+        self._stopping = True
+        self._greenlet.get(timeout=START_LIMIT_S)
 
 
 def workers(server: Running) -> set[int]:

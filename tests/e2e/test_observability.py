@@ -404,7 +404,7 @@ def test_nobody_has_to_read_stdout(tmp_path: Path) -> None:
         [*command, "--listen", f"127.0.0.1:{port}"], stdout=subprocess.PIPE, cwd=ROOT
     ) as process:
         server = Running.__new__(Running)
-        server._answers = []
+        server._unread = []
         server.url, server.output, server.process = f"http://127.0.0.1:{port}", "", process
         try:
             server.wait_ready()

@@ -205,6 +205,5 @@ def test_a_key_that_is_not_an_admins_can_talk_to_models_and_is_told_why_no_more(
     browser.fill(".composer-text", "good morning")
     browser.press("Send")
     browser.find(".message.assistant .prose", "good morning")
-    assert {line.split()[0] for line in browser.console()} <= {
-        f"{keyed.base}/api/events", f"{keyed.base}/api/inflight"
-    }  # fmt: skip
+    # What the page asked before it knew is refused; nothing else goes wrong.
+    assert [line for line in browser.console() if "status of 403" not in line] == []
