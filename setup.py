@@ -69,6 +69,7 @@ COMPILED = [
     "server/head",
     "server/reader",
     "server/response",
+    "server/turnstile",
     "sockets",
     "web/accesslog",
     "web/front",

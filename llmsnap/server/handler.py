@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-import gevent
 from gevent import socket
 from gevent.ssl import SSLError, SSLSocket
 
@@ -22,6 +21,7 @@ from llmsnap.server.connections import Connections
 from llmsnap.server.head import Head, parse
 from llmsnap.server.reader import Reader
 from llmsnap.server.response import Response
+from llmsnap.server.turnstile import Turnstile
 from llmsnap.wire.errors import answer, status_line
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ TAKE_OVER = "llmsnap.take_over"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https, not http.\n"
-LATE_S = 0.0005
-"""How long requests are begun in one pass of the event loop. In a burst of hundreds the others wait
-for the next, which looks after the streams, and the answers to those before, in between.
-"""
 DISCARD_BYTES = 256 * 1024
 """What is read of a body that nobody wanted, so that the connection can go on."""
 LINGER_S = 5.0
@@ -58,8 +54,8 @@ class Host(Protocol):
     connections: Connections
     watch: ClientWatch
     """Watches clients whose connections cannot do that themselves."""
-    held: int
-    """How many requests wait for the next pass of the event loop."""
+    turnstile: Turnstile
+    """Lets streams that have something to pass on go before requests that begin."""
     wrap: Callable[[socket.socket], SSLSocket] | None
     """Begins TLS on a socket; None: plain HTTP."""
 
@@ -76,7 +72,6 @@ class Handler(Response):
         self.client_address = address
         self.server = server
         self._host: Host = server
-        self._loop = gevent.get_hub().loop
         self._reader = Reader(sock)
         self._body = Body(self._reader, 0)
         self._begun = self._late = self._lingers = self._taken = False
@@ -139,22 +134,9 @@ class Handler(Response):
         self._host.connections.idle.stop(self)
         self._host.connections.heads.stop(self)
         self._begin(head)
-        self._take_turn()
+        self._host.turnstile.pass_through()
         self.handle_one_response()
         return not self.close_connection and self._skip_body()
-
-    def _take_turn(self) -> None:
-        """Let streams that have something to pass on go first, when the loop is late.
-
-        Whoever comes while others wait here goes behind them, late or not. Switches.
-        """
-        host = self._host
-        if host.held or time.time() - self._loop.now() > LATE_S:
-            host.held += 1
-            try:
-                gevent.sleep(0)
-            finally:
-                host.held -= 1
 
     def _next_head(self) -> Head | None:
         """Return the next head, None when the client has left. Blocks. Raises: BadHead."""

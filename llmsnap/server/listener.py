@@ -16,6 +16,7 @@ from llmsnap.proxy.watch import new_watch
 from llmsnap.server.bind import remove
 from llmsnap.server.connections import Connections, Limits
 from llmsnap.server.handler import Handler
+from llmsnap.server.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -74,7 +75,7 @@ class Server(WSGIServer):
         self.connections = Connections(limits)
         self.wrap = wrap
         self.watch = new_watch()
-        self.held = 0
+        self.turnstile = Turnstile()
         self._seats = Seats(limits.connections, self.connections)
         self._is_draining = False
         self._last_shortage = -SHORTAGE_OVER_S
@@ -142,3 +143,4 @@ class Server(WSGIServer):
         self.drain()
         self.stop(timeout=limit_s)
         self.watch.close()
+        self.turnstile.close()

@@ -4,7 +4,6 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.server import handler
 from llmsnap.server.connections import Limits
 from llmsnap.server.handler import SOCKET, TAKE_OVER
 from tests.server.raw import post, request
@@ -332,22 +331,22 @@ def test_a_library_made_for_pywsgi_finds_the_socket(serve) -> None:
     assert client.rest()[:1] == b"\x88"
 
 
-@pytest.mark.parametrize(("late_s", "order"), [(-1.0, "other app"), (1e9, "app other")])
-def test_when_the_loop_is_late_others_run_before_a_request_is_begun(
-    serve, monkeypatch, late_s, order
-) -> None:
-    ran = []
-    parse = handler.parse
-
-    def parsed(raw):
-        gevent.get_hub().loop.run_callback(ran.append, "other")
-        return parse(raw)
+def test_a_request_begins_when_the_turnstile_lets_it_through(serve, monkeypatch) -> None:
+    started, came, opened = [], Event(), Event()
 
     def app(environ, start_response):
-        ran.append("app")
+        started.append(environ["PATH_INFO"])
         return echo(environ, start_response)
 
-    monkeypatch.setattr(handler, "LATE_S", late_s)
-    monkeypatch.setattr(handler, "parse", parsed)
-    assert serve(app).connect().ask(post(b"x")).body == b"x"
-    assert " ".join(ran[:2]) == order
+    def pass_through() -> None:
+        came.set()
+        assert opened.wait(5)
+
+    serving = serve(app)
+    monkeypatch.setattr(serving.server.turnstile, "pass_through", pass_through)
+    client = serving.connect()
+    client.send(post(b"x"))
+    assert came.wait(5)
+    assert started == []
+    opened.set()
+    assert client.answer().body == b"x"
