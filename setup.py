@@ -35,6 +35,7 @@ REQUIRES = [
 ]
 # What every request and every chunk of a stream passes through (docs/adr/0011).
 COMPILED = [
+    "bus",
     "chores",
     "logs/handler",
     "logs/hub",
@@ -43,10 +44,14 @@ COMPILED = [
     "logs/stream",
     "logs/subscription",
     "metrics/activity",
+    "metrics/captures",
     "metrics/counters",
+    "metrics/policy",
     "metrics/record",
     "metrics/recorder",
     "metrics/tap",
+    "metrics/usage",
+    "proxy/body",
     "proxy/client",
     "proxy/dispatch",
     "proxy/forward",
@@ -79,6 +84,7 @@ COMPILED = [
     "wire/cors",
     "wire/headers",
     "wire/hosts",
+    "wire/jsontext",
     "wire/memo",
     "wire/paths",
 ]

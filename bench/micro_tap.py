@@ -12,9 +12,10 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
-from llmsnap.events import EventBus
+from llmsnap.bus import EventBus
 from llmsnap.metrics.activity import ActivityLog
-from llmsnap.metrics.captures import MIB, Captures
+from llmsnap.metrics.capture import MIB
+from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.recorder import Recorder
 from llmsnap.metrics.tap import RequestFacts, Tap
 

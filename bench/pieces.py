@@ -23,7 +23,7 @@ import micro_wire
 from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
 from llmsnap.logs.stdout import StdoutWriter
-from llmsnap.metrics.captures import MIB
+from llmsnap.metrics.capture import MIB
 from llmsnap.metrics.tap import Tap
 from llmsnap.proxy.body import parse_json
 from llmsnap.proxy.call import Call

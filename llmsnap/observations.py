@@ -13,10 +13,11 @@ from typing import Any
 from gevent.event import Event
 from msgspec import structs
 
+from llmsnap.bus import EventBus
 from llmsnap.chores import Later, at_once
 from llmsnap.config.settings import Config
 from llmsnap.errors import StoreUnavailable
-from llmsnap.events import ActivityRecord, EventBus, SwapFinished
+from llmsnap.events import ActivityRecord, SwapFinished
 from llmsnap.metrics.activity import EVERYTHING, ActivityLog, Filter, Order, Page
 from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.counters import Counters

@@ -11,6 +11,7 @@ from typing import Protocol
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.build import outdated
+from llmsnap.bus import EventBus
 from llmsnap.chores import Chores
 from llmsnap.config.diff import Diff, diff
 from llmsnap.config.loader import load
@@ -18,7 +19,6 @@ from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError, Draining, Problem
 from llmsnap.events import (
     ConfigReload,
-    EventBus,
     ModelPreloaded,
     ProcessStateChanged,
     ReloadPhase,

@@ -41,7 +41,7 @@ FLOORS = {
         ],
         0,
     ),
-    **dict.fromkeys(["config", "events", "wire"], 1),
+    **dict.fromkeys(["bus", "config", "events", "wire"], 1),
     "logs": 2,
     "upstream": 3,
     **dict.fromkeys(["routing", "metrics"], 4),
@@ -54,6 +54,7 @@ SIMULATOR = "simulator"  # stands beside the floors: imports nothing of llmsnap,
 
 # Units that may import another one of their own floor (never in a circle, see below).
 SAME_FLOOR = {
+    "bus": {"events"},
     "statedir": {"errors", "paths"},
     "limits": {"errors"},
     "paths": {"errors"},

@@ -3,16 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from llmsnap.bus import EventBus
 from llmsnap.config.loader import loads
 from llmsnap.errors import StoreUnavailable
-from llmsnap.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    EventBus,
-    ProcessStateChanged,
-    SwapFinished,
-)
-from llmsnap.metrics.captures import Body, Capture
+from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
+from llmsnap.metrics.capture import Body, Capture
 from llmsnap.observations import SWAPS_KEPT, Observations
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmsnap import __version__
-from llmsnap.metrics.captures import Body, Capture
+from llmsnap.metrics.capture import Body, Capture
 
 SCHEMA_VERSION = 1
 _NOT_FOR_CURL = frozenset({"host", "content-length", "connection", "accept-encoding"})

@@ -1,88 +1,23 @@
-"""Requests and their answers, kept within a budget of bytes: the oldest go first."""
+"""Captures, kept within a budget of bytes: the oldest go first."""
 
 from __future__ import annotations
 
 import logging
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
-from itertools import chain
 
-from msgspec import Struct, field
-from msgspec.structs import replace
+from llmsnap.metrics.capture import MIB, PACK_FROM_BYTES, Capture
 
 log = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
-PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it saves
-
-Prepare = Callable[["Capture"], "Capture"]
+Make = Callable[[], Capture]
+Prepare = Callable[[Capture], Capture]
 
 # Runs a function elsewhere if the third one says so, and hands its result to the second one here.
 Offload = Callable[
-    [Callable[[], "Capture | None"], Callable[["Capture | None"], None], Callable[[], bool]], None
+    [Callable[[], Capture | None], Callable[[Capture | None], None], Callable[[], bool]], None
 ]
-
-
-class Mask(StrEnum):
-    """How much of a route's requests is captured."""
-
-    NONE = "none"
-    HEADERS = "headers"
-    FULL = "full"
-
-
-class Body(Struct, frozen=True):
-    """A captured body; *omitted* says why there is none (too large, masked), *size* its length."""
-
-    data: bytes = b""
-    size: int = 0
-    omitted: str = ""
-    packed: bool = False
-
-    @classmethod
-    def of(cls, data: bytes) -> Body:
-        """Return the body *data*."""
-        return cls(data, len(data))
-
-    def content(self) -> bytes:
-        """Return the bytes as they were."""
-        return zlib.decompress(self.data) if self.packed else self.data
-
-    def pack(self) -> Body:
-        """Return the body in less memory, if that is worth it."""
-        if self.packed or len(self.data) < PACK_FROM_BYTES:
-            return self
-        packed = zlib.compress(self.data, 1)
-        return replace(self, data=packed, packed=True) if len(packed) < len(self.data) else self
-
-
-class Capture(Struct, frozen=True):
-    """One request and its answer, without secrets. Its id is that of the activity record."""
-
-    id: int
-    req_path: str
-    req_headers: dict[str, str] = field(default_factory=dict)
-    req_body: Body = Body()
-    resp_headers: dict[str, str] = field(default_factory=dict)
-    resp_body: Body = Body()
-    method: str = "POST"
-    status: int = 0
-    started_ms: int = 0
-    duration_ms: float = 0.0
-
-    def size(self) -> int:
-        """Return the bytes this capture holds: path, headers, bodies."""
-        headers = (self.req_headers, self.resp_headers)
-        texts = chain(*headers, *(one.values() for one in headers))
-        bodies = len(self.req_body.data) + len(self.resp_body.data)
-        return len(self.req_path) + sum(map(len, texts)) + bodies
-
-    def pack(self) -> Capture:
-        """Return the capture in less memory."""
-        return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
 
 
 def run_here(
@@ -115,7 +50,7 @@ class Captures:
         self._offload = offload
         # Of all, oldest first. A plain dict would look for its oldest among all that have gone.
         self._sizes: OrderedDict[int, int] = OrderedDict()
-        self._raw: dict[int, Callable[[], Capture]] = {}
+        self._raw: dict[int, Make] = {}
         self._captures: dict[int, Capture] = {}  # the others
 
     def __repr__(self) -> str:
@@ -141,7 +76,7 @@ class Captures:
         self,
         capture_id: int,
         size: int,
-        make: Callable[[], Capture],
+        make: Make,
         prepare: Prepare | None = None,
         largest: int = 0,
     ) -> bool:
@@ -159,7 +94,7 @@ class Captures:
             self._evict(self.budget - size)
         self._sizes[capture_id] = size
         self.used += size
-        self._raw[capture_id] = partial(_made, make, prepare)
+        self._raw[capture_id] = make if prepare is None else partial(_prepared, make, prepare)
         if prepare is not None or largest >= PACK_FROM_BYTES:
             # By its id: one that is evicted meanwhile must not live on in the queue.
             finish = partial(self._finished, capture_id)
@@ -187,7 +122,7 @@ class Captures:
     def _finished(self, capture_id: int) -> Capture | None:
         """Return the finished form of one that has none yet. Run in any thread."""
         raw = self._raw.get(capture_id)
-        return None if raw is None else raw()
+        return None if raw is None else raw().pack()
 
     def _replace(self, capture: Capture | None) -> None:
         """Put the finished form in its place, unless it was evicted meanwhile."""
@@ -197,6 +132,5 @@ class Captures:
             self.used += self._sizes[capture.id] - held
 
 
-def _made(make: Callable[[], Capture], prepare: Prepare | None) -> Capture:
-    capture = make()
-    return (prepare(capture) if prepare is not None else capture).pack()
+def _prepared(make: Make, prepare: Prepare) -> Capture:
+    return prepare(make())

@@ -11,14 +11,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
 
-from llmsnap.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    EventBus,
-    ProcessStateChanged,
-    Subscription,
-    SwapFinished,
-)
+from llmsnap.bus import EventBus, Subscription
+from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
 from llmsnap.upstream.states import State
 
 Labels = tuple[str, ...]

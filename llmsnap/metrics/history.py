@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from llmsnap.events import EventBus, ProcessStateChanged, Subscription
+from llmsnap.bus import EventBus, Subscription
+from llmsnap.events import ProcessStateChanged
 from llmsnap.upstream.states import State
 
 KEPT_S = 3 * 3600.0

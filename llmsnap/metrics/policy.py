@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from llmsnap.metrics.captures import MIB, Body, Capture, Mask
+from llmsnap.metrics.capture import MIB, Body, Capture, Mask
 from llmsnap.metrics.redact import Redactor
 from llmsnap.metrics.tap import Headers, header
 

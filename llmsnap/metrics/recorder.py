@@ -6,24 +6,17 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
 
-from msgspec import Struct
-
+from llmsnap.bus import EventBus
 from llmsnap.chores import Later, at_once
-from llmsnap.events import (
-    ActivityRecorded,
-    ChatCompletionStats,
-    EventBus,
-    RequestStarted,
-    TokenMetrics,
-)
+from llmsnap.events import ActivityRecorded, ChatCompletionStats, RequestStarted, TokenMetrics
 from llmsnap.metrics.activity import ActivityLog
-from llmsnap.metrics.captures import Body, Capture, Captures, Mask
+from llmsnap.metrics.capture import Mask
+from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.record import outcome_status, record_of
-from llmsnap.metrics.redact import redact_headers
-from llmsnap.metrics.tap import Headers, RequestFacts, Tap, header
+from llmsnap.metrics.seen import Seen
+from llmsnap.metrics.tap import Headers, RequestFacts, Tap
 from llmsnap.metrics.views import is_metric
 
 log = logging.getLogger(__name__)
@@ -184,65 +177,17 @@ class Recorder:
             )
 
     def _capture(self, record_id: int, tap: Tap, keeper: Keeper) -> bool:
+        facts, policy = tap.facts, self.policy
         seen = Seen(
-            record_id, tap.facts, tap.response_headers, keeper.request, b"".join(keeper.chunks),
-            self.policy, outcome_status(tap), tap.started_ns // 1_000_000, tap.duration_ms,
-            tap.response_bytes, _why_unkept(tap, keeper),
+            record_id, facts.method, facts.path, facts.query, facts.headers, facts.body_bytes,
+            keeper.request, outcome_status(tap), tap.response_headers, tap.response_bytes,
+            b"".join(keeper.chunks), _why_unkept(tap, keeper),
+            tap.started_ns // 1_000_000, tap.duration_ms,
         )  # fmt: skip
-        prepare = self.policy.prepare if self.policy.redactor.active else None
+        size, make = seen.kept(policy)
+        prepare = policy.prepare if policy.redactor.active else None
         largest = max(len(seen.request), len(seen.response))
-        return self.captures.add_later(record_id, seen.size(), seen.capture, prepare, largest)
-
-
-class Seen(Struct):
-    """What a capture is made of, should anybody want to see it."""
-
-    id: int
-    facts: RequestFacts
-    response_headers: Headers
-    request: bytes
-    response: bytes
-    policy: CapturePolicy
-    status: int
-    started_ms: int
-    duration_ms: float
-    response_bytes: int
-    why_unkept: str
-    """Why the body of the answer is not here; "" if it is."""
-
-    def size(self) -> int:
-        """Return about how many bytes the capture has: path, headers, bodies."""
-        headers = chain(self.facts.headers, self.response_headers)
-        texts = sum(map(len, chain.from_iterable(headers)))
-        return len(self.facts.path) + texts + len(self.request) + len(self.response)
-
-    def capture(self) -> Capture:
-        """Return the capture, without secrets in path and headers. Needs no event loop."""
-        facts = self.facts
-        return Capture(
-            id=self.id,
-            req_path=self.policy.redactor.path(facts.path, facts.query),
-            req_headers=redact_headers(facts.headers),
-            req_body=self._request_body(),
-            resp_headers=_decoded_headers(self.response_headers),
-            resp_body=self._response_body(),
-            method=facts.method,
-            status=self.status,
-            started_ms=self.started_ms,
-            duration_ms=self.duration_ms,
-        )
-
-    def _request_body(self) -> Body:
-        facts = self.facts
-        if self.request or not facts.body_bytes:
-            return Body.of(self.request)
-        reason = self.policy.why_not(facts.body_bytes, facts.headers, facts.path)
-        return Body(size=facts.body_bytes, omitted=reason or "not held in memory")
-
-    def _response_body(self) -> Body:
-        if self.why_unkept:
-            return Body(size=self.response_bytes, omitted=self.why_unkept)
-        return Body.of(self.response)
+        return self.captures.add_later(record_id, size, make, prepare, largest)
 
 
 def _why_unkept(tap: Tap, keeper: Keeper) -> str:
@@ -258,12 +203,3 @@ def _started(tap: Tap) -> RequestStarted:
         model_id=facts.model_id,
         path=facts.path,
     )
-
-
-def _decoded_headers(headers: Headers) -> dict[str, str]:
-    """Return the answer's headers, as they are for the decoded body."""
-    shown = redact_headers(headers)
-    if not header(headers, "content-encoding"):
-        return shown
-    gone = {"content-encoding", "content-length"}
-    return {name: value for name, value in shown.items() if name.lower() not in gone}

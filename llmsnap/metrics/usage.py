@@ -48,8 +48,9 @@ class Usage(Struct, frozen=True):
 NOTHING = Usage()
 _COUNTS = frozenset({"input_tokens", "output_tokens", "cached_tokens"})
 
-Known = dict[str, Any]  # fields of Usage by name
-Read = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
+# Fields of Usage by name. Not "float": the compiler of the hot path makes all of them that.
+Known = dict[str, Any]
+Read = Callable[[Mapping[str, Any]], Known]
 
 
 def extract(body: bytes, head: bytes = b"") -> Usage:
@@ -127,7 +128,7 @@ def _newest(text: str, name: str, read: Read) -> Known:
     return known
 
 
-def _present(values: Mapping[str, float | None]) -> Known:
+def _present(values: Known) -> Known:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -160,7 +161,7 @@ def _value_at(text: str, index: int) -> object:
     return value
 
 
-def _from_usage(usage: Mapping[str, Any]) -> dict[str, float | None]:
+def _from_usage(usage: Mapping[str, Any]) -> Known:
     return {
         "input_tokens": _first_count(usage, _INPUT),
         "output_tokens": _first_count(usage, _OUTPUT),
@@ -176,7 +177,7 @@ def _cached(usage: Mapping[str, Any]) -> int | None:
     return cached
 
 
-def _from_timings(timings: Mapping[str, Any]) -> dict[str, float | None]:
+def _from_timings(timings: Mapping[str, Any]) -> Known:
     """Read llama-server's own account of an answer."""
     output = _count(timings.get("predicted_n"))
     prompt_ms, predicted_ms = (
@@ -199,7 +200,7 @@ def _from_timings(timings: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _from_vllm(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+def _from_vllm(metrics: Mapping[str, Any]) -> Known:
     """Read what vLLM adds under ``--enable-per-request-metrics``."""
     first_ms = _number(metrics.get("time_to_first_token_ms"))
     generation_ms = _number(metrics.get("generation_time_ms"))

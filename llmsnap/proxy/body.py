@@ -11,7 +11,7 @@ import msgspec
 
 from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
 from llmsnap.wire import jsontext
-from llmsnap.wire.jsontext import Edits, JsonProblem, Members
+from llmsnap.wire.jsontext import Edits, JsonProblem, Members, Value
 
 BOM = b"\xef\xbb\xbf"
 MAX_MODEL_BYTES = 4096
@@ -126,7 +126,7 @@ def _where(problem: JsonProblem, raw: bytes) -> str:
     return f"invalid JSON: {problem.what} at byte {problem.position} (line {line}, column {column})"
 
 
-def _text(value: msgspec.Raw | bytes) -> str:
+def _text(value: Value) -> str:
     """A model's name out of any JSON value: numbers in plain decimal, null as nothing."""
     text = bytes(value)
     if len(text) > MAX_MODEL_BYTES:

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, proxy
 import gevent
 from gevent.event import Event
 
-from llmsnap import events
+from llmsnap import bus, events
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.subscription import Subscription
 from llmsnap.metrics import views
@@ -83,7 +83,7 @@ class Broadcast:
         self._service: Service = proxy(service)  # its readers hold it
         self._clock = clock
         self._readers: dict[Reader, None] = {}
-        self._bus: list[events.Subscription] = []
+        self._bus: list[bus.Subscription] = []
         self._logs: dict[str, Subscription] = {}
         self._rests: dict[str, bytes] = {}
         self._next = Batch()

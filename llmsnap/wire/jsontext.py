@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-Value = msgspec.Raw | bytes
+Value = Any
+"""A msgspec.Raw or bytes. msgspec calls the one a kind of the other, and the compiler of the hot
+path would believe that."""
 Members = list[tuple[str, Value]]
 Edits = Mapping[str, bytes | None]
 """New JSON text per member name; None deletes the member."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from gevent.event import Event
 
+from llmsnap.bus import EventBus
 from llmsnap.config.loader import loads
 from llmsnap.errors import LlmsnapError
-from llmsnap.events import EventBus
 from llmsnap.metrics.activity import ActivityLog
 from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.recorder import Recorder

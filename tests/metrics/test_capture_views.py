@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
+from llmsnap.metrics.capture import Body, Capture
 from llmsnap.metrics.capture_views import capture_curl, capture_har, capture_object
-from llmsnap.metrics.captures import Body, Capture
 
 CHAT = Capture(
     id=3,

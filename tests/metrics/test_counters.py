@@ -1,12 +1,7 @@
 import pytest
 
-from llmsnap.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    EventBus,
-    ProcessStateChanged,
-    SwapFinished,
-)
+from llmsnap.bus import EventBus
+from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
 from llmsnap.metrics import counters as module
 from llmsnap.metrics.counters import OTHER, Counters, Histogram, inter_token_s
 

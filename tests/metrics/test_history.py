@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llmsnap.events import EventBus, ProcessStateChanged
+from llmsnap.bus import EventBus
+from llmsnap.events import ProcessStateChanged
 from llmsnap.metrics.history import KEPT_S, MAX_BARS, StateHistory
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from llmsnap.metrics.captures import Body, Capture, Mask
+from llmsnap.metrics.capture import Body, Capture, Mask
 from llmsnap.metrics.policy import CapturePolicy
 
 JSON = [("Content-Type", "application/json; charset=utf-8")]

@@ -3,17 +3,18 @@ import json
 
 import pytest
 
+from llmsnap.bus import EventBus
 from llmsnap.errors import HealthTimeout
 from llmsnap.events import (
     ActivityRecorded,
     ChatCompletionStats,
     Event,
-    EventBus,
     RequestStarted,
     TokenMetrics,
 )
 from llmsnap.metrics.activity import ActivityLog
-from llmsnap.metrics.captures import MIB, Captures
+from llmsnap.metrics.capture import MIB
+from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.recorder import SMALL_BYTES, Recorder
 from llmsnap.metrics.tap import RequestFacts

@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from llmsnap.events import ActivityRecord
-from llmsnap.metrics.captures import Body, Capture
+from llmsnap.metrics.capture import Body, Capture
 from llmsnap.web.app import create_app
 from llmsnap.wire.sse import Parser
 from tests.web.watched import World

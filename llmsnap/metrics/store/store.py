@@ -17,15 +17,9 @@ from typing import Any, TypeVar
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
+from llmsnap.bus import EventBus, Subscription
 from llmsnap.errors import LlmsnapError, StoreUnavailable
-from llmsnap.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    EventBus,
-    Subscription,
-    SwapFinished,
-    SwapStarted,
-)
+from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished, SwapStarted
 from llmsnap.metrics.activity import EVERYTHING, MAX_NUMBER, MAX_PAGE, Filter, Order, Page
 from llmsnap.metrics.store.worker import Worker
 from llmsnap.metrics.views import swap_object

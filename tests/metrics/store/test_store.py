@@ -8,14 +8,9 @@ from pathlib import Path
 import gevent
 import pytest
 
+from llmsnap.bus import EventBus
 from llmsnap.errors import BadRequest, StoreUnavailable
-from llmsnap.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    EventBus,
-    SwapFinished,
-    SwapStarted,
-)
+from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished, SwapStarted
 from llmsnap.metrics.activity import Filter
 from llmsnap.metrics.store import database, store
 from llmsnap.metrics.store.store import Store
@@ -226,7 +221,6 @@ import sys, gevent
 from llmsnap.events import (
     ActivityRecord,
     ActivityRecorded,
-    EventBus,
     SwapFinished,
     SwapStarted,
 )
