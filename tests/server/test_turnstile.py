@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
+from gevent import socket
 
 from llmsnap.server import turnstile
 from llmsnap.server.turnstile import Turnstile
+from llmsnap.sockets import Readiness
 
 LONG_S = 5 * turnstile.LATE_S
 
@@ -117,16 +119,32 @@ def test_nobody_overtakes(gate: Turnstile) -> None:
 
 def test_sockets_are_served_before_whoever_waits(gate: Turnstile) -> None:
     order: list[str] = []
-    watcher = gevent.get_hub().loop.timer(0)  # of the priority that sockets have
-    watcher.start(order.append, "socket", update=False)
+    pairs = [socket.socketpair() for _ in range(3)]
+    waits = [Readiness(ours) for ours, _ in pairs]
+
+    def read(one: Readiness) -> None:
+        one.wait()
+        order.append("socket")
+
+    greenlets = [gevent.spawn(read, one) for one in waits]
+    gevent.sleep(0)
+    for _, theirs in pairs:
+        theirs.sendall(b"x")
     work()
     gate.pass_through()
     order.append("request")
-    watcher.close()
-    assert order == ["socket", "request"]
+    gevent.joinall(greenlets, timeout=2)
+    for one, pair in zip(waits, pairs, strict=True):
+        one.close()
+        for sock in pair:
+            sock.close()
+    assert order == ["socket"] * 3 + ["request"]
 
 
-def test_whoever_is_ended_while_it_waits_keeps_nobody_else(gate: Turnstile) -> None:
+def test_whoever_is_ended_while_it_waits_keeps_nobody_else(
+    gate: Turnstile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turnstile, "LATE_S", -1.0)  # everybody waits
     entered: list[str] = []
 
     def run(name: str) -> None:
@@ -136,7 +154,6 @@ def test_whoever_is_ended_while_it_waits_keeps_nobody_else(gate: Turnstile) -> N
     first, second = gevent.Greenlet(run, "first"), gevent.Greenlet(run, "second")
     first.start()
     second.start()
-    work()
     gevent.get_hub().loop.run_callback(lambda: first.kill(block=False))
     gevent.joinall([first, second], timeout=2)
     assert entered == ["second"]
