@@ -14,6 +14,12 @@ BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_gunicorn.py %/test_bench.
 # The interface is served by what is not compiled; the others make programs of their own.
 COMPILED := $(filter-out %/test_bench.py %/test_development.py %/test_wheel.py,$(wildcard tests/e2e/test_*.py))
 
+# Unit tests of what is compiled, but for those that put something else in place of a part of it.
+COMPILED_UNITS := $(addprefix tests/,logs metrics proxy routing server wire)
+REPLACING := $(addprefix tests/,logs/test_hub.py metrics/test_recorder.py routing/test_scheduler.py \
+	server/test_handler.py wire/test_auth.py $(addprefix proxy/test_,dispatch.py forward.py job.py \
+	loading.py parser.py stream.py))
+
 # The newest-named python3 may be too old while a python3.12 stands beside it.
 ifndef PYTHON
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -68,7 +74,9 @@ e2e: dev  ## the real command with real children
 	@$(BIN)/python scripts/demo.py explain
 	@$(BIN)/python scripts/side_by_side.py e2e $(PYTEST_ARGS)
 
-compiled: dev  ## end-to-end tests with the hot path compiled, as `pip install` makes it
+compiled: dev  ## tests with the hot path compiled, as `pip install` makes it
+	$(call say,unit tests of what is compiled)
+	@$(BIN)/python scripts/compiled.py $(abspath $(BIN))/python -m pytest -q -m "not e2e" $(COMPILED_UNITS) $(addprefix --ignore=,$(REPLACING)) $(PYTEST_ARGS)
 	$(call say,end-to-end tests of what is compiled)
 	@$(BIN)/python scripts/compiled.py $(abspath $(BIN))/python scripts/side_by_side.py e2e $(COMPILED) $(PYTEST_ARGS)
 

@@ -7,14 +7,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import TypeVar
 
 from llmsnap import __version__
+
+T = TypeVar("T")
 
 HERE = Path(__file__).parent
 UNKNOWN = "unknown"
 EXTENSION = EXTENSION_SUFFIXES[0]
 SHARED = "llmsnap__mypyc"
 """What the compiled modules really are; those beside the sources only point there."""
+
+
+def as_python_has_it(kind: type[T]) -> type[T]:
+    """Keep *kind* a class of Python's own where its module is compiled: for subclasses of those.
+
+    The compiler would add fields of its own to what the base class has, among them one for weak
+    references, which it forgets to clear when an instance goes (docs/adr/0011).
+    """
+    return kind
 
 
 @dataclass(frozen=True, slots=True)

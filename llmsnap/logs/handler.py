@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from gevent import get_hub
 from gevent.monkey import get_original
 
+from llmsnap.build import as_python_has_it
 from llmsnap.chores import Chores
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.timeformat import format_time
@@ -57,6 +58,7 @@ class LogStyle:
 TEXT = LogStyle()
 
 
+@as_python_has_it
 class LogHandler(logging.Handler):
     """Writes ``[time ][LEVEL] message`` lines to a stream; may be called from any thread.
 

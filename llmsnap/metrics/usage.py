@@ -81,15 +81,10 @@ def _known(body: bytes) -> Known:
     return _newest(text, '"usage"', _from_usage) | told if usage else told
 
 
-class _Whole(Struct):
-    """An answer that is one object, as far as it concerns us."""
-
-    timings: Any = None
-    metrics: Any = None
-    usage: Any = None
-
-
-_whole = msgspec.json.Decoder(_Whole)
+# An answer that is one object, as far as it concerns us. Not a class statement: the compiler of the
+# hot path keeps no types of members for whoever decodes.
+_Whole: Any = msgspec.defstruct("_Whole", [(n, Any, None) for n in ("timings", "metrics", "usage")])
+_whole: Any = msgspec.json.Decoder(_Whole)
 
 
 def _of_whole(body: bytes, named: int) -> Known | None:

@@ -15,6 +15,7 @@ import httptools
 from gevent import socket
 from msgspec import Struct
 
+from llmsnap.build import as_python_has_it
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
 from llmsnap.proxy.parser import Headers, ResponseParser
 from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
@@ -255,6 +256,7 @@ class Exchange:
         return Unreachable(f"no answer from {self.address.netloc}: {cause}")
 
 
+@as_python_has_it
 class _Stale(Exception):
     """A connection failed before the first byte of an answer."""
 

@@ -7,7 +7,7 @@ everything else, which passes through unread.
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote
 
@@ -32,7 +32,7 @@ RESEND_BYTES = 1 << 20
 READING = ("GET", "HEAD")
 
 
-class Work(ABC):
+class Work(metaclass=ABCMeta):
     """A request that has been taken in. *requested* is the client's name for the model."""
 
     requested: str

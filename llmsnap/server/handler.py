@@ -65,12 +65,10 @@ class Host(Protocol):
 
 
 class Handler(Response):
-    """Reads and checks heads itself, and has pywsgi run the application."""
+    """Reads and checks heads, and has the application answer them."""
 
     def __init__(self, sock: socket.socket, address: Any, server: Any) -> None:
-        self.socket = sock
-        self.client_address = address
-        self.server = server
+        super().__init__(sock)
         self._host: Host = server
         self._reader = Reader(sock)
         self._body = Body(self._reader, 0)
@@ -87,7 +85,7 @@ class Handler(Response):
             self._environ |= {"REMOTE_ADDR": self._remote, "REMOTE_PORT": str(address[1])}
 
     def __repr__(self) -> str:
-        return f"<Handler {self._remote}, {self.requestline}>"
+        return f"<Handler {self._remote}, {self.command} {self.path}>"
 
     def handle(self) -> None:
         """Serve the connection until it ends. Blocks."""
@@ -176,8 +174,7 @@ class Handler(Response):
 
     def handle_one_response(self) -> None:
         """Run the application, and send what it answers. Blocks."""
-        self.status = self.result = None
-        self.headers_sent = self.response_use_chunked = False
+        self.begin()
         try:
             self.run_application()
         except OSError as error:

@@ -58,7 +58,7 @@ class Server(WSGIServer):
     *wrap* begins TLS on a socket. Running out of descriptors is logged once, and survived.
     """
 
-    handler_class = Handler
+    handler_class: Any = Handler  # not one of pywsgi's
     environ: dict[str, Any]
     _timer: Any
     _start_accepting_if_started: Callable[[], None]

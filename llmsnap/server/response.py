@@ -7,12 +7,13 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from gevent.pywsgi import WSGIHandler
+from gevent import socket
 
 from llmsnap.sockets import send_all
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
+    from _typeshed.wsgi import WSGIApplication
 
 LAST_CHUNK = b"0\r\n\r\n"
 JOIN_BYTES = 65536
@@ -30,23 +31,32 @@ def http_date() -> str:
     return _date[1]
 
 
-class Response(WSGIHandler):
-    """pywsgi's handler, with a head that is written once and framing that HTTP clients rely on.
+class Response:
+    """The answers on one connection: a head that is written once, framing that clients rely on.
 
-    A subclass says in ``must_close`` whether this answer is the connection's last.
+    A subclass takes requests in, and says in ``must_close`` whether an answer is the connection's
+    last. pywsgi's own handler is not behind it: the compiler of the hot path and Python do not
+    agree how the instances of such a class lie in memory (docs/adr/0011).
     """
 
-    # What pywsgi has, and its stubs do not tell as it is.
-    status: Any
-    code: Any
-    response_headers: Any
-    socket: Any
-    application: Any
-    environ: Any
+    application: WSGIApplication
+    environ: dict[str, Any]
 
-    _lines: list[str]
-    _names: set[str]
-    _bodiless = False
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket: Any = sock
+        self.command = self.path = ""
+        self.request_version = "HTTP/1.1"
+        self.close_connection = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the answer before."""
+        self.status = ""
+        self.code = 0
+        self.result: Any = None
+        self.headers_sent = self.response_use_chunked = self._bodiless = False
+        self._lines: list[str] = []
+        self._names: set[str] = set()
 
     def must_close(self) -> bool:
         """Return whether the connection ends with this answer."""

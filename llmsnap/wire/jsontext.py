@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from llmsnap.build import as_python_has_it
+
 Value = Any
 """A msgspec.Raw or bytes. msgspec calls the one a kind of the other, and the compiler of the hot
 path would believe that."""
@@ -31,6 +33,7 @@ _SURROGATE = re.compile(
 )
 
 
+@as_python_has_it
 class JsonProblem(ValueError):
     """A text that is not the JSON wanted: *what* is wrong, and at which byte (-1 = nowhere)."""
 
