@@ -141,8 +141,15 @@ class LogHandler(logging.Handler):
 
     def _write_entries(self) -> None:
         entries, self._entries = self._entries, []
-        lines = "".join(self._entry_line(*entry) for entry in entries)
-        self.stream.write(lines.encode("utf-8", "replace"))
+        lines, failure = [], None
+        for entry in entries:
+            try:
+                lines.append(self._entry_line(*entry))
+            except Exception as error:  # noqa: BLE001 - told below; the others are not at fault
+                failure = error
+        self.stream.write("".join(lines).encode("utf-8", "replace"))
+        if failure is not None:
+            raise failure
 
     def _entry_line(
         self, at: float, level: int, message: Entry, request_id: str, swap_id: int | None

@@ -162,6 +162,23 @@ def test_entries_wait_to_be_written_together_but_no_line_overtakes_them(logger, 
     ]
 
 
+def test_an_entry_that_cannot_be_written_takes_none_along_and_is_told(logger, stream, caplog):
+    class Odd(Happened):
+        def __str__(self) -> str:
+            raise ValueError("no words for it")
+
+    handler = logger.handlers[0]
+    handler.chores = Chores()
+    for number, entry in enumerate([Happened("first"), Odd(""), Happened("third")]):
+        handler.entry(logging.INFO, entry, f"r-{number}", None)
+    handler.chores.do()
+    assert stream.snapshot().decode().splitlines() == [
+        "[INFO] first request_id=r-0",
+        "[INFO] third request_id=r-2",
+    ]
+    assert "no words for it" in caplog.text
+
+
 def test_an_entry_tells_when_it_happened_not_when_it_was_written(stream, monkeypatch):
     handler = LogHandler(stream, style=LogStyle(as_json=True))
     handler.chores = Chores()
