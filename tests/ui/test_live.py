@@ -177,6 +177,7 @@ def sign_in(browser: Any) -> Iterator[Callable[[str], None]]:
         send({"Authorization": f"Basic {base64.b64encode(f'me:{key}'.encode()).decode()}"})
 
     yield answer
+    browser.driver.get("about:blank")  # a page that still asks would be refused
     send({})
 
 
