@@ -44,22 +44,18 @@ def looks() -> Iterator[list[int]]:
 
 
 @pytest.fixture
-def enter(gate: Turnstile, looks: list[int]) -> Iterator[Callable[..., None]]:
+def enter(gate: Turnstile, looks: list[int]) -> Callable[..., list[gevent.Greenlet]]:
     """Have greenlets come, who note after how many looks they are in, and then work."""
-    greenlets: list[gevent.Greenlet] = []
 
-    def come(count: int, into: list[int], then: Callable[[], None]) -> None:
+    def come(count: int, into: list[int], then: Callable[[], None]) -> list[gevent.Greenlet]:
         def run() -> None:
             gate.pass_through()
             into.append(looks[0])
             then()
 
-        for _ in range(count):
-            greenlets.append(gevent.Greenlet(run))
-            greenlets[-1].start()
+        return [gevent.spawn(run) for _ in range(count)]
 
-    yield come
-    gevent.joinall(greenlets, timeout=2)
+    return come
 
 
 def test_whoever_comes_in_time_is_let_in_at_once(gate: Turnstile, looks: list[int]) -> None:
@@ -81,9 +77,7 @@ def test_whoever_comes_late_waits_until_the_sockets_were_looked_at(
 
 def test_of_those_who_wait_one_is_let_in_per_pass_when_each_takes_long(enter, looks) -> None:
     seen: list[int] = []
-    enter(6, seen, work)
-    work()
-    gevent.sleep(0.1)
+    gevent.joinall(enter(6, seen, work), timeout=2)
     assert len(seen) == 6
     assert len(set(seen[1:])) == 5, "one in each pass"
     assert seen == sorted(seen)
@@ -92,11 +86,11 @@ def test_of_those_who_wait_one_is_let_in_per_pass_when_each_takes_long(enter, lo
 def test_several_who_take_little_are_let_in_together(enter, gate, looks, monkeypatch) -> None:
     monkeypatch.setattr(turnstile, "LATE_S", -1.0)  # everybody waits
     seen: list[int] = []
-    enter(6, seen, lambda: None)
+    entered = enter(6, seen, lambda: None)
     gevent.sleep(0)
     assert seen == []
     monkeypatch.setattr(turnstile, "LATE_S", 60.0)  # and there is time for all
-    gevent.sleep(0.05)
+    gevent.joinall(entered, timeout=2)
     assert len(seen) == 6
     assert len(set(seen)) == 1
 
