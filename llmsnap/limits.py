@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def child_setup() -> Callable[[], None]:
     checks that the parent is still there: it may have died in between (prctl(2), NOTES).
     """
     parent = os.getpid()
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    prctl = _libc().prctl if sys.platform == "linux" else None
     limits = _original_nofile
 
     def run() -> None:
@@ -53,3 +54,8 @@ def child_setup() -> Callable[[], None]:
                 os._exit(1)
 
     return run
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)  # a new class each time, and a circle

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -18,6 +17,7 @@ DEFAULT_MASKS: Mapping[str, Mask] = {
     "/v1/images/*": Mask.HEADERS,
     "/sdapi/*": Mask.HEADERS,
 }
+_KNOWN_LIMIT = 256
 _TEXT_TYPES = ("application/json", "text/", "application/x-ndjson", "application/x-www-form")
 
 
@@ -34,10 +34,18 @@ class CapturePolicy:
         self.max_body = max_body
         self.redactor = Redactor(redact)
         self._masks = {route: Mask(mask) for route, mask in (masks or {}).items()}
-        self.mask = lru_cache(maxsize=256)(self._mask)
+        self._known: dict[str, Mask] = {}
+
+    def mask(self, path: str) -> Mask:
+        """Return how much of a request for *path* is captured."""
+        known = self._known.get(path)
+        if known is None:
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known.clear()
+            known = self._known[path] = self._mask(path)
+        return known
 
     def _mask(self, path: str) -> Mask:
-        """Return how much of a request for *path* is captured."""
         if path in self._masks:
             return self._masks[path]
         for route, mask in [*self._masks.items(), *DEFAULT_MASKS.items()]:

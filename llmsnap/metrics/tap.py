@@ -171,9 +171,12 @@ class Tap:
         self._on_finish(self)
 
     def let_go(self) -> None:
-        """Drop what was kept of the answer: it is on record."""
+        """Drop what was kept of the answer: it is on record.
+
+        Also the error, whose traceback knows who knows us: no work for the collector.
+        """
         self._tail = self._head = b""
-        self._recent, self.keeper = [], None
+        self._recent, self.keeper, self.error = [], None, None
 
     def settle(self) -> None:
         """Give the keeper what it has not got yet. Called once, after the end."""

@@ -37,6 +37,11 @@ class Attention(Readiness):
         if not self.is_on:
             self._others.remove(fd)
 
+    def close(self) -> None:
+        """See Readiness."""
+        super().close()
+        self._reader.wait = None  # which refers to us: a circle
+
     def unasked(self) -> None:
         """See Readiness."""
         on_gone, fd = self._on_gone, self.sock.fileno()

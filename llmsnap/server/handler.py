@@ -186,7 +186,7 @@ class Handler(Response):
         else:
             self._lingers = not self._body.done or self._reader.waiting > 0
         finally:
-            self.environ = {}  # while the client is silent nothing of its request is kept
+            self.environ.clear()  # Flask and the call refer to it from within: a circle
 
     def must_close(self) -> bool:
         """See Response; also where too much of a body is left that nobody wanted."""
@@ -263,6 +263,7 @@ class Handler(Response):
     def _end(self) -> None:
         """Close the socket; first hear a client out that may still be sending. Blocks."""
         sock = self.socket
+        self._environ.clear()  # it refers to us: a circle
         if self._attention is not None:
             self._attention.close()
         try:

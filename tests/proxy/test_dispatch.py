@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 
 import gevent
@@ -29,6 +28,7 @@ from llmsnap.wire.auth import Keyring
 from llmsnap.wire.memo import Memo
 from tests.fakes.calls import FakeQueue, call, recorder, runtime
 from tests.fakes.upstream import FakeUpstream
+from tests.garbage import leftovers, of_ours
 
 TEXT = """\
 apiKeys: [{{key: all}}, {{key: some, name: laptop, models: [a], admin: false}}]
@@ -143,20 +143,7 @@ def test_a_request_that_ended_leaves_no_work_for_the_collector(world) -> None:
         world.queue.returned.clear()
         world.queue.tickets.clear()
 
-    serve()
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        serve()
-        gc.collect()
-        left = {type(one).__name__ for one in gc.garbage}
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-    ours = {"Call", "Exchange", "Job", "Lease", "Presence", "ResponseParser", "Tap", "Ticket"}
-    assert not left & ours
+    assert not of_ours(leftovers(serve))
 
 
 def test_no_secret_of_the_address_is_recorded(world) -> None:
