@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gevent import socket, ssl
-from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from llmsnap.proxy.watch import new_watch
 from llmsnap.server.bind import remove
 from llmsnap.server.connections import Connections, Limits
 from llmsnap.server.handler import Handler
+from llmsnap.server.seats import Seats
 from llmsnap.server.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -30,26 +30,6 @@ SHORTAGE_OVER_S = 60.0
 """A shortage after as long a time without one is a new one, and logged again."""
 
 Wrap = Callable[[socket.socket], ssl.SSLSocket]
-
-
-class Seats(Pool):
-    """One place for each connection. When all are taken, whoever only waits makes room."""
-
-    def __init__(self, limit: int, connections: Connections) -> None:
-        super().__init__(limit)
-        self._connections = connections
-
-    @property
-    def all_taken(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return bool(super().full())
-
-    def full(self) -> bool:
-        """Return whether the one that asks must wait until a place is free. Never switches."""
-        if self.all_taken:
-            self._connections.make_room()
-            return True
-        return False
 
 
 class Server(WSGIServer):
@@ -142,5 +122,6 @@ class Server(WSGIServer):
         """Give the connections that are left *limit_s*, then end them. Blocks."""
         self.drain()
         self.stop(timeout=limit_s)
+        self._seats.close()
         self.watch.close()
         self.turnstile.close()
