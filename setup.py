@@ -37,6 +37,7 @@ REQUIRES = [
 COMPILED = [
     "bus",
     "chores",
+    "durations",
     "logs/handler",
     "logs/hub",
     "logs/ring",

@@ -38,6 +38,7 @@ FLOORS = {
             "collector",
             "sockets",
             "chores",
+            "durations",
         ],
         0,
     ),

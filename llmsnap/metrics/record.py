@@ -6,6 +6,7 @@ import re
 from http import HTTPStatus
 from typing import Any
 
+from llmsnap.durations import milliseconds
 from llmsnap.events import ActivityRecord
 from llmsnap.metrics.tap import Tap
 from llmsnap.metrics.usage import NOTHING, Usage
@@ -43,7 +44,7 @@ def record_of(tap: Tap, record_id: int, *, captured: bool) -> ActivityRecord:
         load_ms=_ms(tap.load_s),
         first_byte_ms=_ms_between(tap.started, tap.first_byte),
         first_token_ms=_ms_between(tap.started, tap.first_token),
-        duration_ms=round(duration_s * 1000, 3),
+        duration_ms=milliseconds(duration_s),
         server_ms=usage.server_ms,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -75,7 +76,7 @@ def in_flight_object(tap: Tap, now: float) -> dict[str, Any]:
         "stream": facts.stream or tap.streamed,
         "phase": tap.phase,
         "started_ms": tap.started_ns // 1_000_000,
-        "age_ms": round((now - tap.started) * 1000, 3),
+        "age_ms": milliseconds(now - tap.started),
         "queue_ms": _ms(tap.queue_s),
         "load_ms": _ms(tap.load_s),
         "first_byte_ms": _ms_between(tap.started, tap.first_byte),
@@ -127,8 +128,8 @@ def _speed(usage: Usage, tap: Tap) -> float | None:
 
 
 def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    return None if seconds is None else milliseconds(seconds)
 
 
 def _ms_between(start: float, end: float | None) -> float | None:
-    return None if end is None else round((end - start) * 1000, 3)
+    return None if end is None else milliseconds(end - start)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from llmsnap.durations import milliseconds
 from llmsnap.errors import ClientGone
 from llmsnap.metrics.decoding import CannotDecode, Decode, decoder_for
 from llmsnap.metrics.usage import NOTHING, Usage, extract
@@ -130,7 +131,7 @@ class Tap:
     @property
     def duration_ms(self) -> float:
         """How long the request has taken, when it is over."""
-        return round(((self.finished or self.started) - self.started) * 1000, 3)
+        return milliseconds((self.finished or self.started) - self.started)
 
     def granted(self, queue_s: float, load_s: float, swap_id: int | None = None) -> None:
         """Note how long the request waited for others and for the model's load."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
+from llmsnap.durations import milliseconds
 from llmsnap.events import ActivityRecord, SwapFinished
 
 SCHEMA_VERSION = 1
@@ -68,10 +69,10 @@ def swap_object(swap: SwapFinished) -> dict[str, Any]:
         "reason": swap.reason,
         "error": swap.error,
         "waiters": swap.waiters,
-        "longest_wait_ms": round(swap.longest_wait_s * 1000, 3),
+        "longest_wait_ms": milliseconds(swap.longest_wait_s),
         "started_ms": int(swap.started_at * 1000),
         "ended_ms": int(swap.at * 1000),
-        "phases": [{"name": name, "ms": round(s * 1000, 3)} for name, s in swap.phases],
+        "phases": [{"name": name, "ms": milliseconds(s)} for name, s in swap.phases],
     }
 
 

@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any, Protocol
 
+from llmsnap.durations import milliseconds
 from llmsnap.proxy.call import Call
 from llmsnap.wire.paths import SAFE_METHODS
 
@@ -81,10 +82,10 @@ class Access:
             "user_agent": call.user_agent,
             "model_requested": call.requested or None,
             "model_served": call.served or None,
-            "queue_ms": _ms(call.queue_s) if waited else None,
-            "load_ms": _ms(call.load_s) if waited else None,
+            "queue_ms": milliseconds(call.queue_s) if waited else None,
+            "load_ms": milliseconds(call.load_s) if waited else None,
             "first_byte_ms": _first_byte_ms(call),
-            "total_ms": _ms(self.took_s),
+            "total_ms": milliseconds(self.took_s),
         }
 
     def _more(self) -> str:
@@ -121,11 +122,7 @@ def _is_routine(call: Call) -> bool:
 
 def _first_byte_ms(call: Call) -> float | None:
     """From arrival to the first byte of the model's answer; None when there was none."""
-    return None if call.first_byte_at is None else _ms(call.first_byte_at - call.began)
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    return None if call.first_byte_at is None else milliseconds(call.first_byte_at - call.began)
 
 
 def _escaped(text: str) -> str:
