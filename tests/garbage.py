@@ -13,8 +13,8 @@ def leftovers(do: Callable[[], object]) -> Counter[str]:
     """Do *do* once for what is only made once, then again; return the types it leaves."""
     do()
     gevent.idle()  # greenlets that are about to end
-    gc.collect()
     gc.disable()
+    gc.freeze()  # what others have left, or will leave
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         do()
@@ -24,6 +24,7 @@ def leftovers(do: Callable[[], object]) -> Counter[str]:
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
+        gc.unfreeze()
         gc.enable()
 
 

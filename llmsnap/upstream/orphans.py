@@ -25,6 +25,8 @@ KILL_LIMIT_S = 5.0
 """How long a killed process may take to go (a driver can hold it in the kernel)."""
 DEAD = frozenset("ZX")
 POLL_FIRST_S, POLL_LAST_S = 0.005, 0.1
+ROUNDS = 5
+"""How often what began meanwhile is looked for: between fork and exec a process has no mark."""
 
 
 def signal_group(pgid: int, number: int) -> bool:
@@ -53,16 +55,13 @@ def end_group(pgid: int, mark: str, grace_s: float) -> None:
 
     Its group and whatever carries *mark* get SIGTERM, and SIGKILL after *grace_s*.
     """
-    strays = [pid for pid, _ in scan(mark)]
-    if not strays and not _group_lives(pgid):
-        return
-    signal_group(pgid, signal.SIGTERM)
-    for pid in strays:
-        _signal(pid, signal.SIGTERM)
-    if not wait_empty(pgid, strays, grace_s):
-        signal_group(pgid, signal.SIGKILL)
-        strays += kill_marked(mark)
-        wait_empty(pgid, strays, KILL_LIMIT_S)
+    for _ in range(ROUNDS):
+        strays = [pid for pid, _ in scan(mark)]
+        if not strays and not _group_lives(pgid):
+            return
+        signal_group(pgid, signal.SIGTERM)
+        if not _end_marked(mark, strays, grace_s, pgid):
+            return
 
 
 def kill_marked(prefix: str) -> list[int]:
@@ -75,14 +74,30 @@ def kill_marked(prefix: str) -> list[int]:
 
 def stop_marked(prefix: str) -> list[str]:
     """Stop every process whose mark begins with *prefix*, and return a line about each. Blocks."""
-    found = scan(prefix)
-    pids = [pid for pid, _ in found]
+    stopped: list[str] = []
+    for _ in range(ROUNDS):
+        found = scan(prefix)
+        if not found:
+            break
+        stopped += [f"pid {pid} of model {_model(mark)}" for pid, mark in found]
+        if not _end_marked(prefix, [pid for pid, _ in found], TERM_GRACE_S):
+            break
+    return stopped
+
+
+def _end_marked(prefix: str, pids: list[int], grace_s: float, pgid: int | None = None) -> bool:
+    """End *pids* and what is left of group *pgid*; return whether they are gone. Blocks."""
     for pid in pids:
         _signal(pid, signal.SIGTERM)
-    if not wait_empty(None, pids, TERM_GRACE_S):
-        pids += kill_marked(prefix)
-        wait_empty(None, pids, KILL_LIMIT_S)
-    return [f"pid {pid} of model {mark.split(':', 1)[-1].rsplit(':', 1)[0]}" for pid, mark in found]
+    if wait_empty(pgid, pids, grace_s):
+        return True
+    if pgid is not None:
+        signal_group(pgid, signal.SIGKILL)
+    return wait_empty(pgid, pids + kill_marked(prefix), KILL_LIMIT_S)
+
+
+def _model(mark: str) -> str:
+    return mark.split(":", 1)[-1].rsplit(":", 1)[0]
 
 
 def scan(prefix: str) -> list[tuple[int, str]]:

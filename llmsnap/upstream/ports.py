@@ -79,11 +79,18 @@ def _owners(inode: str) -> set[int]:
     wanted = f"socket:[{inode}]"
     for folder in Path("/proc").glob("[0-9]*/fd"):
         try:
-            if any(str(link.readlink()) == wanted for link in folder.iterdir()):
+            if any(_leads_to(link) == wanted for link in folder.iterdir()):
                 owners.add(int(folder.parent.name))
         except OSError:  # it ended meanwhile, or is not ours to look at
             continue
     return owners
+
+
+def _leads_to(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # closed meanwhile, and the next may be the one
+        return ""
 
 
 def _name(pid: int) -> str:

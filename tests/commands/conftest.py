@@ -71,6 +71,11 @@ def running(text: str) -> Iterator[Running]:
         server.close()
 
 
+@pytest.fixture(autouse=True)
+def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmsnap.upstream.health.UNCHECKED_S", 0.001)
+
+
 @pytest.fixture
 def server() -> Iterator[Running]:
     with running(MODELS) as made:

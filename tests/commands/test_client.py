@@ -27,7 +27,7 @@ def stranger():
     says["url"] = f"http://127.0.0.1:{server.server_port}"
     says["seen"] = seen
     yield says
-    server.stop(1)
+    server.stop(0)
 
 
 def test_a_document_is_read(server: Running) -> None:

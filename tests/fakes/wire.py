@@ -64,7 +64,7 @@ class WireServer:
         self.server.start()
 
     def stop(self) -> None:
-        self.server.stop(timeout=0.2)
+        self.server.stop(timeout=0)
 
     @property
     def address(self) -> Address:

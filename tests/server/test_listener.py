@@ -134,7 +134,7 @@ def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> Non
         serving.connect()
     app.gate.set()
     assert busy.answer().headers["connection"] == "close"
-    serving.server.finish(1)
+    serving.server.finish(0.1)
     assert busy.rest() == b""
 
 

@@ -7,6 +7,7 @@ from gevent.event import Event
 
 from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError, Problem
+from llmsnap.reload import ConfigWatcher
 from llmsnap.server.reloading import reloading
 
 
@@ -32,7 +33,8 @@ def test_sighup_reloads_also_when_the_last_one_was_refused() -> None:
             gevent.idle()
 
 
-def test_the_file_is_watched_only_when_asked(tmp_path) -> None:
+def test_the_file_is_watched_only_when_asked(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(ConfigWatcher.__init__.__kwdefaults__, "quiet_s", 0.01)
     path = tmp_path / "config.yaml"
     path.write_text("")
     service = FakeService(source=str(path))

@@ -165,6 +165,17 @@ def test_a_hanging_cmd_stop_does_not_outlast_the_grace(start) -> None:
     assert child.status.signal in {"SIGTERM", "SIGKILL"}
 
 
+def test_what_a_server_starts_when_it_is_told_to_go_goes_too(start, output: Output) -> None:
+    child = start(
+        "sh -c \"trap 'setsid sleep 60 & echo pid:\\$!:; exit' TERM; "
+        'echo ready; while :; do sleep 0.01; done"'
+    )
+    output.wait_for(b"ready\n")
+    child.stop(4)
+    pid = output.wait_for(b":\n").split(b":")[1]
+    assert not alive(int(pid))
+
+
 def test_stop_may_be_called_twice_and_after_the_end(start) -> None:
     child = start("sleep 60")
     stops = [gevent.Greenlet(child.stop, 4) for _ in range(2)]

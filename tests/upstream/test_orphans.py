@@ -29,6 +29,26 @@ def test_marked_processes_are_found_and_stopped(marked) -> None:
     assert orphans.stop_marked(prefix) == []
 
 
+LEAVES_ONE = "trap 'setsid sleep 60 & exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+
+
+def test_what_begins_while_others_are_stopped_is_stopped_as_well() -> None:
+    prefix = f"orphan-test-{os.getpid()}:"
+    popen = subprocess.Popen(
+        ["sh", "-c", LEAVES_ONE],
+        env={**os.environ, orphans.CHILD_MARK: f"{prefix}m:1"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+    )
+    assert popen.stdout.readline() == b"ready\n"
+    lines = orphans.stop_marked(prefix)
+    assert lines[0] == f"pid {popen.pid} of model m"
+    assert len(set(lines)) > 1
+    popen.wait(4)
+    assert orphans.scan(prefix) == []
+    popen.stdout.close()
+
+
 def test_killing_by_mark_is_immediate(marked) -> None:
     assert orphans.kill_marked(f"orphan-test-{os.getpid()}:") == [marked.pid]
     assert marked.wait(4) == -signal.SIGKILL

@@ -62,4 +62,5 @@ def test_a_server_that_can_tell_is_believed(upstream, interrupt, body, answer) -
 
 
 def test_a_server_that_cannot_tell_is_not_asleep_for_all_we_know(upstream, interrupt) -> None:
+    upstream.start()  # says 404
     assert is_sleeping(parse_address(upstream.url), interrupt) is None
