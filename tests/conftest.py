@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ class TestDeadline(BaseException):
 def pytest_configure() -> None:
     # What of ours blocks the loop shows its stack in the output of the test.
     watch_loop(within=str(Path(llmsnap.__file__).parent))
+    atexit.register(gc.freeze)  # Python would look through all modules three times before its end
 
 
 def pytest_sessionfinish() -> None:
