@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from gevent import socket
 
 import llmsnap
 from llmsnap.blocked import watch_loop
@@ -59,3 +60,12 @@ def no_stray_greenlets() -> Iterator[None]:
     left = [g for g in live_greenlets() if id(g) not in before]
     gevent.killall(left)
     assert not left, f"greenlets left behind: {left}"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets that are connected to each other."""
+    ours, theirs = socket.socketpair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()

@@ -16,14 +16,6 @@ def read_all(sock: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair()
-    yield ours, theirs
-    ours.close()
-    theirs.close()
-
-
 @pytest.mark.parametrize("size", [0, 1, 65536, 8_000_000])
 def test_all_arrives_however_much_the_socket_takes_at_once(pair, size) -> None:
     ours, theirs = pair

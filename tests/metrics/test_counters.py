@@ -4,13 +4,7 @@ from llmsnap.bus import EventBus
 from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
 from llmsnap.metrics import counters as module
 from llmsnap.metrics.counters import OTHER, Counters, Histogram, inter_token_s
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.fakes.clock import Clock
 
 
 @pytest.fixture

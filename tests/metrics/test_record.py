@@ -3,18 +3,11 @@ import pytest
 from llmsnap.errors import ClientGone, HealthTimeout, TooManyInFlight, UpstreamBroke
 from llmsnap.metrics.record import in_flight_object, outcome_status, record_of
 from llmsnap.metrics.tap import RequestFacts, Tap
+from tests.fakes.clock import Clock
 
 SSE = [("Content-Type", "text/event-stream")]
 JSON = [("Content-Type", "application/json")]
 TOKEN = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

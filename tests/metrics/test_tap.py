@@ -6,23 +6,16 @@ import pytest
 from llmsnap.errors import ClientGone, Unreachable
 from llmsnap.metrics.tap import HEAD_BYTES, TAIL_BYTES, RequestFacts, Tap, header
 from llmsnap.metrics.usage import NOTHING, Usage
+from tests.fakes.clock import Clock
 
 SSE = [("Content-Type", "text/event-stream; charset=utf-8")]
 JSON = [("Content-Type", "application/json")]
 USAGE_FRAME = b'data: {"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n'
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

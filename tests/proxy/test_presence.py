@@ -1,6 +1,5 @@
 import gevent
 import pytest
-from gevent import socket
 from gevent.event import Event
 
 from llmsnap.proxy.presence import Presence
@@ -12,14 +11,6 @@ def watch():
     made = new_watch()
     yield made
     made.close()
-
-
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair()
-    yield ours, theirs
-    ours.close()
-    theirs.close()
 
 
 def test_a_client_that_leaves_is_noted_and_told(watch, pair) -> None:

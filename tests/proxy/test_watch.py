@@ -13,14 +13,6 @@ def watch(request):
     made.close()
 
 
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair()
-    yield ours, theirs
-    ours.close()
-    theirs.close()
-
-
 def test_a_close_is_told_at_once(watch, pair) -> None:
     ours, theirs = pair
     gone = Event()

@@ -13,14 +13,6 @@ from llmsnap.server.reader import Reader
 
 
 @pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair()
-    yield ours, theirs
-    ours.close()
-    theirs.close()
-
-
-@pytest.fixture
 def others():
     made = EpollWatch()
     yield made

@@ -7,6 +7,7 @@ import pytest
 from gevent.event import Event
 
 from llmsnap.server.connections import Connections, Deadline, Limits
+from tests.fakes.clock import Clock
 
 
 class Waiting:
@@ -17,16 +18,9 @@ class Waiting:
         self.hung_up.set()
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from gevent import socket, ssl
 
 from llmsnap.server.connections import Limits
 from llmsnap.server.tls import Certificate, new_context
+from tests.fakes.clock import Clock
 from tests.server.raw import RawClient, post, request
 from tests.server.test_handler import deaf, echo
 
@@ -24,13 +25,6 @@ def make(folder: Path, name: str) -> None:
     names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
     out = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
     subprocess.run([*words.split(), *names, *out], check=True, capture_output=True)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture(scope="module")
