@@ -35,9 +35,13 @@ control_socket_disable = True  # gunicorn's own remote control; older versions i
 
 def post_worker_init(worker: Any) -> None:
     """Open the service before the first connection is accepted; in a second worker, wait."""
-    from llmsnap.wsgi import open_service  # noqa: PLC0415 - only the worker may import it
+    from llmsnap.server.gunicorn import take_connections  # noqa: PLC0415 - only the worker may
+    from llmsnap.wsgi import open_service  # noqa: PLC0415 - import them
 
     open_service()
+    # llmsnap's own server reads and answers the requests: three times as many, with limits of time
+    # for slow clients. Without this line, or with --access-log, gunicorn does.
+    take_connections(worker)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -61,7 +61,7 @@ def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _set_for_clients(sock)
+        set_for_clients(sock)
         if family == socket.AF_INET6 and not host:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
@@ -73,7 +73,7 @@ def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
     return sock
 
 
-def _set_for_clients(sock: socket.socket) -> None:
+def set_for_clients(sock: socket.socket) -> None:
     """Set what accepted sockets inherit.
 
     Without TCP_NODELAY an answer on a kept connection waits for a delayed ACK, 40 ms.

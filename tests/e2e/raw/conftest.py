@@ -17,7 +17,7 @@ models:
   alpha:
     cmd: {sim}
 """
-DOORS = ("llmsnap", "gunicorn")
+DOORS = ("llmsnap", "gunicorn", "gunicorn without conf")
 
 
 @pytest.fixture(scope="module", params=DOORS)
