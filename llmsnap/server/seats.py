@@ -35,8 +35,8 @@ class Seats(Pool):
 
     @property
     def all_taken(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return len(self.greenlets) >= self._limit  # each answer asks; full() would take a microsecond
+        """Whether there are as many connections as there may be. Asked by each answer."""
+        return len(self.greenlets) >= self._limit
 
     def full(self) -> bool:
         """Return whether the one that asks must wait until a place is free. Never switches."""
