@@ -4,8 +4,8 @@
     scripts/side_by_side.py unit|e2e [pytest arguments]
 
 Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the
-interface, two for the others, each with ports of its own. pytest-xdist would do the same, but its
-workers talk through threads, which are greenlets here.
+interface and of the wheel, two for the others or for the files named, each with ports of its own.
+pytest-xdist would do the same, but its workers talk through threads, which are greenlets here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
+COMPILES = "tests/e2e/test_wheel.py"
+"""Takes a minute and a half, as much as the tests of the interface."""
 LANE = "LLMSNAP_TEST_LANE"
 """Tells the tests of one process which ports are theirs (tests/e2e/harness.py)."""
 
@@ -44,9 +46,13 @@ class Run:
 def main(arguments: list[str]) -> int:
     """Run all groups side by side; return 0 when every one passed."""
     kind, *more = arguments
-    groups = unit_groups(os.cpu_count() or 1) if kind == "unit" else end_to_end_groups(more)
+    named = [each for each in more if each.startswith("tests")]
+    options = [each for each in more if each not in named]
+    groups = unit_groups(named) if kind == "unit" else end_to_end_groups(named)
     marker = "e2e" if kind == "e2e" else "not e2e"
-    runs = [start(lane, title, [marker, *more, *what]) for lane, (title, what) in enumerate(groups)]
+    runs = [
+        start(lane, title, [marker, *options, *what]) for lane, (title, what) in enumerate(groups)
+    ]
     codes = [run.finish() for run in runs]
     return next((code for code in codes if code not in (0, NO_TESTS)), 0)
 
@@ -65,17 +71,23 @@ def start(lane: int, title: str, arguments: list[str]) -> Run:
     return Run(title, process, time.monotonic())
 
 
-def end_to_end_groups(arguments: list[str]) -> list[tuple[str, list[str]]]:
-    """Return (title, what to run) of each process; just one if the arguments name tests."""
-    if any(each.startswith("tests") for each in arguments):
-        return [("the tests named", [])]
-    return [("tests/ui", ["tests/ui"]), *shared(ROOT.glob("tests/e2e/**/test_*.py"), 2)]
+def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
+    """Return (title, what to run) of each process, of what is *named* if something is."""
+    if named and all(each.endswith(".py") for each in named):
+        return shared((ROOT / each for each in named), 2)
+    if named:
+        return [("the tests named", named)]
+    files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / COMPILES}
+    return [("tests/ui and the wheel", ["tests/ui", COMPILES]), *shared(files, 2)]
 
 
-def unit_groups(count: int) -> list[tuple[str, list[str]]]:
-    """Return (title, what to run) of each process."""
+def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:
+    """Return (title, what to run) of each process; just one for what is *named*."""
+    if named:
+        return [("the tests named", named)]
     files = ROOT.glob("tests/**/test_*.py")
-    return shared((path for path in files if "e2e" not in path.relative_to(ROOT).parts), count)
+    units = (path for path in files if "e2e" not in path.relative_to(ROOT).parts)
+    return shared(units, os.cpu_count() or 1)
 
 
 def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
