@@ -39,8 +39,8 @@ def post_worker_init(worker: Any) -> None:
     from llmsnap.wsgi import open_service  # noqa: PLC0415 - import them
 
     open_service()
-    # llmsnap's own server reads and answers the requests: three times as many, with limits of time
-    # for slow clients. Without this line, or with --access-log, gunicorn does.
+    # llmsnap's own server reads and answers the requests: four times as many, with limits of time
+    # for slow clients. Without this line, or with --access-logfile, gunicorn does.
     take_connections(worker)
 
 
