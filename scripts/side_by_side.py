@@ -22,6 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
 COMPILES = "tests/e2e/test_wheel.py"
 """Takes a minute and a half, as much as the tests of the interface."""
+SLOW = {
+    "tests/commands/test_shells.py",
+    "tests/config/test_fuzz.py",
+    "tests/routing/test_scheduler_properties.py",
+    "tests/scripts/test_compiled.py",
+    "tests/scripts/test_environment.py",
+    "tests/upstream/test_child.py",
+}
+SLOWER = 20
+"""Files that take so many times as long as others of their size."""
 LANE = "LLMSNAP_TEST_LANE"
 """Tells the tests of one process which ports are theirs (tests/e2e/harness.py)."""
 
@@ -91,14 +101,20 @@ def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
-    """Share out test files, so that each group has about as much text to run."""
+    """Share out test files, so that each group has about as much to do."""
     shares: list[list[str]] = [[] for _ in range(count)]
-    sizes = [0] * count
-    for path in sorted(files, key=lambda path: path.stat().st_size, reverse=True):
-        smallest = sizes.index(min(sizes))
-        shares[smallest].append(str(path.relative_to(ROOT)))
-        sizes[smallest] += path.stat().st_size
+    weights = [0] * count
+    for path in sorted(files, key=weight, reverse=True):
+        lightest = weights.index(min(weights))
+        shares[lightest].append(str(path.relative_to(ROOT)))
+        weights[lightest] += weight(path)
     return [(f"{len(share)} test files", sorted(share)) for share in shares if share]
+
+
+def weight(path: Path) -> int:
+    """Return how long *path* takes: in bytes, of which each is about as much work."""
+    size = path.stat().st_size
+    return size * SLOWER if str(path.relative_to(ROOT)) in SLOW else size
 
 
 if __name__ == "__main__":

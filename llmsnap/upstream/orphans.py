@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
+from gevent.monkey import get_original
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,12 @@ KILL_LIMIT_S = 5.0
 DEAD = frozenset("ZX")
 POLL_FIRST_S, POLL_LAST_S = 0.005, 0.1
 ROUNDS = 5
-"""How often what began meanwhile is looked for: between fork and exec a process has no mark."""
+"""How often what began meanwhile is looked for."""
+EXEC_S = 0.005
+KTHREADD = "2"
+"""The parent of the kernel's threads, which have no environment at all."""
+
+_sleep = get_original("time", "sleep")
 
 
 def signal_group(pgid: int, number: int) -> bool:
@@ -112,20 +118,45 @@ def list_marked(prefix: str) -> list[tuple[int, str]]:
 
 
 def marked(prefix: str) -> Iterator[tuple[int, str]]:
-    """Yield (pid, mark) of every living process of ours whose mark begins with *prefix*."""
+    """Yield (pid, mark) of every living process of ours whose mark begins with *prefix*.
+
+    One that is about to run another program has no environment for a moment, and is looked at again
+    after it. Never switches.
+    """
     wanted = f"{CHILD_MARK}={prefix}".encode()
-    me = os.getpid()
+    me, unsure = str(os.getpid()), []
     for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH208, PTH112 - hot
-        if not entry.isdigit() or int(entry) == me:
-            continue
-        try:
-            environ = Path("/proc", entry, "environ").read_bytes()
-        except OSError:  # it ended meanwhile, or is not ours
-            continue
-        for item in environ.split(b"\0"):
-            if item.startswith(wanted) and _alive(int(entry)):
-                yield int(entry), item.decode(errors="replace").partition("=")[2]
-                break
+        if entry.isdigit() and entry != me:
+            environ = _environ(entry)
+            if environ:
+                yield from _mark(entry, environ, wanted)
+            elif environ is not None and _may_begin(entry):
+                unsure.append(entry)
+    if unsure:
+        _sleep(EXEC_S)
+    for entry in unsure:
+        yield from _mark(entry, _environ(entry) or b"", wanted)
+
+
+def _environ(pid: str) -> bytes | None:
+    """The environment of a process; None when it ended meanwhile, or is not ours."""
+    try:
+        return Path("/proc", pid, "environ").read_bytes()
+    except OSError:
+        return None
+
+
+def _mark(pid: str, environ: bytes, wanted: bytes) -> Iterator[tuple[int, str]]:
+    for item in environ.split(b"\0"):
+        if item.startswith(wanted) and _alive(int(pid)):
+            yield int(pid), item.decode(errors="replace").partition("=")[2]
+            return
+
+
+def _may_begin(pid: str) -> bool:
+    """Whether a process without an environment may be between two programs."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in DEAD and fields[1] != KTHREADD
 
 
 def wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:

@@ -15,8 +15,8 @@ from llmsnap.routing.setup import change_of
 from llmsnap.server.bind import bind
 from llmsnap.server.listener import Server
 from llmsnap.service import Service
-from llmsnap.web.app import create_app
 from tests.fakes.launcher import FakeLauncher
+from tests.web.serving import app_of
 
 MODELS = """
     models:
@@ -41,7 +41,7 @@ class Running:
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
         self.service.accepts = True
         listener = bind("127.0.0.1:0")
-        self._server = Server(listener, create_app(lambda: self.service))
+        self._server = Server(listener, app_of(lambda: self.service))
         self._server.start()
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.environ = {"LLMSNAP_URL": self.url}

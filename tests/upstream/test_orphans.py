@@ -29,6 +29,21 @@ def test_marked_processes_are_found_and_stopped(marked) -> None:
     assert orphans.stop_marked(prefix) == []
 
 
+def test_one_that_begins_another_program_is_seen_a_moment_later(marked, monkeypatch) -> None:
+    true_environ, blank = orphans._environ, []
+
+    def environ(pid: str) -> bytes | None:
+        if pid == str(marked.pid) and not blank:
+            blank.append(pid)
+            return b""
+        return true_environ(pid)
+
+    monkeypatch.setattr(orphans, "_environ", environ)
+    prefix = f"orphan-test-{os.getpid()}:"
+    assert orphans.scan(prefix) == [(marked.pid, f"{prefix}m:with:colons:3")]
+    assert blank
+
+
 LEAVES_ONE = "trap 'setsid sleep 60 & exit 0' TERM; echo ready; while :; do sleep 0.01; done"
 
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
+from functools import cache
 from textwrap import dedent
 
+from flask import Flask
 from flask.testing import FlaskClient
 
 from llmsnap.config.loader import loads
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.routing.setup import change_of
 from llmsnap.service import Service
-from llmsnap.web.app import create_app
+from llmsnap.web.app import make_flask
+from llmsnap.web.gateway import Gateway
 from tests.fakes.launcher import FakeLauncher
+
+_flask = cache(make_flask)
+
+
+def app_of(service: Callable[[], Service]) -> Flask:
+    """What ``create_app`` returns; its routes, ten milliseconds of work, are those of all tests."""
+    app = copy.copy(_flask())
+    app.wsgi_app = Gateway(_flask().wsgi_app, service)
+    return app
 
 
 class FakeDispatcher:
@@ -47,8 +60,7 @@ class Site:
         self.dispatcher = self.service.dispatcher = FakeDispatcher()
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
         self.service.accepts = True
-        app = create_app(lambda: self.service)
-        self.client: FlaskClient = app.test_client()
+        self.client: FlaskClient = app_of(lambda: self.service).test_client()
 
 
 @contextlib.contextmanager

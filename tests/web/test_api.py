@@ -12,8 +12,8 @@ from werkzeug.test import TestResponse
 
 from llmsnap.events import ActivityRecord
 from llmsnap.metrics.capture import Body, Capture
-from llmsnap.web.app import create_app
 from llmsnap.wire.sse import Parser
+from tests.web.serving import app_of
 from tests.web.watched import World
 
 
@@ -26,7 +26,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def client(world: World) -> Any:
-    return create_app(lambda: world.service).test_client()
+    return app_of(lambda: world.service).test_client()
 
 
 def pieces(response: TestResponse) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import gevent
 import pytest
 from werkzeug.test import TestResponse
 
-from llmsnap.web.app import create_app
+from tests.web.serving import app_of
 from tests.web.watched import TEXT, World
 
 
@@ -22,7 +22,7 @@ def world() -> World:
 
 @pytest.fixture
 def client(world: World) -> Any:
-    return create_app(lambda: world.service).test_client()
+    return app_of(lambda: world.service).test_client()
 
 
 def first(response: TestResponse) -> bytes:

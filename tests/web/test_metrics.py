@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llmsnap.metrics.host import HostSample, ProcessSample
 from llmsnap.metrics.performance import Sample
-from llmsnap.web.app import create_app
+from tests.web.serving import app_of
 from tests.web.watched import World
 
 
@@ -20,7 +20,7 @@ def world() -> World:
 
 @pytest.fixture
 def client(world: World) -> Any:
-    return create_app(lambda: world.service).test_client()
+    return app_of(lambda: world.service).test_client()
 
 
 def samples(client: Any) -> dict[tuple[Any, ...], float]:

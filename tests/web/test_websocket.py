@@ -13,9 +13,9 @@ from gevent import socket
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from llmsnap.events import ModelPreloaded
-from llmsnap.web.app import create_app
 from llmsnap.web.websocket import Wire
 from tests.server.conftest import Serving
+from tests.web.serving import app_of
 from tests.web.watched import World
 
 HANDSHAKE = {
@@ -77,7 +77,7 @@ class Client:
 class Site:
     def __init__(self) -> None:
         self.world = World()
-        app = create_app(lambda: self.world.service)
+        app = app_of(lambda: self.world.service)
         self.serving = Serving(app.wsgi_app, "127.0.0.1:0")
         self.socks: list[socket.socket] = []
 
