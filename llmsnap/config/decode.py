@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,16 +17,16 @@ from .reader import Reader
 from .scalars import render, yes_or_no
 
 
-class Kind:
+class Kind(ABC):
     """What a key holds. Never changed once made."""
 
     # No dataclass: making fifteen of them takes longer than loading most files.
     def __init__(self, default: Any = None) -> None:
         self.default = default
 
+    @abstractmethod
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the value of *node*, or the default after reporting what is wrong with it."""
-        raise NotImplementedError
 
 
 class Text(Kind):

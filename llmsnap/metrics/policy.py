@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache, partial
 
 from msgspec.structs import replace
 
@@ -17,7 +18,6 @@ DEFAULT_MASKS: Mapping[str, Mask] = {
     "/v1/images/*": Mask.HEADERS,
     "/sdapi/*": Mask.HEADERS,
 }
-_KNOWN_LIMIT = 256
 _TEXT_TYPES = ("application/json", "text/", "application/x-ndjson", "application/x-www-form")
 
 
@@ -34,24 +34,8 @@ class CapturePolicy:
         self.max_body = max_body
         self.redactor = Redactor(redact)
         self._masks = {route: Mask(mask) for route, mask in (masks or {}).items()}
-        self._known: dict[str, Mask] = {}
-
-    def mask(self, path: str) -> Mask:
-        """Return how much of a request for *path* is captured."""
-        known = self._known.get(path)
-        if known is None:
-            if len(self._known) >= _KNOWN_LIMIT:
-                self._known.clear()
-            known = self._known[path] = self._mask(path)
-        return known
-
-    def _mask(self, path: str) -> Mask:
-        if path in self._masks:
-            return self._masks[path]
-        for route, mask in [*self._masks.items(), *DEFAULT_MASKS.items()]:
-            if fnmatchcase(path, route):
-                return mask
-        return Mask.FULL
+        self.mask: Callable[[str], Mask] = lru_cache(maxsize=256)(partial(_mask, self._masks))
+        """Returns how much of a request for a path is captured. Refers to no method: a circle."""
 
     def prepare(self, capture: Capture) -> Capture:
         """Return the capture without the secrets in its bodies."""
@@ -75,3 +59,12 @@ class CapturePolicy:
         if kind and not kind.startswith(_TEXT_TYPES) and "+json" not in kind and not asked_for:
             return f"not text ({kind.partition(';')[0][:60]})"
         return ""
+
+
+def _mask(masks: Mapping[str, Mask], path: str) -> Mask:
+    if path in masks:
+        return masks[path]
+    for route, mask in [*masks.items(), *DEFAULT_MASKS.items()]:
+        if fnmatchcase(path, route):
+            return mask
+    return Mask.FULL

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
@@ -61,45 +60,50 @@ def end_group(pgid: int, mark: str, grace_s: float) -> None:
 
     Its group and whatever carries *mark* get SIGTERM, and SIGKILL after *grace_s*.
     """
+    until = time.monotonic() + grace_s
     for _ in range(ROUNDS):
         strays = [pid for pid, _ in scan(mark)]
         if not strays and not _group_lives(pgid):
             return
         signal_group(pgid, signal.SIGTERM)
-        if not _end_marked(mark, strays, grace_s, pgid):
+        if not _end(strays, mark, until, pgid):
             return
-
-
-def kill_marked(prefix: str) -> list[int]:
-    """SIGKILL every process whose mark begins with *prefix*; return their pids."""
-    pids = [pid for pid, _ in marked(prefix)]
-    for pid in pids:
-        _signal(pid, signal.SIGKILL)
-    return pids
 
 
 def stop_marked(prefix: str) -> list[str]:
     """Stop every process whose mark begins with *prefix*, and return a line about each. Blocks."""
+    until = time.monotonic() + TERM_GRACE_S
     stopped: list[str] = []
     for _ in range(ROUNDS):
         found = scan(prefix)
         if not found:
             break
         stopped += [f"pid {pid} of model {_model(mark)}" for pid, mark in found]
-        if not _end_marked(prefix, [pid for pid, _ in found], TERM_GRACE_S):
+        if not _end([pid for pid, _ in found], prefix, until):
             break
     return stopped
 
 
-def _end_marked(prefix: str, pids: list[int], grace_s: float, pgid: int | None = None) -> bool:
-    """End *pids* and what is left of group *pgid*; return whether they are gone. Blocks."""
+def _end(pids: list[int], prefix: str, until: float, pgid: int | None = None) -> bool:
+    """End *pids* and what is left of group *pgid*; return whether they are gone. Blocks.
+
+    They have *until* then, on the monotonic clock, before they are killed.
+    """
     for pid in pids:
         _signal(pid, signal.SIGTERM)
-    if wait_empty(pgid, pids, grace_s):
+    if wait_empty(pgid, pids, until - time.monotonic()):
         return True
     if pgid is not None:
         signal_group(pgid, signal.SIGKILL)
     return wait_empty(pgid, pids + kill_marked(prefix), KILL_LIMIT_S)
+
+
+def kill_marked(prefix: str) -> list[int]:
+    """SIGKILL every process whose mark begins with *prefix*; return their pids. Never switches."""
+    found, _ = _look(_all_pids(), prefix)
+    for pid, _ in found:
+        _signal(pid, signal.SIGKILL)
+    return [pid for pid, _ in found]
 
 
 def _model(mark: str) -> str:
@@ -107,35 +111,44 @@ def _model(mark: str) -> str:
 
 
 def scan(prefix: str) -> list[tuple[int, str]]:
-    """Return what ``marked`` yields, read in a thread: a busy machine has thousands. Blocks."""
+    """Return what ``list_marked`` does, in a thread: a busy machine has thousands. Blocks."""
     found: list[tuple[int, str]] = gevent.get_hub().threadpool.apply(list_marked, (prefix,))
     return found
 
 
 def list_marked(prefix: str) -> list[tuple[int, str]]:
-    """Return (pid, mark) of every living process whose mark begins with *prefix*."""
-    return list(marked(prefix))
-
-
-def marked(prefix: str) -> Iterator[tuple[int, str]]:
-    """Yield (pid, mark) of every living process of ours whose mark begins with *prefix*.
+    """Return (pid, mark) of every living process of ours whose mark begins with *prefix*.
 
     One that is about to run another program has no environment for a moment, and is looked at again
-    after it. Never switches.
+    after it. Blocks its thread, without gevent.
     """
-    wanted = f"{CHILD_MARK}={prefix}".encode()
-    me, unsure = str(os.getpid()), []
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH208, PTH112 - hot
-        if entry.isdigit() and entry != me:
-            environ = _environ(entry)
-            if environ:
-                yield from _mark(entry, environ, wanted)
-            elif environ is not None and _may_begin(entry):
-                unsure.append(entry)
+    found, unsure = _look(_all_pids(), prefix)
     if unsure:
         _sleep(EXEC_S)
-    for entry in unsure:
-        yield from _mark(entry, _environ(entry) or b"", wanted)
+        found += _look(unsure, prefix)[0]
+    return found
+
+
+def _all_pids() -> list[str]:
+    if not os.path.isdir("/proc"):  # noqa: PTH112 - hot
+        return []
+    me = str(os.getpid())
+    return [entry for entry in os.listdir("/proc") if entry.isdigit() and entry != me]  # noqa: PTH208 - hot
+
+
+def _look(pids: list[str], prefix: str) -> tuple[list[tuple[int, str]], list[str]]:
+    """Return (pid, mark) of those that are marked, and which may be between two programs."""
+    wanted = f"{CHILD_MARK}={prefix}".encode()
+    found, unsure = [], []
+    for pid in pids:
+        environ = _environ(pid)
+        for item in environ.split(b"\0") if environ else ():
+            if item.startswith(wanted) and _alive(int(pid)):
+                found.append((int(pid), item.decode(errors="replace").partition("=")[2]))
+                break
+        if environ == b"" and _may_begin(pid):
+            unsure.append(pid)
+    return found, unsure
 
 
 def _environ(pid: str) -> bytes | None:
@@ -144,13 +157,6 @@ def _environ(pid: str) -> bytes | None:
         return Path("/proc", pid, "environ").read_bytes()
     except OSError:
         return None
-
-
-def _mark(pid: str, environ: bytes, wanted: bytes) -> Iterator[tuple[int, str]]:
-    for item in environ.split(b"\0"):
-        if item.startswith(wanted) and _alive(int(pid)):
-            yield int(pid), item.decode(errors="replace").partition("=")[2]
-            return
 
 
 def _may_begin(pid: str) -> bool:

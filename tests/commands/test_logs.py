@@ -2,10 +2,27 @@ import io
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from llmsnap.commands import logs
 from llmsnap.errors import KeyRefused, NoSuchModel
 from tests.commands.conftest import Running
+
+
+class Heard(io.BytesIO):
+    """An output that tells when something was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._came = Event()
+
+    def flush(self) -> None:
+        self._came.set()
+
+    def wait_for(self, text: bytes) -> None:
+        while self.getvalue() != text:
+            self._came.clear()
+            assert self._came.wait(4), self.getvalue()
 
 
 def run(server: Running, *argv: str, out: io.BytesIO | None = None, key: str = "") -> bytes:
@@ -40,13 +57,11 @@ def test_the_last_lines_alone(talking: Running, count: str, text: bytes) -> None
 
 
 def test_following_goes_on_with_what_comes(talking: Running) -> None:
-    out = io.BytesIO()
+    out = Heard()
     following = gevent.spawn(run, talking, "llama", "--follow", "-n", "1", out=out)
-    while out.getvalue() != b"line 2\n":
-        gevent.sleep(0.005)
+    out.wait_for(b"line 2\n")
     talking.service.logs.model("llama").feed(b"new\n")
-    while b"new\n" not in out.getvalue():
-        gevent.sleep(0.005)
+    out.wait_for(b"line 2\nnew\n")
     talking.service.end_feeds()
     assert following.get() == b"line 2\nnew\n"
 

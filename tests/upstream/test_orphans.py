@@ -42,6 +42,8 @@ def test_one_that_begins_another_program_is_seen_a_moment_later(marked, monkeypa
     prefix = f"orphan-test-{os.getpid()}:"
     assert orphans.scan(prefix) == [(marked.pid, f"{prefix}m:with:colons:3")]
     assert blank
+    blank.clear()
+    assert orphans.kill_marked(prefix) == [], "which does not wait"
 
 
 LEAVES_ONE = "trap 'setsid sleep 60 & exit 0' TERM; echo ready; while :; do sleep 0.01; done"
