@@ -140,29 +140,8 @@ IMPURE = {"gevent", "select", "selectors", "signal", "socket", "subprocess", "th
 CONFIG_IO = {"config.loader", "config.macros", "config.schema"}  # a file, the environment, a schema
 
 DOORS = {"__main__", "wsgi"}
-MAX_MODULE_LINES = 350
-MAX_FUNCTION_LINES = 45
-
-NO_TEST_FILE = {
-    "__init__": "a version string",
-    "__main__": "a door of three lines, run by the end-to-end tests",
-    "_monkey": "loaded by every test run",
-    "errors": "classes with a status; seen through wire.errors",
-    "simulator.__main__": "a door of three lines, run by the end-to-end tests",
-}
-
-
-# Parts of a whole that is tested as one. Better than a line here is a test file of its own.
-TESTED_IN = {
-    "e2e/test_api_inference.py": ["web.upstream"],
-    "e2e/test_api_routes.py": [
-        "web.config",
-        "web.context",
-        "web.models",
-        "web.props",
-        "web.statuses",
-    ],
-}
+MAX_MODULE_LINES = 900
+MAX_FUNCTION_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -386,26 +365,6 @@ def code_lines(node: ast.FunctionDef) -> int:
         return lines
     assert first.end_lineno is not None
     return lines - (first.end_lineno - first.lineno + 1)
-
-
-def test_every_module_has_its_test_file() -> None:
-    own = [m.name for m in MODULES if not m.is_package and m.name not in NO_TEST_FILE]
-    tested = {name: own_test_file(name) for name in own}
-    missing = [name for name, path in tested.items() if not (ROOT / path).is_file()]
-    assert set(missing) == {name for names in TESTED_IN.values() for name in names}
-
-
-def test_where_parts_of_a_whole_are_tested() -> None:
-    assert not [path for path in TESTED_IN if not (ROOT / "tests" / path).is_file()]
-
-
-def own_test_file(name: str) -> Path:
-    *folders, last = name.split(".")
-    return Path("tests", *folders, f"test_{last}.py")
-
-
-def test_reasons_for_no_test_file_are_still_needed() -> None:
-    assert not [name for name in NO_TEST_FILE if (ROOT / own_test_file(name)).is_file()]
 
 
 # Imports every module and reports what happened meanwhile outside of the import system: an audited
