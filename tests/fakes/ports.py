@@ -12,8 +12,8 @@ from itertools import cycle
 
 from gevent import socket
 
-FIRST, LANE_SIZE = 20000, 3000
-_lane = int(os.environ.get("LLMSNAP_TEST_LANE", "0")) % 3
+FIRST, LANES, LANE_SIZE = 20000, 9, 1000
+_lane = int(os.environ.get("LLMSNAP_TEST_LANE", "0")) % LANES
 _begin = FIRST + _lane * LANE_SIZE
 # Not from the start each time: tests of one run may follow those of another that still ends.
 _offset = os.getpid() * 7 % LANE_SIZE
