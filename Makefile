@@ -28,15 +28,19 @@ endif
 
 BIN := .venv/bin
 ENVIRONMENT = $(PYTHON) scripts/environment.py
+UV := 0.13.9
+COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate \
+	--no-emit-index-url --custom-compile-command "make constraints"
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help python run demo dev test lint types unit minimum e2e compiled e2e-gunicorn bench coverage format release clean
+.PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn bench coverage \
+	format constraints release first-minutes clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
 
 run: python  ## start the demo: two small models behind one address (LISTEN=HOST:PORT, ARGS=...)
-	@$(ENVIRONMENT) "" demo?
+	@$(ENVIRONMENT) demo?
 	@exec $(BIN)/python scripts/demo.py run $(LISTEN) $(ARGS)
 
 demo: python  ## try again to install what the demo serves, after a failure
@@ -46,7 +50,9 @@ demo: python  ## try again to install what the demo serves, after a failure
 dev: python
 	@$(ENVIRONMENT) dev
 
-test: lint types unit e2e compiled  ## everything a change has to pass
+test:  ## everything a change has to pass: lint types unit e2e
+	@echo "lint, types, unit and end-to-end tests: 5 minutes on 2 cores, and 1 more to install them"
+	@$(MAKE) --no-print-directory lint types unit e2e
 	$(call say,all checks passed)
 
 lint: dev  ## style, format and spelling
@@ -64,9 +70,23 @@ unit: dev  ## fast tests
 	$(BIN)/python scripts/side_by_side.py unit $(PYTEST_ARGS)
 
 minimum: python  ## unit tests on the oldest versions that setup.py allows
-	$(PYTHON) -m venv --clear build/minimum
-	LLMSNAP_PURE=1 build/minimum/bin/pip install --quiet --disable-pip-version-check -c scripts/minimum.txt -e .[dev]
+	@$(ENVIRONMENT) --folder build/minimum --versions scripts/minimum.txt dev
+	$(call say,unit tests on the oldest versions)
 	build/minimum/bin/python scripts/side_by_side.py unit $(PYTEST_ARGS)
+
+newest: python  ## unit and end-to-end tests on the newest version of everything
+	rm -rf build/newest
+	@$(ENVIRONMENT) --folder build/newest --versions newest dev demo?
+	$(call say,unit and end-to-end tests on the newest versions)
+	build/newest/bin/python scripts/side_by_side.py unit $(PYTEST_ARGS)
+	build/newest/bin/python scripts/side_by_side.py e2e $(PYTEST_ARGS)
+
+constraints: python  ## renew scripts/constraints.txt and scripts/lock.txt with today's versions
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV)
+	build/uv/bin/$(COMPILE_VERSIONS) --all-extras setup.py --output-file scripts/constraints.txt
+	build/uv/bin/$(COMPILE_VERSIONS) --extra image --generate-hashes --constraints scripts/constraints.txt \
+		setup.py --output-file scripts/lock.txt
 
 e2e: dev  ## the real command with real children
 	@$(ENVIRONMENT) demo?
@@ -74,7 +94,7 @@ e2e: dev  ## the real command with real children
 	@$(BIN)/python scripts/demo.py explain
 	@$(BIN)/python scripts/side_by_side.py e2e $(PYTEST_ARGS)
 
-compiled: dev  ## tests with the hot path compiled, as `pip install` makes it
+compiled: dev  ## tests with the hot path compiled, as in the release wheels
 	$(call say,unit tests of what is compiled)
 	@$(BIN)/python scripts/compiled.py $(abspath $(BIN))/python -m pytest -q -m "not e2e" $(COMPILED_UNITS) $(addprefix --ignore=,$(REPLACING)) $(PYTEST_ARGS) || [ $$? = 5 ]  # none was selected
 	$(call say,end-to-end tests of what is compiled)
@@ -102,6 +122,9 @@ release: python  ## build sdist and wheel and check them; publishes nothing
 	rm -rf build dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
+
+first-minutes:  ## measure clone, install, first answer and the tests, with an empty home and cache
+	scripts/first_minutes.sh
 
 clean:  ## remove what the other targets made here (the model's cache stays)
 	rm -rf .venv build dist *.egg-info llmsnap__mypyc*.so

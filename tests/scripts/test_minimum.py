@@ -11,27 +11,18 @@ PIN = re.compile(r"([A-Za-z0-9-]+)==([0-9.]+)")
 
 
 def lists_of_setup() -> dict[str, list[str]]:
-    """The lists of requirements in setup.py: those with a name, and the extras."""
+    """The lists of requirements in setup.py that have a name."""
     tree = ast.parse((ROOT / "setup.py").read_text())
-    named = {
+    return {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)
     }
-    (extras,) = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.keyword) and node.arg == "extras_require"
-    ]
-    for key, value in zip(extras.keys, extras.values, strict=True):
-        if key.value == "gpu":
-            named["gpu"] = ast.literal_eval(value)
-    return named
 
 
 def test_each_lower_bound_is_tested_and_nothing_else() -> None:
     found = lists_of_setup()
-    wanted = [*found["REQUIRES"], *found["GUNICORN"], *found["gpu"]]
+    wanted = [*found["REQUIRES"], *found["GUNICORN"], *found["GPU"]]
     bounds = dict(BOUND.fullmatch(line).groups() for line in wanted)
     lines = (ROOT / "scripts/minimum.txt").read_text().splitlines()
     pins = dict(PIN.fullmatch(line).groups() for line in lines if not line.startswith("#"))
