@@ -107,6 +107,8 @@ OPTIONS = (
     Option(("--pooling",), pooling),
     Option(("--reranking", "--rerank"), reranking, None),
     Option(("--slot-save-path",), save_slots),
+    Option(("--jinja",), switch("use_jinja", True), None),
+    Option(("--no-jinja",), switch("use_jinja", False), None),
     Option(("--swa-full",), switch("swa_full", True), None),
     Option(("--metrics",), switch("endpoint_metrics", True), None),
     Option(("--no-warmup",), switch("warmup", False), None),
@@ -121,7 +123,10 @@ def parse(arguments: list[str]) -> tuple[Mapping[Option, Any], bool]:
     Exits with status 2 where an option is unknown or a value has the wrong type.
     """
     parser = argparse.ArgumentParser(
-        prog="xllama_server.py", allow_abbrev=False, argument_default=argparse.SUPPRESS
+        prog="xllama_server.py",
+        usage="%(prog)s --model FILE [option ...]",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
     for number, option in enumerate(OPTIONS):
         taken: dict[str, Any] = {"action": "store_true"} if option.kind is None else {}

@@ -1,7 +1,8 @@
-"""The wheel in an empty environment, away from the checkout: demo, interface, a chat."""
+"""Wheel and sdist in empty environments, away from the checkout: start, demo, interface, a chat."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,13 +10,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import pytest
+import requests
 from gevent import subprocess
 
 from tests.e2e.harness import ROOT, Installed, Running
-from tests.fakes.ports import free_ports
+from tests.fakes.ports import free_port, free_ports
 
 pytestmark = pytest.mark.e2e(limit_s=120)
+
+
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -38,9 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def program(folder: Path) -> Path:
-    """``llmsnap`` as installed from a wheel, which is built from the files as they are now."""
-    source, env = folder / "source", folder / "env"
+def source(folder: Path) -> Path:
+    """A clone with the files as they are now, committed or not."""
+    source = folder / "source"
     run("git", "clone", "--quiet", "--shared", "--no-checkout", ROOT, source, cwd=folder)
     listing = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT)
     for name in listing.splitlines():
@@ -48,14 +54,33 @@ def program(folder: Path) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
     run("git", "reset", "--quiet", cwd=source)
-    (folder / "commit").write_text(run("git", "rev-parse", "HEAD", cwd=source))
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, source, cwd=folder)
-    run(sys.executable, "-m", "venv", "--without-pip", env, cwd=folder)
-    (wheel,) = folder.glob("llmsnap-*.whl")
-    run(*pip, "--python", env / "bin/python", "install", wheel, cwd=folder)
-    shutil.rmtree(source)
+    return source
+
+
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Build the wheel or the sdist, and return its file."""
+    if kind == "wheel":
+        run(*PIP, "wheel", "--no-deps", "--wheel-dir", folder / "dist", source, cwd=folder)
+    else:
+        command = [sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", folder / "dist"]
+        run(*command, cwd=source)
+    (built,) = (folder / "dist").glob({"wheel": "llmsnap-*.whl", "sdist": "llmsnap-*.tar.gz"}[kind])
+    return built
+
+
+def install(what: Path, env: Path) -> Path:
+    """Install *what* with all it needs into the new environment; return the ``llmsnap`` in it."""
+    run(sys.executable, "-m", "venv", "--without-pip", env, cwd=env.parent)
+    constraints = ROOT / "scripts/constraints.txt"
+    run(*PIP, "--python", env / "bin/python", "install", "-c", constraints, what, cwd=env.parent)
     return env / "bin/llmsnap"
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def program(request: pytest.FixtureRequest, source: Path, folder: Path) -> Path:
+    """``llmsnap`` as installed from a distribution into an empty environment."""
+    kind: str = request.param
+    return install(build(kind, source, folder), folder / kind)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +105,45 @@ def demo(program: Path, folder: Path) -> Iterator[Running]:
     assert server.stop() == 0
 
 
-def test_it_knows_its_commit(program: Path, folder: Path) -> None:
-    commit = (folder / "commit").read_text()
+def test_it_knows_its_commit_and_compiles_nothing(
+    program: Path, source: Path, folder: Path
+) -> None:
+    commit = run("git", "rev-parse", "HEAD", cwd=source)
     said = run(program, "version", cwd=folder)
-    assert re.fullmatch(
-        rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z, compiled", said
+    assert re.fullmatch(rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z", said)
+    assert not list(program.parent.parent.glob("lib/python3*/site-packages/llmsnap/**/*.so"))
+
+
+def test_it_starts_without_a_word_but_its_address(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        f"startPort: {free_ports(10)}\nmodels:\n  alpha:\n    cmd: sleep ${{PORT}}\n"
     )
+    port = free_port()
+    out, err = tmp_path / "stdout", tmp_path / "stderr"
+    environ = {**bare(), "HOME": str(tmp_path)}
+    command = [program, "--config", "config.yaml", "--listen", f"127.0.0.1:{port}"]
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environ, stdout=stdout, stderr=stderr
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_it_answers(f"{url}/ready", process)
+        assert err.read_text() == ""
+        assert out.read_text() == f"llmsnap listening on {url}\n"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def wait_until_it_answers(url: str, process: subprocess.Popen) -> None:
+    with gevent.Timeout(20, RuntimeError(f"{url} never answered")):
+        while process.poll() is None:
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(url, timeout=5).status_code == 200:
+                    return
+            gevent.sleep(0.02)
+    raise RuntimeError(f"ended with exit code {process.returncode}")
 
 
 def test_the_demo_chats_and_shows_its_interface(demo: Running) -> None:
