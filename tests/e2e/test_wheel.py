@@ -123,9 +123,7 @@ def test_it_starts_without_a_word_but_its_address(program: Path, tmp_path: Path)
     environ = {**bare(), "HOME": str(tmp_path)}
     command = [program, "--config", "config.yaml", "--listen", f"127.0.0.1:{port}"]
     with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environ, stdout=stdout, stderr=stderr
-        )
+        process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=stdout, stderr=stderr)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_it_answers(f"{url}/ready", process)

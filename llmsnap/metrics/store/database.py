@@ -175,15 +175,16 @@ class Database:
         return int(found.fetchone()[0])
 
     def _prepare(self) -> None:
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:  # before anything is changed in the file
+            raise NewerSchema(
+                f"written by a newer llmsnap: schema version {version}, this one reads up to "
+                f"{SCHEMA_VERSION}: update llmsnap or name another store.path"
+            )
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
         # With WAL this loses at most the last commits when the power fails, and nothing to kill -9.
         self._db.execute("PRAGMA synchronous = NORMAL")
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise NewerSchema(
-                f"{self.path}: schema version {version}, this program knows {SCHEMA_VERSION}"
-            )
         for number in range(version, SCHEMA_VERSION):
             self._migrate(MIGRATIONS[number], number + 1)
 
