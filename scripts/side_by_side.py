@@ -1,27 +1,31 @@
 #!/usr/bin/env python3
-"""Runs tests in several pytest processes at once, and prints what each said when it has ended.
+"""Runs tests in several pytest processes at once, and prints their output when all have ended.
 
     scripts/side_by_side.py unit|e2e [pytest arguments]
 
 Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the
 interface and of the wheel, two for the others or for the files named, each with ports of its own.
+Meanwhile it prints how many tests are done and about how long the rest takes.
 pytest-xdist would do the same, but its workers talk through threads, which are greenlets here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
-COMPILES = "tests/e2e/test_wheel.py"
-"""Takes a minute and a half, as much as the tests of the interface."""
+BUILDS = "tests/e2e/test_wheel.py"
+"""Builds and installs distributions, which takes 20 s."""
 SLOW = {
     "tests/commands/test_shells.py",
     "tests/config/test_fuzz.py",
@@ -33,7 +37,10 @@ SLOW = {
 SLOWER = 20
 """Files that take so many times as long as others of their size."""
 LANE = "LLMSNAP_TEST_LANE"
-"""Tells the tests of one process which ports are theirs (tests/e2e/harness.py)."""
+"""Names the ports of one process (tests/fakes/ports.py)."""
+PROGRESS = "LLMSNAP_TEST_PROGRESS"
+"""The file in which a pytest process counts its tests (tests/conftest.py)."""
+REPORT_EVERY_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -41,16 +48,23 @@ class Run:
     """One pytest process."""
 
     title: str
-    process: subprocess.Popen[str]
-    began: float
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    progress: Path
 
-    def finish(self) -> int:
-        """Wait, print what it said, and return its exit code."""
-        output, _ = self.process.communicate()
-        took_s = time.monotonic() - self.began
-        sys.stdout.write(f"-- {self.title}, {took_s:.0f} s\n{output}")
+    def counts(self) -> tuple[int, int]:
+        """How many tests are done, and of how many; zeros before pytest has collected them."""
+        with contextlib.suppress(OSError, ValueError):
+            done, total = self.progress.read_text(encoding="ascii").split()
+            return int(done), int(total)
+        return 0, 0
+
+    def print_output(self) -> None:
+        """Print what pytest printed."""
+        self.output.seek(0)
+        sys.stdout.write(f"-- {self.title}\n")
+        sys.stdout.write(self.output.read().decode(errors="replace"))
         sys.stdout.flush()
-        return self.process.returncode
 
 
 def main(arguments: list[str]) -> int:
@@ -60,25 +74,57 @@ def main(arguments: list[str]) -> int:
     options = [each for each in more if each not in named]
     groups = unit_groups(named) if kind == "unit" else end_to_end_groups(named)
     marker = "e2e" if kind == "e2e" else "not e2e"
-    runs = [
-        start(lane, title, [marker, *options, *what]) for lane, (title, what) in enumerate(groups)
-    ]
-    codes = [run.finish() for run in runs]
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        runs = [
+            start(lane, title, [marker, *options, *what], stack, scratch)
+            for lane, (title, what) in enumerate(groups)
+        ]
+        wait(runs)
+        for run in runs:
+            run.print_output()
+    codes = [run.process.returncode for run in runs]
     return next((code for code in codes if code not in (0, NO_TESTS)), 0)
 
 
-def start(lane: int, title: str, arguments: list[str]) -> Run:
-    """Start pytest."""
+def start(
+    lane: int, title: str, arguments: list[str], stack: contextlib.ExitStack, scratch: Path
+) -> Run:
+    """Start pytest; *stack* closes the file of its output."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", *arguments]
+    output = stack.enter_context((scratch / f"output{lane}").open("w+b"))
+    progress = scratch / f"progress{lane}"
     process = subprocess.Popen(  # noqa: S603 - our own interpreter
         command,
         cwd=ROOT,
-        env={**os.environ, LANE: str(lane)},
-        stdout=subprocess.PIPE,
+        env={**os.environ, LANE: str(lane), PROGRESS: str(progress)},
+        stdout=output,
         stderr=subprocess.STDOUT,
-        text=True,
     )
-    return Run(title, process, time.monotonic())
+    return Run(title, process, output, progress)
+
+
+def wait(runs: list[Run]) -> None:
+    """Wait for all *runs*, and report their progress every 15 s."""
+    began = time.monotonic()
+    reported = began
+    for run in runs:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.process.wait(max(0.0, reported + REPORT_EVERY_S - time.monotonic()))
+                break
+            reported = time.monotonic()
+            text = progress_of([each.counts() for each in runs], reported - began)
+            print(f"   {text}", flush=True)  # noqa: T201 - a command that talks to a person
+
+
+def progress_of(counts: list[tuple[int, int]], elapsed_s: float) -> str:
+    """Return how far the runs are: "120 of 400 tests, about 40 s left"."""
+    done, total = (sum(numbers) for numbers in zip(*counts, strict=True))
+    if not all(some for some, _ in counts):
+        return f"{elapsed_s:.0f} s, collecting tests"
+    left_s = max(elapsed_s / some * (most - some) for some, most in counts)
+    return f"{done} of {total} tests, about {left_s:.0f} s left"
 
 
 def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
@@ -87,8 +133,8 @@ def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
         return shared((ROOT / each for each in named), 2)
     if named:
         return [("the tests named", named)]
-    files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / COMPILES}
-    return [("tests/ui and the wheel", ["tests/ui", COMPILES]), *shared(files, 2)]
+    files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / BUILDS}
+    return [("tests/ui and the wheel", ["tests/ui", BUILDS]), *shared(files, 2)]
 
 
 def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,24 @@ class TestDeadline(BaseException):
     __test__ = False
 
 
-def pytest_configure() -> None:
+class Progress:
+    """Counts the tests that are done in a file, for scripts/side_by_side.py."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.done = self.total = 0
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.total = len(session.items)
+
+    def pytest_runtest_logfinish(self) -> None:
+        self.done += 1
+        self.path.write_text(f"{self.done} {self.total}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if path := os.environ.pop("LLMSNAP_TEST_PROGRESS", ""):
+        config.pluginmanager.register(Progress(path))
     # What of ours blocks the loop shows its stack in the output of the test.
     watch_loop(within=str(Path(llmsnap.__file__).parent))
     atexit.register(gc.freeze)  # Python would look through all modules three times before its end

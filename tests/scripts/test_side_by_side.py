@@ -1,0 +1,56 @@
+"""Facts about scripts/side_by_side.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import side_by_side
+
+TEST = "def test_it():\n    assert {fact}\n"
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of two test files."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = e2e\n")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setattr(side_by_side, "ROOT", tmp_path)
+    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 2)
+    for name, fact in (("one", True), ("two", True)):
+        (tmp_path / f"tests/test_{name}.py").write_text(TEST.format(fact=fact))
+    return tmp_path
+
+
+def test_all_files_are_run_and_one_failure_fails_the_run(
+    suite: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (suite / "tests/test_two.py").write_text(TEST.format(fact=False))
+    assert side_by_side.main(["unit"]) == 1
+    output = capfd.readouterr().out
+    assert output.count("-- 1 test files") == 2
+    assert "1 passed" in output
+    assert "1 failed" in output
+
+
+def test_named_files_run_alone(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert side_by_side.main(["unit", "-x", "tests/test_one.py"]) == 0
+    assert "1 passed" in capfd.readouterr().out
+
+
+def test_progress_waits_for_the_slowest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert side_by_side.progress_of([(0, 0), (5, 10)], 20) == "20 s, collecting tests"
+    said = side_by_side.progress_of([(10, 20), (10, 40)], 20)
+    assert said == "20 of 60 tests, about 60 s left"
+
+
+def test_a_run_counts_what_its_process_has_written(tmp_path: Path) -> None:
+    progress = tmp_path / "progress"
+    run = side_by_side.Run("title", None, sys.stdout.buffer, progress)
+    assert run.counts() == (0, 0)
+    progress.write_text("")  # about to be written
+    assert run.counts() == (0, 0)
+    progress.write_text("3 12")
+    assert run.counts() == (3, 12)
