@@ -103,7 +103,7 @@ compiled: dev  ## tests with the hot path compiled, as in the release wheels
 e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a server itself
 	@$(ENVIRONMENT) demo?
 	$(call say,end-to-end tests behind gunicorn)
-	LLMSNAP_TEST_SERVER=gunicorn $(BIN)/python -m pytest -q -m e2e $(PYTEST_ARGS) $(BEHIND_GUNICORN)
+	@LLMSNAP_TEST_SERVER=gunicorn $(BIN)/python scripts/side_by_side.py e2e $(BEHIND_GUNICORN) $(PYTEST_ARGS)
 
 coverage: dev  ## unit tests with branch coverage
 	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)

@@ -36,8 +36,8 @@ first_token() {
   start=$(now)
   make run LISTEN="$listen" > "$folder/run.log" 2>&1 &
   pid=$!
-  for part in "Making .venv|until the environment is made" "Installing llmsnap|begin of pip install" \
-    "Assembling|packages fetched and installed" "Checking|model assembled" "listening on|server listens"; do
+  for part in "Making .venv|begins" "Installing llmsnap|environment made" \
+    "Assembling|packages fetched and installed" "Checking|model assembled" "listening on|checked, server listens"; do
     until grep -q "${part%%|*}" "$folder/run.log"; do
       kill -0 "$pid" 2>/dev/null || { cat "$folder/run.log"; exit 1; }
       grep -q "listening on" "$folder/run.log" && break
