@@ -111,7 +111,7 @@ coverage: dev  ## unit tests with branch coverage
 
 bench: dev  ## measure on this machine (BENCH="nodelay" for another of bench/)
 	@$(BIN)/python scripts/compiled.py true
-	@for name in $(BENCH); do printf '\n== %s\n' $$name; $(BIN)/python build/compiled/bench/$$name.py $(ARGS) || exit 1; done
+	@for name in $(BENCH); do printf '\n== %s\n' $$name; $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 format: dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .

@@ -17,6 +17,7 @@ from typing import Any
 from processes import ROOT, Running, free_ports
 
 HERE = Path(__file__).parent
+COMPILED = ROOT / "build" / "compiled"
 UPSTREAM = [sys.executable, "-S", "-E", str(HERE / "upstream.py")]
 SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"  # of Debian's nginx
 LOAD_S = 0.6
@@ -145,10 +146,15 @@ def _bare(place: Place) -> Command:
     return Command([*argv, "--upstream", upstream], {"PYTHONPATH": str(ROOT)})
 
 
-def _llmsnap(place: Place) -> Command:
-    argv = [sys.executable, "-m", "llmsnap", "--config", str(_config(place))]
+def _llmsnap(place: Place, root: Path = ROOT) -> Command:
+    # -P: the sources in the working directory do not come before those below *root*.
+    argv = [sys.executable, "-P", "-m", "llmsnap", "--config", str(_config(place))]
     argv += ["--listen", f"127.0.0.1:{place.port}", "--state-dir", str(place.folder / "state")]
-    return Command(argv, {"PYTHONPATH": str(ROOT)})
+    return Command(argv, {"PYTHONPATH": str(root)})
+
+
+def _compiled(place: Place) -> Command:
+    return _llmsnap(place, COMPILED)
 
 
 def _gunicorn(place: Place) -> Command:
@@ -189,6 +195,11 @@ def _lacks_nginx() -> str:
     return "" if shutil.which("nginx", path=SEARCH_PATH) else "nginx is not installed"
 
 
+def _lacks_compiled() -> str:
+    found = any(COMPILED.glob("llmsnap__mypyc*"))
+    return "" if found else "build/compiled is missing: scripts/compiled.py true"
+
+
 def _lacks_gunicorn() -> str:
     return "" if find_spec("gunicorn") else "gunicorn is not installed"
 
@@ -201,6 +212,7 @@ TARGETS = {
         Target("nginx", _nginx, _lacks_nginx),
         Target("bare", _bare),
         Target("llmsnap", _llmsnap, has_models=True),
+        Target("compiled", _compiled, _lacks_compiled, has_models=True),
         Target("gunicorn", _gunicorn, _lacks_gunicorn, has_models=True),
     )
 }
