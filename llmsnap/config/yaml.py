@@ -21,11 +21,9 @@ MAX_DEPTH = 100
 MAX_WEIGHT = 2_000_000
 
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
-_NESTING_OF_LIBYAML = "exceeded maximum nesting depth"
-"""What newer libyaml says, which reads ahead and may notice before we do; its limit is higher."""
-
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STANDARD_TAG = "tag:yaml.org,2002:"
+_QUOTES = ("'", '"')
 
 # Within [...] and {...} a brace ends an unquoted scalar, so that ``[${env.KEY}]`` is not YAML.
 # Such files are read a second time with the braces of references in disguise (one character each,
@@ -35,13 +33,18 @@ _DISGUISE = "$\ue000\\1\ue001"
 _DISGUISED = re.compile("\\$\ue000([A-Za-z0-9_.-]+)\ue001")
 
 _HINTS = {
-    "found character that cannot start any token": "indent with blanks instead of tabs, "
-    "and quote a text that begins with a special character",
-    "mapping values are not allowed in this context": 'quote a text that contains ": "',
-    "did not find expected key": "align this line with its neighbours, or close the quote before",
-    "did not find expected '-' indicator": "align the entries of the list",
-    "found unexpected end of stream": "close the quote",
+    "\t": "indent with blanks instead of tabs",
+    **dict.fromkeys("@`%", "quote a text that begins with a special character"),
+    ":": 'quote a text that contains ": "',
 }
+"""What helps, by the character at which the text stops being YAML."""
+_HINTS_OF_OPEN = {
+    "-": "align the entries of the list",
+    "[": "close the bracket, or quote a text that has one in it",
+    "{": "close the brace, or quote a text that has one in it",
+}
+"""What helps, by the character at which the collection begins that could not be read."""
+_MISALIGNED = "align this line with its neighbours, or close the quote before"
 
 
 def compose(text: str, environ: Environ[str, str], report: Report) -> Node | None:
@@ -241,10 +244,35 @@ def _may_be_other_than_text(tag: str) -> bool:
 def _report_failure(error: Exception, text: str, report: Report) -> None:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
     at = Node(*_position(error, text))
-    if problem == _NESTING_OF_LIBYAML:
-        problem = _TOO_DEEP
-    prefix = "" if problem == _TOO_DEEP or isinstance(error, _TooMuch) else "not valid YAML: "
-    report.error((), f"{prefix}{problem}", _HINTS.get(problem, ""), at)
+    hint = ""
+    if isinstance(error, yaml.MarkedYAMLError):
+        hint = _hint(error, text)
+        problem = _TOO_DEEP if _is_too_deep(error, text) else f"not valid YAML: {problem}"
+    elif not isinstance(error, _TooMuch):
+        problem = f"not valid YAML: {problem}"
+    report.error((), problem, hint, at)
+
+
+def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Say what may help, from the text itself: the parsers differ in words and change them."""
+    at, begun = _character(text, error.problem_mark), _character(text, error.context_mark)
+    if begun in _QUOTES and not at:
+        return "close the quote"
+    if not isinstance(error, yaml.parser.ParserError) or begun == at:
+        return _HINTS.get(at, "")
+    return _HINTS_OF_OPEN.get(begun) or _HINTS.get(at) or (_MISALIGNED if begun else "")
+
+
+def _character(text: str, mark: Any) -> str:
+    """Return the character at *mark*; "" at the end of the text, and without a mark."""
+    return text[mark.index : mark.index + 1] if mark is not None else ""
+
+
+def _is_too_deep(error: yaml.MarkedYAMLError, text: str) -> bool:
+    """Whether the parser, which reads ahead, met a limit of its own before we counted to ours."""
+    before = text[: error.problem_mark.index] if error.problem_mark else ""
+    opened, closed = (sum(map(before.count, pair)) for pair in ("[{", "]}"))
+    return opened - closed > MAX_DEPTH
 
 
 def _position(error: Exception, text: str) -> tuple[int, int]:

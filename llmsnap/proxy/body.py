@@ -11,7 +11,8 @@ import msgspec
 
 from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
 from llmsnap.wire import jsontext
-from llmsnap.wire.jsontext import Edits, JsonProblem, Members, Value
+from llmsnap.wire.jsonscan import JsonProblem
+from llmsnap.wire.jsontext import Edits, Members, Value
 
 BOM = b"\xef\xbb\xbf"
 MAX_MODEL_BYTES = 4096

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from llmsnap.build import as_python_has_it
+from llmsnap.wire.jsonscan import JsonProblem, scan_array, scan_object
 
 Value = Any
 """A msgspec.Raw or bytes. msgspec calls the one a kind of the other, and the compiler of the hot
@@ -22,25 +22,9 @@ Members = list[tuple[str, Value]]
 Edits = Mapping[str, bytes | None]
 """New JSON text per member name; None deletes the member."""
 
-REPAIR_LIMIT_BYTES = 1 << 20
-
 _SPACE = re.compile(rb"[ \t\n\r]*")
-_MEMBER = re.compile(rb'[ \t\n\r]*"[^"\\]*(?:\\.[^"\\]*)*"[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
+_MEMBER = re.compile(rb'[ \t\n\r]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
 _INDEX = re.compile(r"-1|0|[1-9][0-9]{0,3}")
-_POSITION = re.compile(r" \(byte (\d+)\)$")
-_SURROGATE = re.compile(
-    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})"
-)
-
-
-@as_python_has_it
-class JsonProblem(ValueError):
-    """A text that is not the JSON wanted: *what* is wrong, and at which byte (-1 = nowhere)."""
-
-    def __init__(self, what: str, position: int = -1) -> None:
-        self.what = what
-        self.position = position
-        super().__init__(what)
 
 
 class _Name:
@@ -56,6 +40,8 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys
 _HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _OBJECT = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=lambda _type, text: _Name(text))
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises. Its messages differ between versions, so none of them is read."""
 
 
 def members(text: bytes) -> Members:
@@ -64,53 +50,19 @@ def members(text: bytes) -> Members:
     Raises: JsonProblem, also for anything wrong deep inside a value.
     """
     try:
-        found = _decode(_OBJECT, text)
-    except JsonProblem:
-        repaired = _without_lone_surrogates(text)
-        if repaired == text:
-            raise
-        found = _decode(_OBJECT, repaired)
+        found = _OBJECT.decode(text)
+    except _REFUSALS:
+        return [(member.name, member.value) for member in scan_object(text)]
     return [(name.text, value) for name, value in found.items()]
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], text: bytes) -> Any:
+def _elements(text: bytes) -> list[Value]:
+    """The elements of the array *text*. Raises: JsonProblem."""
     try:
-        return decoder.decode(text)
-    except msgspec.ValidationError as error:
-        raise JsonProblem(str(error).replace("Expected", "expected")) from error
-    except msgspec.DecodeError as error:
-        raise _problem(str(error), text) from error
-    except UnicodeDecodeError as error:
-        raise JsonProblem("a member's name is not UTF-8") from error
-    except RecursionError as error:
-        raise JsonProblem("nested too deeply") from error
-
-
-def _problem(message: str, text: bytes) -> JsonProblem:
-    what = message.removeprefix("JSON is malformed: ")
-    match = _POSITION.search(what)
-    if match is None:
-        return JsonProblem("it ends too early", len(text))
-    what, position = what[: match.start()], int(match[1])
-    # msgspec has gone past the character when it finds that it should not be there.
-    return JsonProblem(what, position - 1 if what == "trailing characters" else position)
-
-
-def _without_lone_surrogates(text: bytes) -> bytes:
-    r"""*text* with ``\ud83d`` and the like, where half of a pair is missing, as ``\ufffd``.
-
-    JavaScript sends these for a string cut within an emoji. They are legal (RFC 8259 section
-    8.2), but msgspec refuses them. The replacement is as long, so positions stay.
-    """
-    if len(text) > REPAIR_LIMIT_BYTES:
-        return text
-    return _SURROGATE.sub(lambda match: _repaired(match, text), text)
-
-
-def _repaired(match: re.Match[bytes], text: bytes) -> bytes:
-    before = text[max(0, match.start() - 64) : match.start()]
-    escaped = (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
-    return match[0] if match[1] or escaped else rb"\ufffd"
+        found: list[Value] = _ARRAY.decode(text)
+    except _REFUSALS:
+        return [element.value for element in scan_array(text)]
+    return found
 
 
 def dump(value: object) -> bytes:
@@ -309,5 +261,5 @@ def _open(text: bytes) -> _Container | None:
             found = members(text)
             return _Container(text, [name for name, _ in found], [value for _, value in found])
         case b"[":
-            return _Container(text, None, _decode(_ARRAY, text))
+            return _Container(text, None, _elements(text))
     return None

@@ -1,5 +1,7 @@
 import pytest
+import yaml
 
+from llmsnap.config import yaml as reading
 from llmsnap.config.nodes import Mapping, Node, Scalar, Sequence
 from llmsnap.config.report import Report
 from llmsnap.config.yaml import MAX_DEPTH, compose
@@ -88,6 +90,43 @@ def test_faults_name_their_place(
     (problem,) = report.problems
     assert words in problem.what
     assert (problem.where, problem.line, problem.column) == (where, *position)
+
+
+@pytest.mark.parametrize("parser", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("a: 1\n\tb: 2", "blanks instead of tabs"),
+        ("\ta: 1", "blanks instead of tabs"),
+        ("a: @x", "begins with a special character"),
+        ("é: `x`", "begins with a special character"),
+        ("é: ünï: c", 'contains ": "'),
+        ("a: 1\r\n b: 2", 'contains ": "'),
+        ("a: 'x", "close the quote"),
+        ('a: "x\n', "close the quote"),
+        ("- a\nb: 1", "align the entries of the list"),
+        ("a: [1, 2\nb: 3", "close the bracket"),
+        ("a: {b: 1\n", "close the brace"),
+        ("a:\n  b: 1\n c: 2", "align this line"),
+        ("a: 'it's'", "close the quote before"),
+        ("a: ]", ""),
+        ("a: *", ""),
+    ],
+)
+def test_hints_come_from_the_text_whichever_parser_reads_it(
+    monkeypatch: pytest.MonkeyPatch, parser: type, text: str, fix: str
+) -> None:
+    monkeypatch.setattr(reading, "_Loader", parser)
+    (problem,) = read(text)[1].problems
+    assert problem.what.startswith("not valid YAML: ")
+    assert fix in problem.fix
+    assert bool(fix) == bool(problem.fix)
+
+
+@pytest.mark.parametrize("text", ["[" * 2000, "{a: " * 2000, "a: " + "[" * 2000])
+def test_nesting_beyond_a_limit_of_the_parsers_is_called_too_deep(text: str) -> None:
+    (problem,) = read(text)[1].problems
+    assert problem.what == f"nested more than {MAX_DEPTH} levels deep"
 
 
 def test_the_same_macro_twice_is_advice_and_the_later_one_counts() -> None:

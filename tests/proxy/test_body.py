@@ -47,10 +47,10 @@ def test_a_request_without_a_usable_model_is_refused(raw: bytes) -> None:
     ("raw", "message"),
     [
         (b"", "ends too early at byte 0 "),
-        (b"[1]", "expected `object`, got `array`"),
-        (b'{"model":"a"}}', r"trailing characters at byte 13 \(line 1, column 14\)"),
-        (b'{\n "model": nope}', r"at byte 13 \(line 2, column 12\)"),
-        (b"model=a", "invalid character at byte 0"),
+        (b"[1]", "expected an object, found an array at byte 0 "),
+        (b'{"model":"a"}}', r"expected the end, found '}' at byte 13 \(line 1, column 14\)"),
+        (b'{\n "model": nope}', r"at byte 12 \(line 2, column 11\)"),
+        (b"model=a", "expected an object, found 'm' at byte 0"),
     ],
 )
 def test_what_is_not_json_is_refused_with_the_place(raw: bytes, message: str) -> None:
