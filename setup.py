@@ -27,7 +27,7 @@ REQUIRES = [
     "PyYAML>=6.0",
     "jsonschema>=4.20.0",
     "inotify-simple>=1.3.5; sys_platform == 'linux'",
-    "httptools>=0.6.0",
+    "httptools>=0.6.3",
     "msgspec>=0.18.6",
     "psutil>=5.9.8",
     "prometheus-client>=0.20.0",

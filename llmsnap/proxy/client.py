@@ -7,10 +7,9 @@ docs/adr/0005-upstream-client.md for what was measured.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import gevent
 import httptools
 from gevent import socket
 from msgspec import Struct
@@ -22,13 +21,14 @@ from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
 from llmsnap.sockets import send_all
 from llmsnap.upstream.control import Address
 
-Body = bytes | Iterable[bytes]
+Body = bytes | Callable[[], Iterable[bytes]]
+"""A body in memory, or a function that returns its pieces from the first one on."""
 
 RECV_BYTES = 65536
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 9.2.2
-FRAMING = frozenset({"content-length", "transfer-encoding"})
-RESET_PAUSES_S = (0.0, 0.001, 0.005, 0.02)
-REFUSED_UNREAD = frozenset({errno.ECONNRESET, errno.EPIPE})
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods whose requests may be repeated (RFC 9110 section 9.2.2)."""
+ANSWER_AFTER_RESET_S = 1.0
+"""How long to wait for an answer on a connection that failed while the request was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Outgoing(Struct):
     body: Body = b""
     length: int | None = None
     """Length of a *body* given in pieces; None then means chunked."""
+    is_resendable: bool = True
+    """Whether it may be sent again on a new connection when a kept one ends without an answer."""
 
 
 def nothing() -> None:
@@ -56,22 +58,40 @@ def nothing() -> None:
 
 
 class Exchange:
-    """One request and its answer. ``close()`` gives the connection back, or drops it."""
+    """One request and its answer. ``close()`` gives the connection back, or drops it.
+
+    *keeps_chunked*: keep the connection after an answer in chunks, too. Local servers may close
+    theirs some time after the last chunk without ``Connection: close`` (cpp-httplib does), and the
+    next request would meet that; a new connection to them costs some 100 us. Peers keep theirs,
+    and a TLS handshake costs milliseconds.
+    """
 
     __slots__ = (
-        "_aborted", "_connection", "_early", "_limits", "_meanwhile", "_parser", "_pool",
-        "_till_end", "address", "headers", "is_complete", "reason", "status", "was_sent",
+        "_aborted", "_answers_early", "_connection", "_failure", "_is_cut", "_keeps_chunked",
+        "_limits", "_meanwhile", "_parser", "_pool", "_reusable", "_till_end", "address",
+        "headers", "is_complete", "reason", "status", "was_sent",
     )  # fmt: skip
 
-    def __init__(self, pool: ConnectionPool, address: Address, limits: Limits) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        address: Address,
+        limits: Limits,
+        *,
+        keeps_chunked: bool = False,
+    ) -> None:
         self.address = address
         self._pool = pool
         self._limits = limits
+        self._keeps_chunked = keeps_chunked
         self._connection: Connection | None = None
         self._parser: ResponseParser | None = None
         self._till_end = False
-        self._early = b""
+        self._reusable = True
         self._aborted = False
+        self._answers_early = False
+        self._is_cut = False
+        self._failure: OSError | None = None
         self._meanwhile: Callable[[], None] = nothing
         self.status = 0
         self.reason = ""
@@ -80,35 +100,35 @@ class Exchange:
         self.is_complete = False
         """Whether the whole answer has been read."""
         self.was_sent = False
-        """Whether anything may have reached the upstream."""
+        """Whether an upstream that may still be at work on it has got any of the request."""
 
     def send(self, request: Outgoing, meanwhile: Callable[[], None] = nothing) -> None:
         """Send *request* and wait for the head of the answer.
 
         *meanwhile* is called once the request is on its way: what it does delays nobody.
 
-        A kept connection that turns out closed is replaced once, where the server cannot have
-        begun: the method is idempotent, or the request was refused unread (see ``_unread``).
-        Raises: Unreachable, UpstreamTimeout; ClientGone after ``abort``.
+        A resendable request takes a kept connection where there is one; if that ends before the
+        first byte of an answer, the request is sent again on a new one. Other requests begin with a
+        new connection.
+        Raises: Unreachable, UpstreamTimeout, UpstreamBroke; ClientGone after ``abort``.
         """
         self._meanwhile = meanwhile
         head = _head(request, self.address)
         key = key_of(self.address)
-        connection = self._pool.take(key)
+        connection = self._pool.take(key) if request.is_resendable else None
         if connection is not None:
             try:
                 self._attempt(connection, head, request)
-            except _Stale as stale:
-                resendable = isinstance(request.body, bytes)
-                if not (resendable and (stale.unread or request.method in SAFE_METHODS)):
-                    raise self._broken(stale) from stale
+            except _Unanswered:
+                self.was_sent = False
             else:
                 return
         connection = Connection(key, connect(self.address, self._limits.connect_s))
         try:
             self._attempt(connection, head, request)
-        except _Stale as stale:
-            raise self._broken(stale) from stale
+        except _Unanswered as end:
+            cause = end.cause.strerror or str(end.cause)
+            raise Unreachable(f"no answer from {self.address.netloc}: {cause}") from end
 
     def read(self) -> bytes:
         """Return the next piece of the body as it arrives; b"" at its end.
@@ -145,16 +165,18 @@ class Exchange:
                 f"{self.address.netloc} sent nothing for {self._limits.idle_s:g} s"
             ) from error
         except OSError as error:
-            raise UpstreamBroke(f"{self.address.netloc} broke off: {error}") from error
+            # A server that closes without having read the request resets the connection (tcp(7)).
+            if not (self._is_cut and self._till_end and error.errno == errno.ECONNRESET):
+                raise UpstreamBroke(f"{self.address.netloc} broke off: {error}") from error
         if not self._till_end or self._aborted:
             raise UpstreamBroke(f"{self.address.netloc} ended its answer too early")
         parser.complete = True
 
     def upgraded(self) -> tuple[socket.socket, bytes]:
         """Return the socket, still the exchange's own, and what came behind the head of a 101."""
-        sock = self._open.sock
-        sock.settimeout(None)
-        return sock, self._early
+        connection = self._open
+        connection.sock.settimeout(None)
+        return connection.sock, connection.parser.early
 
     def abort(self) -> None:
         """Break off: whoever waits for the upstream is woken with an error. Never switches."""
@@ -172,11 +194,15 @@ class Exchange:
         if connection is None or parser is None:
             return
         self.is_complete = parser.complete and not parser.chunks
-        reusable = parser.complete and not self._till_end and not self._aborted
-        if reusable and parser.keep_alive:
+        if parser.complete and self._is_reusable(parser):
             self._pool.give_back(connection)
         else:
             connection.close()
+
+    def _is_reusable(self, parser: ResponseParser) -> bool:
+        if self._till_end or self._is_cut or self._aborted or not self._reusable:
+            return False
+        return parser.keep_alive and (parser.has_length or self._keeps_chunked)
 
     @property
     def _open(self) -> Connection:
@@ -185,7 +211,10 @@ class Exchange:
         return self._connection
 
     def _attempt(self, connection: Connection, head: bytes, request: Outgoing) -> None:
-        """Send over *connection* and read the head. Raises: _Stale before any byte."""
+        """Send over *connection* and read the head of the answer.
+
+        Raises: _Unanswered when the connection ends before any byte of an answer.
+        """
         parser = connection.parser
         parser.begin()
         self._connection = connection
@@ -193,10 +222,12 @@ class Exchange:
             self._check_aborted()
             self.was_sent = True
             connection.set_timeout(self._limits.head_s)
-            _send(connection.sock, head, request)
+            self._send(connection, head, request)
             meanwhile, self._meanwhile = self._meanwhile, nothing
             meanwhile()
-            self._read_head(parser, request.method)
+            if self._failure is not None:
+                connection.set_timeout(ANSWER_AFTER_RESET_S)
+            self._read_head(connection, request.method)
         except BaseException:
             self._connection = None
             connection.close()
@@ -207,63 +238,129 @@ class Exchange:
         self.reason, self.headers = parser.reason, parser.headers
         self.is_complete = parser.complete and not parser.chunks
 
-    def _read_head(self, parser: ResponseParser, method: str) -> None:
-        connection = self._open
+    # --- the request ---------------------------------------------------------------------------
+
+    def _send(self, connection: Connection, head: bytes, request: Outgoing) -> None:
+        """Send head and body, up to where the upstream takes no more."""
+        self._failure = None
+        self._is_cut = self._answers_early = False
+        body = request.body
+        if isinstance(body, bytes) and len(body) <= RECV_BYTES:
+            self._push(connection, head + body)
+        elif self._push(connection, head):
+            for piece in _framed(body, request.length):
+                if not self._push_listening(connection, piece):
+                    return
+
+    def _push(self, connection: Connection, data: bytes) -> bool:
+        """Send *data*; return whether more may follow."""
+        try:
+            send_all(connection.sock, data)
+        except TimeoutError as error:
+            raise self._no_progress() from error
+        except OSError as error:
+            self._fail(error)
+        return not self._is_cut
+
+    def _push_listening(self, connection: Connection, data: bytes) -> bool:
+        """Send *data* unless the upstream answers meanwhile; return whether more may follow.
+
+        An upstream may refuse a large body before it has read it, and then neither read on nor
+        close (RFC 9112 section 9.5): it is listened to while there is more to send.
+        """
+        rest = memoryview(data)
+        try:
+            while rest and not self._is_cut:
+                if not self._answers_early and connection.has_input():
+                    self._hear(connection)
+                elif sent := connection.try_send(rest):
+                    rest = rest[sent:]
+                else:
+                    connection.wait_to_send(or_input=not self._answers_early)
+        except TimeoutError as error:
+            raise self._no_progress() from error
+        except OSError as error:
+            self._fail(error)
+        return not self._is_cut
+
+    def _hear(self, connection: Connection) -> None:
+        """Read what comes before the request has been sent; a refusal ends the sending."""
+        data = connection.receive(RECV_BYTES)
+        if not data:
+            raise _ended()
+        parser = connection.parser
+        self._feed(parser, data)
+        self._answers_early = parser.in_body
+        if parser.in_body:
+            self._is_cut = parser.complete or parser.http.get_status_code() >= 300
+
+    def _fail(self, error: OSError) -> None:
+        self._is_cut = True
+        self._failure = error
+
+    def _no_progress(self) -> UpstreamTimeout:
+        return UpstreamTimeout(
+            f"{self.address.netloc} took nothing of the request for {self._limits.head_s:g} s"
+        )
+
+    # --- the head of the answer ----------------------------------------------------------------
+
+    def _read_head(self, connection: Connection, method: str) -> None:
+        parser = connection.parser
         began = False
         while not parser.in_body:
             try:
                 data = connection.receive(RECV_BYTES)
+                if not data:
+                    raise _ended()
             except TimeoutError as error:
+                if self._failure is not None:
+                    raise _Unanswered(self._failure) from error
                 raise UpstreamTimeout(
                     f"{self.address.netloc} did not answer within {self._limits.head_s:g} s"
                 ) from error
             except OSError as error:
                 self._check_aborted()
-                raise _Stale(error, unread=not began and _unread(error)) from error
-            if not data:
-                self._check_aborted()
-                ended = OSError(errno.ECONNRESET, "it closed the connection without an answer")
-                raise _Stale(ended, unread=not began and _was_reset(connection.sock))
+                if began:
+                    raise UpstreamBroke(
+                        f"{self.address.netloc} broke off in the head of its answer: {error}"
+                    ) from error
+                raise _Unanswered(self._failure or error) from error
             began = True
             self._feed(parser, data)
-        self._till_end = self._till_end or _has_no_length(parser, method)
+        self._till_end = parser.switched or not (parser.has_length or parser.is_chunked)
         if method == "HEAD":
             parser.complete, self._till_end = True, True
 
     def _feed(self, parser: ResponseParser, data: bytes) -> None:
         try:
-            parser.http.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            parser.in_body, self._till_end = True, True
-            self._early = data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
+            parser.feed_head(data)
+        except (httptools.HttpParserError, ValueError) as error:
             self._note_bad(parser, error)
 
     def _note_bad(self, parser: ResponseParser, error: Exception) -> None:
         """Never use this connection again. Raises: UpstreamBroke unless the answer was whole."""
         if not parser.complete:
-            raise UpstreamBroke(
-                f"{self.address.netloc} does not speak HTTP/1.1: {error}"
-            ) from error
-        self._till_end = True
+            why = error.__context__ or error  # of a callback of ours, or httptools' own
+            raise UpstreamBroke(f"{self.address.netloc} does not speak HTTP/1.1: {why}") from error
+        self._reusable = False
 
     def _check_aborted(self) -> None:
         if self._aborted:
             raise ClientGone("the client left")
 
-    def _broken(self, stale: _Stale) -> Unreachable:
-        cause = stale.cause.strerror or str(stale.cause)
-        return Unreachable(f"no answer from {self.address.netloc}: {cause}")
-
 
 @as_python_has_it
-class _Stale(Exception):
-    """A connection failed before the first byte of an answer."""
+class _Unanswered(Exception):
+    """A connection ended before the first byte of an answer."""
 
-    def __init__(self, cause: OSError, *, unread: bool) -> None:
+    def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
         self.cause = cause
-        self.unread = unread
+
+
+def _ended() -> OSError:
+    return OSError(errno.ECONNRESET, "it closed the connection without an answer")
 
 
 def _head(request: Outgoing, address: Address) -> bytes:
@@ -281,52 +378,15 @@ def _head(request: Outgoing, address: Address) -> bytes:
     return (text + "\r\n\r\n").encode("latin-1")
 
 
-def _send(sock: socket.socket, head: bytes, request: Outgoing) -> None:
-    """Send head and body; a failure while sending is a stale connection."""
-    try:
-        if isinstance(request.body, bytes):
-            if len(request.body) <= RECV_BYTES:
-                send_all(sock, head + request.body)
-            else:
-                send_all(sock, head)
-                send_all(sock, request.body)
-            return
-        send_all(sock, head)
-        chunked = request.length is None
-        for piece in request.body:
-            send_all(sock, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
-        if chunked:
-            send_all(sock, b"0\r\n\r\n")
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise _Stale(error, unread=_unread(error)) from error
-
-
-def _unread(error: OSError) -> bool:
-    """Whether the system tells that the server had closed before it read the request.
-
-    A socket closed with unread data, or data for a closed socket, is answered by RST; a server
-    that dies after it has read everything sends FIN (RFC 9293 3.10.7.4, tcp(7)).
-    """
-    return error.errno in REFUSED_UNREAD
-
-
-def _was_reset(sock: socket.socket) -> bool:
-    """Whether a RST followed the FIN: what we sent came too late for the server.
-
-    A server that shuts its socket down before it closes it, as cpp-httplib does, sends the RST a
-    moment after the FIN. Blocks for that moment; no event tells of a RST alone.
-    """
-    for pause_s in RESET_PAUSES_S:
-        gevent.sleep(pause_s)
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in REFUSED_UNREAD:
-            return True
-    return False
-
-
-def _has_no_length(parser: ResponseParser, method: str) -> bool:
-    """Whether the body ends with the connection (RFC 9112 6.3)."""
-    if method == "HEAD" or parser.http.get_status_code() in {204, 304}:
-        return False
-    return not any(name.lower() in FRAMING for name, _ in parser.headers)
+def _framed(body: Body, length: int | None) -> Iterator[bytes]:
+    """The pieces of *body* as they are sent: as they are, or as chunks where *length* is None."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    for piece in body():
+        if length is not None:
+            yield piece
+        elif piece:
+            yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    if length is None:
+        yield b"0\r\n\r\n"

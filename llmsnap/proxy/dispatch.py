@@ -206,7 +206,7 @@ class Dispatcher:
         name = "" if route.upstream_name == route.requested else route.upstream_name
         for peer in peers:
             target, address = snapshot.peer(peer)
-            exchange = Exchange(self._pool, address, target.limits)
+            exchange = Exchange(self._pool, address, target.limits, keeps_chunked=True)
             try:
                 self._ask_peer(job, exchange, peer.id, target, name)
             except UpstreamError as error:

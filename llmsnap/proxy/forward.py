@@ -8,7 +8,7 @@ from collections.abc import Callable
 from llmsnap.errors import LlmsnapError, UpstreamBroke
 from llmsnap.proxy import tunnel
 from llmsnap.proxy.call import Answer, Call
-from llmsnap.proxy.client import Exchange, Outgoing
+from llmsnap.proxy.client import IDEMPOTENT_METHODS, Exchange, Outgoing
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import LastWords, ProxyStream
 from llmsnap.wire.errors import Dialect, dialect_of, sse_error
@@ -29,7 +29,9 @@ def send(job: Job, exchange: Exchange, meanwhile: Callable[[], None]) -> None:
     call, work = job.call, job.work
     target = exchange.address.base_path + work.path
     try:
-        request = Outgoing(call.method, target, job.headers, work.body(), work.length)
+        request = Outgoing(
+            call.method, target, job.headers, work.body(), work.length, is_resendable(job)
+        )
         exchange.send(request, meanwhile)
     except LlmsnapError as error:
         reason = job.reason(error)
@@ -38,6 +40,16 @@ def send(job: Job, exchange: Exchange, meanwhile: Callable[[], None]) -> None:
         raise reason from error
     if job.tap is not None:
         job.tap.head(exchange.status, exchange.headers)
+
+
+def is_resendable(job: Job) -> bool:
+    """Whether *job*'s request may be sent again when its first connection brings no answer.
+
+    To ask a model twice costs time and nothing else. What a request below ``/upstream`` does is not
+    known, so there only idempotent methods are repeated.
+    """
+    work = job.work
+    return work.is_kept and (not work.prefix or job.call.method in IDEMPOTENT_METHODS)
 
 
 def answer(job: Job, exchange: Exchange) -> Answer:

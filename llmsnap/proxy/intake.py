@@ -52,9 +52,12 @@ class Work(metaclass=ABCMeta):
         A further call starts from the client's request again.
         """
 
+    is_kept = True
+    """Whether the whole body is here, so that it can be sent again."""
+
     @abstractmethod
     def body(self) -> Body:
-        """Return what is sent on; may be called again only when it is ``bytes``."""
+        """Return what is sent on."""
 
     def held(self) -> bytes:
         """Return the body if it is in memory; a copy of nothing else is made for captures."""
@@ -121,9 +124,9 @@ class FormWork(Work):
         if target.filter:
             upload.rewrite(target.filter.form_edits(upload.field_names, self.requested))
 
-    def body(self) -> Iterator[bytes]:
+    def body(self) -> Body:
         """See Work."""
-        return self._upload.chunks()
+        return self._upload.chunks
 
     @property
     def length(self) -> int:
@@ -149,13 +152,14 @@ class PlainWork(Work):
             _check_length(call.length, limit_bytes, "maxUpload")
             if call.length <= RESEND_BYTES:
                 self._held = _read_exactly(call, call.length)
+        self.is_kept = self._held is not None
 
     def adapt(self, target: Target, name: str) -> None:
         """See Work: nothing is rewritten here."""
 
     def body(self) -> Body:
         """See Work."""
-        return self._held if self._held is not None else self._pieces()
+        return self._held if self._held is not None else self._pieces
 
     @property
     def length(self) -> int | None:

@@ -1,31 +1,50 @@
-"""Reads the answers that come over one connection: httptools (llhttp) finds heads and framing."""
+"""Reads the answers that come over one connection: httptools (llhttp) finds heads and framing.
+
+An answer that llhttp refuses though RFC 9112 says what a proxy makes of it is mended first: see
+``mended``. Trailers are dropped.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httptools
 
 Headers = list[tuple[str, str]]
 
+MAX_HEAD_BYTES = 1 << 18
+"""Interim answers included. Go's client takes 1 MiB, nginx 4 or 8 KiB."""
+END_OF_HEAD = re.compile(rb"\n\r?\n")
+BLANKS = b" \t"
+
 
 class ResponseParser:
     """Collects what httptools tells about one answer after the other; one for each connection."""
 
     __slots__ = (
-        "chunks", "complete", "headers", "http", "in_body", "keep_alive", "on_body", "reason",
+        "_head", "_is_odd", "chunks", "complete", "early", "has_length", "headers", "http",
+        "in_body", "is_chunked", "keep_alive", "on_body", "reason", "switched",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         """Pieces of the body that have come; whoever takes them clears the list."""
         self.on_body = self.chunks.append
-        self.http: Any = httptools.HttpResponseParser(self)
+        self.http: Any = self._new_parser()
         self.begin()
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "in its body" if self.in_body else "begun"
         return f"<ResponseParser {state}>"
+
+    def _new_parser(self) -> Any:
+        """Return a parser that takes what RFC 9112 sections 6.3 and 7.1.1 allow in an answer."""
+        http = httptools.HttpResponseParser(self)
+        http.set_dangerous_leniencies(
+            lenient_chunked_length=True, lenient_spaces_after_chunk_size=True
+        )
+        return http
 
     def begin(self) -> None:
         """Expect a new answer. The one before was read to its end."""
@@ -35,10 +54,60 @@ class ResponseParser:
         self.in_body = False
         self.complete = False
         self.keep_alive = False
+        self.has_length = False
+        """Whether the head says how long the body is, or that there is none."""
+        self.is_chunked = False
+        self.switched = False
+        """Whether another protocol begins behind the head; *early* is what has come of it."""
+        self.early = b""
+        self._head = b""
+        self._is_odd = False
 
     def release(self) -> None:
         """Let go of httptools, which holds on to us: nothing is read any more."""
         self.http = None
+
+    def feed_head(self, data: bytes) -> None:
+        """Take *data*, which begins or goes on with a head, and may hold all of the body.
+
+        Raises: HttpParserError, ValueError.
+        """
+        self._head += data
+        if not self._is_odd:
+            try:
+                self._feed(data)
+            except httptools.HttpParserError:
+                if self.in_body or not self._head.lstrip(b"\r\n").startswith(b"HTTP/1."):
+                    raise
+                self._is_odd = True
+        if self._is_odd and not self.in_body:
+            self._mend()
+        if self.in_body:
+            self._head = b""
+        elif len(self._head) > MAX_HEAD_BYTES:
+            raise ValueError(f"the head of its answer is longer than {MAX_HEAD_BYTES} bytes")
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.http.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.in_body = self.switched = True
+            self.early = data[upgrade.args[0] :]
+
+    def _mend(self) -> None:
+        """Read the head anew as soon as all of it is there."""
+        self._head = self._head.lstrip(b"\r\n")
+        while (end := END_OF_HEAD.search(self._head)) is not None:
+            head, rest = self._head[: end.start()], self._head[end.end() :]
+            self._head = rest.lstrip(b"\r\n")  # another head follows, if that was an interim one
+            self.http = self._new_parser()
+            self._feed(mended(head))
+            if self.switched:
+                self.early = rest
+                return
+            if self.in_body:
+                self._feed(rest)
+                return
 
     # --- what httptools calls ------------------------------------------------------------------
 
@@ -54,14 +123,80 @@ class ResponseParser:
         self.reason = status.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header."""
-        self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+        """Take one header; one behind the body is a trailer, and dropped."""
+        if not self.in_body:
+            self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
-        """The head is over; those of interim (1xx) answers do not count."""
-        self.in_body = self.http.get_status_code() >= 200
+        """The head is over; those of interim (1xx) answers do not count.
+
+        Raises: ValueError for a body that is coded in a way we cannot undo.
+        """
+        status = self.http.get_status_code()
+        if status < 200:
+            return
+        self.in_body = True
+        self.has_length = status in {204, 304}
+        for name, value in self.headers:
+            lower = name.lower()
+            if lower == "content-length":
+                self.has_length = True
+            elif lower == "transfer-encoding":
+                if value.strip().lower() != "chunked":
+                    raise ValueError(f"Transfer-Encoding {value!r} is not supported")
+                self.is_chunked = True
+        if self.is_chunked and self.has_length:
+            # RFC 9112 section 6.3: the length does not count, and does not go on.
+            self._is_odd = True
+            self.has_length = False
+            self.headers = [one for one in self.headers if one[0].lower() != "content-length"]
 
     def on_message_complete(self) -> None:
-        """The answer is over."""
+        """The answer is over. No other comes over a connection whose answer was odd."""
         self.complete = self.in_body  # interim answers are messages of their own
-        self.keep_alive = self.http.should_keep_alive()
+        self.keep_alive = self.http.should_keep_alive() and not self._is_odd
+
+
+def mended(head: bytes) -> bytes:
+    """Return *head*, without the blank line at its end, with each defect put right.
+
+    RFC 9112: lines may end in LF alone (2.2), blanks before the colon are removed (5.1), a folded
+    line becomes one (5.2). RFC 9110 8.6: a repeated, equal Content-Length is one.
+    Raises: ValueError for what nobody can know the meaning of.
+    """
+    status, *lines = (line.removesuffix(b"\r") for line in head.split(b"\n"))
+    fields: list[tuple[bytes, bytes]] = []
+    length: bytes | None = None
+    for line in _unfolded(lines):
+        name, colon, value = line.partition(b":")
+        name, value = name.rstrip(BLANKS), value.strip(BLANKS)
+        if not colon:
+            raise ValueError(f"a line of its head has no colon: {line[:80]!r}")
+        if name.lower() == b"content-length":
+            lengths = {one.strip(BLANKS) for one in value.split(b",")}
+            if length is not None:
+                lengths.add(length)
+            if len(lengths) > 1:
+                raise ValueError(f"Content-Length is said to be {_both(lengths)}")
+            if length is not None:
+                continue
+            length = value = lengths.pop()
+        if name:
+            fields.append((name, value))
+    return b"\r\n".join([status, *(b"%b: %b" % field for field in fields), b"", b""])
+
+
+def _unfolded(lines: list[bytes]) -> list[bytes]:
+    whole: list[bytes] = []
+    for line in lines:
+        if line[:1] not in {b" ", b"\t"}:
+            whole.append(line)
+        elif whole:
+            whole[-1] = whole[-1].rstrip(BLANKS) + b" " + line.strip(BLANKS)
+        else:
+            raise ValueError("the first header of its head begins with a blank")
+    return whole
+
+
+def _both(lengths: set[bytes]) -> str:
+    return " and ".join(sorted(repr(one.decode("latin-1")) for one in lengths))

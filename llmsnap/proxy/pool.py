@@ -10,6 +10,7 @@ from collections import deque
 from functools import cache
 from typing import Any
 
+from gevent import select as gevent_select
 from gevent import socket
 from gevent.monkey import get_original
 from gevent.ssl import SSLSocket
@@ -68,14 +69,40 @@ class Connection:
         self._is_calm = len(data) < BUSY_BYTES
         return data
 
-    def is_fresh(self, now: float) -> bool:
-        """Whether it may be used again: recent, and not closed by the other side. No switch."""
-        if now - self.used_at > IDLE_LIMIT_S:
-            return False
+    def has_input(self) -> bool:
+        """Whether there is something to read, or an end. Never switches."""
         if self._poll is None:
             self._poll = _new_poll()
             self._poll.register(self.sock.fileno(), select.POLLIN)
-        return not self._poll.poll(0)  # nothing was asked, so whatever can be read is an end
+        return bool(self._poll.poll(0))
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it may be used again: recent, and not closed by the other side. No switch."""
+        # Nothing was asked, so whatever can be read is an end.
+        return now - self.used_at <= IDLE_LIMIT_S and not self.has_input()
+
+    def try_send(self, data: memoryview) -> int:
+        """Send what the system takes of *data* now, and return how much. Never switches.
+
+        Raises: OSError.
+        """
+        self.sock.settimeout(0.0)
+        try:
+            return int(self.sock.send(data))
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        finally:
+            self.sock.settimeout(max(self._timeout_s, 0.0) or None)
+
+    def wait_to_send(self, *, or_input: bool) -> None:
+        """Wait until more can be sent, or, with *or_input*, read. Blocks.
+
+        Raises: TimeoutError after the limit that was set.
+        """
+        poll = gevent_select.poll()  # takes any descriptor; select() refuses those from 1024 on
+        poll.register(self.sock.fileno(), select.POLLOUT | (select.POLLIN if or_input else 0))
+        if not poll.poll(self._timeout_s * 1000 if self._timeout_s > 0 else None):
+            raise TimeoutError
 
     def close(self) -> None:
         """Close the socket. Once only."""

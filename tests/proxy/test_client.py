@@ -85,9 +85,9 @@ def test_a_body_in_pieces_is_sent_with_its_length_or_chunked(pool, wire: WireSer
         link.send(OK)
 
     wire.scripts = [script]
-    run(pool, wire, post(iter([b"piece", b"two"]), 8))
+    run(pool, wire, post(lambda: [b"piece", b"two"], 8))
     pool.close()
-    run(pool, wire, post(iter([b"piece", b"two"])))
+    run(pool, wire, post(lambda: [b"piece", b"", b"two"]))
     assert seen[0].endswith(b"Content-Length: 8\r\n\r\npiecetwo")
     assert seen[1].endswith(
         b"Transfer-Encoding: chunked\r\n\r\n5\r\npiece\r\n3\r\ntwo\r\n0\r\n\r\n"
@@ -113,7 +113,6 @@ def test_each_chunk_is_handed_on_as_it_arrives(pool, wire: WireServer) -> None:
     assert exchange.read() == b"two"
     assert exchange.read() == b""
     exchange.close()
-    assert repr(pool) == "<ConnectionPool 1 idle>"
 
 
 def test_an_answer_without_length_ends_with_the_connection(pool, wire: WireServer) -> None:
@@ -181,57 +180,283 @@ def test_a_kept_connection_closed_meanwhile_is_replaced(pool, wire: WireServer) 
     assert wire.connections == 2
 
 
+# --- which connections are kept, and what happens when one ends unasked ---------------------------
+
+CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "local", "peer"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 1, 1),
+        (b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nhi", 1, 1),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 1, 1),
+        (b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=100\r\n" + CHUNKS, 0, 1),
+        (b"HTTP/1.1 200 OK\r\n" + CHUNKS, 0, 1),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + CHUNKS, 0, 0),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", 0, 0),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", 0, 0),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n" + CHUNKS, 0, 0),
+        (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", 0, 0),
+    ],
+)
+@pytest.mark.parametrize("keeps_chunked", [False, True], ids=["local", "peer"])
+def test_which_connections_are_kept(
+    pool, wire: WireServer, keeps_chunked: bool, answer: bytes, local: int, peer: int
+) -> None:
+    wire.scripts = [answer_all(answer)]
+    exchange = Exchange(pool, wire.address, NONE, keeps_chunked=keeps_chunked)
+    exchange.send(post())
+    while exchange.read():
+        pass
+    exchange.close()
+    assert repr(pool) == f"<ConnectionPool {peer if keeps_chunked else local} idle>"
+
+
+def test_an_answer_not_read_to_its_end_costs_the_connection(pool, wire: WireServer) -> None:
+    wire.scripts = [answer_all(OK)]
+    exchange = Exchange(pool, wire.address, NONE)
+    exchange.send(post())
+    exchange.close()
+    assert repr(pool) == "<ConnectionPool 1 idle>", "all of it came with the head"
+    wire.scripts = [answer_all(OK[:-1])]
+    pool.close()
+    exchange = Exchange(pool, wire.address, NONE)
+    exchange.send(post())
+    exchange.close()
+    assert repr(pool) == "<ConnectionPool 0 idle>"
+
+
 def keep_then(behave):
     """A script: one good answer, then *behave* when the next request begins to arrive."""
 
     def script(link: Link) -> None:
         link.read_request()
         link.send(OK)
+        gevent.socket.wait_read(link.sock.fileno())
         behave(link)
 
     return script
 
 
-def test_a_request_refused_unread_is_sent_again(pool, wire: WireServer) -> None:
-    def reset(link: Link) -> None:
-        gevent.socket.wait_read(link.sock.fileno())
-        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+def reset(link: Link) -> None:
+    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    wire.scripts = [keep_then(reset), answer_all(OK)]
+
+def shut_down_then_close(link: Link) -> None:
+    link.sock.shutdown(socket.SHUT_WR)
+    gevent.sleep(0.002)  # the client has seen the end by now, and not yet the reset
+
+
+def read_a_part(link: Link) -> None:
+    link.sock.recv(5)
+
+
+ENDINGS = {
+    "reset": reset,
+    "closed unread": lambda link: None,
+    "shut down, then closed": shut_down_then_close,
+    "closed after a part": read_a_part,
+    "reset after a part": lambda link: (read_a_part(link), reset(link)),
+    "closed after all": Link.read_request,
+    "reset after all": lambda link: (link.read_request(), reset(link)),
+}
+BODIES = {
+    "none": (b"", None),
+    "short": (b"{}", None),
+    "long": (b"x" * 3_000_000, None),
+    "pieces": (lambda: [b"x" * 65536] * 40, 65536 * 40),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_ends_without_a_byte_of_an_answer_is_sent_again(
+    pool, wire: WireServer, ending, body, method: str
+) -> None:
+    seen: list[bytes] = []
+
+    def second(link: Link) -> None:
+        seen.append(link.read_request())
+        link.send(OK)
+        link.wait_closed()
+
+    wire.scripts = [keep_then(ending), second]
     assert run(pool, wire, post()) == b"200 hi"
-    assert run(pool, wire, post()) == b"200 hi"
+    assert run(pool, wire, Outgoing(method, "/", [], *body)) == b"200 hi"
     assert wire.connections == 2
+    whole = body[0] if isinstance(body[0], bytes) else b"".join(body[0]())
+    assert seen[0].partition(b"\r\n\r\n")[2] == whole
 
 
-def test_a_request_refused_a_moment_after_the_end_is_sent_again(pool, wire: WireServer) -> None:
-    def shut_down_then_close(link: Link) -> None:
-        gevent.socket.wait_read(link.sock.fileno())
-        link.sock.shutdown(socket.SHUT_WR)
-        gevent.sleep(0.002)  # the client has seen the end by now
-        link.sock.close()  # with the request unread: a RST
-
-    wire.scripts = [keep_then(shut_down_then_close), answer_all(OK)]
+def test_what_may_not_be_sent_twice_begins_with_a_new_connection(pool, wire: WireServer) -> None:
+    wire.scripts = [answer_all(OK, OK)]
+    once = Outgoing("POST", "/", [], b"{}", is_resendable=False)
     assert run(pool, wire, post()) == b"200 hi"
-    assert run(pool, wire, post()) == b"200 hi"
+    assert run(pool, wire, once) == b"200 hi"
     assert wire.connections == 2
+    assert repr(pool) == "<ConnectionPool 2 idle>"
 
 
-def test_a_request_that_may_have_been_begun_is_not_sent_again(pool, wire: WireServer) -> None:
-    def read_and_die(link: Link) -> None:
-        link.read_request()
-
-    wire.scripts = [keep_then(read_and_die), answer_all(OK)]
-    assert run(pool, wire, post()) == b"200 hi"
+@pytest.mark.parametrize("is_resendable", [True, False])
+def test_a_new_connection_without_an_answer_is_the_end_of_it(
+    pool, wire: WireServer, is_resendable: bool
+) -> None:
+    wire.scripts = [Link.read_request]
     with pytest.raises(Unreachable, match="without an answer"):
+        run(pool, wire, Outgoing("POST", "/", [], b"{}", is_resendable=is_resendable))
+    assert wire.connections == 1
+
+
+def test_what_has_begun_to_answer_is_not_asked_again(pool, wire: WireServer) -> None:
+    wire.scripts = [keep_then(lambda link: (link.read_request(), link.send(b"HTTP/1.1 2")))]
+    assert run(pool, wire, post()) == b"200 hi"
+    with pytest.raises(UpstreamBroke, match="in the head of its answer"):
         run(pool, wire, post())
     assert wire.connections == 1
 
 
-def test_an_idempotent_request_is_sent_again_in_any_case(pool, wire: WireServer) -> None:
-    wire.scripts = [keep_then(lambda link: link.read_request() and None), answer_all(OK)]
-    assert run(pool, wire, post()) == b"200 hi"
-    assert run(pool, wire, get()) == b"200 hi"
-    assert wire.connections == 2
+def test_a_server_that_closes_after_each_stream_is_never_met_closing(
+    pool, wire: WireServer
+) -> None:
+    """As cpp-httplib: it announces that it keeps the connection, and closes it a little later."""
+    head = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=100\r\n"
+
+    def stream(link: Link) -> None:
+        assert link.read_request()
+        link.send(head + CHUNKS)
+        link.sock.shutdown(socket.SHUT_WR)
+        link.wait_closed()
+
+    wire.scripts = [stream]
+    for number in range(1, 20):
+        assert run(pool, wire, post()) == b"200 hi"
+        assert wire.connections == number
+
+
+# --- answers that come before the request was sent -----------------------------------------------
+
+LARGE = 16_000_000  # more than two sockets hold
+PIECES = [b"x" * 65536] * (LARGE // 65536)
+UPLOADS = {
+    "in memory": (b"x" * LARGE, None),
+    "in pieces": (lambda: iter(PIECES), 65536 * len(PIECES)),
+    "chunked": (lambda: iter(PIECES), None),
+}
+REFUSED = b"HTTP/1.1 413 Too Large\r\n"
+REFUSALS = {
+    "with a length": REFUSED + b"Content-Length: 3\r\n\r\nbig",
+    "in chunks": REFUSED + b"Transfer-Encoding: chunked\r\n\r\n3\r\nbig\r\n0\r\n\r\n",
+    "till it closes": REFUSED + b"Connection: close\r\n\r\nbig",
+    "after an interim one": b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    + REFUSED
+    + b"Content-Length: 3\r\n\r\nbig",
+}
+
+
+def then_close(link: Link) -> None:
+    """Close with the upload unread, which resets the connection."""
+
+
+def then_shut_down(link: Link) -> None:
+    link.sock.shutdown(socket.SHUT_WR)
+    link.wait_closed()
+
+
+def then_read_all(link: Link) -> None:
+    link.wait_closed()
+
+
+def then_nothing(link: Link) -> None:
+    """Neither read on nor close, until the client has enough."""
+    gevent.sleep(60)
+
+
+AFTERWARDS = {
+    one.__name__: one for one in (then_close, then_shut_down, then_read_all, then_nothing)
+}
+
+
+ENDLESS = {("till it closes", "then_read_all"), ("till it closes", "then_nothing")}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "new"])
+@pytest.mark.parametrize(
+    ("upload", "refusal", "afterwards"),
+    [(upload, "with a length", end) for upload in UPLOADS for end in AFTERWARDS]
+    + [
+        ("in memory", refusal, end)
+        for refusal in REFUSALS
+        for end in AFTERWARDS
+        if refusal != "with a length" and (refusal, end) not in ENDLESS
+    ],
+)
+def test_a_refusal_before_the_upload_was_read_arrives(
+    pool, wire: WireServer, upload: str, refusal: str, afterwards: str, kept: bool
+) -> None:
+    def script(link: Link) -> None:
+        if kept:
+            link.read_request()
+            link.send(OK)
+        link.sock.recv(1000)
+        link.send(REFUSALS[refusal])
+        AFTERWARDS[afterwards](link)
+
+    wire.scripts = [script]
+    if kept:
+        assert run(pool, wire, post()) == b"200 hi"
+    request = Outgoing("POST", "/", [], *UPLOADS[upload])
+    assert run(pool, wire, request) == b"413 big"
+    assert wire.connections == 1
+    assert repr(pool) == "<ConnectionPool 0 idle>", "the rest of the upload is still owed"
+
+
+def test_an_early_answer_that_is_no_refusal_gets_the_whole_upload(pool, wire: WireServer) -> None:
+    read = []
+
+    def script(link: Link) -> None:
+        link.sock.recv(1000)
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
+        size = 0
+        while size < LARGE - 1000 and (data := link.sock.recv(1 << 20)):
+            size += len(data)
+        read.append(size)
+        link.send(b"i")
+        link.wait_closed()
+
+    wire.scripts = [script]
+    assert run(pool, wire, post(b"x" * LARGE)) == b"200 hi"
+    assert read
+
+
+def test_an_upload_whose_server_dies_is_not_answered(pool, wire: WireServer) -> None:
+    wire.scripts = [lambda link: link.sock.recv(1000)]
+    with pytest.raises(Unreachable, match="no answer from"):
+        run(pool, wire, post(b"x" * LARGE))
+
+
+def test_an_upload_that_is_not_taken_runs_out_of_time(pool, wire: WireServer) -> None:
+    done = Event()
+    wire.scripts = [lambda link: done.wait()]
+    with pytest.raises(UpstreamTimeout, match=r"took nothing of the request for 0\.05 s"):
+        run(pool, wire, post(b"x" * LARGE), Limits(head_s=0.05))
+    done.set()
+
+
+def test_what_fails_in_the_source_of_a_body_is_no_failure_of_the_upstream(
+    pool, wire: WireServer
+) -> None:
+    def pieces():
+        yield b"one"
+        raise ConnectionResetError("the client")
+
+    wire.scripts = [Link.wait_closed]
+    with pytest.raises(ConnectionResetError, match="the client"):
+        run(pool, wire, post(pieces))
+
+
+# --- limits of time, leaving, and what is no answer ----------------------------------------------
 
 
 def test_time_limits_on_head_and_silence(pool, wire: WireServer) -> None:
@@ -291,6 +516,17 @@ def test_a_header_with_a_line_break_is_never_sent(pool, wire: WireServer) -> Non
     wire.scripts = [answer_all(OK)]
     with pytest.raises(UpstreamBroke, match="line break"):
         run(pool, wire, Outgoing("GET", "/", [("X", "a\r\nY: b")]))
+
+
+def test_a_head_without_end_is_given_up(pool, wire: WireServer) -> None:
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100_000)
+        link.wait_closed()
+
+    wire.scripts = [script]
+    with pytest.raises(UpstreamBroke, match="the head of its answer is longer than 262144 bytes"):
+        run(pool, wire, post())
 
 
 def test_more_bytes_than_one_answer_spoil_the_connection(pool, wire: WireServer) -> None:
