@@ -269,6 +269,10 @@ class Unreachable(UpstreamError):
     """No connection, or it broke before the answer began."""
 
 
+class ServerEnded(Unreachable):
+    """The model's server ended before it answered: the model is loaded and asked again."""
+
+
 class UpstreamTimeout(UpstreamError):
     """The upstream did not answer in the configured time."""
 

@@ -15,7 +15,7 @@ from llmsnap.chores import Chores
 from llmsnap.config.diff import Diff, diff
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config
-from llmsnap.errors import ConfigError, Draining, Problem
+from llmsnap.errors import ChildExited, ConfigError, Draining, Problem
 from llmsnap.events import (
     ConfigReload,
     ModelPreloaded,
@@ -105,7 +105,7 @@ class Service:
         self.observations = Observations(config, self.bus, self._pids, self.chores.add)
         self.dispatcher = Dispatcher(
             self.driver,
-            self.address_of,
+            self,
             self.pool,
             self.observations.recorder,
             self.chores.do_some,
@@ -270,6 +270,13 @@ class Service:
     def address_of(self, model_id: str) -> Address:
         """Return where a ready model answers. Raises: NotReady."""
         return self._processes[model_id].address
+
+    def wait_end(self, model_id: str, address: Address, limit_s: float) -> ChildExited | None:
+        """See proxy.dispatch.Servers."""
+        process = self._processes.get(model_id)
+        if process is None:
+            return ChildExited(f"{model_id}: ended while it answered")
+        return process.wait_end(address, limit_s)
 
     def _pids(self) -> dict[str, int]:
         """The process of each running model."""

@@ -6,12 +6,22 @@ import logging
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, cast
 from urllib.parse import parse_qs
 
-from llmsnap.errors import BadRequest, LlmsnapError, UnknownModel, UpstreamError
+from llmsnap.errors import (
+    BadRequest,
+    ChildExited,
+    LlmsnapError,
+    NotReady,
+    ServerEnded,
+    UnknownModel,
+    Unreachable,
+    UpstreamError,
+)
 from llmsnap.metrics.recorder import Recorder
 from llmsnap.metrics.tap import RequestFacts, Tap
 from llmsnap.proxy import forward, intake, tunnel
@@ -20,7 +30,7 @@ from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.client import Exchange, nothing
 from llmsnap.proxy.intake import Work
 from llmsnap.proxy.job import Job
-from llmsnap.proxy.loading import Comments, Frames, LoadingStream
+from llmsnap.proxy.loading import Comments, Frames, LoadingStream, Waiting
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.remarks import LoadingState
 from llmsnap.proxy.stream import ProxyStream
@@ -35,6 +45,8 @@ log = logging.getLogger(__name__)
 COMMENT_EVERY_S = 10.0
 """Middle boxes bear this much silence; the first sign of life comes after as long."""
 LOADING_STATE_PATH = "/v1/chat/completions"
+EXIT_LIMIT_S = 0.2
+"""How long after its connection the exit of a dying server is waited for."""
 
 
 class Queue(Protocol):
@@ -49,23 +61,36 @@ class Queue(Protocol):
         """Return the place of a waiting ticket in its model's queue, from 1."""
 
 
+class Servers(Protocol):
+    """The servers of local models; the service."""
+
+    def address_of(self, model_id: str) -> Address:
+        """Return where a ready model answers; each run has an object of its own.
+
+        Raises: NotReady.
+        """
+
+    def wait_end(self, model_id: str, address: Address, limit_s: float) -> ChildExited | None:
+        """Return how the run at *address* ended, None when it runs. Blocks up to *limit_s*."""
+
+
 class Dispatcher:
     """Serves inference.
 
-    *address_of* tells where a ready model answers, *chores* does what has been put off; that and
-    the request's own record are seen to while its model works.
+    *chores* does what has been put off; that and the request's own record are seen to while its
+    model works.
     """
 
     def __init__(
         self,
         queue: Queue,
-        address_of: Callable[[str], Address],
+        servers: Servers,
         pool: ConnectionPool,
         recorder: Recorder,
         chores: Callable[[], None] = nothing,
     ) -> None:
         self._queue = queue
-        self._address_of = address_of
+        self._servers = servers
         self._pool = pool
         self._recorder = recorder
         self._chores = chores
@@ -146,22 +171,25 @@ class Dispatcher:
         call.stream = job.work.stream
         job.headers = _headers(job, target)
         ignored = model.ignore_websockets and tunnel.is_wanted(call)
-        ticket = self._queue.request(
-            model.id,
-            max_wait_s=_max_wait_s(call.header("HTTP_X_MAX_WAIT")),
-            never_swap=never_swap
-            or ignored
-            or call.header("HTTP_X_SWAP").strip().lower() == "never",
-        )
-        if not ticket.is_settled:
-            self._record(job)
-            job.wait_for(ticket)
-            frames = self._frames(job, route, ticket)
-            if frames is not None:
-                return self._loading(job, ticket, frames, target)
-            ticket.wait()
-        lease = _take(job, ticket)
-        answer = forward.answer(job, self._send(job, lease, target))
+        max_wait_s = _max_wait_s(call.header("HTTP_X_MAX_WAIT"))
+        never_swap = never_swap or ignored or call.header("HTTP_X_SWAP").strip().lower() == "never"
+
+        def ask() -> Ticket:
+            return self._queue.request(model.id, max_wait_s=max_wait_s, never_swap=never_swap)
+
+        while True:
+            ticket = ask()
+            if not ticket.is_settled:
+                self._record(job)
+                job.wait_for(ticket)
+                frames = self._frames(job, route, ticket)
+                if frames is not None:
+                    return self._loading(job, ticket, frames, target, ask)
+                ticket.wait()
+            lease = _take(job, ticket)
+            with suppress(ServerEnded):
+                answer = forward.answer(job, self._send(job, lease, target))
+                break
         if ignored and answer.status == 101:
             lease.close()  # it does not keep the model
         return answer
@@ -177,26 +205,58 @@ class Dispatcher:
             return Comments(COMMENT_EVERY_S)
         return None
 
-    def _loading(self, job: Job, ticket: Ticket, frames: Frames, target: Target) -> Answer:
+    def _loading(
+        self, job: Job, ticket: Ticket, frames: Frames, target: Target, ask: Callable[[], Ticket]
+    ) -> Answer:
         def go_on(lease: Lease) -> ProxyStream:
             _note_wait(job, lease)
             exchange = self._send(job, lease, target)
             return ProxyStream(job, exchange, last_words)
 
+        def again() -> Ticket:
+            ticket = ask()
+            job.wait_for(ticket)
+            return ticket
+
         last_words = forward.last_words(job.call)
         # The head of our answer goes out before the upstream could say how it encodes its own.
         job.headers = [one for one in job.headers if one[0] != "Accept-Encoding"]
-        position = self._queue.position
-        return LoadingStream(job, ticket, frames, go_on, last_words, position).answer()
+        waiting = Waiting(ticket, self._queue.position, again)
+        return LoadingStream(job, waiting, frames, go_on, last_words).answer()
 
     def _send(self, job: Job, lease: Lease, target: Target) -> Exchange:
-        """Send over a connection to the model of *lease*, and wait for the answer's head."""
+        """Send over a connection to the model of *lease*, and wait for the answer's head.
+
+        Raises: ServerEnded when the model has to be loaded again; then nothing is held.
+        """
         job.lease = lease
-        address = self._address_of(lease.model_id)
+        try:
+            address = self._servers.address_of(lease.model_id)
+        except NotReady as error:  # it ended since the lease was granted
+            raise self._ended(job, ChildExited(str(error)), error) from error
         exchange = Exchange(self._pool, address, target.limits)
         job.hold(lease, exchange)
-        forward.send(job, exchange, partial(self._meanwhile, job))
+        try:
+            forward.send(job, exchange, partial(self._meanwhile, job))
+        except Unreachable as error:
+            end = self._servers.wait_end(lease.model_id, address, EXIT_LIMIT_S)
+            if end is None or (exchange.was_sent and not forward.is_resendable(job)):
+                raise
+            raise self._ended(job, end, error) from error
         return exchange
+
+    def _ended(self, job: Job, end: ChildExited, error: LlmsnapError) -> LlmsnapError:
+        """Return what to raise when the server of *job*'s model has ended: once it goes on."""
+        if job.interrupted is not None:
+            return job.interrupted
+        if job.asked_again:
+            return end
+        job.asked_again = True
+        job.let_go()
+        call = job.call
+        ids = {"request_id": call.id, "swap_id": call.swap_id}
+        log.warning("<%s> ended before it answered: loading it again", call.served, extra=ids)
+        return ServerEnded(str(error))
 
     # --- peers ---------------------------------------------------------------------------------
 
@@ -276,7 +336,8 @@ def _take(job: Job, ticket: Ticket) -> Lease:
 
 def _note_wait(job: Job, lease: Lease) -> None:
     call = job.call
-    call.queue_s, call.load_s = lease.waited_s - lease.load_s, lease.load_s
+    call.queue_s += lease.waited_s - lease.load_s
+    call.load_s += lease.load_s
     call.swap_id = lease.swap_id
     if job.tap is not None:
         job.tap.granted(call.queue_s, call.load_s, call.swap_id)

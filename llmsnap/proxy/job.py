@@ -24,6 +24,7 @@ class Job:
     __slots__ = (
         "_interrupt",
         "_waiting",
+        "asked_again",
         "call",
         "closed",
         "exchange",
@@ -44,6 +45,8 @@ class Job:
         self.exchange: Exchange | None = None
         self.interrupted: LlmsnapError | None = None
         self.closed = False
+        self.asked_again = False
+        """Whether its model was loaded again for it, which is done once."""
         self._interrupt: Callable[[], None] | None = None
         self._waiting: tuple[Ticket, float] | None = None
 
@@ -82,6 +85,15 @@ class Job:
         lease.on_cut = self._cut
         self.react(exchange.abort)
 
+    def let_go(self) -> None:
+        """Give back lease and exchange, to wait for others. Never switches."""
+        if self.exchange is not None:
+            self.exchange.close()
+        if self.lease is not None:
+            self.lease.on_cut = None
+            self.lease.close()
+        self.exchange = self.lease = None
+
     def ask(self, exchange: Exchange) -> None:
         """Have an interruption abort *exchange*, for which no lease is needed. No switch."""
         self.exchange = exchange
@@ -100,11 +112,7 @@ class Job:
         self.call.presence.close()
         if self.lease is None and self._waiting is not None:
             self._note_vain_wait(*self._waiting)
-        if self.exchange is not None:
-            self.exchange.close()
-        if self.lease is not None:
-            self.lease.on_cut = None
-            self.lease.close()
+        self.let_go()
         self.work.close()
         if self.tap is not None:
             self.tap.on_cancel = None  # nothing refers to us any more: no work for the collector

@@ -1,16 +1,17 @@
 """Keeps a streamed request alive while its model loads: remarks for people, or comments.
 
 The answer begins before the model is ready. From then on an error can only be told as an event
-of the stream, after which the connection is broken.
+of the stream, which ends with it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
-from llmsnap.errors import Aborted, ClientGone, LlmsnapError, UpstreamError
+from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ServerEnded, UpstreamError
 from llmsnap.proxy.call import Answer
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import (
@@ -66,24 +67,31 @@ class Comments:
         return b""
 
 
+@dataclass(slots=True)
+class Waiting:
+    """The *ticket* a request waits for, its *position* in the queue, and how to get *another*."""
+
+    ticket: Ticket
+    position: Callable[[Ticket], int | None]
+    another: Callable[[], Ticket]
+
+
 class LoadingStream:
-    """A body that shows *frames* until *ticket* is settled, then what *forward* answers."""
+    """A body that shows *frames* until the ticket is settled, then what *forward* answers."""
 
     def __init__(
         self,
         job: Job,
-        ticket: Ticket,
+        waiting: Waiting,
         frames: Frames,
         forward: Callable[[Lease], ProxyStream],
         last_words: LastWords,
-        position: Callable[[Ticket], int | None],
     ) -> None:
         self._job = job
-        self._ticket = ticket
+        self._waiting = waiting
         self._frames = frames
         self._forward = forward
         self._last_words = last_words
-        self._position = position
         self._steps = self._run()
         self._rest: ProxyStream | None = None
         self._failed: LlmsnapError | None = None
@@ -103,7 +111,7 @@ class LoadingStream:
 
     def close(self) -> None:
         """Settle everything, however far it came. Never switches greenlets."""
-        self._ticket.cancel()
+        self._waiting.ticket.cancel()
         is_told = self._rest is not None and self._rest.is_told
         if self._failed is None and not is_told:
             self._failed = note_departure(self._job.call)
@@ -111,27 +119,32 @@ class LoadingStream:
 
     def _run(self) -> Iterator[bytes]:
         began = time.monotonic()
-        try:
-            yield from self._wait(began)
-            lease = self._ticket.take()
-        except LlmsnapError as error:
-            yield from self._fail(self._job.reason(error), time.monotonic() - began)
-            return
-        if ending := self._frames.end(time.monotonic() - began, None):
-            yield ending
-        try:
-            self._rest = rest = self._forward(lease)
-            self._check_answer()
-        except LlmsnapError as error:
-            yield from self._fail(self._job.reason(error))
-            return
+        rest: ProxyStream | None = None
+        while rest is None:
+            try:
+                yield from self._wait(began)
+                lease = self._waiting.ticket.take()
+            except LlmsnapError as error:
+                yield from self._fail(self._job.reason(error), time.monotonic() - began)
+                return
+            if ending := self._frames.end(time.monotonic() - began, None):
+                yield ending
+            try:
+                self._rest = rest = self._forward(lease)
+                self._check_answer()
+            except ServerEnded:
+                self._waiting.ticket = self._waiting.another()
+            except LlmsnapError as error:
+                yield from self._fail(self._job.reason(error))
+                return
         yield from rest
 
     def _wait(self, began: float) -> Iterator[bytes]:
+        ticket = self._waiting.ticket
         if first := self._frames.first():
             yield first
-        while not self._ticket.wait(self._frames.every_s):
-            yield self._frames.tick(time.monotonic() - began, self._position(self._ticket))
+        while not ticket.wait(self._frames.every_s):
+            yield self._frames.tick(time.monotonic() - began, self._waiting.position(ticket))
 
     def _check_answer(self) -> None:
         """Raise what an upstream that refuses says: its status line can no longer be passed on."""
@@ -150,8 +163,9 @@ class LoadingStream:
 
     def _fail(self, error: LlmsnapError, waited_s: float | None = None) -> Iterator[bytes]:
         self._failed = error
-        note_failure(self._job, error)
-        if not isinstance(error, ClientGone):
-            ending = b"" if waited_s is None else self._frames.end(waited_s, error)
-            yield ending + self._last_words(error, b"")
-        raise Aborted(str(error))
+        left = isinstance(error, ClientGone)
+        note_failure(self._job, error, is_told=not left)
+        if left:
+            raise Aborted(str(error))
+        ending = b"" if waited_s is None else self._frames.end(waited_s, error)
+        yield ending + self._last_words(error, b"")

@@ -30,7 +30,9 @@ class ProxyStream:
     A piece is read, shown to the tap, and passed on: no copy, no lock, no log line.
     """
 
-    __slots__ = ("_exchange", "_failed", "_feed", "_job", "_last", "_last_words", "sent")
+    __slots__ = (
+        "_ended_by_event", "_exchange", "_failed", "_feed", "_job", "_last", "_last_words", "sent",
+    )  # fmt: skip
 
     def __init__(self, job: Job, exchange: Exchange, last_words: LastWords | None = None) -> None:
         self._job = job
@@ -38,6 +40,7 @@ class ProxyStream:
         self._last_words = last_words
         self._feed = job.tap.feed if job.tap is not None else None
         self._failed: LlmsnapError | None = None
+        self._ended_by_event = False
         self._last = b""
         self.sent = 0
         """How many bytes were passed on."""
@@ -50,13 +53,16 @@ class ProxyStream:
 
     def __next__(self) -> bytes:
         if self._failed is not None:
+            if self._ended_by_event:
+                raise StopIteration
             raise Aborted(str(self._failed))
         try:
             data = self._exchange.read()
         except LlmsnapError as error:
             reason = self._job.reason(error)
-            if isinstance(reason, ClientGone) and sse.is_last(self._last):
-                raise StopIteration from error
+            takes_events = self._last_words is not None or isinstance(reason, ClientGone)
+            if takes_events and sse.is_last(self._last):
+                raise StopIteration from error  # nothing that matters is missing
             return self._fail(reason)
         if not data:
             raise StopIteration
@@ -85,26 +91,30 @@ class ProxyStream:
         job.close(self._failed)
 
     def _fail(self, error: LlmsnapError) -> bytes:
-        """Note the failure; return what may still be said before the connection is broken."""
+        """Return the event that tells of *error*. Raises: Aborted where there can be none."""
         self._failed = error
-        note_failure(self._job, error)
-        if isinstance(error, ClientGone):
+        said = b""
+        if self._last_words is not None and not isinstance(error, ClientGone):
+            said = self._last_words(error, self._last)
+        note_failure(self._job, error, is_told=bool(said))
+        if not said:
             raise Aborted(str(error)) from error
-        if self._last_words is None:
-            raise Aborted(str(error)) from error
-        said = self._last_words(error, self._last)
+        self._ended_by_event = True
         self.sent += len(said)
         return said
 
 
-def note_failure(job: Job, error: LlmsnapError) -> None:
-    """Put a failure after the first byte where log, record and connection will show it."""
+def note_failure(job: Job, error: LlmsnapError, *, is_told: bool) -> None:
+    """Put a failure after the first byte where log, record and connection will show it.
+
+    A client that is told of it by an event sees the connection end as after any answer.
+    """
     call = job.call
     call.status, call.error = error.status, str(error)
     if not isinstance(error, ClientGone):
         ids = {"request_id": call.id, "swap_id": call.swap_id}
         log.warning("<%s> %s", call.served, error, extra=ids)
-    if call.protocol == "HTTP/1.0":
+    if call.protocol == "HTTP/1.0" and not is_told:
         reset_on_close(call.socket)
 
 

@@ -86,7 +86,10 @@ class Progress:
         self._fail(entry, event.error)
 
     def exited(self, event: Exited) -> Entry | None:
-        """Note a crash. Within ``PROVEN_S`` of becoming ready it is a failed load."""
+        """Note a crash. Within ``PROVEN_S`` of becoming ready it counts as a failed load.
+
+        Those who wait have their model loaded again, unless it has to wait for that.
+        """
         desk = self._desk
         entry = desk.entries.get(event.model_id)
         if entry is None or not (entry.stuck or _is_present(entry, event)):
@@ -96,7 +99,9 @@ class Progress:
             desk.release(entry)
         desk.move(entry, State.STOPPED)
         if premature:
-            self._fail(entry, event.error)
+            entry.backoff.fail(event.error, desk.now)
+            if outlook.backoff_s(desk, entry) > 0:
+                self._turn_away(entry, event.error)
         return entry
 
     def _current(self, event: Loaded | LoadFailed | LoadAborted) -> Swap | None:
@@ -122,8 +127,11 @@ class Progress:
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         """Count a failure of *entry* and tell all who wait for it."""
+        entry.backoff.fail(error, self._desk.now)
+        self._turn_away(entry, error)
+
+    def _turn_away(self, entry: Entry, error: Exception) -> None:
         desk = self._desk
-        entry.backoff.fail(error, desk.now)
         retry_after_s = outlook.backoff_s(desk, entry) or None
         desk.refuse_all(entry, Refusal.FAILED, error=error, retry_after_s=retry_after_s)
         desk.end_loads(entry, Outcome.FAILED, error)

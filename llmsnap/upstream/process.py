@@ -170,6 +170,22 @@ class Process:
         handle, _ = self._resident()
         return self._explain_exit(handle)
 
+    def wait_end(self, address: Address, limit_s: float) -> ChildExited | None:
+        """Return how the server that answered at *address* ended; None when it still runs.
+
+        *address* is the very object ``address`` gave, which stands for one run of the server. A
+        dying server closes its sockets first: blocks up to *limit_s* for its exit to be seen.
+        """
+        handle = self._handle
+        if handle is not None and self._address is address:
+            handle.exited.wait(limit_s)
+            self._note_exit()
+        if self._address is address:
+            return None
+        if handle is None or handle.status is None:
+            return ChildExited(f"{self.model_id}: ended while it answered")
+        return self._explain_exit(handle)
+
     def kill(self) -> None:
         """SIGKILL the server and all it started, at once. Never switches greenlets."""
         if self._handle is not None:

@@ -8,9 +8,19 @@ from typing import Any
 from gevent import socket
 from gevent.event import Event
 from gevent.pool import Pool
-from gevent.pywsgi import WSGIServer
+from gevent.pywsgi import WSGIHandler, WSGIServer
 
 Handler = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+SOCKET = "tests.socket"
+
+
+class SocketHandler(WSGIHandler):
+    """Gives the application its client's socket."""
+
+    def get_environ(self) -> dict[str, Any]:
+        return {**super().get_environ(), SOCKET: self.socket}
 
 
 class FakeUpstream:
@@ -20,7 +30,9 @@ class FakeUpstream:
         self.gates: dict[str, Event] = {}
         self.calls: list[str] = []
         self.handler: Handler | None = None
-        self.server = WSGIServer(("127.0.0.1", 0), self._app, log=None, spawn=Pool())
+        self.server = WSGIServer(
+            ("127.0.0.1", 0), self._app, log=None, spawn=Pool(), handler_class=SocketHandler
+        )
         self.server.init_socket()
         self.server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

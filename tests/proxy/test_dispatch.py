@@ -6,6 +6,7 @@ import json
 
 import gevent
 import pytest
+from gevent import socket
 from gevent.event import Event
 
 from llmsnap.errors import (
@@ -27,7 +28,7 @@ from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.memo import Memo
 from tests.fakes.calls import FakeQueue, call, recorder, runtime
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
 
 TEXT = """\
@@ -46,6 +47,25 @@ peers:
 """
 
 
+class Servers:
+    """One server for all models. *ends* tell how it ended, one for each time it is asked."""
+
+    def __init__(self, url: str) -> None:
+        self.address = parse_address(url)
+        self.ends: list[ChildExited | None] = []
+        self.is_ready = [True]
+
+    def address_of(self, model_id: str):
+        if not (self.is_ready.pop() if len(self.is_ready) > 1 else self.is_ready[0]):
+            raise NotReady(f"{model_id} is stopped")
+        return self.address
+
+    def wait_end(self, model_id: str, address, limit_s: float):
+        assert address is self.address
+        assert limit_s > 0
+        return self.ends.pop(0) if self.ends else None
+
+
 class World:
     """A dispatcher whose models and peers are all one server, which keeps what it was sent."""
 
@@ -59,8 +79,8 @@ class World:
         self.pool = ConnectionPool()
         self.recorder = recorder()
         self.snapshot = runtime(TEXT.format(url=self.upstream.url))
-        address = parse_address(self.upstream.url)
-        self.dispatcher = Dispatcher(self.queue, lambda _: address, self.pool, self.recorder)
+        self.servers = Servers(self.upstream.url)
+        self.dispatcher = Dispatcher(self.queue, self.servers, self.pool, self.recorder)
 
     def serve(self, environ, start_response):
         self.requests.append(
@@ -263,6 +283,136 @@ def test_a_bug_on_the_way_leaves_nothing_behind(world, monkeypatch) -> None:
         world.handle(body={"model": "a"})
     assert len(world.queue.returned) == 1
     assert world.records[0].status == 500
+
+
+# --- a server that ends before it answers --------------------------------------------------------
+
+GONE = ChildExited("a: ended with signal SIGKILL")
+
+
+def unanswering(world, times: int) -> None:
+    """Have the next *times* requests read and not answered, as by a dying server."""
+    inner = world.upstream.handler
+
+    def serve(environ, start_response):
+        nonlocal times
+        if times == 0:
+            return inner(environ, start_response)
+        times -= 1
+        environ["wsgi.input"].read()
+        environ[SOCKET].shutdown(socket.SHUT_RDWR)
+        start_response("200 OK", [])
+        return [b"too late"]
+
+    world.upstream.handler = serve
+
+
+def test_a_model_that_dies_before_it_answers_is_loaded_and_asked_again(world) -> None:
+    unanswering(world, 1)
+    world.servers.ends = [GONE]
+    assert world.handle(body={"model": "a"}) == b'{"ok":1}'
+    assert len(world.queue.tickets) == len(world.queue.returned) == 2
+    (record,) = world.records
+    assert record.status == 200
+
+
+def test_a_model_that_died_since_it_was_granted_is_loaded_again(world) -> None:
+    world.servers.is_ready = [True, False]
+    assert world.handle(body={"model": "a"}) == b'{"ok":1}'
+    assert len(world.queue.tickets) == len(world.queue.returned) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/audio/transcriptions"])
+def test_what_kills_its_model_twice_is_not_sent_a_third_time(world, path: str) -> None:
+    unanswering(world, 2)
+    world.servers.ends = [GONE, GONE]
+    facts = {"body": {"model": "a"}}
+    if "audio" in path:
+        kind = "multipart/form-data; boundary=b"
+        part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\na\r\n--b--\r\n'
+        facts = {"body": part, "headers": [("Content-Type", kind)]}
+    with pytest.raises(ChildExited, match="SIGKILL"):
+        world.handle(path, **facts)
+    assert len(world.queue.tickets) == len(world.queue.returned) == 2
+    assert world.records[0].status == 502
+
+
+def test_a_server_that_lives_on_is_not_asked_again(world) -> None:
+    unanswering(world, 1)
+    with pytest.raises(Unreachable):
+        world.handle(body={"model": "a"})
+    assert len(world.queue.tickets) == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "again"),
+    [
+        ({"method": "GET"}, True),
+        ({"method": "PUT", "body": b"x"}, True),
+        ({"method": "POST", "body": b"x"}, False),
+        ({"method": "PATCH", "body": b"x"}, False),
+        ({"method": "PUT", "body": b"x", "chunked": True}, False),
+    ],
+)
+def test_below_upstream_only_what_may_be_repeated_is(world, facts, again: bool) -> None:
+    unanswering(world, 1)
+    world.servers.ends = [GONE]
+    if again:
+        below(world, "/upstream/a/x", **facts).body.close()
+    else:
+        with pytest.raises(Unreachable):
+            below(world, "/upstream/a/x", **facts)
+    assert len(world.queue.tickets) == 1 + again
+
+
+def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> None:
+    world.upstream.stop()
+    world.servers.ends = [GONE]
+    world.queue.grants = False
+    made = call("/upstream/a/x", b"x", chunked=True)
+    asking = gevent.Greenlet(world.dispatcher.handle_upstream, made, world.snapshot)
+    asking.start()
+    world.queue.came.wait()
+    world.queue.came.clear()
+    world.queue.grant()
+    assert world.queue.came.wait(2), "the model is asked for again"
+    world.queue.refuse(ChildExited("it cannot be loaded"))
+    with pytest.raises(ChildExited, match="cannot be loaded"):
+        asking.get()
+
+
+def test_an_unload_is_not_taken_for_a_death(world) -> None:
+    world.queue.grants = False
+    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    asking.start()
+    world.queue.came.wait()
+    lease = world.queue.grant()
+
+    def unload(model_id: str, address, limit_s: float) -> ChildExited:
+        lease.cut(LoadAborted("a was unloaded while it answered"))
+        return GONE
+
+    unanswering(world, 1)
+    world.servers.wait_end = unload
+    with pytest.raises(LoadAborted, match="unloaded"):
+        asking.get()
+    assert len(world.queue.tickets) == 1
+
+
+def test_a_stream_shows_the_second_load_as_well(world) -> None:
+    unanswering(world, 1)
+    world.servers.ends = [GONE]
+    said, reader = streamed(world, call(body={"model": "shown", "stream": True}))
+    for _ in range(2):
+        world.queue.came.wait()
+        world.queue.came.clear()
+        while b"loading model" not in b"".join(said):
+            gevent.idle()
+        before, said[:] = b"".join(said), []
+        assert b"error" not in before
+        world.queue.grant()
+    reader.get()
+    assert said[-1] == b"data: 1\n\n"
 
 
 # --- while it loads -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import gevent
 import pytest
 
 from llmsnap.errors import Aborted, ChildExited, ClientGone, UpstreamBroke, UpstreamError
-from llmsnap.proxy.loading import Comments, LoadingStream
+from llmsnap.proxy.loading import Comments, LoadingStream, Waiting
 from llmsnap.proxy.stream import ProxyStream
 from tests.fakes.calls import FakeQueue, call
 
@@ -62,9 +62,8 @@ class World:
         def words(error, sent: bytes) -> bytes:
             return b"<%b>" % str(error).encode()
 
-        self.stream = LoadingStream(
-            self.job, self.ticket, frames or Shown(), self.forward, words, self.queue.position
-        )
+        waiting = Waiting(self.ticket, self.queue.position, lambda: self.queue.request("a"))
+        self.stream = LoadingStream(self.job, waiting, frames or Shown(), self.forward, words)
 
     def forward(self, lease):
         self.job.exchange = self.exchange
@@ -102,11 +101,11 @@ def test_frames_until_the_model_is_ready_and_then_its_answer() -> None:
     assert world.job.ends == [None]
 
 
-def test_a_load_that_fails_is_told_and_the_connection_broken() -> None:
+def test_a_load_that_fails_is_told_and_ends_the_stream() -> None:
     world = World()
     next(world.stream)
     world.queue.refuse(ChildExited("exit code 3"))
-    assert world.rest() == b"failed <exit code 3>ABORTED"
+    assert world.rest() == b"failed <exit code 3>"
     world.stream.close()
     assert [str(error) for error in world.job.ends] == ["exit code 3"]
     assert world.job.call.status == 502
@@ -117,7 +116,7 @@ def test_what_the_model_refuses_is_told_with_its_status(status: int) -> None:
     world = World(FakeExchange(status, "application/json", b'{"error":', b'"no"}'))
     world.queue.grant()
     said = world.rest()
-    assert said.endswith(b'done <the model answered %d: {"error":"no"}>ABORTED' % status)
+    assert said.endswith(b'done <the model answered %d: {"error":"no"}>' % status)
     world.stream.close()
     assert (world.job.call.status, world.job.ends[0].status) == (status, status)
 
@@ -135,7 +134,7 @@ def test_a_model_that_cannot_be_reached_after_all() -> None:
     world = World()
     world.error = UpstreamBroke("broke")
     world.queue.grant()
-    assert world.rest() == b"first done <broke>ABORTED"
+    assert world.rest() == b"first done <broke>"
 
 
 def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:

@@ -60,18 +60,45 @@ def test_pieces_pass_and_are_shown_to_the_tap() -> None:
     assert job.ends == [None]
 
 
-def test_a_stream_that_breaks_says_so_and_then_breaks_the_connection() -> None:
+@pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
+def test_a_stream_that_breaks_says_so_and_then_ends(protocol: str) -> None:
+    """As any other: clients such as aiohttp take a missing last chunk for the failure itself."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        job = FakeJob(protocol=protocol, socket=ours)
+        stream = ProxyStream(job, FakeExchange(b"a", UpstreamBroke("broke")), words)
+        assert list(stream) == [b"a", b"<broke after a>"]
+        assert list(stream) == []
+        assert stream.sent == 16
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER) == 0, "no reset"
+    stream.close()
+    assert [str(end) for end in job.ends] == ["broke"]
+    assert (job.call.status, job.call.error) == (502, "broke")
+
+
+LAST = {
+    "chat": b"data: {}\n\ndata: [DONE]\n\n",
+    "messages": b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    "responses": b"event: response.completed\ndata: {}\n\n",
+}
+
+
+@pytest.mark.parametrize("last", LAST.values(), ids=LAST)
+def test_a_stream_that_breaks_behind_its_last_frame_is_whole(last: bytes) -> None:
     job = FakeJob()
-    stream = ProxyStream(job, FakeExchange(b"a", UpstreamBroke("broke")), words)
-    assert next(stream) == b"a"
-    assert next(stream) == b"<broke after a>"
+    stream = ProxyStream(job, FakeExchange(last, UpstreamBroke("no last chunk")), words)
+    assert list(stream) == [last]
+    stream.close()
+    assert job.ends == [None]
+
+
+def test_what_is_no_stream_of_events_has_no_last_frame() -> None:
+    stream = ProxyStream(FakeJob(), FakeExchange(LAST["chat"], UpstreamBroke("broke")))
+    next(stream)
     for _ in range(2):
         with pytest.raises(Aborted) as caught:
             next(stream)
         assert caught.value.errno == errno.ECONNRESET, "servers close quietly on it"
-    stream.close()
-    assert [str(end) for end in job.ends] == ["broke"]
-    assert (job.call.status, job.call.error) == (502, "broke")
 
 
 def test_an_answer_that_takes_no_words_just_breaks() -> None:

@@ -128,19 +128,30 @@ def test_a_crash_later_than_ten_seconds_is_no_failure() -> None:
 
 
 def test_a_crash_within_ten_seconds_is_a_failed_load() -> None:
-    world = World("a", a=ModelRules("a", concurrency_limit=1))
-    first, left_over = world.requests("a", 2)
-    world.run(5.0)
+    world = World("a")
+    ready(world, "a")
     world.crash("a")
-    assert first.returned
-    assert left_over.refused
-    assert left_over.refused.error is BOOM
     assert world.view("a").failures == 1
     ready(world, "a")
     world.crash("a")
     refused = world.request("a").refused
     assert refused
     assert refused.retry_after_s == 1.0
+
+
+def test_those_who_wait_survive_the_first_crash_of_their_model_and_not_the_second() -> None:
+    world = World("a", a=ModelRules("a", concurrency_limit=1))
+    first, second, third = world.requests("a", 3)
+    world.run(5.0)
+    assert first.in_flight
+    world.crash("a")
+    assert first.returned
+    assert second.pending
+    world.run(5.0)
+    assert second.in_flight
+    world.crash("a")
+    assert third.refused
+    assert third.refused.error is BOOM
 
 
 def test_ten_good_seconds_clear_the_failures() -> None:

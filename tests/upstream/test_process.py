@@ -117,6 +117,23 @@ def test_all_who_wait_share_the_error_of_a_failed_start(bench: Bench) -> None:
     assert bench.process.state is State.STOPPED
 
 
+def test_the_end_of_a_server_is_seen_by_who_asked_it(bench: Bench) -> None:
+    bench.load()
+    process, handle = bench.process, bench.launcher.handles[0]
+    address = process.address
+    assert process.wait_end(address, 0.01) is None
+    asking = bench.spawn(process.wait_end, address, 5.0)
+    gevent.idle()
+    handle.exit(9)
+    asking.join(2)
+    assert "exit code 9" in str(asking.value)
+    assert process.state is State.STOPPED, "by then everybody knows"
+    assert "exit code 9" in str(process.wait_end(address, 5.0)), "and it is not waited for again"
+    process.ensure_ready()
+    assert process.wait_end(process.address, 0.01) is None
+    assert isinstance(process.wait_end(address, 0.01), ChildExited), "of the run before"
+
+
 def test_a_server_that_cannot_be_started_leaves_the_process_stopped(bench: Bench) -> None:
     bench.launcher.refuse = StartFailed("m: command not found: serve")
     with pytest.raises(StartFailed, match="not found"):
