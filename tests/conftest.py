@@ -15,6 +15,7 @@ from gevent import socket
 
 import llmsnap
 from llmsnap.blocked import watch_loop
+from tests.fakes.wire import WireServer
 
 UNIT_LIMIT_S = 5
 E2E_LIMIT_S = 60
@@ -87,3 +88,11 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     yield ours, theirs
     ours.close()
     theirs.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[WireServer]:
+    server = WireServer()
+    server.start()
+    yield server
+    server.stop()

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+import gevent
+
 from llmsnap.errors import Unreachable, UpstreamTimeout
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_LIMIT_S = 0.5
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_BODY_BYTES = 1 << 20
+PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +91,21 @@ class Call:
 
 
 def send(address: Address, call: Call) -> tuple[int, bytes]:
-    """Make one control call; return status and body. Redirects are followed. Blocks.
+    """Make one control call; return status and body, of which at most MAX_BODY_BYTES are read.
 
+    Redirects are not followed: they could lead to any host. Blocks, up to the limit of *call*.
     Raises: UpstreamTimeout, Unreachable.
     """
     import requests  # noqa: PLC0415 - costs 60 ms, which a program that only starts need not pay
 
-    headers = {"Host": address.netloc, "Connection": "close"}
+    headers = {"Host": address.netloc, "Connection": "close", "Accept-Encoding": "identity"}
     if call.body:
         headers["Content-Type"] = "application/json"
+    late = UpstreamTimeout(f"{call.method} {call.path} did not answer within {call.limit_s:g} s")
     try:
         # A session for each call: a connection kept from the last one may just be closing.
-        with requests.Session() as session:
+        # The time-outs of requests are for each packet, of which a server may send one a second.
+        with gevent.Timeout(call.limit_s, late), requests.Session() as session:
             session.trust_env = False
             answer = session.request(
                 call.method,
@@ -102,14 +113,27 @@ def send(address: Address, call: Call) -> tuple[int, bytes]:
                 data=call.body.encode() or None,
                 headers=headers,
                 timeout=(min(CONNECT_LIMIT_S, call.limit_s), call.limit_s),
+                allow_redirects=False,
+                stream=True,
             )
+            with answer:
+                return answer.status_code, _beginning(answer)
     except requests.Timeout as error:
-        raise UpstreamTimeout(
-            f"{call.method} {call.path} did not answer within {call.limit_s:g} s"
-        ) from error
+        raise late from error
     except requests.RequestException as error:
         raise Unreachable(f"{call.method} {call.path} failed: {_reason(error)}") from error
-    return answer.status_code, answer.content
+
+
+def _beginning(answer: requests.Response) -> bytes:
+    """The first MAX_BODY_BYTES of a body; nothing of one that is packed unasked."""
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        return b""
+    body = b""
+    for piece in answer.iter_content(PIECE_BYTES):
+        body += piece
+        if len(body) >= MAX_BODY_BYTES:
+            break
+    return body[:MAX_BODY_BYTES]
 
 
 def warm_up() -> None:

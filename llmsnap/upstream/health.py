@@ -74,6 +74,11 @@ def probe(address: Address, call: Call) -> str:
         status, _ = send(address, call)
     except UpstreamError as error:
         return str(error)
+    if 300 <= status < 400:
+        return (
+            f"GET {call.path} answered {status}, a redirect, which is not followed; "
+            "set checkEndpoint to where it leads"
+        )
     return "" if status == 200 else f"GET {call.path} answered {status}"
 
 

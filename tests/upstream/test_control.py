@@ -1,9 +1,19 @@
+import gzip
+
 import pytest
 from gevent.event import Event
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
-from llmsnap.upstream.control import Address, Call, find_listener, parse_address, send
+from llmsnap.upstream.control import (
+    MAX_BODY_BYTES,
+    Address,
+    Call,
+    find_listener,
+    parse_address,
+    send,
+)
 from tests.fakes.upstream import FakeUpstream
+from tests.fakes.wire import Link, WireServer
 
 
 @pytest.mark.parametrize(
@@ -87,3 +97,77 @@ def test_no_connection_is_used_twice(upstream: FakeUpstream) -> None:
     for _ in range(2):
         send(parse_address(upstream.url), Call("POST", "/x"))
     assert len(set(ports)) == 2
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 -", "308 -"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_redirect_is_not_followed(upstream: FakeUpstream, method: str, status: str) -> None:
+    def handler(environ, start_response):
+        start_response(status, [("Location", f"{upstream.url}/elsewhere")])
+        return [b"there"]
+
+    upstream.handler = handler
+    upstream.start()
+    code, body = send(parse_address(upstream.url), Call(method, "/x", '{"a":1}'))
+    assert (code, body) == (int(status[:3]), b"there")
+    assert upstream.calls == [f"{method} /x"]
+
+
+@pytest.mark.parametrize("length", [None, 1 << 40])
+def test_of_a_body_without_end_the_beginning_is_read(upstream: FakeUpstream, length) -> None:
+    sent = []
+
+    def handler(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(length))] if length else [])
+        while len(sent) < 10_000:
+            sent.append(1 << 16)
+            yield b"x" * (1 << 16)
+
+    upstream.handler = handler
+    upstream.start()
+    status, body = send(parse_address(upstream.url), Call("GET", "/x"))
+    assert (status, len(body)) == (200, MAX_BODY_BYTES)
+    assert sum(sent) < 64 * MAX_BODY_BYTES, "the connection was closed"
+
+
+def test_what_is_packed_unasked_is_not_unpacked(upstream: FakeUpstream) -> None:
+    asked = []
+
+    def handler(environ, start_response):
+        asked.append(environ["HTTP_ACCEPT_ENCODING"])
+        start_response("200 OK", [("Content-Encoding", "gzip")])
+        return [gzip.compress(b"0" * 100_000_000)]
+
+    upstream.handler = handler
+    upstream.start()
+    assert send(parse_address(upstream.url), Call("GET", "/x")) == (200, b"")
+    assert asked == ["identity"]
+
+
+@pytest.mark.parametrize("slow", ["head", "body"])
+def test_the_limit_of_time_is_for_the_whole_call(wire: WireServer, slow: str) -> None:
+    done = Event()
+
+    def drip(link: Link) -> None:
+        link.read_request()
+        if slow == "body":
+            link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        else:
+            link.send(b"HTTP/1.1 200 OK\r\nX-A: ")
+        while not done.wait(0.01):
+            link.send(b"x")
+
+    wire.scripts = [drip]
+    with pytest.raises(UpstreamTimeout, match=r"GET /x did not answer within 0\.2 s"):
+        send(wire.address, Call("GET", "/x", limit_s=0.2))
+    done.set()
+
+
+def test_a_call_whose_body_breaks_off_has_failed(wire: WireServer) -> None:
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal")
+
+    wire.scripts = [script]
+    with pytest.raises(Unreachable, match="GET /x failed"):
+        send(wire.address, Call("GET", "/x"))
