@@ -39,6 +39,7 @@ FLOORS = {
             "sockets",
             "chores",
             "durations",
+            "suggestions",
         ],
         0,
     ),

@@ -22,9 +22,10 @@ class Names(NamedTuple):
         """Return the id of the model called *name*."""
         return name if name in self.models else self.aliases.get(name)
 
-    def all(self) -> list[str]:
-        """Return every name."""
-        return [*self.models, *self.aliases]
+    def all(self) -> Iterator[str]:
+        """Yield every name."""
+        yield from self.models
+        yield from self.aliases
 
 
 def collect(models: Iterable[ModelConfig], node: Node | None, report: Report) -> Names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from llmsnap import suggestions
 from llmsnap.errors import Problem
 
 from .nodes import dotted
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 MOST = 500  # a file of pure nonsense must not produce a report larger than itself
 MOST_SUGGESTIONS = 50  # comparing names is slow
-MOST_CANDIDATES = 2000
+MOST_CHARS = 500  # of what is said about one value, which may quote names of any length
 
 _SAFE_WORDS = ("apiKeys", "key", "name", "models", "admin")
 
@@ -47,20 +48,19 @@ class Report:
 
     def nearest(self, name: str, known: Iterable[str]) -> str:
         """Return ``did you mean "x"?`` for the closest of *known*, or an empty text."""
-        from difflib import get_close_matches  # noqa: PLC0415 - only for faulty files
-
-        by_folded = {_folded(candidate): candidate for candidate in known}
-        if self._suggestions >= MOST_SUGGESTIONS or len(by_folded) > MOST_CANDIDATES:
+        if self._suggestions >= MOST_SUGGESTIONS:
             return ""
         self._suggestions += 1
-        close = get_close_matches(_folded(name), by_folded, n=1, cutoff=0.7)
-        return f'did you mean "{by_folded[close[0]]}"?' if close else ""
+        close = suggestions.nearest(name, known)
+        return f'did you mean "{close[0]}"?' if close else ""
 
     @staticmethod
     def _add(found: list[Problem], path: Path, what: str, fix: str, at: Node | None) -> None:
         if len(found) < MOST:
             line, column = (at.line, at.column) if at else (0, 0)
-            found.append(Problem(dotted(_without_secrets(path)), what, fix, line, column))
+            where = dotted(_shortened(_without_secrets(path)))
+            what, fix = suggestions.shown(what, MOST_CHARS), suggestions.shown(fix, MOST_CHARS)
+            found.append(Problem(where, what, fix, line, column))
 
 
 def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
@@ -69,8 +69,10 @@ def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(unique, key=lambda problem: (problem.line, problem.column)))
 
 
-def _folded(name: str) -> str:
-    return name[:100].casefold().replace("_", "")
+def _shortened(path: Path) -> Path:
+    return tuple(
+        suggestions.shown(part, MOST_CHARS) if isinstance(part, str) else part for part in path
+    )
 
 
 def _without_secrets(path: Path) -> Path:

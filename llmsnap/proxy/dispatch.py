@@ -277,7 +277,7 @@ class Dispatcher:
                 log.warning("peer %s: %s; trying the next one", peer.id, error, extra=ids)
             else:
                 return forward.answer(job, exchange)
-        raise UnknownModel(f"no peer offers {route.requested}")
+        raise UnknownModel(f'model not found: "{route.requested}"; no peer offers it')
 
     def _ask_peer(
         self, job: Job, exchange: Exchange, peer_id: str, target: Target, name: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from urllib.parse import unquote
 
+from llmsnap import suggestions
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig
 from llmsnap.errors import UnknownModel
 
@@ -60,7 +62,7 @@ class Names:
         """
         route = self._find(name)
         if route is None or not _permits(route, may_use):
-            raise UnknownModel(self._unknown(name, may_use))
+            raise self.unknown(name, chain(self._models, self._aliases, self._peers), may_use)
         return route
 
     def _find(self, name: str) -> Route | None:
@@ -89,18 +91,22 @@ class Names:
                 return name, "/" + "/".join(rest) if rest else ""
         return None
 
-    def local_names(self) -> Iterable[str]:
-        """Return every id and alias."""
-        return [*self._models, *self._aliases]
+    def local_names(self) -> Iterator[str]:
+        """Yield every id and alias."""
+        return chain(self._models, self._aliases)
 
     def _knows(self, name: str) -> bool:
         return self.local_id(name) is not None or name in self._peers or name in self._qualified
 
-    def _unknown(self, name: str, may_use: Callable[[str], bool]) -> str:
-        known = filter(may_use, dict.fromkeys([*self.local_names(), *self._peers]))
-        near = difflib.get_close_matches(name, known, n=NEAREST)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; GET /v1/models lists them"
-        return f"no suitable inference handler for model {name!r}{hint}"
+    def unknown(
+        self, name: str, known: Iterable[str], may_use: Callable[[str], bool]
+    ) -> UnknownModel:
+        """Return the error for *name*, with the nearest of *known* that the caller may use."""
+        names = dict.fromkeys(islice(known, suggestions.MAX_KNOWN))
+        near = suggestions.nearest(name, filter(may_use, names), NEAREST)
+        hint = f"did you mean {', '.join(near)}?" if near else "GET /v1/models lists them"
+        quoted = json.dumps(suggestions.shown(name), ensure_ascii=False)
+        return UnknownModel(f"model not found: {quoted}; {hint}")
 
 
 def _permits(route: Route, may_use: Callable[[str], bool]) -> bool:

@@ -22,7 +22,7 @@ def error_of(refuse: Refuse) -> LlmsnapError:
     error: LlmsnapError
     match refuse.reason:
         case Refusal.UNKNOWN:
-            error = UnknownModel(f"model {model_id} is not configured any more")
+            error = UnknownModel(f'model not found: "{model_id}"; it was removed while this waited')
         case Refusal.NOT_READY:
             error = NotReady(f"{model_id} is {refuse.state}{why}; {_not_for_this(refuse)}")
         case Refusal.TOO_MANY:
@@ -55,7 +55,7 @@ def _failure(refuse: Refuse) -> LlmsnapError:
 
 
 OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {
-    Outcome.UNKNOWN: (UnknownModel, "Model not found: {}"),
+    Outcome.UNKNOWN: (UnknownModel, 'model not found: "{}"'),
     Outcome.SLEEP_NOT_CONFIGURED: (
         SleepNotConfigured,
         "{} cannot sleep: set sleepMode to enable, with its endpoints",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from llmsnap.errors import NotFound
 from llmsnap.web import listing
 from llmsnap.web.context import current_call, current_runtime, current_service
 from llmsnap.web.listing import Catalog
@@ -77,9 +76,10 @@ def _catalog() -> Catalog:
 
 
 def _local_id(name: str) -> str:
-    model_id = current_runtime().names.local_id(name)
-    if model_id is None or not current_call().key.may_use(model_id):
-        raise NotFound(f"Model not found: {name}")
+    names, may_use = current_runtime().names, current_call().key.may_use
+    model_id = names.local_id(name)
+    if model_id is None or not may_use(model_id):
+        raise names.unknown(name, names.local_names(), may_use)
     return model_id
 
 

@@ -1,5 +1,7 @@
+from collections.abc import Iterator
+
 from llmsnap.config.nodes import Scalar
-from llmsnap.config.report import MOST, Report, in_file_order
+from llmsnap.config.report import MOST, MOST_CHARS, MOST_SUGGESTIONS, Report, in_file_order
 
 
 def test_problems_carry_path_and_place() -> None:
@@ -35,6 +37,26 @@ def test_the_nearest_known_name_is_suggested() -> None:
 def test_suggestions_end_at_some_point() -> None:
     report = Report()
     assert not [report.nearest("ttl", ["ttl"]) for _ in range(60)][-1]
+
+
+def test_beyond_that_the_known_names_are_not_even_looked_at() -> None:
+    report = Report()
+    looked: list[str] = []
+
+    def known() -> Iterator[str]:
+        looked.append("at one")
+        yield "ttl"
+
+    for _ in range(1000):
+        report.nearest("tll", known())
+    assert len(looked) == MOST_SUGGESTIONS
+
+
+def test_what_is_said_does_not_grow_with_the_names_it_quotes() -> None:
+    report = Report()
+    name = "x" * 1_000_000
+    report.error(("models", name, name), f'"{name}" is no model', f'did you mean "{name}"?')
+    assert len(str(report.problems[0])) <= 5 * MOST_CHARS
 
 
 def test_api_keys_are_kept_out_of_paths() -> None:

@@ -296,7 +296,7 @@ def test_unload_of_all(server: Running) -> None:
 def test_only_models_of_our_own_are_acted_on(server: Running, act: str, name: str) -> None:
     answer = server.post(f"/api/models/{act}/{name}")
     assert answer.status_code == 404
-    assert error_of(answer)["message"].startswith("Model not found")
+    assert error_of(answer)["message"].startswith("model not found: ")
 
 
 @pytest.mark.parametrize("path", ["/api/models/unload/", "/api/models/sleep/", "/api/models/load"])

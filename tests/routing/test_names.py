@@ -4,7 +4,9 @@ from textwrap import dedent
 
 import pytest
 
+from llmsnap import suggestions
 from llmsnap.config.loader import loads
+from llmsnap.config.settings import Config, ModelConfig
 from llmsnap.errors import UnknownModel
 from llmsnap.routing.names import LocalRoute, Names, PeerRoute
 
@@ -81,6 +83,32 @@ def test_an_unknown_name_is_told_the_nearest(names) -> None:
     with pytest.raises(UnknownModel) as caught:
         names.resolve("remotes")
     assert str(caught.value).count("remote") == 2, "a name is suggested once"
+
+
+@pytest.mark.parametrize("name", ["LLAMA", "openai/llama", "llama:latest", "ollama/Llama:8b"])
+def test_a_name_as_other_programs_write_it_finds_ours(names, name: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        names.resolve(name)
+    assert str(caught.value).startswith(f'model not found: "{name}"; did you mean llama')
+
+
+def test_a_long_unknown_name_is_neither_echoed_nor_compared_whole(names) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        names.resolve("llama" * 1_000_000)
+    assert len(str(caught.value)) < 300
+
+
+def test_the_caller_s_permission_is_asked_for_a_bounded_number_of_names() -> None:
+    models = {f"m{number}": ModelConfig(f"m{number}", "x") for number in range(10_000)}
+    asked: list[str] = []
+
+    def may_use(name: str) -> bool:
+        asked.append(name)
+        return False
+
+    with pytest.raises(UnknownModel):
+        Names(Config(models=models)).resolve("nope", may_use)
+    assert len(asked) <= suggestions.MAX_KNOWN
 
 
 def test_what_a_caller_may_not_use_does_not_exist_for_it(names) -> None:

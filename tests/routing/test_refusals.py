@@ -9,7 +9,7 @@ from llmsnap.upstream.states import State
 @pytest.mark.parametrize(
     ("reason", "status", "text"),
     [
-        (Refusal.UNKNOWN, 404, "not configured any more"),
+        (Refusal.UNKNOWN, 404, "it was removed while this waited"),
         (Refusal.NOT_READY, 409, "m is asleep: busy; this request may not load it"),
         (Refusal.TOO_MANY, 429, "too many requests for m: busy"),
         (Refusal.FAILED, 502, "unable to make m ready: m: ended with exit code 3"),
