@@ -1,4 +1,4 @@
-"""Watches the configuration file and reloads it after it has been quiet for a second.
+"""Watches the configuration file and reloads it after it has rested for a second.
 
 inotify on its folders only wakes the watcher; what counts is whether the file that the path leads
 to is another one, or another version. So renames by editors, symlinks, and the ``..data`` swap of
@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from gevent import socket
 from gevent.event import Event
 
+from llmsnap.configfile import Fingerprint, Look, fingerprint, settled
 from llmsnap.errors import ConfigError
 from llmsnap.service import Service
 from llmsnap.tasks import TaskGroup
@@ -26,16 +26,14 @@ log = logging.getLogger(__name__)
 QUIET_S = 1.0
 POLL_S = 2.0
 
-Fingerprint = tuple[int, int, int, int]
-
 
 class ConfigWatcher:
-    """Calls *on_change*, which may block, whenever the file at *path* has changed and rests."""
+    """Calls *on_change*, which may block, with the file at *path* when it changed and rests."""
 
     def __init__(
         self,
         path: str,
-        on_change: Callable[[], None],
+        on_change: Callable[[Look], None],
         *,
         quiet_s: float = QUIET_S,
         poll_s: float = POLL_S,
@@ -75,18 +73,10 @@ class ConfigWatcher:
             if found is None or found == known:
                 self._wait(self._poll_s)
                 continue
-            known = self._settle(found)
-            self._on_change()
-
-    def _settle(self, found: Fingerprint) -> Fingerprint:
-        """Wait until the file has not changed for a while; return what it is then."""
-        quiet_at = time.monotonic() + self._quiet_s
-        while (left_s := quiet_at - time.monotonic()) > 0:
-            self._wait(left_s)
-            now = fingerprint(self.path)
-            if now is not None and now != found:
-                found, quiet_at = now, time.monotonic() + self._quiet_s
-        return found
+            rested = settled(self.path, rest_s=self._quiet_s, limit_s=None)
+            known = rested.version
+            if known is not None:  # else it is missing, which is no reason to reload
+                self._on_change(rested)
 
     def _wait(self, limit_s: float) -> None:
         if self._notifier is not None:
@@ -128,15 +118,6 @@ class _Notifier:
             self._inotify.close()
 
 
-def fingerprint(path: str) -> Fingerprint | None:
-    """Which file, in which version, *path* leads to; None while there is none."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
-
-
 def _hash(path: str) -> str:
     """SHA-256 of the file's bytes, in hexadecimal; "" when it cannot be read."""
     try:
@@ -154,9 +135,9 @@ def _folders(path: str) -> list[str]:
 def watch(service: Service) -> ConfigWatcher:
     """Return a watcher, already open, that reloads *service* when its file changes."""
 
-    def reload() -> None:
+    def reload(found: Look) -> None:
         try:
-            service.reload()
+            service.reload(found)
         except ConfigError as error:
             log.debug("reload refused: %s", error)  # the service has logged every problem
 

@@ -13,8 +13,9 @@ from gevent.lock import BoundedSemaphore
 from llmsnap.bus import EventBus
 from llmsnap.chores import Chores
 from llmsnap.config.diff import Diff, diff
-from llmsnap.config.loader import load
+from llmsnap.config.loader import load_content
 from llmsnap.config.settings import Config
+from llmsnap.configfile import REST_S, Look, fingerprint, settled
 from llmsnap.errors import ChildExited, ConfigError, Draining, Problem
 from llmsnap.events import (
     ConfigReload,
@@ -111,6 +112,8 @@ class Service:
             self.chores.do_some,
         )
         self.config_status = ConfigStatus(config)
+        self.rest_s = REST_S
+        """How long the configuration file has to rest before a reload reads it."""
         self.accepts = False
         """Whether requests are taken: not before ``open`` and not after ``close`` began."""
         self._processes: dict[str, Process] = {}
@@ -205,16 +208,19 @@ class Service:
 
     # --- configuration -------------------------------------------------------------------------
 
-    def reload(self) -> Diff:
-        """Read the configuration file again, and change what differs. Blocks; one at a time.
+    def reload(self, found: Look | None = None) -> Diff:
+        """Use what the configuration file holds now, and change what differs.
 
+        Without *found*, the file once it has come to rest. Blocks for that; one at a time.
         Raises: ConfigError with every problem, and then nothing has changed.
         """
         with self._reload_lock:
             source = self.runtime.config.source
             self.bus.publish(ConfigReload(ReloadPhase.START, source))
             try:
-                config = load(source, previous=self.runtime.config)
+                if found is None or found.version != fingerprint(source):
+                    found = settled(source, rest_s=self.rest_s)
+                config = self._read(found)
             except ConfigError as error:
                 self._refuse(error)
                 raise
@@ -224,6 +230,12 @@ class Service:
             log.info("configuration reloaded: %s", changes)
             self.bus.publish(ConfigReload(ReloadPhase.END, source))
             return changes
+
+    def _read(self, found: Look) -> Config:
+        source = self.runtime.config.source
+        if found.trouble is not None:
+            raise ConfigError([found.trouble], source)
+        return load_content(found.content, source, previous=self.runtime.config).config
 
     def _refuse(self, error: ConfigError) -> None:
         problems = tuple(map(str, error.problems))

@@ -48,7 +48,7 @@ FLOORS = {
     "upstream": 3,
     **dict.fromkeys(["routing", "metrics"], 4),
     "proxy": 5,
-    **dict.fromkeys(["runtime", "observations", "service", "reload"], 6),
+    **dict.fromkeys(["configfile", "runtime", "observations", "service", "reload"], 6),
     "web": 7,
     **dict.fromkeys(["cli", "commands", "server", "worker", "wsgi", "__main__", "_monkey"], 8),
 }
@@ -61,8 +61,8 @@ SAME_FLOOR = {
     "limits": {"errors"},
     "paths": {"errors"},
     "options": {"errors"},
-    "service": {"runtime", "observations"},
-    "reload": {"service", "runtime"},
+    "service": {"runtime", "observations", "configfile"},
+    "reload": {"service", "runtime", "configfile"},
     # None: any of them
     **dict.fromkeys(["cli", "commands", "server", "worker", "wsgi", "__main__"], None),
 }
@@ -78,6 +78,7 @@ GEVENT = [
     "proxy",
     "runtime",
     "observations",
+    "configfile",
 ]
 GEVENT += [f"routing.{name}" for name in ("driver", "leases", "commands")]
 GEVENT += [

@@ -6,7 +6,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap import reload
+from llmsnap import configfile
+from llmsnap.configfile import Look
 from llmsnap.reload import ConfigWatcher
 
 
@@ -16,8 +17,9 @@ class Changes:
         self.came = Event()
         self.hold: Event | None = None
 
-    def __call__(self) -> None:
+    def __call__(self, found: Look) -> None:
         self.count += 1
+        self.content = found.content
         self.came.set()
         if self.hold is not None:
             self.hold.wait()
@@ -133,5 +135,34 @@ def test_without_inotify_a_poll_sees_it(file: Path, changes: Changes, monkeypatc
     watcher.close()
 
 
-def test_the_fingerprint_of_nothing_is_none(tmp_path: Path) -> None:
-    assert reload.fingerprint(str(tmp_path / "none")) is None
+def test_a_file_in_the_hands_of_its_writer_is_left_alone(
+    watch: ConfigWatcher, file: Path, changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Counted(monkeypatch)
+    with file.open("w") as writer:
+        looks.wait_for(4)
+        writer.write("whole")
+    changes.wait()
+    assert (changes.count, changes.content) == (1, b"whole")
+
+
+class Counted:
+    """Looks at the file, to be waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        self.enough = Event()
+        look = configfile.look
+
+        def counted(path: str) -> Look:
+            self.left -= 1
+            if self.left <= 0:
+                self.enough.set()
+            return look(path)
+
+        monkeypatch.setattr(configfile, "look", counted)
+
+    def wait_for(self, number: int) -> None:
+        self.left = number
+        self.enough.clear()
+        assert self.enough.wait(3)

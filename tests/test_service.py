@@ -5,6 +5,7 @@ import pytest
 from gevent.event import Event as Flag
 
 from llmsnap.config.loader import load
+from llmsnap.configfile import look
 from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.events import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
 from llmsnap.service import Service
@@ -27,6 +28,7 @@ class Bench:
         path.write_text(TEXT)
         self.launcher = FakeLauncher()
         self.service = Service(load(str(path)), launcher=self.launcher)
+        self.service.rest_s = 0.001
         self.events: list[Event] = []
         self.came = Flag()
         self.service.bus.subscribe(Event, self._note)
@@ -148,6 +150,49 @@ def test_a_refused_reload_changes_nothing_and_is_remembered(bench: Bench, caplog
     bench.edit("startPort: -1", "startPort: 17000")
     bench.service.reload()
     assert bench.service.config_status.problems == ()
+
+
+EMPTY = {
+    "nothing": "",
+    "blanks": "\n \n",
+    "comments": "# models: {}\n",
+    "document": "---\n...\n",
+    "null": "null\n",
+    "no models": "startPort: 17000\n",
+    "models of nothing": "models:\n",
+    "models in comments": "models:\n#  a: {cmd: x}\n",
+    "null models": "models: null\n",
+    "misspelt": "model:\n  a: {cmd: x}\n",
+}
+
+
+@pytest.mark.parametrize("text", EMPTY.values(), ids=EMPTY)
+@pytest.mark.parametrize("found", ["asked for", "watched"])
+def test_a_file_without_models_is_no_order_to_stop_them(
+    bench: Bench, text: str, found: str
+) -> None:
+    bench.service.driver.load("a")
+    before = bench.service.runtime
+    bench.path.write_text(text)
+    with pytest.raises(ConfigError, match=r"models: \{\}"):
+        bench.service.reload(None if found == "asked for" else look(str(bench.path)))
+    assert bench.service.runtime is before
+    assert bench.service.state("a") is State.READY
+    assert bench.of(ConfigReload)[-1].phase == "failed"
+    bench.path.unlink()
+    with pytest.raises(ConfigError, match="cannot read"):
+        bench.service.reload()
+    assert bench.service.state("a") is State.READY
+    bench.path.write_text("models: {}\n")
+    assert bench.service.reload().removed == ("a", "b")
+    bench.wait_for(bench.launcher.handles[0].exited.is_set)
+
+
+def test_what_a_watcher_found_is_looked_at_again_when_it_changed_since(bench: Bench) -> None:
+    stale = look(str(bench.path))
+    bench.edit("  a: {cmd", "  c: {cmd")
+    bench.service.reload(stale)
+    assert set(bench.service.runtime.config.models) == {"b", "c"}
 
 
 def test_after_close_everything_is_refused_and_stopped(bench: Bench) -> None:

@@ -17,7 +17,8 @@ _PARTS = {
     "preload": "preload",
     "scheduler": "scheduler",
 }
-_SHOWN_ELSEWHERE = {"models", "aliases", "groups", "source", "content_hash", *_PARTS.values()}
+_FILE = {"source", "text", "content_hash"}
+_SHOWN_ELSEWHERE = {"models", "aliases", "groups", *_FILE, *_PARTS.values()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from llmsnap.errors import ConfigError, Problem
 
 from . import ports, toplevel
 from .access import read_api_keys
+from .completeness import check_complete
 from .drafts import Draft, draft
 from .groups import read_groups
 from .keys import TOP
@@ -50,8 +51,8 @@ def load(
 ) -> Config:
     """Return the configuration in the file at *path*.
 
-    With *previous*, models whose process need not be replaced keep the port they had there.
-    Raises: ConfigError with every problem found.
+    With *previous*, models whose process need not be replaced keep the port they had there, and a
+    file that looks cut off is an error. Raises: ConfigError with every problem found.
     """
     return load_with_advice(path, environ=environ, previous=previous).config
 
@@ -74,16 +75,37 @@ def load_with_advice(
     previous: Config | None = None,
 ) -> Loaded:
     """Return the configuration in the file at *path* and what is odd about it."""
-    source = os.fspath(path)
+    return load_content(read(path), os.fspath(path), environ=environ, previous=previous)
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """Return what the file at *path* holds. Raises: ConfigError."""
     try:
         with FilePath(path).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        text = _decode(content)
+            return file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        problem = Problem("", f"cannot read {source}: {reason}", "name a readable YAML file")
-        raise ConfigError([problem], source) from error
+        raise _unreadable(os.fspath(path), error) from error
+
+
+def load_content(
+    content: bytes,
+    source: str,
+    *,
+    environ: Values[str, str] | None = None,
+    previous: Config | None = None,
+) -> Loaded:
+    """Return the configuration in *content*, the bytes of the file *source*, with advice."""
+    try:
+        text = _decode(content)
+    except ValueError as error:
+        raise _unreadable(source, error) from error
     return _build(text, source, hashlib.sha256(content).hexdigest(), environ, previous)
+
+
+def _unreadable(source: str, error: OSError | ValueError) -> ConfigError:
+    reason = getattr(error, "strerror", None) or str(error)
+    problem = Problem("", f"cannot read {source}: {reason}", "name a readable YAML file")
+    return ConfigError([problem], source)
 
 
 def loads_with_advice(
@@ -134,6 +156,7 @@ class _Build:
         self, text: str, environ: Values[str, str] | None, previous: Config | None
     ) -> None:
         self._report = Report()
+        self._text = text
         self._previous = previous
         self._tree = compose(text, os.environ if environ is None else environ, self._report)
         self._root = self._tree if isinstance(self._tree, Mapping) else Mapping(1, 1)
@@ -143,12 +166,16 @@ class _Build:
 
     def loaded(self, source: str, content_hash: str) -> Loaded:
         """Return the result. Raises: ConfigError."""
-        settings = self._settings()
-        if self._report.problems:
-            problems = in_file_order(self._report.problems)
-            raise ConfigError(problems, source, in_file_order(self._report.advice))
-        config = Config(source=source, content_hash=content_hash, **settings)
-        return Loaded(config, in_file_order(self._report.advice), self._tree)
+        config = Config(
+            source=source, text=self._text, content_hash=content_hash, **self._settings()
+        )
+        report = self._report
+        if self._previous is not None and not report.problems:
+            check_complete(config, self._tree, self._previous, report)
+        if report.problems:
+            problems = in_file_order(report.problems)
+            raise ConfigError(problems, source, in_file_order(report.advice))
+        return Loaded(config, in_file_order(report.advice), self._tree)
 
     def _settings(self) -> dict[str, Any]:
         root, report = self._root, self._report

@@ -247,5 +247,7 @@ class Config:
 
     source: str = ""
     """Path of the file it was read from; empty when it came from a string."""
+    text: str = field(default="", repr=False)
+    """What that file held; secrets stand in it."""
     content_hash: str = ""
     """SHA-256 of the file's bytes, in hexadecimal."""

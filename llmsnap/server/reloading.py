@@ -24,7 +24,8 @@ def reloading(service: Service, *, watch_file: bool) -> Iterator[None]:
 
     def on_hangup() -> None:
         log.info("SIGHUP: reloading the configuration")
-        tasks.spawn("SIGHUP", _reload, service)
+        if len(tasks) < 2:  # one under way, and one after it that sees all later changes
+            tasks.spawn("SIGHUP", _reload, service)
 
     handler = gevent.signal_handler(signal.SIGHUP, on_hangup)
     watcher = watch(service) if watch_file else None
@@ -34,7 +35,7 @@ def reloading(service: Service, *, watch_file: bool) -> Iterator[None]:
         handler.cancel()
         if watcher is not None:
             watcher.close()
-        tasks.close()
+        tasks.kill()
 
 
 def _reload(service: Service) -> None:

@@ -134,3 +134,28 @@ def test_sighup_and_a_watched_file_reload(start, tmp_path: Path) -> None:
     os.kill(server.process.pid, signal.SIGHUP)
     server.wait_output("configuration not reloaded")
     assert server.chat("added").status_code == 200
+
+
+def test_a_file_that_is_written_slowly_or_left_empty_stops_nothing(start, tmp_path: Path) -> None:
+    server = start(CONFIG, "--watch-config")
+    editor = Editor(server, tmp_path / "config0.yaml")
+    server.chat("kept")
+    kept = pid(server, "kept")
+    with editor.path.open("w") as writer:
+        reloads = [gevent.Greenlet(editor.reload) for _ in range(2)]
+        for reload in reloads:
+            reload.start()
+        lines = editor.good.replace("groups:", EXTRA + "groups:").splitlines(keepends=True)
+        for line in lines:  # longer than the watcher and any reload wait for rest
+            writer.write(line)
+            writer.flush()
+            gevent.sleep(2.4 / len(lines))
+    gevent.joinall(reloads, raise_error=True)
+    assert [reload.value["errors"] for reload in reloads] == [[], []]
+    assert reloads[0].value["changes"]["removed"] == []
+    assert server.chat("added").status_code == 200
+    assert pid(server, "kept") == kept
+    editor.path.write_text("")
+    server.wait_for(lambda: server.get("/api/config/status").json()["errors"])
+    assert "models: {}" in editor.reload()["errors"][0]["fix"]
+    assert pid(server, "kept") == kept

@@ -6,6 +6,7 @@ import gevent
 from gevent.event import Event
 
 from llmsnap.config.settings import Config
+from llmsnap.configfile import Look
 from llmsnap.errors import ConfigError, Problem
 from llmsnap.reload import ConfigWatcher
 from llmsnap.server.reloading import reloading
@@ -16,9 +17,14 @@ class FakeService:
         self.runtime = SimpleNamespace(config=Config(source=source))
         self.reloaded = Event()
         self.error = error
+        self.count = 0
+        self.hold: Event | None = None
 
-    def reload(self) -> None:
+    def reload(self, found: Look | None = None) -> None:
+        self.count += 1
         self.reloaded.set()
+        if self.hold is not None:
+            self.hold.wait()
         if self.error:
             raise self.error
 
@@ -41,3 +47,17 @@ def test_the_file_is_watched_only_when_asked(tmp_path, monkeypatch) -> None:
     with reloading(service, watch_file=True):
         path.write_text("startPort: 1")
         assert service.reloaded.wait(4)
+
+
+def test_many_hangups_during_a_reload_cause_one_more() -> None:
+    service = FakeService()
+    service.hold = Event()
+    with reloading(service, watch_file=False):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert service.reloaded.wait(3)
+        for _ in range(5):
+            os.kill(os.getpid(), signal.SIGHUP)
+            gevent.idle()
+        service.hold.set()
+        gevent.idle()
+    assert service.count == 2

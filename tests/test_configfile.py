@@ -1,0 +1,161 @@
+"""A configuration file is read when it is complete: at rest, and no writer has it open."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from llmsnap import configfile
+from llmsnap.configfile import Look, fingerprint, is_open_for_writing, look, settled
+from llmsnap.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text("models: {a: {cmd: x}}\n")
+    return path
+
+
+class Clock:
+    """Sleeps at once, and does something to the file in each pause."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self.steps: Iterator[Callable[[], object]] = iter(())
+        monkeypatch.setattr(configfile.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(configfile.gevent, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+        next(self.steps, lambda: None)()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_two_looks_half_a_second_apart_find_the_same(file: Path, clock: Clock) -> None:
+    assert settled(str(file)).content == file.read_bytes()
+    assert clock.pauses == [0.5]
+
+
+def test_what_changes_between_two_looks_is_looked_at_again(file: Path, clock: Clock) -> None:
+    clock.steps = iter(
+        [
+            lambda: file.write_text(""),
+            lambda: file.write_text("models:\n  a: {cmd: x}\n"),
+            lambda: file.write_text("models:\n  a: {cmd: x}\n  b: {cmd: y}\n"),
+        ]
+    )
+    assert settled(str(file)).content.endswith(b"b: {cmd: y}\n")
+    assert clock.pauses == [0.5] * 4
+
+
+def test_a_change_that_keeps_size_and_time_is_one(file: Path, clock: Clock) -> None:
+    version = file.stat()
+
+    def rewrite() -> None:
+        file.write_text(file.read_text().replace("cmd: x", "cmd: y"))
+        os.utime(file, ns=(version.st_atime_ns, version.st_mtime_ns))
+
+    clock.steps = iter([rewrite])
+    assert b"cmd: y" in settled(str(file)).content
+    assert len(clock.pauses) == 2
+
+
+@pytest.mark.skipif(not hasattr(configfile.fcntl, "F_SETLEASE"), reason="no leases")
+def test_a_file_is_read_when_its_writer_closes_it(file: Path, clock: Clock) -> None:
+    writer = file.open("w")
+    assert is_open_for_writing(str(file))
+    writer.write("models:\n  a: {cmd: x}\n")
+    clock.steps = iter([writer.flush, lambda: None, lambda: None, writer.close])
+    assert settled(str(file)).content == b"models:\n  a: {cmd: x}\n"
+    assert len(clock.pauses) == 4
+    assert not is_open_for_writing(str(file))
+
+
+def test_a_writer_that_never_closes_its_file_is_waited_for_ten_seconds(
+    file: Path, clock: Clock
+) -> None:
+    with file.open("a"):
+        assert settled(str(file)).content == file.read_bytes()
+    assert clock.now == configfile.WRITER_S
+
+
+def test_who_reads_the_file_does_not_hold_it(file: Path) -> None:
+    with file.open() as reader:
+        assert not is_open_for_writing(str(file))
+        assert reader.read()
+
+
+def test_a_writer_that_comes_while_the_file_is_looked_at_kills_nothing(file: Path) -> None:
+    """The kernel signals who holds a lease that a writer breaks."""
+    for _ in range(200):
+        writers = [gevent.get_hub().threadpool.spawn(_touch, file) for _ in range(2)]
+        is_open_for_writing(str(file))
+        gevent.joinall(writers)
+
+
+def _touch(file: Path) -> None:
+    with file.open("a"):
+        pass
+
+
+def test_a_file_that_never_rests_is_given_up_when_asked_for(file: Path, clock: Clock) -> None:
+    clock.steps = (lambda n=n: file.write_text("x" * n) for n in range(1, 10_000))
+    with pytest.raises(ConfigError, match="did not come to rest within 30 s"):
+        settled(str(file))
+
+
+def test_a_missing_file_that_comes_back_is_read(file: Path, clock: Clock) -> None:
+    text = file.read_text()
+    file.unlink()
+    clock.steps = iter([lambda: file.write_text(text)])
+    assert settled(str(file)).content == text.encode()
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "socket", "no folder"])
+def test_what_cannot_be_read_says_so_and_never_blocks(kind: str, tmp_path: Path, clock) -> None:
+    path = tmp_path / "config.yaml"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    elif kind == "no folder":
+        path = path / "below" / "config.yaml"
+    found = settled(str(path))
+    assert found.content == b""
+    assert found.trouble is not None
+    assert str(path) in found.trouble.what
+    assert (found.version is None) == (kind in ("missing", "no folder"))
+
+
+def test_the_file_behind_a_link_that_was_swapped_rests(tmp_path: Path, clock: Clock) -> None:
+    """As Kubernetes updates a config map."""
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "config.yaml").write_text(version)
+    (tmp_path / "..data").symlink_to("1")
+    path = tmp_path / "config.yaml"
+    path.symlink_to("..data/config.yaml")
+    before = look(str(path))
+    (tmp_path / "..data_tmp").symlink_to("2")
+    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+    assert before != look(str(path))
+    assert look(str(path)) == Look(fingerprint(str(path)), b"2")
+    assert settled(str(path)).content == b"2"
+    assert clock.pauses == [0.5]
+
+
+def test_the_fingerprint_of_nothing_is_none(tmp_path: Path) -> None:
+    assert fingerprint(str(tmp_path / "none")) is None
