@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from gevent.pool import Group
 
 log = logging.getLogger(__name__)
 
+_groups: weakref.WeakSet[Group] = weakref.WeakSet()
+
 
 class TaskGroup:
     """The greenlets of one owner: named after it, their failures logged, gone when it closes."""
@@ -18,6 +21,7 @@ class TaskGroup:
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self._group = Group()
+        _groups.add(self._group)
 
     def __repr__(self) -> str:
         return f"<TaskGroup {self.owner}, {len(self._group)} alive>"
@@ -46,6 +50,11 @@ class TaskGroup:
         for greenlet in left:
             self._group.discard(greenlet)
         return [greenlet.name for greenlet in left]
+
+
+def count_tasks() -> int:
+    """The number of tasks alive, of all owners together."""
+    return sum(len(group) for group in _groups)
 
 
 def _log_failure(greenlet: gevent.Greenlet[..., Any]) -> None:

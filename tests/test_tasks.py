@@ -2,7 +2,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.tasks import TaskGroup
+from llmsnap.tasks import TaskGroup, count_tasks
 
 
 def test_a_task_is_named_after_its_owner_and_its_failure_logged(caplog) -> None:
@@ -36,3 +36,20 @@ def test_a_task_may_close_its_own_group() -> None:
     closer = tasks.spawn("closer", tasks.kill)
     assert closer.get() == ["x:other"]
     assert other.dead
+
+
+def test_all_tasks_are_counted_whoever_owns_them() -> None:
+    before = count_tasks()
+    first, second = TaskGroup("x"), TaskGroup("y")
+    ended = first.spawn("ended", int)
+    first.spawn("one", Event().wait)
+    two = second.spawn("two", Event().wait)
+    ended.join()
+    gevent.idle()
+    assert count_tasks() == before + 2
+    del second  # its task is alive without it
+    assert count_tasks() == before + 2
+    first.kill()
+    two.kill()
+    gevent.idle()
+    assert count_tasks() == before

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from llmsnap.errors import BadRequest
 from llmsnap.service import Service
+from llmsnap.tasks import count_tasks
 from llmsnap.web.context import current_service
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _now(service: Service) -> Now:
         stdout_dropped=service.logs.stdout.dropped_bytes,
         capture_bytes=observations.captures.used,
         store_lost_rows=observations.store.lost_rows if observations.store else 0,
+        tasks=count_tasks(),
         host=last.host if last else None,
         processes=last.processes if last else (),
         gpus=last.gpus if last else (),
