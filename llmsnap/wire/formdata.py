@@ -13,9 +13,14 @@ from enum import Enum, auto
 MAX_PARTS = 1000
 MAX_HEAD_BYTES = 1 << 14
 
-# What makes a delimiter of "--boundary": the end of the form, or blanks and the end of the line.
+# What follows "--boundary" in a delimiter: the end of the form, or blanks and the end of the line.
 _TAIL = re.compile(rb"--|[ \t]{0,64}\r\n")
-_TAIL_BEGUN = re.compile(rb"-?|[ \t]{0,64}\r?")
+_TAIL_BEGUN = re.compile(rb"-?|[ \t\v\f]{0,64}\r?")
+# What lenient parsers accept there as well; so many blanks are refused to bound what is held back.
+_LENIENT_TAIL = re.compile(rb"--|[ \t\v\f]{0,64}[\r\n]|[ \t\v\f]{65}")
+_HEADER_LINES = re.compile(
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n(?:[ \t][^\r\n\0]*\r\n)*)*"
+)
 
 
 class FormProblem(ValueError):
@@ -47,23 +52,27 @@ class _State(Enum):
 class FormParser:
     """Turns a form, fed in pieces cut anywhere, into heads and data of its parts.
 
-    Holds back no more than a delimiter or a head. What stands around the parts is dropped.
+    Holds back no more than a delimiter or a head. What stands around the parts is dropped. What
+    other parsers would split into other parts, because they accept other line ends, is refused.
     """
 
     def __init__(self, boundary: bytes) -> None:
-        self._delimiter = b"\r\n--" + boundary
+        self._dashes = b"--" + boundary
         # The first delimiter may open the body; then no line end stands before it.
         self._buffer = b"\r\n"
         self._at = 0
         self._state = _State.PREAMBLE
         self._before = _State.PREAMBLE
+        self._after_crlf = False
+        """Whether the delimiter that may stand here begins with CRLF, as it has to."""
         self._parts = 0
 
     def feed(self, chunk: bytes) -> list[PartHead | PartData]:
         """What *chunk* makes known. Raises: FormProblem."""
         found: list[PartHead | PartData] = []
-        self._buffer = self._buffer[self._at :] + chunk
-        self._at = 0
+        behind = min(self._at, 2)  # a line end, which decides about what follows it
+        self._buffer = self._buffer[self._at - behind :] + chunk
+        self._at = behind
         while self._step(found):
             pass
         return found
@@ -87,32 +96,43 @@ class FormParser:
                 return self._search(found)
 
     def _search(self, found: list[PartHead | PartData]) -> bool:
-        position = self._buffer.find(self._delimiter, self._at)
-        # Without a delimiter, the beginning of one may still stand at the end.
-        kept = len(self._delimiter) - 1
-        end = position if position >= 0 else max(self._at, len(self._buffer) - kept)
-        if end > self._at and self._state is _State.DATA:
-            found.append(PartData(self._buffer[self._at : end]))
-        self._at = end
+        position = self._buffer.find(self._dashes, self._at)
         if position < 0:
+            # The beginning of a delimiter may stand at the end.
+            self._pass(max(self._at, len(self._buffer) - len(self._dashes) - 1), found)
             return False
-        self._at += len(self._delimiter)
+        before = self._buffer[position - 2 : position]
+        if before[-1:] not in {b"\r", b"\n"}:
+            self._pass(position + len(self._dashes), found)
+            return True
+        self._after_crlf = before == b"\r\n" and position - 2 >= self._at
+        self._pass(position - 2 if self._after_crlf else position, found)
         self._before, self._state = self._state, _State.DELIMITER
         return True
 
     def _settle_delimiter(self, found: list[PartHead | PartData]) -> bool:
-        tail = _TAIL.match(self._buffer, self._at)
+        tail_at = self._at + len(self._dashes) + (2 if self._after_crlf else 0)
+        tail = _TAIL.match(self._buffer, tail_at) if self._after_crlf else None
         if tail:
             self._at = tail.end()
             self._state = _State.DONE if tail[0] == b"--" else _State.HEAD
-        elif _TAIL_BEGUN.fullmatch(self._buffer, self._at):
+        elif _TAIL_BEGUN.fullmatch(self._buffer, tail_at):
             return False
+        elif self._before is _State.DATA and _LENIENT_TAIL.match(self._buffer, tail_at):
+            raise FormProblem(
+                "a line within a part begins with the boundary; send it with another boundary"
+            )
         else:
             # Something longer that begins like the boundary: it belongs to the data.
-            if self._before is _State.DATA:
-                found.append(PartData(self._delimiter))
             self._state = self._before
+            self._pass(tail_at, found)
         return True
+
+    def _pass(self, end: int, found: list[PartHead | PartData]) -> None:
+        """Go on to *end*; what lies before it is data, or belongs to no part."""
+        if end > self._at and self._state is _State.DATA:
+            found.append(PartData(self._buffer[self._at : end]))
+        self._at = end
 
     def _take_head(self, found: list[PartHead | PartData]) -> bool:
         end = self._end_of_head()
@@ -123,7 +143,10 @@ class FormParser:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise FormProblem(f"it has more than {MAX_PARTS} parts")
-        found.append(PartHead(self._buffer[self._at : end]))
+        head = self._buffer[self._at : end]
+        if not _HEADER_LINES.fullmatch(head):
+            raise FormProblem("a part has a line that is no header")
+        found.append(PartHead(head))
         self._at = end + 2
         self._state = _State.DATA
         return True
