@@ -51,7 +51,10 @@ def parsed(body: bytes, size: int = 1000) -> Parts:
         (b"--XX\r\n\r\n--XXY\n--XXY\r--XXY\r\n--XX--", [(b"", b"--XXY\n--XXY\r--XXY")]),
         (b"--XX\r\n\r\nx--XX\r\nx--XX--\r\n--XX--", [(b"", b"x--XX\r\nx--XX--")]),
         (b"--XX\r\n\r\n --XX--\0--XX\n\r\n--XX--", [(b"", b" --XX--\0--XX\n")]),
-        (b"--XX\r\nA: 1\r\n\tb\r\n c\r\nB:\r\n\r\nx\r\n--XX--", [(b"A: 1\r\n\tb\r\n c\r\nB:\r\n", b"x")]),
+        (
+            b"--XX\r\nA: 1\r\n\tb\r\n c\r\nB:\r\n\r\nx\r\n--XX--",
+            [(b"A: 1\r\n\tb\r\n c\r\nB:\r\n", b"x")],
+        ),
         (b"--XX\r\n\r\n\r\n\r\n--X\r\n--\r\n\r\n--XX--", [(b"", b"\r\n\r\n--X\r\n--\r\n")]),
     ],
 )
