@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import gevent
+from gevent.queue import LifoQueue
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
 
@@ -96,6 +97,7 @@ def send(address: Address, call: Call) -> tuple[int, bytes]:
     Redirects are not followed: they could lead to any host. Blocks, up to the limit of *call*.
     Raises: UpstreamTimeout, Unreachable.
     """
+    warm_up()
     import requests  # noqa: PLC0415 - costs 60 ms, which a program that only starts need not pay
 
     headers = {"Host": address.netloc, "Connection": "close", "Accept-Encoding": "identity"}
@@ -139,6 +141,11 @@ def _beginning(answer: requests.Response) -> bytes:
 def warm_up() -> None:
     """Load what ``send`` needs, at a moment when there is nothing to do but to wait."""
     import requests  # noqa: F401, PLC0415 - see send
+    from urllib3.connectionpool import ConnectionPool  # noqa: PLC0415
+
+    # The standard library's queue may switch greenlets while a pool is collected as garbage, and
+    # a greenlet that is killed at that moment prints an error. gevent's does not.
+    ConnectionPool.QueueCls = LifoQueue  # type: ignore[assignment]  # same methods
 
 
 def _reason(error: Exception) -> str:
