@@ -89,17 +89,9 @@ COMPILED = [
     "wire/paths",
 ]
 COMPILE = bool(os.environ.get("LLMSNAP_COMPILE"))
-COMPILERS = ("mypy", "msgspec", "types-gevent")
-"""What compiling takes beside a C compiler, in the versions of scripts/constraints.txt."""
 GUNICORN = ["gunicorn[gevent]>=22.0.0"]
 GPU = ["nvidia-ml-py>=12.535.77"]
 SETUPTOOLS = "setuptools>=77.0.3"  # as in pyproject.toml
-
-
-def compilers():
-    """The pinned requirements for compiling; another mypy may generate other code."""
-    lines = (HERE / "scripts/constraints.txt").read_text().splitlines()
-    return [line for line in lines if line.startswith(tuple(f"{name}==" for name in COMPILERS))]
 
 
 def build_note():
@@ -209,7 +201,6 @@ setup(
     package_data={"llmsnap": ["py.typed"]},
     # Replaced when they are built: translating takes a while, and most commands build nothing.
     ext_modules=[Extension("llmsnap__mypyc", [])] if COMPILE else [],
-    setup_requires=compilers() if COMPILE else [],
     cmdclass={"build_ext": BuildCompiled, "build_py": BuildWithShared, "sdist": SdistWithNote},
     entry_points={"console_scripts": ["llmsnap=llmsnap.__main__:main"]},
     install_requires=REQUIRES,
