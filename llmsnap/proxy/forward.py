@@ -13,6 +13,7 @@ from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import LastWords, ProxyStream
 from llmsnap.wire.errors import Dialect, dialect_of, sse_error
 from llmsnap.wire.headers import Headers, below_prefix, is_event_stream, response_headers
+from llmsnap.wire.paths import relative
 
 REQUEST_ID = "X-Request-Id"
 OURS = frozenset({"x-request-id", "x-queue-ms", "x-load-ms"})
@@ -98,9 +99,10 @@ def _takes_events(headers: Headers) -> bool:
 
 
 def redirect(call: Call, location: str) -> Answer:
-    """Send the client to *location*, in a way that keeps its method."""
+    """Redirect the client to the path *location*, in a way that keeps its method."""
     status = 301 if call.method in {"GET", "HEAD"} else 308
-    return Answer(status, "", [("Location", location), ("Content-Length", "0")], [])
+    target = relative(location, call.raw_path)
+    return Answer(status, "", [("Location", target), ("Content-Length", "0")], [])
 
 
 def _relocate(headers: Headers, job: Job, exchange: Exchange) -> Headers:
@@ -111,8 +113,13 @@ def _relocate(headers: Headers, job: Job, exchange: Exchange) -> Headers:
         hosts |= {f"{name}:{address.port}" for name in LOCAL_NAMES}
     base = f"{address.scheme}://{address.netloc}{address.base_path}"
     return [
-        (name, below_prefix(value, prefix, base, hosts))
+        (name, _moved(value, below_prefix(value, prefix, base, hosts), job.call.raw_path))
         if name.lower() == "location"
         else (name, value)
         for name, value in headers
     ]
+
+
+def _moved(given: str, seen: str, requested: str) -> str:
+    """Return a Location: as *given* where it leads elsewhere, else relative to *requested*."""
+    return seen if seen == given else relative(seen, requested)

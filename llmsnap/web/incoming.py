@@ -96,12 +96,17 @@ def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
 
 
 def _raw_path(environ: dict[str, Any]) -> str:
-    """Path and query as the client sent them; servers keep them under different names."""
+    """Path and query as the client sent them, the path normalized."""
+    path, question, query = requested_path(environ).partition("?")
+    return normalized(path) + question + query
+
+
+def requested_path(environ: dict[str, Any]) -> str:
+    """Return path and query as the client sent them; servers keep them under different names."""
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
     if raw[:1] != "/":
         raw = AUTHORITY.sub("", raw)  # gunicorn leaves a URL as it came
-    path, question, query = raw.partition("?")
-    return normalized(path) + question + query
+    return raw
 
 
 def _body_length(environ: dict[str, Any]) -> int | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from llmsnap.errors import BadRequest
 from llmsnap.logs.stream import LogStream
-from llmsnap.web.context import current_call, current_runtime, current_service
+from llmsnap.web.context import current_call, current_runtime, current_service, redirect_to
 from llmsnap.web.gateway import FLUSH
 from llmsnap.web.streams import LogBody, LogEvents
 
@@ -25,7 +25,7 @@ POSITION = re.compile(r"[0-9]{1,18}")
 def history() -> ResponseReturnValue:
     """Answer the combined log; browsers are sent to the UI."""
     if "text/html" in request.headers.get("Accept", ""):
-        return redirect("/ui/", 302)
+        return redirect_to("/ui/")
     text = current_service().logs.combined.snapshot()
     return Response(text, headers={"Content-Type": TEXT})
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask import Blueprint, Response, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from llmsnap import paths
 from llmsnap.errors import NotFound
 from llmsnap.web.assets import Asset, Assets
+from llmsnap.web.context import redirect_to
 
 PAGES = ("playground", "models", "activity", "timeline", "logs", "performance", "config")
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -52,14 +53,14 @@ assets = Assets(paths.static_folder())
 @bp.get("/")
 def root() -> ResponseReturnValue:
     """Lead a person who typed the bare address to the interface."""
-    return redirect("/ui", 302)
+    return redirect_to("/ui/")
 
 
 @bp.get("/ui", strict_slashes=False)
 def shell() -> ResponseReturnValue:
     """Answer the one page, whose address must end in a slash."""
     if not request.path.endswith("/"):
-        return redirect("/ui/", 301)
+        return redirect_to("/ui/", 301)
     assets.refresh()
     version = assets.version
     text = render_template("ui.html", version=version, modules=first_modules())
@@ -73,7 +74,7 @@ def shell() -> ResponseReturnValue:
 @bp.get("/ui/<any(%s):page>" % ", ".join(PAGES), strict_slashes=False)  # noqa: UP031 - Werkzeug's own braces
 def page(page: str) -> ResponseReturnValue:
     """Lead an address without a hash to its page."""
-    return redirect("/ui/" if page == "playground" else f"/ui/#/{page}", 302)
+    return redirect_to("/ui/" if page == "playground" else f"/ui/#/{page}")
 
 
 @bp.get("/ui/static/<version>/<path:name>")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, redirect
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
+
+from llmsnap.web.context import redirect_to
 
 bp = Blueprint("upstream", __name__)
 
@@ -11,4 +13,4 @@ bp = Blueprint("upstream", __name__)
 @bp.get("/upstream")
 def upstream() -> ResponseReturnValue:
     """Lead a person to the list of models."""
-    return redirect("/ui/#/models", 302)
+    return redirect_to("/ui/#/models")

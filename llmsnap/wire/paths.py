@@ -59,6 +59,16 @@ def normalized(path: str) -> str:
     return path if path.startswith(KEEP_SLASHES) and short != "/upstream" else short
 
 
+def relative(target: str, requested: str) -> str:
+    """Return the reference from the page at path *requested* to *target* (RFC 3986 section 5.2).
+
+    Both begin with a slash and have no scheme. A reverse proxy may serve us below a path prefix
+    that we do not know: only a relative ``Location`` stays below it.
+    """
+    depth = requested.partition("?")[0].count("/") - 1
+    return "../" * depth + target.removeprefix("/") or "./"
+
+
 def versioned(path: str) -> str:
     """*path* with the version filled in where a client left it out: ``/v/x`` -> ``/v1/x``."""
     return f"/v1/{path[3:]}" if path.startswith("/v/") else path

@@ -519,7 +519,7 @@ def test_an_open_tabs_requests_never_swap(world) -> None:
 
 def test_a_model_alone_is_redirected_without_being_asked(world) -> None:
     answer = below(world, "/upstream/a?x")
-    assert (answer.status, answer.headers[0]) == (301, ("Location", "/upstream/a/?x"))
+    assert (answer.status, answer.headers[0]) == (301, ("Location", "../upstream/a/?x"))
     assert not world.queue.tickets
     with pytest.raises(UnknownModel):
         below(world, "/upstream/nope/x")

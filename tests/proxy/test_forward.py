@@ -159,18 +159,18 @@ def test_last_words_speak_the_dialect_of_the_route() -> None:
     ("method", "status"), [("GET", 301), ("HEAD", 301), ("POST", 308), ("DELETE", 308)]
 )
 def test_a_redirect_keeps_the_method(method: str, status: int) -> None:
-    answer = forward.redirect(call(method=method), "/there")
-    assert (answer.status, answer.headers[0]) == (status, ("Location", "/there"))
+    answer = forward.redirect(call("/upstream/a", method=method), "/upstream/a/")
+    assert (answer.status, answer.headers[0]) == (status, ("Location", "../upstream/a/"))
 
 
 @pytest.mark.parametrize(
     ("location", "seen"),
     [
-        ("/x?y#z", "/upstream/a/x?y#z"),
-        ("http://127.0.0.1:{port}/x", "/upstream/a/x"),
-        ("http://localhost:{port}/x", "/upstream/a/x"),
-        ("http://[::1]:{port}/x", "/upstream/a/x"),
-        ("http://our.example/x", "/upstream/a/x"),
+        ("/x?y#z", "../../upstream/a/x?y#z"),
+        ("http://127.0.0.1:{port}/x", "../../upstream/a/x"),
+        ("http://localhost:{port}/x", "../../upstream/a/x"),
+        ("http://[::1]:{port}/x", "../../upstream/a/x"),
+        ("http://our.example/x", "../../upstream/a/x"),
         ("//elsewhere.example/x", "//elsewhere.example/x"),
         ("http://127.0.0.1:1/x", "http://127.0.0.1:1/x"),
         ("x", "x"),

@@ -101,7 +101,7 @@ def test_models_are_acted_on_by_any_name(here, monkeypatch) -> None:
 
 def test_props_and_upstream_without_a_model(here) -> None:
     assert here.client.get("/props").json["role"] == "router"
-    assert here.client.get("/upstream").location == "/ui/#/models"
+    assert here.client.get("/upstream").location == "ui/#/models"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_the_combined_log_is_combined_even_when_nothing_goes_to_stdout(
 
 def test_a_browser_is_sent_to_the_interface(client: Any) -> None:
     response = client.get("/logs", headers={"Accept": "text/html,*/*"})
-    assert (response.status_code, response.headers["Location"]) == (302, "/ui/")
+    assert (response.status_code, response.headers["Location"]) == (302, "ui/")
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,12 @@ def client() -> FlaskClient:
 @pytest.mark.parametrize(
     ("path", "status", "target"),
     [
-        ("/", 302, "/ui"),
-        ("/ui", 301, "/ui/"),
-        ("/ui/models", 302, "/ui/#/models"),
-        ("/ui/models/", 302, "/ui/#/models"),
-        ("/ui/logs", 302, "/ui/#/logs"),
-        ("/ui/playground", 302, "/ui/"),
+        ("/", 302, "ui/"),
+        ("/ui", 301, "ui/"),
+        ("/ui/models", 302, "../ui/#/models"),
+        ("/ui/models/", 302, "../../ui/#/models"),
+        ("/ui/logs", 302, "../ui/#/logs"),
+        ("/ui/playground", 302, "../ui/"),
     ],
 )
 def test_addresses_that_lead_on(client: FlaskClient, path: str, status: int, target: str) -> None:

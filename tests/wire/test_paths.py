@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import pytest
 
 from llmsnap.wire import paths
@@ -90,3 +92,15 @@ def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
 )
 def test_slashes_that_a_base_url_left_behind_do_not_matter(path: str, meant: str) -> None:
     assert paths.normalized(path) == meant
+
+
+@pytest.mark.parametrize("prefix", ["", "/llm", "/a/b"])
+@pytest.mark.parametrize(
+    "requested", ["/", "/ui", "/ui/models/", "/upstream/org/model", "/upstream/m/a%2Fb/c?d=/e/f"]
+)
+@pytest.mark.parametrize("target", ["/ui/", "/ui/#/models", "/upstream/m/", "/"])
+def test_a_relative_reference_leads_to_its_target_below_any_prefix(
+    prefix: str, requested: str, target: str
+) -> None:
+    found = urljoin(f"http://host{prefix}{requested}", paths.relative(target, requested))
+    assert found == f"http://host{prefix}{target}"

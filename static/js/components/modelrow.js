@@ -2,7 +2,7 @@
 
 import { classes, html, useState } from "../core/html.js";
 import { attempt, notify } from "../core/notices.js";
-import { loadModel, modelPath, sleepModel, unloadModel } from "../core/api.js";
+import { address, loadModel, modelPath, sleepModel, unloadModel } from "../core/api.js";
 import { bytes, clockTime, dateTime, ms, seconds } from "../core/format.js";
 import { now } from "../core/clock.js";
 import { fare } from "../store/fare.js";
@@ -99,7 +99,7 @@ export function ModelRow({ model, byName, onLog }) {
   return html`<article class=${classes("model-row", model.unlisted && "unlisted")} data-model=${model.id}>
     <div class="model-main">
       <div class="model-name">
-        <a class="name" href="/upstream/${modelPath(model.id)}/" target="_blank" rel="noopener noreferrer" title="Open the page of this model's own server">${shown}</a>
+        <a class="name" href=${address(`/upstream/${modelPath(model.id)}/`)} target="_blank" rel="noopener noreferrer" title="Open the page of this model's own server">${shown}</a>
         ${other && other !== shown && html`<span class="faint small">${other}</span>`}
         ${model.unlisted && html`<span class="badge plain">unlisted</span>`}
       </div>

@@ -11,6 +11,12 @@ export class ApiError extends Error {
   }
 }
 
+// The page is at <prefix>/ui/, where a reverse proxy may have put us below a prefix of its own.
+const ROOT = new URL("../", document.baseURI);
+
+/** Return the address of a *path* of the server, which begins with a slash. */
+export const address = (path) => new URL(path.slice(1), ROOT).href;
+
 /** Escape each segment of a model id, keeping its slashes. */
 export const modelPath = (id) => id.split("/").map(encodeURIComponent).join("/");
 
@@ -39,7 +45,7 @@ export async function request(path, options = {}) {
   const signal = options.signal && AbortSignal.any([options.signal, leaving.signal]);
   let response;
   try {
-    response = await fetch(path, { credentials: "same-origin", ...options, signal });
+    response = await fetch(address(path), { credentials: "same-origin", ...options, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the server cannot be reached");

@@ -4,7 +4,7 @@
 // name carry their JSON directly. Subscribers of envelopes use the type, those of named frames
 // "named:" and the name.
 
-import { getJson, single } from "./api.js";
+import { address, getJson, single } from "./api.js";
 import { batch, signal } from "./html.js";
 
 const MAX_WAIT_MS = 5000;
@@ -106,7 +106,7 @@ function close() {
 export function connect() {
   close();
   connection.value = "connecting";
-  source = new EventSource("/api/events");
+  source = new EventSource(address("/api/events"));
   source.onopen = () => {
     failures = 0;
     reason.value = "";
