@@ -50,6 +50,8 @@ class Names:
             for model in peer.models:
                 self._peers.setdefault(model, []).append(peer)
                 self._qualified.setdefault(f"{peer.id}/{model}", (peer, model))
+        names = [*self._models, *self._aliases, *self._peers, *self._qualified]
+        self._most_segments = max((name.count("/") + 1 for name in names), default=0)
 
     def local_id(self, name: str) -> str | None:
         """Return the id of the local model that *name* means."""
@@ -81,10 +83,10 @@ class Names:
         """Split a raw path into the longest name it begins with and the raw rest.
 
         *path* has no leading slash and is still percent-encoded; the rest is empty or begins with
-        a slash, with its encoding kept.
+        a slash, with its encoding kept. As many segments are tried as the longest name has.
         """
-        pieces = path.split("/")
-        for end in range(len(pieces), 0, -1):
+        pieces = path.split("/", self._most_segments)
+        for end in range(min(len(pieces), self._most_segments), 0, -1):
             name = unquote("/".join(pieces[:end]))
             if self._knows(name):
                 rest = pieces[end:]

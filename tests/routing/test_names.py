@@ -1,5 +1,6 @@
 """Facts about llmsnap.routing.names."""
 
+from dataclasses import replace
 from textwrap import dedent
 
 import pytest
@@ -147,6 +148,41 @@ def test_a_permit_may_be_for_the_name_or_for_what_it_means(names, name, permitte
 )
 def test_the_longest_name_a_path_begins_with(names, path: str, found) -> None:
     assert names.in_path(path) == found
+
+
+class Counted(dict):
+    """Models that count how often they were asked for one."""
+
+    asked = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.asked += 1
+        return super().__contains__(name)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("a/" * 4000, None),
+        ("%41/" * 2000, None),
+        ("/" * 4000, None),
+        ("a%2F" * 2000, None),
+        ("llama/" * 4000, ("llama", "/" + "llama/" * 3999)),
+        ("box1/org/deep/" + "a/" * 4000, ("box1/org/deep", "/" + "a/" * 4000)),
+        ("author%2Fllama/" + "a/" * 4000, ("author/llama", "/" + "a/" * 4000)),
+    ],
+    ids=lambda value: value[:16] if isinstance(value, str) else "",
+)
+def test_as_many_segments_are_tried_as_the_longest_name_has(path: str, found) -> None:
+    config = loads(dedent(TEXT), environ={})
+    models = Counted(config.models)
+    names = Names(replace(config, models=models))
+    assert names.in_path(path) == found
+    assert models.asked <= 3, "box1/org/deep has three"
+
+
+def test_without_a_name_no_path_has_one() -> None:
+    assert Names(loads("models: {}", environ={})).in_path("a/b") is None
 
 
 def test_all_names_of_our_own(names) -> None:
