@@ -85,7 +85,6 @@ COMPILED = [
     "wire/headers",
     "wire/hosts",
     "wire/jsontext",
-    "wire/memo",
     "wire/paths",
 ]
 COMPILE = bool(os.environ.get("LLMSNAP_COMPILE"))

@@ -27,7 +27,6 @@ class Runtime:
         own = [name for name in (socket.gethostname(), listen_host) if name]
         self.hosts = HostRule(config.allowed_hosts, own)
         self.proxies = TrustedProxies(config.trusted_proxies)
-        # One for all models, so that what it makes of a head can be remembered.
         self._rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)
         self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
         self._targets: dict[str, Target] = {}

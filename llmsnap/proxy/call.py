@@ -11,7 +11,6 @@ from msgspec import Struct, field
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire.auth import ANYBODY, Key
 from llmsnap.wire.headers import Headers
-from llmsnap.wire.memo import Memo
 
 
 class Call(Struct):
@@ -19,8 +18,7 @@ class Call(Struct):
 
     *path* is decoded, *raw_path* as the client sent it; *read* reads the body, which has *length*
     bytes (None: chunked). *headers* returns the client's header list, *header* one of them by its
-    WSGI name; *memo* is that of the head, where the server has one. *client_ip* is who asked,
-    *remote_ip* who connected: a trusted proxy, or the same.
+    WSGI name. *client_ip* is who asked, *remote_ip* who connected: a trusted proxy, or the same.
     """
 
     id: str
@@ -39,7 +37,6 @@ class Call(Struct):
     user_agent: str = ""
     remote_ip: str = ""
     socket: Any = None
-    memo: Memo | None = None
     key: Key = ANYBODY
     began: float = field(default_factory=time.monotonic)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 from urllib.parse import parse_qs
 
 from llmsnap.errors import (
@@ -354,17 +354,8 @@ def _headers(job: Job, target: Target) -> Headers:
 
 def _passing(call: Call, target: Target) -> Headers:
     """Return the client's headers that pass on to *target*."""
-    memo, rule = call.memo, target.rule
-    if tunnel.is_wanted(call):
-        return request_headers(call.headers(), replace(rule, upgrade=True), call.remote_ip)
-    if memo is not None and memo.sent is not None:
-        known_rule, known_ip, known = memo.sent
-        if known_rule is rule and known_ip == call.remote_ip:
-            return cast(Headers, known)
-    headers = request_headers(call.headers(), rule, call.remote_ip)
-    if memo is not None:
-        memo.sent = rule, call.remote_ip, headers
-    return headers
+    rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(call) else target.rule
+    return request_headers(call.headers(), rule, call.remote_ip)
 
 
 def _of_peer(error: UpstreamError, peer_id: str) -> UpstreamError:

@@ -2,8 +2,7 @@
 
 What two servers in a row may read differently is refused, not repaired (RFC 9112 section 11.2).
 One pass deletes all text bytes; the line ends that are left prove that nothing else was there.
-Clients send the same head again and again, but for the length of the body, so those that were
-checked are remembered, and with them what others make of them (``llmsnap.wire.memo``).
+No head is remembered: what was read of one must never be taken for what the next one says.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from llmsnap.errors import BadHead
-from llmsnap.wire.headers import FIELDS
-from llmsnap.wire.memo import MEMO, Memo
+from llmsnap.wire.headers import FIELDS, MOST_NAMES, NAME_BYTES
 
 MAX_LINE_BYTES = 8192
 MAX_HEAD_BYTES = 65536
@@ -35,20 +32,14 @@ _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"})
 _KEYS: dict[str, str] = {}
-_KEYS_LIMIT = 1024
-_KEY_LENGTH = 64
-_LENGTHS = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 _LENGTH_DIGITS = 18
-_KNOWN_LIMIT = 256
-_KNOWN_BYTES = 4096
 
 
 class Head(Struct, frozen=True):
     """A request's head. *fields* are its headers under their WSGI names.
 
     *target* is path and query as sent, *path* the decoded path as WSGI wants it; *length* is that
-    of the body, None when it comes chunked. *environ* is what WSGI is told of it. Shared by all
-    requests with this head: nobody changes what is in it.
+    of the body, None when it comes chunked. *environ* is what WSGI is told of it.
     """
 
     method: str
@@ -63,47 +54,8 @@ class Head(Struct, frozen=True):
     environ: dict[str, Any]
 
 
-_KNOWN: dict[bytes, Head] = {}
-"""Heads by their bytes, without the digits of the length."""
-
-
 def parse(raw: bytes) -> Head:
     """Return what *raw*, a head with its empty line, says. Raises: BadHead."""
-    key, digits = _without_length(raw)
-    known = _KNOWN.get(key)
-    if known is None:
-        known = _parsed(raw)
-        if len(raw) <= _KNOWN_BYTES:
-            if len(_KNOWN) >= _KNOWN_LIMIT:
-                _KNOWN.clear()
-            _KNOWN[key] = known
-    elif digits != known.fields.get("CONTENT_LENGTH"):
-        return _with_length(known, digits)
-    return known
-
-
-def _without_length(raw: bytes) -> tuple[bytes, str | None]:
-    """Return *raw* without the digits of its first Content-Length, and these; None: no digits."""
-    for name in _LENGTHS:
-        at = raw.find(name)
-        if at >= 0:
-            start = at + len(name)
-            end = raw.find(b"\r", start)
-            digits = raw[start:end]
-            if digits.isdigit() and len(digits) <= _LENGTH_DIGITS:
-                # In place of the digits, what no head that is let in has there.
-                return raw[:start] + b"\n" + raw[end:], digits.decode("ascii")
-    return raw, None
-
-
-def _with_length(head: Head, digits: str | None) -> Head:
-    """Return *head* as it is for another length of the body."""
-    fields = {**head.fields, "CONTENT_LENGTH": digits or ""}
-    environ = {**head.environ, "CONTENT_LENGTH": digits}
-    return replace(head, length=int(digits or 0), fields=fields, environ=environ)
-
-
-def _parsed(raw: bytes) -> Head:
     ends = raw.translate(None, _TEXT)
     lines = raw[:-4].decode("latin-1").split("\r\n")
     if ends != _LINE_ENDS[: 2 * len(lines) + 2] or len(raw) > MAX_HEAD_BYTES:
@@ -129,8 +81,7 @@ def _parsed(raw: bytes) -> Head:
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": version,
         "RAW_URI": target,
-        FIELDS: {name: value for name, value in fields.items() if name != "CONTENT_LENGTH"},
-        MEMO: Memo(),
+        FIELDS: fields,
     }
     return Head(
         method,
@@ -232,7 +183,7 @@ def _key(name: str) -> str:
         key = ""
     elif key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
         key = "HTTP_" + key
-    if len(_KEYS) < _KEYS_LIMIT and len(name) <= _KEY_LENGTH:
+    if len(_KEYS) < MOST_NAMES and len(name) <= NAME_BYTES:
         _KEYS[name] = key
     return key
 

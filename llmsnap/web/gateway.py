@@ -87,7 +87,7 @@ class Gateway:
                     return self._finish(call, start_response, answer, waits)
         except LlmsnapError as error:
             if isinstance(error, Misdirected):
-                self._warn_of_host(error, environ.get("HTTP_HOST", ""))
+                self._warn_of_host(error)
             waits = _waits(call) if call.served else []
             return self._finish(call, start_response, _refusal(error, call), shared + waits)
         except Exception:
@@ -99,11 +99,12 @@ class Gateway:
         environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
         return self._to_flask(call, environ, start_response, shared)
 
-    def _warn_of_host(self, error: Misdirected, host: str) -> None:
+    def _warn_of_host(self, error: Misdirected) -> None:
         """Tell the operator, once for each name, what to add if it should be answered."""
-        if host not in self._strange_hosts and len(self._strange_hosts) < STRANGE_HOSTS:
-            self._strange_hosts.add(host)
-            log.warning("%s", error)
+        text = str(error)
+        if text not in self._strange_hosts and len(self._strange_hosts) < STRANGE_HOSTS:
+            self._strange_hosts.add(text)
+            log.warning("%s", text)
 
     def _finish(
         self, call: Call, start_response: StartResponse, answer: Answer, more: Headers
@@ -203,16 +204,6 @@ class Logged:
 
 def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
     """Check Host, origin and key. Raises: Misdirected, Forbidden, Unauthorized."""
-    memo = call.memo
-    if memo is not None and memo.admitted is not None and memo.admitted[0] is runtime:
-        call.key = memo.admitted[1]
-        return
-    _admit(call, environ, runtime)
-    if memo is not None:
-        memo.admitted = runtime, call.key
-
-
-def _admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
     if is_open(call.path):
         return
     if runtime.keyring.open:

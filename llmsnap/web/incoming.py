@@ -12,7 +12,6 @@ from llmsnap.errors import BadRequest, ClientGone, LlmsnapError
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire.headers import from_environ
-from llmsnap.wire.memo import MEMO, Memo
 from llmsnap.wire.paths import normalized
 
 if TYPE_CHECKING:
@@ -34,11 +33,7 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
     """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
     get = environ.get
     sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
-    memo: Memo | None = get(MEMO)
-    read = _read(environ) if memo is None else memo.read
-    if read is None and memo is not None:
-        read = memo.read = _read(environ)
-    given, environ["PATH_INFO"], path, raw_path = read
+    given, environ["PATH_INFO"], path, raw_path = _read(environ)
     remote = get("REMOTE_ADDR", "")
     return Call(
         id=given or f"{_RUN}-{next(_numbers)}",
@@ -57,7 +52,6 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
         protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
         user_agent=get("HTTP_USER_AGENT", ""),
         socket=sock,
-        memo=memo,
     )
 
 

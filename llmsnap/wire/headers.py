@@ -38,12 +38,16 @@ _SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwa
 PASSES, DROPPED = "passes", "dropped"
 _NOTHING: frozenset[str] = frozenset()
 _EVERYDAY_CONNECTION = frozenset({"", "keep-alive", "close"})
+MOST_NAMES = 1024
+NAME_BYTES = 64
+"""How many header names are remembered, and up to which length: clients make some up."""
+VALUE_BYTES = 256
+"""Up to which length what an Accept-Encoding comes to is remembered."""
 _NAMES: dict[str, str] = {}
-_NAMES_LIMIT = 1024
 
 
 FIELDS = "llmsnap.fields"
-"""In an environ of our own server: its entries that are headers, but for Content-Length."""
+"""In an environ of our own server: its entries that are headers."""
 
 
 def from_environ(environ: Mapping[str, Any]) -> Headers:
@@ -59,16 +63,13 @@ def from_environ(environ: Mapping[str, Any]) -> Headers:
 
 
 def _header_name(key: str) -> str:
-    """``HTTP_X_API_KEY`` -> ``X-Api-Key``, "" for what is no header.
-
-    Remembered, up to a number of names that no client can push us past.
-    """
+    """``HTTP_X_API_KEY`` -> ``X-Api-Key``, "" for what is no header. Remembered in bounds."""
     name = ""
     if key.startswith("HTTP_"):
         name = key[5:].replace("_", "-").title()
     elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
         name = key.replace("_", "-").title()
-    if len(_NAMES) < _NAMES_LIMIT:
+    if len(_NAMES) < MOST_NAMES and len(name) <= NAME_BYTES:
         _NAMES[key] = name
     return name
 
@@ -102,14 +103,14 @@ class RequestRule:
     def fate(self, name: str) -> str:
         """Return what becomes of a header: PASSES, DROPPED, or its name in lower case if special.
 
-        Remembered, up to a number of names that no client can push us past.
+        Remembered in bounds.
         """
         fate = self._fates.get(name)
         if fate is None:
             lower = name.lower()
             dropped = DROPPED if lower in self.dropped else PASSES
             fate = lower if lower in _SPECIAL else dropped
-            if len(self._fates) < _NAMES_LIMIT:
+            if len(self._fates) < MOST_NAMES and len(name) <= NAME_BYTES:
                 self._fates[name] = fate
         return fate
 
@@ -162,8 +163,14 @@ def _own_request_headers(special: Mapping[str, str], rule: RequestRule, client_i
     return own
 
 
-@lru_cache(maxsize=64)
 def _readable(accept_encoding: str) -> str:
+    if len(accept_encoding) <= VALUE_BYTES:
+        return _known_readable(accept_encoding)
+    return only_encodings(accept_encoding, READABLE_ENCODINGS) or "identity"
+
+
+@lru_cache(maxsize=64)
+def _known_readable(accept_encoding: str) -> str:
     return only_encodings(accept_encoding, READABLE_ENCODINGS) or "identity"
 
 

@@ -14,6 +14,8 @@ LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".t
 
 REMEMBERED = 256
 """How many Host headers need no second look; a server has few, others are made up."""
+MOST_CHARS = 261
+"""Of a Host header: 255 for a name (RFC 1035 section 2.3.4), a colon and a port."""
 
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.%a-z]+\]|[^\s:/?#@\[\]\\]+)(?::(?P<port>\d*))?")
 
@@ -47,10 +49,10 @@ class HostRule:
         if host in self._allowed:
             return
         if self.allows(host):
-            if len(self._allowed) < REMEMBERED:
+            if len(self._allowed) < REMEMBERED and len(host) <= MOST_CHARS:
                 self._allowed.add(host)
         else:
-            name = host_name(host) or host
+            name = host_name(host) or host[:MOST_CHARS]
             raise Misdirected(
                 f"this server does not answer for host {name!r}; if it should, add to its "
                 f'configuration: allowedHosts: ["{name}"]'
@@ -67,7 +69,7 @@ class HostRule:
 
 def host_name(host: str) -> str:
     """The name in a Host header: no port, no brackets, no final dot, lower case; "" if invalid."""
-    match = HOST.fullmatch(host)
+    match = HOST.fullmatch(host) if len(host) <= MOST_CHARS else None
     return _normal(match["name"]) if match else ""
 
 

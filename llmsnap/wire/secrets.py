@@ -12,6 +12,8 @@ from functools import lru_cache
 REDACTED = "[REDACTED]"
 MIN_SECRET_CHARS = 4
 """Shorter ones are not looked for in texts: a key ``1`` would blot out every port."""
+REMEMBERED_CHARS = 64
+"""Longer names are looked at each time: clients make some up."""
 
 _WORD = (
     r"(?:api-?key|apikey|access-?key|key|token|auth|authorization|authentication|bearer|jwt|"
@@ -38,9 +40,13 @@ _USERINFO = re.compile(r"(?<=://)[^\s/@\"']+@")
 _REFERENCE = re.compile(r"[\"']?\$\{env\.\w+\}[\"']?")
 
 
-@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether a header, parameter, variable or setting of this name has a secret for its value."""
+    return _is_secret(name) if len(name) <= REMEMBERED_CHARS else bool(_NAME.search(name.strip()))
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
     return _NAME.search(name.strip()) is not None
 
 

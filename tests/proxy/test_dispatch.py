@@ -26,7 +26,6 @@ from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.presence import Presence
 from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
-from llmsnap.wire.memo import Memo
 from tests.fakes.calls import FakeQueue, call, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
@@ -121,28 +120,6 @@ def world():
     assert not given, "every lease is taken"
     made.pool.close()
     made.upstream.stop()
-
-
-# --- what is remembered of a head ---------------------------------------------------------------
-
-
-def test_headers_made_of_a_head_are_made_once_for_one_client(world) -> None:
-    memo = Memo()
-    for ip, count in (("10.0.0.1", 1), ("10.0.0.1", 1), ("10.0.0.2", 2)):
-        before = memo.sent
-        world.handle(body={"model": "a"}, headers=[("X-A", "b")], memo=memo, remote_ip=ip, id=ip)
-        assert (memo.sent is before) == (count == 1 and before is not None)
-        assert world.requests[-1]["HTTP_X_FORWARDED_FOR"] == ip
-        assert world.requests[-1]["HTTP_X_A"] == "b"
-        assert world.requests[-1]["HTTP_X_REQUEST_ID"] == ip
-
-
-def test_headers_of_one_request_do_not_come_back_with_the_next(world) -> None:
-    memo = Memo()
-    for _ in range(2):
-        world.handle(body={"model": "only"}, headers=[("X-A", "b")], memo=memo)
-        world.handle(body={"model": "a"}, headers=[("X-A", "b")], memo=memo)
-    assert [one.get("HTTP_X_API_KEY") for one in world.requests] == ["pk", None] * 2
 
 
 # --- a model of our own -------------------------------------------------------------------------

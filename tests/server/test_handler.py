@@ -57,6 +57,31 @@ def test_a_unix_socket(serve, tmp_path) -> None:
     assert serving.connect().ask(post(b"hello")).body == b"hello"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Content-Length: 5",
+        "content-length: 5",
+        "CONTENT-LENGTH: 5",
+        "Content-length: 5",
+        "cOnTeNt-LeNgTh: 5",
+        "Content-Length:5",
+        "Content-Length:\t5",
+        "Content-Length:  5",
+        "Content-Length: 5 ",
+        "Content-Length: 05",
+        "CONTENT-LENGTH:5\t",
+    ],
+)
+def test_a_body_is_read_however_its_length_is_spelled_and_however_often_it_came(
+    serve, line
+) -> None:
+    client = serve(echo).connect()
+    for body in (b"hello", b"GET /", b"world"):
+        assert client.ask(request("/", "POST", line, body=body)).body == body
+    assert client.ask(request()).body == b"", "and a head without it has no body"
+
+
 def test_requests_one_after_another_and_pipelined(serve) -> None:
     client = serve(echo).connect()
     assert client.ask(post(b"one")).body == b"one"

@@ -4,7 +4,6 @@ import pytest
 
 from llmsnap.errors import StartFailed, TooManyInFlight, UnknownModel
 from llmsnap.proxy.call import Answer, Call
-from llmsnap.wire.memo import MEMO, Memo
 from tests.web.serving import site
 
 TEXT = """\
@@ -193,27 +192,6 @@ def test_the_key_goes_with_the_call(locked_site) -> None:
     locked_site.client.post("/v1/embeddings", headers={"x-api-key": "some"}, buffered=True)
     assert locked_site.dispatcher.calls[-1][1].key.name == "laptop"
     assert "key=laptop" in proxy_log(locked_site)
-
-
-def test_a_head_that_was_let_in_is_let_in_again_but_not_by_other_rules(locked_site) -> None:
-    memo = Memo()
-
-    def ask(key: str) -> int:
-        answer = locked_site.client.post(
-            "/v1/embeddings", headers={"x-api-key": key}, environ_overrides={MEMO: memo}
-        )
-        return answer.status_code
-
-    assert ask("no") == 401
-    assert memo.admitted is None
-    assert ask("some") == 200
-    assert memo.admitted[0] is locked_site.service.runtime
-    assert memo.admitted[1].name == "laptop"
-    locked_site.dispatcher.calls.clear()
-    assert ask("some") == 200
-    assert locked_site.dispatcher.calls[-1][1].key is memo.admitted[1]
-    memo.admitted = object(), memo.admitted[1]  # as after a reload
-    assert ask("no") == 401
 
 
 def test_a_preflight_asks_for_no_key(locked_site) -> None:

@@ -41,9 +41,31 @@ def test_a_body_header_that_is_empty_was_not_sent() -> None:
 
 def test_names_nobody_uses_twice_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headers, "_NAMES", {})
-    for number in range(headers._NAMES_LIMIT + 10):
+    for number in range(headers.MOST_NAMES + 10):
         assert from_environ({f"HTTP_X_{number}": "v"}) == [(f"X-{number}", "v")]
-    assert len(headers._NAMES) == headers._NAMES_LIMIT
+    assert len(headers._NAMES) == headers.MOST_NAMES
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(64, True), (65, False), (60_000, False)])
+def test_long_names_are_not_remembered(
+    length: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers, "_NAMES", {})
+    rule = RequestRule()
+    name = "X-" + "n" * (length - 2)
+    sent = from_environ({"HTTP_" + name.upper().replace("-", "_"): "v"})
+    assert sent == [(name.title(), "v")]
+    assert request_headers(sent, rule) == sent
+    assert (len(headers._NAMES), len(rule._fates)) == (is_kept, is_kept)
+
+
+def test_long_lists_of_encodings_are_not_remembered() -> None:
+    rule = RequestRule(limit_encodings=True)
+    headers._known_readable.cache_clear()
+    for count, kept in ((20, 1), (100, 1)):
+        wanted = "gzip" + ", br" * count
+        assert request_headers([("Accept-Encoding", wanted)], rule) == [("Accept-Encoding", "gzip")]
+        assert headers._known_readable.cache_info().currsize == kept
 
 
 @pytest.mark.parametrize(

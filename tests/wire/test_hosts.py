@@ -85,3 +85,17 @@ def test_a_star_switches_the_rule_off() -> None:
 )
 def test_the_name_in_a_host_header(host: str, name: str) -> None:
     assert host_name(host) == name
+
+
+@pytest.mark.parametrize("rule", [HostRule(), HostRule(allowed=["*"])])
+def test_hosts_longer_than_names_can_be_are_not_remembered(rule: HostRule) -> None:
+    rule.check("h" * 255 + ":65535")
+    assert len(rule._allowed) == 1
+    long = "h" * 60_000
+    if rule.allows(long):
+        rule.check(long)
+    else:
+        with pytest.raises(Misdirected) as caught:
+            rule.check(long)
+        assert len(str(caught.value)) < 1000
+    assert len(rule._allowed) == 1

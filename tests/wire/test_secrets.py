@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llmsnap.wire import secrets
 from llmsnap.wire.secrets import REDACTED, is_secret_name, masked, redact_text
 
 GONE = REDACTED
@@ -95,3 +96,11 @@ def test_names_of_other_things(name: str) -> None:
 )
 def test_secrets_in_messages(text: str, shown: str) -> None:
     assert redact_text(text) == shown
+
+
+def test_long_names_are_judged_and_not_remembered() -> None:
+    secrets._is_secret.cache_clear()
+    for name in ("x-" * 31 + "ab", "x-" * 400 + "ab"):
+        assert not is_secret_name(name)
+        assert is_secret_name(name + "-key")
+    assert secrets._is_secret.cache_info().currsize == 1
