@@ -57,6 +57,9 @@ class Queue(Protocol):
     ) -> Ticket:
         """Return a ticket, settled at once or later. Never switches."""
 
+    def recheck_files(self, model_id: str) -> bool:
+        """End the back-off of a failing model if its files have changed; return whether. Blocks."""
+
     def position(self, ticket: Ticket) -> int | None:
         """Return the place of a waiting ticket in its model's queue, from 1."""
 
@@ -174,8 +177,12 @@ class Dispatcher:
         max_wait_s = _max_wait_s(call.header("HTTP_X_MAX_WAIT"))
         never_swap = never_swap or ignored or call.header("HTTP_X_SWAP").strip().lower() == "never"
 
-        def ask() -> Ticket:
+        def request() -> Ticket:
             return self._queue.request(model.id, max_wait_s=max_wait_s, never_swap=never_swap)
+
+        def ask() -> Ticket:
+            ticket = request()
+            return request() if ticket.has_failed and self._queue.recheck_files(model.id) else ticket
 
         while True:
             ticket = ask()
@@ -250,7 +257,7 @@ class Dispatcher:
         if job.interrupted is not None:
             return job.interrupted
         if job.asked_again:
-            return end
+            return ChildExited(f"this request was sent twice, and each time {end}")
         job.asked_again = True
         job.let_go()
         call = job.call

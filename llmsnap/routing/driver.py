@@ -110,6 +110,17 @@ class Driver:
         self._send(tell.Request(ticket.number, model_id, max_wait_s, never_swap))
         return ticket
 
+    def recheck_files(self, model_id: str) -> bool:
+        """End the back-off of *model_id* if a file of its command has changed; return whether.
+
+        Blocks briefly, on the file system.
+        """
+        changed = self._process_of(model_id).files_have_changed()
+        if changed:
+            log.info("<%s> its files have changed: it may be started again", model_id)
+            self._send(tell.FilesChanged(model_id))
+        return changed
+
     def position(self, ticket: Ticket) -> int | None:
         """Return the place of a waiting ticket in its model's queue, from 1."""
         return self.scheduler.position(ticket.number)
@@ -159,6 +170,7 @@ class Driver:
         if trigger is Trigger.EXITED and old in {State.READY, State.ASLEEP}:
             error = self._process_of(model_id).explain_exit()
             log.warning("<%s> %s", model_id, error)
+            self._tasks.spawn(f"files {model_id}", self._process_of(model_id).note_files)
             self._send(tell.Exited(self._ready_by.get(model_id, 0), model_id, error))
 
     def shutdown(self, drain_timeout_s: float, limit_s: float) -> bool:
@@ -238,6 +250,7 @@ class Driver:
         try:
             self._process_of(check.model_id).check_start(self._pids(check.leaving))
         except LlmsnapError as error:
+            self._process_of(check.model_id).note_files()
             self._send(tell.CheckFailed(check.model_id, error))
 
     def _start_swap(self, effect: do.StartSwap) -> None:
@@ -258,6 +271,7 @@ class Driver:
             report = tell.LoadAborted(effect.work, effect.target, self._resting(effect.target))
         except LlmsnapError as error:
             log.warning("<%s> load failed: %s", effect.target, error)
+            self._process_of(effect.target).note_files()
             state = self._resting(effect.target)
             report = tell.LoadFailed(effect.work, effect.target, error, state)
         else:

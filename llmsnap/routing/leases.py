@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gevent.event import Event
 
-from llmsnap.errors import ClientGone, LlmsnapError
+from llmsnap.errors import ClientGone, LlmsnapError, ProcessError
 
 
 class Lease:
@@ -96,6 +96,11 @@ class Ticket:
     def is_settled(self) -> bool:
         """Whether it was granted, refused or cancelled."""
         return self._lease is not None or self._error is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it was refused because its model fails."""
+        return self._error is not None and self._error.code == ProcessError.code
 
     def settle(self, outcome: Lease | LlmsnapError) -> None:
         """Grant or refuse, once. Never switches."""

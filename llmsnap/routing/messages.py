@@ -157,6 +157,13 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesChanged:
+    """A file that the command of *model_id* names has changed: its failures are forgotten."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unload:
     """Stop *model_id*, or all models when None, now.
 
@@ -245,6 +252,7 @@ Event = (
     | LoadAborted
     | CheckFailed
     | Exited
+    | FilesChanged
     | Unload
     | PutToSleep
     | Load

@@ -10,6 +10,7 @@ from llmsnap.routing.ledger import Entry, Phase, Swap
 from llmsnap.routing.messages import (
     CheckFailed,
     Exited,
+    FilesChanged,
     Idled,
     LoadAborted,
     Loaded,
@@ -103,6 +104,12 @@ class Progress:
             if outlook.backoff_s(desk, entry) > 0:
                 self._turn_away(entry, event.error)
         return entry
+
+    def files_changed(self, event: FilesChanged) -> None:
+        """Let the next request start a model whose failures may have ended with its old files."""
+        entry = self._desk.entries.get(event.model_id)
+        if entry is not None:
+            entry.backoff.clear()
 
     def _current(self, event: Loaded | LoadFailed | LoadAborted) -> Swap | None:
         """Return the swap *event* is about, None when it is long over."""

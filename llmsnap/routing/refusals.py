@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from llmsnap.errors import (
     Draining,
     LlmsnapError,
@@ -14,6 +16,7 @@ from llmsnap.errors import (
     UnknownModel,
 )
 from llmsnap.routing.effects import CutReason, Outcome, Refusal, Refuse
+from llmsnap.routing.outlook import span
 
 
 def error_of(refuse: Refuse) -> LlmsnapError:
@@ -47,11 +50,20 @@ def _not_for_this(refuse: Refuse) -> str:
 def _failure(refuse: Refuse) -> LlmsnapError:
     """A copy of the load's error for each waiter, so that none shares a traceback."""
     cause = refuse.error
-    if not isinstance(cause, LlmsnapError):
-        return ProcessError(f"unable to make {refuse.model_id} ready: {cause}")
-    copy = ProcessError(f"unable to make {refuse.model_id} ready: {cause}")
-    copy.status, copy.code = cause.status, cause.code
+    copy = ProcessError(f"unable to make {refuse.model_id} ready: {cause}\n{_next_start(refuse)}")
+    if isinstance(cause, LlmsnapError):
+        copy.status, copy.code = cause.status, cause.code
     return copy
+
+
+def _next_start(refuse: Refuse) -> str:
+    if refuse.retry_after_s is None:
+        return "The next request starts it again."
+    name, wait = refuse.model_id, span(math.ceil(refuse.retry_after_s))
+    return (
+        f"The first request after {wait} starts it again; to start it now, change its entry or its "
+        f"files, or use `llmsnap load {name}` or POST /api/models/load/{name}."
+    )
 
 
 OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {

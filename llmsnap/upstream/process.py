@@ -28,6 +28,7 @@ from llmsnap.errors import (
 )
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.control import Address, parse_address
+from llmsnap.upstream.files import CommandFiles
 from llmsnap.upstream.health import Check, wait_healthy
 from llmsnap.upstream.interrupt import Interrupt
 from llmsnap.upstream.launcher import Handle, Launcher, LaunchSpec
@@ -79,6 +80,7 @@ class Process:
         self.last_address: Address | None = None
         """Where it answered last, also after its end."""
         self._ended_in: State | None = None
+        self._files = CommandFiles()
         self._generation = 0
         self._next_settings: ModelConfig | None = None
         self.load_trigger = Trigger.START
@@ -169,6 +171,14 @@ class Process:
         """Return the error that tells how the server ended, with its last lines."""
         handle, _ = self._resident()
         return self._explain_exit(handle)
+
+    def note_files(self) -> None:
+        """Remember the files of the command as they are when it has failed. Blocks briefly."""
+        self._files.note(self.settings.cmd, self.settings.env)
+
+    def files_have_changed(self) -> bool:
+        """Whether a file of the command has changed since ``note_files``. Blocks briefly."""
+        return self._files.have_changed(self.settings.cmd, self.settings.env)
 
     def wait_end(self, address: Address, limit_s: float) -> ChildExited | None:
         """Return how the server that answered at *address* ended; None when it still runs.

@@ -9,7 +9,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-from llmsnap.errors import LlmsnapError, MethodNotAllowed
+from llmsnap.errors import LlmsnapError, MethodNotAllowed, ProcessError
 from llmsnap.wire import sse
 from llmsnap.wire.headers import Headers
 from llmsnap.wire.negotiate import prefers_text
@@ -79,7 +79,14 @@ def answer(error: LlmsnapError, accept: str = "", path: str = "") -> tuple[int, 
 
 
 def _advice(error: LlmsnapError) -> Headers:
-    """The headers that tell a client what to do next."""
+    """The headers that tell a client what to do next.
+
+    A model that failed does not get well by itself: client libraries that obey ``Retry-After`` and
+    retry would show the cause minutes later. Those of OpenAI and Anthropic stop at once on
+    ``x-should-retry: false``.
+    """
+    if error.code == ProcessError.code:
+        return [("X-Should-Retry", "false")]
     headers = []
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", CHALLENGE))

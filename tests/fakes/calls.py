@@ -83,6 +83,8 @@ class FakeQueue:
         self.cancelled: list[Ticket] = []
         self.returned: list[Lease] = []
         self.came = Event()
+        self.rechecks: list[bool] = []
+        """What ``recheck_files`` answers, the last one first."""
         self._numbers = count(1)
 
     def request(self, model_id: str, **wishes: Any) -> Ticket:
@@ -93,6 +95,9 @@ class FakeQueue:
             self.grant(ticket)
         self.came.set()
         return ticket
+
+    def recheck_files(self, model_id: str) -> bool:
+        return self.rechecks.pop() if self.rechecks else False
 
     def position(self, ticket: Ticket) -> int | None:
         return 1 + self.tickets.index(ticket)

@@ -24,6 +24,8 @@ class FakeProcess:
         self.fail_load: LlmsnapError | None = None
         self.fail_sleep: LlmsnapError | None = None
         self.fail_check: LlmsnapError | None = None
+        self.files_noted = 0
+        self.files_changed = False
         self._aborted = Event()
 
     def __repr__(self) -> str:
@@ -63,6 +65,12 @@ class FakeProcess:
             self._aborted.set()
         self.may_stop.wait()
         self.state = State.STOPPED
+
+    def note_files(self) -> None:
+        self.files_noted += 1
+
+    def files_have_changed(self) -> bool:
+        return self.files_changed
 
     def explain_exit(self) -> ChildExited:
         return ChildExited(f"{self.model_id}: ended with exit code 1")

@@ -262,6 +262,29 @@ def test_a_bug_on_the_way_leaves_nothing_behind(world, monkeypatch) -> None:
     assert world.records[0].status == 500
 
 
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_failing_model_is_asked_for_again_when_its_files_changed(world, changed: bool) -> None:
+    request = world.queue.request
+
+    def refuse_the_first(model_id: str, **wishes: object):
+        ticket = request(model_id, **wishes)
+        if len(world.queue.tickets) == 1:
+            world.queue.refuse(ChildExited("a: exit code 3", 60.0))
+        else:
+            world.queue.grant()
+        return ticket
+
+    world.queue.grants, world.queue.request = False, refuse_the_first
+    world.queue.forgiving = [changed]
+    if changed:
+        assert world.handle(body={"model": "a"}) == b'{"ok":1}'
+    else:
+        with pytest.raises(ChildExited):
+            world.handle(body={"model": "a"})
+    assert len(world.queue.tickets) == 1 + changed
+    assert not world.queue.forgiving
+
+
 # --- a server that ends before it answers --------------------------------------------------------
 
 GONE = ChildExited("a: ended with signal SIGKILL")

@@ -1,3 +1,4 @@
+from llmsnap.routing import messages as ev
 from llmsnap.routing.effects import CutReason, Outcome, PreloadEnded, Refusal
 from llmsnap.routing.plan import Plan
 from llmsnap.routing.rules import ModelRules
@@ -105,6 +106,18 @@ def test_any_change_of_the_definition_forgets_failures() -> None:
         world.request("a")
         world.run(1.0)
     world.configure(changed=["a", "gone"])
+    ready(world, "a")
+
+
+def test_changed_files_forget_failures() -> None:
+    world = World("a")
+    world.models["a"].failures = 2
+    for _ in range(2):
+        world.request("a")
+        world.run(1.0)
+    assert world.request("a").refused
+    world.tell(ev.FilesChanged("a"))
+    world.tell(ev.FilesChanged("gone"))
     ready(world, "a")
 
 

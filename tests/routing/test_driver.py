@@ -178,6 +178,41 @@ def test_what_can_be_known_is_checked_before_anything_is_evicted(bench: Bench) -
     assert bench.processes["a"].state is State.READY
 
 
+def fail_twice(bench: Bench) -> None:
+    for _ in range(2):
+        assert bench.driver.request("a").wait(3)
+    assert bench.driver.request("a").has_failed
+
+
+def test_a_failing_model_whose_files_changed_is_started_at_once(bench: Bench) -> None:
+    process = bench.processes["a"]
+    process.fail_load = ChildExited("a: ended with exit code 3")
+    fail_twice(bench)
+    assert process.files_noted == 2
+    assert not bench.driver.recheck_files("a")
+    assert bench.driver.request("a").has_failed
+    process.fail_load, process.files_changed = None, True
+    assert bench.driver.recheck_files("a")
+    bench.acquire("a").close()
+
+
+def test_files_are_noted_after_a_failed_check_and_a_crash_too(bench: Bench) -> None:
+    bench.acquire("b").close()
+    checked, crashing = bench.processes["a"], bench.processes["b"]
+    checked.fail_check = StartFailed("a: command not found")
+    assert bench.driver.request("a").wait(3)
+    crashing.state = State.STOPPED
+    bench.driver.crashed("b", State.READY, Trigger.EXITED)
+    gevent.idle()
+    assert checked.files_noted >= 1
+    assert crashing.files_noted == 1
+
+
+def test_other_refusals_are_no_failures_of_the_model(bench: Bench) -> None:
+    assert not bench.driver.request("nobody").has_failed
+    assert not bench.driver.request("a", never_swap=True).has_failed
+
+
 def test_a_client_that_leaves_is_forgotten_or_its_lease_returned(bench: Bench) -> None:
     bench.processes["a"].may_load.clear()
     ticket = bench.driver.request("a")

@@ -27,6 +27,7 @@ EVENTS: list[ev.Event] = [
     ev.Idled(3, "a", State.ASLEEP, 0.25),
     ev.Loaded(3, "a", LoadKind.WAKE, 0.5),
     ev.LoadAborted(3, "a", State.ASLEEP),
+    ev.FilesChanged("a"),
     ev.Unload(4),
     ev.Unload(4, "a", drain=True),
     ev.PutToSleep(5, "a", drain=False),

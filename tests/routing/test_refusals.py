@@ -31,6 +31,23 @@ def test_every_waiter_gets_an_error_of_its_own() -> None:
     assert error_of(refuse) is not error_of(refuse)
 
 
+@pytest.mark.parametrize(
+    ("wait_s", "text"),
+    [
+        (None, "The next request starts it again."),
+        (0.3, "The first request after 1 s starts it again; to start it now, "),
+        (64.0, "The first request after 64 s starts it again; to start it now, "),
+        (600.0, "The first request after 10 min starts it again; to start it now, "),
+    ],
+)
+def test_a_failure_says_when_it_is_tried_again_and_how_now(wait_s, text: str) -> None:
+    refuse = Refuse(1, "m", Refusal.FAILED, State.STOPPED, "", 0.0, wait_s, ChildExited("m: gone"))
+    cause, advice = str(error_of(refuse)).split("\n")
+    assert cause == "unable to make m ready: m: gone"
+    assert advice.startswith(text)
+    assert ("`llmsnap load m` or POST /api/models/load/m." in advice) == (wait_s is not None)
+
+
 def test_a_failure_that_is_not_ours_is_still_an_answer() -> None:
     error = error_of(Refuse(1, "m", Refusal.FAILED, State.STOPPED, error=KeyError("x")))
     assert error.status == 502

@@ -99,6 +99,38 @@ def test_an_error_says_what_to_do_next(error: LlmsnapError, advice: tuple[str, s
     assert advice in answer(error)[1]
 
 
+MODEL_FAILED = [
+    errors.ProcessError("x", 60.0),
+    errors.StartFailed("x", 60.0),
+    errors.HealthTimeout("x", 600.0),
+    errors.ChildExited("x"),
+    errors.WakeFailed("x", 3.0),
+]
+
+
+@pytest.mark.parametrize("error", MODEL_FAILED, ids=lambda e: type(e).__name__)
+def test_a_model_that_failed_is_not_worth_a_retry(error: LlmsnapError) -> None:
+    headers = dict(answer(error)[1])
+    assert headers["X-Should-Retry"] == "false"
+    assert "Retry-After" not in headers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.LoadAborted("x"),
+        errors.QueueTimeout("x"),
+        errors.Draining("x"),
+        errors.TooManyInFlight("x"),
+        errors.Unreachable("x"),
+        errors.UpstreamTimeout("x"),
+        errors.UpstreamBroke("x"),
+    ],
+)
+def test_what_may_pass_may_be_tried_again(error: LlmsnapError) -> None:
+    assert "X-Should-Retry" not in dict(answer(error)[1])
+
+
 def test_others_do_not_say_when_to_come_back() -> None:
     assert "Retry-After" not in dict(answer(errors.Draining("x"))[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,6 +81,30 @@ def test_the_anthropic_client_raises_its_class_for_each_error(error: LlmsnapErro
         client.messages.create(model="m", messages=[], max_tokens=1)
     assert raised.value.status_code == error.status
     assert raised.value.body["error"]["message"] == "x"
+
+
+@pytest.mark.parametrize("library", [openai, anthropic])
+def test_clients_show_the_cause_of_a_failed_load_at_once(library: Any) -> None:
+    """With the retries they make unless told otherwise, and a wait they would obey."""
+    asked = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        status, headers, body = answer(
+            errors.ChildExited("exit code 3", 60.0), "application/json", request.url.path
+        )
+        return httpx.Response(status, headers=headers, content=body)
+
+    http = httpx.Client(transport=httpx.MockTransport(serve))
+    if library is openai:
+        client = openai.OpenAI(api_key="k", base_url="http://x/v1", http_client=http)
+        ask = client.chat.completions.create
+    else:
+        client = anthropic.Anthropic(api_key="k", base_url="http://x", http_client=http)
+        ask = partial(client.messages.create, max_tokens=1)
+    with client, pytest.raises(library.APIStatusError, match="exit code 3"):
+        ask(model="m", messages=[])
+    assert len(asked) == 1
 
 
 def test_the_openai_client_sees_a_stream_fail() -> None:

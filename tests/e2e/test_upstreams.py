@@ -1,0 +1,95 @@
+"""Model servers that close, die, refuse and answer as they please: no answer is lost for it."""
+
+import sys
+from pathlib import Path
+
+import gevent
+import pytest
+
+from tests.fakes import odd_server
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """\
+startPort: {{port}}
+macros:
+  odd: {python} {script} --port ${{{{PORT}}}} --dir {dir}
+models:
+  one: {{{{cmd: "${{{{odd}}}}"}}}}
+  two: {{{{cmd: "${{{{odd}}}}"}}}}
+  three: {{{{cmd: "${{{{odd}}}}"}}}}
+  broken: {{{{cmd: "bash {dir}/run.sh --port ${{{{PORT}}}} --dir {dir}"}}}}
+  shown: {{{{sendLoadingState: true, cmd: "bash {dir}/run.sh --port ${{{{PORT}}}} --dir {dir}"}}}}
+groups:
+  all: {{{{swap: false, members: [one, two, three, broken, shown]}}}}
+"""
+
+
+@pytest.fixture
+def server(start, tmp_path: Path):
+    return start(CONFIG.format(python=sys.executable, script=odd_server.__file__, dir=tmp_path))
+
+
+def test_streams_back_to_back_never_meet_a_closing_connection(server) -> None:
+    for _ in range(60):
+        answer = server.chat("one", stream=True)
+        assert answer.content.endswith(b"data: [DONE]\n\n"), answer.content
+
+
+def test_a_client_of_a_model_that_died_asks_again_and_is_answered(server) -> None:
+    for model in ("one", "two", "three"):
+        server.chat(model, stream=True).close()
+        broken = server.chat(model, "die", stream=True)
+        again = server.chat(model, stream=True)
+        assert again.content.endswith(b"data: [DONE]\n\n"), again.content
+        data = broken.content
+        assert data.startswith(odd_server.FRAME + b'data: {"error":'), "and it ends properly"
+        assert b"[DONE]" not in data
+
+
+def test_a_request_without_an_answer_survives_the_death_of_its_model(server, tmp_path) -> None:
+    waiting = gevent.Greenlet(lambda: server.chat("one", "wait", stream=True).content)
+    waiting.start()
+    server.wait_for((tmp_path / "waited").exists)
+    server.chat("one", "die", stream=True).close()
+    assert waiting.get(timeout=20).endswith(b"data: [DONE]\n\n")
+    server.wait_output("<one> ended before it answered: loading it again")
+
+
+def test_a_large_upload_that_is_refused_unread_is_told_so(server) -> None:
+    pieces = iter([b"x" * 1_000_000] * 30)
+    answer = server.post("/upstream/one/refuse", data=pieces)
+    assert (answer.status_code, answer.text) == (413, "big")
+    assert server.post("/upstream/one/refuse", data=b"x" * 30_000_000).status_code == 413
+
+
+def test_odd_answers_pass(server) -> None:
+    answer = server.get("/upstream/one/odd")
+    assert (answer.status_code, answer.text) == (200, "hi")
+    assert (answer.headers["X-Folded"], answer.headers["X-Blank"]) == ("one two", "1")
+    answer = server.get("/upstream/one/trailers")
+    assert (answer.status_code, answer.text) == (200, "hi")
+    assert answer.headers.keys() & {"X-Trailer", "Set-Cookie", "Content-Length"} == set()
+
+
+def test_a_model_put_right_is_started_at_once(server, tmp_path) -> None:
+    script = tmp_path / "run.sh"
+    script.write_text("exit 3")
+    for _ in range(3):
+        answer = server.chat("broken")
+        assert answer.status_code == 502
+        assert answer.headers["x-should-retry"] == "false"
+        assert "Retry-After" not in answer.headers
+    message = answer.json()["error"]["message"]
+    assert "exit code 3" in message
+    assert "The first request after" in message
+    assert "`llmsnap load broken`" in message
+    script.write_text(f'exec {sys.executable} {odd_server.__file__} "$@"')
+    assert server.chat("broken", stream=True).status_code == 200
+
+
+def test_a_load_that_fails_behind_an_early_head_ends_its_stream_properly(server, tmp_path) -> None:
+    (tmp_path / "run.sh").write_text("exit 3")
+    data = server.chat("shown", stream=True).content  # which raises where the last chunk is missing
+    assert b'data: {"error":' in data
+    assert b"[DONE]" not in data
