@@ -121,6 +121,14 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
+class PageRefused(Forbidden):
+    """A page of another origin may not do this. *origin* is that page's, "" if it hides it."""
+
+    def __init__(self, message: str, origin: str = "") -> None:
+        super().__init__(message)
+        self.origin = origin
+
+
 class UnknownModel(RequestError):
     """No such model here or on a peer."""
 

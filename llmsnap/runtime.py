@@ -13,8 +13,10 @@ from llmsnap.routing.names import Names
 from llmsnap.upstream.control import Address, parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.clients import TrustedProxies
+from llmsnap.wire.cors import PageRules
 from llmsnap.wire.headers import RequestRule
 from llmsnap.wire.hosts import HostRule
+from llmsnap.wire.pageorigin import PageOrigin
 
 
 class Runtime:
@@ -24,7 +26,15 @@ class Runtime:
         self.config = config
         self.names = Names(config)
         self.keyring = Keyring(config.api_keys)
-        own = [name for name in (socket.gethostname(), listen_host) if name]
+        self.page_rules = PageRules(
+            config.allowed_origins, config.inference_origins, keys=not self.keyring.open
+        )
+        self.pages = PageOrigin(
+            separate=config.ui_origin == "separate",
+            address=config.pages_origin,
+            model_ids=config.models,
+        )
+        own = [name for name in (socket.gethostname(), listen_host, self.pages.host) if name]
         self.hosts = HostRule(config.allowed_hosts, own)
         self.proxies = TrustedProxies(config.trusted_proxies)
         self._rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)

@@ -21,7 +21,11 @@ from llmsnap.errors import ConfigError, Problem
 from . import machine
 
 DESCRIPTION = "Check a configuration file: all problems at once, then advice, then a summary."
-_KEYS = {"can_sleep": "sleepMode", "ignore_websockets": "compat.ignoreWebsockets"}
+_KEYS = {
+    "can_sleep": "sleepMode",
+    "ignore_websockets": "compat.ignoreWebsockets",
+    "ignore_streams": "compat.ignoreStreams",
+}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping as Values
+from typing import Any
+
+from . import urls
 from .keys import API_KEY
 from .macros import REFERENCE
-from .nodes import Mapping, Node, Path, Scalar, Sequence, is_null
+from .nodes import Mapping, Node, Path, Scalar, Sequence, find, is_null
 from .reader import Reader
 from .report import Report
 from .settings import ApiKey
 
 _PATH: Path = ("apiKeys",)
+_CORS: Path = ("security", "cors", "allowedOrigins")
+_PORT = re.compile(r":?[0-9]{1,5}")
 
 
 def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
@@ -70,6 +77,56 @@ def _read_key(
             reader.report.advise(path, "macros are not expanded in keys", fix, at)
         return text
     return None
+
+
+def read_origins(values: Values[str, Any], root: Node, report: Report) -> dict[str, Any]:
+    """Return which pages may do what, and where pages of models are, by the fields of Config."""
+    allowed = _origins(values["allowedOrigins"], ("allowedOrigins",), root, report)
+    inference = _origins(values["inferenceOrigins"], ("inferenceOrigins",), root, report)
+    theirs = _origins(values["security"]["cors"]["allowedOrigins"], _CORS, root, report)
+    if theirs:
+        what = "is read as allowedOrigins and inferenceOrigins"
+        if "*" in theirs:
+            what = "is read as inferenceOrigins: * lets no page control the server here"
+        fix = "write these keys at the top of the file"
+        report.advise(_CORS, what, fix, find(root, _CORS))
+    return {
+        "allowed_origins": tuple(dict.fromkeys([*allowed, *(o for o in theirs if o != "*")])),
+        "inference_origins": tuple(dict.fromkeys([*inference, *theirs])),
+        "ui_origin": values["uiOrigin"],
+        "pages_origin": _pages_origin(values, root, report),
+    }
+
+
+def _origins(texts: tuple[str, ...], path: Path, root: Node, report: Report) -> tuple[str, ...]:
+    found = tuple(text.strip().lower().rstrip("/") for text in texts)
+    for index, origin in enumerate(found):
+        scheme, separator, rest = origin.partition("://")
+        if (separator and scheme and "/" not in rest) or "*" in origin or origin == "null":
+            continue
+        fix = "write it like https://chat.example.com, as browsers send it"
+        at = find(root, path)
+        report.advise((*path, index), f'"{origin}" is no origin, so no page matches it', fix, at)
+    return found
+
+
+def _pages_origin(values: Values[str, Any], root: Node, report: Report) -> str:
+    path: Path = ("upstream", "origin")
+    text: str = values["upstream"]["origin"].strip().rstrip("/")
+    if not text:
+        return ""
+    at = find(root, path)
+    fix = "write a port such as :8081, or an address such as https://pages.example.com"
+    if _PORT.fullmatch(text):
+        if not 1 <= int(text.removeprefix(":")) <= 65535:
+            report.error(path, "must be a port from 1 to 65535", fix, at)
+        text = f":{text.removeprefix(':')}"
+    elif urls.fault(text) or "/" in text.partition("://")[2]:
+        shown = urls.without_password(text)
+        report.error(path, f'"{shown}" is neither a port nor an origin', fix, at)
+    if values["uiOrigin"] != "separate":
+        report.advise(path, "has no effect", "set uiOrigin: separate, or remove it", at)
+    return text.lower()
 
 
 def check_proxies(networks: tuple[str, ...], node: Node | None, report: Report) -> None:

@@ -76,7 +76,11 @@ MODEL = Section(
     Key("sleepEndpoints", Sections(ENDPOINT)),
     Key("wakeEndpoints", Sections(ENDPOINT)),
     Key("sendLoadingState", Flag(None)),
-    Key("compat", Section(Key("ignoreWebsockets", Flag()))),
+    Key(
+        "compat",
+        Section(Key("ignoreWebsockets", Flag()), Key("ignoreStreams", Flag(True))),
+    ),
+    Key("sandbox", Flag(None)),
     Key(
         "filters",
         Section(
@@ -121,6 +125,21 @@ API_KEY = Section(
 _ON_STARTUP = Section(
     Key("preload", Texts()),
     Key("profile", Without(why="profiles are not supported; remove it")),
+)
+
+_CORS_IS_GIVEN = "llmsnap answers preflights itself, and pages send keys themselves; remove it"
+_CORS = Section(
+    Key("allowedOrigins", Texts()),
+    *(
+        Key(name, Without(why=_CORS_IS_GIVEN))
+        for name in (
+            "allowCredentials",
+            "allowedMethods",
+            "allowedHeaders",
+            "exposedHeaders",
+            "maxAge",
+        )
+    ),
 )
 
 _NO_MATRIX = "say which models run together with groups"
@@ -174,8 +193,11 @@ TOP = Section(
     Key("maxUpload", Number(4096.0, least=0.01)),
     Key("allowedHosts", Texts()),
     Key("allowedOrigins", Texts()),
+    Key("inferenceOrigins", Texts()),
+    Key("uiOrigin", Choice("same", words=("same", "separate"))),
+    Key("security", Section(Key("cors", _CORS))),
     Key("trustedProxies", Texts()),
-    Key("upstream", Section(Key("ignorePaths", Texts(None)))),
+    Key("upstream", Section(Key("ignorePaths", Texts(None)), Key("origin", Text()))),
     Key("logLevel", Choice("info", words=("debug", "info", "warn", "error"), loose=True)),
     Key("logTimeFormat", Choice("", words=LOG_TIME_FORMATS, loose=True)),
     Key("logToStdout", Choice("proxy", words=("proxy", "upstream", "both", "none"))),

@@ -65,6 +65,8 @@ def _plain(values: Values[str, Any]) -> dict[str, Any]:
         "concurrency_limit": limit if limit > 0 else DEFAULT_CONCURRENCY,
         "timeouts": read_timeouts(values["timeouts"]),
         "ignore_websockets": values["compat"]["ignoreWebsockets"],
+        "ignore_streams": values["compat"]["ignoreStreams"],
+        "sandbox": values["sandbox"],
     }
 
 

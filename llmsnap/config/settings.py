@@ -116,6 +116,10 @@ class ModelConfig:
     send_loading_state: bool = False
     keepalive_while_loading: bool = True
     ignore_websockets: bool = False
+    ignore_streams: bool = True
+    """Answers below ``/upstream`` that stay open do not keep the model."""
+    sandbox: bool | None = None
+    """Whether its pages are kept apart from the interface; None: where that needs it."""
 
     blueprint: tuple[str, ...] = field(default=(), repr=False)
     """Words of the command, proxy and env with ``${PORT}`` instead of the number: when this
@@ -221,6 +225,12 @@ class Config:
     max_upload_bytes: int = 4096 * MIB
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    inference_origins: tuple[str, ...] = ()
+    ui_origin: str = "same"
+    """``same``, or ``separate``: pages of models are shown in an origin of their own."""
+    pages_origin: str = ""
+    """Where that is: ``:8081`` for a port, or ``https://pages.example``; empty:
+    ``<model>.localhost``."""
     trusted_proxies: tuple[str, ...] = ()
     """IP addresses and networks."""
     ignore_paths: tuple[str, ...] = DEFAULT_IGNORE_PATHS

@@ -7,7 +7,7 @@ from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any
 
-from .access import check_proxies
+from .access import check_proxies, read_origins
 from .decode import Choice
 from .keys import CAPTURE_MASKS
 from .names import Names
@@ -65,9 +65,7 @@ def _limits(values: Values[str, Any]) -> dict[str, Any]:
 def _access(values: Values[str, Any], root: Node, report: Report) -> dict[str, Any]:
     return {
         "allowed_hosts": tuple(host.strip().lower() for host in values["allowedHosts"]),
-        "allowed_origins": tuple(
-            origin.strip().lower().rstrip("/") for origin in values["allowedOrigins"]
-        ),
+        **read_origins(values, root, report),
         "trusted_proxies": tuple(network.strip() for network in values["trustedProxies"]),
         "ignore_paths": _patterns(values["upstream"]["ignorePaths"], root, report),
     }

@@ -38,6 +38,10 @@ class Call(Struct):
     remote_ip: str = ""
     socket: Any = None
     key: Key = ANYBODY
+    may_load: bool = True
+    """Whether a model may be loaded for it: not for a page that may be of any site."""
+    trusts_pages: bool = True
+    """Whether pages of local servers may run in the origin the client sees here."""
     began: float = field(default_factory=time.monotonic)
 
     requested: str = ""

@@ -175,7 +175,12 @@ class Dispatcher:
         job.headers = _headers(job, target)
         ignored = model.ignore_websockets and tunnel.is_wanted(call)
         max_wait_s = _max_wait_s(call.header("HTTP_X_MAX_WAIT"))
-        never_swap = never_swap or ignored or call.header("HTTP_X_SWAP").strip().lower() == "never"
+        never_swap = (
+            never_swap
+            or ignored
+            or not call.may_load
+            or call.header("HTTP_X_SWAP").strip().lower() == "never"
+        )
 
         def request() -> Ticket:
             return self._queue.request(model.id, max_wait_s=max_wait_s, never_swap=never_swap)

@@ -15,13 +15,14 @@ from llmsnap.errors import (
     Forbidden,
     LlmsnapError,
     Misdirected,
+    PageRefused,
     Unauthorized,
 )
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.loading import LoadingStream
 from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.tunnel import Tunnel
-from llmsnap.web import accesslog, health, takeover
+from llmsnap.web import accesslog, health, senders, takeover
 from llmsnap.web.accesslog import Journal
 from llmsnap.web.incoming import new_call
 from llmsnap.wire import cors
@@ -50,8 +51,10 @@ FLUSH = "llmsnap.flush"
 """Set in environ by a view whose head must go out before the first byte of its body."""
 RUNTIME = "llmsnap.runtime"
 SERVICE = "llmsnap.service"
-STRANGE_HOSTS = 100
-"""How many Host headers are warned of; whoever sends more of them makes them up."""
+ORIGIN_CHARS = 300
+"""How much of an origin is remembered: a scheme, a name and a port have no more."""
+STRANGERS = 100
+"""How many hosts, and origins, are warned of; a client that sends more makes them up."""
 
 
 class Gateway:
@@ -61,6 +64,7 @@ class Gateway:
         self._flask = flask
         self._service = service
         self._strange_hosts: set[str] = set()
+        self._strange_origins: set[str] = set()
         self._journal: Any = None
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -77,7 +81,7 @@ class Gateway:
                 requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
                 return self._finish(call, start_response, _preflight(requested), shared[:1])
             admit(call, environ, runtime)
-            handle = _handler(call, service)
+            handle = senders.elsewhere(call, environ, runtime) or _handler(call, service)
             if handle is not None:
                 answer = handle(call, runtime)
                 answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
@@ -86,8 +90,7 @@ class Gateway:
                     waits = [] if told_early else _waits(call)
                     return self._finish(call, start_response, answer, waits)
         except LlmsnapError as error:
-            if isinstance(error, Misdirected):
-                self._warn_of_host(error)
+            self._warn_once(error)
             waits = _waits(call) if call.served else []
             return self._finish(call, start_response, _refusal(error, call), shared + waits)
         except Exception:
@@ -99,12 +102,16 @@ class Gateway:
         environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
         return self._to_flask(call, environ, start_response, shared)
 
-    def _warn_of_host(self, error: Misdirected) -> None:
-        """Tell the operator, once for each name, what to add if it should be answered."""
-        text = str(error)
-        if text not in self._strange_hosts and len(self._strange_hosts) < STRANGE_HOSTS:
-            self._strange_hosts.add(text)
-            log.warning("%s", text)
+    def _warn_once(self, error: LlmsnapError) -> None:
+        """Log, once for each host or origin, what to add if it should be answered."""
+        name, known = "", self._strange_hosts
+        if isinstance(error, Misdirected):
+            name = str(error)
+        elif isinstance(error, PageRefused):
+            name, known = error.origin[:ORIGIN_CHARS], self._strange_origins
+        if name and name not in known and len(known) < STRANGERS:
+            known.add(name)
+            log.warning("%s", error)
 
     def _finish(
         self, call: Call, start_response: StartResponse, answer: Answer, more: Headers
@@ -215,19 +222,7 @@ def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
         if key is None:
             raise Unauthorized("unauthorized: invalid or missing API key")
         call.key = key
-    origin = environ.get("HTTP_ORIGIN")
-    if origin or "HTTP_SEC_FETCH_SITE" in environ:
-        headers = {
-            "origin": origin or "",
-            "host": environ.get("HTTP_HOST", ""),
-            "sec-fetch-site": environ.get("HTTP_SEC_FETCH_SITE", ""),
-            "upgrade": environ.get("HTTP_UPGRADE", ""),
-        }
-        if cors.refuses(call.method, call.path, headers, runtime.config.allowed_origins):
-            raise Forbidden(
-                f"a page of {origin or 'another site'} may not do this; "
-                "list its origin in allowedOrigins if it should"
-            )
+    senders.check(call, environ, runtime)
     _check_rights(call)
 
 
@@ -244,7 +239,10 @@ def _own_headers(call: Call, environ: dict[str, Any], runtime: Runtime) -> Heade
     own = [("X-Request-Id", call.id)]
     origin = environ.get("HTTP_ORIGIN")
     if origin:
-        own += cors.allow_origin(call.path, origin, runtime.config.allowed_origins)
+        granted = runtime.config.allowed_origins
+        if senders.is_sandboxed_page(call, environ, runtime):
+            granted = (*granted, "null")
+        own += cors.allow_origin(call.path, origin, granted)
     return own
 
 

@@ -16,14 +16,13 @@ from gevent.lock import BoundedSemaphore
 from simple_websocket import ConnectionClosed, Server
 from werkzeug.datastructures import Headers
 
-from llmsnap.errors import BadRequest, Forbidden
+from llmsnap.errors import BadRequest
 from llmsnap.tasks import TaskGroup
 from llmsnap.web import takeover
 from llmsnap.web.api import new_feed
-from llmsnap.web.context import current_call, current_runtime
+from llmsnap.web.context import current_call
 from llmsnap.web.feed import Feed
 from llmsnap.web.streams import HEARTBEAT_S
-from llmsnap.wire import cors
 
 bp = Blueprint("websocket", __name__)
 sock = Sock()
@@ -71,19 +70,8 @@ class Wire:
 
 @bp.before_request
 def check() -> None:
-    """Refuse what is wrong while that can be said, and pages of other sites.
-
-    Raises: Forbidden, BadRequest.
-    """
+    """Refuse what is wrong while that can be said. Raises: BadRequest."""
     new_feed()
-    headers = {
-        "origin": request.headers.get("Origin", ""),
-        "host": request.headers.get("Host", ""),
-        "sec-fetch-site": request.headers.get("Sec-Fetch-Site", ""),
-    }
-    # It only reads, but no rule of the browser keeps the page from seeing what comes.
-    if cors.refuses("POST", request.path, headers, current_runtime().config.allowed_origins):
-        raise Forbidden(f"a page of {headers['origin'] or 'another site'} may not listen here")
     if not is_handshake(request.headers):
         raise BadRequest("not a WebSocket handshake: version 13 and a key of 16 bytes are needed")
     # Compressing for each of fifty tabs costs more than all that is compressed.

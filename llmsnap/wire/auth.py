@@ -113,6 +113,12 @@ def _candidate(authorization: str, x_api_key: str) -> bytes:
     return secret or x_api_key.strip().encode("latin-1", "replace")
 
 
+def is_ambient(authorization: str) -> bool:
+    """Whether these credentials are of the kind browsers add by themselves, for any page."""
+    scheme, _, credentials = authorization.strip().partition(" ")
+    return scheme.lower() == "basic" and bool(_basic_password(credentials.strip()))
+
+
 def _basic_password(credentials: str) -> bytes:
     try:
         decoded = base64.b64decode(credentials, validate=True)

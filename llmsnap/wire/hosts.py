@@ -9,8 +9,14 @@ from collections.abc import Iterable
 
 from llmsnap.errors import Misdirected
 
-LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".ts.net")
+PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+"""Names that exist in private networks only."""
+
+LOCAL_SUFFIXES = (*PRIVATE_SUFFIXES, ".ts.net")
 """Names that no stranger can register and point at this machine."""
+
+SHARED_SPACE = ipaddress.ip_network("100.64.0.0/10")
+"""Addresses of carriers and of tailnets (RFC 6598)."""
 
 REMEMBERED = 256
 """How many Host headers need no second look; a server has few, others are made up."""
@@ -63,8 +69,29 @@ class HostRule:
             "." not in name
             or name in self._own
             or name.endswith(LOCAL_SUFFIXES)
-            or _is_address(name)
+            or _address(name) is not None
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether browsers take *host*, a Host header, for their own machine."""
+    name = host_name(host)
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = _address(name)
+    return address is not None and address.is_loopback
+
+
+def is_private_host(name: str) -> bool:
+    """Whether *name*, without a port, is on this machine or a private network.
+
+    Not ``*.ts.net``: whoever has a tailnet can publish pages under it for everybody.
+    """
+    name = _normal(name)
+    address = _address(name)
+    if address is not None:
+        return address.is_private or address.is_loopback or address in SHARED_SPACE
+    return bool(name) and ("." not in name or name.endswith(PRIVATE_SUFFIXES))
 
 
 def host_name(host: str) -> str:
@@ -77,9 +104,10 @@ def _normal(name: str) -> str:
     return name.strip("[]").rstrip(".").lower()
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address *name* spells; None when it is no address."""
     try:
-        ipaddress.ip_address(name)
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

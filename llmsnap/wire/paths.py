@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from urllib.parse import unquote
 
 JSON_ROUTES = frozenset(
@@ -35,6 +36,8 @@ PROPS_PATH = "/props"
 OPEN_PATHS = frozenset({"/health", "/ready", "/wol-health"})
 SHARED_PATHS = OPEN_PATHS | {"/v1/models", "/models"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+ACTING_READS = frozenset({"/unload", "/api/ws"})
+"""What acts, or opens a channel, by a method that elsewhere only reads."""
 
 # What answers tell about other people's requests, or of the machine's inside.
 ADMIN_READS = ("/logs", "/api")
@@ -90,9 +93,31 @@ def shares_with_any_origin(path: str) -> bool:
     return path in SHARED_PATHS or path in INFERENCE_ROUTES or path.startswith("/v1/models/")
 
 
+class Purpose(Enum):
+    """What a request is for, as far as pages of other origins are concerned."""
+
+    READ = "read"
+    INFER = "infer"
+    UPSTREAM = "upstream"
+    ACT = "act"
+
+
+def purpose_of(method: str, path: str, query: str = "", *, upgrades: bool = False) -> Purpose:
+    """What a request for *path* does; *upgrades*: it asks for a WebSocket.
+
+    A GET is no proof of harmlessness: below ``/upstream`` and on inference routes it loads a model.
+    """
+    if path.startswith("/upstream/"):
+        return Purpose.UPSTREAM
+    if is_inference(path) or (path == PROPS_PATH and "autoload" in query):
+        return Purpose.INFER
+    acts = upgrades or changes_something(method, path)
+    return Purpose.ACT if acts and not shares_with_any_origin(path) else Purpose.READ
+
+
 def changes_something(method: str, path: str) -> bool:
     """Whether a request beyond the shared paths acts, rather than only reads."""
-    return method not in SAFE_METHODS or path.rstrip("/") == "/unload"
+    return method not in SAFE_METHODS or path.rstrip("/") in ACTING_READS
 
 
 def needs_admin(method: str, path: str) -> bool:

@@ -39,6 +39,7 @@ EDITS = {
     "wakeEndpoints": "[{endpoint: /w}]",
     "sendLoadingState": "true",
     "compat": "{ignoreWebsockets: true}",
+    "sandbox": "true",
     "filters": "{stripParams: x}",
     "macros": None,
 }

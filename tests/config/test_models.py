@@ -110,13 +110,16 @@ def test_concurrency_limit(limit: int, effective: int) -> None:
 def test_further_keys() -> None:
     found = model("""
         timeouts: {connect: 1, responseHeader: 2, idle: 3}
-        compat: {ignoreWebsockets: true}
+        compat: {ignoreWebsockets: true, ignoreStreams: false}
+        sandbox: false
         unlisted: yes
         name: 5
     """)
     timeouts = found.timeouts
     assert (timeouts.connect_s, timeouts.response_header_s, timeouts.idle_s) == (1, 2, 3)
     assert (found.ignore_websockets, found.unlisted, found.name) == (True, True, "5")
+    assert (found.ignore_streams, found.sandbox) == (False, False)
+    assert (model("").ignore_streams, model("").sandbox) == (True, None)
 
 
 def test_environment_entries_need_a_name() -> None:

@@ -5,6 +5,7 @@ import pytest
 from llmsnap.config.settings import DEFAULT_IGNORE_PATHS, KIB, MIB, StoreConfig
 from tests.config.reading import advice, config, problem
 
+CORS = "security: {{cors: {{allowedOrigins: ['{}']}}}}"
 VALUES: list[tuple[str, str, Any]] = [
     ("startPort: 1000", "start_port", 1000),
     ("startPort: 5.5e3", "start_port", 5500),
@@ -32,6 +33,15 @@ VALUES: list[tuple[str, str, Any]] = [
     ("keepaliveWhileLoading: no", "keepalive_while_loading", False),
     ("allowedHosts: ['Box.Example ', ~]", "allowed_hosts", ("box.example",)),
     ("allowedOrigins: ['https://Chat.example/']", "allowed_origins", ("https://chat.example",)),
+    ("inferenceOrigins: ['*', ' null ']", "inference_origins", ("*", "null")),
+    (CORS.format("https://A.example/"), "allowed_origins", ("https://a.example",)),
+    (CORS.format("https://A.example/"), "inference_origins", ("https://a.example",)),
+    (CORS.format("*"), "allowed_origins", ()),
+    (CORS.format("*"), "inference_origins", ("*",)),
+    ("uiOrigin: separate", "ui_origin", "separate"),
+    ("upstream: {origin: 8081}", "pages_origin", ":8081"),
+    ("upstream: {origin: ':8081'}", "pages_origin", ":8081"),
+    ("upstream: {origin: https://P.example/}", "pages_origin", "https://p.example"),
     ("upstream: {ignorePaths: ~}", "ignore_paths", DEFAULT_IGNORE_PATHS),
     ("upstream: {ignorePaths: []}", "ignore_paths", ()),
     ("upstream: {ignorePaths: ['^/ws$']}", "ignore_paths", ("^/ws$",)),
@@ -71,6 +81,10 @@ def test_values(text: str, field: str, value: Any) -> None:
         ("captureMask: {/x: some}", "captureMask./x: must be one of none, headers, full"),
         ("captureMask: [x]", "captureMask: must be a mapping"),
         ("upstream: {ignorePaths: ['(']}", "upstream.ignorePaths[0]: is not a regular expression"),
+        ("uiOrigin: other", "uiOrigin: must be one of same, separate"),
+        ("upstream: {origin: 70000}", "upstream.origin: must be a port from 1 to 65535"),
+        ("upstream: {origin: pages}", 'upstream.origin: "pages" is neither a port nor an origin'),
+        ("upstream: {origin: http://h/x}", 'upstream.origin: "http://h/x" is neither'),
         ("hooks: [x]", "hooks: must be a mapping"),
         ("profiles: 5", "profiles: must be a mapping"),
     ],
@@ -92,6 +106,12 @@ def test_faults(text: str, words: str) -> None:
         ("performance: {every: 5s}", "performance: has no effect"),
         ("ui: {activity: {}}", "ui: has no effect"),
         ("captureMask: {v1: none}", "captureMask.v1: is no path"),
+        ("allowedOrigins: [chat.example]", 'allowedOrigins[0]: "chat.example" is no origin'),
+        ("inferenceOrigins: ['http://a/b']", 'inferenceOrigins[0]: "http://a/b" is no origin'),
+        (CORS.format("https://a.example"), "security.cors.allowedOrigins: is read as allowedO"),
+        (CORS.format("*"), "security.cors.allowedOrigins: is read as inferenceOrigins: * lets no"),
+        ("security: {cors: {maxAge: 5}}", "security.cors.maxAge: has no effect"),
+        ("upstream: {origin: ':81'}", "upstream.origin: has no effect"),
         (
             "heathCheckTimeout: 5",
             'heathCheckTimeout: unknown key - did you mean "health',

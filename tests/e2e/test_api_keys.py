@@ -30,6 +30,7 @@ OPEN = """\
 startPort: {port}
 allowedHosts: ["*.good.example"]
 allowedOrigins: ["https://friend.example"]
+inferenceOrigins: ["https://chat.example"]
 models:
   alpha: {{cmd: "{sim}"}}
 """
@@ -271,6 +272,7 @@ def test_with_keys_any_host_is_answered(server: Running) -> None:
 # --- other origins ------------------------------------------------------------------------------
 
 PAGE, FRIEND = "https://page.example", "https://friend.example"
+CHAT = "https://chat.example"
 
 
 @pytest.mark.parametrize(
@@ -357,9 +359,54 @@ def test_our_own_page_may_act(no_keys: Running) -> None:
     assert no_keys.get("/unload", headers=headers).status_code == 200
 
 
-def test_pages_may_ask_models(no_keys: Running) -> None:
+NEAR = "http://localhost:3000"
+
+
+@pytest.mark.parametrize(
+    ("headers", "served"),
+    [
+        ({"Origin": NEAR, "Sec-Fetch-Site": "same-site"}, True),
+        ({"Origin": "http://192.168.1.9", "Sec-Fetch-Site": "cross-site"}, True),
+        ({"Origin": FRIEND, "Sec-Fetch-Site": "cross-site"}, True),
+        ({"Origin": CHAT, "Sec-Fetch-Site": "cross-site"}, True),
+        ({"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "null"}, False),
+    ],
+)
+def test_pages_may_ask_models_from_nearby_or_when_listed(no_keys, headers, served) -> None:
+    answer = no_keys.post("/v1/embeddings", {"model": "alpha", "input": "x"}, headers=headers)
+    assert answer.status_code == (200 if served else 403)
+    assert answer.headers["Access-Control-Allow-Origin"] == headers["Origin"]
+
+
+def test_a_page_that_has_a_key_may_ask_models_from_anywhere(server: Running) -> None:
     body = {"model": "alpha", "input": "x"}
-    headers = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
-    answer = no_keys.post("/v1/embeddings", body, headers=headers)
-    assert answer.status_code == 200
-    assert no_keys.get("/upstream/alpha/echo", headers=headers).status_code == 200
+    for key, status in ((ADMIN, 200), ({"Authorization": basic("", "plain-key")}, 403)):
+        headers = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site", **key}
+        assert server.post("/v1/embeddings", body, headers=headers).status_code == status
+
+
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0"}
+OPENS = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site", **OPENS}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", **OPENS, "Sec-Fetch-Dest": "iframe"}, 403),
+        ({**BROWSER, "Referer": "http://page.example/"}, 403),
+        ({**BROWSER, "Upgrade-Insecure-Requests": "1"}, 200),
+        (BROWSER, 409),
+    ],
+)
+def test_what_loads_a_model_below_upstream(no_keys: Running, headers, status) -> None:
+    assert no_keys.get("/unload").status_code == 200
+    answer = no_keys.get("/upstream/alpha/echo", headers=headers)
+    assert answer.status_code == status
+    running = [one["model"] for one in no_keys.get("/running").json()["running"]]
+    assert running == (["alpha"] if status == 200 else [])

@@ -5,9 +5,11 @@ import pytest
 from llmsnap.wire.cors import (
     DEFAULT_HEADERS,
     allow_origin,
+    is_browser,
+    is_private,
     is_same_host,
+    page_below_upstream,
     preflight,
-    refuses,
     sanitize,
     with_origin,
 )
@@ -103,56 +105,83 @@ def test_the_upstreams_own_origin_header_wins() -> None:
     assert with_origin(theirs, []) == theirs
 
 
-WRITES = [
-    ("GET", "/unload"),
-    ("POST", "/api/models/unload"),
-    ("POST", "/api/models/unload/llama"),
-    ("POST", "/api/models/sleep/llama"),
-    ("POST", "/api/models/load/llama"),
-    ("POST", "/api/reload"),
-    ("POST", "/upstream/llama/v1/chat/completions"),
-    ("DELETE", "/upstream/llama/x"),
-]
-OURS = "http://localhost:8080"
-
-
-@pytest.mark.parametrize(("method", "path"), WRITES)
 @pytest.mark.parametrize(
-    ("headers", "refused"),
+    ("origin", "private"),
     [
-        ({}, False),
-        ({"host": "localhost:8080"}, False),
-        ({"host": "localhost:8080", "origin": OURS}, False),
-        ({"host": "localhost:8080", "origin": OURS, "sec-fetch-site": "same-origin"}, False),
-        ({"host": "localhost:8080", "sec-fetch-site": "none"}, False),
-        ({"host": "localhost:8080", "origin": "https://LOCALHOST:8080"}, False),
-        ({"host": "localhost:8080", "origin": PAGE}, True),
-        ({"host": "localhost:8080", "origin": "http://localhost:3000"}, True),
-        ({"host": "localhost:8080", "origin": "null"}, True),
-        ({"host": "localhost:8080", "sec-fetch-site": "cross-site"}, True),
-        ({"host": "localhost:8080", "sec-fetch-site": "Cross-Site", "origin": OURS}, True),
-        ({"host": "localhost:8080", "origin": "http://listed.example"}, False),
-        (
-            {"host": "h", "origin": "http://listed.example", "sec-fetch-site": "cross-site"},
-            False,
-        ),
+        ("http://localhost:3000", True),
+        ("https://app.localhost", True),
+        ("http://127.0.0.1:3000", True),
+        ("http://127.9.9.9", True),
+        ("http://[::1]:3000", True),
+        ("http://10.1.2.3", True),
+        ("http://172.31.0.1", True),
+        ("http://192.168.1.9:3000", True),
+        ("http://169.254.1.1", True),
+        ("http://100.101.102.103", True),
+        ("http://[fd00::1]", True),
+        ("http://[fe80::1]", True),
+        ("http://[::ffff:10.0.0.1]", True),
+        ("http://nas", True),
+        ("http://nas.local", True),
+        ("http://nas.lan:8000", True),
+        ("https://svc.internal", True),
+        ("http://pc.home.arpa", True),
+        ("chrome-extension://abcdef", True),
+        ("app://obsidian.md", True),
+        ("file://", True),
+        ("null", False),
+        ("", False),
+        ("https://page.example", False),
+        ("http://8.8.8.8", False),
+        ("http://172.32.0.1", False),
+        ("http://[::ffff:8.8.8.8]", False),
+        ("http://[2001:4860::1]", False),
+        ("http://localhost.evil.example", False),
+        ("http://127.0.0.1.evil.example", False),
+        ("http://192.168.1.9.evil.example", False),
+        ("http://nas.local.evil.example", False),
+        ("https://box.tail1234.ts.net", False),
+        ("http://", False),
+        ("http://[::1", False),
+        ("localhost:3000", False),
+        ("javascript:alert(1)", False),
     ],
 )
-def test_another_sites_page_cannot_write(
-    method: str, path: str, headers: dict[str, str], refused: bool
-) -> None:
-    assert refuses(method, path, headers, ["http://listed.example"]) is refused
+def test_which_origins_no_strangers_web_site_can_have(origin: str, private: bool) -> None:
+    assert is_private(origin) is private
 
 
-@pytest.mark.parametrize("path", GUARDED)
-def test_reading_is_not_refused(path: str) -> None:
-    if path != "/unload":
-        assert not refuses("GET", path, {"host": "h", "origin": PAGE})
+@pytest.mark.parametrize(
+    ("referer", "page"),
+    [
+        ("http://h/upstream/a/", "a/"),
+        ("http://h/upstream/a%2Fb/x?y=/upstream/c/#/upstream/d", "a%2Fb/x"),
+        ("http://h/upstream//a/x", "a/x"),
+        ("http://h/llm/upstream/a/upstream/b/", "a/upstream/b/"),
+        ("http://h/ui/?from=/upstream/a/", ""),
+        ("http://h/", ""),
+        ("http://[::1/upstream/a/", ""),
+        ("", ""),
+    ],
+)
+def test_which_model_a_page_belongs_to(referer: str, page: str) -> None:
+    assert page_below_upstream(referer) == page
 
 
-@pytest.mark.parametrize("path", SHARED)
-def test_inference_is_not_refused(path: str) -> None:
-    assert not refuses("POST", path, {"origin": PAGE, "sec-fetch-site": "cross-site"})
+@pytest.mark.parametrize(
+    ("name", "browser"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36", True),
+        ("Mozilla/5.0 (Windows NT; en-US) WindowsPowerShell/5.1.19041.1", False),
+        ("Mozilla/5.0 (Linux; Ubuntu; en-US) PowerShell/7.4.1", False),
+        ("curl/8.8.0", False),
+        ("node", False),
+        ("python-requests/2.32 Mozilla/5.0", False),
+        ("", False),
+    ],
+)
+def test_who_runs_pages(name: str, browser: bool) -> None:
+    assert is_browser(name) is browser
 
 
 @pytest.mark.parametrize(

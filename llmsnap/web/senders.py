@@ -1,0 +1,160 @@
+"""Which page a browser sent a request for, and what that page may do here.
+
+``wire.cors`` has the rules for pages of other origins. Here they meet the request: its key, the
+models its path and its page stand for, and the origin for pages of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from llmsnap.errors import Forbidden, NotFound, PageRefused
+from llmsnap.proxy.call import Answer, Call
+from llmsnap.routing.names import LocalRoute
+from llmsnap.wire import cors
+from llmsnap.wire.auth import is_ambient
+from llmsnap.wire.cors import PAGE_HEADERS, UPSTREAM, Verdict
+from llmsnap.wire.pageorigin import sees_loopback
+from llmsnap.wire.paths import Purpose, is_open, purpose_of
+
+if TYPE_CHECKING:
+    from llmsnap.runtime import Runtime
+
+KEYS = tuple((name, f"HTTP_{name.upper().replace('-', '_')}") for name in PAGE_HEADERS)
+Handle = Callable[[Call, Any], Answer]
+
+
+def check(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> None:
+    """Refuse what the sending page may not do, or note that no model is loaded for it.
+
+    Raises: Forbidden.
+    """
+    headers = {name: environ[key] for name, key in KEYS if key in environ}
+    authorization = environ.get("HTTP_AUTHORIZATION", "")
+    verdict = cors.verdict(
+        call.method,
+        call.path,
+        headers,
+        runtime.page_rules,
+        query=call.query,
+        ambient=runtime.keyring.open or is_ambient(authorization),
+    )
+    if verdict is Verdict.REFUSE and not is_sandboxed_page(call, environ, runtime):
+        raise _refusal(call, headers)
+    call.may_load = verdict is Verdict.SERVE
+    if not runtime.keyring.open:
+        _check_page_of_model(call, headers.get("referer", ""), runtime)
+
+
+def is_sandboxed_page(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> bool:
+    """Whether a page of a model, in a sandbox and so of no origin, asks that very model."""
+    referer, host = environ.get("HTTP_REFERER", ""), environ.get("HTTP_HOST", "")
+    return (
+        environ.get("HTTP_ORIGIN", "null") == "null"
+        and call.path.startswith(UPSTREAM)
+        and cors.is_same_host(referer, host)
+        and _is_of_same_model(cors.page_below_upstream(referer), call, runtime)
+    )
+
+
+def _check_page_of_model(call: Call, referer: str, runtime: Runtime) -> None:
+    """Keep a page of a model's server to that server: its browser has the interface's key.
+
+    It can hide where it is (``Referrer-Policy``), so this keeps out mistakes, not malice.
+    Raises: Forbidden.
+    """
+    page = cors.page_below_upstream(referer) if UPSTREAM in referer else ""
+    if page and not _is_of_same_model(page, call, runtime):
+        raise Forbidden(
+            "a page of a model's server may ask that model only, below /upstream/; to open another "
+            "page, type its address"
+        )
+
+
+def _is_of_same_model(page: str, call: Call, runtime: Runtime) -> bool:
+    """Whether *page*, a path behind ``/upstream/``, and the path of *call* are of one model."""
+    found = runtime.names.in_path(page) if page else None
+    asked = _name_in(call, runtime)
+    if found is None or not asked:
+        return False
+    local_id = runtime.names.local_id
+    return (local_id(found[0]) or found[0]) == (local_id(asked) or asked)
+
+
+def _name_in(call: Call, runtime: Runtime) -> str:
+    """The name of a model in the path of *call*; "" where it stands for none."""
+    path = call.raw_path.partition("?")[0]
+    if not path.startswith(UPSTREAM):
+        return ""
+    found = runtime.names.in_path(path.removeprefix(UPSTREAM).lstrip("/"))
+    return found[0] if found else ""
+
+
+def _refusal(call: Call, headers: Mapping[str, str]) -> Forbidden:
+    if headers.get("service-worker"):
+        return Forbidden("no service worker is served here")
+    if cors.sender_of(headers) is not cors.Sender.OTHER_PAGE:
+        return Forbidden(
+            "a browser did not say which page asks for this; use the interface, or POST to "
+            "/api/models/unload"
+        )
+    origin = headers.get("origin", "")
+    purpose = purpose_of(call.method, call.path, call.query)
+    key = "inferenceOrigins or allowedOrigins" if purpose is Purpose.INFER else "allowedOrigins"
+    return PageRefused(
+        f"a page of {origin or 'another site'} may not do this; list its origin in {key} if it "
+        "should",
+        origin,
+    )
+
+
+# --- the origin for pages of models -------------------------------------------------------------
+
+
+def elsewhere(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> Handle | None:
+    """Return what leads a browser to the origin for pages of models; None where it is right.
+
+    Notes whether pages may run here. Raises: NotFound for what is not served in that origin.
+    """
+    pages = runtime.pages
+    if not pages.separate:
+        if call.path.startswith(UPSTREAM):
+            call.trusts_pages = runtime.keyring.open or sees_loopback(environ)
+        return None
+    if is_open(call.path):
+        return None
+    if pages.is_here(environ):
+        return _in_pages_origin(call, environ, runtime)
+    call.trusts_pages = False
+    if call.method == "GET" and call.path.startswith(UPSTREAM) and _is_navigation(environ):
+        name = _name_in(call, runtime)
+        route = runtime.names.resolve(name, call.key.may_use) if name else None
+        url = pages.url_of(route.model.id, environ) if isinstance(route, LocalRoute) else ""
+        return _redirect(f"{url}{call.raw_path}") if url else None
+    return None
+
+
+def _in_pages_origin(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> Handle | None:
+    only = runtime.pages.model_of(environ.get("HTTP_HOST", ""))
+    if call.path == "/" and only in runtime.config.models:
+        return _redirect(f"{UPSTREAM}{quote(only, safe='')}/")
+    is_right = not only or runtime.names.local_id(_name_in(call, runtime)) == only
+    if call.path.startswith(UPSTREAM) and is_right:
+        return None
+    raise NotFound("only pages of models are served at this address; the interface has another")
+
+
+def _is_navigation(environ: Mapping[str, Any]) -> bool:
+    headers = {name: environ[key] for name, key in KEYS if key in environ}
+    return cors.is_browser(headers.get("user-agent", "")) and cors.is_top_level(headers)
+
+
+def _redirect(url: str) -> Handle:
+    headers = [("Location", url), ("Content-Length", "0"), ("Cache-Control", "no-store")]
+
+    def answer(call: Call, snapshot: Any) -> Answer:
+        return Answer(307, "", headers, [])
+
+    return answer

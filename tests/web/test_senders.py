@@ -1,0 +1,311 @@
+"""Facts about llmsnap.web.senders and wire.cors: which page may make a browser do what.
+
+The table holds for every pair of a request and a sender, whichever key comes with it and whatever
+address the browser uses.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from textwrap import dedent
+
+import pytest
+
+from llmsnap.proxy.call import Answer
+from llmsnap.web.operations import OPERATIONS
+from tests.web.serving import Site, site
+
+CONFIG = """\
+allowedOrigins: ["https://friend.example"]
+inferenceOrigins: ["https://chat.example"]
+models:
+  a: {cmd: x, proxy: "http://localhost:1", aliases: [first]}
+  a/b: {cmd: x, proxy: "http://localhost:2"}
+"""
+KEYS = CONFIG + "apiKeys: [all, {key: some, models: [a], admin: false}]\n"
+HOSTS = ["localhost:8080", "192.168.1.5:8080"]
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0"
+
+SOCKET = {"Upgrade": "websocket", "Connection": "Upgrade"}
+# Every kind of request, by the columns of the table.
+REQUESTS = {
+    "read": [("GET", "/running"), ("GET", "/v1/models"), ("HEAD", "/ui/"),
+             ("GET", "/props?model=a")],
+    "post": [("POST", "/v1/chat/completions"), ("POST", "/v/embeddings"), ("POST", "/completion")],
+    "ask": [("GET", "/v1/audio/voices?model=a"), ("HEAD", "/sdapi/v1/loras?model=a"),
+            ("GET", "/props?model=a&autoload=1")],
+    "look": [("GET", "/upstream/a/"), ("GET", "/upstream/first/x?y"), ("GET", "/upstream/a%2Fb/x"),
+             ("GET", "/upstream//a/")],
+    "head": [("HEAD", "/upstream/a/x")],
+    "send": [("POST", "/upstream/a/x"), ("DELETE", "/upstream/a/x"), ("PUT", "/upstream/a/x")],
+    "stop": [("GET", "/unload"), ("HEAD", "/unload"), ("GET", "/unload/")],
+    "act": [("POST", "/api/models/unload"), ("POST", "/api/models/load/nope"),
+            ("POST", "/api/config/reload"), ("POST", "/api/inflight/1/cancel")],
+}  # fmt: skip
+
+# Who sends it: its headers, {host} being the address the browser has of us.
+SENDERS = {
+    "a program": {},
+    "a program with a name": {"User-Agent": "python-requests/2.32", "Referer": "http://x.example/"},
+    "node": {"User-Agent": "node", "Sec-Fetch-Mode": "cors"},
+    "our page": {"Sec-Fetch-Site": "same-origin", "User-Agent": BROWSER},
+    "our page, told": {"Sec-Fetch-Site": "same-origin", "Origin": "http://{host}"},
+    "our page on plain http": {"User-Agent": BROWSER, "Referer": "http://{host}/ui/"},
+    "our page, told on plain http": {"User-Agent": BROWSER, "Origin": "http://{host}"},
+    "the address bar": {"Sec-Fetch-Site": "none", "User-Agent": BROWSER},
+    "the address bar, guessing": {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender"},
+    "another port": {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"},
+    "another port, an image": {"Sec-Fetch-Site": "same-site", "User-Agent": BROWSER},
+    "a private page": {"Sec-Fetch-Site": "cross-site", "Origin": "http://192.168.1.9"},
+    "a private page on plain http": {"User-Agent": BROWSER, "Origin": "http://nas.local"},
+    "another site": {"Sec-Fetch-Site": "cross-site", "Origin": "https://page.example"},
+    "another site, an image": {"Sec-Fetch-Site": "cross-site", "User-Agent": BROWSER},
+    "another site, old browser": {"Origin": "https://page.example"},
+    "another site, on plain http": {"User-Agent": BROWSER, "Referer": "http://page.example/"},
+    "a page of no origin": {"Sec-Fetch-Site": "cross-site", "Origin": "null"},
+    "what says both": {"Sec-Fetch-Site": "same-origin", "Origin": "https://page.example"},
+    "what makes it up": {"Sec-Fetch-Site": "sideways", "Origin": "http://{host}"},
+    "a link": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate",
+               "Sec-Fetch-Dest": "document", "User-Agent": BROWSER},
+    "a frame": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "iframe", "Upgrade-Insecure-Requests": "1"},
+    "a link, guessing": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate",
+                         "Sec-Fetch-Dest": "document", "Sec-Purpose": "prefetch"},
+    "a link on plain http": {"User-Agent": BROWSER, "Upgrade-Insecure-Requests": "1",
+                             "Referer": "http://page.example/"},
+    "an image on plain http": {"User-Agent": BROWSER, "Accept": "image/*"},
+    "typed on plain http": {"User-Agent": BROWSER, "Upgrade-Insecure-Requests": "1"},
+    "a worker's script": {"Sec-Fetch-Site": "same-origin", "Service-Worker": "script"},
+    "a listed page": {"Sec-Fetch-Site": "cross-site", "Origin": "https://friend.example"},
+    "a listed page, an image": {"Sec-Fetch-Site": "cross-site", "User-Agent": BROWSER,
+                                "Referer": "https://friend.example/"},
+    "a page listed for models": {"Sec-Fetch-Site": "cross-site", "Origin": "https://chat.example"},
+}  # fmt: skip
+
+# y: served, n: served but no model is loaded for it, -: refused. Without keys:
+TABLE = """
+                                 read post ask  look head send stop act
+    a program                     y    y    y    y    y    y    y    y
+    a program with a name         y    y    y    y    y    y    y    y
+    node                          y    y    y    y    y    y    y    y
+    our page                      y    y    y    y    y    y    y    y
+    our page, told                y    y    y    y    y    y    y    y
+    our page on plain http        y    y    y    y    y    y    y    y
+    our page, told on plain http  y    y    y    y    y    y    y    y
+    the address bar               y    y    y    y    y    y    y    y
+    the address bar, guessing     y    n    n    n    n    n    -    -
+    another port                  y    y    y    -    -    -    -    -
+    another port, an image        y    -    -    -    -    -    -    -
+    a private page                y    y    y    -    -    -    -    -
+    a private page on plain http  y    y    y    -    -    -    -    -
+    another site                  y    -    -    -    -    -    -    -
+    another site, an image        y    -    -    -    -    -    -    -
+    another site, old browser     y    -    -    -    -    -    -    -
+    another site, on plain http   y    -    -    -    -    -    -    -
+    a page of no origin           y    -    -    -    -    -    -    -
+    what says both                y    -    -    -    -    -    -    -
+    what makes it up              y    y    y    -    -    -    -    -
+    a link                        y    -    -    y    -    -    -    -
+    a frame                       y    -    -    -    -    -    -    -
+    a link, guessing              y    -    -    -    -    -    -    -
+    a link on plain http          y    -    -    y    -    -    -    -
+    an image on plain http        y    y    n    n    n    y    -    y
+    typed on plain http           y    y    n    y    n    y    -    y
+    a worker's script             -    -    -    y    y    y    -    -
+    a listed page                 y    y    y    y    y    y    y    y
+    a listed page, an image       y    y    y    y    y    y    y    y
+    a page listed for models      y    y    y    -    -    -    -    -
+"""
+# With a key that browsers add by themselves, a private page must be listed too. With one that the
+# page has to know, whoever knows it may use models.
+NEED_A_LIST = {"another port", "a private page", "a private page on plain http", "what makes it up"}
+OF_MODELS = {"post", "ask"}
+CREDENTIALS = {
+    "nothing": {},
+    "basic": {"Authorization": "Basic " + base64.b64encode(b"me:all").decode()},
+    "bearer": {"Authorization": "Bearer all"},
+    "x-api-key": {"X-Api-Key": "all"},
+}
+
+
+def expected(sender: str, column: str, key: str) -> str:
+    lines = dedent(TABLE).strip("\n").splitlines()
+    columns = lines[0].split()
+    row = next(line for line in lines[1:] if line.startswith(f"{sender}  "))
+    cell = row.split()[-len(columns) :][columns.index(column)]
+    if column in OF_MODELS and sender != "a worker's script":
+        if key == "basic" and sender in NEED_A_LIST:
+            return "-"
+        if key in {"bearer", "x-api-key"}:
+            return "y" if cell == "-" else "y" if sender in UNPROVEN else cell
+    return cell
+
+
+UNPROVEN = {"an image on plain http", "typed on plain http"}
+
+
+def outcome(of: Site, method: str, path: str, headers: dict[str, str]) -> str:
+    of.dispatcher.calls.clear()
+    answer = of.client.open(path, method=method, headers=headers)
+    if answer.status_code == 403:
+        assert not of.dispatcher.calls
+        return "-"
+    assert answer.status_code not in {401, 421, 500}, answer.text
+    return "n" if any(not call.may_load for _, call in of.dispatcher.calls) else "y"
+
+
+@pytest.fixture(scope="module")
+def sites():
+    with site(CONFIG) as open_site, site(KEYS) as locked_site:
+        yield {True: open_site, False: locked_site}
+
+
+@pytest.mark.parametrize("key", CREDENTIALS)
+@pytest.mark.parametrize("sender", SENDERS)
+def test_what_a_page_may_have_a_browser_do(sites, sender: str, key: str) -> None:
+    wrong = []
+    for host in HOSTS:
+        sent = {name: value.format(host=host) for name, value in SENDERS[sender].items()}
+        headers = {"Host": host, **sent, **CREDENTIALS[key]}
+        for column, requests in REQUESTS.items():
+            wanted = expected(sender, column, key)
+            for method, path in requests:
+                found = outcome(sites[key == "nothing"], method, path, headers)
+                if found != wanted:
+                    wrong.append((host, method, path, found, wanted))
+    assert not wrong
+
+
+def test_a_get_of_another_site_never_acts(sites, monkeypatch) -> None:
+    """Whatever the interface answers to GET now or later."""
+    here, acted = sites[True], []
+    here.dispatcher.calls.clear()
+    driver = here.service.driver
+    for name in ("unload", "sleep", "load", "preload", "request"):
+        monkeypatch.setattr(driver, name, lambda *_, _name=name, **__: acted.append(_name))
+    monkeypatch.setattr(here.service, "reload", lambda: acted.append("reload"))
+    paths = {one.path for one in OPERATIONS if one.method == "get"}
+    assert len(paths) > 30
+    for path in paths:
+        filled = re.sub(r"{(\w+)}", "a", path)
+        for sender in ("another site, an image", "a frame", "another site, on plain http"):
+            sent = {name: text.format(host="localhost") for name, text in SENDERS[sender].items()}
+            here.client.get(f"{filled}?model=a&autoload=1&no-follow", headers=sent).close()
+            assert not acted, (path, sender)
+            assert not here.dispatcher.calls, (path, sender)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key"),
+    [
+        ("POST", "/v1/embeddings", "inferenceOrigins or allowedOrigins"),
+        ("POST", "/api/models/unload", "allowedOrigins"),
+        ("GET", "/upstream/a/", "allowedOrigins"),
+    ],
+)
+def test_a_refusal_says_what_would_permit_it(sites, caplog, method, path, key) -> None:
+    origin = f"https://{key.count('O')}{method}.example".lower()
+    for _ in range(3):
+        answer = sites[True].client.open(path, method=method, headers={"Origin": origin})
+        assert f"a page of {origin} may not do this" in answer.json["error"]["message"]
+        assert f"list its origin in {key} if" in answer.json["error"]["message"]
+    assert caplog.text.count(f"a page of {origin} may not do this") == 1
+
+
+def test_a_page_may_read_why_it_may_not_use_models(sites) -> None:
+    headers = {"Origin": "https://page.example"}
+    answer = sites[True].client.post("/v1/embeddings", headers=headers)
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://page.example"
+    answer = sites[True].client.get("/upstream/a/", headers=headers)
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_star_lets_all_pages_use_models_and_nothing_else() -> None:
+    with site(CONFIG.replace("https://chat.example", "*")) as here:
+        for sender in ("another site", "another site, an image", "a page of no origin"):
+            headers = {"Host": "localhost", **SENDERS[sender]}
+            assert outcome(here, "POST", "/v1/embeddings", headers) == "y"
+            assert outcome(here, "GET", "/v1/audio/voices?model=a", headers) == "y"
+            assert outcome(here, "GET", "/upstream/a/", headers) == "-"
+            assert outcome(here, "POST", "/api/models/unload", headers) == "-"
+
+
+# --- pages of models ----------------------------------------------------------------------------
+
+FROM = "http://box:8080"
+
+
+@pytest.mark.parametrize(
+    ("referer", "path", "served"),
+    [
+        (f"{FROM}/upstream/a/", "/upstream/a/v1/chat/completions", True),
+        (f"{FROM}/upstream/a/index.html?q#h", "/upstream/first/x", True),
+        (f"{FROM}/upstream/first/", "/upstream/a/x", True),
+        (f"{FROM}/llm/upstream/a/", "/upstream/a/x", True),
+        (f"{FROM}/upstream/a%2Fb/", "/upstream/a/b/x", True),
+        (f"{FROM}/ui/", "/api/version", True),
+        (f"{FROM}/", "/api/version", True),
+        (f"{FROM}/upstream/a/", "/health", True),
+        (f"{FROM}/upstream/a/", "/api/version", False),
+        (f"{FROM}/upstream/a/", "/ui/", False),
+        (f"{FROM}/upstream/a/", "/logs", False),
+        (f"{FROM}/upstream/a/", "/v1/models", False),
+        (f"{FROM}/upstream/a/", "/v1/chat/completions", False),
+        (f"{FROM}/upstream/a/", "/unload", False),
+        (f"{FROM}/upstream/a/", "/upstream/a/b/x", False),
+        (f"{FROM}/upstream/a/b/", "/upstream/a/x", False),
+        (f"{FROM}/upstream/a/../b/", "/upstream/a/b/x", False),
+        (f"{FROM}/upstream/a/", "/upstream/nope/x", False),
+        (f"{FROM}/upstream/gone/", "/upstream/a/x", False),
+        (f"{FROM}/upstream/gone/", "/upstream/gone/x", False),
+        ("https://elsewhere.example/upstream/a/sw.js", "/api/version", False),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("key", ["basic", "bearer", "x-api-key"])
+def test_with_keys_a_page_of_a_model_reaches_that_model_only(
+    sites, referer: str, path: str, served: bool, method: str, key: str
+) -> None:
+    headers = {"Host": "box:8080", "Referer": referer, **CREDENTIALS[key]}
+    if method == "POST":
+        headers["Origin"] = FROM
+    answer = sites[False].client.open(path, method=method, headers=headers)
+    assert (answer.status_code != 403) is served
+    if key != "basic":
+        return
+    answer = sites[True].client.open(path, method=method, headers=headers)
+    assert answer.status_code != 403  # there is nothing to protect
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "served"),
+    [
+        ({}, "/upstream/a/x", True),
+        ({}, "/upstream/first/x", True),
+        ({"Origin": "null"}, "/upstream/a/x", True),
+        ({"Origin": "null"}, "/upstream/a/b/x", False),
+        ({"Origin": "null"}, "/api/version", True),
+        ({"Origin": "null"}, "/v1/chat/completions", False),
+        ({"Origin": "https://page.example"}, "/upstream/a/x", False),
+        ({"Origin": "null", "Referer": "http://evil:8080/upstream/a/"}, "/upstream/a/x", False),
+        ({"Origin": "null", "Referer": ""}, "/upstream/a/x", False),
+        ({"Service-Worker": "script"}, "/props?model=a", False),
+    ],
+)
+def test_a_page_in_a_sandbox_may_ask_its_model(sites, headers, path, served) -> None:
+    """It has no origin any more, but its browser says where it is from."""
+    sent = {
+        "Host": "box:8080",
+        "Referer": f"{FROM}/upstream/a/",
+        "Sec-Fetch-Site": "cross-site",
+        "User-Agent": BROWSER,
+        **headers,
+    }
+    sites[True].dispatcher.answer = Answer(200, "OK", [], [])
+    answer = sites[True].client.get(path, headers=sent)
+    assert (answer.status_code != 403) is served
+    if served and headers.get("Origin") and path.startswith("/upstream/"):
+        assert answer.headers["Access-Control-Allow-Origin"] == "null"
+    else:
+        assert "Access-Control-Allow-Origin" not in answer.headers or path.startswith("/v1/")
