@@ -151,7 +151,8 @@ def _run(options: Options) -> int:
         log_style=LogStyle(options.log_format == "json", options.debug),
     )
     try:
-        return serve(options, service, Front(lambda: service), _say)
+        pages_port = service.runtime.pages.port
+        return serve(options, service, Front(lambda: service), _say, pages_port=pages_port)
     except (OSError, ValueError, StateInUse) as error:
         _say(f"cannot serve: {error}")
         return 1

@@ -253,6 +253,8 @@ class Service:
                 process.configure(config.models[model_id], replaces=replaces)
                 if model_id in changes.added:
                     restart.add(model_id)  # removed before, and not gone yet
+        if config.pages_origin != self.runtime.config.pages_origin:
+            log.warning("upstream.origin has changed; a port is opened and closed by a restart")
         preload = [name for name in config.preload if name not in self.runtime.config.preload]
         self.runtime = Runtime(config, self.listen_host)
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)

@@ -36,9 +36,9 @@ from llmsnap.proxy.remarks import LoadingState
 from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.leases import Lease, Ticket
-from llmsnap.routing.names import LocalRoute, PeerRoute
+from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.upstream.control import Address
-from llmsnap.wire.headers import Headers, request_headers
+from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, Headers, request_headers, sandboxed
 
 log = logging.getLogger(__name__)
 
@@ -137,14 +137,19 @@ class Dispatcher:
             route = snapshot.names.resolve(call.requested, call.key.may_use)
             call.presence.open(job.client_left)
             if isinstance(route, LocalRoute):
-                return self._serve_local(job, snapshot, route, never_swap=never_swap)
-            return self._serve_peer(job, snapshot, route)
+                answer = self._serve_local(job, snapshot, route, never_swap=never_swap)
+            else:
+                answer = self._serve_peer(job, snapshot, route)
         except LlmsnapError as error:
             self._fail(job, error)
             raise
         except BaseException:
             self._fail(job, LlmsnapError("internal error"))
             raise
+        policy = _policy(job, route)
+        if policy and answer.status != 101:
+            answer.headers = sandboxed(answer.headers, policy)
+        return answer
 
     def _fail(self, job: Job, error: LlmsnapError) -> None:
         self._record(job)
@@ -187,7 +192,8 @@ class Dispatcher:
 
         def ask() -> Ticket:
             ticket = request()
-            return request() if ticket.has_failed and self._queue.recheck_files(model.id) else ticket
+            may_try = ticket.has_failed and self._queue.recheck_files(model.id)
+            return request() if may_try else ticket
 
         while True:
             ticket = ask()
@@ -199,12 +205,18 @@ class Dispatcher:
                     return self._loading(job, ticket, frames, target, ask)
                 ticket.wait()
             lease = _take(job, ticket)
-            with suppress(ServerEnded):
-                answer = forward.answer(job, self._send(job, lease, target))
+            answer = self._answer_of(job, lease, target)
+            if answer is not None:
                 break
         if ignored and answer.status == 101:
             lease.close()  # it does not keep the model
         return answer
+
+    def _answer_of(self, job: Job, lease: Lease, target: Target) -> Answer | None:
+        """Return the server's answer; None if it ended before it answered and may be loaded again."""
+        with suppress(ServerEnded):
+            return forward.answer(job, self._send(job, lease, target))
+        return None
 
     def _frames(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
         """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
@@ -368,6 +380,17 @@ def _passing(call: Call, target: Target) -> Headers:
     """Return the client's headers that pass on to *target*."""
     rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(call) else target.rule
     return request_headers(call.headers(), rule, call.remote_ip)
+
+
+def _policy(job: Job, route: Route) -> str:
+    """Return what keeps an answer from acting in our origin as a page; "" lets it.
+
+    Only a server of our own, below its own path, has pages worth running.
+    """
+    if not job.work.prefix or not isinstance(route, LocalRoute):
+        return SANDBOX
+    wanted = route.model.sandbox
+    return PAGE_SANDBOX if (not job.call.trusts_pages if wanted is None else wanted) else ""
 
 
 def _of_peer(error: UpstreamError, peer_id: str) -> UpstreamError:

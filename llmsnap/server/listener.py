@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gevent import socket, ssl
@@ -35,7 +35,8 @@ Wrap = Callable[[socket.socket], ssl.SSLSocket]
 class Server(WSGIServer):
     """pywsgi's server with our handler, a limit of connections, and an end in two steps.
 
-    *wrap* begins TLS on a socket. Running out of descriptors is logged once, and survived.
+    *wrap* begins TLS on a socket, *environ* is added to that of every request. Running out of
+    descriptors is logged once, and survived.
     """
 
     handler_class: Any = Handler  # not one of pywsgi's
@@ -50,6 +51,7 @@ class Server(WSGIServer):
         *,
         wrap: Wrap | None = None,
         limits: Limits | None = None,
+        environ: Mapping[str, Any] | None = None,
     ) -> None:
         limits = limits or Limits()
         self.connections = Connections(limits)
@@ -63,12 +65,13 @@ class Server(WSGIServer):
         name = listener.getsockname()
         if isinstance(name, str):
             self._path = name
-        environ = {
+        facts = {
             "wsgi.url_scheme": "https" if wrap else "http",
             "SERVER_NAME": "" if self._path else name[0],  # pywsgi would ask the DNS
+            **(environ or {}),
         }
         super().__init__(
-            listener, application, spawn=self._seats, log=None, error_log=log, environ=environ
+            listener, application, spawn=self._seats, log=None, error_log=log, environ=facts
         )
 
     @property  # a plain number in gevent, which reads it before each pass

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmsnap.collector import spare_what_stays
 from llmsnap.options import Options
-from llmsnap.server.bind import address_of, bind
+from llmsnap.server.bind import address_of, bind, split_host_port
+from llmsnap.server.connections import Limits
 from llmsnap.server.development import start_anew, watching_code
-from llmsnap.server.listener import Server
+from llmsnap.server.listener import Server, Wrap
 from llmsnap.server.reloading import reloading
 from llmsnap.server.signals import stop_signals
 from llmsnap.server.systemd import notified
 from llmsnap.server.tls import Certificate
 from llmsnap.service import Service
+from llmsnap.wire.pageorigin import PAGES
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
+log = logging.getLogger(__name__)
+
+PAGES_CONNECTIONS = 256
+"""On the port for pages: people look at them, a few at a time."""
 WARM_UP_AFTER_S = 0.3
 """Whoever waits for the server asks for its health by then."""
 FINISH_S = 1.0
@@ -39,20 +46,32 @@ class Application(Protocol):
 
 
 def serve(
-    options: Options, service: Service, application: Application, say: Callable[[str], None]
+    options: Options,
+    service: Service,
+    application: Application,
+    say: Callable[[str], None],
+    *,
+    pages_port: int = 0,
 ) -> int:
     """Bind, serve until a signal, shut down from outside in; return the exit code. Blocks.
 
-    Raises: OSError when the address cannot be bound or the certificate not be used.
+    *pages_port* is a second port, for pages of models alone.
+    Raises: OSError when an address cannot be bound or the certificate not be used, ValueError.
     """
     wrap = None
     if options.tls:
         wrap = Certificate(options.tls_cert_file, options.tls_key_file).wrap
-    listener = bind(options.listen or (":8443" if options.tls else ":8080"))
-    server = Server(listener, application, wrap=wrap)
+    listen = options.listen or (":8443" if options.tls else ":8080")
+    listener = bind(listen)
+    servers = [Server(listener, application, wrap=wrap)]
+    if pages_port:
+        servers.append(_pages_server(listen, pages_port, application, wrap))
     with stop_signals(service.kill) as asked:
         service.open()
-        server.start()
+        for server in servers:
+            server.start()
+        if pages_port:
+            log.info("pages of models are shown on port %d", pages_port)
         spare_what_stays()
         listening = f"listening on {address_of(listener, tls=options.tls)}"
         say(f"llmsnap {listening}")
@@ -64,14 +83,26 @@ def serve(
                     application.warm_up()
                     asked.wait()
             systemd.send("STOPPING=1")
-            shut_down(server, service, options.drain_timeout)
+            shut_down(servers, service, options.drain_timeout)
     if code is not None and code.has_changed:
         start_anew()
     return 0
 
 
-def shut_down(server: Server, service: Service, drain_timeout_s: float) -> None:
+def _pages_server(listen: str, port: int, application: Application, wrap: Wrap | None) -> Server:
+    """Return a server on the same address as *listen*, but *port*. Raises: OSError, ValueError."""
+    if listen.startswith("unix:"):
+        raise ValueError(f"upstream.origin: port {port} needs an address beside it, not {listen}")
+    host, _ = split_host_port(listen)
+    listener = bind(f"{f'[{host}]' if ':' in host else host}:{port}")
+    limits = Limits(connections=PAGES_CONNECTIONS)
+    return Server(listener, application, wrap=wrap, limits=limits, environ={PAGES: True})
+
+
+def shut_down(servers: Sequence[Server], service: Service, drain_timeout_s: float) -> None:
     """Stop accepting, drain, stop all models, close what is left of the connections. Blocks."""
-    server.drain()
+    for server in servers:
+        server.drain()
     service.close(drain_timeout_s)
-    server.finish(FINISH_S)
+    for server in servers:
+        server.finish(FINISH_S)

@@ -17,6 +17,7 @@ from llmsnap.web.context import current_call, current_service
 from llmsnap.web.feed import Feed, Form
 from llmsnap.web.gateway import FLUSH
 from llmsnap.web.streams import FeedBody
+from llmsnap.wire.headers import SANDBOX
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 
@@ -98,6 +99,14 @@ def cancel(serial: int) -> ResponseReturnValue:
     if not current_service().observations.recorder.cancel(serial):
         raise NotFound(f"no request {serial} is in flight")
     return jsonify(msg="ok")
+
+
+@bp.after_request
+def keep_captures_inert(response: Response) -> Response:
+    """Run nothing of what clients and models said, in a browser that is led to it."""
+    if request.endpoint == "api.capture":
+        response.headers["Content-Security-Policy"] = SANDBOX
+    return response
 
 
 @bp.get("/captures/<capture_id>")

@@ -80,9 +80,16 @@ def make_flask() -> Flask:
     app.config["SOCK_SERVER_OPTIONS"] = websocket.OPTIONS
     app.register_error_handler(errors.LlmsnapError, _on_error)
     app.register_error_handler(HTTPException, _on_http_error)
+    app.after_request(_without_sniffing)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app
+
+
+def _without_sniffing(response: Response) -> Response:
+    """Have browsers take an answer for what it says it is: some of it others wrote."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response
 
 
 def _on_error(error: errors.LlmsnapError) -> ResponseReturnValue:

@@ -28,7 +28,7 @@ from llmsnap.web.incoming import new_call
 from llmsnap.wire import cors
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
-from llmsnap.wire.headers import Headers
+from llmsnap.wire.headers import Headers, sandboxed
 from llmsnap.wire.paths import (
     PROPS_PATH,
     SAFE_METHODS,
@@ -260,6 +260,8 @@ def _preflight(requested: str) -> Answer:
 
 def _refusal(error: LlmsnapError, call: Call) -> Answer:
     status, headers, body = error_answer(error, call.accept, call.path)
+    if is_inference(call.path):
+        headers = sandboxed(headers)
     call.error = str(error)
     if status >= 500:
         ids = {"request_id": call.id, "swap_id": call.swap_id}

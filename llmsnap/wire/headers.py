@@ -29,14 +29,34 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+ORIGIN_WIDE = frozenset(
+    {
+        "alt-svc",
+        "clear-site-data",
+        "expect-ct",
+        "nel",
+        "public-key-pins",
+        "public-key-pins-report-only",
+        "report-to",
+        "service-worker-allowed",
+        "strict-transport-security",
+    }
+)
+"""What a browser takes from one answer and applies to the interface, and to other ports, too."""
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
 """What llmsnap can read along: usage and captures come out of the answers that pass."""
+
+SANDBOX = "sandbox"
+"""For answers that are no pages: nothing runs."""
+PAGE_SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
+"""For pages: they work, in an origin that nothing else has."""
 
 # Headers of a request that do not pass as they are, though what they say is needed to make ours.
 _SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwarded-for"})
 PASSES, DROPPED = "passes", "dropped"
 _NOTHING: frozenset[str] = frozenset()
+_NOT_ANSWERED = HOP_BY_HOP | ORIGIN_WIDE
 _EVERYDAY_CONNECTION = frozenset({"", "keep-alive", "close"})
 MOST_NAMES = 1024
 NAME_BYTES = 64
@@ -186,6 +206,8 @@ def response_headers(
 ) -> Headers:
     """The headers to give the client for those an upstream answered with, without *dropped*.
 
+    What would hold for our whole origin is dropped as well.
+
     Event streams get ``X-Accel-Buffering: no``, or an nginx in front would hold them back.
     """
     out = []
@@ -194,7 +216,7 @@ def response_headers(
         lower = header[0].lower()
         if lower == "connection":
             connection = f"{connection},{header[1]}" if connection else header[1]
-        elif lower not in HOP_BY_HOP and lower not in dropped:
+        elif lower not in _NOT_ANSWERED and lower not in dropped:
             out.append(header)
             if lower == "content-type":
                 kind = kind or header[1]
@@ -206,6 +228,15 @@ def response_headers(
         out = [header for header in out if header[0].lower() != "x-accel-buffering"]
         out.append(("X-Accel-Buffering", "no"))
     return out
+
+
+def sandboxed(headers: Iterable[tuple[str, str]], policy: str = SANDBOX) -> Headers:
+    """*headers* of an answer that, shown as a page, must not act in our origin.
+
+    A policy of the upstream's own stays: browsers enforce both.
+    """
+    kept = [header for header in headers if header[0].lower() != "x-content-type-options"]
+    return [*kept, ("Content-Security-Policy", policy), ("X-Content-Type-Options", "nosniff")]
 
 
 def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:

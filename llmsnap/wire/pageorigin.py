@@ -35,6 +35,8 @@ class PageOrigin:
         self.separate = separate
         self._address = "" if address.startswith(":") else address
         self._port = address.removeprefix(":") if address.startswith(":") else ""
+        self.port = int(self._port) if separate and self._port else 0
+        """The port for pages, which our own server listens on; 0: none."""
         page = urlsplit(self._address)
         self.host = page.hostname or ""
         self._named_port = str(page.port or DEFAULT_PORTS.get(page.scheme, ""))

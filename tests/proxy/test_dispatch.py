@@ -26,6 +26,7 @@ from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.presence import Presence
 from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
+from llmsnap.wire.headers import PAGE_SANDBOX
 from tests.fakes.calls import FakeQueue, call, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
@@ -534,6 +535,62 @@ def test_properties_load_a_model_only_when_told_to(world, query: str, never: boo
     body.close()
     assert world.queue.asked[-1]["never_swap"] is never
     assert world.requests[-1]["path"] == "/props"
+
+
+def policy_of(answer) -> list[str]:
+    """The policies of an answer that is settled now."""
+    answer.body.close()
+    kinds = [value for name, value in answer.headers if name == "X-Content-Type-Options"]
+    found = [value for name, value in answer.headers if name == "Content-Security-Policy"]
+    assert kinds == (["nosniff"] if found else [])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "more"),
+    [
+        ("/v1/chat/completions", {"model": "a"}, {}),
+        ("/v1/chat/completions", {"model": "only"}, {}),
+        ("/sdapi/v1/loras?model=a", None, {}),
+        ("/sdapi/v1/loras?model=only", None, {"trusts_pages": False}),
+    ],
+)
+def test_what_models_answer_is_no_page(world, path: str, body, more) -> None:
+    world.answer = ("200 OK", [("Content-Type", "text/html")], [b"<script>"])
+    answer = world.dispatcher.handle(call(path, body, **more), world.snapshot)
+    assert policy_of(answer) == ["sandbox"]
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "trusts_pages", "found"),
+    [
+        ("", True, []),
+        ("", False, [PAGE_SANDBOX]),
+        ("sandbox: true", True, [PAGE_SANDBOX]),
+        ("sandbox: true", False, [PAGE_SANDBOX]),
+        ("sandbox: false", False, []),
+    ],
+)
+def test_pages_of_our_own_servers_run_where_they_are_trusted(
+    world, sandbox: str, trusts_pages: bool, found: list[str]
+) -> None:
+    text = TEXT.format(url=world.upstream.url).replace("aliases: [first]", sandbox)
+    world.snapshot = runtime(text)
+    answer = below(world, "/upstream/a/", trusts_pages=trusts_pages)
+    assert policy_of(answer) == found
+
+
+def test_a_peer_has_no_pages(world) -> None:
+    answer = below(world, "/upstream/only/v1/models", trusts_pages=True)
+    assert policy_of(answer) == ["sandbox"]
+
+
+def test_for_a_page_that_may_be_of_any_site_no_model_is_loaded(world) -> None:
+    for path in ("/upstream/a/x", "/sdapi/v1/loras?model=a", "/props?model=a&autoload=1"):
+        handle = world.dispatcher.handle_props if "props" in path else world.dispatcher.handle
+        handle = world.dispatcher.handle_upstream if "upstream" in path else handle
+        handle(call(path, may_load=False), world.snapshot).body.close()
+        assert world.queue.asked[-1]["never_swap"] is True
 
 
 # --- peers --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 
 from llmsnap.proxy.call import Answer
 from llmsnap.web.operations import OPERATIONS
+from llmsnap.wire.pageorigin import PAGES
 from tests.web.serving import Site, site
 
 CONFIG = """\
@@ -309,3 +310,101 @@ def test_a_page_in_a_sandbox_may_ask_its_model(sites, headers, path, served) -> 
         assert answer.headers["Access-Control-Allow-Origin"] == "null"
     else:
         assert "Access-Control-Allow-Origin" not in answer.headers or path.startswith("/v1/")
+
+
+# --- an origin for pages ------------------------------------------------------------------------
+
+SEPARATE = CONFIG + "uiOrigin: separate\n"
+OPENS = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "User-Agent": BROWSER}
+
+
+@pytest.fixture(scope="module")
+def separate():
+    with site(SEPARATE) as names, site(SEPARATE + "upstream: {origin: 8081}\n") as ports:
+        yield {"names": names, "ports": ports}
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "path", "place"),
+    [
+        ("names", "localhost:8080", "/upstream/a/x?y=1", "http://a.localhost:8080/upstream/a/x?y=1"),
+        ("names", "127.0.0.1:8080", "/upstream/first/", "http://a.localhost:8080/upstream/first/"),
+        ("names", "192.168.1.5:8080", "/upstream/a/", ""),
+        ("ports", "192.168.1.5:8080", "/upstream/a/", "http://192.168.1.5:8081/upstream/a/"),
+        ("ports", "localhost:8080", "/upstream/a%2Fb/", "http://localhost:8081/upstream/a%2Fb/"),
+        ("names", "a.localhost:8080", "/upstream/a/", ""),
+        ("ports", "localhost:8081", "/upstream/a/", ""),
+        ("names", "localhost:8080", "/ui/", ""),
+        ("names", "localhost:8080", "/upstream/nope/", ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "opens", [OPENS, {"User-Agent": BROWSER, "Upgrade-Insecure-Requests": "1"}]
+)
+def test_a_browser_that_opens_a_page_is_led_to_its_origin(
+    separate, kind, host, path, place, opens
+) -> None:
+    answer = separate[kind].client.get(path, headers={"Host": host, **opens})
+    assert answer.headers.get("Location", "") == place
+    assert (answer.status_code == 307) is bool(place)
+    programs = separate[kind].client.get(path, headers={"Host": host})
+    assert programs.status_code != 307
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "path", "status"),
+    [
+        ("names", "a.localhost:8080", "/upstream/a/x", 200),
+        ("names", "a.localhost:8080", "/upstream/first/x", 200),
+        ("names", "a.localhost:8080", "/health", 200),
+        ("names", "a.localhost:8080", "/", 307),
+        ("names", "a.localhost:8080", "/upstream/a/b/x", 404),
+        ("names", "nope.localhost:8080", "/upstream/a/x", 404),
+        ("names", "nope.localhost:8080", "/", 404),
+        ("names", "a.localhost:8080", "/ui/", 404),
+        ("names", "a.localhost:8080", "/api/version", 404),
+        ("names", "a.localhost:8080", "/v1/chat/completions", 404),
+        ("names", "a.localhost:8080", "/unload", 404),
+        ("ports", "box:8081", "/upstream/a/x", 200),
+        ("ports", "box:8081", "/upstream/a/b/x", 200),
+        ("ports", "box:8081", "/", 404),
+        ("ports", "box:8081", "/ui/", 404),
+        ("ports", "box:8081", "/api/models/unload", 404),
+        ("ports", "box:8080", "/api/version", 200),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_but_pages_is_served_there(separate, kind, host, path, status, method) -> None:
+    answer = separate[kind].client.open(path, method=method, headers={"Host": host})
+    only_read = method == "POST" and path in {"/health", "/api/version"}
+    assert answer.status_code == (405 if status == 200 and only_read else status)
+
+
+def test_what_came_to_the_port_for_pages_stays_there(separate) -> None:
+    """Whatever host it names, and whatever was made of the same head on the other port."""
+    for there, status in ((False, 200), (True, 404), (False, 200)):
+        answer = separate["ports"].client.get(
+            "/api/version",
+            headers={"Host": "box:8080"},
+            environ_overrides={PAGES: True} if there else {},
+        )
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "path", "trusted"),
+    [
+        (CONFIG, "localhost", "/upstream/a/", True),
+        (CONFIG, "192.168.1.5", "/upstream/a/", True),
+        (KEYS, "localhost:8080", "/upstream/a/", True),
+        (KEYS, "192.168.1.5", "/upstream/a/", False),
+        (KEYS, "ai.example", "/upstream/a/", False),
+        (SEPARATE, "localhost:8080", "/upstream/a/", False),
+        (SEPARATE, "a.localhost:8080", "/upstream/a/", True),
+        (SEPARATE + "apiKeys: [all]\n", "a.localhost:8080", "/upstream/a/", True),
+    ],
+)
+def test_where_pages_of_models_may_run(text, host, path, trusted) -> None:
+    with site(text) as here:
+        here.client.get(path, headers={"Host": host, **CREDENTIALS["bearer"]})
+        assert here.dispatcher.calls[-1][1].trusts_pages is trusted

@@ -10,6 +10,7 @@ from llmsnap.wire.headers import (
     is_event_stream,
     request_headers,
     response_headers,
+    sandboxed,
 )
 
 KEEP_ALL = RequestRule(pass_credentials=True)
@@ -187,6 +188,33 @@ def test_no_encoding_is_asked_for_where_the_client_did_not() -> None:
 def test_answers_keep_all_values_of_a_header() -> None:
     answer = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Length", "3")]
     assert response_headers(answer) == answer
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Clear-Site-Data",
+        "strict-transport-security",
+        "Service-Worker-Allowed",
+        "Alt-Svc",
+        "NEL",
+        "Report-To",
+        "Expect-CT",
+        "Public-Key-Pins",
+    ],
+)
+def test_an_upstream_settles_nothing_for_our_whole_origin(name: str) -> None:
+    answer = [("Content-Type", "text/html"), (name, "x"), ("Server", "s")]
+    assert response_headers(answer) == [answer[0], answer[2]]
+
+
+def test_what_is_no_page_runs_nothing_and_is_taken_for_what_it_says() -> None:
+    answer = [("Content-Security-Policy", "default-src *"), ("x-content-type-options", "sniff")]
+    assert sandboxed(answer) == [
+        ("Content-Security-Policy", "default-src *"),
+        ("Content-Security-Policy", "sandbox"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8"])
