@@ -213,7 +213,7 @@ class Dispatcher:
         return answer
 
     def _answer_of(self, job: Job, lease: Lease, target: Target) -> Answer | None:
-        """Return the server's answer; None if it ended before it answered and may be loaded again."""
+        """Return the answer; None if the server ended first and may be loaded again."""
         with suppress(ServerEnded):
             return forward.answer(job, self._send(job, lease, target))
         return None
