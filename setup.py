@@ -77,7 +77,6 @@ COMPILED = [
     "server/turnstile",
     "sockets",
     "web/accesslog",
-    "web/front",
     "web/gateway",
     "web/incoming",
     "wire/auth",

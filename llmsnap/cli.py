@@ -127,7 +127,7 @@ def _run(options: Options) -> int:
     from llmsnap.server import serve  # noqa: PLC0415
     from llmsnap.service import Service  # noqa: PLC0415
     from llmsnap.statedir import find as find_state_dir  # noqa: PLC0415
-    from llmsnap.web.front import Front  # noqa: PLC0415
+    from llmsnap.web.app import create_app  # noqa: PLC0415
 
     if bool(options.tls_cert_file) != bool(options.tls_key_file):
         _say("--tls-cert-file and --tls-key-file belong together: give both or none")
@@ -152,7 +152,9 @@ def _run(options: Options) -> int:
     )
     try:
         pages_port = service.runtime.pages.port
-        return serve(options, service, Front(lambda: service), _say, pages_port=pages_port)
+        return serve(
+            options, service, create_app(lambda: service).wsgi_app, _say, pages_port=pages_port
+        )
     except (OSError, ValueError, StateInUse) as error:
         _say(f"cannot serve: {error}")
         return 1

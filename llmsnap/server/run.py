@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from llmsnap.collector import spare_what_stays
 from llmsnap.options import Options
@@ -21,34 +21,20 @@ from llmsnap.service import Service
 from llmsnap.wire.pageorigin import PAGES
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger(__name__)
 
 PAGES_CONNECTIONS = 256
 """On the port for pages: people look at them, a few at a time."""
-WARM_UP_AFTER_S = 0.3
-"""Whoever waits for the server asks for its health by then."""
 FINISH_S = 1.0
 """How long connections that are left get to finish what they send, after the drain."""
-
-
-class Application(Protocol):
-    """A WSGI application that can make itself ready for what is asked of it later."""
-
-    def __call__(
-        self, environ: dict[str, Any], start_response: StartResponse, /
-    ) -> Iterable[bytes]:
-        """Answer one request."""
-
-    def warm_up(self) -> None:
-        """Import what the first requests do not need."""
 
 
 def serve(
     options: Options,
     service: Service,
-    application: Application,
+    application: WSGIApplication,
     say: Callable[[str], None],
     *,
     pages_port: int = 0,
@@ -79,9 +65,7 @@ def serve(
             with ExitStack() as watches:
                 watches.enter_context(reloading(service, watch_file=options.watch_config))
                 code = watches.enter_context(watching_code(asked.set)) if options.debug else None
-                if not asked.wait(WARM_UP_AFTER_S):
-                    application.warm_up()
-                    asked.wait()
+                asked.wait()
             systemd.send("STOPPING=1")
             shut_down(servers, service, options.drain_timeout)
     if code is not None and code.has_changed:
@@ -89,7 +73,9 @@ def serve(
     return 0
 
 
-def _pages_server(listen: str, port: int, application: Application, wrap: Wrap | None) -> Server:
+def _pages_server(
+    listen: str, port: int, application: WSGIApplication, wrap: Wrap | None
+) -> Server:
     """Return a server on the same address as *listen*, but *port*. Raises: OSError, ValueError."""
     if listen.startswith("unix:"):
         raise ValueError(f"upstream.origin: port {port} needs an address beside it, not {listen}")
