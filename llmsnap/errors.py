@@ -242,6 +242,13 @@ class WakeFailed(ProcessError):
     """A wake endpoint failed."""
 
 
+class ModelLeft(ProcessError):
+    """The model was stopped under an answer that did not keep it."""
+
+    status = 503
+    code = "load_aborted"
+
+
 class LoadAborted(ProcessError):
     """Somebody stopped the model while it was loading."""
 

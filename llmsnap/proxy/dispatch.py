@@ -118,7 +118,14 @@ class Dispatcher:
         if not rest:
             snapshot.names.resolve(work.requested, call.key.may_use)
             return forward.redirect(call, f"{work.prefix}/{work.path}")
-        return self._serve(Job(call, work), snapshot, never_swap=snapshot.ignores(rest))
+        job = Job(call, work)
+        job.watches = forward.is_event_source(call)
+        try:
+            return self._serve(job, snapshot, never_swap=snapshot.ignores(rest))
+        except NotReady:
+            if job.watches:
+                return forward.come_back_later()
+            raise
 
     def handle_props(self, call: Call, snapshot: Snapshot) -> Answer:
         """Answer ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
@@ -152,7 +159,8 @@ class Dispatcher:
         return answer
 
     def _fail(self, job: Job, error: LlmsnapError) -> None:
-        self._record(job)
+        if not (job.watches and isinstance(error, NotReady)):
+            self._record(job)
         job.close(error)
 
     def _meanwhile(self, job: Job) -> None:
@@ -179,10 +187,12 @@ class Dispatcher:
         call.stream = job.work.stream
         job.headers = _headers(job, target)
         ignored = model.ignore_websockets and tunnel.is_wanted(call)
+        job.watches = job.watches and model.ignore_streams
         max_wait_s = _max_wait_s(call.header("HTTP_X_MAX_WAIT"))
         never_swap = (
             never_swap
             or ignored
+            or job.watches
             or not call.may_load
             or call.header("HTTP_X_SWAP").strip().lower() == "never"
         )
@@ -205,17 +215,20 @@ class Dispatcher:
                     return self._loading(job, ticket, frames, target, ask)
                 ticket.wait()
             lease = _take(job, ticket)
-            answer = self._answer_of(job, lease, target)
-            if answer is not None:
+            exchange = self._exchange_of(job, lease, target)
+            if exchange is not None:
                 break
+        answer = forward.answer(job, exchange)
         if ignored and answer.status == 101:
-            lease.close()  # it does not keep the model
+            lease.loosen()
+        elif model.ignore_streams and (after_s := forward.stays_open(job, exchange)) is not None:
+            job.loosen(after_s)
         return answer
 
-    def _answer_of(self, job: Job, lease: Lease, target: Target) -> Answer | None:
-        """Return the answer; None if the server ended first and may be loaded again."""
+    def _exchange_of(self, job: Job, lease: Lease, target: Target) -> Exchange | None:
+        """Return what brings the answer; None if the server ended first and may be loaded again."""
         with suppress(ServerEnded):
-            return forward.answer(job, self._send(job, lease, target))
+            return self._send(job, lease, target)
         return None
 
     def _frames(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:

@@ -11,13 +11,25 @@ from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.client import IDEMPOTENT_METHODS, Exchange, Outgoing
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import LastWords, ProxyStream
+from llmsnap.wire.cors import is_browser
 from llmsnap.wire.errors import Dialect, dialect_of, sse_error
-from llmsnap.wire.headers import Headers, below_prefix, is_event_stream, response_headers
+from llmsnap.wire.headers import (
+    Headers,
+    below_prefix,
+    ends_anywhere,
+    is_event_stream,
+    response_headers,
+)
 from llmsnap.wire.paths import relative
 
 REQUEST_ID = "X-Request-Id"
 OURS = frozenset({"x-request-id", "x-queue-ms", "x-load-ms"})
 """Headers every answer gets from us: a server or peer that sends them too would double them."""
+EVENTS = "text/event-stream"
+STAYS_OPEN_S = 10.0
+"""What is sent for longer, with no end announced, is taken for a feed."""
+RECONNECT_S = 15
+"""How often a page asks for the events of a model that is not loaded."""
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
@@ -88,6 +100,34 @@ def last_words(call: Call) -> LastWords:
         return sse_error(error, dialect, sent, int(numbers[-1]) + 1 if numbers else 0)
 
     return event
+
+
+def stays_open(job: Job, exchange: Exchange) -> float | None:
+    """Return in how many seconds the answer to a GET has shown that it stays open.
+
+    0: an event stream does by its nature. None: it has an end, or is no such answer.
+    """
+    if job.call.method != "GET" or not job.work.prefix or exchange.is_complete:
+        return None
+    if any(name.lower() == "content-length" for name, _ in exchange.headers):
+        return None
+    return 0.0 if ends_anywhere(exchange.headers) else STAYS_OPEN_S
+
+
+def is_event_source(call: Call) -> bool:
+    """Whether *call* is a browser's ``EventSource``, which asks again when its stream ends."""
+    wants = call.accept.strip().lower() == EVENTS
+    return wants and call.method == "GET" and is_browser(call.user_agent)
+
+
+def come_back_later() -> Answer:
+    """Return an event stream that ends at once, and is asked for again some time later.
+
+    Any other status than 200 would make a browser give up.
+    """
+    body = f"retry: {RECONNECT_S * 1000}\n: the model is not loaded\n\n".encode()
+    headers = [("Content-Type", EVENTS), ("Cache-Control", "no-store")]
+    return Answer(200, "", [*headers, ("Content-Length", str(len(body)))], [body])
 
 
 def _takes_events(headers: Headers) -> bool:

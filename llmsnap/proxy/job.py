@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
+
+import gevent
 
 from llmsnap.errors import ClientGone, Draining, LlmsnapError
 from llmsnap.metrics.tap import Tap
@@ -23,6 +26,7 @@ class Job:
 
     __slots__ = (
         "_interrupt",
+        "_timer",
         "_waiting",
         "asked_again",
         "call",
@@ -32,6 +36,7 @@ class Job:
         "interrupted",
         "lease",
         "tap",
+        "watches",
         "work",
     )
 
@@ -47,6 +52,9 @@ class Job:
         self.closed = False
         self.asked_again = False
         """Whether its model was loaded again for it, which is done once."""
+        self.watches = False
+        """Whether its client only listens, and comes back when the answer ends."""
+        self._timer: Any = None
         self._interrupt: Callable[[], None] | None = None
         self._waiting: tuple[Ticket, float] | None = None
 
@@ -85,8 +93,21 @@ class Job:
         lease.on_cut = self._cut
         self.react(exchange.abort)
 
+    def loosen(self, after_s: float) -> None:
+        """Stop keeping the model if the answer still goes on in *after_s*. Never switches."""
+        if self.lease is None:
+            return
+        if after_s <= 0:
+            self.lease.loosen()
+        else:
+            self._timer = gevent.get_hub().loop.timer(after_s, ref=False)
+            self._timer.start(self.lease.loosen)
+
     def let_go(self) -> None:
         """Give back lease and exchange, to wait for others. Never switches."""
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
         if self.exchange is not None:
             self.exchange.close()
         if self.lease is not None:

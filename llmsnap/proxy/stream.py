@@ -10,11 +10,12 @@ from typing import Any
 
 from gevent import socket
 
-from llmsnap.errors import Aborted, ClientGone, LlmsnapError
+from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.job import Job
 from llmsnap.wire import sse
+from llmsnap.wire.headers import ends_anywhere
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class ProxyStream:
     """
 
     __slots__ = (
-        "_ended_by_event", "_exchange", "_failed", "_feed", "_job", "_last", "_last_words", "sent",
+        "_ended_by_event", "_exchange", "_failed", "_feed", "_job", "_last", "_last_words",
+        "_was_left", "sent",
     )  # fmt: skip
 
     def __init__(self, job: Job, exchange: Exchange, last_words: LastWords | None = None) -> None:
@@ -41,6 +43,7 @@ class ProxyStream:
         self._feed = job.tap.feed if job.tap is not None else None
         self._failed: LlmsnapError | None = None
         self._ended_by_event = False
+        self._was_left = False
         self._last = b""
         self.sent = 0
         """How many bytes were passed on."""
@@ -60,9 +63,8 @@ class ProxyStream:
             data = self._exchange.read()
         except LlmsnapError as error:
             reason = self._job.reason(error)
-            takes_events = self._last_words is not None or isinstance(reason, ClientGone)
-            if takes_events and sse.is_last(self._last):
-                raise StopIteration from error  # nothing that matters is missing
+            if self._may_end(reason):
+                raise StopIteration from error
             return self._fail(reason)
         if not data:
             raise StopIteration
@@ -74,10 +76,18 @@ class ProxyStream:
         self.sent += len(data)
         return data
 
+    def _may_end(self, reason: LlmsnapError) -> bool:
+        """Whether nothing that matters is missing when the answer ends here for this *reason*."""
+        if isinstance(reason, ModelLeft) and ends_anywhere(self._exchange.headers):
+            self._was_left = True
+            return True
+        takes_events = self._last_words is not None or isinstance(reason, ClientGone)
+        return takes_events and sse.is_last(self._last)
+
     @property
     def is_told(self) -> bool:
         """Whether the client has all it can use: many leave at ``[DONE]``, before the very end."""
-        return self._exchange.is_complete or sse.is_last(self._last)
+        return self._was_left or self._exchange.is_complete or sse.is_last(self._last)
 
     def close(self) -> None:
         """Settle everything; the first call counts. Never switches greenlets.

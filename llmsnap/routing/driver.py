@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import gevent
 from gevent.event import Event
 
-from llmsnap.errors import LlmsnapError, LoadAborted
+from llmsnap.errors import LlmsnapError, LoadAborted, ModelLeft
 from llmsnap.routing import effects as do
 from llmsnap.routing import messages as tell
 from llmsnap.routing.commands import Commands
@@ -69,6 +69,7 @@ class Driver:
         self._tasks = TaskGroup("driver")
         self._tickets: dict[int, Ticket] = {}
         self._leases: dict[str, set[Lease]] = {}
+        self._loose: dict[str, set[Lease]] = {}
         self._commands = Commands(self._numbers)
         self._swaps: dict[int, SwapUnderWay] = {}
         self._ready_by: dict[str, int] = {}
@@ -141,7 +142,19 @@ class Driver:
 
     def _give_back(self, lease: Lease) -> None:
         self._leases[lease.model_id].discard(lease)
+        if lease.is_loose:
+            self._loose.setdefault(lease.model_id, set()).add(lease)
+            lease.on_end = self._forget_loose
         self._send(tell.LeaseReturned(lease.ticket, lease.model_id))
+
+    def _forget_loose(self, lease: Lease) -> None:
+        self._loose[lease.model_id].discard(lease)
+
+    def _cut_loose(self, model_id: str) -> None:
+        """End the answers that did not keep *model_id*: a server may wait for them to end."""
+        for lease in self._loose.pop(model_id, ()):
+            lease.on_end = None
+            lease.cut(ModelLeft(f"{model_id} was stopped; this answer did not keep it"))
 
     # --- commands: each blocks until it is answered, and raises why it failed -------------------
 
@@ -313,11 +326,13 @@ class Driver:
             if eviction.action is Action.SLEEP:
                 process.ensure_asleep()
             else:
+                self._cut_loose(eviction.model_id)
                 process.ensure_stopped("evicted")
         except LlmsnapError as failure:
             error = failure
             log.warning("<%s> %s", eviction.model_id, failure)
         if process.state not in {State.ASLEEP, State.STOPPED, State.SHUTDOWN}:
+            self._cut_loose(eviction.model_id)
             process.ensure_stopped("evicted")
         state = self._resting(eviction.model_id)
         took = self._clock() - began

@@ -10,15 +10,21 @@ from llmsnap.errors import ClientGone, LlmsnapError, ProcessError
 
 
 class Lease:
-    """The right to send one request to a ready model; ``close()`` gives it back."""
+    """The right to send one request to a ready model; ``close()`` gives it back.
+
+    A loose one has been given back while the answer goes on: it does not keep the model, and is cut
+    when the model goes.
+    """
 
     __slots__ = (
         "_closed",
         "_cut_error",
         "_give_back",
+        "is_loose",
         "load_s",
         "model_id",
         "on_cut",
+        "on_end",
         "swap_id",
         "ticket",
         "waited_s",
@@ -35,6 +41,9 @@ class Lease:
         """The swap that made the model ready for it."""
         self.on_cut: Callable[[], None] | None = None
         """Called, without switching greenlets, when the request is to be ended early."""
+        self.on_end: Callable[[Lease], None] | None = None
+        """Called when a loose one ends."""
+        self.is_loose = False
         self._give_back = give_back
         self._closed = False
         self._cut_error: LlmsnapError | None = None
@@ -53,11 +62,21 @@ class Lease:
         """Why the request was ended by us; None: it was not."""
         return self._cut_error
 
+    def loosen(self) -> None:
+        """Give the slot back before the answer ends. Never switches; the first call counts."""
+        if not self._closed and not self.is_loose:
+            self.is_loose = True
+            self._give_back(self)
+
     def close(self) -> None:
         """Give the slot back. Never switches; the first call counts."""
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
+        if not self.is_loose:
             self._give_back(self)
+        elif self.on_end is not None:
+            self.on_end(self)
 
 
 class Ticket:

@@ -47,6 +47,9 @@ CREDENTIALS = frozenset({"authorization", "x-api-key"})
 READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
 """What llmsnap can read along: usage and captures come out of the answers that pass."""
 
+ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
+"""Kinds of answers that last as long as somebody listens."""
+
 SANDBOX = "sandbox"
 """For answers that are no pages: nothing runs."""
 PAGE_SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
@@ -245,6 +248,12 @@ def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
         if name.lower() == "content-type":
             return "text/event-stream" in value.lower()
     return False
+
+
+def ends_anywhere(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether an answer with these headers is as good as whole wherever it ends."""
+    kinds = [value.lower() for name, value in headers if name.lower() == "content-type"]
+    return bool(kinds) and kinds[0].startswith(ENDLESS)
 
 
 def below_prefix(location: str, prefix: str, upstream: str, hosts: Iterable[str] = ()) -> str:

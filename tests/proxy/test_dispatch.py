@@ -10,20 +10,23 @@ from gevent import socket
 from gevent.event import Event
 
 from llmsnap.errors import (
+    Aborted,
     BadRequest,
     ChildExited,
     ClientGone,
     LoadAborted,
+    ModelLeft,
     NotReady,
     TooManyInFlight,
     UnknownModel,
     Unreachable,
     UpstreamTimeout,
 )
-from llmsnap.proxy import dispatch
+from llmsnap.proxy import dispatch, forward
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.presence import Presence
+from llmsnap.routing.leases import Ticket
 from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.headers import PAGE_SANDBOX
@@ -591,6 +594,132 @@ def test_for_a_page_that_may_be_of_any_site_no_model_is_loaded(world) -> None:
         handle = world.dispatcher.handle_upstream if "upstream" in path else handle
         handle(call(path, may_load=False), world.snapshot).body.close()
         assert world.queue.asked[-1]["never_swap"] is True
+
+
+# --- answers that stay open ---------------------------------------------------------------------
+
+EVENTS = [("Content-Type", "text/event-stream")]
+KEEPS = "compat: {ignoreStreams: false}"
+EVENT_SOURCE = {
+    "accept": "text/event-stream",
+    "user_agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0",
+}
+
+
+def endless(world, headers, *, first=b"data: 1\n\n"):
+    """The upstream's next answer: a piece, and then nothing until the event is set."""
+    more = Event()
+
+    def body():
+        yield first
+        more.wait()
+
+    world.answer = ("200 OK", headers, body())
+    return more
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "headers", "compat", "keeps"),
+    [
+        ("/upstream/a/events", "GET", EVENTS, "", False),
+        ("/upstream/a/x", "GET", [("Content-Type", "multipart/x-mixed-replace; b=c")], "", False),
+        ("/upstream/a/events", "GET", EVENTS, KEEPS, True),
+        ("/upstream/a/events", "POST", EVENTS, "", True),
+        ("/upstream/a/file", "GET", [("Content-Type", "video/mp4")], "", True),
+        ("/upstream/a/file", "GET", [*EVENTS, ("Content-Length", "99")], "", True),
+        ("/sdapi/v1/loras?model=a", "GET", EVENTS, "", True),
+    ],
+)
+def test_which_open_answers_keep_their_model(world, path, method, headers, compat, keeps) -> None:
+    text = TEXT.format(url=world.upstream.url).replace("aliases: [first]", compat)
+    world.snapshot = runtime(text)
+    more = endless(world, headers)
+    handle = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
+    body = handle(call(path, b"" if method == "POST" else None), world.snapshot).body
+    assert next(body) == b"data: 1\n\n"
+    assert bool(world.queue.returned) is not keeps
+    more.set()
+    body.close()
+    assert len(world.queue.returned) == 1
+
+
+def test_an_answer_with_no_end_in_sight_keeps_its_model_for_a_while(world, monkeypatch) -> None:
+    monkeypatch.setattr(forward, "STAYS_OPEN_S", 0.001)
+    more = endless(world, [("Content-Type", "text/plain")], first=b"log")
+    body = below(world, "/upstream/a/log").body
+    assert next(body) == b"log"
+    with gevent.Timeout(3):
+        while not world.queue.returned:
+            gevent.sleep(0.001)
+    more.set()
+    body.close()
+    assert len(world.queue.returned) == 1
+
+
+def test_an_answer_that_ended_in_time_leaves_no_timer(world, monkeypatch) -> None:
+    monkeypatch.setattr(forward, "STAYS_OPEN_S", 0.001)
+    more = endless(world, [("Content-Type", "text/plain")], first=b"log")
+    more.set()
+    body = below(world, "/upstream/a/log").body
+    assert b"".join(body) == b"log"
+    body.close()
+    gevent.sleep(0.005)
+    assert len(world.queue.returned) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends_well"), [("text/event-stream", True), ("text/plain", False)]
+)
+def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, ends_well) -> None:
+    more = endless(world, [("Content-Type", kind)])
+    made = call("/upstream/a/x")
+    body = world.dispatcher.handle_upstream(made, world.snapshot).body
+    assert next(body) == b"data: 1\n\n"
+    lease = body._job.lease
+    lease.loosen()
+    gevent.spawn(lease.cut, ModelLeft("a was stopped"))
+    with pytest.raises(StopIteration if ends_well else Aborted):
+        next(body)
+    body.close()
+    more.set()
+    assert (made.status, world.records[0].status) == ((0, 200) if ends_well else (503, 503))
+
+
+@pytest.mark.parametrize(
+    ("facts", "compat", "never"),
+    [
+        (EVENT_SOURCE, "", True),
+        (EVENT_SOURCE, KEEPS, False),
+        ({**EVENT_SOURCE, "user_agent": "python"}, "", False),
+        ({**EVENT_SOURCE, "accept": "text/html, text/event-stream"}, "", False),
+        ({**EVENT_SOURCE, "body": b""}, "", False),
+    ],
+)
+def test_a_page_that_listens_loads_no_model_and_is_told_to_come_back(
+    world, monkeypatch, facts, compat, never
+) -> None:
+    text = TEXT.format(url=world.upstream.url).replace("aliases: [first]", compat)
+    world.snapshot = runtime(text)
+    world.queue.grants = False
+    request = world.queue.request
+
+    def refused(model_id: str, **wishes) -> Ticket:
+        ticket = request(model_id, **wishes)
+        world.queue.refuse(NotReady("a is stopped"))
+        return ticket
+
+    monkeypatch.setattr(world.queue, "request", refused)
+    if not never:
+        with pytest.raises(NotReady):
+            below(world, "/upstream/a/events", **facts)
+        assert world.queue.asked[-1]["never_swap"] is False
+        assert len(world.records) == 1
+        return
+    answer = below(world, "/upstream/a/events", **facts)
+    assert world.queue.asked[-1]["never_swap"] is True
+    assert (answer.status, dict(answer.headers)["Content-Type"]) == (200, "text/event-stream")
+    assert answer.body[0].startswith(b"retry: 15000\n")
+    assert not world.records, "an open tab is no news"
 
 
 # --- peers --------------------------------------------------------------------------------------

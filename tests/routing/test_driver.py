@@ -12,6 +12,7 @@ from llmsnap.errors import (
     Draining,
     LlmsnapError,
     LoadAborted,
+    ModelLeft,
     NotReady,
     SleepFailed,
     SleepNotConfigured,
@@ -365,3 +366,73 @@ def test_shutdown_refuses_and_stops_all(bench: Bench) -> None:
     done.join()
     assert done.value is True
     assert bench.processes["a"].state is State.STOPPED
+
+
+# --- leases that do not keep their model --------------------------------------------------------
+
+
+def loose(bench: Bench, model_id: str) -> tuple[Lease, list[str]]:
+    """A lease that was loosened, and in which state its model was whenever it was cut."""
+    lease = bench.acquire(model_id)
+    cuts: list[str] = []
+    lease.on_cut = lambda: cuts.append(str(bench.processes[model_id].state))
+    lease.loosen()
+    lease.loosen()
+    assert not list(bench.driver.leases(model_id))
+    return lease, cuts
+
+
+def test_a_loose_lease_holds_up_no_swap_and_ends_before_the_server_does(bench: Bench) -> None:
+    lease, cuts = loose(bench, "a")
+    ended, ended_cuts = loose(bench, "a")
+    ended.close()
+    bench.acquire("b").close()
+    assert cuts == ["ready"]
+    assert ended_cuts == []
+    assert isinstance(lease.cut_error, ModelLeft)
+    lease.close()
+    assert bench.processes["a"].state is State.STOPPED
+    bench.acquire("a").close()
+    assert cuts == ["ready"], "once"
+
+
+def test_a_loose_lease_takes_no_slot(bench: Bench) -> None:
+    lease, _ = loose(bench, "b")
+    bench.acquire("b").close()
+    lease.close()
+    bench.acquire("b").close()
+
+
+def test_a_loose_lease_outlasts_a_sleep_but_not_a_failed_one(bench: Bench) -> None:
+    lease, cuts = loose(bench, "s")
+    bench.acquire("a").close()
+    assert bench.processes["s"].state is State.ASLEEP
+    assert cuts == []
+    bench.acquire("s").close()
+    bench.processes["s"].fail_sleep = SleepFailed("s: it does not sleep")
+    bench.processes["s"].may_stop.set()
+    bench.driver.unload("s")
+    assert cuts == ["ready"]
+    lease.close()
+
+
+@pytest.mark.parametrize("end", ["unload", "shutdown", "remove", "ttl"])
+def test_a_loose_lease_ends_with_its_model(bench: Bench, end: str) -> None:
+    if end == "ttl":
+        quick = ModelConfig("a", "serve a", ttl_s=0.02)
+        group = GroupConfig(DEFAULT_GROUP, members=("a",))
+        change = change_of(Config(models={"a": quick}, groups={DEFAULT_GROUP: group}))
+        bench.driver.reconfigure(change)
+    lease, cuts = loose(bench, "a")
+    match end:
+        case "unload":
+            bench.driver.unload("a", drain=True)
+        case "shutdown":
+            assert bench.driver.shutdown(3, 3)
+        case "remove":
+            bench.driver.reconfigure(change_of(config("b")))
+    with gevent.Timeout(3):
+        while bench.processes["a"].state is not State.STOPPED:
+            gevent.sleep(0.001)
+    assert cuts == ["ready"]
+    lease.close()

@@ -1,0 +1,177 @@
+"""What servers of models show below /upstream: open streams, headers for browsers, their origin."""
+
+from __future__ import annotations
+
+import sys
+
+import gevent
+import pytest
+import requests
+from gevent import socket
+
+from tests.e2e.api import serving
+from tests.e2e.harness import DEFAULT_DOOR, ROOT, Running
+from tests.fakes.ports import free_port
+
+pytestmark = pytest.mark.e2e
+
+SITE = f"{sys.executable} {ROOT}/tests/fakes/website.py"
+CONFIG = """\
+startPort: {port}
+models:
+  a: {{cmd: "{site} --port ${{PORT}}"}}
+  b: {{cmd: "{site} --port ${{PORT}}"}}
+  held: {{cmd: "{site} --port ${{PORT}}", compat: {{ignoreStreams: false}}}}
+  brief: {{cmd: "{site} --port ${{PORT}}", ttl: 1}}
+  boxed: {{cmd: "{site} --port ${{PORT}}", sandbox: true}}
+peers:
+  p: {{proxy: "{peer}", models: [remote]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def peer():
+    port = free_port()
+    process = gevent.subprocess.Popen([*SITE.split(), "--port", str(port)])
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, peer):
+    with serving(tmp_path_factory.mktemp("pages"), CONFIG, site=SITE, peer=peer) as running:
+        running.wait_for(lambda: answers(peer))
+        yield running
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+class Listener:
+    """A raw client of an event stream, which sees how the stream ends."""
+
+    def __init__(self, server: Running, path: str, version: str = "HTTP/1.1") -> None:
+        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        host = f"127.0.0.1:{server.port}"
+        self.sock.sendall(f"GET {path} {version}\r\nHost: {host}\r\n\r\n".encode())
+        self.said = b""
+        while b"data: first" not in self.said:
+            self._read()
+
+    def _read(self) -> bytes:
+        piece = self.sock.recv(65536)
+        assert piece or b"data: first" in self.said, self.said
+        self.said += piece
+        return piece
+
+    def end(self) -> bytes:
+        """All it said, once it is over."""
+        while not self.said.endswith(b"0\r\n\r\n") and self._read():
+            pass
+        self.sock.close()
+        return self.said
+
+
+def states(server: Running) -> dict[str, str]:
+    return {one["model"]: one["state"] for one in server.get("/running").json()["running"]}
+
+
+def test_an_open_event_stream_holds_up_no_swap_and_ends_well(server: Running) -> None:
+    listener = Listener(server, "/upstream/a/events")
+    answer = server.get("/upstream/b/file", headers={"X-Max-Wait": "15"})
+    assert (answer.status_code, len(answer.content)) == (200, 1000)
+    assert listener.end().endswith(b"\r\n0\r\n\r\n"), "the last chunk, and no error before it"
+    assert b"error" not in listener.said
+    assert states(server) == {"b": "ready"}
+
+
+def test_an_open_event_stream_does_not_renew_the_ttl(server: Running) -> None:
+    listener = Listener(server, "/upstream/brief/events")
+    assert listener.end().endswith(b"\r\n0\r\n\r\n")
+    server.wait_for(lambda: "brief" not in states(server))
+
+
+def test_where_it_is_said_so_an_open_event_stream_keeps_its_model(server: Running) -> None:
+    listener = Listener(server, "/upstream/held/events")
+    answer = server.get("/upstream/b/file", headers={"X-Max-Wait": "0.3"})
+    assert answer.status_code == 503
+    assert states(server) == {"held": "ready"}
+    listener.sock.close()
+    assert server.get("/upstream/b/file").status_code == 200
+
+
+def test_an_open_tab_does_not_bring_its_model_back(server: Running) -> None:
+    browser = {"User-Agent": "Mozilla/5.0 Chrome/140.0", "Accept": "text/event-stream"}
+    same = {"Sec-Fetch-Site": "same-origin", **browser}
+    assert server.get("/upstream/b/file").status_code == 200
+    answer = server.get("/upstream/a/events", headers=same)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
+    assert answer.content.startswith(b"retry: ")
+    assert states(server) == {"b": "ready"}
+
+
+@pytest.mark.parametrize("name", ["Clear-Site-Data", "Strict-Transport-Security"])
+@pytest.mark.parametrize("path", ["/upstream/a/", "/v1/audio/voices?model=a"])
+def test_nothing_is_settled_for_the_whole_origin(server: Running, path: str, name: str) -> None:
+    answer = server.get(path)
+    assert answer.status_code == 200
+    assert not {name, "Service-Worker-Allowed"} & answer.headers.keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "policy"),
+    [
+        ("GET", "/upstream/a/", None),
+        ("GET", "/upstream/boxed/", "sandbox allow-scripts"),
+        ("GET", "/v1/audio/voices?model=a", "sandbox"),
+        ("GET", "/v1/audio/voices?model=remote", "sandbox"),
+        ("POST", "/v1/chat/completions", "sandbox"),
+        ("POST", "/v1/embeddings", "sandbox"),
+        ("GET", "/v1/audio/voices?model=nope", "sandbox"),
+    ],
+)
+def test_what_runs_as_a_page(server: Running, method: str, path: str, policy: str | None) -> None:
+    model = "remote" if "chat" in path else "a"
+    answer = requests.request(method, server.url + path, json={"model": model}, timeout=20)
+    found = answer.headers.get("Content-Security-Policy")
+    assert found is None if policy is None else found.startswith(policy)
+    if policy == "sandbox":
+        assert (found, answer.headers["X-Content-Type-Options"]) == ("sandbox", "nosniff")
+
+
+def test_a_capture_runs_nothing(server: Running) -> None:
+    server.post("/v1/embeddings", {"model": "a", "input": "<script>"})
+    last = server.get("/api/activity").json()["records"][-1]
+    for form in ("", "?format=curl", "?format=har"):
+        answer = server.get(f"/api/captures/{last['id']}{form}")
+        assert answer.status_code == 200
+        assert answer.headers["Content-Security-Policy"] == "sandbox"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.skipif(DEFAULT_DOOR != "llmsnap", reason="other servers are told where to listen")
+def test_pages_have_a_port_of_their_own(tmp_path, peer) -> None:
+    port = free_port()
+    separate = f'uiOrigin: separate\nupstream: {{{{origin: ":{port}"}}}}\n'
+    with serving(tmp_path, separate + CONFIG, site=SITE, peer=peer) as server:
+        opens = {"User-Agent": "Mozilla/5.0", "Upgrade-Insecure-Requests": "1"}
+        led = server.get("/upstream/a/?q", headers=opens, allow_redirects=False)
+        assert led.status_code == 307
+        assert led.headers["Location"] == f"http://127.0.0.1:{port}/upstream/a/?q"
+        there = requests.get(led.headers["Location"], headers=opens, timeout=20)
+        assert there.status_code == 200
+        assert "Content-Security-Policy" not in there.headers
+        here = server.get("/upstream/a/")
+        assert here.headers["Content-Security-Policy"].startswith("sandbox")
+        for path in ("/ui/", "/api/version", "/v1/models", "/unload", "/"):
+            said = requests.get(f"http://127.0.0.1:{port}{path}", timeout=20)
+            assert said.status_code == 404, path
+            lies = {"Host": f"127.0.0.1:{server.port}"}
+            said = requests.get(f"http://127.0.0.1:{port}{path}", headers=lies, timeout=20)
+            assert said.status_code == 404, path
+        server.wait_output(f"pages of models are shown on port {port}")
