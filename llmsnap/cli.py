@@ -11,6 +11,7 @@ from dataclasses import fields
 
 from llmsnap.commands.catalog import COMMANDS
 from llmsnap.errors import BadRequest, CommandFailed, ConfigError, StateInUse
+from llmsnap.logs.colours import colours_only
 from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
 from llmsnap.systems import refusal
 
@@ -169,7 +170,7 @@ def _command(name: str, argv: list[str]) -> int:
         code = int(module.main(argv))
         sys.stdout.flush()
     except CommandFailed as error:
-        sys.stderr.write(f"llmsnap {name}: {error}\n")
+        sys.stderr.write(f"llmsnap {name}: {colours_only(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import BinaryIO
 from urllib.parse import quote
 
 from llmsnap.commands.client import Client
 from llmsnap.commands.connection import add_server, connect, new_parser
 from llmsnap.errors import CommandFailed, KeyRefused, NoServer
+from llmsnap.logs.colours import Colours
 
 DESCRIPTION = "The log of a running server, or of one of its models."
 OWN_LOGS = ("proxy", "upstream")
@@ -39,10 +41,27 @@ def main(
     client, out = connect(args, environ), out or sys.stdout.buffer
     with client.send("GET", _path(client, args.name, follow=args.follow)) as answer:
         pieces: Iterator[bytes] = answer.iter_content(None)
-        for piece in _last_lines(pieces, args.lines, follow=args.follow):
+        pieces = _last_lines(pieces, args.lines, follow=args.follow)
+        if out.isatty():
+            _show(pieces, out)
+            return 0
+        for piece in pieces:
             out.write(piece)
             out.flush()
     return 0
+
+
+def _show(pieces: Iterator[bytes], out: BinaryIO) -> None:
+    """Write *pieces* to a terminal, without what a model's server might order it to do."""
+    colours = Colours()
+    try:
+        for piece in pieces:
+            out.write(colours.feed(piece))
+            out.flush()
+    finally:
+        with suppress(OSError):
+            out.write(colours.end())
+            out.flush()
 
 
 def _path(client: Client, name: str, *, follow: bool) -> str:

@@ -63,8 +63,9 @@ class LogHandler(logging.Handler):
     """Writes ``[time ][LEVEL] message`` lines to a stream; may be called from any thread.
 
     A record's ``request_id`` and ``swap_id`` (given by ``extra``) follow the message. Lines of a
-    message after the first are indented and control characters escaped, so that nothing a client
-    sends can look like a line of its own. In JSON each line is an object instead. *swaps*
+    message after the first are indented, and what is not printable is escaped (controls,
+    bidirectional ones too; in an entry about a request line breaks as well), so that nothing a
+    client sends can look like a line of its own. In JSON each line is an object instead. *swaps*
     tells which swap moves a model now: a message about that model (``<model> ...``) carries its id.
     """
 
@@ -160,7 +161,7 @@ class LogHandler(logging.Handler):
             if swap_id is not None:
                 document["swap_id"] = swap_id
             return _dump(document)
-        text = f"{message} request_id={request_id}"
+        text = f"{_printable(str(message))} request_id={request_id}"
         if swap_id is not None:
             text += f" swap_id={swap_id}"
         return self._text(level, at, text)
@@ -197,7 +198,7 @@ def _level_name(level: int) -> str:
 def _message(record: logging.LogRecord, ids: dict[str, Any]) -> str:
     text = record.getMessage()
     for name, value in ids.items():
-        text += f" {name}={value}"
+        text += f" {name}={_printable(str(value))}"
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
     return text
@@ -216,7 +217,10 @@ def _head(created: float, level: int) -> dict[str, Any]:
 
 
 def _dump(document: dict[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, default=str) + "\n"
+    text = json.dumps(document, ensure_ascii=False, default=str)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return text + "\n"
 
 
 def _one_entry(text: str) -> str:
@@ -224,6 +228,13 @@ def _one_entry(text: str) -> str:
         return text
     indented = text.rstrip("\n").replace("\n", "\n    ")
     return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in indented)
+
+
+def _printable(text: str) -> str:
+    """*text* on one line, with escapes for what no person can see."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
 def _escape(char: str) -> str:

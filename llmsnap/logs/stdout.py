@@ -10,6 +10,7 @@ from gevent.event import Event
 from gevent.os import nb_write
 from gevent.threadpool import ThreadPool
 
+from llmsnap.logs.colours import Colours
 from llmsnap.logs.subscription import Subscription
 from llmsnap.tasks import TaskGroup
 
@@ -33,6 +34,8 @@ class StdoutWriter:
         self._closing = Event()
         self._tasks = TaskGroup("stdout")
         self._own_fd: int | None = None
+        self._colours = Colours() if os.isatty(fd) else None
+        """On a terminal, which would obey what models print."""
 
     def __repr__(self) -> str:
         return f"<StdoutWriter fd {self.fd}{', broken' if self.broken else ''}>"
@@ -62,7 +65,7 @@ class StdoutWriter:
     def _run(self, write: Write) -> None:
         try:
             while chunk := self._queue.get():
-                data = chunk.data
+                data = chunk.data if self._colours is None else self._colours.feed(chunk.data)
                 while data:
                     data = data[write(data) :]
                 self._closing.wait(BATCH_S)

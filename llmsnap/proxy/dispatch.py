@@ -218,12 +218,11 @@ class Dispatcher:
             exchange = self._exchange_of(job, lease, target)
             if exchange is not None:
                 break
-        answer = forward.answer(job, exchange)
-        if ignored and answer.status == 101:
-            lease.loosen()
-        elif model.ignore_streams and (after_s := forward.stays_open(job, exchange)) is not None:
-            job.loosen(after_s)
-        return answer
+        after_s = 0.0 if ignored and exchange.status == 101 else None
+        if model.ignore_streams and after_s is None:
+            after_s = forward.stays_open(job, exchange)
+        job.loosen(after_s)
+        return forward.answer(job, exchange)
 
     def _exchange_of(self, job: Job, lease: Lease, target: Target) -> Exchange | None:
         """Return what brings the answer; None if the server ended first and may be loaded again."""

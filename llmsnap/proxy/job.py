@@ -93,9 +93,12 @@ class Job:
         lease.on_cut = self._cut
         self.react(exchange.abort)
 
-    def loosen(self, after_s: float) -> None:
-        """Stop keeping the model if the answer still goes on in *after_s*. Never switches."""
-        if self.lease is None:
+    def loosen(self, after_s: float | None) -> None:
+        """Stop keeping the model if the answer still goes on in *after_s* (None: keep it).
+
+        Never switches.
+        """
+        if self.lease is None or after_s is None:
             return
         if after_s <= 0:
             self.lease.loosen()

@@ -17,7 +17,7 @@ from llmsnap.wire import cors
 from llmsnap.wire.auth import is_ambient
 from llmsnap.wire.cors import PAGE_HEADERS, UPSTREAM, Verdict
 from llmsnap.wire.pageorigin import sees_loopback
-from llmsnap.wire.paths import Purpose, is_open, purpose_of
+from llmsnap.wire.paths import Purpose, is_open, purpose_of, relative
 
 if TYPE_CHECKING:
     from llmsnap.runtime import Runtime
@@ -139,7 +139,7 @@ def elsewhere(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> Handl
 def _in_pages_origin(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> Handle | None:
     only = runtime.pages.model_of(environ.get("HTTP_HOST", ""))
     if call.path == "/" and only in runtime.config.models:
-        return _redirect(f"{UPSTREAM}{quote(only, safe='')}/")
+        return _redirect(relative(f"{UPSTREAM}{quote(only, safe='')}/", call.path))
     is_right = not only or runtime.names.local_id(_name_in(call, runtime)) == only
     if call.path.startswith(UPSTREAM) and is_right:
         return None

@@ -80,3 +80,17 @@ def test_less_than_no_lines_is_wrong_use(server: Running) -> None:
     with pytest.raises(SystemExit) as caught:
         run(server, "-n", "-1")
     assert caught.value.code == 2
+
+
+class Screen(Heard):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_model_may_colour_its_text_and_no_more(server: Running) -> None:
+    said = b"\x1b[31mred\x1b]52;c;ZXZpbA==\x07\x1b[2J\n"
+    server.service.logs.model("llama").feed(said)
+    assert run(server, "llama").endswith(said)
+    assert run(server, "llama", out=Screen()).endswith(b"\x1b[31mred\n\x1b[0m")

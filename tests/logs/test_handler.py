@@ -73,6 +73,36 @@ def test_nothing_in_a_message_looks_like_a_line_of_its_own(logger, stream):
     assert stream.snapshot() == b"[INFO] model x\n    [ERROR] forged\\r\\x1b[31m\\x00\n"
 
 
+HIDDEN = "a\nb\r\tc\x85d\x9b31me\u202ef\u2028g\u2066h\x7fi\U000e0001j"
+
+
+class Entry:
+    """One about a request, whose path a client made up."""
+
+    def __str__(self) -> str:
+        return f'"GET /{HIDDEN}"'
+
+    def fields(self) -> dict:
+        return {"path": f"/{HIDDEN}"}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_no_person_can_see_is_escaped_in_every_field(stream, as_json):
+    handler = LogHandler(stream, style=LogStyle(as_json=as_json))
+    handler.entry(logging.INFO, Entry(), "r-1", None)
+    record = logging.makeLogRecord({"msg": "odd", "levelno": logging.INFO, "request_id": HIDDEN})
+    handler.handle(record)
+    lines = stream.snapshot().decode().split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    for line in lines[:2]:
+        for letters in ("\\n", "\\r", "\\t", "85d", "9b31me", "202ef", "2028g", "2066h", "7fi"):
+            assert letters in line
+    if as_json:
+        assert json.loads(lines[0])["path"] == f"/{HIDDEN}"
+        assert json.loads(lines[1])["request_id"] == HIDDEN
+
+
 def test_a_stack_trace_is_part_of_the_entry(logger, stream):
     try:
         int("no number")

@@ -100,3 +100,17 @@ def test_a_socket_is_written_to_by_a_thread():
         writer.write(b"to the journal\n")
         assert theirs.recv(100) == b"to the journal\n"
         writer.close()
+
+
+def test_a_terminal_gets_colours_and_no_orders():
+    reader, fd = os.openpty()
+    try:
+        writer = StdoutWriter(fd)
+        writer.open()
+        writer.write(b"\x1b[31mred\x1b]0;title")
+        writer.write(b"\x07 \x1b[2Jmore\n")
+        writer.close()
+        assert os.read(reader, 100) == b"\x1b[31mred more\r\n"
+    finally:
+        os.close(reader)
+        os.close(fd)

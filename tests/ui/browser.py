@@ -64,6 +64,7 @@ class Browser:
         options.binary_location = chromium() or ""
         for flag in [*FLAGS.split(), f"--user-data-dir={self._profile}"]:
             options.add_argument(flag)
+        options.add_argument("--host-resolver-rules=MAP *.example 127.0.0.1")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         options.page_load_strategy = "eager"  # what a test needs of a page, it waits for
         driver = shutil.which("chromedriver")

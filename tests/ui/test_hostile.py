@@ -94,3 +94,49 @@ def test_the_fake_answers_like_a_server(fake: Any) -> None:
     answer = fake.ask("qwen3-30b-a3b").decode()
     frames = [line[6:] for line in answer.splitlines() if line.startswith("data: {")]
     assert "".join(json.loads(f)["choices"][0]["delta"]["content"] for f in frames) == "one two"
+
+
+LINKS = [
+    ("[a](https://docs.example/x)", "https://docs.example/x"),
+    ("<https://docs.example>", "https://docs.example"),
+    ("[a](mailto:x@mail.example)", "mailto:x@mail.example"),
+    ("[a](http://{other}/unload)", "http://{other}/unload"),
+    ("![a](https://pictures.example/x.png)", "https://pictures.example/x.png"),
+    ("[a](/unload)", ""),
+    ("[a](unload)", ""),
+    ("[a](../../unload)", ""),
+    ("[a](#/models)", ""),
+    ("[a](?x)", ""),
+    ("[a](//evil.example/x)", ""),
+    ("[a](\\\\evil.example)", ""),
+    ("[a](http://{host}/upstream/a/)", ""),
+    ("[a](HTTP://{host}/unload)", ""),
+    ("![a](/unload)", ""),
+    ("[a](javascript:alert(1))", ""),
+    ("[a](data:text/html,x)", ""),
+    ("[a](ftp://files.example/x)", ""),
+    ("[a](tel:123)", ""),
+    ("[a](about:blank)", ""),
+]
+
+
+def test_links_in_answers_lead_to_other_sites_only(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base)
+    browser.choose("Model", "qwen3-30b-a3b")
+    host = fake.base.removeprefix("http://")
+    other = f"localhost:{host.rpartition(':')[2]}"
+    fill = lambda text: text.format(host=host, other=other)  # noqa: E731
+    fake.post("/fake/answer", {"text": "\n\n".join(f"x {fill(text)} y" for text, _ in LINKS)})
+    browser.fill(".composer-text", "say it")
+    browser.press("Send")
+    browser.find(".message.assistant .prose p", "x a y")
+    browser.button("Answer again")
+    found = browser.run("""
+        const href = (each) => each.querySelector("a")?.getAttribute("href") ?? "";
+        return [...document.querySelectorAll(".message.assistant .prose p")]
+          .map((each) => [each.innerText.trim(), href(each)]);
+    """)
+    assert [href for _, href in found] == [fill(href) for _, href in LINKS]
+    assert all(text.startswith("x ") and text.endswith(" y") for text, _ in found)
+    browser.press("New chat")
+    browser.gone(".message")

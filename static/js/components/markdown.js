@@ -5,6 +5,7 @@
 
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { copyText } from "../core/keys.js";
+import { leadsElsewhere } from "../core/router.js";
 
 const LANGUAGES = new Set("bash c cpp css diff dockerfile go ini java javascript json kotlin lua makefile markdown php python ruby rust shell sql swift typescript xml yaml".split(" "));
 const ALIASES = { js: "javascript", ts: "typescript", py: "python", sh: "bash", zsh: "bash", html: "xml", svg: "xml", yml: "yaml", rs: "rust", toml: "ini", rb: "ruby", "c++": "cpp", console: "shell", md: "markdown" };
@@ -71,12 +72,15 @@ export async function renderMarkdown(text) {
   const nodes = purify.sanitize(markup, {
     RETURN_DOM_FRAGMENT: true,
     USE_PROFILES: { html: true },
-    FORBID_TAGS: ["style", "form", "input", "button", "textarea", "select", "img", "picture", "video", "audio", "source", "link", "meta"],
+    FORBID_TAGS: ["area", "map", "style", "form", "input", "button", "textarea", "select", "img", "picture", "video", "audio", "source", "link", "meta"],
     FORBID_ATTR: ["style", "id", "class", "name"],
   });
   // The language of a code block is the only class worth keeping, and only of our own list.
   await Promise.all([colourCode(nodes, markup), typeset(nodes, formulas)]);
-  for (const link of nodes.querySelectorAll("a")) Object.assign(link, { target: "_blank", rel: "noopener noreferrer nofollow" });
+  for (const link of nodes.querySelectorAll("a")) {
+    if (leadsElsewhere(link.getAttribute("href"))) Object.assign(link, { target: "_blank", rel: "noopener noreferrer nofollow" });
+    else link.replaceWith(...link.childNodes);
+  }
   return nodes;
 }
 

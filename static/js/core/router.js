@@ -31,6 +31,19 @@ export const query = computed(() => route.value.query);
 
 export const pageLink = (id) => (id === "playground" ? "#/" : `#/${id}`);
 
+/** Whether *address*, which others wrote, may become a link: a whole address of another site.
+ *
+ * Here a click on it would be one of ours, and could load or unload a model.
+ */
+export function leadsElsewhere(address) {
+  try {
+    const { protocol, origin } = new URL(address);
+    return protocol === "mailto:" || (["http:", "https:"].includes(protocol) && origin !== location.origin);
+  } catch {
+    return false; // relative to this page
+  }
+}
+
 export function go(id, parameters = {}) {
   const text = new URLSearchParams(parameters).toString();
   location.hash = pageLink(id) + (text ? `?${text}` : "");

@@ -4,6 +4,7 @@ import { html, useState, signal } from "../../core/html.js";
 import { stored, storedLater } from "../../core/storage.js";
 import { postJson } from "../../core/api.js";
 import { download } from "../../core/keys.js";
+import { leadsElsewhere } from "../../core/router.js";
 import { Empty, Problem, Select } from "../../components/controls.js";
 import { ImageViewer } from "../../components/dialog.js";
 import { Icon } from "../../components/icons.js";
@@ -31,6 +32,7 @@ function Result() {
   const [open, setOpen] = useState(false);
   const { source, link } = picture.value;
   // A picture elsewhere is not fetched by this page: its policy allows no other origin.
+  if (link && !leadsElsewhere(link)) return html`<p class="note">The server answered with an address that is no web address: <span class="mono">${link}</span></p>`;
   if (link) return html`<p class="note">The server answered with an address. <a href=${link} target="_blank" rel="noopener noreferrer">Open the picture</a></p>`;
   return html`<figure class="picture"><button type="button" class="thumb" aria-label="Show the picture in full size" onClick=${() => setOpen(true)}><img src=${source} alt=${prompt.value} /></button>
     <button type="button" class="btn" onClick=${async () => download(`generated-image-${Date.now()}.png`, await toBlob(source))}><${Icon} name="download" size="16" />Download</button>

@@ -1,0 +1,301 @@
+"""A real browser keeps pages of other sites, and of models, from acting in our name.
+
+On this machine's own address, where browsers say which page a request is for, and on one that is
+not loopback, where over plain HTTP they do not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from gevent import socket
+
+from tests.fakes.ports import free_port, free_ports
+from tests.ui.servers import ROOT, Server
+
+pytestmark = pytest.mark.e2e(limit_s=120)
+
+SITE = [sys.executable, str(ROOT / "tests/fakes/website.py")]
+MODELS = """\
+startPort: {port}
+models:
+  a: {{cmd: "{site} --port ${{PORT}}"}}
+  b: {{cmd: "{site} --port ${{PORT}}"}}
+"""
+KEYS = MODELS + "apiKeys: [secret]\n"
+SEPARATE = MODELS + "uiOrigin: separate\n"
+
+SHOW = """
+    const [kind, address, done] = arguments;
+    const made = document.createElement(kind);
+    made.onload = () => done("load");
+    made.onerror = () => done("error");
+    made.referrerPolicy = "no-referrer";
+    made.src = address;
+    document.body.append(made);
+"""
+FETCH = """
+    const [address, options, done] = arguments;
+    fetch(address, options ?? {}).then(async (answer) => done([answer.status, await answer.text()]),
+      () => done([0, ""]));
+"""
+CONNECT = """
+    const [address, done] = arguments;
+    const made = new WebSocket(address);
+    made.onopen = () => done("open");
+    made.onerror = () => done("error");
+"""
+REGISTER = """
+    const [script, scope, done] = arguments;
+    navigator.serviceWorker.register(script, scope ? { scope } : {}).then(
+      (made) => made.unregister().then(() => done(new URL(made.scope).pathname)),
+      () => done("refused"));
+"""
+
+
+@dataclass
+class Place:
+    """A server with two models, and the address that the browser has for it."""
+
+    server: Server
+    host: str
+
+    def __post_init__(self) -> None:
+        self.url = self.server.base.replace("127.0.0.1", self.host)
+        self.is_loopback = self.host == "127.0.0.1"
+
+    def only_a(self) -> bool:
+        """Whether nobody has stopped a, or loaded b, which would stop a."""
+        return self.server.states() == {"a": "ready"}
+
+
+def lan_address() -> str:
+    """An IPv4 address of this machine that is not loopback; "" without one."""
+    addresses = (one for found in psutil.net_if_addrs().values() for one in found)
+    found = (each.address for each in addresses if each.family == socket.AF_INET)
+    return next((address for address in found if not address.startswith("127.")), "")
+
+
+def serving(folder: Path, text: str) -> Server:
+    port, file = free_port(), folder / "config.yaml"
+    file.write_text(text.format(port=free_ports(40), site=" ".join(SITE)))
+    command = [sys.executable, "-m", "llmsnap", "--config", str(file)]
+    command += ["--listen", f"0.0.0.0:{port}", "--state-dir", str(folder / "state")]
+    server = Server(command, port, folder / "server.log")
+    server.start()
+    return server
+
+
+def hosts() -> list[Any]:
+    lan = lan_address()
+    none = pytest.mark.skipif(not lan, reason="this machine has no address but loopback")
+    return [pytest.param("127.0.0.1", id="loopback"), pytest.param(lan, id="lan", marks=none)]
+
+
+@pytest.fixture(scope="module")
+def site(browser: Any) -> Iterator[str]:
+    """The port of somebody's web site, which has any name the browser is told of."""
+    port = free_port()
+    server = Server([*SITE, "--port", str(port)], port, Path("/dev/null"))
+    server.start()
+    yield str(port)
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def open_server(browser: Any, tmp_path_factory: Any) -> Iterator[Server]:
+    server = serving(tmp_path_factory.mktemp("open"), MODELS)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=hosts())
+def place(request: Any, open_server: Server) -> Place:
+    open_server.post("/api/models/load/a")
+    return Place(open_server, request.param)
+
+
+def run(browser: Any, script: str, *arguments: Any) -> Any:
+    """Run a script of the page that says itself when it is done."""
+    return browser.driver.execute_async_script(script, *arguments)
+
+
+def forget_console(browser: Any) -> None:
+    browser.driver.get("about:blank")
+    browser.console()
+
+
+@pytest.mark.parametrize("page", ["page.example", "127.0.0.1"])
+def test_a_page_of_another_origin_neither_stops_nor_loads(
+    browser: Any, place: Place, site: str, page: str
+) -> None:
+    browser.driver.get(f"http://{page}:{site}/")
+    for kind in ("img", "script"):
+        run(browser, SHOW, kind, f"{place.url}/unload")
+        run(browser, SHOW, kind, f"{place.url}/upstream/b/x")
+    no_cors = {"mode": "no-cors", "credentials": "include", "referrerPolicy": "no-referrer"}
+    for method, path in (
+        ("GET", "/unload"),
+        ("HEAD", "/unload"),
+        ("GET", "/upstream/b/x"),
+        ("POST", "/upstream/b/x"),
+        ("POST", "/api/models/unload"),
+        ("POST", "/api/models/load/b"),
+    ):
+        run(browser, FETCH, place.url + path, {**no_cors, "method": method})
+        run(browser, FETCH, place.url + path, {"method": method})
+    for path in ("/upstream/b/ws", "/api/ws"):
+        assert run(browser, CONNECT, place.url.replace("http", "ws") + path) == "error"
+    if place.is_loopback:  # elsewhere it looks like a link that somebody followed
+        run(browser, SHOW, "iframe", f"{place.url}/upstream/b/x")
+    assert place.only_a()
+    forget_console(browser)
+
+
+def test_a_page_of_another_site_uses_no_model(browser: Any, place: Place, site: str) -> None:
+    browser.driver.get(f"http://page.example:{site}/")
+    body = '{"model": "b", "input": "x"}'
+    plain = {"method": "POST", "body": body, "headers": {"Content-Type": "text/plain"}}
+    json = {**plain, "headers": {"Content-Type": "application/json"}}
+    run(browser, FETCH, f"{place.url}/v1/embeddings", {**plain, "mode": "no-cors"})
+    assert run(browser, FETCH, f"{place.url}/v1/embeddings", plain)[0] == 403
+    status, said = run(browser, FETCH, f"{place.url}/v1/embeddings", json)
+    assert status == 403
+    assert "inferenceOrigins" in said
+    for path in ("/v1/audio/voices?model=b", "/props?model=b&autoload=1"):
+        run(browser, FETCH, place.url + path, {"mode": "no-cors", "referrerPolicy": "no-referrer"})
+        run(browser, SHOW, "img", place.url + path)
+    socket_of_model = place.url.replace("http", "ws") + "/v1/realtime?model=b"
+    assert run(browser, CONNECT, socket_of_model) == "error"
+    assert place.only_a()
+    forget_console(browser)
+
+
+def test_a_page_of_this_machine_may_use_models(browser: Any, place: Place, site: str) -> None:
+    browser.driver.get(f"http://localhost:{site}/")
+    json = {"Content-Type": "application/json"}
+    options = {"method": "POST", "headers": json, "body": '{"model": "b", "input": "x"}'}
+    status, said = run(browser, FETCH, f"{place.url}/v1/embeddings", options)
+    assert status == 200
+    assert "page" in said
+    forget_console(browser)
+
+
+def test_our_own_pages_act(browser: Any, place: Place) -> None:
+    browser.visit(place.url, "models")
+    api = browser.run("return document.querySelector('link[href$=\"/js/core/api.js\"]').href")
+    ask = f"""
+        const [path, done] = arguments;
+        import("{api}").then(({{ getText }}) => getText(path)).then(
+          () => done("yes"), (error) => done(error.message));
+    """
+    assert run(browser, ask, "/v1/audio/voices?model=b") == "yes"
+    assert place.server.states() == {"b": "ready"}
+    browser.driver.get(f"{place.url}/upstream/a/")
+    assert browser.driver.title == "ran"
+    assert place.only_a()
+    assert run(browser, FETCH, "file", None)[0] == 200
+    place.server.post("/api/models/unload")
+    assert run(browser, FETCH, "file", None)[0] == 200, "as the page says where it is"
+    assert place.only_a()
+    forget_console(browser)
+
+
+def test_a_link_on_another_site_opens_a_page(browser: Any, place: Place, site: str) -> None:
+    browser.driver.get(f"http://page.example:{site}/")
+    browser.run("location.href = arguments[0]", f"{place.url}/upstream/b/")
+    browser.wait(lambda: browser.driver.current_url == f"{place.url}/upstream/b/", "the page")
+    assert place.server.states() == {"b": "ready"}
+    forget_console(browser)
+
+
+def test_what_a_model_answers_is_shown_and_not_run(browser: Any, place: Place) -> None:
+    browser.driver.get(f"{place.url}/v1/audio/voices?model=a")
+    assert browser.run("return document.body.innerText").strip() == "page"
+    assert browser.driver.title == "quiet"
+    assert browser.run("return origin") == "null"
+    forget_console(browser)
+
+
+def test_no_model_serves_our_pages(browser: Any, open_server: Server) -> None:
+    open_server.post("/api/models/load/a")
+    browser.driver.get(f"{open_server.base}/upstream/a/")
+    assert run(browser, REGISTER, "sw.js", "") == "/upstream/a/"
+    assert run(browser, REGISTER, "sw.js", "/") == "refused", "the server may not widen it"
+    for script in ("/props?model=a", "/v1/audio/voices?model=a"):
+        assert run(browser, REGISTER, script, "") == "refused"
+    forget_console(browser)
+
+
+# --- with keys ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def locked_server(browser: Any, tmp_path_factory: Any) -> Iterator[Server]:
+    server = serving(tmp_path_factory.mktemp("locked"), KEYS)
+    yield server
+    server.stop()
+
+
+def log_in(browser: Any, url: str) -> None:
+    """Have the browser remember the key for the interface, as after its question for it."""
+    browser.driver.get(url.replace("http://", "http://me:secret@") + "/ui/")
+    browser.driver.get(f"{url}/ui/")
+    assert run(browser, FETCH, "/api/version", None)[0] == 200
+
+
+def test_with_the_key_cached_a_page_of_a_model_reaches_that_model_only(
+    browser: Any, locked_server: Server
+) -> None:
+    base = locked_server.base
+    log_in(browser, base)
+    browser.driver.get(f"{base}/upstream/a/")
+    assert browser.driver.title == "ran"
+    assert run(browser, FETCH, "file", None)[0] == 200
+    for path in ("/api/version", "/api/config/file", "/logs", "/upstream/b/file", "/ui/"):
+        assert run(browser, FETCH, path, None)[0] == 403, path
+    assert run(browser, FETCH, "/api/models/unload", {"method": "POST"})[0] == 403
+    forget_console(browser)
+
+
+@pytest.mark.skipif(not lan_address(), reason="this machine has no address but loopback")
+def test_with_keys_and_from_afar_a_page_of_a_model_has_no_origin(
+    browser: Any, locked_server: Server
+) -> None:
+    url = Place(locked_server, lan_address()).url
+    log_in(browser, url)
+    browser.driver.get(f"{url}/upstream/a/")
+    assert browser.driver.title == "ran", "it works, as far as it can"
+    assert browser.run("return origin") == "null"
+    for path in ("/api/version", "/upstream/b/file"):
+        assert run(browser, FETCH, url + path, {"credentials": "include"}) == [0, ""]
+    forget_console(browser)
+
+
+# --- an origin for pages ------------------------------------------------------------------------
+
+
+def test_pages_have_a_name_of_their_own(browser: Any, tmp_path: Path) -> None:
+    server = serving(tmp_path, SEPARATE)
+    try:
+        port = server.base.rpartition(":")[2]
+        browser.driver.get(f"http://localhost:{port}/upstream/a/")
+        assert browser.driver.current_url == f"http://a.localhost:{port}/upstream/a/"
+        assert browser.driver.title == "ran"
+        assert browser.run("localStorage.x = 1; return localStorage.x") == "1"
+        assert run(browser, FETCH, "file", None)[0] == 200
+        assert run(browser, FETCH, "/api/version", None)[0] == 404
+        assert run(browser, FETCH, f"http://localhost:{port}/api/version", None)[0] == 0
+        for path in ("/api/models/unload", "/upstream/b/x"):
+            there = f"http://localhost:{port}{path}"
+            run(browser, FETCH, there, {"method": "POST", "mode": "no-cors"})
+        assert server.states() == {"a": "ready"}
+        forget_console(browser)
+    finally:
+        server.stop()
