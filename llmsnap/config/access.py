@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping as Values
 from typing import Any
 
 from . import urls
+from .environment import has_broken_reference, variables
 from .keys import API_KEY
-from .macros import REFERENCE
+from .macros import REFERENCE, references
 from .nodes import Mapping, Node, Path, Scalar, Sequence, find, is_null
 from .reader import Reader
 from .report import Report
@@ -36,6 +38,31 @@ def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
             report.advise((*_PATH, index), "this key was given before", "remove it", item)
         found.setdefault(api_key.key, api_key)
     return tuple(found.values())
+
+
+def key_variables(root: Mapping) -> frozenset[str]:
+    """Return the environment variables that API keys, ours or of peers, are made of."""
+    macros = find(root, ("macros",))
+    ahead = [node for node in _key_nodes(root) if isinstance(node, Scalar)]
+    seen: set[str] = set()
+    found: set[str] = set()
+    while ahead:
+        node = ahead.pop()
+        found.update(variables(node.written))
+        for name in references(node.text):
+            macro = macros.entries.get(name) if isinstance(macros, Mapping) else None
+            if name not in seen and isinstance(macro, Scalar):
+                seen.add(name)
+                ahead.append(macro)
+    return frozenset(found)
+
+
+def _key_nodes(root: Mapping) -> Iterator[Node | None]:
+    keys, peers = root.entries.get("apiKeys"), root.entries.get("peers")
+    for item in keys.items if isinstance(keys, Sequence) else ():
+        yield item.entries.get("key") if isinstance(item, Mapping) else item
+    for peer in peers.entries.values() if isinstance(peers, Mapping) else ():
+        yield peer.entries.get("apiKey") if isinstance(peer, Mapping) else None
 
 
 def _read(node: Node, path: Path, reader: Reader) -> ApiKey | None:
@@ -71,9 +98,12 @@ def _read_key(
         reader.report.error(path, "an empty key was found", "write the key, or remove it", at)
     elif " " in text:
         reader.report.error(path, "keys cannot contain spaces", "remove the spaces", at)
+    elif isinstance(node, Scalar) and has_broken_reference(node.written):
+        what = "the reference is not complete, and would be the key itself"
+        reader.report.error(path, what, "write ${env.NAME} or ${file.PATH}", at)
     else:
         if REFERENCE.search(text):
-            fix = "take it from the environment with ${env.NAME}"
+            fix = "take it from a file with ${file.PATH}, or from the environment with ${env.NAME}"
             reader.report.advise(path, "macros are not expanded in keys", fix, at)
         return text
     return None

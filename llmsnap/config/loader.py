@@ -8,14 +8,16 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import stat
 from collections.abc import Mapping as Values
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from llmsnap.errors import ConfigError, Problem
 
 from . import ports, toplevel
-from .access import read_api_keys
+from .access import key_variables, read_api_keys
 from .completeness import check_complete
 from .drafts import Draft, draft
 from .groups import read_groups
@@ -32,6 +34,7 @@ from .settings import Config
 from .yaml import compose
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_VALUE_BYTES = 64 * 1024
 
 
 class Loaded(NamedTuple):
@@ -131,7 +134,7 @@ def _build(
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _Build(text, environ, previous).loaded(source, content_hash)
+        return _Build(text, source, environ, previous).loaded(source, content_hash)
     finally:
         if collects:
             gc.enable()
@@ -149,16 +152,37 @@ def _decode(content: bytes) -> str:
         raise ValueError(f"line {line} is not UTF-8 text") from error
 
 
+def _read_value(source: str, path: str) -> str:
+    """Return the text of a file that ``${file.PATH}`` names in *source*. Raises as ReadFile says.
+
+    A pipe or a device, which might not end, is refused.
+    """
+    fd = os.open(FilePath(source).parent / path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("is not a regular file")
+        content = os.read(fd, MAX_VALUE_BYTES + 1)
+    finally:
+        os.close(fd)
+    if len(content) > MAX_VALUE_BYTES:
+        raise ValueError("is larger than 64 kB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("is not UTF-8 text") from error
+
+
 class _Build:
     """One pass over one text."""
 
     def __init__(
-        self, text: str, environ: Values[str, str] | None, previous: Config | None
+        self, text: str, source: str, environ: Values[str, str] | None, previous: Config | None
     ) -> None:
         self._report = Report()
         self._text = text
         self._previous = previous
-        self._tree = compose(text, os.environ if environ is None else environ, self._report)
+        environ = os.environ if environ is None else environ
+        self._tree = compose(text, environ, self._report, partial(_read_value, source))
         self._root = self._tree if isinstance(self._tree, Mapping) else Mapping(1, 1)
         if not is_null(self._tree) and self._root is not self._tree:
             fix = "write KEY: value lines, models: first of all"
@@ -190,6 +214,7 @@ class _Build:
             "groups": read_groups(*groups_node(values, root, report), names, report),
             "peers": read_peers(values["peers"], reader),
             "api_keys": read_api_keys(values["apiKeys"], report),
+            "key_variables": key_variables(root),
             "preload": toplevel.preload(values, names, root, report),
             "scheduler": read_scheduler(values, names, reader),
             **toplevel.settings(values, root, reader),

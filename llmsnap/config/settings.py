@@ -204,6 +204,8 @@ class Config:
     """By id, in ascending order: of two peers with one model the first serves it."""
     api_keys: tuple[ApiKey, ...] = ()
     """Empty: no authentication."""
+    key_variables: frozenset[str] = frozenset()
+    """Environment variables that keys, ours or of peers, are made of: models do not get them."""
     preload: tuple[str, ...] = ()
     """Model ids, without duplicates."""
     scheduler: SchedulerConfig = SchedulerConfig()

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .environment import Environment
+from .environment import Environment, ReadFile
 from .nodes import Mapping, Node, Path, Scalar, Sequence, is_macro
 from .report import Report
 
@@ -28,9 +28,9 @@ _QUOTES = ("'", '"')
 # Within [...] and {...} a brace ends an unquoted scalar, so that ``[${env.KEY}]`` is not YAML.
 # Such files are read a second time with the braces of references in disguise (one character each,
 # which keeps the columns).
-_REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+)\}")
+_REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+|file\.[^{}\[\],\"'\n]+)\}")
 _DISGUISE = "$\ue000\\1\ue001"
-_DISGUISED = re.compile("\\$\ue000([A-Za-z0-9_.-]+)\ue001")
+_DISGUISED = re.compile("\\$\ue000([^\ue000\ue001]+)\ue001")
 
 _HINTS = {
     "\t": "indent with blanks instead of tabs",
@@ -47,16 +47,19 @@ _HINTS_OF_OPEN = {
 _MISALIGNED = "align this line with its neighbours, or close the quote before"
 
 
-def compose(text: str, environ: Environ[str, str], report: Report) -> Node | None:
-    """Return the tree of the first document in *text*, environment values filled in.
+def compose(
+    text: str, environ: Environ[str, str], report: Report, read_file: ReadFile | None = None
+) -> Node | None:
+    """Return the tree of the first document in *text*, values from outside filled in.
 
     None for an empty document, and for one that is not YAML, which *report* then tells.
     """
     found = Report()
+    read_file = read_file or _no_file
     try:
-        tree = _Composer(text, environ, found).compose()
+        tree = _Composer(text, Environment(environ, read_file, found), found).compose()
     except (yaml.YAMLError, UnicodeError, _TooMuch) as error:
-        second = _compose_disguised(text, environ)
+        second = _compose_disguised(text, environ, read_file)
         if second is None:
             report.problems += found.problems
             _report_failure(error, text, report)
@@ -67,13 +70,21 @@ def compose(text: str, environ: Environ[str, str], report: Report) -> Node | Non
     return tree
 
 
-def _compose_disguised(text: str, environ: Environ[str, str]) -> tuple[Node | None, Report] | None:
+def _compose_disguised(
+    text: str, environ: Environ[str, str], read_file: ReadFile
+) -> tuple[Node | None, Report] | None:
     disguised, count = _REFERENCE.subn(_DISGUISE, text)
+    disguised = _REFERENCE.sub(_DISGUISE, disguised)  # those around others
     found = Report()
     try:
-        return (_Composer(disguised, environ, found).compose(), found) if count else None
+        composer = _Composer(disguised, Environment(environ, read_file, found), found)
+        return (composer.compose(), found) if count else None
     except (yaml.YAMLError, UnicodeError, _TooMuch):
         return None
+
+
+def _no_file(path: str) -> str:
+    raise ValueError(f"is not looked for: {path} belongs to no configuration file")
 
 
 class _TooMuch(Exception):
@@ -101,11 +112,11 @@ class _Open:
 
 
 class _Composer:
-    def __init__(self, text: str, environ: Environ[str, str], report: Report) -> None:
+    def __init__(self, text: str, environment: Environment, report: Report) -> None:
         self._next: Callable[[], Any] = _Loader(text).get_event
         self._disguised = "\ue000" in text
         self._report = report
-        self._environment = Environment(environ, report)
+        self._environment = environment
         self._open: list[_Open] = []
         self._anchors: dict[str, Node | None] = {}  # None: its collection is still open
         self._handlers: dict[type, Callable[[Any], Node | None]] = {
@@ -140,10 +151,10 @@ class _Composer:
     def _scalar(self, event: Any) -> Scalar:
         mark, text, tag = event.start_mark, event.value, event.tag
         if self._disguised:
-            text = _DISGUISED.sub(r"${\1}", text)
+            text = _DISGUISED.sub(r"${\1}", _DISGUISED.sub(r"${\1}", text))
         plain = event.implicit[0] if tag is None else _may_be_other_than_text(tag)
         node = Scalar(text, mark.line + 1, mark.column + 1, plain=plain)
-        if "${env." in text:
+        if "${env." in text or "${file." in text:
             self._environment.fill(node, self._path(), double_quoted=event.style == '"')
         if event.anchor:
             self._anchors[event.anchor] = node

@@ -79,3 +79,37 @@ def test_trusted_proxies_are_addresses_or_networks() -> None:
         "write it like 10.0.0.1 or 10.0.0.0/8"
         for index, name in enumerate(["proxy.lan", "300.1.1.1"])
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("apiKeys: ['${env.A}', 'x-${env.B}-${env.A}', plain]", {"A", "B"}),
+        ("apiKeys: [{key: '${env.A}', name: '${env.N}', models: ['${env.N}']}]", {"A"}),
+        ("apiKeys: ['${file./dev/null/${env.DIR}}']", None),
+        ("x-key: &key ${env.A}\napiKeys: [*key]", {"A"}),
+        ("x-one: &one {key: '${env.A}'}\napiKeys: [{<<: *one, admin: true}]", {"A"}),
+        ("peers: {p: {proxy: 'http://h', models: [m], apiKey: '${env.A}'}}", {"A"}),
+        (
+            "macros: {K: 'k-${env.A}', L: '${K}', M: '${env.N}'}\n"
+            "peers: {p: {proxy: 'http://h/${M}', models: [m], apiKey: 'x${L}'}}",
+            {"A"},
+        ),
+        ("macros: {K: '${env.N}'}\napiKeys: [plain]", set()),
+    ],
+)
+def test_variables_that_keys_are_made_of_are_known(text: str, names: set[str] | None) -> None:
+    environ = {"A": "a", "B": "b", "N": "n", "DIR": "d"}
+    if names is None:
+        assert "cannot be read" in problem(text, **environ)
+    else:
+        assert config(text, **environ).key_variables == names
+
+
+@pytest.mark.parametrize("key", ["${file.}", "${env.}", "${env.A-B}", "x${file.a{b}}", "${file.a"])
+def test_a_reference_that_is_not_complete_is_no_key(key: str) -> None:
+    """It would let in whoever has seen the file."""
+    found = problem(f"apiKeys: ['{key}']")
+    assert "the reference is not complete" in found
+    assert key not in found
+    assert "reference" in problem(f"apiKeys: [{{key: '{key}'}}]")

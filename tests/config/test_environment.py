@@ -41,6 +41,89 @@ def test_values_come_in_as_they_are(text: str, environ: dict[str, str], result: 
     assert value(text, **environ).text == result
 
 
+FILES = {
+    "/run/key": "s3cret\n",
+    "relative key": "r",
+    "/dos": "d\r\n",
+    "/quotes": 'a "b"\\c',
+    "/lines": "a\nb\n",
+    "/empty": "\n",
+    "/number": "5800\n",
+    "/reference": "${env.X}",
+}
+
+
+def read_file(path: str) -> str:
+    if path == "/binary":
+        raise ValueError("is not UTF-8 text")
+    if path not in FILES:
+        raise FileNotFoundError(2, "No such file or directory")
+    return FILES[path]
+
+
+def filled(text: str, **environ: str) -> tuple[Scalar, list[str]]:
+    report = Report()
+    root = compose(text, environ, report, read_file)
+    assert isinstance(root, Mapping)
+    node = root.entries["a"]
+    while not isinstance(node, Scalar):
+        node = node.items[0] if hasattr(node, "items") else next(iter(node.entries.values()))
+    return node, [str(problem) for problem in report.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("a: ${file./run/key}", "s3cret"),
+        ("a: x-${file./run/key}-${env.X}", "x-s3cret-v"),
+        ("a: ${file.relative key}", "r"),
+        ("a: ${file./dos}", "d"),
+        ("a: ${file./quotes}", 'a "b"\\c'),
+        ("a: ${file./reference}", "${env.X}"),
+        ("a: ${file.${env.DIR}/key}", "s3cret"),
+        ("a: ${file./${env.NAME}/${env.X}}", None),
+        ("a: [${file./run/key}]", "s3cret"),
+        ("a: [${file.${env.DIR}/key}, b]", "s3cret"),
+        ("a: {b: ${file./run/key}}", "s3cret"),
+        ("a: ['${file./run/key}']", "s3cret"),
+    ],
+)
+def test_a_file_holds_a_value(text: str, result: str | None) -> None:
+    node, problems = filled(text, X="v", DIR="/run", NAME="run")
+    if result is None:
+        assert "cannot be read: No such file" in problems[0]
+    else:
+        assert (node.text, problems) == (result, [])
+
+
+def test_a_file_may_hold_a_number() -> None:
+    assert filled("a: ${file./number}")[0].plain
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/none", "the file of ${file./none} cannot be read: No such file or directory"),
+        ("/lines", "the file of ${file./lines} contains newlines or NUL"),
+        ("/empty", "the file of ${file./empty} is empty"),
+        ("/binary", "the file of ${file./binary} is not UTF-8 text"),
+        ("${env.NOPE}/x", "environment variable NOPE is not set"),
+    ],
+)
+def test_a_file_that_cannot_be_a_value_is_named_with_its_reason(path: str, reason: str) -> None:
+    node, problems = filled(f"a: ${{file.{path}}}")
+    assert len(problems) == 1
+    assert problems[0].startswith(f"a: {reason}")
+    assert node.broken
+
+
+def test_in_a_command_the_value_of_a_file_survives_the_splitting_into_words() -> None:
+    report = Report()
+    text = "models: {m: {cmd: '${file./quotes}'}}"
+    root = compose(text, {}, report, read_file)
+    assert root.entries["models"].entries["m"].entries["cmd"].text == 'a \\"b\\"\\\\c'  # type: ignore[union-attr]
+
+
 def test_an_unquoted_value_may_still_be_a_number() -> None:
     assert value("a: ${env.X}", X="5800").plain
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -396,3 +397,32 @@ def test_keys_written_into_the_file_are_not_shown_either() -> None:
     assert "s3cret" not in problem("apiKeys: s3cret")
     assert "s3cret" not in problem("models: {m: {cmd: 's ${PORT}', env: KEY=s3cret}}")
     assert "s3cret" not in problem("peers: {p: {proxy: 'http://u:s3cret@h:x', models: [a]}}")
+
+
+def test_the_path_of_a_file_begins_in_the_folder_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "admin").write_text("s3cret\n")
+    file = tmp_path / "config.yaml"
+    file.write_text("apiKeys: [{key: '${file.keys/admin}'}, '${file.${env.DIR}/admin}']\n")
+    found = load_with_advice(file, environ={"DIR": str(tmp_path / "keys")})
+    assert [key.key for key in found.config.api_keys] == ["s3cret"]
+    assert found.config.key_variables == frozenset()
+    (tmp_path / "keys" / "admin").write_text("renewed")
+    assert [key.key for key in load(file, environ={"DIR": "keys"}).api_keys] == ["renewed"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.write_bytes(b"\xff\xfe"), "is not UTF-8 text"),
+        (lambda path: path.write_text("x" * 65537), "is larger than 64 kB"),
+        (lambda path: path.mkdir(), "is not a regular file"),
+        (os.mkfifo, "is not a regular file"),
+        (lambda path: None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_without_a_value_is_told_with_its_reason(tmp_path: Path, make, reason: str) -> None:
+    make(tmp_path / "key")
+    (tmp_path / "config.yaml").write_text("apiKeys: ['${file.key}']\n")
+    with pytest.raises(ConfigError, match=reason):
+        load(tmp_path / "config.yaml")
