@@ -8,6 +8,7 @@ LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 PYTEST_ARGS ?=
 BENCH ?= run
+KILLS ?= 200
 # The others name their servers; `make e2e` runs them.
 BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py,$(wildcard tests/e2e/test_*.py))
 
@@ -33,7 +34,7 @@ COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --u
 	--no-emit-index-url --custom-compile-command "make constraints"
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn bench coverage \
+.PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn kills bench coverage \
 	format constraints release first-minutes clean
 
 help:  ## this list
@@ -104,6 +105,9 @@ e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a
 	@$(ENVIRONMENT) demo?
 	$(call say,end-to-end tests behind gunicorn)
 	@LLMSNAP_TEST_SERVER=gunicorn $(BIN)/python scripts/side_by_side.py e2e $(BEHIND_GUNICORN) $(PYTEST_ARGS)
+
+kills: dev  ## kill llmsnap 200 times at random moments (KILLS=N) and look for what is left
+	LLMSNAP_KILLS=$(KILLS) $(BIN)/python -m pytest -q -m e2e -k nothing_outlives $(PYTEST_ARGS) tests/e2e/test_kills.py
 
 coverage: dev  ## unit tests with branch coverage
 	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)

@@ -9,6 +9,8 @@ from typing import Any
 from llmsnap.errors import BadRequest
 
 PREFIX = "LLMSNAP_"
+API_KEY = "LLMSNAP_API_KEY"
+"""The variable with the key that the commands send to a running server."""
 TRUE_WORDS = frozenset({"1", "t", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"", "0", "f", "false", "no", "off"})
 LOG_FORMATS = ("text", "json")

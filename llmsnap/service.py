@@ -40,7 +40,7 @@ from llmsnap.runtime import Runtime
 from llmsnap.statedir import StateDir
 from llmsnap.systems import shortcomings
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream import orphans
+from llmsnap.upstream import guardian, orphans
 from llmsnap.upstream.child import LocalLauncher
 from llmsnap.upstream.context import ContextLengths
 from llmsnap.upstream.control import Address
@@ -100,6 +100,7 @@ class Service:
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.launcher = launcher or _local_launcher(self.state_dir)
+        self.launcher.withhold(config.key_variables)
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
@@ -156,9 +157,8 @@ class Service:
             self.driver.scheduler.count_from(self.observations.next_swap_id)
             if self._recording is not None:
                 self._recording.open()
-            if self.state_dir.is_writable:
-                for line in self.launcher.stop_leftovers():
-                    log.warning("stopped what an earlier run left behind: %s", line)
+            for line in self.launcher.stop_leftovers():
+                log.warning("stopped what an earlier run left behind: %s", line)
             config = self.runtime.config
             self.driver.reconfigure(change_of(config))
             self.accepts = True
@@ -179,6 +179,7 @@ class Service:
             self.kill()
         self.driver.close()
         self._tasks.close()
+        self.launcher.close()
         self.contexts.close()
         self.chores.do()
         self.observations.close()
@@ -257,6 +258,7 @@ class Service:
             log.warning("upstream.origin has changed; a port is opened and closed by a restart")
         preload = [name for name in config.preload if name not in self.runtime.config.preload]
         self.runtime = Runtime(config, self.listen_host)
+        self.launcher.withhold(config.key_variables)
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
         self.observations.configure(config)
@@ -363,5 +365,5 @@ class Service:
 
 
 def _local_launcher(state: StateDir) -> LocalLauncher:
-    needs_roster = state.is_writable and not orphans.has_proc()
+    needs_roster = state.is_writable and not guardian.has_proc()
     return LocalLauncher(state.instance, Roster(state.path) if needs_roster else None)

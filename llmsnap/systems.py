@@ -21,6 +21,6 @@ def shortcomings(platform: str = sys.platform) -> str:
         return ""
     return (
         f"this system ({platform}) has no inotify, parent-death signal or /proc: a changed "
-        "configuration is noticed within 2 s, and models of an llmsnap that was killed run on "
-        "until its next start stops them"
+        "configuration is noticed within 2 s, and when llmsnap is killed, processes that have left "
+        "the process group of their model run on"
     )

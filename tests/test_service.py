@@ -121,6 +121,23 @@ def test_a_reload_keeps_what_did_not_change(bench: Bench) -> None:
     assert [event.phase for event in bench.of(ConfigReload)] == ["start", "end"]
 
 
+def test_variables_of_keys_are_withheld_from_models_those_of_before_too(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("OLD_KEY", "old")
+    monkeypatch.setenv("NEW_KEY", "new")
+    bench = Bench(tmp_path / "config.yaml")
+    bench.edit("models:", "apiKeys: ['${env.OLD_KEY}']\nmodels:")
+    bench.service = Service(load(str(bench.path)), launcher=bench.launcher)
+    bench.service.open()
+    assert bench.launcher.withheld == {"OLD_KEY"}
+    bench.edit("OLD_KEY", "NEW_KEY")
+    bench.service.reload()
+    assert bench.launcher.withheld == {"OLD_KEY", "NEW_KEY"}
+    bench.service.close(0)
+    assert bench.launcher.is_closed
+
+
 def test_a_changed_command_stops_the_model_and_holds_for_its_next_start(bench: Bench) -> None:
     bench.service.driver.load("a")
     bench.edit('a: {cmd: "serve', 'a: {cmd: "serve --new')

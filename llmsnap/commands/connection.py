@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from llmsnap.commands.client import Client
 from llmsnap.errors import WrongUse
+from llmsnap.options import API_KEY
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 URL, CA_FILE = "LLMSNAP_URL", "LLMSNAP_CA_FILE"
-KEY, KEY_FILE = "LLMSNAP_API_KEY", "LLMSNAP_KEY_FILE"
+KEY, KEY_FILE = API_KEY, "LLMSNAP_KEY_FILE"
 EPILOG = (
     f"Environment: {URL}, {CA_FILE}, and for the key {KEY} or {KEY_FILE}. A key is never an "
     "argument: those are seen by every user of the machine."

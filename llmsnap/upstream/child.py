@@ -1,7 +1,7 @@
 """Servers as local child processes: spawn, read their output, signal their group, reap them.
 
-``Popen`` lives here only. Each child leads a session of its own, so that a signal reaches all it
-started, and carries CHILD_MARK in its environment, so that what left the group is found too.
+Each child leads a session of its own, so that a signal reaches all it started, and carries a mark
+(see guardian), so that what left the group is found too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,9 +23,11 @@ from gevent.os import make_nonblocking, nb_read
 from llmsnap.config.command import split
 from llmsnap.errors import CommandProblem, StartFailed
 from llmsnap.limits import child_setup
+from llmsnap.options import API_KEY
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream import orphans, ports
-from llmsnap.upstream.launcher import ExitStatus, LaunchSpec, Output
+from llmsnap.upstream import guardian, orphans, ports
+from llmsnap.upstream.guard import Guard
+from llmsnap.upstream.launcher import ExitStatus, LaunchSpec, Output, exit_status
 from llmsnap.upstream.roster import Roster
 
 if TYPE_CHECKING:
@@ -43,12 +45,14 @@ EOF_GRACE_S = 0.5
 class LocalLauncher:
     """Runs servers as children of this process.
 
-    *instance* marks them as ours (see orphans); a *roster* stands in where /proc is missing.
+    *instance* names us in their environment; a *roster* stands in where /proc is missing.
     """
 
     def __init__(self, instance: str, roster: Roster | None = None) -> None:
         self.instance = instance
         self._roster = roster
+        self._guard = Guard()
+        self._withheld = {API_KEY}
 
     def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
         """Raise StartFailed if the command is empty or not found, or its port is in use."""
@@ -67,7 +71,7 @@ class LocalLauncher:
         """Spawn the server of *spec*. Blocks until exec has succeeded. Raises: StartFailed."""
         self.check(spec)
         argv = _find_executable(spec)
-        child = Child(spec, f"{self.instance}:{spec.model_id}:{spec.generation}", output)
+        child = Child(spec, self.instance, output, self._guard, self._withheld)
         child.open(argv)
         roster, pid = self._roster, child.pid
         if roster is not None and pid is not None:
@@ -76,22 +80,40 @@ class LocalLauncher:
         return child
 
     def stop_leftovers(self) -> list[str]:
-        """Stop children of an earlier run of this instance. Blocks."""
+        """Stop what an llmsnap that has ended left running; return a line about each. Blocks."""
         left = self._roster.stop_leftovers() if self._roster is not None else []
-        return left + orphans.stop_marked(f"{self.instance}:")
+        return left + orphans.stop_debris(self.instance)
+
+    def withhold(self, names: Iterable[str]) -> None:
+        """Keep these variables of our environment, too, from all servers that start from now on."""
+        self._withheld.update(names)
+
+    def close(self) -> None:
+        """End the guardian. Blocks, bounded."""
+        self._guard.close()
 
 
 class Child:
     """One local server process and everything it started; a ``launcher.Handle``."""
 
-    def __init__(self, spec: LaunchSpec, mark: str, output: Output) -> None:
+    def __init__(
+        self,
+        spec: LaunchSpec,
+        instance: str,
+        output: Output,
+        guard: Guard,
+        withheld: Collection[str] = (),
+    ) -> None:
         self.spec = spec
         self.url = spec.url
         self.pid: int | None = None
         self.exited = Event()
         self.gone = Event()
         self.status: ExitStatus | None = None
-        self._mark = mark
+        self._mark = 0
+        self._name = f"{instance}:{spec.model_id}:{spec.generation}"
+        self._guard = guard
+        self._withheld = withheld
         self._output = output
         self._tasks = TaskGroup(spec.model_id)
         self._stop_asked = False
@@ -103,17 +125,16 @@ class Child:
 
     def open(self, argv: Sequence[str]) -> None:
         """Spawn *argv*. Raises: StartFailed with the system's reason."""
-        reader, writer = os.pipe()
+        self._mark = self._guard.register(self.spec.grace_s)
         try:
-            popen = _spawn(argv, _environment(self.spec.env, self._mark), writer)
+            popen, reader = _spawn(argv, self._environment(self._mark), self._mark)
         except OSError as error:
-            os.close(reader)
+            self._guard.forget(self._mark)
             raise StartFailed(
                 f"{self.spec.model_id}: cannot start {argv[0]}: {error.strerror or error}"
             ) from error
-        finally:
-            os.close(writer)
         self.pid = popen.pid
+        self._guard.lead(self._mark, popen.pid)
         drained = self._tasks.spawn("output", self._read_output, reader)
         self._tasks.spawn("exit", self._watch_exit, popen, drained)
 
@@ -135,6 +156,11 @@ class Child:
         """SIGKILL the whole group at once. Never switches greenlets."""
         self._signal(signal.SIGKILL)
 
+    def allow(self, grace_s: float) -> None:
+        """Change the time between SIGTERM and SIGKILL, should llmsnap be killed. Never switches."""
+        if not self.gone.is_set():
+            self._guard.allow(self._mark, grace_s)
+
     def _ask_to_stop(self, cmd_stop: str, grace_s: float) -> None:
         if cmd_stop and not self.exited.is_set():
             self._stopper = self._tasks.spawn("cmdStop", self._run_stop_command, cmd_stop, grace_s)
@@ -144,9 +170,10 @@ class Child:
     def _run_stop_command(self, cmd_stop: str, limit_s: float) -> None:
         """Run ``cmdStop`` beside the grace timer; fall back to SIGTERM when it fails or hangs."""
         model_id = self.spec.model_id
+        mark = self._guard.register(limit_s)
         try:
             argv = split(cmd_stop.replace("${PID}", str(self.pid)))
-            code = _run(argv, _environment(self.spec.env), self._output, limit_s)
+            code = _run(argv, self._environment(mark), self._output, limit_s, mark)
         except (OSError, CommandProblem) as error:
             log.warning("<%s> cmdStop cannot run: %s", model_id, error)
         else:
@@ -157,7 +184,21 @@ class Child:
                 model_id,
                 f"ended with exit code {code}" if code is not None else "took too long",
             )
+        finally:
+            self._guard.forget(mark)
         self._signal(signal.SIGTERM)
+
+    def _environment(self, mark: int) -> dict[str, str]:
+        """The inherited environment without what is withheld, then the entries, the later winning.
+
+        An entry of the model's ``env`` may give it a withheld variable all the same.
+        """
+        env = {name: value for name, value in os.environ.items() if name not in self._withheld}
+        for entry in self.spec.env:
+            name, _, value = entry.partition("=")
+            if name:
+                env[name] = value
+        return env | {orphans.CHILD_MARK: self._name, guardian.VARIABLE: str(mark)}
 
     def _signal(self, number: int) -> None:
         if self.pid is not None and not self.gone.is_set():
@@ -177,30 +218,42 @@ class Child:
     def _watch_exit(self, popen: Popen, drained: gevent.Greenlet[..., Any]) -> None:
         """Tell of the exit at once, then see to what the child left behind."""
         code = popen.wait()
-        self.status = _exit_status(code)
+        self.status = exit_status(code)
         self.exited.set()
         try:
             orphans.end_group(popen.pid, self._mark, self._grace_s)
             drained.join(EOF_GRACE_S)
         finally:
             drained.kill()
+            self._guard.forget(self._mark)
             self.gone.set()
 
 
-def _spawn(argv: Sequence[str], env: dict[str, str], output_fd: int) -> Popen:
-    return Popen(
-        list(argv),
-        stdin=subprocess.DEVNULL,
-        stdout=output_fd,
-        stderr=output_fd,
-        env=env,
-        close_fds=True,
-        start_new_session=True,
-        preexec_fn=child_setup(),
-    )
+def _spawn(argv: Sequence[str], env: dict[str, str], mark: int) -> tuple[Popen, int]:
+    """Start a server; return it and the descriptor of its output. Raises: OSError."""
+    reader, writer = os.pipe()
+    try:
+        popen = Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            env=env,
+            close_fds=True,
+            start_new_session=True,
+            preexec_fn=child_setup(mark),
+        )
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return popen, reader
 
 
-def _run(argv: Sequence[str], env: dict[str, str], output: Output, limit_s: float) -> int | None:
+def _run(
+    argv: Sequence[str], env: dict[str, str], output: Output, limit_s: float, mark: int
+) -> int | None:
     """Run a helper command to its end; return its exit code, None when it took too long."""
     popen = Popen(
         list(argv),
@@ -209,6 +262,7 @@ def _run(argv: Sequence[str], env: dict[str, str], output: Output, limit_s: floa
         stderr=subprocess.STDOUT,
         env=env,
         start_new_session=True,
+        preexec_fn=child_setup(mark),
     )
     try:
         text, _ = popen.communicate(timeout=limit_s)
@@ -223,28 +277,6 @@ def _run(argv: Sequence[str], env: dict[str, str], output: Output, limit_s: floa
         return popen.returncode
     finally:
         orphans.signal_group(popen.pid, signal.SIGKILL)
-
-
-def _exit_status(code: int) -> ExitStatus:
-    if code >= 0:
-        return ExitStatus(code)
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:  # a real-time signal
-        name = str(-code)
-    return ExitStatus(128 - code, name)
-
-
-def _environment(entries: Sequence[str], mark: str = "") -> dict[str, str]:
-    """The inherited environment plus ``NAME=value`` *entries*, later ones winning."""
-    env = dict(os.environ)
-    for entry in entries:
-        name, _, value = entry.partition("=")
-        if name:
-            env[name] = value
-    if mark:
-        env[orphans.CHILD_MARK] = mark
-    return env
 
 
 def _find_executable(spec: LaunchSpec) -> list[str]:

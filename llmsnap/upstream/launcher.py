@@ -6,7 +6,8 @@ has exited, how to stop it. Local child processes (``child.py``) are one impleme
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +32,8 @@ class LaunchSpec:
     url: str
     env: tuple[str, ...] = ()
     generation: int = 0
+    grace_s: float = 10.0
+    """Time between SIGTERM and SIGKILL, should llmsnap be killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ class ExitStatus:
 
     def __str__(self) -> str:
         return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
+
+
+def exit_status(code: int) -> ExitStatus:
+    """Return how a process ended, from the return code that ``subprocess`` gives it."""
+    if code >= 0:
+        return ExitStatus(code)
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        name = str(-code)
+    return ExitStatus(128 - code, name)
 
 
 class Handle(Protocol):
@@ -64,6 +78,9 @@ class Handle(Protocol):
     def kill(self) -> None:
         """End it and all it started at once. Never switches greenlets."""
 
+    def allow(self, grace_s: float) -> None:
+        """Change the time between SIGTERM and SIGKILL, should llmsnap be killed. Never switches."""
+
 
 class Launcher(Protocol):
     """Starts servers."""
@@ -78,4 +95,10 @@ class Launcher(Protocol):
         """Start the server. Blocks briefly. Raises: StartFailed."""
 
     def stop_leftovers(self) -> list[str]:
-        """Stop what an earlier run left behind, and return a line about each. Blocks."""
+        """Stop what an llmsnap that has ended left running; return a line about each. Blocks."""
+
+    def withhold(self, names: Iterable[str]) -> None:
+        """Keep these variables of our environment, too, from all servers that start from now on."""
+
+    def close(self) -> None:
+        """End what the launcher runs for itself. Blocks, bounded."""

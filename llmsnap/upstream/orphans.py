@@ -1,8 +1,7 @@
-"""Finds and stops what a server left behind: its group, and what carries our mark.
+"""Finds and stops what a server left behind: its group, and what carries its mark.
 
-Every child has ``LLMSNAP_CHILD=<instance>:<model>:<generation>`` in its environment, and so has
-all it starts; /proc shows it, also after a crash of llmsnap and for processes that left the
-group.
+Every child, and all it starts, carries the mark of its run (see guardian), also once it has left
+the group. ``LLMSNAP_CHILD=<instance>:<model>:<generation>`` in its environment says which model.
 """
 
 from __future__ import annotations
@@ -11,19 +10,21 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import gevent
 from gevent.monkey import get_original
+
+from llmsnap.limits import inherits_mark
+from llmsnap.upstream import guardian
 
 log = logging.getLogger(__name__)
 
 CHILD_MARK = "LLMSNAP_CHILD"
 TERM_GRACE_S = 5.0
 """What a crashed llmsnap left behind gets this long between SIGTERM and SIGKILL."""
-KILL_LIMIT_S = 5.0
-"""How long a killed process may take to go (a driver can hold it in the kernel)."""
-DEAD = frozenset("ZX")
+KILL_LIMIT_S = guardian.KILL_LIMIT_S
 POLL_FIRST_S, POLL_LAST_S = 0.005, 0.1
 ROUNDS = 5
 """How often what began meanwhile is looked for."""
@@ -32,6 +33,14 @@ KTHREADD = "2"
 """The parent of the kernel's threads, which have no environment at all."""
 
 _sleep = get_original("time", "sleep")
+
+
+class Debris(NamedTuple):
+    """A process that an llmsnap which has ended left running."""
+
+    pid: int
+    start: int
+    what: str
 
 
 def signal_group(pgid: int, number: int) -> bool:
@@ -55,114 +64,143 @@ def reap_adopted() -> None:
     gevent.get_hub().loop.install_sigchld()
 
 
-def end_group(pgid: int, mark: str, grace_s: float) -> None:
+def end_group(pgid: int, mark: int, grace_s: float) -> None:
     """See to it that nothing is left of a server whose leader has exited. Blocks.
 
     Its group and whatever carries *mark* get SIGTERM, and SIGKILL after *grace_s*.
     """
     until = time.monotonic() + grace_s
     for _ in range(ROUNDS):
-        strays = [pid for pid, _ in scan(mark)]
+        strays = scan(mark)
         if not strays and not _group_lives(pgid):
             return
         signal_group(pgid, signal.SIGTERM)
-        if not _end(strays, mark, until, pgid):
+        _signal(strays, signal.SIGTERM)
+        if wait_empty(pgid, strays, until - time.monotonic()):
+            continue
+        signal_group(pgid, signal.SIGKILL)
+        if not wait_empty(pgid, strays + kill_marked(mark), KILL_LIMIT_S):
             return
 
 
-def stop_marked(prefix: str) -> list[str]:
-    """Stop every process whose mark begins with *prefix*, and return a line about each. Blocks."""
-    until = time.monotonic() + TERM_GRACE_S
-    stopped: list[str] = []
-    for _ in range(ROUNDS):
-        found = scan(prefix)
-        if not found:
-            break
-        stopped += [f"pid {pid} of model {_model(mark)}" for pid, mark in found]
-        if not _end([pid for pid, _ in found], prefix, until):
-            break
-    return stopped
-
-
-def _end(pids: list[int], prefix: str, until: float, pgid: int | None = None) -> bool:
-    """End *pids* and what is left of group *pgid*; return whether they are gone. Blocks.
-
-    They have *until* then, on the monotonic clock, before they are killed.
-    """
-    for pid in pids:
-        _signal(pid, signal.SIGTERM)
-    if wait_empty(pgid, pids, until - time.monotonic()):
-        return True
-    if pgid is not None:
-        signal_group(pgid, signal.SIGKILL)
-    return wait_empty(pgid, pids + kill_marked(prefix), KILL_LIMIT_S)
-
-
-def kill_marked(prefix: str) -> list[int]:
-    """SIGKILL every process whose mark begins with *prefix*; return their pids. Never switches."""
-    found, _ = _look(_all_pids(), prefix)
-    for pid, _ in found:
-        _signal(pid, signal.SIGKILL)
-    return [pid for pid, _ in found]
-
-
-def _model(mark: str) -> str:
-    return mark.split(":", 1)[-1].rsplit(":", 1)[0]
-
-
-def scan(prefix: str) -> list[tuple[int, str]]:
-    """Return what ``list_marked`` does, in a thread: a busy machine has thousands. Blocks."""
-    found: list[tuple[int, str]] = gevent.get_hub().threadpool.apply(list_marked, (prefix,))
+def kill_marked(mark: int) -> list[int]:
+    """SIGKILL every process that carries *mark*; return their pids. Never switches."""
+    found, _ = _look(guardian.pids(), mark)
+    _signal(found, signal.SIGKILL)
     return found
 
 
-def list_marked(prefix: str) -> list[tuple[int, str]]:
-    """Return (pid, mark) of every living process of ours whose mark begins with *prefix*.
+def scan(mark: int) -> list[int]:
+    """Return what ``list_marked`` does, in a thread: a busy machine has thousands. Blocks."""
+    found: list[int] = gevent.get_hub().threadpool.apply(list_marked, (mark,))
+    return found
 
-    One that is about to run another program has no environment for a moment, and is looked at again
-    after it. Blocks its thread, without gevent.
+
+def list_marked(mark: int) -> list[int]:
+    """Return every living process that carries *mark*. Blocks its thread, without gevent.
+
+    Where only the environment shows the mark, one that is about to run another program has none for
+    a moment, and is looked at again after it.
     """
-    found, unsure = _look(_all_pids(), prefix)
+    found, unsure = _look(guardian.pids(), mark)
     if unsure:
         _sleep(EXEC_S)
-        found += _look(unsure, prefix)[0]
+        found += _look(unsure, mark)[0]
     return found
 
 
-def _all_pids() -> list[str]:
-    if not os.path.isdir("/proc"):  # noqa: PTH112 - hot
-        return []
-    me = str(os.getpid())
-    return [entry for entry in os.listdir("/proc") if entry.isdigit() and entry != me]  # noqa: PTH208 - hot
-
-
-def _look(pids: list[str], prefix: str) -> tuple[list[tuple[int, str]], list[str]]:
-    """Return (pid, mark) of those that are marked, and which may be between two programs."""
-    wanted = f"{CHILD_MARK}={prefix}".encode()
+def _look(pids: list[int], mark: int) -> tuple[list[int], list[int]]:
+    """Return those that carry *mark*, and those that may be between two programs."""
+    if inherits_mark():
+        return [pid for pid in pids if guardian.limit_mark(pid) == mark and _alive(pid)], []
     found, unsure = [], []
     for pid in pids:
-        environ = _environ(pid)
-        for item in environ.split(b"\0") if environ else ():
-            if item.startswith(wanted) and _alive(int(pid)):
-                found.append((int(pid), item.decode(errors="replace").partition("=")[2]))
-                break
-        if environ == b"" and _may_begin(pid):
+        environ = guardian.read(pid, "environ")
+        if guardian.variable(environ or b"", guardian.VARIABLE) == b"%d" % mark and _alive(pid):
+            found.append(pid)
+        elif environ == b"" and _may_begin(pid):
             unsure.append(pid)
     return found, unsure
 
 
-def _environ(pid: str) -> bytes | None:
-    """The environment of a process; None when it ended meanwhile, or is not ours."""
-    try:
-        return Path("/proc", pid, "environ").read_bytes()
-    except OSError:
-        return None
-
-
-def _may_begin(pid: str) -> bool:
+def _may_begin(pid: int) -> bool:
     """Whether a process without an environment may be between two programs."""
-    fields = _stat(pid)
-    return bool(fields) and fields[0] not in DEAD and fields[1] != KTHREADD
+    fields = guardian.stat(pid)
+    return (
+        bool(fields)
+        and fields[guardian.STATE] not in guardian.DEAD
+        and fields[guardian.PARENT] != KTHREADD
+    )
+
+
+# --- what others left ----------------------------------------------------------------------------
+
+
+def stop_debris(instance: str) -> list[str]:
+    """Stop what every llmsnap of this user left whose process has ended. Blocks.
+
+    That of *instance* counts too where its process is ours: it has begun anew by exec(2).
+    Returns a line about each process.
+    """
+    until = time.monotonic() + TERM_GRACE_S
+    stopped: dict[tuple[int, int], str] = {}
+    for _ in range(ROUNDS):
+        found: list[Debris] = gevent.get_hub().threadpool.apply(list_debris, (instance,))
+        if not found:
+            break
+        stopped |= {(each.pid, each.start): each.what for each in found}
+        pids = [each.pid for each in found]
+        _signal(pids, signal.SIGTERM)
+        if wait_empty(None, pids, until - time.monotonic()):
+            continue
+        _signal([pid for pid, start, _ in found if guardian.start_of(pid) == start], signal.SIGKILL)
+        if not wait_empty(None, pids, KILL_LIMIT_S):
+            break
+    return list(stopped.values())
+
+
+def list_debris(instance: str) -> list[Debris]:
+    """Return what ``stop_debris`` would stop. Blocks its thread, without gevent."""
+    own, uid, spared = guardian.own_mark(), str(os.getuid()), set(_ancestors())
+    found = []
+    for pid in guardian.pids():
+        environ = guardian.read(pid, "environ") or b""
+        marks = {guardian.limit_mark(pid), guardian.variable_mark(pid)} - {0}
+        child = guardian.variable(environ, CHILD_MARK).decode(errors="replace")
+        is_ours = child.startswith(f"{instance}:")
+        if not marks or pid in spared or not _are_debris(marks, own, is_ours=is_ours):
+            continue
+        start = guardian.start_of(pid)
+        if start is not None and _user(pid) == uid:
+            found.append(Debris(pid, start, f"pid {pid} of model {_model(child) or 'unknown'}"))
+    return found
+
+
+def _are_debris(marks: Iterable[int], own: int, *, is_ours: bool) -> bool:
+    return all(
+        is_ours if guardian.owner_of(mark) == own else guardian.is_orphan(mark) for mark in marks
+    )
+
+
+def _ancestors() -> Iterable[int]:
+    """Yield the parent of this process, its parent, and so on."""
+    fields = guardian.stat(os.getpid())
+    while fields and (pid := int(fields[guardian.PARENT])):
+        yield pid
+        fields = guardian.stat(pid)
+
+
+def _user(pid: int) -> str:
+    """Return the real user id of a process; the owner of /proc/PID may be root all the same."""
+    status = (guardian.read(pid, "status") or b"").decode(errors="replace")
+    return (status.partition("\nUid:")[2].split() or [""])[0]
+
+
+def _model(child: str) -> str:
+    return child.split(":", 1)[-1].rsplit(":", 1)[0]
+
+
+# --- signals and waits ---------------------------------------------------------------------------
 
 
 def wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
@@ -177,37 +215,29 @@ def wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
     return True
 
 
-def has_proc() -> bool:
-    """Whether this system tells about processes under /proc, as Linux does."""
-    return Path("/proc/self/stat").exists()
-
-
 def _group_lives(pgid: int) -> bool:
     """Whether the group has a member that runs. Zombies wait for their parent, not for us."""
     if not signal_group(pgid, 0):
         return False
-    if not has_proc():
+    if not guardian.has_proc():
         return True
-    stats = (_stat(entry) for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - hot
-    return any(fields and fields[2] == str(pgid) and fields[0] not in DEAD for fields in stats)
+    return any(_group_of(pid) == pgid and _alive(pid) for pid in guardian.pids())
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def _alive(pid: int) -> bool:
-    fields = _stat(str(pid))
-    return bool(fields) and fields[0] not in DEAD
+    return guardian.start_of(pid) is not None
 
 
-def _stat(pid: str) -> list[str]:
-    """State, parent, group and so on of a process (proc(5), from field 3); empty when gone."""
-    try:
-        text = Path("/proc", pid, "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError) as error:
-        log.debug("signal %d to pid %d: %s", number, pid, error)
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError) as error:
+            log.debug("signal %d to pid %d: %s", number, pid, error)

@@ -122,6 +122,8 @@ class Process:
             self._next_settings = settings
         else:
             self.settings, self._next_settings = settings, None
+            if self._handle is not None:
+                self._handle.allow(settings.unload_timeout_s)
 
     def check_start(self, leaving: frozenset[int] = frozenset()) -> None:
         """Raise StartFailed for what can be known before a start. Nothing is changed. Blocks.
@@ -364,6 +366,7 @@ class Process:
             url=settings.proxy,
             env=tuple(settings.env),
             generation=self._generation,
+            grace_s=settings.unload_timeout_s,
         )
 
 

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from gevent import subprocess
 
-from tests.e2e.harness import ROOT, SIM, Installed, Running
+from llmsnap.upstream import orphans
+from tests.e2e.harness import ROOT, SIM, Installed, Running, pids_below
 from tests.fakes.ports import free_ports
 
 pytestmark = pytest.mark.e2e
@@ -96,3 +97,10 @@ def test_nobody_loses_the_exit_status_of_a_model(server: Running) -> None:
     assert server.post("/api/models/unload/alpha").text == "OK"
     assert server.running() == {}
     server.wait_for(lambda: not zombies(server))
+
+
+def test_outside_its_models_are_not_taken_for_what_a_dead_llmsnap_left(server: Running) -> None:
+    """Their owner has process id 1, which out here is another program, of another age."""
+    assert server.chat("alpha").status_code == 200
+    found = {each.pid for each in orphans.list_debris("another instance")}
+    assert not found & set(pids_below(first(server).pid))

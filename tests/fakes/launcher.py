@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gevent.event import Event
 
 from llmsnap.errors import StartFailed
@@ -17,6 +19,7 @@ class FakeHandle:
         self.gone = Event()
         self.status: ExitStatus | None = None
         self.output = output
+        self.grace_s = spec.grace_s
         self.stops: list[tuple[float, str]] = []
         self.stop_allowed = Event()
         self.stop_allowed.set()
@@ -35,12 +38,17 @@ class FakeHandle:
     def kill(self) -> None:
         self.exit(137)
 
+    def allow(self, grace_s: float) -> None:
+        self.grace_s = grace_s
+
 
 class FakeLauncher:
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
         self.spawned = Event()
         self.refuse: StartFailed | None = None
+        self.withheld: set[str] = set()
+        self.is_closed = False
 
     def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
         if self.refuse:
@@ -55,3 +63,9 @@ class FakeLauncher:
 
     def stop_leftovers(self) -> list[str]:
         return []
+
+    def withhold(self, names: Iterable[str]) -> None:
+        self.withheld |= set(names)
+
+    def close(self) -> None:
+        self.is_closed = True

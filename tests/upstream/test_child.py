@@ -11,7 +11,7 @@ import pytest
 from gevent.event import Event
 
 from llmsnap.errors import StartFailed
-from llmsnap.upstream import orphans
+from llmsnap.upstream import guardian
 from llmsnap.upstream.child import Child, LocalLauncher
 from llmsnap.upstream.launcher import LaunchSpec
 
@@ -59,6 +59,7 @@ def start(output: Output) -> Iterator[Callable[..., Child]]:
     for child in children:
         child.kill()
         assert child.gone.wait(4)
+    launcher.close()
 
 
 def python(code: str) -> str:
@@ -66,7 +67,7 @@ def python(code: str) -> str:
 
 
 def alive(pid: int) -> bool:
-    return orphans._alive(pid)
+    return guardian.start_of(pid) is not None
 
 
 def test_output_of_both_streams_is_read_as_it_comes(start, output: Output) -> None:
@@ -94,14 +95,52 @@ def test_a_program_that_cannot_be_executed_is_an_error(output: Output, tmp_path:
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF nothing more")
     broken.chmod(0o755)
+    launcher = LocalLauncher("test")
     with pytest.raises(StartFailed, match="cannot start"):
-        LocalLauncher("test").start(LaunchSpec("m", str(broken), "http://10.0.0.1:1"), output)
+        launcher.start(LaunchSpec("m", str(broken), "http://10.0.0.1:1"), output)
+    launcher.close()
 
 
 def test_the_environment_is_ours_plus_the_entries(start, output: Output, monkeypatch) -> None:
     monkeypatch.setenv("LLMSNAP_TEST_A", "old")
     start("sh -c 'echo $LLMSNAP_TEST_A $B $LLMSNAP_CHILD'", env=("LLMSNAP_TEST_A=1", "B=2", "B=3"))
     assert output.lines(1)[0] == f"1 3 test-{os.getpid()}:m:0"
+
+
+def test_withheld_variables_reach_a_server_only_if_its_entries_say_so(
+    output: Output, monkeypatch
+) -> None:
+    monkeypatch.setenv("ADMIN_KEY", "s3cret")
+    monkeypatch.setenv("PEER_KEY", "s3cret")
+    monkeypatch.setenv("LLMSNAP_API_KEY", "s3cret")
+    monkeypatch.setenv("LLMSNAP_TEST_A", "plain")
+    launcher = LocalLauncher("test")
+    launcher.withhold(["ADMIN_KEY"])
+    launcher.withhold(["PEER_KEY"])  # those of before are still secret
+    spec = LaunchSpec("m", "sh -c 'env; sleep 60'", "http://10.0.0.1:1", env=("PEER_KEY=given",))
+    child = launcher.start(spec, output)
+    child.stop(4, "sh -c 'echo stopping; env; kill ${PID}'")
+    launcher.close()
+    started, stopping = output.data.decode().split("stopping\n")
+    for shown in (started.splitlines(), stopping.splitlines()):
+        assert "LLMSNAP_TEST_A=plain" in shown
+        assert "PEER_KEY=given" in shown
+        assert not [line for line in shown if "s3cret" in line]
+
+
+def test_of_two_models_with_like_names_one_is_stopped(output: Output) -> None:
+    launcher = LocalLauncher("test")
+    names = ("qwen", "qwen:32b", "qwen:1")
+    children = [
+        launcher.start(LaunchSpec(name, "sleep 60", "http://10.0.0.1:1", generation=3), output)
+        for name in names
+    ]
+    children[0].stop(0.1)
+    children[0].kill()
+    assert [child.exited.is_set() for child in children] == [True, False, False]
+    for child in children:
+        child.stop(4)
+    launcher.close()
 
 
 def test_a_stop_reaches_the_whole_group(start, output: Output) -> None:
@@ -214,16 +253,27 @@ def test_a_mark_of_another_instance_is_left_alone(start) -> None:
     assert not child.exited.is_set()
 
 
-def test_children_get_sigterm_when_their_parent_dies(output: Output, tmp_path: Path) -> None:
-    program = (
-        "import llmsnap._monkey, sys\n"
-        "from llmsnap.upstream.child import LocalLauncher\n"
-        "from llmsnap.upstream.launcher import LaunchSpec\n"
-        "c = LocalLauncher('x').start(LaunchSpec('m', 'sleep 60', 'http://10.0.0.1:1'), print)\n"
-        "print(c.pid, flush=True)\n"
-        "c.exited.wait()\n"
-    )
-    parent = gevent.subprocess.Popen([sys.executable, "-c", program], stdout=-1)
+PARENT = """
+import llmsnap._monkey, sys
+from llmsnap.upstream.child import LocalLauncher
+from llmsnap.upstream.launcher import LaunchSpec
+spec = LaunchSpec("m", sys.argv[1], "http://10.0.0.1:1", grace_s=0.2)
+child = LocalLauncher("x").start(spec, lambda data: print(data.decode(), flush=True))
+child.exited.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    [
+        "sh -c 'echo $$; exec sleep 60'",
+        "sh -c 'trap : TERM; echo $$; while :; do sleep 0.05; done'",
+        "sh -c 'setsid sleep 60 & echo $!; wait'",
+        "sh -c 'env -i setsid sleep 60 & echo $!; exit'",
+    ],
+)
+def test_nothing_is_left_when_the_parent_is_killed(cmd: str) -> None:
+    parent = gevent.subprocess.Popen([sys.executable, "-c", PARENT, cmd], stdout=-1)
     pid = int(parent.stdout.readline())
     assert alive(pid)
     parent.send_signal(signal.SIGKILL)

@@ -72,6 +72,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     for handle in made.handles:
         handle.kill()
         assert handle.gone.wait(4)
+    made.launcher.close()
 
 
 def test_a_started_server_has_an_address_and_runs(bench: Bench) -> None:

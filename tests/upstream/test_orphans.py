@@ -1,90 +1,202 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gevent import subprocess
 
-from llmsnap.upstream import orphans
+from llmsnap.limits import child_setup
+from llmsnap.upstream import guardian, orphans
+
+INSTANCE = f"orphan-test-{os.getpid()}"
+SLEEP = ["sleep", "60"]
+
+
+def dead_owner() -> int:
+    """The mark of an llmsnap that has ended."""
+    program = f"import sys; sys.path.insert(0, {str(Path(guardian.__file__).parent)!r}); "
+    program += "import guardian; print(guardian.own_mark())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return int(done.stdout)
+
+
+def shown(mark: int, child: str = f"{INSTANCE}:m:with:colons:3") -> dict[str, str]:
+    return {**os.environ, orphans.CHILD_MARK: child, guardian.VARIABLE: str(mark)}
+
+
+class Marked:
+    """Processes that carry a mark, each in a session of its own."""
+
+    def __init__(self) -> None:
+        self.all: list[subprocess.Popen] = []
+
+    def start(self, mark: int, command: list[str] = SLEEP, **more) -> subprocess.Popen:
+        more = {"env": shown(mark), "preexec_fn": child_setup(mark), **more}
+        self.all.append(subprocess.Popen(command, start_new_session=True, **more))
+        return self.all[-1]
 
 
 @pytest.fixture
-def marked():
-    popen = subprocess.Popen(
-        ["sleep", "60"],
-        env={**os.environ, orphans.CHILD_MARK: f"orphan-test-{os.getpid()}:m:with:colons:3"},
-        start_new_session=True,
-    )
-    yield popen
-    popen.kill()
-    popen.wait()
+def marked() -> Iterator[Marked]:
+    made = Marked()
+    yield made
+    for popen in made.all:
+        popen.kill()
+        popen.wait()
 
 
-def test_marked_processes_are_found_and_stopped(marked) -> None:
-    prefix = f"orphan-test-{os.getpid()}:"
-    assert orphans.scan(prefix) == [(marked.pid, f"{prefix}m:with:colons:3")]
-    assert orphans.stop_marked(prefix) == [f"pid {marked.pid} of model m:with:colons"]
-    assert marked.wait(4) == -signal.SIGTERM
-    assert orphans.stop_marked(prefix) == []
+@pytest.fixture(params=["limit", "environment"])
+def shows(request: pytest.FixtureRequest, monkeypatch) -> str:
+    """How this system shows marks: as a limit too, or in the environment alone."""
+    if request.param == "environment":
+        monkeypatch.setattr(orphans, "inherits_mark", lambda: False)
+        monkeypatch.setattr(guardian, "limit_mark", lambda _: 0)
+    return request.param
 
 
-def test_one_that_begins_another_program_is_seen_a_moment_later(marked, monkeypatch) -> None:
-    true_environ, blank = orphans._environ, []
+def test_what_carries_a_mark_is_found_and_nothing_else(marked: Marked, shows: str) -> None:
+    own = guardian.own_mark()
+    one = marked.start(own + 1)
+    ten = marked.start(own + 10)
+    assert orphans.scan(own + 1) == [one.pid]
+    assert orphans.scan(own + 10) == [ten.pid]
+    assert orphans.kill_marked(own + 1) == [one.pid]
+    assert one.wait(4) == -signal.SIGKILL
+    assert orphans.scan(own + 1) == []
+    assert ten.poll() is None
 
-    def environ(pid: str) -> bytes | None:
-        if pid == str(marked.pid) and not blank:
+
+def test_a_cleared_environment_and_a_double_fork_do_not_hide_a_process(marked: Marked) -> None:
+    mark = guardian.own_mark() + 2
+    hides = ["sh", "-c", "env -i setsid sh -c 'sleep 60 & echo $!'"]
+    popen = marked.start(mark, hides, stdout=subprocess.PIPE)
+    hidden = int(popen.stdout.readline())
+    popen.stdout.close()
+    assert popen.wait(4) == 0
+    orphans.end_group(popen.pid, mark, 4)
+    assert guardian.start_of(hidden) is None
+
+
+def test_one_that_begins_another_program_is_seen_a_moment_later(
+    marked: Marked, monkeypatch
+) -> None:
+    mark = guardian.own_mark() + 3
+    popen = marked.start(mark)
+    true_read, blank = guardian.read, []
+
+    def read(pid: int, name: str) -> bytes | None:
+        if (pid, name) == (popen.pid, "environ") and not blank:
             blank.append(pid)
             return b""
-        return true_environ(pid)
+        return true_read(pid, name)
 
-    monkeypatch.setattr(orphans, "_environ", environ)
-    prefix = f"orphan-test-{os.getpid()}:"
-    assert orphans.scan(prefix) == [(marked.pid, f"{prefix}m:with:colons:3")]
+    monkeypatch.setattr(orphans, "inherits_mark", lambda: False)
+    monkeypatch.setattr(guardian, "read", read)
+    assert orphans.scan(mark) == [popen.pid]
     assert blank
     blank.clear()
-    assert orphans.kill_marked(prefix) == [], "which does not wait"
+    assert orphans.kill_marked(mark) == [], "which does not wait"
+
+
+def test_what_a_dead_owner_left_is_stopped_and_told(marked: Marked, shows: str) -> None:
+    popen = marked.start(dead_owner() + 1)
+    assert orphans.stop_debris("another instance") == [f"pid {popen.pid} of model m:with:colons"]
+    assert popen.wait(4) == -signal.SIGTERM
+    assert orphans.stop_debris("another instance") == []
+
+
+def test_debris_without_an_environment_is_stopped_too(marked: Marked) -> None:
+    popen = marked.start(dead_owner() + 1, env={})
+    assert orphans.stop_debris(INSTANCE) == [f"pid {popen.pid} of model unknown"]
 
 
 LEAVES_ONE = "trap 'setsid sleep 60 & exit 0' TERM; echo ready; while :; do sleep 0.01; done"
 
 
-def test_what_begins_while_others_are_stopped_is_stopped_as_well() -> None:
-    prefix = f"orphan-test-{os.getpid()}:"
-    popen = subprocess.Popen(
-        ["sh", "-c", LEAVES_ONE],
-        env={**os.environ, orphans.CHILD_MARK: f"{prefix}m:1"},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-    )
+def test_what_begins_while_debris_is_stopped_is_stopped_as_well(marked: Marked) -> None:
+    popen = marked.start(dead_owner() + 1, ["sh", "-c", LEAVES_ONE], stdout=subprocess.PIPE)
     assert popen.stdout.readline() == b"ready\n"
-    lines = orphans.stop_marked(prefix)
-    assert lines[0] == f"pid {popen.pid} of model m"
-    assert len(set(lines)) > 1
-    popen.wait(4)
-    assert orphans.scan(prefix) == []
     popen.stdout.close()
+    lines = orphans.stop_debris(INSTANCE)
+    assert len(lines) > 1
+    assert orphans.stop_debris(INSTANCE) == []
 
 
-def test_killing_by_mark_is_immediate(marked) -> None:
-    assert orphans.kill_marked(f"orphan-test-{os.getpid()}:") == [marked.pid]
-    assert marked.wait(4) == -signal.SIGKILL
+def other_world(mark: int) -> int:
+    return mark ^ (1 << (guardian.RUN_BITS + guardian.PID_BITS))
 
 
-def test_a_group_that_is_gone_is_told_so(marked) -> None:
-    assert orphans.signal_group(marked.pid, 0)
-    marked.kill()
-    marked.wait()
-    assert not orphans.signal_group(marked.pid, signal.SIGTERM)
-    assert orphans.wait_empty(marked.pid, [marked.pid], 0)
+@pytest.mark.parametrize(
+    ("owner", "child"),
+    [
+        (guardian.own_mark, "another:m:1"),
+        (lambda: guardian._pack(os.getppid(), guardian.start_of(os.getppid())), f"{INSTANCE}:m:1"),
+        (lambda: guardian._pack(1, guardian.start_of(1)), f"{INSTANCE}:m:1"),
+        (lambda: other_world(dead_owner()), f"{INSTANCE}:m:1"),
+    ],
+    ids=["ours, of another instance", "a living owner", "init", "a namespace elsewhere"],
+)
+def test_what_is_not_debris_for_certain_is_left_alone(marked: Marked, owner, child: str) -> None:
+    mark = owner() + 1
+    popen = marked.start(mark, env=shown(mark, child))
+    assert orphans.list_debris(INSTANCE) == []
+    assert popen.poll() is None
 
 
-def test_a_wait_for_a_group_that_stays_has_an_end(marked) -> None:
-    assert not orphans.wait_empty(marked.pid, [], 0.02)
+def test_the_process_id_of_a_dead_owner_may_be_in_use_again(marked: Marked) -> None:
+    """An owner is its process id and its start time."""
+    reused = guardian._pack(os.getppid(), guardian.start_of(os.getppid()) + 1)
+    popen = marked.start(reused + 1)
+    assert [each.pid for each in orphans.list_debris(INSTANCE)] == [popen.pid]
 
 
-def test_this_system_tells_of_its_processes() -> None:
-    assert orphans.has_proc() == Path("/proc/self").is_dir()
+def test_a_mark_of_a_dead_owner_beside_one_of_a_living_owner_is_no_debris(marked: Marked) -> None:
+    """An llmsnap may be a model of another one, and its own models may keep the limit."""
+    living = guardian._pack(os.getppid(), guardian.start_of(os.getppid())) + 1
+    marked.start(dead_owner() + 1, env=shown(living))
+    marked.start(living, env=shown(dead_owner() + 1))
+    assert orphans.list_debris(INSTANCE) == []
+
+
+def test_an_owner_that_cannot_be_seen_counts_as_alive(marked: Marked, monkeypatch) -> None:
+    monkeypatch.setattr(guardian, "stat", lambda pid: [])
+    assert not guardian.is_orphan(guardian._pack(os.getppid(), 1))
+
+
+def test_processes_of_other_users_are_left_alone(marked: Marked) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can start a process of another user")
+    marked.start(dead_owner() + 1, user=65534)
+    assert orphans.list_debris(INSTANCE) == []
+
+
+def test_neither_we_nor_our_ancestors_are_debris(monkeypatch) -> None:
+    dead = dead_owner() + 1
+    monkeypatch.setattr(guardian, "limit_mark", lambda pid: dead if pid == os.getppid() else 0)
+    assert orphans.list_debris(INSTANCE) == []
+
+
+@pytest.mark.parametrize("text", [b"x", b"", b"-1", b"1" * 5000, b"12", b"\xb2", b"9" * 19])
+def test_a_mark_that_is_none_is_passed_over(text: bytes, monkeypatch) -> None:
+    monkeypatch.setattr(guardian, "read", lambda *_: b"A=b\0" + b"LLMSNAP_MARK=" + text + b"\0")
+    assert guardian.variable_mark(1) == 0
+    monkeypatch.setattr(guardian, "read", lambda *_: b"Max file locks   " + text + b"  unlimited")
+    assert guardian.limit_mark(1) == 0
+
+
+def test_a_group_that_is_gone_is_told_so(marked: Marked) -> None:
+    popen = marked.start(0)
+    assert orphans.signal_group(popen.pid, 0)
+    popen.kill()
+    popen.wait()
+    assert not orphans.signal_group(popen.pid, signal.SIGTERM)
+    assert orphans.wait_empty(popen.pid, [popen.pid], 0)
+
+
+def test_a_wait_for_a_group_that_stays_has_an_end(marked: Marked) -> None:
+    assert not orphans.wait_empty(marked.start(0).pid, [], 0.02)
 
 
 # Takes in the orphans of its descendants, as PID 1 does, and tells who is left of them.

@@ -281,7 +281,9 @@ def test_new_settings_that_replace_the_server_wait_for_its_end(bench: Bench) -> 
 
 def test_settings_of_a_running_server_apply_at_once(bench: Bench) -> None:
     bench.load()
+    assert bench.launcher.handles[0].grace_s == bench.settings.unload_timeout_s
     new = replace(bench.settings, cmd_stop="polite", unload_timeout_s=3)
     bench.process.configure(new, replaces=False)
+    assert bench.launcher.handles[0].grace_s == 3, "should llmsnap be killed meanwhile"
     bench.process.ensure_stopped()
     assert bench.launcher.handles[0].stops == [(3, "polite")]

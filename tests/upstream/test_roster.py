@@ -4,15 +4,14 @@ from pathlib import Path
 import pytest
 from gevent import subprocess
 
-from llmsnap.upstream import orphans
+from llmsnap.upstream import guardian
 from llmsnap.upstream.child import LocalLauncher
 from llmsnap.upstream.launcher import LaunchSpec
 from llmsnap.upstream.roster import Roster
 
 
 def started(pid: int) -> str:
-    stat = orphans._stat(str(pid))
-    return stat[19] if stat else ""
+    return str(guardian.start_of(pid) or "")
 
 
 @pytest.fixture
@@ -63,4 +62,5 @@ def test_the_launcher_keeps_the_roster(tmp_path: Path) -> None:
     assert f"pid {child.pid} of model m" in launcher.stop_leftovers()
     assert child.gone.wait(4)
     child.stop(1)
+    launcher.close()
     assert str(child.pid) not in (tmp_path / "children.json").read_text()

@@ -1,0 +1,240 @@
+"""llmsnap is killed, at any moment of its life: nothing that it started is left.
+
+``make kills`` does it 200 times. The models ignore SIGTERM, fork, leave their session, and clear
+their environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gevent
+import psutil
+import pytest
+
+from llmsnap.upstream import guardian
+from tests.e2e.harness import SIM, Running, children_with, pids_below
+from tests.fakes.ports import free_ports
+
+pytestmark = pytest.mark.e2e
+
+KILLS = int(os.environ.get("LLMSNAP_KILLS", "10"))
+GRACE_S = 1
+LIMIT_S = 20
+"""Far beyond what is promised, a second and the grace: a busy machine is no failure."""
+PORTS = 10
+CONFIG = """\
+startPort: {port}
+unloadTimeout: {grace}
+macros:
+  sim: {sim}
+  hides: "env -i setsid sh -c 'sleep 4242{port} & exit'"
+models:
+  plain: {{cmd: "${{sim}}"}}
+  stubborn: {{cmd: "${{sim}} --ignore-sigterm"}}
+  wrapped: {{cmd: "sh -c '${{sim}} --ignore-sigterm; true'"}}
+  forking: {{cmd: "${{sim}} --fork-grandchild --grandchild-new-session"}}
+  hiding: {{cmd: 'sh -c "${{hides}} & exec ${{sim}}"'}}
+  slow: {{cmd: "${{sim}} --ignore-sigterm --load-time 30"}}
+  sleeper:
+    cmd: "${{sim}} --ignore-sigterm --sleep-time 0.5"
+    sleepMode: enable
+    sleepEndpoints: [{{endpoint: /sleep}}]
+    wakeEndpoints: [{{endpoint: /wake_up}}]
+  tidy:
+    cmd: "${{sim}} --ignore-sigterm"
+    cmdStop: "sh -c 'trap : TERM; sleep 4242{port}; sleep 4242{port}'"
+"""
+SERVERS = ("plain", "stubborn", "wrapped", "forking", "hiding")
+
+
+@dataclass
+class Victim:
+    """One llmsnap, and all that runs because of it."""
+
+    server: Running
+    port: int
+    chance: random.Random
+    tasks: list[gevent.Greenlet] = field(default_factory=list)
+
+    def begin(self, call: Callable[..., object], *args: object) -> None:
+        """Send a request without waiting for its answer."""
+        task = gevent.Greenlet(_despite_errors, call, *args)
+        task.start()
+        self.tasks.append(task)
+
+    def wait_state(self, model: str, *states: str) -> None:
+        self.server.wait_for(lambda: self.server.running().get(model) in states)
+
+    def pause(self, most_s: float) -> None:
+        gevent.sleep(self.chance.uniform(0, most_s))  # the moment of the kill is what varies
+
+    def load(self, *models: str) -> None:
+        assert self.server.chat(self.chance.choice(models)).status_code == 200
+
+    def kill(self, pid: int = 0) -> None:
+        """Kill it, and wait until nothing is left."""
+        pid = pid or self.server.process.pid
+        below = {each: guardian.start_of(each) for each in pids_below(pid)}
+        began = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        while (left := self._left(below)) and time.monotonic() - began < LIMIT_S:
+            gevent.sleep(0.02)
+        print(f"nothing left after {time.monotonic() - began:.2f} s")
+        assert not left, [guardian.read(pid, "cmdline") for pid in left]
+
+    def _left(self, below: dict[int, int | None]) -> list[int]:
+        known = [pid for pid, start in below.items() if start and start == guardian.start_of(pid)]
+        models = [pid for n in range(PORTS) for pid in children_with(f"--port {self.port + n} ")]
+        return [*known, *models, *self.hidden()]
+
+    def hidden(self) -> list[int]:
+        return children_with(f"sleep 4242{self.port}")
+
+    def guardian(self) -> psutil.Process:
+        name = guardian.__file__.encode()
+        below = pids_below(self.server.process.pid)
+        (found,) = [pid for pid in below if name in (guardian.read(pid, "cmdline") or b"")]
+        return psutil.Process(found)
+
+    def close(self) -> None:
+        self.server.stop(signal.SIGKILL)
+        gevent.killall(self.tasks)
+        for pid in self.hidden():
+            os.kill(pid, signal.SIGKILL)
+
+
+def _despite_errors(call: Callable[..., object], *args: object) -> None:
+    with contextlib.suppress(OSError):  # it was killed meanwhile
+        call(*args)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Victim]]:
+    made: list[Victim] = []
+
+    def run(*options: str, door: str = "llmsnap", seed: int = 0, ready: bool = True) -> Victim:
+        port = free_ports(PORTS)
+        config = tmp_path / f"{port}.yaml"
+        config.write_text(CONFIG.format(sim=SIM, port=port, grace=GRACE_S))
+        victim = Victim(Running(door, config, *options), port, random.Random(seed))
+        made.append(victim)
+        if ready:
+            victim.server.wait_ready()
+        return victim
+
+    yield run
+    for victim in made:
+        victim.close()
+
+
+def forks(victim: Victim) -> None:
+    victim.begin(victim.server.chat, victim.chance.choice(SERVERS))
+    victim.pause(0.1)
+
+
+def loads(victim: Victim) -> None:
+    victim.begin(victim.server.chat, "slow")
+    victim.wait_state("slow", "starting")
+    victim.pause(1)
+
+
+def is_ready(victim: Victim) -> None:
+    victim.load(*SERVERS)
+    victim.pause(0.2)
+
+
+def sleeps(victim: Victim) -> None:
+    victim.load("sleeper")
+    victim.begin(victim.server.post, "/api/models/sleep/sleeper")
+    victim.wait_state("sleeper", "sleepPending", "asleep")
+    victim.pause(1)
+
+
+def stops(victim: Victim) -> None:
+    victim.load(*SERVERS, "tidy")
+    victim.begin(victim.server.post, "/api/models/unload")
+    victim.pause(GRACE_S)
+
+
+MOMENTS = (forks, loads, is_ready, sleeps, stops)
+
+
+@pytest.mark.parametrize(
+    "number", range(KILLS), ids=lambda n: f"{MOMENTS[n % len(MOMENTS)].__name__}-{n}"
+)
+def test_nothing_outlives_an_llmsnap_that_is_killed_when_it(start, number: int) -> None:
+    victim = start(seed=number)
+    MOMENTS[number % len(MOMENTS)](victim)
+    victim.kill()
+
+
+@pytest.mark.parametrize("model", ["stubborn", "hiding"])
+@pytest.mark.parametrize("door", ["gunicorn", "gunicorn without conf", "flask"])
+def test_behind_each_door(start, door: str, model: str) -> None:
+    victim = start(door=door)
+    victim.load(model)
+    if door == "flask":  # its reloader, which is what people see and kill
+        victim.kill()
+    else:
+        worker = victim.guardian().ppid()
+        assert worker != victim.server.process.pid
+        os.kill(victim.server.process.pid, signal.SIGSTOP)  # or it starts another worker
+        victim.kill(worker)
+        os.kill(victim.server.process.pid, signal.SIGCONT)
+
+
+def test_the_guardian_is_replaced_when_it_is_killed(start) -> None:
+    victim = start()
+    victim.load("hiding")
+    first = victim.guardian()
+    first.kill()
+    found = victim.server.wait_output(r"the guardian process \(pid (\d+)\) ended with signal SIG")
+    assert int(found[1]) == first.pid
+    victim.server.wait_output(r"another guardian process runs, pid")
+    assert victim.guardian().pid != first.pid
+    assert not first.is_running(), "no zombie is left"
+    assert victim.server.running() == {"hiding": "ready"}
+    assert victim.server.chat("hiding").status_code == 200
+    victim.kill()
+
+
+def test_the_guardian_waits_for_an_orderly_end_and_ends_with_it(start) -> None:
+    victim = start()
+    victim.load("hiding")
+    guarding = victim.guardian()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        guarding.send_signal(number)  # as Ctrl-C and systemd do
+    assert victim.server.stop(signal.SIGTERM) == 0
+    assert not guarding.is_running()
+    assert not victim.hidden()
+
+
+def both_killed(victim: Victim) -> None:
+    for pid in (victim.guardian().pid, victim.server.process.pid):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (victim.guardian().pid, victim.server.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    victim.server.process.wait(LIMIT_S)
+
+
+def test_the_next_start_of_any_configuration_stops_what_is_left(start, tmp_path: Path) -> None:
+    dead, living = start(), start()
+    for victim in (dead, living):
+        victim.load("hiding")
+    both_killed(dead)
+    assert dead.hidden()
+    other = start("--state-dir", str(tmp_path / "other"))
+    other.server.wait_output("stopped what an earlier run left behind: pid")
+    assert not dead.hidden()
+    assert living.hidden()
+    assert living.server.chat("hiding").status_code == 200
+    assert other.server.stop(signal.SIGTERM) == 0
+    assert living.server.stop(signal.SIGTERM) == 0
