@@ -33,6 +33,15 @@ limit_request_field_size = 32_768
 control_socket_disable = True  # gunicorn's own remote control; older versions ignore this line
 
 
+def on_starting(server: Any) -> None:
+    """Keep the master's environment, which may hold keys, from the models, as in the worker."""
+    from llmsnap.limits import protect_memory  # noqa: PLC0415 - not needed to read this file
+    from llmsnap.options import TRUE_WORDS  # noqa: PLC0415
+
+    debug = os.environ.get("LLMSNAP_DEBUG", "").strip().lower() in TRUE_WORDS
+    protect_memory(debug=debug)
+
+
 def post_worker_init(worker: Any) -> None:
     """Open the service before the first connection is accepted; in a second worker, wait."""
     from llmsnap.server.gunicorn import take_connections  # noqa: PLC0415 - only the worker may

@@ -123,7 +123,7 @@ def _run(options: Options) -> int:
     # Imported when they are needed: a version or a usage error should not wait for Flask.
     from llmsnap.blocked import watch_loop  # noqa: PLC0415
     from llmsnap.config.loader import load  # noqa: PLC0415
-    from llmsnap.limits import raise_open_files  # noqa: PLC0415
+    from llmsnap.limits import protect_memory, raise_open_files  # noqa: PLC0415
     from llmsnap.logs.handler import LogStyle  # noqa: PLC0415
     from llmsnap.server import serve  # noqa: PLC0415
     from llmsnap.service import Service  # noqa: PLC0415
@@ -143,6 +143,7 @@ def _run(options: Options) -> int:
     if options.debug:
         watch_loop()
     raise_open_files()
+    protect_memory(debug=options.debug)
     state = find_state_dir(options.config, options.state_dir)
     service = Service(
         config,

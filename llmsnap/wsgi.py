@@ -16,7 +16,7 @@ from llmsnap.config.loader import load
 from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError
 from llmsnap.collector import spare_what_stays
-from llmsnap.limits import raise_open_files
+from llmsnap.limits import end_with_parent, protect_memory, raise_open_files
 from llmsnap.logs.handler import LogStyle
 from llmsnap.options import Options, from_environ
 from llmsnap.reload import ConfigWatcher, watch
@@ -47,6 +47,9 @@ def open_service() -> Service:
 
 def _open(options: Options) -> Service:
     raise_open_files()
+    protect_memory(debug=options.debug)
+    if os.environ.get("WERKZEUG_RUN_MAIN") == "true":
+        end_with_parent()  # Flask's reloader, which is what people kill
     state = find_state_dir(options.config, options.state_dir)
     mine = worker.current()
     if mine is not None:

@@ -118,6 +118,10 @@ def test_the_unit_leaves_the_stopping_to_llmsnap_and_gives_it_the_time() -> None
     assert service["OOMPolicy"] == "continue"
 
 
+def test_the_unit_writes_no_core_files() -> None:
+    assert unit()["LimitCORE"] == "0"
+
+
 @pytest.mark.parametrize("setting", ["PrivateDevices", "DevicePolicy", "ProtectClock"])
 def test_the_unit_does_not_shut_out_the_gpus(setting: str) -> None:
     assert setting not in unit()
