@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +18,8 @@ log = logging.getLogger(__name__)
 
 LOCK_NAME = "lock"
 HASH_LENGTH = 16
+MOST_LINKS = 40
+"""As many as the system follows."""
 
 
 class StateDir:
@@ -40,7 +44,7 @@ class StateDir:
         if not self.is_writable or self._lock_fd is not None:
             return
         # Python's descriptors are not inherited, so no child can keep the lock alive.
-        fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -70,13 +74,16 @@ def find(config_path: str, wanted: str = "", environ: Mapping[str, str] = os.env
     """
     name = _digest(str(Path(config_path).resolve()))
     places = [Path(wanted)] if wanted else [base / "llmsnap" / name for base in _bases(environ)]
+    refused: list[str] = []
     for place in places:
-        if _make(place):
+        refusal = _make(place)
+        if not refusal:
             return StateDir(place.resolve())
+        refused.append(f"{place}: {refusal}")
     log.warning(
-        "no state directory can be written (tried %s): models that survive a crash of llmsnap "
-        "will not be found; name one with --state-dir",
-        ", ".join(map(str, places)),
+        "no state directory can be used (%s): a second llmsnap with this configuration will not be "
+        "noticed; name another one with --state-dir",
+        "; ".join(refused),
     )
     return StateDir(places[0].absolute(), is_writable=False)
 
@@ -91,15 +98,65 @@ def _bases(environ: Mapping[str, str]) -> Iterator[Path]:
     yield Path(tempfile.gettempdir()) / f"llmsnap-{os.getuid()}"
 
 
-def _make(path: Path) -> bool:
-    """Make *path* for our eyes only; tell whether it is ours to write."""
+def _make(path: Path) -> str:
+    """Make *path* for our eyes only; return why it cannot be used, empty if it can."""
+    path = path.absolute()
+    missing = [path]
+    while not os.path.lexists(missing[-1]):
+        missing.append(missing[-1].parent)
+    there = missing.pop()
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if refusal := _refusal(there):
+            return refusal
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError:
-        return False
-    return path.stat().st_uid == os.getuid()
+        owner = path.stat().st_uid
+        return _refusal(path) or ("" if owner == os.getuid() else f"it belongs to uid {owner}")
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _refusal(path: Path) -> str:
+    """Return who else could put another folder or file in the place of *path*; empty for nobody.
+
+    That is the owner of a folder or link on the way to it, unless it is root or our user, and
+    anybody where a folder is open to all without the sticky bit. In a user namespace root's own
+    folders have the owner of "/".
+    """
+    trusted = {0, os.getuid(), Path("/").stat().st_uid}
+    for place in _way_to(path):
+        status = place.lstat()
+        if status.st_uid not in trusted:
+            return f"{place} belongs to uid {status.st_uid}"
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == (
+            stat.S_IWOTH
+        ):
+            return f"{place} can be written by every user"
+    return ""
+
+
+def _way_to(path: Path) -> Iterator[Path]:
+    """Yield each folder and symbolic link that is passed on the way to *path*, and *path* itself.
+
+    Raises: OSError.
+    """
+    ahead = list(reversed(path.absolute().parts[1:]))
+    here = Path("/")
+    yield here
+    links = 0
+    while ahead:
+        here = here.parent if ahead[-1] == ".." else here / ahead[-1]
+        ahead.pop()
+        yield here
+        if here.is_symlink():
+            links += 1
+            if links > MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            target = here.readlink()
+            ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            here = Path("/") if target.is_absolute() else here.parent
 
 
 def _digest(text: str) -> str:

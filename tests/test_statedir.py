@@ -65,3 +65,86 @@ def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
     second.unlock()
     child.kill()
     child.wait()
+
+
+OTHER = 4711
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give folders away")
+
+
+def given_away(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    os.lchown(path, OTHER, OTHER)
+    return path
+
+
+def link_of_another(path: Path) -> Path:
+    path.symlink_to(path.parent / "ours", target_is_directory=True)
+    (path.parent / "ours").mkdir()
+    os.lchown(path, OTHER, OTHER)
+    return path
+
+
+def open_to_all(path: Path) -> Path:
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+def circle(path: Path) -> Path:
+    path.symlink_to(path)
+    return path
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (given_away, "belongs to uid 4711"),
+        (link_of_another, "belongs to uid 4711"),
+        (open_to_all, "can be written by every user"),
+        (circle, "Too many levels of symbolic links"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "a/b"])
+def test_a_folder_that_another_user_could_replace_is_not_used(
+    tmp_path: Path, caplog, make, reason: str, below: str
+) -> None:
+    place = make(tmp_path / "x")
+    found = statedir.find("a.yaml", str(place / below))
+    assert not found.is_writable
+    assert reason in caplog.text
+    if make is not circle:
+        assert list(place.iterdir()) == [], "and nothing is made in it"
+
+
+@needs_root
+def test_in_a_folder_for_all_with_a_sticky_bit_our_own_is_used(tmp_path: Path, caplog) -> None:
+    temporary = open_to_all(tmp_path / "tmp")
+    temporary.chmod(0o1777)
+    assert statedir.find("a.yaml", str(temporary / "ours")).is_writable
+    assert not statedir.find("a.yaml", str(given_away(temporary / "theirs"))).is_writable
+
+
+def test_what_we_make_on_the_way_is_ours_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert statedir.find("a.yaml", str(tmp_path / "a/b/c")).is_writable
+    finally:
+        os.umask(before)
+    made = [tmp_path / name for name in ("a", "a/b", "a/b/c")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700}
+
+
+def test_a_link_of_ours_may_be_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("../" + tmp_path.name + "/real")
+    found = statedir.find("a.yaml", str(tmp_path / "link/state"))
+    assert found.is_writable
+    assert found.path == tmp_path / "real/state"
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        statedir.StateDir(tmp_path).lock()
+    assert not (tmp_path / "elsewhere").exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import os
+import stat
+from contextlib import suppress
 from typing import IO
 
 log = logging.getLogger(__name__)
@@ -32,8 +34,12 @@ class Recording:
             self.close()
 
     def open(self) -> None:
-        """Begin a new file. Raises: OSError."""
-        self._file = Path(self.path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        """Begin a new file, which only our user may read. Raises: OSError."""
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with suppress(OSError):  # not ours, or no file: a pipe, the terminal
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                os.fchmod(fd, 0o600)
+        self._file = os.fdopen(fd, "w", encoding="utf-8", buffering=1)
         early, self._early = self._early, []
         for line in early:
             self(line)
