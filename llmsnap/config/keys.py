@@ -190,6 +190,7 @@ TOP = Section(
     Key("keepaliveWhileLoading", Flag(True)),
     Key("includeAliasesInList", Flag()),
     Key("maxRequestBody", Number(256.0, least=0.01)),
+    Key("maxDecompressedBody", Number(64.0, least=0.01)),
     Key("maxUpload", Number(4096.0, least=0.01)),
     Key("allowedHosts", Texts()),
     Key("allowedOrigins", Texts()),

@@ -224,6 +224,7 @@ class Config:
     include_aliases_in_list: bool = False
 
     max_request_body_bytes: int = 256 * MIB
+    max_decompressed_body_bytes: int = 64 * MIB
     max_upload_bytes: int = 4096 * MIB
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()

@@ -58,6 +58,7 @@ def _limits(values: Values[str, Any]) -> dict[str, Any]:
         "keepalive_while_loading": values["keepaliveWhileLoading"],
         "include_aliases_in_list": values["includeAliasesInList"],
         "max_request_body_bytes": int(values["maxRequestBody"] * MIB),
+        "max_decompressed_body_bytes": int(values["maxDecompressedBody"] * MIB),
         "max_upload_bytes": int(values["maxUpload"] * MIB),
     }
 

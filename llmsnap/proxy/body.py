@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_plus
 
@@ -17,7 +18,11 @@ from llmsnap.wire.jsontext import Edits, Members, Value
 BOM = b"\xef\xbb\xbf"
 MAX_MODEL_BYTES = 4096
 MAX_FLAG_BYTES = 64
-DECODE_BYTES = 1 << 20
+DECODE_BYTES = 1 << 16
+PIECE_BYTES = 1 << 20
+MAX_RATIO = 100
+MAX_RATIO_FROM_BYTES = 1 << 20
+"""Short bodies may be as repetitive as they like."""
 ANY_ZLIB_FORMAT = 32 + zlib.MAX_WBITS  # zlib.decompressobj: gzip or zlib, by its header
 TRUE_WORDS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 
@@ -40,13 +45,17 @@ class JsonRequest:
     @property
     def stream(self) -> bool:
         """Whether the answer is wanted as a stream."""
-        return _is_true(self.get("stream"))
+        return _is_true(self._last("stream"))
 
     def get(self, name: str) -> bytes | None:
         """The JSON text of a top-level member, None without one; of repeated ones the last."""
+        value = self._last(name)
+        return None if value is None else bytes(value)
+
+    def _last(self, name: str) -> Value:
         for found, value in reversed(self._members):
             if found == name:
-                return bytes(value)
+                return value
         return None
 
     def rewrite(self, edits: Edits) -> JsonRequest:
@@ -81,28 +90,67 @@ def parse_json(raw: bytes) -> JsonRequest:
     return request
 
 
-def decoded(raw: bytes, encoding: str, limit_bytes: int) -> bytes:
-    """The JSON in a body that came compressed. Switches greenlets.
+def coding_of(content_encoding: str) -> str:
+    """Return how a JSON body is compressed, "" when it is not.
 
-    Raises: UnsupportedEncoding for another one than gzip or deflate; BadRequest; TooLarge.
+    Raises: UnsupportedEncoding for anything but gzip or deflate, and for one within another.
     """
-    if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
-        raise UnsupportedEncoding(f"Content-Encoding {encoding!r} is not supported; use gzip")
+    named = [one.strip().lower() for one in content_encoding.split(",")]
+    codings = [one for one in named if one not in {"", "identity"}]
+    if not codings:
+        return ""
+    if len(codings) > 1 or codings[0] not in {"gzip", "x-gzip", "deflate"}:
+        raise UnsupportedEncoding(
+            f"Content-Encoding {content_encoding[:64]!r} is not supported; use gzip, once"
+        )
+    return codings[0]
+
+
+def decoded(raw: bytes, coding: str, limit_bytes: int) -> bytes:
+    """Return the JSON in a body that came compressed. Switches greenlets.
+
+    Raises: BadRequest for what is not of that *coding*; TooLarge for what gets larger than
+    *limit_bytes*, or larger than an honest body would.
+    """
     decoder = zlib.decompressobj(ANY_ZLIB_FORMAT)
     pieces, size = [], 0
-    while raw and not decoder.eof:
-        try:
-            pieces.append(decoder.decompress(raw, DECODE_BYTES))
-        except zlib.error as error:
-            raise BadRequest(f"the body is not {encoding} as its header says: {error}") from error
-        raw = decoder.unconsumed_tail
-        size += len(pieces[-1])
-        if size > limit_bytes:
-            raise TooLarge(f"the body has more than {limit_bytes} bytes when decompressed")
+    most = min(limit_bytes, max(MAX_RATIO_FROM_BYTES, MAX_RATIO * len(raw)))
+    for piece in _inflated(decoder, raw, coding):
+        size += len(piece)
+        if size > most:
+            raise _unpacks_too_large(size, limit_bytes)
+        pieces.append(piece)
         gevent.sleep(0)  # a large body must not hold up what else is going on
     if not decoder.eof:
-        raise BadRequest(f"the {encoding} body ends too early")
+        raise BadRequest(f"the {coding} body ends too early")
+    if decoder.unused_data:
+        raise BadRequest(f"more follows the end of the {coding} body")
     return b"".join(pieces)
+
+
+def _inflated(decoder: Any, raw: bytes, coding: str) -> Iterator[bytes]:
+    """Yield what *raw* unpacks to in pieces of bounded size. Raises: BadRequest."""
+    for start in range(0, len(raw), DECODE_BYTES):
+        data, piece = raw[start : start + DECODE_BYTES], b""
+        # A full piece may leave more behind in the decoder, even when nothing is left to feed.
+        while not decoder.eof and (data or len(piece) == PIECE_BYTES):
+            try:
+                piece = decoder.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise BadRequest(f"the body is not {coding}, as its header says") from error
+            data = decoder.unconsumed_tail
+            yield piece
+        if decoder.eof and start + DECODE_BYTES < len(raw):
+            raise BadRequest(f"more follows the end of the {coding} body")
+
+
+def _unpacks_too_large(size: int, limit_bytes: int) -> TooLarge:
+    if size > limit_bytes:
+        return TooLarge(
+            f"the body has more than {limit_bytes} bytes when decompressed; "
+            "maxDecompressedBody and maxRequestBody limit it"
+        )
+    return TooLarge(f"the body grows to more than {MAX_RATIO} times its size when decompressed")
 
 
 def model_in_query(query: str) -> str:
@@ -121,7 +169,7 @@ def with_model(query: str, name: str) -> str:
 
 def _where(problem: JsonProblem, raw: bytes) -> str:
     if problem.position < 0:
-        return f"invalid JSON: {problem.what}"
+        return problem.what
     line = raw.count(b"\n", 0, problem.position) + 1
     column = problem.position - (raw.rfind(b"\n", 0, problem.position) + 1) + 1
     return f"invalid JSON: {problem.what} at byte {problem.position} (line {line}, column {column})"
@@ -129,10 +177,12 @@ def _where(problem: JsonProblem, raw: bytes) -> str:
 
 def _text(value: Value) -> str:
     """A model's name out of any JSON value: numbers in plain decimal, null as nothing."""
-    text = bytes(value)
-    if len(text) > MAX_MODEL_BYTES:
+    if memoryview(value).nbytes > MAX_MODEL_BYTES:
         raise BadRequest(f"the `model` key is longer than {MAX_MODEL_BYTES} bytes", "model")
+    text = bytes(value)
     try:
+        if text[:1] in b"{[tf":
+            return text.decode()
         decoded: object = _ANYTHING.decode(text)
     except ValueError as error:
         raise BadRequest("the `model` key is not a usable JSON value", "model") from error
@@ -143,16 +193,14 @@ def _text(value: Value) -> str:
             return ""
         case float() if decoded.is_integer():
             return str(int(decoded))
-        case bool() | dict() | list():
-            return text.decode()
     return str(decoded)
 
 
-def _is_true(value: bytes | None) -> bool:
-    if value is None or len(value) > MAX_FLAG_BYTES:
+def _is_true(value: Value) -> bool:
+    if value is None or memoryview(value).nbytes > MAX_FLAG_BYTES:
         return False
     try:
-        flag = _ANYTHING.decode(value)
+        flag = _ANYTHING.decode(bytes(value))
     except ValueError:
         return False
     if isinstance(flag, str):

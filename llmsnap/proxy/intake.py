@@ -11,9 +11,11 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote
 
+from llmsnap.config.settings import Config
 from llmsnap.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
 from llmsnap.proxy.body import (
     JsonRequest,
+    coding_of,
     decoded,
     is_true_word,
     model_in_query,
@@ -22,8 +24,10 @@ from llmsnap.proxy.body import (
 )
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Body
+from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.multipart import Upload, receive
 from llmsnap.proxy.target import Snapshot, Target
+from llmsnap.wire.jsonscan import JsonProblem
 from llmsnap.wire.paths import FORM_ROUTES, JSON_ROUTES, QUERY_ROUTES, versioned
 
 READ_BYTES = 1 << 16
@@ -89,7 +93,7 @@ class JsonWork(Work):
         if name:
             request = request.rewrite({"model": json.dumps(name).encode()})
         if target.filter:
-            request = request.rewrite(target.filter.edits(request, self.requested))
+            request = _filtered(request, target.filter, self.requested)
             self.stream = request.stream
         self._request = request
 
@@ -197,7 +201,7 @@ def take_in(call: Call, snapshot: Snapshot) -> Work:
     path = versioned(call.path)
     config = snapshot.config
     if call.method == "POST" and path in JSON_ROUTES:
-        return _json_work(call, config.max_request_body_bytes)
+        return _json_work(call, config)
     if call.method == "POST" and path in FORM_ROUTES:
         return FormWork(_upload(call, config.max_upload_bytes), _sent_path(call))
     if call.method in READING and path in QUERY_ROUTES:
@@ -239,14 +243,24 @@ def read_body(call: Call, limit_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _json_work(call: Call, limit_bytes: int) -> JsonWork:
-    body = read_body(call, limit_bytes)
+def _json_work(call: Call, config: Config) -> JsonWork:
     encoding = call.header("HTTP_CONTENT_ENCODING")
-    if not encoding:
-        return JsonWork(parse_json(body), _sent_path(call))
-    work = JsonWork(parse_json(decoded(body, encoding, limit_bytes)), _sent_path(call))
-    work.drops = frozenset({"content-encoding"})
+    coding = coding_of(encoding) if encoding else ""
+    body = read_body(call, config.max_request_body_bytes)
+    if coding:
+        limit = min(config.max_request_body_bytes, config.max_decompressed_body_bytes)
+        body = decoded(body, coding, limit)
+    work = JsonWork(parse_json(body), _sent_path(call))
+    if encoding:
+        work.drops = frozenset({"content-encoding"})
     return work
+
+
+def _filtered(request: JsonRequest, filters: CompiledFilter, requested: str) -> JsonRequest:
+    try:
+        return request.rewrite(filters.edits(request, requested))
+    except JsonProblem as problem:
+        raise BadRequest(f"the body cannot be changed as filters say: {problem.what}") from problem
 
 
 def _read_exactly(call: Call, length: int) -> bytes:

@@ -51,18 +51,18 @@ class Member(NamedTuple):
     value: bytes
 
 
-def scan_object(text: bytes) -> list[Member]:
-    """Return the members of the object *text*, in order, repeated names included.
+def scan_object(text: bytes, most: int) -> list[Member]:
+    """Return the first *most* members of the object *text*, in order, repeated names included.
 
     Raises: JsonProblem, also for anything wrong deep inside a value, and for a text that takes
     too long to read.
     """
-    return _Scanner(text).read(b"{")
+    return _Scanner(text).read(b"{", most)
 
 
-def scan_array(text: bytes) -> list[Member]:
-    """Return the elements of the array *text*. Raises: as ``scan_object``."""
-    return _Scanner(text).read(b"[")
+def scan_array(text: bytes, most: int) -> list[Member]:
+    """Return the first *most* elements of the array *text*. Raises: as ``scan_object``."""
+    return _Scanner(text).read(b"[", most)
 
 
 class _Scanner:
@@ -73,7 +73,7 @@ class _Scanner:
         self._is_cut = len(text) > SCAN_LIMIT_BYTES
         self._containers = 0
 
-    def read(self, opener: bytes) -> list[Member]:
+    def read(self, opener: bytes, most: int) -> list[Member]:
         """Return what the container that *opener* begins has at its top level."""
         at = self._skip_space(0)
         if self._byte(at) != opener:
@@ -85,6 +85,8 @@ class _Scanner:
             name, at = self._read_name(at) if opener == b"{" else ("", at)
             end = self._skip_value(at)
             found.append(Member(name, self._text[at:end]))
+            if len(found) >= most:
+                return found
             at = self._skip_space(end)
             is_last = self._byte(at) == _CLOSERS[opener]
             if not is_last:

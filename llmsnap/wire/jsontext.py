@@ -27,6 +27,18 @@ _MEMBER = re.compile(rb'[ \t\n\r]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*+:[ \t\n
 _INDEX = re.compile(r"-1|0|[1-9][0-9]{0,3}")
 
 
+MAX_MEMBERS = 4096
+"""Of a request's top level. The most that any API has is some 60."""
+MAX_ENTRIES = 1 << 15
+"""Of an object or array below it that a filter leads into."""
+MAX_COMMAS = 1 << 20
+"""In an array that is about to be taken apart, at any depth: 70 bytes of memory each."""
+
+
+class _TooManyMembers(Exception):
+    """Ends the decoding of an object in its midst."""
+
+
 class _Name:
     """A member's name as a dictionary key that equals no other, so that repeated ones are seen."""
 
@@ -36,33 +48,66 @@ class _Name:
         self.text = text
 
 
+class _Allowance:
+    """How many more names the object that is being decoded may have."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = 0
+
+
+_ALLOWANCE = _Allowance()
+
+
+def _named(_type: type, text: str) -> _Name:
+    _ALLOWANCE.left -= 1
+    if _ALLOWANCE.left < 0:
+        raise _TooManyMembers
+    return _Name(text)
+
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str)
 _HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-_OBJECT = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=lambda _type, text: _Name(text))
+_OBJECT = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_named)
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises. Its messages differ between versions, so none of them is read."""
 
 
-def members(text: bytes) -> Members:
+def members(text: bytes, most: int = MAX_MEMBERS) -> Members:
     """Names and values of the object *text*, in its order, repeated names included.
 
-    Raises: JsonProblem, also for anything wrong deep inside a value.
+    Raises: JsonProblem, also for anything wrong deep inside a value, and for more than *most*.
     """
+    _ALLOWANCE.left = most
     try:
         found = _OBJECT.decode(text)
+    except _TooManyMembers:
+        raise _too_many(most) from None
     except _REFUSALS:
-        return [(member.name, member.value) for member in scan_object(text)]
+        scanned = scan_object(text, most + 1)
+        if len(scanned) > most:
+            raise _too_many(most) from None
+        return [(member.name, member.value) for member in scanned]
     return [(name.text, value) for name, value in found.items()]
 
 
 def _elements(text: bytes) -> list[Value]:
-    """The elements of the array *text*. Raises: JsonProblem."""
+    """The elements of the array *text*. Raises: JsonProblem, also for too many of them."""
+    if text.count(b",") > MAX_COMMAS:
+        raise _too_many(MAX_ENTRIES)
     try:
         found: list[Value] = _ARRAY.decode(text)
     except _REFUSALS:
-        return [element.value for element in scan_array(text)]
+        found = [element.value for element in scan_array(text, MAX_ENTRIES + 1)]
+    if len(found) > MAX_ENTRIES:
+        raise _too_many(MAX_ENTRIES)
     return found
+
+
+def _too_many(most: int) -> JsonProblem:
+    return JsonProblem(f"more than {most} members or elements in one object or array")
 
 
 def dump(value: object) -> bytes:
@@ -258,7 +303,7 @@ def _open(text: bytes) -> _Container | None:
     """*text* as a container; None if it is a scalar."""
     match text[_opening(text) : _opening(text) + 1]:
         case b"{":
-            found = members(text)
+            found = members(text, MAX_ENTRIES)
             return _Container(text, [name for name, _ in found], [value for _, value in found])
         case b"[":
             return _Container(text, None, _elements(text))

@@ -27,6 +27,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("captureMaxBody: 0.5", "capture_max_body_bytes", MIB // 2),
     ("logBufferSize: 10", "log_buffer_bytes", 10 * KIB),
     ("maxRequestBody: 1", "max_request_body_bytes", MIB),
+    ("maxDecompressedBody: 1", "max_decompressed_body_bytes", MIB),
     ("maxUpload: 1", "max_upload_bytes", MIB),
     ("sendLoadingState: on", "send_loading_state", True),
     ("includeAliasesInList: TRUE", "include_aliases_in_list", True),

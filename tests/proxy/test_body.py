@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import gzip
+import random
+import zlib
+from typing import Any
+
 import pytest
 
-from llmsnap.errors import BadRequest
-from llmsnap.proxy.body import model_in_query, parse_json
+from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
+from llmsnap.proxy.body import PIECE_BYTES, coding_of, decoded, model_in_query, parse_json
+from llmsnap.wire import jsontext
+from llmsnap.wire.jsontext import MAX_MEMBERS
+
+MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -135,3 +144,134 @@ def test_the_model_in_an_address(query: str, model: str) -> None:
 def test_an_address_without_a_model_is_refused(query: str) -> None:
     with pytest.raises(BadRequest, match="missing required `model` query parameter"):
         model_in_query(query)
+
+
+# --- what is large in few bytes -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("member", ['"":0', '"a":"\\ud83d"', '"model":"m"', '"x":{}', '"x":[[]]'])
+def test_a_request_has_a_bounded_number_of_members(member: str) -> None:
+    text = '{"model":"m"%s}'
+    most = parse_json((text % (f",{member}" * (MAX_MEMBERS - 1))).encode())
+    assert most.model == "m"
+    for more in (MAX_MEMBERS, 200_000):
+        with pytest.raises(BadRequest, match=f"more than {MAX_MEMBERS} members"):
+            parse_json((text % (f",{member}" * more)).encode())
+
+
+def test_no_member_beyond_the_limit_is_looked_at() -> None:
+    with pytest.raises(BadRequest, match="more than"):
+        parse_json(b'{"model":"m"' + b',"":0' * 100_000 + b"}")
+    assert jsontext._ALLOWANCE.left == -1
+
+
+@pytest.mark.parametrize("opener", ["[", '{"a":'])
+@pytest.mark.parametrize("depth", [600, 5_000, 200_000])
+def test_deep_nesting_is_passed_on_or_refused(opener: str, depth: int) -> None:
+    """How deep msgspec goes depends on Python's version and on who calls."""
+    closer = "]" if opener == "[" else "}"
+    nested = f"{opener * depth}1{closer * depth}"
+    try:
+        request = parse_json(f'{{"model":"m","a":{nested}}}'.encode())
+    except BadRequest as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017 - either is fine
+    else:
+        assert request.model == "m"
+    with pytest.raises(BadRequest):
+        parse_json(f'{{"model":{nested}}}'.encode()[:-1])
+
+
+class Inflating:
+    """Counts what is unpacked, whoever unpacks it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.total = self.largest = 0
+        self._make = zlib.decompressobj
+        monkeypatch.setattr(zlib, "decompressobj", self.decompressobj)
+
+    def decompressobj(self, *arguments: Any) -> Any:
+        counting, inner = self, self._make(*arguments)
+
+        class Decoder:
+            def decompress(self, data: bytes, most: int) -> bytes:
+                piece: bytes = inner.decompress(data, most)
+                counting.total += len(piece)
+                counting.largest = max(counting.largest, len(piece))
+                return piece
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(inner, name)
+
+        return Decoder()
+
+
+@pytest.fixture
+def inflating(monkeypatch: pytest.MonkeyPatch) -> Inflating:
+    return Inflating(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "coding"),
+    [
+        ("", ""),
+        ("identity", ""),
+        (" Identity , ", ""),
+        ("gzip", "gzip"),
+        ("X-GZIP", "x-gzip"),
+        ("deflate, identity", "deflate"),
+    ],
+)
+def test_how_a_body_is_compressed(encoding: str, coding: str) -> None:
+    assert coding_of(encoding) == coding
+
+
+@pytest.mark.parametrize(
+    "encoding", ["br", "zstd", "compress", "gzip, gzip", "gzip,deflate", "gzip;q=1", "x" * 9000]
+)
+def test_other_codings_and_codings_within_each_other_are_refused(encoding: str) -> None:
+    with pytest.raises(UnsupportedEncoding, match="use gzip") as raised:
+        coding_of(encoding)
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * MIB])
+def test_bodies_of_any_size_are_unpacked(inflating: Inflating, size: int) -> None:
+    body = random.Random(size).randbytes(size // 2 + 1).hex().encode()[:size]
+    packed = zlib.compress(body, 1)
+    assert decoded(packed, "deflate", 4 * MIB) == body
+    assert inflating.total == size
+    assert inflating.largest <= PIECE_BYTES
+
+
+def test_little_that_unpacks_to_much_is_refused_at_once(inflating: Inflating) -> None:
+    bomb = gzip.compress(b" " * (50 * MIB))
+    with pytest.raises(TooLarge, match="more than 100 times its size"):
+        decoded(bomb, "gzip", 1024 * MIB)
+    assert inflating.total <= 100 * len(bomb) + PIECE_BYTES < 10 * MIB
+
+
+def test_short_bodies_may_be_repetitive() -> None:
+    assert len(decoded(gzip.compress(b" " * MIB), "gzip", 64 * MIB)) == MIB
+
+
+def test_the_unpacked_size_is_limited(inflating: Inflating) -> None:
+    block = random.Random(1).randbytes(600_000)
+    with pytest.raises(TooLarge, match="maxDecompressedBody"):
+        decoded(gzip.compress(block * 6), "gzip", 2 * MIB)
+    assert inflating.total <= 3 * MIB
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "ends too early"),
+        (b"{}", "is not gzip"),
+        (gzip.compress(b"x")[:-1], "ends too early"),
+        (gzip.compress(b"x") + b"{}", "more follows the end"),
+        (gzip.compress(b"x") * 100_000, "more follows the end"),
+        (gzip.compress(b"x") + b"\0" * 200_000, "more follows the end"),
+    ],
+)
+def test_what_is_not_one_compressed_body_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        decoded(body, "gzip", MIB)

@@ -158,6 +158,37 @@ def test_what_cannot_be_decompressed_is_said(snapshot, encoding, body, error) ->
         take_in(call(body=body, headers=[("Content-Encoding", encoding)]), snapshot)
 
 
+@pytest.mark.parametrize("encoding", ["identity", "Identity, ", ""])
+def test_a_body_that_is_said_to_be_as_it_is_passes(snapshot, encoding: str) -> None:
+    headers = [("Content-Encoding", encoding)] if encoding else []
+    work = take_in(call(body=b'{"model":"a"}', headers=headers), snapshot)
+    assert work.body() == b'{"model":"a"}'
+    assert work.drops == ({"content-encoding"} if encoding else frozenset())
+
+
+def test_an_unknown_coding_is_refused_before_the_body_is_read(snapshot) -> None:
+    headers = [("Content-Encoding", "br")]
+    with pytest.raises(UnsupportedEncoding):
+        take_in(call(body=b"{}", headers=headers, read=unread), snapshot)
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        (b"[" + b"1," * 40_000 + b"1]", "x.0"),
+        (b"[" + b"1," * 2_000_000 + b"1]", "x.-1"),
+        (b"{" + b'"a":1,' * 40_000 + b'"a":1}', "x.b"),
+        (b'{"a":[' + b'"\\ud83d",' * 40_000 + b"1]}", "x.a.0"),
+    ],
+)
+def test_a_filter_takes_no_huge_collection_apart(snapshot, values: bytes, path: str) -> None:
+    body = b'{"model":"a","x":' + values + b"}"
+    work = take_in(call(body=body), runtime("maxRequestBody: 10"))
+    work.adapt(target(["y.z"]), "")
+    with pytest.raises(BadRequest, match="as filters say: more than 32768"):
+        work.adapt(target([path]), "")
+
+
 def unread(size: int) -> bytes:
     pytest.fail(f"{size} bytes were read of a body that is too large")
 

@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsnap.wire import jsonscan
-from llmsnap.wire.jsonscan import JsonProblem, scan_array, scan_object
+from llmsnap.wire.jsonscan import JsonProblem, Member
+
+PLENTY = 1 << 20
+
+
+def scan_object(text: bytes) -> list[Member]:
+    return jsonscan.scan_object(text, PLENTY)
+
+
+def scan_array(text: bytes) -> list[Member]:
+    return jsonscan.scan_array(text, PLENTY)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +83,11 @@ def test_an_array_is_read_the_same_way() -> None:
     ]
     with pytest.raises(JsonProblem, match="expected an array, found an object"):
         scan_array(b"{}")
+
+
+def test_no_more_members_are_read_than_wanted() -> None:
+    assert jsonscan.scan_object(b'{"a":1,"b":2,!', 2) == [("a", b"1"), ("b", b"2")]
+    assert jsonscan.scan_array(b"[1,2,!", 2) == [("", b"1"), ("", b"2")]
 
 
 def test_names_are_decoded_and_values_stay_as_they_are() -> None:
