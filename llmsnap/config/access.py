@@ -84,7 +84,13 @@ def _read_scoped(node: Mapping, path: Path, reader: Reader) -> ApiKey | None:
         reader.report.advise((*path, "models"), "this key may use no model", fix, node)
     if key is None:
         return None
-    return ApiKey(key, name=values["name"], models=models, admin=values["admin"])
+    return ApiKey(
+        key,
+        name=values["name"],
+        models=models,
+        admin=values["admin"],
+        upstream=values["upstream"],
+    )
 
 
 def _read_key(

@@ -120,6 +120,7 @@ API_KEY = Section(
     Key("name", Text()),
     Key("models", Texts(None)),
     Key("admin", Flag()),
+    Key("upstream", Flag()),
 )
 
 _ON_STARTUP = Section(

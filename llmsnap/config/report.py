@@ -17,7 +17,7 @@ MOST = 500  # a file of pure nonsense must not produce a report larger than itse
 MOST_SUGGESTIONS = 50  # comparing names is slow
 MOST_CHARS = 500  # of what is said about one value, which may quote names of any length
 
-_SAFE_WORDS = ("apiKeys", "key", "name", "models", "admin")
+_SAFE_WORDS = ("apiKeys", "key", "name", "models", "admin", "upstream")
 
 
 class Report:

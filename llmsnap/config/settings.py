@@ -167,6 +167,8 @@ class ApiKey:
     """Globs of the model names it may see and use; None is all."""
     admin: bool = True
     """May unload, load, sleep, reload and read logs, captures and configuration."""
+    upstream: bool = False
+    """May use everything that servers answer below ``/upstream``, as admins may."""
 
 
 @dataclass(frozen=True, slots=True)

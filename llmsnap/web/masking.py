@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from llmsnap.wire.secrets import REDACTED, is_reference, is_secret_name, masked, without_known
 
 KEY_LISTS = frozenset({"apiKeys"})
-HARMLESS = frozenset({"name", "models", "admin"})
+HARMLESS = frozenset({"name", "models", "admin", "upstream"})
 """What stands beside a key in the list of keys, and tells no secret."""
 NOWHERE = 1_000_000
 """An indent that no line is deeper than."""

@@ -41,6 +41,17 @@ class Key:
     name: str = ""
     models: tuple[re.Pattern[str], ...] | None = None
     admin: bool = True
+    upstream: bool = False
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether it may use everything a model's server answers, not inference alone."""
+        return self.admin or self.upstream
+
+    @property
+    def is_scoped(self) -> bool:
+        """Whether it may use some models only: what a request names must then be beyond doubt."""
+        return self.models is not None
 
     @property
     def sees_all(self) -> bool:
@@ -74,17 +85,19 @@ class Keyring:
         return "<Keyring open>" if self.open else f"<Keyring {len(self._keys)} keys>"
 
     def authenticate(self, authorization: str | None, x_api_key: str | None) -> Key | None:
-        """The key a request presents in these headers; None when it has none or a wrong one.
+        """The key a request presents in these headers; None when it has no valid one.
 
-        Takes as long for a wrong key as for a right one.
+        A Basic password or Bearer token comes before ``x-api-key``; a wrong one does not hide the
+        other. Takes as long for a wrong key as for a right one.
         """
         if self.open:
             return ANYBODY
-        presented = self._digest(_candidate(authorization or "", x_api_key or ""))
         found = None
-        for digest, key in self._keys:
-            if hmac.compare_digest(digest, presented) and found is None:
-                found = key
+        for candidate in _candidates(authorization or "", x_api_key or ""):
+            presented = self._digest(candidate)
+            for digest, key in self._keys:
+                if hmac.compare_digest(digest, presented) and found is None:
+                    found = key
         return found
 
     def _digest(self, secret: bytes) -> bytes:
@@ -95,14 +108,12 @@ def _permissions(entry: ApiKeyEntry) -> Key:
     globs = None
     if entry.models is not None:
         globs = tuple(re.compile(fnmatch.translate(glob)) for glob in entry.models)
-    return Key(name=entry.name, models=globs, admin=entry.admin)
+    upstream = getattr(entry, "upstream", False)
+    return Key(name=entry.name, models=globs, admin=entry.admin, upstream=upstream)
 
 
-def _candidate(authorization: str, x_api_key: str) -> bytes:
-    """The one secret to check: a Basic password, else a Bearer token, else ``x-api-key``.
-
-    A wrong one of these is not made good by a right one in another place.
-    """
+def _candidates(authorization: str, x_api_key: str) -> tuple[bytes, bytes]:
+    """The two secrets to check, empty where there is none."""
     scheme, _, credentials = authorization.strip().partition(" ")
     secret = b""
     match scheme.lower():
@@ -110,7 +121,7 @@ def _candidate(authorization: str, x_api_key: str) -> bytes:
             secret = _basic_password(credentials.strip())
         case "bearer":
             secret = credentials.strip().encode("latin-1", "replace")
-    return secret or x_api_key.strip().encode("latin-1", "replace")
+    return secret, x_api_key.strip().encode("latin-1", "replace")
 
 
 def is_ambient(authorization: str) -> bool:

@@ -19,6 +19,7 @@ def test_keys_are_texts_or_scoped() -> None:
           - "tab\\there"
           - {key: "${env.KEY}-2", name: Ann, models: ["llama-*"], admin: true}
           - {key: scoped}
+          - {key: pages, upstream: yes}
         """,
         KEY="from-env",
     ).api_keys
@@ -29,6 +30,7 @@ def test_keys_are_texts_or_scoped() -> None:
         ApiKey("tab\there"),
         ApiKey("from-env-2", name="Ann", models=("llama-*",), admin=True),
         ApiKey("scoped", admin=False),
+        ApiKey("pages", admin=False, upstream=True),
     )
 
 
@@ -47,6 +49,7 @@ def test_keys_are_texts_or_scoped() -> None:
         ("[{name: x}]", "apiKeys[0].key: an empty key was found"),
         ("[{key: ~}]", "apiKeys[0].key: an empty key was found"),
         ("[{key: a, admin: 5}]", "apiKeys[0].admin: must be true or false"),
+        ("[{key: a, upstream: [x]}]", "apiKeys[0].upstream: must be true or false"),
         ("[[a]]", "apiKeys[0]: must be a key"),
         ("a", "apiKeys: must be a list"),
         ("{a: b}", "apiKeys: must be a list"),

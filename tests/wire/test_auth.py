@@ -14,6 +14,7 @@ class Entry:
     name: str = ""
     models: tuple[str, ...] | None = None
     admin: bool = True
+    upstream: bool = False
 
 
 def basic(text: str) -> str:
@@ -45,10 +46,12 @@ RING = Keyring([Entry("key1", "one"), Entry("pa:ss", "two"), Entry("schlüssel",
         ("Bearer ", "key1", "one"),
         ("Bearer", "key1", "one"),
         ("", "key1", "one"),
-        # Only one candidate is looked at: a wrong one is not made good elsewhere.
-        ("Bearer wrong", "key1", None),
-        (basic("u:wrong"), "key1", None),
+        # A wrong one does not hide the right one, and the first right one counts.
+        ("Bearer wrong", "key1", "one"),
+        (basic("u:wrong"), "key1", "one"),
         ("Bearer key1", "wrong", "one"),
+        ("Bearer key1", "pa:ss", "one"),
+        ("Bearer wrong", "wrong", None),
         (None, "wrong", None),
         (None, None, None),
         ("", "", None),
@@ -108,6 +111,26 @@ def test_a_key_with_models_uses_only_those(
 def test_a_key_is_an_admin_only_if_it_says_so() -> None:
     ring = Keyring([Entry("a", admin=True), Entry("b", admin=False)])
     assert [ring.authenticate(None, k).admin for k in "ab"] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("admin", "upstream", "reaches"),
+    [(False, False, False), (False, True, True), (True, False, True)],
+)
+def test_what_is_no_inference_needs_a_right(admin: bool, upstream: bool, reaches: bool) -> None:
+    ring = Keyring([Entry("k", admin=admin, upstream=upstream)])
+    key = ring.authenticate("Bearer k", None)
+    assert key is not None
+    assert key.reaches_all is reaches
+    assert ANYBODY.reaches_all
+
+
+@pytest.mark.parametrize(("models", "scoped"), [(None, False), (("a",), True), ((), True)])
+def test_a_key_with_models_is_scoped_an_admins_too(models: tuple | None, scoped: bool) -> None:
+    key = Keyring([Entry("k", models=models)]).authenticate("Bearer k", None)
+    assert key is not None
+    assert key.is_scoped is scoped
+    assert not ANYBODY.is_scoped
 
 
 def test_nothing_shows_a_key() -> None:
