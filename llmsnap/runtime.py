@@ -68,6 +68,7 @@ class Runtime:
                 api_key=peer.api_key,
                 pass_credentials=self.keyring.open,
                 limit_encodings=True,
+                foreign=True,
             )
             target = Target(rule, _compile(peer), _limits(peer.timeouts))
             found = self._peers[peer.id] = target, address

@@ -44,6 +44,18 @@ ORIGIN_WIDE = frozenset(
 )
 """What a browser takes from one answer and applies to the interface, and to other ports, too."""
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
+OF_A_PAGE = frozenset(
+    {
+        "cookie",
+        "origin",
+        "referer",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-fetch-user",
+    }
+)
+"""What a browser keeps for us, or says of the page that asks: no other host's business."""
 READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
 """What llmsnap can read along: usage and captures come out of the answers that pass."""
 
@@ -105,7 +117,8 @@ class RequestRule:
 
     *host* replaces the client's Host ("" keeps it), *api_key* the client's credentials, which
     else pass only with *pass_credentials*. *limit_encodings* asks for answers we can read along.
-    *upgrade* keeps what a protocol upgrade needs.
+    *upgrade* keeps what a protocol upgrade needs. *foreign* is an upstream on another host, which
+    gets no cookies and does not learn which page asks.
     """
 
     host: str = ""
@@ -113,6 +126,7 @@ class RequestRule:
     pass_credentials: bool = False
     limit_encodings: bool = False
     upgrade: bool = False
+    foreign: bool = False
     dropped: frozenset[str] = field(init=False, repr=False)
     _fates: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -121,6 +135,8 @@ class RequestRule:
         dropped = HOP_BY_HOP | {"content-length", "expect", "x-request-id"}
         if self.api_key or not self.pass_credentials:
             dropped |= CREDENTIALS
+        if self.foreign:
+            dropped |= OF_A_PAGE
         object.__setattr__(self, "dropped", dropped | {"host"} if self.host else dropped)
 
     def fate(self, name: str) -> str:

@@ -259,3 +259,23 @@ def test_redirects_stay_below_the_upstreams_prefix(location: str, seen: str) -> 
 )
 def test_the_upstreams_base_path_is_not_shown(location: str, seen: str) -> None:
     assert below_prefix(location, "/upstream/m/", "http://h/base/") == seen
+
+
+PAGE = [
+    ("Cookie", "session=1"),
+    ("COOKIE", "more=1"),
+    ("Origin", "https://page.example"),
+    ("Referer", "https://page.example/secret"),
+    ("Sec-Fetch-Site", "cross-site"),
+    ("Sec-Fetch-Mode", "cors"),
+    ("Sec-Fetch-Dest", "empty"),
+    ("Sec-Fetch-User", "?1"),
+]
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_another_host_learns_nothing_of_the_page_that_asks(upgrade: bool) -> None:
+    kept = [("Accept", "*/*"), ("X-Cookie", "1")]
+    rule = RequestRule(foreign=True, pass_credentials=True, upgrade=upgrade)
+    assert request_headers([*PAGE, *kept], rule) == kept
+    assert request_headers([*PAGE, *kept], RequestRule(upgrade=upgrade)) == [*PAGE, *kept]
