@@ -30,13 +30,17 @@ _ANYTHING = msgspec.json.Decoder(Any)
 
 
 class JsonRequest:
-    """A JSON request: its bytes, the model it names, and its other top-level members."""
+    """A JSON request: its bytes, the model it names, and its other top-level members.
 
-    __slots__ = ("_members", "model", "raw")
+    *named* is false when the name came from the address, and the body has none.
+    """
 
-    def __init__(self, raw: bytes, model: str, members: Members) -> None:
+    __slots__ = ("_members", "model", "named", "raw")
+
+    def __init__(self, raw: bytes, model: str, members: Members, *, named: bool = True) -> None:
         self.raw = raw
         self.model = model
+        self.named = named
         self._members = members
 
     def __repr__(self) -> str:
@@ -66,11 +70,21 @@ class JsonRequest:
             return self
         raw, members = jsontext.splice(self.raw, self._members, effective)
         model = effective.get("model")
-        return JsonRequest(raw, _text(model) if model else self.model, members)
+        named = self.named or bool(model)
+        return JsonRequest(raw, _text(model) if model else self.model, members, named=named)
+
+    def naming(self, model: str) -> JsonRequest:
+        """This request with *model* for its model; itself where it names that already."""
+        if self.named and model == self.model:
+            return self
+        return self.rewrite({"model": jsontext.dump(model)})
 
 
-def parse_json(raw: bytes) -> JsonRequest:
-    """The request in the body *raw*.
+def parse_json(raw: bytes, query_model: str = "") -> JsonRequest:
+    """The request in the body *raw*, for the model it names, else for *query_model*.
+
+    Whatever a reader could take for a second model is taken out: repeated members, and names that
+    equal ``model`` but for case, which Go's encoding/json accepts.
 
     Raises: BadRequest for what is not a JSON object, or names no model.
     """
@@ -79,15 +93,28 @@ def parse_json(raw: bytes) -> JsonRequest:
         members = jsontext.members(raw)
     except JsonProblem as problem:
         raise BadRequest(f"the request body is not usable: {_where(problem, raw)}") from problem
-    values = [value for name, value in members if name == "model"]
+    naming = [(name, value) for name, value in members if means_model(name)]
+    values = [value for name, value in naming if name == "model"]
     model = _text(values[0]) if values else ""
-    if not model:
+    if not model and not query_model:
         raise BadRequest("missing or invalid `model` key in the request body", "model")
-    request = JsonRequest(raw, model, members)
-    if len(values) > 1:
-        # Ours is the first; an upstream may well take the last. Both must mean the same one.
-        return request.rewrite({"model": bytes(values[0])})
-    return request
+    request = JsonRequest(raw, model or query_model, members, named=bool(model))
+    if len(naming) <= len(values) <= 1:
+        return request
+    edits: dict[str, bytes | None] = {name: None for name, _ in naming}
+    if model:
+        edits["model"] = bytes(values[0])
+    return request.rewrite(edits)
+
+
+def means_model(name: str) -> bool:
+    """Whether some reader takes a member, field or parameter of this *name* for the model.
+
+    Go's encoding/json ignores case, and a C text ends at a NUL.
+    """
+    return name == "model" or (
+        name[:1] in {"m", "M"} and name.partition("\0")[0].casefold() == "model"
+    )
 
 
 def coding_of(content_encoding: str) -> str:
@@ -155,16 +182,34 @@ def _unpacks_too_large(size: int, limit_bytes: int) -> TooLarge:
 
 def model_in_query(query: str) -> str:
     """The ``model`` parameter of a query string. Raises: BadRequest without one."""
-    model = parse_qs(query).get("model", [""])[0]
+    model = first_model(query)
     if not model:
         raise BadRequest("missing required `model` query parameter", "model")
     return model
 
 
+def first_model(query: str) -> str:
+    """The first ``model`` parameter of a query string, "" without one."""
+    return parse_qs(query).get("model", [""])[0]
+
+
 def with_model(query: str, name: str) -> str:
-    """The query with *name* for its model, and everything else as it was sent."""
-    others = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != "model"]
+    """The query with *name* for its model, and everything else as it was sent.
+
+    The same text when it names that one model, or none at all.
+    """
+    parts = query.split("&")
+    others = [part for part in parts if not _names_a_model(part)]
+    if len(others) == len(parts):
+        return query
+    if len(others) == len(parts) - 1 and parse_qs(query).get("model") == [name]:
+        return query
     return "&".join([f"model={quote(name, safe='')}", *filter(None, others)])
+
+
+def _names_a_model(part: str) -> bool:
+    """Whether a reader may find a model in this *part* of a query; some cut at ``;`` as well."""
+    return any(means_model(unquote_plus(one.partition("=")[0])) for one in part.split(";"))
 
 
 def _where(problem: JsonProblem, raw: bytes) -> str:

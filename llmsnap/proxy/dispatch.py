@@ -104,16 +104,12 @@ class Dispatcher:
 
         Raises: LlmsnapError, and then nothing has been sent and nothing is held.
         """
-        try:
-            work = intake.take_in(call, snapshot)
-        except LlmsnapError as error:
-            self._begin(call, None, []).finish(error)
-            raise
+        work = self._take_in(intake.take_in, call, snapshot)
         return self._serve(Job(call, work), snapshot)
 
     def handle_upstream(self, call: Call, snapshot: Snapshot) -> Answer:
         """Answer one request below ``/upstream``. Blocks as ``handle``, and raises the same."""
-        work = intake.take_in_upstream(call, snapshot)
+        work = self._take_in(intake.take_in_upstream, call, snapshot)
         rest = work.path.partition("?")[0]
         if not rest:
             snapshot.names.resolve(work.requested, call.key.may_use)
@@ -135,6 +131,16 @@ class Dispatcher:
         autoload = parse_qs(call.query).get("autoload", [""])[0]
         job = Job(call, intake.take_in_query(call, snapshot))
         return self._serve(job, snapshot, never_swap=not is_true_word(autoload))
+
+    def _take_in(
+        self, take_in: Callable[[Call, Snapshot], Work], call: Call, snapshot: Snapshot
+    ) -> Work:
+        """Return the work of *call*; one that cannot be taken in is on record as well."""
+        try:
+            return take_in(call, snapshot)
+        except LlmsnapError as error:
+            self._begin(call, None, []).finish(error)
+            raise
 
     def _serve(self, job: Job, snapshot: Snapshot, *, never_swap: bool = False) -> Answer:
         """Serve *job*, which is closed here when that fails, else by the answer's body."""
@@ -299,12 +305,11 @@ class Dispatcher:
     def _serve_peer(self, job: Job, snapshot: Snapshot, route: PeerRoute) -> Answer:
         """Ask the first peer; the next one only when nothing was sent to it."""
         peers = (route.peer, *route.others)
-        name = "" if route.upstream_name == route.requested else route.upstream_name
         for peer in peers:
             target, address = snapshot.peer(peer)
             exchange = Exchange(self._pool, address, target.limits, keeps_chunked=True)
             try:
-                self._ask_peer(job, exchange, peer.id, target, name)
+                self._ask_peer(job, exchange, peer.id, target, route.upstream_name)
             except UpstreamError as error:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
@@ -381,11 +386,11 @@ def _note_wait(job: Job, lease: Lease) -> None:
 
 def _headers(job: Job, target: Target) -> Headers:
     call = job.call
-    drops = job.work.drops
+    work = job.work
     headers = _passing(call, target)
-    if drops:
-        headers = [header for header in headers if header[0].lower() not in drops]
-    return [*headers, (forward.REQUEST_ID, call.id)]
+    if work.drops:
+        headers = [header for header in headers if header[0].lower() not in work.drops]
+    return [*headers, *work.adds, (forward.REQUEST_ID, call.id)]
 
 
 def _passing(call: Call, target: Target) -> Headers:

@@ -6,17 +6,24 @@ everything else, which passes through unread.
 
 from __future__ import annotations
 
-import json
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from llmsnap.config.settings import Config
-from llmsnap.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
+from llmsnap.errors import (
+    BadRequest,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    UnsupportedEncoding,
+)
 from llmsnap.proxy.body import (
     JsonRequest,
     coding_of,
     decoded,
+    first_model,
     is_true_word,
     model_in_query,
     parse_json,
@@ -25,15 +32,25 @@ from llmsnap.proxy.body import (
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Body
 from llmsnap.proxy.filters import CompiledFilter
-from llmsnap.proxy.multipart import Upload, receive
+from llmsnap.proxy.multipart import Upload, is_form, receive
 from llmsnap.proxy.target import Snapshot, Target
+from llmsnap.routing.names import PeerRoute
+from llmsnap.wire.auth import Key
 from llmsnap.wire.jsonscan import JsonProblem
-from llmsnap.wire.paths import FORM_ROUTES, JSON_ROUTES, QUERY_ROUTES, versioned
+from llmsnap.wire.paths import (
+    FORM_ROUTES,
+    JSON_ROUTES,
+    QUERY_ROUTES,
+    is_inference,
+    leaves_root,
+    versioned,
+)
 
 READ_BYTES = 1 << 16
 RESEND_BYTES = 1 << 20
 """Unread bodies up to this size are held in memory, so that they can be sent once more."""
 READING = ("GET", "HEAD")
+URLENCODED = "application/x-www-form-urlencoded"
 
 
 class Work(metaclass=ABCMeta):
@@ -48,12 +65,16 @@ class Work(metaclass=ABCMeta):
 
     drops: frozenset[str] = frozenset()
     """Headers that are not true of the body any more, in lower case."""
+    adds: tuple[tuple[str, str], ...] = ()
+    """Headers that are true of it instead."""
 
     @abstractmethod
     def adapt(self, target: Target, name: str) -> None:
         """Apply the filters of *target*, and call the model *name* unless that is empty.
 
-        A further call starts from the client's request again.
+        A further call starts from the client's request again. What goes on names one model, in
+        the body and in the query alike: a server that read another place, or another of two
+        names, would serve a model that was not asked for here.
         """
 
     is_kept = True
@@ -89,9 +110,10 @@ class JsonWork(Work):
 
     def adapt(self, target: Target, name: str) -> None:
         """See Work."""
+        self.path = _with_model(self.path, name or self.requested)
         request = self._received
         if name:
-            request = request.rewrite({"model": json.dumps(name).encode()})
+            request = request.naming(name)
         if target.filter:
             request = _filtered(request, target.filter, self.requested)
             self.stream = request.stream
@@ -121,6 +143,7 @@ class FormWork(Work):
 
     def adapt(self, target: Target, name: str) -> None:
         """See Work."""
+        self.path = _with_model(self.path, name or self.requested)
         upload = self._upload
         upload.reset()
         if name:
@@ -188,46 +211,91 @@ class QueryWork(PlainWork):
 
     def adapt(self, target: Target, name: str) -> None:
         """See Work: there is nothing but the name to rewrite."""
-        if name:
-            path, _, query = self.path.partition("?")
-            self.path = f"{path}?{with_model(query, name)}"
+        self.path = _with_model(self.path, name or self.requested)
 
 
 def take_in(call: Call, snapshot: Snapshot) -> Work:
     """Return the work of an inference request. Blocks while its body is read.
 
-    Raises: MethodNotAllowed, BadRequest, TooLarge.
+    Raises: MethodNotAllowed, BadRequest, UnsupportedEncoding, TooLarge.
     """
-    path = versioned(call.path)
-    config = snapshot.config
-    if call.method == "POST" and path in JSON_ROUTES:
-        return _json_work(call, config)
-    if call.method == "POST" and path in FORM_ROUTES:
-        return FormWork(_upload(call, config.max_upload_bytes), _sent_path(call))
-    if call.method in READING and path in QUERY_ROUTES:
-        return take_in_query(call, snapshot)
-    posts = path in JSON_ROUTES or path in FORM_ROUTES
-    allow = [*(("POST",) if posts else ()), *(READING if path in QUERY_ROUTES else ()), "OPTIONS"]
+    return _take_in(call, snapshot, call.path)
+
+
+def _take_in(call: Call, snapshot: Snapshot, path: str) -> Work:
+    """Return the work of a request for the inference route *path*; see ``take_in``.
+
+    A body is what its Content-Type says, on every route.
+    """
+    route = versioned(path)
+    posts = route in JSON_ROUTES or route in FORM_ROUTES
+    if call.method == "POST" and posts:
+        if is_form(call.header("CONTENT_TYPE")):
+            return _form_work(call, snapshot.config, path)
+        return _json_work(call, snapshot.config, path)
+    if call.method in READING and route in QUERY_ROUTES:
+        return _query_work(call, snapshot.config, path)
+    allow = [*(("POST",) if posts else ()), *(READING if route in QUERY_ROUTES else ()), "OPTIONS"]
     raise MethodNotAllowed(f"{call.path} takes {', '.join(allow)}", allow)
 
 
 def take_in_query(call: Call, snapshot: Snapshot) -> QueryWork:
     """Return the work of a request that names its model in the query. Raises: BadRequest."""
-    model, limit = model_in_query(call.query), snapshot.config.max_upload_bytes
-    return QueryWork(call, model, _sent_path(call), limit)
+    return _query_work(call, snapshot.config, call.path)
 
 
-def take_in_upstream(call: Call, snapshot: Snapshot) -> PlainWork:
-    """Return the work of a request below ``/upstream/<model>``. Raises: NotFound, TooLarge."""
+def take_in_upstream(call: Call, snapshot: Snapshot) -> Work:
+    """Return the work of a request below ``/upstream/<model>``. Blocks while its body is read.
+
+    Raises: NotFound, Forbidden, and as ``take_in``.
+    """
     raw, question, query = call.raw_path.partition("?")
     wanted = raw.removeprefix("/upstream/").lstrip("/")
     if not wanted:
         raise NotFound("no model id in path: use /upstream/<model>/...")
     # A name nobody knows goes on as well: resolving it tells which ones are near.
-    name, rest = snapshot.names.in_path(wanted) or (unquote(wanted.partition("/")[0]), "")
-    work = PlainWork(call, name, rest + question + query, snapshot.config.max_upload_bytes)
+    found = snapshot.names.in_path(wanted, call.key.may_use)
+    name, rest = found or (unquote(wanted.partition("/")[0]), "")
+    call.requested = name
+    work: Work
+    if rest and isinstance(route := snapshot.names.resolve(name, call.key.may_use), PeerRoute):
+        work = _take_in_for_peer(call, snapshot, route, rest)
+    else:
+        _check_rest(call.key, rest)
+        limit_bytes = snapshot.config.max_upload_bytes
+        work = PlainWork(call, name, rest + question + query, limit_bytes)
     work.prefix = raw[: len(raw) - len(rest)] if rest else raw
     return work
+
+
+def _take_in_for_peer(call: Call, snapshot: Snapshot, route: PeerRoute, rest: str) -> Work:
+    """Return the work of a request below ``/upstream/<model of a peer>``.
+
+    A peer has other models, other users and an administration, and would take the request for
+    ours: only inference goes on, and only for the model that was authorised.
+    """
+    if not is_inference(rest):
+        raise BadRequest(f"peers answer inference routes only, not {rest[:200]!r}")
+    work = _take_in(call, snapshot, rest)
+    if work.requested not in {route.requested, route.upstream_name}:
+        work.close()
+        raise BadRequest(
+            f"the path names the model {route.requested!r}, the request {work.requested[:200]!r}",
+            "model",
+        )
+    work.requested = route.requested
+    return work
+
+
+def _check_rest(key: Key, rest: str) -> None:
+    """Check the path that a model's server is sent. Raises: BadRequest, Forbidden."""
+    if leaves_root(rest):
+        raise BadRequest("'..' must not lead out of /upstream/<model>/")
+    if rest and not key.reaches_all and not is_inference(rest):
+        raise Forbidden(
+            f"the key {key.name!r} may use inference routes only below /upstream, "
+            f"not {rest[:200]!r}; `upstream: true` in its entry of apiKeys allows all"
+        )
 
 
 def read_body(call: Call, limit_bytes: int) -> bytes:
@@ -243,17 +311,63 @@ def read_body(call: Call, limit_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _json_work(call: Call, config: Config) -> JsonWork:
+def _json_work(call: Call, config: Config, path: str) -> JsonWork:
     encoding = call.header("HTTP_CONTENT_ENCODING")
     coding = coding_of(encoding) if encoding else ""
     body = read_body(call, config.max_request_body_bytes)
     if coding:
         limit = min(config.max_request_body_bytes, config.max_decompressed_body_bytes)
         body = decoded(body, coding, limit)
-    work = JsonWork(parse_json(body), _sent_path(call))
+    work = JsonWork(_parsed(body, call, path), _sent_path(path, call.query))
+    if encoding:
+        work.drops = frozenset({"content-encoding"})
+    if call.header("CONTENT_TYPE").lower().startswith(URLENCODED):
+        # curl's default, and no server should find parameters in what was read as JSON here.
+        work.drops |= {"content-type"}
+        work.adds = (("Content-Type", "application/json"),)
+    return work
+
+
+def _parsed(body: bytes, call: Call, path: str) -> JsonRequest:
+    query_model = first_model(call.query) if call.query else ""
+    try:
+        return parse_json(body, query_model)
+    except BadRequest as error:
+        if versioned(path) not in FORM_ROUTES:
+            raise
+        raise BadRequest(f"{error}; send JSON or multipart/form-data", error.param) from error
+
+
+def _form_work(call: Call, config: Config, path: str) -> FormWork:
+    encoding = call.header("HTTP_CONTENT_ENCODING")
+    if encoding and coding_of(encoding):
+        raise UnsupportedEncoding("a form must come as it is, without Content-Encoding")
+    uploads = versioned(path) in FORM_ROUTES
+    if call.key.is_scoped and not uploads:
+        raise BadRequest(f"with a key limited to some models, {path} takes JSON only")
+    limit_bytes = config.max_upload_bytes if uploads else config.max_request_body_bytes
+    limit_key = "maxUpload" if uploads else "maxRequestBody"
+    if call.length is not None:
+        _check_length(call.length, limit_bytes, limit_key)
+    upload = receive(
+        call.read,
+        call.header("CONTENT_TYPE"),
+        limit_bytes=limit_bytes,
+        limit_key=limit_key,
+        query_model=first_model(call.query),
+        strict=call.key.is_scoped,
+    )
+    work = FormWork(upload, _sent_path(path, call.query))
     if encoding:
         work.drops = frozenset({"content-encoding"})
     return work
+
+
+def _query_work(call: Call, config: Config, path: str) -> QueryWork:
+    if call.key.is_scoped and call.length != 0:
+        raise BadRequest(f"with a key limited to some models, a GET of {path} takes no body")
+    model = model_in_query(call.query)
+    return QueryWork(call, model, _sent_path(path, call.query), config.max_upload_bytes)
 
 
 def _filtered(request: JsonRequest, filters: CompiledFilter, requested: str) -> JsonRequest:
@@ -279,20 +393,16 @@ def _check_length(length: int, limit_bytes: int, key: str) -> None:
         raise TooLarge(f"the body has {length} bytes or more; {key} allows {limit_bytes}")
 
 
-def _upload(call: Call, limit_bytes: int) -> Upload:
-    if call.length is not None:
-        _check_length(call.length, limit_bytes, "maxUpload")
-    return receive(
-        call.read,
-        call.header("CONTENT_TYPE"),
-        limit_bytes=limit_bytes,
-        query_model=parse_qs(call.query).get("model", [""])[0],
-    )
-
-
-def _sent_path(call: Call) -> str:
-    """Path and query to send on.
+def _sent_path(path: str, query: str) -> str:
+    """Path and query to send on, the path spelled as the route is.
 
     ``/v/x`` becomes ``/x``, for servers whose base URL holds the version.
     """
-    return call.raw_path[2:] if call.raw_path.startswith("/v/") else call.raw_path
+    path = path[2:] if path.startswith("/v/") else path
+    return f"{path}?{query}" if query else path
+
+
+def _with_model(target: str, name: str) -> str:
+    """The path and query *target*, whose query names no other model than *name*."""
+    path, question, query = target.partition("?")
+    return f"{path}?{with_model(query, name)}" if question else path

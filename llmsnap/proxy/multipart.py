@@ -16,27 +16,40 @@ from typing import IO
 from werkzeug.http import parse_options_header
 
 from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
-from llmsnap.wire.formdata import FormParser, FormProblem, PartData, PartHead
+from llmsnap.proxy.body import MAX_MODEL_BYTES, means_model
+from llmsnap.wire.formdata import MAX_PARTS, FormParser, FormProblem, PartData, PartHead
 
 CHUNK_BYTES = 1 << 16
 IN_MEMORY_BYTES = 1 << 20
 MAX_HEADS_BYTES = 1 << 20
 MAX_TEXT_BYTES = 1 << 16
 MAX_BOUNDARY_BYTES = 200
+MAX_PIECES = 3 * MAX_PARTS
+"""Of what is read at once: more are no parts, but data that begins like the boundary."""
+MAX_PARAMETERS = 16
 DEFAULT_LIMIT_BYTES = 4 << 30
 FOLD = re.compile(r"\r\n[ \t]+")  # obsolete, but part headers may still be folded
+_PARAMETER = re.compile(
+    r';[ \t]*+([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^";]*+))[ \t]*+', re.DOTALL
+)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+MODEL_HEAD = b'Content-Disposition: form-data; name="model"\r\n'
 
 Read = Callable[[int], bytes]
 
 
 @dataclass(slots=True)
 class Part:
-    """One part: its header lines as sent, and where in the spool its data is."""
+    """One part: its header lines as sent, and where in the spool its data is.
+
+    *doubt* says what in the head other readers may understand differently; "" for nothing.
+    """
 
     name: str
     head: bytes
     is_file: bool
     start: int
+    doubt: str = ""
     length: int = 0
     new: bytes | None = field(default=None, repr=False)
 
@@ -59,10 +72,9 @@ class Upload:
         self._boundary = _boundary(content_type)
         self._parts = list(parts)
         self._spool = spool
-        self.model = self.text("model") or query_model
-        if self.field_names.count("model") > 1:
-            # Ours is the first; an upstream may well take the last. Both must mean the same one.
-            self.rewrite({"model": self.model})
+        self.doubt = next((part.doubt for part in self._parts if part.doubt), "")
+        """What other readers may understand differently, so that they would see another model."""
+        self.model = self._settle_model() or query_model
         self._received = [replace(part) for part in self._parts]
 
     def __repr__(self) -> str:
@@ -84,9 +96,39 @@ class Upload:
         """The text of the first field of that name, None without one."""
         for part in self._parts:
             if part.name == name and not part.is_file:
-                data = part.new if part.new is not None else b"".join(self._data(part))
+                data = part.new if part.new is not None else self._start_of(part)
                 return data[:MAX_TEXT_BYTES].decode("utf-8", "replace")
         return None
+
+    def _start_of(self, part: Part) -> bytes:
+        self._spool.seek(part.start)
+        return self._spool.read(min(part.length, MAX_TEXT_BYTES))
+
+    def _settle_model(self) -> str:
+        """Return the model the form names, after taking out all that might name another.
+
+        It is the first field of that name, else the first file, which some programs send; it
+        goes on as a plain field.
+        """
+        naming = [part for part in self._parts if means_model(part.name)]
+        exact = [part for part in naming if part.name == "model"]
+        chosen = next((part for part in exact if not part.is_file), exact[0] if exact else None)
+        if any(part.is_file for part in naming):
+            self.doubt = self.doubt or "the part `model` has a file name"
+        if len(naming) > 1 or chosen is None:
+            self._parts = [
+                part for part in self._parts if part is chosen or not means_model(part.name)
+            ]
+        if chosen is None:
+            return ""
+        if chosen.length > MAX_MODEL_BYTES:
+            raise BadRequest(f"the `model` field is longer than {MAX_MODEL_BYTES} bytes", "model")
+        if chosen.is_file or chosen.doubt:
+            chosen.is_file, chosen.head = False, MODEL_HEAD
+        model = self.text("model") or ""
+        if not model:
+            self._parts.remove(chosen)
+        return model
 
     def rewrite(self, edits: Mapping[str, str | None]) -> None:
         """Give each field named in *edits* its new text; None takes all fields of that name out.
@@ -132,12 +174,25 @@ class Upload:
             yield chunk
 
 
+def is_form(content_type: str) -> bool:
+    """Whether a body of this Content-Type is read as a form."""
+    return content_type.lstrip()[:10].lower() == "multipart/"
+
+
 def receive(
-    read: Read, content_type: str, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, query_model: str = ""
+    read: Read,
+    content_type: str,
+    *,
+    limit_bytes: int = DEFAULT_LIMIT_BYTES,
+    limit_key: str = "maxUpload",
+    query_model: str = "",
+    strict: bool = False,
 ) -> Upload:
     """Take in a form from *read* until that returns nothing.
 
-    The model is the form's own, else *query_model*, from the address. Blocks while reading.
+    The model is the form's own, else *query_model*, from the address. *strict* refuses what other
+    readers may understand differently. *limit_key* is the setting that holds the limit. Blocks
+    while reading.
     Raises: BadRequest for what is not such a form or names no model; TooLarge.
     """
     with ExitStack() as stack:
@@ -147,10 +202,14 @@ def receive(
         while chunk := read(CHUNK_BYTES):
             taken += len(chunk)
             if taken > limit_bytes:
-                raise TooLarge(f"the upload is larger than {limit_bytes} bytes (maxUpload)")
+                raise TooLarge(f"the upload is larger than {limit_bytes} bytes ({limit_key})")
             intake.take(chunk)
         intake.take(b"")
         upload = Upload(content_type, intake.parts, intake.spool, query_model)
+        if strict and upload.doubt:
+            raise BadRequest(
+                f"{upload.doubt}; with a key limited to some models it must be clear which is meant"
+            )
         if not upload.model:
             raise BadRequest("missing or invalid `model` parameter in form data", "model")
         stack.pop_all()
@@ -171,7 +230,7 @@ class _Intake:
         try:
             if not chunk:
                 self._parser.finish()
-            for event in self._parser.feed(chunk):
+            for event in self._feed(chunk):
                 if isinstance(event, PartData):
                     self._append(event.data)
                 else:
@@ -179,12 +238,18 @@ class _Intake:
         except FormProblem as problem:
             raise BadRequest(f"error parsing multipart form: {problem}") from problem
 
+    def _feed(self, chunk: bytes) -> list[PartHead | PartData]:
+        events = self._parser.feed(chunk)
+        if len(events) > MAX_PIECES:
+            raise FormProblem("too much within its parts begins like the boundary")
+        return events
+
     def _begin(self, head: PartHead) -> None:
         self._head_bytes += len(head.text)
         if self._head_bytes > MAX_HEADS_BYTES:
             raise FormProblem("its parts have too many headers")
-        name, is_file = _disposition(head.text)
-        self.parts.append(Part(name, head.text, is_file, self.spool.tell()))
+        name, is_file, doubt = _disposition(head.text)
+        self.parts.append(Part(name, head.text, is_file, self.spool.tell(), doubt))
 
     def _append(self, data: bytes) -> None:
         try:
@@ -194,15 +259,41 @@ class _Intake:
         self.parts[-1].length += len(data)
 
 
-def _disposition(head: bytes) -> tuple[str, bool]:
-    """A part's name, "" without one, and whether it is a file."""
+def _disposition(head: bytes) -> tuple[str, bool, str]:
+    """Return a part's name, "" without one, whether it is a file, and what is in doubt."""
     unfolded = FOLD.sub(" ", head.decode("utf-8", "replace"))
-    for line in unfolded.split("\r\n"):
-        key, _, value = line.partition(":")
-        if key.strip().lower() == "content-disposition":
-            options = parse_options_header(value)[1]
-            return options.get("name", ""), "filename" in options
-    raise FormProblem("a part has no Content-Disposition")
+    lines = [line.partition(":") for line in unfolded.split("\r\n")]
+    found = [value for key, _, value in lines if key.strip().lower() == "content-disposition"]
+    if not found:
+        raise FormProblem("a part has no Content-Disposition")
+    options, doubt = _options(found[0])
+    if len(found) > 1:
+        doubt = "a part has two Content-Dispositions"
+    return options.get("name", ""), "filename" in options or "filename*" in options, doubt
+
+
+def _options(disposition: str) -> tuple[dict[str, str], str]:
+    """Return the parameters of a Content-Disposition, the first of each name, and what is in doubt.
+
+    Readers differ on repeated and extended parameters, on backslashes, and on what they skip.
+    """
+    kind, semicolon, _ = disposition.partition(";")
+    doubt = "" if kind.strip().lower() == "form-data" else "a part is no form-data"
+    options: dict[str, str] = {}
+    at = len(kind) if semicolon else len(disposition)
+    for _ in range(MAX_PARAMETERS):
+        match = _PARAMETER.match(disposition, at)
+        if match is None:
+            break
+        at = match.end()
+        key, quoted, plain = match[1].lower(), match[2], match[3]
+        text = plain.strip() if quoted is None else _ESCAPED.sub(r"\1", quoted)
+        if key in options or key.startswith("name*") or (key == "name" and "\\" in match[0]):
+            doubt = "the name of a part can be read in more than one way"
+        options.setdefault(key, text)
+    if disposition[at:].strip(" \t;"):
+        doubt = "a Content-Disposition cannot be read to its end"
+    return options, doubt
 
 
 def _boundary(content_type: str) -> bytes:
@@ -212,6 +303,8 @@ def _boundary(content_type: str) -> bytes:
             f"a multipart/form-data body is needed here, not {kind or 'an unnamed one'}"
         )
     boundary = options.get("boundary", "")
+    if content_type.lower().count("boundary") > 1 or "\\" in content_type:
+        raise BadRequest("the Content-Type of the form has a boundary that can be read in two ways")
     if not boundary.isascii() or not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
         raise BadRequest("the Content-Type of the form has no usable boundary")
     return boundary.encode()

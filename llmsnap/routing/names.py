@@ -79,16 +79,20 @@ class Names:
             return PeerRoute(name, *qualified)
         return None
 
-    def in_path(self, path: str) -> tuple[str, str] | None:
+    def in_path(
+        self, path: str, may_use: Callable[[str], bool] = lambda _: True
+    ) -> tuple[str, str] | None:
         """Split a raw path into the longest name it begins with and the raw rest.
 
         *path* has no leading slash and is still percent-encoded; the rest is empty or begins with
-        a slash, with its encoding kept. As many segments are tried as the longest name has.
+        a slash, with its encoding kept. As many segments are tried as the longest name has. Names
+        that the caller may not use count as unknown.
         """
         pieces = path.split("/", self._most_segments)
         for end in range(min(len(pieces), self._most_segments), 0, -1):
             name = unquote("/".join(pieces[:end]))
-            if self._knows(name):
+            route = self._find(name)
+            if route is not None and _permits(route, may_use):
                 rest = pieces[end:]
                 return name, "/" + "/".join(rest) if rest else ""
         return None
@@ -96,9 +100,6 @@ class Names:
     def local_names(self) -> Iterator[str]:
         """Yield every id and alias."""
         return chain(self._models, self._aliases)
-
-    def _knows(self, name: str) -> bool:
-        return self.local_id(name) is not None or name in self._peers or name in self._qualified
 
     def unknown(
         self, name: str, known: Iterable[str], may_use: Callable[[str], bool]

@@ -108,7 +108,7 @@ WHY = {
     404: "No such model, or nothing of that name.",
     405: "Another method is needed; `Allow` tells which.",
     409: "The model is not ready and may not be loaded for this, or cannot sleep.",
-    413: "The body is larger than maxRequestBody or maxUpload.",
+    413: "The body is larger than maxRequestBody, maxDecompressedBody or maxUpload.",
     415: "The body is encoded in a way that cannot be read.",
     421: "The Host header names a host that is not in allowedHosts (only without keys).",
     422: "The configuration cannot be used.",

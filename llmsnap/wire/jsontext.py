@@ -29,9 +29,9 @@ _INDEX = re.compile(r"-1|0|[1-9][0-9]{0,3}")
 
 MAX_MEMBERS = 4096
 """Of a request's top level. The most that any API has is some 60."""
-MAX_ENTRIES = 1 << 15
+MAX_ENTRIES = 1 << 14
 """Of an object or array below it that a filter leads into."""
-MAX_COMMAS = 1 << 20
+MAX_COMMAS = 1 << 18
 """In an array that is about to be taken apart, at any depth: 70 bytes of memory each."""
 
 

@@ -47,6 +47,10 @@ API_FOR_ALL = frozenset({"/api/version", "/api/openapi.json"})
 UPSTREAM_ADMIN = frozenset({"sleep", "wake_up", "collective_rpc", "reset_prefix_cache"})
 
 
+MAX_ENCODINGS = 5
+SEPARATORS = re.compile(r"[/\\]")
+PARENT = re.compile(r"[\x00-\x20]*+\.\.[\x01-\x20]*+(?:[;\x00].*)?", re.DOTALL)
+
 SLASHES = re.compile(r"/{2,}")
 # Behind these a slash means something: it belongs to an upstream, to the UI, or to a name.
 KEEP_SLASHES = ("/upstream/", "/ui/", "/api/models/")
@@ -135,6 +139,34 @@ def is_upstream_admin(path: str) -> bool:
     Any piece counts, encoded or not: which prefix is the model's name is not known here.
     """
     return not UPSTREAM_ADMIN.isdisjoint(unquote(path).split("/"))
+
+
+def leaves_root(path: str) -> bool:
+    """Whether ``..`` in the raw *path* leads above its beginning, for some reader of it.
+
+    Readers decode once or twice, take backslashes for slashes, and drop ``;parameters``, blanks
+    and what follows a NUL. What is encoded more often than that counts as well.
+    """
+    for _ in range(MAX_ENCODINGS):
+        if any(_climbs(pieces) for pieces in (path.split("/"), SEPARATORS.split(path))):
+            return True
+        decoded = unquote(path)
+        if decoded == path:
+            return False
+        path = decoded
+    return True
+
+
+def _climbs(pieces: list[str]) -> bool:
+    depth = 0
+    for piece in pieces:
+        if PARENT.fullmatch(piece):
+            depth -= 1
+        elif piece not in {"", "."}:
+            depth += 1
+        if depth < 0:
+            return True
+    return False
 
 
 def _is_under(path: str, top: str) -> bool:

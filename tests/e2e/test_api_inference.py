@@ -231,6 +231,29 @@ def test_a_compressed_request_is_read_and_sent_on_plain(server: Running, encodin
     assert "content-encoding" not in request["headers"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"model1"' + b',"":0' * 100_000 + b"}",
+        b'{"model":"model1","a":"\\ud83d"' + b',"a":[[]]' * 50_000 + b"}",
+        b'{"model":"model1"' + b" " * (50 << 20) + b"}",
+    ],
+)
+def test_what_is_large_in_few_bytes_is_refused(server: Running, body: bytes) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    packed = gzip.compress(body)
+    answer = requests.post(f"{server.url}/v1/embeddings", data=packed, headers=headers, timeout=20)
+    assert answer.status_code in {400, 413}
+
+
+def test_json_with_the_model_in_the_query_is_served(server: Running) -> None:
+    body = b'{ "input_prefix" : "a", "input_suffix" : "" }'
+    answer = requests.post(f"{server.url}/infill?model=first&x=1", data=body, timeout=20)
+    request = arrived(answer)
+    assert request["body"].encode() == body
+    assert request["target"] == "/infill?model=first&x=1"
+
+
 def test_an_encoding_nobody_reads_is_415(server: Running) -> None:
     headers = {"Content-Encoding": "br"}
     answer = server.post("/v1/embeddings", {"model": "model1"}, headers=headers)

@@ -18,6 +18,7 @@ apiKeys:
   - "key:with:colons"
   - {{key: chat-key, name: laptop, models: ["al*"], admin: false}}
   - {{key: reader-key, name: reader, admin: false}}
+  - {{key: pages-key, name: pages, models: ["al*"], upstream: true}}
 trustedProxies: [127.0.0.1]
 allowedOrigins: ["https://friend.example"]
 models:
@@ -63,6 +64,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 ADMIN, SCOPED, READER = bearer("plain-key"), bearer("chat-key"), bearer("reader-key")
+PAGES = bearer("pages-key")
 
 
 # --- with keys ----------------------------------------------------------------------------------
@@ -95,7 +97,9 @@ def test_health_needs_no_key(server: Running, path: str) -> None:
         ({"x-api-key": "wrong"}, 401),
         ({}, 401),
         ({"Authorization": basic("plain-key", "wrong")}, 401),
-        ({"Authorization": "Bearer wrong", "x-api-key": "plain-key"}, 401),
+        ({"Authorization": "Bearer wrong", "x-api-key": "plain-key"}, 200),
+        ({"Authorization": "Bearer plain-key", "x-api-key": "wrong"}, 200),
+        ({"Authorization": "Bearer wrong", "x-api-key": "wrong"}, 401),
         ({"Authorization": "Basic !!!", "x-api-key": "plain-key"}, 200),
         ({"Authorization": "Digest x", "x-api-key": "plain-key"}, 200),
         ({"Authorization": basic("x", ""), "x-api-key": "plain-key"}, 200),
@@ -161,12 +165,33 @@ def test_a_scoped_key_sees_its_models_only(server: Running) -> None:
 def test_a_scoped_key_uses_its_models_only(server: Running, name: str, status: int) -> None:
     answer = server.post("/v1/embeddings", {"model": name, "input": "x"}, headers=SCOPED)
     assert answer.status_code == status
-    below = server.get(f"/upstream/{name}/echo", headers=SCOPED)
+    below = server.get(f"/upstream/{name}/echo", headers=PAGES)
     assert below.status_code == status
+    inference = server.post(f"/upstream/{name}/v1/embeddings", {"input": "x"}, headers=SCOPED)
+    assert inference.status_code == status
     assert server.get(f"/props?model={name}", headers=SCOPED).status_code == status
     if status == 404:
         assert error_of(answer)["code"] == error_of(below)["code"] == "model_not_found"
         assert server.get(f"/upstream/{name}", headers=SCOPED).status_code == 404
+
+
+def test_below_upstream_a_hidden_model_is_as_unknown_as_any(server: Running) -> None:
+    told = set()
+    for name in ("beta", "remote", "nope1"):
+        for rest in ("", "/", "/echo", "/v1/embeddings", "/pause", "/%2e%2e/x"):
+            answer = server.get(f"/upstream/{name}{rest}", headers=SCOPED, allow_redirects=False)
+            told.add((answer.status_code, answer.text.replace(name, "X")))
+    assert len(told) == 1
+
+
+def test_a_key_without_the_right_reaches_inference_only_below_upstream(server: Running) -> None:
+    for path in ("echo", "pause", "release_memory_occupation", "", "v1/models", "slots/0"):
+        for key in (SCOPED, READER):
+            answer = server.post(f"/upstream/alpha/{path}", {}, headers=key)
+            assert answer.status_code == 403
+            assert "upstream: true" in error_of(answer)["message"]
+    assert server.get("/upstream/alpha/echo", headers=PAGES).status_code == 200
+    assert server.post("/upstream/alpha/sleep", {}, headers=PAGES).status_code == 403
 
 
 def test_a_refusal_names_no_model_that_the_key_may_not_see(server: Running) -> None:
@@ -221,7 +246,7 @@ def test_a_key_without_admin_may_not(server: Running, method: str, path: str) ->
         assert json.loads(body)["error"]["type"] == "permission_error"
 
 
-@pytest.mark.parametrize("path", ["/api/version", "/api/openapi.json", "/upstream/alpha/echo"])
+@pytest.mark.parametrize("path", ["/api/version", "/api/openapi.json", "/running"])
 def test_a_key_without_admin_may(server: Running, path: str) -> None:
     assert server.get(path, headers=SCOPED).status_code == 200
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import requests
 
-from tests.e2e.api import arrived, error_of, peer, serving
+from tests.e2e.api import arrived, error_of, peer, raw, serving
 from tests.e2e.harness import Running, text_of
 
 pytestmark = pytest.mark.e2e
@@ -66,6 +66,12 @@ def test_a_peer_gets_its_own_host_and_key(server: Running, url: str) -> None:
     assert got["x-api-key"] == "key-of-peer"
     assert got["host"] == url.removeprefix("http://")
     assert got["x-forwarded-for"] == "127.0.0.1"
+
+
+def test_a_peer_learns_nothing_of_the_page_that_asks(server: Running) -> None:
+    page = {"Cookie": "a=b", "Origin": "http://127.0.0.1", "Referer": "http://127.0.0.1/x"}
+    got = arrived(server.post("/v1/embeddings", {"model": "echoed"}, headers=page))["headers"]
+    assert not {"cookie", "origin", "referer"} & got.keys()
 
 
 def test_a_peer_without_a_key_gets_the_clients(server: Running) -> None:
@@ -136,11 +142,33 @@ def test_a_peer_streams(server: Running) -> None:
     assert "You said: hi" in text_of(stream)
 
 
-def test_peers_are_reached_below_upstream_too(server: Running) -> None:
-    assert arrived(server.get("/upstream/echoed/a%2Fb?c"))["target"] == "/echo/a%2Fb?c"
-    assert arrived(server.get("/upstream/b-echo/org/deep/x"))["target"] == "/echo/x"
-    answer = server.get("/upstream/plain/redirect?to=/x", allow_redirects=False)
-    assert answer.headers["Location"] == "../../upstream/plain/x"
+def test_below_upstream_a_peer_answers_inference_for_the_model_of_the_path(server) -> None:
+    for name in ("echoed", "b-echo/echoed"):
+        answer = server.post(f"/upstream/{name}/v1/embeddings?c", {"model": "echoed", "Model": "x"})
+        request = arrived(answer)
+        assert request["target"] == "/echo/v1/embeddings?c"
+        assert json.loads(request["body"]) == {"model": "echoed", "top_k": 5}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("a%2Fb", None),
+        ("api/captures/0", None),
+        ("v1/models", None),
+        ("../admin", None),
+        ("v1/embeddings/%252e%252e/x", {"model": "echoed"}),
+        ("v1/embeddings", {"model": "both"}),
+        ("v1/embeddings", {"input": "x"}),
+        ("v1/audio/voices?model=both", None),
+    ],
+)
+def test_below_upstream_a_peer_answers_nothing_else(server: Running, path: str, body) -> None:
+    head = f"{'POST' if body else 'GET'} /upstream/echoed/{path} HTTP/1.1"
+    sent = json.dumps(body).encode() if body else b""
+    status, _, answer = raw(server, head, sent)
+    assert status == 400
+    assert b"sim_request" not in answer
 
 
 def test_a_peers_properties_are_asked_for(server: Running) -> None:

@@ -14,6 +14,7 @@ from llmsnap.errors import (
     BadRequest,
     ChildExited,
     ClientGone,
+    Forbidden,
     LoadAborted,
     ModelLeft,
     NotReady,
@@ -584,7 +585,8 @@ def test_pages_of_our_own_servers_run_where_they_are_trusted(
 
 
 def test_a_peer_has_no_pages(world) -> None:
-    answer = below(world, "/upstream/only/v1/models", trusts_pages=True)
+    body = {"model": "only"}
+    answer = below(world, "/upstream/only/v1/embeddings", body=body, trusts_pages=True)
     assert policy_of(answer) == ["sandbox"]
 
 
@@ -763,6 +765,62 @@ def test_the_last_peer_that_fails_is_named(world) -> None:
     assert (world.records[0].peer, world.records[0].status) == ("dead", 502)
 
 
+def test_a_peer_learns_nothing_of_the_page_that_asks(world) -> None:
+    page = [("Cookie", "session=1"), ("Origin", "https://x.example"), ("Referer", "https://x/y")]
+    world.handle(body={"model": "only"}, headers=page)
+    assert not {"HTTP_COOKIE", "HTTP_ORIGIN", "HTTP_REFERER"} & world.requests[-1].keys()
+    world.handle(body={"model": "a"}, headers=page)
+    assert world.requests[-1]["HTTP_COOKIE"] == "session=1"
+
+
+@pytest.mark.parametrize(
+    ("name", "named"), [("only", "only"), ("live/only", "only"), ("live/only", "live/only")]
+)
+def test_below_upstream_a_peer_answers_for_the_model_of_the_path(world, name, named) -> None:
+    path = f"/upstream/{name}/v1/embeddings?model=lost&x=1"
+    body = below(world, path, body={"Model": "r", "model": named, "model ": 1}).body
+    assert b"".join(body) == b'{"ok":1}'
+    body.close()
+    request = world.requests[-1]
+    assert (request["path"], request["query"]) == ("/base/v1/embeddings", "model=only&x=1")
+    assert world.sent == {"model": "only", "model ": 1}
+    (record,) = world.records
+    assert (record.peer, record.model_id, record.requested) == ("live", name, name)
+
+
+@pytest.mark.parametrize(
+    ("path", "facts"),
+    [
+        ("/upstream/only/api/captures/0", {}),
+        ("/upstream/only/unload", {}),
+        ("/upstream/live/only/v1/models", {}),
+        ("/upstream/only/v1/embeddings/../../unload", {}),
+        ("/upstream/only/v1/embeddings", {"body": {"model": "r"}}),
+        ("/upstream/only/v1/embeddings", {"body": {"input": 1}}),
+        ("/upstream/only/v1/audio/voices?model=r", {}),
+    ],
+)
+def test_a_peer_is_asked_nothing_else(world, path: str, facts: dict) -> None:
+    with pytest.raises(BadRequest):
+        below(world, path, **facts)
+    assert not world.requests
+    (record,) = world.records
+    assert record.status == 400
+    assert record.requested in {"only", "live/only"}
+
+
+def test_the_model_may_stand_in_the_query_alone(world) -> None:
+    world.handle("/infill?x=1&model=shown", body=b'{ "input_prefix" : "x" }')
+    assert world.requests[-1]["body"] == b'{ "input_prefix" : "x" }'
+    assert world.requests[-1]["query"] == "x=1&model=shown"
+    world.handle("/infill?x=1&model=first", body={"input_prefix": "x"})
+    assert world.sent == {"input_prefix": "x", "model": "up", "top_k": 5}
+    assert world.requests[-1]["query"] == "model=up&x=1"
+    world.handle("/infill?model=live/only", body={"input_prefix": "x"})
+    assert world.sent == {"input_prefix": "x", "model": "only"}
+    assert world.requests[-1]["query"] == "model=only"
+
+
 def test_a_peer_is_called_what_it_calls_the_model(world) -> None:
     world.handle(body={"model": "live/only"})
     assert world.sent == {"model": "only"}
@@ -779,8 +837,23 @@ def test_a_key_uses_its_models_only(world) -> None:
     for name in ("shown", "only", "live/only"):
         with pytest.raises(UnknownModel):
             world.handle(body={"model": name}, key=key)
-    with pytest.raises(UnknownModel):
-        below(world, "/upstream/shown", key=key)
+    told = []
+    for name in ("shown", "only", "nope"):
+        for rest in ("", "/", "/v1/embeddings", "/slots"):
+            with pytest.raises(UnknownModel) as caught:
+                below(world, f"/upstream/{name}{rest}", key=key)
+            told.append(str(caught.value).replace(json.dumps(name), "X"))
+    assert len(set(told)) == 1
+
+
+def test_a_key_without_the_right_is_kept_to_inference(world) -> None:
+    key = world.snapshot.keyring.authenticate("Bearer some", None)
+    with pytest.raises(Forbidden, match="the key 'laptop' may use inference routes only"):
+        below(world, "/upstream/first/release_memory_occupation", method="POST", key=key)
+    assert (world.records[-1].status, world.records[-1].requested) == (403, "first")
+    assert not world.queue.tickets
+    below(world, "/upstream/first/v1/embeddings", body={"model": "x"}, key=key).body.close()
+    assert world.requests[-1]["path"] == "/v1/embeddings"
 
 
 def test_an_overfull_model_is_said_at_once(world) -> None:

@@ -1,11 +1,13 @@
 """Facts about llmsnap.proxy.intake."""
 
 import gzip
+import re
 
 import pytest
 
 from llmsnap.errors import (
     BadRequest,
+    Forbidden,
     MethodNotAllowed,
     NotFound,
     TooLarge,
@@ -13,9 +15,17 @@ from llmsnap.errors import (
 )
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
-from llmsnap.proxy.intake import RESEND_BYTES, read_body, take_in, take_in_upstream
+from llmsnap.proxy.intake import (
+    RESEND_BYTES,
+    PlainWork,
+    read_body,
+    take_in,
+    take_in_upstream,
+)
 from llmsnap.proxy.target import Target
+from llmsnap.wire.auth import Key
 from llmsnap.wire.headers import RequestRule
+from llmsnap.wire.paths import FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
 from tests.fakes.calls import call, runtime
 
 MIB = 1 << 20
@@ -29,6 +39,8 @@ def snapshot():
         models:
           a: {cmd: x, proxy: "http://localhost:1"}
           author/m: {cmd: x, proxy: "http://localhost:1", aliases: [ü b]}
+        peers:
+          p: {proxy: "http://peer/base", models: [far, org/far]}
         """)
 
 
@@ -71,6 +83,46 @@ def test_the_query_names_the_model_where_the_form_does_not(snapshot) -> None:
         work = take_in(call(f"/v1/images/edits?{query}", body, headers=headers), snapshot)
         assert work.requested == "a"
         work.close()
+
+
+@pytest.mark.parametrize("path", sorted(JSON_ROUTES | FORM_ROUTES))
+def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str) -> None:
+    for kind in ("application/json", "APPLICATION/JSON; charset=utf-8", "text/plain", ""):
+        headers = [("Content-Type", kind)] if kind else []
+        work = take_in(call(path, b'{"model":"a", "x":1e3}', headers=headers), snapshot)
+        assert (work.requested, work.body()) == ("a", b'{"model":"a", "x":1e3}')
+    body, headers = form(("model", "a"), file=b"x")
+    for kind in (
+        headers[0][1],
+        "Multipart/Form-Data; boundary=b",
+        ' multipart/form-data;boundary="b"',
+    ):
+        work = take_in(call(path, body, headers=[("Content-Type", kind)]), snapshot)
+        assert (work.requested, b"".join(work.body()())) == ("a", body)
+        work.close()
+
+
+def test_json_is_not_read_beyond_its_limit_on_a_route_of_forms(snapshot) -> None:
+    with pytest.raises(TooLarge, match="maxRequestBody"):
+        take_in(call("/v1/images/edits", b" " * (MIB + 1)), snapshot)
+
+
+def test_a_compressed_form_is_refused(snapshot) -> None:
+    body, headers = form(("model", "a"))
+    for encoding in ("gzip", "br"):
+        with pytest.raises(UnsupportedEncoding):
+            take_in(
+                call(
+                    "/v1/images/edits",
+                    gzip.compress(body),
+                    headers=[*headers, ("Content-Encoding", encoding)],
+                ),
+                snapshot,
+            )
+    plain = [*headers, ("Content-Encoding", "identity")]
+    work = take_in(call("/v1/images/edits", body, headers=plain), snapshot)
+    assert work.drops == {"content-encoding"}
+    work.close()
 
 
 def test_a_query_names_the_model(snapshot) -> None:
@@ -185,7 +237,7 @@ def test_a_filter_takes_no_huge_collection_apart(snapshot, values: bytes, path: 
     body = b'{"model":"a","x":' + values + b"}"
     work = take_in(call(body=body), runtime("maxRequestBody: 10"))
     work.adapt(target(["y.z"]), "")
-    with pytest.raises(BadRequest, match="as filters say: more than 32768"):
+    with pytest.raises(BadRequest, match="as filters say: more than 16384"):
         work.adapt(target([path]), "")
 
 
@@ -237,6 +289,117 @@ def test_the_longest_name_is_the_models_and_the_rest_stays(
 ) -> None:
     work = take_in_upstream(call(path), snapshot)
     assert (work.requested, work.prefix, work.path) == (name, prefix, rest)
+
+
+@pytest.mark.parametrize("key", [Key(), Key(admin=False, upstream=True), Key(admin=False)])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/../admin",
+        "/x/../..",
+        "/v1/..%2f..%2Fadmin",
+        "/%2e%2e/x",
+        "/%252e%252e%252fx",
+        "/x\\..\\..\\y",
+        "/%5c..%5cx",
+        "/v1/../../slots",
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "author/m", "author%2Fm", "far", "p/far"])
+def test_no_path_leaves_the_base_of_a_server(snapshot, name: str, rest: str, key: Key) -> None:
+    for method in ("GET", "POST"):
+        asked = call(f"/upstream/{name}{rest}", b"", method=method, key=key, read=unread)
+        with pytest.raises(BadRequest):
+            take_in_upstream(asked, snapshot)
+
+
+BELOW = [
+    "/",
+    "/slots/0?action=erase",
+    "/release_memory_occupation",
+    "/pause",
+    "/update_weights_from_disk",
+    "/v1/models",
+    "/v1/load_lora_adapter",
+    "/v1/chat/completions/x",
+    "/v1%2Fchat/completions",
+    "//v1/chat/completions",
+    "/V1/chat/completions",
+    "/x?q=/v1/embeddings",
+    "/props",
+]
+
+
+@pytest.mark.parametrize("rest", BELOW)
+def test_a_key_without_the_right_reaches_inference_only(snapshot, rest: str) -> None:
+    for key in (Key("k", admin=False), Key("k", (re.compile("a"),), admin=False)):
+        asked = call(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
+        with pytest.raises(Forbidden, match="the key 'k' may use inference routes only"):
+            take_in_upstream(asked, snapshot)
+    for key in (Key("k"), Key("k", admin=False, upstream=True)):
+        work = take_in_upstream(call(f"/upstream/a{rest}", b"", key=key), snapshot)
+        assert (work.requested, work.path) == ("a", rest)
+
+
+@pytest.mark.parametrize("path", sorted(INFERENCE_ROUTES))
+def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> None:
+    key = Key("k", admin=False)
+    work = take_in_upstream(call(f"/upstream/a{path}?q=%20", b"raw", key=key), snapshot)
+    assert (work.path, work.body()) == (f"{path}?q=%20", b"raw")
+
+
+@pytest.mark.parametrize("rest", ["/", "/v1/models", "/api/captures/0", "/unload", "/upstream/x/",
+                                  "/api/models/unload", "/v1%2Fembeddings", "/x"])  # fmt: skip
+@pytest.mark.parametrize("name", ["far", "p/far", "org/far"])
+def test_a_peer_answers_inference_only(snapshot, name: str, rest: str) -> None:
+    for key in (Key(), Key("k", admin=False), Key("k", admin=False, upstream=True)):
+        asked = call(f"/upstream/{name}{rest}", b"", key=key, read=unread, length=9)
+        with pytest.raises(BadRequest, match="peers answer inference routes only"):
+            take_in_upstream(asked, snapshot)
+
+
+@pytest.mark.parametrize("name", ["far", "p/far"])
+@pytest.mark.parametrize("named", ["far", "p/far", "other", "org/far", ""])
+def test_what_goes_to_a_peer_names_the_model_of_the_path(snapshot, name: str, named: str) -> None:
+    body, headers = form(("model", named))
+    asked = [
+        call(f"/upstream/{name}/v1/embeddings?x=1", {"model": named, "input": 1}),
+        call(f"/upstream/{name}/v1/images/edits?x=1", body, headers=headers),
+        call(f"/upstream/{name}/v1/audio/voices?x=1&model={named}"),
+    ]
+    for one in asked:
+        if named not in {"far", name}:
+            with pytest.raises(BadRequest, match="model"):
+                take_in_upstream(one, snapshot)
+            continue
+        work = take_in_upstream(one, snapshot)
+        assert (work.requested, work.prefix) == (name, f"/upstream/{name}")
+        work.adapt(target(), "far")
+        assert work.path.partition("?")[0] in {
+            "/v1/embeddings", "/v1/images/edits", "/v1/audio/voices"
+        }  # fmt: skip
+        sent = work.body()
+        sent = sent if isinstance(sent, bytes) else b"".join(sent())
+        assert b"far" in sent or "model=far" in work.path
+        assert b"p/far" not in sent
+        work.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_peers_routes_have_their_methods(snapshot, method: str) -> None:
+    asked = call("/upstream/far/v1/embeddings", b"{}", method=method, read=unread)
+    with pytest.raises(MethodNotAllowed):
+        take_in_upstream(asked, snapshot)
+
+
+@pytest.mark.parametrize("rest", ["", "/", "/x", "/m/x", "/v1/embeddings", "/../x"])
+def test_a_hidden_model_is_as_unknown_as_any(snapshot, rest: str) -> None:
+    key = Key("k", (re.compile("b"),), admin=False)
+    facts = []
+    for name in ("a", "nope", "far", "p/far", "author/m"):
+        work = take_in_upstream(call(f"/upstream/{name}{rest}", b"", key=key), snapshot)
+        facts.append((work.requested, work.path, type(work)))
+    assert facts == [(name, "", PlainWork) for name in ("a", "nope", "far", "p", "author")]
 
 
 def test_without_a_name_there_is_nothing(snapshot) -> None:

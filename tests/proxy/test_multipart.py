@@ -95,6 +95,21 @@ def test_of_two_models_the_first_counts_for_all(taken: Taken) -> None:
     assert sent(upload) == MODEL + FILE + END
 
 
+def test_a_model_with_a_file_name_goes_on_as_a_field(taken: Taken) -> None:
+    upload = taken(FILE + upload_file("model", b"whisper") + END)
+    assert upload.model == "whisper"
+    assert sent(upload) == FILE + MODEL + END
+    upload.rewrite({"model": "up"})
+    assert sent(upload) == FILE + field("model", "up") + END
+    upload.reset()
+    assert sent(upload) == FILE + MODEL + END
+
+
+def test_no_more_of_a_field_is_read_than_is_used(taken: Taken) -> None:
+    upload = taken(MODEL + field("lang", "x" * (1 << 20)) + END)
+    assert upload.text("lang") == "x" * multipart.MAX_TEXT_BYTES
+
+
 def test_fields_can_be_read(taken: Taken) -> None:
     upload = taken(MODEL + FILE + field("lang", "en") + END)
     assert upload.field_names == ["model", "lang"]
@@ -152,7 +167,10 @@ def test_what_is_no_form_is_refused(content_type: str) -> None:
         (field("x" * 10000, "1") * 120 + END, "too many headers"),
         (FILE + END, "missing or invalid `model`"),
         (field("model", "") + END, "missing or invalid `model`"),
-        (upload_file("model", b"whisper") + END, "missing or invalid `model`"),
+        (upload_file("model", b"") + END, "missing or invalid `model`"),
+        (field("model", "x" * 5000) + END, "`model` field is longer than 4096 bytes"),
+        (upload_file("model", b"x" * 5000) + END, "`model` field is longer than 4096 bytes"),
+        (FILE[:-2] + b"\r\n--XX." * 5000 + b"\r\n" + MODEL + END, "begins like the boundary"),
         (b"--XX\r\nContent-Disposition: form-data\r\n\r\nwhisper\r\n" + END, "missing or invalid"),
         (END, "missing or invalid `model`"),
     ],

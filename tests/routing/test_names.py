@@ -187,3 +187,20 @@ def test_without_a_name_no_path_has_one() -> None:
 
 def test_all_names_of_our_own(names) -> None:
     assert {"llama", "gpt-4", "author/llama", "think:high"} <= set(names.local_names())
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("author/llama/x", ("author/llama", "/x")),
+        ("author/other/x", None),
+        ("box1/remote/x", None),
+        ("gpt-4/x", ("gpt-4", "/x")),
+    ],
+)
+def test_a_name_in_a_path_that_may_not_be_used_is_unknown(names, path: str, found) -> None:
+    assert names.in_path(path, {"author/llama", "llama"}.__contains__) == found
+
+
+def test_a_hidden_name_does_not_cover_a_shorter_one(names) -> None:
+    assert names.in_path("author/llama/x", {"author"}.__contains__) == ("author", "/llama/x")

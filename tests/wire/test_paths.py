@@ -104,3 +104,32 @@ def test_a_relative_reference_leads_to_its_target_below_any_prefix(
 ) -> None:
     found = urljoin(f"http://host{prefix}{requested}", paths.relative(target, requested))
     assert found == f"http://host{prefix}{target}"
+
+
+UP = ["..", "%2e%2e", ".%2E", "%2e.", "%252e%252e", "%25252e.", "%%32%65.", "..;x=1", "..%3Bx",
+      "%20..", "..%09", "..%00", "..%00x.js"]  # fmt: skip
+
+
+@pytest.mark.parametrize("up", UP)
+@pytest.mark.parametrize("slash", ["/", "%2f", "%2F", "%252f", "\\", "%5c", "%255C"])
+def test_a_way_out_is_seen_however_it_is_spelled(up: str, slash: str) -> None:
+    for way in ("/{0}", "/{0}/x", "/{0}{1}", "/a/{0}/{0}", "/a{1}{0}{1}{0}{1}b", "//./{0}", "{0}"):
+        assert paths.leaves_root(way.format(up, slash)), way
+
+
+@pytest.mark.parametrize("path", ["/a\\b/../../c", "/a%5Cb/../../c", "/a%2Fb\\../../../c"])
+def test_what_only_some_take_for_a_slash_makes_no_way_deeper(path: str) -> None:
+    assert paths.leaves_root(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/.", "/./x", "/...", "/a..b/..c/d..", "/%2e", "/..a", "/a%2Fb%20c", "/%252e", "/%zz",
+     "/echo//a/../b/", "/a/b/%2e%2e/..", "/a\\.."],
+)  # fmt: skip
+def test_dots_that_stay_inside_are_fine(path: str) -> None:
+    assert not paths.leaves_root(path)
+
+
+def test_what_is_encoded_without_end_counts_as_a_way_out() -> None:
+    assert paths.leaves_root("/%" + "25" * 2000 + "2e")

@@ -1,0 +1,291 @@
+"""What goes on names one model, whoever reads it: JSON, form or query, in whichever way."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from email import message_from_bytes
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from werkzeug.formparser import parse_form_data
+
+from llmsnap.errors import BadRequest
+from llmsnap.proxy.client import Limits
+from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.proxy.intake import Work, take_in
+from llmsnap.proxy.target import Target
+from llmsnap.wire.auth import Key
+from llmsnap.wire.headers import RequestRule
+from tests.fakes.calls import call, runtime
+
+SCOPED = Key("laptop", (re.compile("a"),), admin=False)
+FORM = [("Content-Type", "multipart/form-data; boundary=XX")]
+SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
+TARGET = Target(RequestRule(), CompiledFilter(), Limits())
+
+
+def form(*parts: tuple[str, str]) -> bytes:
+    return b"".join(
+        f"--XX\r\n{head}\r\n\r\n{data}\r\n".encode() for head, data in [*parts, (FILE, "RIFF")]
+    ) + (b"--XX--\r\n")
+
+
+def part(parameters: str, more: str = "") -> str:
+    return f"Content-Disposition: form-data; {parameters}{more}"
+
+
+FILE = part('name="file"; filename="a.wav"')
+MODEL = part('name="model"')
+
+
+def means(name: str) -> bool:
+    return name.partition("\0")[0].lower() == "model"
+
+
+def in_json(body: bytes) -> list[str]:
+    found: list[str] = []
+
+    def pairs(members: list[tuple[str, Any]]) -> None:
+        found[:] = [str(value) for name, value in members if means(name)]
+
+    json.loads(body, object_pairs_hook=pairs)  # the outermost object comes last
+    return found
+
+
+def in_form(body: bytes, content_type: str) -> list[str]:
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "CONTENT_TYPE": content_type,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
+    _, fields, files = parse_form_data(environ)
+    found = [value for name, value in fields.items(multi=True) if means(name)]
+    for name, file in files.items(multi=True):
+        found += [file.read().decode()] if means(name) else []
+        file.close()
+    whole = message_from_bytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
+    for one in whole.get_payload():
+        if means(str(one.get_param("name", header="content-disposition") or "")):
+            found.append(one.get_payload().strip())
+    return found
+
+
+def in_query(path: str) -> list[str]:
+    query = path.partition("?")[2]
+    parts = parse_qsl(query) + parse_qsl(query.replace(";", "&"))
+    return [value for name, value in parts if means(name)]
+
+
+def readings(work: Work) -> list[str]:
+    """Every model that some reader may find in what goes on."""
+    body = work.body()
+    sent = body if isinstance(body, bytes) else b"".join(body())
+    work.close()
+    named = in_json(sent) if sent[:1] == b"{" else in_form(sent, FORM[0][1]) if sent else []
+    return named + in_query(work.path)
+
+
+JSON_BODIES = [
+    '{"model":"a"}',
+    '{"model":"a","model":"b"}',
+    '{"model":"a","Model":"b"}',
+    '{"Model":"b","model":"a"}',
+    '{"MODEL":"b","model":"a","mOdEl":"c"}',
+    '{"model":"a","\\u004dodel":"b"}',
+    '{"mod\\u0065l":"a","Model":"b","model":"c"}',
+    '{"model":"a","model\\u0000":"b"}',
+    '{ "x" : {"model":"b"} , "model" : "a" , "Model" : {"model":"b"} }',
+    '{"Model":"b","model":"a","x":"\\ud83d"}',
+]
+QUERIES = [
+    "",
+    "?model=a",
+    "?model=b",
+    "?model=a&model=b",
+    "?model=b&model=a",
+    "?x=1&Model=b",
+    "?m%6Fdel=b&x=1",
+    "?x=1;model=b",
+    "?model=b;model=c&model=a",
+    "?model",
+    "?model=",
+]
+FORMS = [
+    [(MODEL, "a")],
+    [(MODEL, "a"), (MODEL, "b")],
+    [(MODEL, "a"), (part('name="Model"'), "b")],
+    [(part('name="MODEL"'), "b"), (MODEL, "a")],
+    [(part("name=model"), "a"), (part("name=model"), "b")],
+    [(part('name="model"; filename="m"'), "b"), (MODEL, "a")],
+    [(MODEL, "a"), (part('name="model"; filename="m"'), "b")],
+    [(part('name="model"; filename="m"'), "a")],
+    [(MODEL + "\r\nContent-Type: text/plain", "a"), (part("NAME=model"), "b")],
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("body", JSON_BODIES)
+@pytest.mark.parametrize("name", ["", "up"])
+def test_json_names_one_model(body: str, query: str, name: str) -> None:
+    for key in (SCOPED, Key()):
+        asked = call(f"/v1/embeddings{query}", body.encode(), key=key)
+        work = take_in(asked, SNAPSHOT)
+        assert work.requested == "a"
+        work.adapt(TARGET, name)
+        assert set(readings(work)) == {name or "a"}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("parts", FORMS)
+@pytest.mark.parametrize("name", ["", "up"])
+def test_a_form_names_one_model(parts: list, query: str, name: str) -> None:
+    asked = call(f"/v1/audio/transcriptions{query}", form(*parts), headers=FORM)
+    work = take_in(asked, SNAPSHOT)
+    assert work.requested == "a"
+    work.adapt(TARGET, name)
+    assert set(readings(work)) == {name or "a"}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("name", ["", "up"])
+def test_a_query_names_one_model(query: str, name: str) -> None:
+    asked = call(f"/v1/audio/voices?model=a&{query[1:]}", key=SCOPED)
+    work = take_in(asked, SNAPSHOT)
+    assert work.requested == "a"
+    work.adapt(TARGET, name)
+    assert set(readings(work)) == {name or "a"}
+
+
+@pytest.mark.parametrize(
+    ("path", "query"), [("/infill", "model=a"), ("/v1/embeddings", "x=1&model=a&model=b")]
+)
+@pytest.mark.parametrize("body", ['{"input":1}', '{"model":null}', '{"model":"","Model":"b"}'])
+@pytest.mark.parametrize("name", ["", "up"])
+def test_the_query_names_the_model_where_the_json_does_not(
+    path: str, query: str, body: str, name: str
+) -> None:
+    work = take_in(call(f"{path}?{query}", body.encode(), key=SCOPED), SNAPSHOT)
+    assert work.requested == "a"
+    work.adapt(TARGET, name)
+    assert {one for one in readings(work) if one not in {"", "None"}} == {name or "a"}
+
+
+def test_what_names_one_model_already_goes_on_byte_for_byte() -> None:
+    for name in ("", "a"):
+        work = take_in(call("/infill?x=1&m%6fdel=%61", b'{ "input" : 1e3 }'), SNAPSHOT)
+        work.adapt(TARGET, "")
+        assert (work.body(), work.path) == (b'{ "input" : 1e3 }', "/infill?x=1&m%6fdel=%61")
+        work = take_in(call("/infill?y", b'{ "model" : "\\u0061" }'), SNAPSHOT)
+        work.adapt(TARGET, name)
+        assert (work.body(), work.path) == (b'{ "model" : "\\u0061" }', "/infill?y")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        part('name="x"') + "\r\n" + MODEL,
+        MODEL + "\r\n" + part('name="x"'),
+        part('name="x"; name="model"'),
+        part('name="model"; NAME="x"'),
+        part("name=\"x\"; name*=utf-8''model"),
+        part('name="x"; name*0="mod"; name*1="el"'),
+        part('name="mo\\del"'),
+        part('name="model"; filename="m"'),
+        part('filename="a\\"; name="model"'),
+        part('filename="a"b"; name="model"'),
+        part('name="x" name="model"'),
+        part('name="x", name="model"'),
+        'Content-Disposition: attachment; name="model"',
+        'Content-Disposition: form-data, form-data; name="model"',
+        part(";".join(f"x{n}=1" for n in range(100)) + '; name="model"'),
+    ],
+)
+def test_a_form_in_doubt_is_refused_to_a_key_with_limits(head: str) -> None:
+    for parts in ([(MODEL, "a"), (head, "b")], [(head, "b"), (MODEL, "a")]):
+        asked = call("/v1/images/edits", form(*parts), headers=FORM, key=SCOPED)
+        with pytest.raises(BadRequest, match="with a key limited to some models"):
+            take_in(asked, SNAPSHOT)
+        work = take_in(call("/v1/images/edits", form(*parts), headers=FORM), SNAPSHOT)
+        assert work.requested in {"a", "b"}
+        work.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        part('name="x"'),
+        part("name=x"),
+        part('name="x"; filename="C:\\dir\\a.wav"'),
+        part('name="x"; filename="a.wav"; filename*=UTF-8\'\'%C3%BC.wav'),
+        part('name="x"; filename="a;b=c.wav" ; size=5'),
+        part('name="x"; filename=""'),
+        part('name="\u00fc"; filename="\u00fc.wav"', "\r\nContent-Type: audio/wav"),
+        part('name="x";'),
+        'content-disposition:FORM-DATA;name="x"',
+    ],
+)
+def test_what_clients_send_is_beyond_doubt(head: str) -> None:
+    body = form((head, "1"), (MODEL, "a"))
+    work = take_in(call("/v1/images/edits", body, headers=FORM, key=SCOPED), SNAPSHOT)
+    assert b"".join(work.body()()) == body
+    work.close()
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data; boundary=XX; boundary=YY",
+        'multipart/form-data; boundary="XX"; BOUNDARY=YY',
+        "multipart/form-data; boundary*=utf-8''YY; boundary=XX",
+        "multipart/form-data; boundary*0=X; boundary*1=X; boundary=XX",
+        'multipart/form-data; boundary="X\\X"',
+    ],
+)
+def test_a_boundary_in_doubt_is_refused(content_type: str) -> None:
+    headers = [("Content-Type", content_type)]
+    with pytest.raises(BadRequest, match="read in two ways"):
+        take_in(call("/v1/images/edits", form((MODEL, "a")), headers=headers), SNAPSHOT)
+
+
+def test_a_key_with_limits_sends_forms_to_routes_of_forms_and_reads_without_a_body() -> None:
+    """A peer may look for JSON in what it takes, and read the body of a GET."""
+    hidden = form((MODEL, "a"), (part('name="x"'), '{"model":"b"}'))
+    with pytest.raises(BadRequest, match="takes JSON only"):
+        take_in(call("/v1/embeddings", hidden, headers=FORM, key=SCOPED), SNAPSHOT)
+    asked = call("/v1/audio/voices?model=a", b'{"model":"b"}', method="GET", key=SCOPED)
+    with pytest.raises(BadRequest, match="takes no body"):
+        take_in(asked, SNAPSHOT)
+
+
+def test_json_that_came_as_url_encoded_goes_on_as_json() -> None:
+    body = b'{"model":"a","x":"&model=b&"}'
+    headers = [("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")]
+    work = take_in(call("/v1/audio/transcriptions", body, headers=headers), SNAPSHOT)
+    assert work.drops == {"content-type"}
+    assert work.adds == (("Content-Type", "application/json"),)
+    assert work.body() == body
+
+
+NAMES = st.sampled_from(["model", "Model", "mODEL", "x", "", "model\0", "models", "\u00fc"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["a", "b", "c"])), max_size=6), st.booleans())
+def test_any_members_come_to_one_model(members: list[tuple[str, str]], in_address: bool) -> None:
+    pairs = (f"{json.dumps(name)}:{json.dumps(value)}" for name, value in members)
+    text = f"{{{','.join(pairs)}}}"
+    query = "?" + "&".join(f"{name}={value}" for name, value in members) if in_address else ""
+    first = next((value for name, value in members if name == "model"), "")
+    if first:
+        work = take_in(call(f"/v1/embeddings{query}", text.encode()), SNAPSHOT)
+        work.adapt(TARGET, "")
+        assert set(readings(work)) == {first}
+    else:
+        with pytest.raises(BadRequest, match="missing or invalid `model`"):
+            take_in(call(f"/v1/embeddings{query}", text.encode()), SNAPSHOT)
