@@ -15,7 +15,7 @@ from llmsnap.errors import MacroProblem
 
 from .nodes import Mapping, Node, Path, Scalar, Sequence, is_null
 from .report import Report
-from .scalars import Timestamp, render, resolve
+from .scalars import Timestamp, as_written, render
 
 MacroValue: TypeAlias = bool | int | float | str
 
@@ -137,7 +137,7 @@ def _value(node: Node) -> MacroValue | None:
     """Return the value, or None when *node* is not a scalar that can be one."""
     if not isinstance(node, Scalar):
         return None
-    value = resolve(node.text) if node.plain else node.text
+    value = as_written(node.text) if node.plain else node.text
     return None if isinstance(value, Timestamp) else value
 
 

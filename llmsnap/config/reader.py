@@ -10,7 +10,7 @@ from llmsnap.errors import MacroProblem
 from .macros import Macros, references
 from .nodes import Mapping, Node, Path, Scalar, Sequence, describe, is_null
 from .report import Report
-from .scalars import Timestamp, Value, render, resolve
+from .scalars import Timestamp, Value, as_written, render, resolve
 
 _PLACE_HOLDERS = {
     "PORT": (
@@ -96,6 +96,8 @@ class Reader:
         value = self.scalar(node, path, "JSON data", strict=strict)
         if isinstance(value, Timestamp):
             return str(value)
+        if isinstance(value, float) and isinstance(node, Scalar) and "${" not in node.text:
+            value = as_written(node.text)
         if isinstance(value, float) and not math.isfinite(value):
             self.report.advise(path, "is not a number in JSON; it becomes a text", "quote it", node)
             return render(value)

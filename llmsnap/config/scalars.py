@@ -16,6 +16,15 @@ class Timestamp(str):
     __slots__ = ()
 
 
+class WrittenFloat(float):
+    """A float whose *text* in the file is a number in JSON as well: ``1e3`` need not be 1000.0."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 Value: TypeAlias = bool | int | float | str | Timestamp | None
 
 _WORDS: dict[str, Value] = {
@@ -38,6 +47,7 @@ _MAY_BE_NUMBER = frozenset("0123456789+-.")
 _PREFIXED = re.compile(r"([-+]?)0(?:[bB]([01]+)|[oO]?([0-7]+)|[xX]([0-9a-fA-F]+))")
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,19})")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?")
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})"
     r"(?:([Tt ])(\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.(\d{1,9}))?(Z|[-+]\d{2}:\d{2})?)?"
@@ -55,6 +65,14 @@ def resolve(text: str) -> Value:
     if number is not None:
         return number
     return _timestamp(text) or text
+
+
+def as_written(text: str) -> Value:
+    """Return what the unquoted scalar *text* stands for; a float keeps its spelling if it can."""
+    value, number = resolve(text), text.replace("_", "")
+    if isinstance(value, float) and _JSON_NUMBER.fullmatch(number):
+        return WrittenFloat(number)
+    return value
 
 
 def yes_or_no(text: str) -> bool | None:

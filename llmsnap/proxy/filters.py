@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from llmsnap.config.scalars import WrittenFloat
 from llmsnap.wire.jsontext import delete_path, dump, path_problem, set_path, split_path
 
 PROTECTED = "model"
@@ -113,11 +114,24 @@ def _paths(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 def _settings(params: Mapping[str, Any]) -> tuple[Setting, ...]:
     return tuple(
-        Setting(path, dump(params[name]), _plain(params[name]))
+        Setting(path, _json(params[name]), _plain(params[name]))
         for name in sorted(params)
         for path in _paths([name])
     )
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else dump(value).decode()
+    return value if isinstance(value, str) else _json(value).decode()
+
+
+def _json(value: Any) -> bytes:
+    """Return *value* as compact JSON, keys sorted, numbers as the file has them."""
+    match value:
+        case WrittenFloat():
+            return value.text.encode()
+        case dict():
+            members = (dump(name) + b":" + _json(value[name]) for name in sorted(value))
+            return b"{" + b",".join(members) + b"}"
+        case list():
+            return b"[" + b",".join(map(_json, value)) + b"]"
+    return dump(value)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from textwrap import dedent
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmsnap.config.loader import loads
 from llmsnap.proxy.body import parse_json
 from llmsnap.proxy.filters import CompiledFilter
 
@@ -71,6 +73,56 @@ def test_stripping_by_path(strip: list[str], expected: str) -> None:
 )
 def test_setting_by_path(params: dict[str, Any], expected: str) -> None:
     assert filtered('{"model":"a","list":[1]}', set_params=params) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("1e3", "1e3"),
+        ("1E+3", "1E+3"),
+        ("-1.50", "-1.50"),
+        ("1.0", "1.0"),
+        ("0.1000", "0.1000"),
+        ("1e-7", "1e-7"),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("7", "7"),
+        ("0x10", "16"),
+        ("1_000.5", "1000.5"),
+        (".5", "0.5"),
+        ("+1.5", "1.5"),
+        ("1.", "1.0"),
+        ("'1e3'", '"1e3"'),
+        ("1e999", '"1e999"'),
+        ("${T}", "2e1"),
+        ("a${T}", '"a20"'),
+        ("[1e3, {b: 2.50, a: ${T}}, ~, yes, 1]", '[1e3,{"a":2e1,"b":2.50},null,"yes",1]'),
+    ],
+)
+def test_numbers_are_set_as_they_are_written(written: str, sent: str) -> None:
+    text = f"""
+        macros: {{T: 2e1}}
+        models:
+          a:
+            cmd: x
+            proxy: http://localhost:1
+            filters:
+              setParams: {{x: {written}, y.z: {written}}}
+              setParamsByID: {{b: {{w: {written}}}}}
+        peers:
+          p: {{proxy: "http://p", models: [m], filters: {{setParams: {{x: {written}}}}}}}
+        """
+    config = loads(dedent(text), environ={})
+    for owner in (config.models["a"], config.peers["p"]):
+        filters = owner.filters
+        compiled = CompiledFilter.from_settings(
+            filters.strip_params, filters.set_params, filters.set_params_by_id
+        )
+        edits = compiled.edits(parse_json(b'{"model":"a"}'), "b")
+        assert edits["x"] == sent.encode()
+        assert compiled.form_edits([], "b")["x"] == sent.strip('"')
+        if owner is config.models["a"]:
+            assert edits["y"] == b'{"z":%b}' % sent.encode()
+            assert edits["w"] == sent.encode()
 
 
 def test_what_is_stripped_can_be_set_again() -> None:
