@@ -1,7 +1,9 @@
-"""Reads JSON step by step where the fast reader refuses it: where the fault is, and what it is.
+"""Reads JSON step by step where the fast reader refuses it, and finds the fault if it is one.
 
-msgspec tells only by its messages, which change from version to version. Grammar: RFC 8259, with
-halves of surrogate pairs in texts, which it permits (section 8.2).
+msgspec tells only by its messages, which change from version to version, and refuses what clients
+of the Go programs send: halves of surrogate pairs (which RFC 8259 permits, section 8.2), raw line
+breaks and other control characters in texts, NaN and Infinity (Python's ``json`` writes them), and
+blanks or NULs behind the end. None of these changes what the members are.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ MAX_DEPTH = 500
 # No quantifier gives back what it took, so that time is linear and memory constant.
 _WS = rb"[ \t\n\r]*+"
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
-_TEXT_BEGUN = rb'"[^"\\\x00-\x1f]*+(?:' + _ESCAPE + rb'[^"\\\x00-\x1f]*+)*+'
+_TEXT_BEGUN = rb'"[^"\\]*+(?:' + _ESCAPE + rb'[^"\\]*+)*+'
 _TEXT = _TEXT_BEGUN + rb'"'
 _NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
-_PLAIN = rb"(?:%b|%b|true|false|null|\[%b\]|\{%b\})" % (_TEXT, _NUMBER, _WS, _WS)
+_WORDS = rb"true|false|null|NaN|-?Infinity"
+_PLAIN = rb"(?:%b|%b|%b|\[%b\]|\{%b\})" % (_TEXT, _WORDS, _NUMBER, _WS, _WS)
 _NAME = _TEXT + _WS + rb":" + _WS
 
 _SPACE = re.compile(_WS)
+_TRAILER = re.compile(rb"(?:[\x00-\x20]|\xc2\xa0|\xef\xbb\xbf)*+")
 _VALUE = re.compile(_PLAIN)
 _WHOLE_TEXT = re.compile(_TEXT)
 _TEXT_SO_FAR = re.compile(_TEXT_BEGUN)
@@ -91,7 +95,8 @@ class _Scanner:
             is_last = self._byte(at) == _CLOSERS[opener]
             if not is_last:
                 at = self._skip_comma(at, _CLOSERS[opener])
-        at = self._skip_space(at + 1)
+        trailer = _TRAILER.match(self._text, at + 1)
+        at = trailer.end() if trailer else at + 1
         if at < len(self._text) or self._is_cut:
             raise self._fault(at, "the end")
         return found
@@ -102,7 +107,7 @@ class _Scanner:
         if match is None:
             raise self._no_name(at)
         try:
-            name: str = json.loads(match[1].decode())
+            name: str = json.loads(match[1].decode(), strict=False)
         except UnicodeDecodeError as error:
             raise JsonProblem("a name that is not UTF-8", at + error.start) from error
         return name, match.end()
@@ -178,12 +183,10 @@ class _Scanner:
         """Return what stands at *at* instead of what was *wanted*."""
         begun = _TEXT_SO_FAR.match(self._text, at)
         if begun is None or wanted == "the end" or _WHOLE_TEXT.match(self._text, at):
-            what = f"expected {wanted}, found "
-        else:
-            at = begun.end()
-            what = "within a text: "
-        early = self._early_end(at)
-        return early or JsonProblem(what + self._found(at), at)
+            early = self._early_end(at)
+            return early or JsonProblem(f"expected {wanted}, found {self._found(at)}", at)
+        at = begun.end()
+        return self._early_end(at) or JsonProblem("an unknown escape in a text", at)
 
     def _early_end(self, at: int) -> JsonProblem | None:
         """Return what is wrong when the text, or the part that is looked at, ends at *at*."""
@@ -194,10 +197,6 @@ class _Scanner:
 
     def _found(self, at: int) -> str:
         character = self._text[at : at + 4].decode("utf-8", "replace")[0]
-        if character == "\\":
-            return "an unknown escape"
-        if character in "\r\n":
-            return "a line break"
         printable = character.isprintable() and character != "\ufffd"
         return repr(character) if printable else f"byte 0x{self._text[at]:02x}"
 

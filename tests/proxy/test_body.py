@@ -110,6 +110,24 @@ def test_of_two_models_the_first_counts_for_all() -> None:
     assert (request.model, request.raw) == ("a", b'{"model":"a", "x":1}')
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"prompt":"two\nlines", "model":"a"}',
+        b'{"model":"a" ,"x":NaN,"y":[-Infinity]}',
+        b'{"model":"a"}\x00',
+        b'{"model":"a"} \v\f\xc2\xa0\n',
+        b'{"model":"a","x":"\\ud83d"}',
+        b'{"model":"a","x":"\xff"}',
+    ],
+)
+def test_what_go_accepts_goes_on_as_it_is(raw: bytes) -> None:
+    request = parse_json(raw)
+    assert (request.model, request.raw) == ("a", raw)
+    renamed = request.rewrite({"model": b'"b"'})
+    assert renamed.raw == raw.replace(b'"a"', b'"b"')
+
+
 def test_other_members_are_there_to_read() -> None:
     request = parse_json(b'{"model":"a","n":[1, 2],"x":1,"x":2}')
     assert request.get("n") == b"[1, 2]"

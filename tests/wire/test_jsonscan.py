@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +40,9 @@ def scan_array(text: bytes) -> list[Member]:
         (b"\x00{}", "expected an object, found byte 0x00", 0),
         (b'{"a":1}x', "expected the end, found 'x'", 7),
         (b'{"a":1}"x', "expected the end, found '\"'", 7),
+        (b'{"a":1}\x00x', "expected the end, found 'x'", 8),
+        (b'{"a":nan}', "expected a value, found 'n'", 5),
+        (b'{"a":-Inf}', "expected a value, found '-'", 5),
         (b'{"a":1}{"a":2}', "expected the end, found '{'", 7),
         (b'{"a":tru}', "expected a value, found 't'", 5),
         (b'{"a":nope}', "expected a value, found 'n'", 5),
@@ -57,11 +59,9 @@ def scan_array(text: bytes) -> list[Member]:
         (b'{"a":1 "b":2}', "expected ',' or '}', found '\"'", 7),
         (b'{"a":[1 2]}', "expected ',' or ']', found '2'", 8),
         (b'{"a":[1}', "expected ',' or ']', found '}'", 7),
-        (b'{"a":"\\q"}', "within a text: an unknown escape", 6),
-        (b'{"a":"\\u12x4"}', "within a text: an unknown escape", 6),
-        (b'{"a":"x\ny"}', "within a text: a line break", 7),
-        (b'{"a":"x\x00y"}', "within a text: byte 0x00", 7),
-        (b'{"\\q":1}', "within a text: an unknown escape", 2),
+        (b'{"a":"\\q"}', "an unknown escape in a text", 6),
+        (b'{"a":"\\u12x4"}', "an unknown escape in a text", 6),
+        (b'{"\\q":1}', "an unknown escape in a text", 2),
         ('{"a": é}'.encode(), "expected a value, found 'é'", 6),
         (b'{"a": \xff}', "expected a value, found byte 0xff", 6),
         (b'{"\xff":1}', "a name that is not UTF-8", 2),
@@ -73,6 +73,24 @@ def test_a_fault_is_named_with_its_place(text: bytes, what: str, position: int) 
         scan_object(text)
     assert what in raised.value.what
     assert raised.value.position == position
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"line\nbreak\r\n\ttab"',
+        b'"\x00\x01\x1f"',
+        b'"\\ud83d"',
+        b'["\\udc00", "\xff\xfe"]',
+        b"NaN",
+        b"[Infinity, -Infinity ,NaN]",
+        b'{"x":NaN,"y":{"z":"\n"}}',
+    ],
+)
+@pytest.mark.parametrize("end", [b"", b" \n", b"\x00", b"\v\f\x1a", b"\xc2\xa0", b"\xef\xbb\xbf\n"])
+def test_what_changes_no_member_is_bearable(value: bytes, end: bytes) -> None:
+    text = b'{ "a" : ' + value + b' , "model":"m"}' + end
+    assert scan_object(text) == [("a", value), ("model", b'"m"')]
 
 
 def test_an_array_is_read_the_same_way() -> None:
@@ -145,11 +163,15 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=12,
 )
-PIECES = [b"", *(bytes([one]) for one in b'{}[],:" \n\\u0e-.1tn\x00'), b"null", b"1e5", b"\\ud83d"]
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
+BLANKS = "".join(map(chr, range(33))) + "\u00a0\ufeff"
+PIECES = [
+    b"",
+    *(bytes([one]) for one in b'{}[],:" \n\\u0e-.1tn\x00'),
+    b"null",
+    b"1e5",
+    b"\\ud83d",
+    b"NaN",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -164,7 +186,7 @@ def test_it_accepts_what_the_standard_library_does(document: dict, data: st.Data
     found, problem = _scanned(text)
     try:
         whole = text.decode()
-        expected = json.loads(whole, object_pairs_hook=list, parse_constant=_refuse)
+        expected = json.loads(whole.rstrip(BLANKS), object_pairs_hook=list, strict=False)
     except UnicodeDecodeError:  # that of values is left to whoever reads them
         return
     except ValueError:
@@ -173,7 +195,9 @@ def test_it_accepts_what_the_standard_library_does(document: dict, data: st.Data
         return
     if whole.lstrip(" \t\r\n").startswith("{"):
         assert problem is None
-        pairs = [(name, json.loads(value, object_pairs_hook=list)) for name, value in found]
+        pairs = [
+            (name, json.loads(value, object_pairs_hook=list, strict=False)) for name, value in found
+        ]
         assert repr(pairs) == repr(expected)
     else:
         assert problem is not None

@@ -46,7 +46,7 @@ def test_an_object_is_names_and_untouched_values(text: bytes, expected: list) ->
         (b"[1]", "expected an object, found an array", 0),
         (b'{"a":1}x', "expected the end, found 'x'", 7),
         (b'{"a":[1,]}', "expected a value, found ']'", 8),
-        (b'{"a":NaN}', "expected a value, found 'N'", 5),
+        (b'{"a":nan}', "expected a value, found 'n'", 5),
         (b'{"\xff":1}', "a name that is not UTF-8", 2),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply", 505),
     ],
