@@ -9,7 +9,7 @@ from llmsnap.config.loader import loads
 from llmsnap.limits import child_setup
 from llmsnap.routing.setup import change_of
 from llmsnap.service import Service
-from llmsnap.web.front import Front
+from llmsnap.web.app import create_app
 from tests.fakes.launcher import FakeLauncher
 from tests.garbage import leftovers, of_ours
 from tests.server.conftest import Serving
@@ -55,7 +55,7 @@ def server():
     service = Service(config, launcher=FakeLauncher())
     service.driver.reconfigure(change_of(config))
     service.accepts = True
-    serving = Serving(Front(lambda: service), "127.0.0.1:0")
+    serving = Serving(create_app(lambda: service).wsgi_app, "127.0.0.1:0")
     yield serving
     serving.stop()
     service.close(0.0)
