@@ -14,6 +14,7 @@ from llmsnap.upstream.control import Address, Call, send
 log = logging.getLogger(__name__)
 
 LIMIT_S = 5.0
+CLOSE_S = 0.2
 
 
 class ContextLengths:
@@ -43,8 +44,8 @@ class ContextLengths:
         self._known.pop(model_id, None)
 
     def close(self) -> None:
-        """Ask no more. Blocks briefly."""
-        self._tasks.kill()
+        """Let questions that are under way end, for a moment, then break them off. Blocks."""
+        self._tasks.close(CLOSE_S)
 
     def _learn(self, model_id: str, address: Address) -> None:
         try:
