@@ -285,7 +285,9 @@ class Exchange:
 
     def _hear(self, connection: Connection) -> None:
         """Read what comes before the request has been sent; a refusal ends the sending."""
-        data = connection.receive(RECV_BYTES)
+        data = connection.try_receive(RECV_BYTES)
+        if data is None:
+            return
         if not data:
             raise _ended()
         parser = connection.parser
@@ -307,7 +309,6 @@ class Exchange:
 
     def _read_head(self, connection: Connection, method: str) -> None:
         parser = connection.parser
-        began = False
         while not parser.in_body:
             try:
                 data = connection.receive(RECV_BYTES)
@@ -321,12 +322,11 @@ class Exchange:
                 ) from error
             except OSError as error:
                 self._check_aborted()
-                if began:
+                if parser.has_begun:
                     raise UpstreamBroke(
                         f"{self.address.netloc} broke off in the head of its answer: {error}"
                     ) from error
                 raise _Unanswered(self._failure or error) from error
-            began = True
             self._feed(parser, data)
         self._till_end = parser.switched or not (parser.has_length or parser.is_chunked)
         if method == "HEAD":

@@ -63,6 +63,11 @@ class ResponseParser:
         self._head = b""
         self._is_odd = False
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a head has come, or an interim answer."""
+        return bool(self._head)
+
     def release(self) -> None:
         """Let go of httptools, which holds on to us: nothing is read any more."""
         self.http = None

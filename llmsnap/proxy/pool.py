@@ -94,6 +94,19 @@ class Connection:
         finally:
             self.sock.settimeout(max(self._timeout_s, 0.0) or None)
 
+    def try_receive(self, size: int) -> bytes | None:
+        """Return what has come, b"" at the end, None for nothing. Never switches. Raises: OSError.
+
+        What can be read of a TLS connection may be a message of TLS itself.
+        """
+        self.sock.settimeout(0.0)
+        try:
+            return bytes(self.sock.recv(size))
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        finally:
+            self.sock.settimeout(max(self._timeout_s, 0.0) or None)
+
     def wait_to_send(self, *, or_input: bool) -> None:
         """Wait until more can be sent, or, with *or_input*, read. Blocks.
 

@@ -60,6 +60,7 @@ def chat(sock: socket.socket, body: bytes, folder: Path) -> None:
     if b"die" in body:
         os._exit(9)
     sock.sendall(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+    time.sleep(0.005)
     sock.shutdown(socket.SHUT_WR)
     time.sleep(0.06)
 

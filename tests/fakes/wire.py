@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gevent import socket
+from gevent import socket, ssl
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
@@ -55,10 +55,12 @@ class Link:
 class WireServer:
     """Runs one script for each connection, in order; the last one serves all further ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.scripts: list[Script] = []
         self.connections = 0
-        self.server = StreamServer(("127.0.0.1", 0), self._serve, spawn=Pool())
+        self._tls = tls
+        options = {} if tls is None else {"ssl_context": tls}
+        self.server = StreamServer(("127.0.0.1", 0), self._serve, spawn=Pool(), **options)
 
     def start(self) -> None:
         self.server.start()
@@ -68,7 +70,8 @@ class WireServer:
 
     @property
     def address(self) -> Address:
-        return parse_address(f"http://127.0.0.1:{self.server.server_port}")
+        url = "https://localhost" if self._tls else "http://127.0.0.1"
+        return parse_address(f"{url}:{self.server.server_port}")
 
     def _serve(self, sock: socket.socket, _: object) -> None:
         script = self.scripts[min(self.connections, len(self.scripts) - 1)]

@@ -1,8 +1,10 @@
+import shutil
 import struct
+from pathlib import Path
 
 import gevent
 import pytest
-from gevent import socket
+from gevent import socket, ssl
 from gevent.event import Event
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
@@ -10,6 +12,7 @@ from llmsnap.proxy.client import Exchange, Limits, Outgoing
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.upstream.control import parse_address
 from tests.fakes.wire import Link, WireServer
+from tests.server.test_tls import make as make_certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -211,6 +214,18 @@ def test_which_connections_are_kept(
         pass
     exchange.close()
     assert repr(pool) == f"<ConnectionPool {peer if keeps_chunked else local} idle>"
+
+
+def test_what_a_kept_connection_lost_counts_as_not_sent(pool, wire: WireServer) -> None:
+    """So that another peer may be asked."""
+    wire.scripts = [keep_then(Link.read_request)]
+    assert run(pool, wire, post()) == b"200 hi"
+    wire.server.stop_accepting()
+    wire.server.socket.close()
+    exchange = Exchange(pool, wire.address, NONE)
+    with pytest.raises(Unreachable, match="cannot connect"):
+        exchange.send(post())
+    assert not exchange.was_sent
 
 
 def test_an_answer_not_read_to_its_end_costs_the_connection(pool, wire: WireServer) -> None:
@@ -428,6 +443,62 @@ def test_an_early_answer_that_is_no_refusal_gets_the_whole_upload(pool, wire: Wi
     wire.scripts = [script]
     assert run(pool, wire, post(b"x" * LARGE)) == b"200 hi"
     assert read
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("certificate")
+    make_certificate(folder, "localhost")
+    return folder
+
+
+@pytest.fixture
+def secure(certificate, monkeypatch):
+    trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    monkeypatch.setattr("llmsnap.proxy.pool._tls", lambda: trusting)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    server = WireServer(context)
+    server.start()
+    yield server
+    server.stop()
+
+
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
+
+
+@needs_openssl
+@pytest.mark.parametrize("upload", UPLOADS)
+def test_an_upload_over_tls_goes_through_tickets_and_all(pool, secure, upload: str) -> None:
+    def script(link: Link) -> None:
+        size = 0
+        while size < LARGE * 0.99 and (data := link.sock.recv(1 << 20)):
+            size += len(data)
+        link.send(OK)
+        link.wait_closed()
+
+    secure.scripts = [script]
+    assert run(pool, secure, Outgoing("POST", "/", [], *UPLOADS[upload])) == b"200 hi"
+
+
+@needs_openssl
+@pytest.mark.parametrize("afterwards", ["then_close", "then_read_all", "then_nothing"])
+def test_a_refusal_over_tls_arrives(pool, secure, afterwards: str) -> None:
+    def script(link: Link) -> None:
+        link.sock.recv(1000)
+        link.send(REFUSALS["after an interim one"])
+        AFTERWARDS[afterwards](link)
+
+    secure.scripts = [script]
+    assert run(pool, secure, post(b"x" * LARGE)) == b"413 big"
+
+
+@needs_openssl
+def test_a_kept_connection_over_tls_that_ends_is_replaced(pool, secure) -> None:
+    secure.scripts = [keep_then(lambda link: link.read_request()), answer_all(OK)]
+    assert run(pool, secure, post()) == b"200 hi"
+    assert run(pool, secure, post(b"x" * 200_000)) == b"200 hi"
+    assert secure.connections == 2
 
 
 def test_an_upload_whose_server_dies_is_not_answered(pool, wire: WireServer) -> None:

@@ -280,14 +280,14 @@ def test_a_failing_model_is_asked_for_again_when_its_files_changed(world, change
         return ticket
 
     world.queue.grants, world.queue.request = False, refuse_the_first
-    world.queue.forgiving = [changed]
+    world.queue.rechecks = [changed]
     if changed:
         assert world.handle(body={"model": "a"}) == b'{"ok":1}'
     else:
         with pytest.raises(ChildExited):
             world.handle(body={"model": "a"})
     assert len(world.queue.tickets) == 1 + changed
-    assert not world.queue.forgiving
+    assert not world.queue.rechecks
 
 
 # --- a server that ends before it answers --------------------------------------------------------
