@@ -1,14 +1,17 @@
-# syntax=docker/dockerfile:1
-#
 # llmsnap beside llama.cpp's server:
 #
 #   docker build -t llmsnap .                                           CPU
 #   docker build -t llmsnap:cuda --build-arg LLAMA_CPP=server-cuda .    NVIDIA
 #
 # LLAMA_CPP is a tag of ghcr.io/ggml-org/llama.cpp; server-rocm, server-vulkan and server-intel are
-# others. Pin one of a day (server-cuda-b6000) for builds that can be repeated.
+# others. These tags move. Builds that can be repeated need a digest, as the default has:
+#
+#   docker buildx imagetools inspect ghcr.io/ggml-org/llama.cpp:server-cuda-b11223
+#
+# Python packages are those of scripts/lock.txt, by hash. Packages of the distribution are those of
+# the day, with its security updates.
 
-ARG LLAMA_CPP=server
+ARG LLAMA_CPP=server-b11223@sha256:8fdfad183be053cdb72d4b6a5930c3a2475730f932855ee9260193422c2564ed
 
 # hadolint ignore=DL3006
 FROM ghcr.io/ggml-org/llama.cpp:${LLAMA_CPP} AS base
@@ -18,19 +21,17 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 FROM base AS build
-# What every request passes through is compiled.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+COPY scripts/lock.txt scripts/lock.txt
+RUN python3 -m venv /opt/llmsnap \
+    && /opt/llmsnap/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r scripts/lock.txt
+COPY scripts/build_backend.py scripts/build_backend.py
 COPY setup.py pyproject.toml MANIFEST.in README.md LICENSE ./
 COPY llmsnap llmsnap
 COPY static static
 COPY templates templates
 COPY conf conf
-RUN python3 -m venv /opt/llmsnap \
-    && /opt/llmsnap/bin/pip install --no-cache-dir ".[gpu]"
+RUN /opt/llmsnap/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM base
 COPY --from=build /opt/llmsnap /opt/llmsnap

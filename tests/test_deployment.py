@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from llmsnap.cli import build_parser
 from llmsnap.config.loader import load_with_advice
@@ -44,13 +48,62 @@ def test_the_image_copies_what_is_there_and_is_sent() -> None:
     assert copied
     for source in copied:
         assert (ROOT / source).exists(), source
-        assert source.split("/")[0] in ignored_but(), source
+        assert {source, source.split("/")[0]} & set(ignored_but()), source
 
 
 def test_what_the_build_reads_is_copied() -> None:
     copied = " ".join(instructions("COPY"))
-    for needed in ("setup.py", "pyproject.toml", "llmsnap", "static", "templates", "conf"):
-        assert needed in copied
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+    backend = f"{build['backend-path'][0]}/{build['build-backend']}.py"
+    assert (ROOT / backend).exists()
+    for needed in ("setup.py", "pyproject.toml", "llmsnap", "static", "templates", "conf", backend):
+        assert f" {needed} " in f" {copied} "
+
+
+def test_what_the_image_is_made_of_is_pinned() -> None:
+    base, *stages = instructions("FROM")
+    assert base == "ghcr.io/ggml-org/llama.cpp:${LLAMA_CPP} AS base"
+    assert {stage.split()[0] for stage in stages} == {"base"}
+    (default,) = re.findall(r"^ARG LLAMA_CPP=(.*)$", DOCKERFILE, re.MULTILINE)
+    assert re.fullmatch(r"server-b\d+@sha256:[0-9a-f]{64}", default)
+    assert "# syntax=" not in DOCKERFILE, "another image, which changes by itself"
+
+
+def test_the_image_installs_what_the_lock_file_names_and_nothing_else() -> None:
+    commands = "\n".join(instructions("RUN"))
+    installs = re.findall(r"pip install (.*?)(?= && |$)", commands, re.MULTILINE)
+    locked, ours = [set(words.split()) for words in installs]
+    assert locked > {"--require-hashes", "--only-binary", "-r", "scripts/lock.txt"}
+    assert ours == {"--no-cache-dir", "--no-deps", "--no-build-isolation", "."}
+
+
+def test_the_lock_file_has_what_is_needed_each_with_its_hashes() -> None:
+    text = (ROOT / "scripts" / "lock.txt").read_text().replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.search(r" --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    locked = {line.split("==")[0] for line in lines}
+    needed = importlib.metadata.requires("llmsnap") or []
+    extras = ("image",)
+    for requirement in map(Requirement, needed):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
+            assert canonicalize_name(requirement.name) in locked, requirement
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_by_commit_and_tell_their_version(path: Path) -> None:
+    used = re.findall(r"uses: (.*)", path.read_text())
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+def test_an_action_has_the_same_pin_wherever_it_is_used() -> None:
+    used = {line for path in WORKFLOWS for line in re.findall(r"uses: (.*)", path.read_text())}
+    assert len({line.split("@")[0] for line in used}) == len(used)
 
 
 def test_the_image_runs_as_nobody_in_particular_and_tells_its_health() -> None:
@@ -116,10 +169,6 @@ def test_the_unit_leaves_the_stopping_to_llmsnap_and_gives_it_the_time() -> None
     assert int(service["TimeoutStopSec"]) > Options().drain_timeout + 30
     assert service["Type"] == "notify"
     assert service["OOMPolicy"] == "continue"
-
-
-def test_the_unit_writes_no_core_files() -> None:
-    assert unit()["LimitCORE"] == "0"
 
 
 @pytest.mark.parametrize("setting", ["PrivateDevices", "DevicePolicy", "ProtectClock"])
