@@ -97,15 +97,14 @@ class FormParser:
 
     def _search(self, found: list[PartHead | PartData]) -> bool:
         position = self._buffer.find(self._dashes, self._at)
+        while position >= 0 and self._buffer[position - 1] not in b"\r\n":
+            position = self._buffer.find(self._dashes, position + 1)
         if position < 0:
             # The beginning of a delimiter may stand at the end.
             self._pass(max(self._at, len(self._buffer) - len(self._dashes) - 1), found)
             return False
-        before = self._buffer[position - 2 : position]
-        if before[-1:] not in {b"\r", b"\n"}:
-            self._pass(position + len(self._dashes), found)
-            return True
-        self._after_crlf = before == b"\r\n" and position - 2 >= self._at
+        crlf = self._buffer[position - 2 : position] == b"\r\n"
+        self._after_crlf = crlf and position - 2 >= self._at
         self._pass(position - 2 if self._after_crlf else position, found)
         self._before, self._state = self._state, _State.DELIMITER
         return True

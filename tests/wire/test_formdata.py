@@ -149,6 +149,12 @@ def test_a_head_that_parsers_read_differently_is_refused(head: bytes, size: int)
         parsed(b"--XX\r\n" + head + b"\r\nx\r\n--XX--", size)
 
 
+def test_a_boundary_within_lines_does_not_cut_the_data() -> None:
+    parser = FormParser(b"XX")
+    parser.feed(b"--XX\r\nA: 1\r\n\r\n")
+    assert len(parser.feed(b"x--XX" * 1000)) == 1
+
+
 @pytest.mark.parametrize("size", [1, 16])
 def test_little_is_held_back(size: int) -> None:
     parser = FormParser(b"XX")
