@@ -134,6 +134,8 @@ def _request_line(line: str) -> tuple[str, str, str]:
         raise BadHead(f"the request line is longer than {MAX_LINE_BYTES} bytes", 414)
     if "#" in target:
         raise BadHead("the request target has a fragment")
+    if "\t" in target:  # servers that cut the line at any blank find another target
+        raise BadHead("the request target has a tab")
     return method, target, version
 
 
