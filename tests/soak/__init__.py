@@ -1,0 +1,1 @@
+"""A long run of the real thing; ``make soak`` starts it."""
