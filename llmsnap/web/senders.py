@@ -15,7 +15,7 @@ from llmsnap.proxy.call import Answer, Call
 from llmsnap.routing.names import LocalRoute
 from llmsnap.wire import cors
 from llmsnap.wire.auth import is_ambient
-from llmsnap.wire.cors import PAGE_HEADERS, UPSTREAM, Verdict
+from llmsnap.wire.cors import PAGE_HEADERS, UPSTREAM, Verdict, is_browser
 from llmsnap.wire.pageorigin import sees_loopback
 from llmsnap.wire.paths import Purpose, is_open, purpose_of, relative
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from llmsnap.runtime import Runtime
 
 KEYS = tuple((name, f"HTTP_{name.upper().replace('-', '_')}") for name in PAGE_HEADERS)
+SIGNS = frozenset(key for name, key in KEYS if name not in {"host", "upgrade", "user-agent"})
+"""What a request that a browser makes for a page has one of, or its name."""
 Handle = Callable[[Call, Any], Answer]
 
 
@@ -31,6 +33,8 @@ def check(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> None:
 
     Raises: Forbidden.
     """
+    if SIGNS.isdisjoint(environ) and not is_browser(environ.get("HTTP_USER_AGENT", "")):
+        return
     headers = {name: environ[key] for name, key in KEYS if key in environ}
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     verdict = cors.verdict(
@@ -148,7 +152,7 @@ def _in_pages_origin(call: Call, environ: Mapping[str, Any], runtime: Runtime) -
 
 def _is_navigation(environ: Mapping[str, Any]) -> bool:
     headers = {name: environ[key] for name, key in KEYS if key in environ}
-    return cors.is_browser(headers.get("user-agent", "")) and cors.is_top_level(headers)
+    return is_browser(headers.get("user-agent", "")) and cors.is_top_level(headers)
 
 
 def _redirect(url: str) -> Handle:
