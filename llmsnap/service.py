@@ -254,10 +254,11 @@ class Service:
                 process.configure(config.models[model_id], replaces=replaces)
                 if model_id in changes.added:
                     restart.add(model_id)  # removed before, and not gone yet
-        if config.pages_origin != self.runtime.config.pages_origin:
-            log.warning("upstream.origin has changed; a port is opened and closed by a restart")
         preload = [name for name in config.preload if name not in self.runtime.config.preload]
-        self.runtime = Runtime(config, self.listen_host)
+        runtime, before = Runtime(config, self.listen_host), self.runtime
+        if runtime.pages.port != before.pages.port:
+            log.warning("another port in upstream.origin is opened by a restart only")
+        self.runtime = runtime
         self.launcher.withhold(config.key_variables)
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)

@@ -138,6 +138,19 @@ def test_variables_of_keys_are_withheld_from_models_those_of_before_too(
     assert bench.launcher.is_closed
 
 
+def test_a_reload_says_what_only_a_restart_does(bench: Bench, caplog) -> None:
+    text = bench.path.read_text()
+    bench.path.write_text(f"{text}\nuiOrigin: separate\nupstream: {{origin: 8081}}\n")
+    bench.service.reload()
+    assert "upstream.origin is opened by a restart only" in caplog.text
+    caplog.clear()
+    bench.path.write_text(
+        f"{text}\nuiOrigin: separate\nupstream: {{origin: ':8081'}}\nlogLevel: warn\n"
+    )
+    bench.service.reload()
+    assert "restart" not in caplog.text
+
+
 def test_a_changed_command_stops_the_model_and_holds_for_its_next_start(bench: Bench) -> None:
     bench.service.driver.load("a")
     bench.edit('a: {cmd: "serve', 'a: {cmd: "serve --new')
