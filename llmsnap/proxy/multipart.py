@@ -17,15 +17,15 @@ from werkzeug.http import parse_options_header
 
 from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
 from llmsnap.proxy.body import MAX_MODEL_BYTES, means_model
-from llmsnap.wire.formdata import MAX_PARTS, FormParser, FormProblem, PartData, PartHead
+from llmsnap.wire.formdata import FormParser, FormProblem, PartData, PartHead
 
 CHUNK_BYTES = 1 << 16
 IN_MEMORY_BYTES = 1 << 20
 MAX_HEADS_BYTES = 1 << 20
 MAX_TEXT_BYTES = 1 << 16
 MAX_BOUNDARY_BYTES = 200
-MAX_PIECES = 3 * MAX_PARTS
-"""Of what is read at once: more are no parts, but data that begins like the boundary."""
+MAX_STRAY_PIECES = 1000
+"""More pieces than parts and reads account for: data that begins like the boundary."""
 MAX_PARAMETERS = 16
 DEFAULT_LIMIT_BYTES = 4 << 30
 FOLD = re.compile(r"\r\n[ \t]+")  # obsolete, but part headers may still be folded
@@ -224,6 +224,7 @@ class _Intake:
         self.spool = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - goes to Upload
         self._parser = FormParser(boundary)
         self._head_bytes = 0
+        self._stray = 0
 
     def take(self, chunk: bytes) -> None:
         """File *chunk*; an empty one says that the form has ended."""
@@ -240,7 +241,10 @@ class _Intake:
 
     def _feed(self, chunk: bytes) -> list[PartHead | PartData]:
         events = self._parser.feed(chunk)
-        if len(events) > MAX_PIECES:
+        heads = sum(isinstance(event, PartHead) for event in events)
+        # The data of a part comes in one piece, and in one or two more for each read.
+        self._stray += max(0, len(events) - 3 * heads - 2)
+        if self._stray > MAX_STRAY_PIECES:
             raise FormProblem("too much within its parts begins like the boundary")
         return events
 

@@ -13,7 +13,7 @@ import re
 from typing import NamedTuple
 
 SCAN_LIMIT_BYTES = 1 << 20
-SCAN_LIMIT_CONTAINERS = 20_000
+SCAN_LIMIT_CONTAINERS = 10_000
 """What is looked at: some 50 ms of work at worst."""
 MAX_DEPTH = 500
 
@@ -22,7 +22,7 @@ _WS = rb"[ \t\n\r]*+"
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
 _TEXT_BEGUN = rb'"[^"\\]*+(?:' + _ESCAPE + rb'[^"\\]*+)*+'
 _TEXT = _TEXT_BEGUN + rb'"'
-_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
+_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:(?![.eE])|(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?)"
 _WORDS = rb"true|false|null|NaN|-?Infinity"
 _PLAIN = rb"(?:%b|%b|%b|\[%b\]|\{%b\})" % (_TEXT, _WORDS, _NUMBER, _WS, _WS)
 _NAME = _TEXT + _WS + rb":" + _WS
@@ -107,10 +107,11 @@ class _Scanner:
         if match is None:
             raise self._no_name(at)
         try:
-            name: str = json.loads(match[1].decode(), strict=False)
+            name = match[1].decode()
         except UnicodeDecodeError as error:
             raise JsonProblem("a name that is not UTF-8", at + error.start) from error
-        return name, match.end()
+        plain = name[1:-1] if "\\" not in name else json.loads(name, strict=False)
+        return plain, match.end()
 
     def _skip_value(self, at: int) -> int:
         """Return where the value at *at* ends. Goes down without recursion."""
@@ -120,7 +121,7 @@ class _Scanner:
             if plain is None:
                 at = self._enter(at, closers)
                 continue
-            at = self._leave(plain.end(), closers)
+            at = self._leave(plain.end(), closers) if closers else plain.end()
             if not closers:
                 return at
             at = self._next_value(self._skip_comma(at, closers[-1]), closers[-1])

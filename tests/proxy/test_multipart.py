@@ -170,7 +170,11 @@ def test_what_is_no_form_is_refused(content_type: str) -> None:
         (upload_file("model", b"") + END, "missing or invalid `model`"),
         (field("model", "x" * 5000) + END, "`model` field is longer than 4096 bytes"),
         (upload_file("model", b"x" * 5000) + END, "`model` field is longer than 4096 bytes"),
-        (FILE[:-2] + b"\r\n--XX." * 5000 + b"\r\n" + MODEL + END, "begins like the boundary"),
+        (FILE[:-2] + b"\r\n--XX." * 1100 + b"\r\n" + MODEL + END, "begins like the boundary"),
+        (
+            FILE[:-2] + (b"\r\n--XX." * 200 + b"x" * 70_000) * 6 + b"\r\n" + MODEL + END,
+            "begins like the boundary",
+        ),
         (b"--XX\r\nContent-Disposition: form-data\r\n\r\nwhisper\r\n" + END, "missing or invalid"),
         (END, "missing or invalid `model`"),
     ],
