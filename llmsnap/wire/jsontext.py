@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from llmsnap.build import as_python_has_it
 from llmsnap.wire.jsonscan import JsonProblem, scan_array, scan_object
 
 Value = Any
@@ -35,6 +36,7 @@ MAX_COMMAS = 1 << 18
 """In an array that is about to be taken apart, at any depth: 70 bytes of memory each."""
 
 
+@as_python_has_it
 class _TooManyMembers(Exception):
     """Ends the decoding of an object in its midst."""
 
