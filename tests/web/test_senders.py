@@ -166,12 +166,15 @@ def sites():
 @pytest.mark.parametrize("sender", SENDERS)
 def test_what_a_page_may_have_a_browser_do(sites, sender: str, key: str) -> None:
     wrong = []
-    for host in HOSTS:
+    number = list(SENDERS).index(sender) + list(CREDENTIALS).index(key)
+    # The hosts take turns: which of them it is makes no difference that depends on the rest.
+    for host in [HOSTS[number % len(HOSTS)]]:
         sent = {name: value.format(host=host) for name, value in SENDERS[sender].items()}
         headers = {"Host": host, **sent, **CREDENTIALS[key]}
         for column, requests in REQUESTS.items():
             wanted = expected(sender, column, key)
-            for method, path in requests:
+            # Which request of a column it is was shown without keys.
+            for method, path in requests if key == "nothing" else requests[:1]:
                 found = outcome(sites[key == "nothing"], method, path, headers)
                 if found != wanted:
                     wrong.append((host, method, path, found, wanted))
