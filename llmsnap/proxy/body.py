@@ -190,7 +190,7 @@ def model_in_query(query: str) -> str:
 
 def first_model(query: str) -> str:
     """The first ``model`` parameter of a query string, "" without one."""
-    return parse_qs(query).get("model", [""])[0]
+    return parse_qs(query).get("model", [""])[0] if query else ""
 
 
 def with_model(query: str, name: str) -> str:

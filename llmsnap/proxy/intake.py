@@ -7,7 +7,7 @@ everything else, which passes through unread.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from llmsnap.config.settings import Config
@@ -222,19 +222,20 @@ def take_in(call: Call, snapshot: Snapshot) -> Work:
     return _take_in(call, snapshot, call.path)
 
 
-def _take_in(call: Call, snapshot: Snapshot, path: str) -> Work:
+def _take_in(call: Call, snapshot: Snapshot, path: str, implied: str = "") -> Work:
     """Return the work of a request for the inference route *path*; see ``take_in``.
 
-    A body is what its Content-Type says, on every route.
+    A body is what its Content-Type says, on every route. *implied* is the model of a request that
+    names none.
     """
     route = versioned(path)
     posts = route in JSON_ROUTES or route in FORM_ROUTES
     if call.method == "POST" and posts:
         if is_form(call.header("CONTENT_TYPE")):
-            return _form_work(call, snapshot.config, path)
-        return _json_work(call, snapshot.config, path)
+            return _form_work(call, snapshot.config, path, implied)
+        return _json_work(call, snapshot.config, path, implied)
     if call.method in READING and route in QUERY_ROUTES:
-        return _query_work(call, snapshot.config, path)
+        return _query_work(call, snapshot.config, path, implied)
     allow = [*(("POST",) if posts else ()), *(READING if route in QUERY_ROUTES else ()), "OPTIONS"]
     raise MethodNotAllowed(f"{call.path} takes {', '.join(allow)}", allow)
 
@@ -257,33 +258,49 @@ def take_in_upstream(call: Call, snapshot: Snapshot) -> Work:
     found = snapshot.names.in_path(wanted, call.key.may_use)
     name, rest = found or (unquote(wanted.partition("/")[0]), "")
     call.requested = name
-    work: Work
-    if rest and isinstance(route := snapshot.names.resolve(name, call.key.may_use), PeerRoute):
-        work = _take_in_for_peer(call, snapshot, route, rest)
-    else:
-        _check_rest(call.key, rest)
+    work = _take_in_below(call, snapshot, name, rest) if rest else None
+    if work is None:
         limit_bytes = snapshot.config.max_upload_bytes
         work = PlainWork(call, name, rest + question + query, limit_bytes)
     work.prefix = raw[: len(raw) - len(rest)] if rest else raw
     return work
 
 
-def _take_in_for_peer(call: Call, snapshot: Snapshot, route: PeerRoute, rest: str) -> Work:
-    """Return the work of a request below ``/upstream/<model of a peer>``.
+def _take_in_below(call: Call, snapshot: Snapshot, name: str, rest: str) -> Work | None:
+    """Return the work of a request for *rest* of the model *name*; None if all of it passes unread.
 
     A peer has other models, other users and an administration, and would take the request for
-    ours: only inference goes on, and only for the model that was authorised.
+    ours: only inference goes on, and only for the model that was authorised. A server of ours may
+    have other models too, which matters to keys that may use some only.
     """
-    if not is_inference(rest):
-        raise BadRequest(f"peers answer inference routes only, not {rest[:200]!r}")
-    work = _take_in(call, snapshot, rest)
-    if work.requested not in {route.requested, route.upstream_name}:
+    key = call.key
+    route = snapshot.names.resolve(name, key.may_use)
+    if isinstance(route, PeerRoute):
+        if not is_inference(rest):
+            raise BadRequest(f"peers answer inference routes only, not {rest[:200]!r}")
+        return _take_in_named(call, snapshot, rest, (name, route.upstream_name))
+    _check_rest(key, rest)
+    if key.reaches_all or not key.is_scoped:
+        return None
+    model = route.model
+    names = (name, model.id, model.use_model_name, *model.aliases)
+    return _take_in_named(call, snapshot, rest, names, implied=name)
+
+
+def _take_in_named(
+    call: Call, snapshot: Snapshot, path: str, names: Sequence[str], implied: str = ""
+) -> Work:
+    """Return the work of a request for *path* that names the first of *names*, by any of them.
+
+    *implied* is what it names where it names nothing. Raises: BadRequest.
+    """
+    work = _take_in(call, snapshot, path, implied)
+    if work.requested not in names:
         work.close()
         raise BadRequest(
-            f"the path names the model {route.requested!r}, the request {work.requested[:200]!r}",
-            "model",
+            f"the path names the model {names[0]!r}, the request {work.requested[:200]!r}", "model"
         )
-    work.requested = route.requested
+    work.requested = names[0]
     return work
 
 
@@ -311,14 +328,15 @@ def read_body(call: Call, limit_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _json_work(call: Call, config: Config, path: str) -> JsonWork:
+def _json_work(call: Call, config: Config, path: str, implied: str) -> JsonWork:
     encoding = call.header("HTTP_CONTENT_ENCODING")
     coding = coding_of(encoding) if encoding else ""
     body = read_body(call, config.max_request_body_bytes)
     if coding:
         limit = min(config.max_request_body_bytes, config.max_decompressed_body_bytes)
         body = decoded(body, coding, limit)
-    work = JsonWork(_parsed(body, call, path), _sent_path(path, call.query))
+    request = _parsed(body, path, first_model(call.query) or implied)
+    work = JsonWork(request, _sent_path(path, call.query))
     if encoding:
         work.drops = frozenset({"content-encoding"})
     if call.header("CONTENT_TYPE").lower().startswith(URLENCODED):
@@ -328,8 +346,7 @@ def _json_work(call: Call, config: Config, path: str) -> JsonWork:
     return work
 
 
-def _parsed(body: bytes, call: Call, path: str) -> JsonRequest:
-    query_model = first_model(call.query) if call.query else ""
+def _parsed(body: bytes, path: str, query_model: str) -> JsonRequest:
     try:
         return parse_json(body, query_model)
     except BadRequest as error:
@@ -338,7 +355,7 @@ def _parsed(body: bytes, call: Call, path: str) -> JsonRequest:
         raise BadRequest(f"{error}; send JSON or multipart/form-data", error.param) from error
 
 
-def _form_work(call: Call, config: Config, path: str) -> FormWork:
+def _form_work(call: Call, config: Config, path: str, implied: str) -> FormWork:
     encoding = call.header("HTTP_CONTENT_ENCODING")
     if encoding and coding_of(encoding):
         raise UnsupportedEncoding("a form must come as it is, without Content-Encoding")
@@ -354,7 +371,7 @@ def _form_work(call: Call, config: Config, path: str) -> FormWork:
         call.header("CONTENT_TYPE"),
         limit_bytes=limit_bytes,
         limit_key=limit_key,
-        query_model=first_model(call.query),
+        query_model=first_model(call.query) or implied,
         strict=call.key.is_scoped,
     )
     work = FormWork(upload, _sent_path(path, call.query))
@@ -363,10 +380,10 @@ def _form_work(call: Call, config: Config, path: str) -> FormWork:
     return work
 
 
-def _query_work(call: Call, config: Config, path: str) -> QueryWork:
+def _query_work(call: Call, config: Config, path: str, implied: str = "") -> QueryWork:
     if call.key.is_scoped and call.length != 0:
         raise BadRequest(f"with a key limited to some models, a GET of {path} takes no body")
-    model = model_in_query(call.query)
+    model = first_model(call.query) or implied or model_in_query(call.query)
     return QueryWork(call, model, _sent_path(path, call.query), config.max_upload_bytes)
 
 

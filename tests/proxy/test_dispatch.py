@@ -852,8 +852,9 @@ def test_a_key_without_the_right_is_kept_to_inference(world) -> None:
         below(world, "/upstream/first/release_memory_occupation", method="POST", key=key)
     assert (world.records[-1].status, world.records[-1].requested) == (403, "first")
     assert not world.queue.tickets
-    below(world, "/upstream/first/v1/embeddings", body={"model": "x"}, key=key).body.close()
-    assert world.requests[-1]["path"] == "/v1/embeddings"
+    below(world, "/upstream/first/v1/embeddings?x=1", body={"input": "x"}, key=key).body.close()
+    assert (world.requests[-1]["path"], world.requests[-1]["query"]) == ("/v1/embeddings", "x=1")
+    assert world.sent == {"input": "x", "model": "up", "top_k": 5}
 
 
 def test_an_overfull_model_is_said_at_once(world) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -346,6 +347,44 @@ def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> N
     key = Key("k", admin=False)
     work = take_in_upstream(call(f"/upstream/a{path}?q=%20", b"raw", key=key), snapshot)
     assert (work.path, work.body()) == (f"{path}?q=%20", b"raw")
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "fine"),
+    [
+        ("author/m", "author/m", True),
+        ("author/m", "ü b", True),
+        ("%C3%BC%20b", "author/m", True),
+        ("%C3%BC%20b", "ü b", True),
+        ("author/m", "", True),
+        ("author/m", "a", False),
+        ("author/m", "far", False),
+        ("author/m", "gpt-4", False),
+    ],
+)
+def test_a_key_with_limits_names_the_model_of_the_path_or_none(
+    snapshot, name: str, named: str, fine: bool
+) -> None:
+    """The server may have other models than the one that was authorised."""
+    key = Key("k", (re.compile("author/m"),), admin=False)
+    model = {"model": named} if named else {}
+    body, headers = form(*model.items(), ("x", "1"))
+    query = f"model={quote(named, safe='')}" if named else ""
+    for asked in (
+        call(f"/upstream/{name}/v1/embeddings", {**model, "Model": "a"}, key=key),
+        call(f"/upstream/{name}/v1/images/edits", body, headers=headers, key=key),
+        call(f"/upstream/{name}/v1/audio/voices?{query}", key=key),
+    ):
+        if not fine:
+            with pytest.raises(BadRequest, match="the path names the model"):
+                take_in_upstream(asked, snapshot)
+            continue
+        work = take_in_upstream(asked, snapshot)
+        assert work.requested == unquote(name)
+        work.adapt(target(), "")
+        sent = work.body()
+        assert b'"a"' not in (sent if isinstance(sent, bytes) else b"".join(sent()))
+        work.close()
 
 
 @pytest.mark.parametrize("rest", ["/", "/v1/models", "/api/captures/0", "/unload", "/upstream/x/",
