@@ -32,7 +32,8 @@ _ANYTHING = msgspec.json.Decoder(Any)
 class JsonRequest:
     """A JSON request: its bytes, the model it names, and its other top-level members.
 
-    *named* is false when the name came from the address, and the body has none.
+    *named* is false when the body does not have the name as a text: it came from the address, or is
+    a number, which readers write in more than one way.
     """
 
     __slots__ = ("_members", "model", "named", "raw")
@@ -98,7 +99,8 @@ def parse_json(raw: bytes, query_model: str = "") -> JsonRequest:
     model = _text(values[0]) if values else ""
     if not model and not query_model:
         raise BadRequest("missing or invalid `model` key in the request body", "model")
-    request = JsonRequest(raw, model or query_model, members, named=bool(model))
+    is_text = bool(model) and bytes(memoryview(values[0])[:1]) == b'"'
+    request = JsonRequest(raw, model or query_model, members, named=is_text)
     if len(naming) <= len(values) <= 1:
         return request
     edits: dict[str, bytes | None] = {name: None for name, _ in naming}

@@ -176,6 +176,15 @@ def test_the_query_names_the_model_where_the_json_does_not(
     assert {one for one in readings(work) if one not in {"", "None"}} == {name or "a"}
 
 
+def test_a_name_that_is_a_number_goes_on_as_a_text_where_it_is_rewritten() -> None:
+    work = take_in(call("/infill", b'{"model":1e3}'), SNAPSHOT)
+    assert work.requested == "1000"
+    work.adapt(TARGET, "")
+    assert work.body() == b'{"model":1e3}'
+    work.adapt(TARGET, "1000")
+    assert work.body() == b'{"model":"1000"}'
+
+
 def test_what_names_one_model_already_goes_on_byte_for_byte() -> None:
     for name in ("", "a"):
         work = take_in(call("/infill?x=1&m%6fdel=%61", b'{ "input" : 1e3 }'), SNAPSHOT)
