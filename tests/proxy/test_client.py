@@ -515,6 +515,34 @@ def test_an_upload_that_is_not_taken_runs_out_of_time(pool, wire: WireServer) ->
     done.set()
 
 
+def test_abort_wakes_who_waits_for_room_to_send(pool, wire: WireServer) -> None:
+    taken, done = Event(), Event()
+
+    def script(link: Link) -> None:
+        link.sock.recv(1000)
+        taken.set()
+        done.wait()
+
+    wire.scripts = [script]
+    exchange = Exchange(pool, wire.address, NONE)
+    errors: list[Exception] = []
+
+    def send() -> None:
+        try:
+            exchange.send(post(b"x" * LARGE))
+        except ClientGone as error:
+            errors.append(error)
+
+    sender = gevent.Greenlet(send)
+    sender.start()
+    assert taken.wait(2)
+    gevent.idle()
+    exchange.abort()
+    sender.join(2)
+    done.set()
+    assert errors
+
+
 def test_what_fails_in_the_source_of_a_body_is_no_failure_of_the_upstream(
     pool, wire: WireServer
 ) -> None:

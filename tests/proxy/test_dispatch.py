@@ -370,6 +370,34 @@ def test_below_upstream_only_what_may_be_repeated_is(world, facts, again: bool) 
     assert len(world.queue.tickets) == 1 + again
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "again"),
+    [
+        ("/v1/embeddings", "POST", True),
+        ("/upstream/a/x", "GET", True),
+        ("/upstream/a/x", "PUT", True),
+        ("/upstream/a/x", "POST", False),
+        ("/upstream/a/v1/embeddings", "POST", False),
+    ],
+)
+def test_which_requests_use_a_connection_again(world, path: str, method: str, again: bool) -> None:
+    world.answer = ("200 OK", [("Content-Length", "2")], [b"{}"])
+    serve = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
+    inner, ports = world.upstream.handler, []
+
+    def note(environ, start_response):
+        ports.append(environ["REMOTE_PORT"])
+        return inner(environ, start_response)
+
+    world.upstream.handler = note
+    for _ in range(2):
+        body = None if method == "GET" else {"model": "a"}
+        answer = serve(call(path, body, method=method), world.snapshot).body
+        assert b"".join(answer) == b"{}"
+        answer.close()
+    assert (ports[0] == ports[1]) == again
+
+
 def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> None:
     world.upstream.stop()
     world.servers.ends = [GONE]
