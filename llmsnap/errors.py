@@ -169,6 +169,13 @@ class SleepNotConfigured(RequestError):
     code = "sleep_not_configured"
 
 
+class BodyTimeout(RequestError):
+    """The client sent nothing of its body for too long."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class TooLarge(RequestError):
     """The body is beyond the configured limit."""
 

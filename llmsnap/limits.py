@@ -1,4 +1,4 @@
-"""What the system allows this process and its children: files, core dumps, life without us."""
+"""What the system allows this process and its children: files, memory, cores, life without us."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # prctl(2)
 RLIMIT_LOCKS = 10  # not in the resource module; see upstream.guardian
+MOST_PLACES = 10_000
+RESERVED_FILES = 64
+"""For models, logs, the store and libraries, beyond what requests need."""
+FILES_PER_REQUEST = 2
+"""The client's connection, and one to the model."""
 
 _original_nofile: tuple[int, int] | None = None
 _original_core: tuple[int, int] | None = None
@@ -36,6 +41,51 @@ def raise_open_files() -> int:
         log.warning("open files stay limited to %d: %s", soft, error)
         return soft
     return hard
+
+
+def places(files: int, wanted: int = MOST_PLACES) -> int:
+    """Return how many connections, *wanted* at most, can be served with *files* descriptors."""
+    return max(1, min(wanted, (files - RESERVED_FILES) // FILES_PER_REQUEST))
+
+
+def open_files() -> int:
+    """Return how many descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Return how much memory this process may use: the machine's, or what its cgroups allow."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_cgroup_limits(root)])
+
+
+def _cgroup_limits(root: Path) -> Iterator[int]:
+    """Yield the limits of our memory cgroup and of those it is in, v2 and v1 (cgroups(7)).
+
+    In a container the path may be the host's, of which nothing is mounted but the last piece, as
+    the root.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    mounts = root / "sys/fs/cgroup"
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not path:
+            continue
+        if not controllers:
+            yield from _limits_up(mounts, path, "memory.max")
+        elif "memory" in controllers.split(","):
+            yield from _limits_up(mounts / "memory", path, "memory.limit_in_bytes")
+
+
+def _limits_up(mount: Path, path: str, name: str) -> Iterator[int]:
+    inside = PurePosixPath(*(piece for piece in path.split("/") if piece != ".."))
+    for folder in (inside, *inside.parents):
+        with suppress(OSError, ValueError):  # not mounted, or "max"
+            yield int((mount / folder / name).read_text())
 
 
 def protect_memory(*, debug: bool = False) -> None:

@@ -81,3 +81,51 @@ def test_memory_is_kept_from_core_files_and_from_our_user_but_that_of_children_i
     popen.communicate(b"end")
     assert line == said
     assert (b"s3cret" in reader.stdout) is is_open
+
+
+@pytest.mark.parametrize(
+    ("files", "places"),
+    [(1_048_576, 10_000), (20_064, 10_000), (1024, 480), (400, 168), (64, 1), (16, 1)],
+)
+def test_a_place_needs_two_files_beyond_those_that_are_reserved(files: int, places: int) -> None:
+    assert limits.places(files) == places
+    assert limits.places(files, 100) == min(places, 100)
+
+
+GIB = 1 << 30
+MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+V1 = "8:cpu,cpuacct:/docker/x\n5:memory:/docker/x\n"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "expected"),
+    [
+        (None, {}, MACHINE),
+        ("0::/\n", {}, MACHINE),
+        ("0::/\n", {"memory.max": "max\n"}, MACHINE),
+        ("0::/\n", {"memory.max": f"{GIB // 4}\n"}, GIB // 4),
+        ("0::/\n", {"memory.max": f"{1 << 62}\n"}, MACHINE),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": f"{GIB // 8}\n"}, GIB // 8),
+        ("0::/a\n", {"a/memory.max": f"{GIB // 8}", "memory.max": f"{GIB // 4}"}, GIB // 8),
+        ("0::/../../host/path\n", {"memory.max": f"{GIB // 4}\n"}, GIB // 4),
+        (V1, {"memory/docker/x/memory.limit_in_bytes": f"{GIB // 4}\n"}, GIB // 4),
+        (V1, {"memory/memory.limit_in_bytes": f"{GIB // 4}\n"}, GIB // 4),
+        (V1, {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, MACHINE),
+        ("nonsense\n", {}, MACHINE),
+    ],
+)
+def test_memory_is_that_of_the_machine_or_what_cgroups_allow(
+    tmp_path, cgroup, files: dict[str, str], expected: int
+) -> None:
+    if cgroup is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(cgroup)
+    for name, text in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert limits.memory_bytes(tmp_path) == expected
+
+
+def test_the_memory_of_this_machine_is_found() -> None:
+    assert 1 << 20 < limits.memory_bytes() <= MACHINE

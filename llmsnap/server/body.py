@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llmsnap.errors import BadRequest, ClientGone
+from llmsnap.errors import BadRequest, BodyTimeout, ClientGone
 from llmsnap.server.reader import Reader
 
 CHUNK_LINE_BYTES = 4096
@@ -31,7 +31,8 @@ class Body:
     """Reads exactly one body. *invite* asks the client for it, where it waits to be asked.
 
     Every way of reading raises BadRequest for a body that ends too early or is framed wrongly,
-    and ClientGone; where the next request would begin is then unknown (``broken``).
+    BodyTimeout for one that does not go on, and ClientGone; where the next request would begin is
+    then unknown (``broken``).
     """
 
     __slots__ = ("_chunked", "_first", "_invite", "_left", "_reader", "broken", "done")
@@ -77,6 +78,9 @@ class Body:
                 pieces.append(piece)
         except (ValueError, EOFError, OSError) as error:
             raise self._break(error) from error
+        except BodyTimeout:
+            self.broken = True
+            raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def readline(self, size: int | None = -1) -> bytes:

@@ -1,4 +1,4 @@
-"""Connections that are waited for: how long each may take, and which one goes when there are many.
+"""Clients that are waited for: how long each may take, and which one goes when there are many.
 
 All that wait for the same thing have the same time, so the oldest is always the next to be late:
 one ordered dict and one timer serve any number of them.
@@ -6,12 +6,15 @@ one ordered dict and one timer serve any number of them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import gevent
+
+from llmsnap.limits import MOST_PLACES
 
 GRAIN = 0.01
 """How much longer, as a share of their time, connections may take: thousands share one timer."""
@@ -21,15 +24,22 @@ GRAIN = 0.01
 class Limits:
     """What the server grants its clients; times in seconds."""
 
-    connections: int = 10_000
+    connections: int = MOST_PLACES
+    """Fewer where the descriptors do not suffice."""
     head_s: float = 15.0
     """For a TLS handshake, for the first byte of a connection, for a head once it has begun."""
     idle_s: float = 75.0
     """Between an answer and the next request."""
+    body_s: float = 60.0
+    """For the next byte of a body."""
+    linger_s: float = 30.0
+    """For reading and dropping what a client sends beyond its last answer, so that it reads that
+    (as in nginx).
+    """
 
 
 class Connection(Protocol):
-    """One client's connection."""
+    """One client's connection, or the part of it that waits."""
 
     def hang_up(self) -> None:
         """End it, as far as it waits for the client. Never switches."""
@@ -60,6 +70,10 @@ class Deadline:
     def stop(self, connection: Connection) -> None:
         """Forget *connection*: it is in time, or gone. Never switches."""
         self._since.pop(connection, None)
+
+    def oldest(self) -> float:
+        """Return since when the one that has waited longest does; infinity without any."""
+        return next(iter(self._since.values()), math.inf)
 
     def hang_up_oldest(self) -> bool:
         """Hang up on who has waited longest; return whether there was one. Never switches."""
@@ -108,15 +122,28 @@ class Connections:
         """Owe us a handshake, or a head."""
         self.idle = Deadline(limits.idle_s)
         """Were answered, and may ask again."""
+        self.bodies = Deadline(limits.body_s)
+        """Owe us the next byte of a body."""
+        self.lingering = Deadline(limits.linger_s)
+        """Got their last answer, and still send."""
 
     def __repr__(self) -> str:
-        return f"<Connections {len(self.idle)} idle, {len(self.heads)} without a head>"
+        return (
+            f"<Connections {len(self.idle)} idle, {len(self.heads)} without a head, "
+            f"{len(self.bodies)} in a body, {len(self.lingering)} lingering>"
+        )
 
     def make_room(self) -> bool:
-        """Hang up on the one that will be missed least; return whether there was one. No switch."""
-        return self.idle.hang_up_oldest() or self.heads.hang_up_oldest()
+        """Hang up on the one that will be missed least; return whether there was one. No switch.
+
+        Those that were answered go first; then whichever has kept us waiting longest.
+        """
+        if self.idle.hang_up_oldest() or self.lingering.hang_up_oldest():
+            return True
+        return min(self.heads, self.bodies, key=Deadline.oldest).hang_up_oldest()
 
     def hang_up_all(self) -> None:
-        """Hang up on all that wait. Never switches."""
+        """Hang up on all that ask for nothing yet, or no more. Never switches."""
         self.idle.hang_up_all()
         self.heads.hang_up_all()
+        self.lingering.hang_up_all()

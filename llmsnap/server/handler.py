@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +18,7 @@ from llmsnap.server.attention import Attention
 from llmsnap.server.body import Body, SocketBody
 from llmsnap.server.connections import Connections
 from llmsnap.server.head import Head, parse
-from llmsnap.server.reader import Reader
+from llmsnap.server.reader import Reader, shut
 from llmsnap.server.response import Response
 from llmsnap.server.turnstile import Turnstile
 from llmsnap.wire.errors import answer, status_line
@@ -40,8 +39,7 @@ NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https, not http.\n"
 DISCARD_BYTES = 256 * 1024
 """What is read of a body that nobody wanted, so that the connection can go on."""
 LINGER_S = 5.0
-LINGER_LIMIT_S = 30.0
-"""How long a client that still sends is heard out, so that it reads our answer (as in nginx)."""
+"""How long a client that got its last answer may send nothing, until the connection is closed."""
 MAPPED = "::ffff:"
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT})
 
@@ -70,7 +68,7 @@ class Handler(Response):
     def __init__(self, sock: socket.socket, address: Any, server: Any) -> None:
         super().__init__(sock)
         self._host: Host = server
-        self._reader = Reader(sock)
+        self._reader = Reader(sock, server.connections.bodies)
         self._body = Body(self._reader, 0)
         self._begun = self._late = self._lingers = self._taken = False
         self._attention: Attention | None = None
@@ -106,9 +104,7 @@ class Handler(Response):
     def hang_up(self) -> None:
         """See connections.Connection."""
         self._late = True
-        with suppress(OSError):  # the client was faster
-            # Not the method of an SSLSocket, which would throw its session away.
-            socket.socket.shutdown(self.socket, socket.SHUT_RD)
+        shut(self.socket)
 
     def take_over(self) -> bytes:
         """Leave the connection to the application; return what has been received already.
@@ -243,7 +239,7 @@ class Handler(Response):
             return True
         try:
             self.socket = self._host.wrap(self.socket)
-            self._reader = Reader(self.socket)
+            self._reader = Reader(self.socket, self._host.connections.bodies)
             self.socket.do_handshake()
         except OSError as error:
             log.debug("%s: no TLS: %s", self._remote, error)
@@ -284,6 +280,10 @@ class Handler(Response):
         if not isinstance(sock, SSLSocket):
             sock.shutdown(socket.SHUT_WR)
         sock.settimeout(LINGER_S)
-        limit = time.monotonic() + LINGER_LIMIT_S
-        while time.monotonic() < limit and sock.recv(65536):
-            pass
+        lingering = self._host.connections.lingering
+        lingering.start(self)
+        try:
+            while sock.recv(65536):
+                pass
+        finally:
+            lingering.stop(self)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import socket, ssl
 from gevent.pywsgi import WSGIServer
 
+from llmsnap.limits import open_files, places
 from llmsnap.proxy.watch import new_watch
 from llmsnap.server.bind import remove
 from llmsnap.server.connections import Connections, Limits
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 0.5
 ACCEPTED_AT_ONCE = 8
+FEW_PLACES = 500
 SHORTAGE_OVER_S = 60.0
 """A shortage after as long a time without one is a new one, and logged again."""
 
@@ -35,8 +37,8 @@ Wrap = Callable[[socket.socket], ssl.SSLSocket]
 class Server(WSGIServer):
     """pywsgi's server with our handler, a limit of connections, and an end in two steps.
 
-    *wrap* begins TLS on a socket, *environ* is added to that of every request. Running out of
-    descriptors is logged once, and survived.
+    *wrap* begins TLS on a socket, *environ* is added to that of every request. There are no more
+    places than descriptors allow; running out of these all the same is logged once, and survived.
     """
 
     handler_class: Any = Handler  # not one of pywsgi's
@@ -58,7 +60,8 @@ class Server(WSGIServer):
         self.wrap = wrap
         self.watch = new_watch()
         self.turnstile = Turnstile()
-        self._seats = Seats(limits.connections, self.connections)
+        self.places = _places(limits.connections)
+        self._seats = Seats(self.places, self.connections)
         self._is_draining = False
         self._last_shortage = -SHORTAGE_OVER_S
         self._path = ""
@@ -128,3 +131,17 @@ class Server(WSGIServer):
         self._seats.close()
         self.watch.close()
         self.turnstile.close()
+
+
+def _places(wanted: int) -> int:
+    """Return how many connections are served at a time, *wanted* at most."""
+    files = open_files()
+    found = places(files, wanted)
+    if found < min(wanted, FEW_PLACES):
+        log.warning(
+            "%d connections at a time: open files are limited to %d; raise that limit "
+            "(ulimit -n, LimitNOFILE)",
+            found,
+            files,
+        )
+    return found

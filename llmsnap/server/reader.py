@@ -7,27 +7,30 @@ that pipelines, or a tunnel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import Any
 
+from gevent import socket
+
+from llmsnap.errors import BodyTimeout
 from llmsnap.server import head
+from llmsnap.server.connections import Deadline
 
 RECV_BYTES = 65536
 
 
-class Receiver(Protocol):
-    """A socket, as far as it is read."""
-
-    def recv(self, size: int, /) -> bytes:
-        """Return what has come, b"" at the end. Raises: OSError."""
-
-
 class Reader:
-    """Reads one connection, a piece at a time."""
+    """Reads one connection, a piece at a time.
 
-    __slots__ = ("_at", "_data", "_sock", "is_reading", "wait")
+    *bodies* bounds the wait for each piece of a body.
+    """
 
-    def __init__(self, sock: Receiver) -> None:
+    __slots__ = ("_at", "_bodies", "_data", "_is_late", "_sock", "is_reading", "wait")
+
+    def __init__(self, sock: Any, bodies: Deadline | None = None) -> None:
         self._sock = sock
+        self._bodies = bodies
+        self._is_late = False
         self.is_reading = False
         """Whether somebody waits for a piece of a body."""
         self.wait: Callable[[], None] | None = None
@@ -64,14 +67,10 @@ class Reader:
         return self._rest_of_head(data, on_begun) if data else b""
 
     def some(self, limit: int) -> bytes:
-        """Return 1 to *limit* bytes, b"" at the end. Blocks. Raises: OSError."""
+        """Return 1 to *limit* bytes, b"" at the end. Blocks. Raises: OSError, BodyTimeout."""
         at, data = self._at, self._data
         if at == len(data):
-            self.is_reading = True
-            try:
-                return self._sock.recv(min(limit, RECV_BYTES))
-            finally:
-                self.is_reading = False
+            return self._more(min(limit, RECV_BYTES))
         end = min(at + limit, len(data))
         if end == len(data):
             self._data, self._at = b"", 0
@@ -82,10 +81,10 @@ class Reader:
     def line(self, limit: int) -> bytes:
         """Return the next line without its CRLF, of *limit* bytes at most. Blocks.
 
-        Raises: ValueError when it is longer, EOFError, OSError.
+        Raises: ValueError when it is longer, EOFError, OSError, BodyTimeout.
         """
         while (end := self._data.find(b"\r\n", self._at)) < 0 and self.waiting <= limit + 1:
-            more = self._sock.recv(RECV_BYTES)
+            more = self._more(RECV_BYTES)
             if not more:
                 raise EOFError
             self._data = self._data[self._at :] + more
@@ -100,6 +99,30 @@ class Reader:
         """Take all bytes that have been received. Never switches."""
         data = self._data[self._at :]
         self._data, self._at = b"", 0
+        return data
+
+    def hang_up(self) -> None:
+        """Have the wait for a body end with BodyTimeout; see connections.Connection."""
+        self._is_late = True
+        shut(self._sock)
+
+    def _more(self, size: int) -> bytes:
+        """Return what comes next of a body."""
+        self.is_reading = True
+        if self._bodies is not None:
+            self._bodies.start(self)
+        try:
+            data: bytes = self._sock.recv(size)
+        except OSError:
+            if not self._is_late:
+                raise
+            data = b""
+        finally:
+            self.is_reading = False
+            if self._bodies is not None:
+                self._bodies.stop(self)
+        if self._is_late and not data:
+            raise BodyTimeout("the body of the request did not go on in time")
         return data
 
     def _rest_of_head(self, data: bytes, on_begun: Callable[[], None]) -> bytes:
@@ -126,3 +149,10 @@ class Reader:
                     raise EOFError
                 return b""
             received += more
+
+
+def shut(sock: Any) -> None:
+    """Have whatever reads *sock* find its end. Never switches."""
+    with suppress(OSError):  # the client was faster
+        # Not the method of an SSLSocket, which would throw its session away.
+        socket.socket.shutdown(sock, socket.SHUT_RD)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from llmsnap.errors import BadRequest, ClientGone, LlmsnapError
+from llmsnap.errors import BadRequest, BodyTimeout, ClientGone, LlmsnapError
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire.headers import from_environ
@@ -24,6 +24,8 @@ OTHER_SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 """Which X-Request-Id of a client is taken over: nothing that could confuse a log."""
+BODY_S = 60.0
+"""For the next byte of a body; our own server has ``server.connections.Limits`` for that."""
 
 _RUN = secrets.token_hex(4)
 _numbers = count(1)
@@ -35,6 +37,12 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
     sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
     given, environ["PATH_INFO"], path, raw_path = _read(environ)
     remote = get("REMOTE_ADDR", "")
+    length = _body_length(environ)
+    read = environ["wsgi.input"].read
+    if "wsgi.input_terminated" not in environ and length is not None:
+        read = _up_to(read, length)
+    if SOCKET not in environ and sock is not None:
+        read = _in_time(read, sock)
     return Call(
         id=given or f"{_RUN}-{next(_numbers)}",
         method=environ["REQUEST_METHOD"],
@@ -43,8 +51,8 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
         query=get("QUERY_STRING", ""),
         headers=lambda: from_environ(environ),
         header=lambda name: get(name, ""),
-        read=_reader(environ["wsgi.input"].read),
-        length=_body_length(environ),
+        read=_reader(read),
+        length=length,
         remote_ip=remote,
         client_ip=_client_ip(environ, remote, runtime),
         presence=Presence(get(WATCH, service.watch), sock.fileno() if sock is not None else -1),
@@ -81,12 +89,41 @@ def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
             return read(size)
         except LlmsnapError:
             raise
+        except TimeoutError as error:
+            raise BodyTimeout("the body of the request did not go on in time") from error
         except OSError as error:
             raise ClientGone("the client left while it sent its body") from error
         except Exception as error:
             raise BadRequest(f"the body cannot be read: {error}") from error
 
     return read_or_raise
+
+
+def _up_to(read: Callable[[int], bytes], length: int) -> Callable[[int], bytes]:
+    """*read*, for *length* bytes in all: Werkzeug's server would wait for what is behind them."""
+    left = length
+
+    def read_up_to(size: int) -> bytes:
+        nonlocal left
+        data = read(min(size, left)) if left else b""
+        left -= len(data)
+        return data
+
+    return read_up_to
+
+
+def _in_time(read: Callable[[int], bytes], sock: Any) -> Callable[[int], bytes]:
+    """*read*, for which *sock* waits BODY_S each time: other servers wait without end."""
+
+    def read_in_time(size: int) -> bytes:
+        before = sock.gettimeout()
+        sock.settimeout(BODY_S)
+        try:
+            return read(size)
+        finally:
+            sock.settimeout(before)
+
+    return read_in_time
 
 
 def _raw_path(environ: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ SIM = f"{sys.executable} -m llmsnap.simulator --port ${{PORT}} --model ${{MODEL_
 
 DEFAULT_DOOR = os.environ.get("LLMSNAP_TEST_SERVER", "llmsnap")
 """What stands behind a test that does not name a door: ``make e2e-gunicorn`` sets it."""
+FEW_FILES = "llmsnap with 400 files"
 
 
 def command_of(
@@ -40,10 +41,11 @@ def command_of(
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     python = [sys.executable, "-m"]
-    if door == "llmsnap":
+    if door in {"llmsnap", FEW_FILES}:
         listen = f"127.0.0.1:{port}"
         given = ["--config", str(config), "--listen", listen, *options]
-        return [*python, "llmsnap", *given], env
+        limit = ["sh", "-c", 'ulimit -n 400; exec "$@"', "-"] if door == FEW_FILES else []
+        return [*limit, *python, "llmsnap", *given], env
     env |= {"LLMSNAP_CONFIG": str(config), **_variables(options)}
     if door == "flask":
         flask = [*python, "flask", "--app", "llmsnap.wsgi", "run", "--debug"]

@@ -7,6 +7,9 @@ from typing import Any
 
 from gevent import socket
 
+from llmsnap.errors import LlmsnapError
+from llmsnap.wire import errors
+
 
 @dataclass
 class Answer:
@@ -124,3 +127,17 @@ def request(
 
 def post(body: bytes, *headers: str, path: str = "/") -> bytes:
     return request(path, "POST", f"Content-Length: {len(body)}", *headers, body=body)
+
+
+def answering(app: Any) -> Any:
+    """*app*, whose errors are answered as the gateway does it."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        try:
+            return app(environ, start_response)
+        except LlmsnapError as error:
+            status, headers, body = errors.answer(error)
+            start_response(errors.status_line(status), headers)
+            return [body]
+
+    return answer

@@ -103,11 +103,29 @@ def test_idle_connections_make_room_before_those_that_may_be_asking() -> None:
     asking, idle = Waiting(), Waiting()
     connections.heads.start(asking)
     connections.idle.start(idle)
-    assert repr(connections) == "<Connections 1 idle, 1 without a head>"
+    assert repr(connections) == ("<Connections 1 idle, 1 without a head, 0 in a body, 0 lingering>")
     assert connections.make_room()
     assert hung_up(asking, idle) == [False, True]
     assert connections.make_room()
     assert hung_up(asking) == [True]
+    assert not connections.make_room()
+
+
+def test_of_those_that_owe_us_something_the_one_that_has_owed_it_longest_makes_room() -> None:
+    connections = Connections(Limits())
+    clock = Clock(100.0)
+    connections.heads, connections.bodies = Deadline(15, clock), Deadline(60, clock)
+    first, second, third, last = waiting = [Waiting() for _ in range(4)]
+    for one, kind in zip(
+        waiting,
+        (connections.bodies, connections.heads, connections.bodies, connections.lingering),
+        strict=True,
+    ):
+        kind.start(one)
+        clock.now += 1
+    for one in (last, first, second, third):
+        assert connections.make_room()
+        assert one.hung_up.is_set()
     assert not connections.make_room()
 
 

@@ -4,9 +4,10 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.server.connections import Limits
+from llmsnap.server.connections import Deadline, Limits
 from llmsnap.server.handler import SOCKET, TAKE_OVER
-from tests.server.raw import post, request
+from tests.fakes.clock import Clock
+from tests.server.raw import answering, post, request
 
 
 def echo(environ, start_response):
@@ -295,6 +296,48 @@ def test_a_body_nobody_reads_must_come_in_time(serve) -> None:
     client = serve(deaf, limits=Limits(head_s=0.02)).connect()
     assert client.ask(post(b"hello")[:-1]).status == 413
     assert client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        request("/", "POST", "Content-Length: 5"),
+        request("/", "POST", "Content-Length: 5", body=b"hell"),
+        request("/", "POST", "Content-Length: 5", "Expect: 100-continue"),
+        request("/", "POST", "Transfer-Encoding: chunked"),
+        request("/", "POST", "Transfer-Encoding: chunked", body=b"5"),
+        request("/", "POST", "Transfer-Encoding: chunked", body=b"5\r\nhell"),
+        request("/", "POST", "Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\nX: "),
+    ],
+    ids=range(7),
+)
+def test_a_body_that_does_not_go_on_ends_with_408(serve, begun: bytes) -> None:
+    client = serve(answering(echo), limits=Limits(body_s=0.01)).connect()
+    client.send(begun)
+    answer = client.answer()
+    assert (answer.status, answer.headers["connection"]) == (408, "close")
+    assert b"request_timeout" in answer.body
+    assert client.rest() == b""
+
+
+def test_each_byte_gives_a_body_its_whole_time_again(serve) -> None:
+    serving, clock = serve(answering(echo)), Clock(100.0)
+    bodies = serving.server.connections.bodies = Deadline(60.0, clock)
+    client = serving.connect()
+    client.send(request("/", "POST", "Content-Length: 5"))
+    for byte in (b"h", b"e", b"l"):
+        since = clock.now
+        while bodies.oldest() != since:
+            gevent.idle()
+        clock.now += 59
+        bodies.hang_up_late()
+        client.send(byte)
+    while bodies.oldest() != clock.now:
+        gevent.idle()
+    clock.now += 60
+    bodies.hang_up_late()
+    assert client.answer().status == 408
+    assert len(bodies) == 0
 
 
 def test_a_body_may_take_its_time(serve) -> None:

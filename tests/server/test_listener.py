@@ -8,7 +8,7 @@ from gevent.event import Event
 
 from llmsnap.server import listener as listener_module
 from llmsnap.server.connections import Limits
-from tests.server.raw import request
+from tests.server.raw import answering, request
 
 
 def ok(environ, start_response):
@@ -63,6 +63,48 @@ def test_silent_connections_go_when_there_are_no_idle_ones(serve) -> None:
     silent = [serving.connect() for _ in range(5)]
     assert serving.connect().ask(request()).status == 200
     assert silent[0].rest() == b""
+
+
+def read(environ, start_response):
+    environ["wsgi.input"].read()
+    return ok(environ, start_response)
+
+
+def until(fact) -> None:
+    while not fact():
+        gevent.idle()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        request("/", "POST", "Content-Length: 5"),
+        request("/", "POST", "Content-Length: 5", body=b"hell"),
+        request("/", "POST", "Transfer-Encoding: chunked"),
+        request("/", "POST", "Transfer-Encoding: chunked", body=b"5\r\nhel"),
+        request("/", "POST", "Content-Length: 5", "Expect: 100-continue"),
+    ],
+)
+def test_bodies_that_do_not_come_make_room(serve, begun: bytes) -> None:
+    serving = serve(answering(read), limits=Limits(connections=3))
+    stalled = [serving.connect() for _ in range(3)]
+    for count, client in enumerate(stalled, 1):
+        client.send(begun)
+        until(lambda count=count: len(serving.server.connections.bodies) == count)
+    assert serving.connect().ask(request()).status == 200
+    answer = stalled[0].answer()
+    assert (answer.status, answer.headers["connection"]) == (408, "close")
+    assert stalled[0].rest() == b""
+    assert len(serving.server.connections.bodies) == 2
+
+
+def test_who_does_not_stop_sending_after_the_last_answer_makes_room(serve) -> None:
+    serving = serve(ok, limits=Limits(connections=1))
+    client = serving.connect()
+    client.send(request("/", "POST", "Content-Length: 9999999"))
+    assert client.answer().headers["connection"] == "close"
+    assert len(serving.server.connections.lingering) == 1
+    assert serving.connect().ask(request()).status == 200
 
 
 class Failing:
@@ -162,6 +204,16 @@ def test_and_a_successor_keeps_its_own(serve, tmp_path) -> None:
     second = serve(ok, f"unix:{tmp_path}/s")
     first.server.finish(0)
     assert second.connect().ask(request()).status == 200
+
+
+def test_there_are_no_more_places_than_descriptors_allow(serve, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(listener_module, "open_files", lambda: 70)
+    serving = serve(ok)
+    assert serving.server.places == 3
+    assert "3 connections at a time: open files are limited to 70" in caplog.text
+    clients = [serving.connect() for _ in range(20)]
+    assert clients[-1].ask(request()).status == 200
+    assert len(serving.server.pool) <= 3
 
 
 @pytest.mark.parametrize(("seats", "at_once"), [(1000, 8), (8, 1), (2, 1)])

@@ -13,7 +13,7 @@ from gevent import socket, ssl
 from llmsnap.server.connections import Limits
 from llmsnap.server.tls import Certificate, new_context
 from tests.fakes.clock import Clock
-from tests.server.raw import RawClient, post, request
+from tests.server.raw import RawClient, answering, post, request
 from tests.server.test_handler import deaf, echo
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
@@ -84,6 +84,13 @@ def test_requests_over_tls(serve, certificate, made) -> None:
     client.send(request("/", "GET", "Connection: close"))
     client.answer()
     assert client.rest() == b"", "the server said good-bye: else this raises"
+    client.close()
+
+
+def test_a_body_that_does_not_go_on_ends_with_408_over_tls_too(serve, certificate, made) -> None:
+    serving = serve(answering(echo), wrap=certificate.wrap, limits=Limits(body_s=0.05))
+    client = connect(serving.address, made / "one")
+    assert client.ask(post(b"hello")[:-1]).status == 408
     client.close()
 
 

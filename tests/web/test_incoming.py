@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 
 import pytest
+from gevent import socket
 
-from llmsnap.errors import BadRequest, ClientGone
-from llmsnap.web.incoming import new_call
+from llmsnap.errors import BadRequest, BodyTimeout, ClientGone
+from llmsnap.web import incoming
+from llmsnap.web.incoming import OTHER_SOCKETS, new_call
 from tests.web.serving import site
 
 TEXT = """
@@ -26,7 +28,8 @@ def made(site, **environ):
     base = {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": "/x",
-        "wsgi.input": io.BytesIO(b"body"),
+        "wsgi.input": io.BytesIO(b"body and what is behind it"),
+        "CONTENT_LENGTH": "4",
         "REMOTE_ADDR": "10.0.0.1",
     }
     return new_call({**base, **environ}, site.service, site.service.runtime)
@@ -35,7 +38,7 @@ def made(site, **environ):
 @pytest.mark.parametrize(
     ("environ", "length"),
     [
-        ({}, 0),
+        ({}, 4),
         ({"CONTENT_LENGTH": ""}, 0),
         ({"CONTENT_LENGTH": "4"}, 4),
         ({"HTTP_TRANSFER_ENCODING": "chunked"}, None),
@@ -82,10 +85,31 @@ class Broken:
         (ConnectionResetError(), ClientGone),
         (ValueError("bad chunk"), BadRequest),
         (BadRequest("ended early"), BadRequest),
+        (TimeoutError("timed out"), BodyTimeout),
     ],
 )
 def test_a_body_that_cannot_be_read_is_our_error(here, error: Exception, seen: type) -> None:
     call = made(here, **{"wsgi.input": Broken(error)})
     with pytest.raises(seen):
         call.read(10)
-    assert made(here).read(10) == b"body"
+
+
+def test_a_body_is_read_up_to_its_length_where_a_server_does_not_stop_there(here) -> None:
+    call = made(here)
+    assert [call.read(3), call.read(10), call.read(10)] == [b"bod", b"y", b""]
+    assert made(here, CONTENT_LENGTH="").read(10) == b""
+    terminated = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    assert made(here, **terminated).read(10) == b"body and w"
+
+
+@pytest.mark.parametrize("name", OTHER_SOCKETS)
+def test_other_servers_wait_for_a_body_as_long_as_ours(here, monkeypatch, name: str) -> None:
+    monkeypatch.setattr(incoming, "BODY_S", 0.01)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb", 0) as stream:
+        call = made(here, **{"wsgi.input": stream, name: ours})
+        theirs.sendall(b"bo")
+        assert call.read(4) == b"bo"
+        with pytest.raises(BodyTimeout):
+            call.read(2)
+        assert ours.gettimeout() is None

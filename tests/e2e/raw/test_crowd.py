@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.e2e.harness import FEW_FILES
 from tests.e2e.raw.test_framing import CHAT, JSON, chat, said
-from tests.server.raw import post, request
+from tests.server.raw import RawClient, post, request
 
 pytestmark = pytest.mark.e2e
 
@@ -29,6 +30,27 @@ def test_a_stream_goes_on_among_idle_and_half_sent_connections(server, connect) 
     for number, client in enumerate(half[:5]):
         rest = whole[1 + number * (len(whole) - 2) // 50 :]
         assert "You said: hi" in said(client.ask(rest))
+
+
+def test_neither_idle_connections_nor_stalled_bodies_use_up_the_descriptors(start) -> None:
+    server = start(door=FEW_FILES)
+    clients: list[RawClient] = []
+
+    def connect() -> RawClient:
+        clients.append(RawClient(("127.0.0.1", server.port)))
+        return clients[-1]
+
+    try:
+        for _ in range(430):
+            assert connect().ask(request("/health")).body == b"OK"
+        assert "You said: hi" in said(connect().ask(post(chat(), JSON, path=CHAT)))
+        for _ in range(430):
+            connect().send(post(chat(), JSON, path=CHAT)[:-1])
+        assert "You said: hi" in said(connect().ask(post(chat(), JSON, path=CHAT)))
+    finally:
+        for client in clients:
+            client.close()
+    assert "Too many open files" not in server.output
 
 
 def test_clients_that_vanish_in_the_middle_leave_nothing(server, connect) -> None:
