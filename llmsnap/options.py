@@ -11,6 +11,12 @@ from llmsnap.errors import BadRequest
 PREFIX = "LLMSNAP_"
 API_KEY = "LLMSNAP_API_KEY"
 """The variable with the key that the commands send to a running server."""
+TLS = "LLMSNAP_TLS"
+SPELLINGS = {
+    "LLMSNAP_TLS_CERT": "LLMSNAP_TLS_CERT_FILE",
+    "LLMSNAP_TLS_KEY": "LLMSNAP_TLS_KEY_FILE",
+}
+"""Twins of the other names that the command line takes."""
 TRUE_WORDS = frozenset({"1", "t", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"", "0", "f", "false", "no", "off"})
 LOG_FORMATS = ("text", "json")
@@ -52,10 +58,14 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     Raises: BadRequest naming the variable whose value does not fit.
     """
     found: dict[str, Any] = {}
-    for field in fields(Options):
-        name = PREFIX + field.name.upper()
-        if name in environ:
-            found[field.name] = parse(name, type(field.default), environ[name])
+    known = {PREFIX + field.name.upper(): field for field in fields(Options)}
+    for name, value in environ.items():
+        field = known.get(SPELLINGS.get(name, name))
+        if field is not None:
+            found[field.name] = parse(name, type(field.default), value)
+        elif name.startswith(TLS):
+            names = ", ".join(one for one in known if one.startswith(TLS))
+            raise BadRequest(f"{name} is not known, and nothing would be encrypted: use {names}")
     return found
 
 

@@ -37,6 +37,7 @@ from llmsnap.routing.recording import Recording
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.setup import change_of
 from llmsnap.runtime import Runtime
+from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
 from llmsnap.systems import shortcomings
 from llmsnap.tasks import TaskGroup
@@ -161,9 +162,18 @@ class Service:
                 log.warning("stopped what an earlier run left behind: %s", line)
             config = self.runtime.config
             self.driver.reconfigure(change_of(config))
+            self._warn_of_open_door()
             self.accepts = True
             if config.preload:
                 self.driver.preload(config.preload)
+
+    def _warn_of_open_door(self) -> None:
+        if self.runtime.keyring.open and (addresses := exposed_addresses()):
+            log.warning(
+                "there are no apiKeys: every client that reaches %s may use, load and unload all "
+                "models and read logs and captures; set apiKeys, or listen on 127.0.0.1",
+                ", ".join(addresses),
+            )
 
     def close(self, drain_timeout_s: float = 10.0) -> None:
         """Refuse newcomers, drain, stop all models, end all tasks. Blocks, bounded."""
@@ -260,6 +270,8 @@ class Service:
             log.warning("another port in upstream.origin is opened by a restart only")
         self.runtime = runtime
         self.launcher.withhold(config.key_variables)
+        if not before.keyring.open:
+            self._warn_of_open_door()
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
         self.observations.configure(config)

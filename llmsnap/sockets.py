@@ -1,11 +1,16 @@
-"""What sockets of the hot path have in common."""
+"""What sockets of the hot path have in common, and which of them listen."""
 
 from __future__ import annotations
 
+import os
+import stat
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 from typing import Any
 
 from gevent import get_hub, socket
 from gevent.hub import Waiter
+from gevent.monkey import get_original
 
 READ = 1  # gevent's flag for a watcher that waits for reading
 
@@ -68,3 +73,35 @@ class Readiness:
         self.is_on = False  # or each pass of the event loop would tell us again
         self._watcher.stop()
         self.unasked()
+
+
+def exposed_addresses() -> list[str]:
+    """Return the addresses beyond loopback at which this process accepts connections.
+
+    They are found among its open descriptors, whichever server it runs in.
+    """
+    try:
+        descriptors = [int(entry.name) for entry in Path("/dev/fd").iterdir()]
+    except OSError:
+        return []
+    return sorted(set(filter(None, map(_exposed_address, descriptors))))
+
+
+def _exposed_address(descriptor: int) -> str:
+    # gevent's class would make the socket non-blocking for everyone that shares it.
+    plain_socket: Any = get_original("socket", "socket")
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return ""
+        with plain_socket(fileno=os.dup(descriptor)) as sock:
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return ""
+            host, port = sock.getsockname()[:2]
+            address = ip_address(host)
+    except (OSError, ValueError):  # closed, or a unix socket
+        return ""
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address.is_loopback:
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,6 +7,7 @@ service too. Elsewhere that opens once, with ``open_service()`` or with the firs
 import llmsnap._monkey
 
 import atexit
+import logging
 import os
 
 from gevent.lock import BoundedSemaphore
@@ -23,6 +24,8 @@ from llmsnap.reload import ConfigWatcher, watch
 from llmsnap.service import Service
 from llmsnap.statedir import find as find_state_dir
 from llmsnap.web.app import create_app
+
+log = logging.getLogger(__name__)
 
 _lock = BoundedSemaphore(1)
 _service: Service | None = None
@@ -61,6 +64,8 @@ def _open(options: Options) -> Service:
         log_style=LogStyle(options.log_format == "json", options.debug),
     )
     service.open()
+    if options.tls_cert_file or options.tls_key_file:
+        log.warning("LLMSNAP_TLS_* encrypts nothing here: give the certificate to the WSGI server")
     spare_what_stays()
     atexit.register(close_service)
     if mine is not None:

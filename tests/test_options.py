@@ -28,6 +28,18 @@ def test_a_value_that_does_not_fit_is_named(name: str, value: str, what: str) ->
         from_environ({name: value})
 
 
+def test_a_misspelt_certificate_is_no_server_without_tls() -> None:
+    assert from_environ({"LLMSNAP_TLS_CERT": "a", "LLMSNAP_TLS_KEY": "b"}) == {
+        "tls_cert_file": "a",
+        "tls_key_file": "b",
+    }
+    for name in ("LLMSNAP_TLS_CERTFILE", "LLMSNAP_TLS_CRT_FILE", "LLMSNAP_TLS"):
+        with pytest.raises(BadRequest, match=f"{name} is not known.*LLMSNAP_TLS_CERT_FILE"):
+            from_environ({name: "x"})
+    kubernetes = {"LLMSNAP_PORT": "tcp://10.0.0.1:80", "LLMSNAP_SERVICE_HOST": "10.0.0.1"}
+    assert from_environ(kubernetes) == {}
+
+
 def test_tls_needs_both_files() -> None:
     assert Options(tls_cert_file="a", tls_key_file="b").tls
     assert not Options(tls_cert_file="a").tls

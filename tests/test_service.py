@@ -225,6 +225,26 @@ def test_what_a_watcher_found_is_looked_at_again_when_it_changed_since(bench: Be
     assert set(bench.service.runtime.config.models) == {"b", "c"}
 
 
+def test_an_open_server_that_others_reach_is_warned_of_at_start_and_when_keys_go(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("llmsnap.service.exposed_addresses", lambda: ["0.0.0.0:8080"])
+
+    def reload(keys: str) -> bool:
+        caplog.clear()
+        bench.path.write_text(f"{keys}\n{TEXT}")
+        bench.service.reload()
+        return "no apiKeys: every client that reaches 0.0.0.0:8080" in caplog.text
+
+    texts = ("apiKeys: [a-key-of-some-length]", "apiKeys: []", "apiKeys: []")
+    assert [reload(keys) for keys in texts] == [False, True, False]
+    other = Service(load(str(bench.path)), launcher=bench.launcher)
+    caplog.clear()
+    other.open()
+    other.close(0)
+    assert "no apiKeys" in caplog.text
+
+
 def test_after_close_everything_is_refused_and_stopped(bench: Bench) -> None:
     bench.service.check_accepting()
     bench.service.driver.load("a")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gevent
 import pytest
 from gevent import socket
 
-from llmsnap.sockets import Readiness, send_all
+from llmsnap.sockets import Readiness, exposed_addresses, send_all
 
 
 def read_all(sock: socket.socket) -> bytes:
@@ -94,3 +96,33 @@ def test_a_greenlet_that_is_killed_while_it_waits_leaves_it_usable(pair, readine
     theirs.sendall(b"x")
     readiness.wait()
     assert readiness.is_on
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "exposed"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 0), ""),
+        (socket.AF_INET, ("127.8.9.1", 0), ""),
+        (socket.AF_INET6, ("::1", 0), ""),
+        (socket.AF_INET6, ("::ffff:127.0.0.1", 0), ""),
+        (socket.AF_UNIX, "listener", ""),
+        (socket.AF_INET, ("0.0.0.0", 0), "0.0.0.0:{}"),
+        (socket.AF_INET6, ("::", 0), "[::]:{}"),
+    ],
+)
+def test_what_is_reached_from_beyond_this_machine(
+    family: int, address, exposed: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = exposed_addresses()
+    with socket.socket(family) as listener:
+        listener.bind(address)
+        assert exposed_addresses() == before, "it does not listen yet"
+        listener.listen()
+        descriptors = len(list(Path("/dev/fd").iterdir()))
+        found = exposed_addresses()
+        assert len(list(Path("/dev/fd").iterdir())) == descriptors
+        port = listener.getsockname()[1] if family != socket.AF_UNIX else 0
+        assert sorted(found) == sorted([*before, *([exposed.format(port)] if exposed else [])])
+        assert listener.gettimeout() is None
+    assert exposed_addresses() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Values
+from dataclasses import replace
 from typing import Any
 
 from . import urls
@@ -19,11 +20,17 @@ from .settings import ApiKey
 _PATH: Path = ("apiKeys",)
 _CORS: Path = ("security", "cors", "allowedOrigins")
 _PORT = re.compile(r":?[0-9]{1,5}")
+SHORTEST = 16
+"""Keys with fewer characters get advice."""
 
 
 def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
     """Return the keys; whatever cannot be one is an error, so that no slip opens the door."""
     if node is None:
+        return ()
+    if is_null(node):
+        fix = "write keys below it, or apiKeys: [] to answer everybody"
+        report.error(_PATH, "is empty", fix, node)
         return ()
     if not isinstance(node, Sequence):
         report.error(_PATH, "must be a list", "write each key in a line of its own: - KEY", node)
@@ -34,9 +41,7 @@ def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
         api_key = _read(item, (*_PATH, index), reader)
         if api_key is None:
             continue
-        if api_key.key in found:
-            report.advise((*_PATH, index), "this key was given before", "remove it", item)
-        found.setdefault(api_key.key, api_key)
+        _compare(api_key, found.setdefault(api_key.key, api_key), item, index, report)
     return tuple(found.values())
 
 
@@ -65,6 +70,21 @@ def _key_nodes(root: Mapping) -> Iterator[Node | None]:
         yield peer.entries.get("apiKey") if isinstance(peer, Mapping) else None
 
 
+def _compare(new: ApiKey, first: ApiKey, node: Node, index: int, report: Report) -> None:
+    """Report what is odd about one key beside those before it."""
+    path: Path = (*_PATH, index)
+    if new is first:
+        if len(new.key) < SHORTEST:
+            what = f"this key has {len(new.key)} characters and may be guessed"
+            fix = f"write {SHORTEST} or more random ones (openssl rand -hex 32)"
+            report.advise(path, what, fix, node)
+    elif replace(new, name="") == replace(first, name=""):
+        report.advise(path, "this key was given before", "remove it", node)
+    else:
+        what = "this key was given before, with other rights"
+        report.error(path, what, "keep one entry for it", node)
+
+
 def _read(node: Node, path: Path, reader: Reader) -> ApiKey | None:
     if isinstance(node, Mapping):
         return _read_scoped(node, path, reader)
@@ -77,7 +97,9 @@ def _read(node: Node, path: Path, reader: Reader) -> ApiKey | None:
 
 def _read_scoped(node: Mapping, path: Path, reader: Reader) -> ApiKey | None:
     values = API_KEY.read(node, path, reader)
-    key = _read_key(node.entries.get("key"), (*path, "key"), reader, parent=node)
+    key = None
+    if not reader.report.is_told((*path, "key")):
+        key = _read_key(node.entries.get("key"), (*path, "key"), reader, parent=node)
     models: tuple[str, ...] | None = values["models"]
     if models == ():
         fix = "remove models to allow all, or list some"
@@ -102,11 +124,14 @@ def _read_key(
     text = node.text if isinstance(node, Scalar) and not is_null(node) else ""
     if not text.strip():
         reader.report.error(path, "an empty key was found", "write the key, or remove it", at)
-    elif " " in text:
+    elif any(character.isspace() for character in text):
         reader.report.error(path, "keys cannot contain spaces", "remove the spaces", at)
     elif isinstance(node, Scalar) and has_broken_reference(node.written):
         what = "the reference is not complete, and would be the key itself"
         reader.report.error(path, what, "write ${env.NAME} or ${file.PATH}", at)
+    elif not text.isprintable():
+        what = "keys cannot contain control characters"
+        reader.report.error(path, what, "remove them: no client could send them", at)
     else:
         if REFERENCE.search(text):
             fix = "take it from a file with ${file.PATH}, or from the environment with ${env.NAME}"

@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping as Values
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from llmsnap import suggestions
 
 from .command import strip_comments
 from .nodes import Mapping, Node, Path, Scalar, Sequence, describe, is_null
@@ -183,11 +186,18 @@ class Json(Kind):
 
 
 class ByHand(Kind):
-    """Something with rules of its own: the node itself, or None."""
+    """Something with rules of its own: the node itself, or None.
+
+    *keep_null*: a key that is there and empty is not the same as one that is absent.
+    """
+
+    def __init__(self, *, keep_null: bool = False) -> None:
+        super().__init__()
+        self.keep_null = keep_null
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return *node* unless it is nothing."""
-        return None if is_null(node) else node
+        return None if is_null(node) and not self.keep_null else node
 
 
 class Without(Kind):
@@ -210,19 +220,28 @@ class Without(Kind):
 
 
 class Key(NamedTuple):
-    """A key of a section. *restarts*: changing it replaces a running model's process."""
+    """A key of a section. *restarts*: changing it replaces a running model's process.
+
+    *guards*: it restricts who may do or see something, so that ignoring a misspelt one would leave
+    open what was meant to be shut.
+    """
 
     name: str
     kind: Kind
     restarts: bool = False
+    guards: bool = False
 
 
 class Section(Kind):
-    """A mapping with known keys, all at their defaults when it is absent."""
+    """A mapping with known keys, all at their defaults when it is absent.
 
-    def __init__(self, *keys: Key) -> None:
+    *closed*: every key guards; an unknown or empty one is an error.
+    """
+
+    def __init__(self, *keys: Key, closed: bool = False) -> None:
         super().__init__(MappingProxyType({key.name: key.kind.default for key in keys}))
         self.keys: Values[str, Key] = MappingProxyType({key.name: key for key in keys})
+        self.closed = closed
 
     def read(self, node: Node, path: Path, reader: Reader) -> Any:
         """Return the value of every key; unknown ones are advised about."""
@@ -234,12 +253,52 @@ class Section(Kind):
         values = dict(self.default)
         for name, child in node.entries.items():
             key = self.keys.get(name)
-            if key is not None:
+            if key is None:
+                self._report_unknown(name, node, path, reader)
+            elif self.closed and is_null(child):
+                what, fix = "is empty", "write its value, or remove it"
+                reader.report.error((*path, name), what, fix, node.keys[name])
+            else:
                 values[name] = key.kind.read(child, (*path, name), reader)
-            elif not name.startswith(("x-", ".")):
-                fix = reader.report.nearest(name, self.keys) or "remove it"
-                reader.report.advise((*path, name), "unknown key", fix, node.keys[name])
         return values
+
+    def _report_unknown(self, name: str, node: Mapping, path: Path, reader: Reader) -> None:
+        if name.startswith(("x-", ".")):
+            return
+        report, at = reader.report, node.keys[name]
+        guards = [key.name for key in self.keys.values() if key.guards or self.closed]
+        meant = suggestions.nearest(name, guards)
+        if meant:
+            report.error((*path, name), "unknown key", f'did you mean "{meant[0]}"?', at)
+        elif self.closed:
+            report.error((*path, name), "unknown key", f"known are {', '.join(self.keys)}", at)
+        elif _means_api_keys(name, node.entries[name], path):
+            what = "asks no client for a key here"
+            report.error((*path, name), what, "write apiKeys at the top of the file", at)
+        elif not path and suggestions.folded(name) in _TLS_WORDS:
+            what, fix = "encrypts nothing here", "use --tls-cert-file and --tls-key-file"
+            report.error((*path, name), what, fix, at)
+        else:
+            fix = report.nearest(name, self.keys) or "remove it"
+            report.advise((*path, name), "unknown key", fix, at)
+
+
+_KEY_LISTS = ("apiKeys", "authKeys", "accessKeys", "apiTokens", "authTokens")
+_KEY_WORDS = frozenset({"keys", "auth", "authentication", "tokens"})
+_TLS_WORDS = frozenset(
+    {"tls", "ssl", "https", "tlscert", "tlskey", "tlscertfile", "tlskeyfile", "certfile", "keyfile"}
+)
+_MOST_BELOW = 50
+
+
+def _means_api_keys(name: str, node: Node, path: Path) -> bool:
+    """Tell whether a key that is unknown, or one just below it, is meant to be ``apiKeys``."""
+    if suggestions.nearest(name, _KEY_LISTS):
+        return True
+    if not path and suggestions.folded(name) in _KEY_WORDS:
+        return True
+    below = islice(node.entries, _MOST_BELOW) if isinstance(node, Mapping) else ()
+    return any(suggestions.folded(key) in ("apikeys", "apikey") for key in below)
 
 
 class Sections(Kind):

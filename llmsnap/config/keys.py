@@ -80,7 +80,7 @@ MODEL = Section(
         "compat",
         Section(Key("ignoreWebsockets", Flag()), Key("ignoreStreams", Flag(True))),
     ),
-    Key("sandbox", Flag(None)),
+    Key("sandbox", Flag(None), guards=True),
     Key(
         "filters",
         Section(
@@ -104,7 +104,7 @@ GROUP = Section(
 PEER = Section(
     Key("proxy", Text(strict=True)),
     Key("models", Texts()),
-    Key("apiKey", Text(strict=True)),
+    Key("apiKey", Text(strict=True), guards=True),
     Key(
         "filters",
         Section(
@@ -121,6 +121,7 @@ API_KEY = Section(
     Key("models", Texts(None)),
     Key("admin", Flag()),
     Key("upstream", Flag()),
+    closed=True,
 )
 
 _ON_STARTUP = Section(
@@ -175,7 +176,7 @@ TOP = Section(
     Key("models", ByHand()),
     Key("groups", ByHand()),
     Key("peers", ByHand()),
-    Key("apiKeys", ByHand()),
+    Key("apiKeys", ByHand(keep_null=True), guards=True),
     Key("macros", ByHand()),
     Key("hooks", Section(Key("on_startup", _ON_STARTUP), Key("onStartup", _ON_STARTUP))),
     Key("routing", ROUTING),
@@ -196,20 +197,20 @@ TOP = Section(
     Key("allowedHosts", Texts()),
     Key("allowedOrigins", Texts()),
     Key("inferenceOrigins", Texts()),
-    Key("uiOrigin", Choice("same", words=("same", "separate"))),
+    Key("uiOrigin", Choice("same", words=("same", "separate")), guards=True),
     Key("security", Section(Key("cors", _CORS))),
     Key("trustedProxies", Texts()),
-    Key("upstream", Section(Key("ignorePaths", Texts(None)), Key("origin", Text()))),
+    Key("upstream", Section(Key("ignorePaths", Texts(None)), Key("origin", Text(), guards=True))),
     Key("logLevel", Choice("info", words=("debug", "info", "warn", "error"), loose=True)),
     Key("logTimeFormat", Choice("", words=LOG_TIME_FORMATS, loose=True)),
     Key("logToStdout", Choice("proxy", words=("proxy", "upstream", "both", "none"))),
     Key("logBufferSize", Number(100.0, least=1)),
     Key("logRequests", Flag()),
     Key("metricsMaxInMemory", Number(1000, whole=True)),
-    Key("captureBuffer", Number(5, whole=True)),
+    Key("captureBuffer", Number(5, whole=True), guards=True),
     Key("captureMaxBody", Number(1.0, least=0)),
-    Key("captureRedact", Texts()),
-    Key("captureMask", ByHand()),
+    Key("captureRedact", Texts(), guards=True),
+    Key("captureMask", ByHand(), guards=True),
     Key(
         "store",
         Section(

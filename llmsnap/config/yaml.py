@@ -32,6 +32,8 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+|file\.[^{}\[\],\"'\n]+)\}")
 _DISGUISE = "$\ue000\\1\ue001"
 _DISGUISED = re.compile("\\$\ue000([^\ue000\ue001]+)\ue001")
 
+_KEYS_BEYOND = re.compile(r"""^[\s"'{]*api[-_. ]*keys?["'\s]*:""", re.IGNORECASE | re.MULTILINE)
+
 _HINTS = {
     "\t": "indent with blanks instead of tabs",
     **dict.fromkeys("@`%", "quote a text that begins with a special character"),
@@ -114,6 +116,7 @@ class _Open:
 class _Composer:
     def __init__(self, text: str, environment: Environment, report: Report) -> None:
         self._next: Callable[[], Any] = _Loader(text).get_event
+        self._text = text
         self._disguised = "\ue000" in text
         self._report = report
         self._environment = environment
@@ -135,7 +138,10 @@ class _Composer:
         while True:
             event = self._next()
             handler = self._handlers.get(type(event))
-            if handler is None:  # end of the document
+            if handler is None:  # end of the document, or of a file without one
+                found_one = isinstance(event, yaml.DocumentEndEvent)
+                if found_one:
+                    self._report_rest(event.end_mark.line)
                 return root
             node = handler(event)
             if node is None:
@@ -144,6 +150,19 @@ class _Composer:
                 self._add(self._open[-1], node, event)
             else:
                 root = node
+
+    def _report_rest(self, line: int) -> None:
+        """Report what follows the first document, from *line* (counted from 0): it is not read."""
+        try:
+            if isinstance(self._next(), yaml.StreamEndEvent):
+                return
+        except yaml.YAMLError:
+            pass  # it need not be YAML either
+        at, what = Node(line + 1, 1), "a second document begins here, and is not read"
+        if _KEYS_BEYOND.search("\n".join(self._text.split("\n")[line:])):
+            self._report.error((), what, "remove the --- above apiKeys", at)
+        else:
+            self._report.advise((), what, "remove the --- line, or what follows it", at)
 
     def _path(self) -> Path:
         return tuple(collection.here() for collection in self._open)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from llmsnap.suggestions import folded
 from llmsnap.wire.secrets import REDACTED, is_reference, is_secret_name, masked, without_known
 
-KEY_LISTS = frozenset({"apiKeys"})
+KEY_LISTS = frozenset({"apikeys", "keys", "authkeys", "accesskeys", "apitokens"})
+"""As the file may spell them, without case and ``_ - .``: one that is misspelt is shown, too."""
 HARMLESS = frozenset({"name", "models", "admin", "upstream"})
 """What stands beside a key in the list of keys, and tells no secret."""
 NOWHERE = 1_000_000
@@ -48,9 +50,10 @@ class _Masker:
         if member is None:
             return masked(line)
         before, quote, name, colon, space, value = member.groups()
-        if name in KEY_LISTS or is_secret_name(name):
+        lists_keys = folded(name) in KEY_LISTS
+        if lists_keys or is_secret_name(name):
             self._below = _indent(line)
-            self._keys = name in KEY_LISTS
+            self._keys = lists_keys
             return f"{before}{quote}{name}{quote}{colon}{space}{_value(value)}"
         return masked(line)
 

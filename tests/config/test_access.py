@@ -3,8 +3,10 @@ import pytest
 from llmsnap.config.settings import ApiKey
 from tests.config.reading import advice, config, problem, problems
 
+LONG = "a-key-nobody-guesses"
 
-@pytest.mark.parametrize("text", ["", "apiKeys:", "apiKeys: []"])
+
+@pytest.mark.parametrize("text", ["", "apiKeys: []"])
 def test_no_keys_mean_no_authentication(text: str) -> None:
     assert config(text).api_keys == ()
 
@@ -16,7 +18,6 @@ def test_keys_are_texts_or_scoped() -> None:
           - static
           - 12345
           - "${env.KEY}"
-          - "tab\\there"
           - {key: "${env.KEY}-2", name: Ann, models: ["llama-*"], admin: true}
           - {key: scoped}
           - {key: pages, upstream: yes}
@@ -27,7 +28,6 @@ def test_keys_are_texts_or_scoped() -> None:
         ApiKey("static"),
         ApiKey("12345"),
         ApiKey("from-env"),
-        ApiKey("tab\there"),
         ApiKey("from-env-2", name="Ann", models=("llama-*",), admin=True),
         ApiKey("scoped", admin=False),
         ApiKey("pages", admin=False, upstream=True),
@@ -47,7 +47,23 @@ def test_keys_are_texts_or_scoped() -> None:
         ('["a "]', "keys cannot contain spaces"),
         ('["a b"]', "keys cannot contain spaces"),
         ("[{name: x}]", "apiKeys[0].key: an empty key was found"),
-        ("[{key: ~}]", "apiKeys[0].key: an empty key was found"),
+        ("[{key: ~}]", "apiKeys[0].key: is empty"),
+        ("[{key: a, models: }]", "apiKeys[0].models: is empty"),
+        ("[{key: a, models: ~}]", "apiKeys[0].models: is empty"),
+        ("[{key: a, name: null}]", "apiKeys[0].name: is empty"),
+        ("[{key: a, admin: }]", "apiKeys[0].admin: is empty"),
+        ("[{key: a, model: [b]}]", 'unknown key - did you mean "models"?'),
+        ("[{key: a, Models: [b]}]", 'unknown key - did you mean "models"?'),
+        ("[{key: a, adminn: true}]", 'apiKeys[0].(hidden): unknown key - did you mean "admin"?'),
+        ("[{key: a, expires: 2030}]", "unknown key - known are key, name, models, admin"),
+        ("[{key: a}, {key: a, models: [b]}]", "apiKeys[1]: this key was given before, with other"),
+        ("[a, {key: a}]", "apiKeys[1]: this key was given before, with other rights"),
+        ('["a\\tb"]', "keys cannot contain spaces"),
+        ('["a\\0b"]', "keys cannot contain control characters"),
+        ("", "apiKeys: is empty"),
+        ("~", "apiKeys: is empty"),
+        ("null", "apiKeys: is empty"),
+        ("${env.EMPTY}", "apiKeys: is empty"),
         ("[{key: a, admin: 5}]", "apiKeys[0].admin: must be true or false"),
         ("[{key: a, upstream: [x]}]", "apiKeys[0].upstream: must be true or false"),
         ("[[a]]", "apiKeys[0]: must be a key"),
@@ -62,16 +78,79 @@ def test_no_slip_opens_the_door(keys: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("[a, a]", "apiKeys[1]: this key was given before"),
-        ("[{key: a, models: []}]", "apiKeys[0].models: this key may use no model"),
-        ('["${K}"]', "apiKeys[0]: macros are not expanded in keys"),
-        ("[{key: a, adminn: true}]", 'apiKeys[0].(hidden): unknown key - did you mean "admin"?'),
+        (f"[{LONG}, {LONG}]", "apiKeys[1]: this key was given before"),
+        (f"[{LONG}, {LONG[:15]}]", "apiKeys[1]: this key has 15 characters"),
+        (f"[{{key: {LONG}, models: []}}]", "apiKeys[0].models: this key may use no model"),
+        (f'["${{K}}{LONG}"]', "apiKeys[0]: macros are not expanded in keys"),
     ],
 )
 def test_odd_keys_are_advised_about(keys: str, words: str) -> None:
     text = f"apiKeys: {keys}\nmacros: {{K: x}}"
     assert [words in each for each in advice(text)] == [True]
-    assert config(text).api_keys[0].key in ("a", "${K}")
+    assert config(text).api_keys[0].key in (LONG, "${K}" + LONG)
+
+
+NEAR_MISSES = [
+    *("apikeys", "api_keys", "api-keys", "APIKeys", "ApiKeys", "API_KEYS", "apiKey", "api_key"),
+    *("apiKyes", "apikey", "aipKeys", "appKeys", "apiKeyss", "api keys", "'apiKeys '", "api.keys"),
+    *("authKeys", "accessKeys", "apiTokens", "keys", "auth", "tokens", "Authentication"),
+]
+
+
+@pytest.mark.parametrize("value", ["[a-long-enough-key-0]", "a-long-enough-key-0", "{a: b}", ""])
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_a_misspelt_list_of_keys_is_no_open_server(name: str, value: str) -> None:
+    found = problem(f"{name}: {value}")
+    assert "apiKeys" in found
+    assert "long-enough" not in found
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "upstream: {NAME: VALUE}",
+        "store: {NAME: VALUE}",
+        "hooks: {on_startup: {NAME: VALUE}}",
+        "models: {a: {cmd: 'x ${PORT}', NAME: VALUE}}",
+        "groups: {g: {members: [], NAME: VALUE}}",
+        "server: {NAME: VALUE}",
+        "access: {port: 1, NAME: VALUE}",
+        "models: {NAME: VALUE}",
+        "groups: {NAME: VALUE}",
+        "macros: {NAME: VALUE}",
+        "a: 1\n---\nNAME: VALUE",
+        "a: 1\n---\nb: 2\n---\n  'NAME' : VALUE",
+    ],
+)
+@pytest.mark.parametrize("name", ["apiKeys", "apikeys", "api_keys"])
+def test_a_list_of_keys_in_a_wrong_place_is_no_open_server(place: str, name: str) -> None:
+    text = place.replace("NAME", name).replace("VALUE", "[a-long-enough-key-0]")
+    found = problems(text)
+    assert found
+    assert "long-enough" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tls: {cert: a, key: b}", "tls: encrypts nothing here - use --tls-cert-file"),
+        ("tlsCertFile: a", "use --tls-cert-file and --tls-key-file"),
+        ("captureredact: [x]", 'did you mean "captureRedact"?'),
+        ("capture_mask: {}", 'did you mean "captureMask"?'),
+        ("captureBufer: 0", 'did you mean "captureBuffer"?'),
+        ("peers: {p: {proxy: 'http://h', models: [m], apikey: s3cret}}", "peers.p.apikey"),
+        ("peers: {p: {proxy: 'http://h', models: [m], api_key: s3cret}}", 'did you mean "apiKey"?'),
+    ],
+)
+def test_a_misspelt_key_that_shuts_something_is_an_error(text: str, words: str) -> None:
+    assert words in problem(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["x-keys: &k [a]", "logLevle: info", "ttl: 3", "a: {b: {keys: 1}}", "metadata: {}"]
+)
+def test_other_unknown_keys_stay_advice(text: str) -> None:
+    config(text)
 
 
 def test_trusted_proxies_are_addresses_or_networks() -> None:

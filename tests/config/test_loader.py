@@ -392,7 +392,7 @@ def test_keys_written_into_the_file_are_not_shown_either() -> None:
     found = problems("""
         apiKeys: [s3cret with blank, {s3cret: x}, [s3cret], {key: s3cret, models: s3cret}]
     """)
-    assert len(found) == 4
+    assert len(found) == 5
     assert "s3cret" not in str(found)
     assert "s3cret" not in problem("apiKeys: s3cret")
     assert "s3cret" not in problem("models: {m: {cmd: 's ${PORT}', env: KEY=s3cret}}")
@@ -403,7 +403,8 @@ def test_the_path_of_a_file_begins_in_the_folder_of_the_configuration(tmp_path: 
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "admin").write_text("s3cret\n")
     file = tmp_path / "config.yaml"
-    file.write_text("apiKeys: [{key: '${file.keys/admin}'}, '${file.${env.DIR}/admin}']\n")
+    scoped = "{key: '${file.keys/admin}', admin: true}"
+    file.write_text(f"apiKeys: [{scoped}, '${{file.${{env.DIR}}/admin}}']\n")
     found = load_with_advice(file, environ={"DIR": str(tmp_path / "keys")})
     assert [key.key for key in found.config.api_keys] == ["s3cret"]
     assert found.config.key_variables == frozenset()

@@ -53,8 +53,21 @@ def test_texts_keep_their_spelling_and_whether_they_were_quoted() -> None:
     }
 
 
-def test_a_second_document_is_ignored() -> None:
-    assert plain(tree("a: 1\n---\n[broken\n")) == {"a": "1"}
+@pytest.mark.parametrize("rest", ["[broken\n", "b: 2\n", "b: 2\n---\nc: 3\n", "", "x: apiKeys"])
+def test_a_second_document_is_not_read_and_that_is_said(rest: str) -> None:
+    root, report = read(f"a: 1\n---\n{rest}")
+    assert plain(root) == {"a": "1"}
+    assert not report.problems
+    assert [(each.line, each.what) for each in report.advice] == [
+        (2, "a second document begins here, and is not read")
+    ]
+
+
+@pytest.mark.parametrize("end", ["...\n", "# comment\n", "\n\n"])
+def test_the_end_of_the_document_is_no_second_one(end: str) -> None:
+    root, report = read(f"a: 1\n{end}")
+    assert plain(root) == {"a": "1"}
+    assert not report.advice
 
 
 def test_anchors_and_merge_keys_are_applied() -> None:

@@ -21,6 +21,19 @@ def test_a_door_serves_swaps_and_leaves_nothing(start, door: str) -> None:
     server.stop(signal.SIGTERM)
 
 
+@pytest.mark.parametrize(
+    ("door", "options", "own"),
+    [
+        ("llmsnap", ("--listen", "0.0.0.0:0"), ()),
+        ("gunicorn", (), ("-b", "0.0.0.0:0")),
+        ("flask", (), ("--host", "0.0.0.0")),
+    ],
+)
+def test_a_door_that_others_reach_without_keys_says_so(start, door: str, options, own) -> None:
+    server = start("logToStdout: proxy\n", *options, door=door, own=own, ready=door != "llmsnap")
+    assert server.wait_output(r"no apiKeys: every client that reaches 0\.0\.0\.0:\d+ may use")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_0_and_all_models_with_it(server, number: int) -> None:
     server.chat("alpha")

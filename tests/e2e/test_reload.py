@@ -153,9 +153,10 @@ def test_a_file_that_is_written_slowly_or_left_empty_stops_nothing(start, tmp_pa
     gevent.joinall(reloads, raise_error=True)
     assert [reload.value["errors"] for reload in reloads] == [[], []]
     assert reloads[0].value["changes"]["removed"] == []
-    assert server.chat("added").status_code == 200
     assert pid(server, "kept") == kept
+    assert server.chat("added").status_code == 200
+    assert server.running() == {"added": "ready"}
     editor.path.write_text("")
     server.wait_for(lambda: server.get("/api/config/status").json()["errors"])
     assert "models: {}" in editor.reload()["errors"][0]["fix"]
-    assert pid(server, "kept") == kept
+    assert server.running() == {"added": "ready"}
