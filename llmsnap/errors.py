@@ -18,6 +18,13 @@ class LlmsnapError(Exception):
     code = "internal_error"
     param: str | None = None
     retry_after_s: float | None = None
+    detail = ""
+    """What follows the message for admins and in logs only: a model's output, commands, ports."""
+
+
+def in_full(error: BaseException) -> str:
+    """Return the message of *error* with its detail: for logs and admins, never for other keys."""
+    return f"{error}{getattr(error, 'detail', '')}"
 
 
 # --- configuration -----------------------------------------------------------------------------
@@ -224,9 +231,10 @@ class ProcessError(LlmsnapError):
     status = 502
     code = "model_failed"
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, detail: str = "") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.detail = detail
 
 
 class StartFailed(ProcessError):

@@ -16,7 +16,7 @@ from llmsnap.config.diff import Diff, diff
 from llmsnap.config.loader import load_content
 from llmsnap.config.settings import Config
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
-from llmsnap.errors import ChildExited, ConfigError, Draining, Problem
+from llmsnap.errors import ChildExited, ConfigError, Draining, Problem, in_full
 from llmsnap.events import (
     ConfigReload,
     ModelPreloaded,
@@ -357,7 +357,7 @@ class Service:
     def on_preload_ended(self, ended: do.PreloadEnded) -> None:
         """See routing.driver.Observer."""
         model_id, success = ended.model_id, ended.outcome is do.Outcome.OK
-        reason = "" if success else str(ended.error or ended.outcome)
+        reason = "" if success else in_full(ended.error) if ended.error else str(ended.outcome)
         swap_id = self._swaps.get(model_id)
         if ended.outcome is do.Outcome.FAILED and self._last_swap[0] == model_id:
             swap_id = self._last_swap[1]  # it failed in the same step

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from llmsnap.durations import milliseconds
+from llmsnap.errors import in_full
 from llmsnap.events import ActivityRecord
 from llmsnap.metrics.tap import Tap
 from llmsnap.metrics.usage import NOTHING, Usage
@@ -98,7 +99,7 @@ def outcome_status(tap: Tap) -> int:
 def failure_reason(tap: Tap, status: int) -> str:
     """Return in a few words why the request failed; "" if it did not."""
     if tap.error is not None:
-        text = str(tap.error) or type(tap.error).__name__
+        text = in_full(tap.error) or type(tap.error).__name__
     elif tap.client_left:
         text = "the client left"
     elif status < 400:

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from llmsnap.errors import LlmsnapError, in_full
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire.auth import ANYBODY, Key
 from llmsnap.wire.headers import Headers
@@ -56,6 +57,15 @@ class Call(Struct):
     status: int = 0
     """What the client was told; for a stream that failed midway, what it should have been."""
     error: str = ""
+
+    def explain(self, error: LlmsnapError) -> str:
+        """Return what this request's client may read of *error*: admins all, others the message.
+
+        Others get the id of the request instead, by which an admin finds the rest in the log.
+        """
+        if not error.detail:
+            return str(error)
+        return in_full(error) if self.key.admin else f"{error} (request {self.id})"
 
 
 class Answer(Struct):

@@ -292,7 +292,8 @@ class Dispatcher:
         if job.interrupted is not None:
             return job.interrupted
         if job.asked_again:
-            return ChildExited(f"this request was sent twice, and each time {end}")
+            what = f"this request was sent twice, and each time {end}"
+            return ChildExited(what, detail=end.detail)
         job.asked_again = True
         job.let_go()
         call = job.call

@@ -97,7 +97,8 @@ def last_words(call: Call) -> LastWords:
 
     def event(error: LlmsnapError, sent: bytes) -> bytes:
         numbers = SEQUENCE.findall(sent) if dialect is Dialect.RESPONSES else []
-        return sse_error(error, dialect, sent, int(numbers[-1]) + 1 if numbers else 0)
+        number = int(numbers[-1]) + 1 if numbers else 0
+        return sse_error(error, dialect, sent, number, text=call.explain(error))
 
     return event
 

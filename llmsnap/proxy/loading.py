@@ -43,8 +43,8 @@ class Frames(Protocol):
     def tick(self, waited_s: float, position: int | None) -> bytes:
         """Return what is shown after *waited_s*, *position* in the queue."""
 
-    def end(self, waited_s: float, error: LlmsnapError | None) -> bytes:
-        """Return what is shown when the wait is over."""
+    def end(self, waited_s: float, error: str) -> bytes:
+        """Return what is shown when the wait is over, in vain for the reason *error*."""
 
 
 class Comments:
@@ -62,7 +62,7 @@ class Comments:
         place = f", place {position} in the queue" if position else ""
         return comment(f"waiting for {waited_s:.0f} s{place}")
 
-    def end(self, waited_s: float, error: LlmsnapError | None) -> bytes:
+    def end(self, waited_s: float, error: str) -> bytes:
         """See Frames."""
         return b""
 
@@ -127,7 +127,7 @@ class LoadingStream:
             except LlmsnapError as error:
                 yield from self._fail(self._job.reason(error), time.monotonic() - began)
                 return
-            if ending := self._frames.end(time.monotonic() - began, None):
+            if ending := self._frames.end(time.monotonic() - began, ""):
                 yield ending
             try:
                 self._rest = rest = self._forward(lease)
@@ -167,5 +167,6 @@ class LoadingStream:
         note_failure(self._job, error, is_told=not left)
         if left:
             raise Aborted(str(error))
-        ending = b"" if waited_s is None else self._frames.end(waited_s, error)
+        text = self._job.call.explain(error)
+        ending = b"" if waited_s is None else self._frames.end(waited_s, text)
         yield ending + self._last_words(error, b"")

@@ -6,8 +6,6 @@ import json
 import random
 import time
 
-from llmsnap.errors import LlmsnapError
-
 RULE = "\u2501" * 5 + "\n"
 FIRST_REMARK_S = (2, 5)
 NEXT_REMARK_S = (5, 9)
@@ -107,7 +105,7 @@ class LoadingState:
         self._due_s = waited_s + self._chance.randint(*NEXT_REMARK_S)
         return self._frame(f"\n{remark}\n")
 
-    def end(self, waited_s: float, error: LlmsnapError | None) -> bytes:
+    def end(self, waited_s: float, error: str) -> bytes:
         """Return the closing frames, with what went wrong if something did."""
         trouble = self._frame(f"\nUnable to swap model err: {error}\n") if error else b""
         done = b"" if error else self._frame(f"\nDone! ({waited_s:.2f}s)\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from gevent import socket
 
-from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft
+from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, in_full
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.job import Job
@@ -123,7 +123,7 @@ def note_failure(job: Job, error: LlmsnapError, *, is_told: bool) -> None:
     call.status, call.error = error.status, str(error)
     if not isinstance(error, ClientGone):
         ids = {"request_id": call.id, "swap_id": call.swap_id}
-        log.warning("<%s> %s", call.served, error, extra=ids)
+        log.warning("<%s> %s", call.served, in_full(error), extra=ids)
     if call.protocol == "HTTP/1.0" and not is_told:
         reset_on_close(call.socket)
 

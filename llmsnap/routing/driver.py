@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import gevent
 from gevent.event import Event
 
-from llmsnap.errors import LlmsnapError, LoadAborted, ModelLeft
+from llmsnap.errors import LlmsnapError, LoadAborted, ModelLeft, in_full
 from llmsnap.routing import effects as do
 from llmsnap.routing import messages as tell
 from llmsnap.routing.commands import Commands
@@ -182,7 +182,7 @@ class Driver:
         """Report a state change of a process; the driver picks out the crashes. Never switches."""
         if trigger is Trigger.EXITED and old in {State.READY, State.ASLEEP}:
             error = self._process_of(model_id).explain_exit()
-            log.warning("<%s> %s", model_id, error)
+            log.warning("<%s> %s", model_id, in_full(error))
             self._tasks.spawn(f"files {model_id}", self._process_of(model_id).note_files)
             self._send(tell.Exited(self._ready_by.get(model_id, 0), model_id, error))
 
@@ -283,7 +283,7 @@ class Driver:
         except LoadAborted:
             report = tell.LoadAborted(effect.work, effect.target, self._resting(effect.target))
         except LlmsnapError as error:
-            log.warning("<%s> load failed: %s", effect.target, error)
+            log.warning("<%s> load failed: %s", effect.target, in_full(error))
             self._process_of(effect.target).note_files()
             state = self._resting(effect.target)
             report = tell.LoadFailed(effect.work, effect.target, error, state)
@@ -330,7 +330,7 @@ class Driver:
                 process.ensure_stopped("evicted")
         except LlmsnapError as failure:
             error = failure
-            log.warning("<%s> %s", eviction.model_id, failure)
+            log.warning("<%s> %s", eviction.model_id, in_full(failure))
         if process.state not in {State.ASLEEP, State.STOPPED, State.SHUTDOWN}:
             self._cut_loose(eviction.model_id)
             process.ensure_stopped("evicted")

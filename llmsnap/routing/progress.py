@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmsnap.errors import in_full
 from llmsnap.routing import outlook
 from llmsnap.routing.backoff import PROVEN_S
 from llmsnap.routing.desk import Desk
@@ -63,7 +64,7 @@ class Progress:
         swap = self._current(event)
         if swap is None:
             return []
-        moved = self._end(swap, SwapOutcome.FAILED, event.state, str(event.error))
+        moved = self._end(swap, SwapOutcome.FAILED, event.state, in_full(event.error))
         if not swap.aborting:
             self._fail(swap.target, event.error)
         return moved

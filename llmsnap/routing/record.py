@@ -15,6 +15,7 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
 
+from llmsnap.errors import in_full
 from llmsnap.routing import messages
 from llmsnap.routing.effects import Effect
 from llmsnap.routing.messages import Event
@@ -101,7 +102,7 @@ def encode(value: Any) -> Any:
         value = value.groups
     if isinstance(value, Exception):
         kind = value.kind if isinstance(value, RecordedError) else type(value).__name__
-        return {"type": kind, "text": str(value)}
+        return {"type": kind, "text": in_full(value)}
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple):

@@ -21,24 +21,31 @@ from llmsnap.routing.outlook import span
 
 def error_of(refuse: Refuse) -> LlmsnapError:
     """Return the error a refused request is answered with."""
-    model_id, why = refuse.model_id, f": {refuse.why}" if refuse.why else ""
+    error = _error_of(refuse)
+    error.retry_after_s = refuse.retry_after_s
+    if refuse.why and not error.detail:  # it names other models, and tells of their requests
+        error.detail = f": {refuse.why}"
+    return error
+
+
+def _error_of(refuse: Refuse) -> LlmsnapError:
+    model_id = refuse.model_id
     error: LlmsnapError
     match refuse.reason:
         case Refusal.UNKNOWN:
             error = UnknownModel(f'model not found: "{model_id}"; it was removed while this waited')
         case Refusal.NOT_READY:
-            error = NotReady(f"{model_id} is {refuse.state}{why}; {_not_for_this(refuse)}")
+            error = NotReady(f"{model_id} is {refuse.state}; {_not_for_this(refuse)}")
         case Refusal.TOO_MANY:
-            error = TooManyInFlight(f"too many requests for {model_id}{why}")
+            error = TooManyInFlight(f"too many requests for {model_id}")
         case Refusal.FAILED:
             error = _failure(refuse)
         case Refusal.UNLOADED:
             error = LoadAborted(f"{model_id} was unloaded while this request waited for it")
         case Refusal.QUEUE_TIMEOUT:
-            error = QueueTimeout(f"{model_id} waited {refuse.waited_s:.0f} s{why}")
+            error = QueueTimeout(f"{model_id} waited {refuse.waited_s:.0f} s")
         case Refusal.SHUTDOWN:
             error = Draining("the server is shutting down")
-    error.retry_after_s = refuse.retry_after_s
     return error
 
 
@@ -50,9 +57,11 @@ def _not_for_this(refuse: Refuse) -> str:
 def _failure(refuse: Refuse) -> LlmsnapError:
     """A copy of the load's error for each waiter, so that none shares a traceback."""
     cause = refuse.error
+    if not isinstance(cause, LlmsnapError):
+        cause = ProcessError("internal error", detail=f": {cause}")
     copy = ProcessError(f"unable to make {refuse.model_id} ready: {cause}\n{_next_start(refuse)}")
-    if isinstance(cause, LlmsnapError):
-        copy.status, copy.code = cause.status, cause.code
+    copy.status, copy.code = cause.status, cause.code
+    copy.detail = "\n" + cause.detail.lstrip(":; ") if cause.detail else ""
     return copy
 
 
@@ -87,7 +96,9 @@ def error_of_outcome(
     if outcome is Outcome.OK:
         return None
     if outcome is Outcome.FAILED:
-        return error if isinstance(error, LlmsnapError) else ProcessError(f"{model_id}: {error}")
+        if isinstance(error, LlmsnapError):
+            return error
+        return ProcessError(f"{model_id}: internal error", detail=f": {error}")
     error_class, message = OUTCOMES[outcome]
     return error_class(message.format(model_id))
 

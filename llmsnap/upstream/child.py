@@ -63,8 +63,9 @@ class LocalLauncher:
         holder = gevent.get_hub().threadpool.apply(ports.holder, (port, leaving))
         if holder:
             raise StartFailed(
-                f"{spec.model_id}: port {port} is in use by {holder}; "
-                "stop that program, or give the model another port"
+                f"{spec.model_id}: its port is in use",
+                detail=f": {port} is held by {holder}; "
+                "stop that program, or give the model another port",
             )
 
     def start(self, spec: LaunchSpec, output: Output) -> Child:
@@ -131,7 +132,8 @@ class Child:
         except OSError as error:
             self._guard.forget(self._mark)
             raise StartFailed(
-                f"{self.spec.model_id}: cannot start {argv[0]}: {error.strerror or error}"
+                f"{self.spec.model_id}: its command cannot be started",
+                detail=f": {argv[0]}: {error.strerror or error}",
             ) from error
         self.pid = popen.pid
         self._guard.lead(self._mark, popen.pid)
@@ -288,12 +290,13 @@ def _find_executable(spec: LaunchSpec) -> list[str]:
     try:
         argv = split(spec.cmd)
     except CommandProblem as error:
-        raise StartFailed(f"{spec.model_id}: cmd has no command: {error}") from error
+        raise StartFailed(f"{spec.model_id}: cmd has no command", detail=f": {error}") from error
     path = shutil.which(argv[0])
     if path is None:
         raise StartFailed(
-            f"{spec.model_id}: command not found: {argv[0]}; "
-            "correct cmd, or install the program so that llmsnap's PATH has it"
+            f"{spec.model_id}: its command was not found",
+            detail=f": {argv[0]}; "
+            "correct cmd, or install the program so that llmsnap's PATH has it",
         )
     return [path, *argv[1:]]
 

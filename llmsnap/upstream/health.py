@@ -10,6 +10,7 @@ from functools import partial
 from llmsnap.errors import HealthTimeout, UpstreamError
 from llmsnap.upstream.control import Address, Call, find_listener, send, warm_up
 from llmsnap.upstream.interrupt import Interrupt
+from llmsnap.wire.secrets import masked
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Addres
         waited = time.monotonic() - began
         if waited >= check.limit_s:
             raise HealthTimeout(
-                f"{check.model_id}: not healthy within {check.limit_s:g} s: {last}; "
-                "see its log, or raise healthCheckTimeout"
+                f"{check.model_id}: not healthy within {check.limit_s:g} s",
+                detail=f": {masked(last)}; see its log, or raise healthCheckTimeout",
             )
         first_s = FIRST_LOOK_S if found is None else FIRST_PAUSE_S
         interrupt.pause(_pause_s(waited, check.limit_s, first_s))

@@ -71,7 +71,9 @@ class Move:
             self._outcome.set_exception(error)
         except Exception as error:
             log.exception("<%s> move to %s failed", self.model_id, self.goal)
-            self._outcome.set_exception(ProcessError(f"{self.model_id}: internal error: {error}"))
+            self._outcome.set_exception(
+                ProcessError(f"{self.model_id}: internal error", detail=f": {error}")
+            )
         else:
             self._outcome.set(None)
 

@@ -8,6 +8,7 @@ leave has seen to that.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -25,6 +26,7 @@ from llmsnap.errors import (
     StartFailed,
     UpstreamError,
     WakeFailed,
+    in_full,
 )
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.control import Address, parse_address
@@ -36,6 +38,7 @@ from llmsnap.upstream.machine import StateMachine
 from llmsnap.upstream.move import Goal, Move
 from llmsnap.upstream.sleep import is_sleeping, run_endpoints
 from llmsnap.upstream.states import RESIDENT, STOPPABLE, State, Trigger
+from llmsnap.wire.secrets import redact_output, redact_text, secret_values, secret_variables
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +250,8 @@ class Process:
                 self._stop()
                 raise
             except (ProcessError, UpstreamError) as error:
-                log.warning("<%s> wake failed, starting it anew: %s", self.model_id, error)
+                why = in_full(error)
+                log.warning("<%s> wake failed, starting it anew: %s", self.model_id, why)
                 self._stop()
             else:
                 return
@@ -303,10 +307,11 @@ class Process:
             interrupt.check()
         except SleepFailed as error:
             if not is_sleeping(address, interrupt):
-                log.warning("<%s> %s: stopping it", self.model_id, error)
+                log.warning("<%s> %s: stopping it", self.model_id, in_full(error))
                 self._stop()
-                raise SleepFailed(f"{self.model_id}: {error}; it was stopped") from error
-            log.warning("<%s> %s, but it says that it sleeps", self.model_id, error)
+                what = f"{self.model_id}: {error}; it was stopped"
+                raise SleepFailed(what, detail=error.detail) from error
+            log.warning("<%s> %s, but it says that it sleeps", self.model_id, in_full(error))
         except LoadAborted:
             self._stop()
             raise
@@ -335,9 +340,14 @@ class Process:
     def _explain_exit(self, handle: Handle) -> ChildExited:
         state = self._ended_in or self.state
         doing = {State.STARTING: " while loading", State.WAKING: " while waking"}.get(state, "")
-        lines = self._output.tail(TAIL_LINES)
-        said = ("; its last output:\n" + "\n".join(lines)) if lines else "; it printed nothing"
-        return ChildExited(f"{self.model_id}: ended with {handle.status}{doing}{said}")
+        said = redact_output("\n".join(self._output.tail(TAIL_LINES)), self._secrets())
+        detail = f"; its last output:\n{said}" if said else "; it printed nothing"
+        return ChildExited(f"{self.model_id}: ended with {handle.status}{doing}", detail=detail)
+
+    def _secrets(self) -> list[str]:
+        """Return what the server was given in confidence, and may have printed."""
+        given = dict(setting.partition("=")[::2] for setting in self.settings.env)
+        return secret_values(self.settings.cmd) + secret_variables({**os.environ, **given})
 
     def _on_exited(self, _: object) -> None:
         """Run in the hub as soon as the child has ended; never switches."""
@@ -374,4 +384,5 @@ def _parse_url(settings: ModelConfig) -> Address:
     try:
         return parse_address(settings.proxy)
     except ValueError as error:
-        raise StartFailed(f"{settings.id}: proxy is {error}") from error
+        what = f"{settings.id}: its proxy is no address"
+        raise StartFailed(what, detail=f": {redact_text(str(error))}") from error

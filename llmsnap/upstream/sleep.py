@@ -7,9 +7,10 @@ import logging
 from collections.abc import Sequence
 
 from llmsnap.config.settings import Endpoint
-from llmsnap.errors import LlmsnapError, UpstreamError
+from llmsnap.errors import ProcessError, UpstreamError
 from llmsnap.upstream.control import Address, Call, send
 from llmsnap.upstream.interrupt import Interrupt
+from llmsnap.wire.secrets import masked
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def run_endpoints(
     endpoints: Sequence[Endpoint],
     address: Address,
     interrupt: Interrupt,
-    error_class: type[LlmsnapError],
+    error_class: type[ProcessError],
 ) -> None:
     """Call each endpoint under its own timeout; any 2xx is success. Blocks.
 
@@ -33,9 +34,10 @@ def run_endpoints(
         try:
             status, _ = interrupt.call(what, lambda c=call: send(address, c))  # type: ignore[misc]
         except UpstreamError as error:
-            raise error_class(f"{place}: {error}") from error
+            raise error_class(f"{place} failed", detail=f": {masked(str(error))}") from error
         if not 200 <= status < 300:
-            raise error_class(f"{place}: {call.method} {call.path} answered {status}")
+            detail = f": {masked(f'{call.method} {call.path}')} answered {status}"
+            raise error_class(f"{place} failed", detail=detail)
 
 
 def is_sleeping(address: Address, interrupt: Interrupt) -> bool | None:

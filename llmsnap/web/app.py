@@ -93,8 +93,10 @@ def _without_sniffing(response: Response) -> Response:
 
 
 def _on_error(error: errors.LlmsnapError) -> ResponseReturnValue:
-    status, headers, body = answer(error, request.headers.get("Accept", ""), request.path)
-    current_call().error = str(error)
+    call = current_call()
+    text = call.explain(error)
+    status, headers, body = answer(error, request.headers.get("Accept", ""), request.path, text)
+    call.error = str(error)
     return Response(body, status, headers)
 
 

@@ -259,7 +259,8 @@ def _preflight(requested: str) -> Answer:
 
 
 def _refusal(error: LlmsnapError, call: Call) -> Answer:
-    status, headers, body = error_answer(error, call.accept, call.path)
+    text = call.explain(error)
+    status, headers, body = error_answer(error, call.accept, call.path, text)
     if is_inference(call.path):
         headers = sandboxed(headers)
     call.error = str(error)

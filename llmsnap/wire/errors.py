@@ -59,17 +59,19 @@ def status_line(status: int) -> str:
     return STATUS_LINES.get(status) or f"{status} Unknown"
 
 
-def answer(error: LlmsnapError, accept: str = "", path: str = "") -> tuple[int, Headers, bytes]:
-    """Status, headers and body that tell a client of *error*.
+def answer(
+    error: LlmsnapError, accept: str = "", path: str = "", text: str = ""
+) -> tuple[int, Headers, bytes]:
+    """Status, headers and body that tell a client of *error*, in the words of *text* if given.
 
     JSON in the dialect of *path*, or plain text for a client whose *accept* prefers that.
     """
     if prefers_text(accept):
         kind = "text/plain; charset=utf-8"
-        body = f"{error}\n".encode("utf-8", "replace")
+        body = f"{text or error}\n".encode("utf-8", "replace")
     else:
         kind = "application/json"
-        body = _dump(envelope(error, dialect_of(path))).encode()
+        body = _dump(envelope(error, dialect_of(path), text)).encode()
     headers = [
         ("Content-Type", kind),
         ("Content-Length", str(len(body))),
@@ -100,16 +102,19 @@ def _advice(error: LlmsnapError) -> Headers:
     return headers
 
 
-def envelope(error: LlmsnapError, dialect: Dialect = Dialect.OPENAI) -> dict[str, Any]:
-    """The JSON document that tells of *error*."""
+def envelope(
+    error: LlmsnapError, dialect: Dialect = Dialect.OPENAI, text: str = ""
+) -> dict[str, Any]:
+    """The JSON document that tells of *error*, in the words of *text* if given."""
+    message = text or str(error)
     if dialect is Dialect.ANTHROPIC:
         return {
             "type": "error",
-            "error": {"type": _kind(error, ANTHROPIC_TYPES, "api_error"), "message": str(error)},
+            "error": {"type": _kind(error, ANTHROPIC_TYPES, "api_error"), "message": message},
         }
     return {
         "error": {
-            "message": str(error),
+            "message": message,
             "type": _kind(error, OPENAI_TYPES, "server_error"),
             "param": error.param,
             "code": error.code,
@@ -125,14 +130,20 @@ def _kind(error: LlmsnapError, types: dict[int, str], server_side: str) -> str:
 
 
 def sse_error(
-    error: LlmsnapError, dialect: Dialect = Dialect.OPENAI, sent: bytes = b"", sequence: int = 0
+    error: LlmsnapError,
+    dialect: Dialect = Dialect.OPENAI,
+    sent: bytes = b"",
+    sequence: int = 0,
+    *,
+    text: str = "",
 ) -> bytes:
     """The event that ends a stream after its first byte; nothing may follow it.
 
     *sent* is the end of what the client has: half a frame is closed first, lest the event be
-    taken for the rest of it. *sequence* is the number of the event (Responses API only).
+    taken for the rest of it. *sequence* is the number of the event (Responses API only), *text* the
+    message, if it is not that of *error*.
     """
-    document = envelope(error, dialect)
+    document = envelope(error, dialect, text)
     event = "" if dialect is Dialect.OPENAI else "error"
     if dialect is Dialect.RESPONSES:
         # The schema has the fields at the top; the server and its client library use "error".

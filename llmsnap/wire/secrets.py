@@ -6,7 +6,7 @@ In doubt it is one, save where that would hide what everybody needs to read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 REDACTED = "[REDACTED]"
@@ -34,9 +34,18 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _SHAPED = re.compile(
-    r"(?P<before>(?i:\b(?:bearer|basic)\s+))[^\s\"']+|\b(?:sk|pk|rk|hf|gsk|xai|ghp)[-_][\w-]{6,}"
+    r"(?P<before>(?i:\b(?:bearer|basic)\s+))[^\s\"']+|"
+    r"\b(?:sk|pk|rk|hf|gsk|xai|gh[opsur]|github_pat|glpat|xox[abp])[-_][\w-]{6,}|"
+    r"\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]+"
 )
 _USERINFO = re.compile(r"(?<=://)[^\s/@\"']+@")
+# What programs print: "password: x", "api_key": "x". Not "token: 5", which is no secret in a log.
+_PRINTED = re.compile(
+    r"(?P<name>(?:(?:api|access|auth|hf|secret|private)[-_ ]?(?:key|token)|secret|password|passwd|"
+    r"passphrase|pwd|credentials?|authorization)[\"']?\s*[:=]\s*)"
+    rf"(?P<scheme>(?:bearer|basic)\s+)?(?P<value>{_VALUE})",
+    re.IGNORECASE,
+)
 _REFERENCE = re.compile(r"[\"']?\$\{env\.\w+\}[\"']?")
 
 
@@ -67,6 +76,24 @@ def masked(command: str, known: Iterable[str] = ()) -> str:
     return without_known(command, known)
 
 
+def secret_values(command: str) -> list[str]:
+    """The values in *command* that are secrets by their name, without quotes around them."""
+    return [
+        found["value"].strip("\"'") for found in _NAMED.finditer(command) if _gives_secret(found)
+    ]
+
+
+def secret_variables(environ: Mapping[str, str]) -> list[str]:
+    """The values of those variables whose names sound like a secret."""
+    return [value for name, value in environ.items() if is_secret_name(name)]
+
+
+def redact_output(text: str, known: Iterable[str] = ()) -> str:
+    """What a program printed, without what looks like a secret or is *known* to be one."""
+    text = _PRINTED.sub(lambda found: found["name"] + (found["scheme"] or "") + REDACTED, text)
+    return masked(text, known)
+
+
 def without_known(text: str, known: Iterable[str]) -> str:
     """*text* without the secrets that are *known*, wherever they stand."""
     for secret in sorted(known, key=len, reverse=True):
@@ -75,10 +102,11 @@ def without_known(text: str, known: Iterable[str]) -> str:
     return text
 
 
-def _mask_value(found: re.Match[str]) -> str:
-    name = found["name"]
+def _gives_secret(found: re.Match[str]) -> bool:
     # Without "=" only an option takes what follows: "the key is" is no secret.
-    if found["between"] != "=" and not name.startswith("-"):
-        return found[0]
-    value = found["value"] if is_reference(found["value"]) else REDACTED
-    return f"{name}{found['between']}{value}"
+    is_value = found["between"] == "=" or found["name"].startswith("-")
+    return is_value and not is_reference(found["value"])
+
+
+def _mask_value(found: re.Match[str]) -> str:
+    return f"{found['name']}{found['between']}{REDACTED}" if _gives_secret(found) else found[0]

@@ -77,7 +77,7 @@ def test_a_model_that_cannot_load_is_explained(server) -> None:
     assert "--exit-at-start" in error["message"], "its last output"
     answer = server.chat("missing")
     assert answer.status_code == 502
-    assert "command not found: no-such-program-x" in answer.json()["error"]["message"]
+    assert "its command was not found: no-such-program-x" in answer.json()["error"]["message"]
 
 
 def test_a_port_taken_by_another_program_is_named(server, start) -> None:
@@ -87,7 +87,7 @@ def test_a_port_taken_by_another_program_is_named(server, start) -> None:
     )
     answer = other.chat("alpha")
     assert answer.status_code == 502
-    assert "is in use by python" in answer.json()["error"]["message"]
+    assert "is held by python" in answer.json()["error"]["message"]
 
 
 def port_of(server, model: str) -> int:

@@ -1,6 +1,6 @@
 import pytest
 
-from llmsnap.errors import ChildExited, LlmsnapError
+from llmsnap.errors import ChildExited, LlmsnapError, in_full
 from llmsnap.routing.effects import CutReason, Outcome, Refusal, Refuse
 from llmsnap.routing.refusals import error_of, error_of_cut, error_of_outcome
 from llmsnap.upstream.states import State
@@ -10,7 +10,11 @@ from llmsnap.upstream.states import State
     ("reason", "status", "text"),
     [
         (Refusal.UNKNOWN, 404, "it was removed while this waited"),
-        (Refusal.NOT_READY, 409, "m is asleep: busy; this request may not load it"),
+        (
+            Refusal.NOT_READY,
+            409,
+            "m is asleep; this request may not load it, which takes about 5 s: busy",
+        ),
         (Refusal.TOO_MANY, 429, "too many requests for m: busy"),
         (Refusal.FAILED, 502, "unable to make m ready: m: ended with exit code 3"),
         (Refusal.UNLOADED, 503, "m was unloaded"),
@@ -22,7 +26,8 @@ def test_each_refusal_is_an_error_that_says_why(reason: Refusal, status: int, te
     cause = ChildExited("m: ended with exit code 3")
     error = error_of(Refuse(1, "m", reason, State.ASLEEP, "busy", 12.3, 5.0, cause))
     assert error.status == status
-    assert text in str(error)
+    assert text in in_full(error)
+    assert "busy" not in str(error)
     assert error.retry_after_s == 5.0
 
 

@@ -14,6 +14,7 @@ from llmsnap.errors import StartFailed
 from llmsnap.upstream import guardian
 from llmsnap.upstream.child import Child, LocalLauncher
 from llmsnap.upstream.launcher import LaunchSpec
+from tests.fakes.errors import says
 
 PRINT_PID = "import os, sys; print(os.getpid(), flush=True); "
 
@@ -86,8 +87,9 @@ def test_a_signal_is_named_in_the_status(start, output: Output) -> None:
 
 def test_what_cannot_be_started_is_said_before_anything_runs(output: Output) -> None:
     launcher = LocalLauncher("test")
-    for cmd, reason in [("", "no command"), ("no-such-program-x --y", "command not found")]:
-        with pytest.raises(StartFailed, match=reason):
+    missing = "was not found: no-such-program-x;"
+    for cmd, reason in [("", "no command"), ("no-such-program-x --y", missing)]:
+        with pytest.raises(StartFailed, check=says(reason)):
             launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1"), output)
 
 
@@ -96,7 +98,7 @@ def test_a_program_that_cannot_be_executed_is_an_error(output: Output, tmp_path:
     broken.write_bytes(b"\x7fELF nothing more")
     broken.chmod(0o755)
     launcher = LocalLauncher("test")
-    with pytest.raises(StartFailed, match="cannot start"):
+    with pytest.raises(StartFailed, check=says("cannot be started: .*/broken: ")):
         launcher.start(LaunchSpec("m", str(broken), "http://10.0.0.1:1"), output)
     launcher.close()
 
@@ -232,7 +234,8 @@ def test_a_port_in_use_is_refused_by_name(output: Output) -> None:
         port = taken.getsockname()[1]
         spec = LaunchSpec("m", "sleep 60", f"http://localhost:{port}")
         launcher = LocalLauncher("test")
-        with pytest.raises(StartFailed, match=rf"port {port} is in use by .*, pid {os.getpid()};"):
+        held = rf"port is in use: {port} is held by .*, pid {os.getpid()};"
+        with pytest.raises(StartFailed, check=says(held)):
             launcher.check(spec)
         launcher.check(spec, leaving=frozenset({os.getpid()}))
     launcher.check(spec)

@@ -7,6 +7,7 @@ from llmsnap.upstream import health
 from llmsnap.upstream.control import parse_address
 from llmsnap.upstream.health import Check, wait_healthy
 from llmsnap.upstream.interrupt import Interrupt
+from tests.fakes.errors import says
 from tests.fakes.upstream import FakeUpstream
 
 
@@ -46,13 +47,13 @@ def test_a_server_that_says_503_is_asked_again(upstream: FakeUpstream, interrupt
 
 def test_the_error_says_what_was_seen_last(upstream: FakeUpstream, interrupt) -> None:
     address = parse_address(upstream.url)
-    with pytest.raises(HealthTimeout, match="GET /health did not answer"):
+    with pytest.raises(HealthTimeout, check=says("GET /health did not answer")):
         wait_healthy(Check("m", "/health", 0.05), address, interrupt)
     nobody = parse_address("http://127.0.0.1:1")
-    with pytest.raises(HealthTimeout, match=r"within 0\.05 s: nothing listened"):
+    with pytest.raises(HealthTimeout, check=says(r"within 0\.05 s: nothing listened")):
         wait_healthy(Check("m", "/health", 0.05), nobody, interrupt)
     upstream.start()
-    with pytest.raises(HealthTimeout, match="GET /health answered 503"):
+    with pytest.raises(HealthTimeout, check=says("GET /health answered 503")):
         wait_healthy(Check("m", "/health", 0.05), address, interrupt)
 
 

@@ -7,6 +7,7 @@ from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.control import parse_address
 from llmsnap.upstream.interrupt import Interrupt
 from llmsnap.upstream.sleep import is_sleeping, run_endpoints
+from tests.fakes.errors import says
 from tests.fakes.upstream import FakeUpstream
 
 STEPS = (Endpoint("/one"), Endpoint("/two?x=1", "PUT", '{"a":1}', 0.1), Endpoint("/three"))
@@ -27,7 +28,9 @@ def test_steps_run_in_order_and_any_2xx_is_success(upstream: FakeUpstream, inter
 def test_the_first_failure_ends_it_and_names_the_step(upstream: FakeUpstream, interrupt) -> None:
     upstream.statuses = {"/one": 200, "/two": 500}
     upstream.start()
-    with pytest.raises(WakeFailed, match=r"wake step 2 of 3: PUT /two\?x=1 answered 500"):
+    with pytest.raises(
+        WakeFailed, check=says(r"wake step 2 of 3 failed: PUT /two\?x=1 answered 500")
+    ):
         run_endpoints("wake", STEPS, parse_address(upstream.url), interrupt, WakeFailed)
     assert "POST /three" not in upstream.calls
 
@@ -36,7 +39,7 @@ def test_each_step_has_its_own_time(upstream: FakeUpstream, interrupt) -> None:
     upstream.statuses = {"/one": 200}
     upstream.gates["/two"] = Event()
     upstream.start()
-    with pytest.raises(SleepFailed, match=r"did not answer within 0\.1 s"):
+    with pytest.raises(SleepFailed, check=says(r"did not answer within 0\.1 s")):
         run_endpoints("sleep", STEPS, parse_address(upstream.url), interrupt, SleepFailed)
     upstream.gates["/two"].set()
 
