@@ -145,11 +145,11 @@ def test_a_file_that_is_written_slowly_or_left_empty_stops_nothing(start, tmp_pa
         reloads = [gevent.Greenlet(editor.reload) for _ in range(2)]
         for reload in reloads:
             reload.start()
-        lines = editor.good.replace("groups:", EXTRA + "groups:").splitlines(keepends=True)
-        for line in lines:  # longer than the watcher and any reload wait for rest
-            writer.write(line)
+        text = editor.good.replace("groups:", EXTRA + "groups:")
+        for start_of in range(0, len(text), 8):  # in all longer than any reload waits for rest
+            writer.write(text[start_of : start_of + 8])
             writer.flush()
-            gevent.sleep(2.4 / len(lines))
+            gevent.sleep(2.4 / (len(text) / 8))
     gevent.joinall(reloads, raise_error=True)
     assert [reload.value["errors"] for reload in reloads] == [[], []]
     assert reloads[0].value["changes"]["removed"] == []
