@@ -39,6 +39,7 @@ class Runtime:
         self.proxies = TrustedProxies(config.trusted_proxies)
         self._rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)
         self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
+        self._observing = [re.compile(pattern) for pattern in config.observe_paths]
         self._targets: dict[str, Target] = {}
         self._peers: dict[str, tuple[Target, Address]] = {}
 
@@ -57,6 +58,10 @@ class Runtime:
     def ignores(self, path: str) -> bool:
         """Tell whether a request for *path* below ``/upstream/<model>`` never loads a model."""
         return any(pattern.search(path) for pattern in self._ignored)
+
+    def observes(self, path: str) -> bool:
+        """Tell whether a GET of *path* below ``/upstream/<model>`` only looks at the server."""
+        return any(pattern.search(path) for pattern in self._observing)
 
     def peer(self, peer: PeerConfig) -> tuple[Target, Address]:
         """Return how requests to a peer are rewritten and sent, and where."""

@@ -200,7 +200,14 @@ TOP = Section(
     Key("uiOrigin", Choice("same", words=("same", "separate")), guards=True),
     Key("security", Section(Key("cors", _CORS))),
     Key("trustedProxies", Texts()),
-    Key("upstream", Section(Key("ignorePaths", Texts(None)), Key("origin", Text(), guards=True))),
+    Key(
+        "upstream",
+        Section(
+            Key("ignorePaths", Texts(None)),
+            Key("observePaths", Texts(None)),
+            Key("origin", Text(), guards=True),
+        ),
+    ),
     Key("logLevel", Choice("info", words=("debug", "info", "warn", "error"), loose=True)),
     Key("logTimeFormat", Choice("", words=LOG_TIME_FORMATS, loose=True)),
     Key("logToStdout", Choice("proxy", words=("proxy", "upstream", "both", "none"))),

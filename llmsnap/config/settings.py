@@ -24,6 +24,9 @@ DEFAULT_IGNORE_PATHS = (
     r"\.(?:js|mjs|css|map|json|png|gif|jpe?g|svg|webp|avif|ico|txt|woff2?|ttf)$",
 )
 
+# What monitors, dashboards and the pages of models ask for to see how a server is.
+DEFAULT_OBSERVE_PATHS = (r"^/(?:metrics|props|slots|tools|v1/models)/?$", r"\.webmanifest$")
+
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -239,6 +242,7 @@ class Config:
     trusted_proxies: tuple[str, ...] = ()
     """IP addresses and networks."""
     ignore_paths: tuple[str, ...] = DEFAULT_IGNORE_PATHS
+    observe_paths: tuple[str, ...] = DEFAULT_OBSERVE_PATHS
     """Regular expressions, searched in the path below ``/upstream/<model>``; those requests
     never load a model."""
 

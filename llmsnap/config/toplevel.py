@@ -14,7 +14,7 @@ from .names import Names
 from .nodes import Mapping, Node, Path, Sequence, describe, find
 from .reader import Reader
 from .report import Report
-from .settings import DEFAULT_IGNORE_PATHS, KIB, MIB, StoreConfig
+from .settings import DEFAULT_IGNORE_PATHS, DEFAULT_OBSERVE_PATHS, KIB, MIB, StoreConfig
 
 _LEAST_S = {"healthCheckTimeout": 15, "sleepRequestTimeout": 1, "wakeRequestTimeout": 1}
 _DEFAULT_METRICS = 1000
@@ -68,7 +68,8 @@ def _access(values: Values[str, Any], root: Node, report: Report) -> dict[str, A
         "allowed_hosts": tuple(host.strip().lower() for host in values["allowedHosts"]),
         **read_origins(values, root, report),
         "trusted_proxies": tuple(network.strip() for network in values["trustedProxies"]),
-        "ignore_paths": _patterns(values["upstream"]["ignorePaths"], root, report),
+        "ignore_paths": _patterns("ignorePaths", DEFAULT_IGNORE_PATHS, values, root, report),
+        "observe_paths": _patterns("observePaths", DEFAULT_OBSERVE_PATHS, values, root, report),
     }
 
 
@@ -93,10 +94,13 @@ def _or_default(metrics: int) -> int:
     return metrics if metrics > 0 else _DEFAULT_METRICS
 
 
-def _patterns(patterns: tuple[str, ...] | None, root: Node, report: Report) -> tuple[str, ...]:
+def _patterns(
+    key: str, default: tuple[str, ...], values: Values[str, Any], root: Node, report: Report
+) -> tuple[str, ...]:
+    patterns: tuple[str, ...] | None = values["upstream"][key]
     if patterns is None:
-        return DEFAULT_IGNORE_PATHS
-    path: Path = ("upstream", "ignorePaths")
+        return default
+    path: Path = ("upstream", key)
     for index, pattern in enumerate(patterns):
         try:
             re.compile(pattern)

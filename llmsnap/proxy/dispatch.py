@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 COMMENT_EVERY_S = 10.0
 """Middle boxes bear this much silence; the first sign of life comes after as long."""
+OBSERVING_METHODS = frozenset({"GET", "HEAD"})
+HEALTH_PATH = "/health"
+"""Below ``/upstream/<model>`` it loads a model, as known tools expect, but keeps none that is."""
 LOADING_STATE_PATH = "/v1/chat/completions"
 EXIT_LIMIT_S = 0.2
 """How long after its connection the exit of a dying server is waited for."""
@@ -56,6 +59,9 @@ class Queue(Protocol):
         self, model_id: str, *, max_wait_s: float | None = None, never_swap: bool = False
     ) -> Ticket:
         """Return a ticket, settled at once or later. Never switches."""
+
+    def observe(self, model_id: str) -> Lease | None:
+        """Return a lease that takes no slot and keeps no model; None if it is not ready."""
 
     def recheck_files(self, model_id: str) -> bool:
         """End the back-off of a failing model if its files have changed; return whether. Blocks."""
@@ -116,8 +122,10 @@ class Dispatcher:
             return forward.redirect(call, f"{work.prefix}/{work.path}")
         job = Job(call, work)
         job.watches = forward.is_event_source(call)
+        looks = call.method in OBSERVING_METHODS and snapshot.observes(rest)
+        job.observes = looks or (call.method in OBSERVING_METHODS and rest == HEALTH_PATH)
         try:
-            return self._serve(job, snapshot, never_swap=snapshot.ignores(rest))
+            return self._serve(job, snapshot, never_swap=looks or snapshot.ignores(rest))
         except NotReady:
             if job.watches:
                 return forward.come_back_later()
@@ -211,24 +219,34 @@ class Dispatcher:
             may_try = ticket.has_failed and self._queue.recheck_files(model.id)
             return request() if may_try else ticket
 
+        lease = self._queue.observe(model.id) if job.observes else None
         while True:
-            ticket = ask()
-            if not ticket.is_settled:
-                self._record(job)
-                job.wait_for(ticket)
-                frames = self._frames(job, route, ticket)
+            if lease is None:
+                ticket = ask()
+                frames = self._wait(job, route, ticket)
                 if frames is not None:
                     return self._loading(job, ticket, frames, target, ask)
-                ticket.wait()
-            lease = _take(job, ticket)
+                lease = _take(job, ticket)
             exchange = self._exchange_of(job, lease, target)
             if exchange is not None:
                 break
+            lease = None
         after_s = 0.0 if ignored and exchange.status == 101 else None
         if model.ignore_streams and after_s is None:
             after_s = forward.stays_open(job, exchange)
         job.loosen(after_s)
         return forward.answer(job, exchange)
+
+    def _wait(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
+        """Wait until *ticket* is settled, or return what to show while it is not. Blocks."""
+        if ticket.is_settled:
+            return None
+        self._record(job)
+        job.wait_for(ticket)
+        frames = self._frames(job, route, ticket)
+        if frames is None:
+            ticket.wait()
+        return frames
 
     def _exchange_of(self, job: Job, lease: Lease, target: Target) -> Exchange | None:
         """Return what brings the answer; None if the server ended first and may be loaded again."""

@@ -35,6 +35,7 @@ class Job:
         "headers",
         "interrupted",
         "lease",
+        "observes",
         "tap",
         "watches",
         "work",
@@ -52,6 +53,8 @@ class Job:
         self.closed = False
         self.asked_again = False
         """Whether its model was loaded again for it, which is done once."""
+        self.observes = False
+        """Whether the request only looks at the server: it takes no slot and keeps no model."""
         self.watches = False
         """Whether its client only listens, and comes back when the answer ends."""
         self._timer: Any = None

@@ -35,5 +35,8 @@ class Snapshot(Protocol):
     def ignores(self, path: str) -> bool:
         """Tell whether a request for *path* below ``/upstream/<model>`` never loads a model."""
 
+    def observes(self, path: str) -> bool:
+        """Tell whether a GET of *path* below ``/upstream/<model>`` only looks at the server."""
+
     def peer(self, peer: PeerConfig) -> tuple[Target, Address]:
         """Return how requests to a peer are rewritten and sent, and where."""

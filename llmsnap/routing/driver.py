@@ -111,6 +111,19 @@ class Driver:
         self._send(tell.Request(ticket.number, model_id, max_wait_s, never_swap))
         return ticket
 
+    def observe(self, model_id: str) -> Lease | None:
+        """Return a loose lease on *model_id* if it is ready, else None. Never switches.
+
+        It takes no slot, and the model may sleep or leave as if it did not exist.
+        """
+        if not self.scheduler.is_ready(model_id):
+            return None
+        lease = Lease(next(self._numbers), model_id, self._give_back)
+        lease.is_loose = True
+        lease.on_end = self._forget_loose
+        self._loose.setdefault(model_id, set()).add(lease)
+        return lease
+
     def recheck_files(self, model_id: str) -> bool:
         """End the back-off of *model_id* if a file of its command has changed; return whether.
 

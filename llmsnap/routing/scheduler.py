@@ -43,6 +43,7 @@ from llmsnap.routing.progress import Progress
 from llmsnap.routing.rules import Options
 from llmsnap.routing.sponsors import Sponsors
 from llmsnap.routing.turns import Turns
+from llmsnap.upstream.states import State
 
 Handler = Callable[[Any], None]
 
@@ -99,6 +100,11 @@ class Scheduler:
         return self._desk.last_number + 1
 
     # --- what people see -------------------------------------------------------------------
+
+    def is_ready(self, model_id: str) -> bool:
+        """Whether the server of *model_id* answers requests now."""
+        entry = self._desk.entries.get(model_id)
+        return entry is not None and entry.state is State.READY
 
     def snapshot(self, now: float) -> list[views.ModelView]:
         """Return every model's state, load and outlook, by id."""

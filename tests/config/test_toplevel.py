@@ -2,7 +2,13 @@ from typing import Any
 
 import pytest
 
-from llmsnap.config.settings import DEFAULT_IGNORE_PATHS, KIB, MIB, StoreConfig
+from llmsnap.config.settings import (
+    DEFAULT_IGNORE_PATHS,
+    DEFAULT_OBSERVE_PATHS,
+    KIB,
+    MIB,
+    StoreConfig,
+)
 from tests.config.reading import advice, config, problem
 
 CORS = "security: {{cors: {{allowedOrigins: ['{}']}}}}"
@@ -45,6 +51,9 @@ VALUES: list[tuple[str, str, Any]] = [
     ("upstream: {origin: https://P.example/}", "pages_origin", "https://p.example"),
     ("upstream: {ignorePaths: ~}", "ignore_paths", DEFAULT_IGNORE_PATHS),
     ("upstream: {ignorePaths: []}", "ignore_paths", ()),
+    ("upstream: {observePaths: ~}", "observe_paths", DEFAULT_OBSERVE_PATHS),
+    ("upstream: {observePaths: []}", "observe_paths", ()),
+    ("upstream: {observePaths: ['^/health$']}", "observe_paths", ("^/health$",)),
     ("upstream: {ignorePaths: ['^/ws$']}", "ignore_paths", ("^/ws$",)),
     ("captureRedact: [token]", "capture_redact", ("token",)),
     ("captureMask: {/v1/x: none, /y: headers}", "capture_mask", {"/v1/x": "none", "/y": "headers"}),
@@ -82,6 +91,10 @@ def test_values(text: str, field: str, value: Any) -> None:
         ("captureMask: {/x: some}", "captureMask./x: must be one of none, headers, full"),
         ("captureMask: [x]", "captureMask: must be a mapping"),
         ("upstream: {ignorePaths: ['(']}", "upstream.ignorePaths[0]: is not a regular expression"),
+        (
+            "upstream: {observePaths: ['(']}",
+            "upstream.observePaths[0]: is not a regular",
+        ),
         ("uiOrigin: other", "uiOrigin: must be one of same, separate"),
         ("upstream: {origin: 70000}", "upstream.origin: must be a port from 1 to 65535"),
         ("upstream: {origin: pages}", 'upstream.origin: "pages" is neither a port nor an origin'),

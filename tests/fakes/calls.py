@@ -82,6 +82,8 @@ class FakeQueue:
         self.asked: list[dict[str, Any]] = []
         self.cancelled: list[Ticket] = []
         self.returned: list[Lease] = []
+        self.is_ready = False
+        self.observed: list[str] = []
         self.came = Event()
         self.rechecks: list[bool] = []
         """What ``recheck_files`` answers, the last one first."""
@@ -95,6 +97,14 @@ class FakeQueue:
             self.grant(ticket)
         self.came.set()
         return ticket
+
+    def observe(self, model_id: str) -> Lease | None:
+        if not self.is_ready:
+            return None
+        self.observed.append(model_id)
+        lease = Lease(next(self._numbers), model_id, self.returned.append)
+        lease.is_loose = True
+        return lease
 
     def recheck_files(self, model_id: str) -> bool:
         return self.rechecks.pop() if self.rechecks else False
