@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from dataclasses import replace
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig, Timeouts
 from llmsnap.proxy.client import Limits
@@ -50,8 +51,11 @@ class Runtime:
         """Return how requests to a local model are rewritten and sent."""
         found = self._targets.get(model.id)
         if found is None:
+            rule = self._rule
+            if model.api_key or model.headers:
+                rule = replace(rule, api_key=model.api_key, own=model.headers)
             found = self._targets[model.id] = Target(
-                self._rule, _compile(model), _limits(model.timeouts), model.use_model_name
+                rule, _compile(model), _limits(model.timeouts), model.use_model_name
             )
         return found
 

@@ -63,11 +63,13 @@ def key_variables(root: Mapping) -> frozenset[str]:
 
 
 def _key_nodes(root: Mapping) -> Iterator[Node | None]:
-    keys, peers = root.entries.get("apiKeys"), root.entries.get("peers")
+    keys = root.entries.get("apiKeys")
     for item in keys.items if isinstance(keys, Sequence) else ():
         yield item.entries.get("key") if isinstance(item, Mapping) else item
-    for peer in peers.entries.values() if isinstance(peers, Mapping) else ():
-        yield peer.entries.get("apiKey") if isinstance(peer, Mapping) else None
+    for section in ("peers", "models"):
+        owners = root.entries.get(section)
+        for owner in owners.entries.values() if isinstance(owners, Mapping) else ():
+            yield owner.entries.get("apiKey") if isinstance(owner, Mapping) else None
 
 
 def _compare(new: ApiKey, first: ApiKey, node: Node, index: int, report: Report) -> None:

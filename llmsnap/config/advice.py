@@ -26,10 +26,22 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
             what = f'loading "{late}" makes "{early}" leave again'
             fix = "put them into a group with swap: false, or preload one"
             report.advise(path, what, fix, find(tree, path))
+    for model in config.models.values():
+        if config.api_keys and _asks_for_a_key(model):
+            path = ("models", model.id, "cmd")
+            what = "its server asks for an API key, which clients' requests no longer have here"
+            report.advise(path, what, "set the model's apiKey to the same", find(tree, path))
     if config.scheduler.use == "fifo":
         path = ("routing", "scheduler", "use")
         what = "fifo sets no bound on the wait of a model while another is in demand"
         report.advise(path, what, "consider use: fair", find(tree, path))
+
+
+def _asks_for_a_key(model: ModelConfig) -> bool:
+    """Whether the command sets a key that requests to the server will not carry."""
+    sends = model.api_key or any(name.lower() == "authorization" for name, _ in model.headers)
+    words = model.cmd.split()
+    return not sends and any(word.partition("=")[0] == "--api-key" for word in words)
 
 
 def local_port(model: ModelConfig) -> int | None:

@@ -63,6 +63,8 @@ MODEL = Section(
     Key("aliases", Texts()),
     Key("unlisted", Flag()),
     Key("useModelName", Text()),
+    Key("apiKey", Text(strict=True), guards=True),
+    Key("headers", Json()),
     Key("metadata", Json()),
     Key("checkEndpoint", Text("/health", strict=True)),
     Key("healthCheckTimeout", Number(None, least=0.1)),

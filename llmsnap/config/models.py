@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,25 @@ from .report import Report
 from .settings import DEFAULT_CONCURRENCY, Filters, ModelConfig
 
 _PORT = "${PORT}"
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # RFC 9110 section 5.6.2
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,4096}")
+_OUR_HEADERS = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    }
+)
+_CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
 def finish(
@@ -43,6 +63,7 @@ def finish(
         check_endpoint=checks.check_endpoint(),
         metadata=MappingProxyType(dict(values["metadata"])),
         filters=checks.filters(),
+        headers=checks.headers(),
         can_sleep=can_sleep,
         sleep_endpoints=sleep_endpoints,
         wake_endpoints=wake_endpoints,
@@ -61,6 +82,7 @@ def _plain(values: Values[str, Any]) -> dict[str, Any]:
         "aliases": values["aliases"],
         "unlisted": values["unlisted"],
         "use_model_name": values["useModelName"],
+        "api_key": values["apiKey"],
         "sleep_after_s": values["sleepAfter"],
         "concurrency_limit": limit if limit > 0 else DEFAULT_CONCURRENCY,
         "timeouts": read_timeouts(values["timeouts"]),
@@ -146,6 +168,22 @@ class _Checks:
             else:
                 kept.append(entry)
         return tuple(kept)
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        found = []
+        for name, value in self._values["headers"].items():
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OUR_HEADERS:
+                what = f'"{name}" is no header that can be set'
+                self._error("headers", what, "write the name of an end-to-end header")
+            elif self._values["apiKey"] and name.lower() in _CREDENTIALS:
+                self._error("headers", f"{name} is what apiKey sets", "keep one of the two")
+            elif not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+                # The value is not shown: it may be a secret.
+                what = f"the value of {name} is not a text of one line"
+                self._error("headers", what, "write it in quotes, in Latin-1 characters")
+            else:
+                found.append((name, value))
+        return tuple(found)
 
     def check_endpoint(self) -> str | None:
         endpoint: str = self._values["checkEndpoint"].strip()

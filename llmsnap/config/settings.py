@@ -121,6 +121,10 @@ class ModelConfig:
     ignore_websockets: bool = False
     ignore_streams: bool = True
     """Answers below ``/upstream`` that stay open do not keep the model."""
+    api_key: str = field(default="", repr=False)
+    """What its server asks for (``llama-server --api-key``)."""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Sent with every request to its server, in place of the client's of the same name."""
     sandbox: bool | None = None
     """Whether its pages are kept apart from the interface; None: where that needs it."""
 

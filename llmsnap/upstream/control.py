@@ -7,7 +7,7 @@ the environment, and no password file is read (``trust_env`` is off).
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -39,6 +39,8 @@ class Address:
     port: int
     ip: str
     base_path: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    """Sent with every control call: what the server asks for."""
 
     @property
     def netloc(self) -> str:
@@ -77,7 +79,7 @@ def find_listener(address: Address, limit_s: float = CONNECT_LIMIT_S) -> Address
                 ip = link.getpeername()[0]
         except OSError:
             continue
-        return Address(address.scheme, address.host, address.port, ip, address.base_path)
+        return replace(address, ip=ip)
     return None
 
 
@@ -100,7 +102,8 @@ def send(address: Address, call: Call) -> tuple[int, bytes]:
     warm_up()
     import requests  # noqa: PLC0415 - costs 60 ms, which a program that only starts need not pay
 
-    headers = {"Host": address.netloc, "Connection": "close", "Accept-Encoding": "identity"}
+    headers = dict(address.headers)
+    headers |= {"Host": address.netloc, "Connection": "close", "Accept-Encoding": "identity"}
     if call.body:
         headers["Content-Type"] = "application/json"
     late = UpstreamTimeout(f"{call.method} {call.path} did not answer within {call.limit_s:g} s")

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from llmsnap.config.settings import ModelConfig
@@ -382,7 +383,13 @@ class Process:
 
 def _parse_url(settings: ModelConfig) -> Address:
     try:
-        return parse_address(settings.proxy)
+        return replace(parse_address(settings.proxy), headers=_control_headers(settings))
     except ValueError as error:
         what = f"{settings.id}: its proxy is no address"
         raise StartFailed(what, detail=f": {redact_text(str(error))}") from error
+
+
+def _control_headers(settings: ModelConfig) -> tuple[tuple[str, str], ...]:
+    """Return what health checks, sleep and wake calls carry beside their own headers."""
+    key = (("Authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
+    return key + settings.headers

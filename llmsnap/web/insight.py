@@ -116,6 +116,7 @@ def known_secrets(config: Config) -> Iterable[str]:
     yield from (key.key for key in config.api_keys)
     yield from (peer.api_key for peer in config.peers.values() if peer.api_key)
     for model in config.models.values():
+        yield from filter(None, (model.api_key, *(value for _, value in model.headers)))
         for setting in model.env:
             name, _, value = setting.partition("=")
             if is_secret_name(name):

@@ -118,7 +118,7 @@ class RequestRule:
     *host* replaces the client's Host ("" keeps it), *api_key* the client's credentials, which
     else pass only with *pass_credentials*. *limit_encodings* asks for answers we can read along.
     *upgrade* keeps what a protocol upgrade needs. *foreign* is an upstream on another host, which
-    gets no cookies and does not learn which page asks.
+    gets no cookies and does not learn which page asks. *own* replace the client's of their names.
     """
 
     host: str = ""
@@ -127,6 +127,7 @@ class RequestRule:
     limit_encodings: bool = False
     upgrade: bool = False
     foreign: bool = False
+    own: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     dropped: frozenset[str] = field(init=False, repr=False)
     _fates: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -137,6 +138,7 @@ class RequestRule:
             dropped |= CREDENTIALS
         if self.foreign:
             dropped |= OF_A_PAGE
+        dropped |= {name.lower() for name, _ in self.own}
         object.__setattr__(self, "dropped", dropped | {"host"} if self.host else dropped)
 
     def fate(self, name: str) -> str:
@@ -185,6 +187,7 @@ def request_headers(
 
 def _own_request_headers(special: Mapping[str, str], rule: RequestRule, client_ip: str) -> Headers:
     own = [("Host", rule.host)] if rule.host else []
+    own += rule.own
     if rule.api_key:
         own += [("Authorization", f"Bearer {rule.api_key}"), ("X-Api-Key", rule.api_key)]
     if rule.upgrade and "upgrade" in special:

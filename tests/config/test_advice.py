@@ -70,3 +70,15 @@ def test_ports_are_known_where_they_are_local() -> None:
 def test_every_model_has_its_group() -> None:
     config = loads_with_advice(MODELS + "groups: {g: {members: [a]}}", environ={}).config
     assert group_of(config) == {"a": "g", "b": "(default)", "c": "(default)"}
+
+
+@pytest.mark.parametrize("option", ["--api-key k", "--api-key=k"])
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [("", True), (", apiKey: k", False), (", headers: {authorization: Bearer k}", False)],
+)
+def test_a_server_with_a_key_needs_it_from_us(option: str, more: str, told: bool) -> None:
+    models = f"models: {{m: {{cmd: 's {option} ${{PORT}}'{more}}}}}\n"
+    assert not advice(models), "without keys of ours the client's own passes"
+    found = advice(f"{models}apiKeys: [a-key-of-more-than-16-characters]\n")
+    assert any("asks for an API key" in each for each in found) == told

@@ -25,6 +25,8 @@ EDITS = {
     "aliases": "[x]",
     "unlisted": "true",
     "useModelName": "u",
+    "apiKey": "k",
+    "headers": "{X-A: a}",
     "metadata": "{port: '${PORT}'}",
     "checkEndpoint": "/ready",
     "healthCheckTimeout": "7",

@@ -177,3 +177,37 @@ def test_keys_of_related_programs_load_with_advice() -> None:
 def test_unknown_keys_are_advised_about() -> None:
     (found,) = advice("models: {m: {cmd: 's ${PORT}', concurencyLimit: 3}}")
     assert found == 'models.m.concurencyLimit: unknown key - did you mean "concurrencyLimit"?'
+
+
+def test_a_model_may_have_a_key_and_headers_of_its_own() -> None:
+    found = model("""
+        apiKey: secret
+        headers: {X-Team: research}
+    """)
+    assert (found.api_key, found.headers) == ("secret", (("X-Team", "research"),))
+    assert "secret" not in repr(found)
+    assert "research" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ("{'X Y': a}", '"X Y" is no header that can be set'),
+        ("{Host: a}", '"Host" is no header that can be set'),
+        ("{content-length: '1'}", "is no header that can be set"),
+        ("{X-A: 1}", "the value of X-A is not a text of one line"),
+        ('{X-A: "s3cret\\r\\nX-B: b"}', "the value of X-A is not a text of one line"),
+        ("{X-A: [a]}", "the value of X-A is not a text of one line"),
+        ("[a]", "must be a mapping"),
+    ],
+)
+def test_headers_that_cannot_be_sent(headers: str, says: str) -> None:
+    found = problem(f"models: {{m: {{cmd: 's ${{PORT}}', headers: {headers}}}}}")
+    assert found.startswith("models.m.headers")
+    assert says in found
+    assert "s3cret" not in found
+
+
+def test_a_key_and_a_header_for_it_are_one_too_many() -> None:
+    entry = "{cmd: 's ${PORT}', apiKey: a, headers: {Authorization: b}}"
+    assert "Authorization is what apiKey sets" in problem(f"models: {{m: {entry}}}")

@@ -162,6 +162,17 @@ def test_a_peer_gets_its_own_key_and_host() -> None:
     ]
 
 
+def test_headers_of_its_own_replace_the_clients() -> None:
+    rule = RequestRule(own=(("X-Team", "ours"), ("Cookie", "")))
+    sent = [("x-team", "theirs"), ("Cookie", "c"), ("X-Other", "o")]
+    assert sorted(request_headers(sent, rule)) == [
+        ("Cookie", ""),
+        ("X-Other", "o"),
+        ("X-Team", "ours"),
+    ]
+    assert "ours" not in repr(rule)
+
+
 def test_a_rule_does_not_show_its_key() -> None:
     assert "theirs" not in repr(RequestRule(api_key="theirs"))
 
