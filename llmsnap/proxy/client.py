@@ -105,7 +105,7 @@ class Exchange:
     def send(self, request: Outgoing, meanwhile: Callable[[], None] = nothing) -> None:
         """Send *request* and wait for the head of the answer.
 
-        *meanwhile* is called once the request is on its way: what it does delays nobody.
+        *meanwhile* is called once the request is on its way, while the upstream works.
 
         A resendable request takes a kept connection where there is one; if that ends before the
         first byte of an answer, the request is sent again on a new one. Other requests begin with a
@@ -179,7 +179,7 @@ class Exchange:
         return connection.sock, connection.parser.early
 
     def abort(self) -> None:
-        """Break off: whoever waits for the upstream is woken with an error. Never switches."""
+        """Break off: a greenlet that waits for the upstream gets an error. Never switches."""
         self._aborted = True
         if self._connection is not None:
             try:

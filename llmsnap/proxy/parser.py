@@ -29,7 +29,7 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
-        """Pieces of the body that have come; whoever takes them clears the list."""
+        """Pieces of the body that have come; the reader clears the list."""
         self.on_body = self.chunks.append
         self.http: Any = self._new_parser()
         self.begin()
@@ -167,7 +167,7 @@ def mended(head: bytes) -> bytes:
 
     RFC 9112: lines may end in LF alone (2.2), blanks before the colon are removed (5.1), a folded
     line becomes one (5.2). RFC 9110 8.6: a repeated, equal Content-Length is one.
-    Raises: ValueError for what nobody can know the meaning of.
+    Raises: ValueError for what is malformed, or could mean two things.
     """
     status, *lines = (line.removesuffix(b"\r") for line in head.split(b"\n"))
     fields: list[tuple[bytes, bytes]] = []
