@@ -29,6 +29,17 @@ Every option has a twin in the environment: LLMSNAP_CONFIG, LLMSNAP_LISTEN, ...\
 
 def main(argv: Sequence[str]) -> int:
     """Run ``llmsnap *argv*``; return the exit code, see docs/cli.md."""
+    try:
+        try:
+            return _main(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # as in ``llmsnap logs | head``
+        _forget_stdout()
+        return BROKEN_PIPE
+
+
+def _main(argv: Sequence[str]) -> int:
     if reason := refusal():
         sys.stderr.write(reason + "\n")
         return 1
@@ -138,7 +149,7 @@ def _run(options: Options) -> int:
     except ConfigError as error:
         _say("Error loading config")
         for problem in error.problems:
-            _say(f"{options.config}:{problem.line}:{problem.column}: {problem}")
+            _say(f"{problem.place(options.config)}: {problem}")
         return 1
     if options.debug:
         watch_loop()
@@ -154,12 +165,18 @@ def _run(options: Options) -> int:
     )
     try:
         pages_port = service.runtime.pages.port
-        return serve(
-            options, service, create_app(lambda: service).wsgi_app, _say, pages_port=pages_port
-        )
+        application = create_app(lambda: service).wsgi_app
+        return serve(options, service, application, _announce, pages_port=pages_port)
     except (OSError, ValueError, StateInUse) as error:
-        _say(f"cannot serve: {error}")
+        _say(f"cannot serve: {_reason(error)}")
         return 1
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of *error* without a number for the system's own."""
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return error.strerror
+    return str(error)
 
 
 def _command(name: str, argv: list[str]) -> int:
@@ -169,15 +186,11 @@ def _command(name: str, argv: list[str]) -> int:
         _hush_interrupts()
     try:
         code = int(module.main(argv))
-        sys.stdout.flush()
     except CommandFailed as error:
         sys.stderr.write(f"llmsnap {name}: {colours_only(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # as in ``llmsnap logs | head``
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return BROKEN_PIPE
     return code
 
 
@@ -187,6 +200,19 @@ def _hush_interrupts() -> None:
 
     hub = get_hub()
     hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
+
+
+def _announce(line: str) -> None:
+    """Write a line; the server serves whether or not its output is read."""
+    try:
+        _say(line)
+    except BrokenPipeError:
+        _forget_stdout()
+
+
+def _forget_stdout() -> None:
+    """Let what is still to be flushed at the exit go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(line: str) -> None:

@@ -44,6 +44,10 @@ class Problem:
     line: int = 0
     column: int = 0
 
+    def place(self, source: str) -> str:
+        """Return where in the file *source* it is, as editors read it: ``config.yaml:4:10``."""
+        return f"{source}:{self.line}:{self.column}" if self.line else source
+
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text} - {self.fix}" if self.fix else text

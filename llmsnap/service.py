@@ -88,6 +88,7 @@ class Service:
         record: str = "",
         log_style: LogStyle = TEXT,
     ) -> None:
+        self.began_at = int(time.time())
         self.runtime = Runtime(config, listen_host)
         self.listen_host = listen_host
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
@@ -252,7 +253,8 @@ class Service:
         problems = tuple(map(str, error.problems))
         self.config_status = replace(self.config_status, problems=error.problems)
         for problem in error.problems:
-            log.error("configuration not reloaded: %s:%d: %s", error.source, problem.line, problem)
+            place = problem.place(error.source)
+            log.error("configuration not reloaded: %s: %s", place, problem)
         self.bus.publish(ConfigReload(ReloadPhase.FAILED, error.source, problems))
 
     def _apply(self, config: Config, changes: Diff) -> None:

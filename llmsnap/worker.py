@@ -81,7 +81,7 @@ def wait_for_turn(state: StateDir, worker: Worker) -> None:
 def refuse(worker: Worker, error: ConfigError) -> NoReturn:
     """Say what is wrong with the configuration, and have gunicorn stop: no worker could start."""
     for problem in error.problems:
-        worker.log.error("%s:%d:%d: %s", error.source, problem.line, problem.column, problem)
+        worker.log.error("%s: %s", problem.place(error.source), problem)
     sys.exit(BOOT_ERROR)
 
 

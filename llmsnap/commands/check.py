@@ -102,18 +102,14 @@ class _Result:
 
 def _write_text(result: _Result, out: TextIO) -> None:
     source = result.source
-    out.writelines(f"{_place(source, each)}: {each}\n" for each in result.errors)
-    out.writelines(f"{_place(source, each)}: advice: {each}\n" for each in result.advice)
+    out.writelines(f"{each.place(source)}: {each}\n" for each in result.errors)
+    out.writelines(f"{each.place(source)}: advice: {each}\n" for each in result.advice)
     if result.config is not None:
         _write_summary(result.config, out)
     if result.plan is not None:
         _write_plan(result, result.plan, out)
     counted = f"{_count(result.errors, 'error')}, {_count(result.advice, 'piece')} of advice"
     out.write(f"{source}: {counted}\n")
-
-
-def _place(source: str, problem: Problem) -> str:
-    return f"{source}:{problem.line}:{problem.column}" if problem.line else source
 
 
 def _count(found: Sequence[Problem], noun: str) -> str:

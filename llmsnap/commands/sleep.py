@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from llmsnap.commands.connection import add_server, connect, new_parser
+from llmsnap.commands.models import listed
 
-DESCRIPTION = "Put a model of a running server to sleep; returns when it sleeps."
+DESCRIPTION = "Put a model of a running server to sleep; returns when it sleeps or is stopped."
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,6 +28,9 @@ def main(
 ) -> int:
     """Run the command with its own arguments; return the exit code."""
     args = build_parser().parse_args(argv)
-    connect(args, environ).act("sleep", args.model, "?drain=0" if args.now else "")
-    (out or sys.stdout).write(f"{args.model}: asleep\n")
+    client = connect(args, environ)
+    client.act("sleep", args.model, "?drain=0" if args.now else "")
+    models, _ = listed(client)
+    state = next((one.state for one in models if one.is_called(args.model)), "stopped")
+    (out or sys.stdout).write(f"{args.model}: {state}\n")
     return 0

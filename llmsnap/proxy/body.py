@@ -222,14 +222,20 @@ def _where(problem: JsonProblem, raw: bytes) -> str:
     return f"invalid JSON: {problem.what} at byte {problem.position} (line {line}, column {column})"
 
 
+_NO_NAMES = {b"{": "an object", b"[": "a list", b"t": "true", b"f": "false"}
+
+
 def _text(value: Value) -> str:
-    """A model's name out of any JSON value: numbers in plain decimal, null as nothing."""
+    """A model's name out of a JSON value: numbers in plain decimal, null as nothing.
+
+    Raises: BadRequest for any other value but a text.
+    """
     if memoryview(value).nbytes > MAX_MODEL_BYTES:
         raise BadRequest(f"the `model` key is longer than {MAX_MODEL_BYTES} bytes", "model")
     text = bytes(value)
     try:
-        if text[:1] in b"{[tf":
-            return text.decode()
+        if kind := _NO_NAMES.get(text[:1]):
+            raise BadRequest(f"the `model` key must be a text, not {kind}", "model")
         decoded: object = _ANYTHING.decode(text)
     except ValueError as error:
         raise BadRequest("the `model` key is not a usable JSON value", "model") from error

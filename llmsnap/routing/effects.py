@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     OK = "ok"  # 200
     UNKNOWN = "unknown"  # 404: no such model, or it was removed meanwhile
     SLEEP_NOT_CONFIGURED = "sleep_not_configured"  # 409
-    STOPPED = "stopped"  # 409: a sleep was asked for, but the model is stopped or about to be
+    STOPPED = "stopped"  # a sleep was asked for, and the model is stopped or about to be
     FAILED = "failed"  # 502: *error* says; a model whose sleep failed has been stopped
     UNLOADED = "unloaded"  # 503: somebody unloaded the model that was to be loaded
     QUEUE_TIMEOUT = "queue_timeout"  # 503: a load, or preload, waited too long for others to leave

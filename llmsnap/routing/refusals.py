@@ -81,7 +81,6 @@ OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {
         SleepNotConfigured,
         "{} cannot sleep: set sleepMode to enable, with its endpoints",
     ),
-    Outcome.STOPPED: (NotReady, "{} is stopped: there is nothing to put to sleep"),
     Outcome.UNLOADED: (LoadAborted, "{} was unloaded"),
     Outcome.SUPERSEDED: (LoadAborted, "{} was superseded: a request needed the room"),
     Outcome.QUEUE_TIMEOUT: (QueueTimeout, "{} waited until its deadline; others kept the room"),
@@ -92,8 +91,11 @@ OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {
 def error_of_outcome(
     model_id: str, outcome: Outcome, error: Exception | None
 ) -> LlmsnapError | None:
-    """Return the error of a command that did not end well; None when it did."""
-    if outcome is Outcome.OK:
+    """Return the error of a command that did not end well; None when it did.
+
+    A model that is to sleep and is stopped needs nothing: scripts do this to all models.
+    """
+    if outcome in (Outcome.OK, Outcome.STOPPED):
         return None
     if outcome is Outcome.FAILED:
         if isinstance(error, LlmsnapError):

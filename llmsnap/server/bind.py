@@ -20,11 +20,17 @@ STALL_S = KEEPALIVE_AFTER_S + KEEPALIVE_EVERY_S * KEEPALIVE_TIMES
 def bind(listen: str) -> socket.socket:
     """Return a listening socket for ``host:port``, ``:port`` or ``unix:/path``.
 
-    Raises: OSError, ValueError.
+    Raises: OSError that names the address, ValueError.
     """
-    if listen.startswith("unix:"):
-        return _bind_unix(listen.removeprefix("unix:"))
-    host, port = split_host_port(listen)
+    try:
+        if listen.startswith("unix:"):
+            return _bind_unix(listen.removeprefix("unix:"))
+        return _bind_host(*split_host_port(listen))
+    except OSError as error:
+        raise OSError(error.errno, f"{listen}: {error.strerror or error}") from error
+
+
+def _bind_host(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host or (not host and socket.has_ipv6) else socket.AF_INET
     try:
         return _bind_tcp(family, host, port)
@@ -94,7 +100,7 @@ def _bind_unix(path: str) -> socket.socket:
     if os.path.exists(path):  # noqa: PTH110 - of an earlier run
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             if probe.connect_ex(path) == 0:
-                raise OSError(errno.EADDRINUSE, f"{path} is in use by a running server")
+                raise OSError(errno.EADDRINUSE, "Address already in use by a running server")
         os.unlink(path)  # noqa: PTH108
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -29,7 +29,7 @@ UNCHECKED_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What to wait for: *path* answering 200 within *limit_s*; None skips it."""
+    """What to wait for: *path* answering 2xx within *limit_s*; None skips it."""
 
     model_id: str
     path: str | None
@@ -80,7 +80,7 @@ def probe(address: Address, call: Call) -> str:
             f"GET {call.path} answered {status}, a redirect, which is not followed; "
             "set checkEndpoint to where it leads"
         )
-    return "" if status == 200 else f"GET {call.path} answered {status}"
+    return "" if 200 <= status < 300 else f"GET {call.path} answered {status}"
 
 
 def _pause_s(waited_s: float, limit_s: float, first_s: float) -> float:

@@ -44,7 +44,7 @@ def is_sleeping(address: Address, interrupt: Interrupt) -> bool | None:
     """Ask the server whether it sleeps; None when it cannot tell. Blocks."""
     try:
         status, body = interrupt.call("is_sleeping", lambda: send(address, IS_SLEEPING))
-        answer = json.loads(body) if status == 200 else None
+        answer = json.loads(body) if 200 <= status < 300 else None
     except (UpstreamError, ValueError) as error:
         log.debug("is_sleeping: %s", error)
         return None

@@ -27,7 +27,6 @@ class Catalog:
         self._service = service
         self._config = config
         self._key = key
-        self._now = int(time.time())
 
     def records(self) -> list[Record]:
         """Return all that is listed, by id; a local model hides a peer's, a first peer others."""
@@ -56,8 +55,10 @@ class Catalog:
         return [model.id, *(alias.strip() for alias in aliases)]
 
     def _of_model(self, name: str, model: ModelConfig) -> Record:
-        title, about, meta = model.name, model.description, dict(model.metadata)
-        record = _record(name, self._now, title, about, meta)
+        title, about, meta = model.name.strip(), model.description, dict(model.metadata)
+        if title and name != model.id:
+            title = f"{title} ({name})"  # pickers show the names alone
+        record = _record(name, self._service.began_at, title, about, meta)
         is_loaded = self._service.state(model.id) in LOADED
         record["status"] = {"value": "loaded" if is_loaded else "unloaded"}
         if (length := self._service.contexts.get(model.id)) is not None:
@@ -65,14 +66,14 @@ class Catalog:
         return record
 
     def _of_peer(self, name: str, peer: PeerConfig) -> Record:
-        return _record(name, self._now, f"{peer.id}: {name}", "", {"peerID": peer.id})
+        return _record(name, self._service.began_at, f"{peer.id}: {name}", "", {"peerID": peer.id})
 
 
-def _record(model_id: str, now: int, name: str, description: str, meta: Record) -> Record:
+def _record(model_id: str, created: int, name: str, description: str, meta: Record) -> Record:
     record: Record = {
         "id": model_id,
         "object": "model",
-        "created": now,
+        "created": created,
         "owned_by": OWNER,
     }
     if name.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
@@ -35,12 +36,10 @@ def history() -> ResponseReturnValue:
 def stream(name: str = "") -> ResponseReturnValue:
     """Answer a log as it grows: combined, ``proxy``, ``upstream``, or that of a model.
 
-    ``?no-history`` leaves out what is there, ``?no-follow`` what comes. ``?format=sse`` (or that
-    Accept) makes it events.
+    ``?no-history`` leaves out what is there, ``?no-follow`` what comes. ``?format=sse`` makes it
+    events; whatever Accept says, it is text otherwise, as the Go programs have it.
     """
-    if "no-follow" in request.args:
-        return Response(_log(name).snapshot(), headers={**HEADERS, "Content-Type": TEXT})
-    as_events = request.args.get("format") == "sse" or EVENTS in request.headers.get("Accept", "")
+    as_events = request.args.get("format") == "sse"
     last_id = request.headers.get("Last-Event-ID", "")
     body = (LogEvents if as_events else LogBody)(
         current_service(),
@@ -48,9 +47,14 @@ def stream(name: str = "") -> ResponseReturnValue:
         current_call().presence,
         skip_history="no-history" in request.args,
         after=int(last_id) if as_events and POSITION.fullmatch(last_id) else None,
+        follow="no-follow" not in request.args,
     )
-    request.environ[FLUSH] = True
-    return Response(body, headers={**HEADERS, "Content-Type": EVENTS if as_events else TEXT})
+    headers = {**HEADERS, "Content-Type": EVENTS if as_events else TEXT}
+    if body.follow:
+        request.environ[FLUSH] = True
+        return Response(body, headers=headers)
+    with closing(body):
+        return Response(b"".join(body), headers=headers)
 
 
 def _log(name: str) -> LogStream:

@@ -72,7 +72,7 @@ FORMATS = {
     "capture": Parameter("format", "As a command line, or for a browser.", choices=("curl", "har")),
 }
 NO_HISTORY = Parameter("no-history", "Leave out what is there already.")
-NO_FOLLOW = Parameter("no-follow", "End after what is there already: as text.")
+NO_FOLLOW = Parameter("no-follow", "End after what is there already.")
 LOG_NAME = Parameter("name", "`proxy`, `upstream`, or a model.", "path", required=True)
 NUMBER = Parameter("id", "A number.", "path", "integer", required=True)
 
@@ -200,7 +200,7 @@ UPSTREAM = (
 
 HEALTH = (
     Operation("get", "/health", "health", "Whether the process runs.", answers={TEXT: "Ok"}),
-    Operation("get", "/wol-health", "health", "The same, not logged.", answers={TEXT: "Ok"}),
+    Operation("get", "/wol-health", "health", "The same.", answers={TEXT: "Ok"}),
     Operation(
         "get", "/ready", "health", "Whether requests are taken.",
         answers={TEXT: "Ok"}, errors=(503,),

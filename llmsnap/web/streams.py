@@ -57,7 +57,7 @@ class FeedBody:
 
 
 class LogBody:
-    """A log as plain text: what is there, unless *skip_history*, then what comes.
+    """A log as plain text: what is there, unless *skip_history*, then what comes, if *follow*.
 
     *after*: only what is beyond this position; a reader that was there before lost the connection.
     """
@@ -70,7 +70,9 @@ class LogBody:
         *,
         skip_history: bool = False,
         after: int | None = None,
+        follow: bool = True,
     ) -> None:
+        self.follow = follow
         self._service = service
         self._log = log
         self._presence = presence
@@ -89,6 +91,9 @@ class LogBody:
     def __next__(self) -> bytes:
         if self._reader is None:
             piece = self._encode(self._open())
+            if not self.follow:
+                piece += self._flush()
+                self.end()
             if piece:
                 return piece
         while not self._ended.wait(max(0.0, self._pause_until - time.monotonic())):
@@ -138,6 +143,10 @@ class LogBody:
 
     def _encode(self, chunk: Chunk) -> bytes:
         return chunk.data
+
+    def _flush(self) -> bytes:
+        """Return what waits for its end."""
+        return b""
 
 
 class LogEvents(LogBody):

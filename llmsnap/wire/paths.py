@@ -56,10 +56,18 @@ SLASHES = re.compile(r"/{2,}")
 KEEP_SLASHES = ("/upstream/", "/ui/", "/api/models/")
 
 
+TWICE = re.compile(r"(?:/v1)+(?=/v1(?:/|$))")
+"""What a base URL that ends in the version puts before a path that begins with it."""
+
+
 def normalized(path: str) -> str:
-    """*path* without slashes that a base URL with one at its end left in it: ``//v1/models/``."""
-    if "//" not in path and not path.endswith("/"):
-        return path
+    """*path* without what a base URL left in it: ``//v1/models/``, ``/v1/v1/messages``."""
+    if "//" in path or path.endswith("/"):
+        path = _without_slashes(path)
+    return TWICE.sub("", path, 1) if path.startswith("/v1/v1") else path
+
+
+def _without_slashes(path: str) -> str:
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
     short = SLASHES.sub("/", path).rstrip("/") or "/"

@@ -33,6 +33,16 @@ def test_a_model_goes_to_sleep() -> None:
         assert "/sleep" in server.calls
 
 
+def test_a_model_that_is_stopped_or_asleep_already_needs_nothing() -> None:
+    with running(SLEEPER) as server:
+        for state in ("stopped", "asleep"):
+            out = io.StringIO()
+            assert sleep.main(["s"], out, server.environ) == 0
+            assert out.getvalue() == f"s: {state}\n"
+            server.service.driver.load("s")
+            server.service.driver.sleep("s")
+
+
 def test_an_unknown_model_is_told(server: Running) -> None:
     with pytest.raises(NoSuchModel):
         sleep.main(["x"], io.StringIO(), server.environ)

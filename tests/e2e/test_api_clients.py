@@ -49,9 +49,11 @@ def client(server: Running):
         yield made
 
 
-@pytest.fixture
-def claude(server: Running):
-    with anthropic.Anthropic(base_url=server.url, api_key="the-key", max_retries=0) as made:
+@pytest.fixture(params=["", "/v1", "/v1/"], ids=["bare", "v1", "v1 and slash"])
+def claude(server: Running, request: pytest.FixtureRequest):
+    """A client whose address is written as it is for it, and as it is for OpenAI's."""
+    url = server.url + request.param
+    with anthropic.Anthropic(base_url=url, api_key="the-key", max_retries=0) as made:
         yield made
 
 

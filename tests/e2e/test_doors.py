@@ -1,10 +1,19 @@
 """Each way to run llmsnap serves, swaps, and leaves no process behind."""
 
+import contextlib
+import os
 import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import gevent
 import pytest
+import requests
+from gevent import subprocess
 
-from tests.e2e.harness import is_alive, pids_below, text_of
+from tests.e2e.harness import ROOT, is_alive, pids_below, text_of
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -49,10 +58,6 @@ def test_a_killed_server_takes_its_models_along(server) -> None:
 
 
 def test_the_version_and_wrong_flags_need_no_server(start) -> None:
-    from gevent import subprocess
-
-    from tests.e2e.harness import ROOT, sys
-
     def run(*args: str) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "llmsnap", *args], cwd=ROOT, capture_output=True, check=False
@@ -68,3 +73,66 @@ def test_the_version_and_wrong_flags_need_no_server(start) -> None:
     assert code == 1
     assert text.startswith("Error loading config")
     assert "/no/such/file.yaml" in text
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start llmsnap with an output that nothing reads."""
+    good, broken = tmp_path / "good.yaml", tmp_path / "broken.yaml"
+    good.write_text("models: {}\n")
+    broken.write_text("models: 3\ngroups: 4\n")
+    files = {"GOOD": str(good), "BROKEN": str(broken)}
+    started: list[subprocess.Popen] = []
+
+    def start(*args: str) -> subprocess.Popen:
+        reader, writer = os.pipe()
+        os.close(reader)
+        words = [files.get(word, word) for word in args]
+        env = {**os.environ, "LLMSNAP_STATE_DIR": str(tmp_path)}
+        command = [sys.executable, "-m", "llmsnap", *words]
+        started.append(
+            subprocess.Popen(command, cwd=ROOT, env=env, stdout=writer, stderr=subprocess.PIPE)
+        )
+        os.close(writer)
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 141),
+        (["--config", "BROKEN"], 141),
+        (["--config", "/no/such/file.yaml"], 141),
+        (["--config", "GOOD", "--listen", "192.0.2.1:1"], 141),
+        (["check", "BROKEN"], 141),
+    ],
+)
+def test_what_only_prints_ends_quietly_when_nothing_reads_it(
+    unread, args: list[str], code: int
+) -> None:
+    process = unread(*args)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (code, b"")
+
+
+def test_a_server_serves_when_nothing_reads_its_output(unread) -> None:
+    port = free_port()
+    process = unread("--config", "GOOD", "--listen", f"127.0.0.1:{port}")
+    with gevent.Timeout(20):
+        while True:
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(f"http://127.0.0.1:{port}/ready", timeout=5).ok:
+                    break
+            assert process.poll() is None
+            gevent.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (0, b"")

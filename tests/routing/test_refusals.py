@@ -63,7 +63,6 @@ def test_a_failure_that_is_not_ours_is_still_an_answer() -> None:
     [
         (Outcome.UNKNOWN, 404),
         (Outcome.SLEEP_NOT_CONFIGURED, 409),
-        (Outcome.STOPPED, 409),
         (Outcome.FAILED, 502),
         (Outcome.UNLOADED, 503),
         (Outcome.SUPERSEDED, 503),
@@ -76,6 +75,7 @@ def test_each_outcome_but_ok_is_an_error(outcome: Outcome, status: int) -> None:
     assert isinstance(error, LlmsnapError)
     assert error.status == status
     assert error_of_outcome("m", Outcome.OK, None) is None
+    assert error_of_outcome("m", Outcome.STOPPED, None) is None
 
 
 @pytest.mark.parametrize("reason", CutReason)
@@ -84,4 +84,7 @@ def test_a_cut_request_is_told_who_cut_it(reason: CutReason) -> None:
 
 
 def test_no_outcome_is_forgotten() -> None:
-    assert all(error_of_outcome("m", outcome, None) for outcome in set(Outcome) - {Outcome.OK})
+    assert all(
+        error_of_outcome("m", outcome, None)
+        for outcome in set(Outcome) - {Outcome.OK, Outcome.STOPPED}
+    )

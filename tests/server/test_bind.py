@@ -50,8 +50,10 @@ def test_ipv6() -> None:
 
 
 def test_a_port_in_use_is_said_so() -> None:
-    with bind("127.0.0.1:0") as listener, pytest.raises(OSError, match="in use"):
-        bind(f"127.0.0.1:{listener.getsockname()[1]}")
+    with bind("127.0.0.1:0") as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(OSError, match=rf"{address}: Address already in use"):
+            bind(address)
     with bind(":0") as listener, pytest.raises(OSError, match="in use"):
         bind(f":{listener.getsockname()[1]}")
 

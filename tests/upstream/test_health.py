@@ -57,6 +57,21 @@ def test_the_error_says_what_was_seen_last(upstream: FakeUpstream, interrupt) ->
         wait_healthy(Check("m", "/health", 0.05), address, interrupt)
 
 
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
+def test_any_answer_of_success_is_healthy(upstream: FakeUpstream, interrupt, status: int) -> None:
+    upstream.statuses["/check"] = status
+    upstream.start()
+    wait_healthy(Check("m", "/check", 3), parse_address(upstream.url), interrupt)
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 500, 503])
+def test_no_other_answer_is(upstream: FakeUpstream, interrupt, status: int) -> None:
+    upstream.statuses["/check"] = status
+    upstream.start()
+    with pytest.raises(HealthTimeout, check=says(f"GET /check answered {status}")):
+        wait_healthy(Check("m", "/check", 0.05), parse_address(upstream.url), interrupt)
+
+
 def test_the_end_of_the_child_ends_the_wait(upstream: FakeUpstream, interrupt, exited) -> None:
     exited.set()
     with pytest.raises(ChildExited):

@@ -56,6 +56,27 @@ def test_what_is_blank_is_left_out(here) -> None:
     assert "status" not in records["remote"], "what a peer has loaded is not known"
 
 
+def test_an_alias_is_told_apart_from_its_model_by_name(here) -> None:
+    data = here.client.get("/v1/models", headers=ALL).json["data"]
+    names = {record["id"]: record.get("name") for record in data}
+    assert (names["alpha"], names["first"], names["blank"]) == (
+        "Alpha",
+        "Alpha (first)",
+        "Alpha (blank)",
+    )
+    one = here.client.get("/v1/models/first", headers=ALL).json
+    assert one["name"] == "Alpha (first)"
+    shown = [name for name in names.values() if name]
+    assert len(shown) == len(set(shown))
+
+
+def test_when_a_model_was_created_does_not_change(here, monkeypatch) -> None:
+    before = here.client.get("/v1/models", headers=ALL).json
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.5)
+    assert here.client.get("/v1/models", headers=ALL).json == before
+    assert here.client.get("/v1/models/zeta", headers=ALL).json["created"] < 2_000_000_000
+
+
 def test_what_a_model_has_told_of_its_context_is_listed(here) -> None:
     here.service.contexts._known["zeta"] = 8192
     record = here.client.get("/v1/models/zeta", headers=ALL).json

@@ -93,16 +93,22 @@ def test_an_unknown_log_is_refused_with_what_there_is(client: Any) -> None:
     assert "use proxy, upstream or a model id" in response.text
 
 
-@pytest.mark.parametrize(
-    ("query", "headers"), [("?format=sse", {}), ("", {"Accept": "text/event-stream"})]
-)
-def test_a_log_comes_as_events_where_that_is_asked_for(
-    client: Any, world: World, query: str, headers: dict[str, str]
+@pytest.mark.parametrize("accept", ["*/*", "text/plain", "text/event-stream"])
+@pytest.mark.parametrize("follow", ["", "&no-follow"])
+def test_a_log_comes_as_events_where_that_is_asked_for_and_as_text_elsewhere(
+    client: Any, world: World, accept: str, follow: str
 ) -> None:
     fill(world)
-    response = client.get("/logs/stream/alpha" + query, headers=headers, buffered=False)
-    assert response.headers["Content-Type"] == "text/event-stream"
-    assert first(response) == b"id: 13\ndata: alpha speaks\n\n"
+    headers = {"Accept": accept}
+
+    def ask(query: str) -> tuple[str, bytes]:
+        path = f"/logs/stream/alpha?{query}{follow}"
+        response = client.get(path, headers=headers, buffered=bool(follow))
+        return response.headers["Content-Type"], response.data if follow else first(response)
+
+    assert ask("format=sse") == ("text/event-stream", b"id: 13\ndata: alpha speaks\n\n")
+    assert ask("") == ask("format=text") == ("text/plain", b"alpha speaks\n")
+    assert not world.service.feeds
 
 
 @pytest.mark.parametrize("query", ["no-history", "no-history=0", "no-history=false"])
@@ -120,6 +126,28 @@ def test_a_log_can_end_with_what_is_there(client: Any, world: World) -> None:
     response = client.get("/logs/stream/alpha?no-follow")
     assert (response.headers["Content-Type"], response.text) == ("text/plain", "alpha speaks\n")
     assert not world.service.feeds
+
+
+@pytest.mark.parametrize(
+    ("query", "last", "text"),
+    [
+        ("no-follow&no-history", "", b""),
+        ("no-follow&no-history&format=sse", "", b""),
+        ("no-follow&format=sse", "6", b"id: 13\ndata: speaks\n\nid: 19\ndata: on ...\n\n"),
+        ("no-follow&format=sse", "19", b""),
+        ("no-follow", "", b"alpha speaks\non ..."),
+        ("no-follow&format=sse", "13", b"id: 19\ndata: on ...\n\n"),
+    ],
+)
+def test_what_is_asked_for_holds_together(
+    client: Any, world: World, query: str, last: str, text: bytes
+) -> None:
+    fill(world)
+    world.service.logs.model("alpha").feed(b"on ...")
+    headers = {"Last-Event-ID": last} if last else {}
+    assert client.get(f"/logs/stream/alpha?{query}", headers=headers).data == text
+    assert not world.service.feeds
+    assert "0 readers" in repr(world.service.logs.model("alpha").stream)
 
 
 def test_events_resume_at_a_position(client: Any, world: World) -> None:

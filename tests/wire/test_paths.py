@@ -88,9 +88,17 @@ def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
         ("//upstream/a/", "/upstream/a/"),
         ("/ui/", "/ui/"),
         ("/api/models/unload/", "/api/models/unload/"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("//v1//v1/messages/", "/v1/messages"),
+        ("/v1/v1/v1/models", "/v1/models"),
+        ("/v1/v1", "/v1"),
+        ("/v1/v1beta/x", "/v1/v1beta/x"),
+        ("/v1/v11", "/v1/v11"),
+        ("/v1/models/v1/v1", "/v1/models/v1/v1"),
+        ("/upstream/m/v1/v1/messages", "/upstream/m/v1/v1/messages"),
     ],
 )
-def test_slashes_that_a_base_url_left_behind_do_not_matter(path: str, meant: str) -> None:
+def test_what_a_base_url_left_behind_does_not_matter(path: str, meant: str) -> None:
     assert paths.normalized(path) == meant
 
 
