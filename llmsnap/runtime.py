@@ -71,7 +71,7 @@ class Runtime:
         """Return how requests to a peer are rewritten and sent, and where."""
         found = self._peers.get(peer.id)
         if found is None:
-            address = parse_address(peer.proxy)
+            address = replace(parse_address(peer.proxy), name=f"peer {peer.id}")
             rule = RequestRule(
                 host=address.netloc,
                 api_key=peer.api_key,

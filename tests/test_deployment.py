@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import importlib.metadata
 import json
+import os
 import re
 import shlex
 import shutil
@@ -161,6 +162,44 @@ def test_the_unit_starts_llmsnap_with_options_it_has() -> None:
     known = vars(build_parser().parse_args(words[1:]))
     assert known["state_dir"].startswith("/var/lib/" + unit()["StateDirectory"])
     assert known["listen"].startswith("127.0.0.1:")
+
+
+def test_the_unit_needs_no_group_that_a_machine_may_lack() -> None:
+    assert "SupplementaryGroups" not in unit()
+    assert unit()["Group"] == unit()["User"] == "llmsnap"
+
+
+def test_the_drop_in_names_the_groups_there_are(tmp_path: Path) -> None:
+    text = UNIT.read_text().replace("/etc/systemd/system", str(tmp_path))
+    lines = [line.removeprefix("#").strip() for line in text.splitlines()]
+    first = next(n for n, line in enumerate(lines) if line.startswith("mkdir"))
+    script = "\n".join(lines[first : first + 3]).removesuffix("&& systemctl daemon-reload")
+    for known, named in [("video:x:44:\nrender:x:105:", "video render"), ("video:x:44:", "video")]:
+        getent = tmp_path / "bin" / "getent"
+        getent.parent.mkdir(exist_ok=True)
+        getent.write_text(f"#!/bin/sh\nprintf '{known}\\n'\n")
+        getent.chmod(0o755)
+        path = f"{getent.parent}:{os.environ['PATH']}"
+        subprocess.run(["sh", "-ec", script], env={"PATH": path}, check=True)
+        drop_in = (tmp_path / "llmsnap.service.d" / "gpu.conf").read_text()
+        assert drop_in == f"[Service]\nSupplementaryGroups={named}\n"
+
+
+def test_nothing_is_installed_by_a_name_that_anybody_may_take() -> None:
+    """No distribution of the name is published: who installs by it gets a stranger's program."""
+    shown = [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Dockerfile", "Makefile")),
+        *(
+            path
+            for folder in ("docs", "conf", "llmsnap", "scripts")
+            for path in (ROOT / folder).rglob("*")
+        ),
+    ]
+    by_name = re.compile(r"\b(?:pipx? install|uv tool install|uvx)\b[^#\n]*\sllmsnap\b(?!/)[^\n]*")
+    for path in filter(Path.is_file, shown):
+        if path.suffix in {".md", ".py", ".service", ".yaml", "", ".conf"}:
+            lines = by_name.findall(path.read_text(errors="replace"))
+            assert [line for line in lines if "--from" not in line] == [], path
 
 
 def test_the_unit_leaves_the_stopping_to_llmsnap_and_gives_it_the_time() -> None:

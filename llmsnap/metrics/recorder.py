@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from llmsnap.bus import EventBus
 from llmsnap.chores import Later, at_once
@@ -22,7 +22,7 @@ from llmsnap.metrics.views import is_metric
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 64 * 1024
-"""Up to so much of request and answer waits to be filed; more is let go at once."""
+"""Up to so much of request and answer waits to be filed; with more, all that waits is filed."""
 
 
 class Keeper:
@@ -103,6 +103,8 @@ class Recorder:
         self._clock, self._wall_ns = clock, wall_ns
         self._taps: dict[int, Tap] = {}
         self._keepers: dict[int, Keeper] = {}
+        self._ended: deque[tuple[Tap, Keeper | None]] = deque()
+        """Those that are not filed yet, in the order they ended, which is that of their ids."""
         self._serial = 0
 
     def __repr__(self) -> str:
@@ -146,13 +148,18 @@ class Recorder:
 
     def _finish(self, tap: Tap) -> None:
         self._taps.pop(tap.serial, None)
-        keeper = self._keepers.pop(tap.serial, None)
+        self._ended.append((tap, self._keepers.pop(tap.serial, None)))
         if tap.response_bytes + tap.facts.body_bytes > SMALL_BYTES:
-            self._file(tap, keeper)
+            while self._ended:  # those that ended before have the lower numbers
+                self._file_next()
         else:
-            self.later(partial(self._file, tap, keeper))
+            self.later(self._file_next)
 
-    def _file(self, tap: Tap, keeper: Keeper | None) -> None:
+    def _file_next(self) -> None:
+        """File the request that ended first, if it has not been filed with a large one."""
+        if not self._ended:
+            return
+        tap, keeper = self._ended.popleft()
         try:
             self._record(tap, keeper)
         except Exception:

@@ -128,7 +128,7 @@ class Exchange:
             self._attempt(connection, head, request)
         except _Unanswered as end:
             cause = end.cause.strerror or str(end.cause)
-            raise Unreachable(f"no answer from {self.address.netloc}: {cause}") from end
+            raise Unreachable(f"no answer from {self.address.called}: {cause}") from end
 
     def read(self) -> bytes:
         """Return the next piece of the body as it arrives; b"" at its end.
@@ -137,7 +137,7 @@ class Exchange:
         """
         parser = self._parser
         if parser is None:
-            raise UpstreamBroke(f"the exchange with {self.address.netloc} is closed")
+            raise UpstreamBroke(f"the exchange with {self.address.called} is closed")
         chunks = parser.chunks
         while not chunks:
             if parser.complete:
@@ -162,14 +162,14 @@ class Exchange:
             return
         except TimeoutError as error:
             raise UpstreamTimeout(
-                f"{self.address.netloc} sent nothing for {self._limits.idle_s:g} s"
+                f"{self.address.called} sent nothing for {self._limits.idle_s:g} s"
             ) from error
         except OSError as error:
             # A server that closes without having read the request resets the connection (tcp(7)).
             if not (self._is_cut and self._till_end and error.errno == errno.ECONNRESET):
-                raise UpstreamBroke(f"{self.address.netloc} broke off: {error}") from error
+                raise UpstreamBroke(f"{self.address.called} broke off: {error}") from error
         if not self._till_end or self._aborted:
-            raise UpstreamBroke(f"{self.address.netloc} ended its answer too early")
+            raise UpstreamBroke(f"{self.address.called} ended its answer too early")
         parser.complete = True
 
     def upgraded(self) -> tuple[socket.socket, bytes]:
@@ -207,7 +207,7 @@ class Exchange:
     @property
     def _open(self) -> Connection:
         if self._connection is None:
-            raise UpstreamBroke(f"the exchange with {self.address.netloc} is closed")
+            raise UpstreamBroke(f"the exchange with {self.address.called} is closed")
         return self._connection
 
     def _attempt(self, connection: Connection, head: bytes, request: Outgoing) -> None:
@@ -302,7 +302,7 @@ class Exchange:
 
     def _no_progress(self) -> UpstreamTimeout:
         return UpstreamTimeout(
-            f"{self.address.netloc} took nothing of the request for {self._limits.head_s:g} s"
+            f"{self.address.called} took nothing of the request for {self._limits.head_s:g} s"
         )
 
     # --- the head of the answer ----------------------------------------------------------------
@@ -318,13 +318,13 @@ class Exchange:
                 if self._failure is not None:
                     raise _Unanswered(self._failure) from error
                 raise UpstreamTimeout(
-                    f"{self.address.netloc} did not answer within {self._limits.head_s:g} s"
+                    f"{self.address.called} did not answer within {self._limits.head_s:g} s"
                 ) from error
             except OSError as error:
                 self._check_aborted()
                 if parser.has_begun:
                     raise UpstreamBroke(
-                        f"{self.address.netloc} broke off in the head of its answer: {error}"
+                        f"{self.address.called} broke off in the head of its answer: {error}"
                     ) from error
                 raise _Unanswered(self._failure or error) from error
             self._feed(parser, data)
@@ -342,7 +342,7 @@ class Exchange:
         """Never use this connection again. Raises: UpstreamBroke unless the answer was whole."""
         if not parser.complete:
             why = error.__context__ or error  # of a callback of ours, or httptools' own
-            raise UpstreamBroke(f"{self.address.netloc} does not speak HTTP/1.1: {why}") from error
+            raise UpstreamBroke(f"{self.address.called} does not speak HTTP/1.1: {why}") from error
         self._reusable = False
 
     def _check_aborted(self) -> None:
@@ -374,7 +374,7 @@ def _head(request: Outgoing, address: Address) -> bytes:
         lines.append(f"Content-Length: {length}")
     text = "\r\n".join(lines)
     if text.count("\n") != len(lines) - 1 or "\0" in text:
-        raise UpstreamBroke(f"a header for {address.netloc} has a line break in it")
+        raise UpstreamBroke(f"a header for {address.called} has a line break in it")
     return (text + "\r\n\r\n").encode("latin-1")
 
 

@@ -332,7 +332,7 @@ class Dispatcher:
             except UpstreamError as error:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
-                    raise _of_peer(error, peer.id) from error
+                    raise _of_peer(error) from error
                 ids = {"request_id": job.call.id}
                 log.warning("peer %s: %s; trying the next one", peer.id, error, extra=ids)
             else:
@@ -429,8 +429,8 @@ def _policy(job: Job, route: Route) -> str:
     return PAGE_SANDBOX if (not job.call.trusts_pages if wanted is None else wanted) else ""
 
 
-def _of_peer(error: UpstreamError, peer_id: str) -> UpstreamError:
-    return type(error)(f"peer proxy error: {peer_id}: {error}")
+def _of_peer(error: UpstreamError) -> UpstreamError:
+    return type(error)(f"peer proxy error: {error}")
 
 
 def _max_wait_s(header: str) -> float | None:

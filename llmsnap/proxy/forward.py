@@ -79,7 +79,7 @@ def answer(job: Job, exchange: Exchange) -> Answer:
 def _tunnel(job: Job, exchange: Exchange) -> Answer:
     """Return the answer that opens a WebSocket. Raises: UpstreamBroke when nobody asked for one."""
     if not tunnel.is_wanted(job.call):
-        raise UpstreamBroke(f"{exchange.address.netloc} switched protocols unasked")
+        raise UpstreamBroke(f"{exchange.address.called} switched protocols unasked")
 
     def end() -> None:
         if job.tap is not None:

@@ -187,14 +187,14 @@ def connect(address: Address, limit_s: float) -> socket.socket:
                 return _tls().wrap_socket(sock, server_hostname=address.host)
         except TimeoutError as error:
             raise UpstreamTimeout(
-                f"cannot connect to {address.netloc} within {limit_s:g} s"
+                f"cannot connect to {address.called} within {limit_s:g} s"
             ) from error
         except OSError as error:
             failure = error
         else:
             return sock
     reason = failure and (failure.strerror or str(failure))
-    raise Unreachable(f"cannot connect to {address.netloc}: {reason}") from failure
+    raise Unreachable(f"cannot connect to {address.called}: {reason}") from failure
 
 
 def _dial(host: str, port: int, limit_s: float | None) -> socket.socket:

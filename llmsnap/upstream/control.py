@@ -31,7 +31,8 @@ class Address:
     """Where an upstream answers.
 
     *host* and *port* are as configured, *ip* is the address that answered the health check (the
-    host itself until then), *base_path* has no slash at its end.
+    host itself until then), *base_path* has no slash at its end. *name* is what messages call it:
+    clients know models and peers, not ports.
     """
 
     scheme: str
@@ -41,6 +42,12 @@ class Address:
     base_path: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
     """Sent with every control call: what the server asks for."""
+    name: str = field(default="", compare=False)
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.name or self.netloc
 
     @property
     def netloc(self) -> str:

@@ -383,7 +383,9 @@ class Process:
 
 def _parse_url(settings: ModelConfig) -> Address:
     try:
-        return replace(parse_address(settings.proxy), headers=_control_headers(settings))
+        address = parse_address(settings.proxy)
+        name = f"the server of {settings.id}"
+        return replace(address, name=name, headers=_control_headers(settings))
     except ValueError as error:
         what = f"{settings.id}: its proxy is no address"
         raise StartFailed(what, detail=f": {redact_text(str(error))}") from error

@@ -1,5 +1,6 @@
 import gzip
 import json
+from itertools import product
 
 import pytest
 
@@ -43,10 +44,8 @@ class World:
         )
 
     def begin(self, body=b"{}", **facts):
-        given = {"path": "/v1/chat/completions", "headers": JSON, **facts}
-        return self.recorder.begin(
-            RequestFacts(request_id="r1", requested="m", body_bytes=len(body), **given), body
-        )
+        given = {"request_id": "r1", "path": "/v1/chat/completions", "headers": JSON, **facts}
+        return self.recorder.begin(RequestFacts(requested="m", body_bytes=len(body), **given), body)
 
     def serve(self, answer=ANSWER, status=200, headers=JSON, **request):
         tap = self.begin(**request)
@@ -252,8 +251,8 @@ def put_off(world) -> list:
     return waiting
 
 
-def ended(world, answer: bytes = ANSWER):
-    tap = world.begin()
+def ended(world, answer: bytes = ANSWER, **facts):
+    tap = world.begin(**facts)
     tap.head(200, JSON)
     tap.feed(answer)
     tap.finish()
@@ -270,6 +269,19 @@ def test_small_requests_are_filed_when_there_is_time(world):
     assert 0 in world.captures
     assert world.captures.get(0).resp_body.content() == ANSWER
     assert (world.recorder.kept_bytes, taps[0].keeper) == (0, None)
+
+
+@pytest.mark.parametrize("sizes", list(product([0, SMALL_BYTES + 1], repeat=4)))
+def test_records_and_captures_are_numbered_in_the_order_requests_ended(world, sizes):
+    waiting = put_off(world)
+    taps = [ended(world, b"x" * size, request_id=f"r{n}") for n, size in enumerate(sizes)]
+    for file in waiting:
+        file()
+    records = world.activity.snapshot()
+    assert [record.id for record in records] == [0, 1, 2, 3]
+    assert [record.request_id for record in records] == [tap.facts.request_id for tap in taps]
+    assert [record.ended_ns for record in records] == sorted(one.ended_ns for one in records)
+    assert world.recorder.kept_bytes == 0
 
 
 def test_a_large_one_is_filed_and_let_go_at_once(world):

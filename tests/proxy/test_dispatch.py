@@ -788,7 +788,7 @@ def test_a_peer_that_timed_out_before_anything_was_sent_is_replaced(world, monke
 
 
 def test_the_last_peer_that_fails_is_named(world) -> None:
-    with pytest.raises(Unreachable, match="peer proxy error: dead: cannot connect"):
+    with pytest.raises(Unreachable, match="peer proxy error: cannot connect to peer dead: "):
         world.handle(body={"model": "lost"})
     assert (world.records[0].peer, world.records[0].status) == ("dead", 502)
 
