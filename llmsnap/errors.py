@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
 
 
 class LlmsnapError(Exception):
@@ -316,6 +318,23 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamBroke(UpstreamError):
     """The answer stopped in the middle: the status line is gone, so log and abort."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The answer to a client that was promised events is an error, or nothing they can tell.
+
+    *status* is the upstream's where that is an error's. *document* is its own error object; where
+    it sent none, *said* is the text of its answer. Both are for the client alone.
+    """
+
+    def __init__(
+        self, message: str, status: int, document: dict[str, Any] | None = None, said: str = ""
+    ) -> None:
+        super().__init__(message)
+        if status >= HTTPStatus.BAD_REQUEST:
+            self.status = status
+        self.document = document
+        self.said = said
 
 
 class Aborted(ConnectionResetError):

@@ -39,6 +39,7 @@ from llmsnap.routing.leases import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.upstream.control import Address
 from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, Headers, request_headers, sandboxed
+from llmsnap.wire.paths import streams_events, versioned
 
 log = logging.getLogger(__name__)
 
@@ -257,9 +258,9 @@ class Dispatcher:
     def _frames(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
         """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
         model, call = route.model, job.call
-        if not call.stream or call.raw_path.startswith("/upstream/"):
+        if not call.stream or job.work.prefix or not streams_events(call.path):
             return None
-        if model.send_loading_state and call.path.startswith(LOADING_STATE_PATH):
+        if model.send_loading_state and versioned(call.path) == LOADING_STATE_PATH:
             return LoadingState(model.id, call.id, self._chance)
         if model.keepalive_while_loading and not ticket.wait(COMMENT_EVERY_S):
             return Comments(COMMENT_EVERY_S)

@@ -6,13 +6,26 @@ of the stream, which ends with it.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from http import HTTPStatus
+from typing import Any, Protocol
 
-from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ServerEnded, UpstreamError
+from llmsnap.errors import (
+    Aborted,
+    ClientGone,
+    LlmsnapError,
+    ServerEnded,
+    UpstreamBroke,
+    UpstreamError,
+    UpstreamRefused,
+)
+from llmsnap.metrics.decoding import CannotDecode, decoder_for
+from llmsnap.metrics.tap import header
 from llmsnap.proxy.call import Answer
+from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.job import Job
 from llmsnap.proxy.stream import (
     LastWords,
@@ -21,10 +34,14 @@ from llmsnap.proxy.stream import (
     note_failure,
 )
 from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.wire import sse
 from llmsnap.wire.headers import is_event_stream
-from llmsnap.wire.sse import comment
+from llmsnap.wire.unstreamed import events_of
 
-ERROR_BODY_BYTES = 16384
+WHOLE_BYTES = 16 << 20
+"""How long an answer in one piece may be that is turned into events."""
+SAID_CHARS = 16384
+"""How much of an error that is no JSON its client gets."""
 HEADERS = [
     ("Content-Type", "text/event-stream"),
     ("Cache-Control", "no-cache"),
@@ -48,19 +65,23 @@ class Frames(Protocol):
 
 
 class Comments:
-    """SSE comments, which clients skip and middle boxes count as life."""
+    """Comment lines, which clients skip and middle boxes count as life.
+
+    No blank line follows: there are clients that take each for the end of an event, and an event
+    without data for broken JSON.
+    """
 
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
 
     def first(self) -> bytes:
         """See Frames."""
-        return comment("waiting for the model")
+        return sse.comment("waiting for the model")
 
     def tick(self, waited_s: float, position: int | None) -> bytes:
         """See Frames."""
         place = f", place {position} in the queue" if position else ""
-        return comment(f"waiting for {waited_s:.0f} s{place}")
+        return sse.comment(f"waiting for {waited_s:.0f} s{place}")
 
     def end(self, waited_s: float, error: str) -> bytes:
         """See Frames."""
@@ -95,6 +116,7 @@ class LoadingStream:
         self._steps = self._run()
         self._rest: ProxyStream | None = None
         self._failed: LlmsnapError | None = None
+        self._last = b""
 
     def __repr__(self) -> str:
         return f"<LoadingStream of {self._job!r}>"
@@ -131,13 +153,12 @@ class LoadingStream:
                 yield ending
             try:
                 self._rest = rest = self._forward(lease)
-                self._check_answer()
+                yield from self._answer(rest)
             except ServerEnded:
                 self._waiting.ticket = self._waiting.another()
             except LlmsnapError as error:
                 yield from self._fail(self._job.reason(error))
                 return
-        yield from rest
 
     def _wait(self, began: float) -> Iterator[bytes]:
         ticket = self._waiting.ticket
@@ -146,20 +167,62 @@ class LoadingStream:
         while not ticket.wait(self._frames.every_s):
             yield self._frames.tick(time.monotonic() - began, self._waiting.position(ticket))
 
-    def _check_answer(self) -> None:
-        """Raise what an upstream that refuses says: its status line can no longer be passed on."""
+    def _answer(self, rest: ProxyStream) -> Iterator[bytes]:
+        """Yield the upstream's events, or its JSON answer as the events of the client's API.
+
+        Raises: UpstreamRefused with what cannot be told by events; the status line has been sent.
+        """
         exchange = self._job.exchange
-        if exchange is None or (exchange.status == 200 and is_event_stream(exchange.headers)):
+        if exchange is None:
             return
-        said = b""
-        while len(said) < ERROR_BODY_BYTES and (data := exchange.read()):
-            said += data
-        text = said[:ERROR_BODY_BYTES].decode("utf-8", "replace").strip()
-        if exchange.status < 400:
-            raise UpstreamError(f"the model answered {exchange.status} without a stream: {text}")
-        error = UpstreamError(f"the model answered {exchange.status}: {text}")
-        error.status = exchange.status
-        raise error
+        streams = exchange.status < HTTPStatus.MULTIPLE_CHOICES and is_event_stream(
+            exchange.headers
+        )
+        encoding = header(exchange.headers, "content-encoding")
+        if streams and not encoding:
+            yield from rest
+        elif streams:
+            yield from self._pieces(exchange, encoding)
+        else:
+            pieces = list(_bounded(self._pieces(exchange, encoding)))
+            yield b"".join(self._events_of(exchange.status, b"".join(pieces)))
+
+    def _pieces(self, exchange: Exchange, encoding: str) -> Iterator[bytes]:
+        """Yield the body of an answer, decoded: our head has promised no encoding.
+
+        Raises: UpstreamError.
+        """
+        job = self._job
+        try:
+            decode = decoder_for(encoding)
+            while data := exchange.read():
+                job.call.first_byte_at = job.call.first_byte_at or time.monotonic()
+                if job.tap is not None:
+                    job.tap.feed(data)
+                if piece := data if decode is None else decode(data):
+                    self._last = piece
+                    yield piece
+        except CannotDecode as error:
+            raise UpstreamBroke(f"the model's answer cannot be decoded: {error}") from error
+
+    def _events_of(self, status: int, whole: bytes) -> list[bytes]:
+        """Return the answer *whole* as events. Raises: UpstreamRefused where there are none."""
+        try:
+            document = json.loads(whole)
+        except (ValueError, RecursionError):
+            document = None
+        is_refusal = status >= HTTPStatus.MULTIPLE_CHOICES
+        if isinstance(document, dict) and not is_refusal:
+            events = events_of(document, self._job.call.path)
+            if events is not None:
+                return events
+        if not is_refusal and sse.is_stream(whole):  # whatever its Content-Type says
+            return [whole]
+        error, said = _refusal_of(document, whole)
+        what = f"the model answered {status}"
+        if not is_refusal:
+            what += " without events" if error is None else " with an error"
+        raise UpstreamRefused(what, status, error, said)
 
     def _fail(self, error: LlmsnapError, waited_s: float | None = None) -> Iterator[bytes]:
         self._failed = error
@@ -169,4 +232,29 @@ class LoadingStream:
             raise Aborted(str(error))
         text = self._job.call.explain(error)
         ending = b"" if waited_s is None else self._frames.end(waited_s, text)
-        yield ending + self._last_words(error, b"")
+        yield ending + self._last_words(error, self._last)
+
+
+def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield *pieces*. Raises: UpstreamError when they are too much to be turned into events."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > WHOLE_BYTES:
+            raise UpstreamError(
+                f"the model answered with more than {WHOLE_BYTES >> 20} MiB in one piece"
+            )
+        yield piece
+
+
+def _refusal_of(document: Any, whole: bytes) -> tuple[dict[str, Any] | None, str]:
+    """Return the error object of an answer, or else its text."""
+    if isinstance(document, dict):
+        error = document.get("error")
+        if isinstance(error, dict):
+            return error, ""
+        if isinstance(document.get("message"), str):  # older vLLM: the error is the document
+            return document, ""
+        if isinstance(error, str):
+            return None, error[:SAID_CHARS]
+    return None, whole[:SAID_CHARS].decode("utf-8", "replace").strip()

@@ -9,7 +9,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-from llmsnap.errors import LlmsnapError, MethodNotAllowed, ProcessError
+from llmsnap.errors import LlmsnapError, MethodNotAllowed, ProcessError, UpstreamRefused
 from llmsnap.wire import sse
 from llmsnap.wire.headers import Headers
 from llmsnap.wire.negotiate import prefers_text
@@ -105,8 +105,17 @@ def _advice(error: LlmsnapError) -> Headers:
 def envelope(
     error: LlmsnapError, dialect: Dialect = Dialect.OPENAI, text: str = ""
 ) -> dict[str, Any]:
-    """The JSON document that tells of *error*, in the words of *text* if given."""
+    """The JSON document that tells of *error*, in the words of *text* if given.
+
+    An upstream's own error object goes on as it is.
+    """
     message = text or str(error)
+    if isinstance(error, UpstreamRefused):
+        if error.document is not None:
+            typed = {"type": "error"} if dialect is Dialect.ANTHROPIC else {}
+            return {**typed, "error": error.document}
+        if error.said:
+            message = f"{message}: {error.said}"
     if dialect is Dialect.ANTHROPIC:
         return {
             "type": "error",
@@ -147,10 +156,14 @@ def sse_error(
     event = "" if dialect is Dialect.OPENAI else "error"
     if dialect is Dialect.RESPONSES:
         # The schema has the fields at the top; the server and its client library use "error".
-        fields = {name: document["error"][name] for name in ("code", "message", "param")}
+        fields = {name: _text(document["error"].get(name)) for name in ("code", "message", "param")}
         document = {"type": "error", "sequence_number": sequence, **fields, **document}
     frame = sse.encode(_dump(document), event)
     return frame if sse.ends_frame(sent) else b"\n\n" + frame
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _dump(document: dict[str, Any]) -> str:

@@ -30,6 +30,20 @@ JSON_ROUTES = frozenset(
 FORM_ROUTES = frozenset({"/v1/audio/transcriptions", "/v1/images/edits"})
 QUERY_ROUTES = frozenset({"/v1/audio/voices", "/v1/realtime", "/sdapi/v1/loras"})
 INFERENCE_ROUTES = JSON_ROUTES | FORM_ROUTES | QUERY_ROUTES
+EVENT_ROUTES = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/completion",
+        "/infill",
+    }
+)
+"""Routes whose API answers ``stream: true`` with events only, errors too.
+
+Any other may answer with audio, images or JSON whatever the request says.
+"""
 
 PROPS_PATH = "/props"
 
@@ -92,6 +106,11 @@ def versioned(path: str) -> str:
 def is_inference(path: str) -> bool:
     """Whether *path* is one that a model answers."""
     return versioned(path) in INFERENCE_ROUTES
+
+
+def streams_events(path: str) -> bool:
+    """Whether the API of *path* answers a request for a stream with events, and nothing else."""
+    return versioned(path) in EVENT_ROUTES
 
 
 def is_open(path: str) -> bool:

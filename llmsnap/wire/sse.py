@@ -12,6 +12,7 @@ _END = re.compile(
     rb"event: ?(?:message_stop|response\.(?:completed|incomplete|failed))[\r\n]+data:[^\r\n]*)"
     rb"[\r\n]+\Z"
 )
+_FIELD = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,16 @@ def message(data: str) -> bytes:
 
 
 def comment(text: str = "") -> bytes:
-    """A comment, which clients skip: a heartbeat."""
-    return f": {_one_line(text)}\n\n".encode()
+    """A comment line, which clients skip: a heartbeat between two frames.
+
+    Without the blank line that ends a frame: some clients dispatch an empty event on each.
+    """
+    return f": {_one_line(text)}\n".encode()
+
+
+def is_stream(body: bytes) -> bool:
+    """Whether *body* reads as a stream of events."""
+    return _FIELD.match(body) is not None
 
 
 def ends_frame(sent: bytes) -> bool:

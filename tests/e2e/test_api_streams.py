@@ -233,11 +233,13 @@ def test_what_the_loaded_model_refuses_is_told_in_the_stream(server: Running) ->
     content, complete = dechunked(received(server, "/v1/chat/completions", body)[0])
     assert complete
     assert "Done!" in thoughts(content)
-    message = last_event(content)["error"]["message"]
-    assert message.startswith("the model answered 400: ")
-    assert "messages is missing" in message
+    assert last_event(content)["error"] == {
+        "type": "invalid_request_error",
+        "message": "messages is missing or empty",
+        "code": 400,
+    }
     record = server.get("/api/activity?model=loading").json()["records"][0]
-    assert record["status"] == 400
+    assert (record["status"], record["reason"]) == (400, "the model answered 400")
 
 
 def test_an_idle_event_stream_begins_at_once_and_stays_open(server: Running) -> None:

@@ -31,6 +31,7 @@ from llmsnap.routing.leases import Ticket
 from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.headers import PAGE_SANDBOX
+from llmsnap.wire.paths import EVENT_ROUTES, JSON_ROUTES
 from tests.fakes.calls import FakeQueue, call, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
@@ -503,18 +504,20 @@ def test_a_short_wait_shows_nothing(world) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "body"),
+    ("more", "model", "path"),
     [
-        ("", {"model": "shown"}),
-        ("keepaliveWhileLoading: false\n", {"model": "a", "stream": True}),
+        ("", "shown", None),
+        ("keepaliveWhileLoading: false\n", "a", "/v1/chat/completions"),
+        *[("", "shown", path) for path in sorted(JSON_ROUTES - EVENT_ROUTES)],
     ],
 )
-def test_nothing_is_shown_to_who_wants_no_stream_or_no_comments(
-    world, monkeypatch, more: str, body: dict
+def test_nothing_is_shown_where_the_answer_may_be_no_stream(
+    world, monkeypatch, more: str, model: str, path: str | None
 ) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.0)
     world.snapshot = runtime(more + TEXT.format(url=world.upstream.url))
-    said, reader = streamed(world, call(body=body))
+    body = {"model": model, "stream": path is not None}
+    said, reader = streamed(world, call(path or "/v1/chat/completions", body))
     gevent.idle()
     gevent.idle()
     assert not said

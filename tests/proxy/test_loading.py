@@ -1,11 +1,19 @@
 """Facts about llmsnap.proxy.loading."""
 
+import gzip
+import json
+from typing import Any
+
 import gevent
 import pytest
 
-from llmsnap.errors import Aborted, ChildExited, ClientGone, UpstreamBroke, UpstreamError
-from llmsnap.proxy.loading import Comments, LoadingStream, Waiting
+from llmsnap.errors import Aborted, ChildExited, ClientGone, UpstreamBroke
+from llmsnap.proxy import loading
+from llmsnap.proxy.forward import last_words
+from llmsnap.proxy.loading import SAID_CHARS, Comments, LoadingStream, Waiting
 from llmsnap.proxy.stream import ProxyStream
+from llmsnap.wire.sse import Parser
+from llmsnap.wire.unstreamed import events_of
 from tests.fakes.calls import FakeQueue, call
 
 
@@ -24,11 +32,15 @@ class FakeExchange:
 
 
 class FakeJob:
-    def __init__(self) -> None:
-        self.call = call()
+    def __init__(self, path: str) -> None:
+        self.call = call(path)
         self.exchange = None
-        self.tap = None
+        self.tap = self
+        self.seen = b""
         self.ends: list = []
+
+    def feed(self, data: bytes) -> None:
+        self.seen += data
 
     def reason(self, error):
         return error
@@ -53,8 +65,10 @@ class Shown:
 
 
 class World:
-    def __init__(self, exchange: FakeExchange | None = None, frames=None) -> None:
-        self.queue, self.job = FakeQueue(grants=False), FakeJob()
+    def __init__(
+        self, exchange: FakeExchange | None = None, frames=None, path="/v1/chat/completions"
+    ) -> None:
+        self.queue, self.job = FakeQueue(grants=False), FakeJob(path)
         self.ticket = self.queue.request("a")
         self.exchange = exchange or FakeExchange()
         self.error = None
@@ -63,6 +77,7 @@ class World:
             return b"<%b>" % str(error).encode()
 
         waiting = Waiting(self.ticket, self.queue.position, lambda: self.queue.request("a"))
+        words = words if frames is None else last_words(self.job.call)
         self.stream = LoadingStream(self.job, waiting, frames or Shown(), self.forward, words)
 
     def forward(self, lease):
@@ -111,23 +126,133 @@ def test_a_load_that_fails_is_told_and_ends_the_stream() -> None:
     assert world.job.call.status == 502
 
 
-@pytest.mark.parametrize("status", [400, 503])
-def test_what_the_model_refuses_is_told_with_its_status(status: int) -> None:
-    world = World(FakeExchange(status, "application/json", b'{"error":', b'"no"}'))
-    world.queue.grant()
-    said = world.rest()
-    assert said.endswith(b'done <the model answered %d: {"error":"no"}>' % status)
-    world.stream.close()
-    assert (world.job.call.status, world.job.ends[0].status) == (status, status)
+CONTEXT = {
+    "code": 400,
+    "message": "the request exceeds the available context size",
+    "type": "exceed_context_size_error",
+    "n_prompt_tokens": 9000,
+    "n_ctx": 4096,
+}
+ROUTES = {
+    "/v1/chat/completions": "",
+    "/v1/completions": "",
+    "/infill": "",
+    "/v1/messages": "error",
+    "/v1/responses": "error",
+}
 
 
-def test_an_answer_that_is_no_stream_is_told_as_an_error() -> None:
-    world = World(FakeExchange(200, "application/json", b'{"text":"whole"}'))
+def spoken(world: World) -> list[tuple[str, Any]]:
+    """The names and documents of the events told to the client of *world*."""
+    frames = Parser().feed(world.rest())
+    return [(frame.event, json.loads(frame.data)) for frame in frames if frame.data != "[DONE]"]
+
+
+def refused(status: int, body: bytes, path: str = "/v1/chat/completions", kind="x") -> World:
+    """A world with comments whose upstream answers with *body* after our head."""
+    world = World(FakeExchange(status, kind, body), Comments(0.01), path)
     world.queue.grant()
-    assert b"without a stream" in world.rest()
+    return world
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("status", [200, 400])
+def test_the_error_object_of_the_upstream_goes_on_as_it_is(path: str, status: int, caplog) -> None:
+    world = refused(status, json.dumps({"error": CONTEXT}).encode(), path)
+    ((event, document),) = spoken(world)
+    assert event == ROUTES[path]
+    assert document["error"] == CONTEXT
+    match path:
+        case "/v1/messages":
+            assert document == {"type": "error", "error": CONTEXT}
+        case "/v1/responses":
+            assert (document["type"], document["sequence_number"]) == ("error", 0)
+            assert (document["code"], document["message"]) == ("400", CONTEXT["message"])
+        case _:
+            assert document == {"error": CONTEXT}
     world.stream.close()
-    assert isinstance(world.job.ends[0], UpstreamError)
-    assert world.job.call.status == 502
+    (end,) = world.job.ends
+    assert end.status == world.job.call.status == (400 if status == 400 else 502)
+    assert "context" not in caplog.text + str(end) + world.job.call.error
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (503, b'{"error": "Loading"}', "the model answered 503: Loading"),
+        (422, b'{"detail": ["secret"]}', 'the model answered 422: {"detail": ["secret"]}'),
+        (500, b"<html>secret", "the model answered 500: <html>secret"),
+        (502, b"", "the model answered 502"),
+        (302, b"secret", "the model answered 302: secret"),
+        (200, b"<html>secret", "the model answered 200 without events: <html>secret"),
+        (200, b'["secret"]', 'the model answered 200 without events: ["secret"]'),
+        (204, b"", "the model answered 204 without events"),
+        (500, b"[" * 100_000, "the model answered 500: " + "[" * SAID_CHARS),
+    ],
+)
+def test_any_other_refusal_is_told_to_the_client_alone(status, body, said, caplog) -> None:
+    world = refused(status, body)
+    ((_, document),) = spoken(world)
+    assert document["error"]["message"] == said
+    world.stream.close()
+    (end,) = world.job.ends
+    assert end.status == world.job.call.status == (status if status >= 400 else 502)
+    for text in (caplog.text, str(end), world.job.call.error):
+        assert f"the model answered {status}" in text
+        assert "secret" not in text
+        assert "[[" not in text
+
+
+def test_older_vllm_sends_its_error_as_the_document() -> None:
+    error = {"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}
+    ((_, document),) = spoken(refused(400, json.dumps(error).encode()))
+    assert document == {"error": error}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_an_answer_in_one_piece_becomes_events(path: str) -> None:
+    answer = {"choices": [{"text": "whole"}], "content": "whole", "output": []}
+    answer |= {"content": []} if path == "/v1/messages" else {}
+    body = json.dumps(answer).encode()
+    world = World(FakeExchange(200, "application/json", body[:9], body[9:]), Comments(1), path)
+    world.queue.grant()
+    expected = b": waiting for the model\n" + b"".join(events_of(answer, path))
+    assert world.rest() == expected
+    world.stream.close()
+    assert world.job.ends == [None]
+    assert world.job.call.first_byte_at is not None
+    assert world.job.tap.seen == body
+
+
+@pytest.mark.parametrize("body", [b'{"choices":[{"text":"whole"}]}', b"data: 1\n\ndata: 2\n\n"])
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+def test_what_is_encoded_nevertheless_is_decoded(body: bytes, kind: str) -> None:
+    zipped = gzip.compress(body)
+    exchange = FakeExchange(200, kind, zipped[:15], zipped[15:])
+    exchange.headers.append(("Content-Encoding", "gzip"))
+    world = World(exchange, Comments(1), "/v1/completions")
+    world.queue.grant()
+    plain = body if kind != "application/json" or body[:1] == b"d" else b"data: " + body + b"\n\n"
+    assert world.rest().startswith(b": waiting for the model\n" + plain)
+
+
+def test_what_cannot_be_decoded_is_an_error() -> None:
+    exchange = FakeExchange(200, "text/event-stream", b"not gzip at all")
+    exchange.headers.append(("Content-Encoding", "gzip"))
+    world = World(exchange)
+    world.queue.grant()
+    assert b"<the model's answer cannot be decoded: " in world.rest()
+
+
+def test_events_of_another_content_type_are_events() -> None:
+    assert refused(200, b"data: 1\n\n").rest().endswith(b"\ndata: 1\n\n")
+
+
+def test_a_whole_answer_has_a_limit(monkeypatch) -> None:
+    monkeypatch.setattr(loading, "WHOLE_BYTES", 1 << 20)
+    world = refused(200, b" " * (1 << 20) + b"{}")
+    ((_, document),) = spoken(world)
+    assert "more than 1 MiB in one piece" in document["error"]["message"]
 
 
 def test_a_model_that_cannot_be_reached_after_all() -> None:
@@ -174,8 +299,8 @@ def test_comments_are_what_clients_skip() -> None:
     comments = Comments(0.01)
     for said in (comments.first(), comments.tick(10.2, None), comments.tick(20.0, 3)):
         assert said.startswith(b": ")
-        assert said.endswith(b"\n\n")
-        assert said.count(b"\n") == 2
+        assert said.endswith(b"\n")
+        assert said.count(b"\n") == 1, "a blank line would be an event to some clients"
     assert b"place 3" in comments.tick(20.0, 3)
     assert comments.end(1.0, None) == comments.end(1.0, ChildExited("x")) == b""
 

@@ -68,7 +68,7 @@ def test_frames_that_wait_are_one_piece(world: World, presence: FakePresence) ->
 
 def test_a_quiet_feed_has_a_heartbeat(world: World, presence: FakePresence) -> None:
     body = feed_body(world, presence)
-    assert next(body) == next(body) == HEARTBEAT == b": heartbeat\n\n"
+    assert next(body) == next(body) == HEARTBEAT == b": heartbeat\n"
     assert frames(HEARTBEAT) == []
     body.close()
 

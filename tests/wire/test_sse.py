@@ -19,8 +19,8 @@ from llmsnap.wire.sse import Frame, Parser, comment, encode, ends_frame, is_last
         (encode("x", "a\nb"), b"event: a b\ndata: x\n\n"),
         (encode("\u00e9"), b"data: \xc3\xa9\n\n"),
         (message('{"type":"x"}'), b'event:message\ndata:{"type":"x"}\n\n'),
-        (comment(), b": \n\n"),
-        (comment("still\nhere"), b": still here\n\n"),
+        (comment(), b": \n"),
+        (comment("still\nhere"), b": still here\n"),
     ],
 )
 def test_frames_as_bytes(frame: bytes, encoded: bytes) -> None:
@@ -121,3 +121,35 @@ def test_when_a_stream_is_between_two_frames(sent: bytes, between: bool) -> None
 )
 def test_which_frame_is_the_last(sent: bytes, last: bool) -> None:
     assert is_last(sent) is last
+
+
+def dispatching_on_blank_lines(stream: bytes) -> list[bytes]:
+    """Read as openai-go before 3.43 does: a blank line ends an event, even one without data."""
+    events, data = [], b""
+    for line in stream.splitlines():
+        if not line:
+            events.append(data)
+            data = b""
+        elif line.startswith(b"data:"):
+            data += line[5:].strip()
+    return events
+
+
+def splitting_lines(stream: bytes) -> list[bytes]:
+    """Read as clients without a parser do: field and value of each line that is no comment."""
+    lines = [line for line in stream.split(b"\n") if line and not line.startswith(b":")]
+    return [line.split(b": ", 1)[1] for line in lines]
+
+
+def looking_for_data(stream: bytes) -> list[bytes]:
+    """Read as a shell script does."""
+    return [line[6:] for line in stream.split(b"\n") if line.startswith(b"data: ")]
+
+
+@pytest.mark.parametrize("read", [dispatching_on_blank_lines, splitting_lines, looking_for_data])
+def test_comments_between_frames_mean_nothing_to_any_reader(read) -> None:
+    stream = (
+        comment("waiting") + comment() + encode("{}") + comment("still here") + encode("[DONE]")
+    )
+    assert read(stream) == [b"{}", b"[DONE]"]
+    assert [frame.data for frame in Parser().feed(stream)] == ["{}", "[DONE]"]
