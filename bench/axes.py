@@ -23,7 +23,7 @@ FOR_EVER_MS = 1000 * FOR_EVER_S
 STREAM = f"?chunks=9&interval_ms={FOR_EVER_MS}"
 QUEUED_LIMIT_S = 30.0
 POLL_S = 0.05
-EVENTS = b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+EVENTS = b"GET /api/events?format=both HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 PACES_S = 0.25
 """What readers of events are told is gathered; this much later they all know."""
 

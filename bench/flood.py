@@ -205,7 +205,7 @@ def delay(seconds: float) -> None:
         run(server, "a stream alone", seconds)
         load(server, "flood")
         run(server, "beside a flood", seconds)
-        for path in ("/logs/stream", "/api/events"):
+        for path in ("/logs/stream", "/api/events?format=both"):
             tabs = Tabs(server, path, 50)
             gevent.sleep(1)
             run(server, f"beside a flood, 50 tabs on {path}", seconds)
@@ -219,7 +219,7 @@ def tabs(seconds: float) -> None:
     with measured() as server:
         load(server, "calm")
         run(server, "a stream alone", seconds)
-        for path in ("/logs/stream", "/api/events"):
+        for path in ("/logs/stream", "/api/events?format=both"):
             open_tabs = Tabs(server, path, 50)
             gevent.sleep(1)
             run(server, f"50 tabs on {path}", seconds)

@@ -138,6 +138,10 @@ class Recorder:
         """Return the taps of requests that have not ended, oldest first."""
         return list(self._taps.values())
 
+    def now(self) -> float:
+        """Return the time on the clock of the taps."""
+        return self._clock()
+
     def cancel(self, serial: int) -> bool:
         """Ask for a request in flight to be ended; false if there is none or it cannot be."""
         tap = self._taps.get(serial)

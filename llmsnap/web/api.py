@@ -28,7 +28,7 @@ EVENT_HEADERS = {
     "X-Accel-Buffering": "no",
 }
 NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
-FORMS = {"": Form.BOTH, "message": Form.MESSAGE, "named": Form.NAMED}
+FORMS = {"message": Form.MESSAGE, "named": Form.NAMED, "both": Form.BOTH}
 
 
 @bp.get("/version")
@@ -40,7 +40,7 @@ def version() -> ResponseReturnValue:
 
 @bp.get("/events")
 def events() -> ResponseReturnValue:
-    """Stream everything that happens; ``?format=message`` or ``named`` for one form only."""
+    """Stream all that happens: envelopes, or with ``?format=`` ``named`` frames or ``both``."""
     request.environ[FLUSH] = True
     return Response(FeedBody(new_feed(), current_call().presence), headers=EVENT_HEADERS)
 
@@ -131,9 +131,10 @@ def capture(capture_id: str) -> ResponseReturnValue:
 
 def new_feed() -> Feed:
     """Return the feed that the running request asks for, not open yet. Raises: BadRequest."""
-    form = FORMS.get(request.args.get("format", ""))
+    wanted = request.args.get("format") or "message"
+    form = FORMS.get(wanted)
     if form is None:
-        raise BadRequest(f"format must be message or named, not {request.args['format'][:40]!r}")
+        raise BadRequest(f"format must be message, named or both, not {wanted[:40]!r}")
     # A WebSocket of a browser cannot send headers of its own.
     resume = request.headers.get("Last-Event-ID") or request.args.get("lastEventId", "")
     return Feed(current_service(), form, resume)

@@ -24,6 +24,7 @@ from llmsnap.service import Service
 from llmsnap.tasks import TaskGroup
 from llmsnap.web import statuses
 from llmsnap.web.frames import Frame, LogPiece, dump, envelope, named, split_utf8, wrapped
+from llmsnap.web.inflight import BYTES_EVERY_S, SESSION_HEADERS, InFlight
 
 PACE_S = 0.1
 IN_FLIGHT_EVERY_S = 0.5
@@ -35,6 +36,8 @@ ROUND_BYTES = 32 * 1024
 """Of each log, told at once: encoding more would hold up the streams of others."""
 SOURCES = ("proxy", "upstream")
 RECORDS_KEPT = 512
+UI_CONFIG = {"activity": {"session_id": SESSION_HEADERS}}
+"""What llama-swap tells its interface by default."""
 
 T = TypeVar("T")
 
@@ -56,17 +59,23 @@ class Batch:
     models: Frame | None = None
     notes: list[Note] = field(default_factory=list)
     logs: list[LogPiece] = field(default_factory=list)
+    requests: list[Frame] = field(default_factory=list)
     in_flight: Frame | None = None
     recorded: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to tell."""
-        return not (self.models or self.notes or self.logs or self.in_flight or self.recorded)
+        told = (self.models, self.notes, self.logs, self.requests, self.in_flight)
+        return not (self.recorded or any(told))
 
 
 class Reader(Protocol):
-    """Somebody who is told."""
+    """What takes the feed."""
+
+    @property
+    def takes_envelopes(self) -> bool:
+        """Whether it takes the frames that clients of the original read."""
 
     def offer(self, batch: Batch) -> None:
         """Take what happened. Never switches greenlets."""
@@ -90,7 +99,8 @@ class Broadcast:
         self._models_changed = False
         self._in_flight_due = 0.0
         self._in_flight_seen: Any = ()
-        self._records: dict[int, tuple[Frame | None, Frame]] = {}
+        self._requests = InFlight(self._service)
+        self._records: dict[int, tuple[list[Frame], Frame]] = {}
         self._shared: dict[Any, tuple[Any, Any]] = {}
         self._history: tuple[Any, Frame] | None = None
         self._wake, self._deserted = Event(), Event()
@@ -122,7 +132,12 @@ class Broadcast:
     def history(self) -> list[Frame]:
         """Return the envelopes a reader begins with, right after it joined."""
         logs = [LogPiece(source, self._told(source)).envelope() for source in SOURCES]
-        return [*logs, self._model_list(), self._metrics()]
+        fixed = envelope("uiConfig", UI_CONFIG), envelope("profileChanged", {"active": None})
+        return [*logs, self._model_list(), *fixed, self.requests(), self._metrics()]
+
+    def requests(self) -> Frame:
+        """Return the snapshot of the requests in flight."""
+        return self._requests.snapshot(self._service.observations.recorder.now())
 
     def in_flight(self) -> Frame | None:
         """Return the requests in flight, for a reader that just joined; None without any."""
@@ -137,6 +152,8 @@ class Broadcast:
             self._models_changed = False
             batch.models = self._model_list()
         batch.logs = self._take_logs()
+        if any(reader.takes_envelopes for reader in self._readers):
+            batch.requests = self._requests.changes(self._service.observations.recorder.now())
         batch.in_flight = self._take_in_flight()
         if batch.is_empty:
             return False
@@ -144,17 +161,19 @@ class Broadcast:
             reader.offer(batch)
         return True
 
-    def record(self, record: events.ActivityRecord, position: str) -> tuple[Frame | None, Frame]:
-        """Return the envelope of a record, if it has one, and its named frame.
+    def record(self, record: events.ActivityRecord, position: str) -> tuple[list[Frame], Frame]:
+        """Return the envelopes of a record and its named frame.
 
         *position* is where a reader is that has seen it: nearly all are at the same.
         """
         found = self._records.get(record.id)
         if found is None:
-            shown = views.is_metric(record)
-            one = envelope("metrics", [views.metric_object(record)]) if shown else None
+            told = []
+            if views.is_metric(record):
+                told.append(envelope("metrics", [views.metric_object(record)]))
+            told.append(envelope("activity", {"id": record.id}))
             data = dump(views.named_metric_object(record))
-            found = self._records[record.id] = one, Frame("metrics", data, position)
+            found = self._records[record.id] = told, Frame("metrics", data, position)
             if len(self._records) > RECORDS_KEPT:
                 del self._records[next(iter(self._records))]
         if found[1].id != position:
@@ -192,7 +211,8 @@ class Broadcast:
     def _patience(self) -> float | None:
         """How long nothing needs to be looked at: in-flight counts have no event of their own."""
         if self._in_flight_seen or self._service.observations.recorder.in_flight():
-            return max(0.0, self._in_flight_due - self._clock())
+            left_s = max(0.0, self._in_flight_due - self._clock())
+            return left_s if self._requests.is_empty else min(left_s, BYTES_EVERY_S)
         return None
 
     def _open(self) -> None:
@@ -214,6 +234,7 @@ class Broadcast:
         self._next = Batch()
         self._models_changed = False
         self._in_flight_seen = ()
+        self._requests.forget()
         self._records.clear()
         self._shared.clear()
         self._history = None

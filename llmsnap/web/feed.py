@@ -65,7 +65,8 @@ class Feed:
     *resume* is the id of the last frame the reader saw before it lost its connection.
     """
 
-    def __init__(self, service: Service, form: Form = Form.BOTH, resume: str = "") -> None:
+    def __init__(self, service: Service, form: Form = Form.MESSAGE, resume: str = "") -> None:
+        self.takes_envelopes = Form.MESSAGE in form
         self.is_open = self.is_over = False
         self._service = service
         self._broadcast = broadcast_of(service)
@@ -76,6 +77,7 @@ class Feed:
         self._wake = Event()
         self._first: list[Frame] = []
         self._models: Frame | None = None
+        self._requests: list[Frame] = []
         self._in_flight: Frame | None = None
         self._notes: list[Note] = []
         self._most_notes = MAX_NOTES
@@ -92,7 +94,7 @@ class Feed:
         self.is_open = True
         self._service.feeds.add(self)
         self._broadcast.join(self)
-        if Form.MESSAGE in self._form:
+        if self.takes_envelopes:
             self._first = self._broadcast.history()
         if Form.NAMED in self._form:
             self._in_flight = self._broadcast.in_flight()
@@ -113,8 +115,9 @@ class Feed:
 
     def offer(self, batch: Batch) -> None:
         """See broadcast.Reader."""
-        if Form.MESSAGE in self._form and batch.models is not None:
-            self._models = batch.models
+        if self.takes_envelopes:
+            self._models = batch.models or self._models
+            self._add_requests(batch.requests)
         if Form.NAMED in self._form:
             self._in_flight = batch.in_flight or self._in_flight
             self._add_notes(batch.notes)
@@ -146,6 +149,12 @@ class Feed:
             self._notes = _newest(self._notes)
             self._most_notes = max(MAX_NOTES, 2 * len(self._notes))
 
+    def _add_requests(self, changes: list[Frame]) -> None:
+        """Keep *changes*, or one snapshot in the place of too many: it goes on from there."""
+        self._requests += changes
+        if len(self._requests) > MAX_NOTES:
+            self._requests = [self._broadcast.requests()]
+
     def _add_logs(self, pieces: list[LogPiece]) -> None:
         self._logs.extend(pieces)
         self._log_bytes += sum(len(piece.data) + PIECE_COST for piece in pieces)
@@ -163,6 +172,8 @@ class Feed:
         models, self._models = self._models, None
         if models is not None:
             yield models
+        requests, self._requests = self._requests, []
+        yield from requests
         notes, self._notes = self._notes, []
         for note in notes:
             yield note.frame
@@ -203,9 +214,9 @@ class Feed:
         return frames, self._at.record_id, len(records) > MAX_RECORDS
 
     def _record(self, record: ActivityRecord) -> Iterator[Frame]:
-        one, frame = self._broadcast.record(record, str(self._at))
-        if one is not None and Form.MESSAGE in self._form and record.id > self._listed:
-            yield one
+        told, frame = self._broadcast.record(record, str(self._at))
+        if self.takes_envelopes and record.id > self._listed:
+            yield from told
         if Form.NAMED in self._form:
             yield frame
 
@@ -214,7 +225,7 @@ class Feed:
         self._lost, self._log_bytes = {}, 0
         self._logs.clear()
         for piece in pieces:
-            if Form.MESSAGE in self._form:
+            if self.takes_envelopes:
                 yield piece.envelope()
             if Form.NAMED in self._form:
                 yield piece.named()

@@ -67,7 +67,7 @@ WAITING = (
 )
 SINCE = Parameter("since", "Unix milliseconds.", kind="integer")
 FORMATS = {
-    "events": Parameter("format", "One form of frame only.", choices=("message", "named")),
+    "events": Parameter("format", "Form of frames.", choices=("message", "named", "both")),
     "log": Parameter("format", "`sse`: as server-sent events.", choices=("sse",)),
     "capture": Parameter("format", "As a command line, or for a browser.", choices=("curl", "har")),
 }

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from llmsnap import events
+from llmsnap.config.settings import ModelConfig
 from llmsnap.metrics.record import in_flight_object
 from llmsnap.metrics.tap import Tap
 from llmsnap.service import Service
@@ -15,23 +16,12 @@ REQUESTS_SHOWN = 50
 
 
 def models(service: Service) -> list[dict[str, Any]]:
-    """Return the published model list: our own by id, then those of peers."""
+    """Return the published model list: our own by id, then those of peers as ``peer/model``."""
     config = service.runtime.config
-    local = [
-        {
-            "id": model_id,
-            "name": model.name,
-            "description": model.description,
-            "state": str(service.state(model_id)),
-            "unlisted": model.unlisted,
-            "sleepMode": "enable" if model.can_sleep else "disable",
-            "peerID": "",
-        }
-        for model_id, model in sorted(config.models.items())
-    ]
+    local = [_model(service, model) for _, model in sorted(config.models.items())]
     remote = [
         {
-            "id": name,
+            "id": f"{peer.id}/{name}",
             "name": "",
             "description": "",
             "state": "",
@@ -42,7 +32,24 @@ def models(service: Service) -> list[dict[str, Any]]:
         for peer in config.peers.values()
         for name in peer.models
     ]
-    return local + remote
+    return local + sorted(remote, key=lambda one: str(one["id"]))
+
+
+def _model(service: Service, model: ModelConfig) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": model.id,
+        "name": model.name,
+        "description": model.description,
+        "state": str(service.state(model.id)),
+        "unlisted": model.unlisted,
+        "sleepMode": "enable" if model.can_sleep else "disable",
+        "peerID": "",
+    }
+    if model.aliases:
+        shown["aliases"] = list(model.aliases)
+    if (length := service.contexts.get(model.id)) is not None:
+        shown["context_length"] = length
+    return shown
 
 
 def state_change(event: events.ProcessStateChanged) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def test_an_open_tab_works_behind_every_door_and_does_not_hold_up_its_end(
     server = start(CONFIG, door=door)
     idle = socket.create_connection(("127.0.0.1", server.port), timeout=20)
     idle.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-    listener = Listener(server)
+    listener = Listener(server, "?format=both")
     wire = WebSocket(server)
     log = Reading(server, "/logs/stream/coder")
     server.chat("coder")
@@ -325,7 +325,7 @@ class WebSocket:
         self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [
-            "GET /api/ws HTTP/1.1",
+            "GET /api/ws?format=named HTTP/1.1",
             f"Host: 127.0.0.1:{server.port}",
             "Upgrade: websocket",
             "Connection: Upgrade",
@@ -360,7 +360,7 @@ def test_a_reader_that_comes_back_misses_nothing(server: Running, listen: Any) -
     last = [frame.id for frame in first.frames if frame.id][-1]
     first.close()
     server.chat("chat")
-    again = listen(**{"Last-Event-ID": last})
+    again = listen("?format=both", **{"Last-Event-ID": last})
     server.wait_for(lambda: again.of("metrics"))
     assert [metric["requested"] for metric in again.of("metrics")] == ["chat"]
     assert [swap["target"] for swap in again.of("swap")] == ["chat"]

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from llmsnap.events import ActivityRecord
 from llmsnap.metrics.capture import Body, Capture
+from llmsnap.web.feed import Form
 from llmsnap.wire.sse import Parser
 from tests.web.serving import app_of
 from tests.web.watched import World
@@ -50,14 +51,26 @@ def test_the_stream_has_the_published_headers(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "events"), [("", {"message", "metrics"}), ("?format=message", {"message"})]
+    ("query", "form"),
+    [
+        ("", Form.MESSAGE),
+        ("?format=", Form.MESSAGE),
+        ("?format=message", Form.MESSAGE),
+        ("?format=both", Form.BOTH),
+        ("?format=named", Form.NAMED),
+    ],
 )
-def test_the_form_can_be_chosen(client: Any, world: World, query: str, events: set[str]) -> None:
+def test_envelopes_alone_unless_another_form_is_asked_for(
+    client: Any, world: World, query: str, form: Form
+) -> None:
+    tap = world.begin()
     response = client.get("/api/events" + query, buffered=False)
     came = pieces(response)
-    assert {frame.event for frame in Parser().feed(next(came))} == {"message"}
-    world.record()
-    assert {frame.event for frame in Parser().feed(next(came))} == events
+    begin = {frame.event for frame in Parser().feed(next(came))}
+    assert begin == {Form.MESSAGE: {"message"}, Form.NAMED: {"inFlight"}}.get(
+        form, {"message", "inFlight"}
+    )
+    tap.finish()
     response.close()
     assert not world.service.feeds
 

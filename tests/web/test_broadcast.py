@@ -19,6 +19,7 @@ class Reader:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.woken = 0
+        self.takes_envelopes = False
 
     def offer(self, batch: Batch) -> None:
         self.batches.append(batch)

@@ -39,27 +39,33 @@ def told(feed: Feed) -> list:
 
 def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> None:
     world.service.logs.proxy.write(b"[INFO] hello\n")
+    world.service.contexts._known["alpha"] = 8192
     world.record()
     world.record(status=502)
     first = envelopes(told(world.feed(Form.MESSAGE)))
-    assert [kind for kind, _ in first] == ["logData", "logData", "modelStatus", "metrics"]
+    assert [kind for kind, _ in first] == [
+        *("logData", "logData", "modelStatus", "uiConfig", "profileChanged", "inflight", "metrics")
+    ]
     assert first[0][1] == {"data": "[INFO] hello\n", "source": "proxy"}
     assert first[1][1] == {"data": "", "source": "upstream"}
     assert first[2][1] == [
         {
             "id": "alpha", "name": "", "description": "", "state": "stopped", "unlisted": False,
-            "sleepMode": "enable", "peerID": "",
+            "sleepMode": "enable", "peerID": "", "aliases": ["first"], "context_length": 8192,
         },
         {
             "id": "beta", "name": " Beta ", "description": "", "state": "stopped",
             "unlisted": True, "sleepMode": "disable", "peerID": "",
         },
         {
-            "id": "m-remote", "name": "", "description": "", "state": "", "unlisted": False,
+            "id": "box2/m-remote", "name": "", "description": "", "state": "", "unlisted": False,
             "sleepMode": "", "peerID": "box2",
         },
     ]  # fmt: skip
-    assert first[3][1] == [
+    assert first[3][1] == {"activity": {"session_id": ["X-Session-ID", "X-Litellm-Session-Id"]}}
+    assert first[4][1] == {"active": None}
+    assert first[5][1] == {"operation": "snapshot", "requests": []}
+    assert first[6][1] == [
         {
             "id": 0, "timestamp": "2026-11-21T20:31:52.273789305Z", "model": "alpha",
             "cache_tokens": -1, "input_tokens": 25, "output_tokens": 10, "prompt_per_second": 0.0,
@@ -93,7 +99,7 @@ def test_a_change_of_state_is_the_whole_list_and_the_change_itself(world: World)
     world.publish(ProcessStateChanged("alpha", "stopped", "starting", swap_id=4))
     frames = told(feed)
     (listed,) = envelopes(frames, "modelStatus")
-    assert [model["id"] for model in listed] == ["alpha", "beta", "m-remote"]
+    assert [model["id"] for model in listed] == ["alpha", "beta", "box2/m-remote"]
     assert named(frames, "modelStatus") == [
         {"processName": "alpha", "newState": "starting", "oldState": "stopped", "swapId": 4}
     ]
@@ -126,13 +132,13 @@ def test_a_metric_is_a_list_of_one_and_an_object_in_camel_case(world: World) -> 
     assert metric["timestamp"] == "2026-11-21T20:31:52.273789305Z"
 
 
-def test_a_failure_is_told_by_name_only(world: World) -> None:
+def test_a_failure_is_no_metric_and_told_by_its_id(world: World) -> None:
     feed = world.feed()
     told(feed)
     world.record(status=502, reason="alpha: ended with exit code 3")
     world.record(method="GET")
     frames = told(feed)
-    assert envelopes(frames) == []
+    assert envelopes(frames) == [("activity", {"id": 0}), ("activity", {"id": 1})]
     assert [metric["status"] for metric in named(frames, "metrics")] == [502, 200]
 
 
@@ -294,7 +300,7 @@ def test_readers_that_are_as_far_share_the_frames_of_records_and_others_get_thei
     ids.append(world.record().id)
     (one,), (other,) = told(first), told(second)
     assert one is other
-    assert [frame.event for frame in told(both)] == ["message", "metrics"]
+    assert [frame.event for frame in told(both)] == ["message", "message", "metrics"]
     assert [json.loads(frame.data)["id"] for frame in told(behind)] == ids
     assert [json.loads(frame.data)["id"] for frame in told(named_only)] == ids[1:]
     assert not any(map(told, (first, second, behind, named_only, both)))

@@ -62,7 +62,7 @@ def test_a_body_nobody_reads_takes_hold_of_nothing(world: World, presence: FakeP
 
 def test_frames_that_wait_are_one_piece(world: World, presence: FakePresence) -> None:
     body = feed_body(world, presence, Form.MESSAGE)
-    assert next(body).count(b"event:message\ndata:{") == 4
+    assert next(body).count(b"event:message\ndata:{") == 7
     body.close()
 
 

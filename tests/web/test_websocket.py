@@ -113,14 +113,27 @@ def wait_for(fact: Any) -> None:
 
 
 def test_it_sends_what_the_event_stream_sends(site: Site) -> None:
-    client = site.connect()
-    first = client.receive(4)
-    assert [one["type"] for one in first] == ["logData", "logData", "modelStatus", "metrics"]
+    client = site.connect("?format=both")
+    first = client.receive(7)
+    assert [one["type"] for one in first] == [
+        *("logData", "logData", "modelStatus", "uiConfig", "profileChanged", "inflight", "metrics")
+    ]
     site.world.record()
-    envelope, named = client.receive(2)
+    envelope, activity, named = client.receive(3)
     assert json.loads(envelope["data"])[0]["id"] == 0
+    assert (activity["type"], json.loads(activity["data"])) == ("activity", {"id": 0})
     assert (named["event"], named["data"]["outputTokens"]) == ("metrics", 10)
     assert named["id"].endswith("-1-0")
+
+
+def test_without_a_form_it_sends_envelopes_alone(site: Site) -> None:
+    client = site.connect()
+    client.receive(7)
+    site.world.record()
+    assert [one["type"] for one in client.receive(2)] == ["metrics", "activity"]
+    site.world.publish(ModelPreloaded("alpha", success=True))
+    site.world.record(status=502)
+    assert [one["type"] for one in client.receive(1)] == ["activity"]
 
 
 def test_form_and_place_to_go_on_from_are_in_the_query(site: Site) -> None:
@@ -171,7 +184,7 @@ def test_a_client_that_says_too_much_is_sent_away(site: Site) -> None:
 
 def test_a_message_is_never_cut_however_slow_its_reader_is(site: Site) -> None:
     world = site.world
-    client = site.connect()
+    client = site.connect("?format=both")
     wait_for(lambda: world.service.feeds)
     for number in range(40):
         world.service.logs.proxy.write(b"%d" % number * 50_000)

@@ -106,7 +106,7 @@ function close() {
 export function connect() {
   close();
   connection.value = "connecting";
-  source = new EventSource(address("/api/events"));
+  source = new EventSource(address("/api/events?format=both"));
   source.onopen = () => {
     failures = 0;
     reason.value = "";
