@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,11 +51,18 @@ def fingerprint(path: str) -> Fingerprint | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def settled(path: str, *, rest_s: float = REST_S, limit_s: float | None = LIMIT_S) -> Look:
+def settled(
+    path: str,
+    *,
+    rest_s: float = REST_S,
+    limit_s: float | None = LIMIT_S,
+    is_written: Callable[[], bool] = lambda: False,
+) -> Look:
     """Return what the file holds once it rests. Blocks: *rest_s* at least, *limit_s* at most.
 
-    A file that is missing or unreadable at both looks is the answer, too. Raises: ConfigError when
-    the file does not come to rest in time.
+    *is_written* tells of a writer that the system does not tell of. A file that is missing or
+    unreadable at both looks is the answer, too. Raises: ConfigError when the file does not come to
+    rest in time.
     """
     began = since = time.monotonic()
     seen = look(path)
@@ -63,7 +71,7 @@ def settled(path: str, *, rest_s: float = REST_S, limit_s: float | None = LIMIT_
         now, found = time.monotonic(), look(path)
         if found != seen:
             seen, since = found, now
-        elif now - since >= WRITER_S or not is_open_for_writing(path):
+        elif now - since >= WRITER_S or not (is_open_for_writing(path) or is_written()):
             return found
         if limit_s is not None and now - began >= limit_s:
             what = f"{path} did not come to rest within {limit_s:g} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,7 +12,8 @@ from llmsnap.errors import BadRequest
 PREFIX = "LLMSNAP_"
 API_KEY = "LLMSNAP_API_KEY"
 """The variable with the key that the commands send to a running server."""
-TLS = "LLMSNAP_TLS"
+TLS = re.compile(r"LLMSNAP_TLS(?:_?\w*(?:CERT|CRT|KEY|PEM)\w*)?")
+"""What can only be meant for a certificate; Kubernetes sets others for a service of this name."""
 SPELLINGS = {
     "LLMSNAP_TLS_CERT": "LLMSNAP_TLS_CERT_FILE",
     "LLMSNAP_TLS_KEY": "LLMSNAP_TLS_KEY_FILE",
@@ -63,8 +65,8 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         field = known.get(SPELLINGS.get(name, name))
         if field is not None:
             found[field.name] = parse(name, type(field.default), value)
-        elif name.startswith(TLS):
-            names = ", ".join(one for one in known if one.startswith(TLS))
+        elif TLS.fullmatch(name):
+            names = ", ".join(filter(TLS.fullmatch, known))
             raise BadRequest(f"{name} is not known, and nothing would be encrypted: use {names}")
     return found
 

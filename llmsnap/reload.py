@@ -54,7 +54,7 @@ class ConfigWatcher:
         Without a hash, whatever it holds does. With one, a change between reading the file and
         this moment is not missed.
         """
-        self._notifier = _Notifier(_folders(self.path))
+        self._notifier = _Notifier(_places(self.path))
         found = fingerprint(self.path)
         if known_hash and _hash(self.path) != known_hash:
             found = None
@@ -73,7 +73,9 @@ class ConfigWatcher:
             if found is None or found == known:
                 self._wait(self._poll_s)
                 continue
-            rested = settled(self.path, rest_s=self._quiet_s, limit_s=None)
+            rested = settled(
+                self.path, rest_s=self._quiet_s, limit_s=None, is_written=self._is_written
+            )
             known = rested.version
             if known is not None:  # else it is missing, which is no reason to reload
                 self._on_change(rested)
@@ -82,19 +84,28 @@ class ConfigWatcher:
         if self._notifier is not None:
             self._notifier.wait(limit_s)
 
+    def _is_written(self) -> bool:
+        return self._notifier is not None and self._notifier.is_written()
+
 
 class _Notifier:
-    """Waits for anything to happen in some folders, or just for time where inotify is missing."""
+    """Waits for anything to happen around some files, or just for time where inotify is missing.
 
-    def __init__(self, folders: list[str]) -> None:
+    It also knows whether a writer has one of them open: of another user's file only this tells.
+    """
+
+    def __init__(self, places: list[Path]) -> None:
         self._inotify = None
+        self._names = {place.name for place in places}
+        self._written = False
         try:
             from inotify_simple import INotify, flags  # noqa: PLC0415 - Linux only
 
             inotify = INotify(nonblocking=True)
-            mask = flags.CLOSE_WRITE | flags.MODIFY | flags.CREATE | flags.MOVED_TO | flags.DELETE
-            for folder in folders:
-                inotify.add_watch(folder, mask)
+            self._modified = flags.MODIFY
+            self._ended = flags.CLOSE_WRITE | flags.CREATE | flags.MOVED_TO | flags.DELETE
+            for folder in sorted({str(place.parent) for place in places}):
+                inotify.add_watch(folder, self._modified | self._ended)
             self._inotify = inotify
         except (ImportError, AttributeError) as error:  # systems.shortcomings() has told of it
             log.debug("no inotify on this system: %s", error)
@@ -110,7 +121,19 @@ class _Notifier:
             socket.wait_read(self._inotify.fileno(), timeout=limit_s)
         except TimeoutError:
             return
-        self._inotify.read(timeout=0)
+        self._read()
+
+    def is_written(self) -> bool:
+        """Return whether a file was changed by a writer that has not closed it since."""
+        self._read()
+        return self._written
+
+    def _read(self) -> None:
+        if self._inotify is None:
+            return
+        for event in self._inotify.read(timeout=0):
+            if event.name in self._names:
+                self._written = bool(event.mask & self._modified)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -126,10 +149,10 @@ def _hash(path: str) -> str:
         return ""
 
 
-def _folders(path: str) -> list[str]:
-    """The folder of the path as given, and that of the file it leads to."""
+def _places(path: str) -> list[Path]:
+    """The path as given, and that of the file it leads to."""
     given = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks, which resolve() does not
-    return sorted({str(given.parent), str(given.resolve().parent)})
+    return [given, given.resolve()]
 
 
 def watch(service: Service) -> ConfigWatcher:

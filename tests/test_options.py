@@ -36,7 +36,12 @@ def test_a_misspelt_certificate_is_no_server_without_tls() -> None:
     for name in ("LLMSNAP_TLS_CERTFILE", "LLMSNAP_TLS_CRT_FILE", "LLMSNAP_TLS"):
         with pytest.raises(BadRequest, match=f"{name} is not known.*LLMSNAP_TLS_CERT_FILE"):
             from_environ({name: "x"})
-    kubernetes = {"LLMSNAP_PORT": "tcp://10.0.0.1:80", "LLMSNAP_SERVICE_HOST": "10.0.0.1"}
+    kubernetes = {
+        "LLMSNAP_PORT": "tcp://10.0.0.1:80",
+        "LLMSNAP_SERVICE_HOST": "10.0.0.1",
+        "LLMSNAP_TLS_PORT": "tcp://10.0.0.1:443",
+        "LLMSNAP_TLS_SERVICE_HOST": "10.0.0.1",
+    }
     assert from_environ(kubernetes) == {}
 
 

@@ -135,10 +135,17 @@ def test_without_inotify_a_poll_sees_it(file: Path, changes: Changes, monkeypatc
     watcher.close()
 
 
+@pytest.mark.parametrize("leases", ["ours", "not ours"])
 def test_a_file_in_the_hands_of_its_writer_is_left_alone(
-    watch: ConfigWatcher, file: Path, changes: Changes, monkeypatch: pytest.MonkeyPatch
+    watch: ConfigWatcher,
+    file: Path,
+    changes: Changes,
+    monkeypatch: pytest.MonkeyPatch,
+    leases: str,
 ) -> None:
     looks = Counted(monkeypatch)
+    if leases == "not ours":  # a lease takes a file of our own
+        monkeypatch.setattr(configfile, "is_open_for_writing", lambda path: False)
     with file.open("w") as writer:
         looks.wait_for(4)
         writer.write("whole")

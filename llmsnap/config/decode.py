@@ -293,7 +293,7 @@ _MOST_BELOW = 50
 
 def _means_api_keys(name: str, node: Node, path: Path) -> bool:
     """Tell whether a key that is unknown, or one just below it, is meant to be ``apiKeys``."""
-    if suggestions.nearest(name, _KEY_LISTS):
+    if "apikey" in suggestions.folded(name) or suggestions.nearest(name, _KEY_LISTS):
         return True
     if not path and suggestions.folded(name) in _KEY_WORDS:
         return True

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 REDACTED = "[REDACTED]"
+MIN_VARIABLE_CHARS = 8
 MIN_SECRET_CHARS = 4
 """Shorter ones are not looked for in texts: a key ``1`` would blot out every port."""
 REMEMBERED_CHARS = 64
@@ -84,8 +85,15 @@ def secret_values(command: str) -> list[str]:
 
 
 def secret_variables(environ: Mapping[str, str]) -> list[str]:
-    """The values of those variables whose names sound like a secret."""
-    return [value for name, value in environ.items() if is_secret_name(name)]
+    """The values of those variables whose names sound like a secret, and that are long enough.
+
+    ``XDG_SESSION_CLASS=user`` must not blot out each ``user``.
+    """
+    return [
+        value
+        for name, value in environ.items()
+        if len(value) >= MIN_VARIABLE_CHARS and is_secret_name(name)
+    ]
 
 
 def redact_output(text: str, known: Iterable[str] = ()) -> str:

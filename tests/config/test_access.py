@@ -93,6 +93,7 @@ def test_odd_keys_are_advised_about(keys: str, words: str) -> None:
 NEAR_MISSES = [
     *("apikeys", "api_keys", "api-keys", "APIKeys", "ApiKeys", "API_KEYS", "apiKey", "api_key"),
     *("apiKyes", "apikey", "aipKeys", "appKeys", "apiKeyss", "api keys", "'apiKeys '", "api.keys"),
+    *("requireApiKeys", "myAPIKeys", "apiKeyFile", "api_keys_file", "server.apiKeys"),
     *("authKeys", "accessKeys", "apiTokens", "keys", "auth", "tokens", "Authentication"),
 ]
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from llmsnap.wire import secrets
-from llmsnap.wire.secrets import REDACTED, is_secret_name, masked, redact_text
+from llmsnap.wire.secrets import (
+    REDACTED,
+    is_secret_name,
+    masked,
+    redact_output,
+    redact_text,
+    secret_values,
+    secret_variables,
+)
 
 GONE = REDACTED
 
@@ -104,3 +112,31 @@ def test_long_names_are_judged_and_not_remembered() -> None:
         assert not is_secret_name(name)
         assert is_secret_name(name + "-key")
     assert secrets._is_secret.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password: hunter2", f"password: {GONE}"),
+        ('{"api_key": "abc", "n": 1}', f'{{"api_key": {GONE}, "n": 1}}'),
+        ("hf_token = abc", f"hf_token = {GONE}"),
+        ("Authorization: Bearer abc.def", f"Authorization: Bearer {GONE}"),
+        ("AKIAABCDEFGHIJKLMNOP in use", f"{GONE} in use"),
+        ("ghp_abcdefgh glpat-abcdefgh xoxb-abcdefgh", f"{GONE} {GONE} {GONE}"),
+        ("jwt eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl", f"jwt {GONE}"),
+        ("DSN postgres://u:pw@db/x", f"DSN postgres://{GONE}@db/x"),
+        ("known-1234 leaks", f"{GONE} leaks"),
+        ("BOS token = 1 '<s>'", "BOS token = 1 '<s>'"),
+        ("print_info: n_vocab = 32000, max token length = 48", None),
+        ("error: CUDA out of memory, session 3 of 4", None),
+        ("load_model: key general.name not found", None),
+    ],
+)
+def test_what_a_program_printed(text: str, shown: str | None) -> None:
+    assert redact_output(text, ["known-1234"]) == (text if shown is None else shown)
+
+
+def test_what_a_server_was_given_in_confidence_is_known() -> None:
+    assert secret_values("srv --api-key 'a b' --port 1 HF_TOKEN=x-1 --keep 5") == ["a b", "x-1"]
+    environ = {"APP_TOKEN": "12345678", "XDG_SESSION_CLASS": "user", "HOME": "/home/somebody"}
+    assert secret_variables(environ) == ["12345678"]
