@@ -36,7 +36,7 @@ COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --u
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn kills bench coverage \
-	fuzz soak format constraints release first-minutes clean
+	fuzz soak clients format constraints release first-minutes clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -125,6 +125,9 @@ fuzz: dev  ## mutate what comes from outside, MINUTES for each fuzzer (ARGS="hea
 soak: dev  ## a real llama-server for MINUTES, with kills, reloads, swaps and clients that leave
 	@$(ENVIRONMENT) demo?
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
+
+clients: dev  ## the newest SDKs and odd parsers in front of models that load long, fail and die
+	@$(BIN)/python -m tests.clients $(ARGS)
 
 format: dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
