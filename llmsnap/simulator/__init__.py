@@ -25,7 +25,8 @@ What a single request may ask for, in its JSON body or its query (the query wins
     sim_reasoning    think aloud first                      sim_echo     add the request as it came
     sim_break        drop the connection after N chunks     sim_encoding gzip, deflate, raw-deflate
     timings          llama-server's `timings`, as with --timings or `timings_per_token`
-`stream=true` and `wait=100ms` work as query parameters as well.
+`stream=true` and `wait=100ms` work as query parameters as well. Transcriptions and images take
+`stream`, images `partial_images` (3 at most), and speech `stream_format: sse`, as OpenAI has them.
 
 POST /sim/options takes what --help lists under speed and under faults of requests, by the names in
 `options.CHANGEABLE` (`{"fail_wake": true}`), so that a test can break and mend a running server.

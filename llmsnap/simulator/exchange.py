@@ -82,7 +82,7 @@ class Request:
 
     def flag(self, name: str) -> bool:
         """Tell whether *name* is set and neither false, nor 0, nor none, nor empty."""
-        return self.text(name).lower() not in _FALSE
+        return is_true(self.text(name))
 
     def text(self, name: str, default: str = "") -> str:
         """Return member or parameter *name* as text."""
@@ -160,6 +160,11 @@ def sse(value: object, event: str = "") -> bytes:
     """Return one server-sent event that carries *value* as JSON."""
     head = f"event: {event}\n".encode() if event else b""
     return b"%sdata: %s\n\n" % (head, dump(value))
+
+
+def is_true(text: str) -> bool:
+    """Tell whether *text* is neither false, nor 0, nor none, nor empty."""
+    return text.lower() not in _FALSE
 
 
 def mapping(value: object) -> Json:

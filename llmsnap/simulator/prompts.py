@@ -46,6 +46,7 @@ def answer_schema(form: Json) -> Json | None:
         case "json_schema":
             # Chat completions wrap it once more than responses do.
             return mapping((mapping(form.get("json_schema")) or form).get("schema"))
-        case "json_object":
-            return {"type": "object", "properties": {"answer": {"type": "string"}}}
+        case "json_object":  # llama-server takes a schema here as well
+            own = mapping(form.get("schema"))
+            return own or {"type": "object", "properties": {"answer": {"type": "string"}}}
     return None

@@ -120,7 +120,6 @@ def compose(state: State, request: Request, prompt: Prompt) -> Reply:
     options = state.options
     model = request.text("model") or options.model
     require_model(state, model)
-    speed = request.number("sim_tps", options.tokens_per_second)
     tool = None if state.corrupted else _called_tool(prompt)
     reasoning = tokens.split(f"The user said: {prompt.question}") if prompt.reasoning else []
     pieces = _write_call(tool, prompt) if tool else _say(state, request, prompt, model)
@@ -135,8 +134,14 @@ def compose(state: State, request: Request, prompt: Prompt) -> Reply:
         tool=tool,
         cut=room < len(reasoning) + len(pieces),
         prompt_s=request.number("sim_prompt_time", options.prompt_time),
-        token_s=1 / speed if speed else 0.0,
+        token_s=token_s(state, request),
     )
+
+
+def token_s(state: State, request: Request) -> float:
+    """Return the seconds that a token takes."""
+    speed = request.number("sim_tps", state.options.tokens_per_second)
+    return 1 / speed if speed else 0.0
 
 
 def extras(state: State, request: Request, reply: Reply | None = None) -> Json:
@@ -180,7 +185,7 @@ def sample(schema: Mapping[str, object], text: str) -> object:
     choices = schema.get("enum")
     if isinstance(choices, list) and choices:
         return choices[0]
-    kind = str(schema.get("type"))
+    kind = str(schema.get("type") or ("object" if "properties" in schema else ""))
     if kind == "object":
         properties = mapping(schema.get("properties"))
         return {name: sample(mapping(each), text) for name, each in properties.items()}

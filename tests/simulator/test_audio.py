@@ -1,3 +1,4 @@
+from base64 import b64decode
 from hashlib import sha256
 
 import pytest
@@ -71,3 +72,41 @@ def test_a_transcription_without_a_model_is_refused(sim):
 def test_what_is_no_form_is_refused(sim, kind):
     answer = sim.post("/v1/audio/transcriptions", form(model="m"), **{"Content-Type": kind})
     assert answer.status == 400
+
+
+def test_a_transcription_can_be_streamed(sim):
+    answer = upload(sim, model="m", stream="true")
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    *deltas, (_, done) = answer.events
+    assert {name for name, _ in answer.events} == {""}
+    assert {event["type"] for _, event in deltas} == {"transcript.text.delta"}
+    text = "a.wav has 5 bytes of audio/wav, for m"
+    assert "".join(event["delta"] for _, event in deltas) == text
+    assert (done["type"], done["text"]) == ("transcript.text.done", text)
+    assert done["usage"] == upload(sim, model="m", stream="false").json["usage"]
+
+
+def test_what_is_not_json_is_not_streamed(sim):
+    answer = upload(sim, model="m", stream="true", response_format="text")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+
+
+def test_a_transcription_has_a_usage(sim):
+    usage = upload(sim, model="m").json["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (1, 8, 9)
+    assert usage["input_token_details"] == {"text_tokens": 0, "audio_tokens": 1}
+    verbose = upload(sim, model="m", response_format="verbose_json").json
+    assert verbose["usage"] == {"type": "duration", "seconds": 1}
+    assert verbose["segments"][0]["text"] == verbose["text"]
+
+
+@pytest.mark.parametrize(("form", "whole"), [("wav", wav), ("pcm", samples)])
+def test_speech_can_be_events(sim, form, whole):
+    body = {"input": "hello", "response_format": form, "stream_format": "sse"}
+    answer = sim.post("/v1/audio/speech", body)
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    *deltas, (_, done) = answer.events
+    assert {event["type"] for _, event in deltas} == {"speech.audio.delta"}
+    assert b"".join(b64decode(event["audio"]) for _, event in deltas) == whole("hello")
+    assert done["type"] == "speech.audio.done"
+    assert done["usage"]["total_tokens"] == 1 + len(deltas)

@@ -38,6 +38,7 @@ def test_tools_without_a_name_are_left_out():
         ({"type": "text"}, None),
         ({"type": "json_schema", "json_schema": {"schema": {"type": "null"}}}, {"type": "null"}),
         ({"type": "json_schema", "schema": {"type": "null"}}, {"type": "null"}),
+        ({"type": "json_object", "schema": {"type": "null"}}, {"type": "null"}),
     ],
 )
 def test_the_schema_of_a_response_format(form, schema):
