@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 
 from gevent import socket
@@ -58,9 +59,10 @@ def address_of(listener: socket.socket, *, tls: bool) -> str:
 
 
 def remove(path: str) -> None:
-    """Remove the file of a unix socket that no longer listens."""
+    """Remove a unix socket that no longer listens; what has taken its place meanwhile stays."""
     with suppress(OSError):
-        os.unlink(path)  # noqa: PTH108
+        if _is_socket(path):
+            os.unlink(path)  # noqa: PTH108
 
 
 def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
@@ -97,11 +99,7 @@ def set_for_clients(sock: socket.socket) -> None:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    if os.path.exists(path):  # noqa: PTH110 - of an earlier run
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(path) == 0:
-                raise OSError(errno.EADDRINUSE, "Address already in use by a running server")
-        os.unlink(path)  # noqa: PTH108
+    _clear_away(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -111,3 +109,23 @@ def _bind_unix(path: str) -> socket.socket:
         raise
     sock.setblocking(False)
     return sock
+
+
+def _clear_away(path: str) -> None:
+    """Remove what an earlier run left at *path*. Raises: OSError when it is anything else."""
+    try:
+        is_socket = _is_socket(path)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        what = f"{path} exists and is not a socket: remove it, or give --listen another path"
+        raise OSError(errno.EEXIST, what)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, f"{path} is in use by a running server")
+    os.unlink(path)  # noqa: PTH108
+
+
+def _is_socket(path: str) -> bool:
+    """Whether *path* itself, and not what it links to, is a socket. Raises: OSError."""
+    return stat.S_ISSOCK(os.lstat(path).st_mode)

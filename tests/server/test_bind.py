@@ -1,4 +1,6 @@
 import errno
+import os
+from pathlib import Path
 
 import pytest
 from gevent import socket
@@ -74,3 +76,48 @@ def test_a_unix_socket_replaces_what_a_dead_server_left(tmp_path) -> None:
 def test_a_folder_that_is_not_there(tmp_path) -> None:
     with pytest.raises(OSError, match="No such file"):
         bind(f"unix:{tmp_path}/no/such/s")
+
+
+def a_file(path: Path) -> None:
+    path.write_text("precious")
+
+
+def a_link(path: Path) -> None:
+    a_file(path.with_name("other"))
+    path.symlink_to("other")
+
+
+def a_link_to_a_socket(path: Path) -> None:
+    bind(f"unix:{path}-other").close()
+    path.symlink_to(f"{path.name}-other")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        a_file,
+        a_link,
+        a_link_to_a_socket,
+        lambda path: path.symlink_to("nowhere"),
+        Path.mkdir,
+        os.mkfifo,
+    ],
+    ids=["file", "link", "link to a socket", "dangling link", "folder", "fifo"],
+)
+def test_what_is_no_socket_is_never_removed(tmp_path, make) -> None:
+    path = tmp_path / "s"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(OSError, match=r"s exists and is not a socket: remove it, or give"):
+        bind(f"unix:{path}")
+    remove(str(path))
+    assert path.lstat().st_ino == before.st_ino
+
+
+def test_a_socket_that_something_else_has_is_left_to_it(tmp_path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        with pytest.raises(OSError, match="in use"):
+            bind(f"unix:{path}")
+        assert (tmp_path / "s").exists()
