@@ -10,6 +10,8 @@ import gevent
 
 LIMIT_S = 0.05
 STACK_LINES = 8
+MOST_FRAMES = 200
+WALK_LIMIT_S = 0.5
 
 
 def watch_loop(limit_s: float = LIMIT_S, within: str = "") -> None:
@@ -36,8 +38,27 @@ def watch_loop(limit_s: float = LIMIT_S, within: str = "") -> None:
 
 
 def _report(thread_ident: int, limit_s: float, within: str) -> None:
-    frame = sys._current_frames().get(thread_ident)  # noqa: SLF001 - documented, for debuggers
-    stack = traceback.extract_stack(frame)
-    if frame is not None and any(entry.filename.startswith(within) for entry in stack):
+    stack = _stack_of(thread_ident)
+    if any(entry.filename.startswith(within) for entry in stack):
         shown = "".join(traceback.format_list(stack[-STACK_LINES:]))
         sys.stderr.write(f"the event loop was blocked for {limit_s * 1000:.0f} ms in\n{shown}")
+
+
+def _stack_of(thread_ident: int) -> list[traceback.FrameSummary]:
+    """Return where another thread is, outermost call first.
+
+    Its frames are walked in one go: if it went on meanwhile, and switched greenlets, the walk could
+    meet frames that are gone, which ends the process. So no source line is read before the end, and
+    the interpreter is asked not to change threads.
+    """
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(WALK_LIMIT_S)
+    places: list[tuple[str, int, str]] = []
+    try:
+        frame = sys._current_frames().get(thread_ident)  # noqa: SLF001 - documented, for debuggers
+        while frame is not None and len(places) < MOST_FRAMES:
+            places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+    finally:
+        sys.setswitchinterval(interval_s)
+    return [traceback.FrameSummary(*place) for place in reversed(places)]
