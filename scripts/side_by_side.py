@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
 BUILDS = "tests/e2e/test_wheel.py"
 """Builds and installs distributions, which takes 20 s."""
+ALONE = "tests/e2e/test_kills.py"
+"""Looks for what a killed llmsnap leaves, which any other one that starts meanwhile would stop."""
 SLOW = {
     "tests/commands/test_shells.py",
     "tests/config/test_fuzz.py",
@@ -74,17 +76,24 @@ def main(arguments: list[str]) -> int:
     options = [each for each in more if each not in named]
     groups = unit_groups(named) if kind == "unit" else end_to_end_groups(named)
     marker = "e2e" if kind == "e2e" else "not e2e"
+    codes = run_all(groups, [marker, *options])
+    if kind == "e2e" and (not named or ALONE in named):
+        codes += run_all([("what a killed llmsnap leaves", [ALONE])], [marker, *options])
+    return next((code for code in codes if code not in (0, NO_TESTS)), 0)
+
+
+def run_all(groups: list[tuple[str, list[str]]], arguments: list[str]) -> list[int]:
+    """Run *groups* side by side, print their output, and return their exit codes."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         runs = [
-            start(lane, title, [marker, *options, *what], stack, scratch)
+            start(lane, title, [*arguments, *what], stack, scratch)
             for lane, (title, what) in enumerate(groups)
         ]
         wait(runs)
         for run in runs:
             run.print_output()
-    codes = [run.process.returncode for run in runs]
-    return next((code for code in codes if code not in (0, NO_TESTS)), 0)
+        return [run.process.returncode for run in runs]
 
 
 def start(
@@ -130,10 +139,10 @@ def progress_of(counts: list[tuple[int, int]], elapsed_s: float) -> str:
 def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
     """Return (title, what to run) of each process, of what is *named* if something is."""
     if named and all(each.endswith(".py") for each in named):
-        return shared((ROOT / each for each in named), 2)
+        return shared((ROOT / each for each in named if each != ALONE), 2)
     if named:
         return [("the tests named", named)]
-    files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / BUILDS}
+    files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / BUILDS, ROOT / ALONE}
     return [("tests/ui and the wheel", ["tests/ui", BUILDS]), *shared(files, 2)]
 
 

@@ -32,6 +32,7 @@ FOLD = re.compile(r"\r\n[ \t]+")  # obsolete, but part headers may still be fold
 _PARAMETER = re.compile(
     r';[ \t]*+([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^";]*+))[ \t]*+', re.DOTALL
 )
+_BOUNDARY_NAMES = re.compile(r"(?<![\w-])boundary\s*(?:\*\s*\d*\s*\*?\s*)?=", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 MODEL_HEAD = b'Content-Disposition: form-data; name="model"\r\n'
 
@@ -307,7 +308,8 @@ def _boundary(content_type: str) -> bytes:
             f"a multipart/form-data body is needed here, not {kind or 'an unnamed one'}"
         )
     boundary = options.get("boundary", "")
-    if content_type.lower().count("boundary") > 1 or "\\" in content_type:
+    # Chromium's boundaries have the word in them: ----WebKitFormBoundary...
+    if len(_BOUNDARY_NAMES.findall(content_type)) > 1 or "\\" in content_type:
         raise BadRequest("the Content-Type of the form has a boundary that can be read in two ways")
     if not boundary.isascii() or not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
         raise BadRequest("the Content-Type of the form has no usable boundary")

@@ -61,7 +61,7 @@ def _failure(refuse: Refuse) -> LlmsnapError:
         cause = ProcessError("internal error", detail=f": {cause}")
     copy = ProcessError(f"unable to make {refuse.model_id} ready: {cause}\n{_next_start(refuse)}")
     copy.status, copy.code = cause.status, cause.code
-    copy.detail = "\n" + cause.detail.lstrip(":; ") if cause.detail else ""
+    copy.detail = "\nDetails: " + cause.detail.lstrip(":; ") if cause.detail else ""
     return copy
 
 

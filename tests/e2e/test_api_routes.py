@@ -209,7 +209,7 @@ def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None
         "meta": {"llamaswap": {"ratio": 0.5, "on": True, "tags": ["a", "b"]}},
         "status": {"value": "unloaded"},
     }
-    assert records["first"]["name"] == "Alpha", "an alias shows what its model shows"
+    assert records["first"]["name"] == "Alpha (first)", "lists show the name alone"
     assert not {"name", "description", "meta"} & records["zeta"].keys(), "blank is left out"
     remote = records["m-remote"]
     assert remote["name"] == "box2: m-remote"
@@ -218,7 +218,7 @@ def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None
 
 def test_one_record_is_found_by_any_name(server: Running) -> None:
     assert server.get("/v1/models/author%2Fmodel").json()["id"] == "author/model"
-    assert server.get("/v1/models/first").json()["name"] == "Alpha"
+    assert server.get("/v1/models/first").json()["name"] == "Alpha (first)"
     assert server.get("/v1/models/hidden").json()["id"] == "hidden"
     assert server.get("/v1/models/box3/m-remote").json()["name"] == "box3: box3/m-remote"
     answer = server.get("/v1/models/alpa")

@@ -77,7 +77,9 @@ def test_a_model_that_cannot_load_is_explained(server) -> None:
     assert "--exit-at-start" in error["message"], "its last output"
     answer = server.chat("missing")
     assert answer.status_code == 502
-    assert "its command was not found: no-such-program-x" in answer.json()["error"]["message"]
+    message = answer.json()["error"]["message"]
+    assert "missing: its command was not found" in message
+    assert "Details: no-such-program-x; correct cmd" in message
 
 
 def test_a_port_taken_by_another_program_is_named(server, start) -> None:

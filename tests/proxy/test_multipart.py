@@ -276,3 +276,40 @@ def test_any_form_goes_on_as_it_came_however_it_is_cut(
     if body.count(b"--XX") == len(parts) + 3:
         with closing(receive(reader(body, piece), FORM)) as upload:
             assert sent(upload) == body
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        "----WebKitFormBoundary7MA4YWxkTrZu0gW",  # Chromium, Safari
+        "----geckoformboundaryf1f7e3a5b8c9",  # Firefox
+        "----formdata-undici-012345678901",  # Node's fetch
+        "------------------------d74496d66958873e",  # curl
+        "XX; charset=utf-8",
+        '"quoted boundary"',
+    ],
+)
+def test_boundaries_of_real_clients_are_read(boundary: str) -> None:
+    plain = boundary.partition(";")[0].strip('"').encode()
+    body = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--%b--\r\n'
+    with closing(
+        receive(reader(body % (plain, plain)), f"multipart/form-data; boundary={boundary}")
+    ) as upload:
+        assert upload.model == "whisper"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "boundary=a; boundary=b",
+        "Boundary=a; boundary=a",
+        "boundary*=utf-8''a; boundary=b",
+        "boundary*0=a; boundary=b",
+        'x="; boundary=a"; boundary=b',
+        'boundary="a\\b"',
+    ],
+)
+def test_a_boundary_that_readers_may_find_elsewhere_is_refused(parameters: str) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--b--\r\n'
+    with pytest.raises(BadRequest, match="two ways"):
+        receive(reader(body), f"multipart/form-data; {parameters}")
