@@ -221,6 +221,14 @@ class TooManyInFlight(RequestError):
         self.retry_after_s = retry_after_s
 
 
+class NoRoom(RequestError):
+    """The bodies of other requests take up what may be held of them."""
+
+    status = 503
+    code = "no_room_for_body"
+    retry_after_s = 5.0
+
+
 class ClientGone(RequestError):
     """The client left before its answer was complete; nobody is told."""
 

@@ -28,6 +28,7 @@ from llmsnap.events import (
 from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
 from llmsnap.observations import Observations
+from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.watch import new_watch
@@ -98,11 +99,11 @@ class Service:
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = self._log_handler(config, log_style)
         self.pool = ConnectionPool()
+        self.bodies = Bodies(config)
         self.contexts = ContextLengths()
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.launcher = launcher or _local_launcher(self.state_dir)
-        self.launcher.withhold(config.key_variables)
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
@@ -147,6 +148,7 @@ class Service:
         with self._open_lock:
             if self.accepts or self._closed:
                 return
+            self.launcher.withhold(self.runtime.config.key_variables)
             self.logs.open()
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
@@ -277,6 +279,7 @@ class Service:
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
         self.observations.configure(config)
+        self.bodies.configure(config)
         self.driver.reconfigure(change_of(config, frozenset(restart), frozenset(changes.hot)))
         if preload:
             self.driver.preload(tuple(preload))

@@ -196,6 +196,8 @@ TOP = Section(
     Key("maxRequestBody", Number(256.0, least=0.01)),
     Key("maxDecompressedBody", Number(64.0, least=0.01)),
     Key("maxUpload", Number(4096.0, least=0.01)),
+    Key("maxBodyMemory", Number(0.0, least=0)),
+    Key("maxSpool", Number(0.0, least=0)),
     Key("allowedHosts", Texts()),
     Key("allowedOrigins", Texts()),
     Key("inferenceOrigins", Texts()),

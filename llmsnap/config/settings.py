@@ -235,6 +235,10 @@ class Config:
     max_request_body_bytes: int = 256 * MIB
     max_decompressed_body_bytes: int = 64 * MIB
     max_upload_bytes: int = 4096 * MIB
+    max_body_memory_bytes: int = 0
+    """Of the bodies of all requests together; 0: by the memory there is."""
+    max_spool_bytes: int = 0
+    """Of all uploads together; 0: by the free disk there is."""
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     inference_origins: tuple[str, ...] = ()

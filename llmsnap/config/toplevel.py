@@ -60,6 +60,8 @@ def _limits(values: Values[str, Any]) -> dict[str, Any]:
         "max_request_body_bytes": int(values["maxRequestBody"] * MIB),
         "max_decompressed_body_bytes": int(values["maxDecompressedBody"] * MIB),
         "max_upload_bytes": int(values["maxUpload"] * MIB),
+        "max_body_memory_bytes": int(values["maxBodyMemory"] * MIB),
+        "max_spool_bytes": int(values["maxSpool"] * MIB),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_plus
 
@@ -135,9 +135,10 @@ def coding_of(content_encoding: str) -> str:
     return codings[0]
 
 
-def decoded(raw: bytes, coding: str, limit_bytes: int) -> bytes:
+def decoded(raw: bytes, coding: str, limit_bytes: int, on_size: Callable[[int], object]) -> bytes:
     """Return the JSON in a body that came compressed. Switches greenlets.
 
+    *on_size* is called with the size so far, and may raise what ends it.
     Raises: BadRequest for what is not of that *coding*; TooLarge for what gets larger than
     *limit_bytes*, or larger than an honest body would.
     """
@@ -148,6 +149,7 @@ def decoded(raw: bytes, coding: str, limit_bytes: int) -> bytes:
         size += len(piece)
         if size > most:
             raise _unpacks_too_large(size, limit_bytes)
+        on_size(size)
         pieces.append(piece)
         gevent.sleep(0)  # a large body must not hold up what else is going on
     if not decoder.eof:

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from llmsnap.errors import LlmsnapError, in_full
+from llmsnap.proxy.budget import Bodies, Held
 from llmsnap.proxy.presence import Presence
 from llmsnap.wire.auth import ANYBODY, Key
 from llmsnap.wire.headers import Headers
@@ -17,9 +18,10 @@ from llmsnap.wire.headers import Headers
 class Call(Struct):
     """A request as the gateway got it, and the facts its access log line tells.
 
-    *path* is decoded, *raw_path* as the client sent it; *read* reads the body, which has *length*
-    bytes (None: chunked). *headers* returns the client's header list, *header* one of them by its
-    WSGI name. *client_ip* is who asked, *remote_ip* who connected: a trusted proxy, or the same.
+    *path* is decoded, *raw_path* as the client sent it; *read* returns a piece of the body, b"" at
+    its end, *length* is that of the whole (None: chunked). *headers* returns the client's header
+    list, *header* one of them by its WSGI name. *client_ip* is who asked, *remote_ip* who
+    connected: a trusted proxy, or the same.
     """
 
     id: str
@@ -38,6 +40,8 @@ class Call(Struct):
     user_agent: str = ""
     remote_ip: str = ""
     socket: Any = None
+    held: Held = field(default_factory=lambda: Bodies().held())
+    """What it holds of its body, until it is over."""
     key: Key = ANYBODY
     may_load: bool = True
     """Whether a model may be loaded for it: not for a page that may be of any site."""

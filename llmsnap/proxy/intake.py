@@ -7,7 +7,8 @@ everything else, which passes through unread.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from urllib.parse import unquote
 
 from llmsnap.config.settings import Config
@@ -29,10 +30,11 @@ from llmsnap.proxy.body import (
     parse_json,
     with_model,
 )
+from llmsnap.proxy.budget import Held
 from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Body
 from llmsnap.proxy.filters import CompiledFilter
-from llmsnap.proxy.multipart import Upload, is_form, receive
+from llmsnap.proxy.multipart import IN_MEMORY_BYTES, Upload, is_form, receive
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.names import PeerRoute
 from llmsnap.wire.auth import Key
@@ -102,8 +104,9 @@ class Work(metaclass=ABCMeta):
 class JsonWork(Work):
     """A JSON request."""
 
-    def __init__(self, request: JsonRequest, path: str) -> None:
+    def __init__(self, request: JsonRequest, path: str, held: Held) -> None:
         self._received = self._request = request
+        self._held = held
         self.requested = request.model
         self.stream = request.stream
         self.path = path
@@ -118,6 +121,8 @@ class JsonWork(Work):
             request = _filtered(request, target.filter, self.requested)
             self.stream = request.stream
         self._request = request
+        if request is not self._received:
+            self._held.in_memory(len(self._received.raw) + len(request.raw))
 
     def body(self) -> bytes:
         """See Work."""
@@ -178,7 +183,7 @@ class PlainWork(Work):
         if call.length is not None:
             _check_length(call.length, limit_bytes, "maxUpload")
             if call.length <= RESEND_BYTES:
-                self._held = _read_exactly(call, call.length)
+                self._held = _read_all(call, limit_bytes, "maxUpload")
         self.is_kept = self._held is not None
 
     def adapt(self, target: Target, name: str) -> None:
@@ -316,16 +321,11 @@ def _check_rest(key: Key, rest: str) -> None:
 
 
 def read_body(call: Call, limit_bytes: int) -> bytes:
-    """Read the whole body. Raises: TooLarge, before reading where its length is known."""
-    if call.length is not None:
-        _check_length(call.length, limit_bytes, "maxRequestBody")
-        return _read_exactly(call, call.length)
-    pieces, size = [], 0
-    while piece := call.read(READ_BYTES):
-        size += len(piece)
-        _check_length(size, limit_bytes, "maxRequestBody")
-        pieces.append(piece)
-    return b"".join(pieces)
+    """Read the whole body. Raises: TooLarge and NoRoom, where its length is known before reading.
+
+    Blocks; raises BadRequest for a body that ends too early.
+    """
+    return _read_all(call, limit_bytes, "maxRequestBody")
 
 
 def _json_work(call: Call, config: Config, path: str, implied: str) -> JsonWork:
@@ -334,9 +334,9 @@ def _json_work(call: Call, config: Config, path: str, implied: str) -> JsonWork:
     body = read_body(call, config.max_request_body_bytes)
     if coding:
         limit = min(config.max_request_body_bytes, config.max_decompressed_body_bytes)
-        body = decoded(body, coding, limit)
+        body = _unpacked(call, body, coding, limit)
     request = _parsed(body, path, first_model(call.query) or implied)
-    work = JsonWork(request, _sent_path(path, call.query))
+    work = JsonWork(request, _sent_path(path, call.query), call.held)
     if encoding:
         work.drops = frozenset({"content-encoding"})
     if call.header("CONTENT_TYPE").lower().startswith(URLENCODED):
@@ -366,8 +366,9 @@ def _form_work(call: Call, config: Config, path: str, implied: str) -> FormWork:
     limit_key = "maxUpload" if uploads else "maxRequestBody"
     if call.length is not None:
         _check_length(call.length, limit_bytes, limit_key)
+        call.held.expect(call.length, on_disk=call.length > IN_MEMORY_BYTES)
     upload = receive(
-        call.read,
+        _counted(call),
         call.header("CONTENT_TYPE"),
         limit_bytes=limit_bytes,
         limit_key=limit_key,
@@ -394,11 +395,50 @@ def _filtered(request: JsonRequest, filters: CompiledFilter, requested: str) -> 
         raise BadRequest(f"the body cannot be changed as filters say: {problem.what}") from problem
 
 
-def _read_exactly(call: Call, length: int) -> bytes:
-    body = call.read(length) if length else b""
-    if len(body) < length:
-        raise _cut_short(len(body), length)
-    return body
+def _read_all(call: Call, limit_bytes: int, limit_key: str) -> bytes:
+    length = call.length
+    if length is not None:
+        _check_length(length, limit_bytes, limit_key)
+        call.held.expect(length)
+    pieces, size = BytesIO(), 0
+    while length is None or size < length:
+        piece = call.read(READ_BYTES if length is None else min(READ_BYTES, length - size))
+        if not piece:
+            break
+        size += len(piece)
+        _check_length(size, limit_bytes, limit_key)
+        call.held.in_memory(size)
+        if size == length == len(piece):
+            return piece  # as nearly all do
+        pieces.write(piece)
+    if length is not None and size < length:
+        raise _cut_short(size, length)
+    return pieces.getvalue()
+
+
+def _counted(call: Call) -> Callable[[int], bytes]:
+    """Return what reads a form, and counts it where the spool keeps it."""
+    taken = 0
+
+    def read(size: int) -> bytes:
+        nonlocal taken
+        chunk = call.read(size)
+        taken += len(chunk)
+        if taken <= IN_MEMORY_BYTES:
+            call.held.in_memory(taken)
+        else:
+            call.held.on_disk(taken)
+            call.held.in_memory(0)
+        return chunk
+
+    return read
+
+
+def _unpacked(call: Call, body: bytes, coding: str, limit_bytes: int) -> bytes:
+    packed = len(body)
+    unpacked = decoded(body, coding, limit_bytes, lambda size: call.held.in_memory(packed + size))
+    call.held.in_memory(len(unpacked))
+    return unpacked
 
 
 def _cut_short(taken: int, length: int) -> BadRequest:

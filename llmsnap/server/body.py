@@ -64,12 +64,20 @@ class Body:
 
     def read(self, size: int | None = -1) -> bytes:
         """Return *size* bytes, fewer only at the end; all there are without a size. Blocks."""
-        wanted = sys.maxsize if size is None or size < 0 else size
-        pieces = []
+        return self._read(sys.maxsize if size is None or size < 0 else size, whole=True)
+
+    def read1(self, size: int) -> bytes:
+        """Return 1 to *size* bytes, as they have come; b"" at the end. Blocks for the first."""
+        return self._read(size, whole=False)
+
+    def _read(self, wanted: int, *, whole: bool) -> bytes:
+        pieces: list[bytes] = []
         if self.broken:
             raise BadRequest("the body is broken")
         try:
             while wanted and not self.done:
+                if pieces and not whole and not (self._left and self._reader.waiting):
+                    break  # what follows, be it the next chunk's length, may be waited for
                 if not self._left:
                     self._next_chunk()
                     continue

@@ -94,6 +94,8 @@ class Gateway:
             waits = _waits(call) if call.served else []
             return self._finish(call, start_response, _refusal(error, call), shared + waits)
         except Exception:
+            if answer is not None:  # not begun, or nothing else would close it
+                _close(answer.body)
             log.exception("request failed", extra={"request_id": call.id})
             bug = LlmsnapError("internal error; the log says more")
             return self._finish(call, start_response, _refusal(bug, call), shared)
@@ -154,6 +156,7 @@ class Gateway:
         try:
             answer.body.run(answer.headers + _waits(call), takeover.take(environ))
         finally:
+            call.held.close()
             accesslog.write(self._journal, call, answer.body.sent)
         return takeover.leave(environ)
 
@@ -205,6 +208,7 @@ class Logged:
         try:
             _close(body)
         finally:
+            self._call.held.close()
             sent = body.sent if isinstance(body, ProxyStream) else self._bytes
             accesslog.write(self._journal, self._call, sent)
 

@@ -38,7 +38,8 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
     given, environ["PATH_INFO"], path, raw_path = _read(environ)
     remote = get("REMOTE_ADDR", "")
     length = _body_length(environ)
-    read = environ["wsgi.input"].read
+    body = environ["wsgi.input"]
+    read = getattr(body, "read1", body.read)  # what has come, rather than as much as is asked for
     if "wsgi.input_terminated" not in environ and length is not None:
         read = _up_to(read, length)
     if SOCKET not in environ and sock is not None:
@@ -52,6 +53,7 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
         headers=lambda: from_environ(environ),
         header=lambda name: get(name, ""),
         read=_reader(read),
+        held=service.bodies.held(),
         length=length,
         remote_ip=remote,
         client_ip=_client_ip(environ, remote, runtime),

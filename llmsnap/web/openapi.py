@@ -108,14 +108,16 @@ WHY = {
     404: "No such model, or nothing of that name.",
     405: "Another method is needed; `Allow` tells which.",
     409: "The model is not ready and may not be loaded for this, or cannot sleep.",
-    413: "The body is larger than maxRequestBody, maxDecompressedBody or maxUpload.",
+    408: "Nothing came of the body for a minute.",
+    413: "The body is larger than the configuration allows; the message names the setting.",
     415: "The body is encoded in a way that cannot be read.",
     421: "The Host header names a host that is not in allowedHosts (only without keys).",
     422: "The configuration cannot be used.",
     429: "The model's concurrencyLimit or queueLimit is reached; `Retry-After` tells when.",
     500: "A bug; the log says more.",
     502: "The model could not be loaded, or did not answer; the message says why.",
-    503: "Shutting down, unloaded meanwhile, or waited too long; see `Retry-After`.",
+    503: "Shutting down, unloaded meanwhile, waited too long, or too many bodies are held; see "
+    "`Retry-After`.",
     504: "The model did not answer in the configured time.",
 }
 

@@ -53,7 +53,7 @@ class Operation:
 
 
 MODEL_FAILS = (404, 409, 429, 502, 503, 504)
-BODY_FAILS = (400, 413)
+BODY_FAILS = (400, 408, 413)
 
 MODEL = Parameter("model", "Id or alias; slashes may be encoded.", "path", required=True)
 REST = Parameter(

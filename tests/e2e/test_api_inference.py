@@ -19,6 +19,7 @@ startPort: {port}
 healthCheckTimeout: 15
 maxRequestBody: 1
 maxUpload: 2
+maxBodyMemory: 3
 macros:
   sim: {sim} --echo-requests
 models:
@@ -494,6 +495,25 @@ def test_an_answer_without_a_body_has_none(server: Running, status: int) -> None
 def test_a_models_own_status_passes(server: Running, status: int) -> None:
     answer = server.get(f"/upstream/model1/status/{status}")
     assert (answer.status_code, answer.json()) == (status, {"status": status})
+
+
+def test_bodies_that_others_owe_the_end_of_leave_no_room_and_give_it_back(server: Running) -> None:
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n"
+    owing = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+    try:
+        for sock in owing:
+            sock.sendall(head.encode() + b" " * (MIB - 1))
+        server.wait_for(lambda: server.chat("model1").status_code == 503)
+        answer = server.chat("model1")
+        assert error_of(answer)["code"] == "no_room_for_body"
+        assert "maxBodyMemory" in error_of(answer)["message"]
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert server.get("/v1/models").status_code == 200
+        assert server.get("/upstream/model1/health").status_code == 200
+    finally:
+        for sock in owing:
+            sock.close()
+    server.wait_for(lambda: server.chat("model1").status_code == 200)
 
 
 # --- half a request -----------------------------------------------------------------------------

@@ -8,12 +8,15 @@ import pytest
 
 from llmsnap.errors import (
     BadRequest,
+    BodyTimeout,
     Forbidden,
     MethodNotAllowed,
+    NoRoom,
     NotFound,
     TooLarge,
     UnsupportedEncoding,
 )
+from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.intake import (
@@ -474,3 +477,89 @@ def test_a_chunked_body_passes_through_up_to_the_limit(snapshot) -> None:
     work = take_in_upstream(call("/upstream/a/x", b"x" * (2 * MIB + 1), chunked=True), snapshot)
     with pytest.raises(TooLarge):
         list(work.body()())
+
+
+# --- what all bodies together may take -----------------------------------------------------------
+
+
+JSON_BODY = b'{"model":"a","x":"%b"}' % (b"x" * 200_000)
+GZIP = [("Content-Encoding", "gzip")]
+SMALL_FORM, LARGE_FORM = (form(("model", "a"), file=b"x" * size) for size in (9, MIB))
+FORMS = "/v1/audio/transcriptions"
+
+
+@pytest.fixture
+def bodies() -> Bodies:
+    return Bodies(runtime("{models: {}, maxBodyMemory: 1.5, maxSpool: 1.5}").config)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "expected"),
+    [
+        ("/v1/chat/completions", JSON_BODY, [], (len(JSON_BODY), 0)),
+        ("/v1/chat/completions", gzip.compress(JSON_BODY), GZIP, (len(JSON_BODY), 0)),
+        (FORMS, *SMALL_FORM, (len(SMALL_FORM[0]), 0)),
+        (FORMS, *LARGE_FORM, (0, len(LARGE_FORM[0]))),
+        ("/upstream/a/x", b"x" * RESEND_BYTES, [], (RESEND_BYTES, 0)),
+        ("/upstream/a/x", b"x" * (RESEND_BYTES + 1), [], (0, 0)),
+    ],
+    ids=["json", "gzip", "form", "upload", "kept", "passed through"],
+)
+def test_a_body_is_counted_where_it_is_held_while_it_is(
+    snapshot, bodies, path, body, headers, expected
+) -> None:
+    for chunked in (False, True):
+        held = bodies.held()
+        made = call(path, body, headers=headers, held=held, chunked=chunked)
+        is_upstream = path.startswith("/upstream")
+        work = (take_in_upstream if is_upstream else take_in)(made, snapshot)
+        used = bodies.memory.used_bytes, bodies.disk.used_bytes
+        assert used == ((0, 0) if is_upstream and chunked else expected)
+        work.close()
+        held.close()
+        assert (bodies.memory.used_bytes, bodies.disk.used_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "chunked"),
+    [
+        ("/v1/chat/completions", JSON_BODY, [], False),
+        ("/v1/chat/completions", JSON_BODY, [], True),
+        ("/v1/chat/completions", gzip.compress(JSON_BODY), GZIP, False),
+        ("/v1/chat/completions", gzip.compress(JSON_BODY), GZIP, True),
+        (FORMS, *SMALL_FORM, False),
+        (FORMS, *SMALL_FORM, True),
+        (FORMS, *LARGE_FORM, False),
+        (FORMS, *LARGE_FORM, True),
+        ("/upstream/a/x", b"x" * RESEND_BYTES, [], False),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_a_body_for_which_others_leave_no_room_is_refused(
+    snapshot, bodies, path, body, headers, chunked
+) -> None:
+    other = bodies.held()
+    other.in_memory(bodies.memory.limit_bytes - 10)
+    other.on_disk(bodies.disk.limit_bytes - 10)
+    reads = {} if chunked or headers == GZIP else {"read": unread}
+    made = call(path, body, headers=headers, held=bodies.held(), chunked=chunked, **reads)
+    with pytest.raises(NoRoom):
+        (take_in_upstream if path.startswith("/upstream") else take_in)(made, snapshot)
+
+
+def test_what_is_announced_and_does_not_come_takes_nothing_from_others(snapshot, bodies) -> None:
+    def read(size: int) -> bytes:
+        assert bodies.memory.used_bytes == 0
+        raise BodyTimeout("it did not come")
+
+    made = call(body=b"", length=MIB, held=bodies.held(), read=read)
+    with pytest.raises(BodyTimeout):
+        take_in(made, snapshot)
+
+
+def test_a_rewritten_body_is_counted_beside_the_one_that_came(snapshot, bodies) -> None:
+    work = take_in(call(body=JSON_BODY, held=bodies.held()), snapshot)
+    work.adapt(target(), "")
+    assert bodies.memory.used_bytes == len(JSON_BODY)
+    work.adapt(target(top_k=5), "")
+    assert bodies.memory.used_bytes == len(JSON_BODY) + work.length

@@ -27,6 +27,17 @@ def test_reading_in_parts() -> None:
     assert [body.read(2), body.read(0), body.read(10), body.read(10)] == [b"he", b"", b"llo", b""]
 
 
+def test_reading_what_has_come() -> None:
+    body = Body(Reader(Pieces(b"he", b"l", b"loGET")), 5)
+    assert [body.read1(10) for _ in range(4)] == [b"he", b"l", b"lo", b""]
+    body = Body(Reader(Pieces(b"hello")), 5)
+    assert [body.read1(2), body.read1(2), body.read1(0), body.read1(2)] == [b"he", b"ll", b"", b"o"]
+    body = chunked(b"1\r\nh\r\n2\r\nel\r\n", b"2\r\nlo", b"\r\n0\r\n\r\n")
+    assert [body.read1(10) for _ in range(4)] == [b"h", b"el", b"lo", b""]
+    with pytest.raises(BadRequest):
+        chunked(b"5\r\nhel").read1(10) and chunked(b"5\r\n").read1(10)
+
+
 def test_no_body_asks_for_nothing() -> None:
     assert Body(Reader(Pieces()), 0, pytest.fail).read() == b""
 

@@ -1,9 +1,11 @@
 """Facts about llmsnap.web.gateway."""
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
-from llmsnap.errors import StartFailed, TooManyInFlight, UnknownModel
+from llmsnap.errors import BadRequest, StartFailed, TooManyInFlight, UnknownModel
 from llmsnap.proxy.call import Answer, Call
+from llmsnap.web.gateway import Gateway
 from tests.web.serving import site
 
 TEXT = """\
@@ -226,3 +228,64 @@ def test_another_page_may_open_no_socket_but_to_a_model(here, path, status) -> N
     for origin, found in (("http://localhost:3000", status), ("https://page.example", 403)):
         headers = {"Upgrade": "websocket", "Origin": origin}
         assert here.client.get(path, headers=headers).status_code == found
+
+
+# --- what a request holds of its body -------------------------------------------------------------
+
+
+class Holding:
+    """A dispatcher whose requests hold five bytes, and fail or are answered as the test says."""
+
+    def __init__(self, outcome: Exception | Answer) -> None:
+        self.outcome = outcome
+
+    def handle(self, call, snapshot) -> Answer:
+        call.held.in_memory(5)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class Said:
+    """The body of an answer, which is to be closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __iter__(self):
+        return iter([b"said"])
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Answer(200, "OK", [], Said()), "200"),
+        (BadRequest("no"), "400"),
+        (RuntimeError("a bug"), "500"),
+        (Answer(200, "OK", [("X-Broken", "a\nb")], Said()), "500"),
+    ],
+    ids=["answered", "refused", "failed", "not begun"],
+)
+def test_what_a_request_holds_of_its_body_is_given_back_at_its_end(outcome, status) -> None:
+    started: list[str] = []
+
+    def start_response(status: str, headers, exc_info=None):
+        if any("\n" in value for _, value in headers):
+            raise ValueError("a header of the answer has a line break in it")
+        started.append(status)
+
+    with site(TEXT) as made:
+        made.service.dispatcher = Holding(outcome)
+        environ = EnvironBuilder("/v1/embeddings", method="POST", json={"model": "a"}).get_environ()
+        body = Gateway(None, lambda: made.service)(environ, start_response)
+        used = made.service.bodies.memory
+        assert used.used_bytes == 5
+        assert b"".join(body)
+        body.close()
+        assert used.used_bytes == 0
+    assert [one[:3] for one in started] == [status]
+    if isinstance(outcome, Answer):
+        assert outcome.body.closed == 1
