@@ -127,6 +127,10 @@ class Unauthorized(RequestError):
     code = "invalid_api_key"
 
 
+class WrongKey(Unauthorized):
+    """A key that is none of ours."""
+
+
 class Forbidden(RequestError):
     """The key or the origin does not permit this."""
 

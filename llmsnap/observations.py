@@ -29,6 +29,7 @@ from llmsnap.metrics.store.store import Store
 from llmsnap.metrics.store.worker import Offload
 from llmsnap.metrics.views import swap_object
 from llmsnap.tasks import TaskGroup
+from llmsnap.wire.auth import WrongKeys
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Observations:
         )
         self.recorder = Recorder(self.activity, self.captures, bus, policy=_policy(config))
         self.recorder.later = later
+        self.wrong_keys = WrongKeys()
         self.counters = Counters()
         self.counters.names = _names(config)
         self.performance = Performance(pids)

@@ -44,6 +44,7 @@ class Now:
     stdout_dropped: int = 0
     capture_bytes: int = 0
     store_lost_rows: int = 0
+    wrong_keys: int = 0
     tasks: int = 0
     host: HostSample | None = None
     processes: Iterable[ProcessSample] = ()
@@ -175,6 +176,7 @@ def _own_gauges(now: Now) -> Iterator[Metric]:
     yield _counter(
         "store_lost_rows", "History that could not be written.", (), {(): now.store_lost_rows}
     )
+    yield _counter("wrong_keys", "Requests with a wrong API key.", (), {(): now.wrong_keys})
     yield _gauge("capture_bytes", "Bytes of captures held.", (), {(): now.capture_bytes})
     yield _gauge("tasks", "Background tasks running.", (), {(): now.tasks})
 

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import gevent
+
 from llmsnap.errors import (
     Forbidden,
     LlmsnapError,
     Misdirected,
     PageRefused,
     Unauthorized,
+    WrongKey,
 )
 from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.loading import LoadingStream
@@ -26,6 +29,7 @@ from llmsnap.web import accesslog, health, senders, takeover
 from llmsnap.web.accesslog import Journal
 from llmsnap.web.incoming import new_call
 from llmsnap.wire import cors
+from llmsnap.wire.auth import presents_key
 from llmsnap.wire.errors import answer as error_answer
 from llmsnap.wire.errors import status_line
 from llmsnap.wire.headers import Headers, sandboxed
@@ -55,6 +59,8 @@ ORIGIN_CHARS = 300
 """How much of an origin is remembered: a scheme, a name and a port have no more."""
 STRANGERS = 100
 """How many hosts, and origins, are warned of; a client that sends more makes them up."""
+MOST_PUT_OFF = 100
+"""Answers that wait at a time; each has a place among the connections."""
 
 
 class Gateway:
@@ -66,6 +72,8 @@ class Gateway:
         self._strange_hosts: set[str] = set()
         self._strange_origins: set[str] = set()
         self._journal: Any = None
+        self._guessers: set[str] = set()
+        self._put_off_now = 0
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -90,30 +98,37 @@ class Gateway:
                     waits = [] if told_early else _waits(call)
                     return self._finish(call, start_response, answer, waits)
         except LlmsnapError as error:
-            self._warn_once(error)
+            self._note(error, call)
             waits = _waits(call) if call.served else []
             return self._finish(call, start_response, _refusal(error, call), shared + waits)
-        except Exception:
-            if answer is not None:  # not begun, or nothing else would close it
-                _close(answer.body)
-            log.exception("request failed", extra={"request_id": call.id})
-            bug = LlmsnapError("internal error; the log says more")
-            return self._finish(call, start_response, _refusal(bug, call), shared)
+        except Exception as error:  # noqa: BLE001 - is logged, and answered with 500
+            return self._finish(call, start_response, _bug(error, call, answer), shared)
         if answer is not None:
             return self._through(answer, call, environ)
         environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
         return self._to_flask(call, environ, start_response, shared)
 
-    def _warn_once(self, error: LlmsnapError) -> None:
-        """Log, once for each host or origin, what to add if it should be answered."""
-        name, known = "", self._strange_hosts
+    def _note(self, error: LlmsnapError, call: Call) -> None:
+        """Warn of who is refused, and have the answer to a wrong key wait. Blocks then."""
         if isinstance(error, Misdirected):
-            name = str(error)
+            _warn_once(self._strange_hosts, str(error), str(error))
         elif isinstance(error, PageRefused):
-            name, known = error.origin[:ORIGIN_CHARS], self._strange_origins
-        if name and name not in known and len(known) < STRANGERS:
-            known.add(name)
-            log.warning("%s", error)
+            _warn_once(self._strange_origins, error.origin[:ORIGIN_CHARS], str(error))
+        elif isinstance(error, WrongKey):
+            self._put_off(self._service().observations.wrong_keys.note(call.client_ip), call)
+
+    def _put_off(self, wait_s: float, call: Call) -> None:
+        """Have an answer wait, so that guessing takes long. Blocks."""
+        if not wait_s or self._put_off_now >= MOST_PUT_OFF:
+            return
+        address = call.client_ip
+        text = f"wrong API keys come from {address or 'a unix socket'}: their answers are put off"
+        _warn_once(self._guessers, address, text)
+        self._put_off_now += 1
+        try:
+            gevent.sleep(wait_s)
+        finally:
+            self._put_off_now -= 1
 
     def _finish(
         self, call: Call, start_response: StartResponse, answer: Answer, more: Headers
@@ -220,11 +235,12 @@ def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
     if runtime.keyring.open:
         runtime.hosts.check(environ.get("HTTP_HOST", ""))
     else:
-        key = runtime.keyring.authenticate(
-            environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY")
-        )
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        x_api_key = environ.get("HTTP_X_API_KEY", "")
+        key = runtime.keyring.authenticate(authorization, x_api_key)
         if key is None:
-            raise Unauthorized("unauthorized: invalid or missing API key")
+            kind = WrongKey if presents_key(authorization, x_api_key) else Unauthorized
+            raise kind("unauthorized: invalid or missing API key")
         call.key = key
     senders.check(call, environ, runtime)
     _check_rights(call)
@@ -272,6 +288,21 @@ def _refusal(error: LlmsnapError, call: Call) -> Answer:
         ids = {"request_id": call.id, "swap_id": call.swap_id}
         log.warning("%s %s: %s", call.method, call.path, error, extra=ids)
     return Answer(status, "", headers, [body])
+
+
+def _bug(error: Exception, call: Call, answer: Answer | None) -> Answer:
+    """Log *error*, close the *answer* if it was not begun, and return another."""
+    log.error("request failed", exc_info=error, extra={"request_id": call.id})
+    if answer is not None:
+        _close(answer.body)
+    return _refusal(LlmsnapError("internal error; the log says more"), call)
+
+
+def _warn_once(known: set[str], name: str, text: str) -> None:
+    """Log *text* at the first time for *name*: what to add if it should be answered."""
+    if name not in known and len(known) < STRANGERS:
+        known.add(name)
+        log.warning("%s", text)
 
 
 def _status(answer: Answer) -> str:

@@ -52,6 +52,7 @@ def _now(service: Service) -> Now:
         stdout_dropped=service.logs.stdout.dropped_bytes,
         capture_bytes=observations.captures.used,
         store_lost_rows=observations.store.lost_rows if observations.store else 0,
+        wrong_keys=observations.wrong_keys.total,
         tasks=count_tasks(),
         host=last.host if last else None,
         processes=last.processes if last else (),

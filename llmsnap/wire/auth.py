@@ -9,9 +9,19 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Protocol
+
+FREE_TRIES = 10
+EVERY_S = 1.0
+"""Beyond the free tries, one wrong key is answered each second for each address."""
+LONGEST_S = 10.0
+MOST_ADDRESSES = 10_000
+IPV6_NETWORK_BITS = 64
+"""What one customer gets, and may choose addresses from."""
 
 
 class ApiKeyEntry(Protocol):
@@ -122,6 +132,49 @@ def _candidates(authorization: str, x_api_key: str) -> tuple[bytes, bytes]:
         case "bearer":
             secret = credentials.strip().encode("latin-1", "replace")
     return secret, x_api_key.strip().encode("latin-1", "replace")
+
+
+def presents_key(authorization: str, x_api_key: str) -> bool:
+    """Whether there is a key in these headers, right or wrong."""
+    return any(_candidates(authorization, x_api_key))
+
+
+class WrongKeys:
+    """Counts wrong keys, and tells how long the answer to the next one is put off.
+
+    Each address has ten tries, and gets one back each second. Right keys are not put off: behind
+    a proxy that is not in ``trustedProxies`` all clients have the same address.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total = 0
+        self._clock = clock
+        self._forgiven_at: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<WrongKeys {self.total}, {len(self._forgiven_at)} addresses>"
+
+    def note(self, address: str) -> float:
+        """Count a wrong key from *address*; return by how many seconds its answer is put off."""
+        self.total += 1
+        network, now = _network(address), self._clock()
+        forgiven_at = max(self._forgiven_at.pop(network, now), now) + EVERY_S
+        wait_s = min(max(0.0, forgiven_at - now - FREE_TRIES * EVERY_S), LONGEST_S)
+        if len(self._forgiven_at) >= MOST_ADDRESSES:
+            del self._forgiven_at[next(iter(self._forgiven_at))]  # the longest without a new one
+        self._forgiven_at[network] = min(forgiven_at, now + FREE_TRIES * EVERY_S + LONGEST_S)
+        return wait_s
+
+
+def _network(address: str) -> str:
+    """Return what stands for one client: an address, of IPv6 its network."""
+    if ":" not in address:
+        return address
+    try:
+        number = int(ip_address(address.partition("%")[0]))
+    except ValueError:
+        return address
+    return str(IPv6Address(number >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS))
 
 
 def is_ambient(authorization: str) -> bool:

@@ -33,6 +33,7 @@ def everything() -> Exposition:
         stdout_dropped=5,
         capture_bytes=6,
         store_lost_rows=7,
+        wrong_keys=9,
         tasks=8,
         host=HostSample(12.5, 8_000, 16_000, 0.5),
         processes=[ProcessSample("llama", 4_000, 150.0), ProcessSample(ODD, 1)],
@@ -70,6 +71,7 @@ def test_what_stands_on_the_page():
     assert found["llmsnap_model_cpu_ratio", llama] == 1.5
     assert found["llmsnap_model_resident_memory_bytes", llama] == 4000
     assert found["llmsnap_tasks",] == 8
+    assert found["llmsnap_wrong_keys_total",] == 9
     assert found["llmsnap_host_cpu_ratio",] == 0.125
     assert found["llmsnap_gpu_power_watts", ("gpu", "0"), ("name", "RTX")] == 120.5
     assert ("llmsnap_gpu_power_watts", ("gpu", "1"), ("name", "other")) not in found

@@ -1,11 +1,15 @@
 """Facts about llmsnap.web.gateway."""
 
+import gevent
 import pytest
 from werkzeug.test import EnvironBuilder
 
 from llmsnap.errors import BadRequest, StartFailed, TooManyInFlight, UnknownModel
 from llmsnap.proxy.call import Answer, Call
+from llmsnap.web import gateway
 from llmsnap.web.gateway import Gateway
+from llmsnap.wire.auth import WrongKeys
+from tests.fakes.clock import Clock
 from tests.web.serving import site
 
 TEXT = """\
@@ -228,6 +232,85 @@ def test_another_page_may_open_no_socket_but_to_a_model(here, path, status) -> N
     for origin, found in (("http://localhost:3000", status), ("https://page.example", 403)):
         headers = {"Upgrade": "websocket", "Origin": origin}
         assert here.client.get(path, headers=headers).status_code == found
+
+
+# --- wrong keys ----------------------------------------------------------------------------------
+
+
+class Noted:
+    """Notes from where wrong keys came; each is put off by *wait_s*."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = wait_s
+        self.addresses: list[str] = []
+
+    def note(self, address: str) -> float:
+        self.addresses.append(address)
+        return self.wait_s
+
+
+@pytest.fixture
+def noted(locked_site, monkeypatch) -> Noted:
+    made = Noted(0)
+    monkeypatch.setattr(locked_site.service.observations, "wrong_keys", made)
+    return made
+
+
+def ask(site, path: str = "/v1/models", **headers: str) -> int:
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return site.client.get(
+        path, headers=headers, environ_overrides={"REMOTE_ADDR": "10.0.0.1"}
+    ).status_code
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "addresses"),
+    [
+        ({"x_api_key": "guess"}, 401, ["10.0.0.1"]),
+        ({"Authorization": "Bearer guess"}, 401, ["10.0.0.1"]),
+        ({"Authorization": "Basic OmE=", "X_Forwarded_For": "1.2.3.4"}, 401, ["1.2.3.4"]),
+        ({}, 401, []),
+        ({"x_api_key": "some"}, 200, []),
+        ({"x_api_key": "some", "Authorization": "Bearer none"}, 200, []),
+    ],
+)
+def test_wrong_keys_are_noted_and_missing_ones_are_not(
+    locked_site, noted, headers, status, addresses
+) -> None:
+    assert ask(locked_site, **headers) == status
+    assert noted.addresses == addresses
+    assert ask(locked_site, "/health", **headers) == 200
+    assert noted.addresses == addresses
+
+
+def test_an_answer_to_a_wrong_key_waits_and_others_do_not(locked_site, noted, caplog) -> None:
+    noted.wait_s = 0.05
+    waiting = [gevent.Greenlet(ask, locked_site, x_api_key="guess") for _ in range(2)]
+    for one in waiting:
+        one.start()
+    while len(noted.addresses) < 2:
+        gevent.idle()
+    assert ask(locked_site, x_api_key="some") == 200
+    assert not any(one.ready() for one in waiting)
+    assert [one.get() for one in waiting] == [401, 401]
+    assert caplog.text.count("wrong API keys come from 10.0.0.1") == 1
+
+
+def test_only_so_many_answers_wait_at_a_time(locked_site, noted, monkeypatch) -> None:
+    monkeypatch.setattr(gateway, "MOST_PUT_OFF", 0)
+    noted.wait_s = 3600.0
+    assert ask(locked_site, x_api_key="guess") == 401
+
+
+def test_guessing_takes_a_second_for_each_key_after_ten(locked_site, monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(gateway.gevent, "sleep", waits.append)
+    monkeypatch.setattr(locked_site.service.observations, "wrong_keys", WrongKeys(Clock()))
+    for number in range(12):
+        assert ask(locked_site, x_api_key=f"guess{number}") == 401
+    assert waits == [1, 2]
+    metrics = locked_site.client.get("/metrics", headers={"x-api-key": "all"}).text
+    assert "\nllmsnap_wrong_keys_total 12.0\n" in metrics
 
 
 # --- what a request holds of its body -------------------------------------------------------------

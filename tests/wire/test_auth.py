@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from llmsnap.wire.auth import ANYBODY, Key, Keyring
+from llmsnap.wire import auth
+from llmsnap.wire.auth import ANYBODY, Key, Keyring, WrongKeys, presents_key
+from tests.fakes.clock import Clock
 
 
 @dataclass
@@ -138,3 +140,77 @@ def test_nothing_shows_a_key() -> None:
     assert repr(Keyring()) == "<Keyring open>"
     assert "key1" not in repr(RING.authenticate("Bearer key1", None))
     assert "key1" not in repr(vars(RING))
+
+
+# --- wrong keys ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "presents"),
+    [
+        ("", "", False),
+        ("Bearer ", " ", False),
+        ("Digest x", "", False),
+        ("Bearer x", "", True),
+        ("", "x", True),
+        ("Basic OmE=", "", True),
+        ("Basic Og==", "", False),
+    ],
+)
+def test_who_presents_a_key_at_all(authorization: str, x_api_key: str, presents: bool) -> None:
+    assert presents_key(authorization, x_api_key) is presents
+
+
+def test_ten_wrong_keys_are_free_and_each_further_one_waits_a_second_longer() -> None:
+    clock = Clock(100.0)
+    wrong = WrongKeys(clock)
+    assert [wrong.note("a") for _ in range(10)] == [0] * 10
+    assert [wrong.note("a") for _ in range(12)] == [*range(1, 11), 10, 10]
+    assert wrong.note("b") == 0, "another address"
+    assert wrong.total == 23
+
+
+def test_a_second_forgives_one_and_a_while_all() -> None:
+    clock = Clock(100.0)
+    wrong = WrongKeys(clock)
+    for _ in range(10):
+        wrong.note("a")
+    for _ in range(100):  # one after another, each when the one before was answered
+        wait_s = wrong.note("a")
+        assert wait_s == 1
+        clock.now += wait_s
+    clock.now += 10
+    assert [wrong.note("a") for _ in range(11)] == [0] * 10 + [1]
+    for _ in range(1000):
+        wrong.note("a")
+    clock.now += 20
+    assert wrong.note("a") == 0, "however many there were"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("", "", True),
+        ("not:an:address", "not:an:address", True),
+    ],
+)
+def test_addresses_that_one_client_may_choose_from_are_one(one, other, is_same) -> None:
+    wrong = WrongKeys(Clock())
+    for _ in range(10):
+        wrong.note(one)
+    assert bool(wrong.note(other)) is is_same
+
+
+def test_the_addresses_that_are_known_are_bounded_and_the_oldest_goes(monkeypatch) -> None:
+    monkeypatch.setattr(auth, "MOST_ADDRESSES", 3)
+    wrong = WrongKeys(Clock())
+    for address in ("a", "b", "c", "a", "d"):
+        for _ in range(10):
+            wrong.note(address)
+    assert repr(wrong) == "<WrongKeys 50, 3 addresses>"
+    assert [bool(wrong.note(address)) for address in "acd"] == [True] * 3
+    assert wrong.note("b") == 0
