@@ -1,0 +1,154 @@
+"""The calls of dashboards, log tailers and loaders that were made for llama-swap."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+import requests
+
+from tests.e2e.api import serving
+from tests.e2e.harness import Running
+
+pytestmark = pytest.mark.e2e
+
+LIMIT_S = 20
+LOGS = ["/logs/stream", "/logs/stream/proxy", "/logs/stream/upstream", "/logs/stream/alpha"]
+ACCEPTS = ["*/*", "text/event-stream", "text/plain", "application/json", "text/html"]
+CONFIG = """\
+startPort: {port}
+models:
+  alpha:
+    cmd: sh -c 'echo A-LINE-OF-ALPHA; exec {sim}'
+  beta:
+    cmd: {sim} --sleep-time 0.01 --wake-time 0.01
+    sleepMode: enable
+    sleepEndpoints: [{{endpoint: /sleep}}]
+    wakeEndpoints: [{{endpoint: /wake_up}}]
+  gamma: {{cmd: "{sim}"}}
+groups:
+  all: {{swap: false, members: [alpha, beta, gamma]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("tools"), CONFIG) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_loaded(server: Running) -> None:
+    assert server.post("/api/models/unload").status_code == 200
+    server.wait_for(lambda: server.running() == {})
+
+
+def load(server: Running, model: str) -> None:
+    """As loaders do it: ask the model's health, then wait until it is listed as ready."""
+    assert server.get(f"/upstream/{model}/health").status_code == 200
+    rows = server.get("/running").json()["running"]
+    assert [row["state"] for row in rows if row["model"] == model] == ["ready"]
+
+
+@contextlib.contextmanager
+def lines(server: Running, path: str, **headers: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The content type and the lines of an answer that goes on, for as long as a test may take."""
+    with gevent.Timeout(LIMIT_S, RuntimeError(f"not all of it came from {path}")):
+        answer = requests.get(server.url + path, headers=headers, stream=True, timeout=LIMIT_S)
+        with contextlib.closing(answer):
+            assert answer.status_code == 200
+            yield answer.headers["Content-Type"], answer.iter_lines(chunk_size=None)
+
+
+@pytest.mark.parametrize("path", LOGS)
+def test_a_log_tailer_reads_text_whatever_its_library_accepts(server: Running, path: str) -> None:
+    load(server, "alpha")
+    for accept in ACCEPTS:
+        with lines(server, path, Accept=accept) as (kind, came):
+            assert kind.startswith("text/plain"), accept
+            line = next(filter(None, came))
+            assert not line.startswith((b"data:", b"event:", b"id:", b":")), accept
+
+
+@pytest.mark.parametrize("path", LOGS)
+def test_a_log_tailer_reads_events_when_it_asks_for_them(server: Running, path: str) -> None:
+    load(server, "alpha")
+    with lines(server, path + "?format=sse", Accept="*/*") as (kind, came):
+        assert kind.startswith("text/event-stream")
+        assert any(line.startswith(b"data: ") for line in itertools.islice(came, 3))
+
+
+def envelopes(came: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
+    """What a dashboard makes of the feed: each line of data is an envelope, the rest is skipped."""
+    for line in came:
+        if line.startswith(b"data:"):
+            envelope = json.loads(line.removeprefix(b"data:"))
+            assert set(envelope) == {"type", "data"}
+            yield envelope["type"], json.loads(envelope["data"])
+
+
+@pytest.mark.parametrize("query", ["", "?format=message"])
+def test_a_dashboard_follows_the_events(server: Running, query: str) -> None:
+    with lines(server, "/api/events" + query, Accept="*/*") as (kind, came):
+        assert kind.startswith("text/event-stream")
+        feed = envelopes(came)
+        first = dict(itertools.islice(feed, 4))
+        assert {one["id"] for one in first["modelStatus"]} == {"alpha", "beta", "gamma"}
+        server.chat("alpha")
+        awaited = {"metrics", "activity", "inflight", "ready"}
+        while awaited:  # in which order they come is not promised
+            name, data = next(feed)
+            awaited.discard(name)
+            if name == "modelStatus" and states_of(data)["alpha"] == "ready":
+                awaited.discard("ready")
+
+
+def test_a_dashboard_shows_each_line_of_a_log_once(server: Running) -> None:
+    with lines(server, "/api/events", Accept="*/*") as (_, came):
+        feed = envelopes(came)
+        before = list(until(feed, "modelStatus", bool))
+        load(server, "alpha")
+        load(server, "gamma")  # what alpha has printed is told by the time gamma is ready
+        ready = lambda models: {"gamma": "ready"}.items() <= states_of(models).items()  # noqa: E731
+        seen = list(until(feed, "modelStatus", ready))
+    told = "".join(
+        text["data"] for kind, text in seen if kind == "logData" and text["source"] == "upstream"
+    )
+    assert told.count("A-LINE-OF-ALPHA") == 1
+    assert [kind for kind, _ in before][-1] == "modelStatus"
+
+
+def states_of(models: list[dict[str, Any]]) -> dict[str, str]:
+    return {one["id"]: one["state"] for one in models}
+
+
+def until(feed: Iterator[tuple[str, Any]], kind: str, fact: Any) -> Iterator[tuple[str, Any]]:
+    """The envelopes up to the one of *kind* for whose data *fact* is true."""
+    for name, data in feed:
+        yield name, data
+        if name == kind and fact(data):
+            return
+
+
+def test_a_status_page_that_asks_every_model_loads_and_wakes_none(server: Running) -> None:
+    load(server, "alpha")
+    load(server, "beta")
+    assert server.post("/api/models/sleep/beta").status_code == 200
+    before = server.running()
+    assert before == {"alpha": "ready", "beta": "asleep"}
+    listed = [one["id"] for one in server.get("/v1/models").json()["data"]]
+    codes = {model: server.get(f"/upstream/{model}/v1/models").status_code for model in listed}
+    assert codes == {"alpha": 200, "beta": 409, "gamma": 409}
+    assert server.running() == before
+
+
+def test_a_loader_wakes_what_is_asleep(server: Running) -> None:
+    load(server, "beta")
+    assert server.post("/api/models/sleep/beta").status_code == 200
+    assert server.running() == {"beta": "asleep"}
+    load(server, "beta")
