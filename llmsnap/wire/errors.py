@@ -85,11 +85,13 @@ def _advice(error: LlmsnapError) -> Headers:
 
     A model that failed does not get well by itself: client libraries that obey ``Retry-After`` and
     retry would show the cause minutes later. Those of OpenAI and Anthropic stop at once on
-    ``x-should-retry: false``.
+    ``x-should-retry: false``. They repeat every 409, too: of a request that may not load a model.
     """
     if error.code == ProcessError.code:
         return [("X-Should-Retry", "false")]
     headers = []
+    if error.status == HTTPStatus.CONFLICT:
+        headers.append(("X-Should-Retry", "false"))
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", CHALLENGE))
     if isinstance(error, MethodNotAllowed):

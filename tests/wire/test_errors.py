@@ -108,6 +108,12 @@ MODEL_FAILED = [
 ]
 
 
+@pytest.mark.parametrize("error", [errors.NotReady("x", 3.0), errors.SleepNotConfigured("x")])
+def test_a_conflict_is_answered_once(error: LlmsnapError) -> None:
+    """Client libraries ask three times on 409 alone; the request has said that it will not wait."""
+    assert dict(answer(error)[1])["X-Should-Retry"] == "false"
+
+
 @pytest.mark.parametrize("error", MODEL_FAILED, ids=lambda e: type(e).__name__)
 def test_a_model_that_failed_is_not_worth_a_retry(error: LlmsnapError) -> None:
     headers = dict(answer(error)[1])
