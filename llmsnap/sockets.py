@@ -55,6 +55,15 @@ class Readiness:
             self._watcher.callback = self._unasked
             waiter.clear()
 
+    def wait_up_to(self, limit_s: float) -> None:
+        """Wait as ``wait`` does. Raises: TimeoutError after *limit_s*."""
+        timer: Any = get_hub().loop.timer(limit_s)
+        timer.start(self._waiter.throw, TimeoutError)
+        try:
+            self.wait()
+        finally:
+            timer.close()
+
     def turn_on(self) -> None:
         """Look out for something to read. Never switches."""
         if not self.is_on:

@@ -27,6 +27,8 @@ Body = bytes | Callable[[], Iterable[bytes]]
 RECV_BYTES = 65536
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods whose requests may be repeated (RFC 9110 section 9.2.2)."""
+LEAST_S = 0.001
+"""As a timeout: 0 stands for none."""
 ANSWER_AFTER_RESET_S = 1.0
 """How long to wait for an answer on a connection that failed while the request was sent."""
 
@@ -53,6 +55,9 @@ class Outgoing(Struct):
     """Whether it may be sent again on a new connection when a kept one ends without an answer."""
 
 
+NO_REQUEST = Outgoing("", "", [])
+
+
 def nothing() -> None:
     """Do nothing."""
 
@@ -67,9 +72,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_aborted", "_answers_early", "_connection", "_failure", "_is_cut", "_keeps_chunked",
-        "_limits", "_meanwhile", "_parser", "_pool", "_reusable", "_till_end", "address",
-        "headers", "is_complete", "reason", "status", "was_sent",
+        "_aborted", "_answers_early", "_connection", "_failure", "_head", "_is_cut", "_is_kept",
+        "_keeps_chunked", "_limits", "_meanwhile", "_parser", "_pool", "_request", "_reusable",
+        "_till_end", "_waited_s", "address", "headers", "is_complete", "reason", "status",
+        "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +92,10 @@ class Exchange:
         self._keeps_chunked = keeps_chunked
         self._connection: Connection | None = None
         self._parser: ResponseParser | None = None
+        self._request = NO_REQUEST
+        self._head = b""
+        self._is_kept = False
+        self._waited_s = 0.0
         self._till_end = False
         self._reusable = True
         self._aborted = False
@@ -94,6 +104,7 @@ class Exchange:
         self._failure: OSError | None = None
         self._meanwhile: Callable[[], None] = nothing
         self.status = 0
+        """0 until the head of the answer has come."""
         self.reason = ""
         self.headers: Headers = []
         """Of the answer, in order, names as sent."""
@@ -102,10 +113,16 @@ class Exchange:
         self.was_sent = False
         """Whether an upstream that may still be at work on it has got any of the request."""
 
-    def send(self, request: Outgoing, meanwhile: Callable[[], None] = nothing) -> None:
-        """Send *request* and wait for the head of the answer.
+    def send(
+        self,
+        request: Outgoing,
+        meanwhile: Callable[[], None] = nothing,
+        patience_s: float = 0.0,
+    ) -> bool:
+        """Send *request* and wait for the head of the answer; return whether it has come.
 
-        *meanwhile* is called once the request is on its way, while the upstream works.
+        It is waited for as ``wait_head`` does. *meanwhile* is called once the request is on its
+        way, while the upstream works.
 
         A resendable request takes a kept connection where there is one; if that ends before the
         first byte of an answer, the request is sent again on a new one. Other requests begin with a
@@ -113,22 +130,31 @@ class Exchange:
         Raises: Unreachable, UpstreamTimeout, UpstreamBroke; ClientGone after ``abort``.
         """
         self._meanwhile = meanwhile
-        head = _head(request, self.address)
-        key = key_of(self.address)
-        connection = self._pool.take(key) if request.is_resendable else None
-        if connection is not None:
+        self._request, self._head = request, _head(request, self.address)
+        kept = self._pool.take(key_of(self.address)) if request.is_resendable else None
+        self._is_kept = kept is not None
+        self._attempt(kept or self._connect())
+        return self.wait_head(patience_s)
+
+    def wait_head(self, patience_s: float = 0.0) -> bool:
+        """Wait for the head of the answer, *patience_s* at most (0: as long as the limits say).
+
+        Return whether it has come; if not, it can be waited for again. Raises: as ``send``.
+        """
+        while True:
             try:
-                self._attempt(connection, head, request)
-            except _Unanswered:
-                self.was_sent = False
-            else:
-                return
-        connection = Connection(key, connect(self.address, self._limits.connect_s))
-        try:
-            self._attempt(connection, head, request)
-        except _Unanswered as end:
-            cause = end.cause.strerror or str(end.cause)
-            raise Unreachable(f"no answer from {self.address.called}: {cause}") from end
+                return self._await_head(patience_s)
+            except _Unanswered as end:
+                if not self._is_kept:
+                    cause = end.cause.strerror or str(end.cause)
+                    raise Unreachable(f"no answer from {self.address.called}: {cause}") from end
+            self._is_kept = self.was_sent = False
+            self._attempt(self._connect())
+
+    def _connect(self) -> Connection:
+        """Return a new connection. Blocks. Raises: Unreachable, UpstreamTimeout."""
+        sock = connect(self.address, self._limits.connect_s)
+        return Connection(key_of(self.address), sock)
 
     def read(self) -> bytes:
         """Return the next piece of the body as it arrives; b"" at its end.
@@ -189,9 +215,12 @@ class Exchange:
 
     def close(self) -> None:
         """Give the connection back if the answer is complete, else close it. Idempotent."""
-        connection, self._connection = self._connection, None
         parser, self._parser = self._parser, None
-        if connection is None or parser is None:
+        if parser is None:
+            self._drop()
+            return
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
         self.is_complete = parser.complete and not parser.chunks
         if parser.complete and self._is_reusable(parser):
@@ -210,33 +239,64 @@ class Exchange:
             raise UpstreamBroke(f"the exchange with {self.address.called} is closed")
         return self._connection
 
-    def _attempt(self, connection: Connection, head: bytes, request: Outgoing) -> None:
-        """Send over *connection* and read the head of the answer.
-
-        Raises: _Unanswered when the connection ends before any byte of an answer.
-        """
-        parser = connection.parser
-        parser.begin()
+    def _attempt(self, connection: Connection) -> None:
+        """Send the request over *connection*, which is ours from now on."""
+        request = self._request
+        connection.parser.begin()
         self._connection = connection
+        self._waited_s = 0.0
         try:
             self._check_aborted()
             self.was_sent = True
             connection.set_timeout(self._limits.head_s)
-            self._send(connection, head, request)
+            self._send(connection, self._head, request)
             meanwhile, self._meanwhile = self._meanwhile, nothing
             meanwhile()
-            if self._failure is not None:
-                connection.set_timeout(ANSWER_AFTER_RESET_S)
-            self._read_head(connection, request.method)
         except BaseException:
-            self._connection = None
-            connection.close()
+            self._drop()
+            raise
+
+    def _await_head(self, patience_s: float) -> bool:
+        """Return whether the head came within *patience_s*, and note what it says.
+
+        Raises: _Unanswered when the connection ends before any byte of an answer.
+        """
+        connection = self._open
+        limit_s = self._limits.head_s if self._failure is None else ANSWER_AFTER_RESET_S
+        left_s = max(limit_s - self._waited_s, LEAST_S) if limit_s else 0.0
+        may_go_on = patience_s > 0 and (not limit_s or left_s > patience_s)
+        connection.set_timeout(patience_s if may_go_on else left_s)
+        try:
+            self._read_head(connection, self._request.method)
+        except TimeoutError as error:
+            if may_go_on:
+                self._waited_s += patience_s
+                return False
+            self._drop()
+            raise self._silence() from error
+        except BaseException:
+            self._drop()
             raise
         connection.set_timeout(self._limits.idle_s)
-        self._parser = parser
+        self._request, self._head = NO_REQUEST, b""
+        parser = self._parser = connection.parser
         self.status = parser.http.get_status_code()
         self.reason, self.headers = parser.reason, parser.headers
         self.is_complete = parser.complete and not parser.chunks
+        return True
+
+    def _silence(self) -> Exception:
+        """Return what to raise when the head has not come in time."""
+        if self._failure is not None:
+            return _Unanswered(self._failure)
+        return UpstreamTimeout(
+            f"{self.address.called} did not answer within {self._limits.head_s:g} s"
+        )
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     # --- the request ---------------------------------------------------------------------------
 
@@ -314,12 +374,8 @@ class Exchange:
                 data = connection.receive(RECV_BYTES)
                 if not data:
                     raise _ended()
-            except TimeoutError as error:
-                if self._failure is not None:
-                    raise _Unanswered(self._failure) from error
-                raise UpstreamTimeout(
-                    f"{self.address.called} did not answer within {self._limits.head_s:g} s"
-                ) from error
+            except TimeoutError:
+                raise
             except OSError as error:
                 self._check_aborted()
                 if parser.has_begun:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import parse_qs
 
+from llmsnap.config.settings import ModelConfig
 from llmsnap.errors import (
     BadRequest,
     ChildExited,
@@ -33,7 +34,6 @@ from llmsnap.proxy.job import Job
 from llmsnap.proxy.loading import Comments, Frames, LoadingStream, Waiting
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.remarks import LoadingState
-from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.leases import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
@@ -221,21 +221,21 @@ class Dispatcher:
             return request() if may_try else ticket
 
         lease = self._queue.observe(model.id) if job.observes else None
+        patience_s = _patience_s(job, model.keepalive_while_loading)
         while True:
             if lease is None:
                 ticket = ask()
                 frames = self._wait(job, route, ticket)
                 if frames is not None:
-                    return self._loading(job, ticket, frames, target, ask)
+                    return self._loading(job, ticket, frames, target, ask, patience_s)
                 lease = _take(job, ticket)
-            exchange = self._exchange_of(job, lease, target)
+            exchange = self._exchange_of(job, lease, target, patience_s)
             if exchange is not None:
                 break
             lease = None
-        after_s = 0.0 if ignored and exchange.status == 101 else None
-        if model.ignore_streams and after_s is None:
-            after_s = forward.stays_open(job, exchange)
-        job.loosen(after_s)
+        if not exchange.status:  # silent
+            return self._loading(job, None, Comments(patience_s), target, ask, patience_s)
+        _loosen(job, exchange, model, ignored=ignored)
         return forward.answer(job, exchange)
 
     def _wait(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
@@ -249,16 +249,18 @@ class Dispatcher:
             ticket.wait()
         return frames
 
-    def _exchange_of(self, job: Job, lease: Lease, target: Target) -> Exchange | None:
+    def _exchange_of(
+        self, job: Job, lease: Lease, target: Target, patience_s: float
+    ) -> Exchange | None:
         """Return what brings the answer; None if the server ended first and may be loaded again."""
         with suppress(ServerEnded):
-            return self._send(job, lease, target)
+            return self._send(job, lease, target, patience_s)
         return None
 
     def _frames(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
         """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
         model, call = route.model, job.call
-        if not call.stream or job.work.prefix or not streams_events(call.path):
+        if not _gets_events(job):
             return None
         if model.send_loading_state and versioned(call.path) == LOADING_STATE_PATH:
             return LoadingState(model.id, call.id, self._chance)
@@ -267,28 +269,42 @@ class Dispatcher:
         return None
 
     def _loading(
-        self, job: Job, ticket: Ticket, frames: Frames, target: Target, ask: Callable[[], Ticket]
+        self,
+        job: Job,
+        ticket: Ticket | None,
+        frames: Frames,
+        target: Target,
+        ask: Callable[[], Ticket],
+        patience_s: float,
     ) -> Answer:
-        def go_on(lease: Lease) -> ProxyStream:
+        """Return the answer that begins while *job* waits for *ticket*, or for its server."""
+
+        def send(lease: Lease) -> bool:
             _note_wait(job, lease)
-            exchange = self._send(job, lease, target)
-            return ProxyStream(job, exchange, last_words)
+            return self._send(job, lease, target, patience_s).status != 0
+
+        def wait_head() -> bool:
+            lease, exchange = job.lease, job.exchange
+            if lease is None or exchange is None:
+                raise UpstreamError("the exchange with the model is over")
+            wait = partial(forward.wait_head, job, exchange, patience_s)
+            return self._hears(job, lease, exchange, wait)
 
         def again() -> Ticket:
             ticket = ask()
             job.wait_for(ticket)
             return ticket
 
-        last_words = forward.last_words(job.call)
         # The head of our answer goes out before the upstream could say how it encodes its own.
         job.headers = [one for one in job.headers if one[0] != "Accept-Encoding"]
-        waiting = Waiting(ticket, self._queue.position, again)
-        return LoadingStream(job, waiting, frames, go_on, last_words).answer()
+        waiting = Waiting(ticket, self._queue.position, again, send)
+        return LoadingStream(job, waiting, frames, wait_head, forward.last_words(job.call)).answer()
 
-    def _send(self, job: Job, lease: Lease, target: Target) -> Exchange:
+    def _send(self, job: Job, lease: Lease, target: Target, patience_s: float) -> Exchange:
         """Send over a connection to the model of *lease*, and wait for the answer's head.
 
-        Raises: ServerEnded when the model has to be loaded again; then nothing is held.
+        After *patience_s* without one, return nevertheless. Raises: ServerEnded when the model has
+        to be loaded again; then nothing is held.
         """
         job.lease = lease
         try:
@@ -297,14 +313,20 @@ class Dispatcher:
             raise self._ended(job, ChildExited(str(error)), error) from error
         exchange = Exchange(self._pool, address, target.limits)
         job.hold(lease, exchange)
+        meanwhile = partial(self._meanwhile, job)
+        wait = partial(forward.send, job, exchange, meanwhile, patience_s)
+        self._hears(job, lease, exchange, wait)
+        return exchange
+
+    def _hears(self, job: Job, lease: Lease, exchange: Exchange, wait: Callable[[], bool]) -> bool:
+        """Return whether *wait* brought the head of the answer. Raises: as ``_send``."""
         try:
-            forward.send(job, exchange, partial(self._meanwhile, job))
+            return wait()
         except Unreachable as error:
-            end = self._servers.wait_end(lease.model_id, address, EXIT_LIMIT_S)
+            end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
             if end is None or (exchange.was_sent and not forward.is_resendable(job)):
                 raise
             raise self._ended(job, end, error) from error
-        return exchange
 
     def _ended(self, job: Job, end: ChildExited, error: LlmsnapError) -> LlmsnapError:
         """Return what to raise when the server of *job*'s model has ended: once it goes on."""
@@ -325,11 +347,12 @@ class Dispatcher:
     def _serve_peer(self, job: Job, snapshot: Snapshot, route: PeerRoute) -> Answer:
         """Ask the first peer; the next one only when nothing was sent to it."""
         peers = (route.peer, *route.others)
+        keeps_alive = snapshot.config.keepalive_while_loading
         for peer in peers:
             target, address = snapshot.peer(peer)
             exchange = Exchange(self._pool, address, target.limits, keeps_chunked=True)
             try:
-                self._ask_peer(job, exchange, peer.id, target, route.upstream_name)
+                has_come = self._ask_peer(job, exchange, peer.id, target, route, keeps_alive)
             except UpstreamError as error:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
@@ -337,16 +360,24 @@ class Dispatcher:
                 ids = {"request_id": job.call.id}
                 log.warning("peer %s: %s; trying the next one", peer.id, error, extra=ids)
             else:
-                return forward.answer(job, exchange)
+                if has_come:
+                    return forward.answer(job, exchange)
+                return self._silent_peer(job, exchange)
         raise UnknownModel(f'model not found: "{route.requested}"; no peer offers it')
 
     def _ask_peer(
-        self, job: Job, exchange: Exchange, peer_id: str, target: Target, name: str
-    ) -> None:
-        """Send to one peer, under the model's *name* there, and wait for its answer's head."""
+        self,
+        job: Job,
+        exchange: Exchange,
+        peer_id: str,
+        target: Target,
+        route: PeerRoute,
+        keeps_alive: bool,
+    ) -> bool:
+        """Send to one peer, under its name for the model; return whether its answer has begun."""
         call = job.call
         call.served = peer_id
-        job.work.adapt(target, name)
+        job.work.adapt(target, route.upstream_name)
         call.stream = job.work.stream
         job.headers = _headers(job, target)
         if job.tap is None:
@@ -354,7 +385,19 @@ class Dispatcher:
         else:
             job.tap.facts.peer = peer_id
         job.ask(exchange)
-        forward.send(job, exchange, self._chores)
+        return forward.send(job, exchange, self._chores, _patience_s(job, keeps_alive))
+
+    def _silent_peer(self, job: Job, exchange: Exchange) -> Answer:
+        """Return the answer that begins while a peer is at work on its own."""
+
+        def wait_head() -> bool:
+            try:
+                return forward.wait_head(job, exchange, COMMENT_EVERY_S)
+            except UpstreamError as error:
+                raise _of_peer(error) from error
+
+        comments, words = Comments(COMMENT_EVERY_S), forward.last_words(job.call)
+        return LoadingStream(job, None, comments, wait_head, words).answer()
 
     # --- records -------------------------------------------------------------------------------
 
@@ -402,6 +445,25 @@ def _note_wait(job: Job, lease: Lease) -> None:
     call.swap_id = lease.swap_id
     if job.tap is not None:
         job.tap.granted(call.queue_s, call.load_s, call.swap_id)
+
+
+def _loosen(job: Job, exchange: Exchange, model: ModelConfig, *, ignored: bool) -> None:
+    """Stop keeping *model* for an answer that stays open, where its configuration says so."""
+    after_s = 0.0 if ignored and exchange.status == 101 else None
+    if model.ignore_streams and after_s is None:
+        after_s = forward.stays_open(job, exchange)
+    job.loosen(after_s)
+
+
+def _gets_events(job: Job) -> bool:
+    """Whether whatever *job*'s client is answered with can be told by events."""
+    call = job.call
+    return call.stream and not job.work.prefix and streams_events(call.path)
+
+
+def _patience_s(job: Job, keeps_alive: bool) -> float:
+    """Return after how much silence of its server *job*'s client gets comments; 0: never."""
+    return COMMENT_EVERY_S if keeps_alive and _gets_events(job) else 0.0
 
 
 def _headers(job: Job, target: Target) -> Headers:

@@ -34,25 +34,41 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
 
-def send(job: Job, exchange: Exchange, meanwhile: Callable[[], None]) -> None:
-    """Send *job*'s request and wait for the head of the answer; see ``Exchange.send``.
+def send(
+    job: Job, exchange: Exchange, meanwhile: Callable[[], None], patience_s: float = 0.0
+) -> bool:
+    """Send *job*'s request, and return whether the head of the answer has come.
 
-    Raises: why it failed, or why it was interrupted.
+    See ``Exchange.send``. Raises: why it failed, or why it was interrupted.
     """
     call, work = job.call, job.work
     target = exchange.address.base_path + work.path
-    try:
+
+    def wait() -> bool:
         request = Outgoing(
             call.method, target, job.headers, work.body(), work.length, is_resendable(job)
         )
-        exchange.send(request, meanwhile)
+        return exchange.send(request, meanwhile, patience_s)
+
+    return _hears(job, exchange, wait)
+
+
+def wait_head(job: Job, exchange: Exchange, patience_s: float) -> bool:
+    """Go on waiting for the head of the answer where ``send`` returned without it."""
+    return _hears(job, exchange, lambda: exchange.wait_head(patience_s))
+
+
+def _hears(job: Job, exchange: Exchange, wait: Callable[[], bool]) -> bool:
+    try:
+        has_come = wait()
     except LlmsnapError as error:
         reason = job.reason(error)
         if reason is error:
             raise
         raise reason from error
-    if job.tap is not None:
+    if has_come and job.tap is not None:
         job.tap.head(exchange.status, exchange.headers)
+    return has_come
 
 
 def is_resendable(job: Job) -> bool:

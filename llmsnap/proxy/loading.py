@@ -1,14 +1,14 @@
-"""Keeps a streamed request alive while its model loads: remarks for people, or comments.
+"""Keeps a streamed request alive while its model loads or is silent: remarks, or comments.
 
-The answer begins before the model is ready. From then on an error can only be told as an event
-of the stream, which ends with it.
+The answer begins before the model's. From then on an error can only be told as an event of the
+stream, which ends with it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -90,33 +90,44 @@ class Comments:
 
 @dataclass(slots=True)
 class Waiting:
-    """The *ticket* a request waits for, its *position* in the queue, and how to get *another*."""
+    """How a request gets to its model: by the *ticket* it waits for, None when it was sent already.
 
-    ticket: Ticket
+    *send* sends it, and returns whether the head of the answer has come. Where that, or waiting for
+    the head, raises ServerEnded, there is *another* ticket. *position*: in the queue.
+    """
+
+    ticket: Ticket | None
     position: Callable[[Ticket], int | None]
     another: Callable[[], Ticket]
+    send: Callable[[Lease], bool]
 
 
 class LoadingStream:
-    """A body that shows *frames* until the ticket is settled, then what *forward* answers."""
+    """A body that shows *frames* until the ticket is settled, then what the upstream answers.
+
+    While that is silent, comments are shown: *wait_head* waits for its head, and returns whether it
+    has come. It raises LlmsnapError.
+    """
 
     def __init__(
         self,
         job: Job,
-        waiting: Waiting,
+        waiting: Waiting | None,
         frames: Frames,
-        forward: Callable[[Lease], ProxyStream],
+        wait_head: Callable[[], bool],
         last_words: LastWords,
     ) -> None:
         self._job = job
         self._waiting = waiting
         self._frames = frames
-        self._forward = forward
+        self._has_head = wait_head
         self._last_words = last_words
         self._steps = self._run()
         self._rest: ProxyStream | None = None
         self._failed: LlmsnapError | None = None
         self._last = b""
+        self._began = time.monotonic()
+        self._is_loading = False
 
     def __repr__(self) -> str:
         return f"<LoadingStream of {self._job!r}>"
@@ -133,41 +144,54 @@ class LoadingStream:
 
     def close(self) -> None:
         """Settle everything, however far it came. Never switches greenlets."""
-        self._waiting.ticket.cancel()
+        if self._waiting is not None and self._waiting.ticket is not None:
+            self._waiting.ticket.cancel()
         is_told = self._rest is not None and self._rest.is_told
         if self._failed is None and not is_told:
             self._failed = note_departure(self._job.call)
         self._job.close(self._failed)
 
-    def _run(self) -> Iterator[bytes]:
-        began = time.monotonic()
-        rest: ProxyStream | None = None
-        while rest is None:
-            try:
-                yield from self._wait(began)
-                lease = self._waiting.ticket.take()
-            except LlmsnapError as error:
-                yield from self._fail(self._job.reason(error), time.monotonic() - began)
-                return
-            if ending := self._frames.end(time.monotonic() - began, ""):
-                yield ending
-            try:
-                self._rest = rest = self._forward(lease)
-                yield from self._answer(rest)
-            except ServerEnded:
-                self._waiting.ticket = self._waiting.another()
-            except LlmsnapError as error:
-                yield from self._fail(self._job.reason(error))
-                return
+    @property
+    def _waited_s(self) -> float:
+        return time.monotonic() - self._began
 
-    def _wait(self, began: float) -> Iterator[bytes]:
-        ticket = self._waiting.ticket
+    def _run(self) -> Iterator[bytes]:
+        while self._rest is None:
+            try:
+                yield from self._wait()
+                yield from self._answer()
+            except LlmsnapError as error:
+                if not isinstance(error, ServerEnded) or self._waiting is None:
+                    yield from self._fail(self._job.reason(error))
+                    return
+                self._waiting.ticket = self._waiting.another()
+
+    def _wait(self) -> Iterator[bytes]:
+        """Show signs of life until the head of the answer has come."""
+        waiting = self._waiting
+        if waiting is not None and waiting.ticket is not None:
+            lease = yield from self._load(waiting, waiting.ticket)
+            if waiting.send(lease):
+                return
+        comments = Comments(0.0)
+        yield comments.first()
+        while not self._has_head():
+            yield comments.tick(self._waited_s, None)
+
+    def _load(self, waiting: Waiting, ticket: Ticket) -> Generator[bytes, None, Lease]:
+        """Show frames until *ticket* is settled, and return its lease."""
+        self._is_loading = True
         if first := self._frames.first():
             yield first
         while not ticket.wait(self._frames.every_s):
-            yield self._frames.tick(time.monotonic() - began, self._waiting.position(ticket))
+            yield self._frames.tick(self._waited_s, waiting.position(ticket))
+        lease = self._job.lease = ticket.take()  # the job's at once: the client may leave now
+        self._is_loading = False
+        if ending := self._frames.end(self._waited_s, ""):
+            yield ending
+        return lease
 
-    def _answer(self, rest: ProxyStream) -> Iterator[bytes]:
+    def _answer(self) -> Iterator[bytes]:
         """Yield the upstream's events, or its JSON answer as the events of the client's API.
 
         Raises: UpstreamRefused with what cannot be told by events; the status line has been sent.
@@ -175,12 +199,13 @@ class LoadingStream:
         exchange = self._job.exchange
         if exchange is None:
             return
+        self._rest = ProxyStream(self._job, exchange, self._last_words)
         streams = exchange.status < HTTPStatus.MULTIPLE_CHOICES and is_event_stream(
             exchange.headers
         )
         encoding = header(exchange.headers, "content-encoding")
         if streams and not encoding:
-            yield from rest
+            yield from self._rest
         elif streams:
             yield from self._pieces(exchange, encoding)
         else:
@@ -224,14 +249,14 @@ class LoadingStream:
             what += " without events" if error is None else " with an error"
         raise UpstreamRefused(what, status, error, said)
 
-    def _fail(self, error: LlmsnapError, waited_s: float | None = None) -> Iterator[bytes]:
+    def _fail(self, error: LlmsnapError) -> Iterator[bytes]:
         self._failed = error
         left = isinstance(error, ClientGone)
         note_failure(self._job, error, is_told=not left)
         if left:
             raise Aborted(str(error))
         text = self._job.call.explain(error)
-        ending = b"" if waited_s is None else self._frames.end(waited_s, text)
+        ending = self._frames.end(self._waited_s, text) if self._is_loading else b""
         yield ending + self._last_words(error, self._last)
 
 

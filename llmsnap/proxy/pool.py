@@ -63,8 +63,11 @@ class Connection:
 
         Raises: OSError, TimeoutError after the limit that was set.
         """
-        if self._is_calm and self._readiness is not None and not self._timeout_s:
-            self._readiness.wait()
+        if self._is_calm and self._readiness is not None:
+            if self._timeout_s > 0:
+                self._readiness.wait_up_to(self._timeout_s)
+            else:
+                self._readiness.wait()
         data = self.sock.recv(size)
         self._is_calm = len(data) < BUSY_BYTES
         return data

@@ -575,6 +575,80 @@ def test_time_limits_on_head_and_silence(pool, wire: WireServer) -> None:
     hold.set()
 
 
+def patiently(pool, server, request: Outgoing, limits=NONE) -> tuple[int, bytes]:
+    """Send *request* and wait in short steps; return how many were in vain, and the answer."""
+    exchange = Exchange(pool, server.address, limits)
+    try:
+        steps = 0
+        has_come = exchange.send(request, patience_s=0.01)
+        while not has_come:
+            assert exchange.status == 0
+            steps += 1
+            if steps == 3:
+                server.go_on.set()
+            has_come = exchange.wait_head(0.01)
+        return steps, exchange.read()
+    finally:
+        exchange.close()
+
+
+@pytest.mark.parametrize("server", ["wire", pytest.param("secure", marks=needs_openssl)])
+@pytest.mark.parametrize("head_s", [0.0, 20.0])
+def test_a_head_can_be_waited_for_in_steps(pool, request, server: str, head_s: float) -> None:
+    server = request.getfixturevalue(server)
+    server.go_on = Event()
+
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(OK[:9])
+        server.go_on.wait()
+        link.send(OK[9:])
+
+    server.scripts = [script]
+    steps, said = patiently(pool, server, post(), Limits(head_s=head_s))
+    assert (steps >= 3, said) == (True, b"hi")
+
+
+def test_a_kept_connection_that_ends_after_long_silence_is_replaced(pool, wire) -> None:
+    wire.go_on = Event()
+
+    def end_late(link: Link) -> None:
+        link.read_request()
+        wire.go_on.wait()
+
+    wire.scripts = [keep_then(end_late), answer_all(OK)]
+    assert run(pool, wire, post()) == b"200 hi"
+    assert patiently(pool, wire, post())[1] == b"hi"
+    assert wire.connections == 2
+
+
+def test_patience_does_not_lengthen_the_time_limit(pool, wire: WireServer) -> None:
+    wire.go_on = Event()
+
+    def script(link: Link) -> None:
+        link.read_request()
+        link.wait_closed()
+
+    wire.scripts = [script]
+    with pytest.raises(UpstreamTimeout, match="did not answer within"):
+        patiently(pool, wire, post(), Limits(head_s=0.05))
+
+
+def test_an_exchange_closed_before_its_head_costs_the_connection(pool, wire: WireServer) -> None:
+    closed = Event()
+
+    def script(link: Link) -> None:
+        link.read_request()
+        link.wait_closed()
+        closed.set()
+
+    wire.scripts = [script]
+    exchange = Exchange(pool, wire.address, NONE)
+    assert not exchange.send(post(), patience_s=0.01)
+    exchange.close()
+    assert closed.wait(2)
+
+
 def test_abort_wakes_whoever_waits_for_the_head(pool, wire: WireServer) -> None:
     asked, closed = Event(), Event()
 

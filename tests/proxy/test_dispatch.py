@@ -36,6 +36,7 @@ from tests.fakes.calls import FakeQueue, call, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
 
+EVENTS = [("Content-Type", "text/event-stream")]
 TEXT = """\
 apiKeys: [{{key: all}}, {{key: some, name: laptop, models: [a], admin: false}}]
 models:
@@ -526,6 +527,96 @@ def test_nothing_is_shown_where_the_answer_may_be_no_stream(
     assert said == [b"data: 1\n\n"]
 
 
+# --- while its server is silent -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(EVENT_ROUTES))
+@pytest.mark.parametrize("model", ["a", "only"])
+def test_a_silent_server_is_covered_by_comments(world, monkeypatch, path: str, model: str) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+    base = "/base" if model == "only" else ""
+    opens = world.upstream.gates[base + path] = Event()
+    world.answer = ("200 OK", EVENTS, [b"data: 1\n\n"])
+    answer = world.dispatcher.handle(call(path, {"model": model, "stream": True}), world.snapshot)
+    assert dict(answer.headers)["Content-Type"] == "text/event-stream"
+    body = iter(answer.body)
+    said = [next(body) for _ in range(3)]
+    assert all(piece.startswith(b": ") and piece.count(b"\n") == 1 for piece in said)
+    opens.set()
+    rest = b"".join(body)
+    answer.body.close()
+    assert rest.endswith(b"data: 1\n\n")
+    assert len(world.requests) == 1
+    (record,) = world.records
+    assert (record.status, record.stream) == (200, True)
+
+
+@pytest.mark.parametrize("model", ["a", "only"])
+def test_what_a_silent_server_says_in_the_end_becomes_events(world, monkeypatch, model) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+    base = "/base" if model == "only" else ""
+    opens = world.upstream.gates[f"{base}/v1/chat/completions"] = Event()
+    error = b'{"error":{"code":400,"n_ctx":4096}}'
+    world.answer = ("400 Bad Request", [("Content-Type", "application/json")], [error])
+    made = call(body={"model": model, "stream": True})
+    body = world.dispatcher.handle(made, world.snapshot).body
+    next(body)
+    opens.set()
+    assert b"".join(body).endswith(b"data: " + error + b"\n\n")
+    body.close()
+    (record,) = world.records
+    assert (record.status, record.reason) == (400, "the model answered 400")
+
+
+def test_a_server_that_dies_in_its_silence_is_loaded_and_asked_again(world, monkeypatch) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+    opens = Event()
+    inner = world.upstream.handler
+
+    def serve(environ, start_response):
+        world.upstream.handler = inner
+        environ["wsgi.input"].read()
+        opens.wait()
+        environ[SOCKET].shutdown(socket.SHUT_RDWR)
+        return []
+
+    world.upstream.handler = serve
+    world.servers.ends = [GONE]
+    body = world.dispatcher.handle(call(body={"model": "a", "stream": True}), world.snapshot).body
+    assert next(body) == b": waiting for the model\n"
+    world.answer = ("200 OK", EVENTS, [b"data: 1\n\n"])
+    opens.set()
+    assert b"".join(body).endswith(b"data: 1\n\n")
+    body.close()
+    assert len(world.queue.tickets) == len(world.queue.returned) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "model"),
+    [
+        ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "a"),
+        ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "only"),
+        ("", "/v1/audio/speech", "a"),
+        ("", "/v1/embeddings", "only"),
+        ("", "/upstream/a/v1/chat/completions", "a"),
+    ],
+)
+def test_silence_stays_silent_elsewhere(world, monkeypatch, more, path, model) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.001)
+    world.snapshot = runtime(more + TEXT.format(url=world.upstream.url))
+    inner = world.upstream.handler
+
+    def serve(environ, start_response):
+        gevent.sleep(0.02)  # many times the patience of others
+        return inner(environ, start_response)
+
+    world.upstream.handler = serve
+    handle = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
+    answer = handle(call(path, {"model": model, "stream": True}), world.snapshot)
+    assert b"".join(answer.body) == b'{"ok":1}'
+    answer.body.close()
+
+
 # --- below /upstream, and /props ----------------------------------------------------------------
 
 
@@ -631,7 +722,6 @@ def test_for_a_page_that_may_be_of_any_site_no_model_is_loaded(world) -> None:
 
 # --- answers that stay open ---------------------------------------------------------------------
 
-EVENTS = [("Content-Type", "text/event-stream")]
 KEEPS = "compat: {ignoreStreams: false}"
 EVENT_SOURCE = {
     "accept": "text/event-stream",

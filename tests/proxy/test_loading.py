@@ -7,11 +7,10 @@ from typing import Any
 import gevent
 import pytest
 
-from llmsnap.errors import Aborted, ChildExited, ClientGone, UpstreamBroke
+from llmsnap.errors import Aborted, ChildExited, ClientGone, ServerEnded, UpstreamBroke
 from llmsnap.proxy import loading
 from llmsnap.proxy.forward import last_words
 from llmsnap.proxy.loading import SAID_CHARS, Comments, LoadingStream, Waiting
-from llmsnap.proxy.stream import ProxyStream
 from llmsnap.wire.sse import Parser
 from llmsnap.wire.unstreamed import events_of
 from tests.fakes.calls import FakeQueue, call
@@ -34,7 +33,7 @@ class FakeExchange:
 class FakeJob:
     def __init__(self, path: str) -> None:
         self.call = call(path)
-        self.exchange = None
+        self.exchange = self.lease = None
         self.tap = self
         self.seen = b""
         self.ends: list = []
@@ -76,15 +75,24 @@ class World:
         def words(error, sent: bytes) -> bytes:
             return b"<%b>" % str(error).encode()
 
-        waiting = Waiting(self.ticket, self.queue.position, lambda: self.queue.request("a"))
+        waiting = Waiting(
+            self.ticket, self.queue.position, lambda: self.queue.request("a"), self.send
+        )
         words = words if frames is None else last_words(self.job.call)
-        self.stream = LoadingStream(self.job, waiting, frames or Shown(), self.forward, words)
+        self.silences: list[Exception | None] = []
+        self.stream = LoadingStream(self.job, waiting, frames or Shown(), self.wait_head, words)
 
-    def forward(self, lease):
+    def send(self, lease) -> bool:
         self.job.exchange = self.exchange
         if self.error is not None:
             raise self.error
-        return ProxyStream(self.job, self.exchange)
+        return not self.silences
+
+    def wait_head(self) -> bool:
+        error = self.silences.pop(0)
+        if error is not None:
+            raise error
+        return not self.silences
 
     def rest(self) -> bytes:
         """What comes until the end, or until the connection is broken."""
@@ -260,6 +268,35 @@ def test_a_model_that_cannot_be_reached_after_all() -> None:
     world.error = UpstreamBroke("broke")
     world.queue.grant()
     assert world.rest() == b"first done <broke>"
+
+
+def test_while_the_model_is_silent_there_are_comments() -> None:
+    world = World(FakeExchange(200, "text/event-stream", b"data: 1\n\n"))
+    world.silences = [None, None, None]
+    world.queue.grant()
+    head = b"first done : waiting for the model\n"
+    assert world.rest() == head + b": waiting for 0 s\n" * 2 + b"data: 1\n\n"
+
+
+def test_a_model_that_dies_in_its_silence_is_waited_for_again() -> None:
+    world = World(FakeExchange(200, "text/event-stream", b"data: 1\n\n"))
+    world.silences = [None, ServerEnded("gone"), None]
+    world.queue.grant()
+    world.queue.grants = True
+    said = world.rest()
+    assert said.count(b"first ") == said.count(b"done ") == 2
+    assert said.endswith(b"data: 1\n\n")
+    assert len(world.queue.tickets) == 2
+
+
+def test_a_client_that_leaves_at_the_end_of_the_wait_leaves_no_lease() -> None:
+    world = World()
+    next(world.stream)
+    world.queue.grant()
+    while next(world.stream) != b"done ":
+        pass
+    world.stream.close()
+    assert world.job.lease is not None, "the job gives it back"
 
 
 def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:
