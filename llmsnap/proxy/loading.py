@@ -237,10 +237,9 @@ class LoadingStream:
         except (ValueError, RecursionError):
             document = None
         is_refusal = status >= HTTPStatus.MULTIPLE_CHOICES
-        if isinstance(document, dict) and not is_refusal:
-            events = events_of(document, self._job.call.path)
-            if events is not None:
-                return events
+        events = None if is_refusal else events_of(document, self._job.call.path)
+        if events is not None:
+            return events
         if not is_refusal and sse.is_stream(whole):  # whatever its Content-Type says
             return [whole]
         error, said = _refusal_of(document, whole)

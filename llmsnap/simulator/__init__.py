@@ -24,6 +24,7 @@ What a single request may ask for, in its JSON body or its query (the query wins
     sim_cached       prompt tokens told as cached           sim_status   answer with this error
     sim_reasoning    think aloud first                      sim_echo     add the request as it came
     sim_break        drop the connection after N chunks     sim_encoding gzip, deflate, raw-deflate
+    sim_whole        answer in one piece, whatever `stream` says
     timings          llama-server's `timings`, as with --timings or `timings_per_token`
 `stream=true` and `wait=100ms` work as query parameters as well. Transcriptions and images take
 `stream`, images `partial_images` (3 at most), and speech `stream_format: sse`, as OpenAI has them.

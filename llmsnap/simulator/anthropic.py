@@ -27,7 +27,7 @@ def messages(state: State, request: Request) -> Response:
     """Answer ``/v1/messages``."""
     reply = compose(state, request, _prompt(request))
     head = _head(state, reply)
-    if request.flag("stream"):
+    if request.wants_stream:
         return event_stream(_frames(state, request, reply, head))
     request.client.wait(reply.duration_s)
     content = [_block(reply, part, "".join(pieces)) for part, pieces in reply.parts]

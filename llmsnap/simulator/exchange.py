@@ -84,6 +84,11 @@ class Request:
         """Tell whether *name* is set and neither false, nor 0, nor none, nor empty."""
         return is_true(self.text(name))
 
+    @property
+    def wants_stream(self) -> bool:
+        """Whether the answer is a stream: ``sim_whole`` stands for a server that has none."""
+        return self.flag("stream") and not self.flag("sim_whole")
+
     def text(self, name: str, default: str = "") -> str:
         """Return member or parameter *name* as text."""
         value = self._settings.get(name)

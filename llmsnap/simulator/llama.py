@@ -41,7 +41,7 @@ def _complete(state: State, request: Request, text: str) -> Response:
     given = request.json.get("n_predict")
     limit = given if isinstance(given, int) and given > 0 else 0
     reply = compose(state, request, Prompt(text, text, limit))
-    if request.flag("stream"):
+    if request.wants_stream:
         return event_stream(_frames(state, request, reply))
     request.client.wait(reply.duration_s)
     result = _result(reply, reply.text) | extras(state, request, reply)

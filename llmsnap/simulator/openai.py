@@ -27,7 +27,7 @@ def chat(state: State, request: Request) -> Response:
     """Answer ``/v1/chat/completions``."""
     reply = compose(state, request, chat_prompt(request))
     head = {"id": f"chatcmpl-{state.requests}", "created": int(time()), "model": reply.model}
-    if request.flag("stream"):
+    if request.wants_stream:
         return event_stream(_chat_frames(state, request, reply, head))
     request.client.wait(reply.duration_s)
     choice = {"index": 0, "message": _message(reply), "finish_reason": _finish(reply)}
@@ -43,7 +43,7 @@ def completions(state: State, request: Request) -> Response:
     reply = compose(state, request, Prompt(text, text, limit(request, "max_tokens")))
     head = {"id": f"cmpl-{state.requests}", "created": int(time()), "model": reply.model}
     head["object"] = "text_completion"
-    if request.flag("stream"):
+    if request.wants_stream:
         return event_stream(_completion_frames(state, request, reply, head))
     request.client.wait(reply.duration_s)
     choice = {"index": 0, "text": reply.text, "logprobs": None, "finish_reason": _finish(reply)}

@@ -34,7 +34,7 @@ def responses(state: State, request: Request) -> Response:
     """Answer ``/v1/responses``."""
     reply = compose(state, request, _prompt(request))
     head = _head(state, request, reply)
-    if request.flag("stream"):
+    if request.wants_stream:
         return event_stream(_frames(state, request, reply, head))
     request.client.wait(reply.duration_s)
     return json_response(_completed(head, reply) | extras(state, request, reply))

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 Emit = Callable[..., bytes]
 
 DONE = b"data: [DONE]\n\n"
+LLAMA_ROUTES = frozenset({"/completion", "/infill"})
+"""llama-server's own; several completions are a list there, and events with an index."""
 FINAL_STATUSES = frozenset({"completed", "incomplete", "failed"})
 """Of a response; each has an event of its own."""
 TEXTS = {
@@ -29,20 +31,34 @@ TEXTS = {
 """Parts of an output item: the events of their text, and the member that has it."""
 
 
-def events_of(document: Json, path: str) -> list[bytes] | None:
-    """Return *document*, an answer on the route *path*, as events; None if it is no such answer."""
-    match versioned(path):
-        case "/v1/messages" if _are_objects(document.get("content")):
-            return list(_message(document))
-        case "/v1/responses" if _are_objects(document.get("output")):
-            return list(_response(document))
-        case "/v1/chat/completions" if _are_objects(document.get("choices")):
-            return [_event({**document, **_chat_chunk(document["choices"])}), DONE]
-        case "/v1/completions" if _are_objects(document.get("choices")):
-            return [_event(document), DONE]
-        case "/completion" | "/infill" if isinstance(document.get("content"), str):
-            return [_event(document)]
+def events_of(answer: object, path: str) -> list[bytes] | None:
+    """Return the JSON *answer* on the route *path* as events; None if it is none of its API."""
+    route = versioned(path)
+    if route in LLAMA_ROUTES:
+        return _results(answer)
+    return _events_of_object(answer, route) if isinstance(answer, dict) else None
+
+
+def _events_of_object(answer: Json, route: str) -> list[bytes] | None:
+    match route:
+        case "/v1/messages" if _are_objects(answer.get("content")):
+            return list(_message(answer))
+        case "/v1/responses" if _are_objects(answer.get("output")):
+            return list(_response(answer))
+        case "/v1/chat/completions" if _are_objects(answer.get("choices")):
+            return [_event({**answer, **_chat_chunk(answer["choices"])}), DONE]
+        case "/v1/completions" if _are_objects(answer.get("choices")):
+            return [_event(answer), DONE]
     return None
+
+
+def _results(answer: object) -> list[bytes] | None:
+    results: list[Any] = answer if isinstance(answer, list) else [answer]
+    if not results or not _are_objects(results):
+        return None
+    if not all(isinstance(one.get("content"), str) for one in results):
+        return None
+    return [_event(one) for one in results]
 
 
 def _are_objects(value: object) -> bool:

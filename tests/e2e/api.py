@@ -13,17 +13,24 @@ from typing import Any
 import requests
 from gevent import socket, subprocess
 
-from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with
+from tests.e2e.harness import DEFAULT_DOOR, SIM, Installed, Running, children_with
 from tests.fakes.ports import free_port, free_ports
 
 
 @contextlib.contextmanager
-def serving(folder: Path, text: str, *options: str, door: str = DEFAULT_DOOR, **more: Any):
+def serving(
+    folder: Path,
+    text: str,
+    *options: str,
+    door: str = DEFAULT_DOOR,
+    installed: Installed | None = None,
+    **more: Any,
+):
     """A running llmsnap with a config text, in which {sim}, {port} and *more* are filled in."""
     port = free_ports(40)
     config = folder / f"config{port}.yaml"
     config.write_text(text.format(sim=SIM, port=port, **more))
-    server = Running(door, config, *options)
+    server = Running(door, config, *options, installed=installed)
     try:
         server.wait_ready()
         yield server

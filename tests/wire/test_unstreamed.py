@@ -161,6 +161,8 @@ def test_llama_servers_own_answer_is_its_last_event(path: str) -> None:
     answer = {"content": "hi", "stop": True, "timings": {}}
     assert documents(path, answer) == [answer]
     assert b"[DONE]" not in stream(path, answer)
+    several = [{**answer, "index": index} for index in range(2)]
+    assert documents(path, several) == several
 
 
 def test_a_message_is_put_together_again_by_anthropics_library() -> None:
@@ -232,10 +234,13 @@ def test_a_response_ends_as_its_status_says(status: str) -> None:
         ("/v1/messages", {"content": "text"}),
         ("/v1/responses", CHAT),
         ("/completion", {"error": {}}),
+        ("/completion", []),
+        ("/infill", ["x"]),
+        ("/v1/messages", None),
         ("/v1/embeddings", {"data": []}),
     ],
 )
-def test_what_is_no_answer_of_its_route_has_no_events(path: str, document: dict) -> None:
+def test_what_is_no_answer_of_its_route_has_no_events(path: str, document) -> None:
     assert events_of(document, path) is None
 
 

@@ -1,0 +1,252 @@
+"""Each inference route answers the same, however long its request had to wait and for what.
+
+Without an early head (one that is sent before the server has answered): status and bytes. After
+one: the same content as events of the route's API, errors as its error event.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import gevent
+import pytest
+import requests
+
+from llmsnap.wire.paths import EVENT_ROUTES, FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
+from llmsnap.wire.sse import Parser
+from tests.e2e.api import serving
+from tests.e2e.harness import ROOT, Installed, Running
+
+pytestmark = pytest.mark.e2e(limit_s=60)
+
+EARLY_HEAD_S = 0.5
+CONFIG = """\
+startPort: {port}
+healthCheckTimeout: 30
+macros:
+  sim: {sim}
+models:
+  warm: {{cmd: "${{sim}}", concurrencyLimit: 500}}
+  cold: {{cmd: "${{sim}} --load-time 1.5", concurrencyLimit: 500}}
+  busy: {{cmd: "${{sim}}"}}
+  line: {{cmd: "${{sim}}", concurrencyLimit: 500}}
+groups:
+  apart: {{swap: false, exclusive: false, members: [warm, cold]}}
+  turns: {{swap: true, exclusive: false, members: [busy, line]}}
+"""
+HI = [{"role": "user", "content": "hi"}]
+BODIES = {
+    "/v1/chat/completions": {"messages": HI},
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/responses": {"input": "hi"},
+    "/v1/messages": {"messages": HI, "max_tokens": 50},
+    "/v1/messages/count_tokens": {"messages": HI},
+    "/v1/embeddings": {"input": "hi"},
+    "/v1/audio/speech": {"input": "hi"},
+    "/v1/audio/voices": {},
+    "/v1/images/generations": {"prompt": "hi"},
+    "/sdapi/v1/txt2img": {"prompt": "hi"},
+    "/sdapi/v1/img2img": {"prompt": "hi"},
+    "/completion": {"prompt": "hi"},
+    "/infill": {"input_prefix": "hi", "input_suffix": "x"},
+}
+RERANK = {"query": "hi", "documents": ["a", "b"]}
+FILES = {"/v1/audio/transcriptions": "file", "/v1/images/edits": "image"}
+WEBSOCKETS = {"/v1/realtime"}
+ROUTES = sorted(INFERENCE_ROUTES - WEBSOCKETS)
+DONE = b"data: [DONE]\n\n"
+WAITS = ["warm", "cold", "line", "silent"]
+SERVERS = {"streams": {}, "whole": {"sim_whole": True}, "refuses": {"sim_status": 400}}
+VARYING = re.compile(
+    rb'(?<=")(chatcmpl-|cmpl-|msg_|resp_)\d+(?=")|(?<="created":)\d+|(?<=_at":)\d+'
+)
+COMMENTS = re.compile(rb"(?m)^: .*\n")
+
+
+@dataclass
+class Answer:
+    """What came, with what differs from one request to the next taken out."""
+
+    status: int
+    kind: str
+    body: bytes
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the head came before the server had answered."""
+        return self.body.startswith(b": waiting for the model\n")
+
+
+def ask(server: Running, route: str, wait: str, stream: bool, kind: str) -> Answer:
+    """Send the request of one cell."""
+    model = "warm" if wait == "silent" else wait
+    more = {"stream": stream, "sim_delay": "1.2s" if wait == "silent" else "0.0s", **SERVERS[kind]}
+    url = server.url + route
+    if route in JSON_ROUTES:
+        body = {"model": model, **BODIES.get(route, RERANK), **more}
+        answer = requests.post(url, json=body, timeout=30)
+    elif route in FORM_ROUTES:
+        form = {"model": model, "prompt": "hi", "stream": str(stream).lower()}
+        files = {FILES[route]: ("a.wav", b"RIFF", "audio/wav")}
+        query = {name: value for name, value in more.items() if name != "stream"}
+        # One boundary, for the answer tells how the request came.
+        body = requests.Request("POST", url, data=form, files=files).prepare().body
+        boundary = body[2 : body.index(b"\r\n")]
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        body = body.replace(boundary, b"b")
+        answer = requests.post(url, body, params=query, headers=headers, timeout=30)
+    else:
+        answer = requests.get(url, params={"model": model, **more}, timeout=30)
+    said = answer.content.replace(model.encode(), b"MODEL").replace(b"1.2s", b"0.0s")
+    return Answer(
+        answer.status_code, answer.headers.get("Content-Type", ""), VARYING.sub(b"0", said)
+    )
+
+
+def ask_all(server: Running, wait: str) -> dict:
+    """Send the requests of all cells with one kind of wait side by side."""
+    cells = list(product(ROUTES, [wait], [False, True], SERVERS))
+    asking = [gevent.Greenlet(ask, server, *cell) for cell in cells]
+    if wait == "line":
+        body = {"model": "busy", "messages": HI, "sim_delay": "1.5s"}
+        asking.insert(0, gevent.Greenlet(server.post, "/v1/chat/completions", body))
+        asking[0].start()
+        server.wait_for(lambda: in_flight(server, "busy"))
+    for one in asking:
+        one.start()
+    answers = [one.get() for one in asking]
+    return dict(zip(cells, answers[-len(cells) :], strict=True))
+
+
+def in_flight(server: Running, model: str) -> bool:
+    running = server.get("/running").json()["running"]
+    return any(one["model"] == model and one["in_flight"] for one in running)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server whose early heads come soon."""
+    folder = tmp_path_factory.mktemp("matrix")
+    program = folder / "llmsnap"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "from llmsnap.__main__ import main\n"
+        "from llmsnap.proxy import dispatch\n"
+        f"dispatch.COMMENT_EVERY_S = {EARLY_HEAD_S}\n"
+        "main()\n"
+    )
+    program.chmod(0o755)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with serving(folder, CONFIG, installed=Installed(program, environ, ROOT)) as running:
+        running.chat("warm")
+        running.chat("busy")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def answers(server):
+    # The warm ones for themselves: what they are compared with shall not be slow.
+    found = ask_all(server, "warm")
+    others = [gevent.Greenlet(ask_all, server, wait) for wait in WAITS[1:]]
+    for one in others:
+        one.start()
+    for one in others:
+        found |= one.get()
+    return found
+
+
+def events(body: bytes) -> list[tuple[str, dict]]:
+    frames = Parser().feed(body)
+    return [(frame.event, json.loads(frame.data)) for frame in frames if frame.data != "[DONE]"]
+
+
+def text_of(route: str, body: bytes) -> str:
+    """The text in the events of a stream."""
+    told = [document for _, document in events(body)]
+    match route:
+        case "/v1/chat/completions":
+            parts = [one["choices"][0]["delta"].get("content") for one in told]
+        case "/v1/completions":
+            parts = [one["choices"][0]["text"] for one in told]
+        case "/v1/messages":
+            parts = [one["delta"].get("text") for one in told if "delta" in one]
+        case "/v1/responses":
+            parts = [one["delta"] for one in told if one["type"].endswith("text.delta")]
+        case _:
+            parts = [one["content"] for one in told]
+    return "".join(part or "" for part in parts)
+
+
+def check_events(route: str, kind: str, answer: Answer, answers: dict) -> None:
+    """Compare what came after an early head with the warm answer."""
+    assert (answer.status, answer.kind) == (200, "text/event-stream")
+    told = COMMENTS.sub(b"", answer.body)
+    warm = answers[route, "warm", True, kind]
+    if kind == "streams":
+        assert told == warm.body
+    elif kind == "whole":
+        streamed = answers[route, "warm", True, "streams"].body
+        assert text_of(route, told) == text_of(route, streamed) != ""
+        assert told.endswith(DONE) == streamed.endswith(DONE)
+        assert events(told)[-1][0] == events(streamed)[-1][0]
+    else:
+        ((_, document),) = events(told)
+        assert document["error"] == json.loads(warm.body)["error"]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.parametrize("route", ROUTES)
+def test_answers_are_the_same_however_long_they_were_waited_for(answers, route, wait) -> None:
+    for stream, kind in product([False, True], SERVERS):
+        answer = answers[route, wait, stream, kind]
+        assert answer.is_early == (wait != "warm" and stream and route in EVENT_ROUTES)
+        if answer.is_early:
+            check_events(route, kind, answer, answers)
+        else:
+            assert answer == answers[route, "warm", stream, kind]
+            assert answer.status == (400 if kind == "refuses" else 200)
+
+
+def test_no_body_gets_into_log_or_records(server, answers) -> None:
+    assert answers
+    records = server.get("/api/activity?limit=1000").json()["records"]
+    early = [one["reason"] for one in records if "answered 400" in one["reason"]]
+    assert early
+    for text in [*early, server.output]:
+        assert "You said" not in text
+        assert "as asked for" not in text
+
+
+# --- with the real delay ------------------------------------------------------------------------
+
+SLOW = """\
+startPort: {port}
+macros: {{sim: {sim}}}
+models: {{slow: {{cmd: "${{sim}} --load-time 11"}}}}
+"""
+DIALECTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+
+
+def test_a_load_of_some_12_seconds_in_each_dialect(tmp_path) -> None:
+    with serving(tmp_path, SLOW) as server:
+        asked = [(route, kind) for route in DIALECTS for kind in SERVERS]
+        asking = [
+            gevent.Greenlet(partial(ask, server, route, "slow", True, kind))
+            for route, kind in asked
+        ]
+        for one in asking:
+            one.start()
+        found = [one.get() for one in asking]
+        warm = {
+            (route, "warm", True, kind): ask(server, route, "slow", True, kind)
+            for route, kind in asked
+        }
+    for (route, kind), answer in zip(asked, found, strict=True):
+        assert answer.is_early
+        check_events(route, kind, answer, warm)
