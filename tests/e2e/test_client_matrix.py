@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 
 import gevent
@@ -149,8 +148,29 @@ def server(tmp_path_factory):
         yield running
 
 
+SLOW = """\
+startPort: {port}
+macros: {{sim: {sim}}}
+models: {{slow: {{cmd: "${{sim}} --load-time 11"}}}}
+"""
+DIALECTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+
+
 @pytest.fixture(scope="module")
-def answers(server):
+def slow(tmp_path_factory):
+    """An ordinary server, and requests to it that have begun to wait for a slow model."""
+    with serving(tmp_path_factory.mktemp("slow"), SLOW) as running:
+        cells = list(product(DIALECTS, ["slow"], [True], SERVERS))
+        asking = {cell: gevent.Greenlet(ask, running, *cell) for cell in cells}
+        for one in asking.values():
+            one.start()
+        yield running, asking
+        gevent.joinall(list(asking.values()))
+
+
+@pytest.fixture(scope="module")
+def answers(server, slow):
+    assert slow, "waits meanwhile"
     # The warm ones for themselves: what they are compared with shall not be slow.
     found = ask_all(server, "warm")
     others = [gevent.Greenlet(ask_all, server, wait) for wait in WAITS[1:]]
@@ -225,28 +245,11 @@ def test_no_body_gets_into_log_or_records(server, answers) -> None:
 
 # --- with the real delay ------------------------------------------------------------------------
 
-SLOW = """\
-startPort: {port}
-macros: {{sim: {sim}}}
-models: {{slow: {{cmd: "${{sim}} --load-time 11"}}}}
-"""
-DIALECTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
 
-
-def test_a_load_of_some_12_seconds_in_each_dialect(tmp_path) -> None:
-    with serving(tmp_path, SLOW) as server:
-        asked = [(route, kind) for route in DIALECTS for kind in SERVERS]
-        asking = [
-            gevent.Greenlet(partial(ask, server, route, "slow", True, kind))
-            for route, kind in asked
-        ]
-        for one in asking:
-            one.start()
-        found = [one.get() for one in asking]
-        warm = {
-            (route, "warm", True, kind): ask(server, route, "slow", True, kind)
-            for route, kind in asked
-        }
-    for (route, kind), answer in zip(asked, found, strict=True):
+def test_a_load_of_some_12_seconds_in_each_dialect(slow) -> None:
+    server, asking = slow
+    found = {cell: one.get() for cell, one in asking.items()}
+    warm = {(cell[0], "warm", *cell[2:]): ask(server, *cell) for cell in asking}
+    for (route, _, _, kind), answer in found.items():
         assert answer.is_early
         check_events(route, kind, answer, warm)
