@@ -176,6 +176,19 @@ class Exchange:
             self.is_complete = True
         return data
 
+    def has_more(self, patience_s: float) -> bool:
+        """Return whether ``read`` has something to return, or something to find out, by then.
+
+        Blocks for *patience_s* at most; where silence is limited, that limit stays.
+        """
+        parser, connection = self._parser, self._connection
+        if parser is None or connection is None or parser.chunks or parser.complete:
+            return True
+        if 0 < self._limits.idle_s <= self._waited_s + patience_s:
+            return True
+        self._waited_s += patience_s
+        return connection.wait_for_input(patience_s)
+
     def _receive(self, parser: ResponseParser, connection: Connection) -> None:
         """Read more of the body, or note its end."""
         try:
@@ -279,6 +292,7 @@ class Exchange:
             raise
         connection.set_timeout(self._limits.idle_s)
         self._request, self._head = NO_REQUEST, b""
+        self._waited_s = 0.0
         parser = self._parser = connection.parser
         self.status = parser.http.get_status_code()
         self.reason, self.headers = parser.reason, parser.headers

@@ -221,7 +221,7 @@ class Dispatcher:
             return request() if may_try else ticket
 
         lease = self._queue.observe(model.id) if job.observes else None
-        patience_s = _patience_s(job, model.keepalive_while_loading)
+        patience_s = job.patience_s = _patience_s(job, model.keepalive_while_loading)
         while True:
             if lease is None:
                 ticket = ask()
@@ -385,7 +385,8 @@ class Dispatcher:
         else:
             job.tap.facts.peer = peer_id
         job.ask(exchange)
-        return forward.send(job, exchange, self._chores, _patience_s(job, keeps_alive))
+        job.patience_s = _patience_s(job, keeps_alive)
+        return forward.send(job, exchange, self._chores, job.patience_s)
 
     def _silent_peer(self, job: Job, exchange: Exchange) -> Answer:
         """Return the answer that begins while a peer is at work on its own."""

@@ -88,7 +88,10 @@ def answer(job: Job, exchange: Exchange) -> Answer:
     headers = response_headers(exchange.headers, OURS)
     if job.work.prefix:
         headers = _relocate(headers, job, exchange)
-    stream = ProxyStream(job, exchange, last_words(job.call) if _takes_events(headers) else None)
+    if _takes_events(headers):
+        stream = ProxyStream(job, exchange, last_words(job.call), job.patience_s)
+    else:
+        stream = ProxyStream(job, exchange)
     return Answer(exchange.status, exchange.reason, headers, stream)
 
 

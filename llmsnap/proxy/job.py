@@ -36,6 +36,7 @@ class Job:
         "interrupted",
         "lease",
         "observes",
+        "patience_s",
         "tap",
         "watches",
         "work",
@@ -57,6 +58,8 @@ class Job:
         """Whether the request only looks at the server: it takes no slot and keeps no model."""
         self.watches = False
         """Whether its client only listens, and comes back when the answer ends."""
+        self.patience_s = 0.0
+        """After how much silence of its server its client gets a comment; 0: never."""
         self._timer: Any = None
         self._interrupt: Callable[[], None] | None = None
         self._waiting: tuple[Ticket, float] | None = None

@@ -199,7 +199,7 @@ class LoadingStream:
         exchange = self._job.exchange
         if exchange is None:
             return
-        self._rest = ProxyStream(self._job, exchange, self._last_words)
+        self._rest = ProxyStream(self._job, exchange, self._last_words, self._job.patience_s)
         streams = exchange.status < HTTPStatus.MULTIPLE_CHOICES and is_event_stream(
             exchange.headers
         )

@@ -72,6 +72,21 @@ class Connection:
         self._is_calm = len(data) < BUSY_BYTES
         return data
 
+    def wait_for_input(self, limit_s: float) -> bool:
+        """Wait until there is something to read, or an end; return whether it came in *limit_s*."""
+        if self._readiness is None:
+            secure: Any = self.sock
+            if secure.pending():
+                return True
+            poll = gevent_select.poll()
+            poll.register(self.sock.fileno(), select.POLLIN)
+            return bool(poll.poll(limit_s * 1000))
+        try:
+            self._readiness.wait_up_to(limit_s)
+        except TimeoutError:
+            return False
+        return True
+
     def has_input(self) -> bool:
         """Whether there is something to read, or an end. Never switches."""
         if self._poll is None:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 
+STILL_SILENT = sse.comment("waiting for the model")
+
 LastWords = Callable[[LlmsnapError, bytes], bytes]
 """What may still be said to the client of a stream that failed after the bytes it got last."""
 
@@ -28,18 +30,26 @@ LastWords = Callable[[LlmsnapError, bytes], bytes]
 class ProxyStream:
     """An iterator of pieces with ``close()``, which settles the job.
 
-    A piece is read, shown to the tap, and passed on: no copy, no lock, no log line.
+    A piece is read, shown to the tap, and passed on: no copy, no lock, no log line. Until the first
+    one there is a comment after each *patience_s* of silence (0: none).
     """
 
     __slots__ = (
         "_ended_by_event", "_exchange", "_failed", "_feed", "_job", "_last", "_last_words",
-        "_was_left", "sent",
+        "_patience_s", "_was_left", "sent",
     )  # fmt: skip
 
-    def __init__(self, job: Job, exchange: Exchange, last_words: LastWords | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        exchange: Exchange,
+        last_words: LastWords | None = None,
+        patience_s: float = 0.0,
+    ) -> None:
         self._job = job
         self._exchange = exchange
         self._last_words = last_words
+        self._patience_s = patience_s
         self._feed = job.tap.feed if job.tap is not None else None
         self._failed: LlmsnapError | None = None
         self._ended_by_event = False
@@ -56,9 +66,9 @@ class ProxyStream:
 
     def __next__(self) -> bytes:
         if self._failed is not None:
-            if self._ended_by_event:
-                raise StopIteration
-            raise Aborted(str(self._failed))
+            raise StopIteration if self._ended_by_event else Aborted(str(self._failed))
+        if self._patience_s and not self._exchange.has_more(self._patience_s):
+            return STILL_SILENT
         try:
             data = self._exchange.read()
         except LlmsnapError as error:
@@ -70,6 +80,7 @@ class ProxyStream:
             raise StopIteration
         if not self.sent:
             self._job.call.first_byte_at = time.monotonic()
+            self._patience_s = 0.0
         if self._feed is not None:
             self._feed(data)
         self._last = data

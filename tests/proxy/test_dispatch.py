@@ -552,6 +552,30 @@ def test_a_silent_server_is_covered_by_comments(world, monkeypatch, path: str, m
 
 
 @pytest.mark.parametrize("model", ["a", "only"])
+def test_silence_behind_the_head_of_a_stream_is_covered_too(world, monkeypatch, model) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+    opens = Event()
+
+    def serve(environ, start_response):
+        environ["wsgi.input"].read()
+        start_response("200 OK", EVENTS)(b"")
+        opens.wait()
+        return [b"data: 1\n\n", b"data: 2\n\n"]
+
+    world.upstream.handler = serve
+    made = call(body={"model": model, "stream": True})
+    body = iter(world.dispatcher.handle(made, world.snapshot).body)
+    assert [next(body) for _ in range(3)] == [b": waiting for the model\n"] * 3
+    assert made.first_byte_at is None
+    opens.set()
+    rest = b"".join(body)
+    body.close()
+    assert rest.endswith(b"data: 1\n\ndata: 2\n\n")
+    (record,) = world.records
+    assert (record.status, record.response_bytes) == (200, 18)
+
+
+@pytest.mark.parametrize("model", ["a", "only"])
 def test_what_a_silent_server_says_in_the_end_becomes_events(world, monkeypatch, model) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
     base = "/base" if model == "only" else ""

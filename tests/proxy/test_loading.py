@@ -35,6 +35,7 @@ class FakeJob:
         self.call = call(path)
         self.exchange = self.lease = None
         self.tap = self
+        self.patience_s = 0.0
         self.seen = b""
         self.ends: list = []
 
