@@ -137,6 +137,19 @@ def test_images(client) -> None:
     assert client.images.edit(model="alpha", image=picture, prompt="a hat").data
 
 
+def test_sound_and_pictures_streamed(client) -> None:
+    file = ("a.wav", b"RIFF" + b"x" * 99, "audio/wav")
+    *deltas, done = client.audio.transcriptions.create(model="alpha", file=file, stream=True)
+    assert "".join(event.delta for event in deltas) == done.text
+    assert done.usage.total_tokens == 1 + len(deltas)
+    asked = {"model": "alpha", "prompt": "a cat", "stream": True, "partial_images": 1}
+    picture = ("cat.png", b"\x89PNG" + b"x" * 99, "image/png")
+    for streamed in (client.images.generate(**asked), client.images.edit(image=picture, **asked)):
+        partial, completed = streamed
+        assert (partial.partial_image_index, partial.b64_json) == (0, completed.b64_json)
+        assert completed.usage.total_tokens == 3
+
+
 def test_a_model_that_loads_tells_so_in_its_reasoning(client, server) -> None:
     chunks = list(client.chat.completions.create(model="loading", messages=HI, stream=True))
     deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
