@@ -22,11 +22,18 @@ class LlmsnapError(Exception):
     retry_after_s: float | None = None
     detail = ""
     """What follows the message for admins and in logs only: a model's output, commands, ports."""
+    next_step = ""
+    """What to do next, behind both."""
+
+    def __str__(self) -> str:
+        return super().__str__() + self.next_step
 
 
 def in_full(error: BaseException) -> str:
     """Return the message of *error* with its detail: for logs and admins, never for other keys."""
-    return f"{error}{getattr(error, 'detail', '')}"
+    if isinstance(error, LlmsnapError):
+        return Exception.__str__(error) + error.detail + error.next_step
+    return str(error)
 
 
 # --- configuration -----------------------------------------------------------------------------

@@ -59,9 +59,9 @@ def _failure(refuse: Refuse) -> LlmsnapError:
     cause = refuse.error
     if not isinstance(cause, LlmsnapError):
         cause = ProcessError("internal error", detail=f": {cause}")
-    copy = ProcessError(f"unable to make {refuse.model_id} ready: {cause}\n{_next_start(refuse)}")
-    copy.status, copy.code = cause.status, cause.code
-    copy.detail = "\nDetails: " + cause.detail.lstrip(":; ") if cause.detail else ""
+    what = f"unable to make {refuse.model_id} ready: {cause}"
+    copy = ProcessError(what, detail=cause.detail)
+    copy.status, copy.code, copy.next_step = cause.status, cause.code, f"\n{_next_start(refuse)}"
     return copy
 
 

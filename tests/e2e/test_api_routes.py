@@ -209,7 +209,8 @@ def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None
         "meta": {"llamaswap": {"ratio": 0.5, "on": True, "tags": ["a", "b"]}},
         "status": {"value": "unloaded"},
     }
-    assert records["first"]["name"] == "Alpha (first)", "lists show the name alone"
+    assert records["first"]["name"] == "Alpha (first)", "pickers show names alone"
+    assert records["first"]["description"] == "the first"
     assert not {"name", "description", "meta"} & records["zeta"].keys(), "blank is left out"
     remote = records["m-remote"]
     assert remote["name"] == "box2: m-remote"

@@ -53,6 +53,18 @@ def test_a_failure_says_when_it_is_tried_again_and_how_now(wait_s, text: str) ->
     assert ("`llmsnap load m` or POST /api/models/load/m." in advice) == (wait_s is not None)
 
 
+def test_what_an_admin_reads_of_a_failure_stands_before_the_advice() -> None:
+    cause = ChildExited("m: ended with exit code 3", detail="; its last output:\nout of memory")
+    error = error_of(Refuse(1, "m", Refusal.FAILED, State.STOPPED, error=cause))
+    what, advice = "unable to make m ready: m: ended with exit code 3", "The next request starts it"
+    assert str(error).split("\n") == [what, f"{advice} again."]
+    assert in_full(error).split("\n") == [
+        f"{what}; its last output:",
+        "out of memory",
+        f"{advice} again.",
+    ]
+
+
 def test_a_failure_that_is_not_ours_is_still_an_answer() -> None:
     error = error_of(Refuse(1, "m", Refusal.FAILED, State.STOPPED, error=KeyError("x")))
     assert error.status == 502
