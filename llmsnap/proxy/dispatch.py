@@ -40,6 +40,7 @@ from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.upstream.control import Address
 from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, Headers, request_headers, sandboxed
 from llmsnap.wire.paths import streams_events, versioned
+from llmsnap.wire.secrets import REDACTED
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ class Dispatcher:
         """Have *job* on record, as far as it is known by now. Never switches."""
         if job.tap is None:
             call = job.call
-            tap = job.tap = self._begin(call, job.work, job.headers, peer)
+            tap = job.tap = self._begin(call, job.work, _shown(job), peer)
             tap.on_cancel = job.cancel
             if job.lease is not None:
                 tap.granted(call.queue_s, call.load_s, call.swap_id)
@@ -200,7 +201,7 @@ class Dispatcher:
         call.served = model.id
         job.work.adapt(target, target.model_name)
         call.stream = job.work.stream
-        job.headers = _headers(job, target)
+        job.headers, job.secret_headers = _headers(job, target), target.rule.secret
         ignored = model.ignore_websockets and tunnel.is_wanted(call)
         job.watches = job.watches and model.ignore_streams
         max_wait_s = _max_wait_s(call.header("HTTP_X_MAX_WAIT"))
@@ -379,7 +380,7 @@ class Dispatcher:
         call.served = peer_id
         job.work.adapt(target, route.upstream_name)
         call.stream = job.work.stream
-        job.headers = _headers(job, target)
+        job.headers, job.secret_headers = _headers(job, target), target.rule.secret
         if job.tap is None:
             self._record(job, peer_id)
         else:
@@ -474,6 +475,14 @@ def _headers(job: Job, target: Target) -> Headers:
     if work.drops:
         headers = [header for header in headers if header[0].lower() not in work.drops]
     return [*headers, *work.adds, (forward.REQUEST_ID, call.id)]
+
+
+def _shown(job: Job) -> Headers:
+    """Return the headers of *job*'s request as records and captures may have them."""
+    secret = job.secret_headers
+    if not secret:
+        return job.headers
+    return [(name, REDACTED if name.lower() in secret else value) for name, value in job.headers]
 
 
 def _passing(call: Call, target: Target) -> Headers:

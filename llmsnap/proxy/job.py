@@ -37,6 +37,7 @@ class Job:
         "lease",
         "observes",
         "patience_s",
+        "secret_headers",
         "tap",
         "watches",
         "work",
@@ -47,6 +48,8 @@ class Job:
         self.work = work
         self.headers: Headers = []
         """What the upstream gets."""
+        self.secret_headers: frozenset[str] = frozenset()
+        """Names, in lower case, of those whose values stand in the configuration."""
         self.tap: Tap | None = None
         self.lease: Lease | None = None
         self.exchange: Exchange | None = None

@@ -129,6 +129,8 @@ class RequestRule:
     foreign: bool = False
     own: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     dropped: frozenset[str] = field(init=False, repr=False)
+    secret: frozenset[str] = field(init=False, repr=False)
+    """Names of headers whose values stand in the configuration, in lower case."""
     _fates: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,7 +140,8 @@ class RequestRule:
             dropped |= CREDENTIALS
         if self.foreign:
             dropped |= OF_A_PAGE
-        dropped |= {name.lower() for name, _ in self.own}
+        object.__setattr__(self, "secret", frozenset(name.lower() for name, _ in self.own))
+        dropped |= self.secret
         object.__setattr__(self, "dropped", dropped | {"host"} if self.host else dropped)
 
     def fate(self, name: str) -> str:

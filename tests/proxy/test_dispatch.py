@@ -47,6 +47,7 @@ models:
     useModelName: up
     filters: {{setParams: {{top_k: 5}}}}
   shown: {{cmd: x, proxy: "{url}", sendLoadingState: true}}
+  own: {{cmd: x, proxy: "{url}", apiKey: ours, headers: {{X-Team: blue-0001}}}}
 peers:
   dead: {{proxy: "http://127.0.0.1:1", models: [r, lost], filters: {{setParams: {{dead: 1}}}}}}
   live: {{proxy: "{url}/base", models: [r, only], apiKey: pk}}
@@ -902,6 +903,17 @@ def test_a_peer_that_timed_out_before_anything_was_sent_is_replaced(world, monke
     monkeypatch.setattr(client, "connect", slow_for_the_dead)
     world.handle(body={"model": "r"})
     assert world.records[0].peer == "live"
+
+
+def test_headers_of_the_configuration_are_sent_and_nowhere_shown(world) -> None:
+    seen = []
+    begin = world.recorder.begin
+    world.recorder.begin = lambda facts, body=b"": seen.append(facts) or begin(facts, body)
+    chat = "/v1/chat/completions"
+    world.handle(chat, {"model": "own"}, headers=[("X-Team", "red"), ("X-Trace", "1")])
+    assert world.requests[-1]["HTTP_X_TEAM"] == "blue-0001"
+    assert ("X-Trace", "1") in seen[-1].headers
+    assert "blue-0001" not in str(seen[-1])
 
 
 def test_the_last_peer_that_fails_is_named(world) -> None:
