@@ -43,9 +43,9 @@ def raise_open_files() -> int:
     return hard
 
 
-def places(files: int, wanted: int = MOST_PLACES) -> int:
-    """Return how many connections, *wanted* at most, can be served with *files* descriptors."""
-    return max(1, min(wanted, (files - RESERVED_FILES) // FILES_PER_REQUEST))
+def places(files: int, wanted: int = MOST_PLACES, share: float = 1.0) -> int:
+    """Return how many connections, *wanted* at most, *share* of *files* descriptors can serve."""
+    return max(1, min(wanted, int((files - RESERVED_FILES) * share) // FILES_PER_REQUEST))
 
 
 def open_files() -> int:

@@ -90,6 +90,8 @@ def test_memory_is_kept_from_core_files_and_from_our_user_but_that_of_children_i
 def test_a_place_needs_two_files_beyond_those_that_are_reserved(files: int, places: int) -> None:
     assert limits.places(files) == places
     assert limits.places(files, 100) == min(places, 100)
+    parts = [limits.places(files, files, share) for share in (0.8, 0.2)]
+    assert sum(parts) <= max(limits.places(files, files), 2)
 
 
 GIB = 1 << 30

@@ -26,6 +26,8 @@ class Limits:
 
     connections: int = MOST_PLACES
     """Fewer where the descriptors do not suffice."""
+    files_share: float = 1.0
+    """Of the descriptors, where another server has the rest."""
     head_s: float = 15.0
     """For a TLS handshake, for the first byte of a connection, for a head once it has begun."""
     idle_s: float = 75.0

@@ -60,7 +60,7 @@ class Server(WSGIServer):
         self.wrap = wrap
         self.watch = new_watch()
         self.turnstile = Turnstile()
-        self.places = _places(limits.connections)
+        self.places = _places(limits)
         self._seats = Seats(self.places, self.connections)
         self._is_draining = False
         self._last_shortage = -SHORTAGE_OVER_S
@@ -133,11 +133,11 @@ class Server(WSGIServer):
         self.turnstile.close()
 
 
-def _places(wanted: int) -> int:
-    """Return how many connections are served at a time, *wanted* at most."""
+def _places(limits: Limits) -> int:
+    """Return how many connections are served at a time."""
     files = open_files()
-    found = places(files, wanted)
-    if found < min(wanted, FEW_PLACES):
+    found = places(files, limits.connections, limits.files_share)
+    if found < min(limits.connections, FEW_PLACES * limits.files_share):
         log.warning(
             "%d connections at a time: open files are limited to %d; raise that limit "
             "(ulimit -n, LimitNOFILE)",

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PAGES_CONNECTIONS = 256
 """On the port for pages: people look at them, a few at a time."""
+PAGES_SHARE = 0.2
+"""Of the descriptors, where there are few."""
 FINISH_S = 1.0
 """How long connections that are left get to finish what they send, after the drain."""
 
@@ -49,7 +51,8 @@ def serve(
         wrap = Certificate(options.tls_cert_file, options.tls_key_file).wrap
     listen = options.listen or (":8443" if options.tls else ":8080")
     listener = bind(listen)
-    servers = [Server(listener, application, wrap=wrap)]
+    limits = Limits(files_share=1 - PAGES_SHARE if pages_port else 1.0)
+    servers = [Server(listener, application, wrap=wrap, limits=limits)]
     if pages_port:
         servers.append(_pages_server(listen, pages_port, application, wrap))
     with stop_signals(service.kill) as asked:
@@ -81,7 +84,7 @@ def _pages_server(
         raise ValueError(f"upstream.origin: port {port} needs an address beside it, not {listen}")
     host, _ = split_host_port(listen)
     listener = bind(f"{f'[{host}]' if ':' in host else host}:{port}")
-    limits = Limits(connections=PAGES_CONNECTIONS)
+    limits = Limits(connections=PAGES_CONNECTIONS, files_share=PAGES_SHARE)
     return Server(listener, application, wrap=wrap, limits=limits, environ={PAGES: True})
 
 
