@@ -66,8 +66,10 @@ def _hears(job: Job, exchange: Exchange, wait: Callable[[], bool]) -> bool:
         if reason is error:
             raise
         raise reason from error
-    if has_come and job.tap is not None:
-        job.tap.head(exchange.status, exchange.headers)
+    if has_come:
+        job.let_go_of_body()
+        if job.tap is not None:
+            job.tap.head(exchange.status, exchange.headers)
     return has_come
 
 

@@ -53,6 +53,7 @@ RESEND_BYTES = 1 << 20
 """Unread bodies up to this size are held in memory, so that they can be sent once more."""
 READING = ("GET", "HEAD")
 URLENCODED = "application/x-www-form-urlencoded"
+NOTHING = JsonRequest(b"", "", [])
 
 
 class Work(metaclass=ABCMeta):
@@ -98,7 +99,7 @@ class Work(metaclass=ABCMeta):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what the body holds."""
+        """Let go of the body, which is not sent again. Idempotent."""
 
 
 class JsonWork(Work):
@@ -135,6 +136,7 @@ class JsonWork(Work):
 
     def close(self) -> None:
         """See Work."""
+        self._received = self._request = NOTHING
 
 
 class FormWork(Work):
@@ -200,6 +202,8 @@ class PlainWork(Work):
 
     def close(self) -> None:
         """See Work."""
+        if self._held is not None:
+            self._held = b""
 
     def _pieces(self) -> Iterator[bytes]:
         taken = 0

@@ -136,6 +136,11 @@ class Job:
         """Return why the request really ended, when *error* is what an interruption looks like."""
         return self.interrupted or error
 
+    def let_go_of_body(self) -> None:
+        """Free what the body takes: the answer has begun, nothing is sent again. Never switches."""
+        self.work.close()
+        self.call.held.close()
+
     def close(self, error: LlmsnapError | None = None) -> None:
         """Give everything back; *error* is why the request failed. Idempotent, never switches."""
         if self.closed:

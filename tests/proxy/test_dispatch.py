@@ -12,6 +12,7 @@ from gevent.event import Event
 from llmsnap.errors import (
     Aborted,
     BadRequest,
+    BodyTimeout,
     ChildExited,
     ClientGone,
     Forbidden,
@@ -24,7 +25,9 @@ from llmsnap.errors import (
     UpstreamTimeout,
 )
 from llmsnap.proxy import dispatch, forward
+from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.dispatch import Dispatcher
+from llmsnap.proxy.intake import RESEND_BYTES
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.presence import Presence
 from llmsnap.routing.leases import Ticket
@@ -140,6 +143,55 @@ def test_a_request_is_adapted_sent_and_recorded(world) -> None:
     (record,) = world.records
     assert (record.requested, record.model_id, record.status) == ("first", "a", 200)
     assert record.path == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/v1/chat/completions", {"model": "first", "stream": True}, []),
+        ("/v1/chat/completions", {"model": "only"}, []),
+        ("/upstream/a/x", b"x" * 1000, []),
+        (
+            "/v1/audio/transcriptions",
+            b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\na\r\n--b--\r\n',
+            [("Content-Type", "multipart/form-data; boundary=b")],
+        ),
+    ],
+    ids=["stream", "peer", "passed through", "form"],
+)
+def test_a_body_is_held_until_its_answer_begins(world, path, body, headers) -> None:
+    bodies = Bodies()
+    thinks = world.upstream.gates[path.removeprefix("/upstream/a")] = Event()
+    world.upstream.gates["/base" + path] = thinks
+    made = call(path, body, method="POST", headers=headers, held=bodies.held())
+    is_upstream = path.startswith("/upstream")
+    handle = world.dispatcher.handle_upstream if is_upstream else world.dispatcher.handle
+    answer = gevent.Greenlet(handle, made, world.snapshot)
+    answer.start()
+    while not world.upstream.calls:
+        gevent.idle()
+    assert bodies.memory.used_bytes > 0
+    thinks.set()
+    said = answer.get().body
+    assert bodies.memory.used_bytes == 0
+    assert b"".join(said)
+    said.close()
+    assert world.requests[0]["body"]
+
+
+def test_a_body_that_stops_on_its_way_to_the_model_is_408_and_leaves_nothing(world) -> None:
+    pieces = [b"x" * 10]
+
+    def read(_: int) -> bytes:
+        if pieces:
+            return pieces.pop()
+        raise BodyTimeout("the body of the request did not go on in time")
+
+    made = call("/upstream/a/x", b"", method="POST", length=RESEND_BYTES + 10, read=read)
+    with pytest.raises(BodyTimeout):
+        world.dispatcher.handle_upstream(made, world.snapshot)
+    assert len(world.queue.returned) == 1, "the lease is back"
+    assert [one.status for one in world.records] == [408]
 
 
 def test_a_request_that_ended_leaves_no_work_for_the_collector(world) -> None:
