@@ -65,7 +65,7 @@ class Observations:
         )
         self.recorder = Recorder(self.activity, self.captures, bus, policy=_policy(config))
         self.recorder.later = later
-        self.wrong_keys = WrongKeys()
+        self.wrong_keys = WrongKeys(time.monotonic)
         self.counters = Counters()
         self.counters.names = _names(config)
         self.performance = Performance(pids)

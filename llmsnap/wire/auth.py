@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -146,7 +145,7 @@ class WrongKeys:
     a proxy that is not in ``trustedProxies`` all clients have the same address.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.total = 0
         self._clock = clock
         self._forgiven_at: dict[str, float] = {}
