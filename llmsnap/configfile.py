@@ -109,10 +109,11 @@ def is_open_for_writing(path: str) -> bool:
         # which would end the process, while SIGURG is ignored.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
         return True
     except OSError:
         return False
     finally:
-        os.close(descriptor)  # gives the lease back
+        os.close(descriptor)
     return False

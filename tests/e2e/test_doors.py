@@ -10,12 +10,14 @@ from pathlib import Path
 import gevent
 import pytest
 import requests
-from gevent import subprocess
+from gevent import monkey, subprocess
 
 from tests.e2e.harness import ROOT, is_alive, pids_below, text_of
 from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.e2e
+
+close_now = monkey.get_original("os", "close")
 
 DOORS = ["llmsnap", "gunicorn", "gunicorn without conf"]
 
@@ -86,7 +88,7 @@ def unread(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 
     def start(*args: str) -> subprocess.Popen:
         reader, writer = os.pipe()
-        os.close(reader)
+        close_now(reader)  # gevent's may wait for the next pass of the event loop
         words = [files.get(word, word) for word in args]
         env = {**os.environ, "LLMSNAP_STATE_DIR": str(tmp_path)}
         command = [sys.executable, "-m", "llmsnap", *words]
