@@ -52,6 +52,7 @@ COMPILED = [
     "metrics/tap",
     "metrics/usage",
     "proxy/body",
+    "proxy/budget",
     "proxy/client",
     "proxy/dispatch",
     "proxy/forward",

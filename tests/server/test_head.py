@@ -255,19 +255,28 @@ OTHERS = st.lists(
 )
 
 
+REFUSED = -1
+
+
 @st.composite
 def heads(draw: st.DrawFn) -> tuple[bytes, int | None]:
-    """A head and the length of its body; None for one that must be refused."""
+    """A head and the length of its body: None for one in chunks, REFUSED for a head that is."""
     values = draw(
         st.one_of(st.lists(NUMBERS, max_size=1), st.lists(NUMBERS | BROKEN, min_size=1, max_size=2))
     )
+    codings = draw(st.sampled_from([[], [], ["chunked"], ["Chunked"], ["gzip"], ["chunked"] * 2]))
     lines = [
-        f"{draw(spelled('Content-Length'))}:{draw(BLANKS)}{value}{draw(BLANKS)}" for value in values
+        f"{draw(spelled(name))}:{draw(BLANKS)}{value}{draw(BLANKS)}"
+        for name, given_ in (("Content-Length", values), ("Transfer-Encoding", codings))
+        for value in given_
     ]
     lines = draw(st.permutations([*lines, *draw(OTHERS)]))
     raw = get(*(line.encode("latin-1") for line in lines))
+    if codings:
+        is_chunked = [coding.lower() for coding in codings] == ["chunked"] and not values
+        return raw, None if is_chunked else REFUSED
     if len(values) > 1 or not all(value.isdecimal() for value in values):
-        return raw, None
+        return raw, REFUSED
     return raw, int(values[0]) if values else 0
 
 
@@ -275,7 +284,7 @@ def length_of(raw: bytes) -> int | None:
     try:
         return parse(raw).length
     except BadHead:
-        return None
+        return REFUSED
 
 
 @given(st.lists(heads(), min_size=1, max_size=6), st.randoms(use_true_random=False))
