@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
 BUILDS = "tests/e2e/test_wheel.py"
 """Builds and installs distributions, which takes 20 s."""
+TOGETHER = "tests/upstream"
+"""Unit tests of one process: they leave debris of a dead owner, and stop what they find of it."""
 ALONE = "tests/e2e/test_kills.py"
 """Looks for what a killed llmsnap leaves, which any other one that starts meanwhile would stop."""
 SLOW = {
@@ -159,9 +161,14 @@ def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
     """Share out test files, so that each group has about as much to do."""
     shares: list[list[str]] = [[] for _ in range(count)]
     weights = [0] * count
-    for path in sorted(files, key=weight, reverse=True):
+    names = {path: str(path.relative_to(ROOT)) for path in files}
+    together = [path for path, name in names.items() if Path(name).parent == Path(TOGETHER)]
+    for path in together:
+        shares[0].append(names.pop(path))
+        weights[0] += weight(path)
+    for path in sorted(names, key=weight, reverse=True):
         lightest = weights.index(min(weights))
-        shares[lightest].append(str(path.relative_to(ROOT)))
+        shares[lightest].append(names[path])
         weights[lightest] += weight(path)
     return [(f"{len(share)} test files", sorted(share)) for share in shares if share]
 
