@@ -105,9 +105,12 @@ def protect_memory(*, debug: bool = False) -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent ends. Linux only."""
+    """Have the kernel kill this process when its parent ends. Linux only.
+
+    With SIGKILL: a handler of SIGTERM, such as that of Flask's reloader, may end nothing.
+    """
     if sys.platform == "linux":
-        _libc().prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        _libc().prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def child_setup(mark: int = 0) -> Callable[[], None]:

@@ -121,6 +121,16 @@ def test_a_reload_keeps_what_did_not_change(bench: Bench) -> None:
     assert [event.phase for event in bench.of(ConfigReload)] == ["start", "end"]
 
 
+def test_what_a_dead_llmsnap_left_is_stopped_and_told_before_anything_starts(
+    tmp_path: Path, caplog
+) -> None:
+    bench = Bench(tmp_path / "config.yaml")
+    bench.launcher.leftovers = ["pid 7 of model a"]
+    bench.service.open()
+    assert "stopped what an earlier run left behind: pid 7 of model a" in caplog.text
+    bench.service.close(0)
+
+
 def test_variables_of_keys_are_withheld_from_models_those_of_before_too(
     tmp_path: Path, monkeypatch
 ) -> None:

@@ -31,11 +31,11 @@ else:
 
 log = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-I", "-S", guardian.__file__)
+COMMAND = (sys.executable or "python3", "-I", "-S", guardian.__file__)
 """Isolated from the environment, and without site-packages: a few MB."""
 KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """How the interpreter may find its libraries. Nothing else is passed on: it may be a secret."""
-CLOSE_S = 1.0
+START_S, CLOSE_S = 5.0, 1.0
 PROVEN_S = 10.0
 """A guardian that ran for so long was all right, and is replaced at once."""
 DELAY_FIRST_S, DELAY_LAST_S = 0.5, 60.0
@@ -131,7 +131,8 @@ class Guard:
 
     def _start(self) -> None:
         try:
-            popen, self._pipe = _spawn([*self._command, str(self._owner)])
+            with gevent.Timeout(START_S, TimeoutError(f"no exec within {START_S:g} s")):
+                popen, self._pipe = _spawn([*self._command, str(self._owner)])
         except OSError as error:
             self._note_failure(f"cannot be started: {error.strerror or error}")
             return

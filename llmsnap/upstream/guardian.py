@@ -74,6 +74,15 @@ def start_of(pid: int) -> int | None:
     return int(fields[START]) if fields and fields[STATE] not in DEAD else None
 
 
+def may_signal(pid: int) -> bool:
+    """Whether signals of ours reach a process: anybody may copy a mark, but not become our user."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
 def own_mark() -> int:
     """Return the mark of this process as an owner. Its runs of servers add their numbers to it."""
     return _pack(os.getpid(), start_of(os.getpid()) or 0)
@@ -222,8 +231,7 @@ class Guardian:
         leaders = self._groups()
         for pid in pids():
             run = self._run_of(pid, leaders)
-            start = start_of(pid) if run is not None else None
-            if run is not None and start is not None:
+            if run is not None and (start := start_of(pid)) is not None and may_signal(pid):
                 found[pid] = start, run
         if not has_proc():
             found |= {-group: (None, run) for group, run in leaders.items() if _lives(-group, None)}

@@ -112,15 +112,19 @@ def list_marked(mark: int) -> list[int]:
 def _look(pids: list[int], mark: int) -> tuple[list[int], list[int]]:
     """Return those that carry *mark*, and those that may be between two programs."""
     if inherits_mark():
-        return [pid for pid in pids if guardian.limit_mark(pid) == mark and _alive(pid)], []
+        return [pid for pid in pids if guardian.limit_mark(pid) == mark and _is_ours(pid)], []
     found, unsure = [], []
     for pid in pids:
         environ = guardian.read(pid, "environ")
-        if guardian.variable(environ or b"", guardian.VARIABLE) == b"%d" % mark and _alive(pid):
+        if guardian.variable(environ or b"", guardian.VARIABLE) == b"%d" % mark and _is_ours(pid):
             found.append(pid)
         elif environ == b"" and _may_begin(pid):
             unsure.append(pid)
     return found, unsure
+
+
+def _is_ours(pid: int) -> bool:
+    return _alive(pid) and guardian.may_signal(pid)
 
 
 def _may_begin(pid: int) -> bool:

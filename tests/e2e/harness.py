@@ -19,6 +19,7 @@ import requests
 from gevent import subprocess
 from gevent.event import Event
 
+from llmsnap.upstream import guardian
 from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -208,6 +209,17 @@ def children_with(text: str) -> list[int]:
 def pids_below(pid: int) -> list[int]:
     """Everything that descends from a process."""
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def guardians_below(pid: int) -> list[int]:
+    """The guardians among them."""
+    name = guardian.__file__.encode()
+    return [each for each in pids_below(pid) if name in (guardian.read(each, "cmdline") or b"")]
+
+
+def models_below(pid: int) -> set[int]:
+    """The others."""
+    return set(pids_below(pid)) - set(guardians_below(pid))
 
 
 def is_alive(pid: int) -> bool:

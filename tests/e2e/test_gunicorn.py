@@ -11,7 +11,7 @@ import gevent
 import psutil
 import pytest
 
-from tests.e2e.harness import START_LIMIT_S, Running, is_alive, pids_below, text_of
+from tests.e2e.harness import START_LIMIT_S, Running, is_alive, models_below, pids_below, text_of
 
 pytestmark = pytest.mark.e2e
 
@@ -52,17 +52,8 @@ def workers(server: Running) -> set[int]:
 def model_and_worker(server: Running) -> tuple[int, int]:
     """The one model that all the workers together have, and whose it is."""
     master = psutil.Process(server.process.pid)
-    (found,) = [
-        (pid, one.pid)
-        for one in master.children()
-        for pid in pids_below(one.pid)
-        if not is_guardian(pid)
-    ]
+    (found,) = [(pid, one.pid) for one in master.children() for pid in models_below(one.pid)]
     return found
-
-
-def is_guardian(pid: int) -> bool:
-    return any(word.endswith("guardian.py") for word in psutil.Process(pid).cmdline())
 
 
 @pytest.mark.e2e(limit_s=90)

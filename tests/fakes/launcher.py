@@ -49,6 +49,7 @@ class FakeLauncher:
         self.refuse: StartFailed | None = None
         self.withheld: set[str] = set()
         self.is_closed = False
+        self.leftovers: list[str] = []
 
     def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
         if self.refuse:
@@ -62,7 +63,7 @@ class FakeLauncher:
         return handle
 
     def stop_leftovers(self) -> list[str]:
-        return []
+        return self.leftovers
 
     def withhold(self, names: Iterable[str]) -> None:
         self.withheld |= set(names)

@@ -121,6 +121,13 @@ def test_a_line_that_makes_no_sense_changes_nothing(servers: Servers, line: str)
     assert popen.wait(4) == -signal.SIGTERM
 
 
+def test_another_user_who_copies_a_mark_holds_nothing_up(servers: Servers, monkeypatch) -> None:
+    popen = servers.start(1)
+    monkeypatch.setattr(guardian, "may_signal", lambda pid: False)
+    guardian.Guardian(OWNER).stop()
+    assert popen.poll() is None
+
+
 def test_without_proc_groups_are_stopped(monkeypatch, servers: Servers) -> None:
     stubborn = servers.start(0, STUBBORN)
     servers.start(0)

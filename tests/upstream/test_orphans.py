@@ -16,10 +16,10 @@ SLEEP = ["sleep", "60"]
 
 def dead_owner() -> int:
     """The mark of an llmsnap that has ended."""
-    program = f"import sys; sys.path.insert(0, {str(Path(guardian.__file__).parent)!r}); "
-    program += "import guardian; print(guardian.own_mark())"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    return int(done.stdout)
+    popen = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    mark = guardian._pack(popen.pid, guardian.start_of(popen.pid))
+    popen.communicate()
+    return mark
 
 
 def shown(mark: int, child: str = f"{INSTANCE}:m:with:colons:3") -> dict[str, str]:
@@ -177,6 +177,16 @@ def test_processes_of_other_users_are_left_alone(marked: Marked) -> None:
         pytest.skip("only root can start a process of another user")
     popen = marked.start(dead_owner() + 1, user=65534)
     assert popen.pid not in debris()
+
+
+def test_another_user_who_copies_a_mark_holds_nothing_up(
+    marked: Marked, monkeypatch, shows
+) -> None:
+    mark = guardian.own_mark() + 4
+    marked.start(mark)
+    monkeypatch.setattr(guardian, "may_signal", lambda pid: False)
+    assert orphans.scan(mark) == []
+    assert orphans.kill_marked(mark) == []
 
 
 def test_neither_we_nor_our_ancestors_are_debris(monkeypatch) -> None:
