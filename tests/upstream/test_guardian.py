@@ -13,18 +13,22 @@ from llmsnap.limits import child_setup
 from llmsnap.upstream import guard, guardian
 from llmsnap.upstream.guard import Guard
 
-OWNER = guardian._pack((1 << guardian.PID_BITS) - 1 - os.getpid() % 1000, os.getpid())
-"""Of no process: what a guardian stops must not be other tests' children."""
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 COUNTS = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done"
 
 
 class Servers:
-    """Processes that carry marks of OWNER, and the guardian that is told of them."""
+    """Processes that carry marks of *owner*, and their guardian.
+
+    The owner lives, or any llmsnap that starts meanwhile would stop them; and it is not this
+    process, whose other children a guardian must not stop.
+    """
 
     def __init__(self) -> None:
         self.all: list[subprocess.Popen] = []
-        self.guardian = self._start([*guard.COMMAND, str(OWNER)], stdin=subprocess.PIPE)
+        pid = self._start(["sleep", "300"]).pid
+        self.owner = guardian._pack(pid, guardian.start_of(pid))
+        self.guardian = self._start([*guard.COMMAND, str(self.owner)], stdin=subprocess.PIPE)
 
     def _start(self, command: list[str], **more) -> subprocess.Popen:
         popen = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, **more)
@@ -32,7 +36,7 @@ class Servers:
         return popen
 
     def start(self, run: int, script: str = "echo up; exec sleep 60") -> subprocess.Popen:
-        mark = OWNER + run if run else 0
+        mark = self.owner + run if run else 0
         popen = self._start(["sh", "-c", script], preexec_fn=child_setup(mark))
         assert popen.stdout.readline() == b"up\n"
         return popen
@@ -110,7 +114,7 @@ def test_what_forks_when_it_is_asked_to_end_is_stopped(servers: Servers) -> None
     popen = servers.start(1, "trap 'setsid sleep 60 & exit' TERM; echo up; while :; do :; done")
     servers.end("run 1 4")
     assert popen.wait(4) == 0
-    marked = [pid for pid in guardian.pids() if guardian.limit_mark(pid) == OWNER + 1]
+    marked = [pid for pid in guardian.pids() if guardian.limit_mark(pid) == servers.owner + 1]
     assert not [pid for pid in marked if guardian.start_of(pid) is not None], "only zombies are"
 
 
@@ -124,7 +128,7 @@ def test_a_line_that_makes_no_sense_changes_nothing(servers: Servers, line: str)
 def test_another_user_who_copies_a_mark_holds_nothing_up(servers: Servers, monkeypatch) -> None:
     popen = servers.start(1)
     monkeypatch.setattr(guardian, "may_signal", lambda pid: False)
-    guardian.Guardian(OWNER).stop()
+    guardian.Guardian(servers.owner).stop()
     assert popen.poll() is None
 
 
@@ -133,7 +137,7 @@ def test_without_proc_groups_are_stopped(monkeypatch, servers: Servers) -> None:
     servers.start(0)
     monkeypatch.setattr(guardian, "has_proc", lambda: False)
     monkeypatch.setattr(guardian, "read", lambda *_: None)
-    here = guardian.Guardian(OWNER)
+    here = guardian.Guardian(servers.owner)
     here.take(["run", "1", "0.1"])
     here.take(["group", "1", str(stubborn.pid), "0"])
     gevent.get_hub().threadpool.apply(here.stop)
