@@ -499,12 +499,16 @@ def test_a_models_own_status_passes(server: Running, status: int) -> None:
 
 def test_bodies_that_others_owe_the_end_of_leave_no_room_and_give_it_back(server: Running) -> None:
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n"
+
+    def ask() -> requests.Response:
+        return server.chat("model1", "hi" * 150_000)
+
     owing = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
     try:
         for sock in owing:
             sock.sendall(head.encode() + b" " * (MIB - 1))
-        server.wait_for(lambda: server.chat("model1").status_code == 503)
-        answer = server.chat("model1")
+        server.wait_for(lambda: ask().status_code == 503)
+        answer = ask()
         assert error_of(answer)["code"] == "no_room_for_body"
         assert "maxBodyMemory" in error_of(answer)["message"]
         assert int(answer.headers["Retry-After"]) >= 1
@@ -513,7 +517,7 @@ def test_bodies_that_others_owe_the_end_of_leave_no_room_and_give_it_back(server
     finally:
         for sock in owing:
             sock.close()
-    server.wait_for(lambda: server.chat("model1").status_code == 200)
+    server.wait_for(lambda: ask().status_code == 200)
 
 
 # --- half a request -----------------------------------------------------------------------------
