@@ -14,7 +14,7 @@ from llmsnap.proxy.body import parse_json
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.multipart import receive
 from llmsnap.wire.auth import Keyring
-from llmsnap.wire.cors import allow_origin, refuses
+from llmsnap.wire.cors import PageRules, allow_origin, verdict
 from llmsnap.wire.headers import RequestRule, from_environ, request_headers, response_headers
 from llmsnap.wire.hosts import HostRule
 from llmsnap.wire.sse import Parser
@@ -122,7 +122,7 @@ def cases() -> dict[str, Callable[[], object]]:
         "auth: one of 5 keys": lambda: ring.authenticate("Bearer key3", None),
         "auth: no keys": lambda: open_door.authenticate(None, None),
         "hosts: allows": lambda: hosts.allows("localhost:8080"),
-        "cors: refuses": lambda: refuses("POST", "/api/models/unload", origin),
+        "cors: verdict": lambda: verdict("POST", "/api/models/unload", origin, PageRules()),
         "cors: allow_origin": lambda: allow_origin("/v1/chat/completions", "http://a"),
         f"body: parse, {len(small)} bytes": lambda: parse_json(small),
         f"body: parse, {len(large) / 1e6:.0f} MB in one string": lambda: parse_json(large),

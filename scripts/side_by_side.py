@@ -4,7 +4,7 @@
     scripts/side_by_side.py unit|e2e [pytest arguments]
 
 Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the
-interface and of the wheel, two for the others or for the files named, each with ports of its own.
+interface and of the wheel, three for the others or for the files named, each with ports of its own.
 Meanwhile it prints how many tests are done and about how long the rest takes.
 pytest-xdist would do the same, but its workers talk through threads, which are greenlets here.
 """
@@ -141,11 +141,11 @@ def progress_of(counts: list[tuple[int, int]], elapsed_s: float) -> str:
 def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
     """Return (title, what to run) of each process, of what is *named* if something is."""
     if named and all(each.endswith(".py") for each in named):
-        return shared((ROOT / each for each in named if each != ALONE), 2)
+        return shared((ROOT / each for each in named if each != ALONE), 3)
     if named:
         return [("the tests named", named)]
     files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / BUILDS, ROOT / ALONE}
-    return [("tests/ui and the wheel", ["tests/ui", BUILDS]), *shared(files, 2)]
+    return [("tests/ui and the wheel", ["tests/ui", BUILDS]), *shared(files, 3)]
 
 
 def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:

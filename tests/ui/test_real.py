@@ -56,4 +56,5 @@ def test_chat_capture_replay_and_comparison_with_a_real_model(
     browser.choose("Second model", "gemma-story")
     browser.fill(".composer-text", "Name three animals.")
     browser.press("Send")
-    browser.wait(lambda: len(browser.all(".answer-stats", "tokens/s")) == 2, "two answers")
+    # One of them may be empty, and so without a speed: it can begin with what ends an answer.
+    browser.wait(lambda: len(browser.all(".answer-stats")) == 2, "two answers")
