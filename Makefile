@@ -11,10 +11,11 @@ PYTEST_ARGS ?=
 BENCH ?= run
 KILLS ?= 200
 # The others name their servers; `make e2e` runs them.
-BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_kills.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py,$(wildcard tests/e2e/test_*.py))
+BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_client_matrix.py %/test_kills.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py,$(wildcard tests/e2e/test_*.py))
 
-# The interface is served by what is not compiled; the others make programs of their own.
-COMPILED := $(filter-out %/test_bench.py %/test_development.py %/test_kills.py %/test_wheel.py,$(wildcard tests/e2e/test_*.py tests/e2e/raw/test_*.py))
+# The interface is served by what is not compiled; the others make programs of their own, or change
+# a constant of the program.
+COMPILED := $(filter-out %/test_bench.py %/test_client_matrix.py %/test_development.py %/test_kills.py %/test_wheel.py,$(wildcard tests/e2e/test_*.py tests/e2e/raw/test_*.py))
 
 # Unit tests of what is compiled, but for those that put something else in place of a part of it.
 COMPILED_UNITS := $(addprefix tests/,fuzz logs metrics proxy routing server wire)
