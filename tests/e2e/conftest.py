@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 
 from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with
@@ -21,6 +23,16 @@ models:
   beta:
     cmd: ${{sim}}
 """
+
+
+GONE_S = 5.0
+
+
+def running_models(ports: list[int]) -> list[int]:
+    """The processes of models with ports from these on."""
+    return [
+        pid for port in ports for n in range(10) for pid in children_with(f"--port {port + n} ")
+    ]
 
 
 @pytest.fixture
@@ -50,9 +62,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     for server in servers:
         if server.process.poll() is None:
             server.stop(signal.SIGTERM)
-    left = [
-        pid for port in ports for n in range(10) for pid in children_with(f"--port {port + n} ")
-    ]
+    left = running_models(ports)
+    with contextlib.suppress(gevent.Timeout), gevent.Timeout(GONE_S):
+        while left := running_models(ports):  # one whose server was killed has its grace
+            gevent.sleep(0.05)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left, "a model outlived its server"
