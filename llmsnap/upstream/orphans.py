@@ -165,22 +165,27 @@ def stop_debris(instance: str) -> list[str]:
 
 def list_debris(instance: str) -> list[Debris]:
     """Return what ``stop_debris`` would stop. Blocks its thread, without gevent."""
-    own, uid, spared = guardian.own_mark(), str(os.getuid()), set(_ancestors())
-    found = []
-    for pid in guardian.pids():
-        environ = guardian.read(pid, "environ") or b""
-        marks = {guardian.limit_mark(pid), guardian.variable_mark(pid)} - {0}
-        child = guardian.variable(environ, CHILD_MARK).decode(errors="replace")
-        is_ours = child.startswith(f"{instance}:")
-        if not marks or pid in spared or not _are_debris(marks, own, is_ours=is_ours):
-            continue
-        start = guardian.start_of(pid)
-        if start is not None and _user(pid) == uid:
-            found.append(Debris(pid, start, f"pid {pid} of model {_model(child) or 'unknown'}"))
-    return found
+    spared = set(_ancestors())
+    pids = [pid for pid in guardian.pids() if pid not in spared]
+    if any(guardian.read(pid, "environ") == b"" and _may_begin(pid) for pid in pids):
+        _sleep(EXEC_S)
+    return [debris for pid in pids if (debris := _debris(pid, instance)) is not None]
 
 
-def _are_debris(marks: Iterable[int], own: int, *, is_ours: bool) -> bool:
+def _debris(pid: int, instance: str) -> Debris | None:
+    environ = guardian.read(pid, "environ") or b""
+    marks = {guardian.limit_mark(pid), guardian.variable_mark(pid)} - {0}
+    child = guardian.variable(environ, CHILD_MARK).decode(errors="replace")
+    if not marks or not _are_debris(marks, is_ours=child.startswith(f"{instance}:")):
+        return None
+    start = guardian.start_of(pid)
+    if start is None or _user(pid) != str(os.getuid()):
+        return None
+    return Debris(pid, start, f"pid {pid} of model {_model(child) or 'unknown'}")
+
+
+def _are_debris(marks: Iterable[int], *, is_ours: bool) -> bool:
+    own = guardian.own_mark()
     return all(
         is_ours if guardian.owner_of(mark) == own else guardian.is_orphan(mark) for mark in marks
     )
