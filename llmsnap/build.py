@@ -28,22 +28,39 @@ def as_python_has_it(kind: type[T]) -> type[T]:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """*commit* and *date* are "unknown" where nothing tells them.
+    """What runs: *commit* and *date* are "unknown" where they are not recorded.
 
     *commit* ends in ``-modified`` when the files it was built from were not quite those.
     *compiled*: what every request passes through runs as C (docs/adr/0011).
+    *folder*: where the running package lies. *checkout*: that is a git working tree, not an
+    installed copy; a server started in a clone runs the clone's sources, whatever is installed.
     """
 
     version: str = __version__
     commit: str = UNKNOWN
     date: str = UNKNOWN
     compiled: bool = False
+    checkout: bool = False
+    folder: str = str(HERE)
 
     def __str__(self) -> str:
-        commit, dash, rest = self.commit.partition("-")
         built = "" if self.date == UNKNOWN else f", built {self.date}"
-        compiled = ", compiled" if self.compiled else ""
-        return f"llmsnap {self.version} ({commit[:12]}{dash}{rest}){built}{compiled}"
+        return f"llmsnap {self.version} ({self._commit}){built}, {self._form}, from {self.folder}"
+
+    @property
+    def short(self) -> str:
+        """Name, version and what runs: ``llmsnap 0.1.0 (compiled)``."""
+        checkout = f", checkout {self._commit}" if self.checkout else ""
+        return f"llmsnap {self.version} ({self._form}{checkout})"
+
+    @property
+    def _commit(self) -> str:
+        commit, dash, rest = self.commit.partition("-")
+        return f"{commit[:12]}{dash}{rest}"
+
+    @property
+    def _form(self) -> str:
+        return "compiled" if self.compiled else "pure Python"
 
 
 def identify(package: Path = HERE) -> Build:
@@ -52,8 +69,10 @@ def identify(package: Path = HERE) -> Build:
         noted = json.loads((package / "_build.json").read_text(encoding="utf-8"))
         build = Build(commit=noted["commit"], date=noted["date"])
     except (OSError, ValueError, KeyError):
-        build = Build(commit=_checked_out(package.parent / ".git"))
-    return replace(build, compiled=any(package.rglob(f"*{EXTENSION}")))
+        git = package.parent / ".git"
+        build = Build(commit=_checked_out(git), checkout=git.exists())
+    compiled = any(package.rglob(f"*{EXTENSION}"))
+    return replace(build, compiled=compiled, folder=str(package))
 
 
 def _checked_out(git: Path) -> str:

@@ -25,6 +25,8 @@ POLL_S = 0.25
 REMIND_S = 60.0
 LISTENERS_S = 3.0
 """How long gunicorn gets to close the listeners; it looks every second."""
+SETTLE_S = 0.5
+"""How long a connection that was accepted last gets to send its request, which is served."""
 FINISH_S = 1.0
 """How long connections that are left get to finish what they send, after the drain."""
 BOOT_ERROR = 3
@@ -140,6 +142,7 @@ class Ending:
         """Stop the models, then end the process, whichever connections are still open."""
         if listeners_close:
             self._wait_until_closed()
+            gevent.sleep(SETTLE_S)
         self._close()
         gevent.sleep(FINISH_S)
         gevent.get_hub().loop.run_callback(sys.exit, 0)  # ends the main greenlet, as gunicorn does

@@ -13,6 +13,7 @@ import os
 from gevent.lock import BoundedSemaphore
 
 from llmsnap import worker
+from llmsnap.build import identify
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError
@@ -64,6 +65,7 @@ def _open(options: Options) -> Service:
         log_style=LogStyle(options.log_format == "json", options.debug),
     )
     service.open()
+    log.info("%s serves", identify().short)
     if options.tls_cert_file or options.tls_key_file:
         log.warning("LLMSNAP_TLS_* encrypts nothing here: give the certificate to the WSGI server")
     spare_what_stays()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from llmsnap.build import identify
 from llmsnap.collector import spare_what_stays
 from llmsnap.options import Options
 from llmsnap.server.bind import address_of, bind, split_host_port
@@ -63,7 +64,7 @@ def serve(
             log.info("pages of models are shown on port %d", pages_port)
         spare_what_stays()
         listening = f"listening on {address_of(listener, tls=options.tls)}"
-        say(f"llmsnap {listening}")
+        say(f"{identify().short} {listening}")
         with notified(listening) as systemd:
             with ExitStack() as watches:
                 watches.enter_context(reloading(service, watch_file=options.watch_config))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 import requests
 from gevent import monkey, subprocess
 
+from llmsnap.build import identify
 from tests.e2e.harness import ROOT, is_alive, pids_below, text_of
 from tests.fakes.ports import free_port
 
@@ -19,12 +21,13 @@ pytestmark = pytest.mark.e2e
 
 close_now = monkey.get_original("os", "close")
 
-DOORS = ["llmsnap", "gunicorn", "gunicorn without conf"]
+DOORS = ["llmsnap", "gunicorn", "gunicorn without conf", "flask"]
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_door_serves_swaps_and_leaves_nothing(start, door: str) -> None:
     server = start(door=door)
+    server.wait_output(re.escape(identify().short))
     assert server.chat("alpha").json()["choices"][0]["message"]["content"]
     assert server.running() == {"alpha": "ready"}
     assert "You said: hi" in text_of(server.chat("beta", stream=True))

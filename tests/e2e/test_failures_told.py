@@ -17,7 +17,7 @@ models:
     cmd: |
       sh -c 'echo $SECRETS; echo "password: hunter2-0003"; sleep 0.3; exit 3' ${{PORT}} MARK-ARG
     env:
-      - SECRETS=MARK-OUT hf_secret0001 postgres://u:pw-0002@db AKIA0123456789ABCDEF
+      - SECRETS=MARK-OUT hf_secret0001 postgres://u:pw-0002@inner-host AKIA0123456789ABCDEF
     sendLoadingState: true
   known:
     cmd: sh -c 'echo MARK-OUT $APP_TOKEN cmd-0005; exit 4' ${{PORT}} --api-key cmd-0005
@@ -30,7 +30,7 @@ models:
 """
 ADMIN, USER = "key-of-the-admin-01", "key-of-a-user-00001"
 SECRETS = ("hf_secret", "pw-0002", "hunter2", "plain-0004", "cmd-0005", "AKIA", "x-0006")
-INSIDE = ("MARK", "db", "sh -c", "127.0.0.1", "localhost", *SECRETS)
+INSIDE = ("MARK", "inner-host", "sh -c", "127.0.0.1", "localhost", *SECRETS)
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
 ASKED = {

@@ -15,6 +15,7 @@ import pytest
 import requests
 from gevent import subprocess
 
+from llmsnap import __version__
 from tests.e2e.harness import ROOT, Installed, Running
 from tests.fakes.ports import free_port, free_ports
 
@@ -110,7 +111,7 @@ def test_it_knows_its_commit_and_compiles_nothing(
 ) -> None:
     commit = run("git", "rev-parse", "HEAD", cwd=source)
     said = run(program, "version", cwd=folder)
-    assert re.fullmatch(rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z", said)
+    assert re.fullmatch(rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z, pure Python, from .+", said)
     assert not list(program.parent.parent.glob("lib/python3*/site-packages/llmsnap/**/*.so"))
 
 
@@ -131,7 +132,7 @@ def test_it_starts_without_a_word_but_its_address(program: Path, tmp_path: Path)
         said = out.read_text().splitlines()
         # Tests that kill an llmsnap run beside this one: its models may be found here first.
         said = [line for line in said if "what an earlier run left behind" not in line]
-        assert said == [f"llmsnap listening on {url}"]
+        assert said == [f"llmsnap {__version__} (pure Python) listening on {url}"]
     finally:
         process.terminate()
         assert process.wait(20) == 0

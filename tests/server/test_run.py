@@ -11,6 +11,7 @@ import gevent
 import pytest
 from gevent.event import AsyncResult, Event
 
+from llmsnap.build import identify
 from llmsnap.options import Options
 from llmsnap.server import run, serve
 from tests.server.raw import RawClient, request
@@ -51,7 +52,7 @@ def start(service: FakeService, app=ok) -> tuple[gevent.Greenlet, RawClient]:
     )
     server.start()
     line = said.get(timeout=3)
-    assert line.startswith("llmsnap listening on http://127.0.0.1:")
+    assert line.startswith(f"{identify().short} listening on http://127.0.0.1:")
     return server, RawClient(("127.0.0.1", int(line.rpartition(":")[2])))
 
 
