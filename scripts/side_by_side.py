@@ -30,15 +30,19 @@ TOGETHER = "tests/upstream"
 """Unit tests of one process: they leave debris of a dead owner, and stop what they find of it."""
 ALONE = "tests/e2e/test_kills.py"
 """Looks for what a killed llmsnap leaves, which any other one that starts meanwhile would stop."""
-SLOW = {
-    "tests/commands/test_shells.py",
-    "tests/config/test_fuzz.py",
-    "tests/routing/test_scheduler_properties.py",
-    "tests/scripts/test_compiled.py",
-    "tests/scripts/test_environment.py",
-    "tests/upstream/test_child.py",
+SLOWER = {
+    "tests/commands/test_shells.py": 20,
+    "tests/config/test_fuzz.py": 20,
+    "tests/e2e/test_api_real.py": 3,
+    "tests/e2e/test_bench.py": 4,
+    "tests/e2e/test_demo.py": 5,
+    "tests/e2e/test_lifecycle.py": 3,
+    "tests/e2e/test_reload.py": 2,
+    "tests/routing/test_scheduler_properties.py": 20,
+    "tests/scripts/test_compiled.py": 20,
+    "tests/scripts/test_environment.py": 20,
+    "tests/upstream/test_child.py": 20,
 }
-SLOWER = 20
 """Files that take so many times as long as others of their size."""
 LANE = "LLMSNAP_TEST_LANE"
 """Names the ports of one process (tests/fakes/ports.py)."""
@@ -175,8 +179,7 @@ def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
 
 def weight(path: Path) -> int:
     """Return how long *path* takes: in bytes, of which each is about as much work."""
-    size = path.stat().st_size
-    return size * SLOWER if str(path.relative_to(ROOT)) in SLOW else size
+    return path.stat().st_size * SLOWER.get(str(path.relative_to(ROOT)), 1)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,9 @@ def test_it_knows_its_commit_and_compiles_nothing(
 ) -> None:
     commit = run("git", "rev-parse", "HEAD", cwd=source)
     said = run(program, "version", cwd=folder)
-    assert re.fullmatch(rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z, pure Python, from .+", said)
+    assert re.fullmatch(
+        rf"llmsnap [\d.]+ \({commit[:12]}(-modified)?\), built 2.*Z, pure Python, from .+", said
+    )
     assert not list(program.parent.parent.glob("lib/python3*/site-packages/llmsnap/**/*.so"))
 
 
