@@ -15,4 +15,4 @@ def test_it_is_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> No
     version.main(["--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["version"] == __version__
-    assert set(found) == {"version", "commit", "date", "compiled"}
+    assert set(found) == {"version", "commit", "date", "compiled", "checkout", "folder"}
