@@ -76,7 +76,7 @@ def find(config_path: str, wanted: str = "", environ: Mapping[str, str] = os.env
     places = [Path(wanted)] if wanted else [base / "llmsnap" / name for base in _bases(environ)]
     refused: list[str] = []
     for place in places:
-        refusal = _make(place)
+        refusal = _make(place, is_wanted=bool(wanted))
         if not refusal:
             return StateDir(place.resolve())
         refused.append(f"{place}: {refusal}")
@@ -98,7 +98,7 @@ def _bases(environ: Mapping[str, str]) -> Iterator[Path]:
     yield Path(tempfile.gettempdir()) / f"llmsnap-{os.getuid()}"
 
 
-def _make(path: Path) -> str:
+def _make(path: Path, *, is_wanted: bool) -> str:
     """Make *path* for our eyes only; return why it cannot be used, empty if it can."""
     path = path.absolute()
     missing = [path]
@@ -106,23 +106,25 @@ def _make(path: Path) -> str:
         missing.append(missing[-1].parent)
     there = missing.pop()
     try:
-        if refusal := _refusal(there):
+        if refusal := _refusal(there, may_be_open=is_wanted):
             return refusal
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
         owner = path.stat().st_uid
-        return _refusal(path) or ("" if owner == os.getuid() else f"it belongs to uid {owner}")
+        refusal = _refusal(path, may_be_open=is_wanted)
+        return refusal or ("" if owner == os.getuid() else f"it belongs to uid {owner}")
     except OSError as error:
         return error.strerror or str(error)
 
 
-def _refusal(path: Path) -> str:
-    """Return who else could put another folder or file in the place of *path*; empty for nobody.
+def _refusal(path: Path, *, may_be_open: bool) -> str:
+    """Return which other user could replace *path* or a folder on the way to it; empty if none.
 
-    That is the owner of a folder or link on the way to it, unless it is root or our user, and
-    anybody where a folder is open to all without the sticky bit. In a user namespace root's own
+    That is the owner of a folder or link on the way, unless it is root or our user, and every user
+    where a folder can be written by all and has no sticky bit. Volumes of containers are often
+    like that: where the user has chosen the place, it *may be open*. In a user namespace root's own
     folders have the owner of "/".
     """
     trusted = {0, os.getuid(), Path("/").stat().st_uid}
@@ -130,9 +132,8 @@ def _refusal(path: Path) -> str:
         status = place.lstat()
         if status.st_uid not in trusted:
             return f"{place} belongs to uid {status.st_uid}"
-        if stat.S_ISDIR(status.st_mode) and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == (
-            stat.S_IWOTH
-        ):
+        is_open = status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
+        if stat.S_ISDIR(status.st_mode) and is_open and not may_be_open:
             return f"{place} can be written by every user"
     return ""
 

@@ -101,7 +101,6 @@ def circle(path: Path) -> Path:
     [
         (given_away, "belongs to uid 4711"),
         (link_of_another, "belongs to uid 4711"),
-        (open_to_all, "can be written by every user"),
         (circle, "Too many levels of symbolic links"),
     ],
 )
@@ -115,6 +114,13 @@ def test_a_folder_that_another_user_could_replace_is_not_used(
     assert reason in caplog.text
     if make is not circle:
         assert list(place.iterdir()) == [], "and nothing is made in it"
+
+
+def test_a_folder_that_is_open_to_all_is_used_only_if_the_user_says_so(tmp_path: Path) -> None:
+    place, home = open_to_all(tmp_path / "x"), tmp_path / "home"
+    environ = {"XDG_STATE_HOME": str(place), "HOME": str(home)}
+    assert statedir.find("a.yaml", environ=environ).path.parent == home / ".local/state/llmsnap"
+    assert statedir.find("a.yaml", str(place / "volume"), environ=environ).is_writable
 
 
 @needs_root
