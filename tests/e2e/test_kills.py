@@ -104,6 +104,7 @@ class Victim:
 
     def close(self) -> None:
         self.server.stop(signal.SIGKILL)
+        gevent.joinall(self.tasks, timeout=LIMIT_S)  # a request that is killed leaves its socket
         gevent.killall(self.tasks)
         for pid in self.hidden():
             os.kill(pid, signal.SIGKILL)
