@@ -56,7 +56,7 @@ def lines(stack: ExitStack) -> list[Line]:
         Line("headers: rewritten, both ways", timed(pieces.headers)),
         Line("scheduler: grant, and lease back", pieces.scheduler()),
         Line("upstream client", timed(client.request), stream=timed(client.stream, 1)),
-        Line("tap", watched.taps, pieces.fed()),
+        Line("observer", watched.observers, pieces.fed()),
         Line("record and capture filed", watched.files),
         Line("access log line", enter(pieces.access_log())),
         Line("send and recv of the system", chunk=enter(pieces.system_calls())),

@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import micro_observer
 import micro_scheduler
-import micro_tap
 import micro_wire
 
 from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
 from llmsnap.logs.stdout import StdoutWriter
 from llmsnap.metrics.capture import MIB
-from llmsnap.metrics.tap import Tap
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.proxy.body import parse_json
-from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange, Limits, Outgoing
+from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.pool import Connection, ConnectionPool, key_of
-from llmsnap.proxy.presence import Presence
 from llmsnap.server.bind import bind
 from llmsnap.server.handler import Handler
 from llmsnap.server.listener import Server
@@ -49,13 +48,13 @@ REQUEST = (
     % (len(REQUEST_BODY), REQUEST_BODY)
 )
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-    len(micro_tap.ANSWER),
-    micro_tap.ANSWER,
+    len(micro_observer.ANSWER),
+    micro_observer.ANSWER,
 )
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\n" + (
     b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
-CHUNK = b"%x\r\n%b\r\n" % (len(micro_tap.FRAME), micro_tap.FRAME)
+CHUNK = b"%x\r\n%b\r\n" % (len(micro_observer.FRAME), micro_observer.FRAME)
 STREAM = [STREAM_HEAD, *[CHUNK] * CHUNKS, b"0\r\n\r\n"]
 
 Batch = Callable[[], float]
@@ -111,7 +110,7 @@ class Listener:
     """Our server's side of a connection, in front of an application that does nothing."""
 
     def __init__(self) -> None:
-        self._answer: list[bytes] | Iterator[bytes] = [micro_tap.ANSWER]
+        self._answer: list[bytes] | Iterator[bytes] = [micro_observer.ANSWER]
         self._server = Server(bind("127.0.0.1:0"), self._application)
 
     def _application(self, environ: dict[str, Any], start_response: Any) -> Any:
@@ -121,12 +120,12 @@ class Listener:
 
     def requests(self) -> None:
         """Serve BATCH requests over one connection."""
-        self._answer = [micro_tap.ANSWER]
+        self._answer = [micro_observer.ANSWER]
         self._serve(BATCH)
 
     def stream(self) -> None:
         """Serve one request with a stream."""
-        self._answer = iter([micro_tap.FRAME] * CHUNKS)
+        self._answer = iter([micro_observer.FRAME] * CHUNKS)
         self._serve(1)
 
     def _serve(self, requests: int) -> None:
@@ -196,45 +195,45 @@ class Watched:
     """Requests that are watched with captures on, whose budget is full."""
 
     def __init__(self) -> None:
-        self._recorder = micro_tap.recorder(5 * MIB)
+        self._recorder = micro_observer.recorder(5 * MIB)
         while not self._recorder.captures.used > 4.9 * MIB:
             self._watch().finish()
 
-    def _watch(self) -> Tap:
-        tap = micro_tap.begin(self._recorder, REQUEST_BODY)
-        tap.granted(0.0, 0.0)
-        tap.head(200, micro_tap.JSON)
-        tap.feed(micro_tap.ANSWER)
-        return tap
+    def _watch(self) -> ResponseObserver:
+        observer = micro_observer.begin(self._recorder, REQUEST_BODY)
+        observer.context.granted = True
+        observer.head(200, micro_observer.JSON)
+        observer.feed(micro_observer.ANSWER)
+        return observer
 
-    def taps(self) -> float:
+    def observers(self) -> float:
         """Return what it takes to watch."""
         began = time.process_time()
-        taps = [self._watch() for _ in range(BATCH)]
+        observers = [self._watch() for _ in range(BATCH)]
         took_s = time.process_time() - began
-        for tap in taps:
-            tap.finish()
+        for observer in observers:
+            observer.finish()
         return took_s
 
     def files(self) -> float:
         """Return what it takes to file record and capture."""
-        taps = [self._watch() for _ in range(BATCH)]
+        observers = [self._watch() for _ in range(BATCH)]
         began = time.process_time()
-        for tap in taps:
-            tap.finish()
+        for observer in observers:
+            observer.finish()
         return time.process_time() - began
 
 
 def fed() -> Batch:
     """A chunk seen in the middle of a stream, and kept for the capture."""
-    watch = micro_tap.recorder(64 * MIB)
+    watch = micro_observer.recorder(64 * MIB)
 
     def run() -> float:
-        tap = micro_tap.begin(watch)
-        tap.head(200, micro_tap.SSE)
-        tap.feed(micro_tap.FRAME)
-        took_s = timed(lambda: tap.feed(micro_tap.FRAME))()
-        tap.finish()
+        observer = micro_observer.begin(watch)
+        observer.head(200, micro_observer.SSE)
+        observer.feed(micro_observer.FRAME)
+        took_s = timed(lambda: observer.feed(micro_observer.FRAME))()
+        observer.finish()
         return took_s
 
     return run
@@ -247,18 +246,14 @@ def access_log() -> Iterator[Batch]:
         hub = LogHub(stdout=StdoutWriter(file.fileno()))
         hub.open()
         journal = LogHandler(hub.proxy)
-        call = Call(
-            id="0123abcd-1", method="POST", path="/v1/chat/completions", raw_path="", query="",
-            headers=list, header=str, read=bytes, length=0, client_ip="127.0.0.1",
-            presence=Presence(None, -1), user_agent="OpenAI/Python 1", requested="llama",
-            served="llama", status=200,
-        )  # fmt: skip
-        call.first_byte_at = call.began + 0.01
+        context = RequestContext(micro_observer.usual_request())
+        context.model_id, context.status = "llama", 200
+        context.first_byte_at = context.request.received_at + 0.01
 
         def run() -> float:
             began = time.process_time()
             for _ in range(BATCH):
-                accesslog.write(journal, call, 420)
+                accesslog.write(journal, context, 420)
             gevent.sleep(0.025)  # the writer's turn
             return time.process_time() - began
 
@@ -280,7 +275,7 @@ def system_calls() -> Iterator[Batch]:
     """A send, and a recv of what is there already."""
     ours, theirs = _tcp_pair()
     with ours, theirs:
-        yield timed(lambda: (ours.send(micro_tap.FRAME), theirs.recv(RECV_BYTES)))
+        yield timed(lambda: (ours.send(micro_observer.FRAME), theirs.recv(RECV_BYTES)))
 
 
 @contextmanager
@@ -295,7 +290,7 @@ def waits() -> Iterator[Batch]:
     def run() -> float:
         began = time.process_time()
         for _ in range(BATCH // 2):
-            ours.send(micro_tap.FRAME)
+            ours.send(micro_observer.FRAME)
             ours.recv(RECV_BYTES)
         return time.process_time() - began
 

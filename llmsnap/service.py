@@ -29,9 +29,9 @@ from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
 from llmsnap.observations import Observations
 from llmsnap.proxy.budget import Bodies
+from llmsnap.proxy.disconnect import new_watch
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.proxy.watch import new_watch
 from llmsnap.routing import effects as do
 from llmsnap.routing.driver import Driver
 from llmsnap.routing.recording import Recording

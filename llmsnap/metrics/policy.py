@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 from msgspec.structs import replace
 
 from llmsnap.metrics.capture import MIB, Body, Capture, Mask
+from llmsnap.metrics.observer import Headers, header
 from llmsnap.metrics.redact import Redactor
-from llmsnap.metrics.tap import Headers, header
 
 # Audio and images are large, and nobody reads them in a capture viewer.
 DEFAULT_MASKS: Mapping[str, Mask] = {
@@ -48,7 +48,7 @@ class CapturePolicy:
     def _redacted(self, body: Body) -> Body:
         return replace(body, data=self.redactor.body(body.data)) if body.data else body
 
-    def why_not(self, size: int, headers: Headers, path: str) -> str:
+    def omitted_reason(self, size: int, headers: Headers, path: str) -> str:
         """Return why a body of *size* with these headers is not kept, or "" if it is."""
         if self.mask(path) is not Mask.FULL:
             return "captureMask keeps bodies of this route out"

@@ -1,4 +1,4 @@
-"""What a tap saw, as a record: pure."""
+"""What an observer saw, as a record: pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from llmsnap.durations import milliseconds
 from llmsnap.errors import in_full
 from llmsnap.events import ActivityRecord
-from llmsnap.metrics.tap import Tap
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.metrics.usage import NOTHING, Usage
 from llmsnap.wire.secrets import redact_text
 
@@ -19,32 +19,32 @@ MIN_WINDOW_MS = 10.0  # tokens that came in less arrived in one piece: that is n
 _MESSAGE = re.compile(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.){1,400})')
 
 
-def record_of(tap: Tap, record_id: int, *, captured: bool) -> ActivityRecord:
+def record_of(observer: ResponseObserver, record_id: int, *, captured: bool) -> ActivityRecord:
     """Return the record of a finished request."""
-    facts = tap.facts
-    status = outcome_status(tap)
-    usage = tap.usage() if status < 400 else NOTHING
-    duration_s = (tap.finished or tap.started) - tap.started
+    context, request = observer.context, observer.context.request
+    status = outcome_status(observer)
+    usage = observer.usage() if status < 400 else NOTHING
+    duration_s = (observer.finished or observer.started) - observer.started
     return ActivityRecord(
         id=record_id,
-        request_id=facts.request_id,
-        swap_id=tap.swap_id,
-        started_ms=tap.started_ns // 1_000_000,
-        ended_ns=tap.started_ns + int(duration_s * 1e9),
-        requested=facts.requested,
-        model_id=tap.model_id,
-        peer=facts.peer,
-        method=facts.method,
-        path=facts.path,
-        key_name=facts.key_name,
+        request_id=request.id,
+        swap_id=context.swap_id,
+        started_ms=observer.started_ns // 1_000_000,
+        ended_ns=observer.started_ns + int(duration_s * 1e9),
+        requested=request.requested,
+        model_id=context.shown_model,
+        peer=context.peer,
+        method=request.method,
+        path=observer.path,
+        key_name=request.key_name or None,
         status=status,
-        reason=failure_reason(tap, status),
-        stream=facts.stream or tap.streamed,
-        client_left=tap.client_left,
-        queue_ms=_ms(tap.queue_s),
-        load_ms=_ms(tap.load_s),
-        first_byte_ms=_ms_between(tap.started, tap.first_byte),
-        first_token_ms=_ms_between(tap.started, tap.first_token),
+        reason=failure_reason(observer, status),
+        stream=context.stream or observer.streamed,
+        client_left=observer.client_left,
+        queue_ms=milliseconds(context.queue_s) if context.granted else None,
+        load_ms=milliseconds(context.load_s) if context.granted else None,
+        first_byte_ms=_ms_between(observer.started, context.first_byte_at),
+        first_token_ms=_ms_between(observer.started, observer.first_token),
         duration_ms=milliseconds(duration_s),
         server_ms=usage.server_ms,
         input_tokens=usage.input_tokens,
@@ -53,59 +53,59 @@ def record_of(tap: Tap, record_id: int, *, captured: bool) -> ActivityRecord:
         draft_tokens=usage.draft_tokens,
         draft_accepted=usage.draft_accepted,
         prompt_per_second=usage.prompt_per_second,
-        tokens_per_second=_speed(usage, tap),
-        request_bytes=facts.body_bytes,
-        response_bytes=tap.response_bytes,
+        tokens_per_second=_speed(usage, observer),
+        request_bytes=observer.body_bytes,
+        response_bytes=observer.response_bytes,
         has_capture=captured,
     )
 
 
-def in_flight_object(tap: Tap, now: float) -> dict[str, Any]:
-    """Return a request in flight as ``GET /api/inflight`` shows it; *now* on the tap's clock."""
-    facts = tap.facts
+def in_flight_object(observer: ResponseObserver, now: float) -> dict[str, Any]:
+    """Return a request in flight as ``GET /api/inflight`` shows it; *now* is monotonic."""
+    context, request = observer.context, observer.context.request
     return {
-        "id": tap.serial,
-        "request_id": facts.request_id,
-        "swap_id": tap.swap_id,
-        "requested": facts.requested,
-        "model_id": tap.model_id,
-        "peer": facts.peer,
-        "method": facts.method,
-        "path": facts.path,
-        "key_name": facts.key_name,
-        "client": facts.client,
-        "stream": facts.stream or tap.streamed,
-        "phase": tap.phase,
-        "started_ms": tap.started_ns // 1_000_000,
-        "age_ms": milliseconds(now - tap.started),
-        "queue_ms": _ms(tap.queue_s),
-        "load_ms": _ms(tap.load_s),
-        "first_byte_ms": _ms_between(tap.started, tap.first_byte),
-        "first_token_ms": _ms_between(tap.started, tap.first_token),
-        "response_bytes": tap.response_bytes,
-        "can_cancel": tap.on_cancel is not None,
+        "id": observer.serial,
+        "request_id": request.id,
+        "swap_id": context.swap_id,
+        "requested": request.requested,
+        "model_id": context.shown_model,
+        "peer": context.peer,
+        "method": request.method,
+        "path": observer.path,
+        "key_name": request.key_name or None,
+        "client": request.client_ip,
+        "stream": context.stream or observer.streamed,
+        "phase": observer.phase,
+        "started_ms": observer.started_ns // 1_000_000,
+        "age_ms": milliseconds(now - observer.started),
+        "queue_ms": milliseconds(context.queue_s) if context.granted else None,
+        "load_ms": milliseconds(context.load_s) if context.granted else None,
+        "first_byte_ms": _ms_between(observer.started, context.first_byte_at),
+        "first_token_ms": _ms_between(observer.started, observer.first_token),
+        "response_bytes": observer.response_bytes,
+        "can_cancel": observer.finished is None,
     }
 
 
-def outcome_status(tap: Tap) -> int:
+def outcome_status(observer: ResponseObserver) -> int:
     """Return the status that tells how the request went, also when it failed half-way."""
-    if tap.error is None:
-        return tap.status or (499 if tap.client_left else 500)
-    if tap.client_left:
-        return tap.status or 499
-    return int(getattr(tap.error, "status", 500))
+    if observer.error is None:
+        return observer.status or (499 if observer.client_left else 500)
+    if observer.client_left:
+        return observer.status or 499
+    return int(getattr(observer.error, "status", 500))
 
 
-def failure_reason(tap: Tap, status: int) -> str:
+def failure_reason(observer: ResponseObserver, status: int) -> str:
     """Return in a few words why the request failed; "" if it did not."""
-    if tap.error is not None:
-        text = in_full(tap.error) or type(tap.error).__name__
-    elif tap.client_left:
+    if observer.error is not None:
+        text = in_full(observer.error) or type(observer.error).__name__
+    elif observer.client_left:
         text = "the client left"
     elif status < 400:
         return ""
     else:
-        found = _MESSAGE.search(tap.beginning().decode("utf-8", "replace"))
+        found = _MESSAGE.search(observer.beginning().decode("utf-8", "replace"))
         text = found[1] if found else _phrase(status)
     return redact_text(" ".join(text.split()))[:REASON_CHARS]
 
@@ -115,21 +115,17 @@ def _phrase(status: int) -> str:
     return f"upstream answered {status} {HTTPStatus(status).phrase if known else ''}".rstrip()
 
 
-def _speed(usage: Usage, tap: Tap) -> float | None:
+def _speed(usage: Usage, observer: ResponseObserver) -> float | None:
     """Return tokens per second of the generation: as told, else as seen, waits left out."""
-    tokens, end = usage.output_tokens, tap.finished
+    tokens, end = usage.output_tokens, observer.finished
     if usage.tokens_per_second is not None or not tokens or end is None:
         return usage.tokens_per_second
-    if tap.first_token is not None and tokens > 1:
-        window_ms = (end - tap.first_token) * 1000
+    if observer.first_token is not None and tokens > 1:
+        window_ms = (end - observer.first_token) * 1000
         if window_ms >= MIN_WINDOW_MS:
             return round((tokens - 1) / window_ms * 1000, 3)
-    window_ms = (end - tap.started - (tap.queue_s or 0.0) - (tap.load_s or 0.0)) * 1000
+    window_ms = (end - observer.started - observer.context.queue_s - observer.context.load_s) * 1000
     return round(tokens / window_ms * 1000, 3) if window_ms >= 1.0 else None
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else milliseconds(seconds)
 
 
 def _ms_between(start: float, end: float | None) -> float | None:

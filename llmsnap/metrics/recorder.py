@@ -1,4 +1,4 @@
-"""Files what the taps saw: the activity record, the capture, the events."""
+"""Files what the observers saw: the activity record, the capture, the events."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llmsnap.events import ActivityRecorded, ChatCompletionStats, RequestStarted
 from llmsnap.metrics.activity import ActivityLog
 from llmsnap.metrics.capture import Mask
 from llmsnap.metrics.captures import Captures
+from llmsnap.metrics.exchange import RawExchange
+from llmsnap.metrics.observer import Headers, ObservedRequest, ResponseObserver
 from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.record import outcome_status, record_of
-from llmsnap.metrics.seen import Seen
-from llmsnap.metrics.tap import Headers, RequestFacts, Tap
 from llmsnap.metrics.views import is_metric
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ SMALL_BYTES = 64 * 1024
 """Up to so much of request and answer waits to be filed; with more, all that waits is filed."""
 
 
-class Keeper:
+class CaptureBuffer:
     """The bodies of one request and its answer, for the capture of them.
 
     Bounded each by the policy, and all that are in flight together by the captures' budget.
@@ -34,7 +34,7 @@ class Keeper:
     def __init__(self, recorder: Recorder, path: str) -> None:
         self.request = b""
         self.chunks: list[bytes] = []
-        self.why_not = ""
+        self.omitted_reason = ""
         self._recorder, self._path = recorder, path
         self._size = self._held = 0
 
@@ -45,19 +45,19 @@ class Keeper:
 
     def wants(self, headers: Headers) -> bool:
         """Tell whether the body of an answer with these headers is kept at all."""
-        self.why_not = self._recorder.policy.why_not(0, headers, self._path)
-        return not self.why_not
+        self.omitted_reason = self._recorder.policy.omitted_reason(0, headers, self._path)
+        return not self.omitted_reason
 
     def keep(self, data: bytes) -> bool:
         """Take *data* of the answer, or give up for good."""
         self._size += len(data)
         if self._size > self._recorder.policy.max_body:
-            self.why_not = "larger than captureMaxBody"
+            self.omitted_reason = "larger than captureMaxBody"
         elif self._hold(len(data)):
             self.chunks.append(data)
             return True
         else:
-            self.why_not = "too much was in flight to keep it"
+            self.omitted_reason = "too much was in flight to keep it"
         self._give_back(sum(map(len, self.chunks)))
         self.chunks = []
         return False
@@ -80,7 +80,7 @@ class Keeper:
 
 
 class Recorder:
-    """Gives each request a ``Tap``, knows those in flight, and files each at its end.
+    """Gives each request a ``ResponseObserver``, knows those in flight, and files each at its end.
 
     Its methods never switch greenlets; *clock* is monotonic, *wall_ns* Unix nanoseconds.
     """
@@ -101,59 +101,64 @@ class Recorder:
         self.later: Later = at_once
         """Has small requests filed when there is time for it."""
         self._clock, self._wall_ns = clock, wall_ns
-        self._taps: dict[int, Tap] = {}
-        self._keepers: dict[int, Keeper] = {}
-        self._ended: deque[tuple[Tap, Keeper | None]] = deque()
+        self._observers: dict[int, ResponseObserver] = {}
+        self._buffers: dict[int, CaptureBuffer] = {}
+        self._ended: deque[tuple[ResponseObserver, CaptureBuffer | None]] = deque()
         """Those that are not filed yet, in the order they ended, which is that of their ids."""
         self._serial = 0
 
     def __repr__(self) -> str:
-        return f"<Recorder, {len(self._taps)} in flight, next id {self.activity.next_id}>"
+        return f"<Recorder, {len(self._observers)} in flight, next id {self.activity.next_id}>"
 
-    def begin(self, facts: RequestFacts, body: bytes = b"") -> Tap:
-        """Return the tap of a request that is now in flight; *body* is what the model gets.
+    def begin(
+        self, context: ObservedRequest, body: bytes = b"", length: int | None = None
+    ) -> ResponseObserver:
+        """Return the observer of a request that is now in flight; *body* is what the model gets.
 
-        The body is held only while a capture of it is wanted.
+        The body is held only while a capture of it is wanted. *length*: of one that is not in
+        memory.
         """
         self._serial += 1
-        keeper = None
-        if self.captures.enabled and self.policy.mask(facts.path) is not Mask.NONE:
-            keeper = self._keepers[self._serial] = Keeper(self, facts.path)
-            if not self.policy.why_not(len(body), facts.headers, facts.path):
-                keeper.keep_request(body)
-        tap = Tap(
+        path, body_bytes = context.sent_path, len(body) if length is None else length
+        buffer = None
+        if self.captures.enabled and self.policy.mask(path) is not Mask.NONE:
+            buffer = self._buffers[self._serial] = CaptureBuffer(self, path)
+            if not self.policy.omitted_reason(len(body), context.shown_headers, path):
+                buffer.keep_request(body)
+        observer = ResponseObserver(
             self._serial,
-            facts,
+            context,
             clock=self._clock,
             now_ns=self._wall_ns(),
-            keeper=keeper,
+            body_bytes=body_bytes,
+            buffer=buffer,
             on_finish=self._finish,
         )
-        self._taps[tap.serial] = tap
+        self._observers[observer.serial] = observer
         if self.bus.is_heard(RequestStarted):
-            self.bus.publish(_started(tap))
-        return tap
+            self.bus.publish(_started(observer))
+        return observer
 
-    def in_flight(self) -> list[Tap]:
-        """Return the taps of requests that have not ended, oldest first."""
-        return list(self._taps.values())
+    def in_flight(self) -> list[ResponseObserver]:
+        """Return the observers of requests that have not ended, oldest first."""
+        return list(self._observers.values())
 
     def now(self) -> float:
-        """Return the time on the clock of the taps."""
+        """Return the time on the clock of the observers."""
         return self._clock()
 
     def cancel(self, serial: int) -> bool:
         """Ask for a request in flight to be ended; false if there is none or it cannot be."""
-        tap = self._taps.get(serial)
-        if tap is None or tap.on_cancel is None:
+        observer = self._observers.get(serial)
+        if observer is None:
             return False
-        tap.on_cancel()
+        observer.context.cancel()
         return True
 
-    def _finish(self, tap: Tap) -> None:
-        self._taps.pop(tap.serial, None)
-        self._ended.append((tap, self._keepers.pop(tap.serial, None)))
-        if tap.response_bytes + tap.facts.body_bytes > SMALL_BYTES:
+    def _finish(self, observer: ResponseObserver) -> None:
+        self._observers.pop(observer.serial, None)
+        self._ended.append((observer, self._buffers.pop(observer.serial, None)))
+        if observer.response_bytes + observer.body_bytes > SMALL_BYTES:
             while self._ended:  # those that ended before have the lower numbers
                 self._file_next()
         else:
@@ -163,21 +168,21 @@ class Recorder:
         """File the request that ended first, if it has not been filed with a large one."""
         if not self._ended:
             return
-        tap, keeper = self._ended.popleft()
+        observer, buffer = self._ended.popleft()
         try:
-            self._record(tap, keeper)
+            self._record(observer, buffer)
         except Exception:
-            log.exception("request %s could not be recorded", tap.facts.request_id)
+            log.exception("request %s could not be recorded", observer.context.request.id)
         finally:
-            tap.let_go()
-            if keeper is not None:
-                keeper.release()
+            observer.release()
+            if buffer is not None:
+                buffer.release()
 
-    def _record(self, tap: Tap, keeper: Keeper | None) -> None:
-        tap.settle()
+    def _record(self, observer: ResponseObserver, buffer: CaptureBuffer | None) -> None:
+        observer.settle()
         record_id = self.activity.take_id()
-        captured = keeper is not None and self._capture(record_id, tap, keeper)
-        record = record_of(tap, record_id, captured=captured)
+        captured = buffer is not None and self._capture(record_id, observer, buffer)
+        record = record_of(observer, record_id, captured=captured)
         self.activity.append(record)
         self.bus.publish(ActivityRecorded(record))
         if is_metric(record) and self.bus.is_heard(TokenMetrics):
@@ -187,30 +192,35 @@ class Recorder:
                 ChatCompletionStats(record.output_tokens, record.model_id, record.request_id)
             )
 
-    def _capture(self, record_id: int, tap: Tap, keeper: Keeper) -> bool:
-        facts, policy = tap.facts, self.policy
-        seen = Seen(
-            record_id, facts.method, facts.path, facts.query, facts.headers, facts.body_bytes,
-            keeper.request, outcome_status(tap), tap.response_headers, tap.response_bytes,
-            b"".join(keeper.chunks), _why_unkept(tap, keeper),
-            tap.started_ns // 1_000_000, tap.duration_ms,
+    def _capture(self, record_id: int, observer: ResponseObserver, buffer: CaptureBuffer) -> bool:
+        request, policy = observer.context.request, self.policy
+        raw = RawExchange(
+            record_id, request.method, observer.path, request.query,
+            observer.context.shown_headers, observer.body_bytes,
+            buffer.request, outcome_status(observer), observer.response_headers,
+            observer.response_bytes, b"".join(buffer.chunks), _omitted_reason(observer, buffer),
+            observer.started_ns // 1_000_000, observer.duration_ms,
         )  # fmt: skip
-        size, make = seen.kept(policy)
+        size, make = raw.kept(policy)
         prepare = policy.prepare if policy.redactor.active else None
-        largest = max(len(seen.request), len(seen.response))
+        largest = max(len(raw.request), len(raw.response))
         return self.captures.add_later(record_id, size, make, prepare, largest)
 
 
-def _why_unkept(tap: Tap, keeper: Keeper) -> str:
-    return "its Content-Encoding could not be decoded" if tap.undecodable else keeper.why_not
+def _omitted_reason(observer: ResponseObserver, buffer: CaptureBuffer) -> str:
+    return (
+        "its Content-Encoding could not be decoded"
+        if observer.undecodable
+        else buffer.omitted_reason
+    )
 
 
-def _started(tap: Tap) -> RequestStarted:
-    facts = tap.facts
+def _started(observer: ResponseObserver) -> RequestStarted:
+    request = observer.context.request
     return RequestStarted(
-        serial=tap.serial,
-        request_id=facts.request_id,
-        requested=facts.requested,
-        model_id=facts.model_id,
-        path=facts.path,
+        serial=observer.serial,
+        request_id=request.id,
+        requested=request.requested,
+        model_id=observer.context.shown_model,
+        path=observer.path,
     )

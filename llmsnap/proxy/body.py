@@ -29,7 +29,7 @@ TRUE_WORDS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _ANYTHING = msgspec.json.Decoder(Any)
 
 
-class JsonRequest:
+class JsonBody:
     """A JSON request: its bytes, the model it names, and its other top-level members.
 
     *named* is false when the body does not have the name as a text: it came from the address, or is
@@ -45,7 +45,7 @@ class JsonRequest:
         self._members = members
 
     def __repr__(self) -> str:
-        return f"<JsonRequest for {self.model!r}, {len(self.raw)} bytes>"
+        return f"<JsonBody for {self.model!r}, {len(self.raw)} bytes>"
 
     @property
     def stream(self) -> bool:
@@ -63,7 +63,7 @@ class JsonRequest:
                 return value
         return None
 
-    def rewrite(self, edits: Edits) -> JsonRequest:
+    def rewrite(self, edits: Edits) -> JsonBody:
         """This request after *edits* to its top level; itself when they change nothing."""
         names = {name for name, _ in self._members}
         effective = {n: new for n, new in edits.items() if new is not None or n in names}
@@ -72,16 +72,16 @@ class JsonRequest:
         raw, members = jsontext.splice(self.raw, self._members, effective)
         model = effective.get("model")
         named = self.named or bool(model)
-        return JsonRequest(raw, _text(model) if model else self.model, members, named=named)
+        return JsonBody(raw, _text(model) if model else self.model, members, named=named)
 
-    def naming(self, model: str) -> JsonRequest:
+    def naming(self, model: str) -> JsonBody:
         """This request with *model* for its model; itself where it names that already."""
         if self.named and model == self.model:
             return self
         return self.rewrite({"model": jsontext.dump(model)})
 
 
-def parse_json(raw: bytes, query_model: str = "") -> JsonRequest:
+def parse_json(raw: bytes, query_model: str = "") -> JsonBody:
     """The request in the body *raw*, for the model it names, else for *query_model*.
 
     Whatever a reader could take for a second model is taken out: repeated members, and names that
@@ -100,7 +100,7 @@ def parse_json(raw: bytes, query_model: str = "") -> JsonRequest:
     if not model and not query_model:
         raise BadRequest("missing or invalid `model` key in the request body", "model")
     is_text = bool(model) and bytes(memoryview(values[0])[:1]) == b'"'
-    request = JsonRequest(raw, model or query_model, members, named=is_text)
+    request = JsonBody(raw, model or query_model, members, named=is_text)
     if len(naming) <= len(values) <= 1:
         return request
     edits: dict[str, bytes | None] = {name: None for name, _ in naming}

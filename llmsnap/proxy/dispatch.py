@@ -1,4 +1,4 @@
-"""From a request to an answer: take in, resolve, acquire, forward, stream."""
+"""From a request to an answer: parse, resolve, acquire, forward, stream."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ from llmsnap.errors import (
     UpstreamError,
 )
 from llmsnap.metrics.recorder import Recorder
-from llmsnap.metrics.tap import RequestFacts, Tap
-from llmsnap.proxy import forward, intake, tunnel
+from llmsnap.proxy import forward, tunnel
 from llmsnap.proxy.body import is_true_word
-from llmsnap.proxy.call import Answer, Call
 from llmsnap.proxy.client import Exchange, nothing
-from llmsnap.proxy.intake import Work
-from llmsnap.proxy.job import Job
+from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.loading import Comments, Frames, LoadingStream, Waiting
+from llmsnap.proxy.payload import Payload, parse_query, parse_request, parse_upstream
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.remarks import LoadingState
+from llmsnap.proxy.request import Request, Response
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.leases import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.upstream.control import Address
-from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, Headers, request_headers, sandboxed
+from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed
 from llmsnap.wire.paths import streams_events, versioned
-from llmsnap.wire.secrets import REDACTED
 
 log = logging.getLogger(__name__)
 
@@ -107,245 +105,260 @@ class Dispatcher:
         self._chores = chores
         self._chance = random.Random()  # noqa: S311 - shuffles remarks
 
-    def handle(self, call: Call, snapshot: Snapshot) -> Answer:
+    def handle(self, context: RequestContext, snapshot: Snapshot) -> Response:
         """Answer one request of an inference route. Blocks until the answer's head is there.
 
         Raises: LlmsnapError, and then nothing has been sent and nothing is held.
         """
-        work = self._take_in(intake.take_in, call, snapshot)
-        return self._serve(Job(call, work), snapshot)
+        self._parse(parse_request, context, snapshot)
+        return self._serve(context, snapshot)
 
-    def handle_upstream(self, call: Call, snapshot: Snapshot) -> Answer:
+    def handle_upstream(self, context: RequestContext, snapshot: Snapshot) -> Response:
         """Answer one request below ``/upstream``. Blocks as ``handle``, and raises the same."""
-        work = self._take_in(intake.take_in_upstream, call, snapshot)
-        rest = work.path.partition("?")[0]
+        self._parse(parse_upstream, context, snapshot)
+        request, payload = context.request, context.payload
+        rest = payload.path.partition("?")[0]
         if not rest:
-            snapshot.names.resolve(work.requested, call.key.may_use)
-            return forward.redirect(call, f"{work.prefix}/{work.path}")
-        job = Job(call, work)
-        job.watches = forward.is_event_source(call)
-        looks = call.method in OBSERVING_METHODS and snapshot.observes(rest)
-        job.observes = looks or (call.method in OBSERVING_METHODS and rest == HEALTH_PATH)
+            snapshot.names.resolve(payload.requested, request.key.may_use)
+            return forward.redirect(request, f"{payload.prefix}/{payload.path}")
+        context.watches = forward.is_event_source(request)
+        looks = request.method in OBSERVING_METHODS and snapshot.observes(rest)
+        context.observes = looks or (request.method in OBSERVING_METHODS and rest == HEALTH_PATH)
         try:
-            return self._serve(job, snapshot, never_swap=looks or snapshot.ignores(rest))
+            return self._serve(context, snapshot, never_swap=looks or snapshot.ignores(rest))
         except NotReady:
-            if job.watches:
+            if context.watches:
                 return forward.come_back_later()
             raise
 
-    def handle_props(self, call: Call, snapshot: Snapshot) -> Answer:
-        """Answer ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
+    def handle_props(self, context: RequestContext, snapshot: Snapshot) -> Response:
+        """Response ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
 
         Blocks as ``handle``, and raises the same.
         """
-        autoload = parse_qs(call.query).get("autoload", [""])[0]
-        job = Job(call, intake.take_in_query(call, snapshot))
-        return self._serve(job, snapshot, never_swap=not is_true_word(autoload))
+        autoload = parse_qs(context.request.query).get("autoload", [""])[0]
+        context.payload = parse_query(context.request, snapshot)
+        return self._serve(context, snapshot, never_swap=not is_true_word(autoload))
 
-    def _take_in(
-        self, take_in: Callable[[Call, Snapshot], Work], call: Call, snapshot: Snapshot
-    ) -> Work:
-        """Return the work of *call*; one that cannot be taken in is on record as well."""
+    def _parse(
+        self,
+        parse: Callable[[Request, Snapshot], Payload],
+        context: RequestContext,
+        snapshot: Snapshot,
+    ) -> None:
+        """Give *context* its payload; a request that cannot be parsed is on record as well."""
         try:
-            return take_in(call, snapshot)
+            context.payload = parse(context.request, snapshot)
         except LlmsnapError as error:
-            self._begin(call, None, []).finish(error)
+            self._record(context)
+            context.close(error)
             raise
 
-    def _serve(self, job: Job, snapshot: Snapshot, *, never_swap: bool = False) -> Answer:
-        """Serve *job*, which is closed here when that fails, else by the answer's body."""
-        call = job.call
+    def _serve(
+        self, context: RequestContext, snapshot: Snapshot, *, never_swap: bool = False
+    ) -> Response:
+        """Serve *context*, which is closed here when that fails, else by the answer's body."""
+        request = context.request
         try:
-            call.requested = job.work.requested
-            route = snapshot.names.resolve(call.requested, call.key.may_use)
-            call.presence.open(job.client_left)
+            request.requested = context.payload.requested
+            route = snapshot.names.resolve(request.requested, request.key.may_use)
+            request.monitor.open(context.client_left)
             if isinstance(route, LocalRoute):
-                answer = self._serve_local(job, snapshot, route, never_swap=never_swap)
+                answer = self._serve_local(context, snapshot, route, never_swap=never_swap)
             else:
-                answer = self._serve_peer(job, snapshot, route)
+                answer = self._serve_peer(context, snapshot, route)
         except LlmsnapError as error:
-            self._fail(job, error)
+            self._fail(context, error)
             raise
         except BaseException:
-            self._fail(job, LlmsnapError("internal error"))
+            self._fail(context, LlmsnapError("internal error"))
             raise
-        policy = _policy(job, route)
+        policy = _policy(context, route)
         if policy and answer.status != 101:
             answer.headers = sandboxed(answer.headers, policy)
         return answer
 
-    def _fail(self, job: Job, error: LlmsnapError) -> None:
-        if not (job.watches and isinstance(error, NotReady)):
-            self._record(job)
-        job.close(error)
+    def _fail(self, context: RequestContext, error: LlmsnapError) -> None:
+        if not (context.watches and isinstance(error, NotReady)):
+            self._record(context)
+        context.close(error)
 
-    def _meanwhile(self, job: Job) -> None:
-        self._record(job)
+    def _meanwhile(self, context: RequestContext) -> None:
+        self._record(context)
         self._chores()
 
-    def _record(self, job: Job, peer: str | None = None) -> None:
-        """Have *job* on record, as far as it is known by now. Never switches."""
-        if job.tap is None:
-            call = job.call
-            tap = job.tap = self._begin(call, job.work, _shown(job), peer)
-            tap.on_cancel = job.cancel
-            if job.lease is not None:
-                tap.granted(call.queue_s, call.load_s, call.swap_id)
+    def _record(self, context: RequestContext) -> None:
+        """Have *context* on record, as far as it is known by now. Never switches."""
+        if context.observer is None:
+            payload = context.payload
+            context.observer = self._recorder.begin(
+                context, payload.buffered(), payload.length or 0
+            )
 
     # --- models of our own ---------------------------------------------------------------------
 
     def _serve_local(
-        self, job: Job, snapshot: Snapshot, route: LocalRoute, *, never_swap: bool
-    ) -> Answer:
-        model, target, call = route.model, snapshot.target(route.model), job.call
-        call.served = model.id
-        job.work.adapt(target, target.model_name)
-        call.stream = job.work.stream
-        job.headers, job.secret_headers = _headers(job, target), target.rule.secret
-        ignored = model.ignore_websockets and tunnel.is_wanted(call)
-        job.watches = job.watches and model.ignore_streams
-        max_wait_s = _max_wait_s(call.header("HTTP_X_MAX_WAIT"))
+        self, context: RequestContext, snapshot: Snapshot, route: LocalRoute, *, never_swap: bool
+    ) -> Response:
+        model, target, request = route.model, snapshot.target(route.model), context.request
+        context.model_id = model.id
+        _adapt(context, target, target.model_name)
+        ignored = model.ignore_websockets and tunnel.is_wanted(request)
+        context.watches = context.watches and model.ignore_streams
+        max_wait_s = _max_wait_s(request.header("HTTP_X_MAX_WAIT"))
         never_swap = (
             never_swap
             or ignored
-            or job.watches
-            or not call.may_load
-            or call.header("HTTP_X_SWAP").strip().lower() == "never"
+            or context.watches
+            or not request.may_load
+            or request.header("HTTP_X_SWAP").strip().lower() == "never"
         )
 
-        def request() -> Ticket:
+        def enqueue() -> Ticket:
             return self._queue.request(model.id, max_wait_s=max_wait_s, never_swap=never_swap)
 
         def ask() -> Ticket:
-            ticket = request()
+            ticket = enqueue()
             may_try = ticket.has_failed and self._queue.recheck_files(model.id)
-            return request() if may_try else ticket
+            return enqueue() if may_try else ticket
 
-        lease = self._queue.observe(model.id) if job.observes else None
-        patience_s = job.patience_s = _patience_s(job, model.keepalive_while_loading)
+        lease = self._queue.observe(model.id) if context.observes else None
+        patience_s = context.patience_s = _patience_s(context, model.keepalive_while_loading)
         while True:
             if lease is None:
                 ticket = ask()
-                frames = self._wait(job, route, ticket)
+                frames = self._wait(context, route, ticket)
                 if frames is not None:
-                    return self._loading(job, ticket, frames, target, ask, patience_s)
-                lease = _take(job, ticket)
-            exchange = self._exchange_of(job, lease, target, patience_s)
+                    return self._loading(context, ticket, frames, target, ask, patience_s)
+                lease = _take(context, ticket)
+            exchange = self._exchange_of(context, lease, target, patience_s)
             if exchange is not None:
                 break
             lease = None
         if not exchange.status:  # silent
-            return self._loading(job, None, Comments(patience_s), target, ask, patience_s)
-        _loosen(job, exchange, model, ignored=ignored)
-        return forward.answer(job, exchange)
+            return self._loading(context, None, Comments(patience_s), target, ask, patience_s)
+        _loosen(context, exchange, model, ignored=ignored)
+        return forward.answer(context, exchange)
 
-    def _wait(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
+    def _wait(self, context: RequestContext, route: LocalRoute, ticket: Ticket) -> Frames | None:
         """Wait until *ticket* is settled, or return what to show while it is not. Blocks."""
         if ticket.is_settled:
             return None
-        self._record(job)
-        job.wait_for(ticket)
-        frames = self._frames(job, route, ticket)
+        self._record(context)
+        context.wait_for(ticket)
+        frames = self._frames(context, route, ticket)
         if frames is None:
             ticket.wait()
         return frames
 
     def _exchange_of(
-        self, job: Job, lease: Lease, target: Target, patience_s: float
+        self, context: RequestContext, lease: Lease, target: Target, patience_s: float
     ) -> Exchange | None:
         """Return what brings the answer; None if the server ended first and may be loaded again."""
         with suppress(ServerEnded):
-            return self._send(job, lease, target, patience_s)
+            return self._send(context, lease, target, patience_s)
         return None
 
-    def _frames(self, job: Job, route: LocalRoute, ticket: Ticket) -> Frames | None:
+    def _frames(self, context: RequestContext, route: LocalRoute, ticket: Ticket) -> Frames | None:
         """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
-        model, call = route.model, job.call
-        if not _gets_events(job):
+        model, request = route.model, context.request
+        if not _gets_events(context):
             return None
-        if model.send_loading_state and versioned(call.path) == LOADING_STATE_PATH:
-            return LoadingState(model.id, call.id, self._chance)
+        if model.send_loading_state and versioned(request.path) == LOADING_STATE_PATH:
+            return LoadingState(model.id, request.id, self._chance)
         if model.keepalive_while_loading and not ticket.wait(COMMENT_EVERY_S):
             return Comments(COMMENT_EVERY_S)
         return None
 
     def _loading(
         self,
-        job: Job,
+        context: RequestContext,
         ticket: Ticket | None,
         frames: Frames,
         target: Target,
         ask: Callable[[], Ticket],
         patience_s: float,
-    ) -> Answer:
-        """Return the answer that begins while *job* waits for *ticket*, or for its server."""
+    ) -> Response:
+        """Return the answer that begins while *context* waits for *ticket*, or for its server."""
 
         def send(lease: Lease) -> bool:
-            _note_wait(job, lease)
-            return self._send(job, lease, target, patience_s).status != 0
+            context.note_wait(lease)
+            return self._send(context, lease, target, patience_s).status != 0
 
         def wait_head() -> bool:
-            lease, exchange = job.lease, job.exchange
+            lease, exchange = context.lease, context.exchange
             if lease is None or exchange is None:
                 raise UpstreamError("the exchange with the model is over")
-            wait = partial(forward.wait_head, job, exchange, patience_s)
-            return self._hears(job, lease, exchange, wait)
+            wait = partial(forward.wait_head, context, exchange, patience_s)
+            return self._hears(context, lease, exchange, wait)
 
         def again() -> Ticket:
             ticket = ask()
-            job.wait_for(ticket)
+            context.wait_for(ticket)
             return ticket
 
         # The head of our answer goes out before the upstream could say how it encodes its own.
-        job.headers = [one for one in job.headers if one[0] != "Accept-Encoding"]
+        context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
         waiting = Waiting(ticket, self._queue.position, again, send)
-        return LoadingStream(job, waiting, frames, wait_head, forward.last_words(job.call)).answer()
+        return LoadingStream(
+            context, waiting, frames, wait_head, forward.error_event(context.request)
+        ).answer()
 
-    def _send(self, job: Job, lease: Lease, target: Target, patience_s: float) -> Exchange:
+    def _send(
+        self, context: RequestContext, lease: Lease, target: Target, patience_s: float
+    ) -> Exchange:
         """Send over a connection to the model of *lease*, and wait for the answer's head.
 
         After *patience_s* without one, return nevertheless. Raises: ServerEnded when the model has
         to be loaded again; then nothing is held.
         """
-        job.lease = lease
+        context.lease = lease
         try:
             address = self._servers.address_of(lease.model_id)
         except NotReady as error:  # it ended since the lease was granted
-            raise self._ended(job, ChildExited(str(error)), error) from error
+            raise self._ended(context, ChildExited(str(error)), error) from error
         exchange = Exchange(self._pool, address, target.limits)
-        job.hold(lease, exchange)
-        meanwhile = partial(self._meanwhile, job)
-        wait = partial(forward.send, job, exchange, meanwhile, patience_s)
-        self._hears(job, lease, exchange, wait)
+        context.hold(lease, exchange)
+        meanwhile = partial(self._meanwhile, context)
+        wait = partial(forward.send, context, exchange, meanwhile, patience_s)
+        self._hears(context, lease, exchange, wait)
         return exchange
 
-    def _hears(self, job: Job, lease: Lease, exchange: Exchange, wait: Callable[[], bool]) -> bool:
+    def _hears(
+        self, context: RequestContext, lease: Lease, exchange: Exchange, wait: Callable[[], bool]
+    ) -> bool:
         """Return whether *wait* brought the head of the answer. Raises: as ``_send``."""
         try:
             return wait()
         except Unreachable as error:
             end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
-            if end is None or (exchange.was_sent and not forward.is_resendable(job)):
+            if end is None or (exchange.was_sent and not forward.is_resendable(context)):
                 raise
-            raise self._ended(job, end, error) from error
+            raise self._ended(context, end, error) from error
 
-    def _ended(self, job: Job, end: ChildExited, error: LlmsnapError) -> LlmsnapError:
-        """Return what to raise when the server of *job*'s model has ended: once it goes on."""
-        if job.interrupted is not None:
-            return job.interrupted
-        if job.asked_again:
+    def _ended(
+        self, context: RequestContext, end: ChildExited, error: LlmsnapError
+    ) -> LlmsnapError:
+        """Return what to raise when the server of *context*'s model has ended: once it goes on."""
+        if context.interrupted is not None:
+            return context.interrupted
+        if context.asked_again:
             what = f"this request was sent twice, and each time {end}"
             return ChildExited(what, detail=end.detail)
-        job.asked_again = True
-        job.let_go()
-        call = job.call
-        ids = {"request_id": call.id, "swap_id": call.swap_id}
-        log.warning("<%s> ended before it answered: loading it again", call.served, extra=ids)
+        context.asked_again = True
+        context.release()
+        log.warning(
+            "<%s> ended before it answered: loading it again",
+            context.model_id,
+            extra=context.log_ids,
+        )
         return ServerEnded(str(error))
 
     # --- peers ---------------------------------------------------------------------------------
 
-    def _serve_peer(self, job: Job, snapshot: Snapshot, route: PeerRoute) -> Answer:
+    def _serve_peer(
+        self, context: RequestContext, snapshot: Snapshot, route: PeerRoute
+    ) -> Response:
         """Ask the first peer; the next one only when nothing was sent to it."""
         peers = (route.peer, *route.others)
         keeps_alive = snapshot.config.keepalive_while_loading
@@ -353,22 +366,23 @@ class Dispatcher:
             target, address = snapshot.peer(peer)
             exchange = Exchange(self._pool, address, target.limits, keeps_chunked=True)
             try:
-                has_come = self._ask_peer(job, exchange, peer.id, target, route, keeps_alive)
+                has_come = self._ask_peer(context, exchange, peer.id, target, route, keeps_alive)
             except UpstreamError as error:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
                     raise _of_peer(error) from error
-                ids = {"request_id": job.call.id}
-                log.warning("peer %s: %s; trying the next one", peer.id, error, extra=ids)
+                log.warning(
+                    "peer %s: %s; trying the next one", peer.id, error, extra=context.log_ids
+                )
             else:
                 if has_come:
-                    return forward.answer(job, exchange)
-                return self._silent_peer(job, exchange)
+                    return forward.answer(context, exchange)
+                return self._silent_peer(context, exchange)
         raise UnknownModel(f'model not found: "{route.requested}"; no peer offers it')
 
     def _ask_peer(
         self,
-        job: Job,
+        context: RequestContext,
         exchange: Exchange,
         peer_id: str,
         target: Target,
@@ -376,130 +390,80 @@ class Dispatcher:
         keeps_alive: bool,
     ) -> bool:
         """Send to one peer, under its name for the model; return whether its answer has begun."""
-        call = job.call
-        call.served = peer_id
-        job.work.adapt(target, route.upstream_name)
-        call.stream = job.work.stream
-        job.headers, job.secret_headers = _headers(job, target), target.rule.secret
-        if job.tap is None:
-            self._record(job, peer_id)
-        else:
-            job.tap.facts.peer = peer_id
-        job.ask(exchange)
-        job.patience_s = _patience_s(job, keeps_alive)
-        return forward.send(job, exchange, self._chores, job.patience_s)
+        context.peer = peer_id
+        _adapt(context, target, route.upstream_name)
+        self._record(context)
+        context.ask(exchange)
+        context.patience_s = _patience_s(context, keeps_alive)
+        return forward.send(context, exchange, self._chores, context.patience_s)
 
-    def _silent_peer(self, job: Job, exchange: Exchange) -> Answer:
+    def _silent_peer(self, context: RequestContext, exchange: Exchange) -> Response:
         """Return the answer that begins while a peer is at work on its own."""
 
         def wait_head() -> bool:
             try:
-                return forward.wait_head(job, exchange, COMMENT_EVERY_S)
+                return forward.wait_head(context, exchange, COMMENT_EVERY_S)
             except UpstreamError as error:
                 raise _of_peer(error) from error
 
-        comments, words = Comments(COMMENT_EVERY_S), forward.last_words(job.call)
-        return LoadingStream(job, None, comments, wait_head, words).answer()
-
-    # --- records -------------------------------------------------------------------------------
-
-    def _begin(
-        self,
-        call: Call,
-        work: Work | None,
-        headers: Headers,
-        peer: str | None = None,
-    ) -> Tap:
-        """Return the tap of a request that is now known to the recorder."""
-        body = work.held() if work is not None else b""
-        facts = RequestFacts(
-            request_id=call.id,
-            path=work.path.partition("?")[0] if work is not None else call.path,
-            requested=call.requested,
-            model_id=call.requested if peer else call.served or call.requested,
-            peer=peer,
-            method=call.method,
-            query=call.query,
-            key_name=call.key.name or None,
-            client=call.client_ip,
-            stream=call.stream,
-            headers=headers,
-            body_bytes=work.length or 0 if work is not None else 0,
-            arrived=call.began,
-        )
-        return self._recorder.begin(facts, body)
+        comments, words = Comments(COMMENT_EVERY_S), forward.error_event(context.request)
+        return LoadingStream(context, None, comments, wait_head, words).answer()
 
 
-def _take(job: Job, ticket: Ticket) -> Lease:
+def _take(context: RequestContext, ticket: Ticket) -> Lease:
     """Return the lease, noting how long it took. Raises: why there is none."""
     try:
         lease = ticket.take()
     except LlmsnapError as error:
-        raise job.reason(error) from error
-    _note_wait(job, lease)
+        raise context.reason(error) from error
+    context.note_wait(lease)
     return lease
 
 
-def _note_wait(job: Job, lease: Lease) -> None:
-    call = job.call
-    call.queue_s += lease.waited_s - lease.load_s
-    call.load_s += lease.load_s
-    call.swap_id = lease.swap_id
-    if job.tap is not None:
-        job.tap.granted(call.queue_s, call.load_s, call.swap_id)
-
-
-def _loosen(job: Job, exchange: Exchange, model: ModelConfig, *, ignored: bool) -> None:
+def _loosen(
+    context: RequestContext, exchange: Exchange, model: ModelConfig, *, ignored: bool
+) -> None:
     """Stop keeping *model* for an answer that stays open, where its configuration says so."""
     after_s = 0.0 if ignored and exchange.status == 101 else None
     if model.ignore_streams and after_s is None:
-        after_s = forward.stays_open(job, exchange)
-    job.loosen(after_s)
+        after_s = forward.stays_open(context, exchange)
+    context.loosen(after_s)
 
 
-def _gets_events(job: Job) -> bool:
-    """Whether whatever *job*'s client is answered with can be told by events."""
-    call = job.call
-    return call.stream and not job.work.prefix and streams_events(call.path)
+def _gets_events(context: RequestContext) -> bool:
+    """Whether *context*'s client is answered by a stream of events."""
+    if context.payload.prefix:
+        return False
+    return context.stream and streams_events(context.request.path)
 
 
-def _patience_s(job: Job, keeps_alive: bool) -> float:
-    """Return after how much silence of its server *job*'s client gets comments; 0: never."""
-    return COMMENT_EVERY_S if keeps_alive and _gets_events(job) else 0.0
+def _patience_s(context: RequestContext, keeps_alive: bool) -> float:
+    """Return after how much silence of its server *context*'s client gets comments; 0: never."""
+    return COMMENT_EVERY_S if keeps_alive and _gets_events(context) else 0.0
 
 
-def _headers(job: Job, target: Target) -> Headers:
-    call = job.call
-    work = job.work
-    headers = _passing(call, target)
-    if work.drops:
-        headers = [header for header in headers if header[0].lower() not in work.drops]
-    return [*headers, *work.adds, (forward.REQUEST_ID, call.id)]
+def _adapt(context: RequestContext, target: Target, name: str) -> None:
+    """Have what is sent on follow the settings of *target*, where the model is called *name*."""
+    payload, request = context.payload, context.request
+    payload.adapt(target, name)
+    context.stream = payload.stream
+    rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(request) else target.rule
+    headers = request_headers(request.headers(), rule, request.remote_ip)
+    if payload.drops:
+        headers = [header for header in headers if header[0].lower() not in payload.drops]
+    context.headers = [*headers, *payload.adds, (forward.REQUEST_ID, request.id)]
+    context.secret_headers = target.rule.secret
 
 
-def _shown(job: Job) -> Headers:
-    """Return the headers of *job*'s request as records and captures may have them."""
-    secret = job.secret_headers
-    if not secret:
-        return job.headers
-    return [(name, REDACTED if name.lower() in secret else value) for name, value in job.headers]
-
-
-def _passing(call: Call, target: Target) -> Headers:
-    """Return the client's headers that pass on to *target*."""
-    rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(call) else target.rule
-    return request_headers(call.headers(), rule, call.remote_ip)
-
-
-def _policy(job: Job, route: Route) -> str:
+def _policy(context: RequestContext, route: Route) -> str:
     """Return what keeps an answer from acting in our origin as a page; "" lets it.
 
     Only a server of our own, below its own path, has pages worth running.
     """
-    if not job.work.prefix or not isinstance(route, LocalRoute):
+    if not context.payload.prefix or not isinstance(route, LocalRoute):
         return SANDBOX
     wanted = route.model.sandbox
-    return PAGE_SANDBOX if (not job.call.trusts_pages if wanted is None else wanted) else ""
+    return PAGE_SANDBOX if (not context.request.trusts_pages if wanted is None else wanted) else ""
 
 
 def _of_peer(error: UpstreamError) -> UpstreamError:

@@ -23,12 +23,12 @@ from llmsnap.errors import (
     UpstreamRefused,
 )
 from llmsnap.metrics.decoding import CannotDecode, decoder_for
-from llmsnap.metrics.tap import header
-from llmsnap.proxy.call import Answer
+from llmsnap.metrics.observer import header
 from llmsnap.proxy.client import Exchange
-from llmsnap.proxy.job import Job
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Response
 from llmsnap.proxy.stream import (
-    LastWords,
+    ErrorEvent,
     ProxyStream,
     note_departure,
     note_failure,
@@ -111,17 +111,17 @@ class LoadingStream:
 
     def __init__(
         self,
-        job: Job,
+        context: RequestContext,
         waiting: Waiting | None,
         frames: Frames,
         wait_head: Callable[[], bool],
-        last_words: LastWords,
+        error_event: ErrorEvent,
     ) -> None:
-        self._job = job
+        self._context = context
         self._waiting = waiting
         self._frames = frames
         self._has_head = wait_head
-        self._last_words = last_words
+        self._error_event = error_event
         self._steps = self._run()
         self._rest: ProxyStream | None = None
         self._failed: LlmsnapError | None = None
@@ -130,11 +130,11 @@ class LoadingStream:
         self._is_loading = False
 
     def __repr__(self) -> str:
-        return f"<LoadingStream of {self._job!r}>"
+        return f"<LoadingStream of {self._context!r}>"
 
-    def answer(self) -> Answer:
+    def answer(self) -> Response:
         """Return the answer that begins now."""
-        return Answer(200, "OK", list(HEADERS), self)
+        return Response(200, "OK", list(HEADERS), self)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -148,8 +148,8 @@ class LoadingStream:
             self._waiting.ticket.cancel()
         is_told = self._rest is not None and self._rest.is_told
         if self._failed is None and not is_told:
-            self._failed = note_departure(self._job.call)
-        self._job.close(self._failed)
+            self._failed = note_departure(self._context)
+        self._context.close(self._failed)
 
     @property
     def _waited_s(self) -> float:
@@ -162,7 +162,7 @@ class LoadingStream:
                 yield from self._answer()
             except LlmsnapError as error:
                 if not isinstance(error, ServerEnded) or self._waiting is None:
-                    yield from self._fail(self._job.reason(error))
+                    yield from self._fail(self._context.reason(error))
                     return
                 self._waiting.ticket = self._waiting.another()
 
@@ -185,7 +185,7 @@ class LoadingStream:
             yield first
         while not ticket.wait(self._frames.every_s):
             yield self._frames.tick(self._waited_s, waiting.position(ticket))
-        lease = self._job.lease = ticket.take()  # the job's at once: the client may leave now
+        lease = self._context.lease = ticket.take()  # at once: the client may leave now
         self._is_loading = False
         if ending := self._frames.end(self._waited_s, ""):
             yield ending
@@ -196,10 +196,12 @@ class LoadingStream:
 
         Raises: UpstreamRefused with what cannot be told by events; the status line has been sent.
         """
-        exchange = self._job.exchange
+        exchange = self._context.exchange
         if exchange is None:
             return
-        self._rest = ProxyStream(self._job, exchange, self._last_words, self._job.patience_s)
+        self._rest = ProxyStream(
+            self._context, exchange, self._error_event, self._context.patience_s
+        )
         streams = exchange.status < HTTPStatus.MULTIPLE_CHOICES and is_event_stream(
             exchange.headers
         )
@@ -217,13 +219,12 @@ class LoadingStream:
 
         Raises: UpstreamError.
         """
-        job = self._job
+        context = self._context
         try:
             decode = decoder_for(encoding)
             while data := exchange.read():
-                job.call.first_byte_at = job.call.first_byte_at or time.monotonic()
-                if job.tap is not None:
-                    job.tap.feed(data)
+                if context.observer is not None:
+                    context.observer.feed(data)
                 if piece := data if decode is None else decode(data):
                     self._last = piece
                     yield piece
@@ -237,7 +238,7 @@ class LoadingStream:
         except (ValueError, RecursionError):
             document = None
         is_refusal = status >= HTTPStatus.MULTIPLE_CHOICES
-        events = None if is_refusal else events_of(document, self._job.call.path)
+        events = None if is_refusal else events_of(document, self._context.request.path)
         if events is not None:
             return events
         if not is_refusal and sse.is_stream(whole):  # whatever its Content-Type says
@@ -251,12 +252,12 @@ class LoadingStream:
     def _fail(self, error: LlmsnapError) -> Iterator[bytes]:
         self._failed = error
         left = isinstance(error, ClientGone)
-        note_failure(self._job, error, is_told=not left)
+        note_failure(self._context, error, is_told=not left)
         if left:
             raise Aborted(str(error))
-        text = self._job.call.explain(error)
+        text = self._context.request.explain(error)
         ending = self._frames.end(self._waited_s, text) if self._is_loading else b""
-        yield ending + self._last_words(error, self._last)
+        yield ending + self._error_event(error, self._last)
 
 
 def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:

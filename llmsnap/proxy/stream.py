@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import struct
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from gevent import socket
 
 from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, in_full
-from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Exchange
-from llmsnap.proxy.job import Job
+from llmsnap.proxy.context import RequestContext
 from llmsnap.wire import sse
 from llmsnap.wire.headers import ends_anywhere
 
@@ -23,34 +21,34 @@ LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 
 STILL_SILENT = sse.comment("waiting for the model")
 
-LastWords = Callable[[LlmsnapError, bytes], bytes]
+ErrorEvent = Callable[[LlmsnapError, bytes], bytes]
 """What may still be said to the client of a stream that failed after the bytes it got last."""
 
 
 class ProxyStream:
-    """An iterator of pieces with ``close()``, which settles the job.
+    """An iterator of pieces with ``close()``, which settles the request.
 
-    A piece is read, shown to the tap, and passed on: no copy, no lock, no log line. Until the first
+    A piece is read, shown to the observer, and passed on: no copy, no lock, no log line. Until the first
     one there is a comment after each *patience_s* of silence (0: none).
     """
 
     __slots__ = (
-        "_ended_by_event", "_exchange", "_failed", "_feed", "_job", "_last", "_last_words",
+        "_context", "_ended_by_event", "_error_event", "_exchange", "_failed", "_feed", "_last",
         "_patience_s", "_was_left", "sent",
     )  # fmt: skip
 
     def __init__(
         self,
-        job: Job,
+        context: RequestContext,
         exchange: Exchange,
-        last_words: LastWords | None = None,
+        error_event: ErrorEvent | None = None,
         patience_s: float = 0.0,
     ) -> None:
-        self._job = job
+        self._context = context
         self._exchange = exchange
-        self._last_words = last_words
+        self._error_event = error_event
         self._patience_s = patience_s
-        self._feed = job.tap.feed if job.tap is not None else None
+        self._feed = context.observer.feed if context.observer is not None else None
         self._failed: LlmsnapError | None = None
         self._ended_by_event = False
         self._was_left = False
@@ -59,7 +57,7 @@ class ProxyStream:
         """How many bytes were passed on."""
 
     def __repr__(self) -> str:
-        return f"<ProxyStream of {self._job!r}>"
+        return f"<ProxyStream of {self._context!r}>"
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -72,14 +70,13 @@ class ProxyStream:
         try:
             data = self._exchange.read()
         except LlmsnapError as error:
-            reason = self._job.reason(error)
+            reason = self._context.reason(error)
             if self._may_end(reason):
                 raise StopIteration from error
             return self._fail(reason)
         if not data:
             raise StopIteration
         if not self.sent:
-            self._job.call.first_byte_at = time.monotonic()
             self._patience_s = 0.0
         if self._feed is not None:
             self._feed(data)
@@ -92,7 +89,7 @@ class ProxyStream:
         if isinstance(reason, ModelLeft) and ends_anywhere(self._exchange.headers):
             self._was_left = True
             return True
-        takes_events = self._last_words is not None or isinstance(reason, ClientGone)
+        takes_events = self._error_event is not None or isinstance(reason, ClientGone)
         return takes_events and sse.is_last(self._last)
 
     @property
@@ -105,19 +102,19 @@ class ProxyStream:
 
         An answer the server stopped asking for in the middle has lost its client.
         """
-        job = self._job
+        context = self._context
         unread = self._failed is None and not self.is_told
-        if unread and job.call.method != "HEAD":
-            self._failed = note_departure(job.call)
-        job.close(self._failed)
+        if unread and context.request.method != "HEAD":
+            self._failed = note_departure(context)
+        context.close(self._failed)
 
     def _fail(self, error: LlmsnapError) -> bytes:
         """Return the event that tells of *error*. Raises: Aborted where there can be none."""
         self._failed = error
         said = b""
-        if self._last_words is not None and not isinstance(error, ClientGone):
-            said = self._last_words(error, self._last)
-        note_failure(self._job, error, is_told=bool(said))
+        if self._error_event is not None and not isinstance(error, ClientGone):
+            said = self._error_event(error, self._last)
+        note_failure(self._context, error, is_told=bool(said))
         if not said:
             raise Aborted(str(error)) from error
         self._ended_by_event = True
@@ -125,24 +122,22 @@ class ProxyStream:
         return said
 
 
-def note_failure(job: Job, error: LlmsnapError, *, is_told: bool) -> None:
+def note_failure(context: RequestContext, error: LlmsnapError, *, is_told: bool) -> None:
     """Put a failure after the first byte where log, record and connection will show it.
 
     A client that is told of it by an event sees the connection end as after any answer.
     """
-    call = job.call
-    call.status, call.error = error.status, str(error)
+    context.status = error.status
     if not isinstance(error, ClientGone):
-        ids = {"request_id": call.id, "swap_id": call.swap_id}
-        log.warning("<%s> %s", call.served, in_full(error), extra=ids)
-    if call.protocol == "HTTP/1.0" and not is_told:
-        reset_on_close(call.socket)
+        log.warning("<%s> %s", context.served_by, in_full(error), extra=context.log_ids)
+    if context.request.protocol == "HTTP/1.0" and not is_told:
+        reset_on_close(context.request.socket)
 
 
-def note_departure(call: Call) -> ClientGone:
+def note_departure(context: RequestContext) -> ClientGone:
     """Put it where the log will show that the client did not wait for the end."""
     error = ClientGone("the client left")
-    call.status, call.error = error.status, str(error)
+    context.status = error.status
     return error
 
 

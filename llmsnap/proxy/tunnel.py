@@ -15,7 +15,7 @@ import gevent
 from gevent import socket
 from gevent.ssl import SSLSocket
 
-from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.request import Request, Response
 from llmsnap.tasks import TaskGroup
 from llmsnap.wire.headers import Headers, response_headers
 
@@ -50,23 +50,23 @@ class Upgraded(Protocol):
         """Close the socket."""
 
 
-def is_wanted(call: Call) -> bool:
-    """Whether *call* asks for a WebSocket, over a connection that can become one."""
+def is_wanted(request: Request) -> bool:
+    """Whether *request* asks for a WebSocket, over a connection that can become one."""
     return (
-        call.method == "GET"
-        and call.header("HTTP_UPGRADE").lower() == PROTOCOL
-        and "upgrade" in call.header("HTTP_CONNECTION").lower()
-        and call.length == 0
-        and call.protocol == "HTTP/1.1"
-        and call.socket is not None
+        request.method == "GET"
+        and request.header("HTTP_UPGRADE").lower() == PROTOCOL
+        and "upgrade" in request.header("HTTP_CONNECTION").lower()
+        and request.length == 0
+        and request.protocol == "HTTP/1.1"
+        and request.socket is not None
     )
 
 
-def answer(call: Call, exchange: Upgraded, on_end: Callable[[], None]) -> Answer:
-    """Return the answer whose body is the tunnel between *call*'s client and *exchange*."""
+def answer(request: Request, exchange: Upgraded, on_end: Callable[[], None]) -> Response:
+    """Return the answer whose body is the tunnel between *request*'s client and *exchange*."""
     headers = response_headers(exchange.headers)
     headers += [("Connection", "Upgrade"), ("Upgrade", PROTOCOL)]
-    return Answer(exchange.status, exchange.reason, headers, Tunnel(call, exchange, on_end))
+    return Response(exchange.status, exchange.reason, headers, Tunnel(request, exchange, on_end))
 
 
 class Tunnel:
@@ -76,17 +76,17 @@ class Tunnel:
     *on_end* is called once, when all is over; it is what gives the lease back.
     """
 
-    def __init__(self, call: Call, exchange: Upgraded, on_end: Callable[[], None]) -> None:
+    def __init__(self, request: Request, exchange: Upgraded, on_end: Callable[[], None]) -> None:
         self.sent = 0
         """Bytes to the client, behind the head."""
         self.received = 0
         """Bytes from the client."""
-        self._client = call.socket
+        self._client = request.socket
         self._exchange = exchange
         self._upstream, self._early = exchange.upgraded()
         self._on_end = on_end
-        self._tasks = TaskGroup(f"tunnel {call.id}")
-        self._presence = call.presence
+        self._tasks = TaskGroup(f"tunnel {request.id}")
+        self._monitor = request.monitor
         self._closed = False
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Tunnel:
 
         Both sockets are done with afterwards.
         """
-        self._presence.close()  # a client that ends its side may still listen
+        self._monitor.close()  # a client that ends its side may still listen
         try:
             for sock in (self._client, self._upstream):
                 notice_lost_peer(sock)
@@ -116,7 +116,7 @@ class Tunnel:
             _shut_down(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Settle everything; the first call counts. Never switches."""
+        """Settle everything; the first request counts. Never switches."""
         if not self._closed:
             self._closed = True
             self._exchange.close()

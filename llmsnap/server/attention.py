@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gevent import get_hub, socket
 
-from llmsnap.proxy.watch import ClientWatch, OnGone, is_closed
+from llmsnap.proxy.disconnect import ClientWatch, OnDisconnect, is_closed
 from llmsnap.server.reader import Reader
 from llmsnap.sockets import Readiness
 
@@ -17,23 +17,23 @@ class Attention(Readiness):
     the one to find out.
     """
 
-    __slots__ = ("_on_gone", "_others", "_reader")
+    __slots__ = ("_on_disconnect", "_others", "_reader")
 
     def __init__(self, sock: socket.socket, reader: Reader, others: ClientWatch) -> None:
         super().__init__(sock)
         self._reader = reader
         self._others = others
-        self._on_gone: OnGone | None = None
+        self._on_disconnect: OnDisconnect | None = None
 
-    def add(self, fd: int, on_gone: OnGone) -> None:
+    def add(self, fd: int, on_disconnect: OnDisconnect) -> None:
         """See ClientWatch."""
         del fd
-        self._on_gone = on_gone
+        self._on_disconnect = on_disconnect
         self.turn_on()
 
     def remove(self, fd: int) -> None:
         """See ClientWatch."""
-        self._on_gone = None
+        self._on_disconnect = None
         if not self.is_on:
             self._others.remove(fd)
 
@@ -44,16 +44,16 @@ class Attention(Readiness):
 
     def unasked(self) -> None:
         """See Readiness."""
-        on_gone, fd = self._on_gone, self.sock.fileno()
-        if on_gone is None:
+        on_disconnect, fd = self._on_disconnect, self.sock.fileno()
+        if on_disconnect is None:
             return
         if self._reader.is_reading:
             get_hub().loop.run_callback(self._again)
         elif is_closed(fd):
-            on_gone()
+            on_disconnect()
         else:
-            self._others.add(fd, on_gone)
+            self._others.add(fd, on_disconnect)
 
     def _again(self) -> None:
-        if self._on_gone is not None:
+        if self._on_disconnect is not None:
             self.turn_on()

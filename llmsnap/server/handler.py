@@ -13,7 +13,7 @@ from gevent import socket
 from gevent.ssl import SSLError, SSLSocket
 
 from llmsnap.errors import BadHead, LlmsnapError
-from llmsnap.proxy.watch import ClientWatch
+from llmsnap.proxy.disconnect import ClientWatch
 from llmsnap.server.attention import Attention
 from llmsnap.server.body import Body, SocketBody
 from llmsnap.server.connections import Connections

@@ -8,7 +8,8 @@ import time
 from typing import Any, Protocol
 
 from llmsnap.durations import milliseconds
-from llmsnap.proxy.call import Call
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Request
 from llmsnap.wire.paths import SAFE_METHODS
 
 ROUTINE = frozenset(
@@ -50,79 +51,83 @@ class Access:
     The logging handler asks for whichever form it writes, so that only that one is made.
     """
 
-    __slots__ = ("call", "sent", "took_s")
+    __slots__ = ("context", "sent", "took_s")
 
-    def __init__(self, call: Call, sent: int, took_s: float) -> None:
-        self.call = call
+    def __init__(self, context: RequestContext, sent: int, took_s: float) -> None:
+        self.context = context
         self.sent = sent
         self.took_s = took_s
 
     def __str__(self) -> str:
         """The line; after what the original wrote, ``name=value`` for what else is known."""
-        call = self.call
+        context, request = self.context, self.context.request
         sent = self.sent or -1  # the original's word for a body that was never begun
         return (
-            f'{call.client_ip or "-"} "{call.method} {_escaped(call.path)} {call.protocol}" '
-            f'{call.status} {sent} "{_escaped(call.user_agent)}" {self.took_s * 1000:.1f}ms'
+            f"{request.client_ip or '-'} "
+            f'"{request.method} {_escaped(request.path)} {request.protocol}" '
+            f'{context.status} {sent} "{_escaped(request.user_agent)}" {self.took_s * 1000:.1f}ms'
             f"{self._more()}"
         )
 
     def fields(self) -> dict[str, Any]:
         """The same as the members of a JSON object: durations in milliseconds, null unknown."""
-        call = self.call
-        waited = bool(call.served)
+        context, request = self.context, self.context.request
+        waited = bool(context.served_by)
         return {
-            "client": call.client_ip,
-            "key": call.key.name or None,
-            "method": call.method,
-            "path": call.path,
-            "protocol": call.protocol,
-            "status": call.status,
+            "client": request.client_ip,
+            "key": request.key.name or None,
+            "method": request.method,
+            "path": request.path,
+            "protocol": request.protocol,
+            "status": context.status,
             "bytes": self.sent,
-            "user_agent": call.user_agent,
-            "model_requested": call.requested or None,
-            "model_served": call.served or None,
-            "queue_ms": milliseconds(call.queue_s) if waited else None,
-            "load_ms": milliseconds(call.load_s) if waited else None,
-            "first_byte_ms": _first_byte_ms(call),
+            "user_agent": request.user_agent,
+            "model_requested": request.requested or None,
+            "model_served": context.served_by or None,
+            "queue_ms": milliseconds(context.queue_s) if waited else None,
+            "load_ms": milliseconds(context.load_s) if waited else None,
+            "first_byte_ms": _first_byte_ms(context),
             "total_ms": milliseconds(self.took_s),
         }
 
     def _more(self) -> str:
-        call = self.call
-        more = f" key={_word(call.key.name)}" if call.key.name else ""
-        if call.requested:
-            more += f" model={_word(call.requested)}"
-        if call.served:
+        context, request = self.context, self.context.request
+        more = f" key={_word(request.key.name)}" if request.key.name else ""
+        if request.requested:
+            more += f" model={_word(request.requested)}"
+        if context.served_by:
             more += (
-                f" served={_word(call.served)}"
-                f" queue_ms={call.queue_s * 1000:.1f} load_ms={call.load_s * 1000:.1f}"
+                f" served={_word(context.served_by)}"
+                f" queue_ms={context.queue_s * 1000:.1f} load_ms={context.load_s * 1000:.1f}"
             )
-        first_ms = _first_byte_ms(call)
+        first_ms = _first_byte_ms(context)
         return more if first_ms is None else f"{more} first_byte_ms={first_ms:.1f}"
 
 
-def write(journal: Journal, call: Call, sent: int) -> None:
+def write(journal: Journal, context: RequestContext, sent: int) -> None:
     """Write the line of a request that has ended. Never switches greenlets.
 
     Past Python's logging, which would cost every request as much again as the line itself.
     """
-    level = logging.DEBUG if _is_routine(call) else logging.INFO
+    request = context.request
+    level = logging.DEBUG if _is_routine(request, context.status) else logging.INFO
     if journal.takes(level):
-        access = Access(call, sent, time.monotonic() - call.began)
-        journal.entry(level, access, call.id, call.swap_id)
+        access = Access(context, sent, time.monotonic() - request.received_at)
+        journal.entry(level, access, request.id, context.swap_id)
 
 
-def _is_routine(call: Call) -> bool:
-    """Whether all went as ever with a request that would drown those that matter."""
-    if call.method not in SAFE_METHODS or call.status >= 400:
+def _is_routine(request: Request, status: int) -> bool:
+    """Whether a request of a monitor or page succeeded; it would drown those that matter."""
+    if request.method not in SAFE_METHODS or status >= 400:
         return False
-    return call.path in ROUTINE or call.path == "/ui" or call.path.startswith("/ui/")
+    return request.path in ROUTINE or request.path == "/ui" or request.path.startswith("/ui/")
 
 
-def _first_byte_ms(call: Call) -> float | None:
+def _first_byte_ms(context: RequestContext) -> float | None:
     """From arrival to the first byte of the model's answer; None when there was none."""
-    return None if call.first_byte_at is None else milliseconds(call.first_byte_at - call.began)
+    if context.first_byte_at is None:
+        return None
+    return milliseconds(context.first_byte_at - context.request.received_at)
 
 
 def _escaped(text: str) -> str:

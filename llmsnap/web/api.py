@@ -13,7 +13,7 @@ from llmsnap.errors import BadRequest, NotFound
 from llmsnap.metrics import capture_views, stats, views
 from llmsnap.metrics.activity import Filter, Order
 from llmsnap.web import statuses
-from llmsnap.web.context import current_call, current_service
+from llmsnap.web.context import current_context, current_service
 from llmsnap.web.feed import Feed, Form
 from llmsnap.web.gateway import FLUSH
 from llmsnap.web.streams import FeedBody
@@ -42,7 +42,7 @@ def version() -> ResponseReturnValue:
 def events() -> ResponseReturnValue:
     """Stream all that happens: envelopes, or with ``?format=`` ``named`` frames or ``both``."""
     request.environ[FLUSH] = True
-    return Response(FeedBody(new_feed(), current_call().presence), headers=EVENT_HEADERS)
+    return Response(FeedBody(new_feed(), current_context().request.monitor), headers=EVENT_HEADERS)
 
 
 @bp.get("/metrics")

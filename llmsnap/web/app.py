@@ -27,7 +27,7 @@ from llmsnap.web import (
     upstream,
     websocket,
 )
-from llmsnap.web.context import current_call
+from llmsnap.web.context import current_context
 from llmsnap.web.gateway import Gateway
 from llmsnap.wire.errors import answer
 
@@ -93,10 +93,8 @@ def _without_sniffing(response: Response) -> Response:
 
 
 def _on_error(error: errors.LlmsnapError) -> ResponseReturnValue:
-    call = current_call()
-    text = call.explain(error)
+    text = current_context().request.explain(error)
     status, headers, body = answer(error, request.headers.get("Accept", ""), request.path, text)
-    call.error = str(error)
     return Response(body, status, headers)
 
 

@@ -1,21 +1,21 @@
-"""What the running request belongs to: its call, its runtime, the service."""
+"""What the running request belongs to: its context, its runtime, the service."""
 
 from __future__ import annotations
 
 from flask import Response, redirect, request
 
-from llmsnap.proxy.call import Call
+from llmsnap.proxy.context import RequestContext
 from llmsnap.runtime import Runtime
 from llmsnap.service import Service
-from llmsnap.web.gateway import CALL, RUNTIME, SERVICE
+from llmsnap.web.gateway import CONTEXT, RUNTIME, SERVICE
 from llmsnap.web.incoming import requested_path
 from llmsnap.wire.paths import relative
 
 
-def current_call() -> Call:
-    """Return the request as the gateway made it."""
-    call: Call = request.environ[CALL]
-    return call
+def current_context() -> RequestContext:
+    """Return the running request as the gateway knows it."""
+    context: RequestContext = request.environ[CONTEXT]
+    return context
 
 
 def current_runtime() -> Runtime:

@@ -21,13 +21,14 @@ from llmsnap.errors import (
     Unauthorized,
     WrongKey,
 )
-from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.loading import LoadingStream
+from llmsnap.proxy.request import Request, Response
 from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.tunnel import Tunnel
 from llmsnap.web import accesslog, health, senders, takeover
 from llmsnap.web.accesslog import Journal
-from llmsnap.web.incoming import new_call
+from llmsnap.web.incoming import new_request
 from llmsnap.wire import cors
 from llmsnap.wire.auth import presents_key
 from llmsnap.wire.errors import answer as error_answer
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CALL = "llmsnap.call"
+CONTEXT = "llmsnap.context"
 FLUSH = "llmsnap.flush"
 """Set in environ by a view whose head must go out before the first byte of its body."""
 RUNTIME = "llmsnap.runtime"
@@ -61,6 +62,10 @@ STRANGERS = 100
 """How many hosts, and origins, are warned of; a client that sends more makes them up."""
 MOST_PUT_OFF = 100
 """Answers that wait at a time; each has a place among the connections."""
+
+
+Handle = Callable[[RequestContext, Any], Response]
+"""Answers a request past Flask, with the runtime it began with."""
 
 
 class Gateway:
@@ -80,48 +85,49 @@ class Gateway:
         service = self._service()
         self._journal = service.log_handler
         runtime = service.runtime
-        call = new_call(environ, service, runtime)
+        request = new_request(environ, service, runtime)
+        context = RequestContext(request)
         shared: Headers = []
-        answer: Answer | None = None
+        answer: Response | None = None
         try:
-            shared = _own_headers(call, environ, runtime)
-            if call.method == "OPTIONS":
+            shared = _own_headers(request, environ, runtime)
+            if request.method == "OPTIONS":
                 requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
-                return self._finish(call, start_response, _preflight(requested), shared[:1])
-            admit(call, environ, runtime)
-            handle = senders.elsewhere(call, environ, runtime) or _handler(call, service)
+                return self._finish(context, start_response, _preflight(requested), shared[:1])
+            admit(request, environ, runtime)
+            handle = senders.elsewhere(request, environ, runtime) or _handler(request, service)
             if handle is not None:
-                answer = handle(call, runtime)
+                answer = handle(context, runtime)
                 answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
                 if not isinstance(answer.body, Tunnel):
-                    told_early = isinstance(answer.body, LoadingStream) or is_open(call.path)
-                    waits = [] if told_early else _waits(call)
-                    return self._finish(call, start_response, answer, waits)
+                    told_early = isinstance(answer.body, LoadingStream) or is_open(request.path)
+                    waits = [] if told_early else _waits(context)
+                    return self._finish(context, start_response, answer, waits)
         except LlmsnapError as error:
-            self._note(error, call)
-            waits = _waits(call) if call.served else []
-            return self._finish(call, start_response, _refusal(error, call), shared + waits)
+            self._note(error, request)
+            waits = _waits(context) if context.served_by else []
+            return self._finish(context, start_response, _refusal(error, context), shared + waits)
         except Exception as error:  # noqa: BLE001 - is logged, and answered with 500
-            return self._finish(call, start_response, _bug(error, call, answer), shared)
+            return self._finish(context, start_response, _bug(error, context, answer), shared)
         if answer is not None:
-            return self._through(answer, call, environ)
-        environ[CALL], environ[RUNTIME], environ[SERVICE] = call, runtime, service
-        return self._to_flask(call, environ, start_response, shared)
+            return self._through(answer, context, environ)
+        environ[CONTEXT], environ[RUNTIME], environ[SERVICE] = context, runtime, service
+        return self._to_flask(context, environ, start_response, shared)
 
-    def _note(self, error: LlmsnapError, call: Call) -> None:
+    def _note(self, error: LlmsnapError, request: Request) -> None:
         """Warn of who is refused, and have the answer to a wrong key wait. Blocks then."""
         if isinstance(error, Misdirected):
             _warn_once(self._strange_hosts, str(error), str(error))
         elif isinstance(error, PageRefused):
             _warn_once(self._strange_origins, error.origin[:ORIGIN_CHARS], str(error))
         elif isinstance(error, WrongKey):
-            self._put_off(self._service().observations.wrong_keys.note(call.client_ip), call)
+            self._put_off(self._service().observations.wrong_keys.note(request.client_ip), request)
 
-    def _put_off(self, wait_s: float, call: Call) -> None:
+    def _put_off(self, wait_s: float, request: Request) -> None:
         """Have an answer wait, so that guessing takes long. Blocks."""
         if not wait_s or self._put_off_now >= MOST_PUT_OFF:
             return
-        address = call.client_ip
+        address = request.client_ip
         text = f"wrong API keys come from {address or 'a unix socket'}: their answers are put off"
         _warn_once(self._guessers, address, text)
         self._put_off_now += 1
@@ -131,27 +137,31 @@ class Gateway:
             self._put_off_now -= 1
 
     def _finish(
-        self, call: Call, start_response: StartResponse, answer: Answer, more: Headers
+        self,
+        context: RequestContext,
+        start_response: StartResponse,
+        answer: Response,
+        more: Headers,
     ) -> Iterable[bytes]:
         """Begin *answer*, and return its body, whose end writes the access log."""
-        call.status = answer.status
+        context.status = answer.status
         start_response(_status(answer), answer.headers + more)
-        if call.method == "HEAD":
+        if context.request.method == "HEAD":
             _close(answer.body)
-            return Logged(self._journal, call, [])
-        return Logged(self._journal, call, answer.body)
+            return Logged(self._journal, context, [])
+        return Logged(self._journal, context, answer.body)
 
     def _to_flask(
         self,
-        call: Call,
+        context: RequestContext,
         environ: dict[str, Any],
         start_response: StartResponse,
         shared: Headers,
     ) -> Iterable[bytes]:
         def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
-            call.status = int(status[:3])
+            context.status = int(status[:3])
             headers = cors.with_origin(headers, shared[1:]) + shared[:1]
-            write[:] = [start_response(status_line(call.status), headers, *exc_info)]
+            write[:] = [start_response(status_line(context.status), headers, *exc_info)]
             return write[0]
 
         write: list[Callable[[bytes], object]] = []
@@ -159,34 +169,38 @@ class Gateway:
         try:
             body = self._flask(environ, start)
         except StopIteration:  # a WebSocket has ended, and gunicorn waits to be told so
-            accesslog.write(self._journal, call, 0)
+            accesslog.write(self._journal, context, 0)
             raise
         if FLUSH in environ:
             write[0](b"")  # an empty write sends the head (PEP 3333)
-        return Logged(self._journal, call, body)
+        return Logged(self._journal, context, body)
 
-    def _through(self, answer: Answer, call: Call, environ: dict[str, Any]) -> list[bytes]:
+    def _through(
+        self, answer: Response, context: RequestContext, environ: dict[str, Any]
+    ) -> list[bytes]:
         """Leave the connection to a tunnel, until that ends."""
-        call.status = answer.status
+        context.status = answer.status
         try:
-            answer.body.run(answer.headers + _waits(call), takeover.take(environ))
+            answer.body.run(answer.headers + _waits(context), takeover.take(environ))
         finally:
-            call.held.close()
-            accesslog.write(self._journal, call, answer.body.sent)
+            context.request.held.close()
+            accesslog.write(self._journal, context, answer.body.sent)
         return takeover.leave(environ)
 
 
-def _handler(call: Call, service: Service) -> Callable[[Call, Runtime], Answer] | None:
-    """Return what serves *call* past Flask; None for what Flask serves. Raises: Draining."""
-    handle: Callable[[Call, Runtime], Answer]
-    if is_inference(call.path):
+def _handler(request: Request, service: Service) -> Handle | None:
+    """Return what serves *request* past Flask; None for what Flask serves. Raises: Draining."""
+    handle: Handle
+    if is_inference(request.path):
         handle = service.dispatcher.handle
-    elif call.path.startswith("/upstream/"):
+    elif request.path.startswith("/upstream/"):
         handle = service.dispatcher.handle_upstream
-    elif is_open(call.path):
-        return lambda call, _: health.answer(call, service)
+    elif is_open(request.path):
+        return lambda context, _: health.answer(context.request, service)
     elif (
-        call.path == PROPS_PATH and call.method in SAFE_METHODS and "model" in parse_qs(call.query)
+        request.path == PROPS_PATH
+        and request.method in SAFE_METHODS
+        and "model" in parse_qs(request.query)
     ):
         handle = service.dispatcher.handle_props
     else:
@@ -201,11 +215,11 @@ class Logged:
     Its bytes are counted on the way, but for a stream of a model's, which counts them itself.
     """
 
-    __slots__ = ("_body", "_bytes", "_call", "_journal")
+    __slots__ = ("_body", "_bytes", "_context", "_journal")
 
-    def __init__(self, journal: Journal, call: Call, body: Iterable[bytes]) -> None:
+    def __init__(self, journal: Journal, context: RequestContext, body: Iterable[bytes]) -> None:
         self._journal = journal
-        self._call = call
+        self._context = context
         self._body = body
         self._bytes = 0
 
@@ -223,14 +237,14 @@ class Logged:
         try:
             _close(body)
         finally:
-            self._call.held.close()
+            self._context.request.held.close()
             sent = body.sent if isinstance(body, ProxyStream) else self._bytes
-            accesslog.write(self._journal, self._call, sent)
+            accesslog.write(self._journal, self._context, sent)
 
 
-def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
+def admit(request: Request, environ: dict[str, Any], runtime: Runtime) -> None:
     """Check Host, origin and key. Raises: Misdirected, Forbidden, Unauthorized."""
-    if is_open(call.path):
+    if is_open(request.path):
         return
     if runtime.keyring.open:
         runtime.hosts.check(environ.get("HTTP_HOST", ""))
@@ -241,61 +255,60 @@ def admit(call: Call, environ: dict[str, Any], runtime: Runtime) -> None:
         if key is None:
             kind = WrongKey if presents_key(authorization, x_api_key) else Unauthorized
             raise kind("unauthorized: invalid or missing API key")
-        call.key = key
-    senders.check(call, environ, runtime)
-    _check_rights(call)
+        request.key = key
+    senders.check(request, environ, runtime)
+    _check_rights(request)
 
 
-def _check_rights(call: Call) -> None:
-    key, path = call.key, call.path
-    if not key.admin and needs_admin(call.method, path):
+def _check_rights(request: Request) -> None:
+    key, path = request.key, request.path
+    if not key.admin and needs_admin(request.method, path):
         raise Forbidden(f"the key {key.name!r} may not use {path}: it has no admin right")
     if path in TELLS_OF_ALL and not key.sees_all:
         raise Forbidden(f"the key {key.name!r} may not use {path}: it tells of all models")
 
 
-def _own_headers(call: Call, environ: dict[str, Any], runtime: Runtime) -> Headers:
+def _own_headers(request: Request, environ: dict[str, Any], runtime: Runtime) -> Headers:
     """The request id first, then what lets another origin read the answer."""
-    own = [("X-Request-Id", call.id)]
+    own = [("X-Request-Id", request.id)]
     origin = environ.get("HTTP_ORIGIN")
     if origin:
         granted = runtime.config.allowed_origins
-        if senders.is_sandboxed_page(call, environ, runtime):
+        if senders.is_sandboxed_page(request, environ, runtime):
             granted = (*granted, "null")
-        own += cors.allow_origin(call.path, origin, granted)
+        own += cors.allow_origin(request.path, origin, granted)
     return own
 
 
-def _waits(call: Call) -> Headers:
+def _waits(context: RequestContext) -> Headers:
     """How long the request waited; not said in a head that went out before the wait was over."""
     return [
-        ("X-Queue-Ms", str(round(call.queue_s * 1000))),
-        ("X-Load-Ms", str(round(call.load_s * 1000))),
+        ("X-Queue-Ms", str(round(context.queue_s * 1000))),
+        ("X-Load-Ms", str(round(context.load_s * 1000))),
     ]
 
 
-def _preflight(requested: str) -> Answer:
-    return Answer(204, "No Content", cors.preflight(requested), [])
+def _preflight(requested: str) -> Response:
+    return Response(204, "No Content", cors.preflight(requested), [])
 
 
-def _refusal(error: LlmsnapError, call: Call) -> Answer:
-    text = call.explain(error)
-    status, headers, body = error_answer(error, call.accept, call.path, text)
-    if is_inference(call.path):
+def _refusal(error: LlmsnapError, context: RequestContext) -> Response:
+    request = context.request
+    text = request.explain(error)
+    status, headers, body = error_answer(error, request.accept, request.path, text)
+    if is_inference(request.path):
         headers = sandboxed(headers)
-    call.error = str(error)
     if status >= 500:
-        ids = {"request_id": call.id, "swap_id": call.swap_id}
-        log.warning("%s %s: %s", call.method, call.path, error, extra=ids)
-    return Answer(status, "", headers, [body])
+        log.warning("%s %s: %s", request.method, request.path, error, extra=context.log_ids)
+    return Response(status, "", headers, [body])
 
 
-def _bug(error: Exception, call: Call, answer: Answer | None) -> Answer:
+def _bug(error: Exception, context: RequestContext, answer: Response | None) -> Response:
     """Log *error*, close the *answer* if it was not begun, and return another."""
-    log.error("request failed", exc_info=error, extra={"request_id": call.id})
+    log.error("request failed", exc_info=error, extra=context.log_ids)
     if answer is not None:
         _close(answer.body)
-    return _refusal(LlmsnapError("internal error; the log says more"), call)
+    return _refusal(LlmsnapError("internal error; the log says more"), context)
 
 
 def _warn_once(known: set[str], name: str, text: str) -> None:
@@ -305,7 +318,7 @@ def _warn_once(known: set[str], name: str, text: str) -> None:
         log.warning("%s", text)
 
 
-def _status(answer: Answer) -> str:
+def _status(answer: Response) -> str:
     return f"{answer.status} {answer.reason}" if answer.reason else status_line(answer.status)
 
 

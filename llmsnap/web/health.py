@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from llmsnap.errors import MethodNotAllowed
-from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.request import Request, Response
 from llmsnap.service import Service
 
 HEADERS = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "2")]
 METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-def answer(call: Call, service: Service) -> Answer:
-    """Answer one of the open paths: OK while the process runs.
+def answer(request: Request, service: Service) -> Response:
+    """Response one of the open paths: OK while the process runs.
 
     ``/ready`` is OK while requests are accepted, and raises Draining before and after. Raises:
     MethodNotAllowed.
     """
-    if call.method not in METHODS:
-        raise MethodNotAllowed(f"{call.path} takes {', '.join(METHODS)}", list(METHODS))
-    if call.path == "/ready":
+    if request.method not in METHODS:
+        raise MethodNotAllowed(f"{request.path} takes {', '.join(METHODS)}", list(METHODS))
+    if request.path == "/ready":
         service.check_accepting()
-    return Answer(200, "", list(HEADERS), [b"OK"])
+    return Response(200, "", list(HEADERS), [b"OK"])

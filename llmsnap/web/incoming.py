@@ -9,8 +9,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone, LlmsnapError
-from llmsnap.proxy.call import Call
-from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.disconnect import ClientMonitor
+from llmsnap.proxy.request import Request
 from llmsnap.wire.headers import from_environ
 from llmsnap.wire.paths import normalized
 
@@ -31,7 +31,7 @@ _RUN = secrets.token_hex(4)
 _numbers = count(1)
 
 
-def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Call:
+def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> Request:
     """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
     get = environ.get
     sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
@@ -44,7 +44,7 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
         read = _up_to(read, length)
     if SOCKET not in environ and sock is not None:
         read = _in_time(read, sock)
-    return Call(
+    return Request(
         id=given or f"{_RUN}-{next(_numbers)}",
         method=environ["REQUEST_METHOD"],
         path=path,
@@ -57,7 +57,7 @@ def new_call(environ: dict[str, Any], service: Service, runtime: Runtime) -> Cal
         length=length,
         remote_ip=remote,
         client_ip=_client_ip(environ, remote, runtime),
-        presence=Presence(get(WATCH, service.watch), sock.fileno() if sock is not None else -1),
+        monitor=ClientMonitor(get(WATCH, service.watch), sock.fileno() if sock is not None else -1),
         accept=get("HTTP_ACCEPT", ""),
         protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
         user_agent=get("HTTP_USER_AGENT", ""),

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from llmsnap.durations import milliseconds
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.metrics.redact import redact_headers
-from llmsnap.metrics.tap import Tap
 from llmsnap.metrics.views import rfc3339
 from llmsnap.service import Service
 from llmsnap.web.frames import Frame, envelope
@@ -50,31 +50,35 @@ class InFlight:
         self._told.clear()
 
     def snapshot(self, now: float) -> Frame:
-        """Return all requests, from which the changes go on; *now* is on the clock of the taps.
+        """Return all requests, from which the changes go on; *now* is monotonic.
 
         Other readers must have been told of all changes before.
         """
-        taps = self._taps()
-        self._told = {serial: _seen(tap) for serial, tap in taps.items()}
-        requests = [_entry(tap, now) for tap in taps.values()]
+        observers = self._observers()
+        self._told = {serial: _seen(observer) for serial, observer in observers.items()}
+        requests = [_entry(observer, now) for observer in observers.values()]
         return envelope("inflight", {"operation": "snapshot", "requests": requests})
 
     def changes(self, now: float) -> list[Frame]:
         """Return what has changed since the last call, in the order of removes and upserts."""
-        taps = self._taps()
-        gone = [serial for serial in self._told if serial not in taps]
+        observers = self._observers()
+        gone = [serial for serial in self._told if serial not in observers]
         for serial in gone:
             del self._told[serial]
         return [
             *(envelope("inflight", {"operation": "remove", "id": str(one)}) for one in gone),
-            *(self._upsert(tap, now) for tap in self._changed(taps, now)),
+            *(self._upsert(observer, now) for observer in self._changed(observers, now)),
         ]
 
-    def _changed(self, taps: dict[int, Tap], now: float) -> list[Tap]:
+    def _changed(
+        self, observers: dict[int, ResponseObserver], now: float
+    ) -> list[ResponseObserver]:
         moved = [
-            serial for serial in self._told if _seen(taps[serial])[:2] != self._told[serial][:2]
+            serial
+            for serial in self._told
+            if _seen(observers[serial])[:2] != self._told[serial][:2]
         ]
-        new = [serial for serial in taps if serial not in self._told]
+        new = [serial for serial in observers if serial not in self._told]
         counted: list[int] = []
         if now >= self._bytes_due:
             self._bytes_due = now + BYTES_EVERY_S
@@ -82,38 +86,38 @@ class InFlight:
             counted = [
                 serial
                 for serial, seen in self._told.items()
-                if serial not in known and taps[serial].response_bytes != seen[2]
+                if serial not in known and observers[serial].response_bytes != seen[2]
             ][:MOST_BYTES_TOLD]
-        return [taps[serial] for serial in (*moved, *counted, *new)]
+        return [observers[serial] for serial in (*moved, *counted, *new)]
 
-    def _upsert(self, tap: Tap, now: float) -> Frame:
-        self._told.pop(tap.serial, None)
-        self._told[tap.serial] = _seen(tap)
-        return envelope("inflight", {"operation": "upsert", "request": _entry(tap, now)})
+    def _upsert(self, observer: ResponseObserver, now: float) -> Frame:
+        self._told.pop(observer.serial, None)
+        self._told[observer.serial] = _seen(observer)
+        return envelope("inflight", {"operation": "upsert", "request": _entry(observer, now)})
 
-    def _taps(self) -> dict[int, Tap]:
-        taps = self._service.observations.recorder.in_flight()
-        return {tap.serial: tap for tap in taps if is_inference(tap.facts.path)}
-
-
-def _seen(tap: Tap) -> Seen:
-    return tap.model_id, tap.status, tap.response_bytes
+    def _observers(self) -> dict[int, ResponseObserver]:
+        observers = self._service.observations.recorder.in_flight()
+        return {observer.serial: observer for observer in observers if is_inference(observer.path)}
 
 
-def _entry(tap: Tap, now: float) -> dict[str, Any]:
+def _seen(observer: ResponseObserver) -> Seen:
+    return observer.context.shown_model, observer.status, observer.response_bytes
+
+
+def _entry(observer: ResponseObserver, now: float) -> dict[str, Any]:
     """Return one request as llama-swap shows it; *elapsed_ms* needs no clock that agrees."""
-    facts = tap.facts
+    request = observer.context.request
     return {
-        "id": str(tap.serial),
-        "timestamp": rfc3339(tap.started_ns),
-        "model": tap.model_id,
-        "req_path": facts.path,
-        "method": facts.method,
-        "req_headers": _request_headers(facts.headers),
-        "remote_ip": facts.client,
-        "resp_headers": redact_headers(tap.response_headers),
-        "resp_bytes": tap.response_bytes,
-        "elapsed_ms": milliseconds(now - tap.started),
+        "id": str(observer.serial),
+        "timestamp": rfc3339(observer.started_ns),
+        "model": observer.context.shown_model,
+        "req_path": observer.path,
+        "method": request.method,
+        "req_headers": _request_headers(observer.context.shown_headers),
+        "remote_ip": request.client_ip,
+        "resp_headers": redact_headers(observer.response_headers),
+        "resp_bytes": observer.response_bytes,
+        "elapsed_ms": milliseconds(now - observer.started),
     }
 
 

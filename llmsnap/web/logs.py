@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from llmsnap.errors import BadRequest
 from llmsnap.logs.stream import LogStream
-from llmsnap.web.context import current_call, current_runtime, current_service, redirect_to
+from llmsnap.web.context import current_context, current_runtime, current_service, redirect_to
 from llmsnap.web.gateway import FLUSH
 from llmsnap.web.streams import LogBody, LogEvents
 
@@ -44,7 +44,7 @@ def stream(name: str = "") -> ResponseReturnValue:
     body = (LogEvents if as_events else LogBody)(
         current_service(),
         _log(name),
-        current_call().presence,
+        current_context().request.monitor,
         skip_history="no-history" in request.args,
         after=int(last_id) if as_events and POSITION.fullmatch(last_id) else None,
         follow="no-follow" not in request.args,
@@ -68,7 +68,7 @@ def _log(name: str) -> LogStream:
         case "upstream":
             return logs.upstream
     # As the client sent it: Flask's is decoded already, and "%25" must not become a "%" twice.
-    raw = current_call().raw_path.partition("?")[0].removeprefix("/logs/stream/")
+    raw = current_context().request.raw_path.partition("?")[0].removeprefix("/logs/stream/")
     found = current_runtime().names.in_path(raw)
     model_id = current_runtime().names.local_id(found[0]) if found else None
     if model_id is None:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from llmsnap.web import listing
-from llmsnap.web.context import current_call, current_runtime, current_service
+from llmsnap.web.context import current_context, current_runtime, current_service
 from llmsnap.web.listing import Catalog
 
 bp = Blueprint("models", __name__)
@@ -23,14 +23,14 @@ def models() -> ResponseReturnValue:
 @bp.get("/v1/models/<path:name>")
 def model(name: str) -> ResponseReturnValue:
     """Answer the record of one model, by any of its names."""
-    route = current_runtime().names.resolve(name, current_call().key.may_use)
+    route = current_runtime().names.resolve(name, current_context().request.key.may_use)
     return jsonify(_catalog().record(route))
 
 
 @bp.get("/running")
 def running() -> ResponseReturnValue:
     """List every model that is not stopped."""
-    response = jsonify(running=listing.running(current_service(), current_call().key))
+    response = jsonify(running=listing.running(current_service(), current_context().request.key))
     response.mimetype = "application/json"
     return response
 
@@ -72,11 +72,11 @@ def load(name: str) -> ResponseReturnValue:
 
 
 def _catalog() -> Catalog:
-    return Catalog(current_service(), current_runtime().config, current_call().key)
+    return Catalog(current_service(), current_runtime().config, current_context().request.key)
 
 
 def _local_id(name: str) -> str:
-    names, may_use = current_runtime().names, current_call().key.may_use
+    names, may_use = current_runtime().names, current_context().request.key.may_use
     model_id = names.local_id(name)
     if model_id is None or not may_use(model_id):
         raise names.unknown(name, names.local_names(), may_use)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from llmsnap.errors import Forbidden, NotFound, PageRefused
-from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Request, Response
 from llmsnap.routing.names import LocalRoute
 from llmsnap.wire import cors
 from llmsnap.wire.auth import is_ambient
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 KEYS = tuple((name, f"HTTP_{name.upper().replace('-', '_')}") for name in PAGE_HEADERS)
 SIGNS = frozenset(key for name, key in KEYS if name not in {"host", "upgrade", "user-agent"})
 """What a request that a browser makes for a page has one of, or its name."""
-Handle = Callable[[Call, Any], Answer]
+Handle = Callable[[RequestContext, Any], Response]
 
 
-def check(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> None:
+def check(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> None:
     """Refuse what the sending page may not do, or note that no model is loaded for it.
 
     Raises: Forbidden.
@@ -38,65 +39,65 @@ def check(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> None:
     headers = {name: environ[key] for name, key in KEYS if key in environ}
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     verdict = cors.verdict(
-        call.method,
-        call.path,
+        request.method,
+        request.path,
         headers,
         runtime.page_rules,
-        query=call.query,
+        query=request.query,
         ambient=runtime.keyring.open or is_ambient(authorization),
     )
-    if verdict is Verdict.REFUSE and not is_sandboxed_page(call, environ, runtime):
-        raise _refusal(call, headers)
-    call.may_load = verdict is Verdict.SERVE
+    if verdict is Verdict.REFUSE and not is_sandboxed_page(request, environ, runtime):
+        raise _refusal(request, headers)
+    request.may_load = verdict is Verdict.SERVE
     if not runtime.keyring.open:
-        _check_page_of_model(call, headers.get("referer", ""), runtime)
+        _check_page_of_model(request, headers.get("referer", ""), runtime)
 
 
-def is_sandboxed_page(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> bool:
+def is_sandboxed_page(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> bool:
     """Whether a page of a model, in a sandbox and so of no origin, asks that very model."""
     referer, host = environ.get("HTTP_REFERER", ""), environ.get("HTTP_HOST", "")
     return (
         environ.get("HTTP_ORIGIN", "null") == "null"
-        and call.path.startswith(UPSTREAM)
+        and request.path.startswith(UPSTREAM)
         and cors.is_same_host(referer, host)
-        and _is_of_same_model(cors.page_below_upstream(referer), call, runtime)
+        and _is_of_same_model(cors.page_below_upstream(referer), request, runtime)
     )
 
 
-def _check_page_of_model(call: Call, referer: str, runtime: Runtime) -> None:
+def _check_page_of_model(request: Request, referer: str, runtime: Runtime) -> None:
     """Keep a page of a model's server to that server: its browser has the interface's key.
 
     It can hide where it is (``Referrer-Policy``), so this keeps out mistakes, not malice.
     Raises: Forbidden.
     """
     page = cors.page_below_upstream(referer) if UPSTREAM in referer else ""
-    if page and not _is_of_same_model(page, call, runtime):
+    if page and not _is_of_same_model(page, request, runtime):
         raise Forbidden(
             "a page of a model's server may ask that model only, below /upstream/; to open another "
             "page, type its address"
         )
 
 
-def _is_of_same_model(page: str, call: Call, runtime: Runtime) -> bool:
-    """Whether *page*, a path behind ``/upstream/``, and the path of *call* are of one model."""
+def _is_of_same_model(page: str, request: Request, runtime: Runtime) -> bool:
+    """Whether *page*, a path behind ``/upstream/``, and the path of *request* are of one model."""
     found = runtime.names.in_path(page) if page else None
-    asked = _name_in(call, runtime)
+    asked = _name_in(request, runtime)
     if found is None or not asked:
         return False
     local_id = runtime.names.local_id
     return (local_id(found[0]) or found[0]) == (local_id(asked) or asked)
 
 
-def _name_in(call: Call, runtime: Runtime) -> str:
-    """The name of a model in the path of *call*; "" where it stands for none."""
-    path = call.raw_path.partition("?")[0]
+def _name_in(request: Request, runtime: Runtime) -> str:
+    """The name of a model in the path of *request*; "" where it stands for none."""
+    path = request.raw_path.partition("?")[0]
     if not path.startswith(UPSTREAM):
         return ""
     found = runtime.names.in_path(path.removeprefix(UPSTREAM).lstrip("/"))
     return found[0] if found else ""
 
 
-def _refusal(call: Call, headers: Mapping[str, str]) -> Forbidden:
+def _refusal(request: Request, headers: Mapping[str, str]) -> Forbidden:
     if headers.get("service-worker"):
         return Forbidden("no service worker is served here")
     if cors.sender_of(headers) is not cors.Sender.OTHER_PAGE:
@@ -105,7 +106,7 @@ def _refusal(call: Call, headers: Mapping[str, str]) -> Forbidden:
             "/api/models/unload"
         )
     origin = headers.get("origin", "")
-    purpose = purpose_of(call.method, call.path, call.query)
+    purpose = purpose_of(request.method, request.path, request.query)
     key = "inferenceOrigins or allowedOrigins" if purpose is Purpose.INFER else "allowedOrigins"
     return PageRefused(
         f"a page of {origin or 'another site'} may not do this; list its origin in {key} if it "
@@ -117,35 +118,37 @@ def _refusal(call: Call, headers: Mapping[str, str]) -> Forbidden:
 # --- the origin for pages of models -------------------------------------------------------------
 
 
-def elsewhere(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> Handle | None:
+def elsewhere(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> Handle | None:
     """Return what leads a browser to the origin for pages of models; None where it is right.
 
     Notes whether pages may run here. Raises: NotFound for what is not served in that origin.
     """
     pages = runtime.pages
     if not pages.separate:
-        if call.path.startswith(UPSTREAM):
-            call.trusts_pages = runtime.keyring.open or sees_loopback(environ)
+        if request.path.startswith(UPSTREAM):
+            request.trusts_pages = runtime.keyring.open or sees_loopback(environ)
         return None
-    if is_open(call.path):
+    if is_open(request.path):
         return None
     if pages.is_here(environ):
-        return _in_pages_origin(call, environ, runtime)
-    call.trusts_pages = False
-    if call.method == "GET" and call.path.startswith(UPSTREAM) and _is_navigation(environ):
-        name = _name_in(call, runtime)
-        route = runtime.names.resolve(name, call.key.may_use) if name else None
+        return _in_pages_origin(request, environ, runtime)
+    request.trusts_pages = False
+    if request.method == "GET" and request.path.startswith(UPSTREAM) and _is_navigation(environ):
+        name = _name_in(request, runtime)
+        route = runtime.names.resolve(name, request.key.may_use) if name else None
         url = pages.url_of(route.model.id, environ) if isinstance(route, LocalRoute) else ""
-        return _redirect(f"{url}{call.raw_path}") if url else None
+        return _redirect(f"{url}{request.raw_path}") if url else None
     return None
 
 
-def _in_pages_origin(call: Call, environ: Mapping[str, Any], runtime: Runtime) -> Handle | None:
+def _in_pages_origin(
+    request: Request, environ: Mapping[str, Any], runtime: Runtime
+) -> Handle | None:
     only = runtime.pages.model_of(environ.get("HTTP_HOST", ""))
-    if call.path == "/" and only in runtime.config.models:
-        return _redirect(relative(f"{UPSTREAM}{quote(only, safe='')}/", call.path))
-    is_right = not only or runtime.names.local_id(_name_in(call, runtime)) == only
-    if call.path.startswith(UPSTREAM) and is_right:
+    if request.path == "/" and only in runtime.config.models:
+        return _redirect(relative(f"{UPSTREAM}{quote(only, safe='')}/", request.path))
+    is_right = not only or runtime.names.local_id(_name_in(request, runtime)) == only
+    if request.path.startswith(UPSTREAM) and is_right:
         return None
     raise NotFound("only pages of models are served at this address; the interface has another")
 
@@ -158,7 +161,7 @@ def _is_navigation(environ: Mapping[str, Any]) -> bool:
 def _redirect(url: str) -> Handle:
     headers = [("Location", url), ("Content-Length", "0"), ("Cache-Control", "no-store")]
 
-    def answer(call: Call, snapshot: Any) -> Answer:
-        return Answer(307, "", headers, [])
+    def answer(context: RequestContext, snapshot: Any) -> Response:
+        return Response(307, "", headers, [])
 
     return answer

@@ -7,8 +7,8 @@ from typing import Any
 
 from llmsnap import events
 from llmsnap.config.settings import ModelConfig
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.metrics.record import in_flight_object
-from llmsnap.metrics.tap import Tap
 from llmsnap.service import Service
 
 REQUESTS_SHOWN = 50
@@ -89,34 +89,44 @@ def preload(event: events.ModelPreloaded) -> dict[str, Any]:
 
 def in_flight(service: Service) -> dict[str, Any]:
     """Return the requests in flight: how many of each model, and the oldest one by one."""
-    taps = service.observations.recorder.in_flight()
+    observers = service.observations.recorder.in_flight()
     return {
         "models": [
             {"model": model, "in_flight": served, "waiting": waiting}
             for model, served, waiting in _busy(service)
         ],
-        "total": len(taps),
-        "requests": requests(service, taps[:REQUESTS_SHOWN]),
+        "total": len(observers),
+        "requests": requests(service, observers[:REQUESTS_SHOWN]),
     }
 
 
-def requests(service: Service, taps: list[Tap]) -> list[dict[str, Any]]:
+def requests(service: Service, observers: list[ResponseObserver]) -> list[dict[str, Any]]:
     """Return requests in flight one by one."""
     now = time.monotonic()
-    return [{**in_flight_object(tap, now), "swap_id": _swap_id(service, tap)} for tap in taps]
+    return [
+        {**in_flight_object(observer, now), "swap_id": _swap_id(service, observer)}
+        for observer in observers
+    ]
 
 
 def in_flight_key(service: Service) -> tuple[Any, ...]:
     """Return what differs when ``in_flight`` tells something new; empty when nothing is."""
-    taps = service.observations.recorder.in_flight()
-    shown = tuple((tap.serial, tap.phase, _swap_id(service, tap)) for tap in taps[:REQUESTS_SHOWN])
+    observers = service.observations.recorder.in_flight()
+    shown = tuple(
+        (observer.serial, observer.phase, _swap_id(service, observer))
+        for observer in observers[:REQUESTS_SHOWN]
+    )
     busy = tuple(_busy(service))
-    return (len(taps), shown, busy) if taps or busy else ()
+    return (len(observers), shown, busy) if observers or busy else ()
 
 
-def _swap_id(service: Service, tap: Tap) -> int | None:
+def _swap_id(service: Service, observer: ResponseObserver) -> int | None:
     """Return the swap a request waited for, or waits for now."""
-    return service.driver.swap_to(tap.model_id) if tap.phase == "waiting" else tap.swap_id
+    return (
+        service.driver.swap_to(observer.context.shown_model)
+        if observer.phase == "waiting"
+        else observer.context.swap_id
+    )
 
 
 def _busy(service: Service) -> list[tuple[str, int, int]]:

@@ -13,7 +13,7 @@ from gevent.event import Event
 
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.subscription import Chunk, Subscription
-from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.service import Service
 from llmsnap.web.feed import Feed
 from llmsnap.wire import sse
@@ -30,9 +30,9 @@ UNFINISHED_BYTES = 16 * 1024
 class FeedBody:
     """A feed as server-sent events."""
 
-    def __init__(self, feed: Feed, presence: Presence) -> None:
+    def __init__(self, feed: Feed, monitor: ClientMonitor) -> None:
         self._feed = feed
-        self._presence = presence
+        self._monitor = monitor
 
     def __repr__(self) -> str:
         return f"<FeedBody of {self._feed!r}>"
@@ -44,7 +44,7 @@ class FeedBody:
         feed = self._feed
         if not feed.is_open:
             feed.open()
-            self._presence.open(feed.end)
+            self._monitor.open(feed.end)
         frames = feed.wait(HEARTBEAT_S)
         if feed.is_over:
             raise StopIteration
@@ -52,7 +52,7 @@ class FeedBody:
 
     def close(self) -> None:
         """Unsubscribe."""
-        self._presence.close()
+        self._monitor.close()
         self._feed.close()
 
 
@@ -66,7 +66,7 @@ class LogBody:
         self,
         service: Service,
         log: LogStream,
-        presence: Presence,
+        monitor: ClientMonitor,
         *,
         skip_history: bool = False,
         after: int | None = None,
@@ -75,7 +75,7 @@ class LogBody:
         self.follow = follow
         self._service = service
         self._log = log
-        self._presence = presence
+        self._monitor = monitor
         self._skip_history = skip_history
         self._after = after
         self._reader: Subscription | None = None
@@ -108,7 +108,7 @@ class LogBody:
     def close(self) -> None:
         """Unsubscribe; may be called twice."""
         self._service.feeds.discard(self)
-        self._presence.close()
+        self._monitor.close()
         self.end()
 
     def end(self) -> None:
@@ -128,7 +128,7 @@ class LogBody:
             after = None  # a position of an earlier run of the server
         history, self._reader = self._log.subscribe(after=after)
         self._service.feeds.add(self)
-        self._presence.open(self.end)
+        self._monitor.open(self.end)
         end = self._reader.position
         if self._skip_history:
             history = b""

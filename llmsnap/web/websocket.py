@@ -20,7 +20,7 @@ from llmsnap.errors import BadRequest
 from llmsnap.tasks import TaskGroup
 from llmsnap.web import takeover
 from llmsnap.web.api import new_feed
-from llmsnap.web.context import current_call
+from llmsnap.web.context import current_context
 from llmsnap.web.feed import Feed
 from llmsnap.web.streams import HEARTBEAT_S
 
@@ -91,8 +91,8 @@ def is_handshake(headers: Headers) -> bool:
 @sock.route("/api/ws", bp=bp)  # type: ignore[untyped-decorator]
 def events(connection: Server) -> None:
     """Send everything that happens; ``?format=`` and ``?lastEventId=`` as for ``/api/events``."""
-    call = current_call()
-    call.status = 101
+    context = current_context()
+    context.status = 101
     if takeover.take(request.environ):
         return  # somebody who speaks before the handshake is over
     connection.sock = Wire(connection.sock)
@@ -100,11 +100,11 @@ def events(connection: Server) -> None:
     tasks = TaskGroup("websocket")
     try:
         feed.open()
-        call.presence.open(feed.end)
+        context.request.monitor.open(feed.end)
         tasks.spawn("reader", drop, connection, feed)
         send(connection, feed)
     finally:
-        call.presence.close()
+        context.request.monitor.close()
         feed.close()
         tasks.kill()
 

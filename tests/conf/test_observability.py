@@ -25,7 +25,7 @@ from llmsnap.events import (
 from llmsnap.metrics.views import activity_object
 from llmsnap.web.accesslog import Access
 from llmsnap.web.feed import Form
-from tests.fakes.calls import call
+from tests.fakes.calls import observed
 from tests.metrics.test_exposition import everything
 from tests.web.watched import World
 
@@ -181,12 +181,12 @@ def test_the_document_names_every_event_with_its_fields() -> None:
     world.service.logs.proxy.write(b"x\n")
     world.record()
     world.swap()
-    tap = world.begin()
+    observer = world.begin()
     world.broadcast._in_flight_due = 0.0
     world.publish(*happens)
     frames = {frame.event: json.loads(frame.data) for frame in feed.wait(0)}
     world.close()
-    tap.finish()
+    observer.finish()
     assert set(frames) == set(rows)
     for event in set(frames) - {"metrics", "swap"}:
         assert set(frames[event]) <= set(re.findall(r"`(\w+)`", rows[event]))
@@ -196,4 +196,4 @@ def test_the_document_names_every_field_of_the_access_log() -> None:
     (table,) = re.findall(r"\| text \| JSON \| \|\n(?:\|.*\n)+", PAGE)
     cells = [row.split("|")[2] for row in table.splitlines()[2:]]
     names = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert names == {*Access(call(), 0, 0.0).fields(), "request_id", "swap_id"}
+    assert names == {*Access(observed(), 0, 0.0).fields(), "request_id", "swap_id"}

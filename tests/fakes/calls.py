@@ -1,4 +1,4 @@
-"""What the hot path is given in its tests: calls, a queue a test opens, a configuration."""
+"""What the hot path is given in its tests: requests, a queue a test opens, a configuration."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ from llmsnap.errors import LlmsnapError
 from llmsnap.metrics.activity import ActivityLog
 from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.recorder import Recorder
-from llmsnap.proxy.call import Call
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Request
 from llmsnap.routing.leases import Lease, Ticket
 from llmsnap.runtime import Runtime
+from llmsnap.wire.auth import Key
 from llmsnap.wire.headers import Headers
 
 
-class FakePresence:
+class FakeMonitor:
     """A client that leaves when the test says so."""
 
     def __init__(self) -> None:
-        self.on_gone: Any = None
+        self.on_disconnect: Any = None
         self.opened = self.closed = 0
 
-    def open(self, on_gone: Any) -> None:
+    def open(self, on_disconnect: Any) -> None:
         self.opened += 1
-        self.on_gone = on_gone
+        self.on_disconnect = on_disconnect
 
     def close(self) -> None:
         self.closed += 1
 
     def leave(self) -> None:
-        self.on_gone()
+        self.on_disconnect()
 
 
-def call(
+def make_request(
     path: str = "/v1/chat/completions",
     body: Any = None,
     *,
@@ -48,7 +50,7 @@ def call(
     headers: Headers | None = None,
     chunked: bool = False,
     **more: Any,
-) -> Call:
+) -> Request:
     """A request: *path* with its query as sent, *body* as bytes or as what becomes JSON."""
     raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     plain, _, query = path.partition("?")
@@ -68,9 +70,44 @@ def call(
         "length": None if chunked else len(raw),
         "client_ip": "203.0.113.9",
         "remote_ip": "203.0.113.9",
-        "presence": FakePresence(),
+        "monitor": FakeMonitor(),
     }
-    return Call(**{**settings, **more})
+    return Request(**{**settings, **more})
+
+
+def observed(
+    requested: str = "m",
+    *,
+    path: str = "/v1/chat/completions",
+    query: str = "",
+    method: str = "POST",
+    request_id: str = "r1",
+    headers: Headers | None = None,
+    key_name: str = "",
+    client_ip: str = "",
+    received_at: float | None = None,
+    **state: Any,
+) -> RequestContext:
+    """A request under way, as an observer sees it; *state* of the context beside it."""
+    request = make_request(path, id=request_id, method=method, query=query, client_ip=client_ip)
+    request.requested = requested
+    request.key = Key(name=key_name)
+    if received_at is not None:
+        request.received_at = received_at
+    context = RequestContext(request)
+    context.headers = headers or []
+    for name, value in state.items():
+        setattr(context, name, value)
+    return context
+
+
+def grant(
+    context: RequestContext, queue_s: float, load_s: float, swap_id: int | None = None
+) -> None:
+    """Have *context* get its turn after having waited."""
+    lease = Lease(1, context.model_id, lambda _: None)
+    lease.waited_s, lease.load_s, lease.swap_id = queue_s + load_s, load_s, swap_id
+    context.note_wait(lease)
 
 
 class FakeQueue:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from llmsnap.errors import BadRequest
-from llmsnap.proxy.body import JsonRequest, parse_json
+from llmsnap.proxy.body import JsonBody, parse_json
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.wire.jsonscan import JsonProblem
 from llmsnap.wire.jsontext import delete_path, members, set_path
@@ -97,7 +97,7 @@ def means_model(name: str) -> bool:
     return name.partition("\0")[0].casefold() == "model"
 
 
-def edit(request: JsonRequest, edits: dict[str, bytes | None]) -> Pairs | None:
+def edit(request: JsonBody, edits: dict[str, bytes | None]) -> Pairs | None:
     edited = request.rewrite(edits)
     assert edited.model == "other"
     found = read(edited.raw)

@@ -9,9 +9,10 @@ import zlib
 from msgspec.structs import asdict
 
 from llmsnap.metrics.decoding import CannotDecode, decoder_for
-from llmsnap.metrics.tap import RequestFacts, Tap
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.metrics.usage import extract
 from llmsnap.wire.sse import Frame, Parser, encode, is_last
+from tests.fakes.calls import observed
 from tests.fuzz.pieces import cut, size_and_rest
 
 WORDS = [
@@ -80,20 +81,20 @@ def check_usage(sent: bytes, size: int) -> None:
 
 def tapped(pieces: list[bytes]) -> object:
     """What is recorded of an answer that comes in *pieces*."""
-    ended: list[Tap] = []
-    tap = Tap(
+    ended: list[ResponseObserver] = []
+    observer = ResponseObserver(
         1,
-        RequestFacts(request_id="1", path="/", requested="m"),
+        observed(),
         clock=lambda: 1.0,
         now_ns=1,
         on_finish=ended.append,
     )
-    tap.head(200, [("Content-Type", "text/event-stream")])
+    observer.head(200, [("Content-Type", "text/event-stream")])
     for piece in pieces:
-        tap.feed(piece)
-    tap.finish()
-    assert ended == [tap]
-    return tap.usage(), tap.first_token, tap.response_bytes
+        observer.feed(piece)
+    observer.finish()
+    assert ended == [observer]
+    return observer.usage(), observer.first_token, observer.response_bytes
 
 
 def check_decoding(sent: bytes, size: int) -> None:

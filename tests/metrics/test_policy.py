@@ -39,7 +39,7 @@ def test_configured_routes_come_before_the_built_in_ones(path, mask):
 )
 def test_which_bodies_are_kept(size, headers, path, why):
     policy = CapturePolicy(max_body=1000, masks={"/v1/wanted": "full"})
-    assert policy.why_not(size, headers, path) == why
+    assert policy.omitted_reason(size, headers, path) == why
 
 
 def test_preparing_takes_configured_fields_out_of_both_bodies():

@@ -1,8 +1,9 @@
 import pytest
 
 from llmsnap.errors import ClientGone, HealthTimeout, TooManyInFlight, UpstreamBroke
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.metrics.record import in_flight_object, outcome_status, record_of
-from llmsnap.metrics.tap import RequestFacts, Tap
+from tests.fakes.calls import grant, observed
 from tests.fakes.clock import Clock
 
 SSE = [("Content-Type", "text/event-stream")]
@@ -21,22 +22,17 @@ def filed():
 
 
 @pytest.fixture
-def tap(clock, filed):
-    facts = RequestFacts(
-        request_id="r1",
-        path="/v1/chat/completions",
-        requested="alias",
-        model_id="llama",
-        key_name="alice",
-        client="10.0.0.7",
-        body_bytes=321,
+def observer(clock, filed):
+    context = observed(
+        "alias", model_id="llama", key_name="alice", client_ip="10.0.0.7", received_at=0.0
     )
-    return Tap(
+    return ResponseObserver(
         5,
-        facts,
+        context,
         clock=clock,
         now_ns=10**18,
-        on_finish=lambda tap: filed.append(record_of(tap, 9, captured=True)),
+        body_bytes=321,
+        on_finish=lambda observer: filed.append(record_of(observer, 9, captured=True)),
     )
 
 
@@ -44,14 +40,14 @@ def usage(tokens: int) -> bytes:
     return b'data: {"usage":{"prompt_tokens":7,"completion_tokens":%d}}\n\n' % tokens
 
 
-def test_why_was_that_answer_slow(tap, clock, filed):
-    tap.granted(3.1, 8.2, swap_id=12)
-    tap.head(200, SSE)
+def test_why_was_that_answer_slow(observer, clock, filed):
+    grant(observer.context, 3.1, 8.2, swap_id=12)
+    observer.head(200, SSE)
     clock.now = 11.7
-    tap.feed(TOKEN)
+    observer.feed(TOKEN)
     clock.now = 12.7
-    tap.feed(usage(42))
-    tap.finish()
+    observer.feed(usage(42))
+    observer.finish()
     (record,) = filed
     assert (record.id, record.request_id, record.swap_id) == (9, "r1", 12)
     assert (record.queue_ms, record.load_ms) == (3100.0, 8200.0)
@@ -60,7 +56,7 @@ def test_why_was_that_answer_slow(tap, clock, filed):
     assert record.tokens_per_second == 41.0
     assert (record.input_tokens, record.output_tokens, record.cached_tokens) == (7, 42, None)
     assert (record.requested, record.model_id, record.key_name) == ("alias", "llama", "alice")
-    assert (record.request_bytes, record.response_bytes) == (321, tap.response_bytes)
+    assert (record.request_bytes, record.response_bytes) == (321, observer.response_bytes)
     assert (record.stream, record.client_left, record.has_capture) == (True, False, True)
     assert record.ended_ns - record.started_ms * 1_000_000 == 12_700_000_000
 
@@ -74,29 +70,33 @@ def test_why_was_that_answer_slow(tap, clock, filed):
         ((20, 0.0005, None, None), None),
     ],
 )
-def test_without_a_first_token_the_speed_leaves_the_waits_out(tap, clock, filed, answer, speed):
-    tokens, seconds, tap.queue_s, tap.load_s = answer
-    tap.head(200, JSON)
-    tap.feed(b'{"usage":{"prompt_tokens":10,"completion_tokens":%d}}' % tokens)
+def test_without_a_first_token_the_speed_leaves_the_waits_out(
+    observer, clock, filed, answer, speed
+):
+    tokens, seconds, queue_s, load_s = answer
+    if queue_s is not None:
+        grant(observer.context, queue_s, load_s)
+    observer.head(200, JSON)
+    observer.feed(b'{"usage":{"prompt_tokens":10,"completion_tokens":%d}}' % tokens)
     clock.now = seconds
-    tap.finish()
+    observer.finish()
     (record,) = filed
     assert (record.tokens_per_second, record.prompt_per_second) == (speed, None)
 
 
-def test_a_stream_that_came_in_one_piece_has_the_speed_of_the_whole(tap, clock, filed):
-    tap.head(200, SSE)
+def test_a_stream_that_came_in_one_piece_has_the_speed_of_the_whole(observer, clock, filed):
+    observer.head(200, SSE)
     clock.now = 2.0
-    tap.feed(TOKEN + usage(20))
-    tap.finish()
+    observer.feed(TOKEN + usage(20))
+    observer.finish()
     assert filed[0].tokens_per_second == 10.0
 
 
-def test_what_the_server_says_wins(tap, clock, filed):
-    tap.head(200, JSON)
-    tap.feed(b'{"timings":{"predicted_n":50,"predicted_per_second":25.5,"predicted_ms":2000}}')
+def test_what_the_server_says_wins(observer, clock, filed):
+    observer.head(200, JSON)
+    observer.feed(b'{"timings":{"predicted_n":50,"predicted_per_second":25.5,"predicted_ms":2000}}')
     clock.now = 9.0
-    tap.finish()
+    observer.finish()
     (record,) = filed
     assert (record.tokens_per_second, record.server_ms) == (25.5, 2000.0)
 
@@ -116,13 +116,13 @@ def test_what_the_server_says_wins(tap, clock, filed):
         (200, (None, False), 200, ""),
     ],
 )
-def test_failures_are_recorded_with_status_and_reason(tap, filed, head, end, status, reason):
+def test_failures_are_recorded_with_status_and_reason(observer, filed, head, end, status, reason):
     if head:
-        tap.head(head, JSON)
+        observer.head(head, JSON)
     error, left = end
-    tap.finish(error, client_left=left)
+    observer.finish(error, client_left=left)
     (record,) = filed
-    assert record.status == outcome_status(tap) == status
+    assert record.status == outcome_status(observer) == status
     assert record.reason.startswith(reason)
     assert bool(record.reason) is bool(reason)
 
@@ -136,25 +136,26 @@ def test_failures_are_recorded_with_status_and_reason(tap, filed, head, end, sta
         (599, b"", "upstream answered 599"),
     ],
 )
-def test_the_reason_of_an_upstreams_refusal_is_its_own_message(tap, status, body, reason, filed):
-    tap.head(status, JSON)
-    tap.feed(body)
-    tap.finish()
+def test_the_reason_of_an_upstreams_refusal_is_its_own_message(
+    observer, status, body, reason, filed
+):
+    observer.head(status, JSON)
+    observer.feed(body)
+    observer.finish()
     (record,) = filed
     assert record.reason.startswith(reason)
     assert record.output_tokens is None
 
 
-def test_reasons_are_short(tap, filed):
-    tap.finish(ValueError("x" * 5000))
+def test_reasons_are_short(observer, filed):
+    observer.finish(ValueError("x" * 5000))
     assert len(filed[0].reason) == 200
 
 
-def test_a_request_in_flight(tap, clock):
-    tap.granted(1.5, 0.0)
-    tap.on_cancel = lambda: None
+def test_a_request_in_flight(observer, clock):
+    grant(observer.context, 1.5, 0.0)
     clock.now = 4.0
-    shown = in_flight_object(tap, clock())
+    shown = in_flight_object(observer, clock())
     assert (shown["id"], shown["phase"], shown["age_ms"]) == (5, "sent", 4000.0)
     assert (shown["queue_ms"], shown["load_ms"], shown["first_byte_ms"]) == (1500.0, 0.0, None)
     assert (shown["client"], shown["can_cancel"]) == ("10.0.0.7", True)

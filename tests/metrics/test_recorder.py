@@ -18,7 +18,7 @@ from llmsnap.metrics.capture import MIB
 from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.recorder import SMALL_BYTES, Recorder
-from llmsnap.metrics.tap import RequestFacts
+from tests.fakes.calls import observed
 
 JSON = [("Content-Type", "application/json")]
 SSE = [("Content-Type", "text/event-stream")]
@@ -44,14 +44,14 @@ class World:
         )
 
     def begin(self, body=b"{}", **facts):
-        given = {"request_id": "r1", "path": "/v1/chat/completions", "headers": JSON, **facts}
-        return self.recorder.begin(RequestFacts(requested="m", body_bytes=len(body), **given), body)
+        context = observed(**{"headers": JSON, "received_at": 5.0, **facts})
+        return self.recorder.begin(context, body)
 
     def serve(self, answer=ANSWER, status=200, headers=JSON, **request):
-        tap = self.begin(**request)
-        tap.head(status, headers)
-        tap.feed(answer)
-        tap.finish()
+        observer = self.begin(**request)
+        observer.head(status, headers)
+        observer.feed(answer)
+        observer.finish()
         return self.activity.snapshot()[-1]
 
     def heard(self, kind):
@@ -145,15 +145,15 @@ def test_a_body_beyond_the_limit_is_left_out_of_the_capture():
 
 def test_all_bodies_in_flight_share_one_limit():
     world = World(budget=100_000)
-    taps = [world.begin(body=b"x" * 30_000) for _ in range(5)]
+    observers = [world.begin(body=b"x" * 30_000) for _ in range(5)]
     assert world.recorder.kept_bytes == 90_000
-    for tap in taps:
-        tap.head(200, JSON)
-        tap.feed(b"y" * 9900)
-        tap.feed(b"y" * 9900)
+    for observer in observers:
+        observer.head(200, JSON)
+        observer.feed(b"y" * 9900)
+        observer.feed(b"y" * 9900)
     assert world.recorder.kept_bytes <= 100_000
-    for tap in taps:
-        tap.finish()
+    for observer in observers:
+        observer.finish()
     assert world.recorder.kept_bytes == 0
     assert "too much was in flight" in world.captures.get(4).resp_body.omitted
     assert world.captures.get(4).req_body.omitted == "not held in memory"
@@ -172,10 +172,10 @@ def test_masks(policy, path, headers, kept):
     world = World(**policy)
     assert world.serve(path=path, headers=JSON, answer=ANSWER).has_capture
     world = World(**policy)
-    tap = world.begin(path=path)
-    tap.head(200, headers)
-    tap.feed(ANSWER)
-    tap.finish()
+    observer = world.begin(path=path)
+    observer.head(200, headers)
+    observer.feed(ANSWER)
+    observer.finish()
     capture = world.captures.get(0)
     assert capture.resp_body.content() == kept
     assert bool(capture.resp_body.omitted) is not bool(kept)
@@ -204,10 +204,9 @@ def test_an_evicted_capture_is_no_longer_claimed():
 def test_requests_in_flight_can_be_listed_and_cancelled(world):
     cancelled = []
     first, second = world.begin(), world.begin()
-    second.on_cancel = lambda: cancelled.append(second)
+    second.context.cancel = lambda: cancelled.append(second)
     assert world.recorder.in_flight() == [first, second]
     assert world.recorder.cancel(second.serial) is True
-    assert world.recorder.cancel(first.serial) is False
     assert world.recorder.cancel(99) is False
     assert cancelled == [second]
     first.finish()
@@ -217,25 +216,28 @@ def test_requests_in_flight_can_be_listed_and_cancelled(world):
 
 
 def test_a_record_that_cannot_be_filed_disturbs_nobody(world, caplog, monkeypatch):
-    tap = world.begin()
+    observer = world.begin()
     monkeypatch.setattr(world.activity, "append", lambda record: 1 / 0)
-    tap.finish()
+    observer.finish()
     assert "request r1 could not be recorded" in caplog.text
     assert world.recorder.in_flight() == []
     assert world.recorder.kept_bytes == 0
 
 
 def test_a_thousand_streams_of_a_megabyte_hold_little(world):
-    taps = [world.begin(body=b"x" * 1000) for _ in range(1000)]
+    observers = [world.begin(body=b"x" * 1000) for _ in range(1000)]
     frame = b'data: {"choices":[{"delta":{"content":"tok"}}]}\n\n' * 20
-    for tap in taps:
-        tap.head(200, SSE)
+    for observer in observers:
+        observer.head(200, SSE)
     for _ in range(20):
-        for tap in taps:
-            tap.feed(frame)
-    held = sum(len(tap._tail) + len(tap._head) for tap in taps) + world.recorder.kept_bytes
-    for tap in taps:
-        tap.finish()
+        for observer in observers:
+            observer.feed(frame)
+    held = (
+        sum(len(observer._tail) + len(observer._head) for observer in observers)
+        + world.recorder.kept_bytes
+    )
+    for observer in observers:
+        observer.finish()
     assert held < 25_000_000
     assert len(world.activity) == 1000
     assert json.dumps(world.recorder.kept_bytes) == "0"
@@ -252,40 +254,42 @@ def put_off(world) -> list:
 
 
 def ended(world, answer: bytes = ANSWER, **facts):
-    tap = world.begin(**facts)
-    tap.head(200, JSON)
-    tap.feed(answer)
-    tap.finish()
-    return tap
+    observer = world.begin(**facts)
+    observer.head(200, JSON)
+    observer.feed(answer)
+    observer.finish()
+    return observer
 
 
 def test_small_requests_are_filed_when_there_is_time(world):
     waiting = put_off(world)
-    taps = [ended(world), ended(world)]
+    observers = [ended(world), ended(world)]
     assert (len(waiting), len(world.activity), world.recorder.in_flight()) == (2, 0, [])
     for file in waiting:
         file()
     assert [record.id for record in world.activity.snapshot()] == [0, 1]
     assert 0 in world.captures
     assert world.captures.get(0).resp_body.content() == ANSWER
-    assert (world.recorder.kept_bytes, taps[0].keeper) == (0, None)
+    assert (world.recorder.kept_bytes, observers[0].buffer) == (0, None)
 
 
 @pytest.mark.parametrize("sizes", list(product([0, SMALL_BYTES + 1], repeat=4)))
 def test_records_and_captures_are_numbered_in_the_order_requests_ended(world, sizes):
     waiting = put_off(world)
-    taps = [ended(world, b"x" * size, request_id=f"r{n}") for n, size in enumerate(sizes)]
+    observers = [ended(world, b"x" * size, request_id=f"r{n}") for n, size in enumerate(sizes)]
     for file in waiting:
         file()
     records = world.activity.snapshot()
     assert [record.id for record in records] == [0, 1, 2, 3]
-    assert [record.request_id for record in records] == [tap.facts.request_id for tap in taps]
+    assert [record.request_id for record in records] == [
+        observer.context.request.id for observer in observers
+    ]
     assert [record.ended_ns for record in records] == sorted(one.ended_ns for one in records)
     assert world.recorder.kept_bytes == 0
 
 
 def test_a_large_one_is_filed_and_let_go_at_once(world):
     put_off(world)
-    tap = ended(world, b"x" * (SMALL_BYTES + 1))
+    observer = ended(world, b"x" * (SMALL_BYTES + 1))
     assert len(world.activity) == 1
-    assert (world.recorder.kept_bytes, tap.keeper) == (0, None)
+    assert (world.recorder.kept_bytes, observer.buffer) == (0, None)

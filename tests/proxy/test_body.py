@@ -133,7 +133,7 @@ def test_other_members_are_there_to_read() -> None:
     assert request.get("n") == b"[1, 2]"
     assert request.get("x") == b"2"
     assert request.get("y") is None
-    assert repr(request) == "<JsonRequest for 'a', 36 bytes>"
+    assert repr(request) == "<JsonBody for 'a', 36 bytes>"
 
 
 def test_a_request_that_nothing_applies_to_is_the_same_request() -> None:

@@ -26,16 +26,17 @@ from llmsnap.errors import (
 )
 from llmsnap.proxy import dispatch, forward
 from llmsnap.proxy.budget import Bodies
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.dispatch import Dispatcher
-from llmsnap.proxy.intake import RESEND_BYTES
+from llmsnap.proxy.payload import RESEND_BYTES
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.proxy.presence import Presence
 from llmsnap.routing.leases import Ticket
 from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.headers import PAGE_SANDBOX
 from llmsnap.wire.paths import EVENT_ROUTES, JSON_ROUTES
-from tests.fakes.calls import FakeQueue, call, recorder, runtime
+from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
 
@@ -55,6 +56,10 @@ peers:
   dead: {{proxy: "http://127.0.0.1:1", models: [r, lost], filters: {{setParams: {{dead: 1}}}}}}
   live: {{proxy: "{url}/base", models: [r, only], apiKey: pk}}
 """
+
+
+def asks(*args, **facts) -> RequestContext:
+    return RequestContext(make_request(*args, **facts))
 
 
 class Servers:
@@ -107,7 +112,7 @@ class World:
 
     def handle(self, *args, **facts) -> bytes:
         """The body of the answer to one request, all of it settled."""
-        made = call(*args, **facts)
+        made = asks(*args, **facts)
         body = self.dispatcher.handle(made, self.snapshot).body
         said = b"".join(body)
         body.close()
@@ -163,7 +168,7 @@ def test_a_body_is_held_until_its_answer_begins(world, path, body, headers) -> N
     bodies = Bodies()
     thinks = world.upstream.gates[path.removeprefix("/upstream/a")] = Event()
     world.upstream.gates["/base" + path] = thinks
-    made = call(path, body, method="POST", headers=headers, held=bodies.held())
+    made = asks(path, body, method="POST", headers=headers, held=bodies.held())
     is_upstream = path.startswith("/upstream")
     handle = world.dispatcher.handle_upstream if is_upstream else world.dispatcher.handle
     answer = gevent.Greenlet(handle, made, world.snapshot)
@@ -187,7 +192,7 @@ def test_a_body_that_stops_on_its_way_to_the_model_is_408_and_leaves_nothing(wor
             return pieces.pop()
         raise BodyTimeout("the body of the request did not go on in time")
 
-    made = call("/upstream/a/x", b"", method="POST", length=RESEND_BYTES + 10, read=read)
+    made = asks("/upstream/a/x", b"", method="POST", length=RESEND_BYTES + 10, read=read)
     with pytest.raises(BodyTimeout):
         world.dispatcher.handle_upstream(made, world.snapshot)
     assert len(world.queue.returned) == 1, "the lease is back"
@@ -196,7 +201,7 @@ def test_a_body_that_stops_on_its_way_to_the_model_is_408_and_leaves_nothing(wor
 
 def test_a_request_that_ended_leaves_no_work_for_the_collector(world) -> None:
     def serve() -> None:
-        world.handle(body={"model": "first"}, presence=Presence(None))
+        world.handle(body={"model": "first"}, monitor=ClientMonitor(None))
         world.queue.returned.clear()
         world.queue.tickets.clear()
 
@@ -220,14 +225,14 @@ def test_the_key_stays_and_the_id_goes_on(world) -> None:
 
 def test_what_is_refused_is_raised_recorded_and_holds_nothing(world) -> None:
     world.queue.grants = False
-    made = call(body={"model": "a"})
+    made = asks(body={"model": "a"})
     waiting = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
     waiting.start()
     world.queue.came.wait()
     world.queue.refuse(ChildExited("exit code 3"))
     with pytest.raises(ChildExited):
         waiting.get()
-    assert made.presence.opened == made.presence.closed == 1
+    assert made.request.monitor.opened == made.request.monitor.closed == 1
     (record,) = world.records
     assert (record.status, record.reason) == (502, "exit code 3")
 
@@ -259,11 +264,11 @@ def test_wishes_about_waiting_reach_the_queue(world) -> None:
 
 def test_a_client_that_leaves_the_queue_is_gone_at_once(world) -> None:
     world.queue.grants = False
-    made = call(body={"model": "a"})
+    made = asks(body={"model": "a"})
     waiting = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
     waiting.start()
     world.queue.came.wait()
-    made.presence.leave()
+    made.request.monitor.leave()
     with pytest.raises(ClientGone):
         waiting.get()
     assert world.queue.cancelled == world.queue.tickets
@@ -272,12 +277,12 @@ def test_a_client_that_leaves_the_queue_is_gone_at_once(world) -> None:
 
 def test_a_client_that_leaves_while_the_model_thinks_ends_the_exchange(world) -> None:
     thinks = world.upstream.gates["/v1/chat/completions"] = Event()
-    made = call(body={"model": "a"})
+    made = asks(body={"model": "a"})
     asking = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
     asking.start()
     while not world.upstream.calls:
         gevent.idle()
-    made.presence.leave()
+    made.request.monitor.leave()
     with pytest.raises(ClientGone):
         asking.get()
     assert len(world.queue.returned) == 1
@@ -286,7 +291,7 @@ def test_a_client_that_leaves_while_the_model_thinks_ends_the_exchange(world) ->
 
 def test_a_lease_cut_by_an_unload_says_so(world) -> None:
     thinks = world.upstream.gates["/v1/chat/completions"] = Event()
-    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
     world.queue.grants = False
     asking.start()
     world.queue.came.wait()
@@ -301,7 +306,7 @@ def test_a_lease_cut_by_an_unload_says_so(world) -> None:
 
 def test_a_cancelled_request_ends(world) -> None:
     thinks = world.upstream.gates["/v1/chat/completions"] = Event()
-    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
     asking.start()
     while not world.upstream.calls:
         gevent.idle()
@@ -447,7 +452,7 @@ def test_which_requests_use_a_connection_again(world, path: str, method: str, ag
     world.upstream.handler = note
     for _ in range(2):
         body = None if method == "GET" else {"model": "a"}
-        answer = serve(call(path, body, method=method), world.snapshot).body
+        answer = serve(asks(path, body, method=method), world.snapshot).body
         assert b"".join(answer) == b"{}"
         answer.close()
     assert (ports[0] == ports[1]) == again
@@ -457,7 +462,7 @@ def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> No
     world.upstream.stop()
     world.servers.ends = [GONE]
     world.queue.grants = False
-    made = call("/upstream/a/x", b"x", chunked=True)
+    made = asks("/upstream/a/x", b"x", chunked=True)
     asking = gevent.Greenlet(world.dispatcher.handle_upstream, made, world.snapshot)
     asking.start()
     world.queue.came.wait()
@@ -471,7 +476,7 @@ def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> No
 
 def test_an_unload_is_not_taken_for_a_death(world) -> None:
     world.queue.grants = False
-    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
     asking.start()
     world.queue.came.wait()
     lease = world.queue.grant()
@@ -490,7 +495,7 @@ def test_an_unload_is_not_taken_for_a_death(world) -> None:
 def test_a_stream_shows_the_second_load_as_well(world) -> None:
     unanswering(world, 1)
     world.servers.ends = [GONE]
-    said, reader = streamed(world, call(body={"model": "shown", "stream": True}))
+    said, reader = streamed(world, asks(body={"model": "shown", "stream": True}))
     for _ in range(2):
         world.queue.came.wait()
         world.queue.came.clear()
@@ -526,7 +531,7 @@ def streamed(world, made) -> tuple[list, gevent.Greenlet]:
 
 
 def test_a_chat_that_streams_shows_the_loading(world) -> None:
-    made = call(body={"model": "shown", "stream": True}, headers=[("Accept-Encoding", "gzip")])
+    made = asks(body={"model": "shown", "stream": True}, headers=[("Accept-Encoding", "gzip")])
     said, reader = streamed(world, made)
     while not said:
         gevent.idle()
@@ -541,7 +546,7 @@ def test_a_chat_that_streams_shows_the_loading(world) -> None:
 def test_other_streams_get_comments_only_when_it_takes_long(world, monkeypatch, model) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
     path = "/v1/messages" if model == "shown" else "/v1/chat/completions"
-    said, reader = streamed(world, call(path, {"model": model, "stream": True}))
+    said, reader = streamed(world, asks(path, {"model": model, "stream": True}))
     while len(said) < 2:
         gevent.sleep(0.005)
     world.queue.grant()
@@ -551,7 +556,7 @@ def test_other_streams_get_comments_only_when_it_takes_long(world, monkeypatch, 
 
 
 def test_a_short_wait_shows_nothing(world) -> None:
-    said, reader = streamed(world, call(body={"model": "a", "stream": True}))
+    said, reader = streamed(world, asks(body={"model": "a", "stream": True}))
     world.queue.grant()
     reader.get()
     assert said == [b"data: 1\n\n"]
@@ -571,7 +576,7 @@ def test_nothing_is_shown_where_the_answer_may_be_no_stream(
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.0)
     world.snapshot = runtime(more + TEXT.format(url=world.upstream.url))
     body = {"model": model, "stream": path is not None}
-    said, reader = streamed(world, call(path or "/v1/chat/completions", body))
+    said, reader = streamed(world, asks(path or "/v1/chat/completions", body))
     gevent.idle()
     gevent.idle()
     assert not said
@@ -590,7 +595,7 @@ def test_a_silent_server_is_covered_by_comments(world, monkeypatch, path: str, m
     base = "/base" if model == "only" else ""
     opens = world.upstream.gates[base + path] = Event()
     world.answer = ("200 OK", EVENTS, [b"data: 1\n\n"])
-    answer = world.dispatcher.handle(call(path, {"model": model, "stream": True}), world.snapshot)
+    answer = world.dispatcher.handle(asks(path, {"model": model, "stream": True}), world.snapshot)
     assert dict(answer.headers)["Content-Type"] == "text/event-stream"
     body = iter(answer.body)
     said = [next(body) for _ in range(3)]
@@ -616,7 +621,7 @@ def test_silence_behind_the_head_of_a_stream_is_covered_too(world, monkeypatch, 
         return [b"data: 1\n\n", b"data: 2\n\n"]
 
     world.upstream.handler = serve
-    made = call(body={"model": model, "stream": True})
+    made = asks(body={"model": model, "stream": True})
     body = iter(world.dispatcher.handle(made, world.snapshot).body)
     assert [next(body) for _ in range(3)] == [b": waiting for the model\n"] * 3
     assert made.first_byte_at is None
@@ -635,7 +640,7 @@ def test_what_a_silent_server_says_in_the_end_becomes_events(world, monkeypatch,
     opens = world.upstream.gates[f"{base}/v1/chat/completions"] = Event()
     error = b'{"error":{"code":400,"n_ctx":4096}}'
     world.answer = ("400 Bad Request", [("Content-Type", "application/json")], [error])
-    made = call(body={"model": model, "stream": True})
+    made = asks(body={"model": model, "stream": True})
     body = world.dispatcher.handle(made, world.snapshot).body
     next(body)
     opens.set()
@@ -659,7 +664,7 @@ def test_a_server_that_dies_in_its_silence_is_loaded_and_asked_again(world, monk
 
     world.upstream.handler = serve
     world.servers.ends = [GONE]
-    body = world.dispatcher.handle(call(body={"model": "a", "stream": True}), world.snapshot).body
+    body = world.dispatcher.handle(asks(body={"model": "a", "stream": True}), world.snapshot).body
     assert next(body) == b": waiting for the model\n"
     world.answer = ("200 OK", EVENTS, [b"data: 1\n\n"])
     opens.set()
@@ -689,7 +694,7 @@ def test_silence_stays_silent_elsewhere(world, monkeypatch, more, path, model) -
 
     world.upstream.handler = serve
     handle = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
-    answer = handle(call(path, {"model": model, "stream": True}), world.snapshot)
+    answer = handle(asks(path, {"model": model, "stream": True}), world.snapshot)
     assert b"".join(answer.body) == b'{"ok":1}'
     answer.body.close()
 
@@ -698,7 +703,7 @@ def test_silence_stays_silent_elsewhere(world, monkeypatch, more, path, model) -
 
 
 def below(world, path: str, **facts):
-    return world.dispatcher.handle_upstream(call(path, **facts), world.snapshot)
+    return world.dispatcher.handle_upstream(asks(path, **facts), world.snapshot)
 
 
 def test_below_upstream_anything_goes_on(world) -> None:
@@ -734,7 +739,7 @@ def test_a_model_alone_is_redirected_without_being_asked(world) -> None:
     [("model=a", True), ("model=a&autoload=0", True), ("autoload=1&model=a", False)],
 )
 def test_properties_load_a_model_only_when_told_to(world, query: str, never: bool) -> None:
-    body = world.dispatcher.handle_props(call(f"/props?{query}"), world.snapshot).body
+    body = world.dispatcher.handle_props(asks(f"/props?{query}"), world.snapshot).body
     body.close()
     assert world.queue.asked[-1]["never_swap"] is never
     assert world.requests[-1]["path"] == "/props"
@@ -760,7 +765,7 @@ def policy_of(answer) -> list[str]:
 )
 def test_what_models_answer_is_no_page(world, path: str, body, more) -> None:
     world.answer = ("200 OK", [("Content-Type", "text/html")], [b"<script>"])
-    answer = world.dispatcher.handle(call(path, body, **more), world.snapshot)
+    answer = world.dispatcher.handle(asks(path, body, **more), world.snapshot)
     assert policy_of(answer) == ["sandbox"]
 
 
@@ -793,7 +798,7 @@ def test_for_a_page_that_may_be_of_any_site_no_model_is_loaded(world) -> None:
     for path in ("/upstream/a/x", "/sdapi/v1/loras?model=a", "/props?model=a&autoload=1"):
         handle = world.dispatcher.handle_props if "props" in path else world.dispatcher.handle
         handle = world.dispatcher.handle_upstream if "upstream" in path else handle
-        handle(call(path, may_load=False), world.snapshot).body.close()
+        handle(asks(path, may_load=False), world.snapshot).body.close()
         assert world.queue.asked[-1]["never_swap"] is True
 
 
@@ -835,7 +840,7 @@ def test_which_open_answers_keep_their_model(world, path, method, headers, compa
     world.snapshot = runtime(text)
     more = endless(world, headers)
     handle = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
-    body = handle(call(path, b"" if method == "POST" else None), world.snapshot).body
+    body = handle(asks(path, b"" if method == "POST" else None), world.snapshot).body
     assert next(body) == b"data: 1\n\n"
     assert bool(world.queue.returned) is not keeps
     more.set()
@@ -872,10 +877,10 @@ def test_an_answer_that_ended_in_time_leaves_no_timer(world, monkeypatch) -> Non
 )
 def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, ends_well) -> None:
     more = endless(world, [("Content-Type", kind)])
-    made = call("/upstream/a/x")
+    made = asks("/upstream/a/x")
     body = world.dispatcher.handle_upstream(made, world.snapshot).body
     assert next(body) == b"data: 1\n\n"
-    lease = body._job.lease
+    lease = body._context.lease
     lease.loosen()
     gevent.spawn(lease.cut, ModelLeft("a was stopped"))
     with pytest.raises(StopIteration if ends_well else Aborted):
@@ -960,12 +965,14 @@ def test_a_peer_that_timed_out_before_anything_was_sent_is_replaced(world, monke
 def test_headers_of_the_configuration_are_sent_and_nowhere_shown(world) -> None:
     seen = []
     begin = world.recorder.begin
-    world.recorder.begin = lambda facts, body=b"": seen.append(facts) or begin(facts, body)
+    world.recorder.begin = lambda context, *body: seen.append(context) or begin(context, *body)
     chat = "/v1/chat/completions"
     world.handle(chat, {"model": "own"}, headers=[("X-Team", "red"), ("X-Trace", "1")])
     assert world.requests[-1]["HTTP_X_TEAM"] == "blue-0001"
-    assert ("X-Trace", "1") in seen[-1].headers
-    assert "blue-0001" not in str(seen[-1])
+    shown = seen[-1].shown_headers
+    assert ("X-Trace", "1") in shown
+    assert "X-Team" in dict(shown)
+    assert "blue-0001" not in str(shown)
 
 
 def test_the_last_peer_that_fails_is_named(world) -> None:
@@ -1068,7 +1075,7 @@ def test_a_key_without_the_right_is_kept_to_inference(world) -> None:
 
 def test_an_overfull_model_is_said_at_once(world) -> None:
     world.queue.grants = False
-    asking = gevent.Greenlet(world.dispatcher.handle, call(body={"model": "a"}), world.snapshot)
+    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
     asking.start()
     world.queue.came.wait()
     world.queue.refuse(TooManyInFlight("too many", 3))

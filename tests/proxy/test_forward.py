@@ -7,11 +7,11 @@ import pytest
 from llmsnap.errors import Draining, Unreachable, UpstreamBroke
 from llmsnap.proxy import forward
 from llmsnap.proxy.client import Exchange, Limits, nothing
-from llmsnap.proxy.intake import take_in, take_in_upstream
-from llmsnap.proxy.job import Job
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.payload import parse_request, parse_upstream
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.upstream.control import parse_address
-from tests.fakes.calls import call, runtime
+from tests.fakes.calls import make_request, runtime
 
 SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
 
@@ -23,12 +23,16 @@ def pool():
     made.close()
 
 
-def job_of(path: str = "/v1/chat/completions", **more) -> Job:
+def context_of(path: str = "/v1/chat/completions", **more) -> RequestContext:
     if path.startswith("/upstream/"):
-        made = call(path, **more)
-        return Job(made, take_in_upstream(made, SNAPSHOT))
-    made = call(path, {"model": "a"}, **more)
-    return Job(made, take_in(made, SNAPSHOT))
+        made = make_request(path, **more)
+        context = RequestContext(made)
+        context.payload = parse_upstream(made, SNAPSHOT)
+        return context
+    made = make_request(path, {"model": "a"}, **more)
+    context = RequestContext(made)
+    context.payload = parse_request(made, SNAPSHOT)
+    return context
 
 
 def answering(wire, *headers: str, status: str = "200 OK", body: bytes = b"") -> None:
@@ -43,11 +47,11 @@ def answering(wire, *headers: str, status: str = "200 OK", body: bytes = b"") ->
     wire.scripts = [script]
 
 
-def asked(wire, pool, job: Job, headers=()) -> Exchange:
+def asked(wire, pool, context: RequestContext, headers=()) -> Exchange:
     exchange = Exchange(pool, wire.address, Limits())
-    job.ask(exchange)
-    job.headers = list(headers)
-    forward.send(job, exchange, nothing)
+    context.ask(exchange)
+    context.headers = list(headers)
+    forward.send(context, exchange, nothing)
     return exchange
 
 
@@ -57,10 +61,10 @@ def asked(wire, pool, job: Job, headers=()) -> Exchange:
 def test_a_request_goes_below_the_base_path_of_its_upstream(wire, pool) -> None:
     answering(wire, "Content-Length: 0")
     address = parse_address(f"http://127.0.0.1:{wire.address.port}/base")
-    job = job_of("/v1/embeddings?q=1")
+    context = context_of("/v1/embeddings?q=1")
     exchange = Exchange(pool, address, Limits())
-    job.headers = [("X-A", "b")]
-    forward.send(job, exchange, nothing)
+    context.headers = [("X-A", "b")]
+    forward.send(context, exchange, nothing)
     exchange.close()
     head, _, body = wire.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /base/v1/embeddings?q=1 HTTP/1.1\r\nX-A: b\r\n")
@@ -68,22 +72,22 @@ def test_a_request_goes_below_the_base_path_of_its_upstream(wire, pool) -> None:
 
 
 def test_why_it_was_interrupted_is_why_it_failed(wire, pool) -> None:
-    job = job_of()
+    context = context_of()
 
     def interrupting(link) -> None:
         link.read_request()
-        job.cancel()
+        context.cancel()
         link.wait_closed()
 
     wire.scripts = [interrupting]
     with pytest.raises(Draining, match="cancelled"):
-        asked(wire, pool, job)
+        asked(wire, pool, context)
 
 
 def test_a_failure_of_its_own_stays_itself(wire, pool) -> None:
     wire.scripts = [lambda link: link.read_request()]
     with pytest.raises(Unreachable, match="closed the connection without an answer"):
-        asked(wire, pool, job_of())
+        asked(wire, pool, context_of())
 
 
 # --- the answer ---------------------------------------------------------------------------------
@@ -96,19 +100,19 @@ def test_an_answer_passes_without_what_concerns_one_hop(wire, pool) -> None:
         status="201 Made",
         body=b"ok",
     )
-    job = job_of()
-    answer = forward.answer(job, asked(wire, pool, job))
+    context = context_of()
+    answer = forward.answer(context, asked(wire, pool, context))
     assert (answer.status, answer.reason) == (201, "Made")
     assert answer.headers == [("Content-Length", "2"), ("X-A", "1"), ("X-A", "2")]
     assert b"".join(answer.body) == b"ok"
     answer.body.close()
-    assert job.closed
+    assert context.closed
 
 
 def test_what_we_say_ourselves_is_not_said_twice(wire, pool) -> None:
     answering(wire, "Content-Length: 0", "x-request-id: theirs", "X-Queue-Ms: 1", "X-Load-Ms: 1")
-    job = job_of()
-    answer = forward.answer(job, asked(wire, pool, job))
+    context = context_of()
+    answer = forward.answer(context, asked(wire, pool, context))
     assert answer.headers == [("Content-Length", "0")]
     answer.body.close()
 
@@ -116,8 +120,8 @@ def test_what_we_say_ourselves_is_not_said_twice(wire, pool) -> None:
 def ended_early(wire, pool, *headers: str) -> tuple[list[bytes], bool]:
     """The pieces of a stream whose upstream goes before its end; whether it was broken off."""
     answering(wire, "Content-Type: text/event-stream", *headers, body=b'9\r\ndata: {"a\r\n')
-    job = job_of()
-    body, pieces, broke = forward.answer(job, asked(wire, pool, job)).body, [], False
+    context = context_of()
+    body, pieces, broke = forward.answer(context, asked(wire, pool, context)).body, [], False
     try:
         pieces.extend(body)
     except ConnectionResetError:
@@ -142,11 +146,11 @@ def test_into_what_is_packed_or_counted_nothing_is_put(wire, pool, header: str) 
     assert b"error" not in b"".join(pieces)
 
 
-def test_last_words_speak_the_dialect_of_the_route() -> None:
+def test_error_event_speaks_the_dialect_of_the_route() -> None:
     error = UpstreamBroke("broke")
-    said = forward.last_words(job_of("/v1/messages").call)(error, b"x\n\n")
+    said = forward.error_event(context_of("/v1/messages").request)(error, b"x\n\n")
     assert said.startswith(b'event: error\ndata: {"type":"error","error":{"type":"api_error"')
-    speak = forward.last_words(job_of("/v1/responses").call)
+    speak = forward.error_event(context_of("/v1/responses").request)
     sent = b'data: {"type":"x","sequence_number":7}\n\ndata: {"sequence_number": 8}\n\n'
     assert json.loads(speak(error, sent).partition(b"data: ")[2])["sequence_number"] == 9
     assert json.loads(speak(error, b"").partition(b"data: ")[2])["sequence_number"] == 0
@@ -159,7 +163,7 @@ def test_last_words_speak_the_dialect_of_the_route() -> None:
     ("method", "status"), [("GET", 301), ("HEAD", 301), ("POST", 308), ("DELETE", 308)]
 )
 def test_a_redirect_keeps_the_method(method: str, status: int) -> None:
-    answer = forward.redirect(call("/upstream/a", method=method), "/upstream/a/")
+    answer = forward.redirect(make_request("/upstream/a", method=method), "/upstream/a/")
     assert (answer.status, answer.headers[0]) == (status, ("Location", "../upstream/a/"))
 
 
@@ -179,15 +183,15 @@ def test_a_redirect_keeps_the_method(method: str, status: int) -> None:
 def test_a_location_stays_below_the_prefix(wire, pool, location: str, seen: str) -> None:
     port = wire.address.port
     answering(wire, f"Location: {location.format(port=port)}", "Content-Length: 0")
-    job = job_of("/upstream/a/old", headers=[("Host", "our.example")])
-    answer = forward.answer(job, asked(wire, pool, job))
+    context = context_of("/upstream/a/old", headers=[("Host", "our.example")])
+    answer = forward.answer(context, asked(wire, pool, context))
     assert ("Location", seen) in answer.headers
     answer.body.close()
 
 
 def test_elsewhere_a_location_passes_as_it_is(wire, pool) -> None:
     answering(wire, "Location: /x", "Content-Length: 0")
-    job = job_of()
-    answer = forward.answer(job, asked(wire, pool, job))
+    context = context_of()
+    answer = forward.answer(context, asked(wire, pool, context))
     assert ("Location", "/x") in answer.headers
     answer.body.close()

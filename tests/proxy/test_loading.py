@@ -9,11 +9,12 @@ import pytest
 
 from llmsnap.errors import Aborted, ChildExited, ClientGone, ServerEnded, UpstreamBroke
 from llmsnap.proxy import loading
-from llmsnap.proxy.forward import last_words
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.forward import error_event
 from llmsnap.proxy.loading import SAID_CHARS, Comments, LoadingStream, Waiting
 from llmsnap.wire.sse import Parser
 from llmsnap.wire.unstreamed import events_of
-from tests.fakes.calls import FakeQueue, call
+from tests.fakes.calls import FakeQueue, make_request
 
 
 class FakeExchange:
@@ -30,12 +31,12 @@ class FakeExchange:
         return self.pieces.pop(0) if self.pieces else b""
 
 
-class FakeJob:
+class FakeContext(RequestContext):
+    """Notes what its observer is shown, and how it ends."""
+
     def __init__(self, path: str) -> None:
-        self.call = call(path)
-        self.exchange = self.lease = None
-        self.tap = self
-        self.patience_s = 0.0
+        super().__init__(make_request(path))
+        self.observer = self
         self.seen = b""
         self.ends: list = []
 
@@ -45,7 +46,7 @@ class FakeJob:
     def reason(self, error):
         return error
 
-    def close(self, error) -> None:
+    def close(self, error=None) -> None:
         self.ends.append(error)
 
 
@@ -68,7 +69,7 @@ class World:
     def __init__(
         self, exchange: FakeExchange | None = None, frames=None, path="/v1/chat/completions"
     ) -> None:
-        self.queue, self.job = FakeQueue(grants=False), FakeJob(path)
+        self.queue, self.context = FakeQueue(grants=False), FakeContext(path)
         self.ticket = self.queue.request("a")
         self.exchange = exchange or FakeExchange()
         self.error = None
@@ -79,12 +80,12 @@ class World:
         waiting = Waiting(
             self.ticket, self.queue.position, lambda: self.queue.request("a"), self.send
         )
-        words = words if frames is None else last_words(self.job.call)
+        words = words if frames is None else error_event(self.context.request)
         self.silences: list[Exception | None] = []
-        self.stream = LoadingStream(self.job, waiting, frames or Shown(), self.wait_head, words)
+        self.stream = LoadingStream(self.context, waiting, frames or Shown(), self.wait_head, words)
 
     def send(self, lease) -> bool:
-        self.job.exchange = self.exchange
+        self.context.exchange = self.exchange
         if self.error is not None:
             raise self.error
         return not self.silences
@@ -122,7 +123,7 @@ def test_frames_until_the_model_is_ready_and_then_its_answer() -> None:
     world.queue.grant()
     assert world.rest() == b"done one two"
     world.stream.close()
-    assert world.job.ends == [None]
+    assert world.context.ends == [None]
 
 
 def test_a_load_that_fails_is_told_and_ends_the_stream() -> None:
@@ -131,8 +132,8 @@ def test_a_load_that_fails_is_told_and_ends_the_stream() -> None:
     world.queue.refuse(ChildExited("exit code 3"))
     assert world.rest() == b"failed <exit code 3>"
     world.stream.close()
-    assert [str(error) for error in world.job.ends] == ["exit code 3"]
-    assert world.job.call.status == 502
+    assert [str(error) for error in world.context.ends] == ["exit code 3"]
+    assert world.context.status == 502
 
 
 CONTEXT = {
@@ -180,9 +181,9 @@ def test_the_error_object_of_the_upstream_goes_on_as_it_is(path: str, status: in
         case _:
             assert document == {"error": CONTEXT}
     world.stream.close()
-    (end,) = world.job.ends
-    assert end.status == world.job.call.status == (400 if status == 400 else 502)
-    assert "context" not in caplog.text + str(end) + world.job.call.error
+    (end,) = world.context.ends
+    assert end.status == world.context.status == (400 if status == 400 else 502)
+    assert "context" not in caplog.text + str(end)
 
 
 @pytest.mark.parametrize(
@@ -204,9 +205,9 @@ def test_any_other_refusal_is_told_to_the_client_alone(status, body, said, caplo
     ((_, document),) = spoken(world)
     assert document["error"]["message"] == said
     world.stream.close()
-    (end,) = world.job.ends
-    assert end.status == world.job.call.status == (status if status >= 400 else 502)
-    for text in (caplog.text, str(end), world.job.call.error):
+    (end,) = world.context.ends
+    assert end.status == world.context.status == (status if status >= 400 else 502)
+    for text in (caplog.text, str(end)):
         assert f"the model answered {status}" in text
         assert "secret" not in text
         assert "[[" not in text
@@ -228,9 +229,8 @@ def test_an_answer_in_one_piece_becomes_events(path: str) -> None:
     expected = b": waiting for the model\n" + b"".join(events_of(answer, path))
     assert world.rest() == expected
     world.stream.close()
-    assert world.job.ends == [None]
-    assert world.job.call.first_byte_at is not None
-    assert world.job.tap.seen == body
+    assert world.context.ends == [None]
+    assert world.context.observer.seen == body
 
 
 @pytest.mark.parametrize("body", [b'{"choices":[{"text":"whole"}]}', b"data: 1\n\ndata: 2\n\n"])
@@ -297,7 +297,7 @@ def test_a_client_that_leaves_at_the_end_of_the_wait_leaves_no_lease() -> None:
     while next(world.stream) != b"done ":
         pass
     world.stream.close()
-    assert world.job.lease is not None, "the job gives it back"
+    assert world.context.lease is not None, "the context gives it back"
 
 
 def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:
@@ -305,8 +305,8 @@ def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:
     next(world.stream)
     world.stream.close()
     assert world.queue.cancelled == [world.ticket]
-    assert isinstance(world.job.ends[0], ClientGone)
-    assert world.job.call.status == 499
+    assert isinstance(world.context.ends[0], ClientGone)
+    assert world.context.status == 499
 
 
 def test_a_client_that_leaves_before_the_first_frame_gives_up_its_place() -> None:
@@ -349,5 +349,5 @@ def test_a_client_that_leaves_at_the_last_frame_has_its_answer() -> None:
     while next(world.stream) != b"data: [DONE]\n\n":
         pass
     world.stream.close()
-    assert world.job.ends == [None]
-    assert world.job.call.status != 499
+    assert world.context.ends == [None]
+    assert world.context.status != 499

@@ -17,11 +17,11 @@ from werkzeug.formparser import parse_form_data
 from llmsnap.errors import BadRequest
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
-from llmsnap.proxy.intake import Work, take_in
+from llmsnap.proxy.payload import Payload, parse_request
 from llmsnap.proxy.target import Target
 from llmsnap.wire.auth import Key
 from llmsnap.wire.headers import RequestRule
-from tests.fakes.calls import call, runtime
+from tests.fakes.calls import make_request, runtime
 
 SCOPED = Key("laptop", (re.compile("a"),), admin=False)
 FORM = [("Content-Type", "multipart/form-data; boundary=XX")]
@@ -82,13 +82,13 @@ def in_query(path: str) -> list[str]:
     return [value for name, value in parts if means(name)]
 
 
-def readings(work: Work) -> list[str]:
+def readings(payload: Payload) -> list[str]:
     """Every model that some reader may find in what goes on."""
-    body = work.body()
+    body = payload.body()
     sent = body if isinstance(body, bytes) else b"".join(body())
-    work.close()
+    payload.close()
     named = in_json(sent) if sent[:1] == b"{" else in_form(sent, FORM[0][1]) if sent else []
-    return named + in_query(work.path)
+    return named + in_query(payload.path)
 
 
 JSON_BODIES = [
@@ -134,32 +134,32 @@ FORMS = [
 @pytest.mark.parametrize("name", ["", "up"])
 def test_json_names_one_model(body: str, query: str, name: str) -> None:
     for key in (SCOPED, Key()):
-        asked = call(f"/v1/embeddings{query}", body.encode(), key=key)
-        work = take_in(asked, SNAPSHOT)
-        assert work.requested == "a"
-        work.adapt(TARGET, name)
-        assert set(readings(work)) == {name or "a"}
+        asked = make_request(f"/v1/embeddings{query}", body.encode(), key=key)
+        payload = parse_request(asked, SNAPSHOT)
+        assert payload.requested == "a"
+        payload.adapt(TARGET, name)
+        assert set(readings(payload)) == {name or "a"}
 
 
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("parts", FORMS)
 @pytest.mark.parametrize("name", ["", "up"])
 def test_a_form_names_one_model(parts: list, query: str, name: str) -> None:
-    asked = call(f"/v1/audio/transcriptions{query}", form(*parts), headers=FORM)
-    work = take_in(asked, SNAPSHOT)
-    assert work.requested == "a"
-    work.adapt(TARGET, name)
-    assert set(readings(work)) == {name or "a"}
+    asked = make_request(f"/v1/audio/transcriptions{query}", form(*parts), headers=FORM)
+    payload = parse_request(asked, SNAPSHOT)
+    assert payload.requested == "a"
+    payload.adapt(TARGET, name)
+    assert set(readings(payload)) == {name or "a"}
 
 
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("name", ["", "up"])
 def test_a_query_names_one_model(query: str, name: str) -> None:
-    asked = call(f"/v1/audio/voices?model=a&{query[1:]}", key=SCOPED)
-    work = take_in(asked, SNAPSHOT)
-    assert work.requested == "a"
-    work.adapt(TARGET, name)
-    assert set(readings(work)) == {name or "a"}
+    asked = make_request(f"/v1/audio/voices?model=a&{query[1:]}", key=SCOPED)
+    payload = parse_request(asked, SNAPSHOT)
+    assert payload.requested == "a"
+    payload.adapt(TARGET, name)
+    assert set(readings(payload)) == {name or "a"}
 
 
 @pytest.mark.parametrize(
@@ -170,29 +170,31 @@ def test_a_query_names_one_model(query: str, name: str) -> None:
 def test_the_query_names_the_model_where_the_json_does_not(
     path: str, query: str, body: str, name: str
 ) -> None:
-    work = take_in(call(f"{path}?{query}", body.encode(), key=SCOPED), SNAPSHOT)
-    assert work.requested == "a"
-    work.adapt(TARGET, name)
-    assert {one for one in readings(work) if one not in {"", "None"}} == {name or "a"}
+    payload = parse_request(make_request(f"{path}?{query}", body.encode(), key=SCOPED), SNAPSHOT)
+    assert payload.requested == "a"
+    payload.adapt(TARGET, name)
+    assert {one for one in readings(payload) if one not in {"", "None"}} == {name or "a"}
 
 
 def test_a_name_that_is_a_number_goes_on_as_a_text_where_it_is_rewritten() -> None:
-    work = take_in(call("/infill", b'{"model":1e3}'), SNAPSHOT)
-    assert work.requested == "1000"
-    work.adapt(TARGET, "")
-    assert work.body() == b'{"model":1e3}'
-    work.adapt(TARGET, "1000")
-    assert work.body() == b'{"model":"1000"}'
+    payload = parse_request(make_request("/infill", b'{"model":1e3}'), SNAPSHOT)
+    assert payload.requested == "1000"
+    payload.adapt(TARGET, "")
+    assert payload.body() == b'{"model":1e3}'
+    payload.adapt(TARGET, "1000")
+    assert payload.body() == b'{"model":"1000"}'
 
 
 def test_what_names_one_model_already_goes_on_byte_for_byte() -> None:
     for name in ("", "a"):
-        work = take_in(call("/infill?x=1&m%6fdel=%61", b'{ "input" : 1e3 }'), SNAPSHOT)
-        work.adapt(TARGET, "")
-        assert (work.body(), work.path) == (b'{ "input" : 1e3 }', "/infill?x=1&m%6fdel=%61")
-        work = take_in(call("/infill?y", b'{ "model" : "\\u0061" }'), SNAPSHOT)
-        work.adapt(TARGET, name)
-        assert (work.body(), work.path) == (b'{ "model" : "\\u0061" }', "/infill?y")
+        payload = parse_request(
+            make_request("/infill?x=1&m%6fdel=%61", b'{ "input" : 1e3 }'), SNAPSHOT
+        )
+        payload.adapt(TARGET, "")
+        assert (payload.body(), payload.path) == (b'{ "input" : 1e3 }', "/infill?x=1&m%6fdel=%61")
+        payload = parse_request(make_request("/infill?y", b'{ "model" : "\\u0061" }'), SNAPSHOT)
+        payload.adapt(TARGET, name)
+        assert (payload.body(), payload.path) == (b'{ "model" : "\\u0061" }', "/infill?y")
 
 
 @pytest.mark.parametrize(
@@ -217,12 +219,14 @@ def test_what_names_one_model_already_goes_on_byte_for_byte() -> None:
 )
 def test_a_form_in_doubt_is_refused_to_a_key_with_limits(head: str) -> None:
     for parts in ([(MODEL, "a"), (head, "b")], [(head, "b"), (MODEL, "a")]):
-        asked = call("/v1/images/edits", form(*parts), headers=FORM, key=SCOPED)
+        asked = make_request("/v1/images/edits", form(*parts), headers=FORM, key=SCOPED)
         with pytest.raises(BadRequest, match="with a key limited to some models"):
-            take_in(asked, SNAPSHOT)
-        work = take_in(call("/v1/images/edits", form(*parts), headers=FORM), SNAPSHOT)
-        assert work.requested in {"a", "b"}
-        work.close()
+            parse_request(asked, SNAPSHOT)
+        payload = parse_request(
+            make_request("/v1/images/edits", form(*parts), headers=FORM), SNAPSHOT
+        )
+        assert payload.requested in {"a", "b"}
+        payload.close()
 
 
 @pytest.mark.parametrize(
@@ -241,9 +245,11 @@ def test_a_form_in_doubt_is_refused_to_a_key_with_limits(head: str) -> None:
 )
 def test_what_clients_send_is_beyond_doubt(head: str) -> None:
     body = form((head, "1"), (MODEL, "a"))
-    work = take_in(call("/v1/images/edits", body, headers=FORM, key=SCOPED), SNAPSHOT)
-    assert b"".join(work.body()()) == body
-    work.close()
+    payload = parse_request(
+        make_request("/v1/images/edits", body, headers=FORM, key=SCOPED), SNAPSHOT
+    )
+    assert b"".join(payload.body()()) == body
+    payload.close()
 
 
 @pytest.mark.parametrize(
@@ -259,26 +265,30 @@ def test_what_clients_send_is_beyond_doubt(head: str) -> None:
 def test_a_boundary_in_doubt_is_refused(content_type: str) -> None:
     headers = [("Content-Type", content_type)]
     with pytest.raises(BadRequest, match="read in two ways"):
-        take_in(call("/v1/images/edits", form((MODEL, "a")), headers=headers), SNAPSHOT)
+        parse_request(
+            make_request("/v1/images/edits", form((MODEL, "a")), headers=headers), SNAPSHOT
+        )
 
 
 def test_a_key_with_limits_sends_forms_to_routes_of_forms_and_reads_without_a_body() -> None:
     """A peer may look for JSON in what it takes, and read the body of a GET."""
     hidden = form((MODEL, "a"), (part('name="x"'), '{"model":"b"}'))
     with pytest.raises(BadRequest, match="takes JSON only"):
-        take_in(call("/v1/embeddings", hidden, headers=FORM, key=SCOPED), SNAPSHOT)
-    asked = call("/v1/audio/voices?model=a", b'{"model":"b"}', method="GET", key=SCOPED)
+        parse_request(make_request("/v1/embeddings", hidden, headers=FORM, key=SCOPED), SNAPSHOT)
+    asked = make_request("/v1/audio/voices?model=a", b'{"model":"b"}', method="GET", key=SCOPED)
     with pytest.raises(BadRequest, match="takes no body"):
-        take_in(asked, SNAPSHOT)
+        parse_request(asked, SNAPSHOT)
 
 
 def test_json_that_came_as_url_encoded_goes_on_as_json() -> None:
     body = b'{"model":"a","x":"&model=b&"}'
     headers = [("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")]
-    work = take_in(call("/v1/audio/transcriptions", body, headers=headers), SNAPSHOT)
-    assert work.drops == {"content-type"}
-    assert work.adds == (("Content-Type", "application/json"),)
-    assert work.body() == body
+    payload = parse_request(
+        make_request("/v1/audio/transcriptions", body, headers=headers), SNAPSHOT
+    )
+    assert payload.drops == {"content-type"}
+    assert payload.adds == (("Content-Type", "application/json"),)
+    assert payload.body() == body
 
 
 NAMES = st.sampled_from(["model", "Model", "mODEL", "x", "", "model\0", "models", "\u00fc"])
@@ -292,9 +302,9 @@ def test_any_members_come_to_one_model(members: list[tuple[str, str]], in_addres
     query = "?" + "&".join(f"{name}={value}" for name, value in members) if in_address else ""
     first = next((value for name, value in members if name == "model"), "")
     if first:
-        work = take_in(call(f"/v1/embeddings{query}", text.encode()), SNAPSHOT)
-        work.adapt(TARGET, "")
-        assert set(readings(work)) == {first}
+        payload = parse_request(make_request(f"/v1/embeddings{query}", text.encode()), SNAPSHOT)
+        payload.adapt(TARGET, "")
+        assert set(readings(payload)) == {first}
     else:
         with pytest.raises(BadRequest, match="missing or invalid `model`"):
-            take_in(call(f"/v1/embeddings{query}", text.encode()), SNAPSHOT)
+            parse_request(make_request(f"/v1/embeddings{query}", text.encode()), SNAPSHOT)

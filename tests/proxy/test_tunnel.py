@@ -11,14 +11,14 @@ from gevent import socket
 from gevent.event import Event
 
 from llmsnap.proxy import tunnel
-from llmsnap.proxy.call import Call
-from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.disconnect import ClientMonitor
+from llmsnap.proxy.request import Request
 from tests.server.raw import RawClient
 
 ASKING = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "keep-alive, Upgrade"}
 
 
-def call_with(sock: Any = None, environ: dict[str, str] | None = None, **facts: Any) -> Call:
+def call_with(sock: Any = None, environ: dict[str, str] | None = None, **facts: Any) -> Request:
     environ = ASKING if environ is None else environ
     given: dict[str, Any] = {
         "id": "r-1",
@@ -32,10 +32,10 @@ def call_with(sock: Any = None, environ: dict[str, str] | None = None, **facts: 
         "length": 0,
         "remote_ip": "127.0.0.1",
         "client_ip": "127.0.0.1",
-        "presence": Presence(None),
+        "monitor": ClientMonitor(None),
         "socket": sock,
     }
-    return Call(**{**given, **facts})
+    return Request(**{**given, **facts})
 
 
 class FakeExchange:

@@ -7,7 +7,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.proxy.watch import EpollWatch
+from llmsnap.proxy.disconnect import EpollWatch
 from llmsnap.server.attention import Attention
 from llmsnap.server.reader import Reader
 

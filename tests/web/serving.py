@@ -12,7 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from llmsnap.config.loader import loads
-from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Request, Response
 from llmsnap.routing.setup import change_of
 from llmsnap.service import Service
 from llmsnap.web.app import make_flask
@@ -33,20 +34,20 @@ class FakeDispatcher:
     """Notes what reaches it; answers with *answer*, or raises it."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, Call]] = []
-        self.answer: Answer | Exception = Answer(200, "OK", [("X-Model", "yes")], [b"said"])
+        self.calls: list[tuple[str, Request]] = []
+        self.answer: Response | Exception = Response(200, "OK", [("X-Model", "yes")], [b"said"])
 
-    def handle(self, call: Call, snapshot: object) -> Answer:
-        return self._answer("handle", call)
+    def handle(self, context: RequestContext, snapshot: object) -> Response:
+        return self._answer("handle", context)
 
-    def handle_upstream(self, call: Call, snapshot: object) -> Answer:
-        return self._answer("upstream", call)
+    def handle_upstream(self, context: RequestContext, snapshot: object) -> Response:
+        return self._answer("upstream", context)
 
-    def handle_props(self, call: Call, snapshot: object) -> Answer:
-        return self._answer("props", call)
+    def handle_props(self, context: RequestContext, snapshot: object) -> Response:
+        return self._answer("props", context)
 
-    def _answer(self, name: str, call: Call) -> Answer:
-        self.calls.append((name, call))
+    def _answer(self, name: str, context: RequestContext) -> Response:
+        self.calls.append((name, context.request))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

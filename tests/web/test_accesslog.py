@@ -9,38 +9,34 @@ import pytest
 
 from llmsnap.logs.handler import LogHandler, LogStyle
 from llmsnap.logs.stream import LogStream
-from llmsnap.proxy.call import Call
-from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Request
 from llmsnap.web import accesslog
 from llmsnap.web.accesslog import Access
 from llmsnap.wire.auth import Key
+from tests.fakes.calls import make_request
 
 
-def call(**facts: Any) -> Call:
-    made = Call(
-        id="7f3a-1",
-        method=facts.pop("method", "POST"),
-        path=facts.pop("path", "/v1/chat/completions"),
-        raw_path="",
-        query="api_key=secret",
-        headers=list,
-        header=lambda _: "",
-        read=lambda _: b"",
-        length=0,
-        client_ip="10.0.0.7",
-        presence=Presence(None),
-        user_agent="curl/8.0",
-        began=100.0,
+def ended(**facts: Any) -> RequestContext:
+    """A request that has ended; *facts* of it or of its context."""
+    given = {"method": "POST", "client_ip": "10.0.0.7", **facts}
+    of_request = {name: given.pop(name) for name in [*given] if name in Request.__struct_fields__}
+    path = of_request.pop("path", "/v1/chat/completions")
+    request = make_request(
+        f"{path}?api_key=secret", id="7f3a-1", received_at=100.0, user_agent="curl/8.0"
     )
-    made.status = 200
-    for name, value in facts.items():
-        setattr(made, name, value)
-    return made
+    for name, value in of_request.items():
+        setattr(request, name, value)
+    context = RequestContext(request)
+    context.status = 200
+    for name, value in given.items():
+        setattr(context, name, value)
+    return context
 
 
-def served() -> Call:
-    return call(
-        key=Key(name="wiki"), requested="fast", served="llama", queue_s=3.1, load_s=8.2,
+def served() -> RequestContext:
+    return ended(
+        key=Key(name="wiki"), requested="fast", model_id="llama", queue_s=3.1, load_s=8.2,
         first_byte_at=111.7, swap_id=4,
     )  # fmt: skip
 
@@ -72,7 +68,7 @@ def test_the_same_as_fields() -> None:
 
 
 def test_what_concerns_no_model_says_nothing_of_models() -> None:
-    access = Access(call(path="/running"), 0, 0.001)
+    access = Access(ended(path="/running"), 0, 0.001)
     assert str(access) == '10.0.0.7 "POST /running HTTP/1.1" 200 -1 "curl/8.0" 1.0ms'
     fields = access.fields()
     assert fields["bytes"] == 0
@@ -92,7 +88,7 @@ def test_what_concerns_no_model_says_nothing_of_models() -> None:
     ],
 )
 def test_a_client_cannot_make_up_other_values(facts: dict[str, Any], shown: str) -> None:
-    assert shown in str(Access(call(**facts), 1, 0.0))
+    assert shown in str(Access(ended(**facts), 1, 0.0))
 
 
 class Log:
@@ -102,8 +98,8 @@ class Log:
         self.stream = LogStream("proxy")
         self.handler = LogHandler(self.stream, style=style, level=level)
 
-    def write(self, *calls: Call) -> str:
-        for one in calls:
+    def write(self, *contexts: RequestContext) -> str:
+        for one in contexts:
             accesslog.write(self.handler, one, 1)
         return self.stream.snapshot().decode()
 
@@ -116,7 +112,7 @@ def test_a_line_carries_the_ids_of_request_and_swap_and_no_query() -> None:
 
 
 def test_as_json_each_line_is_one_object() -> None:
-    text = Log(LogStyle(as_json=True)).write(served(), call(path='/ä\n"'))
+    text = Log(LogStyle(as_json=True)).write(served(), ended(path='/ä\n"'))
     first, second = map(json.loads, text.splitlines())
     assert first["time"].endswith("Z")
     assert (first["level"], first["message"]) == ("info", "request")
@@ -127,7 +123,7 @@ def test_as_json_each_line_is_one_object() -> None:
 
 
 def test_a_line_break_in_a_path_begins_no_line() -> None:
-    assert "\n[" not in Log(LogStyle()).write(call(path="/x\n[ERROR] made up"))
+    assert "\n[" not in Log(LogStyle()).write(ended(path="/x\n[ERROR] made up"))
 
 
 @pytest.mark.parametrize(
@@ -136,9 +132,9 @@ def test_a_line_break_in_a_path_begins_no_line() -> None:
 )
 def test_what_is_asked_again_and_again_is_for_debugging(path: str) -> None:
     look = {"method": "GET", "path": path}
-    assert Log(LogStyle()).write(call(**look)) == ""
-    assert Log(LogStyle(), "debug").write(call(**look)).startswith("[DEBUG] 10.0.0.7")
-    failed = Log(LogStyle()).write(call(**look, status=503))
+    assert Log(LogStyle()).write(ended(**look)) == ""
+    assert Log(LogStyle(), "debug").write(ended(**look)).startswith("[DEBUG] 10.0.0.7")
+    failed = Log(LogStyle()).write(ended(**look, status=503))
     assert failed.startswith("[INFO] 10.0.0.7"), "a failure is news"
 
 
@@ -155,7 +151,7 @@ def test_what_is_asked_again_and_again_is_for_debugging(path: str) -> None:
     ],
 )
 def test_what_else_is_asked_is_told(facts: dict[str, Any]) -> None:
-    assert Log(LogStyle()).write(call(**facts)).startswith("[INFO] 10.0.0.7")
+    assert Log(LogStyle()).write(ended(**facts)).startswith("[INFO] 10.0.0.7")
 
 
 def test_nothing_is_formatted_that_nobody_writes() -> None:

@@ -14,6 +14,7 @@ from llmsnap.events import ActivityRecord
 from llmsnap.metrics.capture import Body, Capture
 from llmsnap.web.feed import Form
 from llmsnap.wire.sse import Parser
+from tests.fakes.calls import grant
 from tests.web.serving import app_of
 from tests.web.watched import World
 
@@ -63,14 +64,14 @@ def test_the_stream_has_the_published_headers(client: Any) -> None:
 def test_envelopes_alone_unless_another_form_is_asked_for(
     client: Any, world: World, query: str, form: Form
 ) -> None:
-    tap = world.begin()
+    observer = world.begin()
     response = client.get("/api/events" + query, buffered=False)
     came = pieces(response)
     begin = {frame.event for frame in Parser().feed(next(came))}
     assert begin == {Form.MESSAGE: {"message"}, Form.NAMED: {"inFlight"}}.get(
         form, {"message", "inFlight"}
     )
-    tap.finish()
+    observer.finish()
     response.close()
     assert not world.service.feeds
 
@@ -213,24 +214,28 @@ def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
 ) -> None:
     monkeypatch.setattr(world.service.driver, "swap_to", {"alpha": 7, "beta": 8}.get)
     waits, served, begun = world.begin(), world.begin("beta"), world.begin("gamma")
-    served.granted(0.1, 0.2, 5)
+    grant(served.context, 0.1, 0.2, 5)
     shown = client.get("/api/inflight").json["requests"]
     assert [one["swap_id"] for one in shown] == [7, 5, None]
-    for tap in (waits, served, begun):
-        tap.finish()
+    for observer in (waits, served, begun):
+        observer.finish()
 
 
 def test_requests_in_flight_are_listed_and_can_be_ended(client: Any, world: World) -> None:
-    tap = world.begin(key_name="wiki", client="10.0.0.7")
+    observer = world.begin(key_name="wiki", client_ip="10.0.0.7")
     cancelled: list[bool] = []
-    tap.on_cancel = lambda: cancelled.append(True)
+    observer.context.cancel = lambda: cancelled.append(True)
     (shown,) = client.get("/api/inflight").json["requests"]
-    assert (shown["id"], shown["phase"], shown["client"]) == (tap.serial, "waiting", "10.0.0.7")
+    assert (shown["id"], shown["phase"], shown["client"]) == (
+        observer.serial,
+        "waiting",
+        "10.0.0.7",
+    )
     assert shown["can_cancel"]
-    assert client.post(f"/api/inflight/{tap.serial}/cancel").json == {"msg": "ok"}
+    assert client.post(f"/api/inflight/{observer.serial}/cancel").json == {"msg": "ok"}
     assert cancelled == [True]
     assert client.post("/api/inflight/99/cancel").status_code == 404
-    tap.finish()
+    observer.finish()
     assert client.get("/api/inflight").json["requests"] == []
 
 

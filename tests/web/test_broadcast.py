@@ -12,6 +12,7 @@ from llmsnap.events import ModelPreloaded, ProcessStateChanged
 from llmsnap.web import broadcast as module
 from llmsnap.web.broadcast import Batch, broadcast_of
 from llmsnap.web.feed import Form
+from tests.fakes.calls import grant
 from tests.web.watched import World, envelopes, named
 
 
@@ -181,14 +182,14 @@ def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world: W
     world.publish()
     assert reader.batches == []
     now[0] += 1
-    tap = world.begin(stream=True, key_name="wiki")
+    observer = world.begin(stream=True, key_name="wiki")
     world.publish()
     shown = json.loads(reader.batches[-1].in_flight.data)
     assert shown["total"] == 1
     assert [(one["id"], one["phase"], one["key_name"]) for one in shown["requests"]] == [
-        (tap.serial, "waiting", "wiki")
+        (observer.serial, "waiting", "wiki")
     ]
-    tap.granted(0.0, 0.0)
+    grant(observer.context, 0.0, 0.0)
     world.publish()
     assert len(reader.batches) == 1, "too early"
     now[0] += module.IN_FLIGHT_EVERY_S
@@ -197,7 +198,7 @@ def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world: W
     now[0] += module.IN_FLIGHT_EVERY_S
     world.publish()
     assert len(reader.batches) == 2, "nothing changed"
-    tap.finish()
+    observer.finish()
     now[0] += module.IN_FLIGHT_EVERY_S
     world.publish()
     assert json.loads(reader.batches[-1].in_flight.data) == {
@@ -209,9 +210,9 @@ def test_while_requests_are_in_flight_they_are_looked_at(world: World) -> None:
     world.broadcast._clock = lambda: 100.0
     join(world)
     assert world.broadcast._patience() is None
-    tap = world.begin()
+    observer = world.begin()
     assert world.broadcast._patience() == module.IN_FLIGHT_EVERY_S
-    tap.finish()
+    observer.finish()
 
 
 def test_the_broadcast_of_a_service_is_one(world: World) -> None:

@@ -84,10 +84,10 @@ def test_named_frames_alone_begin_with_silence(world: World) -> None:
 
 
 def test_named_frames_begin_with_the_requests_in_flight_where_there_are_any(world: World) -> None:
-    tap = world.begin()
+    observer = world.begin()
     (frame,) = named(told(world.feed(Form.NAMED)), "inFlight")
     assert [one["request_id"] for one in frame["requests"]] == ["r-1"]
-    tap.finish()
+    observer.finish()
 
 
 # --- what happens ------------------------------------------------------------------------------

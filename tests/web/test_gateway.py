@@ -5,7 +5,8 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from llmsnap.errors import BadRequest, StartFailed, TooManyInFlight, UnknownModel
-from llmsnap.proxy.call import Answer, Call
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Response
 from llmsnap.web import gateway
 from llmsnap.web.gateway import Gateway
 from llmsnap.wire.auth import WrongKeys
@@ -84,8 +85,8 @@ class Body:
 )
 def test_what_models_answer_goes_past_flask(here, method: str, path: str, served_by: str) -> None:
     assert here.client.open(path, method=method).status_code == 200
-    ((name, call),) = here.dispatcher.calls
-    assert (name, call.method) == (served_by, method)
+    ((name, request),) = here.dispatcher.calls
+    assert (name, request.method) == (served_by, method)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +119,8 @@ def test_an_answer_gets_the_requests_id_and_how_long_it_waited(here) -> None:
 
 
 def test_who_waited_in_vain_is_told_how_long(here, monkeypatch) -> None:
-    def handle(call: Call, snapshot: object) -> Answer:
-        call.served, call.queue_s, call.load_s = "llama", 0.25, 1.5
+    def handle(context: RequestContext, snapshot: object) -> Response:
+        context.model_id, context.queue_s, context.load_s = "llama", 0.25, 1.5
         raise StartFailed("llama: no")
 
     monkeypatch.setattr(here.dispatcher, "handle", handle)
@@ -133,7 +134,7 @@ def test_who_waited_in_vain_is_told_how_long(here, monkeypatch) -> None:
 
 def test_a_body_is_closed_and_its_bytes_are_counted(here) -> None:
     body = Body(b"12", b"345")
-    here.dispatcher.answer = Answer(200, "OK", [], body)
+    here.dispatcher.answer = Response(200, "OK", [], body)
     assert here.client.post("/v1/embeddings", buffered=True).data == b"12345"
     assert body.closed == 1
     assert '"POST /v1/embeddings HTTP/1.1" 200 5 ' in proxy_log(here)
@@ -141,7 +142,7 @@ def test_a_body_is_closed_and_its_bytes_are_counted(here) -> None:
 
 def test_after_head_the_body_is_closed_unread(here) -> None:
     body = Body(b"12")
-    here.dispatcher.answer = Answer(200, "OK", [], body)
+    here.dispatcher.answer = Response(200, "OK", [], body)
     assert here.client.head("/v1/audio/voices").data == b""
     assert body.closed == 1
 
@@ -319,11 +320,11 @@ def test_guessing_takes_a_second_for_each_key_after_ten(locked_site, monkeypatch
 class Holding:
     """A dispatcher whose requests hold five bytes, and fail or are answered as the test says."""
 
-    def __init__(self, outcome: Exception | Answer) -> None:
+    def __init__(self, outcome: Exception | Response) -> None:
         self.outcome = outcome
 
-    def handle(self, call, snapshot) -> Answer:
-        call.held.in_memory(5)
+    def handle(self, context, snapshot) -> Response:
+        context.request.held.in_memory(5)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -345,10 +346,10 @@ class Said:
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
-        (Answer(200, "OK", [], Said()), "200"),
+        (Response(200, "OK", [], Said()), "200"),
         (BadRequest("no"), "400"),
         (RuntimeError("a bug"), "500"),
-        (Answer(200, "OK", [("X-Broken", "a\nb")], Said()), "500"),
+        (Response(200, "OK", [("X-Broken", "a\nb")], Said()), "500"),
     ],
     ids=["answered", "refused", "failed", "not begun"],
 )
@@ -370,5 +371,5 @@ def test_what_a_request_holds_of_its_body_is_given_back_at_its_end(outcome, stat
         body.close()
         assert used.used_bytes == 0
     assert [one[:3] for one in started] == [status]
-    if isinstance(outcome, Answer):
+    if isinstance(outcome, Response):
         assert outcome.body.closed == 1

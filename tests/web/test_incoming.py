@@ -1,4 +1,4 @@
-"""Facts about llmsnap.web.incoming: a call out of any server's environ."""
+"""Facts about llmsnap.web.incoming: a request out of any server's environ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gevent import socket
 
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone
 from llmsnap.web import incoming
-from llmsnap.web.incoming import OTHER_SOCKETS, new_call
+from llmsnap.web.incoming import OTHER_SOCKETS, new_request
 from tests.web.serving import site
 
 TEXT = """
@@ -32,7 +32,7 @@ def made(site, **environ):
         "CONTENT_LENGTH": "4",
         "REMOTE_ADDR": "10.0.0.1",
     }
-    return new_call({**base, **environ}, site.service, site.service.runtime)
+    return new_request({**base, **environ}, site.service, site.service.runtime)
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_how_long_a_body_is(here, environ: dict, length: int | None) -> None:
 @pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
 def test_the_path_as_sent_is_kept_whichever_server_it_comes_from(here, name: str) -> None:
     path = "/upstream/\xc3\xbc/a b"
-    call = made(here, **{"PATH_INFO": path, name: "/upstream/%C3%BC/a%20b?q=%20"})
-    assert call.path == "/upstream/ü/a b"
-    assert call.raw_path == "/upstream/%C3%BC/a%20b?q=%20"
+    request = made(here, **{"PATH_INFO": path, name: "/upstream/%C3%BC/a%20b?q=%20"})
+    assert request.path == "/upstream/ü/a b"
+    assert request.raw_path == "/upstream/%C3%BC/a%20b?q=%20"
 
 
 def test_who_asked_is_who_the_trusted_proxy_says(here) -> None:
-    call = made(here, HTTP_X_FORWARDED_FOR="1.2.3.4")
-    assert (call.client_ip, call.remote_ip) == ("1.2.3.4", "10.0.0.1")
-    call = made(here, HTTP_X_FORWARDED_FOR="1.2.3.4", REMOTE_ADDR="10.0.0.2")
-    assert (call.client_ip, call.remote_ip) == ("10.0.0.2", "10.0.0.2")
+    request = made(here, HTTP_X_FORWARDED_FOR="1.2.3.4")
+    assert (request.client_ip, request.remote_ip) == ("1.2.3.4", "10.0.0.1")
+    request = made(here, HTTP_X_FORWARDED_FOR="1.2.3.4", REMOTE_ADDR="10.0.0.2")
+    assert (request.client_ip, request.remote_ip) == ("10.0.0.2", "10.0.0.2")
 
 
 def test_ids_are_ours_unless_theirs_are_harmless(here) -> None:
@@ -89,14 +89,14 @@ class Broken:
     ],
 )
 def test_a_body_that_cannot_be_read_is_our_error(here, error: Exception, seen: type) -> None:
-    call = made(here, **{"wsgi.input": Broken(error)})
+    request = made(here, **{"wsgi.input": Broken(error)})
     with pytest.raises(seen):
-        call.read(10)
+        request.read(10)
 
 
 def test_a_body_is_read_up_to_its_length_where_a_server_does_not_stop_there(here) -> None:
-    call = made(here)
-    assert [call.read(3), call.read(10), call.read(10)] == [b"bod", b"y", b""]
+    request = made(here)
+    assert [request.read(3), request.read(10), request.read(10)] == [b"bod", b"y", b""]
     assert made(here, CONTENT_LENGTH="").read(10) == b""
     terminated = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     assert made(here, **terminated).read(10) == b"body and w"
@@ -107,9 +107,9 @@ def test_other_servers_wait_for_a_body_as_long_as_ours(here, monkeypatch, name: 
     monkeypatch.setattr(incoming, "BODY_S", 0.01)
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb", 0) as stream:
-        call = made(here, **{"wsgi.input": stream, name: ours})
+        request = made(here, **{"wsgi.input": stream, name: ours})
         theirs.sendall(b"bo")
-        assert call.read(4) == b"bo"
+        assert request.read(4) == b"bo"
         with pytest.raises(BodyTimeout):
-            call.read(2)
+            request.read(2)
         assert ours.gettimeout() is None

@@ -45,13 +45,13 @@ def test_a_request_is_told_from_its_begin_to_its_end(world: World, clock: Clock)
     feed = world.feed(Form.MESSAGE)
     assert told(world, feed) == [{"operation": "snapshot", "requests": []}]
     headers = [("X-Session-ID", "s-1"), ("Authorization", "Bearer s3cret"), ("X-Session-ID", "2")]
-    tap = world.begin(client="10.0.0.9", headers=headers, arrived=clock.now)
+    observer = world.begin(client_ip="10.0.0.9", headers=headers, received_at=clock.now)
     clock.now += 1.5
     (upsert,) = told(world, feed)
     assert upsert["operation"] == "upsert"
     assert upsert["request"].pop("timestamp").endswith("Z")
     assert upsert["request"] == {
-        "id": str(tap.serial),
+        "id": str(observer.serial),
         "model": "alpha",
         "req_path": "/v1/chat/completions",
         "method": "POST",
@@ -62,14 +62,14 @@ def test_a_request_is_told_from_its_begin_to_its_end(world: World, clock: Clock)
         "elapsed_ms": 1500.0,
     }
     assert told(world, feed) == []
-    tap.head(200, JSON)
+    observer.head(200, JSON)
     (upsert,) = told(world, feed)
     assert upsert["request"]["resp_headers"] == {
         "Content-Type": "application/json",
         "Set-Cookie": "[REDACTED]",
     }
-    tap.finish()
-    assert told(world, feed) == [{"operation": "remove", "id": str(tap.serial)}]
+    observer.finish()
+    assert told(world, feed) == [{"operation": "remove", "id": str(observer.serial)}]
     assert told(world, feed) == []
 
 
@@ -80,14 +80,14 @@ def test_who_comes_later_begins_with_what_there_is_and_misses_nothing(
     early = [world.feed(Form.MESSAGE) for _ in range(others)]
     for feed in early:
         told(world, feed)
-    taps = [world.begin(), world.begin("beta")]
+    observers = [world.begin(), world.begin("beta")]
     late = world.feed(Form.MESSAGE)
     (snapshot,) = told(world, late)
     assert [one["model"] for one in snapshot["requests"]] == ["alpha", "beta"]
     for feed in early:
         assert [one["operation"] for one in told(world, feed)] == ["upsert", "upsert"]
-    for tap in taps:
-        tap.finish()
+    for observer in observers:
+        observer.finish()
     for feed in (*early, late):
         assert [one["operation"] for one in told(world, feed)] == ["remove", "remove"]
 
@@ -97,14 +97,14 @@ def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
 ) -> None:
     monkeypatch.setattr(inflight, "MOST_BYTES_TOLD", 2)
     feed = world.feed(Form.MESSAGE)
-    taps = [world.begin() for _ in range(3)]
+    observers = [world.begin() for _ in range(3)]
     told(world, feed)
     clock.now += inflight.BYTES_EVERY_S
     told(world, feed)
 
     def stream() -> list[str]:
-        for tap in taps:
-            tap.feed(b"token")
+        for observer in observers:
+            observer.feed(b"token")
         return [one["request"]["id"] for one in told(world, feed)]
 
     assert stream() == [], "too early"
@@ -113,18 +113,18 @@ def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
     clock.now += inflight.BYTES_EVERY_S
     second = stream()
     assert (len(first), len(second)) == (2, 2)
-    assert {*first, *second} == {str(tap.serial) for tap in taps}
-    for tap in taps:
-        tap.finish()
+    assert {*first, *second} == {str(observer.serial) for observer in observers}
+    for observer in observers:
+        observer.finish()
 
 
 def test_what_is_no_inference_is_not_listed(world: World) -> None:
     feed = world.feed(Form.MESSAGE)
     told(world, feed)
-    taps = [world.begin(path="/slots"), world.begin(path="/v1/embeddings")]
+    observers = [world.begin(path="/slots"), world.begin(path="/v1/embeddings")]
     assert [one["request"]["req_path"] for one in told(world, feed)] == ["/v1/embeddings"]
-    for tap in taps:
-        tap.finish()
+    for observer in observers:
+        observer.finish()
 
 
 def test_a_reader_that_is_behind_gets_a_snapshot_instead(
@@ -134,26 +134,26 @@ def test_a_reader_that_is_behind_gets_a_snapshot_instead(
     feed, quick = world.feed(Form.MESSAGE), world.feed(Form.MESSAGE)
     told(world, feed)
     told(world, quick)
-    taps = []
+    observers = []
     for _ in range(4):
-        taps.append(world.begin())
+        observers.append(world.begin())
         assert [one["operation"] for one in told(world, quick)] == ["upsert"]
-    taps.pop(0).finish()
+    observers.pop(0).finish()
     last = told(world, quick)
     changes = told(world, feed)
     assert changes[0]["operation"] == "snapshot"
     known = {one["id"] for one in changes[0]["requests"]}
     for change in changes[1:]:
         known.discard(change.get("id")) if change["operation"] == "remove" else None
-    assert known == {str(tap.serial) for tap in taps}
+    assert known == {str(observer.serial) for observer in observers}
     assert [one["operation"] for one in last] == ["remove"]
-    for tap in taps:
-        tap.finish()
+    for observer in observers:
+        observer.finish()
 
 
 def test_nothing_is_made_for_readers_of_named_frames(world: World) -> None:
     world.feed(Form.NAMED)
-    tap = world.begin()
+    observer = world.begin()
     world.publish()
     assert world.broadcast._requests.is_empty
-    tap.finish()
+    observer.finish()

@@ -12,7 +12,7 @@ from textwrap import dedent
 
 import pytest
 
-from llmsnap.proxy.call import Answer
+from llmsnap.proxy.request import Response
 from llmsnap.web.operations import OPERATIONS
 from llmsnap.wire.pageorigin import PAGES
 from tests.web.serving import Site, site
@@ -153,7 +153,7 @@ def outcome(of: Site, method: str, path: str, headers: dict[str, str]) -> str:
         assert not of.dispatcher.calls
         return "-"
     assert answer.status_code not in {401, 421, 500}, answer.text
-    return "n" if any(not call.may_load for _, call in of.dispatcher.calls) else "y"
+    return "n" if any(not request.may_load for _, request in of.dispatcher.calls) else "y"
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def test_a_page_in_a_sandbox_may_ask_its_model(sites, headers, path, served) -> 
         "User-Agent": BROWSER,
         **headers,
     }
-    sites[True].dispatcher.answer = Answer(200, "OK", [], [])
+    sites[True].dispatcher.answer = Response(200, "OK", [], [])
     answer = sites[True].client.get(path, headers=sent)
     assert (answer.status_code != 403) is served
     if served and headers.get("Origin") and path.startswith("/upstream/"):

@@ -12,7 +12,7 @@ from llmsnap.web import streams
 from llmsnap.web.feed import Form
 from llmsnap.web.streams import HEARTBEAT, FeedBody, LogBody, LogEvents
 from llmsnap.wire.sse import Frame, Parser
-from tests.fakes.calls import FakePresence
+from tests.fakes.calls import FakeMonitor
 from tests.web.watched import World
 
 
@@ -31,8 +31,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def presence() -> FakePresence:
-    return FakePresence()
+def monitor() -> FakeMonitor:
+    return FakeMonitor()
 
 
 @pytest.fixture
@@ -47,44 +47,44 @@ def frames(*pieces: bytes) -> list[Frame]:
 # --- the feed ----------------------------------------------------------------------------------
 
 
-def feed_body(world: World, presence: FakePresence, form: Form = Form.NAMED) -> FeedBody:
+def feed_body(world: World, monitor: FakeMonitor, form: Form = Form.NAMED) -> FeedBody:
     from llmsnap.web.feed import Feed
 
-    return FeedBody(Feed(world.service, form), presence)
+    return FeedBody(Feed(world.service, form), monitor)
 
 
-def test_a_body_nobody_reads_takes_hold_of_nothing(world: World, presence: FakePresence) -> None:
-    body = feed_body(world, presence)
+def test_a_body_nobody_reads_takes_hold_of_nothing(world: World, monitor: FakeMonitor) -> None:
+    body = feed_body(world, monitor)
     assert not world.service.feeds
     body.close()
-    assert presence.opened == 0
+    assert monitor.opened == 0
 
 
-def test_frames_that_wait_are_one_piece(world: World, presence: FakePresence) -> None:
-    body = feed_body(world, presence, Form.MESSAGE)
+def test_frames_that_wait_are_one_piece(world: World, monitor: FakeMonitor) -> None:
+    body = feed_body(world, monitor, Form.MESSAGE)
     assert next(body).count(b"event:message\ndata:{") == 7
     body.close()
 
 
-def test_a_quiet_feed_has_a_heartbeat(world: World, presence: FakePresence) -> None:
-    body = feed_body(world, presence)
+def test_a_quiet_feed_has_a_heartbeat(world: World, monitor: FakeMonitor) -> None:
+    body = feed_body(world, monitor)
     assert next(body) == next(body) == HEARTBEAT == b": heartbeat\n"
     assert frames(HEARTBEAT) == []
     body.close()
 
 
-def test_a_client_that_leaves_ends_the_feed(world: World, presence: FakePresence) -> None:
-    body = feed_body(world, presence)
+def test_a_client_that_leaves_ends_the_feed(world: World, monitor: FakeMonitor) -> None:
+    body = feed_body(world, monitor)
     next(body)
-    presence.leave()
+    monitor.leave()
     assert list(body) == []
     body.close()
-    assert presence.closed
+    assert monitor.closed
     assert not world.service.feeds
 
 
-def test_the_shutdown_ends_the_feed(world: World, presence: FakePresence) -> None:
-    body = feed_body(world, presence)
+def test_the_shutdown_ends_the_feed(world: World, monitor: FakeMonitor) -> None:
+    body = feed_body(world, monitor)
     next(body)
     world.service.end_feeds()
     assert list(body) == []
@@ -95,10 +95,10 @@ def test_the_shutdown_ends_the_feed(world: World, presence: FakePresence) -> Non
 
 
 def test_a_log_is_its_history_and_then_what_comes_verbatim(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
     log.write(b"old \xff")
-    body = LogBody(world.service, log, presence)
+    body = LogBody(world.service, log, monitor)
     assert next(body) == b"old \xff"
     log.write(b"new")
     log.write(b"er\n")
@@ -107,10 +107,10 @@ def test_a_log_is_its_history_and_then_what_comes_verbatim(
 
 
 def test_without_history_only_what_comes(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
     log.write(b"old\n")
-    body = LogBody(world.service, log, presence, skip_history=True)
+    body = LogBody(world.service, log, monitor, skip_history=True)
     reading = gevent.spawn(next, body)
     gevent.sleep(0)
     gevent.sleep(0)
@@ -120,9 +120,9 @@ def test_without_history_only_what_comes(
 
 
 def test_a_log_that_ends_is_read_to_its_end(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
-    body = LogBody(world.service, log, presence)
+    body = LogBody(world.service, log, monitor)
     log.write(b"1\n")
     assert next(body) == b"1\n"
     log.write(b"2\n")
@@ -133,33 +133,33 @@ def test_a_log_that_ends_is_read_to_its_end(
 
 @pytest.mark.parametrize("how", ["client", "shutdown"])
 def test_a_log_that_does_not_end_is_left(
-    world: World, log: LogStream, presence: FakePresence, how: str
+    world: World, log: LogStream, monitor: FakeMonitor, how: str
 ) -> None:
-    body = LogBody(world.service, log, presence)
+    body = LogBody(world.service, log, monitor)
     log.write(b"1\n")
     next(body)
-    presence.leave() if how == "client" else world.service.end_feeds()
+    monitor.leave() if how == "client" else world.service.end_feeds()
     log.write(b"2\n")
     assert list(body) == []
     body.close()
     body.close()
-    assert presence.closed
+    assert monitor.closed
     assert not world.service.feeds
     assert "0 readers" in repr(log)
 
 
 def test_a_log_body_nobody_reads_takes_hold_of_nothing(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
-    LogBody(world.service, log, presence).close()
-    assert presence.opened == 0
+    LogBody(world.service, log, monitor).close()
+    assert monitor.opened == 0
     assert "0 readers" in repr(log)
 
 
 def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
-    body = LogBody(world.service, log, presence)
+    body = LogBody(world.service, log, monitor)
     log.write(b"1\n")
     next(body)
     for _ in range(10):
@@ -173,10 +173,10 @@ def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(
 
 
 def test_lines_become_data_lines_and_ids_are_positions(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
     log.write(b"one\ntwo\n")
-    body = LogEvents(world.service, log, presence)
+    body = LogEvents(world.service, log, monitor)
     piece = next(body)
     assert piece == b"id: 8\ndata: one\ndata: two\n\n"
     log.write(b"three\n")
@@ -185,9 +185,9 @@ def test_lines_become_data_lines_and_ids_are_positions(
 
 
 def test_a_line_that_comes_in_parts_is_one_line(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
-    body = LogEvents(world.service, log, presence)
+    body = LogEvents(world.service, log, monitor)
     body._open()
     log.write(b"one\nhalf a ")
     assert frames(next(body)) == [Frame("one", id="4")]
@@ -198,19 +198,19 @@ def test_a_line_that_comes_in_parts_is_one_line(
 
 
 def test_a_line_without_an_end_is_shown_after_a_while(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
-    body = LogEvents(world.service, log, presence)
+    body = LogEvents(world.service, log, monitor)
     log.write(b"loading ...")
     assert frames(next(body)) == [Frame("loading ...", id="11")]
     assert next(body) == HEARTBEAT
     body.close()
 
 
-def test_a_very_long_line_is_shown_in_parts(world: World, presence: FakePresence) -> None:
+def test_a_very_long_line_is_shown_in_parts(world: World, monitor: FakeMonitor) -> None:
     log = LogStream("llama", capacity=100_000)
     log.write(b"1\n" + b"x" * 20_000)
-    body = LogEvents(world.service, log, presence)
+    body = LogEvents(world.service, log, monitor)
     first, second = frames(next(body))
     assert (first.id, second.id) == ("2", "20002")
     assert len(second.data) == 20_000
@@ -218,19 +218,19 @@ def test_a_very_long_line_is_shown_in_parts(world: World, presence: FakePresence
 
 
 def test_a_reader_that_comes_back_goes_on_where_it_was(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
     log.write(b"one\ntwo\n")
-    body = LogEvents(world.service, log, presence, after=4)
+    body = LogEvents(world.service, log, monitor, after=4)
     assert frames(next(body)) == [Frame("two", id="8")]
     body.close()
 
 
 def test_what_is_not_kept_any_more_is_said(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
     log.write(b"x" * 99 + b"\n" + b"y" * 99 + b"\n")
-    body = LogEvents(world.service, log, presence, after=50)
+    body = LogEvents(world.service, log, monitor, after=50)
     (frame,) = frames(next(body))
     assert frame.data.startswith("[llmsnap: 50 bytes of log are not kept any more]\nyyy")
     assert frame.id == "200"
@@ -238,18 +238,18 @@ def test_what_is_not_kept_any_more_is_said(
 
 
 def test_a_position_of_an_earlier_run_means_all(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
     log.write(b"one\n")
-    body = LogEvents(world.service, log, presence, after=9999)
+    body = LogEvents(world.service, log, monitor, after=9999)
     assert frames(next(body)) == [Frame("one", id="4")]
     body.close()
 
 
 def test_a_log_of_events_that_ends_shows_its_last_words_and_ends(
-    world: World, log: LogStream, presence: FakePresence
+    world: World, log: LogStream, monitor: FakeMonitor
 ) -> None:
-    body = LogEvents(world.service, log, presence)
+    body = LogEvents(world.service, log, monitor)
     log.write(b"1\n")
     next(body)
     log.write(b"killed")
@@ -258,6 +258,6 @@ def test_a_log_of_events_that_ends_shows_its_last_words_and_ends(
     body.close()
 
 
-def test_bodies_show_what_they_are(world: World, log: LogStream, presence: FakePresence) -> None:
-    assert repr(LogEvents(world.service, log, presence)).startswith("<LogEvents of <LogStream")
-    assert "NAMED" in repr(feed_body(world, presence))
+def test_bodies_show_what_they_are(world: World, log: LogStream, monitor: FakeMonitor) -> None:
+    assert repr(LogEvents(world.service, log, monitor)).startswith("<LogEvents of <LogStream")
+    assert "NAMED" in repr(feed_body(world, monitor))

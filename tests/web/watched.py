@@ -8,12 +8,13 @@ from typing import Any
 
 from llmsnap.config.loader import loads
 from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished
-from llmsnap.metrics.tap import RequestFacts, Tap
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.routing.setup import change_of
 from llmsnap.service import Service
 from llmsnap.web.broadcast import Broadcast, broadcast_of
 from llmsnap.web.feed import Feed, Form
 from llmsnap.web.frames import Frame
+from tests.fakes.calls import observed
 from tests.fakes.launcher import FakeLauncher
 
 TEXT = """
@@ -79,12 +80,10 @@ class World:
         self.publish(swap)
         return swap
 
-    def begin(self, model: str = "alpha", **facts: Any) -> Tap:
+    def begin(self, model: str = "alpha", **facts: Any) -> ResponseObserver:
         """A request in flight."""
-        known = {"request_id": "r-1", "path": "/v1/chat/completions", "requested": model}
-        return self.service.observations.recorder.begin(
-            RequestFacts(**{**known, "model_id": model, **facts})
-        )
+        context = observed(model, **{"request_id": "r-1", "model_id": model, **facts})
+        return self.service.observations.recorder.begin(context)
 
 
 def named(frames: list[Frame], event: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.proxy.watch import EpollWatch, PeekWatch, new_watch
+from llmsnap.proxy.disconnect import ClientMonitor, EpollWatch, PeekWatch, new_watch
 
 
 @pytest.fixture(params=[EpollWatch, PeekWatch])
@@ -75,3 +75,37 @@ def test_this_system_has_a_watch(pair) -> None:
     theirs.close()
     assert gone.wait(2)
     watch.close()
+
+
+# --- one client ---------------------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_is_noted_and_told(watch, pair) -> None:
+    ours, theirs = pair
+    monitor, gone = ClientMonitor(watch, ours.fileno()), Event()
+    monitor.open(gone.set)
+    assert not monitor.gone
+    theirs.close()
+    assert gone.wait(2)
+    assert monitor.gone
+    assert repr(monitor).endswith("gone>")
+
+
+def test_after_close_nothing_is_told(watch, pair) -> None:
+    ours, theirs = pair
+    monitor, gone = ClientMonitor(watch, ours.fileno()), Event()
+    monitor.open(gone.set)
+    monitor.close()
+    monitor.close()
+    theirs.close()
+    gevent.idle()
+    gevent.idle()
+    assert not gone.is_set()
+    assert not monitor.gone
+
+
+def test_without_a_socket_nobody_is_seen_leaving(watch) -> None:
+    for monitor in (ClientMonitor(watch), ClientMonitor(None, 3)):
+        monitor.open(lambda: pytest.fail("nobody left"))
+        monitor.close()
+        assert not monitor.gone

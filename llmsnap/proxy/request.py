@@ -1,4 +1,4 @@
-"""One request to us, framework-free, and what became of it on the way."""
+"""What a client sent, framework-free, and what it is answered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from msgspec import Struct, field
 
 from llmsnap.errors import LlmsnapError, in_full
 from llmsnap.proxy.budget import Bodies, Held
-from llmsnap.proxy.presence import Presence
+from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.wire.auth import ANYBODY, Key
 from llmsnap.wire.headers import Headers
 
 
-class Call(Struct):
-    """A request as the gateway got it, and the facts its access log line tells.
+class Request(Struct):
+    """What the client sent, and what admission granted it.
 
     *path* is decoded, *raw_path* as the client sent it; *read* returns a piece of the body, b"" at
     its end, *length* is that of the whole (None: chunked). *headers* returns the client's header
@@ -34,7 +34,7 @@ class Call(Struct):
     read: Callable[[int], bytes]
     length: int | None
     client_ip: str
-    presence: Presence
+    monitor: ClientMonitor
     accept: str = ""
     protocol: str = "HTTP/1.1"
     user_agent: str = ""
@@ -47,23 +47,17 @@ class Call(Struct):
     """Whether a model may be loaded for it: not for a page that may be of any site."""
     trusts_pages: bool = True
     """Whether pages of local servers may run in the origin the client sees here."""
-    began: float = field(default_factory=time.monotonic)
-
     requested: str = ""
-    """The client's model name."""
-    served: str = ""
-    """The model or peer that served it."""
-    swap_id: int | None = None
-    queue_s: float = 0.0
-    load_s: float = 0.0
-    first_byte_at: float | None = None
-    stream: bool = False
-    status: int = 0
-    """What the client was told; for a stream that failed midway, what it should have been."""
-    error: str = ""
+    """The client's model name, as soon as it is known."""
+    received_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def key_name(self) -> str:
+        """The name of the client's key, "" without one."""
+        return self.key.name
 
     def explain(self, error: LlmsnapError) -> str:
-        """Return what this request's client may read of *error*: admins all, others the message.
+        """Return what the client may read of *error*: admins all, others the message.
 
         Others get the id of the request instead, by which an admin finds the rest in the log.
         """
@@ -72,7 +66,7 @@ class Call(Struct):
         return in_full(error) if self.key.admin else f"{error} (request {self.id})"
 
 
-class Answer(Struct):
+class Response(Struct):
     """What goes to the client. *body* is iterated once and then closed."""
 
     status: int

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.proxy.intake."""
+"""Facts about llmsnap.proxy.payload."""
 
 import gzip
 import re
@@ -19,18 +19,18 @@ from llmsnap.errors import (
 from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
-from llmsnap.proxy.intake import (
+from llmsnap.proxy.payload import (
     RESEND_BYTES,
-    PlainWork,
+    RawPayload,
+    parse_request,
+    parse_upstream,
     read_body,
-    take_in,
-    take_in_upstream,
 )
 from llmsnap.proxy.target import Target
 from llmsnap.wire.auth import Key
 from llmsnap.wire.headers import RequestRule
 from llmsnap.wire.paths import FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
-from tests.fakes.calls import call, runtime
+from tests.fakes.calls import make_request, runtime
 
 MIB = 1 << 20
 
@@ -65,58 +65,66 @@ def form(*fields: tuple[str, str], file: bytes = b"") -> tuple[bytes, list]:
 
 
 def test_a_json_request_is_known_by_its_top_level(snapshot) -> None:
-    work = take_in(call(body={"model": "a", "stream": True}), snapshot)
-    assert (work.requested, work.stream, work.path) == ("a", True, "/v1/chat/completions")
-    assert work.body() == b'{"model": "a", "stream": true}'
-    assert work.length == len(work.body())
+    payload = parse_request(make_request(body={"model": "a", "stream": True}), snapshot)
+    assert (payload.requested, payload.stream, payload.path) == ("a", True, "/v1/chat/completions")
+    assert payload.body() == b'{"model": "a", "stream": true}'
+    assert payload.length == len(payload.body())
 
 
 def test_an_upload_is_known_by_its_fields(snapshot) -> None:
     body, headers = form(("model", "a"), ("stream", "true"), file=b"x" * 9)
-    work = take_in(call("/v1/audio/transcriptions", body, headers=headers), snapshot)
-    assert (work.requested, work.stream) == ("a", True)
-    assert b"".join(work.body()()) == body
-    assert work.length == len(body)
-    assert work.held() == b"", "no copy of an upload is made"
-    work.close()
+    payload = parse_request(
+        make_request("/v1/audio/transcriptions", body, headers=headers), snapshot
+    )
+    assert (payload.requested, payload.stream) == ("a", True)
+    assert b"".join(payload.body()()) == body
+    assert payload.length == len(body)
+    assert payload.buffered() == b"", "no copy of an upload is made"
+    payload.close()
 
 
 def test_the_query_names_the_model_where_the_form_does_not(snapshot) -> None:
     body, headers = form(("x", "1"))
     for query in ("model=a", "xmodel=z&model=a"):
-        work = take_in(call(f"/v1/images/edits?{query}", body, headers=headers), snapshot)
-        assert work.requested == "a"
-        work.close()
+        payload = parse_request(
+            make_request(f"/v1/images/edits?{query}", body, headers=headers), snapshot
+        )
+        assert payload.requested == "a"
+        payload.close()
 
 
 @pytest.mark.parametrize("path", sorted(JSON_ROUTES | FORM_ROUTES))
 def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str) -> None:
     for kind in ("application/json", "APPLICATION/JSON; charset=utf-8", "text/plain", ""):
         headers = [("Content-Type", kind)] if kind else []
-        work = take_in(call(path, b'{"model":"a", "x":1e3}', headers=headers), snapshot)
-        assert (work.requested, work.body()) == ("a", b'{"model":"a", "x":1e3}')
+        payload = parse_request(
+            make_request(path, b'{"model":"a", "x":1e3}', headers=headers), snapshot
+        )
+        assert (payload.requested, payload.body()) == ("a", b'{"model":"a", "x":1e3}')
     body, headers = form(("model", "a"), file=b"x")
     for kind in (
         headers[0][1],
         "Multipart/Form-Data; boundary=b",
         ' multipart/form-data;boundary="b"',
     ):
-        work = take_in(call(path, body, headers=[("Content-Type", kind)]), snapshot)
-        assert (work.requested, b"".join(work.body()())) == ("a", body)
-        work.close()
+        payload = parse_request(
+            make_request(path, body, headers=[("Content-Type", kind)]), snapshot
+        )
+        assert (payload.requested, b"".join(payload.body()())) == ("a", body)
+        payload.close()
 
 
 def test_json_is_not_read_beyond_its_limit_on_a_route_of_forms(snapshot) -> None:
     with pytest.raises(TooLarge, match="maxRequestBody"):
-        take_in(call("/v1/images/edits", b" " * (MIB + 1)), snapshot)
+        parse_request(make_request("/v1/images/edits", b" " * (MIB + 1)), snapshot)
 
 
 def test_a_compressed_form_is_refused(snapshot) -> None:
     body, headers = form(("model", "a"))
     for encoding in ("gzip", "br"):
         with pytest.raises(UnsupportedEncoding):
-            take_in(
-                call(
+            parse_request(
+                make_request(
                     "/v1/images/edits",
                     gzip.compress(body),
                     headers=[*headers, ("Content-Encoding", encoding)],
@@ -124,22 +132,22 @@ def test_a_compressed_form_is_refused(snapshot) -> None:
                 snapshot,
             )
     plain = [*headers, ("Content-Encoding", "identity")]
-    work = take_in(call("/v1/images/edits", body, headers=plain), snapshot)
-    assert work.drops == {"content-encoding"}
-    work.close()
+    payload = parse_request(make_request("/v1/images/edits", body, headers=plain), snapshot)
+    assert payload.drops == {"content-encoding"}
+    payload.close()
 
 
 def test_a_query_names_the_model(snapshot) -> None:
-    work = take_in(call("/v1/audio/voices?x=1&model=author%2Fm"), snapshot)
-    assert (work.requested, work.body(), work.length) == ("author/m", b"", 0)
-    assert work.path == "/v1/audio/voices?x=1&model=author%2Fm"
-    work.adapt(target(), "new name")
-    assert work.path == "/v1/audio/voices?model=new%20name&x=1"
+    payload = parse_request(make_request("/v1/audio/voices?x=1&model=author%2Fm"), snapshot)
+    assert (payload.requested, payload.body(), payload.length) == ("author/m", b"", 0)
+    assert payload.path == "/v1/audio/voices?x=1&model=author%2Fm"
+    payload.adapt(target(), "new name")
+    assert payload.path == "/v1/audio/voices?model=new%20name&x=1"
 
 
 def test_without_its_version_a_path_goes_on_without_one(snapshot) -> None:
-    work = take_in(call("/v/embeddings?q=1", {"model": "a"}), snapshot)
-    assert work.path == "/embeddings?q=1"
+    payload = parse_request(make_request("/v/embeddings?q=1", {"model": "a"}), snapshot)
+    assert payload.path == "/embeddings?q=1"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +161,7 @@ def test_without_its_version_a_path_goes_on_without_one(snapshot) -> None:
 )
 def test_a_wrong_method_is_told_the_right_ones(snapshot, method, path, allow) -> None:
     with pytest.raises(MethodNotAllowed) as caught:
-        take_in(call(path, method=method), snapshot)
+        parse_request(make_request(path, method=method), snapshot)
     assert caught.value.allow == allow
 
 
@@ -161,31 +169,33 @@ def test_a_wrong_method_is_told_the_right_ones(snapshot, method, path, allow) ->
 
 
 def test_every_target_adapts_the_request_the_client_sent(snapshot) -> None:
-    work = take_in(call(body={"model": "a", "keep": 1}), snapshot)
-    work.adapt(target(["keep"], top_k=5), "other")
-    assert work.body() == b'{"model": "other","top_k":5}'
-    work.adapt(target(), "")
-    assert work.body() == b'{"model": "a", "keep": 1}'
+    payload = parse_request(make_request(body={"model": "a", "keep": 1}), snapshot)
+    payload.adapt(target(["keep"], top_k=5), "other")
+    assert payload.body() == b'{"model": "other","top_k":5}'
+    payload.adapt(target(), "")
+    assert payload.body() == b'{"model": "a", "keep": 1}'
 
 
 def test_every_target_adapts_the_form_the_client_sent(snapshot) -> None:
     body, headers = form(("model", "a"), ("keep", "1"), file=b"x")
-    work = take_in(call("/v1/audio/transcriptions", body, headers=headers), snapshot)
-    work.adapt(target(["keep"], top_k=5), "other")
-    first = b"".join(work.body()())
+    payload = parse_request(
+        make_request("/v1/audio/transcriptions", body, headers=headers), snapshot
+    )
+    payload.adapt(target(["keep"], top_k=5), "other")
+    first = b"".join(payload.body()())
     assert b"other" in first
     assert b"keep" not in first
     assert b"top_k" in first
-    assert work.length == len(first)
-    work.adapt(target(), "")
-    assert b"".join(work.body()()) == body
-    work.close()
+    assert payload.length == len(first)
+    payload.adapt(target(), "")
+    assert b"".join(payload.body()()) == body
+    payload.close()
 
 
 def test_a_filter_may_make_a_stream_of_it(snapshot) -> None:
-    work = take_in(call(body={"model": "a"}), snapshot)
-    work.adapt(target(stream=True), "")
-    assert work.stream
+    payload = parse_request(make_request(body={"model": "a"}), snapshot)
+    payload.adapt(target(stream=True), "")
+    assert payload.stream
 
 
 # --- encodings and limits -----------------------------------------------------------------------
@@ -193,9 +203,11 @@ def test_a_filter_may_make_a_stream_of_it(snapshot) -> None:
 
 def test_a_compressed_request_goes_on_plain(snapshot) -> None:
     headers = [("Content-Encoding", "GZIP")]
-    work = take_in(call(body=gzip.compress(b'{"model":"a"}'), headers=headers), snapshot)
-    assert work.body() == b'{"model":"a"}'
-    assert work.drops == {"content-encoding"}
+    payload = parse_request(
+        make_request(body=gzip.compress(b'{"model":"a"}'), headers=headers), snapshot
+    )
+    assert payload.body() == b'{"model":"a"}'
+    assert payload.drops == {"content-encoding"}
 
 
 @pytest.mark.parametrize(
@@ -211,21 +223,21 @@ def test_a_compressed_request_goes_on_plain(snapshot) -> None:
 )
 def test_what_cannot_be_decompressed_is_said(snapshot, encoding, body, error) -> None:
     with pytest.raises(error):
-        take_in(call(body=body, headers=[("Content-Encoding", encoding)]), snapshot)
+        parse_request(make_request(body=body, headers=[("Content-Encoding", encoding)]), snapshot)
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity, ", ""])
 def test_a_body_that_is_said_to_be_as_it_is_passes(snapshot, encoding: str) -> None:
     headers = [("Content-Encoding", encoding)] if encoding else []
-    work = take_in(call(body=b'{"model":"a"}', headers=headers), snapshot)
-    assert work.body() == b'{"model":"a"}'
-    assert work.drops == ({"content-encoding"} if encoding else frozenset())
+    payload = parse_request(make_request(body=b'{"model":"a"}', headers=headers), snapshot)
+    assert payload.body() == b'{"model":"a"}'
+    assert payload.drops == ({"content-encoding"} if encoding else frozenset())
 
 
 def test_an_unknown_coding_is_refused_before_the_body_is_read(snapshot) -> None:
     headers = [("Content-Encoding", "br")]
     with pytest.raises(UnsupportedEncoding):
-        take_in(call(body=b"{}", headers=headers, read=unread), snapshot)
+        parse_request(make_request(body=b"{}", headers=headers, read=unread), snapshot)
 
 
 @pytest.mark.parametrize(
@@ -239,10 +251,10 @@ def test_an_unknown_coding_is_refused_before_the_body_is_read(snapshot) -> None:
 )
 def test_a_filter_takes_no_huge_collection_apart(snapshot, values: bytes, path: str) -> None:
     body = b'{"model":"a","x":' + values + b"}"
-    work = take_in(call(body=body), runtime("maxRequestBody: 10"))
-    work.adapt(target(["y.z"]), "")
+    payload = parse_request(make_request(body=body), runtime("maxRequestBody: 10"))
+    payload.adapt(target(["y.z"]), "")
     with pytest.raises(BadRequest, match="as filters say: more than 16384"):
-        work.adapt(target([path]), "")
+        payload.adapt(target([path]), "")
 
 
 def unread(size: int) -> bytes:
@@ -255,20 +267,20 @@ def unread(size: int) -> bytes:
 )
 def test_a_body_said_to_be_too_large_is_not_read(snapshot, path: str, limit: int) -> None:
     method = "GET" if "?" in path else "POST"
-    large = call(path, b"", method=method, length=(limit or 2 * MIB) + 1, read=unread)
+    large = make_request(path, b"", method=method, length=(limit or 2 * MIB) + 1, read=unread)
     with pytest.raises(TooLarge, match=r"max(RequestBody|Upload)"):
-        take_in(large, snapshot)
+        parse_request(large, snapshot)
 
 
 def test_a_chunked_body_is_read_up_to_the_limit(snapshot) -> None:
-    assert read_body(call(body=b"x" * 10, chunked=True), 10) == b"x" * 10
+    assert read_body(make_request(body=b"x" * 10, chunked=True), 10) == b"x" * 10
     with pytest.raises(TooLarge):
-        read_body(call(body=b"x" * 11, chunked=True), 10)
+        read_body(make_request(body=b"x" * 11, chunked=True), 10)
 
 
 def test_a_body_that_ends_early_is_the_clients_fault(snapshot) -> None:
     with pytest.raises(BadRequest, match="after 3 of 10 bytes"):
-        read_body(call(body=b"abc", length=10), 100)
+        read_body(make_request(body=b"abc", length=10), 100)
 
 
 # --- below /upstream ----------------------------------------------------------------------------
@@ -291,8 +303,8 @@ def test_a_body_that_ends_early_is_the_clients_fault(snapshot) -> None:
 def test_the_longest_name_is_the_models_and_the_rest_stays(
     snapshot, path: str, name: str, prefix: str, rest: str
 ) -> None:
-    work = take_in_upstream(call(path), snapshot)
-    assert (work.requested, work.prefix, work.path) == (name, prefix, rest)
+    payload = parse_upstream(make_request(path), snapshot)
+    assert (payload.requested, payload.prefix, payload.path) == (name, prefix, rest)
 
 
 @pytest.mark.parametrize("key", [Key(), Key(admin=False, upstream=True), Key(admin=False)])
@@ -312,9 +324,9 @@ def test_the_longest_name_is_the_models_and_the_rest_stays(
 @pytest.mark.parametrize("name", ["a", "author/m", "author%2Fm", "far", "p/far"])
 def test_no_path_leaves_the_base_of_a_server(snapshot, name: str, rest: str, key: Key) -> None:
     for method in ("GET", "POST"):
-        asked = call(f"/upstream/{name}{rest}", b"", method=method, key=key, read=unread)
+        asked = make_request(f"/upstream/{name}{rest}", b"", method=method, key=key, read=unread)
         with pytest.raises(BadRequest):
-            take_in_upstream(asked, snapshot)
+            parse_upstream(asked, snapshot)
 
 
 BELOW = [
@@ -337,19 +349,19 @@ BELOW = [
 @pytest.mark.parametrize("rest", BELOW)
 def test_a_key_without_the_right_reaches_inference_only(snapshot, rest: str) -> None:
     for key in (Key("k", admin=False), Key("k", (re.compile("a"),), admin=False)):
-        asked = call(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
+        asked = make_request(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
         with pytest.raises(Forbidden, match="the key 'k' may use inference routes only"):
-            take_in_upstream(asked, snapshot)
+            parse_upstream(asked, snapshot)
     for key in (Key("k"), Key("k", admin=False, upstream=True)):
-        work = take_in_upstream(call(f"/upstream/a{rest}", b"", key=key), snapshot)
-        assert (work.requested, work.path) == ("a", rest)
+        payload = parse_upstream(make_request(f"/upstream/a{rest}", b"", key=key), snapshot)
+        assert (payload.requested, payload.path) == ("a", rest)
 
 
 @pytest.mark.parametrize("path", sorted(INFERENCE_ROUTES))
 def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> None:
     key = Key("k", admin=False)
-    work = take_in_upstream(call(f"/upstream/a{path}?q=%20", b"raw", key=key), snapshot)
-    assert (work.path, work.body()) == (f"{path}?q=%20", b"raw")
+    payload = parse_upstream(make_request(f"/upstream/a{path}?q=%20", b"raw", key=key), snapshot)
+    assert (payload.path, payload.body()) == (f"{path}?q=%20", b"raw")
 
 
 @pytest.mark.parametrize(
@@ -374,20 +386,20 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(
     body, headers = form(*model.items(), ("x", "1"))
     query = f"model={quote(named, safe='')}" if named else ""
     for asked in (
-        call(f"/upstream/{name}/v1/embeddings", {**model, "Model": "a"}, key=key),
-        call(f"/upstream/{name}/v1/images/edits", body, headers=headers, key=key),
-        call(f"/upstream/{name}/v1/audio/voices?{query}", key=key),
+        make_request(f"/upstream/{name}/v1/embeddings", {**model, "Model": "a"}, key=key),
+        make_request(f"/upstream/{name}/v1/images/edits", body, headers=headers, key=key),
+        make_request(f"/upstream/{name}/v1/audio/voices?{query}", key=key),
     ):
         if not fine:
             with pytest.raises(BadRequest, match="the path names the model"):
-                take_in_upstream(asked, snapshot)
+                parse_upstream(asked, snapshot)
             continue
-        work = take_in_upstream(asked, snapshot)
-        assert work.requested == unquote(name)
-        work.adapt(target(), "")
-        sent = work.body()
+        payload = parse_upstream(asked, snapshot)
+        assert payload.requested == unquote(name)
+        payload.adapt(target(), "")
+        sent = payload.body()
         assert b'"a"' not in (sent if isinstance(sent, bytes) else b"".join(sent()))
-        work.close()
+        payload.close()
 
 
 @pytest.mark.parametrize("rest", ["/", "/v1/models", "/api/captures/0", "/unload", "/upstream/x/",
@@ -395,9 +407,9 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(
 @pytest.mark.parametrize("name", ["far", "p/far", "org/far"])
 def test_a_peer_answers_inference_only(snapshot, name: str, rest: str) -> None:
     for key in (Key(), Key("k", admin=False), Key("k", admin=False, upstream=True)):
-        asked = call(f"/upstream/{name}{rest}", b"", key=key, read=unread, length=9)
+        asked = make_request(f"/upstream/{name}{rest}", b"", key=key, read=unread, length=9)
         with pytest.raises(BadRequest, match="peers answer inference routes only"):
-            take_in_upstream(asked, snapshot)
+            parse_upstream(asked, snapshot)
 
 
 @pytest.mark.parametrize("name", ["far", "p/far"])
@@ -405,33 +417,33 @@ def test_a_peer_answers_inference_only(snapshot, name: str, rest: str) -> None:
 def test_what_goes_to_a_peer_names_the_model_of_the_path(snapshot, name: str, named: str) -> None:
     body, headers = form(("model", named))
     asked = [
-        call(f"/upstream/{name}/v1/embeddings?x=1", {"model": named, "input": 1}),
-        call(f"/upstream/{name}/v1/images/edits?x=1", body, headers=headers),
-        call(f"/upstream/{name}/v1/audio/voices?x=1&model={named}"),
+        make_request(f"/upstream/{name}/v1/embeddings?x=1", {"model": named, "input": 1}),
+        make_request(f"/upstream/{name}/v1/images/edits?x=1", body, headers=headers),
+        make_request(f"/upstream/{name}/v1/audio/voices?x=1&model={named}"),
     ]
     for one in asked:
         if named not in {"far", name}:
             with pytest.raises(BadRequest, match="model"):
-                take_in_upstream(one, snapshot)
+                parse_upstream(one, snapshot)
             continue
-        work = take_in_upstream(one, snapshot)
-        assert (work.requested, work.prefix) == (name, f"/upstream/{name}")
-        work.adapt(target(), "far")
-        assert work.path.partition("?")[0] in {
+        payload = parse_upstream(one, snapshot)
+        assert (payload.requested, payload.prefix) == (name, f"/upstream/{name}")
+        payload.adapt(target(), "far")
+        assert payload.path.partition("?")[0] in {
             "/v1/embeddings", "/v1/images/edits", "/v1/audio/voices"
         }  # fmt: skip
-        sent = work.body()
+        sent = payload.body()
         sent = sent if isinstance(sent, bytes) else b"".join(sent())
-        assert b"far" in sent or "model=far" in work.path
+        assert b"far" in sent or "model=far" in payload.path
         assert b"p/far" not in sent
-        work.close()
+        payload.close()
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_a_peers_routes_have_their_methods(snapshot, method: str) -> None:
-    asked = call("/upstream/far/v1/embeddings", b"{}", method=method, read=unread)
+    asked = make_request("/upstream/far/v1/embeddings", b"{}", method=method, read=unread)
     with pytest.raises(MethodNotAllowed):
-        take_in_upstream(asked, snapshot)
+        parse_upstream(asked, snapshot)
 
 
 @pytest.mark.parametrize("rest", ["", "/", "/x", "/m/x", "/v1/embeddings", "/../x"])
@@ -439,44 +451,48 @@ def test_a_hidden_model_is_as_unknown_as_any(snapshot, rest: str) -> None:
     key = Key("k", (re.compile("b"),), admin=False)
     facts = []
     for name in ("a", "nope", "far", "p/far", "author/m"):
-        work = take_in_upstream(call(f"/upstream/{name}{rest}", b"", key=key), snapshot)
-        facts.append((work.requested, work.path, type(work)))
-    assert facts == [(name, "", PlainWork) for name in ("a", "nope", "far", "p", "author")]
+        payload = parse_upstream(make_request(f"/upstream/{name}{rest}", b"", key=key), snapshot)
+        facts.append((payload.requested, payload.path, type(payload)))
+    assert facts == [(name, "", RawPayload) for name in ("a", "nope", "far", "p", "author")]
 
 
 def test_without_a_name_there_is_nothing(snapshot) -> None:
     with pytest.raises(NotFound):
-        take_in_upstream(call("/upstream//"), snapshot)
+        parse_upstream(make_request("/upstream//"), snapshot)
 
 
 def test_a_small_body_is_held_and_can_be_sent_again(snapshot) -> None:
-    work = take_in_upstream(call("/upstream/a/x", b"body"), snapshot)
-    work.adapt(target(["x"], y=1), "ignored")
-    assert work.body() == work.held() == b"body"
-    assert work.is_kept
+    payload = parse_upstream(make_request("/upstream/a/x", b"body"), snapshot)
+    payload.adapt(target(["x"], y=1), "ignored")
+    assert payload.body() == payload.buffered() == b"body"
+    assert payload.is_kept
 
 
 def test_a_large_body_passes_through(snapshot) -> None:
     body = b"x" * (RESEND_BYTES + 1)
-    work = take_in_upstream(call("/upstream/a/x", body), snapshot)
-    pieces = list(work.body()())
+    payload = parse_upstream(make_request("/upstream/a/x", body), snapshot)
+    pieces = list(payload.body()())
     assert b"".join(pieces) == body
     assert len(pieces) > 1
-    assert (work.length, work.held(), work.is_kept) == (len(body), b"", False)
+    assert (payload.length, payload.buffered(), payload.is_kept) == (len(body), b"", False)
 
 
 def test_a_large_body_that_ends_early_is_told_from_an_upstreams_end(snapshot) -> None:
-    work = take_in_upstream(call("/upstream/a/x", b"x" * 9, length=RESEND_BYTES + 1), snapshot)
+    payload = parse_upstream(
+        make_request("/upstream/a/x", b"x" * 9, length=RESEND_BYTES + 1), snapshot
+    )
     with pytest.raises(BadRequest, match="after 9 of"):
-        list(work.body()())
+        list(payload.body()())
 
 
 def test_a_chunked_body_passes_through_up_to_the_limit(snapshot) -> None:
-    work = take_in_upstream(call("/upstream/a/x", b"x" * 9, chunked=True), snapshot)
-    assert (b"".join(work.body()()), work.length) == (b"x" * 9, None)
-    work = take_in_upstream(call("/upstream/a/x", b"x" * (2 * MIB + 1), chunked=True), snapshot)
+    payload = parse_upstream(make_request("/upstream/a/x", b"x" * 9, chunked=True), snapshot)
+    assert (b"".join(payload.body()()), payload.length) == (b"x" * 9, None)
+    payload = parse_upstream(
+        make_request("/upstream/a/x", b"x" * (2 * MIB + 1), chunked=True), snapshot
+    )
     with pytest.raises(TooLarge):
-        list(work.body()())
+        list(payload.body()())
 
 
 # --- what all bodies together may take -----------------------------------------------------------
@@ -510,12 +526,12 @@ def test_a_body_is_counted_where_it_is_held_while_it_is(
 ) -> None:
     for chunked in (False, True):
         held = bodies.held()
-        made = call(path, body, headers=headers, held=held, chunked=chunked)
+        made = make_request(path, body, headers=headers, held=held, chunked=chunked)
         is_upstream = path.startswith("/upstream")
-        work = (take_in_upstream if is_upstream else take_in)(made, snapshot)
+        payload = (parse_upstream if is_upstream else parse_request)(made, snapshot)
         used = bodies.memory.used_bytes, bodies.disk.used_bytes
         assert used == ((0, 0) if is_upstream and chunked else expected)
-        work.close()
+        payload.close()
         held.close()
         assert (bodies.memory.used_bytes, bodies.disk.used_bytes) == (0, 0)
 
@@ -542,9 +558,9 @@ def test_a_body_for_which_others_leave_no_room_is_refused(
     other.in_memory(bodies.memory.limit_bytes - 10)
     other.on_disk(bodies.disk.limit_bytes - 10)
     reads = {} if chunked or headers == GZIP else {"read": unread}
-    made = call(path, body, headers=headers, held=bodies.held(), chunked=chunked, **reads)
+    made = make_request(path, body, headers=headers, held=bodies.held(), chunked=chunked, **reads)
     with pytest.raises(NoRoom):
-        (take_in_upstream if path.startswith("/upstream") else take_in)(made, snapshot)
+        (parse_upstream if path.startswith("/upstream") else parse_request)(made, snapshot)
 
 
 def test_what_is_announced_and_does_not_come_takes_nothing_from_others(snapshot, bodies) -> None:
@@ -552,14 +568,14 @@ def test_what_is_announced_and_does_not_come_takes_nothing_from_others(snapshot,
         assert bodies.memory.used_bytes == 0
         raise BodyTimeout("it did not come")
 
-    made = call(body=b"", length=MIB, held=bodies.held(), read=read)
+    made = make_request(body=b"", length=MIB, held=bodies.held(), read=read)
     with pytest.raises(BodyTimeout):
-        take_in(made, snapshot)
+        parse_request(made, snapshot)
 
 
 def test_a_rewritten_body_is_counted_beside_the_one_that_came(snapshot, bodies) -> None:
-    work = take_in(call(body=JSON_BODY, held=bodies.held()), snapshot)
-    work.adapt(target(), "")
+    payload = parse_request(make_request(body=JSON_BODY, held=bodies.held()), snapshot)
+    payload.adapt(target(), "")
     assert bodies.memory.used_bytes == len(JSON_BODY)
-    work.adapt(target(top_k=5), "")
-    assert bodies.memory.used_bytes == len(JSON_BODY) + work.length
+    payload.adapt(target(top_k=5), "")
+    assert bodies.memory.used_bytes == len(JSON_BODY) + payload.length

@@ -1,4 +1,4 @@
-"""Tells at once when a client's socket closes, while its request waits for something else.
+"""Notices at once that a client has closed its socket, while its request waits for something else.
 
 Linux: one epoll instance of our own, asked for EPOLLRDHUP only, so that a pipelined next request
 never wakes it; the hub watches that one descriptor. Elsewhere each socket is watched for reading,
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import gevent
 from gevent.monkey import get_original
 
-OnGone = Callable[[], None]
+OnDisconnect = Callable[[], None]
 """Called in the hub: must not switch greenlets."""
 
 READ = 1  # gevent's flag for a watcher that waits for reading
@@ -24,8 +24,8 @@ READ = 1  # gevent's flag for a watcher that waits for reading
 class ClientWatch(Protocol):
     """Watches client sockets; one for the whole program."""
 
-    def add(self, fd: int, on_gone: OnGone) -> None:
-        """Call *on_gone* once, when the peer of socket *fd* closes. Never switches."""
+    def add(self, fd: int, on_disconnect: OnDisconnect) -> None:
+        """Call *on_disconnect* once, when the peer of socket *fd* closes. Never switches."""
 
     def remove(self, fd: int) -> None:
         """Stop watching *fd*; harmless when it is not watched. Never switches."""
@@ -40,21 +40,21 @@ class EpollWatch:
     def __init__(self) -> None:
         self._epoll: Any = None
         self._watcher: Any = None
-        self._on_gone: dict[int, OnGone] = {}
+        self._on_disconnect: dict[int, OnDisconnect] = {}
 
     def __repr__(self) -> str:
-        return f"<EpollWatch {len(self._on_gone)} clients>"
+        return f"<EpollWatch {len(self._on_disconnect)} clients>"
 
-    def add(self, fd: int, on_gone: OnGone) -> None:
+    def add(self, fd: int, on_disconnect: OnDisconnect) -> None:
         """See ClientWatch."""
         if self._epoll is None:
             self._open()
-        self._on_gone[fd] = on_gone
+        self._on_disconnect[fd] = on_disconnect
         self._epoll.register(fd, select.EPOLLRDHUP)
 
     def remove(self, fd: int) -> None:
         """See ClientWatch."""
-        if self._on_gone.pop(fd, None) is None:
+        if self._on_disconnect.pop(fd, None) is None:
             return
         try:
             self._epoll.unregister(fd)
@@ -68,7 +68,7 @@ class EpollWatch:
             self._watcher.close()
             self._epoll.close()
             self._epoll = None
-            self._on_gone.clear()
+            self._on_disconnect.clear()
 
     def _open(self) -> None:
         self._epoll = get_original("select", "epoll")()
@@ -78,10 +78,10 @@ class EpollWatch:
 
     def _look(self) -> None:
         for fd, _ in self._epoll.poll(0):
-            on_gone = self._on_gone.get(fd)
+            on_disconnect = self._on_disconnect.get(fd)
             self.remove(fd)
-            if on_gone is not None:
-                on_gone()
+            if on_disconnect is not None:
+                on_disconnect()
 
 
 class PeekWatch:
@@ -93,11 +93,11 @@ class PeekWatch:
     def __repr__(self) -> str:
         return f"<PeekWatch {len(self._watchers)} clients>"
 
-    def add(self, fd: int, on_gone: OnGone) -> None:
+    def add(self, fd: int, on_disconnect: OnDisconnect) -> None:
         """See ClientWatch."""
         watcher = gevent.get_hub().loop.io(fd, READ, ref=False)
         self._watchers[fd] = watcher
-        watcher.start(self._look, fd, on_gone)
+        watcher.start(self._look, fd, on_disconnect)
 
     def remove(self, fd: int) -> None:
         """See ClientWatch."""
@@ -111,10 +111,10 @@ class PeekWatch:
         for fd in list(self._watchers):
             self.remove(fd)
 
-    def _look(self, fd: int, on_gone: OnGone) -> None:
+    def _look(self, fd: int, on_disconnect: OnDisconnect) -> None:
         self.remove(fd)
         if is_closed(fd):
-            on_gone()
+            on_disconnect()
 
 
 def is_closed(fd: int) -> bool:
@@ -136,3 +136,35 @@ def new_watch() -> ClientWatch:
     except AttributeError:
         return PeekWatch()
     return EpollWatch()
+
+
+class ClientMonitor:
+    """Watches one client from ``open`` to ``close``; with *fd* -1 it never notices anything."""
+
+    __slots__ = ("_fd", "_on_disconnect", "_watch", "gone")
+
+    def __init__(self, watch: ClientWatch | None, fd: int = -1) -> None:
+        self.gone = False
+        self._watch = watch
+        self._fd = fd
+        self._on_disconnect: OnDisconnect | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientMonitor fd {self._fd}{' gone' if self.gone else ''}>"
+
+    def open(self, on_disconnect: OnDisconnect) -> None:
+        """Call *on_disconnect*, in the hub, when the client leaves. Never switches."""
+        if self._watch is not None and self._fd >= 0:
+            self._on_disconnect = on_disconnect
+            self._watch.add(self._fd, self._note)
+
+    def close(self) -> None:
+        """Stop watching. Never switches."""
+        if self._on_disconnect is not None and self._watch is not None:
+            self._on_disconnect = None
+            self._watch.remove(self._fd)
+
+    def _note(self) -> None:
+        self.gone = True
+        if self._on_disconnect is not None:
+            self._on_disconnect()

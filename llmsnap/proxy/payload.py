@@ -1,4 +1,4 @@
-"""Takes in a request: finds the model it asks for, and holds the body until it goes on.
+"""The body of a request and the path to send on: finds the model it names, holds it until sent.
 
 There are three kinds of bodies: JSON, which is edited textually; forms, which are spooled; and
 everything else, which passes through unread.
@@ -21,7 +21,7 @@ from llmsnap.errors import (
     UnsupportedEncoding,
 )
 from llmsnap.proxy.body import (
-    JsonRequest,
+    JsonBody,
     coding_of,
     decoded,
     first_model,
@@ -31,10 +31,10 @@ from llmsnap.proxy.body import (
     with_model,
 )
 from llmsnap.proxy.budget import Held
-from llmsnap.proxy.call import Call
 from llmsnap.proxy.client import Body
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.multipart import IN_MEMORY_BYTES, Upload, is_form, receive
+from llmsnap.proxy.request import Request
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.names import PeerRoute
 from llmsnap.wire.auth import Key
@@ -53,11 +53,11 @@ RESEND_BYTES = 1 << 20
 """Unread bodies up to this size are held in memory, so that they can be sent once more."""
 READING = ("GET", "HEAD")
 URLENCODED = "application/x-www-form-urlencoded"
-NOTHING = JsonRequest(b"", "", [])
+NOTHING = JsonBody(b"", "", [])
 
 
-class Work(metaclass=ABCMeta):
-    """A request that has been taken in. *requested* is the client's name for the model."""
+class Payload(metaclass=ABCMeta):
+    """What is sent on of a request. *requested* is the client's name for the model."""
 
     requested: str
     stream = False
@@ -73,9 +73,9 @@ class Work(metaclass=ABCMeta):
 
     @abstractmethod
     def adapt(self, target: Target, name: str) -> None:
-        """Apply the filters of *target*, and call the model *name* unless that is empty.
+        """Apply the filters of *target*, and request the model *name* unless that is empty.
 
-        A further call starts from the client's request again. What goes on names one model, in
+        A further request starts from the client's request again. What goes on names one model, in
         the body and in the query alike: a server that read another place, or another of two
         names, would serve a model that was not asked for here.
         """
@@ -87,8 +87,8 @@ class Work(metaclass=ABCMeta):
     def body(self) -> Body:
         """Return what is sent on."""
 
-    def held(self) -> bytes:
-        """Return the body if it is in memory; a copy of nothing else is made for captures."""
+    def buffered(self) -> bytes:
+        """Return the body if it is in memory, for a capture; b"" otherwise."""
         body = self.body()
         return body if isinstance(body, bytes) else b""
 
@@ -102,44 +102,67 @@ class Work(metaclass=ABCMeta):
         """Let go of the body, which is not sent again. Idempotent."""
 
 
-class JsonWork(Work):
-    """A JSON request."""
+class UnparsedPayload(Payload):
+    """Stands for a body that has not been parsed yet, or could not be."""
 
-    def __init__(self, request: JsonRequest, path: str, held: Held) -> None:
-        self._received = self._request = request
-        self._held = held
-        self.requested = request.model
-        self.stream = request.stream
+    def __init__(self, path: str) -> None:
+        self.requested = ""
         self.path = path
 
     def adapt(self, target: Target, name: str) -> None:
-        """See Work."""
-        self.path = _with_model(self.path, name or self.requested)
-        request = self._received
-        if name:
-            request = request.naming(name)
-        if target.filter:
-            request = _filtered(request, target.filter, self.requested)
-            self.stream = request.stream
-        self._request = request
-        if request is not self._received:
-            self._held.in_memory(len(self._received.raw) + len(request.raw))
+        """See Payload: there is nothing to rewrite."""
 
     def body(self) -> bytes:
-        """See Work."""
-        return self._request.raw
+        """See Payload."""
+        return b""
 
     @property
     def length(self) -> int:
-        """See Work."""
-        return len(self._request.raw)
+        """See Payload."""
+        return 0
 
     def close(self) -> None:
-        """See Work."""
-        self._received = self._request = NOTHING
+        """See Payload."""
 
 
-class FormWork(Work):
+class JsonPayload(Payload):
+    """A JSON request."""
+
+    def __init__(self, body: JsonBody, path: str, held: Held) -> None:
+        self._received = self._body = body
+        self._held = held
+        self.requested = body.model
+        self.stream = body.stream
+        self.path = path
+
+    def adapt(self, target: Target, name: str) -> None:
+        """See Payload."""
+        self.path = _with_model(self.path, name or self.requested)
+        body = self._received
+        if name:
+            body = body.naming(name)
+        if target.filter:
+            body = _filtered(body, target.filter, self.requested)
+            self.stream = body.stream
+        self._body = body
+        if body is not self._received:
+            self._held.in_memory(len(self._received.raw) + len(body.raw))
+
+    def body(self) -> bytes:
+        """See Payload."""
+        return self._body.raw
+
+    @property
+    def length(self) -> int:
+        """See Payload."""
+        return len(self._body.raw)
+
+    def close(self) -> None:
+        """See Payload."""
+        self._received = self._body = NOTHING
+
+
+class FormPayload(Payload):
     """An upload."""
 
     def __init__(self, upload: Upload, path: str) -> None:
@@ -149,7 +172,7 @@ class FormWork(Work):
         self.path = path
 
     def adapt(self, target: Target, name: str) -> None:
-        """See Work."""
+        """See Payload."""
         self.path = _with_model(self.path, name or self.requested)
         upload = self._upload
         upload.reset()
@@ -159,49 +182,49 @@ class FormWork(Work):
             upload.rewrite(target.filter.form_edits(upload.field_names, self.requested))
 
     def body(self) -> Body:
-        """See Work."""
+        """See Payload."""
         return self._upload.chunks
 
     @property
     def length(self) -> int:
-        """See Work."""
+        """See Payload."""
         return self._upload.content_length
 
     def close(self) -> None:
-        """See Work."""
+        """See Payload."""
         self._upload.close()
 
 
-class PlainWork(Work):
-    """A request whose body is none of our business. Its name stands in the address."""
+class RawPayload(Payload):
+    """A body that passes unread. The model's name stands in the address."""
 
-    def __init__(self, call: Call, requested: str, path: str, limit_bytes: int) -> None:
+    def __init__(self, request: Request, requested: str, path: str, limit_bytes: int) -> None:
         self.requested = requested
         self.path = path
-        self._length = call.length
-        self._call = call
+        self._length = request.length
+        self._call = request
         self._limit_bytes = limit_bytes
         self._held: bytes | None = None
-        if call.length is not None:
-            _check_length(call.length, limit_bytes, "maxUpload")
-            if call.length <= RESEND_BYTES:
-                self._held = _read_all(call, limit_bytes, "maxUpload")
+        if request.length is not None:
+            _check_length(request.length, limit_bytes, "maxUpload")
+            if request.length <= RESEND_BYTES:
+                self._held = _read_all(request, limit_bytes, "maxUpload")
         self.is_kept = self._held is not None
 
     def adapt(self, target: Target, name: str) -> None:
-        """See Work: nothing is rewritten here."""
+        """See Payload: nothing is rewritten here."""
 
     def body(self) -> Body:
-        """See Work."""
+        """See Payload."""
         return self._held if self._held is not None else self._pieces
 
     @property
     def length(self) -> int | None:
-        """See Work."""
+        """See Payload."""
         return self._length
 
     def close(self) -> None:
-        """See Work."""
+        """See Payload."""
         if self._held is not None:
             self._held = b""
 
@@ -215,102 +238,103 @@ class PlainWork(Work):
             raise _cut_short(taken, self._length)
 
 
-class QueryWork(PlainWork):
-    """A request whose address names the model in its query."""
+class QueryPayload(RawPayload):
+    """A body that passes unread; the model's name stands in the query."""
 
     def adapt(self, target: Target, name: str) -> None:
-        """See Work: there is nothing but the name to rewrite."""
+        """See Payload: there is nothing but the name to rewrite."""
         self.path = _with_model(self.path, name or self.requested)
 
 
-def take_in(call: Call, snapshot: Snapshot) -> Work:
-    """Return the work of an inference request. Blocks while its body is read.
+def parse_request(request: Request, snapshot: Snapshot) -> Payload:
+    """Return the payload of an inference request. Blocks while its body is read.
 
     Raises: MethodNotAllowed, BadRequest, UnsupportedEncoding, TooLarge.
     """
-    return _take_in(call, snapshot, call.path)
+    return _parse(request, snapshot, request.path)
 
 
-def _take_in(call: Call, snapshot: Snapshot, path: str, implied: str = "") -> Work:
-    """Return the work of a request for the inference route *path*; see ``take_in``.
+def _parse(request: Request, snapshot: Snapshot, path: str, implied: str = "") -> Payload:
+    """Return the payload of a request for the inference route *path*; see ``parse_request``.
 
     A body is what its Content-Type says, on every route. *implied* is the model of a request that
     names none.
     """
     route = versioned(path)
     posts = route in JSON_ROUTES or route in FORM_ROUTES
-    if call.method == "POST" and posts:
-        if is_form(call.header("CONTENT_TYPE")):
-            return _form_work(call, snapshot.config, path, implied)
-        return _json_work(call, snapshot.config, path, implied)
-    if call.method in READING and route in QUERY_ROUTES:
-        return _query_work(call, snapshot.config, path, implied)
+    if request.method == "POST" and posts:
+        if is_form(request.header("CONTENT_TYPE")):
+            return _form_payload(request, snapshot.config, path, implied)
+        return _json_payload(request, snapshot.config, path, implied)
+    if request.method in READING and route in QUERY_ROUTES:
+        return _query_payload(request, snapshot.config, path, implied)
     allow = [*(("POST",) if posts else ()), *(READING if route in QUERY_ROUTES else ()), "OPTIONS"]
-    raise MethodNotAllowed(f"{call.path} takes {', '.join(allow)}", allow)
+    raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow)
 
 
-def take_in_query(call: Call, snapshot: Snapshot) -> QueryWork:
-    """Return the work of a request that names its model in the query. Raises: BadRequest."""
-    return _query_work(call, snapshot.config, call.path)
+def parse_query(request: Request, snapshot: Snapshot) -> QueryPayload:
+    """Return the payload of a request that names its model in the query. Raises: BadRequest."""
+    return _query_payload(request, snapshot.config, request.path)
 
 
-def take_in_upstream(call: Call, snapshot: Snapshot) -> Work:
-    """Return the work of a request below ``/upstream/<model>``. Blocks while its body is read.
+def parse_upstream(request: Request, snapshot: Snapshot) -> Payload:
+    """Return the payload of a request below ``/upstream/<model>``. Blocks while its body is read.
 
-    Raises: NotFound, Forbidden, and as ``take_in``.
+    Raises: NotFound, Forbidden, and as ``parse_request``.
     """
-    raw, question, query = call.raw_path.partition("?")
+    raw, question, query = request.raw_path.partition("?")
     wanted = raw.removeprefix("/upstream/").lstrip("/")
     if not wanted:
         raise NotFound("no model id in path: use /upstream/<model>/...")
-    # A name nobody knows goes on as well: resolving it tells which ones are near.
-    found = snapshot.names.in_path(wanted, call.key.may_use)
+    # An unknown name goes on as well: resolving it says which known ones are similar.
+    found = snapshot.names.in_path(wanted, request.key.may_use)
     name, rest = found or (unquote(wanted.partition("/")[0]), "")
-    call.requested = name
-    work = _take_in_below(call, snapshot, name, rest) if rest else None
-    if work is None:
+    request.requested = name
+    payload = _parse_below(request, snapshot, name, rest) if rest else None
+    if payload is None:
         limit_bytes = snapshot.config.max_upload_bytes
-        work = PlainWork(call, name, rest + question + query, limit_bytes)
-    work.prefix = raw[: len(raw) - len(rest)] if rest else raw
-    return work
+        payload = RawPayload(request, name, rest + question + query, limit_bytes)
+    payload.prefix = raw[: len(raw) - len(rest)] if rest else raw
+    return payload
 
 
-def _take_in_below(call: Call, snapshot: Snapshot, name: str, rest: str) -> Work | None:
-    """Return the work of a request for *rest* of the model *name*; None if all of it passes unread.
+def _parse_below(request: Request, snapshot: Snapshot, name: str, rest: str) -> Payload | None:
+    """Return the payload of a request for *rest* of the model *name*; None if it passes unread.
 
     A peer has other models, other users and an administration, and would take the request for
     ours: only inference goes on, and only for the model that was authorised. A server of ours may
     have other models too, which matters to keys that may use some only.
     """
-    key = call.key
+    key = request.key
     route = snapshot.names.resolve(name, key.may_use)
     if isinstance(route, PeerRoute):
         if not is_inference(rest):
             raise BadRequest(f"peers answer inference routes only, not {rest[:200]!r}")
-        return _take_in_named(call, snapshot, rest, (name, route.upstream_name))
+        return _parse_named(request, snapshot, rest, (name, route.upstream_name))
     _check_rest(key, rest)
     if key.reaches_all or not key.is_scoped:
         return None
     model = route.model
     names = (name, model.id, model.use_model_name, *model.aliases)
-    return _take_in_named(call, snapshot, rest, names, implied=name)
+    return _parse_named(request, snapshot, rest, names, implied=name)
 
 
-def _take_in_named(
-    call: Call, snapshot: Snapshot, path: str, names: Sequence[str], implied: str = ""
-) -> Work:
-    """Return the work of a request for *path* that names the first of *names*, by any of them.
+def _parse_named(
+    request: Request, snapshot: Snapshot, path: str, names: Sequence[str], implied: str = ""
+) -> Payload:
+    """Return the payload of a request for *path* that names the first of *names*, by any of them.
 
     *implied* is what it names where it names nothing. Raises: BadRequest.
     """
-    work = _take_in(call, snapshot, path, implied)
-    if work.requested not in names:
-        work.close()
+    payload = _parse(request, snapshot, path, implied)
+    if payload.requested not in names:
+        payload.close()
         raise BadRequest(
-            f"the path names the model {names[0]!r}, the request {work.requested[:200]!r}", "model"
+            f"the path names the model {names[0]!r}, the request {payload.requested[:200]!r}",
+            "model",
         )
-    work.requested = names[0]
-    return work
+    payload.requested = names[0]
+    return payload
 
 
 def _check_rest(key: Key, rest: str) -> None:
@@ -324,33 +348,33 @@ def _check_rest(key: Key, rest: str) -> None:
         )
 
 
-def read_body(call: Call, limit_bytes: int) -> bytes:
+def read_body(request: Request, limit_bytes: int) -> bytes:
     """Read the whole body. Raises: TooLarge and NoRoom, where its length is known before reading.
 
     Blocks; raises BadRequest for a body that ends too early.
     """
-    return _read_all(call, limit_bytes, "maxRequestBody")
+    return _read_all(request, limit_bytes, "maxRequestBody")
 
 
-def _json_work(call: Call, config: Config, path: str, implied: str) -> JsonWork:
-    encoding = call.header("HTTP_CONTENT_ENCODING")
+def _json_payload(request: Request, config: Config, path: str, implied: str) -> JsonPayload:
+    encoding = request.header("HTTP_CONTENT_ENCODING")
     coding = coding_of(encoding) if encoding else ""
-    body = read_body(call, config.max_request_body_bytes)
+    body = read_body(request, config.max_request_body_bytes)
     if coding:
         limit = min(config.max_request_body_bytes, config.max_decompressed_body_bytes)
-        body = _unpacked(call, body, coding, limit)
-    request = _parsed(body, path, first_model(call.query) or implied)
-    work = JsonWork(request, _sent_path(path, call.query), call.held)
+        body = _unpacked(request, body, coding, limit)
+    parsed = _parsed(body, path, first_model(request.query) or implied)
+    payload = JsonPayload(parsed, _sent_path(path, request.query), request.held)
     if encoding:
-        work.drops = frozenset({"content-encoding"})
-    if call.header("CONTENT_TYPE").lower().startswith(URLENCODED):
+        payload.drops = frozenset({"content-encoding"})
+    if request.header("CONTENT_TYPE").lower().startswith(URLENCODED):
         # curl's default, and no server should find parameters in what was read as JSON here.
-        work.drops |= {"content-type"}
-        work.adds = (("Content-Type", "application/json"),)
-    return work
+        payload.drops |= {"content-type"}
+        payload.adds = (("Content-Type", "application/json"),)
+    return payload
 
 
-def _parsed(body: bytes, path: str, query_model: str) -> JsonRequest:
+def _parsed(body: bytes, path: str, query_model: str) -> JsonBody:
     try:
         return parse_json(body, query_model)
     except BadRequest as error:
@@ -359,59 +383,59 @@ def _parsed(body: bytes, path: str, query_model: str) -> JsonRequest:
         raise BadRequest(f"{error}; send JSON or multipart/form-data", error.param) from error
 
 
-def _form_work(call: Call, config: Config, path: str, implied: str) -> FormWork:
-    encoding = call.header("HTTP_CONTENT_ENCODING")
+def _form_payload(request: Request, config: Config, path: str, implied: str) -> FormPayload:
+    encoding = request.header("HTTP_CONTENT_ENCODING")
     if encoding and coding_of(encoding):
         raise UnsupportedEncoding("a form must come as it is, without Content-Encoding")
     uploads = versioned(path) in FORM_ROUTES
-    if call.key.is_scoped and not uploads:
+    if request.key.is_scoped and not uploads:
         raise BadRequest(f"with a key limited to some models, {path} takes JSON only")
     limit_bytes = config.max_upload_bytes if uploads else config.max_request_body_bytes
     limit_key = "maxUpload" if uploads else "maxRequestBody"
-    if call.length is not None:
-        _check_length(call.length, limit_bytes, limit_key)
-        call.held.expect(call.length, on_disk=call.length > IN_MEMORY_BYTES)
+    if request.length is not None:
+        _check_length(request.length, limit_bytes, limit_key)
+        request.held.expect(request.length, on_disk=request.length > IN_MEMORY_BYTES)
     upload = receive(
-        _counted(call),
-        call.header("CONTENT_TYPE"),
+        _counted(request),
+        request.header("CONTENT_TYPE"),
         limit_bytes=limit_bytes,
         limit_key=limit_key,
-        query_model=first_model(call.query) or implied,
-        strict=call.key.is_scoped,
+        query_model=first_model(request.query) or implied,
+        strict=request.key.is_scoped,
     )
-    work = FormWork(upload, _sent_path(path, call.query))
+    payload = FormPayload(upload, _sent_path(path, request.query))
     if encoding:
-        work.drops = frozenset({"content-encoding"})
-    return work
+        payload.drops = frozenset({"content-encoding"})
+    return payload
 
 
-def _query_work(call: Call, config: Config, path: str, implied: str = "") -> QueryWork:
-    if call.key.is_scoped and call.length != 0:
+def _query_payload(request: Request, config: Config, path: str, implied: str = "") -> QueryPayload:
+    if request.key.is_scoped and request.length != 0:
         raise BadRequest(f"with a key limited to some models, a GET of {path} takes no body")
-    model = first_model(call.query) or implied or model_in_query(call.query)
-    return QueryWork(call, model, _sent_path(path, call.query), config.max_upload_bytes)
+    model = first_model(request.query) or implied or model_in_query(request.query)
+    return QueryPayload(request, model, _sent_path(path, request.query), config.max_upload_bytes)
 
 
-def _filtered(request: JsonRequest, filters: CompiledFilter, requested: str) -> JsonRequest:
+def _filtered(body: JsonBody, filters: CompiledFilter, requested: str) -> JsonBody:
     try:
-        return request.rewrite(filters.edits(request, requested))
+        return body.rewrite(filters.edits(body, requested))
     except JsonProblem as problem:
         raise BadRequest(f"the body cannot be changed as filters say: {problem.what}") from problem
 
 
-def _read_all(call: Call, limit_bytes: int, limit_key: str) -> bytes:
-    length = call.length
+def _read_all(request: Request, limit_bytes: int, limit_key: str) -> bytes:
+    length = request.length
     if length is not None:
         _check_length(length, limit_bytes, limit_key)
-        call.held.expect(length)
+        request.held.expect(length)
     pieces, size = BytesIO(), 0
     while length is None or size < length:
-        piece = call.read(READ_BYTES if length is None else min(READ_BYTES, length - size))
+        piece = request.read(READ_BYTES if length is None else min(READ_BYTES, length - size))
         if not piece:
             break
         size += len(piece)
         _check_length(size, limit_bytes, limit_key)
-        call.held.in_memory(size)
+        request.held.in_memory(size)
         if size == length == len(piece):
             return piece  # as nearly all do
         pieces.write(piece)
@@ -420,28 +444,30 @@ def _read_all(call: Call, limit_bytes: int, limit_key: str) -> bytes:
     return pieces.getvalue()
 
 
-def _counted(call: Call) -> Callable[[int], bytes]:
+def _counted(request: Request) -> Callable[[int], bytes]:
     """Return what reads a form, and counts it where the spool keeps it."""
     taken = 0
 
     def read(size: int) -> bytes:
         nonlocal taken
-        chunk = call.read(size)
+        chunk = request.read(size)
         taken += len(chunk)
         if taken <= IN_MEMORY_BYTES:
-            call.held.in_memory(taken)
+            request.held.in_memory(taken)
         else:
-            call.held.on_disk(taken)
-            call.held.in_memory(0)
+            request.held.on_disk(taken)
+            request.held.in_memory(0)
         return chunk
 
     return read
 
 
-def _unpacked(call: Call, body: bytes, coding: str, limit_bytes: int) -> bytes:
+def _unpacked(request: Request, body: bytes, coding: str, limit_bytes: int) -> bytes:
     packed = len(body)
-    unpacked = decoded(body, coding, limit_bytes, lambda size: call.held.in_memory(packed + size))
-    call.held.in_memory(len(unpacked))
+    unpacked = decoded(
+        body, coding, limit_bytes, lambda size: request.held.in_memory(packed + size)
+    )
+    request.held.in_memory(len(unpacked))
     return unpacked
 
 

@@ -1,6 +1,6 @@
 """What watching costs in CPU time: per request, per chunk, and in memory for 1,000 streams of 1 MB.
 
-Run: python bench/micro_tap.py
+Run: python bench/micro_observer.py
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from llmsnap.bus import EventBus
 from llmsnap.metrics.activity import ActivityLog
 from llmsnap.metrics.capture import MIB
 from llmsnap.metrics.captures import Captures
+from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.metrics.recorder import Recorder
-from llmsnap.metrics.tap import RequestFacts, Tap
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.disconnect import ClientMonitor
+from llmsnap.proxy.request import Request
 
 SSE = [("Content-Type", "text/event-stream")]
 JSON = [("Content-Type", "application/json"), ("Content-Length", "420")]
@@ -41,19 +44,31 @@ def recorder(capture_budget: int) -> Recorder:
     return Recorder(activity, captures, EventBus())
 
 
-def begin(watch: Recorder, body: bytes = b'{"model":"llama"}') -> Tap:
-    """Return the tap of a usual request."""
-    return watch.begin(
-        RequestFacts(
-            request_id="0123456789abcdef",
-            path="/v1/chat/completions",
-            requested="llama",
-            model_id="llama",
-            headers=[("Content-Type", "application/json"), ("User-Agent", "bench")],
-            body_bytes=len(body),
-        ),
-        body,
+def usual_request() -> Request:
+    """Return a short chat, as the gateway makes it."""
+    return Request(
+        id="0123456789abcdef",
+        method="POST",
+        path="/v1/chat/completions",
+        raw_path="/v1/chat/completions",
+        query="",
+        headers=list,
+        header=lambda _: "",
+        read=lambda _: b"",
+        length=0,
+        client_ip="127.0.0.1",
+        monitor=ClientMonitor(None),
+        user_agent="OpenAI/Python 1",
+        requested="llama",
     )
+
+
+def begin(watch: Recorder, body: bytes = b'{"model":"llama"}') -> ResponseObserver:
+    """Return the observer of a usual request."""
+    context = RequestContext(usual_request())
+    context.model_id = "llama"
+    context.headers = [("Content-Type", "application/json"), ("User-Agent", "bench")]
+    return watch.begin(context, body)
 
 
 def report(name: str, call: Callable[[], object], count: int) -> None:
@@ -68,28 +83,30 @@ def report(name: str, call: Callable[[], object], count: int) -> None:
 
 
 def per_chunk() -> None:
-    """Measure ``Tap.feed`` in the middle of a stream."""
+    """Measure ``ResponseObserver.feed`` in the middle of a stream."""
     for name, budget in (("captures off", 0), ("captured", 64 * MIB)):
-        tap = begin(recorder(budget))
-        tap.head(200, SSE)
-        tap.feed(FRAME)
-        report(f"feed of a {len(FRAME)} byte frame, {name}", lambda t=tap: t.feed(FRAME), 50_000)
-    tap = begin(recorder(0))
-    tap.head(200, SSE)
-    tap.feed(FRAME)
+        observer = begin(recorder(budget))
+        observer.head(200, SSE)
+        observer.feed(FRAME)
+        report(
+            f"feed of a {len(FRAME)} byte frame, {name}", lambda t=observer: t.feed(FRAME), 50_000
+        )
+    observer = begin(recorder(0))
+    observer.head(200, SSE)
+    observer.feed(FRAME)
     large = FRAME * 300
-    report(f"feed of {len(large)} bytes at once", lambda: tap.feed(large), 5_000)
+    report(f"feed of {len(large)} bytes at once", lambda: observer.feed(large), 5_000)
 
 
 def per_request() -> None:
     """Measure a whole request: begin, head, one chunk, finish."""
 
     def serve(watch: Recorder, answer: bytes, headers: list[tuple[str, str]]) -> None:
-        tap = begin(watch)
-        tap.granted(0.0, 0.0)
-        tap.head(200, headers)
-        tap.feed(answer)
-        tap.finish()
+        observer = begin(watch)
+        observer.context.granted = True
+        observer.head(200, headers)
+        observer.feed(answer)
+        observer.finish()
 
     for name, budget in (("captures off", 0), ("captured", 5 * MIB)):
         watch = recorder(budget)
@@ -108,17 +125,17 @@ def memory() -> None:
             gc.collect()
             tracemalloc.start()
             watch = recorder(budget)
-            taps = [begin(watch) for _ in range(1000)]
-            for tap in taps:
-                tap.head(200, SSE)
+            observers = [begin(watch) for _ in range(1000)]
+            for observer in observers:
+                observer.head(200, SSE)
             piece = (FRAME * (size // len(FRAME) + 1))[:size]
             for _ in range(1_000_000 // size):
-                for tap in taps:
-                    tap.feed(bytes(bytearray(piece)))
+                for observer in observers:
+                    observer.feed(bytes(bytearray(piece)))
             held = tracemalloc.get_traced_memory()[0] / 1e6
             tracemalloc.stop()
-            for tap in taps:
-                tap.finish()
+            for observer in observers:
+                observer.finish()
             print(f"1,000 streams of 1 MB in chunks of {size:>6}, {name:<20} {held:7.1f} MB")
     print(f"peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 

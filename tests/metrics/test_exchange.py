@@ -2,8 +2,8 @@ import gc
 
 import pytest
 
+from llmsnap.metrics.exchange import PACKED_BYTES, Packed, RawExchange
 from llmsnap.metrics.policy import CapturePolicy
-from llmsnap.metrics.seen import PACKED_BYTES, Packed, Seen
 
 JSON = [("Content-Type", "application/json")]
 
@@ -12,9 +12,9 @@ def seen(**given):
     facts = {
         "id": 7, "method": "POST", "path": "/v1/x", "query": "", "headers": JSON, "body_bytes": 2,
         "request": b"{}", "status": 200, "response_headers": JSON, "response_bytes": 4,
-        "response": b"true", "why_unkept": "", "started_ms": 5, "duration_ms": 1.5,
+        "response": b"true", "omitted_reason": "", "started_ms": 5, "duration_ms": 1.5,
     }  # fmt: skip
-    return Seen(**{**facts, **given})
+    return RawExchange(**{**facts, **given})
 
 
 @pytest.mark.parametrize("size", [1, PACKED_BYTES + 1])
@@ -44,7 +44,7 @@ def test_large_bodies_are_not_copied():
 
 
 def test_what_is_missing_says_why():
-    _, make = seen(request=b"", body_bytes=99, why_unkept="too much").kept(
+    _, make = seen(request=b"", body_bytes=99, omitted_reason="too much").kept(
         CapturePolicy(max_body=10)
     )
     capture = make()

@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from msgspec import Struct
-
 from llmsnap.durations import milliseconds
 from llmsnap.errors import ClientGone
 from llmsnap.metrics.decoding import CannotDecode, Decode, decoder_for
@@ -26,29 +24,53 @@ _TOKEN = re.compile(
 )
 
 
-class RequestFacts(Struct, kw_only=True):
-    """What is known of a request when it is sent on.
+class ReceivedRequest(Protocol):
+    """What a record says of what the client sent; see ``proxy.request.Request``."""
 
-    *path* is the one sent upstream, *headers* what the model gets, *body_bytes* the length of its
-    body. *arrived* is on the recorder's clock.
-    """
-
-    request_id: str
-    path: str
+    id: str
+    method: str
+    query: str
     requested: str
-    model_id: str = ""
-    peer: str | None = None
-    method: str = "POST"
-    query: str = ""
-    key_name: str | None = None
-    client: str = ""
-    stream: bool = False
-    headers: Headers = ()
-    body_bytes: int = 0
-    arrived: float | None = None
+    client_ip: str
+    received_at: float
+
+    @property
+    def key_name(self) -> str:
+        """The name of the client's key, "" without one."""
 
 
-class BodyKeeper(Protocol):
+class ObservedRequest(Protocol):
+    """What a record says of a request under way; see ``proxy.context.RequestContext``."""
+
+    peer: str | None
+    stream: bool
+    granted: bool
+    queue_s: float
+    load_s: float
+    swap_id: int | None
+    first_byte_at: float | None
+
+    @property
+    def request(self) -> ReceivedRequest:
+        """What the client sent."""
+
+    @property
+    def sent_path(self) -> str:
+        """The path sent upstream, without its query."""
+
+    @property
+    def shown_model(self) -> str:
+        """The model it is counted for."""
+
+    @property
+    def shown_headers(self) -> Headers:
+        """What the model gets, without secrets of the configuration."""
+
+    def cancel(self) -> None:
+        """End the request. Never switches."""
+
+
+class BodyBuffer(Protocol):
     """Collects the decoded body of an answer for a capture."""
 
     def wants(self, headers: Headers) -> bool:
@@ -60,51 +82,48 @@ class BodyKeeper(Protocol):
         ...
 
 
-class Tap:
-    """One request from its begin to its record.
+class ResponseObserver:
+    """Watches the answer to one request, from its begin to its record.
 
-    ``feed`` is the hot path: no JSON, no log line, no lock. ``finish`` may be called by whoever
-    notices the end first; the first call counts.
+    ``feed`` is the hot path: no JSON, no log line, no lock. ``finish`` may be called wherever the
+    end is noticed first; the first call counts. All times are on *clock*, as those of the context.
     """
 
     __slots__ = (
         "_clock", "_decode", "_head", "_keeping", "_looking", "_on_finish", "_recent",
         "_recent_bytes", "_seam", "_seeking", "_tail",
-        "client_left", "error", "facts", "finished", "first_byte", "first_token", "keeper",
-        "load_s", "model_id", "on_cancel", "queue_s", "response_bytes", "response_headers",
-        "serial", "started", "started_ns", "status", "streamed", "swap_id", "undecodable",
+        "body_bytes", "buffer", "client_left", "context", "error", "finished", "first_token",
+        "path", "response_bytes", "response_headers", "serial", "started", "started_ns", "status",
+        "streamed", "undecodable",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made in one place, by the recorder
         self,
         serial: int,
-        facts: RequestFacts,
+        context: ObservedRequest,
         *,
         clock: Callable[[], float],
         now_ns: int,
-        keeper: BodyKeeper | None = None,
-        on_finish: Callable[[Tap], None],
+        body_bytes: int = 0,
+        buffer: BodyBuffer | None = None,
+        on_finish: Callable[[ResponseObserver], None],
     ) -> None:
-        self.serial, self.facts = serial, facts
-        self.model_id = facts.model_id
-        now = clock()
-        self.started = now if facts.arrived is None else facts.arrived
-        self.started_ns = now_ns - int((now - self.started) * 1e9)
-        self.queue_s: float | None = None
-        self.load_s: float | None = None
-        self.swap_id: int | None = None
+        self.serial, self.context = serial, context
+        self.path = context.sent_path
+        self.body_bytes = body_bytes
+        """Of the body that the model gets, which the context releases before the record is made."""
+        self.started = context.request.received_at
+        self.started_ns = now_ns - int((clock() - self.started) * 1e9)
         self.status = 0
         self.response_headers: Headers = ()
         self.response_bytes = 0
         self.streamed = False
-        self.first_byte: float | None = None
         self.first_token: float | None = None
         self.finished: float | None = None
         self.error: BaseException | None = None
         self.client_left = False
         self.undecodable = False
-        self.on_cancel: Callable[[], None] | None = None
-        self.keeper = keeper
+        self.buffer = buffer
         self._clock, self._on_finish = clock, on_finish
         self._decode: Decode | None = None
         self._keeping = False
@@ -117,30 +136,27 @@ class Tap:
         self._seam = b""
 
     def __repr__(self) -> str:
-        return f"<Tap {self.facts.request_id} {self.phase}, {self.response_bytes} bytes>"
+        request_id = self.context.request.id
+        return f"<ResponseObserver {request_id} {self.phase}, {self.response_bytes} bytes>"
 
     @property
     def phase(self) -> str:
         """Where the request stands: waiting, sent, answering or finished."""
         if self.finished is not None:
             return "finished"
-        if self.first_byte is not None:
+        if self.context.first_byte_at is not None:
             return "answering"
-        return "waiting" if self.queue_s is None else "sent"
+        return "sent" if self.context.granted else "waiting"
 
     @property
     def duration_ms(self) -> float:
         """How long the request has taken, when it is over."""
         return milliseconds((self.finished or self.started) - self.started)
 
-    def granted(self, queue_s: float, load_s: float, swap_id: int | None = None) -> None:
-        """Note how long the request waited for others and for the model's load."""
-        self.queue_s, self.load_s, self.swap_id = queue_s, load_s, swap_id
-
     def head(self, status: int, headers: Headers) -> None:
         """Note the head of the answer."""
         self.status, self.response_headers = status, headers
-        self._keeping = self.keeper is not None and self.keeper.wants(headers)
+        self._keeping = self.buffer is not None and self.buffer.wants(headers)
         encoding = ""
         for name, value in headers:
             lower = name.lower()
@@ -171,18 +187,18 @@ class Tap:
         self.client_left = client_left or isinstance(error, ClientGone)
         self._on_finish(self)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Drop what was kept of the answer: it is on record.
 
-        Also the error, whose traceback knows who knows us: no work for the collector.
+        Also the error, whose traceback refers to us: no work for the collector.
         """
         self._tail = self._head = b""
-        self._recent, self.keeper, self.error = [], None, None
+        self._recent, self.buffer, self.error = [], None, None
 
     def settle(self) -> None:
-        """Give the keeper what it has not got yet. Called once, after the end."""
-        if self._keeping and self.keeper is not None:
-            self.keeper.keep(b"".join(self._recent))
+        """Give the buffer what it has not got yet. Called once, after the end."""
+        if self._keeping and self.buffer is not None:
+            self.buffer.keep(b"".join(self._recent))
 
     def usage(self) -> Usage:
         """Return what the answer says about itself."""
@@ -204,8 +220,8 @@ class Tap:
     def _look(self, chunk: bytes) -> bytes:
         """Do what only some answers, or only their beginnings, need; return the decoded chunk."""
         now = self._clock()
-        if self.first_byte is None:
-            self.first_byte = now
+        if self.context.first_byte_at is None:
+            self.context.first_byte_at = now
         if self._decode is not None or self.undecodable:
             chunk = self._decoded(chunk)
         # A frame may come in pieces, so look at the end of what came before as well.
@@ -218,14 +234,14 @@ class Tap:
         return chunk
 
     def _roll(self) -> None:
-        """Keep the two ends of what came, and give the keeper all of it."""
+        """Keep the two ends of what came, and give the buffer all of it."""
         recent = b"".join(self._recent)
         self._recent, self._recent_bytes = [], 0
         if not self._head:
             self._head = recent[:HEAD_BYTES]
         self._tail = recent[-TAIL_BYTES:]
-        if self._keeping and self.keeper is not None:
-            self._keeping = self.keeper.keep(recent)
+        if self._keeping and self.buffer is not None:
+            self._keeping = self.buffer.keep(recent)
 
     def _start_decoding(self, encoding: str) -> None:
         try:

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from llmsnap.metrics.capture import Body, Capture
 from llmsnap.metrics.captures import Make
+from llmsnap.metrics.observer import Headers, header
 from llmsnap.metrics.policy import CapturePolicy
 from llmsnap.metrics.redact import redact_headers
-from llmsnap.metrics.tap import Headers, header
 
 PACKED_BYTES = 64 * 1024
 """Up to this size a copy costs less than thousands of parts that are let go one by one, later, when
@@ -20,7 +20,7 @@ the processor has forgotten where they are.
 """
 
 
-class Seen(Struct, array_like=True):
+class RawExchange(Struct, array_like=True):
     """A request that is over, and its answer."""
 
     id: int
@@ -35,7 +35,7 @@ class Seen(Struct, array_like=True):
     response_headers: Headers
     response_bytes: int
     response: bytes
-    why_unkept: str
+    omitted_reason: str
     """Why the body of the answer is not here; "" if it is."""
     started_ms: int
     duration_ms: float
@@ -70,12 +70,12 @@ class Seen(Struct, array_like=True):
     def _request_body(self, policy: CapturePolicy) -> Body:
         if self.request or not self.body_bytes:
             return Body.of(self.request)
-        reason = policy.why_not(self.body_bytes, self.headers, self.path)
+        reason = policy.omitted_reason(self.body_bytes, self.headers, self.path)
         return Body(size=self.body_bytes, omitted=reason or "not held in memory")
 
     def _response_body(self) -> Body:
-        if self.why_unkept:
-            return Body(size=self.response_bytes, omitted=self.why_unkept)
+        if self.omitted_reason:
+            return Body(size=self.response_bytes, omitted=self.omitted_reason)
         return Body.of(self.response)
 
 
@@ -91,7 +91,7 @@ class Packed(Struct, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Seen).decode
+_decode = msgspec.msgpack.Decoder(RawExchange).decode
 
 
 def _decoded_headers(headers: Headers) -> dict[str, str]:

@@ -1,0 +1,220 @@
+"""One request under way, from admission to its record: its outcome so far, and all it holds.
+
+Access log, response observer and activity record read from it, so that each fact is stored once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from llmsnap.errors import ClientGone, Draining, LlmsnapError
+from llmsnap.metrics.observer import ResponseObserver
+from llmsnap.proxy.client import Exchange
+from llmsnap.proxy.payload import Payload, UnparsedPayload
+from llmsnap.proxy.request import Request
+from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.wire.headers import Headers
+from llmsnap.wire.secrets import REDACTED
+
+
+class RequestContext:
+    """Owned by the greenlet that serves the request; ``close`` settles everything, once.
+
+    ``interrupt`` may come from anywhere (the client left, the model was unloaded, an admin
+    cancelled) and wakes whatever the greenlet waits for.
+    """
+
+    model_id = ""
+    """The model of our own that serves it."""
+    peer: str | None = None
+    """The peer that serves it."""
+    stream = False
+    """Whether the client wants its answer as a stream."""
+    granted = False
+    """Whether it has, or had, its turn at a model of our own."""
+    queue_s = 0.0
+    """How long it waited for other requests and models."""
+    load_s = 0.0
+    """How long it waited for its model to load or wake."""
+    swap_id: int | None = None
+    """The swap it waited for."""
+    first_byte_at: float | None = None
+    """When the first byte of the upstream's body came; monotonic."""
+    status = 0
+    """What the client got; for a stream that failed midway, what it should have been."""
+
+    secret_headers: frozenset[str] = frozenset()
+    """Names, in lower case, of those of *headers* whose values stand in the configuration."""
+    observer: ResponseObserver | None = None
+    lease: Lease | None = None
+    exchange: Exchange | None = None
+    interrupted: LlmsnapError | None = None
+    closed = False
+    asked_again = False
+    """Whether its model was loaded again for it, which is done once."""
+    observes = False
+    """Whether the request only looks at the server: it takes no slot and keeps no model."""
+    watches = False
+    """Whether its client only listens, and comes back when the answer ends."""
+    patience_s = 0.0
+    """After how much silence of its server its client gets a comment; 0: never."""
+
+    _timer: Any = None
+    _interrupt: Callable[[], None] | None = None
+    _waiting: tuple[Ticket, float] | None = None
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.payload: Payload = UnparsedPayload(request.path)
+        """Its body and the path to send on."""
+        self.headers: Headers = []
+        """What the upstream gets."""
+
+    def __repr__(self) -> str:
+        ended = " closed" if self.closed else ""
+        return f"<RequestContext {self.request.id} for {self.request.requested}{ended}>"
+
+    # --- what logs and records say of it -------------------------------------------------------
+
+    @property
+    def served_by(self) -> str:
+        """The model or peer that serves it, "" before that is known."""
+        return self.peer or self.model_id
+
+    @property
+    def shown_model(self) -> str:
+        """The model it is counted for: one of a peer's has the name the client used."""
+        return self.request.requested if self.peer else self.model_id or self.request.requested
+
+    @property
+    def sent_path(self) -> str:
+        """The path sent on, without its query; the client's before that is known."""
+        return self.payload.path.partition("?")[0]
+
+    @property
+    def shown_headers(self) -> Headers:
+        """What the upstream gets, without the values that stand in the configuration."""
+        secret = self.secret_headers
+        if not secret:
+            return self.headers
+        return [
+            (name, REDACTED if name.lower() in secret else value) for name, value in self.headers
+        ]
+
+    @property
+    def log_ids(self) -> dict[str, Any]:
+        """What names it in log lines: ``extra=context.log_ids``."""
+        return {"request_id": self.request.id, "swap_id": self.swap_id}
+
+    def note_wait(self, lease: Lease) -> None:
+        """Add how long *lease* took. Never switches."""
+        self.granted = True
+        self.queue_s += lease.waited_s - lease.load_s
+        self.load_s += lease.load_s
+        self.swap_id = lease.swap_id
+
+    # --- interruption --------------------------------------------------------------------------
+
+    def interrupt(self, error: LlmsnapError) -> None:
+        """End the request early with *error*; the first one counts. Never switches."""
+        if self.interrupted is None:
+            self.interrupted = error
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def client_left(self) -> None:
+        """End the request because its client has disconnected. Never switches."""
+        self.interrupt(ClientGone("the client left"))
+
+    def cancel(self) -> None:
+        """End the request on behalf of an admin. Never switches."""
+        self.interrupt(Draining("the request was cancelled"))
+
+    def react(self, do: Callable[[], None]) -> None:
+        """Have an interruption call *do*, at once if it has come already. Never switches."""
+        self._interrupt = do
+        if self.interrupted is not None:
+            do()
+
+    def reason(self, error: LlmsnapError) -> LlmsnapError:
+        """Return why the request really ended, when *error* is what an interruption looks like."""
+        return self.interrupted or error
+
+    # --- resources -----------------------------------------------------------------------------
+
+    def wait_for(self, ticket: Ticket) -> None:
+        """Have an interruption cancel *ticket*. Never switches."""
+        self._waiting = ticket, time.monotonic()
+        self.react(ticket.cancel)
+
+    def hold(self, lease: Lease, exchange: Exchange) -> None:
+        """Own *lease*; have an interruption, also by the lease, abort *exchange*. No switch."""
+        self.lease, self.exchange = lease, exchange
+        lease.on_cut = self._cut
+        self.react(exchange.abort)
+
+    def ask(self, exchange: Exchange) -> None:
+        """Have an interruption abort *exchange*, for which no lease is needed. No switch."""
+        self.exchange = exchange
+        self.react(exchange.abort)
+
+    def loosen(self, after_s: float | None) -> None:
+        """Stop keeping the model if the answer still goes on in *after_s* (None: keep it).
+
+        Never switches.
+        """
+        if self.lease is None or after_s is None:
+            return
+        if after_s <= 0:
+            self.lease.loosen()
+        else:
+            self._timer = gevent.get_hub().loop.timer(after_s, ref=False)
+            self._timer.start(self.lease.loosen)
+
+    def release(self) -> None:
+        """Give back lease and exchange, to wait for others. Never switches."""
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+        if self.exchange is not None:
+            self.exchange.close()
+        if self.lease is not None:
+            self.lease.on_cut = None
+            self.lease.close()
+        self.exchange = self.lease = None
+
+    def release_body(self) -> None:
+        """Free what the body takes: the answer has begun, nothing is sent again. Never switches."""
+        self.payload.close()
+        self.request.held.close()
+
+    def close(self, error: LlmsnapError | None = None) -> None:
+        """Give everything back; *error* is why the request failed. Idempotent, never switches."""
+        if self.closed:
+            return
+        self.closed = True
+        self._interrupt = None
+        self.request.monitor.close()
+        if self.lease is None and self._waiting is not None:
+            self._note_vain_wait(*self._waiting)
+        self.release()
+        self.payload.close()
+        observer, self.observer = self.observer, None  # it refers to us: no work for the collector
+        if observer is not None:
+            observer.finish(error, client_left=isinstance(error, ClientGone))
+
+    def _note_vain_wait(self, ticket: Ticket, since: float) -> None:
+        """Note how long the request waited, and for which swap, though nothing came of it."""
+        waited_s = time.monotonic() - since
+        self.granted = True
+        self.load_s = min(ticket.load_s, waited_s)
+        self.queue_s = waited_s - self.load_s
+        self.swap_id = ticket.swap_id
+
+    def _cut(self) -> None:
+        if self.lease is not None and self.lease.cut_error is not None:
+            self.interrupt(self.lease.cut_error)
