@@ -28,8 +28,8 @@ ErrorEvent = Callable[[LlmsnapError, bytes], bytes]
 class ProxyStream:
     """An iterator of pieces with ``close()``, which settles the request.
 
-    A piece is read, shown to the observer, and passed on: no copy, no lock, no log line. Until the first
-    one there is a comment after each *patience_s* of silence (0: none).
+    A piece is read, shown to the observer, and passed on: no copy, no lock, no log line. Until the
+    first one there is a comment after each *patience_s* of silence (0: none).
     """
 
     __slots__ = (
