@@ -110,7 +110,7 @@ LIBRARIES = {
     "jinja2": ["web"],
     "requests": ["upstream.control", "commands.client"],
     "urllib3": ["upstream.control", "_monkey"],
-    "httptools": ["proxy.client", "proxy.parser"],
+    "httptools": ["proxy.client", "proxy.parser", "server.head"],
     "msgspec": ["events", "metrics", "observations", "proxy", "server.head", "web", "wire"],
     "inotify_simple": ["reload"],
     "yaml": ["config"],

@@ -1,20 +1,23 @@
-"""The head of a request: checked strictly, and made ready for a WSGI environ. Pure.
+"""The head of a request: httptools (llhttp) reads it, strict checks of ours admit it. Pure.
 
 What two servers in a row may read differently is refused, not repaired (RFC 9112 section 11.2).
-One pass deletes all text bytes; the line ends that are left prove that nothing else was there.
-No head is remembered: what was read of one must never be taken for what the next one says.
+Each head is read by a parser of its own, which gets exactly one head: no state, and nothing
+remembered, passes from one request to the next. llhttp's leniency flags are all off; what it lets
+pass all the same (several blanks in the request line, HTTP/0.9, other protocols' versions, repeated
+headers, codings other than chunked) is refused here.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+import httptools
 from msgspec import Struct
 
 from llmsnap.errors import BadHead
-from llmsnap.wire.headers import FIELDS, MOST_NAMES, NAME_BYTES
+from llmsnap.wire.headers import FIELDS
 
 MAX_LINE_BYTES = 8192
 MAX_HEAD_BYTES = 65536
@@ -22,24 +25,30 @@ MAX_HEADERS = 100
 END = b"\r\n\r\n"
 
 _TEXT = bytes(code for code in range(256) if (code >= 32 and code != 127) or code == 9)
-_LINE_ENDS = b"\r\n" * (MAX_HEADERS + 2)  # of the request line, the headers and the empty line
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_VERSIONS = frozenset({"HTTP/1.1", "HTTP/1.0"})
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-_VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
+_VERSIONS = frozenset({b"HTTP/1.1", b"HTTP/1.0"})
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+_HEADER = re.compile(_TOKEN.pattern + b":")
+_KEY = bytes(
+    1 if code == 95 else 0 if not _TOKEN.fullmatch(bytes([code])) else ord(chr(code).upper())
+    for code in range(256)
+).replace(b"-", b"_")
+"""Makes a WSGI name of a header's: NUL for what is no token character, 1 for an underscore."""
 _HOST = re.compile(r"[0-9A-Za-z.:\[\]_~!$&'()*+,;=%-]*")  # RFC 3986 section 3.2, no user
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_UNPREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"})
-_KEYS: dict[str, str] = {}
 _LENGTH_DIGITS = 18
+_ASCII = bytes(range(33, 127)).decode()
 
 
 class Head(Struct, frozen=True):
     """A request's head. *fields* are its headers under their WSGI names.
 
-    *target* is path and query as sent, *path* the decoded path as WSGI wants it; *length* is that
-    of the body, None when it comes chunked. *environ* is what WSGI is told of it.
+    *target* is path and query as sent, but for bytes beyond ASCII, which are escaped. *path* is the
+    decoded path as WSGI wants it; *length* is that of the body, None when it comes chunked.
+    *environ* holds the entries of a WSGI environ that come from the head.
     """
 
     method: str
@@ -54,14 +63,36 @@ class Head(Struct, frozen=True):
     environ: dict[str, Any]
 
 
+class _Message:
+    """Collects what httptools reports of one head. Its methods raise nothing."""
+
+    __slots__ = ("is_complete", "lines", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.lines: list[tuple[bytes, bytes]] = []
+        self.is_complete = False
+
+    def __repr__(self) -> str:
+        return f"<_Message {self.target!r}, {len(self.lines)} headers>"
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.is_complete = True
+
+
 def parse(raw: bytes) -> Head:
-    """Return what *raw*, a head with its empty line, says. Raises: BadHead."""
-    ends = raw.translate(None, _TEXT)
-    lines = raw[:-4].decode("latin-1").split("\r\n")
-    if ends != _LINE_ENDS[: 2 * len(lines) + 2] or len(raw) > MAX_HEAD_BYTES:
-        raise _not_lines(raw, ends)
+    """Return what *raw*, one head with its empty line, says. Raises: BadHead."""
+    _check_lines(raw)
+    if not raw.isascii():
+        raw = _with_ascii_target(raw)
+    method, target, version, lines = _read(raw)
     fields = _fields(lines)
-    method, target, version = _request_line(lines[0])
     if target[0] != "/":
         target = _other_form(method, target, fields)
     _check_host(fields, version)
@@ -111,38 +142,78 @@ def check_begun(data: bytearray, since: int) -> None:
         raise BadHead("a line of the head does not end with CRLF")
 
 
-def _not_lines(raw: bytes, ends: bytes) -> BadHead:
+def _check_lines(raw: bytes) -> None:
+    """Refuse what is not one head of lines that end in CRLF, or is too large. Raises: BadHead."""
     if len(raw) > MAX_HEAD_BYTES:
-        return BadHead(f"the head is larger than {MAX_HEAD_BYTES} bytes", 431)
-    if len(ends) > len(_LINE_ENDS) and ends.startswith(_LINE_ENDS):
-        return BadHead(f"more than {MAX_HEADERS} headers", 431)
-    return BadHead("the head has a control character, or a line that does not end with CRLF")
-
-
-def _request_line(line: str) -> tuple[str, str, str]:
-    words = line.split(" ")
-    if len(words) != 3 or not words[1]:
-        raise BadHead("the request line is not: method, target, version")
-    method, target, version = words
-    if version not in _VERSIONS:
-        if _VERSION.fullmatch(version):
-            raise BadHead(f"{version} is not spoken here, only HTTP/1.1 and HTTP/1.0", 505)
-        raise BadHead("the request line does not end with a version of HTTP")
-    if method not in _METHODS and not _TOKEN.fullmatch(method):
-        raise BadHead("the method is not a token")
-    if len(line) > MAX_LINE_BYTES:
+        raise BadHead(f"the head is larger than {MAX_HEAD_BYTES} bytes", 431)
+    count = raw.count(b"\r\n")
+    if len(raw.translate(None, _TEXT)) != 2 * count:
+        raise BadHead("the head has a control character, or a line that does not end with CRLF")
+    if count > MAX_HEADERS + 2:  # of the request line and the empty line
+        raise BadHead(f"more than {MAX_HEADERS} headers", 431)
+    first = raw.find(b"\r\n")
+    if first > MAX_LINE_BYTES:
         raise BadHead(f"the request line is longer than {MAX_LINE_BYTES} bytes", 414)
-    if "#" in target:
+    if first <= 0 or raw.find(END) != len(raw) - len(END):
+        raise BadHead("an empty line in the head of a request")
+
+
+def _with_ascii_target(raw: bytes) -> bytes:
+    """Return *raw* with the bytes beyond ASCII in its target escaped, as browsers send them."""
+    line, end, rest = raw.partition(b"\r\n")
+    if line.isascii():
+        return raw
+    method, blank, others = line.partition(b" /")  # in a URL they may be in the name of the host
+    escaped = quote_from_bytes(others, safe=_ASCII + " \t").encode()
+    return method + blank + escaped + end + rest
+
+
+def _read(raw: bytes) -> tuple[str, str, str, list[tuple[bytes, bytes]]]:
+    """Return method, target, version and the headers of *raw*. Raises: BadHead."""
+    message = _Message()
+    parser = httptools.HttpRequestParser(message)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # the head is complete, and all that was fed
+    except httptools.HttpParserError as error:
+        raise _refusal(raw, error) from error
+    method = parser.get_method()
+    if method == b"CONNECT":
+        raise BadHead("CONNECT is not for this server, which is no proxy for other hosts", 501)
+    version = b"HTTP/" + parser.get_http_version().encode()
+    line = b"%b %b %b\r\n" % (method, message.target, version)
+    if not (message.is_complete and version in _VERSIONS and raw.startswith(line)):
+        raise _refusal(raw, None)
+    if b"#" in message.target:
         raise BadHead("the request target has a fragment")
-    if "\t" in target:  # servers that cut the line at any blank find another target
+    if b"\t" in message.target:  # servers that cut the line at any blank find another target
         raise BadHead("the request target has a tab")
-    return method, target, version
+    return method.decode(), message.target.decode("latin-1"), version.decode(), message.lines
+
+
+def _refusal(raw: bytes, error: Exception | None) -> BadHead:
+    """Return what is wrong with a head that llhttp refuses, or reads in another way than we do."""
+    line, *headers = raw[: -len(END)].split(b"\r\n")
+    method, _, rest = line.partition(b" ")
+    target, _, version = rest.partition(b" ")
+    if version not in _VERSIONS and _VERSION.fullmatch(version):
+        what = f"unsupported HTTP version {version.decode()}: use HTTP/1.1 or HTTP/1.0"
+        return BadHead(what, 505)
+    if not target or version not in _VERSIONS or not _TOKEN.fullmatch(method):
+        return BadHead("the request line is not: method, target, HTTP/1.1 or HTTP/1.0")
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        return BadHead(f"unsupported method {method.decode()}", 501)
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        return BadHead("the request target is neither a path nor a URL")
+    bad = [number for number, header in enumerate(headers, 2) if not _HEADER.match(header)]
+    if bad:
+        return BadHead(f"line {bad[0]} of the head is not a header: name, colon, value")
+    return BadHead("a Content-Length, Transfer-Encoding or other header has an invalid value")
 
 
 def _other_form(method: str, target: str, fields: dict[str, str]) -> str:
     """Return path and query of a target in another form than these (RFC 9112 section 3.2)."""
-    if method == "CONNECT":
-        raise BadHead("CONNECT is not for this server, which is no proxy for other hosts", 501)
     if target == "*" and method == "OPTIONS":
         return target
     absolute = _ABSOLUTE.fullmatch(target)
@@ -156,38 +227,26 @@ def _other_form(method: str, target: str, fields: dict[str, str]) -> str:
     return rest if rest.startswith("/") else "/" + rest
 
 
-def _fields(lines: list[str]) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for index in range(1, len(lines)):
-        name, colon, value = lines[index].partition(":")
-        key = _KEYS.get(name)
-        if key is None:
-            key = _key(name)
-        if not colon:
-            raise BadHead("a line of the head is no header")
-        if key in fields:
-            value = _join(key, fields[key], value.strip(" \t"))
-        fields[key] = value.strip(" \t")
-    fields.pop("", None)
-    return fields
+def _fields(lines: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers under their WSGI names.
 
-
-def _key(name: str) -> str:
-    """Return the WSGI name of a header, "" for one that could pass for another.
-
-    ``X_Forwarded_For`` would become the same as ``X-Forwarded-For``, which a proxy in front may
-    have taken care to remove.
+    Names with an underscore are dropped: ``X_Forwarded_For`` would become the same as
+    ``X-Forwarded-For``, which a proxy in front may have taken care to remove.
     """
-    if not _TOKEN.fullmatch(name):
-        raise BadHead("the name of a header is not a token")
-    key = name.upper().replace("-", "_")
-    if "_" in name:
-        key = ""
-    elif key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
-        key = "HTTP_" + key
-    if len(_KEYS) < MOST_NAMES and len(name) <= NAME_BYTES:
-        _KEYS[name] = key
-    return key
+    fields: dict[str, str] = {}
+    for name, raw_value in lines:
+        key = name.translate(_KEY).decode()
+        if "\0" in key or not key:
+            raise BadHead("the name of a header is not a token")
+        if "\1" in key:
+            continue
+        if key not in _UNPREFIXED:
+            key = "HTTP_" + key
+        value = raw_value.decode("latin-1").strip(" \t")
+        if key in fields:
+            value = _join(key, fields[key], value).strip(" \t")
+        fields[key] = value
+    return fields
 
 
 def _join(key: str, before: str, value: str) -> str:

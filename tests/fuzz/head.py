@@ -1,7 +1,6 @@
 """The head of a request: what is let in, h11 lets in as well, and means the same by it.
 
-A head also means the same however it was cut, and however often it came before: the server
-remembers heads that it has seen.
+A head also means the same however it was cut, and however often and after whichever it came.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def agree(ours: Head, head: bytes) -> None:
     """h11 must take *head* as we do."""
     target = head.split(b" ", 2)[1]
     if not target.isascii():
-        return  # h11 refuses what browsers never send, but curl does
+        return  # h11 refuses what browsers never send, but curl does: we escape it
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=2 * MAX_HEAD_BYTES)
     connection.receive_data(head)
     theirs = connection.next_event()
