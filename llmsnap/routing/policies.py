@@ -2,7 +2,7 @@
 
 ``POLICIES`` maps the words of ``routing.scheduler.use`` to classes: a new policy is one class and
 one entry. Who has to leave is the matter of ``residency``, everything else is mechanism in
-``planner``. Pure.
+``swaps``. Pure.
 """
 
 from __future__ import annotations
