@@ -64,7 +64,6 @@ COMPILED = [
     "proxy/target",
     "proxy/disconnect",
     "routing/driver",
-    "routing/leases",
     "routing/names",
     "routing/scheduler",
     "server/attention",

@@ -9,10 +9,16 @@ from __future__ import annotations
 import argparse
 from time import perf_counter
 
-from llmsnap.routing.effects import StartSwap
-from llmsnap.routing.messages import ConfigChanged, LeaseReturned, Loaded, Request
-from llmsnap.routing.plan import Group, Plan
-from llmsnap.routing.rules import ModelRules, Options
+from llmsnap.routing.messages import (
+    ConfigChanged,
+    LeaseReturned,
+    LoadDone,
+    ModelRules,
+    RequestArrived,
+    SchedulerOptions,
+    StartSwap,
+)
+from llmsnap.routing.residency import Group, Groups
 from llmsnap.routing.scheduler import Scheduler
 
 
@@ -20,19 +26,19 @@ def build(models: int, waiters: int) -> Scheduler:
     """Return a scheduler with one ready model, ``m0``, and *waiters* requests for others."""
     names = [f"m{number}" for number in range(models)]
     rules = tuple(ModelRules(name, ttl_s=600.0, queue_limit=10**6) for name in names)
-    plan = Plan(
+    plan = Groups(
         [
             Group("loose", tuple(names[:1]), swap=False, exclusive=False, persistent=True),
             Group("rest", tuple(names[1:])),
         ]
     )
     scheduler = Scheduler()
-    scheduler.handle(ConfigChanged(rules, plan, Options()), 0.0)
-    effects = scheduler.handle(Request(0, "m0"), 0.0)
+    scheduler.handle(ConfigChanged(rules, plan, SchedulerOptions()), 0.0)
+    effects = scheduler.handle(RequestArrived(0, "m0"), 0.0)
     swap = next(effect for effect in effects if isinstance(effect, StartSwap))
-    scheduler.handle(Loaded(swap.work, "m0", swap.kind, 1.0), 0.0)
+    scheduler.handle(LoadDone(swap.work, "m0", swap.kind, 1.0), 0.0)
     for number in range(waiters):
-        scheduler.handle(Request(-1 - number, names[1 + number % (models - 1)]), 0.0)
+        scheduler.handle(RequestArrived(-1 - number, names[1 + number % (models - 1)]), 0.0)
     scheduler.handle(LeaseReturned(0, "m0"), 0.0)
     return scheduler
 
@@ -42,13 +48,13 @@ def measure(scheduler: Scheduler, rounds: int, in_flight: int) -> tuple[float, f
     now = 1.0
     handle = scheduler.handle
     for ticket in range(in_flight):
-        handle(Request(10**9 + ticket, "m0"), now)
+        handle(RequestArrived(10**9 + ticket, "m0"), now)
     granted = returned = 0.0
     for start in range(1, rounds, 50):
         tickets = range(start, start + 50)
         began = perf_counter()
         for ticket in tickets:
-            handle(Request(ticket, "m0"), now)
+            handle(RequestArrived(ticket, "m0"), now)
         between = perf_counter()
         for ticket in tickets:
             handle(LeaseReturned(ticket, "m0"), now)

@@ -10,20 +10,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llmsnap.routing.fair import Fair
-from llmsnap.routing.fifo import Fifo
-from llmsnap.routing.ledger import Entry
-from llmsnap.routing.policy import AT_ONCE, NEVER, Policy
+from llmsnap.routing.messages import SchedulerOptions
+from llmsnap.routing.policies import AT_ONCE, NEVER, Candidate, Fair, Fifo, Policy
 from tests.routing.world import Asked, World
 
 HOUR_S = 3600.0
-MAX_HOLD_S = 120.0
 
 
 class AtOnce(Fair):
     """Shuts every gate the moment somebody waits: what a strict queue does."""
 
-    def due_at(self, target: Entry, victims: object) -> float:
+    def due_at(self, target: Candidate, victims: object) -> float:
         """Always due."""
         return AT_ONCE
 
@@ -42,18 +39,18 @@ class Strict(Fair):
         return NEVER
 
 
-POLICIES: dict[str, Callable[[], Policy]] = {
-    "gate shut at once": lambda: AtOnce(MAX_HOLD_S),
+POLICIES: dict[str, Callable[[SchedulerOptions], Policy]] = {
+    "gate shut at once": AtOnce,
     "gate never shut (fifo)": Fifo,
-    "fair, no reopening": lambda: Strict(MAX_HOLD_S),
-    "fair": lambda: Fair(MAX_HOLD_S),
+    "fair, no reopening": Strict,
+    "fair": Fair,
 }
 
 
 def world_of(policy: str, names: str, swap_s: float) -> World:
     """Return a world in which a swap takes *swap_s*: a tenth to stop, the rest to load."""
     world = World(names, queue_timeout_s=0.0)
-    world.scheduler._desk.policy = POLICIES[policy]()  # noqa: SLF001 - variants exist only here
+    world.scheduler._state.policy = POLICIES[policy](world.options)  # noqa: SLF001 - variants exist only here
     for model in world.models.values():
         model.stop_s, model.load_s = swap_s * 0.1, swap_s * 0.9
     return world

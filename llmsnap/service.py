@@ -32,11 +32,11 @@ from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.disconnect import new_watch
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.routing import effects as do
+from llmsnap.routing import messages as do
 from llmsnap.routing.driver import Driver
+from llmsnap.routing.messages import change_of
 from llmsnap.routing.recording import Recording
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.routing.setup import change_of
 from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
@@ -337,7 +337,7 @@ class Service:
         self._swaps |= dict.fromkeys((swap.target, *evicted), swap.work)
         self.bus.publish(SwapStarted(swap_id=swap.work, target=swap.target, evicted=evicted))
 
-    def on_swap_finished(self, finished: do.SwapFinished) -> None:
+    def on_swap_finished(self, finished: do.SwapEnded) -> None:
         """See routing.driver.Observer."""
         record = finished.record
         for model_id in [name for name, swap in self._swaps.items() if swap == record.swap_id]:

@@ -80,7 +80,7 @@ GEVENT = [
     "observations",
     "configfile",
 ]
-GEVENT += [f"routing.{name}" for name in ("driver", "leases", "commands")]
+GEVENT += ["routing.driver"]
 GEVENT += [
     "runtime",
     "observations",
@@ -131,9 +131,14 @@ PURE = [
     "config",
     "metrics.usage",
     "proxy.filters",
+    "routing.explain",
+    "routing.messages",
     "routing.names",
-    "routing.plan",
+    "routing.policies",
+    "routing.residency",
     "routing.scheduler",
+    "routing.state",
+    "routing.swaps",
     "server.head",
     "upstream.states",
     "wire",

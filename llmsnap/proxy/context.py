@@ -16,7 +16,7 @@ from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.payload import Payload, UnparsedPayload
 from llmsnap.proxy.request import Request
-from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.wire.headers import Headers
 from llmsnap.wire.secrets import REDACTED
 

@@ -34,7 +34,7 @@ from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.remarks import LoadingState
 from llmsnap.proxy.request import Request, Response
 from llmsnap.proxy.target import Snapshot, Target
-from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.upstream.control import Address
 from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed

@@ -33,7 +33,7 @@ from llmsnap.proxy.stream import (
     note_departure,
     note_failure,
 )
-from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.wire import sse
 from llmsnap.wire.headers import is_event_stream
 from llmsnap.wire.unstreamed import events_of

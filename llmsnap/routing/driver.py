@@ -9,39 +9,265 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
-from llmsnap.errors import LlmsnapError, LoadAborted, ModelLeft, in_full
-from llmsnap.routing import effects as do
-from llmsnap.routing import messages as tell
-from llmsnap.routing.commands import Commands
-from llmsnap.routing.leases import Lease, Ticket
-from llmsnap.routing.record import Handles, Recorder
-from llmsnap.routing.refusals import error_of, error_of_cut
+from llmsnap.errors import ClientGone, LlmsnapError, LoadAborted, ModelLeft, ProcessError, in_full
+from llmsnap.routing import messages as msg
+from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome
+from llmsnap.routing.messages import CommandDone, Eviction, StartSwap
+from llmsnap.routing.recording import DecisionRecorder, Handles
+from llmsnap.routing.residency import Action, LoadKind
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.routing.swaps import Action, Eviction, LoadKind
-from llmsnap.routing.underway import SwapUnderWay
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.process import Process
 from llmsnap.upstream.states import RESIDENT, State, Trigger
+
+# --- tickets and leases ---------------------------------------------------------------------------
+
+
+class Lease:
+    """The right to send one request to a ready model; ``close()`` gives it back.
+
+    A loose one has been given back while the answer goes on: it does not keep the model, and is cut
+    when the model goes.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_cut_error",
+        "_give_back",
+        "is_loose",
+        "load_s",
+        "model_id",
+        "on_cut",
+        "on_end",
+        "swap_id",
+        "ticket",
+        "waited_s",
+    )
+
+    def __init__(self, ticket: int, model_id: str, give_back: Callable[[Lease], None]) -> None:
+        self.ticket = ticket
+        self.model_id = model_id
+        self.waited_s = 0.0
+        """How long the request waited in all, loading included."""
+        self.load_s = 0.0
+        """How much of that was the load it waited for."""
+        self.swap_id: int | None = None
+        """The swap that made the model ready for it."""
+        self.on_cut: Callable[[], None] | None = None
+        """Called, without switching greenlets, when the request is to be ended early."""
+        self.on_end: Callable[[Lease], None] | None = None
+        """Called when a loose one ends."""
+        self.is_loose = False
+        self._give_back = give_back
+        self._closed = False
+        self._cut_error: LlmsnapError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.ticket} on {self.model_id}{' closed' if self._closed else ''}>"
+
+    def cut(self, error: LlmsnapError) -> None:
+        """End the request early with *error*. Never switches."""
+        self._cut_error = error
+        if self.on_cut is not None:
+            self.on_cut()
+
+    @property
+    def cut_error(self) -> LlmsnapError | None:
+        """Why the request was ended by us; None: it was not."""
+        return self._cut_error
+
+    def loosen(self) -> None:
+        """Give the slot back before the answer ends. Never switches; the first call counts."""
+        if not self._closed and not self.is_loose:
+            self.is_loose = True
+            self._give_back(self)
+
+    def close(self) -> None:
+        """Give the slot back. Never switches; the first call counts."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self.is_loose:
+            self._give_back(self)
+        elif self.on_end is not None:
+            self.on_end(self)
+
+
+class Ticket:
+    """One request that waits, or has waited, for its model.
+
+    *swap_id* and *load_s* say which swap it waited for in vain, and how long for the load; one that
+    was granted finds them on its lease.
+    """
+
+    __slots__ = (
+        "_cancel",
+        "_error",
+        "_lease",
+        "_settled",
+        "load_s",
+        "model_id",
+        "number",
+        "swap_id",
+    )
+
+    def __init__(self, number: int, model_id: str, cancel: Callable[[Ticket], None]) -> None:
+        self.number = number
+        self.model_id = model_id
+        self.swap_id: int | None = None
+        self.load_s = 0.0
+        self._cancel = cancel
+        self._lease: Lease | None = None
+        self._error: LlmsnapError | None = None
+        self._settled: Event | None = None
+
+    def __repr__(self) -> str:
+        state = "granted" if self._lease else "refused" if self._error else "waiting"
+        return f"<Ticket {self.number} for {self.model_id}, {state}>"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it was granted, refused or cancelled."""
+        return self._lease is not None or self._error is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it was refused because its model fails."""
+        return self._error is not None and self._error.code == ProcessError.code
+
+    def settle(self, outcome: Lease | LlmsnapError) -> None:
+        """Grant or refuse, once. Never switches."""
+        if isinstance(outcome, Lease):
+            self._lease = outcome
+        else:
+            self._error = outcome
+        if self._settled is not None:
+            self._settled.set()
+
+    def wait(self, limit_s: float | None = None) -> bool:
+        """Wait until it is settled, *limit_s* at most (None: the queue's own deadline)."""
+        if self.is_settled:
+            return True
+        if self._settled is None:
+            self._settled = Event()
+        return self._settled.wait(limit_s)
+
+    def take(self) -> Lease:
+        """Return the lease, which the caller owns from now on. Raises: why it was refused."""
+        if self._error is not None:
+            raise self._error
+        if self._lease is None:
+            raise RuntimeError(f"{self!r} is not settled")
+        lease, self._lease, self._error = self._lease, None, ClientGone("taken")
+        return lease
+
+    def cancel(self) -> None:
+        """The client left: stop waiting, or give back what was granted. Never switches."""
+        lease = self._lease
+        if self.is_settled and lease is None:
+            return
+        self._lease = None
+        self.settle(ClientGone("the client left"))
+        if lease is not None:
+            lease.close()
+        else:
+            self._cancel(self)
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    model_id: str
+    result: AsyncResult[None]
+
+
+class Commands:
+    """The commands that are not answered yet, by the number they went out under."""
+
+    def __init__(self, numbers: count[int]) -> None:
+        self._numbers = numbers
+        self._open: dict[int, _Open] = {}
+
+    def __repr__(self) -> str:
+        return f"<Commands {len(self._open)} open>"
+
+    def begin(self, model_id: str) -> int:
+        """Return the number of a new command that concerns *model_id* ("" for all). No switch."""
+        number = next(self._numbers)
+        self._open[number] = _Open(model_id, AsyncResult())
+        return number
+
+    def wait(self, number: int) -> None:
+        """Wait until the command is answered. Raises: why it failed.
+
+        Bounded by the limits of what it asked for: a load, a drain, a stop.
+        """
+        self._open[number].result.get()
+
+    def answer(self, answer: CommandDone) -> None:
+        """Settle a command. Never switches."""
+        command = self._open.get(answer.command)
+        if command is None:
+            return
+        error = error_of_outcome(command.model_id, answer.outcome, answer.error)
+        if error is None:
+            command.result.set(None)
+        else:
+            command.result.set_exception(error)
+
+    def forget(self, number: int) -> None:
+        """Forget the command: its caller no longer waits."""
+        self._open.pop(number, None)
+
+
+# --- swaps the driver runs ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ActiveSwap:
+    """A swap from its start to its report. *loading_since*: None while it still evicts."""
+
+    effect: StartSwap
+    aborted: bool = False
+    loading_since: float | None = None
+
+    def begin_loading(self, now: float) -> None:
+        """Note that the evictions are over. Raises: LoadAborted when the load was aborted."""
+        if self.aborted:
+            raise LoadAborted(f"{self.effect.target}: its load was given up")
+        self.loading_since = now
+
+    def note_on(self, ticket: Ticket, now: float) -> None:
+        """Write on *ticket*, which gets no lease, the swap it waited for in vain."""
+        if ticket.model_id == self.effect.target:
+            ticket.swap_id = self.effect.work
+            ticket.load_s = 0.0 if self.loading_since is None else now - self.loading_since
+
+
+# --- the driver -----------------------------------------------------------------------------------
 
 log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Is told what the driver did; none of these may switch greenlets."""
+    """Receives what the driver did; none of these may switch greenlets."""
 
-    def on_swap_started(self, swap: do.StartSwap) -> None:
+    def on_swap_started(self, swap: msg.StartSwap) -> None:
         """*swap* begins."""
 
-    def on_swap_finished(self, finished: do.SwapFinished) -> None:
+    def on_swap_finished(self, finished: msg.SwapEnded) -> None:
         """A swap is over."""
 
-    def on_preload_ended(self, ended: do.PreloadEnded) -> None:
+    def on_preload_ended(self, ended: msg.PreloadEnded) -> None:
         """One model of the preload list is ready, or is not."""
 
     def on_retired(self, model_id: str) -> None:
@@ -49,7 +275,10 @@ class Observer(Protocol):
 
 
 class Driver:
-    """Owns tickets, leases, swap greenlets and the timer. *write*: see ``record.Recorder``."""
+    """Owns tickets, leases, swap greenlets and the timer.
+
+    *write*: see ``recording.DecisionRecorder``.
+    """
 
     def __init__(
         self,
@@ -60,7 +289,7 @@ class Driver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.scheduler = scheduler
-        decider: Handles = Recorder(scheduler, write) if write is not None else scheduler
+        decider: Handles = DecisionRecorder(scheduler, write) if write is not None else scheduler
         self._decide = decider.handle
         self._process_of = process_of
         self._observer = observer
@@ -71,26 +300,26 @@ class Driver:
         self._leases: dict[str, set[Lease]] = {}
         self._loose: dict[str, set[Lease]] = {}
         self._commands = Commands(self._numbers)
-        self._swaps: dict[int, SwapUnderWay] = {}
+        self._swaps: dict[int, ActiveSwap] = {}
         self._ready_by: dict[str, int] = {}
         self._timer: Any = None
         self._done = Event()
-        self._loaded: tell.Loaded | None = None
+        self._loaded: msg.LoadDone | None = None
         self._carry: dict[type, Callable[[Any], None]] = {
-            do.Grant: self._grant,
-            do.Refuse: self._refuse,
-            do.Check: self._check,
-            do.StartSwap: self._start_swap,
-            do.AbortLoad: self._abort_load,
-            do.StopModel: self._stop_model,
-            do.SleepModel: self._sleep_model,
-            do.CutRequests: self._cut_requests,
-            do.Answer: self._commands.answer,
-            do.PreloadEnded: observer.on_preload_ended,
-            do.Retired: self._retired,
-            do.SwapFinished: observer.on_swap_finished,
-            do.ShutdownDone: lambda _: self._done.set(),
-            do.WakeMeAt: self._wake_me_at,
+            msg.Grant: self._grant,
+            msg.Refuse: self._refuse,
+            msg.CheckStart: self._check,
+            msg.StartSwap: self._start_swap,
+            msg.AbortLoad: self._abort_load,
+            msg.StopModel: self._stop_model,
+            msg.SleepModel: self._sleep_model,
+            msg.CutRequests: self._cut_requests,
+            msg.CommandDone: self._commands.answer,
+            msg.PreloadEnded: observer.on_preload_ended,
+            msg.Retired: self._retired,
+            msg.SwapEnded: observer.on_swap_finished,
+            msg.ShutdownDone: lambda _: self._done.set(),
+            msg.WakeMeAt: self._wake_me_at,
         }
 
     def __repr__(self) -> str:
@@ -108,7 +337,7 @@ class Driver:
         """
         ticket = Ticket(next(self._numbers), model_id, self._cancel)
         self._tickets[ticket.number] = ticket
-        self._send(tell.Request(ticket.number, model_id, max_wait_s, never_swap))
+        self._send(msg.RequestArrived(ticket.number, model_id, max_wait_s, never_swap))
         return ticket
 
     def observe(self, model_id: str) -> Lease | None:
@@ -132,7 +361,7 @@ class Driver:
         changed = self._process_of(model_id).files_have_changed()
         if changed:
             log.info("<%s> its files have changed: it may be started again", model_id)
-            self._send(tell.FilesChanged(model_id))
+            self._send(msg.FilesChanged(model_id))
         return changed
 
     def position(self, ticket: Ticket) -> int | None:
@@ -150,15 +379,15 @@ class Driver:
 
     def _cancel(self, ticket: Ticket) -> None:
         self._tickets.pop(ticket.number, None)
-        self._tell_swap(ticket)
-        self._send(tell.ClientGone(ticket.number))
+        self._note_swap(ticket)
+        self._send(msg.WaiterGone(ticket.number))
 
     def _give_back(self, lease: Lease) -> None:
         self._leases[lease.model_id].discard(lease)
         if lease.is_loose:
             self._loose.setdefault(lease.model_id, set()).add(lease)
             lease.on_end = self._forget_loose
-        self._send(tell.LeaseReturned(lease.ticket, lease.model_id))
+        self._send(msg.LeaseReturned(lease.ticket, lease.model_id))
 
     def _forget_loose(self, lease: Lease) -> None:
         self._loose[lease.model_id].discard(lease)
@@ -173,21 +402,21 @@ class Driver:
 
     def unload(self, model_id: str | None, *, drain: bool = False) -> None:
         """Stop *model_id* (None: all), aborting its load. Blocks until it is gone."""
-        self._command(model_id or "", lambda n: tell.Unload(n, model_id, drain))
+        self._command(model_id or "", lambda n: msg.Unload(n, model_id, drain))
 
     def sleep(self, model_id: str, *, drain: bool = True) -> None:
         """Put *model_id* to sleep. Blocks until it is asleep."""
-        self._command(model_id, lambda n: tell.PutToSleep(n, model_id, drain))
+        self._command(model_id, lambda n: msg.PutToSleep(n, model_id, drain))
 
     def load(self, model_id: str, *, wait: bool = True) -> None:
         """Make *model_id* ready. With *wait*, blocks until it is."""
-        self._command(model_id, lambda n: tell.Load(n, model_id), wait=wait)
+        self._command(model_id, lambda n: msg.Load(n, model_id), wait=wait)
 
     def preload(self, model_ids: tuple[str, ...]) -> None:
         """Make *model_ids* ready in the background, one after the other. Never switches."""
-        self._send(tell.Preload(model_ids))
+        self._send(msg.Preload(model_ids))
 
-    def reconfigure(self, change: tell.ConfigChanged) -> None:
+    def reconfigure(self, change: msg.ConfigChanged) -> None:
         """Apply new rules. Never switches."""
         self._send(change)
 
@@ -197,20 +426,20 @@ class Driver:
             error = self._process_of(model_id).explain_exit()
             log.warning("<%s> %s", model_id, in_full(error))
             self._tasks.spawn(f"files {model_id}", self._process_of(model_id).note_files)
-            self._send(tell.Exited(self._ready_by.get(model_id, 0), model_id, error))
+            self._send(msg.Exited(self._ready_by.get(model_id, 0), model_id, error))
 
     def shutdown(self, drain_timeout_s: float, limit_s: float) -> bool:
         """Refuse all, drain, stop all. Blocks up to *limit_s*; tells whether all is stopped."""
-        self._send(tell.Shutdown(drain_timeout_s))
+        self._send(msg.Shutdown(drain_timeout_s))
         return self._done.wait(limit_s)
 
     def close(self) -> None:
         """End all tasks. Blocks briefly."""
-        self._wake_me_at(do.WakeMeAt(None))
+        self._wake_me_at(msg.WakeMeAt(None))
         self._tasks.close(0.1)
 
     def _command(
-        self, model_id: str, make: Callable[[int], tell.Event], *, wait: bool = True
+        self, model_id: str, make: Callable[[int], msg.Event], *, wait: bool = True
     ) -> None:
         number = self._commands.begin(model_id)
         try:
@@ -222,11 +451,11 @@ class Driver:
 
     # --- the loop ------------------------------------------------------------------------------
 
-    def _send(self, event: tell.Event) -> None:
+    def _send(self, event: msg.Event) -> None:
         for effect in self._decide(event, self._clock()):
             self._carry[type(effect)](effect)
 
-    def _grant(self, grant: do.Grant) -> None:
+    def _grant(self, grant: msg.Grant) -> None:
         lease = Lease(grant.ticket, grant.model_id, self._give_back)
         self._leases.setdefault(grant.model_id, set()).add(lease)
         if grant.waited_s:
@@ -240,21 +469,21 @@ class Driver:
         else:
             ticket.settle(lease)
 
-    def _refuse(self, refuse: do.Refuse) -> None:
+    def _refuse(self, refuse: msg.Refuse) -> None:
         ticket = self._tickets.pop(refuse.ticket, None)
         if ticket is not None:
-            self._tell_swap(ticket)
+            self._note_swap(ticket)
             ticket.settle(error_of(refuse))
 
-    def _tell_swap(self, ticket: Ticket) -> None:
+    def _note_swap(self, ticket: Ticket) -> None:
         for swap in self._swaps.values():
-            swap.tell(ticket, self._clock())
+            swap.note_on(ticket, self._clock())
 
-    def _cut_requests(self, cut: do.CutRequests) -> None:
+    def _cut_requests(self, cut: msg.CutRequests) -> None:
         for lease in self.leases(cut.model_id):
             lease.cut(error_of_cut(cut.model_id, cut.reason))
 
-    def _wake_me_at(self, wake: do.WakeMeAt) -> None:
+    def _wake_me_at(self, wake: msg.WakeMeAt) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
@@ -265,28 +494,28 @@ class Driver:
             self._timer.start(self._tick, update=True)
 
     def _tick(self) -> None:
-        self._send(tell.Tick())
+        self._send(msg.Tick())
 
     # --- work that takes time ------------------------------------------------------------------
 
-    def _check(self, check: do.Check) -> None:
+    def _check(self, check: msg.CheckStart) -> None:
         self._tasks.spawn(f"check {check.model_id}", self._run_check, check)
 
-    def _run_check(self, check: do.Check) -> None:
+    def _run_check(self, check: msg.CheckStart) -> None:
         try:
             self._process_of(check.model_id).check_start(self._pids(check.leaving))
         except LlmsnapError as error:
             self._process_of(check.model_id).note_files()
-            self._send(tell.CheckFailed(check.model_id, error))
+            self._send(msg.CheckFailed(check.model_id, error))
 
-    def _start_swap(self, effect: do.StartSwap) -> None:
-        self._swaps[effect.work] = swap = SwapUnderWay(effect)
+    def _start_swap(self, effect: msg.StartSwap) -> None:
+        self._swaps[effect.work] = swap = ActiveSwap(effect)
         self._observer.on_swap_started(effect)
         self._tasks.spawn(f"swap {effect.work}", self._run_swap, swap)
 
-    def _run_swap(self, swap: SwapUnderWay) -> None:
+    def _run_swap(self, swap: ActiveSwap) -> None:
         effect = swap.effect
-        report: tell.Event
+        report: msg.Event
         try:
             process = self._process_of(effect.target)
             process.check_start(self._pids(eviction.model_id for eviction in effect.evict))
@@ -294,20 +523,20 @@ class Driver:
             swap.begin_loading(self._clock())
             process.ensure_ready()
         except LoadAborted:
-            report = tell.LoadAborted(effect.work, effect.target, self._resting(effect.target))
+            report = msg.LoadCancelled(effect.work, effect.target, self._resting(effect.target))
         except LlmsnapError as error:
             log.warning("<%s> load failed: %s", effect.target, in_full(error))
             self._process_of(effect.target).note_files()
             state = self._resting(effect.target)
-            report = tell.LoadFailed(effect.work, effect.target, error, state)
+            report = msg.LoadFailed(effect.work, effect.target, error, state)
         else:
             kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
-            report = tell.Loaded(effect.work, effect.target, kind, process.load_s)
+            report = msg.LoadDone(effect.work, effect.target, kind, process.load_s)
         self._finish_swap(report)
         del self._swaps[effect.work]
 
-    def _finish_swap(self, report: tell.Loaded | tell.LoadFailed | tell.LoadAborted) -> None:
-        if not isinstance(report, tell.Loaded):
+    def _finish_swap(self, report: msg.LoadDone | msg.LoadFailed | msg.LoadCancelled) -> None:
+        if not isinstance(report, msg.LoadDone):
             self._send(report)
             return
         self._ready_by[report.model_id] = report.work
@@ -316,10 +545,10 @@ class Driver:
         self._loaded = None
         process = self._process_of(report.model_id)
         if process.state is not State.READY:
-            # It died between becoming ready and this report, when no one could be told yet.
-            self._send(tell.Exited(report.work, report.model_id, process.explain_exit()))
+            # It died between becoming ready and this report, which the scheduler needs first.
+            self._send(msg.Exited(report.work, report.model_id, process.explain_exit()))
 
-    def _evict(self, effect: do.StartSwap) -> None:
+    def _evict(self, effect: msg.StartSwap) -> None:
         """Idle all victims in parallel. Raises: why one of them could not be stopped."""
         tasks = [
             self._tasks.spawn(f"evict {one.model_id}", self._idle, effect.work, one)
@@ -349,18 +578,18 @@ class Driver:
             process.ensure_stopped("evicted")
         state = self._resting(eviction.model_id)
         took = self._clock() - began
-        self._send(tell.Idled(work, eviction.model_id, state, took, error))
+        self._send(msg.Idled(work, eviction.model_id, state, took, error))
         return error if state is State.STOPPING else None
 
-    def _stop_model(self, stop: do.StopModel) -> None:
+    def _stop_model(self, stop: msg.StopModel) -> None:
         eviction = Eviction(stop.model_id, Action.STOP)
         self._tasks.spawn(f"stop {stop.model_id}", self._idle, stop.work, eviction)
 
-    def _sleep_model(self, sleep: do.SleepModel) -> None:
+    def _sleep_model(self, sleep: msg.SleepModel) -> None:
         eviction = Eviction(sleep.model_id, Action.SLEEP)
         self._tasks.spawn(f"sleep {sleep.model_id}", self._idle, sleep.work, eviction)
 
-    def _abort_load(self, abort: do.AbortLoad) -> None:
+    def _abort_load(self, abort: msg.AbortLoad) -> None:
         swap = self._swaps.get(abort.work)
         if swap is None:
             return
@@ -370,7 +599,7 @@ class Driver:
             process = self._process_of(abort.model_id)
             self._tasks.spawn(f"abort {abort.model_id}", process.ensure_stopped, why)
 
-    def _retired(self, retired: do.Retired) -> None:
+    def _retired(self, retired: msg.Retired) -> None:
         self._leases.pop(retired.model_id, None)
         self._ready_by.pop(retired.model_id, None)
         self._observer.on_retired(retired.model_id)

@@ -1,4 +1,4 @@
-"""What the scheduler is told (the events, here) and how its effects answer: the driver's contract.
+"""Messages between driver and scheduler: events in, effects out, and the contract they keep.
 
 The driver calls ``Scheduler.handle(event, now)`` and carries out the effects it returns, in order
 and without a greenlet switch between the call and the last effect; what takes time (idling,
@@ -9,12 +9,13 @@ that wants an answer, chosen by the driver. *work*: one swap, stop or sleep, cho
 scheduler; reports carry it back. A report whose *work* the scheduler no longer knows is ignored,
 so a late one does no harm.
 
-**A request.** ``Request`` is followed by exactly one ``Grant`` or ``Refuse`` for its ticket, at
-once or later, or by the driver's ``ClientGone``. After a ``Grant`` the slot belongs to the ticket
-until the driver sends ``LeaseReturned``, which it does exactly once, also when the client had gone
-before the grant was carried out. ``ClientGone`` for a ticket that no longer waits does nothing.
+**A request.** ``RequestArrived`` is followed by exactly one ``Grant`` or ``Refuse`` for its
+ticket, at once or later, or by the driver's ``WaiterGone``. After a ``Grant`` the slot belongs to
+the ticket until the driver sends ``LeaseReturned``, which it does exactly once, also when the
+client had gone before the grant was carried out. ``WaiterGone`` for a ticket that no longer waits
+does nothing.
 
-**A swap.** ``StartSwap(work, target, kind, evict)``; nobody in *evict* has a request in flight.
+**A swap.** ``StartSwap(work, target, kind, evict)``; no model in *evict* has a request in flight.
 
 1. The driver checks what can be known (executable, port). A failure is ``LoadFailed`` before any
    ``Idled``: those to be evicted simply stay.
@@ -22,12 +23,12 @@ before the grant was carried out. ``ClientGone`` for a ticket that no longer wai
    that could neither be put to sleep nor stopped is reported with ``State.STOPPING`` and an
    error; the driver then sends ``LoadFailed`` once the others have ended.
 3. After the last ``Idled`` it makes *target* ready (an asleep one may need a cold start after a
-   failed wake; that is still the same load) and sends one of ``Loaded``, ``LoadFailed``,
-   ``LoadAborted``; that ends the swap.
+   failed wake; that is still the same load) and sends one of ``LoadDone``, ``LoadFailed``,
+   ``LoadCancelled``; that ends the swap.
 
 ``AbortLoad(work)`` may come at any moment in between: evictions begun are finished and reported,
-the load is not begun, or is stopped, and ``LoadAborted`` says where that left the target. When the
-load ended by itself in the same moment, ``Loaded`` or ``LoadFailed`` is as good an end.
+the load is not begun, or is stopped, and ``LoadCancelled`` says where that left the target. When
+the load ended by itself in the same moment, ``LoadDone`` or ``LoadFailed`` is as good an end.
 
 **Stop and sleep.** ``StopModel`` and ``SleepModel`` are answered by one ``Idled`` each. A
 ``SleepModel`` whose sleep fails stops the model; its ``Idled`` says ``State.STOPPED`` and why.
@@ -43,16 +44,317 @@ it); when it fires the driver sends ``Tick``. A tick too early or too many is ha
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from enum import StrEnum
 
-from llmsnap.routing.plan import Plan
-from llmsnap.routing.rules import ModelRules, Options
-from llmsnap.routing.swaps import LoadKind
+from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Residency
 from llmsnap.upstream.states import State
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRules:
+    """One model's limits and clocks.
+
+    *concurrency_limit*: requests served at once, at least 1. *queue_limit*: requests that may wait
+    for a load, a wake or a gate, at least 1. *ttl_s*: idle seconds until it is stopped,
+    *sleep_after_s*: idle seconds until it sleeps (0 = never). *can_sleep*: it sleeps instead of
+    stopping when it has to leave. *priority*: higher goes first in the queue.
+    """
+
+    model_id: str
+    concurrency_limit: int = 100
+    queue_limit: int = 1000
+    ttl_s: float = 0.0
+    sleep_after_s: float = 0.0
+    can_sleep: bool = False
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerOptions:
+    """Settings of the scheduler as a whole.
+
+    *policy*: one of ``policies.POLICIES``. *max_hold_s*: how long a waiting model is held off at
+    most, and how long a drain may keep gates shut before they open once more.
+    *queue_timeout_s*: the longest a request waits (0 = no limit).
+    """
+
+    policy: str = "fair"
+    max_hold_s: float = 120.0
+    queue_timeout_s: float = 3600.0
+
+
+# --- swaps and their records ----------------------------------------------------------------------
+
+
+class SwapOutcome(StrEnum):
+    """How a swap ended.
+
+    ``aborted``: nothing waited for it any more, or the target was unloaded, before it was
+    ready; this includes swaps that shut gates and opened them again without evicting anybody.
+    """
+
+    DONE = "done"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """*model_id* has to leave, by way of *action*."""
+
+    model_id: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class SwapRecord:
+    """One finished swap.
+
+    *reason* is who asked: ``request``, ``load`` (by hand) or ``preload``. *waits_s* are the waits
+    of the requests granted when the target became ready, oldest first. *phases* are (name,
+    seconds) in the order they happened: ``wait`` (from the first waiter to the decision),
+    ``drain``, ``evict``, ``load``. *reopened*: the drain took so long that the gates opened once
+    more. *began_s* and *ended_s* are on the scheduler's clock.
+    """
+
+    swap_id: int
+    target: str
+    kind: LoadKind
+    outcome: SwapOutcome
+    evicted: tuple[Eviction, ...]
+    reason: str
+    waits_s: tuple[float, ...]
+    phases: tuple[tuple[str, float], ...]
+    reopened: bool
+    began_s: float
+    ended_s: float
+    error: str = ""
+
+    @property
+    def waiters(self) -> int:
+        """How many requests were granted when the target became ready."""
+        return len(self.waits_s)
+
+    def __str__(self) -> str:
+        evicted = ", ".join(f"{e.model_id} ({e.action})" for e in self.evicted) or "nobody"
+        phases = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.phases)
+        text = (
+            f"swap {self.swap_id}: {self.kind} {self.target} for {self.reason}, {self.outcome}; "
+            f"evicted {evicted}; {self.waiters} waited; {phases}"
+        )
+        return f"{text}; {self.error}" if self.error else text
+
+
+class SwapRing:
+    """The last *size* swap records, oldest first."""
+
+    def __init__(self, size: int = 200) -> None:
+        self._records: deque[SwapRecord] = deque(maxlen=size)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def append(self, record: SwapRecord) -> None:
+        """Keep *record*, forgetting the oldest when full."""
+        self._records.append(record)
+
+    def snapshot(self) -> list[SwapRecord]:
+        """Return the records, oldest first."""
+        return list(self._records)
+
+
+# --- effects: what the scheduler asks for ---------------------------------------------------------
+
+
+class RefusalReason(StrEnum):
+    """Why a request is refused; the comment is the HTTP status that fits."""
+
+    UNKNOWN = "unknown"  # 404: no such model, or it was removed while the request waited
+    NOT_READY = "not_ready"  # 409: it would have to wait and ``never_swap`` forbids it
+    TOO_MANY = "too_many"  # 429: every slot taken, or the queue is full; *why* says which
+    FAILED = "failed"  # *error* says: the load failed now, or lately (then with *retry_after_s*)
+    UNLOADED = "unloaded"  # 503: the model was unloaded while the request waited
+    QUEUE_TIMEOUT = "queue_timeout"  # 503: waited too long; *why* says for whom
+    NEVER_FITS = "never_fits"  # 503: the model can never load; *why* says what it needs
+    SHUTDOWN = "shutdown"  # 503: llmsnap is going away
+
+
+class Outcome(StrEnum):
+    """How a command ended; the comment is the HTTP status that fits."""
+
+    OK = "ok"  # 200
+    UNKNOWN = "unknown"  # 404: no such model, or it was removed meanwhile
+    SLEEP_NOT_CONFIGURED = "sleep_not_configured"  # 409
+    STOPPED = "stopped"  # a sleep was asked for, and the model is stopped or about to be
+    FAILED = "failed"  # 502: *error* says; a model whose sleep failed has been stopped
+    UNLOADED = "unloaded"  # 503: the model that was to be loaded was unloaded
+    QUEUE_TIMEOUT = "queue_timeout"  # 503: a load, or preload, waited too long for others to leave
+    SUPERSEDED = "superseded"  # a preload only: a client's request needed the room
+    SHUTDOWN = "shutdown"  # 503
+
+
+class CutReason(StrEnum):
+    """Why requests in flight are ended by us."""
+
+    UNLOADED = "unloaded"
+    SLEEP = "sleep"
+    SHUTDOWN = "shutdown"
 
 
 @dataclass(slots=True)  # made for every request, and a frozen one takes twice as long
-class Request:
+class Grant:
+    """*ticket* may send its one request now; the slot is already taken on its behalf."""
+
+    ticket: int
+    model_id: str
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """*ticket* gets an error made of these facts.
+
+    *why* is a sentence for people about what was in the way ("A is serving 1 request for 61
+    min"), *state* the model's state, *waited_s* how long the request waited. *retry_after_s* is
+    an estimate, None when there is none. *error* is that of the load, when FAILED.
+    """
+
+    ticket: int
+    model_id: str
+    reason: RefusalReason
+    state: State
+    why: str = ""
+    waited_s: float = 0.0
+    retry_after_s: float | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStart:
+    """Requests have begun to wait for *model_id*; those in *leaving* would have to leave for it.
+
+    CheckStart now what can be known (the command's words, the executable, the port) and send
+    ``CheckFailed`` if it cannot work. Nothing need be sent when all is well.
+    """
+
+    model_id: str
+    leaving: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartSwap:
+    """Idle all of *evict* in parallel, then make *target* ready, by the newest definition."""
+
+    work: int
+    target: str
+    kind: LoadKind
+    evict: tuple[Eviction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AbortLoad:
+    """Give up the load of swap *work*: nothing waits for it, or its room is needed."""
+
+    work: int
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopModel:
+    """Stop the process of *model_id*."""
+
+    work: int
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SleepModel:
+    """Put *model_id* to sleep; stop it when that fails."""
+
+    work: int
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutRequests:
+    """End all requests in flight on *model_id*."""
+
+    model_id: str
+    reason: CutReason
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDone:
+    """*command* is over."""
+
+    command: int
+    outcome: Outcome
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreloadEnded:
+    """The preload of *model_id* is over; anything but OK means it is not ready."""
+
+    model_id: str
+    outcome: Outcome
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """Nothing is left of *model_id*, which is no longer configured: forget it."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwapEnded:
+    """A swap is over: log, keep and publish *record*."""
+
+    record: SwapRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownDone:
+    """All models are stopped, save those that could not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeMeAt:
+    """Send ``Tick`` at *at* on the scheduler's clock instead of any earlier wish; None = never."""
+
+    at: float | None
+
+
+Effect = (
+    Grant
+    | Refuse
+    | CheckStart
+    | StartSwap
+    | AbortLoad
+    | StopModel
+    | SleepModel
+    | CutRequests
+    | CommandDone
+    | PreloadEnded
+    | Retired
+    | SwapEnded
+    | ShutdownDone
+    | WakeMeAt
+)
+
+
+# --- events: what the scheduler handles -----------------------------------------------------------
+
+
+@dataclass(slots=True)  # made for every request, and a frozen one takes twice as long
+class RequestArrived:
     """A client wants *model_id*.
 
     *max_wait_s* shortens the queue timeout; 0 or less means "not at all". With *never_swap* the
@@ -66,7 +368,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientGone:
+class WaiterGone:
     """The client of a waiting request left."""
 
     ticket: int
@@ -96,7 +398,7 @@ class Idled:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadDone:
     """The swap's target is ready.
 
     *kind* is what succeeded in the end, *duration_s* how long that part took: a failed wake before
@@ -123,7 +425,7 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadAborted:
+class LoadCancelled:
     """The load was given up as asked, and its process is gone.
 
     *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped.
@@ -136,7 +438,7 @@ class LoadAborted:
 
 @dataclass(frozen=True, slots=True)
 class CheckFailed:
-    """What ``Check`` asked about cannot work."""
+    """What ``CheckStart`` asked about cannot work."""
 
     model_id: str
     error: Exception
@@ -193,7 +495,7 @@ class PutToSleep:
 class Load:
     """Make *model_id* ready as if a client that never leaves waited; forgets earlier failures.
 
-    It evicts only models that have nothing in flight and nobody waiting. OK when it is ready.
+    It evicts only models that have nothing in flight and nothing waiting. OK when it is ready.
     """
 
     command: int
@@ -212,7 +514,7 @@ class Preload:
 
 @dataclass(frozen=True, slots=True)
 class ConfigChanged:
-    """These are the models, groups and settings from now on. Also the first event of all.
+    """These are the models, residency and settings from now on. Also the first event of all.
 
     Models no longer in *rules* are removed: waiters refused, a load aborted, requests in flight
     may end, then the process is stopped and ``Retired`` sent. Those in *restart* are stopped in
@@ -221,8 +523,8 @@ class ConfigChanged:
     """
 
     rules: tuple[ModelRules, ...]
-    plan: Plan
-    options: Options
+    residency: Residency
+    options: SchedulerOptions
     restart: frozenset[str] = frozenset()
     changed: frozenset[str] = frozenset()
 
@@ -243,13 +545,13 @@ class Tick:
 
 
 Event = (
-    Request
-    | ClientGone
+    RequestArrived
+    | WaiterGone
     | LeaseReturned
     | Idled
-    | Loaded
+    | LoadDone
     | LoadFailed
-    | LoadAborted
+    | LoadCancelled
     | CheckFailed
     | Exited
     | FilesChanged
@@ -261,3 +563,42 @@ Event = (
     | Shutdown
     | Tick
 )
+
+
+# --- from a configuration -------------------------------------------------------------------------
+
+NONE: frozenset[str] = frozenset()
+
+
+def change_of(
+    config: Config, restart: frozenset[str] = NONE, changed: frozenset[str] = NONE
+) -> ConfigChanged:
+    """Return the event that makes *config* the scheduler's own.
+
+    *restart* models are replaced; *changed* ones are defined anew, so that earlier failures no
+    longer count.
+    """
+    groups = [
+        Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
+        for group in config.groups.values()
+    ]
+    priorities = config.scheduler.priorities
+    rules = tuple(_rules(model, priorities.get(model.id, 0)) for model in config.models.values())
+    options = SchedulerOptions(
+        policy=config.scheduler.use,
+        max_hold_s=config.scheduler.max_hold_s,
+        queue_timeout_s=config.queue_timeout_s,
+    )
+    return ConfigChanged(rules, Groups(groups), options, restart, changed)
+
+
+def _rules(model: ModelConfig, priority: int) -> ModelRules:
+    return ModelRules(
+        model_id=model.id,
+        concurrency_limit=model.concurrency_limit,
+        queue_limit=model.queue_limit,
+        ttl_s=model.ttl_s,
+        sleep_after_s=model.sleep_after_s,
+        can_sleep=model.can_sleep,
+        priority=priority,
+    )

@@ -1,49 +1,595 @@
-"""The scheduler: who is served, who waits, and which models come and go. Pure.
+"""The scheduler: which requests are served, which wait, and which models load and leave. Pure.
 
-No greenlets, no I/O, no clock of its own: ``handle(event, now)`` returns what is to be done. The
-rules live in the parts it is made of: ``admission`` (who may wait), ``turns`` (which swaps begin,
-by one of the policies ``fair`` and ``fifo``), ``progress`` (what the driver reports), ``closings``
-(unload, sleep, idle clocks), ``changes`` (reload, shutdown) and ``sponsors`` (loads that no
-request asked for). They share one ``desk``, which holds all state.
+No greenlets, no I/O, no clock of its own: ``handle(event, now)`` returns effects. ``Scheduler`` at
+the end maps each event to one of the sections: ``Admission`` (which requests may wait), ``Stops``
+(unload, sleep, idle clocks), ``Loads`` (loads by hand and preloads), ``Reconfiguration`` (reload
+and shutdown), and, in ``swaps``, ``SwapPlanner`` (which swaps begin) and ``Reports`` (what the
+driver reports of them). They share one ``SchedulerState``.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from llmsnap.routing import outlook, views
-from llmsnap.routing.admission import Admission
-from llmsnap.routing.changes import Changes
-from llmsnap.routing.closings import Closings
-from llmsnap.routing.desk import Desk, TimerKind
-from llmsnap.routing.effects import Effect, Grant, WakeMeAt
-from llmsnap.routing.ledger import Entry
+from llmsnap.routing import explain
 from llmsnap.routing.messages import (
     CheckFailed,
-    ClientGone,
+    CommandDone,
     ConfigChanged,
+    CutReason,
+    CutRequests,
+    Effect,
     Event,
     Exited,
     FilesChanged,
+    Grant,
     Idled,
     LeaseReturned,
     Load,
-    LoadAborted,
-    Loaded,
+    LoadCancelled,
+    LoadDone,
     LoadFailed,
+    ModelRules,
+    Outcome,
     Preload,
+    PreloadEnded,
     PutToSleep,
-    Request,
+    RefusalReason,
+    Refuse,
+    RequestArrived,
+    Retired,
+    SchedulerOptions,
     Shutdown,
+    ShutdownDone,
+    SleepModel,
+    StopModel,
     Tick,
     Unload,
+    WaiterGone,
+    WakeMeAt,
 )
-from llmsnap.routing.progress import Progress
-from llmsnap.routing.rules import Options
-from llmsnap.routing.sponsors import Sponsors
-from llmsnap.routing.turns import Turns
+from llmsnap.routing.policies import POLICIES
+from llmsnap.routing.state import (
+    ModelState,
+    PendingStop,
+    SchedulerState,
+    TimerKey,
+    TimerKind,
+    Waiter,
+)
+from llmsnap.routing.swaps import Reports, SwapPlanner
 from llmsnap.upstream.states import State
+
+# --- the queue ------------------------------------------------------------------------------------
+
+SLOT_RETRY_S = 1.0
+"""Retry-After when every slot of a ready model is taken."""
+
+
+class Admission:
+    """Takes in the requests that cannot be granted at once."""
+
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+
+    def admit(self, request: RequestArrived) -> None:
+        """Let *request* wait, or refuse it with a reason."""
+        state = self._state
+        model = state.models.get(request.model_id)
+        if model is None or model.removed or state.shutting_down:
+            reason = RefusalReason.SHUTDOWN if state.shutting_down else RefusalReason.UNKNOWN
+            at = model.state if model else State.STOPPED
+            state.effects.append(Refuse(request.ticket, request.model_id, reason, at))
+            return
+        refusal = self._refusal(model, request)
+        if refusal is None:
+            self._enqueue(model, request)
+        else:
+            state.effects.append(refusal)
+
+    def leave(self, ticket: int) -> None:
+        """Forget a waiting request whose client left."""
+        waiter = self._state.tickets.get(ticket)
+        if waiter is not None:
+            self._state.forget(waiter)
+            self._state.needs_replan = True
+
+    def expire(self, ticket: int) -> None:
+        """Refuse a request that waited until its deadline, and say for whom."""
+        state = self._state
+        waiter = state.tickets.get(ticket)
+        if waiter is None:
+            return
+        why = explain.explain(state, waiter.model)
+        retry_after_s = explain.retry_after_s(state, waiter.model)
+        state.refuse(waiter, RefusalReason.QUEUE_TIMEOUT, why=why, retry_after_s=retry_after_s)
+        state.needs_replan = True
+
+    def _refusal(self, model: ModelState, request: RequestArrived) -> Refuse | None:
+        """Return why *request* may not wait for *model*, None when it may."""
+        limit = model.rules.queue_limit
+        if model.open:
+            return _refuse(
+                request,
+                model,
+                RefusalReason.TOO_MANY,
+                f"all {model.limit} slots of {model.model_id} are taken (concurrencyLimit)",
+                SLOT_RETRY_S,
+            )
+        refusal = self._backing_off(model, request)
+        if refusal is not None:
+            return refusal
+        if request.never_swap:
+            reason = RefusalReason.NOT_READY
+        elif request.max_wait_s is not None and request.max_wait_s <= 0:
+            reason = RefusalReason.QUEUE_TIMEOUT
+        elif len(model.waiters) >= limit:
+            reason = RefusalReason.TOO_MANY
+        else:
+            return None
+        # A model without waiters is not waiting for any other.
+        waits = model.wanted or model.swap is not None
+        why = explain.explain(self._state, model) if waits else ""
+        if reason is RefusalReason.TOO_MANY:
+            why = f"{limit} requests wait for {model.model_id} already (queueLimit); {why}"
+        return _refuse(request, model, reason, why, explain.retry_after_s(self._state, model))
+
+    def _backing_off(self, model: ModelState, request: RequestArrived) -> Refuse | None:
+        """Return the remembered error while *model* may not be started again."""
+        if model.swap is not None or model.state is State.READY or not model.backoff.failures:
+            return None
+        wait_s = explain.backoff_s(self._state, model)
+        if wait_s <= 0:
+            return None
+        why = f"{model.model_id} failed {model.backoff.failures} times in a row"
+        error = model.backoff.error
+        return Refuse(
+            request.ticket,
+            model.model_id,
+            RefusalReason.FAILED,
+            model.state,
+            why,
+            0.0,
+            wait_s,
+            error,
+        )
+
+    def _enqueue(self, model: ModelState, request: RequestArrived) -> None:
+        state = self._state
+        waiter = Waiter(request.ticket, model, state.now, state.next_number())
+        if not model.waiters and model.state is not State.READY:
+            state.needs_replan = True
+        model.waiters[waiter.ticket] = state.tickets[waiter.ticket] = waiter
+        state.awaited[model.model_id] = model
+        limits = [state.options.queue_timeout_s] if state.options.queue_timeout_s > 0 else []
+        if request.max_wait_s is not None:
+            limits.append(request.max_wait_s)
+        if limits:
+            state.timers.set(("queue", waiter.ticket), state.now + min(limits))
+
+
+def _refuse(
+    request: RequestArrived,
+    model: ModelState,
+    reason: RefusalReason,
+    why: str,
+    retry_after_s: float,
+) -> Refuse:
+    return Refuse(
+        request.ticket, model.model_id, reason, model.state, why, retry_after_s=retry_after_s
+    )
+
+
+# --- stops ----------------------------------------------------------------------------------------
+
+
+class Stops:
+    """Shuts models down one by one, and answers those who asked for it."""
+
+    def __init__(self, state: SchedulerState, planner: SwapPlanner) -> None:
+        self._state = state
+        self._planner = planner
+        self._unloads: dict[int, set[str]] = {}
+
+    # --- who asks --------------------------------------------------------------------------
+
+    def unload(self, event: Unload) -> None:
+        """Stop one model or all, refusing those who wait for it now."""
+        state = self._state
+        if event.model_id is not None and event.model_id not in state.models:
+            state.effects.append(CommandDone(event.command, Outcome.UNKNOWN))
+            return
+        names = list(state.models) if event.model_id is None else [event.model_id]
+        if not names:
+            state.effects.append(CommandDone(event.command, Outcome.OK))
+            return
+        self._unloads[event.command] = set(names)
+        for name in names:
+            self.refuse_waiting(state.models[name], RefusalReason.UNLOADED, Outcome.UNLOADED)
+        for name in names:
+            cut = None if event.drain else CutReason.UNLOADED
+            self.stop(state.models[name], cut, event.command)
+
+    def sleep(self, event: PutToSleep) -> None:
+        """Put a model to sleep after what it is doing now."""
+        state = self._state
+        model = state.models.get(event.model_id)
+        outcome = self._sleep_outcome(model)
+        if model is None or outcome is not None:
+            state.effects.append(CommandDone(event.command, outcome or Outcome.UNKNOWN))
+            return
+        if model.pending_stop is None:
+            model.pending_stop = PendingStop(State.ASLEEP)
+            if model.state in (State.STARTING, State.WAKING):
+                model.pending_stop.served_first = state.next_number()
+        model.pending_stop.commands.append(event.command)
+        if not event.drain and model.leases:
+            state.effects.append(CutRequests(model.model_id, CutReason.SLEEP))
+        self.advance(model)
+
+    def stop(
+        self, model: ModelState, cut: CutReason | None = None, command: int | None = None
+    ) -> None:
+        """Stop *model*; without *cut* its requests in flight end first. Aborts its load."""
+        pending = self._pending_stop_of(model)
+        if command is not None:
+            pending.commands.append(command)
+        if cut is not None and model.leases and pending.cut is None:
+            self._state.effects.append(CutRequests(model.model_id, cut))
+        pending.cut = pending.cut or cut
+        swap = model.swap
+        if swap is not None and not swap.draining:
+            self._planner.abort(swap)
+        self.advance(model)
+
+    def refuse_waiting(self, model: ModelState, refusal: RefusalReason, outcome: Outcome) -> None:
+        """Refuse all who wait for *model*, loads by hand and preloads included."""
+        state = self._state
+        state.refuse_all(model, refusal)
+        state.end_loads(model, outcome)
+        state.end_preload(model, outcome)
+        state.needs_replan = True
+
+    def expire(self, model_id: str) -> None:
+        """Look at the idle clocks of a model, one of which has run out if it was idle since."""
+        state = self._state
+        model = state.models.get(model_id)
+        if model is None:
+            return
+        model.idle_armed = False
+        if model.leases or model.pending_stop is not None:
+            return
+        if model.wanted or model.swap is not None:
+            model.idle_since = state.now
+        rest = model.next_rest
+        if rest is not None and rest[0] <= state.now:
+            self._rest(model, rest[1])
+        else:
+            state.arm_idle(model)
+
+    # --- going on --------------------------------------------------------------------------
+
+    def advance(self, model: ModelState, error: Exception | None = None) -> None:
+        """Do the next step of the stop of *model*, if it has one and nothing is in its way."""
+        pending = model.pending_stop
+        model.refresh()
+        if pending is None or model.moving:
+            return
+        if model.state in (State.STOPPED, pending.to):
+            self._finish(model, pending, error)
+        elif pending.to is State.STOPPED:
+            if not model.leases or pending.cut is not None or model.state is State.ASLEEP:
+                self._work(model, State.STOPPING)
+        elif not model.leases and not self._must_serve_first(model, pending):
+            self._work(model, State.SLEEP_PENDING)
+
+    def idled(self, event: Idled) -> None:
+        """Note the end of a stop or a sleep that a pending stop asked for."""
+        state = self._state
+        model = state.active_stops.get(event.work)
+        if model is None or model.model_id != event.model_id:
+            return
+        del state.active_stops[event.work]
+        if model.evicted_by is not None:
+            state.release(model)
+        state.note_left(model, event)
+        self.after_stop(model, event.error)
+
+    def after_stop(self, model: ModelState, error: Exception | None) -> None:
+        """Go on after *model* was stopped or put to sleep, or could not be stopped."""
+        if not model.stuck:
+            self.advance(model, error)
+        elif model.pending_stop is not None:
+            pending, model.pending_stop = model.pending_stop, None
+            self._answer(model, pending, Outcome.FAILED, error)
+
+    # --- the steps -------------------------------------------------------------------------
+
+    def _rest(self, model: ModelState, to: State) -> None:
+        """Stop an idle *model*, or let it sleep, because its clock ran out."""
+        model.pending_stop = PendingStop(to)
+        self.advance(model)
+
+    def _pending_stop_of(self, model: ModelState) -> PendingStop:
+        """Return the pending stop of *model*; it replaces a pending sleep."""
+        pending = model.pending_stop
+        if pending is None or pending.to is not State.STOPPED:
+            if pending is not None:
+                gone = Outcome.SHUTDOWN if self._state.shutting_down else Outcome.STOPPED
+                self._answer(model, pending, gone, None)
+            pending = model.pending_stop = PendingStop(State.STOPPED)
+        return pending
+
+    def _sleep_outcome(self, model: ModelState | None) -> Outcome | None:
+        """Return what can be answered at once, None when the sleep has to be waited for."""
+        if model is None or model.removed:
+            return Outcome.UNKNOWN
+        if self._state.shutting_down:
+            return Outcome.SHUTDOWN
+        if not model.rules.can_sleep:
+            return Outcome.SLEEP_NOT_CONFIGURED
+        if model.pending_stop is not None and model.pending_stop.to is State.STOPPED:
+            return Outcome.STOPPED
+        if model.state in (State.STOPPED, State.STOPPING):
+            return Outcome.STOPPED
+        return Outcome.OK if model.state is State.ASLEEP else None
+
+    def _must_serve_first(self, model: ModelState, pending: PendingStop) -> bool:
+        """Tell whether a request that came before the sleep was asked for still waits."""
+        oldest = model.oldest
+        return oldest is not None and oldest.number <= pending.served_first
+
+    def _work(self, model: ModelState, to: State) -> None:
+        """Have the driver stop *model* or put it to sleep."""
+        state = self._state
+        work = state.next_number()
+        state.active_stops[work] = model
+        state.move(model, to)
+        message = StopModel if to is State.STOPPING else SleepModel
+        state.effects.append(message(work, model.model_id))
+
+    def _finish(self, model: ModelState, pending: PendingStop, error: Exception | None) -> None:
+        """Answer those who asked, and let the model be loaded again."""
+        model.pending_stop = None
+        model.refresh()
+        self._state.needs_replan = True
+        if pending.to is model.state:
+            self._answer(model, pending, Outcome.OK, None)
+        else:
+            outcome = Outcome.STOPPED if error is None else Outcome.FAILED
+            self._answer(model, pending, outcome, error)
+
+    def _answer(
+        self,
+        model: ModelState,
+        pending: PendingStop,
+        outcome: Outcome,
+        error: Exception | None,
+    ) -> None:
+        for command in pending.commands:
+            if pending.to is State.ASLEEP or self._unloaded(command, model, outcome):
+                self._state.effects.append(CommandDone(command, outcome, error))
+
+    def _unloaded(self, command: int, model: ModelState, outcome: Outcome) -> bool:
+        """Tell whether an unload can be answered: its last model is gone, or one would not go."""
+        left = self._unloads.get(command)
+        if left is None:
+            return False
+        left.discard(model.model_id)
+        if left and outcome is Outcome.OK:
+            return False
+        del self._unloads[command]
+        return True
+
+
+# --- loads by hand and preloads -------------------------------------------------------------------
+
+
+class Loads:
+    """Keeps the loads by hand and the list of preloads, of which one is under way at a time."""
+
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+        self._list: deque[str] = deque()
+        self._current: ModelState | None = None
+
+    def load(self, event: Load) -> None:
+        """Wait for the model to become ready, whatever failed before."""
+        state = self._state
+        model = state.models.get(event.model_id)
+        if state.shutting_down:
+            state.effects.append(CommandDone(event.command, Outcome.SHUTDOWN))
+        elif model is None or model.removed:
+            state.effects.append(CommandDone(event.command, Outcome.UNKNOWN))
+        elif _is_ready(model):
+            state.effects.append(CommandDone(event.command, Outcome.OK))
+        else:
+            model.backoff.clear()
+            model.loads[event.command] = state.now
+            self._wait(model, ("load", event.command))
+
+    def expire_load(self, command: int) -> None:
+        """Answer a load that waited until its deadline."""
+        for model in self._state.awaited.values():
+            if command in model.loads:
+                self._state.end_load(model, command, Outcome.QUEUE_TIMEOUT)
+                return
+
+    def preload(self, event: Preload) -> None:
+        """Take *event* as the list of preloads from now on."""
+        self.cancel(Outcome.SUPERSEDED, keep=event.model_ids)
+        current = self._current.model_id if self._current is not None else None
+        self._list.extend(name for name in event.model_ids if name != current)
+
+    def cancel(self, outcome: Outcome, keep: tuple[str, ...] = ()) -> None:
+        """End all preloads with *outcome*, save one under way whose model is among *keep*.
+
+        A load that began goes on as any load without waiters.
+        """
+        state = self._state
+        current = self._current
+        if current is not None and current.model_id not in keep:
+            state.end_preload(current, outcome)
+            self._current = None
+        state.effects.extend(PreloadEnded(name, outcome) for name in self._list)
+        self._list.clear()
+        state.needs_replan = True
+
+    def expire_preload(self, model_id: str) -> None:
+        """End a preload that found no room until its deadline."""
+        model = self._state.models.get(model_id)
+        if model is not None:
+            self._state.end_preload(model, Outcome.QUEUE_TIMEOUT)
+
+    def start_next_preload(self) -> None:
+        """Begin the next preload when the one before is over."""
+        if self._current is not None and self._current.preload_since is None:
+            self._current = None
+        while self._list and self._current is None:
+            self._begin(self._list.popleft())
+
+    def _begin(self, model_id: str) -> None:
+        state = self._state
+        model = state.models.get(model_id)
+        if model is None or model.removed:
+            state.effects.append(PreloadEnded(model_id, Outcome.UNKNOWN))
+        elif _is_ready(model):
+            state.effects.append(PreloadEnded(model_id, Outcome.OK))
+        elif model.swap is None and explain.backoff_s(state, model) > 0:
+            state.effects.append(PreloadEnded(model_id, Outcome.FAILED, model.backoff.error))
+        else:
+            model.preload_since = state.now
+            self._current = model
+            self._wait(model, ("preload", model_id))
+
+    def _wait(self, model: ModelState, deadline: TimerKey) -> None:
+        state = self._state
+        state.awaited[model.model_id] = model
+        state.needs_replan = True
+        if state.options.queue_timeout_s > 0:
+            state.timers.set(deadline, state.now + state.options.queue_timeout_s)
+
+
+def _is_ready(model: ModelState) -> bool:
+    return model.state is State.READY and model.pending_stop is None
+
+
+# --- reconfiguration and shutdown -----------------------------------------------------------------
+
+
+class Reconfiguration:
+    """Applies configurations while requests run, and winds everything down at the end."""
+
+    def __init__(
+        self, state: SchedulerState, planner: SwapPlanner, stops: Stops, loads: Loads
+    ) -> None:
+        self._state = state
+        self._planner = planner
+        self._stops = stops
+        self._loads = loads
+        self._done = False
+
+    def configure(self, event: ConfigChanged) -> None:
+        """Take *event* as the truth. Nothing is evicted by it.
+
+        Swaps still draining are decided anew, before those whose gates were shut for them
+        are granted anything, so that no gate opens only because the file was saved.
+        """
+        state = self._state
+        if event.residency != state.residency or event.options != state.options:
+            self._planner.cancel_undecided()
+        state.residency = event.residency
+        state.options = event.options
+        state.policy = POLICIES[event.options.policy](event.options)
+        self._loads.cancel(Outcome.SUPERSEDED)
+        kept = {rules.model_id for rules in event.rules}
+        for model in list(state.models.values()):
+            if model.model_id not in kept and not model.removed:
+                self._remove(model)
+        for rules in event.rules:
+            self._define(rules, restart=rules.model_id in event.restart)
+        for name in event.changed & kept:
+            state.models[name].backoff.clear()
+        self._planner.decide()
+        for model in list(state.awaited.values()):
+            state.fill(model)
+        state.needs_replan = True
+
+    def shut_down(self, event: Shutdown) -> None:
+        """Refuse everybody, stop what is idle, and give the rest its time."""
+        state = self._state
+        state.shutting_down = True
+        self._loads.cancel(Outcome.SHUTDOWN)
+        for model in state.models.values():
+            self._stops.refuse_waiting(model, RefusalReason.SHUTDOWN, Outcome.SHUTDOWN)
+        for model in state.models.values():
+            self._stops.stop(model)
+        if event.drain_timeout_s > 0:
+            state.timers.set(("drain", 0), state.now + event.drain_timeout_s)
+        else:
+            self.cut_requests(0)
+
+    def cut_requests(self, _key: int) -> None:
+        """End the requests that outlast the drain of a shutdown."""
+        for model in self._state.models.values():
+            if model.leases:
+                self._stops.stop(model, CutReason.SHUTDOWN)
+
+    def finish(self) -> None:
+        """Forget removed models nothing is left of, and say when a shutdown is complete."""
+        state = self._state
+        for model in [model for model in state.removed.values() if _is_gone(model)]:
+            del state.removed[model.model_id]
+            del state.models[model.model_id]
+            state.timers.cancel(("idle", model.model_id))
+            state.effects.append(Retired(model.model_id))
+        if state.shutting_down and not self._done and not state.swaps and not state.active_stops:
+            self._done = all(e.stuck or e.state is State.STOPPED for e in state.models.values())
+            if self._done:
+                state.timers.cancel(("drain", 0))
+                state.effects.append(ShutdownDone())
+
+    def _define(self, rules: ModelRules, *, restart: bool) -> None:
+        """Add a model, or give a known one its new rules."""
+        state = self._state
+        model = state.models.get(rules.model_id)
+        if model is None:
+            state.models[rules.model_id] = ModelState(rules, state.now)
+            return
+        if model.removed:
+            # It was draining to be stopped and still is: removed and added again is a restart.
+            del state.removed[model.model_id]
+            model.removed = False
+            restart = True
+        model.rules = rules
+        model.limit = rules.concurrency_limit
+        state.timers.cancel(("idle", model.model_id))
+        model.idle_armed = False
+        state.arm_idle(model)
+        if restart:
+            model.backoff.clear()
+            self._stops.stop(model)
+
+    def _remove(self, model: ModelState) -> None:
+        model.removed = True
+        self._state.removed[model.model_id] = model
+        self._stops.refuse_waiting(model, RefusalReason.UNKNOWN, Outcome.UNKNOWN)
+        self._stops.stop(model)
+
+
+def _is_gone(model: ModelState) -> bool:
+    """Nothing is left of *model*: no process, no request, no work."""
+    return (
+        model.state is State.STOPPED
+        and model.swap is None
+        and model.pending_stop is None
+        and not model.leases
+    )
+
+
+# --- the scheduler --------------------------------------------------------------------------------
 
 Handler = Callable[[Any], None]
 
@@ -51,35 +597,35 @@ Handler = Callable[[Any], None]
 class Scheduler:
     """Decides. Its methods never switch greenlets, and raise for no event whatever."""
 
-    def __init__(self, options: Options | None = None) -> None:
-        desk = Desk(options or Options())
-        turns = Turns(desk)
-        self._desk = desk
-        self._turns = turns
-        self._admission = Admission(desk)
-        self._progress = Progress(desk, turns)
-        self._closings = Closings(desk, turns)
-        self._sponsors = Sponsors(desk)
-        self._changes = Changes(desk, turns, self._closings, self._sponsors)
+    def __init__(self, options: SchedulerOptions | None = None) -> None:
+        state = SchedulerState(options or SchedulerOptions())
+        planner = SwapPlanner(state)
+        self._state = state
+        self._planner = planner
+        self._admission = Admission(state)
+        self._reports = Reports(state, planner)
+        self._stops = Stops(state, planner)
+        self._loads = Loads(state)
+        self._reconfiguration = Reconfiguration(state, planner, self._stops, self._loads)
         self._wake_at: float | None = None
         self._handlers = self._bind_handlers()
         self._timers = self._bind_timers()
 
     def __repr__(self) -> str:
-        desk = self._desk
-        return f"<Scheduler {len(desk.entries)} models, {len(desk.tickets)} waiting>"
+        state = self._state
+        return f"<Scheduler {len(state.models)} models, {len(state.tickets)} waiting>"
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in *event* and return what is to be done, in order.
 
-        A request that is granted at once, and a lease that comes back while nobody waits, cost
+        A request that is granted at once, and a lease that comes back while nothing waits, cost
         the same however many models and waiters there are.
         """
-        desk = self._desk
-        desk.now = now
+        state = self._state
+        state.now = now
         out: list[Effect] = []
-        desk.out = out
-        if type(event) is Request:
+        state.effects = out
+        if type(event) is RequestArrived:
             settled = self._request(event)
         elif type(event) is LeaseReturned:
             settled = self._lease_returned(event)
@@ -92,167 +638,167 @@ class Scheduler:
 
     def count_from(self, number: int) -> None:
         """Number swaps from *number* on: those of earlier runs are kept, and keep their ids."""
-        self._desk.count_from(number)
+        self._state.count_from(number)
 
     @property
     def first_number(self) -> int:
         """The number the next swap gets, if nothing else is numbered before."""
-        return self._desk.last_number + 1
+        return self._state.last_number + 1
 
     # --- what people see -------------------------------------------------------------------
 
     def is_ready(self, model_id: str) -> bool:
         """Whether the server of *model_id* answers requests now."""
-        entry = self._desk.entries.get(model_id)
-        return entry is not None and entry.state is State.READY
+        model = self._state.models.get(model_id)
+        return model is not None and model.state is State.READY
 
-    def snapshot(self, now: float) -> list[views.ModelView]:
+    def snapshot(self, now: float) -> list[explain.ModelView]:
         """Return every model's state, load and outlook, by id."""
-        self._desk.now = now
-        return [views.view(self._desk, entry) for entry in self._entries()]
+        self._state.now = now
+        return [explain.view(self._state, model) for model in self._models()]
 
     def position(self, ticket: int) -> int | None:
         """Return a waiting request's place in its model's queue, from 1; None: it does not wait."""
-        return views.position(self._desk, ticket)
+        return explain.position(self._state, ticket)
 
     def eta_s(self, model_id: str, now: float) -> float | None:
         """Estimate the seconds until the model may serve; None: no such model."""
-        self._desk.now = now
-        entry = self._desk.entries.get(model_id)
-        return None if entry is None else outlook.eta_s(self._desk, entry)
+        self._state.now = now
+        model = self._state.models.get(model_id)
+        return None if model is None else explain.eta_s(self._state, model)
 
     def explain(self, model_id: str, now: float) -> str:
         """Say what requests for the model wait for: "A is serving 1 request for 61 min"."""
-        self._desk.now = now
-        entry = self._desk.entries.get(model_id)
-        return "" if entry is None else outlook.explain(self._desk, entry)
+        self._state.now = now
+        model = self._state.models.get(model_id)
+        return "" if model is None else explain.explain(self._state, model)
 
-    def _entries(self) -> list[Entry]:
-        return [entry for _, entry in sorted(self._desk.entries.items())]
+    def _models(self) -> list[ModelState]:
+        return [model for _, model in sorted(self._state.models.items())]
 
     # --- the hot path: True when nothing else can follow -----------------------------------
 
-    def _request(self, event: Request) -> bool:
-        desk = self._desk
-        entry = desk.entries.get(event.model_id)
+    def _request(self, event: RequestArrived) -> bool:
+        state = self._state
+        model = state.models.get(event.model_id)
         if (
-            entry is not None
-            and entry.open
-            and not entry.waiters
-            and len(entry.leases) < entry.limit
+            model is not None
+            and model.open
+            and not model.waiters
+            and len(model.leases) < model.limit
         ):
-            entry.leases[event.ticket] = desk.now
-            desk.out.append(Grant(event.ticket, event.model_id))
+            model.leases[event.ticket] = state.now
+            state.effects.append(Grant(event.ticket, event.model_id))
             return True
         self._admission.admit(event)
         return False
 
     def _lease_returned(self, event: LeaseReturned) -> bool:
-        desk = self._desk
-        entry = desk.entries.get(event.model_id)
-        if entry is None or entry.leases.pop(event.ticket, None) is None:
+        state = self._state
+        model = state.models.get(event.model_id)
+        if model is None or model.leases.pop(event.ticket, None) is None:
             return True
-        if entry.claim is not None:
-            entry.claim.settle((event.ticket,))
-        if entry.waiters:
-            desk.fill(entry)
-        if not entry.leases:
-            return self._drained(entry)
+        if model.evicted_by is not None:
+            model.evicted_by.requests_ended((event.ticket,))
+        if model.waiters:
+            state.fill(model)
+        if not model.leases:
+            return self._drained(model)
         return True
 
-    def _drained(self, entry: Entry) -> bool:
+    def _drained(self, model: ModelState) -> bool:
         """Note that the last request in flight is over."""
-        desk = self._desk
-        entry.idle_since = desk.now
+        state = self._state
+        model.idle_since = state.now
         settled = True
-        if not entry.idle_armed:
-            desk.arm_idle(entry)
-            settled = not entry.idle_armed
-        if entry.closing is not None:
-            self._closings.advance(entry)
-        if entry.claim is not None or entry.model_id in desk.watched:
-            desk.dirty = True
-        return settled and not desk.dirty and not entry.removed
+        if not model.idle_armed:
+            state.arm_idle(model)
+            settled = not model.idle_armed
+        if model.pending_stop is not None:
+            self._stops.advance(model)
+        if model.evicted_by is not None or model.model_id in state.watched:
+            state.needs_replan = True
+        return settled and not state.needs_replan and not model.removed
 
     # --- all the rest ----------------------------------------------------------------------
 
     def _settle(self) -> None:
         """Begin what may begin now, and set the timer."""
-        desk = self._desk
-        self._sponsors.go_on()
-        while desk.dirty:
-            desk.dirty = False
-            self._turns.decide()
-            self._sponsors.go_on()
-        self._changes.finish()
-        at = desk.timers.next_at()
+        state = self._state
+        self._loads.start_next_preload()
+        while state.needs_replan:
+            state.needs_replan = False
+            self._planner.decide()
+            self._loads.start_next_preload()
+        self._reconfiguration.finish()
+        at = state.timers.next_at()
         if at != self._wake_at:
             self._wake_at = at
-            desk.out.append(WakeMeAt(at))
+            state.effects.append(WakeMeAt(at))
 
     def _bind_handlers(self) -> dict[type[Any], Handler]:
         return {
-            ClientGone: lambda event: self._admission.leave(event.ticket),
+            WaiterGone: lambda event: self._admission.leave(event.ticket),
             Idled: self._idled,
-            Loaded: self._loaded,
+            LoadDone: self._loaded,
             LoadFailed: self._load_failed,
-            LoadAborted: self._load_aborted,
-            CheckFailed: self._progress.check_failed,
+            LoadCancelled: self._load_aborted,
+            CheckFailed: self._reports.check_failed,
             Exited: self._exited,
-            FilesChanged: self._progress.files_changed,
-            Unload: self._closings.unload,
-            PutToSleep: self._closings.sleep,
-            Load: self._sponsors.load,
-            Preload: self._sponsors.preload,
-            ConfigChanged: self._changes.configure,
-            Shutdown: self._changes.shut_down,
+            FilesChanged: self._reports.files_changed,
+            Unload: self._stops.unload,
+            PutToSleep: self._stops.sleep,
+            Load: self._loads.load,
+            Preload: self._loads.preload,
+            ConfigChanged: self._reconfiguration.configure,
+            Shutdown: self._reconfiguration.shut_down,
             Tick: self._tick,
         }
 
     def _bind_timers(self) -> dict[TimerKind, Handler]:
         return {
             "queue": self._admission.expire,
-            "load": self._sponsors.expire_load,
-            "preload": self._sponsors.expire_preload,
-            "idle": self._closings.expire,
+            "load": self._loads.expire_load,
+            "preload": self._loads.expire_preload,
+            "idle": self._stops.expire,
             "due": self._look_again,
-            "reopen": self._turns.reopen,
-            "drain": self._changes.cut,
+            "reopen": self._planner.reopen,
+            "drain": self._reconfiguration.cut_requests,
         }
 
     def _tick(self, _event: Tick) -> None:
-        desk = self._desk
+        state = self._state
         self._wake_at = None
-        for kind, key in desk.timers.pop_due(desk.now):
+        for kind, key in state.timers.pop_due(state.now):
             self._timers[kind](key)
 
     def _look_again(self, _model_id: str) -> None:
-        self._desk.dirty = True
+        self._state.needs_replan = True
 
     def _idled(self, event: Idled) -> None:
-        swap = self._desk.swaps.get(event.work)
+        swap = self._state.swaps.get(event.work)
         if swap is None:
-            self._closings.idled(event)
+            self._stops.idled(event)
             return
-        victim = self._progress.victim_left(swap, event)
+        victim = self._reports.victim_left(swap, event)
         if victim is not None:
-            self._closings.went(victim, event.error)
+            self._stops.after_stop(victim, event.error)
 
-    def _loaded(self, event: Loaded) -> None:
-        self._close_on(self._progress.loaded(event))
+    def _loaded(self, event: LoadDone) -> None:
+        self._advance_stops(self._reports.loaded(event))
 
     def _load_failed(self, event: LoadFailed) -> None:
-        self._close_on(self._progress.failed(event), event.error)
+        self._advance_stops(self._reports.failed(event), event.error)
 
-    def _load_aborted(self, event: LoadAborted) -> None:
-        self._close_on(self._progress.aborted(event))
+    def _load_aborted(self, event: LoadCancelled) -> None:
+        self._advance_stops(self._reports.aborted(event))
 
     def _exited(self, event: Exited) -> None:
-        entry = self._progress.exited(event)
-        if entry is not None:
-            self._closings.went(entry, event.error)
+        model = self._reports.exited(event)
+        if model is not None:
+            self._stops.after_stop(model, event.error)
 
-    def _close_on(self, entries: list[Entry], error: Exception | None = None) -> None:
-        """Go on with stopping *entries*, or putting them to sleep, where somebody wants that."""
-        for entry in entries:
-            self._closings.went(entry, error)
+    def _advance_stops(self, models: list[ModelState], error: Exception | None = None) -> None:
+        """Go on with the pending stops and sleeps of *models*."""
+        for model in models:
+            self._stops.after_stop(model, error)

@@ -1,98 +1,397 @@
-"""What became of each swap: one record per swap, and the last few of them."""
+"""Swaps: which begin and when, and what follows from the driver's reports. Pure.
+
+A swap is decided when the policy says it is due and no active or higher-ranked swap touches the
+same models. From then on the gates of its victims are shut; when the last victim is drained the
+driver evicts them and loads the target. A model with requests in flight is never evicted.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Collection
+
+from llmsnap.errors import in_full
+from llmsnap.routing import explain
+from llmsnap.routing.messages import (
+    AbortLoad,
+    CheckFailed,
+    CheckStart,
+    Eviction,
+    Exited,
+    FilesChanged,
+    Idled,
+    LoadCancelled,
+    LoadDone,
+    LoadFailed,
+    Outcome,
+    RefusalReason,
+    StartSwap,
+    SwapOutcome,
+)
+from llmsnap.routing.policies import NEVER
+from llmsnap.routing.residency import Action, LoadKind, NeverFits, Plan, PlannedSwap, SwapSet
+from llmsnap.routing.state import (
+    LEAVING,
+    MIN_UPTIME_S,
+    ModelState,
+    Phase,
+    SchedulerState,
+    Swap,
+)
+from llmsnap.upstream.states import State
+
+# --- decisions -----------------------------------------------------------------------------------
 
 
-class LoadKind(StrEnum):
-    """How a model becomes ready."""
+class SwapPlanner:
+    """Decides swaps, drains those who have to leave, and lets the driver begin."""
 
-    START = "start"
-    WAKE = "wake"
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
 
+    def decide(self) -> None:
+        """Let every swap begin that may begin now, in the order of rank."""
+        state = self._state
+        self._advance_drains()
+        state.watched.clear()
+        active, above = state.residency.swap_set(), state.residency.swap_set()
+        for swap in state.swaps.values():
+            active.add(swap.planned)
+        for model in self._contenders():
+            if model.checked and above.blocks(model.model_id):
+                if state.timers.get(("due", model.model_id)) is None:
+                    self._postpone(model, (), NEVER)
+                continue
+            plan = state.plan(model)
+            if isinstance(plan, NeverFits):
+                self._refuse_for_good(model, plan.reason)
+                continue
+            victims = state.victims_of(plan)
+            planned = PlannedSwap(model.model_id, plan)
+            at = NEVER
+            if above.admits(planned):
+                at = self._begins_at(model, victims, planned, active)
+            if at <= state.now:
+                self._begin(model, victims, planned)
+            else:
+                self._postpone(model, victims, at)
+            above.add(planned)
 
-class Action(StrEnum):
-    """How a model leaves."""
+    def cancel_undecided(self) -> None:
+        """Cancel all swaps that are still draining.
 
-    STOP = "stop"
-    SLEEP = "sleep"
+        Requests they held back are not granted: a new decision may shut the same gates in the same
+        step, and the caller grants what is open after it.
+        """
+        for swap in [swap for swap in self._state.swaps.values() if swap.draining]:
+            self._state.end_swap(swap, SwapOutcome.ABORTED, "the configuration changed")
 
+    def drop(self, swap: Swap) -> None:
+        """Give up *swap*, which is still draining: the gates open again."""
+        victims = list(swap.victims.values())
+        self._state.end_swap(swap, SwapOutcome.ABORTED, "nobody waits any more")
+        for victim in victims:
+            self._state.fill(victim)
 
-class SwapOutcome(StrEnum):
-    """How a swap ended.
+    def abort(self, swap: Swap) -> None:
+        """Tell the driver to give *swap* up; it reports where that led."""
+        if swap.aborting:
+            return
+        swap.aborting = True
+        self._state.effects.append(AbortLoad(swap.work, swap.target.model_id))
+        if swap.phase is Phase.LOAD:
+            self._state.move(swap.target, State.STOPPING)
 
-    ``aborted``: nobody waited for it any more, or somebody unloaded the target, before it was
-    ready; this includes swaps that shut gates and opened them again without evicting anybody.
-    """
+    def reopen(self, work: int) -> None:
+        """Open the gates of a long drain once more, until the requests of before have ended."""
+        swap = self._state.swaps.get(work)
+        if swap is None or not swap.in_flight_before:
+            return
+        swap.phase = Phase.REOPENED
+        swap.reopened = True
+        for victim in swap.victims.values():
+            victim.refresh()
+            self._state.fill(victim)
 
-    DONE = "done"
-    FAILED = "failed"
-    ABORTED = "aborted"
+    def load(self, swap: Swap) -> None:
+        """Note that all have left and the driver loads the target."""
+        target = swap.target
+        swap.enter(Phase.LOAD, self._state.now)
+        swap.kind = target.load_kind
+        waking = swap.kind is LoadKind.WAKE
+        self._state.move(target, State.WAKING if waking else State.STARTING)
 
+    # --- the steps of a decision -----------------------------------------------------------
 
-@dataclass(frozen=True, slots=True)
-class Eviction:
-    """*model_id* has to leave, by way of *action*."""
+    def _advance_drains(self) -> None:
+        """Drop drains without waiters, and begin the swaps whose drain is over."""
+        for swap in [swap for swap in self._state.swaps.values() if swap.draining]:
+            if not swap.target.waiters:
+                self.drop(swap)
+            else:
+                self._evict_if_drained(swap)
 
-    model_id: str
-    action: Action
+    def _contenders(self) -> list[ModelState]:
+        """Return the models that wait for a load: those with requests by rank, then the others."""
+        state = self._state
+        waiting = [
+            e for e in state.awaited.values() if e.swap is None and e.state is not State.READY
+        ]
+        clients = [model for model in waiting if model.waiters]
+        clients.sort(key=lambda model: state.policy.rank(model, state.now))
+        others = [model for model in waiting if not model.waiters]
+        others.sort(key=_load_rank)
+        return clients + others
 
+    def _refuse_for_good(self, model: ModelState, reason: str) -> None:
+        """Refuse all who wait for *model*, which can never load."""
+        error = explain.never_fits(model.model_id, reason)
+        self._state.refuse_all(model, RefusalReason.NEVER_FITS, why=reason)
+        self._state.end_loads(model, Outcome.FAILED, error)
+        self._state.end_preload(model, Outcome.FAILED, error)
 
-@dataclass(frozen=True, slots=True)
-class SwapRecord:
-    """One finished swap.
+    def _begins_at(
+        self,
+        model: ModelState,
+        victims: Collection[ModelState],
+        planned: PlannedSwap,
+        active: SwapSet,
+    ) -> float:
+        """Return when the swap to *model* may be decided; NEVER: not before something else ends."""
+        if not active.admits(planned):
+            self._abort_unwanted_loads(model)
+            return NEVER
+        if model.state in LEAVING or model.pending_stop is not None:
+            return NEVER
+        if any(victim.state in LEAVING for victim in victims):
+            return NEVER
+        return self._state.policy.due_at(model, victims)
 
-    *reason* is who asked: ``request``, ``load`` (by hand) or ``preload``. *waits_s* are the waits
-    of the requests granted when the target became ready, oldest first. *phases* are (name,
-    seconds) in the order they happened: ``wait`` (from the first waiter to the decision),
-    ``drain``, ``evict``, ``load``. *reopened*: the drain took so long that the gates opened once
-    more. *began_s* and *ended_s* are on the scheduler's clock.
-    """
+    def _abort_unwanted_loads(self, model: ModelState) -> None:
+        """Abort the loads without waiters that *model* would evict.
 
-    swap_id: int
-    target: str
-    kind: LoadKind
-    outcome: SwapOutcome
-    evicted: tuple[Eviction, ...]
-    reason: str
-    waits_s: tuple[float, ...]
-    phases: tuple[tuple[str, float], ...]
-    reopened: bool
-    began_s: float
-    ended_s: float
-    error: str = ""
+        A preload counts as waiting, but not against a client.
+        """
+        state = self._state
+        for swap in state.swaps.values():
+            target = swap.target
+            if swap.draining or target.waiters or target.loads:
+                continue
+            if target.preload_since is not None and not model.waiters:
+                continue
+            plan = state.plan(model, beside=target)
+            if isinstance(plan, Plan) and target.model_id in plan.victims:
+                state.end_preload(target, Outcome.SUPERSEDED)
+                self.abort(swap)
 
-    @property
-    def waiters(self) -> int:
-        """How many requests were granted when the target became ready."""
-        return len(self.waits_s)
+    def _postpone(self, model: ModelState, victims: Collection[ModelState], at: float) -> None:
+        """Let *model* wait, and look again at the next point in time that may change that."""
+        state = self._state
+        self._check(model, victims)
+        state.watched.update(victim.model_id for victim in victims)
+        if model.waiters:
+            at = min(at, state.policy.rank_changes_at(model, state.now))
+        if at == NEVER:
+            state.timers.cancel(("due", model.model_id))
+        else:
+            state.timers.set(("due", model.model_id), at)
 
-    def __str__(self) -> str:
-        evicted = ", ".join(f"{e.model_id} ({e.action})" for e in self.evicted) or "nobody"
-        phases = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.phases)
-        text = (
-            f"swap {self.swap_id}: {self.kind} {self.target} for {self.reason}, {self.outcome}; "
-            f"evicted {evicted}; {self.waiters} waited; {phases}"
+    def _begin(
+        self, model: ModelState, victims: Collection[ModelState], planned: PlannedSwap
+    ) -> None:
+        """Decide the swap: from now on *victims* take no new requests."""
+        state = self._state
+        now = state.now
+        asked_at = model.asked_at
+        swap = Swap(
+            work=state.next_number(),
+            target=model,
+            victims={victim.model_id: victim for victim in victims},
+            reason=_reason(model),
+            planned=planned,
+            began_s=now,
+            since_s=now,
+            phases=[("wait", now - asked_at)],
         )
-        return f"{text}; {self.error}" if self.error else text
+        model.swap = state.swaps[swap.work] = swap
+        state.timers.cancel(("due", model.model_id))
+        for victim in victims:
+            victim.evicted_by = swap
+            victim.refresh()
+            swap.in_flight_before.update(victim.leases)
+        if not self._evict_if_drained(swap):
+            self._check(model, victims)
+            if state.policy.reopen_after_s < NEVER:
+                state.timers.set(("reopen", swap.work), now + state.policy.reopen_after_s)
+
+    def _check(self, model: ModelState, victims: Collection[ModelState]) -> None:
+        """Have the driver find out early what cannot work."""
+        if not model.checked:
+            model.checked = True
+            leaving = tuple(victim.model_id for victim in victims)
+            self._state.effects.append(CheckStart(model.model_id, leaving))
+
+    def _evict_if_drained(self, swap: Swap) -> bool:
+        """Let the driver begin as soon as no victim serves or moves."""
+        target = swap.target
+        if swap.phase is Phase.REOPENED or target.pending_stop is not None:
+            return False
+        if any(v.leases or v.state in LEAVING for v in swap.victims.values()):
+            return False
+        state = self._state
+        state.timers.cancel(("reopen", swap.work))
+        swap.enter(Phase.EVICT, state.now)
+        swap.kind = target.load_kind
+        how = swap.planned.plan.how
+        swap.evicted = tuple(
+            Eviction(v.model_id, how.get(v.model_id, v.leave_by)) for v in swap.victims.values()
+        )
+        state.effects.append(StartSwap(swap.work, target.model_id, swap.kind, swap.evicted))
+        for victim, eviction in zip(list(swap.victims.values()), swap.evicted, strict=True):
+            sleeps = eviction.action is Action.SLEEP
+            state.move(victim, State.SLEEP_PENDING if sleeps else State.STOPPING)
+        if not swap.victims:
+            self.load(swap)
+        return True
 
 
-class SwapRing:
-    """The last *size* swap records, oldest first."""
+def _load_rank(model: ModelState) -> tuple[int, float]:
+    """Order models without requests: loads by hand first, then preloads."""
+    return (0 if model.loads else 1, model.asked_at)
 
-    def __init__(self, size: int = 200) -> None:
-        self._records: deque[SwapRecord] = deque(maxlen=size)
 
-    def __len__(self) -> int:
-        return len(self._records)
+def _reason(model: ModelState) -> str:
+    if model.waiters:
+        return "request"
+    return "load" if model.loads else "preload"
 
-    def append(self, record: SwapRecord) -> None:
-        """Keep *record*, forgetting the oldest when full."""
-        self._records.append(record)
 
-    def snapshot(self) -> list[SwapRecord]:
-        """Return the records, oldest first."""
-        return list(self._records)
+# --- reports of the driver -----------------------------------------------------------------------
+
+
+class Reports:
+    """Follows swaps from the driver's reports. Methods return the models that moved."""
+
+    def __init__(self, state: SchedulerState, planner: SwapPlanner) -> None:
+        self._state = state
+        self._planner = planner
+
+    def victim_left(self, swap: Swap, event: Idled) -> ModelState | None:
+        """Note that one of those to be evicted is gone; after the last one the load begins."""
+        victim = swap.victims.get(event.model_id)
+        if victim is None or swap.phase is not Phase.EVICT:
+            return None
+        self._state.note_left(victim, event)
+        self._state.release(victim)
+        swap.eviction_failed = swap.eviction_failed or victim.stuck
+        if not (swap.victims or swap.aborting or swap.eviction_failed):
+            self._planner.load(swap)
+        return victim
+
+    def loaded(self, event: LoadDone) -> list[ModelState]:
+        """Grant the target to its waiters, oldest first, before another swap may begin."""
+        swap = self._current(event)
+        if swap is None:
+            return []
+        state, target = self._state, swap.target
+        target.durations(event.kind).append(event.duration_s)
+        swap.kind = event.kind
+        state.move(target, State.READY)
+        target.loaded_by = swap.work
+        state.end_loads(target, Outcome.OK)
+        state.end_preload(target, Outcome.OK)
+        waiting = list(target.waiters.values())[: target.limit - len(target.leases)]
+        swap.waits_s = tuple(state.now - waiter.since_s for waiter in waiting)
+        state.fill(target)
+        state.end_swap(swap, SwapOutcome.DONE)
+        return [target]
+
+    def failed(self, event: LoadFailed) -> list[ModelState]:
+        """Tell all who wait, unless the load was to be given up anyway."""
+        swap = self._current(event)
+        if swap is None:
+            return []
+        moved = self._end(swap, SwapOutcome.FAILED, event.state, in_full(event.error))
+        if not swap.aborting:
+            self._fail(swap.target, event.error)
+        return moved
+
+    def aborted(self, event: LoadCancelled) -> list[ModelState]:
+        """Leave the waiters in the queue: their model is loaded again in its turn."""
+        swap = self._current(event)
+        if swap is None:
+            return []
+        return self._end(swap, SwapOutcome.ABORTED, event.state, "")
+
+    def check_failed(self, event: CheckFailed) -> None:
+        """Refuse at once what can never load, before anybody is disturbed for it."""
+        model = self._state.models.get(event.model_id)
+        if model is None or model.state is State.READY or not model.wanted:
+            return
+        if model.swap is not None:
+            if not model.swap.draining:
+                return
+            self._planner.drop(model.swap)
+        self._fail(model, event.error)
+
+    def exited(self, event: Exited) -> ModelState | None:
+        """Note a crash. Within ``MIN_UPTIME_S`` of becoming ready it counts as a failed load.
+
+        Those who wait have their model loaded again, unless it has to wait for that.
+        """
+        state = self._state
+        model = state.models.get(event.model_id)
+        if model is None or not (model.stuck or _is_present(model, event)):
+            return None
+        premature = model.state is State.READY and state.now - model.ready_at < MIN_UPTIME_S
+        if model.evicted_by is not None:
+            state.release(model)
+        state.move(model, State.STOPPED)
+        if premature:
+            model.backoff.fail(event.error, state.now)
+            if explain.backoff_s(state, model) > 0:
+                self._refuse_waiting(model, event.error)
+        return model
+
+    def files_changed(self, event: FilesChanged) -> None:
+        """Let the next request start a model whose failures may have ended with its old files."""
+        model = self._state.models.get(event.model_id)
+        if model is not None:
+            model.backoff.clear()
+
+    def _current(self, event: LoadDone | LoadFailed | LoadCancelled) -> Swap | None:
+        """Return the swap *event* is about, None when it is long over."""
+        swap = self._state.swaps.get(event.work)
+        if swap is None or swap.draining or swap.target.model_id != event.model_id:
+            return None
+        return swap
+
+    def _end(self, swap: Swap, outcome: SwapOutcome, at: State, error: str) -> list[ModelState]:
+        """End *swap* without a ready target. Before the load the target's state is its own.
+
+        Returns the target, and those that stay after all.
+        """
+        victims = list(swap.victims.values())
+        if swap.phase is Phase.LOAD:
+            self._state.move(swap.target, at)
+            swap.target.stuck = at is State.STOPPING
+        self._state.end_swap(swap, outcome, error)
+        for victim in victims:
+            self._state.fill(victim)
+        return [swap.target, *victims]
+
+    def _fail(self, model: ModelState, error: Exception) -> None:
+        """Count a failure of *model* and tell all who wait for it."""
+        model.backoff.fail(error, self._state.now)
+        self._refuse_waiting(model, error)
+
+    def _refuse_waiting(self, model: ModelState, error: Exception) -> None:
+        state = self._state
+        retry_after_s = explain.backoff_s(state, model) or None
+        state.refuse_all(model, RefusalReason.FAILED, error=error, retry_after_s=retry_after_s)
+        state.end_loads(model, Outcome.FAILED, error)
+        state.end_preload(model, Outcome.FAILED, error)
+
+
+def _is_present(model: ModelState, event: Exited) -> bool:
+    """Tell whether *event* is about the process that is ready or asleep now."""
+    return model.loaded_by == event.work and model.state in (State.READY, State.ASLEEP)

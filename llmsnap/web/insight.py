@@ -15,7 +15,7 @@ from llmsnap.config.diff import diff
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config, ModelConfig
 from llmsnap.errors import ConfigError, Problem
-from llmsnap.routing.views import ModelView
+from llmsnap.routing.explain import ModelView
 from llmsnap.service import Service
 from llmsnap.web.context import current_service
 from llmsnap.web.masking import mask

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig
-from llmsnap.routing.durations import DurationStats
+from llmsnap.routing.explain import ModelView
 from llmsnap.routing.names import LocalRoute, Route
-from llmsnap.routing.views import ModelView
+from llmsnap.routing.state import DurationStats
 from llmsnap.service import Service
 from llmsnap.upstream.states import State
 from llmsnap.wire.auth import Key

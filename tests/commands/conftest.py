@@ -11,7 +11,7 @@ from gevent import pywsgi
 from gevent.pool import Pool
 
 from llmsnap.config.loader import loads
-from llmsnap.routing.setup import change_of
+from llmsnap.routing.messages import change_of
 from llmsnap.server.bind import bind
 from llmsnap.server.listener import Server
 from llmsnap.service import Service

@@ -18,7 +18,7 @@ from llmsnap.metrics.captures import Captures
 from llmsnap.metrics.recorder import Recorder
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Request
-from llmsnap.routing.leases import Lease, Ticket
+from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.runtime import Runtime
 from llmsnap.wire.auth import Key
 from llmsnap.wire.headers import Headers

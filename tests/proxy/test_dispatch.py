@@ -31,7 +31,7 @@ from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.routing.leases import Ticket
+from llmsnap.routing.driver import Ticket
 from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.headers import PAGE_SANDBOX

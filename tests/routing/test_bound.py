@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llmsnap.routing.effects import StartSwap
-from llmsnap.routing.plan import Plan
-from llmsnap.routing.rules import ModelRules
+from llmsnap.routing.messages import ModelRules, StartSwap
+from llmsnap.routing.residency import Groups
 from llmsnap.upstream.states import State
 from tests.routing.test_scheduler_properties import plans
 from tests.routing.world import Asked, World, group
@@ -67,14 +66,14 @@ class Watch:
 
     def _promise(self, model_id: str) -> None:
         world = self.world
-        desk = world.scheduler._desk
-        entry = desk.entries[model_id]
-        if entry.state is State.READY:
+        state = world.scheduler._state
+        model = state.models[model_id]
+        if model.state is State.READY:
             return  # behind a gate: its turn is not over yet
-        others = [e for e in desk.wanting.values() if e.swap is None and e is not entry]
+        others = [e for e in state.awaited.values() if e.swap is None and e is not model]
         ahead = [e for e in others if e.state is not State.READY]
         first = next(a for a in world.asked.values() if a.pending and a.model_id == model_id)
-        self.promises.append(Promise(first, world.now, 1 + len(desk.swaps) + len(ahead)))
+        self.promises.append(Promise(first, world.now, 1 + len(state.swaps) + len(ahead)))
 
 
 def bound_s(world: World, promise: Promise, longest_s: float) -> float:
@@ -105,7 +104,7 @@ def bound_s(world: World, promise: Promise, longest_s: float) -> float:
     sleepers=st.sets(st.sampled_from(NAMES)),
 )
 @example(
-    plan=Plan([group("all", NAMES.replace("", " "))]),
+    plan=Groups([group("all", NAMES.replace("", " "))]),
     requests=[(1.0, name, 90.0) for name in NAMES * 6],
     load_s=20.0,
     leave_s=1.0,
@@ -114,7 +113,7 @@ def bound_s(world: World, promise: Promise, longest_s: float) -> float:
     sleepers={"b"},
 )
 def test_the_first_in_a_queue_is_granted_within_the_bound(  # noqa: PLR0917 - drawn, not called
-    plan: Plan,
+    plan: Groups,
     requests: list[Arrival],
     load_s: float,
     leave_s: float,
@@ -123,7 +122,7 @@ def test_the_first_in_a_queue_is_granted_within_the_bound(  # noqa: PLR0917 - dr
     sleepers: set[str],
 ) -> None:
     world = World(" ".join(NAMES), max_hold_s=max_hold_s, queue_timeout_s=0.0)
-    world.plan = plan
+    world.residency = plan
     for name in NAMES:
         world.rules[name] = ModelRules(name, limit, can_sleep=name in sleepers)
         model = world.models[name]

@@ -1,5 +1,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import gevent
 import pytest
@@ -14,21 +15,173 @@ from llmsnap.errors import (
     LoadAborted,
     ModelLeft,
     NotReady,
+    ProcessError,
     SleepFailed,
     SleepNotConfigured,
     StartFailed,
     TooManyInFlight,
     UnknownModel,
 )
-from llmsnap.routing import effects as do
-from llmsnap.routing.driver import Driver
-from llmsnap.routing.leases import Lease
+from llmsnap.routing import messages as msg
+from llmsnap.routing.driver import ActiveSwap, Commands, Driver, Lease, Ticket
+from llmsnap.routing.messages import CommandDone, Outcome, StartSwap, SwapOutcome, change_of
+from llmsnap.routing.residency import LoadKind
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.routing.setup import change_of
-from llmsnap.routing.swaps import LoadKind, SwapOutcome
 from llmsnap.tasks import TaskGroup
 from llmsnap.upstream.states import State, Trigger
 from tests.fakes.process import FakeProcess
+
+# --- leases ---------------------------------------------------------------------------------------
+
+
+class Book:
+    def __init__(self) -> None:
+        self.returned: list[Lease] = []
+        self.cancelled: list[Ticket] = []
+
+    def ticket(self) -> Ticket:
+        return Ticket(7, "m", self.cancelled.append)
+
+    def lease(self) -> Lease:
+        return Lease(7, "m", self.returned.append)
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book()
+
+
+def test_a_lease_is_given_back_once(book: Book) -> None:
+    lease = book.lease()
+    lease.close()
+    lease.close()
+    assert book.returned == [lease]
+    assert repr(lease) == "<Lease 7 on m closed>"
+
+
+def test_a_cut_tells_why_and_wakes_the_holder(book: Book) -> None:
+    lease = book.lease()
+    lease.cut(Draining("early"))
+    assert str(lease.cut_error) == "early", "remembered for who begins to hold it later"
+    cuts: list[object] = []
+    lease.on_cut = lambda: cuts.append(lease.cut_error)
+    error = Draining("now")
+    lease.cut(error)
+    assert cuts == [error]
+
+
+def test_whoever_waits_for_a_ticket_is_woken(book: Book) -> None:
+    ticket, tasks = book.ticket(), TaskGroup("test")
+    waiting = tasks.spawn("wait", ticket.wait)
+    gevent.idle()
+    assert not ticket.wait(0.001)
+    lease = book.lease()
+    ticket.settle(lease)
+    waiting.join()
+    assert waiting.value is True
+    assert ticket.take() is lease
+
+
+def test_a_refused_ticket_raises_why(book: Book) -> None:
+    ticket = book.ticket()
+    ticket.settle(Draining("no"))
+    assert ticket.is_settled
+    with pytest.raises(Draining, match="no"):
+        ticket.take()
+
+
+def test_a_ticket_that_waits_cannot_be_taken(book: Book) -> None:
+    with pytest.raises(RuntimeError, match="waiting> is not settled"):
+        book.ticket().take()
+
+
+def test_cancelling_a_waiting_ticket_says_so_once(book: Book) -> None:
+    ticket = book.ticket()
+    ticket.cancel()
+    ticket.cancel()
+    assert book.cancelled == [ticket]
+    with pytest.raises(ClientGone):
+        ticket.take()
+
+
+def test_cancelling_a_granted_ticket_gives_its_lease_back(book: Book) -> None:
+    ticket, lease = book.ticket(), book.lease()
+    ticket.settle(lease)
+    ticket.cancel()
+    assert book.returned == [lease]
+    assert book.cancelled == []
+
+
+def test_cancelling_a_ticket_whose_lease_was_taken_changes_nothing(book: Book) -> None:
+    ticket, lease = book.ticket(), book.lease()
+    ticket.settle(lease)
+    assert ticket.take() is lease
+    ticket.cancel()
+    assert (book.returned, book.cancelled) == ([], [])
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_an_answer_ends_the_wait() -> None:
+    commands = Commands(count(1))
+    number = commands.begin("m")
+    commands.answer(CommandDone(number, Outcome.OK))
+    commands.wait(number)
+    commands.forget(number)
+    commands.forget(number)
+    assert repr(commands) == "<Commands 0 open>"
+
+
+def test_a_failure_is_raised_where_somebody_waits() -> None:
+    commands = Commands(count(1))
+    number = commands.begin("m")
+    commands.answer(CommandDone(number, Outcome.SLEEP_NOT_CONFIGURED))
+    with pytest.raises(SleepNotConfigured, match="m cannot sleep"):
+        commands.wait(number)
+    failed = commands.begin("m")
+    commands.answer(CommandDone(failed, Outcome.FAILED, ProcessError("m: no")))
+    with pytest.raises(ProcessError, match="m: no"):
+        commands.wait(failed)
+
+
+def test_an_answer_nobody_waits_for_is_no_trouble() -> None:
+    commands = Commands(count(1))
+    commands.answer(CommandDone(99, Outcome.OK))
+    assert commands.begin("m") == 1
+
+
+# --- underway -------------------------------------------------------------------------------------
+
+
+def under_way() -> ActiveSwap:
+    return ActiveSwap(StartSwap(7, "a", LoadKind.START))
+
+
+def ticket(model_id: str = "a") -> Ticket:
+    return Ticket(1, model_id, lambda _: None)
+
+
+def test_a_load_that_was_given_up_does_not_begin() -> None:
+    swap = under_way()
+    swap.aborted = True
+    with pytest.raises(LoadAborted, match="given up"):
+        swap.begin_loading(1.0)
+    assert swap.loading_since is None
+
+
+def test_a_ticket_without_a_lease_knows_the_swap_it_waited_for() -> None:
+    swap, evicting, loading, other = under_way(), ticket(), ticket(), ticket("b")
+    swap.note_on(evicting, 5.0)
+    assert (evicting.swap_id, evicting.load_s) == (7, 0.0)
+    swap.begin_loading(5.0)
+    swap.note_on(loading, 8.0)
+    swap.note_on(other, 8.0)
+    assert (loading.swap_id, loading.load_s) == (7, 3.0)
+    assert (other.swap_id, other.load_s) == (None, 0.0)
+
+
+# --- driver ---------------------------------------------------------------------------------------
 
 MODELS = {
     "a": ModelConfig("a", "serve a"),
@@ -39,18 +192,18 @@ MODELS = {
 
 class Observer:
     def __init__(self) -> None:
-        self.swaps: list[do.SwapFinished] = []
-        self.preloads: list[do.PreloadEnded] = []
+        self.swaps: list[msg.SwapEnded] = []
+        self.preloads: list[msg.PreloadEnded] = []
         self.retired: list[str] = []
         self.came = Event()
 
-    def on_swap_started(self, swap: do.StartSwap) -> None:
+    def on_swap_started(self, swap: msg.StartSwap) -> None:
         self.came.set()
 
-    def on_swap_finished(self, finished: do.SwapFinished) -> None:
+    def on_swap_finished(self, finished: msg.SwapEnded) -> None:
         self.swaps.append(finished)
 
-    def on_preload_ended(self, ended: do.PreloadEnded) -> None:
+    def on_preload_ended(self, ended: msg.PreloadEnded) -> None:
         self.preloads.append(ended)
         self.came.set()
 
@@ -317,8 +470,8 @@ def test_preloads_tell_how_they_ended(bench: Bench) -> None:
         bench.observer.came.clear()
         assert bench.observer.came.wait(3)
     assert [(p.model_id, p.outcome) for p in bench.observer.preloads] == [
-        ("a", do.Outcome.OK),
-        ("b", do.Outcome.FAILED),
+        ("a", msg.Outcome.OK),
+        ("b", msg.Outcome.FAILED),
     ]
 
 

@@ -1,11 +1,9 @@
 import pytest
 
-from llmsnap.routing import messages as ev
-from llmsnap.routing.effects import Grant, StartSwap, WakeMeAt
-from llmsnap.routing.plan import Group, Plan
-from llmsnap.routing.rules import ModelRules, Options
+from llmsnap.routing import messages as msg
+from llmsnap.routing.messages import Grant, ModelRules, SchedulerOptions, StartSwap, WakeMeAt
+from llmsnap.routing.residency import Group, Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.routing.swaps import LoadKind
 from llmsnap.upstream.states import State
 from tests.routing.world import World
 
@@ -16,46 +14,46 @@ def serving(models: int = 1, ttl_s: float = 0.0) -> Scheduler:
     rules = tuple(ModelRules(name, ttl_s=ttl_s) for name in names)
     groups = [Group("own", ("m0",), persistent=True, exclusive=False)]
     scheduler = Scheduler()
-    plan = Plan([*groups, Group("rest", tuple(names[1:]))])
-    scheduler.handle(ev.ConfigChanged(rules, plan, Options()), 0.0)
-    effects = scheduler.handle(ev.Request(0, "m0"), 0.0)
+    plan = Groups([*groups, Group("rest", tuple(names[1:]))])
+    scheduler.handle(msg.ConfigChanged(rules, plan, SchedulerOptions()), 0.0)
+    effects = scheduler.handle(msg.RequestArrived(0, "m0"), 0.0)
     work = next(effect.work for effect in effects if isinstance(effect, StartSwap))
-    scheduler.handle(ev.Loaded(work, "m0", LoadKind.START, 1.0), 1.0)
+    scheduler.handle(msg.LoadDone(work, "m0", LoadKind.START, 1.0), 1.0)
     for number, name in enumerate(names[1:]):
-        scheduler.handle(ev.Request(1000 + number, name), 1.0)
+        scheduler.handle(msg.RequestArrived(1000 + number, name), 1.0)
     return scheduler
 
 
 def test_a_grant_is_the_only_effect_on_the_hot_path() -> None:
     scheduler = serving()
-    assert scheduler.handle(ev.Request(1, "m0"), 2.0) == [Grant(1, "m0")]
-    assert scheduler.handle(ev.LeaseReturned(1, "m0"), 3.0) == []
+    assert scheduler.handle(msg.RequestArrived(1, "m0"), 2.0) == [Grant(1, "m0")]
+    assert scheduler.handle(msg.LeaseReturned(1, "m0"), 3.0) == []
 
 
 def test_the_hot_path_looks_at_no_other_model(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = serving(models=50, ttl_s=60.0)
-    scheduler.handle(ev.LeaseReturned(0, "m0"), 2.0)
+    scheduler.handle(msg.LeaseReturned(0, "m0"), 2.0)
 
     def never() -> None:
         raise AssertionError("decided on the hot path")
 
     monkeypatch.setattr(scheduler, "_settle", never)
     for ticket in range(1, 20):
-        scheduler.handle(ev.Request(ticket, "m0"), 3.0)
-        scheduler.handle(ev.LeaseReturned(ticket, "m0"), 4.0)
+        scheduler.handle(msg.RequestArrived(ticket, "m0"), 3.0)
+        scheduler.handle(msg.LeaseReturned(ticket, "m0"), 4.0)
 
 
 def test_the_timer_is_set_only_when_it_changes() -> None:
     scheduler = serving(ttl_s=60.0)  # ready at 1: the clock is looked at again at 61
     for ticket in range(5):
-        scheduler.handle(ev.Request(ticket, "m0"), 20.0)
-        assert scheduler.handle(ev.LeaseReturned(ticket, "m0"), 20.0) == []
-    assert scheduler.handle(ev.Tick(), 61.0) == [WakeMeAt(80.0)]
+        scheduler.handle(msg.RequestArrived(ticket, "m0"), 20.0)
+        assert scheduler.handle(msg.LeaseReturned(ticket, "m0"), 20.0) == []
+    assert scheduler.handle(msg.Tick(), 61.0) == [WakeMeAt(80.0)]
 
 
 def test_a_tick_too_early_asks_for_the_same_time_again() -> None:
     scheduler = serving(ttl_s=60.0)
-    assert scheduler.handle(ev.Tick(), 30.0) == [WakeMeAt(61.0)]
+    assert scheduler.handle(msg.Tick(), 30.0) == [WakeMeAt(61.0)]
 
 
 def test_a_lease_is_returned_once() -> None:
@@ -63,26 +61,26 @@ def test_a_lease_is_returned_once() -> None:
     asked = world.request("a")
     world.run(1.0)
     world.finish(asked)
-    world.tell(ev.LeaseReturned(asked.ticket, "a"))
+    world.tell(msg.LeaseReturned(asked.ticket, "a"))
     assert world.view("a").in_flight == 0
 
 
 def test_many_models_that_wait_for_each_other_are_served_in_turn() -> None:
     scheduler = serving(models=151)
     now, served = 1.0, []
-    effects = scheduler.handle(ev.Tick(), now)
-    work = next(iter(scheduler._desk.swaps.values()))
+    effects = scheduler.handle(msg.Tick(), now)
+    work = next(iter(scheduler._state.swaps.values()))
     for _ in range(20):
         now += 1.0
         effects = scheduler.handle(
-            ev.Loaded(work.work, work.target.model_id, LoadKind.START, 1.0), now
+            msg.LoadDone(work.work, work.target.model_id, LoadKind.START, 1.0), now
         )
         grant = next(effect for effect in effects if isinstance(effect, Grant))
         served.append(grant.model_id)
-        effects = scheduler.handle(ev.LeaseReturned(grant.ticket, grant.model_id), now)
+        effects = scheduler.handle(msg.LeaseReturned(grant.ticket, grant.model_id), now)
         start = next(effect for effect in effects if isinstance(effect, StartSwap))
-        scheduler.handle(ev.Idled(start.work, grant.model_id, State.STOPPED, 0.1), now)
-        work = scheduler._desk.swaps[start.work]
+        scheduler.handle(msg.Idled(start.work, grant.model_id, State.STOPPED, 0.1), now)
+        work = scheduler._state.swaps[start.work]
     assert served == [f"m{number}" for number in range(1, 21)]
 
 

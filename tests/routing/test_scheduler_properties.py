@@ -21,10 +21,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from llmsnap.routing import messages as ev
-from llmsnap.routing.plan import Group, Plan
-from llmsnap.routing.rules import ModelRules, Options, PolicyName
-from llmsnap.routing.swaps import LoadKind
+from llmsnap.routing import messages as msg
+from llmsnap.routing.messages import ModelRules, SchedulerOptions
+from llmsnap.routing.policies import POLICIES
+from llmsnap.routing.residency import Group, Groups, LoadKind
 from llmsnap.upstream.states import State
 from tests.routing.world import BOOM, Asked, World
 
@@ -37,10 +37,10 @@ loads = st.sampled_from([0.1, 1.0, 7.0, 40.0, 200.0])
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
+def plans(draw: st.DrawFn) -> Groups:
     """Draw groups; some models may be in none."""
     where = [draw(st.integers(0, 3)) for _ in NAMES]
-    return Plan(
+    return Groups(
         Group(
             f"g{number}",
             tuple(name for name, place in zip(NAMES, where, strict=True) if place == number),
@@ -66,8 +66,8 @@ def model_rules(draw: st.DrawFn, model_id: str) -> ModelRules:
 
 
 options = st.builds(
-    Options,
-    st.sampled_from(PolicyName),
+    SchedulerOptions,
+    st.sampled_from(sorted(POLICIES)),
     st.sampled_from([2.0, 30.0, 120.0]),
     st.sampled_from([0.0, 300.0, 3600.0]),
 )
@@ -77,9 +77,9 @@ class Life(RuleBasedStateMachine):
     """Anything a user, a client or a broken model may do."""
 
     @initialize(plan=plans(), chosen=options, data=st.data())
-    def begin(self, plan: Plan, chosen: Options, data: st.DataObject) -> None:
+    def begin(self, plan: Groups, chosen: SchedulerOptions, data: st.DataObject) -> None:
         self.world = world = World(" ".join(NAMES))
-        world.plan, world.options = plan, chosen
+        world.residency, world.options = plan, chosen
         for name in NAMES:
             world.rules[name] = data.draw(model_rules(name))
             model = world.models[name]
@@ -164,22 +164,22 @@ class Life(RuleBasedStateMachine):
 
     @rule(name=names)
     def check_fails_late(self, name: str) -> None:
-        self.world.tell(ev.CheckFailed(name, BOOM))
+        self.world.tell(msg.CheckFailed(name, BOOM))
 
     @rule(name=names, number=st.integers(0, 200))
     def noise(self, name: str, number: int) -> None:
         """Reports about nothing, and ticks nobody asked for."""
-        self.world.tell(ev.Tick())
-        self.world.tell(ev.LeaseReturned(-number, name))
-        self.world.tell(ev.ClientGone(-number))
-        self.world.tell(ev.Idled(-number, name, State.STOPPED, 1.0))
-        self.world.tell(ev.Loaded(-number, name, LoadKind.WAKE, 1.0))
+        self.world.tell(msg.Tick())
+        self.world.tell(msg.LeaseReturned(-number, name))
+        self.world.tell(msg.WaiterGone(-number))
+        self.world.tell(msg.Idled(-number, name, State.STOPPED, 1.0))
+        self.world.tell(msg.LoadDone(-number, name, LoadKind.WAKE, 1.0))
         if name not in self.world.stuck:  # for those any end is the end
-            self.world.tell(ev.Exited(-1 - number, name, BOOM))
+            self.world.tell(msg.Exited(-1 - number, name, BOOM))
 
     @rule(plan=plans(), chosen=options, restart=st.sets(names, max_size=2))
-    def regroup(self, plan: Plan, chosen: Options, restart: set[str]) -> None:
-        self.world.plan, self.world.options = plan, chosen
+    def regroup(self, plan: Groups, chosen: SchedulerOptions, restart: set[str]) -> None:
+        self.world.residency, self.world.options = plan, chosen
         self.world.configure(restart=restart)
 
     @rule(name=names, restart=st.booleans(), data=st.data())

@@ -12,13 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from llmsnap.routing import effects as fx
-from llmsnap.routing import messages as ev
-from llmsnap.routing.plan import Group, Plan
-from llmsnap.routing.rules import ModelRules, Options, PolicyName
+from llmsnap.routing import messages as msg
+from llmsnap.routing.explain import ModelView
+from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
+from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Plan
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.routing.swaps import Action, LoadKind, SwapRecord
-from llmsnap.routing.views import ModelView
 from llmsnap.upstream.states import State
 
 BOOM = RuntimeError("exited with code 1")
@@ -48,8 +46,8 @@ class Model:
 class Swap:
     """What the fake driver does for one StartSwap."""
 
-    start: fx.StartSwap
-    plans: list[Plan]  # those in force since it began
+    start: msg.StartSwap
+    plans: list[Groups]  # those in force since it began
     leaving: set[str]
     loading: bool = False
     aborted: bool = False
@@ -66,7 +64,7 @@ class Asked:
     at: float
     hold_s: float | None
     granted_at: float | None = None
-    refused: fx.Refuse | None = None
+    refused: msg.Refuse | None = None
     refused_at: float | None = None
     left: bool = False
     returned: bool = False
@@ -93,32 +91,32 @@ class World:
         self,
         names: str,
         *groups: Group,
-        policy: PolicyName = PolicyName.FAIR,
+        policy: str = "fair",
         max_hold_s: float = 120.0,
         queue_timeout_s: float = 3600.0,
         **rules: ModelRules,
     ) -> None:
         self.now = 0.0
-        self.options = Options(policy, max_hold_s, queue_timeout_s)
+        self.options = SchedulerOptions(policy, max_hold_s, queue_timeout_s)
         self.rules = {n: rules.get(n, ModelRules(n)) for n in names.split()}
-        self.plan = Plan(groups or [group("all", names)])
+        self.residency = Groups(groups or [group("all", names)])
         self.models = {name: Model(name) for name in self.rules}
         self.scheduler = Scheduler()
         self.asked: dict[int, Asked] = {}
         self.serving: dict[str, dict[int, Asked]] = defaultdict(dict)
-        self.answers: dict[int, fx.Answer] = {}
+        self.answers: dict[int, msg.CommandDone] = {}
         self.answered_at: dict[int, float] = {}
         self.goals: dict[int, tuple[str, State]] = {}
         self.stuck: set[str] = set()
-        self.preloads: list[fx.PreloadEnded] = []
+        self.preloads: list[msg.PreloadEnded] = []
         self.records: list[SwapRecord] = []
-        self.checks: list[fx.Check] = []
-        self.cuts: list[fx.CutRequests] = []
+        self.checks: list[msg.CheckStart] = []
+        self.cuts: list[msg.CutRequests] = []
         self.retired: list[str] = []
-        self.effects: list[fx.Effect] = []
+        self.effects: list[msg.Effect] = []
         self.shutdown_done = False
         self.wake_at: float | None = None
-        self.on_swap: Callable[[fx.StartSwap], None] | None = None
+        self.on_swap: Callable[[msg.StartSwap], None] | None = None
         self._swaps: dict[int, Swap] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
@@ -138,7 +136,7 @@ class World:
         """Ask for *model_id*; once granted it takes *hold_s*, None: until ``finish``."""
         asked = Asked(next(self._numbers), model_id, self.now, hold_s, then=then)
         self.asked[asked.ticket] = asked
-        self.tell(ev.Request(asked.ticket, model_id, max_wait_s, never_swap))
+        self.tell(msg.RequestArrived(asked.ticket, model_id, max_wait_s, never_swap))
         assert not (asked.granted_at is None and asked.refused is None and never_swap)
         return asked
 
@@ -151,40 +149,40 @@ class World:
             self.finish(asked)
         elif asked.pending:
             asked.left = True
-            self.tell(ev.ClientGone(asked.ticket))
+            self.tell(msg.WaiterGone(asked.ticket))
 
     def finish(self, asked: Asked) -> None:
         """The granted request ends."""
         if asked.in_flight:
             asked.returned = True
             del self.serving[asked.model_id][asked.ticket]
-            self.tell(ev.LeaseReturned(asked.ticket, asked.model_id))
+            self.tell(msg.LeaseReturned(asked.ticket, asked.model_id))
             if asked.then is not None:
                 asked.then()
 
     def unload(self, model_id: str | None = None, *, drain: bool = False) -> int:
-        event = ev.Unload(next(self._numbers), model_id, drain)
+        event = msg.Unload(next(self._numbers), model_id, drain)
         return self._command(event, model_id, State.STOPPED)
 
     def sleep(self, model_id: str, *, drain: bool = True) -> int:
-        event = ev.PutToSleep(next(self._numbers), model_id, drain)
+        event = msg.PutToSleep(next(self._numbers), model_id, drain)
         return self._command(event, model_id, State.ASLEEP)
 
     def load(self, model_id: str) -> int:
-        return self._command(ev.Load(next(self._numbers), model_id), model_id, State.READY)
+        return self._command(msg.Load(next(self._numbers), model_id), model_id, State.READY)
 
     def preload(self, *model_ids: str) -> None:
-        self.tell(ev.Preload(model_ids))
+        self.tell(msg.Preload(model_ids))
 
     def configure(self, *, restart: Iterable[str] = (), changed: Iterable[str] = ()) -> None:
-        """Apply ``rules``, ``plan`` and ``options`` as they are now."""
+        """Apply ``rules``, ``residency`` and ``options`` as they are now."""
         for name in self.rules:
             self.models.setdefault(name, Model(name))
         for swap in self._swaps.values():
-            swap.plans.append(self.plan)
+            swap.plans.append(self.residency)
         rules = tuple(self.rules.values())
         names = frozenset(restart), frozenset(changed)
-        self.tell(ev.ConfigChanged(rules, self.plan, self.options, *names))
+        self.tell(msg.ConfigChanged(rules, self.residency, self.options, *names))
 
     def crash(self, model_id: str) -> None:
         """The process of a ready or asleep model dies, and with it what it serves."""
@@ -192,7 +190,7 @@ class World:
         assert model.state in (State.READY, State.ASLEEP)
         model.state = State.STOPPED
         model.takes_room = False
-        self.tell(ev.Exited(model.loaded_by, model_id, BOOM))
+        self.tell(msg.Exited(model.loaded_by, model_id, BOOM))
         self._cut(model_id)
 
     def die(self, model_id: str) -> None:
@@ -201,13 +199,13 @@ class World:
         model.state = State.STOPPED
         model.takes_room = False
         self.stuck.discard(model_id)
-        self.tell(ev.Exited(model.loaded_by, model_id, BOOM))
+        self.tell(msg.Exited(model.loaded_by, model_id, BOOM))
 
     def shutdown(self, drain_timeout_s: float = 10.0) -> None:
-        self.tell(ev.Shutdown(drain_timeout_s))
+        self.tell(msg.Shutdown(drain_timeout_s))
 
     def _command(
-        self, event: ev.Unload | ev.PutToSleep | ev.Load, model_id: str | None, goal: State
+        self, event: msg.Unload | msg.PutToSleep | msg.Load, model_id: str | None, goal: State
     ) -> int:
         if model_id is not None:
             self.goals[event.command] = (model_id, goal)
@@ -233,7 +231,7 @@ class World:
             heapq.heappop(self._agenda)[2]()
         else:
             self.wake_at = None
-            self.tell(ev.Tick())
+            self.tell(msg.Tick())
         return True
 
     def next_at(self) -> float | None:
@@ -256,7 +254,7 @@ class World:
         assert state is self.models[model_id].state
         return str(state)
 
-    def outcome(self, command: int) -> fx.Outcome | None:
+    def outcome(self, command: int) -> msg.Outcome | None:
         answer = self.answers.get(command)
         return answer.outcome if answer else None
 
@@ -269,33 +267,33 @@ class World:
     @property
     def started(self) -> list[str]:
         """The targets of all swaps begun, in order."""
-        return [e.target for e in self.effects if isinstance(e, fx.StartSwap)]
+        return [e.target for e in self.effects if isinstance(e, msg.StartSwap)]
 
     # --- the driver ------------------------------------------------------------------------
 
-    def tell(self, event: ev.Event) -> None:
+    def tell(self, event: msg.Event) -> None:
         for effect in self.scheduler.handle(event, self.now):
             self.effects.append(effect)
             self._act(effect)
 
-    def _act(self, effect: fx.Effect) -> None:
+    def _act(self, effect: msg.Effect) -> None:
         match effect:
-            case fx.Grant():
+            case msg.Grant():
                 self._grant(effect)
-            case fx.Refuse():
+            case msg.Refuse():
                 asked = self.asked[effect.ticket]
                 assert asked.pending, f"{asked} refused twice or after its end"
                 asked.refused, asked.refused_at = effect, self.now
-            case fx.StartSwap():
+            case msg.StartSwap():
                 self._start(effect)
-            case fx.AbortLoad():
+            case msg.AbortLoad():
                 self._abort(self._swaps[effect.work])
-            case fx.StopModel() | fx.SleepModel():
+            case msg.StopModel() | msg.SleepModel():
                 self._idle_one(effect)
-            case fx.CutRequests():
+            case msg.CutRequests():
                 self.cuts.append(effect)
                 self.later(0.0, lambda: self._cut(effect.model_id))
-            case fx.Answer():
+            case msg.CommandDone():
                 assert effect.command not in self.answers, "answered twice"
                 self.answers[effect.command] = effect
                 self.answered_at[effect.command] = self.now
@@ -303,31 +301,31 @@ class World:
             case _:
                 self._note(effect)
 
-    def _believe(self, answer: fx.Answer) -> None:
+    def _believe(self, answer: msg.CommandDone) -> None:
         """An OK says where the model is, at this moment."""
-        if answer.outcome is fx.Outcome.OK and answer.command in self.goals:
+        if answer.outcome is msg.Outcome.OK and answer.command in self.goals:
             model_id, state = self.goals[answer.command]
             assert self.models[model_id].state is state
 
-    def _note(self, effect: fx.Effect) -> None:
+    def _note(self, effect: msg.Effect) -> None:
         match effect:
-            case fx.WakeMeAt(at):
+            case msg.WakeMeAt(at):
                 self.wake_at = at
-            case fx.PreloadEnded():
+            case msg.PreloadEnded():
                 self.preloads.append(effect)
-            case fx.SwapFinished(record):
+            case msg.SwapEnded(record):
                 self.records.append(record)
-            case fx.Check():
+            case msg.CheckStart():
                 self.checks.append(effect)
-            case fx.Retired(model_id):
+            case msg.Retired(model_id):
                 assert self.models[model_id].state is State.STOPPED
                 assert not self.in_flight(model_id)
                 self.retired.append(model_id)
-            case fx.ShutdownDone():
+            case msg.ShutdownDone():
                 assert all(m.state is State.STOPPED or m.stop_fails for m in self.models.values())
                 self.shutdown_done = True
 
-    def _grant(self, grant: fx.Grant) -> None:
+    def _grant(self, grant: msg.Grant) -> None:
         asked = self.asked[grant.ticket]
         assert asked.pending, f"{asked} granted twice or after its end"
         assert self.models[asked.model_id].state is State.READY, f"{asked}: model not ready"
@@ -343,10 +341,10 @@ class World:
         for asked in list(self.serving[model_id].values()):
             self.finish(asked)
 
-    def _start(self, start: fx.StartSwap) -> None:
+    def _start(self, start: msg.StartSwap) -> None:
         if self.on_swap is not None:
             self.on_swap(start)
-        swap = Swap(start, [self.plan], {eviction.model_id for eviction in start.evict})
+        swap = Swap(start, [self.residency], {eviction.model_id for eviction in start.evict})
         self._swaps[start.work] = swap
         target = self.models[start.target]
         assert target.state is (State.ASLEEP if start.kind is LoadKind.WAKE else State.STOPPED)
@@ -373,13 +371,13 @@ class World:
             for name in names:
                 self.models[name].unreported = False
             target = self.models[swap.start.target]
-            self._end(swap, ev.LoadFailed(swap.start.work, target.model_id, BOOM, target.state))
+            self._end(swap, msg.LoadFailed(swap.start.work, target.model_id, BOOM, target.state))
 
         self.later(0.0, report)
 
-    def _idle_one(self, effect: fx.StopModel | fx.SleepModel) -> None:
+    def _idle_one(self, effect: msg.StopModel | msg.SleepModel) -> None:
         model = self.models[effect.model_id]
-        sleeps = isinstance(effect, fx.SleepModel)
+        sleeps = isinstance(effect, msg.SleepModel)
         fine = (State.READY,) if sleeps else (State.READY, State.ASLEEP, State.STOPPING)
         assert model.state in fine
         if sleeps:
@@ -387,7 +385,7 @@ class World:
         self._leave(model, Action.SLEEP if sleeps else Action.STOP, self.tell, effect.work)
 
     def _leave(
-        self, model: Model, action: Action, tell: Callable[[ev.Idled], None], work: int
+        self, model: Model, action: Action, tell: Callable[[msg.Idled], None], work: int
     ) -> None:
         sleeps = action is Action.SLEEP
         model.state = State.SLEEP_PENDING if sleeps else State.STOPPING
@@ -402,11 +400,11 @@ class World:
             model.state = to
             model.takes_room &= to is State.STOPPING
             (self.stuck.add if to is State.STOPPING else self.stuck.discard)(model.model_id)
-            tell(ev.Idled(work, model.model_id, to, took_s, why))
+            tell(msg.Idled(work, model.model_id, to, took_s, why))
 
         self.later(took_s, left)
 
-    def _left(self, swap: Swap, event: ev.Idled) -> None:
+    def _left(self, swap: Swap, event: msg.Idled) -> None:
         swap.leaving.discard(event.model_id)
         swap.stuck |= event.state is State.STOPPING
         self.tell(event)
@@ -414,9 +412,9 @@ class World:
             return
         target = swap.start.target
         if swap.aborted:
-            self._end(swap, ev.LoadAborted(event.work, target, self.models[target].state))
+            self._end(swap, msg.LoadCancelled(event.work, target, self.models[target].state))
         elif swap.stuck:
-            self._end(swap, ev.LoadFailed(event.work, target, BOOM, self.models[target].state))
+            self._end(swap, msg.LoadFailed(event.work, target, BOOM, self.models[target].state))
         else:
             self._load(swap)
 
@@ -435,7 +433,7 @@ class World:
 
     def _part(self, swap: Swap, other: Model) -> bool:
         """What a reload lets come together, or lets stay together, may be together."""
-        return all(plan.evicts(swap.start.target, other.model_id) for plan in swap.plans)
+        return all(evicts(plan, swap.start.target, other.model_id) for plan in swap.plans)
 
     def _load_over(self, swap: Swap, wakes: bool, took_s: float) -> None:
         if swap.aborted or swap.over:
@@ -446,7 +444,7 @@ class World:
             model.failures -= 1
             model.state = State.STOPPED
             model.takes_room = False
-            self._end(swap, ev.LoadFailed(work, model.model_id, BOOM))
+            self._end(swap, msg.LoadFailed(work, model.model_id, BOOM))
             return
         self._ready(swap, LoadKind.WAKE if wakes else LoadKind.START, took_s)
 
@@ -455,7 +453,7 @@ class World:
         model.state = State.READY
         model.unreported = False
         model.loaded_by = swap.start.work
-        self._end(swap, ev.Loaded(swap.start.work, model.model_id, kind, took_s))
+        self._end(swap, msg.LoadDone(swap.start.work, model.model_id, kind, took_s))
 
     def _abort(self, swap: Swap) -> None:
         assert not swap.aborted, "aborted twice"
@@ -474,14 +472,20 @@ class World:
             model.state = State.STOPPING if model.stop_fails else State.STOPPED
             model.takes_room = model.stop_fails
             (self.stuck.add if model.stop_fails else self.stuck.discard)(model.model_id)
-            self._end(swap, ev.LoadAborted(swap.start.work, model.model_id, model.state))
+            self._end(swap, msg.LoadCancelled(swap.start.work, model.model_id, model.state))
 
         self.later(model.stop_s, gone)
 
-    def _end(self, swap: Swap, event: ev.Event) -> None:
+    def _end(self, swap: Swap, event: msg.Event) -> None:
         swap.over = True
         del self._swaps[swap.start.work]
         self.tell(event)
+
+
+def evicts(residency: Groups, target: str, other: str) -> bool:
+    """Whether loading *target* makes *other* leave."""
+    plan = residency.plan(target, [other], {})
+    return isinstance(plan, Plan) and other in plan.victims
 
 
 def group(

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from llmsnap.config.loader import loads
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Request, Response
-from llmsnap.routing.setup import change_of
+from llmsnap.routing.messages import change_of
 from llmsnap.service import Service
 from llmsnap.web.app import make_flask
 from llmsnap.web.gateway import Gateway

@@ -1,6 +1,4 @@
-from llmsnap.routing.effects import CutReason, Outcome, Refusal
-from llmsnap.routing.rules import ModelRules
-from llmsnap.routing.swaps import SwapOutcome
+from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, SwapOutcome
 from tests.routing.world import BOOM, Asked, World, group
 
 SLEEPY = ModelRules("a", can_sleep=True)
@@ -59,7 +57,7 @@ def test_unload_interrupts_a_load_and_refuses_its_waiters() -> None:
     world.run(10.0)
     command = world.unload("a")
     assert asked.refused
-    assert asked.refused.reason is Refusal.UNLOADED
+    assert asked.refused.reason is RefusalReason.UNLOADED
     world.run(0.5)
     assert world.outcome(command) is Outcome.OK
     assert world.state("a") == "stopped"

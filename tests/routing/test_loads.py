@@ -1,5 +1,4 @@
-from llmsnap.routing.effects import Outcome, PreloadEnded
-from llmsnap.routing.rules import ModelRules
+from llmsnap.routing.messages import ModelRules, Outcome, PreloadEnded
 from tests.routing.world import BOOM, Asked, World, group
 
 
@@ -97,7 +96,7 @@ def test_a_load_by_hand_has_a_deadline() -> None:
     world.run(60.0)
     assert world.outcome(command) is Outcome.QUEUE_TIMEOUT
     assert world.outcome(later) is Outcome.QUEUE_TIMEOUT
-    assert not world.scheduler._desk.wanting
+    assert not world.scheduler._state.awaited
 
 
 def test_a_load_by_hand_forgets_failures() -> None:

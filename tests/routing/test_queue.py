@@ -1,7 +1,6 @@
 import pytest
 
-from llmsnap.routing.effects import Refusal
-from llmsnap.routing.rules import ModelRules
+from llmsnap.routing.messages import ModelRules, RefusalReason
 from tests.routing.world import World, group
 
 
@@ -24,7 +23,7 @@ def test_an_unknown_model_is_refused() -> None:
     world = World("a")
     refused = world.request("nope").refused
     assert refused
-    assert refused.reason is Refusal.UNKNOWN
+    assert refused.reason is RefusalReason.UNKNOWN
 
 
 def test_newcomers_are_refused_when_every_slot_is_taken() -> None:
@@ -34,7 +33,7 @@ def test_newcomers_are_refused_when_every_slot_is_taken() -> None:
     world.request("a")
     refused = world.request("a").refused
     assert refused
-    assert refused.reason is Refusal.TOO_MANY
+    assert refused.reason is RefusalReason.TOO_MANY
     assert refused.retry_after_s == 1.0
     assert "all 2 slots of a are taken" in refused.why
 
@@ -47,7 +46,7 @@ def test_those_who_waited_for_a_load_keep_their_place_beyond_the_limit() -> None
     assert second.pending
     newcomer = world.request("a").refused
     assert newcomer
-    assert newcomer.reason is Refusal.TOO_MANY
+    assert newcomer.reason is RefusalReason.TOO_MANY
     world.finish(first)
     assert second.in_flight
 
@@ -58,7 +57,7 @@ def test_a_full_queue_refuses_with_the_time_a_load_takes() -> None:
     world.run(0.25)
     refused = world.request("a").refused
     assert refused
-    assert refused.reason is Refusal.TOO_MANY
+    assert refused.reason is RefusalReason.TOO_MANY
     assert "2 requests wait for a already (queueLimit)" in refused.why
     assert refused.retry_after_s == 4.75  # nothing measured yet: 5 s, of which some has passed
 
@@ -89,7 +88,7 @@ def test_the_queue_deadline_says_who_was_in_the_way() -> None:
     world.run(3660.0)
     assert asked.refused
     assert asked.refused_at == 3661.0
-    assert asked.refused.reason is Refusal.QUEUE_TIMEOUT
+    assert asked.refused.reason is RefusalReason.QUEUE_TIMEOUT
     assert asked.refused.why == "a is serving 1 request for 61 min"
     assert asked.refused.waited_s == 3660.0
     assert asked.refused.retry_after_s
@@ -127,7 +126,7 @@ def test_not_waiting_at_all_starts_nothing() -> None:
     world = World("a")
     refused = world.request("a", max_wait_s=0.0).refused
     assert refused
-    assert refused.reason is Refusal.QUEUE_TIMEOUT
+    assert refused.reason is RefusalReason.QUEUE_TIMEOUT
     assert not world.started
 
 
@@ -139,7 +138,7 @@ def test_never_swap_is_told_the_state_and_when_to_come_back(load_s: float) -> No
         world.run(load_s)
     refused = world.request("a", never_swap=True).refused
     assert refused
-    assert refused.reason is Refusal.NOT_READY
+    assert refused.reason is RefusalReason.NOT_READY
     assert refused.state == ("starting" if load_s else "stopped")
     assert refused.retry_after_s == 5.0 - load_s
 
@@ -158,11 +157,11 @@ def test_one_failure_is_forgiven_the_second_is_remembered() -> None:
         asked = world.request("a")
         world.run(1.0)
         assert asked.refused
-        assert asked.refused.reason is Refusal.FAILED
+        assert asked.refused.reason is RefusalReason.FAILED
     world.run(0.25)
     refused = world.request("a").refused
     assert refused
-    assert refused.reason is Refusal.FAILED
+    assert refused.reason is RefusalReason.FAILED
     assert str(refused.error) == "exited with code 1"
     assert refused.retry_after_s == 0.75
     world.run(0.75)
@@ -191,7 +190,7 @@ def test_the_books_hold_nothing_of_requests_that_ended() -> None:
     world = World("a b")
     for asked in [*world.requests("a", 5), *world.requests("b", 5)]:
         world.leave(asked)
-    desk = world.scheduler._desk
-    assert not desk.tickets
-    assert not desk.wanting
-    assert len(desk.timers) == 0
+    state = world.scheduler._state
+    assert not state.tickets
+    assert not state.awaited
+    assert len(state.timers) == 0

@@ -1,7 +1,6 @@
-from llmsnap.routing import messages as ev
-from llmsnap.routing.effects import CutReason, Outcome, PreloadEnded, Refusal
-from llmsnap.routing.plan import Plan
-from llmsnap.routing.rules import ModelRules
+from llmsnap.routing import messages as msg
+from llmsnap.routing.messages import CutReason, ModelRules, Outcome, PreloadEnded, RefusalReason
+from llmsnap.routing.residency import Groups
 from tests.routing.world import Asked, World, group
 
 
@@ -116,8 +115,8 @@ def test_changed_files_forget_failures() -> None:
         world.request("a")
         world.run(1.0)
     assert world.request("a").refused
-    world.tell(ev.FilesChanged("a"))
-    world.tell(ev.FilesChanged("gone"))
+    world.tell(msg.FilesChanged("a"))
+    world.tell(msg.FilesChanged("gone"))
     ready(world, "a")
 
 
@@ -138,13 +137,13 @@ def test_a_removed_model_refuses_its_waiters_and_drains() -> None:
     assert world.request("a").refused
     remove(world, "b")
     assert waiting.refused
-    assert waiting.refused.reason is Refusal.UNKNOWN
+    assert waiting.refused.reason is RefusalReason.UNKNOWN
     assert world.retired == ["b"]
     world.run(100.0)
     world.finish(stream)
     world.run(1.0)
     assert world.retired == ["b", "a"]
-    assert not world.scheduler._desk.entries
+    assert not world.scheduler._state.models
 
 
 def test_a_removed_model_that_loads_is_aborted() -> None:
@@ -177,7 +176,7 @@ def test_nothing_is_evicted_by_a_reload() -> None:
     world = World("a b", group("g", "a b", swap=False))
     ready(world, "a")
     ready(world, "b")
-    world.plan = Plan([group("g", "a b", swap=True)])
+    world.residency = Groups([group("g", "a b", swap=True)])
     world.configure()
     world.run(100.0)
     assert world.state("a") == world.state("b") == "ready"
@@ -187,7 +186,7 @@ def test_models_that_may_no_longer_be_together_part_at_the_next_swap() -> None:
     world = World("a b", group("g", "a b", swap=False))
     world.finish(ready(world, "a"))
     ready(world, "b")
-    world.plan = Plan([group("g", "a b", swap=True)])
+    world.residency = Groups([group("g", "a b", swap=True)])
     world.configure()
     world.crash("b")
     world.request("b")
@@ -202,7 +201,7 @@ def test_a_reload_does_not_open_gates_for_a_moment() -> None:
     world.request("b")
     world.run(10.0)
     held = world.request("a")
-    world.plan = Plan([group("renamed", "a b")])
+    world.residency = Groups([group("renamed", "a b")])
     world.configure()
     assert held.pending
 
@@ -214,7 +213,7 @@ def test_a_reload_opens_gates_that_need_not_be_shut_any_more() -> None:
     asked = world.request("b")
     world.run(10.0)
     held = world.request("a")
-    world.plan = Plan([group("together", "a b", swap=False)])
+    world.residency = Groups([group("together", "a b", swap=False)])
     world.configure()
     assert held.in_flight
     world.run(1.0)
@@ -241,11 +240,11 @@ def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
     load = world.load("b")
     world.shutdown(10.0)
     assert waiting.refused
-    assert waiting.refused.reason is Refusal.SHUTDOWN
+    assert waiting.refused.reason is RefusalReason.SHUTDOWN
     assert world.outcome(load) is Outcome.SHUTDOWN
     newcomer = world.request("a").refused
     assert newcomer
-    assert newcomer.reason is Refusal.SHUTDOWN
+    assert newcomer.reason is RefusalReason.SHUTDOWN
     world.run(9.0)
     world.finish(stream)
     world.run(0.5)

@@ -1,0 +1,240 @@
+"""Residency decides who: which models must leave so that another may load. Pure.
+
+``Residency`` is the seam: the scheduler asks for a ``Plan`` and whether swaps may run side by side,
+and ``policies`` say when. ``Groups`` is the first implementation; another one is a class of this
+module and needs no change of the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from llmsnap.upstream.states import State
+
+
+class LoadKind(StrEnum):
+    """How a model becomes ready."""
+
+    START = "start"
+    WAKE = "wake"
+
+
+class Action(StrEnum):
+    """How a model leaves."""
+
+    STOP = "stop"
+    SLEEP = "sleep"
+
+
+# --- the seam -------------------------------------------------------------------------------------
+
+
+class ModelFacts(Protocol):
+    """What is known of one model when a plan is made. Times are on the scheduler's clock."""
+
+    @property
+    def state(self) -> State:
+        """What its process is doing; one that starts or wakes takes its room already."""
+
+    @property
+    def busy(self) -> bool:
+        """Requests are in flight or waiting."""
+
+    @property
+    def idle_since(self) -> float:
+        """When its last request ended."""
+
+    @property
+    def priority(self) -> int:
+        """Higher is served first."""
+
+    def measured_s(self, move: LoadKind | Action) -> float | None:
+        """Return the median of what such moves took, None when none was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which models leave before a target loads.
+
+    *victims* are sorted. *how* names those that leave in another way than by default: to sleep if
+    they can, else to stop. *why* is the rule that decided, for people.
+    """
+
+    victims: tuple[str, ...] = ()
+    how: Mapping[str, Action] = field(default_factory=dict)
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NeverFits:
+    """The target can never load, whatever leaves; *reason* names need and capacity."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSwap:
+    """A target and the plan to load it by: what other swaps must be compatible with."""
+
+    target: str
+    plan: Plan
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models concerned."""
+        return (self.target, *self.plan.victims)
+
+
+class SwapSet(Protocol):
+    """Some swaps, and whether another one may run beside all of them."""
+
+    def add(self, swap: PlannedSwap) -> None:
+        """Count *swap* in."""
+
+    def admits(self, swap: PlannedSwap) -> bool:
+        """Tell whether *swap* is compatible with all swaps of the set together."""
+
+    def blocks(self, target: str) -> bool:
+        """Tell whether no swap to *target* can be admitted, and adding one would change nothing.
+
+        A quick answer that spares the plan; False is always right.
+        """
+
+
+class Residency(Protocol):
+    """One way to say what may be in memory together. Immutable; equal ones decide the same."""
+
+    def plan(
+        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
+    ) -> Plan | NeverFits:
+        """Return which models leave so that *target* may load.
+
+        *running* are the models that take room, *facts* tell of every model, *target* included.
+        """
+
+    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
+        """Tell whether the two swaps may run side by side."""
+
+    def swap_set(self) -> SwapSet:
+        """Return an empty set of swaps."""
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+ALONE = Plan()
+_NO_GROUP = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Models that share swap rules."""
+
+    name: str
+    members: tuple[str, ...]
+    swap: bool = True
+    exclusive: bool = True
+    persistent: bool = False
+
+
+class Groups:
+    """Residency by groups: which models leave follows from the group of each.
+
+    Loading T makes M leave when both are in one group with ``swap``, or when T's group is
+    ``exclusive`` and M is in another group that is not ``persistent``. This is not symmetric: a
+    non-exclusive model loads beside an exclusive one. A model of no group evicts no other and is
+    evicted by exclusive groups only.
+    """
+
+    def __init__(self, groups: Iterable[Group] = ()) -> None:
+        self.groups = tuple(groups)
+        self._number = {m: i for i, group in enumerate(self.groups) for m in group.members}
+
+    def __repr__(self) -> str:
+        return f"<Groups {len(self.groups)} groups, {len(self._number)} models>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Groups) and other.groups == self.groups
+
+    def __hash__(self) -> int:
+        return hash(self.groups)
+
+    def plan(
+        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
+    ) -> Plan | NeverFits:
+        """Return which of *running* must leave; groups leave no choice, so *facts* do not count."""
+        mine = self.group_of(target)
+        if mine == _NO_GROUP or not (self.groups[mine].swap or self.groups[mine].exclusive):
+            return ALONE
+        number, expels = self._number, self.expels
+        victims = [
+            other
+            for other in running
+            if other != target and expels(mine, number.get(other, _NO_GROUP))
+        ]
+        if not victims:
+            return ALONE
+        return Plan(tuple(sorted(victims)), why=f"{target} is in group {self.groups[mine].name}")
+
+    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
+        """Tell whether no model of one swap is in the other, or excludes one of the other."""
+        swaps = self.swap_set()
+        swaps.add(one)
+        return swaps.admits(other)
+
+    def swap_set(self) -> GroupSwaps:
+        """Return an empty set of swaps."""
+        return GroupSwaps(self)
+
+    def group_of(self, model_id: str) -> int:
+        """Return the number of the group of *model_id*, -1 for none."""
+        return self._number.get(model_id, _NO_GROUP)
+
+    def expels(self, mine: int, theirs: int) -> bool:
+        """Tell whether loading a model of group *mine* makes another one of *theirs* leave."""
+        if mine == _NO_GROUP:
+            return False
+        if mine == theirs:
+            return self.groups[mine].swap
+        persistent = theirs != _NO_GROUP and self.groups[theirs].persistent
+        return self.groups[mine].exclusive and not persistent
+
+
+class GroupSwaps:
+    """Swaps as the models and groups they concern.
+
+    Compares groups, so the cost does not grow with the number of models of a group.
+    """
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+        self._models: set[str] = set()
+        self._numbers: set[int] = set()
+
+    def add(self, swap: PlannedSwap) -> None:
+        """Count *swap* in."""
+        for model_id in swap.models:
+            self._models.add(model_id)
+            self._numbers.add(self._groups.group_of(model_id))
+
+    def admits(self, swap: PlannedSwap) -> bool:
+        """Tell whether no model of *swap* is in the set, or excludes one that is."""
+        mine: set[int] = set()
+        for model_id in swap.models:
+            if model_id in self._models:
+                return False
+            mine.add(self._groups.group_of(model_id))
+        expels = self._groups.expels
+        return not any(
+            expels(one, other) or expels(other, one) for one in mine for other in self._numbers
+        )
+
+    def blocks(self, target: str) -> bool:
+        """Tell whether the set touches the swap group of *target*.
+
+        Then no swap to it is admitted, and it concerns no group that the set does not.
+        """
+        group = self._groups.group_of(target)
+        return group in self._numbers and group != _NO_GROUP and self._groups.groups[group].swap

@@ -1,0 +1,304 @@
+import pytest
+
+from llmsnap.errors import ChildExited, LlmsnapError, in_full
+from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome, span
+from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, Refuse
+from llmsnap.upstream.states import State
+from tests.routing.world import Asked, World, group
+
+# --- outlook --------------------------------------------------------------------------------------
+
+
+def ready(world: World, model_id: str) -> Asked:
+    asked = world.request(model_id)
+    world.run(5.0)
+    assert asked.in_flight
+    return asked
+
+
+def why(world: World, model_id: str) -> str:
+    return world.scheduler.explain(model_id, world.now)
+
+
+def eta(world: World, model_id: str) -> float:
+    eta_s = world.scheduler.eta_s(model_id, world.now)
+    assert eta_s is not None
+    return round(eta_s, 6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (119.0, "119 s"), (3660.0, "61 min"), (86400.0, "24 h")]
+)
+def test_spans_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_who_is_in_the_way() -> None:
+    world = World("a b", max_hold_s=10_000.0)
+    ready(world, "a")
+    world.request("a")
+    world.request("b")
+    world.run(3600.0 - 5.0)
+    assert why(world, "b") == "a is serving 2 requests for 60 min"
+
+
+def test_a_load_under_way() -> None:
+    world = World("a b")
+    world.models["a"].load_s = 60.0
+    world.request("a")
+    world.run(10.0)
+    world.request("b")
+    assert why(world, "a") == "a has been loading for 10 s"
+    assert why(world, "b") == "a goes first: a has been loading for 10 s"
+
+
+def test_an_eviction_under_way() -> None:
+    world = World("a b", a=ModelRules("a", can_sleep=True))
+    world.finish(ready(world, "a"))
+    world.request("b")
+    assert why(world, "b") == "a is going to sleep"
+    assert why(world, "a") == "a is going to sleep"
+
+
+def test_a_gate_that_is_shut() -> None:
+    world = World("a b")
+    ready(world, "a")
+    world.run(100.0)
+    world.request("b")
+    world.run(10.0)
+    assert why(world, "a") == "a makes room for b; a is serving 1 request for 114 s"
+
+
+def test_all_slots_taken() -> None:
+    world = World("a", a=ModelRules("a", concurrency_limit=1))
+    world.requests("a", 2)
+    world.run(11.0)
+    text = "a has 1 slots (concurrencyLimit); a is serving 1 request for 10 s"
+    assert why(world, "a") == text
+
+
+def test_a_model_on_its_way_out() -> None:
+    world = World("a", a=ModelRules("a", can_sleep=True))
+    ready(world, "a")
+    world.sleep("a")
+    assert why(world, "a") == "a is to be asleep first; a is serving 1 request for 4 s"
+    world.unload("a", drain=True)
+    assert why(world, "a") == "a is to be stopped first; a is serving 1 request for 4 s"
+
+
+def test_others_that_waited_longer() -> None:
+    world = World("x y s", group("big", "x y"), group("small", "s", swap=False, exclusive=False))
+    ready(world, "x")
+    world.request("y")
+    world.request("s")
+    assert why(world, "s") == "y waited longer"
+
+
+def test_nothing_in_the_way() -> None:
+    assert why(World("a"), "a") == "a is about to load"
+
+
+def test_a_ready_model_serves_at_once() -> None:
+    world = World("a")
+    ready(world, "a")
+    assert eta(world, "a") == 0.0
+
+
+def test_estimates_follow_what_was_measured() -> None:
+    world = World("a b")
+    assert eta(world, "a") == 5.0  # nothing known yet
+    world.finish(ready(world, "a"))
+    assert eta(world, "b") == 5.0
+    world.finish(ready(world, "b"))
+    assert eta(world, "a") == 1.0  # a's load; nothing known of how long b takes to stop
+    world.finish(ready(world, "a"))
+    assert eta(world, "b") == 1.5
+
+
+def test_a_load_under_way_counts_down() -> None:
+    world = World("a b")
+    world.request("a")
+    world.run(0.5)
+    assert eta(world, "a") == 4.5
+    assert eta(world, "b") == 9.5  # a first, then its own
+
+
+def test_the_turn_of_another_counts() -> None:
+    world = World("a b")
+    ready(world, "a")
+    world.request("b")
+    assert eta(world, "b") == 11.0  # a is ready since 4 s and has a turn of 10 s; then b loads
+
+
+def test_a_load_that_takes_longer_than_ever_is_due_now() -> None:
+    world = World("a")
+    world.models["a"].load_s = 600.0
+    world.request("a")
+    world.run(100.0)
+    assert eta(world, "a") == 0.0
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+def test_a_stopped_model_has_nothing_to_tell() -> None:
+    view = World("a").view("a")
+    assert view.state is State.STOPPED
+    assert (view.in_flight, view.waiting, view.why, view.eta_s) == (0, 0, "", None)
+    assert (view.rest, view.oldest_in_flight_for_s, view.oldest_waiting_for_s) == (None,) * 3
+
+
+def test_a_serving_model() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=60.0))
+    first, second = world.requests("a", 2)
+    world.run(11.0)
+    view = world.view("a")
+    assert view.state is State.READY
+    assert view.gate_open
+    assert (view.in_flight, view.state_for_s, view.oldest_in_flight_for_s) == (2, 10.0, 10.0)
+    assert view.rest is None
+    world.finish(first)
+    world.finish(second)
+    world.run(20.0)
+    view = world.view("a")
+    assert (view.rest, view.rest_in_s) == (State.STOPPED, 40.0)
+    assert view.start.p50_s == 1.0
+
+
+def test_a_model_that_is_waited_for_says_why() -> None:
+    world = World("a b")
+    world.request("a")
+    world.run(1.0)
+    world.request("b")
+    world.run(2.0)
+    view = world.view("b")
+    assert (view.waiting, view.oldest_waiting_for_s) == (1, 2.0)
+    assert view.why == "a is serving 1 request for 2 s"
+    assert view.eta_s == 13.0
+
+
+def test_a_failing_model_says_when_it_may_be_tried_again() -> None:
+    world = World("a")
+    world.models["a"].failures = 2
+    for _ in range(2):
+        world.request("a")
+        world.run(1.0)
+    view = world.view("a")
+    assert (view.failures, view.backoff_s) == (2, 1.0)
+
+
+def test_models_are_listed_by_id() -> None:
+    assert [view.model_id for view in World("c a b").scheduler.snapshot(0.0)] == ["a", "b", "c"]
+
+
+def test_a_place_in_the_queue_counts_those_who_came_before() -> None:
+    world = World("a")
+    first, second, third = world.requests("a", 3)
+    assert [world.scheduler.position(a.ticket) for a in (first, second, third)] == [1, 2, 3]
+    world.leave(first)
+    assert world.scheduler.position(third.ticket) == 2
+    world.run(1.0)
+    assert world.scheduler.position(third.ticket) is None
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "text"),
+    [
+        (RefusalReason.UNKNOWN, 404, "it was removed while this waited"),
+        (
+            RefusalReason.NOT_READY,
+            409,
+            "m is asleep; this request may not load it, which takes about 5 s: busy",
+        ),
+        (RefusalReason.TOO_MANY, 429, "too many requests for m: busy"),
+        (RefusalReason.FAILED, 502, "unable to make m ready: m: ended with exit code 3"),
+        (RefusalReason.UNLOADED, 503, "m was unloaded"),
+        (RefusalReason.QUEUE_TIMEOUT, 503, "m waited 12 s: busy"),
+        (RefusalReason.SHUTDOWN, 503, "shutting down"),
+    ],
+)
+def test_each_refusal_is_an_error_that_says_why(
+    reason: RefusalReason, status: int, text: str
+) -> None:
+    cause = ChildExited("m: ended with exit code 3")
+    error = error_of(Refuse(1, "m", reason, State.ASLEEP, "busy", 12.3, 5.0, cause))
+    assert error.status == status
+    assert text in in_full(error)
+    assert "busy" not in str(error)
+    assert error.retry_after_s == 5.0
+
+
+def test_every_waiter_gets_an_error_of_its_own() -> None:
+    refuse = Refuse(1, "m", RefusalReason.FAILED, State.STOPPED, error=ChildExited("m: gone"))
+    assert error_of(refuse) is not error_of(refuse)
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "text"),
+    [
+        (None, "The next request starts it again."),
+        (0.3, "The first request after 1 s starts it again; to start it now, "),
+        (64.0, "The first request after 64 s starts it again; to start it now, "),
+        (600.0, "The first request after 10 min starts it again; to start it now, "),
+    ],
+)
+def test_a_failure_says_when_it_is_tried_again_and_how_now(wait_s, text: str) -> None:
+    refuse = Refuse(
+        1, "m", RefusalReason.FAILED, State.STOPPED, "", 0.0, wait_s, ChildExited("m: gone")
+    )
+    cause, advice = str(error_of(refuse)).split("\n")
+    assert cause == "unable to make m ready: m: gone"
+    assert advice.startswith(text)
+    assert ("`llmsnap load m` or POST /api/models/load/m." in advice) == (wait_s is not None)
+
+
+def test_what_an_admin_reads_of_a_failure_stands_before_the_advice() -> None:
+    cause = ChildExited("m: ended with exit code 3", detail="; its last output:\nout of memory")
+    error = error_of(Refuse(1, "m", RefusalReason.FAILED, State.STOPPED, error=cause))
+    what, advice = "unable to make m ready: m: ended with exit code 3", "The next request starts it"
+    assert str(error).split("\n") == [what, f"{advice} again."]
+    assert in_full(error).split("\n") == [
+        f"{what}; its last output:",
+        "out of memory",
+        f"{advice} again.",
+    ]
+
+
+def test_a_failure_that_is_not_ours_is_still_an_answer() -> None:
+    error = error_of(Refuse(1, "m", RefusalReason.FAILED, State.STOPPED, error=KeyError("x")))
+    assert error.status == 502
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome.UNKNOWN, 404),
+        (Outcome.SLEEP_NOT_CONFIGURED, 409),
+        (Outcome.FAILED, 502),
+        (Outcome.UNLOADED, 503),
+        (Outcome.SUPERSEDED, 503),
+        (Outcome.QUEUE_TIMEOUT, 503),
+        (Outcome.SHUTDOWN, 503),
+    ],
+)
+def test_each_outcome_but_ok_is_an_error(outcome: Outcome, status: int) -> None:
+    error = error_of_outcome("m", outcome, ValueError("x"))
+    assert isinstance(error, LlmsnapError)
+    assert error.status == status
+    assert error_of_outcome("m", Outcome.OK, None) is None
+    assert error_of_outcome("m", Outcome.STOPPED, None) is None
+
+
+@pytest.mark.parametrize("reason", CutReason)
+def test_a_cut_request_is_told_who_cut_it(reason: CutReason) -> None:
+    assert error_of_cut("m", reason).status == 503
+
+
+def test_no_outcome_is_forgotten() -> None:
+    assert all(
+        error_of_outcome("m", outcome, None)
+        for outcome in set(Outcome) - {Outcome.OK, Outcome.STOPPED}
+    )

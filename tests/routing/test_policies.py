@@ -1,0 +1,173 @@
+import pytest
+
+from llmsnap.config.loader import loads
+from llmsnap.routing.messages import SchedulerOptions, change_of
+from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy, waiting_since
+from llmsnap.routing.residency import Action
+from llmsnap.routing.state import ModelState
+from llmsnap.upstream.states import State
+from tests.routing.models import ready, waiting
+from tests.routing.world import World
+
+# --- policy ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use", POLICIES)
+def test_every_policy_can_be_configured(use: str) -> None:
+    config = loads(f"models: {{}}\nrouting: {{scheduler: {{use: {use}}}}}")
+    assert change_of(config).options.policy == use
+
+
+@pytest.mark.parametrize("policy", [Fair(SchedulerOptions()), Fifo(SchedulerOptions())])
+def test_what_every_policy_keeps_to(policy: Policy) -> None:
+    target = waiting("t", 10.0)
+    assert policy.due_at(target, []) == AT_ONCE
+    assert policy.due_at(target, [ready("m", 0.0)]) == AT_ONCE
+    assert policy.due_at(target, [ready("m", 0.0, in_flight=1)]) > 10.0
+    assert policy.due_at(waiting("t"), [ready("m", 0.0, in_flight=1)]) == NEVER
+    assert policy.rank_changes_at(target, 1e9) == NEVER
+    assert policy.rank(target, 50.0) < policy.rank(waiting("u", 20.0), 50.0)
+
+
+# --- fair -----------------------------------------------------------------------------------------
+
+FAIR = Fair(SchedulerOptions(max_hold_s=120.0))
+
+
+def measured(target: ModelState, load_s: float) -> ModelState:
+    target.starts.append(load_s)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("load_s", "waits_since", "ready_at", "due_at"),
+    [
+        (10.0, 100.0, 0.0, 110.0),  # the waiter is the last condition: S
+        (10.0, 100.0, 95.0, 115.0),  # the turn is: 2 S
+        (50.0, 100.0, 0.0, 150.0),
+        (100.0, 100.0, 95.0, 215.0),  # 2 S, but not longer than maxHold
+        (500.0, 100.0, 0.0, 220.0),  # S, but not longer than maxHold
+    ],
+)
+def test_when_the_gate_of_one_busy_victim_may_shut(
+    load_s: float, waits_since: float, ready_at: float, due_at: float
+) -> None:
+    target = measured(waiting("t", waits_since), load_s)
+    assert FAIR.due_at(target, [ready("m", ready_at, in_flight=1)]) == due_at
+
+
+def test_before_a_load_was_measured_it_is_taken_for_five_seconds() -> None:
+    assert FAIR.due_at(waiting("t", 100.0), [ready("m", 0.0, in_flight=1)]) == 105.0
+
+
+def test_a_sleeping_target_is_judged_by_its_wakes() -> None:
+    target = measured(waiting("t", 100.0), 60.0)
+    target.state = State.ASLEEP
+    target.wakes.append(2.0)
+    assert FAIR.due_at(target, [ready("m", 0.0, in_flight=1)]) == 102.0
+
+
+def test_the_slowest_to_leave_counts() -> None:
+    target = measured(waiting("t", 100.0), 10.0)
+    victims = [ready("m", 0.0, in_flight=1), ready("n", 0.0, in_flight=1)]
+    victims[0].durations(Action.STOP).append(1.0)
+    victims[1].durations(Action.STOP).append(7.0)
+    assert FAIR.due_at(target, victims) == 117.0
+
+
+def test_idle_victims_are_in_nobodys_way() -> None:
+    target = waiting("t", 100.0)
+    assert FAIR.due_at(target, []) == AT_ONCE
+    assert FAIR.due_at(target, [ready("m", 99.0)]) == AT_ONCE
+    busy = ready("n", 0.0, in_flight=1)
+    assert FAIR.due_at(target, [ready("m", 99.0), busy]) == 105.0  # the idle one had its turn
+
+
+def test_sponsors_alone_never_shut_a_gate() -> None:
+    assert FAIR.due_at(waiting("t"), [ready("m", 0.0, in_flight=1)]) == NEVER
+    assert FAIR.due_at(waiting("t"), [ready("m", 0.0)]) == AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("models", "order"),
+    [
+        ([waiting("a", 20.0), waiting("b", 10.0)], "ba"),
+        ([waiting("a", 10.0), waiting("b", 20.0, priority=1)], "ba"),
+        ([waiting("a", 10.0, 30.0), waiting("b", 20.0)], "ab"),  # the oldest counts
+        ([waiting("a", 10.0, turn_ended=30.0), waiting("b", 20.0)], "ba"),  # a had its turn
+        ([waiting("a", 20.0, turn_ended=5.0), waiting("b", 20.0)], "ba"),  # lately
+        ([waiting("a", -500.0), waiting("b", -400.0, priority=9)], "ab"),  # both beyond maxHold
+        ([waiting("a", -400.0), waiting("b", 10.0, priority=9)], "ab"),
+    ],
+)
+def test_the_order_among_waiting_models(models: list[ModelState], order: str) -> None:
+    ranked = sorted(models, key=lambda model: FAIR.rank(model, 50.0))
+    assert "".join(model.model_id for model in ranked) == order
+
+
+def test_the_rank_changes_once_by_itself() -> None:
+    model = waiting("a", 10.0)
+    assert FAIR.rank_changes_at(model, 50.0) == 130.0
+    assert FAIR.rank_changes_at(model, 130.0) == NEVER
+    assert FAIR.rank(model, 129.9) > FAIR.rank(waiting("b", 9.0), 130.0)
+
+
+def test_nobody_waiting_means_waiting_since_never() -> None:
+    assert waiting_since(waiting("a")) == NEVER
+
+
+def test_a_drain_reopens_after_max_hold() -> None:
+    assert FAIR.reopen_after_s == 120.0
+
+
+# --- fifo -----------------------------------------------------------------------------------------
+
+FIFO = Fifo(SchedulerOptions())
+
+
+def order(*models: ModelState) -> str:
+    ranked = sorted(models, key=lambda model: FIFO.rank(model, 50.0))
+    return "".join(model.model_id for model in ranked)
+
+
+def test_arrival_decides_after_priority() -> None:
+    assert order(waiting("a", 20.0), waiting("b", 10.0)) == "ba"
+    assert order(waiting("a", 10.0), waiting("b", 20.0, priority=1)) == "ba"
+    assert order(waiting("a", 10.0, turn_ended=30.0), waiting("b", 20.0)) == "ab"
+    assert order(waiting("a"), waiting("b", 20.0)) == "ba"
+
+
+def test_waiting_changes_nothing() -> None:
+    assert FIFO.rank_changes_at(waiting("a", 10.0), 1e9) == NEVER
+    assert FIFO.reopen_after_s == NEVER
+
+
+def test_only_idle_victims_leave() -> None:
+    target = waiting("t", 10.0)
+    assert FIFO.due_at(target, [ready("m", 0.0)]) == AT_ONCE
+    assert FIFO.due_at(target, [ready("m", 0.0), ready("n", 0.0, in_flight=1)]) == NEVER
+
+
+def test_a_ready_model_is_served_whatever_waits() -> None:
+    world = World("a b", policy="fifo", queue_timeout_s=0.0)
+    first = world.request("a")
+    world.run(1.0)
+    asked = world.request("b")
+    for _ in range(100):
+        second = world.request("a")
+        world.run(100.0)
+        assert second.in_flight
+        world.finish(first)
+        first = second
+    assert asked.pending
+    world.finish(first)
+    world.run(1.5)
+    assert asked.in_flight
+
+
+def test_requests_for_the_same_model_share_its_turn() -> None:
+    world = World("a b", policy="fifo")
+    for name in "abab":
+        world.request(name, 1.0)
+    world.run(60.0)
+    assert world.started == ["a", "b"]

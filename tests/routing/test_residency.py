@@ -1,0 +1,169 @@
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from llmsnap.errors import in_full
+from llmsnap.routing.explain import error_of
+from llmsnap.routing.messages import Eviction, ModelRules, Outcome, RefusalReason
+from llmsnap.routing.residency import (
+    ALONE,
+    Action,
+    Group,
+    Groups,
+    ModelFacts,
+    NeverFits,
+    Plan,
+    PlannedSwap,
+)
+from tests.routing.world import World, evicts, group
+
+RUNNING = frozenset("abcdefgx")
+
+DEFAULT = group("(default)", "a b", swap=True, exclusive=True)
+LOOSE = group("loose", "c d", swap=False, exclusive=False)
+SWAPS = group("swaps", "e f", swap=True, exclusive=False)
+KEPT = group("kept", "g", swap=False, exclusive=False, persistent=True)
+GROUPS = Groups([DEFAULT, LOOSE, SWAPS, KEPT])
+
+
+def plan(target: str, running: object) -> Plan:
+    found = GROUPS.plan(target, list(running), {})  # type: ignore[call-overload]
+    assert isinstance(found, Plan)
+    return found
+
+
+def swap(target: str, *victims: str) -> PlannedSwap:
+    return PlannedSwap(target, Plan(victims))
+
+
+@pytest.mark.parametrize(
+    ("target", "leaving"),
+    [
+        ("a", "bcdefx"),  # exclusive: all but itself and the persistent group
+        ("b", "acdefx"),
+        ("c", ""),  # neither swaps nor is exclusive
+        ("e", "f"),  # swaps inside its group only
+        ("g", ""),
+        ("x", ""),  # in no group: disturbs no other
+    ],
+)
+def test_who_leaves(target: str, leaving: str) -> None:
+    assert plan(target, RUNNING).victims == tuple(leaving)
+
+
+@pytest.mark.parametrize(
+    ("group_of_target", "group_of_other", "leaves"),
+    [
+        (group("t", "t m", swap=True), None, True),
+        (group("t", "t m", swap=False), None, False),
+        (group("t", "t", exclusive=True), group("o", "m"), True),
+        (group("t", "t", exclusive=True), group("o", "m", persistent=True), False),
+        (group("t", "t", exclusive=False), group("o", "m", exclusive=True), False),
+        (group("t", "t", exclusive=True, persistent=True), group("o", "m"), True),
+        (group("t", "t m", swap=True, persistent=True), None, True),
+        (group("t", "t m", swap=False, exclusive=True), None, False),
+    ],
+)
+def test_one_other(group_of_target: Group, group_of_other: Group | None, leaves: bool) -> None:
+    groups = [group_of_target] + ([group_of_other] if group_of_other else [])
+    assert evicts(Groups(groups), "t", "m") is leaves
+
+
+def test_a_model_never_evicts_itself() -> None:
+    assert plan("a", "a") == ALONE
+
+
+def test_only_running_models_are_considered() -> None:
+    assert plan("a", "b").victims == ("b",)
+    assert plan("a", "") == ALONE
+
+
+def test_a_plan_says_which_rule_decided() -> None:
+    assert plan("a", "b").why == "a is in group (default)"
+    assert not plan("a", "b").how  # each leaves in its usual way
+
+
+@pytest.mark.parametrize(
+    ("added", "models", "admitted"),
+    [
+        ("", "a", True),
+        ("c", "c", False),  # the same model
+        ("c", "d", True),
+        ("a", "c", False),  # would be evicted by it
+        ("c", "a", False),  # would evict it
+        ("a", "g", True),  # persistent, and evicts no other
+        ("e", "f", False),
+        ("ec", "g", True),
+        ("x", "a", False),
+        ("x", "c", True),
+    ],
+)
+def test_swaps_exclude_each_other_when_one_would_touch_the_other(
+    added: str, models: str, admitted: bool
+) -> None:
+    swaps = GROUPS.swap_set()
+    if added:
+        swaps.add(swap(*added))
+        assert GROUPS.compatible(swap(*added), swap(*models)) is admitted
+    assert swaps.admits(swap(*models)) is admitted
+
+
+@pytest.mark.parametrize(
+    ("added", "target", "blocked"),
+    [("a", "b", True), ("a", "c", False), ("c", "d", False), ("e", "f", True), ("x", "x", False)],
+)
+def test_a_set_blocks_the_other_models_of_its_swap_groups(
+    added: str, target: str, blocked: bool
+) -> None:
+    swaps = GROUPS.swap_set()
+    swaps.add(swap(added))
+    assert swaps.blocks(target) is blocked
+    if blocked:
+        assert not swaps.admits(PlannedSwap(target, plan(target, RUNNING)))
+
+
+class Cards(Groups):
+    """Two models fit; the third makes the one idle longest stop; ``huge`` never fits."""
+
+    def plan(
+        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
+    ) -> Plan | NeverFits:
+        if target == "huge":
+            return NeverFits("it needs 80 GiB of 24 GiB")
+        others = [name for name in running if name != target]
+        if len(others) < 2:
+            return ALONE
+        leaving = sorted(others, key=lambda name: facts[name].idle_since)[:-1]
+        return Plan(tuple(sorted(leaving)), dict.fromkeys(leaving, Action.STOP), "two fit")
+
+
+def test_another_residency_decides_who_leaves_and_how() -> None:
+    world = World("a b c", a=ModelRules("a", can_sleep=True))
+    world.residency = Cards()
+    world.configure()
+    for name in "abc":
+        world.request(name, 0.0)
+        world.run(5.0)
+    assert world.records[-1].evicted == (Eviction("a", Action.STOP),)
+    assert [world.state(name) for name in "abc"] == ["stopped", "ready", "ready"]
+
+
+def test_a_model_that_never_fits_is_refused_at_once_and_nothing_leaves_for_it() -> None:
+    world = World("a huge")
+    world.residency = Cards()
+    world.configure()
+    world.request("a", 0.0)
+    world.run(5.0)
+    refused = world.request("huge").refused
+    assert refused
+    assert (refused.reason, refused.retry_after_s) == (RefusalReason.NEVER_FITS, None)
+    assert in_full(error_of(refused)) == "huge does not fit: it needs 80 GiB of 24 GiB"
+    assert world.outcome(world.load("huge")) is Outcome.FAILED
+    world.preload("huge")
+    assert world.preloads[-1].outcome is Outcome.FAILED
+    assert world.state("a") == "ready"
+
+
+def test_the_same_groups_are_equal() -> None:
+    assert Groups([DEFAULT]) == Groups([DEFAULT])
+    assert Groups([DEFAULT]) != Groups([LOOSE])
