@@ -25,8 +25,10 @@ from llmsnap.events import (
     SwapFinished,
     SwapStarted,
 )
+from llmsnap.launchers import Launcher, LocalLauncher, Roster, has_proc, reap_adopted
 from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
+from llmsnap.models import Address, ContextLengths, Process, State, Trigger
 from llmsnap.observations import Observations
 from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.disconnect import new_watch
@@ -42,14 +44,6 @@ from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
 from llmsnap.systems import shortcomings
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream import guardian, orphans
-from llmsnap.upstream.child import LocalLauncher
-from llmsnap.upstream.context import ContextLengths
-from llmsnap.upstream.control import Address
-from llmsnap.upstream.launcher import Launcher
-from llmsnap.upstream.process import Process
-from llmsnap.upstream.roster import Roster
-from llmsnap.upstream.states import State, Trigger
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +149,7 @@ class Service:
             root.setLevel(logging.DEBUG)
             if wanting := shortcomings():
                 log.warning("%s", wanting)
-            orphans.reap_adopted()
+            reap_adopted()
             self.state_dir.lock()
             self.observations.open()
             self.driver.scheduler.count_from(self.observations.next_swap_id)
@@ -383,5 +377,5 @@ class Service:
 
 
 def _local_launcher(state: StateDir) -> LocalLauncher:
-    needs_roster = state.is_writable and not guardian.has_proc()
+    needs_roster = state.is_writable and not has_proc()
     return LocalLauncher(state.instance, Roster(state.path) if needs_roster else None)

@@ -8,9 +8,9 @@ from llmsnap.config.loader import load
 from llmsnap.configfile import look
 from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.events import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
+from llmsnap.launchers import LaunchSpec, Output
+from llmsnap.models import State
 from llmsnap.service import Service
-from llmsnap.upstream.launcher import LaunchSpec, Output
-from llmsnap.upstream.states import State
 from tests.fakes.launcher import FakeHandle, FakeLauncher
 
 TEXT = """
@@ -53,7 +53,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr("llmsnap.upstream.health.UNCHECKED_S", 0.001)
+    monkeypatch.setattr("llmsnap.models.health.UNCHECKED_S", 0.001)
 
 
 @pytest.fixture

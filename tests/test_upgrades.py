@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from llmsnap.config.loader import load_with_advice
+from llmsnap.launchers import Roster
 from llmsnap.metrics.activity import Filter, Order
 from llmsnap.metrics.store.database import SCHEMA_VERSION, Database, NewerSchema
 from llmsnap.statedir import StateDir
-from llmsnap.upstream.roster import Roster
 
 RELEASES = sorted(path for path in (Path(__file__).parent / "upgrades").iterdir() if path.is_dir())
 ENVIRON = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from llmsnap.models import State
 from llmsnap.routing import outlook
 from llmsnap.routing.desk import Desk
 from llmsnap.routing.effects import Refusal, Refuse
 from llmsnap.routing.ledger import Entry, Waiter
 from llmsnap.routing.messages import Request
-from llmsnap.upstream.states import State
 
 SLOT_RETRY_S = 1.0
 """What a client is told that found every slot of a ready model taken."""

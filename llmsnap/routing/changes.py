@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmsnap.models import State
 from llmsnap.routing.closings import Closings
 from llmsnap.routing.desk import Desk, choose_policy
 from llmsnap.routing.effects import CutReason, Outcome, Refusal, Retired, ShutdownDone
@@ -10,7 +11,6 @@ from llmsnap.routing.messages import ConfigChanged, Shutdown
 from llmsnap.routing.rules import ModelRules
 from llmsnap.routing.sponsors import Sponsors
 from llmsnap.routing.turns import Turns
-from llmsnap.upstream.states import State
 
 
 class Changes:

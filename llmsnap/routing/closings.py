@@ -6,6 +6,7 @@ model or puts it to sleep. It never waits behind another model.
 
 from __future__ import annotations
 
+from llmsnap.models import State
 from llmsnap.routing.desk import Desk
 from llmsnap.routing.effects import (
     Answer,
@@ -19,7 +20,6 @@ from llmsnap.routing.effects import (
 from llmsnap.routing.ledger import Closing, Entry
 from llmsnap.routing.messages import Idled, PutToSleep, Unload
 from llmsnap.routing.turns import Turns
-from llmsnap.upstream.states import State
 
 
 class Closings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from llmsnap.models import State
 from llmsnap.routing.backoff import PROVEN_S
 from llmsnap.routing.effects import (
     Answer,
@@ -28,7 +29,6 @@ from llmsnap.routing.policy import Policy
 from llmsnap.routing.rules import Options, PolicyName
 from llmsnap.routing.swaps import Action, SwapOutcome
 from llmsnap.routing.timers import Timers
-from llmsnap.upstream.states import State
 
 TimerKind = Literal["queue", "load", "preload", "idle", "due", "reopen", "drain"]
 TimerKey = tuple[TimerKind, int | str]

@@ -16,6 +16,7 @@ import gevent
 from gevent.event import Event
 
 from llmsnap.errors import LlmsnapError, LoadAborted, ModelLeft, in_full
+from llmsnap.models import RESIDENT, Process, State, Trigger
 from llmsnap.routing import effects as do
 from llmsnap.routing import messages as tell
 from llmsnap.routing.commands import Commands
@@ -26,8 +27,6 @@ from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.swaps import Action, Eviction, LoadKind
 from llmsnap.routing.underway import SwapUnderWay
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream.process import Process
-from llmsnap.upstream.states import RESIDENT, State, Trigger
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from llmsnap.models import State
 from llmsnap.routing.swaps import Eviction, LoadKind, SwapRecord
-from llmsnap.upstream.states import State
 
 
 class Refusal(StrEnum):

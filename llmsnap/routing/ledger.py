@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from llmsnap.models import State
 from llmsnap.routing.backoff import Backoff
 from llmsnap.routing.durations import UNKNOWN_S, Durations
 from llmsnap.routing.effects import CutReason
 from llmsnap.routing.rules import ModelRules
 from llmsnap.routing.swaps import Action, Eviction, LoadKind, SwapOutcome, SwapRecord
-from llmsnap.upstream.states import State
 
 LEAVING = frozenset({State.SLEEP_PENDING, State.STOPPING})
 AT_REST = frozenset({State.STOPPED, State.ASLEEP})

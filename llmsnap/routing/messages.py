@@ -45,10 +45,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmsnap.models import State
 from llmsnap.routing.plan import Plan
 from llmsnap.routing.rules import ModelRules, Options
 from llmsnap.routing.swaps import LoadKind
-from llmsnap.upstream.states import State
 
 
 @dataclass(slots=True)  # made for every request, and a frozen one takes twice as long

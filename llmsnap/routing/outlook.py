@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from llmsnap.models import State
 from llmsnap.routing.desk import Desk
 from llmsnap.routing.ledger import LEAVING, Entry, Phase, Swap, swap_estimate_s
 from llmsnap.routing.policy import AT_ONCE, NEVER
-from llmsnap.upstream.states import State
 
 LEAST_RETRY_S = 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmsnap.errors import in_full
+from llmsnap.models import State
 from llmsnap.routing import outlook
 from llmsnap.routing.backoff import PROVEN_S
 from llmsnap.routing.desk import Desk
@@ -19,7 +20,6 @@ from llmsnap.routing.messages import (
 )
 from llmsnap.routing.swaps import SwapOutcome
 from llmsnap.routing.turns import Turns
-from llmsnap.upstream.states import State
 
 
 class Progress:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llmsnap.models import State
 from llmsnap.routing import outlook, views
 from llmsnap.routing.admission import Admission
 from llmsnap.routing.changes import Changes
@@ -43,7 +44,6 @@ from llmsnap.routing.progress import Progress
 from llmsnap.routing.rules import Options
 from llmsnap.routing.sponsors import Sponsors
 from llmsnap.routing.turns import Turns
-from llmsnap.upstream.states import State
 
 Handler = Callable[[Any], None]
 

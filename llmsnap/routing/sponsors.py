@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 
+from llmsnap.models import State
 from llmsnap.routing import outlook
 from llmsnap.routing.desk import Desk, TimerKey
 from llmsnap.routing.effects import Answer, Outcome, PreloadEnded
 from llmsnap.routing.ledger import Entry
 from llmsnap.routing.messages import Load, Preload
-from llmsnap.upstream.states import State
 
 
 class Sponsors:

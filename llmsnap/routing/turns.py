@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from llmsnap.models import State
 from llmsnap.routing.desk import Desk
 from llmsnap.routing.effects import AbortLoad, Check, Outcome, StartSwap
 from llmsnap.routing.ledger import LEAVING, Entry, Phase, Swap
 from llmsnap.routing.plan import Footprint
 from llmsnap.routing.policy import NEVER
 from llmsnap.routing.swaps import Action, Eviction, LoadKind, SwapOutcome
-from llmsnap.upstream.states import State
 
 
 class Turns:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmsnap.models import State
 from llmsnap.routing import outlook
 from llmsnap.routing.desk import Desk
 from llmsnap.routing.durations import DurationStats
 from llmsnap.routing.ledger import Entry
-from llmsnap.upstream.states import State
 
 
 @dataclass(frozen=True, slots=True)

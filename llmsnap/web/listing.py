@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.models import State
 from llmsnap.routing.durations import DurationStats
 from llmsnap.routing.names import LocalRoute, Route
 from llmsnap.routing.views import ModelView
 from llmsnap.service import Service
-from llmsnap.upstream.states import State
 from llmsnap.wire.auth import Key
 from llmsnap.wire.secrets import masked
 

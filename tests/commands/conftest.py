@@ -73,7 +73,7 @@ def running(text: str) -> Iterator[Running]:
 
 @pytest.fixture(autouse=True)
 def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmsnap.upstream.health.UNCHECKED_S", 0.001)
+    monkeypatch.setattr("llmsnap.models.health.UNCHECKED_S", 0.001)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from gevent.event import Event
 
 from llmsnap.errors import StartFailed
-from llmsnap.upstream.launcher import ExitStatus, LaunchSpec, Output
+from llmsnap.launchers import ExitStatus, LaunchSpec, Output
 
 
 class FakeHandle:

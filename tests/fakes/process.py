@@ -5,7 +5,7 @@ from __future__ import annotations
 from gevent.event import Event
 
 from llmsnap.errors import ChildExited, LlmsnapError, LoadAborted
-from llmsnap.upstream.states import State, Trigger
+from llmsnap.models import State, Trigger
 
 
 class FakeProcess:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from llmsnap.models import State
 from llmsnap.routing.ledger import Entry, Waiter
 from llmsnap.routing.rules import ModelRules
-from llmsnap.upstream.states import State
 
 
 def waiting(model_id: str, *since_s: float, priority: int = 0, turn_ended: float = -1e9) -> Entry:

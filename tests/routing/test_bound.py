@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from llmsnap.models import State
 from llmsnap.routing.effects import StartSwap
 from llmsnap.routing.plan import Plan
 from llmsnap.routing.rules import ModelRules
-from llmsnap.upstream.states import State
 from tests.routing.test_scheduler_properties import plans
 from tests.routing.world import Asked, World, group
 

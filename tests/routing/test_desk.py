@@ -1,10 +1,10 @@
 import pytest
 
+from llmsnap.models import State
 from llmsnap.routing.desk import Desk
 from llmsnap.routing.effects import Grant, Refusal, Refuse
 from llmsnap.routing.ledger import Closing, Entry, Waiter
 from llmsnap.routing.rules import ModelRules, Options
-from llmsnap.upstream.states import State
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from llmsnap.errors import (
     TooManyInFlight,
     UnknownModel,
 )
+from llmsnap.models import State, Trigger
 from llmsnap.routing import effects as do
 from llmsnap.routing.driver import Driver
 from llmsnap.routing.leases import Lease
@@ -27,7 +28,6 @@ from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.setup import change_of
 from llmsnap.routing.swaps import LoadKind, SwapOutcome
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream.states import State, Trigger
 from tests.fakes.process import FakeProcess
 
 MODELS = {

@@ -1,10 +1,10 @@
 import pytest
 
+from llmsnap.models import State
 from llmsnap.routing.fair import Fair, waiting_since
 from llmsnap.routing.ledger import Entry
 from llmsnap.routing.policy import AT_ONCE, NEVER
 from llmsnap.routing.swaps import Action
-from llmsnap.upstream.states import State
 from tests.routing.entries import ready, waiting
 
 FAIR = Fair(max_hold_s=120.0)

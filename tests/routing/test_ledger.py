@@ -1,9 +1,9 @@
 import pytest
 
+from llmsnap.models import State
 from llmsnap.routing.ledger import Closing, Entry, Phase, Swap, swap_estimate_s
 from llmsnap.routing.rules import ModelRules
 from llmsnap.routing.swaps import Action, LoadKind, SwapOutcome
-from llmsnap.upstream.states import State
 from tests.routing.entries import ready, waiting
 
 

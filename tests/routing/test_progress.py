@@ -1,8 +1,8 @@
+from llmsnap.models import State
 from llmsnap.routing import messages as ev
 from llmsnap.routing.effects import Outcome, Refusal
 from llmsnap.routing.rules import ModelRules
 from llmsnap.routing.swaps import LoadKind, SwapOutcome
-from llmsnap.upstream.states import State
 from tests.routing.world import BOOM, Asked, World
 
 

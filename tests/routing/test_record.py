@@ -3,6 +3,7 @@ import json
 import pytest
 
 from llmsnap.errors import StartFailed
+from llmsnap.models import State
 from llmsnap.routing import messages as ev
 from llmsnap.routing.plan import Plan
 from llmsnap.routing.record import (
@@ -16,7 +17,6 @@ from llmsnap.routing.record import (
 from llmsnap.routing.rules import ModelRules, Options, PolicyName
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.swaps import LoadKind
-from llmsnap.upstream.states import State
 from tests.routing.world import World, group
 
 EVENTS: list[ev.Event] = [

@@ -1,9 +1,9 @@
 import pytest
 
 from llmsnap.errors import ChildExited, LlmsnapError, in_full
+from llmsnap.models import State
 from llmsnap.routing.effects import CutReason, Outcome, Refusal, Refuse
 from llmsnap.routing.refusals import error_of, error_of_cut, error_of_outcome
-from llmsnap.upstream.states import State
 
 
 @pytest.mark.parametrize(

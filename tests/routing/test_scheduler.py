@@ -1,12 +1,12 @@
 import pytest
 
+from llmsnap.models import State
 from llmsnap.routing import messages as ev
 from llmsnap.routing.effects import Grant, StartSwap, WakeMeAt
 from llmsnap.routing.plan import Group, Plan
 from llmsnap.routing.rules import ModelRules, Options
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.swaps import LoadKind
-from llmsnap.upstream.states import State
 from tests.routing.world import World
 
 

@@ -21,11 +21,11 @@ from hypothesis.stateful import (
     rule,
 )
 
+from llmsnap.models import State
 from llmsnap.routing import messages as ev
 from llmsnap.routing.plan import Group, Plan
 from llmsnap.routing.rules import ModelRules, Options, PolicyName
 from llmsnap.routing.swaps import LoadKind
-from llmsnap.upstream.states import State
 from tests.routing.world import BOOM, Asked, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

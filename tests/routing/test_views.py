@@ -1,5 +1,5 @@
+from llmsnap.models import State
 from llmsnap.routing.rules import ModelRules
-from llmsnap.upstream.states import State
 from tests.routing.world import World
 
 

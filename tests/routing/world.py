@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from llmsnap.models import State
 from llmsnap.routing import effects as fx
 from llmsnap.routing import messages as ev
 from llmsnap.routing.plan import Group, Plan
@@ -19,7 +20,6 @@ from llmsnap.routing.rules import ModelRules, Options, PolicyName
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.swaps import Action, LoadKind, SwapRecord
 from llmsnap.routing.views import ModelView
-from llmsnap.upstream.states import State
 
 BOOM = RuntimeError("exited with code 1")
 
