@@ -307,9 +307,9 @@ class Service:
         return process.wait_end(address, limit_s)
 
     def _pids(self) -> dict[str, int]:
-        """The process of each running model."""
-        processes = self._processes.items()
-        return {model_id: one.pid for model_id, one in processes if one.pid is not None}
+        """The process of each model that runs on this machine."""
+        pids = ((model_id, one.local_pid) for model_id, one in self._processes.items())
+        return {model_id: pid for model_id, pid in pids if pid is not None}
 
     def _on_change(self, model_id: str, old: State, new: State, trigger: Trigger) -> None:
         log.debug("<%s> %s -> %s (%s)", model_id, old, new, trigger)

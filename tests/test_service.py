@@ -91,10 +91,10 @@ def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
     bench.edit("models:", "hooks: {on_startup: {preload: [b, a]}}\nmodels:")
     start = bench.launcher.start
 
-    def only_b(spec: LaunchSpec, output: Output) -> FakeHandle:
+    def only_b(spec: LaunchSpec, output: Output, cancelled: Flag) -> FakeHandle:
         if spec.model_id == "a":
             raise StartFailed("a: no")
-        return start(spec, output)
+        return start(spec, output, cancelled)
 
     bench.launcher.start = only_b
     bench.service = Service(load(str(bench.path)), launcher=bench.launcher)

@@ -1,7 +1,10 @@
-"""The seam between a model and what runs its server.
+"""The interface between a model and what runs its server.
 
-The rest of llmsnap knows a Launcher and the Handle it returns: where the server is, whether it
-has exited, how to stop it. Local child processes (``child.py``) are one implementation.
+A Launcher starts a server from a LaunchSpec and returns its Handle: where the server answers, when
+it has ended, how to stop it. The server may run as a child of llmsnap (``local``) or as a job on
+another machine. So an id is text that means something to its launcher alone, and the address counts
+that the handle has, not the one of the configuration. ``tests/launchers/test_contract.py`` holds
+what every launcher has to do.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ A true result means that too much is coming.
 class LaunchSpec:
     """What to run: *cmd* is the command text, *env* is ``NAME=value`` entries.
 
-    *url* is where the server will answer; *generation* tells one run of a model from the next.
+    *url* is the configured address of the server, which a launcher may replace. *generation*
+    distinguishes the runs of a model.
     """
 
     model_id: str
@@ -38,13 +42,22 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a server ended: *code* as a shell shows it, *signal* its name when one ended it."""
+    """How a server ended: *code* as a shell shows it, *signal* its name when one ended it.
 
-    code: int
+    *reason* is what a launcher says instead where there is no code: the server's machine was lost,
+    its job was preempted.
+    """
+
+    code: int | None = None
     signal: str = ""
+    reason: str = ""
 
     def __str__(self) -> str:
-        return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
+        if self.signal:
+            return f"signal {self.signal}"
+        if self.code is not None:
+            return f"exit code {self.code}"
+        return self.reason or "an unknown status"
 
 
 def exit_status(code: int) -> ExitStatus:
@@ -61,10 +74,14 @@ def exit_status(code: int) -> ExitStatus:
 class Handle(Protocol):
     """One running server."""
 
+    id: str
+    """Names this run among all that a launcher runs. Only its launcher takes it apart."""
     url: str
-    pid: int | None
+    """Where the server answers, once it does."""
+    local_pid: int | None
+    """Its process on this machine, whose memory can be measured; None when it runs elsewhere."""
     exited: Event
-    """Set as soon as the server has ended, whoever still holds its output."""
+    """Set as soon as the server has ended, even while something still holds its output open."""
     gone: Event
     """Set once nothing of it is left: no descendant, no port, no open output."""
     status: ExitStatus | None
@@ -85,14 +102,20 @@ class Handle(Protocol):
 class Launcher(Protocol):
     """Starts servers."""
 
-    def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
+    def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
         """Raise StartFailed for what can be known before anything is started.
 
-        A port held by one of the pids *leaving* counts as free.
+        *leaving* are ids of handles, of any launcher, that will be gone by the time of the start:
+        what they hold, such as a port, counts as free.
         """
 
-    def start(self, spec: LaunchSpec, output: Output) -> Handle:
-        """Start the server. Blocks briefly. Raises: StartFailed."""
+    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
+        """Start the server; return as soon as its address is known. It need not answer yet.
+
+        Blocks: a launcher may have to wait for a place to run it. As soon as *cancelled* is set, it
+        stops waiting and raises. After an error nothing is left of the attempt.
+        Raises: StartFailed.
+        """
 
     def stop_leftovers(self) -> list[str]:
         """Stop what an llmsnap that has ended left running; return a line about each. Blocks."""

@@ -102,9 +102,16 @@ class Process:
         return self._move is not None and not self._move.is_over
 
     @property
-    def pid(self) -> int | None:
-        """The child's process id, while there is a child."""
-        return self._handle.pid if self._handle and self.state in RESIDENT else None
+    def handle_id(self) -> str | None:
+        """The id that the launcher gave this run of the server; None while there is none."""
+        handle = self._running()
+        return handle.id if handle else None
+
+    @property
+    def local_pid(self) -> int | None:
+        """The server's process on this machine; None while it does not run, or runs elsewhere."""
+        handle = self._running()
+        return handle.local_pid if handle else None
 
     @property
     def address(self) -> Address:
@@ -125,12 +132,12 @@ class Process:
             if self._handle is not None:
                 self._handle.allow(settings.unload_timeout_s)
 
-    def check_start(self, leaving: frozenset[int] = frozenset()) -> None:
+    def check_start(self, leaving: frozenset[str] = frozenset()) -> None:
         """Raise StartFailed for what can be known before a start. Nothing is changed. Blocks.
 
-        Ports held by the process groups *leaving* count as free.
+        What the servers with the ids *leaving* hold, such as a port, counts as free.
         """
-        _parse_url(self.settings)
+        _address_of(self.settings.proxy, self.settings)
         if self.state not in RESIDENT:
             self._launcher.check(self._spec(), leaving)
 
@@ -260,20 +267,21 @@ class Process:
 
     def _start(self, move: Move) -> None:
         if self._handle is not None and not self._handle.gone.wait(GONE_LIMIT_S):
-            raise StartFailed(f"{self.model_id}: its previous process does not go away")
-        address = _parse_url(self.settings)
+            raise StartFailed(f"{self.model_id}: its previous process has not ended")
+        _address_of(self.settings.proxy, self.settings)
         began = time.monotonic()
         self._machine.fire(Trigger.START)
         try:
             self._generation += 1
             self._ended_in = None
-            self._handle = self._launcher.start(self._spec(), self._output.feed)
-        except LlmsnapError:
+            feed = self._output.feed
+            handle = self._handle = self._launcher.start(self._spec(), feed, move.aborted)
+        except LlmsnapError as error:
             self._machine.fire(Trigger.EXITED)
-            raise
-        self._handle.exited.rawlink(self._on_exited)
-        check = self._check()
-        self._address = wait_healthy(check, address, self._interrupt(move, self._handle))
+            raise (move.explain_abort() if move.aborted.is_set() else error) from error
+        handle.exited.rawlink(self._on_exited)
+        address = _address_of(handle.url, self.settings)
+        self._address = wait_healthy(self._check(), address, self._interrupt(move, handle))
         self.last_address = self._address
         self._become_ready(move, Trigger.START, began)
 
@@ -322,6 +330,11 @@ class Process:
         self._machine.fire(Trigger.STOP)
         handle.stop(self.settings.unload_timeout_s, self.settings.cmd_stop)
         self._note_exit()
+
+    def _running(self) -> Handle | None:
+        """The server of now; a start that waits for its launcher has none yet."""
+        handle = self._handle
+        return None if handle is None or handle.exited.is_set() else handle
 
     def _resident(self) -> tuple[Handle, Address]:
         if self._handle is None:
@@ -377,9 +390,10 @@ class Process:
         )
 
 
-def _parse_url(settings: ModelConfig) -> Address:
+def _address_of(url: str, settings: ModelConfig) -> Address:
+    """Return where control calls go for a server at *url*. Raises: StartFailed."""
     try:
-        address = parse_address(settings.proxy)
+        address = parse_address(url)
         name = f"the server of {settings.id}"
         return replace(address, name=name, headers=_control_headers(settings))
     except ValueError as error:

@@ -273,7 +273,7 @@ class Driver:
 
     def _run_check(self, check: do.Check) -> None:
         try:
-            self._process_of(check.model_id).check_start(self._pids(check.leaving))
+            self._process_of(check.model_id).check_start(self._handle_ids(check.leaving))
         except LlmsnapError as error:
             self._process_of(check.model_id).note_files()
             self._send(tell.CheckFailed(check.model_id, error))
@@ -288,7 +288,8 @@ class Driver:
         report: tell.Event
         try:
             process = self._process_of(effect.target)
-            process.check_start(self._pids(eviction.model_id for eviction in effect.evict))
+            leaving = self._handle_ids(eviction.model_id for eviction in effect.evict)
+            process.check_start(leaving)
             self._evict(effect)
             swap.begin_loading(self._clock())
             process.ensure_ready()
@@ -374,9 +375,9 @@ class Driver:
         self._ready_by.pop(retired.model_id, None)
         self._observer.on_retired(retired.model_id)
 
-    def _pids(self, model_ids: Iterable[str]) -> frozenset[int]:
-        pids = (self._process_of(model_id).pid for model_id in model_ids)
-        return frozenset(pid for pid in pids if pid is not None)
+    def _handle_ids(self, model_ids: Iterable[str]) -> frozenset[str]:
+        ids = (self._process_of(model_id).handle_id for model_id in model_ids)
+        return frozenset(each for each in ids if each is not None)
 
     def _resting(self, model_id: str) -> State:
         """The state of a process that is not moving, as the scheduler's reports name it."""

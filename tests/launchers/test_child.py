@@ -52,7 +52,7 @@ def start(output: Output) -> Iterator[Callable[..., Child]]:
     children: list[Child] = []
 
     def run(cmd: str, **spec: object) -> Child:
-        child = launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1", **spec), output)
+        child = launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1", **spec), output, Event())
         children.append(child)
         return child
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_started_is_said_before_anything_runs(output: Output) -> 
     missing = "was not found: no-such-program-x;"
     for cmd, reason in [("", "no command"), ("no-such-program-x --y", missing)]:
         with pytest.raises(StartFailed, check=says(reason)):
-            launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1"), output)
+            launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1"), output, Event())
 
 
 def test_a_program_that_cannot_be_executed_is_an_error(output: Output, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_program_that_cannot_be_executed_is_an_error(output: Output, tmp_path:
     broken.chmod(0o755)
     launcher = LocalLauncher("test")
     with pytest.raises(StartFailed, check=says("cannot be started: .*/broken: ")):
-        launcher.start(LaunchSpec("m", str(broken), "http://10.0.0.1:1"), output)
+        launcher.start(LaunchSpec("m", str(broken), "http://10.0.0.1:1"), output, Event())
     launcher.close()
 
 
@@ -120,7 +120,7 @@ def test_withheld_variables_reach_a_server_only_if_its_entries_say_so(
     launcher.withhold(["ADMIN_KEY"])
     launcher.withhold(["PEER_KEY"])  # those of before are still secret
     spec = LaunchSpec("m", "sh -c 'env; sleep 60'", "http://10.0.0.1:1", env=("PEER_KEY=given",))
-    child = launcher.start(spec, output)
+    child = launcher.start(spec, output, Event())
     child.stop(4, "sh -c 'echo stopping; env; kill ${PID}'")
     launcher.close()
     started, stopping = output.data.decode().split("stopping\n")
@@ -134,7 +134,9 @@ def test_of_two_models_with_like_names_one_is_stopped(output: Output) -> None:
     launcher = LocalLauncher("test")
     names = ("qwen", "qwen:32b", "qwen:1")
     children = [
-        launcher.start(LaunchSpec(name, "sleep 60", "http://10.0.0.1:1", generation=3), output)
+        launcher.start(
+            LaunchSpec(name, "sleep 60", "http://10.0.0.1:1", generation=3), output, Event()
+        )
         for name in names
     ]
     children[0].stop(0.1)
@@ -189,7 +191,7 @@ def test_cmd_stop_is_run_with_the_pid(start, output: Output) -> None:
     child = start("sleep 60")
     child.stop(4, "sh -c 'echo stopping ${PID}; kill -INT ${PID}'")
     assert str(child.status) == "signal SIGINT"
-    assert f"stopping {child.pid}".encode() in output.data
+    assert f"stopping {child.local_pid}".encode() in output.data
 
 
 @pytest.mark.parametrize("cmd_stop", ["false", "no-such-program-x", "# nothing"])
@@ -237,7 +239,7 @@ def test_a_port_in_use_is_refused_by_name(output: Output) -> None:
         held = rf"port is in use: {port} is held by .*, pid {os.getpid()};"
         with pytest.raises(StartFailed, check=says(held)):
             launcher.check(spec)
-        launcher.check(spec, leaving=frozenset({os.getpid()}))
+        launcher.check(spec, leaving=frozenset({f"local-{os.getpid()}", "job-7"}))
     launcher.check(spec)
 
 
@@ -245,7 +247,7 @@ def test_what_an_earlier_run_left_is_found_by_its_mark(start, output: Output) ->
     child = start("sh -c 'sleep 60 & echo $!; wait'")
     grandchild = int(output.lines(1)[0])
     lines = LocalLauncher(f"test-{os.getpid()}").stop_leftovers()
-    assert {f"pid {child.pid} of model m", f"pid {grandchild} of model m"} <= set(lines)
+    assert {f"pid {child.local_pid} of model m", f"pid {grandchild} of model m"} <= set(lines)
     assert child.gone.wait(4)
     assert not alive(grandchild)
 
@@ -258,10 +260,11 @@ def test_a_mark_of_another_instance_is_left_alone(start) -> None:
 
 PARENT = """
 import llmsnap._monkey, sys
+from gevent.event import Event
 from llmsnap.launchers.local.child import LocalLauncher
 from llmsnap.launchers.base import LaunchSpec
 spec = LaunchSpec("m", sys.argv[1], "http://10.0.0.1:1", grace_s=0.2)
-child = LocalLauncher("x").start(spec, lambda data: print(data.decode(), flush=True))
+child = LocalLauncher("x").start(spec, lambda data: print(data.decode(), flush=True), Event())
 child.exited.wait()
 """
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from gevent import subprocess
+from gevent.event import Event
 
 from llmsnap.launchers.base import LaunchSpec
 from llmsnap.launchers.local import guardian, orphans
@@ -308,10 +309,12 @@ def test_a_folder_that_cannot_be_written_is_only_warned_about(tmp_path: Path, ca
 
 def test_the_launcher_keeps_the_roster(tmp_path: Path) -> None:
     launcher = LocalLauncher("roster-test", Roster(tmp_path, started))
-    child = launcher.start(LaunchSpec("m", "sleep 60", "http://10.0.0.1:1"), lambda _: None)
-    assert str(child.pid) in (tmp_path / "children.json").read_text()
-    assert f"pid {child.pid} of model m" in launcher.stop_leftovers()
+    child = launcher.start(
+        LaunchSpec("m", "sleep 60", "http://10.0.0.1:1"), lambda _: None, Event()
+    )
+    assert str(child.local_pid) in (tmp_path / "children.json").read_text()
+    assert f"pid {child.local_pid} of model m" in launcher.stop_leftovers()
     assert child.gone.wait(4)
     child.stop(1)
     launcher.close()
-    assert str(child.pid) not in (tmp_path / "children.json").read_text()
+    assert str(child.local_pid) not in (tmp_path / "children.json").read_text()

@@ -38,6 +38,7 @@ else:
 log = logging.getLogger(__name__)
 
 READ_BYTES = 65536
+ID_PREFIX = "local-"
 EOF_GRACE_S = 0.5
 """How long output is still read after the exit, when a descendant holds the pipe open."""
 
@@ -54,13 +55,13 @@ class LocalLauncher:
         self._guard = Guard()
         self._withheld = {API_KEY}
 
-    def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
+    def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
         """Raise StartFailed if the command is empty or not found, or its port is in use."""
         _find_executable(spec)
         host, port = _loopback_port(spec.url)
         if not port or ports.is_free(host, port):
             return
-        holder = gevent.get_hub().threadpool.apply(ports.holder, (port, leaving))
+        holder = gevent.get_hub().threadpool.apply(ports.holder, (port, _pids(leaving)))
         if holder:
             raise StartFailed(
                 f"{spec.model_id}: its port is in use",
@@ -68,13 +69,16 @@ class LocalLauncher:
                 "stop that program, or give the model another port",
             )
 
-    def start(self, spec: LaunchSpec, output: Output) -> Child:
-        """Spawn the server of *spec*. Blocks until exec has succeeded. Raises: StartFailed."""
+    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Child:
+        """Spawn the server of *spec*. Blocks until exec has succeeded. Raises: StartFailed.
+
+        It is not *cancelled* in between: that takes milliseconds.
+        """
         self.check(spec)
         argv = _find_executable(spec)
         child = Child(spec, self.instance, output, self._guard, self._withheld)
         child.open(argv)
-        roster, pid = self._roster, child.pid
+        roster, pid = self._roster, child.local_pid
         if roster is not None and pid is not None:
             roster.add(pid, spec.model_id)
             child.gone.rawlink(lambda _: roster.remove(pid))
@@ -95,7 +99,7 @@ class LocalLauncher:
 
 
 class Child:
-    """One local server process and everything it started; a ``launcher.Handle``."""
+    """One local server process and everything it started; a ``launchers.Handle``."""
 
     def __init__(
         self,
@@ -106,8 +110,9 @@ class Child:
         withheld: Collection[str] = (),
     ) -> None:
         self.spec = spec
+        self.id = ""
         self.url = spec.url
-        self.pid: int | None = None
+        self.local_pid: int | None = None
         self.exited = Event()
         self.gone = Event()
         self.status: ExitStatus | None = None
@@ -122,7 +127,7 @@ class Child:
         self._grace_s = orphans.TERM_GRACE_S
 
     def __repr__(self) -> str:
-        return f"<Child {self.spec.model_id} pid {self.pid}, {self.status or 'running'}>"
+        return f"<Child {self.spec.model_id} pid {self.local_pid}, {self.status or 'running'}>"
 
     def open(self, argv: Sequence[str]) -> None:
         """Spawn *argv*. Raises: StartFailed with the system's reason."""
@@ -135,7 +140,7 @@ class Child:
                 f"{self.spec.model_id}: its command cannot be started",
                 detail=f": {argv[0]}: {error.strerror or error}",
             ) from error
-        self.pid = popen.pid
+        self.local_pid, self.id = popen.pid, f"{ID_PREFIX}{popen.pid}"
         self._guard.lead(self._mark, popen.pid)
         drained = self._tasks.spawn("output", self._read_output, reader)
         self._tasks.spawn("exit", self._watch_exit, popen, drained)
@@ -150,7 +155,7 @@ class Child:
             log.warning("<%s> did not stop within %g s: killing it", self.spec.model_id, grace_s)
             self._signal(signal.SIGKILL)
         if not self.gone.wait(orphans.KILL_LIMIT_S + EOF_GRACE_S):
-            log.error("<%s> pid %s does not go away", self.spec.model_id, self.pid)
+            log.error("<%s> pid %s did not exit after SIGKILL", self.spec.model_id, self.local_pid)
         if self._stopper is not None:
             self._stopper.join(EOF_GRACE_S)
 
@@ -174,7 +179,7 @@ class Child:
         model_id = self.spec.model_id
         mark = self._guard.register(limit_s)
         try:
-            argv = split(cmd_stop.replace("${PID}", str(self.pid)))
+            argv = split(cmd_stop.replace("${PID}", str(self.local_pid)))
             code = _run(argv, self._environment(mark), self._output, limit_s, mark)
         except (OSError, CommandProblem) as error:
             log.warning("<%s> cmdStop cannot run: %s", model_id, error)
@@ -203,8 +208,8 @@ class Child:
         return env | {orphans.CHILD_MARK: self._name, guardian.VARIABLE: str(mark)}
 
     def _signal(self, number: int) -> None:
-        if self.pid is not None and not self.gone.is_set():
-            orphans.signal_group(self.pid, number)
+        if self.local_pid is not None and not self.gone.is_set():
+            orphans.signal_group(self.local_pid, number)
             if number == signal.SIGKILL:
                 orphans.kill_marked(self._mark)
 
@@ -299,6 +304,12 @@ def _find_executable(spec: LaunchSpec) -> list[str]:
             "correct cmd, or install the program so that llmsnap's PATH has it",
         )
     return [path, *argv[1:]]
+
+
+def _pids(ids: Iterable[str]) -> frozenset[int]:
+    """Return the processes of those handles that are children of ours."""
+    ours = (each for each in ids if each.startswith(ID_PREFIX))
+    return frozenset(int(each.removeprefix(ID_PREFIX)) for each in ours)
 
 
 def _loopback_port(url: str) -> tuple[str, int]:
