@@ -25,7 +25,7 @@ from llmsnap.events import (
     SwapFinished,
     SwapStarted,
 )
-from llmsnap.launchers import Launcher, LocalLauncher, Roster, has_proc, reap_adopted
+from llmsnap.launchers import Launcher, LocalLauncher, PidFile, has_proc, reap_adopted
 from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
 from llmsnap.models import Address, ContextLengths, Process, State, Trigger
@@ -377,5 +377,5 @@ class Service:
 
 
 def _local_launcher(state: StateDir) -> LocalLauncher:
-    needs_roster = state.is_writable and not has_proc()
-    return LocalLauncher(state.instance, Roster(state.path) if needs_roster else None)
+    needs_pid_file = state.is_writable and not has_proc()
+    return LocalLauncher(state.instance, PidFile(state.path) if needs_pid_file else None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmsnap.config.loader import load_with_advice
-from llmsnap.launchers import Roster
+from llmsnap.launchers import PidFile
 from llmsnap.metrics.activity import Filter, Order
 from llmsnap.metrics.store.database import SCHEMA_VERSION, Database, NewerSchema
 from llmsnap.statedir import StateDir
@@ -59,7 +59,7 @@ def test_its_state_directory_is_taken_over(release: Path) -> None:
     state = StateDir(release / "state")
     state.lock()  # held by a process that has gone
     state.unlock()
-    assert Roster(state.path, started=lambda _: "").stop_leftovers() == []
+    assert PidFile(state.path, started=lambda _: "").stop_leftovers() == []
 
 
 def test_a_newer_store_is_refused_and_stays_as_it_is(release: Path) -> None:

@@ -8,7 +8,7 @@ from llmsnap.launchers.base import ExitStatus, Handle, Launcher, LaunchSpec, Out
 from llmsnap.launchers.local import (
     CommandFiles,
     LocalLauncher,
-    Roster,
+    PidFile,
     has_proc,
     reap_adopted,
 )
@@ -21,7 +21,7 @@ __all__ = [
     "Launcher",
     "LocalLauncher",
     "Output",
-    "Roster",
+    "PidFile",
     "has_proc",
     "reap_adopted",
 ]

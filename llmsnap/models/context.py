@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmsnap.errors import UpstreamError
-from llmsnap.models.control import Address, Call, send
+from llmsnap.models.control import Address, ControlCall, send
 from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class ContextLengths:
 
 
 def _ask(path: str, find: Callable[[Any], object], address: Address) -> int | None:
-    status, body = send(address, Call("GET", path, limit_s=LIMIT_S))
+    status, body = send(address, ControlCall("GET", path, limit_s=LIMIT_S))
     if status != 200:
         return None
     try:

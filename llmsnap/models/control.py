@@ -1,4 +1,4 @@
-"""Control calls to an upstream: is it healthy, sleep, wake. ``requests`` lives here only.
+"""Control calls to a server: health, sleep, wake. Only this module uses ``requests``.
 
 ``localhost`` is never looked up: 127.0.0.1 is tried, then ::1. Nothing goes through a proxy of
 the environment, and no password file is read (``trust_env`` is off).
@@ -99,7 +99,7 @@ def find_listener(address: Address, limit_s: float = CONNECT_LIMIT_S) -> Address
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ControlCall:
     """One control request; *body* is sent verbatim, as JSON when it is not empty."""
 
     method: str
@@ -108,7 +108,7 @@ class Call:
     limit_s: float = 5.0
 
 
-def send(address: Address, call: Call) -> tuple[int, bytes]:
+def send(address: Address, call: ControlCall) -> tuple[int, bytes]:
     """Make one control call; return status and body, of which at most MAX_BODY_BYTES are read.
 
     Redirects are not followed: they could lead to any host. Blocks, up to the limit of *call*.
@@ -176,7 +176,7 @@ def _reason(error: Exception) -> str:
 
 # --- sleep and wake ------------------------------------------------------------------------------
 
-IS_SLEEPING = Call("GET", "/is_sleeping", limit_s=2.0)  # vLLM, docs "Sleep Mode"
+IS_SLEEPING = ControlCall("GET", "/is_sleeping", limit_s=2.0)  # vLLM, docs "Sleep Mode"
 
 
 def run_endpoints(
@@ -191,7 +191,7 @@ def run_endpoints(
     Raises: *error_class* naming the step and the cause; what *interrupt* raises.
     """
     for step, endpoint in enumerate(endpoints, 1):
-        call = Call(endpoint.method, endpoint.endpoint, endpoint.body, endpoint.timeout_s)
+        call = ControlCall(endpoint.method, endpoint.endpoint, endpoint.body, endpoint.timeout_s)
         place = f"{what} step {step} of {len(endpoints)}"
         try:
             status, _ = interrupt.call(what, lambda c=call: send(address, c))  # type: ignore[misc]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from llmsnap.errors import HealthTimeout, UpstreamError
-from llmsnap.models.control import Address, Call, find_listener, send, warm_up
+from llmsnap.models.control import Address, ControlCall, find_listener, send, warm_up
 from llmsnap.models.transition import Interrupt
 from llmsnap.wire.secrets import masked
 
@@ -28,7 +28,7 @@ UNCHECKED_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthCheck:
     """What to wait for: *path* answering 2xx within *limit_s*; None skips it."""
 
     model_id: str
@@ -36,7 +36,7 @@ class Check:
     limit_s: float
 
 
-def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Address:
+def wait_healthy(check: HealthCheck, address: Address, interrupt: Interrupt) -> Address:
     """Return *address* with the IP that answered, once the server is healthy. Blocks.
 
     A look costs one connect until the port is open, and one GET from then on.
@@ -54,7 +54,7 @@ def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Addres
         found = find_listener(address)
         if found is not None:
             left_s = max(began + check.limit_s - time.monotonic(), SHORTEST_PROBE_S)
-            call = Call("GET", path, limit_s=min(PROBE_LIMIT_S, left_s))
+            call = ControlCall("GET", path, limit_s=min(PROBE_LIMIT_S, left_s))
             last = interrupt.call("probe", partial(probe, found, call))
             if not last:
                 log.info("<%s> healthy at %s", check.model_id, found.url(path))
@@ -69,7 +69,7 @@ def wait_healthy(check: Check, address: Address, interrupt: Interrupt) -> Addres
         interrupt.pause(_pause_s(waited, check.limit_s, first_s))
 
 
-def probe(address: Address, call: Call) -> str:
+def probe(address: Address, call: ControlCall) -> str:
     """Ask once; return "" when healthy, else why not. Blocks."""
     try:
         status, _ = send(address, call)

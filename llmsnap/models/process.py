@@ -1,8 +1,8 @@
-"""A model's process: asked to become ready, asleep or stopped, it finds the way itself.
+"""The process of a model: it becomes ready, asleep or stopped when it is asked to.
 
-At most one Move is under way. Callers with the same goal share its outcome, others wait for its
-end first; only a stop may abort a load. The process does not count requests: whoever asks it to
-leave has seen to that.
+At most one Transition runs. Callers with the same goal share its outcome, others wait for its end
+first; only a stop may abort a load. Requests are counted elsewhere: the scheduler asks a process to
+sleep or stop when none is in flight.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from llmsnap.errors import (
 )
 from llmsnap.launchers import CommandFiles, Handle, Launcher, LaunchSpec
 from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints
-from llmsnap.models.health import Check, wait_healthy
+from llmsnap.models.health import HealthCheck, wait_healthy
 from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
-from llmsnap.models.transition import Goal, Interrupt, Move
+from llmsnap.models.transition import Goal, Interrupt, Transition
 from llmsnap.tasks import TaskGroup
 from llmsnap.wire.secrets import redact_output, redact_text, secret_values, secret_variables
 
@@ -56,7 +56,7 @@ class ProcessLog(Protocol):
 
 
 OnChange = Callable[[str, State, State, Trigger], None]
-"""Is told (model id, old, new, trigger) of every change; must never switch greenlets."""
+"""Called with (model id, old, new, trigger) at every change; must never switch greenlets."""
 
 AT_GOAL = {Goal.READY: State.READY, Goal.ASLEEP: State.ASLEEP, Goal.STOPPED: State.STOPPED}
 
@@ -74,7 +74,7 @@ class Process:
         self._on_change = on_change
         self._machine = StateMachine(self._tell)
         self._tasks = TaskGroup(settings.id)
-        self._move: Move | None = None
+        self._transition: Transition | None = None
         self._handle: Handle | None = None
         self._address: Address | None = None
         self.last_address: Address | None = None
@@ -98,8 +98,8 @@ class Process:
 
     @property
     def is_moving(self) -> bool:
-        """Whether a Move is under way."""
-        return self._move is not None and not self._move.is_over
+        """Whether a Transition runs."""
+        return self._transition is not None and not self._transition.is_over
 
     @property
     def handle_id(self) -> str | None:
@@ -212,19 +212,19 @@ class Process:
 
     def _ensure(self, goal: Goal, why: str = "") -> None:
         while True:
-            move = self._move
-            if move is None or move.is_over:
+            transition = self._transition
+            if transition is None or transition.is_over:
                 if self.state is AT_GOAL[goal]:
                     return
                 self._refuse(goal)
-                move = self._move = Move(goal, self.model_id)
-                move.open(self._travel, self._tasks)
-            elif move.goal is not goal:
+                transition = self._transition = Transition(goal, self.model_id)
+                transition.open(self._run, self._tasks)
+            elif transition.goal is not goal:
                 if goal is Goal.STOPPED:
-                    move.abort(why)
-                move.wait_end()
+                    transition.abort(why)
+                transition.wait_end()
                 continue
-            move.wait_outcome()
+            transition.wait_outcome()
             return
 
     def _refuse(self, goal: Goal) -> None:
@@ -233,23 +233,23 @@ class Process:
         if self.state is State.STOPPED and goal is Goal.ASLEEP:
             raise NotReady(f"{self.model_id} is stopped: there is nothing to put to sleep")
 
-    def _travel(self, move: Move) -> None:
+    def _run(self, transition: Transition) -> None:
         try:
-            match move.goal:
+            match transition.goal:
                 case Goal.READY:
-                    self._go_ready(move)
+                    self._go_ready(transition)
                 case Goal.ASLEEP:
-                    self._go_asleep(move)
+                    self._go_asleep(transition)
                 case Goal.STOPPED:
                     self._stop()
         except BaseException:
             self._note_exit()
             raise
 
-    def _go_ready(self, move: Move) -> None:
+    def _go_ready(self, transition: Transition) -> None:
         if self.state is State.ASLEEP:
             try:
-                self._wake(move)
+                self._wake(transition)
             except LoadAborted:
                 self._stop()
                 raise
@@ -260,12 +260,12 @@ class Process:
             else:
                 return
         try:
-            self._start(move)
+            self._start(transition)
         except LlmsnapError:
             self._stop()
             raise
 
-    def _start(self, move: Move) -> None:
+    def _start(self, transition: Transition) -> None:
         if self._handle is not None and not self._handle.gone.wait(GONE_LIMIT_S):
             raise StartFailed(f"{self.model_id}: its previous process has not ended")
         _address_of(self.settings.proxy, self.settings)
@@ -275,38 +275,38 @@ class Process:
             self._generation += 1
             self._ended_in = None
             feed = self._output.feed
-            handle = self._handle = self._launcher.start(self._spec(), feed, move.aborted)
+            handle = self._handle = self._launcher.start(self._spec(), feed, transition.aborted)
         except LlmsnapError as error:
             self._machine.fire(Trigger.EXITED)
-            raise (move.explain_abort() if move.aborted.is_set() else error) from error
+            raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
         handle.exited.rawlink(self._on_exited)
         address = _address_of(handle.url, self.settings)
-        self._address = wait_healthy(self._check(), address, self._interrupt(move, handle))
+        self._address = wait_healthy(self._check(), address, self._interrupt(transition, handle))
         self.last_address = self._address
-        self._become_ready(move, Trigger.START, began)
+        self._become_ready(transition, Trigger.START, began)
 
-    def _wake(self, move: Move) -> None:
+    def _wake(self, transition: Transition) -> None:
         handle, address = self._resident()
         began = time.monotonic()
         self._machine.fire(Trigger.WAKE)
-        interrupt = self._interrupt(move, handle)
+        interrupt = self._interrupt(transition, handle)
         run_endpoints("wake", self.settings.wake_endpoints, address, interrupt, WakeFailed)
         wait_healthy(self._check(), address, interrupt)
-        self._become_ready(move, Trigger.WAKE, began)
+        self._become_ready(transition, Trigger.WAKE, began)
 
-    def _become_ready(self, move: Move, trigger: Trigger, began: float) -> None:
-        """HEALTHY, unless the child died or somebody gave up in this very moment."""
+    def _become_ready(self, transition: Transition, trigger: Trigger, began: float) -> None:
+        """HEALTHY, unless the server ended or the load was aborted meanwhile."""
         handle, _ = self._resident()
-        self._interrupt(move, handle).check()
+        self._interrupt(transition, handle).check()
         self.load_trigger, self.load_s = trigger, time.monotonic() - began
         self._machine.fire(Trigger.HEALTHY)
 
-    def _go_asleep(self, move: Move) -> None:
+    def _go_asleep(self, transition: Transition) -> None:
         if self.state is not State.READY:
             raise NotReady(f"{self.model_id} is {self.state}: it cannot be put to sleep")
         handle, address = self._resident()
         self._machine.fire(Trigger.SLEEP)
-        interrupt = self._interrupt(move, handle)
+        interrupt = self._interrupt(transition, handle)
         try:
             run_endpoints("sleep", self.settings.sleep_endpoints, address, interrupt, SleepFailed)
             interrupt.check()
@@ -341,11 +341,13 @@ class Process:
             raise NotReady(f"{self.model_id} is {self.state}")
         return self._handle, self._address or parse_address(self._handle.url)
 
-    def _interrupt(self, move: Move, handle: Handle) -> Interrupt:
+    def _interrupt(self, transition: Transition, handle: Handle) -> Interrupt:
         def explain() -> LlmsnapError:
-            return self._explain_exit(handle) if handle.exited.is_set() else move.explain_abort()
+            return (
+                self._explain_exit(handle) if handle.exited.is_set() else transition.explain_abort()
+            )
 
-        return Interrupt(handle.exited, move.aborted, explain, self._tasks)
+        return Interrupt(handle.exited, transition.aborted, explain, self._tasks)
 
     def _explain_exit(self, handle: Handle) -> ChildExited:
         state = self._ended_in or self.state
@@ -355,7 +357,7 @@ class Process:
         return ChildExited(f"{self.model_id}: ended with {handle.status}{doing}", detail=detail)
 
     def _secrets(self) -> list[str]:
-        """Return what the server was given in confidence, and may have printed."""
+        """Return the secrets that the server was given, and may have printed."""
         given = dict(setting.partition("=")[::2] for setting in self.settings.env)
         return secret_values(self.settings.cmd) + secret_variables({**os.environ, **given})
 
@@ -374,9 +376,9 @@ class Process:
     def _tell(self, old: State, new: State, trigger: Trigger) -> None:
         self._on_change(self.model_id, old, new, trigger)
 
-    def _check(self) -> Check:
+    def _check(self) -> HealthCheck:
         settings = self.settings
-        return Check(self.model_id, settings.check_endpoint, settings.health_check_timeout_s)
+        return HealthCheck(self.model_id, settings.check_endpoint, settings.health_check_timeout_s)
 
     def _spec(self) -> LaunchSpec:
         settings = self.settings

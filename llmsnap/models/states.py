@@ -1,7 +1,7 @@
-"""The states of a model's process and every legal move between them.
+"""The states of a model's process and every legal transition between them.
 
-Two rules: all that may move a state stands in TRANSITIONS, and this file knows nothing of
-processes, greenlets or clocks. There is no way to force a state.
+TRANSITIONS is complete: no other code changes a state, and none can force one. This module does not
+use processes, greenlets or clocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What moves a state."""
+    """What changes a state."""
 
     START = "start"
     HEALTHY = "healthy"
@@ -73,7 +73,7 @@ STOPPABLE = frozenset(state for state, trigger in TRANSITIONS if trigger is Trig
 
 
 def next_state(state: State, trigger: Trigger) -> State:
-    """Return the state that *trigger* leads to. Raises InvalidTransition: no such move."""
+    """Return the state that *trigger* leads to. Raises InvalidTransition."""
     try:
         return TRANSITIONS[state, trigger]
     except KeyError:
@@ -95,7 +95,7 @@ OnTransition = Callable[[State, State, Trigger], None]
 
 
 class StateMachine:
-    """Holds a state and moves it by triggers; tells *on_change* (old, new, trigger) in order."""
+    """Holds a state, changes it by triggers, and calls *on_change* (old, new, trigger) in order."""
 
     def __init__(self, on_change: OnTransition) -> None:
         self.state = State.STOPPED
@@ -105,7 +105,7 @@ class StateMachine:
         return f"<StateMachine {self.state}>"
 
     def fire(self, trigger: Trigger) -> State:
-        """Move by *trigger* and return the new state. Never switches greenlets.
+        """Change the state by *trigger* and return the new state. Never switches greenlets.
 
         Raises: InvalidTransition, and then nothing has changed.
         """

@@ -1,4 +1,4 @@
-"""One journey of a process to a goal: the greenlet that makes it, and its outcome."""
+"""A transition of a process to a goal: its greenlet, its outcome, and what interrupts its waits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Goal(StrEnum):
     STOPPED = "stopped"
 
 
-class Move:
+class Transition:
     """Takes a process to *goal*; every way out of it settles its outcome."""
 
     def __init__(self, goal: Goal, model_id: str) -> None:
@@ -37,14 +37,15 @@ class Move:
         self._outcome: AsyncResult[None] = AsyncResult()
 
     def __repr__(self) -> str:
-        return f"<Move {self.model_id} to {self.goal}, {'over' if self.is_over else 'under way'}>"
+        state = "over" if self.is_over else "running"
+        return f"<Transition {self.model_id} to {self.goal}, {state}>"
 
     @property
     def is_over(self) -> bool:
         """Whether the outcome is known."""
         return self._outcome.ready()
 
-    def open(self, run: Callable[[Move], None], tasks: TaskGroup) -> None:
+    def open(self, run: Callable[[Transition], None], tasks: TaskGroup) -> None:
         """Start ``run(self)`` as a task of *tasks*."""
         tasks.spawn(f"to {self.goal}", self._run, run).link(self._settle)
 
@@ -55,24 +56,24 @@ class Move:
             self.aborted.set()
 
     def explain_abort(self) -> LoadAborted:
-        """Return the error of an aborted move."""
+        """Return the error of an aborted transition."""
         return LoadAborted(f"{self.model_id}: {self._why or 'aborted'}")
 
     def wait_outcome(self) -> None:
-        """Wait for the end. Raises: the error it ended with. Bounded by the move's own limits."""
+        """Wait for the end. Raises: the error it ended with. Bounded by the limits of its steps."""
         self._outcome.get()
 
     def wait_end(self) -> None:
         """Wait for the end, whatever it is."""
         self._outcome.wait()
 
-    def _run(self, run: Callable[[Move], None]) -> None:
+    def _run(self, run: Callable[[Transition], None]) -> None:
         try:
             run(self)
         except LlmsnapError as error:
             self._outcome.set_exception(error)
         except Exception as error:
-            log.exception("<%s> move to %s failed", self.model_id, self.goal)
+            log.exception("<%s> transition to %s failed", self.model_id, self.goal)
             self._outcome.set_exception(
                 ProcessError(f"{self.model_id}: internal error", detail=f": {error}")
             )
@@ -86,7 +87,7 @@ class Move:
 
 
 class Interrupt:
-    """What may end a wait early: *exited* (the child died) or *aborted* (somebody gave up).
+    """What may end a wait early: *exited* (the server ended) or *aborted* (a stop).
 
     *explain* builds the error that the interrupted wait raises.
     """
@@ -99,7 +100,7 @@ class Interrupt:
         self._tasks = tasks
 
     def check(self) -> None:
-        """Raise the error if the child has died or the move was aborted. Never switches."""
+        """Raise the error if the server has ended or the transition was aborted. Never switches."""
         if any(event.is_set() for event in self._events):
             raise self._explain()
 

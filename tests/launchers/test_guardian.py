@@ -10,9 +10,8 @@ import gevent
 import pytest
 from gevent import subprocess
 
-from llmsnap.launchers.local import guardian
-from llmsnap.launchers.local import guardian_client as guard
-from llmsnap.launchers.local.guardian_client import Guard
+from llmsnap.launchers.local import guardian, guardian_client
+from llmsnap.launchers.local.guardian_client import GuardianClient
 from llmsnap.limits import child_setup
 
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
@@ -30,7 +29,9 @@ class Servers:
         self.all: list[subprocess.Popen] = []
         pid = self._start(["sleep", "300"]).pid
         self.owner = guardian._pack(pid, guardian.start_of(pid))
-        self.guardian = self._start([*guard.COMMAND, str(self.owner)], stdin=subprocess.PIPE)
+        self.guardian = self._start(
+            [*guardian_client.COMMAND, str(self.owner)], stdin=subprocess.PIPE
+        )
 
     def _start(self, command: list[str], **more) -> subprocess.Popen:
         popen = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, **more)
@@ -151,11 +152,11 @@ def test_without_proc_groups_are_stopped(monkeypatch, servers: Servers) -> None:
 
 
 @pytest.fixture
-def keep() -> Iterator[Callable[..., Guard]]:
-    made: list[Guard] = []
+def keep() -> Iterator[Callable[..., GuardianClient]]:
+    made: list[GuardianClient] = []
 
-    def make(*command: str) -> Guard:
-        made.append(Guard(command or guard.COMMAND))
+    def make(*command: str) -> GuardianClient:
+        made.append(GuardianClient(command or guardian_client.COMMAND))
         return made[-1]
 
     yield make
@@ -275,7 +276,7 @@ def test_servers_start_without_a_guardian_and_it_is_tried_ever_more_slowly(
     guarded = keep(command)
     assert guarded.register(4)
     wait_for(lambda: caplog.text.count("the guardian process") == 2)
-    assert guarded._delay_s > guard.DELAY_FIRST_S
+    assert guarded._delay_s > guardian_client.DELAY_FIRST_S
     assert guarded.register(4), "which does not try again yet"
     assert guarded.pid is None
 
@@ -297,7 +298,7 @@ def test_it_is_small() -> None:
     program = "import sys; sys.argv[1:] = ['0']; before = set(sys.modules)\n"
     program += f"exec(compile(open({guardian.__file__!r}).read(), 'guardian', 'exec'), {{}})\n"
     program += "print(sorted(set(sys.modules) - before))"
-    command = [*guard.COMMAND[:-1], "-c", program]
+    command = [*guardian_client.COMMAND[:-1], "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=4)
     assert set(eval(done.stdout)) <= {
         "__future__",

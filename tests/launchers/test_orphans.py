@@ -11,7 +11,7 @@ from gevent.event import Event
 from llmsnap.launchers.base import LaunchSpec
 from llmsnap.launchers.local import guardian, orphans
 from llmsnap.launchers.local.child import LocalLauncher
-from llmsnap.launchers.local.orphans import Roster
+from llmsnap.launchers.local.orphans import PidFile
 from llmsnap.limits import child_setup
 
 INSTANCE = f"orphan-test-{os.getpid()}"
@@ -275,40 +275,40 @@ def child():
 
 
 def test_a_noted_child_is_stopped_by_the_next_run(tmp_path: Path, child) -> None:
-    Roster(tmp_path, started).add(child.pid, "llama")
-    assert Roster(tmp_path, started).stop_leftovers() == [f"pid {child.pid} of model llama"]
+    PidFile(tmp_path, started).add(child.pid, "llama")
+    assert PidFile(tmp_path, started).stop_leftovers() == [f"pid {child.pid} of model llama"]
     assert child.wait(4) == -15
 
 
 def test_a_pid_that_was_given_to_another_program_is_left_alone(tmp_path: Path, child) -> None:
-    Roster(tmp_path, lambda _: "last week").add(child.pid, "llama")
-    assert Roster(tmp_path, started).stop_leftovers() == []
+    PidFile(tmp_path, lambda _: "last week").add(child.pid, "llama")
+    assert PidFile(tmp_path, started).stop_leftovers() == []
     assert child.poll() is None
 
 
 def test_a_child_that_is_gone_is_forgotten(tmp_path: Path, child) -> None:
-    roster = Roster(tmp_path, started)
-    roster.add(child.pid, "llama")
-    roster.remove(child.pid)
-    roster.remove(child.pid)
-    assert Roster(tmp_path, started).stop_leftovers() == []
-    assert repr(roster).endswith("0 children>")
+    pid_file = PidFile(tmp_path, started)
+    pid_file.add(child.pid, "llama")
+    pid_file.remove(child.pid)
+    pid_file.remove(child.pid)
+    assert PidFile(tmp_path, started).stop_leftovers() == []
+    assert repr(pid_file).endswith("0 children>")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"children": [{"pid": 1}]}'])
 def test_a_file_that_makes_no_sense_is_passed_over(tmp_path: Path, caplog, text: str) -> None:
     (tmp_path / "children.json").write_text(text)
-    assert Roster(tmp_path, started).stop_leftovers() == []
+    assert PidFile(tmp_path, started).stop_leftovers() == []
     assert "cannot be used" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_only_warned_about(tmp_path: Path, caplog) -> None:
-    Roster(tmp_path / "nowhere", started).add(os.getpid(), "llama")
+    PidFile(tmp_path / "nowhere", started).add(os.getpid(), "llama")
     assert "cannot be written" in caplog.text
 
 
-def test_the_launcher_keeps_the_roster(tmp_path: Path) -> None:
-    launcher = LocalLauncher("roster-test", Roster(tmp_path, started))
+def test_the_launcher_keeps_the_pid_file(tmp_path: Path) -> None:
+    launcher = LocalLauncher("pid-file-test", PidFile(tmp_path, started))
     child = launcher.start(
         LaunchSpec("m", "sleep 60", "http://10.0.0.1:1"), lambda _: None, Event()
     )

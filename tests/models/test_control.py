@@ -8,7 +8,7 @@ from llmsnap.errors import ChildExited, SleepFailed, Unreachable, UpstreamTimeou
 from llmsnap.models.control import (
     MAX_BODY_BYTES,
     Address,
-    Call,
+    ControlCall,
     find_listener,
     is_sleeping,
     parse_address,
@@ -74,7 +74,7 @@ def test_a_call_sends_its_body_as_json_to_the_name_as_host(upstream: FakeUpstrea
     upstream.handler = handler
     upstream.start()
     address = Address("http", "localhost", upstream.port, "127.0.0.1")
-    assert send(address, Call("PUT", "/x", '{"a": 1}')) == (201, b"done")
+    assert send(address, ControlCall("PUT", "/x", '{"a": 1}')) == (201, b"done")
     assert seen == [(f"localhost:{upstream.port}", "application/json", b'{"a": 1}')]
 
 
@@ -83,11 +83,11 @@ def test_failures_are_ours_and_short(upstream: FakeUpstream) -> None:
     upstream.gates["/hang"] = Event()
     upstream.start()
     with pytest.raises(UpstreamTimeout, match=r"GET /hang did not answer within 0\.05 s"):
-        send(address, Call("GET", "/hang", limit_s=0.05))
+        send(address, ControlCall("GET", "/hang", limit_s=0.05))
     upstream.gates["/hang"].set()
     upstream.stop()
     with pytest.raises(Unreachable, match=r"POST /sleep failed: .*refused"):
-        send(address, Call("POST", "/sleep"))
+        send(address, ControlCall("POST", "/sleep"))
 
 
 def test_no_connection_is_used_twice(upstream: FakeUpstream) -> None:
@@ -101,7 +101,7 @@ def test_no_connection_is_used_twice(upstream: FakeUpstream) -> None:
     upstream.handler = handler
     upstream.start()
     for _ in range(2):
-        send(parse_address(upstream.url), Call("POST", "/x"))
+        send(parse_address(upstream.url), ControlCall("POST", "/x"))
     assert len(set(ports)) == 2
 
 
@@ -114,7 +114,7 @@ def test_a_redirect_is_not_followed(upstream: FakeUpstream, method: str, status:
 
     upstream.handler = handler
     upstream.start()
-    code, body = send(parse_address(upstream.url), Call(method, "/x", '{"a":1}'))
+    code, body = send(parse_address(upstream.url), ControlCall(method, "/x", '{"a":1}'))
     assert (code, body) == (int(status[:3]), b"there")
     assert upstream.calls == [f"{method} /x"]
 
@@ -131,7 +131,7 @@ def test_of_a_body_without_end_the_beginning_is_read(upstream: FakeUpstream, len
 
     upstream.handler = handler
     upstream.start()
-    status, body = send(parse_address(upstream.url), Call("GET", "/x"))
+    status, body = send(parse_address(upstream.url), ControlCall("GET", "/x"))
     assert (status, len(body)) == (200, MAX_BODY_BYTES)
     assert sum(sent) < 64 * MAX_BODY_BYTES, "the connection was closed"
 
@@ -146,7 +146,7 @@ def test_what_is_packed_unasked_is_not_unpacked(upstream: FakeUpstream) -> None:
 
     upstream.handler = handler
     upstream.start()
-    assert send(parse_address(upstream.url), Call("GET", "/x")) == (200, b"")
+    assert send(parse_address(upstream.url), ControlCall("GET", "/x")) == (200, b"")
     assert asked == ["identity"]
 
 
@@ -165,7 +165,7 @@ def test_the_limit_of_time_is_for_the_whole_call(wire: WireServer, slow: str) ->
 
     wire.scripts = [drip]
     with pytest.raises(UpstreamTimeout, match=r"GET /x did not answer within 0\.2 s"):
-        send(wire.address, Call("GET", "/x", limit_s=0.2))
+        send(wire.address, ControlCall("GET", "/x", limit_s=0.2))
     done.set()
 
 
@@ -176,7 +176,7 @@ def test_a_call_whose_body_breaks_off_has_failed(wire: WireServer) -> None:
 
     wire.scripts = [script]
     with pytest.raises(Unreachable, match="GET /x failed"):
-        send(wire.address, Call("GET", "/x"))
+        send(wire.address, ControlCall("GET", "/x"))
 
 
 STEPS = (Endpoint("/one"), Endpoint("/two?x=1", "PUT", '{"a":1}', 0.1), Endpoint("/three"))

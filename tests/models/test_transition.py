@@ -2,7 +2,7 @@ import pytest
 from gevent.event import Event
 
 from llmsnap.errors import LoadAborted, ProcessError, StartFailed, Unreachable
-from llmsnap.models.transition import Goal, Interrupt, Move
+from llmsnap.models.transition import Goal, Interrupt, Transition
 from llmsnap.tasks import TaskGroup
 
 
@@ -12,55 +12,55 @@ def tasks() -> TaskGroup:
 
 
 def test_a_move_that_ends_well_raises_nothing(tasks: TaskGroup) -> None:
-    move = Move(Goal.READY, "m")
-    assert repr(move) == "<Move m to ready, under way>"
-    move.open(lambda _: None, tasks)
-    move.wait_outcome()
-    assert move.is_over
+    transition = Transition(Goal.READY, "m")
+    assert repr(transition) == "<Transition m to ready, running>"
+    transition.open(lambda _: None, tasks)
+    transition.wait_outcome()
+    assert transition.is_over
 
 
 def test_its_error_reaches_everybody_who_waits(tasks: TaskGroup) -> None:
-    def fail(_: Move) -> None:
+    def fail(_: Transition) -> None:
         raise StartFailed("no")
 
-    move = Move(Goal.READY, "m")
-    move.open(fail, tasks)
-    move.wait_end()
+    transition = Transition(Goal.READY, "m")
+    transition.open(fail, tasks)
+    transition.wait_end()
     for _ in range(2):
         with pytest.raises(StartFailed):
-            move.wait_outcome()
+            transition.wait_outcome()
 
 
 def test_a_bug_becomes_an_error_that_names_the_model(tasks: TaskGroup, caplog) -> None:
-    def bug(_: Move) -> None:
+    def bug(_: Transition) -> None:
         raise KeyError("oops")
 
-    move = Move(Goal.STOPPED, "m")
-    move.open(bug, tasks)
+    transition = Transition(Goal.STOPPED, "m")
+    transition.open(bug, tasks)
     with pytest.raises(ProcessError, match="m: internal error"):
-        move.wait_outcome()
-    assert "move to stopped failed" in caplog.text
+        transition.wait_outcome()
+    assert "transition to stopped failed" in caplog.text
 
 
 def test_an_abort_is_noticed_and_explained(tasks: TaskGroup) -> None:
-    def wait(move: Move) -> None:
-        move.aborted.wait()
-        raise move.explain_abort()
+    def wait(transition: Transition) -> None:
+        transition.aborted.wait()
+        raise transition.explain_abort()
 
-    move = Move(Goal.READY, "m")
-    move.open(wait, tasks)
-    move.abort("unloaded")
-    move.abort("too late")
+    transition = Transition(Goal.READY, "m")
+    transition.open(wait, tasks)
+    transition.abort("unloaded")
+    transition.abort("too late")
     with pytest.raises(LoadAborted, match="m: unloaded"):
-        move.wait_outcome()
+        transition.wait_outcome()
 
 
 def test_a_move_killed_before_it_ran_is_settled_too(tasks: TaskGroup) -> None:
-    move = Move(Goal.READY, "m")
-    move.open(lambda _: Event().wait() and None, tasks)
+    transition = Transition(Goal.READY, "m")
+    transition.open(lambda _: Event().wait() and None, tasks)
     tasks.kill()
     with pytest.raises(LoadAborted, match="killed"):
-        move.wait_outcome()
+        transition.wait_outcome()
 
 
 class Bench:

@@ -24,8 +24,8 @@ from llmsnap.config.command import split
 from llmsnap.errors import CommandProblem, StartFailed
 from llmsnap.launchers.base import ExitStatus, LaunchSpec, Output, exit_status
 from llmsnap.launchers.local import guardian, orphans, ports
-from llmsnap.launchers.local.guardian_client import Guard
-from llmsnap.launchers.local.orphans import Roster
+from llmsnap.launchers.local.guardian_client import GuardianClient
+from llmsnap.launchers.local.orphans import PidFile
 from llmsnap.limits import child_setup
 from llmsnap.options import API_KEY
 from llmsnap.tasks import TaskGroup
@@ -46,13 +46,13 @@ EOF_GRACE_S = 0.5
 class LocalLauncher:
     """Runs servers as children of this process.
 
-    *instance* names us in their environment; a *roster* stands in where /proc is missing.
+    *instance* names us in their environment; a *pid_file* stands in where /proc is missing.
     """
 
-    def __init__(self, instance: str, roster: Roster | None = None) -> None:
+    def __init__(self, instance: str, pid_file: PidFile | None = None) -> None:
         self.instance = instance
-        self._roster = roster
-        self._guard = Guard()
+        self._pid_file = pid_file
+        self._guard = GuardianClient()
         self._withheld = {API_KEY}
 
     def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
@@ -78,15 +78,15 @@ class LocalLauncher:
         argv = _find_executable(spec)
         child = Child(spec, self.instance, output, self._guard, self._withheld)
         child.open(argv)
-        roster, pid = self._roster, child.local_pid
-        if roster is not None and pid is not None:
-            roster.add(pid, spec.model_id)
-            child.gone.rawlink(lambda _: roster.remove(pid))
+        pid_file, pid = self._pid_file, child.local_pid
+        if pid_file is not None and pid is not None:
+            pid_file.add(pid, spec.model_id)
+            child.gone.rawlink(lambda _: pid_file.remove(pid))
         return child
 
     def stop_leftovers(self) -> list[str]:
         """Stop what an llmsnap that has ended left running; return a line about each. Blocks."""
-        left = self._roster.stop_leftovers() if self._roster is not None else []
+        left = self._pid_file.stop_leftovers() if self._pid_file is not None else []
         return left + orphans.stop_debris(self.instance)
 
     def withhold(self, names: Iterable[str]) -> None:
@@ -106,7 +106,7 @@ class Child:
         spec: LaunchSpec,
         instance: str,
         output: Output,
-        guard: Guard,
+        guard: GuardianClient,
         withheld: Collection[str] = (),
     ) -> None:
         self.spec = spec

@@ -31,8 +31,8 @@ MODEL_SUFFIXES = frozenset(
 PROGRAM = re.compile(r"[A-Za-z][\w.+-]*")
 WORDS = re.compile(r"""[^\s'"`;&|<>()]+""")
 
-State = tuple[str, int, int, int]
-Fingerprint = frozenset[State]
+FileState = tuple[str, int, int, int]
+Fingerprint = frozenset[FileState]
 
 
 class CommandFiles:
@@ -69,7 +69,7 @@ def fingerprint(cmd: str, env: Sequence[str] = ()) -> Fingerprint:
 
     Blocks on the file system.
     """
-    found: set[State] = set()
+    found: set[FileState] = set()
     for name in islice(dict.fromkeys(_names(cmd, env)), MAX_NAMES):
         path = shutil.which(name) if PROGRAM.fullmatch(name) else None
         found.update(_states(path or name))
@@ -89,7 +89,7 @@ def _names(cmd: str, env: Sequence[str]) -> Iterator[str]:
                     yield name
 
 
-def _states(name: str) -> list[State]:
+def _states(name: str) -> list[FileState]:
     """The state of a file, or of those in a directory that may be parts of a model."""
     found = _stat(name)
     if found is None:
@@ -112,5 +112,5 @@ def _stat(name: str) -> os.stat_result | None:
         return None  # no such file, or no name of one
 
 
-def _state(path: str, found: os.stat_result) -> State:
+def _state(path: str, found: os.stat_result) -> FileState:
     return path, found.st_ino, found.st_mtime_ns, found.st_size

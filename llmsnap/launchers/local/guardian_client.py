@@ -1,4 +1,4 @@
-"""llmsnap's side of the guardian: starts it, tells it of every run of a server, replaces it.
+"""Keeps a guardian process running, and sends it every run of a server.
 
 No start of a server depends on it. Without one, servers of an llmsnap that is killed get SIGTERM
 from the kernel (Linux), and what is left is found at the next start.
@@ -44,7 +44,7 @@ _close = get_original("os", "close")
 """At once; gevent's own (25.8.1) waits until the event loop has something to do."""
 
 
-class Guard:
+class GuardianClient:
     """Keeps one guardian process while there are servers."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
@@ -62,7 +62,7 @@ class Guard:
         self._tasks = TaskGroup("guardian")
 
     def __repr__(self) -> str:
-        return f"<Guard, guardian {self.pid or 'not running'}, {len(self._runs)} runs>"
+        return f"<GuardianClient, guardian {self.pid or 'not running'}, {len(self._runs)} runs>"
 
     @property
     def pid(self) -> int | None:

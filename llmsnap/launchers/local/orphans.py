@@ -262,7 +262,7 @@ FILE_NAME = "children.json"
 
 
 def start_time(pid: int) -> str:
-    """When process *pid* began, as ps(1) tells it (POSIX ``lstart``); "" when it is gone."""
+    """When process *pid* began, as ps(1) shows it (POSIX ``lstart``); "" when it is gone."""
     asked = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)],
         stdout=subprocess.PIPE,
@@ -272,7 +272,7 @@ def start_time(pid: int) -> str:
     return str(asked.stdout.decode(errors="replace")).strip()
 
 
-class Roster:
+class PidFile:
     """The file in *folder*. A pid alone may have been given to another program meanwhile, so the
     start time has to match as well.
     """
@@ -283,7 +283,7 @@ class Roster:
         self._children: dict[int, tuple[str, str]] = {}
 
     def __repr__(self) -> str:
-        return f"<Roster {self.path}, {len(self._children)} children>"
+        return f"<PidFile {self.path}, {len(self._children)} children>"
 
     def add(self, pid: int, model_id: str) -> None:
         """Note a child that was just started. Blocks briefly."""
