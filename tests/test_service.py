@@ -27,7 +27,7 @@ class Bench:
         self.path = path
         path.write_text(TEXT)
         self.launcher = FakeLauncher()
-        self.service = Service(load(str(path)), launcher=self.launcher)
+        self.service = Service(load(str(path)), launchers={"local": self.launcher})
         self.service.rest_s = 0.001
         self.events: list[Event] = []
         self.came = Flag()
@@ -97,7 +97,7 @@ def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
         return start(spec, output, cancelled)
 
     bench.launcher.start = only_b
-    bench.service = Service(load(str(bench.path)), launcher=bench.launcher)
+    bench.service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     bench.service.bus.subscribe(Event, bench._note)
     bench.service.open()
     bench.wait_for(lambda: len(bench.of(ModelPreloaded)) == 2)
@@ -138,7 +138,7 @@ def test_variables_of_keys_are_withheld_from_models_those_of_before_too(
     monkeypatch.setenv("NEW_KEY", "new")
     bench = Bench(tmp_path / "config.yaml")
     bench.edit("models:", "apiKeys: ['${env.OLD_KEY}']\nmodels:")
-    bench.service = Service(load(str(bench.path)), launcher=bench.launcher)
+    bench.service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     bench.service.open()
     assert bench.launcher.withheld == {"OLD_KEY"}
     bench.edit("OLD_KEY", "NEW_KEY")
@@ -248,7 +248,7 @@ def test_an_open_server_that_others_reach_is_warned_of_at_start_and_when_keys_go
 
     texts = ("apiKeys: [a-key-of-some-length]", "apiKeys: []", "apiKeys: []")
     assert [reload(keys) for keys in texts] == [False, True, False]
-    other = Service(load(str(bench.path)), launcher=bench.launcher)
+    other = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     caplog.clear()
     other.open()
     other.close(0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -65,11 +65,15 @@ class Process:
     """One model's server. Its methods named ``ensure_*`` block until the goal is reached."""
 
     def __init__(
-        self, settings: ModelConfig, launcher: Launcher, output: ProcessLog, on_change: OnChange
+        self,
+        settings: ModelConfig,
+        launchers: Mapping[str, Launcher],
+        output: ProcessLog,
+        on_change: OnChange,
     ) -> None:
         self.model_id = settings.id
         self.settings = settings
-        self._launcher = launcher
+        self._launchers = launchers
         self._output = output
         self._on_change = on_change
         self._machine = StateMachine(self._tell)
@@ -139,7 +143,7 @@ class Process:
         """
         _address_of(self.settings.proxy, self.settings)
         if self.state not in RESIDENT:
-            self._launcher.check(self._spec(), leaving)
+            self._launcher().check(self._spec(), leaving)
 
     def ensure_ready(self) -> None:
         """Start or wake the server, and wait until it is healthy.
@@ -275,7 +279,7 @@ class Process:
             self._generation += 1
             self._ended_in = None
             feed = self._output.feed
-            handle = self._handle = self._launcher.start(self._spec(), feed, transition.aborted)
+            handle = self._handle = self._launcher().start(self._spec(), feed, transition.aborted)
         except LlmsnapError as error:
             self._machine.fire(Trigger.EXITED)
             raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
@@ -330,6 +334,9 @@ class Process:
         self._machine.fire(Trigger.STOP)
         handle.stop(self.settings.unload_timeout_s, self.settings.cmd_stop)
         self._note_exit()
+
+    def _launcher(self) -> Launcher:
+        return self._launchers[self.settings.launcher]
 
     def _running(self) -> Handle | None:
         """The server of now; a start that waits for its launcher has none yet."""

@@ -13,8 +13,10 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from llmsnap.config.keys import LAUNCHER_NAMES
 from llmsnap.config.settings import ModelConfig
 from llmsnap.errors import ChildExited, HealthTimeout, LoadAborted, StartFailed
+from llmsnap.launchers import LAUNCHERS as REGISTERED
 from llmsnap.launchers import Handle, Launcher, LaunchSpec, LocalLauncher
 from llmsnap.models import Process, State
 from llmsnap.tasks import TaskGroup
@@ -68,6 +70,10 @@ LAUNCHERS = [
 ]
 
 
+def test_every_launcher_can_be_configured_and_passes_these() -> None:
+    assert set(LAUNCHER_NAMES) == set(REGISTERED) <= {kind.name for kind in LAUNCHERS}
+
+
 class Bench:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -103,7 +109,7 @@ class Bench:
             check_endpoint="/",
             health_check_timeout_s=limit_s,
         )
-        return Process(settings, self.launcher, self, lambda *_: self.starting.set())
+        return Process(settings, {"local": self.launcher}, self, lambda *_: self.starting.set())
 
 
 @pytest.fixture(params=LAUNCHERS, ids=lambda kind: kind.name)

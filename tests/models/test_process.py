@@ -56,7 +56,7 @@ class Bench:
         self.told: list[str] = []
         self.changed = Event()
         self.tasks = TaskGroup("test")
-        self.process = Process(self.settings, launcher, self.log, self._on_change)
+        self.process = Process(self.settings, {"local": launcher}, self.log, self._on_change)
 
     def _on_change(self, model_id: str, old: State, new: State, trigger: Trigger) -> None:
         self.told.append(new)
@@ -292,3 +292,18 @@ def test_settings_of_a_running_server_apply_at_once(bench: Bench) -> None:
     assert bench.launcher.handles[0].grace_s == 3, "should llmsnap be killed meanwhile"
     bench.process.ensure_stopped()
     assert bench.launcher.handles[0].stops == [(3, "polite")]
+
+
+def test_a_model_that_names_another_launcher_is_started_by_it(bench: Bench) -> None:
+    other = FakeLauncher()
+    process = Process(
+        bench.settings, {"local": bench.launcher, "other": other}, bench.log, bench._on_change
+    )
+    bench.upstream.start()
+    bench.upstream.healthy.set()
+    process.ensure_ready()
+    process.configure(replace(bench.settings, launcher="other"), replaces=True)
+    process.ensure_stopped()
+    process.ensure_ready()
+    assert (len(bench.launcher.handles), len(other.handles)) == (1, 1)
+    process.ensure_stopped()

@@ -8,7 +8,6 @@ port, ``files`` sees whether the files of a command have changed.
 
 from llmsnap.launchers.local.child import LocalLauncher
 from llmsnap.launchers.local.files import CommandFiles
-from llmsnap.launchers.local.guardian import has_proc
 from llmsnap.launchers.local.orphans import PidFile, reap_adopted
 
-__all__ = ["CommandFiles", "LocalLauncher", "PidFile", "has_proc", "reap_adopted"]
+__all__ = ["CommandFiles", "LocalLauncher", "PidFile", "reap_adopted"]

@@ -28,6 +28,7 @@ from llmsnap.launchers.local.guardian_client import GuardianClient
 from llmsnap.launchers.local.orphans import PidFile
 from llmsnap.limits import child_setup
 from llmsnap.options import API_KEY
+from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ class LocalLauncher:
         self._pid_file = pid_file
         self._guard = GuardianClient()
         self._withheld = {API_KEY}
+
+    @classmethod
+    def from_state(cls, state: StateDir) -> LocalLauncher:
+        """Return the launcher of the llmsnap that has this state directory."""
+        needs_pid_file = state.is_writable and not guardian.has_proc()
+        return cls(state.instance, PidFile(state.path) if needs_pid_file else None)
 
     def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
         """Raise StartFailed if the command is empty or not found, or its port is in use."""
