@@ -21,7 +21,7 @@ from llmsnap.proxy.client import Exchange, Limits, Outgoing
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.server.bind import bind
 from llmsnap.server.listener import Server
-from llmsnap.upstream.control import Address, parse_address
+from llmsnap.models import Address, parse_address
 from llmsnap.wire.headers import HOP_BY_HOP, from_environ
 
 if TYPE_CHECKING:

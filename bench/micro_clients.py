@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from llmsnap.proxy.client import Exchange, Limits, Outgoing
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.upstream.control import parse_address
+from llmsnap.models import parse_address
 
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
 HEADERS = {"Content-Type": "application/json"}

@@ -25,6 +25,7 @@ from llmsnap.logs.hub import LogHub
 from llmsnap.logs.stdout import StdoutWriter
 from llmsnap.metrics.capture import MIB
 from llmsnap.metrics.observer import ResponseObserver
+from llmsnap.models import parse_address
 from llmsnap.proxy.body import parse_json
 from llmsnap.proxy.client import Exchange, Limits, Outgoing
 from llmsnap.proxy.context import RequestContext
@@ -32,7 +33,6 @@ from llmsnap.proxy.pool import Connection, ConnectionPool, key_of
 from llmsnap.server.bind import bind
 from llmsnap.server.handler import Handler
 from llmsnap.server.listener import Server
-from llmsnap.upstream.control import parse_address
 from llmsnap.web import accesslog
 from llmsnap.wire.headers import RequestRule, from_environ, request_headers, response_headers
 

@@ -7,11 +7,11 @@ import socket
 from dataclasses import replace
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig, Timeouts
+from llmsnap.models import Address, parse_address
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.target import Target
 from llmsnap.routing.names import Names
-from llmsnap.upstream.control import Address, parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.clients import TrustedProxies
 from llmsnap.wire.cors import PageRules

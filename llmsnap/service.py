@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,8 +26,10 @@ from llmsnap.events import (
     SwapFinished,
     SwapStarted,
 )
+from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
+from llmsnap.models import Address, ContextLengths, Process, State, Trigger
 from llmsnap.observations import Observations
 from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.disconnect import new_watch
@@ -42,14 +45,6 @@ from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
 from llmsnap.systems import shortcomings
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream import guardian, orphans
-from llmsnap.upstream.child import LocalLauncher
-from llmsnap.upstream.context import ContextLengths
-from llmsnap.upstream.control import Address
-from llmsnap.upstream.launcher import Launcher
-from llmsnap.upstream.process import Process
-from llmsnap.upstream.roster import Roster
-from llmsnap.upstream.states import State, Trigger
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +80,7 @@ class Service:
         *,
         listen_host: str = "",
         state: StateDir | None = None,
-        launcher: Launcher | None = None,
+        launchers: Mapping[str, Launcher] | None = None,
         record: str = "",
         log_style: LogStyle = TEXT,
     ) -> None:
@@ -103,7 +98,9 @@ class Service:
         self.contexts = ContextLengths()
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
-        self.launcher = launcher or _local_launcher(self.state_dir)
+        self.launchers = launchers or {
+            name: make(self.state_dir) for name, make in LAUNCHERS.items()
+        }
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
@@ -148,27 +145,32 @@ class Service:
         with self._open_lock:
             if self.accepts or self._closed:
                 return
-            self.launcher.withhold(self.runtime.config.key_variables)
+            for launcher in self.launchers.values():
+                launcher.withhold(self.runtime.config.key_variables)
             self.logs.open()
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
             root.setLevel(logging.DEBUG)
             if wanting := shortcomings():
                 log.warning("%s", wanting)
-            orphans.reap_adopted()
+            reap_adopted()
             self.state_dir.lock()
             self.observations.open()
             self.driver.scheduler.count_from(self.observations.next_swap_id)
             if self._recording is not None:
                 self._recording.open()
-            for line in self.launcher.stop_leftovers():
-                log.warning("stopped what an earlier run left behind: %s", line)
+            self._stop_leftovers()
             config = self.runtime.config
             self.driver.reconfigure(change_of(config))
             self._warn_of_open_door()
             self.accepts = True
             if config.preload:
                 self.driver.preload(config.preload)
+
+    def _stop_leftovers(self) -> None:
+        for launcher in self.launchers.values():
+            for line in launcher.stop_leftovers():
+                log.warning("stopped what an earlier run left behind: %s", line)
 
     def _warn_of_open_door(self) -> None:
         if self.runtime.keyring.open and (addresses := exposed_addresses()):
@@ -192,7 +194,8 @@ class Service:
             self.kill()
         self.driver.close()
         self._tasks.close()
-        self.launcher.close()
+        for launcher in self.launchers.values():
+            launcher.close()
         self.contexts.close()
         self.chores.do()
         self.observations.close()
@@ -273,7 +276,8 @@ class Service:
         if runtime.pages.port != before.pages.port:
             log.warning("another port in upstream.origin is opened by a restart only")
         self.runtime = runtime
-        self.launcher.withhold(config.key_variables)
+        for launcher in self.launchers.values():
+            launcher.withhold(config.key_variables)
         if not before.keyring.open:
             self._warn_of_open_door()
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
@@ -292,7 +296,7 @@ class Service:
         if found is None:
             settings = self.runtime.config.models[model_id]
             output = self.logs.model(model_id)
-            found = Process(settings, self.launcher, output, self._on_change)
+            found = Process(settings, self.launchers, output, self._on_change)
             self._processes[model_id] = found
         return found
 
@@ -313,9 +317,9 @@ class Service:
         return process.wait_end(address, limit_s)
 
     def _pids(self) -> dict[str, int]:
-        """The process of each running model."""
-        processes = self._processes.items()
-        return {model_id: one.pid for model_id, one in processes if one.pid is not None}
+        """The process of each model that runs on this machine."""
+        pids = ((model_id, one.local_pid) for model_id, one in self._processes.items())
+        return {model_id: pid for model_id, pid in pids if pid is not None}
 
     def _on_change(self, model_id: str, old: State, new: State, trigger: Trigger) -> None:
         log.debug("<%s> %s -> %s (%s)", model_id, old, new, trigger)
@@ -380,8 +384,3 @@ class Service:
             self._tasks.spawn(f"retire {model_id}", process.retire, "removed")
         self.logs.forget(model_id)
         self.contexts.forget(model_id)
-
-
-def _local_launcher(state: StateDir) -> LocalLauncher:
-    needs_roster = state.is_writable and not guardian.has_proc()
-    return LocalLauncher(state.instance, Roster(state.path) if needs_roster else None)

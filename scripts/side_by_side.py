@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
 BUILDS = "tests/e2e/test_wheel.py"
 """Builds and installs distributions, which takes 20 s."""
-TOGETHER = "tests/upstream"
+TOGETHER = "tests/launchers"
 """Unit tests of one process: they leave debris of a dead owner, and stop what they find of it."""
 ALONE = "tests/e2e/test_kills.py"
 """Looks for what a killed llmsnap leaves, which any other one that starts meanwhile would stop."""
@@ -41,7 +41,7 @@ SLOWER = {
     "tests/routing/test_scheduler_properties.py": 20,
     "tests/scripts/test_compiled.py": 20,
     "tests/scripts/test_environment.py": 20,
-    "tests/upstream/test_child.py": 20,
+    "tests/launchers/test_child.py": 20,
 }
 """Files that take so many times as long as others of their size."""
 LANE = "LLMSNAP_TEST_LANE"

@@ -45,7 +45,7 @@ FLOORS = {
     ),
     **dict.fromkeys(["bus", "config", "events", "wire"], 1),
     "logs": 2,
-    "upstream": 3,
+    **dict.fromkeys(["launchers", "models"], 3),
     **dict.fromkeys(["routing", "metrics"], 4),
     "proxy": 5,
     **dict.fromkeys(["configfile", "runtime", "observations", "service", "reload"], 6),
@@ -57,6 +57,7 @@ SIMULATOR = "simulator"  # stands beside the floors: imports nothing of llmsnap,
 # Units that may import another one of their own floor (never in a circle, see below).
 SAME_FLOOR = {
     "bus": {"events"},
+    "models": {"launchers"},
     "statedir": {"errors", "paths"},
     "limits": {"errors"},
     "paths": {"errors"},
@@ -73,7 +74,8 @@ GEVENT = [
     "tasks",
     "blocked",
     "logs",
-    "upstream",
+    "launchers",
+    "models",
     "metrics.store",
     "proxy",
     "runtime",
@@ -102,14 +104,14 @@ LIBRARIES = {
     "gevent.monkey": ["_monkey"],
     "gevent.monkey.get_original": GEVENT,
     "gevent.pywsgi": ["server", SIMULATOR],
-    "gevent.subprocess": ["upstream"],
+    "gevent.subprocess": ["launchers.local"],
     "flask": ["web", "wsgi"],
     "flask_sock": ["web"],
     "simple_websocket": ["web"],
     "werkzeug": ["web", "proxy.multipart"],
     "jinja2": ["web"],
-    "requests": ["upstream.control", "commands.client"],
-    "urllib3": ["upstream.control", "_monkey"],
+    "requests": ["models.control", "commands.client"],
+    "urllib3": ["models.control", "_monkey"],
     "httptools": ["proxy.client", "proxy.parser", "server.head"],
     "msgspec": ["events", "metrics", "observations", "proxy", "server.head", "web", "wire"],
     "inotify_simple": ["reload"],
@@ -121,7 +123,7 @@ LIBRARIES = {
     "gunicorn": [],
     # Standard library, but with one owner all the same.
     "sqlite3": ["metrics.store"],
-    "subprocess": ["upstream.child", SIMULATOR],
+    "subprocess": ["launchers.local", SIMULATOR],
     "http.client": [],
     "urllib.request": [],
 }
@@ -130,6 +132,7 @@ LIBRARIES = {
 PURE = [
     "config",
     "metrics.usage",
+    "models.states",
     "proxy.filters",
     "routing.explain",
     "routing.messages",
@@ -140,7 +143,6 @@ PURE = [
     "routing.state",
     "routing.swaps",
     "server.head",
-    "upstream.states",
     "wire",
 ]
 IMPURE = {"gevent", "select", "selectors", "signal", "socket", "subprocess", "threading", "time"}
@@ -263,7 +265,9 @@ def may_import(importer: str, imported: str) -> bool:
 
 def test_the_floors_themselves() -> None:
     assert may_import("proxy", "routing")
-    assert may_import("metrics", "upstream")
+    assert may_import("metrics", "models")
+    assert may_import("models", "launchers")
+    assert not may_import("launchers", "models")
     assert may_import("reload", "service")
     assert may_import("cli", SIMULATOR)
     assert not may_import("metrics", "routing")

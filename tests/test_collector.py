@@ -52,7 +52,7 @@ def test_circles_made_later_are_still_found() -> None:
 @pytest.fixture
 def server():
     config = loads('models: {a: {cmd: x, proxy: "http://localhost:1"}}', environ={})
-    service = Service(config, launcher=FakeLauncher())
+    service = Service(config, launchers={"local": FakeLauncher()})
     service.driver.reconfigure(change_of(config))
     service.accepts = True
     serving = Serving(create_app(lambda: service).wsgi_app, "127.0.0.1:0")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmsnap.config.loader import load_with_advice
-from llmsnap.upstream import states
+from llmsnap.models import states
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -8,9 +8,9 @@ from llmsnap.config.loader import load
 from llmsnap.configfile import look
 from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.events import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
+from llmsnap.launchers import LaunchSpec, Output
+from llmsnap.models import State
 from llmsnap.service import Service
-from llmsnap.upstream.launcher import LaunchSpec, Output
-from llmsnap.upstream.states import State
 from tests.fakes.launcher import FakeHandle, FakeLauncher
 
 TEXT = """
@@ -27,7 +27,7 @@ class Bench:
         self.path = path
         path.write_text(TEXT)
         self.launcher = FakeLauncher()
-        self.service = Service(load(str(path)), launcher=self.launcher)
+        self.service = Service(load(str(path)), launchers={"local": self.launcher})
         self.service.rest_s = 0.001
         self.events: list[Event] = []
         self.came = Flag()
@@ -53,7 +53,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr("llmsnap.upstream.health.UNCHECKED_S", 0.001)
+    monkeypatch.setattr("llmsnap.models.health.UNCHECKED_S", 0.001)
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
     bench.edit("models:", "hooks: {on_startup: {preload: [b, a]}}\nmodels:")
     start = bench.launcher.start
 
-    def only_b(spec: LaunchSpec, output: Output) -> FakeHandle:
+    def only_b(spec: LaunchSpec, output: Output, cancelled: Flag) -> FakeHandle:
         if spec.model_id == "a":
             raise StartFailed("a: no")
-        return start(spec, output)
+        return start(spec, output, cancelled)
 
     bench.launcher.start = only_b
-    bench.service = Service(load(str(bench.path)), launcher=bench.launcher)
+    bench.service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     bench.service.bus.subscribe(Event, bench._note)
     bench.service.open()
     bench.wait_for(lambda: len(bench.of(ModelPreloaded)) == 2)
@@ -138,7 +138,7 @@ def test_variables_of_keys_are_withheld_from_models_those_of_before_too(
     monkeypatch.setenv("NEW_KEY", "new")
     bench = Bench(tmp_path / "config.yaml")
     bench.edit("models:", "apiKeys: ['${env.OLD_KEY}']\nmodels:")
-    bench.service = Service(load(str(bench.path)), launcher=bench.launcher)
+    bench.service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     bench.service.open()
     assert bench.launcher.withheld == {"OLD_KEY"}
     bench.edit("OLD_KEY", "NEW_KEY")
@@ -248,7 +248,7 @@ def test_an_open_server_that_others_reach_is_warned_of_at_start_and_when_keys_go
 
     texts = ("apiKeys: [a-key-of-some-length]", "apiKeys: []", "apiKeys: []")
     assert [reload(keys) for keys in texts] == [False, True, False]
-    other = Service(load(str(bench.path)), launcher=bench.launcher)
+    other = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     caplog.clear()
     other.open()
     other.close(0)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from llmsnap.config.loader import load_with_advice
+from llmsnap.launchers import PidFile
 from llmsnap.metrics.activity import Filter, Order
 from llmsnap.metrics.store.database import SCHEMA_VERSION, Database, NewerSchema
 from llmsnap.statedir import StateDir
-from llmsnap.upstream.roster import Roster
 
 RELEASES = sorted(path for path in (Path(__file__).parent / "upgrades").iterdir() if path.is_dir())
 ENVIRON = {
@@ -59,7 +59,7 @@ def test_its_state_directory_is_taken_over(release: Path) -> None:
     state = StateDir(release / "state")
     state.lock()  # held by a process that has gone
     state.unlock()
-    assert Roster(state.path, started=lambda _: "").stop_leftovers() == []
+    assert PidFile(state.path, started=lambda _: "").stop_leftovers() == []
 
 
 def test_a_newer_store_is_refused_and_stays_as_it_is(release: Path) -> None:

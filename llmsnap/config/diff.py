@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
 
 # What the process is made of; the port is left out, since a number alone changes nothing.
-_PROCESS = frozenset({"cmd", "proxy", "env", "port", "blueprint"})
+_PROCESS = frozenset({"cmd", "proxy", "env", "launcher", "port", "blueprint"})
 _DATA = frozenset({"metadata", "filters"})  # where 1, 1.0 and true are not the same
 
 # Parts of the configuration beside the models: they apply at once.
@@ -75,7 +75,8 @@ def _kind(old: ModelConfig, new: ModelConfig) -> str:
 
 
 def _blueprint(model: ModelConfig) -> tuple[str, ...]:
-    return model.blueprint or (model.proxy, *model.env, "\0", model.cmd)
+    made = model.blueprint or (model.proxy, *model.env, "\0", model.cmd)
+    return (model.launcher, *made)
 
 
 def _same(old: object, new: object, name: str) -> bool:

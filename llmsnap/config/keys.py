@@ -29,6 +29,8 @@ LOG_TIME_FORMATS = (
     *("rfc3339", "rfc3339nano", "kitchen", "stamp", "stampmilli", "stampmicro", "stampnano"),
 )
 CAPTURE_MASKS = ("none", "headers", "full")
+LAUNCHER_NAMES = ("local",)
+"""As in ``launchers.LAUNCHERS``, which this package cannot import."""
 
 _SETS_GO_ITS_OWN_WAY = "llmsnap manages its connections itself; remove it"
 _OTHER_TIMEOUTS = tuple(
@@ -58,6 +60,7 @@ MODEL = Section(
     Key("cmdStop", Command(known_later="PID")),
     Key("proxy", Text("http://localhost:${PORT}", strict=True), restarts=True),
     Key("env", Texts(), restarts=True),
+    Key("launcher", Choice("local", words=LAUNCHER_NAMES), restarts=True),
     Key("name", Text()),
     Key("description", Text()),
     Key("aliases", Texts()),

@@ -77,6 +77,7 @@ def _plain(values: Values[str, Any]) -> dict[str, Any]:
     """Return the settings that are the key's value and nothing more."""
     limit = values["concurrencyLimit"]
     return {
+        "launcher": values["launcher"],
         "name": values["name"],
         "description": values["description"],
         "aliases": values["aliases"],

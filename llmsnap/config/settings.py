@@ -90,6 +90,8 @@ class ModelConfig:
     """The number ``${PORT}`` got; None when the model does not use it."""
     env: tuple[str, ...] = field(default=(), repr=False)
     """``NAME=value``, added to the inherited environment; of duplicates the later wins."""
+    launcher: str = "local"
+    """What starts the server: a key of ``launchers.LAUNCHERS``."""
 
     name: str = ""
     description: str = ""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from llmsnap.bus import EventBus, Subscription
 from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
-from llmsnap.upstream.states import State
+from llmsnap.models import State
 
 Labels = tuple[str, ...]
 

@@ -18,7 +18,7 @@ from llmsnap import __version__
 from llmsnap.metrics.counters import Counters, Family, Labels
 from llmsnap.metrics.gpu import GpuSample
 from llmsnap.metrics.host import HostSample, ProcessSample
-from llmsnap.upstream.states import State
+from llmsnap.models import State
 
 PREFIX = "llmsnap_"
 

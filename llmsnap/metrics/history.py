@@ -9,7 +9,7 @@ from typing import Any
 
 from llmsnap.bus import EventBus, Subscription
 from llmsnap.events import ProcessStateChanged
-from llmsnap.upstream.states import State
+from llmsnap.models import State
 
 KEPT_S = 3 * 3600.0
 MAX_BARS = 2000

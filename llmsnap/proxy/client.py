@@ -16,10 +16,10 @@ from msgspec import Struct
 
 from llmsnap.build import as_python_has_it
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
+from llmsnap.models import Address
 from llmsnap.proxy.parser import Headers, ResponseParser
 from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
 from llmsnap.sockets import send_all
-from llmsnap.upstream.control import Address
 
 Body = bytes | Callable[[], Iterable[bytes]]
 """A body in memory, or a function that returns its pieces from the first one on."""

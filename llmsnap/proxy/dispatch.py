@@ -24,6 +24,7 @@ from llmsnap.errors import (
     UpstreamError,
 )
 from llmsnap.metrics.recorder import Recorder
+from llmsnap.models import Address
 from llmsnap.proxy import forward, tunnel
 from llmsnap.proxy.body import is_true_word
 from llmsnap.proxy.client import Exchange, nothing
@@ -36,7 +37,6 @@ from llmsnap.proxy.request import Request, Response
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
-from llmsnap.upstream.control import Address
 from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed
 from llmsnap.wire.paths import streams_events, versioned
 

@@ -16,9 +16,9 @@ from gevent.monkey import get_original
 from gevent.ssl import SSLSocket
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
+from llmsnap.models import LOOPBACK, Address
 from llmsnap.proxy.parser import ResponseParser
 from llmsnap.sockets import Readiness
-from llmsnap.upstream.control import LOOPBACK, Address
 
 Key = tuple[str, int, bool]
 IDLE_LIMIT_S = 4.0

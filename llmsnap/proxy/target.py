@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.models import Address
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.routing.names import Names
-from llmsnap.upstream.control import Address
 from llmsnap.wire.headers import RequestRule
 
 

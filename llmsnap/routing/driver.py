@@ -17,6 +17,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from llmsnap.errors import ClientGone, LlmsnapError, LoadAborted, ModelLeft, ProcessError, in_full
+from llmsnap.models import RESIDENT, Process, State, Trigger
 from llmsnap.routing import messages as msg
 from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome
 from llmsnap.routing.messages import CommandDone, Eviction, StartSwap
@@ -24,8 +25,6 @@ from llmsnap.routing.recording import DecisionRecorder, Handles
 from llmsnap.routing.residency import Action, LoadKind
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream.process import Process
-from llmsnap.upstream.states import RESIDENT, State, Trigger
 
 # --- tickets and leases ---------------------------------------------------------------------------
 
@@ -503,7 +502,7 @@ class Driver:
 
     def _run_check(self, check: msg.CheckStart) -> None:
         try:
-            self._process_of(check.model_id).check_start(self._pids(check.leaving))
+            self._process_of(check.model_id).check_start(self._handle_ids(check.leaving))
         except LlmsnapError as error:
             self._process_of(check.model_id).note_files()
             self._send(msg.CheckFailed(check.model_id, error))
@@ -518,7 +517,8 @@ class Driver:
         report: msg.Event
         try:
             process = self._process_of(effect.target)
-            process.check_start(self._pids(eviction.model_id for eviction in effect.evict))
+            leaving = self._handle_ids(eviction.model_id for eviction in effect.evict)
+            process.check_start(leaving)
             self._evict(effect)
             swap.begin_loading(self._clock())
             process.ensure_ready()
@@ -604,9 +604,9 @@ class Driver:
         self._ready_by.pop(retired.model_id, None)
         self._observer.on_retired(retired.model_id)
 
-    def _pids(self, model_ids: Iterable[str]) -> frozenset[int]:
-        pids = (self._process_of(model_id).pid for model_id in model_ids)
-        return frozenset(pid for pid in pids if pid is not None)
+    def _handle_ids(self, model_ids: Iterable[str]) -> frozenset[str]:
+        ids = (self._process_of(model_id).handle_id for model_id in model_ids)
+        return frozenset(each for each in ids if each is not None)
 
     def _resting(self, model_id: str) -> State:
         """The state of a process that is not moving, as the scheduler's reports name it."""

@@ -20,11 +20,11 @@ from llmsnap.errors import (
     TooManyInFlight,
     UnknownModel,
 )
+from llmsnap.models import State
 from llmsnap.routing.messages import CutReason, Outcome, RefusalReason, Refuse
 from llmsnap.routing.policies import AT_ONCE, NEVER, swap_estimate_s
 from llmsnap.routing.residency import ALONE, Plan, PlannedSwap
 from llmsnap.routing.state import LEAVING, DurationStats, ModelState, Phase, SchedulerState, Swap
-from llmsnap.upstream.states import State
 
 # --- reasons and estimates ------------------------------------------------------------------------
 

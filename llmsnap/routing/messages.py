@@ -49,8 +49,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.models import State
 from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Residency
-from llmsnap.upstream.states import State
 
 # --- settings -------------------------------------------------------------------------------------
 

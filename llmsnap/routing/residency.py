@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from llmsnap.upstream.states import State
+from llmsnap.models import State
 
 
 class LoadKind(StrEnum):

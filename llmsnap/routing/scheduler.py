@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from llmsnap.models import State
 from llmsnap.routing import explain
 from llmsnap.routing.messages import (
     CheckFailed,
@@ -60,7 +61,6 @@ from llmsnap.routing.state import (
     Waiter,
 )
 from llmsnap.routing.swaps import Reports, SwapPlanner
-from llmsnap.upstream.states import State
 
 # --- the queue ------------------------------------------------------------------------------------
 

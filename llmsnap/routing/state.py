@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, Literal, TypeVar
 
+from llmsnap.models import State
 from llmsnap.routing.messages import (
     CommandDone,
     CutReason,
@@ -40,7 +41,6 @@ from llmsnap.routing.residency import (
     PlannedSwap,
     Residency,
 )
-from llmsnap.upstream.states import State
 
 # --- back-off -------------------------------------------------------------------------------------
 

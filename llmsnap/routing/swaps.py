@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from llmsnap.errors import in_full
+from llmsnap.models import State
 from llmsnap.routing import explain
 from llmsnap.routing.messages import (
     AbortLoad,
@@ -37,7 +38,6 @@ from llmsnap.routing.state import (
     SchedulerState,
     Swap,
 )
-from llmsnap.upstream.states import State
 
 # --- decisions -----------------------------------------------------------------------------------
 

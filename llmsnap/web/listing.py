@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.models import State
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.names import LocalRoute, Route
 from llmsnap.routing.state import DurationStats
 from llmsnap.service import Service
-from llmsnap.upstream.states import State
 from llmsnap.wire.auth import Key
 from llmsnap.wire.secrets import masked
 

@@ -37,7 +37,7 @@ class Running:
         self._model.start()
         text = text.replace("MODEL", f"http://127.0.0.1:{self._model.server_port}")
         self.launcher = FakeLauncher()
-        self.service = Service(loads(dedent(text), environ={}), launcher=self.launcher)
+        self.service = Service(loads(dedent(text), environ={}), launchers={"local": self.launcher})
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
         self.service.accepts = True
         listener = bind("127.0.0.1:0")
@@ -73,7 +73,7 @@ def running(text: str) -> Iterator[Running]:
 
 @pytest.fixture(autouse=True)
 def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmsnap.upstream.health.UNCHECKED_S", 0.001)
+    monkeypatch.setattr("llmsnap.models.health.UNCHECKED_S", 0.001)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ EDITS = {
     "cmd": '{cmd: "s ${PORT} -v", proxy: "http://h:${PORT}", env: [A=1]}',
     "proxy": '{cmd: "s ${PORT} -m a", proxy: "http://other:${PORT}", env: [A=1]}',
     "env": '{cmd: "s ${PORT} -m a", proxy: "http://h:${PORT}", env: [A=2]}',
+    "launcher": None,
     "cmdStop": "kill",
     "name": "N",
     "description": "D",
@@ -56,6 +57,12 @@ def edited(key: str) -> str:
     if key in ("cmd", "proxy", "env"):
         return f"models:\n  a: {value}\n  b: {{cmd: 's ${{PORT}}'}}\n"
     return OLD.replace("env: [A=1]}", f"env: [A=1], {key}: {value}}}")
+
+
+def test_another_launcher_makes_another_process() -> None:
+    old = loads(OLD, environ={})
+    models = {**old.models, "a": replace(old.models["a"], launcher="other")}
+    assert diff(old, replace(old, models=models)).restart == ("a",)
 
 
 def test_every_key_of_a_model_has_its_edit_here() -> None:

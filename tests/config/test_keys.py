@@ -14,6 +14,7 @@ def test_only_what_makes_the_process_restarts_it() -> None:
         "models.*.cmd",
         "models.*.proxy",
         "models.*.env",
+        "models.*.launcher",
     ]
 
 

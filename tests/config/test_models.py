@@ -107,6 +107,13 @@ def test_concurrency_limit(limit: int, effective: int) -> None:
     assert model(f"concurrencyLimit: {limit}").concurrency_limit == effective
 
 
+def test_a_launcher_that_does_not_exist_is_refused() -> None:
+    assert model("launcher: local").launcher == model("").launcher == "local"
+    found = problem("models: {m: {cmd: 's ${PORT}', launcher: slurm}}")
+    assert "models.m.launcher: must be one of local" in found
+    assert "slurm" in found
+
+
 def test_further_keys() -> None:
     found = model("""
         timeouts: {connect: 1, responseHeader: 2, idle: 3}

@@ -19,7 +19,7 @@ import requests
 from gevent import subprocess
 from gevent.event import Event
 
-from llmsnap.upstream import guardian
+from llmsnap.launchers.local import guardian
 from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent

@@ -19,7 +19,7 @@ import gevent
 import psutil
 import pytest
 
-from llmsnap.upstream import guardian
+from llmsnap.launchers.local import guardian
 from tests.e2e.harness import SIM, Running, children_with, guardians_below, pids_below
 from tests.fakes.ports import free_ports
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from gevent import subprocess
 
-from llmsnap.upstream import orphans
+from llmsnap.launchers.local import orphans
 from tests.e2e.harness import ROOT, SIM, Installed, Running, pids_below
 from tests.fakes.ports import free_ports
 

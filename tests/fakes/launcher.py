@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from gevent.event import Event
 
 from llmsnap.errors import StartFailed
-from llmsnap.upstream.launcher import ExitStatus, LaunchSpec, Output
+from llmsnap.launchers import ExitStatus, LaunchSpec, Output
 
 
 class FakeHandle:
     def __init__(self, spec: LaunchSpec, output: Output) -> None:
         self.spec = spec
         self.url = spec.url
-        self.pid = 4711
+        self.id = "fake-4711"
+        self.local_pid = 4711
         self.exited = Event()
         self.gone = Event()
         self.status: ExitStatus | None = None
@@ -51,11 +52,11 @@ class FakeLauncher:
         self.is_closed = False
         self.leftovers: list[str] = []
 
-    def check(self, spec: LaunchSpec, leaving: frozenset[int] = frozenset()) -> None:
+    def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
         if self.refuse:
             raise self.refuse
 
-    def start(self, spec: LaunchSpec, output: Output) -> FakeHandle:
+    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> FakeHandle:
         self.check(spec)
         handle = FakeHandle(spec, output)
         self.handles.append(handle)

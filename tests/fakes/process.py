@@ -5,14 +5,14 @@ from __future__ import annotations
 from gevent.event import Event
 
 from llmsnap.errors import ChildExited, LlmsnapError, LoadAborted
-from llmsnap.upstream.states import State, Trigger
+from llmsnap.models import State, Trigger
 
 
 class FakeProcess:
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
         self.state = State.STOPPED
-        self.pid = None
+        self.handle_id = None
         self.load_trigger = Trigger.START
         self.load_s = 0.25
         self.loads = 0
@@ -31,7 +31,7 @@ class FakeProcess:
     def __repr__(self) -> str:
         return f"<FakeProcess {self.model_id} {self.state}>"
 
-    def check_start(self, leaving: frozenset[int] = frozenset()) -> None:
+    def check_start(self, leaving: frozenset[str] = frozenset()) -> None:
         if self.fail_check:
             raise self.fail_check
 

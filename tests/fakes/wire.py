@@ -8,7 +8,7 @@ from gevent import socket, ssl
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-from llmsnap.upstream.control import Address, parse_address
+from llmsnap.models import Address, parse_address
 
 Script = Callable[["Link"], None]
 

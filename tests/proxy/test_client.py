@@ -8,9 +8,9 @@ from gevent import socket, ssl
 from gevent.event import Event
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
+from llmsnap.models import parse_address
 from llmsnap.proxy.client import Exchange, Limits, Outgoing
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.upstream.control import parse_address
 from tests.fakes.wire import Link, WireServer
 from tests.server.test_tls import make as make_certificate
 

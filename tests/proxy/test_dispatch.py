@@ -24,6 +24,7 @@ from llmsnap.errors import (
     Unreachable,
     UpstreamTimeout,
 )
+from llmsnap.models import parse_address
 from llmsnap.proxy import dispatch, forward
 from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.context import RequestContext
@@ -32,7 +33,6 @@ from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.routing.driver import Ticket
-from llmsnap.upstream.control import parse_address
 from llmsnap.wire.auth import Keyring
 from llmsnap.wire.headers import PAGE_SANDBOX
 from llmsnap.wire.paths import EVENT_ROUTES, JSON_ROUTES

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from llmsnap.errors import Draining, Unreachable, UpstreamBroke
+from llmsnap.models import parse_address
 from llmsnap.proxy import forward
 from llmsnap.proxy.client import Exchange, Limits, nothing
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.payload import parse_request, parse_upstream
 from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.upstream.control import parse_address
 from tests.fakes.calls import make_request, runtime
 
 SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")

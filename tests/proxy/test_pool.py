@@ -2,9 +2,9 @@ import pytest
 from gevent import socket
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
+from llmsnap.models import parse_address
 from llmsnap.proxy import pool as module
 from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
-from llmsnap.upstream.control import parse_address
 
 ADDRESS = parse_address("http://127.0.0.1:9")
 

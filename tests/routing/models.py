@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from llmsnap.models import State
 from llmsnap.routing.messages import ModelRules
 from llmsnap.routing.state import ModelState, Waiter
-from llmsnap.upstream.states import State
 
 
 def waiting(

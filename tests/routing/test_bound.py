@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from llmsnap.models import State
 from llmsnap.routing.messages import ModelRules, StartSwap
 from llmsnap.routing.residency import Groups
-from llmsnap.upstream.states import State
 from tests.routing.test_scheduler_properties import plans
 from tests.routing.world import Asked, World, group
 

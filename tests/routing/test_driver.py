@@ -22,13 +22,13 @@ from llmsnap.errors import (
     TooManyInFlight,
     UnknownModel,
 )
+from llmsnap.models import State, Trigger
 from llmsnap.routing import messages as msg
 from llmsnap.routing.driver import ActiveSwap, Commands, Driver, Lease, Ticket
 from llmsnap.routing.messages import CommandDone, Outcome, StartSwap, SwapOutcome, change_of
 from llmsnap.routing.residency import LoadKind
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.tasks import TaskGroup
-from llmsnap.upstream.states import State, Trigger
 from tests.fakes.process import FakeProcess
 
 # --- leases ---------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 import pytest
 
 from llmsnap.errors import ChildExited, LlmsnapError, in_full
+from llmsnap.models import State
 from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome, span
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, Refuse
-from llmsnap.upstream.states import State
 from tests.routing.world import Asked, World, group
 
 # --- outlook --------------------------------------------------------------------------------------

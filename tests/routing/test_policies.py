@@ -1,11 +1,11 @@
 import pytest
 
 from llmsnap.config.loader import loads
+from llmsnap.models import State
 from llmsnap.routing.messages import SchedulerOptions, change_of
 from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy, waiting_since
 from llmsnap.routing.residency import Action
 from llmsnap.routing.state import ModelState
-from llmsnap.upstream.states import State
 from tests.routing.models import ready, waiting
 from tests.routing.world import World
 

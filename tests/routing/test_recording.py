@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmsnap.errors import StartFailed
+from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.recording import (
@@ -21,7 +22,6 @@ from llmsnap.routing.recording import (
 )
 from llmsnap.routing.residency import Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.upstream.states import State
 from tests.routing.world import World, group
 
 # --- record ---------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 import pytest
 
+from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import Grant, ModelRules, SchedulerOptions, StartSwap, WakeMeAt
 from llmsnap.routing.residency import Group, Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.upstream.states import State
 from tests.routing.world import World
 
 

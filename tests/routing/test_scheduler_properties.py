@@ -21,11 +21,11 @@ from hypothesis.stateful import (
     rule,
 )
 
+from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Group, Groups, LoadKind
-from llmsnap.upstream.states import State
 from tests.routing.world import BOOM, Asked, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

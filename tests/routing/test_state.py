@@ -1,5 +1,6 @@
 import pytest
 
+from llmsnap.models import State
 from llmsnap.routing.messages import (
     Grant,
     ModelRules,
@@ -24,7 +25,6 @@ from llmsnap.routing.state import (
     Waiter,
     delay_s,
 )
-from llmsnap.upstream.states import State
 from tests.routing.models import ready, waiting
 
 # --- back-off ------------------------------------------------------------------------------------

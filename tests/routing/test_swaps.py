@@ -1,5 +1,6 @@
 import pytest
 
+from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import (
     AbortLoad,
@@ -12,7 +13,6 @@ from llmsnap.routing.messages import (
 )
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Action, LoadKind
-from llmsnap.upstream.states import State
 from tests.routing.world import BOOM, Asked, World, group
 
 # --- turns ----------------------------------------------------------------------------------------

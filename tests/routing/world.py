@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
 from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Plan
 from llmsnap.routing.scheduler import Scheduler
-from llmsnap.upstream.states import State
 
 BOOM = RuntimeError("exited with code 1")
 

@@ -57,7 +57,7 @@ class Site:
     """*service* accepts requests, *client* sends some, *dispatcher* gets those for models."""
 
     def __init__(self, text: str) -> None:
-        self.service = Service(loads(dedent(text), environ={}), launcher=FakeLauncher())
+        self.service = Service(loads(dedent(text), environ={}), launchers={"local": FakeLauncher()})
         self.dispatcher = self.service.dispatcher = FakeDispatcher()
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
         self.service.accepts = True

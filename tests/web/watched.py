@@ -36,7 +36,7 @@ peers:
 
 class World:
     def __init__(self, text: str = TEXT) -> None:
-        self.service = Service(loads(text, environ={}), launcher=FakeLauncher())
+        self.service = Service(loads(text, environ={}), launchers={"local": FakeLauncher()})
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
         self.service.accepts = True
         self.broadcast: Broadcast = broadcast_of(self.service)

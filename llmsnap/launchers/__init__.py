@@ -1,0 +1,34 @@
+"""What starts and stops inference servers: one interface, and one package for each way to do it.
+
+Read ``base`` first: a Launcher starts a server from a LaunchSpec and returns a Handle, which says
+where the server answers and when it has ended. ``local`` runs servers as child processes. A further
+launcher is a module beside it, its entry in LAUNCHERS, its name in ``config.keys.LAUNCHER_NAMES``,
+and its commands in ``tests/launchers/test_contract.py``.
+"""
+
+from collections.abc import Callable
+
+from llmsnap.launchers.base import ExitStatus, Handle, Launcher, LaunchSpec, Output
+from llmsnap.launchers.local import (
+    CommandFiles,
+    LocalLauncher,
+    PidFile,
+    reap_adopted,
+)
+from llmsnap.statedir import StateDir
+
+LAUNCHERS: dict[str, Callable[[StateDir], Launcher]] = {"local": LocalLauncher.from_state}
+"""How to make each launcher that a model may name."""
+
+__all__ = [
+    "LAUNCHERS",
+    "CommandFiles",
+    "ExitStatus",
+    "Handle",
+    "LaunchSpec",
+    "Launcher",
+    "LocalLauncher",
+    "Output",
+    "PidFile",
+    "reap_adopted",
+]

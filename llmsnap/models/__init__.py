@@ -1,0 +1,29 @@
+"""The server of each model: its states, and how it becomes ready, asleep or stopped.
+
+Read ``states`` first (the table of states and triggers), then ``process`` (how a model reaches a
+goal) and ``transition`` (the greenlet that takes it there, and what interrupts it). ``control``
+makes the calls to the server (sleep, wake), ``health`` waits until it answers, ``context`` learns
+its context length.
+"""
+
+from llmsnap.models.context import ContextLengths
+from llmsnap.models.control import LOOPBACK, Address, parse_address
+from llmsnap.models.process import Process
+from llmsnap.models.states import (
+    MOVING,
+    RESIDENT,
+    State,
+    Trigger,
+)
+
+__all__ = [
+    "LOOPBACK",
+    "MOVING",
+    "RESIDENT",
+    "Address",
+    "ContextLengths",
+    "Process",
+    "State",
+    "Trigger",
+    "parse_address",
+]

@@ -1,0 +1,79 @@
+"""How large the context of a model is, which its server tells once it is ready."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from llmsnap.errors import UpstreamError
+from llmsnap.models.control import Address, ControlCall, send
+from llmsnap.tasks import TaskGroup
+
+log = logging.getLogger(__name__)
+
+LIMIT_S = 5.0
+CLOSE_S = 0.2
+
+
+class ContextLengths:
+    """What servers have told of their context length, in tokens, by model.
+
+    Each is asked in the background, so that neither its first request nor a list waits for it.
+    What one has told stays known while it is stopped.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+        self._tasks = TaskGroup("context")
+
+    def __repr__(self) -> str:
+        return f"<ContextLengths of {len(self._known)} models>"
+
+    def get(self, model_id: str) -> int | None:
+        """Return the context length of a model; None: not known. Never switches."""
+        return self._known.get(model_id)
+
+    def ask(self, model_id: str, address: Address) -> None:
+        """Have the server at *address*, which has just become ready, asked. Never switches."""
+        self._tasks.spawn(model_id, self._learn, model_id, address)
+
+    def forget(self, model_id: str) -> None:
+        """Drop what is known of a model that is configured no more. Never switches."""
+        self._known.pop(model_id, None)
+
+    def close(self) -> None:
+        """Let questions that are under way end, for a moment, then break them off. Blocks."""
+        self._tasks.close(CLOSE_S)
+
+    def _learn(self, model_id: str, address: Address) -> None:
+        try:
+            length = _ask("/props", _in_props, address) or _ask("/v1/models", _in_models, address)
+        except UpstreamError as error:
+            log.debug("<%s> did not tell its context length: %s", model_id, error)
+            return
+        if length is not None:
+            self._known[model_id] = length
+
+
+def _ask(path: str, find: Callable[[Any], object], address: Address) -> int | None:
+    status, body = send(address, ControlCall("GET", path, limit_s=LIMIT_S))
+    if status != 200:
+        return None
+    try:
+        found = find(json.loads(body))
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None  # it means something else by this address
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _in_props(document: Any) -> object:
+    """What llama-server says of one slot."""
+    return document["default_generation_settings"]["n_ctx"]
+
+
+def _in_models(document: Any) -> object:
+    """What vLLM, SGLang and newer servers say of the first model in their list."""
+    model = document["data"][0]
+    return model.get("max_model_len") or model.get("context_length") or model["meta"]["n_ctx"]

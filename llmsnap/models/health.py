@@ -1,0 +1,89 @@
+"""Waits until a server that was just started answers its check endpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from llmsnap.errors import HealthTimeout, UpstreamError
+from llmsnap.models.control import Address, ControlCall, find_listener, send, warm_up
+from llmsnap.models.transition import Interrupt
+from llmsnap.wire.secrets import masked
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK_S = 0.005
+"""Between two looks for an open port, each a refused connect of some 50 us."""
+FIRST_PAUSE_S = 0.02
+"""Between two requests to a port that is open."""
+LAST_PAUSE_S = 0.25
+PAUSE_SHARE = 0.03
+"""Pauses grow with what has been waited, so that looking adds about 1.5 % to a load."""
+PROBE_LIMIT_S = 5.0
+SHORTEST_PROBE_S = 0.05
+UNCHECKED_S = 0.25
+"""Without a check endpoint, a server that survives this long counts as started."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """What to wait for: *path* answering 2xx within *limit_s*; None skips it."""
+
+    model_id: str
+    path: str | None
+    limit_s: float
+
+
+def wait_healthy(check: HealthCheck, address: Address, interrupt: Interrupt) -> Address:
+    """Return *address* with the IP that answered, once the server is healthy. Blocks.
+
+    A look costs one connect until the port is open, and one GET from then on.
+    Raises: HealthTimeout; whatever *interrupt* raises when the child exits or the load is aborted.
+    """
+    path = check.path
+    if path is None:
+        interrupt.pause(UNCHECKED_S)
+        return find_listener(address) or address
+    began = time.monotonic()
+    warm_up()
+    last = "nothing listened on its port"
+    while True:
+        interrupt.check()
+        found = find_listener(address)
+        if found is not None:
+            left_s = max(began + check.limit_s - time.monotonic(), SHORTEST_PROBE_S)
+            call = ControlCall("GET", path, limit_s=min(PROBE_LIMIT_S, left_s))
+            last = interrupt.call("probe", partial(probe, found, call))
+            if not last:
+                log.info("<%s> healthy at %s", check.model_id, found.url(path))
+                return found
+        waited = time.monotonic() - began
+        if waited >= check.limit_s:
+            raise HealthTimeout(
+                f"{check.model_id}: not healthy within {check.limit_s:g} s",
+                detail=f": {masked(last)}; see its log, or raise healthCheckTimeout",
+            )
+        first_s = FIRST_LOOK_S if found is None else FIRST_PAUSE_S
+        interrupt.pause(_pause_s(waited, check.limit_s, first_s))
+
+
+def probe(address: Address, call: ControlCall) -> str:
+    """Ask once; return "" when healthy, else why not. Blocks."""
+    try:
+        status, _ = send(address, call)
+    except UpstreamError as error:
+        return str(error)
+    if 300 <= status < 400:
+        return (
+            f"GET {call.path} answered {status}, a redirect, which is not followed; "
+            "set checkEndpoint to where it leads"
+        )
+    return "" if 200 <= status < 300 else f"GET {call.path} answered {status}"
+
+
+def _pause_s(waited_s: float, limit_s: float, first_s: float) -> float:
+    share = PAUSE_SHARE * first_s / FIRST_PAUSE_S
+    pause = min(max(first_s, waited_s * share), LAST_PAUSE_S)
+    return max(min(pause, limit_s - waited_s), 0.001)

@@ -1,0 +1,416 @@
+"""The process of a model: it becomes ready, asleep or stopped when it is asked to.
+
+At most one Transition runs. Callers with the same goal share its outcome, others wait for its end
+first; only a stop may abort a load. Requests are counted elsewhere: the scheduler asks a process to
+sleep or stop when none is in flight.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from llmsnap.config.settings import ModelConfig
+from llmsnap.errors import (
+    ChildExited,
+    Draining,
+    LlmsnapError,
+    LoadAborted,
+    NotReady,
+    ProcessError,
+    SleepFailed,
+    SleepNotConfigured,
+    StartFailed,
+    UpstreamError,
+    WakeFailed,
+    in_full,
+)
+from llmsnap.launchers import CommandFiles, Handle, Launcher, LaunchSpec
+from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints
+from llmsnap.models.health import HealthCheck, wait_healthy
+from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
+from llmsnap.models.transition import Goal, Interrupt, Transition
+from llmsnap.tasks import TaskGroup
+from llmsnap.wire.secrets import redact_output, redact_text, secret_values, secret_variables
+
+log = logging.getLogger(__name__)
+
+TAIL_LINES = 8
+"""How many last log lines an error carries."""
+GONE_LIMIT_S = 30.0
+"""How long a start waits for the remains of the previous child."""
+
+
+class ProcessLog(Protocol):
+    """Where a server's output goes, and what it printed last."""
+
+    def feed(self, data: bytes) -> object:
+        """Take output. Never switches."""
+
+    def tail(self, lines: int = 10) -> list[str]:
+        """Return the last lines."""
+
+
+OnChange = Callable[[str, State, State, Trigger], None]
+"""Called with (model id, old, new, trigger) at every change; must never switch greenlets."""
+
+AT_GOAL = {Goal.READY: State.READY, Goal.ASLEEP: State.ASLEEP, Goal.STOPPED: State.STOPPED}
+
+
+class Process:
+    """One model's server. Its methods named ``ensure_*`` block until the goal is reached."""
+
+    def __init__(
+        self,
+        settings: ModelConfig,
+        launchers: Mapping[str, Launcher],
+        output: ProcessLog,
+        on_change: OnChange,
+    ) -> None:
+        self.model_id = settings.id
+        self.settings = settings
+        self._launchers = launchers
+        self._output = output
+        self._on_change = on_change
+        self._machine = StateMachine(self._tell)
+        self._tasks = TaskGroup(settings.id)
+        self._transition: Transition | None = None
+        self._handle: Handle | None = None
+        self._address: Address | None = None
+        self.last_address: Address | None = None
+        """Where it answered last, also after its end."""
+        self._ended_in: State | None = None
+        self._files = CommandFiles()
+        self._generation = 0
+        self._next_settings: ModelConfig | None = None
+        self.load_trigger = Trigger.START
+        """How it last became ready: START or WAKE."""
+        self.load_s = 0.0
+        """How long that took, a failed wake before a start not counted."""
+
+    def __repr__(self) -> str:
+        return f"<Process {self.model_id} {self.state}>"
+
+    @property
+    def state(self) -> State:
+        """The state now. Reading it is advice: the decision to start or stop is made here."""
+        return self._machine.state
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a Transition runs."""
+        return self._transition is not None and not self._transition.is_over
+
+    @property
+    def handle_id(self) -> str | None:
+        """The id that the launcher gave this run of the server; None while there is none."""
+        handle = self._running()
+        return handle.id if handle else None
+
+    @property
+    def local_pid(self) -> int | None:
+        """The server's process on this machine; None while it does not run, or runs elsewhere."""
+        handle = self._running()
+        return handle.local_pid if handle else None
+
+    @property
+    def address(self) -> Address:
+        """Where the server answers, as found by its health check. Raises: NotReady."""
+        if self._address is None:
+            raise NotReady(f"{self.model_id} is {self.state}")
+        return self._address
+
+    def configure(self, settings: ModelConfig, *, replaces: bool) -> None:
+        """Use *settings*: at once, or from the next start on when the server must be replaced.
+
+        A server that is to be replaced is still stopped the way it was configured.
+        """
+        if replaces and self.state in RESIDENT:
+            self._next_settings = settings
+        else:
+            self.settings, self._next_settings = settings, None
+            if self._handle is not None:
+                self._handle.allow(settings.unload_timeout_s)
+
+    def check_start(self, leaving: frozenset[str] = frozenset()) -> None:
+        """Raise StartFailed for what can be known before a start. Nothing is changed. Blocks.
+
+        What the servers with the ids *leaving* hold, such as a port, counts as free.
+        """
+        _address_of(self.settings.proxy, self.settings)
+        if self.state not in RESIDENT:
+            self._launcher().check(self._spec(), leaving)
+
+    def ensure_ready(self) -> None:
+        """Start or wake the server, and wait until it is healthy.
+
+        Blocks: healthCheckTimeout, and when a wake fails its timeouts and a stop before that.
+        Raises: StartFailed, HealthTimeout, ChildExited, LoadAborted; Draining when retired.
+        """
+        self._ensure(Goal.READY)
+
+    def ensure_asleep(self) -> None:
+        """Put the server to sleep, after its load if it is loading.
+
+        Blocks. Raises: SleepNotConfigured; NotReady when there is nothing to put to sleep;
+        SleepFailed, and then the server is stopped.
+        """
+        if not self.settings.can_sleep:
+            raise SleepNotConfigured(
+                f"{self.model_id} cannot sleep: set sleepMode to enable, with its endpoints"
+            )
+        self._ensure(Goal.ASLEEP)
+
+    def ensure_stopped(self, why: str = "stopped") -> None:
+        """Stop the server; a load or wake under way is aborted with the reason *why*.
+
+        Blocks: unloadTimeout, and a few seconds more for a server that must be killed.
+        """
+        self._ensure(Goal.STOPPED, why)
+
+    def retire(self, why: str) -> None:
+        """Stop the server for ever: any later ``ensure_ready`` is refused. Blocks."""
+        while self.state is not State.SHUTDOWN:
+            self.ensure_stopped(why)
+            if self.state is State.STOPPED and not self.is_moving:
+                self._machine.fire(Trigger.RETIRE)
+        self._tasks.close()
+
+    def explain_exit(self) -> ChildExited:
+        """Return the error that tells how the server ended, with its last lines."""
+        handle, _ = self._resident()
+        return self._explain_exit(handle)
+
+    def note_files(self) -> None:
+        """Remember the files of the command as they are when it has failed. Blocks briefly."""
+        self._files.note(self.settings.cmd, self.settings.env)
+
+    def files_have_changed(self) -> bool:
+        """Whether a file of the command has changed since ``note_files``. Blocks briefly."""
+        return self._files.have_changed(self.settings.cmd, self.settings.env)
+
+    def wait_end(self, address: Address, limit_s: float) -> ChildExited | None:
+        """Return how the server that answered at *address* ended; None when it still runs.
+
+        *address* is the very object ``address`` gave, which stands for one run of the server. A
+        dying server closes its sockets first: blocks up to *limit_s* for its exit to be seen.
+        """
+        handle = self._handle
+        if handle is not None and self._address is address:
+            handle.exited.wait(limit_s)
+            self._note_exit()
+        if self._address is address:
+            return None
+        if handle is None or handle.status is None:
+            return ChildExited(f"{self.model_id}: ended while it answered")
+        return self._explain_exit(handle)
+
+    def kill(self) -> None:
+        """SIGKILL the server and all it started, at once. Never switches greenlets."""
+        if self._handle is not None:
+            self._handle.kill()
+
+    def _ensure(self, goal: Goal, why: str = "") -> None:
+        while True:
+            transition = self._transition
+            if transition is None or transition.is_over:
+                if self.state is AT_GOAL[goal]:
+                    return
+                self._refuse(goal)
+                transition = self._transition = Transition(goal, self.model_id)
+                transition.open(self._run, self._tasks)
+            elif transition.goal is not goal:
+                if goal is Goal.STOPPED:
+                    transition.abort(why)
+                transition.wait_end()
+                continue
+            transition.wait_outcome()
+            return
+
+    def _refuse(self, goal: Goal) -> None:
+        if self.state is State.SHUTDOWN and goal is not Goal.STOPPED:
+            raise Draining(f"{self.model_id} is shut down")
+        if self.state is State.STOPPED and goal is Goal.ASLEEP:
+            raise NotReady(f"{self.model_id} is stopped: there is nothing to put to sleep")
+
+    def _run(self, transition: Transition) -> None:
+        try:
+            match transition.goal:
+                case Goal.READY:
+                    self._go_ready(transition)
+                case Goal.ASLEEP:
+                    self._go_asleep(transition)
+                case Goal.STOPPED:
+                    self._stop()
+        except BaseException:
+            self._note_exit()
+            raise
+
+    def _go_ready(self, transition: Transition) -> None:
+        if self.state is State.ASLEEP:
+            try:
+                self._wake(transition)
+            except LoadAborted:
+                self._stop()
+                raise
+            except (ProcessError, UpstreamError) as error:
+                why = in_full(error)
+                log.warning("<%s> wake failed, starting it anew: %s", self.model_id, why)
+                self._stop()
+            else:
+                return
+        try:
+            self._start(transition)
+        except LlmsnapError:
+            self._stop()
+            raise
+
+    def _start(self, transition: Transition) -> None:
+        if self._handle is not None and not self._handle.gone.wait(GONE_LIMIT_S):
+            raise StartFailed(f"{self.model_id}: its previous process has not ended")
+        _address_of(self.settings.proxy, self.settings)
+        began = time.monotonic()
+        self._machine.fire(Trigger.START)
+        try:
+            self._generation += 1
+            self._ended_in = None
+            feed = self._output.feed
+            handle = self._handle = self._launcher().start(self._spec(), feed, transition.aborted)
+        except LlmsnapError as error:
+            self._machine.fire(Trigger.EXITED)
+            raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
+        handle.exited.rawlink(self._on_exited)
+        address = _address_of(handle.url, self.settings)
+        self._address = wait_healthy(self._check(), address, self._interrupt(transition, handle))
+        self.last_address = self._address
+        self._become_ready(transition, Trigger.START, began)
+
+    def _wake(self, transition: Transition) -> None:
+        handle, address = self._resident()
+        began = time.monotonic()
+        self._machine.fire(Trigger.WAKE)
+        interrupt = self._interrupt(transition, handle)
+        run_endpoints("wake", self.settings.wake_endpoints, address, interrupt, WakeFailed)
+        wait_healthy(self._check(), address, interrupt)
+        self._become_ready(transition, Trigger.WAKE, began)
+
+    def _become_ready(self, transition: Transition, trigger: Trigger, began: float) -> None:
+        """HEALTHY, unless the server ended or the load was aborted meanwhile."""
+        handle, _ = self._resident()
+        self._interrupt(transition, handle).check()
+        self.load_trigger, self.load_s = trigger, time.monotonic() - began
+        self._machine.fire(Trigger.HEALTHY)
+
+    def _go_asleep(self, transition: Transition) -> None:
+        if self.state is not State.READY:
+            raise NotReady(f"{self.model_id} is {self.state}: it cannot be put to sleep")
+        handle, address = self._resident()
+        self._machine.fire(Trigger.SLEEP)
+        interrupt = self._interrupt(transition, handle)
+        try:
+            run_endpoints("sleep", self.settings.sleep_endpoints, address, interrupt, SleepFailed)
+            interrupt.check()
+        except SleepFailed as error:
+            if not is_sleeping(address, interrupt):
+                log.warning("<%s> %s: stopping it", self.model_id, in_full(error))
+                self._stop()
+                what = f"{self.model_id}: {error}; it was stopped"
+                raise SleepFailed(what, detail=error.detail) from error
+            log.warning("<%s> %s, but it says that it sleeps", self.model_id, in_full(error))
+        except LoadAborted:
+            self._stop()
+            raise
+        self._machine.fire(Trigger.SLEPT)
+
+    def _stop(self) -> None:
+        self._note_exit()
+        handle = self._handle
+        if handle is None or self.state not in STOPPABLE:
+            return
+        self._machine.fire(Trigger.STOP)
+        handle.stop(self.settings.unload_timeout_s, self.settings.cmd_stop)
+        self._note_exit()
+
+    def _launcher(self) -> Launcher:
+        return self._launchers[self.settings.launcher]
+
+    def _running(self) -> Handle | None:
+        """The server of now; a start that waits for its launcher has none yet."""
+        handle = self._handle
+        return None if handle is None or handle.exited.is_set() else handle
+
+    def _resident(self) -> tuple[Handle, Address]:
+        if self._handle is None:
+            raise NotReady(f"{self.model_id} is {self.state}")
+        return self._handle, self._address or parse_address(self._handle.url)
+
+    def _interrupt(self, transition: Transition, handle: Handle) -> Interrupt:
+        def explain() -> LlmsnapError:
+            return (
+                self._explain_exit(handle) if handle.exited.is_set() else transition.explain_abort()
+            )
+
+        return Interrupt(handle.exited, transition.aborted, explain, self._tasks)
+
+    def _explain_exit(self, handle: Handle) -> ChildExited:
+        state = self._ended_in or self.state
+        doing = {State.STARTING: " while loading", State.WAKING: " while waking"}.get(state, "")
+        said = redact_output("\n".join(self._output.tail(TAIL_LINES)), self._secrets())
+        detail = f"; its last output:\n{said}" if said else "; it printed nothing"
+        return ChildExited(f"{self.model_id}: ended with {handle.status}{doing}", detail=detail)
+
+    def _secrets(self) -> list[str]:
+        """Return the secrets that the server was given, and may have printed."""
+        given = dict(setting.partition("=")[::2] for setting in self.settings.env)
+        return secret_values(self.settings.cmd) + secret_variables({**os.environ, **given})
+
+    def _on_exited(self, _: object) -> None:
+        """Run in the hub as soon as the child has ended; never switches."""
+        self._note_exit()
+
+    def _note_exit(self) -> None:
+        handle = self._handle
+        if handle is not None and handle.exited.is_set() and self.state in RESIDENT:
+            self._address, self._ended_in = None, self.state
+            if self._next_settings is not None:
+                self.settings, self._next_settings = self._next_settings, None
+            self._machine.fire(Trigger.EXITED)
+
+    def _tell(self, old: State, new: State, trigger: Trigger) -> None:
+        self._on_change(self.model_id, old, new, trigger)
+
+    def _check(self) -> HealthCheck:
+        settings = self.settings
+        return HealthCheck(self.model_id, settings.check_endpoint, settings.health_check_timeout_s)
+
+    def _spec(self) -> LaunchSpec:
+        settings = self.settings
+        return LaunchSpec(
+            model_id=self.model_id,
+            cmd=settings.cmd,
+            url=settings.proxy,
+            env=tuple(settings.env),
+            generation=self._generation,
+            grace_s=settings.unload_timeout_s,
+        )
+
+
+def _address_of(url: str, settings: ModelConfig) -> Address:
+    """Return where control calls go for a server at *url*. Raises: StartFailed."""
+    try:
+        address = parse_address(url)
+        name = f"the server of {settings.id}"
+        return replace(address, name=name, headers=_control_headers(settings))
+    except ValueError as error:
+        what = f"{settings.id}: its proxy is no address"
+        raise StartFailed(what, detail=f": {redact_text(str(error))}") from error
+
+
+def _control_headers(settings: ModelConfig) -> tuple[tuple[str, str], ...]:
+    """Return what health checks, sleep and wake calls carry beside their own headers."""
+    key = (("Authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
+    return key + settings.headers

@@ -1,1 +1,0 @@
-"""One supervised inference server: its states, its child process, its health."""

@@ -1,0 +1,290 @@
+"""Real child processes: small shell and Python programs that behave badly."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.errors import StartFailed
+from llmsnap.launchers.base import LaunchSpec
+from llmsnap.launchers.local import guardian
+from llmsnap.launchers.local.child import Child, LocalLauncher
+from tests.fakes.errors import says
+
+PRINT_PID = "import os, sys; print(os.getpid(), flush=True); "
+
+
+class Output:
+    def __init__(self) -> None:
+        self.data = b""
+        self.came = Event()
+
+    def __call__(self, data: bytes) -> None:
+        self.data += data
+        self.came.set()
+
+    def wait_for(self, text: bytes) -> bytes:
+        while text not in self.data:
+            self.came.clear()
+            assert self.came.wait(4), self.data
+        return self.data
+
+    def lines(self, count: int) -> list[str]:
+        while self.data.count(b"\n") < count:
+            self.came.clear()
+            assert self.came.wait(4), self.data
+        return self.data.decode().splitlines()
+
+
+@pytest.fixture
+def output() -> Output:
+    return Output()
+
+
+@pytest.fixture
+def start(output: Output) -> Iterator[Callable[..., Child]]:
+    launcher = LocalLauncher(f"test-{os.getpid()}")
+    children: list[Child] = []
+
+    def run(cmd: str, **spec: object) -> Child:
+        child = launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1", **spec), output, Event())
+        children.append(child)
+        return child
+
+    yield run
+    for child in children:
+        child.kill()
+        assert child.gone.wait(4)
+    launcher.close()
+
+
+def python(code: str) -> str:
+    return f"{sys.executable} -c '{code}'"
+
+
+def alive(pid: int) -> bool:
+    return guardian.start_of(pid) is not None
+
+
+def test_output_of_both_streams_is_read_as_it_comes(start, output: Output) -> None:
+    child = start("sh -c 'echo out; echo err >&2; exit 7'")
+    assert child.exited.wait(4)
+    assert str(child.status) == "exit code 7"
+    output.wait_for(b"out")
+    output.wait_for(b"err")
+
+
+def test_a_signal_is_named_in_the_status(start, output: Output) -> None:
+    child = start("sh -c 'kill -SEGV $$'")
+    assert child.exited.wait(4)
+    assert str(child.status) == "signal SIGSEGV"
+
+
+def test_what_cannot_be_started_is_said_before_anything_runs(output: Output) -> None:
+    launcher = LocalLauncher("test")
+    missing = "was not found: no-such-program-x;"
+    for cmd, reason in [("", "no command"), ("no-such-program-x --y", missing)]:
+        with pytest.raises(StartFailed, check=says(reason)):
+            launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1"), output, Event())
+
+
+def test_a_program_that_cannot_be_executed_is_an_error(output: Output, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF nothing more")
+    broken.chmod(0o755)
+    launcher = LocalLauncher("test")
+    with pytest.raises(StartFailed, check=says("cannot be started: .*/broken: ")):
+        launcher.start(LaunchSpec("m", str(broken), "http://10.0.0.1:1"), output, Event())
+    launcher.close()
+
+
+def test_the_environment_is_ours_plus_the_entries(start, output: Output, monkeypatch) -> None:
+    monkeypatch.setenv("LLMSNAP_TEST_A", "old")
+    start("sh -c 'echo $LLMSNAP_TEST_A $B $LLMSNAP_CHILD'", env=("LLMSNAP_TEST_A=1", "B=2", "B=3"))
+    assert output.lines(1)[0] == f"1 3 test-{os.getpid()}:m:0"
+
+
+def test_withheld_variables_reach_a_server_only_if_its_entries_say_so(
+    output: Output, monkeypatch
+) -> None:
+    monkeypatch.setenv("ADMIN_KEY", "s3cret")
+    monkeypatch.setenv("PEER_KEY", "s3cret")
+    monkeypatch.setenv("LLMSNAP_API_KEY", "s3cret")
+    monkeypatch.setenv("LLMSNAP_TEST_A", "plain")
+    launcher = LocalLauncher("test")
+    launcher.withhold(["ADMIN_KEY"])
+    launcher.withhold(["PEER_KEY"])  # those of before are still secret
+    spec = LaunchSpec("m", "sh -c 'env; sleep 60'", "http://10.0.0.1:1", env=("PEER_KEY=given",))
+    child = launcher.start(spec, output, Event())
+    child.stop(4, "sh -c 'echo stopping; env; kill ${PID}'")
+    launcher.close()
+    started, stopping = output.data.decode().split("stopping\n")
+    for shown in (started.splitlines(), stopping.splitlines()):
+        assert "LLMSNAP_TEST_A=plain" in shown
+        assert "PEER_KEY=given" in shown
+        assert not [line for line in shown if "s3cret" in line]
+
+
+def test_of_two_models_with_like_names_one_is_stopped(output: Output) -> None:
+    launcher = LocalLauncher("test")
+    names = ("qwen", "qwen:32b", "qwen:1")
+    children = [
+        launcher.start(
+            LaunchSpec(name, "sleep 60", "http://10.0.0.1:1", generation=3), output, Event()
+        )
+        for name in names
+    ]
+    children[0].stop(0.1)
+    children[0].kill()
+    assert [child.exited.is_set() for child in children] == [True, False, False]
+    for child in children:
+        child.stop(4)
+    launcher.close()
+
+
+def test_a_stop_reaches_the_whole_group(start, output: Output) -> None:
+    child = start("sh -c 'sleep 60 & echo $!; wait'")
+    grandchild = int(output.lines(1)[0])
+    child.stop(4)
+    assert child.gone.is_set()
+    assert not alive(grandchild)
+
+
+def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(start, output: Output) -> None:
+    child = start(
+        python(
+            "import signal, time; signal.signal(15, signal.SIG_IGN); "
+            'print("up", flush=True); time.sleep(60)'
+        )
+    )
+    output.wait_for(b"up")
+    child.stop(0.1)
+    assert str(child.status) == "signal SIGKILL"
+
+
+def test_a_descendant_with_a_session_of_its_own_is_stopped_too(start, output: Output) -> None:
+    child = start(
+        python(
+            'import subprocess; p = subprocess.Popen(["sleep", "60"], '
+            "start_new_session=True); print(p.pid, flush=True); p.wait()"
+        )
+    )
+    escaped = int(output.lines(1)[0])
+    child.stop(4)
+    assert not alive(escaped)
+
+
+def test_an_exit_is_told_though_a_descendant_holds_the_pipe(start, output: Output) -> None:
+    child = start("sh -c 'sleep 60 & echo $!'")
+    grandchild = int(output.lines(1)[0])
+    assert child.exited.wait(4)
+    assert child.gone.wait(4)
+    assert not alive(grandchild), "what a server leaves behind is ended with it"
+
+
+def test_cmd_stop_is_run_with_the_pid(start, output: Output) -> None:
+    child = start("sleep 60")
+    child.stop(4, "sh -c 'echo stopping ${PID}; kill -INT ${PID}'")
+    assert str(child.status) == "signal SIGINT"
+    assert f"stopping {child.local_pid}".encode() in output.data
+
+
+@pytest.mark.parametrize("cmd_stop", ["false", "no-such-program-x", "# nothing"])
+def test_a_failing_cmd_stop_falls_back_to_sigterm(start, cmd_stop: str) -> None:
+    child = start("sleep 60")
+    child.stop(4, cmd_stop)
+    assert str(child.status) == "signal SIGTERM"
+
+
+def test_a_hanging_cmd_stop_does_not_outlast_the_grace(start) -> None:
+    child = start("sleep 60")
+    child.stop(0.1, "sleep 60")
+    assert child.status is not None
+    assert child.status.signal in {"SIGTERM", "SIGKILL"}
+
+
+def test_what_a_server_starts_when_it_is_told_to_go_goes_too(start, output: Output) -> None:
+    child = start(
+        "sh -c \"trap 'setsid sleep 60 & echo pid:\\$!:; exit' TERM; "
+        'echo ready; while :; do sleep 0.01; done"'
+    )
+    output.wait_for(b"ready\n")
+    child.stop(4)
+    pid = output.wait_for(b":\n").split(b":")[1]
+    assert not alive(int(pid))
+
+
+def test_stop_may_be_called_twice_and_after_the_end(start) -> None:
+    child = start("sleep 60")
+    stops = [gevent.Greenlet(child.stop, 4) for _ in range(2)]
+    for stop in stops:
+        stop.start()
+    gevent.joinall(stops, raise_error=True)
+    child.stop(4)
+    assert str(child.status) == "signal SIGTERM"
+
+
+def test_a_port_in_use_is_refused_by_name(output: Output) -> None:
+    with gevent.socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        spec = LaunchSpec("m", "sleep 60", f"http://localhost:{port}")
+        launcher = LocalLauncher("test")
+        held = rf"port is in use: {port} is held by .*, pid {os.getpid()};"
+        with pytest.raises(StartFailed, check=says(held)):
+            launcher.check(spec)
+        launcher.check(spec, leaving=frozenset({f"local-{os.getpid()}", "job-7"}))
+    launcher.check(spec)
+
+
+def test_what_an_earlier_run_left_is_found_by_its_mark(start, output: Output) -> None:
+    child = start("sh -c 'sleep 60 & echo $!; wait'")
+    grandchild = int(output.lines(1)[0])
+    lines = LocalLauncher(f"test-{os.getpid()}").stop_leftovers()
+    assert {f"pid {child.local_pid} of model m", f"pid {grandchild} of model m"} <= set(lines)
+    assert child.gone.wait(4)
+    assert not alive(grandchild)
+
+
+def test_a_mark_of_another_instance_is_left_alone(start) -> None:
+    child = start("sleep 60")
+    assert LocalLauncher(f"test-{os.getpid()}0").stop_leftovers() == []
+    assert not child.exited.is_set()
+
+
+PARENT = """
+import llmsnap._monkey, sys
+from gevent.event import Event
+from llmsnap.launchers.local.child import LocalLauncher
+from llmsnap.launchers.base import LaunchSpec
+spec = LaunchSpec("m", sys.argv[1], "http://10.0.0.1:1", grace_s=0.2)
+child = LocalLauncher("x").start(spec, lambda data: print(data.decode(), flush=True), Event())
+child.exited.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    [
+        "sh -c 'echo $$; exec sleep 60'",
+        "sh -c 'trap : TERM; echo $$; while :; do sleep 0.05; done'",
+        "sh -c 'setsid sleep 60 & echo $!; wait'",
+        "sh -c 'env -i setsid sleep 60 & echo $!; exit'",
+    ],
+)
+def test_nothing_is_left_when_the_parent_is_killed(cmd: str) -> None:
+    parent = gevent.subprocess.Popen([sys.executable, "-c", PARENT, cmd], stdout=-1)
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    with gevent.Timeout(4):
+        while alive(pid):
+            gevent.idle()

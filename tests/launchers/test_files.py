@@ -1,0 +1,132 @@
+"""Which changes of the files of a command end the back-off of its model."""
+
+import os
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.launchers.local import files
+from llmsnap.launchers.local.files import CommandFiles
+
+ENV = ["WEIGHTS={dir}/env.gguf"]
+COMMANDS = {
+    "the program": ("{dir}/serve -m x", "serve"),
+    "a program of the path": ("serve -m x", "serve"),
+    "a program behind another": ("nice -n 5 env A=b serve -m x", "serve"),
+    "a program in a shell's text": ("sh -c 'exec serve -m x || exit 1'", "serve"),
+    "a script": ("bash {dir}/run.sh", "run.sh"),
+    "a word": ("x -m {dir}/a.gguf", "a.gguf"),
+    "a quoted word": ('x -m "{dir}/a b.gguf"', "a b.gguf"),
+    "an option with its value": ("x --model={dir}/a.gguf", "a.gguf"),
+    "a path in a shell's text": ("sh -c 'x -m {dir}/a.gguf --port 1'", "a.gguf"),
+    "a quoted path in a shell's text": ("""sh -c 'x -m "{dir}/a.gguf"'""", "a.gguf"),
+    "a value of the environment": ("x", "env.gguf"),
+    "a file of a model's directory": ("vllm serve {dir}/qwen", "qwen/model.safetensors"),
+    "a configuration there": ("vllm serve {dir}/qwen", "qwen/config.json"),
+}
+
+
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def touch(path: Path) -> None:
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+
+
+def replace(path: Path) -> None:
+    """Put another file of the same size and time in its place."""
+    new, times = path.with_suffix(".new"), path.stat()
+    new.write_bytes(bytes(times.st_size))
+    new.chmod(times.st_mode)
+    os.utime(new, ns=(times.st_atime_ns, times.st_mtime_ns))
+    new.rename(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    (tmp_path / "qwen").mkdir()
+    for _, name in COMMANDS.values():
+        (tmp_path / name).write_bytes(b"12")
+    (tmp_path / "serve").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+def noted(folder: Path, cmd: str) -> tuple[CommandFiles, str, list[str]]:
+    made, cmd = CommandFiles(), cmd.format(dir=folder)
+    env = [one.format(dir=folder) for one in ENV]
+    made.note(cmd, env)
+    assert not made.have_changed(cmd, env)
+    return made, cmd, env
+
+
+@pytest.mark.parametrize(("cmd", "name"), COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("how", [change, touch, replace, Path.unlink])
+def test_a_changed_file_is_noticed(folder: Path, cmd: str, name: str, how) -> None:
+    made, cmd, env = noted(folder, cmd)
+    how(folder / name)
+    assert made.have_changed(cmd, env)
+
+
+@pytest.mark.parametrize(("cmd", "name"), COMMANDS.values(), ids=COMMANDS)
+def test_a_file_that_was_missing_is_noticed(folder: Path, cmd: str, name: str) -> None:
+    (folder / name).rename(folder / "elsewhere")
+    made, cmd, env = noted(folder, cmd)
+    (folder / "elsewhere").rename(folder / name)
+    assert made.have_changed(cmd, env)
+
+
+def test_a_link_is_followed(folder: Path) -> None:
+    (folder / "link.gguf").symlink_to(folder / "a.gguf")
+    made, cmd, env = noted(folder, "x -m {dir}/link.gguf")
+    change(folder / "a.gguf")
+    assert made.have_changed(cmd, env)
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    [
+        "x --log-dir {dir}",
+        "x {dir}/qwen",
+        "x -m {dir}/a.gguf",
+        "x --port 1 -ngl 99 --flag",
+        "",
+        "x \0 " + "y" * 10_000,
+        "'unterminated",
+        " ".join(f"w{number}" for number in range(10_000)),
+    ],
+)
+def test_what_is_no_part_of_the_model_is_not(folder: Path, cmd: str) -> None:
+    made, cmd, env = noted(folder, cmd)
+    (folder / "server.log").write_text("more")
+    (folder / "qwen" / "lock").write_text("more")
+    assert not made.have_changed(cmd, env)
+
+
+def test_without_a_failure_nothing_has_changed(folder: Path) -> None:
+    assert not CommandFiles().have_changed("serve", [])
+
+
+def test_a_file_system_that_does_not_answer_is_asked_once(folder: Path, monkeypatch) -> None:
+    made, cmd, env = noted(folder, "serve")
+    answers, asked = Event(), []
+
+    def hang(*_: object) -> frozenset:
+        asked.append(1)
+        while not answers.is_set():  # in a thread of the pool, which has a hub of its own
+            gevent.sleep(0.01)
+        return frozenset()
+
+    monkeypatch.setattr(files, "fingerprint", hang)
+    monkeypatch.setattr(files, "LIMIT_S", 0.05)
+    assert not made.have_changed(cmd, env)
+    assert not made.have_changed(cmd, env)
+    assert asked == [1]
+    answers.set()
+    monkeypatch.setattr(files, "LIMIT_S", 5)
+    assert made.have_changed(cmd, env), "and then it is gone"
+    assert asked == [1]
+    made._look.get()

@@ -1,0 +1,238 @@
+import gzip
+
+import pytest
+from gevent.event import Event
+
+from llmsnap.config.settings import Endpoint
+from llmsnap.errors import ChildExited, SleepFailed, Unreachable, UpstreamTimeout, WakeFailed
+from llmsnap.models.control import (
+    MAX_BODY_BYTES,
+    Address,
+    ControlCall,
+    find_listener,
+    is_sleeping,
+    parse_address,
+    run_endpoints,
+    send,
+)
+from llmsnap.models.transition import Interrupt
+from llmsnap.tasks import TaskGroup
+from tests.fakes.errors import says
+from tests.fakes.upstream import FakeUpstream
+from tests.fakes.wire import Link, WireServer
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "expected"),
+    [
+        ("http://localhost:5800", "/health", "http://127.0.0.1:5800/health"),
+        ("http://localhost:5800/base/", "/health", "http://127.0.0.1:5800/health"),
+        ("http://localhost:5800/base", "health", "http://127.0.0.1:5800/base/health"),
+        ("http://localhost:5800", "http://other:9/x", "http://other:9/x"),
+        ("http://localhost", "/sleep?level=1", "http://127.0.0.1:80/sleep?level=1"),
+        ("https://box.lan", "/health", "https://box.lan/health"),
+    ],
+)
+def test_control_paths_are_resolved_as_references(url: str, path: str, expected: str) -> None:
+    address = parse_address(url)
+    found = Address(address.scheme, address.host, address.port, "127.0.0.1", address.base_path)
+    assert found.url(path) == expected
+
+
+def test_an_ipv6_address_is_put_in_brackets() -> None:
+    address = parse_address("http://[::1]:5800/x/")
+    assert (address.host, address.netloc, address.base_path) == ("::1", "[::1]:5800", "/x")
+    assert address.url("/health") == "http://[::1]:5800/health"
+
+
+@pytest.mark.parametrize("url", ["localhost:99", "ftp://x", "http://", "", "/relative"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="not an http or https URL"):
+        parse_address(url)
+
+
+def test_localhost_is_the_loopback_address_that_listens(upstream: FakeUpstream) -> None:
+    address = parse_address(f"http://localhost:{upstream.port}")
+    upstream.start()
+    found = find_listener(address)
+    assert found is not None
+    assert found.ip == "127.0.0.1"
+    assert found.netloc == f"localhost:{upstream.port}"
+    upstream.stop()
+    assert find_listener(address) is None
+
+
+def test_a_call_sends_its_body_as_json_to_the_name_as_host(upstream: FakeUpstream) -> None:
+    seen: list[tuple[str, str, bytes]] = []
+
+    def handler(environ, start_response):
+        body = environ["wsgi.input"].read()
+        seen.append((environ["HTTP_HOST"], environ.get("CONTENT_TYPE", ""), body))
+        start_response("201 Created", [])
+        return [b"done"]
+
+    upstream.handler = handler
+    upstream.start()
+    address = Address("http", "localhost", upstream.port, "127.0.0.1")
+    assert send(address, ControlCall("PUT", "/x", '{"a": 1}')) == (201, b"done")
+    assert seen == [(f"localhost:{upstream.port}", "application/json", b'{"a": 1}')]
+
+
+def test_failures_are_ours_and_short(upstream: FakeUpstream) -> None:
+    address = parse_address(upstream.url)
+    upstream.gates["/hang"] = Event()
+    upstream.start()
+    with pytest.raises(UpstreamTimeout, match=r"GET /hang did not answer within 0\.05 s"):
+        send(address, ControlCall("GET", "/hang", limit_s=0.05))
+    upstream.gates["/hang"].set()
+    upstream.stop()
+    with pytest.raises(Unreachable, match=r"POST /sleep failed: .*refused"):
+        send(address, ControlCall("POST", "/sleep"))
+
+
+def test_no_connection_is_used_twice(upstream: FakeUpstream) -> None:
+    ports: list[str] = []
+
+    def handler(environ, start_response):
+        ports.append(environ["REMOTE_PORT"])
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    upstream.handler = handler
+    upstream.start()
+    for _ in range(2):
+        send(parse_address(upstream.url), ControlCall("POST", "/x"))
+    assert len(set(ports)) == 2
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 -", "308 -"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_redirect_is_not_followed(upstream: FakeUpstream, method: str, status: str) -> None:
+    def handler(environ, start_response):
+        start_response(status, [("Location", f"{upstream.url}/elsewhere")])
+        return [b"there"]
+
+    upstream.handler = handler
+    upstream.start()
+    code, body = send(parse_address(upstream.url), ControlCall(method, "/x", '{"a":1}'))
+    assert (code, body) == (int(status[:3]), b"there")
+    assert upstream.calls == [f"{method} /x"]
+
+
+@pytest.mark.parametrize("length", [None, 1 << 40])
+def test_of_a_body_without_end_the_beginning_is_read(upstream: FakeUpstream, length) -> None:
+    sent = []
+
+    def handler(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(length))] if length else [])
+        while len(sent) < 10_000:
+            sent.append(1 << 16)
+            yield b"x" * (1 << 16)
+
+    upstream.handler = handler
+    upstream.start()
+    status, body = send(parse_address(upstream.url), ControlCall("GET", "/x"))
+    assert (status, len(body)) == (200, MAX_BODY_BYTES)
+    assert sum(sent) < 64 * MAX_BODY_BYTES, "the connection was closed"
+
+
+def test_what_is_packed_unasked_is_not_unpacked(upstream: FakeUpstream) -> None:
+    asked = []
+
+    def handler(environ, start_response):
+        asked.append(environ["HTTP_ACCEPT_ENCODING"])
+        start_response("200 OK", [("Content-Encoding", "gzip")])
+        return [gzip.compress(b"0" * 100_000_000)]
+
+    upstream.handler = handler
+    upstream.start()
+    assert send(parse_address(upstream.url), ControlCall("GET", "/x")) == (200, b"")
+    assert asked == ["identity"]
+
+
+@pytest.mark.parametrize("slow", ["head", "body"])
+def test_the_limit_of_time_is_for_the_whole_call(wire: WireServer, slow: str) -> None:
+    done = Event()
+
+    def drip(link: Link) -> None:
+        link.read_request()
+        if slow == "body":
+            link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        else:
+            link.send(b"HTTP/1.1 200 OK\r\nX-A: ")
+        while not done.wait(0.01):
+            link.send(b"x")
+
+    wire.scripts = [drip]
+    with pytest.raises(UpstreamTimeout, match=r"GET /x did not answer within 0\.2 s"):
+        send(wire.address, ControlCall("GET", "/x", limit_s=0.2))
+    done.set()
+
+
+def test_a_call_whose_body_breaks_off_has_failed(wire: WireServer) -> None:
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal")
+
+    wire.scripts = [script]
+    with pytest.raises(Unreachable, match="GET /x failed"):
+        send(wire.address, ControlCall("GET", "/x"))
+
+
+STEPS = (Endpoint("/one"), Endpoint("/two?x=1", "PUT", '{"a":1}', 0.1), Endpoint("/three"))
+
+
+@pytest.fixture
+def interrupt() -> Interrupt:
+    return Interrupt(Event(), Event(), lambda: ChildExited("gone"), TaskGroup("test"))
+
+
+def test_steps_run_in_order_and_any_2xx_is_success(upstream: FakeUpstream, interrupt) -> None:
+    upstream.statuses = {"/one": 200, "/two": 202, "/three": 204}
+    upstream.start()
+    run_endpoints("sleep", STEPS, parse_address(upstream.url), interrupt, SleepFailed)
+    assert upstream.calls == ["POST /one", "PUT /two", "POST /three"]
+
+
+def test_the_first_failure_ends_it_and_names_the_step(upstream: FakeUpstream, interrupt) -> None:
+    upstream.statuses = {"/one": 200, "/two": 500}
+    upstream.start()
+    with pytest.raises(
+        WakeFailed, check=says(r"wake step 2 of 3 failed: PUT /two\?x=1 answered 500")
+    ):
+        run_endpoints("wake", STEPS, parse_address(upstream.url), interrupt, WakeFailed)
+    assert "POST /three" not in upstream.calls
+
+
+def test_each_step_has_its_own_time(upstream: FakeUpstream, interrupt) -> None:
+    upstream.statuses = {"/one": 200}
+    upstream.gates["/two"] = Event()
+    upstream.start()
+    with pytest.raises(SleepFailed, check=says(r"did not answer within 0\.1 s")):
+        run_endpoints("sleep", STEPS, parse_address(upstream.url), interrupt, SleepFailed)
+    upstream.gates["/two"].set()
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (b'{"is_sleeping": true}', True),
+        (b'{"is_sleeping": false}', False),
+        (b"true", None),
+        (b"not json", None),
+        (b'{"is_sleeping": 1}', None),
+    ],
+)
+def test_a_server_that_can_tell_is_believed(upstream, interrupt, body, answer) -> None:
+    def handler(_, start_response):
+        start_response("200 OK", [])
+        return [body]
+
+    upstream.handler = handler
+    upstream.start()
+    assert is_sleeping(parse_address(upstream.url), interrupt) is answer
+
+
+def test_a_server_that_cannot_tell_is_not_asleep_for_all_we_know(upstream, interrupt) -> None:
+    upstream.start()  # says 404
+    assert is_sleeping(parse_address(upstream.url), interrupt) is None

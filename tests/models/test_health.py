@@ -1,0 +1,101 @@
+import pytest
+from gevent.event import Event
+
+from llmsnap.errors import ChildExited, HealthTimeout
+from llmsnap.models import health
+from llmsnap.models.control import parse_address
+from llmsnap.models.health import HealthCheck, wait_healthy
+from llmsnap.models.transition import Interrupt
+from llmsnap.tasks import TaskGroup
+from tests.fakes.errors import says
+from tests.fakes.upstream import FakeUpstream
+
+
+@pytest.fixture
+def exited() -> Event:
+    return Event()
+
+
+@pytest.fixture
+def interrupt(exited: Event) -> Interrupt:
+    return Interrupt(exited, Event(), lambda: ChildExited("gone"), TaskGroup("test"))
+
+
+def test_one_probe_is_enough_once_the_port_is_open(upstream: FakeUpstream, interrupt) -> None:
+    upstream.healthy.set()
+    upstream.start()
+    address = parse_address(f"http://localhost:{upstream.port}")
+    found = wait_healthy(HealthCheck("m", "/health", 3), address, interrupt)
+    assert found.ip == "127.0.0.1"
+    assert upstream.calls == ["GET /health"]
+
+
+def test_a_server_that_says_503_is_asked_again(upstream: FakeUpstream, interrupt) -> None:
+    upstream.start()
+    tasks = TaskGroup("test")
+
+    def get_well() -> None:
+        while len(upstream.calls) < 3:
+            health.find_listener(parse_address(upstream.url))
+        upstream.healthy.set()
+
+    tasks.spawn("get well", get_well)
+    wait_healthy(HealthCheck("m", "/health", 3), parse_address(upstream.url), interrupt)
+    assert len(upstream.calls) > 3
+    tasks.close()
+
+
+def test_the_error_says_what_was_seen_last(upstream: FakeUpstream, interrupt) -> None:
+    address = parse_address(upstream.url)
+    with pytest.raises(HealthTimeout, check=says("GET /health did not answer")):
+        wait_healthy(HealthCheck("m", "/health", 0.05), address, interrupt)
+    nobody = parse_address("http://127.0.0.1:1")
+    with pytest.raises(HealthTimeout, check=says(r"within 0\.05 s: nothing listened")):
+        wait_healthy(HealthCheck("m", "/health", 0.05), nobody, interrupt)
+    upstream.start()
+    with pytest.raises(HealthTimeout, check=says("GET /health answered 503")):
+        wait_healthy(HealthCheck("m", "/health", 0.05), address, interrupt)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
+def test_any_answer_of_success_is_healthy(upstream: FakeUpstream, interrupt, status: int) -> None:
+    upstream.statuses["/check"] = status
+    upstream.start()
+    wait_healthy(HealthCheck("m", "/check", 3), parse_address(upstream.url), interrupt)
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 500, 503])
+def test_no_other_answer_is(upstream: FakeUpstream, interrupt, status: int) -> None:
+    upstream.statuses["/check"] = status
+    upstream.start()
+    with pytest.raises(HealthTimeout, check=says(f"GET /check answered {status}")):
+        wait_healthy(HealthCheck("m", "/check", 0.05), parse_address(upstream.url), interrupt)
+
+
+def test_the_end_of_the_child_ends_the_wait(upstream: FakeUpstream, interrupt, exited) -> None:
+    exited.set()
+    with pytest.raises(ChildExited):
+        wait_healthy(HealthCheck("m", "/health", 60), parse_address(upstream.url), interrupt)
+
+
+def test_without_a_check_the_child_only_has_to_live(upstream, interrupt, exited, monkeypatch):
+    monkeypatch.setattr(health, "UNCHECKED_S", 0.001)
+    address = parse_address(upstream.url)
+    assert wait_healthy(HealthCheck("m", None, 3), address, interrupt) == address
+    exited.set()
+    with pytest.raises(ChildExited):
+        wait_healthy(HealthCheck("m", None, 3), address, interrupt)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "pause_s"),
+    [(0, 0.02), (0.5, 0.02), (1, 0.03), (5, 0.15), (30, 0.25), (119.9, 0.1), (130, 0.001)],
+)
+def test_pauses_grow_with_what_was_waited(waited_s: float, pause_s: float) -> None:
+    assert health._pause_s(waited_s, 120, 0.02) == pytest.approx(pause_s)
+
+
+def test_looks_for_a_port_come_closer_together_than_requests() -> None:
+    assert health._pause_s(0, 120, 0.005) == 0.005
+    assert health._pause_s(4, 120, 0.005) == pytest.approx(0.03)
+    assert health._pause_s(40, 120, 0.005) == 0.25

@@ -1,0 +1,70 @@
+import itertools
+
+import pytest
+
+from llmsnap.errors import InvalidTransition
+from llmsnap.models.states import (
+    MOVING,
+    RESIDENT,
+    STOPPABLE,
+    TRANSITIONS,
+    State,
+    StateMachine,
+    Trigger,
+    next_state,
+    table,
+)
+
+LEGAL = {
+    "stopped": {"start": "starting", "retire": "shutdown"},
+    "starting": {"healthy": "ready", "stop": "stopping", "exited": "stopped"},
+    "ready": {"sleep": "sleepPending", "stop": "stopping", "exited": "stopped"},
+    "sleepPending": {"slept": "asleep", "stop": "stopping", "exited": "stopped"},
+    "asleep": {"wake": "waking", "stop": "stopping", "exited": "stopped"},
+    "waking": {"healthy": "ready", "stop": "stopping", "exited": "stopped"},
+    "stopping": {"exited": "stopped"},
+    "shutdown": {},
+}
+
+
+@pytest.mark.parametrize(("state", "trigger"), list(itertools.product(State, Trigger)))
+def test_every_pair_moves_as_the_table_says_or_is_refused(state: State, trigger: Trigger) -> None:
+    expected = LEGAL[state].get(trigger)
+    if expected is None:
+        with pytest.raises(InvalidTransition, match=state):
+            next_state(state, trigger)
+    else:
+        assert next_state(state, trigger) == expected
+
+
+def test_every_state_can_be_reached_and_left_but_shutdown() -> None:
+    assert set(TRANSITIONS.values()) == set(State)
+    assert {state for state, _ in TRANSITIONS} == set(State) - {State.SHUTDOWN}
+
+
+def test_a_child_exists_from_starting_to_stopping() -> None:
+    assert set(State) - {State.STOPPED, State.SHUTDOWN} == RESIDENT
+    assert {State.STARTING, State.SLEEP_PENDING, State.WAKING, State.STOPPING} == MOVING
+    assert RESIDENT - {State.STOPPING} == STOPPABLE
+
+
+def test_the_documented_table_has_a_row_for_each_state() -> None:
+    rows = table().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == list(State)
+
+
+def test_a_legal_trigger_moves_the_state_and_is_told() -> None:
+    told: list[tuple[State, State, Trigger]] = []
+    machine = StateMachine(lambda *change: told.append(change))
+    assert machine.fire(Trigger.START) is State.STARTING
+    assert told == [(State.STOPPED, State.STARTING, Trigger.START)]
+    assert repr(machine) == "<StateMachine starting>"
+
+
+def test_an_illegal_trigger_changes_and_tells_nothing() -> None:
+    told: list[object] = []
+    machine = StateMachine(lambda *change: told.append(change))
+    with pytest.raises(InvalidTransition):
+        machine.fire(Trigger.SLEEP)
+    assert machine.state is State.STOPPED
+    assert told == []
