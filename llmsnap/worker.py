@@ -25,8 +25,8 @@ POLL_S = 0.25
 REMIND_S = 60.0
 LISTENERS_S = 3.0
 """How long gunicorn gets to close the listeners; it looks every second."""
-SETTLE_S = 0.5
-"""How long a connection that was accepted last gets to send its request, which is served."""
+SETTLE_S = 0.75
+"""How long after that requests are taken: those of connections that were accepted last."""
 FINISH_S = 1.0
 """How long connections that are left get to finish what they send, after the drain."""
 BOOT_ERROR = 3

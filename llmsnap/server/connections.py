@@ -18,6 +18,8 @@ from llmsnap.limits import MOST_PLACES
 
 GRAIN = 0.01
 """How much longer, as a share of their time, connections may take: thousands share one timer."""
+LAST_HEAD_S = 0.5
+"""For the first request of a connection, once no more are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class Deadline:
             self._timer.close()
             self._timer = None
 
+    def shorten(self, limit_s: float) -> None:
+        """Give each no more than *limit_s*, from when it began to wait. Never switches."""
+        self._limit_s = limit_s
+        self.hang_up_late()
+
     def hang_up_late(self) -> None:
         """Hang up on those whose time is over, and come back for the next. Runs in the hub."""
         if self._timer is not None:
@@ -144,8 +151,11 @@ class Connections:
             return True
         return min(self.heads, self.bodies, key=Deadline.oldest).hang_up_oldest()
 
-    def hang_up_all(self) -> None:
-        """Hang up on all that ask for nothing yet, or no more. Never switches."""
+    def end_waiting(self) -> None:
+        """Hang up on all that ask for nothing more; no more are accepted. Never switches.
+
+        The request of a client that has just connected may be on its way, and is waited for.
+        """
         self.idle.hang_up_all()
-        self.heads.hang_up_all()
         self.lingering.hang_up_all()
+        self.heads.shorten(LAST_HEAD_S)

@@ -122,7 +122,7 @@ class Server(WSGIServer):
         self.close()
         if self._path:
             remove(self._path)
-        self.connections.hang_up_all()
+        self.connections.end_waiting()
 
     def finish(self, limit_s: float) -> None:
         """Give the connections that are left *limit_s*, then end them. Blocks."""

@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.server.connections import Connections, Deadline, Limits
+from llmsnap.server.connections import LAST_HEAD_S, Connections, Deadline, Limits
 from tests.fakes.clock import Clock
 
 
@@ -129,15 +129,20 @@ def test_of_those_that_owe_us_something_the_one_that_has_owed_it_longest_makes_r
     assert not connections.make_room()
 
 
-def test_the_end_of_all() -> None:
+def test_the_end_of_all(clock: Clock) -> None:
     connections = Connections(Limits())
+    connections.heads = Deadline(15.0, clock)
     waiting = [Waiting() for _ in range(4)]
     for one in waiting[:2]:
         connections.idle.start(one)
-    for one in waiting[2:]:
-        connections.heads.start(one)
-    connections.hang_up_all()
-    assert hung_up(*waiting) == [True] * 4
-    connections.hang_up_all()
+    connections.heads.start(waiting[2])
+    clock.now += 0.3
+    connections.heads.start(waiting[3])
+    clock.now += 0.3
+    connections.end_waiting()
+    assert hung_up(*waiting) == [True, True, True, False], "the last has only just connected"
+    clock.now += LAST_HEAD_S
+    connections.end_waiting()
+    assert hung_up(waiting[3]) == [True]
     gevent.idle()
     assert repr(connections.idle) == "<Deadline of 75 s for 0>"

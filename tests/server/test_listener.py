@@ -180,6 +180,17 @@ def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> Non
     assert busy.rest() == b""
 
 
+def test_who_had_just_connected_when_draining_began_is_still_answered(serve) -> None:
+    serving = serve(ok)
+    late = serving.connect()
+    with gevent.Timeout(5):
+        while not len(serving.server.connections.heads):
+            gevent.sleep(0.001)
+    serving.server.drain()
+    answer = late.ask(request())
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
 def test_what_does_not_end_in_time_is_ended(serve) -> None:
     app = Gated()
     serving = serve(app)
