@@ -132,7 +132,7 @@ class Dispatcher:
             raise
 
     def handle_props(self, context: RequestContext, snapshot: Snapshot) -> Response:
-        """Response ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
+        """Answer ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
 
         Blocks as ``handle``, and raises the same.
         """

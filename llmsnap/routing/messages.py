@@ -141,7 +141,7 @@ class SwapRecord:
         return len(self.waits_s)
 
     def __str__(self) -> str:
-        evicted = ", ".join(f"{e.model_id} ({e.action})" for e in self.evicted) or "nobody"
+        evicted = ", ".join(f"{e.model_id} ({e.action})" for e in self.evicted) or "no model"
         phases = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.phases)
         text = (
             f"swap {self.swap_id}: {self.kind} {self.target} for {self.reason}, {self.outcome}; "

@@ -67,7 +67,7 @@ class Handles(Protocol):
     """What decides: a scheduler, or something that watches one."""
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take in *event* and return what is to be done."""
+        """Apply *event* and return the effects."""
 
 
 class DecisionRecorder:

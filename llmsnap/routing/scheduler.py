@@ -616,7 +616,7 @@ class Scheduler:
         return f"<Scheduler {len(state.models)} models, {len(state.tickets)} waiting>"
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take in *event* and return what is to be done, in order.
+        """Apply *event* and return the effects, in the order to carry them out.
 
         A request that is granted at once, and a lease that comes back while nothing waits, cost
         the same however many models and waiters there are.

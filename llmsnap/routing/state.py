@@ -263,7 +263,7 @@ class Swap:
     waits_s: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
-        victims = " ".join(self.victims) or "nobody"
+        victims = " ".join(self.victims) or "no model"
         return f"<Swap {self.work} to {self.target.model_id}, {self.phase.name}, evicts {victims}>"
 
     @property

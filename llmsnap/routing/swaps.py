@@ -88,7 +88,7 @@ class SwapPlanner:
     def drop(self, swap: Swap) -> None:
         """Give up *swap*, which is still draining: the gates open again."""
         victims = list(swap.victims.values())
-        self._state.end_swap(swap, SwapOutcome.ABORTED, "nobody waits any more")
+        self._state.end_swap(swap, SwapOutcome.ABORTED, "no request waits for it any more")
         for victim in victims:
             self._state.fill(victim)
 

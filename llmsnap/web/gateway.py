@@ -64,10 +64,6 @@ MOST_PUT_OFF = 100
 """Answers that wait at a time; each has a place among the connections."""
 
 
-Handle = Callable[[RequestContext, Any], Response]
-"""Answers a request past Flask, with the runtime it began with."""
-
-
 class Gateway:
     """A WSGI application around Flask's. *service* is asked for with the first request."""
 
@@ -188,9 +184,9 @@ class Gateway:
         return takeover.leave(environ)
 
 
-def _handler(request: Request, service: Service) -> Handle | None:
+def _handler(request: Request, service: Service) -> senders.Handle | None:
     """Return what serves *request* past Flask; None for what Flask serves. Raises: Draining."""
-    handle: Handle
+    handle: senders.Handle
     if is_inference(request.path):
         handle = service.dispatcher.handle
     elif request.path.startswith("/upstream/"):

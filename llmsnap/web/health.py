@@ -11,7 +11,7 @@ METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def answer(request: Request, service: Service) -> Response:
-    """Response one of the open paths: OK while the process runs.
+    """Answer one of the open paths: OK while the process runs.
 
     ``/ready`` is OK while requests are accepted, and raises Draining before and after. Raises:
     MethodNotAllowed.

@@ -27,6 +27,7 @@ KEYS = tuple((name, f"HTTP_{name.upper().replace('-', '_')}") for name in PAGE_H
 SIGNS = frozenset(key for name, key in KEYS if name not in {"host", "upgrade", "user-agent"})
 """What a request that a browser makes for a page has one of, or its name."""
 Handle = Callable[[RequestContext, Any], Response]
+"""Answers a request past Flask, with the runtime it began with."""
 
 
 def check(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> None:

@@ -36,8 +36,8 @@ COMMAND = (sys.executable or "python3", "-I", "-S", guardian.__file__)
 KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """How the interpreter may find its libraries. Nothing else is passed on: it may be a secret."""
 START_S, CLOSE_S = 5.0, 1.0
-PROVEN_S = 10.0
-"""A guardian that ran for so long was all right, and is replaced at once."""
+MIN_UPTIME_S = 10.0
+"""A guardian that ran this long is replaced at once when it ends; others after a pause."""
 DELAY_FIRST_S, DELAY_LAST_S = 0.5, 60.0
 
 _close = get_original("os", "close")
@@ -158,7 +158,7 @@ class GuardianClient:
         began = time.monotonic()
         code = popen.wait()
         self._hang_up()
-        if time.monotonic() - began >= PROVEN_S:
+        if time.monotonic() - began >= MIN_UPTIME_S:
             self._delay_s = 0.0
         self._note_failure(f"(pid {popen.pid}) ended with {exit_status(code)}")
 
