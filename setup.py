@@ -35,7 +35,7 @@ REQUIRES = [
 # The hot path: compiled in release wheels and by `LLMSNAP_COMPILE=1 pip install .` (docs/adr/0011).
 COMPILED = [
     "bus",
-    "chores",
+    "deferred",
     "durations",
     "logs/handler",
     "logs/hub",
@@ -43,14 +43,14 @@ COMPILED = [
     "logs/stdout",
     "logs/stream",
     "logs/subscription",
-    "metrics/activity",
-    "metrics/captures",
-    "metrics/counters",
-    "metrics/policy",
-    "metrics/record",
-    "metrics/recorder",
-    "metrics/observer",
-    "metrics/usage",
+    "telemetry/activity",
+    "telemetry/captures",
+    "telemetry/counters",
+    "telemetry/policy",
+    "telemetry/record",
+    "telemetry/recorder",
+    "telemetry/observer",
+    "telemetry/usage",
     "proxy/body",
     "proxy/budget",
     "proxy/client",
@@ -78,12 +78,12 @@ COMPILED = [
     "web/accesslog",
     "web/gateway",
     "web/incoming",
-    "wire/auth",
-    "wire/cors",
-    "wire/headers",
-    "wire/hosts",
-    "wire/jsontext",
-    "wire/paths",
+    "http/auth",
+    "http/cors",
+    "http/headers",
+    "http/hosts",
+    "http/jsontext",
+    "http/paths",
 ]
 COMPILE = bool(os.environ.get("LLMSNAP_COMPILE"))
 GUNICORN = ["gunicorn[gevent]>=22.0.0"]
@@ -123,7 +123,7 @@ def git(*words):
 
 
 class BuildWithShared(build_py):
-    """Puts what llmsnap.paths looks for into the package; a checkout has it beside the package."""
+    """Puts the data folders (llmsnap.installation) into the package, where a wheel has them."""
 
     def run(self):
         """Build the modules, then copy the folders and note the commit."""

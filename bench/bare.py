@@ -22,7 +22,7 @@ from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.server.bind import bind
 from llmsnap.server.listener import Server
 from llmsnap.models import Address, parse_address
-from llmsnap.wire.headers import HOP_BY_HOP, from_environ
+from llmsnap.http.headers import HOP_BY_HOP, from_environ
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

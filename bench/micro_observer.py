@@ -13,14 +13,14 @@ import tracemalloc
 from collections.abc import Callable
 
 from llmsnap.bus import EventBus
-from llmsnap.metrics.activity import ActivityLog
-from llmsnap.metrics.capture import MIB
-from llmsnap.metrics.captures import Captures
-from llmsnap.metrics.observer import ResponseObserver
-from llmsnap.metrics.recorder import Recorder
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.request import Request
+from llmsnap.telemetry.activity import ActivityLog
+from llmsnap.telemetry.capture import MIB
+from llmsnap.telemetry.captures import Captures
+from llmsnap.telemetry.observer import ResponseObserver
+from llmsnap.telemetry.recorder import Recorder
 
 SSE = [("Content-Type", "text/event-stream")]
 JSON = [("Content-Type", "application/json"), ("Content-Length", "420")]

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from llmsnap.http.auth import Keyring
+from llmsnap.http.cors import PageRules, allow_origin, verdict
+from llmsnap.http.headers import RequestRule, from_environ, request_headers, response_headers
+from llmsnap.http.hosts import HostRule
+from llmsnap.http.sse import Parser
 from llmsnap.proxy.body import parse_json
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.multipart import receive
-from llmsnap.wire.auth import Keyring
-from llmsnap.wire.cors import PageRules, allow_origin, verdict
-from llmsnap.wire.headers import RequestRule, from_environ, request_headers, response_headers
-from llmsnap.wire.hosts import HostRule
-from llmsnap.wire.sse import Parser
 
 ROUNDS = 9
 ROUND_S = 0.02

@@ -20,11 +20,10 @@ import micro_observer
 import micro_scheduler
 import micro_wire
 
+from llmsnap.http.headers import RequestRule, from_environ, request_headers, response_headers
 from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
 from llmsnap.logs.stdout import StdoutWriter
-from llmsnap.metrics.capture import MIB
-from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.models import parse_address
 from llmsnap.proxy.body import parse_json
 from llmsnap.proxy.client import Exchange, Limits, Outgoing
@@ -33,8 +32,9 @@ from llmsnap.proxy.pool import Connection, ConnectionPool, key_of
 from llmsnap.server.bind import bind
 from llmsnap.server.handler import Handler
 from llmsnap.server.listener import Server
+from llmsnap.telemetry.capture import MIB
+from llmsnap.telemetry.observer import ResponseObserver
 from llmsnap.web import accesslog
-from llmsnap.wire.headers import RequestRule, from_environ, request_headers, response_headers
 
 RECV_BYTES = 65536
 BATCH = 100

@@ -11,9 +11,9 @@ from dataclasses import fields
 
 from llmsnap.commands.catalog import COMMANDS
 from llmsnap.errors import BadRequest, CommandFailed, ConfigError, StateInUse
+from llmsnap.installation import unsupported_reason
 from llmsnap.logs.colours import colours_only
 from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
-from llmsnap.systems import refusal
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 """What shells say of a program that SIGINT or SIGPIPE ended."""
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    if reason := refusal():
+    if reason := unsupported_reason():
         sys.stderr.write(reason + "\n")
         return 1
     if argv and argv[0] in COMMANDS:
@@ -132,8 +132,8 @@ def normalize(argv: Sequence[str]) -> list[str]:
 
 def _run(options: Options) -> int:
     # Imported when they are needed: a version or a usage error should not wait for Flask.
-    from llmsnap.blocked import watch_loop  # noqa: PLC0415
     from llmsnap.config.loader import load  # noqa: PLC0415
+    from llmsnap.event_loop import watch_loop  # noqa: PLC0415
     from llmsnap.limits import protect_memory, raise_open_files  # noqa: PLC0415
     from llmsnap.logs.handler import LogStyle  # noqa: PLC0415
     from llmsnap.server import serve  # noqa: PLC0415

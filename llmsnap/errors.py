@@ -1,6 +1,6 @@
 """Every exception class llmsnap raises, each with the HTTP status that fits it.
 
-The message says what went wrong, with which one, and what to do. ``wire.errors`` turns an error
+The message says what went wrong, with which one, and what to do. ``http.errors`` turns an error
 into a status and a body; nothing else maps ours outwards.
 """
 

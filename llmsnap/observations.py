@@ -14,22 +14,22 @@ from gevent.event import Event
 from msgspec import structs
 
 from llmsnap.bus import EventBus
-from llmsnap.chores import Later, at_once
 from llmsnap.config.settings import Config
+from llmsnap.deferred import Defer, run_now
 from llmsnap.errors import StoreUnavailable
 from llmsnap.events import ActivityRecord, SwapFinished
-from llmsnap.metrics.activity import EVERYTHING, ActivityLog, Filter, Order, Page
-from llmsnap.metrics.captures import Captures
-from llmsnap.metrics.counters import Counters
-from llmsnap.metrics.history import StateHistory
-from llmsnap.metrics.performance import Performance
-from llmsnap.metrics.policy import CapturePolicy
-from llmsnap.metrics.recorder import Recorder
-from llmsnap.metrics.store.store import Store
-from llmsnap.metrics.store.worker import Offload
-from llmsnap.metrics.views import swap_object
+from llmsnap.http.auth import WrongKeys
 from llmsnap.tasks import TaskGroup
-from llmsnap.wire.auth import WrongKeys
+from llmsnap.telemetry.activity import EVERYTHING, ActivityLog, Filter, Order, Page
+from llmsnap.telemetry.captures import Captures
+from llmsnap.telemetry.counters import Counters
+from llmsnap.telemetry.history import StateHistory
+from llmsnap.telemetry.performance import Performance
+from llmsnap.telemetry.policy import CapturePolicy
+from llmsnap.telemetry.recorder import Recorder
+from llmsnap.telemetry.store.store import Store
+from llmsnap.telemetry.store.worker import Offload
+from llmsnap.telemetry.views import swap_object
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ MOST_RESTORED = 10_000
 class Observations:
     """Owns what is kept about requests, swaps and the machine.
 
-    *pids* tells who runs, *later* has a request filed when there is time for it.
+    *pids* tells who runs, *defer* runs the filing of a request soon.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Observations:
         config: Config,
         bus: EventBus,
         pids: Callable[[], Mapping[str, int]],
-        later: Later = at_once,
+        defer: Defer = run_now,
     ) -> None:
         self.bus = bus
         self.run = f"{time.time_ns() // 1_000_000:x}"
@@ -64,7 +64,7 @@ class Observations:
             offload=self._offload,
         )
         self.recorder = Recorder(self.activity, self.captures, bus, policy=_policy(config))
-        self.recorder.later = later
+        self.recorder.defer = defer
         self.wrong_keys = WrongKeys(time.monotonic)
         self.counters = Counters()
         self.counters.names = _names(config)

@@ -107,7 +107,10 @@ class _Notifier:
             for folder in sorted({str(place.parent) for place in places}):
                 inotify.add_watch(folder, self._modified | self._ended)
             self._inotify = inotify
-        except (ImportError, AttributeError) as error:  # systems.shortcomings() has told of it
+        except (
+            ImportError,
+            AttributeError,
+        ) as error:  # installation.platform_warnings() has told of it
             log.debug("no inotify on this system: %s", error)
         except OSError as error:
             log.info("no inotify (%s): the configuration file is looked at every 2 s", error)

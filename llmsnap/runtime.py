@@ -7,17 +7,17 @@ import socket
 from dataclasses import replace
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig, Timeouts
+from llmsnap.http.auth import Keyring
+from llmsnap.http.clients import TrustedProxies
+from llmsnap.http.cors import PageRules
+from llmsnap.http.headers import RequestRule
+from llmsnap.http.hosts import HostRule
+from llmsnap.http.pageorigin import PageOrigin
 from llmsnap.models import Address, parse_address
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.target import Target
 from llmsnap.routing.names import Names
-from llmsnap.wire.auth import Keyring
-from llmsnap.wire.clients import TrustedProxies
-from llmsnap.wire.cors import PageRules
-from llmsnap.wire.headers import RequestRule
-from llmsnap.wire.hosts import HostRule
-from llmsnap.wire.pageorigin import PageOrigin
 
 
 class Runtime:

@@ -12,11 +12,11 @@ from typing import Protocol
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.bus import EventBus
-from llmsnap.chores import Chores
 from llmsnap.config.diff import Diff, diff
 from llmsnap.config.loader import load_content
 from llmsnap.config.settings import Config
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
+from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, Problem, in_full
 from llmsnap.events import (
     ConfigReload,
@@ -26,6 +26,7 @@ from llmsnap.events import (
     SwapFinished,
     SwapStarted,
 )
+from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
@@ -43,7 +44,6 @@ from llmsnap.routing.scheduler import Scheduler
 from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
-from llmsnap.systems import shortcomings
 from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Service:
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
         self._last_swap = ("", 0)  # of those that ended: its target, its number
         self.bus = EventBus()
-        self.chores = Chores()
+        self.deferred = DeferredQueue()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = self._log_handler(config, log_style)
         self.pool = ConnectionPool()
@@ -104,13 +104,13 @@ class Service:
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
-        self.observations = Observations(config, self.bus, self._pids, self.chores.add)
+        self.observations = Observations(config, self.bus, self._pids, self.deferred.add)
         self.dispatcher = Dispatcher(
             self.driver,
             self,
             self.pool,
             self.observations.recorder,
-            self.chores.do_some,
+            self.deferred.run_some,
         )
         self.config_status = ConfigStatus(config)
         self.rest_s = REST_S
@@ -134,7 +134,7 @@ class Service:
             style=style,
             swaps=self._swaps,
         )
-        handler.chores = self.chores
+        handler.deferred = self.deferred
         return handler
 
     def open(self) -> None:
@@ -151,7 +151,7 @@ class Service:
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
             root.setLevel(logging.DEBUG)
-            if wanting := shortcomings():
+            if wanting := platform_warnings():
                 log.warning("%s", wanting)
             reap_adopted()
             self.state_dir.lock()
@@ -197,14 +197,14 @@ class Service:
         for launcher in self.launchers.values():
             launcher.close()
         self.contexts.close()
-        self.chores.do()
+        self.deferred.flush()
         self.observations.close()
         if self._recording is not None:
             self._recording.close()
         self.pool.close()
         self.watch.close()
         logging.getLogger("llmsnap").removeHandler(self.log_handler)
-        self.chores.do()
+        self.deferred.flush()
         self.logs.close()
         self.state_dir.unlock()
 

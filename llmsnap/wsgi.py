@@ -13,11 +13,11 @@ import os
 from gevent.lock import BoundedSemaphore
 
 from llmsnap import worker
-from llmsnap.build import identify
+from llmsnap.installation import identify
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError
-from llmsnap.collector import spare_what_stays
+from llmsnap.event_loop import freeze_heap
 from llmsnap.limits import end_with_parent, protect_memory, raise_open_files
 from llmsnap.logs.handler import LogStyle
 from llmsnap.options import Options, from_environ
@@ -68,7 +68,7 @@ def _open(options: Options) -> Service:
     log.info("%s serves", identify().short)
     if options.tls_cert_file or options.tls_key_file:
         log.warning("LLMSNAP_TLS_* encrypts nothing here: give the certificate to the WSGI server")
-    spare_what_stays()
+    freeze_heap()
     atexit.register(close_service)
     if mine is not None:
         worker.Ending(mine, service, close_service).chain()

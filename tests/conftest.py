@@ -14,7 +14,7 @@ import pytest
 from gevent import socket
 
 import llmsnap
-from llmsnap.blocked import watch_loop
+from llmsnap.event_loop import watch_loop
 from tests.fakes.wire import WireServer
 
 UNIT_LIMIT_S = 5

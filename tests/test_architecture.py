@@ -27,26 +27,23 @@ FLOORS = {
         [
             "__init__",
             "errors",
-            "paths",
             "tasks",
             "statedir",
             "limits",
             "options",
-            "build",
-            "blocked",
-            "systems",
-            "collector",
+            "installation",
+            "event_loop",
             "sockets",
-            "chores",
+            "deferred",
             "durations",
             "suggestions",
         ],
         0,
     ),
-    **dict.fromkeys(["bus", "config", "events", "wire"], 1),
+    **dict.fromkeys(["bus", "config", "events", "http"], 1),
     "logs": 2,
     **dict.fromkeys(["launchers", "models"], 3),
-    **dict.fromkeys(["routing", "metrics"], 4),
+    **dict.fromkeys(["routing", "telemetry"], 4),
     "proxy": 5,
     **dict.fromkeys(["configfile", "runtime", "observations", "service", "reload"], 6),
     "web": 7,
@@ -58,9 +55,8 @@ SIMULATOR = "simulator"  # stands beside the floors: imports nothing of llmsnap,
 SAME_FLOOR = {
     "bus": {"events"},
     "models": {"launchers"},
-    "statedir": {"errors", "paths"},
+    "statedir": {"errors"},
     "limits": {"errors"},
-    "paths": {"errors"},
     "options": {"errors"},
     "service": {"runtime", "observations", "configfile"},
     "reload": {"service", "runtime", "configfile"},
@@ -69,14 +65,14 @@ SAME_FLOOR = {
 }
 
 GEVENT = [
-    "chores",
+    "deferred",
     "sockets",
     "tasks",
-    "blocked",
+    "event_loop",
     "logs",
     "launchers",
     "models",
-    "metrics.store",
+    "telemetry.store",
     "proxy",
     "runtime",
     "observations",
@@ -113,16 +109,16 @@ LIBRARIES = {
     "requests": ["models.control", "commands.client"],
     "urllib3": ["models.control", "_monkey"],
     "httptools": ["proxy.client", "proxy.parser", "server.head"],
-    "msgspec": ["events", "metrics", "observations", "proxy", "server.head", "web", "wire"],
+    "msgspec": ["events", "telemetry", "observations", "proxy", "server.head", "web", "http"],
     "inotify_simple": ["reload"],
     "yaml": ["config"],
     "jsonschema": ["config"],
-    "psutil": ["metrics.host"],
-    "pynvml": ["metrics.gpu"],
-    "prometheus_client": ["metrics.exposition"],
+    "psutil": ["telemetry.host"],
+    "pynvml": ["telemetry.gpu"],
+    "prometheus_client": ["telemetry.exposition"],
     "gunicorn": [],
     # Standard library, but with one owner all the same.
-    "sqlite3": ["metrics.store"],
+    "sqlite3": ["telemetry.store"],
     "subprocess": ["launchers.local", SIMULATOR],
     "http.client": [],
     "urllib.request": [],
@@ -131,7 +127,7 @@ LIBRARIES = {
 # These decide and compute; whatever waits, asks the clock or touches the system is passed in.
 PURE = [
     "config",
-    "metrics.usage",
+    "telemetry.usage",
     "models.states",
     "proxy.filters",
     "routing.explain",
@@ -143,7 +139,7 @@ PURE = [
     "routing.state",
     "routing.swaps",
     "server.head",
-    "wire",
+    "http",
 ]
 IMPURE = {"gevent", "select", "selectors", "signal", "socket", "subprocess", "threading", "time"}
 CONFIG_IO = {"config.loader", "config.macros", "config.schema"}  # a file, the environment, a schema
@@ -265,13 +261,13 @@ def may_import(importer: str, imported: str) -> bool:
 
 def test_the_floors_themselves() -> None:
     assert may_import("proxy", "routing")
-    assert may_import("metrics", "models")
+    assert may_import("telemetry", "models")
     assert may_import("models", "launchers")
     assert not may_import("launchers", "models")
     assert may_import("reload", "service")
     assert may_import("cli", SIMULATOR)
-    assert not may_import("metrics", "routing")
-    assert not may_import("routing", "metrics")
+    assert not may_import("telemetry", "routing")
+    assert not may_import("routing", "telemetry")
     assert not may_import("service", "reload")
     assert not may_import("web", SIMULATOR)
     assert not may_import(SIMULATOR, "errors")

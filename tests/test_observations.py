@@ -7,8 +7,8 @@ from llmsnap.bus import EventBus
 from llmsnap.config.loader import loads
 from llmsnap.errors import StoreUnavailable
 from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
-from llmsnap.metrics.capture import Body, Capture
 from llmsnap.observations import SWAPS_KEPT, Observations
+from llmsnap.telemetry.capture import Body, Capture
 
 
 def observed(text: str = "", bus: EventBus | None = None) -> Observations:

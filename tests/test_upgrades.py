@@ -11,9 +11,9 @@ import pytest
 
 from llmsnap.config.loader import load_with_advice
 from llmsnap.launchers import PidFile
-from llmsnap.metrics.activity import Filter, Order
-from llmsnap.metrics.store.database import SCHEMA_VERSION, Database, NewerSchema
 from llmsnap.statedir import StateDir
+from llmsnap.telemetry.activity import Filter, Order
+from llmsnap.telemetry.store.database import SCHEMA_VERSION, Database, NewerSchema
 
 RELEASES = sorted(path for path in (Path(__file__).parent / "upgrades").iterdir() if path.is_dir())
 ENVIRON = {

@@ -11,8 +11,8 @@ from typing import Any
 
 from llmsnap.commands.client import Answer, Client
 from llmsnap.errors import CommandFailed
-from llmsnap.metrics.stats import percentile
-from llmsnap.wire import sse
+from llmsnap.http import sse
+from llmsnap.telemetry.stats import percentile
 
 PATH = "/v1/chat/completions"
 DONE = "[DONE]"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from llmsnap.build import identify
+from llmsnap.installation import identify
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Values
 from typing import TYPE_CHECKING, Any
 
-from llmsnap.paths import conf_folder
+from llmsnap.installation import conf_folder
 
 from .nodes import Mapping, Node, Scalar, Sequence, dotted, find, is_null
 from .report import Report

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from gevent import get_hub
 from gevent.monkey import get_original
 
-from llmsnap.build import as_python_has_it
-from llmsnap.chores import Chores
+from llmsnap.deferred import DeferredQueue
+from llmsnap.installation import as_python_has_it
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.timeformat import format_time
 
@@ -85,7 +85,7 @@ class LogHandler(logging.Handler):
         self._swaps = swaps if swaps is not None else {}
         self.time_format = time_format
         self._zone = zone
-        self.chores: Chores | None = None
+        self.deferred: DeferredQueue | None = None
         """Among which entries about requests wait; None: they are written at once."""
         self._entries: list[tuple[float, int, Entry, str, int | None]] = []
         self._home = _thread_id()
@@ -111,8 +111,8 @@ class LogHandler(logging.Handler):
             self.handleError(record)
             return
         if _thread_id() == self._home:
-            if self.chores is not None:
-                self.chores.do()  # lines that wait are older
+            if self.deferred is not None:
+                self.deferred.flush()  # lines that wait are older
             self.stream.write(line)
         else:
             self._loop.run_callback_threadsafe(self.stream.write, line)
@@ -135,10 +135,10 @@ class LogHandler(logging.Handler):
         thread of the event loop only.
         """
         self._entries.append((time.time(), level, message, request_id, swap_id))
-        if self.chores is None:
+        if self.deferred is None:
             self._write_entries()
         elif len(self._entries) == 1:
-            self.chores.add(self._write_entries)
+            self.deferred.add(self._write_entries)
 
     def _write_entries(self) -> None:
         entries, self._entries = self._entries, []

@@ -19,8 +19,8 @@ from gevent.queue import LifoQueue
 
 from llmsnap.config.settings import Endpoint
 from llmsnap.errors import ProcessError, Unreachable, UpstreamError, UpstreamTimeout
+from llmsnap.http.secrets import masked
 from llmsnap.models.transition import Interrupt
-from llmsnap.wire.secrets import masked
 
 if TYPE_CHECKING:
     import requests

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from llmsnap.errors import HealthTimeout, UpstreamError
+from llmsnap.http.secrets import masked
 from llmsnap.models.control import Address, ControlCall, find_listener, send, warm_up
 from llmsnap.models.transition import Interrupt
-from llmsnap.wire.secrets import masked
 
 log = logging.getLogger(__name__)
 

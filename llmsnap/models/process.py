@@ -29,13 +29,13 @@ from llmsnap.errors import (
     WakeFailed,
     in_full,
 )
+from llmsnap.http.secrets import redact_output, redact_text, secret_values, secret_variables
 from llmsnap.launchers import CommandFiles, Handle, Launcher, LaunchSpec
 from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints
 from llmsnap.models.health import HealthCheck, wait_healthy
 from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
 from llmsnap.models.transition import Goal, Interrupt, Transition
 from llmsnap.tasks import TaskGroup
-from llmsnap.wire.secrets import redact_output, redact_text, secret_values, secret_variables
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import gevent
 import msgspec
 
 from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
-from llmsnap.wire import jsontext
-from llmsnap.wire.jsonscan import JsonProblem
-from llmsnap.wire.jsontext import Edits, Members, Value
+from llmsnap.http import jsontext
+from llmsnap.http.jsonscan import JsonProblem
+from llmsnap.http.jsontext import Edits, Members, Value
 
 BOM = b"\xef\xbb\xbf"
 MAX_MODEL_BYTES = 4096

@@ -14,8 +14,8 @@ import httptools
 from gevent import socket
 from msgspec import Struct
 
-from llmsnap.build import as_python_has_it
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
+from llmsnap.installation import as_python_has_it
 from llmsnap.models import Address
 from llmsnap.proxy.parser import Headers, ResponseParser
 from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of

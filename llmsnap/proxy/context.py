@@ -12,13 +12,13 @@ from typing import Any
 import gevent
 
 from llmsnap.errors import ClientGone, Draining, LlmsnapError
-from llmsnap.metrics.observer import ResponseObserver
+from llmsnap.http.headers import Headers
+from llmsnap.http.secrets import REDACTED
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.payload import Payload, UnparsedPayload
 from llmsnap.proxy.request import Request
 from llmsnap.routing.driver import Lease, Ticket
-from llmsnap.wire.headers import Headers
-from llmsnap.wire.secrets import REDACTED
+from llmsnap.telemetry.observer import ResponseObserver
 
 
 class RequestContext:

@@ -23,7 +23,8 @@ from llmsnap.errors import (
     Unreachable,
     UpstreamError,
 )
-from llmsnap.metrics.recorder import Recorder
+from llmsnap.http.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed
+from llmsnap.http.paths import streams_events, versioned
 from llmsnap.models import Address
 from llmsnap.proxy import forward, tunnel
 from llmsnap.proxy.body import is_true_word
@@ -37,8 +38,7 @@ from llmsnap.proxy.request import Request, Response
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
-from llmsnap.wire.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed
-from llmsnap.wire.paths import streams_events, versioned
+from llmsnap.telemetry.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Servers(Protocol):
 class Dispatcher:
     """Serves inference.
 
-    *chores* does what has been put off; that and the request's own record are seen to while its
+    *deferred* runs deferred calls; they and the request's own record are seen to while its
     model works.
     """
 
@@ -96,13 +96,13 @@ class Dispatcher:
         servers: Servers,
         pool: ConnectionPool,
         recorder: Recorder,
-        chores: Callable[[], None] = nothing,
+        deferred: Callable[[], None] = nothing,
     ) -> None:
         self._queue = queue
         self._servers = servers
         self._pool = pool
         self._recorder = recorder
-        self._chores = chores
+        self._run_deferred = deferred
         self._chance = random.Random()  # noqa: S311 - shuffles remarks
 
     def handle(self, context: RequestContext, snapshot: Snapshot) -> Response:
@@ -185,7 +185,7 @@ class Dispatcher:
 
     def _meanwhile(self, context: RequestContext) -> None:
         self._record(context)
-        self._chores()
+        self._run_deferred()
 
     def _record(self, context: RequestContext) -> None:
         """Have *context* on record, as far as it is known by now. Never switches."""
@@ -395,7 +395,7 @@ class Dispatcher:
         self._record(context)
         context.ask(exchange)
         context.patience_s = _patience_s(context, keeps_alive)
-        return forward.send(context, exchange, self._chores, context.patience_s)
+        return forward.send(context, exchange, self._run_deferred, context.patience_s)
 
     def _silent_peer(self, context: RequestContext, exchange: Exchange) -> Response:
         """Return the answer that begins while a peer is at work on its own."""

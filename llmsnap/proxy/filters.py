@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llmsnap.config.scalars import WrittenFloat
-from llmsnap.wire.jsontext import delete_path, dump, path_problem, set_path, split_path
+from llmsnap.http.jsontext import delete_path, dump, path_problem, set_path, split_path
 
 PROTECTED = "model"
 

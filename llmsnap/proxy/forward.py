@@ -6,21 +6,21 @@ import re
 from collections.abc import Callable
 
 from llmsnap.errors import LlmsnapError, UpstreamBroke
-from llmsnap.proxy import tunnel
-from llmsnap.proxy.client import IDEMPOTENT_METHODS, Exchange, Outgoing
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.request import Request, Response
-from llmsnap.proxy.stream import ErrorEvent, ProxyStream
-from llmsnap.wire.cors import is_browser
-from llmsnap.wire.errors import Dialect, dialect_of, sse_error
-from llmsnap.wire.headers import (
+from llmsnap.http.cors import is_browser
+from llmsnap.http.errors import Dialect, dialect_of, sse_error
+from llmsnap.http.headers import (
     Headers,
     below_prefix,
     ends_anywhere,
     is_event_stream,
     response_headers,
 )
-from llmsnap.wire.paths import relative
+from llmsnap.http.paths import relative
+from llmsnap.proxy import tunnel
+from llmsnap.proxy.client import IDEMPOTENT_METHODS, Exchange, Outgoing
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Request, Response
+from llmsnap.proxy.stream import ErrorEvent, ProxyStream
 
 REQUEST_ID = "X-Request-Id"
 OURS = frozenset({"x-request-id", "x-queue-ms", "x-load-ms"})

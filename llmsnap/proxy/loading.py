@@ -22,8 +22,9 @@ from llmsnap.errors import (
     UpstreamError,
     UpstreamRefused,
 )
-from llmsnap.metrics.decoding import CannotDecode, decoder_for
-from llmsnap.metrics.observer import header
+from llmsnap.http import sse
+from llmsnap.http.headers import is_event_stream
+from llmsnap.http.unstreamed import events_of
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Response
@@ -34,9 +35,8 @@ from llmsnap.proxy.stream import (
     note_failure,
 )
 from llmsnap.routing.driver import Lease, Ticket
-from llmsnap.wire import sse
-from llmsnap.wire.headers import is_event_stream
-from llmsnap.wire.unstreamed import events_of
+from llmsnap.telemetry.decoding import CannotDecode, decoder_for
+from llmsnap.telemetry.observer import header
 
 WHOLE_BYTES = 16 << 20
 """How long an answer in one piece may be that is turned into events."""

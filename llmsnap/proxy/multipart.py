@@ -16,8 +16,8 @@ from typing import IO
 from werkzeug.http import parse_options_header
 
 from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
+from llmsnap.http.formdata import FormParser, FormProblem, PartData, PartHead
 from llmsnap.proxy.body import MAX_MODEL_BYTES, means_model
-from llmsnap.wire.formdata import FormParser, FormProblem, PartData, PartHead
 
 CHUNK_BYTES = 1 << 16
 IN_MEMORY_BYTES = 1 << 20

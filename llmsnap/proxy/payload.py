@@ -20,6 +20,16 @@ from llmsnap.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
+from llmsnap.http.auth import Key
+from llmsnap.http.jsonscan import JsonProblem
+from llmsnap.http.paths import (
+    FORM_ROUTES,
+    JSON_ROUTES,
+    QUERY_ROUTES,
+    is_inference,
+    leaves_root,
+    versioned,
+)
 from llmsnap.proxy.body import (
     JsonBody,
     coding_of,
@@ -37,16 +47,6 @@ from llmsnap.proxy.multipart import IN_MEMORY_BYTES, Upload, is_form, receive
 from llmsnap.proxy.request import Request
 from llmsnap.proxy.target import Snapshot, Target
 from llmsnap.routing.names import PeerRoute
-from llmsnap.wire.auth import Key
-from llmsnap.wire.jsonscan import JsonProblem
-from llmsnap.wire.paths import (
-    FORM_ROUTES,
-    JSON_ROUTES,
-    QUERY_ROUTES,
-    is_inference,
-    leaves_root,
-    versioned,
-)
 
 READ_BYTES = 1 << 16
 RESEND_BYTES = 1 << 20

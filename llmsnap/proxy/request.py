@@ -9,10 +9,10 @@ from typing import Any
 from msgspec import Struct, field
 
 from llmsnap.errors import LlmsnapError, in_full
+from llmsnap.http.auth import ANYBODY, Key
+from llmsnap.http.headers import Headers
 from llmsnap.proxy.budget import Bodies, Held
 from llmsnap.proxy.disconnect import ClientMonitor
-from llmsnap.wire.auth import ANYBODY, Key
-from llmsnap.wire.headers import Headers
 
 
 class Request(Struct):

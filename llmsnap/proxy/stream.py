@@ -10,10 +10,10 @@ from typing import Any
 from gevent import socket
 
 from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, in_full
+from llmsnap.http import sse
+from llmsnap.http.headers import ends_anywhere
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.context import RequestContext
-from llmsnap.wire import sse
-from llmsnap.wire.headers import ends_anywhere
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.http.headers import RequestRule
 from llmsnap.models import Address
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.routing.names import Names
-from llmsnap.wire.headers import RequestRule
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ import gevent
 from gevent import socket
 from gevent.ssl import SSLSocket
 
+from llmsnap.http.headers import Headers, response_headers
 from llmsnap.proxy.request import Request, Response
 from llmsnap.tasks import TaskGroup
-from llmsnap.wire.headers import Headers, response_headers
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from gevent import socket
 from gevent.ssl import SSLError, SSLSocket
 
 from llmsnap.errors import BadHead, LlmsnapError
+from llmsnap.http.errors import answer, status_line
 from llmsnap.proxy.disconnect import ClientWatch
 from llmsnap.server.attention import Attention
 from llmsnap.server.body import Body, SocketBody
@@ -21,7 +22,6 @@ from llmsnap.server.head import Head, parse
 from llmsnap.server.reader import Reader, shut
 from llmsnap.server.response import Response
 from llmsnap.server.turnstile import Turnstile
-from llmsnap.wire.errors import answer, status_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -17,7 +17,7 @@ import httptools
 from msgspec import Struct
 
 from llmsnap.errors import BadHead
-from llmsnap.wire.headers import FIELDS
+from llmsnap.http.headers import FIELDS
 
 MAX_LINE_BYTES = 8192
 MAX_HEAD_BYTES = 65536

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from llmsnap.build import identify
-from llmsnap.collector import spare_what_stays
+from llmsnap.event_loop import freeze_heap
+from llmsnap.http.pageorigin import PAGES
+from llmsnap.installation import identify
 from llmsnap.options import Options
 from llmsnap.server.bind import address_of, bind, split_host_port
 from llmsnap.server.connections import Limits
@@ -19,7 +20,6 @@ from llmsnap.server.signals import stop_signals
 from llmsnap.server.systemd import notified
 from llmsnap.server.tls import Certificate
 from llmsnap.service import Service
-from llmsnap.wire.pageorigin import PAGES
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -62,7 +62,7 @@ def serve(
             server.start()
         if pages_port:
             log.info("pages of models are shown on port %d", pages_port)
-        spare_what_stays()
+        freeze_heap()
         listening = f"listening on {address_of(listener, tls=options.tls)}"
         say(f"{identify().short} {listening}")
         with notified(listening) as systemd:

@@ -8,9 +8,9 @@ import time
 from typing import Any, Protocol
 
 from llmsnap.durations import milliseconds
+from llmsnap.http.paths import SAFE_METHODS
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Request
-from llmsnap.wire.paths import SAFE_METHODS
 
 ROUTINE = frozenset(
     {

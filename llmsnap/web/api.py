@@ -8,16 +8,16 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from gevent import get_hub
 
-from llmsnap.build import identify
 from llmsnap.errors import BadRequest, NotFound
-from llmsnap.metrics import capture_views, stats, views
-from llmsnap.metrics.activity import Filter, Order
+from llmsnap.http.headers import SANDBOX
+from llmsnap.installation import identify
+from llmsnap.telemetry import capture_views, stats, views
+from llmsnap.telemetry.activity import Filter, Order
 from llmsnap.web import statuses
 from llmsnap.web.context import current_context, current_service
 from llmsnap.web.feed import Feed, Form
 from llmsnap.web.gateway import FLUSH
 from llmsnap.web.streams import FeedBody
-from llmsnap.wire.headers import SANDBOX
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
+from llmsnap.http.errors import answer
 from llmsnap.service import Service
 from llmsnap.web import (
     api,
@@ -29,7 +30,6 @@ from llmsnap.web import (
 )
 from llmsnap.web.context import current_context
 from llmsnap.web.gateway import Gateway
-from llmsnap.wire.errors import answer
 
 BLUEPRINTS = (
     api.bp,

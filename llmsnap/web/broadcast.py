@@ -19,9 +19,9 @@ from gevent.event import Event
 from llmsnap import bus, events
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.subscription import Subscription
-from llmsnap.metrics import views
 from llmsnap.service import Service
 from llmsnap.tasks import TaskGroup
+from llmsnap.telemetry import views
 from llmsnap.web import statuses
 from llmsnap.web.frames import Frame, LogPiece, dump, envelope, named, split_utf8, wrapped
 from llmsnap.web.inflight import BYTES_EVERY_S, SESSION_HEADERS, InFlight

@@ -17,9 +17,9 @@ import gevent
 from gevent.event import Event
 
 from llmsnap.events import ActivityRecord
-from llmsnap.metrics import views
 from llmsnap.observations import Observations
 from llmsnap.service import Service
+from llmsnap.telemetry import views
 from llmsnap.web.broadcast import Batch, Note, broadcast_of
 from llmsnap.web.frames import Frame, LogPiece, lost, named
 

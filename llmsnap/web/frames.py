@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from llmsnap.wire import sse
+from llmsnap.http import sse
 
 ENVELOPE = "message"
 

@@ -21,6 +21,19 @@ from llmsnap.errors import (
     Unauthorized,
     WrongKey,
 )
+from llmsnap.http import cors
+from llmsnap.http.auth import presents_key
+from llmsnap.http.errors import answer as error_answer
+from llmsnap.http.errors import status_line
+from llmsnap.http.headers import Headers, sandboxed
+from llmsnap.http.paths import (
+    PROPS_PATH,
+    SAFE_METHODS,
+    TELLS_OF_ALL,
+    is_inference,
+    is_open,
+    needs_admin,
+)
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.loading import LoadingStream
 from llmsnap.proxy.request import Request, Response
@@ -29,19 +42,6 @@ from llmsnap.proxy.tunnel import Tunnel
 from llmsnap.web import accesslog, health, senders, takeover
 from llmsnap.web.accesslog import Journal
 from llmsnap.web.incoming import new_request
-from llmsnap.wire import cors
-from llmsnap.wire.auth import presents_key
-from llmsnap.wire.errors import answer as error_answer
-from llmsnap.wire.errors import status_line
-from llmsnap.wire.headers import Headers, sandboxed
-from llmsnap.wire.paths import (
-    PROPS_PATH,
-    SAFE_METHODS,
-    TELLS_OF_ALL,
-    is_inference,
-    is_open,
-    needs_admin,
-)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -161,7 +161,7 @@ class Gateway:
             return write[0]
 
         write: list[Callable[[bytes], object]] = []
-        self._service().chores.do()  # what it tells of should be all that has happened
+        self._service().deferred.flush()  # what it tells of should be all that has happened
         try:
             body = self._flask(environ, start)
         except StopIteration:  # a WebSocket has ended, and gunicorn waits to be told so

@@ -9,10 +9,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone, LlmsnapError
+from llmsnap.http.headers import from_environ
+from llmsnap.http.paths import normalized
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.request import Request
-from llmsnap.wire.headers import from_environ
-from llmsnap.wire.paths import normalized
 
 if TYPE_CHECKING:
     from llmsnap.runtime import Runtime

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from llmsnap.durations import milliseconds
-from llmsnap.metrics.observer import ResponseObserver
-from llmsnap.metrics.redact import redact_headers
-from llmsnap.metrics.views import rfc3339
+from llmsnap.http.paths import is_inference
 from llmsnap.service import Service
+from llmsnap.telemetry.observer import ResponseObserver
+from llmsnap.telemetry.redact import redact_headers
+from llmsnap.telemetry.views import rfc3339
 from llmsnap.web.frames import Frame, envelope
-from llmsnap.wire.paths import is_inference
 
 SESSION_HEADERS = ("X-Session-ID", "X-Litellm-Session-Id")
 """What clients name their sessions by: no secret, whatever the names sound like."""

@@ -15,11 +15,11 @@ from llmsnap.config.diff import diff
 from llmsnap.config.loader import load
 from llmsnap.config.settings import Config, ModelConfig
 from llmsnap.errors import ConfigError, Problem
+from llmsnap.http.secrets import is_secret_name, masked
 from llmsnap.routing.explain import ModelView
 from llmsnap.service import Service
 from llmsnap.web.context import current_service
 from llmsnap.web.masking import mask
-from llmsnap.wire.secrets import is_secret_name, masked
 
 bp = Blueprint("insight", __name__, url_prefix="/api")
 

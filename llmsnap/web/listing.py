@@ -6,13 +6,13 @@ import time
 from typing import Any
 
 from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.http.auth import Key
+from llmsnap.http.secrets import masked
 from llmsnap.models import State
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.names import LocalRoute, Route
 from llmsnap.routing.state import DurationStats
 from llmsnap.service import Service
-from llmsnap.wire.auth import Key
-from llmsnap.wire.secrets import masked
 
 OWNER = "llmsnap"
 LOADED = frozenset({State.READY, State.SLEEP_PENDING})

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from llmsnap.http.secrets import REDACTED, is_reference, is_secret_name, masked, without_known
 from llmsnap.suggestions import folded
-from llmsnap.wire.secrets import REDACTED, is_reference, is_secret_name, masked, without_known
 
 KEY_LISTS = frozenset({"apikeys", "keys", "authkeys", "accesskeys", "apitokens"})
 """As the file may spell them, without case and ``_ - .``: one that is misspelt is shown, too."""

@@ -10,8 +10,8 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
+from llmsnap.http.paths import is_open, needs_admin
 from llmsnap.web.operations import JSON, OPERATIONS, Operation, Parameter
-from llmsnap.wire.paths import is_open, needs_admin
 
 bp = Blueprint("openapi", __name__)
 

@@ -1,6 +1,6 @@
 """Which page a browser sent a request for, and what that page may do here.
 
-``wire.cors`` has the rules for pages of other origins. Here they meet the request: its key, the
+``http.cors`` has the rules for pages of other origins. Here they meet the request: its key, the
 models its path and its page stand for, and the origin for pages of models.
 """
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from llmsnap.errors import Forbidden, NotFound, PageRefused
+from llmsnap.http import cors
+from llmsnap.http.auth import is_ambient
+from llmsnap.http.cors import PAGE_HEADERS, UPSTREAM, Verdict, is_browser
+from llmsnap.http.pageorigin import sees_loopback
+from llmsnap.http.paths import Purpose, is_open, purpose_of, relative
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Request, Response
 from llmsnap.routing.names import LocalRoute
-from llmsnap.wire import cors
-from llmsnap.wire.auth import is_ambient
-from llmsnap.wire.cors import PAGE_HEADERS, UPSTREAM, Verdict, is_browser
-from llmsnap.wire.pageorigin import sees_loopback
-from llmsnap.wire.paths import Purpose, is_open, purpose_of, relative
 
 if TYPE_CHECKING:
     from llmsnap.runtime import Runtime

@@ -7,9 +7,9 @@ from typing import Any
 
 from llmsnap import events
 from llmsnap.config.settings import ModelConfig
-from llmsnap.metrics.observer import ResponseObserver
-from llmsnap.metrics.record import in_flight_object
 from llmsnap.service import Service
+from llmsnap.telemetry.observer import ResponseObserver
+from llmsnap.telemetry.record import in_flight_object
 
 REQUESTS_SHOWN = 50
 """In a frame of the feed, which comes often; ``/api/inflight`` shows all."""

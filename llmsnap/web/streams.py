@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 from gevent.event import Event
 
+from llmsnap.http import sse
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.subscription import Chunk, Subscription
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.service import Service
 from llmsnap.web.feed import Feed
-from llmsnap.wire import sse
 
 HEARTBEAT_S = 15.0
 HEARTBEAT = sse.comment("heartbeat")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
-from llmsnap import paths
+from llmsnap import installation
 from llmsnap.errors import NotFound
 from llmsnap.web.assets import Asset, Assets
 from llmsnap.web.context import redirect_to
@@ -46,8 +46,8 @@ SAFE_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-bp = Blueprint("ui", __name__, template_folder=str(paths.template_folder()))
-assets = Assets(paths.static_folder())
+bp = Blueprint("ui", __name__, template_folder=str(installation.template_folder()))
+assets = Assets(installation.static_folder())
 
 
 @bp.get("/")

@@ -22,11 +22,11 @@ from llmsnap.events import (
     ReloadPhase,
     SwapStarted,
 )
-from llmsnap.metrics.views import activity_object
+from llmsnap.telemetry.views import activity_object
 from llmsnap.web.accesslog import Access
 from llmsnap.web.feed import Form
 from tests.fakes.calls import observed
-from tests.metrics.test_exposition import everything
+from tests.telemetry.test_exposition import everything
 from tests.web.watched import World
 
 CONF = Path(__file__).parent.parent.parent / "conf"

@@ -17,8 +17,8 @@ import gevent
 import pytest
 import requests
 
-from llmsnap.wire.paths import EVENT_ROUTES, FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
-from llmsnap.wire.sse import Parser
+from llmsnap.http.paths import EVENT_ROUTES, FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
+from llmsnap.http.sse import Parser
 from tests.e2e.api import serving
 from tests.e2e.harness import ROOT, Installed, Running
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from llmsnap.build import EXTENSION, HERE
+from llmsnap.installation import EXTENSION, HERE
 
 pytestmark = pytest.mark.e2e
 

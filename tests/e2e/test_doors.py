@@ -13,7 +13,7 @@ import pytest
 import requests
 from gevent import monkey, subprocess
 
-from llmsnap.build import identify
+from llmsnap.installation import identify
 from tests.e2e.harness import ROOT, is_alive, pids_below, text_of
 from tests.fakes.ports import free_port
 

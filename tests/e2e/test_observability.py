@@ -24,7 +24,7 @@ import requests
 from gevent import socket
 from wsproto.frame_protocol import FrameProtocol
 
-from llmsnap.wire.sse import Frame, Parser
+from llmsnap.http.sse import Frame, Parser
 from tests.e2e.harness import ROOT, Running, events, text_of
 from tests.fakes.ports import free_port
 

@@ -13,15 +13,15 @@ from gevent.event import Event
 from llmsnap.bus import EventBus
 from llmsnap.config.loader import loads
 from llmsnap.errors import LlmsnapError
-from llmsnap.metrics.activity import ActivityLog
-from llmsnap.metrics.captures import Captures
-from llmsnap.metrics.recorder import Recorder
+from llmsnap.http.auth import Key
+from llmsnap.http.headers import Headers
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Request
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.runtime import Runtime
-from llmsnap.wire.auth import Key
-from llmsnap.wire.headers import Headers
+from llmsnap.telemetry.activity import ActivityLog
+from llmsnap.telemetry.captures import Captures
+from llmsnap.telemetry.recorder import Recorder
 
 
 class FakeMonitor:

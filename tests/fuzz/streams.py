@@ -8,10 +8,10 @@ import zlib
 
 from msgspec.structs import asdict
 
-from llmsnap.metrics.decoding import CannotDecode, decoder_for
-from llmsnap.metrics.observer import ResponseObserver
-from llmsnap.metrics.usage import extract
-from llmsnap.wire.sse import Frame, Parser, encode, is_last
+from llmsnap.http.sse import Frame, Parser, encode, is_last
+from llmsnap.telemetry.decoding import CannotDecode, decoder_for
+from llmsnap.telemetry.observer import ResponseObserver
+from llmsnap.telemetry.usage import extract
 from tests.fakes.calls import observed
 from tests.fuzz.pieces import cut, size_and_rest
 

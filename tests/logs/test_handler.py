@@ -7,7 +7,7 @@ import gevent
 import pytest
 from gevent.threadpool import ThreadPool
 
-from llmsnap.chores import Chores
+from llmsnap.deferred import DeferredQueue
 from llmsnap.logs.handler import LogHandler, LogStyle, parse_level
 from llmsnap.logs.stream import LogStream
 
@@ -180,7 +180,7 @@ class Happened:
 
 def test_entries_wait_to_be_written_together_but_no_line_overtakes_them(logger, stream):
     handler = logger.handlers[0]
-    handler.chores = Chores()
+    handler.deferred = DeferredQueue()
     handler.entry(logging.INFO, Happened("first"), "r-1", None)
     handler.entry(logging.INFO, Happened("second"), "r-2", 7)
     assert stream.snapshot() == b""
@@ -198,10 +198,10 @@ def test_an_entry_that_cannot_be_written_takes_none_along_and_is_told(logger, st
             raise ValueError("no words for it")
 
     handler = logger.handlers[0]
-    handler.chores = Chores()
+    handler.deferred = DeferredQueue()
     for number, entry in enumerate([Happened("first"), Odd(""), Happened("third")]):
         handler.entry(logging.INFO, entry, f"r-{number}", None)
-    handler.chores.do()
+    handler.deferred.flush()
     assert stream.snapshot().decode().splitlines() == [
         "[INFO] first request_id=r-0",
         "[INFO] third request_id=r-2",
@@ -211,9 +211,9 @@ def test_an_entry_that_cannot_be_written_takes_none_along_and_is_told(logger, st
 
 def test_an_entry_tells_when_it_happened_not_when_it_was_written(stream, monkeypatch):
     handler = LogHandler(stream, style=LogStyle(as_json=True))
-    handler.chores = Chores()
+    handler.deferred = DeferredQueue()
     monkeypatch.setattr("time.time", lambda: 1000.0)
     handler.entry(logging.INFO, Happened("x"), "r-1", None)
     monkeypatch.setattr("time.time", lambda: 2000.0)
-    handler.chores.do()
+    handler.deferred.flush()
     assert json.loads(stream.snapshot())["time"] == "1970-01-01T00:16:40.000Z"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
+from llmsnap.http import jsontext
+from llmsnap.http.jsontext import MAX_MEMBERS
 from llmsnap.proxy.body import PIECE_BYTES, coding_of, decoded, model_in_query, parse_json
-from llmsnap.wire import jsontext
-from llmsnap.wire.jsontext import MAX_MEMBERS
 
 MIB = 1 << 20
 

@@ -24,6 +24,9 @@ from llmsnap.errors import (
     Unreachable,
     UpstreamTimeout,
 )
+from llmsnap.http.auth import Keyring
+from llmsnap.http.headers import PAGE_SANDBOX
+from llmsnap.http.paths import EVENT_ROUTES, JSON_ROUTES
 from llmsnap.models import parse_address
 from llmsnap.proxy import dispatch, forward
 from llmsnap.proxy.budget import Bodies
@@ -33,9 +36,6 @@ from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
 from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.routing.driver import Ticket
-from llmsnap.wire.auth import Keyring
-from llmsnap.wire.headers import PAGE_SANDBOX
-from llmsnap.wire.paths import EVENT_ROUTES, JSON_ROUTES
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours

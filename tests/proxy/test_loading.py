@@ -8,12 +8,12 @@ import gevent
 import pytest
 
 from llmsnap.errors import Aborted, ChildExited, ClientGone, ServerEnded, UpstreamBroke
+from llmsnap.http.sse import Parser
+from llmsnap.http.unstreamed import events_of
 from llmsnap.proxy import loading
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.forward import error_event
 from llmsnap.proxy.loading import SAID_CHARS, Comments, LoadingStream, Waiting
-from llmsnap.wire.sse import Parser
-from llmsnap.wire.unstreamed import events_of
 from tests.fakes.calls import FakeQueue, make_request
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 
 from llmsnap.errors import BadRequest
+from llmsnap.http.auth import Key
+from llmsnap.http.headers import RequestRule
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.payload import Payload, parse_request
 from llmsnap.proxy.target import Target
-from llmsnap.wire.auth import Key
-from llmsnap.wire.headers import RequestRule
 from tests.fakes.calls import make_request, runtime
 
 SCOPED = Key("laptop", (re.compile("a"),), admin=False)

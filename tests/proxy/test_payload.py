@@ -16,6 +16,9 @@ from llmsnap.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
+from llmsnap.http.auth import Key
+from llmsnap.http.headers import RequestRule
+from llmsnap.http.paths import FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
 from llmsnap.proxy.budget import Bodies
 from llmsnap.proxy.client import Limits
 from llmsnap.proxy.filters import CompiledFilter
@@ -27,9 +30,6 @@ from llmsnap.proxy.payload import (
     read_body,
 )
 from llmsnap.proxy.target import Target
-from llmsnap.wire.auth import Key
-from llmsnap.wire.headers import RequestRule
-from llmsnap.wire.paths import FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
 from tests.fakes.calls import make_request, runtime
 
 MIB = 1 << 20

@@ -8,7 +8,7 @@ from typing import Any
 from gevent import socket
 
 from llmsnap.errors import LlmsnapError
-from llmsnap.wire import errors
+from llmsnap.http import errors
 
 
 @dataclass

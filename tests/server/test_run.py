@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent.event import AsyncResult, Event
 
-from llmsnap.build import identify
+from llmsnap.installation import identify
 from llmsnap.options import Options
 from llmsnap.server import run, serve
 from tests.server.raw import RawClient, request

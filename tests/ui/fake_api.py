@@ -22,7 +22,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from gevent.pywsgi import WSGIServer
 
 from llmsnap.events import ActivityRecord
-from llmsnap.metrics.stats import statistics
+from llmsnap.telemetry.stats import statistics
 from llmsnap.web import ui
 from tests.ui.made_up import (
     CONFIG,

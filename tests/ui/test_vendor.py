@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmsnap.paths import static_folder
+from llmsnap.installation import static_folder
 
 VENDOR = static_folder() / "vendor"
 TOOLS = Path(__file__).parent / "vendor"

@@ -11,9 +11,9 @@ import pytest
 from werkzeug.test import TestResponse
 
 from llmsnap.events import ActivityRecord
-from llmsnap.metrics.capture import Body, Capture
+from llmsnap.http.sse import Parser
+from llmsnap.telemetry.capture import Body, Capture
 from llmsnap.web.feed import Form
-from llmsnap.wire.sse import Parser
 from tests.fakes.calls import grant
 from tests.web.serving import app_of
 from tests.web.watched import World

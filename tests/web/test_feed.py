@@ -188,7 +188,7 @@ def test_ids_stand_on_metrics_and_swaps_alone(world: World) -> None:
     feed = world.feed()
     world.service.logs.proxy.write(b"x\n")
     world.begin().finish()
-    world.service.chores.do()
+    world.service.deferred.flush()
     world.swap()
     world.publish(
         ProcessStateChanged("alpha", "stopped", "starting"),

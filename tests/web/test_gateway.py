@@ -5,11 +5,11 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from llmsnap.errors import BadRequest, StartFailed, TooManyInFlight, UnknownModel
+from llmsnap.http.auth import WrongKeys
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Response
 from llmsnap.web import gateway
 from llmsnap.web.gateway import Gateway
-from llmsnap.wire.auth import WrongKeys
 from tests.fakes.clock import Clock
 from tests.web.serving import site
 
@@ -48,7 +48,7 @@ def here(open_site):
 
 
 def proxy_log(of) -> str:
-    of.service.chores.do()
+    of.service.deferred.flush()
     return of.service.logs.proxy.snapshot().decode()
 
 

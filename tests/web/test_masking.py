@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llmsnap.http.secrets import REDACTED as MASK
 from llmsnap.web.masking import mask
-from llmsnap.wire.secrets import REDACTED as MASK
 
 FILE = """\
 # a comment

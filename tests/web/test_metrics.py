@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmsnap.metrics.host import HostSample, ProcessSample
-from llmsnap.metrics.performance import Sample
+from llmsnap.telemetry.host import HostSample, ProcessSample
+from llmsnap.telemetry.performance import Sample
 from tests.web.serving import app_of
 from tests.web.watched import World
 

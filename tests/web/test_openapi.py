@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from llmsnap.http.paths import FORM_ROUTES, JSON_ROUTES, OPEN_PATHS, QUERY_ROUTES
 from llmsnap.web.app import create_app
 from llmsnap.web.openapi import document
 from llmsnap.web.operations import OPERATIONS, Operation
-from llmsnap.wire.paths import FORM_ROUTES, JSON_ROUTES, OPEN_PATHS, QUERY_ROUTES
 
 # What the gateway serves past Flask, beyond the routes of inference.
 PAST_FLASK = {(method, "/upstream/{}/{}") for method in ("get", "post", "put", "patch", "delete")}

@@ -12,9 +12,9 @@ from textwrap import dedent
 
 import pytest
 
+from llmsnap.http.pageorigin import PAGES
 from llmsnap.proxy.request import Response
 from llmsnap.web.operations import OPERATIONS
-from llmsnap.wire.pageorigin import PAGES
 from tests.web.serving import Site, site
 
 CONFIG = """\

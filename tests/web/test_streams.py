@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
+from llmsnap.http.sse import Frame, Parser
 from llmsnap.logs.stream import LogStream
 from llmsnap.web import streams
 from llmsnap.web.feed import Form
 from llmsnap.web.streams import HEARTBEAT, FeedBody, LogBody, LogEvents
-from llmsnap.wire.sse import Frame, Parser
 from tests.fakes.calls import FakeMonitor
 from tests.web.watched import World
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from llmsnap.config.loader import loads
 from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished
-from llmsnap.metrics.observer import ResponseObserver
 from llmsnap.routing.messages import change_of
 from llmsnap.service import Service
+from llmsnap.telemetry.observer import ResponseObserver
 from llmsnap.web.broadcast import Broadcast, broadcast_of
 from llmsnap.web.feed import Feed, Form
 from llmsnap.web.frames import Frame

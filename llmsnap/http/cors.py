@@ -1,0 +1,254 @@
+"""What web pages of other origins may do: preflights, readable answers, refused requests."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import urlsplit
+
+from llmsnap.http.headers import Headers
+from llmsnap.http.hosts import is_private_host
+from llmsnap.http.paths import SAFE_METHODS, Purpose, purpose_of, shares_with_any_origin
+
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")  # RFC 9110 section 5.6.2
+METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+DEFAULT_HEADERS = "Content-Type, Authorization, Accept, X-Requested-With"
+MAX_AGE_S = 86400
+DEFAULT_PORTS = {"http": 80, "https": 443}
+UPSTREAM = "/upstream/"
+OWN_SITES = frozenset({"same-origin", "none"})
+NAVIGATION = ("navigate", "document")
+PAGE_HEADERS = (
+    "origin",
+    "host",
+    "referer",
+    "user-agent",
+    "upgrade",
+    "service-worker",
+    "sec-fetch-site",
+    "sec-fetch-mode",
+    "sec-fetch-dest",
+    "upgrade-insecure-requests",
+    "sec-purpose",
+    "purpose",
+)
+"""Headers that tell which page a request is for; programs send few of them."""
+
+
+def preflight(requested_headers: str) -> Headers:
+    """The headers of the 204 that answers any OPTIONS request.
+
+    *requested_headers* is its ``Access-Control-Request-Headers``, "" when it has none.
+    """
+    answer = [
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Allow-Methods", METHODS),
+        ("Access-Control-Max-Age", str(MAX_AGE_S)),
+    ]
+    allowed = sanitize(requested_headers) if requested_headers else DEFAULT_HEADERS
+    if allowed:
+        answer.append(("Access-Control-Allow-Headers", allowed))
+    return answer
+
+
+def sanitize(requested_headers: str) -> str:
+    """The items of a header list that are header names, in their order and case."""
+    items = (item.strip() for item in requested_headers.split(","))
+    return ", ".join(item for item in items if TOKEN.fullmatch(item))
+
+
+def allow_origin(path: str, origin: str, allowed_origins: Iterable[str] = ()) -> Headers:
+    """The headers that let a page of *origin* read the answer from *path*; none if it may not."""
+    if origin and (shares_with_any_origin(path) or is_listed(origin, allowed_origins)):
+        return [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
+    return []
+
+
+def with_origin(headers: Headers, cors: Headers) -> Headers:
+    """An answer's *headers* with those of `allow_origin`, unless the upstream set its own."""
+    if not cors or any(name.lower() == "access-control-allow-origin" for name, _ in headers):
+        return headers
+    return headers + cors
+
+
+@dataclass(frozen=True, slots=True)
+class PageRules:
+    """What the configuration grants pages of other origins; entries may be globs.
+
+    *allowed* origins may do and read everything, *inference* origins may use models. *keys*: the
+    server asks for some, so that a page of a private network has no claim without one.
+    """
+
+    allowed: tuple[str, ...] = ()
+    inference: tuple[str, ...] = ()
+    keys: bool = False
+
+
+class Sender(Enum):
+    """Where a request comes from, as far as its headers prove it."""
+
+    PROGRAM = "no browser"
+    OWN_PAGE = "a page of this origin, or a person: address bar, bookmark"
+    OTHER_PAGE = "a page of another origin"
+    UNPROVEN = "a browser that does not say: plain HTTP to an address that is not loopback"
+
+
+class Verdict(Enum):
+    """What becomes of a request a browser may have sent for a page."""
+
+    SERVE = "serve"
+    SERVE_IF_READY = "serve, but load no model for it"
+    REFUSE = "refuse"
+
+
+def sender_of(headers: Mapping[str, str]) -> Sender:
+    """Where a request with these *headers*, by lower-case name, comes from.
+
+    Browsers send ``Sec-Fetch-Site`` to loopback addresses and over TLS only, and ``Origin`` with
+    everything but simple GETs, so a page's ``<img>`` on plain HTTP has a ``Referer`` at most.
+    """
+    site = headers.get("sec-fetch-site", "").strip().lower()
+    if site and site not in OWN_SITES:
+        return Sender.OTHER_PAGE
+    origin, host = headers.get("origin", ""), headers.get("host", "")
+    if origin:
+        return Sender.OWN_PAGE if is_same_host(origin, host) else Sender.OTHER_PAGE
+    if site:
+        return Sender.OWN_PAGE
+    if not is_browser(headers.get("user-agent", "")):
+        return Sender.PROGRAM
+    referer = headers.get("referer", "")
+    if not referer:
+        return Sender.UNPROVEN
+    return Sender.OWN_PAGE if is_same_host(referer, host) else Sender.OTHER_PAGE
+
+
+def verdict(
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    rules: PageRules,
+    *,
+    query: str = "",
+    ambient: bool = True,
+) -> Verdict:
+    """Decide on a request by the page that makes a browser send it.
+
+    *headers* are those of `PAGE_HEADERS` the request has, by lower-case name. *ambient*: it needs
+    no key, or shows one that browsers add by themselves (Basic).
+    """
+    if headers.get("service-worker") and not path.startswith(UPSTREAM):
+        return Verdict.REFUSE  # none of our scripts is one; it would answer for all below it
+    purpose = purpose_of(method, path, query, upgrades=bool(headers.get("upgrade")))
+    if purpose is Purpose.READ:
+        return Verdict.SERVE
+    sender, speculates = sender_of(headers), _speculates(headers)
+    if sender in {Sender.PROGRAM, Sender.OWN_PAGE}:
+        return _if_ready(purpose) if speculates else Verdict.SERVE
+    opens = purpose is Purpose.UPSTREAM and method == "GET" and is_top_level(headers)
+    if (opens and not speculates) or _is_granted(purpose, sender, headers, rules, ambient=ambient):
+        return Verdict.SERVE
+    if sender is Sender.OTHER_PAGE:
+        return Verdict.REFUSE
+    return _if_ready(purpose) if method in SAFE_METHODS else Verdict.SERVE  # else it had an Origin
+
+
+def _is_granted(
+    purpose: Purpose,
+    sender: Sender,
+    headers: Mapping[str, str],
+    rules: PageRules,
+    *,
+    ambient: bool,
+) -> bool:
+    """Whether the configuration lets the page do this, or for inference the page has a key."""
+    origin = headers.get("origin") or _origin_of(headers.get("referer", ""))
+    if sender is Sender.OTHER_PAGE and is_listed(origin, rules.allowed):
+        return True
+    if purpose is not Purpose.INFER:
+        return False
+    if not ambient or is_listed(origin, rules.inference):
+        return True
+    return not rules.keys and is_private(origin)
+
+
+def _if_ready(purpose: Purpose) -> Verdict:
+    """What is left of a request that must not change anything."""
+    return Verdict.REFUSE if purpose is Purpose.ACT else Verdict.SERVE_IF_READY
+
+
+def _speculates(headers: Mapping[str, str]) -> bool:
+    """Whether the browser only guesses that somebody will want this (prefetch, prerender)."""
+    return "sec-purpose" in headers or "purpose" in headers
+
+
+def is_top_level(headers: Mapping[str, str]) -> bool:
+    """Whether the answer replaces the whole page, so that the person sees where it came from."""
+    if "sec-fetch-mode" in headers or "sec-fetch-dest" in headers:
+        return (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == NAVIGATION
+    return bool(headers.get("upgrade-insecure-requests"))
+
+
+def is_browser(user_agent: str) -> bool:
+    """Whether a program with this name runs pages. They all claim to be Mozilla since 1994."""
+    return user_agent.startswith("Mozilla/") and "PowerShell/" not in user_agent
+
+
+def page_below_upstream(referer: str) -> str:
+    """The raw path behind ``/upstream/`` of the page named by *referer*; "" if it is elsewhere.
+
+    A proxy in front may have a prefix of its own before that.
+    """
+    try:
+        path = urlsplit(referer).path
+    except ValueError:
+        return ""
+    _, found, rest = path.partition(UPSTREAM)
+    return rest.lstrip("/") if found else ""
+
+
+def is_private(origin: str) -> bool:
+    """Whether no stranger's web site has *origin*: this machine, a private network, an app.
+
+    Apps and browser extensions have schemes of their own; "null" is anybody's.
+    """
+    try:
+        page = urlsplit(origin)
+        host = page.hostname or ""
+    except ValueError:
+        return False
+    if page.scheme not in DEFAULT_PORTS:
+        return bool(page.scheme) and "://" in origin
+    return bool(host) and is_private_host(host)
+
+
+def _origin_of(url: str) -> str:
+    try:
+        page = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{page.scheme}://{page.netloc}" if page.netloc else ""
+
+
+def is_listed(origin: str, allowed_origins: Iterable[str]) -> bool:
+    """Whether one of *allowed_origins*, which may be globs, is *origin*."""
+    lower = origin.lower()
+    return any(fnmatch.fnmatchcase(lower, glob.lower().rstrip("/")) for glob in allowed_origins)
+
+
+def is_same_host(origin: str, host: str) -> bool:
+    """Whether a page of *origin* came from the server that *host*, a Host header, names.
+
+    Schemes are not compared: TLS may end in front of us.
+    """
+    try:
+        page = urlsplit(origin)
+        ours = urlsplit(f"{page.scheme}://{host}")
+        default = DEFAULT_PORTS.get(page.scheme)
+        ports = (page.port or default, ours.port or default)
+    except ValueError:
+        return False
+    return bool(page.hostname) and page.hostname == ours.hostname and ports[0] == ports[1]

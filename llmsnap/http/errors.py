@@ -1,0 +1,172 @@
+"""Our errors as HTTP answers and as events of a stream, in the dialect the client speaks."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+from llmsnap.errors import LlmsnapError, MethodNotAllowed, ProcessError, UpstreamRefused
+from llmsnap.http import sse
+from llmsnap.http.headers import Headers
+from llmsnap.http.negotiate import prefers_text
+
+CHALLENGE = 'Basic realm="llmsnap"'
+DEFAULT_RETRY_AFTER_S = 1
+
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus} | {
+    499: "499 Client Closed Request"
+}
+
+OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+ANTHROPIC_TYPES = OPENAI_TYPES | {
+    409: "conflict_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+class Dialect(StrEnum):
+    """The API whose error shape a client expects."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
+
+
+MESSAGES_PATH = re.compile(r"/v1?/messages(/|$)")
+RESPONSES_PATH = re.compile(r"/v1?/responses(/|$)")
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect spoken at *path*, below ``/upstream/<model>`` too."""
+    if MESSAGES_PATH.search(path):
+        return Dialect.ANTHROPIC
+    return Dialect.RESPONSES if RESPONSES_PATH.search(path) else Dialect.OPENAI
+
+
+def status_line(status: int) -> str:
+    """Status and reason phrase, as WSGI wants them."""
+    return STATUS_LINES.get(status) or f"{status} Unknown"
+
+
+def answer(
+    error: LlmsnapError, accept: str = "", path: str = "", text: str = ""
+) -> tuple[int, Headers, bytes]:
+    """Status, headers and body that tell a client of *error*, in the words of *text* if given.
+
+    JSON in the dialect of *path*, or plain text for a client whose *accept* prefers that.
+    """
+    if prefers_text(accept):
+        kind = "text/plain; charset=utf-8"
+        body = f"{text or error}\n".encode("utf-8", "replace")
+    else:
+        kind = "application/json"
+        body = _dump(envelope(error, dialect_of(path), text)).encode()
+    headers = [
+        ("Content-Type", kind),
+        ("Content-Length", str(len(body))),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return error.status, headers + _advice(error), body
+
+
+def _advice(error: LlmsnapError) -> Headers:
+    """The headers that tell a client what to do next.
+
+    A model that failed does not get well by itself: client libraries that obey ``Retry-After`` and
+    retry would show the cause minutes later. Those of OpenAI and Anthropic stop at once on
+    ``x-should-retry: false``. They repeat every 409, too: of a request that may not load a model.
+    """
+    if error.code == ProcessError.code:
+        return [("X-Should-Retry", "false")]
+    headers = []
+    if error.status == HTTPStatus.CONFLICT:
+        headers.append(("X-Should-Retry", "false"))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", CHALLENGE))
+    if isinstance(error, MethodNotAllowed):
+        headers.append(("Allow", ", ".join(error.allow)))
+    wait_s = error.retry_after_s
+    if wait_s is None and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        wait_s = DEFAULT_RETRY_AFTER_S
+    if wait_s is not None:
+        headers.append(("Retry-After", str(max(1, math.ceil(wait_s)))))
+    return headers
+
+
+def envelope(
+    error: LlmsnapError, dialect: Dialect = Dialect.OPENAI, text: str = ""
+) -> dict[str, Any]:
+    """The JSON document that tells of *error*, in the words of *text* if given.
+
+    An upstream's own error object goes on as it is.
+    """
+    message = text or str(error)
+    if isinstance(error, UpstreamRefused):
+        if error.document is not None:
+            typed = {"type": "error"} if dialect is Dialect.ANTHROPIC else {}
+            return {**typed, "error": error.document}
+        if error.said:
+            message = f"{message}: {error.said}"
+    if dialect is Dialect.ANTHROPIC:
+        return {
+            "type": "error",
+            "error": {"type": _kind(error, ANTHROPIC_TYPES, "api_error"), "message": message},
+        }
+    return {
+        "error": {
+            "message": message,
+            "type": _kind(error, OPENAI_TYPES, "server_error"),
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def _kind(error: LlmsnapError, types: dict[int, str], server_side: str) -> str:
+    other = (
+        server_side if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    )
+    return types.get(error.status, other)
+
+
+def sse_error(
+    error: LlmsnapError,
+    dialect: Dialect = Dialect.OPENAI,
+    sent: bytes = b"",
+    sequence: int = 0,
+    *,
+    text: str = "",
+) -> bytes:
+    """The event that ends a stream after its first byte; nothing may follow it.
+
+    *sent* is the end of what the client has: half a frame is closed first, lest the event be
+    taken for the rest of it. *sequence* is the number of the event (Responses API only), *text* the
+    message, if it is not that of *error*.
+    """
+    document = envelope(error, dialect, text)
+    event = "" if dialect is Dialect.OPENAI else "error"
+    if dialect is Dialect.RESPONSES:
+        # The schema has the fields at the top; the server and its client library use "error".
+        fields = {name: _text(document["error"].get(name)) for name in ("code", "message", "param")}
+        document = {"type": "error", "sequence_number": sequence, **fields, **document}
+    frame = sse.encode(_dump(document), event)
+    return frame if sse.ends_frame(sent) else b"\n\n" + frame
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))

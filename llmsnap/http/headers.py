@@ -1,0 +1,300 @@
+"""Which headers pass on to an upstream and back to a client.
+
+Names and values are ``str`` as WSGI has them: each character one byte of latin-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmsnap.http.negotiate import only_encodings
+
+Headers = list[tuple[str, str]]
+
+# RFC 9110 section 7.6.1; Proxy-Connection was never standard, but is sent.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+ORIGIN_WIDE = frozenset(
+    {
+        "alt-svc",
+        "clear-site-data",
+        "expect-ct",
+        "nel",
+        "public-key-pins",
+        "public-key-pins-report-only",
+        "report-to",
+        "service-worker-allowed",
+        "strict-transport-security",
+    }
+)
+"""What a browser takes from one answer and applies to the interface, and to other ports, too."""
+CREDENTIALS = frozenset({"authorization", "x-api-key"})
+OF_A_PAGE = frozenset(
+    {
+        "cookie",
+        "origin",
+        "referer",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-fetch-user",
+    }
+)
+"""What a browser keeps for us, or says of the page that asks: no other host's business."""
+READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
+"""What llmsnap can read along: usage and captures come out of the answers that pass."""
+
+ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
+"""Kinds of answers that last as long as somebody listens."""
+
+SANDBOX = "sandbox"
+"""For answers that are no pages: nothing runs."""
+PAGE_SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
+"""For pages: they work, in an origin that nothing else has."""
+
+# Headers of a request that do not pass as they are, though what they say is needed to make ours.
+_SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwarded-for"})
+PASSES, DROPPED = "passes", "dropped"
+_NOTHING: frozenset[str] = frozenset()
+_NOT_ANSWERED = HOP_BY_HOP | ORIGIN_WIDE
+_EVERYDAY_CONNECTION = frozenset({"", "keep-alive", "close"})
+MOST_NAMES = 1024
+NAME_BYTES = 64
+"""How many header names are remembered, and up to which length: clients make some up."""
+VALUE_BYTES = 256
+"""Up to which length what an Accept-Encoding comes to is remembered."""
+_NAMES: dict[str, str] = {}
+
+
+FIELDS = "llmsnap.fields"
+"""In an environ of our own server: its entries that are headers."""
+
+
+def from_environ(environ: Mapping[str, Any]) -> Headers:
+    """The client's headers out of a WSGI environ, in the order it holds them."""
+    found = []
+    for key, value in environ.get(FIELDS, environ).items():
+        name = _NAMES.get(key)
+        if name is None:
+            name = _header_name(key)
+        if name and (value or not name.startswith("Content-")):
+            found.append((name, value))
+    return found
+
+
+def _header_name(key: str) -> str:
+    """``HTTP_X_API_KEY`` -> ``X-Api-Key``, "" for what is no header. Remembered in bounds."""
+    name = ""
+    if key.startswith("HTTP_"):
+        name = key[5:].replace("_", "-").title()
+    elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+        name = key.replace("_", "-").title()
+    if len(_NAMES) < MOST_NAMES and len(name) <= NAME_BYTES:
+        _NAMES[key] = name
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRule:
+    """How the headers of requests to one upstream are made; settled once per configuration.
+
+    X-Request-Id never passes: it is ours, or the client's taken over.
+
+    *host* replaces the client's Host ("" keeps it), *api_key* the client's credentials, which
+    else pass only with *pass_credentials*. *limit_encodings* asks for answers we can read along.
+    *upgrade* keeps what a protocol upgrade needs. *foreign* is an upstream on another host, which
+    gets no cookies and does not learn which page asks. *own* replace the client's of their names.
+    """
+
+    host: str = ""
+    api_key: str = field(default="", repr=False)
+    pass_credentials: bool = False
+    limit_encodings: bool = False
+    upgrade: bool = False
+    foreign: bool = False
+    own: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    dropped: frozenset[str] = field(init=False, repr=False)
+    secret: frozenset[str] = field(init=False, repr=False)
+    """Names of headers whose values stand in the configuration, in lower case."""
+    _fates: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # We have read the body by now, so nothing is left to expect a "100 Continue" for.
+        dropped = HOP_BY_HOP | {"content-length", "expect", "x-request-id"}
+        if self.api_key or not self.pass_credentials:
+            dropped |= CREDENTIALS
+        if self.foreign:
+            dropped |= OF_A_PAGE
+        object.__setattr__(self, "secret", frozenset(name.lower() for name, _ in self.own))
+        dropped |= self.secret
+        object.__setattr__(self, "dropped", dropped | {"host"} if self.host else dropped)
+
+    def fate(self, name: str) -> str:
+        """Return what becomes of a header: PASSES, DROPPED, or its name in lower case if special.
+
+        Remembered in bounds.
+        """
+        fate = self._fates.get(name)
+        if fate is None:
+            lower = name.lower()
+            dropped = DROPPED if lower in self.dropped else PASSES
+            fate = lower if lower in _SPECIAL else dropped
+            if len(self._fates) < MOST_NAMES and len(name) <= NAME_BYTES:
+                self._fates[name] = fate
+        return fate
+
+
+def request_headers(
+    headers: Iterable[tuple[str, str]],
+    rule: RequestRule,
+    client_ip: str = "",
+    body_length: int | None = None,
+) -> Headers:
+    """The headers to send upstream for a client's *headers*, as *rule* wants them.
+
+    *body_length* becomes Content-Length; the client's own never passes, as the body may differ.
+    """
+    known, fate_of = rule._fates.get, rule.fate  # noqa: SLF001 - the loop every header is in
+    special: dict[str, str] = {}
+    out = []
+    for header in headers:
+        fate = known(header[0]) or fate_of(header[0])
+        if fate is PASSES:
+            out.append(header)
+        elif fate is not DROPPED:
+            before = special.get(fate)
+            special[fate] = f"{before}, {header[1]}" if before else header[1]
+    named = _named_by(special.get("connection", ""))
+    if named:
+        out = [header for header in out if header[0].lower() not in named]
+    out += _own_request_headers(special, rule, client_ip)
+    if body_length is not None:
+        out.append(("Content-Length", str(body_length)))
+    return out
+
+
+def _own_request_headers(special: Mapping[str, str], rule: RequestRule, client_ip: str) -> Headers:
+    own = [("Host", rule.host)] if rule.host else []
+    own += rule.own
+    if rule.api_key:
+        own += [("Authorization", f"Bearer {rule.api_key}"), ("X-Api-Key", rule.api_key)]
+    if rule.upgrade and "upgrade" in special:
+        own += [("Connection", "Upgrade"), ("Upgrade", special["upgrade"])]
+    if "te" in special and "trailers" in special["te"].lower():
+        own.append(("Te", "trailers"))
+    if "accept-encoding" in special:
+        wanted = special["accept-encoding"]
+        own.append(("Accept-Encoding", _readable(wanted) if rule.limit_encodings else wanted))
+    forwarded_for = special.get("x-forwarded-for")
+    if forwarded_for and client_ip:
+        own.append(("X-Forwarded-For", f"{forwarded_for}, {client_ip}"))
+    elif forwarded_for or client_ip:
+        own.append(("X-Forwarded-For", forwarded_for or client_ip))
+    return own
+
+
+def _readable(accept_encoding: str) -> str:
+    if len(accept_encoding) <= VALUE_BYTES:
+        return _known_readable(accept_encoding)
+    return only_encodings(accept_encoding, READABLE_ENCODINGS) or "identity"
+
+
+@lru_cache(maxsize=64)
+def _known_readable(accept_encoding: str) -> str:
+    return only_encodings(accept_encoding, READABLE_ENCODINGS) or "identity"
+
+
+def _named_by(connection: str) -> frozenset[str]:
+    if not connection or connection.lower() in _EVERYDAY_CONNECTION:
+        return _NOTHING
+    # A client may not have its Host taken out this way: the upstream could not do without.
+    return frozenset(token.strip().lower() for token in connection.split(",")) - {"host"}
+
+
+def response_headers(
+    headers: Iterable[tuple[str, str]], dropped: frozenset[str] = _NOTHING
+) -> Headers:
+    """The headers to give the client for those an upstream answered with, without *dropped*.
+
+    What would hold for our whole origin is dropped as well.
+
+    Event streams get ``X-Accel-Buffering: no``, or an nginx in front would hold them back.
+    """
+    out = []
+    connection = kind = ""
+    for header in headers:
+        lower = header[0].lower()
+        if lower == "connection":
+            connection = f"{connection},{header[1]}" if connection else header[1]
+        elif lower not in _NOT_ANSWERED and lower not in dropped:
+            out.append(header)
+            if lower == "content-type":
+                kind = kind or header[1]
+    named = _named_by(connection)
+    if named:
+        out = [header for header in out if header[0].lower() not in named]
+        kind = "" if "content-type" in named else kind
+    if "text/event-stream" in kind.lower():
+        out = [header for header in out if header[0].lower() != "x-accel-buffering"]
+        out.append(("X-Accel-Buffering", "no"))
+    return out
+
+
+def sandboxed(headers: Iterable[tuple[str, str]], policy: str = SANDBOX) -> Headers:
+    """*headers* of an answer that, shown as a page, must not act in our origin.
+
+    A policy of the upstream's own stays: browsers enforce both.
+    """
+    kept = [header for header in headers if header[0].lower() != "x-content-type-options"]
+    return [*kept, ("Content-Security-Policy", policy), ("X-Content-Type-Options", "nosniff")]
+
+
+def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether an answer with these headers is a stream of server-sent events."""
+    for name, value in headers:
+        if name.lower() == "content-type":
+            return "text/event-stream" in value.lower()
+    return False
+
+
+def ends_anywhere(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether an answer with these headers is as good as whole wherever it ends."""
+    kinds = [value.lower() for name, value in headers if name.lower() == "content-type"]
+    return bool(kinds) and kinds[0].startswith(ENDLESS)
+
+
+def below_prefix(location: str, prefix: str, upstream: str, hosts: Iterable[str] = ()) -> str:
+    """A redirect's target as seen by a client that reaches *upstream* under *prefix*.
+
+    *prefix* is ``/upstream/llama``, *upstream* the server's base URL; *hosts* are others it may
+    know itself by, such as the Host it was sent. What points elsewhere, or is relative to the
+    page, stays as it is.
+    """
+    try:
+        target = urlsplit(location)
+    except ValueError:
+        return location
+    base = urlsplit(upstream)
+    ours = {base.netloc.lower(), *map(str.lower, hosts)}
+    if target.netloc.lower() not in ours if target.netloc else not target.path.startswith("/"):
+        return location
+    path = target.path or "/"
+    base_path = base.path.rstrip("/")
+    if path == base_path or path.startswith(f"{base_path}/"):
+        path = path[len(base_path) :] or "/"
+    return target._replace(scheme="", netloc="", path=prefix.rstrip("/") + path).geturl()

@@ -1,0 +1,226 @@
+"""Files what the observers saw: the activity record, the capture, the events."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+from llmsnap.bus import EventBus
+from llmsnap.deferred import Defer, run_now
+from llmsnap.events import ActivityRecorded, ChatCompletionStats, RequestStarted, TokenMetrics
+from llmsnap.telemetry.activity import ActivityLog
+from llmsnap.telemetry.capture import Mask
+from llmsnap.telemetry.captures import Captures
+from llmsnap.telemetry.exchange import RawExchange
+from llmsnap.telemetry.observer import Headers, ObservedRequest, ResponseObserver
+from llmsnap.telemetry.policy import CapturePolicy
+from llmsnap.telemetry.record import outcome_status, record_of
+from llmsnap.telemetry.views import is_metric
+
+log = logging.getLogger(__name__)
+
+SMALL_BYTES = 64 * 1024
+"""Up to so much of request and answer waits to be filed; with more, all that waits is filed."""
+
+
+class CaptureBuffer:
+    """The bodies of one request and its answer, for the capture of them.
+
+    Bounded each by the policy, and all that are in flight together by the captures' budget.
+    """
+
+    def __init__(self, recorder: Recorder, path: str) -> None:
+        self.request = b""
+        self.chunks: list[bytes] = []
+        self.omitted_reason = ""
+        self._recorder, self._path = recorder, path
+        self._size = self._held = 0
+
+    def keep_request(self, body: bytes) -> None:
+        """Hold the request's body, if there is room."""
+        if self._hold(len(body)):
+            self.request = body
+
+    def wants(self, headers: Headers) -> bool:
+        """Tell whether the body of an answer with these headers is kept at all."""
+        self.omitted_reason = self._recorder.policy.omitted_reason(0, headers, self._path)
+        return not self.omitted_reason
+
+    def keep(self, data: bytes) -> bool:
+        """Take *data* of the answer, or give up for good."""
+        self._size += len(data)
+        if self._size > self._recorder.policy.max_body:
+            self.omitted_reason = "larger than captureMaxBody"
+        elif self._hold(len(data)):
+            self.chunks.append(data)
+            return True
+        else:
+            self.omitted_reason = "too much was in flight to keep it"
+        self._give_back(sum(map(len, self.chunks)))
+        self.chunks = []
+        return False
+
+    def release(self) -> None:
+        """Give all memory back."""
+        self._give_back(self._held)
+        self.request, self.chunks = b"", []
+
+    def _hold(self, size: int) -> bool:
+        if self._recorder.kept_bytes + size > self._recorder.captures.budget:
+            return False
+        self._recorder.kept_bytes += size
+        self._held += size
+        return True
+
+    def _give_back(self, size: int) -> None:
+        self._recorder.kept_bytes -= size
+        self._held -= size
+
+
+class Recorder:
+    """Gives each request a ``ResponseObserver``, knows those in flight, and files each at its end.
+
+    Its methods never switch greenlets; *clock* is monotonic, *wall_ns* Unix nanoseconds.
+    """
+
+    def __init__(
+        self,
+        activity: ActivityLog,
+        captures: Captures,
+        bus: EventBus,
+        *,
+        policy: CapturePolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.activity, self.captures, self.bus = activity, captures, bus
+        self.policy = policy or CapturePolicy()
+        self.kept_bytes = 0
+        self.defer: Defer = run_now
+        """Has small requests filed when there is time for it."""
+        self._clock, self._wall_ns = clock, wall_ns
+        self._observers: dict[int, ResponseObserver] = {}
+        self._buffers: dict[int, CaptureBuffer] = {}
+        self._ended: deque[tuple[ResponseObserver, CaptureBuffer | None]] = deque()
+        """Those that are not filed yet, in the order they ended, which is that of their ids."""
+        self._serial = 0
+
+    def __repr__(self) -> str:
+        return f"<Recorder, {len(self._observers)} in flight, next id {self.activity.next_id}>"
+
+    def begin(
+        self, context: ObservedRequest, body: bytes = b"", length: int | None = None
+    ) -> ResponseObserver:
+        """Return the observer of a request that is now in flight; *body* is what the model gets.
+
+        The body is held only while a capture of it is wanted. *length*: of one that is not in
+        memory.
+        """
+        self._serial += 1
+        path, body_bytes = context.sent_path, len(body) if length is None else length
+        buffer = None
+        if self.captures.enabled and self.policy.mask(path) is not Mask.NONE:
+            buffer = self._buffers[self._serial] = CaptureBuffer(self, path)
+            if not self.policy.omitted_reason(len(body), context.shown_headers, path):
+                buffer.keep_request(body)
+        observer = ResponseObserver(
+            self._serial,
+            context,
+            clock=self._clock,
+            now_ns=self._wall_ns(),
+            body_bytes=body_bytes,
+            buffer=buffer,
+            on_finish=self._finish,
+        )
+        self._observers[observer.serial] = observer
+        if self.bus.is_heard(RequestStarted):
+            self.bus.publish(_started(observer))
+        return observer
+
+    def in_flight(self) -> list[ResponseObserver]:
+        """Return the observers of requests that have not ended, oldest first."""
+        return list(self._observers.values())
+
+    def now(self) -> float:
+        """Return the time on the clock of the observers."""
+        return self._clock()
+
+    def cancel(self, serial: int) -> bool:
+        """Ask for a request in flight to be ended; false if there is none or it cannot be."""
+        observer = self._observers.get(serial)
+        if observer is None:
+            return False
+        observer.context.cancel()
+        return True
+
+    def _finish(self, observer: ResponseObserver) -> None:
+        self._observers.pop(observer.serial, None)
+        self._ended.append((observer, self._buffers.pop(observer.serial, None)))
+        if observer.response_bytes + observer.body_bytes > SMALL_BYTES:
+            while self._ended:  # those that ended before have the lower numbers
+                self._file_next()
+        else:
+            self.defer(self._file_next)
+
+    def _file_next(self) -> None:
+        """File the request that ended first, if it has not been filed with a large one."""
+        if not self._ended:
+            return
+        observer, buffer = self._ended.popleft()
+        try:
+            self._record(observer, buffer)
+        except Exception:
+            log.exception("request %s could not be recorded", observer.context.request.id)
+        finally:
+            observer.release()
+            if buffer is not None:
+                buffer.release()
+
+    def _record(self, observer: ResponseObserver, buffer: CaptureBuffer | None) -> None:
+        observer.settle()
+        record_id = self.activity.take_id()
+        captured = buffer is not None and self._capture(record_id, observer, buffer)
+        record = record_of(observer, record_id, captured=captured)
+        self.activity.append(record)
+        self.bus.publish(ActivityRecorded(record))
+        if is_metric(record) and self.bus.is_heard(TokenMetrics):
+            self.bus.publish(TokenMetrics(record))
+        if record.output_tokens and self.bus.is_heard(ChatCompletionStats):
+            self.bus.publish(
+                ChatCompletionStats(record.output_tokens, record.model_id, record.request_id)
+            )
+
+    def _capture(self, record_id: int, observer: ResponseObserver, buffer: CaptureBuffer) -> bool:
+        request, policy = observer.context.request, self.policy
+        raw = RawExchange(
+            record_id, request.method, observer.path, request.query,
+            observer.context.shown_headers, observer.body_bytes,
+            buffer.request, outcome_status(observer), observer.response_headers,
+            observer.response_bytes, b"".join(buffer.chunks), _omitted_reason(observer, buffer),
+            observer.started_ns // 1_000_000, observer.duration_ms,
+        )  # fmt: skip
+        size, make = raw.kept(policy)
+        prepare = policy.prepare if policy.redactor.active else None
+        largest = max(len(raw.request), len(raw.response))
+        return self.captures.add_later(record_id, size, make, prepare, largest)
+
+
+def _omitted_reason(observer: ResponseObserver, buffer: CaptureBuffer) -> str:
+    return (
+        "its Content-Encoding could not be decoded"
+        if observer.undecodable
+        else buffer.omitted_reason
+    )
+
+
+def _started(observer: ResponseObserver) -> RequestStarted:
+    request = observer.context.request
+    return RequestStarted(
+        serial=observer.serial,
+        request_id=request.id,
+        requested=request.requested,
+        model_id=observer.context.shown_model,
+        path=observer.path,
+    )

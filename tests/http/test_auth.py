@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import pytest
+
+from llmsnap.http import auth
+from llmsnap.http.auth import ANYBODY, Key, Keyring, WrongKeys, presents_key
+from tests.fakes.clock import Clock
+
+
+@dataclass
+class Entry:
+    key: str
+    name: str = ""
+    models: tuple[str, ...] | None = None
+    admin: bool = True
+    upstream: bool = False
+
+
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+RING = Keyring([Entry("key1", "one"), Entry("pa:ss", "two"), Entry("schlüssel", "three")])
+
+
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "name"),
+    [
+        ("Bearer key1", None, "one"),
+        ("bearer key1", None, "one"),
+        ("BEARER  key1 ", None, "one"),
+        (None, "key1", "one"),
+        ("Bearer key1", "key1", "one"),
+        (basic("anyone:key1"), None, "one"),
+        (basic(":key1"), None, "one"),
+        (basic("user:pa:ss"), None, "two"),
+        (basic("u:key1").replace("Basic", "bAsIc"), None, "one"),
+        ("Bearer schlüssel".encode().decode("latin-1"), None, "three"),
+        (basic("u:schlüssel"), None, "three"),
+        # What is no credential at all does not hide the one that is.
+        ("Basic %%%", "key1", "one"),
+        (basic("user:"), "key1", "one"),
+        (basic("nocolon"), "key1", "one"),
+        ("Digest abc", "key1", "one"),
+        ("Bearer ", "key1", "one"),
+        ("Bearer", "key1", "one"),
+        ("", "key1", "one"),
+        # A wrong one does not hide the right one, and the first right one counts.
+        ("Bearer wrong", "key1", "one"),
+        (basic("u:wrong"), "key1", "one"),
+        ("Bearer key1", "wrong", "one"),
+        ("Bearer key1", "pa:ss", "one"),
+        ("Bearer wrong", "wrong", None),
+        (None, "wrong", None),
+        (None, None, None),
+        ("", "", None),
+        ("key1", None, None),
+        ("Bearer key", None, None),
+        ("Bearer key1x", None, None),
+        ("Basic key1", None, None),
+        ("Bearer \u20ac", None, None),
+    ],
+)
+def test_who_a_request_comes_from(
+    authorization: str | None, x_api_key: str | None, name: str | None
+) -> None:
+    key = RING.authenticate(authorization, x_api_key)
+    assert (key and key.name) == name
+
+
+def test_a_server_without_keys_is_open_to_anybody() -> None:
+    assert Keyring().open
+    assert Keyring().authenticate(None, None) is ANYBODY
+    assert Keyring().authenticate("Bearer x", "y") is ANYBODY
+
+
+def test_a_blank_key_neither_matches_nor_opens_the_door() -> None:
+    ring = Keyring([Entry("")])
+    assert not ring.open
+    assert ring.authenticate(None, None) is None
+    assert ring.authenticate("Bearer ", "") is None
+
+
+def test_a_key_twice_is_the_first_of_them() -> None:
+    ring = Keyring([Entry("k", "first"), Entry("k", "second")])
+    assert ring.authenticate("Bearer k", None) == Key("first")
+
+
+@pytest.mark.parametrize(
+    ("globs", "model", "may"),
+    [
+        (None, "anything", True),
+        ((), "anything", False),
+        (("llama",), "llama", True),
+        (("llama",), "llama2", False),
+        (("llama*",), "llama2", True),
+        (("author/*", "x?"), "author/m/q4", True),
+        (("author/*", "x?"), "x1", True),
+        (("Llama",), "llama", False),
+    ],
+)
+def test_a_key_with_models_uses_only_those(
+    globs: tuple[str, ...] | None, model: str, may: bool
+) -> None:
+    key = Keyring([Entry("k", models=globs)]).authenticate("Bearer k", None)
+    assert key is not None
+    assert key.may_use(model) is may
+
+
+def test_a_key_is_an_admin_only_if_it_says_so() -> None:
+    ring = Keyring([Entry("a", admin=True), Entry("b", admin=False)])
+    assert [ring.authenticate(None, k).admin for k in "ab"] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("admin", "upstream", "reaches"),
+    [(False, False, False), (False, True, True), (True, False, True)],
+)
+def test_what_is_no_inference_needs_a_right(admin: bool, upstream: bool, reaches: bool) -> None:
+    ring = Keyring([Entry("k", admin=admin, upstream=upstream)])
+    key = ring.authenticate("Bearer k", None)
+    assert key is not None
+    assert key.reaches_all is reaches
+    assert ANYBODY.reaches_all
+
+
+@pytest.mark.parametrize(("models", "scoped"), [(None, False), (("a",), True), ((), True)])
+def test_a_key_with_models_is_scoped_an_admins_too(models: tuple | None, scoped: bool) -> None:
+    key = Keyring([Entry("k", models=models)]).authenticate("Bearer k", None)
+    assert key is not None
+    assert key.is_scoped is scoped
+    assert not ANYBODY.is_scoped
+
+
+def test_nothing_shows_a_key() -> None:
+    assert repr(RING) == "<Keyring 3 keys>"
+    assert repr(Keyring()) == "<Keyring open>"
+    assert "key1" not in repr(RING.authenticate("Bearer key1", None))
+    assert "key1" not in repr(vars(RING))
+
+
+# --- wrong keys ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "presents"),
+    [
+        ("", "", False),
+        ("Bearer ", " ", False),
+        ("Digest x", "", False),
+        ("Bearer x", "", True),
+        ("", "x", True),
+        ("Basic OmE=", "", True),
+        ("Basic Og==", "", False),
+    ],
+)
+def test_who_presents_a_key_at_all(authorization: str, x_api_key: str, presents: bool) -> None:
+    assert presents_key(authorization, x_api_key) is presents
+
+
+def test_ten_wrong_keys_are_free_and_each_further_one_waits_a_second_longer() -> None:
+    clock = Clock(100.0)
+    wrong = WrongKeys(clock)
+    assert [wrong.note("a") for _ in range(10)] == [0] * 10
+    assert [wrong.note("a") for _ in range(12)] == [*range(1, 11), 10, 10]
+    assert wrong.note("b") == 0, "another address"
+    assert wrong.total == 23
+
+
+def test_a_second_forgives_one_and_a_while_all() -> None:
+    clock = Clock(100.0)
+    wrong = WrongKeys(clock)
+    for _ in range(10):
+        wrong.note("a")
+    for _ in range(100):  # one after another, each when the one before was answered
+        wait_s = wrong.note("a")
+        assert wait_s == 1
+        clock.now += wait_s
+    clock.now += 10
+    assert [wrong.note("a") for _ in range(11)] == [0] * 10 + [1]
+    for _ in range(1000):
+        wrong.note("a")
+    clock.now += 20
+    assert wrong.note("a") == 0, "however many there were"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("", "", True),
+        ("not:an:address", "not:an:address", True),
+    ],
+)
+def test_addresses_that_one_client_may_choose_from_are_one(one, other, is_same) -> None:
+    wrong = WrongKeys(Clock())
+    for _ in range(10):
+        wrong.note(one)
+    assert bool(wrong.note(other)) is is_same
+
+
+def test_the_addresses_that_are_known_are_bounded_and_the_oldest_goes(monkeypatch) -> None:
+    monkeypatch.setattr(auth, "MOST_ADDRESSES", 3)
+    wrong = WrongKeys(Clock())
+    for address in ("a", "b", "c", "a", "d"):
+        for _ in range(10):
+            wrong.note(address)
+    assert repr(wrong) == "<WrongKeys 50, 3 addresses>"
+    assert [bool(wrong.note(address)) for address in "acd"] == [True] * 3
+    assert wrong.note("b") == 0

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llmsnap import errors
+from llmsnap.errors import LlmsnapError
+from llmsnap.http.errors import Dialect, answer, dialect_of, envelope, sse_error, status_line
+from llmsnap.http.sse import Parser
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [
+        ("/v1/chat/completions", Dialect.OPENAI),
+        ("/v1/messages", Dialect.ANTHROPIC),
+        ("/v1/messages/count_tokens", Dialect.ANTHROPIC),
+        ("/v/messages", Dialect.ANTHROPIC),
+        ("/upstream/a/v1/messages", Dialect.ANTHROPIC),
+        ("/v1/messagesque", Dialect.OPENAI),
+        ("/v1/responses", Dialect.RESPONSES),
+        ("/api/version", Dialect.OPENAI),
+        ("", Dialect.OPENAI),
+    ],
+)
+def test_the_dialect_follows_from_the_path(path: str, dialect: Dialect) -> None:
+    assert dialect_of(path) is dialect
+
+
+def test_an_openai_error() -> None:
+    status, headers, body = answer(errors.UnknownModel("no model 'x'; did you mean 'y'?"))
+    assert status == 404
+    assert json.loads(body) == {
+        "error": {
+            "message": "no model 'x'; did you mean 'y'?",
+            "type": "not_found_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
+    }
+    assert headers == [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+
+
+def test_an_anthropic_error() -> None:
+    status, _, body = answer(errors.TooManyInFlight("busy"), path="/v1/messages")
+    assert status == 429
+    assert json.loads(body) == {
+        "type": "error",
+        "error": {"type": "rate_limit_error", "message": "busy"},
+    }
+
+
+def test_an_error_as_text_for_those_who_prefer_it() -> None:
+    status, headers, body = answer(errors.StartFailed("exit code 1: ü"), "text/html,*/*;q=0.8")
+    assert (status, body) == (502, "exit code 1: ü\n".encode())
+    assert headers[0] == ("Content-Type", "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "openai_type", "anthropic_type"),
+    [
+        (errors.BadRequest("x"), "invalid_request_error", "invalid_request_error"),
+        (errors.Unauthorized("x"), "authentication_error", "authentication_error"),
+        (errors.Forbidden("x"), "permission_error", "permission_error"),
+        (errors.NotFound("x"), "not_found_error", "not_found_error"),
+        (errors.NotReady("x"), "invalid_request_error", "conflict_error"),
+        (errors.TooLarge("x"), "invalid_request_error", "request_too_large"),
+        (errors.Misdirected("x"), "invalid_request_error", "invalid_request_error"),
+        (errors.TooManyInFlight("x"), "rate_limit_error", "rate_limit_error"),
+        (errors.StartFailed("x"), "server_error", "api_error"),
+        (errors.Draining("x"), "server_error", "overloaded_error"),
+        (errors.UpstreamTimeout("x"), "server_error", "timeout_error"),
+        (LlmsnapError("x"), "server_error", "api_error"),
+    ],
+)
+def test_types_are_those_of_the_api(
+    error: LlmsnapError, openai_type: str, anthropic_type: str
+) -> None:
+    assert envelope(error)["error"]["type"] == openai_type
+    assert envelope(error, Dialect.ANTHROPIC)["error"]["type"] == anthropic_type
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (errors.Unauthorized("x"), ("WWW-Authenticate", 'Basic realm="llmsnap"')),
+        (errors.MethodNotAllowed("x", ["GET", "HEAD"]), ("Allow", "GET, HEAD")),
+        (errors.TooManyInFlight("x"), ("Retry-After", "1")),
+        (errors.TooManyInFlight("x", 2.5), ("Retry-After", "3")),
+        (errors.Draining("x", 0.1), ("Retry-After", "1")),
+    ],
+)
+def test_an_error_says_what_to_do_next(error: LlmsnapError, advice: tuple[str, str]) -> None:
+    assert advice in answer(error)[1]
+
+
+MODEL_FAILED = [
+    errors.ProcessError("x", 60.0),
+    errors.StartFailed("x", 60.0),
+    errors.HealthTimeout("x", 600.0),
+    errors.ChildExited("x"),
+    errors.WakeFailed("x", 3.0),
+]
+
+
+@pytest.mark.parametrize("error", [errors.NotReady("x", 3.0), errors.SleepNotConfigured("x")])
+def test_a_conflict_is_answered_once(error: LlmsnapError) -> None:
+    """Client libraries ask three times on 409 alone; the request has said that it will not wait."""
+    assert dict(answer(error)[1])["X-Should-Retry"] == "false"
+
+
+@pytest.mark.parametrize("error", MODEL_FAILED, ids=lambda e: type(e).__name__)
+def test_a_model_that_failed_is_not_worth_a_retry(error: LlmsnapError) -> None:
+    headers = dict(answer(error)[1])
+    assert headers["X-Should-Retry"] == "false"
+    assert "Retry-After" not in headers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.LoadAborted("x"),
+        errors.QueueTimeout("x"),
+        errors.Draining("x"),
+        errors.TooManyInFlight("x"),
+        errors.Unreachable("x"),
+        errors.UpstreamTimeout("x"),
+        errors.UpstreamBroke("x"),
+    ],
+)
+def test_what_may_pass_may_be_tried_again(error: LlmsnapError) -> None:
+    assert "X-Should-Retry" not in dict(answer(error)[1])
+
+
+def test_others_do_not_say_when_to_come_back() -> None:
+    assert "Retry-After" not in dict(answer(errors.Draining("x"))[1])
+
+
+def test_a_message_that_is_no_valid_text_is_told_all_the_same() -> None:
+    assert b"\\ud800" in answer(LlmsnapError("\ud800"))[2]
+    assert answer(LlmsnapError("\ud800"), "text/plain")[2] == b"?\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (200, "200 OK"),
+        (421, "421 Misdirected Request"),
+        (499, "499 Client Closed Request"),
+        (799, "799 Unknown"),
+    ],
+)
+def test_status_lines(status: int, line: str) -> None:
+    assert status_line(status) == line
+
+
+def events(stream: bytes) -> list[tuple[str, dict]]:
+    return [(frame.event, json.loads(frame.data)) for frame in Parser().feed(stream)]
+
+
+BROKE = errors.UpstreamBroke("the upstream broke off")
+
+
+def test_a_chat_stream_ends_with_an_error_chunk() -> None:
+    assert events(sse_error(BROKE)) == [("", envelope(BROKE))]
+
+
+def test_a_messages_stream_ends_with_an_error_event() -> None:
+    stream = sse_error(BROKE, Dialect.ANTHROPIC)
+    assert events(stream) == [("error", envelope(BROKE, Dialect.ANTHROPIC))]
+
+
+def test_a_responses_stream_ends_with_a_numbered_error_event() -> None:
+    ((event, document),) = events(sse_error(BROKE, Dialect.RESPONSES, sequence=7))
+    assert (event, document["type"], document["sequence_number"]) == ("error", "error", 7)
+    assert document["message"] == document["error"]["message"] == "the upstream broke off"
+    assert document["code"] == "upstream_error"
+
+
+def test_half_a_frame_is_closed_before_the_error() -> None:
+    sent = b'data: {"cho'
+    frames = Parser().feed(sent + sse_error(BROKE, sent=sent))
+    assert [frame.data[:7] for frame in frames] == ['{"cho', '{"error']
+    assert sse_error(BROKE, sent=b"data: {}\n\n") == sse_error(BROKE)

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.http import headers
+from llmsnap.http.headers import (
+    RequestRule,
+    below_prefix,
+    from_environ,
+    is_event_stream,
+    request_headers,
+    response_headers,
+    sandboxed,
+)
+
+KEEP_ALL = RequestRule(pass_credentials=True)
+
+
+def test_the_environ_holds_the_clients_headers_and_much_else() -> None:
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "wsgi.input": object(),
+        "HTTP_HOST": "here",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": "2",
+        "HTTP_X_API_KEY": "k",
+        "HTTP_X_EMPTY": "",
+        "SERVER_NAME": "x",
+    }
+    assert from_environ(environ) == [
+        ("Host", "here"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", "2"),
+        ("X-Api-Key", "k"),
+        ("X-Empty", ""),
+    ]
+
+
+def test_a_body_header_that_is_empty_was_not_sent() -> None:
+    assert from_environ({"CONTENT_TYPE": "", "CONTENT_LENGTH": ""}) == []
+
+
+def test_names_nobody_uses_twice_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headers, "_NAMES", {})
+    for number in range(headers.MOST_NAMES + 10):
+        assert from_environ({f"HTTP_X_{number}": "v"}) == [(f"X-{number}", "v")]
+    assert len(headers._NAMES) == headers.MOST_NAMES
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(64, True), (65, False), (60_000, False)])
+def test_long_names_are_not_remembered(
+    length: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers, "_NAMES", {})
+    rule = RequestRule()
+    name = "X-" + "n" * (length - 2)
+    sent = from_environ({"HTTP_" + name.upper().replace("-", "_"): "v"})
+    assert sent == [(name.title(), "v")]
+    assert request_headers(sent, rule) == sent
+    assert (len(headers._NAMES), len(rule._fates)) == (is_kept, is_kept)
+
+
+def test_long_lists_of_encodings_are_not_remembered() -> None:
+    rule = RequestRule(limit_encodings=True)
+    headers._known_readable.cache_clear()
+    for count, kept in ((20, 1), (100, 1)):
+        wanted = "gzip" + ", br" * count
+        assert request_headers([("Accept-Encoding", wanted)], rule) == [("Accept-Encoding", "gzip")]
+        assert headers._known_readable.cache_info().currsize == kept
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+    ],
+)
+def test_hop_by_hop_headers_pass_neither_way(name: str) -> None:
+    sent = [(name, "x"), ("User-Agent", "curl")]
+    assert request_headers(sent, KEEP_ALL) == [("User-Agent", "curl")]
+    assert response_headers([(name, "x"), ("Server", "s")]) == [("Server", "s")]
+
+
+def test_what_connection_names_goes_with_it() -> None:
+    sent = [("Connection", "close, X-Hop"), ("X-Hop", "1"), ("X-Stays", "2")]
+    assert request_headers(sent, KEEP_ALL) == [("X-Stays", "2")]
+    assert response_headers(sent) == [("X-Stays", "2")]
+
+
+def test_connection_cannot_take_the_host_or_our_own_headers_away() -> None:
+    sent = [("Host", "h"), ("Connection", "host, x-forwarded-for, content-length")]
+    assert request_headers(sent, KEEP_ALL, "1.1.1.1", 5) == [
+        ("Host", "h"),
+        ("X-Forwarded-For", "1.1.1.1"),
+        ("Content-Length", "5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("te", "passed"),
+    [("trailers", [("Te", "trailers")]), ("gzip, Trailers", [("Te", "trailers")]), ("gzip", [])],
+)
+def test_te_passes_for_trailers_only(te: str, passed: list[tuple[str, str]]) -> None:
+    assert request_headers([("TE", te)], KEEP_ALL) == passed
+
+
+def test_an_upgrade_keeps_what_it_needs() -> None:
+    sent = [("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket"), ("X-A", "1")]
+    assert request_headers(sent, RequestRule(upgrade=True)) == [
+        ("X-A", "1"),
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"), [([], "9.9.9.9"), (["1.1.1.1"], "1.1.1.1, 9.9.9.9"), ([""], "9.9.9.9")]
+)
+def test_the_clients_address_is_appended_to_forwarded_for(sent: list[str], expected: str) -> None:
+    got = request_headers([("X-Forwarded-For", v) for v in sent], KEEP_ALL, "9.9.9.9")
+    assert got == [("X-Forwarded-For", expected)]
+
+
+def test_an_unknown_client_address_leaves_forwarded_for_alone() -> None:
+    assert request_headers([("X-Forwarded-For", "1.1.1.1")], KEEP_ALL) == [
+        ("X-Forwarded-For", "1.1.1.1")
+    ]
+
+
+def test_the_length_is_that_of_the_body_sent_on() -> None:
+    assert request_headers([("Content-Length", "99")], KEEP_ALL, body_length=7) == [
+        ("Content-Length", "7")
+    ]
+    assert request_headers([("Content-Length", "99"), ("Expect", "100-continue")], KEEP_ALL) == []
+
+
+CREDENTIALS = [("Authorization", "Bearer client"), ("X-Api-Key", "client")]
+
+
+def test_credentials_pass_where_no_keys_are_configured() -> None:
+    assert request_headers(CREDENTIALS, KEEP_ALL) == CREDENTIALS
+
+
+def test_credentials_stop_here_where_keys_are_configured() -> None:
+    assert request_headers(CREDENTIALS, RequestRule()) == []
+
+
+def test_a_peer_gets_its_own_key_and_host() -> None:
+    rule = RequestRule(host="peer:1", api_key="theirs", pass_credentials=True)
+    assert request_headers([("Host", "me"), *CREDENTIALS], rule) == [
+        ("Host", "peer:1"),
+        ("Authorization", "Bearer theirs"),
+        ("X-Api-Key", "theirs"),
+    ]
+
+
+def test_headers_of_its_own_replace_the_clients() -> None:
+    rule = RequestRule(own=(("X-Team", "ours"), ("Cookie", "")))
+    sent = [("x-team", "theirs"), ("Cookie", "c"), ("X-Other", "o")]
+    assert sorted(request_headers(sent, rule)) == [
+        ("Cookie", ""),
+        ("X-Other", "o"),
+        ("X-Team", "ours"),
+    ]
+    assert "ours" not in repr(rule)
+
+
+def test_a_rule_does_not_show_its_key() -> None:
+    assert "theirs" not in repr(RequestRule(api_key="theirs"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "asked"),
+    [
+        ("gzip, br", "gzip"),
+        ("deflate;q=0.5, gzip;q=1, zstd", "deflate;q=0.5, gzip;q=1"),
+        ("br, zstd", "identity"),
+        ("", "identity"),
+    ],
+)
+def test_answers_are_asked_for_in_encodings_we_can_read_along(sent: str, asked: str) -> None:
+    rule = RequestRule(limit_encodings=True)
+    assert request_headers([("Accept-Encoding", sent)], rule) == [("Accept-Encoding", asked)]
+    assert request_headers([("Accept-Encoding", sent)], KEEP_ALL) == [("Accept-Encoding", sent)]
+
+
+def test_no_encoding_is_asked_for_where_the_client_did_not() -> None:
+    assert request_headers([], RequestRule(limit_encodings=True)) == []
+
+
+def test_answers_keep_all_values_of_a_header() -> None:
+    answer = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Length", "3")]
+    assert response_headers(answer) == answer
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Clear-Site-Data",
+        "strict-transport-security",
+        "Service-Worker-Allowed",
+        "Alt-Svc",
+        "NEL",
+        "Report-To",
+        "Expect-CT",
+        "Public-Key-Pins",
+    ],
+)
+def test_an_upstream_settles_nothing_for_our_whole_origin(name: str) -> None:
+    answer = [("Content-Type", "text/html"), (name, "x"), ("Server", "s")]
+    assert response_headers(answer) == [answer[0], answer[2]]
+
+
+def test_what_is_no_page_runs_nothing_and_is_taken_for_what_it_says() -> None:
+    answer = [("Content-Security-Policy", "default-src *"), ("x-content-type-options", "sniff")]
+    assert sandboxed(answer) == [
+        ("Content-Security-Policy", "default-src *"),
+        ("Content-Security-Policy", "sandbox"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8"])
+def test_event_streams_are_not_to_be_buffered(kind: str) -> None:
+    answer = [("content-type", kind), ("x-accel-buffering", "yes")]
+    assert response_headers(answer) == [("content-type", kind), ("X-Accel-Buffering", "no")]
+    assert is_event_stream(answer)
+
+
+def test_other_answers_are_not_event_streams() -> None:
+    assert not is_event_stream([("Content-Type", "application/json")])
+    assert not is_event_stream([])
+
+
+@pytest.mark.parametrize(
+    ("location", "seen"),
+    [
+        ("/login?next=%2Fa#x", "/upstream/llama/login?next=%2Fa#x"),
+        ("http://127.0.0.1:9000/a%2Fb", "/upstream/llama/a%2Fb"),
+        ("http://LOCALHOST:8080/a", "/upstream/llama/a"),
+        ("http://127.0.0.1:9000", "/upstream/llama/"),
+        ("page", "page"),
+        ("", ""),
+        ("?q=1", "?q=1"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("//example.org/a", "//example.org/a"),
+        ("http://[broken/", "http://[broken/"),
+    ],
+)
+def test_redirects_stay_below_the_upstreams_prefix(location: str, seen: str) -> None:
+    got = below_prefix(location, "/upstream/llama", "http://127.0.0.1:9000", ["localhost:8080"])
+    assert got == seen
+
+
+@pytest.mark.parametrize(
+    ("location", "seen"),
+    [
+        ("/base/x", "/upstream/m/x"),
+        ("/base", "/upstream/m/"),
+        ("/basement", "/upstream/m/basement"),
+    ],
+)
+def test_the_upstreams_base_path_is_not_shown(location: str, seen: str) -> None:
+    assert below_prefix(location, "/upstream/m/", "http://h/base/") == seen
+
+
+PAGE = [
+    ("Cookie", "session=1"),
+    ("COOKIE", "more=1"),
+    ("Origin", "https://page.example"),
+    ("Referer", "https://page.example/secret"),
+    ("Sec-Fetch-Site", "cross-site"),
+    ("Sec-Fetch-Mode", "cors"),
+    ("Sec-Fetch-Dest", "empty"),
+    ("Sec-Fetch-User", "?1"),
+]
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_another_host_learns_nothing_of_the_page_that_asks(upgrade: bool) -> None:
+    kept = [("Accept", "*/*"), ("X-Cookie", "1")]
+    rule = RequestRule(foreign=True, pass_credentials=True, upgrade=upgrade)
+    assert request_headers([*PAGE, *kept], rule) == kept
+    assert request_headers([*PAGE, *kept], RequestRule(upgrade=upgrade)) == [*PAGE, *kept]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.errors import Misdirected
+from llmsnap.http.hosts import HostRule, host_name
+
+RULE = HostRule(
+    allowed=["ai.example.org", "*.intern.example"], own_names=["box.corp.example", "Listen.Name"]
+)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "localhost",
+        "localhost:8080",
+        "LOCALHOST:8080",
+        "app.localhost",
+        "llmsnap",
+        "llmsnap:8080",
+        "127.0.0.1",
+        "192.168.1.5:8080",
+        "8.8.8.8",
+        "[::1]",
+        "[::1]:8080",
+        "[fe80::1%eth0]:8080",
+        "nas.local",
+        "svc.internal:80",
+        "pc.lan",
+        "pc.home.arpa",
+        "box.tail1234.ts.net",
+        "nas.local.",
+        "box.corp.example:1",
+        "listen.name",
+        "ai.example.org",
+        "AI.Example.Org.:443",
+        "a.b.intern.example",
+    ],
+)
+def test_names_no_stranger_can_own_are_answered(host: str) -> None:
+    assert RULE.allows(host)
+    RULE.check(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "local.evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "127.1",
+        "intern.example",
+        "notlocal.lanx",
+        ".",
+        "a b",
+        "evil.example/x",
+        "user@localhost",
+        "localhost:80:80",
+        "localhost:port",
+        "[::1",
+    ],
+)
+def test_other_names_are_not(host: str) -> None:
+    assert not RULE.allows(host)
+
+
+def test_a_refusal_says_what_to_configure() -> None:
+    with pytest.raises(Misdirected) as refused:
+        RULE.check("Evil.Example:8080")
+    assert 'allowedHosts: ["evil.example"]' in str(refused.value)
+    assert refused.value.status == 421
+
+
+def test_a_star_switches_the_rule_off() -> None:
+    assert HostRule(["*"]).allows("evil.example")
+    assert HostRule(["*"]).allows("a b")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("A.b.:1", "a.b"), ("[::1]:8080", "::1"), ("x:", "x"), (" x", ""), ("", "")]
+)
+def test_the_name_in_a_host_header(host: str, name: str) -> None:
+    assert host_name(host) == name
+
+
+@pytest.mark.parametrize("rule", [HostRule(), HostRule(allowed=["*"])])
+def test_hosts_longer_than_names_can_be_are_not_remembered(rule: HostRule) -> None:
+    rule.check("h" * 255 + ":65535")
+    assert len(rule._allowed) == 1
+    long = "h" * 60_000
+    if rule.allows(long):
+        rule.check(long)
+    else:
+        with pytest.raises(Misdirected) as caught:
+            rule.check(long)
+        assert len(str(caught.value)) < 1000
+    assert len(rule._allowed) == 1

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmsnap.http import jsontext
+from llmsnap.http.jsonscan import JsonProblem
+from llmsnap.http.jsontext import (
+    delete_path,
+    dump,
+    members,
+    path_problem,
+    set_path,
+    splice,
+    split_path,
+)
+
+
+def pairs(text: bytes) -> list[tuple[str, bytes]]:
+    return [(name, bytes(value)) for name, value in members(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"{}", []),
+        (b' \n{ "a" : 1.50 , "b":[ 1, {"c":2} ]}\t', [("a", b"1.50"), ("b", b'[ 1, {"c":2} ]')]),
+        (b'{"a":1,"a":2,"\\u0061":3}', [("a", b"1"), ("a", b"2"), ("a", b"3")]),
+        (b'{"":null,"\\"":true}', [("", b"null"), ('"', b"true")]),
+        (b'{"a":123456789012345678901234567890}', [("a", b"123456789012345678901234567890")]),
+    ],
+)
+def test_an_object_is_names_and_untouched_values(text: bytes, expected: list) -> None:
+    assert pairs(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "position"),
+    [
+        (b"", "it ends too early", 0),
+        (b"[1]", "expected an object, found an array", 0),
+        (b'{"a":1}x', "expected the end, found 'x'", 7),
+        (b'{"a":[1,]}', "expected a value, found ']'", 8),
+        (b'{"a":nan}', "expected a value, found 'n'", 5),
+        (b'{"\xff":1}', "a name that is not UTF-8", 2),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply", 505),
+    ],
+)
+def test_what_is_not_an_object_is_refused_with_the_place(
+    text: bytes, what: str, position: int
+) -> None:
+    with pytest.raises(JsonProblem) as raised:
+        members(text)
+    assert (raised.value.what, raised.value.position) == (what, position)
+
+
+@pytest.mark.parametrize("message", ["", "Input data was truncated", "?!", "broken (byte 3)"])
+def test_no_message_of_the_fast_reader_is_read(
+    monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    class Decoder:
+        def decode(self, _: bytes) -> NoReturn:
+            raise msgspec.DecodeError(message)
+
+    monkeypatch.setattr(jsontext, "_OBJECT", Decoder())
+    with pytest.raises(JsonProblem, match="expected a value, found '!'") as raised:
+        members(b'{"a": !}')
+    assert raised.value.position == 6
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        rb'"\ud83d"',
+        rb'"cut \ud83d here"',
+        rb'"\udc00"',
+        rb'"\ud83d\ud83d\ude00"',
+        rb'["\\\ud83d"]',
+        rb'"\uD83D\n"',
+    ],
+)
+def test_half_an_emoji_is_legal_and_keeps_its_place(value: bytes) -> None:
+    text = b'{"a":' + value + b',"b":1}'
+    found = members(text)
+    assert [name for name, _ in found] == ["a", "b"]
+    assert splice(text, found, {"b": b"2"})[0] == b'{"a":' + value + b',"b":2}'
+
+
+def test_broken_pairs_stay_as_they_are() -> None:
+    text = rb'{"a":"\ud83d\ude00 \\ud83d \\\\ud83d","b":"\ud83d"}'
+    assert pairs(text) == [("a", rb'"\ud83d\ude00 \\ud83d \\\\ud83d"'), ("b", rb'"\ud83d"')]
+
+
+def test_elements_with_half_an_emoji_can_be_edited() -> None:
+    text = rb'["\ud83d", 1]'
+    assert set_path(text, ["1"], b"2") == rb'["\ud83d", 2]'
+    assert delete_path(text, ["0"]) == b"[ 1]"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "a": [True, None]}, b'{"a":[true,null],"b":1}'),
+        ("<a>&\u2028\u2029é", b'"\\u003ca\\u003e\\u0026\\u2028\\u2029\xc3\xa9"'),
+        (0.1, b"0.1"),
+    ],
+)
+def test_values_are_written_compactly(value: Any, text: bytes) -> None:
+    assert dump(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "edits", "expected"),
+    [
+        (b'{"a":1,"b":2}', {}, b'{"a":1,"b":2}'),
+        (b'{ "a": 1 , "b": 2 }', {"a": b"9"}, b'{ "a": 9 , "b": 2 }'),
+        (b'{ "a": 1 , "b": 2 }', {"a": None}, b'{ "b": 2 }'),
+        (b'{ "a": 1 , "b": 2 }', {"b": None}, b'{ "a": 1 }'),
+        (b'{ "a": 1 }', {"a": None}, b"{}"),
+        (b"{}", {"a": b"1"}, b'{"a":1}'),
+        (b" { } ", {"a": b"1"}, b' {"a":1} '),
+        (b'{"a":1}', {"b": b"2", "c": None}, b'{"a":1,"b":2}'),
+        (b'{"a":1,"b":2,"a":3}', {"a": b"9"}, b'{"a":9,"b":2}'),
+        (b'{"a":1,"b":2,"a":3}', {"a": None}, b'{"b":2}'),
+        (b'{"\\u0061":1}', {"a": b"2"}, b'{"\\u0061":2}'),
+        (b'{"a\\"}":"}{","b":[1]}', {"b": b"2"}, b'{"a\\"}":"}{","b":2}'),
+    ],
+)
+def test_edits_leave_the_rest_as_it_was(text: bytes, edits: dict, expected: bytes) -> None:
+    edited, left = splice(text, members(text), edits)
+    assert edited == expected
+    assert [(name, bytes(value)) for name, value in left] == pairs(edited)
+
+
+def test_members_of_another_text_are_noticed() -> None:
+    with pytest.raises(JsonProblem, match="a member was expected"):
+        splice(b"[1]", members(b'{"a":1}'), {"a": None})
+
+
+@pytest.mark.parametrize(
+    ("path", "pieces"),
+    [
+        ("a", ["a"]),
+        ("a.b.0", ["a", "b", "0"]),
+        (r"a\.b.c", ["a.b", "c"]),
+        (r"a\\.b", ["a\\", "b"]),
+        (r"a\*", ["a*"]),
+        ("a\\", ["a"]),
+        ("", [""]),
+    ],
+)
+def test_a_path_is_cut_at_its_dots(path: str, pieces: list[str]) -> None:
+    assert split_path(path) == pieces
+
+
+@pytest.mark.parametrize("path", ["a", "a.b", "arr.-1", r"a\*b", r"a\.b", "a-b_c:d"])
+def test_plain_paths_are_fine(path: str) -> None:
+    assert path_problem(path) == ""
+
+
+@pytest.mark.parametrize("path", ["a*", "a?b", "#", "a|b", "@this", "", "a..b", ".a", "a."])
+def test_patterns_and_blanks_are_no_paths(path: str) -> None:
+    assert path_problem(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        (b'{"x":1,"y":2}', "x", b'{"y":2}'),
+        (b'{"a":{"x":1, "y":2}}', "a.x", b'{"a":{ "y":2}}'),
+        (b'{"a.b":1,"c":2}', r"a\.b", b'{"c":2}'),
+        (b"[1, 2, 3]", "0", b"[ 2, 3]"),
+        (b"[1, 2, 3]", "-1", b"[1, 2]"),
+        (b'[{"x":1}]', "0.x", b"[{}]"),
+        (b'{"0":1}', "0", b"{}"),
+    ],
+)
+def test_deleting_along_a_path(text: bytes, path: str, expected: bytes) -> None:
+    assert delete_path(text, split_path(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (b'{"x":1}', "y"),
+        (b'{"x":1}', "x.y"),
+        (b'{"x":{"y":1}}', "x.z"),
+        (b"[1]", "1"),
+        (b"[1]", "x"),
+        (b"[1]", "00"),
+        (b"[]", "-1"),
+        (b'"scalar"', "x"),
+        (b"null", "0"),
+    ],
+)
+def test_deleting_what_is_not_there_changes_nothing(text: bytes, path: str) -> None:
+    assert delete_path(text, split_path(path)) is text
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        (b'{"a":1}', "a", b'{"a":7}'),
+        (b'{"a":1}', "b", b'{"a":1,"b":7}'),
+        (b'{"a": {"x": 1}}', "a.x", b'{"a": {"x": 7}}'),
+        (b'{"a": {"x": 1}}', "a.y", b'{"a": {"x": 1,"y":7}}'),
+        (b'{"a":1}', "a.b.c", b'{"a":{"b":{"c":7}}}'),
+        (b'{"a":null}', "a.b", b'{"a":{"b":7}}'),
+        (b"{}", "a.0", b'{"a":[7]}'),
+        (b"{}", "a.2", b'{"a":[null,null,7]}'),
+        (b"{}", "a.-1", b'{"a":[7]}'),
+        (b"[1, 2]", "0", b"[7, 2]"),
+        (b"[1, 2]", "-1", b"[1, 2,7]"),
+        (b"[1, 2]", "4", b"[1, 2,null,null,7]"),
+        (b"[1, 2]", "0.x", b'[{"x":7}, 2]'),
+        (b"[1, 2]", "-1.x", b'[1, 2,{"x":7}]'),
+        (b"[1, 2]", "name", b"[1, 2]"),
+        (b"[]", "0", b"[7]"),
+        (b'{"0":1}', "0", b'{"0":7}'),
+        (b'{"x":1,"x":2}', "x", b'{"x":7}'),
+        (b'"scalar"', "a", b'{"a":7}'),
+    ],
+)
+def test_setting_along_a_path(text: bytes, path: str, expected: bytes) -> None:
+    assert set_path(text, split_path(path), b"7") == expected
+
+
+# --- any document ------------------------------------------------------------------------------
+
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | KEYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(KEYS, VALUES, max_size=5)
+LAYOUTS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")])
+
+
+@settings(max_examples=60, deadline=None)
+@given(OBJECTS, LAYOUTS, st.booleans(), st.data())
+def test_splicing_is_what_a_dictionary_does(
+    document: dict, layout: tuple[str, str], ascii_only: bool, data: st.DataObject
+) -> None:
+    text = json.dumps(document, separators=layout, ensure_ascii=ascii_only).encode()
+    names = st.sampled_from(sorted(document)) if document else KEYS
+    edits = data.draw(st.dictionaries(names | KEYS, st.none() | VALUES.map(dump), max_size=4))
+    expected = {**document, **{n: new and json.loads(new) for n, new in edits.items()}}
+    for name, new in edits.items():
+        if new is None:
+            del expected[name]
+    edited, left = splice(text, members(text), edits)
+    assert json.loads(edited) == expected
+    assert list(json.loads(edited)) == list(expected)
+    assert [(name, bytes(value)) for name, value in left] == pairs(edited)
+
+
+@settings(max_examples=60, deadline=None)
+@given(OBJECTS, LAYOUTS)
+def test_no_edit_changes_no_byte(document: dict, layout: tuple[str, str]) -> None:
+    text = json.dumps(document, separators=layout, indent=1).encode()
+    assert splice(text, members(text), {})[0] == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(OBJECTS, st.lists(KEYS.filter(bool), min_size=1, max_size=3), VALUES)
+def test_what_is_set_is_found_and_can_be_taken_out(
+    document: dict, path: list[str], value: Any
+) -> None:
+    text = json.dumps(document).encode()
+    after = set_path(text, path, dump(value))
+    place = json.loads(after)
+    for piece in path:
+        if isinstance(place, list) and not piece.isdigit():
+            assert after == text
+            return
+        place = place[int(piece) if isinstance(place, list) else piece]
+    assert place == value
+    assert delete_path(after, path) != after

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from urllib.parse import urljoin
+
+import pytest
+
+from llmsnap.http import paths
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/v1/chat/completions", True),
+        ("/v/chat/completions", True),
+        ("/v1/images/edits", True),
+        ("/v1/audio/voices", True),
+        ("/v1/realtime", True),
+        ("/sdapi/v1/loras", True),
+        ("/infill", True),
+        ("/v1/models", False),
+        ("/v1/chat/completions/", False),
+        ("/upstream/llama/v1/chat/completions", False),
+        ("/", False),
+    ],
+)
+def test_which_paths_a_model_answers(path: str, is_one: bool) -> None:
+    assert paths.is_inference(path) is is_one
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/wol-health"])
+def test_health_is_open_to_all(path: str) -> None:
+    assert paths.is_open(path)
+    assert not paths.needs_admin("GET", path)
+
+
+@pytest.mark.parametrize("path", ["/", "/ui/", "/v1/models", "/metrics", "/health/x"])
+def test_the_rest_is_not_open(path: str) -> None:
+    assert not paths.is_open(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "admin"),
+    [
+        ("GET", "/unload", True),
+        ("GET", "/unload/", True),
+        ("POST", "/api/models/unload", True),
+        ("POST", "/api/models/sleep/llama", True),
+        ("POST", "/api/models/load/llama", True),
+        ("POST", "/api/reload", True),
+        ("GET", "/logs", True),
+        ("GET", "/logs/stream/llama", True),
+        ("GET", "/api/captures/3", True),
+        ("GET", "/api/config", True),
+        ("GET", "/api/events", True),
+        ("GET", "/api/version", False),
+        ("GET", "/api/openapi.json", False),
+        ("GET", "/api/metrics", True),
+        ("GET", "/apis", False),
+        ("GET", "/running", False),
+        ("GET", "/ui/", False),
+        ("POST", "/v1/chat/completions", False),
+        ("GET", "/v1/models", False),
+        ("POST", "/upstream/llama/v1/chat/completions", False),
+        ("POST", "/upstream/llama/sleep", True),
+        ("GET", "/upstream/author/llama/wake_up", True),
+        ("POST", "/upstream/llama/x/../collective_rpc", True),
+        ("POST", "/upstream/llama//reset_prefix_cache/", True),
+        ("POST", "/upstream/llama/%73leep", True),
+        ("GET", "/upstream/llama/is_sleeping", False),
+    ],
+)
+def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
+    assert paths.needs_admin(method, path) is admin
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/", "/"),
+        ("//", "/"),
+        ("/health", "/health"),
+        ("/health/", "/health"),
+        ("//v1//models//", "/v1/models"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/upstream", "/upstream"),
+        ("/upstream/", "/upstream"),
+        ("/upstream/a//b/", "/upstream/a//b/"),
+        ("//upstream/a/", "/upstream/a/"),
+        ("/ui/", "/ui/"),
+        ("/api/models/unload/", "/api/models/unload/"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("//v1//v1/messages/", "/v1/messages"),
+        ("/v1/v1/v1/models", "/v1/models"),
+        ("/v1/v1", "/v1"),
+        ("/v1/v1beta/x", "/v1/v1beta/x"),
+        ("/v1/v11", "/v1/v11"),
+        ("/v1/models/v1/v1", "/v1/models/v1/v1"),
+        ("/upstream/m/v1/v1/messages", "/upstream/m/v1/v1/messages"),
+    ],
+)
+def test_what_a_base_url_left_behind_does_not_matter(path: str, meant: str) -> None:
+    assert paths.normalized(path) == meant
+
+
+@pytest.mark.parametrize("prefix", ["", "/llm", "/a/b"])
+@pytest.mark.parametrize(
+    "requested", ["/", "/ui", "/ui/models/", "/upstream/org/model", "/upstream/m/a%2Fb/c?d=/e/f"]
+)
+@pytest.mark.parametrize("target", ["/ui/", "/ui/#/models", "/upstream/m/", "/"])
+def test_a_relative_reference_leads_to_its_target_below_any_prefix(
+    prefix: str, requested: str, target: str
+) -> None:
+    found = urljoin(f"http://host{prefix}{requested}", paths.relative(target, requested))
+    assert found == f"http://host{prefix}{target}"
+
+
+UP = ["..", "%2e%2e", ".%2E", "%2e.", "%252e%252e", "%25252e.", "%%32%65.", "..;x=1", "..%3Bx",
+      "%20..", "..%09", "..%00", "..%00x.js"]  # fmt: skip
+
+
+@pytest.mark.parametrize("up", UP)
+@pytest.mark.parametrize("slash", ["/", "%2f", "%2F", "%252f", "\\", "%5c", "%255C"])
+def test_a_way_out_is_seen_however_it_is_spelled(up: str, slash: str) -> None:
+    for way in ("/{0}", "/{0}/x", "/{0}{1}", "/a/{0}/{0}", "/a{1}{0}{1}{0}{1}b", "//./{0}", "{0}"):
+        assert paths.leaves_root(way.format(up, slash)), way
+
+
+@pytest.mark.parametrize("path", ["/a\\b/../../c", "/a%5Cb/../../c", "/a%2Fb\\../../../c"])
+def test_what_only_some_take_for_a_slash_makes_no_way_deeper(path: str) -> None:
+    assert paths.leaves_root(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/.", "/./x", "/...", "/a..b/..c/d..", "/%2e", "/..a", "/a%2Fb%20c", "/%252e", "/%zz",
+     "/echo//a/../b/", "/a/b/%2e%2e/..", "/a\\.."],
+)  # fmt: skip
+def test_dots_that_stay_inside_are_fine(path: str) -> None:
+    assert not paths.leaves_root(path)
+
+
+def test_what_is_encoded_without_end_counts_as_a_way_out() -> None:
+    assert paths.leaves_root("/%" + "25" * 2000 + "2e")

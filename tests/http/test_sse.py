@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmsnap.http.sse import Frame, Parser, comment, encode, ends_frame, is_last, message
+
+
+@pytest.mark.parametrize(
+    ("frame", "encoded"),
+    [
+        (encode("x"), b"data: x\n\n"),
+        (encode(""), b"data: \n\n"),
+        (encode("a\nb"), b"data: a\ndata: b\n\n"),
+        (encode("a\r\nb\rc"), b"data: a\ndata: b\ndata: c\n\n"),
+        (encode("x", "error"), b"event: error\ndata: x\n\n"),
+        (encode("x", event_id="7"), b"id: 7\ndata: x\n\n"),
+        (encode("x", "a\nb"), b"event: a b\ndata: x\n\n"),
+        (encode("\u00e9"), b"data: \xc3\xa9\n\n"),
+        (message('{"type":"x"}'), b'event:message\ndata:{"type":"x"}\n\n'),
+        (comment(), b": \n"),
+        (comment("still\nhere"), b": still here\n"),
+    ],
+)
+def test_frames_as_bytes(frame: bytes, encoded: bytes) -> None:
+    assert frame == encoded
+
+
+@pytest.mark.parametrize(
+    ("stream", "frames"),
+    [
+        (b"data: x\n\n", [Frame("x")]),
+        (b"data:x\r\n\r\n", [Frame("x")]),
+        (b"data:x\r\r", [Frame("x")]),
+        (b"\xef\xbb\xbfdata: x\n\n", [Frame("x")]),
+        (b"data: a\ndata\ndata:  b\n\n", [Frame("a\n\n b")]),
+        (b"event: error\nid: 4\ndata: x\n\ndata: y\n\n", [Frame("x", "error", "4"), Frame("y")]),
+        (b": heartbeat\n\n\n\ndata: x\n\n", [Frame("x")]),
+        (b"event: nothing\n\n", []),
+        (b"retry: 5\nfoo: bar\ndata: x\n\n", [Frame("x")]),
+        (b"data: \xff\n\n", [Frame("\ufffd")]),
+        (b"data: unfinished\n", []),
+        (b"data: unfinished", []),
+        (b"", []),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_frames_are_read_however_the_stream_is_cut(
+    stream: bytes, frames: list[Frame], size: int
+) -> None:
+    parser = Parser()
+    pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
+    assert [frame for piece in pieces for frame in parser.feed(piece)] == frames
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+NAME = st.text("abc._-", max_size=5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.builds(Frame, TEXT, NAME, NAME)), st.lists(st.integers(1, 9), min_size=1))
+def test_what_is_encoded_is_read_back(frames: list[Frame], cuts: list[int]) -> None:
+    stream = b"".join(encode(f.data, f.event, f.id) + comment() for f in frames)
+    parser = Parser()
+    found = []
+    while stream:
+        size = cuts[len(stream) % len(cuts)]
+        found += parser.feed(stream[:size])
+        stream = stream[size:]
+    lines = [f.data.replace("\r\n", "\n").replace("\r", "\n") for f in frames]
+    assert [f.data for f in found] == lines
+    assert [(f.event, f.id) for f in found] == [(f.event, f.id) for f in frames]
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+def test_a_frame_that_is_too_long_is_left_out(size: int) -> None:
+    stream = b"data: " + b"x" * 200 + b"\ndata: more\n\n" + b"data: y\n\n"
+    parser = Parser(max_frame_bytes=100)
+    found = []
+    for i in range(0, len(stream), size):
+        found += parser.feed(stream[i : i + size])
+        assert len(parser._rest) <= 100
+    assert found == [Frame("y")]
+
+
+def test_many_short_lines_are_too_long_together() -> None:
+    parser = Parser(max_frame_bytes=100)
+    assert parser.feed(b"data: 123456789\n" * 20 + b"\ndata: y\n\n") == [Frame("y")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "between"),
+    [
+        (b"", True),
+        (b"data: x\n\n", True),
+        (b"data: x\r\n\r\n", True),
+        (b"data: x\r\r", True),
+        (b"data: x\n", False),
+        (b"data: x\r\n", False),
+        (b"data: x", False),
+    ],
+)
+def test_when_a_stream_is_between_two_frames(sent: bytes, between: bool) -> None:
+    assert ends_frame(sent) is between
+
+
+@pytest.mark.parametrize(
+    ("sent", "last"),
+    [
+        (b'data: {"a":1}\n\ndata: [DONE]\n\n', True),
+        (b"data:[DONE]\r\n\r\n", True),
+        (b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
+        (b'event: response.completed\ndata: {"type":"response.completed"}\n\n', True),
+        (b"", False),
+        (b'data: {"content":"[DONE]"}\n\n', False),
+        (b'data: {"content":"say data: [DONE]\\n\\n"}\n\n', False),
+        (b'data: [DONE]\n\ndata: {"more":1}\n\n', False),
+        (b'event: message_delta\ndata: {"type":"message_delta"}\n\n', False),
+    ],
+)
+def test_which_frame_is_the_last(sent: bytes, last: bool) -> None:
+    assert is_last(sent) is last
+
+
+def dispatching_on_blank_lines(stream: bytes) -> list[bytes]:
+    """Read as openai-go before 3.43 does: a blank line ends an event, even one without data."""
+    events, data = [], b""
+    for line in stream.splitlines():
+        if not line:
+            events.append(data)
+            data = b""
+        elif line.startswith(b"data:"):
+            data += line[5:].strip()
+    return events
+
+
+def splitting_lines(stream: bytes) -> list[bytes]:
+    """Read as clients without a parser do: field and value of each line that is no comment."""
+    lines = [line for line in stream.split(b"\n") if line and not line.startswith(b":")]
+    return [line.split(b": ", 1)[1] for line in lines]
+
+
+def looking_for_data(stream: bytes) -> list[bytes]:
+    """Read as a shell script does."""
+    return [line[6:] for line in stream.split(b"\n") if line.startswith(b"data: ")]
+
+
+@pytest.mark.parametrize("read", [dispatching_on_blank_lines, splitting_lines, looking_for_data])
+def test_comments_between_frames_mean_nothing_to_any_reader(read) -> None:
+    stream = (
+        comment("waiting") + comment() + encode("{}") + comment("still here") + encode("[DONE]")
+    )
+    assert read(stream) == [b"{}", b"[DONE]"]
+    assert [frame.data for frame in Parser().feed(stream)] == ["{}", "[DONE]"]

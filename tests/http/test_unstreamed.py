@@ -1,0 +1,257 @@
+"""Facts about llmsnap.http.unstreamed: what client libraries make of the events is the answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llmsnap.http.sse import Parser
+from llmsnap.http.unstreamed import events_of
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+CHAT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "héllo 🌍\n\n", "reasoning_content": "hm"},
+            "logprobs": {"content": []},
+            "finish_reason": "stop",
+        },
+        {
+            "index": 1,
+            "message": {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]},
+            "finish_reason": "tool_calls",
+        },
+    ],
+    "usage": USAGE,
+    "timings": {"predicted_ms": 1.5},
+}
+COMPLETION = {
+    "id": "cmpl-1",
+    "object": "text_completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "text": "hi", "logprobs": None, "finish_reason": "length"}],
+    "usage": USAGE,
+}
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "text", "text": "hello"},
+        {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": [1, "é"]}},
+        {"type": "redacted_thinking", "data": "x"},
+    ],
+    "stop_reason": "tool_use",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": 2},
+}
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "metadata": {},
+    "model": "m",
+    "output": [
+        {
+            "id": "rs_1",
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "short"}],
+            "content": [{"type": "reasoning_text", "text": "long"}],
+            "status": "completed",
+        },
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [
+                {"type": "output_text", "text": "hello", "annotations": [], "logprobs": []},
+                {"type": "refusal", "refusal": "no"},
+            ],
+        },
+        {
+            "id": "fc_1",
+            "type": "function_call",
+            "call_id": "c1",
+            "name": "f",
+            "arguments": '{"a":1}',
+            "status": "completed",
+        },
+        {"id": "ws_1", "type": "web_search_call", "status": "completed"},
+    ],
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+    "usage": {
+        "input_tokens": 3,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 4,
+        "output_tokens_details": {"reasoning_tokens": 1},
+        "total_tokens": 7,
+    },
+}
+
+
+def stream(path: str, document: dict[str, Any]) -> bytes:
+    return b"".join(events_of(document, path))
+
+
+def documents(path: str, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The JSON of the events, whose names are their types where they have one."""
+    frames = Parser().feed(stream(path, document))
+    told = [(frame.event, json.loads(frame.data)) for frame in frames if frame.data != "[DONE]"]
+    assert all(name in ("", one.get("type")) for name, one in told)
+    return [one for _, one in told]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v/chat/completions"])
+def test_a_chat_is_one_chunk_with_all_that_the_answer_had(path: str) -> None:
+    assert stream(path, CHAT).endswith(b"\n\ndata: [DONE]\n\n")
+    (chunk,) = documents(path, CHAT)
+    choices = chunk.pop("choices")
+    assert chunk == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "usage": USAGE,
+        "timings": {"predicted_ms": 1.5},
+    }
+    assert choices == [
+        {
+            "index": 0,
+            "delta": CHAT["choices"][0]["message"],
+            "logprobs": {"content": []},
+            "finish_reason": "stop",
+        },
+        {
+            "index": 1,
+            "delta": {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"index": 0, **CALL}, {"index": 1, **CALL}],
+            },
+            "finish_reason": "tool_calls",
+        },
+    ]
+
+
+def test_a_completion_is_its_own_chunk() -> None:
+    assert documents("/v1/completions", COMPLETION) == [COMPLETION]
+    assert stream("/v1/completions", COMPLETION).endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("path", ["/completion", "/infill"])
+def test_llama_servers_own_answer_is_its_last_event(path: str) -> None:
+    answer = {"content": "hi", "stop": True, "timings": {}}
+    assert documents(path, answer) == [answer]
+    assert b"[DONE]" not in stream(path, answer)
+    several = [{**answer, "index": index} for index in range(2)]
+    assert documents(path, several) == several
+
+
+def test_a_message_is_put_together_again_by_anthropics_library() -> None:
+    seen = pytest.importorskip("tests.http.test_errors_seen_by_clients")
+    client = seen.anthropic_client(seen.stream_of(stream("/v1/messages", MESSAGE)))
+    asked = {"model": "m", "messages": [], "max_tokens": 9}
+    with client, client.messages.stream(**asked) as events:
+        final = events.get_final_message()
+    made = final.model_dump(mode="json", exclude_unset=True, warnings=False)
+    for block in made["content"]:
+        block.pop("parsed_output", None)
+    assert {name: made[name] for name in MESSAGE} == MESSAGE
+
+
+def test_a_response_is_put_together_again_by_openais_library() -> None:
+    seen = pytest.importorskip("tests.http.test_errors_seen_by_clients")
+    client = seen.openai_client(seen.stream_of(stream("/v1/responses", RESPONSE)))
+    with client, client.responses.stream(model="m", input="hi") as events:
+        types = [event.type for event in events]
+        final = events.get_final_response()
+    assert final.output_text == "hello"
+    assert [item.type for item in final.output] == [item["type"] for item in RESPONSE["output"]]
+    assert types[0] == "response.created"
+    assert types[-1] == "response.completed"
+
+
+def test_a_chat_is_put_together_again_by_openais_library() -> None:
+    seen = pytest.importorskip("tests.http.test_errors_seen_by_clients")
+    client = seen.openai_client(seen.stream_of(stream("/v1/chat/completions", CHAT)))
+    with client, client.chat.completions.stream(model="m", messages=[]) as events:
+        final = events.get_final_completion()
+    assert [choice.message.content for choice in final.choices] == ["héllo 🌍\n\n", None]
+    calls = final.choices[1].message.tool_calls
+    assert [call.function.arguments for call in calls] == ['{"a": 1}'] * 2
+    assert final.usage.total_tokens == 7
+
+
+def test_the_events_of_a_response_add_up() -> None:
+    told = documents("/v1/responses", RESPONSE)
+    assert [one["sequence_number"] for one in told] == list(range(len(told)))
+    deltas = {one["type"]: one["delta"] for one in told if one["type"].endswith(".delta")}
+    assert deltas == {
+        "response.reasoning_summary_text.delta": "short",
+        "response.reasoning_text.delta": "long",
+        "response.output_text.delta": "hello",
+        "response.refusal.delta": "no",
+        "response.function_call_arguments.delta": '{"a":1}',
+    }
+    done = [one["item"] for one in told if one["type"] == "response.output_item.done"]
+    assert done == RESPONSE["output"]
+    assert told[0]["response"] | RESPONSE == RESPONSE
+    assert (told[0]["response"]["status"], told[0]["response"]["output"]) == ("in_progress", [])
+    assert told[-1]["response"] == RESPONSE
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "failed"])
+def test_a_response_ends_as_its_status_says(status: str) -> None:
+    last = documents("/v1/responses", {**RESPONSE, "status": status})[-1]
+    assert (last["type"], last["response"]["status"]) == (f"response.{status}", status)
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"choices": "none"}),
+        ("/v1/chat/completions", {"choices": [1]}),
+        ("/v1/completions", {"choices": None}),
+        ("/v1/messages", {"content": "text"}),
+        ("/v1/responses", CHAT),
+        ("/completion", {"error": {}}),
+        ("/completion", []),
+        ("/infill", ["x"]),
+        ("/v1/messages", None),
+        ("/v1/embeddings", {"data": []}),
+    ],
+)
+def test_what_is_no_answer_of_its_route_has_no_events(path: str, document) -> None:
+    assert events_of(document, path) is None
+
+
+ODD = [None, 1, "x", [], {}, [None], [{}], {"type": "text"}, [{"type": "output_text"}]]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_members_of_any_other_kind_do_no_harm(odd: object) -> None:
+    kinds = ["text", "thinking", "tool_use", "message", "reasoning", "function_call", odd]
+    names = ["text", "thinking", "input", "citations", "content", "summary", "arguments", "message"]
+    parts = [{"type": kind, **dict.fromkeys(names, odd)} for kind in kinds]
+    for path in ("chat/completions", "completions", "messages", "responses"):
+        named = dict.fromkeys(("choices", "content", "output"), parts)
+        assert documents(f"/v1/{path}", {**named, "usage": odd, "status": odd})

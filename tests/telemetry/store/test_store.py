@@ -1,0 +1,256 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import gevent
+import pytest
+
+from llmsnap.bus import EventBus
+from llmsnap.errors import BadRequest, StoreUnavailable
+from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished, SwapStarted
+from llmsnap.telemetry.activity import Filter
+from llmsnap.telemetry.store import database, store
+from llmsnap.telemetry.store.store import Store
+
+NOW = 1_795_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(store, "BATCH_S", 0.001)
+    monkeypatch.setattr(store, "RETRY_S", 0.005)
+    monkeypatch.setattr(database, "BUSY_S", 0.01)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "history.db")
+
+
+def opened(path: str, **settings) -> Store:
+    made = Store(path, wall=lambda: NOW, **settings)
+    made.open()
+    return made
+
+
+def record(record_id: int, **facts) -> ActivityRecord:
+    return ActivityRecord(id=record_id, **{"status": 200, "ended_ns": int(NOW * 1e9), **facts})
+
+
+def ids(page) -> list[int]:
+    return [one.id for one in page.records]
+
+
+def test_what_one_run_filed_the_next_one_finds(path):
+    first = Store(path, wall=lambda: NOW)
+    assert first.open() == store.Restored([], 0)
+    for number in range(3):
+        first.append(record(number))
+    first.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done", at=NOW))
+    first.close()
+    second = Store(path, wall=lambda: NOW)
+    restored = second.open(recent=2)
+    assert ([one.id for one in restored.records], restored.next_id) == ([1, 2], 3)
+    assert restored.next_swap_id == 2
+    assert ids(second.page()) == [2, 1, 0]
+    (swap,) = second.swaps()
+    assert (swap["id"], swap["target"]) == (1, "llama")
+    second.close()
+
+
+def test_a_page_has_what_was_filed_a_moment_ago(path):
+    history = opened(path)
+    for number in range(2500):
+        history.append(record(number))
+    assert ids(history.page(limit=2)) == [2499, 2498]
+    history.close()
+
+
+def test_questions_that_make_no_sense_are_the_askers_fault(path):
+    history = opened(path)
+    with pytest.raises(BadRequest):
+        history.page(Filter(status="bad"))
+    history.close()
+
+
+def test_what_is_too_old_or_too_much_goes_with_the_first_write(path):
+    history = opened(path, max_rows=2)
+    history.append(record(0, ended_ns=0))
+    for number in range(1, 5):
+        history.append(record(number))
+    assert ids(history.page()) == [4, 3]
+    history.close()
+
+
+def test_zero_is_no_limit(path):
+    history = opened(path, max_age_days=0, max_rows=0)
+    for number in range(3):
+        history.append(record(number, ended_ns=number))
+    assert ids(history.page()) == [2, 1, 0]
+    history.close()
+
+
+@pytest.mark.parametrize("bad", ["missing/folder/x.db", ".", "garbage.db"])
+def test_a_file_that_cannot_be_used_costs_history_and_one_warning(tmp_path, caplog, bad):
+    (tmp_path / "garbage.db").write_bytes(b"not a database" * 100)
+    history = Store(str(tmp_path / bad))
+    assert history.open() == store.Restored([], 0)
+    history.append(record(0))
+    history.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done"))
+    history.flush()
+    with pytest.raises(StoreUnavailable):
+        history.page()
+    with pytest.raises(StoreUnavailable):
+        history.swaps()
+    history.close()
+    assert len(caplog.records) == 1
+    assert "history stays in memory" in caplog.text
+    assert "not usable" in repr(history)
+
+
+def test_a_full_disk_is_said_once_and_made_up_for_later(path, caplog):
+    history = opened(path)
+    history._db._db.execute("PRAGMA max_page_count = 1")
+    for number in range(100):
+        history.append(record(number, path="x" * 500))
+    history.flush()
+    history.flush()
+    assert [one.levelname for one in caplog.records].count("WARNING") == 1
+    assert "full" in caplog.text
+    history._db._db.execute("PRAGMA max_page_count = 1000000")
+    history.flush()
+    assert len(history.page(limit=200).records) == 100
+    history.close()
+
+
+def test_a_locked_file_is_said_once_and_made_up_for_later(path, caplog):
+    history = opened(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    history.append(record(0))
+    history.flush()
+    history.flush()
+    assert "locked" in caplog.text
+    assert caplog.text.count("keeping to memory") == 1
+    other.execute("ROLLBACK")
+    other.close()
+    assert ids(history.page()) == [0]
+    history.close()
+
+
+def test_writing_is_tried_again_by_itself(path, caplog):
+    caplog.set_level("INFO")
+    history = opened(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    history.append(record(0))
+    while "keeping to memory" not in caplog.text:
+        gevent.idle()
+    other.execute("ROLLBACK")
+    other.close()
+    while "works again, 0 rows were lost" not in caplog.text:
+        gevent.idle()
+    history.close()
+
+
+def test_what_cannot_be_written_is_bounded(path, monkeypatch):
+    monkeypatch.setattr(store, "QUEUE_ROWS", 10)
+    history = opened(path)
+    history._db._db.execute("PRAGMA max_page_count = 1")
+    for number in range(25):
+        history.append(record(number))
+    assert history.lost_rows == 15
+    assert repr(history).endswith("10 records waiting>")
+    history.close()
+
+
+def test_it_keeps_what_the_bus_tells(path):
+    bus, history = EventBus(), opened(path)
+    history.follow(bus)
+    bus.publish(ActivityRecorded(record(7)))
+    bus.publish(SwapFinished(swap_id=2, target="llama", outcome="done", at=NOW))
+    assert ids(history.page()) == [7]
+    assert [swap["id"] for swap in history.swaps()] == [2]
+    history.close()
+    assert repr(bus) == "<EventBus, 0 subscribers>"
+
+
+def test_the_number_of_a_swap_that_did_not_come_to_its_end_is_not_used_again(path):
+    bus, history = EventBus(), opened(path)
+    history.follow(bus)
+    bus.publish(SwapStarted(swap_id=5, target="llama"))
+    history.flush()
+    beside = Store(path)
+    assert beside.open().next_swap_id == 6, "as it would be after a kill -9 now"
+    beside.close()
+    history.close()
+
+
+def test_a_batch_that_is_written_but_not_pruned_is_written_once(path, monkeypatch):
+    history = opened(path)
+    prune, left = history._db.prune, [sqlite3.OperationalError("database or disk is full")]
+    monkeypatch.setattr(
+        history._db, "prune", lambda *args: prune(*args) if not left else _throw(left.pop())
+    )
+    history.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done", at=NOW))
+    history.append(record(0))
+    history.flush()
+    assert not history.is_current
+    history.flush()
+    assert [swap["id"] for swap in history.swaps()] == [1]
+    assert ids(history.page()) == [0]
+    history.close()
+
+
+def _throw(error: Exception) -> None:
+    raise error
+
+
+def test_closing_twice_is_fine(path):
+    history = opened(path)
+    history.close()
+    history.close()
+
+
+KILLED = """
+import llmsnap._monkey
+import sys, gevent
+from llmsnap.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    SwapFinished,
+    SwapStarted,
+)
+from llmsnap.telemetry.store import store
+history = store.Store(sys.argv[1])
+history.open()
+for number in range(100000):
+    history.append(ActivityRecord(id=number))
+    if number == 5000:
+        history.flush()
+        print("half", flush=True)
+    if number % 100 == 0:
+        gevent.sleep(0)
+"""
+
+
+@pytest.mark.e2e
+def test_killed_in_the_middle_of_writing_it_loses_the_last_moment_only(path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, path],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    )
+    assert child.stdout.readline() == b"half\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    history = Store(path)
+    assert history.open(recent=1).next_id >= 5001
+    raw = sqlite3.connect(path)
+    assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    raw.close()
+    history.close()

@@ -1,0 +1,127 @@
+import gevent
+import pytest
+from gevent.event import Event
+from gevent.monkey import get_original
+
+from llmsnap.telemetry.store.worker import Offload, Worker, WorkerStuck
+
+NativeLock = get_original("_thread", "allocate_lock")
+
+
+@pytest.fixture
+def hanging():
+    """A call that hangs its thread until the lock is released."""
+    lock = NativeLock()
+    lock.acquire()
+    yield lock
+    if lock.locked():
+        lock.release()
+
+
+@pytest.fixture
+def worker():
+    worker = Worker("test")
+    yield worker
+    worker.close()
+
+
+def until_free(worker):
+    while worker.stuck:
+        gevent.idle()
+
+
+def test_a_call_runs_in_one_thread_of_its_own(worker):
+    thread = get_original("_thread", "get_ident")
+    first, second = (worker.run(thread, timeout_s=5) for _ in range(2))
+    assert first == second != thread()
+
+
+def test_what_a_call_raises_is_raised_here(worker, capsys):
+    with pytest.raises(ValueError, match="invalid literal"):
+        worker.run(int, "x", timeout_s=5)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_call_that_hangs_costs_its_caller_the_time_out_and_others_nothing(worker, hanging):
+    with pytest.raises(WorkerStuck, match="no answer within"):
+        worker.run(hanging.acquire, timeout_s=0.01)
+    assert repr(worker) == "<Worker test, stuck>"
+    with pytest.raises(WorkerStuck, match="earlier call"):
+        worker.run(int, timeout_s=5)
+    hanging.release()
+    until_free(worker)
+    assert worker.run(int, timeout_s=5) == 0
+
+
+def test_who_waits_behind_a_hanging_call_is_told_as_well(worker, hanging):
+    first = gevent.spawn(worker.run, hanging.acquire, timeout_s=0.02)
+    second = gevent.spawn(worker.run, int, timeout_s=5)
+    gevent.joinall([first, second])
+    assert isinstance(first.exception, WorkerStuck)
+    assert isinstance(second.exception, WorkerStuck)
+
+
+def test_closing_does_not_wait_for_a_hanging_call(hanging):
+    worker = Worker("test")
+    with pytest.raises(WorkerStuck):
+        worker.run(hanging.acquire, timeout_s=0.01)
+    worker.close()
+    assert worker.stuck
+    hanging.release()
+    until_free(worker)
+
+
+def test_offloaded_work_is_done_in_order_and_its_result_delivered():
+    offload, results, done = Offload(), [], Event()
+    for number in range(5):
+        offload(lambda n=number: n * n, results.append)
+    offload(lambda: None, lambda _: done.set())
+    assert results == []
+    assert repr(offload) == "<Offload, 5 waiting>"
+    done.wait()
+    assert results == [0, 1, 4, 9, 16]
+    offload.close()
+
+
+def test_offloaded_work_that_fails_is_dropped(capsys):
+    offload, done = Offload(), Event()
+    offload(lambda: 1 / 0, lambda result: pytest.fail("no result expected"))
+    offload(lambda: None, lambda _: done.set())
+    done.wait()
+    offload.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_offloaded_work_that_nobody_wants_any_more_is_not_done():
+    offload, results, done = Offload(after_s=0.01), [], Event()
+    wanted = {1: True, 2: False}
+    for number in wanted:
+        offload(lambda n=number: n, results.append, lambda n=number: wanted[n])
+    offload(lambda: None, lambda _: done.set())
+    wanted[1], wanted[2] = False, True
+    done.wait()
+    assert results == [2]
+    offload(lambda: 3, lambda n: (results.append(n), done.set()))  # it begins anew
+    done.clear()
+    done.wait()
+    assert results == [2, 3]
+    offload.close()
+
+
+def test_work_that_waits_to_begin_is_forgotten_at_the_end():
+    offload = Offload(after_s=60)
+    offload(lambda: None, pytest.fail)
+    offload.close()
+    assert repr(offload) == "<Offload, 0 waiting>"
+
+
+def test_too_much_offloaded_work_is_not_done(hanging):
+    offload, done = Offload(limit=2), []
+    offload(hanging.acquire, done.append)
+    for number in range(5):
+        offload(lambda n=number: n, done.append)
+    hanging.release()
+    while len(done) < 3:
+        gevent.idle()
+    assert done == [True, 0, 1]
+    offload.close()

@@ -1,0 +1,212 @@
+import gzip
+import json
+
+import pytest
+
+from llmsnap.errors import ClientGone, Unreachable
+from llmsnap.telemetry.observer import HEAD_BYTES, TAIL_BYTES, ResponseObserver, header
+from llmsnap.telemetry.usage import NOTHING, Usage
+from tests.fakes.calls import grant, observed
+from tests.fakes.clock import Clock
+
+SSE = [("Content-Type", "text/event-stream; charset=utf-8")]
+JSON = [("Content-Type", "application/json")]
+USAGE_FRAME = b'data: {"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n'
+
+
+@pytest.fixture
+def clock():
+    return Clock(100.0)
+
+
+@pytest.fixture
+def finished():
+    return []
+
+
+@pytest.fixture
+def observer(clock, finished):
+    context = observed(received_at=90.0)
+    return ResponseObserver(1, context, clock=clock, now_ns=10**18, on_finish=finished.append)
+
+
+def test_the_request_began_when_it_arrived(observer):
+    assert (observer.started, observer.started_ns) == (90.0, 10**18 - 10 * 10**9)
+
+
+def test_phases(observer):
+    seen = [observer.phase]
+    grant(observer.context, 3.1, 8.2, swap_id=7)
+    seen.append(observer.phase)
+    observer.head(200, JSON)
+    observer.feed(b"{}")
+    seen.append(observer.phase)
+    observer.finish()
+    assert [*seen, observer.phase] == ["waiting", "sent", "answering", "finished"]
+    assert repr(observer) == "<ResponseObserver r1 finished, 2 bytes>"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"reasoning_content": "Hm"}}]}\n\n',
+        b'data: {"choices":[{"text":"Hi"}]}\n\n',
+        b'data: {"type":"response.output_text.delta","delta":"Hi"}\n\n',
+        b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"Hi"}}\n\n',
+        b'data: {"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}\n\n',
+        b'data: {"content":" "}\n\n',
+    ],
+)
+def test_the_first_token_is_the_first_text_of_a_stream(observer, clock, frame):
+    observer.head(200, SSE)
+    clock.now = 101.0
+    observer.feed(b": comment\n\n")
+    observer.feed(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n')
+    observer.feed(b'data: {"choices":[{"delta":{"role":"assistant","content":null}}]}\n\n')
+    clock.now = 102.0
+    observer.feed(frame)
+    clock.now = 103.0
+    observer.feed(frame)
+    assert (observer.context.first_byte_at, observer.first_token) == (101.0, 102.0)
+
+
+def test_an_answer_in_one_piece_has_no_first_token(observer):
+    observer.head(200, JSON)
+    observer.feed(b'{"choices":[{"message":{"content":"Hi"}}]}')
+    assert observer.first_token is None
+
+
+def test_usage_is_read_at_the_end_of_a_stream(observer):
+    observer.head(200, SSE)
+    observer.feed(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n')
+    observer.feed(USAGE_FRAME)
+    assert observer.usage() == Usage(3, 4)
+
+
+@pytest.mark.parametrize("size", [1, 100, TAIL_BYTES - 1, TAIL_BYTES, 65536])
+def test_of_a_long_answer_both_ends_are_kept(observer, size):
+    start = b'data: {"message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
+    middle = b'data: {"delta":{"text":"token"}}\n\n' * 5000
+    end = b'data: {"usage":{"output_tokens":15}}\n\n'
+    body = start + middle + end
+    observer.head(200, SSE)
+    for at in range(0, len(body), size):
+        observer.feed(body[at : at + size])
+    assert observer.usage() == Usage(25, 15)
+    assert observer.response_bytes == len(body)
+    assert len(observer._tail) <= 2 * TAIL_BYTES
+    assert observer.beginning() == body[:HEAD_BYTES]
+
+
+def test_a_large_piece_after_a_small_one_loses_no_beginning(observer):
+    observer.head(200, JSON)
+    observer.feed(b'{"usage":{"prompt_')
+    observer.feed(b'tokens":8},"data":[' + b"0.1," * 50_000 + b"0.2]}")
+    assert observer.usage() == Usage(8)
+
+
+@pytest.mark.parametrize("body", [b"plain text with \"usage\": {'no': 1}", b"", b"RIFF\x00\x00"])
+def test_other_answers_say_nothing(observer, body):
+    observer.head(200, [("Content-Type", "text/plain")])
+    observer.feed(body)
+    assert observer.usage() == NOTHING
+
+
+def test_json_is_known_by_its_first_character(observer):
+    observer.head(200, [])
+    observer.feed(b' \n[{"timings":{"prompt_n":6}}]')
+    assert observer.usage() == Usage(6)
+
+
+def test_compressed_streams_are_read_as_well(observer, clock):
+    squeezed = gzip.compress(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n' + USAGE_FRAME)
+    observer.head(200, [*SSE, ("content-encoding", "gzip")])
+    for at in range(0, len(squeezed), 5):
+        observer.feed(squeezed[at : at + 5])
+    assert observer.usage() == Usage(3, 4)
+    assert observer.first_token == clock.now
+    assert observer.response_bytes == len(squeezed)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_an_answer_that_cannot_be_decoded_is_counted_all_the_same(observer, encoding):
+    observer.head(200, [*JSON, ("Content-Encoding", encoding)])
+    for _ in range(3):
+        observer.feed(b'{"usage":{"prompt_tokens":3}}')
+    assert observer.undecodable
+    assert observer.usage() == NOTHING
+    assert observer.response_bytes == 87
+
+
+def test_only_the_first_end_counts(observer, clock, finished):
+    clock.now = 105.0
+    observer.finish(Unreachable("no connection"))
+    clock.now = 200.0
+    observer.finish()
+    assert finished == [observer]
+    assert observer.finished == 105.0
+    assert isinstance(observer.error, Unreachable)
+
+
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [
+        ({"error": ClientGone("gone")}, True),
+        ({"client_left": True}, True),
+        ({"error": Unreachable("no")}, False),
+        ({}, False),
+    ],
+)
+def test_whether_the_client_left(observer, end, left):
+    observer.finish(**end)
+    assert observer.client_left is left
+
+
+class Buffer:
+    def __init__(self, takes=1000):
+        self.kept, self.takes = [], takes
+
+    def wants(self, headers):
+        return header(headers, "content-type") != "audio/wav"
+
+    def keep(self, data):
+        self.kept.append(data)
+        return len(self.kept) < self.takes
+
+
+def test_a_buffer_gets_the_decoded_body_until_it_has_enough(clock):
+    buffer = Buffer(takes=2)
+    observer = ResponseObserver(
+        1, observed(), clock=clock, now_ns=0, buffer=buffer, on_finish=lambda observer: None
+    )
+    observer.head(200, JSON)
+    parts = [letter * TAIL_BYTES for letter in (b"a", b"b", b"c")]
+    for part in parts:
+        observer.feed(part)
+    assert buffer.kept == parts[:2]
+
+
+def test_a_buffer_gets_small_pieces_together_and_all_of_them(clock):
+    buffer = Buffer()
+    observer = ResponseObserver(
+        1, observed(), clock=clock, now_ns=0, buffer=buffer, on_finish=lambda observer: None
+    )
+    observer.head(200, SSE)
+    parts = [b"data: %d\n\n" % number for number in range(5000)]
+    for part in parts:
+        observer.feed(part)
+    observer.finish()
+    observer.settle()
+    assert b"".join(buffer.kept) == b"".join(parts)
+    assert len(buffer.kept) < len(parts) / 100
+
+
+def test_a_buffer_that_wants_nothing_gets_nothing(clock):
+    buffer = Buffer()
+    observer = ResponseObserver(
+        1, observed(), clock=clock, now_ns=0, buffer=buffer, on_finish=lambda observer: None
+    )
+    observer.head(200, [("Content-Type", "audio/wav")])
+    observer.feed(json.dumps({}).encode())
+    assert buffer.kept == []
