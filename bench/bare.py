@@ -17,8 +17,7 @@ import gevent
 from gevent.event import Event
 
 from llmsnap.limits import raise_open_files
-from llmsnap.proxy.client import Exchange, Limits, Outgoing
-from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.proxy import ConnectionPool, Exchange, UpstreamRequest, UpstreamTimeouts
 from llmsnap.server.bind import bind
 from llmsnap.server.listener import Server
 from llmsnap.models import Address, parse_address
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
 FRAMING = HOP_BY_HOP | {"content-length"}
-LIMITS = Limits()
+LIMITS = UpstreamTimeouts()
 
 
 class Bare:
@@ -45,7 +44,7 @@ class Bare:
         headers = [one for one in from_environ(environ) if one[0].lower() not in FRAMING]
         method, target = environ["REQUEST_METHOD"], environ["RAW_URI"]
         exchange = Exchange(self._pool, self._address, LIMITS)
-        exchange.send(Outgoing(method, target, headers, body))
+        exchange.send(UpstreamRequest(method, target, headers, body))
         kept = [one for one in exchange.headers if one[0].lower() not in HOP_BY_HOP]
         start_response(f"{exchange.status} {exchange.reason}", kept)
         return Pieces(exchange)

@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from llmsnap.proxy.client import Exchange, Limits, Outgoing
-from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.proxy import ConnectionPool, Exchange, UpstreamRequest, UpstreamTimeouts
 from llmsnap.models import parse_address
 
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
@@ -31,8 +30,8 @@ def ours(url: str) -> Callable[[], bytes]:
     headers = [("Host", parts.netloc), *HEADERS.items()]
 
     def post() -> bytes:
-        exchange = Exchange(pool, address, Limits())
-        exchange.send(Outgoing("POST", parts.path, headers, BODY))
+        exchange = Exchange(pool, address, UpstreamTimeouts())
+        exchange.send(UpstreamRequest("POST", parts.path, headers, BODY))
         answer = b"".join(iter(exchange.read, b""))
         exchange.close()
         return answer

@@ -13,9 +13,7 @@ import tracemalloc
 from collections.abc import Callable
 
 from llmsnap.bus import EventBus
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.disconnect import ClientMonitor
-from llmsnap.proxy.request import Request
+from llmsnap.proxy import ClientMonitor, Request, RequestContext
 from llmsnap.telemetry.activity import ActivityLog
 from llmsnap.telemetry.capture import MIB
 from llmsnap.telemetry.captures import Captures

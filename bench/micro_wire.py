@@ -15,8 +15,8 @@ from llmsnap.http.cors import PageRules, allow_origin, verdict
 from llmsnap.http.headers import RequestRule, from_environ, request_headers, response_headers
 from llmsnap.http.hosts import HostRule
 from llmsnap.http.sse import Parser
-from llmsnap.proxy.body import parse_json
-from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.proxy import CompiledFilter
+from llmsnap.proxy.jsonbody import parse_json
 from llmsnap.proxy.multipart import receive
 
 ROUNDS = 9

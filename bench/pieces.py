@@ -25,10 +25,15 @@ from llmsnap.logs.handler import LogHandler
 from llmsnap.logs.hub import LogHub
 from llmsnap.logs.stdout import StdoutWriter
 from llmsnap.models import parse_address
-from llmsnap.proxy.body import parse_json
-from llmsnap.proxy.client import Exchange, Limits, Outgoing
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.pool import Connection, ConnectionPool, key_of
+from llmsnap.proxy import (
+    ConnectionPool,
+    Exchange,
+    RequestContext,
+    UpstreamRequest,
+    UpstreamTimeouts,
+)
+from llmsnap.proxy.client import UpstreamConnection, key_of
+from llmsnap.proxy.jsonbody import parse_json
 from llmsnap.server.bind import bind
 from llmsnap.server.handler import Handler
 from llmsnap.server.listener import Server
@@ -144,12 +149,12 @@ class Client:
         self._real = socket.socketpair()  # the pool looks whether it is still open
         self._sock = FakeSocket(self._real[0].fileno())
         sock: Any = self._sock
-        connection = Connection(key_of(self._address), sock)
+        connection = UpstreamConnection(key_of(self._address), sock)
         connection._readiness = None  # noqa: SLF001 - what comes is there already
         self._pool.give_back(connection)
-        self._limits = Limits()
+        self._limits = UpstreamTimeouts()
         headers = [("Host", "localhost:8080"), ("Content-Type", "application/json")]
-        self._outgoing = Outgoing("POST", "/v1/chat/completions", headers, REQUEST_BODY)
+        self._outgoing = UpstreamRequest("POST", "/v1/chat/completions", headers, REQUEST_BODY)
 
     def request(self) -> None:
         """Send a request and read a short answer."""

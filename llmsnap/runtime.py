@@ -14,14 +14,12 @@ from llmsnap.http.headers import RequestRule
 from llmsnap.http.hosts import HostRule
 from llmsnap.http.pageorigin import PageOrigin
 from llmsnap.models import Address, parse_address
-from llmsnap.proxy.client import Limits
-from llmsnap.proxy.filters import CompiledFilter
-from llmsnap.proxy.target import Target
+from llmsnap.proxy import CompiledFilter, UpstreamSettings, UpstreamTimeouts
 from llmsnap.routing.names import Names
 
 
 class Runtime:
-    """Immutable, but for targets, which are compiled when first asked for."""
+    """Immutable, but for upstream settings, which are compiled when first asked for."""
 
     def __init__(self, config: Config, listen_host: str = "") -> None:
         self.config = config
@@ -41,20 +39,20 @@ class Runtime:
         self._rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)
         self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
         self._observing = [re.compile(pattern) for pattern in config.observe_paths]
-        self._targets: dict[str, Target] = {}
-        self._peers: dict[str, tuple[Target, Address]] = {}
+        self._settings: dict[str, UpstreamSettings] = {}
+        self._peers: dict[str, tuple[UpstreamSettings, Address]] = {}
 
     def __repr__(self) -> str:
         return f"<Runtime {self.config.source or 'from text'}, {len(self.config.models)} models>"
 
-    def target(self, model: ModelConfig) -> Target:
+    def upstream_settings(self, model: ModelConfig) -> UpstreamSettings:
         """Return how requests to a local model are rewritten and sent."""
-        found = self._targets.get(model.id)
+        found = self._settings.get(model.id)
         if found is None:
             rule = self._rule
             if model.api_key or model.headers:
                 rule = replace(rule, api_key=model.api_key, own=model.headers)
-            found = self._targets[model.id] = Target(
+            found = self._settings[model.id] = UpstreamSettings(
                 rule, _compile(model), _limits(model.timeouts), model.use_model_name
             )
         return found
@@ -67,7 +65,7 @@ class Runtime:
         """Tell whether a GET of *path* below ``/upstream/<model>`` only looks at the server."""
         return any(pattern.search(path) for pattern in self._observing)
 
-    def peer(self, peer: PeerConfig) -> tuple[Target, Address]:
+    def peer(self, peer: PeerConfig) -> tuple[UpstreamSettings, Address]:
         """Return how requests to a peer are rewritten and sent, and where."""
         found = self._peers.get(peer.id)
         if found is None:
@@ -79,8 +77,8 @@ class Runtime:
                 limit_encodings=True,
                 foreign=True,
             )
-            target = Target(rule, _compile(peer), _limits(peer.timeouts))
-            found = self._peers[peer.id] = target, address
+            settings = UpstreamSettings(rule, _compile(peer), _limits(peer.timeouts))
+            found = self._peers[peer.id] = settings, address
         return found
 
 
@@ -91,5 +89,5 @@ def _compile(owner: ModelConfig | PeerConfig) -> CompiledFilter:
     )
 
 
-def _limits(timeouts: Timeouts) -> Limits:
-    return Limits(timeouts.connect_s, timeouts.response_header_s, timeouts.idle_s)
+def _limits(timeouts: Timeouts) -> UpstreamTimeouts:
+    return UpstreamTimeouts(timeouts.connect_s, timeouts.response_header_s, timeouts.idle_s)

@@ -32,10 +32,7 @@ from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
 from llmsnap.logs.hub import LogHub
 from llmsnap.models import Address, ContextLengths, Process, State, Trigger
 from llmsnap.observations import Observations
-from llmsnap.proxy.budget import Bodies
-from llmsnap.proxy.disconnect import new_watch
-from llmsnap.proxy.dispatch import Dispatcher
-from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import messages as do
 from llmsnap.routing.driver import Driver
 from llmsnap.routing.messages import change_of
@@ -94,7 +91,7 @@ class Service:
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = self._log_handler(config, log_style)
         self.pool = ConnectionPool()
-        self.bodies = Bodies(config)
+        self.bodies = BodyBudget(config)
         self.contexts = ContextLengths()
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)

@@ -56,9 +56,9 @@ def test_what_nobody_tells_is_unknown(tmp_path: Path) -> None:
 def test_what_is_compiled_says_so(tmp_path: Path) -> None:
     package = tmp_path / "llmsnap"
     (package / "proxy").mkdir(parents=True)
-    (package / "proxy/pool.py").touch()
+    (package / "proxy/client.py").touch()
     assert not identify(package).compiled
-    (package / f"proxy/pool{EXTENSION}").touch()
+    (package / f"proxy/client{EXTENSION}").touch()
     assert identify(package).compiled
     assert f"(unknown), compiled, from {package}" in str(identify(package))
     assert identify(package).short == f"llmsnap {__version__} (compiled)"

@@ -18,8 +18,8 @@ peers:
 def test_how_a_model_is_asked_is_compiled_once() -> None:
     runtime = Runtime(loads(TEXT))
     model = runtime.config.models["a"]
-    target = runtime.target(model)
-    assert runtime.target(model) is target
+    target = runtime.upstream_settings(model)
+    assert runtime.upstream_settings(model) is target
     assert target.model_name == "real"
     assert target.filter
     assert (target.limits.connect_s, target.limits.head_s, target.limits.idle_s) == (1, 2, 3)

@@ -1,0 +1,50 @@
+"""Carries requests to models and peers, and their answers back.
+
+Read it in the order of a request's life; each line is a call:
+
+1. ``Dispatcher.handle(context, config)`` (``dispatch``): the whole of it.
+2. ``parse_request`` (``payload``): reads the body within its ``BodyShare`` (``request``), finds the
+   model's name in JSON (``jsonbody``), a form (``multipart``) or the query.
+3. ``Names.resolve`` and ``Ticket`` (``routing``): which model, and when.
+4. ``Payload.adapt`` (``payload``): filters and the upstream's name for the model.
+5. ``Exchange.send`` (``client``): a connection of the pool, the request, the head of the answer.
+   While the model loads or is silent, ``LoadingStream`` (``loading``) answers a stream.
+6. ``ProxyStream`` (``stream``): each piece of the answer; for a WebSocket ``Tunnel`` (``tunnel``).
+7. ``RequestContext.close`` (``context``): gives lease, connection and memory back, and files the
+   record.
+
+``ClientMonitor`` (``disconnect``) interrupts the context at any point, when the client leaves.
+"""
+
+from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamRequest, UpstreamTimeouts
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.disconnect import ClientMonitor, ClientWatch, OnDisconnect, is_closed, new_watch
+from llmsnap.proxy.dispatch import Dispatcher
+from llmsnap.proxy.jsonbody import CompiledFilter
+from llmsnap.proxy.loading import LoadingStream
+from llmsnap.proxy.request import BodyBudget, Request, RequestConfig, Response, UpstreamSettings
+from llmsnap.proxy.stream import ProxyStream
+from llmsnap.proxy.tunnel import Tunnel
+
+__all__ = [
+    "BodyBudget",
+    "ClientMonitor",
+    "ClientWatch",
+    "CompiledFilter",
+    "ConnectionPool",
+    "Dispatcher",
+    "Exchange",
+    "LoadingStream",
+    "OnDisconnect",
+    "ProxyStream",
+    "Request",
+    "RequestConfig",
+    "RequestContext",
+    "Response",
+    "Tunnel",
+    "UpstreamRequest",
+    "UpstreamSettings",
+    "UpstreamTimeouts",
+    "is_closed",
+    "new_watch",
+]

@@ -7,21 +7,455 @@ docs/adr/0005-upstream-client.md for what was measured.
 from __future__ import annotations
 
 import errno
+import re
+import select
+import ssl
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import httptools
+from gevent import select as gevent_select
 from gevent import socket
+from gevent.monkey import get_original
+from gevent.ssl import SSLSocket
 from msgspec import Struct
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
+from llmsnap.http.headers import Headers
 from llmsnap.installation import as_python_has_it
-from llmsnap.models import Address
-from llmsnap.proxy.parser import Headers, ResponseParser
-from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
-from llmsnap.sockets import send_all
+from llmsnap.models import LOOPBACK, Address
+from llmsnap.sockets import Readiness, send_all
 
-Body = bytes | Callable[[], Iterable[bytes]]
+MAX_HEAD_BYTES = 1 << 18
+"""Interim answers included. Go's client takes 1 MiB, nginx 4 or 8 KiB."""
+END_OF_HEAD = re.compile(rb"\n\r?\n")
+BLANKS = b" \t"
+
+
+class ResponseParser:
+    """Collects what httptools tells about one answer after the other; one for each connection."""
+
+    __slots__ = (
+        "_head", "_is_odd", "chunks", "complete", "early", "has_length", "headers", "http",
+        "in_body", "is_chunked", "keep_alive", "on_body", "reason", "switched",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        """Pieces of the body that have come; the reader clears the list."""
+        self.on_body = self.chunks.append
+        self.http: Any = self._new_parser()
+        self.begin()
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "in its body" if self.in_body else "begun"
+        return f"<ResponseParser {state}>"
+
+    def _new_parser(self) -> Any:
+        """Return a parser that takes what RFC 9112 sections 6.3 and 7.1.1 allow in an answer."""
+        http = httptools.HttpResponseParser(self)
+        http.set_dangerous_leniencies(
+            lenient_chunked_length=True, lenient_spaces_after_chunk_size=True
+        )
+        return http
+
+    def begin(self) -> None:
+        """Expect a new answer. The one before was read to its end."""
+        self.reason = ""
+        self.headers: Headers = []
+        self.chunks.clear()
+        self.in_body = False
+        self.complete = False
+        self.keep_alive = False
+        self.has_length = False
+        """Whether the head says how long the body is, or that there is none."""
+        self.is_chunked = False
+        self.switched = False
+        """Whether another protocol begins behind the head; *early* is what has come of it."""
+        self.early = b""
+        self._head = b""
+        self._is_odd = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a head has come, or an interim answer."""
+        return bool(self._head)
+
+    def release(self) -> None:
+        """Let go of httptools, which holds on to us: nothing is read any more."""
+        self.http = None
+
+    def feed_head(self, data: bytes) -> None:
+        """Take *data*, which begins or goes on with a head, and may hold all of the body.
+
+        Raises: HttpParserError, ValueError.
+        """
+        self._head += data
+        if not self._is_odd:
+            try:
+                self._feed(data)
+            except httptools.HttpParserError:
+                if self.in_body or not self._head.lstrip(b"\r\n").startswith(b"HTTP/1."):
+                    raise
+                self._is_odd = True
+        if self._is_odd and not self.in_body:
+            self._mend()
+        if self.in_body:
+            self._head = b""
+        elif len(self._head) > MAX_HEAD_BYTES:
+            raise ValueError(f"the head of its answer is longer than {MAX_HEAD_BYTES} bytes")
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.http.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.in_body = self.switched = True
+            self.early = data[upgrade.args[0] :]
+
+    def _mend(self) -> None:
+        """Read the head anew as soon as all of it is there."""
+        self._head = self._head.lstrip(b"\r\n")
+        while (end := END_OF_HEAD.search(self._head)) is not None:
+            head, rest = self._head[: end.start()], self._head[end.end() :]
+            self._head = rest.lstrip(b"\r\n")  # another head follows, if that was an interim one
+            self.http = self._new_parser()
+            self._feed(mended(head))
+            if self.switched:
+                self.early = rest
+                return
+            if self.in_body:
+                self._feed(rest)
+                return
+
+    # --- what httptools calls ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A head follows. Raises: ValueError for an answer that nobody asked for."""
+        if self.complete:
+            raise ValueError("more than one answer")
+        self.reason = ""
+        self.headers = []
+
+    def on_status(self, status: bytes) -> None:
+        """Take the reason phrase."""
+        self.reason = status.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header; one behind the body is a trailer, and dropped."""
+        if not self.in_body:
+            self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        """The head is over; those of interim (1xx) answers do not count.
+
+        Raises: ValueError for a body that is coded in a way we cannot undo.
+        """
+        status = self.http.get_status_code()
+        if status < 200:
+            return
+        self.in_body = True
+        self.has_length = status in {204, 304}
+        for name, value in self.headers:
+            lower = name.lower()
+            if lower == "content-length":
+                self.has_length = True
+            elif lower == "transfer-encoding":
+                if value.strip().lower() != "chunked":
+                    raise ValueError(f"Transfer-Encoding {value!r} is not supported")
+                self.is_chunked = True
+        if self.is_chunked and self.has_length:
+            # RFC 9112 section 6.3: the length does not count, and does not go on.
+            self._is_odd = True
+            self.has_length = False
+            self.headers = [one for one in self.headers if one[0].lower() != "content-length"]
+
+    def on_message_complete(self) -> None:
+        """The answer is over. No other comes over a connection whose answer was odd."""
+        self.complete = self.in_body  # interim answers are messages of their own
+        self.keep_alive = self.http.should_keep_alive() and not self._is_odd
+
+
+def mended(head: bytes) -> bytes:
+    """Return *head*, without the blank line at its end, with each defect put right.
+
+    RFC 9112: lines may end in LF alone (2.2), blanks before the colon are removed (5.1), a folded
+    line becomes one (5.2). RFC 9110 8.6: a repeated, equal Content-Length is one.
+    Raises: ValueError for what is malformed, or could mean two things.
+    """
+    status, *lines = (line.removesuffix(b"\r") for line in head.split(b"\n"))
+    fields: list[tuple[bytes, bytes]] = []
+    length: bytes | None = None
+    for line in _unfolded(lines):
+        name, colon, value = line.partition(b":")
+        name, value = name.rstrip(BLANKS), value.strip(BLANKS)
+        if not colon:
+            raise ValueError(f"a line of its head has no colon: {line[:80]!r}")
+        if name.lower() == b"content-length":
+            lengths = {one.strip(BLANKS) for one in value.split(b",")}
+            if length is not None:
+                lengths.add(length)
+            if len(lengths) > 1:
+                raise ValueError(f"Content-Length is said to be {_both(lengths)}")
+            if length is not None:
+                continue
+            length = value = lengths.pop()
+        if name:
+            fields.append((name, value))
+    return b"\r\n".join([status, *(b"%b: %b" % field for field in fields), b"", b""])
+
+
+def _unfolded(lines: list[bytes]) -> list[bytes]:
+    whole: list[bytes] = []
+    for line in lines:
+        if line[:1] not in {b" ", b"\t"}:
+            whole.append(line)
+        elif whole:
+            whole[-1] = whole[-1].rstrip(BLANKS) + b" " + line.strip(BLANKS)
+        else:
+            raise ValueError("the first header of its head begins with a blank")
+    return whole
+
+
+def _both(lengths: set[bytes]) -> str:
+    return " and ".join(sorted(repr(one.decode("latin-1")) for one in lengths))
+
+
+PoolKey = tuple[str, int, bool]
+IDLE_LIMIT_S = 4.0
+"""Idle connections are dropped before servers drop them (uvicorn and cpp-httplib: after 5 s)."""
+MAX_IDLE = 256
+BUSY_BYTES = 2048
+"""After a piece of this size more is likely to be there already: it is not waited for first."""
+UNDER_WAY = frozenset({0, errno.EINPROGRESS})
+_new_poll = get_original("select", "poll")  # gevent's would switch
+
+
+class UpstreamConnection:
+    """A socket to an upstream, the parser of its answers, and when it was last used."""
+
+    __slots__ = (
+        "_is_calm", "_poll", "_readiness", "_timeout_s", "key", "parser", "sock", "used_at",
+        "was_used",
+    )  # fmt: skip
+
+    def __init__(self, key: PoolKey, sock: socket.socket) -> None:
+        self.key = key
+        self.sock = sock
+        self.parser = ResponseParser()
+        self.was_used = False
+        self.used_at = 0.0
+        self._poll: Any = None
+        self._readiness = None if isinstance(sock, SSLSocket) else Readiness(sock)
+        self._timeout_s = -1.0
+        self._is_calm = True
+
+    def __repr__(self) -> str:
+        return f"<UpstreamConnection to {self.key[0]}:{self.key[1]}>"
+
+    def set_timeout(self, limit_s: float) -> None:
+        """Have each wait for the peer end after *limit_s*; 0: never."""
+        if limit_s != self._timeout_s:
+            self._timeout_s = limit_s
+            self.sock.settimeout(limit_s or None)
+
+    def receive(self, size: int) -> bytes:
+        """Return what comes next, *size* bytes at most, b"" at the end. Blocks.
+
+        Raises: OSError, TimeoutError after the limit that was set.
+        """
+        if self._is_calm and self._readiness is not None:
+            if self._timeout_s > 0:
+                self._readiness.wait_up_to(self._timeout_s)
+            else:
+                self._readiness.wait()
+        data = self.sock.recv(size)
+        self._is_calm = len(data) < BUSY_BYTES
+        return data
+
+    def wait_for_input(self, limit_s: float) -> bool:
+        """Wait until there is something to read, or an end; return whether it came in *limit_s*."""
+        if self._readiness is None:
+            secure: Any = self.sock
+            if secure.pending():
+                return True
+            poll = gevent_select.poll()
+            poll.register(self.sock.fileno(), select.POLLIN)
+            return bool(poll.poll(limit_s * 1000))
+        try:
+            self._readiness.wait_up_to(limit_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def has_input(self) -> bool:
+        """Whether there is something to read, or an end. Never switches."""
+        if self._poll is None:
+            self._poll = _new_poll()
+            self._poll.register(self.sock.fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it may be used again: recent, and not closed by the other side. No switch."""
+        # Nothing was asked, so whatever can be read is an end.
+        return now - self.used_at <= IDLE_LIMIT_S and not self.has_input()
+
+    def try_send(self, data: memoryview) -> int:
+        """Send what the system takes of *data* now, and return how much. Never switches.
+
+        Raises: OSError.
+        """
+        self.sock.settimeout(0.0)
+        try:
+            return int(self.sock.send(data))
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        finally:
+            self.sock.settimeout(max(self._timeout_s, 0.0) or None)
+
+    def try_receive(self, size: int) -> bytes | None:
+        """Return what has come, b"" at the end, None for nothing. Never switches. Raises: OSError.
+
+        What can be read of a TLS connection may be a message of TLS itself.
+        """
+        self.sock.settimeout(0.0)
+        try:
+            return bytes(self.sock.recv(size))
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        finally:
+            self.sock.settimeout(max(self._timeout_s, 0.0) or None)
+
+    def wait_to_send(self, *, or_input: bool) -> None:
+        """Wait until more can be sent, or, with *or_input*, read. Blocks.
+
+        Raises: TimeoutError after the limit that was set.
+        """
+        poll = gevent_select.poll()  # takes any descriptor; select() refuses those from 1024 on
+        poll.register(self.sock.fileno(), select.POLLOUT | (select.POLLIN if or_input else 0))
+        if not poll.poll(self._timeout_s * 1000 if self._timeout_s > 0 else None):
+            raise TimeoutError
+
+    def close(self) -> None:
+        """Close the socket. Once only."""
+        if self._readiness is not None:
+            self._readiness.close()
+        self.sock.close()
+        self.parser.release()
+
+
+class ConnectionPool:
+    """Keeps connections to upstreams alive and lends them out."""
+
+    def __init__(self) -> None:
+        self._idle: dict[PoolKey, deque[UpstreamConnection]] = {}
+
+    def __repr__(self) -> str:
+        return f"<ConnectionPool {sum(map(len, self._idle.values()))} idle>"
+
+    def take(self, key: PoolKey) -> UpstreamConnection | None:
+        """Return an idle connection that is still good. Never switches."""
+        idle = self._idle.get(key)
+        now = time.monotonic()
+        while idle:
+            connection = idle.pop()
+            if connection.is_fresh(now):
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep *connection* for the next exchange. Never switches."""
+        connection.was_used = True
+        connection.used_at = time.monotonic()
+        idle = self._idle.setdefault(connection.key, deque())
+        idle.append(connection)
+        if len(idle) > MAX_IDLE:
+            idle.popleft().close()
+
+    def forget(self, address: Address) -> None:
+        """Close idle connections to an upstream that has gone. Never switches."""
+        for connection in self._idle.pop(key_of(address), ()):
+            connection.close()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+
+
+def key_of(address: Address) -> PoolKey:
+    """Return what connections to *address* are kept under."""
+    return address.ip, address.port, address.scheme == "https"
+
+
+def connect(address: Address, limit_s: float) -> socket.socket:
+    """Return a new connection to *address*. Blocks up to *limit_s* (0 = no limit).
+
+    Raises: Unreachable, UpstreamTimeout.
+    """
+    hosts = LOOPBACK if address.ip == "localhost" else (address.ip,)
+    failure: OSError | None = None
+    for host in hosts:
+        try:
+            sock = _dial(host, address.port, limit_s or None)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.scheme == "https":
+                return _tls().wrap_socket(sock, server_hostname=address.host)
+        except TimeoutError as error:
+            raise UpstreamTimeout(
+                f"cannot connect to {address.called} within {limit_s:g} s"
+            ) from error
+        except OSError as error:
+            failure = error
+        else:
+            return sock
+    reason = failure and (failure.strerror or str(failure))
+    raise Unreachable(f"cannot connect to {address.called}: {reason}") from failure
+
+
+def _dial(host: str, port: int, limit_s: float | None) -> socket.socket:
+    """Return a socket that is connected to *host*. Blocks. Raises: OSError, TimeoutError.
+
+    gevent asks a thread what an address means, and waits for a handshake that is over when the
+    system returns from it, as it is on this machine: five times as long as this takes.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.inet_pton(family, host)
+    except OSError:
+        return socket.create_connection((host, port), timeout=limit_s)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(0)
+        begun = sock.connect_ex((host, port)) in UNDER_WAY
+        sock.settimeout(limit_s)
+        if not (begun and _is_connected(sock)):
+            sock.connect((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether the handshake of *sock* is over, and well. Never switches."""
+    poll = _new_poll()
+    poll.register(sock.fileno(), select.POLLOUT)
+    return bool(poll.poll(0) == [(sock.fileno(), select.POLLOUT)])
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+RequestBody = bytes | Callable[[], Iterable[bytes]]
 """A body in memory, or a function that returns its pieces from the first one on."""
 
 RECV_BYTES = 65536
@@ -34,7 +468,7 @@ ANSWER_AFTER_RESET_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UpstreamTimeouts:
     """Time-outs of one exchange in seconds; 0 = none."""
 
     connect_s: float = 5.0
@@ -42,20 +476,20 @@ class Limits:
     idle_s: float = 0.0
 
 
-class Outgoing(Struct):
+class UpstreamRequest(Struct):
     """One request to an upstream; *target* is the raw path and query, *headers* without framing."""
 
     method: str
     target: str
     headers: Headers
-    body: Body = b""
+    body: RequestBody = b""
     length: int | None = None
     """Length of a *body* given in pieces; None then means chunked."""
     is_resendable: bool = True
     """Whether it may be sent again on a new connection when a kept one ends without an answer."""
 
 
-NO_REQUEST = Outgoing("", "", [])
+NO_REQUEST = UpstreamRequest("", "", [])
 
 
 def nothing() -> None:
@@ -82,7 +516,7 @@ class Exchange:
         self,
         pool: ConnectionPool,
         address: Address,
-        limits: Limits,
+        limits: UpstreamTimeouts,
         *,
         keeps_chunked: bool = False,
     ) -> None:
@@ -90,7 +524,7 @@ class Exchange:
         self._pool = pool
         self._limits = limits
         self._keeps_chunked = keeps_chunked
-        self._connection: Connection | None = None
+        self._connection: UpstreamConnection | None = None
         self._parser: ResponseParser | None = None
         self._request = NO_REQUEST
         self._head = b""
@@ -115,9 +549,9 @@ class Exchange:
 
     def send(
         self,
-        request: Outgoing,
+        request: UpstreamRequest,
         meanwhile: Callable[[], None] = nothing,
-        patience_s: float = 0.0,
+        max_wait_s: float = 0.0,
     ) -> bool:
         """Send *request* and wait for the head of the answer; return whether it has come.
 
@@ -134,16 +568,16 @@ class Exchange:
         kept = self._pool.take(key_of(self.address)) if request.is_resendable else None
         self._is_kept = kept is not None
         self._attempt(kept or self._connect())
-        return self.wait_head(patience_s)
+        return self.wait_head(max_wait_s)
 
-    def wait_head(self, patience_s: float = 0.0) -> bool:
-        """Wait for the head of the answer, *patience_s* at most (0: as long as the limits say).
+    def wait_head(self, max_wait_s: float = 0.0) -> bool:
+        """Wait for the head of the answer, *max_wait_s* at most (0: as long as the limits say).
 
         Return whether it has come; if not, it can be waited for again. Raises: as ``send``.
         """
         while True:
             try:
-                return self._await_head(patience_s)
+                return self._await_head(max_wait_s)
             except _Unanswered as end:
                 if not self._is_kept:
                     cause = end.cause.strerror or str(end.cause)
@@ -151,10 +585,10 @@ class Exchange:
             self._is_kept = self.was_sent = False
             self._attempt(self._connect())
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> UpstreamConnection:
         """Return a new connection. Blocks. Raises: Unreachable, UpstreamTimeout."""
         sock = connect(self.address, self._limits.connect_s)
-        return Connection(key_of(self.address), sock)
+        return UpstreamConnection(key_of(self.address), sock)
 
     def read(self) -> bytes:
         """Return the next piece of the body as it arrives; b"" at its end.
@@ -176,20 +610,20 @@ class Exchange:
             self.is_complete = True
         return data
 
-    def has_more(self, patience_s: float) -> bool:
+    def has_more(self, max_wait_s: float) -> bool:
         """Return whether ``read`` has something to return, or something to find out, by then.
 
-        Blocks for *patience_s* at most; where silence is limited, that limit stays.
+        Blocks for *max_wait_s* at most; where silence is limited, that limit stays.
         """
         parser, connection = self._parser, self._connection
         if parser is None or connection is None or parser.chunks or parser.complete:
             return True
-        if 0 < self._limits.idle_s <= self._waited_s + patience_s:
+        if 0 < self._limits.idle_s <= self._waited_s + max_wait_s:
             return True
-        self._waited_s += patience_s
-        return connection.wait_for_input(patience_s)
+        self._waited_s += max_wait_s
+        return connection.wait_for_input(max_wait_s)
 
-    def _receive(self, parser: ResponseParser, connection: Connection) -> None:
+    def _receive(self, parser: ResponseParser, connection: UpstreamConnection) -> None:
         """Read more of the body, or note its end."""
         try:
             data = connection.receive(RECV_BYTES)
@@ -247,12 +681,12 @@ class Exchange:
         return parser.keep_alive and (parser.has_length or self._keeps_chunked)
 
     @property
-    def _open(self) -> Connection:
+    def _open(self) -> UpstreamConnection:
         if self._connection is None:
             raise UpstreamBroke(f"the exchange with {self.address.called} is closed")
         return self._connection
 
-    def _attempt(self, connection: Connection) -> None:
+    def _attempt(self, connection: UpstreamConnection) -> None:
         """Send the request over *connection*, which is ours from now on."""
         request = self._request
         connection.parser.begin()
@@ -269,21 +703,21 @@ class Exchange:
             self._drop()
             raise
 
-    def _await_head(self, patience_s: float) -> bool:
-        """Return whether the head came within *patience_s*, and note what it says.
+    def _await_head(self, max_wait_s: float) -> bool:
+        """Return whether the head came within *max_wait_s*, and note what it says.
 
         Raises: _Unanswered when the connection ends before any byte of an answer.
         """
         connection = self._open
         limit_s = self._limits.head_s if self._failure is None else ANSWER_AFTER_RESET_S
         left_s = max(limit_s - self._waited_s, LEAST_S) if limit_s else 0.0
-        may_go_on = patience_s > 0 and (not limit_s or left_s > patience_s)
-        connection.set_timeout(patience_s if may_go_on else left_s)
+        may_go_on = max_wait_s > 0 and (not limit_s or left_s > max_wait_s)
+        connection.set_timeout(max_wait_s if may_go_on else left_s)
         try:
             self._read_head(connection, self._request.method)
         except TimeoutError as error:
             if may_go_on:
-                self._waited_s += patience_s
+                self._waited_s += max_wait_s
                 return False
             self._drop()
             raise self._silence() from error
@@ -314,7 +748,7 @@ class Exchange:
 
     # --- the request ---------------------------------------------------------------------------
 
-    def _send(self, connection: Connection, head: bytes, request: Outgoing) -> None:
+    def _send(self, connection: UpstreamConnection, head: bytes, request: UpstreamRequest) -> None:
         """Send head and body, up to where the upstream takes no more."""
         self._failure = None
         self._is_cut = self._answers_early = False
@@ -326,7 +760,7 @@ class Exchange:
                 if not self._push_listening(connection, piece):
                     return
 
-    def _push(self, connection: Connection, data: bytes) -> bool:
+    def _push(self, connection: UpstreamConnection, data: bytes) -> bool:
         """Send *data*; return whether more may follow."""
         try:
             send_all(connection.sock, data)
@@ -336,7 +770,7 @@ class Exchange:
             self._fail(error)
         return not self._is_cut
 
-    def _push_listening(self, connection: Connection, data: bytes) -> bool:
+    def _push_listening(self, connection: UpstreamConnection, data: bytes) -> bool:
         """Send *data* unless the upstream answers meanwhile; return whether more may follow.
 
         An upstream may refuse a large body before it has read it, and then neither read on nor
@@ -357,7 +791,7 @@ class Exchange:
             self._fail(error)
         return not self._is_cut
 
-    def _hear(self, connection: Connection) -> None:
+    def _hear(self, connection: UpstreamConnection) -> None:
         """Read what comes before the request has been sent; a refusal ends the sending."""
         data = connection.try_receive(RECV_BYTES)
         if data is None:
@@ -381,7 +815,7 @@ class Exchange:
 
     # --- the head of the answer ----------------------------------------------------------------
 
-    def _read_head(self, connection: Connection, method: str) -> None:
+    def _read_head(self, connection: UpstreamConnection, method: str) -> None:
         parser = connection.parser
         while not parser.in_body:
             try:
@@ -433,7 +867,7 @@ def _ended() -> OSError:
     return OSError(errno.ECONNRESET, "it closed the connection without an answer")
 
 
-def _head(request: Outgoing, address: Address) -> bytes:
+def _head(request: UpstreamRequest, address: Address) -> bytes:
     """The request line and header block, with the framing of the body."""
     lines = [f"{request.method} {request.target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in request.headers]
@@ -448,7 +882,7 @@ def _head(request: Outgoing, address: Address) -> bytes:
     return (text + "\r\n\r\n").encode("latin-1")
 
 
-def _framed(body: Body, length: int | None) -> Iterator[bytes]:
+def _framed(body: RequestBody, length: int | None) -> Iterator[bytes]:
     """The pieces of *body* as they are sent: as they are, or as chunks where *length* is None."""
     if isinstance(body, bytes):
         yield body

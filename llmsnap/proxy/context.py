@@ -60,7 +60,7 @@ class RequestContext:
     """Whether the request only looks at the server: it takes no slot and keeps no model."""
     watches = False
     """Whether its client only listens, and comes back when the answer ends."""
-    patience_s = 0.0
+    comment_every_s = 0.0
     """After how much silence of its server its client gets a comment; 0: never."""
 
     _timer: Any = None

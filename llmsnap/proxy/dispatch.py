@@ -26,16 +26,19 @@ from llmsnap.errors import (
 from llmsnap.http.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed
 from llmsnap.http.paths import streams_events, versioned
 from llmsnap.models import Address
-from llmsnap.proxy import forward, tunnel
-from llmsnap.proxy.body import is_true_word
-from llmsnap.proxy.client import Exchange, nothing
+from llmsnap.proxy import stream, tunnel
+from llmsnap.proxy.client import ConnectionPool, Exchange, nothing
 from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.loading import Comments, Frames, LoadingStream, Waiting
+from llmsnap.proxy.jsonbody import is_true_word
+from llmsnap.proxy.loading import (
+    CommentFrames,
+    LoadingStateFrames,
+    LoadingStream,
+    WaitFrames,
+    Waiting,
+)
 from llmsnap.proxy.payload import Payload, parse_query, parse_request, parse_upstream
-from llmsnap.proxy.pool import ConnectionPool
-from llmsnap.proxy.remarks import LoadingState
-from llmsnap.proxy.request import Request, Response
-from llmsnap.proxy.target import Snapshot, Target
+from llmsnap.proxy.request import Request, RequestConfig, Response, UpstreamSettings
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.telemetry.recorder import Recorder
@@ -103,70 +106,72 @@ class Dispatcher:
         self._pool = pool
         self._recorder = recorder
         self._run_deferred = deferred
-        self._chance = random.Random()  # noqa: S311 - shuffles remarks
+        self._random = random.Random()  # noqa: S311 - shuffles messages
 
-    def handle(self, context: RequestContext, snapshot: Snapshot) -> Response:
+    def handle(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Answer one request of an inference route. Blocks until the answer's head is there.
 
         Raises: LlmsnapError, and then nothing has been sent and nothing is held.
         """
-        self._parse(parse_request, context, snapshot)
-        return self._serve(context, snapshot)
+        self._parse(parse_request, context, request_config)
+        return self._serve(context, request_config)
 
-    def handle_upstream(self, context: RequestContext, snapshot: Snapshot) -> Response:
+    def handle_upstream(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Answer one request below ``/upstream``. Blocks as ``handle``, and raises the same."""
-        self._parse(parse_upstream, context, snapshot)
+        self._parse(parse_upstream, context, request_config)
         request, payload = context.request, context.payload
         rest = payload.path.partition("?")[0]
         if not rest:
-            snapshot.names.resolve(payload.requested, request.key.may_use)
-            return forward.redirect(request, f"{payload.prefix}/{payload.path}")
-        context.watches = forward.is_event_source(request)
-        looks = request.method in OBSERVING_METHODS and snapshot.observes(rest)
+            request_config.names.resolve(payload.requested, request.key.may_use)
+            return stream.redirect(request, f"{payload.prefix}/{payload.path}")
+        context.watches = stream.is_event_source(request)
+        looks = request.method in OBSERVING_METHODS and request_config.observes(rest)
         context.observes = looks or (request.method in OBSERVING_METHODS and rest == HEALTH_PATH)
         try:
-            return self._serve(context, snapshot, never_swap=looks or snapshot.ignores(rest))
+            return self._serve(
+                context, request_config, never_swap=looks or request_config.ignores(rest)
+            )
         except NotReady:
             if context.watches:
-                return forward.come_back_later()
+                return stream.come_back_later()
             raise
 
-    def handle_props(self, context: RequestContext, snapshot: Snapshot) -> Response:
+    def handle_props(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Answer ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
 
         Blocks as ``handle``, and raises the same.
         """
         autoload = parse_qs(context.request.query).get("autoload", [""])[0]
-        context.payload = parse_query(context.request, snapshot)
-        return self._serve(context, snapshot, never_swap=not is_true_word(autoload))
+        context.payload = parse_query(context.request, request_config)
+        return self._serve(context, request_config, never_swap=not is_true_word(autoload))
 
     def _parse(
         self,
-        parse: Callable[[Request, Snapshot], Payload],
+        parse: Callable[[Request, RequestConfig], Payload],
         context: RequestContext,
-        snapshot: Snapshot,
+        request_config: RequestConfig,
     ) -> None:
         """Give *context* its payload; a request that cannot be parsed is on record as well."""
         try:
-            context.payload = parse(context.request, snapshot)
+            context.payload = parse(context.request, request_config)
         except LlmsnapError as error:
             self._record(context)
             context.close(error)
             raise
 
     def _serve(
-        self, context: RequestContext, snapshot: Snapshot, *, never_swap: bool = False
+        self, context: RequestContext, request_config: RequestConfig, *, never_swap: bool = False
     ) -> Response:
         """Serve *context*, which is closed here when that fails, else by the answer's body."""
         request = context.request
         try:
             request.requested = context.payload.requested
-            route = snapshot.names.resolve(request.requested, request.key.may_use)
+            route = request_config.names.resolve(request.requested, request.key.may_use)
             request.monitor.open(context.client_left)
             if isinstance(route, LocalRoute):
-                answer = self._serve_local(context, snapshot, route, never_swap=never_swap)
+                answer = self._serve_local(context, request_config, route, never_swap=never_swap)
             else:
-                answer = self._serve_peer(context, snapshot, route)
+                answer = self._serve_peer(context, request_config, route)
         except LlmsnapError as error:
             self._fail(context, error)
             raise
@@ -198,11 +203,20 @@ class Dispatcher:
     # --- models of our own ---------------------------------------------------------------------
 
     def _serve_local(
-        self, context: RequestContext, snapshot: Snapshot, route: LocalRoute, *, never_swap: bool
+        self,
+        context: RequestContext,
+        request_config: RequestConfig,
+        route: LocalRoute,
+        *,
+        never_swap: bool,
     ) -> Response:
-        model, target, request = route.model, snapshot.target(route.model), context.request
+        model, settings, request = (
+            route.model,
+            request_config.upstream_settings(route.model),
+            context.request,
+        )
         context.model_id = model.id
-        _adapt(context, target, target.model_name)
+        _adapt(context, settings, settings.model_name)
         ignored = model.ignore_websockets and tunnel.is_wanted(request)
         context.watches = context.watches and model.ignore_streams
         max_wait_s = _max_wait_s(request.header("HTTP_X_MAX_WAIT"))
@@ -223,24 +237,30 @@ class Dispatcher:
             return enqueue() if may_try else ticket
 
         lease = self._queue.observe(model.id) if context.observes else None
-        patience_s = context.patience_s = _patience_s(context, model.keepalive_while_loading)
+        comment_every_s = context.comment_every_s = _comment_every_s(
+            context, model.keepalive_while_loading
+        )
         while True:
             if lease is None:
                 ticket = ask()
                 frames = self._wait(context, route, ticket)
                 if frames is not None:
-                    return self._loading(context, ticket, frames, target, ask, patience_s)
+                    return self._loading(context, ticket, frames, settings, ask, comment_every_s)
                 lease = _take(context, ticket)
-            exchange = self._exchange_of(context, lease, target, patience_s)
+            exchange = self._exchange_of(context, lease, settings, comment_every_s)
             if exchange is not None:
                 break
             lease = None
         if not exchange.status:  # silent
-            return self._loading(context, None, Comments(patience_s), target, ask, patience_s)
+            return self._loading(
+                context, None, CommentFrames(comment_every_s), settings, ask, comment_every_s
+            )
         _loosen(context, exchange, model, ignored=ignored)
-        return forward.answer(context, exchange)
+        return stream.answer(context, exchange)
 
-    def _wait(self, context: RequestContext, route: LocalRoute, ticket: Ticket) -> Frames | None:
+    def _wait(
+        self, context: RequestContext, route: LocalRoute, ticket: Ticket
+    ) -> WaitFrames | None:
         """Wait until *ticket* is settled, or return what to show while it is not. Blocks."""
         if ticket.is_settled:
             return None
@@ -252,44 +272,50 @@ class Dispatcher:
         return frames
 
     def _exchange_of(
-        self, context: RequestContext, lease: Lease, target: Target, patience_s: float
+        self,
+        context: RequestContext,
+        lease: Lease,
+        settings: UpstreamSettings,
+        comment_every_s: float,
     ) -> Exchange | None:
         """Return what brings the answer; None if the server ended first and may be loaded again."""
         with suppress(ServerEnded):
-            return self._send(context, lease, target, patience_s)
+            return self._send(context, lease, settings, comment_every_s)
         return None
 
-    def _frames(self, context: RequestContext, route: LocalRoute, ticket: Ticket) -> Frames | None:
+    def _frames(
+        self, context: RequestContext, route: LocalRoute, ticket: Ticket
+    ) -> WaitFrames | None:
         """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
         model, request = route.model, context.request
         if not _gets_events(context):
             return None
         if model.send_loading_state and versioned(request.path) == LOADING_STATE_PATH:
-            return LoadingState(model.id, request.id, self._chance)
+            return LoadingStateFrames(model.id, request.id, self._random)
         if model.keepalive_while_loading and not ticket.wait(COMMENT_EVERY_S):
-            return Comments(COMMENT_EVERY_S)
+            return CommentFrames(COMMENT_EVERY_S)
         return None
 
     def _loading(
         self,
         context: RequestContext,
         ticket: Ticket | None,
-        frames: Frames,
-        target: Target,
+        frames: WaitFrames,
+        settings: UpstreamSettings,
         ask: Callable[[], Ticket],
-        patience_s: float,
+        comment_every_s: float,
     ) -> Response:
         """Return the answer that begins while *context* waits for *ticket*, or for its server."""
 
         def send(lease: Lease) -> bool:
             context.note_wait(lease)
-            return self._send(context, lease, target, patience_s).status != 0
+            return self._send(context, lease, settings, comment_every_s).status != 0
 
         def wait_head() -> bool:
             lease, exchange = context.lease, context.exchange
             if lease is None or exchange is None:
                 raise UpstreamError("the exchange with the model is over")
-            wait = partial(forward.wait_head, context, exchange, patience_s)
+            wait = partial(stream.wait_head, context, exchange, comment_every_s)
             return self._hears(context, lease, exchange, wait)
 
         def again() -> Ticket:
@@ -301,26 +327,30 @@ class Dispatcher:
         context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
         waiting = Waiting(ticket, self._queue.position, again, send)
         return LoadingStream(
-            context, waiting, frames, wait_head, forward.error_event(context.request)
+            context, waiting, frames, wait_head, stream.error_event(context.request)
         ).answer()
 
     def _send(
-        self, context: RequestContext, lease: Lease, target: Target, patience_s: float
+        self,
+        context: RequestContext,
+        lease: Lease,
+        settings: UpstreamSettings,
+        comment_every_s: float,
     ) -> Exchange:
         """Send over a connection to the model of *lease*, and wait for the answer's head.
 
-        After *patience_s* without one, return nevertheless. Raises: ServerEnded when the model has
-        to be loaded again; then nothing is held.
+        Returns after *comment_every_s* without one, too. Raises: ServerEnded when the model has to
+        be loaded again; then nothing is held.
         """
         context.lease = lease
         try:
             address = self._servers.address_of(lease.model_id)
         except NotReady as error:  # it ended since the lease was granted
             raise self._ended(context, ChildExited(str(error)), error) from error
-        exchange = Exchange(self._pool, address, target.limits)
+        exchange = Exchange(self._pool, address, settings.limits)
         context.hold(lease, exchange)
         meanwhile = partial(self._meanwhile, context)
-        wait = partial(forward.send, context, exchange, meanwhile, patience_s)
+        wait = partial(stream.send, context, exchange, meanwhile, comment_every_s)
         self._hears(context, lease, exchange, wait)
         return exchange
 
@@ -332,7 +362,7 @@ class Dispatcher:
             return wait()
         except Unreachable as error:
             end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
-            if end is None or (exchange.was_sent and not forward.is_resendable(context)):
+            if end is None or (exchange.was_sent and not stream.is_resendable(context)):
                 raise
             raise self._ended(context, end, error) from error
 
@@ -357,16 +387,16 @@ class Dispatcher:
     # --- peers ---------------------------------------------------------------------------------
 
     def _serve_peer(
-        self, context: RequestContext, snapshot: Snapshot, route: PeerRoute
+        self, context: RequestContext, request_config: RequestConfig, route: PeerRoute
     ) -> Response:
         """Ask the first peer; the next one only when nothing was sent to it."""
         peers = (route.peer, *route.others)
-        keeps_alive = snapshot.config.keepalive_while_loading
+        keeps_alive = request_config.config.keepalive_while_loading
         for peer in peers:
-            target, address = snapshot.peer(peer)
-            exchange = Exchange(self._pool, address, target.limits, keeps_chunked=True)
+            settings, address = request_config.peer(peer)
+            exchange = Exchange(self._pool, address, settings.limits, keeps_chunked=True)
             try:
-                has_come = self._ask_peer(context, exchange, peer.id, target, route, keeps_alive)
+                has_come = self._ask_peer(context, exchange, peer.id, settings, route, keeps_alive)
             except UpstreamError as error:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
@@ -376,7 +406,7 @@ class Dispatcher:
                 )
             else:
                 if has_come:
-                    return forward.answer(context, exchange)
+                    return stream.answer(context, exchange)
                 return self._silent_peer(context, exchange)
         raise UnknownModel(f'model not found: "{route.requested}"; no peer offers it')
 
@@ -385,28 +415,28 @@ class Dispatcher:
         context: RequestContext,
         exchange: Exchange,
         peer_id: str,
-        target: Target,
+        settings: UpstreamSettings,
         route: PeerRoute,
         keeps_alive: bool,
     ) -> bool:
         """Send to one peer, under its name for the model; return whether its answer has begun."""
         context.peer = peer_id
-        _adapt(context, target, route.upstream_name)
+        _adapt(context, settings, route.upstream_name)
         self._record(context)
         context.ask(exchange)
-        context.patience_s = _patience_s(context, keeps_alive)
-        return forward.send(context, exchange, self._run_deferred, context.patience_s)
+        context.comment_every_s = _comment_every_s(context, keeps_alive)
+        return stream.send(context, exchange, self._run_deferred, context.comment_every_s)
 
     def _silent_peer(self, context: RequestContext, exchange: Exchange) -> Response:
         """Return the answer that begins while a peer is at work on its own."""
 
         def wait_head() -> bool:
             try:
-                return forward.wait_head(context, exchange, COMMENT_EVERY_S)
+                return stream.wait_head(context, exchange, COMMENT_EVERY_S)
             except UpstreamError as error:
                 raise _of_peer(error) from error
 
-        comments, words = Comments(COMMENT_EVERY_S), forward.error_event(context.request)
+        comments, words = CommentFrames(COMMENT_EVERY_S), stream.error_event(context.request)
         return LoadingStream(context, None, comments, wait_head, words).answer()
 
 
@@ -426,7 +456,7 @@ def _loosen(
     """Stop keeping *model* for an answer that stays open, where its configuration says so."""
     after_s = 0.0 if ignored and exchange.status == 101 else None
     if model.ignore_streams and after_s is None:
-        after_s = forward.stays_open(context, exchange)
+        after_s = stream.stays_open(context, exchange)
     context.loosen(after_s)
 
 
@@ -437,22 +467,22 @@ def _gets_events(context: RequestContext) -> bool:
     return context.stream and streams_events(context.request.path)
 
 
-def _patience_s(context: RequestContext, keeps_alive: bool) -> float:
+def _comment_every_s(context: RequestContext, keeps_alive: bool) -> float:
     """Return after how much silence of its server *context*'s client gets comments; 0: never."""
     return COMMENT_EVERY_S if keeps_alive and _gets_events(context) else 0.0
 
 
-def _adapt(context: RequestContext, target: Target, name: str) -> None:
-    """Have what is sent on follow the settings of *target*, where the model is called *name*."""
+def _adapt(context: RequestContext, settings: UpstreamSettings, name: str) -> None:
+    """Have what is sent on follow the settings of *settings*, where the model is called *name*."""
     payload, request = context.payload, context.request
-    payload.adapt(target, name)
+    payload.adapt(settings, name)
     context.stream = payload.stream
-    rule = replace(target.rule, upgrade=True) if tunnel.is_wanted(request) else target.rule
+    rule = replace(settings.rule, upgrade=True) if tunnel.is_wanted(request) else settings.rule
     headers = request_headers(request.headers(), rule, request.remote_ip)
     if payload.drops:
         headers = [header for header in headers if header[0].lower() not in payload.drops]
-    context.headers = [*headers, *payload.adds, (forward.REQUEST_ID, request.id)]
-    context.secret_headers = target.rule.secret
+    context.headers = [*headers, *payload.adds, (stream.REQUEST_ID, request.id)]
+    context.secret_headers = settings.rule.secret
 
 
 def _policy(context: RequestContext, route: Route) -> str:

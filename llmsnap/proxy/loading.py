@@ -1,12 +1,13 @@
-"""Keeps a streamed request alive while its model loads or is silent: remarks, or comments.
+"""Keeps a streamed request alive while its model loads or is silent, by messages or comments.
 
-The answer begins before the model's. From then on an error can only be told as an event of the
+The answer begins before the model's. From then on an error can only be sent as an event of the
 stream, which ends with it.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -28,19 +29,132 @@ from llmsnap.http.unstreamed import events_of
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Response
-from llmsnap.proxy.stream import (
-    ErrorEvent,
-    ProxyStream,
-    note_departure,
-    note_failure,
-)
+from llmsnap.proxy.stream import ErrorEvent, ProxyStream, note_departure, note_failure
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.telemetry.decoding import CannotDecode, decoder_for
 from llmsnap.telemetry.observer import header
 
-WHOLE_BYTES = 16 << 20
+RULE = "\u2501" * 5 + "\n"
+FIRST_MESSAGE_S = (2, 5)
+NEXT_MESSAGE_S = (5, 9)
+
+LOADING_MESSAGES = (
+    "Waking the tensors gently...",
+    "Counting parameters, lost count, starting over...",
+    "Moving weights. Lifting with the legs...",
+    "Asking the GPU nicely...",
+    "Warming up the matrix multipliers...",
+    "Persuading the other model to give up its seat...",
+    "Unrolling the attention, it was kinked...",
+    "Dusting off the embeddings...",
+    "Teaching zeros and ones to queue...",
+    "Filling the cache with optimism...",
+    "Reading the manual of the previous owner...",
+    "Polishing the softmax until it shines...",
+    "Sorting the vocabulary, currently at 'aardvark'...",
+    "Checking that two plus two still makes four...",
+    "Stretching before the long context...",
+    "Negotiating with the memory allocator...",
+    "Looking for the layer that fell off...",
+    "Untangling the residual connections...",
+    "Feeding the bits that were good today...",
+    "Rehearsing the first token...",
+    "Blowing gently on the heat sink...",
+    "Turning the fans up to eleven...",
+    "Borrowing a few gigabytes from the future...",
+    "Aligning things that were nearly aligned...",
+    "Quantizing the small talk...",
+    "Making room on the bus for more floats...",
+    "Practising confident sentences...",
+    "Loading the part that knows about cheese...",
+    "Normalizing expectations...",
+    "Shuffling pages, like a very large deck...",
+    "Watering the decision trees next door...",
+    "Consulting the scheduler, who is being fair...",
+    "Inflating the hidden states...",
+    "Picking the best of several temperatures...",
+    "Dividing by something that is surely not zero...",
+    "Letting the weights settle like good tea...",
+    "Drawing the curtains so the model can wake slowly...",
+    "Explaining to the disk that it is in the way...",
+    "Winding the positional encodings...",
+    "Gathering the heads, all of them attentive...",
+    "Knocking on VRAM's door...",
+    "Translating patience into progress...",
+    "Tightening a loose bias...",
+    "Ironing the logits...",
+    "Remembering where the spare kernel was...",
+    "Oiling the feed-forward...",
+    "Tasting the prompt from a safe distance...",
+    "Bringing the experts to the same room...",
+    "Reminding the model who it is...",
+    "Peeling another layer...",
+    "Copying carefully, then checking the copy...",
+    "Switching on one billion very small lamps...",
+    "Waiting for the slowest byte, as one should...",
+    "Hanging the activations out to dry...",
+    "Setting the table for the first batch...",
+    "Checking under the page table...",
+    "Tuning the strings of the tokenizer...",
+    "Carrying the last shard up the stairs...",
+    "Almost done, for some value of almost...",
+    "Composing an apology for the wait...",
+)
+
+
+class LoadingStateFrames:
+    """Full chat completion chunks whose delta is reasoning: a title, dots, remarks, an end."""
+
+    every_s = 1.0
+
+    def __init__(self, model_id: str, request_id: str, rng: random.Random) -> None:
+        self._model_id = model_id
+        self._request_id = request_id
+        self._random = rng
+        self._messages = rng.sample(LOADING_MESSAGES, len(LOADING_MESSAGES))
+        self._shown = 0
+        self._due_s: float = rng.randint(*FIRST_MESSAGE_S)
+        self._position: int | None = None
+
+    def first(self) -> bytes:
+        """Return the title."""
+        title = f"llmsnap loading model: {self._model_id}\n"
+        return self._frame(RULE, role="assistant") + self._frame(title)
+
+    def tick(self, waited_s: float, position: int | None) -> bytes:
+        """Return a dot, a message that is due, or the news of another place in the queue."""
+        if position and position > 1 and position != self._position:
+            self._position = position
+            return self._frame(f"\nplace {position} in the queue\n")
+        if waited_s < self._due_s:
+            return self._frame(".")
+        message = self._messages[self._shown % len(self._messages)]
+        self._shown += 1
+        self._due_s = waited_s + self._random.randint(*NEXT_MESSAGE_S)
+        return self._frame(f"\n{message}\n")
+
+    def end(self, waited_s: float, error: str) -> bytes:
+        """Return the closing frames, with what went wrong if something did."""
+        trouble = self._frame(f"\nUnable to swap model err: {error}\n") if error else b""
+        done = b"" if error else self._frame(f"\nDone! ({waited_s:.2f}s)\n")
+        return trouble + done + self._frame(RULE) + self._frame(" \n")
+
+    def _frame(self, text: str, **delta: str) -> bytes:
+        chunk = {
+            "id": f"chatcmpl-{self._request_id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": self._model_id,
+            "choices": [
+                {"index": 0, "delta": {**delta, "reasoning_content": text}, "finish_reason": None}
+            ],
+        }
+        return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+
+
+MAX_WHOLE_BYTES = 16 << 20
 """How long an answer in one piece may be that is turned into events."""
-SAID_CHARS = 16384
+MAX_ERROR_CHARS = 16384
 """How much of an error that is no JSON its client gets."""
 HEADERS = [
     ("Content-Type", "text/event-stream"),
@@ -49,7 +163,7 @@ HEADERS = [
 ]
 
 
-class Frames(Protocol):
+class WaitFrames(Protocol):
     """What is shown while a request waits. Each returns bytes of whole frames, or b""."""
 
     every_s: float
@@ -64,7 +178,7 @@ class Frames(Protocol):
         """Return what is shown when the wait is over, in vain for the reason *error*."""
 
 
-class Comments:
+class CommentFrames:
     """Comment lines, which clients skip and middle boxes count as life.
 
     No blank line follows: there are clients that take each for the end of an event, and an event
@@ -75,16 +189,16 @@ class Comments:
         self.every_s = every_s
 
     def first(self) -> bytes:
-        """See Frames."""
+        """See WaitFrames."""
         return sse.comment("waiting for the model")
 
     def tick(self, waited_s: float, position: int | None) -> bytes:
-        """See Frames."""
+        """See WaitFrames."""
         place = f", place {position} in the queue" if position else ""
         return sse.comment(f"waiting for {waited_s:.0f} s{place}")
 
     def end(self, waited_s: float, error: str) -> bytes:
-        """See Frames."""
+        """See WaitFrames."""
         return b""
 
 
@@ -113,7 +227,7 @@ class LoadingStream:
         self,
         context: RequestContext,
         waiting: Waiting | None,
-        frames: Frames,
+        frames: WaitFrames,
         wait_head: Callable[[], bool],
         error_event: ErrorEvent,
     ) -> None:
@@ -146,8 +260,8 @@ class LoadingStream:
         """Settle everything, however far it came. Never switches greenlets."""
         if self._waiting is not None and self._waiting.ticket is not None:
             self._waiting.ticket.cancel()
-        is_told = self._rest is not None and self._rest.is_told
-        if self._failed is None and not is_told:
+        is_delivered = self._rest is not None and self._rest.is_delivered
+        if self._failed is None and not is_delivered:
             self._failed = note_departure(self._context)
         self._context.close(self._failed)
 
@@ -173,7 +287,7 @@ class LoadingStream:
             lease = yield from self._load(waiting, waiting.ticket)
             if waiting.send(lease):
                 return
-        comments = Comments(0.0)
+        comments = CommentFrames(0.0)
         yield comments.first()
         while not self._has_head():
             yield comments.tick(self._waited_s, None)
@@ -200,7 +314,7 @@ class LoadingStream:
         if exchange is None:
             return
         self._rest = ProxyStream(
-            self._context, exchange, self._error_event, self._context.patience_s
+            self._context, exchange, self._error_event, self._context.comment_every_s
         )
         streams = exchange.status < HTTPStatus.MULTIPLE_CHOICES and is_event_stream(
             exchange.headers
@@ -252,7 +366,7 @@ class LoadingStream:
     def _fail(self, error: LlmsnapError) -> Iterator[bytes]:
         self._failed = error
         left = isinstance(error, ClientGone)
-        note_failure(self._context, error, is_told=not left)
+        note_failure(self._context, error, is_delivered=not left)
         if left:
             raise Aborted(str(error))
         text = self._context.request.explain(error)
@@ -265,9 +379,9 @@ def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
     size = 0
     for piece in pieces:
         size += len(piece)
-        if size > WHOLE_BYTES:
+        if size > MAX_WHOLE_BYTES:
             raise UpstreamError(
-                f"the model answered with more than {WHOLE_BYTES >> 20} MiB in one piece"
+                f"the model answered with more than {MAX_WHOLE_BYTES >> 20} MiB in one piece"
             )
         yield piece
 
@@ -281,5 +395,5 @@ def _refusal_of(document: Any, whole: bytes) -> tuple[dict[str, Any] | None, str
         if isinstance(document.get("message"), str):  # older vLLM: the error is the document
             return document, ""
         if isinstance(error, str):
-            return None, error[:SAID_CHARS]
-    return None, whole[:SAID_CHARS].decode("utf-8", "replace").strip()
+            return None, error[:MAX_ERROR_CHARS]
+    return None, whole[:MAX_ERROR_CHARS].decode("utf-8", "replace").strip()

@@ -17,7 +17,7 @@ from werkzeug.http import parse_options_header
 
 from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
 from llmsnap.http.formdata import FormParser, FormProblem, PartData, PartHead
-from llmsnap.proxy.body import MAX_MODEL_BYTES, means_model
+from llmsnap.proxy.jsonbody import MAX_MODEL_BYTES, means_model
 
 CHUNK_BYTES = 1 << 16
 IN_MEMORY_BYTES = 1 << 20
@@ -36,11 +36,9 @@ _BOUNDARY_NAMES = re.compile(r"(?<![\w-])boundary\s*(?:\*\s*\d*\s*\*?\s*)?=", re
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 MODEL_HEAD = b'Content-Disposition: form-data; name="model"\r\n'
 
-Read = Callable[[int], bytes]
-
 
 @dataclass(slots=True)
-class Part:
+class FormPart:
     """One part: its header lines as sent, and where in the spool its data is.
 
     *doubt* says what in the head other readers may understand differently; "" for nothing.
@@ -67,7 +65,7 @@ class Upload:
     """
 
     def __init__(
-        self, content_type: str, parts: Sequence[Part], spool: IO[bytes], query_model: str = ""
+        self, content_type: str, parts: Sequence[FormPart], spool: IO[bytes], query_model: str = ""
     ) -> None:
         self.content_type = content_type
         self._boundary = _boundary(content_type)
@@ -101,7 +99,7 @@ class Upload:
                 return data[:MAX_TEXT_BYTES].decode("utf-8", "replace")
         return None
 
-    def _start_of(self, part: Part) -> bytes:
+    def _start_of(self, part: FormPart) -> bytes:
         self._spool.seek(part.start)
         return self._spool.read(min(part.length, MAX_TEXT_BYTES))
 
@@ -166,7 +164,7 @@ class Upload:
         """Give the disk space back."""
         self._spool.close()
 
-    def _data(self, part: Part) -> Iterator[bytes]:
+    def _data(self, part: FormPart) -> Iterator[bytes]:
         position, end = part.start, part.start + part.length
         while position < end:
             self._spool.seek(position)
@@ -181,7 +179,7 @@ def is_form(content_type: str) -> bool:
 
 
 def receive(
-    read: Read,
+    read: Callable[[int], bytes],
     content_type: str,
     *,
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
@@ -221,7 +219,7 @@ class _Intake:
     """Sorts an arriving form into parts, and what they hold into the spool."""
 
     def __init__(self, boundary: bytes) -> None:
-        self.parts: list[Part] = []
+        self.parts: list[FormPart] = []
         self.spool = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - goes to Upload
         self._parser = FormParser(boundary)
         self._head_bytes = 0
@@ -254,7 +252,7 @@ class _Intake:
         if self._head_bytes > MAX_HEADS_BYTES:
             raise FormProblem("its parts have too many headers")
         name, is_file, doubt = _disposition(head.text)
-        self.parts.append(Part(name, head.text, is_file, self.spool.tell(), doubt))
+        self.parts.append(FormPart(name, head.text, is_file, self.spool.tell(), doubt))
 
     def _append(self, data: bytes) -> None:
         try:
@@ -316,7 +314,7 @@ def _boundary(content_type: str) -> bytes:
     return boundary.encode()
 
 
-def _new_field(name: str, text: str) -> Part:
+def _new_field(name: str, text: str) -> FormPart:
     quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
     head = f'Content-Disposition: form-data; name="{quoted}"\r\n'.encode()
-    return Part(name, head, is_file=False, start=0, new=text.encode())
+    return FormPart(name, head, is_file=False, start=0, new=text.encode())

@@ -6,10 +6,14 @@ everything else, which passes through unread.
 
 from __future__ import annotations
 
+import zlib
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
+from typing import Any
 from urllib.parse import unquote
+
+import gevent
 
 from llmsnap.config.settings import Config
 from llmsnap.errors import (
@@ -30,30 +34,32 @@ from llmsnap.http.paths import (
     leaves_root,
     versioned,
 )
-from llmsnap.proxy.body import (
+from llmsnap.proxy.client import RequestBody
+from llmsnap.proxy.jsonbody import (
+    CompiledFilter,
     JsonBody,
-    coding_of,
-    decoded,
     first_model,
     is_true_word,
     model_in_query,
     parse_json,
     with_model,
 )
-from llmsnap.proxy.budget import Held
-from llmsnap.proxy.client import Body
-from llmsnap.proxy.filters import CompiledFilter
 from llmsnap.proxy.multipart import IN_MEMORY_BYTES, Upload, is_form, receive
-from llmsnap.proxy.request import Request
-from llmsnap.proxy.target import Snapshot, Target
+from llmsnap.proxy.request import BodyShare, Request, RequestConfig, UpstreamSettings
 from llmsnap.routing.names import PeerRoute
 
 READ_BYTES = 1 << 16
 RESEND_BYTES = 1 << 20
 """Unread bodies up to this size are held in memory, so that they can be sent once more."""
-READING = ("GET", "HEAD")
+READ_METHODS = ("GET", "HEAD")
+DECODE_BYTES = 1 << 16
+PIECE_BYTES = 1 << 20
+MAX_RATIO = 100
+MAX_RATIO_FROM_BYTES = 1 << 20
+"""Short bodies may be as repetitive as they like."""
+ANY_ZLIB_FORMAT = 32 + zlib.MAX_WBITS  # zlib.decompressobj: gzip or zlib, by its header
 URLENCODED = "application/x-www-form-urlencoded"
-NOTHING = JsonBody(b"", "", [])
+EMPTY_BODY = JsonBody(b"", "", [])
 
 
 class Payload(metaclass=ABCMeta):
@@ -72,8 +78,8 @@ class Payload(metaclass=ABCMeta):
     """Headers that are true of it instead."""
 
     @abstractmethod
-    def adapt(self, target: Target, name: str) -> None:
-        """Apply the filters of *target*, and request the model *name* unless that is empty.
+    def adapt(self, settings: UpstreamSettings, name: str) -> None:
+        """Apply the filters of *settings*, and request the model *name* unless that is empty.
 
         A further request starts from the client's request again. What goes on names one model, in
         the body and in the query alike: a server that read another place, or another of two
@@ -84,7 +90,7 @@ class Payload(metaclass=ABCMeta):
     """Whether the whole body is here, so that it can be sent again."""
 
     @abstractmethod
-    def body(self) -> Body:
+    def body(self) -> RequestBody:
         """Return what is sent on."""
 
     def buffered(self) -> bytes:
@@ -109,7 +115,7 @@ class UnparsedPayload(Payload):
         self.requested = ""
         self.path = path
 
-    def adapt(self, target: Target, name: str) -> None:
+    def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload: there is nothing to rewrite."""
 
     def body(self) -> bytes:
@@ -128,21 +134,21 @@ class UnparsedPayload(Payload):
 class JsonPayload(Payload):
     """A JSON request."""
 
-    def __init__(self, body: JsonBody, path: str, held: Held) -> None:
+    def __init__(self, body: JsonBody, path: str, held: BodyShare) -> None:
         self._received = self._body = body
         self._held = held
         self.requested = body.model
         self.stream = body.stream
         self.path = path
 
-    def adapt(self, target: Target, name: str) -> None:
+    def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload."""
         self.path = _with_model(self.path, name or self.requested)
         body = self._received
         if name:
             body = body.naming(name)
-        if target.filter:
-            body = _filtered(body, target.filter, self.requested)
+        if settings.filter:
+            body = _filtered(body, settings.filter, self.requested)
             self.stream = body.stream
         self._body = body
         if body is not self._received:
@@ -159,7 +165,7 @@ class JsonPayload(Payload):
 
     def close(self) -> None:
         """See Payload."""
-        self._received = self._body = NOTHING
+        self._received = self._body = EMPTY_BODY
 
 
 class FormPayload(Payload):
@@ -171,17 +177,17 @@ class FormPayload(Payload):
         self.stream = is_true_word(upload.text("stream") or "")
         self.path = path
 
-    def adapt(self, target: Target, name: str) -> None:
+    def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload."""
         self.path = _with_model(self.path, name or self.requested)
         upload = self._upload
         upload.reset()
         if name:
             upload.rewrite({"model": name})
-        if target.filter:
-            upload.rewrite(target.filter.form_edits(upload.field_names, self.requested))
+        if settings.filter:
+            upload.rewrite(settings.filter.form_edits(upload.field_names, self.requested))
 
-    def body(self) -> Body:
+    def body(self) -> RequestBody:
         """See Payload."""
         return self._upload.chunks
 
@@ -211,10 +217,10 @@ class RawPayload(Payload):
                 self._held = _read_all(request, limit_bytes, "maxUpload")
         self.is_kept = self._held is not None
 
-    def adapt(self, target: Target, name: str) -> None:
+    def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload: nothing is rewritten here."""
 
-    def body(self) -> Body:
+    def body(self) -> RequestBody:
         """See Payload."""
         return self._held if self._held is not None else self._pieces
 
@@ -241,20 +247,22 @@ class RawPayload(Payload):
 class QueryPayload(RawPayload):
     """A body that passes unread; the model's name stands in the query."""
 
-    def adapt(self, target: Target, name: str) -> None:
+    def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload: there is nothing but the name to rewrite."""
         self.path = _with_model(self.path, name or self.requested)
 
 
-def parse_request(request: Request, snapshot: Snapshot) -> Payload:
+def parse_request(request: Request, request_config: RequestConfig) -> Payload:
     """Return the payload of an inference request. Blocks while its body is read.
 
     Raises: MethodNotAllowed, BadRequest, UnsupportedEncoding, TooLarge.
     """
-    return _parse(request, snapshot, request.path)
+    return _parse(request, request_config, request.path)
 
 
-def _parse(request: Request, snapshot: Snapshot, path: str, implied: str = "") -> Payload:
+def _parse(
+    request: Request, request_config: RequestConfig, path: str, implied: str = ""
+) -> Payload:
     """Return the payload of a request for the inference route *path*; see ``parse_request``.
 
     A body is what its Content-Type says, on every route. *implied* is the model of a request that
@@ -264,20 +272,24 @@ def _parse(request: Request, snapshot: Snapshot, path: str, implied: str = "") -
     posts = route in JSON_ROUTES or route in FORM_ROUTES
     if request.method == "POST" and posts:
         if is_form(request.header("CONTENT_TYPE")):
-            return _form_payload(request, snapshot.config, path, implied)
-        return _json_payload(request, snapshot.config, path, implied)
-    if request.method in READING and route in QUERY_ROUTES:
-        return _query_payload(request, snapshot.config, path, implied)
-    allow = [*(("POST",) if posts else ()), *(READING if route in QUERY_ROUTES else ()), "OPTIONS"]
+            return _form_payload(request, request_config.config, path, implied)
+        return _json_payload(request, request_config.config, path, implied)
+    if request.method in READ_METHODS and route in QUERY_ROUTES:
+        return _query_payload(request, request_config.config, path, implied)
+    allow = [
+        *(("POST",) if posts else ()),
+        *(READ_METHODS if route in QUERY_ROUTES else ()),
+        "OPTIONS",
+    ]
     raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow)
 
 
-def parse_query(request: Request, snapshot: Snapshot) -> QueryPayload:
+def parse_query(request: Request, request_config: RequestConfig) -> QueryPayload:
     """Return the payload of a request that names its model in the query. Raises: BadRequest."""
-    return _query_payload(request, snapshot.config, request.path)
+    return _query_payload(request, request_config.config, request.path)
 
 
-def parse_upstream(request: Request, snapshot: Snapshot) -> Payload:
+def parse_upstream(request: Request, request_config: RequestConfig) -> Payload:
     """Return the payload of a request below ``/upstream/<model>``. Blocks while its body is read.
 
     Raises: NotFound, Forbidden, and as ``parse_request``.
@@ -287,18 +299,20 @@ def parse_upstream(request: Request, snapshot: Snapshot) -> Payload:
     if not wanted:
         raise NotFound("no model id in path: use /upstream/<model>/...")
     # An unknown name goes on as well: resolving it says which known ones are similar.
-    found = snapshot.names.in_path(wanted, request.key.may_use)
+    found = request_config.names.in_path(wanted, request.key.may_use)
     name, rest = found or (unquote(wanted.partition("/")[0]), "")
     request.requested = name
-    payload = _parse_below(request, snapshot, name, rest) if rest else None
+    payload = _parse_below(request, request_config, name, rest) if rest else None
     if payload is None:
-        limit_bytes = snapshot.config.max_upload_bytes
+        limit_bytes = request_config.config.max_upload_bytes
         payload = RawPayload(request, name, rest + question + query, limit_bytes)
     payload.prefix = raw[: len(raw) - len(rest)] if rest else raw
     return payload
 
 
-def _parse_below(request: Request, snapshot: Snapshot, name: str, rest: str) -> Payload | None:
+def _parse_below(
+    request: Request, request_config: RequestConfig, name: str, rest: str
+) -> Payload | None:
     """Return the payload of a request for *rest* of the model *name*; None if it passes unread.
 
     A peer has other models, other users and an administration, and would take the request for
@@ -306,27 +320,31 @@ def _parse_below(request: Request, snapshot: Snapshot, name: str, rest: str) -> 
     have other models too, which matters to keys that may use some only.
     """
     key = request.key
-    route = snapshot.names.resolve(name, key.may_use)
+    route = request_config.names.resolve(name, key.may_use)
     if isinstance(route, PeerRoute):
         if not is_inference(rest):
             raise BadRequest(f"peers answer inference routes only, not {rest[:200]!r}")
-        return _parse_named(request, snapshot, rest, (name, route.upstream_name))
+        return _parse_named(request, request_config, rest, (name, route.upstream_name))
     _check_rest(key, rest)
     if key.reaches_all or not key.is_scoped:
         return None
     model = route.model
     names = (name, model.id, model.use_model_name, *model.aliases)
-    return _parse_named(request, snapshot, rest, names, implied=name)
+    return _parse_named(request, request_config, rest, names, implied=name)
 
 
 def _parse_named(
-    request: Request, snapshot: Snapshot, path: str, names: Sequence[str], implied: str = ""
+    request: Request,
+    request_config: RequestConfig,
+    path: str,
+    names: Sequence[str],
+    implied: str = "",
 ) -> Payload:
     """Return the payload of a request for *path* that names the first of *names*, by any of them.
 
     *implied* is what it names where it names nothing. Raises: BadRequest.
     """
-    payload = _parse(request, snapshot, path, implied)
+    payload = _parse(request, request_config, path, implied)
     if payload.requested not in names:
         payload.close()
         raise BadRequest(
@@ -493,3 +511,68 @@ def _with_model(target: str, name: str) -> str:
     """The path and query *target*, whose query names no other model than *name*."""
     path, question, query = target.partition("?")
     return f"{path}?{with_model(query, name)}" if question else path
+
+
+def coding_of(content_encoding: str) -> str:
+    """Return how a JSON body is compressed, "" when it is not.
+
+    Raises: UnsupportedEncoding for anything but gzip or deflate, and for one within another.
+    """
+    named = [one.strip().lower() for one in content_encoding.split(",")]
+    codings = [one for one in named if one not in {"", "identity"}]
+    if not codings:
+        return ""
+    if len(codings) > 1 or codings[0] not in {"gzip", "x-gzip", "deflate"}:
+        raise UnsupportedEncoding(
+            f"Content-Encoding {content_encoding[:64]!r} is not supported; use gzip, once"
+        )
+    return codings[0]
+
+
+def decoded(raw: bytes, coding: str, limit_bytes: int, on_size: Callable[[int], object]) -> bytes:
+    """Return the JSON in a body that came compressed. Switches greenlets.
+
+    *on_size* is called with the size so far, and may raise what ends it.
+    Raises: BadRequest for what is not of that *coding*; TooLarge for what gets larger than
+    *limit_bytes*, or larger than an honest body would.
+    """
+    decoder = zlib.decompressobj(ANY_ZLIB_FORMAT)
+    pieces, size = [], 0
+    most = min(limit_bytes, max(MAX_RATIO_FROM_BYTES, MAX_RATIO * len(raw)))
+    for piece in _inflated(decoder, raw, coding):
+        size += len(piece)
+        if size > most:
+            raise _unpacks_too_large(size, limit_bytes)
+        on_size(size)
+        pieces.append(piece)
+        gevent.sleep(0)  # a large body must not hold up what else is going on
+    if not decoder.eof:
+        raise BadRequest(f"the {coding} body ends too early")
+    if decoder.unused_data:
+        raise BadRequest(f"more follows the end of the {coding} body")
+    return b"".join(pieces)
+
+
+def _inflated(decoder: Any, raw: bytes, coding: str) -> Iterator[bytes]:
+    """Yield what *raw* unpacks to in pieces of bounded size. Raises: BadRequest."""
+    for start in range(0, len(raw), DECODE_BYTES):
+        data, piece = raw[start : start + DECODE_BYTES], b""
+        # A full piece may leave more behind in the decoder, even when nothing is left to feed.
+        while not decoder.eof and (data or len(piece) == PIECE_BYTES):
+            try:
+                piece = decoder.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise BadRequest(f"the body is not {coding}, as its header says") from error
+            data = decoder.unconsumed_tail
+            yield piece
+        if decoder.eof and start + DECODE_BYTES < len(raw):
+            raise BadRequest(f"more follows the end of the {coding} body")
+
+
+def _unpacks_too_large(size: int, limit_bytes: int) -> TooLarge:
+    if size > limit_bytes:
+        return TooLarge(
+            f"the body has more than {limit_bytes} bytes when decompressed; "
+            "maxDecompressedBody and maxRequestBody limit it"
+        )
+    return TooLarge(f"the body grows to more than {MAX_RATIO} times its size when decompressed")

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from gevent import socket
 
-from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, in_full
+from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, UpstreamBroke, in_full
 from llmsnap.http import sse
-from llmsnap.http.headers import ends_anywhere
-from llmsnap.proxy.client import Exchange
+from llmsnap.http.cors import is_browser
+from llmsnap.http.errors import Dialect, dialect_of, sse_error
+from llmsnap.http.headers import (
+    Headers,
+    below_prefix,
+    ends_anywhere,
+    is_event_stream,
+    response_headers,
+)
+from llmsnap.http.paths import relative
+from llmsnap.proxy import tunnel
+from llmsnap.proxy.client import IDEMPOTENT_METHODS, Exchange, UpstreamRequest
 from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.request import Request, Response
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +41,12 @@ class ProxyStream:
     """An iterator of pieces with ``close()``, which settles the request.
 
     A piece is read, shown to the observer, and passed on: no copy, no lock, no log line. Until the
-    first one there is a comment after each *patience_s* of silence (0: none).
+    first one there is a comment after each *comment_every_s* of silence (0: none).
     """
 
     __slots__ = (
-        "_context", "_ended_by_event", "_error_event", "_exchange", "_failed", "_feed", "_last",
-        "_patience_s", "_was_left", "sent",
+        "_comment_every_s", "_context", "_ended_by_event", "_error_event", "_exchange", "_failed",
+        "_feed", "_last", "_was_left", "sent",
     )  # fmt: skip
 
     def __init__(
@@ -42,12 +54,12 @@ class ProxyStream:
         context: RequestContext,
         exchange: Exchange,
         error_event: ErrorEvent | None = None,
-        patience_s: float = 0.0,
+        comment_every_s: float = 0.0,
     ) -> None:
         self._context = context
         self._exchange = exchange
         self._error_event = error_event
-        self._patience_s = patience_s
+        self._comment_every_s = comment_every_s
         self._feed = context.observer.feed if context.observer is not None else None
         self._failed: LlmsnapError | None = None
         self._ended_by_event = False
@@ -65,7 +77,7 @@ class ProxyStream:
     def __next__(self) -> bytes:
         if self._failed is not None:
             raise StopIteration if self._ended_by_event else Aborted(str(self._failed))
-        if self._patience_s and not self._exchange.has_more(self._patience_s):
+        if self._comment_every_s and not self._exchange.has_more(self._comment_every_s):
             return STILL_SILENT
         try:
             data = self._exchange.read()
@@ -77,7 +89,7 @@ class ProxyStream:
         if not data:
             raise StopIteration
         if not self.sent:
-            self._patience_s = 0.0
+            self._comment_every_s = 0.0
         if self._feed is not None:
             self._feed(data)
         self._last = data
@@ -93,7 +105,7 @@ class ProxyStream:
         return takes_events and sse.is_last(self._last)
 
     @property
-    def is_told(self) -> bool:
+    def is_delivered(self) -> bool:
         """Whether the client has all it can use: many leave at ``[DONE]``, before the very end."""
         return self._was_left or self._exchange.is_complete or sse.is_last(self._last)
 
@@ -103,7 +115,7 @@ class ProxyStream:
         An answer the server stopped asking for in the middle has lost its client.
         """
         context = self._context
-        unread = self._failed is None and not self.is_told
+        unread = self._failed is None and not self.is_delivered
         if unread and context.request.method != "HEAD":
             self._failed = note_departure(context)
         context.close(self._failed)
@@ -114,7 +126,7 @@ class ProxyStream:
         said = b""
         if self._error_event is not None and not isinstance(error, ClientGone):
             said = self._error_event(error, self._last)
-        note_failure(self._context, error, is_told=bool(said))
+        note_failure(self._context, error, is_delivered=bool(said))
         if not said:
             raise Aborted(str(error)) from error
         self._ended_by_event = True
@@ -122,7 +134,7 @@ class ProxyStream:
         return said
 
 
-def note_failure(context: RequestContext, error: LlmsnapError, *, is_told: bool) -> None:
+def note_failure(context: RequestContext, error: LlmsnapError, *, is_delivered: bool) -> None:
     """Put a failure after the first byte where log, record and connection will show it.
 
     A client that is told of it by an event sees the connection end as after any answer.
@@ -130,7 +142,7 @@ def note_failure(context: RequestContext, error: LlmsnapError, *, is_told: bool)
     context.status = error.status
     if not isinstance(error, ClientGone):
         log.warning("<%s> %s", context.served_by, in_full(error), extra=context.log_ids)
-    if context.request.protocol == "HTTP/1.0" and not is_told:
+    if context.request.protocol == "HTTP/1.0" and not is_delivered:
         reset_on_close(context.request.socket)
 
 
@@ -145,3 +157,178 @@ def reset_on_close(sock: Any) -> None:
     """Have *sock* end with a reset: an end of file would look like a complete answer."""
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOTHING)
+
+
+REQUEST_ID = "X-Request-Id"
+OURS = frozenset({"x-request-id", "x-queue-ms", "x-load-ms"})
+"""Headers every answer gets from us: a server or peer that sends them too would double them."""
+EVENTS = "text/event-stream"
+STAYS_OPEN_S = 10.0
+"""What is sent for longer, with no end announced, is taken for a feed."""
+RECONNECT_S = 15
+"""How often a page asks for the events of a model that is not loaded."""
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
+
+
+def send(
+    context: RequestContext,
+    exchange: Exchange,
+    meanwhile: Callable[[], None],
+    comment_every_s: float = 0.0,
+) -> bool:
+    """Send *context*'s request, and return whether the head of the answer has come.
+
+    See ``Exchange.send``. Raises: why it failed, or why it was interrupted.
+    """
+    payload = context.payload
+    target = exchange.address.base_path + payload.path
+
+    def wait() -> bool:
+        request = UpstreamRequest(
+            context.request.method,
+            target,
+            context.headers,
+            payload.body(),
+            payload.length,
+            is_resendable(context),
+        )
+        return exchange.send(request, meanwhile, comment_every_s)
+
+    return _hears(context, exchange, wait)
+
+
+def wait_head(context: RequestContext, exchange: Exchange, comment_every_s: float) -> bool:
+    """Go on waiting for the head of the answer where ``send`` returned without it."""
+    return _hears(context, exchange, lambda: exchange.wait_head(comment_every_s))
+
+
+def _hears(context: RequestContext, exchange: Exchange, wait: Callable[[], bool]) -> bool:
+    try:
+        has_come = wait()
+    except LlmsnapError as error:
+        reason = context.reason(error)
+        if reason is error:
+            raise
+        raise reason from error
+    if has_come:
+        context.release_body()
+        if context.observer is not None:
+            context.observer.head(exchange.status, exchange.headers)
+    return has_come
+
+
+def is_resendable(context: RequestContext) -> bool:
+    """Whether *context*'s request may be sent again when its first connection brings no answer.
+
+    To ask a model twice costs time and nothing else. What a request below ``/upstream`` does is not
+    known, so there only idempotent methods are repeated.
+    """
+    payload = context.payload
+    return payload.is_kept and (not payload.prefix or context.request.method in IDEMPOTENT_METHODS)
+
+
+def answer(context: RequestContext, exchange: Exchange) -> Response:
+    """Return the answer that *exchange*, whose head has arrived, gives to *context*'s client."""
+    if exchange.status == 101:
+        return _tunnel(context, exchange)
+    headers = response_headers(exchange.headers, OURS)
+    if context.payload.prefix:
+        headers = _relocate(headers, context, exchange)
+    if _takes_events(headers):
+        stream = ProxyStream(
+            context, exchange, error_event(context.request), context.comment_every_s
+        )
+    else:
+        stream = ProxyStream(context, exchange)
+    return Response(exchange.status, exchange.reason, headers, stream)
+
+
+def _tunnel(context: RequestContext, exchange: Exchange) -> Response:
+    """Return the answer that opens a WebSocket. Raises: UpstreamBroke when nobody asked for one."""
+    if not tunnel.is_wanted(context.request):
+        raise UpstreamBroke(f"{exchange.address.called} switched protocols unasked")
+
+    def end() -> None:
+        if context.observer is not None:
+            context.observer.response_bytes = found.body.sent
+        context.close(context.interrupted)
+
+    found = tunnel.answer(context.request, exchange, end)
+    context.react(found.body.cut)
+    return found
+
+
+def error_event(request: Request) -> ErrorEvent:
+    """Return what makes the error event that ends a stream of *request*'s API."""
+    dialect = dialect_of(request.path)
+
+    def event(error: LlmsnapError, sent: bytes) -> bytes:
+        numbers = SEQUENCE.findall(sent) if dialect is Dialect.RESPONSES else []
+        number = int(numbers[-1]) + 1 if numbers else 0
+        return sse_error(error, dialect, sent, number, text=request.explain(error))
+
+    return event
+
+
+def stays_open(context: RequestContext, exchange: Exchange) -> float | None:
+    """Return in how many seconds the answer to a GET has shown that it stays open.
+
+    0: an event stream does by its nature. None: it has an end, or is no such answer.
+    """
+    if context.request.method != "GET" or not context.payload.prefix or exchange.is_complete:
+        return None
+    if any(name.lower() == "content-length" for name, _ in exchange.headers):
+        return None
+    return 0.0 if ends_anywhere(exchange.headers) else STAYS_OPEN_S
+
+
+def is_event_source(request: Request) -> bool:
+    """Whether *request* is a browser's ``EventSource``, which asks again when its stream ends."""
+    wants = request.accept.strip().lower() == EVENTS
+    return wants and request.method == "GET" and is_browser(request.user_agent)
+
+
+def come_back_later() -> Response:
+    """Return an event stream that ends at once, and is asked for again some time later.
+
+    Any other status than 200 would make a browser give up.
+    """
+    body = f"retry: {RECONNECT_S * 1000}\n: the model is not loaded\n\n".encode()
+    headers = [("Content-Type", EVENTS), ("Cache-Control", "no-store")]
+    return Response(200, "", [*headers, ("Content-Length", str(len(body)))], [body])
+
+
+def _takes_events(headers: Headers) -> bool:
+    """Whether an event of ours may be put into an answer: a plain stream of unknown length."""
+    if not is_event_stream(headers):
+        return False
+    names = {name.lower() for name, _ in headers}
+    return names.isdisjoint({"content-encoding", "content-length"})
+
+
+def redirect(request: Request, location: str) -> Response:
+    """Redirect the client to the path *location*, in a way that keeps its method."""
+    status = 301 if request.method in {"GET", "HEAD"} else 308
+    target = relative(location, request.raw_path)
+    return Response(status, "", [("Location", target), ("Content-Length", "0")], [])
+
+
+def _relocate(headers: Headers, context: RequestContext, exchange: Exchange) -> Headers:
+    """Keep redirects of an upstream below the prefix it is seen under."""
+    address, prefix = exchange.address, context.payload.prefix
+    hosts = {context.request.header("HTTP_HOST"), f"{address.ip}:{address.port}"}
+    if address.host in LOCAL_NAMES:
+        hosts |= {f"{name}:{address.port}" for name in LOCAL_NAMES}
+    base = f"{address.scheme}://{address.netloc}{address.base_path}"
+    return [
+        (name, _moved(value, below_prefix(value, prefix, base, hosts), context.request.raw_path))
+        if name.lower() == "location"
+        else (name, value)
+        for name, value in headers
+    ]
+
+
+def _moved(given: str, seen: str, requested: str) -> str:
+    """Return a Location: as *given* where it leads elsewhere, else relative to *requested*."""
+    return seen if seen == given else relative(seen, requested)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gevent import get_hub, socket
 
-from llmsnap.proxy.disconnect import ClientWatch, OnDisconnect, is_closed
+from llmsnap.proxy import ClientWatch, OnDisconnect, is_closed
 from llmsnap.server.reader import Reader
 from llmsnap.sockets import Readiness
 

@@ -14,7 +14,7 @@ from gevent.ssl import SSLError, SSLSocket
 
 from llmsnap.errors import BadHead, LlmsnapError
 from llmsnap.http.errors import answer, status_line
-from llmsnap.proxy.disconnect import ClientWatch
+from llmsnap.proxy import ClientWatch
 from llmsnap.server.attention import Attention
 from llmsnap.server.body import Body, SocketBody
 from llmsnap.server.connections import Connections

@@ -12,7 +12,7 @@ from gevent import socket, ssl
 from gevent.pywsgi import WSGIServer
 
 from llmsnap.limits import open_files, places
-from llmsnap.proxy.disconnect import new_watch
+from llmsnap.proxy import new_watch
 from llmsnap.server.bind import remove
 from llmsnap.server.connections import Connections, Limits
 from llmsnap.server.handler import Handler

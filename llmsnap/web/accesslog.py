@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from llmsnap.durations import milliseconds
 from llmsnap.http.paths import SAFE_METHODS
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.request import Request
+from llmsnap.proxy import Request, RequestContext
 
 ROUTINE = frozenset(
     {

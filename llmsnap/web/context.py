@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, redirect, request
 
 from llmsnap.http.paths import relative
-from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy import RequestContext
 from llmsnap.runtime import Runtime
 from llmsnap.service import Service
 from llmsnap.web.gateway import CONTEXT, RUNTIME, SERVICE

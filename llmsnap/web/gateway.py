@@ -34,11 +34,7 @@ from llmsnap.http.paths import (
     is_open,
     needs_admin,
 )
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.loading import LoadingStream
-from llmsnap.proxy.request import Request, Response
-from llmsnap.proxy.stream import ProxyStream
-from llmsnap.proxy.tunnel import Tunnel
+from llmsnap.proxy import LoadingStream, ProxyStream, Request, RequestContext, Response, Tunnel
 from llmsnap.web import accesslog, health, senders, takeover
 from llmsnap.web.accesslog import Journal
 from llmsnap.web.incoming import new_request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmsnap.errors import MethodNotAllowed
-from llmsnap.proxy.request import Request, Response
+from llmsnap.proxy import Request, Response
 from llmsnap.service import Service
 
 HEADERS = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "2")]

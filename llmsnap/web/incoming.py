@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone, LlmsnapError
 from llmsnap.http.headers import from_environ
 from llmsnap.http.paths import normalized
-from llmsnap.proxy.disconnect import ClientMonitor
-from llmsnap.proxy.request import Request
+from llmsnap.proxy import ClientMonitor, Request
 
 if TYPE_CHECKING:
     from llmsnap.runtime import Runtime

@@ -16,8 +16,7 @@ from llmsnap.http.auth import is_ambient
 from llmsnap.http.cors import PAGE_HEADERS, UPSTREAM, Verdict, is_browser
 from llmsnap.http.pageorigin import sees_loopback
 from llmsnap.http.paths import Purpose, is_open, purpose_of, relative
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.request import Request, Response
+from llmsnap.proxy import Request, RequestContext, Response
 from llmsnap.routing.names import LocalRoute
 
 if TYPE_CHECKING:

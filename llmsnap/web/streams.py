@@ -14,7 +14,7 @@ from gevent.event import Event
 from llmsnap.http import sse
 from llmsnap.logs.stream import LogStream
 from llmsnap.logs.subscription import Chunk, Subscription
-from llmsnap.proxy.disconnect import ClientMonitor
+from llmsnap.proxy import ClientMonitor
 from llmsnap.service import Service
 from llmsnap.web.feed import Feed
 

@@ -15,8 +15,7 @@ from llmsnap.config.loader import loads
 from llmsnap.errors import LlmsnapError
 from llmsnap.http.auth import Key
 from llmsnap.http.headers import Headers
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.request import Request
+from llmsnap.proxy import Request, RequestContext
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.runtime import Runtime
 from llmsnap.telemetry.activity import ActivityLog

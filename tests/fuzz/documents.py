@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from llmsnap.errors import BadRequest
 from llmsnap.http.jsonscan import JsonProblem
 from llmsnap.http.jsontext import delete_path, members, set_path
-from llmsnap.proxy.body import JsonBody, parse_json
-from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.proxy import CompiledFilter
+from llmsnap.proxy.jsonbody import JsonBody, parse_json
 
 WORDS = [
     b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b'"model":', b'"model":"a"', b'"m\\u006fdel":',

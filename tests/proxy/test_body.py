@@ -10,7 +10,8 @@ import pytest
 from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
 from llmsnap.http import jsontext
 from llmsnap.http.jsontext import MAX_MEMBERS
-from llmsnap.proxy.body import PIECE_BYTES, coding_of, decoded, model_in_query, parse_json
+from llmsnap.proxy.jsonbody import model_in_query, parse_json
+from llmsnap.proxy.payload import PIECE_BYTES, coding_of, decoded
 
 MIB = 1 << 20
 

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.proxy.budget."""
+"""Facts about llmsnap.proxy.request."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 
 from llmsnap.config.loader import loads
 from llmsnap.errors import NoRoom, TooLarge
-from llmsnap.proxy import budget
-from llmsnap.proxy.budget import MIB, Bodies
+from llmsnap.proxy import request
+from llmsnap.proxy.request import MIB, BodyBudget
 
 GIB = 1 << 30
 
 
-def bodies(memory: float = 1, disk: float = 2) -> Bodies:
-    return Bodies(loads(f"models: {{}}\nmaxBodyMemory: {memory}\nmaxSpool: {disk}", environ={}))
+def bodies(memory: float = 1, disk: float = 2) -> BodyBudget:
+    return BodyBudget(loads(f"models: {{}}\nmaxBodyMemory: {memory}\nmaxSpool: {disk}", environ={}))
 
 
-def used(made: Bodies) -> tuple[int, int]:
+def used(made: BodyBudget) -> tuple[int, int]:
     return made.memory.used_bytes, made.disk.used_bytes
 
 
@@ -74,13 +74,13 @@ def test_what_never_fits_is_too_large_whatever_others_hold(on_disk, limit, key) 
 def test_by_itself_it_is_a_quarter_of_the_memory_and_half_of_the_free_disk(
     monkeypatch, tmp_path, memory: int, limit: int
 ) -> None:
-    monkeypatch.setattr(budget, "memory_bytes", lambda: memory)
-    monkeypatch.setattr(budget.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(request, "memory_bytes", lambda: memory)
+    monkeypatch.setattr(request.tempfile, "gettempdir", lambda: str(tmp_path))
     made = bodies(0, 0)
     assert made.memory.limit_bytes == limit
-    free = budget.shutil.disk_usage(tmp_path).free
+    free = request.shutil.disk_usage(tmp_path).free
     assert abs(made.disk.limit_bytes - free // 2) < free // 4
-    monkeypatch.setattr(budget.tempfile, "gettempdir", lambda: str(tmp_path / "none"))
+    monkeypatch.setattr(request.tempfile, "gettempdir", lambda: str(tmp_path / "none"))
     assert bodies(0, 0).disk.limit_bytes == sys.maxsize // 2
 
 
@@ -93,4 +93,4 @@ def test_new_settings_leave_what_is_held() -> None:
         made.held().in_memory(1)
     held.close()
     made.held().in_memory(1)
-    assert repr(made.memory) == f"<Budget 1 of {MIB // 2} bytes in memory>"
+    assert repr(made.memory) == f"<ByteLimit 1 of {MIB // 2} bytes in memory>"

@@ -9,14 +9,13 @@ from gevent.event import Event
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
 from llmsnap.models import parse_address
-from llmsnap.proxy.client import Exchange, Limits, Outgoing
-from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamRequest, UpstreamTimeouts
 from tests.fakes.wire import Link, WireServer
 from tests.server.test_tls import make as make_certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
-NONE = Limits()
+NONE = UpstreamTimeouts()
 
 
 @pytest.fixture
@@ -26,15 +25,15 @@ def pool():
     made.close()
 
 
-def get(path: str = "/") -> Outgoing:
-    return Outgoing("GET", path, [("Host", "x")])
+def get(path: str = "/") -> UpstreamRequest:
+    return UpstreamRequest("GET", path, [("Host", "x")])
 
 
-def post(body: object = b"{}", length: int | None = None) -> Outgoing:
-    return Outgoing("POST", "/v1/x", [("Host", "x")], body, length)
+def post(body: object = b"{}", length: int | None = None) -> UpstreamRequest:
+    return UpstreamRequest("POST", "/v1/x", [("Host", "x")], body, length)
 
 
-def run(pool: ConnectionPool, wire: WireServer, request: Outgoing, limits=NONE) -> bytes:
+def run(pool: ConnectionPool, wire: WireServer, request: UpstreamRequest, limits=NONE) -> bytes:
     exchange = Exchange(pool, wire.address, limits)
     try:
         exchange.send(request)
@@ -72,7 +71,7 @@ def test_the_request_goes_out_as_given(pool, wire: WireServer) -> None:
         link.send(OK)
 
     wire.scripts = [script]
-    run(pool, wire, Outgoing("POST", "/a%2Fb?c=d", [("Host", "h"), ("X-One", "é")], b"body"))
+    run(pool, wire, UpstreamRequest("POST", "/a%2Fb?c=d", [("Host", "h"), ("X-One", "é")], b"body"))
     assert seen == [
         b"POST /a%2Fb?c=d HTTP/1.1\r\nHost: h\r\nX-One: \xe9\r\nContent-Length: 4\r\n\r\nbody"
     ]
@@ -108,7 +107,7 @@ def test_each_chunk_is_handed_on_as_it_arrives(pool, wire: WireServer) -> None:
         link.wait_closed()
 
     wire.scripts = [script]
-    exchange = Exchange(pool, wire.address, Limits())
+    exchange = Exchange(pool, wire.address, UpstreamTimeouts())
     exchange.send(post())
     assert exchange.headers == [("Transfer-Encoding", "chunked")]
     assert exchange.read() == b"one"
@@ -148,7 +147,7 @@ def test_interim_answers_are_passed_over(pool, wire: WireServer) -> None:
 
 def test_an_answer_to_head_has_no_body(pool, wire: WireServer) -> None:
     wire.scripts = [answer_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")]
-    assert run(pool, wire, Outgoing("HEAD", "/", [])) == b"200 "
+    assert run(pool, wire, UpstreamRequest("HEAD", "/", [])) == b"200 "
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 20 OK\r\n\r\n"])
@@ -162,7 +161,7 @@ def test_nothing_there_is_unreachable(pool) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = parse_address(f"http://localhost:{closed.getsockname()[1]}")
-        exchange = Exchange(pool, address, Limits())
+        exchange = Exchange(pool, address, UpstreamTimeouts())
         with pytest.raises(Unreachable, match=r"cannot connect to localhost:\d+: "):
             exchange.send(post())
 
@@ -299,7 +298,7 @@ def test_what_ends_without_a_byte_of_an_answer_is_sent_again(
 
     wire.scripts = [keep_then(ending), second]
     assert run(pool, wire, post()) == b"200 hi"
-    assert run(pool, wire, Outgoing(method, "/", [], *body)) == b"200 hi"
+    assert run(pool, wire, UpstreamRequest(method, "/", [], *body)) == b"200 hi"
     assert wire.connections == 2
     whole = body[0] if isinstance(body[0], bytes) else b"".join(body[0]())
     assert seen[0].partition(b"\r\n\r\n")[2] == whole
@@ -307,7 +306,7 @@ def test_what_ends_without_a_byte_of_an_answer_is_sent_again(
 
 def test_what_may_not_be_sent_twice_begins_with_a_new_connection(pool, wire: WireServer) -> None:
     wire.scripts = [answer_all(OK, OK)]
-    once = Outgoing("POST", "/", [], b"{}", is_resendable=False)
+    once = UpstreamRequest("POST", "/", [], b"{}", is_resendable=False)
     assert run(pool, wire, post()) == b"200 hi"
     assert run(pool, wire, once) == b"200 hi"
     assert wire.connections == 2
@@ -320,7 +319,7 @@ def test_a_new_connection_without_an_answer_is_the_end_of_it(
 ) -> None:
     wire.scripts = [Link.read_request]
     with pytest.raises(Unreachable, match="without an answer"):
-        run(pool, wire, Outgoing("POST", "/", [], b"{}", is_resendable=is_resendable))
+        run(pool, wire, UpstreamRequest("POST", "/", [], b"{}", is_resendable=is_resendable))
     assert wire.connections == 1
 
 
@@ -421,7 +420,7 @@ def test_a_refusal_before_the_upload_was_read_arrives(
     wire.scripts = [script]
     if kept:
         assert run(pool, wire, post()) == b"200 hi"
-    request = Outgoing("POST", "/", [], *UPLOADS[upload])
+    request = UpstreamRequest("POST", "/", [], *UPLOADS[upload])
     assert run(pool, wire, request) == b"413 big"
     assert wire.connections == 1
     assert repr(pool) == "<ConnectionPool 0 idle>", "the rest of the upload is still owed"
@@ -455,7 +454,7 @@ def certificate(tmp_path_factory) -> Path:
 @pytest.fixture
 def secure(certificate, monkeypatch):
     trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
-    monkeypatch.setattr("llmsnap.proxy.pool._tls", lambda: trusting)
+    monkeypatch.setattr("llmsnap.proxy.client._tls", lambda: trusting)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     server = WireServer(context)
@@ -478,7 +477,7 @@ def test_an_upload_over_tls_goes_through_tickets_and_all(pool, secure, upload: s
         link.wait_closed()
 
     secure.scripts = [script]
-    assert run(pool, secure, Outgoing("POST", "/", [], *UPLOADS[upload])) == b"200 hi"
+    assert run(pool, secure, UpstreamRequest("POST", "/", [], *UPLOADS[upload])) == b"200 hi"
 
 
 @needs_openssl
@@ -511,7 +510,7 @@ def test_an_upload_that_is_not_taken_runs_out_of_time(pool, wire: WireServer) ->
     done = Event()
     wire.scripts = [lambda link: done.wait()]
     with pytest.raises(UpstreamTimeout, match=r"took nothing of the request for 0\.05 s"):
-        run(pool, wire, post(b"x" * LARGE), Limits(head_s=0.05))
+        run(pool, wire, post(b"x" * LARGE), UpstreamTimeouts(head_s=0.05))
     done.set()
 
 
@@ -567,7 +566,7 @@ def test_time_limits_on_head_and_silence(pool, wire: WireServer) -> None:
         hold.wait()
 
     wire.scripts = [script]
-    limits = Limits(connect_s=1, head_s=0.05, idle_s=0.05)
+    limits = UpstreamTimeouts(connect_s=1, head_s=0.05, idle_s=0.05)
     with pytest.raises(UpstreamTimeout, match="did not answer within"):
         run(pool, wire, post(), limits)
     with pytest.raises(UpstreamTimeout, match="sent nothing for"):
@@ -575,12 +574,12 @@ def test_time_limits_on_head_and_silence(pool, wire: WireServer) -> None:
     hold.set()
 
 
-def patiently(pool, server, request: Outgoing, limits=NONE) -> tuple[int, bytes]:
+def patiently(pool, server, request: UpstreamRequest, limits=NONE) -> tuple[int, bytes]:
     """Send *request* and wait in short steps; return how many were in vain, and the answer."""
     exchange = Exchange(pool, server.address, limits)
     try:
         steps = 0
-        has_come = exchange.send(request, patience_s=0.01)
+        has_come = exchange.send(request, max_wait_s=0.01)
         while not has_come:
             assert exchange.status == 0
             steps += 1
@@ -605,7 +604,7 @@ def test_a_head_can_be_waited_for_in_steps(pool, request, server: str, head_s: f
         link.send(OK[9:])
 
     server.scripts = [script]
-    steps, said = patiently(pool, server, post(), Limits(head_s=head_s))
+    steps, said = patiently(pool, server, post(), UpstreamTimeouts(head_s=head_s))
     assert (steps >= 3, said) == (True, b"hi")
 
 
@@ -631,7 +630,7 @@ def test_patience_does_not_lengthen_the_time_limit(pool, wire: WireServer) -> No
 
     wire.scripts = [script]
     with pytest.raises(UpstreamTimeout, match="did not answer within"):
-        patiently(pool, wire, post(), Limits(head_s=0.05))
+        patiently(pool, wire, post(), UpstreamTimeouts(head_s=0.05))
 
 
 def test_an_exchange_closed_before_its_head_costs_the_connection(pool, wire: WireServer) -> None:
@@ -644,7 +643,7 @@ def test_an_exchange_closed_before_its_head_costs_the_connection(pool, wire: Wir
 
     wire.scripts = [script]
     exchange = Exchange(pool, wire.address, NONE)
-    assert not exchange.send(post(), patience_s=0.01)
+    assert not exchange.send(post(), max_wait_s=0.01)
     exchange.close()
     assert closed.wait(2)
 
@@ -659,7 +658,7 @@ def test_abort_wakes_whoever_waits_for_the_head(pool, wire: WireServer) -> None:
         closed.set()
 
     wire.scripts = [script]
-    exchange = Exchange(pool, wire.address, Limits())
+    exchange = Exchange(pool, wire.address, UpstreamTimeouts())
     errors: list[Exception] = []
 
     def send() -> None:
@@ -679,7 +678,7 @@ def test_abort_wakes_whoever_waits_for_the_head(pool, wire: WireServer) -> None:
 
 def test_abort_before_the_connection_exists_counts(pool, wire: WireServer) -> None:
     wire.scripts = [answer_all(OK)]
-    exchange = Exchange(pool, wire.address, Limits())
+    exchange = Exchange(pool, wire.address, UpstreamTimeouts())
     exchange.abort()
     with pytest.raises(ClientGone):
         exchange.send(post())
@@ -688,7 +687,7 @@ def test_abort_before_the_connection_exists_counts(pool, wire: WireServer) -> No
 def test_a_header_with_a_line_break_is_never_sent(pool, wire: WireServer) -> None:
     wire.scripts = [answer_all(OK)]
     with pytest.raises(UpstreamBroke, match="line break"):
-        run(pool, wire, Outgoing("GET", "/", [("X", "a\r\nY: b")]))
+        run(pool, wire, UpstreamRequest("GET", "/", [("X", "a\r\nY: b")]))
 
 
 def test_a_head_without_end_is_given_up(pool, wire: WireServer) -> None:
@@ -724,7 +723,7 @@ def test_an_upgrade_leaves_the_socket_and_what_came_behind_its_head(
         link.wait_closed()
 
     wire.scripts = [script]
-    exchange = Exchange(pool, wire.address, Limits(idle_s=5))
+    exchange = Exchange(pool, wire.address, UpstreamTimeouts(idle_s=5))
     exchange.send(get())
     assert exchange.status == 101
     sock, early = exchange.upgraded()

@@ -13,7 +13,7 @@ def watch(request):
     made.close()
 
 
-def test_a_close_is_told_at_once(watch, pair) -> None:
+def test_a_close_is_delivered_at_once(watch, pair) -> None:
     ours, theirs = pair
     gone = Event()
     watch.add(ours.fileno(), gone.set)
@@ -40,7 +40,7 @@ def test_bytes_of_a_next_request_are_not_a_close_and_stay_unread(watch, pair) ->
     assert ours.recv(100) == b"GET /next"
 
 
-def test_after_remove_nothing_is_told(watch, pair) -> None:
+def test_after_remove_nothing_is_delivered(watch, pair) -> None:
     ours, theirs = pair
     gone = Event()
     watch.add(ours.fileno(), gone.set)
@@ -91,7 +91,7 @@ def test_a_client_that_leaves_is_noted_and_told(watch, pair) -> None:
     assert repr(monitor).endswith("gone>")
 
 
-def test_after_close_nothing_is_told(watch, pair) -> None:
+def test_after_close_nothing_is_delivered(watch, pair) -> None:
     ours, theirs = pair
     monitor, gone = ClientMonitor(watch, ours.fileno()), Event()
     monitor.open(gone.set)

@@ -28,13 +28,13 @@ from llmsnap.http.auth import Keyring
 from llmsnap.http.headers import PAGE_SANDBOX
 from llmsnap.http.paths import EVENT_ROUTES, JSON_ROUTES
 from llmsnap.models import parse_address
-from llmsnap.proxy import dispatch, forward
-from llmsnap.proxy.budget import Bodies
+from llmsnap.proxy import dispatch, stream
+from llmsnap.proxy.client import ConnectionPool
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
-from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.proxy.request import BodyBudget
 from llmsnap.routing.driver import Ticket
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
@@ -165,7 +165,7 @@ def test_a_request_is_adapted_sent_and_recorded(world) -> None:
     ids=["stream", "peer", "passed through", "form"],
 )
 def test_a_body_is_held_until_its_answer_begins(world, path, body, headers) -> None:
-    bodies = Bodies()
+    bodies = BodyBudget()
     thinks = world.upstream.gates[path.removeprefix("/upstream/a")] = Event()
     world.upstream.gates["/base" + path] = thinks
     made = asks(path, body, method="POST", headers=headers, held=bodies.held())
@@ -320,7 +320,7 @@ def test_a_bug_on_the_way_leaves_nothing_behind(world, monkeypatch) -> None:
     def bug(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(dispatch.forward, "answer", bug)
+    monkeypatch.setattr(dispatch.stream, "answer", bug)
     with pytest.raises(ZeroDivisionError):
         world.handle(body={"model": "a"})
     assert len(world.queue.returned) == 1
@@ -849,7 +849,7 @@ def test_which_open_answers_keep_their_model(world, path, method, headers, compa
 
 
 def test_an_answer_with_no_end_in_sight_keeps_its_model_for_a_while(world, monkeypatch) -> None:
-    monkeypatch.setattr(forward, "STAYS_OPEN_S", 0.001)
+    monkeypatch.setattr(stream, "STAYS_OPEN_S", 0.001)
     more = endless(world, [("Content-Type", "text/plain")], first=b"log")
     body = below(world, "/upstream/a/log").body
     assert next(body) == b"log"
@@ -862,7 +862,7 @@ def test_an_answer_with_no_end_in_sight_keeps_its_model_for_a_while(world, monke
 
 
 def test_an_answer_that_ended_in_time_leaves_no_timer(world, monkeypatch) -> None:
-    monkeypatch.setattr(forward, "STAYS_OPEN_S", 0.001)
+    monkeypatch.setattr(stream, "STAYS_OPEN_S", 0.001)
     more = endless(world, [("Content-Type", "text/plain")], first=b"log")
     more.set()
     body = below(world, "/upstream/a/log").body
@@ -900,7 +900,7 @@ def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, e
         ({**EVENT_SOURCE, "body": b""}, "", False),
     ],
 )
-def test_a_page_that_listens_loads_no_model_and_is_told_to_come_back(
+def test_a_page_that_listens_loads_no_model_and_is_delivered_to_come_back(
     world, monkeypatch, facts, compat, never
 ) -> None:
     text = TEXT.format(url=world.upstream.url).replace("aliases: [first]", compat)

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsnap.config.loader import loads
-from llmsnap.proxy.body import parse_json
-from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.proxy.jsonbody import CompiledFilter, parse_json
 
 
 def filtered(raw: str, requested: str = "a", **settings: Any) -> str:

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.proxy.forward."""
+"""Facts about llmsnap.proxy.stream."""
 
 import json
 
@@ -6,11 +6,10 @@ import pytest
 
 from llmsnap.errors import Draining, Unreachable, UpstreamBroke
 from llmsnap.models import parse_address
-from llmsnap.proxy import forward
-from llmsnap.proxy.client import Exchange, Limits, nothing
+from llmsnap.proxy import stream
+from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamTimeouts, nothing
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.payload import parse_request, parse_upstream
-from llmsnap.proxy.pool import ConnectionPool
 from tests.fakes.calls import make_request, runtime
 
 SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
@@ -48,10 +47,10 @@ def answering(wire, *headers: str, status: str = "200 OK", body: bytes = b"") ->
 
 
 def asked(wire, pool, context: RequestContext, headers=()) -> Exchange:
-    exchange = Exchange(pool, wire.address, Limits())
+    exchange = Exchange(pool, wire.address, UpstreamTimeouts())
     context.ask(exchange)
     context.headers = list(headers)
-    forward.send(context, exchange, nothing)
+    stream.send(context, exchange, nothing)
     return exchange
 
 
@@ -62,9 +61,9 @@ def test_a_request_goes_below_the_base_path_of_its_upstream(wire, pool) -> None:
     answering(wire, "Content-Length: 0")
     address = parse_address(f"http://127.0.0.1:{wire.address.port}/base")
     context = context_of("/v1/embeddings?q=1")
-    exchange = Exchange(pool, address, Limits())
+    exchange = Exchange(pool, address, UpstreamTimeouts())
     context.headers = [("X-A", "b")]
-    forward.send(context, exchange, nothing)
+    stream.send(context, exchange, nothing)
     exchange.close()
     head, _, body = wire.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /base/v1/embeddings?q=1 HTTP/1.1\r\nX-A: b\r\n")
@@ -96,12 +95,18 @@ def test_a_failure_of_its_own_stays_itself(wire, pool) -> None:
 def test_an_answer_passes_without_what_concerns_one_hop(wire, pool) -> None:
     answering(
         wire,
-        *("Content-Length: 2", "X-A: 1", "X-A: 2", "Connection: keep-alive, X-Hop", "X-Hop: 1"),
+        *(
+            "Content-Length: 2",
+            "X-A: 1",
+            "X-A: 2",
+            "Connection: keep-alive, X-Hop",
+            "X-Hop: 1",
+        ),
         status="201 Made",
         body=b"ok",
     )
     context = context_of()
-    answer = forward.answer(context, asked(wire, pool, context))
+    answer = stream.answer(context, asked(wire, pool, context))
     assert (answer.status, answer.reason) == (201, "Made")
     assert answer.headers == [("Content-Length", "2"), ("X-A", "1"), ("X-A", "2")]
     assert b"".join(answer.body) == b"ok"
@@ -112,7 +117,7 @@ def test_an_answer_passes_without_what_concerns_one_hop(wire, pool) -> None:
 def test_what_we_say_ourselves_is_not_said_twice(wire, pool) -> None:
     answering(wire, "Content-Length: 0", "x-request-id: theirs", "X-Queue-Ms: 1", "X-Load-Ms: 1")
     context = context_of()
-    answer = forward.answer(context, asked(wire, pool, context))
+    answer = stream.answer(context, asked(wire, pool, context))
     assert answer.headers == [("Content-Length", "0")]
     answer.body.close()
 
@@ -121,7 +126,7 @@ def ended_early(wire, pool, *headers: str) -> tuple[list[bytes], bool]:
     """The pieces of a stream whose upstream goes before its end; whether it was broken off."""
     answering(wire, "Content-Type: text/event-stream", *headers, body=b'9\r\ndata: {"a\r\n')
     context = context_of()
-    body, pieces, broke = forward.answer(context, asked(wire, pool, context)).body, [], False
+    body, pieces, broke = stream.answer(context, asked(wire, pool, context)).body, [], False
     try:
         pieces.extend(body)
     except ConnectionResetError:
@@ -148,9 +153,9 @@ def test_into_what_is_packed_or_counted_nothing_is_put(wire, pool, header: str) 
 
 def test_error_event_speaks_the_dialect_of_the_route() -> None:
     error = UpstreamBroke("broke")
-    said = forward.error_event(context_of("/v1/messages").request)(error, b"x\n\n")
+    said = stream.error_event(context_of("/v1/messages").request)(error, b"x\n\n")
     assert said.startswith(b'event: error\ndata: {"type":"error","error":{"type":"api_error"')
-    speak = forward.error_event(context_of("/v1/responses").request)
+    speak = stream.error_event(context_of("/v1/responses").request)
     sent = b'data: {"type":"x","sequence_number":7}\n\ndata: {"sequence_number": 8}\n\n'
     assert json.loads(speak(error, sent).partition(b"data: ")[2])["sequence_number"] == 9
     assert json.loads(speak(error, b"").partition(b"data: ")[2])["sequence_number"] == 0
@@ -163,7 +168,7 @@ def test_error_event_speaks_the_dialect_of_the_route() -> None:
     ("method", "status"), [("GET", 301), ("HEAD", 301), ("POST", 308), ("DELETE", 308)]
 )
 def test_a_redirect_keeps_the_method(method: str, status: int) -> None:
-    answer = forward.redirect(make_request("/upstream/a", method=method), "/upstream/a/")
+    answer = stream.redirect(make_request("/upstream/a", method=method), "/upstream/a/")
     assert (answer.status, answer.headers[0]) == (status, ("Location", "../upstream/a/"))
 
 
@@ -184,7 +189,7 @@ def test_a_location_stays_below_the_prefix(wire, pool, location: str, seen: str)
     port = wire.address.port
     answering(wire, f"Location: {location.format(port=port)}", "Content-Length: 0")
     context = context_of("/upstream/a/old", headers=[("Host", "our.example")])
-    answer = forward.answer(context, asked(wire, pool, context))
+    answer = stream.answer(context, asked(wire, pool, context))
     assert ("Location", seen) in answer.headers
     answer.body.close()
 
@@ -192,6 +197,6 @@ def test_a_location_stays_below_the_prefix(wire, pool, location: str, seen: str)
 def test_elsewhere_a_location_passes_as_it_is(wire, pool) -> None:
     answering(wire, "Location: /x", "Content-Length: 0")
     context = context_of()
-    answer = forward.answer(context, asked(wire, pool, context))
+    answer = stream.answer(context, asked(wire, pool, context))
     assert ("Location", "/x") in answer.headers
     answer.body.close()

@@ -12,8 +12,8 @@ from llmsnap.http.sse import Parser
 from llmsnap.http.unstreamed import events_of
 from llmsnap.proxy import loading
 from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.forward import error_event
-from llmsnap.proxy.loading import SAID_CHARS, Comments, LoadingStream, Waiting
+from llmsnap.proxy.loading import MAX_ERROR_CHARS, CommentFrames, LoadingStream, Waiting
+from llmsnap.proxy.stream import error_event
 from tests.fakes.calls import FakeQueue, make_request
 
 
@@ -126,7 +126,7 @@ def test_frames_until_the_model_is_ready_and_then_its_answer() -> None:
     assert world.context.ends == [None]
 
 
-def test_a_load_that_fails_is_told_and_ends_the_stream() -> None:
+def test_a_load_that_fails_is_delivered_and_ends_the_stream() -> None:
     world = World()
     next(world.stream)
     world.queue.refuse(ChildExited("exit code 3"))
@@ -160,7 +160,7 @@ def spoken(world: World) -> list[tuple[str, Any]]:
 
 def refused(status: int, body: bytes, path: str = "/v1/chat/completions", kind="x") -> World:
     """A world with comments whose upstream answers with *body* after our head."""
-    world = World(FakeExchange(status, kind, body), Comments(0.01), path)
+    world = World(FakeExchange(status, kind, body), CommentFrames(0.01), path)
     world.queue.grant()
     return world
 
@@ -197,10 +197,10 @@ def test_the_error_object_of_the_upstream_goes_on_as_it_is(path: str, status: in
         (200, b"<html>secret", "the model answered 200 without events: <html>secret"),
         (200, b'["secret"]', 'the model answered 200 without events: ["secret"]'),
         (204, b"", "the model answered 204 without events"),
-        (500, b"[" * 100_000, "the model answered 500: " + "[" * SAID_CHARS),
+        (500, b"[" * 100_000, "the model answered 500: " + "[" * MAX_ERROR_CHARS),
     ],
 )
-def test_any_other_refusal_is_told_to_the_client_alone(status, body, said, caplog) -> None:
+def test_any_other_refusal_is_delivered_to_the_client_alone(status, body, said, caplog) -> None:
     world = refused(status, body)
     ((_, document),) = spoken(world)
     assert document["error"]["message"] == said
@@ -224,7 +224,7 @@ def test_an_answer_in_one_piece_becomes_events(path: str) -> None:
     answer = {"choices": [{"text": "whole"}], "content": "whole", "output": []}
     answer |= {"content": []} if path == "/v1/messages" else {}
     body = json.dumps(answer).encode()
-    world = World(FakeExchange(200, "application/json", body[:9], body[9:]), Comments(1), path)
+    world = World(FakeExchange(200, "application/json", body[:9], body[9:]), CommentFrames(1), path)
     world.queue.grant()
     expected = b": waiting for the model\n" + b"".join(events_of(answer, path))
     assert world.rest() == expected
@@ -239,7 +239,7 @@ def test_what_is_encoded_nevertheless_is_decoded(body: bytes, kind: str) -> None
     zipped = gzip.compress(body)
     exchange = FakeExchange(200, kind, zipped[:15], zipped[15:])
     exchange.headers.append(("Content-Encoding", "gzip"))
-    world = World(exchange, Comments(1), "/v1/completions")
+    world = World(exchange, CommentFrames(1), "/v1/completions")
     world.queue.grant()
     plain = body if kind != "application/json" or body[:1] == b"d" else b"data: " + body + b"\n\n"
     assert world.rest().startswith(b": waiting for the model\n" + plain)
@@ -258,7 +258,7 @@ def test_events_of_another_content_type_are_events() -> None:
 
 
 def test_a_whole_answer_has_a_limit(monkeypatch) -> None:
-    monkeypatch.setattr(loading, "WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr(loading, "MAX_WHOLE_BYTES", 1 << 20)
     world = refused(200, b" " * (1 << 20) + b"{}")
     ((_, document),) = spoken(world)
     assert "more than 1 MiB in one piece" in document["error"]["message"]
@@ -334,7 +334,7 @@ def test_an_interrupted_wait_says_nothing_to_nobody() -> None:
 
 
 def test_comments_are_what_clients_skip() -> None:
-    comments = Comments(0.01)
+    comments = CommentFrames(0.01)
     for said in (comments.first(), comments.tick(10.2, None), comments.tick(20.0, 3)):
         assert said.startswith(b": ")
         assert said.endswith(b"\n")

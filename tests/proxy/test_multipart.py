@@ -213,7 +213,7 @@ def test_a_form_beyond_the_limit_is_refused(taken: Taken) -> None:
         taken(body, limit_bytes=len(body) - 1)
 
 
-def test_a_full_disk_is_told(taken: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_delivered(taken: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.BytesIO):
         def write(self, _: Any) -> int:
             raise OSError(28, "No space left on device")

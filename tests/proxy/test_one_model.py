@@ -17,16 +17,16 @@ from werkzeug.formparser import parse_form_data
 from llmsnap.errors import BadRequest
 from llmsnap.http.auth import Key
 from llmsnap.http.headers import RequestRule
-from llmsnap.proxy.client import Limits
-from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.proxy.client import UpstreamTimeouts
+from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import Payload, parse_request
-from llmsnap.proxy.target import Target
+from llmsnap.proxy.request import UpstreamSettings
 from tests.fakes.calls import make_request, runtime
 
 SCOPED = Key("laptop", (re.compile("a"),), admin=False)
 FORM = [("Content-Type", "multipart/form-data; boundary=XX")]
 SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
-TARGET = Target(RequestRule(), CompiledFilter(), Limits())
+TARGET = UpstreamSettings(RequestRule(), CompiledFilter(), UpstreamTimeouts())
 
 
 def form(*parts: tuple[str, str]) -> bytes:

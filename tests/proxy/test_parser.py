@@ -1,4 +1,4 @@
-"""Facts about llmsnap.proxy.parser: one parser reads all answers of a connection."""
+"""Facts about llmsnap.proxy.client: one parser reads all answers of a connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import weakref
 import httptools
 import pytest
 
-from llmsnap.proxy.parser import MAX_HEAD_BYTES, ResponseParser, mended
+from llmsnap.proxy.client import MAX_HEAD_BYTES, ResponseParser, mended
 
 FIRST = b"HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nX-A: 1\r\n\r\nhi"
 SECOND = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"

@@ -19,9 +19,8 @@ from llmsnap.errors import (
 from llmsnap.http.auth import Key
 from llmsnap.http.headers import RequestRule
 from llmsnap.http.paths import FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
-from llmsnap.proxy.budget import Bodies
-from llmsnap.proxy.client import Limits
-from llmsnap.proxy.filters import CompiledFilter
+from llmsnap.proxy.client import UpstreamTimeouts
+from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import (
     RESEND_BYTES,
     RawPayload,
@@ -29,7 +28,7 @@ from llmsnap.proxy.payload import (
     parse_upstream,
     read_body,
 )
-from llmsnap.proxy.target import Target
+from llmsnap.proxy.request import BodyBudget, UpstreamSettings
 from tests.fakes.calls import make_request, runtime
 
 MIB = 1 << 20
@@ -48,8 +47,10 @@ def snapshot():
         """)
 
 
-def target(strip=(), **settings) -> Target:
-    return Target(RequestRule(), CompiledFilter.from_settings(strip, settings), Limits())
+def target(strip=(), **settings) -> UpstreamSettings:
+    return UpstreamSettings(
+        RequestRule(), CompiledFilter.from_settings(strip, settings), UpstreamTimeouts()
+    )
 
 
 def form(*fields: tuple[str, str], file: bytes = b"") -> tuple[bytes, list]:
@@ -159,7 +160,7 @@ def test_without_its_version_a_path_goes_on_without_one(snapshot) -> None:
         ("POST", "/sdapi/v1/loras", ("GET", "HEAD", "OPTIONS")),
     ],
 )
-def test_a_wrong_method_is_told_the_right_ones(snapshot, method, path, allow) -> None:
+def test_a_wrong_method_is_delivered_the_right_ones(snapshot, method, path, allow) -> None:
     with pytest.raises(MethodNotAllowed) as caught:
         parse_request(make_request(path, method=method), snapshot)
     assert caught.value.allow == allow
@@ -477,7 +478,7 @@ def test_a_large_body_passes_through(snapshot) -> None:
     assert (payload.length, payload.buffered(), payload.is_kept) == (len(body), b"", False)
 
 
-def test_a_large_body_that_ends_early_is_told_from_an_upstreams_end(snapshot) -> None:
+def test_a_large_body_that_ends_early_is_delivered_from_an_upstreams_end(snapshot) -> None:
     payload = parse_upstream(
         make_request("/upstream/a/x", b"x" * 9, length=RESEND_BYTES + 1), snapshot
     )
@@ -505,8 +506,8 @@ FORMS = "/v1/audio/transcriptions"
 
 
 @pytest.fixture
-def bodies() -> Bodies:
-    return Bodies(runtime("{models: {}, maxBodyMemory: 1.5, maxSpool: 1.5}").config)
+def bodies() -> BodyBudget:
+    return BodyBudget(runtime("{models: {}, maxBodyMemory: 1.5, maxSpool: 1.5}").config)
 
 
 @pytest.mark.parametrize(

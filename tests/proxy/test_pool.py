@@ -3,8 +3,8 @@ from gevent import socket
 
 from llmsnap.errors import Unreachable, UpstreamTimeout
 from llmsnap.models import parse_address
-from llmsnap.proxy import pool as module
-from llmsnap.proxy.pool import Connection, ConnectionPool, connect, key_of
+from llmsnap.proxy import client as module
+from llmsnap.proxy.client import ConnectionPool, UpstreamConnection, connect, key_of
 
 ADDRESS = parse_address("http://127.0.0.1:9")
 
@@ -20,10 +20,10 @@ def pool():
 def pairs():
     made: list[tuple[socket.socket, socket.socket]] = []
 
-    def make() -> tuple[Connection, socket.socket]:
+    def make() -> tuple[UpstreamConnection, socket.socket]:
         ours, theirs = socket.socketpair()
         made.append((ours, theirs))
-        return Connection(key_of(ADDRESS), ours), theirs
+        return UpstreamConnection(key_of(ADDRESS), ours), theirs
 
     yield make
     for pair in made:

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.proxy.remarks."""
+"""Facts about llmsnap.proxy.loading."""
 
 import json
 import random
@@ -6,12 +6,12 @@ import random
 import pytest
 
 from llmsnap.errors import ChildExited
-from llmsnap.proxy.remarks import REMARKS, LoadingState
+from llmsnap.proxy.loading import LOADING_MESSAGES, LoadingStateFrames
 
 
 @pytest.fixture
-def state() -> LoadingState:
-    return LoadingState("llama", "r-1", random.Random(7))
+def state() -> LoadingStateFrames:
+    return LoadingStateFrames("llama", "r-1", random.Random(7))
 
 
 def deltas(frames: bytes) -> list[dict]:
@@ -36,12 +36,12 @@ def test_dots_until_a_remark_is_due_and_dots_again(state) -> None:
     shown = [text(state.tick(float(second), None)) for second in range(1, 40)]
     remarks = [one.strip() for one in shown if one != "."]
     assert 4 <= len(remarks) <= 8
-    assert set(remarks) <= set(REMARKS)
+    assert set(remarks) <= set(LOADING_MESSAGES)
     assert len(set(remarks)) == len(remarks), "none comes twice in a row"
     assert shown[0] == "."
 
 
-def test_the_place_in_the_queue_is_told_when_it_changes(state) -> None:
+def test_the_place_in_the_queue_is_delivered_when_it_changes(state) -> None:
     assert text(state.tick(1.0, 3)) == "\nplace 3 in the queue\n"
     assert text(state.tick(1.0, 3)) == "."
     assert text(state.tick(1.0, 2)) == "\nplace 2 in the queue\n"

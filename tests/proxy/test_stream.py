@@ -117,7 +117,7 @@ def test_the_reason_is_what_interrupted_the_request() -> None:
     assert context.status == 503
 
 
-def test_a_client_that_left_is_told_nothing() -> None:
+def test_a_client_that_left_is_delivered_nothing() -> None:
     context = FakeContext()
     context.why = ClientGone("the client left")
     stream = ProxyStream(context, FakeExchange(UpstreamBroke("broke")), words)

@@ -1,6 +1,6 @@
-"""Facts about llmsnap.proxy.target, and that a Runtime is the Snapshot it asks for."""
+"""Facts about llmsnap.proxy.request, and that a Runtime is the RequestConfig it asks for."""
 
-from llmsnap.proxy.target import Snapshot
+from llmsnap.proxy.request import RequestConfig
 from tests.fakes.calls import runtime
 
 TEXT = """\
@@ -13,8 +13,8 @@ peers:
 
 
 def test_a_model_is_sent_to_under_its_own_rules() -> None:
-    snapshot: Snapshot = runtime(TEXT)
-    a, plain = (snapshot.target(snapshot.config.models[name]) for name in ("a", "plain"))
+    snapshot: RequestConfig = runtime(TEXT)
+    a, plain = (snapshot.upstream_settings(snapshot.config.models[name]) for name in ("a", "plain"))
     assert (a.model_name, plain.model_name) == ("up", "")
     assert (a.limits.connect_s, a.limits.idle_s) == (3, 7)
     assert not a.filter
@@ -25,7 +25,7 @@ def test_a_model_is_sent_to_under_its_own_rules() -> None:
 def test_a_target_is_compiled_once() -> None:
     snapshot = runtime(TEXT)
     model, peer = snapshot.config.models["a"], snapshot.config.peers["p"]
-    assert snapshot.target(model) is snapshot.target(model)
+    assert snapshot.upstream_settings(model) is snapshot.upstream_settings(model)
     assert snapshot.peer(peer) is snapshot.peer(peer)
 
 
@@ -39,7 +39,7 @@ def test_a_peer_is_sent_to_as_itself_with_its_own_key() -> None:
 
 def test_with_keys_credentials_stay_here() -> None:
     snapshot = runtime(TEXT + "apiKeys: [k]\n")
-    assert not snapshot.target(snapshot.config.models["a"]).rule.pass_credentials
+    assert not snapshot.upstream_settings(snapshot.config.models["a"]).rule.pass_credentials
 
 
 def test_what_an_open_tab_asks_for_is_ignored_unless_configured_otherwise() -> None:

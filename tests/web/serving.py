@@ -12,8 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from llmsnap.config.loader import loads
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.request import Request, Response
+from llmsnap.proxy import Request, RequestContext, Response
 from llmsnap.routing.messages import change_of
 from llmsnap.service import Service
 from llmsnap.web.app import make_flask

@@ -10,8 +10,7 @@ import pytest
 from llmsnap.http.auth import Key
 from llmsnap.logs.handler import LogHandler, LogStyle
 from llmsnap.logs.stream import LogStream
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.request import Request
+from llmsnap.proxy import Request, RequestContext
 from llmsnap.web import accesslog
 from llmsnap.web.accesslog import Access
 from tests.fakes.calls import make_request

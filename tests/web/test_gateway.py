@@ -6,8 +6,7 @@ from werkzeug.test import EnvironBuilder
 
 from llmsnap.errors import BadRequest, StartFailed, TooManyInFlight, UnknownModel
 from llmsnap.http.auth import WrongKeys
-from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.request import Response
+from llmsnap.proxy import RequestContext, Response
 from llmsnap.web import gateway
 from llmsnap.web.gateway import Gateway
 from tests.fakes.clock import Clock

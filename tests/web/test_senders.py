@@ -13,7 +13,7 @@ from textwrap import dedent
 import pytest
 
 from llmsnap.http.pageorigin import PAGES
-from llmsnap.proxy.request import Response
+from llmsnap.proxy import Response
 from llmsnap.web.operations import OPERATIONS
 from tests.web.serving import Site, site
 

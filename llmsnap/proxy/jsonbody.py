@@ -1,29 +1,36 @@
-"""The JSON or query of a request: which model it asks for, and rewriting it only where needed."""
+"""The JSON or query of a request: the model it names, and edits that leave the rest as it was.
+
+``CompiledFilter`` is what a model's or peer's ``filters`` do: strip, then set, then set by name. It
+is compiled once per configuration; a request that it does not apply to keeps its bytes.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.parse import parse_qs, quote, unquote_plus
 
-import gevent
 import msgspec
 
-from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
+from llmsnap.config.scalars import WrittenFloat
+from llmsnap.errors import BadRequest
 from llmsnap.http import jsontext
 from llmsnap.http.jsonscan import JsonProblem
-from llmsnap.http.jsontext import Edits, Members, Value
+from llmsnap.http.jsontext import (
+    Edits,
+    Members,
+    Value,
+    delete_path,
+    dump,
+    path_problem,
+    set_path,
+    split_path,
+)
 
 BOM = b"\xef\xbb\xbf"
 MAX_MODEL_BYTES = 4096
 MAX_FLAG_BYTES = 64
-DECODE_BYTES = 1 << 16
-PIECE_BYTES = 1 << 20
-MAX_RATIO = 100
-MAX_RATIO_FROM_BYTES = 1 << 20
-"""Short bodies may be as repetitive as they like."""
-ANY_ZLIB_FORMAT = 32 + zlib.MAX_WBITS  # zlib.decompressobj: gzip or zlib, by its header
 TRUE_WORDS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 
 _ANYTHING = msgspec.json.Decoder(Any)
@@ -119,71 +126,6 @@ def means_model(name: str) -> bool:
     )
 
 
-def coding_of(content_encoding: str) -> str:
-    """Return how a JSON body is compressed, "" when it is not.
-
-    Raises: UnsupportedEncoding for anything but gzip or deflate, and for one within another.
-    """
-    named = [one.strip().lower() for one in content_encoding.split(",")]
-    codings = [one for one in named if one not in {"", "identity"}]
-    if not codings:
-        return ""
-    if len(codings) > 1 or codings[0] not in {"gzip", "x-gzip", "deflate"}:
-        raise UnsupportedEncoding(
-            f"Content-Encoding {content_encoding[:64]!r} is not supported; use gzip, once"
-        )
-    return codings[0]
-
-
-def decoded(raw: bytes, coding: str, limit_bytes: int, on_size: Callable[[int], object]) -> bytes:
-    """Return the JSON in a body that came compressed. Switches greenlets.
-
-    *on_size* is called with the size so far, and may raise what ends it.
-    Raises: BadRequest for what is not of that *coding*; TooLarge for what gets larger than
-    *limit_bytes*, or larger than an honest body would.
-    """
-    decoder = zlib.decompressobj(ANY_ZLIB_FORMAT)
-    pieces, size = [], 0
-    most = min(limit_bytes, max(MAX_RATIO_FROM_BYTES, MAX_RATIO * len(raw)))
-    for piece in _inflated(decoder, raw, coding):
-        size += len(piece)
-        if size > most:
-            raise _unpacks_too_large(size, limit_bytes)
-        on_size(size)
-        pieces.append(piece)
-        gevent.sleep(0)  # a large body must not hold up what else is going on
-    if not decoder.eof:
-        raise BadRequest(f"the {coding} body ends too early")
-    if decoder.unused_data:
-        raise BadRequest(f"more follows the end of the {coding} body")
-    return b"".join(pieces)
-
-
-def _inflated(decoder: Any, raw: bytes, coding: str) -> Iterator[bytes]:
-    """Yield what *raw* unpacks to in pieces of bounded size. Raises: BadRequest."""
-    for start in range(0, len(raw), DECODE_BYTES):
-        data, piece = raw[start : start + DECODE_BYTES], b""
-        # A full piece may leave more behind in the decoder, even when nothing is left to feed.
-        while not decoder.eof and (data or len(piece) == PIECE_BYTES):
-            try:
-                piece = decoder.decompress(data, PIECE_BYTES)
-            except zlib.error as error:
-                raise BadRequest(f"the body is not {coding}, as its header says") from error
-            data = decoder.unconsumed_tail
-            yield piece
-        if decoder.eof and start + DECODE_BYTES < len(raw):
-            raise BadRequest(f"more follows the end of the {coding} body")
-
-
-def _unpacks_too_large(size: int, limit_bytes: int) -> TooLarge:
-    if size > limit_bytes:
-        return TooLarge(
-            f"the body has more than {limit_bytes} bytes when decompressed; "
-            "maxDecompressedBody and maxRequestBody limit it"
-        )
-    return TooLarge(f"the body grows to more than {MAX_RATIO} times its size when decompressed")
-
-
 def model_in_query(query: str) -> str:
     """The ``model`` parameter of a query string. Raises: BadRequest without one."""
     model = first_model(query)
@@ -266,3 +208,128 @@ def _is_true(value: Value) -> bool:
 def is_true_word(text: str) -> bool:
     """Whether a text stands for "yes", as Go's ParseBool reads it."""
     return text in TRUE_WORDS
+
+
+PROTECTED = "model"
+
+
+class TopLevel(Protocol):
+    """A document's top level, as far as filters look at it."""
+
+    def get(self, name: str) -> bytes | None:
+        """The JSON text of a member, None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One parameter to set: where, its JSON text, and its value as a form field would have it."""
+
+    path: tuple[str, ...]
+    text: bytes
+    plain: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFilter:
+    """The filters of one model or peer. False when they do nothing."""
+
+    strip: tuple[tuple[str, ...], ...] = ()
+    settings: tuple[Setting, ...] = ()
+    by_name: Mapping[str, tuple[Setting, ...]] | None = None
+
+    @classmethod
+    def from_settings(
+        cls,
+        strip: Iterable[str] = (),
+        set_params: Mapping[str, Any] | None = None,
+        set_by_name: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> CompiledFilter:
+        """Compile the configured filters; names that are no usable path, and `model`, are left out.
+
+        *set_by_name* holds more parameters for requests that ask for the model by that name.
+        """
+        by_name = {name: _settings(params) for name, params in (set_by_name or {}).items()}
+        return cls(
+            strip=tuple(_paths(strip)),
+            settings=_settings(set_params or {}),
+            by_name={name: settings for name, settings in by_name.items() if settings} or None,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.strip or self.settings or self.by_name)
+
+    def settings_for(self, requested: str) -> tuple[Setting, ...]:
+        """What is set for a request that names the model *requested*, in order."""
+        if self.by_name is None:
+            return self.settings
+        return self.settings + self.by_name.get(requested, ())
+
+    def edits(self, request: TopLevel, requested: str) -> dict[str, bytes | None]:
+        """The changes to *request*'s top level: new JSON text per member, None to delete it."""
+        edits: dict[str, bytes | None] = {}
+        for path in self.strip:
+            _strip(edits, request, path)
+        for setting in self.settings_for(requested):
+            top, *rest = setting.path
+            before = _current(edits, request, top) if rest else None
+            edits[top] = set_path(before, rest, setting.text)
+        return edits
+
+    def form_edits(self, names: Iterable[str], requested: str) -> dict[str, str | None]:
+        """The same for a form, which has only a top level: new text per field, None to delete it.
+
+        *names* are the fields the form has.
+        """
+        present = set(names)
+        edits: dict[str, str | None] = {
+            path[0]: None for path in self.strip if len(path) == 1 and path[0] in present
+        }
+        for setting in self.settings_for(requested):
+            if len(setting.path) == 1:
+                edits[setting.path[0]] = setting.plain
+        return edits
+
+
+def _strip(edits: dict[str, bytes | None], request: TopLevel, path: tuple[str, ...]) -> None:
+    top, *rest = path
+    before = _current(edits, request, top)
+    if before is None:
+        return
+    after = delete_path(before, rest) if rest else None
+    if after is not before:
+        edits[top] = after
+
+
+def _current(edits: Mapping[str, bytes | None], request: TopLevel, name: str) -> bytes | None:
+    return edits[name] if name in edits else request.get(name)
+
+
+def _paths(names: Iterable[str]) -> list[tuple[str, ...]]:
+    cleaned = sorted({name.strip() for name in names})
+    paths = [tuple(split_path(name)) for name in cleaned if name and not path_problem(name)]
+    return [path for path in paths if path[0] != PROTECTED]
+
+
+def _settings(params: Mapping[str, Any]) -> tuple[Setting, ...]:
+    return tuple(
+        Setting(path, _json(params[name]), _plain(params[name]))
+        for name in sorted(params)
+        for path in _paths([name])
+    )
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value).decode()
+
+
+def _json(value: Any) -> bytes:
+    """Return *value* as compact JSON, keys sorted, numbers as the file has them."""
+    match value:
+        case WrittenFloat():
+            return value.text.encode()
+        case dict():
+            members = (dump(name) + b":" + _json(value[name]) for name in sorted(value))
+            return b"{" + b",".join(members) + b"}"
+        case list():
+            return b"[" + b",".join(map(_json, value)) + b"]"
+    return dump(value)
