@@ -46,7 +46,7 @@ COMMANDS = {
     "bench": Command(
         "llmsnap.commands.bench", "measure a model's latency and speed", Takes.MODELS, waits=True
     ),
-    "sim": Command("llmsnap.simulator.cli", "an inference server without a model", waits=True),
+    "sim": Command("llmsnap.simulator.server", "an inference server without a model", waits=True),
     "completion": Command("llmsnap.commands.completion", "completion for your shell", Takes.SHELLS),
     "version": Command("llmsnap.commands.version", "which version and commit this is"),
 }

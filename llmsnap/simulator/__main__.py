@@ -2,7 +2,7 @@
 
 import sys
 
-from llmsnap.simulator.cli import main
+from llmsnap.simulator.server import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,25 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from llmsnap.simulator import tokens
 from llmsnap.simulator.exchange import (
     Json,
     Refusal,
-    Request,
-    Response,
+    SimRequest,
+    SimResponse,
     event_stream,
     json_response,
     mapping,
     mappings,
     sse,
 )
-from llmsnap.simulator.prompts import content_text, limit, question, tools
-from llmsnap.simulator.reply import Part, Prompt, Reply, compose, extras
-from llmsnap.simulator.route import Route
-from llmsnap.simulator.state import State
+from llmsnap.simulator.reply import (
+    Prompt,
+    Reply,
+    ReplyPart,
+    compose,
+    content_text,
+    count_tokens,
+    extras,
+    limit,
+    question,
+    tools,
+)
+from llmsnap.simulator.routes import Route
+from llmsnap.simulator.state import SimState
 
 
-def messages(state: State, request: Request) -> Response:
+def messages(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/v1/messages``."""
     reply = compose(state, request, _prompt(request))
     head = _head(state, reply)
@@ -36,13 +45,13 @@ def messages(state: State, request: Request) -> Response:
     return json_response(body | extras(state, request, reply))
 
 
-def count_tokens(state: State, request: Request) -> Response:
+def count_message_tokens(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/v1/messages/count_tokens``."""
     del state
-    return json_response({"input_tokens": tokens.count(_prompt(request).text)})
+    return json_response({"input_tokens": count_tokens(_prompt(request).text)})
 
 
-def _prompt(request: Request) -> Prompt:
+def _prompt(request: SimRequest) -> Prompt:
     body = request.json
     turns = mappings(body.get("messages"))
     if not turns:
@@ -62,7 +71,7 @@ def _prompt(request: Request) -> Prompt:
     )
 
 
-def _head(state: State, reply: Reply) -> Json:
+def _head(state: SimState, reply: Reply) -> Json:
     return {
         "id": f"msg_{state.requests}",
         "type": "message",
@@ -90,13 +99,13 @@ def _stop_reason(reply: Reply) -> str:
     return "tool_use" if reply.tool else "end_turn"
 
 
-def _block(reply: Reply, part: Part, text: str) -> Json:
+def _block(reply: Reply, part: ReplyPart, text: str) -> Json:
     match part:
-        case Part.REASONING:
+        case ReplyPart.REASONING:
             return {"type": "thinking", "thinking": text, "signature": ""}
-        case Part.TEXT:
+        case ReplyPart.TEXT:
             return {"type": "text", "text": text}
-        case Part.TOOL:
+        case ReplyPart.TOOL:
             name = reply.tool.name if reply.tool else ""
             return {"type": "tool_use", "id": "toolu_1", "name": name, "input": _arguments(text)}
 
@@ -108,17 +117,17 @@ def _arguments(text: str) -> Json:
         return {}
 
 
-def _delta(part: Part, piece: str) -> Json:
+def _delta(part: ReplyPart, piece: str) -> Json:
     match part:
-        case Part.REASONING:
+        case ReplyPart.REASONING:
             return {"type": "thinking_delta", "thinking": piece}
-        case Part.TEXT:
+        case ReplyPart.TEXT:
             return {"type": "text_delta", "text": piece}
-        case Part.TOOL:
+        case ReplyPart.TOOL:
             return {"type": "input_json_delta", "partial_json": piece}
 
 
-def _frames(state: State, request: Request, reply: Reply, head: Json) -> Iterator[bytes]:
+def _frames(state: SimState, request: SimRequest, reply: Reply, head: Json) -> Iterator[bytes]:
     def emit(kind: str, **members: object) -> bytes:
         return sse({"type": kind, **members}, event=kind)
 
@@ -139,5 +148,5 @@ def _frames(state: State, request: Request, reply: Reply, head: Json) -> Iterato
 
 ROUTES = (
     Route("/v1/messages", messages, inference=True),
-    Route("/v1/messages/count_tokens", count_tokens, inference=True),
+    Route("/v1/messages/count_tokens", count_message_tokens, inference=True),
 )

@@ -6,49 +6,37 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from time import monotonic
 
-from llmsnap.simulator import (
-    anthropic,
-    audio,
-    control,
-    images,
-    llama,
-    openai,
-    probes,
-    responses,
-    vectors,
-    vllm,
-    websocket,
+from llmsnap.simulator import anthropic, llamacpp, media, openai, probes, vllm, websocket
+from llmsnap.simulator.exchange import (
+    ClientLeft,
+    Json,
+    Refusal,
+    SimRequest,
+    SimResponse,
+    encode,
+    json_response,
 )
-from llmsnap.simulator.admission import admit
-from llmsnap.simulator.client import ClientGone
-from llmsnap.simulator.coding import encode
-from llmsnap.simulator.exchange import Json, Refusal, Request, Response, json_response
-from llmsnap.simulator.faults import cut
-from llmsnap.simulator.route import Route, Routes
-from llmsnap.simulator.state import State
+from llmsnap.simulator.routes import Route, Routes, admit
+from llmsnap.simulator.state import SimState, cut
 
 CLIENT_GONE = 499
 SWITCHING_PROTOCOLS = 101
 KEPT_BODY_BYTES = 16 << 10
 ROUTES: tuple[Route, ...] = (
     *openai.ROUTES,
-    *responses.ROUTES,
     *anthropic.ROUTES,
-    *llama.ROUTES,
+    *llamacpp.ROUTES,
     *vllm.ROUTES,
-    *vectors.ROUTES,
-    *audio.ROUTES,
-    *images.ROUTES,
+    *media.ROUTES,
     *websocket.ROUTES,
     *probes.ROUTES,
-    *control.ROUTES,
 )
 
 
 class App:
     """Answers requests out of *state*."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SimState) -> None:
         self.state = state
         self._routes = Routes(ROUTES)
 
@@ -56,7 +44,7 @@ class App:
         self, environ: Json, start_response: Callable[..., Callable[[bytes], object]]
     ) -> Iterable[bytes]:
         """Answer one request."""
-        request = Request(environ)
+        request = SimRequest(environ)
         visit = _Visit(self.state, request)
         visit.response = response = self._answer(request, visit)
         if request.method == "HEAD":
@@ -66,15 +54,15 @@ class App:
             write(b"")  # the client waits for the head before it sends its first frame
         return visit
 
-    def _answer(self, request: Request, visit: _Visit) -> Response:
+    def _answer(self, request: SimRequest, visit: _Visit) -> SimResponse:
         try:
             return self._shape(request, self._respond(request, visit))
-        except ClientGone:
-            return Response(CLIENT_GONE, [("Content-Length", "0"), ("Connection", "close")])
+        except ClientLeft:
+            return SimResponse(CLIENT_GONE, [("Content-Length", "0"), ("Connection", "close")])
         except Refusal as refusal:
             return _error(request, refusal)
 
-    def _respond(self, request: Request, visit: _Visit) -> Response:
+    def _respond(self, request: SimRequest, visit: _Visit) -> SimResponse:
         route = self._routes.find(request.method, request.path)
         if not request.path.startswith(("/sim/", "/health")):
             self.state.recent.append(request.describe(KEPT_BODY_BYTES))
@@ -83,7 +71,7 @@ class App:
             admit(self.state, request)
         return route.handler(self.state, request)
 
-    def _shape(self, request: Request, response: Response) -> Response:
+    def _shape(self, request: SimRequest, response: SimResponse) -> SimResponse:
         """Compress and break *response* as the request and the options ask."""
         coding = request.text("sim_encoding")
         if coding:
@@ -98,8 +86,8 @@ class App:
 class _Visit:
     """The body of one answer: counts the request while it lasts, logs it at its end."""
 
-    def __init__(self, state: State, request: Request) -> None:
-        self.response = Response()
+    def __init__(self, state: SimState, request: SimRequest) -> None:
+        self.response = SimResponse()
         self._state = state
         self._request = request
         self._began = monotonic()
@@ -114,7 +102,7 @@ class _Visit:
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self.response.body
-        except ClientGone:
+        except ClientLeft:
             return
         self._complete = self.response.status != CLIENT_GONE
 
@@ -142,7 +130,7 @@ def _status_line(status: int) -> str:
         return f"{status} Status {status}"
 
 
-def _error(request: Request, refusal: Refusal) -> Response:
+def _error(request: SimRequest, refusal: Refusal) -> SimResponse:
     error: Json = {"type": refusal.kind, "message": refusal.message}
     if request.path.startswith("/v1/messages"):
         return json_response({"type": "error", "error": error}, refusal.status)

@@ -1,16 +1,71 @@
-"""One request and its response, without a framework."""
+"""One request and its response, without a framework: the client, forms, content codings."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import socket as stdlib_socket
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from email.message import Message
+from email.parser import BytesParser
 from functools import cached_property
+from time import monotonic
 from typing import Any
 from urllib.parse import parse_qsl
 
-from llmsnap.simulator.client import Client
+import gevent
+from gevent import socket
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before the answer was complete."""
+
+
+class ClientSocket:
+    """Who sent the request, seen through its socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def wait(self, seconds: float) -> None:
+        """Let *seconds* pass. Raises ClientLeft as soon as the client hangs up. Blocks."""
+        if seconds <= 0:
+            gevent.sleep(0)
+            return
+        until = monotonic() + seconds
+        if not self._readable(seconds):
+            return
+        if self._at_end():
+            raise ClientLeft
+        # A pipelined request is waiting to be read: the socket can tell no more.
+        gevent.sleep(max(until - monotonic(), 0))
+
+    def wait_forever(self) -> None:
+        """Block until the client hangs up, and then raise ClientLeft."""
+        while True:
+            self.wait(3600)
+
+    def hang_up(self) -> None:
+        """Close the connection under the answer, as a crash would."""
+        with suppress(OSError):
+            self._socket.shutdown(stdlib_socket.SHUT_RDWR)
+
+    def _readable(self, timeout_s: float) -> bool:
+        try:
+            socket.wait_read(self._socket.fileno(), timeout=timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def _at_end(self) -> bool:
+        try:
+            return self._socket.recv(1, stdlib_socket.MSG_PEEK) == b""
+        except OSError:
+            return True
+
 
 Json = dict[str, Any]
 
@@ -30,7 +85,7 @@ class Refusal(Exception):
         self.kind = kind
 
 
-class Request:
+class SimRequest:
     """A request whose body has been read."""
 
     def __init__(self, environ: Json) -> None:
@@ -39,7 +94,7 @@ class Request:
         self.target: str = environ["sim.target"]
         self.headers: list[tuple[str, str]] = environ["sim.headers"]
         self.query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
-        self.client = Client(environ["sim.socket"])
+        self.client = ClientSocket(environ["sim.socket"])
         self.stream = environ["wsgi.input"]
         self.body: bytes = _read(environ)
 
@@ -125,7 +180,7 @@ def _read(environ: Json) -> bytes:
 
 
 @dataclass(slots=True)
-class Response:
+class SimResponse:
     """A status, headers, and the body in the chunks it is sent in."""
 
     status: int = 200
@@ -139,26 +194,26 @@ def dump(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def json_response(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200) -> SimResponse:
     """Return *value* as a JSON answer."""
     return data_response(dump(value), "application/json", status)
 
 
-def text_response(text: str, status: int = 200) -> Response:
+def text_response(text: str, status: int = 200) -> SimResponse:
     """Return *text* as a plain answer."""
     return data_response(text.encode("utf-8", "replace"), "text/plain; charset=utf-8", status)
 
 
-def data_response(data: bytes, content_type: str, status: int = 200) -> Response:
+def data_response(data: bytes, content_type: str, status: int = 200) -> SimResponse:
     """Return *data* as an answer of a known length."""
     headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
-    return Response(status, headers, [data])
+    return SimResponse(status, headers, [data])
 
 
-def event_stream(frames: Iterable[bytes]) -> Response:
+def event_stream(frames: Iterable[bytes]) -> SimResponse:
     """Return *frames* as a stream of server-sent events."""
     headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")]
-    return Response(200, headers, frames, streamed=True)
+    return SimResponse(200, headers, frames, streamed=True)
 
 
 def sse(value: object, event: str = "") -> bytes:
@@ -180,3 +235,79 @@ def mapping(value: object) -> Json:
 def mappings(value: object) -> list[Json]:
     """Return the JSON objects of list *value*, none if it is no list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+# The name asked for -> the name in the header, and the window bits zlib knows the format by.
+_CODINGS = {"gzip": ("gzip", 31), "deflate": ("deflate", 15), "raw-deflate": ("deflate", -15)}
+
+
+def encode(response: SimResponse, coding: str) -> SimResponse:
+    """Return *response* in *coding*, each chunk readable as it comes. Raises Refusal 400."""
+    if coding not in _CODINGS:
+        raise Refusal(400, f"sim_encoding is not one of {', '.join(_CODINGS)}: {coding}")
+    name, window_bits = _CODINGS[coding]
+    headers = [pair for pair in response.headers if pair[0] != "Content-Length"]
+    headers.append(("Content-Encoding", name))
+    body: Iterable[bytes] = _compress(response.body, window_bits)
+    if not response.streamed:
+        body = [b"".join(body)]
+        headers.append(("Content-Length", str(len(body[0]))))
+    return replace(response, headers=headers, body=body)
+
+
+def _compress(chunks: Iterable[bytes], window_bits: int) -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=window_bits)
+    for chunk in chunks:
+        yield packer.compress(chunk) + packer.flush(zlib.Z_SYNC_FLUSH)
+    yield packer.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class FormPart:
+    """One field of a form; *filename* is empty unless it is a file."""
+
+    name: str
+    filename: str
+    content_type: str
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """The data as text."""
+        return self.data.decode("utf-8", "replace")
+
+
+def parse_form(request: SimRequest) -> list[FormPart]:
+    """Return the parts of *request* in order. Raises Refusal 400 if it is no multipart form."""
+    head = Message()
+    head["Content-Type"] = request.header("Content-Type")
+    boundary = head.get_boundary()
+    if head.get_content_type() != "multipart/form-data" or not boundary:
+        raise Refusal(400, "the body is not multipart/form-data")
+    # The first delimiter has no line break before it.
+    pieces = (b"\r\n" + request.body).split(b"\r\n--" + boundary.encode())
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
+        raise Refusal(400, "the multipart body is cut short")
+    return [_part(piece) for piece in pieces[1:-1]]
+
+
+def form_field(parts: list[FormPart], name: str) -> str:
+    """Return the text of the first field *name*, empty if there is none."""
+    return next((part.text for part in parts if part.name == name and not part.filename), "")
+
+
+def form_file(parts: list[FormPart], *names: str) -> FormPart:
+    """Return the first file called one of *names*. Raises Refusal 400 if there is none."""
+    for part in parts:
+        if part.name in names and part.filename:
+            return part
+    raise Refusal(400, f"the file {names[0]} is missing")
+
+
+def _part(piece: bytes) -> FormPart:
+    head, separator, data = piece.partition(b"\r\n\r\n")
+    if not separator:
+        raise Refusal(400, "a part of the form has no headers")
+    headers = BytesParser().parsebytes(head.lstrip(b"\r\n"), headersonly=True)
+    name = headers.get_param("name", "", header="Content-Disposition")
+    return FormPart(str(name), headers.get_filename(""), headers.get_content_type(), data)

@@ -28,7 +28,7 @@ CHANGEABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SimOptions:
     """What the command line said; the defaults are those of a fast, healthy server."""
 
     host: str = "127.0.0.1"
@@ -90,9 +90,9 @@ COMMON = frozenset(
 )
 
 
-def parse(argv: list[str] | None = None) -> Options:
+def parse(argv: list[str] | None = None) -> SimOptions:
     """Return the options in *argv*; an unknown or malformed one ends the program with 2."""
-    return Options(**vars(build_parser(full=False).parse_args(argv)))
+    return SimOptions(**vars(build_parser(full=False).parse_args(argv)))
 
 
 def build_parser(*, full: bool = True) -> argparse.ArgumentParser:

@@ -1,34 +1,43 @@
-"""Endpoints to look through: what arrived, redirects, any status, and a slow answer."""
+"""Endpoints that show what arrived, redirect, answer slowly, and those that steer the simulator."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from string import ascii_lowercase, ascii_uppercase, digits
 from urllib.parse import quote
 
-from llmsnap.simulator.exchange import Refusal, Request, Response, json_response, text_response
-from llmsnap.simulator.route import ANY, GET, Route
-from llmsnap.simulator.state import State
+from llmsnap.simulator.exchange import (
+    Json,
+    Refusal,
+    SimRequest,
+    SimResponse,
+    json_response,
+    text_response,
+)
+from llmsnap.simulator.options import CHANGEABLE
+from llmsnap.simulator.routes import ANY, GET, Route
+from llmsnap.simulator.state import SimState
 
 ALPHANUMERICS = digits + ascii_lowercase + ascii_uppercase
 URL_SAFE = "%/:?#[]@!$&'()*+,;=~"
 BODILESS = (204, 304)
 
 
-def root(state: State, request: Request) -> Response:
+def root(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/`` with the method and the path."""
     del state
     return text_response(f"{request.method} {request.path}")
 
 
-def echo(state: State, request: Request) -> Response:
+def echo(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/echo`` and anything below it with the request as it arrived."""
     del state
     return json_response(request.describe())
 
 
-def redirect(state: State, request: Request) -> Response:
+def redirect(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/redirect?to=``, with 302 or the ``status`` given."""
     del state
     target = request.query.get("to")
@@ -39,45 +48,45 @@ def redirect(state: State, request: Request) -> Response:
     return response
 
 
-def status(state: State, request: Request) -> Response:
+def status(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/status/<code>`` with that code."""
     del state
     text = request.path.removeprefix("/status/")
     if not text.isdecimal() or not 200 <= int(text) <= 999:
         raise Refusal(400, f"not a status to end with: {text}")
     code = int(text)
-    return Response(code) if code in BODILESS else json_response({"status": code}, code)
+    return SimResponse(code) if code in BODILESS else json_response({"status": code}, code)
 
 
-def slow_respond(state: State, request: Request) -> Response:
+def slow_respond(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/slow-respond``: the text ``echo``, one character per ``delay``."""
     del state
     text = request.text("echo") or ALPHANUMERICS
     delay = request.seconds("delay") if "delay" in request.query else 0.1
     headers = [("Content-Type", "text/plain; charset=utf-8")]
-    return Response(200, headers, _slowly(request, text, delay), streamed=True)
+    return SimResponse(200, headers, _slowly(request, text, delay), streamed=True)
 
 
-def _slowly(request: Request, text: str, delay_s: float) -> Iterator[bytes]:
+def _slowly(request: SimRequest, text: str, delay_s: float) -> Iterator[bytes]:
     for character in text:
         request.client.wait(delay_s)
         yield character.encode("utf-8", "replace")
 
 
-def test(state: State, request: Request) -> Response:
+def test(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/test`` with the text of --respond, or "hi"."""
     del request
     return text_response(state.options.respond or "hi")
 
 
-def env(state: State, request: Request) -> Response:
+def env(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/env`` with that text and the environment."""
     del request
     lines = [state.options.respond or "hi", *(f"{key}={os.environ[key]}" for key in os.environ)]
     return text_response("\n".join(lines) + "\n")
 
 
-ROUTES = (
+_PROBE_ROUTES = (
     Route("/", root, ANY),
     Route("/echo", echo, ANY),
     Route("/echo/", echo, ANY),
@@ -87,3 +96,45 @@ ROUTES = (
     Route("/test", test, GET),
     Route("/env", env, GET),
 )
+
+
+def sim_state(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/sim/state``."""
+    del request
+    return json_response(state.describe())
+
+
+def sim_requests(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/sim/requests``: the last ones, oldest first."""
+    del request
+    return json_response(list(state.recent))
+
+
+def sim_options(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/sim/options``: take the values of the body, all or none."""
+    state.options = replace(state.options, **_checked(state, request.json))
+    return json_response({name: getattr(state.options, name) for name in CHANGEABLE})
+
+
+def _checked(state: SimState, values: Json) -> Json:
+    return {name: _convert(state, name, value) for name, value in values.items()}
+
+
+def _convert(state: SimState, name: str, value: object) -> object:
+    if name not in CHANGEABLE:
+        raise Refusal(400, f"{name} is not one of {', '.join(CHANGEABLE)}")
+    kind = type(getattr(state.options, name))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind or (kind in {int, float} and not value >= 0):  # type: ignore[operator]
+        raise Refusal(400, f"{name} wants a {kind.__name__}, not {value!r}")
+    return value
+
+
+_CONTROL_ROUTES = (
+    Route("/sim/state", sim_state, GET),
+    Route("/sim/requests", sim_requests, GET),
+    Route("/sim/options", sim_options),
+)
+
+ROUTES = (*_PROBE_ROUTES, *_CONTROL_ROUTES)

@@ -1,4 +1,4 @@
-"""What the model that is not there would say, and how fast."""
+"""What the simulated model says, and how fast. A token is a word with the blanks before it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,37 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import cycle, islice
 
-from llmsnap.simulator import tokens
-from llmsnap.simulator.admission import require_model
-from llmsnap.simulator.exchange import Json, Request, mapping
-from llmsnap.simulator.state import State
+from llmsnap.simulator.exchange import Json, SimRequest, mapping
+from llmsnap.simulator.routes import require_model
+from llmsnap.simulator.state import SimState
+
+_TOKEN = re.compile(r"\s*\S+|\s+")
+_FILLER = " The quick brown fox jumps over the lazy dog."
+_GARBAGE = " \ufffd#!\ufffd"
+
+
+def split_tokens(text: str) -> list[str]:
+    """Return the tokens of *text*; joined again they are *text*."""
+    return _TOKEN.findall(text)
+
+
+def count_tokens(text: str) -> int:
+    """Return how many tokens *text* has."""
+    return len(split_tokens(text))
+
+
+def tokens_of_length(text: str, length: int) -> list[str]:
+    """Return exactly *length* tokens: those of *text*, then filler."""
+    own = split_tokens(text)[:length]
+    return own + list(islice(cycle(split_tokens(_FILLER)), length - len(own)))
+
+
+def garbage_tokens(length: int) -> list[str]:
+    """Return *length* tokens as a model with ruined weights would say them."""
+    return [_GARBAGE] * length
+
 
 NOMINAL_TOKENS_PER_SECOND = 1000.0
 _WORD = re.compile(r"[\w-]+")
@@ -43,7 +69,7 @@ class Prompt:
     schema: Json | None = None
 
 
-class Part(StrEnum):
+class ReplyPart(StrEnum):
     """What a run of tokens is for."""
 
     REASONING = "reasoning"
@@ -86,10 +112,10 @@ class Reply:
         return self.prompt_s + self.output_tokens * self.token_s
 
     @property
-    def parts(self) -> list[tuple[Part, list[str]]]:
+    def parts(self) -> list[tuple[ReplyPart, list[str]]]:
         """The runs of tokens, in order."""
-        main = (Part.TOOL if self.tool else Part.TEXT, self.pieces)
-        return [(Part.REASONING, self.reasoning), main] if self.reasoning else [main]
+        main = (ReplyPart.TOOL if self.tool else ReplyPart.TEXT, self.pieces)
+        return [(ReplyPart.REASONING, self.reasoning), main] if self.reasoning else [main]
 
     def timings(self) -> Json:
         """Return llama-server's figures, from the configured speed and not from the clock."""
@@ -108,23 +134,23 @@ class Reply:
             "predicted_per_second": 1000 / token_ms,
         }
 
-    def pace(self, request: Request, pieces: list[str]) -> Iterator[str]:
-        """Yield each piece when it is due. Blocks in between; raises ClientGone."""
+    def pace(self, request: SimRequest, pieces: list[str]) -> Iterator[str]:
+        """Yield each piece when it is due. Blocks in between; raises ClientLeft."""
         for piece in pieces:
             request.client.wait(self.token_s)
             yield piece
 
 
-def compose(state: State, request: Request, prompt: Prompt) -> Reply:
+def compose(state: SimState, request: SimRequest, prompt: Prompt) -> Reply:
     """Return the answer to *prompt*: the same each time. Raises Refusal."""
     options = state.options
     model = request.text("model") or options.model
     require_model(state, model)
     tool = None if state.corrupted else _called_tool(prompt)
-    reasoning = tokens.split(f"The user said: {prompt.question}") if prompt.reasoning else []
+    reasoning = split_tokens(f"The user said: {prompt.question}") if prompt.reasoning else []
     pieces = _write_call(tool, prompt) if tool else _say(state, request, prompt, model)
     room = prompt.limit or len(reasoning) + len(pieces)
-    prompt_tokens = tokens.count(prompt.text)
+    prompt_tokens = count_tokens(prompt.text)
     return Reply(
         model=model,
         prompt_tokens=prompt_tokens,
@@ -138,13 +164,13 @@ def compose(state: State, request: Request, prompt: Prompt) -> Reply:
     )
 
 
-def token_s(state: State, request: Request) -> float:
+def token_s(state: SimState, request: SimRequest) -> float:
     """Return the seconds that a token takes."""
     speed = request.number("sim_tps", state.options.tokens_per_second)
     return 1 / speed if speed else 0.0
 
 
-def extras(state: State, request: Request, reply: Reply | None = None) -> Json:
+def extras(state: SimState, request: SimRequest, reply: Reply | None = None) -> Json:
     """Return what was asked for beyond the API: timings, and the request as it arrived."""
     more: Json = {}
     wanted = state.options.timings or request.flag("timings") or request.flag("timings_per_token")
@@ -155,15 +181,15 @@ def extras(state: State, request: Request, reply: Reply | None = None) -> Json:
     return more
 
 
-def _say(state: State, request: Request, prompt: Prompt, model: str) -> list[str]:
+def _say(state: SimState, request: SimRequest, prompt: Prompt, model: str) -> list[str]:
     question = prompt.question.strip()
     said = f"You said: {question}\n" if question else ""
     text = state.options.respond or f"{said}I am {model}, a simulated model."
     if prompt.schema is not None:
         text = json.dumps(sample(prompt.schema, text), ensure_ascii=False)
     length = int(request.number("sim_tokens", state.options.tokens))
-    pieces = tokens.of_length(text, length) if length else tokens.split(text)
-    return tokens.garbage(len(pieces)) if state.corrupted else pieces
+    pieces = tokens_of_length(text, length) if length else split_tokens(text)
+    return garbage_tokens(len(pieces)) if state.corrupted else pieces
 
 
 def _called_tool(prompt: Prompt) -> Tool | None:
@@ -177,7 +203,7 @@ def _called_tool(prompt: Prompt) -> Tool | None:
 
 def _write_call(tool: Tool, prompt: Prompt) -> list[str]:
     schema = {"type": "object", **tool.schema}
-    return tokens.split(json.dumps(sample(schema, prompt.question), ensure_ascii=False))
+    return split_tokens(json.dumps(sample(schema, prompt.question), ensure_ascii=False))
 
 
 def sample(schema: Mapping[str, object], text: str) -> object:
@@ -192,3 +218,49 @@ def sample(schema: Mapping[str, object], text: str) -> object:
     if kind == "array":
         return [sample(mapping(schema.get("items")), text)]
     return _SAMPLES.get(kind, text)
+
+
+def question(messages: list[Json]) -> str:
+    """Return the last text that is the user's."""
+    asked = [message for message in messages if message.get("role") == "user"]
+    return content_text(asked[-1].get("content")) if asked else ""
+
+
+def content_text(content: object) -> str:
+    """Return the text of *content*: itself, the text of its parts, or its token numbers."""
+    match content:
+        case str():
+            return content
+        case dict():
+            return str(content.get("text") or "")
+        case list():
+            return " ".join(content_text(part) for part in content)
+        case None:
+            return ""
+    return str(content)
+
+
+def limit(request: SimRequest, *names: str) -> int:
+    """Return the first limit given among *names*, 0 when there is none."""
+    return next((int(value) for name in names if (value := request.number(name))), 0)
+
+
+def tools(functions: list[Json], schema: str) -> tuple[Tool, ...]:
+    """Return *functions* as tools, each with the arguments its member *schema* describes."""
+    return tuple(
+        Tool(str(function["name"]), mapping(function.get(schema)))
+        for function in functions
+        if function.get("name")
+    )
+
+
+def answer_schema(form: Json) -> Json | None:
+    """Return the schema an answer of response format *form* obeys, None when it is plain text."""
+    match form.get("type"):
+        case "json_schema":
+            # Chat completions wrap it once more than responses do.
+            return mapping((mapping(form.get("json_schema")) or form).get("schema"))
+        case "json_object":  # llama-server takes a schema here as well
+            own = mapping(form.get("schema"))
+            return own or {"type": "object", "properties": {"answer": {"type": "string"}}}
+    return None

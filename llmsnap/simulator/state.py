@@ -1,22 +1,24 @@
-"""What the simulated server is at this moment."""
+"""What the simulated server is at this moment, and the faults that are not an answer."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from time import monotonic
 
+import gevent
 from gevent.event import Event
 
-from llmsnap.simulator.exchange import Json
-from llmsnap.simulator.options import Options
+from llmsnap.simulator.exchange import ClientSocket, Json
+from llmsnap.simulator.options import SimOptions
 
 RECENT_REQUESTS = 100
 PARTS = frozenset({"weights", "kv_cache"})
 
 
-class State:
+class SimState:
     """Loaded or not, asleep or not, and the requests so far. Its methods never switch.
 
     *write_line* takes a log line, *leave* ends the process with an exit code.
@@ -24,7 +26,7 @@ class State:
 
     def __init__(
         self,
-        options: Options,
+        options: SimOptions,
         write_line: Callable[[str], None],
         leave: Callable[[int], None],
     ) -> None:
@@ -95,3 +97,42 @@ class State:
             "in_flight": self.in_flight,
             "clients_gone": self.gone,
         }
+
+
+FLOODS_PER_SECOND = 20
+GRANDCHILD_CODE = "import time; time.sleep(600)"
+_NOISE = b"noise " * 13 + b"\n"
+
+
+def leave_later(state: SimState) -> None:
+    """Leave when the time of --exit-after is over. Blocks until then."""
+    gevent.sleep(state.options.exit_after)
+    state.write_line(f"exiting after {state.options.exit_after:g} s, as told")
+    state.leave(state.options.exit_code)
+
+
+def flood(state: SimState) -> None:
+    """Write --flood bytes per second to the log. Blocks for ever."""
+    size = max(state.options.flood // FLOODS_PER_SECOND, 1)
+    burst = (_NOISE * (size // len(_NOISE) + 1))[: size - 1].decode()
+    while True:
+        state.write_line(burst)
+        gevent.sleep(1 / FLOODS_PER_SECOND)
+
+
+def start_grandchild(*, new_session: bool) -> int:
+    """Start a process that does nothing but hold our stdout, and return its pid."""
+    argv = [sys.executable, "-I", "-S", "-c", GRANDCHILD_CODE]
+    return os.posix_spawn(sys.executable, argv, os.environ, setsid=new_session)
+
+
+def cut(
+    state: SimState, client: ClientSocket, chunks: Iterable[bytes], limit: int
+) -> Iterator[bytes]:
+    """Yield *limit* chunks, then drop the connection under the rest."""
+    for number, chunk in enumerate(chunks):
+        if number == limit:
+            state.write_line(f"dropping a connection after {limit} chunks, as told")
+            client.hang_up()
+            return
+        yield chunk

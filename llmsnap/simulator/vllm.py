@@ -5,13 +5,12 @@ From the first moment of a sleep to the last of a wake, inference is refused.
 
 from __future__ import annotations
 
-from llmsnap.simulator.admission import work
-from llmsnap.simulator.exchange import Refusal, Request, Response, json_response
-from llmsnap.simulator.route import GET, Route
-from llmsnap.simulator.state import PARTS, State
+from llmsnap.simulator.exchange import Refusal, SimRequest, SimResponse, json_response
+from llmsnap.simulator.routes import GET, Route, work
+from llmsnap.simulator.state import PARTS, SimState
 
 
-def sleep(state: State, request: Request) -> Response:
+def sleep(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/sleep?level=1``: give the memory back and serve no more."""
     options = state.options
     level = request.number("level", 1)
@@ -31,7 +30,7 @@ def sleep(state: State, request: Request) -> Response:
     return json_response({})
 
 
-def wake_up(state: State, request: Request) -> Response:
+def wake_up(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/wake_up``, for all parts or for those named by ``tags``."""
     options = state.options
     tags = request.query.get("tags")
@@ -48,13 +47,13 @@ def wake_up(state: State, request: Request) -> Response:
     return json_response({})
 
 
-def is_sleeping(state: State, request: Request) -> Response:
+def is_sleeping(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/is_sleeping``."""
     del request
     return json_response({"is_sleeping": bool(state.asleep)})
 
 
-def collective_rpc(state: State, request: Request) -> Response:
+def collective_rpc(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/collective_rpc``; it knows ``reload_weights``, which ends a corruption."""
     if request.json.get("method") != "reload_weights":
         raise Refusal(400, "the only method known is reload_weights")
@@ -63,13 +62,13 @@ def collective_rpc(state: State, request: Request) -> Response:
     return json_response({"results": [None]})
 
 
-def reset_prefix_cache(state: State, request: Request) -> Response:
+def reset_prefix_cache(state: SimState, request: SimRequest) -> SimResponse:
     """Answer ``/reset_prefix_cache``; there is no cache to reset."""
     del state, request
     return json_response({})
 
 
-def wake_up_fail(state: State, request: Request) -> Response:
+def wake_up_fail(state: SimState, request: SimRequest) -> SimResponse:
     """Answer 500: a wake endpoint that never works."""
     del state, request
     raise Refusal(500, "this wake always fails", "internal_error")

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from hashlib import sha1
 from io import BufferedIOBase
 
-from llmsnap.simulator.exchange import Refusal, Request, Response
-from llmsnap.simulator.route import Route
-from llmsnap.simulator.state import State
+from llmsnap.simulator.exchange import Refusal, SimRequest, SimResponse
+from llmsnap.simulator.routes import Route
+from llmsnap.simulator.state import SimState
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 CLOSE, PING, PONG = 0x8, 0x9, 0xA
 
 
-def echo(state: State, request: Request) -> Response:
+def echo(state: SimState, request: SimRequest) -> SimResponse:
     """Accept the upgrade and echo until the client closes. Raises Refusal 426 without one."""
     del state
     key = request.header("Sec-WebSocket-Key")
@@ -29,7 +29,7 @@ def echo(state: State, request: Request) -> Response:
     protocol = request.header("Sec-WebSocket-Protocol").partition(",")[0].strip()
     if protocol:
         headers.append(("Sec-WebSocket-Protocol", protocol))
-    return Response(101, headers, _session(request))
+    return SimResponse(101, headers, _session(request))
 
 
 def accept_key(key: str) -> str:
@@ -38,7 +38,7 @@ def accept_key(key: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def _session(request: Request) -> Iterator[bytes]:
+def _session(request: SimRequest) -> Iterator[bytes]:
     try:
         yield from echo_frames(request.stream)
     finally:

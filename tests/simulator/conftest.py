@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from gevent.event import Event
 
-from llmsnap.simulator.options import Options
-from llmsnap.simulator.server import Server
+from llmsnap.simulator.options import SimOptions
+from llmsnap.simulator.server import SimServer
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Answer:
 class Sim:
     """A running simulator; *left* holds the codes it wanted to exit with."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: SimOptions) -> None:
         self.lines: list[str] = []
         self.left: list[int] = []
         self.leaving = Event()
         self._wrote = Event()
-        self.server = Server(options, self._write_line, self._leave)
+        self.server = SimServer(options, self._write_line, self._leave)
         self.state = self.server.state
 
     def _write_line(self, line: str) -> None:
@@ -97,7 +97,7 @@ def serve() -> Iterator[Callable[..., Sim]]:
     started: list[Sim] = []
 
     def start(**options: Any) -> Sim:
-        sim = Sim(Options(port=0, **options))
+        sim = Sim(SimOptions(port=0, **options))
         started.append(sim)
         sim.server.open()
         return sim

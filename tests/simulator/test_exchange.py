@@ -1,15 +1,30 @@
+"""Requests and responses of the simulator: parsing, forms, content codings, clients that leave."""
+
+from __future__ import annotations
+
 import io
 import json
 import types
+import zlib
 
+import gevent
 import pytest
+from gevent import socket
 
 from llmsnap.simulator import exchange
-from llmsnap.simulator.exchange import Refusal, Request
+from llmsnap.simulator.exchange import (
+    ClientLeft,
+    ClientSocket,
+    Refusal,
+    SimRequest,
+    form_field,
+    form_file,
+    parse_form,
+)
 
 
 def make(body=b"", query="", **environ):
-    return Request(
+    return SimRequest(
         {
             "REQUEST_METHOD": "POST",
             "PATH_INFO": "/x",
@@ -113,3 +128,147 @@ def test_what_is_not_an_object_counts_as_empty():
     assert exchange.mapping(json.loads("[]")) == {}
     assert exchange.mappings([1, {"a": 1}]) == [{"a": 1}]
     assert exchange.mappings("text") == []
+
+
+@pytest.fixture
+def ends():
+    near, far = socket.socketpair()
+    yield near, far
+    near.close()
+    far.close()
+
+
+def test_a_wait_ends_when_its_time_is_over(ends):
+    ClientSocket(ends[0]).wait(0.001)
+    ClientSocket(ends[0]).wait(0)
+
+
+def test_a_long_wait_ends_when_the_client_leaves(ends):
+    near, far = ends
+    waiting = gevent.Greenlet(ClientSocket(near).wait, 3600)
+    waiting.link_exception(lambda _: None)
+    waiting.start()
+    gevent.idle()
+    far.close()
+    with pytest.raises(ClientLeft):
+        waiting.get()
+
+
+def test_a_client_that_left_before_is_noticed_too(ends):
+    ends[1].close()
+    with pytest.raises(ClientLeft):
+        ClientSocket(ends[0]).wait_forever()
+
+
+def test_a_next_request_on_the_connection_is_not_a_departure(ends):
+    near, far = ends
+    far.sendall(b"GET / HTTP/1.1")
+    ClientSocket(near).wait(0.001)
+    assert near.recv(3) == b"GET"
+
+
+def test_hanging_up_ends_the_connection_for_the_client(ends):
+    near, far = ends
+    ClientSocket(near).hang_up()
+    assert far.recv(1) == b""
+
+
+def test_hanging_up_twice_does_no_harm(ends):
+    ends[1].close()
+    client = ClientSocket(ends[0])
+    client.hang_up()
+    client.hang_up()
+
+
+CHAT = {"messages": [{"role": "user", "content": "hello"}]}
+PATH = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("asked", "named", "window_bits"),
+    [("gzip", "gzip", 31), ("deflate", "deflate", 15), ("raw-deflate", "deflate", -15)],
+)
+@pytest.mark.parametrize("stream", [0, 1])
+def test_answers_can_be_compressed(sim, asked, named, window_bits, stream):
+    answer = sim.post(f"{PATH}?sim_encoding={asked}&stream={stream}", CHAT)
+    assert answer.headers["Content-Encoding"] == named
+    assert b'"choices"' in zlib.decompress(answer.body, window_bits)
+    assert ("Content-Length" in answer.headers) is not stream
+
+
+def test_each_chunk_can_be_read_as_it_comes(sim):
+    connection = sim.connect()
+    connection.request("GET", "/slow-respond?echo=ab&delay=1ms&sim_encoding=gzip")
+    reader = zlib.decompressobj(31)
+    response = connection.getresponse()
+    text = b""
+    while not text:
+        text += reader.decompress(response.read1())
+    assert text in {b"a", b"ab"}
+    connection.close()
+
+
+def test_another_coding_is_refused(sim):
+    assert sim.post(f"{PATH}?sim_encoding=br", CHAT).status == 400
+
+
+HEAD = 'Content-Disposition: form-data; name="%s"'
+
+
+def form(body, content_type="multipart/form-data; boundary=xx"):
+    return types.SimpleNamespace(body=body, header=lambda name: content_type)
+
+
+def body(*parts):
+    return b"".join(b"--xx\r\n" + part + b"\r\n" for part in parts) + b"--xx--\r\n"
+
+
+def plain(name, data):
+    return (HEAD % name).encode() + b"\r\n\r\n" + data
+
+
+def upload(name, filename, data, kind="audio/wav"):
+    head = f'{HEAD % name}; filename="{filename}"\r\nContent-Type: {kind}\r\n\r\n'
+    return head.encode() + data
+
+
+def test_fields_and_files_in_their_order():
+    parts = parse_form(form(body(plain("model", b"m"), upload("file", "a.wav", b"1234"))))
+    assert [part.name for part in parts] == ["model", "file"]
+    assert form_field(parts, "model") == "m"
+    found = form_file(parts, "file")
+    assert (found.filename, found.content_type, found.data) == ("a.wav", "audio/wav", b"1234")
+
+
+@pytest.mark.parametrize("data", [b"", b"\r\n", b"a--xx", b"\0\r\n\r\n\xff", b"\r\n--x\r\n"])
+def test_data_is_kept_as_it_is(data):
+    parts = parse_form(form(body(upload("file", "a", data))))
+    assert form_file(parts, "file").data == data
+
+
+def test_a_quoted_boundary():
+    quoted = 'multipart/form-data; boundary="xx"'
+    assert form_field(parse_form(form(body(plain("a", b"1")), quoted)), "a") == "1"
+
+
+def test_a_field_is_not_a_file_and_a_file_no_field():
+    parts = parse_form(form(body(plain("file", b"text"))))
+    with pytest.raises(Refusal, match="file is missing"):
+        form_file(parts, "file")
+    assert form_field(parse_form(form(body(upload("model", "m", b"x")))), "model") == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type"),
+    [
+        (body(plain("a", b"1")), "application/json"),
+        (body(plain("a", b"1")), "multipart/form-data"),
+        (body(plain("a", b"1"))[:-6], "multipart/form-data; boundary=xx"),
+        (b"", "multipart/form-data; boundary=xx"),
+        (body(b"no headers"), "multipart/form-data; boundary=xx"),
+    ],
+)
+def test_what_is_no_form_is_refused(data, content_type):
+    with pytest.raises(Refusal) as refused:
+        parse_form(form(data, content_type))
+    assert refused.value.status == 400

@@ -1,11 +1,50 @@
+"""What the simulated model says."""
+
+from __future__ import annotations
+
 import types
 
 import pytest
 
+from llmsnap.simulator import reply as reply_module
 from llmsnap.simulator.exchange import Refusal
-from llmsnap.simulator.options import Options
-from llmsnap.simulator.reply import Part, Prompt, Tool, compose, sample
-from llmsnap.simulator.state import State
+from llmsnap.simulator.options import SimOptions
+from llmsnap.simulator.reply import (
+    Prompt,
+    ReplyPart,
+    Tool,
+    compose,
+    count_tokens,
+    garbage_tokens,
+    sample,
+    split_tokens,
+    tokens_of_length,
+)
+from llmsnap.simulator.state import SimState
+
+
+@pytest.mark.parametrize("text", ["", "one", " one  two\nthree ", "ünï ¢ode"])
+def test_tokens_joined_are_the_text(text):
+    assert "".join(split_tokens(text)) == text
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 0), ("one", 1), ("one two", 2), ("a  b\nc", 3)])
+def test_a_token_is_a_word(text, count):
+    assert count_tokens(text) == count
+
+
+def test_a_longer_answer_goes_on_with_filler():
+    assert tokens_of_length("one two", 4) == ["one", " two", " The", " quick"]
+
+
+def test_a_shorter_answer_is_cut():
+    assert tokens_of_length("one two three", 2) == ["one", " two"]
+
+
+def test_garbage_has_the_length_asked_for_and_no_words():
+    assert len(garbage_tokens(3)) == 3
+    assert not any(character.isalnum() for character in "".join(garbage_tokens(3)))
+
 
 WEATHER = Tool("weather", {"properties": {"city": {"type": "string"}}})
 CLOCK = Tool("clock", {"properties": {}})
@@ -26,7 +65,7 @@ class Ask:
 
 
 def state(**options):
-    return State(Options(**options), lambda line: None, lambda code: None)
+    return SimState(SimOptions(**options), lambda line: None, lambda code: None)
 
 
 def reply_to(prompt, settings=None, **options):
@@ -64,7 +103,7 @@ def test_a_limit_that_is_not_reached_does_not_cut():
 
 def test_reasoning_comes_first_and_counts_against_the_limit():
     reply = reply_to(Prompt("a", "a", limit=5, reasoning=True))
-    assert [part for part, _ in reply.parts] == [Part.REASONING, Part.TEXT]
+    assert [part for part, _ in reply.parts] == [ReplyPart.REASONING, ReplyPart.TEXT]
     assert reply.reasoning_text == "The user said: a"
     assert len(reply.pieces) == 1
 
@@ -126,7 +165,7 @@ def test_which_tool_is_called(question, must_call, called):
 def test_a_call_fills_in_its_arguments():
     reply = reply_to(Prompt("weather", "weather", tools=(WEATHER,)))
     assert reply.text == '{"city": "weather"}'
-    assert [part for part, _ in reply.parts] == [Part.TOOL]
+    assert [part for part, _ in reply.parts] == [ReplyPart.TOOL]
 
 
 def test_a_corrupted_model_says_garbage_and_calls_nothing():
@@ -163,3 +202,56 @@ def test_a_schema_asks_for_json_of_its_form():
 )
 def test_samples(schema, value):
     assert sample(schema, "x") == value
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("a", "a"),
+        (None, ""),
+        (["a", "b"], "a b"),
+        ([{"type": "text", "text": "a"}, {"type": "image_url"}], "a "),
+        ([1, 2], "1 2"),
+        ({"text": "a"}, "a"),
+    ],
+)
+def test_the_text_of_a_content(content, text):
+    assert reply_module.content_text(content) == text
+
+
+def test_the_question_is_what_the_user_said_last():
+    said = [("user", "a"), ("user", "b"), ("assistant", "c")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    assert reply_module.question(messages) == "b"
+    assert reply_module.question([{"role": "system", "content": "x"}]) == ""
+
+
+def test_tools_without_a_name_are_left_out():
+    functions = [{"name": "f", "parameters": {"type": "object"}}, {"parameters": {}}]
+    assert reply_module.tools(functions, "parameters") == (Tool("f", {"type": "object"}),)
+
+
+@pytest.mark.parametrize(
+    ("form", "schema"),
+    [
+        ({}, None),
+        ({"type": "text"}, None),
+        ({"type": "json_schema", "json_schema": {"schema": {"type": "null"}}}, {"type": "null"}),
+        ({"type": "json_schema", "schema": {"type": "null"}}, {"type": "null"}),
+        ({"type": "json_object", "schema": {"type": "null"}}, {"type": "null"}),
+    ],
+)
+def test_the_schema_of_a_response_format(form, schema):
+    assert reply_module.answer_schema(form) == schema
+
+
+def test_any_json_object_is_one_with_an_answer():
+    assert "answer" in reply_module.answer_schema({"type": "json_object"})["properties"]
+
+
+def test_the_first_limit_given_counts(sim):
+    body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2}
+    answer = sim.post("/v1/chat/completions", {**body, "max_completion_tokens": 3})
+    assert answer.json["usage"]["completion_tokens"] == 3
+    answer = sim.post("/v1/chat/completions", body)
+    assert answer.json["usage"]["completion_tokens"] == 2

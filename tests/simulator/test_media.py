@@ -1,9 +1,52 @@
+"""Audio and images of the simulator."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import wave
+import zlib
 from base64 import b64decode
 from hashlib import sha256
 
 import pytest
 
-from llmsnap.simulator.files import samples, wav
+from llmsnap.simulator import media
+from llmsnap.simulator.media import png, samples, wav
+
+
+def test_the_wav_is_one():
+    with wave.open(io.BytesIO(media.wav("hello"))) as sound:
+        assert (sound.getnchannels(), sound.getsampwidth()) == (1, 2)
+        assert sound.getframerate() == media.SAMPLE_RATE
+        assert sound.readframes(sound.getnframes()) == media.samples("hello")
+
+
+def test_a_longer_text_sounds_longer_up_to_a_limit():
+    assert len(media.samples("hello")) > len(media.samples("hi"))
+    assert len(media.samples("x" * 1000)) == media.SAMPLE_RATE * 2 * 2
+
+
+def test_the_png_is_one():
+    data = media.png("a")
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    kinds, rest = [], data[8:]
+    while rest:
+        (length,) = struct.unpack(">I", rest[:4])
+        chunk, check, rest = (
+            rest[4 : 8 + length],
+            rest[8 + length : 12 + length],
+            rest[12 + length :],
+        )
+        assert struct.unpack(">I", check) == (zlib.crc32(chunk),)
+        kinds.append(chunk[:4])
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+
+
+def test_another_prompt_has_another_picture():
+    assert media.png("a") == media.png("a") != media.png("b")
+
 
 FORM = "multipart/form-data; boundary=xx"
 
@@ -110,3 +153,76 @@ def test_speech_can_be_events(sim, form, whole):
     assert b"".join(b64decode(event["audio"]) for _, event in deltas) == whole("hello")
     assert done["type"] == "speech.audio.done"
     assert done["usage"]["total_tokens"] == 1 + len(deltas)
+
+
+PNG = base64.b64encode(png("a cat")).decode()
+
+
+def test_generations(sim):
+    answer = sim.post("/v1/images/generations", {"prompt": "a cat", "n": 2}).json
+    assert answer["data"] == [{"b64_json": PNG, "revised_prompt": "a cat"}] * 2
+
+
+def test_generations_as_url(sim):
+    body = {"prompt": "a cat", "response_format": "url"}
+    answer = sim.post("/v1/images/generations", body).json
+    assert answer["data"][0]["url"] == f"data:image/png;base64,{PNG}"
+
+
+def test_generations_of_nothing_are_refused(sim):
+    assert sim.post("/v1/images/generations", {}).status == 400
+
+
+def edit(sim, **fields):
+    parts = "".join(
+        f'--xx\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in {"prompt": "a cat", **fields}.items()
+    )
+    parts += (
+        '--xx\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
+        "Content-Type: image/png\r\n\r\n1234\r\n--xx--\r\n"
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=xx"}
+    return sim.post("/v1/images/edits?model=m", parts.encode(), **kind)
+
+
+def test_edits_tell_what_arrived(sim):
+    answer = edit(sim).json
+    assert answer["data"][0]["b64_json"] == PNG
+    told = "a cat; a.png has 4 bytes of image/png, for m"
+    assert answer["data"][0]["revised_prompt"] == told
+
+
+@pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
+@pytest.mark.parametrize(("partial", "shown"), [(0, 0), (2, 2), (1000, 3)])
+def test_images_can_be_streamed(sim, kind, partial, shown):
+    if kind == "image_edit":
+        answer = edit(sim, stream="true", partial_images=partial)
+    else:
+        body = {"prompt": "a cat", "stream": True, "partial_images": partial}
+        answer = sim.post("/v1/images/generations", body)
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    names = [*[f"{kind}.partial_image"] * shown, f"{kind}.completed"]
+    assert [name for name, _ in answer.events] == names
+    assert [event["type"] for _, event in answer.events] == names
+    assert {event["b64_json"] for _, event in answer.events} == {PNG}
+    *partials, (_, completed) = answer.events
+    assert [event["partial_image_index"] for _, event in partials] == list(range(shown))
+    assert completed["usage"]["total_tokens"] == 3
+
+
+def test_a_number_in_a_form_is_one(sim):
+    assert edit(sim, stream="true", partial_images="-1").status == 400
+
+
+def test_images_have_a_usage(sim):
+    asked = sim.post("/v1/images/generations", {"prompt": "a cat", "n": 2})
+    assert [answer.json["usage"]["output_tokens"] for answer in (asked, edit(sim))] == [2, 1]
+
+
+def test_the_web_ui_of_stable_diffusion(sim):
+    for path in ("/sdapi/v1/txt2img", "/sdapi/v1/img2img"):
+        answer = sim.post(path, {"prompt": "a cat", "batch_size": 2}).json
+        assert answer["images"] == [PNG, PNG]
+        assert answer["parameters"]["prompt"] == "a cat"
+    assert sim.get("/sdapi/v1/loras").json[0]["name"] == "simulated-lora"
