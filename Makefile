@@ -18,7 +18,7 @@ BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_client_matrix.py %/test_k
 COMPILED := $(filter-out %/test_bench.py %/test_client_matrix.py %/test_development.py %/test_kills.py %/test_wheel.py,$(wildcard tests/e2e/test_*.py tests/e2e/raw/test_*.py))
 
 # Unit tests of what is compiled, but for those that put something else in place of a part of it.
-COMPILED_UNITS := $(addprefix tests/,fuzz logs metrics proxy routing server wire)
+COMPILED_UNITS := $(addprefix tests/,fuzz http logs proxy routing server telemetry)
 REPLACING := $(addprefix tests/,logs/test_hub.py telemetry/test_recorder.py routing/test_scheduler.py \
 	server/test_handler.py http/test_auth.py $(addprefix proxy/test_,context.py dispatch.py forward.py \
 	loading.py parser.py stream.py))

@@ -15,8 +15,7 @@ import gevent
 from gevent.os import make_nonblocking, nb_read
 
 import llmsnap._monkey  # noqa: F401 - as in the product
-from llmsnap.logs.handler import LogHandler
-from llmsnap.logs.hub import LogHub
+from llmsnap.logs import LogHandler, LogHub
 
 
 def per_call(name: str, call, count: int) -> None:

@@ -21,9 +21,7 @@ import micro_scheduler
 import micro_wire
 
 from llmsnap.http.headers import RequestRule, from_environ, request_headers, response_headers
-from llmsnap.logs.handler import LogHandler
-from llmsnap.logs.hub import LogHub
-from llmsnap.logs.stdout import StdoutWriter
+from llmsnap.logs import LogHandler, LogHub, StdoutWriter
 from llmsnap.models import parse_address
 from llmsnap.proxy import (
     ConnectionPool,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 
+from llmsnap.ansi import strip_controls
 from llmsnap.commands.catalog import COMMANDS
 from llmsnap.errors import BadRequest, CommandFailed, ConfigError, StateInUse
-from llmsnap.installation import unsupported_reason
-from llmsnap.logs.colours import colours_only
+from llmsnap.installation import identify, unsupported_reason
 from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -130,12 +130,28 @@ def normalize(argv: Sequence[str]) -> list[str]:
     return out
 
 
+def version_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``llmsnap version``."""
+    about = "Print version and commit, as llmsnap --version does."
+    parser = argparse.ArgumentParser(prog="llmsnap version", description=about)
+    parser.add_argument("--json", action="store_true", help="write JSON")
+    return parser
+
+
+def version(argv: Sequence[str]) -> int:
+    """Run ``llmsnap version``; return the exit code."""
+    args = version_parser().parse_args(argv)
+    build = identify()
+    sys.stdout.write((json.dumps(asdict(build)) if args.json else str(build)) + "\n")
+    return 0
+
+
 def _run(options: Options) -> int:
     # Imported when they are needed: a version or a usage error should not wait for Flask.
     from llmsnap.config.loader import load  # noqa: PLC0415
     from llmsnap.event_loop import watch_loop  # noqa: PLC0415
     from llmsnap.limits import protect_memory, raise_open_files  # noqa: PLC0415
-    from llmsnap.logs.handler import LogStyle  # noqa: PLC0415
+    from llmsnap.logs import LogStyle  # noqa: PLC0415
     from llmsnap.server import serve  # noqa: PLC0415
     from llmsnap.service import Service  # noqa: PLC0415
     from llmsnap.statedir import find as find_state_dir  # noqa: PLC0415
@@ -181,13 +197,13 @@ def _reason(error: Exception) -> str:
 
 def _command(name: str, argv: list[str]) -> int:
     """Run one command, which may do without most of the program."""
-    module = importlib.import_module(COMMANDS[name].module)
+    _, run = COMMANDS[name].load()
     if COMMANDS[name].waits:
         _hush_interrupts()
     try:
-        code = int(module.main(argv))
+        code = run(argv)
     except CommandFailed as error:
-        sys.stderr.write(f"llmsnap {name}: {colours_only(str(error))}\n")
+        sys.stderr.write(f"llmsnap {name}: {strip_controls(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

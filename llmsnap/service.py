@@ -28,8 +28,7 @@ from llmsnap.events import (
 )
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
-from llmsnap.logs.handler import TEXT, LogHandler, LogStyle
-from llmsnap.logs.hub import LogHub
+from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
 from llmsnap.models import Address, ContextLengths, Process, State, Trigger
 from llmsnap.observations import Observations
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch

@@ -19,7 +19,7 @@ from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError
 from llmsnap.event_loop import freeze_heap
 from llmsnap.limits import end_with_parent, protect_memory, raise_open_files
-from llmsnap.logs.handler import LogStyle
+from llmsnap.logs import LogStyle
 from llmsnap.options import Options, from_environ
 from llmsnap.reload import ConfigWatcher, watch
 from llmsnap.service import Service

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import sys
@@ -125,7 +126,7 @@ def test_what_went_wrong_is_told_and_has_its_exit_code(
     def fail(argv: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr("llmsnap.commands.ps.main", fail)
+    monkeypatch.setattr("llmsnap.commands.models.ps", fail)
     assert cli.main(["ps"]) == code
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"llmsnap ps: {error}\n")
@@ -155,3 +156,15 @@ def test_every_option_and_command_is_documented() -> None:
     text = (Path(__file__).parent.parent / "docs/cli.md").read_text()
     options = re.findall(r"--[a-z][a-z-]+", build_parser().format_help())
     assert not [word for word in {*options, *COMMANDS} - {"--help"} if word not in text]
+
+
+def test_the_version_command_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.version([]) == 0
+    assert capsys.readouterr().out.startswith(f"llmsnap {__version__} (")
+
+
+def test_the_version_is_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.version(["--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] == __version__
+    assert set(found) == {"version", "commit", "date", "compiled", "checkout", "folder"}

@@ -5,9 +5,14 @@ Standard library only: the door reads it before anything else is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
 
 
 class Takes(StrEnum):
@@ -21,10 +26,10 @@ class Takes(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """One command: its module has ``build_parser()`` and ``main(argv) -> int``.
+class Subcommand:
+    """One command, with its functions: *main* takes the arguments and returns the exit code.
 
-    *waits*: it does several things at once, and so needs the event loop, which costs a third of a
+    *waits*: it does several things at once and so needs the event loop, which costs a third of a
     second at the start.
     """
 
@@ -32,23 +37,42 @@ class Command:
     about: str
     takes: Takes = Takes.NOTHING
     waits: bool = False
+    main: str = "main"
+    parser: str = "build_parser"
+
+    def load(self) -> tuple[Callable[[], ArgumentParser], Callable[[Sequence[str]], int]]:
+        """Import the module; return what builds its parser, and what runs it."""
+        module = importlib.import_module(self.module)
+        return getattr(module, self.parser), getattr(module, self.main)
+
+
+def _of_models(name: str, about: str, takes: Takes = Takes.MODELS) -> Subcommand:
+    """Return the command *name* of the module that holds those of a server's models."""
+    module = "llmsnap.commands.models"
+    return Subcommand(module, about, takes, main=name, parser=f"{name}_parser")
 
 
 COMMANDS = {
-    "check": Command(
+    "check": Subcommand(
         "llmsnap.commands.check", "what is wrong or odd with a configuration", Takes.FILES
     ),
-    "ps": Command("llmsnap.commands.ps", "the models of a running server and their state"),
-    "load": Command("llmsnap.commands.load", "make a model ready", Takes.MODELS, waits=True),
-    "sleep": Command("llmsnap.commands.sleep", "put a model to sleep", Takes.MODELS),
-    "unload": Command("llmsnap.commands.unload", "stop a model, or all", Takes.MODELS),
-    "logs": Command("llmsnap.commands.logs", "the log of the server or of a model", Takes.LOGS),
-    "bench": Command(
+    "ps": _of_models("ps", "the models of a running server and their state", Takes.NOTHING),
+    "load": Subcommand("llmsnap.commands.load", "make a model ready", Takes.MODELS, waits=True),
+    "sleep": _of_models("sleep", "put a model to sleep"),
+    "unload": _of_models("unload", "stop a model, or all"),
+    "logs": Subcommand("llmsnap.commands.logs", "the log of the server or of a model", Takes.LOGS),
+    "bench": Subcommand(
         "llmsnap.commands.bench", "measure a model's latency and speed", Takes.MODELS, waits=True
     ),
-    "sim": Command("llmsnap.simulator.server", "an inference server without a model", waits=True),
-    "completion": Command("llmsnap.commands.completion", "completion for your shell", Takes.SHELLS),
-    "version": Command("llmsnap.commands.version", "which version and commit this is"),
+    "sim": Subcommand(
+        "llmsnap.simulator.server", "an inference server without a model", waits=True
+    ),
+    "completion": Subcommand(
+        "llmsnap.commands.completion", "completion for your shell", Takes.SHELLS
+    ),
+    "version": Subcommand(
+        "llmsnap.cli", "which version and commit this is", main="version", parser="version_parser"
+    ),
 }
 
 

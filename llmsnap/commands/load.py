@@ -11,8 +11,7 @@ from typing import TextIO
 
 from gevent.event import AsyncResult
 
-from llmsnap.commands.client import Client
-from llmsnap.commands.connection import add_server, connect, new_parser
+from llmsnap.commands.client import ServerClient, add_server, connect, new_parser
 from llmsnap.commands.models import Model, overview
 from llmsnap.commands.terminal import Colour, Terminal, bar, duration
 from llmsnap.errors import CommandFailed
@@ -48,7 +47,7 @@ def main(
     return 0
 
 
-def _load(client: Client, name: str, progress: Progress | None) -> None:
+def _load(client: ServerClient, name: str, progress: Progress | None) -> None:
     """Load *name*, and look meanwhile how it fares. Raises: CommandFailed and its kind."""
     outcome: AsyncResult[None] = AsyncResult()
     tasks = TaskGroup("load")
@@ -67,7 +66,7 @@ def _load(client: Client, name: str, progress: Progress | None) -> None:
         progress.done()
 
 
-def _ask(client: Client, name: str, outcome: AsyncResult[None]) -> None:
+def _ask(client: ServerClient, name: str, outcome: AsyncResult[None]) -> None:
     try:
         client.act("load", name)
     except CommandFailed as error:
@@ -76,7 +75,7 @@ def _ask(client: Client, name: str, outcome: AsyncResult[None]) -> None:
         outcome.set(None)
 
 
-def _find(client: Client, name: str) -> Model | None:
+def _find(client: ServerClient, name: str) -> Model | None:
     """Return how the model fares; None while that cannot be told, of which the outcome will."""
     try:
         return next((one for one in overview(client) if one.is_called(name)), None)

@@ -10,10 +10,9 @@ from contextlib import suppress
 from typing import BinaryIO
 from urllib.parse import quote
 
-from llmsnap.commands.client import Client
-from llmsnap.commands.connection import add_server, connect, new_parser
+from llmsnap.ansi import AnsiFilter
+from llmsnap.commands.client import ServerClient, add_server, connect, new_parser
 from llmsnap.errors import CommandFailed, KeyRefused, NoServer
-from llmsnap.logs.colours import Colours
 
 DESCRIPTION = "The log of a running server, or of one of its models."
 OWN_LOGS = ("proxy", "upstream")
@@ -53,7 +52,7 @@ def main(
 
 def _show(pieces: Iterator[bytes], out: BinaryIO) -> None:
     """Write *pieces* to a terminal, without what a model's server might order it to do."""
-    colours = Colours()
+    colours = AnsiFilter()
     try:
         for piece in pieces:
             out.write(colours.feed(piece))
@@ -64,14 +63,14 @@ def _show(pieces: Iterator[bytes], out: BinaryIO) -> None:
             out.flush()
 
 
-def _path(client: Client, name: str, *, follow: bool) -> str:
+def _path(client: ServerClient, name: str, *, follow: bool) -> str:
     """Return where the log is. Raises: NoSuchModel."""
     if name and name not in OWN_LOGS:
         _check(client, name)
     return f"/logs/stream/{quote(name, safe='')}" + ("" if follow else "?no-follow")
 
 
-def _check(client: Client, name: str) -> None:
+def _check(client: ServerClient, name: str) -> None:
     try:
         client.get(f"/v1/models/{quote(name, safe='')}")
     except (NoServer, KeyRefused):

@@ -1,12 +1,18 @@
-"""What a running server tells of its models, in one form whatever the key may read."""
+"""``llmsnap ps``, ``sleep`` and ``unload``: lists the models of a running server, or ends one."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import sys
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
 
-from llmsnap.commands.client import Client
+from llmsnap.commands.client import ServerClient, add_server, connect, new_parser
+from llmsnap.commands.terminal import Terminal, duration
 from llmsnap.errors import KeyRefused
 
 STOPPED = frozenset({"stopped", "shutdown"})
@@ -42,12 +48,12 @@ class Model:
         return name == self.model or name in self.aliases
 
 
-def overview(client: Client) -> list[Model]:
+def overview(client: ServerClient) -> list[Model]:
     """Return all models, stopped ones too. Raises: KeyRefused for a key that is no admin's."""
     return [_of_overview(one) for one in client.get("/api/overview")["models"]]
 
 
-def listed(client: Client) -> tuple[list[Model], bool]:
+def listed(client: ServerClient) -> tuple[list[Model], bool]:
     """Return the models a key may know of, and whether the stopped ones are among them."""
     try:
         return overview(client), True
@@ -83,3 +89,110 @@ def _of_running(one: dict[str, Any], now: float) -> Model:
         in_flight=one["in_flight"],
         waiting=one["waiting"],
     )
+
+
+PS_DESCRIPTION = "The models of a running server that are not stopped, or that somebody waits for."
+PS_HEAD = ("MODEL", "STATE", "SINCE", "TTL", "IN FLIGHT", "QUEUE")
+PS_FIELDS = ("model", "state", "for_s", "ttl_s", "idle_in_s", "in_flight", "waiting")
+
+
+def ps_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = new_parser("ps", PS_DESCRIPTION)
+    add = parser.add_argument
+    add("-a", "--all", action="store_true", help="stopped models too")
+    add("-q", "--quiet", action="store_true", help="names only")
+    add("--json", action="store_true", help="write JSON; durations in seconds")
+    return add_server(parser)
+
+
+def ps(
+    argv: Sequence[str], out: TextIO | None = None, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Run the command with its own arguments; return the exit code."""
+    args = ps_parser().parse_args(argv)
+    out = out or sys.stdout
+    models, is_all = listed(connect(args, environ))
+    if args.all and not is_all:
+        sys.stderr.write("llmsnap: this key is no admin's, so stopped models are not told\n")
+    shown = [one for one in models if args.all or not one.is_stopped]
+    if args.json:
+        fields = [{name: asdict(one)[name] for name in PS_FIELDS} for one in shown]
+        out.write(json.dumps({"models": fields}, indent=2) + "\n")
+    elif args.quiet:
+        out.writelines(one.model + "\n" for one in shown)
+    else:
+        Terminal(out, environ).table([PS_HEAD, *map(_ps_row, shown)])
+    return 0
+
+
+def _ps_row(one: Model) -> tuple[str, ...]:
+    since = "-" if one.for_s is None or one.is_stopped else duration(one.for_s)
+    return one.model, one.state, since, _ttl(one), str(one.in_flight), str(one.waiting)
+
+
+def _ttl(one: Model) -> str:
+    """Return the idle time that is allowed, and what is left of the one that runs."""
+    if one.idle_in_s is not None:
+        left = f"{duration(max(0.0, one.idle_in_s))} left"
+        return f"{duration(one.ttl_s)}, {left}" if one.ttl_s > 0 else left
+    return duration(one.ttl_s) if one.ttl_s > 0 else "-"
+
+
+SLEEP_DESCRIPTION = (
+    "Put a model of a running server to sleep; returns when it sleeps or is stopped."
+)
+
+
+def sleep_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = new_parser("sleep", SLEEP_DESCRIPTION, "MODEL")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="id or alias; its sleepMode must be enabled")
+    add("--now", action="store_true", help="cut requests in flight, instead of letting them end")
+    return add_server(parser)
+
+
+def sleep(
+    argv: Sequence[str], out: TextIO | None = None, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Run the command with its own arguments; return the exit code."""
+    args = sleep_parser().parse_args(argv)
+    client = connect(args, environ)
+    client.act("sleep", args.model, "?drain=0" if args.now else "")
+    models, _ = listed(client)
+    state = next((one.state for one in models if one.is_called(args.model)), "stopped")
+    (out or sys.stdout).write(f"{args.model}: {state}\n")
+    return 0
+
+
+UNLOAD_DESCRIPTION = "Stop a model of a running server; returns when it is gone."
+
+
+def unload_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = new_parser("unload", UNLOAD_DESCRIPTION, "MODEL|--all")
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help="id or alias")
+    add("-a", "--all", action="store_true", help="stop all models")
+    add("--drain", action="store_true", help="let requests in flight end, instead of cutting them")
+    return add_server(parser)
+
+
+def unload(
+    argv: Sequence[str], out: TextIO | None = None, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Run the command with its own arguments; return the exit code."""
+    parser = unload_parser()
+    args = parser.parse_args(argv)
+    if bool(args.model) == args.all:
+        parser.error("name one model, or --all")
+    client = connect(args, environ)
+    query = "?drain=1" if args.drain else ""
+    if args.all:
+        with client.send("POST", f"/api/models/unload{query}"):
+            pass
+    else:
+        client.act("unload", args.model, query)
+    (out or sys.stdout).write(f"{args.model or 'all models'}: stopped\n")
+    return 0

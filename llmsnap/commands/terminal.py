@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TextIO
 
-from llmsnap.logs.colours import colours_only
+from llmsnap.ansi import strip_controls
 
 BAR_CELLS = 20
 CLEAR_LINE = "\r\x1b[K"
@@ -36,7 +36,7 @@ STATE_COLOURS = {
 class Terminal:
     """Where output goes: a terminal gets colours and a status line, anything else plain lines.
 
-    Colours are left out where NO_COLOR is set (no-color.org); a dumb terminal gets neither.
+    AnsiFilter are left out where NO_COLOR is set (no-color.org); a dumb terminal gets neither.
     """
 
     def __init__(self, out: TextIO, environ: Mapping[str, str]) -> None:
@@ -57,14 +57,14 @@ class Terminal:
     def line(self, text: str = "") -> None:
         """Write a line, in place of the status line if there is one."""
         self.clear()
-        self._out.write((colours_only(text) if self.is_live else text) + "\n")
+        self._out.write((strip_controls(text) if self.is_live else text) + "\n")
         self._out.flush()
 
     def status(self, text: str) -> None:
         """Show *text* in the line that the next one replaces; only where that is possible."""
         if self.is_live:
             width = shutil.get_terminal_size().columns
-            self._out.write(CLEAR_LINE + colours_only(text)[: width - 1])
+            self._out.write(CLEAR_LINE + strip_controls(text)[: width - 1])
             self._out.flush()
             self._has_status = True
 

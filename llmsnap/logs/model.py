@@ -1,7 +1,7 @@
-"""What one model prints: kept, shown, and never able to drown the server.
+"""What one model prints: kept, shown, and limited so that it cannot drown the server.
 
 Up to a limit per second output passes as it comes, save that a line which repeats at once is shown
-three times and then counted. Beyond the limit it is counted as bytes, not looked at as lines; when
+three times and then counted. Beyond the limit it is counted as bytes, not split into lines; when
 the second is over, a line says how much is missing and the last lines of it follow.
 """
 
@@ -10,11 +10,91 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from itertools import groupby
+from operator import eq
 
 from gevent import get_hub
 
-from llmsnap.logs.fold import RepeatFolder
 from llmsnap.logs.stream import LogStream
+
+SHOWN_REPEATS = 3
+MAX_LINES_PER_CHUNK = 4096  # each line costs a look; more than this in one read passes raw
+
+
+class RepeatFolder:
+    """Shows a repeated line three times, then counts it; unfinished lines pass at once."""
+
+    def __init__(self) -> None:
+        self.open = False  # the last byte shown was not the end of a line
+        self._line: bytes | None = None
+        self._run = 0
+        self._folded = 0
+        self._held = b""  # the beginning of what may be one more repeat
+        self._count = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is held back that ``flush`` would show."""
+        return self._folded > 0 or bool(self._held)
+
+    def take_count(self) -> int:
+        """Return how many lines were folded since the last call."""
+        count, self._count = self._count, 0
+        return count
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what to show of *data*."""
+        data = self._held + data
+        self._held = b""
+        if data.count(b"\n") > MAX_LINES_PER_CHUNK:
+            shown = self._end_run() + data
+            self.open = not data.endswith(b"\n")
+            return shown
+        *lines, rest = data.split(b"\n")
+        out: list[bytes] = []
+        if self.open and lines:
+            out.append(lines.pop(0) + b"\n")
+            self.open = False
+        if lines and lines[0] != self._line and not any(map(eq, lines, lines[1:])):
+            out.append(self._end_run() + b"\n".join(lines) + b"\n")
+            self._line, self._run = lines[-1], 1
+            lines = []
+        for line, group in groupby(lines):
+            self._add(line, len(list(group)), out)
+        if rest:
+            self._take_rest(rest, out)
+        return b"".join(out)
+
+    def flush(self) -> bytes:
+        """Return what was held back, and begin anew."""
+        held, self._held = self._held, b""
+        shown = self._end_run() + held
+        if held:
+            self.open = True
+        return shown
+
+    def _add(self, line: bytes, count: int, out: list[bytes]) -> None:
+        if line != self._line:
+            out.append(self._end_run())
+            self._line = line
+        shown = max(0, min(count, SHOWN_REPEATS - self._run))
+        out.append((line + b"\n") * shown)
+        self._run += count
+        self._folded += count - shown
+
+    def _take_rest(self, rest: bytes, out: list[bytes]) -> None:
+        if self._folded and self._line is not None and self._line.startswith(rest):
+            self._held = rest
+            return
+        out.append(self._end_run() + rest)
+        self.open = True
+
+    def _end_run(self) -> bytes:
+        folded, self._folded = self._folded, 0
+        self._line, self._run = None, 0
+        self._count += folded
+        return b"[llmsnap: last line repeated %d more times]\n" % folded if folded else b""
+
 
 LIMIT_BYTES = 1024 * 1024
 WINDOW_S = 1.0
@@ -24,7 +104,7 @@ TAIL_LINE_CHARS = 500
 
 _ANSI = re.compile(rb"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-_])")
 
-Later = Callable[[float, Callable[[], None]], Callable[[], None]]
+CallLater = Callable[[float, Callable[[], None]], Callable[[], None]]
 
 
 def call_later(delay_s: float, call: Callable[[], None]) -> Callable[[], None]:
@@ -43,7 +123,7 @@ class ModelLog:
         *,
         limit_bytes: int = LIMIT_BYTES,
         clock: Callable[[], float] = time.monotonic,
-        later: Later = call_later,
+        later: CallLater = call_later,
     ) -> None:
         self.stream = stream
         self.limit_bytes = limit_bytes

@@ -1,13 +1,206 @@
-"""A log that many may watch and nobody can hold up."""
+"""A byte log of bounded size that many readers may follow; none of them holds up the writer."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from gevent.event import Event
 
-from llmsnap.logs.ring import RingBuffer
-from llmsnap.logs.subscription import DEFAULT_LIMIT_BYTES, Subscription
+
+class RingBuffer:
+    """Keeps the last *capacity* bytes appended; an append costs its own length, never more.
+
+    Memory is taken at the first append and given back by ``clear()``. *end* counts every byte ever
+    appended, so a byte has one position for the life of the buffer, also across ``clear()``.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = max(1, capacity)
+        self.end = 0
+        self._buffer = bytearray()
+        self._next = 0
+        self._size = 0
+
+    def __repr__(self) -> str:
+        return f"<RingBuffer {self._size} of {self.capacity} bytes, at {self.end}>"
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def start(self) -> int:
+        """The position of the oldest byte still held."""
+        return self.end - self._size
+
+    def append(self, data: bytes) -> None:
+        """Add *data*, overwriting the oldest bytes."""
+        length, capacity = len(data), self.capacity
+        self.end += length
+        if length >= capacity:
+            self._buffer = bytearray(memoryview(data)[length - capacity :])
+            self._next, self._size = 0, capacity
+            return
+        if not self._buffer:
+            self._buffer = bytearray(capacity)
+        head = self._next
+        room = capacity - head
+        if length < room:
+            self._buffer[head : head + length] = data
+            self._next = head + length
+        else:
+            self._buffer[head:] = data[:room]
+            self._buffer[: length - room] = data[room:]
+            self._next = length - room
+        self._size = min(capacity, self._size + length)
+
+    def snapshot(self, limit: int | None = None) -> bytes:
+        """Return a copy of what is held, oldest first; only the last *limit* bytes if given."""
+        size = self._size if limit is None else min(limit, self._size)
+        first = self._next - size
+        if first >= 0:
+            return bytes(memoryview(self._buffer)[first : self._next])
+        return bytes(self._buffer[first:]) + bytes(self._buffer[: self._next])
+
+    def since(self, position: int) -> bytes:
+        """Return what is held from *position* on: all when it is too old, nothing when ahead."""
+        return self.snapshot(max(0, self.end - position))
+
+    def clear(self) -> None:
+        """Forget the bytes and give the memory back; positions go on."""
+        self._buffer = bytearray()
+        self._next = self._size = 0
+
+    def resize(self, capacity: int) -> None:
+        """Hold *capacity* bytes from now on, keeping as many of the held ones as fit."""
+        capacity = max(1, capacity)
+        if capacity == self.capacity:
+            return
+        held, end = self.snapshot(), self.end
+        self.clear()
+        self.capacity = capacity
+        if held:
+            self.append(held)
+        self.end = end
+
+
+DEFAULT_LIMIT_BYTES = 256 * 1024
+GET_BYTES = 64 * 1024
+ENTRY_COST = 64  # what a queued chunk costs besides its bytes, so that empty lines count too
+
+
+class Chunk(NamedTuple):
+    """Bytes of a log up to position *end*; after a loss, a line of ours and how much was lost."""
+
+    data: bytes
+    end: int
+    dropped: int = 0
+
+
+class LogReader:
+    """The log as one reader sees it from *position* on.
+
+    At most *limit_bytes* wait for the reader. When it is too slow the oldest go, and its next
+    ``get()`` returns a line that says how many bytes are missing. *filled* is set when something
+    came; a reader of several subscriptions gives them one, and clears it before it polls them.
+    """
+
+    def __init__(
+        self,
+        position: int = 0,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        on_close: Callable[[LogReader], None] | None = None,
+        filled: Event | None = None,
+    ) -> None:
+        self.position = position
+        self.limit_bytes = limit_bytes
+        self.closed = False
+        self.dropped_bytes = 0
+        self._on_close = on_close
+        self._chunks: deque[bytes] = deque()
+        self._cost = 0
+        self._lost = 0
+        self._filled = filled or Event()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Subscription {state}, at {self.position}, {len(self._chunks)} chunks waiting>"
+
+    def offer(self, data: bytes) -> None:
+        """Queue *data* for the reader, dropping the oldest beyond the limit. Never switches."""
+        if self.closed:
+            return
+        if len(data) > self.limit_bytes:
+            self._lose(len(data) - self.limit_bytes)
+            data = data[-self.limit_bytes :]
+        self._chunks.append(data)
+        self._cost += len(data) + ENTRY_COST
+        while self._cost > self.limit_bytes and len(self._chunks) > 1:
+            self._drop_oldest()
+        self._filled.set()
+
+    def get(self, timeout_s: float | None = None, max_bytes: int = GET_BYTES) -> Chunk | None:
+        """Wait for output and return all that has come, up to *max_bytes*.
+
+        None means that nothing came in *timeout_s*, or that the stream is closed and drained
+        (then *closed* is true).
+        """
+        if not self._chunks and not self.closed:
+            self._filled.wait(timeout_s)
+        chunk = self.poll(max_bytes)
+        if not self._chunks and not self.closed:
+            self._filled.clear()
+        return chunk
+
+    def poll(self, max_bytes: int = GET_BYTES) -> Chunk | None:
+        """Return what has come, as ``get()`` does, without waiting. Never switches."""
+        if self._lost:
+            return self._tell_loss()
+        if not self._chunks:
+            return None
+        parts, size = [], 0
+        while self._chunks and size < max_bytes:
+            parts.append(self._chunks.popleft())
+            size += len(parts[-1])
+        self._cost -= size + ENTRY_COST * len(parts)
+        if size > max_bytes:
+            size -= self._put_back(parts, size - max_bytes)
+        self.position += size
+        return Chunk(b"".join(parts), self.position)
+
+    def close(self) -> None:
+        """Take no more; the reader still gets what is queued."""
+        if self.closed:
+            return
+        self.closed = True
+        self._filled.set()
+        if self._on_close is not None:
+            self._on_close(self)
+
+    def _drop_oldest(self) -> None:
+        oldest = self._chunks.popleft()
+        self._cost -= len(oldest) + ENTRY_COST
+        self._lose(len(oldest))
+
+    def _put_back(self, parts: list[bytes], count: int) -> int:
+        """Leave the last *count* bytes of *parts* for the next time; return *count*."""
+        rest = parts[-1][-count:]
+        parts[-1] = parts[-1][:-count]
+        self._chunks.appendleft(rest)
+        self._cost += count + ENTRY_COST
+        return count
+
+    def _lose(self, count: int) -> None:
+        self._lost += count
+        self.dropped_bytes += count
+
+    def _tell_loss(self) -> Chunk:
+        lost, self._lost = self._lost, 0
+        self.position += lost
+        line = b"\n[llmsnap: %d bytes of log dropped, this reader is too slow]\n" % lost
+        return Chunk(line, self.position, lost)
+
 
 DEFAULT_CAPACITY = 100 * 1024
 
@@ -27,7 +220,7 @@ class LogStream:
         self._ring = RingBuffer(capacity)
         self._sinks = sinks
         # A tuple that is replaced, never changed: write() may walk it while a reader leaves.
-        self._readers: tuple[Subscription, ...] = ()
+        self._readers: tuple[LogReader, ...] = ()
 
     def __repr__(self) -> str:
         return f"<LogStream {self.name}, at {self.position}, {len(self._readers)} readers>"
@@ -57,13 +250,13 @@ class LogStream:
         after: int | None = None,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         filled: Event | None = None,
-    ) -> tuple[bytes, Subscription]:
+    ) -> tuple[bytes, LogReader]:
         """Return the history and what comes after it, with no byte lost or doubled in between.
 
         The history is what is still held beyond position *after*; all of it when None. It ends at
         the subscription's *position*. *filled*: see Subscription.
         """
-        reader = Subscription(self.position, limit_bytes, self._forget, filled)
+        reader = LogReader(self.position, limit_bytes, self._forget, filled)
         self._readers = (*self._readers, reader)
         history = self._ring.snapshot() if after is None else self._ring.since(after)
         return history, reader
@@ -81,5 +274,5 @@ class LogStream:
         for reader in self._readers:
             reader.close()
 
-    def _forget(self, reader: Subscription) -> None:
+    def _forget(self, reader: LogReader) -> None:
         self._readers = tuple(r for r in self._readers if r is not reader)

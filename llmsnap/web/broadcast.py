@@ -17,8 +17,7 @@ import gevent
 from gevent.event import Event
 
 from llmsnap import bus, events
-from llmsnap.logs.stream import LogStream
-from llmsnap.logs.subscription import Subscription
+from llmsnap.logs import LogReader, LogStream
 from llmsnap.service import Service
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import views
@@ -93,7 +92,7 @@ class Broadcast:
         self._clock = clock
         self._readers: dict[Reader, None] = {}
         self._bus: list[bus.Subscription] = []
-        self._logs: dict[str, Subscription] = {}
+        self._logs: dict[str, LogReader] = {}
         self._rests: dict[str, bytes] = {}
         self._next = Batch()
         self._models_changed = False

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from llmsnap.errors import BadRequest
-from llmsnap.logs.stream import LogStream
+from llmsnap.logs import LogStream
 from llmsnap.web.context import current_context, current_runtime, current_service, redirect_to
 from llmsnap.web.gateway import FLUSH
 from llmsnap.web.streams import LogBody, LogEvents

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from gevent.event import Event
 
 from llmsnap.http import sse
-from llmsnap.logs.stream import LogStream
-from llmsnap.logs.subscription import Chunk, Subscription
+from llmsnap.logs import Chunk, LogReader, LogStream
 from llmsnap.proxy import ClientMonitor
 from llmsnap.service import Service
 from llmsnap.web.feed import Feed
@@ -78,7 +77,7 @@ class LogBody:
         self._monitor = monitor
         self._skip_history = skip_history
         self._after = after
-        self._reader: Subscription | None = None
+        self._reader: LogReader | None = None
         self._ended = Event()
         self._pause_until = 0.0
 

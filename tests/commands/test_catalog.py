@@ -1,5 +1,3 @@
-import importlib
-
 import pytest
 
 from llmsnap.cli import build_parser
@@ -8,9 +6,9 @@ from llmsnap.commands.catalog import COMMANDS, is_light
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_a_parser_and_a_main(name: str) -> None:
-    module = importlib.import_module(COMMANDS[name].module)
-    assert module.build_parser().prog == f"llmsnap {name}"
-    assert callable(module.main)
+    build, main = COMMANDS[name].load()
+    assert build().prog == f"llmsnap {name}"
+    assert callable(main)
 
 
 def test_the_help_of_the_program_names_them_all() -> None:

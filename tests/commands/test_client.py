@@ -1,12 +1,88 @@
+from __future__ import annotations
+
+import argparse
 import json
+from pathlib import Path
 
 import pytest
 from gevent import pywsgi
 from gevent.pool import Pool
 
-from llmsnap.commands.client import Client
-from llmsnap.errors import CommandFailed, KeyRefused, NoServer, NoSuchModel
+from llmsnap.commands import models
+from llmsnap.commands.client import ServerClient, connect
+from llmsnap.errors import CommandFailed, KeyRefused, NoServer, NoSuchModel, WrongUse
 from tests.commands.conftest import Running
+
+
+def args(*argv: str) -> argparse.Namespace:
+    return models.ps_parser().parse_args(argv)
+
+
+def key_of(client: ServerClient) -> str:
+    return client._headers.get("Authorization", "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "url"),
+    [
+        ([], {}, "http://127.0.0.1:8080"),
+        ([], {"LLMSNAP_URL": "http://box:1/"}, "http://box:1"),
+        (["--url", "https://x/llm/"], {"LLMSNAP_URL": "http://box:1"}, "https://x/llm"),
+    ],
+)
+def test_the_address_is_of_the_option_then_of_the_variable(
+    argv: list[str], environ: dict[str, str], url: str
+) -> None:
+    assert connect(args(*argv), environ).url == url
+
+
+@pytest.mark.parametrize("url", ["box:8080", "ftp://box", "http://", "/tmp/socket"])
+def test_what_is_no_address_is_told(url: str) -> None:
+    with pytest.raises(WrongUse, match=r"must be like http://127\.0\.0\.1:8080"):
+        connect(args("--url", url), {})
+
+
+def test_an_address_holds_no_key() -> None:
+    with pytest.raises(WrongUse, match="LLMSNAP_API_KEY") as caught:
+        connect(args("--url", "http://me:s3cret@box"), {})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_key_is_of_the_files_or_of_the_variable(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("k1\n")
+    two.write_text("k2\n")
+    environ = {"LLMSNAP_KEY_FILE": str(two)}
+    assert key_of(connect(args(), {})) == ""
+    assert key_of(connect(args(), environ)) == "Bearer k2"
+    assert key_of(connect(args(), {**environ, "LLMSNAP_API_KEY": "k3"})) == "Bearer k3"
+    both = {**environ, "LLMSNAP_API_KEY": "k3"}
+    assert key_of(connect(args("--key-file", str(one)), both)) == "Bearer k1"
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"\xff\xfe"])
+def test_a_key_file_that_is_none_is_told_without_its_content(
+    tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    with pytest.raises(WrongUse, match="the key file") as caught:
+        connect(args("--key-file", str(file)), {})
+    assert "two words" not in str(caught.value)
+
+
+def test_files_that_are_missing_are_told() -> None:
+    with pytest.raises(WrongUse, match="/no/key cannot be read: No such file"):
+        connect(args("--key-file", "/no/key"), {})
+    with pytest.raises(WrongUse, match="no such file: /no/ca"):
+        connect(args("--ca-file", "/no/ca"), {})
+
+
+def test_no_option_takes_a_key() -> None:
+    for word in ("--key", "--api-key", "--token"):
+        with pytest.raises(SystemExit):
+            args(word, "secret")
+
 
 CLOSE = ("Connection", "close")
 
@@ -31,44 +107,44 @@ def stranger():
 
 
 def test_a_document_is_read(server: Running) -> None:
-    assert Client(server.url).get("/running") == {"running": []}
+    assert ServerClient(server.url).get("/running") == {"running": []}
 
 
 def test_nobody_at_the_address_says_what_to_do() -> None:
     with pytest.raises(NoServer, match=r"Connection refused.*--url or LLMSNAP_URL"):
-        Client("http://127.0.0.1:1").get("/running")
+        ServerClient("http://127.0.0.1:1").get("/running")
 
 
 def test_a_name_that_leads_nowhere_is_told() -> None:
     with pytest.raises(NoServer, match=r"no server at http://nowhere\.invalid"):
-        Client("http://nowhere.invalid:1").get("/running")
+        ServerClient("http://nowhere.invalid:1").get("/running")
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "302 Found", "502 Bad Gateway"])
 def test_a_stranger_is_told_as_such(stranger, status: str) -> None:
     stranger["status"] = status
     with pytest.raises(NoServer, match="is not llmsnap"):
-        Client(stranger["url"]).get("/running")
+        ServerClient(stranger["url"]).get("/running")
 
 
 def test_a_key_is_asked_for_and_a_wrong_one_refused(guarded: Running) -> None:
     with pytest.raises(KeyRefused, match="set LLMSNAP_API_KEY, or name a file"):
-        Client(guarded.url).get("/running")
+        ServerClient(guarded.url).get("/running")
     with pytest.raises(KeyRefused, match="does not know this API key") as caught:
-        Client(guarded.url, "s3cret").get("/running")
+        ServerClient(guarded.url, "s3cret").get("/running")
     assert "s3cret" not in str(caught.value)
-    assert Client(guarded.url, "boss").get("/running") == {"running": []}
+    assert ServerClient(guarded.url, "boss").get("/running") == {"running": []}
 
 
 def test_a_key_that_may_not_is_refused_in_the_servers_words(guarded: Running) -> None:
     with pytest.raises(KeyRefused, match="'guest' may not use"):
-        Client(guarded.url, "guest").act("unload", "llama")
+        ServerClient(guarded.url, "guest").act("unload", "llama")
 
 
 def test_the_key_goes_in_a_header_and_follows_no_redirect(stranger) -> None:
     stranger["status"], stranger["headers"] = "302 Found", [("Location", stranger["url"] + "/2")]
     with pytest.raises(NoServer):
-        Client(stranger["url"], "s3cret").get("/1")
+        ServerClient(stranger["url"], "s3cret").get("/1")
     (request,) = stranger["seen"]
     assert (request["HTTP_AUTHORIZATION"], request["PATH_INFO"]) == ("Bearer s3cret", "/1")
     assert "s3cret" not in request["QUERY_STRING"]
@@ -79,22 +155,22 @@ def test_no_password_file_and_no_proxy_is_used(stranger, monkeypatch, tmp_path) 
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     stranger["body"] = b"{}"
-    assert Client(stranger["url"]).get("/x") == {}
+    assert ServerClient(stranger["url"]).get("/x") == {}
     assert "HTTP_AUTHORIZATION" not in stranger["seen"][0]
 
 
 def test_an_unknown_model_is_told_with_near_ones(server: Running) -> None:
     with pytest.raises(NoSuchModel, match="did you mean llama"):
-        Client(server.url).act("load", "lama")
+        ServerClient(server.url).act("load", "lama")
 
 
 def test_a_model_of_a_peer_is_told_as_such(server: Running, stranger) -> None:
     stranger["body"] = b"{}"
-    assert "is a model of another server" in str(Client(stranger["url"]).unknown("far"))
+    assert "is a model of another server" in str(ServerClient(stranger["url"]).unknown("far"))
 
 
 def test_names_may_hold_anything(stranger) -> None:
-    Client(stranger["url"]).act("load", "a/b c?d")
+    ServerClient(stranger["url"]).act("load", "a/b c?d")
     assert stranger["seen"][0]["PATH_INFO"] == "/api/models/load/a/b c?d"
 
 
@@ -102,16 +178,16 @@ def test_other_failures_are_told_in_the_servers_words(stranger) -> None:
     stranger["status"] = "503 Service Unavailable"
     stranger["body"] = json.dumps({"error": {"message": "it is too late"}}).encode()
     with pytest.raises(CommandFailed, match="it is too late") as caught:
-        Client(stranger["url"]).get("/running")
+        ServerClient(stranger["url"]).get("/running")
     assert type(caught.value) is CommandFailed
 
 
 def test_an_answer_that_breaks_off_is_a_failure(stranger) -> None:
     stranger["headers"], stranger["body"] = [("Content-Length", "9"), CLOSE], b"12345"
-    with pytest.raises(CommandFailed), Client(stranger["url"]).send("GET", "/x") as answer:
+    with pytest.raises(CommandFailed), ServerClient(stranger["url"]).send("GET", "/x") as answer:
         list(answer.iter_content(None))
 
 
 def test_a_certificate_nobody_vouches_for_is_told(server: Running) -> None:
     with pytest.raises(NoServer):
-        Client(server.url.replace("http:", "https:")).get("/running")
+        ServerClient(server.url.replace("http:", "https:")).get("/running")

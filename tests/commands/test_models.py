@@ -1,14 +1,20 @@
+from __future__ import annotations
+
+import io
+import json
+
 import pytest
 
-from llmsnap.commands.client import Client
+from llmsnap.commands import models
+from llmsnap.commands.client import ServerClient
 from llmsnap.commands.models import listed, overview
-from llmsnap.errors import KeyRefused
-from tests.commands.conftest import Running
+from llmsnap.errors import CommandFailed, KeyRefused, NoSuchModel
+from tests.commands.conftest import Running, running
 
 
 def test_all_models_are_told_to_an_admin(server: Running) -> None:
     server.service.driver.load("llama")
-    coder, llama = overview(Client(server.url))
+    coder, llama = overview(ServerClient(server.url))
     assert (coder.model, coder.state, coder.is_stopped, coder.usual_s) == (
         "coder",
         "stopped",
@@ -24,10 +30,127 @@ def test_all_models_are_told_to_an_admin(server: Running) -> None:
 
 def test_others_are_told_what_runs(guarded: Running) -> None:
     guarded.service.driver.load("llama")
-    guest = Client(guarded.url, "guest")
+    guest = ServerClient(guarded.url, "guest")
     with pytest.raises(KeyRefused):
         overview(guest)
     (llama,), is_all = listed(guest)
     assert not is_all
     assert (llama.model, llama.state, llama.ttl_s) == ("llama", "ready", 300)
-    assert listed(Client(guarded.url, "boss"))[1]
+    assert listed(ServerClient(guarded.url, "boss"))[1]
+
+
+def run_ps(server: Running, *argv: str, key: str = "") -> list[str]:
+    out = io.StringIO()
+    environ = {**server.environ, "LLMSNAP_API_KEY": key}
+    assert models.ps(argv, out, environ) == 0
+    return out.getvalue().splitlines()
+
+
+def test_what_runs_is_a_table(server: Running) -> None:
+    assert run_ps(server) == ["MODEL  STATE  SINCE  TTL  IN FLIGHT  QUEUE"]
+    server.service.driver.load("llama")
+    (head, row) = run_ps(server)
+    assert row.startswith("llama  ready  0.")
+    assert row.endswith("  5 min, 5 min left  0          0")
+    assert head.index("IN FLIGHT") == row.rindex("0  ")
+
+
+def test_stopped_models_are_shown_when_asked_for(server: Running) -> None:
+    assert [line.split()[:3] for line in run_ps(server, "--all")[1:]] == [
+        ["coder", "stopped", "-"],
+        ["llama", "stopped", "-"],
+    ]
+
+
+def test_names_alone_for_scripts(server: Running) -> None:
+    assert run_ps(server, "-q") == []
+    assert run_ps(server, "-aq") == ["coder", "llama"]
+
+
+def test_a_document_for_programs(server: Running) -> None:
+    server.service.driver.load("coder")
+    (coder,) = json.loads("\n".join(run_ps(server, "--json")))["models"]
+    assert list(coder) == list(models.PS_FIELDS)
+    assert (coder["model"], coder["state"], coder["ttl_s"]) == ("coder", "ready", 0)
+
+
+def test_a_key_that_sees_less_is_told_so(
+    guarded: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guarded.service.driver.load("llama")
+    assert len(run_ps(guarded, "--all", key="guest")) == 2
+    assert "stopped models are not told" in capsys.readouterr().err
+    assert len(run_ps(guarded, "--all", key="boss")) == 3
+    assert not capsys.readouterr().err
+
+
+SLEEPER = """
+    models:
+      s:
+        cmd: serve
+        proxy: MODEL
+        checkEndpoint: none
+        sleepMode: enable
+        sleepEndpoints: [{endpoint: /sleep}]
+        wakeEndpoints: [{endpoint: /wake_up}]
+"""
+
+
+def test_a_model_that_cannot_sleep_is_told_with_what_to_do(server: Running) -> None:
+    with pytest.raises(CommandFailed, match="cannot sleep: set sleepMode"):
+        models.sleep(["llama"], io.StringIO(), server.environ)
+
+
+def test_a_model_goes_to_sleep() -> None:
+    with running(SLEEPER) as server:
+        out = io.StringIO()
+        server.service.driver.load("s")
+        assert models.sleep(["s", "--now"], out, server.environ) == 0
+        assert out.getvalue() == "s: asleep\n"
+        assert server.states() == {"s": "asleep"}
+        assert "/sleep" in server.calls
+
+
+def test_a_model_that_is_stopped_or_asleep_already_needs_nothing() -> None:
+    with running(SLEEPER) as server:
+        for state in ("stopped", "asleep"):
+            out = io.StringIO()
+            assert models.sleep(["s"], out, server.environ) == 0
+            assert out.getvalue() == f"s: {state}\n"
+            server.service.driver.load("s")
+            server.service.driver.sleep("s")
+
+
+def test_an_unknown_model_is_told(server: Running) -> None:
+    with pytest.raises(NoSuchModel):
+        models.sleep(["x"], io.StringIO(), server.environ)
+
+
+def run_unload(server: Running, *argv: str) -> str:
+    out = io.StringIO()
+    assert models.unload(argv, out, server.environ) == 0
+    return out.getvalue()
+
+
+def test_one_model_is_stopped(server: Running) -> None:
+    server.service.driver.load("llama")
+    assert run_unload(server, "--drain", "first") == "first: stopped\n"
+    assert server.states()["llama"] == "stopped"
+
+
+def test_all_are_stopped(server: Running) -> None:
+    server.service.driver.load("coder")
+    assert run_unload(server, "--all") == "all models: stopped\n"
+    assert set(server.states().values()) == {"stopped"}
+
+
+@pytest.mark.parametrize("argv", [[], ["llama", "--all"]])
+def test_one_or_all_has_to_be_said(server: Running, argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_unload(server, *argv)
+    assert caught.value.code == 2
+
+
+def test_an_unknown_model_cannot_be_unloaded(server: Running) -> None:
+    with pytest.raises(NoSuchModel):
+        run_unload(server, "x")

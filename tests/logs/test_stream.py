@@ -1,4 +1,167 @@
-from llmsnap.logs.stream import LogStream
+from __future__ import annotations
+
+import gevent
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmsnap.logs.stream import LogReader, LogStream, RingBuffer
+
+
+def test_it_keeps_the_last_bytes():
+    ring = RingBuffer(10)
+    for data, held in [
+        (b"hello", b"hello"),
+        (b"world", b"helloworld"),
+        (b"12345", b"world12345"),
+        (b"abcdefghijklmnop", b"ghijklmnop"),
+        (b"0123456789", b"0123456789"),
+    ]:
+        ring.append(data)
+        assert ring.snapshot() == held
+
+
+def test_nothing_is_held_before_the_first_write_nor_after_a_clear():
+    ring = RingBuffer(10)
+    assert ring.snapshot() == b""
+    ring.append(b"hello")
+    ring.clear()
+    assert (ring.snapshot(), len(ring), ring.start) == (b"", 0, 5)
+    ring.append(b"again")
+    assert (ring.snapshot(), ring.end) == (b"again", 10)
+
+
+def test_a_snapshot_is_a_copy():
+    ring = RingBuffer(4)
+    ring.append(b"abcd")
+    held = ring.snapshot()
+    ring.append(b"ef")
+    assert held == b"abcd"
+
+
+def test_memory_is_taken_at_the_first_write_only():
+    ring = RingBuffer(1000)
+    assert len(ring._buffer) == 0
+    ring.append(b"x")
+    assert len(ring._buffer) == 1000
+
+
+@pytest.mark.parametrize(
+    ("position", "held"), [(0, b"67890"), (5, b"67890"), (8, b"90"), (10, b""), (99, b"")]
+)
+def test_since_returns_what_is_held_beyond_a_position(position, held):
+    ring = RingBuffer(5)
+    ring.append(b"1234567890")
+    assert ring.since(position) == held
+
+
+@pytest.mark.parametrize(("capacity", "held"), [(3, b"hij"), (6, b"efghij"), (100, b"efghij")])
+def test_resizing_keeps_what_fits_and_all_positions(capacity, held):
+    ring = RingBuffer(6)
+    ring.append(b"abcdefg")
+    ring.append(b"hij")
+    ring.resize(capacity)
+    assert (ring.snapshot(), ring.end) == (held, 10)
+    ring.append(b"k")
+    assert ring.snapshot() == (held + b"k")[-capacity:]
+
+
+@given(st.integers(1, 20), st.lists(st.binary(max_size=30), max_size=30), st.integers(0, 25))
+def test_it_always_equals_the_end_of_all_that_was_written(capacity, writes, limit):
+    ring, everything = RingBuffer(capacity), b""
+    for data in writes:
+        ring.append(data)
+        everything += data
+        held = everything[-capacity:]
+        assert ring.snapshot() == held
+        assert ring.snapshot(limit) == held[max(0, len(held) - limit) :]
+        assert (ring.start, ring.end) == (len(everything) - len(held), len(everything))
+    assert repr(ring).startswith("<RingBuffer")
+
+
+NOW = 0.0
+
+
+def test_a_reader_gets_all_that_has_come_in_one_piece():
+    reader = LogReader(position=100)
+    reader.offer(b"one\n")
+    reader.offer(b"two\n")
+    assert reader.get() == (b"one\ntwo\n", 108, 0)
+    assert reader.get(NOW) is None
+
+
+def test_a_reader_waits_until_something_comes():
+    reader = LogReader()
+    waiting = gevent.spawn(reader.get)
+    gevent.idle()
+    assert not waiting.ready()
+    reader.offer(b"line\n")
+    assert waiting.get().data == b"line\n"
+
+
+def test_a_large_backlog_comes_in_pieces_of_the_size_asked_for():
+    reader = LogReader()
+    for data in (b"abc", b"defghi", b"j"):
+        reader.offer(data)
+    pieces = [reader.get(max_bytes=4) for _ in range(3)]
+    assert pieces == [(b"abcd", 4, 0), (b"efgh", 8, 0), (b"ij", 10, 0)]
+    assert reader.poll() is None
+    assert reader._cost == 0
+
+
+def test_a_slow_reader_loses_the_oldest_and_is_told_how_much():
+    reader = LogReader(position=1000, limit_bytes=400)
+    for number in range(10):
+        reader.offer(b"%d" % number * 100)
+    loss = reader.get()
+    assert loss == (b"\n[llmsnap: 800 bytes of log dropped, this reader is too slow]\n", 1800, 800)
+    assert reader.get() == (b"8" * 100 + b"9" * 100, 2000, 0)
+    assert reader.dropped_bytes == 800
+
+
+def test_a_write_beyond_the_limit_keeps_its_end():
+    reader = LogReader(limit_bytes=100)
+    reader.offer(b"a" * 60 + b"b" * 100)
+    assert reader.get().dropped == 60
+    assert reader.get().data == b"b" * 100
+
+
+def test_empty_lines_count_too():
+    reader = LogReader(limit_bytes=10_000)
+    for _ in range(100_000):
+        reader.offer(b"\n")
+    assert len(reader._chunks) < 200
+
+
+def test_after_close_the_queued_output_is_still_there():
+    reader = LogReader()
+    reader.offer(b"last words\n")
+    reader.close()
+    reader.offer(b"too late\n")
+    assert reader.get().data == b"last words\n"
+    assert reader.get() is None
+    assert reader.closed
+    assert repr(reader) == "<Subscription closed, at 11, 0 chunks waiting>"
+
+
+def test_close_wakes_the_reader_and_tells_the_stream_once():
+    closed = []
+    reader = LogReader(on_close=closed.append)
+    waiting = gevent.spawn(reader.get)
+    gevent.idle()
+    reader.close()
+    reader.close()
+    assert waiting.get() is None
+    assert closed == [reader]
+
+
+def test_a_loss_is_counted_when_it_happens_not_when_it_is_told():
+    reader = LogReader(limit_bytes=1000)
+    for _ in range(10):
+        reader.offer(b"x" * 400)
+    assert reader.dropped_bytes == 3200
+    reader.get()
+    assert reader.dropped_bytes == 3200
 
 
 def test_history_and_subscription_meet_without_gap_or_overlap():

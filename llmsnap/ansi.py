@@ -23,7 +23,7 @@ SEQUENCES = re.compile(
 UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\x9c]*\x1b?|[ -/]*)\Z|\r\Z")
 
 
-class Colours:
+class AnsiFilter:
     """Lets text and colours through, in pieces of bytes as they come."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Colours:
         self._coloured = False
 
     def __repr__(self) -> str:
-        return f"<Colours, {len(self._held)} characters held>"
+        return f"<AnsiFilter, {len(self._held)} characters held>"
 
     def feed(self, data: bytes) -> bytes:
         """Return what to show of *data*; half a sequence waits for its end."""
@@ -48,11 +48,11 @@ class Colours:
         unfinished = UNFINISHED.search(text, max(0, len(text) - HELD_CHARS))
         cut = unfinished.start() if unfinished and not final else len(text)
         self._held = text[cut:]
-        shown = colours_only(text[:cut])
+        shown = strip_controls(text[:cut])
         self._coloured = self._coloured or "\x1b" in shown
         return shown.encode("utf-8", "replace")
 
 
-def colours_only(text: str) -> str:
+def strip_controls(text: str) -> str:
     """*text* without anything that a terminal does more with than show it."""
     return SEQUENCES.sub(lambda found: found["colour"] or ("\n" if found["line"] else ""), text)

@@ -1,10 +1,10 @@
-"""Facts about llmsnap.logs.colours."""
+"""Facts about llmsnap.ansi."""
 
 from __future__ import annotations
 
 import pytest
 
-from llmsnap.logs.colours import RESET, Colours, colours_only
+from llmsnap.ansi import RESET, AnsiFilter, strip_controls
 
 CASES = [
     ("plain é\ttext\n", "plain é\ttext\n"),
@@ -32,34 +32,34 @@ CASES = [
 
 def of(text: str) -> bytes:
     """All that is shown of *text*, once it has ended."""
-    colours = Colours()
+    colours = AnsiFilter()
     return colours.feed(text.encode()) + colours.end()
 
 
 @pytest.mark.parametrize(("text", "shown"), CASES)
 def test_colours_pass_and_nothing_else_that_orders(text: str, shown: str) -> None:
     assert of(text).decode() == shown + (RESET if "\x1b" in shown else "")
-    assert colours_only(text + "\0") == shown
+    assert strip_controls(text + "\0") == shown
 
 
 @pytest.mark.parametrize(("text", "_"), CASES)
 def test_it_does_not_matter_where_the_pieces_are_cut(text: str, _: str) -> None:
     data = text.encode()
     for size in (1, 2, 3):
-        colours = Colours()
+        colours = AnsiFilter()
         pieces = [colours.feed(data[at : at + size]) for at in range(0, len(data), size)]
         assert b"".join(pieces) + colours.end() == of(text)
 
 
 def test_bytes_that_are_no_text_order_nothing() -> None:
     assert of("") == b""
-    colours = Colours()
+    colours = AnsiFilter()
     assert colours.feed(b"a\x9b31m\xff\xc3") == "a\ufffd31m\ufffd".encode()
     assert colours.feed(b"\xa9") == "é".encode()
 
 
 def test_a_sequence_without_end_is_not_waited_for_without_end() -> None:
-    colours = Colours()
+    colours = AnsiFilter()
     shown = colours.feed(b"\x1b]0;" + b"x" * 10_000)
     assert shown.startswith(b"0;xxx")
     assert b"\x1b" not in shown
