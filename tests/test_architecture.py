@@ -148,6 +148,20 @@ CONFIG_IO = {"config.loader", "config.macros", "config.schema"}  # a file, the e
 DOORS = {"__main__", "wsgi"}
 MAX_MODULE_LINES = 900
 MAX_FUNCTION_LINES = 60
+MIN_MODULE_LINES = 40
+TO_RENAME = {
+    "Body",
+    "Feed",
+    "Frame",
+    "Key",
+    "Names",
+    "Sample",
+    "Reader",
+    "Response",
+    "Seats",
+    "Worker",
+}
+TO_MERGE = {"web.upstream", "web.health", "web.context", "web.props", "config.ports", "durations"}
 
 
 @dataclass(frozen=True)
@@ -357,6 +371,38 @@ def test_what_comes_before_patching_could_not_be_patched() -> None:
         "typing",
     }
     assert targets <= allowed
+
+
+def test_a_package_is_imported_by_its_face() -> None:
+    """What a package's ``__init__`` lists in ``__all__`` is all that others may import of it."""
+    faces = {module.name for module in MODULES if module.is_package and "__all__" in module.text}
+    assert not [
+        f"{module.path}:{found.line}: {found.target}: import it from the face of its package"
+        for module in MODULES
+        for found in module.imports
+        if (name := module_named(found.target))
+        and (name.partition(".")[0] in faces)
+        and name != name.partition(".")[0]
+        and module.unit != name.partition(".")[0]
+    ]
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    homes: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module.name)
+    assert {
+        name: found for name, found in homes.items() if len(found) > 1 and name not in TO_RENAME
+    } == {}
+
+
+def test_no_module_is_a_splinter() -> None:
+    """A module under 40 lines belongs to a neighbour; faces and entry points may be short."""
+    lengths = {m.name: len(m.text.splitlines()) for m in MODULES if not m.is_package}
+    short = {name for name, lines in lengths.items() if lines < MIN_MODULE_LINES}
+    assert short <= {"__init__", "__main__", "_monkey", "wsgi", "simulator.__main__", *TO_MERGE}
 
 
 def test_no_module_is_too_long() -> None:

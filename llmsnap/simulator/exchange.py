@@ -263,7 +263,7 @@ def _compress(chunks: Iterable[bytes], window_bits: int) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class FormPart:
+class SimFormPart:
     """One field of a form; *filename* is empty unless it is a file."""
 
     name: str
@@ -277,7 +277,7 @@ class FormPart:
         return self.data.decode("utf-8", "replace")
 
 
-def parse_form(request: SimRequest) -> list[FormPart]:
+def parse_form(request: SimRequest) -> list[SimFormPart]:
     """Return the parts of *request* in order. Raises Refusal 400 if it is no multipart form."""
     head = Message()
     head["Content-Type"] = request.header("Content-Type")
@@ -291,12 +291,12 @@ def parse_form(request: SimRequest) -> list[FormPart]:
     return [_part(piece) for piece in pieces[1:-1]]
 
 
-def form_field(parts: list[FormPart], name: str) -> str:
+def form_field(parts: list[SimFormPart], name: str) -> str:
     """Return the text of the first field *name*, empty if there is none."""
     return next((part.text for part in parts if part.name == name and not part.filename), "")
 
 
-def form_file(parts: list[FormPart], *names: str) -> FormPart:
+def form_file(parts: list[SimFormPart], *names: str) -> SimFormPart:
     """Return the first file called one of *names*. Raises Refusal 400 if there is none."""
     for part in parts:
         if part.name in names and part.filename:
@@ -304,10 +304,10 @@ def form_file(parts: list[FormPart], *names: str) -> FormPart:
     raise Refusal(400, f"the file {names[0]} is missing")
 
 
-def _part(piece: bytes) -> FormPart:
+def _part(piece: bytes) -> SimFormPart:
     head, separator, data = piece.partition(b"\r\n\r\n")
     if not separator:
         raise Refusal(400, "a part of the form has no headers")
     headers = BytesParser().parsebytes(head.lstrip(b"\r\n"), headersonly=True)
     name = headers.get_param("name", "", header="Content-Disposition")
-    return FormPart(str(name), headers.get_filename(""), headers.get_content_type(), data)
+    return SimFormPart(str(name), headers.get_filename(""), headers.get_content_type(), data)

@@ -13,9 +13,9 @@ from hashlib import sha256
 from time import time
 
 from llmsnap.simulator.exchange import (
-    FormPart,
     Json,
     Refusal,
+    SimFormPart,
     SimRequest,
     SimResponse,
     data_response,
@@ -142,7 +142,7 @@ def _transcript_usage(text: str) -> Json:
     }
 
 
-def _verbose(parts: list[FormPart], sound: FormPart, text: str) -> Json:
+def _verbose(parts: list[SimFormPart], sound: SimFormPart, text: str) -> Json:
     """What ``verbose_json`` adds; its usage is a duration, in whole seconds."""
     duration_s = len(sound.data) / (2 * SAMPLE_RATE)
     return {
@@ -270,7 +270,7 @@ def sd_loras(state: SimState, request: SimRequest) -> SimResponse:
     return json_response([{"name": name, "alias": name, "path": path, "metadata": {}}])
 
 
-def _count(parts: list[FormPart], name: str) -> int:
+def _count(parts: list[SimFormPart], name: str) -> int:
     """The number in field *name*, 0 without it. Raises Refusal 400 when it is none."""
     text = form_field(parts, name) or "0"
     if not (text.isascii() and text.isdigit() and len(text) < 9):
