@@ -10,7 +10,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 
 class LlmsnapError(Exception):
@@ -27,6 +27,12 @@ class LlmsnapError(Exception):
 
     def __str__(self) -> str:
         return super().__str__() + self.next_step
+
+    def amend(self, *, retry_after_s: float | None, detail: str) -> Self:
+        """Say when to try again and, where nothing is said yet, *detail*; return the error."""
+        self.retry_after_s = retry_after_s
+        self.detail = self.detail or detail
+        return self
 
 
 def in_full(error: BaseException) -> str:
@@ -260,6 +266,24 @@ class ProcessError(LlmsnapError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.detail = detail
+
+
+class NotLoaded(ProcessError):
+    """The load that a request waited for failed: with status, code and detail of *cause*.
+
+    Each waiter gets one of its own, so that none shares a traceback.
+    """
+
+    def __init__(self, message: str, cause: LlmsnapError, next_step: str) -> None:
+        super().__init__(message, detail=cause.detail)
+        self.status, self.code, self.next_step = cause.status, cause.code, next_step
+
+
+class ModelDoesNotFit(ProcessError):
+    """The model can never be loaded here, whatever leaves: no retry helps."""
+
+    status = 503
+    code = "model_does_not_fit"
 
 
 class StartFailed(ProcessError):

@@ -139,6 +139,7 @@ PURE = [
     "routing.scheduler",
     "routing.state",
     "routing.swaps",
+    "routing.timing",
     "server.head",
     "http",
 ]
@@ -332,6 +333,64 @@ def test_pure_modules_stay_pure() -> None:
             impure = IMPURE if module.name in CONFIG_IO else IMPURE | {"os", "io", "tempfile"}
             used = {found.target.partition(".")[0] for found in module.imports}
             assert not used & impure, module
+
+
+# These decide by what the state says, and change it by its methods alone.
+DECIDING = [
+    f"routing.{name}" for name in ("scheduler", "swaps", "policies", "residency", "explain")
+]
+CHANGES = {"add", "append", "cancel", "clear", "discard", "extend", "fail", "insert", "pop"}
+CHANGES |= {"pop_due", "popitem", "popleft", "push", "remove", "set", "setdefault", "update"}
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_only_the_state_of_the_scheduler_changes_it(name: str) -> None:
+    assert foreign_changes(BY_NAME[name].tree) == []
+
+
+def foreign_changes(tree: ast.AST) -> list[str]:
+    """Where the attribute of another object than ``self`` is set, or what it holds is changed.
+
+    Effects are not state: they are what a decision is.
+    """
+    changed: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            changed.append(node)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            held = node.func.value
+            is_effects = isinstance(held, ast.Attribute) and held.attr == "effects"
+            if node.func.attr in CHANGES and not is_effects:
+                changed.append(held)
+    return [f"{each.lineno}: {ast.unparse(each)}" for each in changed if not is_own(each)]
+
+
+def is_own(node: ast.expr) -> bool:
+    """Whether what *node* names belongs to ``self``, or to the function it stands in."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    if isinstance(node, ast.Attribute):
+        return isinstance(node.value, ast.Name) and node.value.id == "self"
+    return isinstance(node, ast.Name)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_foreign"),
+    [
+        ("self.done = True", False),
+        ("self._unloads[1] = names", False),
+        ("table[1] = names", False),
+        ("state.effects.append(effect)", False),
+        ("model.swap = swap", True),
+        ("self._state.now = now", True),
+        ("del state.models[1]", True),
+        ("pending, model.pending_stop = None, None", True),
+        ("self._state.timers.set(key, at)", True),
+        ("target.durations(kind).append(1.0)", True),
+    ],
+)
+def test_what_counts_as_a_change_of_the_state(code: str, is_foreign: bool) -> None:
+    assert bool(foreign_changes(ast.parse(code))) is is_foreign
 
 
 def test_only_monkey_patches() -> None:

@@ -9,11 +9,18 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-from llmsnap.errors import LlmsnapError, MethodNotAllowed, ProcessError, UpstreamRefused
+from llmsnap.errors import (
+    LlmsnapError,
+    MethodNotAllowed,
+    ModelDoesNotFit,
+    ProcessError,
+    UpstreamRefused,
+)
 from llmsnap.http import sse
 from llmsnap.http.headers import Headers
 from llmsnap.http.negotiate import prefers_text
 
+NO_RETRY_CODES = frozenset({ProcessError.code, ModelDoesNotFit.code})
 CHALLENGE = 'Basic realm="llmsnap"'
 DEFAULT_RETRY_AFTER_S = 1
 
@@ -83,11 +90,12 @@ def answer(
 def _advice(error: LlmsnapError) -> Headers:
     """The headers that tell a client what to do next.
 
-    A model that failed does not get well by itself: client libraries that obey ``Retry-After`` and
-    retry would show the cause minutes later. Those of OpenAI and Anthropic stop at once on
-    ``x-should-retry: false``. They repeat every 409, too: of a request that may not load a model.
+    A model that failed, or never fits, does not get well by itself: client libraries that obey
+    ``Retry-After`` and retry would show the cause minutes later. Those of OpenAI and Anthropic stop
+    at once on ``x-should-retry: false``. They repeat every 409, too: of a request that may not load
+    a model.
     """
-    if error.code == ProcessError.code:
+    if error.code in NO_RETRY_CODES:
         return [("X-Should-Retry", "false")]
     headers = []
     if error.status == HTTPStatus.CONFLICT:

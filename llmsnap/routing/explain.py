@@ -13,6 +13,8 @@ from llmsnap.errors import (
     Draining,
     LlmsnapError,
     LoadAborted,
+    ModelDoesNotFit,
+    NotLoaded,
     NotReady,
     ProcessError,
     QueueTimeout,
@@ -23,8 +25,9 @@ from llmsnap.errors import (
 from llmsnap.models import State
 from llmsnap.routing.messages import CutReason, Outcome, RefusalReason, Refuse
 from llmsnap.routing.policies import AT_ONCE, NEVER, swap_estimate_s
-from llmsnap.routing.residency import ALONE, Plan, PlannedSwap
-from llmsnap.routing.state import LEAVING, DurationStats, ModelState, Phase, SchedulerState, Swap
+from llmsnap.routing.residency import ALONE, Blocked, Plan, PlannedSwap
+from llmsnap.routing.state import LEAVING, ModelState, Phase, SchedulerState, Swap
+from llmsnap.routing.timing import DurationStats
 
 # --- reasons and estimates ------------------------------------------------------------------------
 
@@ -65,7 +68,10 @@ def _explain_waiting(state: SchedulerState, model: ModelState) -> str:
     held = [swap for swap in state.swaps.values() if _clash(state, model, swap)]
     if held:
         return "; ".join(f"{s.target.model_id} goes first: {_explain_swap(state, s)}" for s in held)
-    text = _holders(state, _victims(state, model))
+    answer = state.plan(model)
+    if isinstance(answer, Blocked):
+        return answer.reason
+    text = _holders(state, state.victims_of(answer)) if isinstance(answer, Plan) else ""
     if text:
         return text
     others = [other for other in state.awaited.values() if other is not model]
@@ -106,21 +112,24 @@ def span(seconds: float) -> str:
 def eta_s(state: SchedulerState, model: ModelState) -> float:
     """Estimate how long until *model* may serve a request that comes now.
 
-    Requests in flight elsewhere are taken to end at once: when they will is unknown.
+    Requests in flight elsewhere are taken to end at once, and other programs to make room by the
+    next time that is looked at: when they will is unknown.
     """
     if model.open:
         return 0.0
     swap = model.swap
     if swap is not None:
         return max(0.0, _swap_left_s(state, swap))
-    victims = _victims(state, model)
+    answer = state.plan(model)
+    victims = state.victims_of(answer) if isinstance(answer, Plan) else []
     ahead = max(
         (_swap_left_s(state, s) for s in state.swaps.values() if _clash(state, model, s)),
         default=0.0,
     )
     due_at = state.policy.due_at(model, victims)
     held = due_at - state.now if AT_ONCE < due_at < NEVER else 0.0
-    return max(0.0, ahead, held) + swap_estimate_s(model, victims)
+    blocked = answer.recheck_s if isinstance(answer, Blocked) else 0.0
+    return max(0.0, ahead, held, blocked) + swap_estimate_s(model, victims)
 
 
 def retry_after_s(state: SchedulerState, model: ModelState) -> float:
@@ -130,7 +139,8 @@ def retry_after_s(state: SchedulerState, model: ModelState) -> float:
 
 def backoff_s(state: SchedulerState, model: ModelState) -> float:
     """Return how long a start of *model* has to wait after its failures."""
-    evicts = bool(_victims(state, model))
+    answer = state.plan(model)
+    evicts = isinstance(answer, Plan) and bool(answer.victims)
     return model.backoff.wait_s(state.now, evicts=evicts)
 
 
@@ -142,11 +152,6 @@ def _swap_left_s(state: SchedulerState, swap: Swap) -> float:
         usual_s = target.load_estimate_s if usual is None else usual
         return usual_s - (state.now - swap.since_s)
     return swap_estimate_s(target, swap.victims.values())
-
-
-def _victims(state: SchedulerState, model: ModelState) -> list[ModelState]:
-    plan = state.plan(model)
-    return state.victims_of(plan) if isinstance(plan, Plan) else []
 
 
 def _clash(state: SchedulerState, model: ModelState, swap: Swap) -> bool:
@@ -226,13 +231,9 @@ def position(state: SchedulerState, ticket: int) -> int | None:
 
 def error_of(refuse: Refuse) -> LlmsnapError:
     """Return the error a refused request is answered with."""
-    if refuse.reason is RefusalReason.NEVER_FITS:
-        return never_fits(refuse.model_id, refuse.why)
-    error = _error_of(refuse)
-    error.retry_after_s = refuse.retry_after_s
-    if refuse.why and not error.detail:  # it names other models, and tells of their requests
-        error.detail = f": {refuse.why}"
-    return error
+    # The reason names other models and their requests: it is a detail, for admins.
+    detail = f": {refuse.why}" if refuse.why else ""
+    return _error_of(refuse).amend(retry_after_s=refuse.retry_after_s, detail=detail)
 
 
 def _error_of(refuse: Refuse) -> LlmsnapError:
@@ -247,6 +248,8 @@ def _error_of(refuse: Refuse) -> LlmsnapError:
             error = TooManyInFlight(f"too many requests for {model_id}")
         case RefusalReason.FAILED:
             error = _failure(refuse)
+        case RefusalReason.NEVER_FITS:
+            error = ModelDoesNotFit(f"{model_id} does not fit")
         case RefusalReason.UNLOADED:
             error = LoadAborted(f"{model_id} was unloaded while this request waited for it")
         case RefusalReason.QUEUE_TIMEOUT:
@@ -256,27 +259,17 @@ def _error_of(refuse: Refuse) -> LlmsnapError:
     return error
 
 
-def never_fits(model_id: str, reason: str) -> LlmsnapError:
-    """Return the error of a model that can never load: 503, and no retry would help."""
-    error = ProcessError(f"{model_id} does not fit", detail=f": {reason}")
-    error.status, error.code = 503, "model_does_not_fit"
-    return error
-
-
 def _not_for_this(refuse: Refuse) -> str:
     soon = f", which takes about {refuse.retry_after_s:.0f} s" if refuse.retry_after_s else ""
     return f"this request may not load it{soon}"
 
 
 def _failure(refuse: Refuse) -> LlmsnapError:
-    """A copy of the load's error for each waiter, so that none shares a traceback."""
     cause = refuse.error
     if not isinstance(cause, LlmsnapError):
         cause = ProcessError("internal error", detail=f": {cause}")
     what = f"unable to make {refuse.model_id} ready: {cause}"
-    copy = ProcessError(what, detail=cause.detail)
-    copy.status, copy.code, copy.next_step = cause.status, cause.code, f"\n{_next_start(refuse)}"
-    return copy
+    return NotLoaded(what, cause, f"\n{_next_start(refuse)}")
 
 
 def _next_start(refuse: Refuse) -> str:

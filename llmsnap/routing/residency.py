@@ -1,8 +1,8 @@
 """Residency decides who: which models must leave so that another may load. Pure.
 
-``Residency`` is the seam: the scheduler asks for a ``Plan`` and whether swaps may run side by side,
-and ``policies`` say when. ``Groups`` is the first implementation; another one is a class of this
-module and needs no change of the scheduler.
+``Residency`` is the seam: the scheduler asks what has to leave for a target, and whether swaps may
+run side by side; ``policies`` say when. ``Groups`` is the first implementation; another one is a
+class of this module and needs no change of the scheduler.
 """
 
 from __future__ import annotations
@@ -76,6 +76,23 @@ class NeverFits:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """The target fits, but other programs hold its room now; *reason* names them, for people.
+
+    What only our own models hold is no reason: a ``Plan`` names those as victims, and the scheduler
+    waits for them. The target waits on and reserves nothing meanwhile. The scheduler asks again
+    whenever one of its facts changes, and after *recheck_s*, since no event tells of other
+    programs.
+    """
+
+    reason: str
+    recheck_s: float = 5.0
+
+
+Answer = Plan | NeverFits | Blocked
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedSwap:
     """A target and the plan to load it by: what other swaps must be compatible with."""
 
@@ -109,8 +126,8 @@ class Residency(Protocol):
 
     def plan(
         self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
-    ) -> Plan | NeverFits:
-        """Return which models leave so that *target* may load.
+    ) -> Answer:
+        """Return which models leave so that *target* may load, or why it may not.
 
         *running* are the models that take room, *facts* tell of every model, *target* included.
         """
@@ -161,9 +178,7 @@ class Groups:
     def __hash__(self) -> int:
         return hash(self.groups)
 
-    def plan(
-        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
-    ) -> Plan | NeverFits:
+    def plan(self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]) -> Plan:
         """Return which of *running* must leave; groups leave no choice, so *facts* do not count."""
         mine = self.group_of(target)
         if mine == _NO_GROUP or not (self.groups[mine].swap or self.groups[mine].exclusive):

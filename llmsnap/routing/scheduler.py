@@ -4,7 +4,7 @@ No greenlets, no I/O, no clock of its own: ``handle(event, now)`` returns effect
 the end maps each event to one of the sections: ``Admission`` (which requests may wait), ``Stops``
 (unload, sleep, idle clocks), ``Loads`` (loads by hand and preloads), ``Reconfiguration`` (reload
 and shutdown), and, in ``swaps``, ``SwapPlanner`` (which swaps begin) and ``Reports`` (what the
-driver reports of them). They share one ``SchedulerState``.
+driver reports of them). They share one ``SchedulerState``, whose methods make every change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from llmsnap.routing.messages import (
     Event,
     Exited,
     FilesChanged,
-    Grant,
     Idled,
     LeaseReturned,
     Load,
@@ -51,14 +50,11 @@ from llmsnap.routing.messages import (
     WaiterGone,
     WakeMeAt,
 )
-from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.state import (
     ModelState,
     PendingStop,
     SchedulerState,
-    TimerKey,
     TimerKind,
-    Waiter,
 )
 from llmsnap.routing.swaps import Reports, SwapPlanner
 
@@ -85,7 +81,7 @@ class Admission:
             return
         refusal = self._refusal(model, request)
         if refusal is None:
-            self._enqueue(model, request)
+            state.enqueue(model, request.ticket, self._limit_s(request))
         else:
             state.effects.append(refusal)
 
@@ -94,7 +90,7 @@ class Admission:
         waiter = self._state.tickets.get(ticket)
         if waiter is not None:
             self._state.forget(waiter)
-            self._state.needs_replan = True
+            self._state.request_replan()
 
     def expire(self, ticket: int) -> None:
         """Refuse a request that waited until its deadline, and say for whom."""
@@ -105,7 +101,7 @@ class Admission:
         why = explain.explain(state, waiter.model)
         retry_after_s = explain.retry_after_s(state, waiter.model)
         state.refuse(waiter, RefusalReason.QUEUE_TIMEOUT, why=why, retry_after_s=retry_after_s)
-        state.needs_replan = True
+        state.request_replan()
 
     def _refusal(self, model: ModelState, request: RequestArrived) -> Refuse | None:
         """Return why *request* may not wait for *model*, None when it may."""
@@ -156,18 +152,12 @@ class Admission:
             error,
         )
 
-    def _enqueue(self, model: ModelState, request: RequestArrived) -> None:
-        state = self._state
-        waiter = Waiter(request.ticket, model, state.now, state.next_number())
-        if not model.waiters and model.state is not State.READY:
-            state.needs_replan = True
-        model.waiters[waiter.ticket] = state.tickets[waiter.ticket] = waiter
-        state.awaited[model.model_id] = model
-        limits = [state.options.queue_timeout_s] if state.options.queue_timeout_s > 0 else []
-        if request.max_wait_s is not None:
-            limits.append(request.max_wait_s)
-        if limits:
-            state.timers.set(("queue", waiter.ticket), state.now + min(limits))
+    def _limit_s(self, request: RequestArrived) -> float | None:
+        """Return how long *request* may wait at most; None: without limit."""
+        queue_timeout_s = self._state.options.queue_timeout_s
+        if queue_timeout_s <= 0:
+            return request.max_wait_s
+        return min(queue_timeout_s, request.max_wait_s or queue_timeout_s)
 
 
 def _refuse(
@@ -220,11 +210,12 @@ class Stops:
         if model is None or outcome is not None:
             state.effects.append(CommandDone(event.command, outcome or Outcome.UNKNOWN))
             return
-        if model.pending_stop is None:
-            model.pending_stop = PendingStop(State.ASLEEP)
+        pending = model.pending_stop
+        if pending is None:
+            pending = state.shut_until(model, State.ASLEEP)
             if model.state in (State.STARTING, State.WAKING):
-                model.pending_stop.served_first = state.next_number()
-        model.pending_stop.commands.append(event.command)
+                state.serve_waiters_first(pending)
+        pending.join(event.command)
         if not event.drain and model.leases:
             state.effects.append(CutRequests(model.model_id, CutReason.SLEEP))
         self.advance(model)
@@ -235,10 +226,11 @@ class Stops:
         """Stop *model*; without *cut* its requests in flight end first. Aborts its load."""
         pending = self._pending_stop_of(model)
         if command is not None:
-            pending.commands.append(command)
-        if cut is not None and model.leases and pending.cut is None:
-            self._state.effects.append(CutRequests(model.model_id, cut))
-        pending.cut = pending.cut or cut
+            pending.join(command)
+        if cut is not None:
+            if model.leases and pending.cut is None:
+                self._state.effects.append(CutRequests(model.model_id, cut))
+            pending.cut_requests(cut)
         swap = model.swap
         if swap is not None and not swap.draining:
             self._planner.abort(swap)
@@ -250,7 +242,7 @@ class Stops:
         state.refuse_all(model, refusal)
         state.end_loads(model, outcome)
         state.end_preload(model, outcome)
-        state.needs_replan = True
+        state.request_replan()
 
     def expire(self, model_id: str) -> None:
         """Look at the idle clocks of a model, one of which has run out if it was idle since."""
@@ -258,11 +250,11 @@ class Stops:
         model = state.models.get(model_id)
         if model is None:
             return
-        model.idle_armed = False
+        state.disarm_idle(model)
         if model.leases or model.pending_stop is not None:
             return
         if model.wanted or model.swap is not None:
-            model.idle_since = state.now
+            state.restart_idle(model)
         rest = model.next_rest
         if rest is not None and rest[0] <= state.now:
             self._rest(model, rest[1])
@@ -287,29 +279,24 @@ class Stops:
 
     def idled(self, event: Idled) -> None:
         """Note the end of a stop or a sleep that a pending stop asked for."""
-        state = self._state
-        model = state.active_stops.get(event.work)
-        if model is None or model.model_id != event.model_id:
-            return
-        del state.active_stops[event.work]
-        if model.evicted_by is not None:
-            state.release(model)
-        state.note_left(model, event)
-        self.after_stop(model, event.error)
+        model = self._state.end_stop(event)
+        if model is not None:
+            self.after_stop(model, event.error)
 
     def after_stop(self, model: ModelState, error: Exception | None) -> None:
         """Go on after *model* was stopped or put to sleep, or could not be stopped."""
         if not model.stuck:
             self.advance(model, error)
         elif model.pending_stop is not None:
-            pending, model.pending_stop = model.pending_stop, None
+            pending = model.pending_stop
+            self._state.end_pending_stop(model)
             self._answer(model, pending, Outcome.FAILED, error)
 
     # --- the steps -------------------------------------------------------------------------
 
     def _rest(self, model: ModelState, to: State) -> None:
         """Stop an idle *model*, or let it sleep, because its clock ran out."""
-        model.pending_stop = PendingStop(to)
+        self._state.shut_until(model, to)
         self.advance(model)
 
     def _pending_stop_of(self, model: ModelState) -> PendingStop:
@@ -319,7 +306,7 @@ class Stops:
             if pending is not None:
                 gone = Outcome.SHUTDOWN if self._state.shutting_down else Outcome.STOPPED
                 self._answer(model, pending, gone, None)
-            pending = model.pending_stop = PendingStop(State.STOPPED)
+            pending = self._state.shut_until(model, State.STOPPED)
         return pending
 
     def _sleep_outcome(self, model: ModelState | None) -> Outcome | None:
@@ -343,18 +330,13 @@ class Stops:
 
     def _work(self, model: ModelState, to: State) -> None:
         """Have the driver stop *model* or put it to sleep."""
-        state = self._state
-        work = state.next_number()
-        state.active_stops[work] = model
-        state.move(model, to)
+        work = self._state.begin_stop(model, to)
         message = StopModel if to is State.STOPPING else SleepModel
-        state.effects.append(message(work, model.model_id))
+        self._state.effects.append(message(work, model.model_id))
 
     def _finish(self, model: ModelState, pending: PendingStop, error: Exception | None) -> None:
         """Answer those who asked, and let the model be loaded again."""
-        model.pending_stop = None
-        model.refresh()
-        self._state.needs_replan = True
+        self._state.end_pending_stop(model)
         if pending.to is model.state:
             self._answer(model, pending, Outcome.OK, None)
         else:
@@ -406,9 +388,7 @@ class Loads:
         elif _is_ready(model):
             state.effects.append(CommandDone(event.command, Outcome.OK))
         else:
-            model.backoff.clear()
-            model.loads[event.command] = state.now
-            self._wait(model, ("load", event.command))
+            state.await_load(model, event.command)
 
     def expire_load(self, command: int) -> None:
         """Answer a load that waited until its deadline."""
@@ -435,7 +415,7 @@ class Loads:
             self._current = None
         state.effects.extend(PreloadEnded(name, outcome) for name in self._list)
         self._list.clear()
-        state.needs_replan = True
+        state.request_replan()
 
     def expire_preload(self, model_id: str) -> None:
         """End a preload that found no room until its deadline."""
@@ -460,16 +440,8 @@ class Loads:
         elif model.swap is None and explain.backoff_s(state, model) > 0:
             state.effects.append(PreloadEnded(model_id, Outcome.FAILED, model.backoff.error))
         else:
-            model.preload_since = state.now
             self._current = model
-            self._wait(model, ("preload", model_id))
-
-    def _wait(self, model: ModelState, deadline: TimerKey) -> None:
-        state = self._state
-        state.awaited[model.model_id] = model
-        state.needs_replan = True
-        if state.options.queue_timeout_s > 0:
-            state.timers.set(deadline, state.now + state.options.queue_timeout_s)
+            state.await_preload(model)
 
 
 def _is_ready(model: ModelState) -> bool:
@@ -500,9 +472,7 @@ class Reconfiguration:
         state = self._state
         if event.residency != state.residency or event.options != state.options:
             self._planner.cancel_undecided()
-        state.residency = event.residency
-        state.options = event.options
-        state.policy = POLICIES[event.options.policy](event.options)
+        state.configure(event.residency, event.options)
         self._loads.cancel(Outcome.SUPERSEDED)
         kept = {rules.model_id for rules in event.rules}
         for model in list(state.models.values()):
@@ -511,23 +481,23 @@ class Reconfiguration:
         for rules in event.rules:
             self._define(rules, restart=rules.model_id in event.restart)
         for name in event.changed & kept:
-            state.models[name].backoff.clear()
+            state.forget_failures(state.models[name])
         self._planner.decide()
         for model in list(state.awaited.values()):
             state.fill(model)
-        state.needs_replan = True
+        state.request_replan()
 
     def shut_down(self, event: Shutdown) -> None:
         """Refuse everybody, stop what is idle, and give the rest its time."""
         state = self._state
-        state.shutting_down = True
+        state.begin_shutdown()
         self._loads.cancel(Outcome.SHUTDOWN)
         for model in state.models.values():
             self._stops.refuse_waiting(model, RefusalReason.SHUTDOWN, Outcome.SHUTDOWN)
         for model in state.models.values():
             self._stops.stop(model)
         if event.drain_timeout_s > 0:
-            state.timers.set(("drain", 0), state.now + event.drain_timeout_s)
+            state.limit_drain(event.drain_timeout_s)
         else:
             self.cut_requests(0)
 
@@ -541,14 +511,12 @@ class Reconfiguration:
         """Forget removed models nothing is left of, and say when a shutdown is complete."""
         state = self._state
         for model in [model for model in state.removed.values() if _is_gone(model)]:
-            del state.removed[model.model_id]
-            del state.models[model.model_id]
-            state.timers.cancel(("idle", model.model_id))
+            state.retire(model)
             state.effects.append(Retired(model.model_id))
         if state.shutting_down and not self._done and not state.swaps and not state.active_stops:
-            self._done = all(e.stuck or e.state is State.STOPPED for e in state.models.values())
+            self._done = all(m.stuck or m.state is State.STOPPED for m in state.models.values())
             if self._done:
-                state.timers.cancel(("drain", 0))
+                state.end_drain()
                 state.effects.append(ShutdownDone())
 
     def _define(self, rules: ModelRules, *, restart: bool) -> None:
@@ -556,25 +524,19 @@ class Reconfiguration:
         state = self._state
         model = state.models.get(rules.model_id)
         if model is None:
-            state.models[rules.model_id] = ModelState(rules, state.now)
+            state.add_model(rules)
             return
         if model.removed:
             # It was draining to be stopped and still is: removed and added again is a restart.
-            del state.removed[model.model_id]
-            model.removed = False
+            state.restore(model)
             restart = True
-        model.rules = rules
-        model.limit = rules.concurrency_limit
-        state.timers.cancel(("idle", model.model_id))
-        model.idle_armed = False
-        state.arm_idle(model)
+        state.redefine(model, rules)
         if restart:
-            model.backoff.clear()
+            state.forget_failures(model)
             self._stops.stop(model)
 
     def _remove(self, model: ModelState) -> None:
-        model.removed = True
-        self._state.removed[model.model_id] = model
+        self._state.mark_removed(model)
         self._stops.refuse_waiting(model, RefusalReason.UNKNOWN, Outcome.UNKNOWN)
         self._stops.stop(model)
 
@@ -622,19 +584,19 @@ class Scheduler:
         the same however many models and waiters there are.
         """
         state = self._state
-        state.now = now
-        out: list[Effect] = []
-        state.effects = out
         if type(event) is RequestArrived:
-            settled = self._request(event)
+            if state.grant_at_once(event, now):
+                return state.effects
+            self._admission.admit(event)
         elif type(event) is LeaseReturned:
-            settled = self._lease_returned(event)
+            model = state.return_lease(event, now)
+            if model is None or not self._drained(model):
+                return state.effects
         else:
-            settled = False
+            state.begin_step(now)
             self._handlers[type(event)](event)
-        if not settled:
-            self._settle()
-        return out
+        self._settle()
+        return state.effects
 
     def count_from(self, number: int) -> None:
         """Number swaps from *number* on: those of earlier runs are kept, and keep their ids."""
@@ -654,7 +616,7 @@ class Scheduler:
 
     def snapshot(self, now: float) -> list[explain.ModelView]:
         """Return every model's state, load and outlook, by id."""
-        self._state.now = now
+        self._state.set_clock(now)
         return [explain.view(self._state, model) for model in self._models()]
 
     def position(self, ticket: int) -> int | None:
@@ -663,62 +625,28 @@ class Scheduler:
 
     def eta_s(self, model_id: str, now: float) -> float | None:
         """Estimate the seconds until the model may serve; None: no such model."""
-        self._state.now = now
+        self._state.set_clock(now)
         model = self._state.models.get(model_id)
         return None if model is None else explain.eta_s(self._state, model)
 
     def explain(self, model_id: str, now: float) -> str:
         """Say what requests for the model wait for: "A is serving 1 request for 61 min"."""
-        self._state.now = now
+        self._state.set_clock(now)
         model = self._state.models.get(model_id)
         return "" if model is None else explain.explain(self._state, model)
 
     def _models(self) -> list[ModelState]:
         return [model for _, model in sorted(self._state.models.items())]
 
-    # --- the hot path: True when nothing else can follow -----------------------------------
-
-    def _request(self, event: RequestArrived) -> bool:
-        state = self._state
-        model = state.models.get(event.model_id)
-        if (
-            model is not None
-            and model.open
-            and not model.waiters
-            and len(model.leases) < model.limit
-        ):
-            model.leases[event.ticket] = state.now
-            state.effects.append(Grant(event.ticket, event.model_id))
-            return True
-        self._admission.admit(event)
-        return False
-
-    def _lease_returned(self, event: LeaseReturned) -> bool:
-        state = self._state
-        model = state.models.get(event.model_id)
-        if model is None or model.leases.pop(event.ticket, None) is None:
-            return True
-        if model.evicted_by is not None:
-            model.evicted_by.requests_ended((event.ticket,))
-        if model.waiters:
-            state.fill(model)
-        if not model.leases:
-            return self._drained(model)
-        return True
-
     def _drained(self, model: ModelState) -> bool:
-        """Note that the last request in flight is over."""
+        """Follow up on the end of the last request in flight; whether anything else may follow."""
         state = self._state
-        model.idle_since = state.now
-        settled = True
-        if not model.idle_armed:
-            state.arm_idle(model)
-            settled = not model.idle_armed
+        armed = state.note_idle(model)
         if model.pending_stop is not None:
             self._stops.advance(model)
         if model.evicted_by is not None or model.model_id in state.watched:
-            state.needs_replan = True
-        return settled and not state.needs_replan and not model.removed
+            state.request_replan()
+        return armed or state.needs_replan or model.removed
 
     # --- all the rest ----------------------------------------------------------------------
 
@@ -726,8 +654,7 @@ class Scheduler:
         """Begin what may begin now, and set the timer."""
         state = self._state
         self._loads.start_next_preload()
-        while state.needs_replan:
-            state.needs_replan = False
+        while state.take_replan():
             self._planner.decide()
             self._loads.start_next_preload()
         self._reconfiguration.finish()
@@ -769,11 +696,11 @@ class Scheduler:
     def _tick(self, _event: Tick) -> None:
         state = self._state
         self._wake_at = None
-        for kind, key in state.timers.pop_due(state.now):
+        for kind, key in state.pop_due():
             self._timers[kind](key)
 
     def _look_again(self, _model_id: str) -> None:
-        self._state.needs_replan = True
+        self._state.request_replan()
 
     def _idled(self, event: Idled) -> None:
         swap = self._state.swaps.get(event.work)

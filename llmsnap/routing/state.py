@@ -1,17 +1,16 @@
-"""The scheduler's state: models, waiters, swaps, timers, back-off. Pure.
+"""The scheduler's state: models, waiters, swaps and their timers. Pure.
 
-``SchedulerState`` holds all of it, and makes every move of a model, every grant and every refusal,
-so that what must happen together does.
+``SchedulerState`` holds all of it. Only the methods of this module change it: ``scheduler`` and
+``swaps`` decide and call them, so that what must happen together does.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import OrderedDict, deque
-from collections.abc import Collection, Hashable, Iterable
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from llmsnap.models import State
 from llmsnap.routing.messages import (
@@ -21,11 +20,14 @@ from llmsnap.routing.messages import (
     Eviction,
     Grant,
     Idled,
+    LeaseReturned,
+    LoadDone,
     ModelRules,
     Outcome,
     PreloadEnded,
     RefusalReason,
     Refuse,
+    RequestArrived,
     SchedulerOptions,
     SwapEnded,
     SwapOutcome,
@@ -34,162 +36,14 @@ from llmsnap.routing.messages import (
 from llmsnap.routing.policies import NEVER, POLICIES, Policy
 from llmsnap.routing.residency import (
     Action,
+    Answer,
     Groups,
     LoadKind,
-    NeverFits,
     Plan,
     PlannedSwap,
     Residency,
 )
-
-# --- back-off -------------------------------------------------------------------------------------
-
-FREE_FAILURES = 1
-FIRST_DELAY_S = 1.0
-LONGEST_S = 60.0
-LONGEST_EVICTING_S = 600.0
-MIN_UPTIME_S = 10.0
-"""A model that dies within this time of becoming ready has failed to load."""
-
-_DOUBLINGS = 16  # beyond the longest delay; keeps the power small
-
-
-def delay_s(failures: int, *, evicts: bool) -> float:
-    """Return how long after the last of *failures* in a row the next start may come."""
-    if failures <= FREE_FAILURES:
-        return 0.0
-    longest = LONGEST_EVICTING_S if evicts else LONGEST_S
-    return float(min(FIRST_DELAY_S * 2 ** min(failures - FREE_FAILURES - 1, _DOUBLINGS), longest))
-
-
-class Backoff:
-    """The failures in a row of one model, and the last error."""
-
-    __slots__ = ("_failed_at", "error", "failures")
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.error: Exception | None = None
-        self._failed_at = 0.0
-
-    def fail(self, error: Exception, now: float) -> None:
-        """Count one more failure."""
-        self.failures += 1
-        self.error = error
-        self._failed_at = now
-
-    def clear(self) -> None:
-        """Forget: it succeeded, was redefined, or is loaded by hand."""
-        self.failures = 0
-        self.error = None
-
-    def wait_s(self, now: float, *, evicts: bool) -> float:
-        """Return how long a start still has to wait, 0 when it may come now."""
-        return max(0.0, self._failed_at + delay_s(self.failures, evicts=evicts) - now)
-
-
-# --- measured durations ---------------------------------------------------------------------------
-
-KEPT = 20
-UNKNOWN_S = 5.0
-"""What a load is taken to last before one has been measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class DurationStats:
-    """*count* is of all time; the rest is over the last ``KEPT``, None before the first."""
-
-    count: int = 0
-    last_s: float | None = None
-    p50_s: float | None = None
-    p90_s: float | None = None
-
-
-class Durations:
-    """The durations of one kind of move of one model."""
-
-    __slots__ = ("_kept", "count", "p50_s")
-
-    def __init__(self) -> None:
-        self._kept: deque[float] = deque(maxlen=KEPT)
-        self.count = 0
-        self.p50_s: float | None = None
-
-    def append(self, seconds: float) -> None:
-        """Add one measurement; the median is at hand without sorting again."""
-        self._kept.append(seconds)
-        self.count += 1
-        self.p50_s = self._percentile(50)
-
-    def snapshot(self) -> DurationStats:
-        """Return what ``/running`` shows."""
-        if not self._kept:
-            return DurationStats()
-        return DurationStats(self.count, self._kept[-1], self.p50_s, self._percentile(90))
-
-    def _percentile(self, percent: int) -> float:
-        """Nearest rank: always a duration that did happen."""
-        ordered = sorted(self._kept)
-        return ordered[-(-percent * len(ordered) // 100) - 1]
-
-
-# --- timers ---------------------------------------------------------------------------------------
-
-K = TypeVar("K", bound=Hashable)
-
-_SLACK = 64  # stale models that are not worth a clean-up
-
-
-class Timers(Generic[K]):
-    """One time per key. Setting, cancelling and popping cost the logarithm of their number."""
-
-    def __init__(self) -> None:
-        self._at: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
-        self._number = 0
-
-    def __len__(self) -> int:
-        return len(self._at)
-
-    def get(self, key: K) -> float | None:
-        """Return when *key* is due."""
-        return self._at.get(key)
-
-    def set(self, key: K, at: float) -> None:
-        """Let *key* be due at *at*, and at no other time."""
-        if self._at.get(key) == at:
-            return
-        self._at[key] = at
-        self._number += 1
-        heapq.heappush(self._heap, (at, self._number, key))
-        if len(self._heap) > 2 * len(self._at) + _SLACK:
-            self._clean()
-
-    def cancel(self, key: K) -> None:
-        """Forget *key*; its place in the heap is cleaned up later."""
-        self._at.pop(key, None)
-
-    def pop_due(self, now: float) -> list[K]:
-        """Return and forget the keys due by *now*, in order of their times."""
-        due: list[K] = []
-        while self._heap and self._heap[0][0] <= now:
-            at, _, key = heapq.heappop(self._heap)
-            if self._at.get(key) == at:
-                del self._at[key]
-                due.append(key)
-        return due
-
-    def next_at(self) -> float | None:
-        """Return the earliest time, None when there is none."""
-        while self._heap and self._at.get(self._heap[0][2]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def _clean(self) -> None:
-        """Drop what was cancelled or moved, so that long deadlines do not pile up."""
-        self._heap = [item for item in self._heap if self._at.get(item[2]) == item[0]]
-        heapq.heapify(self._heap)
-
+from llmsnap.routing.timing import MIN_UPTIME_S, UNKNOWN_S, Backoff, Durations, Timers
 
 # --- models, waiters, swaps -----------------------------------------------------------------------
 
@@ -235,6 +89,14 @@ class PendingStop:
     cut: CutReason | None = None
     served_first: int = 0
 
+    def join(self, command: int) -> None:
+        """Have *command* answered, too, once the model is stopped or asleep."""
+        self.commands.append(command)
+
+    def cut_requests(self, reason: CutReason) -> None:
+        """Do not wait for requests in flight; the first *reason* counts."""
+        self.cut = self.cut or reason
+
 
 @dataclass(slots=True, eq=False)
 class Swap:
@@ -270,6 +132,10 @@ class Swap:
     def draining(self) -> bool:
         """No model has been evicted yet."""
         return self.phase in DRAINING
+
+    def mark_aborting(self) -> None:
+        """Note that the driver was asked to give the load up."""
+        self.aborting = True
 
     def requests_ended(self, tickets: Iterable[int]) -> None:
         """Note that requests of before ended; after the last, reopened gates shut for good."""
@@ -380,6 +246,10 @@ class ModelState:
     def refresh(self) -> None:
         """Work out whether the gate is open."""
         self.open = self.pending_stop is None and self.serves
+
+    def note_checked(self) -> None:
+        """Note that the driver was asked to check its start since it is waited for."""
+        self.checked = True
 
     @property
     def serves(self) -> bool:
@@ -516,6 +386,30 @@ class SchedulerState:
         self.policy: Policy = POLICIES[options.policy](options)
         self.last_number = 0
 
+    # --- a step ----------------------------------------------------------------------------
+
+    def begin_step(self, now: float) -> None:
+        """Begin the step of one event at *now*, which has no effects yet."""
+        self.now = now
+        self.effects = []
+
+    def set_clock(self, now: float) -> None:
+        """Take *now* as the time that views and estimates refer to."""
+        self.now = now
+
+    def request_replan(self) -> None:
+        """Have the planner decide anew at the end of the step."""
+        self.needs_replan = True
+
+    def take_replan(self) -> bool:
+        """Whether the planner has to decide anew; it is asked once per request."""
+        requested, self.needs_replan = self.needs_replan, False
+        return requested
+
+    def pop_due(self) -> list[TimerKey]:
+        """Return and forget the timers that are due, in order of their times."""
+        return self.timers.pop_due(self.now)
+
     def next_number(self) -> int:
         """Return a number never returned before, larger than all earlier ones."""
         self.last_number += 1
@@ -527,8 +421,8 @@ class SchedulerState:
 
     # --- who leaves ------------------------------------------------------------------------
 
-    def plan(self, target: ModelState, *, beside: ModelState | None = None) -> Plan | NeverFits:
-        """Return which of the running models leave for *target*; *beside* counts as running."""
+    def plan(self, target: ModelState, *, beside: ModelState | None = None) -> Answer:
+        """Return what the residency answers for *target*; *beside* counts as running."""
         running: Collection[str] = self.running.keys()
         if beside is not None and beside.model_id not in self.running:
             running = [*running, beside.model_id]
@@ -537,6 +431,62 @@ class SchedulerState:
     def victims_of(self, plan: Plan) -> list[ModelState]:
         """Return the models that *plan* evicts."""
         return [self.models[name] for name in plan.victims]
+
+    def watch(self, victims: Iterable[ModelState]) -> None:
+        """Decide anew when one of *victims* becomes idle: that may let a swap begin."""
+        self.watched.update(victim.model_id for victim in victims)
+
+    def unwatch_all(self) -> None:
+        """Watch no model for becoming idle."""
+        self.watched.clear()
+
+    # --- which models there are ------------------------------------------------------------
+
+    def configure(self, residency: Residency, options: SchedulerOptions) -> None:
+        """Decide by *residency* and *options* from now on."""
+        self.residency = residency
+        self.options = options
+        self.policy = POLICIES[options.policy](options)
+
+    def add_model(self, rules: ModelRules) -> None:
+        """Add a stopped model."""
+        self.models[rules.model_id] = ModelState(rules, self.now)
+
+    def redefine(self, model: ModelState, rules: ModelRules) -> None:
+        """Give *model* new limits and clocks."""
+        model.rules = rules
+        model.limit = rules.concurrency_limit
+        self.timers.cancel(("idle", model.model_id))
+        model.idle_armed = False
+        self.arm_idle(model)
+
+    def mark_removed(self, model: ModelState) -> None:
+        """Note that *model* is no longer configured."""
+        model.removed = True
+        self.removed[model.model_id] = model
+
+    def restore(self, model: ModelState) -> None:
+        """Note that a removed *model*, of which something is left, is configured again."""
+        del self.removed[model.model_id]
+        model.removed = False
+
+    def retire(self, model: ModelState) -> None:
+        """Forget a removed *model* of which nothing is left."""
+        del self.removed[model.model_id]
+        del self.models[model.model_id]
+        self.timers.cancel(("idle", model.model_id))
+
+    def begin_shutdown(self) -> None:
+        """Note that no request is served from now on."""
+        self.shutting_down = True
+
+    def limit_drain(self, seconds: float) -> None:
+        """Have the requests that a shutdown lets end cut after *seconds*."""
+        self.timers.set(("drain", 0), self.now + seconds)
+
+    def end_drain(self) -> None:
+        """Forget the limit of ``limit_drain``: the shutdown is complete."""
+        self.timers.cancel(("drain", 0))
 
     # --- where a model is ------------------------------------------------------------------
 
@@ -562,6 +512,22 @@ class SchedulerState:
         if rest is not None:
             self.timers.set(("idle", model.model_id), rest[0])
             model.idle_armed = True
+
+    def note_idle(self, model: ModelState) -> bool:
+        """Note that the last request in flight is over; whether that set an idle clock."""
+        model.idle_since = self.now
+        if not model.idle_armed:
+            self.arm_idle(model)
+            return model.idle_armed
+        return False
+
+    def restart_idle(self, model: ModelState) -> None:
+        """Count the idle time of *model*, which is waited for, from now on."""
+        model.idle_since = self.now
+
+    def disarm_idle(self, model: ModelState) -> None:
+        """Note that the idle clock of *model* has gone off."""
+        model.idle_armed = False
 
     def revert_leave(self, model: ModelState) -> None:
         """Note that *model*, which was to leave, did not after all: it is where it was before."""
@@ -593,6 +559,27 @@ class SchedulerState:
         if self.now - model.ready_at >= MIN_UPTIME_S:
             model.backoff.clear()
 
+    def note_exit(self, model: ModelState, error: Exception) -> bool:
+        """Note that the process of *model* ended by itself; whether that counts as a failed load.
+
+        It does within ``MIN_UPTIME_S`` of becoming ready.
+        """
+        premature = model.state is State.READY and self.now - model.ready_at < MIN_UPTIME_S
+        if model.evicted_by is not None:
+            self.release(model)
+        self.move(model, State.STOPPED)
+        if premature:
+            self.note_failure(model, error)
+        return premature
+
+    def note_failure(self, model: ModelState, error: Exception) -> None:
+        """Count a failure of *model*; starts wait longer after each."""
+        model.backoff.fail(error, self.now)
+
+    def forget_failures(self, model: ModelState) -> None:
+        """Let the next request start *model*."""
+        model.backoff.clear()
+
     def note_left(self, model: ModelState, event: Idled) -> None:
         """Note where the leaving of *model* led, and what it took."""
         self.move(model, event.state)
@@ -600,6 +587,146 @@ class SchedulerState:
         if event.error is None:
             action = Action.SLEEP if event.state is State.ASLEEP else Action.STOP
             model.durations(action).append(event.duration_s)
+
+    # --- stops and sleeps of one model -----------------------------------------------------
+
+    def shut_until(self, model: ModelState, to: State) -> PendingStop:
+        """Shut the gate of *model* until it is stopped or asleep, as *to* says.
+
+        Replaces a pending stop or sleep, which the caller answers.
+        """
+        model.pending_stop = pending = PendingStop(to)
+        return pending
+
+    def serve_waiters_first(self, pending: PendingStop) -> None:
+        """Have those who wait now served before *pending* is carried out."""
+        pending.served_first = self.next_number()
+
+    def end_pending_stop(self, model: ModelState) -> None:
+        """Let *model* be loaded again: its pending stop is carried out or given up."""
+        model.pending_stop = None
+        model.refresh()
+        self.needs_replan = True
+
+    def begin_stop(self, model: ModelState, to: State) -> int:
+        """Note that *model* is stopped or put to sleep by itself; return the number of that."""
+        work = self.next_number()
+        self.active_stops[work] = model
+        self.move(model, to)
+        return work
+
+    def end_stop(self, event: Idled) -> ModelState | None:
+        """Note the end of what ``begin_stop`` began; return the model, None for any other end."""
+        model = self.active_stops.get(event.work)
+        if model is None or model.model_id != event.model_id:
+            return None
+        del self.active_stops[event.work]
+        if model.evicted_by is not None:
+            self.release(model)
+        self.note_left(model, event)
+        return model
+
+    # --- swaps -----------------------------------------------------------------------------
+
+    def postpone(self, model: ModelState, at: float) -> None:
+        """Look at the swap to *model* again at *at*; NEVER: when something else ends."""
+        if at == NEVER:
+            self.timers.cancel(("due", model.model_id))
+        else:
+            self.timers.set(("due", model.model_id), at)
+
+    def begin_swap(
+        self,
+        model: ModelState,
+        victims: Iterable[ModelState],
+        planned: PlannedSwap,
+        reason: str,
+    ) -> Swap:
+        """Decide the swap to *model*: from now on *victims* take no new requests."""
+        swap = Swap(
+            work=self.next_number(),
+            target=model,
+            victims={victim.model_id: victim for victim in victims},
+            reason=reason,
+            planned=planned,
+            began_s=self.now,
+            since_s=self.now,
+            phases=[("wait", self.now - model.asked_at)],
+        )
+        model.swap = self.swaps[swap.work] = swap
+        self.timers.cancel(("due", model.model_id))
+        for victim in swap.victims.values():
+            victim.evicted_by = swap
+            victim.refresh()
+            swap.in_flight_before.update(victim.leases)
+        return swap
+
+    def limit_gates(self, swap: Swap) -> None:
+        """Have the gates of *swap* opened once more when its drain takes too long."""
+        if self.policy.reopen_after_s < NEVER:
+            self.timers.set(("reopen", swap.work), self.now + self.policy.reopen_after_s)
+
+    def reopen(self, swap: Swap) -> None:
+        """Open the gates of *swap* until the requests of before have ended."""
+        swap.phase = Phase.REOPENED
+        swap.reopened = True
+        for victim in swap.victims.values():
+            victim.refresh()
+            self.fill(victim)
+
+    def begin_eviction(self, swap: Swap) -> None:
+        """Note that the victims of *swap*, which is drained, leave."""
+        self.timers.cancel(("reopen", swap.work))
+        swap.enter(Phase.EVICT, self.now)
+        swap.kind = swap.target.load_kind
+        how = swap.planned.plan.how
+        swap.evicted = tuple(
+            Eviction(v.model_id, how.get(v.model_id, v.leave_by)) for v in swap.victims.values()
+        )
+        for victim, eviction in zip(list(swap.victims.values()), swap.evicted, strict=True):
+            sleeps = eviction.action is Action.SLEEP
+            self.move(victim, State.SLEEP_PENDING if sleeps else State.STOPPING)
+
+    def victim_left(self, swap: Swap, victim: ModelState, event: Idled) -> None:
+        """Note that *victim*, which *swap* evicts, is gone, or could not be stopped."""
+        self.note_left(victim, event)
+        self.release(victim)
+        swap.eviction_failed = swap.eviction_failed or victim.stuck
+
+    def begin_load(self, swap: Swap) -> None:
+        """Note that all victims have left and the driver loads the target."""
+        target = swap.target
+        swap.enter(Phase.LOAD, self.now)
+        swap.kind = target.load_kind
+        waking = swap.kind is LoadKind.WAKE
+        self.move(target, State.WAKING if waking else State.STARTING)
+
+    def complete_swap(self, swap: Swap, event: LoadDone) -> None:
+        """Note that the target is ready, grant it to its waiters, and end *swap*."""
+        target = swap.target
+        target.durations(event.kind).append(event.duration_s)
+        swap.kind = event.kind
+        self.move(target, State.READY)
+        target.loaded_by = swap.work
+        self.end_loads(target, Outcome.OK)
+        self.end_preload(target, Outcome.OK)
+        waiting = list(target.waiters.values())[: target.limit - len(target.leases)]
+        swap.waits_s = tuple(self.now - waiter.since_s for waiter in waiting)
+        self.fill(target)
+        self.end_swap(swap, SwapOutcome.DONE)
+
+    def give_up_swap(self, swap: Swap, outcome: SwapOutcome, at: State, error: str) -> None:
+        """End *swap*, whose target is not ready but where *at* says; victims left over serve on.
+
+        Before the load the target's state is its own.
+        """
+        victims = list(swap.victims.values())
+        if swap.phase is Phase.LOAD:
+            self.move(swap.target, at)
+            swap.target.stuck = at is State.STOPPING
+        self.end_swap(swap, outcome, error)
+        for victim in victims:
+            self.fill(victim)
 
     def end_swap(self, swap: Swap, outcome: SwapOutcome, error: str = "") -> None:
         """End *swap*; victims it did not evict stay ready."""
@@ -616,6 +743,45 @@ class SchedulerState:
         self.needs_replan = True
 
     # --- requests --------------------------------------------------------------------------
+
+    def grant_at_once(self, request: RequestArrived, now: float) -> bool:
+        """Begin the step of *request*; grant it if its model has a slot that no waiter claims."""
+        self.now = now
+        model = self.models.get(request.model_id)
+        if (
+            model is not None
+            and model.open
+            and not model.waiters
+            and len(model.leases) < model.limit
+        ):
+            model.leases[request.ticket] = now
+            self.effects = [Grant(request.ticket, request.model_id)]
+            return True
+        self.effects = []
+        return False
+
+    def return_lease(self, event: LeaseReturned, now: float) -> ModelState | None:
+        """Begin the step of *event*, whose slot the next waiter gets; return the model if idle."""
+        self.now = now
+        self.effects = []
+        model = self.models.get(event.model_id)
+        if model is None or model.leases.pop(event.ticket, None) is None:
+            return None
+        if model.evicted_by is not None:
+            model.evicted_by.requests_ended((event.ticket,))
+        if model.waiters:
+            self.fill(model)
+        return None if model.leases else model
+
+    def enqueue(self, model: ModelState, ticket: int, limit_s: float | None) -> None:
+        """Let a request wait for *model*, at most *limit_s*."""
+        waiter = Waiter(ticket, model, self.now, self.next_number())
+        if not model.waiters and model.state is not State.READY:
+            self.needs_replan = True
+        model.waiters[ticket] = self.tickets[ticket] = waiter
+        self.awaited[model.model_id] = model
+        if limit_s is not None:
+            self.timers.set(("queue", ticket), self.now + limit_s)
 
     def fill(self, model: ModelState) -> None:
         """Grant free slots to those who wait, oldest first, as far as the gate allows."""
@@ -674,7 +840,24 @@ class SchedulerState:
         self.timers.cancel(("queue", waiter.ticket))
         self._forget_unwanted(model)
 
-    # --- arrivals --------------------------------------------------------------------------
+    # --- loads by hand and preloads --------------------------------------------------------
+
+    def await_load(self, model: ModelState, command: int) -> None:
+        """Let the load *command* wait for *model*, whatever failed before."""
+        model.backoff.clear()
+        model.loads[command] = self.now
+        self._await(model, ("load", command))
+
+    def await_preload(self, model: ModelState) -> None:
+        """Let the preload of *model* wait."""
+        model.preload_since = self.now
+        self._await(model, ("preload", model.model_id))
+
+    def _await(self, model: ModelState, deadline: TimerKey) -> None:
+        self.awaited[model.model_id] = model
+        self.needs_replan = True
+        if self.options.queue_timeout_s > 0:
+            self.timers.set(deadline, self.now + self.options.queue_timeout_s)
 
     def end_loads(
         self, model: ModelState, outcome: Outcome, error: Exception | None = None

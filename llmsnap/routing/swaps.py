@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from llmsnap.errors import in_full
+from llmsnap.errors import ModelDoesNotFit, in_full
 from llmsnap.models import State
 from llmsnap.routing import explain
 from llmsnap.routing.messages import (
     AbortLoad,
     CheckFailed,
     CheckStart,
-    Eviction,
     Exited,
     FilesChanged,
     Idled,
@@ -29,15 +28,11 @@ from llmsnap.routing.messages import (
     SwapOutcome,
 )
 from llmsnap.routing.policies import NEVER
-from llmsnap.routing.residency import Action, LoadKind, NeverFits, Plan, PlannedSwap, SwapSet
-from llmsnap.routing.state import (
-    LEAVING,
-    MIN_UPTIME_S,
-    ModelState,
-    Phase,
-    SchedulerState,
-    Swap,
-)
+from llmsnap.routing.residency import Blocked, NeverFits, Plan, PlannedSwap, SwapSet
+from llmsnap.routing.state import LEAVING, ModelState, Phase, SchedulerState, Swap
+
+MIN_RECHECK_S = 0.1
+"""The shortest time after which a blocked residency is asked again."""
 
 # --- decisions -----------------------------------------------------------------------------------
 
@@ -52,7 +47,7 @@ class SwapPlanner:
         """Let every swap begin that may begin now, in the order of rank."""
         state = self._state
         self._advance_drains()
-        state.watched.clear()
+        state.unwatch_all()
         active, above = state.residency.swap_set(), state.residency.swap_set()
         for swap in state.swaps.values():
             active.add(swap.planned)
@@ -62,8 +57,8 @@ class SwapPlanner:
                     self._postpone(model, (), NEVER)
                 continue
             plan = state.plan(model)
-            if isinstance(plan, NeverFits):
-                self._refuse_for_good(model, plan.reason)
+            if not isinstance(plan, Plan):
+                self._hold_off(model, plan)
                 continue
             victims = state.victims_of(plan)
             planned = PlannedSwap(model.model_id, plan)
@@ -96,7 +91,7 @@ class SwapPlanner:
         """Tell the driver to give *swap* up; it reports where that led."""
         if swap.aborting:
             return
-        swap.aborting = True
+        swap.mark_aborting()
         self._state.effects.append(AbortLoad(swap.work, swap.target.model_id))
         if swap.phase is Phase.LOAD:
             self._state.move(swap.target, State.STOPPING)
@@ -106,19 +101,7 @@ class SwapPlanner:
         swap = self._state.swaps.get(work)
         if swap is None or not swap.in_flight_before:
             return
-        swap.phase = Phase.REOPENED
-        swap.reopened = True
-        for victim in swap.victims.values():
-            victim.refresh()
-            self._state.fill(victim)
-
-    def load(self, swap: Swap) -> None:
-        """Note that all have left and the driver loads the target."""
-        target = swap.target
-        swap.enter(Phase.LOAD, self._state.now)
-        swap.kind = target.load_kind
-        waking = swap.kind is LoadKind.WAKE
-        self._state.move(target, State.WAKING if waking else State.STARTING)
+        self._state.reopen(swap)
 
     # --- the steps of a decision -----------------------------------------------------------
 
@@ -134,7 +117,9 @@ class SwapPlanner:
         """Return the models that wait for a load: those with requests by rank, then the others."""
         state = self._state
         waiting = [
-            e for e in state.awaited.values() if e.swap is None and e.state is not State.READY
+            model
+            for model in state.awaited.values()
+            if model.swap is None and model.state is not State.READY
         ]
         clients = [model for model in waiting if model.waiters]
         clients.sort(key=lambda model: state.policy.rank(model, state.now))
@@ -142,9 +127,18 @@ class SwapPlanner:
         others.sort(key=_load_rank)
         return clients + others
 
+    def _hold_off(self, model: ModelState, answer: NeverFits | Blocked) -> None:
+        """Refuse all who wait for *model*, or let them wait on, as the residency answered."""
+        if isinstance(answer, NeverFits):
+            self._refuse_for_good(model, answer.reason)
+        else:
+            state = self._state
+            self._postpone(model, (), state.now + max(answer.recheck_s, MIN_RECHECK_S))
+            state.watch(state.running.values())
+
     def _refuse_for_good(self, model: ModelState, reason: str) -> None:
         """Refuse all who wait for *model*, which can never load."""
-        error = explain.never_fits(model.model_id, reason)
+        error = ModelDoesNotFit(f"{model.model_id} does not fit", detail=f": {reason}")
         self._state.refuse_all(model, RefusalReason.NEVER_FITS, why=reason)
         self._state.end_loads(model, Outcome.FAILED, error)
         self._state.end_preload(model, Outcome.FAILED, error)
@@ -187,46 +181,24 @@ class SwapPlanner:
         """Let *model* wait, and look again at the next point in time that may change that."""
         state = self._state
         self._check(model, victims)
-        state.watched.update(victim.model_id for victim in victims)
+        state.watch(victims)
         if model.waiters:
             at = min(at, state.policy.rank_changes_at(model, state.now))
-        if at == NEVER:
-            state.timers.cancel(("due", model.model_id))
-        else:
-            state.timers.set(("due", model.model_id), at)
+        state.postpone(model, at)
 
     def _begin(
         self, model: ModelState, victims: Collection[ModelState], planned: PlannedSwap
     ) -> None:
         """Decide the swap: from now on *victims* take no new requests."""
-        state = self._state
-        now = state.now
-        asked_at = model.asked_at
-        swap = Swap(
-            work=state.next_number(),
-            target=model,
-            victims={victim.model_id: victim for victim in victims},
-            reason=_reason(model),
-            planned=planned,
-            began_s=now,
-            since_s=now,
-            phases=[("wait", now - asked_at)],
-        )
-        model.swap = state.swaps[swap.work] = swap
-        state.timers.cancel(("due", model.model_id))
-        for victim in victims:
-            victim.evicted_by = swap
-            victim.refresh()
-            swap.in_flight_before.update(victim.leases)
+        swap = self._state.begin_swap(model, victims, planned, _reason(model))
         if not self._evict_if_drained(swap):
             self._check(model, victims)
-            if state.policy.reopen_after_s < NEVER:
-                state.timers.set(("reopen", swap.work), now + state.policy.reopen_after_s)
+            self._state.limit_gates(swap)
 
     def _check(self, model: ModelState, victims: Collection[ModelState]) -> None:
         """Have the driver find out early what cannot work."""
         if not model.checked:
-            model.checked = True
+            model.note_checked()
             leaving = tuple(victim.model_id for victim in victims)
             self._state.effects.append(CheckStart(model.model_id, leaving))
 
@@ -238,19 +210,10 @@ class SwapPlanner:
         if any(v.leases or v.state in LEAVING for v in swap.victims.values()):
             return False
         state = self._state
-        state.timers.cancel(("reopen", swap.work))
-        swap.enter(Phase.EVICT, state.now)
-        swap.kind = target.load_kind
-        how = swap.planned.plan.how
-        swap.evicted = tuple(
-            Eviction(v.model_id, how.get(v.model_id, v.leave_by)) for v in swap.victims.values()
-        )
+        state.begin_eviction(swap)
         state.effects.append(StartSwap(swap.work, target.model_id, swap.kind, swap.evicted))
-        for victim, eviction in zip(list(swap.victims.values()), swap.evicted, strict=True):
-            sleeps = eviction.action is Action.SLEEP
-            state.move(victim, State.SLEEP_PENDING if sleeps else State.STOPPING)
         if not swap.victims:
-            self.load(swap)
+            state.begin_load(swap)
         return True
 
 
@@ -280,11 +243,9 @@ class Reports:
         victim = swap.victims.get(event.model_id)
         if victim is None or swap.phase is not Phase.EVICT:
             return None
-        self._state.note_left(victim, event)
-        self._state.release(victim)
-        swap.eviction_failed = swap.eviction_failed or victim.stuck
+        self._state.victim_left(swap, victim, event)
         if not (swap.victims or swap.aborting or swap.eviction_failed):
-            self._planner.load(swap)
+            self._state.begin_load(swap)
         return victim
 
     def loaded(self, event: LoadDone) -> list[ModelState]:
@@ -292,18 +253,8 @@ class Reports:
         swap = self._current(event)
         if swap is None:
             return []
-        state, target = self._state, swap.target
-        target.durations(event.kind).append(event.duration_s)
-        swap.kind = event.kind
-        state.move(target, State.READY)
-        target.loaded_by = swap.work
-        state.end_loads(target, Outcome.OK)
-        state.end_preload(target, Outcome.OK)
-        waiting = list(target.waiters.values())[: target.limit - len(target.leases)]
-        swap.waits_s = tuple(state.now - waiter.since_s for waiter in waiting)
-        state.fill(target)
-        state.end_swap(swap, SwapOutcome.DONE)
-        return [target]
+        self._state.complete_swap(swap, event)
+        return [swap.target]
 
     def failed(self, event: LoadFailed) -> list[ModelState]:
         """Tell all who wait, unless the load was to be given up anyway."""
@@ -323,7 +274,7 @@ class Reports:
         return self._end(swap, SwapOutcome.ABORTED, event.state, "")
 
     def check_failed(self, event: CheckFailed) -> None:
-        """Refuse at once what can never load, before anybody is disturbed for it."""
+        """Refuse at once what cannot start, before a model is evicted for it."""
         model = self._state.models.get(event.model_id)
         if model is None or model.state is State.READY or not model.wanted:
             return
@@ -342,21 +293,15 @@ class Reports:
         model = state.models.get(event.model_id)
         if model is None or not (model.stuck or _is_present(model, event)):
             return None
-        premature = model.state is State.READY and state.now - model.ready_at < MIN_UPTIME_S
-        if model.evicted_by is not None:
-            state.release(model)
-        state.move(model, State.STOPPED)
-        if premature:
-            model.backoff.fail(event.error, state.now)
-            if explain.backoff_s(state, model) > 0:
-                self._refuse_waiting(model, event.error)
+        if state.note_exit(model, event.error) and explain.backoff_s(state, model) > 0:
+            self._refuse_waiting(model, event.error)
         return model
 
     def files_changed(self, event: FilesChanged) -> None:
         """Let the next request start a model whose failures may have ended with its old files."""
         model = self._state.models.get(event.model_id)
         if model is not None:
-            model.backoff.clear()
+            self._state.forget_failures(model)
 
     def _current(self, event: LoadDone | LoadFailed | LoadCancelled) -> Swap | None:
         """Return the swap *event* is about, None when it is long over."""
@@ -366,22 +311,14 @@ class Reports:
         return swap
 
     def _end(self, swap: Swap, outcome: SwapOutcome, at: State, error: str) -> list[ModelState]:
-        """End *swap* without a ready target. Before the load the target's state is its own.
-
-        Returns the target, and those that stay after all.
-        """
+        """End *swap* without a ready target; return the target, and those that stay after all."""
         victims = list(swap.victims.values())
-        if swap.phase is Phase.LOAD:
-            self._state.move(swap.target, at)
-            swap.target.stuck = at is State.STOPPING
-        self._state.end_swap(swap, outcome, error)
-        for victim in victims:
-            self._state.fill(victim)
+        self._state.give_up_swap(swap, outcome, at, error)
         return [swap.target, *victims]
 
     def _fail(self, model: ModelState, error: Exception) -> None:
         """Count a failure of *model* and tell all who wait for it."""
-        model.backoff.fail(error, self._state.now)
+        self._state.note_failure(model, error)
         self._refuse_waiting(model, error)
 
     def _refuse_waiting(self, model: ModelState, error: Exception) -> None:

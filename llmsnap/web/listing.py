@@ -11,7 +11,7 @@ from llmsnap.http.secrets import masked
 from llmsnap.models import State
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.names import LocalRoute, Route
-from llmsnap.routing.state import DurationStats
+from llmsnap.routing.timing import DurationStats
 from llmsnap.service import Service
 
 OWNER = "llmsnap"

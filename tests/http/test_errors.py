@@ -105,6 +105,7 @@ MODEL_FAILED = [
     errors.HealthTimeout("x", 600.0),
     errors.ChildExited("x"),
     errors.WakeFailed("x", 3.0),
+    errors.ModelDoesNotFit("x", 3.0),
 ]
 
 

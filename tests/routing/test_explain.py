@@ -217,6 +217,7 @@ def test_a_place_in_the_queue_counts_those_who_came_before() -> None:
         (RefusalReason.FAILED, 502, "unable to make m ready: m: ended with exit code 3"),
         (RefusalReason.UNLOADED, 503, "m was unloaded"),
         (RefusalReason.QUEUE_TIMEOUT, 503, "m waited 12 s: busy"),
+        (RefusalReason.NEVER_FITS, 503, "m does not fit: busy"),
         (RefusalReason.SHUTDOWN, 503, "shutting down"),
     ],
 )

@@ -8,6 +8,7 @@ from llmsnap.routing.messages import Eviction, ModelRules, Outcome, RefusalReaso
 from llmsnap.routing.residency import (
     ALONE,
     Action,
+    Answer,
     Group,
     Groups,
     ModelFacts,
@@ -15,7 +16,8 @@ from llmsnap.routing.residency import (
     Plan,
     PlannedSwap,
 )
-from tests.routing.world import World, evicts, group
+from llmsnap.routing.swaps import MIN_RECHECK_S
+from tests.routing.world import Crowded, World, evicts, group
 
 RUNNING = frozenset("abcdefgx")
 
@@ -127,7 +129,7 @@ class Cards(Groups):
 
     def plan(
         self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
-    ) -> Plan | NeverFits:
+    ) -> Answer:
         if target == "huge":
             return NeverFits("it needs 80 GiB of 24 GiB")
         others = [name for name in running if name != target]
@@ -162,6 +164,79 @@ def test_a_model_that_never_fits_is_refused_at_once_and_nothing_leaves_for_it() 
     world.preload("huge")
     assert world.preloads[-1].outcome is Outcome.FAILED
     assert world.state("a") == "ready"
+
+
+def crowded(*blocked: str, recheck_s: float = 5.0, **settings: float) -> tuple[World, set[str]]:
+    """Two models that evict each other, and those whose room other programs hold now."""
+    world, held = World("a b", **settings), set(blocked)
+    world.residency = Crowded([group("g", "a b")], held, recheck_s)
+    world.configure()
+    return world, held
+
+
+def test_a_model_whose_room_others_hold_waits_and_says_why() -> None:
+    world, held = crowded("a")
+    asked = world.request("a")
+    assert world.view("a").why == "game (pid 7) holds the room of a"
+    assert world.view("a").eta_s == 10.0  # asked again in 5 s, then a load of 5 s
+    assert world.started == []
+    held.clear()
+    world.run(4.9)
+    assert world.started == []  # no event tells of other programs
+    world.run(1.2)
+    assert asked.in_flight
+
+
+def test_a_blocked_model_is_planned_again_as_soon_as_a_fact_changes() -> None:
+    world, held = crowded("b")
+    stream = world.request("a")
+    world.run(2.0)
+    world.request("b")
+    world.run(20.0)
+    held.clear()
+    assert world.started == ["a"]
+    world.finish(stream)
+    assert world.started == ["a", "b"]
+
+
+def test_a_blocked_model_holds_no_other_one_off() -> None:
+    world, _ = crowded("a")
+    world.request("a")
+    world.run(20.0)
+    other = world.request("b")
+    world.run(1.0)
+    assert other.in_flight
+
+
+def test_a_blocked_request_is_refused_at_its_deadline_with_the_reason() -> None:
+    world, _ = crowded("a", queue_timeout_s=60.0)
+    asked, load = world.request("a"), world.load("a")
+    hasty = world.request("a", max_wait_s=7.0)
+    world.run(60.0)
+    assert asked.refused
+    assert hasty.refused
+    assert (asked.refused_at, hasty.refused_at) == (60.0, 7.0)
+    assert asked.refused.reason is RefusalReason.QUEUE_TIMEOUT
+    assert asked.refused.why == "game (pid 7) holds the room of a"
+    assert world.outcome(load) is Outcome.QUEUE_TIMEOUT
+    assert world.next_at() is None
+
+
+def test_a_residency_is_not_asked_again_without_a_pause() -> None:
+    world, _ = crowded("a", recheck_s=0.0)
+    world.request("a")
+    assert world.wake_at == MIN_RECHECK_S
+
+
+def test_a_blocked_preload_waits_its_turn_and_a_client_may_join_it() -> None:
+    world, held = crowded("a")
+    world.preload("a")
+    asked = world.request("a")
+    world.run(30.0)
+    held.clear()
+    world.run(6.0)
+    assert asked.in_flight
+    assert [each.outcome for each in world.preloads] == [Outcome.OK]
 
 
 def test_the_same_groups_are_equal() -> None:

@@ -26,7 +26,7 @@ from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Group, Groups, LoadKind
-from tests.routing.world import BOOM, Asked, World
+from tests.routing.world import BOOM, Asked, Crowded, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NAMES = "abcde"
@@ -79,7 +79,8 @@ class Life(RuleBasedStateMachine):
     @initialize(plan=plans(), chosen=options, data=st.data())
     def begin(self, plan: Groups, chosen: SchedulerOptions, data: st.DataObject) -> None:
         self.world = world = World(" ".join(NAMES))
-        world.residency, world.options = plan, chosen
+        self.blocked: set[str] = set()
+        world.residency, world.options = Crowded(plan.groups, self.blocked), chosen
         for name in NAMES:
             world.rules[name] = data.draw(model_rules(name))
             model = world.models[name]
@@ -162,6 +163,11 @@ class Life(RuleBasedStateMachine):
         model = self.world.models[name]
         model.check_fails, model.outruns_abort = check_fails, outruns_abort
 
+    @rule(name=names, blocked=st.booleans())
+    def crowd(self, name: str, blocked: bool) -> None:
+        """Other programs take the room of a model, or give it back."""
+        (self.blocked.add if blocked else self.blocked.discard)(name)
+
     @rule(name=names)
     def check_fails_late(self, name: str) -> None:
         self.world.tell(msg.CheckFailed(name, BOOM))
@@ -179,7 +185,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(plan=plans(), chosen=options, restart=st.sets(names, max_size=2))
     def regroup(self, plan: Groups, chosen: SchedulerOptions, restart: set[str]) -> None:
-        self.world.residency, self.world.options = plan, chosen
+        self.world.residency = Crowded(plan.groups, self.blocked)
+        self.world.options = chosen
         self.world.configure(restart=restart)
 
     @rule(name=names, restart=st.booleans(), data=st.data())
@@ -212,6 +219,7 @@ class Life(RuleBasedStateMachine):
         world = self.world
         for model in world.models.values():
             model.failures, model.stop_fails, model.check_fails = 0, False, False
+        self.blocked.clear()
         for name in list(world.stuck):
             world.die(name)
         rest(world)

@@ -12,19 +12,14 @@ from llmsnap.routing.messages import (
 from llmsnap.routing.policies import swap_estimate_s
 from llmsnap.routing.residency import ALONE, Action, LoadKind, PlannedSwap
 from llmsnap.routing.state import (
-    KEPT,
-    Backoff,
-    Durations,
-    DurationStats,
     ModelState,
     PendingStop,
     Phase,
     SchedulerState,
     Swap,
-    Timers,
     Waiter,
-    delay_s,
 )
+from llmsnap.routing.timing import KEPT, Backoff, Durations, DurationStats, Timers, delay_s
 from tests.routing.models import ready, waiting
 
 # --- back-off ------------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
-from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Plan
+from llmsnap.routing.residency import Action, Answer, Blocked, Group, Groups, LoadKind, ModelFacts
 from llmsnap.routing.scheduler import Scheduler
 
 BOOM = RuntimeError("exited with code 1")
@@ -482,10 +482,25 @@ class World:
         self.tell(event)
 
 
+class Crowded(Groups):
+    """Groups on a machine where other programs hold the room of the *blocked* models."""
+
+    def __init__(self, groups: Iterable[Group], blocked: set[str], recheck_s: float = 5.0) -> None:
+        super().__init__(groups)
+        self.blocked = blocked
+        self.recheck_s = recheck_s
+
+    def plan(
+        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
+    ) -> Answer:
+        if target in self.blocked:
+            return Blocked(f"game (pid 7) holds the room of {target}", self.recheck_s)
+        return super().plan(target, running, facts)
+
+
 def evicts(residency: Groups, target: str, other: str) -> bool:
     """Whether loading *target* makes *other* leave."""
-    plan = residency.plan(target, [other], {})
-    return isinstance(plan, Plan) and other in plan.victims
+    return other in Groups.plan(residency, target, [other], {}).victims
 
 
 def group(
