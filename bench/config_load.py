@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 
 HEAD = """
 startPort: 10000

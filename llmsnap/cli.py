@@ -148,7 +148,7 @@ def version(argv: Sequence[str]) -> int:
 
 def _run(options: Options) -> int:
     # Imported when they are needed: a version or a usage error should not wait for Flask.
-    from llmsnap.config.loader import load  # noqa: PLC0415
+    from llmsnap.config import load  # noqa: PLC0415
     from llmsnap.event_loop import watch_loop  # noqa: PLC0415
     from llmsnap.limits import protect_memory, raise_open_files  # noqa: PLC0415
     from llmsnap.logs import LogStyle  # noqa: PLC0415

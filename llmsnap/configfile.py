@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import gevent
 
-from llmsnap.config.loader import read
+from llmsnap.config import read_bytes
 from llmsnap.errors import ConfigError, Problem
 
 REST_S = 0.5
@@ -85,7 +85,7 @@ def look(path: str) -> Look:
         if version is not None and not stat.S_ISREG(Path(path).stat().st_mode):
             what, fix = f"{path} is not a regular file, so it is read once", "restart to change it"
             return Look(version, trouble=Problem("", what, fix))
-        return Look(version, read(path))
+        return Look(version, read_bytes(path))
     except OSError:
         return Look(None)
     except ConfigError as error:

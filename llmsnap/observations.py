@@ -14,7 +14,7 @@ from gevent.event import Event
 from msgspec import structs
 
 from llmsnap.bus import EventBus
-from llmsnap.config.settings import Config
+from llmsnap.config import Config
 from llmsnap.deferred import Defer, run_now
 from llmsnap.errors import StoreUnavailable
 from llmsnap.events import ActivityRecord, SwapFinished

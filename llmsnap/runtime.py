@@ -6,7 +6,7 @@ import re
 import socket
 from dataclasses import replace
 
-from llmsnap.config.settings import Config, ModelConfig, PeerConfig, Timeouts
+from llmsnap.config import Config, ModelConfig, PeerConfig, Timeouts
 from llmsnap.http.auth import Keyring
 from llmsnap.http.clients import TrustedProxies
 from llmsnap.http.cors import PageRules

@@ -12,9 +12,7 @@ from typing import Protocol
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.bus import EventBus
-from llmsnap.config.diff import Diff, diff
-from llmsnap.config.loader import load_content
-from llmsnap.config.settings import Config
+from llmsnap.config import Config, Diff, compare, load_content
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
 from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, Problem, in_full
@@ -237,7 +235,7 @@ class Service:
             except ConfigError as error:
                 self._refuse(error)
                 raise
-            changes = diff(self.runtime.config, config)
+            changes = compare(self.runtime.config, config)
             self._apply(config, changes)
             self.config_status = ConfigStatus(config)
             log.info("configuration reloaded: %s", changes)

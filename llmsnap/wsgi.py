@@ -14,8 +14,7 @@ from gevent.lock import BoundedSemaphore
 
 from llmsnap import worker
 from llmsnap.installation import identify
-from llmsnap.config.loader import load
-from llmsnap.config.settings import Config
+from llmsnap.config import Config, load
 from llmsnap.errors import ConfigError
 from llmsnap.event_loop import freeze_heap
 from llmsnap.limits import end_with_parent, protect_memory, raise_open_files

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from llmsnap.cli import build_parser
-from llmsnap.config.loader import load_with_advice
+from llmsnap.config import load_with_advice
 from llmsnap.options import Options, from_environ
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.config.loader import load_with_advice
+from llmsnap.config import load_with_advice
 from llmsnap.models import states
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.limits import child_setup
 from llmsnap.routing.messages import change_of
 from llmsnap.service import Service

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from llmsnap.bus import EventBus
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.errors import StoreUnavailable
 from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
 from llmsnap.observations import SWAPS_KEPT, Observations

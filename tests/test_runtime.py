@@ -1,4 +1,4 @@
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.runtime import Runtime
 
 TEXT = """

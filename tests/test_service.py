@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from gevent.event import Event as Flag
 
-from llmsnap.config.loader import load
+from llmsnap.config import load
 from llmsnap.configfile import look
 from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.events import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.config.loader import load_with_advice
+from llmsnap.config import load_with_advice
 from llmsnap.launchers import PidFile
 from llmsnap.statedir import StateDir
 from llmsnap.telemetry.activity import Filter, Order

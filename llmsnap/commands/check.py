@@ -13,15 +13,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from llmsnap.config import schema
-from llmsnap.config.advice import advise, group_of, local_port
-from llmsnap.config.command import split
-from llmsnap.config.diff import Diff, changed_settings, diff
-from llmsnap.config.loader import Loaded, load_with_advice
-from llmsnap.config.nodes import Node, find
-from llmsnap.config.report import Report, in_file_order
-from llmsnap.config.settings import Config, ModelConfig
-from llmsnap.config.urls import without_password
+from llmsnap.config import (
+    Config,
+    Diff,
+    Loaded,
+    ModelConfig,
+    Node,
+    Report,
+    advise,
+    advise_by_schema,
+    changed_settings,
+    compare,
+    find_node,
+    group_of,
+    in_file_order,
+    load_with_advice,
+    local_port,
+    split_command,
+    without_password,
+)
 from llmsnap.errors import ConfigError, Problem
 
 DESCRIPTION = "Check a configuration file: all problems at once, then advice, then a summary."
@@ -93,14 +103,14 @@ class _Result:
         self.config = loaded.config
         self.advice = self._all_advice(loaded)
         if self.old is not None:
-            self.plan = diff(self.old, loaded.config)
+            self.plan = compare(self.old, loaded.config)
 
     def _all_advice(self, loaded: Loaded) -> Sequence[Problem]:
         report = Report()
         report.advice += loaded.advice
         advise(loaded.config, loaded.tree, report)
         advise_of_machine(loaded.config, loaded.tree, report, self._environ)
-        schema.advise(loaded.tree, report)
+        advise_by_schema(loaded.tree, report)
         return in_file_order(report.advice)
 
 
@@ -238,7 +248,7 @@ def advise_of_machine(
     )
     for model in config.models.values():
         path = ("models", model.id, "cmd")
-        at = find(tree, path)
+        at = find_node(tree, path)
         for what, fix in _about_command(model, environ):
             report.advise(path, what, fix, at)
         port = local_port(model)
@@ -248,7 +258,7 @@ def advise_of_machine(
 
 
 def _about_command(model: ModelConfig, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    program, *words = split(model.cmd)
+    program, *words = split_command(model.cmd)
     found = shutil.which(program, path=environ.get("PATH", os.defpath))
     if found is None:
         where = "is no executable file" if "/" in program else "is not on PATH"

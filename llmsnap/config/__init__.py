@@ -1,1 +1,119 @@
-"""Text in, frozen settings out."""
+"""Configuration: text in, frozen and checked settings out.
+
+``settings`` declares every key once: its name, kind of value, default, unit, what a change needs,
+and its text. ``keys`` derives from that what the loader reads and what the diff compares,
+``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of ``nodes`` with
+positions, ``macros`` fills in references, ``kinds`` reads values by their declaration, and
+``models``, ``groups``, ``peers``, ``filters`` and ``access`` check what concerns more than one key.
+``diff`` says what a reload changes, ``advice`` what is odd about a file that loads.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .advice import advise, group_of, local_port
+    from .diff import Diff, changed_settings, compare
+    from .loader import (
+        Loaded,
+        load,
+        load_content,
+        load_with_advice,
+        loads,
+        loads_with_advice,
+        read_bytes,
+    )
+    from .nodes import Node, Report, find_node, in_file_order
+    from .scalars import WrittenFloat, split_command, without_password
+    from .schema import advise_by_schema
+    from .settings import (
+        DEFAULT_GROUP,
+        ApiKey,
+        Config,
+        Endpoint,
+        Filters,
+        GroupConfig,
+        ModelConfig,
+        PeerConfig,
+        SchedulerConfig,
+        StoreConfig,
+        Timeouts,
+    )
+
+# Loaded at first use (PEP 562): what needs the settings alone does not load PyYAML.
+_MODULES = {
+    "advice": ("advise", "group_of", "local_port"),
+    "diff": ("Diff", "changed_settings", "compare"),
+    "loader": (
+        "Loaded",
+        "load",
+        "load_content",
+        "load_with_advice",
+        "loads",
+        "loads_with_advice",
+        "read_bytes",
+    ),
+    "nodes": ("Node", "Report", "find_node", "in_file_order"),
+    "scalars": ("WrittenFloat", "split_command", "without_password"),
+    "schema": ("advise_by_schema",),
+    "settings": (
+        "DEFAULT_GROUP",
+        "ApiKey",
+        "Config",
+        "Endpoint",
+        "Filters",
+        "GroupConfig",
+        "ModelConfig",
+        "PeerConfig",
+        "SchedulerConfig",
+        "StoreConfig",
+        "Timeouts",
+    ),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "DEFAULT_GROUP",
+    "ApiKey",
+    "Config",
+    "Diff",
+    "Endpoint",
+    "Filters",
+    "GroupConfig",
+    "Loaded",
+    "ModelConfig",
+    "Node",
+    "PeerConfig",
+    "Report",
+    "SchedulerConfig",
+    "StoreConfig",
+    "Timeouts",
+    "WrittenFloat",
+    "advise",
+    "advise_by_schema",
+    "changed_settings",
+    "compare",
+    "find_node",
+    "group_of",
+    "in_file_order",
+    "load",
+    "load_content",
+    "load_with_advice",
+    "loads",
+    "loads_with_advice",
+    "local_port",
+    "read_bytes",
+    "split_command",
+    "without_password",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value

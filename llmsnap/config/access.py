@@ -8,13 +8,11 @@ from collections.abc import Mapping as Values
 from dataclasses import replace
 from typing import Any
 
-from . import urls
-from .environment import has_broken_reference, variables
 from .keys import API_KEY
-from .macros import REFERENCE, references
-from .nodes import Mapping, Node, Path, Scalar, Sequence, find, is_null
-from .reader import Reader
-from .report import Report
+from .kinds import ValueReader
+from .macros import REFERENCE, has_broken_reference, references, variables
+from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, find_node, is_null
+from .scalars import url_fault, without_password
 from .settings import ApiKey
 
 _PATH: Path = ("apiKeys",)
@@ -35,7 +33,7 @@ def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
     if not isinstance(node, Sequence):
         report.error(_PATH, "must be a list", "write each key in a line of its own: - KEY", node)
         return ()
-    reader = Reader(report)
+    reader = ValueReader(report)
     found: dict[str, ApiKey] = {}
     for index, item in enumerate(node.items):
         api_key = _read(item, (*_PATH, index), reader)
@@ -47,7 +45,7 @@ def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
 
 def key_variables(root: Mapping) -> frozenset[str]:
     """Return the environment variables that API keys, ours or of peers, are made of."""
-    macros = find(root, ("macros",))
+    macros = find_node(root, ("macros",))
     ahead = [node for node in _key_nodes(root) if isinstance(node, Scalar)]
     seen: set[str] = set()
     found: set[str] = set()
@@ -87,7 +85,7 @@ def _compare(new: ApiKey, first: ApiKey, node: Node, index: int, report: Report)
         report.error(path, what, "keep one entry for it", node)
 
 
-def _read(node: Node, path: Path, reader: Reader) -> ApiKey | None:
+def _read(node: Node, path: Path, reader: ValueReader) -> ApiKey | None:
     if isinstance(node, Mapping):
         return _read_scoped(node, path, reader)
     if isinstance(node, Sequence):
@@ -97,10 +95,10 @@ def _read(node: Node, path: Path, reader: Reader) -> ApiKey | None:
     return None if key is None else ApiKey(key)
 
 
-def _read_scoped(node: Mapping, path: Path, reader: Reader) -> ApiKey | None:
+def _read_scoped(node: Mapping, path: Path, reader: ValueReader) -> ApiKey | None:
     values = API_KEY.read(node, path, reader)
     key = None
-    if not reader.report.is_told((*path, "key")):
+    if not reader.report.already_reported((*path, "key")):
         key = _read_key(node.entries.get("key"), (*path, "key"), reader, parent=node)
     models: tuple[str, ...] | None = values["models"]
     if models == ():
@@ -118,7 +116,7 @@ def _read_scoped(node: Mapping, path: Path, reader: Reader) -> ApiKey | None:
 
 
 def _read_key(
-    node: Node | None, path: Path, reader: Reader, parent: Node | None = None
+    node: Node | None, path: Path, reader: ValueReader, parent: Node | None = None
 ) -> str | None:
     at = node or parent
     if isinstance(node, Scalar) and node.broken:
@@ -152,7 +150,7 @@ def read_origins(values: Values[str, Any], root: Node, report: Report) -> dict[s
         if "*" in theirs:
             what = "is read as inferenceOrigins: * lets no page control the server here"
         fix = "write these keys at the top of the file"
-        report.advise(_CORS, what, fix, find(root, _CORS))
+        report.advise(_CORS, what, fix, find_node(root, _CORS))
     return {
         "allowed_origins": tuple(dict.fromkeys([*allowed, *(o for o in theirs if o != "*")])),
         "inference_origins": tuple(dict.fromkeys([*inference, *theirs])),
@@ -168,7 +166,7 @@ def _origins(texts: tuple[str, ...], path: Path, root: Node, report: Report) -> 
         if (separator and scheme and "/" not in rest) or "*" in origin or origin == "null":
             continue
         fix = "write it like https://chat.example.com, as browsers send it"
-        at = find(root, path)
+        at = find_node(root, path)
         report.advise((*path, index), f'"{origin}" is no origin, so no page matches it', fix, at)
     return found
 
@@ -178,14 +176,14 @@ def _pages_origin(values: Values[str, Any], root: Node, report: Report) -> str:
     text: str = values["upstream"]["origin"].strip().rstrip("/")
     if not text:
         return ""
-    at = find(root, path)
+    at = find_node(root, path)
     fix = "write a port such as :8081, or an address such as https://pages.example.com"
     if _PORT.fullmatch(text):
         if not 1 <= int(text.removeprefix(":")) <= 65535:
             report.error(path, "must be a port from 1 to 65535", fix, at)
         text = f":{text.removeprefix(':')}"
-    elif urls.fault(text) or "/" in text.partition("://")[2]:
-        shown = urls.without_password(text)
+    elif url_fault(text) or "/" in text.partition("://")[2]:
+        shown = without_password(text)
         report.error(path, f'"{shown}" is neither a port nor an origin', fix, at)
     if values["uiOrigin"] != "separate":
         report.advise(path, "has no effect", "set uiOrigin: separate, or remove it", at)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from urllib.parse import urlsplit
 
-from .nodes import Node, find
-from .report import Report
+from .nodes import Node, Report, find_node
 from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -19,22 +18,22 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
     for first, second in _sharing_a_port(config, groups):
         path = ("models", second.id, "cmd")
         what = f'listens on port {local_port(second)} like model "{first.id}", and both may run'
-        report.advise(path, what, "use ${PORT}, or a swap group", find(tree, path))
+        report.advise(path, what, "use ${PORT}, or a swap group", find_node(tree, path))
     for early, late in combinations(config.preload, 2):
         if _evicts(groups[late], groups[early]):
             path = ("hooks", "on_startup", "preload")
             what = f'loading "{late}" makes "{early}" leave again'
             fix = "put them into a group with swap: false, or preload one"
-            report.advise(path, what, fix, find(tree, path))
+            report.advise(path, what, fix, find_node(tree, path))
     for model in config.models.values():
         if config.api_keys and _asks_for_a_key(model):
             path = ("models", model.id, "cmd")
             what = "its server asks for an API key, which clients' requests no longer have here"
-            report.advise(path, what, "set the model's apiKey to the same", find(tree, path))
+            report.advise(path, what, "set the model's apiKey to the same", find_node(tree, path))
     if config.scheduler.use == "fifo":
         path = ("routing", "scheduler", "use")
         what = "fifo sets no bound on the wait of a model while another is in demand"
-        report.advise(path, what, "consider use: fair", find(tree, path))
+        report.advise(path, what, "consider use: fair", find_node(tree, path))
 
 
 def _asks_for_a_key(model: ModelConfig) -> bool:

@@ -45,7 +45,7 @@ class Diff:
         return "; ".join(told) or "nothing changed"
 
 
-def diff(old: Config, new: Config) -> Diff:
+def compare(old: Config, new: Config) -> Diff:
     """Sort the models of both configurations, and name the other parts that differ."""
     kept = sorted(old.models.keys() & new.models.keys())
     kinds = {model_id: _kind(old.models[model_id], new.models[model_id]) for model_id in kept}

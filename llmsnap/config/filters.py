@@ -8,8 +8,8 @@ from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any
 
-from .nodes import Mapping, Node, Path, find
-from .reader import Reader
+from .kinds import ValueReader
+from .nodes import Mapping, Node, Path, find_node
 from .settings import Filters, JsonValue
 
 _PROTECTED = "model"
@@ -18,7 +18,7 @@ _WILD = re.compile(r"(?:[^\\*?#|@]|\\.)*+[*?#|@]", re.DOTALL)
 _LIST = "stripParams"
 
 
-def build(values: Values[str, Any], node: Node | None, path: Path, reader: Reader) -> Filters:
+def build(values: Values[str, Any], node: Node | None, path: Path, reader: ValueReader) -> Filters:
     """Return the filters read as *values* from the ``filters`` key at *path*."""
     if node is None:
         return Filters()
@@ -31,7 +31,9 @@ def build(values: Values[str, Any], node: Node | None, path: Path, reader: Reade
     )
 
 
-def _by_id(node: Node | None, path: Path, reader: Reader) -> Values[str, Values[str, JsonValue]]:
+def _by_id(
+    node: Node | None, path: Path, reader: ValueReader
+) -> Values[str, Values[str, JsonValue]]:
     found: dict[str, Values[str, JsonValue]] = {}
     if node is None:
         return MappingProxyType(found)
@@ -50,13 +52,13 @@ def _by_id(node: Node | None, path: Path, reader: Reader) -> Values[str, Values[
 
 
 def _parameters(
-    data: Values[str, JsonValue], path: Path, node: Node, reader: Reader
+    data: Values[str, JsonValue], path: Path, node: Node, reader: ValueReader
 ) -> Values[str, JsonValue]:
     names = sorted(_usable(data, path, node, reader))
     return MappingProxyType({name: data[name] for name in names})
 
 
-def _usable(names: Iterable[str], path: Path, node: Node, reader: Reader) -> list[str]:
+def _usable(names: Iterable[str], path: Path, node: Node, reader: ValueReader) -> list[str]:
     """Return those of *names* that may and can be filtered; advise about the others."""
     kept: list[str] = []
     for name in names:
@@ -66,7 +68,7 @@ def _usable(names: Iterable[str], path: Path, node: Node, reader: Reader) -> lis
         if not what:
             kept.append(name)
         else:
-            at = find(node, path[-1:] if isinstance(node, Mapping) else ())
+            at = find_node(node, path[-1:] if isinstance(node, Mapping) else ())
             reader.report.advise(path, f'"{name}" {what}, so it is left out', fix, at or node)
     return kept
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .decode import (
-    ByHand,
+from .kinds import (
     Choice,
-    Command,
+    CommandLine,
     Flag,
     Json,
     Key,
     Kind,
     Number,
+    RawNode,
     Section,
     Sections,
     Text,
     Texts,
-    Without,
+    Unsupported,
 )
 
 LOG_TIME_FORMATS = (
@@ -34,7 +34,7 @@ LAUNCHER_NAMES = ("local",)
 
 _SETS_GO_ITS_OWN_WAY = "llmsnap manages its connections itself; remove it"
 _OTHER_TIMEOUTS = tuple(
-    Key(name, Without(why=_SETS_GO_ITS_OWN_WAY))
+    Key(name, Unsupported(why=_SETS_GO_ITS_OWN_WAY))
     for name in ("keepalive", "tlsHandshake", "idleConn")
 )
 
@@ -56,8 +56,8 @@ ENDPOINT = Section(
 )
 
 MODEL = Section(
-    Key("cmd", Command(), restarts=True),
-    Key("cmdStop", Command(known_later="PID")),
+    Key("cmd", CommandLine(), restarts=True),
+    Key("cmdStop", CommandLine(known_later="PID")),
     Key("proxy", Text("http://localhost:${PORT}", strict=True), restarts=True),
     Key("env", Texts(), restarts=True),
     Key("launcher", Choice("local", words=LAUNCHER_NAMES), restarts=True),
@@ -92,11 +92,11 @@ MODEL = Section(
             Key("stripParams", Text(strict=True)),
             Key("strip_params", Text(strict=True)),
             Key("setParams", Json(strict=False)),
-            Key("setParamsByID", ByHand()),
+            Key("setParamsByID", RawNode()),
         ),
     ),
-    Key("macros", ByHand()),
-    Key("capabilities", Without(why="put what clients should know under metadata")),
+    Key("macros", RawNode()),
+    Key("capabilities", Unsupported(why="put what clients should know under metadata")),
 )
 
 GROUP = Section(
@@ -131,14 +131,14 @@ API_KEY = Section(
 
 _ON_STARTUP = Section(
     Key("preload", Texts()),
-    Key("profile", Without(why="profiles are not supported; remove it")),
+    Key("profile", Unsupported(why="profiles are not supported; remove it")),
 )
 
 _CORS_IS_GIVEN = "llmsnap answers preflights itself, and pages send keys themselves; remove it"
 _CORS = Section(
     Key("allowedOrigins", Texts()),
     *(
-        Key(name, Without(why=_CORS_IS_GIVEN))
+        Key(name, Unsupported(why=_CORS_IS_GIVEN))
         for name in (
             "allowCredentials",
             "allowedMethods",
@@ -156,7 +156,7 @@ ROUTING = Section(
         "router",
         Section(
             Key("use", Choice("", words=("group", "matrix"))),
-            Key("settings", Section(Key("groups", ByHand()), Key("matrix", ByHand()))),
+            Key("settings", Section(Key("groups", RawNode()), Key("matrix", RawNode()))),
         ),
     ),
     Key(
@@ -168,9 +168,9 @@ ROUTING = Section(
                 Section(
                     Key(
                         "fair",
-                        Section(Key("maxHold", Number(120.0, least=0)), Key("priority", ByHand())),
+                        Section(Key("maxHold", Number(120.0, least=0)), Key("priority", RawNode())),
                     ),
-                    Key("fifo", Section(Key("priority", ByHand()))),
+                    Key("fifo", Section(Key("priority", RawNode()))),
                 ),
             ),
         ),
@@ -178,11 +178,11 @@ ROUTING = Section(
 )
 
 TOP = Section(
-    Key("models", ByHand()),
-    Key("groups", ByHand()),
-    Key("peers", ByHand()),
-    Key("apiKeys", ByHand(keep_null=True), guards=True),
-    Key("macros", ByHand()),
+    Key("models", RawNode()),
+    Key("groups", RawNode()),
+    Key("peers", RawNode()),
+    Key("apiKeys", RawNode(keep_null=True), guards=True),
+    Key("macros", RawNode()),
     Key("hooks", Section(Key("on_startup", _ON_STARTUP), Key("onStartup", _ON_STARTUP))),
     Key("routing", ROUTING),
     Key("startPort", Number(5800, least=1, most=65535, whole=True)),
@@ -224,7 +224,7 @@ TOP = Section(
     Key("captureBuffer", Number(5, whole=True), guards=True),
     Key("captureMaxBody", Number(1.0, least=0)),
     Key("captureRedact", Texts(), guards=True),
-    Key("captureMask", ByHand(), guards=True),
+    Key("captureMask", RawNode(), guards=True),
     Key(
         "store",
         Section(
@@ -233,11 +233,11 @@ TOP = Section(
             Key("maxRows", Number(1_000_000, least=0, whole=True)),
         ),
     ),
-    Key("profiles", ByHand()),
-    Key("matrix", Without(refused=True, why=_NO_MATRIX)),
-    Key("selectors", Without(refused=True, why="use aliases, or name the model itself")),
-    Key("performance", Without(why="system figures are always collected; remove it")),
-    Key("ui", Without(why="the interface needs no settings; remove it")),
+    Key("profiles", RawNode()),
+    Key("matrix", Unsupported(refused=True, why=_NO_MATRIX)),
+    Key("selectors", Unsupported(refused=True, why="use aliases, or name the model itself")),
+    Key("performance", Unsupported(why="system figures are always collected; remove it")),
+    Key("ui", Unsupported(why="the interface needs no settings; remove it")),
 )
 
 # Which section stands below a key that is read by hand.

@@ -16,20 +16,15 @@ from typing import Any, NamedTuple
 
 from llmsnap.errors import ConfigError, Problem
 
-from . import ports, toplevel
+from . import toplevel
 from .access import key_variables, read_api_keys
-from .completeness import check_complete
-from .drafts import Draft, draft
-from .groups import read_groups
+from .groups import groups_node, read_groups, read_scheduler
 from .keys import TOP
+from .kinds import ValueReader
 from .macros import Macros, define
-from .models import finish
-from .names import Names, collect
-from .nodes import Mapping, Node, is_null
+from .models import LAST_PORT, ModelNames, PartialModel, assign_ports, collect, draft, finish
+from .nodes import Mapping, Node, Report, Sequence, in_file_order, is_null
 from .peers import read_peers
-from .reader import Reader
-from .report import Report, in_file_order
-from .scheduling import groups_node, read_scheduler
 from .settings import Config
 from .yaml import compose
 
@@ -43,7 +38,7 @@ class Loaded(NamedTuple):
     config: Config
     advice: tuple[Problem, ...]
     tree: Node | None
-    """For the places of values: ``nodes.find(tree, path)``."""
+    """For the places of values: ``nodes.find_node(tree, path)``."""
 
 
 def load(
@@ -78,10 +73,10 @@ def load_with_advice(
     previous: Config | None = None,
 ) -> Loaded:
     """Return the configuration in the file at *path* and what is odd about it."""
-    return load_content(read(path), os.fspath(path), environ=environ, previous=previous)
+    return load_content(read_bytes(path), os.fspath(path), environ=environ, previous=previous)
 
 
-def read(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return what the file at *path* holds. Raises: ConfigError."""
     try:
         with FilePath(path).open("rb") as file:
@@ -204,7 +199,7 @@ class _Build:
     def _settings(self) -> dict[str, Any]:
         root, report = self._root, self._report
         macros = Macros(define(root.entries.get("macros"), ("macros",), report))
-        reader = Reader(report, macros)
+        reader = ValueReader(report, macros)
         values = TOP.read(root, (), reader)
         values = toplevel.inherited(values, root, report)
         names = self._models(values, macros)
@@ -220,14 +215,14 @@ class _Build:
             **toplevel.settings(values, root, reader),
         }
 
-    def _models(self, values: Values[str, Any], macros: Macros) -> Names:
+    def _models(self, values: Values[str, Any], macros: Macros) -> ModelNames:
         node: Node | None = values["models"]
         entries: dict[str, Node] = {}
         if isinstance(node, Mapping):
             entries = node.entries
         elif node is not None:
             fix = "write a line ID: for each model"
-            Reader(self._report).mismatch(node, ("models",), "a mapping", fix)
+            ValueReader(self._report).mismatch(node, ("models",), "a mapping", fix)
         drafts = [
             draft(model_id, entries[model_id], macros, self._report) for model_id in sorted(entries)
         ]
@@ -235,20 +230,20 @@ class _Build:
         models = [finish(model, numbers.get(model.id), values, self._report) for model in drafts]
         return collect(models, node, self._report)
 
-    def _ports(self, drafts: list[Draft], start_port: int) -> dict[str, int]:
+    def _ports(self, drafts: list[PartialModel], start_port: int) -> dict[str, int]:
         wanting = [model for model in drafts if model.wants_port]
-        numbers = ports.assign(
+        numbers = assign_ports(
             [model.id for model in wanting], start_port, self._kept_ports(wanting)
         )
         for model in wanting:
             if model.id not in numbers:
-                what = f"no port is left for this model: {ports.LAST_PORT} is the last"
+                what = f"no port is left for this model: {LAST_PORT} is the last"
                 path = ("models", model.id)
                 self._report.error(path, what, "choose a lower startPort", model.node)
-                numbers[model.id] = ports.LAST_PORT
+                numbers[model.id] = LAST_PORT
         return numbers
 
-    def _kept_ports(self, wanting: list[Draft]) -> dict[str, int]:
+    def _kept_ports(self, wanting: list[PartialModel]) -> dict[str, int]:
         models = self._previous.models if self._previous else {}
         return {
             model.id: old.port
@@ -257,3 +252,39 @@ class _Build:
             and old.port is not None
             and old.blueprint == model.blueprint
         }
+
+
+# --- files that look cut off ----------------------------------------------------------------------
+
+
+def check_complete(new: Config, tree: Node | None, previous: Config, report: Report) -> None:
+    """Report what makes *new* look like a part of what was written, beside *previous*."""
+    if _ends_within_a_line(previous.text, new.text):
+        line = new.text.count("\n") + 1
+        what = "the file ends in the middle of a line of the configuration in force, as if cut off"
+        fix = "write it again; if it is complete, end it with a line break"
+        report.error((), what, fix, Node(line, 1))
+    if previous.models and not new.models and not isinstance(_value(tree, "models"), Mapping):
+        what = f"there are none, and the configuration in force has {len(previous.models)}"
+        fix = "write the file again, or models: {} to remove them all"
+        report.error(("models",), what, fix, tree)
+    if previous.api_keys and not new.api_keys and not isinstance(_value(tree, "apiKeys"), Sequence):
+        what = f"there are none, and the configuration in force has {len(previous.api_keys)}"
+        fix = "write the file again, or apiKeys: [] to answer everybody"
+        report.error(("apiKeys",), what, fix, tree)
+
+
+def _value(tree: Node | None, key: str) -> Node | None:
+    found = tree.entries.get(key) if isinstance(tree, Mapping) else None
+    return None if is_null(found) else found
+
+
+def _ends_within_a_line(old: str, new: str) -> bool:
+    """Whether *new* is *old* up to the middle of a line, and lacks more than the rest of a line.
+
+    Whoever shortens a file by hand ends it at the end of a line.
+    """
+    if not new or new.endswith(("\n", "\r")) or not old.startswith(new):
+        return False
+    rest = old[len(new) :]
+    return "\n" in rest and not rest.startswith(("\n", "\r"))

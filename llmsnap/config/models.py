@@ -1,23 +1,117 @@
-"""Models: every key with its checks and inheritance."""
+"""Models: ports, keys with their checks and inheritance, sleep endpoints, names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Values
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from . import filters, urls
-from .drafts import MAX_COMMAND, Draft
-from .endpoints import read_endpoints
+from llmsnap.errors import CommandProblem, MacroProblem
+
+from . import filters
 from .keys import MODEL
-from .nodes import Node, Path, find, is_null
+from .kinds import ValueReader
+from .macros import Macros, define
+from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, find_node, is_null
 from .peers import read_timeouts
-from .reader import Reader
-from .report import Report
-from .settings import DEFAULT_CONCURRENCY, Filters, ModelConfig
+from .scalars import render, split_command, strip_comments, url_fault, without_password
+from .settings import DEFAULT_CONCURRENCY, Endpoint, Filters, ModelConfig
+
+# --- before ports are given out -------------------------------------------------------------------
 
 _PORT = "${PORT}"
+_DEFAULT_PROXY: str = MODEL.default["proxy"]
+MAX_COMMAND = 2 * 1024 * 1024  # more than any system starts
+_WORDS_FOLLOW = "\0"
+
+
+class PartialModel(NamedTuple):
+    """A model whose macros are known but whose port is not."""
+
+    id: str
+    node: Node
+    macros: Macros
+    blueprint: tuple[str, ...]
+    wants_port: bool
+    """Its command contains ``${PORT}``."""
+    has_words: bool
+    """Its command is not empty."""
+
+
+def draft(model_id: str, node: Node, macros: Macros, report: Report) -> PartialModel:
+    """Return *model_id* as far as it can be known before ports are given out."""
+    path = ("models", model_id)
+    entries = node.entries if isinstance(node, Mapping) else {}
+    own = define(entries.get("macros"), (*path, "macros"), report)
+    macros = macros.having({"MODEL_ID": model_id, **own})
+    cmd = _expand(strip_comments(_text(entries.get("cmd"))), macros)
+    proxy = _expand(_text(entries.get("proxy")) or _DEFAULT_PROXY, macros)
+    env = [_expand(_text(item), macros) for item in _items(entries.get("env"))]
+    words = _words(cmd)
+    return PartialModel(
+        id=model_id,
+        node=node,
+        macros=macros,
+        blueprint=(proxy, *env, _WORDS_FOLLOW, *words),
+        wants_port=_PORT in cmd,
+        has_words=bool(words),
+    )
+
+
+def _text(node: Node | None) -> str:
+    return node.text if isinstance(node, Scalar) and not is_null(node) else ""
+
+
+def _items(node: Node | None) -> list[Node]:
+    return node.items if isinstance(node, Sequence) else []
+
+
+def _expand(text: str, macros: Macros) -> str:
+    try:
+        return render(macros.expand(text)) if "${" in text else text
+    except MacroProblem:
+        return text  # told when the key is read
+
+
+def _words(cmd: str) -> list[str]:
+    try:
+        return split_command(cmd) if len(cmd) <= MAX_COMMAND else [cmd]
+    except CommandProblem:
+        return []
+
+
+LAST_PORT = 65535
+
+
+def assign_ports(
+    wanting: Iterable[str], start_port: int, kept: Values[str, int] | None = None
+) -> dict[str, int]:
+    """Return a port for each model of *wanting*, in that order the lowest from *start_port*.
+
+    A model in *kept* has that number; no other gets it. Who finds no number up to 65535 is left
+    out.
+    """
+    kept = kept or {}
+    taken = set(kept.values())
+    ports: dict[str, int] = {}
+    port = start_port
+    for model_id in wanting:
+        if model_id in kept:
+            ports[model_id] = kept[model_id]
+            continue
+        while port in taken:
+            port += 1
+        if port <= LAST_PORT:
+            ports[model_id] = port
+        port += 1
+    return ports
+
+
+# --- the settings ---------------------------------------------------------------------------------
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,4096}")
 _OUR_HEADERS = frozenset(
@@ -40,12 +134,12 @@ _CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
 def finish(
-    model: Draft, port: int | None, inherited: Values[str, Any], report: Report
+    model: PartialModel, port: int | None, inherited: Values[str, Any], report: Report
 ) -> ModelConfig:
     """Return *model* with its port; what it does not say itself comes from *inherited*."""
     path: Path = ("models", model.id)
     macros = model.macros if port is None else model.macros.having({"PORT": port})
-    reader = Reader(report, macros)
+    reader = ValueReader(report, macros)
     values = MODEL.read(model.node, path, reader)
     checks = _Checks(model, values, path, reader)
     can_sleep, sleep_endpoints, wake_endpoints = read_endpoints(
@@ -113,7 +207,9 @@ def _inherited(values: Values[str, Any], inherited: Values[str, Any]) -> dict[st
 class _Checks:
     """The checks of one model that need more than the key itself."""
 
-    def __init__(self, model: Draft, values: Values[str, Any], path: Path, reader: Reader) -> None:
+    def __init__(
+        self, model: PartialModel, values: Values[str, Any], path: Path, reader: ValueReader
+    ) -> None:
         self._model = model
         self._values = values
         self._path = path
@@ -121,10 +217,10 @@ class _Checks:
 
     def _at(self, name: str) -> Node:
         """Return where *name* stands, the model itself when it is absent."""
-        return find(self._model.node, (name,)) or self._model.node
+        return find_node(self._model.node, (name,)) or self._model.node
 
-    def _is_told(self, name: str) -> bool:
-        return self._reader.report.is_told((*self._path, name))
+    def _already_reported(self, name: str) -> bool:
+        return self._reader.report.already_reported((*self._path, name))
 
     def advise(self, name: str, what: str, fix: str) -> None:
         self._reader.report.advise((*self._path, name), what, fix, self._at(name))
@@ -134,7 +230,7 @@ class _Checks:
 
     def cmd(self) -> str:
         cmd: str = self._values["cmd"]
-        if not self._model.has_words and not self._is_told("cmd"):
+        if not self._model.has_words and not self._already_reported("cmd"):
             self._error("cmd", "is missing or empty", "write the command that starts the server")
         for name in ("cmd", "cmdStop"):
             if "\0" in self._values[name]:
@@ -147,14 +243,14 @@ class _Checks:
         proxy: str = self._values["proxy"]
         at = self._at("proxy")
         if at is self._model.node or is_null(at):
-            if port is None and self._model.has_words and not self._is_told("proxy"):
+            if port is None and self._model.has_words and not self._already_reported("proxy"):
                 what = "is absent, and its default uses ${PORT}, but cmd does not"
                 fix = "use ${PORT} in cmd, or set proxy to the address the command listens on"
                 self._error("proxy", what, fix)
             return proxy.replace(_PORT, str(port))
-        fault = "" if self._is_told("proxy") else urls.fault(proxy)
+        fault = "" if self._already_reported("proxy") else url_fault(proxy)
         if fault:
-            shown = urls.without_password(proxy)
+            shown = without_password(proxy)
             self._error("proxy", f'"{shown}" {fault}', "write it like http://localhost:${PORT}")
         return proxy
 
@@ -188,7 +284,7 @@ class _Checks:
 
     def check_endpoint(self) -> str | None:
         endpoint: str = self._values["checkEndpoint"].strip()
-        if not endpoint and not self._is_told("checkEndpoint"):
+        if not endpoint and not self._already_reported("checkEndpoint"):
             fix = "write a path such as /health, or none to go without a check"
             self._error("checkEndpoint", "is empty", fix)
         return None if endpoint == "none" else endpoint
@@ -198,3 +294,129 @@ class _Checks:
         below = None if node is self._model.node else node
         path = (*self._path, "filters")
         return filters.build(self._values["filters"], below, path, self._reader)
+
+
+# --- sleep and wake calls -------------------------------------------------------------------------
+
+_METHODS = ("GET", "POST", "PUT", "PATCH")
+
+
+def read_endpoints(
+    values: Values[str, Any],
+    inherited: Values[str, Any],
+    model: Node,
+    path: Path,
+    reader: ValueReader,
+) -> tuple[bool, tuple[Endpoint, ...], tuple[Endpoint, ...]]:
+    """Return whether a model can sleep, its sleep calls and its wake calls."""
+    can_sleep = values["sleepMode"] == "enable"
+    for name in ("sleepEndpoints", "wakeEndpoints"):
+        if can_sleep and not values[name]:
+            at = find_node(model, ("sleepMode",))
+            what = f"{name} is required when sleepMode is enable"
+            reader.report.error((*path, name), what, "list at least one endpoint", at)
+    sleep = _read_calls(values["sleepEndpoints"], inherited["sleepRequestTimeout"])
+    wake = _read_calls(values["wakeEndpoints"], inherited["wakeRequestTimeout"])
+    _check_calls(values, path, reader)
+    return can_sleep, sleep, wake
+
+
+def _read_calls(
+    entries: tuple[tuple[Values[str, Any], Node], ...], default_s: int
+) -> tuple[Endpoint, ...]:
+    return tuple(
+        Endpoint(
+            endpoint=values["endpoint"],
+            method=values["method"].upper(),
+            body=values["body"],
+            timeout_s=float(values["timeout"] or default_s),
+        )
+        for values, _ in entries
+    )
+
+
+def _check_calls(values: Values[str, Any], path: Path, reader: ValueReader) -> None:
+    for name in ("sleepEndpoints", "wakeEndpoints"):
+        for index, (endpoint, node) in enumerate(values[name]):
+            here = (*path, name, index)
+            if not endpoint["endpoint"] and not reader.report.already_reported((*here, "endpoint")):
+                fix = "write a path such as /sleep?level=1"
+                reader.report.error((*here, "endpoint"), "endpoint is required", fix, node)
+            if endpoint["method"].upper() not in _METHODS:
+                at = find_node(node, ("method",)) or node
+                what = f"must be one of {', '.join(_METHODS)} (found {describe(at)})"
+                reader.report.error((*here, "method"), what, "", at)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+class ModelNames(NamedTuple):
+    """Every model by its id, and the id behind every alias."""
+
+    models: Values[str, ModelConfig]
+    aliases: Values[str, str]
+
+    def resolve(self, name: str) -> str | None:
+        """Return the id of the model called *name*."""
+        return name if name in self.models else self.aliases.get(name)
+
+    def all(self) -> Iterator[str]:
+        """Yield every name."""
+        yield from self.models
+        yield from self.aliases
+
+
+def collect(models: Iterable[ModelConfig], node: Node | None, report: Report) -> ModelNames:
+    """Return the names of *models*, in ascending order of ids.
+
+    An alias stands on one model only; one that can never be reached is left out.
+    """
+    by_id = {model.id: model for model in models}
+    aliases = _Aliases(by_id, node, report)
+    for model_id, model in by_id.items():
+        usable = tuple(dict.fromkeys((*aliases.listed(model), *aliases.with_parameters(model))))
+        aliases.owners.update(dict.fromkeys(usable, model_id))
+        if usable != model.aliases:
+            by_id[model_id] = replace(model, aliases=usable)
+    return ModelNames(MappingProxyType(by_id), MappingProxyType(aliases.owners))
+
+
+class _Aliases:
+    def __init__(self, by_id: Values[str, ModelConfig], node: Node | None, report: Report) -> None:
+        self.owners: dict[str, str] = {}
+        self._by_id = by_id
+        self._node = node
+        self._report = report
+
+    def listed(self, model: ModelConfig) -> Iterator[str]:
+        """Yield those of the model's ``aliases`` that are of use."""
+        path = ("models", model.id, "aliases")
+        at = find_node(self._node, path[1:])
+        seen: set[str] = set()
+        for alias in model.aliases:
+            if not alias.strip():
+                self._report.advise(path, "an alias is empty", "remove it", at)
+            elif alias in seen or alias in self.owners:
+                owner = self.owners.get(alias, model.id)
+                what = f'duplicate alias "{alias}": it is on "{owner}" already'
+                self._report.error(path, what, "keep it on one model, once", at)
+            elif alias in self._by_id and alias != model.id:
+                what = f'alias "{alias}" is never reached: it is the id of a model'
+                self._report.advise(path, what, "choose another alias", at)
+            elif alias != model.id:
+                seen.add(alias)
+                yield alias
+
+    def with_parameters(self, model: ModelConfig) -> Iterator[str]:
+        """Yield the names of ``setParamsByID``: each is an alias without being listed."""
+        for name in model.filters.set_params_by_id:
+            owner = name if name in self._by_id else self.owners.get(name, model.id)
+            if owner != model.id:
+                path = ("models", model.id, "filters", "setParamsByID")
+                what = f'"{name}" is never reached here: it belongs to model "{owner}"'
+                self._report.advise(
+                    path, what, "choose another name", find_node(self._node, path[1:])
+                )
+            elif name != model.id:
+                yield name

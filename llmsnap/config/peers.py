@@ -6,14 +6,15 @@ from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any
 
-from . import filters, urls
+from . import filters
 from .keys import PEER
-from .nodes import Mapping, Node, Path, find
-from .reader import Reader
+from .kinds import ValueReader
+from .nodes import Mapping, Node, Path, find_node
+from .scalars import url_fault, without_password
 from .settings import PeerConfig, Timeouts
 
 
-def read_peers(node: Node | None, reader: Reader) -> Values[str, PeerConfig]:
+def read_peers(node: Node | None, reader: ValueReader) -> Values[str, PeerConfig]:
     """Return the peers in ascending order of their ids."""
     found: dict[str, PeerConfig] = {}
     if node is not None and not isinstance(node, Mapping):
@@ -31,12 +32,12 @@ def read_timeouts(values: Values[str, float]) -> Timeouts:
     return Timeouts(values["connect"], values["responseHeader"], values["idle"])
 
 
-def _read(peer_id: str, node: Node, path: Path, reader: Reader) -> PeerConfig:
+def _read(peer_id: str, node: Node, path: Path, reader: ValueReader) -> PeerConfig:
     values: Values[str, Any] = PEER.read(node, path, reader)
     _check_proxy(values["proxy"], node, (*path, "proxy"), reader)
-    if not values["models"] and not reader.report.is_told((*path, "models")):
+    if not values["models"] and not reader.report.already_reported((*path, "models")):
         what, fix = "peer models can not be empty", "list the models this peer offers"
-        reader.report.error((*path, "models"), what, fix, find(node, ("models",)))
+        reader.report.error((*path, "models"), what, fix, find_node(node, ("models",)))
     below = node.entries.get("filters") if isinstance(node, Mapping) else None
     return PeerConfig(
         id=peer_id,
@@ -48,21 +49,21 @@ def _read(peer_id: str, node: Node, path: Path, reader: Reader) -> PeerConfig:
     )
 
 
-def _check_proxy(proxy: str, node: Node, path: Path, reader: Reader) -> None:
-    at = find(node, ("proxy",))
-    fault = urls.fault(proxy)
-    if reader.report.is_told(path):
+def _check_proxy(proxy: str, node: Node, path: Path, reader: ValueReader) -> None:
+    at = find_node(node, ("proxy",))
+    fault = url_fault(proxy)
+    if reader.report.already_reported(path):
         return
     if not proxy:
         fix = "write the base URL of the peer"
         reader.report.error(path, "proxy is required", fix, at)
     elif fault:
-        what = f"invalid peer proxy URL: {urls.without_password(proxy)} {fault}"
+        what = f"invalid peer proxy URL: {without_password(proxy)} {fault}"
         reader.report.error(path, what, "write it like http://192.168.1.23:8080", at)
 
 
 def _advise_about_shared_models(
-    peers: Values[str, PeerConfig], node: Node | None, reader: Reader
+    peers: Values[str, PeerConfig], node: Node | None, reader: ValueReader
 ) -> None:
     first: dict[str, str] = {}
     for peer in peers.values():
@@ -71,4 +72,4 @@ def _advise_about_shared_models(
             if owner != peer.id:
                 path = ("peers", peer.id, "models")
                 what = f'model "{model}" is offered by peer "{owner}" too, which is asked first'
-                reader.report.advise(path, what, "", find(node, path[1:]))
+                reader.report.advise(path, what, "", find_node(node, path[1:]))

@@ -1,13 +1,16 @@
-"""What an unquoted YAML scalar means, and how a value is written into text.
+"""Meaning of texts: unquoted YAML scalars, command lines, URLs.
 
-The rules are those of the decoder existing files were written for, not PyYAML's: ``yes`` is text,
-``017`` and ``0o17`` are fifteen, ``1e3`` is a number, ``1:30`` is not.
+The rules for scalars are those of the decoder existing files were written for, not PyYAML's:
+``yes`` is text, ``017`` and ``0o17`` are fifteen, ``1e3`` is a number, ``1:30`` is not.
 """
 
 from __future__ import annotations
 
 import re
 from typing import TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from llmsnap.errors import CommandProblem
 
 
 class Timestamp(str):
@@ -168,3 +171,116 @@ def _shortest_digits(number: float) -> tuple[str, int]:
     digits = (whole + rest).lstrip("0")
     shift = len(whole) - 1 - (len(whole + rest) - len(digits))
     return digits.rstrip("0") or "0", shift + int(exponent or 0) if digits else 0
+
+
+# --- command lines --------------------------------------------------------------------------------
+
+_PIECE = re.compile(
+    r"""
+      (?P<blank> [ \t\n]++ )
+    | ' (?P<single> [^']*+ ) '?
+    | " (?P<double> (?: [^"\\]++ | \\. )*+ ) \\? "?
+    | \\ (?P<escaped> .? )
+    | (?P<plain> [^ \t\n'"\\]++ )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPED_IN_DOUBLE_QUOTES = re.compile(r'\\([$`"\\\n])')
+_BACKSLASHES_AT_END = re.compile(r"\\*\Z")
+
+
+def strip_comments(text: str) -> str:
+    """Return *text* without the lines whose first visible character is ``#``."""
+    if "#" not in text:
+        return text
+    return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("#"))
+
+
+def split_command(text: str) -> list[str]:
+    """Return the words of a command line; nothing in them is expanded.
+
+    Raises: CommandProblem when there is not one word.
+    """
+    words: list[str] = []
+    word: list[str] | None = None
+    for piece in _PIECE.finditer(_join_lines(strip_comments(text))):
+        if piece.lastgroup != "blank":
+            word = word or []
+            word.append(_unquote(piece))
+        elif word is not None:
+            words.append("".join(word))
+            word = None
+    if word is not None:
+        words.append("".join(word))
+    if not words:
+        raise CommandProblem("empty command: write the program to start and its arguments")
+    return words
+
+
+def _unquote(piece: re.Match[str]) -> str:
+    kind = piece.lastgroup
+    if kind == "double":
+        return _ESCAPED_IN_DOUBLE_QUOTES.sub(_escaped_character, piece["double"])
+    if kind == "escaped":
+        return piece["escaped"].replace("\n", "")
+    return piece["single"] if kind == "single" else piece["plain"]
+
+
+def _escaped_character(escape: re.Match[str]) -> str:
+    return "" if escape[1] == "\n" else escape[1]
+
+
+def _join_lines(text: str) -> str:
+    """Turn each backslash that continues a line into a blank.
+
+    An even run of backslashes at the end of a line is escaped backslashes, not a continuation.
+    """
+    if "\\" not in text:
+        return text
+    return "\n".join(_continued(line) for line in text.split("\n"))
+
+
+def _continued(line: str) -> str:
+    trimmed = line.strip()
+    run = _BACKSLASHES_AT_END.search(trimmed)
+    if run is None or len(run[0]) % 2 == 0:
+        return line
+    return trimmed[:-1] + " "
+
+
+# --- URLs -----------------------------------------------------------------------------------------
+
+_USERINFO = re.compile(r"//[^/?#]*@")
+
+
+def url_fault(url: str) -> str:
+    """Return what is wrong with *url* as the base of requests, or an empty text."""
+    if any(character.isspace() or character < " " for character in url):
+        return "contains a blank or a control character"
+    parts = _split_url(url)
+    if parts is None:
+        return "is not a valid URL"
+    if parts.scheme not in ("http", "https"):
+        return "must begin with http:// or https://"
+    if not parts.hostname:
+        return "names no host"
+    return "" if _has_usable_port(parts) else "has a port that is not a number from 1 to 65535"
+
+
+def without_password(url: str) -> str:
+    """Return *url* as it may be shown."""
+    return _USERINFO.sub("//(hidden)@", url)
+
+
+def _split_url(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
+
+
+def _has_usable_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False

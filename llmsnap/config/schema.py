@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsnap.installation import conf_folder
 
-from .nodes import Mapping, Node, Scalar, Sequence, dotted, find, is_null
-from .report import Report
+from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def load_schema() -> Values[str, Any]:
     return schema
 
 
-def advise(tree: Node | None, report: Report) -> None:
+def advise_by_schema(tree: Node | None, report: Report) -> None:
     """Add to *report* what in *tree* is not as the schema describes it."""
     if not isinstance(tree, Mapping):
         return
@@ -54,9 +53,9 @@ def advise(tree: Node | None, report: Report) -> None:
         path = tuple(error.absolute_path)
         if error.validator in _LEFT_TO_THE_LOADER or dotted(path) in spoken_of:
             continue
-        if not report.is_told(path):
+        if not report.already_reported(path):
             fix = "the schema describes no more than is usual; see docs/configuration.md"
-            report.advise(path, _what(error), fix, find(tree, path))
+            report.advise(path, _what(error), fix, find_node(tree, path))
 
 
 def described_keys(

@@ -269,7 +269,7 @@ class Config:
     """0: no captures."""
     capture_max_body_bytes: int = MIB
     capture_redact: tuple[str, ...] = ()
-    """Names of JSON fields and query parameters."""
+    """ModelNames of JSON fields and query parameters."""
     capture_mask: Mapping[str, str] = field(default_factory=_empty)
     """Route -> ``none``, ``headers`` or ``full``: what is kept of its requests."""
     store: StoreConfig = StoreConfig()

@@ -8,12 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from .access import check_proxies, read_origins
-from .decode import Choice
 from .keys import CAPTURE_MASKS
-from .names import Names
-from .nodes import Mapping, Node, Path, Sequence, describe, find
-from .reader import Reader
-from .report import Report
+from .kinds import Choice, ValueReader
+from .models import ModelNames
+from .nodes import Mapping, Node, Path, Report, Sequence, describe, find_node
 from .settings import DEFAULT_IGNORE_PATHS, DEFAULT_OBSERVE_PATHS, KIB, MIB, StoreConfig
 
 _LEAST_S = {"healthCheckTimeout": 15, "sleepRequestTimeout": 1, "wakeRequestTimeout": 1}
@@ -25,7 +23,7 @@ def inherited(values: Values[str, Any], root: Node, report: Report) -> dict[str,
     found = dict(values)
     for name, least in _LEAST_S.items():
         if values[name] < least:
-            at = find(root, (name,))
+            at = find_node(root, (name,))
             what = f"is raised to {least}, the least there is (found {values[name]})"
             report.advise((name,), what, f"write {least} or more", at)
             found[name] = least
@@ -33,10 +31,10 @@ def inherited(values: Values[str, Any], root: Node, report: Report) -> dict[str,
     return found
 
 
-def settings(values: Values[str, Any], root: Node, reader: Reader) -> dict[str, Any]:
+def settings(values: Values[str, Any], root: Node, reader: ValueReader) -> dict[str, Any]:
     """Return what these keys come to, by the field names of Config."""
     _advise_about_relics(values, root, reader.report)
-    check_proxies(values["trustedProxies"], find(root, ("trustedProxies",)), reader.report)
+    check_proxies(values["trustedProxies"], find_node(root, ("trustedProxies",)), reader.report)
     return {
         **_limits(values),
         **_access(values, root, reader.report),
@@ -75,7 +73,7 @@ def _access(values: Values[str, Any], root: Node, report: Report) -> dict[str, A
     }
 
 
-def _observation(values: Values[str, Any], reader: Reader) -> dict[str, Any]:
+def _observation(values: Values[str, Any], reader: ValueReader) -> dict[str, Any]:
     store = values["store"]
     return {
         "log_level": values["logLevel"],
@@ -108,11 +106,11 @@ def _patterns(
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
             what = f"is not a regular expression: {error}"
-            report.error((*path, index), what, "correct it", find(root, (*path, index)))
+            report.error((*path, index), what, "correct it", find_node(root, (*path, index)))
     return patterns
 
 
-def _masks(node: Node | None, reader: Reader) -> dict[str, str]:
+def _masks(node: Node | None, reader: ValueReader) -> dict[str, str]:
     path: Path = ("captureMask",)
     if node is None:
         return {}
@@ -131,7 +129,7 @@ def _masks(node: Node | None, reader: Reader) -> dict[str, str]:
 
 def _advise_about_relics(values: Values[str, Any], root: Node, report: Report) -> None:
     if values["logRequests"]:
-        at = find(root, ("logRequests",))
+        at = find_node(root, ("logRequests",))
         report.advise(("logRequests",), "is deprecated and has no effect", "remove it", at)
     profiles: Node | None = values["profiles"]
     if profiles is None:
@@ -149,7 +147,9 @@ def _advise_about_relics(values: Values[str, Any], root: Node, report: Report) -
         report.advise(("profiles",), what, "say with groups what runs together", profiles)
 
 
-def preload(values: Values[str, Any], names: Names, root: Node, report: Report) -> tuple[str, ...]:
+def preload(
+    values: Values[str, Any], names: ModelNames, root: Node, report: Report
+) -> tuple[str, ...]:
     """Return the ids of the models to load at start, each once."""
     found: dict[str, None] = {}
     for spelling in ("on_startup", "onStartup"):
@@ -160,5 +160,5 @@ def preload(values: Values[str, Any], names: Names, root: Node, report: Report) 
                 found[model_id] = None
             elif name.strip():
                 fix = report.nearest(name.strip(), names.all()) or "name a model id or an alias"
-                report.advise(path, f'"{name.strip()}" is no model', fix, find(root, path))
+                report.advise(path, f'"{name.strip()}" is no model', fix, find_node(root, path))
     return tuple(found)

@@ -13,9 +13,8 @@ from typing import Any
 
 import yaml
 
-from .environment import Environment, ReadFile
-from .nodes import Mapping, Node, Path, Scalar, Sequence, is_macro
-from .report import Report
+from .macros import Environment, ReadFile
+from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, is_macro
 
 MAX_DEPTH = 100
 MAX_WEIGHT = 2_000_000

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import gevent
 from gevent.queue import LifoQueue
 
-from llmsnap.config.settings import Endpoint
+from llmsnap.config import Endpoint
 from llmsnap.errors import ProcessError, Unreachable, UpstreamError, UpstreamTimeout
 from llmsnap.http.secrets import masked
 from llmsnap.models.transition import Interrupt

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from llmsnap.config.settings import ModelConfig
+from llmsnap.config import ModelConfig
 from llmsnap.errors import (
     ChildExited,
     Draining,

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import parse_qs
 
-from llmsnap.config.settings import ModelConfig
+from llmsnap.config import ModelConfig
 from llmsnap.errors import (
     BadRequest,
     ChildExited,

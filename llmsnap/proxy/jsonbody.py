@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, unquote_plus
 
 import msgspec
 
-from llmsnap.config.scalars import WrittenFloat
+from llmsnap.config import WrittenFloat
 from llmsnap.errors import BadRequest
 from llmsnap.http import jsontext
 from llmsnap.http.jsonscan import JsonProblem

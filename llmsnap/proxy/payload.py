@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import gevent
 
-from llmsnap.config.settings import Config
+from llmsnap.config import Config
 from llmsnap.errors import (
     BadRequest,
     Forbidden,

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
-from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.config import Config, ModelConfig, PeerConfig
 from llmsnap.errors import LlmsnapError, NoRoom, TooLarge, in_full
 from llmsnap.http.auth import ANYBODY, Key
 from llmsnap.http.headers import Headers, RequestRule

@@ -48,7 +48,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.config import Config, ModelConfig
 from llmsnap.models import State
 from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Residency
 

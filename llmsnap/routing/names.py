@@ -9,7 +9,7 @@ from itertools import chain, islice
 from urllib.parse import unquote
 
 from llmsnap import suggestions
-from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.config import Config, ModelConfig, PeerConfig
 from llmsnap.errors import UnknownModel
 
 NEAREST = 3

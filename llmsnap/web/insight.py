@@ -11,9 +11,7 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from llmsnap.config.diff import diff
-from llmsnap.config.loader import load
-from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.config import Config, ModelConfig, compare, load
 from llmsnap.errors import ConfigError, Problem
 from llmsnap.http.secrets import is_secret_name, masked
 from llmsnap.routing.explain import ModelView
@@ -83,7 +81,7 @@ def config_plan() -> ResponseReturnValue:
     except ConfigError as error:
         errors = [problem_document(problem, config) for problem in error.problems]
         return jsonify(schema_version=SCHEMA_VERSION, errors=errors, changes=None)
-    changes = {name: list(ids) for name, ids in asdict(diff(config, found)).items()}
+    changes = {name: list(ids) for name, ids in asdict(compare(config, found)).items()}
     return jsonify(schema_version=SCHEMA_VERSION, errors=[], changes=changes)
 
 

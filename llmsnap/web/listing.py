@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from llmsnap.config.settings import Config, ModelConfig, PeerConfig
+from llmsnap.config import Config, ModelConfig, PeerConfig
 from llmsnap.http.auth import Key
 from llmsnap.http.secrets import masked
 from llmsnap.models import State

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from llmsnap import events
-from llmsnap.config.settings import ModelConfig
+from llmsnap.config import ModelConfig
 from llmsnap.service import Service
 from llmsnap.telemetry.observer import ResponseObserver
 from llmsnap.telemetry.record import in_flight_object

@@ -10,7 +10,7 @@ import pytest
 from gevent import pywsgi
 from gevent.pool import Pool
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.routing.messages import change_of
 from llmsnap.server.bind import bind
 from llmsnap.server.listener import Server

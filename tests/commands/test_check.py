@@ -9,8 +9,7 @@ import pytest
 
 from llmsnap.commands import check
 from llmsnap.commands.check import advise_of_machine
-from llmsnap.config.report import Report
-from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.config import Config, ModelConfig, Report
 
 GOOD = """
 models:

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.config.command import split
-from llmsnap.config.loader import load_with_advice
-from llmsnap.config.settings import Config
+from llmsnap.config import Config, load_with_advice, split_command
 
 DEMO = Path(__file__).parent.parent.parent / "conf" / "demo.yaml"
 REAL = {"LLMSNAP_DEMO_SERVER": "'/opt/my llama/llama-server'", "LLMSNAP_DEMO_MODEL": "/a b/m.gguf"}
@@ -62,7 +60,7 @@ def test_the_ports_are_not_those_the_system_hands_out(demo: Config) -> None:
 
 def test_paths_with_blanks_stay_one_word() -> None:
     demo = load_with_advice(DEMO, environ=REAL).config
-    words = split(demo.models["gemma"].cmd)
+    words = split_command(demo.models["gemma"].cmd)
     assert words[:3] == ["/opt/my llama/llama-server", "--model", "/a b/m.gguf"]
     assert words[-1].startswith("{% for m in messages %}")
     assert words[-1].endswith("Answer:")

@@ -2,7 +2,7 @@ import pytest
 
 from llmsnap.config.advice import advise, group_of, local_port
 from llmsnap.config.loader import loads_with_advice
-from llmsnap.config.report import Report
+from llmsnap.config.nodes import Report
 from llmsnap.config.settings import ModelConfig
 
 MODELS = """

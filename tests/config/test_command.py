@@ -1,6 +1,6 @@
 import pytest
 
-from llmsnap.config.command import split, strip_comments
+from llmsnap.config.scalars import split_command, strip_comments
 from llmsnap.errors import CommandProblem
 
 COMMENTS = [
@@ -50,27 +50,27 @@ WORDS = [
 
 @pytest.mark.parametrize(("text", "words"), WORDS)
 def test_words(text: str, words: list[str]) -> None:
-    assert split(text) == words
+    assert split_command(text) == words
 
 
 def test_nothing_is_left_to_a_shell() -> None:
-    assert split("a; b|c >d $(e) ~/f *") == ["a;", "b|c", ">d", "$(e)", "~/f", "*"]
+    assert split_command("a; b|c >d $(e) ~/f *") == ["a;", "b|c", ">d", "$(e)", "~/f", "*"]
 
 
 def test_an_even_run_of_backslashes_at_the_end_of_a_line_is_literal() -> None:
-    assert split("a \\\\\nb") == ["a", "\\", "b"]
+    assert split_command("a \\\\\nb") == ["a", "\\", "b"]
 
 
 def test_an_odd_run_continues_after_its_escaped_pairs() -> None:
-    assert split("a\\\\\\\nb") == ["a\\", "b"]
+    assert split_command("a\\\\\\\nb") == ["a\\", "b"]
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t", "# only a comment", "\\"])
 def test_no_word_at_all_is_an_error(text: str) -> None:
     with pytest.raises(CommandProblem, match="empty command"):
-        split(text)
+        split_command(text)
 
 
 def test_a_megabyte_is_split_in_bounded_time() -> None:
-    assert len(split('"' + "a\\" * 500_000)[0]) > 500_000
-    assert len(split("x " * 100_000)) == 100_000
+    assert len(split_command('"' + "a\\" * 500_000)[0]) > 500_000
+    assert len(split_command("x " * 100_000)) == 100_000

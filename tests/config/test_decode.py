@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from llmsnap.config.decode import (
+from llmsnap.config.kinds import (
     Choice,
-    Command,
+    CommandLine,
     Flag,
     Json,
     Key,
@@ -14,11 +14,10 @@ from llmsnap.config.decode import (
     Sections,
     Text,
     Texts,
-    Without,
+    Unsupported,
+    ValueReader,
 )
-from llmsnap.config.nodes import Mapping
-from llmsnap.config.reader import Reader
-from llmsnap.config.report import Report
+from llmsnap.config.nodes import Mapping, Report
 from llmsnap.config.yaml import compose
 
 
@@ -26,14 +25,14 @@ def read(kind: Kind, text: str) -> tuple[Any, Report]:
     report = Report()
     root = compose(f"a: {text}", {}, report)
     assert isinstance(root, Mapping)
-    return kind.read(root.entries["a"], ("a",), Reader(report)), report
+    return kind.read(root.entries["a"], ("a",), ValueReader(report)), report
 
 
 READ: list[tuple[Kind, str, Any]] = [
     (Text(), "123", "123"),
     (Text(), "2026-02-03", "2026-02-03"),
     (Text("x"), "~", "x"),
-    (Command(), '"# c\\nrun"', "run"),
+    (CommandLine(), '"# c\\nrun"', "run"),
     (Choice("a", words=("a", "b")), "b", "b"),
     (Choice("a", words=("a", "b"), loose=True), "' B '", "b"),
     (Number(1.0), "2", 2.0),
@@ -50,7 +49,7 @@ READ: list[tuple[Kind, str, Any]] = [
     (Section(Key("n", Number(1.0))), "{}", {"n": 1.0}),
     (Section(Key("n", Number(1.0))), "~", {"n": 1.0}),
     (Sections(Section(Key("n", Number(1.0)))), "~", ()),
-    (Without(), "~", None),
+    (Unsupported(), "~", None),
 ]
 
 
@@ -63,7 +62,7 @@ def test_what_fits_is_read(kind: Kind, text: str, value: Any) -> None:
 
 MISFITS: list[tuple[Kind, str, str]] = [
     (Text("x"), "[1]", "must be a text (found a list)"),
-    (Command("x"), "{b: 1}", "must be a text (found a mapping)"),
+    (CommandLine("x"), "{b: 1}", "must be a text (found a mapping)"),
     (Choice("a", words=("a", "b")), "c", "must be one of a, b (found c)"),
     (Number(1.0), "x", "must be a number (found x)"),
     (Number(1.0), "'1'", 'must be a number (found "1")'),
@@ -75,7 +74,7 @@ MISFITS: list[tuple[Kind, str, str]] = [
     (Json(), "[1]", "must be a mapping (found a list)"),
     (Section(), "[1]", "must be a mapping (found a list)"),
     (Sections(Section()), "{b: 1}", "must be a list (found a mapping)"),
-    (Without(why="x", refused=True), "1", "not supported yet"),
+    (Unsupported(why="x", refused=True), "1", "not supported yet"),
 ]
 
 

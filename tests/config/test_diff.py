@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmsnap.config.decode import Without
-from llmsnap.config.diff import Diff, changed_settings, diff
+from llmsnap.config.diff import Diff, changed_settings, compare
 from llmsnap.config.keys import MODEL
+from llmsnap.config.kinds import Unsupported
 from llmsnap.config.loader import loads
 from llmsnap.config.settings import Config, ModelConfig
 
@@ -49,7 +49,7 @@ EDITS = {
 
 
 def reloaded(text: str, old: Config) -> Diff:
-    return diff(old, loads(text, previous=old, environ={}))
+    return compare(old, loads(text, previous=old, environ={}))
 
 
 def edited(key: str) -> str:
@@ -62,11 +62,11 @@ def edited(key: str) -> str:
 def test_another_launcher_makes_another_process() -> None:
     old = loads(OLD, environ={})
     models = {**old.models, "a": replace(old.models["a"], launcher="other")}
-    assert diff(old, replace(old, models=models)).restart == ("a",)
+    assert compare(old, replace(old, models=models)).restart == ("a",)
 
 
 def test_every_key_of_a_model_has_its_edit_here() -> None:
-    keys = {key.name for key in MODEL.keys.values() if not isinstance(key.kind, Without)}
+    keys = {key.name for key in MODEL.keys.values() if not isinstance(key.kind, Unsupported)}
     assert keys == set(EDITS)
 
 
@@ -107,7 +107,7 @@ def test_a_model_that_comes_in_before_others_does_not_touch_them() -> None:
 def test_another_first_port_moves_nobody() -> None:
     old = loads(OLD, environ={})
     new = loads(f"{OLD}startPort: 9000\n", previous=old, environ={})
-    assert diff(old, new) == Diff(unchanged=("a", "b"), parts=("settings",))
+    assert compare(old, new) == Diff(unchanged=("a", "b"), parts=("settings",))
     assert new.models["a"].port == 5800
 
 
@@ -146,5 +146,5 @@ def test_true_is_not_one() -> None:
 
 def test_models_made_by_hand_are_compared_by_their_command() -> None:
     old = ModelConfig(id="m", cmd="c")
-    found = diff(Config(models={"m": old}), Config(models={"m": replace(old, cmd="d")}))
+    found = compare(Config(models={"m": old}), Config(models={"m": replace(old, cmd="d")}))
     assert found.restart == ("m",)

@@ -1,11 +1,10 @@
-from llmsnap.config.drafts import Draft, draft
 from llmsnap.config.macros import Macros
-from llmsnap.config.nodes import Mapping
-from llmsnap.config.report import Report
+from llmsnap.config.models import PartialModel, draft
+from llmsnap.config.nodes import Mapping, Report
 from llmsnap.config.yaml import compose
 
 
-def drafted(text: str) -> Draft:
+def drafted(text: str) -> PartialModel:
     root = compose(f"m: {text}", {}, Report())
     assert isinstance(root, Mapping)
     macros = Macros({"srv": "run --port ${PORT}", "a": "${b}", "b": "${a}"})

@@ -1,7 +1,6 @@
 import pytest
 
-from llmsnap.config.nodes import Mapping, Scalar
-from llmsnap.config.report import Report
+from llmsnap.config.nodes import Mapping, Report, Scalar
 from llmsnap.config.yaml import compose
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmsnap.config.keys import all_paths
 from llmsnap.config.loader import loads
-from llmsnap.config.report import MOST
+from llmsnap.config.nodes import MOST
 from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError, Problem
 

@@ -1,8 +1,7 @@
 import pytest
 
 from llmsnap.config.macros import Budget, Macros, MacroValue, define, references
-from llmsnap.config.nodes import Mapping
-from llmsnap.config.report import Report
+from llmsnap.config.nodes import Mapping, Report
 from llmsnap.config.yaml import compose
 from llmsnap.errors import MacroProblem
 

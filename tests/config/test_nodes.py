@@ -1,7 +1,16 @@
 import pytest
 
-from llmsnap.config.nodes import Mapping, Node, Scalar, Sequence, describe, dotted, find, is_null
-from llmsnap.config.report import Report
+from llmsnap.config.nodes import (
+    Mapping,
+    Node,
+    Report,
+    Scalar,
+    Sequence,
+    describe,
+    dotted,
+    find_node,
+    is_null,
+)
 from llmsnap.config.yaml import compose
 
 
@@ -19,10 +28,10 @@ def test_a_path_is_written_with_dots(path: tuple[str | int, ...], text: str) -> 
 
 def test_the_deepest_node_on_a_path_is_found() -> None:
     root = compose("a:\n  b: [1, 2]\n", {}, Report())
-    assert repr(find(root, ("a", "b", 1))) == "<Scalar '2' 2:10>"
-    assert repr(find(root, ("a", "b", 7))) == "<Sequence of 2 2:6>"
-    assert repr(find(root, ("a", "x", "y"))) == "<Mapping ['b'] 2:3>"
-    assert find(None, ("a",)) is None
+    assert repr(find_node(root, ("a", "b", 1))) == "<Scalar '2' 2:10>"
+    assert repr(find_node(root, ("a", "b", 7))) == "<Sequence of 2 2:6>"
+    assert repr(find_node(root, ("a", "x", "y"))) == "<Mapping ['b'] 2:3>"
+    assert find_node(None, ("a",)) is None
 
 
 @pytest.mark.parametrize(

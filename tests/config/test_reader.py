@@ -1,9 +1,8 @@
 import pytest
 
+from llmsnap.config.kinds import ValueReader
 from llmsnap.config.macros import Macros
-from llmsnap.config.nodes import Mapping, Node, Scalar
-from llmsnap.config.reader import Reader
-from llmsnap.config.report import Report
+from llmsnap.config.nodes import Mapping, Node, Report, Scalar
 from llmsnap.config.yaml import compose
 
 
@@ -13,8 +12,8 @@ def node(text: str) -> Node:
     return root.entries["a"]
 
 
-def reader() -> Reader:
-    return Reader(Report(), Macros({"N": 5, "T": "text"}))
+def reader() -> ValueReader:
+    return ValueReader(Report(), Macros({"N": 5, "T": "text"}))
 
 
 def test_scalars_get_their_meaning() -> None:
@@ -30,7 +29,7 @@ def test_texts_keep_their_spelling() -> None:
 
 
 def test_without_macros_references_are_text() -> None:
-    assert Reader(Report()).text(node("${N}"), ("a",), "a text") == "${N}"
+    assert ValueReader(Report()).text(node("${N}"), ("a",), "a text") == "${N}"
 
 
 @pytest.mark.parametrize(("strict", "result"), [(True, None), (False, "${X} ${Y}")])

@@ -1,7 +1,6 @@
 from collections.abc import Iterator
 
-from llmsnap.config.nodes import Scalar
-from llmsnap.config.report import MOST, MOST_CHARS, MOST_SUGGESTIONS, Report, in_file_order
+from llmsnap.config.nodes import MOST, MOST_CHARS, MOST_SUGGESTIONS, Report, Scalar, in_file_order
 
 
 def test_problems_carry_path_and_place() -> None:
@@ -68,7 +67,7 @@ def test_api_keys_are_kept_out_of_paths() -> None:
 def test_what_could_not_be_read_is_known_below_it_too() -> None:
     report = Report()
     report.error(("a", "b"), "is wrong")
-    report.silence(("c",))
-    assert report.is_told(("a", "b", 0, "x"))
-    assert report.is_told(("c",))
-    assert not report.is_told(("a", "x"))
+    report.suppress(("c",))
+    assert report.already_reported(("a", "b", 0, "x"))
+    assert report.already_reported(("c",))
+    assert not report.already_reported(("a", "x"))

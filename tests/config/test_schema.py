@@ -11,12 +11,11 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from llmsnap.config.decode import ByHand, Key, Section, Without
 from llmsnap.config.keys import all_paths
+from llmsnap.config.kinds import Key, RawNode, Section, Unsupported
 from llmsnap.config.loader import load_with_advice, loads
-from llmsnap.config.nodes import Mapping, Node, Sequence
-from llmsnap.config.report import Report
-from llmsnap.config.schema import advise, described_keys, load_schema
+from llmsnap.config.nodes import Mapping, Node, Report, Sequence
+from llmsnap.config.schema import advise_by_schema, described_keys, load_schema
 from llmsnap.config.yaml import compose
 from llmsnap.errors import ConfigError
 
@@ -25,12 +24,12 @@ EXAMPLE = ROOT / "conf" / "llmsnap.example.yaml"
 
 KEYS: dict[str, Key] = dict(all_paths())
 DESCRIBED: dict[str, Any] = dict(described_keys())
-USED = {path: key for path, key in KEYS.items() if not isinstance(key.kind, Without)}
+USED = {path: key for path, key in KEYS.items() if not isinstance(key.kind, Unsupported)}
 
 
 def findings(text: str) -> list[str]:
     report = Report()
-    advise(compose(text, {}, report), report)
+    advise_by_schema(compose(text, {}, report), report)
     return [str(each).partition(" - ")[0] for each in report.advice]
 
 
@@ -60,7 +59,7 @@ def test_every_key_is_described_for_the_reader_of_an_editor() -> None:
 
 def test_keys_without_effect_are_marked_in_the_schema() -> None:
     marked = {path for path, below in DESCRIBED.items() if below.get("deprecated")}
-    without = {path for path, key in KEYS.items() if isinstance(key.kind, Without)}
+    without = {path for path, key in KEYS.items() if isinstance(key.kind, Unsupported)}
     refused_only_in_part = {"routing.router.settings.matrix"}
     relics = {"logRequests", "profiles", "models.*.filters.strip_params"}
     assert marked - relics - refused_only_in_part == without & set(DESCRIBED)
@@ -70,7 +69,7 @@ def test_defaults_are_the_loader_s() -> None:
     found = {
         path: (DESCRIBED[path]["default"], key.kind.default)
         for path, key in USED.items()
-        if "default" in DESCRIBED[path] and not isinstance(key.kind, ByHand)
+        if "default" in DESCRIBED[path] and not isinstance(key.kind, RawNode)
     }
     assert len(found) > 60
     plain = {path: (told, [] if real == () else real) for path, (told, real) in found.items()}
@@ -82,7 +81,7 @@ def test_defaults_are_told_wherever_there_is_one() -> None:
         path
         for path, key in USED.items()
         if "default" not in DESCRIBED[path]
-        and not isinstance(key.kind, (ByHand, Section))
+        and not isinstance(key.kind, (RawNode, Section))
         and key.kind.default is not None
     ]
     required_or_of_no_use = {"models.*.cmd", "routing.router.use", "apiKeys[].key"}
@@ -218,8 +217,10 @@ def test_what_was_said_is_not_said_again() -> None:
     report = Report()
     report.error(("startPort",), "is wrong")
     report.advise(("logLevel",), "is odd")
-    report.silence(("store",))
-    advise(compose("startPort: x\nlogLevel: x\nstore: {maxRows: x}", {}, Report()), report)
+    report.suppress(("store",))
+    advise_by_schema(
+        compose("startPort: x\nlogLevel: x\nstore: {maxRows: x}", {}, Report()), report
+    )
     assert len(report.advice) == 1
 
 

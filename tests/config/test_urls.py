@@ -1,13 +1,13 @@
 import pytest
 
-from llmsnap.config.urls import fault, without_password
+from llmsnap.config.scalars import url_fault, without_password
 
 
 @pytest.mark.parametrize(
     "url", ["http://localhost:5800", "https://h/base?x=1", "http://[::1]:80", "http://u:p@h"]
 )
 def test_addresses_of_servers(url: str) -> None:
-    assert fault(url) == ""
+    assert url_fault(url) == ""
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_addresses_of_servers(url: str) -> None:
     ],
 )
 def test_anything_else_is_told(url: str, words: str) -> None:
-    assert words in fault(url)
+    assert words in url_fault(url)
 
 
 def test_passwords_are_not_shown() -> None:

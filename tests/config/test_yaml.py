@@ -2,8 +2,7 @@ import pytest
 import yaml
 
 from llmsnap.config import yaml as reading
-from llmsnap.config.nodes import Mapping, Node, Scalar, Sequence
-from llmsnap.config.report import Report
+from llmsnap.config.nodes import Mapping, Node, Report, Scalar, Sequence
 from llmsnap.config.yaml import MAX_DEPTH, compose
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from gevent.event import Event
 
 from llmsnap.bus import EventBus
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.errors import LlmsnapError
 from llmsnap.http.auth import Key
 from llmsnap.http.headers import Headers

@@ -5,10 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from llmsnap.config.diff import diff
+from llmsnap.config import Config, compare, load
 from llmsnap.config.keys import all_paths
-from llmsnap.config.loader import load
-from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError, Problem
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -37,7 +35,7 @@ def check(data: bytes) -> None:
         found = outcome(path)
         if isinstance(found, Config):
             again = load(path, environ=ENVIRON, previous=found)
-            assert not diff(found, again), "loading it once more changes something"
+            assert not compare(found, again), "loading it once more changes something"
         else:
             assert found
             assert all(problem.what for problem in found)

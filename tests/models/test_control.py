@@ -3,7 +3,7 @@ import gzip
 import pytest
 from gevent.event import Event
 
-from llmsnap.config.settings import Endpoint
+from llmsnap.config import Endpoint
 from llmsnap.errors import ChildExited, SleepFailed, Unreachable, UpstreamTimeout, WakeFailed
 from llmsnap.models.control import (
     MAX_BODY_BYTES,

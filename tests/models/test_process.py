@@ -5,7 +5,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.config.settings import Endpoint, ModelConfig
+from llmsnap.config import Endpoint, ModelConfig
 from llmsnap.errors import (
     ChildExited,
     Draining,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.errors import NoRoom, TooLarge
 from llmsnap.proxy import request
 from llmsnap.proxy.request import MIB, BodyBudget

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.proxy.jsonbody import CompiledFilter, parse_json
 
 

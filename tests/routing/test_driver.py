@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.config.settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
+from llmsnap.config import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
 from llmsnap.errors import (
     ChildExited,
     ClientGone,

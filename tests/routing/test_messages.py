@@ -1,6 +1,6 @@
 from typing import get_args
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.routing.messages import (
     Event,
     Eviction,

@@ -6,8 +6,7 @@ from textwrap import dedent
 import pytest
 
 from llmsnap import suggestions
-from llmsnap.config.loader import loads
-from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.config import Config, ModelConfig, loads
 from llmsnap.errors import UnknownModel
 from llmsnap.routing.names import LocalRoute, Names, PeerRoute
 

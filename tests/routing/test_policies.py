@@ -1,6 +1,6 @@
 import pytest
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing.messages import SchedulerOptions, change_of
 from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy, waiting_since

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import gevent
 from gevent.event import Event
 
-from llmsnap.config.settings import Config
+from llmsnap.config import Config
 from llmsnap.configfile import Look
 from llmsnap.errors import ConfigError, Problem
 from llmsnap.reload import ConfigWatcher

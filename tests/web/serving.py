@@ -11,7 +11,7 @@ from textwrap import dedent
 from flask import Flask
 from flask.testing import FlaskClient
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.proxy import Request, RequestContext, Response
 from llmsnap.routing.messages import change_of
 from llmsnap.service import Service

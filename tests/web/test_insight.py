@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.config.loader import load
+from llmsnap.config import load
 from llmsnap.events import ProcessStateChanged
 from tests.web.serving import Site, site
 

@@ -6,7 +6,7 @@ import json
 from itertools import count
 from typing import Any
 
-from llmsnap.config.loader import loads
+from llmsnap.config import loads
 from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished
 from llmsnap.routing.messages import change_of
 from llmsnap.service import Service

@@ -20,7 +20,7 @@ from gevent import subprocess
 from gevent.event import Event
 from gevent.os import make_nonblocking, nb_read
 
-from llmsnap.config.command import split
+from llmsnap.config import split_command
 from llmsnap.errors import CommandProblem, StartFailed
 from llmsnap.launchers.base import ExitStatus, LaunchSpec, Output, exit_status
 from llmsnap.launchers.local import guardian, orphans, ports
@@ -186,7 +186,7 @@ class Child:
         model_id = self.spec.model_id
         mark = self._guard.register(limit_s)
         try:
-            argv = split(cmd_stop.replace("${PID}", str(self.local_pid)))
+            argv = split_command(cmd_stop.replace("${PID}", str(self.local_pid)))
             code = _run(argv, self._environment(mark), self._output, limit_s, mark)
         except (OSError, CommandProblem) as error:
             log.warning("<%s> cmdStop cannot run: %s", model_id, error)
@@ -300,7 +300,7 @@ def _find_executable(spec: LaunchSpec) -> list[str]:
     with a slash is relative to our working directory.
     """
     try:
-        argv = split(spec.cmd)
+        argv = split_command(spec.cmd)
     except CommandProblem as error:
         raise StartFailed(f"{spec.model_id}: cmd has no command", detail=f": {error}") from error
     path = shutil.which(argv[0])

@@ -17,7 +17,7 @@ from typing import Any
 
 import gevent
 
-from llmsnap.config.command import split
+from llmsnap.config import split_command
 from llmsnap.errors import CommandProblem
 
 LIMIT_S = 0.5
@@ -79,7 +79,7 @@ def fingerprint(cmd: str, env: Sequence[str] = ()) -> Fingerprint:
 def _names(cmd: str, env: Sequence[str]) -> Iterator[str]:
     """What may be a path: words, what follows a "=" in them, and the words of a shell's text."""
     try:
-        words = split(cmd)
+        words = split_command(cmd)
     except CommandProblem:
         words = cmd.split()
     for word in (*words, *env):

@@ -1,6 +1,6 @@
-"""Typed decoding: each kind of value reads a node, reports what does not fit, and has a default.
+"""Kinds of values: each reads a node, reports what does not fit, and has a default.
 
-``keys`` puts these kinds together to the declaration of the whole file.
+``keys`` combines these kinds into the declaration of the whole file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,102 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llmsnap import suggestions
+from llmsnap.errors import MacroProblem
 
-from .command import strip_comments
-from .nodes import Mapping, Node, Path, Scalar, Sequence, describe, is_null
-from .reader import Reader
-from .scalars import render, yes_or_no
+from .macros import Macros, references
+from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, is_null
+from .scalars import Timestamp, Value, as_written, render, resolve, strip_comments, yes_or_no
+
+_PLACE_HOLDERS = {
+    "PORT": (
+        "${PORT} should have been substituted, but it is only available when used in cmd",
+        "use ${PORT} in cmd, or write the port the command listens on",
+    ),
+    "MODEL_ID": ("${MODEL_ID} should have been substituted, but this is no model", "remove it"),
+    "PID": ("${PID} is known in cmdStop only", "remove it"),
+}
+
+
+class ValueReader:
+    """Reads the scalars of one part of the file, with the macros that apply there."""
+
+    def __init__(self, report: Report, macros: Macros | None = None) -> None:
+        self.report = report
+        self.macros = macros
+
+    def mismatch(self, node: Node, path: Path, wanted: str, fix: str = "") -> None:
+        """Report that *node* is not what *path* needs."""
+        hidden = path[0] == "apiKeys" or path[-1] in ("env", "apiKey")
+        found = "" if hidden else f" (found {describe(node)})"
+        self.report.error(path, f"must be {wanted}{found}", fix, node)
+
+    def scalar(self, node: Node, path: Path, wanted: str, *, strict: bool = True) -> Value:
+        """Return what *node* stands for; None when it is nothing or was reported."""
+        if not isinstance(node, Scalar):
+            self.mismatch(node, path, wanted)
+            return None
+        if node.broken:
+            self.report.suppress(path)
+            return None
+        if "${" in node.text and self.macros is not None:
+            return self.expanded(node.text, node, path, strict=strict)
+        return resolve(node.text) if node.plain else node.text
+
+    def text(self, node: Node, path: Path, wanted: str, *, strict: bool = False) -> str | None:
+        """Return *node* as text in its own spelling; None when it is nothing or was reported."""
+        if isinstance(node, Scalar) and not node.broken and "${" not in node.text:
+            return None if is_null(node) else node.text
+        value = self.scalar(node, path, wanted, strict=strict)
+        return None if value is None else render(value)
+
+    def expanded(
+        self, text: str, node: Node, path: Path, *, strict: bool, known_later: str = ""
+    ) -> Value:
+        """Return *text* with its macros; a reference left over is an error if *strict*."""
+        if self.macros is None or "${" not in text:
+            return text
+        try:
+            value = self.macros.expand(text)
+        except MacroProblem as problem:
+            self.report.error(path, str(problem), "break the circle, or shorten them", node)
+            return None
+        left = references(value) if isinstance(value, str) else []
+        left = [name for name in left if name != known_later]
+        for name in left:
+            self._report_leftover(name, node, path, strict=strict)
+        return None if left and strict else value
+
+    def _report_leftover(self, name: str, node: Node, path: Path, *, strict: bool) -> None:
+        what, fix = _PLACE_HOLDERS.get(name, (f"unknown macro ${{{name}}}", ""))
+        if not fix:
+            known = self.macros.names() if self.macros else ()
+            fix = self.report.nearest(name, known) or f"define {name} under macros"
+        if strict:
+            self.report.error(path, what, fix, node)
+        else:
+            self.report.advise(path, f"{what}; it is left as it is", fix, node)
+
+    def json(self, node: Node, path: Path, *, strict: bool) -> Any:
+        """Return *node* as JSON data: keys are texts, macros keep their type."""
+        if isinstance(node, Mapping):
+            return {
+                key: self.json(value, (*path, key), strict=strict)
+                for key, value in node.entries.items()
+            }
+        if isinstance(node, Sequence):
+            return [
+                self.json(item, (*path, index), strict=strict)
+                for index, item in enumerate(node.items)
+            ]
+        value = self.scalar(node, path, "JSON data", strict=strict)
+        if isinstance(value, Timestamp):
+            return str(value)
+        if isinstance(value, float) and isinstance(node, Scalar) and "${" not in node.text:
+            value = as_written(node.text)
+        if isinstance(value, float) and not math.isfinite(value):
+            self.report.advise(path, "is not a number in JSON; it becomes a text", "quote it", node)
+            return render(value)
+        return value
 
 
 class Kind(ABC):
@@ -28,7 +119,7 @@ class Kind(ABC):
         self.default = default
 
     @abstractmethod
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the value of *node*, or the default after reporting what is wrong with it."""
 
 
@@ -39,26 +130,26 @@ class Text(Kind):
         super().__init__(default)
         self.strict = strict
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the text in its own spelling."""
         text = reader.text(node, path, "a text", strict=self.strict)
         return self.default if text is None else text
 
 
-class Command(Kind):
+class CommandLine(Kind):
     """A command line: comment lines go before macros come."""
 
     def __init__(self, default: Any = "", *, known_later: str = "") -> None:
         super().__init__(default)
         self.known_later = known_later
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the command without comments."""
         if not isinstance(node, Scalar) or "${" not in node.text:
             text = reader.text(node, path, "a text")
             return self.default if text is None else strip_comments(text)
         if node.broken:
-            reader.report.silence(path)
+            reader.report.suppress(path)
             return self.default
         text = strip_comments(node.text)
         value = reader.expanded(text, node, path, strict=True, known_later=self.known_later)
@@ -75,7 +166,7 @@ class Choice(Kind):
         self.words = words
         self.loose = loose
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the word."""
         wanted = f"one of {', '.join(word or repr(word) for word in self.words)}"
         text = reader.text(node, path, wanted, strict=not self.loose)
@@ -109,7 +200,7 @@ class Number(Kind):
         self.most = most
         self.whole = whole
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the number as int when *whole*, else as float."""
         wanted = "a whole number" if self.whole else "a number"
         value = reader.scalar(node, path, wanted)
@@ -136,7 +227,7 @@ class Flag(Kind):
     def __init__(self, default: Any = False) -> None:
         super().__init__(default)
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the boolean; ``yes`` and ``off`` count where one is expected."""
         value = reader.scalar(node, path, "true or false")
         if isinstance(value, str):
@@ -155,7 +246,7 @@ class Texts(Kind):
     def __init__(self, default: Any = ()) -> None:
         super().__init__(default)
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the texts as a tuple."""
         if is_null(node):
             return self.default
@@ -175,7 +266,7 @@ class Json(Kind):
         super().__init__(MappingProxyType({}))
         self.strict = strict
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the data as a dict."""
         if is_null(node):
             return self.default
@@ -185,7 +276,7 @@ class Json(Kind):
         return reader.json(node, path, strict=self.strict)
 
 
-class ByHand(Kind):
+class RawNode(Kind):
     """Something with rules of its own: the node itself, or None.
 
     *keep_null*: a key that is there and empty is not the same as one that is absent.
@@ -195,12 +286,12 @@ class ByHand(Kind):
         super().__init__()
         self.keep_null = keep_null
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return *node* unless it is nothing."""
         return None if is_null(node) and not self.keep_null else node
 
 
-class Without(Kind):
+class Unsupported(Kind):
     """A key of a related program. *refused* when ignoring it would change what the file does."""
 
     def __init__(self, *, why: str = "", refused: bool = False) -> None:
@@ -208,7 +299,7 @@ class Without(Kind):
         self.why = why
         self.refused = refused
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Report it."""
         if is_null(node):
             return None
@@ -243,7 +334,7 @@ class Section(Kind):
         self.keys: Values[str, Key] = MappingProxyType({key.name: key for key in keys})
         self.closed = closed
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the value of every key; unknown ones are advised about."""
         if is_null(node):
             return self.default
@@ -262,7 +353,7 @@ class Section(Kind):
                 values[name] = key.kind.read(child, (*path, name), reader)
         return values
 
-    def _report_unknown(self, name: str, node: Mapping, path: Path, reader: Reader) -> None:
+    def _report_unknown(self, name: str, node: Mapping, path: Path, reader: ValueReader) -> None:
         if name.startswith(("x-", ".")):
             return
         report, at = reader.report, node.keys[name]
@@ -308,7 +399,7 @@ class Sections(Kind):
         super().__init__(())
         self.section = section
 
-    def read(self, node: Node, path: Path, reader: Reader) -> Any:
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the value of each entry, with its node."""
         if is_null(node):
             return self.default
