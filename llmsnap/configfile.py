@@ -1,8 +1,8 @@
-"""The configuration file on disk, read only once it has come to rest.
+"""The configuration file on disk, read only once it no longer changes.
 
-A file that parses may still be in the hands of its writer, empty or ending after three of five
-models. So a reload uses what two looks some time apart have found the same, while no program has
-the file open for writing.
+A file that parses may still be incomplete: empty, or ending after three of five models. So a reload
+uses content that was the same at two reads some time apart, while no program has the file open for
+writing.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from llmsnap.config import read_bytes
 from llmsnap.errors import ConfigError, Problem
 
 REST_S = 0.5
-"""Between two looks that have to find the same."""
+"""Time between two reads that must find the same content."""
 WRITER_S = 10.0
-"""A file that stays as it is for so long is read though a program has it open for writing."""
+"""A file unchanged for this long is used even while a program has it open for writing."""
 LIMIT_S = 30.0
-"""How long a reload that was asked for waits for a file that keeps changing."""
+"""How long a requested reload waits for a file that keeps changing."""
 
 Fingerprint = tuple[int, int, int, int]
 
 
 class Look(NamedTuple):
-    """What was found at one moment: a version of the file (None: there is none), and its bytes.
+    """The file at one moment: its version (None: there is no file) and its bytes.
 
     *trouble* says why there are no bytes.
     """
@@ -60,8 +60,8 @@ def settled(
 ) -> Look:
     """Return what the file holds once it rests. Blocks: *rest_s* at least, *limit_s* at most.
 
-    *is_written* tells of a writer that the system does not tell of. A file that is missing or
-    unreadable at both looks is the answer, too. Raises: ConfigError when the file does not come to
+    *is_written* reports a writer that cannot be found out otherwise. A file that is missing or
+    unreadable at both reads is returned as such. Raises: ConfigError when the file does not come to
     rest in time.
     """
     began = since = time.monotonic()
@@ -79,7 +79,7 @@ def settled(
 
 
 def look(path: str) -> Look:
-    """Return what is found at *path* now. A pipe or device is not read: its content is gone."""
+    """Return the file at *path* now. A pipe or device is not read, since its content is gone."""
     version = fingerprint(path)
     try:
         if version is not None and not stat.S_ISREG(Path(path).stat().st_mode):
@@ -93,10 +93,10 @@ def look(path: str) -> Look:
 
 
 def is_open_for_writing(path: str) -> bool:
-    """Tell whether a program has the file open for writing, as far as the system says so.
+    """Return whether a program has the file open for writing, as far as that can be found out.
 
-    Linux gives a read lease (fcntl(2)) only on a file that is not. It takes our own file, or root;
-    file systems over a network may refuse it always.
+    Linux grants a read lease (fcntl(2)) only on a file that is not open for writing. The lease
+    needs a file of our user, or root; network file systems may always refuse it.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
         return False
@@ -105,8 +105,8 @@ def is_open_for_writing(path: str) -> bool:
     except OSError:
         return False
     try:
-        # Who opens the file in this very moment makes the kernel send a signal: by default SIGIO,
-        # which would end the process, while SIGURG is ignored.
+        # A program that opens the file at this moment makes the kernel send a signal: by default
+        # SIGIO, which would end this process; SIGURG is ignored.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

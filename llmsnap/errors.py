@@ -1,7 +1,7 @@
-"""Every exception class llmsnap raises, each with the HTTP status that fits it.
+"""All exceptions that llmsnap raises, each with its HTTP status and error code.
 
-The message says what went wrong, with which one, and what to do. ``http.errors`` turns an error
-into a status and a body; nothing else maps ours outwards.
+A message names what went wrong, the thing it concerns, and what to do. ``http.errors`` turns an
+exception into a status and a response body; no other module does.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, Self
 
 
 class LlmsnapError(Exception):
-    """Base of all our errors: *status* is what a client is told, *param* what it got wrong."""
+    """Base class: *status* and *code* go to the client, *param* names the parameter at fault."""
 
     status = 500
     code = "internal_error"
     param: str | None = None
     retry_after_s: float | None = None
     detail = ""
-    """What follows the message for admins and in logs only: a model's output, commands, ports."""
+    """Follows the message in logs and for admins only: a model's output, commands, ports."""
     next_step = ""
-    """What to do next, behind both."""
+    """What to do next; follows message and detail."""
 
     def __str__(self) -> str:
         return super().__str__() + self.next_step
@@ -71,7 +71,7 @@ class Problem:
 class ConfigError(LlmsnapError):
     """A configuration that cannot be used; *problems* lists every reason found.
 
-    *advice* is what would have been said of it otherwise.
+    *advice* holds the findings that are not errors.
     """
 
     code = "config_error"
@@ -86,19 +86,19 @@ class ConfigError(LlmsnapError):
 
 
 class CommandProblem(LlmsnapError):
-    """A command line without a single word."""
+    """A command line is empty."""
 
     code = "config_error"
 
 
 class MacroProblem(LlmsnapError):
-    """Macros that cannot be written out: a circle, or text without end."""
+    """Macros cannot be expanded: they form a circle, or the text grows too long."""
 
     code = "config_error"
 
 
 class StateInUse(LlmsnapError):
-    """Another instance holds the state directory; *holder* is its process id, as far as known."""
+    """Another instance holds the state directory; *holder* is its process id, or "unknown"."""
 
     code = "state_in_use"
 
@@ -126,7 +126,7 @@ class BadRequest(RequestError):
 
 
 class BadHead(RequestError):
-    """The head of a request is not what HTTP/1.1 allows, too large, or too late: *status* tells."""
+    """The head of a request is malformed, too large or too late, as *status* says."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -134,14 +134,14 @@ class BadHead(RequestError):
 
 
 class Unauthorized(RequestError):
-    """No key, or a wrong one."""
+    """The request has no API key, or a wrong one."""
 
     status = 401
     code = "invalid_api_key"
 
 
 class WrongKey(Unauthorized):
-    """A key that is none of ours."""
+    """The API key is not configured here."""
 
 
 class Forbidden(RequestError):
@@ -152,7 +152,7 @@ class Forbidden(RequestError):
 
 
 class PageRefused(Forbidden):
-    """A page of another origin may not do this. *origin* is that page's, "" if it hides it."""
+    """A page of another origin may not do this. *origin* is the page's, "" if unknown."""
 
     def __init__(self, message: str, origin: str = "") -> None:
         super().__init__(message)
@@ -168,14 +168,14 @@ class UnknownModel(RequestError):
 
 
 class NotFound(RequestError):
-    """No such thing under this address."""
+    """There is no resource at this path."""
 
     status = 404
     code = "not_found"
 
 
 class MethodNotAllowed(RequestError):
-    """A known address that does not answer this method; *allow* lists those it does."""
+    """The path exists but does not take this method; *allow* lists those it takes."""
 
     status = 405
     code = "method_not_allowed"
@@ -200,28 +200,28 @@ class SleepNotConfigured(RequestError):
 
 
 class BodyTimeout(RequestError):
-    """The client sent nothing of its body for too long."""
+    """The client sent none of its request body for too long."""
 
     status = 408
     code = "request_timeout"
 
 
 class TooLarge(RequestError):
-    """The body is beyond the configured limit."""
+    """The request body exceeds the configured limit."""
 
     status = 413
     code = "body_too_large"
 
 
 class UnsupportedEncoding(RequestError):
-    """The body is encoded in a way that cannot be read here."""
+    """The content encoding of the request body is not supported."""
 
     status = 415
     code = "unsupported_encoding"
 
 
 class Misdirected(RequestError):
-    """The Host header names a host this server does not answer for."""
+    """The Host header names a host that this server does not serve."""
 
     status = 421
     code = "host_not_allowed"
@@ -239,7 +239,7 @@ class TooManyInFlight(RequestError):
 
 
 class NoRoom(RequestError):
-    """The bodies of other requests take up what may be held of them."""
+    """The memory for request bodies is used up by other requests."""
 
     status = 503
     code = "no_room_for_body"
@@ -247,7 +247,7 @@ class NoRoom(RequestError):
 
 
 class ClientGone(RequestError):
-    """The client left before its answer was complete; nobody is told."""
+    """The client closed its connection before the response was complete; there is no response."""
 
     status = 499
     code = "client_gone"
@@ -307,21 +307,21 @@ class WakeFailed(ProcessError):
 
 
 class ModelLeft(ProcessError):
-    """The model was stopped under an answer that did not keep it."""
+    """The model was stopped during a response that does not keep it loaded."""
 
     status = 503
     code = "load_aborted"
 
 
 class LoadAborted(ProcessError):
-    """Somebody stopped the model while it was loading."""
+    """The model was stopped while it was loading."""
 
     status = 503
     code = "load_aborted"
 
 
 class Draining(ProcessError):
-    """The model or the whole program is going away."""
+    """The model or the whole program is shutting down."""
 
     status = 503
     code = "draining"
@@ -338,14 +338,14 @@ class QueueTimeout(ProcessError):
 
 
 class UpstreamError(LlmsnapError):
-    """The upstream or peer could not be talked to."""
+    """Communication with the upstream or peer failed."""
 
     status = 502
     code = "upstream_error"
 
 
 class Unreachable(UpstreamError):
-    """No connection, or it broke before the answer began."""
+    """There was no connection, or it broke before the response began."""
 
 
 class ServerEnded(Unreachable):
@@ -360,11 +360,11 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamBroke(UpstreamError):
-    """The answer stopped in the middle: the status line is gone, so log and abort."""
+    """The response broke off; its status line has been sent, so the connection is aborted."""
 
 
 class UpstreamRefused(UpstreamError):
-    """The answer to a client that was promised events is an error, or nothing they can tell.
+    """The upstream answered an error, or no events, after the event stream to the client had begun.
 
     *status* is the upstream's where that is an error's. *document* is its own error object; where
     it sent none, *said* is the text of its answer. Both are for the client alone.
@@ -381,7 +381,7 @@ class UpstreamRefused(UpstreamError):
 
 
 class Aborted(ConnectionResetError):
-    """Ends a connection in the middle of an answer, so that nobody takes it for complete.
+    """Ends a connection in the middle of a response, so that it is not taken for complete.
 
     Both pywsgi and gunicorn close the socket quietly on this errno.
     """
@@ -391,11 +391,11 @@ class Aborted(ConnectionResetError):
 
 
 class InvalidTransition(RuntimeError):
-    """Our own bug: a trigger that the state table does not allow."""
+    """A bug: a trigger that the state table does not allow."""
 
 
 class StoreUnavailable(LlmsnapError):
-    """History beyond this run cannot be read: there is no store, or it does not answer."""
+    """History of earlier runs cannot be read: there is no store, or it does not respond."""
 
     status = 503
     code = "store_unavailable"
@@ -405,25 +405,25 @@ class StoreUnavailable(LlmsnapError):
 
 
 class CommandFailed(LlmsnapError):
-    """A command that asked a running server did not get what it wants; how a shell is told."""
+    """A command to a running server failed; *exit_code* is what the shell gets."""
 
     exit_code = 1
 
 
 class WrongUse(CommandFailed):
-    """The command line, or what it names, cannot be meant."""
+    """The command line, or a file or address in it, is invalid."""
 
     exit_code = 2
 
 
 class NoServer(CommandFailed):
-    """Nothing that is llmsnap answers at the address."""
+    """No llmsnap server answers at the address."""
 
     exit_code = 3
 
 
 class KeyRefused(CommandFailed):
-    """The server wants a key, or another one."""
+    """The server requires an API key, or refuses this one."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""What the system allows this process and its children: files, memory, cores, life without us."""
+"""Limits of this process and its children: open files, memory, core files, death of the parent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # prctl(2)
-RLIMIT_LOCKS = 10  # not in the resource module; see upstream.guardian
+RLIMIT_LOCKS = 10  # not in the resource module; see launchers.local.guardian
 MOST_PLACES = 10_000
 RESERVED_FILES = 64
 """For models, logs, the store and libraries, beyond what requests need."""
@@ -89,7 +89,7 @@ def _limits_up(mount: Path, path: str, name: str) -> Iterator[int]:
 
 
 def protect_memory(*, debug: bool = False) -> None:
-    """Keep what this process holds (keys, prompts) out of core files and of its user's reach.
+    """Keep keys and prompts out of core files and out of reach of other processes of the same user.
 
     Linux then lets only root read its memory and environment or attach to it, so that the models,
     which run as the same user, cannot. Under *debug* nothing changes: debuggers and profilers may.
@@ -105,7 +105,7 @@ def protect_memory(*, debug: bool = False) -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends. Linux only.
+    """Make the kernel kill this process when its parent exits. Linux only.
 
     With SIGKILL: a handler of SIGTERM, such as that of Flask's reloader, may end nothing.
     """
@@ -114,7 +114,7 @@ def end_with_parent() -> None:
 
 
 def child_setup(mark: int = 0) -> Callable[[], None]:
-    """Return what a forked child must run before exec.
+    """Return the function that a forked child runs before exec.
 
     It restores the limits of open files (programs that loop over all descriptors, or use
     select(2), suffer from a huge one) and of core files. On Linux it also sets *mark* (see
@@ -151,10 +151,10 @@ def inherits_mark() -> bool:
 
 
 def guardian_setup() -> None:
-    """Prepare a forked guardian before exec: no signal but SIGKILL ends it, and no mark is on it.
+    """Prepare a forked guardian before exec: only SIGKILL ends it, and it carries no mark.
 
-    What stops it has to be the end of llmsnap, not a Ctrl-C or the SIGTERM that systemd sends to
-    all of a service.
+    It ends when llmsnap ends, not at Ctrl-C or at the SIGTERM that systemd sends to all processes
+    of a service.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

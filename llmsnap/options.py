@@ -1,4 +1,4 @@
-"""The command-line options, each with a twin in the environment; the flag wins."""
+"""The command-line options. Each has an environment variable; the option takes precedence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PREFIX = "LLMSNAP_"
 API_KEY = "LLMSNAP_API_KEY"
 """The variable with the key that the commands send to a running server."""
 TLS = re.compile(r"LLMSNAP_TLS(?:_?\w*(?:CERT|CRT|KEY|PEM)\w*)?")
-"""What can only be meant for a certificate; Kubernetes sets others for a service of this name."""
+"""Variables that can only be meant for a certificate; Kubernetes sets others for its services."""
 SPELLINGS = {
     "LLMSNAP_TLS_CERT": "LLMSNAP_TLS_CERT_FILE",
     "LLMSNAP_TLS_KEY": "LLMSNAP_TLS_KEY_FILE",
 }
-"""Twins of the other names that the command line takes."""
+"""Alternative names, as on the command line."""
 TRUE_WORDS = frozenset({"1", "t", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"", "0", "f", "false", "no", "off"})
 LOG_FORMATS = ("text", "json")
@@ -26,7 +26,7 @@ LOG_FORMATS = ("text", "json")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the program runs; what the models are stands in the configuration file."""
+    """How the program runs; the models are defined in the configuration file."""
 
     config: str = "config.yaml"
     listen: str = ""
@@ -35,16 +35,16 @@ class Options:
     tls_key_file: str = ""
     watch_config: bool = False
     drain_timeout: float = 10.0
-    """Seconds that requests in flight get at shutdown."""
+    """Seconds to let in-flight requests finish at shutdown."""
     state_dir: str = ""
     record_decisions: str = ""
-    """File that gets every event and decision of the scheduler as JSON lines."""
+    """File to which every event and decision of the scheduler is written as JSON lines."""
     log_format: str = "text"
-    """How the lines of our own log are written: ``text`` or ``json``."""
+    """Format of the server's own log: ``text`` or ``json``."""
     debug: bool = False
 
     def __post_init__(self) -> None:
-        """Raise BadRequest for what cannot be meant."""
+        """Check the values. Raises: BadRequest."""
         if self.log_format not in LOG_FORMATS:
             raise BadRequest(f"log format must be text or json, not {self.log_format!r}")
 

@@ -1,8 +1,8 @@
-"""Watches the configuration file and reloads it after it has rested for a second.
+"""Watches the configuration file and reloads it once it has not changed for a second.
 
-inotify on its folders only wakes the watcher; what counts is whether the file that the path leads
-to is another one, or another version. So renames by editors, symlinks, and the ``..data`` swap of
-Kubernetes all look the same, and a poll behind it serves bind mounts and systems without inotify.
+inotify on its folders only wakes the watcher, which then compares the fingerprint of the file that
+the path leads to. Renames by editors, symlinks and the ``..data`` swap of Kubernetes are thus the
+same case, and polling covers bind mounts and systems without inotify.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POLL_S = 2.0
 
 
 class ConfigWatcher:
-    """Calls *on_change*, which may block, with the file at *path* when it changed and rests."""
+    """Calls *on_change*, which may block, after the file at *path* has changed and come to rest."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class ConfigWatcher:
         return f"<ConfigWatcher {self.path}>"
 
     def open(self, known_hash: str = "") -> None:
-        """Begin to watch. What the file holds now counts as known, if it has *known_hash*.
+        """Begin to watch. The file as it is now counts as known if its hash is *known_hash*.
 
-        Without a hash, whatever it holds does. With one, a change between reading the file and
-        this moment is not missed.
+        So a change between reading the file and this call is not missed. Without a hash, any
+        content counts as known.
         """
         self._notifier = _Notifier(_places(self.path))
         found = fingerprint(self.path)
@@ -89,9 +89,10 @@ class ConfigWatcher:
 
 
 class _Notifier:
-    """Waits for anything to happen around some files, or just for time where inotify is missing.
+    """Waits for changes in the folders of some files; without inotify it only waits.
 
-    It also knows whether a writer has one of them open: of another user's file only this tells.
+    It also tracks whether a writer has one of them open, which cannot be found out otherwise for a
+    file of another user.
     """
 
     def __init__(self, places: list[Path]) -> None:
@@ -107,16 +108,13 @@ class _Notifier:
             for folder in sorted({str(place.parent) for place in places}):
                 inotify.add_watch(folder, self._modified | self._ended)
             self._inotify = inotify
-        except (
-            ImportError,
-            AttributeError,
-        ) as error:  # installation.platform_warnings() has told of it
+        except (ImportError, AttributeError) as error:  # see installation.platform_warnings
             log.debug("no inotify on this system: %s", error)
         except OSError as error:
-            log.info("no inotify (%s): the configuration file is looked at every 2 s", error)
+            log.info("no inotify (%s): the configuration file is polled every 2 s", error)
 
     def wait(self, limit_s: float) -> None:
-        """Return after something happened, or after *limit_s*."""
+        """Return after an event, or after *limit_s*. Blocks."""
         if self._inotify is None:
             Event().wait(limit_s)
             return
@@ -139,7 +137,7 @@ class _Notifier:
                 self._written = bool(event.mask & self._modified)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         if self._inotify is not None:
             self._inotify.close()
 

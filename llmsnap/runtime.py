@@ -1,4 +1,4 @@
-"""One configuration and what is derived from it: what a request keeps for its whole life."""
+"""One configuration and what is derived from it; a request uses the same one from begin to end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llmsnap.routing.names import Names
 
 
 class Runtime:
-    """Immutable, but for upstream settings, which are compiled when first asked for."""
+    """A configuration compiled for serving; immutable, but upstream settings compile lazily."""
 
     def __init__(self, config: Config, listen_host: str = "") -> None:
         self.config = config
@@ -58,11 +58,11 @@ class Runtime:
         return found
 
     def ignores(self, path: str) -> bool:
-        """Tell whether a request for *path* below ``/upstream/<model>`` never loads a model."""
+        """Return whether a request for *path* below ``/upstream/<model>`` never loads a model."""
         return any(pattern.search(path) for pattern in self._ignored)
 
     def observes(self, path: str) -> bool:
-        """Tell whether a GET of *path* below ``/upstream/<model>`` only looks at the server."""
+        """Return whether a GET of *path* below ``/upstream/<model>`` only observes the server."""
         return any(pattern.search(path) for pattern in self._observing)
 
     def peer(self, peer: PeerConfig) -> tuple[UpstreamSettings, Address]:

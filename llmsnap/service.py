@@ -1,4 +1,4 @@
-"""Whole-program life: what exists once, lives through reloads, and ends in order."""
+"""The program as a whole: what exists once, survives reloads, and is shut down in order."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ from llmsnap.tasks import TaskGroup
 log = logging.getLogger(__name__)
 
 STOP_SLACK_S = 10.0
-"""Beyond drain and unloadTimeout, how long the shutdown waits for the last process."""
+"""How long the shutdown waits for the last process beyond drain and unloadTimeout."""
 
 
 class Feed(Protocol):
-    """A stream to a client that does not end by itself."""
+    """A stream to a client that does not end on its own."""
 
     def end(self) -> None:
-        """Have it end. Never switches greenlets."""
+        """End the stream. Never switches."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigStatus:
-    """Which configuration is in force since when (Unix time), and what was wrong with a later one.
+    """The configuration in force, since when (Unix time), and the problems of a newer one.
 
-    *problems* is empty when the file on disk is the one in force, as far as is known.
+    *problems* is empty while the file on disk is the one in force, as far as is known.
     """
 
     config: Config
@@ -108,9 +108,9 @@ class Service:
         )
         self.config_status = ConfigStatus(config)
         self.rest_s = REST_S
-        """How long the configuration file has to rest before a reload reads it."""
+        """How long the configuration file must stay unchanged before a reload reads it."""
         self.accepts = False
-        """Whether requests are taken: not before ``open`` and not after ``close`` began."""
+        """Whether requests are accepted: from the end of ``open`` to the begin of ``close``."""
         self._processes: dict[str, Process] = {}
         self._tasks = TaskGroup("service")
         self._open_lock = BoundedSemaphore(1)
@@ -132,9 +132,9 @@ class Service:
         return handler
 
     def open(self) -> None:
-        """Start logging, stop what a crash left, tell the scheduler its models, preload.
+        """Start logging, stop processes left by a crash, configure the scheduler, preload.
 
-        The first call counts. Raises: StateInUse when another instance runs this configuration.
+        Further calls do nothing. Raises: StateInUse when another instance runs this configuration.
         """
         with self._open_lock:
             if self.accepts or self._closed:
@@ -175,7 +175,7 @@ class Service:
             )
 
     def close(self, drain_timeout_s: float = 10.0) -> None:
-        """Refuse newcomers, drain, stop all models, end all tasks. Blocks, bounded."""
+        """Refuse new requests, drain, stop all models, end all tasks. Blocks for a bounded time."""
         if self._closed:
             return
         self._closed = True
@@ -203,27 +203,27 @@ class Service:
         self.state_dir.unlock()
 
     def kill(self) -> None:
-        """SIGKILL every server at once. Never switches greenlets."""
+        """Send SIGKILL to every model server. Never switches."""
         for process in self._processes.values():
             process.kill()
 
     def end_feeds(self) -> None:
-        """Have every stream end that would not end by itself. Never switches greenlets."""
+        """End all streams that do not end on their own. Never switches."""
         for feed in tuple(self.feeds):
             feed.end()
 
     def check_accepting(self) -> None:
-        """Raise Draining once the shutdown has begun."""
+        """Check that requests are accepted. Raises: Draining once the shutdown has begun."""
         if not self.accepts:
             raise Draining("the server is shutting down")
 
     # --- configuration -------------------------------------------------------------------------
 
     def reload(self, found: Look | None = None) -> Diff:
-        """Use what the configuration file holds now, and change what differs.
+        """Apply the configuration file as it is now; restart only the models that changed.
 
-        Without *found*, the file once it has come to rest. Blocks for that; one at a time.
-        Raises: ConfigError with every problem, and then nothing has changed.
+        Without *found*, waits until the file no longer changes. Blocks; one reload at a time.
+        Raises: ConfigError with every problem; then nothing has changed.
         """
         with self._reload_lock:
             source = self.runtime.config.source
@@ -285,7 +285,7 @@ class Service:
     # --- processes -----------------------------------------------------------------------------
 
     def process(self, model_id: str) -> Process:
-        """Return the process of a configured model, made at first use. Raises: KeyError."""
+        """Return the process of a configured model, created at first use. Raises: KeyError."""
         found = self._processes.get(model_id)
         if found is None:
             settings = self.runtime.config.models[model_id]
@@ -295,7 +295,7 @@ class Service:
         return found
 
     def state(self, model_id: str) -> State:
-        """Return the state of a model, without making a process for it."""
+        """Return the state of a model without creating its process."""
         process = self._processes.get(model_id)
         return process.state if process is not None else State.STOPPED
 
@@ -327,7 +327,7 @@ class Service:
         self.bus.publish(ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id))
         self.driver.crashed(model_id, old, trigger)
 
-    # --- what the driver tells -----------------------------------------------------------------
+    # --- callbacks of the driver -----------------------------------------------------------------
 
     def on_swap_started(self, swap: do.StartSwap) -> None:
         """See routing.driver.Observer."""

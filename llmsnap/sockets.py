@@ -1,4 +1,4 @@
-"""What sockets of the hot path have in common, and which of them listen."""
+"""Sending, waiting for input, and listening sockets: what gevent's own calls do too slowly."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def send_all(sock: socket.socket, data: bytes) -> None:
 
 
 class Readiness:
-    """Waits until a plain socket has something to read, for whoever knows that it has nothing yet.
+    """Waits until a plain socket is readable, for callers that know it is not readable yet.
 
-    gevent's ``recv`` tries first, which after a question was sent is a system call and an exception
-    for nothing; and its watcher is stopped after each wait, for which libev pays with a further
-    call at the next. This one stays on until something comes that nobody waits for. *sock* must
-    not be one of TLS, which may have read ahead; ``close()`` comes before the socket's own.
+    gevent's ``recv`` tries to read first, which costs a system call and an exception right after a
+    request was sent; and it stops its watcher after each wait, which costs a further call at the
+    next. This watcher stays on until data arrives while no caller waits. *sock* must not be a TLS
+    socket, which may have read ahead; call ``close()`` before the socket's own.
     """
 
     __slots__ = ("_waiter", "_watcher", "is_on", "sock")
@@ -65,21 +65,21 @@ class Readiness:
             timer.close()
 
     def turn_on(self) -> None:
-        """Look out for something to read. Never switches."""
+        """Start the watcher. Never switches."""
         if not self.is_on:
             self.is_on = True
             self._watcher.start(self._unasked, None)
 
     def close(self) -> None:
-        """Let go of the socket. Never switches."""
+        """Release the socket. Never switches."""
         self._watcher.stop()
         self._watcher.close()
 
     def unasked(self) -> None:
-        """Hear that something came which nobody waits for. Runs in the hub."""
+        """React to data that arrived while no caller waits. Runs in the hub."""
 
     def _unasked(self, _: None) -> None:
-        self.is_on = False  # or each pass of the event loop would tell us again
+        self.is_on = False  # or each iteration of the event loop would report it again
         self._watcher.stop()
         self.unasked()
 
@@ -87,7 +87,7 @@ class Readiness:
 def exposed_addresses() -> list[str]:
     """Return the addresses beyond loopback at which this process accepts connections.
 
-    They are found among its open descriptors, whichever server it runs in.
+    They are found among its open descriptors, so this works in any WSGI server.
     """
     try:
         descriptors = [int(entry.name) for entry in Path("/dev/fd").iterdir()]
@@ -97,7 +97,7 @@ def exposed_addresses() -> list[str]:
 
 
 def _exposed_address(descriptor: int) -> str:
-    # gevent's class would make the socket non-blocking for everyone that shares it.
+    # gevent's class would make the socket non-blocking for all processes that share it.
     plain_socket: Any = get_original("socket", "socket")
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""The state directory: one lock for one running instance, and the name its children carry."""
+"""The state directory: the lock of one running instance, and the mark of its child processes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 LOCK_NAME = "lock"
 HASH_LENGTH = 16
 MOST_LINKS = 40
-"""As many as the system follows."""
+"""As many as Linux follows."""
 
 
 class StateDir:
     """A directory that belongs to one running instance at a time.
 
-    *instance* names it in the marks of child processes; it is the same at the next start, so that
-    what a crash left behind is recognised, and differs between configurations.
+    *instance* identifies it in the marks of child processes. It is the same at the next start,
+    so that processes left behind by a crash are recognised, and differs between configurations.
     """
 
     def __init__(self, path: Path, *, is_writable: bool = True) -> None:
@@ -40,7 +40,7 @@ class StateDir:
         return f"<StateDir {self.path}, {held}>"
 
     def lock(self) -> None:
-        """Take the lock (flock(2), never waits). Raises: StateInUse, saying who holds it."""
+        """Take the lock (flock(2)), never waiting. Raises: StateInUse with the pid of the holder."""
         if not self.is_writable or self._lock_fd is not None:
             return
         # Python's descriptors are not inherited, so no child can keep the lock alive.
@@ -55,12 +55,12 @@ class StateDir:
                 f"directory {self.path} is locked; stop it, or give this one a --state-dir",
                 holder,
             ) from None
-        # Never empty in between: somebody may be reading who holds the lock.
+        # Never empty in between: another instance may be reading the pid.
         os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
         self._lock_fd = fd
 
     def unlock(self) -> None:
-        """Give the lock up; the file stays, since removing it would race with the next one."""
+        """Release the lock; the file stays, since removing it would race with the next instance."""
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -69,8 +69,8 @@ class StateDir:
 def find(config_path: str, wanted: str = "", environ: Mapping[str, str] = os.environ) -> StateDir:
     """Return the state directory for the configuration at *config_path*, made if need be.
 
-    *wanted* is the user's choice, else the first place that can be written. When none can, the
-    result is not writable, and a warning has been logged.
+    *wanted* is the user's choice, else the first writable directory is used. If there is none,
+    the result is not writable and a warning is logged.
     """
     name = _digest(str(Path(config_path).resolve()))
     places = [Path(wanted)] if wanted else [base / "llmsnap" / name for base in _bases(environ)]
@@ -99,7 +99,7 @@ def _bases(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _make(path: Path, *, is_wanted: bool) -> str:
-    """Make *path* for our eyes only; return why it cannot be used, empty if it can."""
+    """Create *path* for our user only; return why it cannot be used, empty if it can."""
     path = path.absolute()
     missing = [path]
     while not os.path.lexists(missing[-1]):

@@ -1,4 +1,4 @@
-"""Suggestions for a name that is not known, in bounded time however long or many the names are.
+"""Suggestions for an unknown name, in bounded time however long or many the names are.
 
 What is compared: the names without case, blanks and ``_ - .``; then without what clients put
 around them, a provider before (``openai/qwen``) and a tag behind (``qwen:latest``); then by edit

@@ -1,4 +1,4 @@
-"""Greenlets that have a name and an owner."""
+"""Named greenlets with an owner that joins them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _groups: weakref.WeakSet[Group] = weakref.WeakSet()
 
 
 class TaskGroup:
-    """The greenlets of one owner: named after it, their failures logged, gone when it closes."""
+    """The greenlets of one owner: named after it, failures logged, ended when it closes."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
@@ -53,7 +53,7 @@ class TaskGroup:
 
 
 def count_tasks() -> int:
-    """The number of tasks alive, of all owners together."""
+    """Return how many tasks of all owners are alive."""
     return sum(len(group) for group in _groups)
 
 

@@ -40,7 +40,7 @@ class Model:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it is not running, and nobody waits for it."""
+        """Whether it is not running and no request waits for it."""
         return self.state in STOPPED and not self.waiting
 
     def is_called(self, name: str) -> bool:
@@ -91,7 +91,7 @@ def _of_running(one: dict[str, Any], now: float) -> Model:
     )
 
 
-PS_DESCRIPTION = "The models of a running server that are not stopped, or that somebody waits for."
+PS_DESCRIPTION = "The models of a running server that run, or that requests wait for."
 PS_HEAD = ("MODEL", "STATE", "SINCE", "TTL", "IN FLIGHT", "QUEUE")
 PS_FIELDS = ("model", "state", "for_s", "ttl_s", "idle_in_s", "in_flight", "waiting")
 

@@ -26,7 +26,7 @@ Write = Callable[[bytes], int]
 class StdoutWriter:
     """Writes to file descriptor *fd* from a greenlet of its own, in batches.
 
-    What nobody reads waits up to a limit, then the oldest is dropped and the loss is said. A
+    Unread output waits up to a limit; beyond it the oldest is dropped, and a line says how much. A
     closed descriptor ends the writing and nothing else.
     """
 
@@ -45,7 +45,7 @@ class StdoutWriter:
 
     @property
     def dropped_bytes(self) -> int:
-        """How many bytes were lost because nobody read them."""
+        """How many bytes were lost because they were not read."""
         return self._queue.dropped_bytes
 
     def open(self) -> None:
@@ -88,7 +88,7 @@ class StdoutWriter:
         try:
             own = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
-            # Never joined: a thread stuck in a write that nobody reads must not hold up the exit.
+            # Never joined: a thread blocked in a write that is not read must not hold up the exit.
             pool = ThreadPool(1)
             return lambda data: pool.apply(os.write, (self.fd, data))
         self._own_fd = own

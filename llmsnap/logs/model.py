@@ -115,7 +115,7 @@ def call_later(delay_s: float, call: Callable[[], None]) -> Callable[[], None]:
 
 
 class ModelLog:
-    """The way of a model's output into its *stream*; ``feed`` is called by whoever reads it."""
+    """Passes a model's output into its *stream*; the reader of its pipe calls ``feed``."""
 
     def __init__(
         self,
