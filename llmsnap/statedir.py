@@ -40,7 +40,7 @@ class StateDir:
         return f"<StateDir {self.path}, {held}>"
 
     def lock(self) -> None:
-        """Take the lock (flock(2)), never waiting. Raises: StateInUse with the pid of the holder."""
+        """Take the lock (flock(2)), never waiting. Raises: StateInUse with the holder's pid."""
         if not self.is_writable or self._lock_fd is not None:
             return
         # Python's descriptors are not inherited, so no child can keep the lock alive.
