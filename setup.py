@@ -34,17 +34,11 @@ REQUIRES = [
 ]
 # The hot path: compiled in release wheels and by `LLMSNAP_COMPILE=1 pip install .` (docs/adr/0011).
 COMPILED = [
-    "bus",
     "deferred",
-    "durations",
     "logs/handler",
     "logs/hub",
     "logs/stream",
     "telemetry/activity",
-    "telemetry/captures",
-    "telemetry/counters",
-    "telemetry/policy",
-    "telemetry/record",
     "telemetry/recorder",
     "telemetry/observer",
     "telemetry/usage",

@@ -12,13 +12,9 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
-from llmsnap.bus import EventBus
 from llmsnap.proxy import ClientMonitor, Request, RequestContext
-from llmsnap.telemetry.activity import ActivityLog
-from llmsnap.telemetry.capture import MIB
-from llmsnap.telemetry.captures import Captures
-from llmsnap.telemetry.observer import ResponseObserver
-from llmsnap.telemetry.recorder import Recorder
+from llmsnap.telemetry import ActivityLog, Captures, EventBus, Recorder, ResponseObserver
+from llmsnap.telemetry.captures import MIB
 
 SSE = [("Content-Type", "text/event-stream")]
 JSON = [("Content-Type", "application/json"), ("Content-Length", "420")]

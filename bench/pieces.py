@@ -35,8 +35,8 @@ from llmsnap.proxy.jsonbody import parse_json
 from llmsnap.server.bind import bind
 from llmsnap.server.handler import Handler
 from llmsnap.server.listener import Server
-from llmsnap.telemetry.capture import MIB
-from llmsnap.telemetry.observer import ResponseObserver
+from llmsnap.telemetry import ResponseObserver
+from llmsnap.telemetry.captures import MIB
 from llmsnap.web import accesslog
 
 RECV_BYTES = 65536

@@ -11,24 +11,14 @@ from typing import Protocol
 
 from gevent.lock import BoundedSemaphore
 
-from llmsnap.bus import EventBus
 from llmsnap.config import Config, Diff, compare, load_content
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
 from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, Problem, in_full
-from llmsnap.events import (
-    ConfigReload,
-    ModelPreloaded,
-    ProcessStateChanged,
-    ReloadPhase,
-    SwapFinished,
-    SwapStarted,
-)
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
 from llmsnap.models import Address, ContextLengths, Process, State, Trigger
-from llmsnap.observations import Observations
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import messages as do
 from llmsnap.routing.driver import Driver
@@ -39,6 +29,16 @@ from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
+from llmsnap.telemetry import (
+    ConfigReload,
+    EventBus,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ReloadPhase,
+    SwapFinished,
+    SwapStarted,
+    Telemetry,
+)
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Service:
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
-        self.observations = Observations(config, self.bus, self._pids, self.deferred.add)
+        self.observations = Telemetry(config, self.bus, self._pids, self.deferred.add)
         self.dispatcher = Dispatcher(
             self.driver,
             self,

@@ -7,10 +7,10 @@ from gevent.event import Event as Flag
 from llmsnap.config import load
 from llmsnap.configfile import look
 from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
-from llmsnap.events import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
 from llmsnap.launchers import LaunchSpec, Output
 from llmsnap.models import State
 from llmsnap.service import Service
+from llmsnap.telemetry import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
 from tests.fakes.launcher import FakeHandle, FakeLauncher
 
 TEXT = """

@@ -12,8 +12,8 @@ import pytest
 from llmsnap.config import load_with_advice
 from llmsnap.launchers import PidFile
 from llmsnap.statedir import StateDir
-from llmsnap.telemetry.activity import Filter, Order
-from llmsnap.telemetry.store.database import SCHEMA_VERSION, Database, NewerSchema
+from llmsnap.telemetry import Filter, Order
+from llmsnap.telemetry.store import SCHEMA_VERSION, Database, NewerSchema
 
 RELEASES = sorted(path for path in (Path(__file__).parent / "upgrades").iterdir() if path.is_dir())
 ENVIRON = {

@@ -17,7 +17,7 @@ from llmsnap.commands.terminal import Terminal, duration
 from llmsnap.errors import CommandFailed
 from llmsnap.http import sse
 from llmsnap.tasks import TaskGroup
-from llmsnap.telemetry.stats import percentile
+from llmsnap.telemetry import percentile
 
 CHAT_PATH = "/v1/chat/completions"
 DONE = "[DONE]"

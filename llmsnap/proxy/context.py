@@ -18,7 +18,7 @@ from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.payload import Payload, UnparsedPayload
 from llmsnap.proxy.request import Request
 from llmsnap.routing.driver import Lease, Ticket
-from llmsnap.telemetry.observer import ResponseObserver
+from llmsnap.telemetry import ResponseObserver
 
 
 class RequestContext:

@@ -41,7 +41,7 @@ from llmsnap.proxy.payload import Payload, parse_query, parse_request, parse_ups
 from llmsnap.proxy.request import Request, RequestConfig, Response, UpstreamSettings
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
-from llmsnap.telemetry.recorder import Recorder
+from llmsnap.telemetry import Recorder
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,7 @@ from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Response
 from llmsnap.proxy.stream import ErrorEvent, ProxyStream, note_departure, note_failure
 from llmsnap.routing.driver import Lease, Ticket
-from llmsnap.telemetry.decoding import CannotDecode, decoder_for
-from llmsnap.telemetry.observer import header
+from llmsnap.telemetry import CannotDecode, decoder_for, header
 
 RULE = "\u2501" * 5 + "\n"
 FIRST_MESSAGE_S = (2, 5)

@@ -1,0 +1,106 @@
+"""Everything that is measured and kept: what happens is published, counted, recorded and shown.
+
+Read ``events`` first: what can happen, and the bus that hands it to subscribers. Then follow one
+request: ``recorder`` gives it an ``observer``, which watches the response pass; at its end
+``usage`` finds the token counts, and the recorder files the record (``activity``) and the capture
+(``captures``). ``store`` keeps records in SQLite, ``prometheus`` counts them for ``/metrics``,
+``sampling`` watches GPUs and host. ``telemetry`` owns all of them, ``workers`` are the threads for
+calls that block. Other packages import from here only; ``store`` is loaded where one is configured.
+"""
+
+from llmsnap.telemetry.activity import (
+    SCHEMA_VERSION,
+    ActivityLog,
+    Filter,
+    Order,
+    Page,
+    activity_export,
+    activity_object,
+    is_metric,
+    metric_object,
+    named_metric_object,
+    percentile,
+    rfc3339,
+    statistics,
+    swap_object,
+)
+from llmsnap.telemetry.captures import (
+    Capture,
+    CapturedBody,
+    Captures,
+    capture_curl,
+    capture_har,
+    capture_object,
+    redact_headers,
+)
+from llmsnap.telemetry.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    ConfigReload,
+    Event,
+    EventBus,
+    EventSubscription,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ReloadPhase,
+    RequestStarted,
+    SwapFinished,
+    SwapStarted,
+)
+from llmsnap.telemetry.observer import ResponseObserver, header, milliseconds
+from llmsnap.telemetry.prometheus import ModelGauge, Now
+from llmsnap.telemetry.recorder import Recorder, in_flight_object
+from llmsnap.telemetry.sampling import GpuSample, HostSample, PerformanceSample, ProcessSample
+from llmsnap.telemetry.telemetry import Telemetry
+from llmsnap.telemetry.usage import CannotDecode, decoder_for, extract
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "ActivityLog",
+    "ActivityRecord",
+    "ActivityRecorded",
+    "CannotDecode",
+    "Capture",
+    "CapturedBody",
+    "Captures",
+    "ConfigReload",
+    "Event",
+    "EventBus",
+    "EventSubscription",
+    "Filter",
+    "GpuSample",
+    "HostSample",
+    "ModelGauge",
+    "ModelPreloaded",
+    "Now",
+    "Order",
+    "Page",
+    "PerformanceSample",
+    "ProcessSample",
+    "ProcessStateChanged",
+    "Recorder",
+    "ReloadPhase",
+    "RequestStarted",
+    "ResponseObserver",
+    "SwapFinished",
+    "SwapStarted",
+    "Telemetry",
+    "activity_export",
+    "activity_object",
+    "capture_curl",
+    "capture_har",
+    "capture_object",
+    "decoder_for",
+    "extract",
+    "header",
+    "in_flight_object",
+    "is_metric",
+    "metric_object",
+    "milliseconds",
+    "named_metric_object",
+    "percentile",
+    "redact_headers",
+    "rfc3339",
+    "statistics",
+    "swap_object",
+]

@@ -1,20 +1,24 @@
-"""The last requests that ended: filed with ascending ids, filtered, sorted and paged."""
+"""The last requests that ended: kept with ascending ids, filtered, sorted, paged and summed up."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-from collections import deque
-from collections.abc import Iterable
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from itertools import takewhile
 from typing import Any
 
+from msgspec import structs
 from msgspec.structs import replace
 
 from llmsnap.errors import BadRequest
-from llmsnap.events import ActivityRecord
+from llmsnap.telemetry.events import ActivityRecord, SwapFinished
+from llmsnap.telemetry.observer import milliseconds
 
 DEFAULT_SIZE = 1000
 MAX_PAGE = 1000
@@ -211,3 +215,169 @@ def _is_after(record: ActivityRecord, value: Any, record_id: int, order: Order) 
     if mine is None or value is None:
         return mine is None
     return bool(mine < value) if order.descending else bool(mine > value)
+
+
+# --- what the APIs show ---------------------------------------------------------------------------
+
+
+SCHEMA_VERSION = 1
+UNKNOWN = -1
+
+
+def is_metric(record: ActivityRecord) -> bool:
+    """Tell whether the published metrics list shows this record.
+
+    As in the original: answers to what was posted, and no failures.
+    """
+    return record.status == 200 and record.method == "POST"
+
+
+def metric_object(record: ActivityRecord) -> dict[str, Any]:
+    """Return the record as an element of ``/api/metrics``; -1 stands for unknown."""
+    return {
+        "id": record.id,
+        "timestamp": rfc3339(record.ended_ns),
+        "model": _model(record),
+        "cache_tokens": _or_unknown(record.cached_tokens),
+        "input_tokens": record.input_tokens or 0,
+        "output_tokens": record.output_tokens or 0,
+        "prompt_per_second": _or_unknown(record.prompt_per_second),
+        "tokens_per_second": _or_unknown(record.tokens_per_second),
+        "duration_ms": int(record.duration_ms if record.server_ms is None else record.server_ms),
+        "has_capture": record.has_capture,
+    }
+
+
+def named_metric_object(record: ActivityRecord) -> dict[str, Any]:
+    """Return the record as the payload of a named ``metrics`` frame: camelCase, null unknown."""
+    shown = {_camel(name): value for name, value in activity_object(record).items()}
+    return {**shown, "timestamp": rfc3339(record.ended_ns), "model": _model(record)}
+
+
+def activity_object(record: ActivityRecord) -> dict[str, Any]:
+    """Return all fields of the record, null where unknown; *ended_ns* as ``ended_ms``."""
+    shown = structs.asdict(record)
+    shown["ended_ms"] = shown.pop("ended_ns") // 1_000_000
+    return shown
+
+
+def activity_export(records: list[ActivityRecord]) -> dict[str, Any]:
+    """Return records as a document that says what shape it has."""
+    shown = [activity_object(record) for record in records]
+    return {"schema_version": SCHEMA_VERSION, "records": shown}
+
+
+def swap_object(swap: SwapFinished) -> dict[str, Any]:
+    """Return a finished swap as it is shown and kept; instants in Unix milliseconds."""
+    return {
+        "id": swap.swap_id,
+        "target": swap.target,
+        "kind": swap.kind,
+        "outcome": swap.outcome,
+        "evicted": list(swap.evicted),
+        "reason": swap.reason,
+        "error": swap.error,
+        "waiters": swap.waiters,
+        "longest_wait_ms": milliseconds(swap.longest_wait_s),
+        "started_ms": int(swap.started_at * 1000),
+        "ended_ms": int(swap.at * 1000),
+        "phases": [{"name": name, "ms": milliseconds(s)} for name, s in swap.phases],
+    }
+
+
+def rfc3339(unix_ns: int) -> str:
+    """Return the instant with nanoseconds, zeros at its end left out, in UTC."""
+    seconds, nanos = divmod(unix_ns, 1_000_000_000)
+    fraction = f".{nanos:09}".rstrip("0").rstrip(".")
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def _model(record: ActivityRecord) -> str:
+    return record.model_id or record.requested
+
+
+def _or_unknown(value: float | None) -> float:
+    return UNKNOWN if value is None else value
+
+
+@cache  # the same thirty names for every record that is told
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+# --- statistics -----------------------------------------------------------------------------------
+
+
+MEASURES = (
+    "tokens_per_second",
+    "prompt_per_second",
+    "queue_ms",
+    "load_ms",
+    "first_byte_ms",
+    "first_token_ms",
+    "duration_ms",
+)
+TOTALS = ("input_tokens", "output_tokens", "cached_tokens", "response_bytes")
+MIN_BINS, MAX_BINS = 10, 30
+
+
+def statistics(records: Iterable[ActivityRecord]) -> dict[str, Any]:
+    """Return ``{"total": ..., "models": {id: ...}}``, each with sums and distributions."""
+    everything = list(records)
+    models: dict[str, list[ActivityRecord]] = defaultdict(list)
+    for record in everything:
+        models[record.model_id or record.requested].append(record)
+    return {
+        "total": _summary(everything),
+        "models": {name: _summary(models[name]) for name in sorted(models)},
+    }
+
+
+def _summary(records: Sequence[ActivityRecord]) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "requests": len(records),
+        "errors": sum(record.status >= 400 for record in records),
+        "client_left": sum(record.client_left for record in records),
+    }
+    for name in TOTALS:
+        summary[name] = sum(getattr(record, name) or 0 for record in records)
+    for name in MEASURES:
+        values = [value for r in records if (value := getattr(r, name)) is not None]
+        summary[name] = distribution(values)
+    return summary
+
+
+def distribution(values: Iterable[float]) -> dict[str, Any] | None:
+    """Return count, mean, p50, p95, p99 and a histogram of equal bins; None of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return {
+        "count": len(ordered),
+        "mean": sum(ordered) / len(ordered),
+        "min": ordered[0],
+        "max": ordered[-1],
+        "p50": percentile(ordered, 0.50),
+        "p95": percentile(ordered, 0.95),
+        "p99": percentile(ordered, 0.99),
+        "histogram": histogram(ordered),
+    }
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which *share* of the sorted values lie (the nearest rank up)."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def histogram(ordered: Sequence[float]) -> dict[str, Any]:
+    """Return ``{"start", "width", "counts"}``: 10 to 30 equal bins from the least to the most."""
+    bins = max(MIN_BINS, min(MAX_BINS, len(ordered) // 5))
+    least, most = ordered[0], ordered[-1]
+    width = (most - least) / bins
+    if width <= 0:
+        return {"start": least, "width": 0.0, "counts": [len(ordered)]}
+    counts = [0] * bins
+    for value in ordered:
+        counts[min(bins - 1, int((value - least) / width))] += 1
+    return {"start": least, "width": width, "counts": counts}

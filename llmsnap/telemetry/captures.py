@@ -1,15 +1,240 @@
-"""Captures, kept within a budget of bytes: the oldest go first."""
+"""Captures: what was sent and answered, kept without secrets within a budget of bytes."""
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
+import re
+import shlex
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import lru_cache, partial
+from itertools import chain
+from typing import Any
+from urllib.parse import unquote_plus
 
-from llmsnap.telemetry.capture import MIB, PACK_FROM_BYTES, Capture
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from llmsnap import __version__
+from llmsnap.http.secrets import REDACTED, is_secret_name
+from llmsnap.telemetry.observer import Headers, header
 
 log = logging.getLogger(__name__)
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+_json_decoder = json.JSONDecoder()
+
+
+def redact_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the first value of each header, those of secret ones replaced."""
+    shown: dict[str, str] = {}
+    for name, value in headers:
+        shown.setdefault(name, REDACTED if is_secret_name(name) else value)
+    return shown
+
+
+class Redactor:
+    """Replaces the values of configured JSON fields and query parameters (any case)."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(name.lower() for name in names if name)
+        self._member: re.Pattern[str] | None = None
+        self._quoted: re.Pattern[str] | None = None
+        if self._names:
+            # A field's own name as it stands in JSON, and inside JSON that is itself in a string
+            # (arguments of tool calls).
+            any_name = "|".join(re.escape(json.dumps(name)[1:-1]) for name in sorted(self._names))
+            self._member = re.compile(rf'(?<!\\)"(?:{any_name})"\s*:\s*', re.IGNORECASE)
+            self._quoted = re.compile(
+                rf'(\\"(?:{any_name})\\"\s*:\s*)(\\".*?(?<!\\)(?:\\\\\\\\)*\\"|[^,}}\]\\"\s]+)',
+                re.IGNORECASE,
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether any field is configured, so that bodies have to be looked at."""
+        return bool(self._names)
+
+    def path(self, path: str, query: str) -> str:
+        """Return path and query, values of secret parameters replaced."""
+        if not query:
+            return path
+        return f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}"
+
+    def body(self, body: bytes) -> bytes:
+        """Return a JSON or SSE body, values of the configured fields replaced.
+
+        Works on text, so a body that is cut or not quite JSON is treated as well as can be.
+        """
+        if self._member is None or self._quoted is None or not body:
+            return body
+        text = body.decode("utf-8", "surrogateescape")
+        redacted = self._quoted.sub(rf'\g<1>\\"{REDACTED}\\"', self._members(text, self._member))
+        return redacted.encode("utf-8", "surrogateescape")
+
+    def _parameter(self, part: str) -> str:
+        name, equals, _ = part.partition("=")
+        plain = unquote_plus(name)
+        secret = is_secret_name(plain) or plain.lower() in self._names
+        return f"{name}={REDACTED}" if equals and secret else part
+
+    def _members(self, text: str, member: re.Pattern[str]) -> str:
+        parts, at = [], 0
+        for match in member.finditer(text):
+            if match.start() < at:
+                continue  # inside a value that is already gone
+            parts.append(text[at : match.end()] + f'"{REDACTED}"')
+            at = _end_of_value(text, match.end())
+        return "".join(parts) + text[at:]
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Return where the JSON value at *start* ends; the end of the text if it is cut off."""
+    try:
+        end: int = _json_decoder.raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return len(text)
+    return end
+
+
+# --- a capture ------------------------------------------------------------------------------------
+
+
+MIB = 1024 * 1024
+PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it saves
+
+
+class Mask(StrEnum):
+    """How much of a route's requests is captured."""
+
+    NONE = "none"
+    HEADERS = "headers"
+    FULL = "full"
+
+
+class CapturedBody(Struct, frozen=True):
+    """A captured body; *omitted* says why there is none (too large, masked), *size* its length."""
+
+    data: bytes = b""
+    size: int = 0
+    omitted: str = ""
+    packed: bool = False
+
+    @classmethod
+    def of(cls, data: bytes) -> CapturedBody:
+        """Return the body *data*."""
+        return cls(data, len(data))
+
+    def content(self) -> bytes:
+        """Return the bytes as they were."""
+        return zlib.decompress(self.data) if self.packed else self.data
+
+    def pack(self) -> CapturedBody:
+        """Return the body in less memory, if that is worth it."""
+        if self.packed or len(self.data) < PACK_FROM_BYTES:
+            return self
+        packed = zlib.compress(self.data, 1)
+        return replace(self, data=packed, packed=True) if len(packed) < len(self.data) else self
+
+
+class Capture(Struct, frozen=True):
+    """One request and its answer, without secrets. Its id is that of the activity record."""
+
+    id: int
+    req_path: str
+    req_headers: dict[str, str] = field(default_factory=dict)
+    req_body: CapturedBody = CapturedBody()
+    resp_headers: dict[str, str] = field(default_factory=dict)
+    resp_body: CapturedBody = CapturedBody()
+    method: str = "POST"
+    status: int = 0
+    started_ms: int = 0
+    duration_ms: float = 0.0
+
+    def size(self) -> int:
+        """Return the bytes this capture holds: path, headers, bodies."""
+        headers = (self.req_headers, self.resp_headers)
+        texts = chain(*headers, *(one.values() for one in headers))
+        bodies = len(self.req_body.data) + len(self.resp_body.data)
+        return len(self.req_path) + sum(map(len, texts)) + bodies
+
+    def pack(self) -> Capture:
+        """Return the capture in less memory."""
+        return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
+
+
+# --- what may be captured -------------------------------------------------------------------------
+
+
+# Audio and images are large, and nobody reads them in a capture viewer.
+DEFAULT_MASKS: Mapping[str, Mask] = {
+    "/v1/audio/*": Mask.HEADERS,
+    "/v1/images/*": Mask.HEADERS,
+    "/sdapi/*": Mask.HEADERS,
+}
+_TEXT_TYPES = ("application/json", "text/", "application/x-ndjson", "application/x-www-form")
+
+
+class CapturePolicy:
+    """The rules for captures; *masks* are (route or glob) -> how much, before the built-in ones."""
+
+    def __init__(
+        self,
+        *,
+        max_body: int = MIB,
+        redact: Iterable[str] = (),
+        masks: Mapping[str, str] | None = None,
+    ) -> None:
+        self.max_body = max_body
+        self.redactor = Redactor(redact)
+        self._masks = {route: Mask(mask) for route, mask in (masks or {}).items()}
+        self.mask: Callable[[str], Mask] = lru_cache(maxsize=256)(partial(_mask, self._masks))
+        """Returns how much of a request for a path is captured. Refers to no method: a circle."""
+
+    def prepare(self, capture: Capture) -> Capture:
+        """Return the capture without the secrets in its bodies."""
+        return replace(
+            capture,
+            req_body=self._redacted(capture.req_body),
+            resp_body=self._redacted(capture.resp_body),
+        )
+
+    def _redacted(self, body: CapturedBody) -> CapturedBody:
+        return replace(body, data=self.redactor.body(body.data)) if body.data else body
+
+    def omitted_reason(self, size: int, headers: Headers, path: str) -> str:
+        """Return why a body of *size* with these headers is not kept, or "" if it is."""
+        if self.mask(path) is not Mask.FULL:
+            return "captureMask keeps bodies of this route out"
+        if size > self.max_body:
+            return "larger than captureMaxBody"
+        asked_for = self._masks.get(path) is Mask.FULL
+        kind = header(headers, "content-type").strip().lower()
+        if kind and not kind.startswith(_TEXT_TYPES) and "+json" not in kind and not asked_for:
+            return f"not text ({kind.partition(';')[0][:60]})"
+        return ""
+
+
+def _mask(masks: Mapping[str, Mask], path: str) -> Mask:
+    if path in masks:
+        return masks[path]
+    for route, mask in [*masks.items(), *DEFAULT_MASKS.items()]:
+        if fnmatchcase(path, route):
+            return mask
+    return Mask.FULL
+
+
+# --- the captures held ----------------------------------------------------------------------------
+
 
 Make = Callable[[], Capture]
 Prepare = Callable[[Capture], Capture]
@@ -134,3 +359,236 @@ class Captures:
 
 def _prepared(make: Make, prepare: Prepare) -> Capture:
     return prepare(make())
+
+
+# --- before anyone asks ---------------------------------------------------------------------------
+
+
+PACKED_BYTES = 64 * 1024
+"""Up to this size a copy costs less than thousands of parts that are let go one by one, later, when
+the processor has forgotten where they are.
+"""
+
+
+class RawExchange(Struct, array_like=True):
+    """A request that is over, and its answer."""
+
+    id: int
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body_bytes: int
+    request: bytes
+    """The request's body, if it was held."""
+    status: int
+    response_headers: Headers
+    response_bytes: int
+    response: bytes
+    omitted_reason: str
+    """Why the body of the answer is not here; "" if it is."""
+    started_ms: int
+    duration_ms: float
+
+    def size(self) -> int:
+        """Return about how many bytes the capture has: path, headers, bodies."""
+        texts = sum(map(len, chain.from_iterable(chain(self.headers, self.response_headers))))
+        return len(self.path) + texts + len(self.request) + len(self.response)
+
+    def kept(self, policy: CapturePolicy) -> tuple[int, Make]:
+        """Return how many bytes are kept, and what makes the capture of them."""
+        if len(self.request) + len(self.response) > PACKED_BYTES:
+            return self.size(), partial(self.capture, policy)
+        data = _encode(self)
+        return len(data), Packed(data, policy)
+
+    def capture(self, policy: CapturePolicy) -> Capture:
+        """Return the capture, without secrets in path and headers. Needs no event loop."""
+        return Capture(
+            id=self.id,
+            req_path=policy.redactor.path(self.path, self.query),
+            req_headers=redact_headers(self.headers),
+            req_body=self._request_body(policy),
+            resp_headers=_decoded_headers(self.response_headers),
+            resp_body=self._response_body(),
+            method=self.method,
+            status=self.status,
+            started_ms=self.started_ms,
+            duration_ms=self.duration_ms,
+        )
+
+    def _request_body(self, policy: CapturePolicy) -> CapturedBody:
+        if self.request or not self.body_bytes:
+            return CapturedBody.of(self.request)
+        reason = policy.omitted_reason(self.body_bytes, self.headers, self.path)
+        return CapturedBody(size=self.body_bytes, omitted=reason or "not held in memory")
+
+    def _response_body(self) -> CapturedBody:
+        if self.omitted_reason:
+            return CapturedBody(size=self.response_bytes, omitted=self.omitted_reason)
+        return CapturedBody.of(self.response)
+
+
+class Packed(Struct, gc=False):
+    """What was seen, until somebody looks; what can be captured of it *policy* said then."""
+
+    data: bytes
+    policy: CapturePolicy
+
+    def __call__(self) -> Capture:
+        """Return the capture."""
+        return _decode(self.data).capture(self.policy)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(RawExchange).decode
+
+
+def _decoded_headers(headers: Headers) -> dict[str, str]:
+    """Return the answer's headers, as they are for the decoded body."""
+    shown = redact_headers(headers)
+    if not header(headers, "content-encoding"):
+        return shown
+    gone = {"content-encoding", "content-length"}
+    return {name: value for name, value in shown.items() if name.lower() not in gone}
+
+
+# --- what the API shows ---------------------------------------------------------------------------
+
+
+SCHEMA_VERSION = 1
+_NOT_FOR_CURL = frozenset({"host", "content-length", "connection", "accept-encoding"})
+
+
+def capture_object(capture: Capture) -> dict[str, Any]:
+    """Return the published shape, bodies in base64, and the fields that came later."""
+    return {
+        "id": capture.id,
+        "req_path": capture.req_path,
+        "req_headers": capture.req_headers,
+        "req_body": _base64(capture.req_body),
+        "resp_headers": capture.resp_headers,
+        "resp_body": _base64(capture.resp_body),
+        "method": capture.method,
+        "status": capture.status,
+        "req_body_omitted": capture.req_body.omitted or None,
+        "resp_body_omitted": capture.resp_body.omitted or None,
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
+def capture_curl(capture: Capture, base_url: str) -> str:
+    """Return a command line that sends the request again to *base_url*.
+
+    Secrets stay ``[REDACTED]``; what was not kept is said in a comment.
+    """
+    words = [f"curl -X {shlex.quote(capture.method)} {shlex.quote(base_url + capture.req_path)}"]
+    for name, value in capture.req_headers.items():
+        if name.lower() not in _NOT_FOR_CURL:
+            words.append(f"-H {shlex.quote(f'{name}: {value}')}")
+    body = capture.req_body.content()
+    source = ""
+    if body and _fits_a_word(body):
+        words.append(f"--data-binary {shlex.quote(body.decode())}")
+    elif body:
+        source = f"echo {_base64(capture.req_body)} | base64 -d | "
+        words.append("--data-binary @-")
+    command = source + " \\\n  ".join(words) + "\n"
+    if capture.req_body.omitted:
+        command = f"# The body is missing: {capture.req_body.omitted}\n{command}"
+    return command
+
+
+def capture_har(capture: Capture, base_url: str) -> dict[str, Any]:
+    """Return a HAR 1.2 document with this one entry."""
+    started = datetime.fromtimestamp(capture.started_ms / 1000, UTC).isoformat()
+    return {
+        "log": {
+            "version": "1.2",
+            "creator": {"name": "llmsnap", "version": __version__},
+            "entries": [
+                {
+                    "startedDateTime": started,
+                    "time": capture.duration_ms,
+                    "request": _har_request(capture, base_url),
+                    "response": _har_response(capture),
+                    "cache": {},
+                    "timings": {"send": 0, "wait": capture.duration_ms, "receive": 0},
+                }
+            ],
+        }
+    }
+
+
+def _har_request(capture: Capture, base_url: str) -> dict[str, Any]:
+    _, _, query = capture.req_path.partition("?")
+    parameters = [part.partition("=") for part in query.split("&") if part]
+    request: dict[str, Any] = {
+        "method": capture.method,
+        "url": base_url + capture.req_path,
+        "httpVersion": "HTTP/1.1",
+        "cookies": [],
+        "headers": _har_headers(capture.req_headers),
+        "queryString": [{"name": name, "value": value} for name, _, value in parameters],
+        "headersSize": -1,
+        "bodySize": capture.req_body.size,
+    }
+    if capture.req_body.data:
+        text, encoding = _text(capture.req_body)
+        post = {"mimeType": _content_type(capture.req_headers), "text": text}
+        request["postData"] = {**post, "comment": encoding} if encoding else post
+    return request
+
+
+def _har_response(capture: Capture) -> dict[str, Any]:
+    text, encoding = _text(capture.resp_body)
+    content: dict[str, Any] = {
+        "size": capture.resp_body.size,
+        "mimeType": _content_type(capture.resp_headers),
+        "text": text,
+    }
+    if encoding:
+        content["encoding"] = encoding
+    if capture.resp_body.omitted:
+        content["comment"] = capture.resp_body.omitted
+    return {
+        "status": capture.status,
+        "statusText": "",
+        "httpVersion": "HTTP/1.1",
+        "cookies": [],
+        "headers": _har_headers(capture.resp_headers),
+        "content": content,
+        "redirectURL": "",
+        "headersSize": -1,
+        "bodySize": capture.resp_body.size,
+    }
+
+
+def _har_headers(headers: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in headers.items()]
+
+
+def _content_type(headers: dict[str, str]) -> str:
+    types = (value for name, value in headers.items() if name.lower() == "content-type")
+    return next(types, "application/octet-stream")
+
+
+def _base64(body: CapturedBody) -> str:
+    return base64.b64encode(body.content()).decode("ascii")
+
+
+def _text(body: CapturedBody) -> tuple[str, str]:
+    """Return a body as (text, encoding), which is "" for plain text."""
+    try:
+        return body.content().decode("utf-8"), ""
+    except UnicodeDecodeError:
+        return _base64(body), "base64"
+
+
+def _fits_a_word(body: bytes) -> bool:
+    """Tell whether a shell word can carry the body, and curl takes it for data (not ``@file``)."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return not text.startswith("@") and "\0" not in text

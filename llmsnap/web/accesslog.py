@@ -7,9 +7,9 @@ import re
 import time
 from typing import Any, Protocol
 
-from llmsnap.durations import milliseconds
 from llmsnap.http.paths import SAFE_METHODS
 from llmsnap.proxy import Request, RequestContext
+from llmsnap.telemetry import milliseconds
 
 ROUTINE = frozenset(
     {

@@ -11,8 +11,10 @@ from gevent import get_hub
 from llmsnap.errors import BadRequest, NotFound
 from llmsnap.http.headers import SANDBOX
 from llmsnap.installation import identify
-from llmsnap.telemetry import capture_views, stats, views
-from llmsnap.telemetry.activity import Filter, Order
+from llmsnap.telemetry import Filter, Order
+from llmsnap.telemetry import activity as stats
+from llmsnap.telemetry import activity as views
+from llmsnap.telemetry import captures as capture_views
 from llmsnap.web import statuses
 from llmsnap.web.context import current_context, current_service
 from llmsnap.web.feed import Feed, Form

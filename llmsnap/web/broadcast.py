@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary, proxy
 import gevent
 from gevent.event import Event
 
-from llmsnap import bus, events
 from llmsnap.logs import LogReader, LogStream
 from llmsnap.service import Service
 from llmsnap.tasks import TaskGroup
-from llmsnap.telemetry import views
+from llmsnap.telemetry import activity as views
+from llmsnap.telemetry import events
 from llmsnap.web import statuses
 from llmsnap.web.frames import Frame, LogPiece, dump, envelope, named, split_utf8, wrapped
 from llmsnap.web.inflight import BYTES_EVERY_S, SESSION_HEADERS, InFlight
@@ -91,7 +91,7 @@ class Broadcast:
         self._service: Service = proxy(service)  # its readers hold it
         self._clock = clock
         self._readers: dict[Reader, None] = {}
-        self._bus: list[bus.Subscription] = []
+        self._bus: list[events.EventSubscription] = []
         self._logs: dict[str, LogReader] = {}
         self._rests: dict[str, bytes] = {}
         self._next = Batch()

@@ -16,10 +16,9 @@ from enum import Flag, auto
 import gevent
 from gevent.event import Event
 
-from llmsnap.events import ActivityRecord
-from llmsnap.observations import Observations
 from llmsnap.service import Service
-from llmsnap.telemetry import views
+from llmsnap.telemetry import ActivityRecord, Telemetry
+from llmsnap.telemetry import activity as views
 from llmsnap.web.broadcast import Batch, Note, broadcast_of
 from llmsnap.web.frames import Frame, LogPiece, lost, named
 
@@ -231,7 +230,7 @@ class Feed:
                 yield piece.named()
 
 
-def _start(observations: Observations, resume: Position | None) -> Position:
+def _start(observations: Telemetry, resume: Position | None) -> Position:
     """Return where a reader begins that was at *resume* before, None for one that is new."""
     last, run = observations.activity.next_id - 1, observations.run
     if resume is None:

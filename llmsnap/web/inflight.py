@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from llmsnap.durations import milliseconds
 from llmsnap.http.paths import is_inference
 from llmsnap.service import Service
-from llmsnap.telemetry.observer import ResponseObserver
-from llmsnap.telemetry.redact import redact_headers
-from llmsnap.telemetry.views import rfc3339
+from llmsnap.telemetry import ResponseObserver, milliseconds, redact_headers, rfc3339
 from llmsnap.web.frames import Frame, envelope
 
 SESSION_HEADERS = ("X-Session-ID", "X-Litellm-Session-Id")

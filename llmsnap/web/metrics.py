@@ -14,7 +14,7 @@ from llmsnap.tasks import count_tasks
 from llmsnap.web.context import current_service
 
 if TYPE_CHECKING:
-    from llmsnap.telemetry.exposition import Now
+    from llmsnap.telemetry import Now
 
 bp = Blueprint("metrics", __name__)
 
@@ -23,7 +23,7 @@ bp = Blueprint("metrics", __name__)
 def metrics() -> ResponseReturnValue:
     """Answer the counters and gauges in the format the scraper asks for."""
     # Loaded when the first scraper comes: 10 MB that most users need not spend.
-    from llmsnap.telemetry.exposition import Exposition  # noqa: PLC0415
+    from llmsnap.telemetry.prometheus import Exposition  # noqa: PLC0415
 
     service = current_service()
     page = Exposition(service.observations.counters, lambda: _now(service))
@@ -41,7 +41,7 @@ def performance() -> ResponseReturnValue:
 
 
 def _now(service: Service) -> Now:
-    from llmsnap.telemetry.exposition import ModelGauge, Now  # noqa: PLC0415 - see metrics
+    from llmsnap.telemetry import ModelGauge, Now  # noqa: PLC0415 - see metrics
 
     observations = service.observations
     last = observations.performance.last

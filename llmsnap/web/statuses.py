@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from llmsnap import events
 from llmsnap.config import ModelConfig
 from llmsnap.service import Service
-from llmsnap.telemetry.observer import ResponseObserver
-from llmsnap.telemetry.record import in_flight_object
+from llmsnap.telemetry import ResponseObserver, events, in_flight_object
 
 REQUESTS_SHOWN = 50
 """In a frame of the feed, which comes often; ``/api/inflight`` shows all."""

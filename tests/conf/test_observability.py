@@ -14,15 +14,15 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmsnap.events import (
+from llmsnap.telemetry import (
     ActivityRecord,
     ConfigReload,
     ModelPreloaded,
     ProcessStateChanged,
     ReloadPhase,
     SwapStarted,
+    activity_object,
 )
-from llmsnap.telemetry.views import activity_object
 from llmsnap.web.accesslog import Access
 from llmsnap.web.feed import Form
 from tests.fakes.calls import observed

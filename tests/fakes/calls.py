@@ -10,7 +10,6 @@ from typing import Any
 
 from gevent.event import Event
 
-from llmsnap.bus import EventBus
 from llmsnap.config import loads
 from llmsnap.errors import LlmsnapError
 from llmsnap.http.auth import Key
@@ -18,9 +17,7 @@ from llmsnap.http.headers import Headers
 from llmsnap.proxy import Request, RequestContext
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.runtime import Runtime
-from llmsnap.telemetry.activity import ActivityLog
-from llmsnap.telemetry.captures import Captures
-from llmsnap.telemetry.recorder import Recorder
+from llmsnap.telemetry import ActivityLog, Captures, EventBus, Recorder
 
 
 class FakeMonitor:

@@ -9,9 +9,7 @@ import zlib
 from msgspec.structs import asdict
 
 from llmsnap.http.sse import Frame, Parser, encode, is_last
-from llmsnap.telemetry.decoding import CannotDecode, decoder_for
-from llmsnap.telemetry.observer import ResponseObserver
-from llmsnap.telemetry.usage import extract
+from llmsnap.telemetry import CannotDecode, ResponseObserver, decoder_for, extract
 from tests.fakes.calls import observed
 from tests.fuzz.pieces import cut, size_and_rest
 

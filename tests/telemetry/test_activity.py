@@ -1,8 +1,8 @@
 import pytest
 
 from llmsnap.errors import BadRequest
-from llmsnap.events import ActivityRecord
 from llmsnap.telemetry.activity import ActivityLog, Filter, Order
+from llmsnap.telemetry.events import ActivityRecord
 
 
 def record(record_id: int, **facts) -> ActivityRecord:

@@ -4,8 +4,13 @@ import subprocess
 
 import pytest
 
-from llmsnap.telemetry.capture import Body, Capture
-from llmsnap.telemetry.capture_views import capture_curl, capture_har, capture_object
+from llmsnap.telemetry.captures import (
+    Capture,
+    CapturedBody,
+    capture_curl,
+    capture_har,
+    capture_object,
+)
 
 CHAT = Capture(
     id=3,
@@ -15,9 +20,9 @@ CHAT = Capture(
         "Authorization": "[REDACTED]",
         "Content-Length": "13",
     },
-    req_body=Body.of(b'{"model":"it\'s"}'),
+    req_body=CapturedBody.of(b'{"model":"it\'s"}'),
     resp_headers={"Content-Type": "application/json"},
-    resp_body=Body.of(b"{}").pack(),
+    resp_body=CapturedBody.of(b"{}").pack(),
     status=200,
     started_ms=1_000,
     duration_ms=12.5,
@@ -52,13 +57,17 @@ def test_a_shell_gives_curl_the_very_body(body, tmp_path):
         'case "$*" in *--data-binary*) printf %s "$last";; esac\n'
     )
     fake.chmod(0o755)
-    command = capture_curl(Capture(id=0, req_path="/v1/x", req_body=Body.of(body)), "http://h")
+    command = capture_curl(
+        Capture(id=0, req_path="/v1/x", req_body=CapturedBody.of(body)), "http://h"
+    )
     script = command.replace("curl ", f"{fake} ", 1)
     assert subprocess.run(["sh", "-c", script], check=True, capture_output=True).stdout == body
 
 
 def test_curl_says_when_the_body_was_not_kept():
-    missing = Capture(id=0, req_path="/v1/x", req_body=Body(size=9, omitted="larger than ..."))
+    missing = Capture(
+        id=0, req_path="/v1/x", req_body=CapturedBody(size=9, omitted="larger than ...")
+    )
     assert capture_curl(missing, "http://h").startswith("# The body is missing: larger than ...\n")
 
 
@@ -81,8 +90,8 @@ def test_har_holds_other_bodies_in_base64_and_says_what_is_missing():
     binary = Capture(
         id=0,
         req_path="/v1/x",
-        req_body=Body.of(b"\xff"),
-        resp_body=Body(size=5, omitted="not text (audio/wav)"),
+        req_body=CapturedBody.of(b"\xff"),
+        resp_body=CapturedBody(size=5, omitted="not text (audio/wav)"),
     )
     (entry,) = capture_har(binary, "http://h")["log"]["entries"]
     assert entry["request"]["postData"]["comment"] == "base64"

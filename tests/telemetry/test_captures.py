@@ -2,8 +2,7 @@ from functools import partial
 
 import pytest
 
-from llmsnap.telemetry.capture import Body, Capture
-from llmsnap.telemetry.captures import Captures
+from llmsnap.telemetry.captures import Capture, CapturedBody, Captures
 
 
 class Later:
@@ -23,7 +22,7 @@ class Later:
 
 
 def capture(capture_id: int, size: int = 40) -> Capture:
-    return Capture(id=capture_id, req_path="", resp_body=Body.of(b"x" * size))
+    return Capture(id=capture_id, req_path="", resp_body=CapturedBody.of(b"x" * size))
 
 
 def test_the_oldest_goes_when_the_budget_is_full():
@@ -76,7 +75,7 @@ def test_a_capture_evicted_meanwhile_stays_gone():
 
 def test_nobody_sees_a_capture_before_it_is_prepared():
     def blank(one):
-        return Capture(id=one.id, req_path="", resp_body=Body.of(b"blank"))
+        return Capture(id=one.id, req_path="", resp_body=CapturedBody.of(b"blank"))
 
     later = Later()
     captures = Captures(1000, offload=later)

@@ -1,9 +1,14 @@
 import pytest
 
-from llmsnap.bus import EventBus
-from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
-from llmsnap.telemetry import counters as module
-from llmsnap.telemetry.counters import OTHER, Counters, Histogram, inter_token_s
+from llmsnap.telemetry import prometheus as module
+from llmsnap.telemetry.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    EventBus,
+    ProcessStateChanged,
+    SwapFinished,
+)
+from llmsnap.telemetry.prometheus import OTHER, Counters, Histogram, inter_token_s
 from tests.fakes.clock import Clock
 
 

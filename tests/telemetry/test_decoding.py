@@ -4,8 +4,8 @@ import zlib
 
 import pytest
 
-from llmsnap.telemetry import decoding
-from llmsnap.telemetry.decoding import CannotDecode, decoder_for
+from llmsnap.telemetry import usage as decoding
+from llmsnap.telemetry.usage import CannotDecode, decoder_for
 
 TEXT = b'{"usage": {"prompt_tokens": 4}}' * 40
 

@@ -2,8 +2,7 @@ import gc
 
 import pytest
 
-from llmsnap.telemetry.exchange import PACKED_BYTES, Packed, RawExchange
-from llmsnap.telemetry.policy import CapturePolicy
+from llmsnap.telemetry.captures import PACKED_BYTES, CapturePolicy, Packed, RawExchange
 
 JSON = [("Content-Type", "application/json")]
 

@@ -5,11 +5,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
-from llmsnap.events import ActivityRecord, ProcessStateChanged, SwapFinished
-from llmsnap.telemetry.counters import Counters
-from llmsnap.telemetry.exposition import Exposition, ModelGauge, Now
-from llmsnap.telemetry.gpu import GpuSample
-from llmsnap.telemetry.host import HostSample, ProcessSample
+from llmsnap.telemetry.events import ActivityRecord, ProcessStateChanged, SwapFinished
+from llmsnap.telemetry.prometheus import Counters, Exposition, ModelGauge, Now
+from llmsnap.telemetry.sampling import GpuSample, HostSample, ProcessSample
 
 ODD = 'odd "name"\\with\nall'
 

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmsnap.telemetry import gpu as module
-from llmsnap.telemetry.gpu import AllGpus, GpuSample, NvmlGpus, SysfsGpus, find_gpus
+from llmsnap.telemetry import sampling as module
+from llmsnap.telemetry.sampling import AllGpus, GpuSample, NvmlGpus, SysfsGpus, find_gpus
 
 
 class FakeNvml:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from llmsnap.bus import EventBus
-from llmsnap.events import ProcessStateChanged
-from llmsnap.telemetry.history import KEPT_S, MAX_BARS, StateHistory
+from llmsnap.telemetry.events import EventBus, ProcessStateChanged
+from llmsnap.telemetry.telemetry import KEPT_S, MAX_BARS, StateHistory
 
 
 def states(history: StateHistory, model_id: str = "a") -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.telemetry import host as module
-from llmsnap.telemetry.host import HostSample, NoHost, PsutilHost, find_host
+from llmsnap.telemetry import sampling as module
+from llmsnap.telemetry.sampling import HostSample, NoHost, PsutilHost, find_host
 
 psutil = pytest.importorskip("psutil")
 

@@ -3,9 +3,7 @@ import msgspec
 import pytest
 from gevent.monkey import get_original
 
-from llmsnap.telemetry.gpu import GpuSample
-from llmsnap.telemetry.host import HostSample, ProcessSample
-from llmsnap.telemetry.performance import EVERY_S, Performance
+from llmsnap.telemetry.sampling import EVERY_S, GpuSample, HostSample, Performance, ProcessSample
 
 
 class FakeHost:

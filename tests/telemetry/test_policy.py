@@ -1,7 +1,6 @@
 import pytest
 
-from llmsnap.telemetry.capture import Body, Capture, Mask
-from llmsnap.telemetry.policy import CapturePolicy
+from llmsnap.telemetry.captures import Capture, CapturedBody, CapturePolicy, Mask
 
 JSON = [("Content-Type", "application/json; charset=utf-8")]
 
@@ -44,6 +43,6 @@ def test_which_bodies_are_kept(size, headers, path, why):
 
 def test_preparing_takes_configured_fields_out_of_both_bodies():
     policy = CapturePolicy(redact=["ssn"])
-    body = Body.of(b'{"ssn": 1}')
+    body = CapturedBody.of(b'{"ssn": 1}')
     prepared = policy.prepare(Capture(id=0, req_path="", req_body=body, resp_body=body))
     assert prepared.req_body.content() == prepared.resp_body.content() == b'{"ssn": "[REDACTED]"}'

@@ -2,7 +2,7 @@ import pytest
 
 from llmsnap.errors import ClientGone, HealthTimeout, TooManyInFlight, UpstreamBroke
 from llmsnap.telemetry.observer import ResponseObserver
-from llmsnap.telemetry.record import in_flight_object, outcome_status, record_of
+from llmsnap.telemetry.recorder import in_flight_object, outcome_status, record_of
 from tests.fakes.calls import grant, observed
 from tests.fakes.clock import Clock
 

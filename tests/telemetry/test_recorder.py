@@ -4,19 +4,17 @@ from itertools import product
 
 import pytest
 
-from llmsnap.bus import EventBus
 from llmsnap.errors import HealthTimeout
-from llmsnap.events import (
+from llmsnap.telemetry.activity import ActivityLog
+from llmsnap.telemetry.captures import MIB, CapturePolicy, Captures
+from llmsnap.telemetry.events import (
     ActivityRecorded,
     ChatCompletionStats,
     Event,
+    EventBus,
     RequestStarted,
     TokenMetrics,
 )
-from llmsnap.telemetry.activity import ActivityLog
-from llmsnap.telemetry.capture import MIB
-from llmsnap.telemetry.captures import Captures
-from llmsnap.telemetry.policy import CapturePolicy
 from llmsnap.telemetry.recorder import SMALL_BYTES, Recorder
 from tests.fakes.calls import observed
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmsnap.http.secrets import REDACTED
-from llmsnap.telemetry.redact import Redactor, redact_headers
+from llmsnap.telemetry.captures import Redactor, redact_headers
 
 
 def test_headers_keep_their_first_value_without_secrets():

@@ -1,7 +1,7 @@
 import pytest
 
-from llmsnap.events import ActivityRecord
-from llmsnap.telemetry.stats import distribution, histogram, percentile, statistics
+from llmsnap.telemetry.activity import distribution, histogram, percentile, statistics
+from llmsnap.telemetry.events import ActivityRecord
 
 
 def test_sums_and_distributions_for_all_and_per_model():

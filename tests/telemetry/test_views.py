@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from llmsnap.events import ActivityRecord, SwapFinished
-from llmsnap.telemetry.views import (
+from llmsnap.telemetry.activity import (
     activity_export,
     activity_object,
     is_metric,
@@ -12,6 +11,7 @@ from llmsnap.telemetry.views import (
     rfc3339,
     swap_object,
 )
+from llmsnap.telemetry.events import ActivityRecord, SwapFinished
 
 KNOWN = ActivityRecord(
     id=9,

@@ -21,8 +21,7 @@ import gevent.queue
 from flask import Blueprint, Flask, Response, jsonify, request
 from gevent.pywsgi import WSGIServer
 
-from llmsnap.events import ActivityRecord
-from llmsnap.telemetry.stats import statistics
+from llmsnap.telemetry import ActivityRecord, statistics
 from llmsnap.web import ui
 from tests.ui.made_up import (
     CONFIG,

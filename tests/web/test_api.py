@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from llmsnap.events import ActivityRecord
 from llmsnap.http.sse import Parser
-from llmsnap.telemetry.capture import Body, Capture
+from llmsnap.telemetry import ActivityRecord, Capture, CapturedBody
 from llmsnap.web.feed import Form
 from tests.fakes.calls import grant
 from tests.web.serving import app_of
@@ -249,9 +248,9 @@ def captured(world: World) -> World:
             id=3,
             req_path="/v1/chat/completions?api_key=[REDACTED]",
             req_headers={"Content-Type": "application/json", "Authorization": "[REDACTED]"},
-            req_body=Body.of(b'{"model":"it\'s"}'),
+            req_body=CapturedBody.of(b'{"model":"it\'s"}'),
             resp_headers={"Content-Type": "application/json"},
-            resp_body=Body.of(b"{}"),
+            resp_body=CapturedBody.of(b"{}"),
             status=200,
             started_ms=1_000,
             duration_ms=5.0,

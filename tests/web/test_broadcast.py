@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from llmsnap.events import ModelPreloaded, ProcessStateChanged
+from llmsnap.telemetry import ModelPreloaded, ProcessStateChanged
 from llmsnap.web import broadcast as module
 from llmsnap.web.broadcast import Batch, broadcast_of
 from llmsnap.web.feed import Form

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from llmsnap.events import (
+from llmsnap.telemetry import (
     ConfigReload,
     ModelPreloaded,
     ProcessStateChanged,

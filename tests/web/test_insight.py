@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmsnap.config import load
-from llmsnap.events import ProcessStateChanged
+from llmsnap.telemetry import ProcessStateChanged
 from tests.web.serving import Site, site
 
 CONFIG = """

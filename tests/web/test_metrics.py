@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmsnap.telemetry.host import HostSample, ProcessSample
-from llmsnap.telemetry.performance import Sample
+from llmsnap.telemetry import HostSample, PerformanceSample, ProcessSample
 from tests.web.serving import app_of
 from tests.web.watched import World
 
@@ -67,7 +66,9 @@ def test_names_that_clients_make_up_are_one_series(client: Any, world: World) ->
 
 def test_host_and_model_processes_are_those_of_the_last_sample(client: Any, world: World) -> None:
     assert ("llmsnap_host_memory_used_bytes",) not in samples(client)
-    sample = Sample(1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),))
+    sample = PerformanceSample(
+        1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),)
+    )
     world.service.observations.performance._samples.append(sample)
     found = samples(client)
     assert found["llmsnap_host_memory_used_bytes",] == 10
@@ -79,7 +80,7 @@ def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
     client: Any, world: World
 ) -> None:
     for at in (1000, 2000):
-        world.service.observations.performance._samples.append(Sample(at, HostSample()))
+        world.service.observations.performance._samples.append(PerformanceSample(at, HostSample()))
     assert [s["at_ms"] for s in client.get("/api/performance").json["samples"]] == [1000, 2000]
     later = client.get("/api/performance?since=1000").json
     assert [sample["at_ms"] for sample in later["samples"]] == [2000]

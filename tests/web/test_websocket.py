@@ -12,7 +12,7 @@ import pytest
 from gevent import socket
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from llmsnap.events import ModelPreloaded
+from llmsnap.telemetry import ModelPreloaded
 from llmsnap.web.websocket import Wire
 from tests.server.conftest import Serving
 from tests.web.serving import app_of

@@ -7,10 +7,9 @@ from itertools import count
 from typing import Any
 
 from llmsnap.config import loads
-from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished
 from llmsnap.routing.messages import change_of
 from llmsnap.service import Service
-from llmsnap.telemetry.observer import ResponseObserver
+from llmsnap.telemetry import ActivityRecord, ActivityRecorded, ResponseObserver, SwapFinished
 from llmsnap.web.broadcast import Broadcast, broadcast_of
 from llmsnap.web.feed import Feed, Form
 from llmsnap.web.frames import Frame

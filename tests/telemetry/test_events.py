@@ -1,6 +1,6 @@
 import pytest
 
-from llmsnap.events import SwapFinished
+from llmsnap.telemetry import SwapFinished
 
 
 def test_events_cannot_be_changed_and_carry_their_time():

@@ -2,12 +2,12 @@ import logging
 
 import pytest
 
-from llmsnap.bus import EventBus
-from llmsnap.events import (
+from llmsnap.telemetry import (
     ActivityRecord,
     ActivityRecorded,
     ConfigReload,
     Event,
+    EventBus,
     ModelPreloaded,
     ProcessStateChanged,
     ReloadPhase,

@@ -3,7 +3,7 @@ import pytest
 from gevent.event import Event
 from gevent.monkey import get_original
 
-from llmsnap.telemetry.store.worker import Offload, Worker, WorkerStuck
+from llmsnap.telemetry.workers import Offload, WorkerStuck, WorkerThread
 
 NativeLock = get_original("_thread", "allocate_lock")
 
@@ -20,7 +20,7 @@ def hanging():
 
 @pytest.fixture
 def worker():
-    worker = Worker("test")
+    worker = WorkerThread("test")
     yield worker
     worker.close()
 
@@ -45,7 +45,7 @@ def test_what_a_call_raises_is_raised_here(worker, capsys):
 def test_a_call_that_hangs_costs_its_caller_the_time_out_and_others_nothing(worker, hanging):
     with pytest.raises(WorkerStuck, match="no answer within"):
         worker.run(hanging.acquire, timeout_s=0.01)
-    assert repr(worker) == "<Worker test, stuck>"
+    assert repr(worker) == "<WorkerThread test, stuck>"
     with pytest.raises(WorkerStuck, match="earlier call"):
         worker.run(int, timeout_s=5)
     hanging.release()
@@ -62,7 +62,7 @@ def test_who_waits_behind_a_hanging_call_is_told_as_well(worker, hanging):
 
 
 def test_closing_does_not_wait_for_a_hanging_call(hanging):
-    worker = Worker("test")
+    worker = WorkerThread("test")
     with pytest.raises(WorkerStuck):
         worker.run(hanging.acquire, timeout_s=0.01)
     worker.close()

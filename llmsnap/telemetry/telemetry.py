@@ -1,37 +1,92 @@
-"""Everything that is measured and kept: records, captures, counters, samples, the store."""
+"""Owns everything that is measured and kept: records, captures, metrics, samples, the store."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
 from msgspec import structs
 
-from llmsnap.bus import EventBus
 from llmsnap.config import Config
 from llmsnap.deferred import Defer, run_now
 from llmsnap.errors import StoreUnavailable
-from llmsnap.events import ActivityRecord, SwapFinished
 from llmsnap.http.auth import WrongKeys
+from llmsnap.models import State
 from llmsnap.tasks import TaskGroup
-from llmsnap.telemetry.activity import EVERYTHING, ActivityLog, Filter, Order, Page
-from llmsnap.telemetry.captures import Captures
-from llmsnap.telemetry.counters import Counters
-from llmsnap.telemetry.history import StateHistory
-from llmsnap.telemetry.performance import Performance
-from llmsnap.telemetry.policy import CapturePolicy
+from llmsnap.telemetry.activity import EVERYTHING, ActivityLog, Filter, Order, Page, swap_object
+from llmsnap.telemetry.captures import CapturePolicy, Captures
+from llmsnap.telemetry.events import (
+    ActivityRecord,
+    EventBus,
+    EventSubscription,
+    ProcessStateChanged,
+    SwapFinished,
+)
+from llmsnap.telemetry.prometheus import Counters
 from llmsnap.telemetry.recorder import Recorder
-from llmsnap.telemetry.store.store import Store
-from llmsnap.telemetry.store.worker import Offload
-from llmsnap.telemetry.views import swap_object
+from llmsnap.telemetry.sampling import Performance
+from llmsnap.telemetry.workers import Offload
+
+if TYPE_CHECKING:
+    from llmsnap.telemetry.store import Store
 
 log = logging.getLogger(__name__)
+
+# --- state history --------------------------------------------------------------------------------
+
+
+KEPT_S = 3 * 3600.0
+MAX_BARS = 2000
+"""Per model: a crash loop must not fill the memory."""
+
+
+class StateHistory:
+    """Listens to the bus. Its methods never switch greenlets."""
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._changes: dict[str, deque[tuple[float, str]]] = {}
+
+    def __repr__(self) -> str:
+        return f"<StateHistory of {len(self._changes)} models>"
+
+    def know(self, model_ids: Iterable[str]) -> None:
+        """Keep the history of these models; that of one not known before begins with stopped."""
+        wanted = frozenset(model_ids)
+        for gone in self._changes.keys() - wanted:
+            del self._changes[gone]
+        for model_id in wanted - self._changes.keys():
+            self._changes[model_id] = deque([(self._wall(), str(State.STOPPED))], maxlen=MAX_BARS)
+
+    def follow(self, bus: EventBus) -> EventSubscription:
+        """Note what *bus* tells, until the returned subscription is closed."""
+        return bus.subscribe(ProcessStateChanged, self.note)
+
+    def note(self, event: ProcessStateChanged) -> None:
+        """Add a change of state of a model that is known."""
+        changes = self._changes.get(event.model_id)
+        if changes is None:
+            return  # removed from the configuration, and on its way out
+        changes.append((event.at, event.new))
+        # The last one before the window still reaches into it.
+        while len(changes) > 1 and changes[1][0] < self._wall() - KEPT_S:
+            changes.popleft()
+
+    def bars(self, model_id: str) -> list[dict[str, Any]]:
+        """Return the states in order, each with its ends in Unix ms; the last has none."""
+        changes = list(self._changes.get(model_id, ()))
+        ends: list[float | None] = [at for at, _ in changes[1:]]
+        return [
+            {"state": state, "from_ms": int(at * 1000), "to_ms": end and int(end * 1000)}
+            for (at, state), end in zip(changes, [*ends, None], strict=False)
+        ]
+
 
 PACK_AFTER_S = 0.5
 """Under load most captures are evicted before: packing those took longer than to serve them."""
@@ -40,7 +95,7 @@ MOST_RESTORED = 10_000
 """Records of earlier runs held in memory, however many may be: the start should be short."""
 
 
-class Observations:
+class Telemetry:
     """Owns what is kept about requests, swaps and the machine.
 
     *pids* tells who runs, *defer* runs the filing of a request soon.
@@ -75,7 +130,7 @@ class Observations:
         self.swaps_ended = 0
         self.next_swap_id = 1
         self.store: Store | None = _store(config)
-        self._tasks = TaskGroup("observations")
+        self._tasks = TaskGroup("telemetry")
         self._ended = Event()
         self._subscriptions = [
             *self.counters.follow(bus),
@@ -84,7 +139,7 @@ class Observations:
         ]
 
     def __repr__(self) -> str:
-        return f"<Observations {self.activity!r}, {self.store!r}>"
+        return f"<Telemetry {self.activity!r}, {self.store!r}>"
 
     def open(self) -> None:
         """Restore what the store has, begin to write and to sample. Blocks briefly."""
@@ -171,6 +226,9 @@ def _store(config: Config) -> Store | None:
     settings = config.store
     if settings.path is None:
         return None
+    # sqlite3 costs start-up time and memory: only those who asked for a store pay.
+    from llmsnap.telemetry.store import Store  # noqa: PLC0415
+
     return Store(settings.path, max_age_days=settings.max_age_days, max_rows=settings.max_rows)
 
 

@@ -3,24 +3,30 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.bus import EventBus
 from llmsnap.config import loads
 from llmsnap.errors import StoreUnavailable
-from llmsnap.events import ActivityRecord, ActivityRecorded, ProcessStateChanged, SwapFinished
-from llmsnap.observations import SWAPS_KEPT, Observations
-from llmsnap.telemetry.capture import Body, Capture
+from llmsnap.telemetry import (
+    ActivityRecord,
+    ActivityRecorded,
+    Capture,
+    CapturedBody,
+    EventBus,
+    ProcessStateChanged,
+    SwapFinished,
+)
+from llmsnap.telemetry.telemetry import SWAPS_KEPT, Telemetry
 
 
-def observed(text: str = "", bus: EventBus | None = None) -> Observations:
-    return Observations(loads(text, environ={}), bus or EventBus(), dict)
+def observed(text: str = "", bus: EventBus | None = None) -> Telemetry:
+    return Telemetry(loads(text, environ={}), bus or EventBus(), dict)
 
 
 @pytest.fixture
 def stored(tmp_path: Path):
-    """Observations that keep what they see; each call is another run of the server."""
+    """Telemetry that keep what they see; each call is another run of the server."""
     opened = []
 
-    def run(text: str = "") -> Observations:
+    def run(text: str = "") -> Telemetry:
         for earlier in opened:
             earlier.close()
         opened.append(observed(f"store: {{path: {tmp_path / 'x.db'}}}\n{text}"))
@@ -32,7 +38,7 @@ def stored(tmp_path: Path):
         one.close()
 
 
-def file_record(of: Observations, **facts) -> ActivityRecord:
+def file_record(of: Telemetry, **facts) -> ActivityRecord:
     record_id, now = of.activity.take_id(), time.time_ns()
     record = ActivityRecord(id=record_id, status=200, ended_ns=now, **facts)
     of.activity.append(record)
@@ -44,7 +50,7 @@ def swap(number: int, **facts) -> SwapFinished:
     return SwapFinished(swap_id=number, target="a", outcome="done", **facts)
 
 
-def ids(of: Observations) -> list[int]:
+def ids(of: Telemetry) -> list[int]:
     return [record.id for record in of.page().records]
 
 
@@ -129,7 +135,7 @@ def test_as_many_records_come_back_as_memory_holds_within_reason(stored, monkeyp
         file_record(first)
     assert len(stored("metricsMaxInMemory: 3").activity) == 3
     assert len(stored("metricsMaxInMemory: 5000").activity) == 1200
-    monkeypatch.setattr("llmsnap.observations.MOST_RESTORED", 10)
+    monkeypatch.setattr("llmsnap.telemetry.telemetry.MOST_RESTORED", 10)
     last = stored("metricsMaxInMemory: 5000").activity
     assert [record.id for record in last.snapshot()] == list(range(1190, 1200))
 
@@ -138,7 +144,7 @@ def test_what_is_captured_is_known_of_stored_records_too(stored):
     watched = stored()
     for number in range(2):
         file_record(watched)
-        watched.captures.add(Capture(id=number, req_path="/", req_body=Body.of(b"x")))
+        watched.captures.add(Capture(id=number, req_path="/", req_body=CapturedBody.of(b"x")))
     assert [record.has_capture for record in watched.page().records] == [True, True]
     watched.captures.resize(2)
     assert [record.has_capture for record in watched.page().records] == [True, False]
@@ -174,4 +180,4 @@ def test_closing_twice_is_harmless_and_nothing_is_counted_after(stored):
     watched.close()
     file_record(watched)
     assert watched.counters.requests == {}
-    assert "Observations" in repr(watched)
+    assert "Telemetry" in repr(watched)

@@ -20,7 +20,7 @@ class WorkerStuck(Exception):
     """The thread did not come back in time; it cannot be stopped, only left alone."""
 
 
-class Worker:
+class WorkerThread:
     """Runs calls one after another in a thread of its own, made at the first call.
 
     A ``threading.Thread`` would be a greenlet here and stall the event loop. A call that hangs
@@ -35,7 +35,7 @@ class Worker:
         self._turn = BoundedSemaphore(1)
 
     def __repr__(self) -> str:
-        return f"<Worker {self.name}{', stuck' if self.stuck else ''}>"
+        return f"<WorkerThread {self.name}{', stuck' if self.stuck else ''}>"
 
     @property
     def stuck(self) -> bool:

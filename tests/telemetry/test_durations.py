@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsnap.durations import milliseconds
+from llmsnap.telemetry import milliseconds
 
 
 @given(st.integers(0, 10**12))

@@ -8,12 +8,17 @@ from pathlib import Path
 import gevent
 import pytest
 
-from llmsnap.bus import EventBus
 from llmsnap.errors import BadRequest, StoreUnavailable
-from llmsnap.events import ActivityRecord, ActivityRecorded, SwapFinished, SwapStarted
+from llmsnap.telemetry import store
 from llmsnap.telemetry.activity import Filter
-from llmsnap.telemetry.store import database, store
-from llmsnap.telemetry.store.store import Store
+from llmsnap.telemetry.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    EventBus,
+    SwapFinished,
+    SwapStarted,
+)
+from llmsnap.telemetry.store import Store
 
 NOW = 1_795_000_000.0
 
@@ -22,7 +27,7 @@ NOW = 1_795_000_000.0
 def fast(monkeypatch):
     monkeypatch.setattr(store, "BATCH_S", 0.001)
     monkeypatch.setattr(store, "RETRY_S", 0.005)
-    monkeypatch.setattr(database, "BUSY_S", 0.01)
+    monkeypatch.setattr(store, "BUSY_S", 0.01)
 
 
 @pytest.fixture
@@ -218,14 +223,9 @@ def test_closing_twice_is_fine(path):
 KILLED = """
 import llmsnap._monkey
 import sys, gevent
-from llmsnap.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    SwapFinished,
-    SwapStarted,
-)
-from llmsnap.telemetry.store import store
-history = store.Store(sys.argv[1])
+from llmsnap.telemetry import ActivityRecord
+from llmsnap.telemetry.store import Store
+history = Store(sys.argv[1])
 history.open()
 for number in range(100000):
     history.append(ActivityRecord(id=number))
@@ -242,7 +242,7 @@ def test_killed_in_the_middle_of_writing_it_loses_the_last_moment_only(path):
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, path],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
     )
     assert child.stdout.readline() == b"half\n"
     os.kill(child.pid, signal.SIGKILL)

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from llmsnap.events import ActivityRecord
 from llmsnap.telemetry.activity import ActivityLog, Filter, Order
-from llmsnap.telemetry.store.database import MIGRATIONS, SCHEMA_VERSION, Database, NewerSchema
+from llmsnap.telemetry.events import ActivityRecord
+from llmsnap.telemetry.store import MIGRATIONS, SCHEMA_VERSION, Database, NewerSchema
 
 FULL = ActivityRecord(
     id=3, request_id="r", swap_id=4, started_ms=5, ended_ns=6_000_000_007, requested="alias",

@@ -1,0 +1,408 @@
+"""The last hour of host, model processes and GPUs, sampled without trusting any driver."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from llmsnap.telemetry.workers import WorkerStuck, WorkerThread
+
+log = logging.getLogger(__name__)
+
+# --- host -----------------------------------------------------------------------------------------
+
+
+PROC = Path("/proc")
+
+ChildrenOf = Callable[[int], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSample:
+    """The host at one moment; None where the system does not say."""
+
+    cpu_percent: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    load_1m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSample:
+    """A model's process and all its descendants; *cpu_percent* is 100 per busy core."""
+
+    model_id: str
+    rss_bytes: int
+    cpu_percent: float | None = None
+
+
+class HostProvider(Protocol):
+    """Samples the host; each call may block."""
+
+    def host(self) -> HostSample:
+        """Return the host now."""
+        ...
+
+    def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
+        """Return what each model's process uses, given their pids; those gone are left out."""
+        ...
+
+
+class NoHost:
+    """A system nothing is known of."""
+
+    def host(self) -> HostSample:
+        """Return nothing known."""
+        return HostSample()
+
+    def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
+        """Return nothing."""
+        return []
+
+
+class PsutilHost:
+    """Samples through psutil, which is loaded with the first object of this class."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._psutil: Any = import_module("psutil")
+        self._clock = clock
+        self._used: dict[str, tuple[float, float]] = {}  # model -> (when, CPU seconds by then)
+        self._psutil.cpu_percent()  # the first call has nothing to compare with
+
+    def host(self) -> HostSample:
+        """Return the host now; CPU since the call before."""
+        memory = self._psutil.virtual_memory()
+        return HostSample(
+            cpu_percent=self._psutil.cpu_percent(),
+            memory_used=memory.total - memory.available,
+            memory_total=memory.total,
+            load_1m=self._psutil.getloadavg()[0],
+        )
+
+    def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
+        """Return what each model's processes use; one look at the process table for all."""
+        self._used = {model: used for model, used in self._used.items() if model in pids}
+        if not pids:
+            return []
+        children_of = self._family()
+        samples = [self._tree(model, pid, children_of) for model, pid in pids.items()]
+        return [sample for sample in samples if sample is not None]
+
+    def _family(self) -> ChildrenOf:
+        """Return what tells the children of a process, now."""
+        if (PROC / f"self/task/{os.getpid()}/children").exists():
+            return _children_in_proc
+        table: dict[int, list[int]] = {}
+        for pid, parent in _parents_in_proc() if (PROC / "self/stat").exists() else self._parents():
+            table.setdefault(parent, []).append(pid)
+        return lambda pid: table.get(pid, [])
+
+    def _parents(self) -> Iterator[tuple[int, int]]:
+        for process in self._psutil.process_iter(["ppid"]):
+            yield process.pid, process.info["ppid"]
+
+    def _tree(self, model: str, pid: int, children_of: ChildrenOf) -> ProcessSample | None:
+        rss, seconds, seen = 0, 0.0, 0
+        waiting = [pid]
+        while waiting:
+            current = waiting.pop()
+            waiting += children_of(current)
+            try:
+                process = self._psutil.Process(current)
+                times = process.cpu_times()
+                rss += process.memory_info().rss
+            except self._psutil.Error:
+                continue  # ended meanwhile
+            seconds += times.user + times.system
+            seen += 1
+        return ProcessSample(model, rss, self._percent(model, seconds)) if seen else None
+
+    def _percent(self, model: str, seconds: float) -> float | None:
+        now = self._clock()
+        before = self._used.get(model)
+        self._used[model] = (now, seconds)
+        # Fewer seconds than before: a child ended, or this is a new process.
+        if before is None or now <= before[0] or seconds < before[1]:
+            return None
+        return (seconds - before[1]) / (now - before[0]) * 100
+
+
+def _children_in_proc(pid: int) -> list[int]:
+    """Return the children of one process: not even a look at the others (proc(5), since 4.2)."""
+    found: list[int] = []
+    with suppress(OSError):  # it, or one of its threads, ended meanwhile
+        for thread in (PROC / str(pid) / "task").iterdir():
+            found += map(int, (thread / "children").read_bytes().split())
+    return found
+
+
+def _parents_in_proc() -> Iterator[tuple[int, int]]:
+    """Yield (pid, its parent) of every process; a fifth of what psutil's way costs (proc(5))."""
+    for folder in PROC.iterdir():
+        if folder.name.isdecimal():
+            try:
+                stat = (folder / "stat").read_bytes()
+            except OSError:
+                continue  # ended meanwhile
+            # The name of the program, in parentheses, may have any byte in it.
+            yield int(folder.name), int(stat[stat.rfind(b")") + 2 :].split(None, 2)[1])
+
+
+def find_host() -> HostProvider:
+    """Return what samples this system."""
+    try:
+        return PsutilHost()
+    except ImportError:
+        return NoHost()
+
+
+# --- GPUs -----------------------------------------------------------------------------------------
+
+
+DRM = Path("/sys/class/drm")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """One GPU at one moment; None where the driver does not say."""
+
+    index: int
+    name: str
+    utilization_percent: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+class GpuProvider(Protocol):
+    """Samples GPUs; each call may block, even for ever when a driver hangs."""
+
+    def sample(self) -> list[GpuSample]:
+        """Return all GPUs now."""
+        ...
+
+
+class NvmlGpus:
+    """NVIDIA GPUs through NVML, which is loaded with the first object of this class."""
+
+    def __init__(self, nvml: Any = None) -> None:
+        self._nvml = nvml if nvml is not None else import_module("pynvml")
+        self._nvml.nvmlInit()
+
+    def sample(self) -> list[GpuSample]:
+        """Return all NVIDIA GPUs now."""
+        return [self._one(index) for index in range(self._nvml.nvmlDeviceGetCount())]
+
+    def _one(self, index: int) -> GpuSample:
+        nvml = self._nvml
+        gpu = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, gpu)
+        rates = self._ask(nvml.nvmlDeviceGetUtilizationRates, gpu)
+        power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, gpu)
+        name = self._ask(nvml.nvmlDeviceGetName, gpu) or "NVIDIA GPU"
+        return GpuSample(
+            index=index,
+            name=name.decode() if isinstance(name, bytes) else name,
+            utilization_percent=None if rates is None else float(rates.gpu),
+            memory_used=None if memory is None else memory.used,
+            memory_total=None if memory is None else memory.total,
+            temperature_c=self._ask(nvml.nvmlDeviceGetTemperature, gpu, nvml.NVML_TEMPERATURE_GPU),
+            power_w=None if power_mw is None else power_mw / 1000,
+        )
+
+    def _ask(self, call: Callable[..., Any], *args: object) -> Any:
+        """Return what NVML says, None for what this GPU cannot tell."""
+        try:
+            return call(*args)
+        except self._nvml.NVMLError:
+            return None
+
+
+class SysfsGpus:
+    """GPUs whose Linux driver tells of them in sysfs (amdgpu and others)."""
+
+    def __init__(self, root: Path = DRM) -> None:
+        self._cards = [
+            card / "device"
+            for card in sorted(root.glob("card[0-9]*"))
+            if (card / "device/mem_info_vram_total").exists()
+        ]
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def sample(self) -> list[GpuSample]:
+        """Return all such GPUs now."""
+        return [self._one(index, card) for index, card in enumerate(self._cards)]
+
+    def _one(self, index: int, card: Path) -> GpuSample:
+        sensors = next(iter(sorted((card / "hwmon").glob("hwmon*"))), card)
+        temperature = _number(sensors / "temp1_input")
+        power = _number(sensors / "power1_average")
+        if power is None:
+            power = _number(sensors / "power1_input")
+        return GpuSample(
+            index=index,
+            name=_text(card / "product_name") or _text(sensors / "name") or "GPU",
+            utilization_percent=_number(card / "gpu_busy_percent"),
+            memory_used=_number(card / "mem_info_vram_used"),
+            memory_total=_number(card / "mem_info_vram_total"),
+            temperature_c=None if temperature is None else temperature / 1000,
+            power_w=None if power is None else power / 1_000_000,
+        )
+
+
+class AllGpus:
+    """The GPUs of several providers, numbered through."""
+
+    def __init__(self, providers: Sequence[GpuProvider]) -> None:
+        self._providers = providers
+
+    def sample(self) -> list[GpuSample]:
+        """Return all GPUs now."""
+        return [gpu for provider in self._providers for gpu in provider.sample()]
+
+
+def find_gpus() -> GpuProvider | None:
+    """Return what samples the GPUs of this system, None without any. May block."""
+    providers: list[GpuProvider] = []
+    try:
+        nvidia = NvmlGpus()
+        nvidia.sample()
+        providers.append(nvidia)
+    except Exception as error:  # noqa: BLE001 - no library, no driver, no GPU: NVML says it variously
+        log.debug("no NVIDIA GPUs: %r", error)
+    others = SysfsGpus()
+    if len(others):
+        providers.append(others)
+    return AllGpus(providers) if providers else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path)
+    return int(text) if text.lstrip("-").isdecimal() else None
+
+
+# --- the samples ----------------------------------------------------------------------------------
+
+
+SCHEMA_VERSION = 1
+EVERY_S = 5.0
+KEPT = 720  # an hour
+TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceSample:
+    """Everything at one moment, Unix milliseconds."""
+
+    at_ms: int
+    host: HostSample
+    processes: tuple[ProcessSample, ...] = ()
+    gpus: tuple[GpuSample, ...] = ()
+
+
+class Source:
+    """Something that is asked in a thread of its own, and never again once it did not answer."""
+
+    def __init__(self, name: str, find: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> None:
+        self.name = name
+        self.given_up = False
+        self._find, self._timeout_s = find, timeout_s
+        self._worker = WorkerThread(f"{name} sampler")
+        self._provider: Any = None
+
+    def ask(self, question: Callable[[Any], Any], unknown: Any) -> Any:
+        """Return ``question(provider)``, or *unknown* if there is none or it failed. Blocks."""
+        if self.given_up:
+            return unknown
+        try:
+            return self._worker.run(self._ask, question, unknown, timeout_s=self._timeout_s)
+        except WorkerStuck as error:
+            log.warning("%s; it is not asked again", error)
+        except Exception as error:  # noqa: BLE001 - drivers fail in ways nobody can list
+            log.warning("%s sampler failed (%r); it is not asked again", self.name, error)
+        self.given_up = True
+        return unknown
+
+    def close(self) -> None:
+        """Give the thread back, unless it hangs."""
+        self._worker.close()
+
+    def _ask(self, question: Callable[[Any], Any], unknown: Any) -> Any:
+        if self._provider is None:
+            self._provider = self._find()
+        if self._provider is None:
+            self.given_up = True
+            return unknown
+        return question(self._provider)
+
+
+class Performance:
+    """A ring of samples, taken by ``run`` every few seconds.
+
+    *pids* tells the process of each running model.
+    """
+
+    def __init__(
+        self,
+        pids: Callable[[], Mapping[str, int]],
+        *,
+        find_host: Callable[[], HostProvider | None] = find_host,
+        find_gpus: Callable[[], GpuProvider | None] = find_gpus,
+        wall: Callable[[], float] = time.time,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._pids, self._wall = pids, wall
+        self._host = Source("host", find_host, timeout_s)
+        self._gpus = Source("GPU", find_gpus, timeout_s)
+        self._samples: deque[PerformanceSample] = deque(maxlen=KEPT)
+
+    def __repr__(self) -> str:
+        return f"<Performance, {len(self._samples)} samples>"
+
+    @property
+    def last(self) -> PerformanceSample | None:
+        """The newest sample."""
+        return self._samples[-1] if self._samples else None
+
+    def history(self, since_ms: int = 0) -> dict[str, Any]:
+        """Return the samples after *since_ms*, oldest first, as ``GET /api/performance`` does."""
+        samples = [sample for sample in self._samples if sample.at_ms > since_ms]
+        return {"schema_version": SCHEMA_VERSION, "every_s": EVERY_S, "samples": samples}
+
+    def sample(self) -> PerformanceSample:
+        """Take a sample. Blocks, at most twice the time-out, and only once for a hanging driver."""
+        pids = dict(self._pids())
+        host = self._host.ask(lambda provider: provider.host(), HostSample())
+        processes = self._host.ask(lambda provider: provider.processes(pids), []) if pids else []
+        gpus = self._gpus.ask(lambda provider: provider.sample(), [])
+        sample = PerformanceSample(int(self._wall() * 1000), host, tuple(processes), tuple(gpus))
+        self._samples.append(sample)
+        return sample
+
+    def run(self, ended: Callable[[float], object]) -> None:
+        """Sample until ``ended(seconds)``, which waits that long at most, returns true. Blocks."""
+        while not ended(EVERY_S):
+            self.sample()
+
+    def close(self) -> None:
+        """Give the threads back, unless they hang."""
+        self._host.close()
+        self._gpus.close()
