@@ -11,10 +11,18 @@ from gevent import get_hub
 from llmsnap.errors import BadRequest, NotFound
 from llmsnap.http.headers import SANDBOX
 from llmsnap.installation import identify
-from llmsnap.telemetry import Filter, Order
-from llmsnap.telemetry import activity as stats
-from llmsnap.telemetry import activity as views
-from llmsnap.telemetry import captures as capture_views
+from llmsnap.telemetry import (
+    SCHEMA_VERSION,
+    Filter,
+    Order,
+    activity_export,
+    capture_curl,
+    capture_har,
+    capture_object,
+    is_metric,
+    metric_object,
+    statistics,
+)
 from llmsnap.web import statuses
 from llmsnap.web.context import current_context, current_service
 from llmsnap.web.feed import Feed, Form
@@ -51,7 +59,7 @@ def events() -> ResponseReturnValue:
 def metrics() -> ResponseReturnValue:
     """List what is known of each successful request, oldest first."""
     records = current_service().observations.activity.snapshot()
-    response = jsonify([views.metric_object(one) for one in records if views.is_metric(one)])
+    response = jsonify([metric_object(one) for one in records if is_metric(one)])
     response.mimetype = "application/json"
     return response
 
@@ -67,7 +75,7 @@ def activity() -> ResponseReturnValue:
     page = current_service().observations.page(
         _wanted(), order, request.args.get("cursor"), _number("limit", 100) or 100
     )
-    return jsonify(**views.activity_export(page.records), cursor=page.cursor)
+    return jsonify(**activity_export(page.records), cursor=page.cursor)
 
 
 @bp.get("/activity/stats")
@@ -76,15 +84,15 @@ def activity_stats() -> ResponseReturnValue:
     wanted = _wanted()
     records = filter(wanted.matches, current_service().observations.activity.snapshot())
     # In a thread: over many records it takes long, and streams are to go on meanwhile.
-    found = get_hub().threadpool.apply(stats.statistics, (records,))
-    return jsonify(schema_version=views.SCHEMA_VERSION, **found)
+    found = get_hub().threadpool.apply(statistics, (records,))
+    return jsonify(schema_version=SCHEMA_VERSION, **found)
 
 
 @bp.get("/swaps")
 def swaps() -> ResponseReturnValue:
     """List the last swaps, oldest first; of earlier runs too, where a store keeps them."""
     records = current_service().observations.last_swaps()
-    return jsonify(schema_version=views.SCHEMA_VERSION, swaps=records)
+    return jsonify(schema_version=SCHEMA_VERSION, swaps=records)
 
 
 @bp.get("/inflight")
@@ -92,7 +100,7 @@ def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""
     service = current_service()
     records = statuses.requests(service, service.observations.recorder.in_flight())
-    return jsonify(schema_version=views.SCHEMA_VERSION, requests=records)
+    return jsonify(schema_version=SCHEMA_VERSION, requests=records)
 
 
 @bp.post("/inflight/<int:serial>/cancel")
@@ -122,11 +130,11 @@ def capture(capture_id: str) -> ResponseReturnValue:
     base_url = request.host_url.rstrip("/")
     match request.args.get("format", ""):
         case "":
-            return jsonify(capture_views.capture_object(found))
+            return jsonify(capture_object(found))
         case "curl":
-            return Response(capture_views.capture_curl(found, base_url), mimetype="text/plain")
+            return Response(capture_curl(found, base_url), mimetype="text/plain")
         case "har":
-            return jsonify(capture_views.capture_har(found, base_url))
+            return jsonify(capture_har(found, base_url))
         case other:
             raise BadRequest(f"format must be curl or har, not {other!r}")
 

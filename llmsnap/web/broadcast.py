@@ -19,8 +19,21 @@ from gevent.event import Event
 from llmsnap.logs import LogReader, LogStream
 from llmsnap.service import Service
 from llmsnap.tasks import TaskGroup
-from llmsnap.telemetry import activity as views
-from llmsnap.telemetry import events
+from llmsnap.telemetry import (
+    ActivityRecord,
+    ActivityRecorded,
+    ConfigReload,
+    EventSubscription,
+    ModelPreloaded,
+    ProcessStateChanged,
+    RequestStarted,
+    SwapFinished,
+    SwapStarted,
+    is_metric,
+    metric_object,
+    named_metric_object,
+)
+from llmsnap.telemetry import Event as TelemetryEvent
 from llmsnap.web import statuses
 from llmsnap.web.frames import Frame, LogPiece, dump, envelope, named, split_utf8, wrapped
 from llmsnap.web.inflight import BYTES_EVERY_S, SESSION_HEADERS, InFlight
@@ -91,7 +104,7 @@ class Broadcast:
         self._service: Service = proxy(service)  # its readers hold it
         self._clock = clock
         self._readers: dict[Reader, None] = {}
-        self._bus: list[events.EventSubscription] = []
+        self._bus: list[EventSubscription] = []
         self._logs: dict[str, LogReader] = {}
         self._rests: dict[str, bytes] = {}
         self._next = Batch()
@@ -160,7 +173,7 @@ class Broadcast:
             reader.offer(batch)
         return True
 
-    def record(self, record: events.ActivityRecord, position: str) -> tuple[list[Frame], Frame]:
+    def record(self, record: ActivityRecord, position: str) -> tuple[list[Frame], Frame]:
         """Return the envelopes of a record and its named frame.
 
         *position* is where a reader is that has seen it: nearly all are at the same.
@@ -168,10 +181,10 @@ class Broadcast:
         found = self._records.get(record.id)
         if found is None:
             told = []
-            if views.is_metric(record):
-                told.append(envelope("metrics", [views.metric_object(record)]))
+            if is_metric(record):
+                told.append(envelope("metrics", [metric_object(record)]))
             told.append(envelope("activity", {"id": record.id}))
-            data = dump(views.named_metric_object(record))
+            data = dump(named_metric_object(record))
             found = self._records[record.id] = told, Frame("metrics", data, position)
             if len(self._records) > RECORDS_KEPT:
                 del self._records[next(iter(self._records))]
@@ -242,36 +255,36 @@ class Broadcast:
 
     # --- what the bus tells: each of these only notes it ---------------------------------------
 
-    def _handlers(self) -> list[tuple[type[events.Event], Callable[[Any], None]]]:
+    def _handlers(self) -> list[tuple[type[TelemetryEvent], Callable[[Any], None]]]:
         return [
-            (events.ProcessStateChanged, self._on_state),
-            (events.ConfigReload, self._on_config),
-            (events.SwapStarted, self._on_swap_started),
-            (events.SwapFinished, self._on_record),
-            (events.ActivityRecorded, self._on_record),
-            (events.ModelPreloaded, self._on_preload),
-            (events.RequestStarted, self._on_request),
+            (ProcessStateChanged, self._on_state),
+            (ConfigReload, self._on_config),
+            (SwapStarted, self._on_swap_started),
+            (SwapFinished, self._on_record),
+            (ActivityRecorded, self._on_record),
+            (ModelPreloaded, self._on_preload),
+            (RequestStarted, self._on_request),
         ]
 
-    def _on_state(self, event: events.ProcessStateChanged) -> None:
+    def _on_state(self, event: ProcessStateChanged) -> None:
         self._models_changed = True
         self._note("modelStatus", event.model_id, statuses.state_change(event))
 
-    def _on_config(self, event: events.ConfigReload) -> None:
+    def _on_config(self, event: ConfigReload) -> None:
         self._models_changed = True
         self._note("configReload", "", statuses.reload(event))
 
-    def _on_swap_started(self, event: events.SwapStarted) -> None:
+    def _on_swap_started(self, event: SwapStarted) -> None:
         self._note("swapStarted", event.target, statuses.swap_start(event))
 
-    def _on_preload(self, event: events.ModelPreloaded) -> None:
+    def _on_preload(self, event: ModelPreloaded) -> None:
         self._note("preload", event.model_id, statuses.preload(event))
 
-    def _on_record(self, _: events.Event) -> None:
+    def _on_record(self, _: TelemetryEvent) -> None:
         self._next.recorded = True
         self._wake.set()
 
-    def _on_request(self, _: events.RequestStarted) -> None:
+    def _on_request(self, _: RequestStarted) -> None:
         self._wake.set()
 
     def _note(self, name: str, subject: str, document: Any) -> None:
@@ -319,8 +332,8 @@ class Broadcast:
         observations = self._service.observations
         key = observations.activity.next_id, observations.captures.used
         if self._history is None or self._history[0] != key:
-            records = filter(views.is_metric, observations.activity.snapshot())
-            self._history = key, wrapped("metrics", dump(list(map(views.metric_object, records))))
+            records = filter(is_metric, observations.activity.snapshot())
+            self._history = key, wrapped("metrics", dump(list(map(metric_object, records))))
         return self._history[1]
 
     def _stream(self, source: str) -> LogStream:

@@ -17,8 +17,7 @@ import gevent
 from gevent.event import Event
 
 from llmsnap.service import Service
-from llmsnap.telemetry import ActivityRecord, Telemetry
-from llmsnap.telemetry import activity as views
+from llmsnap.telemetry import ActivityRecord, Telemetry, swap_object
 from llmsnap.web.broadcast import Batch, Note, broadcast_of
 from llmsnap.web.frames import Frame, LogPiece, lost, named
 
@@ -190,7 +189,7 @@ class Feed:
         self._at.swaps = observations.swaps_ended - len(swaps)
         for swap in swaps:
             self._at.swaps += 1
-            yield named("swap", views.swap_object(swap), str(self._at))
+            yield named("swap", swap_object(swap), str(self._at))
 
     def _records(self) -> list[Frame]:
         """Return the frames of what was filed since; readers that are as far share them."""

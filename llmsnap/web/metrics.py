@@ -23,7 +23,7 @@ bp = Blueprint("metrics", __name__)
 def metrics() -> ResponseReturnValue:
     """Answer the counters and gauges in the format the scraper asks for."""
     # Loaded when the first scraper comes: 10 MB that most users need not spend.
-    from llmsnap.telemetry.prometheus import Exposition  # noqa: PLC0415
+    from llmsnap.telemetry import Exposition  # noqa: PLC0415
 
     service = current_service()
     page = Exposition(service.observations.counters, lambda: _now(service))

@@ -7,7 +7,14 @@ from typing import Any
 
 from llmsnap.config import ModelConfig
 from llmsnap.service import Service
-from llmsnap.telemetry import ResponseObserver, events, in_flight_object
+from llmsnap.telemetry import (
+    ConfigReload,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ResponseObserver,
+    SwapStarted,
+    in_flight_object,
+)
 
 REQUESTS_SHOWN = 50
 """In a frame of the feed, which comes often; ``/api/inflight`` shows all."""
@@ -50,7 +57,7 @@ def _model(service: Service, model: ModelConfig) -> dict[str, Any]:
     return shown
 
 
-def state_change(event: events.ProcessStateChanged) -> dict[str, Any]:
+def state_change(event: ProcessStateChanged) -> dict[str, Any]:
     """Return one change of a model's state."""
     return {
         "processName": event.model_id,
@@ -60,13 +67,13 @@ def state_change(event: events.ProcessStateChanged) -> dict[str, Any]:
     }
 
 
-def reload(event: events.ConfigReload) -> dict[str, Any]:
+def reload(event: ConfigReload) -> dict[str, Any]:
     """Return where a reload of the configuration stands."""
     return {"phase": event.phase, "source": event.source, "errors": list(event.problems)}
 
 
-def swap_start(event: events.SwapStarted) -> dict[str, Any]:
-    """Return a swap that began; ``views.swap_object`` is what it becomes."""
+def swap_start(event: SwapStarted) -> dict[str, Any]:
+    """Return a swap that began; ``swap_object`` is what it becomes."""
     return {
         "id": event.swap_id,
         "target": event.target,
@@ -75,7 +82,7 @@ def swap_start(event: events.SwapStarted) -> dict[str, Any]:
     }
 
 
-def preload(event: events.ModelPreloaded) -> dict[str, Any]:
+def preload(event: ModelPreloaded) -> dict[str, Any]:
     """Return how a preload ended."""
     return {
         "modelName": event.model_id,
