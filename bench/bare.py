@@ -18,8 +18,7 @@ from gevent.event import Event
 
 from llmsnap.limits import raise_open_files
 from llmsnap.proxy import ConnectionPool, Exchange, UpstreamRequest, UpstreamTimeouts
-from llmsnap.server.bind import bind
-from llmsnap.server.listener import Server
+from llmsnap.server import HttpServer, open_listener
 from llmsnap.models import Address, parse_address
 from llmsnap.http.headers import HOP_BY_HOP, from_environ
 
@@ -81,7 +80,9 @@ def main() -> None:
     asked = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, asked.set)
-    server = Server(bind(f"127.0.0.1:{options.port}"), Bare(parse_address(options.upstream)))
+    server = HttpServer(
+        open_listener(f"127.0.0.1:{options.port}"), Bare(parse_address(options.upstream))
+    )
     server.start()
     asked.wait()
     server.finish(1.0)

@@ -16,7 +16,7 @@ import gevent
 from gevent import socket
 from gevent.pywsgi import WSGIServer
 
-from llmsnap.server.bind import bind
+from llmsnap.server import open_listener
 
 
 def application(environ, start_response):
@@ -25,7 +25,7 @@ def application(environ, start_response):
 
 
 def requests_per_s(nodelay: bool, seconds: float) -> float:
-    listener = bind("127.0.0.1:0")
+    listener = open_listener("127.0.0.1:0")
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
     server = WSGIServer(listener, application, log=None)
     server.start()

@@ -32,9 +32,7 @@ from llmsnap.proxy import (
 )
 from llmsnap.proxy.client import UpstreamConnection, key_of
 from llmsnap.proxy.jsonbody import parse_json
-from llmsnap.server.bind import bind
-from llmsnap.server.handler import Handler
-from llmsnap.server.listener import Server
+from llmsnap.server import ConnectionHandler, HttpServer, open_listener
 from llmsnap.telemetry import ResponseObserver
 from llmsnap.telemetry.captures import MIB
 from llmsnap.web import accesslog
@@ -102,10 +100,10 @@ class FakeSocket:
         """Nothing is open."""
 
 
-class Unwatched(Handler):
+class Unwatched(ConnectionHandler):
     """A handler of a connection that has nothing to wait for."""
 
-    def _pay_attention(self) -> None:
+    def _watch_client(self) -> None:
         """What comes is there already."""
 
 
@@ -114,7 +112,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._answer: list[bytes] | Iterator[bytes] = [micro_observer.ANSWER]
-        self._server = Server(bind("127.0.0.1:0"), self._application)
+        self._server = HttpServer(open_listener("127.0.0.1:0"), self._application)
 
     def _application(self, environ: dict[str, Any], start_response: Any) -> Any:
         environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))

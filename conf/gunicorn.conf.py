@@ -44,7 +44,7 @@ def on_starting(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Open the service before the first connection is accepted; in a second worker, wait."""
-    from llmsnap.server.gunicorn import take_connections  # noqa: PLC0415 - only the worker may
+    from llmsnap.server import take_connections  # noqa: PLC0415 - only the worker may
     from llmsnap.wsgi import open_service  # noqa: PLC0415 - import them
 
     open_service()

@@ -52,7 +52,7 @@ class Readiness:
         try:
             waiter.get()
         finally:
-            self._watcher.callback = self._unasked
+            self._watcher.callback = self._on_readable
             waiter.clear()
 
     def wait_up_to(self, limit_s: float) -> None:
@@ -68,20 +68,20 @@ class Readiness:
         """Start the watcher. Never switches."""
         if not self.is_on:
             self.is_on = True
-            self._watcher.start(self._unasked, None)
+            self._watcher.start(self._on_readable, None)
 
     def close(self) -> None:
-        """Release the socket. Never switches."""
+        """Close the watcher. Never switches."""
         self._watcher.stop()
         self._watcher.close()
 
-    def unasked(self) -> None:
-        """React to data that arrived while no caller waits. Runs in the hub."""
+    def on_readable(self) -> None:
+        """React to bytes, an end or an error for which no greenlet waits. Runs in the hub."""
 
-    def _unasked(self, _: None) -> None:
-        self.is_on = False  # or each iteration of the event loop would report it again
+    def _on_readable(self, _: None) -> None:
+        self.is_on = False  # or each iteration of the event loop would call this again
         self._watcher.stop()
-        self.unasked()
+        self.on_readable()
 
 
 def exposed_addresses() -> list[str]:

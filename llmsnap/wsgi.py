@@ -1,7 +1,7 @@
-"""The door for WSGI servers: ``llmsnap.wsgi:app``, configured by ``LLMSNAP_*`` variables.
+"""The entry point for WSGI servers: ``llmsnap.wsgi:app``, configured by ``LLMSNAP_*`` variables.
 
-Importing builds the application; in a gunicorn worker, which is told to serve next, it opens the
-service too. Elsewhere that opens once, with ``open_service()`` or with the first request.
+Importing builds the application, and in a gunicorn worker opens the service too. Elsewhere the
+service opens once, with ``open_service()`` or with the first request.
 """
 
 import llmsnap._monkey
@@ -12,7 +12,6 @@ import os
 
 from gevent.lock import BoundedSemaphore
 
-from llmsnap import worker
 from llmsnap.installation import identify
 from llmsnap.config import Config, load
 from llmsnap.errors import ConfigError
@@ -21,6 +20,13 @@ from llmsnap.limits import end_with_parent, protect_memory, raise_open_files
 from llmsnap.logs import LogStyle
 from llmsnap.options import Options, from_environ
 from llmsnap.reload import ConfigWatcher, watch
+from llmsnap.server import (
+    GracefulShutdown,
+    GunicornWorker,
+    acquire_lock,
+    current_worker,
+    fail_boot,
+)
 from llmsnap.service import Service
 from llmsnap.statedir import find as find_state_dir
 from llmsnap.web.app import create_app
@@ -35,7 +41,7 @@ _watcher: ConfigWatcher | None = None
 def open_service() -> Service:
     """Return the service, opened at the first call. Raises: ConfigError. Blocks at first.
 
-    In a gunicorn worker it blocks until no other one has the models.
+    In a gunicorn worker it blocks until no other worker has the models.
     """
     global _service, _watcher  # noqa: PLW0603 - one program, one service
     if _service is None:
@@ -54,11 +60,11 @@ def _open(options: Options) -> Service:
     if os.environ.get("WERKZEUG_RUN_MAIN") == "true":
         end_with_parent()  # Flask's reloader, which is what people kill
     state = find_state_dir(options.config, options.state_dir)
-    mine = worker.current()
-    if mine is not None:
-        worker.wait_for_turn(state, mine)
+    worker = current_worker()
+    if worker is not None:
+        acquire_lock(state, worker)
     service = Service(
-        _load(options.config, mine),
+        _load(options.config, worker),
         state=state,
         record=options.record_decisions,
         log_style=LogStyle(options.log_format == "json", options.debug),
@@ -69,18 +75,18 @@ def _open(options: Options) -> Service:
         log.warning("LLMSNAP_TLS_* encrypts nothing here: give the certificate to the WSGI server")
     freeze_heap()
     atexit.register(close_service)
-    if mine is not None:
-        worker.Ending(mine, service, close_service).chain()
+    if worker is not None:
+        GracefulShutdown(worker, service, close_service).install()
     return service
 
 
-def _load(path: str, mine: worker.Worker | None) -> Config:
+def _load(path: str, worker: GunicornWorker | None) -> Config:
     try:
         return load(path)
     except ConfigError as error:
-        if mine is None:
+        if worker is None:
             raise
-        worker.refuse(mine, error)
+        fail_boot(worker, error)
 
 
 def close_service() -> None:
@@ -93,5 +99,5 @@ def close_service() -> None:
 
 
 app = create_app(open_service)
-if worker.current() is not None:
+if current_worker() is not None:
     open_service()

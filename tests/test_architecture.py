@@ -47,7 +47,7 @@ FLOORS = {
     "proxy": 5,
     **dict.fromkeys(["configfile", "runtime", "service", "reload"], 6),
     "web": 7,
-    **dict.fromkeys(["cli", "commands", "server", "worker", "wsgi", "__main__", "_monkey"], 8),
+    **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__", "_monkey"], 8),
 }
 SIMULATOR = "simulator"  # stands beside the floors: imports nothing of llmsnap, only cli imports it
 
@@ -60,7 +60,7 @@ SAME_FLOOR = {
     "service": {"runtime", "configfile"},
     "reload": {"service", "runtime", "configfile"},
     # None: any of them
-    **dict.fromkeys(["cli", "commands", "server", "worker", "wsgi", "__main__"], None),
+    **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__"], None),
 }
 
 GEVENT = [
@@ -87,7 +87,6 @@ GEVENT += [
     "cli",
     "commands",
     "server",
-    "worker",
     "wsgi",
     "_monkey",
 ]
@@ -107,8 +106,8 @@ LIBRARIES = {
     "jinja2": ["web"],
     "requests": ["models.control", "commands.client"],
     "urllib3": ["models.control", "_monkey"],
-    "httptools": ["proxy.client", "server.head"],
-    "msgspec": ["telemetry", "proxy", "server.head", "web", "http"],
+    "httptools": ["proxy.client", "server.http1"],
+    "msgspec": ["telemetry", "proxy", "server.http1", "web", "http"],
     "inotify_simple": ["reload"],
     "yaml": ["config"],
     "jsonschema": ["config"],
@@ -138,7 +137,7 @@ PURE = [
     "routing.state",
     "routing.swaps",
     "routing.timing",
-    "server.head",
+    "server.http1",
     "http",
 ]
 IMPURE = {"gevent", "select", "selectors", "signal", "socket", "subprocess", "threading", "time"}
@@ -148,18 +147,7 @@ DOORS = {"__main__", "wsgi"}
 MAX_MODULE_LINES = 900
 MAX_FUNCTION_LINES = 60
 MIN_MODULE_LINES = 40
-TO_RENAME = {
-    "Body",
-    "Feed",
-    "Frame",
-    "Key",
-    "Names",
-    "Sample",
-    "Reader",
-    "Response",
-    "Seats",
-    "Worker",
-}
+TO_RENAME = {"Feed", "Frame", "Key", "Names", "Sample", "Reader"}
 TO_MERGE = {"web.upstream", "web.health", "web.context", "web.props", "config.ports", "durations"}
 
 

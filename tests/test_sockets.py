@@ -69,11 +69,11 @@ def test_it_stays_on_between_two_waits(pair, readiness) -> None:
         ours.recv(1)
 
 
-def test_what_nobody_waits_for_is_told_once_and_turns_it_off(pair) -> None:
+def test_bytes_that_no_greenlet_waits_for_are_reported_once_and_stop_the_watcher(pair) -> None:
     class Noting(Readiness):
         heard = 0
 
-        def unasked(self) -> None:
+        def on_readable(self) -> None:
             self.heard += 1
 
     ours, theirs = pair

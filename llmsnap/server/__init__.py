@@ -1,5 +1,33 @@
-"""Our own server: gevent's pywsgi behind a strict reader of heads."""
+"""llmsnap's own HTTP server: a listener on gevent's WSGIServer, with strict parsing and deadlines.
 
-from llmsnap.server.run import serve
+Read ``main`` first (``serve``: from bind to the last signal), then ``listener`` (accepts
+connections, at most so many), ``connection`` (one connection: its requests and answers), ``http1``
+(heads and bodies by their bytes) and ``deadlines`` (how long a client may take). ``bind`` makes the
+listening sockets, ``tls`` loads the certificate, ``gunicorn`` serves in a worker of gunicorn's.
+"""
 
-__all__ = ["serve"]
+from llmsnap.server.bind import open_listener
+from llmsnap.server.connection import ConnectionHandler
+from llmsnap.server.gunicorn import (
+    GracefulShutdown,
+    GunicornWorker,
+    acquire_lock,
+    current_worker,
+    fail_boot,
+    take_connections,
+)
+from llmsnap.server.listener import HttpServer
+from llmsnap.server.main import serve
+
+__all__ = [
+    "ConnectionHandler",
+    "GracefulShutdown",
+    "GunicornWorker",
+    "HttpServer",
+    "acquire_lock",
+    "current_worker",
+    "fail_boot",
+    "open_listener",
+    "serve",
+    "take_connections",
+]

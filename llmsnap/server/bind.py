@@ -13,12 +13,12 @@ BACKLOG = 1024
 KEEPALIVE_AFTER_S = 60
 KEEPALIVE_EVERY_S = 15
 KEEPALIVE_TIMES = 4
-"""A client that has lost its network is noticed after two minutes, not after two hours."""
+"""A client without a network is noticed after two minutes; the system's default is two hours."""
 STALL_S = KEEPALIVE_AFTER_S + KEEPALIVE_EVERY_S * KEEPALIVE_TIMES
-"""So is one that is there and takes nothing of its answer: others may wait for its model."""
+"""A client that reads nothing of its answer is dropped after as long: its model may be needed."""
 
 
-def bind(listen: str) -> socket.socket:
+def open_listener(listen: str) -> socket.socket:
     """Return a listening socket for ``host:port``, ``:port`` or ``unix:/path``.
 
     Raises: OSError that names the address, ValueError.
@@ -50,7 +50,7 @@ def split_host_port(listen: str) -> tuple[str, int]:
 
 
 def address_of(listener: socket.socket, *, tls: bool) -> str:
-    """Return the URL a listening socket is reached under."""
+    """Return the URL of a listening socket."""
     name = listener.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"
@@ -58,8 +58,8 @@ def address_of(listener: socket.socket, *, tls: bool) -> str:
     return f"http{'s' if tls else ''}://{host}:{name[1]}"
 
 
-def remove(path: str) -> None:
-    """Remove a unix socket that no longer listens; what has taken its place meanwhile stays."""
+def remove_socket(path: str) -> None:
+    """Remove the file of a unix socket; any other file at *path* stays."""
     with suppress(OSError):
         if _is_socket(path):
             os.unlink(path)  # noqa: PTH108
@@ -69,7 +69,7 @@ def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        set_for_clients(sock)
+        set_client_options(sock)
         if family == socket.AF_INET6 and not host:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
@@ -81,10 +81,10 @@ def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
     return sock
 
 
-def set_for_clients(sock: socket.socket) -> None:
-    """Set what accepted sockets inherit.
+def set_client_options(sock: socket.socket) -> None:
+    """Set the options that accepted sockets inherit.
 
-    Without TCP_NODELAY an answer on a kept connection waits for a delayed ACK, 40 ms.
+    Without TCP_NODELAY an answer on a kept connection waits 40 ms for a delayed ACK.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -92,14 +92,14 @@ def set_for_clients(sock: socket.socket) -> None:
         ("TCP_KEEPIDLE", KEEPALIVE_AFTER_S),
         ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
         ("TCP_KEEPCNT", KEEPALIVE_TIMES),
-        ("TCP_USER_TIMEOUT", int(STALL_S * 1000)),  # once set, it rules keep-alive as well: tcp(7)
+        ("TCP_USER_TIMEOUT", int(STALL_S * 1000)),  # limits keep-alive as well: tcp(7)
     ):
         if hasattr(socket, name):  # macOS knows only some
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _bind_unix(path: str) -> socket.socket:
-    _clear_away(path)
+    _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -111,8 +111,8 @@ def _bind_unix(path: str) -> socket.socket:
     return sock
 
 
-def _clear_away(path: str) -> None:
-    """Remove what an earlier run left at *path*. Raises: OSError when it is anything else."""
+def _remove_stale(path: str) -> None:
+    """Remove the socket that an earlier run left at *path*. Raises: OSError for anything else."""
     try:
         is_socket = _is_socket(path)
     except FileNotFoundError:
@@ -127,5 +127,5 @@ def _clear_away(path: str) -> None:
 
 
 def _is_socket(path: str) -> bool:
-    """Whether *path* itself, and not what it links to, is a socket. Raises: OSError."""
+    """Return whether *path* itself, not the target of a link, is a socket. Raises: OSError."""
     return stat.S_ISSOCK(os.lstat(path).st_mode)

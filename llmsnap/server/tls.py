@@ -1,4 +1,4 @@
-"""TLS for the listener, with a certificate that is read anew when its files change."""
+"""TLS for the listener, with a certificate that is reloaded when its files change."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gevent import socket, ssl
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 
 
 class Certificate:
-    """A certificate and its key, in files that may be replaced at any time.
+    """A certificate and its key, whose files may be replaced at any time.
 
-    New connections get the new one; those that are open keep theirs. Files that do not fit
-    together (they are replaced one after the other) leave the old one in use.
+    New connections get the new certificate; open ones keep theirs. While the files do not match
+    (they are replaced one after the other) the old certificate stays in use.
     """
 
     def __init__(
@@ -28,34 +28,34 @@ class Certificate:
         self._files = (cert_file, key_file)
         self._clock = clock
         self._context = new_context(cert_file, key_file)
-        self._seen = self._look()
-        self._looked_at = clock()
+        self._stamps = self._stat()
+        self._checked_at = clock()
 
     def __repr__(self) -> str:
         return f"<Certificate {self._files[0]}>"
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The context for the next connection. Looks at the files at most once a second."""
+        """The context for the next connection. Stats the files at most once a second."""
         now = self._clock()
-        if now - self._looked_at >= LOOK_EVERY_S:
-            self._looked_at = now
-            seen = self._look()
-            if seen != self._seen:
-                self._seen = seen
+        if now - self._checked_at >= CHECK_EVERY_S:
+            self._checked_at = now
+            stamps = self._stat()
+            if stamps != self._stamps:
+                self._stamps = stamps
                 self._reload()
         return self._context
 
     def wrap(self, sock: socket.socket) -> ssl.SSLSocket:
-        """Return *sock* with TLS, its handshake still to be done. Never switches."""
+        """Return *sock* wrapped in TLS, without the handshake. Never switches."""
         return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
-    def _look(self) -> list[Any]:
-        """Return what changes when a file does; a missing file looks like no change at all."""
+    def _stat(self) -> list[Any]:
+        """Return time, size and inode of the files; the previous ones while a file is missing."""
         try:
             found = [os.stat(name) for name in self._files]  # noqa: PTH116 - follows links anew
         except OSError:
-            return self._seen
+            return self._stamps
         return [(one.st_mtime_ns, one.st_size, one.st_ino) for one in found]
 
     def _reload(self) -> None:

@@ -12,8 +12,7 @@ from gevent.pool import Pool
 
 from llmsnap.config import loads
 from llmsnap.routing.messages import change_of
-from llmsnap.server.bind import bind
-from llmsnap.server.listener import Server
+from llmsnap.server import HttpServer, open_listener
 from llmsnap.service import Service
 from tests.fakes.launcher import FakeLauncher
 from tests.web.serving import app_of
@@ -40,8 +39,8 @@ class Running:
         self.service = Service(loads(dedent(text), environ={}), launchers={"local": self.launcher})
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
         self.service.accepts = True
-        listener = bind("127.0.0.1:0")
-        self._server = Server(listener, app_of(lambda: self.service))
+        listener = open_listener("127.0.0.1:0")
+        self._server = HttpServer(listener, app_of(lambda: self.service))
         self._server.start()
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.environ = {"LLMSNAP_URL": self.url}

@@ -80,7 +80,7 @@ def test_changed_code_starts_llmsnap_anew_and_no_model_twice(
         server.wait_output("service.py changed, and is not loaded")
         assert server.running() == {"alpha": "ready"}
         source.write_text((ROOT / "llmsnap" / "service.py").read_text() + "\nNEW = True\n")
-        server.wait_output(r"(?s)listening.*service.py changed: starting anew.*listening")
+        server.wait_output(r"(?s)listening.*service.py changed: restarting.*listening")
         assert not is_alive(before)
         server.wait_ready()
         assert server.chat("alpha").status_code == 200

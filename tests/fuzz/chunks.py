@@ -7,8 +7,8 @@ import re
 import h11
 
 from llmsnap.errors import BadRequest
-from llmsnap.server.body import Body
-from llmsnap.server.reader import Reader
+from llmsnap.server.connection import ConnectionReader
+from llmsnap.server.http1 import RequestBody
 from tests.fuzz.pieces import Pieces, cut, size_and_rest
 
 WORDS = [
@@ -43,17 +43,17 @@ def check(data: bytes) -> None:
 
 def taken(sent: bytes, size: int, read: int = -1) -> Taken:
     pieces = Pieces(sent, size)
-    reader = Reader(pieces)
-    body = Body(reader, None)
+    reader = ConnectionReader(pieces)
+    body = RequestBody(reader, None)
     got = []
     try:
         while piece := body.read(read):
             got.append(piece)
     except BadRequest:
-        assert body.broken
+        assert body.is_broken
         return None
-    assert body.done
-    return b"".join(got), reader.ahead() + pieces.left
+    assert body.is_complete
+    return b"".join(got), reader.take_buffered() + pieces.left
 
 
 def taken_by_h11(sent: bytes) -> Taken:

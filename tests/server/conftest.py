@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmsnap.server.bind import bind
-from llmsnap.server.listener import Server
+from llmsnap.server import HttpServer, open_listener
 from tests.server.raw import RawClient
 
 
@@ -14,9 +13,9 @@ class Serving:
     """A server on a port of its own, and clients of it."""
 
     def __init__(self, app: Any, listen: str, **options: Any) -> None:
-        listener = bind(listen)
+        listener = open_listener(listen)
         self.address = listener.getsockname()
-        self.server = Server(listener, app, **options)
+        self.server = HttpServer(listener, app, **options)
         self.server.start()
         self.clients: list[RawClient] = []
 

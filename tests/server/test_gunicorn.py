@@ -1,18 +1,37 @@
-"""Facts about llmsnap.server.gunicorn: a server that a worker of gunicorn's makes and closes."""
+"""llmsnap in a worker of gunicorn's: which one serves, its server, and its shutdown."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 from gevent.pool import Pool
 
-from llmsnap.server.bind import bind
-from llmsnap.server.gunicorn import GuestServer, take_connections
+from llmsnap.errors import ConfigError, Problem
+from llmsnap.server import gunicorn as module
+from llmsnap.server import open_listener
+from llmsnap.server.gunicorn import (
+    GracefulShutdown,
+    GunicornServer,
+    acquire_lock,
+    current_worker,
+    fail_boot,
+    take_connections,
+)
+from llmsnap.statedir import StateDir
 from tests.server.raw import RawClient, request
 from tests.server.test_listener import Gated, ok
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def worker_of(**settings: Any) -> SimpleNamespace:
@@ -24,14 +43,14 @@ def worker_of(**settings: Any) -> SimpleNamespace:
 
 @pytest.fixture
 def guest():
-    made: list[GuestServer] = []
+    made: list[GunicornServer] = []
 
-    def make(app: Any = ok, listen: str = "127.0.0.1:0", **options: Any) -> GuestServer:
+    def make(app: Any = ok, listen: str = "127.0.0.1:0", **options: Any) -> GunicornServer:
         worker = worker_of()
         take_connections(worker)
         more = {"log": None, "handler_class": None, "environ": {"wsgi.multithread": True}}
         options = {"spawn": Pool(5), **more, **options}
-        made.append(worker.server_class(bind(listen), application=app, **options))
+        made.append(worker.server_class(open_listener(listen), application=app, **options))
         made[-1].start()
         return made[-1]
 
@@ -40,7 +59,7 @@ def guest():
         server.finish(0)
 
 
-def connect(server: GuestServer) -> RawClient:
+def connect(server: GunicornServer) -> RawClient:
     return RawClient(server.address)
 
 
@@ -57,7 +76,7 @@ def test_idle_connections_have_gunicorns_time(guest) -> None:
     server = guest()
     client = connect(server)
     assert client.ask(request()).status == 200
-    assert repr(server.connections.idle) == "<Deadline of 75 s for 1>"
+    assert repr(server.deadlines.idle) == "<Deadline of 75 s for 1>"
     client.close()
 
 
@@ -65,7 +84,7 @@ def test_clients_get_what_our_own_listeners_give_them() -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    server = GuestServer(listener, ok, spawn=Pool(5), idle_s=1)
+    server = GunicornServer(listener, ok, spawn=Pool(5), idle_s=1)
     assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     server.finish(0)
 
@@ -123,3 +142,191 @@ def test_what_only_gunicorn_can_do_is_left_to_it() -> None:
     take_connections(worker)
     assert worker.server_class is not None
     assert worker.told == []
+
+
+# --- the worker process ---------------------------------------------------------------------------
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warning(self, text: str, *args: object) -> None:
+        self.lines.append(text % args)
+
+    error = warning
+
+
+class FakeWorker:
+    def __init__(self) -> None:
+        self.alive = True
+        self.log = FakeLog()
+        self.sockets: list[socket.socket] = []
+        self.notified = Event()
+        self.heard: list[int] = []
+
+    def notify(self) -> None:
+        self.notified.set()
+
+    def handle(self, number: int, frame: object) -> None:
+        self.heard.append(number)
+        self.alive = False
+
+
+class FakeService:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.closed = Event()
+
+    def end_feeds(self) -> None:
+        self.calls.append("end feeds")
+
+    def close(self) -> None:
+        self.calls.append("close")
+        self.closed.set()
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+
+@pytest.fixture
+def gunicorn(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWorker]:
+    """A worker whose handlers are set, as gunicorn does before it imports the application."""
+    base = ModuleType("gunicorn.workers.base")
+    base.Worker = FakeWorker  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gunicorn.workers.base", base)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    fake = FakeWorker()
+    for number in SIGNALS:
+        signal.signal(number, fake.handle)
+    yield fake
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit codes with which the process would have ended."""
+    codes: list[int] = []
+    monkeypatch.setattr(module.sys, "exit", codes.append)
+    monkeypatch.setattr(module, "FINISH_S", 0)
+    return codes
+
+
+def shutdown_of(gunicorn: FakeWorker, leave: Any = None) -> FakeService:
+    service = FakeService()
+    leave = leave or (lambda _code: None)
+    GracefulShutdown(gunicorn, service, service.close, leave).install()
+    return service
+
+
+def test_a_worker_is_known_by_its_handler(gunicorn: FakeWorker) -> None:
+    assert current_worker() is gunicorn
+
+
+def test_gunicorns_master_and_other_programs_are_none(gunicorn: FakeWorker) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert current_worker() is None
+    del sys.modules["gunicorn.workers.base"]
+    signal.signal(signal.SIGTERM, gunicorn.handle)
+    assert current_worker() is None
+
+
+def test_a_free_lock_is_taken_at_once(tmp_path: Path) -> None:
+    fake = FakeWorker()
+    state = StateDir(tmp_path)
+    acquire_lock(state, fake)
+    assert "locked" in repr(state)
+    assert fake.log.lines == []
+    state.unlock()
+
+
+def test_a_worker_waits_for_its_turn_says_so_and_stays_alive_for_gunicorn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_POLL_S", 0.001)
+    first, second = StateDir(tmp_path), StateDir(tmp_path)
+    first.lock()
+    fake = FakeWorker()
+    waiting = gevent.spawn(acquire_lock, second, fake)
+    for _ in range(2):
+        fake.notified.clear()
+        fake.notified.wait()
+    (line,) = fake.log.lines
+    assert f"waits for pid {os.getpid()}" in line
+    assert str(tmp_path) in line
+    assert "run exactly one worker" in line
+    first.unlock()
+    waiting.get()
+    second.unlock()
+
+
+def test_it_is_told_again_every_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_POLL_S", 0)
+    monkeypatch.setattr(module, "REMIND_S", 0)
+    first = StateDir(tmp_path)
+    first.lock()
+    fake = FakeWorker()
+    waiting = gevent.spawn(acquire_lock, StateDir(tmp_path), fake)
+    while len(fake.log.lines) < 3:
+        fake.notified.clear()
+        fake.notified.wait()
+    fake.alive = False
+    with pytest.raises(SystemExit, match="0"):
+        waiting.get()
+    first.unlock()
+
+
+def test_a_configuration_that_cannot_be_used_is_told_and_stops_gunicorn() -> None:
+    fake = FakeWorker()
+    problem = Problem("models.a.cmd", "is missing", line=3, column=5)
+    with pytest.raises(SystemExit, match="3"):
+        fail_boot(fake, ConfigError([problem], "c.yaml"))
+    assert fake.log.lines == ["c.yaml:3:5: models.a.cmd: is missing"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_feeds_end_first_and_gunicorn_hears_of_it_once(
+    gunicorn: FakeWorker, left: list[int], number: signal.Signals
+) -> None:
+    service = shutdown_of(gunicorn)
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+    service.closed.wait()
+    assert service.calls == ["end feeds", "close"]
+    assert gunicorn.heard == [number]
+    while not left:
+        gevent.sleep(0)
+    assert left == [0]
+
+
+def test_at_term_the_models_stop_once_the_listeners_are_closed(
+    gunicorn: FakeWorker, left: list[int]
+) -> None:
+    listener = socket.socket()
+    gunicorn.sockets = [listener]
+    service = shutdown_of(gunicorn)
+    signal.raise_signal(signal.SIGTERM)
+    while not service.calls:
+        gevent.sleep(0)
+    assert service.calls == ["end feeds"]
+    listener.close()
+    service.closed.wait()
+    while not left:
+        gevent.sleep(0)
+
+
+def test_a_later_second_signal_does_not_wait(
+    gunicorn: FakeWorker, left: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPEAT_S", -1)
+    codes: list[int] = []
+    service = shutdown_of(gunicorn, codes.append)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert codes == []
+    signal.raise_signal(signal.SIGQUIT)
+    assert (service.calls[0], codes) == ("kill", [1])
+    service.closed.wait()
+    while not left:
+        gevent.sleep(0)

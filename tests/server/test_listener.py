@@ -1,13 +1,22 @@
-"""How many connections there may be, what becomes of the rest, and the end of all."""
+"""Listening sockets, the limit of connections, the greenlets that serve them, and draining."""
+
+from __future__ import annotations
 
 import errno
+import gc
+import os
+import weakref
+from pathlib import Path
 
 import gevent
 import pytest
+from gevent import socket
 from gevent.event import Event
 
-from llmsnap.server import listener as listener_module
-from llmsnap.server.connections import Limits
+from llmsnap.server import listener as module
+from llmsnap.server.bind import address_of, open_listener, remove_socket, split_host_port
+from llmsnap.server.deadlines import ConnectionLimits, Deadlines
+from llmsnap.server.listener import GreenletPool
 from tests.server.raw import answering, request
 
 
@@ -31,7 +40,7 @@ class Gated:
 
 
 def test_beyond_the_limit_the_oldest_idle_connection_goes(serve) -> None:
-    serving = serve(ok, limits=Limits(connections=3))
+    serving = serve(ok, limits=ConnectionLimits(connections=3))
     clients = [serving.connect() for _ in range(2)]
     for client in clients:
         assert client.ask(request()).status == 200
@@ -45,7 +54,7 @@ def test_beyond_the_limit_the_oldest_idle_connection_goes(serve) -> None:
 
 def test_connections_that_are_served_are_never_closed_for_others(serve) -> None:
     app = Gated()
-    serving = serve(app, limits=Limits(connections=1))
+    serving = serve(app, limits=ConnectionLimits(connections=1))
     first = serving.connect()
     first.send(request("/slow"))
     app.entered.wait()
@@ -59,7 +68,7 @@ def test_connections_that_are_served_are_never_closed_for_others(serve) -> None:
 
 
 def test_silent_connections_go_when_there_are_no_idle_ones(serve) -> None:
-    serving = serve(ok, limits=Limits(connections=2))
+    serving = serve(ok, limits=ConnectionLimits(connections=2))
     silent = [serving.connect() for _ in range(5)]
     assert serving.connect().ask(request()).status == 200
     assert silent[0].rest() == b""
@@ -86,24 +95,24 @@ def until(fact) -> None:
     ],
 )
 def test_bodies_that_do_not_come_make_room(serve, begun: bytes) -> None:
-    serving = serve(answering(read), limits=Limits(connections=3))
+    serving = serve(answering(read), limits=ConnectionLimits(connections=3))
     stalled = [serving.connect() for _ in range(3)]
     for count, client in enumerate(stalled, 1):
         client.send(begun)
-        until(lambda count=count: len(serving.server.connections.bodies) == count)
+        until(lambda count=count: len(serving.server.deadlines.bodies) == count)
     assert serving.connect().ask(request()).status == 200
     answer = stalled[0].answer()
     assert (answer.status, answer.headers["connection"]) == (408, "close")
     assert stalled[0].rest() == b""
-    assert len(serving.server.connections.bodies) == 2
+    assert len(serving.server.deadlines.bodies) == 2
 
 
 def test_who_does_not_stop_sending_after_the_last_answer_makes_room(serve) -> None:
-    serving = serve(ok, limits=Limits(connections=1))
+    serving = serve(ok, limits=ConnectionLimits(connections=1))
     client = serving.connect()
     client.send(request("/", "POST", "Content-Length: 9999999"))
     assert client.answer().headers["connection"] == "close"
-    assert len(serving.server.connections.lingering) == 1
+    assert len(serving.server.deadlines.lingering) == 1
     assert serving.connect().ask(request()).status == 200
 
 
@@ -112,19 +121,19 @@ class Failing:
 
     def __init__(self, monkeypatch) -> None:
         self.failures: list[OSError] = []
-        true_read = listener_module.WSGIServer.do_read
+        true_read = module.WSGIServer.do_read
 
         def do_read(server):
             if self.failures:
                 raise self.failures.pop()
             return true_read(server)
 
-        monkeypatch.setattr(listener_module.WSGIServer, "do_read", do_read)
+        monkeypatch.setattr(module.WSGIServer, "do_read", do_read)
 
 
 @pytest.fixture
 def failing(monkeypatch) -> Failing:
-    monkeypatch.setattr(listener_module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
     return Failing(monkeypatch)
 
 
@@ -138,7 +147,7 @@ def test_running_out_of_descriptors_is_logged_once_and_survived(serve, failing, 
 
 
 def test_a_later_shortage_is_logged_again(serve, failing, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(listener_module, "SHORTAGE_OVER_S", 0)
+    monkeypatch.setattr(module, "SHORTAGE_OVER_S", 0)
     serving = serve(ok)
     for _ in range(2):
         failing.failures.append(OSError(errno.ENFILE, "Too many open files in system"))
@@ -184,7 +193,7 @@ def test_who_had_just_connected_when_draining_began_is_still_answered(serve) -> 
     serving = serve(ok)
     late = serving.connect()
     with gevent.Timeout(5):
-        while not len(serving.server.connections.heads):
+        while not len(serving.server.deadlines.heads):
             gevent.sleep(0.001)
     serving.server.drain()
     answer = late.ask(request())
@@ -218,9 +227,9 @@ def test_and_a_successor_keeps_its_own(serve, tmp_path) -> None:
 
 
 def test_there_are_no_more_places_than_descriptors_allow(serve, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(listener_module, "open_files", lambda: 70)
+    monkeypatch.setattr(module, "open_files", lambda: 70)
     serving = serve(ok)
-    assert serving.server.places == 3
+    assert serving.server.max_connections == 3
     assert "3 connections at a time: open files are limited to 70" in caplog.text
     clients = [serving.connect() for _ in range(20)]
     assert clients[-1].ask(request()).status == 200
@@ -229,7 +238,228 @@ def test_there_are_no_more_places_than_descriptors_allow(serve, monkeypatch, cap
 
 @pytest.mark.parametrize(("seats", "at_once"), [(1000, 8), (8, 1), (2, 1)])
 def test_many_are_accepted_at_once_unless_seats_are_few(serve, seats, at_once) -> None:
-    serving = serve(ok, limits=Limits(connections=seats))
+    serving = serve(ok, limits=ConnectionLimits(connections=seats))
     assert serving.server.max_accept == at_once
     clients = [serving.connect() for _ in range(min(seats - 1, 70))]
     assert [client.ask(request()).status for client in clients] == [200] * len(clients)
+
+
+# --- the pool of greenlets ------------------------------------------------------------------------
+
+
+class Guest:
+    """One connection, served until the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = Event()
+        self.greenlet: object = None
+
+    def serve(self) -> None:
+        self.greenlet = gevent.getcurrent()
+        self.gate.wait()
+
+
+@pytest.fixture
+def seats():
+    made = GreenletPool(3, Deadlines(ConnectionLimits()))
+    yield made
+    made.kill()
+    made.close()
+
+
+def take(seats: GreenletPool, count: int = 1) -> list[Guest]:
+    guests = [Guest() for _ in range(count)]
+    for guest in guests:
+        seats.spawn(guest.serve)
+    gevent.idle()
+    return guests
+
+
+def leave(*guests: Guest) -> None:
+    for guest in guests:
+        guest.gate.set()
+    gevent.idle()
+
+
+def test_who_has_served_one_connection_serves_the_next(seats) -> None:
+    (first,) = take(seats)
+    leave(first)
+    assert len(seats) == 0
+    (second,) = take(seats)
+    assert second.greenlet is first.greenlet
+    assert len(seats) == 1
+
+
+def test_each_connection_has_a_place_whoever_serves_it(seats) -> None:
+    guests = take(seats, 3)
+    assert seats.is_full
+    leave(*guests[:2])
+    assert seats.free_count() == 2
+    again = take(seats, 2)
+    assert seats.is_full
+    assert len({id(one.greenlet) for one in [guests[2], *again]}) == 3
+    leave(guests[2], *again)
+    assert seats.free_count() == 3
+
+
+def test_only_some_rest(seats, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_IDLE", 1)
+    guests = take(seats, 3)
+    leave(*guests)
+    assert sum(guest.greenlet.dead for guest in guests) == 2
+
+
+def test_nothing_of_a_connection_is_kept_by_who_rests(seats) -> None:
+    for _ in range(2):  # the first of a greenlet, and one that it was given later
+        (guest,) = take(seats)
+        leave(guest)
+        gone = weakref.ref(guest)
+        del guest
+        gc.collect()
+        assert gone() is None
+
+
+def test_one_that_fails_costs_its_greenlet_and_no_place(seats) -> None:
+    def fail() -> None:
+        raise OSError("as gevent prints it")
+
+    (first,) = take(seats)
+    leave(first)
+    gevent.get_hub().exception_stream, before = None, gevent.get_hub().exception_stream
+    try:
+        seats.spawn(fail)
+        gevent.idle()
+    finally:
+        gevent.get_hub().exception_stream = before
+    assert first.greenlet.dead
+    assert seats.free_count() == 3
+    (second,) = take(seats)
+    assert second.greenlet is not first.greenlet
+
+
+def test_the_end_waits_for_those_that_rest_and_nobody_rests_after_it(seats) -> None:
+    stays, goes = take(seats, 2)
+    leave(goes)
+    seats.close()
+    assert goes.greenlet.dead
+    leave(stays)
+    assert stays.greenlet.dead
+    assert seats.free_count() == 3
+
+
+# --- listening sockets ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (":8080", ("", 8080)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+    ],
+)
+def test_addresses(text: str, found: tuple[str, int]) -> None:
+    assert split_host_port(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "8080", "host", "host:", "host:http", ":65536", ":\u0661"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="not an address to listen on"):
+        open_listener(text)
+
+
+def test_accepted_sockets_send_at_once_and_notice_lost_clients() -> None:
+    with open_listener("127.0.0.1:0") as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+
+
+def test_no_host_means_both_families() -> None:
+    with open_listener(":0") as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener, tls=False) == f"http://[::]:{port}"
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port)).close()
+
+
+def test_ipv6() -> None:
+    with open_listener("[::1]:0") as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener, tls=True) == f"https://[::1]:{port}"
+
+
+def test_a_port_in_use_is_said_so() -> None:
+    with open_listener("127.0.0.1:0") as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(OSError, match=rf"{address}: Address already in use"):
+            open_listener(address)
+    with open_listener(":0") as listener, pytest.raises(OSError, match="in use"):
+        open_listener(f":{listener.getsockname()[1]}")
+
+
+def test_a_unix_socket_replaces_what_a_dead_server_left(tmp_path) -> None:
+    listen = f"unix:{tmp_path}/s"
+    open_listener(listen).close()
+    with open_listener(listen) as listener:
+        assert address_of(listener, tls=False) == listen
+        with pytest.raises(OSError, match="in use by a running server") as caught:
+            open_listener(listen)
+        assert caught.value.errno == errno.EADDRINUSE
+    remove_socket(str(tmp_path / "s"))
+    remove_socket(str(tmp_path / "s"))
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_that_is_not_there(tmp_path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        open_listener(f"unix:{tmp_path}/no/such/s")
+
+
+def a_file(path: Path) -> None:
+    path.write_text("precious")
+
+
+def a_link(path: Path) -> None:
+    a_file(path.with_name("other"))
+    path.symlink_to("other")
+
+
+def a_link_to_a_socket(path: Path) -> None:
+    open_listener(f"unix:{path}-other").close()
+    path.symlink_to(f"{path.name}-other")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        a_file,
+        a_link,
+        a_link_to_a_socket,
+        lambda path: path.symlink_to("nowhere"),
+        Path.mkdir,
+        os.mkfifo,
+    ],
+    ids=["file", "link", "link to a socket", "dangling link", "folder", "fifo"],
+)
+def test_what_is_no_socket_is_never_removed(tmp_path, make) -> None:
+    path = tmp_path / "s"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(OSError, match=r"s exists and is not a socket: remove it, or give"):
+        open_listener(f"unix:{path}")
+    remove_socket(str(path))
+    assert path.lstat().st_ino == before.st_ino
+
+
+def test_a_socket_that_something_else_has_is_left_to_it(tmp_path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        with pytest.raises(OSError, match="in use"):
+            open_listener(f"unix:{path}")
+        assert (tmp_path / "s").exists()

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from gevent import socket, ssl
 
-from llmsnap.server.connections import Limits
+from llmsnap.server.deadlines import ConnectionLimits
 from llmsnap.server.tls import Certificate, new_context
 from tests.fakes.clock import Clock
 from tests.server.raw import RawClient, answering, post, request
-from tests.server.test_handler import deaf, echo
+from tests.server.test_connection import deaf, echo
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 
@@ -88,7 +88,7 @@ def test_requests_over_tls(serve, certificate, made) -> None:
 
 
 def test_a_body_that_does_not_go_on_ends_with_408_over_tls_too(serve, certificate, made) -> None:
-    serving = serve(answering(echo), wrap=certificate.wrap, limits=Limits(body_s=0.05))
+    serving = serve(answering(echo), wrap=certificate.wrap, limits=ConnectionLimits(body_s=0.05))
     client = connect(serving.address, made / "one")
     assert client.ask(post(b"hello")[:-1]).status == 408
     client.close()
@@ -157,19 +157,19 @@ def test_plain_http_is_told_so(serve, certificate, made) -> None:
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00", b"\0\0\0\0\0\0\0\0\0"])
 def test_a_handshake_has_its_limit_and_leaves_no_trace(serve, certificate, said, caplog) -> None:
-    client = serve(echo, wrap=certificate.wrap, limits=Limits(head_s=0.02)).connect()
+    client = serve(echo, wrap=certificate.wrap, limits=ConnectionLimits(head_s=0.02)).connect()
     client.send(said)
     assert len(client.rest()) < 20  # at most an alert
     assert caplog.text == ""
 
 
 def test_slow_and_idle_clients_over_tls(serve, certificate, made) -> None:
-    limits = Limits(head_s=1, idle_s=0.02)
+    limits = ConnectionLimits(head_s=1, idle_s=0.02)
     client = connect(serve(echo, wrap=certificate.wrap, limits=limits).address, made / "one")
     assert client.ask(request()).status == 200
     assert client.rest() == b""
     client.close()
-    limits = Limits(head_s=0.3)
+    limits = ConnectionLimits(head_s=0.3)
     client = connect(serve(echo, wrap=certificate.wrap, limits=limits).address, made / "one")
     client.send(b"GET / HT")
     assert client.answer().status == 408

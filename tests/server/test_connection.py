@@ -1,13 +1,16 @@
-"""One connection as a client sees it: framing, keep-alive, slow and rude clients."""
+"""One connection as a client sees it: framing, keep-alive, slow clients, clients that leave."""
 
 import gevent
 import pytest
+from gevent import socket
 from gevent.event import Event
 
-from llmsnap.server.connections import Deadline, Limits
-from llmsnap.server.handler import SOCKET, TAKE_OVER
+from llmsnap.errors import BadRequest
+from llmsnap.proxy.disconnect import EpollWatch
+from llmsnap.server.connection import SOCKET, TAKE_OVER, ConnectionReader, DisconnectWatcher
+from llmsnap.server.deadlines import ConnectionLimits, Deadline
 from tests.fakes.clock import Clock
-from tests.server.raw import answering, post, request
+from tests.server.raw import RawClient, answering, post, request
 
 
 def echo(environ, start_response):
@@ -45,8 +48,6 @@ def test_the_environ(serve) -> None:
 
 
 def test_an_address_of_ipv4_looks_like_one_on_a_listener_for_both(serve) -> None:
-    from tests.server.raw import RawClient
-
     serving = serve(lambda e, s: s("200 OK", []) and [e["REMOTE_ADDR"].encode()], ":0")
     client = RawClient(("127.0.0.1", serving.address[1]))
     assert client.ask(request()).body == b"127.0.0.1"
@@ -188,8 +189,6 @@ def test_a_bad_head_behind_a_good_request_spoils_only_itself(serve) -> None:
 
 
 def test_a_broken_body_is_a_bad_request_and_the_end(serve) -> None:
-    from llmsnap.errors import BadRequest
-
     def app(environ, start_response):
         try:
             return echo(environ, start_response)
@@ -274,31 +273,31 @@ def test_a_client_that_takes_nothing_of_its_answer_is_gone_after_a_while(
 
 
 def test_silence_from_the_start_ends_without_a_word(serve) -> None:
-    assert serve(echo, limits=Limits(head_s=0.01)).connect().rest() == b""
+    assert serve(echo, limits=ConnectionLimits(head_s=0.01)).connect().rest() == b""
 
 
 def test_half_a_head_ends_with_408(serve) -> None:
-    client = serve(echo, limits=Limits(head_s=0.01)).connect()
+    client = serve(echo, limits=ConnectionLimits(head_s=0.01)).connect()
     client.send(b"GET / HT")
     answer = client.answer()
     assert (answer.status, answer.headers["connection"]) == (408, "close")
 
 
 def test_a_connection_that_idles_too_long_ends_without_a_word(serve) -> None:
-    client = serve(echo, limits=Limits(idle_s=0.01)).connect()
+    client = serve(echo, limits=ConnectionLimits(idle_s=0.01)).connect()
     assert client.ask(request()).status == 200
     assert client.rest() == b""
 
 
 def test_the_time_for_a_head_begins_with_its_first_byte(serve) -> None:
-    client = serve(echo, limits=Limits(head_s=0.02, idle_s=5)).connect()
+    client = serve(echo, limits=ConnectionLimits(head_s=0.02, idle_s=5)).connect()
     assert client.ask(request()).status == 200
     client.send(b"GET / HT")
     assert client.answer().status == 408
 
 
 def test_a_body_nobody_reads_must_come_in_time(serve) -> None:
-    client = serve(deaf, limits=Limits(head_s=0.02)).connect()
+    client = serve(deaf, limits=ConnectionLimits(head_s=0.02)).connect()
     assert client.ask(post(b"hello")[:-1]).status == 413
     assert client.rest() == b""
 
@@ -317,7 +316,7 @@ def test_a_body_nobody_reads_must_come_in_time(serve) -> None:
     ids=range(7),
 )
 def test_a_body_that_does_not_go_on_ends_with_408(serve, begun: bytes) -> None:
-    client = serve(answering(echo), limits=Limits(body_s=0.01)).connect()
+    client = serve(answering(echo), limits=ConnectionLimits(body_s=0.01)).connect()
     client.send(begun)
     answer = client.answer()
     assert (answer.status, answer.headers["connection"]) == (408, "close")
@@ -327,7 +326,7 @@ def test_a_body_that_does_not_go_on_ends_with_408(serve, begun: bytes) -> None:
 
 def test_each_byte_gives_a_body_its_whole_time_again(serve) -> None:
     serving, clock = serve(answering(echo)), Clock(100.0)
-    bodies = serving.server.connections.bodies = Deadline(60.0, clock)
+    bodies = serving.server.deadlines.bodies = Deadline(60.0, clock)
     client = serving.connect()
     client.send(request("/", "POST", "Content-Length: 5"))
     for byte in (b"h", b"e", b"l"):
@@ -352,7 +351,7 @@ def test_a_body_may_take_its_time(serve) -> None:
         waiting.set()
         return echo(environ, start_response)
 
-    client = serve(app, limits=Limits(head_s=0.01, idle_s=0.01)).connect()
+    client = serve(app, limits=ConnectionLimits(head_s=0.01, idle_s=0.01)).connect()
     client.send(post(b"hello")[:-5])
     waiting.wait()
     gevent.sleep(0.05)  # longer than the limits, which are for heads
@@ -404,22 +403,124 @@ def test_a_library_made_for_pywsgi_finds_the_socket(serve) -> None:
     assert client.rest()[:1] == b"\x88"
 
 
-def test_a_request_begins_when_the_turnstile_lets_it_through(serve, monkeypatch) -> None:
+def test_a_request_begins_when_the_deadlines_lets_it_through(serve, monkeypatch) -> None:
     started, came, opened = [], Event(), Event()
 
     def app(environ, start_response):
         started.append(environ["PATH_INFO"])
         return echo(environ, start_response)
 
-    def pass_through() -> None:
+    def wait_turn() -> None:
         came.set()
         assert opened.wait(5)
 
     serving = serve(app)
-    monkeypatch.setattr(serving.server.turnstile, "pass_through", pass_through)
+    monkeypatch.setattr(serving.server.throttle, "wait_turn", wait_turn)
     client = serving.connect()
     client.send(post(b"x"))
     assert came.wait(5)
     assert started == []
     opened.set()
     assert client.answer().body == b"x"
+
+
+# --- clients that leave ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def others():
+    made = EpollWatch()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def reader(pair):
+    return ConnectionReader(pair[0])
+
+
+@pytest.fixture
+def watcher(pair, reader, others):
+    made = DisconnectWatcher(pair[0], reader, others)
+    yield made
+    made.close()
+
+
+def let_the_loop_look() -> None:
+    for _ in range(3):
+        gevent.idle()
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, lambda sock: sock.shutdown(1)])
+def test_a_client_that_leaves_is_told_of_at_once(pair, watcher, leave) -> None:
+    gone = Event()
+    watcher.add(pair[0].fileno(), gone.set)
+    leave(pair[1])
+    assert gone.wait(2)
+
+
+def test_one_that_left_before_is_told_of_too(pair, watcher) -> None:
+    gone = Event()
+    pair[1].close()
+    watcher.add(pair[0].fileno(), gone.set)
+    assert gone.wait(2)
+
+
+def test_a_next_request_is_no_departure_but_an_end_behind_it_is(pair, watcher, others) -> None:
+    ours, theirs = pair
+    gone = Event()
+    watcher.add(ours.fileno(), gone.set)
+    theirs.sendall(b"GET /next")
+    let_the_loop_look()
+    assert not gone.is_set()
+    assert repr(others) == "<EpollWatch 1 clients>"
+    theirs.close()
+    assert gone.wait(2)
+
+
+def test_after_remove_nothing_is_told_nor_watched(pair, watcher, others) -> None:
+    ours, theirs = pair
+    gone = Event()
+    watcher.add(ours.fileno(), gone.set)
+    theirs.sendall(b"GET /next")
+    let_the_loop_look()
+    watcher.remove(ours.fileno())
+    theirs.close()
+    let_the_loop_look()
+    assert not gone.is_set()
+    assert repr(others) == "<EpollWatch 0 clients>"
+
+
+def test_bytes_while_no_request_is_served_are_left_to_who_reads(pair, watcher, others) -> None:
+    ours, theirs = pair
+    watcher.turn_on()
+    theirs.sendall(b"a body in pieces")
+    let_the_loop_look()
+    assert not watcher.is_on
+    assert repr(others) == "<EpollWatch 0 clients>"
+    assert ours.recv(100) == b"a body in pieces"
+
+
+def test_who_reads_a_body_finds_its_end_before_the_watch_does(pair, reader, watcher) -> None:
+    ours, theirs = pair
+    gone = Event()
+    watcher.add(ours.fileno(), gone.set)
+    for act in (lambda: theirs.sendall(b"x"), theirs.close):
+        reading = gevent.spawn(reader.read_some, 100)
+        gevent.idle()
+        assert reader.is_reading
+        act()
+        assert reading.get() in (b"x", b"")
+        assert not gone.is_set()
+    assert gone.wait(2), "and then it is told as ever"
+
+
+def test_it_serves_request_after_request(pair, watcher) -> None:
+    ours, theirs = pair
+    for _ in range(3):
+        watcher.add(ours.fileno(), pytest.fail)
+        watcher.remove(ours.fileno())
+        waiting = gevent.spawn(watcher.wait)
+        theirs.sendall(b"x")
+        waiting.get()
+        assert ours.recv(1) == b"x"

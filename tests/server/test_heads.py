@@ -1,12 +1,11 @@
-"""What is a head, and what is refused because two servers might read it differently."""
+"""Parsing of request heads, and what is refused because two servers might read it differently."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsnap.errors import BadHead
-from llmsnap.server import head
-from llmsnap.server.head import parse
+from llmsnap.server.http1 import check_incomplete_head, parse_head
 
 HOST = b"Host: a.example:8080\r\n"
 
@@ -17,7 +16,7 @@ def get(*lines: bytes, target: bytes = b"/", version: bytes = b"HTTP/1.1") -> by
 
 
 def test_an_ordinary_head() -> None:
-    found = parse(
+    found = parse_head(
         b"POST /v1/chat%2Fx?a=b%20c HTTP/1.1\r\n" + HOST + b"content-type: application/json\r\n"
         b"CONTENT-LENGTH: 12\r\nX-Api-Key:\t secret \r\nEmpty:\r\n\r\n"
     )
@@ -34,27 +33,27 @@ def test_an_ordinary_head() -> None:
 
 
 def test_no_length_means_no_body_and_chunked_means_unknown() -> None:
-    assert parse(get()).length == 0
-    assert parse(get(b"Transfer-Encoding: Chunked")).length is None
+    assert parse_head(get()).length == 0
+    assert parse_head(get(b"Transfer-Encoding: Chunked")).length is None
 
 
 def test_repeated_headers_are_joined_as_pywsgi_does_it() -> None:
-    fields = parse(get(b"X-A: 1", b"x-a: 2", b"Cookie: a=1", b"Cookie: b=2")).fields
+    fields = parse_head(get(b"X-A: 1", b"x-a: 2", b"Cookie: a=1", b"Cookie: b=2")).fields
     assert fields["HTTP_X_A"] == "1,2"
     assert fields["HTTP_COOKIE"] == "a=1; b=2"
-    assert parse(get(b"Cookie: a=1", b"Cookie:")).fields["HTTP_COOKIE"] == "a=1;"
+    assert parse_head(get(b"Cookie: a=1", b"Cookie:")).fields["HTTP_COOKIE"] == "a=1;"
 
 
 def test_a_name_with_an_underscore_cannot_pass_for_one_with_a_dash() -> None:
-    fields = parse(get(b"X_Forwarded_For: 6.6.6.6", b"Content_Length: 9")).fields
+    fields = parse_head(get(b"X_Forwarded_For: 6.6.6.6", b"Content_Length: 9")).fields
     assert fields == {"HTTP_HOST": "a.example:8080"}
 
 
 def test_bytes_beyond_ascii_stay_what_they_were() -> None:
-    found = parse(get("X-Name: grün".encode(), target="/grün".encode()))
+    found = parse_head(get("X-Name: grün".encode(), target="/grün".encode()))
     assert found.fields["HTTP_X_NAME"].encode("latin-1") == "grün".encode()
     assert found.path.encode("latin-1") == "/grün".encode()
-    assert parse(get(target=b"/gr%C3%BCn")).path == found.path
+    assert parse_head(get(target=b"/gr%C3%BCn")).path == found.path
 
 
 @pytest.mark.parametrize(
@@ -71,35 +70,35 @@ def test_bytes_beyond_ascii_stay_what_they_were() -> None:
 )
 def test_who_keeps_the_connection(version: bytes, connection: bytes | None, keeps: bool) -> None:
     lines = [b"Connection: " + connection] if connection else []
-    assert parse(get(*lines, version=version)).keep_alive is keeps
+    assert parse_head(get(*lines, version=version)).keep_alive is keeps
 
 
 def test_only_http_1_1_is_invited_to_continue() -> None:
-    assert parse(get(b"Expect: 100-Continue")).expects_continue
-    assert not parse(get(b"Expect: 100-continue", version=b"HTTP/1.0")).expects_continue
+    assert parse_head(get(b"Expect: 100-Continue")).expects_continue
+    assert not parse_head(get(b"Expect: 100-continue", version=b"HTTP/1.0")).expects_continue
 
 
 def test_a_url_as_target_brings_its_own_host() -> None:
-    found = parse(get(target=b"http://other.example/v1/models?x=1"))
+    found = parse_head(get(target=b"http://other.example/v1/models?x=1"))
     assert (found.target, found.path, found.query) == ("/v1/models?x=1", "/v1/models", "x=1")
     assert found.fields["HTTP_HOST"] == "other.example"
-    assert parse(get(target=b"HTTPS://x")).target == "/"
-    assert parse(get(target=b"http://x?q")).target == "/?q"
-    assert parse(b"OPTIONS http://x HTTP/1.1\r\n" + HOST + b"\r\n").target == "*"
+    assert parse_head(get(target=b"HTTPS://x")).target == "/"
+    assert parse_head(get(target=b"http://x?q")).target == "/?q"
+    assert parse_head(b"OPTIONS http://x HTTP/1.1\r\n" + HOST + b"\r\n").target == "*"
 
 
 def test_an_asterisk_is_for_options() -> None:
-    assert parse(b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n").path == "*"
+    assert parse_head(b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n").path == "*"
     assert status_of(get(target=b"*")) == 400
 
 
 def test_http_1_0_needs_no_host() -> None:
-    assert parse(b"GET / HTTP/1.0\r\n\r\n").fields == {}
+    assert parse_head(b"GET / HTTP/1.0\r\n\r\n").fields == {}
 
 
 def status_of(raw: bytes) -> int:
     with pytest.raises(BadHead) as caught:
-        parse(raw)
+        parse_head(raw)
     return caught.value.status
 
 
@@ -194,7 +193,7 @@ def test_smuggled_or_broken_headers_are_refused(line: bytes) -> None:
     ids=lambda value: value[:40] if isinstance(value, bytes) else None,
 )
 def test_request_lines_hosts_and_limits(raw: bytes, status: int) -> None:
-    assert (status_of(raw) if status else parse(raw) and 0) == status
+    assert (status_of(raw) if status else parse_head(raw) and 0) == status
 
 
 @pytest.mark.parametrize(
@@ -208,13 +207,13 @@ def test_request_lines_hosts_and_limits(raw: bytes, status: int) -> None:
 )
 def test_what_cannot_become_a_head_is_refused_before_its_end(begun: bytes, status: int) -> None:
     with pytest.raises(BadHead) as caught:
-        head.check_begun(bytearray(begun), 0)
+        check_incomplete_head(bytearray(begun), 0)
     assert caught.value.status == status
 
 
 def test_what_has_been_checked_is_not_checked_again() -> None:
-    head.check_begun(bytearray(b"GET / HTTP/1.1\r\nA: \n"), 20)
-    head.check_begun(bytearray(b"GET / HTTP/1.1\r"), 0)
+    check_incomplete_head(bytearray(b"GET / HTTP/1.1\r\nA: \n"), 20)
+    check_incomplete_head(bytearray(b"GET / HTTP/1.1\r"), 0)
 
 
 @pytest.mark.parametrize("code", range(256))
@@ -233,7 +232,7 @@ def test_each_byte_of_a_target_is_judged_by_itself(code: int) -> None:
 
 def is_accepted(raw: bytes) -> bool:
     try:
-        parse(raw)
+        parse_head(raw)
     except BadHead:
         return False
     return True
@@ -264,7 +263,7 @@ def test_what_llhttp_reads_in_other_ways_than_we_do(raw: bytes, status: int) -> 
 @pytest.mark.parametrize("method", [b"GET", b"CONNECT", b"POST"])
 def test_only_a_whole_head_is_taken(method: bytes) -> None:
     raw = get(b"Connection: upgrade", b"Upgrade: x", b"Content-Length: 5")
-    parse(raw)
+    parse_head(raw)
     for extra in (b"h", b"hello", raw, b"\r\n"):
         assert status_of(method + raw[3:] + extra) == 400
     for end in range(1, len(raw)):
@@ -272,7 +271,7 @@ def test_only_a_whole_head_is_taken(method: bytes) -> None:
 
 
 def test_a_head_that_asks_for_another_protocol_is_taken_like_any_other() -> None:
-    found = parse(get(b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 5"))
+    found = parse_head(get(b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 5"))
     assert (found.length, found.fields["HTTP_UPGRADE"]) == (5, "websocket")
 
 
@@ -287,7 +286,7 @@ def test_a_head_that_asks_for_another_protocol_is_taken_like_any_other() -> None
 )
 def test_a_refusal_names_what_is_wrong(raw: bytes, words: str) -> None:
     with pytest.raises(BadHead) as caught:
-        parse(raw)
+        parse_head(raw)
     assert words in str(caught.value)
 
 
@@ -352,7 +351,7 @@ def test_a_tab_behind_what_frames_a_body_is_refused_or_means_nothing(line, lengt
 
 def length_of(raw: bytes) -> int | None:
     try:
-        return parse(raw).length
+        return parse_head(raw).length
     except BadHead:
         return REFUSED
 

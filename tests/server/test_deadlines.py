@@ -1,0 +1,304 @@
+"""Clients that take too long are hung up on, the oldest first; requests start in fair portions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+
+from llmsnap.server import deadlines
+from llmsnap.server.deadlines import (
+    LAST_HEAD_S,
+    ConnectionLimits,
+    Deadline,
+    Deadlines,
+    StartThrottle,
+)
+from llmsnap.sockets import Readiness
+from tests.fakes.clock import Clock
+
+
+class Waiting:
+    def __init__(self) -> None:
+        self.hung_up = Event()
+
+    def hang_up(self) -> None:
+        self.hung_up.set()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(100.0)
+
+
+@pytest.fixture
+def deadline(clock: Clock) -> Iterator[Deadline]:
+    made = Deadline(10.0, clock)
+    yield made
+    made.hang_up_all()
+
+
+def hung_up(*all_: Waiting) -> list[bool]:
+    return [one.hung_up.is_set() for one in all_]
+
+
+def test_each_has_its_own_time(deadline: Deadline, clock: Clock) -> None:
+    first, second = Waiting(), Waiting()
+    deadline.start(first)
+    clock.now += 6
+    deadline.start(second)
+    clock.now += 6
+    deadline.hang_up_late()
+    assert hung_up(first, second) == [True, False]
+    assert len(deadline) == 1
+    clock.now += 6
+    deadline.hang_up_late()
+    assert hung_up(second) == [True]
+
+
+def test_starting_again_gives_the_whole_time_again(deadline: Deadline, clock: Clock) -> None:
+    first, second = Waiting(), Waiting()
+    deadline.start(first)
+    deadline.start(second)
+    clock.now += 6
+    deadline.start(first)
+    clock.now += 6
+    deadline.hang_up_late()
+    assert hung_up(first, second) == [False, True]
+
+
+def test_who_was_in_time_is_left_alone(deadline: Deadline, clock: Clock) -> None:
+    one = Waiting()
+    deadline.start(one)
+    deadline.stop(one)
+    deadline.stop(one)
+    clock.now += 60
+    deadline.hang_up_late()
+    assert hung_up(one) == [False]
+
+
+def test_it_comes_by_itself() -> None:
+    deadline = Deadline(0.01)
+    one = Waiting()
+    deadline.start(one)
+    assert one.hung_up.wait(2)
+    again = Waiting()
+    deadline.start(again)
+    assert again.hung_up.wait(2)
+
+
+def test_it_comes_back_for_those_that_began_later(clock: Clock) -> None:
+    deadline = Deadline(0.02, clock)
+    late = Waiting()
+    deadline.start(late)
+    deadline.hang_up_late()  # too early: nothing but a new timer
+    clock.now += 1
+    assert late.hung_up.wait(2)
+
+
+def test_the_oldest_makes_room(deadline: Deadline) -> None:
+    first, second = Waiting(), Waiting()
+    deadline.start(first)
+    deadline.start(second)
+    assert deadline.hang_up_oldest()
+    assert hung_up(first, second) == [True, False]
+    assert deadline.hang_up_oldest()
+    assert not deadline.hang_up_oldest()
+
+
+def test_idle_connections_make_room_before_those_that_may_be_asking() -> None:
+    connections = Deadlines(ConnectionLimits())
+    asking, idle = Waiting(), Waiting()
+    connections.heads.start(asking)
+    connections.idle.start(idle)
+    assert connections.make_room()
+    assert hung_up(asking, idle) == [False, True]
+    assert connections.make_room()
+    assert hung_up(asking) == [True]
+    assert not connections.make_room()
+
+
+def test_of_those_that_owe_us_something_the_one_that_has_owed_it_longest_makes_room() -> None:
+    connections = Deadlines(ConnectionLimits())
+    clock = Clock(100.0)
+    connections.heads, connections.bodies = Deadline(15, clock), Deadline(60, clock)
+    first, second, third, last = waiting = [Waiting() for _ in range(4)]
+    for one, kind in zip(
+        waiting,
+        (connections.bodies, connections.heads, connections.bodies, connections.lingering),
+        strict=True,
+    ):
+        kind.start(one)
+        clock.now += 1
+    for one in (last, first, second, third):
+        assert connections.make_room()
+        assert one.hung_up.is_set()
+    assert not connections.make_room()
+
+
+def test_the_end_of_all(clock: Clock) -> None:
+    connections = Deadlines(ConnectionLimits())
+    connections.heads = Deadline(15.0, clock)
+    waiting = [Waiting() for _ in range(4)]
+    for one in waiting[:2]:
+        connections.idle.start(one)
+    connections.heads.start(waiting[2])
+    clock.now += 0.3
+    connections.heads.start(waiting[3])
+    clock.now += 0.3
+    connections.end_idle()
+    assert hung_up(*waiting) == [True, True, True, False], "the last has only just connected"
+    clock.now += LAST_HEAD_S
+    connections.end_idle()
+    assert hung_up(waiting[3]) == [True]
+    gevent.idle()
+    assert repr(connections.idle) == "<Deadline of 75 s for 0>"
+
+
+# --- the throttle ---------------------------------------------------------------------------------
+
+
+LONG_S = 5 * deadlines.START_BUDGET_S
+
+
+def work(for_s: float = LONG_S) -> None:
+    """Keep the event loop from going on."""
+    until = time.perf_counter() + for_s
+    while time.perf_counter() < until:
+        pass
+
+
+@pytest.fixture
+def gate() -> Iterator[StartThrottle]:
+    made = StartThrottle()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def looks() -> Iterator[list[int]]:
+    """How often the loop has looked at the sockets: one element, counted up."""
+    count = [0]
+    watcher = gevent.get_hub().loop.check()
+
+    def counted() -> None:
+        count[0] += 1
+
+    watcher.start(counted)
+    yield count
+    watcher.stop()
+    watcher.close()
+
+
+@pytest.fixture
+def enter(gate: StartThrottle, looks: list[int]) -> Callable[..., list[gevent.Greenlet]]:
+    """Have greenlets come, who note after how many looks they are in, and then work."""
+
+    def come(count: int, into: list[int], then: Callable[[], None]) -> list[gevent.Greenlet]:
+        def run() -> None:
+            gate.wait_turn()
+            into.append(looks[0])
+            then()
+
+        return [gevent.spawn(run) for _ in range(count)]
+
+    return come
+
+
+def test_whoever_comes_in_time_is_let_in_at_once(gate: StartThrottle, looks: list[int]) -> None:
+    gevent.sleep(0)
+    gevent.get_hub().loop.update_now()
+    before = looks[0]
+    gate.wait_turn()
+    assert looks[0] == before
+
+
+def test_whoever_comes_late_waits_until_the_sockets_were_looked_at(
+    gate: StartThrottle, looks: list[int]
+) -> None:
+    before = looks[0]
+    work()
+    gate.wait_turn()
+    assert looks[0] > before
+
+
+def test_of_those_who_wait_one_is_let_in_per_pass_when_each_takes_long(enter, looks) -> None:
+    seen: list[int] = []
+    gevent.joinall(enter(6, seen, work), timeout=2)
+    assert len(seen) == 6
+    assert len(set(seen[1:])) == 5, "one in each pass"
+    assert seen == sorted(seen)
+
+
+def test_several_who_take_little_are_let_in_together(enter, gate, looks, monkeypatch) -> None:
+    monkeypatch.setattr(deadlines, "START_BUDGET_S", -1.0)  # everybody waits
+    seen: list[int] = []
+    entered = enter(6, seen, lambda: None)
+    gevent.sleep(0)
+    assert seen == []
+    monkeypatch.setattr(deadlines, "START_BUDGET_S", 60.0)  # and there is time for all
+    gevent.joinall(entered, timeout=2)
+    assert len(seen) == 6
+    assert len(set(seen)) == 1
+
+
+def test_nobody_overtakes(gate: StartThrottle) -> None:
+    order: list[int] = []
+
+    def run(number: int) -> None:
+        gate.wait_turn()
+        order.append(number)
+        work()
+
+    greenlets = [gevent.Greenlet(run, number) for number in range(8)]
+    for greenlet in greenlets:
+        greenlet.start()
+        gevent.sleep(0)
+    gevent.joinall(greenlets, timeout=2)
+    assert order == list(range(8))
+
+
+def test_sockets_are_served_before_whoever_waits(gate: StartThrottle) -> None:
+    order: list[str] = []
+    pairs = [socket.socketpair() for _ in range(3)]
+    waits = [Readiness(ours) for ours, _ in pairs]
+
+    def read(one: Readiness) -> None:
+        one.wait()
+        order.append("socket")
+
+    greenlets = [gevent.spawn(read, one) for one in waits]
+    gevent.sleep(0)
+    for _, theirs in pairs:
+        theirs.sendall(b"x")
+    work()
+    gate.wait_turn()
+    order.append("request")
+    gevent.joinall(greenlets, timeout=2)
+    for one, pair in zip(waits, pairs, strict=True):
+        one.close()
+        for sock in pair:
+            sock.close()
+    assert order == ["socket"] * 3 + ["request"]
+
+
+def test_whoever_is_ended_while_it_waits_keeps_nobody_else(
+    gate: StartThrottle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "START_BUDGET_S", -1.0)  # everybody waits
+    entered: list[str] = []
+
+    def run(name: str) -> None:
+        gate.wait_turn()
+        entered.append(name)
+
+    first, second = gevent.Greenlet(run, "first"), gevent.Greenlet(run, "second")
+    first.start()
+    second.start()
+    gevent.get_hub().loop.run_callback(lambda: first.kill(block=False))
+    gevent.joinall([first, second], timeout=2)
+    assert entered == ["second"]

@@ -1,0 +1,374 @@
+"""``serve`` from bind to the last signal: shutdown, reload, systemd, restart on code changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import AsyncResult, Event
+
+from llmsnap.config import Config
+from llmsnap.configfile import Look
+from llmsnap.errors import ConfigError, Problem
+from llmsnap.installation import identify
+from llmsnap.options import Options
+from llmsnap.reload import ConfigWatcher
+from llmsnap.server import main, open_listener, serve
+from llmsnap.server.main import (
+    CodeWatcher,
+    reloading,
+    restart,
+    stop_signals,
+    systemd_notified,
+    watching_code,
+)
+from tests.server.raw import RawClient, request
+
+
+class FakeService:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.closing = Event()
+        self.drained = Event()
+
+    def open(self) -> None:
+        self.told.append("open")
+
+    def close(self, drain_timeout_s: float) -> None:
+        self.told.append(f"close within {drain_timeout_s:g}")
+        self.closing.set()
+        self.drained.wait()
+
+    def kill(self) -> None:
+        self.told.append("kill")
+
+
+def ok(environ, start_response):
+    start_response("200 OK", [])
+    return [b"ok"]
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+def start(service: FakeService, app=ok) -> tuple[gevent.Greenlet, RawClient]:
+    said: AsyncResult[str] = AsyncResult()
+    server = gevent.Greenlet(
+        serve, Options(listen="127.0.0.1:0", drain_timeout=3), service, app, said.set
+    )
+    server.start()
+    line = said.get(timeout=3)
+    assert line.startswith(f"{identify().short} listening on http://127.0.0.1:")
+    return server, RawClient(("127.0.0.1", int(line.rpartition(":")[2])))
+
+
+def test_the_end_comes_from_outside_in(service) -> None:
+    server, client = start(service)
+    assert client.ask(request()).body == b"ok"
+    os.kill(os.getpid(), signal.SIGTERM)
+    service.closing.wait()
+    assert client.rest() == b"", "idle connections end before the models"
+    assert not server.ready()
+    service.drained.set()
+    assert server.get(timeout=3) == 0
+    assert service.told == ["open", "close within 3"]
+    client.close()
+
+
+def test_requests_in_flight_get_their_answers_and_the_last_word(service, monkeypatch) -> None:
+    monkeypatch.setattr(main, "FINISH_S", 3)
+    gate, entered = Event(), Event()
+
+    def app(environ, start_response):
+        entered.set()
+        gate.wait()
+        return ok(environ, start_response)
+
+    server, client = start(service, app)
+    client.send(request())
+    entered.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+    service.closing.wait()
+    service.drained.set()
+    gate.set()
+    answer = client.answer()
+    assert (answer.body, answer.headers["connection"]) == (b"ok", "close")
+    assert server.get(timeout=3) == 0
+    client.close()
+
+
+def test_an_address_in_use_is_an_error_before_anything_opens(service) -> None:
+    with open_listener("127.0.0.1:0") as taken:
+        options = Options(listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(OSError, match="in use"):
+            serve(options, service, ok, pytest.fail)
+    assert service.told == []
+
+
+def test_a_certificate_that_is_not_there_too(service) -> None:
+    options = Options(listen="127.0.0.1:0", tls_cert_file="/no/cert", tls_key_file="/no/key")
+    with pytest.raises(OSError, match="/no/cert"):
+        serve(options, service, ok, pytest.fail)
+    assert service.told == []
+
+
+IMPORTED_BEFORE_SERVING = """
+import sys
+import llmsnap._monkey
+from llmsnap import cli
+import llmsnap.server
+seen = []
+llmsnap.server.serve = lambda *_, **__: seen.append("flask" in sys.modules) or 0
+assert cli.main(["--config", sys.argv[1], "--listen", "127.0.0.1:0"]) == 0
+print(seen)
+"""
+
+
+@pytest.mark.e2e
+def test_nothing_large_is_imported_while_streams_may_be_open(tmp_path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("models:\n  a:\n    cmd: server ${PORT}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BEFORE_SERVING, str(config)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LLMSNAP_STATE_DIR": str(tmp_path)},
+    )
+    assert done.stdout == "[True]\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_asks_and_the_second_does_not(number: int) -> None:
+    killed: list[str] = []
+    left: AsyncResult[int] = AsyncResult()
+    with stop_signals(lambda: killed.append("all"), left.set) as asked:
+        os.kill(os.getpid(), number)
+        assert asked.wait(2)
+        assert not killed
+        os.kill(os.getpid(), number)
+        assert left.get(timeout=2) == 1
+        assert killed == ["all"]
+
+
+# --- reloading ------------------------------------------------------------------------------------
+
+
+class ReloadedService:
+    def __init__(self, error: ConfigError | None = None, source: str = "/no/such/file") -> None:
+        self.runtime = SimpleNamespace(config=Config(source=source))
+        self.reloaded = Event()
+        self.error = error
+        self.count = 0
+        self.hold: Event | None = None
+
+    def reload(self, found: Look | None = None) -> None:
+        self.count += 1
+        self.reloaded.set()
+        if self.hold is not None:
+            self.hold.wait()
+        if self.error:
+            raise self.error
+
+
+def test_sighup_reloads_also_when_the_last_one_was_refused() -> None:
+    service = ReloadedService(ConfigError([Problem("x", "bad")]))
+    with reloading(service, watch_file=False):
+        for _ in range(2):
+            service.reloaded.clear()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert service.reloaded.wait(3)
+            gevent.idle()
+
+
+def test_the_file_is_watched_only_when_asked(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(ConfigWatcher.__init__.__kwdefaults__, "quiet_s", 0.01)
+    path = tmp_path / "config.yaml"
+    path.write_text("")
+    service = ReloadedService(source=str(path))
+    with reloading(service, watch_file=True):
+        path.write_text("startPort: 1")
+        assert service.reloaded.wait(4)
+
+
+def test_many_hangups_during_a_reload_cause_one_more() -> None:
+    service = ReloadedService()
+    service.hold = Event()
+    with reloading(service, watch_file=False):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert service.reloaded.wait(3)
+        for _ in range(5):
+            os.kill(os.getpid(), signal.SIGHUP)
+            gevent.idle()
+        service.hold.set()
+        gevent.idle()
+    assert service.count == 2
+
+
+# --- systemd --------------------------------------------------------------------------------------
+
+
+class Manager:
+    """systemd's end of the socket."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.environ = {"NOTIFY_SOCKET": address}
+
+    def next(self) -> list[str]:
+        return self._socket.recv(1000).decode().split("\n")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(params=["file", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+    name = str(tmp_path / "notify")
+    found = Manager(name if request.param == "file" else f"@{name}")
+    yield found
+    found.close()
+
+
+def test_readiness_and_the_end_are_told(manager: Manager) -> None:
+    with systemd_notified("listening on :1", manager.environ) as notifier:
+        assert manager.next() == ["READY=1", "STATUS=listening on :1"]
+        notifier.send("STOPPING=1")
+        assert manager.next() == ["STOPPING=1"]
+
+
+def test_a_watchdog_hears_of_us_at_twice_its_pace(manager: Manager) -> None:
+    manager.environ |= {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": str(os.getpid())}
+    with systemd_notified("", manager.environ):
+        manager.next()
+        assert [manager.next() for _ in range(3)] == [["WATCHDOG=1"]] * 3
+
+
+@pytest.mark.parametrize("asked", [{}, {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": "1"}])
+def test_no_sign_of_life_unless_asked_of_this_process(
+    manager: Manager, asked: dict[str, str]
+) -> None:
+    manager.environ |= asked
+    with systemd_notified("", manager.environ) as notifier:
+        manager.next()
+        notifier.send("STOPPING=1")
+        assert manager.next() == ["STOPPING=1"]
+
+
+def test_children_do_not_inherit_it(manager: Manager) -> None:
+    manager.environ |= {"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1", "HOME": "/"}
+    with systemd_notified("", manager.environ):
+        assert manager.environ == {"HOME": "/"}
+
+
+def test_without_systemd_nothing_is_said() -> None:
+    with systemd_notified("", {}) as notifier:
+        notifier.send("STOPPING=1")
+
+
+def test_a_socket_that_is_gone_is_no_reason_to_stop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with systemd_notified("", {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+        pass
+    assert "sd_notify(READY=1) failed" in caplog.text
+
+
+# --- restart on code changes ----------------------------------------------------------------------
+
+
+class LoadedCode:
+    """Two loaded modules of a package, and one from elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "package"
+        self.folder.mkdir()
+        self.modules: dict[str, ModuleType] = {"builtin": ModuleType("builtin")}
+        self.calls: list[str] = []
+        self._time = 0
+        for name in ("one", "two"):
+            self.write(self.folder / f"{name}.py", "x = 1\n")
+        self.elsewhere = self.write(folder / "elsewhere.py", "x = 1\n")
+
+    def write(self, path: Path, text: str) -> Path:
+        path.write_text(text)
+        self._time += 1
+        os.utime(path, (self._time, self._time))
+        module = ModuleType(path.stem)
+        module.__file__ = str(path)
+        self.modules[path.stem] = module
+        return path
+
+    def watch(self) -> CodeWatcher:
+        return CodeWatcher(lambda: self.calls.append("change"), self.folder, self.modules)
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> LoadedCode:
+    return LoadedCode(tmp_path)
+
+
+def test_a_changed_module_is_told_once(code: LoadedCode) -> None:
+    watch = code.watch()
+    watch.check()
+    assert not watch.has_changed
+    code.write(code.folder / "one.py", "x = 2\n")
+    watch.check()
+    watch.check()
+    assert (watch.has_changed, code.calls) == (True, ["change"])
+
+
+def test_a_module_loaded_later_is_no_change_but_one_of_it_is(code: LoadedCode) -> None:
+    watch = code.watch()
+    later = code.write(code.folder / "later.py", "x = 1\n")
+    watch.check()
+    assert code.calls == []
+    code.write(later, "x = 2\n")
+    watch.check()
+    assert code.calls == ["change"]
+
+
+def test_other_packages_and_removed_files_do_not_count(code: LoadedCode) -> None:
+    watch = code.watch()
+    code.write(code.elsewhere, "x = 2\n")
+    (code.folder / "two.py").unlink()
+    watch.check()
+    assert code.calls == []
+
+
+def test_what_does_not_compile_waits_until_it_does(
+    code: LoadedCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = code.watch()
+    code.write(code.folder / "one.py", "x = \n")
+    watch.check()
+    assert (watch.has_changed, code.calls) == (False, [])
+    assert "one.py changed, and is not loaded" in caplog.text
+    code.write(code.folder / "one.py", "x = 3\n")
+    watch.check()
+    assert code.calls == ["change"]
+
+
+def test_the_watch_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "CODE_POLL_S", 60)
+    with watching_code(lambda: None) as watch:
+        assert "as loaded" in repr(watch)
+
+
+def test_the_same_command_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(os, "execv", lambda path, words: runs.append((path, words)))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "llmsnap", "--debug"])
+    restart()
+    assert runs == [(sys.executable, [sys.executable, "-m", "llmsnap", "--debug"])]

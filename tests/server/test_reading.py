@@ -1,0 +1,249 @@
+"""Heads and bodies read from one connection: as they were sent, however the network cut them."""
+
+import pytest
+
+from llmsnap.errors import BadHead, BadRequest, ClientGone
+from llmsnap.server.connection import ConnectionReader
+from llmsnap.server.http1 import RequestBody, UpgradeBody
+
+
+class Pieces:
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+
+    def recv(self, size: int) -> bytes:
+        if not self.pieces:
+            return b""
+        piece = self.pieces.pop(0)
+        if len(piece) > size:
+            self.pieces.insert(0, piece[size:])
+        return piece[:size]
+
+
+def begun() -> None:
+    pass
+
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_a_head_in_one_piece() -> None:
+    reader = ConnectionReader(Pieces(HEAD))
+    assert reader.read_head(begun) == HEAD
+    assert reader.read_head(begun) == b""
+
+
+@pytest.mark.parametrize("cut", range(1, len(HEAD)))
+def test_a_head_in_two_pieces(cut: int) -> None:
+    reader = ConnectionReader(Pieces(HEAD[:cut], HEAD[cut:] + b"more"))
+    assert reader.read_head(begun) == HEAD
+    assert reader.take_buffered() == b"more"
+
+
+def test_a_head_byte_by_byte_tells_once_that_it_has_begun() -> None:
+    told: list[int] = []
+    reader = ConnectionReader(Pieces(*[bytes([code]) for code in HEAD]))
+    assert reader.read_head(lambda: told.append(1)) == HEAD
+    assert told == [1]
+
+
+def test_pipelined_heads_and_what_follows() -> None:
+    reader = ConnectionReader(Pieces(HEAD + HEAD + b"body"))
+    assert reader.read_head(begun) == HEAD
+    assert reader.buffered == len(HEAD) + 4
+    assert reader.read_head(begun) == HEAD
+    assert reader.read_some(3) == b"bod"
+    assert reader.read_some(100) == b"y"
+    assert reader.read_some(100) == b""
+
+
+@pytest.mark.parametrize("before", [(b"\r\n" + HEAD,), (b"\r\n", HEAD), (b"\r", b"\n" + HEAD)])
+def test_one_empty_line_before_a_head_is_no_error(before: tuple[bytes, ...]) -> None:
+    assert ConnectionReader(Pieces(*before)).read_head(begun) == HEAD
+
+
+def test_an_empty_line_alone_is_no_head_that_has_begun() -> None:
+    assert ConnectionReader(Pieces(b"\r\n")).read_head(pytest.fail) == b""
+
+
+def test_two_empty_lines_are_an_error_of_the_head() -> None:
+    assert ConnectionReader(Pieces(b"\r\n\r\n" + HEAD)).read_head(begun).startswith(b"\r\n")
+
+
+def test_the_end_in_the_middle_of_a_head() -> None:
+    with pytest.raises(EOFError):
+        ConnectionReader(Pieces(HEAD[:-1])).read_head(begun)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([b"GET /" + b"a" * 4000, b"a" * 5000], 414),
+        ([b"GET / HTTP/1.1\r\n", *[b"X-A: " + b"a" * 5000 + b"\r\n"] * 20], 431),
+        ([b"GET / HTTP/1.1\nHost: a\n\n"], 400),
+        ([b"GET / HTTP/1.1\r\nHost: a\r\n", b"\n"], 400),
+    ],
+)
+def test_a_head_that_cannot_be_one_is_not_read_to_its_end(pieces: list[bytes], status: int) -> None:
+    with pytest.raises(BadHead) as caught:
+        ConnectionReader(Pieces(*pieces)).read_head(begun)
+    assert caught.value.status == status
+
+
+def test_lines() -> None:
+    reader = ConnectionReader(Pieces(b"one\r", b"\ntwo\r\n\r\nthree"))
+    assert [reader.read_line(10), reader.read_line(3), reader.read_line(0)] == [b"one", b"two", b""]
+    with pytest.raises(EOFError):
+        reader.read_line(10)
+
+
+@pytest.mark.parametrize("pieces", [[b"toolong\r\n"], [b"toolong"], [b"too", b"long", b"er"]])
+def test_a_line_that_is_too_long(pieces: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="too long"):
+        ConnectionReader(Pieces(*pieces)).read_line(5)
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+def chunked(*pieces: bytes) -> RequestBody:
+    return RequestBody(ConnectionReader(Pieces(*pieces)), None)
+
+
+def test_a_body_of_known_length_leaves_what_follows() -> None:
+    reader = ConnectionReader(Pieces(b"hel", b"loGET"))
+    body = RequestBody(reader, 5)
+    assert not body.is_complete
+    assert body.read() == b"hello"
+    assert body.is_complete
+    assert body.read() == b""
+    assert reader.read_some(100) == b"GET"
+
+
+def test_reading_in_parts() -> None:
+    body = RequestBody(ConnectionReader(Pieces(b"hello")), 5)
+    assert [body.read(2), body.read(0), body.read(10), body.read(10)] == [b"he", b"", b"llo", b""]
+
+
+def test_reading_what_has_come() -> None:
+    body = RequestBody(ConnectionReader(Pieces(b"he", b"l", b"loGET")), 5)
+    assert [body.read1(10) for _ in range(4)] == [b"he", b"l", b"lo", b""]
+    body = RequestBody(ConnectionReader(Pieces(b"hello")), 5)
+    assert [body.read1(2), body.read1(2), body.read1(0), body.read1(2)] == [b"he", b"ll", b"", b"o"]
+    body = chunked(b"1\r\nh\r\n2\r\nel\r\n", b"2\r\nlo", b"\r\n0\r\n\r\n")
+    assert [body.read1(10) for _ in range(4)] == [b"h", b"el", b"lo", b""]
+    with pytest.raises(BadRequest):
+        chunked(b"5\r\nhel").read1(10) and chunked(b"5\r\n").read1(10)
+
+
+def test_no_body_asks_for_nothing() -> None:
+    assert RequestBody(ConnectionReader(Pieces()), 0, pytest.fail).read() == b""
+
+
+def test_chunks_extensions_and_trailers() -> None:
+    reader = ConnectionReader(
+        Pieces(b"5;name=value\r\nhello\r\n1 \r\n!\r", b"\n00\r\nX-Trailer: 1\r\n\r\nGET")
+    )
+    body = RequestBody(reader, None)
+    assert body.read(3) == b"hel"
+    assert body.read() == b"lo!"
+    assert body.is_complete
+    assert reader.read_some(100) == b"GET"
+
+
+def test_many_small_chunks() -> None:
+    assert chunked(b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n").read() == b"x" * 5000
+
+
+def test_lines_for_those_who_want_them() -> None:
+    body = RequestBody(ConnectionReader(Pieces(b"one\ntwo\nthree")), 13)
+    assert body.readline() == b"one\n"
+    assert body.readline(2) == b"tw"
+    assert body.readlines() == [b"o\n", b"three"]
+    assert list(body) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x\r\n",
+        b"\r\n",
+        b"-1\r\n",
+        b"0x5\r\nhello\r\n0\r\n\r\n",
+        b" 5\r\nhello\r\n0\r\n\r\n",
+        b"5\nhello\r\n0\r\n\r\n",
+        b"5\r\nhello!\r\n0\r\n\r\n",
+        b"5\r\nhello0\r\n\r\n",
+        b"5\r\nhello\n0\r\n\r\n",
+        b"5\rhello\r\n0\r\n\r\n",
+        b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+        b"5;" + b"a" * 5000 + b"\r\nhello\r\n0\r\n\r\n",
+        b"f" * 16 + b"\r\n",
+        b"0\r\nno trailer\r\n\r\n",
+        b"0\r\nX : 1\r\n\r\n",
+        b"0\r\n folded: 1\r\n\r\n",
+        b"0\r\n" + b"X: 1\r\n" * 101 + b"\r\n",
+        b"0\r\nX: " + b"a" * 10000 + b"\r\n\r\n",
+    ],
+)
+def test_chunks_that_could_be_read_in_two_ways_are_refused(data: bytes) -> None:
+    body = chunked(data)
+    with pytest.raises(BadRequest):
+        body.read()
+    assert body.is_broken
+    assert not body.is_complete
+    with pytest.raises(BadRequest):
+        body.read()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        RequestBody(ConnectionReader(Pieces(b"hel")), 5),
+        chunked(b"5\r\nhel"),
+        chunked(b"5\r\nhello"),
+        chunked(b"5\r\nhello\r\n"),
+        chunked(b"0\r\n"),
+        chunked(),
+    ],
+    ids=range(6),
+)
+def test_half_a_body_is_never_taken_for_a_whole_one(body: RequestBody) -> None:
+    with pytest.raises(BadRequest, match="ended"):
+        body.read()
+
+
+def test_a_client_that_resets_has_left() -> None:
+    class Broken:
+        def recv(self, size: int) -> bytes:
+            raise ConnectionResetError
+
+    with pytest.raises(ClientGone):
+        RequestBody(ConnectionReader(Broken()), 5).read()
+
+
+def test_a_client_is_asked_once_and_only_if_it_waits() -> None:
+    asked: list[int] = []
+    body = RequestBody(ConnectionReader(Pieces(b"hel", b"lo")), 5, lambda: asked.append(1))
+    assert body.awaits_continue
+    assert body.read() == b"hello"
+    assert asked == [1]
+    reader = ConnectionReader(Pieces(HEAD + b"hello"))
+    reader.read_head(begun)
+    assert RequestBody(reader, 5, pytest.fail).read() == b"hello", "it did not wait"
+    asked.clear()
+    body = RequestBody(ConnectionReader(Pieces(b"0\r\n\r\n")), None, lambda: asked.append(1))
+    assert body.read() == b""
+    assert asked == [1]
+
+
+def test_how_much_is_left() -> None:
+    assert RequestBody(ConnectionReader(Pieces()), 0).fits(0)
+    assert RequestBody(ConnectionReader(Pieces()), 5).fits(5)
+    assert not RequestBody(ConnectionReader(Pieces()), 5).fits(4)
+    assert not chunked().fits(10**9)
+
+
+def test_an_upgrade_shows_its_socket_where_simple_websocket_looks() -> None:
+    sock = object()
+    assert UpgradeBody(ConnectionReader(Pieces()), 0, None, sock).raw._sock is sock
