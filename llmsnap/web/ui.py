@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import posixpath
+import re
+from functools import lru_cache
+from typing import Any
+
 from flask import Blueprint, Response, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
@@ -10,14 +16,9 @@ from llmsnap.errors import NotFound
 from llmsnap.web.assets import Asset, Assets
 from llmsnap.web.context import redirect_to
 
-PAGES = ("playground", "models", "activity", "timeline", "logs", "performance", "config")
-FOR_EVER = "public, max-age=31536000, immutable"
+IMMUTABLE = "public, max-age=31536000, immutable"
 ASK_FIRST = "no-cache"
-
-FIRST_PARTS = ("core", "store", "components")
-FIRST_VENDOR = tuple(
-    f"vendor/{name}.js" for name in ("preact", "preact-hooks", "signals-core", "signals", "htm")
-)
+_IMPORTED = re.compile(rb'\bfrom\s*"(\.\.?/[^"]+)"')
 
 # No inline script or style, nothing from anywhere else; HTML is made from text by DOMPurify alone.
 # data: and blob: carry pictures and sound that came in an answer.
@@ -63,7 +64,8 @@ def shell() -> ResponseReturnValue:
         return redirect_to("/ui/", 301)
     assets.refresh()
     version = assets.version
-    text = render_template("ui.html", version=version, modules=first_modules())
+    modules = first_modules(version)
+    text = render_template("ui.html", version=version, modules=modules, pages=json.dumps(pages()))
     response = make_response(text)
     response.add_etag()  # of the text: an edited template counts as well
     response.headers["Cache-Control"] = ASK_FIRST
@@ -71,24 +73,23 @@ def shell() -> ResponseReturnValue:
     return response.make_conditional(request)
 
 
-@bp.get("/ui/<any(%s):page>" % ", ".join(PAGES), strict_slashes=False)  # noqa: UP031 - Werkzeug's own braces
-def page(page: str) -> ResponseReturnValue:
-    """Lead an address without a hash to its page."""
-    return redirect_to("/ui/" if page == "playground" else f"/ui/#/{page}")
-
-
 @bp.get("/ui/static/<version>/<path:name>")
 def versioned(version: str, name: str) -> ResponseReturnValue:
-    """Answer a file under the address of its version, to be kept for ever.
+    """Answer a file under the address of its version, which caches may keep.
 
     A page loaded before an update asks for the version before: it gets today's file, uncached.
     """
-    return _answer(_asset(name), FOR_EVER if version == assets.version else ASK_FIRST)
+    return _answer(_asset(name), IMMUTABLE if version == assets.version else ASK_FIRST)
 
 
 @bp.get("/ui/<path:name>")
 def unversioned(name: str) -> ResponseReturnValue:
-    """Answer a file under its plain name: icons, the web manifest."""
+    """Answer a file under its plain name (icons, the web manifest), or lead to the page of it."""
+    start, *others = [page["id"] for page in pages()]
+    if name.rstrip("/") in others:
+        return redirect_to(f"/ui/#/{name.rstrip('/')}")
+    if name.rstrip("/") == start:
+        return redirect_to("/ui/")
     return _answer(_asset(name), ASK_FIRST)
 
 
@@ -98,13 +99,30 @@ def favicon() -> ResponseReturnValue:
     return _answer(_asset("favicon.ico"), ASK_FIRST)
 
 
-def first_modules() -> list[str]:
-    """Return the scripts every page needs, for the browser to fetch at once.
+def pages() -> list[dict[str, Any]]:
+    """Return the pages of the interface, the start page first; scripts get them by the template."""
+    found: list[dict[str, Any]] = json.loads(_asset("js/pages.json").data)
+    return found
 
-    Left to itself it would find them one import after the other.
+
+@lru_cache(maxsize=1)
+def first_modules(version: str) -> list[str]:
+    """Return the scripts every page needs: ``js/shared/`` and what ``js/app.js`` imports.
+
+    The browser fetches them at once; without the list it would find them import by import. The
+    answer holds for one *version* of the files.
     """
-    own = [name for part in FIRST_PARTS for name in assets.names(f"js/{part}/")]
-    return [*FIRST_VENDOR, *own]
+    pending, found = ["js/app.js", *assets.names("js/shared/")], set[str]()
+    while pending:
+        name = pending.pop()
+        asset = assets.get(name)
+        if name in found or asset is None:
+            continue
+        found.add(name)
+        folder = posixpath.dirname(name)
+        targets = [target.decode() for target in _IMPORTED.findall(asset.data)]
+        pending += [posixpath.normpath(posixpath.join(folder, target)) for target in targets]
+    return sorted(found - {"js/app.js"})
 
 
 def _asset(name: str) -> Asset:

@@ -1,18 +1,19 @@
 // Starts the interface: the stores, the connection, the shell.
 
-import { html, render } from "./core/html.js";
-import { connect } from "./core/events.js";
-import { startModels } from "./store/models.js";
-import { startLogs } from "./store/logs.js";
-import { startActivity } from "./store/activity.js";
-import { startSwaps } from "./store/swaps.js";
-
-import { Shell } from "./components/shell.js";
+import { html, render } from "./shared/html.js";
+import { connect } from "./shared/event-stream.js";
+import { startActivity } from "./activity/store.js";
+import { startLogs } from "./logs/store.js";
+import { startModels } from "./models/store.js";
+import { Shell } from "./shell/shell.js";
+import { startTimeline } from "./timeline/store.js";
+import { startSwaps } from "./timeline/swaps.js";
 
 startModels();
 startLogs();
 startActivity();
 startSwaps();
+startTimeline();
 connect();
 const root = document.getElementById("app");
 root.replaceChildren();

@@ -1,4 +1,5 @@
 // Runs before the first paint, so that a dark page does not flash white.
+
 (() => {
   let choice = null;
   try {

@@ -189,7 +189,7 @@ def test_a_page_of_this_machine_may_use_models(browser: Any, place: Place, site:
 
 def test_our_own_pages_act(browser: Any, place: Place) -> None:
     browser.visit(place.url, "models")
-    api = browser.run("return document.querySelector('link[href$=\"/js/core/api.js\"]').href")
+    api = browser.run("return document.querySelector('link[href$=\"/js/shared/api.js\"]').href")
     ask = f"""
         const [path, done] = arguments;
         import("{api}").then(({{ getText }}) => getText(path)).then(

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from llmsnap.web import ui
+
 pytestmark = pytest.mark.e2e
 
-PAGES = ["playground", "models", "activity", "timeline", "logs", "performance", "config"]
+PAGES = [page["id"] for page in ui.pages()]
 COLOURS = ["color-contrast", "link-in-text-block"]  # all that a theme changes
 each_page = pytest.mark.parametrize("page", PAGES)
 

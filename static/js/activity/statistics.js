@@ -1,0 +1,40 @@
+// Distributions over the requests the filters leave, as the server computes them.
+
+import { html, useEffect, useState } from "../shared/html.js";
+import { getJson } from "../shared/api.js";
+import { compact, count, ms, speed } from "../shared/format.js";
+import { Figure, Problem, Select } from "../shared/controls.js";
+import { Histogram } from "../shared/histogram.js";
+
+const MEASURES = [
+  ["tokens_per_second", "Generation, tokens/s", speed],
+  ["prompt_per_second", "Prompt, tokens/s", speed],
+  ["first_token_ms", "Until the first token", ms],
+  ["queue_ms", "Queued", ms],
+  ["load_ms", "Load", ms],
+  ["duration_ms", "Whole request", ms],
+];
+
+export function RequestStatistics({ filters, tick }) {
+  const [statistics, setStatistics] = useState(null);
+  const [problem, setProblem] = useState("");
+  const [model, setModel] = useState("");
+  const text = new URLSearchParams(Object.entries(filters).filter(([, value]) => value)).toString();
+  useEffect(() => {
+    if (tick < 0) return undefined;
+    const timer = setTimeout(() => getJson(`/api/activity/stats?${text}`).then((body) => { setStatistics(body); setProblem(""); }, (error) => setProblem(error.message)), statistics ? 1500 : 0);
+    return () => clearTimeout(timer);
+  }, [text, tick]);
+  if (problem) return html`<${Problem}>The statistics could not be read: ${problem}</${Problem}>`;
+  if (!statistics) return html`<section class="card"><p class="card-body muted">Counting…</p></section>`;
+  const names = Object.keys(statistics.models);
+  const shown = names.includes(model) ? statistics.models[model] : statistics.total;
+  return html`<section class="card" aria-label="Statistics">
+    <div class="card-head"><h2>Statistics</h2><div class="tools"><${Select} label="Statistics of" hideLabel auto value=${names.includes(model) ? model : ""} onChange=${setModel}><option value="">All models</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</${Select}></div></div>
+    <div class="card-body stack">
+      <div class="figures"><${Figure} name="requests" value=${count(shown.requests)} /><${Figure} name="failed" value=${count(shown.errors)} /><${Figure} name="clients left" value=${count(shown.client_left)} />
+        <${Figure} name="prompt tokens" value=${compact(shown.input_tokens)} /><${Figure} name="of them cached" value=${compact(shown.cached_tokens)} /><${Figure} name="generated tokens" value=${compact(shown.output_tokens)} /></div>
+      <div class="histograms">${MEASURES.map(([key, name, format]) => html`<div key=${key}><p class="label">${name}</p>${shown[key] ? html`<${Histogram} data=${shown[key]} label=${name} format=${format} />` : html`<p class="small faint">nothing measured</p>`}</div>`)}</div>
+    </div>
+  </section>`;
+}

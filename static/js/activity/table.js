@@ -1,0 +1,86 @@
+// The list of finished requests; a row opens into everything known about one.
+
+import { classes, html, useState } from "../shared/html.js";
+import { now } from "../shared/timing.js";
+import { ago, bytes, count, dateTime, ms, speed } from "../shared/format.js";
+import { Icon } from "../shared/icons.js";
+import { StatusBadge } from "../shared/badges.js";
+import { MiniWaterfall, Waterfall } from "./waterfall.js";
+
+// --- columns: what each shows, and which field of the records it sorts by
+
+const number = (id, title, show, field = id) => ({ id, title, field, right: true, show });
+
+/** *show* gets the record, the time now, and the longest duration on the page. */
+export const COLUMNS = [
+  { id: "id", title: "ID", field: "id", right: true, show: (record) => record.id + 1 },
+  { id: "time", title: "Time", field: "ended_ms", show: (record, now) => html`<span class="nowrap" title=${dateTime(record.ended_ms)}>${ago(record.ended_ms, now)}</span>` },
+  { id: "model", title: "Model", field: "model_id", show: (record) => html`<span class="model-cell clip" title=${record.requested}>${record.model_id || record.requested}</span>` },
+  { id: "path", title: "Path", field: "path", show: (record) => html`<span class="mono tiny">${record.path}</span>` },
+  { id: "key", title: "Key", field: "key_name", show: (record) => record.key_name ?? "" },
+  { id: "status", title: "Status", field: "status", show: (record) => html`<span title=${record.reason}><${StatusBadge} status=${record.status} left=${record.client_left} /></span>` },
+  number("cached", "Cached", (record) => count(record.cached_tokens), "cached_tokens"),
+  number("prompt", "Prompt", (record) => count(record.input_tokens), "input_tokens"),
+  number("generated", "Generated", (record) => count(record.output_tokens), "output_tokens"),
+  number("promptSpeed", "Prompt t/s", (record) => speed(record.prompt_per_second), "prompt_per_second"),
+  number("speed", "Gen. t/s", (record) => speed(record.tokens_per_second), "tokens_per_second"),
+  number("queued", "Queued", (record) => ms(record.queue_ms), "queue_ms"),
+  number("load", "Load", (record) => ms(record.load_ms), "load_ms"),
+  number("first", "First token", (record) => ms(record.first_token_ms), "first_token_ms"),
+  number("duration", "Duration", (record) => ms(record.duration_ms), "duration_ms"),
+  { id: "waterfall", title: "Where time went", field: "", show: (record, now, longest) => html`<${MiniWaterfall} record=${record} longest=${longest} />` },
+  number("size", "Answer size", (record) => bytes(record.response_bytes), "response_bytes"),
+  { id: "request", title: "Request id", field: "request_id", show: (record) => html`<span class="mono tiny">${record.request_id}</span>` },
+];
+
+export const DEFAULT_COLUMNS = ["id", "time", "model", "status", "cached", "prompt", "generated", "promptSpeed", "speed", "duration", "waterfall"];
+
+// --- the table
+
+function SortHead({ column, sort, onSort }) {
+  const [field, descending] = [sort.replace("-", ""), sort.startsWith("-")];
+  const here = column.field && field === column.field;
+  const order = here ? (descending ? "descending" : "ascending") : undefined;
+  const next = here && descending ? column.field : `-${column.field}`;
+  return html`<th scope="col" class=${classes(column.right && "right")} aria-sort=${order}>
+    ${column.field ? html`<button type="button" class="sort" onClick=${() => onSort(next)}>${column.title}${here && html`<${Icon} name=${descending ? "down" : "up"} />`}</button>` : column.title}</th>`;
+}
+
+function Everything({ record, onCapture }) {
+  const facts = [
+    ["Finished", dateTime(record.ended_ms)], ["Path", `${record.method} ${record.path}`],
+    record.requested !== record.model_id && ["Asked for", record.requested],
+    record.peer && ["Peer", record.peer], record.key_name && ["Key", record.key_name],
+    record.reason && ["Reason", record.reason],
+    ["Tokens", `${count(record.input_tokens)} prompt (${count(record.cached_tokens)} cached), ${count(record.output_tokens)} generated`],
+    record.draft_tokens && ["Draft tokens", `${count(record.draft_accepted)} of ${count(record.draft_tokens)} accepted`],
+    ["Speed", `${speed(record.prompt_per_second)} prompt, ${speed(record.tokens_per_second)} generation tokens/s`],
+    ["Sizes", `${bytes(record.request_bytes)} sent, ${bytes(record.response_bytes)} answered${record.stream ? ", streamed" : ""}`],
+    ["Request id", record.request_id], record.swap_id !== null && ["Swap", `#${record.swap_id}`],
+  ].filter(Boolean);
+  return html`<div class="request-details">
+    <${Waterfall} record=${record} />
+    <dl class="facts">${facts.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
+    ${record.has_capture ? html`<div><button type="button" class="btn small" onClick=${() => onCapture(record)}><${Icon} name="eye" size="14" />View request and answer</button></div>` : html`<p class="tiny faint">Request and answer were not captured, or have been dropped since.</p>`}
+  </div>`;
+}
+
+export function RequestTable({ records, columns, sort, onSort, onCapture }) {
+  const [open, setOpen] = useState(null);
+  const shown = COLUMNS.filter((column) => columns.includes(column.id));
+  const longest = Math.max(1, ...records.map((record) => record.duration_ms));
+  const time = now.value;
+  const row = (record) => {
+    const isOpen = open === record.id;
+    return html`<tr key=${record.id} class=${classes("can-open", isOpen && "open")} data-request=${record.id} onClick=${(event) => event.target.closest("button") || setOpen(isOpen ? null : record.id)}>
+        ${shown.map((column) => html`<td key=${column.id} class=${classes(column.right && "right", `col-${column.id}`)}>${column.show(record, time, longest)}</td>`)}
+        <td class="row-tools"><div>${record.has_capture && html`<button type="button" class="btn small" aria-label="View capture ${record.id + 1}" onClick=${() => onCapture(record)}>View</button>`}
+          <button type="button" class="btn quiet icon small" aria-expanded=${String(isOpen)} aria-label="Details of request ${record.id + 1}" onClick=${() => setOpen(isOpen ? null : record.id)}><${Icon} name=${isOpen ? "up" : "down"} size="16" /></button></div></td>
+      </tr>
+      ${isOpen && html`<tr key="${record.id}-details" class="details-row"><td colspan=${shown.length + 1}><${Everything} record=${record} onCapture=${onCapture} /></td></tr>`}`;
+  };
+  return html`<div class="table-wrap" tabindex="0" role="region" aria-label="Finished requests">
+    <table class="table requests"><thead><tr>${shown.map((column) => html`<${SortHead} key=${column.id} column=${column} sort=${sort} onSort=${onSort} />`)}<th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>
+      <tbody>${records.map(row)}</tbody></table>
+  </div>`;
+}

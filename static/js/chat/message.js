@@ -1,0 +1,94 @@
+// One message of a conversation, and what can be done with it.
+
+import { html, useEffect, useRef, useState } from "../shared/html.js";
+import { ms, speed } from "../shared/format.js";
+import { CopyButton, IconButton, Problem } from "../shared/controls.js";
+import { ImageViewer } from "../shared/dialog.js";
+import { Markdown } from "../shared/markdown.js";
+
+function Reasoning({ message }) {
+  const text = message.reasoning.value;
+  if (!text) return null;
+  const thinking = message.status.value === "streaming" && !message.text.value;
+  const took = message.reasoningMs.value;
+  return html`<details class="reasoning">
+    <summary class="small">Reasoning <span class="faint num">${text.length.toLocaleString("en")} characters${took ? `, ${ms(took)}` : ""}</span>
+      ${thinking && html`<span class="thinking"> thinking…</span>`}</summary>
+    <div class="as-typed small muted">${text}</div>
+  </details>`;
+}
+
+/** Tokens, speed and first-token time, as far as they are known. */
+export function AnswerStats({ stats }) {
+  if (!stats) return null;
+  const parts = [
+    stats.usage.output !== undefined && `${stats.usage.output} tokens`,
+    stats.speed && `${speed(stats.speed)} tokens/s`,
+    stats.firstMs && `first after ${ms(stats.firstMs)}`,
+    stats.loadMs > 50 && `${ms(stats.loadMs)} of it loading`,
+    stats.queueMs > 50 && `${ms(stats.queueMs)} queued`,
+  ].filter(Boolean);
+  return html`<span class="tiny faint num answer-stats">${parts.join(" · ")}</span>`;
+}
+
+function Images({ images }) {
+  const [open, setOpen] = useState(null);
+  if (!images.length) return null;
+  return html`<div class="message-images">
+    ${images.map((source, index) => html`<button key=${index} type="button" class="thumb" aria-label="Show attached image ${index + 1}" onClick=${() => setOpen(source)}><img src=${source} alt="" /></button>`)}
+    ${open && html`<${ImageViewer} source=${open} label="Attached image" onClose=${() => setOpen(null)} />`}
+  </div>`;
+}
+
+function Editor({ text, onSave, onCancel }) {
+  const area = useRef(null);
+  useEffect(() => { area.current.focus(); }, []);
+  const onKeyDown = (event) => {
+    if (event.key === "Escape") onCancel();
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      onSave(area.current.value);
+    }
+  };
+  return html`<div class="message-editor"><textarea ref=${area} class="area" rows="3" aria-label="Edit the message" defaultValue=${text} onKeyDown=${onKeyDown}></textarea>
+    <div class="row"><button type="button" class="btn small primary" onClick=${() => onSave(area.current.value)}>Send again</button><button type="button" class="btn small" onClick=${onCancel}>Cancel</button></div></div>`;
+}
+
+function UserMessage({ message, onEdit }) {
+  const [editing, setEditing] = useState(false);
+  const text = message.text.value;
+  const save = (next) => {
+    setEditing(false);
+    if (next.trim() && next !== text) onEdit(next);
+  };
+  return html`<article class="message user" aria-label="You">
+    <${Images} images=${message.images} />
+    ${editing ? html`<${Editor} text=${text} onSave=${save} onCancel=${() => setEditing(false)} />` : text && html`<div class="bubble as-typed">${text}</div>`}
+    ${!editing && html`<div class="message-tools"><${CopyButton} text=${text} label="Copy message" />
+      ${!message.images.length && html`<${IconButton} icon="edit" small label="Edit and send again" onClick=${() => setEditing(true)} />`}</div>`}
+  </article>`;
+}
+
+function AssistantMessage({ message, onRegenerate }) {
+  const [raw, setRaw] = useState(false);
+  const text = message.text.value;
+  const status = message.status.value;
+  const streaming = status === "streaming";
+  return html`<article class="message assistant" aria-label="Answer" aria-busy=${String(streaming)}>
+    <${Reasoning} message=${message} />
+    ${streaming && !text && !message.reasoning.value && html`<p class="muted waiting"><span class="thinking">Waiting for the model…</span></p>`}
+    ${text && (streaming || raw ? html`<div class="as-typed ${raw ? "mono small" : "prose"}">${text}</div>` : html`<${Markdown} text=${text} />`)}
+    ${message.error.value && html`<${Problem}><strong>${message.error.value}</strong></${Problem}>`}
+    ${status === "stopped" && html`<p class="tiny faint">Stopped.</p>`}
+    ${!streaming && html`<div class="message-tools">
+      <${IconButton} icon="refresh" small label="Answer again" onClick=${onRegenerate} />
+      <${CopyButton} text=${text} label="Copy answer" />
+      <${IconButton} icon="logs" small label=${raw ? "Show formatted" : "Show as it came"} pressed=${raw} onClick=${() => setRaw(!raw)} />
+      <${AnswerStats} stats=${message.stats.value} />
+    </div>`}
+  </article>`;
+}
+
+export function Message({ message, onEdit, onRegenerate }) {
+  return message.role === "user" ? html`<${UserMessage} message=${message} onEdit=${onEdit} />` : html`<${AssistantMessage} message=${message} onRegenerate=${onRegenerate} />`;
+}

@@ -1,0 +1,98 @@
+// The configuration: what is in force since when, what is wrong with the file, what a reload would do.
+
+import { html, signal, useEffect, useState } from "../shared/html.js";
+import { getJson, request, single } from "../shared/api.js";
+import { subscribe } from "../shared/event-stream.js";
+import { now } from "../shared/timing.js";
+import { ago, dateTime, plural } from "../shared/format.js";
+import { attempt, notify } from "../shared/toasts.js";
+import { CopyButton, Empty, Note, Problem } from "../shared/controls.js";
+import { Confirm } from "../shared/dialog.js";
+import { Icon } from "../shared/icons.js";
+
+const status = signal(null);
+const plan = signal(null);
+const file = signal(null);
+const problem = signal("");
+
+const refresh = single(async () => {
+  try {
+    [status.value, plan.value, file.value] = await Promise.all(["status", "plan", "file"].map((each) => getJson(`/api/config/${each}`)));
+    problem.value = "";
+  } catch (error) {
+    problem.value = error.message;
+  }
+});
+
+const KINDS = [
+  ["added", "Added", "plus", "can be asked for"],
+  ["removed", "Removed", "trash", "finish what they are doing, then stop"],
+  ["restart", "Restarted", "refresh", "finish what they are doing, then start again when asked"],
+  ["hot", "Changed in place", "bolt", "go on running"],
+];
+
+function Plan() {
+  const changes = plan.value?.changes;
+  if (!changes) return null;
+  const touched = KINDS.filter(([key]) => changes[key].length);
+  const parts = changes.parts ?? [];
+  if (!touched.length && !parts.length) return html`<p class="muted">The file on disk is what is in force. A reload would change nothing.</p>`;
+  return html`<ul class="plan">${touched.map(([key, title, icon, meaning]) => html`<li key=${key}><${Icon} name=${icon} /><div><b>${title}</b> <span class="muted small">${meaning}</span><p class="mono small">${changes[key].join(", ")}</p></div></li>`)}
+    ${parts.length > 0 && html`<li><${Icon} name="gear" /><div><b>Settings</b> <span class="muted small">apply at once</span><p class="mono small">${parts.join(", ")}</p></div></li>`}</ul>
+    <p class="small muted num">${plural(changes.unchanged.length, "model")} not touched.</p>`;
+}
+
+function Errors({ errors }) {
+  return html`<${Problem}><strong>The file on disk is not in force: it has ${plural(errors.length, "problem")}.</strong> What was loaded before stays in force.
+    <ol class="config-errors">${errors.map((each, index) => html`<li key=${index}><a href="#config-line-${each.line}" onClick=${(event) => { event.preventDefault(); toLine(each.line); }}>line ${each.line}</a> <span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></${Problem}>`;
+}
+
+function toLine(number) {
+  const line = document.getElementById(`config-line-${number}`);
+  line?.scrollIntoView({ block: "center" });
+  line?.focus();
+}
+
+function Text({ errors }) {
+  const bad = new Set(errors.map((each) => each.line));
+  const lines = file.value.text.replace(/\n$/, "").split("\n");
+  return html`<section class="card" aria-label="The file">
+    <div class="card-head"><h2>The file</h2><span class="small faint">secrets are masked</span><div class="tools"><${CopyButton} withText label="Copy" text=${file.value.text} /></div></div>
+    <pre class="config-text" tabindex="0" role="region" aria-label="Text of the configuration">${lines.map((line, index) => html`<div key=${index} id="config-line-${index + 1}" tabindex="-1" class=${bad.has(index + 1) ? "line bad" : "line"}><span class="line-number" aria-hidden="true">${index + 1}</span><code>${line || " "}</code></div>`)}</pre>
+  </section>`;
+}
+
+function Reload({ disabled }) {
+  const [asking, setAsking] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const reload = async () => {
+    setBusy(true);
+    if (await attempt("Not reloaded", () => request("/api/config/reload", { method: "POST" }))) notify("The configuration is reloaded", "ok");
+    await refresh();
+    setBusy(false);
+  };
+  const careful = plan.value?.changes?.restart.length || plan.value?.changes?.removed.length;
+  return html`<button type="button" class="btn primary" disabled=${disabled || busy} onClick=${() => (careful ? setAsking(true) : reload())}><${Icon} name="refresh" size="16" />${busy ? "Reloading…" : "Reload"}</button>
+    ${asking && html`<${Confirm} title="Reload the configuration?" action="Reload" onYes=${reload} onClose=${() => setAsking(false)}><${Plan} /></${Confirm}>`}`;
+}
+
+export default function ConfigPage({ active }) {
+  useEffect(() => { if (active) refresh(); }, [active]);
+  useEffect(() => subscribe("named:configReload", ({ phase }) => { if (phase !== "start") refresh(); }), []);
+  const state = status.value;
+  const errors = plan.value?.errors ?? state?.errors ?? [];
+  if (!state) return html`<header class="page-head"><h1>Config</h1></header><div class="page-body">${problem.value && html`<${Problem}>The configuration cannot be shown: ${problem.value}</${Problem}>`}</div>`;
+  return html`
+    <header class="page-head"><h1>Config</h1><span class="mono small muted clip">${state.source}</span>
+      <div class="tools"><button type="button" class="btn" onClick=${refresh}>Check again</button><${Reload} disabled=${errors.length > 0} /></div></header>
+    <div class="page-body">
+      ${problem.value && html`<${Problem}>${problem.value}</${Problem}>`}
+      ${errors.length > 0 && html`<${Errors} errors=${errors} />`}
+      <section class="card" aria-label="In force"><div class="card-head"><h2>In force</h2></div><div class="card-body stack">
+        <dl class="facts"><dt>Loaded</dt><dd><span title=${dateTime(state.loaded_at * 1000)}>${dateTime(state.loaded_at * 1000)}, ${ago(state.loaded_at * 1000, now.value)}</span></dd><dt>Hash</dt><dd class="mono">${String(state.hash).slice(0, 12)}</dd></dl>
+        ${!errors.length && html`<div><h3>What a reload would do</h3><${Plan} /></div>`}
+      </div></section>
+      ${file.value?.text ? html`<${Text} errors=${errors} />` : html`<${Empty} icon="config" title="No file to show">${file.value?.reason ?? "This server was started without a configuration file."}</${Empty}>`}
+      ${!state.source && html`<${Note}>The configuration in force did not come from a file.</${Note}>`}
+    </div>`;
+}

@@ -1,0 +1,25 @@
+// The model selector of every tab: own models first, then those of each peer.
+
+import { html } from "../shared/html.js";
+import { Select } from "../shared/controls.js";
+import { localModels, peerModels } from "./store.js";
+
+/** Models that a person may pick. */
+export const pickable = () => ({ local: localModels.value.filter((model) => !model.unlisted), peers: [...peerModels.value] });
+
+export const hasModels = () => {
+  const { local, peers } = pickable();
+  return local.length > 0 || peers.length > 0;
+};
+
+export function ModelSelect({ value, onChange, disabled, label = "Model", hideLabel }) {
+  const { local, peers } = pickable();
+  if (!hasModels()) return null;
+  const known = local.some((model) => model.id === value) || peers.some(([, list]) => list.some((model) => model.id === value));
+  const option = (model) => html`<option key=${model.id} value=${model.id}>${model.id}</option>`;
+  return html`<${Select} label=${label} hideLabel=${hideLabel} value=${known ? value : ""} disabled=${disabled} onChange=${onChange}>
+    <option value="">Choose a model…</option>
+    ${local.length > 0 && html`<optgroup label="Local">${local.map(option)}</optgroup>`}
+    ${peers.map(([id, list]) => html`<optgroup key=${id} label="Peer: ${id}">${list.map(option)}</optgroup>`)}
+  </${Select}>`;
+}

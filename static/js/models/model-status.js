@@ -1,0 +1,35 @@
+// How a model fares, from what the server said last and the seconds since.
+
+import { details, since } from "./store.js";
+
+const LOADED = new Set(["starting", "ready", "waking", "sleepPending", "asleep", "stopping"]);
+
+/** Return state age, requests, countdowns and measured durations; null where unknown. */
+export function fare(model, nowMs) {
+  const entry = details.value.get(model.id);
+  const passed = entry ? Math.max(0, (nowMs - entry.seenMs) / 1000) : 0;
+  const fresh = entry && entry.state === model.state;
+  return {
+    stateForS: stateFor(model, entry, fresh, passed, nowMs),
+    inFlight: entry?.in_flight ?? 0,
+    waiting: entry?.waiting ?? 0,
+    etaS: entry?.eta_s == null ? null : Math.max(0, entry.eta_s - passed),
+    why: entry?.why ?? "",
+    restInS: fresh && entry.rest_in_s != null && !entry.in_flight ? Math.max(0, entry.rest_in_s - passed) : null,
+    rest: entry?.rest ?? "stopped",
+    memoryBytes: entry?.memory_bytes ?? null,
+    failures: entry?.failures ?? 0,
+    backoffS: entry?.backoff_s ? Math.max(0, entry.backoff_s - passed) : 0,
+    durations: entry?.durations ?? {},
+    aliases: entry?.aliases ?? [],
+    cmd: entry?.cmd ?? "",
+    proxy: entry?.proxy ?? "",
+  };
+}
+
+function stateFor(model, entry, fresh, passed, nowMs) {
+  if (!LOADED.has(model.state)) return null;
+  if (fresh && entry.state_for_s != null) return entry.state_for_s + passed;
+  const began = since.value.get(model.id);
+  return began ? Math.max(0, (nowMs - began) / 1000) : null;
+}

@@ -1,0 +1,150 @@
+// The models: their states and what can be done with them; beside them statistics and a log.
+
+import { classes, html, useEffect, useMemo, useState } from "../shared/html.js";
+import { unloadAll } from "../shared/api.js";
+import { stored } from "../shared/storage.js";
+import { useMedia } from "../shared/dom-utils.js";
+import { compact, count, plural, speed } from "../shared/format.js";
+import { attempt, notify } from "../shared/toasts.js";
+import { Empty, Figure, IconButton, Segmented, Select, TextField } from "../shared/controls.js";
+import { Confirm } from "../shared/dialog.js";
+import { Split } from "../shared/split.js";
+import { binsOf, Histogram } from "../shared/histogram.js";
+import { metrics } from "../activity/store.js";
+import { LogPanel } from "../logs/log-panel.js";
+import { followModel, LineBuffer, logs } from "../logs/store.js";
+import { ModelRow } from "./model-row.js";
+import { groupsOf, localModels, modelsKnown, peerModels, refreshDetails, watchDetails } from "./store.js";
+
+const showUnlisted = stored("showUnlisted", true);
+const showName = stored("showIdorName", "id");
+const ALL = "";
+const watched = stored("models-watched-log", ALL);
+
+/** "Unload all" asks first when that would cut requests, and rests a moment afterwards. */
+function UnloadAll() {
+  const [busy, setBusy] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const unload = async () => {
+    setBusy(true);
+    if (await attempt("Unloading", unloadAll)) notify("All models are unloaded", "ok");
+    refreshDetails();
+    setTimeout(() => setBusy(false), 1000);
+  };
+  const none = !localModels.value.some((model) => !["stopped", "shutdown", "unknown"].includes(model.state));
+  return html`<button type="button" class="btn" disabled=${busy || none} onClick=${() => setAsking(true)}>${busy ? "Unloading…" : "Unload all"}</button>
+    ${asking && html`<${Confirm} title="Unload all models?" action="Unload all" onYes=${unload} onClose=${() => setAsking(false)}>
+      <p>Every model is stopped at once. Requests they are answering are cut off.</p></${Confirm}>`}`;
+}
+
+const matches = (model, text) => `${model.id} ${model.name} ${model.description}`.toLowerCase().includes(text.toLowerCase());
+
+function Group({ group, models, onLog }) {
+  return html`<section class="card model-group" aria-label="Group ${group.title}">
+    <div class="card-head">
+      <h2>${group.title}</h2>
+      ${group.rules.map(([word, meaning]) => html`<span key=${word} class="badge plain" title=${meaning}>${word}</span>`)}
+      <span class="faint small num grow">${group.summary}</span>
+    </div>
+    <div class="model-rows">
+      ${models.map((model) => html`<${ModelRow} key=${model.id} model=${model} byName=${showName.value === "name"} onLog=${onLog} />`)}
+    </div>
+  </section>`;
+}
+
+function Peer({ id, models }) {
+  return html`<section class="card model-group" aria-label="Peer ${id}">
+    <div class="card-head"><h2>${id}</h2><span class="badge plain">peer</span><span class="faint small">${plural(models.length, "model")} served elsewhere</span></div>
+    <ul class="peer-models">${models.map((model) => html`<li key=${model.id} class="mono small">${model.id}</li>`)}</ul>
+  </section>`;
+}
+
+function ModelList({ onLog }) {
+  const [filter, setFilter] = useState("");
+  const visible = localModels.value.filter((model) => (showUnlisted.value || !model.unlisted) && matches(model, filter));
+  const groups = groupsOf(visible);
+  const peers = [...peerModels.value].map(([id, list]) => [id, list.filter((model) => matches(model, filter))]).filter(([, list]) => list.length);
+  const total = localModels.value.length + peerModels.value.size;
+  return html`
+    <div class="toolbar">
+      <div class="grow search"><${TextField} label="Find a model" hideLabel type="search" placeholder="Find a model" value=${filter} onInput=${setFilter} /></div>
+      <${Segmented} label="Models are shown by" value=${showName.value} options=${[["id", "ID"], ["name", "Name"]]} onChange=${(next) => { showName.value = next; }} />
+      <${IconButton} icon=${showUnlisted.value ? "eye" : "eyeOff"} kind="" label=${showUnlisted.value ? "Hide unlisted models" : "Show unlisted models"} onClick=${() => { showUnlisted.value = !showUnlisted.value; }} />
+      <${UnloadAll} />
+    </div>
+    <div class="model-list">
+      ${groups.map(({ group, models }) => html`<${Group} key=${group.id} group=${group} models=${models} onLog=${onLog} />`)}
+      ${peers.map(([id, list]) => html`<${Peer} key=${id} id=${id} models=${list} />`)}
+      ${modelsKnown.value && !total && html`<${Empty} icon="models" title="No models yet">Add a model to the configuration file; with <code>--watch-config</code> it appears here as soon as the file is saved.</${Empty}>`}
+      ${modelsKnown.value && Boolean(total) && !groups.length && !peers.length && html`<${Empty} icon="search" title="No model matches">${filter ? html`Nothing here contains “${filter}”.` : "All models are unlisted; the eye above shows them."}</${Empty}>`}
+    </div>`;
+}
+
+/** The log of one model while it is chosen and the page is open, else that of all. */
+function useLog(id, active) {
+  const buffer = useMemo(() => (id === ALL ? logs.upstream : new LineBuffer()), [id]);
+  useEffect(() => (id !== ALL && active ? followModel(id, buffer) : undefined), [id, active, buffer]);
+  return buffer;
+}
+
+function ModelLog({ active }) {
+  const known = localModels.value;
+  const id = known.some((model) => model.id === watched.value) ? watched.value : ALL;
+  const buffer = useLog(id, active);
+  const choice = html`<${Select} label="Log of" hideLabel auto value=${id} onChange=${(next) => { watched.value = next; }}>
+    <option value="">All models</option>
+    ${known.map((model) => html`<option key=${model.id} value=${model.id}>${model.id}</option>`)}
+  </${Select}>`;
+  return html`<${LogPanel} key=${id} id=${id === ALL ? "modelsupstream" : `model-${id}`} title="Log" buffer=${buffer} tools=${choice} active=${active} />`;
+}
+
+// --- statistics: requests, tokens and generation speed
+
+const sum = (list, key) => list.reduce((total, each) => total + Math.max(0, each[key]), 0);
+
+function speeds(list) {
+  return list.filter((each) => each.output_tokens > 0 && each.duration_ms > 0).map((each) => (each.tokens_per_second > 0 ? each.tokens_per_second : each.output_tokens / (each.duration_ms / 1000)));
+}
+
+export function Statistics() {
+  const list = metrics.value;
+  const bins = useMemo(() => binsOf(speeds(list)), [list]);
+  return html`<section class="card" aria-label="Statistics">
+    <div class="card-head"><h2>Statistics</h2></div>
+    <div class="card-body stack">
+      <div class="figures">
+        <${Figure} name="requests" value=${count(list.length)} />
+        <${Figure} name="tokens processed" value=${compact(sum(list, "input_tokens"))} />
+        <${Figure} name="tokens generated" value=${compact(sum(list, "output_tokens"))} />
+      </div>
+      ${bins
+        ? html`<div><p class="label">Generation speed, tokens/s</p><${Histogram} data=${bins} label="Tokens per second" format=${speed} /></div>`
+        : html`<p class="muted small">Speeds appear here after the first answer. The <a href="#/">Playground</a> is a quick way to get one.</p>`}
+    </div>
+  </section>`;
+}
+
+// --- the page
+
+export default function ModelsPage({ active }) {
+  const narrow = useMedia("(max-width: 1099.98px)");
+  const onLog = (id) => {
+    watched.value = id;
+    document.querySelector("[data-page=models] .log-panel")?.scrollIntoView({ block: "nearest" });
+  };
+  useEffect(() => (active ? watchDetails() : undefined), [active]);
+  const list = html`<div class="models-left"><${ModelList} onLog=${onLog} /></div>`;
+  const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} />`}<${ModelLog} active=${active} /></div>`;
+  return html`
+    <header class="page-head"><h1>Models</h1><span class="muted small num">${summary()}</span></header>
+    ${narrow
+      ? html`<div class="page-body">${list}${side}</div>`
+      : html`<div class="page-fill"><${Split} id="models-panel-group" label="Width of the models" stackBelow="1100" initial=${58}>${list}${side}</${Split}></div>`}`;
+}
+
+function summary() {
+  const states = localModels.value.map((model) => model.state);
+  const number = (...wanted) => states.filter((state) => wanted.includes(state)).length;
+  const parts = [plural(states.length, "model"), number("ready") && `${number("ready")} ready`, number("starting", "waking") && `${number("starting", "waking")} loading`, number("asleep") && `${number("asleep")} asleep`];
+  return modelsKnown.value ? parts.filter(Boolean).join(" · ") : "";
+}

@@ -1,0 +1,163 @@
+// The models: who there is and in which state (pushed), and how they fare (asked for when it matters).
+
+import { batch, computed, signal } from "../shared/html.js";
+import { getJson, single } from "../shared/api.js";
+import { subscribe } from "../shared/event-stream.js";
+import { everyVisible } from "../shared/timing.js";
+import { plural } from "../shared/format.js";
+
+const ASK_EVERY_MS = 5000;
+const ASK_SOON_MS = 120;
+
+/** All models as the event stream lists them, local ones and those of peers. */
+export const models = signal([]);
+
+/** Whether a list has arrived at all, so that "none" is not said too early. */
+export const modelsKnown = signal(false);
+
+/** Model id -> its entry of /api/overview, with *seenMs*, when that was true. */
+export const details = signal(new Map());
+
+/** When each model came into its state, Unix ms; used until the overview says it better. */
+export const since = signal(new Map());
+
+const byName = (a, b) => (a.name + a.id).localeCompare(b.name + b.id);
+
+export const localModels = computed(() => models.value.filter((model) => !model.peerID).sort(byName));
+
+/** Peer id -> its models, both sorted. */
+export const peerModels = computed(() => {
+  const peers = new Map();
+  for (const model of models.value) {
+    if (!model.peerID) continue;
+    if (!peers.has(model.peerID)) peers.set(model.peerID, []);
+    peers.get(model.peerID).push(model);
+  }
+  return new Map([...peers].sort(([a], [b]) => a.localeCompare(b)).map(([id, list]) => [id, list.sort(byName)]));
+});
+
+export const findModel = (id) => models.value.find((model) => model.id === id);
+
+/** Whether somebody looks at how the models fare; nobody is asked otherwise. */
+let watched = false;
+
+function onList(list) {
+  const changed = new Map(since.peek());
+  const before = new Map(models.peek().map((model) => [model.id, model.state]));
+  const at = Date.now();
+  for (const model of list) {
+    if (model.peerID) continue;
+    // A state already there when we came began at a time we do not know.
+    if (before.has(model.id) && before.get(model.id) !== model.state) changed.set(model.id, at);
+  }
+  since.value = changed;
+  models.value = list;
+  modelsKnown.value = true;
+  askSoon();
+}
+
+/** Ask how the models fare. */
+export const refreshDetails = single(async () => {
+  try {
+    const overview = await getJson("/api/overview");
+    const seenMs = Date.now();
+    batch(() => {
+      details.value = new Map(overview.models.map((entry) => [entry.model_id, { ...entry, seenMs }]));
+      groups.value = overview.groups;
+    });
+  } catch (error) {
+    console.info(`/api/overview: ${error.message}`);
+  }
+});
+
+let soon = 0;
+function askSoon() {
+  if (!watched) return;
+  soon ||= setTimeout(() => {
+    soon = 0;
+    refreshDetails();
+  }, ASK_SOON_MS);
+}
+
+/** Keep *details* current until the returned function is called. Memory and countdowns have no event. */
+export function watchDetails() {
+  watched = true;
+  refreshDetails();
+  const stop = everyVisible(ASK_EVERY_MS, refreshDetails);
+  return () => {
+    watched = false;
+    stop();
+  };
+}
+
+function onInFlight({ models: busy }) {
+  const found = new Map(busy.map((each) => [each.model, each]));
+  let turned = false; // from idle to busy or back: when its countdown begins is not in the event
+  const changed = new Map([...details.peek()].map(([id, entry]) => {
+    const { in_flight = 0, waiting = 0 } = found.get(id) ?? {};
+    turned ||= (in_flight + waiting > 0) !== (entry.in_flight + entry.waiting > 0) || waiting !== entry.waiting;
+    return [id, { ...entry, in_flight, waiting }];
+  }));
+  details.value = changed;
+  if (turned) askSoon();
+}
+
+/** A key without the right to live data still may ask which models it can use. */
+async function listOpen() {
+  try {
+    const { data } = await getJson("/v1/models");
+    models.value = data.map((each) => ({ id: each.id, name: each.name ?? "", description: each.description ?? "", state: "unknown", unlisted: false, sleepMode: "", peerID: each.meta?.llamaswap?.peerID ?? "" }));
+    modelsKnown.value = true;
+  } catch (error) {
+    console.info(`/v1/models: ${error.message}`);
+  }
+}
+
+export function startModels() {
+  subscribe("limited", listOpen);
+  subscribe("modelStatus", onList);
+  subscribe("named:inFlight", onInFlight);
+  subscribe("named:swap", askSoon);
+}
+
+// --- groups: which models swap with each other, which stay
+
+const DEFAULT = "(default)";
+
+/** Groups of the configuration in force: {id, swap, exclusive, persistent, members}. */
+export const groups = signal([]);
+
+const RULES = {
+  swap: ["one at a time", "Loading one member unloads the others of this group"],
+  together: ["side by side", "Members of this group do not replace each other"],
+  exclusive: ["evicts others", "Loading a member unloads the models of other groups"],
+  persistent: ["stays", "Other groups cannot evict these models"],
+};
+
+function rulesOf(group) {
+  return [group.swap ? RULES.swap : RULES.together, group.exclusive && RULES.exclusive, group.persistent && RULES.persistent].filter(Boolean);
+}
+
+function described(group, models) {
+  const ready = models.filter((model) => model.state === "ready").length;
+  return {
+    id: group.id,
+    title: group.id === DEFAULT ? "Default group" : group.id,
+    rules: models.length > 1 || group.id !== DEFAULT ? rulesOf(group) : [],
+    summary: `${ready} of ${plural(models.length, "model")} ready`,
+  };
+}
+
+/** Distribute *models* over their groups; before the groups are known, all are in one. */
+export function groupsOf(models) {
+  const left = new Map(models.map((model) => [model.id, model]));
+  const found = [];
+  for (const group of groups.value) {
+    const members = models.filter((model) => group.members.includes(model.id));
+    members.forEach((model) => left.delete(model.id));
+    if (members.length) found.push({ group: described(group, members), models: members });
+  }
+  const rest = [...left.values()];
+  if (rest.length) found.push({ group: { id: "", title: "Models", rules: [], summary: plural(rest.length, "model") }, models: rest });
+  return found;
+}

@@ -1,0 +1,79 @@
+// The text of a recording.
+
+import { classes, html, signal, useRef, useState } from "../shared/html.js";
+import { request, Work } from "../shared/api.js";
+import { stored } from "../shared/storage.js";
+import { bytes } from "../shared/format.js";
+import { CopyButton, Empty, Problem } from "../shared/controls.js";
+import { Icon } from "../shared/icons.js";
+import { ModelSelect } from "../models/model-select.js";
+
+const MAX_BYTES = 25 * 1024 * 1024;
+const model = stored("playground-audio-model", "");
+const file = signal(null);
+const refused = signal("");
+const transcript = signal(null);
+const work = new Work();
+
+function choose(chosen) {
+  if (!chosen) return;
+  const fits = /\.(mp3|wav)$/i.test(chosen.name);
+  refused.value = !fits ? `${chosen.name} is neither .mp3 nor .wav` : chosen.size > MAX_BYTES ? `${chosen.name} is larger than 25 MiB` : "";
+  if (!refused.value) file.value = chosen;
+}
+
+async function transcribe() {
+  await work.run(async (abort) => {
+    const form = new FormData();
+    form.append("file", file.value);
+    form.append("model", model.value);
+    const answer = await request("/v1/audio/transcriptions", { method: "POST", body: form, signal: abort });
+    const said = await answer.text();
+    try {
+      transcript.value = JSON.parse(said).text ?? said;
+    } catch {
+      transcript.value = said; // response_format text
+    }
+  });
+}
+
+function DropZone() {
+  const [over, setOver] = useState(false);
+  const picker = useRef(null);
+  const drop = (event) => {
+    event.preventDefault();
+    setOver(false);
+    choose(event.dataTransfer.files[0]);
+  };
+  return html`<div class=${classes("drop", over && "over")} onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)} onDrop=${drop}>
+    <${Icon} name="mic" size="28" />
+    ${file.value ? html`<p><strong>${file.value.name}</strong> <span class="faint">${bytes(file.value.size)}</span></p>` : html`<p class="muted">Drop a recording here, .mp3 or .wav, up to 25 MiB</p>`}
+    <button type="button" class="btn" onClick=${() => picker.current.click()}>${file.value ? "Choose another" : "Browse"}</button>
+    <input ref=${picker} type="file" accept=".mp3,.wav" hidden aria-label="Recording" onChange=${(event) => choose(event.currentTarget.files[0])} />
+  </div>`;
+}
+
+function clear() {
+  work.reset();
+  file.value = transcript.value = null;
+  refused.value = "";
+}
+
+export function TranscriptionTab() {
+  const ready = model.value && file.value && !work.busy.value;
+  return html`<div class="form-tab">
+    <div class="form card">
+      <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
+      <${DropZone} />
+      ${refused.value && html`<${Problem}>${refused.value}.</${Problem}>`}
+      <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${transcribe}>Transcribe</button>`}
+        <button type="button" class="btn quiet" onClick=${clear}>Clear</button></div>
+    </div>
+    <div class="result card">
+      ${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
+      ${work.busy.value && html`<p class="muted waiting"><span class="thinking">Listening…</span></p>`}
+      ${transcript.value !== null && !work.busy.value && html`<div class="stack"><div class="row"><h2 class="grow">Transcript</h2><${CopyButton} text=${transcript.value} label="Copy transcript" /></div><p class="as-typed prose">${transcript.value || "(silence)"}</p></div>`}
+      ${transcript.value === null && !work.busy.value && !work.error.value && html`<${Empty} icon="mic" title="No transcript yet">Choose a recording and press Transcribe.</${Empty}>`}
+    </div>
+  </div>`;
+}

@@ -1,0 +1,62 @@
+// Dialogs of the browser's own kind: they keep the focus, and Escape closes them.
+
+import { classes, html, useEffect, useId, useRef, useState } from "./html.js";
+import { IconButton } from "./controls.js";
+
+/** Open as long as it is rendered; *onClose* must stop rendering it. */
+export function Dialog({ title, tools, foot, small, onClose, children }) {
+  const element = useRef(null);
+  const id = useId();
+  useEffect(() => {
+    const before = document.activeElement;
+    element.current.showModal();
+    return () => before?.isConnected && before.focus?.();
+  }, []);
+  const onClick = (event) => event.target === element.current && onClose();
+  return html`<dialog ref=${element} class=${classes("dialog", small && "small")} aria-labelledby=${id} onClose=${onClose} onClick=${onClick}>
+    <div class="dialog-box">
+      <div class="dialog-head"><h2 id=${id}>${title}</h2><div class="tools">${tools}<${IconButton} icon="close" label="Close" onClick=${onClose} /></div></div>
+      <div class="dialog-body" tabindex="0" role="region" aria-labelledby=${id}>${children}</div>
+      ${foot && html`<div class="dialog-foot">${foot}</div>`}
+    </div>
+  </dialog>`;
+}
+
+/** Ask before something that cannot be taken back. */
+export function Confirm({ title, action, onYes, onClose, children }) {
+  const foot = html`<button type="button" class="btn" onClick=${onClose}>Cancel</button>
+    <button type="button" class="btn danger-solid" onClick=${() => { onClose(); onYes(); }}>${action}</button>`;
+  return html`<${Dialog} title=${title} small onClose=${onClose} foot=${foot}>${children}</${Dialog}>`;
+}
+
+/** One picture over everything. */
+export function ImageViewer({ source, label, onClose }) {
+  const element = useRef(null);
+  useEffect(() => { element.current.showModal(); }, []);
+  return html`<dialog ref=${element} class="viewer" aria-label=${label} onClose=${onClose} onClick=${onClose}>
+    <img src=${source} alt=${label} />
+  </dialog>`;
+}
+
+// --- fields for long texts, which open in a dialog on demand
+
+/** A dialog to write in; *onDone* gets the text, leaving by any other way keeps the old one. */
+export function BigEditor({ title, label, text, onDone, onClose }) {
+  const area = useRef(null);
+  const foot = html`<button type="button" class="btn" onClick=${onClose}>Cancel</button><button type="button" class="btn primary" onClick=${() => onDone(area.current.value)}>Done</button>`;
+  return html`<${Dialog} title=${title} foot=${foot} onClose=${onClose}><textarea ref=${area} class="area big-editor" aria-label=${label} defaultValue=${text}></textarea></${Dialog}>`;
+}
+
+/** A text area that can be written in at full size; Enter does *onEnter*, Shift+Enter starts a line. */
+export function Writing({ id, label, state, placeholder, onEnter }) {
+  const [big, setBig] = useState(false);
+  const onKeyDown = (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    onEnter();
+  };
+  return html`<div class="field"><div class="row"><label class="label grow" for=${id}>${label}</label>
+      <${IconButton} icon="expand" small label="Write in a larger field" onClick=${() => setBig(true)} /></div>
+    <textarea id=${id} class="area" rows="5" placeholder=${placeholder} value=${state.value} onInput=${(event) => { state.value = event.currentTarget.value; }} onKeyDown=${onKeyDown}></textarea>
+    ${big && html`<${BigEditor} title="Edit" label=${label} text=${state.value} onDone=${(next) => { state.value = next; setBig(false); }} onClose=${() => setBig(false)} />`}</div>`;
+}

@@ -1,0 +1,160 @@
+// Model output as formatted text. It is never trusted: HTML in it is shown as it was written, marked
+// makes markup of the rest, DOMPurify takes everything dangerous out of that, and the result is put
+// in as nodes. Formulas are typeset afterwards from their text. The libraries are loaded with the
+// first answer that needs them.
+
+import { html, useEffect, useRef, useState } from "./html.js";
+import { copyText, leadsElsewhere } from "./dom-utils.js";
+
+const LANGUAGES = new Set("bash c cpp css diff dockerfile go ini java javascript json kotlin lua makefile markdown php python ruby rust shell sql swift typescript xml yaml".split(" "));
+const ALIASES = { js: "javascript", ts: "typescript", py: "python", sh: "bash", zsh: "bash", html: "xml", svg: "xml", yml: "yaml", rs: "rust", toml: "ini", rb: "ruby", "c++": "cpp", console: "shell", md: "markdown" };
+const MATH = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|(?<![\w$\\])\$(?!\s)((?:\\.|[^$\n\\])+?)(?<!\s)\$(?![\w$])/g;
+const CODE = /(^|\n)(```|~~~)[\s\S]*?(\n\2|$)|`[^`\n]+`/g;
+
+const once = (load) => {
+  let promise;
+  return () => (promise ??= load());
+};
+const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
+
+/** HTML is text here, and a picture is a link to it: nothing foreign is fetched unasked. */
+const renderer = {
+  html: ({ text }) => escape(text),
+  image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
+};
+
+const basics = once(async () => {
+  const [{ Marked }, { default: purify }] = await Promise.all([import("../../vendor/marked.js"), import("../../vendor/dompurify.js")]);
+  return [new Marked({ gfm: true, breaks: true, renderer }), purify];
+});
+const katex = once(async () => {
+  const link = document.createElement("link");
+  link.rel = "stylesheet";
+  link.href = new URL("../../vendor/katex/katex.css", import.meta.url).href;
+  document.head.append(link);
+  return (await import("../../vendor/katex/katex.js")).default;
+});
+const highlighter = once(async () => (await import("../../vendor/highlight/core.js")).default);
+
+async function highlightWith(name) {
+  const hljs = await highlighter();
+  if (!hljs.getLanguage(name)) hljs.registerLanguage(name, (await import(`../../vendor/highlight/${name}.js`)).default);
+  return hljs;
+}
+
+// Stand for a formula while marked is at work: two characters that nobody writes, its number between.
+const [OPEN, CLOSE] = ["\uE000", "\uE001"];
+const PLACE = /\uE000(\d+)\uE001/;
+
+/** Take formulas out, so that underscores in them do not become emphasis. Code is left alone. */
+export function splitMath(original) {
+  const text = original.replace(/[\uE000\uE001]/g, "");
+  const formulas = [];
+  const keep = (whole, display, bracketed, inline, dollar) => {
+    formulas.push({ source: display ?? bracketed ?? inline ?? dollar, display: (display ?? bracketed) !== undefined, whole });
+    return `${OPEN}${formulas.length - 1}${CLOSE}`;
+  };
+  let rest = "";
+  let end = 0;
+  for (const match of text.matchAll(CODE)) {
+    rest += text.slice(end, match.index).replace(MATH, keep) + match[0];
+    end = match.index + match[0].length;
+  }
+  return { text: rest + text.slice(end).replace(MATH, keep), formulas };
+}
+
+/** Return *text* as nodes that are safe to show. */
+export async function renderMarkdown(text) {
+  const [marked, purify] = await basics();
+  const { text: source, formulas } = splitMath(text);
+  const markup = marked.parse(source, { async: false });
+  const nodes = purify.sanitize(markup, {
+    RETURN_DOM_FRAGMENT: true,
+    USE_PROFILES: { html: true },
+    FORBID_TAGS: ["area", "map", "style", "form", "input", "button", "textarea", "select", "img", "picture", "video", "audio", "source", "link", "meta"],
+    FORBID_ATTR: ["style", "id", "class", "name"],
+  });
+  // The language of a code block is the only class worth keeping, and only of our own list.
+  await Promise.all([colourCode(nodes, markup), typeset(nodes, formulas)]);
+  for (const link of nodes.querySelectorAll("a")) {
+    if (leadsElsewhere(link.getAttribute("href"))) Object.assign(link, { target: "_blank", rel: "noopener noreferrer nofollow" });
+    else link.replaceWith(...link.childNodes);
+  }
+  return nodes;
+}
+
+async function colourCode(nodes, markup) {
+  const names = [...markup.matchAll(/<pre><code(?: class="language-([^"]*)")?/g)].map((match) => match[1] ?? "");
+  const blocks = [...nodes.querySelectorAll("pre > code")];
+  await Promise.all(blocks.map(async (block, index) => {
+    const said = (names[index] ?? "").toLowerCase();
+    const name = ALIASES[said] ?? said;
+    block.parentElement.tabIndex = 0; // it scrolls: the keyboard must get there
+    if (!LANGUAGES.has(name) || block.textContent.length > 50000) return;
+    const hljs = await highlightWith(name);
+    const [, purify] = await basics();
+    block.replaceChildren(purify.sanitize(hljs.highlight(block.textContent, { language: name }).value, { RETURN_DOM_FRAGMENT: true, ALLOWED_TAGS: ["span"], ALLOWED_ATTR: ["class"] }));
+  }));
+}
+
+async function typeset(nodes, formulas) {
+  if (!formulas.length) return;
+  const { render } = await katex();
+  const walker = document.createTreeWalker(nodes, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) if (PLACE.test(walker.currentNode.data)) texts.push(walker.currentNode);
+  for (const text of texts) {
+    // Every second piece is the number of a formula.
+    const parts = text.data.split(PLACE).map((part, index) => (index % 2 ? formulaNode(formulas[Number(part)], render) : part));
+    text.replaceWith(...parts);
+  }
+}
+
+function formulaNode(formula, render) {
+  const place = document.createElement("span");
+  try {
+    render(formula.source, place, { displayMode: formula.display, throwOnError: true, trust: false, maxSize: 50, maxExpand: 200 });
+  } catch {
+    place.textContent = formula.whole;
+  }
+  return place;
+}
+
+function addCopyButtons(root) {
+  for (const block of root.querySelectorAll("pre")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "btn small copy-code";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      button.textContent = (await copyText(block.querySelector("code").textContent)) ? "Copied" : "Select and copy by hand";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+    const frame = document.createElement("div");
+    frame.className = "code-frame";
+    block.replaceWith(frame);
+    frame.append(block, button);
+  }
+}
+
+export function Markdown({ text }) {
+  const place = useRef(null);
+  const [failed, setFailed] = useState(false);
+  useEffect(() => {
+    let current = true;
+    renderMarkdown(text).then(
+      (nodes) => {
+        if (!current) return;
+        place.current.replaceChildren(nodes);
+        addCopyButtons(place.current);
+      },
+      (error) => {
+        console.error(error);
+        if (current) setFailed(true);
+      },
+    );
+    return () => { current = false; };
+  }, [text]);
+  if (failed) return html`<div class="prose as-typed">${text}</div>`;
+  return html`<div class="prose" ref=${place}></div>`;
+}

@@ -1,0 +1,123 @@
+// The frame around the pages: navigation, connection, theme, messages.
+
+import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
+import { current, pageLink, PAGES } from "../shared/router.js";
+import { getJson } from "../shared/api.js";
+import { connect, connection, reason } from "../shared/event-stream.js";
+import { stored } from "../shared/storage.js";
+import { chooseTheme, theme } from "../shared/theme.js";
+import { Toasts } from "../shared/toasts.js";
+import { IconButton } from "../shared/controls.js";
+import { Icon, Logo } from "../shared/icons.js";
+import { inflightTotal } from "../activity/store.js";
+import { models } from "../models/store.js";
+import { PageHost } from "./page-host.js";
+
+const MAX_TITLE = 64;
+const DEFAULT_TITLE = "llmsnap";
+export const title = stored("appTitle", DEFAULT_TITLE);
+
+const DOTS = { connected: "🟢", connecting: "🟡", disconnected: "🔴", limited: "🔵", paused: "⚪" };
+const WORDS = { connected: "Live", connecting: "Connecting", disconnected: "Disconnected", limited: "Limited key", paused: "Paused" };
+
+function Title() {
+  const save = (event) => {
+    const text = event.currentTarget.value.replace(/[\r\n]+/g, " ").trim().slice(0, MAX_TITLE) || DEFAULT_TITLE;
+    title.value = text;
+    event.currentTarget.value = text;
+  };
+  const onKeyDown = (event) => event.key === "Enter" && event.currentTarget.blur();
+  return html`<input class="brand-title" aria-label="Title of this page" value=${title.value} spellcheck="false" onBlur=${save} onKeyDown=${onKeyDown} />`;
+}
+
+/** The version of the server, asked for with each new connection. */
+function useVersion() {
+  const [version, setVersion] = useState(null);
+  const state = connection.value;
+  useEffect(() => {
+    if (state === "connected" || state === "limited") getJson("/api/version").then(setVersion, () => {});
+  }, [state]);
+  return version;
+}
+
+function Connection() {
+  const version = useVersion();
+  const state = connection.value;
+  const about = version ? `llmsnap ${version.version} ${String(version.commit).slice(0, 7)}, built ${version.build_date}` : "";
+  return html`<div class="connection" role="status" title=${about}>
+    <span class="dot ${state}"></span><span class="grow">${WORDS[state]}</span>
+    ${version && html`<span class="tiny faint clip">${version.version}</span>`}
+  </div>`;
+}
+
+const THEME_ICONS = { system: "auto", light: "sun", dark: "moon" };
+
+function ThemeChoice() {
+  return html`<div class="segmented theme" role="group" aria-label="Colours">
+    ${Object.entries(THEME_ICONS).map(([name, icon]) => html`<button key=${name} type="button" title="${name} colours" aria-label="${name} colours"
+      aria-pressed=${String(theme.value === name)} onClick=${() => chooseTheme(name)}><${Icon} name=${icon} size="16" /></button>`)}
+  </div>`;
+}
+
+function counts() {
+  const loaded = models.value.filter((model) => model.state === "ready").length;
+  return { models: loaded || "", activity: inflightTotal.value || "" };
+}
+
+function Side({ open, onClose }) {
+  const numbers = counts();
+  const hints = { models: "ready", activity: "in flight" };
+  return html`<nav class=${classes("side", open && "open")} aria-label="Pages" id="side">
+    <div class="brand"><${Logo} /><${Title} /></div>
+    <div class="nav">
+      ${PAGES.map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
+        <${Icon} name=${page.icon} /><span>${page.title}</span>
+        ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${page.id === "models" && html`<span class="dot small-dot"></span>`}${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
+      </a>`)}
+    </div>
+    <div class="side-foot"><${ThemeChoice} /><${Connection} /></div>
+  </nav>`;
+}
+
+function Banner() {
+  const state = connection.value;
+  const away = state === "connecting" || state === "disconnected";
+  const [late, setLate] = useState(false);
+  // A connection that comes back within a second is not worth moving the page for.
+  useEffect(() => {
+    setLate(false);
+    if (!away) return undefined;
+    const timer = setTimeout(() => setLate(true), 1500);
+    return () => clearTimeout(timer);
+  }, [away]);
+  if (!away || !late) return null;
+  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">${reason.value ? `The server refuses: ${reason.value}` : "The server does not answer. What you see is from before; trying again."}</span>
+    <button type="button" class="btn small" onClick=${connect}>Try now</button></div>`;
+}
+
+export function Shell() {
+  const [open, setOpen] = useState(false);
+  const menu = useRef(null);
+  const close = () => setOpen(false);
+  useEffect(() => {
+    document.title = `${DOTS[connection.value]} ${title.value}`;
+  }, [connection.value, title.value]);
+  useEffect(() => {
+    if (!open) return undefined;
+    document.querySelector("#side a")?.focus();
+    const escape = (event) => event.key === "Escape" && (close(), menu.current?.querySelector("button")?.focus());
+    document.addEventListener("keydown", escape);
+    return () => document.removeEventListener("keydown", escape);
+  }, [open]);
+  return html`<div class="shell">
+    <header class="top" ref=${menu}>
+      <${IconButton} icon="menu" label="Pages" onClick=${() => setOpen(true)} />
+      <strong class="clip grow">${title.value}</strong>
+      <span class="dot ${connection.value}" role="img" aria-label=${WORDS[connection.value]}></span>
+    </header>
+    <${Side} open=${open} onClose=${close} />
+    ${open && html`<button type="button" class="veil" aria-label="Close the menu" onClick=${close}></button>`}
+    <div class="stage"><${Banner} /><main class="main"><${PageHost} /></main></div>
+    <${Toasts} />
+  </div>`;
+}
