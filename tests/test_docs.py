@@ -20,7 +20,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def test_the_state_table_is_the_programs_own() -> None:
-    text = (ROOT / "docs/lifecycle.md").read_text()
+    text = (ROOT / "docs/swaps.md").read_text()
     shown = text.partition("<!-- states -->\n")[2].partition("\n<!-- /states -->")[0]
     assert shown == states.table()
 
@@ -57,10 +57,10 @@ def test_every_configuration_shown_loads_without_a_word(text: str, tmp_path: Pat
 
 
 def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs/README.md").read_text()
+    index = (ROOT / "docs/index.md").read_text()
     linked = {target.partition("#")[0] for target in LINK.findall(index)}
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("*.md")}
-    assert pages - linked == {"README.md"}
+    assert pages - linked == {"index.md"}
 
 
 def test_the_readme_stays_short() -> None:
