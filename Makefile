@@ -37,7 +37,7 @@ COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --u
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn kills bench coverage \
-	fuzz soak clients format constraints release first-minutes clean
+	fuzz soak clients format docs constraints release first-minutes clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -129,6 +129,9 @@ soak: dev  ## a real llama-server for MINUTES, with kills, reloads, swaps and cl
 
 clients: dev  ## the newest SDKs and odd parsers in front of models that load long, fail and die
 	@$(BIN)/python -m tests.clients $(ARGS)
+
+docs: dev  ## write the generated tables of docs/api.md anew
+	@$(BIN)/python -m scripts.docs
 
 format: dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .

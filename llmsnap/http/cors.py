@@ -11,14 +11,19 @@ from urllib.parse import urlsplit
 
 from llmsnap.http.headers import Headers
 from llmsnap.http.hosts import is_private_host
-from llmsnap.http.paths import SAFE_METHODS, Purpose, purpose_of, shares_with_any_origin
+from llmsnap.http.routes import (
+    SAFE_METHODS,
+    UPSTREAM,
+    Purpose,
+    purpose_of,
+    shares_with_any_origin,
+)
 
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")  # RFC 9110 section 5.6.2
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 DEFAULT_HEADERS = "Content-Type, Authorization, Accept, X-Requested-With"
 MAX_AGE_S = 86400
 DEFAULT_PORTS = {"http": 80, "https": 443}
-UPSTREAM = "/upstream/"
 OWN_SITES = frozenset({"same-origin", "none"})
 NAVIGATION = ("navigate", "document")
 PAGE_HEADERS = (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +17,7 @@ from llmsnap.errors import (
 from llmsnap.http import sse
 from llmsnap.http.headers import Headers
 from llmsnap.http.negotiate import prefers_text
+from llmsnap.http.routes import Dialect, dialect_of
 
 NO_RETRY_CODES = frozenset({ProcessError.code, ModelDoesNotFit.code})
 CHALLENGE = 'Basic realm="llmsnap"'
@@ -40,25 +39,6 @@ ANTHROPIC_TYPES = OPENAI_TYPES | {
     503: "overloaded_error",
     504: "timeout_error",
 }
-
-
-class Dialect(StrEnum):
-    """The API whose error shape a client expects."""
-
-    OPENAI = "openai"
-    RESPONSES = "responses"
-    ANTHROPIC = "anthropic"
-
-
-MESSAGES_PATH = re.compile(r"/v1?/messages(/|$)")
-RESPONSES_PATH = re.compile(r"/v1?/responses(/|$)")
-
-
-def dialect_of(path: str) -> Dialect:
-    """The dialect spoken at *path*, below ``/upstream/<model>`` too."""
-    if MESSAGES_PATH.search(path):
-        return Dialect.ANTHROPIC
-    return Dialect.RESPONSES if RESPONSES_PATH.search(path) else Dialect.OPENAI
 
 
 def status_line(status: int) -> str:

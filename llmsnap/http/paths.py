@@ -1,65 +1,11 @@
-"""Which addresses are inference, which are open to all, and which change something."""
+"""Paths as text: what base URLs leave in them, ways out of a prefix, relative references."""
 
 from __future__ import annotations
 
 import re
-from enum import Enum
 from urllib.parse import unquote
 
-JSON_ROUTES = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/v1/embeddings",
-        "/v1/rerank",
-        "/v1/reranking",
-        "/v1/audio/speech",
-        "/v1/audio/voices",
-        "/v1/images/generations",
-        "/rerank",
-        "/reranking",
-        "/infill",
-        "/completion",
-        "/sdapi/v1/txt2img",
-        "/sdapi/v1/img2img",
-    }
-)
-FORM_ROUTES = frozenset({"/v1/audio/transcriptions", "/v1/images/edits"})
-QUERY_ROUTES = frozenset({"/v1/audio/voices", "/v1/realtime", "/sdapi/v1/loras"})
-INFERENCE_ROUTES = JSON_ROUTES | FORM_ROUTES | QUERY_ROUTES
-EVENT_ROUTES = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/responses",
-        "/v1/messages",
-        "/completion",
-        "/infill",
-    }
-)
-"""Routes whose API answers ``stream: true`` with events only, errors too.
-
-Any other may answer with audio, images or JSON whatever the request says.
-"""
-
-PROPS_PATH = "/props"
-
-OPEN_PATHS = frozenset({"/health", "/ready", "/wol-health"})
-SHARED_PATHS = OPEN_PATHS | {"/v1/models", "/models"}
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-ACTING_READS = frozenset({"/unload", "/api/ws"})
-"""What acts, or opens a channel, by a method that elsewhere only reads."""
-
-# What answers tell about other people's requests, or of the machine's inside.
-ADMIN_READS = ("/logs", "/api")
-TELLS_OF_ALL = frozenset({"/metrics"})
-"""What cannot be told of some models only."""
-API_FOR_ALL = frozenset({"/api/version", "/api/openapi.json"})
 UPSTREAM_ADMIN = frozenset({"sleep", "wake_up", "collective_rpc", "reset_prefix_cache"})
-
 
 MAX_ENCODINGS = 5
 SEPARATORS = re.compile(r"[/\\]")
@@ -98,68 +44,6 @@ def relative(target: str, requested: str) -> str:
     return "../" * depth + target.removeprefix("/") or "./"
 
 
-def versioned(path: str) -> str:
-    """*path* with the version filled in where a client left it out: ``/v/x`` -> ``/v1/x``."""
-    return f"/v1/{path[3:]}" if path.startswith("/v/") else path
-
-
-def is_inference(path: str) -> bool:
-    """Whether *path* is one that a model answers."""
-    return versioned(path) in INFERENCE_ROUTES
-
-
-def streams_events(path: str) -> bool:
-    """Whether the API of *path* answers a request for a stream with events, and nothing else."""
-    return versioned(path) in EVENT_ROUTES
-
-
-def is_open(path: str) -> bool:
-    """Whether *path* answers anybody: no key, no Host check."""
-    return path in OPEN_PATHS
-
-
-def shares_with_any_origin(path: str) -> bool:
-    """Whether pages of any web site may read what *path* answers."""
-    path = versioned(path)
-    return path in SHARED_PATHS or path in INFERENCE_ROUTES or path.startswith("/v1/models/")
-
-
-class Purpose(Enum):
-    """What a request is for, as far as pages of other origins are concerned."""
-
-    READ = "read"
-    INFER = "infer"
-    UPSTREAM = "upstream"
-    ACT = "act"
-
-
-def purpose_of(method: str, path: str, query: str = "", *, upgrades: bool = False) -> Purpose:
-    """What a request for *path* does; *upgrades*: it asks for a WebSocket.
-
-    A GET is no proof of harmlessness: below ``/upstream`` and on inference routes it loads a model.
-    """
-    if path.startswith("/upstream/"):
-        return Purpose.UPSTREAM
-    if is_inference(path) or (path == PROPS_PATH and "autoload" in query):
-        return Purpose.INFER
-    acts = upgrades or changes_something(method, path)
-    return Purpose.ACT if acts and not shares_with_any_origin(path) else Purpose.READ
-
-
-def changes_something(method: str, path: str) -> bool:
-    """Whether a request beyond the shared paths acts, rather than only reads."""
-    return method not in SAFE_METHODS or path.rstrip("/") in ACTING_READS
-
-
-def needs_admin(method: str, path: str) -> bool:
-    """Whether *path*, decoded, needs a key with the admin flag."""
-    if path.startswith("/upstream/"):
-        return is_upstream_admin(path)
-    if shares_with_any_origin(path) or path in API_FOR_ALL:
-        return False
-    return changes_something(method, path) or any(_is_under(path, top) for top in ADMIN_READS)
-
-
 def is_upstream_admin(path: str) -> bool:
     """Whether a path sent on to an upstream would put it to sleep, wake it or reset it.
 
@@ -194,7 +78,3 @@ def _climbs(pieces: list[str]) -> bool:
         if depth < 0:
             return True
     return False
-
-
-def _is_under(path: str, top: str) -> bool:
-    return path == top or path.startswith(top + "/")

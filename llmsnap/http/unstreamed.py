@@ -13,14 +13,12 @@ from itertools import count
 from typing import Any
 
 from llmsnap.http import sse
-from llmsnap.http.paths import versioned
+from llmsnap.http.routes import Stream, stream_of
 
 Json = dict[str, Any]
 Emit = Callable[..., bytes]
 
 DONE = b"data: [DONE]\n\n"
-LLAMA_ROUTES = frozenset({"/completion", "/infill"})
-"""llama-server's own; several completions are a list there, and events with an index."""
 FINAL_STATUSES = frozenset({"completed", "incomplete", "failed"})
 """Of a response; each has an event of its own."""
 TEXTS = {
@@ -33,21 +31,21 @@ TEXTS = {
 
 def events_of(answer: object, path: str) -> list[bytes] | None:
     """Return the JSON *answer* on the route *path* as events; None if it is none of its API."""
-    route = versioned(path)
-    if route in LLAMA_ROUTES:
+    stream = stream_of(path)
+    if stream is Stream.LLAMA:  # several completions are a list there, and events with an index
         return _results(answer)
-    return _events_of_object(answer, route) if isinstance(answer, dict) else None
+    return _events_of_object(answer, stream) if isinstance(answer, dict) else None
 
 
-def _events_of_object(answer: Json, route: str) -> list[bytes] | None:
-    match route:
-        case "/v1/messages" if _are_objects(answer.get("content")):
+def _events_of_object(answer: Json, stream: Stream | None) -> list[bytes] | None:
+    match stream:
+        case Stream.MESSAGE if _are_objects(answer.get("content")):
             return list(_message(answer))
-        case "/v1/responses" if _are_objects(answer.get("output")):
+        case Stream.RESPONSE if _are_objects(answer.get("output")):
             return list(_response(answer))
-        case "/v1/chat/completions" if _are_objects(answer.get("choices")):
+        case Stream.CHAT if _are_objects(answer.get("choices")):
             return [_event({**answer, **_chat_chunk(answer["choices"])}), DONE]
-        case "/v1/completions" if _are_objects(answer.get("choices")):
+        case Stream.COMPLETION if _are_objects(answer.get("choices")):
             return [_event(answer), DONE]
     return None
 

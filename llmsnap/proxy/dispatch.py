@@ -24,7 +24,7 @@ from llmsnap.errors import (
     UpstreamError,
 )
 from llmsnap.http.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed
-from llmsnap.http.paths import streams_events, versioned
+from llmsnap.http.routes import Stream, stream_of
 from llmsnap.models import Address
 from llmsnap.proxy import stream, tunnel
 from llmsnap.proxy.client import ConnectionPool, Exchange, nothing
@@ -50,7 +50,6 @@ COMMENT_EVERY_S = 10.0
 OBSERVING_METHODS = frozenset({"GET", "HEAD"})
 HEALTH_PATH = "/health"
 """Below ``/upstream/<model>`` it loads a model, as known tools expect, but keeps none that is."""
-LOADING_STATE_PATH = "/v1/chat/completions"
 EXIT_LIMIT_S = 0.2
 """How long after its connection the exit of a dying server is waited for."""
 
@@ -290,7 +289,7 @@ class Dispatcher:
         model, request = route.model, context.request
         if not _gets_events(context):
             return None
-        if model.send_loading_state and versioned(request.path) == LOADING_STATE_PATH:
+        if model.send_loading_state and stream_of(request.path) is Stream.CHAT:
             return LoadingStateFrames(model.id, request.id, self._random)
         if model.keepalive_while_loading and not ticket.wait(COMMENT_EVERY_S):
             return CommentFrames(COMMENT_EVERY_S)
@@ -464,7 +463,7 @@ def _gets_events(context: RequestContext) -> bool:
     """Whether *context*'s client is answered by a stream of events."""
     if context.payload.prefix:
         return False
-    return context.stream and streams_events(context.request.path)
+    return context.stream and stream_of(context.request.path) is not None
 
 
 def _comment_every_s(context: RequestContext, keeps_alive: bool) -> float:

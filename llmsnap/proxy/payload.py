@@ -26,14 +26,8 @@ from llmsnap.errors import (
 )
 from llmsnap.http.auth import Key
 from llmsnap.http.jsonscan import JsonProblem
-from llmsnap.http.paths import (
-    FORM_ROUTES,
-    JSON_ROUTES,
-    QUERY_ROUTES,
-    is_inference,
-    leaves_root,
-    versioned,
-)
+from llmsnap.http.paths import leaves_root
+from llmsnap.http.routes import RESOURCES, ModelIn, is_inference
 from llmsnap.proxy.client import RequestBody
 from llmsnap.proxy.jsonbody import (
     CompiledFilter,
@@ -51,7 +45,6 @@ from llmsnap.routing.names import PeerRoute
 READ_BYTES = 1 << 16
 RESEND_BYTES = 1 << 20
 """Unread bodies up to this size are held in memory, so that they can be sent once more."""
-READ_METHODS = ("GET", "HEAD")
 DECODE_BYTES = 1 << 16
 PIECE_BYTES = 1 << 20
 MAX_RATIO = 100
@@ -268,20 +261,16 @@ def _parse(
     A body is what its Content-Type says, on every route. *implied* is the model of a request that
     names none.
     """
-    route = versioned(path)
-    posts = route in JSON_ROUTES or route in FORM_ROUTES
-    if request.method == "POST" and posts:
-        if is_form(request.header("CONTENT_TYPE")):
-            return _form_payload(request, request_config.config, path, implied)
-        return _json_payload(request, request_config.config, path, implied)
-    if request.method in READ_METHODS and route in QUERY_ROUTES:
+    resource = RESOURCES[path]
+    route = resource.routes.get(request.method)
+    if route is None:
+        allow = resource.methods
+        raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow)
+    if route.model is ModelIn.QUERY:
         return _query_payload(request, request_config.config, path, implied)
-    allow = [
-        *(("POST",) if posts else ()),
-        *(READ_METHODS if route in QUERY_ROUTES else ()),
-        "OPTIONS",
-    ]
-    raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow)
+    if is_form(request.header("CONTENT_TYPE")):
+        return _form_payload(request, request_config.config, path, implied)
+    return _json_payload(request, request_config.config, path, implied)
 
 
 def parse_query(request: Request, request_config: RequestConfig) -> QueryPayload:
@@ -396,7 +385,7 @@ def _parsed(body: bytes, path: str, query_model: str) -> JsonBody:
     try:
         return parse_json(body, query_model)
     except BadRequest as error:
-        if versioned(path) not in FORM_ROUTES:
+        if not _takes_uploads(path):
             raise
         raise BadRequest(f"{error}; send JSON or multipart/form-data", error.param) from error
 
@@ -405,7 +394,7 @@ def _form_payload(request: Request, config: Config, path: str, implied: str) -> 
     encoding = request.header("HTTP_CONTENT_ENCODING")
     if encoding and coding_of(encoding):
         raise UnsupportedEncoding("a form must come as it is, without Content-Encoding")
-    uploads = versioned(path) in FORM_ROUTES
+    uploads = _takes_uploads(path)
     if request.key.is_scoped and not uploads:
         raise BadRequest(f"with a key limited to some models, {path} takes JSON only")
     limit_bytes = config.max_upload_bytes if uploads else config.max_request_body_bytes
@@ -432,6 +421,10 @@ def _query_payload(request: Request, config: Config, path: str, implied: str = "
         raise BadRequest(f"with a key limited to some models, a GET of {path} takes no body")
     model = first_model(request.query) or implied or model_in_query(request.query)
     return QueryPayload(request, model, _sent_path(path, request.query), config.max_upload_bytes)
+
+
+def _takes_uploads(path: str) -> bool:
+    return RESOURCES[path].common.model is ModelIn.FORM
 
 
 def _filtered(body: JsonBody, filters: CompiledFilter, requested: str) -> JsonBody:
@@ -499,11 +492,9 @@ def _check_length(length: int, limit_bytes: int, key: str) -> None:
 
 
 def _sent_path(path: str, query: str) -> str:
-    """Path and query to send on, the path spelled as the route is.
-
-    ``/v/x`` becomes ``/x``, for servers whose base URL holds the version.
-    """
-    path = path[2:] if path.startswith("/v/") else path
+    """Path and query to send on: ``/v/x`` is ``/x`` for a server whose base URL has the version."""
+    resource = RESOURCES.get(path)
+    path = path if resource is None else resource.sent_path
     return f"{path}?{query}" if query else path
 
 

@@ -13,7 +13,7 @@ from gevent import socket
 from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, UpstreamBroke, in_full
 from llmsnap.http import sse
 from llmsnap.http.cors import is_browser
-from llmsnap.http.errors import Dialect, dialect_of, sse_error
+from llmsnap.http.errors import sse_error
 from llmsnap.http.headers import (
     Headers,
     below_prefix,
@@ -22,6 +22,7 @@ from llmsnap.http.headers import (
     response_headers,
 )
 from llmsnap.http.paths import relative
+from llmsnap.http.routes import Dialect, dialect_of
 from llmsnap.proxy import tunnel
 from llmsnap.proxy.client import IDEMPOTENT_METHODS, Exchange, UpstreamRequest
 from llmsnap.proxy.context import RequestContext

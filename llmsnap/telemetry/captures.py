@@ -23,6 +23,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from llmsnap import __version__
+from llmsnap.http.routes import default_capture
 from llmsnap.http.secrets import REDACTED, is_secret_name
 from llmsnap.telemetry.observer import Headers, header
 
@@ -175,17 +176,11 @@ class Capture(Struct, frozen=True):
 # --- what may be captured -------------------------------------------------------------------------
 
 
-# Audio and images are large, and nobody reads them in a capture viewer.
-DEFAULT_MASKS: Mapping[str, Mask] = {
-    "/v1/audio/*": Mask.HEADERS,
-    "/v1/images/*": Mask.HEADERS,
-    "/sdapi/*": Mask.HEADERS,
-}
 _TEXT_TYPES = ("application/json", "text/", "application/x-ndjson", "application/x-www-form")
 
 
 class CapturePolicy:
-    """The rules for captures; *masks* are (route or glob) -> how much, before the built-in ones."""
+    """The rules for captures; *masks* are (route or glob) -> how much, before the route table."""
 
     def __init__(
         self,
@@ -227,10 +222,10 @@ class CapturePolicy:
 def _mask(masks: Mapping[str, Mask], path: str) -> Mask:
     if path in masks:
         return masks[path]
-    for route, mask in [*masks.items(), *DEFAULT_MASKS.items()]:
+    for route, mask in masks.items():
         if fnmatchcase(path, route):
             return mask
-    return Mask.FULL
+    return Mask(default_capture(path))
 
 
 # --- the captures held ----------------------------------------------------------------------------

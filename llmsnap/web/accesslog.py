@@ -7,29 +7,9 @@ import re
 import time
 from typing import Any, Protocol
 
-from llmsnap.http.paths import SAFE_METHODS
+from llmsnap.http.routes import SAFE_METHODS, route_at
 from llmsnap.proxy import Request, RequestContext
 from llmsnap.telemetry import milliseconds
-
-ROUTINE = frozenset(
-    {
-        "/health",
-        "/ready",
-        "/wol-health",
-        "/metrics",
-        "/",
-        "/favicon.ico",
-        "/api/version",
-        "/api/overview",
-        "/api/timeline",
-        "/api/performance",
-        "/api/inflight",
-        "/api/swaps",
-        "/api/activity",
-        "/api/activity/stats",
-    }
-)
-"""What monitors, and pages of the user interface that are open, ask again and again."""
 
 _PLAIN = re.compile(r"[\w.:/@+-]+")
 
@@ -40,11 +20,11 @@ class Journal(Protocol):
     def takes(self, level: int) -> bool:
         """Whether entries of *level* are written."""
 
-    def entry(self, level: int, message: Access, request_id: str, swap_id: int | None) -> None:
+    def entry(self, level: int, message: AccessEntry, request_id: str, swap_id: int | None) -> None:
         """Write one entry. Never switches."""
 
 
-class Access:
+class AccessEntry:
     """A request that ended after *took_s*, and how many bytes its client was *sent*.
 
     The logging handler asks for whichever form it writes, so that only that one is made.
@@ -111,7 +91,7 @@ def write(journal: Journal, context: RequestContext, sent: int) -> None:
     request = context.request
     level = logging.DEBUG if _is_routine(request, context.status) else logging.INFO
     if journal.takes(level):
-        access = Access(context, sent, time.monotonic() - request.received_at)
+        access = AccessEntry(context, sent, time.monotonic() - request.received_at)
         journal.entry(level, access, request.id, context.swap_id)
 
 
@@ -119,7 +99,7 @@ def _is_routine(request: Request, status: int) -> bool:
     """Whether a request of a monitor or page succeeded; it would drown those that matter."""
     if request.method not in SAFE_METHODS or status >= 400:
         return False
-    return request.path in ROUTINE or request.path == "/ui" or request.path.startswith("/ui/")
+    return route_at(request.path).routine
 
 
 def _first_byte_ms(context: RequestContext) -> float | None:

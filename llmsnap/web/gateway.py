@@ -26,13 +26,14 @@ from llmsnap.http.auth import presents_key
 from llmsnap.http.errors import answer as error_answer
 from llmsnap.http.errors import status_line
 from llmsnap.http.headers import Headers, sandboxed
-from llmsnap.http.paths import (
-    PROPS_PATH,
+from llmsnap.http.routes import (
     SAFE_METHODS,
-    TELLS_OF_ALL,
+    UPSTREAM,
     is_inference,
     is_open,
     needs_admin,
+    route_at,
+    tells_of_all,
 )
 from llmsnap.proxy import LoadingStream, ProxyStream, Request, RequestContext, Response, Tunnel
 from llmsnap.web import accesslog, health, senders, takeover
@@ -185,12 +186,12 @@ def _handler(request: Request, service: Service) -> senders.Handle | None:
     handle: senders.Handle
     if is_inference(request.path):
         handle = service.dispatcher.handle
-    elif request.path.startswith("/upstream/"):
+    elif request.path.startswith(UPSTREAM):
         handle = service.dispatcher.handle_upstream
     elif is_open(request.path):
         return lambda context, _: health.answer(context.request, service)
     elif (
-        request.path == PROPS_PATH
+        route_at(request.path).observes
         and request.method in SAFE_METHODS
         and "model" in parse_qs(request.query)
     ):
@@ -256,7 +257,7 @@ def _check_rights(request: Request) -> None:
     key, path = request.key, request.path
     if not key.admin and needs_admin(request.method, path):
         raise Forbidden(f"the key {key.name!r} may not use {path}: it has no admin right")
-    if path in TELLS_OF_ALL and not key.sees_all:
+    if not key.sees_all and tells_of_all(path):
         raise Forbidden(f"the key {key.name!r} may not use {path}: it tells of all models")
 
 

@@ -10,8 +10,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
-from llmsnap.http.paths import is_open, needs_admin
-from llmsnap.web.operations import JSON, OPERATIONS, Operation, Parameter
+from llmsnap.http.routes import JSON, ROUTES, HttpRoute, Parameter, is_open, needs_admin
 
 bp = Blueprint("openapi", __name__)
 
@@ -124,7 +123,7 @@ WHY = {
 
 @bp.get("/api/openapi.json")
 def openapi() -> ResponseReturnValue:
-    """Describe all operations."""
+    """Describe every route."""
     return jsonify(document())
 
 
@@ -132,8 +131,9 @@ def openapi() -> ResponseReturnValue:
 def document() -> Document:
     """Return the OpenAPI document."""
     paths: Document = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    for route in ROUTES:
+        for method in route.methods:
+            paths.setdefault(route.path, {})[method.lower()] = _operation(method, route)
     return {
         "openapi": "3.1.0",
         "info": {"title": "llmsnap", "version": __version__, "description": ABOUT},
@@ -150,33 +150,33 @@ def document() -> Document:
     }
 
 
-def _operation(operation: Operation) -> Document:
+def _operation(method: str, route: HttpRoute) -> Document:
     described: Document = {
-        "tags": [operation.tag],
-        "summary": operation.about,
-        "parameters": [_parameter(one) for one in operation.parameters],
-        "responses": _responses(operation),
+        "tags": [route.tag],
+        "summary": route.summary,
+        "parameters": [_parameter(one) for one in route.parameters],
+        "responses": _responses(route),
     }
-    if operation.sends:
+    if route.sends:
         described["requestBody"] = {
-            "required": operation.sends != "*/*",
-            "content": {operation.sends: {"schema": _ref(operation.takes)}},
+            "required": route.sends != "*/*",
+            "content": {route.sends: {"schema": _ref(route.takes)}},
         }
-    if is_open(operation.path):
+    if is_open(route.path):
         described["security"] = []
-    if needs_admin(operation.method.upper(), operation.path):
+    if needs_admin(method, route.path):
         described["x-needs-admin"] = True
     return described
 
 
-def _responses(operation: Operation) -> Document:
-    content = {media: {"schema": _ref(name)} for media, name in operation.answers.items()}
-    first: Document = {"description": _phrase(operation.status)}
-    responses: Document = {str(operation.status): first | ({"content": content} if content else {})}
-    usual = () if is_open(operation.path) else (401, 403, 421)
-    for status in sorted({*usual, *operation.errors, 405, 500}):
+def _responses(route: HttpRoute) -> Document:
+    content = {media: {"schema": _ref(name)} for media, name in route.answers.items()}
+    first: Document = {"description": _phrase(route.status)}
+    responses: Document = {str(route.status): first | ({"content": content} if content else {})}
+    usual = () if is_open(route.path) else (401, 403, 421)
+    for status in sorted({*usual, *route.errors, 405, 500}):
         responses[str(status)] = _error(status)
-    if operation.passes:
+    if route.passes:
         responses["default"] = {"description": "As the model answers.", "content": {"*/*": {}}}
     return responses
 

@@ -6,7 +6,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
-from llmsnap.http.paths import PROPS_PATH
+from llmsnap.http.routes import PROPS_PATH
 
 bp = Blueprint("props", __name__)
 

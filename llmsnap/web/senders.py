@@ -13,9 +13,10 @@ from urllib.parse import quote
 from llmsnap.errors import Forbidden, NotFound, PageRefused
 from llmsnap.http import cors
 from llmsnap.http.auth import is_ambient
-from llmsnap.http.cors import PAGE_HEADERS, UPSTREAM, Verdict, is_browser
+from llmsnap.http.cors import PAGE_HEADERS, Verdict, is_browser
 from llmsnap.http.pageorigin import sees_loopback
-from llmsnap.http.paths import Purpose, is_open, purpose_of, relative
+from llmsnap.http.paths import relative
+from llmsnap.http.routes import UPSTREAM, Purpose, is_open, purpose_of
 from llmsnap.proxy import Request, RequestContext, Response
 from llmsnap.routing.names import LocalRoute
 

@@ -23,7 +23,7 @@ from llmsnap.telemetry import (
     SwapStarted,
     activity_object,
 )
-from llmsnap.web.accesslog import Access
+from llmsnap.web.accesslog import AccessEntry
 from llmsnap.web.feed import Form
 from tests.fakes.calls import observed
 from tests.telemetry.test_exposition import everything
@@ -196,4 +196,4 @@ def test_the_document_names_every_field_of_the_access_log() -> None:
     (table,) = re.findall(r"\| text \| JSON \| \|\n(?:\|.*\n)+", PAGE)
     cells = [row.split("|")[2] for row in table.splitlines()[2:]]
     names = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert names == {*Access(observed(), 0, 0.0).fields(), "request_id", "swap_id"}
+    assert names == {*AccessEntry(observed(), 0, 0.0).fields(), "request_id", "swap_id"}

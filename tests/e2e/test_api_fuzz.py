@@ -9,7 +9,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmsnap.web.operations import ANY, FORM, JSON, OPERATIONS, Operation, Parameter
+from llmsnap.http.routes import ANY, FORM, JSON, ROUTES, HttpRoute, Parameter
 from tests.e2e.api import serving
 from tests.e2e.harness import Running
 
@@ -81,7 +81,7 @@ def value_of(parameter: Parameter) -> st.SearchStrategy[str]:
 
 
 @st.composite
-def requests_for(draw: st.DrawFn, operation: Operation) -> requests.Request:
+def requests_for(draw: st.DrawFn, operation: HttpRoute, method: str) -> requests.Request:
     path, query, headers = operation.path, {}, draw(some_headers)
     for one in operation.parameters:
         if one.place == "path":
@@ -89,7 +89,7 @@ def requests_for(draw: st.DrawFn, operation: Operation) -> requests.Request:
             path = path.replace(f"{{{one.name}}}", quote(piece, safe="/"))
         elif one.place == "query" and (one.required or draw(st.booleans())):
             query[one.name] = draw(value_of(one))
-    request = requests.Request(operation.method.upper(), path, params=query, headers=headers)
+    request = requests.Request(method, path, params=query, headers=headers)
     if operation.sends == JSON:
         request.data = draw(json_bodies)
     elif operation.sends == FORM and draw(st.booleans()):
@@ -114,11 +114,14 @@ def document(server: Running) -> dict:
     return server.get("/api/openapi.json", headers=headers).json()
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: f"{one.method} {one.path}")
+OPERATIONS = {f"{method} {row.path}": (row, method) for row in ROUTES for method in row.methods}
+
+
+@pytest.mark.parametrize(("operation", "method"), OPERATIONS.values(), ids=OPERATIONS)
 def test_whatever_is_sent_the_answer_is_a_documented_one(
-    server: Running, document: dict, operation: Operation
+    server: Running, document: dict, operation: HttpRoute, method: str
 ) -> None:
-    described = document["paths"][operation.path][operation.method]["responses"]
+    described = document["paths"][operation.path][method.lower()]["responses"]
 
     @settings(
         max_examples=EXAMPLES,
@@ -127,7 +130,7 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    @given(requests_for(operation))
+    @given(requests_for(operation, method))
     def check(request: requests.Request) -> None:
         request.url = server.url + request.url
         with requests.Session() as session:
@@ -141,7 +144,7 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(
     check()
 
 
-def assert_documented(answer, operation: Operation, described: dict, document: dict) -> None:
+def assert_documented(answer, operation: HttpRoute, described: dict, document: dict) -> None:
     status = str(answer.status_code)
     assert status != "500", answer.text
     assert answer.headers["X-Request-Id"]

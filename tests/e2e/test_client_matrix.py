@@ -17,7 +17,8 @@ import gevent
 import pytest
 import requests
 
-from llmsnap.http.paths import EVENT_ROUTES, FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
+from llmsnap.http.routes import ROUTES as TABLE
+from llmsnap.http.routes import ModelIn
 from llmsnap.http.sse import Parser
 from tests.e2e.api import serving
 from tests.e2e.harness import ROOT, Installed, Running
@@ -58,7 +59,8 @@ BODIES = {
 RERANK = {"query": "hi", "documents": ["a", "b"]}
 FILES = {"/v1/audio/transcriptions": "file", "/v1/images/edits": "image"}
 WEBSOCKETS = {"/v1/realtime"}
-ROUTES = sorted(INFERENCE_ROUTES - WEBSOCKETS)
+ROWS = {row.path: row for row in TABLE if row.is_inference and "{" not in row.path}
+ROUTES = sorted(ROWS.keys() - WEBSOCKETS)
 DONE = b"data: [DONE]\n\n"
 WAITS = ["warm", "cold", "line", "silent"]
 SERVERS = {"streams": {}, "whole": {"sim_whole": True}, "refuses": {"sim_status": 400}}
@@ -87,10 +89,10 @@ def ask(server: Running, route: str, wait: str, stream: bool, kind: str) -> Answ
     model = "warm" if wait == "silent" else wait
     more = {"stream": stream, "sim_delay": "1.2s" if wait == "silent" else "0.0s", **SERVERS[kind]}
     url = server.url + route
-    if route in JSON_ROUTES:
+    if ROWS[route].model is ModelIn.JSON:
         body = {"model": model, **BODIES.get(route, RERANK), **more}
         answer = requests.post(url, json=body, timeout=30)
-    elif route in FORM_ROUTES:
+    elif ROWS[route].model is ModelIn.FORM:
         form = {"model": model, "prompt": "hi", "stream": str(stream).lower()}
         files = {FILES[route]: ("a.wav", b"RIFF", "audio/wav")}
         query = {name: value for name, value in more.items() if name != "stream"}
@@ -225,7 +227,7 @@ def check_events(route: str, kind: str, answer: Answer, answers: dict) -> None:
 def test_answers_are_the_same_however_long_they_were_waited_for(answers, route, wait) -> None:
     for stream, kind in product([False, True], SERVERS):
         answer = answers[route, wait, stream, kind]
-        assert answer.is_early == (wait != "warm" and stream and route in EVENT_ROUTES)
+        assert answer.is_early == (wait != "warm" and stream and ROWS[route].stream is not None)
         if answer.is_early:
             check_events(route, kind, answer, answers)
         else:

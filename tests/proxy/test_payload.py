@@ -18,7 +18,7 @@ from llmsnap.errors import (
 )
 from llmsnap.http.auth import Key
 from llmsnap.http.headers import RequestRule
-from llmsnap.http.paths import FORM_ROUTES, INFERENCE_ROUTES, JSON_ROUTES
+from llmsnap.http.routes import INFERENCE_PATHS, ROUTES, ModelIn
 from llmsnap.proxy.client import UpstreamTimeouts
 from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import (
@@ -94,7 +94,9 @@ def test_the_query_names_the_model_where_the_form_does_not(snapshot) -> None:
         payload.close()
 
 
-@pytest.mark.parametrize("path", sorted(JSON_ROUTES | FORM_ROUTES))
+@pytest.mark.parametrize(
+    "path", [row.path for row in ROUTES if row.model in (ModelIn.JSON, ModelIn.FORM)]
+)
 def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str) -> None:
     for kind in ("application/json", "APPLICATION/JSON; charset=utf-8", "text/plain", ""):
         headers = [("Content-Type", kind)] if kind else []
@@ -358,7 +360,7 @@ def test_a_key_without_the_right_reaches_inference_only(snapshot, rest: str) -> 
         assert (payload.requested, payload.path) == ("a", rest)
 
 
-@pytest.mark.parametrize("path", sorted(INFERENCE_ROUTES))
+@pytest.mark.parametrize("path", sorted(INFERENCE_PATHS))
 def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> None:
     key = Key("k", admin=False)
     payload = parse_upstream(make_request(f"/upstream/a{path}?q=%20", b"raw", key=key), snapshot)

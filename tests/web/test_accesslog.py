@@ -12,7 +12,7 @@ from llmsnap.logs.handler import LogHandler, LogStyle
 from llmsnap.logs.stream import LogStream
 from llmsnap.proxy import Request, RequestContext
 from llmsnap.web import accesslog
-from llmsnap.web.accesslog import Access
+from llmsnap.web.accesslog import AccessEntry
 from tests.fakes.calls import make_request
 
 
@@ -41,14 +41,14 @@ def served() -> RequestContext:
 
 
 def test_a_line_tells_who_asked_for_what_and_where_the_time_went() -> None:
-    assert str(Access(served(), 4711, 12.7)) == (
+    assert str(AccessEntry(served(), 4711, 12.7)) == (
         '10.0.0.7 "POST /v1/chat/completions HTTP/1.1" 200 4711 "curl/8.0" 12700.0ms'
         " key=wiki model=fast served=llama queue_ms=3100.0 load_ms=8200.0 first_byte_ms=11700.0"
     )
 
 
 def test_the_same_as_fields() -> None:
-    assert Access(served(), 4711, 12.7).fields() == {
+    assert AccessEntry(served(), 4711, 12.7).fields() == {
         "client": "10.0.0.7",
         "key": "wiki",
         "method": "POST",
@@ -67,7 +67,7 @@ def test_the_same_as_fields() -> None:
 
 
 def test_what_concerns_no_model_says_nothing_of_models() -> None:
-    access = Access(ended(path="/running"), 0, 0.001)
+    access = AccessEntry(ended(path="/running"), 0, 0.001)
     assert str(access) == '10.0.0.7 "POST /running HTTP/1.1" 200 -1 "curl/8.0" 1.0ms'
     fields = access.fields()
     assert fields["bytes"] == 0
@@ -87,7 +87,7 @@ def test_what_concerns_no_model_says_nothing_of_models() -> None:
     ],
 )
 def test_a_client_cannot_make_up_other_values(facts: dict[str, Any], shown: str) -> None:
-    assert shown in str(Access(ended(**facts), 1, 0.0))
+    assert shown in str(AccessEntry(ended(**facts), 1, 0.0))
 
 
 class Log:

@@ -13,8 +13,8 @@ from textwrap import dedent
 import pytest
 
 from llmsnap.http.pageorigin import PAGES
+from llmsnap.http.routes import ROUTES
 from llmsnap.proxy import Response
-from llmsnap.web.operations import OPERATIONS
 from tests.web.serving import Site, site
 
 CONFIG = """\
@@ -189,7 +189,7 @@ def test_a_get_of_another_site_never_acts(sites, monkeypatch) -> None:
     for name in ("unload", "sleep", "load", "preload", "request"):
         monkeypatch.setattr(driver, name, lambda *_, _name=name, **__: acted.append(_name))
     monkeypatch.setattr(here.service, "reload", lambda: acted.append("reload"))
-    paths = {one.path for one in OPERATIONS if one.method == "get"}
+    paths = {row.path for row in ROUTES if "GET" in row.methods}
     assert len(paths) > 30
     for path in paths:
         filled = re.sub(r"{(\w+)}", "a", path)

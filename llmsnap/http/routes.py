@@ -1,0 +1,686 @@
+"""The route table: everything the server answers, one row for each, and what follows from it.
+
+A row says which methods and path, where a request names its model, which API it belongs to, who
+may ask, how much of it a capture keeps, and how it is described. The gateway, the dispatcher, the
+checks of keys and origins, captures, the OpenAPI document and the tables of docs/api.md read it
+here. To add a route of inference is to add a row; what llmsnap answers itself needs a view in
+``web/`` as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+from itertools import groupby
+from typing import Any
+
+from llmsnap.http.paths import is_upstream_admin
+
+JSON, FORM, TEXT, EVENTS = (
+    "application/json",
+    "multipart/form-data",
+    "text/plain",
+    "text/event-stream",
+)
+HTML, ANY = "text/html", "*/*"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+UPSTREAM = "/upstream/"
+PROPS_PATH = "/props"
+VERSION = "/v1/"
+VERSIONLESS = "/v/"
+"""What stands in the place of ``/v1/`` where the server's base URL has the version."""
+
+
+class ModelIn(Enum):
+    """Where a request names the model that answers it."""
+
+    NOWHERE = auto()
+    JSON = auto()
+    """In the body, JSON or a form, else in the query."""
+    FORM = auto()
+    """The same, for a route whose bodies are uploads."""
+    QUERY = auto()
+    PATH = auto()
+
+
+class Access(Enum):
+    """Who may ask, where the configuration has keys."""
+
+    OPEN = auto()
+    """Everybody, under any host name."""
+    SHARED = auto()
+    """Any key; pages of any site may read the answer."""
+    KEY = auto()
+    """Any key."""
+    ALL_MODELS = auto()
+    """A key that is not limited to some models, since the answer cannot leave the others out."""
+    ADMIN = auto()
+    """A key with the admin right."""
+
+
+class Dialect(StrEnum):
+    """The API whose error shape a client expects."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
+
+
+class Stream(Enum):
+    """The events of a route whose API answers ``stream: true`` with events only, errors too."""
+
+    CHAT = auto()
+    COMPLETION = auto()
+    RESPONSE = auto()
+    MESSAGE = auto()
+    LLAMA = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a path, a query or a header; *kind* is a JSON Schema type."""
+
+    name: str
+    about: str
+    place: str = "query"
+    kind: str = "string"
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """One row: a path, whose pieces in braces are its parameters, and the methods it takes.
+
+    *sends* is the media type of its body ("" for none) and *takes* the schema of that; *answers*
+    maps media types to the names of schemas, *status* goes with them. *errors* are the statuses
+    beyond those every route may answer. *passes*: other answers come from a model. *sent_as* is the
+    path that goes on to a model's server, where it is another one.
+    """
+
+    methods: tuple[str, ...]
+    path: str
+    tag: str
+    summary: str
+    note: str = ""
+    """What docs/api.md adds to the summary."""
+    model: ModelIn = ModelIn.NOWHERE
+    access: Access = Access.KEY
+    dialect: Dialect = Dialect.OPENAI
+    stream: Stream | None = None
+    """None: it may answer with audio, images or JSON whatever the request says."""
+    capture: str = "full"
+    """How much of it a capture keeps by default, in the words of ``captureMask``."""
+    acts: bool = False
+    """A GET that changes something, or opens a channel."""
+    observes: bool = False
+    """It names a model that is not loaded for it, unless ``autoload`` says so."""
+    routine: bool = False
+    """Asked again and again by monitors and open pages: the access log leaves it out at INFO."""
+    sent_as: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    sends: str = ""
+    takes: str = "Anything"
+    answers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    passes: bool = False
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether a model answers it, and is loaded for that."""
+        return self.tag == "inference"
+
+
+MODEL_FAILS = (404, 409, 429, 502, 503, 504)
+BODY_FAILS = (400, 408, 413)
+
+MODEL = Parameter("model", "Id or alias; slashes may be encoded.", "path", required=True)
+REST = Parameter(
+    "path", "What the model's server is asked for, as it stands.", "path", required=True
+)
+ASKED = Parameter("model", "Id, alias, a peer's model, or <peer>/<model>.", required=True)
+WAITING = (
+    Parameter("X-Max-Wait", "Seconds to wait for the model at most.", "header", "number"),
+    Parameter("X-Swap", "`never`: 409 when the model is not ready.", "header", choices=("never",)),
+    Parameter("X-Request-Id", "Taken over, passed on and returned.", "header"),
+)
+SINCE = Parameter("since", "Unix milliseconds.", kind="integer")
+FORMATS = {
+    "events": Parameter("format", "Form of frames.", choices=("message", "named", "both")),
+    "log": Parameter("format", "`sse`: as server-sent events.", choices=("sse",)),
+    "capture": Parameter("format", "As a command line, or for a browser.", choices=("curl", "har")),
+}
+NO_HISTORY = Parameter("no-history", "Leave out what is there already.")
+NO_FOLLOW = Parameter("no-follow", "End after what is there already.")
+LOG_NAME = Parameter("name", "`proxy`, `upstream`, or a model.", "path", required=True)
+NUMBER = Parameter("id", "A number.", "path", "integer", required=True)
+DRAIN = Parameter("drain", "`1`: let requests in flight end.", choices=("0", "1"))
+CUT = Parameter("drain", "`0`: cut requests in flight.", choices=("0", "1"))
+
+# --- inference ----------------------------------------------------------------------------------
+
+
+def _json(path: str, summary: str, *, media: str = JSON, **more: Any) -> HttpRoute:
+    answers = {media: "Anything", **({EVENTS: "Anything"} if "stream" in more else {})}
+    return HttpRoute(
+        ("POST",), path, "inference", summary,
+        model=ModelIn.JSON, access=Access.SHARED, parameters=WAITING, sends=JSON,
+        takes="ModelRequest", answers=answers, errors=(*BODY_FAILS, 415, *MODEL_FAILS),
+        passes=True, **more,
+    )  # fmt: skip
+
+
+def _form(path: str, summary: str, **more: Any) -> HttpRoute:
+    return HttpRoute(
+        ("POST",), path, "inference", summary,
+        model=ModelIn.FORM, access=Access.SHARED, capture="headers", parameters=WAITING, sends=FORM,
+        takes="ModelForm", answers={JSON: "Anything"}, errors=(*BODY_FAILS, *MODEL_FAILS),
+        passes=True, **more,
+    )  # fmt: skip
+
+
+def _query(
+    path: str, summary: str, note: str = "The model is named by `?model=`.", **more: Any
+) -> HttpRoute:
+    return HttpRoute(
+        ("GET",), path, "inference", summary, note,
+        model=ModelIn.QUERY, access=Access.SHARED, parameters=(ASKED, *WAITING),
+        answers={JSON: "Anything"}, errors=(400, *MODEL_FAILS), passes=True, **more,
+    )  # fmt: skip
+
+
+def _versionless(method: str, sends: str) -> HttpRoute:
+    return HttpRoute(
+        (method,), "/v/{route}", "inference",
+        "Any route below /v1, sent on without its version: for servers whose address has one.",
+        parameters=(Parameter("route", "As below /v1.", "path", required=True), *WAITING),
+        access=Access.SHARED, sends=sends, takes="ModelRequest", answers={ANY: "Anything"},
+        errors=(*BODY_FAILS, 415, *MODEL_FAILS), passes=True,
+    )  # fmt: skip
+
+
+MESSAGES = Dialect.ANTHROPIC
+RESPONSES = Dialect.RESPONSES
+
+INFERENCE = (
+    _json("/v1/chat/completions", "Chat (OpenAI).", stream=Stream.CHAT),
+    _json("/v1/completions", "Completion (OpenAI).", stream=Stream.COMPLETION),
+    _json("/v1/responses", "Response (OpenAI).", stream=Stream.RESPONSE, dialect=RESPONSES),
+    _json("/v1/messages", "Message (Anthropic).", stream=Stream.MESSAGE, dialect=MESSAGES),
+    _json(
+        "/v1/messages/count_tokens", "Count the tokens of a message (Anthropic).", dialect=MESSAGES
+    ),
+    _json("/v1/embeddings", "Embeddings (OpenAI)."),
+    _json("/v1/rerank", "Rerank documents."),
+    _json("/v1/reranking", "Rerank documents."),
+    _json("/rerank", "Rerank documents."),
+    _json("/reranking", "Rerank documents."),
+    _json("/infill", "Fill in (llama-server).", stream=Stream.LLAMA),
+    _json("/completion", "Completion (llama-server).", stream=Stream.LLAMA),
+    _json("/v1/audio/speech", "Speech from text (OpenAI).", media="audio/*", capture="headers"),
+    _json("/v1/audio/voices", "The voices of a model.", capture="headers"),
+    _query("/v1/audio/voices", "The voices of a model.", capture="headers"),
+    _form("/v1/audio/transcriptions", "Text from speech (OpenAI).", note="A form."),
+    _json("/v1/images/generations", "Images from text (OpenAI).", capture="headers"),
+    _form("/v1/images/edits", "Images from images (OpenAI).", note="A form."),
+    _json("/sdapi/v1/txt2img", "Images from text (stable-diffusion.cpp).", capture="headers"),
+    _json("/sdapi/v1/img2img", "Images from images (stable-diffusion.cpp).", capture="headers"),
+    _query("/sdapi/v1/loras", "The LoRAs of a model (stable-diffusion.cpp).", capture="headers"),
+    _query("/v1/realtime", "A WebSocket to the model (OpenAI Realtime)."),
+    _versionless("GET", ""),
+    _versionless("POST", JSON),
+)
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def _model_act(what: str, summary: str, note: str, parameter: Parameter, *errors: int) -> HttpRoute:
+    return HttpRoute(
+        ("POST",), f"/api/models/{what}/{{model}}", "models", summary, note, access=Access.ADMIN,
+        parameters=(MODEL, parameter), answers={TEXT: "Ok"}, errors=errors,
+    )  # fmt: skip
+
+
+MODELS = (
+    *(
+        HttpRoute(
+            ("GET",), path, "models", "The models, by id.", access=Access.SHARED,
+            answers={JSON: "ModelList"},
+        )
+        for path in ("/v1/models", "/models", "/v/models")
+    ),
+    HttpRoute(
+        ("GET",), "/v1/models/{model}", "models", "One model, by any of its names.",
+        "Listed or not.", access=Access.SHARED, parameters=(MODEL,), answers={JSON: "Model"},
+        errors=(404,),
+    ),
+    HttpRoute(
+        ("GET",), "/running", "models", "Every model that is not stopped.",
+        answers={JSON: "RunningList"},
+    ),
+    HttpRoute(
+        ("GET",), PROPS_PATH, "models",
+        "Properties of a model, which is not loaded for this; without one a neutral document.",
+        "The model is named by `?model=`.", model=ModelIn.QUERY, observes=True,
+        parameters=(
+            Parameter("model", "Id, alias, or a peer's model."),
+            Parameter("autoload", "`1`: load the model.", choices=("0", "1", "false", "true")),
+        ),
+        answers={JSON: "Anything"}, errors=MODEL_FAILS, passes=True,
+    ),
+    _model_act(
+        "load", "Make one model ready.", "`OK` when it is; 202 at once with `?wait=0`.",
+        Parameter("wait", "`0`: answer at once.", choices=("0", "1")), 202, 404, 502, 503,
+    ),
+    _model_act(
+        "sleep", "Put one model to sleep.",
+        "Its requests end first, or are cut with `?drain=0`; `OK` when it sleeps, or is stopped.",
+        CUT, 404, 409, 502, 503,
+    ),
+    _model_act(
+        "unload", "Stop one model at once.",
+        "`OK` when it is gone. Requests in flight are cut; with `?drain=1` they end first.",
+        DRAIN, 404, 502, 503,
+    ),
+    HttpRoute(
+        ("POST",), "/api/models/unload", "models", "Stop all models at once.",
+        '`{"msg":"ok"}` when they are gone; `?drain=1` as above.', access=Access.ADMIN,
+        parameters=(DRAIN,), answers={JSON: "Done"}, errors=(502, 503),
+    ),
+    HttpRoute(
+        ("GET",), "/unload", "models", "Stop all models at once.",
+        "`OK` when they are gone; `?drain=1` as above.", access=Access.ADMIN,
+        acts=True, parameters=(DRAIN,), answers={TEXT: "Ok"}, errors=(502, 503),
+    ),
+)  # fmt: skip
+
+# --- what a model's server answers besides ------------------------------------------------------
+
+
+def _below_upstream(methods: tuple[str, ...], sends: str, *errors: int) -> HttpRoute:
+    return HttpRoute(
+        methods, "/upstream/{model}/{path}", "upstream",
+        "Anything else a model's server answers; the longest name that fits is the model's.",
+        model=ModelIn.PATH, parameters=(MODEL, REST, *WAITING), sends=sends,
+        answers={ANY: "Anything"}, errors=(*BODY_FAILS, *MODEL_FAILS, *errors), passes=True,
+    )  # fmt: skip
+
+
+BELOW_UPSTREAM = (
+    HttpRoute(("GET",), "/upstream", "upstream", "To the page of models.", status=302),
+    _below_upstream(("GET",), "", 307),
+    _below_upstream(("POST", "PUT", "PATCH", "DELETE"), ANY),
+)
+
+# --- health and logs ----------------------------------------------------------------------------
+
+
+def _health(path: str, summary: str, *errors: int) -> HttpRoute:
+    return HttpRoute(
+        ("GET",), path, "health", summary, access=Access.OPEN, routine=True,
+        answers={TEXT: "Ok"}, errors=errors,
+    )  # fmt: skip
+
+
+HEALTH = (
+    _health("/health", "Whether the process runs."),
+    _health("/wol-health", "The same."),
+    _health("/ready", "Whether requests are taken.", 503),
+)
+
+
+def _log(path: str, summary: str, note: str, *parameters: Parameter, **more: Any) -> HttpRoute:
+    return HttpRoute(
+        ("GET",), path, "logs", summary, note, access=Access.ADMIN,
+        parameters=parameters, **more,
+    )  # fmt: skip
+
+
+GROWING = {TEXT: "Text", EVENTS: "Text"}
+LOGS = (
+    _log(
+        "/logs", "The combined log.", "Text; browsers are redirected to the interface (302).",
+        answers={TEXT: "Text"}, errors=(302,),
+    ),
+    _log(
+        "/logs/stream", "The combined log as it grows.", "", NO_HISTORY, NO_FOLLOW, FORMATS["log"],
+        answers=GROWING,
+    ),
+    _log(
+        "/logs/stream/{name}", "One log as it grows.",
+        "`proxy`, `upstream`, or a model; 400 for anything else.",
+        LOG_NAME, NO_HISTORY, NO_FOLLOW, FORMATS["log"], answers=GROWING, errors=(400,),
+    ),
+)  # fmt: skip
+
+# --- events, records and the configuration ------------------------------------------------------
+
+FILTER = (
+    Parameter("model", "Of this model only."),
+    Parameter("status", "Of this status, or of a class such as `5xx`."),
+    Parameter("key", "Of the key with this name."),
+    SINCE,
+    Parameter("until", "Unix milliseconds.", kind="integer"),
+)
+
+
+def _api(path: str, summary: str, note: str = "", **more: Any) -> HttpRoute:
+    settings: dict[str, Any] = {"access": Access.ADMIN, "answers": {JSON: "Anything"}, **more}
+    method = settings.pop("method", "GET")
+    return HttpRoute((method,), f"/api/{path}", "api", summary, note, **settings)
+
+
+RECORDS = (
+    _api(
+        "events", "All that happens, as it happens.",
+        "Server-sent events: envelopes, as llama-swap sends them; `?format=named` for frames of "
+        "one change each, `both` for both.",
+        parameters=(FORMATS["events"],), answers={EVENTS: "Text"}, errors=(400,),
+    ),
+    _api(
+        "ws", "The same over a WebSocket: envelopes as they are, named frames as objects.",
+        "For clients behind buffering proxies.", acts=True, status=101, errors=(400, 403),
+        parameters=(
+            FORMATS["events"],
+            Parameter("lastEventId", "Id of the last frame, to go on from there."),
+        ),
+        answers={ANY: "Text"},
+    ),
+    _api(
+        "metrics", "What is known of each successful request.", "As llama-swap lists it.",
+        answers={JSON: "List"},
+    ),
+    _api(
+        "activity", "Records of all requests, failed ones too.",
+        "`model`, `status`, `key`, `since` and `until` filter; `sort`, `cursor` and `limit` page.",
+        routine=True, errors=(400,), parameters=(
+            *FILTER,
+            Parameter("sort", "Name of a field; `-` before it reverses."),
+            Parameter("cursor", "Where the page before ended."),
+            Parameter("limit", "Records per page.", kind="integer"),
+        ),
+    ),
+    _api(
+        "activity/stats", "Sums, percentiles and histograms.",
+        "Of the records that the same filters leave.",
+        routine=True, parameters=FILTER, errors=(400,),
+    ),
+    _api(
+        "captures/{id}", "One request and its answer.",
+        "Without secrets; `?format=curl` or `har`.", parameters=(NUMBER, FORMATS["capture"]),
+        answers={JSON: "Anything", TEXT: "Text"}, errors=(400, 404),
+    ),
+    _api("inflight", "The requests in flight.", routine=True),
+    _api(
+        "inflight/{id}/cancel", "End a request in flight.", method="POST", parameters=(NUMBER,),
+        answers={JSON: "Done"}, errors=(404,),
+    ),
+    _api("swaps", "The last swaps.", routine=True),
+    _api("overview", "How every model fares, and how they are grouped.", routine=True),
+    _api("timeline", "The states of the last hours.", routine=True),
+    _api(
+        "performance", "Samples of host, GPUs and processes.", "`?since=` leaves out older ones.",
+        routine=True, parameters=(SINCE,), errors=(400,),
+    ),
+    _api(
+        "version", "Which program this is.", access=Access.KEY, routine=True,
+        answers={JSON: "Version"},
+    ),
+    _api("openapi.json", "This document.", "This page for programs.", access=Access.KEY),
+    HttpRoute(
+        ("GET",), "/metrics", "api", "Counters and gauges for Prometheus.",
+        "A key with `models` gets 403.", access=Access.ALL_MODELS, routine=True,
+        answers={TEXT: "Text"},
+    ),
+)  # fmt: skip
+
+CONFIG = (
+    _api("config/status", "Which configuration is in force, and what is wrong with the file now."),
+    _api("config/plan", "What a reload would change."),
+    _api("config/file", "The file as it is on disk, secrets masked."),
+    _api(
+        "config/reload", "Read the file again; 422 when it cannot be used.",
+        "It is read once it has not changed for half a second; 422 lists every problem, and the "
+        "configuration in force stays.",
+        method="POST", errors=(422,),
+    ),
+)  # fmt: skip
+
+# --- the interface ------------------------------------------------------------------------------
+
+
+def _file(path: str, summary: str, *names: str) -> HttpRoute:
+    parameters = tuple(Parameter(name, "", "path", required=True) for name in names)
+    return HttpRoute(
+        ("GET",), path, "ui", summary, routine=True, parameters=parameters,
+        answers={ANY: "Anything"}, errors=(301, 302, 304, 308, 404),
+    )  # fmt: skip
+
+
+UI = (
+    HttpRoute(("GET",), "/", "ui", "To the interface.", status=302, routine=True),
+    HttpRoute(
+        ("GET",), "/ui", "ui", "The interface.", routine=True, answers={HTML: "Text"},
+        errors=(301, 308),
+    ),
+    _file("/ui/{page}", "To a page of the interface, or one of its files.", "page"),
+    _file("/ui/static/{version}/{name}", "A file, which never changes.", "version", "name"),
+    _file("/favicon.ico", "The icon."),
+)  # fmt: skip
+
+GROUPS: Mapping[str, tuple[HttpRoute, ...]] = {
+    "inference": INFERENCE,
+    "upstream": BELOW_UPSTREAM,
+    "models": MODELS,
+    "health": HEALTH,
+    "logs": LOGS,
+    "records": RECORDS,
+    "configuration": CONFIG,
+    "interface": UI,
+}
+"""The table; each group is a section of docs/api.md."""
+ROUTES = tuple(route for group in GROUPS.values() for route in group)
+
+# --- what follows from it: one look into a dictionary for all paths without parameters ----------
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """All that is served at one path. What its rows say in common is said by each of them."""
+
+    path: str
+    sent_path: str
+    """The path that goes on to a model's server."""
+    routes: Mapping[str, HttpRoute]
+    """By method; HEAD is answered where GET is."""
+
+    @property
+    def common(self) -> HttpRoute:
+        """One of the rows."""
+        return next(iter(self.routes.values()))
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, as ``Allow`` lists them."""
+        return [*self.routes, "OPTIONS"]
+
+
+def _resources() -> dict[str, Resource]:
+    found: dict[str, Resource] = {}
+    for path, rows in groupby(sorted(ROUTES, key=lambda row: row.path), lambda row: row.path):
+        routes = {method: row for row in rows for method in _methods(row)}
+        first = next(iter(routes.values()))
+        found[path] = Resource(path, first.sent_as or path, dict(sorted(routes.items(), key=_rank)))
+        if first.is_inference and path.startswith(VERSION):
+            sent = path.removeprefix(VERSION[:-1])
+            found[VERSIONLESS + path.removeprefix(VERSION)] = Resource(
+                path, sent, found[path].routes
+            )
+    return found
+
+
+def _methods(row: HttpRoute) -> tuple[str, ...]:
+    return (*row.methods, "HEAD") if "GET" in row.methods else row.methods
+
+
+def _rank(item: tuple[str, HttpRoute]) -> int:
+    return ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE").index(item[0])
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    pieces = re.split(r"\{\w+\}", path)
+    return re.compile(".+".join(map(re.escape, pieces)), re.DOTALL)
+
+
+RESOURCES: Mapping[str, Resource] = _resources()
+"""By path, ``/v/...`` too."""
+_PATTERNS = [
+    (_pattern(path), resource)
+    for path, resource in sorted(RESOURCES.items(), key=lambda item: item[0], reverse=True)
+    if "{" in path and not resource.common.is_inference
+]
+
+
+def _paths(rows: Iterable[tuple[str, Resource]]) -> frozenset[str]:
+    return frozenset(path for path, _ in rows)
+
+
+INFERENCE_PATHS = _paths(
+    item for item in RESOURCES.items() if item[1].common.is_inference and "{" not in item[0]
+)
+OPEN_PATHS = _paths(item for item in RESOURCES.items() if item[1].common.access is Access.OPEN)
+_ADMIN_TOPS = frozenset(
+    "/" + row.path.split("/")[1] for row in ROUTES if row.access is Access.ADMIN
+)
+_UNKNOWN = HttpRoute((), "", "", "")
+
+
+def resource_at(path: str) -> Resource | None:
+    """What is served at *path*, decoded, with or without a slash at its end; None for nothing."""
+    found = RESOURCES.get(path) or RESOURCES.get(path.rstrip("/"))
+    if found is not None:
+        return found
+    return next((found for pattern, found in _PATTERNS if pattern.fullmatch(path)), None)
+
+
+def route_at(path: str, method: str = "") -> HttpRoute:
+    """The row of *path* and *method*, or one of *path*; one that says nothing if there is none."""
+    found = resource_at(path)
+    if found is None:
+        return _UNKNOWN
+    return found.routes.get(method) or found.common
+
+
+def is_inference(path: str) -> bool:
+    """Whether *path* is one that a model answers."""
+    return path in INFERENCE_PATHS
+
+
+def is_open(path: str) -> bool:
+    """Whether *path* answers anybody: no key, no Host check."""
+    return path in OPEN_PATHS
+
+
+def stream_of(path: str) -> Stream | None:
+    """The events *path* answers a request for a stream with, and nothing else; None: anything."""
+    found = RESOURCES.get(path)
+    return found.common.stream if found is not None else None
+
+
+_DIALECTS = [
+    (re.compile(f"/v1?/{row.path.removeprefix(VERSION)}(/|$)"), row.dialect)
+    for row in ROUTES
+    if row.dialect is not Dialect.OPENAI and row.path.startswith(VERSION)
+]
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect spoken at *path*, below ``/upstream/<model>`` too."""
+    found = RESOURCES.get(path)
+    if found is not None:
+        return found.common.dialect
+    for pattern, dialect in _DIALECTS:
+        if pattern.search(path):
+            return dialect
+    return Dialect.OPENAI
+
+
+# --- who may do what ----------------------------------------------------------------------------
+
+
+class Purpose(Enum):
+    """What a request is for, as far as pages of other origins are concerned."""
+
+    READ = "read"
+    INFER = "infer"
+    UPSTREAM = "upstream"
+    ACT = "act"
+
+
+def purpose_of(method: str, path: str, query: str = "", *, upgrades: bool = False) -> Purpose:
+    """What a request for *path* does; *upgrades*: it asks for a WebSocket.
+
+    A GET is no proof of harmlessness: below ``/upstream`` and on inference routes it loads a model.
+    """
+    if path.startswith(UPSTREAM):
+        return Purpose.UPSTREAM
+    row = route_at(path)
+    if row.is_inference or (row.observes and "autoload" in query):
+        return Purpose.INFER
+    acts = upgrades or changes_something(method, path)
+    return Purpose.ACT if acts and not shares_with_any_origin(path) else Purpose.READ
+
+
+def changes_something(method: str, path: str) -> bool:
+    """Whether a request beyond the shared paths acts, rather than only reads."""
+    return method not in SAFE_METHODS or route_at(path).acts
+
+
+def shares_with_any_origin(path: str) -> bool:
+    """Whether pages of any web site may read what *path* answers."""
+    return route_at(path).access in {Access.OPEN, Access.SHARED}
+
+
+def needs_admin(method: str, path: str) -> bool:
+    """Whether *path*, decoded, needs a key with the admin flag.
+
+    What is not in the table does where it could act, or is a neighbour of what does.
+    """
+    if path.startswith(UPSTREAM):
+        return is_upstream_admin(path)
+    row = route_at(path, method)
+    if row.access in {Access.OPEN, Access.SHARED}:
+        return False
+    if method not in SAFE_METHODS or row.access is Access.ADMIN:
+        return True
+    return row is _UNKNOWN and "/" + path.split("/")[1] in _ADMIN_TOPS
+
+
+def tells_of_all(path: str) -> bool:
+    """Whether *path* tells of all models, so that a key limited to some may not read it."""
+    return route_at(path).access is Access.ALL_MODELS
+
+
+def default_capture(path: str) -> str:
+    """How much of a request for *path* is captured, in the words of ``captureMask``."""
+    return route_at(path).capture
+
+
+# --- docs/api.md --------------------------------------------------------------------------------
+
+
+def table(group: str) -> str:
+    """The rows of a *group* as the table in docs/api.md."""
+    lines = ["| | |", "|---|---|"]
+    for text, rows in groupby(GROUPS[group], _described):
+        names = ", ".join(f"`{method} {row.path}`" for row in rows for method in row.methods)
+        lines.append(f"| {names} | {text} |")
+    return "\n".join(lines)
+
+
+def _described(row: HttpRoute) -> str:
+    admin = "**admin**" if row.access is Access.ADMIN else ""
+    return " ".join(filter(None, [row.summary, row.note, admin]))

@@ -1,0 +1,276 @@
+"""The route table: what it says, what is derived from it, and that nothing else says it again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsnap.http import routes
+from llmsnap.http.routes import RESOURCES, ROUTES, Access, Dialect, HttpRoute, ModelIn, Stream
+from llmsnap.simulator.app import ROUTES as SIMULATED
+from llmsnap.web.app import create_app
+from llmsnap.web.openapi import WHY, document
+from scripts.docs import generated
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs/api.md").read_text()
+
+ROWS = {f"{method} {row.path}": row for row in ROUTES for method in row.methods}
+
+
+# --- the rows -----------------------------------------------------------------------------------
+
+
+def test_a_method_of_a_path_has_one_row() -> None:
+    assert len(ROWS) == sum(len(row.methods) for row in ROUTES)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_row_names_what_its_path_has(row: HttpRoute) -> None:
+    in_path = [one.name for one in row.parameters if one.place == "path"]
+    assert in_path == re.findall(r"\{(\w+)\}", row.path)
+    assert all(one.required for one in row.parameters if one.place == "path")
+    assert row.summary.endswith(".")
+    assert not row.note or row.note.endswith(".")
+
+
+def test_the_rows_of_a_path_agree_on_what_is_asked_by_path_alone() -> None:
+    for resource in RESOURCES.values():
+        said = {
+            (row.tag, row.access, row.dialect, row.stream, row.capture, row.sent_as, row.observes)
+            for row in resource.routes.values()
+        }
+        assert len(said) == 1, resource.path
+
+
+def test_what_acts_needs_an_admin_or_is_inference_or_goes_to_a_models_server() -> None:
+    for name, row in ROWS.items():
+        acts = row.acts or not name.startswith("GET")
+        if acts and not row.is_inference and row.tag != "upstream":
+            assert row.access is Access.ADMIN, name
+
+
+# --- who serves them ----------------------------------------------------------------------------
+
+
+def shape(path: str) -> str:
+    """A path whose parameters have no names, whichever way they are written."""
+    return re.sub(r"<[^>]*>|\{[^}]*\}", "{}", path)
+
+
+def test_flask_has_a_view_for_each_row_that_nothing_in_front_of_it_serves() -> None:
+    rules = create_app(lambda: pytest.fail("nothing is asked")).url_map.iter_rules()
+    flask = {
+        (method, shape(rule.rule))
+        for rule in rules
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    in_front = {"/upstream/{model}/{path}"} | routes.OPEN_PATHS
+    views = {
+        (method, shape(row.path))
+        for row in ROUTES
+        for method in row.methods
+        if not row.is_inference and row.path not in in_front
+    }
+    assert flask == views
+
+
+def test_the_simulator_answers_each_route_of_inference_and_marks_no_other_as_one() -> None:
+    simulated = {
+        f"{method} {route.path}"
+        for route in SIMULATED
+        if route.inference
+        for method in route.methods
+        if method != "HEAD"
+    }
+    table = {
+        f"{method} {resource.path}"
+        for resource in RESOURCES.values()
+        for method in resource.routes
+        if resource.common.is_inference and "{" not in resource.path and method != "HEAD"
+        if resource.sent_path == resource.path
+    }
+    assert simulated == table
+
+
+# --- what is described --------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_page_are_those_that_are_generated() -> None:
+    assert generated(PAGE) == PAGE, "run make docs"
+    parts = re.findall(r"<!-- routes: (\w+) -->", PAGE)
+    assert parts == list(routes.GROUPS)
+
+
+def test_the_page_explains_every_status_a_route_may_answer() -> None:
+    explained = {int(status) for status in re.findall(r"^\| (\d{3}) \|", PAGE, re.MULTILINE)}
+    of_their_own = {422}  # told where it occurs
+    assert set(WHY) - of_their_own <= explained
+
+
+@pytest.mark.parametrize("example", re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+def test_an_example_is_json(example: str) -> None:
+    assert json.loads(example)
+
+
+def test_the_links_of_the_page_lead_somewhere() -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= headings
+    for file in re.findall(r"\]\(([\w.-]+\.md)", PAGE):
+        assert (ROOT / "docs" / file).is_file()
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == "$ref":
+                yield inner
+            else:
+                yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_schema_that_is_named_exists_and_is_used() -> None:
+    named = set(references(document()))
+    assert named == {f"#/components/schemas/{name}" for name in document()["components"]["schemas"]}
+
+
+def test_the_document_says_what_needs_no_key_and_what_needs_an_admins() -> None:
+    paths = document()["paths"]
+    free = [path for path in paths if "security" in paths[path].get("get", {})]
+    assert sorted(free) == ["/health", "/ready", "/wol-health"]
+    assert paths["/api/captures/{id}"]["get"]["x-needs-admin"]
+    assert "x-needs-admin" not in paths["/v1/chat/completions"]["post"]
+    assert "x-needs-admin" not in paths["/v/{route}"]["post"]
+
+
+# --- what follows from them ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/v1/chat/completions", True),
+        ("/v/chat/completions", True),
+        ("/v1/images/edits", True),
+        ("/v1/audio/voices", True),
+        ("/v1/realtime", True),
+        ("/sdapi/v1/loras", True),
+        ("/infill", True),
+        ("/v/infill", False),
+        ("/v/{route}", False),
+        ("/v/nothing", False),
+        ("/v1/models", False),
+        ("/v1/chat/completions/", False),
+        ("/upstream/llama/v1/chat/completions", False),
+        ("/", False),
+    ],
+)
+def test_which_paths_a_model_answers(path: str, is_one: bool) -> None:
+    assert routes.is_inference(path) is is_one
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/wol-health"])
+def test_health_is_open_to_all(path: str) -> None:
+    assert routes.is_open(path)
+    assert not routes.needs_admin("GET", path)
+
+
+@pytest.mark.parametrize("path", ["/", "/ui/", "/v1/models", "/metrics", "/health/x"])
+def test_the_rest_is_not_open(path: str) -> None:
+    assert not routes.is_open(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "admin"),
+    [
+        ("GET", "/unload", True),
+        ("GET", "/unload/", True),
+        ("POST", "/api/models/unload", True),
+        ("POST", "/api/models/sleep/llama", True),
+        ("POST", "/api/models/load/llama", True),
+        ("POST", "/api/reload", True),
+        ("DELETE", "/running", True),
+        ("POST", "/nothing", True),
+        ("GET", "/nothing", False),
+        ("GET", "/logs", True),
+        ("GET", "/logs/stream/llama", True),
+        ("GET", "/logs/stream/author/llama", True),
+        ("GET", "/logs/nothing", True),
+        ("GET", "/api/captures/3", True),
+        ("GET", "/api/config", True),
+        ("GET", "/api/events", True),
+        ("GET", "/api/version", False),
+        ("HEAD", "/api/version", False),
+        ("POST", "/api/version", True),
+        ("GET", "/api/openapi.json", False),
+        ("GET", "/api/metrics", True),
+        ("GET", "/apis", False),
+        ("GET", "/running", False),
+        ("GET", "/ui/", False),
+        ("POST", "/v1/chat/completions", False),
+        ("POST", "/v/chat/completions", False),
+        ("GET", "/v1/models", False),
+        ("GET", "/v/models", False),
+        ("GET", "/v1/models/author/llama", False),
+        ("POST", "/upstream/llama/v1/chat/completions", False),
+        ("POST", "/upstream/llama/sleep", True),
+        ("GET", "/upstream/author/llama/wake_up", True),
+        ("POST", "/upstream/llama/x/../collective_rpc", True),
+        ("POST", "/upstream/llama//reset_prefix_cache/", True),
+        ("POST", "/upstream/llama/%73leep", True),
+        ("GET", "/upstream/llama/is_sleeping", False),
+    ],
+)
+def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
+    assert routes.needs_admin(method, path) is admin
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/v/chat/completions", "/chat/completions"),
+        ("/infill", "/infill"),
+    ],
+)
+def test_what_goes_on_to_a_models_server(path: str, sent: str) -> None:
+    assert RESOURCES[path].sent_path == sent
+
+
+@pytest.mark.parametrize(
+    ("path", "stream", "dialect"),
+    [
+        ("/v1/chat/completions", Stream.CHAT, Dialect.OPENAI),
+        ("/v/chat/completions", Stream.CHAT, Dialect.OPENAI),
+        ("/v1/messages", Stream.MESSAGE, Dialect.ANTHROPIC),
+        ("/v/messages", Stream.MESSAGE, Dialect.ANTHROPIC),
+        ("/v1/responses", Stream.RESPONSE, Dialect.RESPONSES),
+        ("/v1/messages/count_tokens", None, Dialect.ANTHROPIC),
+        ("/infill", Stream.LLAMA, Dialect.OPENAI),
+        ("/v1/embeddings", None, Dialect.OPENAI),
+        ("/v1/models", None, Dialect.OPENAI),
+        ("/nothing", None, Dialect.OPENAI),
+    ],
+)
+def test_the_events_and_the_dialect_of_a_path(
+    path: str, stream: Stream | None, dialect: Dialect
+) -> None:
+    assert (routes.stream_of(path), routes.dialect_of(path)) == (stream, dialect)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_an_endpoint_lists_the_methods_it_takes(method: str) -> None:
+    row = RESOURCES["/v1/audio/voices"].routes.get(method)
+    assert (row.model if row else None) is {"GET": ModelIn.QUERY, "POST": ModelIn.JSON}.get(method)
+    assert RESOURCES["/v1/audio/voices"].methods == ["POST", "GET", "HEAD", "OPTIONS"]
