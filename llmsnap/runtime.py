@@ -82,11 +82,12 @@ class Runtime:
         return found
 
 
-def _compile(owner: ModelConfig | PeerConfig) -> CompiledFilter:
+def _compile(owner: ModelConfig | PeerConfig) -> CompiledFilter | None:
     filters = owner.filters
-    return CompiledFilter.from_settings(
+    compiled = CompiledFilter.from_settings(
         filters.strip_params, filters.set_params, filters.set_params_by_id
     )
+    return compiled or None
 
 
 def _limits(timeouts: Timeouts) -> UpstreamTimeouts:

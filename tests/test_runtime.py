@@ -22,7 +22,7 @@ def test_how_a_model_is_asked_is_compiled_once() -> None:
     assert runtime.upstream_settings(model) is target
     assert target.model_name == "real"
     assert target.filter
-    assert (target.limits.connect_s, target.limits.head_s, target.limits.idle_s) == (1, 2, 3)
+    assert (target.timeouts.connect_s, target.timeouts.head_s, target.timeouts.idle_s) == (1, 2, 3)
     assert not target.rule.pass_credentials, "with keys of our own, theirs never pass"
     assert "1 models" in repr(runtime)
 

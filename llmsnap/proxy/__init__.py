@@ -22,12 +22,20 @@ from llmsnap.proxy.disconnect import ClientMonitor, ClientWatch, OnDisconnect, i
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.loading import LoadingStream
-from llmsnap.proxy.request import BodyBudget, Request, RequestConfig, Response, UpstreamSettings
+from llmsnap.proxy.request import (
+    BodyBudget,
+    BodyShare,
+    Request,
+    RequestConfig,
+    Response,
+    UpstreamSettings,
+)
 from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.tunnel import Tunnel
 
 __all__ = [
     "BodyBudget",
+    "BodyShare",
     "ClientMonitor",
     "ClientWatch",
     "CompiledFilter",

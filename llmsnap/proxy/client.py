@@ -696,7 +696,13 @@ class Exchange:
             self._check_aborted()
             self.was_sent = True
             connection.set_timeout(self._limits.head_s)
-            self._send(connection, self._head, request)
+            self._failure = None
+            self._is_cut = self._answers_early = False
+            body = request.body
+            if isinstance(body, bytes) and len(body) <= RECV_BYTES:
+                self._push(connection, self._head + body)
+            else:
+                self._send_in_pieces(connection, request)
             meanwhile, self._meanwhile = self._meanwhile, nothing
             meanwhile()
         except BaseException:
@@ -748,15 +754,10 @@ class Exchange:
 
     # --- the request ---------------------------------------------------------------------------
 
-    def _send(self, connection: UpstreamConnection, head: bytes, request: UpstreamRequest) -> None:
+    def _send_in_pieces(self, connection: UpstreamConnection, request: UpstreamRequest) -> None:
         """Send head and body, up to where the upstream takes no more."""
-        self._failure = None
-        self._is_cut = self._answers_early = False
-        body = request.body
-        if isinstance(body, bytes) and len(body) <= RECV_BYTES:
-            self._push(connection, head + body)
-        elif self._push(connection, head):
-            for piece in _framed(body, request.length):
+        if self._push(connection, self._head):
+            for piece in _framed(request.body, request.length):
                 if not self._push_listening(connection, piece):
                     return
 
@@ -799,7 +800,10 @@ class Exchange:
         if not data:
             raise _ended()
         parser = connection.parser
-        self._feed(parser, data)
+        try:
+            parser.feed_head(data)
+        except (httptools.HttpParserError, ValueError) as error:
+            self._note_bad(parser, error)
         self._answers_early = parser.in_body
         if parser.in_body:
             self._is_cut = parser.complete or parser.http.get_status_code() >= 300
@@ -831,16 +835,13 @@ class Exchange:
                         f"{self.address.called} broke off in the head of its answer: {error}"
                     ) from error
                 raise _Unanswered(self._failure or error) from error
-            self._feed(parser, data)
+            try:
+                parser.feed_head(data)
+            except (httptools.HttpParserError, ValueError) as error:
+                self._note_bad(parser, error)
         self._till_end = parser.switched or not (parser.has_length or parser.is_chunked)
         if method == "HEAD":
             parser.complete, self._till_end = True, True
-
-    def _feed(self, parser: ResponseParser, data: bytes) -> None:
-        try:
-            parser.feed_head(data)
-        except (httptools.HttpParserError, ValueError) as error:
-            self._note_bad(parser, error)
 
     def _note_bad(self, parser: ResponseParser, error: Exception) -> None:
         """Never use this connection again. Raises: UpstreamBroke unless the answer was whole."""

@@ -14,8 +14,8 @@ import gevent
 from llmsnap.errors import ClientGone, Draining, LlmsnapError
 from llmsnap.http.headers import Headers
 from llmsnap.http.secrets import REDACTED
-from llmsnap.proxy.client import Exchange
-from llmsnap.proxy.payload import Payload, UnparsedPayload
+from llmsnap.proxy.client import Exchange, UpstreamTimeouts
+from llmsnap.proxy.payload import UNPARSED, Payload
 from llmsnap.proxy.request import Request
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.telemetry import ResponseObserver
@@ -56,6 +56,12 @@ class RequestContext:
     closed = False
     asked_again = False
     """Whether its model was loaded again for it, which is done once."""
+    timeouts = UpstreamTimeouts()
+    """Of what serves it."""
+    max_wait_s: float | None = None
+    """How long it waits for its model at most; None: as long as the configuration says."""
+    never_swap = False
+    """Whether no model is loaded for it."""
     observes = False
     """Whether the request only looks at the server: it takes no slot and keeps no model."""
     watches = False
@@ -69,7 +75,7 @@ class RequestContext:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.payload: Payload = UnparsedPayload(request.path)
+        self.payload: Payload = UNPARSED
         """Its body and the path to send on."""
         self.headers: Headers = []
         """What the upstream gets."""
@@ -93,7 +99,8 @@ class RequestContext:
     @property
     def sent_path(self) -> str:
         """The path sent on, without its query; the client's before that is known."""
-        return self.payload.path.partition("?")[0]
+        payload = self.payload
+        return self.request.path if payload is UNPARSED else payload.path.partition("?")[0]
 
     @property
     def shown_headers(self) -> Headers:
@@ -153,14 +160,15 @@ class RequestContext:
 
     def hold(self, lease: Lease, exchange: Exchange) -> None:
         """Own *lease*; have an interruption, also by the lease, abort *exchange*. No switch."""
-        self.lease, self.exchange = lease, exchange
+        self.lease = lease
         lease.on_cut = self._cut
-        self.react(exchange.abort)
+        self.abort_on_interrupt(exchange)
 
-    def ask(self, exchange: Exchange) -> None:
-        """Have an interruption abort *exchange*, for which no lease is needed. No switch."""
-        self.exchange = exchange
-        self.react(exchange.abort)
+    def abort_on_interrupt(self, exchange: Exchange) -> None:
+        """Own *exchange*, and have an interruption abort it. Never switches."""
+        self.exchange, self._interrupt = exchange, exchange.abort
+        if self.interrupted is not None:
+            exchange.abort()
 
     def loosen(self, after_s: float | None) -> None:
         """Stop keeping the model if the answer still goes on in *after_s* (None: keep it).
@@ -190,7 +198,7 @@ class RequestContext:
     def release_body(self) -> None:
         """Free what the body takes: the answer has begun, nothing is sent again. Never switches."""
         self.payload.close()
-        self.request.held.close()
+        self.request.body_share.close()
 
     def close(self, error: LlmsnapError | None = None) -> None:
         """Give everything back; *error* is why the request failed. Idempotent, never switches."""

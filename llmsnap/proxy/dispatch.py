@@ -6,7 +6,6 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -23,7 +22,7 @@ from llmsnap.errors import (
     Unreachable,
     UpstreamError,
 )
-from llmsnap.http.headers import PAGE_SANDBOX, SANDBOX, request_headers, sandboxed
+from llmsnap.http.headers import PAGE_SANDBOX, SANDBOX, from_environ, request_headers, sandboxed
 from llmsnap.http.routes import Stream, stream_of
 from llmsnap.models import Address
 from llmsnap.proxy import stream, tunnel
@@ -34,11 +33,11 @@ from llmsnap.proxy.loading import (
     CommentFrames,
     LoadingStateFrames,
     LoadingStream,
+    ModelWait,
     WaitFrames,
-    Waiting,
 )
-from llmsnap.proxy.payload import Payload, parse_query, parse_request, parse_upstream
-from llmsnap.proxy.request import Request, RequestConfig, Response, UpstreamSettings
+from llmsnap.proxy.payload import parse_query, parse_request, parse_upstream
+from llmsnap.proxy.request import RequestConfig, Response, UpstreamSettings
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.routing.names import LocalRoute, PeerRoute, Route
 from llmsnap.telemetry import Recorder
@@ -112,13 +111,21 @@ class Dispatcher:
 
         Raises: LlmsnapError, and then nothing has been sent and nothing is held.
         """
-        self._parse(parse_request, context, request_config)
+        try:
+            context.payload = parse_request(context.request, request_config)
+        except LlmsnapError as error:
+            self._fail(context, error)
+            raise
         return self._serve(context, request_config)
 
     def handle_upstream(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Answer one request below ``/upstream``. Blocks as ``handle``, and raises the same."""
-        self._parse(parse_upstream, context, request_config)
-        request, payload = context.request, context.payload
+        request = context.request
+        try:
+            payload = context.payload = parse_upstream(request, request_config)
+        except LlmsnapError as error:
+            self._fail(context, error)
+            raise
         rest = payload.path.partition("?")[0]
         if not rest:
             request_config.names.resolve(payload.requested, request.key.may_use)
@@ -126,10 +133,9 @@ class Dispatcher:
         context.watches = stream.is_event_source(request)
         looks = request.method in OBSERVING_METHODS and request_config.observes(rest)
         context.observes = looks or (request.method in OBSERVING_METHODS and rest == HEALTH_PATH)
+        context.never_swap = looks or request_config.ignores(rest)
         try:
-            return self._serve(
-                context, request_config, never_swap=looks or request_config.ignores(rest)
-            )
+            return self._serve(context, request_config)
         except NotReady:
             if context.watches:
                 return stream.come_back_later()
@@ -142,25 +148,10 @@ class Dispatcher:
         """
         autoload = parse_qs(context.request.query).get("autoload", [""])[0]
         context.payload = parse_query(context.request, request_config)
-        return self._serve(context, request_config, never_swap=not is_true_word(autoload))
+        context.never_swap = not is_true_word(autoload)
+        return self._serve(context, request_config)
 
-    def _parse(
-        self,
-        parse: Callable[[Request, RequestConfig], Payload],
-        context: RequestContext,
-        request_config: RequestConfig,
-    ) -> None:
-        """Give *context* its payload; a request that cannot be parsed is on record as well."""
-        try:
-            context.payload = parse(context.request, request_config)
-        except LlmsnapError as error:
-            self._record(context)
-            context.close(error)
-            raise
-
-    def _serve(
-        self, context: RequestContext, request_config: RequestConfig, *, never_swap: bool = False
-    ) -> Response:
+    def _serve(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Serve *context*, which is closed here when that fails, else by the answer's body."""
         request = context.request
         try:
@@ -168,7 +159,7 @@ class Dispatcher:
             route = request_config.names.resolve(request.requested, request.key.may_use)
             request.monitor.open(context.client_left)
             if isinstance(route, LocalRoute):
-                answer = self._serve_local(context, request_config, route, never_swap=never_swap)
+                answer = self._serve_local(context, request_config, route.model)
             else:
                 answer = self._serve_peer(context, request_config, route)
         except LlmsnapError as error:
@@ -177,192 +168,143 @@ class Dispatcher:
         except BaseException:
             self._fail(context, LlmsnapError("internal error"))
             raise
-        policy = _policy(context, route)
+        policy = _page_policy(context, route) if context.payload.prefix else SANDBOX
         if policy and answer.status != 101:
             answer.headers = sandboxed(answer.headers, policy)
         return answer
 
     def _fail(self, context: RequestContext, error: LlmsnapError) -> None:
+        """Record and close a request that *error* ended, parsed or not."""
         if not (context.watches and isinstance(error, NotReady)):
             self._record(context)
         context.close(error)
 
-    def _meanwhile(self, context: RequestContext) -> None:
+    def _while_sent(self, context: RequestContext) -> None:
+        """Do what can be done while the upstream works."""
         self._record(context)
         self._run_deferred()
 
     def _record(self, context: RequestContext) -> None:
         """Have *context* on record, as far as it is known by now. Never switches."""
         if context.observer is None:
-            payload = context.payload
-            context.observer = self._recorder.begin(
-                context, payload.buffered(), payload.length or 0
-            )
+            body, length = context.payload.body, context.payload.length
+            buffered = body if isinstance(body, bytes) else b""
+            context.observer = self._recorder.begin(context, buffered, length or 0)
 
     # --- models of our own ---------------------------------------------------------------------
 
     def _serve_local(
-        self,
-        context: RequestContext,
-        request_config: RequestConfig,
-        route: LocalRoute,
-        *,
-        never_swap: bool,
+        self, context: RequestContext, request_config: RequestConfig, model: ModelConfig
     ) -> Response:
-        model, settings, request = (
-            route.model,
-            request_config.upstream_settings(route.model),
-            context.request,
-        )
+        """Get the model's turn, send, and return the answer. Once again if its server ends."""
+        settings = request_config.upstream_settings(model)
         context.model_id = model.id
         _adapt(context, settings, settings.model_name)
-        ignored = model.ignore_websockets and tunnel.is_wanted(request)
-        context.watches = context.watches and model.ignore_streams
-        max_wait_s = _max_wait_s(request.header("HTTP_X_MAX_WAIT"))
-        never_swap = (
-            never_swap
-            or ignored
-            or context.watches
-            or not request.may_load
-            or request.header("HTTP_X_SWAP").strip().lower() == "never"
-        )
-
-        def enqueue() -> Ticket:
-            return self._queue.request(model.id, max_wait_s=max_wait_s, never_swap=never_swap)
-
-        def ask() -> Ticket:
-            ticket = enqueue()
-            may_try = ticket.has_failed and self._queue.recheck_files(model.id)
-            return enqueue() if may_try else ticket
-
+        _set_wait_rules(context, model)
         lease = self._queue.observe(model.id) if context.observes else None
-        comment_every_s = context.comment_every_s = _comment_every_s(
-            context, model.keepalive_while_loading
-        )
-        while True:
+        exchange: Exchange | None = None
+        while exchange is None:
             if lease is None:
-                ticket = ask()
-                frames = self._wait(context, route, ticket)
-                if frames is not None:
-                    return self._loading(context, ticket, frames, settings, ask, comment_every_s)
+                ticket = self._enqueue(context)
+                if not ticket.is_settled:
+                    frames = self._wait(context, model, ticket)
+                    if frames is not None:
+                        return self._loading(context, ticket, frames)
                 lease = _take(context, ticket)
-            exchange = self._exchange_of(context, lease, settings, comment_every_s)
-            if exchange is not None:
-                break
-            lease = None
-        if not exchange.status:  # silent
-            return self._loading(
-                context, None, CommentFrames(comment_every_s), settings, ask, comment_every_s
-            )
-        _loosen(context, exchange, model, ignored=ignored)
+            try:
+                exchange = self._send(context, lease)
+            except ServerEnded:
+                lease = None
+        if not exchange.status:
+            return self._loading(context, None, CommentFrames(context.comment_every_s))
+        if model.ignore_streams or model.ignore_websockets:
+            _release_model_early(context, exchange, model)
         return stream.answer(context, exchange)
 
+    def _enqueue(self, context: RequestContext) -> Ticket:
+        """Return a ticket for the model; another one where a failing model's files have changed."""
+        enqueue, model_id = self._queue.request, context.model_id
+        wait_s, never_swap = context.max_wait_s, context.never_swap
+        ticket = enqueue(model_id, max_wait_s=wait_s, never_swap=never_swap)
+        if ticket.has_failed and self._queue.recheck_files(model_id):
+            ticket = enqueue(model_id, max_wait_s=wait_s, never_swap=never_swap)
+        return ticket
+
     def _wait(
-        self, context: RequestContext, route: LocalRoute, ticket: Ticket
+        self, context: RequestContext, model: ModelConfig, ticket: Ticket
     ) -> WaitFrames | None:
         """Wait until *ticket* is settled, or return what to show while it is not. Blocks."""
-        if ticket.is_settled:
-            return None
         self._record(context)
         context.wait_for(ticket)
-        frames = self._frames(context, route, ticket)
-        if frames is None:
-            ticket.wait()
-        return frames
-
-    def _exchange_of(
-        self,
-        context: RequestContext,
-        lease: Lease,
-        settings: UpstreamSettings,
-        comment_every_s: float,
-    ) -> Exchange | None:
-        """Return what brings the answer; None if the server ended first and may be loaded again."""
-        with suppress(ServerEnded):
-            return self._send(context, lease, settings, comment_every_s)
-        return None
-
-    def _frames(
-        self, context: RequestContext, route: LocalRoute, ticket: Ticket
-    ) -> WaitFrames | None:
-        """Return what to show while *ticket* waits; None when the wait is over, or goes silent."""
-        model, request = route.model, context.request
-        if not _gets_events(context):
-            return None
-        if model.send_loading_state and stream_of(request.path) is Stream.CHAT:
-            return LoadingStateFrames(model.id, request.id, self._random)
-        if model.keepalive_while_loading and not ticket.wait(COMMENT_EVERY_S):
-            return CommentFrames(COMMENT_EVERY_S)
+        if _gets_events(context):
+            request = context.request
+            if model.send_loading_state and stream_of(request.path) is Stream.CHAT:
+                return LoadingStateFrames(model.id, request.id, self._random)
+            if model.keepalive_while_loading and not ticket.wait(COMMENT_EVERY_S):
+                return CommentFrames(COMMENT_EVERY_S)
+        ticket.wait()
         return None
 
     def _loading(
-        self,
-        context: RequestContext,
-        ticket: Ticket | None,
-        frames: WaitFrames,
-        settings: UpstreamSettings,
-        ask: Callable[[], Ticket],
-        comment_every_s: float,
+        self, context: RequestContext, ticket: Ticket | None, frames: WaitFrames
     ) -> Response:
         """Return the answer that begins while *context* waits for *ticket*, or for its server."""
 
         def send(lease: Lease) -> bool:
             context.note_wait(lease)
-            return self._send(context, lease, settings, comment_every_s).status != 0
+            return self._send(context, lease).status != 0
 
         def wait_head() -> bool:
             lease, exchange = context.lease, context.exchange
             if lease is None or exchange is None:
                 raise UpstreamError("the exchange with the model is over")
-            wait = partial(stream.wait_head, context, exchange, comment_every_s)
-            return self._hears(context, lease, exchange, wait)
+            try:
+                return stream.wait_head(context, exchange, context.comment_every_s)
+            except Unreachable as error:
+                self._check_server(context, lease, exchange, error)
+                raise
 
         def again() -> Ticket:
-            ticket = ask()
+            ticket = self._enqueue(context)
             context.wait_for(ticket)
             return ticket
 
         # The head of our answer goes out before the upstream could say how it encodes its own.
         context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
-        waiting = Waiting(ticket, self._queue.position, again, send)
+        waiting = ModelWait(ticket, self._queue.position, again, send)
         return LoadingStream(
             context, waiting, frames, wait_head, stream.error_event(context.request)
         ).answer()
 
-    def _send(
-        self,
-        context: RequestContext,
-        lease: Lease,
-        settings: UpstreamSettings,
-        comment_every_s: float,
-    ) -> Exchange:
+    def _send(self, context: RequestContext, lease: Lease) -> Exchange:
         """Send over a connection to the model of *lease*, and wait for the answer's head.
 
-        Returns after *comment_every_s* without one, too. Raises: ServerEnded when the model has to
-        be loaded again; then nothing is held.
+        Returns after a silence of ``context.comment_every_s`` without one, too. Raises: ServerEnded
+        when the model has to be loaded again; then nothing is held.
         """
         context.lease = lease
         try:
             address = self._servers.address_of(lease.model_id)
         except NotReady as error:  # it ended since the lease was granted
             raise self._ended(context, ChildExited(str(error)), error) from error
-        exchange = Exchange(self._pool, address, settings.limits)
+        exchange = Exchange(self._pool, address, context.timeouts)
         context.hold(lease, exchange)
-        meanwhile = partial(self._meanwhile, context)
-        wait = partial(stream.send, context, exchange, meanwhile, comment_every_s)
-        self._hears(context, lease, exchange, wait)
+        try:
+            stream.send(context, exchange, partial(self._while_sent, context))
+        except Unreachable as error:
+            self._check_server(context, lease, exchange, error)
+            raise
         return exchange
 
-    def _hears(
-        self, context: RequestContext, lease: Lease, exchange: Exchange, wait: Callable[[], bool]
-    ) -> bool:
-        """Return whether *wait* brought the head of the answer. Raises: as ``_send``."""
-        try:
-            return wait()
-        except Unreachable as error:
-            end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
-            if end is None or (exchange.was_sent and not stream.is_resendable(context)):
-                raise
+    def _check_server(
+        self, context: RequestContext, lease: Lease, exchange: Exchange, error: Unreachable
+    ) -> None:
+        """Look whether *error* means that the model's server has ended. Blocks for a moment.
+
+        Raises: what ``_ended`` returns, if so and the request may be sent again.
+        """
+        end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
+        if end is not None and (not exchange.was_sent or stream.is_resendable(context)):
             raise self._ended(context, end, error) from error
 
     def _ended(
@@ -390,12 +332,17 @@ class Dispatcher:
     ) -> Response:
         """Ask the first peer; the next one only when nothing was sent to it."""
         peers = (route.peer, *route.others)
-        keeps_alive = request_config.config.keepalive_while_loading
         for peer in peers:
             settings, address = request_config.peer(peer)
-            exchange = Exchange(self._pool, address, settings.limits, keeps_chunked=True)
+            exchange = Exchange(self._pool, address, settings.timeouts, keeps_chunked=True)
+            context.peer = peer.id
+            _adapt(context, settings, route.upstream_name)
+            if request_config.config.keepalive_while_loading and _gets_events(context):
+                context.comment_every_s = COMMENT_EVERY_S
+            self._record(context)
+            context.abort_on_interrupt(exchange)
             try:
-                has_come = self._ask_peer(context, exchange, peer.id, settings, route, keeps_alive)
+                has_come = stream.send(context, exchange, self._run_deferred)
             except UpstreamError as error:
                 exchange.close()
                 if exchange.was_sent or peer is peers[-1]:
@@ -409,23 +356,6 @@ class Dispatcher:
                 return self._silent_peer(context, exchange)
         raise UnknownModel(f'model not found: "{route.requested}"; no peer offers it')
 
-    def _ask_peer(
-        self,
-        context: RequestContext,
-        exchange: Exchange,
-        peer_id: str,
-        settings: UpstreamSettings,
-        route: PeerRoute,
-        keeps_alive: bool,
-    ) -> bool:
-        """Send to one peer, under its name for the model; return whether its answer has begun."""
-        context.peer = peer_id
-        _adapt(context, settings, route.upstream_name)
-        self._record(context)
-        context.ask(exchange)
-        context.comment_every_s = _comment_every_s(context, keeps_alive)
-        return stream.send(context, exchange, self._run_deferred, context.comment_every_s)
-
     def _silent_peer(self, context: RequestContext, exchange: Exchange) -> Response:
         """Return the answer that begins while a peer is at work on its own."""
 
@@ -435,8 +365,25 @@ class Dispatcher:
             except UpstreamError as error:
                 raise _of_peer(error) from error
 
-        comments, words = CommentFrames(COMMENT_EVERY_S), stream.error_event(context.request)
-        return LoadingStream(context, None, comments, wait_head, words).answer()
+        comments, event = CommentFrames(COMMENT_EVERY_S), stream.error_event(context.request)
+        return LoadingStream(context, None, comments, wait_head, event).answer()
+
+
+def _set_wait_rules(context: RequestContext, model: ModelConfig) -> None:
+    """Note how *context* may wait for *model*, by the client's headers and the configuration."""
+    request = context.request
+    context.watches = context.watches and model.ignore_streams
+    if max_wait := request.environ.get("HTTP_X_MAX_WAIT"):
+        context.max_wait_s = _max_wait_s(max_wait)
+    if (
+        context.watches
+        or not request.may_load
+        or (model.ignore_websockets and tunnel.is_wanted(request))
+        or request.environ.get("HTTP_X_SWAP", "").strip().lower() == "never"
+    ):
+        context.never_swap = True
+    if model.keepalive_while_loading and _gets_events(context):
+        context.comment_every_s = COMMENT_EVERY_S
 
 
 def _take(context: RequestContext, ticket: Ticket) -> Lease:
@@ -449,14 +396,12 @@ def _take(context: RequestContext, ticket: Ticket) -> Lease:
     return lease
 
 
-def _loosen(
-    context: RequestContext, exchange: Exchange, model: ModelConfig, *, ignored: bool
-) -> None:
+def _release_model_early(context: RequestContext, exchange: Exchange, model: ModelConfig) -> None:
     """Stop keeping *model* for an answer that stays open, where its configuration says so."""
-    after_s = 0.0 if ignored and exchange.status == 101 else None
-    if model.ignore_streams and after_s is None:
-        after_s = stream.stays_open(context, exchange)
-    context.loosen(after_s)
+    if model.ignore_websockets and exchange.status == 101:
+        context.loosen(0.0)
+    elif model.ignore_streams:
+        context.loosen(stream.stays_open(context, exchange))
 
 
 def _gets_events(context: RequestContext) -> bool:
@@ -466,30 +411,26 @@ def _gets_events(context: RequestContext) -> bool:
     return context.stream and stream_of(context.request.path) is not None
 
 
-def _comment_every_s(context: RequestContext, keeps_alive: bool) -> float:
-    """Return after how much silence of its server *context*'s client gets comments; 0: never."""
-    return COMMENT_EVERY_S if keeps_alive and _gets_events(context) else 0.0
-
-
 def _adapt(context: RequestContext, settings: UpstreamSettings, name: str) -> None:
-    """Have what is sent on follow the settings of *settings*, where the model is called *name*."""
-    payload, request = context.payload, context.request
+    """Have what is sent on follow *settings*, where the model is called *name*."""
+    payload, request, rule = context.payload, context.request, settings.rule
     payload.adapt(settings, name)
-    context.stream = payload.stream
-    rule = replace(settings.rule, upgrade=True) if tunnel.is_wanted(request) else settings.rule
-    headers = request_headers(request.headers(), rule, request.remote_ip)
+    context.stream, context.timeouts = payload.stream, settings.timeouts
+    if request.method == "GET" and tunnel.is_wanted(request):
+        rule = replace(rule, upgrade=True)
+    headers = request_headers(from_environ(request.environ), rule, request.remote_ip)
     if payload.drops:
         headers = [header for header in headers if header[0].lower() not in payload.drops]
     context.headers = [*headers, *payload.adds, (stream.REQUEST_ID, request.id)]
-    context.secret_headers = settings.rule.secret
+    context.secret_headers = rule.secret
 
 
-def _policy(context: RequestContext, route: Route) -> str:
-    """Return what keeps an answer from acting in our origin as a page; "" lets it.
+def _page_policy(context: RequestContext, route: Route) -> str:
+    """Return what keeps an answer below ``/upstream`` from acting in our origin; "" lets it.
 
-    Only a server of our own, below its own path, has pages worth running.
+    Only servers of our own have pages worth running.
     """
-    if not context.payload.prefix or not isinstance(route, LocalRoute):
+    if not isinstance(route, LocalRoute):
         return SANDBOX
     wanted = route.model.sandbox
     return PAGE_SANDBOX if (not context.request.trusts_pages if wanted is None else wanted) else ""

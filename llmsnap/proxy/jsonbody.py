@@ -101,16 +101,22 @@ def parse_json(raw: bytes, query_model: str = "") -> JsonBody:
         members = jsontext.members(raw)
     except JsonProblem as problem:
         raise BadRequest(f"the request body is not usable: {_where(problem, raw)}") from problem
-    naming = [(name, value) for name, value in members if means_model(name)]
-    values = [value for name, value in naming if name == "model"]
+    values: list[Value] = []
+    others: list[str] = []
+    for name, value in members:
+        if name == "model":
+            values.append(value)
+        elif means_model(name):
+            others.append(name)
     model = _text(values[0]) if values else ""
     if not model and not query_model:
         raise BadRequest("missing or invalid `model` key in the request body", "model")
     is_text = bool(model) and bytes(memoryview(values[0])[:1]) == b'"'
     request = JsonBody(raw, model or query_model, members, named=is_text)
-    if len(naming) <= len(values) <= 1:
+    if not others and len(values) <= 1:
         return request
-    edits: dict[str, bytes | None] = {name: None for name, _ in naming}
+    edits: dict[str, bytes | None] = dict.fromkeys(others)
+    edits["model"] = None
     if model:
         edits["model"] = bytes(values[0])
     return request.rewrite(edits)

@@ -90,7 +90,7 @@ LOADING_MESSAGES = (
     "Peeling another layer...",
     "Copying carefully, then checking the copy...",
     "Switching on one billion very small lamps...",
-    "Waiting for the slowest byte, as one should...",
+    "ModelWait for the slowest byte, as one should...",
     "Hanging the activations out to dry...",
     "Setting the table for the first batch...",
     "Checking under the page table...",
@@ -202,7 +202,7 @@ class CommentFrames:
 
 
 @dataclass(slots=True)
-class Waiting:
+class ModelWait:
     """How a request gets to its model: by the *ticket* it waits for, None when it was sent already.
 
     *send* sends it, and returns whether the head of the answer has come. Where that, or waiting for
@@ -225,7 +225,7 @@ class LoadingStream:
     def __init__(
         self,
         context: RequestContext,
-        waiting: Waiting | None,
+        waiting: ModelWait | None,
         frames: WaitFrames,
         wait_head: Callable[[], bool],
         error_event: ErrorEvent,
@@ -291,7 +291,7 @@ class LoadingStream:
         while not self._has_head():
             yield comments.tick(self._waited_s, None)
 
-    def _load(self, waiting: Waiting, ticket: Ticket) -> Generator[bytes, None, Lease]:
+    def _load(self, waiting: ModelWait, ticket: Ticket) -> Generator[bytes, None, Lease]:
         """Show frames until *ticket* is settled, and return its lease."""
         self._is_loading = True
         if first := self._frames.first():

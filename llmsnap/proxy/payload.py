@@ -64,6 +64,12 @@ class Payload(metaclass=ABCMeta):
     """Below ``/upstream``: what stands before the path that is sent on."""
     path: str
     """Raw path and query to send on."""
+    body: RequestBody = b""
+    """What is sent on, as ``adapt`` has made it."""
+    length: int | None = 0
+    """How long that is; None when it must go chunked."""
+    is_kept = True
+    """Whether the whole body is here, so that it can be sent again."""
 
     drops: frozenset[str] = frozenset()
     """Headers that are not true of the body any more, in lower case."""
@@ -79,86 +85,54 @@ class Payload(metaclass=ABCMeta):
         names, would serve a model that was not asked for here.
         """
 
-    is_kept = True
-    """Whether the whole body is here, so that it can be sent again."""
-
-    @abstractmethod
-    def body(self) -> RequestBody:
-        """Return what is sent on."""
-
-    def buffered(self) -> bytes:
-        """Return the body if it is in memory, for a capture; b"" otherwise."""
-        body = self.body()
-        return body if isinstance(body, bytes) else b""
-
-    @property
-    @abstractmethod
-    def length(self) -> int | None:
-        """How long the body is; None when it must go chunked."""
-
     @abstractmethod
     def close(self) -> None:
-        """Let go of the body, which is not sent again. Idempotent."""
+        """Drop the body, which is not sent again. Idempotent."""
 
 
 class UnparsedPayload(Payload):
-    """Stands for a body that has not been parsed yet, or could not be."""
+    """Stands for a body that has not been parsed yet, or could not be; see UNPARSED."""
 
-    def __init__(self, path: str) -> None:
-        self.requested = ""
-        self.path = path
+    requested = path = ""
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload: there is nothing to rewrite."""
 
-    def body(self) -> bytes:
-        """See Payload."""
-        return b""
-
-    @property
-    def length(self) -> int:
-        """See Payload."""
-        return 0
-
     def close(self) -> None:
         """See Payload."""
+
+
+UNPARSED = UnparsedPayload()
 
 
 class JsonPayload(Payload):
     """A JSON request."""
 
-    def __init__(self, body: JsonBody, path: str, held: BodyShare) -> None:
-        self._received = self._body = body
-        self._held = held
+    def __init__(self, body: JsonBody, path: str, share: BodyShare) -> None:
+        self._received = body
+        self._share = share
+        self.body, self.length = body.raw, len(body.raw)
         self.requested = body.model
         self.stream = body.stream
         self.path = path
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload."""
-        self.path = _with_model(self.path, name or self.requested)
+        if "?" in self.path:
+            self.path = _with_model(self.path, name or self.requested)
         body = self._received
         if name:
             body = body.naming(name)
         if settings.filter:
             body = _filtered(body, settings.filter, self.requested)
             self.stream = body.stream
-        self._body = body
         if body is not self._received:
-            self._held.in_memory(len(self._received.raw) + len(body.raw))
-
-    def body(self) -> bytes:
-        """See Payload."""
-        return self._body.raw
-
-    @property
-    def length(self) -> int:
-        """See Payload."""
-        return len(self._body.raw)
+            self._share.in_memory(len(self._received.raw) + len(body.raw))
+        self.body, self.length = body.raw, len(body.raw)
 
     def close(self) -> None:
         """See Payload."""
-        self._received = self._body = EMPTY_BODY
+        self._received, self.body = EMPTY_BODY, b""
 
 
 class FormPayload(Payload):
@@ -169,6 +143,7 @@ class FormPayload(Payload):
         self.requested = upload.model
         self.stream = is_true_word(upload.text("stream") or "")
         self.path = path
+        self.body, self.length = upload.chunks, upload.content_length
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload."""
@@ -179,15 +154,7 @@ class FormPayload(Payload):
             upload.rewrite({"model": name})
         if settings.filter:
             upload.rewrite(settings.filter.form_edits(upload.field_names, self.requested))
-
-    def body(self) -> RequestBody:
-        """See Payload."""
-        return self._upload.chunks
-
-    @property
-    def length(self) -> int:
-        """See Payload."""
-        return self._upload.content_length
+        self.length = upload.content_length
 
     def close(self) -> None:
         """See Payload."""
@@ -200,41 +167,32 @@ class RawPayload(Payload):
     def __init__(self, request: Request, requested: str, path: str, limit_bytes: int) -> None:
         self.requested = requested
         self.path = path
-        self._length = request.length
-        self._call = request
+        self._request = request
         self._limit_bytes = limit_bytes
-        self._held: bytes | None = None
-        if request.length is not None:
-            _check_length(request.length, limit_bytes, "maxUpload")
-            if request.length <= RESEND_BYTES:
-                self._held = _read_all(request, limit_bytes, "maxUpload")
-        self.is_kept = self._held is not None
+        self.length = request.length
+        self.is_kept = request.length is not None and request.length <= RESEND_BYTES
+        if self.is_kept:
+            self.body = read_body(request, limit_bytes, "maxUpload")
+        else:
+            if request.length is not None:
+                _check_length(request.length, limit_bytes, "maxUpload")
+            self.body = self._pieces
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload: nothing is rewritten here."""
 
-    def body(self) -> RequestBody:
-        """See Payload."""
-        return self._held if self._held is not None else self._pieces
-
-    @property
-    def length(self) -> int | None:
-        """See Payload."""
-        return self._length
-
     def close(self) -> None:
         """See Payload."""
-        if self._held is not None:
-            self._held = b""
+        self.body = b""
 
     def _pieces(self) -> Iterator[bytes]:
-        taken = 0
-        while piece := self._call.read(READ_BYTES):
+        taken, length = 0, self.length
+        while piece := self._request.read(READ_BYTES):
             taken += len(piece)
             _check_length(taken, self._limit_bytes, "maxUpload")
             yield piece
-        if self._length is not None and taken < self._length:
-            raise _cut_short(taken, self._length)
+        if length is not None and taken < length:
+            raise _cut_short(taken, length)
 
 
 class QueryPayload(RawPayload):
@@ -245,22 +203,16 @@ class QueryPayload(RawPayload):
         self.path = _with_model(self.path, name or self.requested)
 
 
-def parse_request(request: Request, request_config: RequestConfig) -> Payload:
-    """Return the payload of an inference request. Blocks while its body is read.
-
-    Raises: MethodNotAllowed, BadRequest, UnsupportedEncoding, TooLarge.
-    """
-    return _parse(request, request_config, request.path)
-
-
-def _parse(
-    request: Request, request_config: RequestConfig, path: str, implied: str = ""
+def parse_request(
+    request: Request, request_config: RequestConfig, path: str = "", implied: str = ""
 ) -> Payload:
-    """Return the payload of a request for the inference route *path*; see ``parse_request``.
+    """Return the payload of a request for the inference route *path*, else for its own path.
 
     A body is what its Content-Type says, on every route. *implied* is the model of a request that
-    names none.
+    names none. Blocks while the body is read.
+    Raises: MethodNotAllowed, BadRequest, UnsupportedEncoding, TooLarge, NoRoom.
     """
+    path = path or request.path
     resource = RESOURCES[path]
     route = resource.routes.get(request.method)
     if route is None:
@@ -268,7 +220,7 @@ def _parse(
         raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow)
     if route.model is ModelIn.QUERY:
         return _query_payload(request, request_config.config, path, implied)
-    if is_form(request.header("CONTENT_TYPE")):
+    if is_form(request.environ.get("CONTENT_TYPE", "")):
         return _form_payload(request, request_config.config, path, implied)
     return _json_payload(request, request_config.config, path, implied)
 
@@ -333,7 +285,7 @@ def _parse_named(
 
     *implied* is what it names where it names nothing. Raises: BadRequest.
     """
-    payload = _parse(request, request_config, path, implied)
+    payload = parse_request(request, request_config, path, implied)
     if payload.requested not in names:
         payload.close()
         raise BadRequest(
@@ -355,43 +307,31 @@ def _check_rest(key: Key, rest: str) -> None:
         )
 
 
-def read_body(request: Request, limit_bytes: int) -> bytes:
-    """Read the whole body. Raises: TooLarge and NoRoom, where its length is known before reading.
-
-    Blocks; raises BadRequest for a body that ends too early.
-    """
-    return _read_all(request, limit_bytes, "maxRequestBody")
-
-
 def _json_payload(request: Request, config: Config, path: str, implied: str) -> JsonPayload:
-    encoding = request.header("HTTP_CONTENT_ENCODING")
+    encoding = request.environ.get("HTTP_CONTENT_ENCODING", "")
     coding = coding_of(encoding) if encoding else ""
     body = read_body(request, config.max_request_body_bytes)
     if coding:
         limit = min(config.max_request_body_bytes, config.max_decompressed_body_bytes)
         body = _unpacked(request, body, coding, limit)
-    parsed = _parsed(body, path, first_model(request.query) or implied)
-    payload = JsonPayload(parsed, _sent_path(path, request.query), request.held)
+    try:
+        parsed = parse_json(body, first_model(request.query) or implied)
+    except BadRequest as error:
+        if not _takes_uploads(path):
+            raise
+        raise BadRequest(f"{error}; send JSON or multipart/form-data", error.param) from error
+    payload = JsonPayload(parsed, _sent_path(path, request.query), request.body_share)
     if encoding:
         payload.drops = frozenset({"content-encoding"})
-    if request.header("CONTENT_TYPE").lower().startswith(URLENCODED):
+    if request.environ.get("CONTENT_TYPE", "").lower().startswith(URLENCODED):
         # curl's default, and no server should find parameters in what was read as JSON here.
         payload.drops |= {"content-type"}
         payload.adds = (("Content-Type", "application/json"),)
     return payload
 
 
-def _parsed(body: bytes, path: str, query_model: str) -> JsonBody:
-    try:
-        return parse_json(body, query_model)
-    except BadRequest as error:
-        if not _takes_uploads(path):
-            raise
-        raise BadRequest(f"{error}; send JSON or multipart/form-data", error.param) from error
-
-
 def _form_payload(request: Request, config: Config, path: str, implied: str) -> FormPayload:
-    encoding = request.header("HTTP_CONTENT_ENCODING")
+    encoding = request.environ.get("HTTP_CONTENT_ENCODING", "")
     if encoding and coding_of(encoding):
         raise UnsupportedEncoding("a form must come as it is, without Content-Encoding")
     uploads = _takes_uploads(path)
@@ -401,10 +341,10 @@ def _form_payload(request: Request, config: Config, path: str, implied: str) -> 
     limit_key = "maxUpload" if uploads else "maxRequestBody"
     if request.length is not None:
         _check_length(request.length, limit_bytes, limit_key)
-        request.held.expect(request.length, on_disk=request.length > IN_MEMORY_BYTES)
+        request.body_share.expect(request.length, on_disk=request.length > IN_MEMORY_BYTES)
     upload = receive(
         _counted(request),
-        request.header("CONTENT_TYPE"),
+        request.environ.get("CONTENT_TYPE", ""),
         limit_bytes=limit_bytes,
         limit_key=limit_key,
         query_model=first_model(request.query) or implied,
@@ -434,21 +374,26 @@ def _filtered(body: JsonBody, filters: CompiledFilter, requested: str) -> JsonBo
         raise BadRequest(f"the body cannot be changed as filters say: {problem.what}") from problem
 
 
-def _read_all(request: Request, limit_bytes: int, limit_key: str) -> bytes:
+def read_body(request: Request, limit_bytes: int, limit_key: str = "maxRequestBody") -> bytes:
+    """Read the whole body. Raises: TooLarge and NoRoom, where its length is known before reading.
+
+    Blocks; raises BadRequest for a body that ends too early.
+    """
     length = request.length
     if length is not None:
         _check_length(length, limit_bytes, limit_key)
-        request.held.expect(length)
+        request.body_share.expect(length)
     pieces, size = BytesIO(), 0
     while length is None or size < length:
         piece = request.read(READ_BYTES if length is None else min(READ_BYTES, length - size))
         if not piece:
             break
         size += len(piece)
-        _check_length(size, limit_bytes, limit_key)
-        request.held.in_memory(size)
+        if length is None:
+            _check_length(size, limit_bytes, limit_key)
+        request.body_share.in_memory(size)
         if size == length == len(piece):
-            return piece  # as nearly all do
+            return piece  # in one piece, as nearly all come
         pieces.write(piece)
     if length is not None and size < length:
         raise _cut_short(size, length)
@@ -464,10 +409,10 @@ def _counted(request: Request) -> Callable[[int], bytes]:
         chunk = request.read(size)
         taken += len(chunk)
         if taken <= IN_MEMORY_BYTES:
-            request.held.in_memory(taken)
+            request.body_share.in_memory(taken)
         else:
-            request.held.on_disk(taken)
-            request.held.in_memory(0)
+            request.body_share.on_disk(taken)
+            request.body_share.in_memory(0)
         return chunk
 
     return read
@@ -476,9 +421,9 @@ def _counted(request: Request) -> Callable[[int], bytes]:
 def _unpacked(request: Request, body: bytes, coding: str, limit_bytes: int) -> bytes:
     packed = len(body)
     unpacked = decoded(
-        body, coding, limit_bytes, lambda size: request.held.in_memory(packed + size)
+        body, coding, limit_bytes, lambda size: request.body_share.in_memory(packed + size)
     )
-    request.held.in_memory(len(unpacked))
+    request.body_share.in_memory(len(unpacked))
     return unpacked
 
 

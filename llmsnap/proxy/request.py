@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -90,18 +90,14 @@ class BodyBudget:
         )
         self.disk.limit_bytes = config.max_spool_bytes or _free_bytes() // DISK_SHARE
 
-    def held(self) -> BodyShare:
-        """Return the share of a new request, which holds nothing yet."""
-        return BodyShare(self)
-
 
 class BodyShare:
-    """What one request holds of its body; ``close`` gives it back."""
+    """What one request holds of its body within *budget*; ``close`` gives it back."""
 
-    __slots__ = ("_bodies", "_in_memory", "_on_disk")
+    __slots__ = ("_budget", "_in_memory", "_on_disk")
 
-    def __init__(self, bodies: BodyBudget) -> None:
-        self._bodies = bodies
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
         self._in_memory = self._on_disk = 0
 
     def __repr__(self) -> str:
@@ -110,24 +106,25 @@ class BodyShare:
     def expect(self, size: int, *, on_disk: bool = False) -> None:
         """Check that *size* bytes would fit, before any is read. Raises: TooLarge, NoRoom."""
         if on_disk:
-            self._bodies.disk.check(self._on_disk, size)
+            self._budget.disk.check(self._on_disk, size)
         else:
-            self._bodies.memory.check(self._in_memory, size)
+            self._budget.memory.check(self._in_memory, size)
 
     def in_memory(self, size: int) -> None:
         """Hold *size* bytes in memory from now on. Raises: TooLarge, NoRoom."""
-        self._bodies.memory.change(self._in_memory, size)
+        self._budget.memory.change(self._in_memory, size)
         self._in_memory = size
 
     def on_disk(self, size: int) -> None:
         """Hold *size* bytes on disk from now on. Raises: TooLarge, NoRoom."""
-        self._bodies.disk.change(self._on_disk, size)
+        self._budget.disk.change(self._on_disk, size)
         self._on_disk = size
 
     def close(self) -> None:
         """Hold nothing. Idempotent."""
-        self.in_memory(0)
-        self.on_disk(0)
+        self._budget.memory.used_bytes -= self._in_memory
+        self._budget.disk.used_bytes -= self._on_disk
+        self._in_memory = self._on_disk = 0
 
 
 def _free_bytes() -> int:
@@ -141,10 +138,9 @@ def _free_bytes() -> int:
 class Request(Struct):
     """What the client sent, and what admission granted it.
 
-    *path* is decoded, *raw_path* as the client sent it; *read* returns a piece of the body, b"" at
-    its end, *length* is that of the whole (None: chunked). *headers* returns the client's header
-    list, *header* one of them by its WSGI name. *client_ip* is who asked, *remote_ip* who
-    connected: a trusted proxy, or the same.
+    *path* is decoded, *raw_path* as the client sent it; *environ* has the headers under their WSGI
+    names. *read* returns a piece of the body, b"" at its end, *length* is that of the whole (None:
+    chunked). *client_ip* is who asked, *remote_ip* who connected: a trusted proxy, or the same.
     """
 
     id: str
@@ -152,8 +148,7 @@ class Request(Struct):
     path: str
     raw_path: str
     query: str
-    headers: Callable[[], Headers]
-    header: Callable[[str], str]
+    environ: Mapping[str, Any]
     read: Callable[[int], bytes]
     length: int | None
     client_ip: str
@@ -163,7 +158,7 @@ class Request(Struct):
     user_agent: str = ""
     remote_ip: str = ""
     socket: Any = None
-    held: BodyShare = field(default_factory=lambda: BodyBudget().held())
+    body_share: BodyShare = field(default_factory=lambda: BodyShare(BodyBudget()))
     """What it holds of its body, until it is over."""
     key: Key = ANYBODY
     may_load: bool = True
@@ -203,8 +198,8 @@ class UpstreamSettings:
     """*model_name* replaces the name in the body when it is not empty."""
 
     rule: RequestRule
-    filter: CompiledFilter
-    limits: UpstreamTimeouts
+    filter: CompiledFilter | None
+    timeouts: UpstreamTimeouts
     model_name: str = ""
 
 

@@ -172,51 +172,48 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
 
-def send(
-    context: RequestContext,
-    exchange: Exchange,
-    meanwhile: Callable[[], None],
-    comment_every_s: float = 0.0,
-) -> bool:
+def send(context: RequestContext, exchange: Exchange, meanwhile: Callable[[], None]) -> bool:
     """Send *context*'s request, and return whether the head of the answer has come.
 
     See ``Exchange.send``. Raises: why it failed, or why it was interrupted.
     """
     payload = context.payload
-    target = exchange.address.base_path + payload.path
-
-    def wait() -> bool:
-        request = UpstreamRequest(
-            context.request.method,
-            target,
-            context.headers,
-            payload.body(),
-            payload.length,
-            is_resendable(context),
-        )
-        return exchange.send(request, meanwhile, comment_every_s)
-
-    return _hears(context, exchange, wait)
-
-
-def wait_head(context: RequestContext, exchange: Exchange, comment_every_s: float) -> bool:
-    """Go on waiting for the head of the answer where ``send`` returned without it."""
-    return _hears(context, exchange, lambda: exchange.wait_head(comment_every_s))
-
-
-def _hears(context: RequestContext, exchange: Exchange, wait: Callable[[], bool]) -> bool:
+    request = UpstreamRequest(
+        context.request.method,
+        exchange.address.base_path + payload.path,
+        context.headers,
+        payload.body,
+        payload.length,
+        is_resendable(context),
+    )
     try:
-        has_come = wait()
+        has_come = exchange.send(request, meanwhile, context.comment_every_s)
     except LlmsnapError as error:
-        reason = context.reason(error)
-        if reason is error:
-            raise
-        raise reason from error
+        if context.interrupted is not None:
+            raise context.interrupted from error
+        raise
     if has_come:
-        context.release_body()
-        if context.observer is not None:
-            context.observer.head(exchange.status, exchange.headers)
+        _note_head(context, exchange)
     return has_come
+
+
+def wait_head(context: RequestContext, exchange: Exchange, max_wait_s: float) -> bool:
+    """Go on waiting for the head of the answer where ``send`` returned without it."""
+    try:
+        has_come = exchange.wait_head(max_wait_s)
+    except LlmsnapError as error:
+        if context.interrupted is not None:
+            raise context.interrupted from error
+        raise
+    if has_come:
+        _note_head(context, exchange)
+    return has_come
+
+
+def _note_head(context: RequestContext, exchange: Exchange) -> None:
+    context.release_body()
+    if context.observer is not None:
+        context.observer.head(exchange.status, exchange.headers)
 
 
 def is_resendable(context: RequestContext) -> bool:
@@ -236,7 +233,7 @@ def answer(context: RequestContext, exchange: Exchange) -> Response:
     headers = response_headers(exchange.headers, OURS)
     if context.payload.prefix:
         headers = _relocate(headers, context, exchange)
-    if _takes_events(headers):
+    if is_event_stream(headers) and _takes_events(headers):
         stream = ProxyStream(
             context, exchange, error_event(context.request), context.comment_every_s
         )
@@ -301,9 +298,7 @@ def come_back_later() -> Response:
 
 
 def _takes_events(headers: Headers) -> bool:
-    """Whether an event of ours may be put into an answer: a plain stream of unknown length."""
-    if not is_event_stream(headers):
-        return False
+    """Whether an event of ours may be put into an event stream: a plain one of unknown length."""
     names = {name.lower() for name, _ in headers}
     return names.isdisjoint({"content-encoding", "content-length"})
 
@@ -318,7 +313,7 @@ def redirect(request: Request, location: str) -> Response:
 def _relocate(headers: Headers, context: RequestContext, exchange: Exchange) -> Headers:
     """Keep redirects of an upstream below the prefix it is seen under."""
     address, prefix = exchange.address, context.payload.prefix
-    hosts = {context.request.header("HTTP_HOST"), f"{address.ip}:{address.port}"}
+    hosts = {context.request.environ.get("HTTP_HOST", ""), f"{address.ip}:{address.port}"}
     if address.host in LOCAL_NAMES:
         hosts |= {f"{name}:{address.port}" for name in LOCAL_NAMES}
     base = f"{address.scheme}://{address.netloc}{address.base_path}"

@@ -54,8 +54,8 @@ def is_wanted(request: Request) -> bool:
     """Whether *request* asks for a WebSocket, over a connection that can become one."""
     return (
         request.method == "GET"
-        and request.header("HTTP_UPGRADE").lower() == PROTOCOL
-        and "upgrade" in request.header("HTTP_CONNECTION").lower()
+        and request.environ.get("HTTP_UPGRADE", "").lower() == PROTOCOL
+        and "upgrade" in request.environ.get("HTTP_CONNECTION", "").lower()
         and request.length == 0
         and request.protocol == "HTTP/1.1"
         and request.socket is not None

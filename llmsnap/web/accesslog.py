@@ -8,7 +8,7 @@ import time
 from typing import Any, Protocol
 
 from llmsnap.http.routes import SAFE_METHODS, route_at
-from llmsnap.proxy import Request, RequestContext
+from llmsnap.proxy import RequestContext
 from llmsnap.telemetry import milliseconds
 
 _PLAIN = re.compile(r"[\w.:/@+-]+")
@@ -89,17 +89,16 @@ def write(journal: Journal, context: RequestContext, sent: int) -> None:
     Past Python's logging, which would cost every request as much again as the line itself.
     """
     request = context.request
-    level = logging.DEBUG if _is_routine(request, context.status) else logging.INFO
+    is_routine = request.method in SAFE_METHODS and _is_routine(request.path, context.status)
+    level = logging.DEBUG if is_routine else logging.INFO
     if journal.takes(level):
         access = AccessEntry(context, sent, time.monotonic() - request.received_at)
         journal.entry(level, access, request.id, context.swap_id)
 
 
-def _is_routine(request: Request, status: int) -> bool:
+def _is_routine(path: str, status: int) -> bool:
     """Whether a request of a monitor or page succeeded; it would drown those that matter."""
-    if request.method not in SAFE_METHODS or status >= 400:
-        return False
-    return route_at(request.path).routine
+    return status < 400 and route_at(path).routine
 
 
 def _first_byte_ms(context: RequestContext) -> float | None:

@@ -80,18 +80,18 @@ class Gateway:
         runtime = service.runtime
         request = new_request(environ, service, runtime)
         context = RequestContext(request)
-        shared: Headers = []
+        own, allow = [("X-Request-Id", request.id)], []
         answer: Response | None = None
         try:
-            shared = _own_headers(request, environ, runtime)
+            allow = _allow_origin(request, environ, runtime)
             if request.method == "OPTIONS":
                 requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
-                return self._finish(context, start_response, _preflight(requested), shared[:1])
+                return self._finish(context, start_response, _preflight(requested), own)
             admit(request, environ, runtime)
             handle = senders.elsewhere(request, environ, runtime) or _handler(request, service)
             if handle is not None:
                 answer = handle(context, runtime)
-                answer.headers = cors.with_origin(answer.headers, shared[1:]) + shared[:1]
+                answer.headers = cors.with_origin(answer.headers, allow) + own
                 if not isinstance(answer.body, Tunnel):
                     told_early = isinstance(answer.body, LoadingStream) or is_open(request.path)
                     waits = [] if told_early else _waits(context)
@@ -99,13 +99,15 @@ class Gateway:
         except LlmsnapError as error:
             self._note(error, request)
             waits = _waits(context) if context.served_by else []
-            return self._finish(context, start_response, _refusal(error, context), shared + waits)
+            return self._finish(
+                context, start_response, _refusal(error, context), own + allow + waits
+            )
         except Exception as error:  # noqa: BLE001 - is logged, and answered with 500
-            return self._finish(context, start_response, _bug(error, context, answer), shared)
+            return self._finish(context, start_response, _bug(error, context, answer), own + allow)
         if answer is not None:
             return self._through(answer, context, environ)
         environ[CONTEXT], environ[RUNTIME], environ[SERVICE] = context, runtime, service
-        return self._to_flask(context, environ, start_response, shared)
+        return self._to_flask(context, environ, start_response, own, allow)
 
     def _note(self, error: LlmsnapError, request: Request) -> None:
         """Warn of who is refused, and have the answer to a wrong key wait. Blocks then."""
@@ -149,11 +151,12 @@ class Gateway:
         context: RequestContext,
         environ: dict[str, Any],
         start_response: StartResponse,
-        shared: Headers,
+        own: Headers,
+        allow: Headers,
     ) -> Iterable[bytes]:
         def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
             context.status = int(status[:3])
-            headers = cors.with_origin(headers, shared[1:]) + shared[:1]
+            headers = cors.with_origin(headers, allow) + own
             write[:] = [start_response(status_line(context.status), headers, *exc_info)]
             return write[0]
 
@@ -176,7 +179,7 @@ class Gateway:
         try:
             answer.body.run(answer.headers + _waits(context), takeover.take(environ))
         finally:
-            context.request.held.close()
+            context.request.body_share.close()
             accesslog.write(self._journal, context, answer.body.sent)
         return takeover.leave(environ)
 
@@ -230,7 +233,7 @@ class Logged:
         try:
             _close(body)
         finally:
-            self._context.request.held.close()
+            self._context.request.body_share.close()
             sent = body.sent if isinstance(body, ProxyStream) else self._bytes
             accesslog.write(self._journal, self._context, sent)
 
@@ -261,16 +264,15 @@ def _check_rights(request: Request) -> None:
         raise Forbidden(f"the key {key.name!r} may not use {path}: it tells of all models")
 
 
-def _own_headers(request: Request, environ: dict[str, Any], runtime: Runtime) -> Headers:
-    """The request id first, then what lets another origin read the answer."""
-    own = [("X-Request-Id", request.id)]
+def _allow_origin(request: Request, environ: dict[str, Any], runtime: Runtime) -> Headers:
+    """What lets a page of another origin read the answer."""
     origin = environ.get("HTTP_ORIGIN")
-    if origin:
-        granted = runtime.config.allowed_origins
-        if senders.is_sandboxed_page(request, environ, runtime):
-            granted = (*granted, "null")
-        own += cors.allow_origin(request.path, origin, granted)
-    return own
+    if not origin:
+        return []
+    granted = runtime.config.allowed_origins
+    if senders.is_sandboxed_page(request, environ, runtime):
+        granted = (*granted, "null")
+    return cors.allow_origin(request.path, origin, granted)
 
 
 def _waits(context: RequestContext) -> Headers:

@@ -9,9 +9,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone, LlmsnapError
-from llmsnap.http.headers import from_environ
 from llmsnap.http.paths import normalized
-from llmsnap.proxy import ClientMonitor, Request
+from llmsnap.proxy import BodyShare, ClientMonitor, Request
 
 if TYPE_CHECKING:
     from llmsnap.runtime import Runtime
@@ -34,28 +33,29 @@ def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> 
     """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
     get = environ.get
     sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
-    given, environ["PATH_INFO"], path, raw_path = _read(environ)
+    given = get("HTTP_X_REQUEST_ID", "")
+    wsgi_path = environ["PATH_INFO"] = normalized(environ["PATH_INFO"])
+    is_ascii = wsgi_path.isascii()
+    path = wsgi_path if is_ascii else wsgi_path.encode("latin-1").decode("utf-8", "replace")
+    raw_path, question, query = requested_path(environ).partition("?")
     remote = get("REMOTE_ADDR", "")
-    length = _body_length(environ)
+    length = None if "HTTP_TRANSFER_ENCODING" in environ else int(get("CONTENT_LENGTH") or 0)
     body = environ["wsgi.input"]
     read = getattr(body, "read1", body.read)  # what has come, rather than as much as is asked for
-    if "wsgi.input_terminated" not in environ and length is not None:
-        read = _up_to(read, length)
-    if SOCKET not in environ and sock is not None:
-        read = _in_time(read, sock)
+    if SOCKET not in environ:  # our own server ends the body, limits waits and has our errors
+        read = _bounded(read, environ, length, sock)
     return Request(
-        id=given or f"{_RUN}-{next(_numbers)}",
+        id=given if given and REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
         method=environ["REQUEST_METHOD"],
         path=path,
-        raw_path=raw_path,
+        raw_path=normalized(raw_path) + question + query,
         query=get("QUERY_STRING", ""),
-        headers=lambda: from_environ(environ),
-        header=lambda name: get(name, ""),
-        read=_reader(read),
-        held=service.bodies.held(),
+        environ=environ,
+        read=read,
+        body_share=BodyShare(service.bodies),
         length=length,
         remote_ip=remote,
-        client_ip=_client_ip(environ, remote, runtime),
+        client_ip=_client_ip(environ, remote, runtime) if runtime.proxies.known else remote,
         monitor=ClientMonitor(get(WATCH, service.watch), sock.fileno() if sock is not None else -1),
         accept=get("HTTP_ACCEPT", ""),
         protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
@@ -64,26 +64,19 @@ def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> 
     )
 
 
-def _read(environ: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Return the request id given, the path for WSGI, the path as text and as the client sent it.
-
-    All of them from the head alone. The id is "" when none was given that may stand in a log.
-    """
-    given = environ.get("HTTP_X_REQUEST_ID", "")
-    path = normalized(environ["PATH_INFO"])
-    text = path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
-    return given if REQUEST_ID.fullmatch(given) else "", path, text, _raw_path(environ)
-
-
 def _client_ip(environ: dict[str, Any], remote: str, runtime: Runtime) -> str:
-    if not runtime.proxies.known:
-        return remote
     forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
     return runtime.proxies.client_ip(remote, forwarded_for, environ.get("HTTP_X_REAL_IP", ""))
 
 
-def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """*read*, whose errors are ours whichever server it comes from."""
+def _bounded(
+    read: Callable[[int], bytes], environ: dict[str, Any], length: int | None, sock: Any
+) -> Callable[[int], bytes]:
+    """*read* of another server: it ends, no wait is longer than BODY_S, and its errors are ours."""
+    if "wsgi.input_terminated" not in environ and length is not None:
+        read = _up_to(read, length)
+    if sock is not None:
+        read = _in_time(read, sock)
 
     def read_or_raise(size: int) -> bytes:
         try:
@@ -127,22 +120,9 @@ def _in_time(read: Callable[[int], bytes], sock: Any) -> Callable[[int], bytes]:
     return read_in_time
 
 
-def _raw_path(environ: dict[str, Any]) -> str:
-    """Path and query as the client sent them, the path normalized."""
-    path, question, query = requested_path(environ).partition("?")
-    return normalized(path) + question + query
-
-
 def requested_path(environ: dict[str, Any]) -> str:
     """Return path and query as the client sent them; servers keep them under different names."""
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
     if raw[:1] != "/":
         raw = AUTHORITY.sub("", raw)  # gunicorn leaves a URL as it came
     return raw
-
-
-def _body_length(environ: dict[str, Any]) -> int | None:
-    """How long the request's body is; None when it comes in chunks."""
-    if "HTTP_TRANSFER_ENCODING" in environ:
-        return None
-    return int(environ.get("CONTENT_LENGTH") or 0)

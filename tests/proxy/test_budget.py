@@ -9,7 +9,7 @@ import pytest
 from llmsnap.config import loads
 from llmsnap.errors import NoRoom, TooLarge
 from llmsnap.proxy import request
-from llmsnap.proxy.request import MIB, BodyBudget
+from llmsnap.proxy.request import MIB, BodyBudget, BodyShare
 
 GIB = 1 << 30
 
@@ -24,7 +24,7 @@ def used(made: BodyBudget) -> tuple[int, int]:
 
 def test_what_requests_hold_adds_up_and_is_given_back() -> None:
     made = bodies()
-    first, second = made.held(), made.held()
+    first, second = BodyShare(made), BodyShare(made)
     first.in_memory(100)
     first.in_memory(300)
     second.in_memory(50)
@@ -39,7 +39,7 @@ def test_what_requests_hold_adds_up_and_is_given_back() -> None:
 
 def test_beyond_the_budget_a_body_is_refused_and_what_it_had_stays_counted() -> None:
     made = bodies()
-    first, second = made.held(), made.held()
+    first, second = BodyShare(made), BodyShare(made)
     first.in_memory(MIB - 10)
     second.in_memory(10)
     with pytest.raises(NoRoom, match=r"1 MiB that .* in memory \(maxBodyMemory\)") as error:
@@ -56,7 +56,7 @@ def test_beyond_the_budget_a_body_is_refused_and_what_it_had_stays_counted() -> 
 )
 def test_what_never_fits_is_too_large_whatever_others_hold(on_disk, limit, key) -> None:
     made = bodies()
-    held, other = made.held(), made.held()
+    held, other = BodyShare(made), BodyShare(made)
     held.expect(limit, on_disk=on_disk)
     with pytest.raises(TooLarge, match=key):
         held.expect(limit + 1, on_disk=on_disk)
@@ -86,11 +86,11 @@ def test_by_itself_it_is_a_quarter_of_the_memory_and_half_of_the_free_disk(
 
 def test_new_settings_leave_what_is_held() -> None:
     made = bodies()
-    held = made.held()
+    held = BodyShare(made)
     held.in_memory(MIB)
     made.configure(loads("models: {}\nmaxBodyMemory: 0.5", environ={}))
     with pytest.raises(NoRoom):
-        made.held().in_memory(1)
+        BodyShare(made).in_memory(1)
     held.close()
-    made.held().in_memory(1)
+    BodyShare(made).in_memory(1)
     assert repr(made.memory) == f"<ByteLimit 1 of {MIB // 2} bytes in memory>"

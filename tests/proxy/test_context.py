@@ -76,7 +76,7 @@ def test_a_lease_that_is_cut_says_why(context) -> None:
 def test_who_asks_after_the_interruption_is_interrupted_at_once(context) -> None:
     context.client_left()
     exchange = FakeExchange()
-    context.ask(exchange)
+    context.abort_on_interrupt(exchange)
     assert exchange.aborted == 1
 
 

@@ -34,7 +34,7 @@ from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
-from llmsnap.proxy.request import BodyBudget
+from llmsnap.proxy.request import BodyBudget, BodyShare
 from llmsnap.routing.driver import Ticket
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
@@ -171,7 +171,7 @@ def test_a_body_is_held_until_its_answer_begins(world, path, body, headers) -> N
     bodies = BodyBudget()
     thinks = world.upstream.gates[path.removeprefix("/upstream/a")] = Event()
     world.upstream.gates["/base" + path] = thinks
-    made = asks(path, body, method="POST", headers=headers, held=bodies.held())
+    made = asks(path, body, method="POST", headers=headers, body_share=BodyShare(bodies))
     is_upstream = path.startswith("/upstream")
     handle = world.dispatcher.handle_upstream if is_upstream else world.dispatcher.handle
     answer = gevent.Greenlet(handle, made, world.snapshot)

@@ -48,7 +48,7 @@ def answering(wire, *headers: str, status: str = "200 OK", body: bytes = b"") ->
 
 def asked(wire, pool, context: RequestContext, headers=()) -> Exchange:
     exchange = Exchange(pool, wire.address, UpstreamTimeouts())
-    context.ask(exchange)
+    context.abort_on_interrupt(exchange)
     context.headers = list(headers)
     stream.send(context, exchange, nothing)
     return exchange

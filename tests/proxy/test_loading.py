@@ -12,7 +12,7 @@ from llmsnap.http.sse import Parser
 from llmsnap.http.unstreamed import events_of
 from llmsnap.proxy import loading
 from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.loading import MAX_ERROR_CHARS, CommentFrames, LoadingStream, Waiting
+from llmsnap.proxy.loading import MAX_ERROR_CHARS, CommentFrames, LoadingStream, ModelWait
 from llmsnap.proxy.stream import error_event
 from tests.fakes.calls import FakeQueue, make_request
 
@@ -77,7 +77,7 @@ class World:
         def words(error, sent: bytes) -> bytes:
             return b"<%b>" % str(error).encode()
 
-        waiting = Waiting(
+        waiting = ModelWait(
             self.ticket, self.queue.position, lambda: self.queue.request("a"), self.send
         )
         words = words if frames is None else error_event(self.context.request)

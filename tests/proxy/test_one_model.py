@@ -84,7 +84,7 @@ def in_query(path: str) -> list[str]:
 
 def readings(payload: Payload) -> list[str]:
     """Every model that some reader may find in what goes on."""
-    body = payload.body()
+    body = payload.body
     sent = body if isinstance(body, bytes) else b"".join(body())
     payload.close()
     named = in_json(sent) if sent[:1] == b"{" else in_form(sent, FORM[0][1]) if sent else []
@@ -180,9 +180,9 @@ def test_a_name_that_is_a_number_goes_on_as_a_text_where_it_is_rewritten() -> No
     payload = parse_request(make_request("/infill", b'{"model":1e3}'), SNAPSHOT)
     assert payload.requested == "1000"
     payload.adapt(TARGET, "")
-    assert payload.body() == b'{"model":1e3}'
+    assert payload.body == b'{"model":1e3}'
     payload.adapt(TARGET, "1000")
-    assert payload.body() == b'{"model":"1000"}'
+    assert payload.body == b'{"model":"1000"}'
 
 
 def test_what_names_one_model_already_goes_on_byte_for_byte() -> None:
@@ -191,10 +191,10 @@ def test_what_names_one_model_already_goes_on_byte_for_byte() -> None:
             make_request("/infill?x=1&m%6fdel=%61", b'{ "input" : 1e3 }'), SNAPSHOT
         )
         payload.adapt(TARGET, "")
-        assert (payload.body(), payload.path) == (b'{ "input" : 1e3 }', "/infill?x=1&m%6fdel=%61")
+        assert (payload.body, payload.path) == (b'{ "input" : 1e3 }', "/infill?x=1&m%6fdel=%61")
         payload = parse_request(make_request("/infill?y", b'{ "model" : "\\u0061" }'), SNAPSHOT)
         payload.adapt(TARGET, name)
-        assert (payload.body(), payload.path) == (b'{ "model" : "\\u0061" }', "/infill?y")
+        assert (payload.body, payload.path) == (b'{ "model" : "\\u0061" }', "/infill?y")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_what_clients_send_is_beyond_doubt(head: str) -> None:
     payload = parse_request(
         make_request("/v1/images/edits", body, headers=FORM, key=SCOPED), SNAPSHOT
     )
-    assert b"".join(payload.body()()) == body
+    assert b"".join(payload.body()) == body
     payload.close()
 
 
@@ -288,7 +288,7 @@ def test_json_that_came_as_url_encoded_goes_on_as_json() -> None:
     )
     assert payload.drops == {"content-type"}
     assert payload.adds == (("Content-Type", "application/json"),)
-    assert payload.body() == body
+    assert payload.body == body
 
 
 NAMES = st.sampled_from(["model", "Model", "mODEL", "x", "", "model\0", "models", "\u00fc"])

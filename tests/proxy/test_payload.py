@@ -28,7 +28,7 @@ from llmsnap.proxy.payload import (
     parse_upstream,
     read_body,
 )
-from llmsnap.proxy.request import BodyBudget, UpstreamSettings
+from llmsnap.proxy.request import BodyBudget, BodyShare, UpstreamSettings
 from tests.fakes.calls import make_request, runtime
 
 MIB = 1 << 20
@@ -68,8 +68,8 @@ def form(*fields: tuple[str, str], file: bytes = b"") -> tuple[bytes, list]:
 def test_a_json_request_is_known_by_its_top_level(snapshot) -> None:
     payload = parse_request(make_request(body={"model": "a", "stream": True}), snapshot)
     assert (payload.requested, payload.stream, payload.path) == ("a", True, "/v1/chat/completions")
-    assert payload.body() == b'{"model": "a", "stream": true}'
-    assert payload.length == len(payload.body())
+    assert payload.body == b'{"model": "a", "stream": true}'
+    assert payload.length == len(payload.body)
 
 
 def test_an_upload_is_known_by_its_fields(snapshot) -> None:
@@ -78,9 +78,9 @@ def test_an_upload_is_known_by_its_fields(snapshot) -> None:
         make_request("/v1/audio/transcriptions", body, headers=headers), snapshot
     )
     assert (payload.requested, payload.stream) == ("a", True)
-    assert b"".join(payload.body()()) == body
+    assert b"".join(payload.body()) == body
     assert payload.length == len(body)
-    assert payload.buffered() == b"", "no copy of an upload is made"
+    assert not isinstance(payload.body, bytes), "no copy of an upload is made"
     payload.close()
 
 
@@ -103,7 +103,7 @@ def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str
         payload = parse_request(
             make_request(path, b'{"model":"a", "x":1e3}', headers=headers), snapshot
         )
-        assert (payload.requested, payload.body()) == ("a", b'{"model":"a", "x":1e3}')
+        assert (payload.requested, payload.body) == ("a", b'{"model":"a", "x":1e3}')
     body, headers = form(("model", "a"), file=b"x")
     for kind in (
         headers[0][1],
@@ -113,7 +113,7 @@ def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str
         payload = parse_request(
             make_request(path, body, headers=[("Content-Type", kind)]), snapshot
         )
-        assert (payload.requested, b"".join(payload.body()())) == ("a", body)
+        assert (payload.requested, b"".join(payload.body())) == ("a", body)
         payload.close()
 
 
@@ -142,7 +142,7 @@ def test_a_compressed_form_is_refused(snapshot) -> None:
 
 def test_a_query_names_the_model(snapshot) -> None:
     payload = parse_request(make_request("/v1/audio/voices?x=1&model=author%2Fm"), snapshot)
-    assert (payload.requested, payload.body(), payload.length) == ("author/m", b"", 0)
+    assert (payload.requested, payload.body, payload.length) == ("author/m", b"", 0)
     assert payload.path == "/v1/audio/voices?x=1&model=author%2Fm"
     payload.adapt(target(), "new name")
     assert payload.path == "/v1/audio/voices?model=new%20name&x=1"
@@ -174,9 +174,9 @@ def test_a_wrong_method_is_delivered_the_right_ones(snapshot, method, path, allo
 def test_every_target_adapts_the_request_the_client_sent(snapshot) -> None:
     payload = parse_request(make_request(body={"model": "a", "keep": 1}), snapshot)
     payload.adapt(target(["keep"], top_k=5), "other")
-    assert payload.body() == b'{"model": "other","top_k":5}'
+    assert payload.body == b'{"model": "other","top_k":5}'
     payload.adapt(target(), "")
-    assert payload.body() == b'{"model": "a", "keep": 1}'
+    assert payload.body == b'{"model": "a", "keep": 1}'
 
 
 def test_every_target_adapts_the_form_the_client_sent(snapshot) -> None:
@@ -185,13 +185,13 @@ def test_every_target_adapts_the_form_the_client_sent(snapshot) -> None:
         make_request("/v1/audio/transcriptions", body, headers=headers), snapshot
     )
     payload.adapt(target(["keep"], top_k=5), "other")
-    first = b"".join(payload.body()())
+    first = b"".join(payload.body())
     assert b"other" in first
     assert b"keep" not in first
     assert b"top_k" in first
     assert payload.length == len(first)
     payload.adapt(target(), "")
-    assert b"".join(payload.body()()) == body
+    assert b"".join(payload.body()) == body
     payload.close()
 
 
@@ -209,7 +209,7 @@ def test_a_compressed_request_goes_on_plain(snapshot) -> None:
     payload = parse_request(
         make_request(body=gzip.compress(b'{"model":"a"}'), headers=headers), snapshot
     )
-    assert payload.body() == b'{"model":"a"}'
+    assert payload.body == b'{"model":"a"}'
     assert payload.drops == {"content-encoding"}
 
 
@@ -233,7 +233,7 @@ def test_what_cannot_be_decompressed_is_said(snapshot, encoding, body, error) ->
 def test_a_body_that_is_said_to_be_as_it_is_passes(snapshot, encoding: str) -> None:
     headers = [("Content-Encoding", encoding)] if encoding else []
     payload = parse_request(make_request(body=b'{"model":"a"}', headers=headers), snapshot)
-    assert payload.body() == b'{"model":"a"}'
+    assert payload.body == b'{"model":"a"}'
     assert payload.drops == ({"content-encoding"} if encoding else frozenset())
 
 
@@ -364,7 +364,7 @@ def test_a_key_without_the_right_reaches_inference_only(snapshot, rest: str) -> 
 def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> None:
     key = Key("k", admin=False)
     payload = parse_upstream(make_request(f"/upstream/a{path}?q=%20", b"raw", key=key), snapshot)
-    assert (payload.path, payload.body()) == (f"{path}?q=%20", b"raw")
+    assert (payload.path, payload.body) == (f"{path}?q=%20", b"raw")
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(
         payload = parse_upstream(asked, snapshot)
         assert payload.requested == unquote(name)
         payload.adapt(target(), "")
-        sent = payload.body()
+        sent = payload.body
         assert b'"a"' not in (sent if isinstance(sent, bytes) else b"".join(sent()))
         payload.close()
 
@@ -435,7 +435,7 @@ def test_what_goes_to_a_peer_names_the_model_of_the_path(snapshot, name: str, na
         assert payload.path.partition("?")[0] in {
             "/v1/embeddings", "/v1/images/edits", "/v1/audio/voices"
         }  # fmt: skip
-        sent = payload.body()
+        sent = payload.body
         sent = sent if isinstance(sent, bytes) else b"".join(sent())
         assert b"far" in sent or "model=far" in payload.path
         assert b"p/far" not in sent
@@ -467,17 +467,17 @@ def test_without_a_name_there_is_nothing(snapshot) -> None:
 def test_a_small_body_is_held_and_can_be_sent_again(snapshot) -> None:
     payload = parse_upstream(make_request("/upstream/a/x", b"body"), snapshot)
     payload.adapt(target(["x"], y=1), "ignored")
-    assert payload.body() == payload.buffered() == b"body"
+    assert payload.body == b"body"
     assert payload.is_kept
 
 
 def test_a_large_body_passes_through(snapshot) -> None:
     body = b"x" * (RESEND_BYTES + 1)
     payload = parse_upstream(make_request("/upstream/a/x", body), snapshot)
-    pieces = list(payload.body()())
+    pieces = list(payload.body())
     assert b"".join(pieces) == body
     assert len(pieces) > 1
-    assert (payload.length, payload.buffered(), payload.is_kept) == (len(body), b"", False)
+    assert (payload.length, payload.is_kept) == (len(body), False)
 
 
 def test_a_large_body_that_ends_early_is_delivered_from_an_upstreams_end(snapshot) -> None:
@@ -485,17 +485,17 @@ def test_a_large_body_that_ends_early_is_delivered_from_an_upstreams_end(snapsho
         make_request("/upstream/a/x", b"x" * 9, length=RESEND_BYTES + 1), snapshot
     )
     with pytest.raises(BadRequest, match="after 9 of"):
-        list(payload.body()())
+        list(payload.body())
 
 
 def test_a_chunked_body_passes_through_up_to_the_limit(snapshot) -> None:
     payload = parse_upstream(make_request("/upstream/a/x", b"x" * 9, chunked=True), snapshot)
-    assert (b"".join(payload.body()()), payload.length) == (b"x" * 9, None)
+    assert (b"".join(payload.body()), payload.length) == (b"x" * 9, None)
     payload = parse_upstream(
         make_request("/upstream/a/x", b"x" * (2 * MIB + 1), chunked=True), snapshot
     )
     with pytest.raises(TooLarge):
-        list(payload.body()())
+        list(payload.body())
 
 
 # --- what all bodies together may take -----------------------------------------------------------
@@ -528,8 +528,8 @@ def test_a_body_is_counted_where_it_is_held_while_it_is(
     snapshot, bodies, path, body, headers, expected
 ) -> None:
     for chunked in (False, True):
-        held = bodies.held()
-        made = make_request(path, body, headers=headers, held=held, chunked=chunked)
+        held = BodyShare(bodies)
+        made = make_request(path, body, headers=headers, body_share=held, chunked=chunked)
         is_upstream = path.startswith("/upstream")
         payload = (parse_upstream if is_upstream else parse_request)(made, snapshot)
         used = bodies.memory.used_bytes, bodies.disk.used_bytes
@@ -557,11 +557,13 @@ def test_a_body_is_counted_where_it_is_held_while_it_is(
 def test_a_body_for_which_others_leave_no_room_is_refused(
     snapshot, bodies, path, body, headers, chunked
 ) -> None:
-    other = bodies.held()
+    other = BodyShare(bodies)
     other.in_memory(bodies.memory.limit_bytes - 10)
     other.on_disk(bodies.disk.limit_bytes - 10)
     reads = {} if chunked or headers == GZIP else {"read": unread}
-    made = make_request(path, body, headers=headers, held=bodies.held(), chunked=chunked, **reads)
+    made = make_request(
+        path, body, headers=headers, body_share=BodyShare(bodies), chunked=chunked, **reads
+    )
     with pytest.raises(NoRoom):
         (parse_upstream if path.startswith("/upstream") else parse_request)(made, snapshot)
 
@@ -571,13 +573,13 @@ def test_what_is_announced_and_does_not_come_takes_nothing_from_others(snapshot,
         assert bodies.memory.used_bytes == 0
         raise BodyTimeout("it did not come")
 
-    made = make_request(body=b"", length=MIB, held=bodies.held(), read=read)
+    made = make_request(body=b"", length=MIB, body_share=BodyShare(bodies), read=read)
     with pytest.raises(BodyTimeout):
         parse_request(made, snapshot)
 
 
 def test_a_rewritten_body_is_counted_beside_the_one_that_came(snapshot, bodies) -> None:
-    payload = parse_request(make_request(body=JSON_BODY, held=bodies.held()), snapshot)
+    payload = parse_request(make_request(body=JSON_BODY, body_share=BodyShare(bodies)), snapshot)
     payload.adapt(target(), "")
     assert bodies.memory.used_bytes == len(JSON_BODY)
     payload.adapt(target(top_k=5), "")

@@ -16,7 +16,7 @@ def test_a_model_is_sent_to_under_its_own_rules() -> None:
     snapshot: RequestConfig = runtime(TEXT)
     a, plain = (snapshot.upstream_settings(snapshot.config.models[name]) for name in ("a", "plain"))
     assert (a.model_name, plain.model_name) == ("up", "")
-    assert (a.limits.connect_s, a.limits.idle_s) == (3, 7)
+    assert (a.timeouts.connect_s, a.timeouts.idle_s) == (3, 7)
     assert not a.filter
     assert plain.filter
     assert a.rule.pass_credentials, "there are no keys of ours they could be"

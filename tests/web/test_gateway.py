@@ -323,7 +323,7 @@ class Holding:
         self.outcome = outcome
 
     def handle(self, context, snapshot) -> Response:
-        context.request.held.in_memory(5)
+        context.request.body_share.in_memory(5)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
