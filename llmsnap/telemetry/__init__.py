@@ -48,7 +48,7 @@ from llmsnap.telemetry.events import (
     SwapStarted,
 )
 from llmsnap.telemetry.observer import ResponseObserver, header, milliseconds
-from llmsnap.telemetry.prometheus import Exposition, ModelGauge, Now
+from llmsnap.telemetry.prometheus import Gauges, ModelGauges
 from llmsnap.telemetry.recorder import Recorder, in_flight_object
 from llmsnap.telemetry.sampling import GpuSample, HostSample, PerformanceSample, ProcessSample
 from llmsnap.telemetry.telemetry import Telemetry
@@ -67,13 +67,12 @@ __all__ = [
     "Event",
     "EventBus",
     "EventSubscription",
-    "Exposition",
     "Filter",
+    "Gauges",
     "GpuSample",
     "HostSample",
-    "ModelGauge",
+    "ModelGauges",
     "ModelPreloaded",
-    "Now",
     "Order",
     "Page",
     "PerformanceSample",

@@ -1,20 +1,25 @@
-"""Prometheus metrics: counts and distributions since the start, and gauges read at each scrape."""
+"""Prometheus metrics: counts and distributions of events, and gauges read at each scrape.
+
+To add one that is counted: declare it in ``Metrics.__init__`` and count it in the handler of its
+event. To add a gauge: a field of ``Gauges``, its value in ``web.metrics``, and a line below.
+"""
 
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
 from llmsnap import __version__
@@ -29,92 +34,139 @@ from llmsnap.telemetry.events import (
 )
 from llmsnap.telemetry.sampling import GpuSample, HostSample, ProcessSample
 
-# --- counted --------------------------------------------------------------------------------------
-
-
-Labels = tuple[str, ...]
+PREFIX = "llmsnap_"
 
 WAIT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKEN_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
 
 MAX_MODELS = 2000
-OTHER = "other"  # the label of models beyond the limit, and of names nobody configured
+OTHER = "other"
+"""The label of models beyond the limit, and of names that are not configured."""
 
-_MOVES = {
+_TRANSITIONS = {
     (State.STARTING, State.READY): "load",
     (State.WAKING, State.READY): "wake",
     (State.SLEEP_PENDING, State.ASLEEP): "sleep",
     (State.STOPPING, State.STOPPED): "stop",
 }
 
-
-class Histogram:
-    """How often values fell below each of *bounds* (seconds), and their sum."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Return (upper bound, values up to it) pairs, the last one for all values."""
-        pairs, seen = [], 0
-        for bound, count in zip((*self.bounds, None), self.counts, strict=True):
-            seen += count
-            pairs.append(("+Inf" if bound is None else repr(bound), float(seen)))
-        return pairs
+Labels = tuple[str, ...]
+Values = Mapping[Labels, float]
 
 
-class Family:
-    """Histograms of one quantity, one for each combination of labels."""
+@dataclass(frozen=True, slots=True)
+class ModelGauges:
+    """A model at the time of the scrape."""
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self.histograms: dict[Labels, Histogram] = {}
-
-    def observe(self, labels: Labels, value: float | None) -> None:
-        """Count a value; None counts nothing."""
-        if value is None:
-            return
-        histogram = self.histograms.get(labels)
-        if histogram is None:
-            histogram = self.histograms[labels] = Histogram(self._bounds)
-        histogram.observe(value)
+    model_id: str
+    state: str
+    in_flight: int = 0
+    waiting: int = 0
 
 
-class Counters:
-    """All counts of this run, by model; *clock* is monotonic."""
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What is read at the time of the scrape; parts that are unknown stay empty."""
+
+    models: Iterable[ModelGauges] = ()
+    log_dropped: Mapping[str, int] | None = None
+    stdout_dropped: int = 0
+    capture_bytes: int = 0
+    store_lost_rows: int = 0
+    wrong_keys: int = 0
+    tasks: int = 0
+    host: HostSample | None = None
+    processes: Iterable[ProcessSample] = ()
+    gpus: Iterable[GpuSample] = ()
+
+
+class Metrics:
+    """All metrics of this run, in a registry of their own; *clock* is monotonic.
+
+    *names* are the models that get a label of their own; None: all, up to a limit.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.requests: dict[Labels, int] = defaultdict(int)  # model, status
-        self.clients_left: dict[Labels, int] = defaultdict(int)  # model
-        self.tokens: dict[Labels, int] = defaultdict(int)  # model, kind
-        self.swaps: dict[Labels, int] = defaultdict(int)  # model, reason, outcome
-        self.durations = Family(WAIT_BOUNDS)
-        self.queue_waits = Family(WAIT_BOUNDS)
-        self.load_waits = Family(WAIT_BOUNDS)
-        self.first_tokens = Family(WAIT_BOUNDS)
-        self.inter_tokens = Family(TOKEN_BOUNDS)
-        self.moves = Family(WAIT_BOUNDS)  # model, kind
-        self.swap_durations = Family(WAIT_BOUNDS)
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.names: frozenset[str] | None = None
-        """Those that get a label of their own; None: all, up to a limit."""
         self._clock = clock
         self._models: set[str] = set()
-        self._since: dict[str, float] = {}
+        self._since: dict[str, float] = {}  # model -> when it came into its state
+        self._gauges = Gauges()
+        self.registry = CollectorRegistry(auto_describe=False)
+        build = Gauge(
+            PREFIX + "build_info", "The running version.", ["version"], registry=self.registry
+        )
+        build.labels(__version__).set(1)
+
+        model = ("model",)
+        self._requests = self._counter("requests", "Requests that ended.", "model", "status")
+        self._errors = self._counter(
+            "request_errors", "Requests that failed (status 400 and up).", "model", "status"
+        )
+        self._clients_left = self._counter(
+            "clients_left", "Requests whose client left early.", *model
+        )
+        self._tokens = self._counter(
+            "tokens", "Tokens: input, output, cached, draft, draft_accepted.", "model", "kind"
+        )
+        self._swaps = self._counter("swaps", "Swaps that ended.", "model", "reason", "outcome")
+        self._durations = self._histogram(
+            "request_duration_seconds", "From arrival to the last byte.", WAIT_BOUNDS, *model
+        )
+        self._queue_waits = self._histogram(
+            "queue_wait_seconds", "Waiting for other requests.", WAIT_BOUNDS, *model
+        )
+        self._load_waits = self._histogram(
+            "load_wait_seconds", "Waiting for the model's load.", WAIT_BOUNDS, *model
+        )
+        self._first_tokens = self._histogram(
+            "time_to_first_token_seconds",
+            "From arrival to the first token of a stream.",
+            WAIT_BOUNDS,
+            *model,
+        )
+        self._inter_tokens = self._histogram(
+            "inter_token_seconds",
+            "Mean time between the tokens of a stream.",
+            TOKEN_BOUNDS,
+            *model,
+        )
+        self._transitions = self._histogram(
+            "model_move_seconds",
+            "Duration of a load, wake, sleep or stop.",
+            WAIT_BOUNDS,
+            "model",
+            "kind",
+        )
+        self._swap_durations = self._histogram(
+            "swap_duration_seconds",
+            "From the decision to swap until the target is ready.",
+            WAIT_BOUNDS,
+            *model,
+        )
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    # prometheus_client looks labels up under a lock: a cache saves a third of the cost. Its size
+    # is bounded by the number of labels.
+
+    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        return cache(Counter(PREFIX + name, text, labels, registry=self.registry).labels)
+
+    def _histogram(
+        self, name: str, text: str, bounds: tuple[float, ...], *labels: str
+    ) -> Callable[..., Histogram]:
+        made = Histogram(PREFIX + name, text, labels, buckets=bounds, registry=self.registry)
+        return cache(made.labels)
+
+    # --- counting ------------------------------------------------------------------------------
 
     def follow(self, bus: EventBus) -> list[EventSubscription]:
-        """Count what *bus* tells, until the returned subscriptions are closed."""
+        """Count the events of *bus*, until the returned subscriptions are closed."""
         return [
             bus.subscribe(ActivityRecorded, lambda event: self.count_request(event.record)),
-            bus.subscribe(ProcessStateChanged, self.count_move),
+            bus.subscribe(ProcessStateChanged, self.count_transition),
             bus.subscribe(SwapFinished, self.count_swap),
         ]
 
@@ -132,36 +184,11 @@ class Counters:
         """Count a finished request."""
         model = self.label(record.model_id)
         status = str(record.status) if 100 <= record.status < 600 else OTHER
-        self.requests[model, status] += 1
+        self._requests(model, status).inc()
+        if not 100 <= record.status < 400:
+            self._errors(model, status).inc()
         if record.client_left:
-            self.clients_left[model,] += 1
-        self._count_tokens(model, record)
-        self.durations.observe((model,), record.duration_ms / 1000)
-        self.queue_waits.observe((model,), _seconds(record.queue_ms))
-        self.load_waits.observe((model,), _seconds(record.load_ms))
-        self.first_tokens.observe((model,), _seconds(record.first_token_ms))
-        self.inter_tokens.observe((model,), inter_token_s(record))
-
-    def count_move(self, event: ProcessStateChanged) -> None:
-        """Measure a load, wake, sleep or stop that came to its end."""
-        now = self._clock()
-        began = self._since.get(event.model_id)
-        kind = _MOVES.get((State(event.old), State(event.new)))
-        if kind is not None and began is not None:
-            self.moves.observe((self.label(event.model_id), kind), now - began)
-        if event.new == State.SHUTDOWN:
-            self._since.pop(event.model_id, None)
-        else:
-            self._since[event.model_id] = now
-
-    def count_swap(self, swap: SwapFinished) -> None:
-        """Count a finished swap."""
-        model = self.label(swap.target)
-        self.swaps[model, swap.reason, swap.outcome] += 1
-        if swap.started_at:
-            self.swap_durations.observe((model,), max(0.0, swap.at - swap.started_at))
-
-    def _count_tokens(self, model: str, record: ActivityRecord) -> None:
+            self._clients_left(model).inc()
         for kind, count in (
             ("input", record.input_tokens),
             ("output", record.output_tokens),
@@ -170,7 +197,52 @@ class Counters:
             ("draft_accepted", record.draft_accepted),
         ):
             if count:
-                self.tokens[model, kind] += count
+                self._tokens(model, kind).inc(count)
+        self._durations(model).observe(record.duration_ms / 1000)
+        for histogram, ms in (
+            (self._queue_waits, record.queue_ms),
+            (self._load_waits, record.load_ms),
+            (self._first_tokens, record.first_token_ms),
+        ):
+            if ms is not None:
+                histogram(model).observe(ms / 1000)
+        between_s = inter_token_s(record)
+        if between_s is not None:
+            self._inter_tokens(model).observe(between_s)
+
+    def count_transition(self, event: ProcessStateChanged) -> None:
+        """Measure a load, wake, sleep or stop that came to its end."""
+        now = self._clock()
+        began = self._since.get(event.model_id)
+        kind = _TRANSITIONS.get((State(event.old), State(event.new)))
+        if kind is not None and began is not None:
+            self._transitions(self.label(event.model_id), kind).observe(now - began)
+        if event.new == State.SHUTDOWN:
+            self._since.pop(event.model_id, None)
+        else:
+            self._since[event.model_id] = now
+
+    def count_swap(self, swap: SwapFinished) -> None:
+        """Count a finished swap."""
+        model = self.label(swap.target)
+        self._swaps(model, swap.reason, swap.outcome).inc()
+        if swap.started_at:
+            self._swap_durations(model).observe(max(0.0, swap.at - swap.started_at))
+
+    # --- the page ------------------------------------------------------------------------------
+
+    def render(self, gauges: Gauges, accept: str = "") -> tuple[bytes, str]:
+        """Return (page, content type) in the format that the Accept header asks for."""
+        self._gauges = gauges
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges of the scrape; the registry calls it."""
+        yield from _model_gauges(list(self._gauges.models))
+        yield from _own_gauges(self._gauges)
+        yield from _host_gauges(self._gauges)
+        yield from _gpu_gauges(list(self._gauges.gpus))
 
 
 def inter_token_s(record: ActivityRecord) -> float | None:
@@ -181,130 +253,7 @@ def inter_token_s(record: ActivityRecord) -> float | None:
     return (record.duration_ms - first_ms) / 1000 / (tokens - 1)
 
 
-def _seconds(ms: float | None) -> float | None:
-    return None if ms is None else ms / 1000
-
-
-PREFIX = "llmsnap_"
-
-Values = Mapping[Labels, float]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelGauge:
-    """A model as it is now."""
-
-    model_id: str
-    state: str
-    in_flight: int = 0
-    waiting: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What is read at the moment the page is asked for; parts that are unknown stay empty."""
-
-    models: Iterable[ModelGauge] = ()
-    log_dropped: Mapping[str, int] | None = None
-    stdout_dropped: int = 0
-    capture_bytes: int = 0
-    store_lost_rows: int = 0
-    wrong_keys: int = 0
-    tasks: int = 0
-    host: HostSample | None = None
-    processes: Iterable[ProcessSample] = ()
-    gpus: Iterable[GpuSample] = ()
-
-
-class Exposition:
-    """A registry of our own around *counters* and what *now* returns."""
-
-    def __init__(self, counters: Counters, now: Callable[[], Now]) -> None:
-        self._counters, self._now = counters, now
-        self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
-
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Return (page, content type) in the format that the Accept header asks for."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
-
-    def describe(self) -> Iterable[Metric]:
-        """Describe nothing: all metrics are collected when asked for."""
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield all metrics."""
-        now = self._now()
-        yield _gauge("build_info", "The running version.", ("version",), {(__version__,): 1.0})
-        yield from self._counts()
-        yield from self._distributions()
-        yield from _model_gauges(list(now.models))
-        yield from _own_gauges(now)
-        yield from _host_gauges(now)
-        yield from _gpu_gauges(list(now.gpus))
-
-    def _counts(self) -> Iterator[Metric]:
-        counters = self._counters
-        errors = {labels: n for labels, n in counters.requests.items() if labels[1][0] not in "123"}
-        yield _counter("requests", "Requests that ended.", ("model", "status"), counters.requests)
-        yield _counter(
-            "request_errors",
-            "Requests that failed (status 400 and up).",
-            ("model", "status"),
-            errors,
-        )
-        yield _counter(
-            "clients_left", "Requests whose client left early.", ("model",), counters.clients_left
-        )
-        yield _counter(
-            "tokens",
-            "Tokens: input, output, cached, draft, draft_accepted.",
-            ("model", "kind"),
-            counters.tokens,
-        )
-        yield _counter("swaps", "Swaps that ended.", ("model", "reason", "outcome"), counters.swaps)
-
-    def _distributions(self) -> Iterator[Metric]:
-        counters = self._counters
-        model = ("model",)
-        yield _histogram(
-            "request_duration_seconds", "From arrival to the last byte.", model, counters.durations
-        )
-        yield _histogram(
-            "queue_wait_seconds", "Waiting for other requests.", model, counters.queue_waits
-        )
-        yield _histogram(
-            "load_wait_seconds", "Waiting for the model's load.", model, counters.load_waits
-        )
-        yield _histogram(
-            "time_to_first_token_seconds",
-            "From arrival to the first token of a stream.",
-            model,
-            counters.first_tokens,
-        )
-        yield _histogram(
-            "inter_token_seconds",
-            "Mean time between the tokens of a stream.",
-            model,
-            counters.inter_tokens,
-        )
-        yield _histogram(
-            "model_move_seconds",
-            "Duration of a load, wake, sleep or stop.",
-            ("model", "kind"),
-            counters.moves,
-        )
-        yield _histogram(
-            "swap_duration_seconds",
-            "From the decision to swap until the target is ready.",
-            model,
-            counters.swap_durations,
-        )
-
-
-def _model_gauges(models: list[ModelGauge]) -> Iterator[Metric]:
+def _model_gauges(models: list[ModelGauges]) -> Iterator[Metric]:
     states: dict[Labels, float] = {
         (model.model_id, str(state)): float(model.state == state)
         for model in models
@@ -325,7 +274,7 @@ def _model_gauges(models: list[ModelGauge]) -> Iterator[Metric]:
     )
 
 
-def _own_gauges(now: Now) -> Iterator[Metric]:
+def _own_gauges(now: Gauges) -> Iterator[Metric]:
     dropped: dict[Labels, float] = {
         (name,): float(count) for name, count in (now.log_dropped or {}).items()
     }
@@ -346,7 +295,7 @@ def _own_gauges(now: Now) -> Iterator[Metric]:
     yield _gauge("tasks", "Background tasks running.", (), {(): now.tasks})
 
 
-def _host_gauges(now: Now) -> Iterator[Metric]:
+def _host_gauges(now: Gauges) -> Iterator[Metric]:
     processes = list(now.processes)
     yield _gauge(
         "model_cpu_ratio",
@@ -403,11 +352,4 @@ def _counter(name: str, text: str, labels: Labels, values: Values) -> Metric:
     family = CounterMetricFamily(PREFIX + name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
-    return family
-
-
-def _histogram(name: str, text: str, labels: Labels, source: Family) -> Metric:
-    family = HistogramMetricFamily(PREFIX + name, text, labels=labels)
-    for key, histogram in source.histograms.items():
-        family.add_metric(key, histogram.cumulative(), histogram.total)
     return family

@@ -28,7 +28,7 @@ from llmsnap.telemetry.events import (
     ProcessStateChanged,
     SwapFinished,
 )
-from llmsnap.telemetry.prometheus import Counters
+from llmsnap.telemetry.prometheus import Metrics
 from llmsnap.telemetry.recorder import Recorder
 from llmsnap.telemetry.sampling import Performance
 from llmsnap.telemetry.workers import Offload
@@ -121,8 +121,8 @@ class Telemetry:
         self.recorder = Recorder(self.activity, self.captures, bus, policy=_policy(config))
         self.recorder.defer = defer
         self.wrong_keys = WrongKeys(time.monotonic)
-        self.counters = Counters()
-        self.counters.names = _names(config)
+        self.metrics = Metrics()
+        self.metrics.names = _names(config)
         self.performance = Performance(pids)
         self.states = StateHistory()
         self.states.know(config.models)
@@ -133,7 +133,7 @@ class Telemetry:
         self._tasks = TaskGroup("telemetry")
         self._ended = Event()
         self._subscriptions = [
-            *self.counters.follow(bus),
+            *self.metrics.follow(bus),
             self.states.follow(bus),
             bus.subscribe(SwapFinished, self._note_swap),
         ]
@@ -193,7 +193,7 @@ class Telemetry:
         self.activity.resize(config.metrics_max_in_memory)
         self.captures.resize(config.capture_buffer_bytes)
         self.recorder.policy = _policy(config)
-        self.counters.names = _names(config)
+        self.metrics.names = _names(config)
         self.states.know(config.models)
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -11,10 +10,8 @@ from flask.typing import ResponseReturnValue
 from llmsnap.errors import BadRequest
 from llmsnap.service import Service
 from llmsnap.tasks import count_tasks
+from llmsnap.telemetry import Gauges, ModelGauges
 from llmsnap.web.context import current_service
-
-if TYPE_CHECKING:
-    from llmsnap.telemetry import Now
 
 bp = Blueprint("metrics", __name__)
 
@@ -22,12 +19,9 @@ bp = Blueprint("metrics", __name__)
 @bp.get("/metrics")
 def metrics() -> ResponseReturnValue:
     """Answer the counters and gauges in the format the scraper asks for."""
-    # Loaded when the first scraper comes: 10 MB that most users need not spend.
-    from llmsnap.telemetry import Exposition  # noqa: PLC0415
-
     service = current_service()
-    page = Exposition(service.observations.counters, lambda: _now(service))
-    body, content_type = page.render(request.headers.get("Accept", ""))
+    accept = request.headers.get("Accept", "")
+    body, content_type = service.observations.metrics.render(_gauges(service), accept)
     return Response(body, content_type=content_type)
 
 
@@ -40,14 +34,12 @@ def performance() -> ResponseReturnValue:
     return jsonify(current_service().observations.performance.history(int(since)))
 
 
-def _now(service: Service) -> Now:
-    from llmsnap.telemetry import ModelGauge, Now  # noqa: PLC0415 - see metrics
-
+def _gauges(service: Service) -> Gauges:
     observations = service.observations
     last = observations.performance.last
     views = service.driver.scheduler.snapshot(time.monotonic())
-    return Now(
-        models=[ModelGauge(v.model_id, str(v.state), v.in_flight, v.waiting) for v in views],
+    return Gauges(
+        models=[ModelGauges(v.model_id, str(v.state), v.in_flight, v.waiting) for v in views],
         log_dropped=service.logs.dropped_bytes,
         stdout_dropped=service.logs.stdout.dropped_bytes,
         capture_bytes=observations.captures.used,

@@ -26,7 +26,7 @@ from llmsnap.telemetry import (
 from llmsnap.web.accesslog import AccessEntry
 from llmsnap.web.feed import Form
 from tests.fakes.calls import observed
-from tests.telemetry.test_exposition import everything
+from tests.telemetry.test_prometheus import busy
 from tests.web.watched import World
 
 CONF = Path(__file__).parent.parent.parent / "conf"
@@ -40,7 +40,8 @@ ADDED = {"instance", "job", "le"}
 
 def exposed() -> dict[str, set[str]]:
     """Every name on the page of a busy server, with its labels."""
-    page, _ = everything().render()
+    metrics, gauges = busy()
+    page, _ = metrics.render(gauges)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page.decode()):
         for sample in family.samples:

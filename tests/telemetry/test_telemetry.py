@@ -15,6 +15,7 @@ from llmsnap.telemetry import (
     SwapFinished,
 )
 from llmsnap.telemetry.telemetry import SWAPS_KEPT, Telemetry
+from tests.telemetry.test_prometheus import counted
 
 
 def observed(text: str = "", bus: EventBus | None = None) -> Telemetry:
@@ -44,6 +45,10 @@ def file_record(of: Telemetry, **facts) -> ActivityRecord:
     of.activity.append(record)
     of.bus.publish(ActivityRecorded(record))
     return record
+
+
+def requests_of(telemetry: Telemetry) -> dict[tuple[str, ...], float]:
+    return counted(telemetry.metrics, "requests_total")
 
 
 def swap(number: int, **facts) -> SwapFinished:
@@ -98,10 +103,10 @@ def test_only_names_of_the_configuration_become_labels():
     )
     for name in ("a", "b", "made-up", "a"):
         file_record(watched, model_id=name)
-    assert watched.counters.requests == {("a", "200"): 2, ("b", "200"): 1, ("other", "200"): 1}
+    assert requests_of(watched) == {("a", "200"): 2, ("b", "200"): 1, ("other", "200"): 1}
     watched.configure(loads("models: {made-up: {cmd: x --port ${PORT}}}", environ={}))
     file_record(watched, model_id="made-up")
-    assert watched.counters.requests["made-up", "200"] == 1
+    assert requests_of(watched)["made-up", "200"] == 1
 
 
 def test_new_settings_take_effect():
@@ -179,5 +184,5 @@ def test_closing_twice_is_harmless_and_nothing_is_counted_after(stored):
     watched.close()
     watched.close()
     file_record(watched)
-    assert watched.counters.requests == {}
+    assert requests_of(watched) == {}
     assert "Telemetry" in repr(watched)

@@ -1,0 +1,274 @@
+"""What is counted, and the page that shows it."""
+
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as plain_text
+
+from llmsnap.telemetry import prometheus as module
+from llmsnap.telemetry.events import (
+    ActivityRecord,
+    ActivityRecorded,
+    EventBus,
+    ProcessStateChanged,
+    SwapFinished,
+)
+from llmsnap.telemetry.prometheus import (
+    OTHER,
+    Gauges,
+    Metrics,
+    ModelGauges,
+    inter_token_s,
+)
+from llmsnap.telemetry.sampling import GpuSample, HostSample, ProcessSample
+from tests.fakes.clock import Clock
+
+ODD = 'odd "name"\\with\nall'
+LLAMA = ("model", "llama")
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def metrics(clock):
+    return Metrics(clock)
+
+
+def record(**facts) -> ActivityRecord:
+    return ActivityRecord(**{"id": 0, "model_id": "llama", "status": 200, **facts})
+
+
+def samples(metrics: Metrics, gauges: Gauges | None = None) -> dict:
+    page, _ = metrics.render(gauges or Gauges())
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in plain_text(page.decode())
+        for sample in family.samples
+    }
+
+
+def counted(metrics: Metrics, name: str) -> dict:
+    """The samples called *name*, by the values of their labels (in the order of their names)."""
+    return {
+        tuple(value for _, value in labels): number
+        for (found, *labels), number in samples(metrics).items()
+        if found == f"llmsnap_{name}"
+    }
+
+
+def busy() -> tuple[Metrics, Gauges]:
+    """Everything there is on the page, at least once."""
+    metrics = Metrics()
+    for model, status in (("llama", 200), (ODD, 502)):
+        metrics.count_request(
+            ActivityRecord(
+                id=0, model_id=model, status=status, client_left=status == 502, queue_ms=3100.0,
+                load_ms=8200.0, first_token_ms=11_700.0, duration_ms=12_700.0, input_tokens=7,
+                output_tokens=41, cached_tokens=3,
+            )
+        )  # fmt: skip
+    metrics.count_transition(ProcessStateChanged("llama", "stopped", "starting"))
+    metrics.count_transition(ProcessStateChanged("llama", "starting", "ready"))
+    metrics.count_swap(SwapFinished(swap_id=1, target="llama", outcome="done", started_at=1.0))
+    gauges = Gauges(
+        models=[ModelGauges("llama", "ready", 2, 5), ModelGauges(ODD, "stopped")],
+        log_dropped={"llama": 1234},
+        stdout_dropped=5,
+        capture_bytes=6,
+        store_lost_rows=7,
+        wrong_keys=9,
+        tasks=8,
+        host=HostSample(12.5, 8_000, 16_000, 0.5),
+        processes=[ProcessSample("llama", 4_000, 150.0), ProcessSample(ODD, 1)],
+        gpus=[GpuSample(0, "RTX", 80.0, 5, 10, 61.0, 120.5), GpuSample(1, "other")],
+    )
+    return metrics, gauges
+
+
+# --- counting -------------------------------------------------------------------------------------
+
+
+def test_requests_by_model_and_status(metrics):
+    for status in (200, 200, 302, 502, 0, 999):
+        metrics.count_request(record(status=status))
+    metrics.count_request(record(model_id="", status=404, client_left=True))
+    requests = {
+        ("llama", "200"): 2,
+        ("llama", "302"): 1,
+        ("llama", "502"): 1,
+        ("llama", OTHER): 2,
+        (OTHER, "404"): 1,
+    }
+    assert counted(metrics, "requests_total") == requests
+    errors = {labels: n for labels, n in requests.items() if labels[1] in ("502", OTHER, "404")}
+    assert counted(metrics, "request_errors_total") == errors
+    assert counted(metrics, "clients_left_total") == {(OTHER,): 1}
+
+
+def test_tokens_of_all_kinds(metrics):
+    metrics.count_request(record(input_tokens=5, output_tokens=7, cached_tokens=3))
+    metrics.count_request(record(output_tokens=1, draft_tokens=9, draft_accepted=4))
+    assert counted(metrics, "tokens_total") == {
+        ("input", "llama"): 5,
+        ("output", "llama"): 8,
+        ("cached", "llama"): 3,
+        ("draft", "llama"): 9,
+        ("draft_accepted", "llama"): 4,
+    }
+
+
+def test_waits_that_are_unknown_are_not_counted(metrics):
+    metrics.count_request(record(queue_ms=3100.0, duration_ms=5000.0))
+    assert counted(metrics, "queue_wait_seconds_sum") == {("llama",): 3.1}
+    assert counted(metrics, "request_duration_seconds_sum") == {("llama",): 5.0}
+    assert counted(metrics, "load_wait_seconds_sum") == {}
+
+
+def test_a_bucket_counts_what_is_up_to_its_bound(metrics):
+    for ms in (4.0, 5.0, 20.0, 400_000.0):
+        metrics.count_request(record(duration_ms=ms))
+    buckets = counted(metrics, "request_duration_seconds_bucket")
+    assert buckets["0.005", "llama"] == 2
+    assert buckets["0.025", "llama"] == buckets["300.0", "llama"] == 3
+    assert buckets["+Inf", "llama"] == 4
+
+
+@pytest.mark.parametrize(
+    ("first_ms", "duration_ms", "tokens", "seconds"),
+    [
+        (100.0, 1100.0, 11, 0.1),
+        (None, 1100.0, 11, None),
+        (100.0, 1100.0, 1, None),
+        (100.0, 1100.0, None, None),
+        (100.0, 100.0, 11, None),
+    ],
+)
+def test_the_time_between_tokens(first_ms, duration_ms, tokens, seconds):
+    facts = {"first_token_ms": first_ms, "duration_ms": duration_ms, "output_tokens": tokens}
+    assert inter_token_s(record(**facts)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("states", "kind"),
+    [
+        (("stopped", "starting", "ready"), "load"),
+        (("asleep", "waking", "ready"), "wake"),
+        (("ready", "sleepPending", "asleep"), "sleep"),
+        (("ready", "stopping", "stopped"), "stop"),
+    ],
+)
+def test_how_long_a_transition_takes(metrics, clock, states, kind):
+    metrics.count_transition(ProcessStateChanged("llama", states[0], states[1]))
+    clock.now = 8.25
+    metrics.count_transition(ProcessStateChanged("llama", states[1], states[2]))
+    assert counted(metrics, "model_move_seconds_sum") == {(kind, "llama"): 8.25}
+
+
+def test_a_transition_that_fails_is_not_measured(metrics):
+    metrics.count_transition(ProcessStateChanged("llama", "stopped", "starting"))
+    metrics.count_transition(ProcessStateChanged("llama", "starting", "stopped"))
+    metrics.count_transition(ProcessStateChanged("llama", "stopped", "shutdown"))
+    assert counted(metrics, "model_move_seconds_sum") == {}
+
+
+def test_swaps_by_reason_and_outcome(metrics):
+    metrics.count_swap(
+        SwapFinished(
+            swap_id=1, target="llama", outcome="done", reason="request", started_at=10.0, at=14.5
+        )
+    )
+    assert (
+        samples(metrics)["llmsnap_swaps_total", LLAMA, ("outcome", "done"), ("reason", "request")]
+        == 1
+    )
+    assert counted(metrics, "swap_duration_seconds_sum") == {("llama",): 4.5}
+
+
+def test_the_number_of_labels_is_bounded(metrics, monkeypatch):
+    monkeypatch.setattr(module, "MAX_MODELS", 2)
+    for name in ("a", "b", "c", "a"):
+        metrics.count_request(record(model_id=name))
+    assert counted(metrics, "requests_total") == {
+        ("a", "200"): 2,
+        ("b", "200"): 1,
+        (OTHER, "200"): 1,
+    }
+
+
+def test_it_follows_the_bus(metrics):
+    bus = EventBus()
+    subscriptions = metrics.follow(bus)
+    bus.publish(ActivityRecorded(record()))
+    bus.publish(ProcessStateChanged("llama", "stopped", "starting"))
+    bus.publish(SwapFinished(swap_id=1, target="llama", outcome="failed"))
+    for subscription in subscriptions:
+        subscription.close()
+    bus.publish(ActivityRecorded(record()))
+    assert counted(metrics, "requests_total") == {("llama", "200"): 1}
+    assert sum(counted(metrics, "swaps_total").values()) == 1
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_what_stands_on_the_page():
+    found = samples(*busy())
+    assert found["llmsnap_requests_total", LLAMA, ("status", "200")] == 1
+    assert found["llmsnap_request_errors_total", ("model", ODD), ("status", "502")] == 1
+    assert found["llmsnap_clients_left_total", ("model", ODD)] == 1
+    assert found["llmsnap_tokens_total", ("kind", "output"), LLAMA] == 41
+    assert found["llmsnap_requests_in_flight", LLAMA] == 2
+    assert found["llmsnap_requests_waiting", LLAMA] == 5
+    assert found["llmsnap_model_state", LLAMA, ("state", "ready")] == 1
+    assert found["llmsnap_model_state", LLAMA, ("state", "asleep")] == 0
+    assert found["llmsnap_time_to_first_token_seconds_bucket", ("le", "30.0"), LLAMA] == 1
+    assert found["llmsnap_inter_token_seconds_sum", LLAMA] == 0.025
+    assert found["llmsnap_queue_wait_seconds_sum", LLAMA] == 3.1
+    assert found["llmsnap_model_move_seconds_count", ("kind", "load"), LLAMA] == 1
+    assert found["llmsnap_swap_duration_seconds_count", LLAMA] == 1
+    assert found["llmsnap_log_dropped_bytes_total", LLAMA] == 1234
+    assert found["llmsnap_model_cpu_ratio", LLAMA] == 1.5
+    assert found["llmsnap_model_resident_memory_bytes", LLAMA] == 4000
+    assert found["llmsnap_tasks",] == 8
+    assert found["llmsnap_wrong_keys_total",] == 9
+    assert found["llmsnap_host_cpu_ratio",] == 0.125
+    assert found["llmsnap_gpu_power_watts", ("gpu", "0"), ("name", "RTX")] == 120.5
+    assert ("llmsnap_gpu_power_watts", ("gpu", "1"), ("name", "other")) not in found
+    assert found["process_resident_memory_bytes",] > 0
+
+
+def test_an_empty_page_is_a_page_too(metrics):
+    found = samples(metrics)
+    assert found["llmsnap_capture_bytes",] == 0
+    assert not [name for name, *_ in found if name.startswith("llmsnap_host")]
+
+
+def test_both_formats_are_understood():
+    metrics, gauges = busy()
+    plain, plain_type = metrics.render(gauges, "text/plain")
+    modern, modern_type = metrics.render(gauges, "application/openmetrics-text; version=1.0.0")
+    assert plain_type.startswith("text/plain")
+    assert modern_type.startswith("application/openmetrics-text")
+    assert len(list(plain_text(plain.decode()))) > 20
+    assert len(list(open_metrics(modern.decode()))) > 20
+
+
+def test_every_name_is_ours_or_of_the_process_and_none_is_an_instant_of_creation():
+    names = {name for name, *_ in samples(*busy())}
+    assert not [name for name in names if not name.startswith(("llmsnap_", "process_"))]
+    assert not [name for name in names if name.endswith("_created")]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_promtool_finds_nothing_to_say():
+    metrics, gauges = busy()
+    page, _ = metrics.render(gauges)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
