@@ -1,7 +1,8 @@
-"""What happens inside llmsnap, as frozen values, and the bus that hands each to its subscribers.
+"""Events inside llmsnap, as frozen values, and the bus that delivers each to its subscribers.
 
-The values are msgspec's structs: several are made for each request, and made five times as fast as
-frozen dataclasses (docs/performance.md).
+The values are msgspec's structs: several are made for each request, five times as fast as frozen
+dataclasses (docs/performance.md). To add an event: a class here, a ``publish`` where it happens,
+and a handler in the module that needs it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class ProcessStateChanged(Event, frozen=True):
-    """A model's process went from state *old* to *new* (wire names)."""
+    """A model's process went from state *old* to *new* (names as in the API)."""
 
     model_id: str
     old: str
@@ -39,19 +40,17 @@ class ProcessStateChanged(Event, frozen=True):
 
 
 class SwapStarted(Event, frozen=True, kw_only=True):
-    """*target* begins to load; those in *evicted* leave for it."""
+    """*target* begins to load; the models in *evicted* are stopped or put to sleep for it."""
 
     swap_id: int
     target: str
     evicted: tuple[str, ...] = ()
-    reason: str = ""
-    waiters: int = 0
 
 
 class SwapFinished(Event, frozen=True, kw_only=True):
-    """A swap ended: *outcome* is ``done``, ``failed`` or ``aborted``, *error* says why not.
+    """A swap ended: *outcome* is ``done``, ``failed`` or ``aborted``, *error* its cause.
 
-    *kind* is what the load was (``start``, ``wake``), *phases* are (name, seconds) in the order
+    *kind* is the kind of load (``start``, ``wake``), *phases* are (name, seconds) in the order
     they happened, such as ``("drain", 3.1)``.
     """
 
@@ -69,7 +68,7 @@ class SwapFinished(Event, frozen=True, kw_only=True):
 
 
 class ModelPreloaded(Event, frozen=True):
-    """A model named in ``hooks`` was made ready, or was not, and why."""
+    """A model to preload (``hooks``) became ready, or did not for *reason*."""
 
     model_id: str
     success: bool
@@ -81,7 +80,7 @@ class ModelPreloaded(Event, frozen=True):
 
 
 class ReloadPhase(StrEnum):
-    """Where a configuration reload stands."""
+    """Phase of a configuration reload."""
 
     START = "start"
     END = "end"
@@ -102,9 +101,10 @@ class ConfigReload(Event, frozen=True):
 class ActivityRecord(Struct, frozen=True, kw_only=True):
     """Everything known about one finished request. None means unknown, never zero.
 
-    Instants are Unix milliseconds (*ended_ns*: nanoseconds), durations milliseconds.
-    *server_ms* is what the inference server itself says it worked, *reason* the short text of a
-    failure. *requested* is the client's model name, *model_id* the model that served.
+    Points in time are Unix milliseconds (*ended_ns*: nanoseconds), durations milliseconds.
+    *server_ms* is the processing time that the inference server reports, *reason* the short text
+    of a failure. *requested* is the client's model name, *model_id* the model that served. A new
+    field gets its value in ``recorder.record_of`` and its column in ``store.MIGRATIONS``.
     """
 
     id: int
@@ -140,38 +140,17 @@ class ActivityRecord(Struct, frozen=True, kw_only=True):
     has_capture: bool = False
 
 
-class RequestStarted(Event, frozen=True, kw_only=True):
-    """A request is in flight under the number *serial*; an ``ActivityRecorded`` ends it."""
-
-    serial: int
-    request_id: str
-    requested: str
-    model_id: str = ""
-    path: str = ""
+class RequestStarted(Event, frozen=True):
+    """A request is in flight; an ``ActivityRecorded`` ends it."""
 
 
 class ActivityRecorded(Event, frozen=True):
-    """A request ended, well or not; its record is filed."""
+    """A request ended, successfully or not; its record is in the activity log."""
 
     record: ActivityRecord
 
 
-class TokenMetrics(Event, frozen=True):
-    """A request that the published metrics list shows (status 200) is filed."""
-
-    record: ActivityRecord
-
-
-class ChatCompletionStats(Event, frozen=True):
-    """A generation ended after *tokens_generated* tokens."""
-
-    tokens_generated: int
-    model_id: str = ""
-    request_id: str = ""
-
-
-# --- the bus --------------------------------------------------------------------------------------
-
+# --- the bus -----------------------------------------------------------------------------------
 
 E = TypeVar("E", bound="Event")
 
@@ -190,14 +169,19 @@ class EventSubscription:
         return f"<EventSubscription {names}{' closed' if self.closed else ''}>"
 
     def close(self) -> None:
-        """Hear nothing more, not even of an event that is being told right now."""
+        """Unsubscribe; an event that is being delivered right now does not arrive either."""
         if not self.closed:
             self.closed = True
             self._bus._remove(self)  # noqa: SLF001 - the bus and its subscriptions are one thing
 
 
 class EventBus:
-    """Tells each published event to its subscribers, in the order they subscribed."""
+    """Delivers each published event to its subscribers, in the order they subscribed.
+
+    Publishing is synchronous and never switches greenlets, so a handler sees the state at the time
+    of the event. Handlers must not block: they note the fact, or append to a bounded queue. Log
+    output is not on the bus; each log stream has its own subscribers.
+    """
 
     def __init__(self) -> None:
         # Tuples are replaced, never changed, so publish() may walk one while it is replaced.
@@ -210,28 +194,24 @@ class EventBus:
     def subscribe(
         self, types: type[E] | tuple[type[E], ...], handler: Callable[[E], None]
     ) -> EventSubscription:
-        """Call *handler* with each event of exactly these *types* from now on; no replay."""
+        """Call *handler* with each later event of exactly these *types*; ``Event`` means all."""
         kinds: tuple[type[Event], ...] = types if isinstance(types, tuple) else (types,)
         subscription = EventSubscription(self, kinds, handler)
         for kind in kinds:
             self._subscribers[kind] = (*self._subscribers.get(kind, ()), subscription)
         return subscription
 
-    def is_heard(self, kind: type[Event]) -> bool:
-        """Tell whether anyone would hear an event of this type, so that it is worth making one."""
-        return kind in self._subscribers or Event in self._subscribers
-
     def publish(self, event: Event) -> None:
-        """Tell all subscribers of the event's type before returning. Never switches, never raises.
+        """Call all handlers of the event's type. Never switches, never raises.
 
-        A handler that fails is logged; publisher and other handlers do not notice.
+        The exception of a handler is logged and affects neither publisher nor other handlers.
         """
         for subscription in self._subscribers.get(type(event), ()):
-            self._tell(subscription, event)
+            self._deliver(subscription, event)
         for subscription in self._subscribers.get(Event, ()):
-            self._tell(subscription, event)
+            self._deliver(subscription, event)
 
-    def _tell(self, subscription: EventSubscription, event: Event) -> None:
+    def _deliver(self, subscription: EventSubscription, event: Event) -> None:
         if subscription.closed:
             return
         try:

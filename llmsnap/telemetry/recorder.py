@@ -13,15 +13,13 @@ from typing import Any
 from llmsnap.deferred import Defer, run_now
 from llmsnap.errors import in_full
 from llmsnap.http.secrets import redact_text
-from llmsnap.telemetry.activity import ActivityLog, is_metric
+from llmsnap.telemetry.activity import ActivityLog
 from llmsnap.telemetry.captures import CapturePolicy, Captures, Mask, RawExchange
 from llmsnap.telemetry.events import (
     ActivityRecord,
     ActivityRecorded,
-    ChatCompletionStats,
     EventBus,
     RequestStarted,
-    TokenMetrics,
 )
 from llmsnap.telemetry.observer import Headers, ObservedRequest, ResponseObserver, milliseconds
 from llmsnap.telemetry.usage import NOTHING, Usage
@@ -264,8 +262,7 @@ class Recorder:
             on_finish=self._finish,
         )
         self._observers[observer.serial] = observer
-        if self.bus.is_heard(RequestStarted):
-            self.bus.publish(_started(observer))
+        self.bus.publish(RequestStarted())
         return observer
 
     def in_flight(self) -> list[ResponseObserver]:
@@ -314,12 +311,6 @@ class Recorder:
         record = record_of(observer, record_id, captured=captured)
         self.activity.append(record)
         self.bus.publish(ActivityRecorded(record))
-        if is_metric(record) and self.bus.is_heard(TokenMetrics):
-            self.bus.publish(TokenMetrics(record))
-        if record.output_tokens and self.bus.is_heard(ChatCompletionStats):
-            self.bus.publish(
-                ChatCompletionStats(record.output_tokens, record.model_id, record.request_id)
-            )
 
     def _capture(self, record_id: int, observer: ResponseObserver, buffer: CaptureBuffer) -> bool:
         request, policy = observer.context.request, self.policy
@@ -341,15 +332,4 @@ def _omitted_reason(observer: ResponseObserver, buffer: CaptureBuffer) -> str:
         "its Content-Encoding could not be decoded"
         if observer.undecodable
         else buffer.omitted_reason
-    )
-
-
-def _started(observer: ResponseObserver) -> RequestStarted:
-    request = observer.context.request
-    return RequestStarted(
-        serial=observer.serial,
-        request_id=request.id,
-        requested=request.requested,
-        model_id=observer.context.shown_model,
-        path=observer.path,
     )

@@ -9,11 +9,9 @@ from llmsnap.telemetry.activity import ActivityLog
 from llmsnap.telemetry.captures import MIB, CapturePolicy, Captures
 from llmsnap.telemetry.events import (
     ActivityRecorded,
-    ChatCompletionStats,
     Event,
     EventBus,
     RequestStarted,
-    TokenMetrics,
 )
 from llmsnap.telemetry.recorder import SMALL_BYTES, Recorder
 from tests.fakes.calls import observed
@@ -66,20 +64,16 @@ def test_a_request_is_filed_and_told(world):
     assert [type(event) for event in world.events] == [
         RequestStarted,
         ActivityRecorded,
-        TokenMetrics,
-        ChatCompletionStats,
     ]
-    assert world.events[1].record is world.events[2].record is record
-    assert world.events[3].tokens_generated == 4
+    assert world.events[1].record is record
     assert (record.id, record.input_tokens) == (0, 3)
 
 
-def test_failures_are_filed_but_are_no_token_metrics(world):
+def test_failures_are_filed_and_told_as_well(world):
     world.begin().finish(HealthTimeout("m: not healthy"))
     world.serve(b"{}", status=404)
     assert [record.status for record in world.activity.snapshot()] == [502, 404]
     assert len(world.heard(ActivityRecorded)) == 2
-    assert world.heard(TokenMetrics) == world.heard(ChatCompletionStats) == []
 
 
 def test_the_capture_is_stored_before_anyone_hears_of_the_request(world):
