@@ -1,7 +1,7 @@
 """Prometheus metrics: counts and distributions of events, and gauges read at each scrape.
 
-To add one that is counted: declare it in ``Metrics.__init__`` and count it in the handler of its
-event. To add a gauge: a field of ``Gauges``, its value in ``web.metrics``, and a line below.
+To add one that is counted: declare it in ``Metrics`` and count it in the handler of its event. To
+add a gauge: a field of ``Gauges``, its line below, and its value in ``web.metrics``.
 """
 
 from __future__ import annotations
@@ -98,64 +98,58 @@ class Metrics:
             PREFIX + "build_info", "The running version.", ["version"], registry=self.registry
         )
         build.labels(__version__).set(1)
+        self._declare_counters()
+        self._declare_histograms()
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
-        model = ("model",)
+    def _declare_counters(self) -> None:
         self._requests = self._counter("requests", "Requests that ended.", "model", "status")
         self._errors = self._counter(
             "request_errors", "Requests that failed (status 400 and up).", "model", "status"
         )
         self._clients_left = self._counter(
-            "clients_left", "Requests whose client left early.", *model
+            "clients_left", "Requests whose client left early.", "model"
         )
         self._tokens = self._counter(
             "tokens", "Tokens: input, output, cached, draft, draft_accepted.", "model", "kind"
         )
         self._swaps = self._counter("swaps", "Swaps that ended.", "model", "reason", "outcome")
+
+    def _declare_histograms(self) -> None:
         self._durations = self._histogram(
-            "request_duration_seconds", "From arrival to the last byte.", WAIT_BOUNDS, *model
+            "request_duration_seconds", "From arrival to the last byte.", "model"
         )
         self._queue_waits = self._histogram(
-            "queue_wait_seconds", "Waiting for other requests.", WAIT_BOUNDS, *model
+            "queue_wait_seconds", "Waiting for other requests.", "model"
         )
         self._load_waits = self._histogram(
-            "load_wait_seconds", "Waiting for the model's load.", WAIT_BOUNDS, *model
+            "load_wait_seconds", "Waiting for the model's load.", "model"
         )
         self._first_tokens = self._histogram(
-            "time_to_first_token_seconds",
-            "From arrival to the first token of a stream.",
-            WAIT_BOUNDS,
-            *model,
+            "time_to_first_token_seconds", "From arrival to the first token of a stream.", "model"
         )
         self._inter_tokens = self._histogram(
             "inter_token_seconds",
             "Mean time between the tokens of a stream.",
-            TOKEN_BOUNDS,
-            *model,
+            "model",
+            bounds=TOKEN_BOUNDS,
         )
         self._transitions = self._histogram(
-            "model_move_seconds",
-            "Duration of a load, wake, sleep or stop.",
-            WAIT_BOUNDS,
-            "model",
-            "kind",
+            "model_move_seconds", "Duration of a load, wake, sleep or stop.", "model", "kind"
         )
         self._swap_durations = self._histogram(
-            "swap_duration_seconds",
-            "From the decision to swap until the target is ready.",
-            WAIT_BOUNDS,
-            *model,
+            "swap_duration_seconds", "From the decision to swap until the target is ready.", "model"
         )
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
 
-    # prometheus_client looks labels up under a lock: a cache saves a third of the cost. Its size
-    # is bounded by the number of labels.
+    # ``labels`` of prometheus_client takes a lock and checks its arguments each time: the cache
+    # saves half of the cost of counting. The number of labels bounds it.
 
     def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
         return cache(Counter(PREFIX + name, text, labels, registry=self.registry).labels)
 
     def _histogram(
-        self, name: str, text: str, bounds: tuple[float, ...], *labels: str
+        self, name: str, text: str, *labels: str, bounds: tuple[float, ...] = WAIT_BOUNDS
     ) -> Callable[..., Histogram]:
         made = Histogram(PREFIX + name, text, labels, buckets=bounds, registry=self.registry)
         return cache(made.labels)
