@@ -32,8 +32,8 @@ def test_a_request_in_flight_is_on_top_and_can_be_ended(browser: Any, server: An
     asking = gevent.spawn(ask)
     row = browser.find("tr[data-inflight]", "slow")
     row.find_element("css selector", "button").click()
-    browser.find("dialog", "End this request?")
-    browser.press("End request", "dialog")
+    browser.find("dialog", "Cancel this request?")
+    browser.press("Cancel request", "dialog")
     asking.get(timeout=20)
     browser.gone("tr[data-inflight]")
 

@@ -71,7 +71,7 @@ def test_what_a_model_answers(browser: Any, fake: Any, attack: str) -> None:
     browser.fill(".composer-text", "say it")
     browser.press("Send")
     browser.find(".message.assistant .prose p", "before")
-    browser.button("Answer again")
+    browser.button("Regenerate")
     assert_unharmed(browser)
     # Foreign pictures are asked for by nobody, and the policy was not even needed to stop it.
     assert browser.console() == []
@@ -130,7 +130,7 @@ def test_links_in_answers_lead_to_other_sites_only(browser: Any, fake: Any) -> N
     browser.fill(".composer-text", "say it")
     browser.press("Send")
     browser.find(".message.assistant .prose p", "x a y")
-    browser.button("Answer again")
+    browser.button("Regenerate")
     found = browser.run("""
         const href = (each) => each.querySelector("a")?.getAttribute("href") ?? "";
         return [...document.querySelectorAll(".message.assistant .prose p")]

@@ -71,7 +71,7 @@ def test_scrolling_up_stops_following_and_latest_starts_it_again(browser: Any, f
 def test_the_timeline_tells_what_is_under_the_pointer(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "timeline")
     browser.press("1 h")
-    browser.find("section[aria-label=Swaps]", "left for it")
+    browser.find("section[aria-label=Swaps]", ", evicting ")
     canvas = browser.find(".lane-canvas canvas")
     browser.run(
         """
@@ -85,9 +85,9 @@ def test_the_timeline_tells_what_is_under_the_pointer(browser: Any, fake: Any) -
     )
     browser.find(".tip", "ready")
     canvas.send_keys(" ")
-    browser.button("Follow")
-    browser.press("Follow")
-    browser.button("Following")
+    browser.button("Jump to now")
+    browser.press("Jump to now")
+    browser.button("Live")
 
 
 def test_charts_are_drawn(browser: Any, fake: Any) -> None:
@@ -110,7 +110,7 @@ def test_a_rejected_edit_is_explained_and_a_good_one_is_loaded(
     browser.find(".card", "A reload would change nothing")
     try:
         file.write_text(good.replace("ttl: 600", "ttl: soon", 1))
-        browser.find(".problem", "The file on disk is not in force")
+        browser.find(".problem", "and was not loaded")
         browser.find(".config-text .line.bad", "ttl: soon")
         file.write_text(good)
         browser.press("Check again")
@@ -142,7 +142,7 @@ def test_the_page_comes_back_when_the_server_does(browser: Any, folder: Path) ->
         browser.find("[data-model=alpha]")
         server.stop()
         browser.find(".connection", "Disconnected")
-        browser.find(".banner", "does not answer")
+        browser.find(".banner", "Connection lost")
         assert browser.driver.title.startswith("🔴")
         server.start()
         browser.find(".connection", "Live")

@@ -36,9 +36,7 @@ def test_a_swap_is_seen_live_and_explained(browser: Any, server: Any) -> None:
     shows(browser, "beta", "ready")
     shows(browser, "alpha", "stopped")
     browser.press("Details of beta")
-    browser.find(
-        "[data-model=beta] .model-facts", "beta was loaded for a request; alpha left for it"
-    )
+    browser.find("[data-model=beta] .model-facts", "beta was loaded for a request, evicting alpha")
 
 
 def test_sleep_and_wake(browser: Any, server: Any) -> None:

@@ -85,7 +85,7 @@ def test_edit_and_answer_again(browser: Any) -> None:
     browser.choose("Model", "alpha")
     say(browser, "first words")
     browser.find(ANSWER, "first words")
-    browser.press("Answer again")
+    browser.press("Regenerate")
     browser.find(".answer-stats")
     browser.press("Edit and send again")
     browser.fill(".message-editor textarea", "other words")

@@ -1,22 +1,22 @@
-// A captured request beside its answer, and the same request sent again to any model.
+// A captured request beside its response, and its replay against any model.
 
 import { html, useEffect, useMemo, useState } from "../shared/html.js";
-import { getJson, getText, Work } from "../shared/api.js";
+import { AsyncTask, getJson, getText } from "../shared/api.js";
 import { bytes as sizeOf, count, ms, speed } from "../shared/format.js";
 import { CopyButton, Note, Problem, Segmented } from "../shared/controls.js";
 import { Dialog } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 import { StatusBadge } from "../shared/badges.js";
 import { Markdown } from "../shared/markdown.js";
-import { ask, eventsOf } from "../chat/chat-client.js";
+import { parseEvents, sendChat } from "../chat/chat-client.js";
 import { assemble, dialectOf } from "../chat/dialects.js";
 import { ModelSelect } from "../models/model-select.js";
 
-// --- a body: as a message, pretty-printed, raw, or as an image
+// --- bodies
 
 const MAX_SHOWN = 300_000;
 
-/** Bytes of a base64 text; none for none. */
+/** The bytes of a base64 text; none for an empty one. */
 export const decode = (text) => (text ? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)) : new Uint8Array());
 
 export const typeOf = (headers) => Object.entries(headers ?? {}).find(([name]) => name.toLowerCase() === "content-type")?.[1] ?? "";
@@ -31,11 +31,11 @@ function pretty(text) {
 
 const isText = (type, text) => /^(text\/|application\/(json|xml|x-www-form-urlencoded|x-ndjson))|\+json/.test(type) || (!type && !text.includes("\0"));
 
-/** Name and text of each form, the best first. */
+/** [id, name, text] of each form of a body (message, pretty-printed, raw), the best first. */
 function formsOf(type, text, dialect) {
   const forms = [];
   if (/event-stream/.test(type)) {
-    const whole = assemble(dialect, eventsOf(text));
+    const whole = assemble(dialect, parseEvents(text));
     forms.push(["chat", "Message", whole.text, whole]);
   }
   const json = pretty(text);
@@ -48,7 +48,7 @@ function formsOf(type, text, dialect) {
   return forms;
 }
 
-function Message({ whole }) {
+function MessageForm({ whole }) {
   return html`${whole.reasoning && html`<details class="reasoning"><summary class="small">Reasoning</summary><div class="as-typed small muted">${whole.reasoning}</div></details>`}
     ${whole.error && html`<p class="small"><strong>${whole.error}</strong></p>`}<${Markdown} text=${whole.text} />`;
 }
@@ -67,18 +67,18 @@ export function Body({ label, bytes, type, omitted, dialect }) {
   const text = useMemo(() => new TextDecoder().decode(bytes), [bytes]);
   const forms = useMemo(() => formsOf(type, text, dialect), [type, text]);
   const [chosen, choose] = useState("");
-  if (omitted && !bytes.length) return html`<p class="muted small">Not kept: ${omitted}</p>`;
+  if (omitted && !bytes.length) return html`<p class="muted small">Not stored: ${omitted}</p>`;
   if (!bytes.length) return html`<p class="muted small">(empty)</p>`;
   if (/^image\/(png|jpeg|gif|webp)/.test(type)) return html`<${Picture} bytes=${bytes} type=${type} />`;
   if (!isText(type, text)) return html`<p class="muted small">${sizeOf(bytes.length)} of ${type || "unknown type"}, not shown.</p>`;
   const [id, , shown, whole] = forms.find(([each]) => each === chosen) ?? forms[0];
   return html`<div class="stack tight">
     <div class="row">${forms.length > 1 && html`<${Segmented} label="${label} as" value=${id} options=${forms} onChange=${choose} />`}<span class="tiny faint num">${sizeOf(bytes.length)}${omitted ? `, ${omitted}` : ""}</span><span class="grow"></span><${CopyButton} text=${shown} label="Copy ${label.toLowerCase()}" /></div>
-    ${id === "chat" ? html`<div class="code-block scroll message-block" tabindex="0" role="region" aria-label=${label}><${Message} whole=${whole} /></div>` : html`<pre class="code-block scroll" tabindex="0" role="region" aria-label=${label}>${shown.slice(0, MAX_SHOWN)}${shown.length > MAX_SHOWN ? "\n…" : ""}</pre>`}
+    ${id === "chat" ? html`<div class="code-block scroll message-block" tabindex="0" role="region" aria-label=${label}><${MessageForm} whole=${whole} /></div>` : html`<pre class="code-block scroll" tabindex="0" role="region" aria-label=${label}>${shown.slice(0, MAX_SHOWN)}${shown.length > MAX_SHOWN ? "\n…" : ""}</pre>`}
   </div>`;
 }
 
-// --- replay: the request sent again, and both responses with their figures
+// --- replay
 
 /** The request's JSON, or null when it cannot be sent again. */
 function parsed(capture) {
@@ -92,14 +92,14 @@ function parsed(capture) {
 
 function originalAnswer(capture, dialect) {
   const text = new TextDecoder().decode(decode(capture.resp_body));
-  return assemble(dialect, /event-stream/.test(typeOf(capture.resp_headers)) ? eventsOf(text) : [{ data: text }]);
+  return assemble(dialect, /event-stream/.test(typeOf(capture.resp_headers)) ? parseEvents(text) : [{ data: text }]);
 }
 
 function Figures({ output, rate, firstMs, totalMs }) {
-  return html`<dl class="facts num"><dt>Tokens</dt><dd>${count(output)}</dd><dt>Speed</dt><dd>${speed(rate)} tokens/s</dd><dt>First token</dt><dd>${ms(firstMs)}</dd><dt>Whole answer</dt><dd>${ms(totalMs)}</dd></dl>`;
+  return html`<dl class="facts num"><dt>Tokens</dt><dd>${count(output)}</dd><dt>Speed</dt><dd>${speed(rate)} tokens/s</dd><dt>Time to first token</dt><dd>${ms(firstMs)}</dd><dt>Total</dt><dd>${ms(totalMs)}</dd></dl>`;
 }
 
-function Side({ title, text, reasoning, figures }) {
+function ReplaySide({ title, text, reasoning, figures }) {
   return html`<section class="stack tight" aria-label=${title}><h4>${title}</h4>${figures}
     <div class="code-block scroll as-typed" tabindex="0" role="region" aria-label="${title}, text">${reasoning && !text ? html`<span class="muted">${reasoning}</span>` : text || "–"}</div></section>`;
 }
@@ -111,24 +111,24 @@ export function Replay({ capture, record }) {
   const [model, setModel] = useState(record.requested || record.model_id);
   const [text, setText] = useState("");
   const [stats, setStats] = useState(null);
-  const work = useMemo(() => new Work(), []);
-  if (!body) return html`<${Note}>This request cannot be sent again: its body was not kept, or is no JSON.</${Note}>`;
-  const run = () => work.run(async (abort) => {
+  const task = useMemo(() => new AsyncTask(), []);
+  if (!body) return html`<${Note}>This request cannot be sent again: its body was not stored, or is not JSON.</${Note}>`;
+  const run = () => task.run(async (abort) => {
     setText("");
     setStats(null);
     let received = "";
-    const onPiece = (piece) => {
-      received += piece.text ?? "";
+    const onDelta = (delta) => {
+      received += delta.text ?? "";
       setText(received);
     };
-    setStats(await ask({ dialect, path: capture.req_path, body: { ...body, model }, signal: abort, onPiece }));
+    setStats(await sendChat({ dialect, path: capture.req_path, body: { ...body, model }, signal: abort, onDelta }));
   });
-  return html`<section class="replay stack" aria-label="Replay"><div class="row"><h3>Replay</h3><div class="model-choice"><${ModelSelect} hideLabel label="Replay against" value=${model} disabled=${work.busy.value} onChange=${setModel} /></div>
-      ${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Stop</button>` : html`<button type="button" class="btn primary" disabled=${!model} onClick=${run}><${Icon} name="play" size="16" />Send again</button>`}</div>
-    ${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
-    ${(stats || text || work.busy.value) && html`<div class="capture">
-      <${Side} title="Before, ${record.model_id}" text=${before.text} reasoning=${before.reasoning} figures=${html`<${Figures} output=${record.output_tokens} rate=${record.tokens_per_second} firstMs=${record.first_token_ms} totalMs=${record.duration_ms} />`} />
-      <${Side} title="Now, ${model}" text=${text} figures=${html`<${Figures} output=${stats?.usage.output} rate=${stats?.speed} firstMs=${stats?.firstMs} totalMs=${stats?.totalMs} />`} />
+  return html`<section class="replay stack" aria-label="Replay"><div class="row"><h3>Replay</h3><div class="model-choice"><${ModelSelect} hideLabel label="Replay against" value=${model} disabled=${task.busy.value} onChange=${setModel} /></div>
+      ${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Stop</button>` : html`<button type="button" class="btn primary" disabled=${!model} onClick=${run}><${Icon} name="play" size="16" />Send again</button>`}</div>
+    ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
+    ${(stats || text || task.busy.value) && html`<div class="capture">
+      <${ReplaySide} title="Before, ${record.model_id}" text=${before.text} reasoning=${before.reasoning} figures=${html`<${Figures} output=${record.output_tokens} rate=${record.tokens_per_second} firstMs=${record.first_token_ms} totalMs=${record.duration_ms} />`} />
+      <${ReplaySide} title="Now, ${model}" text=${text} figures=${html`<${Figures} output=${stats?.usage.output} rate=${stats?.speed} firstMs=${stats?.firstMs} totalMs=${stats?.totalMs} />`} />
     </div>`}
   </section>`;
 }
@@ -141,7 +141,7 @@ function Headers({ headers, label }) {
     <dl class="facts headers">${entries.map(([name, value]) => html`<dt key=${name} class="mono">${name}</dt><dd class="mono">${value}</dd>`)}</dl></details>`;
 }
 
-/** The capture, or why there is none. */
+/** The capture, or the problem that hides it. */
 function useCapture(id) {
   const [state, setState] = useState({ capture: null, problem: "" });
   useEffect(() => {

@@ -1,14 +1,14 @@
-// Requests in flight, with a way to end one.
+// Requests in flight; each can be cancelled.
 
 import { html, useEffect, useState } from "../shared/html.js";
 import { request } from "../shared/api.js";
-import { everyVisible, now } from "../shared/timing.js";
+import { everyWhileVisible, now } from "../shared/timing.js";
 import { bytes, plural, seconds } from "../shared/format.js";
 import { attempt } from "../shared/toasts.js";
 import { Confirm } from "../shared/dialog.js";
 import { inflight, inflightTotal, refreshInflight } from "./store.js";
 
-const ASK_EVERY_MS = 2000;
+const REFRESH_MS = 2000;
 const PHASES = { waiting: "waiting", sent: "reading", answering: "answering" };
 
 function Row({ each }) {
@@ -26,14 +26,14 @@ function Row({ each }) {
     <td class="right wide-only">${bytes(each.response_bytes)}</td>
     <td class="right nowrap">${seconds(age)}</td>
     <td class="right"><button type="button" class="btn small danger" aria-label="Cancel request ${each.request_id}" onClick=${() => setAsking(true)}>Cancel</button>
-      ${asking && html`<${Confirm} title="End this request?" action="End request" onYes=${cancel} onClose=${() => setAsking(false)}><p>Its client gets an error, after ${seconds(age)}.</p></${Confirm}>`}</td>
+      ${asking && html`<${Confirm} title="Cancel this request?" action="Cancel request" dismiss="Keep running" onYes=${cancel} onClose=${() => setAsking(false)}><p>${[each.client, each.model_id || each.requested, `running for ${seconds(age)}`].filter(Boolean).join(" · ")}. The client will get an error.</p></${Confirm}>`}</td>
   </tr>`;
 }
 
 export function InFlight({ active }) {
   useEffect(() => {
     if (!active) return undefined;
-    return everyVisible(ASK_EVERY_MS, () => inflightTotal.peek() > 0 && refreshInflight());
+    return everyWhileVisible(REFRESH_MS, () => inflightTotal.peek() > 0 && refreshInflight());
   }, [active]);
   const list = inflight.value;
   if (!list.length) return null;

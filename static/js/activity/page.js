@@ -6,13 +6,13 @@ import { getJson } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { download } from "../shared/dom-utils.js";
 import { plural } from "../shared/format.js";
-import { attempt, notify } from "../shared/toasts.js";
+import { attempt, showToast } from "../shared/toasts.js";
 import { Check, Empty, Menu, Note, Problem, Select } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { localModels, peerModels } from "../models/store.js";
 import { CaptureDialog } from "./capture.js";
 import { InFlight } from "./in-flight.js";
-import { usePages } from "./paging.js";
+import { usePaging } from "./paging.js";
 import { RequestStatistics } from "./statistics.js";
 import { activityTick } from "./store.js";
 import { COLUMNS, DEFAULT_COLUMNS, RequestTable } from "./table.js";
@@ -26,7 +26,7 @@ const STATUSES = [["", "Any outcome"], ["200", "Succeeded"], ["error", "Failed"]
 
 const set = (name) => (value) => { filters.value = { ...filters.value, [name]: value }; };
 
-/** Names of keys that were seen, for the filter; only worth showing when there are any. */
+/** The names of the keys in *records*, for the filter, which is hidden without any. */
 function keysOf(records) {
   return [...new Set(records.map((record) => record.key_name).filter(Boolean))].sort();
 }
@@ -47,7 +47,7 @@ function ColumnChoice() {
 
 const parameters = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
 
-async function everything(wanted) {
+async function fetchAll(wanted) {
   const records = [];
   let cursor = "";
   do {
@@ -58,7 +58,7 @@ async function everything(wanted) {
   return records;
 }
 
-/** A spreadsheet takes a cell that begins with one of these for a formula. */
+/** Spreadsheets evaluate a cell that begins with one of these as a formula. */
 const cell = (value) => {
   const text = value === null || value === undefined ? "" : String(value);
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
@@ -72,10 +72,10 @@ function toCsv(records) {
 
 function Export() {
   const save = (kind) => attempt("Exporting", async () => {
-    const records = await everything(filters.value);
+    const records = await fetchAll(filters.value);
     if (kind === "csv") download("activity.csv", toCsv(records), "text/csv");
     else download("activity.json", JSON.stringify({ schema_version: 1, records }, null, 1), "application/json");
-    notify(`${plural(records.length, "request")} exported`, "ok");
+    showToast(`${plural(records.length, "request")} exported`, "ok");
   });
   return html`<${Menu} label="Export" icon="download" text="Export"><button type="button" class="btn quiet" onClick=${() => save("csv")}>As CSV</button><button type="button" class="btn quiet" onClick=${() => save("json")}>As JSON</button></${Menu}>`;
 }
@@ -91,14 +91,14 @@ function Pager({ pages }) {
 }
 
 const nothing = html`<${Empty} icon="activity" title="No requests yet">They appear here as they end. The <a href="#/">Playground</a> is a quick way to send one.</${Empty}>`;
-const noMatch = html`<${Empty} icon="filter" title="No request matches">Loosen the filters above to see more.</${Empty}>`;
+const noMatches = html`<${Empty} icon="filter" title="No request matches">Change the filters above to see more.</${Empty}>`;
 
 export default function ActivityPage({ active }) {
   const [capture, setCapture] = useState(null);
-  const pages = usePages(filters.value, active, activityTick.value);
+  const pages = usePaging(filters.value, active, activityTick.value);
   const filtered = Object.values(filters.value).some(Boolean);
   const linked = query.value.get("model");
-  // A link from elsewhere may name the model.
+  // Links of other pages may name the model.
   useEffect(() => { if (active && linked) set("model")(linked); }, [active, linked]);
   return html`
     <header class="page-head"><h1>Activity</h1>
@@ -112,7 +112,7 @@ export default function ActivityPage({ active }) {
       ${pages.error && html`<${Problem}>The list could not be read: ${pages.error}</${Problem}>`}
       ${pages.fresh > 0 && html`<${Note}>${plural(pages.fresh, "newer request")}. <button type="button" class="btn small" onClick=${pages.first}>Show</button></${Note}>`}
       <section class="card" aria-label="Finished requests">
-        ${pages.loaded && !pages.records.length ? (filtered ? noMatch : nothing) : html`<${RequestTable} records=${pages.records} columns=${columns.value} sort=${pages.sort} onSort=${pages.setSort} onCapture=${setCapture} />`}
+        ${pages.loaded && !pages.records.length ? (filtered ? noMatches : nothing) : html`<${RequestTable} records=${pages.records} columns=${columns.value} sort=${pages.sort} onSort=${pages.setSort} onCapture=${setCapture} />`}
       </section>
       <${Pager} pages=${pages} />
     </div>

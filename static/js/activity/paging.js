@@ -1,4 +1,4 @@
-// One page of the list at a time. The first page follows what happens; older ones stand still.
+// Paging of the request list. The first page follows new requests; older pages do not change.
 
 import { useEffect, useMemo, useRef, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
@@ -12,7 +12,7 @@ const address = (filters, sort, cursor) => {
 };
 
 /** *tick* grows with each finished request. */
-export function usePages(filters, active, tick) {
+export function usePaging(filters, active, tick) {
   const [sort, chooseSort] = useState("-id");
   const [trail, setTrail] = useState([""]); // cursors of the pages up to this one
   const [page, setPage] = useState({ records: [], cursor: null, loaded: false, error: "" });

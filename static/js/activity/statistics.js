@@ -1,4 +1,4 @@
-// Distributions over the requests the filters leave, as the server computes them.
+// Distributions over the filtered requests, computed by the server.
 
 import { html, useEffect, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
@@ -9,10 +9,10 @@ import { Histogram } from "../shared/histogram.js";
 const MEASURES = [
   ["tokens_per_second", "Generation, tokens/s", speed],
   ["prompt_per_second", "Prompt, tokens/s", speed],
-  ["first_token_ms", "Until the first token", ms],
+  ["first_token_ms", "Time to first token", ms],
   ["queue_ms", "Queued", ms],
   ["load_ms", "Load", ms],
-  ["duration_ms", "Whole request", ms],
+  ["duration_ms", "Total duration", ms],
 ];
 
 export function RequestStatistics({ filters, tick }) {
@@ -32,9 +32,9 @@ export function RequestStatistics({ filters, tick }) {
   return html`<section class="card" aria-label="Statistics">
     <div class="card-head"><h2>Statistics</h2><div class="tools"><${Select} label="Statistics of" hideLabel auto value=${names.includes(model) ? model : ""} onChange=${setModel}><option value="">All models</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</${Select}></div></div>
     <div class="card-body stack">
-      <div class="figures"><${Figure} name="requests" value=${count(shown.requests)} /><${Figure} name="failed" value=${count(shown.errors)} /><${Figure} name="clients left" value=${count(shown.client_left)} />
-        <${Figure} name="prompt tokens" value=${compact(shown.input_tokens)} /><${Figure} name="of them cached" value=${compact(shown.cached_tokens)} /><${Figure} name="generated tokens" value=${compact(shown.output_tokens)} /></div>
-      <div class="histograms">${MEASURES.map(([key, name, format]) => html`<div key=${key}><p class="label">${name}</p>${shown[key] ? html`<${Histogram} data=${shown[key]} label=${name} format=${format} />` : html`<p class="small faint">nothing measured</p>`}</div>`)}</div>
+      <div class="figures"><${Figure} name="requests" value=${count(shown.requests)} /><${Figure} name="failed" value=${count(shown.errors)} /><${Figure} name="disconnected" value=${count(shown.client_left)} />
+        <${Figure} name="prompt tokens" value=${compact(shown.input_tokens)} /><${Figure} name="cached tokens" value=${compact(shown.cached_tokens)} /><${Figure} name="generated tokens" value=${compact(shown.output_tokens)} /></div>
+      <div class="histograms">${MEASURES.map(([key, name, format]) => html`<div key=${key}><p class="label">${name}</p>${shown[key] ? html`<${Histogram} data=${shown[key]} label=${name} format=${format} />` : html`<p class="small faint">no data</p>`}</div>`)}</div>
     </div>
   </section>`;
 }

@@ -1,7 +1,7 @@
-// Finished requests of this session's view, and those in flight.
+// Token metrics of finished requests, and the requests in flight.
 
 import { batch, signal } from "../shared/html.js";
-import { getJson, single } from "../shared/api.js";
+import { getJson, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
 
 const MAX_METRICS = 5000;
@@ -9,10 +9,10 @@ const MAX_METRICS = 5000;
 /** Token metrics, oldest first, bounded; the statistics of the Models page. */
 export const metrics = signal([]);
 
-/** Ticks with each finished request, so that open pages fetch what they show. */
+/** Grows with each finished request; open pages fetch by it. */
 export const activityTick = signal(0);
 
-/** Requests in flight, oldest first, with *seenMs*; the feed tells of fifty, `refreshInflight` of all. */
+/** Requests in flight, oldest first, with *seenMs*; events list fifty, `refreshInflight` lists all. */
 export const inflight = signal([]);
 
 /** How many requests are in flight. */
@@ -33,8 +33,8 @@ function showInflight({ requests, total }) {
   });
 }
 
-/** Ask for all of them, and how much of each answer has come: no event tells that. */
-export const refreshInflight = single(async () => {
+/** Fetch all requests in flight and the bytes each has received, which no event carries. */
+export const refreshInflight = singleFlight(async () => {
   try {
     const { requests } = await getJson("/api/inflight");
     showInflight({ requests, total: requests.length });
@@ -44,7 +44,7 @@ export const refreshInflight = single(async () => {
 });
 
 export function startActivity() {
-  // A new connection begins with all that is known.
+  // A new connection sends the whole state.
   subscribe("open", () => {
     metrics.value = [];
     showInflight({ requests: [], total: 0 });

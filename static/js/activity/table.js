@@ -1,4 +1,4 @@
-// The list of finished requests; a row opens into everything known about one.
+// The table of finished requests; a row expands into all that is known of one.
 
 import { classes, html, useState } from "../shared/html.js";
 import { now } from "../shared/timing.js";
@@ -7,11 +7,11 @@ import { Icon } from "../shared/icons.js";
 import { StatusBadge } from "../shared/badges.js";
 import { MiniWaterfall, Waterfall } from "./waterfall.js";
 
-// --- columns: what each shows, and which field of the records it sorts by
+// --- columns
 
 const number = (id, title, show, field = id) => ({ id, title, field, right: true, show });
 
-/** *show* gets the record, the time now, and the longest duration on the page. */
+/** *field* is the sort key; *show* gets the record, the time, and the longest duration of the page. */
 export const COLUMNS = [
   { id: "id", title: "ID", field: "id", right: true, show: (record) => record.id + 1 },
   { id: "time", title: "Time", field: "ended_ms", show: (record, now) => html`<span class="nowrap" title=${dateTime(record.ended_ms)}>${ago(record.ended_ms, now)}</span>` },
@@ -26,10 +26,10 @@ export const COLUMNS = [
   number("speed", "Gen. t/s", (record) => speed(record.tokens_per_second), "tokens_per_second"),
   number("queued", "Queued", (record) => ms(record.queue_ms), "queue_ms"),
   number("load", "Load", (record) => ms(record.load_ms), "load_ms"),
-  number("first", "First token", (record) => ms(record.first_token_ms), "first_token_ms"),
+  number("first", "Time to first token", (record) => ms(record.first_token_ms), "first_token_ms"),
   number("duration", "Duration", (record) => ms(record.duration_ms), "duration_ms"),
-  { id: "waterfall", title: "Where time went", field: "", show: (record, now, longest) => html`<${MiniWaterfall} record=${record} longest=${longest} />` },
-  number("size", "Answer size", (record) => bytes(record.response_bytes), "response_bytes"),
+  { id: "waterfall", title: "Time breakdown", field: "", show: (record, now, longest) => html`<${MiniWaterfall} record=${record} longest=${longest} />` },
+  number("size", "Response size", (record) => bytes(record.response_bytes), "response_bytes"),
   { id: "request", title: "Request id", field: "request_id", show: (record) => html`<span class="mono tiny">${record.request_id}</span>` },
 ];
 
@@ -46,10 +46,10 @@ function SortHead({ column, sort, onSort }) {
     ${column.field ? html`<button type="button" class="sort" onClick=${() => onSort(next)}>${column.title}${here && html`<${Icon} name=${descending ? "down" : "up"} />`}</button>` : column.title}</th>`;
 }
 
-function Everything({ record, onCapture }) {
+function RequestDetails({ record, onCapture }) {
   const facts = [
     ["Finished", dateTime(record.ended_ms)], ["Path", `${record.method} ${record.path}`],
-    record.requested !== record.model_id && ["Asked for", record.requested],
+    record.requested !== record.model_id && ["Requested as", record.requested],
     record.peer && ["Peer", record.peer], record.key_name && ["Key", record.key_name],
     record.reason && ["Reason", record.reason],
     ["Tokens", `${count(record.input_tokens)} prompt (${count(record.cached_tokens)} cached), ${count(record.output_tokens)} generated`],
@@ -77,7 +77,7 @@ export function RequestTable({ records, columns, sort, onSort, onCapture }) {
         <td class="row-tools"><div>${record.has_capture && html`<button type="button" class="btn small" aria-label="View capture ${record.id + 1}" onClick=${() => onCapture(record)}>View</button>`}
           <button type="button" class="btn quiet icon small" aria-expanded=${String(isOpen)} aria-label="Details of request ${record.id + 1}" onClick=${() => setOpen(isOpen ? null : record.id)}><${Icon} name=${isOpen ? "up" : "down"} size="16" /></button></div></td>
       </tr>
-      ${isOpen && html`<tr key="${record.id}-details" class="details-row"><td colspan=${shown.length + 1}><${Everything} record=${record} onCapture=${onCapture} /></td></tr>`}`;
+      ${isOpen && html`<tr key="${record.id}-details" class="details-row"><td colspan=${shown.length + 1}><${RequestDetails} record=${record} onCapture=${onCapture} /></td></tr>`}`;
   };
   return html`<div class="table-wrap" tabindex="0" role="region" aria-label="Finished requests">
     <table class="table requests"><thead><tr>${shown.map((column) => html`<${SortHead} key=${column.id} column=${column} sort=${sort} onSort=${onSort} />`)}<th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead>

@@ -1,9 +1,9 @@
-// Where the time of a request went: queued, load, until the first token, generation.
+// The time breakdown of a request: queued, load, first token, generation.
 
 import { html } from "../shared/html.js";
 import { ms } from "../shared/format.js";
 
-/** [name, ms] of each part, in order; what nobody measured is one part. */
+/** [name, ms] of each part, in order; without a first-token time, the answer is one part. */
 export function partsOf(record) {
   const queue = record.queue_ms ?? 0;
   const load = record.load_ms ?? 0;
@@ -20,8 +20,8 @@ const slug = (name) => name.replace(" ", "-");
 /** A bar in a table cell; *longest* is the length of a full one in ms. */
 export function MiniWaterfall({ record, longest }) {
   const parts = partsOf(record).filter(([, took]) => took > 0);
-  const told = parts.map(([name, took]) => `${name} ${ms(took)}`).join(", ");
-  return html`<div class="waterfall mini-fall" role="img" aria-label=${told} title=${told}>
+  const summary = parts.map(([name, took]) => `${name} ${ms(took)}`).join(", ");
+  return html`<div class="waterfall mini-fall" role="img" aria-label=${summary} title=${summary}>
     ${parts.map(([name, took]) => html`<span key=${name} class="part ${slug(name)}" style=${{ width: `${Math.max(0.8, (took / longest) * 100)}%` }}></span>`)}
   </div>`;
 }

@@ -1,4 +1,4 @@
-// Sends a request for a conversation and tells its progress; measures what a person would notice.
+// Sends a chat request, streams the response, and measures its latency and speed.
 
 import { postJson } from "../shared/api.js";
 import { mergeUsage, readFrame } from "./dialects.js";
@@ -8,41 +8,41 @@ const header = (response, name) => {
   return value === null ? undefined : Number(value);
 };
 
-/** Send *body* and call *onPiece* with each piece of the answer.
+/** Send *body* and call *onDelta* with each delta of the response.
  *
  * Resolves to {queueMs, loadMs, firstMs, totalMs, usage, speed}; speed counts from the first token
- * on. Raises ApiError, AbortError, or Error with what the stream said.
+ * on. Raises ApiError, AbortError, or Error with the message of an error in the stream.
  */
-export async function ask({ dialect, path, body, signal, onPiece = () => {} }) {
+export async function sendChat({ dialect, path, body, signal, onDelta = () => {} }) {
   const began = performance.now();
   const result = { usage: {}, firstMs: undefined };
   const response = await postJson(path ?? dialect.path, body, { signal });
   result.queueMs = header(response, "X-Queue-Ms");
   result.loadMs = header(response, "X-Load-Ms");
-  let pieces = 0;
-  const take = (piece) => {
-    if (!piece) return;
-    if (piece.error) throw new Error(piece.error);
-    if (piece.text || piece.reasoning) {
+  let deltas = 0;
+  const add = (delta) => {
+    if (!delta) return;
+    if (delta.error) throw new Error(delta.error);
+    if (delta.text || delta.reasoning) {
       result.firstMs ??= performance.now() - began;
-      pieces += 1;
+      deltas += 1;
     }
-    mergeUsage(result.usage, piece.usage);
-    onPiece(piece);
+    mergeUsage(result.usage, delta.usage);
+    onDelta(delta);
   };
   if (/event-stream/.test(response.headers.get("Content-Type") ?? "")) {
-    for await (const frame of events(response)) take(readFrame(dialect, frame));
+    for await (const frame of readEvents(response)) add(readFrame(dialect, frame));
   } else {
-    take(dialect.piece(await response.json()));
+    add(dialect.delta(await response.json()));
   }
   result.totalMs = performance.now() - began;
-  result.speed = speedOf(result, pieces);
+  result.speed = speedOf(result, deltas);
   return result;
 }
 
-/** Tokens per second of the generation; pieces stand for tokens when nobody counted. */
-function speedOf({ usage, firstMs, totalMs }, pieces) {
-  const number = usage.output ?? pieces;
+/** Tokens per second of the generation; without usage figures, each delta counts as a token. */
+function speedOf({ usage, firstMs, totalMs }, deltas) {
+  const number = usage.output ?? deltas;
   const windowMs = totalMs - (firstMs ?? 0);
   return number > 1 && windowMs > 10 ? ((number - 1) / windowMs) * 1000 : undefined;
 }
@@ -50,9 +50,9 @@ function speedOf({ usage, firstMs, totalMs }, pieces) {
 // --- server-sent events, from a response or from a captured body
 
 /** Yield {event, data} of each frame in *response* as it arrives. */
-export async function* events(response) {
+export async function* readEvents(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  const splitter = new Splitter();
+  const splitter = new FrameSplitter();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
@@ -62,12 +62,12 @@ export async function* events(response) {
 }
 
 /** All frames of a text that is complete. */
-export function eventsOf(text) {
-  const splitter = new Splitter();
+export function parseEvents(text) {
+  const splitter = new FrameSplitter();
   return [...splitter.push(text), ...splitter.end()];
 }
 
-class Splitter {
+class FrameSplitter {
   #rest = "";
 
   *push(text) {

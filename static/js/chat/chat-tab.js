@@ -1,4 +1,4 @@
-// Conversation with a model, or with two side by side that are asked the same.
+// Chat with a model, or with two side by side that get the same messages.
 
 import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
 import { stored } from "../shared/storage.js";
@@ -32,11 +32,11 @@ function Settings() {
     </${Select}>
     <div class="field"><label class="label" for="temperature">Temperature <span class="num">${temperature.value.toFixed(2)}</span></label>
       <input id="temperature" class="range" type="range" min="0" max="2" step="0.05" value=${temperature.value} onInput=${(event) => { temperature.value = Number(event.currentTarget.value); }} /></div>
-    <${TextField} label="Most tokens (0: the model's choice)" type="number" min="0" step="64" value=${maxTokens.value} onInput=${(text) => { maxTokens.value = Math.max(0, Math.floor(Number(text)) || 0); }} />
+    <${TextField} label="Max tokens (empty = model default)" type="number" min="0" step="64" value=${maxTokens.value || ""} onInput=${(text) => { maxTokens.value = Math.max(0, Math.floor(Number(text)) || 0); }} />
   </div>`;
 }
 
-/** Scrolls to the end as text comes, unless the person has scrolled up. */
+/** Scrolls to the end as text arrives, unless the user has scrolled up. */
 function useFollow(chat) {
   const view = useRef(null);
   const atEnd = useRef(true);

@@ -1,16 +1,16 @@
-// Where a message is written: text, pictures, send or stop.
+// The composer: text, images, send or stop.
 
 import { html, useEffect, useRef, useState } from "../shared/html.js";
-import { storedLater } from "../shared/storage.js";
+import { storedDebounced } from "../shared/storage.js";
 import { IconButton } from "../shared/controls.js";
-import { BigEditor } from "../shared/dialog.js";
+import { TextDialog } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 
 const MAX_IMAGES = 5;
 const MAX_IMAGE_BYTES = 20 * 1024 * 1024;
 const TYPES = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
-const draft = storedLater("playground-draft", "");
+const draft = storedDebounced("playground-draft", "");
 
 const readFile = (file) => new Promise((resolve, reject) => {
   const reader = new FileReader();
@@ -19,14 +19,14 @@ const readFile = (file) => new Promise((resolve, reject) => {
   reader.readAsDataURL(file);
 });
 
-/** Return [images, sentence about those that were refused]. */
+/** Return [images as data URLs, a message about the files refused]. */
 async function readImages(files, room) {
   const refused = [];
   const good = [];
   for (const file of files) {
-    if (!TYPES.includes(file.type)) refused.push(`${file.name} is no JPEG, PNG, GIF or WebP`);
+    if (!TYPES.includes(file.type)) refused.push(`${file.name} is not a JPEG, PNG, GIF or WebP image`);
     else if (file.size > MAX_IMAGE_BYTES) refused.push(`${file.name} is larger than 20 MiB`);
-    else if (good.length >= room) refused.push(`${file.name} is one too many: ${MAX_IMAGES} at most`);
+    else if (good.length >= room) refused.push(`${file.name} exceeds the limit of ${MAX_IMAGES} images`);
     else good.push(file);
   }
   return [await Promise.all(good.map(readFile)), refused.join("; ")];
@@ -39,7 +39,7 @@ function useGrowing(text) {
     const element = area.current;
     if (!element) return;
     element.style.height = "auto";
-    // While its tab is hidden it has no height to go by; the style sheet's least height holds then.
+    // A hidden tab has no height to measure; the minimum of the style sheet holds then.
     if (element.scrollHeight) element.style.height = `${Math.min(element.scrollHeight, 260)}px`;
   }, [text]);
   return area;
@@ -90,6 +90,6 @@ export function Composer({ ready, busy, onSend, onStop }) {
         ? html`<button type="button" class="btn" onClick=${onStop}><${Icon} name="stop" size="16" />Stop</button>`
         : html`<button type="button" class="btn primary" disabled=${!canSend} onClick=${send}><${Icon} name="send" size="16" />Send</button>`}
     </div>
-    ${big && html`<${BigEditor} title="Edit message" label="Message" text=${text} onDone=${(next) => { draft.value = next; setBig(false); }} onClose=${() => setBig(false)} />`}
+    ${big && html`<${TextDialog} title="Edit message" label="Message" text=${text} onDone=${(next) => { draft.value = next; setBig(false); }} onClose=${() => setBig(false)} />`}
   </div>`;
 }

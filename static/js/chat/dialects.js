@@ -1,8 +1,8 @@
-// The three ways to ask for a conversation, and how each streams its answer.
+// The three chat APIs: how each takes a conversation, and how it streams its response.
 //
 // A conversation here is {model, messages, system, temperature, maxTokens}; a message is
-// {role, text, images} with images as data URLs. A piece of an answer is {text, reasoning, usage,
-// error}, each only where there is something.
+// {role, text, images} with images as data URLs. A delta of a response is {text, reasoning, usage,
+// error}, each undefined where the API sent nothing.
 
 const DEFAULT_MAX_TOKENS = 4096;
 
@@ -23,7 +23,7 @@ const chat = {
     if (system) list.unshift({ role: "system", content: system });
     return { model, messages: list, stream: true, stream_options: { include_usage: true }, temperature, ...(maxTokens ? { max_tokens: maxTokens } : {}) };
   },
-  piece(data) {
+  delta(data) {
     const choice = data.choices?.[0];
     const part = choice?.delta ?? choice?.message ?? {};
     const text = part.content ?? choice?.text;
@@ -44,7 +44,7 @@ const responses = {
     const input = messages.map((message) => ({ role: message.role, content: parts(message) }));
     return { model, input, stream: true, temperature, ...(system ? { instructions: system } : {}), ...(maxTokens ? { max_output_tokens: maxTokens } : {}) };
   },
-  piece(data) {
+  delta(data) {
     const usage = data.response?.usage ?? (data.object === "response" ? data.usage : undefined);
     const whole = data.object === "response" ? (data.output ?? []).flatMap((item) => item.content ?? []).map((part) => part.text ?? "").join("") : undefined;
     return {
@@ -68,7 +68,7 @@ const messages = {
     const sent = list.map((message) => ({ role: message.role, content: content(message) }));
     return { model, messages: sent, max_tokens: maxTokens || DEFAULT_MAX_TOKENS, stream: true, temperature, ...(system ? { system } : {}) };
   },
-  piece(data) {
+  delta(data) {
     const usage = data.message?.usage ?? data.usage;
     const whole = data.type === "message" ? (data.content ?? []).filter((part) => part.type === "text").map((part) => part.text).join("") : undefined;
     return {
@@ -82,37 +82,37 @@ const messages = {
 
 export const DIALECTS = { chat, responses, messages };
 
-/** The dialect spoken under a path; what is unknown is read like chat. */
+/** The dialect of a path; chat completions for an unknown one. */
 export function dialectOf(path) {
   const plain = path.split("?")[0];
   return Object.values(DIALECTS).find((dialect) => plain.endsWith(dialect.path)) ?? chat;
 }
 
-/** What a frame of the stream says, or null for one that says nothing. */
+/** The delta in a frame of the stream, or null. */
 export function readFrame(dialect, { data }) {
   if (data === "[DONE]") return null;
   try {
-    return dialect.piece(JSON.parse(data));
+    return dialect.delta(JSON.parse(data));
   } catch {
     return null;
   }
 }
 
-/** Put all pieces together: {text, reasoning, usage, error}. */
+/** Join the deltas of all frames: {text, reasoning, usage, error}. */
 export function assemble(dialect, frames) {
   const whole = { text: "", reasoning: "", usage: {}, error: "" };
   for (const frame of frames) {
-    const piece = readFrame(dialect, frame);
-    if (!piece) continue;
-    whole.text += piece.text ?? "";
-    whole.reasoning += piece.reasoning ?? "";
-    mergeUsage(whole.usage, piece.usage);
-    whole.error ||= piece.error ?? "";
+    const delta = readFrame(dialect, frame);
+    if (!delta) continue;
+    whole.text += delta.text ?? "";
+    whole.reasoning += delta.reasoning ?? "";
+    mergeUsage(whole.usage, delta.usage);
+    whole.error ||= delta.error ?? "";
   }
   return whole;
 }
 
-/** Later numbers win, unknown ones do not. */
+/** Copy the known figures of *more* into *usage*. */
 export function mergeUsage(usage, more) {
   for (const [key, value] of Object.entries(more ?? {})) if (value !== undefined) usage[key] = value;
 }

@@ -1,4 +1,4 @@
-// One message of a conversation, and what can be done with it.
+// One message of a conversation, and its actions.
 
 import { html, useEffect, useRef, useState } from "../shared/html.js";
 import { ms, speed } from "../shared/format.js";
@@ -18,13 +18,13 @@ function Reasoning({ message }) {
   </details>`;
 }
 
-/** Tokens, speed and first-token time, as far as they are known. */
+/** Tokens, speed and first-token time, where known. */
 export function AnswerStats({ stats }) {
   if (!stats) return null;
   const parts = [
     stats.usage.output !== undefined && `${stats.usage.output} tokens`,
     stats.speed && `${speed(stats.speed)} tokens/s`,
-    stats.firstMs && `first after ${ms(stats.firstMs)}`,
+    stats.firstMs && `first token after ${ms(stats.firstMs)}`,
     stats.loadMs > 50 && `${ms(stats.loadMs)} of it loading`,
     stats.queueMs > 50 && `${ms(stats.queueMs)} queued`,
   ].filter(Boolean);
@@ -81,9 +81,9 @@ function AssistantMessage({ message, onRegenerate }) {
     ${message.error.value && html`<${Problem}><strong>${message.error.value}</strong></${Problem}>`}
     ${status === "stopped" && html`<p class="tiny faint">Stopped.</p>`}
     ${!streaming && html`<div class="message-tools">
-      <${IconButton} icon="refresh" small label="Answer again" onClick=${onRegenerate} />
+      <${IconButton} icon="refresh" small label="Regenerate" onClick=${onRegenerate} />
       <${CopyButton} text=${text} label="Copy answer" />
-      <${IconButton} icon="logs" small label=${raw ? "Show formatted" : "Show as it came"} pressed=${raw} onClick=${() => setRaw(!raw)} />
+      <${IconButton} icon="logs" small label=${raw ? "Show formatted" : "Show raw text"} pressed=${raw} onClick=${() => setRaw(!raw)} />
       <${AnswerStats} stats=${message.stats.value} />
     </div>`}
   </article>`;

@@ -1,10 +1,10 @@
-// Conversations of the playground. They live here, not in a page, so that a stream goes on while
-// another page is open; what was said survives a reload.
+// Conversations. They outlive the page, so that a response goes on streaming while another page is
+// open; their messages survive a reload.
 
 import { signal } from "../shared/html.js";
-import { recall, remember } from "../shared/storage.js";
+import { readStored, writeStored } from "../shared/storage.js";
 import { perFrame } from "../shared/timing.js";
-import { ask } from "./chat-client.js";
+import { sendChat } from "./chat-client.js";
 import { DIALECTS } from "./dialects.js";
 
 const KEPT_IMAGE_CHARS = 1_000_000;
@@ -32,22 +32,22 @@ export class Chat {
 
   constructor(key) {
     this.key = key;
-    this.messages = signal(recall(key, []).map((kept) => message(kept.role, kept)));
+    this.messages = signal(readStored(key, []).map((kept) => message(kept.role, kept)));
     this.busy = signal(false);
     addEventListener("pagehide", () => this.keep());
   }
 
   keep() {
-    remember(this.key, this.messages.peek().map(plain));
+    writeStored(this.key, this.messages.peek().map(plain));
   }
 
-  /** Say *text* and stream the answer. */
+  /** Send *text* and stream the response. */
   send(text, images, settings) {
     this.messages.value = [...this.messages.peek(), message("user", { text, images })];
     return this.answer(settings);
   }
 
-  /** Take back everything from *index* on; with *text*, say that instead. */
+  /** Remove the messages from *index* on; with *text*, send it in their place. */
   retry(index, text, settings) {
     this.stop();
     const kept = this.messages.peek().slice(0, index);
@@ -67,19 +67,19 @@ export class Chat {
     this.keep();
   }
 
-  /** Stream an answer to what was said so far. Never raises: the message shows what went wrong. */
+  /** Stream a response to the messages so far. Never raises: the message shows the error. */
   async answer({ dialect, model, system, temperature, maxTokens }) {
-    const said = this.messages.peek().filter((each) => !each.error.peek()).map((each) => ({ role: each.role, text: each.text.peek(), images: each.images }));
+    const history = this.messages.peek().filter((each) => !each.error.peek()).map((each) => ({ role: each.role, text: each.text.peek(), images: each.images }));
     const reply = message("assistant", { status: "streaming" });
     this.messages.value = [...this.messages.peek(), reply];
     const control = new AbortController();
     this.#control = control;
     this.busy.value = true;
-    const writer = new Writer(reply);
+    const writer = new DeltaBuffer(reply);
     try {
       const kind = DIALECTS[dialect] ?? DIALECTS.chat;
-      const body = kind.body({ model, messages: said, system: system.trim(), temperature, maxTokens });
-      const stats = await ask({ dialect: kind, body, signal: control.signal, onPiece: (piece) => writer.add(piece) });
+      const body = kind.body({ model, messages: history, system: system.trim(), temperature, maxTokens });
+      const stats = await sendChat({ dialect: kind, body, signal: control.signal, onDelta: (delta) => writer.add(delta) });
       reply.stats.value = { ...stats, model };
       reply.status.value = "done";
     } catch (error) {
@@ -96,8 +96,8 @@ export class Chat {
   }
 }
 
-/** Collects pieces and shows them once per frame. */
-class Writer {
+/** Collects deltas and renders them once per frame. */
+class DeltaBuffer {
   constructor(reply) {
     this.reply = reply;
     this.text = "";

@@ -1,11 +1,11 @@
-// The configuration: what is in force since when, what is wrong with the file, what a reload would do.
+// The configuration: what is active since when, the errors of the file, what a reload would change.
 
 import { html, signal, useEffect, useState } from "../shared/html.js";
-import { getJson, request, single } from "../shared/api.js";
+import { getJson, request, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
 import { now } from "../shared/timing.js";
 import { ago, dateTime, plural } from "../shared/format.js";
-import { attempt, notify } from "../shared/toasts.js";
+import { attempt, showToast } from "../shared/toasts.js";
 import { CopyButton, Empty, Note, Problem } from "../shared/controls.js";
 import { Confirm } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
@@ -15,7 +15,7 @@ const plan = signal(null);
 const file = signal(null);
 const problem = signal("");
 
-const refresh = single(async () => {
+const refresh = singleFlight(async () => {
   try {
     [status.value, plan.value, file.value] = await Promise.all(["status", "plan", "file"].map((each) => getJson(`/api/config/${each}`)));
     problem.value = "";
@@ -25,10 +25,10 @@ const refresh = single(async () => {
 });
 
 const KINDS = [
-  ["added", "Added", "plus", "can be asked for"],
-  ["removed", "Removed", "trash", "finish what they are doing, then stop"],
-  ["restart", "Restarted", "refresh", "finish what they are doing, then start again when asked"],
-  ["hot", "Changed in place", "bolt", "go on running"],
+  ["added", "Added", "plus", "become available"],
+  ["removed", "Removed", "trash", "finish their requests, then stop"],
+  ["restart", "Restarted", "refresh", "finish their requests, then restart with the next one"],
+  ["hot", "Changed in place", "bolt", "keep running"],
 ];
 
 function Plan() {
@@ -36,24 +36,24 @@ function Plan() {
   if (!changes) return null;
   const touched = KINDS.filter(([key]) => changes[key].length);
   const parts = changes.parts ?? [];
-  if (!touched.length && !parts.length) return html`<p class="muted">The file on disk is what is in force. A reload would change nothing.</p>`;
+  if (!touched.length && !parts.length) return html`<p class="muted">The active configuration matches the file. A reload would change nothing.</p>`;
   return html`<ul class="plan">${touched.map(([key, title, icon, meaning]) => html`<li key=${key}><${Icon} name=${icon} /><div><b>${title}</b> <span class="muted small">${meaning}</span><p class="mono small">${changes[key].join(", ")}</p></div></li>`)}
     ${parts.length > 0 && html`<li><${Icon} name="gear" /><div><b>Settings</b> <span class="muted small">apply at once</span><p class="mono small">${parts.join(", ")}</p></div></li>`}</ul>
-    <p class="small muted num">${plural(changes.unchanged.length, "model")} not touched.</p>`;
+    <p class="small muted num">${plural(changes.unchanged.length, "model")} unchanged.</p>`;
 }
 
 function Errors({ errors }) {
-  return html`<${Problem}><strong>The file on disk is not in force: it has ${plural(errors.length, "problem")}.</strong> What was loaded before stays in force.
-    <ol class="config-errors">${errors.map((each, index) => html`<li key=${index}><a href="#config-line-${each.line}" onClick=${(event) => { event.preventDefault(); toLine(each.line); }}>line ${each.line}</a> <span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></${Problem}>`;
+  return html`<${Problem}><strong>The file has ${plural(errors.length, "error")} and was not loaded.</strong> The previous configuration is still running.
+    <ol class="config-errors">${errors.map((each, index) => html`<li key=${index}><a href="#config-line-${each.line}" onClick=${(event) => { event.preventDefault(); scrollToLine(each.line); }}>line ${each.line}</a> <span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></${Problem}>`;
 }
 
-function toLine(number) {
+function scrollToLine(number) {
   const line = document.getElementById(`config-line-${number}`);
   line?.scrollIntoView({ block: "center" });
   line?.focus();
 }
 
-function Text({ errors }) {
+function FileText({ errors }) {
   const bad = new Set(errors.map((each) => each.line));
   const lines = file.value.text.replace(/\n$/, "").split("\n");
   return html`<section class="card" aria-label="The file">
@@ -67,7 +67,7 @@ function Reload({ disabled }) {
   const [busy, setBusy] = useState(false);
   const reload = async () => {
     setBusy(true);
-    if (await attempt("Not reloaded", () => request("/api/config/reload", { method: "POST" }))) notify("The configuration is reloaded", "ok");
+    if (await attempt("Not reloaded", () => request("/api/config/reload", { method: "POST" }))) showToast("Configuration reloaded", "ok");
     await refresh();
     setBusy(false);
   };
@@ -88,11 +88,11 @@ export default function ConfigPage({ active }) {
     <div class="page-body">
       ${problem.value && html`<${Problem}>${problem.value}</${Problem}>`}
       ${errors.length > 0 && html`<${Errors} errors=${errors} />`}
-      <section class="card" aria-label="In force"><div class="card-head"><h2>In force</h2></div><div class="card-body stack">
+      <section class="card" aria-label="Active configuration"><div class="card-head"><h2>Active configuration</h2></div><div class="card-body stack">
         <dl class="facts"><dt>Loaded</dt><dd><span title=${dateTime(state.loaded_at * 1000)}>${dateTime(state.loaded_at * 1000)}, ${ago(state.loaded_at * 1000, now.value)}</span></dd><dt>Hash</dt><dd class="mono">${String(state.hash).slice(0, 12)}</dd></dl>
         ${!errors.length && html`<div><h3>What a reload would do</h3><${Plan} /></div>`}
       </div></section>
-      ${file.value?.text ? html`<${Text} errors=${errors} />` : html`<${Empty} icon="config" title="No file to show">${file.value?.reason ?? "This server was started without a configuration file."}</${Empty}>`}
-      ${!state.source && html`<${Note}>The configuration in force did not come from a file.</${Note}>`}
+      ${file.value?.text ? html`<${FileText} errors=${errors} />` : html`<${Empty} icon="config" title="No file to show">${file.value?.reason ?? "This server was started without a configuration file."}</${Empty}>`}
+      ${!state.source && html`<${Note}>The active configuration did not come from a file.</${Note}>`}
     </div>`;
 }

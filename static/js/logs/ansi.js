@@ -1,10 +1,10 @@
-// Escape sequences of terminals: colours become class names, all others disappear.
+// Terminal escape sequences: colours become class names, all others are removed.
 
 const ESCAPES = /\x1b(?:\[([0-9;:]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g;
 const OTHER_CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 
-/** Return [{text, className}] of a line; a line without escapes is one piece. */
-export function pieces(line) {
+/** Return [{text, className}] of a line; a line without escapes is one span. */
+export function ansiSpans(line) {
   if (!line.includes("\x1b")) return [{ text: line.replace(OTHER_CONTROLS, ""), className: "" }];
   const found = [];
   const style = { colour: "", bold: false, dim: false };
@@ -22,8 +22,8 @@ export function pieces(line) {
   return found;
 }
 
-/** The line without escapes, as it is filtered and measured. */
-export const plain = (line) => (line.includes("\x1b") ? line.replace(ESCAPES, "") : line).replace(OTHER_CONTROLS, "");
+/** The line without escape sequences. */
+export const stripAnsi = (line) => (line.includes("\x1b") ? line.replace(ESCAPES, "") : line).replace(OTHER_CONTROLS, "");
 
 const classOf = ({ colour, bold, dim }) => [colour && `ansi-${colour}`, bold && "ansi-bold", dim && "ansi-dim"].filter(Boolean).join(" ");
 

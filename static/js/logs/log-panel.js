@@ -1,22 +1,22 @@
-// A log: thousands of lines a second, of which only those in sight are in the document.
+// A virtualised log: thousands of lines per second, of which only the visible ones are in the document.
 //
 // Without wrapping every line is one row high. With wrapping the font is monospaced and lines break
 // at any letter, so the rows of a line follow from its length, and nothing needs to be measured.
 
 import { classes, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../shared/html.js";
-import { recall, remember } from "../shared/storage.js";
+import { readStored, writeStored } from "../shared/storage.js";
 import { download } from "../shared/dom-utils.js";
 import { CopyButton, IconButton } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
-import { pieces, plain } from "./ansi.js";
+import { ansiSpans, stripAnsi } from "./ansi.js";
 
 const SIZES = { normal: 13, tiny: 10, small: 11, large: 15 };
 const LINE_HEIGHT = 1.5;
 const SPARE_ROWS = 12;
 
-function useKept(key, fallback) {
-  const [value, setValue] = useState(() => recall(key, fallback));
-  return [value, (next) => { setValue(next); remember(key, next); }];
+function useStored(key, fallback) {
+  const [value, setValue] = useState(() => readStored(key, fallback));
+  return [value, (next) => { setValue(next); writeStored(key, next); }];
 }
 
 function toPattern(text) {
@@ -28,7 +28,7 @@ function toPattern(text) {
   }
 }
 
-/** Indexes into the buffer of the lines to show; looks only at what is new since the last call. */
+/** The numbers of the lines that match, null without a pattern; only new lines are tested. */
 function useMatching(buffer, pattern) {
   const memo = useRef({});
   const version = buffer.version.value;
@@ -41,7 +41,7 @@ function useMatching(buffer, pattern) {
     let next = stale ? buffer.first : Math.max(buffer.first, kept.next - 1);
     while (list.length && list.at(-1) >= next) list.pop();
     for (; next < buffer.first + buffer.lines.length; next += 1) {
-      if (pattern.test(plain(buffer.lines[next - buffer.first]))) list.push(next);
+      if (pattern.test(stripAnsi(buffer.lines[next - buffer.first]))) list.push(next);
     }
     memo.current = { buffer, pattern, generation: buffer.generation, list, next };
     return list;
@@ -72,7 +72,7 @@ function firstAt(above, row) {
 
 const NEAR_END_PX = 8;
 
-/** Where the view stands, and whether it keeps to the end: until the person scrolls up. */
+/** The scroll position, and whether the view follows the end: until the user scrolls up. */
 function useScroll(view) {
   const [place, setPlace] = useState({ top: 0, height: 400, width: 800 });
   const [following, setFollowing] = useState(true);
@@ -88,7 +88,7 @@ function useScroll(view) {
   };
   const onScroll = () => {
     const { scrollTop, scrollHeight, clientHeight } = view.current;
-    // Only a move upwards is a person's: lines that came since leave the end further down.
+    // Only the user scrolls up: new lines move the end further down.
     if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) follow(true);
     else if (scrollTop < kept.current.top) follow(false);
     measure();
@@ -137,7 +137,7 @@ function Lines({ buffer, pattern, wrap, size, label, active }) {
     const number = matching ? matching[index] : buffer.first + index;
     const text = buffer.lines[number - buffer.first];
     if (text === undefined) break;
-    rows.push(html`<div key=${number} class="log-line">${pieces(text).map((piece) => (piece.className ? html`<span class=${piece.className}>${piece.text}</span>` : piece.text))}${"\n"}</div>`);
+    rows.push(html`<div key=${number} class="log-line">${ansiSpans(text).map((span) => (span.className ? html`<span class=${span.className}>${span.text}</span>` : span.text))}${"\n"}</div>`);
   }
   const height = (above ? above[total] : total) * rowPx;
   useLayoutEffect(() => { if (active) keepToEnd(); }, [height, active, place.height, place.width]);
@@ -152,11 +152,11 @@ function Lines({ buffer, pattern, wrap, size, label, active }) {
     ${!following && html`<button type="button" class="btn small to-end" onClick=${toEnd}><${Icon} name="end" size="14" />Latest</button>`}`;
 }
 
-/** A log with its tools. *id* names where its settings are kept, *tools* come before them. */
+/** A log with its tools. *id* is the storage key of its settings, *tools* are shown before its own. */
 export function LogPanel({ id, title, buffer, tools, active = true }) {
-  const [sizeName, setSizeName] = useKept(`logPanel-${id}-fontSize`, "normal");
-  const [wrap, setWrap] = useKept(`logPanel-${id}-wrapText`, false);
-  const [showFilter, setShowFilter] = useKept(`logPanel-${id}-showFilter`, false);
+  const [sizeName, setSizeName] = useStored(`logPanel-${id}-fontSize`, "normal");
+  const [wrap, setWrap] = useStored(`logPanel-${id}-wrapText`, false);
+  const [showFilter, setShowFilter] = useStored(`logPanel-${id}-showFilter`, false);
   const [filter, setFilter] = useState("");
   const pattern = useMemo(() => toPattern(showFilter ? filter : ""), [filter, showFilter]);
   const invalid = showFilter && filter && !pattern;
@@ -171,7 +171,7 @@ export function LogPanel({ id, title, buffer, tools, active = true }) {
         <${IconButton} icon="filter" label="Filter lines" pressed=${showFilter} onClick=${() => { setShowFilter(!showFilter); setFilter(""); }} />
         <${IconButton} icon="size" label="Text size: ${sizeName}" onClick=${nextSize} />
         <${IconButton} icon="wrap" label="Wrap long lines" pressed=${wrap} onClick=${() => setWrap(!wrap)} />
-        <${CopyButton} text=${() => buffer.lines.map(plain).join("\n")} label="Copy the log" small=${false} />
+        <${CopyButton} text=${() => buffer.lines.map(stripAnsi).join("\n")} label="Copy the log" small=${false} />
         <${IconButton} icon="download" label="Save the log" onClick=${save} />
       </div>
     </div>

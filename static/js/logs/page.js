@@ -1,4 +1,4 @@
-// The log of llmsnap itself and that of all models, side by side or one alone.
+// The log of llmsnap itself and that of all models, side by side or alone.
 
 import { html } from "../shared/html.js";
 import { stored } from "../shared/storage.js";

@@ -1,5 +1,4 @@
-// The log of llmsnap itself and that of all models, as they come over the event stream, and the log
-// of one model, which has a stream of its own.
+// Logs: those of llmsnap and of all models from the event stream, that of one model from its own stream.
 
 import { signal } from "../shared/html.js";
 import { modelPath, request } from "../shared/api.js";
@@ -9,14 +8,14 @@ import { perFrame } from "../shared/timing.js";
 const MAX_LINES = 20000;
 const MAX_LINE_CHARS = 4000;
 
-/** Lines *first* ... *first + lines.length - 1*; *version* ticks at most once per frame. */
+/** The last lines of a log, numbered from *first*; *version* grows at most once per frame. */
 export class LineBuffer {
   constructor() {
     this.lines = [];
     this.first = 0;
     this.dropped = 0;
-    this.open = false; // whether the last line still lacks its end
-    this.generation = 0; // grows when everything is thrown away
+    this.open = false; // whether the last line is incomplete
+    this.generation = 0; // grows with each clear()
     this.version = signal(0);
     this.changed = perFrame(() => { this.version.value += 1; });
   }
@@ -40,7 +39,7 @@ export class LineBuffer {
 
   #trim() {
     const over = this.lines.length - MAX_LINES;
-    // In big bites: dropping one line per line would move the whole list each time.
+    // In large batches: dropping line by line would copy the list each time.
     if (over < MAX_LINES / 10) return;
     this.lines = this.lines.slice(over);
     this.first += over;
@@ -64,7 +63,7 @@ export class LineBuffer {
 export const logs = { proxy: new LineBuffer(), upstream: new LineBuffer() };
 
 export function startLogs() {
-  // A new connection begins with the whole history.
+  // A new connection sends the whole history.
   subscribe("open", () => Object.values(logs).forEach((buffer) => buffer.clear()));
   subscribe("logData", ({ source, data }) => logs[source]?.append(data));
 }

@@ -1,20 +1,20 @@
-// One model: its state and for how long, what it is doing, what can be done with it.
+// One model: its state and since when, its requests, its actions and details.
 
 import { classes, html, useState } from "../shared/html.js";
 import { address, loadModel, modelPath, sleepModel, unloadModel } from "../shared/api.js";
 import { now } from "../shared/timing.js";
 import { bytes, clockTime, dateTime, seconds } from "../shared/format.js";
-import { attempt, notify } from "../shared/toasts.js";
+import { attempt, showToast } from "../shared/toasts.js";
 import { IconButton } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { StateBadge, stateWord } from "../shared/badges.js";
 import { lastSwapOf, swapSentence } from "../timeline/swaps.js";
-import { fare } from "./model-status.js";
+import { modelStatus } from "./model-status.js";
 import { refreshDetails } from "./store.js";
 
 const doLoad = (model) => attempt(`Loading ${model.id}`, () => loadModel(model.id));
 const doUnload = (model) => attempt(`Unloading ${model.id}`, () => unloadModel(model.id));
-const doSleep = async (model) => (await attempt(`Putting ${model.id} to sleep`, () => sleepModel(model.id))) && notify(`${model.id} is asleep`, "ok");
+const doSleep = async (model) => (await attempt(`Putting ${model.id} to sleep`, () => sleepModel(model.id))) && showToast(`${model.id} is asleep`, "ok");
 
 const LOAD = ["Load", "play", doLoad];
 const WAKE = ["Wake", "play", doLoad];
@@ -22,7 +22,7 @@ const UNLOAD = ["Unload", "eject", doUnload];
 const SLEEP = ["Sleep", "moon", doSleep];
 const CANCEL = ["Cancel", "close", doUnload];
 
-/** What can be done with a model in its state. */
+/** The actions that the state of a model allows. */
 function actionsOf(model) {
   switch (model.state) {
     case "stopped": return [LOAD];
@@ -48,7 +48,7 @@ function Actions({ model }) {
     aria-label="${name} ${model.id}" onClick=${() => run(name, action)}><${Icon} name=${icon} size="14" />${name}</button>`);
 }
 
-/** A load under way: how long it has taken, out of how long it usually takes. */
+/** The progress of a load: the time elapsed against the usual duration. */
 function LoadProgress({ expectedS, sinceS }) {
   const share = expectedS ? Math.min(0.97, sinceS / expectedS) : null;
   const left = expectedS - sinceS;
@@ -56,11 +56,12 @@ function LoadProgress({ expectedS, sinceS }) {
   return html`<span class="load-progress"><progress class="bar" max="1" value=${share ?? undefined} aria-label="Loading"></progress><span class="tiny muted num nowrap">${text}</span></span>`;
 }
 
-function Doing({ model, state }) {
+function StatusChips({ model, state }) {
   const parts = [];
+  const idleVerb = state.idleState === "asleep" ? "sleeps" : "unloads";
   if (state.inFlight) parts.push(html`<span key="f" class="chip"><b>${state.inFlight}</b> in flight</span>`);
   if (state.waiting) parts.push(html`<span key="w" class="chip warn"><b>${state.waiting}</b> waiting${state.etaS ? `, about ${seconds(state.etaS)}` : ""}</span>`);
-  if (state.restInS !== null) parts.push(html`<span key="t" class="chip" title="Idle time is running out">${state.rest === "asleep" ? "sleeps" : "unloads"} in ${clockTime(state.restInS)}</span>`);
+  if (state.idleLeftS !== null) parts.push(html`<span key="t" class="chip" title="Idle: ${idleVerb} when this reaches zero">${idleVerb} in ${clockTime(state.idleLeftS)}</span>`);
   if (state.memoryBytes) parts.push(html`<span key="m" class="chip">${bytes(state.memoryBytes)}</span>`);
   if (state.backoffS > 0) parts.push(html`<span key="b" class="chip bad">failed ${state.failures}×, next try in ${clockTime(state.backoffS)}</span>`);
   const loading = model.state === "starting" || model.state === "waking";
@@ -68,12 +69,12 @@ function Doing({ model, state }) {
   return html`<div class="doing">${parts}${loading && html`<${LoadProgress} expectedS=${expected?.p50_s} sinceS=${state.stateForS ?? 0} />`}</div>`;
 }
 
-const MOVES = [["start", "Load"], ["wake", "Wake"], ["sleep", "Sleep"], ["stop", "Stop"]];
+const TRANSITIONS = [["start", "Load"], ["wake", "Wake"], ["sleep", "Sleep"], ["stop", "Stop"]];
 
 function Durations({ durations }) {
-  const known = MOVES.filter(([key]) => durations[key]?.count);
+  const known = TRANSITIONS.filter(([key]) => durations[key]?.count);
   if (!known.length) return html`<span class="muted">none measured yet</span>`;
-  return html`<table class="mini"><thead><tr><th scope="col"><span class="visually-hidden">move</span></th><th scope="col">median</th><th scope="col">90 %</th><th scope="col">last</th><th scope="col">times</th></tr></thead>
+  return html`<table class="mini"><thead><tr><th scope="col"><span class="visually-hidden">transition</span></th><th scope="col">median</th><th scope="col">90%</th><th scope="col">last</th><th scope="col">times</th></tr></thead>
     <tbody>${known.map(([key, name]) => html`<tr key=${key}><th scope="row">${name}</th><td>${seconds(durations[key].p50_s)}</td><td>${seconds(durations[key].p90_s)}</td><td>${seconds(durations[key].last_s)}</td><td>${durations[key].count}</td></tr>`)}</tbody></table>`;
 }
 
@@ -92,7 +93,7 @@ function Details({ model, state }) {
 
 export function ModelRow({ model, byName, onLog }) {
   const [open, setOpen] = useState(false);
-  const state = fare(model, now.value);
+  const state = modelStatus(model, now.value);
   const shown = byName ? model.name.trim() || model.id : model.id;
   const other = byName ? (model.name.trim() ? model.id : "") : model.name.trim();
   return html`<article class=${classes("model-row", model.unlisted && "unlisted")} data-model=${model.id}>
@@ -103,11 +104,11 @@ export function ModelRow({ model, byName, onLog }) {
         ${model.unlisted && html`<span class="badge plain">unlisted</span>`}
       </div>
       ${model.description.trim() && html`<p class="muted small model-about">${model.description}</p>`}
-      <${Doing} model=${model} state=${state} />
+      <${StatusChips} model=${model} state=${state} />
     </div>
     <div class="model-state">
       <${StateBadge} state=${model.state} />
-      ${state.stateForS !== null && html`<span class="tiny faint num" title="In this state since then">${clockTime(state.stateForS)}</span>`}
+      ${state.stateForS !== null && html`<span class="tiny faint num" title="Time in this state">${clockTime(state.stateForS)}</span>`}
     </div>
     <div class="model-actions">
       <${Actions} model=${model} />

@@ -1,10 +1,10 @@
-// The model selector of every tab: own models first, then those of each peer.
+// The selection of a model: local models first, then those of each peer.
 
 import { html } from "../shared/html.js";
 import { Select } from "../shared/controls.js";
 import { localModels, peerModels } from "./store.js";
 
-/** Models that a person may pick. */
+/** The models offered. */
 export const pickable = () => ({ local: localModels.value.filter((model) => !model.unlisted), peers: [...peerModels.value] });
 
 export const hasModels = () => {

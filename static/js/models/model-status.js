@@ -1,11 +1,11 @@
-// How a model fares, from what the server said last and the seconds since.
+// What a model is doing, from the last overview and the seconds since.
 
 import { details, since } from "./store.js";
 
 const LOADED = new Set(["starting", "ready", "waking", "sleepPending", "asleep", "stopping"]);
 
 /** Return state age, requests, countdowns and measured durations; null where unknown. */
-export function fare(model, nowMs) {
+export function modelStatus(model, nowMs) {
   const entry = details.value.get(model.id);
   const passed = entry ? Math.max(0, (nowMs - entry.seenMs) / 1000) : 0;
   const fresh = entry && entry.state === model.state;
@@ -15,8 +15,8 @@ export function fare(model, nowMs) {
     waiting: entry?.waiting ?? 0,
     etaS: entry?.eta_s == null ? null : Math.max(0, entry.eta_s - passed),
     why: entry?.why ?? "",
-    restInS: fresh && entry.rest_in_s != null && !entry.in_flight ? Math.max(0, entry.rest_in_s - passed) : null,
-    rest: entry?.rest ?? "stopped",
+    idleLeftS: fresh && entry.rest_in_s != null && !entry.in_flight ? Math.max(0, entry.rest_in_s - passed) : null,
+    idleState: entry?.rest ?? "stopped",
     memoryBytes: entry?.memory_bytes ?? null,
     failures: entry?.failures ?? 0,
     backoffS: entry?.backoff_s ? Math.max(0, entry.backoff_s - passed) : 0,

@@ -1,11 +1,11 @@
-// The models: their states and what can be done with them; beside them statistics and a log.
+// The models: their states and actions; beside them statistics and a log.
 
 import { classes, html, useEffect, useMemo, useState } from "../shared/html.js";
 import { unloadAll } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { useMedia } from "../shared/dom-utils.js";
 import { compact, count, plural, speed } from "../shared/format.js";
-import { attempt, notify } from "../shared/toasts.js";
+import { attempt, showToast } from "../shared/toasts.js";
 import { Empty, Figure, IconButton, Segmented, Select, TextField } from "../shared/controls.js";
 import { Confirm } from "../shared/dialog.js";
 import { Split } from "../shared/split.js";
@@ -21,20 +21,20 @@ const showName = stored("showIdorName", "id");
 const ALL = "";
 const watched = stored("models-watched-log", ALL);
 
-/** "Unload all" asks first when that would cut requests, and rests a moment afterwards. */
+/** "Unload all": asks for confirmation, and stays disabled for a second afterwards. */
 function UnloadAll() {
   const [busy, setBusy] = useState(false);
   const [asking, setAsking] = useState(false);
   const unload = async () => {
     setBusy(true);
-    if (await attempt("Unloading", unloadAll)) notify("All models are unloaded", "ok");
+    if (await attempt("Unloading", unloadAll)) showToast("All models are unloaded", "ok");
     refreshDetails();
     setTimeout(() => setBusy(false), 1000);
   };
   const none = !localModels.value.some((model) => !["stopped", "shutdown", "unknown"].includes(model.state));
   return html`<button type="button" class="btn" disabled=${busy || none} onClick=${() => setAsking(true)}>${busy ? "Unloading…" : "Unload all"}</button>
     ${asking && html`<${Confirm} title="Unload all models?" action="Unload all" onYes=${unload} onClose=${() => setAsking(false)}>
-      <p>Every model is stopped at once. Requests they are answering are cut off.</p></${Confirm}>`}`;
+      <p>All models stop at once. Their in-flight requests fail.</p></${Confirm}>`}`;
 }
 
 const matches = (model, text) => `${model.id} ${model.name} ${model.description}`.toLowerCase().includes(text.toLowerCase());
@@ -68,7 +68,7 @@ function ModelList({ onLog }) {
   return html`
     <div class="toolbar">
       <div class="grow search"><${TextField} label="Find a model" hideLabel type="search" placeholder="Find a model" value=${filter} onInput=${setFilter} /></div>
-      <${Segmented} label="Models are shown by" value=${showName.value} options=${[["id", "ID"], ["name", "Name"]]} onChange=${(next) => { showName.value = next; }} />
+      <${Segmented} label="Show models by" value=${showName.value} options=${[["id", "ID"], ["name", "Name"]]} onChange=${(next) => { showName.value = next; }} />
       <${IconButton} icon=${showUnlisted.value ? "eye" : "eyeOff"} kind="" label=${showUnlisted.value ? "Hide unlisted models" : "Show unlisted models"} onClick=${() => { showUnlisted.value = !showUnlisted.value; }} />
       <${UnloadAll} />
     </div>
@@ -80,7 +80,7 @@ function ModelList({ onLog }) {
     </div>`;
 }
 
-/** The log of one model while it is chosen and the page is open, else that of all. */
+/** The log of the chosen model while the page is active, else that of all. */
 function useLog(id, active) {
   const buffer = useMemo(() => (id === ALL ? logs.upstream : new LineBuffer()), [id]);
   useEffect(() => (id !== ALL && active ? followModel(id, buffer) : undefined), [id, active, buffer]);

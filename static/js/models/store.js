@@ -1,24 +1,24 @@
-// The models: who there is and in which state (pushed), and how they fare (asked for when it matters).
+// The models: ids and states from the event stream, details polled while a page shows them, groups.
 
 import { batch, computed, signal } from "../shared/html.js";
-import { getJson, single } from "../shared/api.js";
+import { getJson, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { everyVisible } from "../shared/timing.js";
+import { everyWhileVisible } from "../shared/timing.js";
 import { plural } from "../shared/format.js";
 
-const ASK_EVERY_MS = 5000;
-const ASK_SOON_MS = 120;
+const REFRESH_MS = 5000;
+const REFRESH_SOON_MS = 120;
 
 /** All models as the event stream lists them, local ones and those of peers. */
 export const models = signal([]);
 
-/** Whether a list has arrived at all, so that "none" is not said too early. */
+/** Whether a list has arrived; before that, "no models" would be wrong. */
 export const modelsKnown = signal(false);
 
-/** Model id -> its entry of /api/overview, with *seenMs*, when that was true. */
+/** Model id -> its entry of /api/overview, and *seenMs*, when it was fetched. */
 export const details = signal(new Map());
 
-/** When each model came into its state, Unix ms; used until the overview says it better. */
+/** When each model entered its state, Unix ms; used until the overview is known. */
 export const since = signal(new Map());
 
 const byName = (a, b) => (a.name + a.id).localeCompare(b.name + b.id);
@@ -38,26 +38,26 @@ export const peerModels = computed(() => {
 
 export const findModel = (id) => models.value.find((model) => model.id === id);
 
-/** Whether somebody looks at how the models fare; nobody is asked otherwise. */
+/** Whether a page shows details; they are polled only then. */
 let watched = false;
 
-function onList(list) {
+function onModelList(list) {
   const changed = new Map(since.peek());
   const before = new Map(models.peek().map((model) => [model.id, model.state]));
   const at = Date.now();
   for (const model of list) {
     if (model.peerID) continue;
-    // A state already there when we came began at a time we do not know.
+    // The start of a state of the first list is unknown.
     if (before.has(model.id) && before.get(model.id) !== model.state) changed.set(model.id, at);
   }
   since.value = changed;
   models.value = list;
   modelsKnown.value = true;
-  askSoon();
+  refreshSoon();
 }
 
-/** Ask how the models fare. */
-export const refreshDetails = single(async () => {
+/** Fetch the overview. */
+export const refreshDetails = singleFlight(async () => {
   try {
     const overview = await getJson("/api/overview");
     const seenMs = Date.now();
@@ -71,19 +71,19 @@ export const refreshDetails = single(async () => {
 });
 
 let soon = 0;
-function askSoon() {
+function refreshSoon() {
   if (!watched) return;
   soon ||= setTimeout(() => {
     soon = 0;
     refreshDetails();
-  }, ASK_SOON_MS);
+  }, REFRESH_SOON_MS);
 }
 
 /** Keep *details* current until the returned function is called. Memory and countdowns have no event. */
 export function watchDetails() {
   watched = true;
   refreshDetails();
-  const stop = everyVisible(ASK_EVERY_MS, refreshDetails);
+  const stop = everyWhileVisible(REFRESH_MS, refreshDetails);
   return () => {
     watched = false;
     stop();
@@ -92,18 +92,18 @@ export function watchDetails() {
 
 function onInFlight({ models: busy }) {
   const found = new Map(busy.map((each) => [each.model, each]));
-  let turned = false; // from idle to busy or back: when its countdown begins is not in the event
+  let idleChanged = false; // between idle and busy; the event lacks the idle countdown
   const changed = new Map([...details.peek()].map(([id, entry]) => {
     const { in_flight = 0, waiting = 0 } = found.get(id) ?? {};
-    turned ||= (in_flight + waiting > 0) !== (entry.in_flight + entry.waiting > 0) || waiting !== entry.waiting;
+    idleChanged ||= (in_flight + waiting > 0) !== (entry.in_flight + entry.waiting > 0) || waiting !== entry.waiting;
     return [id, { ...entry, in_flight, waiting }];
   }));
   details.value = changed;
-  if (turned) askSoon();
+  if (idleChanged) refreshSoon();
 }
 
-/** A key without the right to live data still may ask which models it can use. */
-async function listOpen() {
+/** Without admin right there is no event stream, but the list of models the key may use. */
+async function listModelsOfKey() {
   try {
     const { data } = await getJson("/v1/models");
     models.value = data.map((each) => ({ id: each.id, name: each.name ?? "", description: each.description ?? "", state: "unknown", unlisted: false, sleepMode: "", peerID: each.meta?.llamaswap?.peerID ?? "" }));
@@ -114,17 +114,17 @@ async function listOpen() {
 }
 
 export function startModels() {
-  subscribe("limited", listOpen);
-  subscribe("modelStatus", onList);
+  subscribe("limited", listModelsOfKey);
+  subscribe("modelStatus", onModelList);
   subscribe("named:inFlight", onInFlight);
-  subscribe("named:swap", askSoon);
+  subscribe("named:swap", refreshSoon);
 }
 
 // --- groups: which models swap with each other, which stay
 
 const DEFAULT = "(default)";
 
-/** Groups of the configuration in force: {id, swap, exclusive, persistent, members}. */
+/** Groups of the active configuration: {id, swap, exclusive, persistent, members}. */
 export const groups = signal([]);
 
 const RULES = {

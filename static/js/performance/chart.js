@@ -12,7 +12,7 @@ const BINARY_STEPS = Array.from({ length: 32 }, (_, power) => 2 ** (power + 10))
 
 let library = null;
 
-/** Load uPlot and its style with the first chart. */
+/** Load uPlot and its style sheet with the first chart. */
 function load() {
   library ??= import("../../vendor/uplot.js").then((module) => {
     const link = document.createElement("link");
@@ -41,7 +41,7 @@ function optionsFor({ series, format, max, sync, binary }, width) {
   };
 }
 
-/** *times* in seconds; *series* are {name, values}. The newest value stands in the legend. */
+/** *times* in seconds; *series* are {name, values}. The legend shows the newest value. */
 export function Chart({ title, times, series, format, max, sync, binary }) {
   const place = useRef(null);
   const plot = useRef(null);

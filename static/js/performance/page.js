@@ -1,13 +1,13 @@
-// What the machine does: processor, memory, GPUs, and what each model takes of them.
+// The load of the machine: CPU, memory, GPUs, and the share of each model.
 
 import { html, signal, useEffect, useMemo } from "../shared/html.js";
-import { getJson, single } from "../shared/api.js";
-import { everyVisible } from "../shared/timing.js";
+import { getJson, singleFlight } from "../shared/api.js";
+import { everyWhileVisible } from "../shared/timing.js";
 import { bytes, percent } from "../shared/format.js";
 import { Empty, Problem } from "../shared/controls.js";
 import { Chart } from "./chart.js";
 
-const ASK_EVERY_MS = 5000;
+const REFRESH_MS = 5000;
 const KEPT = 720;
 const SYNC = "performance";
 
@@ -15,7 +15,7 @@ const samples = signal([]);
 const known = signal(false);
 const problem = signal("");
 
-const refresh = single(async () => {
+const refresh = singleFlight(async () => {
   try {
     const newest = samples.peek().at(-1)?.at_ms ?? 0;
     const body = await getJson(`/api/performance${newest ? `?since=${newest}` : ""}`);
@@ -48,10 +48,10 @@ function chartsOf(list) {
   const last = list.at(-1);
   const gpuTotal = Math.max(0, ...(last?.gpus ?? []).map((gpu) => gpu.memory_total ?? 0));
   return [
-    { title: "Processor", format: percent, max: 100, series: seriesOf(list, (sample) => ({ "all cores": sample.host?.cpu_percent ?? null })) },
+    { title: "CPU", format: percent, max: 100, series: seriesOf(list, (sample) => ({ "all cores": sample.host?.cpu_percent ?? null })) },
     { title: "Memory", format: size, binary: true, max: last?.host?.memory_total || undefined, series: seriesOf(list, (sample) => ({ used: sample.host?.memory_used ?? null })) },
     { title: "Memory per model", format: size, binary: true, series: seriesOf(list, perProcess("rss_bytes")) },
-    { title: "Processor per model (100 % is one core)", format: percent, series: seriesOf(list, perProcess("cpu_percent")) },
+    { title: "CPU per model (100% is one core)", format: percent, series: seriesOf(list, perProcess("cpu_percent")) },
     { title: "GPU load", format: percent, max: 100, series: seriesOf(list, perGpu("utilization_percent")) },
     { title: "GPU memory", format: size, binary: true, max: gpuTotal || undefined, series: seriesOf(list, perGpu("memory_used")) },
     { title: "GPU temperature", format: degrees, series: seriesOf(list, perGpu("temperature_c")) },
@@ -63,7 +63,7 @@ export default function PerformancePage({ active }) {
   useEffect(() => {
     if (!active) return undefined;
     refresh();
-    return everyVisible(ASK_EVERY_MS, refresh);
+    return everyWhileVisible(REFRESH_MS, refresh);
   }, [active]);
   const list = samples.value;
   const times = useMemo(() => list.map((sample) => sample.at_ms / 1000), [list]);

@@ -1,23 +1,23 @@
-// A picture from a text.
+// Image generation.
 
 import { html, signal, useState } from "../shared/html.js";
-import { postJson, Work } from "../shared/api.js";
-import { stored, storedLater } from "../shared/storage.js";
-import { download, leadsElsewhere } from "../shared/dom-utils.js";
+import { AsyncTask, postJson } from "../shared/api.js";
+import { stored, storedDebounced } from "../shared/storage.js";
+import { download, isExternalLink } from "../shared/dom-utils.js";
 import { Empty, Problem, Select } from "../shared/controls.js";
-import { ImageViewer, Writing } from "../shared/dialog.js";
+import { ImageViewer, LongTextField } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 import { ModelSelect } from "../models/model-select.js";
 
 const SIZES = ["512x512", "1024x1024", "1024x768", "1280x720", "1792x1024", "768x1024", "720x1280", "1024x1792"];
 const model = stored("playground-image-model", "");
 const size = stored("playground-image-size", "1024x1024");
-const prompt = storedLater("playground-image-prompt", "");
+const prompt = storedDebounced("playground-image-prompt", "");
 const picture = signal(null);
-const work = new Work();
+const task = new AsyncTask();
 
 async function generate() {
-  await work.run(async (abort) => {
+  await task.run(async (abort) => {
     const answer = await postJson("/v1/images/generations", { model: model.value, prompt: prompt.value, n: 1, size: size.value }, { signal: abort });
     const [first] = (await answer.json()).data ?? [];
     if (!first) throw new Error("the answer holds no picture");
@@ -28,8 +28,8 @@ async function generate() {
 function Result() {
   const [open, setOpen] = useState(false);
   const { source, link } = picture.value;
-  // A picture elsewhere is not fetched by this page: its policy allows no other origin.
-  if (link && !leadsElsewhere(link)) return html`<p class="note">The server answered with an address that is no web address: <span class="mono">${link}</span></p>`;
+  // An image of another origin is not fetched: the policy of the page forbids it.
+  if (link && !isExternalLink(link)) return html`<p class="note">The server answered with something that is not a web address: <span class="mono">${link}</span></p>`;
   if (link) return html`<p class="note">The server answered with an address. <a href=${link} target="_blank" rel="noopener noreferrer">Open the picture</a></p>`;
   return html`<figure class="picture"><button type="button" class="thumb" aria-label="Show the picture in full size" onClick=${() => setOpen(true)}><img src=${source} alt=${prompt.value} /></button>
     <button type="button" class="btn" onClick=${async () => download(`generated-image-${Date.now()}.png`, await toBlob(source))}><${Icon} name="download" size="16" />Download</button>
@@ -43,26 +43,26 @@ async function toBlob(source) {
 }
 
 function clear() {
-  work.reset();
+  task.reset();
   picture.value = null;
   prompt.value = "";
 }
 
 export function ImagesTab() {
-  const ready = model.value && prompt.value.trim() && !work.busy.value;
+  const ready = model.value && prompt.value.trim() && !task.busy.value;
   return html`<div class="form-tab">
     <div class="form card">
-      <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
-      <${Select} label="Size" value=${size.value} disabled=${work.busy.value} onChange=${(next) => { size.value = next; }}>${SIZES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}>
-      <${Writing} id="image-prompt" label="Prompt" state=${prompt} placeholder="What the picture shows" onEnter=${() => ready && generate()} />
-      <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${generate}>Generate</button>`}
+      <${ModelSelect} value=${model.value} disabled=${task.busy.value} onChange=${(next) => { model.value = next; }} />
+      <${Select} label="Size" value=${size.value} disabled=${task.busy.value} onChange=${(next) => { size.value = next; }}>${SIZES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}>
+      <${LongTextField} id="image-prompt" label="Prompt" state=${prompt} placeholder="What the picture shows" onEnter=${() => ready && generate()} />
+      <div class="row">${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${generate}>Generate</button>`}
         <button type="button" class="btn quiet" onClick=${clear}>Clear</button></div>
     </div>
     <div class="result card">
-      ${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
-      ${work.busy.value && html`<p class="muted waiting"><span class="thinking">Drawing…</span></p>`}
-      ${picture.value && !work.busy.value && html`<${Result} />`}
-      ${!picture.value && !work.busy.value && !work.error.value && html`<${Empty} icon="image" title="No picture yet">Describe one and press Generate.</${Empty}>`}
+      ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
+      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Drawing…</span></p>`}
+      ${picture.value && !task.busy.value && html`<${Result} />`}
+      ${!picture.value && !task.busy.value && !task.error.value && html`<${Empty} icon="image" title="No picture yet">Describe one and press Generate.</${Empty}>`}
     </div>
   </div>`;
 }

@@ -1,13 +1,13 @@
-// A small load test: so many requests, so many at once, and how long they took.
+// A load test: a number of requests with limited concurrency, and their latencies.
 
 import { html, signal } from "../shared/html.js";
-import { Work } from "../shared/api.js";
+import { AsyncTask } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { ms, plural, seconds, speed } from "../shared/format.js";
 import { Empty, Figure, Problem, TextField } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { binsOf, Histogram } from "../shared/histogram.js";
-import { ask } from "../chat/chat-client.js";
+import { sendChat } from "../chat/chat-client.js";
 import { DIALECTS } from "../chat/dialects.js";
 import { ModelSelect } from "../models/model-select.js";
 
@@ -19,13 +19,13 @@ const parallel = stored("playground-load-parallel", 4);
 const maxTokens = stored("playground-load-tokens", 64);
 const prompt = stored("playground-load-prompt", "Write one sentence about the sea.");
 const result = signal(null);
-const work = new Work();
+const task = new AsyncTask();
 
 const within = (text, most) => Math.min(most, Math.max(1, Math.floor(Number(text)) || 1));
 
 /** Run the test; *result* grows as answers come. */
 async function run() {
-  await work.run(async (abort) => {
+  await task.run(async (abort) => {
     const began = performance.now();
     const state = { total: requests.value, done: [], errors: [], tookMs: 0 };
     let started = 0;
@@ -46,7 +46,7 @@ async function measure(state, abort) {
   const dialect = DIALECTS.chat;
   const body = dialect.body({ model: model.value, messages: [{ role: "user", text: prompt.value }], maxTokens: maxTokens.value });
   try {
-    state.done.push(await ask({ dialect, body, signal: abort }));
+    state.done.push(await sendChat({ dialect, body, signal: abort }));
   } catch (error) {
     if (error.name !== "AbortError") state.errors.push(error.status ? `${error.status}: ${error.message}` : error.message);
   }
@@ -69,29 +69,29 @@ function Result() {
     <div class="row"><progress class="bar accent wide" max=${total} value=${finished} aria-label="Requests finished"></progress><span class="small muted num">${finished} of ${total}</span></div>
     <div class="figures">
       <${Figure} name="answers" value=${done.length} /><${Figure} name="failed" value=${errors.length} />
-      <${Figure} name="took" value=${seconds(tookMs / 1000)} />
+      <${Figure} name="elapsed" value=${seconds(tookMs / 1000)} />
       <${Figure} name="requests/s" value=${speed(finished / (tookMs / 1000))} />
-      <${Figure} name="tokens/s in all" value=${speed(tokens / (tookMs / 1000))} />
+      <${Figure} name="tokens/s total" value=${speed(tokens / (tookMs / 1000))} />
     </div>
     ${errors.length > 0 && html`<${Errors} errors=${errors} />`}
-    ${distribution("Whole answer", done.map((each) => each.totalMs), ms)}
-    ${distribution("First token", done.map((each) => each.firstMs), ms)}
-    ${distribution("Tokens/s of one answer", done.map((each) => each.speed), speed)}
+    ${distribution("Total duration", done.map((each) => each.totalMs), ms)}
+    ${distribution("Time to first token", done.map((each) => each.firstMs), ms)}
+    ${distribution("Tokens/s per request", done.map((each) => each.speed), speed)}
   </div>`;
 }
 
 export function LoadTab() {
-  const ready = model.value && prompt.value.trim() && !work.busy.value;
+  const ready = model.value && prompt.value.trim() && !task.busy.value;
   const number = (label, state, most) => html`<${TextField} label=${label} type="number" min="1" max=${most} value=${state.value} onInput=${(text) => { state.value = within(text, most); }} />`;
   return html`<div class="form-tab">
     <div class="form card">
-      <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
-      <div class="three">${number("Requests", requests, MAX_REQUESTS)}${number("At once", parallel, MAX_PARALLEL)}${number("Tokens each", maxTokens, 4096)}</div>
+      <${ModelSelect} value=${model.value} disabled=${task.busy.value} onChange=${(next) => { model.value = next; }} />
+      <div class="three">${number("Requests", requests, MAX_REQUESTS)}${number("Concurrency", parallel, MAX_PARALLEL)}${number("Max tokens", maxTokens, 4096)}</div>
       <div class="field"><label class="label" for="load-prompt">Prompt</label><textarea id="load-prompt" class="area" rows="3" value=${prompt.value} onInput=${(event) => { prompt.value = event.currentTarget.value; }}></textarea></div>
       <p class="tiny faint">A browser opens about six connections to one server; beyond that requests wait in the browser, and that wait is counted too.</p>
-      <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Stop</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${run}><${Icon} name="bolt" size="16" />Send ${plural(requests.value, "request")}</button>`}</div>
+      <div class="row">${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Stop</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${run}><${Icon} name="bolt" size="16" />Send ${plural(requests.value, "request")}</button>`}</div>
     </div>
-    <div class="result card">${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
+    <div class="result card">${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
       ${result.value ? html`<${Result} />` : html`<${Empty} icon="bolt" title="Not measured yet">Choose a model; the answers and their times appear here.</${Empty}>`}</div>
   </div>`;
 }

@@ -1,4 +1,4 @@
-// Try a model: conversation, pictures, speech, transcripts, ranking, load. All tabs stay alive.
+// The playground: chat, images, speech, transcription, ranking, load test. All tabs stay mounted.
 
 import { html, useId } from "../shared/html.js";
 import { stored } from "../shared/storage.js";

@@ -1,22 +1,22 @@
-// Which of several texts fits a question best.
+// Ranking of texts by their relevance to a question.
 
 import { html, signal } from "../shared/html.js";
-import { postJson, Work } from "../shared/api.js";
-import { stored, storedLater } from "../shared/storage.js";
+import { AsyncTask, postJson } from "../shared/api.js";
+import { stored, storedDebounced } from "../shared/storage.js";
 import { Empty, Problem, TextField } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { ModelSelect } from "../models/model-select.js";
 
 const model = stored("playground-rerank-model", "");
-const question = storedLater("playground-rerank-query", "");
-const documents = storedLater("playground-rerank-documents", "");
+const question = storedDebounced("playground-rerank-query", "");
+const documents = storedDebounced("playground-rerank-documents", "");
 const ranked = signal(null);
-const work = new Work();
+const task = new AsyncTask();
 
 const lines = () => documents.value.split("\n").map((line) => line.trim()).filter(Boolean);
 
 async function rank() {
-  await work.run(async (abort) => {
+  await task.run(async (abort) => {
     const sent = lines();
     const answer = await postJson("/v1/rerank", { model: model.value, query: question.value, documents: sent, top_n: sent.length }, { signal: abort });
     const results = (await answer.json()).results ?? [];
@@ -24,7 +24,7 @@ async function rank() {
   });
 }
 
-/** Scores may be logits or shares; the bar only compares them with each other. */
+/** Scores may be logits or probabilities; the bars only compare them with each other. */
 function Ranking() {
   const scores = ranked.value.map((each) => each.score);
   const least = Math.min(...scores, 0);
@@ -35,20 +35,20 @@ function Ranking() {
 }
 
 export function RerankTab() {
-  const ready = model.value && question.value.trim() && lines().length > 0 && !work.busy.value;
+  const ready = model.value && question.value.trim() && lines().length > 0 && !task.busy.value;
   return html`<div class="form-tab">
     <div class="form card">
-      <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
+      <${ModelSelect} value=${model.value} disabled=${task.busy.value} onChange=${(next) => { model.value = next; }} />
       <${TextField} label="Question" value=${question.value} placeholder="What you are looking for" onInput=${(next) => { question.value = next; }} onEnter=${() => ready && rank()} />
       <div class="field"><label class="label" for="rerank-documents">Texts, one per line</label>
         <textarea id="rerank-documents" class="area" rows="8" value=${documents.value} onInput=${(event) => { documents.value = event.currentTarget.value; }}></textarea></div>
-      <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${rank}>Rank</button>`}</div>
+      <div class="row">${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${rank}>Rank</button>`}</div>
     </div>
     <div class="result card">
-      ${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
-      ${work.busy.value && html`<p class="muted waiting"><span class="thinking">Ranking…</span></p>`}
-      ${ranked.value && !work.busy.value && html`<${Ranking} />`}
-      ${!ranked.value && !work.busy.value && !work.error.value && html`<${Empty} icon="rank" title="Nothing ranked yet">Ask a question and give some texts to choose from.</${Empty}>`}
+      ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
+      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Ranking…</span></p>`}
+      ${ranked.value && !task.busy.value && html`<${Ranking} />`}
+      ${!ranked.value && !task.busy.value && !task.error.value && html`<${Empty} icon="rank" title="Nothing ranked yet">Ask a question and give some texts to choose from.</${Empty}>`}
     </div>
   </div>`;
 }

@@ -1,12 +1,12 @@
-// A text read aloud.
+// Text to speech.
 
 import { html, signal, useEffect, useRef } from "../shared/html.js";
-import { getJson, postJson, Work } from "../shared/api.js";
-import { stored, storedLater } from "../shared/storage.js";
+import { AsyncTask, getJson, postJson } from "../shared/api.js";
+import { stored, storedDebounced } from "../shared/storage.js";
 import { download } from "../shared/dom-utils.js";
 import { dateTime } from "../shared/format.js";
 import { Check, Empty, IconButton, Problem, Select } from "../shared/controls.js";
-import { Writing } from "../shared/dialog.js";
+import { LongTextField } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 import { ModelSelect } from "../models/model-select.js";
 
@@ -15,14 +15,14 @@ const model = stored("playground-speech-model", "");
 const voice = stored("playground-speech-voice", "coral");
 const autoplay = stored("playground-speech-autoplay", false);
 const cache = stored("playground-speech-voices-cache", {});
-const text = storedLater("playground-speech-text", "");
+const text = storedDebounced("playground-speech-text", "");
 const sound = signal(null);
-const work = new Work();
-const voices = new Work();
+const task = new AsyncTask();
+const voices = new AsyncTask();
 
 const voicesOf = (name) => (cache.value[name]?.length ? cache.value[name] : DEFAULT_VOICES);
 
-/** Ask the model's server which voices it has. */
+/** Fetch the voices of the model's server. */
 async function refreshVoices() {
   await voices.run(async (abort) => {
     let found = [];
@@ -37,7 +37,7 @@ async function refreshVoices() {
 }
 
 async function speak() {
-  await work.run(async (abort) => {
+  await task.run(async (abort) => {
     const answer = await postJson("/v1/audio/speech", { model: model.value, input: text.value, voice: voice.value }, { signal: abort });
     const blob = await answer.blob();
     if (sound.value) URL.revokeObjectURL(sound.value.url);
@@ -57,24 +57,24 @@ function Player() {
 }
 
 export function SpeechTab() {
-  const ready = model.value && text.value.trim() && !work.busy.value;
+  const ready = model.value && text.value.trim() && !task.busy.value;
   const list = voicesOf(model.value);
   return html`<div class="form-tab">
     <div class="form card">
-      <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
+      <${ModelSelect} value=${model.value} disabled=${task.busy.value} onChange=${(next) => { model.value = next; }} />
       <div class="row end"><div class="grow"><${Select} label="Voice" value=${list.includes(voice.value) ? voice.value : list[0]} onChange=${(next) => { voice.value = next; }}>${list.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}></div>
         <${IconButton} icon="refresh" kind="" label="Ask the model for its voices" disabled=${!model.value || voices.busy.value} onClick=${refreshVoices} /></div>
       ${voices.error.value && html`<p class="tiny faint" role="status">No list of voices: ${voices.error.value}</p>`}
-      <${Writing} id="speech-text" label="Text" state=${text} placeholder="What is to be said" onEnter=${() => ready && speak()} />
-      <${Check} label="Play at once" checked=${autoplay.value} onChange=${(next) => { autoplay.value = next; }} />
-      <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${speak}>Speak</button>`}
+      <${LongTextField} id="speech-text" label="Text" state=${text} placeholder="Text to speak" onEnter=${() => ready && speak()} />
+      <${Check} label="Play automatically" checked=${autoplay.value} onChange=${(next) => { autoplay.value = next; }} />
+      <div class="row">${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${speak}>Speak</button>`}
         <button type="button" class="btn quiet" onClick=${() => { text.value = ""; }}>Clear</button></div>
     </div>
     <div class="result card">
-      ${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
-      ${work.busy.value && html`<p class="muted waiting"><span class="thinking">Speaking…</span></p>`}
-      ${sound.value && !work.busy.value && html`<${Player} />`}
-      ${!sound.value && !work.busy.value && !work.error.value && html`<${Empty} icon="speaker" title="Nothing said yet">Write a text and press Speak.</${Empty}>`}
+      ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
+      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Speaking…</span></p>`}
+      ${sound.value && !task.busy.value && html`<${Player} />`}
+      ${!sound.value && !task.busy.value && !task.error.value && html`<${Empty} icon="speaker" title="No audio yet">Write a text and press Speak.</${Empty}>`}
     </div>
   </div>`;
 }

@@ -1,7 +1,7 @@
-// The text of a recording.
+// Speech to text.
 
 import { classes, html, signal, useRef, useState } from "../shared/html.js";
-import { request, Work } from "../shared/api.js";
+import { AsyncTask, request } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { bytes } from "../shared/format.js";
 import { CopyButton, Empty, Problem } from "../shared/controls.js";
@@ -13,7 +13,7 @@ const model = stored("playground-audio-model", "");
 const file = signal(null);
 const refused = signal("");
 const transcript = signal(null);
-const work = new Work();
+const task = new AsyncTask();
 
 function choose(chosen) {
   if (!chosen) return;
@@ -23,16 +23,16 @@ function choose(chosen) {
 }
 
 async function transcribe() {
-  await work.run(async (abort) => {
+  await task.run(async (abort) => {
     const form = new FormData();
     form.append("file", file.value);
     form.append("model", model.value);
     const answer = await request("/v1/audio/transcriptions", { method: "POST", body: form, signal: abort });
-    const said = await answer.text();
+    const text = await answer.text();
     try {
-      transcript.value = JSON.parse(said).text ?? said;
+      transcript.value = JSON.parse(text).text ?? text;
     } catch {
-      transcript.value = said; // response_format text
+      transcript.value = text; // response_format text
     }
   });
 }
@@ -54,26 +54,26 @@ function DropZone() {
 }
 
 function clear() {
-  work.reset();
+  task.reset();
   file.value = transcript.value = null;
   refused.value = "";
 }
 
 export function TranscriptionTab() {
-  const ready = model.value && file.value && !work.busy.value;
+  const ready = model.value && file.value && !task.busy.value;
   return html`<div class="form-tab">
     <div class="form card">
-      <${ModelSelect} value=${model.value} disabled=${work.busy.value} onChange=${(next) => { model.value = next; }} />
+      <${ModelSelect} value=${model.value} disabled=${task.busy.value} onChange=${(next) => { model.value = next; }} />
       <${DropZone} />
       ${refused.value && html`<${Problem}>${refused.value}.</${Problem}>`}
-      <div class="row">${work.busy.value ? html`<button type="button" class="btn" onClick=${() => work.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${transcribe}>Transcribe</button>`}
+      <div class="row">${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${transcribe}>Transcribe</button>`}
         <button type="button" class="btn quiet" onClick=${clear}>Clear</button></div>
     </div>
     <div class="result card">
-      ${work.error.value && html`<${Problem}>${work.error.value}</${Problem}>`}
-      ${work.busy.value && html`<p class="muted waiting"><span class="thinking">Listening…</span></p>`}
-      ${transcript.value !== null && !work.busy.value && html`<div class="stack"><div class="row"><h2 class="grow">Transcript</h2><${CopyButton} text=${transcript.value} label="Copy transcript" /></div><p class="as-typed prose">${transcript.value || "(silence)"}</p></div>`}
-      ${transcript.value === null && !work.busy.value && !work.error.value && html`<${Empty} icon="mic" title="No transcript yet">Choose a recording and press Transcribe.</${Empty}>`}
+      ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
+      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Listening…</span></p>`}
+      ${transcript.value !== null && !task.busy.value && html`<div class="stack"><div class="row"><h2 class="grow">Transcript</h2><${CopyButton} text=${transcript.value} label="Copy transcript" /></div><p class="as-typed prose">${transcript.value || "(silence)"}</p></div>`}
+      ${transcript.value === null && !task.busy.value && !task.error.value && html`<${Empty} icon="mic" title="No transcript yet">Choose a recording and press Transcribe.</${Empty}>`}
     </div>
   </div>`;
 }

@@ -1,6 +1,6 @@
-// Requests to the server, and its refusals as sentences.
+// Requests to the server; failures are ApiErrors with the server's message.
 //
-// No key is kept here: where keys are asked for, the browser asks the person and sends them itself.
+// No API key is stored here: the browser asks for it (HTTP Basic) and sends it itself.
 
 import { signal } from "./html.js";
 
@@ -13,7 +13,7 @@ export class ApiError extends Error {
   }
 }
 
-// The page is at <prefix>/ui/, where a reverse proxy may have put us below a prefix of its own.
+// The page is at <prefix>/ui/; a reverse proxy may serve llmsnap below a path prefix.
 const ROOT = new URL("../", document.baseURI);
 
 /** Return the address of a *path* of the server, which begins with a slash. */
@@ -22,28 +22,28 @@ export const address = (path) => new URL(path.slice(1), ROOT).href;
 /** Escape each segment of a model id, keeping its slashes. */
 export const modelPath = (id) => id.split("/").map(encodeURIComponent).join("/");
 
-/** Find the sentence in the error body of any of the APIs. */
+/** Return the message in the error body of any of the APIs. */
 export function errorText(status, text) {
   try {
     const body = JSON.parse(text);
-    const said = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
-    if (typeof said === "string" && said) return said;
+    const message = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
+    if (typeof message === "string" && message) return message;
   } catch {
-    // Not JSON: the text itself is the sentence.
+    // Not JSON: the text itself is the message.
   }
   return text.trim().slice(0, 500) || `the server answered ${status}`;
 }
 
-// A page kept for "back" would keep its connections, too: six of them, and the next page gets none.
-// So whatever can be stopped is stopped when the page is left.
+// A page in the back/forward cache would keep its connections, and a browser opens six per server.
+// So requests with a signal are aborted when the page is left.
 let leaving = new AbortController();
 addEventListener("pagehide", () => {
   leaving.abort();
   leaving = new AbortController();
 });
 
-// The server tells by the referrer that a request is ours where the browser says nothing else of it:
-// on plain HTTP, unless that goes to this machine.
+// On plain HTTP to another machine browsers send no Fetch Metadata; there the server recognises its
+// own page by the referrer.
 const OURS = { credentials: "same-origin", referrerPolicy: "same-origin" };
 
 /** Like fetch, but every failure is an ApiError. Aborting still raises AbortError. */
@@ -68,8 +68,8 @@ export function postJson(path, body, options = {}) {
   return request(path, { ...options, method: "POST", headers, body: JSON.stringify(body) });
 }
 
-/** Return a function that does *action* unless it is running, for things polled or clicked fast. */
-export function single(action) {
+/** Return a function that starts *action* unless it is running; all callers get the same promise. */
+export function singleFlight(action) {
   let running = null;
   return (...args) => {
     running ??= action(...args).finally(() => { running = null; });
@@ -82,9 +82,10 @@ export const unloadModel = (id) => request(`/api/models/unload/${modelPath(id)}`
 export const unloadAll = () => request("/api/models/unload", { method: "POST" });
 export const sleepModel = (id) => request(`/api/models/sleep/${modelPath(id)}`, { method: "POST" });
 
-// --- one cancellable request of a form
+// --- actions of a form
 
-export class Work {
+/** One cancellable action at a time; *busy* and *error* are signals. */
+export class AsyncTask {
   #control = null;
 
   constructor() {
@@ -92,7 +93,7 @@ export class Work {
     this.error = signal("");
   }
 
-  /** Do *action*, which gets an AbortSignal, unless one is running. */
+  /** Run *action* with an AbortSignal, unless one is running. */
   async run(action) {
     if (this.busy.peek()) return;
     const control = new AbortController();

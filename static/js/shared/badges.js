@@ -1,4 +1,4 @@
-// A model's state: hue, shape and word together, so that any one of them is enough.
+// Badges of states: hue, shape and word together, so that each alone is enough.
 
 import { html } from "./html.js";
 
@@ -27,9 +27,9 @@ export function StateBadge({ state, children }) {
   </span>`;
 }
 
-/** An HTTP status: its number, and a word where the number says little. */
+/** An HTTP status; *left*: the client disconnected before the end. */
 export function StatusBadge({ status, left }) {
-  if (left) return html`<span class="badge plain">${status} left</span>`;
+  if (left) return html`<span class="badge plain">${status} disconnected</span>`;
   return status < 400
     ? html`<span class="badge plain num">${status}</span>`
     : html`<span class="badge failed num"><svg viewBox="0 0 16 16" aria-hidden="true" focusable="false">${SHAPES.failed}</svg>${status}</span>`;

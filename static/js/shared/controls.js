@@ -1,4 +1,4 @@
-// Buttons, switches and fields, each with a name for those who do not see it.
+// Buttons, switches and fields, each with an accessible name.
 
 import { classes, html, useEffect, useId, useRef, useState } from "./html.js";
 import { copyText } from "./dom-utils.js";
@@ -11,14 +11,14 @@ export function IconButton({ icon, label, onClick, pressed, kind = "quiet", smal
     <${Icon} name=${icon} size=${small ? 16 : 18} /></button>`;
 }
 
-/** One of a few, all in sight. *options* are [value, text] pairs. */
+/** A choice among a few visible options. *options* are [value, text] pairs. */
 export function Segmented({ label, value, options, onChange }) {
   return html`<div class="segmented" role="group" aria-label=${label}>
     ${options.map(([key, text]) => html`<button key=${key} type="button" aria-pressed=${String(key === value)} onClick=${() => onChange(key)}>${text}</button>`)}
   </div>`;
 }
 
-/** Tabs that obey the arrow keys. *options* are [value, text, icon] triples. */
+/** Tabs with arrow-key navigation. *options* are [value, text, icon] triples. */
 export function Tabs({ label, value, options, onChange, panelId }) {
   const bar = useRef(null);
   const onKeyDown = (event) => {
@@ -57,7 +57,7 @@ export function Check({ label, checked, onChange }) {
   return html`<label class="check"><input type="checkbox" checked=${checked} onChange=${(event) => onChange(event.currentTarget.checked)} />${label}</label>`;
 }
 
-/** Copies what *text* returns, and shows for a moment that it did. */
+/** Copies *text*, or what it returns, and shows "Copied" for two seconds. */
 export function CopyButton({ text, label = "Copy", small = true, withText = false }) {
   const [done, setDone] = useState(false);
   useEffect(() => {
@@ -71,7 +71,7 @@ export function CopyButton({ text, label = "Copy", small = true, withText = fals
   return html`<button type="button" class=${classes("btn", small && "small")} onClick=${copy}><${Icon} name=${done ? "check" : "copy"} size="16" />${name}</button>`;
 }
 
-/** A button that opens what is inside; a click elsewhere or Escape closes it. */
+/** A button that opens its children as a menu; a click elsewhere or Escape closes it. */
 export function Menu({ label, icon, text, children }) {
   const [open, setOpen] = useState(false);
   const root = useRef(null);
@@ -93,7 +93,7 @@ export function Menu({ label, icon, text, children }) {
   </div>`;
 }
 
-/** What to show where there is nothing, and what to do about it. */
+/** An empty state: what is missing, and what to do. */
 export function Empty({ icon = "info", title, children }) {
   return html`<div class="empty"><${Icon} name=${icon} size="32" /><h2>${title}</h2><div>${children}</div></div>`;
 }
@@ -106,7 +106,7 @@ export function Note({ children }) {
   return html`<div class="note"><${Icon} name="info" /><div>${children}</div></div>`;
 }
 
-/** A number with its name below. */
+/** A figure with its name below. */
 export function Figure({ name, value, unit }) {
   return html`<div class="figure"><span class="value">${value}${unit && html` <span class="unit">${unit}</span>`}</span><span class="name">${name}</span></div>`;
 }

@@ -1,9 +1,9 @@
-// Dialogs of the browser's own kind: they keep the focus, and Escape closes them.
+// Native dialogs: they trap the focus, and Escape closes them.
 
 import { classes, html, useEffect, useId, useRef, useState } from "./html.js";
 import { IconButton } from "./controls.js";
 
-/** Open as long as it is rendered; *onClose* must stop rendering it. */
+/** Open while it is rendered; *onClose* must stop rendering it. */
 export function Dialog({ title, tools, foot, small, onClose, children }) {
   const element = useRef(null);
   const id = useId();
@@ -22,14 +22,14 @@ export function Dialog({ title, tools, foot, small, onClose, children }) {
   </dialog>`;
 }
 
-/** Ask before something that cannot be taken back. */
-export function Confirm({ title, action, onYes, onClose, children }) {
-  const foot = html`<button type="button" class="btn" onClick=${onClose}>Cancel</button>
+/** A confirmation before an irreversible action. *dismiss* is the text of the button that does nothing. */
+export function Confirm({ title, action, dismiss = "Cancel", onYes, onClose, children }) {
+  const foot = html`<button type="button" class="btn" onClick=${onClose}>${dismiss}</button>
     <button type="button" class="btn danger-solid" onClick=${() => { onClose(); onYes(); }}>${action}</button>`;
   return html`<${Dialog} title=${title} small onClose=${onClose} foot=${foot}>${children}</${Dialog}>`;
 }
 
-/** One picture over everything. */
+/** An image at full size; a click closes it. */
 export function ImageViewer({ source, label, onClose }) {
   const element = useRef(null);
   useEffect(() => { element.current.showModal(); }, []);
@@ -38,17 +38,17 @@ export function ImageViewer({ source, label, onClose }) {
   </dialog>`;
 }
 
-// --- fields for long texts, which open in a dialog on demand
+// --- fields for long texts
 
-/** A dialog to write in; *onDone* gets the text, leaving by any other way keeps the old one. */
-export function BigEditor({ title, label, text, onDone, onClose }) {
+/** A dialog with a text area; *onDone* gets the text, closing it otherwise discards the edit. */
+export function TextDialog({ title, label, text, onDone, onClose }) {
   const area = useRef(null);
   const foot = html`<button type="button" class="btn" onClick=${onClose}>Cancel</button><button type="button" class="btn primary" onClick=${() => onDone(area.current.value)}>Done</button>`;
   return html`<${Dialog} title=${title} foot=${foot} onClose=${onClose}><textarea ref=${area} class="area big-editor" aria-label=${label} defaultValue=${text}></textarea></${Dialog}>`;
 }
 
-/** A text area that can be written in at full size; Enter does *onEnter*, Shift+Enter starts a line. */
-export function Writing({ id, label, state, placeholder, onEnter }) {
+/** A text area that opens in a dialog on demand; Enter calls *onEnter*, Shift+Enter breaks the line. */
+export function LongTextField({ id, label, state, placeholder, onEnter }) {
   const [big, setBig] = useState(false);
   const onKeyDown = (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -58,5 +58,5 @@ export function Writing({ id, label, state, placeholder, onEnter }) {
   return html`<div class="field"><div class="row"><label class="label grow" for=${id}>${label}</label>
       <${IconButton} icon="expand" small label="Write in a larger field" onClick=${() => setBig(true)} /></div>
     <textarea id=${id} class="area" rows="5" placeholder=${placeholder} value=${state.value} onInput=${(event) => { state.value = event.currentTarget.value; }} onKeyDown=${onKeyDown}></textarea>
-    ${big && html`<${BigEditor} title="Edit" label=${label} text=${state.value} onDone=${(next) => { state.value = next; setBig(false); }} onClose=${() => setBig(false)} />`}</div>`;
+    ${big && html`<${TextDialog} title="Edit" label=${label} text=${state.value} onDone=${(next) => { state.value = next; setBig(false); }} onClose=${() => setBig(false)} />`}</div>`;
 }

@@ -1,8 +1,8 @@
-// Small helpers for pointer and keyboard.
+// Clipboard, downloads, media queries and links.
 
 import { useEffect, useState } from "./html.js";
 
-/** Copy *text*, also where the page is not on a secure origin. Resolves to whether it worked. */
+/** Copy *text* to the clipboard, also on plain HTTP. Resolves to whether it worked. */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -17,7 +17,7 @@ function copyBySelection(text) {
   area.value = text;
   area.className = "visually-hidden";
   area.setAttribute("aria-hidden", "true");
-  // Inside an open dialog, or the dialog's focus trap would take the selection away.
+  // Inside an open dialog, or its focus trap would take the selection away.
   (document.querySelector("dialog[open]") ?? document.body).append(area);
   area.select();
   const worked = document.execCommand("copy");
@@ -48,11 +48,11 @@ export function useMedia(query) {
   return matches;
 }
 
-/** Whether *address*, which others wrote, may become a link: a whole address of another site.
+/** Whether *address*, from untrusted text, may become a link: an absolute address of another site.
  *
- * Here a click on it would be one of ours, and could load or unload a model.
+ * A link to this server would be followed with the user's rights, and could load or unload a model.
  */
-export function leadsElsewhere(address) {
+export function isExternalLink(address) {
   try {
     const { protocol, origin } = new URL(address);
     return protocol === "mailto:" || (["http:", "https:"].includes(protocol) && origin !== location.origin);

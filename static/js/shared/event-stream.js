@@ -1,23 +1,23 @@
-// The one live connection: /api/events, with reconnect, told to whoever subscribed.
+// The live connection to /api/events: it reconnects, and calls the subscribers of each event.
 //
 // A frame without a name is an envelope {type, data} whose data is JSON in a string; frames with a
 // name carry their JSON directly. Subscribers of envelopes use the type, those of named frames
 // "named:" and the name.
 
 import { batch, signal } from "./html.js";
-import { address, getJson, single } from "./api.js";
+import { address, getJson, singleFlight } from "./api.js";
 
 const MAX_WAIT_MS = 5000;
 const HIDDEN_CLOSE_MS = 60000;
 
-/** "connecting", "connected", "disconnected", "limited" when the key has no right to live data, or
- * "paused" while the tab has long been hidden. */
+/** "connecting", "connected", "disconnected", "limited" (the key has no admin right), or "paused"
+ * (the tab has been hidden for a minute). */
 export const connection = signal("connecting");
 
-/** The server's sentence about a key that may not see what others do; empty when it may. */
+/** The server's message for a key without admin right; empty with it. */
 export const refusal = signal("");
 
-/** Why there is no connection, as far as the server says. */
+/** The server's message about a refused connection; empty if it is not reached. */
 export const reason = signal("");
 
 const handlers = new Map();
@@ -36,7 +36,7 @@ export function subscribe(kind, handler) {
   return () => handlers.get(kind).delete(handler);
 }
 
-function tell(kind, data) {
+function dispatch(kind, data) {
   for (const handler of handlers.get(kind) ?? []) {
     try {
       handler(data);
@@ -49,7 +49,7 @@ function tell(kind, data) {
 function listenTo(kind) {
   source.addEventListener(kind.slice("named:".length), (event) => {
     try {
-      tell(kind, JSON.parse(event.data));
+      dispatch(kind, JSON.parse(event.data));
     } catch {
       console.warn(`event ${kind}: not JSON`);
     }
@@ -65,34 +65,34 @@ function onMessage(event) {
     console.warn("event: not an envelope");
     return;
   }
-  tell(envelope.type, envelope.data);
+  dispatch(envelope.type, envelope.data);
 }
 
 function onError() {
   close();
   connection.value = "disconnected";
   failures += 1;
-  // Chance keeps fifty tabs from coming back in the same instant.
+  // Jitter keeps many tabs from reconnecting at the same instant.
   const wait = Math.min(1000 * 2 ** (failures - 1), MAX_WAIT_MS) * (0.85 + 0.3 * Math.random());
   retryTimer = setTimeout(connect, wait);
-  askWhy();
+  fetchRefusal();
 }
 
-/** An event stream itself does not tell why it was refused; any other request does. */
-const askWhy = single(async () => {
+/** EventSource hides the status of a refused connection; another request shows it. */
+const fetchRefusal = singleFlight(async () => {
   try {
     await getJson("/api/inflight");
     reason.value = "";
   } catch (error) {
     reason.value = error.status ? error.message : "";
     if (error.status !== 403) return;
-    // No use in trying again: a key keeps its rights until the page is loaded anew.
+    // Retrying is pointless: the key's rights hold until the page is reloaded.
     close();
     batch(() => {
       connection.value = "limited";
       refusal.value = error.message;
     });
-    tell("limited", null);
+    dispatch("limited", null);
   }
 });
 
@@ -111,15 +111,15 @@ export function connect() {
     failures = 0;
     reason.value = "";
     connection.value = "connected";
-    tell("open", null);
+    dispatch("open", null);
   };
   source.onmessage = onMessage;
   source.onerror = onError;
   for (const kind of handlers.keys()) if (kind.startsWith("named:")) listenTo(kind);
 }
 
-// Browsers open at most six connections to a server that speaks HTTP/1.1, over all tabs: one that
-// nobody looks at gives its place back. The server sends its whole state again afterwards.
+// Browsers open at most six connections to an HTTP/1.1 server, over all tabs: a hidden tab closes its
+// own after a minute. The server sends its whole state when the tab is shown again.
 function onVisibility() {
   clearTimeout(hiddenTimer);
   if (document.hidden) {
@@ -136,6 +136,6 @@ const resume = () => source || refusal.peek() || connect();
 document.addEventListener("visibilitychange", onVisibility);
 addEventListener("online", resume);
 
-// A page kept for "back" would keep its connection, too.
+// A page in the back/forward cache would keep its connection.
 addEventListener("pagehide", close);
 addEventListener("pageshow", (event) => event.persisted && connect());

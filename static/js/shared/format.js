@@ -1,11 +1,11 @@
-// Numbers and instants as people read them. Unknown is a dash, never a zero.
+// Numbers and times for people. An unknown value is a dash, never a zero.
 
 export const NONE = "–";
 
 const round = (value, digits) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
-/** 0.34 -> "340 ms", 8.2 -> "8.2 s", 75 -> "1 m 15 s", 4000 -> "1 h 6 m". */
+/** 0.34 -> "340 ms", 8.2 -> "8.2 s", 75 -> "1 min 15 s", 4000 -> "1 h 6 min". */
 export function seconds(value) {
   if (!known(value)) return NONE;
   if (value < 0) return seconds(0);
@@ -13,8 +13,8 @@ export function seconds(value) {
   if (value < 9.95) return `${round(value, 1)} s`;
   if (value < 59.5) return `${Math.round(value)} s`;
   const whole = Math.round(value);
-  if (whole < 3600) return `${Math.floor(whole / 60)} m ${whole % 60} s`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} m`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
@@ -56,15 +56,15 @@ export function bytes(value) {
 }
 
 export const speed = (value) => (known(value) && value >= 0 ? round(value, value < 100 ? 1 : 0) : NONE);
-export const percent = (value) => (known(value) ? `${Math.round(value)} %` : NONE);
+export const percent = (value) => (known(value) ? `${Math.round(value)}%` : NONE);
 
-/** How long ago, for a list: "now", "12 s ago", "3 m ago", "5 h ago", else the date. */
+/** How long ago, for a list: "now", "12 s ago", "3 min ago", "5 h ago", else the date. */
 export function ago(unixMs, nowMs) {
   const past = (nowMs - unixMs) / 1000;
   if (!known(past)) return NONE;
   if (past < 5) return "now";
   if (past < 60) return `${Math.floor(past)} s ago`;
-  if (past < 3600) return `${Math.floor(past / 60)} m ago`;
+  if (past < 3600) return `${Math.floor(past / 60)} min ago`;
   if (past < 86400) return `${Math.floor(past / 3600)} h ago`;
   return new Date(unixMs).toLocaleDateString("en-CA");
 }

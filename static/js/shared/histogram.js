@@ -22,7 +22,7 @@ export function binsOf(values) {
   return { histogram: { start: sorted[0], width: Math.max(width, 0), counts }, ...marks, count: sorted.length };
 }
 
-/** *data* is {histogram, p50, p95, p99} as the server or binsOf tells; *format* writes a value. */
+/** *data* is {histogram, p50, p95, p99} from the server or binsOf; *format* formats a value. */
 export function Histogram({ data, label, format }) {
   if (!data?.histogram?.counts?.length) return null;
   const { start, width, counts } = data.histogram;
@@ -37,8 +37,8 @@ export function Histogram({ data, label, format }) {
       <title>${format(from)} to ${format(from + width)}: ${number}</title></rect>`;
   });
   const marks = MARKS.filter(([name]) => data[name] !== null && data[name] !== undefined).map(([name]) => html`<line key=${name} class="mark" x1=${x(data[name])} x2=${x(data[name])} y1="0" y2=${HEIGHT}><title>${name} ${format(data[name])}</title></line>`);
-  const told = MARKS.map(([name]) => `${name} ${format(data[name])}`).join(", ");
-  return html`<svg class="histogram" viewBox="0 0 ${WIDTH} ${HEIGHT + FOOT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${told}">
+  const summary = MARKS.map(([name]) => `${name} ${format(data[name])}`).join(", ");
+  return html`<svg class="histogram" viewBox="0 0 ${WIDTH} ${HEIGHT + FOOT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${summary}">
       ${bars}${marks}<line class="base" x1="0" x2=${WIDTH} y1=${HEIGHT} y2=${HEIGHT} />
     </svg>
     <div class="histogram-foot num tiny muted"><span>${format(start)}</span><span>${MARKS.map(([name]) => html`<span key=${name} class="percentile">${name} <b>${format(data[name])}</b></span>`)}</span><span>${format(start + width * counts.length)}</span></div>`;

@@ -1,4 +1,4 @@
-// What every component is made of: tagged templates instead of JSX, hooks, signals.
+// Preact, its hooks and its signals, with tagged templates instead of JSX.
 
 import { h, render, Fragment, createContext } from "../../vendor/preact.js";
 import htm from "../../vendor/htm.js";

@@ -57,7 +57,7 @@ const PATHS = {
   list: "M7 5h10M7 10h10M7 15h10M3.5 5h.1M3.5 10h.1M3.5 15h.1",
 };
 
-/** An icon that only decorates; what it means stands beside it or in the control's label. */
+/** A decorative icon; its meaning is in the text beside it or in the control's label. */
 export function Icon({ name, size = 18 }) {
   return html`<svg width=${size} height=${size} viewBox="0 0 20 20" fill="none" stroke="currentColor"
     stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false"><path d=${PATHS[name]} /></svg>`;

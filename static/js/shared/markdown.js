@@ -1,10 +1,9 @@
-// Model output as formatted text. It is never trusted: HTML in it is shown as it was written, marked
-// makes markup of the rest, DOMPurify takes everything dangerous out of that, and the result is put
-// in as nodes. Formulas are typeset afterwards from their text. The libraries are loaded with the
-// first answer that needs them.
+// Model output as formatted text. It is untrusted: HTML in it is shown as text, marked renders the
+// Markdown, DOMPurify sanitises the markup, and the result is inserted as nodes. Formulas are typeset
+// afterwards from their text. The libraries are loaded with the first text that needs them.
 
 import { html, useEffect, useRef, useState } from "./html.js";
-import { copyText, leadsElsewhere } from "./dom-utils.js";
+import { copyText, isExternalLink } from "./dom-utils.js";
 
 const LANGUAGES = new Set("bash c cpp css diff dockerfile go ini java javascript json kotlin lua makefile markdown php python ruby rust shell sql swift typescript xml yaml".split(" "));
 const ALIASES = { js: "javascript", ts: "typescript", py: "python", sh: "bash", zsh: "bash", html: "xml", svg: "xml", yml: "yaml", rs: "rust", toml: "ini", rb: "ruby", "c++": "cpp", console: "shell", md: "markdown" };
@@ -17,7 +16,7 @@ const once = (load) => {
 };
 const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 
-/** HTML is text here, and a picture is a link to it: nothing foreign is fetched unasked. */
+/** HTML stays text, and an image becomes a link: no foreign content is fetched without a click. */
 const renderer = {
   html: ({ text }) => escape(text),
   image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
@@ -42,11 +41,11 @@ async function highlightWith(name) {
   return hljs;
 }
 
-// Stand for a formula while marked is at work: two characters that nobody writes, its number between.
+// The placeholder of a formula while marked runs: its number between two private-use characters.
 const [OPEN, CLOSE] = ["\uE000", "\uE001"];
 const PLACE = /\uE000(\d+)\uE001/;
 
-/** Take formulas out, so that underscores in them do not become emphasis. Code is left alone. */
+/** Replace formulas by placeholders, so that their underscores do not become emphasis. Code stays. */
 export function splitMath(original) {
   const text = original.replace(/[\uE000\uE001]/g, "");
   const formulas = [];
@@ -74,10 +73,10 @@ export async function renderMarkdown(text) {
     FORBID_TAGS: ["area", "map", "style", "form", "input", "button", "textarea", "select", "img", "picture", "video", "audio", "source", "link", "meta"],
     FORBID_ATTR: ["style", "id", "class", "name"],
   });
-  // The language of a code block is the only class worth keeping, and only of our own list.
+  // Classes are removed above; the language of a code block is read from the markup.
   await Promise.all([colourCode(nodes, markup), typeset(nodes, formulas)]);
   for (const link of nodes.querySelectorAll("a")) {
-    if (leadsElsewhere(link.getAttribute("href"))) Object.assign(link, { target: "_blank", rel: "noopener noreferrer nofollow" });
+    if (isExternalLink(link.getAttribute("href"))) Object.assign(link, { target: "_blank", rel: "noopener noreferrer nofollow" });
     else link.replaceWith(...link.childNodes);
   }
   return nodes;
@@ -87,9 +86,9 @@ async function colourCode(nodes, markup) {
   const names = [...markup.matchAll(/<pre><code(?: class="language-([^"]*)")?/g)].map((match) => match[1] ?? "");
   const blocks = [...nodes.querySelectorAll("pre > code")];
   await Promise.all(blocks.map(async (block, index) => {
-    const said = (names[index] ?? "").toLowerCase();
-    const name = ALIASES[said] ?? said;
-    block.parentElement.tabIndex = 0; // it scrolls: the keyboard must get there
+    const language = (names[index] ?? "").toLowerCase();
+    const name = ALIASES[language] ?? language;
+    block.parentElement.tabIndex = 0; // it scrolls, so the keyboard must reach it
     if (!LANGUAGES.has(name) || block.textContent.length > 50000) return;
     const hljs = await highlightWith(name);
     const [, purify] = await basics();

@@ -1,21 +1,21 @@
-// Two panes and a bar between them that mouse, finger and arrow keys move.
+// Two panes with a splitter that pointer and arrow keys move.
 
 import { html, useRef, useState } from "./html.js";
-import { recall, remember } from "./storage.js";
+import { readStored, writeStored } from "./storage.js";
 import { useMedia } from "./dom-utils.js";
 
 const clamp = (value) => Math.min(95, Math.max(5, value));
 
-/** *id* names where the size is kept; below *stackBelow* pixels the panes lie on top of each other. */
+/** *id* is the storage key of the size; below *stackBelow* pixels the panes are stacked. */
 export function Split({ id, label, stackBelow = 1024, initial = 50, children: [first, second] }) {
   const root = useRef(null);
   const stacked = useMedia(`(max-width: ${stackBelow - 0.02}px)`);
   const key = `panel-size-${id}`;
-  const [size, setSize] = useState(() => clamp(recall(key, initial)));
+  const [size, setSize] = useState(() => clamp(readStored(key, initial)));
   const choose = (value) => {
     const next = clamp(value);
     setSize(next);
-    remember(key, next);
+    writeStored(key, next);
   };
   const onPointerDown = (event) => {
     event.currentTarget.setPointerCapture(event.pointerId);

@@ -1,9 +1,9 @@
-// Signals that outlive the page, kept as JSON in local storage.
+// Values and signals that survive a reload, as JSON in local storage.
 
 import { effect, signal } from "./html.js";
 
-/** Return what is kept under *key*, or *fallback* when it is missing, unreadable or of another type. */
-export function recall(key, fallback) {
+/** Return the value stored under *key*, or *fallback* if it is missing, unreadable or of another type. */
+export function readStored(key, fallback) {
   try {
     const text = localStorage.getItem(key);
     if (text === null) return fallback;
@@ -15,35 +15,35 @@ export function recall(key, fallback) {
   }
 }
 
-/** Keep *value*; a full or forbidden storage costs only the memory of it. */
-export function remember(key, value) {
+/** Store *value*; where storage is full or forbidden it is lost with the page. */
+export function writeStored(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
   } catch (error) {
-    console.info(`not remembered: ${key} (${error.name})`);
+    console.info(`not stored: ${key} (${error.name})`);
   }
 }
 
-/** Return a signal that starts with what was kept and keeps what it becomes. */
+/** Return a signal that starts with the stored value and stores every change. */
 export function stored(key, fallback) {
-  const state = signal(recall(key, fallback));
+  const state = signal(readStored(key, fallback));
   let first = true;
   effect(() => {
     const value = state.value;
-    if (!first) remember(key, value);
+    if (!first) writeStored(key, value);
     first = false;
   });
   return state;
 }
 
-/** Like `stored`, for values that change with every token: written once they are quiet. */
-export function storedLater(key, fallback, quietMs = 800) {
-  const state = signal(recall(key, fallback));
+/** Like `stored`, written after *quietMs* without a change: for values that change with every key. */
+export function storedDebounced(key, fallback, quietMs = 800) {
+  const state = signal(readStored(key, fallback));
   let timer = 0;
   let first = true;
   const write = () => {
     timer = 0;
-    remember(key, state.peek());
+    writeStored(key, state.peek());
   };
   effect(() => {
     state.value;

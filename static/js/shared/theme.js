@@ -1,7 +1,7 @@
-// Light, dark, or as the system has it.
+// Light, dark, or the system's preference.
 
 import { effect, signal } from "./html.js";
-import { remember } from "./storage.js";
+import { writeStored } from "./storage.js";
 
 export const THEMES = ["system", "light", "dark"];
 
@@ -18,7 +18,7 @@ function initial() {
 
 export const theme = signal(initial());
 
-/** Counts changes of the colours in force, for those who draw on a canvas. */
+/** Counts changes of the colours; canvases redraw by it. */
 export const themeVersion = signal(0);
 
 const changed = () => requestAnimationFrame(() => { themeVersion.value += 1; });
@@ -33,7 +33,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
 
 export function chooseTheme(name) {
   theme.value = name;
-  remember("theme", name);
+  writeStored("theme", name);
 }
 
 /** Return the value of a token such as "--accent" as it is now. */

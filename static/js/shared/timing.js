@@ -1,11 +1,11 @@
-// One clock for all that counts seconds. It stands while nobody looks.
+// The clock, and timers that rest while the tab is hidden.
 
 import { signal } from "./html.js";
 
-/** Whether the tab is in sight. */
+/** Whether the tab is visible. */
 export const visible = signal(!document.hidden);
 
-/** Wall clock in Unix milliseconds, once a second. */
+/** Unix milliseconds, updated once a second while the tab is visible. */
 export const now = signal(Date.now());
 
 setInterval(() => {
@@ -16,7 +16,7 @@ document.addEventListener("visibilitychange", () => {
   now.value = Date.now();
 });
 
-/** Run *action* at most once per frame, with the last arguments. */
+/** Return a function that runs *action* with the next frame, once however often it is called. */
 export function perFrame(action) {
   let pending = 0;
   return () => {
@@ -27,8 +27,8 @@ export function perFrame(action) {
   };
 }
 
-/** Return a function that runs *action* at once, but not more often than every *everyMs*. */
-export function paced(everyMs, action) {
+/** Return a function that runs *action* at once, but at most once in *everyMs*. */
+export function throttle(everyMs, action) {
   let timer = 0;
   let last = -Infinity;
   const run = () => {
@@ -39,8 +39,8 @@ export function paced(everyMs, action) {
   return () => { timer ||= setTimeout(run, Math.max(0, last + everyMs - performance.now())); };
 }
 
-/** Call *action* every *everyMs* while the tab is visible; returns how to stop. */
-export function everyVisible(everyMs, action) {
+/** Call *action* every *everyMs* while the tab is visible; returns a function that stops it. */
+export function everyWhileVisible(everyMs, action) {
   const timer = setInterval(() => document.hidden || action(), everyMs);
   return () => clearInterval(timer);
 }

@@ -1,6 +1,6 @@
-// Loads a page when it is first opened, and keeps it alive behind the others from then on.
+// Loads a page when it is first opened, and keeps it mounted from then on, hidden behind the others.
 //
-// A page is active while it is the one shown and the tab is in sight: only then it asks the server.
+// A page is active while it is shown and the tab is visible; only then it polls the server.
 
 import { html, useEffect, useState } from "../shared/html.js";
 import { current, PAGES } from "../shared/router.js";
@@ -13,18 +13,18 @@ const loadPage = async (id) => (await import(`../${id}/page.js`)).default;
 
 const pageOf = (id) => PAGES.find((page) => page.id === id);
 
-function NoRight({ page }) {
+function AdminKeyRequired({ page }) {
   return html`<div class="page" data-page=${page.id}><header class="page-head"><h1>${page.title}</h1></header>
-    <div class="page-body"><${Empty} icon="warn" title="Not with this key">The server says: ${refusal.value}. The <a href="#/">Playground</a> works with it. To enter another key, open a private window: a browser asks only once.</${Empty}></div></div>`;
+    <div class="page-body"><${Empty} icon="warn" title="This page needs an admin key">The server says: ${refusal.value}. The <a href="#/">Playground</a> works with this key. To use another key, open a private window: the browser asks for a key only once.</${Empty}></div></div>`;
 }
 
 export function PageHost() {
   const shown = current.value;
-  const barred = refusal.value !== "" && !pageOf(shown).anyKey;
+  const forbidden = refusal.value !== "" && !pageOf(shown).anyKey;
   const [loaded, setLoaded] = useState({});
   const [failed, setFailed] = useState(null);
   useEffect(() => {
-    if (barred || loaded[shown]) return;
+    if (forbidden || loaded[shown]) return;
     loadPage(shown).then(
       (Page) => setLoaded((before) => ({ ...before, [shown]: Page })),
       (error) => {
@@ -32,12 +32,12 @@ export function PageHost() {
         setFailed(shown);
       },
     );
-  }, [shown, barred]);
-  return html`${barred && html`<${NoRight} page=${pageOf(shown)} />`}${PAGES.filter((page) => loaded[page.id]).map((page) => {
+  }, [shown, forbidden]);
+  return html`${forbidden && html`<${AdminKeyRequired} page=${pageOf(shown)} />`}${PAGES.filter((page) => loaded[page.id]).map((page) => {
     const Page = loaded[page.id];
-    const here = page.id === shown && !barred;
-    const active = here && visible.value;
-    return html`<div key=${page.id} class="page" hidden=${!here} data-page=${page.id} tabindex="0"><${Page} active=${active} /></div>`;
+    const isShown = page.id === shown && !forbidden;
+    const active = isShown && visible.value;
+    return html`<div key=${page.id} class="page" hidden=${!isShown} data-page=${page.id} tabindex="0"><${Page} active=${active} /></div>`;
   })}
-  ${failed === shown && !loaded[shown] && html`<div class="page"><div class="page-body"><${Problem}>This page could not be loaded. <a href="">Load it again</a></${Problem}></div></div>`}`;
+  ${failed === shown && !loaded[shown] && html`<div class="page"><div class="page-body"><${Problem}>This page could not be loaded. <a href="">Reload</a></${Problem}></div></div>`}`;
 }

@@ -1,4 +1,4 @@
-// The frame around the pages: navigation, connection, theme, messages.
+// The frame around the pages: navigation, connection, theme, toasts.
 
 import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
 import { current, pageLink, PAGES } from "../shared/router.js";
@@ -30,7 +30,7 @@ function Title() {
   return html`<input class="brand-title" aria-label="Title of this page" value=${title.value} spellcheck="false" onBlur=${save} onKeyDown=${onKeyDown} />`;
 }
 
-/** The version of the server, asked for with each new connection. */
+/** The version of the server, fetched with each new connection. */
 function useVersion() {
   const [version, setVersion] = useState(null);
   const state = connection.value;
@@ -64,7 +64,7 @@ function counts() {
   return { models: loaded || "", activity: inflightTotal.value || "" };
 }
 
-function Side({ open, onClose }) {
+function Sidebar({ open, onClose }) {
   const numbers = counts();
   const hints = { models: "ready", activity: "in flight" };
   return html`<nav class=${classes("side", open && "open")} aria-label="Pages" id="side">
@@ -83,7 +83,7 @@ function Banner() {
   const state = connection.value;
   const away = state === "connecting" || state === "disconnected";
   const [late, setLate] = useState(false);
-  // A connection that comes back within a second is not worth moving the page for.
+  // A reconnect within a second must not move the page.
   useEffect(() => {
     setLate(false);
     if (!away) return undefined;
@@ -91,7 +91,7 @@ function Banner() {
     return () => clearTimeout(timer);
   }, [away]);
   if (!away || !late) return null;
-  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">${reason.value ? `The server refuses: ${reason.value}` : "The server does not answer. What you see is from before; trying again."}</span>
+  return html`<div class="banner bad" role="alert"><${Icon} name="warn" /><span class="grow">${reason.value ? `The server refuses: ${reason.value}` : "Connection lost. Showing the last known state. Reconnecting..."}</span>
     <button type="button" class="btn small" onClick=${connect}>Try now</button></div>`;
 }
 
@@ -115,7 +115,7 @@ export function Shell() {
       <strong class="clip grow">${title.value}</strong>
       <span class="dot ${connection.value}" role="img" aria-label=${WORDS[connection.value]}></span>
     </header>
-    <${Side} open=${open} onClose=${close} />
+    <${Sidebar} open=${open} onClose=${close} />
     ${open && html`<button type="button" class="veil" aria-label="Close the menu" onClick=${close}></button>`}
     <div class="stage"><${Banner} /><main class="main"><${PageHost} /></main></div>
     <${Toasts} />

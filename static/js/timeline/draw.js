@@ -1,10 +1,10 @@
-// Puts a scene on the canvas. States differ in hue and in texture.
+// Draws a scene on the canvas. States differ in hue and in texture.
 
 import { token } from "../shared/theme.js";
 import { timeOfDay } from "../shared/format.js";
 import { AXIS, LANE, laneTop, stepFor, toX } from "./scene.js";
 
-const LOOKS = {
+const STATE_STYLES = {
   ready: ["--ok-soft", "--ok", "plain"],
   starting: ["--warn-soft", "--warn", "hatched"],
   waking: ["--info-soft", "--info", "hatched"],
@@ -14,7 +14,7 @@ const LOOKS = {
   shutdown: ["--bad-soft", "--bad", "crossed"],
 };
 
-/** A small tile that repeats: lines for what moves, dots for what sleeps. */
+/** A repeated tile: lines for transitions, dots for sleep. */
 function textured(context, base, ink, kind) {
   if (kind === "plain") return base;
   const tile = document.createElement("canvas");
@@ -122,7 +122,7 @@ export function draw(canvas, view, scene, now) {
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   const colours = { line: token("--line"), faint: token("--text-2"), text: token("--text"), accent: token("--accent"), bad: token("--bad"), font: getComputedStyle(document.body).fontFamily };
-  const fills = Object.fromEntries(Object.entries(LOOKS).map(([state, [base, ink, kind]]) => [state, { fill: textured(context, token(base), token(ink), kind), ink: token(ink) }]));
+  const fills = Object.fromEntries(Object.entries(STATE_STYLES).map(([state, [base, ink, kind]]) => [state, { fill: textured(context, token(base), token(ink), kind), ink: token(ink) }]));
   drawAxis(context, view, height, colours);
   drawLanes(context, view, scene.lanes.size, colours);
   drawBars(context, scene.bars, fills);

@@ -1,4 +1,4 @@
-// The last hour as a picture: one lane per model, its states as bars, requests above, swaps as arrows.
+// The timeline: one lane per model, its states as bars, requests above, swaps as arrows.
 
 import { html, useEffect, useMemo, useRef, useState } from "../shared/html.js";
 import { go } from "../shared/router.js";
@@ -14,14 +14,14 @@ import { draw } from "./draw.js";
 import { AXIS, figuresOf, itemAt, LANE, sceneOf, toTime } from "./scene.js";
 import { barsVersion, refreshRequests, refreshStates, requests, stateBars } from "./store.js";
 import { phaseSentence, swaps, swapSentence } from "./swaps.js";
-import { Tip } from "./tooltip.js";
+import { Tooltip } from "./tooltip.js";
 
-const SPANS = [[5, "5 m"], [15, "15 m"], [60, "1 h"], [180, "3 h"]];
+const SPANS = [[5, "5 min"], [15, "15 min"], [60, "1 h"], [180, "3 h"]];
 const MIN_SPAN_MS = 20000;
 const MAX_SPAN_MS = 3 * 3600 * 1000;
 const MARGIN = 0.02;
 
-/** What part of time is shown. *end* is null while it follows the present. */
+/** The visible span of time. *end* is null while it follows the present. */
 function useWindow() {
   const [spanMs, setSpan] = useState(15 * 60000);
   const [end, setEnd] = useState(null);
@@ -55,7 +55,7 @@ function useWidth() {
   return [element, width];
 }
 
-/** Drag pans, wheel with Ctrl zooms, wheel sideways pans. */
+/** Drag and horizontal wheel pan, Ctrl and wheel zoom. */
 function usePointer(canvas, window, view, scene) {
   const [hover, setHover] = useState(null);
   const drag = useRef(null);
@@ -93,7 +93,7 @@ function usePointer(canvas, window, view, scene) {
   const latest = useRef(onWheel);
   latest.current = onWheel;
   useEffect(() => {
-    // Preact listens passively; preventDefault needs a listener of our own.
+    // Preact's listener is passive, where preventDefault has no effect.
     const listener = (event) => latest.current(event);
     const element = canvas.current;
     element?.addEventListener("wheel", listener, { passive: false });
@@ -134,7 +134,7 @@ function Lanes({ models, window, active }) {
     <div class="lane-canvas" ref=${holder}>
       <canvas ref=${canvas} tabindex="0" role="img" aria-label="States, requests and swaps of ${models.length} models from ${timeOfDay(window.from)} to ${timeOfDay(window.to)}. Arrow keys move, plus and minus zoom, space pauses. The table below lists the swaps."
         onPointerDown=${pointer.onPointerDown} onPointerMove=${pointer.onPointerMove} onPointerUp=${pointer.onPointerUp} onPointerLeave=${pointer.onPointerLeave} onKeyDown=${onKey(window)}></canvas>
-      ${pointer.hover && html`<${Tip} ...${pointer.hover} width=${width} />`}
+      ${pointer.hover && html`<${Tooltip} ...${pointer.hover} width=${width} />`}
     </div>
   </div>`;
 }
@@ -167,12 +167,12 @@ export default function TimelinePage({ active }) {
       <div class="tools"><${Segmented} label="Span" value=${spanMinutes} options=${SPANS} onChange=${(minutes) => window.setSpan(minutes * 60000)} />
         <${IconButton} icon="minus" kind="" label="Zoom out" onClick=${() => window.zoom(1.6)} /><${IconButton} icon="plus" kind="" label="Zoom in" onClick=${() => window.zoom(0.6)} />
         <${IconButton} icon="left" kind="wide-only" label="Earlier" onClick=${() => window.pan(-window.spanMs / 3)} /><${IconButton} icon="right" kind="wide-only" label="Later" onClick=${() => window.pan(window.spanMs / 3)} />
-        <button type="button" class="btn worded follow" title=${window.paused ? "Follow the present" : "Stand still"} aria-pressed=${String(!window.paused)} onClick=${window.paused ? window.follow : window.pause}><${Icon} name=${window.paused ? "play" : "pause"} size="16" /><span class="word">${window.paused ? "Follow" : "Following"}</span></button></div>
+        <button type="button" class="btn worded follow" title=${window.paused ? "Jump to now" : "Pause"} aria-pressed=${String(!window.paused)} onClick=${window.paused ? window.follow : window.pause}><${Icon} name=${window.paused ? "play" : "pause"} size="16" /><span class="word">${window.paused ? "Jump to now" : "Live"}</span></button></div>
     </header>
     <div class="page-body">
       ${modelsKnown.value && !models.length
         ? html`<${Empty} icon="timeline" title="Nothing to draw">There is a lane for each model as soon as one is configured.</${Empty}>`
-        : html`<div class="figures"><${Figure} name="swaps shown" value=${figures.swaps} /><${Figure} name="spent loading" value=${seconds(figures.loadingS)} /><${Figure} name="of ready time without a request" value=${figures.idle === null ? "–" : percent(figures.idle * 100)} /></div>
+        : html`<div class="figures"><${Figure} name="swaps" value=${figures.swaps} /><${Figure} name="time loading" value=${seconds(figures.loadingS)} /><${Figure} name="idle while loaded" value=${figures.idle === null ? "–" : percent(figures.idle * 100)} /></div>
           <section class="card timeline" aria-label="Timeline"><${Lanes} models=${models} window=${window} active=${active} /><${Legend} /></section>
           <${SwapList} window=${window} />`}
     </div>`;

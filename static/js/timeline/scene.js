@@ -1,4 +1,4 @@
-// What stands where on the timeline: times to places, and the thing under the pointer. Pure.
+// The layout of the timeline: times to pixels, and the item under the pointer. Pure.
 
 export const LANE = 52;
 export const AXIS = 26;
@@ -21,7 +21,7 @@ export const toX = (view, at) => ((at - view.from) / (view.to - view.from)) * vi
 export const toTime = (view, x) => view.from + (x / view.width) * (view.to - view.from);
 export const laneTop = (index) => AXIS + index * LANE;
 
-/** Give each request of a lane one of a few rows, so that those at the same time lie side by side. */
+/** Assign each request of a lane to one of a few rows, so that concurrent ones do not overlap. */
 function rowsOf(list) {
   const ends = new Array(ROWS).fill(-Infinity);
   return list.map((request) => {
@@ -69,7 +69,7 @@ function marksOf(view, lanes, requests, shows) {
   return marks;
 }
 
-/** An arrow runs from each model that left to the one that came; without evictions it is a dot. */
+/** An arrow runs from each evicted model to the loaded one; without evictions it is a mark. */
 function arrowsOf(view, lanes, swaps, shows, now) {
   const arrows = [];
   for (const swap of swaps) {
@@ -87,7 +87,7 @@ function arrowsOf(view, lanes, swaps, shows, now) {
 
 const inBox = (item, x, y) => x >= item.x - 1 && x <= item.x + item.width + 1 && y >= item.y - 1 && y <= item.y + item.height + 1;
 
-/** The thing at a point: swaps before requests before bars. */
+/** The item at a point: swaps before requests before bars. */
 export function itemAt(scene, x, y) {
   const swap = scene.arrows.find((arrow) => {
     const [top, bottom] = [Math.min(arrow.y, ...arrow.sources), Math.max(arrow.y, ...arrow.sources)];
@@ -96,7 +96,7 @@ export function itemAt(scene, x, y) {
   return swap ?? scene.marks.findLast((mark) => inBox(mark, x, y)) ?? scene.bars.findLast((bar) => inBox(bar, x, y)) ?? null;
 }
 
-/** Figures of the window: swaps, seconds spent loading, share of ready time without a request. */
+/** Figures of the span: swaps, seconds of loading, share of ready time without a request. */
 export function figuresOf(view, stateBars, requests, swaps, now) {
   const within = (from, to) => Math.max(0, Math.min(to, view.to, now) - Math.max(from, view.from));
   let loading = 0;

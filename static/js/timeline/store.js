@@ -1,15 +1,15 @@
 // What the timeline draws: the states of the last hours and the finished requests.
 
 import { signal } from "../shared/html.js";
-import { getJson, single } from "../shared/api.js";
+import { getJson, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { paced } from "../shared/timing.js";
+import { throttle } from "../shared/timing.js";
 
 const WINDOW_MS = 3 * 3600 * 1000;
-const ASK_EVERY_MS = 1000;
+const REFRESH_MS = 1000;
 const MAX_REQUESTS = 5000;
 
-// --- states: when each model was in which; the bars of the timeline
+// --- states of the models, the bars of the timeline
 
 /** Model id -> [{state, from, to}], oldest first; *to* is null while it lasts. */
 export const stateBars = new Map();
@@ -17,7 +17,7 @@ export const stateBars = new Map();
 /** Counts changes of `stateBars`, which itself is changed in place. */
 export const barsVersion = signal(0);
 
-/** Note that *model* is in *state* from *at* (Unix ms) on. */
+/** Record that *model* entered *state* at *at*, Unix ms. */
 function recordState(model, state, at) {
   const bars = stateBars.get(model) ?? [];
   const last = bars.at(-1);
@@ -31,19 +31,19 @@ function recordState(model, state, at) {
   barsVersion.value += 1;
 }
 
-/** Put what was before the first bar we saw ourselves: bars with both ends, oldest first. */
+/** Prepend the bars from before the first recorded one, oldest first. */
 function recordEarlier(model, earlier) {
   const bars = stateBars.get(model) ?? [];
   const first = bars[0]?.from ?? Infinity;
   const fitting = earlier.filter((bar) => bar.from < first).map((bar) => ({ ...bar, to: Math.min(bar.to ?? first, first) }));
   const last = fitting.at(-1);
-  // What we found on arrival is the end of what was there before.
+  // The first recorded bar continues the last one from before.
   if (last && bars.length && last.state === bars[0].state && last.to >= bars[0].from) bars[0] = { ...bars[0], from: fitting.pop().from };
   stateBars.set(model, [...fitting, ...bars]);
   barsVersion.value += 1;
 }
 
-/** Record the states that the event stream tells. */
+/** Record the states of the event stream. */
 export function startTimeline() {
   subscribe("modelStatus", (models) => {
     const at = Date.now();
@@ -52,7 +52,7 @@ export function startTimeline() {
 }
 
 /** Fetch the states from before this page was opened. */
-export const refreshStates = single(async () => {
+export const refreshStates = singleFlight(async () => {
   try {
     const { states } = await getJson("/api/timeline");
     for (const [model, bars] of Object.entries(states)) recordEarlier(model, bars.map((bar) => ({ state: bar.state, from: bar.from_ms, to: bar.to_ms })));
@@ -68,7 +68,7 @@ export const requests = signal([]);
 
 let newest = 0;
 
-/** All that ended since, the newest first, as far as it is drawn. */
+/** The requests that ended since *unixMs*, the newest first, up to the number drawn. */
 async function endedSince(unixMs) {
   const found = [];
   let cursor = "";
@@ -80,8 +80,8 @@ async function endedSince(unixMs) {
   return found;
 }
 
-/** Fetch what ended since the last time; not more often than once a second. */
-export const refreshRequests = paced(ASK_EVERY_MS, single(async () => {
+/** Fetch the requests that ended since the last call; at most once a second. */
+export const refreshRequests = throttle(REFRESH_MS, singleFlight(async () => {
   try {
     const fresh = await endedSince(newest || Date.now() - WINDOW_MS);
     if (!fresh.length) return;

@@ -1,26 +1,26 @@
-// Swaps, as they begin and end.
+// Swaps: the list, and each in words.
 
 import { signal } from "../shared/html.js";
-import { getJson, single } from "../shared/api.js";
+import { getJson, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
 import { ms } from "../shared/format.js";
 
 const KEPT = 500;
 
-/** Swaps, oldest first; one under way has no *outcome* yet. */
+/** Swaps, oldest first; an active one has no *outcome* yet. */
 export const swaps = signal([]);
 
-/** Put each of *list* in place of what was known under its id. */
+/** Add each of *list*, or update the one with its id. */
 function addSwaps(list) {
   const known = new Map(swaps.peek().map((each) => [each.id, each]));
   for (const swap of list) known.set(swap.id, { ...known.get(swap.id), ...swap });
   swaps.value = [...known.values()].sort((a, b) => a.id - b.id).slice(-KEPT);
 }
 
-/** The last finished swap that concerned a model, as target or as evicted. */
+/** The last finished swap that loaded or evicted a model. */
 export const lastSwapOf = (id) => swaps.value.findLast((swap) => swap.outcome && (swap.target === id || swap.evicted.includes(id)));
 
-const refreshSwaps = single(async () => {
+const refreshSwaps = singleFlight(async () => {
   try {
     const body = await getJson("/api/swaps");
     swaps.value = [];
@@ -36,14 +36,12 @@ export function startSwaps() {
   subscribe("named:swap", (swap) => addSwaps([swap]));
 }
 
-// --- a swap in words
-
-/** Why a model came or went, in a sentence. */
+/** A swap in a sentence: "beta was loaded for a request, evicting alpha". */
 export function swapSentence(swap) {
   const wait = swap.longest_wait_ms > 50 ? `, longest wait ${ms(swap.longest_wait_ms)}` : "";
-  const gone = swap.evicted.length ? `; ${swap.evicted.join(", ")} left for it` : "";
-  const outcome = { failed: " failed", aborted: " was given up" }[swap.outcome] ?? " was loaded";
-  const why = { request: "for a request", load: "by hand", preload: "as a preload" }[swap.reason] ?? "";
+  const gone = swap.evicted.length ? `, evicting ${swap.evicted.join(", ")}` : "";
+  const outcome = { failed: " failed", aborted: " was cancelled" }[swap.outcome] ?? " was loaded";
+  const why = { request: "for a request", load: "manually", preload: "as a preload" }[swap.reason] ?? "";
   return `${swap.target}${outcome} ${why}${gone}${wait}${swap.error ? `: ${swap.error}` : ""}`;
 }
 

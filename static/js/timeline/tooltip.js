@@ -1,4 +1,4 @@
-// What the thing under the pointer is.
+// The tooltip of the item under the pointer.
 
 import { html } from "../shared/html.js";
 import { ms, speed, timeOfDay } from "../shared/format.js";
@@ -20,14 +20,14 @@ function RequestTip({ item: { request } }) {
 }
 
 function SwapTip({ item: { swap } }) {
-  return html`<b>Swap ${swap.id}${swap.outcome ? "" : ", under way"}</b>
+  return html`<b>Swap ${swap.id}${swap.outcome ? "" : ", in progress"}</b>
     <p class="small">${swap.outcome ? swapSentence(swap) : `${swap.target} is being loaded`}</p>
     <p class="small num">${phaseSentence(swap)}</p>`;
 }
 
 const TIPS = { bar: BarTip, request: RequestTip, swap: SwapTip };
 
-export function Tip({ item, x, y, width }) {
+export function Tooltip({ item, x, y, width }) {
   const Kind = TIPS[item.kind];
   const side = x > width / 2 ? { right: `${width - x + 12}px` } : { left: `${x + 12}px` };
   return html`<div class="tip" role="status" style=${{ ...side, top: `${y + 12}px` }}><${Kind} item=${item} /></div>`;
