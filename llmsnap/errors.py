@@ -401,6 +401,20 @@ class StoreUnavailable(LlmsnapError):
     code = "store_unavailable"
 
 
+class HardwareUnknown(LlmsnapError):
+    """The hardware of this machine is not known yet, or could not be detected."""
+
+    status = 503
+    code = "hardware_unknown"
+
+    def __init__(self, *, has_failed: bool) -> None:
+        if has_failed:
+            super().__init__("the hardware could not be detected; the log says why")
+        else:
+            super().__init__("the hardware is being detected; ask again in a second")
+            self.retry_after_s = 1.0
+
+
 # --- the command line --------------------------------------------------------------------------
 
 

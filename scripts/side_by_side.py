@@ -31,7 +31,7 @@ TOGETHER = "tests/launchers"
 ALONE = "tests/e2e/test_kills.py"
 """Looks for what a killed llmsnap leaves, which any other one that starts meanwhile would stop."""
 SLOWER = {
-    "tests/commands/test_shells.py": 20,
+    "tests/commands/test_completion.py": 20,
     "tests/config/test_fuzz.py": 20,
     "tests/e2e/test_api_real.py": 3,
     "tests/e2e/test_bench.py": 4,

@@ -111,8 +111,8 @@ LIBRARIES = {
     "inotify_simple": ["reload"],
     "yaml": ["config"],
     "jsonschema": ["config"],
-    "psutil": ["telemetry.sampling"],
-    "pynvml": ["telemetry.sampling"],
+    "psutil": ["telemetry.hardware", "telemetry.sampling"],
+    "pynvml": ["telemetry.hardware", "telemetry.sampling"],
     "prometheus_client": ["telemetry.prometheus"],
     "gunicorn": [],
     # Standard library, but with one owner all the same.

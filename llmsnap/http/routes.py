@@ -426,6 +426,10 @@ RECORDS = (
         routine=True, parameters=(SINCE,), errors=(400,),
     ),
     _api(
+        "hardware", "Processor, memory, accelerators, system.",
+        "Detected once at the start; what is unknown is null.", errors=(503,),
+    ),
+    _api(
         "version", "Which program this is.", access=Access.KEY, routine=True,
         answers={JSON: "Version"},
     ),

@@ -28,6 +28,7 @@ from llmsnap.telemetry.events import (
     ProcessStateChanged,
     SwapFinished,
 )
+from llmsnap.telemetry.hardware import HardwareProbe
 from llmsnap.telemetry.prometheus import Metrics
 from llmsnap.telemetry.recorder import Recorder
 from llmsnap.telemetry.sampling import Performance
@@ -124,6 +125,7 @@ class Telemetry:
         self.metrics = Metrics()
         self.metrics.names = _names(config)
         self.performance = Performance(pids)
+        self.hardware = HardwareProbe()
         self.states = StateHistory()
         self.states.know(config.models)
         self.swaps: deque[SwapFinished] = deque(maxlen=SWAPS_KEPT)
@@ -150,6 +152,7 @@ class Telemetry:
             self.next_swap_id = restored.next_swap_id
             self.store.follow(self.bus)
         self._tasks.spawn("sampler", self.performance.run, self._ended.wait)
+        self._tasks.spawn("hardware", self.hardware.run)
 
     def page(
         self,

@@ -6,8 +6,9 @@ import time
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
+from msgspec import json
 
-from llmsnap.errors import BadRequest
+from llmsnap.errors import BadRequest, HardwareUnknown
 from llmsnap.service import Service
 from llmsnap.tasks import count_tasks
 from llmsnap.telemetry import Gauges, ModelGauges
@@ -32,6 +33,15 @@ def performance() -> ResponseReturnValue:
     if not since.isascii() or not since.isdecimal():
         raise BadRequest(f"since must be Unix milliseconds, not {since[:40]!r}")
     return jsonify(current_service().observations.performance.history(int(since)))
+
+
+@bp.get("/api/hardware")
+def hardware() -> ResponseReturnValue:
+    """Answer what the machine is made of."""
+    probe = current_service().observations.hardware
+    if probe.found is None:
+        raise HardwareUnknown(has_failed=probe.has_ended)
+    return Response(json.encode(probe.found.document()), content_type="application/json")
 
 
 def _gauges(service: Service) -> Gauges:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmsnap.telemetry import HostSample, PerformanceSample, ProcessSample
+from llmsnap.telemetry.hardware import HardwareProbe, detect
 from tests.web.serving import app_of
 from tests.web.watched import World
 
@@ -85,3 +87,22 @@ def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
     later = client.get("/api/performance?since=1000").json
     assert [sample["at_ms"] for sample in later["samples"]] == [2000]
     assert client.get("/api/performance?since=x").status_code == 400
+
+
+def test_the_hardware_is_told_once_it_is_detected(client: Any, world: World) -> None:
+    probe = HardwareProbe(lambda: detect(Path("/none"), None))
+    world.service.observations.hardware = probe
+    assert client.get("/api/hardware").headers["Retry-After"] == "1"
+    probe.run()
+    found = client.get("/api/hardware").json
+    assert (found["schema_version"], found["capture"]["scope"]) == (1, "inference_host")
+    assert found["cpu"]["vendor"] is None
+
+
+def test_hardware_that_cannot_be_detected_is_said_to_be_unknown(client: Any, world: World) -> None:
+    probe = HardwareProbe(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    world.service.observations.hardware = probe
+    probe.run()
+    answer = client.get("/api/hardware")
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (503, None)
+    assert answer.json["error"]["code"] == "hardware_unknown"

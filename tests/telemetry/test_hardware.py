@@ -1,0 +1,196 @@
+"""Hardware detection from recorded files of machines, and from a stand-in for NVML."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gevent.monkey import get_original
+from msgspec import json
+
+from llmsnap.telemetry.hardware import HardwareProbe, detect
+
+INTEL_CPU = """processor\t: 0
+vendor_id\t: GenuineIntel
+model name\t: Intel(R) Xeon(R) w5-2455X
+physical id\t: 0
+flags\t\t: fpu vme {flags}
+
+processor\t: 1
+vendor_id\t: GenuineIntel
+model name\t: Intel(R) Xeon(R) w5-2455X
+physical id\t: 1
+flags\t\t: fpu vme {flags}
+"""
+
+
+class NvmlError(Exception):
+    pass
+
+
+class Nvml:
+    """Two cards, of which the second tells nothing but its name."""
+
+    NVMLError = NvmlError
+    NVML_DEVICE_ARCH_ADA = 8
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:  # noqa: N802 - NVML's name
+        return b"580.65.06"
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlDeviceGetName(self, index: int) -> str:  # noqa: N802
+        return ("NVIDIA GeForce RTX 4090", "NVIDIA Odd")[index]
+
+    def __getattr__(self, name: str) -> Any:
+        told = {
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=24 << 30, used=1),
+            "nvmlDeviceGetPowerManagementLimit": 450_000,
+            "nvmlDeviceGetArchitecture": 8,
+        }
+        if name not in told:
+            raise AttributeError(name)
+
+        def ask(index: int) -> Any:
+            if index:
+                raise NvmlError("not supported")
+            return told[name]
+
+        return ask
+
+
+def no_nvml() -> Any:
+    raise ImportError("pynvml")
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def card(root: Path, number: int, **files: str) -> Path:
+    for name, text in files.items():
+        write(root, f"sys/class/drm/card{number}/device/{name.replace('__', '/')}", text)
+    return root / f"sys/class/drm/card{number}/device"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path, "proc/cpuinfo", INTEL_CPU.format(flags=""))
+    write(tmp_path, "etc/os-release", 'NAME="Arch Linux"\n# a comment\nVERSION_ID=24.04')
+    return tmp_path
+
+
+def test_processor_and_system_are_read_from_their_files(root: Path) -> None:
+    found = detect(root, no_nvml)
+    assert (found.operating_system.name, found.operating_system.version) == ("Arch Linux", "24.04")
+    assert (found.cpu.vendor, found.cpu.model) == ("GenuineIntel", "Intel(R) Xeon(R) w5-2455X")
+    assert found.cpu.socket_count == 2
+    assert found.memory_bytes is not None
+    assert found.accelerators == ()
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind", "name"),
+    [
+        ("", "native", None),
+        (".dockerenv", "container", "docker"),
+        ("run/.containerenv", "container", "podman"),
+        ("var/run/secrets/kubernetes.io/token", "container", "kubernetes"),
+    ],
+)
+def test_a_container_is_recognised(root: Path, mark: str, kind: str, name: str | None) -> None:
+    if mark:
+        write(root, mark, "")
+    environment = detect(root, no_nvml).environment
+    assert (environment.kind, environment.name) == (kind, name)
+
+
+def test_a_virtual_machine_is_recognised_and_its_hypervisor_named(root: Path) -> None:
+    write(root, "proc/cpuinfo", INTEL_CPU.format(flags="hypervisor"))
+    write(root, "sys/class/dmi/id/sys_vendor", "QEMU")
+    environment = detect(root, no_nvml).environment
+    assert (environment.kind, environment.name) == ("virtual_machine", "QEMU")
+
+
+def test_nvidia_cards_come_from_nvml_and_what_one_does_not_tell_is_unknown(root: Path) -> None:
+    card(root, 0, vendor="0x10de")
+    first, second = detect(root, Nvml).accelerators
+    assert (first.index, first.vendor, first.architecture) == (0, "nvidia", "Ada")
+    assert (first.memory.kind, first.memory.capacity_bytes) == ("dedicated", 24 << 30)
+    assert (first.driver.name, first.driver.version) == ("nvidia", "580.65.06")
+    assert first.power_limit_watts == 450
+    assert (second.index, second.model) == (1, "NVIDIA Odd")
+    assert (second.architecture, second.memory.capacity_bytes) == (None, None)
+    assert second.power_limit_watts is None
+
+
+def test_other_cards_come_from_sysfs_without_connectors_and_consoles(root: Path) -> None:
+    amd = card(
+        root,
+        1,
+        vendor="0x1002",
+        product_name="Radeon PRO W7900",
+        mem_info_vram_total=str(48 << 30),
+        hwmon__hwmon3__power1_cap="295000000",
+    )
+    driver = root / "sys/bus/pci/drivers/amdgpu"
+    driver.mkdir(parents=True)
+    (amd / "driver").symlink_to(driver)
+    card(root, 2, vendor="0x8086")
+    card(root, 3, vendor="0x1a03")
+    write(root, "sys/class/drm/card1-DP-1/device/vendor", "0x1002")
+    radeon, arc = detect(root, no_nvml).accelerators
+    assert (radeon.vendor, radeon.model) == ("amd", "Radeon PRO W7900")
+    assert (radeon.memory.kind, radeon.memory.capacity_bytes) == ("dedicated", 48 << 30)
+    assert (radeon.driver.name, radeon.power_limit_watts) == ("amdgpu", 295)
+    assert (arc.index, arc.vendor, arc.memory.kind) == (1, "intel", "shared_system")
+    assert (arc.memory.capacity_bytes, arc.driver.name) == (None, None)
+
+
+def test_a_nvidia_card_without_nvml_is_listed_as_far_as_it_is_known(root: Path) -> None:
+    card(root, 0, vendor="0x10de")
+    (found,) = detect(root, no_nvml).accelerators
+    assert (found.vendor, found.memory.kind, found.model) == ("nvidia", "unknown", None)
+
+
+def test_the_document_has_no_words_for_what_is_unknown(tmp_path: Path) -> None:
+    document = json.decode(json.encode(detect(tmp_path, no_nvml).document()))
+    assert document["schema_version"] == 1
+    assert document["capture"]["method"] == "detected"
+    assert document["cpu"]["vendor"] is None
+    assert document["environment"]["kind"] == "unknown"
+    assert document["accelerators"] == []
+
+
+def test_a_probe_keeps_what_it_found(root: Path) -> None:
+    probe = HardwareProbe(lambda: detect(root, no_nvml))
+    probe.run()
+    assert probe.found is not None
+
+
+def test_a_driver_that_fails_or_hangs_leaves_the_hardware_unknown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> Any:
+        raise RuntimeError("the driver is gone")
+
+    failed = HardwareProbe(fail)
+    failed.run()
+    assert (failed.found, failed.has_ended) == (None, True)
+    assert "hardware detection failed: RuntimeError('the driver is gone')" in caplog.text
+
+
+def test_a_driver_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    lock = get_original("threading", "Lock")()
+    lock.acquire()
+    probe = HardwareProbe(lock.acquire, limit_s=0.05)
+    probe.run()
+    lock.release()
+    assert (probe.found, probe.has_ended) == (None, True)
+    assert "/api/hardware stays empty" in caplog.text
