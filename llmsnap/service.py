@@ -18,7 +18,7 @@ from llmsnap.errors import ChildExited, ConfigError, Draining, Problem, in_full
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
-from llmsnap.models import Address, ContextLengths, Process, State, Trigger
+from llmsnap.models import Address, ContextLengths, Process, State, Trigger, Voices
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import messages as do
 from llmsnap.routing.driver import Driver
@@ -89,7 +89,7 @@ class Service:
         self.log_handler = self._log_handler(config, log_style)
         self.pool = ConnectionPool()
         self.bodies = BodyBudget(config)
-        self.contexts = ContextLengths()
+        self.contexts, self.voices = ContextLengths(), Voices()
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.launchers = launchers or {
@@ -191,6 +191,7 @@ class Service:
         for launcher in self.launchers.values():
             launcher.close()
         self.contexts.close()
+        self.voices.close()
         self.deferred.flush()
         self.observations.close()
         if self._recording is not None:
@@ -303,6 +304,11 @@ class Service:
         """Return where a ready model answers. Raises: NotReady."""
         return self._processes[model_id].address
 
+    def ready_addresses(self) -> dict[str, Address]:
+        """Return where the models that are ready answer. Never switches."""
+        ready = (one for one in self._processes.items() if one[1].state is State.READY)
+        return {model_id: process.address for model_id, process in ready}
+
     def wait_end(self, model_id: str, address: Address, limit_s: float) -> ChildExited | None:
         """See proxy.dispatch.Servers."""
         process = self._processes.get(model_id)
@@ -378,3 +384,4 @@ class Service:
             self._tasks.spawn(f"retire {model_id}", process.retire, "removed")
         self.logs.forget(model_id)
         self.contexts.forget(model_id)
+        self.voices.forget(model_id)

@@ -148,7 +148,7 @@ MAX_MODULE_LINES = 900
 MAX_FUNCTION_LINES = 60
 MIN_MODULE_LINES = 40
 TO_RENAME = {"Feed", "Frame", "Key", "Names", "Sample", "Reader"}
-TO_MERGE = {"web.upstream", "web.health", "web.context", "web.props", "config.ports", "durations"}
+TO_MERGE = {"web.health", "web.context", "config.ports", "durations"}
 
 
 @dataclass(frozen=True)

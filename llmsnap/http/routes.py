@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 from itertools import groupby
 from typing import Any
@@ -25,6 +25,7 @@ JSON, FORM, TEXT, EVENTS = (
     "text/event-stream",
 )
 HTML, ANY = "text/html", "*/*"
+METHODS = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UPSTREAM = "/upstream/"
 PROPS_PATH = "/props"
@@ -33,7 +34,7 @@ VERSIONLESS = "/v/"
 """What stands in the place of ``/v1/`` where the server's base URL has the version."""
 
 
-class ModelIn(Enum):
+class ModelPlace(Enum):
     """Where a request names the model that answers it."""
 
     NOWHERE = auto()
@@ -106,7 +107,7 @@ class HttpRoute:
     summary: str
     note: str = ""
     """What docs/api.md adds to the summary."""
-    model: ModelIn = ModelIn.NOWHERE
+    model: ModelPlace = ModelPlace.NOWHERE
     access: Access = Access.KEY
     dialect: Dialect = Dialect.OPENAI
     stream: Stream | None = None
@@ -117,6 +118,8 @@ class HttpRoute:
     """A GET that changes something, or opens a channel."""
     observes: bool = False
     """It names a model that is not loaded for it, unless ``autoload`` says so."""
+    optional: bool = False
+    """A request that names no model is answered here, by a view."""
     routine: bool = False
     """Asked again and again by monitors and open pages: the access log leaves it out at INFO."""
     sent_as: str = ""
@@ -167,7 +170,7 @@ def _json(path: str, summary: str, *, media: str = JSON, **more: Any) -> HttpRou
     answers = {media: "Anything", **({EVENTS: "Anything"} if "stream" in more else {})}
     return HttpRoute(
         ("POST",), path, "inference", summary,
-        model=ModelIn.JSON, access=Access.SHARED, parameters=WAITING, sends=JSON,
+        model=ModelPlace.JSON, access=Access.SHARED, parameters=WAITING, sends=JSON,
         takes="ModelRequest", answers=answers, errors=(*BODY_FAILS, 415, *MODEL_FAILS),
         passes=True, **more,
     )  # fmt: skip
@@ -176,18 +179,20 @@ def _json(path: str, summary: str, *, media: str = JSON, **more: Any) -> HttpRou
 def _form(path: str, summary: str, **more: Any) -> HttpRoute:
     return HttpRoute(
         ("POST",), path, "inference", summary,
-        model=ModelIn.FORM, access=Access.SHARED, capture="headers", parameters=WAITING, sends=FORM,
-        takes="ModelForm", answers={JSON: "Anything"}, errors=(*BODY_FAILS, *MODEL_FAILS),
-        passes=True, **more,
+        model=ModelPlace.FORM, access=Access.SHARED, capture="headers", parameters=WAITING,
+        sends=FORM, takes="ModelForm", answers={JSON: "Anything"},
+        errors=(*BODY_FAILS, *MODEL_FAILS), passes=True, **more,
     )  # fmt: skip
 
 
-def _query(
-    path: str, summary: str, note: str = "The model is named by `?model=`.", **more: Any
-) -> HttpRoute:
+BY_QUERY = "The model is named by `?model=`."
+
+
+def _query(path: str, summary: str, note: str = BY_QUERY, **more: Any) -> HttpRoute:
+    asked = more.pop("asked", ASKED)
     return HttpRoute(
         ("GET",), path, "inference", summary, note,
-        model=ModelIn.QUERY, access=Access.SHARED, parameters=(ASKED, *WAITING),
+        model=ModelPlace.QUERY, access=Access.SHARED, parameters=(asked, *WAITING),
         answers={JSON: "Anything"}, errors=(400, *MODEL_FAILS), passes=True, **more,
     )  # fmt: skip
 
@@ -205,25 +210,54 @@ def _versionless(method: str, sends: str) -> HttpRoute:
 MESSAGES = Dialect.ANTHROPIC
 RESPONSES = Dialect.RESPONSES
 
-INFERENCE = (
+
+def _without_version(row: HttpRoute) -> HttpRoute:
+    return replace(
+        row, path=row.path.removeprefix(VERSION[:-1]), sent_as=row.path,
+        note=f"Sent on as `{row.path}`: for clients whose base URL lacks `/v1`.",
+    )  # fmt: skip
+
+
+_VERSIONED = (
     _json("/v1/chat/completions", "Chat (OpenAI).", stream=Stream.CHAT),
     _json("/v1/completions", "Completion (OpenAI).", stream=Stream.COMPLETION),
     _json("/v1/responses", "Response (OpenAI).", stream=Stream.RESPONSE, dialect=RESPONSES),
     _json("/v1/messages", "Message (Anthropic).", stream=Stream.MESSAGE, dialect=MESSAGES),
+    _json("/v1/embeddings", "Embeddings (OpenAI)."),
+)
+INFERENCE = (
+    *_VERSIONED,
+    *map(_without_version, _VERSIONED),
+    _json("/v1/chat/completions/input_tokens", "Count the tokens of a chat."),
+    _json("/v1/responses/input_tokens", "Count the tokens of a response.", dialect=RESPONSES),
     _json(
         "/v1/messages/count_tokens", "Count the tokens of a message (Anthropic).", dialect=MESSAGES
     ),
-    _json("/v1/embeddings", "Embeddings (OpenAI)."),
     _json("/v1/rerank", "Rerank documents."),
     _json("/v1/reranking", "Rerank documents."),
     _json("/rerank", "Rerank documents."),
     _json("/reranking", "Rerank documents."),
+    _json("/v2/rerank", "Rerank documents."),
+    _json("/score", "Score pairs of texts (vLLM)."),
+    _json("/pooling", "Pooled hidden states (vLLM)."),
+    _json("/classify", "Classify texts (vLLM)."),
+    _json("/tokenize", "Tokens of a text (llama-server, vLLM)."),
+    _json("/detokenize", "Text of tokens (llama-server, vLLM)."),
+    _json("/apply-template", "The prompt a chat becomes (llama-server)."),
     _json("/infill", "Fill in (llama-server).", stream=Stream.LLAMA),
     _json("/completion", "Completion (llama-server).", stream=Stream.LLAMA),
     _json("/v1/audio/speech", "Speech from text (OpenAI).", media="audio/*", capture="headers"),
     _json("/v1/audio/voices", "The voices of a model.", capture="headers"),
-    _query("/v1/audio/voices", "The voices of a model.", capture="headers"),
+    _query(
+        "/v1/audio/voices",
+        "The voices of a model.",
+        "The model is named by `?model=`; without one those of all ready models that speak.",
+        capture="headers",
+        asked=Parameter("model", ASKED.about),
+        optional=True,
+    ),
     _form("/v1/audio/transcriptions", "Text from speech (OpenAI).", note="A form."),
+    _form("/v1/audio/translations", "English text from speech (OpenAI).", note="A form."),
     _json("/v1/images/generations", "Images from text (OpenAI).", capture="headers"),
     _form("/v1/images/edits", "Images from images (OpenAI).", note="A form."),
     _json("/sdapi/v1/txt2img", "Images from text (stable-diffusion.cpp).", capture="headers"),
@@ -258,13 +292,18 @@ MODELS = (
         errors=(404,),
     ),
     HttpRoute(
+        ("GET",), "/v1/audio/models", "models", "The models that can speak.",
+        "Those whose server has listed voices or has spoken.", access=Access.SHARED,
+        answers={JSON: "ModelList"},
+    ),
+    HttpRoute(
         ("GET",), "/running", "models", "Every model that is not stopped.",
         answers={JSON: "RunningList"},
     ),
     HttpRoute(
         ("GET",), PROPS_PATH, "models",
         "Properties of a model, which is not loaded for this; without one a neutral document.",
-        "The model is named by `?model=`.", model=ModelIn.QUERY, observes=True,
+        BY_QUERY, model=ModelPlace.QUERY, observes=True, optional=True,
         parameters=(
             Parameter("model", "Id, alias, or a peer's model."),
             Parameter("autoload", "`1`: load the model.", choices=("0", "1", "false", "true")),
@@ -304,7 +343,7 @@ def _below_upstream(methods: tuple[str, ...], sends: str, *errors: int) -> HttpR
     return HttpRoute(
         methods, "/upstream/{model}/{path}", "upstream",
         "Anything else a model's server answers; the longest name that fits is the model's.",
-        model=ModelIn.PATH, parameters=(MODEL, REST, *WAITING), sends=sends,
+        model=ModelPlace.PATH, parameters=(MODEL, REST, *WAITING), sends=sends,
         answers={ANY: "Anything"}, errors=(*BODY_FAILS, *MODEL_FAILS, *errors), passes=True,
     )  # fmt: skip
 
@@ -500,11 +539,8 @@ class Resource:
     """The path that goes on to a model's server."""
     routes: Mapping[str, HttpRoute]
     """By method; HEAD is answered where GET is."""
-
-    @property
-    def common(self) -> HttpRoute:
-        """One of the rows."""
-        return next(iter(self.routes.values()))
+    common: HttpRoute
+    """One of the rows."""
 
     @property
     def methods(self) -> list[str]:
@@ -515,23 +551,18 @@ class Resource:
 def _resources() -> dict[str, Resource]:
     found: dict[str, Resource] = {}
     for path, rows in groupby(sorted(ROUTES, key=lambda row: row.path), lambda row: row.path):
-        routes = {method: row for row in rows for method in _methods(row)}
-        first = next(iter(routes.values()))
-        found[path] = Resource(path, first.sent_as or path, dict(sorted(routes.items(), key=_rank)))
-        if first.is_inference and path.startswith(VERSION):
-            sent = path.removeprefix(VERSION[:-1])
-            found[VERSIONLESS + path.removeprefix(VERSION)] = Resource(
-                path, sent, found[path].routes
-            )
+        by_method = {method: row for row in rows for method in _methods(row)}
+        routes = dict(sorted(by_method.items(), key=lambda item: METHODS.index(item[0])))
+        row = next(iter(routes.values()))
+        found[path] = Resource(path, row.sent_as or path, routes, row)
+        if row.is_inference and path.startswith(VERSION):
+            rest = path.removeprefix(VERSION)
+            found[VERSIONLESS + rest] = Resource(path, f"/{rest}", routes, row)
     return found
 
 
 def _methods(row: HttpRoute) -> tuple[str, ...]:
     return (*row.methods, "HEAD") if "GET" in row.methods else row.methods
-
-
-def _rank(item: tuple[str, HttpRoute]) -> int:
-    return ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE").index(item[0])
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -3,10 +3,10 @@
 Read ``states`` first (the table of states and triggers), then ``process`` (how a model reaches a
 goal) and ``transition`` (the greenlet that takes it there, and what interrupts it). ``control``
 makes the calls to the server (sleep, wake), ``health`` waits until it answers, ``context`` learns
-its context length.
+its context length and voices.
 """
 
-from llmsnap.models.context import ContextLengths
+from llmsnap.models.context import ContextLengths, Voices
 from llmsnap.models.control import LOOPBACK, Address, parse_address
 from llmsnap.models.process import Process
 from llmsnap.models.states import (
@@ -25,5 +25,6 @@ __all__ = [
     "Process",
     "State",
     "Trigger",
+    "Voices",
     "parse_address",
 ]

@@ -1,11 +1,13 @@
-"""How large the context of a model is, which its server tells once it is ready."""
+"""What a server that is ready tells of its model: the context length, the voices it speaks with."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import gevent
 
 from llmsnap.errors import UpstreamError
 from llmsnap.models.control import Address, ControlCall, send
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 
 LIMIT_S = 5.0
 CLOSE_S = 0.2
+VOICES_PATH = "/v1/audio/voices"
 
 
 class ContextLengths:
@@ -55,6 +58,50 @@ class ContextLengths:
             return
         if length is not None:
             self._known[model_id] = length
+
+
+class Voices:
+    """The voices that servers have listed, by model.
+
+    A server is asked when they are, once in each of its runs; most models do not speak. What one
+    has listed stays known while it is stopped.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[Any]] = {}
+        self._asked: dict[str, Address] = {}
+        self._tasks = TaskGroup("voices")
+
+    def learn(self, ready: Mapping[str, Address]) -> None:
+        """Ask the servers of *ready* models that were not asked in this run. Blocks: LIMIT_S."""
+        new = {name: at for name, at in ready.items() if self._asked.get(name) is not at}
+        self._asked.update(new)
+        asking = [self._tasks.spawn(name, self._ask, name, at) for name, at in new.items()]
+        gevent.joinall(asking)
+
+    def of(self, model_id: str) -> list[Any] | None:
+        """Return the voices of a model; None: it has listed none. Never switches."""
+        return self._known.get(model_id)
+
+    def forget(self, model_id: str) -> None:
+        """Drop what is known of a model that is configured no more. Never switches."""
+        self._known.pop(model_id, None)
+        self._asked.pop(model_id, None)
+
+    def close(self) -> None:
+        """Break off the questions that are under way. Blocks."""
+        self._tasks.close(CLOSE_S)
+
+    def _ask(self, model_id: str, address: Address) -> None:
+        try:
+            status, body = send(address, ControlCall("GET", VOICES_PATH, limit_s=LIMIT_S))
+            found = json.loads(body) if status == 200 else None
+        except (UpstreamError, ValueError, RecursionError) as error:
+            log.debug("<%s> lists no voices: %s", model_id, error)
+            return
+        voices = found.get("voices") if isinstance(found, dict) else found
+        if isinstance(voices, list):
+            self._known[model_id] = voices
 
 
 def _ask(path: str, find: Callable[[Any], object], address: Address) -> int | None:

@@ -27,7 +27,7 @@ from llmsnap.errors import (
 from llmsnap.http.auth import Key
 from llmsnap.http.jsonscan import JsonProblem
 from llmsnap.http.paths import leaves_root
-from llmsnap.http.routes import RESOURCES, ModelIn, is_inference
+from llmsnap.http.routes import RESOURCES, ModelPlace, is_inference
 from llmsnap.proxy.client import RequestBody
 from llmsnap.proxy.jsonbody import (
     CompiledFilter,
@@ -218,7 +218,7 @@ def parse_request(
     if route is None:
         allow = resource.methods
         raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow)
-    if route.model is ModelIn.QUERY:
+    if route.model is ModelPlace.QUERY:
         return _query_payload(request, request_config.config, path, implied)
     if is_form(request.environ.get("CONTENT_TYPE", "")):
         return _form_payload(request, request_config.config, path, implied)
@@ -364,7 +364,7 @@ def _query_payload(request: Request, config: Config, path: str, implied: str = "
 
 
 def _takes_uploads(path: str) -> bool:
-    return RESOURCES[path].common.model is ModelIn.FORM
+    return RESOURCES[path].common.model is ModelPlace.FORM
 
 
 def _filtered(body: JsonBody, filters: CompiledFilter, requested: str) -> JsonBody:

@@ -6,10 +6,13 @@ thinks, sleeps and wakes, how much memory it holds, and the faults it can be tol
 
 What it answers
     OpenAI      /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/models,
-                /v1/audio/speech, voices and transcriptions, /v1/images/generations and edits
+                /v1/audio/speech, voices, transcriptions and translations,
+                /v1/images/generations and edits, input_tokens of chats and responses
     Anthropic   /v1/messages, /v1/messages/count_tokens
-    llama.cpp   /completion, /infill, /props, /health, and `/v1/rerank` under its four names
-    vLLM        /sleep, /wake_up, /is_sleeping, /collective_rpc, /reset_prefix_cache
+    llama.cpp   /completion, /infill, /props, /health, /tokenize, /detokenize, /apply-template,
+                and `/v1/rerank` under its five names
+    vLLM        /score, /pooling, /classify, /sleep, /wake_up, /is_sleeping, /collective_rpc,
+                /reset_prefix_cache
     Stable Diffusion web UI: /sdapi/v1/txt2img, img2img, loras
     WebSocket   /v1/realtime and /ws send each message back
     probes      /echo, /redirect?to=, /status/<code>, /slow-respond?echo=&delay=, /test, /env, /

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from zlib import crc32
 
 from llmsnap.simulator.exchange import (
@@ -15,9 +15,18 @@ from llmsnap.simulator.exchange import (
     SimResponse,
     event_stream,
     json_response,
+    mappings,
     sse,
 )
-from llmsnap.simulator.reply import Prompt, Reply, compose, content_text, count_tokens, extras
+from llmsnap.simulator.reply import (
+    Prompt,
+    Reply,
+    compose,
+    content_text,
+    count_tokens,
+    extras,
+    split_tokens,
+)
 from llmsnap.simulator.routes import GET, Route, require_loaded, require_model, think
 from llmsnap.simulator.state import SimState
 
@@ -179,6 +188,70 @@ def rerank(state: SimState, request: SimRequest) -> SimResponse:
     return json_response(body | extras(state, request))
 
 
+def score(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/score``: how alike each pair of texts is."""
+    body = request.json
+    ones = _texts(body.get("text_1") or body.get("queries"))
+    others = _texts(body.get("text_2") or body.get("documents"))
+    ones = ones * len(others) if len(ones) == 1 else ones
+    think(state, request)
+    size = state.options.dimensions
+    scores = [likeness(embed(a, size), embed(b, size)) for a, b in zip(ones, others, strict=False)]
+    return _list_response(state, request, "score", scores)
+
+
+def pooling(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/pooling``: a vector for each text."""
+    texts = _texts(request.json.get("input"))
+    think(state, request)
+    return _list_response(
+        state, request, "pooling", [embed(text, state.options.dimensions) for text in texts]
+    )
+
+
+def classify(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/classify``: the length of a text decides its class."""
+    texts = _texts(request.json.get("input"))
+    think(state, request)
+    return _list_response(
+        state, request, "classify", [{"label": f"LABEL_{len(text) % 2}"} for text in texts]
+    )
+
+
+def _list_response(
+    state: SimState, request: SimRequest, kind: str, found: Sequence[object]
+) -> SimResponse:
+    model = request.text("model") or state.options.model
+    require_model(state, model)
+    data = [{"index": index, "object": kind, "data": one} for index, one in enumerate(found)]
+    body = {"object": "list", "model": model, "data": data}
+    return json_response(body | extras(state, request))
+
+
+def tokenize(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/tokenize``: tokens are numbered in the order they first occur."""
+    text = content_text(request.json.get("content") or request.json.get("prompt"))
+    pieces = split_tokens(text)
+    numbers = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    return json_response({"tokens": [numbers[one] for one in pieces]} | extras(state, request))
+
+
+def detokenize(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/detokenize`` with a word for each token."""
+    tokens = request.json.get("tokens")
+    if not isinstance(tokens, list):
+        raise Refusal(400, "tokens is missing")
+    text = " ".join(f"token{number}" for number in tokens)
+    return json_response({"content": text} | extras(state, request))
+
+
+def apply_template(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/apply-template`` with the prompt that a chat becomes."""
+    turns = mappings(request.json.get("messages"))
+    lines = [f"{turn.get('role')}: {content_text(turn.get('content'))}\n" for turn in turns]
+    return json_response({"prompt": "".join(lines)} | extras(state, request))
+
+
 def _texts(value: object) -> list[str]:
     """Return the inputs of an embedding request: texts, or token numbers standing for one."""
     match value:
@@ -193,10 +266,16 @@ def _base64(vector: list[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-_RERANK = ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking")
+_RERANK = ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking", "/v2/rerank")
 _VECTOR_ROUTES = (
     Route("/v1/embeddings", embeddings, inference=True),
     *(Route(path, rerank, inference=True) for path in _RERANK),
+    Route("/score", score, inference=True),
+    Route("/pooling", pooling, inference=True),
+    Route("/classify", classify, inference=True),
+    Route("/tokenize", tokenize, inference=True),
+    Route("/detokenize", detokenize, inference=True),
+    Route("/apply-template", apply_template, inference=True),
 )
 
 ROUTES = (*_LLAMA_ROUTES, *_VECTOR_ROUTES)

@@ -177,6 +177,7 @@ _AUDIO_ROUTES = (
     Route("/v1/audio/speech", speech, inference=True),
     Route("/v1/audio/voices", voices, ("GET", "POST"), inference=True),
     Route("/v1/audio/transcriptions", transcriptions, inference=True),
+    Route("/v1/audio/translations", transcriptions, inference=True),
 )
 
 

@@ -25,6 +25,7 @@ from llmsnap.simulator.reply import (
     answer_schema,
     compose,
     content_text,
+    count_tokens,
     extras,
     limit,
     question,
@@ -177,7 +178,24 @@ _EVENT = {
     ReplyPart.TEXT: "response.output_text",
     ReplyPart.TOOL: "response.function_call_arguments",
 }
+
+
+def count_chat_tokens(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/v1/chat/completions/input_tokens``."""
+    return _token_count(state, request, "chat.completion.input_tokens", chat_prompt(request))
+
+
+def _token_count(state: SimState, request: SimRequest, kind: str, prompt: Prompt) -> SimResponse:
+    counted = {"object": kind, "input_tokens": count_tokens(prompt.text)}
+    return json_response(counted | extras(state, request))
+
+
 Emit = Callable[..., bytes]
+
+
+def count_response_tokens(state: SimState, request: SimRequest) -> SimResponse:
+    """Answer ``/v1/responses/input_tokens``."""
+    return _token_count(state, request, "response.input_tokens", _response_prompt(request))
 
 
 def responses(state: SimState, request: SimRequest) -> SimResponse:
@@ -323,6 +341,10 @@ def _logprobs(part: ReplyPart) -> Json:
     return {"logprobs": []} if part is ReplyPart.TEXT else {}
 
 
-_RESPONSE_ROUTES = (Route("/v1/responses", responses, inference=True),)
+_RESPONSE_ROUTES = (
+    Route("/v1/responses", responses, inference=True),
+    Route("/v1/responses/input_tokens", count_response_tokens, inference=True),
+    Route("/v1/chat/completions/input_tokens", count_chat_tokens, inference=True),
+)
 
 ROUTES = (*_CHAT_ROUTES, *_RESPONSE_ROUTES)

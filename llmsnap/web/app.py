@@ -23,9 +23,7 @@ from llmsnap.web import (
     metrics,
     models,
     openapi,
-    props,
     ui,
-    upstream,
     websocket,
 )
 from llmsnap.web.context import current_context
@@ -39,9 +37,7 @@ BLUEPRINTS = (
     metrics.bp,
     models.bp,
     openapi.bp,
-    props.bp,
     ui.bp,
-    upstream.bp,
     websocket.bp,
 )
 

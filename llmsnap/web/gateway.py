@@ -27,12 +27,13 @@ from llmsnap.http.errors import answer as error_answer
 from llmsnap.http.errors import status_line
 from llmsnap.http.headers import Headers, sandboxed
 from llmsnap.http.routes import (
-    SAFE_METHODS,
+    RESOURCES,
     UPSTREAM,
+    Dialect,
+    Resource,
     is_inference,
     is_open,
     needs_admin,
-    route_at,
     tells_of_all,
 )
 from llmsnap.proxy import LoadingStream, ProxyStream, Request, RequestContext, Response, Tunnel
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ANTHROPIC_VERSION = "HTTP_ANTHROPIC_VERSION"
+"""Says that the client speaks Anthropic's API, whose libraries read another request id."""
+ANTHROPIC_ID = "request-id"
+REQUEST_ID = "X-Request-Id"
 CONTEXT = "llmsnap.context"
 FLUSH = "llmsnap.flush"
 """Set in environ by a view whose head must go out before the first byte of its body."""
@@ -80,7 +85,8 @@ class Gateway:
         runtime = service.runtime
         request = new_request(environ, service, runtime)
         context = RequestContext(request)
-        own, allow = [("X-Request-Id", request.id)], []
+        own = _own_headers(request, environ)
+        allow: Headers = []
         answer: Response | None = None
         try:
             allow = _allow_origin(request, environ, runtime)
@@ -91,7 +97,7 @@ class Gateway:
             handle = senders.elsewhere(request, environ, runtime) or _handler(request, service)
             if handle is not None:
                 answer = handle(context, runtime)
-                answer.headers = cors.with_origin(answer.headers, allow) + own
+                answer.headers = cors.with_origin(_without(answer.headers, own), allow) + own
                 if not isinstance(answer.body, Tunnel):
                     told_early = isinstance(answer.body, LoadingStream) or is_open(request.path)
                     waits = [] if told_early else _waits(context)
@@ -186,23 +192,32 @@ class Gateway:
 
 def _handler(request: Request, service: Service) -> senders.Handle | None:
     """Return what serves *request* past Flask; None for what Flask serves. Raises: Draining."""
+    resource = RESOURCES.get(request.path)
     handle: senders.Handle
-    if is_inference(request.path):
-        handle = service.dispatcher.handle
-    elif request.path.startswith(UPSTREAM):
+    if resource is None:
+        if not request.path.startswith(UPSTREAM):
+            return None
         handle = service.dispatcher.handle_upstream
     elif is_open(request.path):
         return lambda context, _: health.answer(context.request, service)
-    elif (
-        route_at(request.path).observes
-        and request.method in SAFE_METHODS
-        and "model" in parse_qs(request.query)
-    ):
+    elif _names_no_model(request, resource):
+        return None
+    elif resource.common.observes:
         handle = service.dispatcher.handle_props
+    elif is_inference(request.path):
+        handle = service.dispatcher.handle
     else:
         return None
     service.check_accepting()
     return handle
+
+
+def _names_no_model(request: Request, resource: Resource) -> bool:
+    """Whether the request is for a view, where a model's name would make it one for a model."""
+    route = resource.routes.get(request.method)
+    if route is None:
+        return not resource.common.is_inference
+    return route.optional and "model" not in parse_qs(request.query)
 
 
 class Logged:
@@ -262,6 +277,23 @@ def _check_rights(request: Request) -> None:
         raise Forbidden(f"the key {key.name!r} may not use {path}: it has no admin right")
     if not key.sees_all and tells_of_all(path):
         raise Forbidden(f"the key {key.name!r} may not use {path}: it tells of all models")
+
+
+def _own_headers(request: Request, environ: dict[str, Any]) -> Headers:
+    """The id of the request, also by the name that Anthropic's libraries read."""
+    own = [(REQUEST_ID, request.id)]
+    resource = RESOURCES.get(request.path)
+    is_anthropic = resource is not None and resource.common.dialect is Dialect.ANTHROPIC
+    if is_anthropic or ANTHROPIC_VERSION in environ:
+        own.append((ANTHROPIC_ID, request.id))
+    return own
+
+
+def _without(headers: Headers, own: Headers) -> Headers:
+    """*headers* of a model's server without its id of the request, where *own* has one of ours."""
+    if len(own) == 1:
+        return headers
+    return [header for header in headers if header[0].lower() != ANTHROPIC_ID]
 
 
 def _allow_origin(request: Request, environ: dict[str, Any], runtime: Runtime) -> Headers:

@@ -1,13 +1,35 @@
-"""What models there are, which are loaded, and unloading them."""
+"""Models: what there is, in OpenAI's and Anthropic's form, what runs; loading and stopping.
+
+Below the views stand the documents they answer with.
+"""
 
 from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from llmsnap.web import listing
-from llmsnap.web.context import current_context, current_runtime, current_service
-from llmsnap.web.listing import Catalog
+from llmsnap import __version__
+from llmsnap.config import Config, ModelConfig, PeerConfig
+from llmsnap.http.auth import Key
+from llmsnap.http.secrets import masked
+from llmsnap.models import State
+from llmsnap.routing.explain import ModelView
+from llmsnap.routing.names import LocalRoute, Route
+from llmsnap.routing.timing import DurationStats
+from llmsnap.service import Service
+from llmsnap.web.context import current_context, current_runtime, current_service, redirect_to
+
+OWNER = "llmsnap"
+OK = HTTPStatus.OK
+SPEECH_PATH = "/v1/audio/speech"
+LOADED = frozenset({State.READY, State.SLEEP_PENDING})
+
+Record = dict[str, Any]
 
 bp = Blueprint("models", __name__)
 
@@ -16,21 +38,44 @@ bp = Blueprint("models", __name__)
 @bp.get("/models")
 @bp.get("/v/models")
 def models() -> ResponseReturnValue:
-    """List the models the key may use, as OpenAI does."""
-    return jsonify(object="list", data=_catalog().records())
+    """List the models the key may use: OpenAI's document, with Anthropic's members on request."""
+    records = _catalog().records()
+    page = _anthropic_page(records) if _is_anthropic() else {}
+    return jsonify(object="list", data=records, **page)
 
 
 @bp.get("/v1/models/<path:name>")
 def model(name: str) -> ResponseReturnValue:
     """Answer the record of one model, by any of its names."""
     route = current_runtime().names.resolve(name, current_context().request.key.may_use)
-    return jsonify(_catalog().record(route))
+    record = _catalog().record(route)
+    if _is_anthropic():
+        _anthropic_page([record])
+    return jsonify(record)
+
+
+@bp.get("/v1/audio/models")
+def audio_models() -> ResponseReturnValue:
+    """List the models that can speak, under both names that clients of such lists read."""
+    voices = _voices()
+    records = [record for record in _catalog().records() if record["id"] in voices]
+    return jsonify(object="list", data=records, models=records)
+
+
+@bp.get("/v1/audio/voices")
+def audio_voices() -> ResponseReturnValue:
+    """List the voices of all ready models; the dispatcher answers for a model that is named."""
+    ready = current_service().ready_addresses()
+    listed = [
+        voice for model_id, found in _voices().items() if model_id in ready for voice in found
+    ]
+    return jsonify(voices=[voice for n, voice in enumerate(listed) if voice not in listed[:n]])
 
 
 @bp.get("/running")
 def running() -> ResponseReturnValue:
     """List every model that is not stopped."""
-    response = jsonify(running=listing.running(current_service(), current_context().request.key))
+    response = jsonify(running=running_entries(current_service(), current_context().request.key))
     response.mimetype = "application/json"
     return response
 
@@ -71,8 +116,56 @@ def load(name: str) -> ResponseReturnValue:
     return _ok() if wait else (jsonify(msg="loading"), 202)
 
 
+@bp.get("/props")
+def props() -> ResponseReturnValue:
+    """Tell that there is no one model here; clients then ask for ``/props?model=``."""
+    return jsonify(
+        role="router",
+        models_autoload=True,
+        model_alias="llmsnap",
+        model_path="none",
+        default_generation_settings={"params": {}, "n_ctx": 0},
+        modalities={"vision": False, "audio": False},
+        chat_template="",
+        total_slots=0,
+        build_info=f"llmsnap {__version__}",
+    )
+
+
+@bp.get("/upstream")
+def upstream() -> ResponseReturnValue:
+    """Redirect to the page of models; what stands below ``/upstream`` is the dispatcher's."""
+    return redirect_to("/ui/#/models")
+
+
 def _catalog() -> Catalog:
     return Catalog(current_service(), current_runtime().config, current_context().request.key)
+
+
+def _is_anthropic() -> bool:
+    return "anthropic-version" in request.headers
+
+
+def _voices() -> dict[str, list[Any]]:
+    """Return the voices of the models that can speak, by every name the key may use them by.
+
+    A model can speak if its server has listed voices, or has spoken. Blocks: servers that became
+    ready since the last time are asked.
+    """
+    service, runtime = current_service(), current_runtime()
+    may_use = current_context().request.key.may_use
+    ready = service.ready_addresses()
+    service.voices.learn({model_id: at for model_id, at in ready.items() if may_use(model_id)})
+    records = service.observations.activity.snapshot()
+    spoken = {one.model_id for one in records if one.path == SPEECH_PATH and one.status == OK}
+    found: dict[str, list[Any]] = {}
+    for model in runtime.config.models.values():
+        voices = service.voices.of(model.id)
+        if voices is None and model.id not in spoken:
+            continue
+        names = filter(may_use, (model.id, *model.aliases))
+        found |= dict.fromkeys(names, voices or [])
+    return found
 
 
 def _local_id(name: str) -> str:
@@ -89,3 +182,136 @@ def _drain() -> bool:
 
 def _ok() -> Response:
     return Response("OK", mimetype="text/plain")
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+class Catalog:
+    """Makes the records of ``/v1/models`` that *key* may see."""
+
+    def __init__(self, service: Service, config: Config, key: Key) -> None:
+        self._service = service
+        self._config = config
+        self._key = key
+
+    def records(self) -> list[Record]:
+        """Return all that is listed, by id; a local model hides a peer's, a first peer others."""
+        config, may_use = self._config, self._key.may_use
+        records: dict[str, Record] = {}
+        for peer in config.peers.values():
+            for name in peer.models:
+                if may_use(name) and name not in config.models and name not in config.aliases:
+                    records.setdefault(name, self._of_peer(name, peer))
+        for model in config.models.values():
+            for name in self._names(model):
+                if may_use(name) or may_use(model.id):
+                    records[name] = self._of_model(name, model)
+        return [records[name] for name in sorted(records)]
+
+    def record(self, route: Route) -> Record:
+        """Return the record of what *route* leads to, listed or not."""
+        if isinstance(route, LocalRoute):
+            return self._of_model(route.requested, route.model)
+        return self._of_peer(route.requested, route.peer)
+
+    def _names(self, model: ModelConfig) -> list[str]:
+        if model.unlisted:
+            return []
+        aliases = model.aliases if self._config.include_aliases_in_list else ()
+        return [model.id, *(alias.strip() for alias in aliases)]
+
+    def _of_model(self, name: str, model: ModelConfig) -> Record:
+        title, about, meta = model.name.strip(), model.description, dict(model.metadata)
+        if title and name != model.id:
+            title = f"{title} ({name})"  # pickers show the names alone
+        record = _record(name, self._service.began_at, title, about, meta)
+        is_loaded = self._service.state(model.id) in LOADED
+        record["status"] = {"value": "loaded" if is_loaded else "unloaded"}
+        if (length := self._service.contexts.get(model.id)) is not None:
+            record["context_length"] = length
+        return record
+
+    def _of_peer(self, name: str, peer: PeerConfig) -> Record:
+        return _record(name, self._service.began_at, f"{peer.id}: {name}", "", {"peerID": peer.id})
+
+
+def _record(model_id: str, created: int, name: str, description: str, meta: Record) -> Record:
+    record: Record = {
+        "id": model_id,
+        "object": "model",
+        "created": created,
+        "owned_by": OWNER,
+    }
+    if name.strip():
+        record["name"] = name.strip()
+    if description.strip():
+        record["description"] = description.strip()
+    if meta:
+        record["meta"] = {"llamaswap": meta}
+    return record
+
+
+def _anthropic_page(records: list[Record]) -> Record:
+    """Give *records* the members of Anthropic's model list as well; return those of the page."""
+    for record in records:
+        created = datetime.fromtimestamp(record["created"], UTC)
+        record |= {
+            "type": "model",
+            "display_name": record.get("name", record["id"]),
+            "created_at": created.isoformat().replace("+00:00", "Z"),
+        }
+    ids = [record["id"] for record in records] or [None]
+    return {"has_more": False, "first_id": ids[0], "last_id": ids[-1]}
+
+
+def running_entries(service: Service, key: Key) -> list[Record]:
+    """Return the entries of ``/running`` that *key* may see: all that is not stopped, by id.
+
+    How a model is started is part of the configuration, which only an admin's key may read.
+    """
+    entries = []
+    for view in service.driver.scheduler.snapshot(time.monotonic()):
+        state = service.state(view.model_id)
+        if state in {State.STOPPED, State.SHUTDOWN} or not key.may_use(view.model_id):
+            continue
+        settings = service.process(view.model_id).settings
+        entry: Record = {
+            "model": view.model_id,
+            "state": str(state),
+            "cmd": masked(settings.cmd) if key.admin else "",
+            "proxy": masked(settings.proxy) if key.admin else "",
+            "ttl": int(settings.ttl_s),
+            "name": settings.name,
+            "description": settings.description,
+        }
+        entries.append(entry | _now(view))
+    return entries
+
+
+def _now(view: ModelView) -> Record:
+    """How busy a model is, and how long its moves have taken."""
+    return {
+        "since": round(time.time() - view.state_for_s, 3),
+        "in_flight": view.in_flight,
+        "waiting": view.waiting,
+        "idle_in_s": None if view.rest_in_s is None else round(view.rest_in_s, 3),
+        "durations": {
+            "load": _durations(view.start),
+            "wake": _durations(view.wake),
+            "sleep": _durations(view.sleep),
+            "stop": _durations(view.stop),
+        },
+    }
+
+
+def _durations(stats: DurationStats) -> Record:
+    def rounded(seconds: float | None) -> float | None:
+        return None if seconds is None else round(seconds, 3)
+
+    return {
+        "count": stats.count,
+        "last_s": rounded(stats.last_s),
+        "p50_s": rounded(stats.p50_s),
+        "p90_s": rounded(stats.p90_s),
+    }

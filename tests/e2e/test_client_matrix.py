@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from llmsnap.http.routes import ROUTES as TABLE
-from llmsnap.http.routes import ModelIn
+from llmsnap.http.routes import ModelPlace
 from llmsnap.http.sse import Parser
 from tests.e2e.api import serving
 from tests.e2e.harness import ROOT, Installed, Running
@@ -55,12 +55,17 @@ BODIES = {
     "/sdapi/v1/img2img": {"prompt": "hi"},
     "/completion": {"prompt": "hi"},
     "/infill": {"input_prefix": "hi", "input_suffix": "x"},
+    "/v1/responses/input_tokens": {"input": "hi"},
 }
 RERANK = {"query": "hi", "documents": ["a", "b"]}
 FILES = {"/v1/audio/transcriptions": "file", "/v1/images/edits": "image"}
 WEBSOCKETS = {"/v1/realtime"}
-ROWS = {row.path: row for row in TABLE if row.is_inference and "{" not in row.path}
-ROUTES = sorted(ROWS.keys() - WEBSOCKETS)
+ROWS = {
+    row.path: row for row in TABLE if row.is_inference and not row.sent_as and "{" not in row.path
+}
+ALIKE = {(row.model, row.stream, row.dialect, *row.answers): row.path for row in ROWS.values()}
+ROUTES = sorted(set(ALIKE.values()) - WEBSOCKETS)
+"""One of each kind: what the table does not tell apart is served alike."""
 DONE = b"data: [DONE]\n\n"
 WAITS = ["warm", "cold", "line", "silent"]
 SERVERS = {"streams": {}, "whole": {"sim_whole": True}, "refuses": {"sim_status": 400}}
@@ -89,10 +94,10 @@ def ask(server: Running, route: str, wait: str, stream: bool, kind: str) -> Answ
     model = "warm" if wait == "silent" else wait
     more = {"stream": stream, "sim_delay": "1.2s" if wait == "silent" else "0.0s", **SERVERS[kind]}
     url = server.url + route
-    if ROWS[route].model is ModelIn.JSON:
+    if ROWS[route].model is ModelPlace.JSON:
         body = {"model": model, **BODIES.get(route, RERANK), **more}
         answer = requests.post(url, json=body, timeout=30)
-    elif ROWS[route].model is ModelIn.FORM:
+    elif ROWS[route].model is ModelPlace.FORM:
         form = {"model": model, "prompt": "hi", "stream": str(stream).lower()}
         files = {FILES[route]: ("a.wav", b"RIFF", "audio/wav")}
         query = {name: value for name, value in more.items() if name != "stream"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmsnap.http import routes
-from llmsnap.http.routes import RESOURCES, ROUTES, Access, Dialect, HttpRoute, ModelIn, Stream
+from llmsnap.http.routes import RESOURCES, ROUTES, Access, Dialect, HttpRoute, ModelPlace, Stream
 from llmsnap.simulator.app import ROUTES as SIMULATED
 from llmsnap.web.app import create_app
 from llmsnap.web.openapi import WHY, document
@@ -75,7 +75,7 @@ def test_flask_has_a_view_for_each_row_that_nothing_in_front_of_it_serves() -> N
         (method, shape(row.path))
         for row in ROUTES
         for method in row.methods
-        if not row.is_inference and row.path not in in_front
+        if (not row.is_inference or row.optional) and row.path not in in_front
     }
     assert flask == views
 
@@ -272,5 +272,7 @@ def test_the_events_and_the_dialect_of_a_path(
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
 def test_an_endpoint_lists_the_methods_it_takes(method: str) -> None:
     row = RESOURCES["/v1/audio/voices"].routes.get(method)
-    assert (row.model if row else None) is {"GET": ModelIn.QUERY, "POST": ModelIn.JSON}.get(method)
+    assert (row.model if row else None) is {"GET": ModelPlace.QUERY, "POST": ModelPlace.JSON}.get(
+        method
+    )
     assert RESOURCES["/v1/audio/voices"].methods == ["POST", "GET", "HEAD", "OPTIONS"]

@@ -26,7 +26,7 @@ from llmsnap.errors import (
 )
 from llmsnap.http.auth import Keyring
 from llmsnap.http.headers import PAGE_SANDBOX
-from llmsnap.http.routes import ROUTES, ModelIn
+from llmsnap.http.routes import RESOURCES, ROUTES, ModelPlace
 from llmsnap.models import parse_address
 from llmsnap.proxy import dispatch, stream
 from llmsnap.proxy.client import ConnectionPool
@@ -41,7 +41,7 @@ from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
 
 EVENTS = [("Content-Type", "text/event-stream")]
-POSTS = [row for row in ROUTES if row.model is ModelIn.JSON]
+POSTS = [row for row in ROUTES if row.model is ModelPlace.JSON]
 WITH_EVENTS = [row.path for row in POSTS if row.stream]
 NO_EVENTS = [row.path for row in POSTS if not row.stream]
 TEXT = """\
@@ -596,7 +596,7 @@ def test_nothing_is_shown_where_the_answer_may_be_no_stream(
 def test_a_silent_server_is_covered_by_comments(world, monkeypatch, path: str, model: str) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
     base = "/base" if model == "only" else ""
-    opens = world.upstream.gates[base + path] = Event()
+    opens = world.upstream.gates[base + RESOURCES[path].sent_path] = Event()
     world.answer = ("200 OK", EVENTS, [b"data: 1\n\n"])
     answer = world.dispatcher.handle(asks(path, {"model": model, "stream": True}), world.snapshot)
     assert dict(answer.headers)["Content-Type"] == "text/event-stream"

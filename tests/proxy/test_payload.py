@@ -18,7 +18,7 @@ from llmsnap.errors import (
 )
 from llmsnap.http.auth import Key
 from llmsnap.http.headers import RequestRule
-from llmsnap.http.routes import INFERENCE_PATHS, ROUTES, ModelIn
+from llmsnap.http.routes import INFERENCE_PATHS, RESOURCES, ROUTES, ModelPlace
 from llmsnap.proxy.client import UpstreamTimeouts
 from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import (
@@ -32,6 +32,7 @@ from llmsnap.proxy.request import BodyBudget, BodyShare, UpstreamSettings
 from tests.fakes.calls import make_request, runtime
 
 MIB = 1 << 20
+POSTS = [row.path for row in ROUTES if row.model in (ModelPlace.JSON, ModelPlace.FORM)]
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,7 @@ def test_the_query_names_the_model_where_the_form_does_not(snapshot) -> None:
         payload.close()
 
 
-@pytest.mark.parametrize(
-    "path", [row.path for row in ROUTES if row.model in (ModelIn.JSON, ModelIn.FORM)]
-)
+@pytest.mark.parametrize("path", POSTS)
 def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str) -> None:
     for kind in ("application/json", "APPLICATION/JSON; charset=utf-8", "text/plain", ""):
         headers = [("Content-Type", kind)] if kind else []
@@ -151,6 +150,26 @@ def test_a_query_names_the_model(snapshot) -> None:
 def test_without_its_version_a_path_goes_on_without_one(snapshot) -> None:
     payload = parse_request(make_request("/v/embeddings?q=1", {"model": "a"}), snapshot)
     assert payload.path == "/embeddings?q=1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/chat/completions", "/completions", "/embeddings", "/responses", "/messages"]
+)
+def test_a_path_of_a_base_url_without_the_version_goes_on_with_it(snapshot, path: str) -> None:
+    payload = parse_request(make_request(f"{path}?q=1", b'{"model":"a"}'), snapshot)
+    payload.adapt(target(), "b")
+    assert (payload.requested, payload.path) == ("a", f"/v1{path}?q=1")
+    assert payload.body() == b'{"model":"b"}'
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_json_may_name_its_model_in_the_query(snapshot, path: str) -> None:
+    sent = RESOURCES[path].sent_path
+    payload = parse_request(make_request(f"{path}?model=author%2Fm", b'{"x":1}'), snapshot)
+    payload.adapt(target(), "up")
+    assert payload.requested == "author/m"
+    assert payload.path == f"{sent}?model=up"
+    assert payload.body() == b'{"x":1,"model":"up"}'
 
 
 @pytest.mark.parametrize(

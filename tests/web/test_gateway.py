@@ -142,8 +142,53 @@ def test_a_body_is_closed_and_its_bytes_are_counted(here) -> None:
 def test_after_head_the_body_is_closed_unread(here) -> None:
     body = Body(b"12")
     here.dispatcher.answer = Response(200, "OK", [], body)
-    assert here.client.head("/v1/audio/voices").data == b""
+    assert here.client.head("/v1/audio/voices?model=a").data == b""
     assert body.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "anthropic"),
+    [
+        ("POST", "/v1/messages", {}, True),
+        ("POST", "/v1/messages/count_tokens", {}, True),
+        ("POST", "/messages", {}, True),
+        ("POST", "/v/messages", {}, True),
+        ("GET", "/v1/models", {"anthropic-version": "2023-06-01"}, True),
+        ("GET", "/v1/models", {}, False),
+        ("POST", "/v1/chat/completions", {}, False),
+    ],
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_answers_to_anthropics_clients_have_the_request_id_they_read(
+    here, method: str, path: str, headers: dict[str, str], anthropic: bool, fails: bool
+) -> None:
+    theirs = [("Request-Id", "req_of_the_server"), ("X-Model", "yes")]
+    here.dispatcher.answer = TooManyInFlight("x") if fails else Response(200, "OK", theirs, [b""])
+    answer = here.client.open(path, method=method, headers={**headers, "X-Request-Id": "mine"})
+    ids = answer.headers.getlist("request-id")
+    is_passed_on = method == "POST" and not fails
+    assert ids == (["mine"] if anthropic else ["req_of_the_server"] if is_passed_on else [])
+    assert answer.headers.getlist("x-request-id") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("POST", "/props?model=a", 405, {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/props", 405, {"GET", "HEAD", "OPTIONS"}),
+        ("GET", "/v1/audio/models", 200, set()),
+        ("POST", "/v1/audio/models", 405, {"GET", "HEAD", "OPTIONS"}),
+        ("GET", "/v1/audio/voices", 200, set()),
+        ("GET", "/v1/audio/voices?model=", 200, set()),
+    ],
+)
+def test_what_names_no_model_is_answered_here(
+    here, method: str, path: str, status: int, allow: set[str]
+) -> None:
+    here.dispatcher.calls.clear()
+    answer = here.client.open(path, method=method)
+    assert (answer.status_code, here.dispatcher.calls) == (status, [])
+    assert set(answer.allow) == allow
 
 
 def test_our_errors_become_answers(here) -> None:

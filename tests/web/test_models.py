@@ -1,0 +1,208 @@
+"""The documents that list models, and the views that answer them."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from llmsnap.models import context, parse_address
+from llmsnap.telemetry import ActivityRecord
+from tests.web.serving import site
+
+TEXT = """\
+includeAliasesInList: true
+apiKeys:
+  - all
+  - {key: some, models: ["z*", first], admin: false}
+  - {key: root, models: [zeta], admin: true}
+  - {key: none, models: [nothing]}
+models:
+  zeta: {cmd: "x --api-key s3cret", proxy: "http://me:pw@localhost:1", ttl: 60}
+  alpha:
+    cmd: x
+    proxy: "http://localhost:1"
+    aliases: [first, " blank "]
+    name: " Alpha "
+    metadata: {size: 8}
+  hidden: {cmd: x, proxy: "http://localhost:1", unlisted: true}
+  bare: {cmd: x, proxy: "http://localhost:1", name: " ", description: " "}
+peers:
+  box2: {proxy: "http://box2", models: [remote, alpha, hidden, first]}
+  box3: {proxy: "http://box3", models: [remote]}
+"""
+ALL = {"x-api-key": "all"}
+
+
+@pytest.fixture(scope="module")
+def here():
+    with site(TEXT) as made:
+        yield made
+
+
+def names(here, key: str = "all") -> list[str]:
+    answer = here.client.get("/v1/models", headers={"x-api-key": key})
+    return [record["id"] for record in answer.json["data"]]
+
+
+def test_each_name_is_listed_once_in_order(here) -> None:
+    assert names(here) == ["alpha", "bare", "blank", "first", "remote", "zeta"]
+
+
+def test_a_key_sees_what_it_may_use_by_name_or_id(here) -> None:
+    assert names(here, "some") == ["first", "zeta"]
+
+
+def test_what_is_blank_is_left_out(here) -> None:
+    data = here.client.get("/v1/models", headers=ALL).json["data"]
+    records = {record["id"]: record for record in data}
+    assert not {"name", "description", "meta", "context_length"} & records["bare"].keys()
+    assert records["alpha"]["name"] == "Alpha"
+    assert records["first"]["meta"] == {"llamaswap": {"size": 8}}
+    assert records["remote"]["meta"] == {"llamaswap": {"peerID": "box2"}}
+    assert "status" not in records["remote"], "what a peer has loaded is not known"
+
+
+def test_an_alias_is_told_apart_from_its_model_by_name(here) -> None:
+    data = here.client.get("/v1/models", headers=ALL).json["data"]
+    names = {record["id"]: record.get("name") for record in data}
+    assert (names["alpha"], names["first"], names["blank"]) == (
+        "Alpha",
+        "Alpha (first)",
+        "Alpha (blank)",
+    )
+    one = here.client.get("/v1/models/first", headers=ALL).json
+    assert one["name"] == "Alpha (first)"
+    shown = [name for name in names.values() if name]
+    assert len(shown) == len(set(shown))
+
+
+def test_when_a_model_was_created_does_not_change(here, monkeypatch) -> None:
+    before = here.client.get("/v1/models", headers=ALL).json
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.5)
+    assert here.client.get("/v1/models", headers=ALL).json == before
+    assert here.client.get("/v1/models/zeta", headers=ALL).json["created"] < 2_000_000_000
+
+
+def test_what_a_model_has_told_of_its_context_is_listed(here) -> None:
+    here.service.contexts._known["zeta"] = 8192
+    record = here.client.get("/v1/models/zeta", headers=ALL).json
+    assert record["context_length"] == 8192
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("first", 200), ("hidden", 200), ("box3/remote", 200), ("nope", 404)]
+)
+def test_one_record_by_any_name(here, name: str, status: int) -> None:
+    assert here.client.get(f"/v1/models/{name}", headers=ALL).status_code == status
+
+
+def test_nothing_runs_at_first(here) -> None:
+    answer = here.client.get("/running", headers=ALL)
+    assert answer.json == {"running": []}
+    assert answer.content_type == "application/json"
+
+
+def test_an_admins_key_acts_on_its_models_only(here) -> None:
+    root = {"x-api-key": "root"}
+    assert here.client.post("/api/models/unload/zeta", headers=root).status_code == 200
+    assert here.client.post("/api/models/unload/alpha", headers=root).status_code == 404
+
+
+# --- for Anthropic's clients ----------------------------------------------------------------------
+
+
+def test_an_anthropic_client_finds_its_members_beside_openais(here) -> None:
+    version = {"anthropic-version": "2023-06-01"}
+    plain = here.client.get("/v1/models", headers=ALL).json
+    page = here.client.get("/v1/models", headers=ALL | version).json
+    names = [record["id"] for record in plain["data"]]
+    assert (page["has_more"], page["first_id"], page["last_id"]) == (False, names[0], names[-1])
+    for before, after in zip(plain["data"], page["data"], strict=True):
+        assert after.items() >= before.items()
+        assert after["type"] == "model"
+        assert after["display_name"] == before.get("name", before["id"])
+        at = datetime.fromisoformat(after["created_at"])
+        assert (at.timestamp(), at.utcoffset()) == (before["created"], timedelta(0))
+    one = here.client.get("/v1/models/alpha", headers=ALL | version).json
+    assert (one["type"], one["display_name"]) == ("model", "Alpha")
+    assert set(plain) == {"object", "data"}
+
+
+def test_a_list_without_models_has_no_first(here) -> None:
+    headers = {"x-api-key": "none", "anthropic-version": "2023-06-01"}
+    page = here.client.get("/v1/models", headers=headers).json
+    assert (page["data"], page["first_id"], page["last_id"]) == ([], None, None)
+
+
+# --- what can speak -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speaking(monkeypatch):
+    """Two ready models whose servers list voices, one whose server does not."""
+    text = """\
+        apiKeys: [all, {key: some, models: [one]}]
+        models:
+          one: {cmd: x, proxy: "http://localhost:1", aliases: [tts]}
+          two: {cmd: x, proxy: "http://localhost:1"}
+          mute: {cmd: x, proxy: "http://localhost:1"}
+        """
+    voices = {"one": {"voices": ["amy", {"id": "bo"}]}, "two": ["amy", "cy"]}
+    asked = []
+
+    def send(address, call):
+        assert (call.method, call.path) == ("GET", "/v1/audio/voices")
+        asked.append(address.name)
+        known = voices.get(address.name)
+        return (404, b"no") if known is None else (200, json.dumps(known).encode())
+
+    monkeypatch.setattr(context, "send", send)
+    with site(text) as made:
+        ready = {
+            name: replace(parse_address("http://localhost:1"), name=name)
+            for name in ("one", "two", "mute")
+        }
+        monkeypatch.setattr(made.service, "ready_addresses", lambda: ready)
+        made.ready, made.asked = ready, asked
+        yield made
+
+
+def get(here, path: str, key: str = "all"):
+    return here.client.get(path, headers={"x-api-key": key}).json
+
+
+def test_voices_are_those_of_all_ready_models(speaking) -> None:
+    assert get(speaking, "/v1/audio/voices") == {"voices": ["amy", {"id": "bo"}, "cy"]}
+    del speaking.ready["one"]
+    assert get(speaking, "/v1/audio/voices") == {"voices": ["amy", "cy"]}
+    assert sorted(speaking.asked) == ["mute", "one", "two"], "each is asked once in a run"
+
+
+def test_models_that_can_speak_stay_listed_when_they_are_stopped(speaking) -> None:
+    get(speaking, "/v1/audio/voices")
+    speaking.ready.clear()
+    found = get(speaking, "/v1/audio/models")
+    assert [record["id"] for record in found["data"]] == ["one", "two"]
+    assert found["models"] == found["data"]
+    assert get(speaking, "/v1/audio/voices") == {"voices": []}
+
+
+def test_a_model_that_has_spoken_is_listed_whatever_its_server_lists(speaking) -> None:
+    speaking.ready.clear()
+    log = speaking.service.observations.activity
+    for model_id, path, status in [
+        ("mute", "/v1/audio/speech", 200),
+        ("one", "/v1/audio/speech", 404),
+        ("two", "/v1/chat/completions", 200),
+    ]:
+        log.append(ActivityRecord(id=log.take_id(), model_id=model_id, path=path, status=status))
+    found = get(speaking, "/v1/audio/models")
+    assert [record["id"] for record in found["data"]] == ["mute"]
+
+
+def test_a_key_asks_and_sees_its_own_models(speaking) -> None:
+    found = get(speaking, "/v1/audio/models", "some")
+    assert [record["id"] for record in found["data"]] == ["one"]
+    assert speaking.asked == ["one"]
+    assert get(speaking, "/v1/audio/voices", "some") == {"voices": ["amy", {"id": "bo"}]}
