@@ -1,4 +1,8 @@
-"""Captures: what was sent and answered, kept without secrets within a budget of bytes."""
+"""Captures: requests and their responses, kept without secrets within a budget of bytes.
+
+A request in flight has a ``CaptureBuffer`` for its bodies. At its end they become a
+``RawExchange``, from which a ``Capture`` is made when it is asked for: few ever are.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +33,83 @@ from llmsnap.telemetry.observer import Headers, header
 
 log = logging.getLogger(__name__)
 
-# --- secrets --------------------------------------------------------------------------------------
+MIB = 1024 * 1024
+PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it saves
+PACKED_BYTES = 64 * 1024
+"""Up to this size one copy costs less than freeing thousands of parts later, one by one, when they
+are no longer in the processor's caches.
+"""
+SCHEMA_VERSION = 1
 
+# --- a capture ------------------------------------------------------------------------------------
+
+
+class Mask(StrEnum):
+    """How much of a route's requests is captured."""
+
+    NONE = "none"
+    HEADERS = "headers"
+    FULL = "full"
+
+
+class CapturedBody(Struct, frozen=True):
+    """A body of *size* bytes; *omitted* says why *data* is empty (too large, masked)."""
+
+    data: bytes = b""
+    size: int = 0
+    omitted: str = ""
+    packed: bool = False
+
+    @classmethod
+    def of(cls, data: bytes) -> CapturedBody:
+        """Return the body *data*."""
+        return cls(data, len(data))
+
+    def content(self) -> bytes:
+        """Return the body's bytes."""
+        return zlib.decompress(self.data) if self.packed else self.data
+
+    def pack(self) -> CapturedBody:
+        """Return the body compressed, if that saves memory."""
+        if self.packed or len(self.data) < PACK_FROM_BYTES:
+            return self
+        packed = zlib.compress(self.data, 1)
+        return replace(self, data=packed, packed=True) if len(packed) < len(self.data) else self
+
+
+class Capture(Struct, frozen=True):
+    """One request and its response, without secrets; *id* is that of the activity record."""
+
+    id: int
+    req_path: str
+    req_headers: dict[str, str] = field(default_factory=dict)
+    req_body: CapturedBody = CapturedBody()
+    resp_headers: dict[str, str] = field(default_factory=dict)
+    resp_body: CapturedBody = CapturedBody()
+    method: str = "POST"
+    status: int = 0
+    started_ms: int = 0
+    duration_ms: float = 0.0
+
+    def size(self) -> int:
+        """Return the bytes this capture holds: path, headers, bodies."""
+        headers = (self.req_headers, self.resp_headers)
+        texts = chain(*headers, *(one.values() for one in headers))
+        bodies = len(self.req_body.data) + len(self.resp_body.data)
+        return len(self.req_path) + sum(map(len, texts)) + bodies
+
+    def pack(self) -> Capture:
+        """Return the capture with its bodies compressed."""
+        return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
+
+
+# --- what may be captured -------------------------------------------------------------------------
 
 _json_decoder = json.JSONDecoder()
 
 
 def redact_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the first value of each header, those of secret ones replaced."""
+    """Return the first value of each header; those of secret headers are replaced."""
     shown: dict[str, str] = {}
     for name, value in headers:
         shown.setdefault(name, REDACTED if is_secret_name(name) else value)
@@ -62,19 +135,19 @@ class Redactor:
 
     @property
     def active(self) -> bool:
-        """Whether any field is configured, so that bodies have to be looked at."""
+        """Whether any field is configured, so that bodies have to be searched."""
         return bool(self._names)
 
     def path(self, path: str, query: str) -> str:
-        """Return path and query, values of secret parameters replaced."""
+        """Return path and query; values of secret parameters are replaced."""
         if not query:
             return path
         return f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}"
 
     def body(self, body: bytes) -> bytes:
-        """Return a JSON or SSE body, values of the configured fields replaced.
+        """Return a JSON or SSE body; values of the configured fields are replaced.
 
-        Works on text, so a body that is cut or not quite JSON is treated as well as can be.
+        Searches the text, so it also works on a body that is truncated or not valid JSON.
         """
         if self._member is None or self._quoted is None or not body:
             return body
@@ -92,14 +165,14 @@ class Redactor:
         parts, at = [], 0
         for match in member.finditer(text):
             if match.start() < at:
-                continue  # inside a value that is already gone
+                continue  # inside a value that was already replaced
             parts.append(text[at : match.end()] + f'"{REDACTED}"')
             at = _end_of_value(text, match.end())
         return "".join(parts) + text[at:]
 
 
 def _end_of_value(text: str, start: int) -> int:
-    """Return where the JSON value at *start* ends; the end of the text if it is cut off."""
+    """Return the end of the JSON value at *start*; the end of the text if it is truncated."""
     try:
         end: int = _json_decoder.raw_decode(text, start)[1]
     except (ValueError, RecursionError):
@@ -107,80 +180,11 @@ def _end_of_value(text: str, start: int) -> int:
     return end
 
 
-# --- a capture ------------------------------------------------------------------------------------
-
-
-MIB = 1024 * 1024
-PACK_FROM_BYTES = 8 * 1024  # below, handing it to a thread costs more than it saves
-
-
-class Mask(StrEnum):
-    """How much of a route's requests is captured."""
-
-    NONE = "none"
-    HEADERS = "headers"
-    FULL = "full"
-
-
-class CapturedBody(Struct, frozen=True):
-    """A captured body; *omitted* says why there is none (too large, masked), *size* its length."""
-
-    data: bytes = b""
-    size: int = 0
-    omitted: str = ""
-    packed: bool = False
-
-    @classmethod
-    def of(cls, data: bytes) -> CapturedBody:
-        """Return the body *data*."""
-        return cls(data, len(data))
-
-    def content(self) -> bytes:
-        """Return the bytes as they were."""
-        return zlib.decompress(self.data) if self.packed else self.data
-
-    def pack(self) -> CapturedBody:
-        """Return the body in less memory, if that is worth it."""
-        if self.packed or len(self.data) < PACK_FROM_BYTES:
-            return self
-        packed = zlib.compress(self.data, 1)
-        return replace(self, data=packed, packed=True) if len(packed) < len(self.data) else self
-
-
-class Capture(Struct, frozen=True):
-    """One request and its answer, without secrets. Its id is that of the activity record."""
-
-    id: int
-    req_path: str
-    req_headers: dict[str, str] = field(default_factory=dict)
-    req_body: CapturedBody = CapturedBody()
-    resp_headers: dict[str, str] = field(default_factory=dict)
-    resp_body: CapturedBody = CapturedBody()
-    method: str = "POST"
-    status: int = 0
-    started_ms: int = 0
-    duration_ms: float = 0.0
-
-    def size(self) -> int:
-        """Return the bytes this capture holds: path, headers, bodies."""
-        headers = (self.req_headers, self.resp_headers)
-        texts = chain(*headers, *(one.values() for one in headers))
-        bodies = len(self.req_body.data) + len(self.resp_body.data)
-        return len(self.req_path) + sum(map(len, texts)) + bodies
-
-    def pack(self) -> Capture:
-        """Return the capture in less memory."""
-        return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
-
-
-# --- what may be captured -------------------------------------------------------------------------
-
-
 _TEXT_TYPES = ("application/json", "text/", "application/x-ndjson", "application/x-www-form")
 
 
 class CapturePolicy:
-    """The rules for captures; *masks* are (route or glob) -> how much, before the route table."""
+    """Rules for captures: *masks* (route or glob -> mask) go before those of the route table."""
 
     def __init__(
         self,
@@ -193,7 +197,7 @@ class CapturePolicy:
         self.redactor = Redactor(redact)
         self._masks = {route: Mask(mask) for route, mask in (masks or {}).items()}
         self.mask: Callable[[str], Mask] = lru_cache(maxsize=256)(partial(_mask, self._masks))
-        """Returns how much of a request for a path is captured. Refers to no method: a circle."""
+        """Returns the mask of a path. Not a method: the cache would make a reference cycle."""
 
     def prepare(self, capture: Capture) -> Capture:
         """Return the capture without the secrets in its bodies."""
@@ -207,7 +211,7 @@ class CapturePolicy:
         return replace(body, data=self.redactor.body(body.data)) if body.data else body
 
     def omitted_reason(self, size: int, headers: Headers, path: str) -> str:
-        """Return why a body of *size* with these headers is not kept, or "" if it is."""
+        """Return why a body of *size* bytes with these headers is not kept; "" if it is."""
         if self.mask(path) is not Mask.FULL:
             return "captureMask keeps bodies of this route out"
         if size > self.max_body:
@@ -228,16 +232,73 @@ def _mask(masks: Mapping[str, Mask], path: str) -> Mask:
     return Mask(default_capture(path))
 
 
-# --- the captures held ----------------------------------------------------------------------------
+# --- bodies of a request in flight ----------------------------------------------------------------
 
+
+class CaptureBuffer:
+    """The bodies of one request in flight and of its response, for their capture.
+
+    *policy* bounds each body, the budget of *captures* all buffers together.
+    """
+
+    def __init__(self, captures: Captures, policy: CapturePolicy, path: str) -> None:
+        self.request = b""
+        self.chunks: list[bytes] = []
+        self.omitted_reason = ""
+        """Why the body of the response is not kept; "" if it is."""
+        self._captures, self._policy, self._path = captures, policy, path
+        self._size = self._held = 0
+
+    def keep_request(self, body: bytes) -> None:
+        """Keep the request's body, if there is room."""
+        if self._hold(len(body)):
+            self.request = body
+
+    def wants(self, headers: Headers) -> bool:
+        """Return whether the body of a response with these headers is kept at all."""
+        self.omitted_reason = self._policy.omitted_reason(0, headers, self._path)
+        return not self.omitted_reason
+
+    def keep(self, data: bytes) -> bool:
+        """Append *data* of the response; false when the body is given up for good."""
+        self._size += len(data)
+        if self._size > self._policy.max_body:
+            self.omitted_reason = "larger than captureMaxBody"
+        elif self._hold(len(data)):
+            self.chunks.append(data)
+            return True
+        else:
+            self.omitted_reason = "too much was in flight to keep it"
+        self._give_back(sum(map(len, self.chunks)))
+        self.chunks = []
+        return False
+
+    def release(self) -> None:
+        """Drop the bodies."""
+        self._give_back(self._held)
+        self.request, self.chunks = b"", []
+
+    def _hold(self, size: int) -> bool:
+        if self._captures.in_flight_bytes + size > self._captures.budget:
+            return False
+        self._captures.in_flight_bytes += size
+        self._held += size
+        return True
+
+    def _give_back(self, size: int) -> None:
+        self._captures.in_flight_bytes -= size
+        self._held -= size
+
+
+# --- captures held --------------------------------------------------------------------------------
 
 Make = Callable[[], Capture]
 Prepare = Callable[[Capture], Capture]
 
-# Runs a function elsewhere if the third one says so, and hands its result to the second one here.
-Offload = Callable[
+RunElsewhere = Callable[
     [Callable[[], Capture | None], Callable[[Capture | None], None], Callable[[], bool]], None
 ]
+"""Runs a function in a thread if it is still wanted, and passes its result to a callback here."""
 
 
 def run_here(
@@ -253,8 +314,8 @@ def run_here(
 class Captures:
     """Captures by id, at most *budget* bytes of them; a budget of 0 or less keeps none.
 
-    *on_evict* hears the id of each capture that had to go. Bodies are compressed by *offload*
-    after they were stored. Its methods never switch greenlets.
+    *on_evict* is called with the id of each evicted capture. Bodies are compressed by *offload*
+    after they were stored. No method switches greenlets.
     """
 
     def __init__(
@@ -262,16 +323,18 @@ class Captures:
         budget: int = 5 * MIB,
         *,
         on_evict: Callable[[int], None] = lambda _: None,
-        offload: Offload = run_here,
+        offload: RunElsewhere = run_here,
     ) -> None:
         self.budget = budget
         self.used = 0
+        self.in_flight_bytes = 0
+        """Bodies in the buffers of requests in flight; not part of *used*."""
         self._on_evict = on_evict
         self._offload = offload
-        # Of all, oldest first. A plain dict would look for its oldest among all that have gone.
+        # Of all, oldest first. A plain dict would scan the removed ones for its first item.
         self._sizes: OrderedDict[int, int] = OrderedDict()
-        self._raw: dict[int, Make] = {}
-        self._captures: dict[int, Capture] = {}  # the others
+        self._raw: dict[int, Make] = {}  # those without a finished form
+        self._captures: dict[int, Capture] = {}  # finished ones
 
     def __repr__(self) -> str:
         return f"<Captures {len(self)}, {self.used} of {self.budget} bytes>"
@@ -287,12 +350,7 @@ class Captures:
         """Whether anything is kept at all."""
         return self.budget > 0
 
-    def add(self, capture: Capture, prepare: Prepare | None = None) -> bool:
-        """Keep *capture*; see ``add_later``."""
-        largest = max(len(capture.req_body.data), len(capture.resp_body.data))
-        return self.add_later(capture.id, capture.size(), lambda: capture, prepare, largest)
-
-    def add_later(
+    def add(
         self,
         capture_id: int,
         size: int,
@@ -300,11 +358,11 @@ class Captures:
         prepare: Prepare | None = None,
         largest: int = 0,
     ) -> bool:
-        """Keep the capture that *make* returns when somebody asks for it: few are ever looked at.
+        """Keep the capture that *make* returns once it is asked for; false if it does not fit.
 
-        Evicts the oldest as needed; false if *size* is larger than the budget. *prepare* is run
-        on it by *offload*, and in any case before anyone sees it; so are bodies compressed of
-        which the *largest* is worth it.
+        Evicts the oldest as needed; *size* is what counts against the budget. *prepare* runs on it
+        in *offload*, at the latest when it is read; bodies are compressed there as well if the
+        *largest* is worth it.
         """
         if size > self.budget:
             if self.enabled:
@@ -316,13 +374,13 @@ class Captures:
         self.used += size
         self._raw[capture_id] = make if prepare is None else partial(_prepared, make, prepare)
         if prepare is not None or largest >= PACK_FROM_BYTES:
-            # By its id: one that is evicted meanwhile must not live on in the queue.
+            # By its id: a capture evicted meanwhile must not stay in memory through the queue.
             finish = partial(self._finished, capture_id)
             self._offload(finish, self._replace, partial(self.__contains__, capture_id))
         return True
 
     def get(self, capture_id: int) -> Capture | None:
-        """Return a capture, or None when it never was or is gone."""
+        """Return a capture; None when there never was one, or it was evicted."""
         self._replace(self._finished(capture_id))
         return self._captures.get(capture_id)
 
@@ -340,12 +398,12 @@ class Captures:
             self._on_evict(oldest)
 
     def _finished(self, capture_id: int) -> Capture | None:
-        """Return the finished form of one that has none yet. Run in any thread."""
+        """Return the finished form of a capture that has none yet. Runs in any thread."""
         raw = self._raw.get(capture_id)
         return None if raw is None else raw().pack()
 
     def _replace(self, capture: Capture | None) -> None:
-        """Put the finished form in its place, unless it was evicted meanwhile."""
+        """Store the finished form, unless the capture was evicted meanwhile."""
         if capture is not None and self._raw.pop(capture.id, None) is not None:
             self._captures[capture.id] = capture
             held, self._sizes[capture.id] = self._sizes[capture.id], capture.size()
@@ -356,17 +414,11 @@ def _prepared(make: Make, prepare: Prepare) -> Capture:
     return prepare(make())
 
 
-# --- before anyone asks ---------------------------------------------------------------------------
-
-
-PACKED_BYTES = 64 * 1024
-"""Up to this size a copy costs less than thousands of parts that are let go one by one, later, when
-the processor has forgotten where they are.
-"""
+# --- a request that has ended, before its capture is asked for -----------------------------------
 
 
 class RawExchange(Struct, array_like=True):
-    """A request that is over, and its answer."""
+    """A request that has ended, and its response."""
 
     id: int
     method: str
@@ -375,23 +427,23 @@ class RawExchange(Struct, array_like=True):
     headers: Headers
     body_bytes: int
     request: bytes
-    """The request's body, if it was held."""
+    """The request's body, if it was kept."""
     status: int
     response_headers: Headers
     response_bytes: int
     response: bytes
     omitted_reason: str
-    """Why the body of the answer is not here; "" if it is."""
+    """Why the body of the response is missing; "" if it is not."""
     started_ms: int
     duration_ms: float
 
     def size(self) -> int:
-        """Return about how many bytes the capture has: path, headers, bodies."""
+        """Return the approximate bytes of the capture: path, headers, bodies."""
         texts = sum(map(len, chain.from_iterable(chain(self.headers, self.response_headers))))
         return len(self.path) + texts + len(self.request) + len(self.response)
 
     def kept(self, policy: CapturePolicy) -> tuple[int, Make]:
-        """Return how many bytes are kept, and what makes the capture of them."""
+        """Return (bytes kept, function that makes the capture of them)."""
         if len(self.request) + len(self.response) > PACKED_BYTES:
             return self.size(), partial(self.capture, policy)
         data = _encode(self)
@@ -425,13 +477,13 @@ class RawExchange(Struct, array_like=True):
 
 
 class Packed(Struct, gc=False):
-    """What was seen, until somebody looks; what can be captured of it *policy* said then."""
+    """An encoded RawExchange; the call makes its capture under the *policy* of its time."""
 
     data: bytes
     policy: CapturePolicy
 
     def __call__(self) -> Capture:
-        """Return the capture."""
+        """Make the capture."""
         return _decode(self.data).capture(self.policy)
 
 
@@ -440,7 +492,7 @@ _decode = msgspec.msgpack.Decoder(RawExchange).decode
 
 
 def _decoded_headers(headers: Headers) -> dict[str, str]:
-    """Return the answer's headers, as they are for the decoded body."""
+    """Return the response headers that fit the decoded body."""
     shown = redact_headers(headers)
     if not header(headers, "content-encoding"):
         return shown
@@ -450,13 +502,14 @@ def _decoded_headers(headers: Headers) -> dict[str, str]:
 
 # --- what the API shows ---------------------------------------------------------------------------
 
-
-SCHEMA_VERSION = 1
 _NOT_FOR_CURL = frozenset({"host", "content-length", "connection", "accept-encoding"})
 
 
 def capture_object(capture: Capture) -> dict[str, Any]:
-    """Return the published shape, bodies in base64, and the fields that came later."""
+    """Return the capture as ``/api/captures`` shows it, bodies in base64.
+
+    The first six members are those of the original, the others are additions.
+    """
     return {
         "id": capture.id,
         "req_path": capture.req_path,
@@ -475,7 +528,7 @@ def capture_object(capture: Capture) -> dict[str, Any]:
 def capture_curl(capture: Capture, base_url: str) -> str:
     """Return a command line that sends the request again to *base_url*.
 
-    Secrets stay ``[REDACTED]``; what was not kept is said in a comment.
+    Secrets stay ``[REDACTED]``; a comment says which body was not kept.
     """
     words = [f"curl -X {shlex.quote(capture.method)} {shlex.quote(base_url + capture.req_path)}"]
     for name, value in capture.req_headers.items():
@@ -573,7 +626,7 @@ def _base64(body: CapturedBody) -> str:
 
 
 def _text(body: CapturedBody) -> tuple[str, str]:
-    """Return a body as (text, encoding), which is "" for plain text."""
+    """Return a body as (text, encoding); the encoding is "" for plain text."""
     try:
         return body.content().decode("utf-8"), ""
     except UnicodeDecodeError:
@@ -581,7 +634,7 @@ def _text(body: CapturedBody) -> tuple[str, str]:
 
 
 def _fits_a_word(body: bytes) -> bool:
-    """Tell whether a shell word can carry the body, and curl takes it for data (not ``@file``)."""
+    """Return whether a shell word can hold the body, and curl reads it as data (not ``@file``)."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:

@@ -14,14 +14,14 @@ from llmsnap.deferred import Defer, run_now
 from llmsnap.errors import in_full
 from llmsnap.http.secrets import redact_text
 from llmsnap.telemetry.activity import ActivityLog
-from llmsnap.telemetry.captures import CapturePolicy, Captures, Mask, RawExchange
+from llmsnap.telemetry.captures import CaptureBuffer, CapturePolicy, Captures, Mask, RawExchange
 from llmsnap.telemetry.events import (
     ActivityRecord,
     ActivityRecorded,
     EventBus,
     RequestStarted,
 )
-from llmsnap.telemetry.observer import Headers, ObservedRequest, ResponseObserver, milliseconds
+from llmsnap.telemetry.observer import ObservedRequest, ResponseObserver, milliseconds
 from llmsnap.telemetry.usage import NOTHING, Usage
 
 log = logging.getLogger(__name__)
@@ -152,60 +152,6 @@ SMALL_BYTES = 64 * 1024
 """Up to so much of request and answer waits to be filed; with more, all that waits is filed."""
 
 
-class CaptureBuffer:
-    """The bodies of one request and its answer, for the capture of them.
-
-    Bounded each by the policy, and all that are in flight together by the captures' budget.
-    """
-
-    def __init__(self, recorder: Recorder, path: str) -> None:
-        self.request = b""
-        self.chunks: list[bytes] = []
-        self.omitted_reason = ""
-        self._recorder, self._path = recorder, path
-        self._size = self._held = 0
-
-    def keep_request(self, body: bytes) -> None:
-        """Hold the request's body, if there is room."""
-        if self._hold(len(body)):
-            self.request = body
-
-    def wants(self, headers: Headers) -> bool:
-        """Tell whether the body of an answer with these headers is kept at all."""
-        self.omitted_reason = self._recorder.policy.omitted_reason(0, headers, self._path)
-        return not self.omitted_reason
-
-    def keep(self, data: bytes) -> bool:
-        """Take *data* of the answer, or give up for good."""
-        self._size += len(data)
-        if self._size > self._recorder.policy.max_body:
-            self.omitted_reason = "larger than captureMaxBody"
-        elif self._hold(len(data)):
-            self.chunks.append(data)
-            return True
-        else:
-            self.omitted_reason = "too much was in flight to keep it"
-        self._give_back(sum(map(len, self.chunks)))
-        self.chunks = []
-        return False
-
-    def release(self) -> None:
-        """Give all memory back."""
-        self._give_back(self._held)
-        self.request, self.chunks = b"", []
-
-    def _hold(self, size: int) -> bool:
-        if self._recorder.kept_bytes + size > self._recorder.captures.budget:
-            return False
-        self._recorder.kept_bytes += size
-        self._held += size
-        return True
-
-    def _give_back(self, size: int) -> None:
-        self._recorder.kept_bytes -= size
-        self._held -= size
-
-
 class Recorder:
     """Gives each request a ``ResponseObserver``, knows those in flight, and files each at its end.
 
@@ -224,7 +170,6 @@ class Recorder:
     ) -> None:
         self.activity, self.captures, self.bus = activity, captures, bus
         self.policy = policy or CapturePolicy()
-        self.kept_bytes = 0
         self.defer: Defer = run_now
         """Has small requests filed when there is time for it."""
         self._clock, self._wall_ns = clock, wall_ns
@@ -249,7 +194,7 @@ class Recorder:
         path, body_bytes = context.sent_path, len(body) if length is None else length
         buffer = None
         if self.captures.enabled and self.policy.mask(path) is not Mask.NONE:
-            buffer = self._buffers[self._serial] = CaptureBuffer(self, path)
+            buffer = self._buffers[self._serial] = CaptureBuffer(self.captures, self.policy, path)
             if not self.policy.omitted_reason(len(body), context.shown_headers, path):
                 buffer.keep_request(body)
         observer = ResponseObserver(
@@ -324,7 +269,7 @@ class Recorder:
         size, make = raw.kept(policy)
         prepare = policy.prepare if policy.redactor.active else None
         largest = max(len(raw.request), len(raw.response))
-        return self.captures.add_later(record_id, size, make, prepare, largest)
+        return self.captures.add(record_id, size, make, prepare, largest)
 
 
 def _omitted_reason(observer: ResponseObserver, buffer: CaptureBuffer) -> str:

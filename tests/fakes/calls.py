@@ -17,7 +17,8 @@ from llmsnap.http.headers import Headers
 from llmsnap.proxy import Request, RequestContext
 from llmsnap.routing.driver import Lease, Ticket
 from llmsnap.runtime import Runtime
-from llmsnap.telemetry import ActivityLog, Captures, EventBus, Recorder
+from llmsnap.telemetry import ActivityLog, Capture, Captures, EventBus, Recorder
+from llmsnap.telemetry.captures import Prepare
 
 
 class FakeMonitor:
@@ -160,3 +161,9 @@ def runtime(text: str) -> Runtime:
 
 def recorder() -> Recorder:
     return Recorder(ActivityLog(), Captures(1 << 20), EventBus())
+
+
+def keep(captures: Captures, capture: Capture, prepare: Prepare | None = None) -> bool:
+    """Have a capture that is finished kept."""
+    largest = max(len(capture.req_body.data), len(capture.resp_body.data))
+    return captures.add(capture.id, capture.size(), lambda: capture, prepare, largest)

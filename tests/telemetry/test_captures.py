@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 
 from llmsnap.telemetry.captures import Capture, CapturedBody, Captures
+from tests.fakes.calls import keep
 
 
 class Later:
@@ -28,7 +29,7 @@ def capture(capture_id: int, size: int = 40) -> Capture:
 def test_the_oldest_goes_when_the_budget_is_full():
     gone = []
     captures = Captures(100, on_evict=gone.append)
-    assert [captures.add(capture(n)) for n in range(3)] == [True, True, True]
+    assert [keep(captures, capture(n)) for n in range(3)] == [True, True, True]
     assert captures.get(0) is None
     assert captures.get(1).resp_body.content() == b"x" * 40
     assert (gone, captures.used, len(captures)) == ([0], 80, 2)
@@ -36,8 +37,8 @@ def test_the_oldest_goes_when_the_budget_is_full():
 
 def test_one_that_never_fits_is_skipped_and_evicts_nobody(caplog):
     captures = Captures(100)
-    captures.add(capture(0))
-    assert captures.add(capture(1, 200)) is False
+    keep(captures, capture(0))
+    assert keep(captures, capture(1, 200)) is False
     assert "captureBuffer" in caplog.text
     assert captures.get(0) is not None
     assert captures.get(77) is None
@@ -47,14 +48,14 @@ def test_one_that_never_fits_is_skipped_and_evicts_nobody(caplog):
 def test_without_a_budget_nothing_is_kept(budget, caplog):
     captures = Captures(budget)
     assert not captures.enabled
-    assert captures.add(capture(0)) is False
+    assert keep(captures, capture(0)) is False
     assert caplog.text == ""
 
 
 def test_large_bodies_are_compressed_afterwards_and_come_out_whole():
     later = Later()
     captures = Captures(100_000, offload=later)
-    captures.add(capture(0, 50_000))
+    keep(captures, capture(0, 50_000))
     assert captures.used == 50_000
     later.run()
     assert captures.used < 1000
@@ -65,8 +66,8 @@ def test_large_bodies_are_compressed_afterwards_and_come_out_whole():
 def test_a_capture_evicted_meanwhile_stays_gone():
     later = Later()
     captures = Captures(100_000, offload=later)
-    captures.add(capture(0, 60_000))
-    captures.add(capture(1, 60_000))
+    keep(captures, capture(0, 60_000))
+    keep(captures, capture(1, 60_000))
     assert [wanted() for _, _, wanted in later.work] == [False, True]
     later.run()
     assert captures.get(0) is None
@@ -79,7 +80,7 @@ def test_nobody_sees_a_capture_before_it_is_prepared():
 
     later = Later()
     captures = Captures(1000, offload=later)
-    captures.add(capture(0), prepare=blank)
+    keep(captures, capture(0), prepare=blank)
     assert captures.get(0).resp_body.content() == b"blank"
     later.run()
     assert captures.get(0).resp_body.content() == b"blank"
@@ -89,7 +90,7 @@ def test_nobody_sees_a_capture_before_it_is_prepared():
 def test_a_smaller_budget_applies_at_once():
     captures = Captures(1000)
     for number in range(5):
-        captures.add(capture(number))
+        keep(captures, capture(number))
     captures.resize(90)
     assert [number for number in range(5) if captures.get(number)] == [3, 4]
     captures.resize(-1)
@@ -106,7 +107,7 @@ def test_one_that_is_evicted_leaves_nothing_in_the_queue():
         return capture(number, 60_000)
 
     for number in range(5):
-        captures.add_later(number, 60_000, partial(make, number), largest=60_000)
+        captures.add(number, 60_000, partial(make, number), largest=60_000)
     later.run()
     assert made == [4]
     assert captures.get(4).resp_body.packed

@@ -132,21 +132,21 @@ def test_a_body_beyond_the_limit_is_left_out_of_the_capture():
     capture = world.captures.get(0)
     assert capture.req_body.omitted == capture.resp_body.omitted == "larger than captureMaxBody"
     assert (capture.req_body.size, capture.resp_body.size) == (101, 202)
-    assert world.recorder.kept_bytes == 0
+    assert world.captures.in_flight_bytes == 0
 
 
 def test_all_bodies_in_flight_share_one_limit():
     world = World(budget=100_000)
     observers = [world.begin(body=b"x" * 30_000) for _ in range(5)]
-    assert world.recorder.kept_bytes == 90_000
+    assert world.captures.in_flight_bytes == 90_000
     for observer in observers:
         observer.head(200, JSON)
         observer.feed(b"y" * 9900)
         observer.feed(b"y" * 9900)
-    assert world.recorder.kept_bytes <= 100_000
+    assert world.captures.in_flight_bytes <= 100_000
     for observer in observers:
         observer.finish()
-    assert world.recorder.kept_bytes == 0
+    assert world.captures.in_flight_bytes == 0
     assert "too much was in flight" in world.captures.get(4).resp_body.omitted
     assert world.captures.get(4).req_body.omitted == "not held in memory"
 
@@ -213,7 +213,7 @@ def test_a_record_that_cannot_be_filed_disturbs_nobody(world, caplog, monkeypatc
     observer.finish()
     assert "request r1 could not be recorded" in caplog.text
     assert world.recorder.in_flight() == []
-    assert world.recorder.kept_bytes == 0
+    assert world.captures.in_flight_bytes == 0
 
 
 def test_a_thousand_streams_of_a_megabyte_hold_little(world):
@@ -226,13 +226,13 @@ def test_a_thousand_streams_of_a_megabyte_hold_little(world):
             observer.feed(frame)
     held = (
         sum(len(observer._tail) + len(observer._head) for observer in observers)
-        + world.recorder.kept_bytes
+        + world.captures.in_flight_bytes
     )
     for observer in observers:
         observer.finish()
     assert held < 25_000_000
     assert len(world.activity) == 1000
-    assert json.dumps(world.recorder.kept_bytes) == "0"
+    assert json.dumps(world.captures.in_flight_bytes) == "0"
 
 
 # --- filed when there is time -------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_small_requests_are_filed_when_there_is_time(world):
     assert [record.id for record in world.activity.snapshot()] == [0, 1]
     assert 0 in world.captures
     assert world.captures.get(0).resp_body.content() == ANSWER
-    assert (world.recorder.kept_bytes, observers[0].buffer) == (0, None)
+    assert (world.captures.in_flight_bytes, observers[0].buffer) == (0, None)
 
 
 @pytest.mark.parametrize("sizes", list(product([0, SMALL_BYTES + 1], repeat=4)))
@@ -277,11 +277,11 @@ def test_records_and_captures_are_numbered_in_the_order_requests_ended(world, si
         observer.context.request.id for observer in observers
     ]
     assert [record.ended_ns for record in records] == sorted(one.ended_ns for one in records)
-    assert world.recorder.kept_bytes == 0
+    assert world.captures.in_flight_bytes == 0
 
 
 def test_a_large_one_is_filed_and_let_go_at_once(world):
     put_off(world)
     observer = ended(world, b"x" * (SMALL_BYTES + 1))
     assert len(world.activity) == 1
-    assert (world.recorder.kept_bytes, observer.buffer) == (0, None)
+    assert (world.captures.in_flight_bytes, observer.buffer) == (0, None)

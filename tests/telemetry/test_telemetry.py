@@ -15,6 +15,7 @@ from llmsnap.telemetry import (
     SwapFinished,
 )
 from llmsnap.telemetry.telemetry import SWAPS_KEPT, Telemetry
+from tests.fakes.calls import keep
 from tests.telemetry.test_prometheus import counted
 
 
@@ -149,7 +150,7 @@ def test_what_is_captured_is_known_of_stored_records_too(stored):
     watched = stored()
     for number in range(2):
         file_record(watched)
-        watched.captures.add(Capture(id=number, req_path="/", req_body=CapturedBody.of(b"x")))
+        keep(watched.captures, Capture(id=number, req_path="/", req_body=CapturedBody.of(b"x")))
     assert [record.has_capture for record in watched.page().records] == [True, True]
     watched.captures.resize(2)
     assert [record.has_capture for record in watched.page().records] == [True, False]

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from llmsnap.http.sse import Parser
 from llmsnap.telemetry import ActivityRecord, Capture, CapturedBody
 from llmsnap.web.feed import Form
-from tests.fakes.calls import grant
+from tests.fakes.calls import grant, keep
 from tests.web.serving import app_of
 from tests.web.watched import World
 
@@ -243,7 +243,8 @@ def test_requests_in_flight_are_listed_and_can_be_ended(client: Any, world: Worl
 
 @pytest.fixture
 def captured(world: World) -> World:
-    world.service.observations.captures.add(
+    keep(
+        world.service.observations.captures,
         Capture(
             id=3,
             req_path="/v1/chat/completions?api_key=[REDACTED]",
@@ -254,7 +255,7 @@ def captured(world: World) -> World:
             status=200,
             started_ms=1_000,
             duration_ms=5.0,
-        )
+        ),
     )
     return world
 
