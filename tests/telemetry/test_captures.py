@@ -1,9 +1,188 @@
+"""Captures: bodies in flight aside (test_recorder), what is kept, redacted and shown."""
+
+import base64
+import gc
+import json
+import os
+import subprocess
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from llmsnap.telemetry.captures import Capture, CapturedBody, Captures
+from llmsnap.http.secrets import REDACTED
+from llmsnap.telemetry.captures import (
+    PACK_FROM_BYTES,
+    PACKED_BYTES,
+    Capture,
+    CapturedBody,
+    CapturePolicy,
+    Captures,
+    Mask,
+    Packed,
+    RawExchange,
+    Redactor,
+    capture_curl,
+    capture_har,
+    capture_object,
+    redact_headers,
+)
 from tests.fakes.calls import keep
+
+# --- a capture ------------------------------------------------------------------------------------
+
+
+def test_the_size_counts_path_headers_and_bodies():
+    sized = Capture(
+        id=0,
+        req_path="/v1/chat/completions",
+        req_headers={"Content-Type": "application/json"},
+        req_body=CapturedBody.of(b"x" * 12),
+        resp_headers={"X-Test": "value"},
+        resp_body=CapturedBody.of(b"y" * 13),
+    )
+    assert sized.size() == 20 + 12 + 13 + 28 + 11
+
+
+def test_a_body_that_is_worth_it_is_packed_and_comes_out_whole():
+    body = CapturedBody.of(b"x" * PACK_FROM_BYTES)
+    packed = body.pack()
+    assert packed.packed
+    assert len(packed.data) < 100
+    assert (packed.content(), packed.size) == (body.data, PACK_FROM_BYTES)
+    assert packed.pack() is packed
+
+
+def test_what_does_not_compress_stays_as_it_is():
+    body = CapturedBody.of(os.urandom(PACK_FROM_BYTES)).pack()
+    assert not body.packed
+    assert body.pack() is body
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def test_headers_keep_their_first_value_without_secrets():
+    headers = [("Accept", "a"), ("Accept", "b"), ("AUTHORIZATION", "Bearer sk-1"), ("Cookie", "c")]
+    assert redact_headers(headers) == {
+        "Accept": "a",
+        "AUTHORIZATION": REDACTED,
+        "Cookie": REDACTED,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", "/v1/x"),
+        ("a=1&key=sk-1&b=2", f"/v1/x?a=1&key={REDACTED}&b=2"),
+        ("api%5Fkey=sk-1", f"/v1/x?api%5Fkey={REDACTED}"),
+        ("tenant=t1&flag", f"/v1/x?tenant={REDACTED}&flag"),
+        ("key", "/v1/x?key"),
+    ],
+)
+def test_query_parameters(query, shown):
+    assert Redactor(["Tenant"]).path("/v1/x", query) == shown
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ({"ssn": "123", "a": 1}, {"ssn": REDACTED, "a": 1}),
+        ({"SSN": 123}, {"SSN": REDACTED}),
+        ({"a": [{"ssn": {"deep": [1, {"ssn": 2}]}, "b": 2}]}, {"a": [{"ssn": REDACTED, "b": 2}]}),
+        ({"ssn": 'with "quotes\\" and }'}, {"ssn": REDACTED}),
+        ({"text": "the ssn of"}, {"text": "the ssn of"}),
+        ({"other_ssn": 1}, {"other_ssn": 1}),
+    ],
+)
+def test_json_fields(body, shown):
+    redacted = Redactor(["ssn"]).body(json.dumps(body).encode())
+    assert json.loads(redacted) == shown
+
+
+def test_fields_inside_the_arguments_of_a_tool_call():
+    arguments = json.dumps({"ssn": 'a "b" c', "pin": 1234, "city": "Ulm"})
+    body = json.dumps({"function": {"arguments": arguments}}).encode()
+    redacted = Redactor(["ssn", "pin"]).body(body)
+    assert json.loads(json.loads(redacted)["function"]["arguments"]) == {
+        "ssn": REDACTED,
+        "pin": REDACTED,
+        "city": "Ulm",
+    }
+
+
+def test_streams_and_cut_bodies():
+    redactor = Redactor(["ssn"])
+    stream = b'data: {"ssn": "1"}\n\ndata: {"ssn": "2", "x": 3}\n\n'
+    assert redactor.body(stream) == (
+        b'data: {"ssn": "[REDACTED]"}\n\ndata: {"ssn": "[REDACTED]", "x": 3}\n\n'
+    )
+    assert b"secret" not in redactor.body(b'{"ssn": "secret beginning of a cut')
+
+
+def test_without_configured_names_bodies_are_not_touched():
+    body = b'{"ssn": 1}'
+    assert Redactor().body(body) is body
+    assert not Redactor().active
+
+
+@given(st.binary(max_size=100))
+def test_bytes_that_are_no_text_survive(data):
+    assert Redactor(["not-there"]).body(data) == data
+
+
+# --- what may be captured -------------------------------------------------------------------------
+
+
+JSON = [("Content-Type", "application/json; charset=utf-8")]
+
+
+@pytest.mark.parametrize(
+    ("path", "mask"),
+    [
+        ("/v1/chat/completions", Mask.FULL),
+        ("/v1/audio/speech", Mask.HEADERS),
+        ("/v1/images/generations", Mask.FULL),
+        ("/v1/images/edits", Mask.HEADERS),
+        ("/v1/embeddings", Mask.NONE),
+        ("/v1/rerank", Mask.HEADERS),
+    ],
+)
+def test_configured_routes_come_before_the_built_in_ones(path, mask):
+    policy = CapturePolicy(
+        masks={"/v1/embeddings": "none", "/v1/images/generations": "full", "/v1/r*": "headers"}
+    )
+    assert policy.mask(path) is mask
+
+
+@pytest.mark.parametrize(
+    ("size", "headers", "path", "why"),
+    [
+        (10, JSON, "/v1/chat/completions", ""),
+        (10, [], "/v1/chat/completions", ""),
+        (10, [("content-type", "text/event-stream")], "/v1/chat/completions", ""),
+        (10, [("content-type", "application/problem+json")], "/v1/chat/completions", ""),
+        (10, [("content-type", "audio/wav; x")], "/v1/other", "not text (audio/wav)"),
+        (10, [("content-type", "image/png")], "/v1/wanted", ""),
+        (2000, JSON, "/v1/chat/completions", "larger than captureMaxBody"),
+        (10, JSON, "/v1/audio/speech", "captureMask keeps bodies of this route out"),
+    ],
+)
+def test_which_bodies_are_kept(size, headers, path, why):
+    policy = CapturePolicy(max_body=1000, masks={"/v1/wanted": "full"})
+    assert policy.omitted_reason(size, headers, path) == why
+
+
+def test_preparing_takes_configured_fields_out_of_both_bodies():
+    policy = CapturePolicy(redact=["ssn"])
+    body = CapturedBody.of(b'{"ssn": 1}')
+    prepared = policy.prepare(Capture(id=0, req_path="", req_body=body, resp_body=body))
+    assert prepared.req_body.content() == prepared.resp_body.content() == b'{"ssn": "[REDACTED]"}'
+
+
+# --- the captures held ----------------------------------------------------------------------------
 
 
 class Later:
@@ -111,3 +290,150 @@ def test_one_that_is_evicted_leaves_nothing_in_the_queue():
     later.run()
     assert made == [4]
     assert captures.get(4).resp_body.packed
+
+
+# --- before one is asked for ----------------------------------------------------------------------
+
+
+def seen(**given):
+    facts = {
+        "id": 7, "method": "POST", "path": "/v1/x", "query": "", "headers": JSON, "body_bytes": 2,
+        "request": b"{}", "status": 200, "response_headers": JSON, "response_bytes": 4,
+        "response": b"true", "omitted_reason": "", "started_ms": 5, "duration_ms": 1.5,
+    }  # fmt: skip
+    return RawExchange(**{**facts, **given})
+
+
+@pytest.mark.parametrize("size", [1, PACKED_BYTES + 1])
+def test_what_was_seen_comes_back_as_a_capture(size):
+    body = b"x" * size
+    kept, make = seen(response=body).kept(CapturePolicy())
+    capture = make()
+    assert kept > size
+    assert (capture.id, capture.method, capture.status) == (7, "POST", 200)
+    assert (capture.req_body.content(), capture.resp_body.content()) == (b"{}", body)
+    assert capture.req_headers == capture.resp_headers == dict(JSON)
+    assert (capture.started_ms, capture.duration_ms) == (5, 1.5)
+
+
+def test_a_small_one_is_one_piece_that_the_garbage_collector_need_not_look_at():
+    size, make = seen(request=b"q" * 1000).kept(CapturePolicy())
+    assert isinstance(make, Packed)
+    assert not gc.is_tracked(make)
+    assert size == len(make.data)
+
+
+def test_large_bodies_are_not_copied():
+    one = seen(request=b"q" * (PACKED_BYTES + 1))
+    size, make = one.kept(CapturePolicy())
+    assert make().req_body.data is one.request
+    assert size == one.size()
+
+
+def test_what_is_missing_says_why():
+    _, make = seen(request=b"", body_bytes=99, omitted_reason="too much").kept(
+        CapturePolicy(max_body=10)
+    )
+    capture = make()
+    assert (capture.req_body.omitted, capture.req_body.size) == ("larger than captureMaxBody", 99)
+    assert (capture.resp_body.omitted, capture.resp_body.size) == ("too much", 4)
+
+
+def test_headers_are_shown_without_secrets_and_as_they_are_for_the_decoded_body():
+    answer = [*JSON, ("Content-Encoding", "gzip"), ("Content-Length", "9"), ("X-\xe9", "\xfc")]
+    _, make = seen(headers=[("Authorization", "Bearer s3cret")], response_headers=answer).kept(
+        CapturePolicy()
+    )
+    capture = make()
+    assert "s3cret" not in repr(capture)
+    assert capture.resp_headers == {**dict(JSON), "X-\xe9": "\xfc"}
+
+
+# --- what the API shows ---------------------------------------------------------------------------
+
+
+CHAT = Capture(
+    id=3,
+    req_path="/v1/chat/completions?user=a&api_key=[REDACTED]",
+    req_headers={
+        "Content-Type": "application/json",
+        "Authorization": "[REDACTED]",
+        "Content-Length": "13",
+    },
+    req_body=CapturedBody.of(b'{"model":"it\'s"}'),
+    resp_headers={"Content-Type": "application/json"},
+    resp_body=CapturedBody.of(b"{}").pack(),
+    status=200,
+    started_ms=1_000,
+    duration_ms=12.5,
+)
+
+
+def test_the_published_object():
+    shown = capture_object(CHAT)
+    assert list(shown)[:6] == [
+        "id", "req_path", "req_headers", "req_body", "resp_headers", "resp_body",
+    ]  # fmt: skip
+    assert base64.b64decode(shown["req_body"]) == b'{"model":"it\'s"}'
+    assert base64.b64decode(shown["resp_body"]) == b"{}"
+    assert shown["schema_version"] == 1
+
+
+def test_curl_sends_the_same_request_without_the_secret():
+    command = capture_curl(CHAT, "http://127.0.0.1:8080")
+    assert command.startswith("curl -X POST 'http://127.0.0.1:8080/v1/chat/completions?user=a")
+    assert "-H 'Authorization: [REDACTED]'" in command
+    assert "Content-Length" not in command
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"a": "it\'s $HOME `x` \\n"}', b"two\nlines", b"@file", b"nul\0byte", b"\xff\xfe", b""],
+)
+def test_a_shell_gives_curl_the_very_body(body, tmp_path):
+    fake = tmp_path / "curl"
+    fake.write_text(
+        '#!/bin/sh\nfor last; do :; done\nif [ "$last" = @- ]; then exec cat; fi\n'
+        'case "$*" in *--data-binary*) printf %s "$last";; esac\n'
+    )
+    fake.chmod(0o755)
+    command = capture_curl(
+        Capture(id=0, req_path="/v1/x", req_body=CapturedBody.of(body)), "http://h"
+    )
+    script = command.replace("curl ", f"{fake} ", 1)
+    assert subprocess.run(["sh", "-c", script], check=True, capture_output=True).stdout == body
+
+
+def test_curl_says_when_the_body_was_not_kept():
+    missing = Capture(
+        id=0, req_path="/v1/x", req_body=CapturedBody(size=9, omitted="larger than ...")
+    )
+    assert capture_curl(missing, "http://h").startswith("# The body is missing: larger than ...\n")
+
+
+def test_har_holds_one_entry_with_text_bodies():
+    har = capture_har(CHAT, "http://127.0.0.1:8080")["log"]
+    (entry,) = har["entries"]
+    assert (har["version"], entry["time"]) == ("1.2", 12.5)
+    assert entry["startedDateTime"] == "1970-01-01T00:00:01+00:00"
+    assert entry["request"]["postData"]["text"] == '{"model":"it\'s"}'
+    assert entry["request"]["queryString"][0] == {"name": "user", "value": "a"}
+    assert entry["response"]["content"] == {
+        "size": 2,
+        "mimeType": "application/json",
+        "text": "{}",
+    }
+    json.dumps(har)
+
+
+def test_har_holds_other_bodies_in_base64_and_says_what_is_missing():
+    binary = Capture(
+        id=0,
+        req_path="/v1/x",
+        req_body=CapturedBody.of(b"\xff"),
+        resp_body=CapturedBody(size=5, omitted="not text (audio/wav)"),
+    )
+    (entry,) = capture_har(binary, "http://h")["log"]["entries"]
+    assert entry["request"]["postData"]["comment"] == "base64"
+    assert entry["response"]["content"]["comment"] == "not text (audio/wav)"
+    assert entry["response"]["content"]["size"] == 5

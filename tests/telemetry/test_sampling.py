@@ -1,0 +1,302 @@
+"""Samples of host, model processes and GPUs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import gevent
+import msgspec
+import pytest
+from gevent.monkey import get_original
+
+from llmsnap.telemetry import sampling as module
+from llmsnap.telemetry.sampling import (
+    EVERY_S,
+    AllGpus,
+    GpuSample,
+    HostSample,
+    NoHost,
+    NvmlGpus,
+    Performance,
+    ProcessSample,
+    PsutilHost,
+    SysfsGpus,
+    find_gpus,
+    find_host,
+)
+
+# --- host -----------------------------------------------------------------------------------------
+
+
+psutil = pytest.importorskip("psutil")
+
+
+@pytest.fixture
+def child():
+    """A process with a child of its own."""
+    script = "import subprocess, sys; subprocess.run(['sleep', '60']); sys.exit()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    while not psutil.Process(process.pid).children():
+        assert process.poll() is None
+    yield process
+    os.killpg(process.pid, 9)
+    process.wait()
+
+
+def test_the_host_has_memory_and_a_load():
+    sample = PsutilHost().host()
+    assert 0 < sample.memory_used < sample.memory_total
+    assert sample.cpu_percent >= 0
+    assert sample.load_1m >= 0
+
+
+class ProcWithoutChildren(type(Path())):
+    """The /proc of a kernel that was built without these files."""
+
+    def __truediv__(self, name):
+        return super().__truediv__(name.replace("children", "none"))
+
+
+@pytest.mark.parametrize("proc", [Path("/proc"), ProcWithoutChildren("/proc"), Path("/none")])
+def test_a_models_memory_is_that_of_its_whole_family(child, proc, monkeypatch):
+    monkeypatch.setattr(module, "PROC", proc)
+    (sample,) = PsutilHost().processes({"llama": child.pid})
+    family = [child.pid, *(one.pid for one in psutil.Process(child.pid).children())]
+    resident = [psutil.Process(pid).memory_info().rss for pid in family]
+    assert len(resident) == 2
+    assert sample.rss_bytes > resident[0]
+    assert (sample.model_id, sample.cpu_percent) == ("llama", None)
+
+
+def test_cpu_is_what_was_used_since_the_last_sample():
+    now = iter([10.0, 12.0, 14.0, 16.0])
+    host = PsutilHost(clock=lambda: next(now))
+    assert host._percent("llama", 5.0) is None
+    assert host._percent("llama", 8.0) == 150.0
+    assert host._percent("llama", 1.0) is None
+    assert host._percent("llama", 2.0) == 50.0
+
+
+def test_processes_that_are_gone_are_left_out():
+    host = PsutilHost()
+    assert host.processes({"llama": 2**22 + 1}) == []
+    assert host.processes({}) == []
+
+
+def test_a_system_without_psutil_knows_nothing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    host = find_host()
+    assert isinstance(host, NoHost)
+    assert (host.host(), host.processes({"llama": 1})) == (HostSample(), [])
+
+
+# --- GPUs -----------------------------------------------------------------------------------------
+
+
+class FakeNvml:
+    """The part of pynvml that we use: one full GPU, one that tells little."""
+
+    NVML_TEMPERATURE_GPU = 0
+
+    class NVMLError(Exception):
+        pass
+
+    def nvmlInit(self):  # noqa: N802
+        self.inited = True
+
+    def nvmlDeviceGetCount(self):  # noqa: N802
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return index
+
+    def __getattr__(self, name):
+        answers = {
+            "nvmlDeviceGetName": b"RTX 4090",
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=5, total=24),
+            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=80),
+            "nvmlDeviceGetTemperature": 61,
+            "nvmlDeviceGetPowerUsage": 120_500,
+        }
+
+        def call(gpu, *args):
+            if gpu == 1:
+                raise self.NVMLError("not supported")
+            return answers[name]
+
+        return call
+
+
+@pytest.fixture
+def card(tmp_path):
+    device = tmp_path / "card0" / "device"
+    sensors = device / "hwmon" / "hwmon3"
+    sensors.mkdir(parents=True)
+    (tmp_path / "card0-DP-1").mkdir()
+    (tmp_path / "card1" / "device").mkdir(parents=True)
+    for name, text in {
+        "mem_info_vram_total": "16000\n",
+        "mem_info_vram_used": "4000\n",
+        "gpu_busy_percent": "37\n",
+    }.items():
+        (device / name).write_text(text)
+    (sensors / "name").write_text("amdgpu\n")
+    (sensors / "temp1_input").write_text("54000\n")
+    (sensors / "power1_average").write_text("98000000\n")
+    return device
+
+
+def test_nvml():
+    full, little = NvmlGpus(FakeNvml()).sample()
+    assert full == GpuSample(0, "RTX 4090", 80.0, 5, 24, 61, 120.5)
+    assert little == GpuSample(1, "NVIDIA GPU")
+
+
+def test_sysfs(card):
+    gpus = SysfsGpus(card.parent.parent)
+    assert len(gpus) == 1
+    assert gpus.sample() == [GpuSample(0, "amdgpu", 37, 4000, 16000, 54.0, 98.0)]
+
+
+def test_sysfs_without_sensors(card):
+    for path in sorted(card.glob("hwmon/*/*")):
+        path.unlink()
+    (card / "gpu_busy_percent").write_text("n/a")
+    (card / "product_name").write_text("Radeon\n")
+    (sample,) = SysfsGpus(card.parent.parent).sample()
+    assert (sample.name, sample.utilization_percent, sample.power_w) == ("Radeon", None, None)
+
+
+def test_newer_kernels_call_the_power_otherwise(card):
+    sensors = card / "hwmon" / "hwmon3"
+    (sensors / "power1_average").rename(sensors / "power1_input")
+    assert SysfsGpus(card.parent.parent).sample()[0].power_w == 98.0
+
+
+def test_all_gpus_of_all_providers(card, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    monkeypatch.setattr(module, "SysfsGpus", lambda: SysfsGpus(card.parent.parent))
+    found = find_gpus()
+    assert isinstance(found, AllGpus)
+    assert [gpu.name for gpu in found.sample()] == ["RTX 4090", "NVIDIA GPU", "amdgpu"]
+
+
+def test_without_library_or_gpu_there_is_no_provider(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(module, "SysfsGpus", lambda: SysfsGpus(tmp_path))
+    assert find_gpus() is None
+
+
+# --- samples --------------------------------------------------------------------------------------
+
+
+class FakeHost:
+    def host(self):
+        return HostSample(10.0, 1, 2, 0.1)
+
+    def processes(self, pids):
+        return [ProcessSample(model, pid * 10) for model, pid in pids.items()]
+
+
+class FakeGpus:
+    def __init__(self):
+        self.asked = 0
+
+    def sample(self):
+        self.asked += 1
+        return [GpuSample(0, "RTX", 80.0)]
+
+
+class HangingGpus(FakeGpus):
+    """A driver that never answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = get_original("_thread", "allocate_lock")()
+        self.lock.acquire()
+
+    def sample(self):
+        self.asked += 1
+        self.lock.acquire()
+
+
+@pytest.fixture
+def taken():
+    made = []
+
+    def performance(host, gpus, **settings):
+        made.append(
+            Performance(
+                lambda: {"llama": 4},
+                find_host=lambda: host,
+                find_gpus=lambda: gpus,
+                wall=lambda: 1000.0 + len(made[0]._samples),
+                **settings,
+            )
+        )
+        return made[0]
+
+    yield performance
+    for one in made:
+        one.close()
+
+
+def test_a_sample_has_host_processes_and_gpus(taken):
+    performance = taken(FakeHost(), FakeGpus())
+    assert performance.last is None
+    sample = performance.sample()
+    assert sample.host.cpu_percent == 10.0
+    assert sample.processes == (ProcessSample("llama", 40),)
+    assert sample.gpus == (GpuSample(0, "RTX", 80.0),)
+    assert performance.last is sample
+    assert repr(performance) == "<Performance, 1 samples>"
+
+
+def test_the_history_can_be_asked_from_a_moment_on(taken):
+    performance = taken(FakeHost(), None)
+    for _ in range(3):
+        performance.sample()
+    shown = msgspec.to_builtins(performance.history(since_ms=1_000_000))
+    assert [sample["at_ms"] for sample in shown["samples"]] == [1_001_000, 1_002_000]
+    assert (shown["schema_version"], shown["every_s"]) == (1, EVERY_S)
+    assert shown["samples"][0]["host"]["cpu_percent"] == 10.0
+
+
+def test_a_driver_that_hangs_is_asked_once_and_never_waited_for(taken, caplog):
+    gpus = HangingGpus()
+    performance = taken(FakeHost(), gpus, timeout_s=0.2)
+    for _ in range(3):
+        assert performance.sample().gpus == ()
+    assert gpus.asked == 1
+    assert caplog.text.count("it is not asked again") == 1
+    performance.close()
+    gpus.lock.release()
+    while performance._gpus._worker.stuck:
+        gevent.idle()
+
+
+def test_a_driver_that_fails_is_not_asked_again(taken, caplog):
+    class FailingGpus:
+        def sample(self):
+            raise OSError("GPU is lost")
+
+    performance = taken(FakeHost(), FailingGpus())
+    assert [performance.sample().gpus for _ in range(2)] == [(), ()]
+    assert caplog.text.count("GPU is lost") == 1
+
+
+def test_without_gpus_the_host_is_sampled_all_the_same(taken):
+    performance = taken(FakeHost(), None)
+    assert performance.sample().host == FakeHost().host()
+    assert performance._gpus.given_up
+
+
+def test_it_samples_until_it_is_told_to_end(taken):
+    performance = taken(FakeHost(), FakeGpus())
+    ends = iter([False, False, True])
+    performance.run(lambda seconds: next(ends))
+    assert len(performance.history()["samples"]) == 2
