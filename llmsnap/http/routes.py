@@ -433,6 +433,24 @@ RECORDS = (
         answers={JSON: "List"},
     ),
     _api(
+        "metrics/activity", "Pages of records, as llama-swap has them.",
+        "`-1` stands for unknown; pages are numbered from 1.", errors=(400,), parameters=(
+            Parameter("model", "The model that served; may be repeated."),
+            Parameter("start", "RFC 3339; no record that ended before."),
+            Parameter("end", "RFC 3339; no record that ended later."),
+            Parameter("min_id", "The first id.", kind="integer"),
+            Parameter("max_id", "The last id.", kind="integer"),
+            Parameter("limit", "Records per page, 1 to 999 (25).", kind="integer"),
+            Parameter("page", "Which page, from 1.", kind="integer"),
+            Parameter("sort", "A column (`id`)."),
+            Parameter("order", "Direction (`desc`).", choices=("asc", "desc")),
+        ),
+    ),
+    _api(
+        "metrics/stats", "Token sums and histograms of speeds, as llama-swap has them.",
+        parameters=(Parameter("model", "The model that served."),),
+    ),
+    _api(
         "activity", "Records of all requests, failed ones too.",
         "`model`, `status`, `key`, `since` and `until` filter; `sort`, `cursor` and `limit` page.",
         routine=True, errors=(400,), parameters=(

@@ -21,8 +21,10 @@ from llmsnap.telemetry.activity import (
     named_metric_object,
     percentile,
     rfc3339,
+    row_object,
     statistics,
     swap_object,
+    usage_statistics,
 )
 from llmsnap.telemetry.captures import (
     Capture,
@@ -101,6 +103,8 @@ __all__ = [
     "percentile",
     "redact_headers",
     "rfc3339",
+    "row_object",
     "statistics",
     "swap_object",
+    "usage_statistics",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import takewhile
+from math import ceil, log2
 from typing import Any
 
 from msgspec import structs
@@ -32,7 +33,8 @@ class Filter:
 
     *model* is the name requested or the one that served; *status* a number such as "200" or a
     class such as "4xx", "error" for all from 400 on; *since_ms* and *until_ms* bound the end of
-    the request (Unix milliseconds, the latter exclusive).
+    the request (Unix milliseconds, the latter exclusive). *models* are names as records show them,
+    *min_id* and *max_id* are inclusive.
     """
 
     model: str | None = None
@@ -40,6 +42,9 @@ class Filter:
     key_name: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    models: tuple[str, ...] = ()
+    min_id: int | None = None
+    max_id: int | None = None
 
     def status_range(self) -> tuple[int, int]:
         """Return the first status meant and the one after the last. Raises: BadRequest."""
@@ -64,6 +69,9 @@ class Filter:
             and (self.key_name is None or record.key_name == self.key_name)
             and (self.since_ms is None or ended_ms >= self.since_ms)
             and (self.until_ms is None or ended_ms < self.until_ms)
+            and (not self.models or shown_model(record) in self.models)
+            and (self.min_id is None or record.id >= self.min_id)
+            and (self.max_id is None or record.id <= self.max_id)
         )
 
 
@@ -198,6 +206,18 @@ class ActivityLog:
         found = found[:limit]
         return Page(found, cursor_after(found[-1], order) if more else None)
 
+    def numbered_page(
+        self, wanted: Filter, order: Order, number: int, limit: int
+    ) -> tuple[list[ActivityRecord], int]:
+        """Return page *number*, from 1, of *limit* records each, and how many records there are."""
+        found = _sorted(filter(wanted.matches, self._records), order)
+        return found[(number - 1) * limit : number * limit], len(found)
+
+
+def shown_model(record: ActivityRecord) -> str:
+    """Return the model that served, else the name that was requested."""
+    return record.model_id or record.requested
+
 
 def _sorted(records: Iterable[ActivityRecord], order: Order) -> list[ActivityRecord]:
     newest_first = sorted(records, key=lambda record: record.id, reverse=True)
@@ -237,7 +257,7 @@ def metric_object(record: ActivityRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "timestamp": rfc3339(record.ended_ns),
-        "model": _model(record),
+        "model": shown_model(record),
         "cache_tokens": _or_unknown(record.cached_tokens),
         "input_tokens": record.input_tokens or 0,
         "output_tokens": record.output_tokens or 0,
@@ -245,13 +265,44 @@ def metric_object(record: ActivityRecord) -> dict[str, Any]:
         "tokens_per_second": _or_unknown(record.tokens_per_second),
         "duration_ms": int(record.duration_ms if record.server_ms is None else record.server_ms),
         "has_capture": record.has_capture,
+        "req_path": record.path,
+        "resp_status_code": record.status,
+        "tokens": _tokens_object(record),
+    }
+
+
+def row_object(record: ActivityRecord) -> dict[str, Any]:
+    """Return the record as a row of ``/api/metrics/activity``; -1 stands for unknown."""
+    row: dict[str, Any] = {
+        "id": record.id,
+        "timestamp": rfc3339(record.ended_ns),
+        "model": shown_model(record),
+        "req_path": record.path,
+        "resp_content_type": record.content_type,
+        "resp_status_code": record.status,
+        "tokens": _tokens_object(record),
+        "duration_ms": int(record.duration_ms),
+        "has_capture": record.has_capture,
+    }
+    return {**row, "error_msg": record.reason} if record.reason else row
+
+
+def _tokens_object(record: ActivityRecord) -> dict[str, float]:
+    return {
+        "cache_tokens": _or_unknown(record.cached_tokens),
+        "draft_tokens": _or_unknown(record.draft_tokens),
+        "draft_acc_tokens": _or_unknown(record.draft_accepted),
+        "input_tokens": _or_unknown(record.input_tokens),
+        "output_tokens": _or_unknown(record.output_tokens),
+        "prompt_per_second": _or_unknown(record.prompt_per_second),
+        "tokens_per_second": _or_unknown(record.tokens_per_second),
     }
 
 
 def named_metric_object(record: ActivityRecord) -> dict[str, Any]:
     """Return the record as the payload of a named ``metrics`` frame: camelCase, null unknown."""
     shown = {_camel(name): value for name, value in activity_object(record).items()}
-    return {**shown, "timestamp": rfc3339(record.ended_ns), "model": _model(record)}
+    return {**shown, "timestamp": rfc3339(record.ended_ns), "model": shown_model(record)}
 
 
 def activity_object(record: ActivityRecord) -> dict[str, Any]:
@@ -290,10 +341,6 @@ def rfc3339(unix_ns: int) -> str:
     seconds, nanos = divmod(unix_ns, 1_000_000_000)
     fraction = f".{nanos:09}".rstrip("0").rstrip(".")
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
-
-
-def _model(record: ActivityRecord) -> str:
-    return record.model_id or record.requested
 
 
 def _or_unknown(value: float | None) -> float:
@@ -362,6 +409,52 @@ def distribution(values: Iterable[float]) -> dict[str, Any] | None:
         "p95": percentile(ordered, 0.95),
         "p99": percentile(ordered, 0.99),
         "histogram": histogram(ordered),
+    }
+
+
+def usage_statistics(records: Iterable[ActivityRecord]) -> dict[str, Any]:
+    """Return sums and speed histograms in the shape of ``/api/metrics/stats``."""
+    everything = list(records)
+
+    def total(name: str) -> int:
+        return sum(getattr(record, name) or 0 for record in everything)
+
+    def speeds(name: str) -> dict[str, Any] | None:
+        found = (getattr(record, name) for record in everything)
+        return sturges_histogram(sorted(value for value in found if value is not None))
+
+    return {
+        "total_requests": len(everything),
+        "total_input_tokens": total("input_tokens"),
+        "total_output_tokens": total("output_tokens"),
+        "total_cache_tokens": total("cached_tokens"),
+        "prompt_histogram": speeds("prompt_per_second"),
+        "gen_histogram": speeds("tokens_per_second"),
+    }
+
+
+def sturges_histogram(ordered: Sequence[float]) -> dict[str, Any] | None:
+    """Return a histogram of 5 to 20 equal bins (Sturges' rule); None of nothing.
+
+    Equal values make one bin of size 0.
+    """
+    if not ordered:
+        return None
+    least, most = ordered[0], ordered[-1]
+    bins = max(5, min(20, 1 + ceil(log2(len(ordered)))))
+    size = (most - least) / bins
+    counts = [0] * bins if size > 0 else [len(ordered)]
+    if size > 0:
+        for value in ordered:
+            counts[min(bins - 1, int((value - least) / size))] += 1
+    return {
+        "bins": counts,
+        "min": least,
+        "max": most,
+        "binSize": max(0.0, size),
+        "p50": percentile(ordered, 0.50),
+        "p95": percentile(ordered, 0.95),
+        "p99": percentile(ordered, 0.99),
     }
 
 

@@ -137,6 +137,7 @@ class ActivityRecord(Struct, frozen=True, kw_only=True):
     tokens_per_second: float | None = None
     request_bytes: int = 0
     response_bytes: int = 0
+    content_type: str = ""
     has_capture: bool = False
 
 

@@ -137,7 +137,10 @@ class Hardware:
 
 
 def detect(root: Path = Path("/"), nvml: Callable[[], Any] | None = None) -> Hardware:
-    """Return the hardware below *root*. Blocks while drivers answer; a driver may hang."""
+    """Return the hardware below *root*. Blocks while drivers answer; a driver may hang.
+
+    Runs in a thread, where no child process can be started: ``platform.processor()`` starts one.
+    """
     kernel = platform.release() or None
     machine = platform.machine()
     return Hardware(
@@ -204,7 +207,7 @@ def _processor(root: Path) -> Processor:
         cores, threads = psutil.cpu_count(logical=False), psutil.cpu_count()
     except ImportError:
         cores = threads = None
-    model = first.get("model name") or first.get("Model") or platform.processor() or None
+    model = first.get("model name") or first.get("Model")
     return Processor(
         vendor=first.get("vendor_id") or first.get("CPU implementer"),
         model=model,
@@ -250,7 +253,7 @@ def _accelerators(root: Path, nvml: Callable[[], Any]) -> Iterable[Accelerator]:
             found.append(one)
     if sys.platform == "darwin" and platform.machine() == "arm64":
         memory = AcceleratorMemory("unified", memory_bytes(root))
-        found.append(Accelerator(0, "apple", platform.processor() or None, memory=memory))
+        found.append(Accelerator(0, "apple", memory=memory))
     return [replace(one, index=index) for index, one in enumerate(found)]
 
 

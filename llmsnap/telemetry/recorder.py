@@ -21,7 +21,7 @@ from llmsnap.telemetry.events import (
     EventBus,
     RequestStarted,
 )
-from llmsnap.telemetry.observer import ObservedRequest, ResponseObserver, milliseconds
+from llmsnap.telemetry.observer import ObservedRequest, ResponseObserver, header, milliseconds
 from llmsnap.telemetry.usage import NOTHING, Usage
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 
 REASON_CHARS = 200
+TYPE_CHARS = 100
 MIN_WINDOW_MS = 10.0  # tokens that came in less arrived in one piece: that is no speed
 
 _MESSAGE = re.compile(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.){1,400})')
@@ -72,6 +73,7 @@ def record_of(observer: ResponseObserver, record_id: int, *, captured: bool) -> 
         tokens_per_second=_speed(usage, observer),
         request_bytes=observer.body_bytes,
         response_bytes=observer.response_bytes,
+        content_type=header(observer.response_headers, "content-type")[:TYPE_CHARS],
         has_capture=captured,
     )
 

@@ -89,6 +89,7 @@ MIGRATIONS = (
     INSERT INTO numbers SELECT 'swap', COALESCE(MAX(id), 0) FROM
         (SELECT id FROM swaps UNION ALL SELECT swap_id FROM activity)
     """,
+    "ALTER TABLE activity ADD COLUMN content_type TEXT NOT NULL DEFAULT ''",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -168,18 +169,33 @@ class Database:
             condition, more = _after(order, *parse_cursor(cursor, order))
             where.append(condition)
             values += more
+        records = self._select(where, values, order, limit + 1)
+        more_to_come = len(records) > limit
+        records = records[:limit]
+        return Page(records, cursor_after(records[-1], order) if more_to_come else None)
+
+    def numbered_page(
+        self, wanted: Filter, order: Order, number: int, limit: int
+    ) -> tuple[list[ActivityRecord], int]:
+        """Return records as ``ActivityLog.numbered_page`` does. Raises: BadRequest."""
+        where, values = _conditions(wanted)
+        sql = f"SELECT COUNT(*) FROM activity WHERE {' AND '.join(where)}"  # noqa: S608 - names are ours, values bound
+        total = int(self._db.execute(sql, values).fetchone()[0])
+        return self._select(where, values, order, limit, (number - 1) * limit), total
+
+    def _select(
+        self, where: list[str], values: list[Any], order: Order, limit: int, offset: int = 0
+    ) -> list[ActivityRecord]:
         direction = "DESC" if order.descending else "ASC"
         by = f"{order.field} IS NULL, {order.field} {direction}, id DESC"
         if order.field == "id":
             by = f"id {direction}"
         rows = self._db.execute(
             f"SELECT {', '.join(_FIELDS)} FROM activity WHERE {' AND '.join(where)} "  # noqa: S608 - names are ours, values bound
-            f"ORDER BY {by} LIMIT ?",
-            [*values, limit + 1],
-        ).fetchall()
-        records = [_record(row) for row in rows[:limit]]
-        more_to_come = len(rows) > limit
-        return Page(records, cursor_after(records[-1], order) if more_to_come else None)
+            f"ORDER BY {by} LIMIT ? OFFSET ?",
+            [*values, limit, offset],
+        )
+        return [_record(row) for row in rows.fetchall()]
 
     def swaps(self, limit: int) -> list[dict[str, Any]]:
         """Return the documents of the last swaps, newest first."""
@@ -252,17 +268,24 @@ class _Transaction:
 
 def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
     first, after = wanted.status_range()
-    where, values = ["status >= ?", "status < ?"], [first, after]
+    where: list[str] = ["status >= ?", "status < ?"]
+    values: list[Any] = [first, after]
     conditions: Sequence[tuple[str, list[Any]]] = (
         ("(model_id = ? OR requested = ?)", [wanted.model, wanted.model]),
         ("key_name = ?", [wanted.key_name]),
         ("ended_ns >= ?", [_ns(wanted.since_ms)]),
         ("ended_ns < ?", [_ns(wanted.until_ms)]),
+        ("id >= ?", [wanted.min_id]),
+        ("id <= ?", [wanted.max_id]),
     )
     for condition, bound in conditions:
         if bound[0] is not None:
             where.append(condition)
             values += bound
+    if wanted.models:
+        marks = ", ".join("?" * len(wanted.models))
+        where.append(f"(CASE model_id WHEN '' THEN requested ELSE model_id END) IN ({marks})")
+        values += wanted.models
     return where, values
 
 
@@ -415,6 +438,19 @@ class Store:
         self.flush()
         limit = max(1, min(limit, MAX_PAGE))
         found: Page = self._read(lambda db: db.page(wanted, order or Order(), cursor, limit))
+        return found
+
+    def numbered_page(
+        self, wanted: Filter, order: Order, number: int, limit: int
+    ) -> tuple[list[ActivityRecord], int]:
+        """Return records as ``ActivityLog.numbered_page`` does, of all runs. Blocks.
+
+        Raises: BadRequest, StoreUnavailable.
+        """
+        self.flush()
+        found: tuple[list[ActivityRecord], int] = self._read(
+            lambda db: db.numbered_page(wanted, order, number, limit)
+        )
         return found
 
     def swaps(self, limit: int = 100) -> list[dict[str, Any]]:

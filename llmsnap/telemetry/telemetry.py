@@ -174,6 +174,22 @@ class Telemetry:
                 return replace(page, records=[self._with_capture(one) for one in page.records])
         return self.activity.page(wanted, order, cursor, limit)
 
+    def numbered_page(
+        self, wanted: Filter, order: Order, number: int, limit: int
+    ) -> tuple[list[ActivityRecord], int]:
+        """Return one page of the records *wanted* and how many there are in all. Blocks.
+
+        *number* counts pages from 1. Of all runs, or of memory without a store. Raises: BadRequest.
+        """
+        if self.store is not None and self.store.is_current:
+            try:
+                records, total = self.store.numbered_page(wanted, order, number, limit)
+            except StoreUnavailable as error:
+                log.debug("%s", error)
+            else:
+                return [self._with_capture(one) for one in records], total
+        return self.activity.numbered_page(wanted, order, number, limit)
+
     def last_swaps(self, limit: int = SWAPS_KEPT) -> list[dict[str, Any]]:
         """Return the last swaps, oldest first: of all runs, or of this one without a store. Blocks.
 

@@ -181,7 +181,9 @@ def test_the_published_metric_object():
     assert json.dumps(metric_object(KNOWN), separators=(",", ":")) == (
         '{"id":9,"timestamp":"2026-11-21T20:31:52.273789305Z","model":"llama","cache_tokens":0,'
         '"input_tokens":25,"output_tokens":10,"prompt_per_second":150.5,"tokens_per_second":25.5,'
-        '"duration_ms":3456,"has_capture":true}'
+        '"duration_ms":3456,"has_capture":true,"req_path":"","resp_status_code":200,'
+        '"tokens":{"cache_tokens":0,"draft_tokens":-1,"draft_acc_tokens":-1,"input_tokens":25,'
+        '"output_tokens":10,"prompt_per_second":150.5,"tokens_per_second":25.5}}'
     )
 
 

@@ -70,6 +70,10 @@ def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> No
             "id": 0, "timestamp": "2026-11-21T20:31:52.273789305Z", "model": "alpha",
             "cache_tokens": -1, "input_tokens": 25, "output_tokens": 10, "prompt_per_second": 0.0,
             "tokens_per_second": 10.0, "duration_ms": 30, "has_capture": False,
+            "req_path": "", "resp_status_code": 200, "tokens": {
+                "cache_tokens": -1, "draft_tokens": -1, "draft_acc_tokens": -1, "input_tokens": 25,
+                "output_tokens": 10, "prompt_per_second": 0.0, "tokens_per_second": 10.0,
+            },
         }
     ]  # fmt: skip
 

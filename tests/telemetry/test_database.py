@@ -1,0 +1,188 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from llmsnap.telemetry.activity import ActivityLog, Filter, Order
+from llmsnap.telemetry.events import ActivityRecord
+from llmsnap.telemetry.store import MIGRATIONS, SCHEMA_VERSION, Database, NewerSchema
+
+FULL = ActivityRecord(
+    id=3, request_id="r", swap_id=4, started_ms=5, ended_ns=6_000_000_007, requested="alias",
+    model_id="llama", peer="box2", method="POST", path="/v1/x", key_name="alice", status=200,
+    reason="", stream=True, client_left=False, queue_ms=1.5, load_ms=2.5, first_byte_ms=3.5,
+    first_token_ms=4.5, duration_ms=5.5, server_ms=6.5, input_tokens=7, output_tokens=8,
+    cached_tokens=9, draft_tokens=10, draft_accepted=11, prompt_per_second=12.5,
+    tokens_per_second=13.5, request_bytes=14, response_bytes=15, content_type="audio/wav",
+)  # fmt: skip
+
+
+SWAP = (1, 5, "llama", "done", '{"target": "llama", "schema_version": 1}')
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "history.db")
+
+
+@pytest.fixture
+def db(path):
+    database = Database(path)
+    yield database
+    database.close()
+
+
+def test_a_record_comes_back_as_it_was(db):
+    unknown = ActivityRecord(id=9)
+    db.insert([FULL, unknown], [])
+    assert db.last(10) == [FULL, unknown]
+    assert db.next_id() == 10
+
+
+def test_captures_do_not_outlive_the_program(db):
+    db.insert([replace(FULL, has_capture=True)], [])
+    assert db.last(1) == [FULL]
+
+
+def test_the_file_is_nobody_elses_business(db, path):
+    assert Path(path).stat().st_mode & 0o077 == 0
+
+
+def test_an_empty_file_starts_at_zero(db):
+    assert (db.next_id(), db.last(5), db.swaps(5)) == (0, [], [])
+
+
+def test_writing_a_batch_again_changes_nothing(db):
+    db.insert([FULL], [SWAP])
+    db.insert([FULL, replace(FULL, id=4)], [SWAP])
+    assert [record.id for record in db.last(10)] == [3, 4]
+    assert db.swaps(10) == [{"target": "llama"}]
+
+
+def test_a_batch_is_written_whole_or_not_at_all(db):
+    with pytest.raises(sqlite3.Error):
+        db.insert([FULL], [(1, 5, "llama", "done")])
+    assert (db.last(10), db.next_id()) == ([], 0)
+    db.insert([FULL], [SWAP])
+    assert db.swaps(10) == [{"target": "llama"}]
+
+
+SORTS = ["-id", "id", "-load_ms", "load_ms", "model_id", "-status", "key_name", "-stream"]
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(),
+        Filter(model="m1"),
+        Filter(status="error", model="m0"),
+        Filter(key_name="k1", since_ms=4, until_ms=15),
+        Filter(since_ms=-(2**70), until_ms=2**70),
+        Filter(models=("m1", "alone"), min_id=3, max_id=17),
+    ],
+)
+def test_pages_equal_those_of_the_log_in_memory(db, wanted, sort):
+    records = [
+        ActivityRecord(
+            id=n,
+            ended_ns=n * 1_000_000,
+            model_id="" if n == 16 else f"m{n % 3}",
+            requested="alone" if n == 16 else f"m{n % 2}",
+            status=(200, 404, 502)[n % 3],
+            key_name=None if n % 4 == 0 else f"k{n % 4}",
+            load_ms=None if n % 5 == 0 else float(n % 7),
+            stream=n % 2 == 0,
+        )
+        for n in range(20)
+    ]
+    db.insert(records, [])
+    memory = ActivityLog()
+    memory.restore(records)
+    order, cursors = Order.parse(sort), (None, None)
+    while True:
+        stored = db.page(wanted, order, cursors[0], 3)
+        held = memory.page(wanted, order, cursors[1], 3)
+        assert stored.records == held.records
+        cursors = (stored.cursor, held.cursor)
+        assert cursors[0] == cursors[1]
+        if cursors[0] is None:
+            break
+    for number in (1, 2, 9):
+        stored = db.numbered_page(wanted, order, number, 3)
+        assert stored == memory.numbered_page(wanted, order, number, 3)
+
+
+def test_old_rows_and_too_many_rows_go(db):
+    records = [ActivityRecord(id=n, ended_ns=n * 1_000_000) for n in range(100)]
+    db.insert(records, [(n, n, "llama", "done", f'{{"n": {n}}}') for n in range(100)])
+    assert db.prune(before_ms=50, max_rows=1000) == 100
+    assert db.prune(before_ms=0, max_rows=10) == 80
+    assert [record.id for record in db.last(100)] == list(range(90, 100))
+    assert db.next_id() == 100
+
+
+def test_numbers_go_on_when_all_that_had_them_is_gone(db, path):
+    db.insert([FULL], [SWAP])
+    assert (db.next_id(), db.next_swap_id()) == (4, 2)
+    db.insert([], [], last_swap=7)
+    db.insert([], [SWAP])
+    assert db.prune(before_ms=2**40, max_rows=1000) == 2
+    again = Database(path)
+    assert (again.next_id(), again.next_swap_id()) == (4, 8)
+    again.close()
+
+
+def test_reading_goes_on_beside_writing(db, path):
+    reader = Database(path, reader=True)
+    db.insert([FULL], [])
+    assert reader.last(5) == [FULL]
+    with pytest.raises(sqlite3.OperationalError):
+        reader.insert([FULL], [])
+    reader.close()
+
+
+def test_a_file_of_a_newer_program_is_left_alone(db, path):
+    raw = sqlite3.connect(path)
+    raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    raw.close()
+    with pytest.raises(NewerSchema, match="schema version"):
+        Database(path)
+
+
+def test_migrations_run_once_each_and_in_order(path):
+    Database(path).close()
+    again = Database(path)
+    assert again.next_id() == 0
+    again.close()
+    raw = sqlite3.connect(path)
+    assert raw.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
+    assert raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    raw.close()
+
+
+def test_a_file_of_the_first_schema_goes_on_with_its_numbers(path):
+    raw = sqlite3.connect(path)
+    raw.executescript(MIGRATIONS[0] + "; PRAGMA user_version = 1")
+    documents = [(5, '{"id": 3}'), (5, '{"id": 3}'), (9, '{"id": 1}'), (9, '{"id": 2}')]
+    raw.executemany("INSERT INTO swaps VALUES (NULL, ?, 'llama', 'done', ?)", documents)
+    rows = [f"INSERT INTO activity VALUES ({', '.join(values)})" for values in (_row(8), _row(2))]
+    raw.executescript(";".join(rows))
+    raw.close()
+    database = Database(path)
+    assert [swap["id"] for swap in database.swaps(9)] == [2, 1, 3], "one written twice is one"
+    assert (database.next_id(), database.next_swap_id()) == (9, 42)
+    assert [record.id for record in database.last(9)] == [2, 8]
+    database.close()
+
+
+def _row(record_id):
+    """A row of the first schema, of a request that waited for swap 41."""
+    return [str(record_id), "'r'", "41", *["0"] * 27]
+
+
+def test_a_file_that_is_no_database_is_refused(path):
+    Path(path).write_bytes(b"not a database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
+        Database(path)

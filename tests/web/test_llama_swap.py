@@ -1,0 +1,120 @@
+"""Activity as llama-swap's newer interface shows it: pages by number, statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.web.serving import app_of
+from tests.web.watched import World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def client(world: World) -> Any:
+    for number in range(7):
+        world.record(
+            model_id="alpha" if number % 2 else "beta",
+            path="/v1/chat/completions",
+            status=500 if number == 6 else 200,
+            reason="it failed" if number == 6 else "",
+            content_type="application/json",
+            ended_ns=(1_700_000_000 + number) * 10**9,
+            input_tokens=None if number == 6 else 10 * number,
+            tokens_per_second=None if number == 6 else float(number),
+            output_tokens=None,
+            prompt_per_second=None,
+        )
+    return app_of(lambda: world.service).test_client()
+
+
+def ids(client: Any, query: str) -> list[int]:
+    answer = client.get(f"/api/metrics/activity?{query}")
+    assert answer.status_code == 200, answer.text
+    return [row["id"] for row in answer.json["data"]]
+
+
+def test_pages_are_numbered_and_counted(client: Any) -> None:
+    first = client.get("/api/metrics/activity?limit=3").json
+    assert {name: first[name] for name in ("page", "limit", "total", "total_pages")} == {
+        "page": 1, "limit": 3, "total": 7, "total_pages": 3,
+    }  # fmt: skip
+    assert [ids(client, f"limit=3&page={page}") for page in (1, 2, 3, 4)] == [
+        [6, 5, 4], [3, 2, 1], [0], [],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("model=alpha", [5, 3, 1]),
+        ("model=alpha&model=beta", [6, 5, 4, 3, 2, 1, 0]),
+        ("model=Alpha", []),
+        ("min_id=5", [6, 5]),
+        ("min_id=2&max_id=3", [3, 2]),
+        ("start=2023-11-14T22:13:25Z", [6, 5]),
+        ("start=2023-11-14T23:13:25%2B01:00&end=2023-11-14T22:13:25Z", [5]),
+        ("sort=prompt&order=ASC&limit=2", [0, 1]),
+        ("sort=gen_speed&limit=2", [5, 4]),
+        ("sort=model&order=asc&limit=3", [5, 3, 1]),
+        ("sort=resp_status_code&limit=1", [6]),
+    ],
+)
+def test_records_are_filtered_and_sorted(client: Any, query: str, found: list[int]) -> None:
+    assert ids(client, query) == found
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0", "limit=1000", "limit=x", "page=0", "page=-1", "min_id=0", "max_id=1e3",
+        "min_id=3&max_id=2", "sort=colour", "order=up", "start=yesterday",
+        "start=2024-01-02T00:00:00Z&end=2024-01-01T00:00:00Z", "page=99999999999999999999",
+    ],
+)  # fmt: skip
+def test_a_bad_parameter_is_named(client: Any, query: str) -> None:
+    answer = client.get(f"/api/metrics/activity?{query}")
+    assert answer.status_code == 400
+    assert answer.json["error"]["message"].startswith(query.partition("=")[0])
+
+
+def test_a_row_has_the_published_fields_and_minus_one_for_what_is_unknown(client: Any) -> None:
+    failed, good = client.get("/api/metrics/activity?limit=2").json["data"]
+    assert good["timestamp"] == "2023-11-14T22:13:25Z"
+    assert (good["resp_content_type"], good["resp_status_code"]) == ("application/json", 200)
+    assert good["tokens"] == {
+        "cache_tokens": -1, "draft_tokens": -1, "draft_acc_tokens": -1, "input_tokens": 50,
+        "output_tokens": -1, "prompt_per_second": -1, "tokens_per_second": 5.0,
+    }  # fmt: skip
+    assert "error_msg" not in good
+    assert (failed["error_msg"], failed["tokens"]["input_tokens"]) == ("it failed", -1)
+
+
+def test_statistics_are_of_one_model_or_of_all(client: Any) -> None:
+    found = client.get("/api/metrics/stats").json
+    assert (found["total_requests"], found["total_input_tokens"]) == (7, 150)
+    assert found["prompt_histogram"] is None
+    speeds = found["gen_histogram"]
+    assert (speeds["min"], speeds["max"], sum(speeds["bins"])) == (0, 5, 6)
+    assert 5 <= len(speeds["bins"]) <= 20
+    assert client.get("/api/metrics/stats?model=alpha").json["total_requests"] == 3
+    assert client.get("/api/metrics/stats?model=none").json["gen_histogram"] is None
+
+
+def test_equal_speeds_make_one_bin(world: World) -> None:
+    for _ in range(3):
+        world.record(tokens_per_second=4.0)
+    client = app_of(lambda: world.service).test_client()
+    speeds = client.get("/api/metrics/stats").json["gen_histogram"]
+    assert (speeds["bins"], speeds["binSize"]) == ([3], 0)
+
+
+def test_the_list_of_metrics_has_the_newer_fields_too(client: Any) -> None:
+    newest = client.get("/api/metrics").json[-1]
+    assert (newest["req_path"], newest["resp_status_code"]) == ("/v1/chat/completions", 200)
+    assert newest["tokens"]["input_tokens"] == newest["input_tokens"] == 50
