@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from llmsnap.http.auth import Keyring
-from llmsnap.http.cors import PageRules, allow_origin, verdict
+from llmsnap.http.cors import PageRules, allow_origin, page_verdict
 from llmsnap.http.headers import RequestRule, from_environ, request_headers, response_headers
 from llmsnap.http.hosts import HostRule
-from llmsnap.http.sse import Parser
+from llmsnap.http.sse import SseParser
 from llmsnap.proxy import CompiledFilter
 from llmsnap.proxy.jsonbody import parse_json
 from llmsnap.proxy.multipart import receive
@@ -114,7 +114,7 @@ def cases() -> dict[str, Callable[[], object]]:
     request, large_request = parse_json(small), parse_json(large)
     origin = {"origin": "http://localhost:8080", "host": "localhost:8080"}
     frame = b'data: {"choices":[{"delta":{"content":"hello"}}]}\n\n'
-    parser = Parser()
+    parser = SseParser()
     return {
         "headers: from_environ": lambda: from_environ(ENVIRON),
         "headers: request_headers": lambda: request_headers(headers, rule, "127.0.0.1", 181),
@@ -122,7 +122,7 @@ def cases() -> dict[str, Callable[[], object]]:
         "auth: one of 5 keys": lambda: ring.authenticate("Bearer key3", None),
         "auth: no keys": lambda: open_door.authenticate(None, None),
         "hosts: allows": lambda: hosts.allows("localhost:8080"),
-        "cors: verdict": lambda: verdict("POST", "/api/models/unload", origin, PageRules()),
+        "cors: verdict": lambda: page_verdict("POST", "/api/models/unload", origin, PageRules()),
         "cors: allow_origin": lambda: allow_origin("/v1/chat/completions", "http://a"),
         f"body: parse, {len(small)} bytes": lambda: parse_json(small),
         f"body: parse, {len(large) / 1e6:.0f} MB in one string": lambda: parse_json(large),

@@ -7,12 +7,7 @@ import socket
 from dataclasses import replace
 
 from llmsnap.config import Config, ModelConfig, PeerConfig, Timeouts
-from llmsnap.http.auth import Keyring
-from llmsnap.http.clients import TrustedProxies
-from llmsnap.http.cors import PageRules
-from llmsnap.http.headers import RequestRule
-from llmsnap.http.hosts import HostRule
-from llmsnap.http.pageorigin import PageOrigin
+from llmsnap.http import HostRule, Keyring, PageOrigin, PageRules, RequestRule, TrustedProxies
 from llmsnap.models import Address, parse_address
 from llmsnap.proxy import CompiledFilter, UpstreamSettings, UpstreamTimeouts
 from llmsnap.routing.names import Names

@@ -147,7 +147,7 @@ DOORS = {"__main__", "wsgi"}
 MAX_MODULE_LINES = 900
 MAX_FUNCTION_LINES = 60
 MIN_MODULE_LINES = 40
-TO_RENAME = {"Feed", "Frame", "Key", "Names", "Sample", "Reader"}
+TO_RENAME = {"Feed", "Names", "Sample", "Reader"}
 TO_MERGE = {"web.health", "web.context", "config.ports", "durations"}
 
 

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from llmsnap.commands.client import Answer, ServerClient, add_server, connect, new_parser
 from llmsnap.commands.terminal import Terminal, duration
 from llmsnap.errors import CommandFailed
-from llmsnap.http import sse
+from llmsnap.http import SseParser
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import percentile
 
@@ -105,7 +105,7 @@ class _ChatReader:
 
     def read(self, answer: Answer) -> None:
         """Read the answer to its end."""
-        parser = sse.Parser()
+        parser = SseParser()
         for chunk in answer.iter_content(None):
             for frame in parser.feed(chunk):
                 self._take(frame.data)

@@ -44,7 +44,7 @@ class ApiKeyEntry(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ClientKey:
     """What a request's key permits. Knows its name, never the secret."""
 
     name: str = ""
@@ -72,7 +72,7 @@ class Key:
         return self.models is None or any(glob.fullmatch(model_id) for glob in self.models)
 
 
-ANYBODY = Key()
+ANYBODY = ClientKey()
 """Whoever calls a server that has no keys."""
 
 
@@ -93,7 +93,7 @@ class Keyring:
     def __repr__(self) -> str:
         return "<Keyring open>" if self.open else f"<Keyring {len(self._keys)} keys>"
 
-    def authenticate(self, authorization: str | None, x_api_key: str | None) -> Key | None:
+    def authenticate(self, authorization: str | None, x_api_key: str | None) -> ClientKey | None:
         """The key a request presents in these headers; None when it has no valid one.
 
         A Basic password or Bearer token comes before ``x-api-key``; a wrong one does not hide the
@@ -113,12 +113,12 @@ class Keyring:
         return hashlib.blake2b(secret, digest_size=32, key=self._salt).digest()
 
 
-def _permissions(entry: ApiKeyEntry) -> Key:
+def _permissions(entry: ApiKeyEntry) -> ClientKey:
     globs = None
     if entry.models is not None:
         globs = tuple(re.compile(fnmatch.translate(glob)) for glob in entry.models)
     upstream = getattr(entry, "upstream", False)
-    return Key(name=entry.name, models=globs, admin=entry.admin, upstream=upstream)
+    return ClientKey(name=entry.name, models=globs, admin=entry.admin, upstream=upstream)
 
 
 def _candidates(authorization: str, x_api_key: str) -> tuple[bytes, bytes]:

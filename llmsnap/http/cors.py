@@ -43,7 +43,7 @@ PAGE_HEADERS = (
 """Headers that tell which page a request is for; programs send few of them."""
 
 
-def preflight(requested_headers: str) -> Headers:
+def preflight_headers(requested_headers: str) -> Headers:
     """The headers of the 204 that answers any OPTIONS request.
 
     *requested_headers* is its ``Access-Control-Request-Headers``, "" when it has none.
@@ -131,7 +131,7 @@ def sender_of(headers: Mapping[str, str]) -> Sender:
     return Sender.OWN_PAGE if is_same_host(referer, host) else Sender.OTHER_PAGE
 
 
-def verdict(
+def page_verdict(
     method: str,
     path: str,
     headers: Mapping[str, str],

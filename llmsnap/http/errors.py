@@ -14,10 +14,9 @@ from llmsnap.errors import (
     ProcessError,
     UpstreamRefused,
 )
-from llmsnap.http import sse
-from llmsnap.http.headers import Headers
-from llmsnap.http.negotiate import prefers_text
+from llmsnap.http.headers import Headers, prefers_text
 from llmsnap.http.routes import Dialect, dialect_of
+from llmsnap.http.sse import ends_frame, sse_event
 
 NO_RETRY_CODES = frozenset({ProcessError.code, ModelDoesNotFit.code})
 CHALLENGE = 'Basic realm="llmsnap"'
@@ -46,7 +45,7 @@ def status_line(status: int) -> str:
     return STATUS_LINES.get(status) or f"{status} Unknown"
 
 
-def answer(
+def error_answer(
     error: LlmsnapError, accept: str = "", path: str = "", text: str = ""
 ) -> tuple[int, Headers, bytes]:
     """Status, headers and body that tell a client of *error*, in the words of *text* if given.
@@ -148,8 +147,8 @@ def sse_error(
         # The schema has the fields at the top; the server and its client library use "error".
         fields = {name: _text(document["error"].get(name)) for name in ("code", "message", "param")}
         document = {"type": "error", "sequence_number": sequence, **fields, **document}
-    frame = sse.encode(_dump(document), event)
-    return frame if sse.ends_frame(sent) else b"\n\n" + frame
+    frame = sse_event(_dump(document), event)
+    return frame if ends_frame(sent) else b"\n\n" + frame
 
 
 def _text(value: object) -> str | None:

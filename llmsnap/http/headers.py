@@ -1,17 +1,15 @@
-"""Which headers pass on to an upstream and back to a client.
+"""Headers: what passes on to an upstream and back to a client, and what a client accepts.
 
 Names and values are ``str`` as WSGI has them: each character one byte of latin-1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
-
-from llmsnap.http.negotiate import only_encodings
 
 Headers = list[tuple[str, str]]
 
@@ -81,14 +79,14 @@ VALUE_BYTES = 256
 _NAMES: dict[str, str] = {}
 
 
-FIELDS = "llmsnap.fields"
+HEADER_FIELDS = "llmsnap.fields"
 """In an environ of our own server: its entries that are headers."""
 
 
 def from_environ(environ: Mapping[str, Any]) -> Headers:
     """The client's headers out of a WSGI environ, in the order it holds them."""
     found = []
-    for key, value in environ.get(FIELDS, environ).items():
+    for key, value in environ.get(HEADER_FIELDS, environ).items():
         name = _NAMES.get(key)
         if name is None:
             name = _header_name(key)
@@ -298,3 +296,64 @@ def below_prefix(location: str, prefix: str, upstream: str, hosts: Iterable[str]
     if path == base_path or path.startswith(f"{base_path}/"):
         path = path[len(base_path) :] or "/"
     return target._replace(scheme="", netloc="", path=prefix.rstrip("/") + path).geturl()
+
+
+# --- media types and encodings, by the weights a client gave them -------------------------------
+
+
+PLAIN_TYPES = ("text/plain", "text/html")
+
+
+def weights(header: str) -> list[tuple[str, float]]:
+    """The items of an ``Accept*`` header in its order, lower case, each with its weight.
+
+    A weight that is not a number from 0 to 1 counts as 1, as if it were not there.
+    """
+    found = []
+    for item in header.lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        if name:
+            found.append((name, _weight(parameters)))
+    return found
+
+
+def _weight(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() != "q":
+            continue
+        try:
+            weight = float(value)
+        except ValueError:
+            return 1.0
+        return weight if 0 <= weight <= 1 else 1.0
+    return 1.0
+
+
+def prefers_text(accept: str) -> bool:
+    """Whether a client with this ``Accept`` would rather read text than JSON.
+
+    JSON wins a tie and stands for every wildcard.
+    """
+    if "text/" not in accept.lower():
+        return False
+    json = text = 0.0
+    for name, weight in weights(accept):
+        if name in PLAIN_TYPES:
+            text = max(text, weight)
+        elif name == "application/json":
+            json = max(json, weight)
+    return text > json
+
+
+def best_encoding(accept_encoding: str, offered: Sequence[str]) -> str:
+    """The first of *offered*, the server's order, that the client takes; "" for none of them."""
+    taken = dict(weights(accept_encoding))
+    rest = taken.get("*", 0.0)
+    return next((name for name in offered if taken.get(name, rest) > 0), "")
+
+
+def only_encodings(accept_encoding: str, allowed: Collection[str]) -> str:
+    """The items of the header that are in *allowed*, as the client wrote them."""
+    items = (item.strip() for item in accept_encoding.split(","))
+    return ", ".join(i for i in items if i.split(";", 1)[0].strip().lower() in allowed)

@@ -77,7 +77,7 @@ _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises. Its messages differ between versions, so none of them is read."""
 
 
-def members(text: bytes, most: int = MAX_MEMBERS) -> Members:
+def json_members(text: bytes, most: int = MAX_MEMBERS) -> Members:
     """Names and values of the object *text*, in its order, repeated names included.
 
     Raises: JsonProblem, also for anything wrong deep inside a value, and for more than *most*.
@@ -112,7 +112,7 @@ def _too_many(most: int) -> JsonProblem:
     return JsonProblem(f"more than {most} members or elements in one object or array")
 
 
-def dump(value: object) -> bytes:
+def dump_json(value: object) -> bytes:
     """*value* as compact JSON, keys sorted, with nothing in it that means something in HTML."""
     return _ENCODER.encode(value).translate(_HTML).encode("utf-8", "surrogatepass")
 
@@ -180,7 +180,7 @@ def _fresh(path: Sequence[str], new: bytes) -> bytes:
         if _INDEX.fullmatch(piece):
             new = b"[" + b"null," * max(0, int(piece)) + new + b"]"
         else:
-            new = b"{" + dump(piece) + b":" + new + b"}"
+            new = b"{" + dump_json(piece) + b":" + new + b"}"
     return new
 
 
@@ -196,7 +196,7 @@ class _Span(NamedTuple):
     end: int
 
 
-def splice(text: bytes, found: Members, edits: Edits) -> tuple[bytes, Members]:
+def splice_json(text: bytes, found: Members, edits: Edits) -> tuple[bytes, Members]:
     """The object *text*, whose members are *found*, after *edits*, and its members then.
 
     A member that is set is set where it first stands, and not repeated; new ones go to the end.
@@ -214,7 +214,7 @@ def splice(text: bytes, found: Members, edits: Edits) -> tuple[bytes, Members]:
             kept.append(text[span.start : span.value_start] + new + text[span.value_end : span.end])
             left.append((name, new))
     added = [(name, new) for name, new in waiting.items() if new is not None]
-    kept += [dump(name) + b":" + new for name, new in added]
+    kept += [dump_json(name) + b":" + new for name, new in added]
     return _wrapped(text, spans, kept), left + added
 
 
@@ -297,7 +297,7 @@ class _Container:
             missing = 0 if piece == "-1" else int(piece) - len(parts)
             parts += [b"null"] * missing + [new]
         else:
-            parts.append(dump(piece) + b":" + new)
+            parts.append(dump_json(piece) + b":" + new)
         return _wrapped(self.text, self._spans, parts)
 
 
@@ -305,7 +305,7 @@ def _open(text: bytes) -> _Container | None:
     """*text* as a container; None if it is a scalar."""
     match text[_opening(text) : _opening(text) + 1]:
         case b"{":
-            found = members(text, MAX_ENTRIES)
+            found = json_members(text, MAX_ENTRIES)
             return _Container(text, [name for name, _ in found], [value for _, value in found])
         case b"[":
             return _Container(text, None, _elements(text))

@@ -20,7 +20,7 @@ TWICE = re.compile(r"(?:/v1)+(?=/v1(?:/|$))")
 """What a base URL that ends in the version puts before a path that begins with it."""
 
 
-def normalized(path: str) -> str:
+def normalized_path(path: str) -> str:
     """*path* without what a base URL left in it: ``//v1/models/``, ``/v1/v1/messages``."""
     if "//" in path or path.endswith("/"):
         path = _without_slashes(path)
@@ -34,7 +34,7 @@ def _without_slashes(path: str) -> str:
     return path if path.startswith(KEEP_SLASHES) and short != "/upstream" else short
 
 
-def relative(target: str, requested: str) -> str:
+def relative_reference(target: str, requested: str) -> str:
     """Return the reference from the page at path *requested* to *target* (RFC 3986 section 5.2).
 
     Both begin with a slash and have no scheme. A reverse proxy may serve us below a path prefix

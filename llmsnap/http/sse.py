@@ -16,7 +16,7 @@ _FIELD = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SseFrame:
     """One event of a stream. *event* and *id* are "" when the frame does not give them."""
 
     data: str
@@ -24,7 +24,7 @@ class Frame:
     id: str = ""
 
 
-def encode(data: str, event: str = "", event_id: str = "") -> bytes:
+def sse_event(data: str, event: str = "", event_id: str = "") -> bytes:
     """The bytes of one frame; every line of *data* becomes a ``data:`` line."""
     head = ""
     if event:
@@ -34,12 +34,12 @@ def encode(data: str, event: str = "", event_id: str = "") -> bytes:
     return (head + "".join(f"data: {line}\n" for line in _lines(data)) + "\n").encode()
 
 
-def message(data: str) -> bytes:
+def sse_message(data: str) -> bytes:
     """The frame of ``/api/events``: ``event:message`` and *data*, both without a blank."""
     return ("event:message\n" + "".join(f"data:{line}\n" for line in _lines(data)) + "\n").encode()
 
 
-def comment(text: str = "") -> bytes:
+def sse_comment(text: str = "") -> bytes:
     """A comment line, which clients skip: a heartbeat between two frames.
 
     Without the blank line that ends a frame: some clients dispatch an empty event on each.
@@ -47,7 +47,7 @@ def comment(text: str = "") -> bytes:
     return f": {_one_line(text)}\n".encode()
 
 
-def is_stream(body: bytes) -> bool:
+def is_sse(body: bytes) -> bool:
     """Whether *body* reads as a stream of events."""
     return _FIELD.match(body) is not None
 
@@ -57,7 +57,7 @@ def ends_frame(sent: bytes) -> bool:
     return not sent or sent.endswith((b"\n\n", b"\r\r", b"\r\n\r\n"))
 
 
-def is_last(sent: bytes) -> bool:
+def ends_sse(sent: bytes) -> bool:
     """Whether *sent*, the last bytes of a model's stream, end with the frame that ends them all."""
     return _END.search(sent) is not None
 
@@ -70,7 +70,7 @@ def _one_line(text: str) -> str:
     return " ".join(_lines(text))
 
 
-class Parser:
+class SseParser:
     """Takes a stream in pieces cut anywhere, and gives back its frames as they become complete.
 
     A frame longer than *max_frame_bytes* is left out, so that memory stays bounded.
@@ -89,7 +89,7 @@ class Parser:
         self._id = b""
         self._size = 0
 
-    def feed(self, chunk: bytes) -> list[Frame]:
+    def feed(self, chunk: bytes) -> list[SseFrame]:
         """The frames that *chunk* completes."""
         if self._after_cr and chunk:
             # The line ended with the CR already; this is the other half of its CRLF.
@@ -104,7 +104,7 @@ class Parser:
             self._at_start = False
         return self._frames_of(text)
 
-    def _frames_of(self, text: bytes) -> list[Frame]:
+    def _frames_of(self, text: bytes) -> list[SseFrame]:
         lines = text.splitlines()
         self._after_cr = text.endswith(b"\r")
         rest = b"" if not lines or text.endswith((b"\r", b"\n")) else lines.pop()
@@ -115,7 +115,7 @@ class Parser:
         self._rest = rest
         return frames
 
-    def _take(self, line: bytes) -> Frame | None:
+    def _take(self, line: bytes) -> SseFrame | None:
         if not line:
             return self._complete()
         self._size += len(line)
@@ -133,11 +133,11 @@ class Parser:
                 self._id = value
         return None
 
-    def _complete(self) -> Frame | None:
+    def _complete(self) -> SseFrame | None:
         frame = None
         if self._data and self._size <= self._max:
             data = b"\n".join(self._data)
-            frame = Frame(_text(data), _text(self._event), _text(self._id))
+            frame = SseFrame(_text(data), _text(self._event), _text(self._id))
         self._reset()
         return frame
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-from llmsnap.http import sse
 from llmsnap.http.routes import Stream, stream_of
+from llmsnap.http.sse import sse_event
 
 Json = dict[str, Any]
 Emit = Callable[..., bytes]
@@ -68,7 +68,7 @@ def _objects(value: object) -> list[Json]:
 
 
 def _event(document: Json, event: str = "") -> bytes:
-    return sse.encode(json.dumps(document, separators=(",", ":")), event)
+    return sse_event(json.dumps(document, separators=(",", ":")), event)
 
 
 # --- chat completions ---------------------------------------------------------------------------

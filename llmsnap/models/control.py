@@ -19,7 +19,7 @@ from gevent.queue import LifoQueue
 
 from llmsnap.config import Endpoint
 from llmsnap.errors import ProcessError, Unreachable, UpstreamError, UpstreamTimeout
-from llmsnap.http.secrets import masked
+from llmsnap.http import masked
 from llmsnap.models.transition import Interrupt
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from llmsnap.errors import HealthTimeout, UpstreamError
-from llmsnap.http.secrets import masked
+from llmsnap.http import masked
 from llmsnap.models.control import Address, ControlCall, find_listener, send, warm_up
 from llmsnap.models.transition import Interrupt
 

@@ -29,7 +29,7 @@ from llmsnap.errors import (
     WakeFailed,
     in_full,
 )
-from llmsnap.http.secrets import redact_output, redact_text, secret_values, secret_variables
+from llmsnap.http import redact_output, redact_text, secret_values, secret_variables
 from llmsnap.launchers import CommandFiles, Handle, Launcher, LaunchSpec
 from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints
 from llmsnap.models.health import HealthCheck, wait_healthy

@@ -25,7 +25,7 @@ from gevent.ssl import SSLSocket
 from msgspec import Struct
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
-from llmsnap.http.headers import Headers
+from llmsnap.http import Headers
 from llmsnap.installation import as_python_has_it
 from llmsnap.models import LOOPBACK, Address
 from llmsnap.sockets import Readiness, send_all

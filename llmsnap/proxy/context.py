@@ -12,8 +12,7 @@ from typing import Any
 import gevent
 
 from llmsnap.errors import ClientGone, Draining, LlmsnapError
-from llmsnap.http.headers import Headers
-from llmsnap.http.secrets import REDACTED
+from llmsnap.http import REDACTED, Headers
 from llmsnap.proxy.client import Exchange, UpstreamTimeouts
 from llmsnap.proxy.payload import UNPARSED, Payload
 from llmsnap.proxy.request import Request

@@ -22,8 +22,15 @@ from llmsnap.errors import (
     Unreachable,
     UpstreamError,
 )
-from llmsnap.http.headers import PAGE_SANDBOX, SANDBOX, from_environ, request_headers, sandboxed
-from llmsnap.http.routes import Stream, stream_of
+from llmsnap.http import (
+    PAGE_SANDBOX,
+    SANDBOX,
+    Stream,
+    from_environ,
+    request_headers,
+    sandboxed,
+    stream_of,
+)
 from llmsnap.models import Address
 from llmsnap.proxy import stream, tunnel
 from llmsnap.proxy.client import ConnectionPool, Exchange, nothing

@@ -15,16 +15,17 @@ import msgspec
 
 from llmsnap.config import WrittenFloat
 from llmsnap.errors import BadRequest
-from llmsnap.http import jsontext
-from llmsnap.http.jsonscan import JsonProblem
-from llmsnap.http.jsontext import (
+from llmsnap.http import (
     Edits,
+    JsonProblem,
     Members,
     Value,
     delete_path,
-    dump,
+    dump_json,
+    json_members,
     path_problem,
     set_path,
+    splice_json,
     split_path,
 )
 
@@ -76,7 +77,7 @@ class JsonBody:
         effective = {n: new for n, new in edits.items() if new is not None or n in names}
         if not effective:
             return self
-        raw, members = jsontext.splice(self.raw, self._members, effective)
+        raw, members = splice_json(self.raw, self._members, effective)
         model = effective.get("model")
         named = self.named or bool(model)
         return JsonBody(raw, _text(model) if model else self.model, members, named=named)
@@ -85,7 +86,7 @@ class JsonBody:
         """This request with *model* for its model; itself where it names that already."""
         if self.named and model == self.model:
             return self
-        return self.rewrite({"model": jsontext.dump(model)})
+        return self.rewrite({"model": dump_json(model)})
 
 
 def parse_json(raw: bytes, query_model: str = "") -> JsonBody:
@@ -98,7 +99,7 @@ def parse_json(raw: bytes, query_model: str = "") -> JsonBody:
     """
     raw = raw.removeprefix(BOM)
     try:
-        members = jsontext.members(raw)
+        members = json_members(raw)
     except JsonProblem as problem:
         raise BadRequest(f"the request body is not usable: {_where(problem, raw)}") from problem
     values: list[Value] = []
@@ -334,8 +335,8 @@ def _json(value: Any) -> bytes:
         case WrittenFloat():
             return value.text.encode()
         case dict():
-            members = (dump(name) + b":" + _json(value[name]) for name in sorted(value))
+            members = (dump_json(name) + b":" + _json(value[name]) for name in sorted(value))
             return b"{" + b",".join(members) + b"}"
         case list():
             return b"[" + b",".join(map(_json, value)) + b"]"
-    return dump(value)
+    return dump_json(value)

@@ -23,9 +23,7 @@ from llmsnap.errors import (
     UpstreamError,
     UpstreamRefused,
 )
-from llmsnap.http import sse
-from llmsnap.http.headers import is_event_stream
-from llmsnap.http.unstreamed import events_of
+from llmsnap.http import events_of, is_event_stream, is_sse, sse_comment
 from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Response
@@ -189,12 +187,12 @@ class CommentFrames:
 
     def first(self) -> bytes:
         """See WaitFrames."""
-        return sse.comment("waiting for the model")
+        return sse_comment("waiting for the model")
 
     def tick(self, waited_s: float, position: int | None) -> bytes:
         """See WaitFrames."""
         place = f", place {position} in the queue" if position else ""
-        return sse.comment(f"waiting for {waited_s:.0f} s{place}")
+        return sse_comment(f"waiting for {waited_s:.0f} s{place}")
 
     def end(self, waited_s: float, error: str) -> bytes:
         """See WaitFrames."""
@@ -354,7 +352,7 @@ class LoadingStream:
         events = None if is_refusal else events_of(document, self._context.request.path)
         if events is not None:
             return events
-        if not is_refusal and sse.is_stream(whole):  # whatever its Content-Type says
+        if not is_refusal and is_sse(whole):  # whatever its Content-Type says
             return [whole]
         error, said = _refusal_of(document, whole)
         what = f"the model answered {status}"

@@ -16,7 +16,7 @@ from typing import IO
 from werkzeug.http import parse_options_header
 
 from llmsnap.errors import BadRequest, LlmsnapError, TooLarge
-from llmsnap.http.formdata import FormParser, FormProblem, PartData, PartHead
+from llmsnap.http import FormParser, FormProblem, PartData, PartHead
 from llmsnap.proxy.jsonbody import MAX_MODEL_BYTES, means_model
 
 CHUNK_BYTES = 1 << 16

@@ -24,10 +24,7 @@ from llmsnap.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
-from llmsnap.http.auth import Key
-from llmsnap.http.jsonscan import JsonProblem
-from llmsnap.http.paths import leaves_root
-from llmsnap.http.routes import RESOURCES, ModelPlace, is_inference
+from llmsnap.http import RESOURCES, ClientKey, JsonProblem, ModelPlace, is_inference, leaves_root
 from llmsnap.proxy.client import RequestBody
 from llmsnap.proxy.jsonbody import (
     CompiledFilter,
@@ -296,7 +293,7 @@ def _parse_named(
     return payload
 
 
-def _check_rest(key: Key, rest: str) -> None:
+def _check_rest(key: ClientKey, rest: str) -> None:
     """Check the path that a model's server is sent. Raises: BadRequest, Forbidden."""
     if leaves_root(rest):
         raise BadRequest("'..' must not lead out of /upstream/<model>/")

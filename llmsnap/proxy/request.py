@@ -18,8 +18,7 @@ from msgspec import Struct, field
 
 from llmsnap.config import Config, ModelConfig, PeerConfig
 from llmsnap.errors import LlmsnapError, NoRoom, TooLarge, in_full
-from llmsnap.http.auth import ANYBODY, Key
-from llmsnap.http.headers import Headers, RequestRule
+from llmsnap.http import ANYBODY, ClientKey, Headers, RequestRule
 from llmsnap.limits import memory_bytes
 from llmsnap.models import Address
 from llmsnap.proxy.client import UpstreamTimeouts
@@ -160,7 +159,7 @@ class Request(Struct):
     socket: Any = None
     body_share: BodyShare = field(default_factory=lambda: BodyShare(BodyBudget()))
     """What it holds of its body, until it is over."""
-    key: Key = ANYBODY
+    key: ClientKey = ANYBODY
     may_load: bool = True
     """Whether a model may be loaded for it: not for a page that may be of any site."""
     trusts_pages: bool = True

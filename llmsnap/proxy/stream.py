@@ -11,18 +11,20 @@ from typing import Any
 from gevent import socket
 
 from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, UpstreamBroke, in_full
-from llmsnap.http import sse
-from llmsnap.http.cors import is_browser
-from llmsnap.http.errors import sse_error
-from llmsnap.http.headers import (
+from llmsnap.http import (
+    Dialect,
     Headers,
     below_prefix,
+    dialect_of,
     ends_anywhere,
+    ends_sse,
+    is_browser,
     is_event_stream,
+    relative_reference,
     response_headers,
+    sse_comment,
+    sse_error,
 )
-from llmsnap.http.paths import relative
-from llmsnap.http.routes import Dialect, dialect_of
 from llmsnap.proxy import tunnel
 from llmsnap.proxy.client import IDEMPOTENT_METHODS, Exchange, UpstreamRequest
 from llmsnap.proxy.context import RequestContext
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 
 LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 
-STILL_SILENT = sse.comment("waiting for the model")
+STILL_SILENT = sse_comment("waiting for the model")
 
 ErrorEvent = Callable[[LlmsnapError, bytes], bytes]
 """What may still be said to the client of a stream that failed after the bytes it got last."""
@@ -103,12 +105,12 @@ class ProxyStream:
             self._was_left = True
             return True
         takes_events = self._error_event is not None or isinstance(reason, ClientGone)
-        return takes_events and sse.is_last(self._last)
+        return takes_events and ends_sse(self._last)
 
     @property
     def is_delivered(self) -> bool:
         """Whether the client has all it can use: many leave at ``[DONE]``, before the very end."""
-        return self._was_left or self._exchange.is_complete or sse.is_last(self._last)
+        return self._was_left or self._exchange.is_complete or ends_sse(self._last)
 
     def close(self) -> None:
         """Settle everything; the first call counts. Never switches greenlets.
@@ -306,7 +308,7 @@ def _takes_events(headers: Headers) -> bool:
 def redirect(request: Request, location: str) -> Response:
     """Redirect the client to the path *location*, in a way that keeps its method."""
     status = 301 if request.method in {"GET", "HEAD"} else 308
-    target = relative(location, request.raw_path)
+    target = relative_reference(location, request.raw_path)
     return Response(status, "", [("Location", target), ("Content-Length", "0")], [])
 
 
@@ -327,4 +329,4 @@ def _relocate(headers: Headers, context: RequestContext, exchange: Exchange) -> 
 
 def _moved(given: str, seen: str, requested: str) -> str:
     """Return a Location: as *given* where it leads elsewhere, else relative to *requested*."""
-    return seen if seen == given else relative(seen, requested)
+    return seen if seen == given else relative_reference(seen, requested)

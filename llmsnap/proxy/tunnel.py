@@ -15,7 +15,7 @@ import gevent
 from gevent import socket
 from gevent.ssl import SSLSocket
 
-from llmsnap.http.headers import Headers, response_headers
+from llmsnap.http import Headers, response_headers
 from llmsnap.proxy.request import Request, Response
 from llmsnap.tasks import TaskGroup
 

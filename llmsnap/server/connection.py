@@ -20,8 +20,7 @@ from gevent import get_hub, socket
 from gevent.ssl import SSLError, SSLSocket
 
 from llmsnap.errors import BadHead, BodyTimeout, LlmsnapError
-from llmsnap.http.errors import answer, status_line
-from llmsnap.http.headers import FIELDS
+from llmsnap.http import HEADER_FIELDS, error_answer, status_line
 from llmsnap.proxy import ClientWatch, OnDisconnect, is_closed
 from llmsnap.server.deadlines import Deadline, Deadlines, StartThrottle
 from llmsnap.server.http1 import (
@@ -529,7 +528,7 @@ class ConnectionHandler(ResponseWriter):
             "QUERY_STRING": head.query,
             "SERVER_PROTOCOL": head.version,
             "RAW_URI": head.target,
-            FIELDS: head.fields,
+            HEADER_FIELDS: head.fields,
             "wsgi.input": self._body,
             SOCKET: self.socket,
         }
@@ -593,7 +592,7 @@ class ConnectionHandler(ResponseWriter):
     def _refuse(self, error: LlmsnapError) -> None:
         """Answer with *error* as the last answer of the connection."""
         log.info("%s: %s", self._remote, error)
-        status, headers, body = answer(error)
+        status, headers, body = error_answer(error)
         lines = [f"HTTP/1.1 {status_line(status)}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers]
         with suppress(OSError):

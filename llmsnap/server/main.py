@@ -23,7 +23,7 @@ from gevent.event import Event
 
 from llmsnap.errors import ConfigError
 from llmsnap.event_loop import freeze_heap
-from llmsnap.http.pageorigin import PAGES
+from llmsnap.http import PAGES
 from llmsnap.installation import identify
 from llmsnap.options import Options
 from llmsnap.reload import watch

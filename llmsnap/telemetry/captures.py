@@ -27,8 +27,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from llmsnap import __version__
-from llmsnap.http.routes import default_capture
-from llmsnap.http.secrets import REDACTED, is_secret_name
+from llmsnap.http import REDACTED, default_capture, is_secret_name
 from llmsnap.telemetry.observer import Headers, header
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmsnap.deferred import Defer, run_now
 from llmsnap.errors import in_full
-from llmsnap.http.secrets import redact_text
+from llmsnap.http import redact_text
 from llmsnap.telemetry.activity import ActivityLog
 from llmsnap.telemetry.captures import CaptureBuffer, CapturePolicy, Captures, Mask, RawExchange
 from llmsnap.telemetry.events import (

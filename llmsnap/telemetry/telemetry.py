@@ -16,7 +16,7 @@ from msgspec import structs
 from llmsnap.config import Config
 from llmsnap.deferred import Defer, run_now
 from llmsnap.errors import StoreUnavailable
-from llmsnap.http.auth import WrongKeys
+from llmsnap.http import WrongKeys
 from llmsnap.models import State
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry.activity import EVERYTHING, ActivityLog, Filter, Order, Page, swap_object

@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any, Protocol
 
-from llmsnap.http.routes import SAFE_METHODS, route_at
+from llmsnap.http import SAFE_METHODS, route_at
 from llmsnap.proxy import RequestContext
 from llmsnap.telemetry import milliseconds
 

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from gevent import get_hub
 
 from llmsnap.errors import BadRequest, NotFound
-from llmsnap.http.headers import SANDBOX
+from llmsnap.http import SANDBOX
 from llmsnap.installation import identify
 from llmsnap.telemetry import (
     SCHEMA_VERSION,

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
-from llmsnap.http.errors import answer
+from llmsnap.http import error_answer
 from llmsnap.service import Service
 from llmsnap.web import (
     api,
@@ -92,7 +92,9 @@ def _without_sniffing(response: Response) -> Response:
 
 def _on_error(error: errors.LlmsnapError) -> ResponseReturnValue:
     text = current_context().request.explain(error)
-    status, headers, body = answer(error, request.headers.get("Accept", ""), request.path, text)
+    status, headers, body = error_answer(
+        error, request.headers.get("Accept", ""), request.path, text
+    )
     return Response(body, status, headers)
 
 

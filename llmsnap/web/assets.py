@@ -16,7 +16,7 @@ from pathlib import Path
 
 import gevent
 
-from llmsnap.http.negotiate import best_encoding
+from llmsnap.http import best_encoding
 
 COMPRESS_FROM_BYTES = 1024
 _TYPES = {

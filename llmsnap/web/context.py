@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response, redirect, request
 
-from llmsnap.http.paths import relative
+from llmsnap.http import relative_reference
 from llmsnap.proxy import RequestContext
 from llmsnap.runtime import Runtime
 from llmsnap.service import Service
@@ -32,6 +32,6 @@ def current_service() -> Service:
 
 def redirect_to(target: str, status: int = 302) -> Response:
     """Return a redirect to the path *target*, relative to the address the client asked for."""
-    response = redirect(relative(target, requested_path(request.environ)), status)
+    response = redirect(relative_reference(target, requested_path(request.environ)), status)
     assert isinstance(response, Response)  # noqa: S101 - Flask's own, by its default class
     return response

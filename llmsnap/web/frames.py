@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from llmsnap.http import sse
+from llmsnap.http import sse_event, sse_message
 
 ENVELOPE = "message"
 
@@ -34,9 +34,9 @@ class Frame:
     def sse(self) -> bytes:
         """Return the frame as server-sent event; envelopes byte for byte as published."""
         if not self._sse and self.event == ENVELOPE:
-            self._sse = sse.message(self.data)
+            self._sse = sse_message(self.data)
         elif not self._sse:
-            self._sse = sse.encode(self.data, self.event, self.id)
+            self._sse = sse_event(self.data, self.event, self.id)
         return self._sse
 
     def text(self) -> str:

@@ -21,20 +21,23 @@ from llmsnap.errors import (
     Unauthorized,
     WrongKey,
 )
-from llmsnap.http import cors
-from llmsnap.http.auth import presents_key
-from llmsnap.http.errors import answer as error_answer
-from llmsnap.http.errors import status_line
-from llmsnap.http.headers import Headers, sandboxed
-from llmsnap.http.routes import (
+from llmsnap.http import (
     RESOURCES,
     UPSTREAM,
     Dialect,
+    Headers,
     Resource,
+    allow_origin,
+    error_answer,
     is_inference,
     is_open,
     needs_admin,
+    preflight_headers,
+    presents_key,
+    sandboxed,
+    status_line,
     tells_of_all,
+    with_origin,
 )
 from llmsnap.proxy import LoadingStream, ProxyStream, Request, RequestContext, Response, Tunnel
 from llmsnap.web import accesslog, health, senders, takeover
@@ -97,7 +100,7 @@ class Gateway:
             handle = senders.elsewhere(request, environ, runtime) or _handler(request, service)
             if handle is not None:
                 answer = handle(context, runtime)
-                answer.headers = cors.with_origin(_without(answer.headers, own), allow) + own
+                answer.headers = with_origin(_without(answer.headers, own), allow) + own
                 if not isinstance(answer.body, Tunnel):
                     told_early = isinstance(answer.body, LoadingStream) or is_open(request.path)
                     waits = [] if told_early else _waits(context)
@@ -162,7 +165,7 @@ class Gateway:
     ) -> Iterable[bytes]:
         def start(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
             context.status = int(status[:3])
-            headers = cors.with_origin(headers, allow) + own
+            headers = with_origin(headers, allow) + own
             write[:] = [start_response(status_line(context.status), headers, *exc_info)]
             return write[0]
 
@@ -304,7 +307,7 @@ def _allow_origin(request: Request, environ: dict[str, Any], runtime: Runtime) -
     granted = runtime.config.allowed_origins
     if senders.is_sandboxed_page(request, environ, runtime):
         granted = (*granted, "null")
-    return cors.allow_origin(request.path, origin, granted)
+    return allow_origin(request.path, origin, granted)
 
 
 def _waits(context: RequestContext) -> Headers:
@@ -316,7 +319,7 @@ def _waits(context: RequestContext) -> Headers:
 
 
 def _preflight(requested: str) -> Response:
-    return Response(204, "No Content", cors.preflight(requested), [])
+    return Response(204, "No Content", preflight_headers(requested), [])
 
 
 def _refusal(error: LlmsnapError, context: RequestContext) -> Response:

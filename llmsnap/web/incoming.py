@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone, LlmsnapError
-from llmsnap.http.paths import normalized
+from llmsnap.http import normalized_path
 from llmsnap.proxy import BodyShare, ClientMonitor, Request
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> 
     get = environ.get
     sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
     given = get("HTTP_X_REQUEST_ID", "")
-    wsgi_path = environ["PATH_INFO"] = normalized(environ["PATH_INFO"])
+    wsgi_path = environ["PATH_INFO"] = normalized_path(environ["PATH_INFO"])
     is_ascii = wsgi_path.isascii()
     path = wsgi_path if is_ascii else wsgi_path.encode("latin-1").decode("utf-8", "replace")
     raw_path, question, query = requested_path(environ).partition("?")
@@ -48,7 +48,7 @@ def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> 
         id=given if given and REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
         method=environ["REQUEST_METHOD"],
         path=path,
-        raw_path=normalized(raw_path) + question + query,
+        raw_path=normalized_path(raw_path) + question + query,
         query=get("QUERY_STRING", ""),
         environ=environ,
         read=read,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from llmsnap.http.routes import is_inference
+from llmsnap.http import is_inference
 from llmsnap.service import Service
 from llmsnap.telemetry import ResponseObserver, milliseconds, redact_headers, rfc3339
 from llmsnap.web.frames import Frame, envelope

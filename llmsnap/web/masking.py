@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from llmsnap.http.secrets import REDACTED, is_reference, is_secret_name, masked, without_known
+from llmsnap.http import REDACTED, is_reference, is_secret_name, masked, without_known
 from llmsnap.suggestions import folded
 
 KEY_LISTS = frozenset({"apikeys", "keys", "authkeys", "accesskeys", "apitokens"})

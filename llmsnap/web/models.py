@@ -15,8 +15,7 @@ from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
 from llmsnap.config import Config, ModelConfig, PeerConfig
-from llmsnap.http.auth import Key
-from llmsnap.http.secrets import masked
+from llmsnap.http import ClientKey, masked
 from llmsnap.models import State
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.names import LocalRoute, Route
@@ -190,7 +189,7 @@ def _ok() -> Response:
 class Catalog:
     """Makes the records of ``/v1/models`` that *key* may see."""
 
-    def __init__(self, service: Service, config: Config, key: Key) -> None:
+    def __init__(self, service: Service, config: Config, key: ClientKey) -> None:
         self._service = service
         self._config = config
         self._key = key
@@ -265,7 +264,7 @@ def _anthropic_page(records: list[Record]) -> Record:
     return {"has_more": False, "first_id": ids[0], "last_id": ids[-1]}
 
 
-def running_entries(service: Service, key: Key) -> list[Record]:
+def running_entries(service: Service, key: ClientKey) -> list[Record]:
     """Return the entries of ``/running`` that *key* may see: all that is not stopped, by id.
 
     How a model is started is part of the configuration, which only an admin's key may read.

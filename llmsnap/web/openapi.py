@@ -10,7 +10,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
-from llmsnap.http.routes import JSON, ROUTES, HttpRoute, Parameter, is_open, needs_admin
+from llmsnap.http import JSON, ROUTES, HttpRoute, Parameter, is_open, needs_admin
 
 bp = Blueprint("openapi", __name__)
 

@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from llmsnap.errors import Forbidden, NotFound, PageRefused
-from llmsnap.http import cors
-from llmsnap.http.auth import is_ambient
-from llmsnap.http.cors import PAGE_HEADERS, Verdict, is_browser
-from llmsnap.http.pageorigin import sees_loopback
-from llmsnap.http.paths import relative
-from llmsnap.http.routes import UPSTREAM, Purpose, is_open, purpose_of
+from llmsnap.http import (
+    PAGE_HEADERS,
+    UPSTREAM,
+    Purpose,
+    Sender,
+    Verdict,
+    is_ambient,
+    is_browser,
+    is_open,
+    is_same_host,
+    is_top_level,
+    page_below_upstream,
+    page_verdict,
+    purpose_of,
+    relative_reference,
+    sees_loopback,
+    sender_of,
+)
 from llmsnap.proxy import Request, RequestContext, Response
 from llmsnap.routing.names import LocalRoute
 
@@ -39,7 +51,7 @@ def check(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> Non
         return
     headers = {name: environ[key] for name, key in KEYS if key in environ}
     authorization = environ.get("HTTP_AUTHORIZATION", "")
-    verdict = cors.verdict(
+    verdict = page_verdict(
         request.method,
         request.path,
         headers,
@@ -60,8 +72,8 @@ def is_sandboxed_page(request: Request, environ: Mapping[str, Any], runtime: Run
     return (
         environ.get("HTTP_ORIGIN", "null") == "null"
         and request.path.startswith(UPSTREAM)
-        and cors.is_same_host(referer, host)
-        and _is_of_same_model(cors.page_below_upstream(referer), request, runtime)
+        and is_same_host(referer, host)
+        and _is_of_same_model(page_below_upstream(referer), request, runtime)
     )
 
 
@@ -71,7 +83,7 @@ def _check_page_of_model(request: Request, referer: str, runtime: Runtime) -> No
     It can hide where it is (``Referrer-Policy``), so this keeps out mistakes, not malice.
     Raises: Forbidden.
     """
-    page = cors.page_below_upstream(referer) if UPSTREAM in referer else ""
+    page = page_below_upstream(referer) if UPSTREAM in referer else ""
     if page and not _is_of_same_model(page, request, runtime):
         raise Forbidden(
             "a page of a model's server may ask that model only, below /upstream/; to open another "
@@ -101,7 +113,7 @@ def _name_in(request: Request, runtime: Runtime) -> str:
 def _refusal(request: Request, headers: Mapping[str, str]) -> Forbidden:
     if headers.get("service-worker"):
         return Forbidden("no service worker is served here")
-    if cors.sender_of(headers) is not cors.Sender.OTHER_PAGE:
+    if sender_of(headers) is not Sender.OTHER_PAGE:
         return Forbidden(
             "a browser did not say which page asks for this; use the interface, or POST to "
             "/api/models/unload"
@@ -147,7 +159,7 @@ def _in_pages_origin(
 ) -> Handle | None:
     only = runtime.pages.model_of(environ.get("HTTP_HOST", ""))
     if request.path == "/" and only in runtime.config.models:
-        return _redirect(relative(f"{UPSTREAM}{quote(only, safe='')}/", request.path))
+        return _redirect(relative_reference(f"{UPSTREAM}{quote(only, safe='')}/", request.path))
     is_right = not only or runtime.names.local_id(_name_in(request, runtime)) == only
     if request.path.startswith(UPSTREAM) and is_right:
         return None
@@ -156,7 +168,7 @@ def _in_pages_origin(
 
 def _is_navigation(environ: Mapping[str, Any]) -> bool:
     headers = {name: environ[key] for name, key in KEYS if key in environ}
-    return is_browser(headers.get("user-agent", "")) and cors.is_top_level(headers)
+    return is_browser(headers.get("user-agent", "")) and is_top_level(headers)
 
 
 def _redirect(url: str) -> Handle:

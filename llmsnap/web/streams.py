@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 from gevent.event import Event
 
-from llmsnap.http import sse
+from llmsnap.http import sse_comment, sse_event
 from llmsnap.logs import Chunk, LogReader, LogStream
 from llmsnap.proxy import ClientMonitor
 from llmsnap.service import Service
 from llmsnap.web.feed import Feed
 
 HEARTBEAT_S = 15.0
-HEARTBEAT = sse.comment("heartbeat")
+HEARTBEAT = sse_comment("heartbeat")
 PACE_S = 0.05
 """Between two pieces of a log: fifty readers must not be woken by every line."""
 UNFINISHED_S = 0.5
@@ -180,4 +180,4 @@ def _frame(data: bytes, end: int) -> bytes:
     if not data:
         return b""
     text = data.decode("utf-8", "replace").removesuffix("\n")
-    return sse.encode(text, event_id=str(end))
+    return sse_event(text, event_id=str(end))

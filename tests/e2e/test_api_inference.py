@@ -99,9 +99,16 @@ def test_routes_that_name_the_model_in_the_query(server: Running, path: str) -> 
     assert server.get(f"{path}?model=model1").status_code == 200
     head = requests.head(f"{server.url}{path}?model=nope", timeout=20)
     assert (head.status_code, head.content) == (404, b"")
-    missing = server.get(path)
-    assert (missing.status_code, error_of(missing)["param"]) == (400, "model")
     assert server.get(f"{path}?model=nope").status_code == 404
+
+
+def test_without_a_model_some_are_answered_here_and_others_refused(server: Running) -> None:
+    server.chat("model1")
+    assert server.get("/v1/audio/voices").json() == {"voices": ["voice1", "voice2"]}
+    listed = server.get("/v1/audio/models").json()
+    assert "model1" in [record["id"] for record in listed["data"]]
+    missing = server.get("/sdapi/v1/loras")
+    assert (missing.status_code, error_of(missing)["param"]) == (400, "model")
 
 
 def test_a_route_without_its_version_goes_on_without_one(server: Running) -> None:

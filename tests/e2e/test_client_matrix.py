@@ -19,7 +19,7 @@ import requests
 
 from llmsnap.http.routes import ROUTES as TABLE
 from llmsnap.http.routes import ModelPlace
-from llmsnap.http.sse import Parser
+from llmsnap.http.sse import SseParser
 from tests.e2e.api import serving
 from tests.e2e.harness import ROOT, Installed, Running
 
@@ -189,7 +189,7 @@ def answers(server, slow):
 
 
 def events(body: bytes) -> list[tuple[str, dict]]:
-    frames = Parser().feed(body)
+    frames = SseParser().feed(body)
     return [(frame.event, json.loads(frame.data)) for frame in frames if frame.data != "[DONE]"]
 
 

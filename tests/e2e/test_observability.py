@@ -24,7 +24,7 @@ import requests
 from gevent import socket
 from wsproto.frame_protocol import FrameProtocol
 
-from llmsnap.http.sse import Frame, Parser
+from llmsnap.http.sse import SseFrame, SseParser
 from tests.e2e.harness import ROOT, Running, events, text_of
 from tests.fakes.ports import free_port
 
@@ -94,8 +94,8 @@ class Listener(Reading):
         super().__init__(server, f"/api/events{query}", **headers)
 
     @property
-    def frames(self) -> list[Frame]:
-        return Parser().feed(self.data)
+    def frames(self) -> list[SseFrame]:
+        return SseParser().feed(self.data)
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [json.loads(frame.data) for frame in self.frames if frame.event == event]

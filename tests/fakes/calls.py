@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from llmsnap.config import loads
 from llmsnap.errors import LlmsnapError
-from llmsnap.http.auth import Key
+from llmsnap.http.auth import ClientKey
 from llmsnap.http.headers import Headers
 from llmsnap.proxy import Request, RequestContext
 from llmsnap.routing.driver import Lease, Ticket
@@ -87,7 +87,7 @@ def observed(
     """A request under way, as an observer sees it; *state* of the context beside it."""
     request = make_request(path, id=request_id, method=method, query=query, client_ip=client_ip)
     request.requested = requested
-    request.key = Key(name=key_name)
+    request.key = ClientKey(name=key_name)
     if received_at is not None:
         request.received_at = received_at
     context = RequestContext(request)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from llmsnap.errors import BadRequest
 from llmsnap.http.jsonscan import JsonProblem
-from llmsnap.http.jsontext import delete_path, members, set_path
+from llmsnap.http.jsontext import delete_path, json_members, set_path
 from llmsnap.proxy import CompiledFilter
 from llmsnap.proxy.jsonbody import JsonBody, parse_json
 
@@ -64,7 +64,7 @@ def check(data: bytes) -> None:
 
 def our_members(data: bytes) -> list[tuple[str, bytes]] | None:
     try:
-        return [(name, bytes(value)) for name, value in members(data)]
+        return [(name, bytes(value)) for name, value in json_members(data)]
     except JsonProblem:
         return None
 
@@ -101,7 +101,9 @@ def edit(request: JsonBody, edits: dict[str, bytes | None]) -> Pairs | None:
     edited = request.rewrite(edits)
     assert edited.model == "other"
     found = read(edited.raw)
-    assert [name for name, _ in found or ()] == [whole(name) for name, _ in members(edited.raw)]
+    assert [name for name, _ in found or ()] == [
+        whole(name) for name, _ in json_members(edited.raw)
+    ]
     return found
 
 

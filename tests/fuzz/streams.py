@@ -8,7 +8,7 @@ import zlib
 
 from msgspec.structs import asdict
 
-from llmsnap.http.sse import Frame, Parser, encode, is_last
+from llmsnap.http.sse import SseFrame, SseParser, ends_sse, sse_event
 from llmsnap.telemetry import CannotDecode, ResponseObserver, decoder_for, extract
 from tests.fakes.calls import observed
 from tests.fuzz.pieces import cut, size_and_rest
@@ -41,14 +41,14 @@ def check(data: bytes) -> None:
 def check_frames(sent: bytes, size: int) -> None:
     expected = reference(sent)
     for pieces in ([sent], cut(sent, size)):
-        parser = Parser()
+        parser = SseParser()
         assert [frame for piece in pieces for frame in parser.feed(piece)] == expected
     for frame in expected:
-        assert Parser().feed(encode(frame.data, frame.event, frame.id)) == [frame]
-    is_last(sent)
+        assert SseParser().feed(sse_event(frame.data, frame.event, frame.id)) == [frame]
+    ends_sse(sent)
 
 
-def reference(sent: bytes) -> list[Frame]:
+def reference(sent: bytes) -> list[SseFrame]:
     """The frames by the letter of the standard, of a stream that is there as a whole."""
     lines = sent.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     frames = []
@@ -64,7 +64,7 @@ def reference(sent: bytes) -> list[Frame]:
             for found in [fields.get(name, [])]
         ]
         if b"data" in fields:
-            frames.append(Frame(*texts))
+            frames.append(SseFrame(*texts))
         fields = {}
     return frames
 

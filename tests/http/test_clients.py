@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.http.clients import TrustedProxies
+from llmsnap.http.hosts import TrustedProxies
 
 
 @pytest.mark.parametrize(

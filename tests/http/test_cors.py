@@ -9,7 +9,7 @@ from llmsnap.http.cors import (
     is_private,
     is_same_host,
     page_below_upstream,
-    preflight,
+    preflight_headers,
     sanitize,
     with_origin,
 )
@@ -18,7 +18,7 @@ PAGE = "https://page.example"
 
 
 def test_a_preflight_without_wishes_gets_the_usual_headers() -> None:
-    assert preflight("") == [
+    assert preflight_headers("") == [
         ("Access-Control-Allow-Origin", "*"),
         ("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE, OPTIONS"),
         ("Access-Control-Max-Age", "86400"),
@@ -27,11 +27,11 @@ def test_a_preflight_without_wishes_gets_the_usual_headers() -> None:
 
 
 def test_a_preflight_gets_the_headers_it_asks_for() -> None:
-    assert ("Access-Control-Allow-Headers", "X-A, x-b") in preflight("X-A,x-b")
+    assert ("Access-Control-Allow-Headers", "X-A, x-b") in preflight_headers("X-A,x-b")
 
 
 def test_a_preflight_asking_for_nonsense_gets_no_headers() -> None:
-    assert "Access-Control-Allow-Headers" not in dict(preflight("b@d"))
+    assert "Access-Control-Allow-Headers" not in dict(preflight_headers("b@d"))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 
 from llmsnap import errors
 from llmsnap.errors import LlmsnapError
-from llmsnap.http.errors import Dialect, answer, dialect_of, envelope, sse_error, status_line
-from llmsnap.http.sse import Parser
+from llmsnap.http.errors import Dialect, dialect_of, envelope, error_answer, sse_error, status_line
+from llmsnap.http.sse import SseParser
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_the_dialect_follows_from_the_path(path: str, dialect: Dialect) -> None:
 
 
 def test_an_openai_error() -> None:
-    status, headers, body = answer(errors.UnknownModel("no model 'x'; did you mean 'y'?"))
+    status, headers, body = error_answer(errors.UnknownModel("no model 'x'; did you mean 'y'?"))
     assert status == 404
     assert json.loads(body) == {
         "error": {
@@ -47,7 +47,7 @@ def test_an_openai_error() -> None:
 
 
 def test_an_anthropic_error() -> None:
-    status, _, body = answer(errors.TooManyInFlight("busy"), path="/v1/messages")
+    status, _, body = error_answer(errors.TooManyInFlight("busy"), path="/v1/messages")
     assert status == 429
     assert json.loads(body) == {
         "type": "error",
@@ -56,7 +56,9 @@ def test_an_anthropic_error() -> None:
 
 
 def test_an_error_as_text_for_those_who_prefer_it() -> None:
-    status, headers, body = answer(errors.StartFailed("exit code 1: ü"), "text/html,*/*;q=0.8")
+    status, headers, body = error_answer(
+        errors.StartFailed("exit code 1: ü"), "text/html,*/*;q=0.8"
+    )
     assert (status, body) == (502, "exit code 1: ü\n".encode())
     assert headers[0] == ("Content-Type", "text/plain; charset=utf-8")
 
@@ -96,7 +98,7 @@ def test_types_are_those_of_the_api(
     ],
 )
 def test_an_error_says_what_to_do_next(error: LlmsnapError, advice: tuple[str, str]) -> None:
-    assert advice in answer(error)[1]
+    assert advice in error_answer(error)[1]
 
 
 MODEL_FAILED = [
@@ -112,12 +114,12 @@ MODEL_FAILED = [
 @pytest.mark.parametrize("error", [errors.NotReady("x", 3.0), errors.SleepNotConfigured("x")])
 def test_a_conflict_is_answered_once(error: LlmsnapError) -> None:
     """Client libraries ask three times on 409 alone; the request has said that it will not wait."""
-    assert dict(answer(error)[1])["X-Should-Retry"] == "false"
+    assert dict(error_answer(error)[1])["X-Should-Retry"] == "false"
 
 
 @pytest.mark.parametrize("error", MODEL_FAILED, ids=lambda e: type(e).__name__)
 def test_a_model_that_failed_is_not_worth_a_retry(error: LlmsnapError) -> None:
-    headers = dict(answer(error)[1])
+    headers = dict(error_answer(error)[1])
     assert headers["X-Should-Retry"] == "false"
     assert "Retry-After" not in headers
 
@@ -135,16 +137,16 @@ def test_a_model_that_failed_is_not_worth_a_retry(error: LlmsnapError) -> None:
     ],
 )
 def test_what_may_pass_may_be_tried_again(error: LlmsnapError) -> None:
-    assert "X-Should-Retry" not in dict(answer(error)[1])
+    assert "X-Should-Retry" not in dict(error_answer(error)[1])
 
 
 def test_others_do_not_say_when_to_come_back() -> None:
-    assert "Retry-After" not in dict(answer(errors.Draining("x"))[1])
+    assert "Retry-After" not in dict(error_answer(errors.Draining("x"))[1])
 
 
 def test_a_message_that_is_no_valid_text_is_told_all_the_same() -> None:
-    assert b"\\ud800" in answer(LlmsnapError("\ud800"))[2]
-    assert answer(LlmsnapError("\ud800"), "text/plain")[2] == b"?\n"
+    assert b"\\ud800" in error_answer(LlmsnapError("\ud800"))[2]
+    assert error_answer(LlmsnapError("\ud800"), "text/plain")[2] == b"?\n"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_status_lines(status: int, line: str) -> None:
 
 
 def events(stream: bytes) -> list[tuple[str, dict]]:
-    return [(frame.event, json.loads(frame.data)) for frame in Parser().feed(stream)]
+    return [(frame.event, json.loads(frame.data)) for frame in SseParser().feed(stream)]
 
 
 BROKE = errors.UpstreamBroke("the upstream broke off")
@@ -185,6 +187,6 @@ def test_a_responses_stream_ends_with_a_numbered_error_event() -> None:
 
 def test_half_a_frame_is_closed_before_the_error() -> None:
     sent = b'data: {"cho'
-    frames = Parser().feed(sent + sse_error(BROKE, sent=sent))
+    frames = SseParser().feed(sent + sse_error(BROKE, sent=sent))
     assert [frame.data[:7] for frame in frames] == ['{"cho', '{"error']
     assert sse_error(BROKE, sent=b"data: {}\n\n") == sse_error(BROKE)

@@ -9,7 +9,7 @@ import pytest
 
 from llmsnap import errors
 from llmsnap.errors import LlmsnapError
-from llmsnap.http.errors import Dialect, answer, sse_error
+from llmsnap.http.errors import Dialect, error_answer, sse_error
 
 httpx = pytest.importorskip("httpx2", reason="what the client libraries are built on")
 openai = pytest.importorskip("openai")
@@ -66,7 +66,7 @@ def anthropic_client(http: Any) -> Any:
 
 @pytest.mark.parametrize("error", ALL, ids=lambda e: type(e).__name__)
 def test_the_openai_client_raises_its_class_for_each_error(error: LlmsnapError) -> None:
-    client = openai_client(served(*answer(error, "application/json", "/v1/chat/completions")))
+    client = openai_client(served(*error_answer(error, "application/json", "/v1/chat/completions")))
     with client, pytest.raises(openai.APIStatusError) as raised:
         client.chat.completions.create(model="m", messages=[])
     default = "InternalServerError" if error.status >= 500 else "APIStatusError"
@@ -76,7 +76,7 @@ def test_the_openai_client_raises_its_class_for_each_error(error: LlmsnapError) 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda e: type(e).__name__)
 def test_the_anthropic_client_raises_its_class_for_each_error(error: LlmsnapError) -> None:
-    client = anthropic_client(served(*answer(error, "application/json", "/v1/messages")))
+    client = anthropic_client(served(*error_answer(error, "application/json", "/v1/messages")))
     with client, pytest.raises(anthropic.APIStatusError) as raised:
         client.messages.create(model="m", messages=[], max_tokens=1)
     assert raised.value.status_code == error.status
@@ -90,7 +90,7 @@ def test_clients_show_the_cause_of_a_failed_load_at_once(library: Any) -> None:
 
     def serve(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        status, headers, body = answer(
+        status, headers, body = error_answer(
             errors.ChildExited("exit code 3", 60.0), "application/json", request.url.path
         )
         return httpx.Response(status, headers=headers, content=body)

@@ -12,17 +12,17 @@ from llmsnap.http import jsontext
 from llmsnap.http.jsonscan import JsonProblem
 from llmsnap.http.jsontext import (
     delete_path,
-    dump,
-    members,
+    dump_json,
+    json_members,
     path_problem,
     set_path,
-    splice,
+    splice_json,
     split_path,
 )
 
 
 def pairs(text: bytes) -> list[tuple[str, bytes]]:
-    return [(name, bytes(value)) for name, value in members(text)]
+    return [(name, bytes(value)) for name, value in json_members(text)]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_is_not_an_object_is_refused_with_the_place(
     text: bytes, what: str, position: int
 ) -> None:
     with pytest.raises(JsonProblem) as raised:
-        members(text)
+        json_members(text)
     assert (raised.value.what, raised.value.position) == (what, position)
 
 
@@ -69,7 +69,7 @@ def test_no_message_of_the_fast_reader_is_read(
 
     monkeypatch.setattr(jsontext, "_OBJECT", Decoder())
     with pytest.raises(JsonProblem, match="expected a value, found '!'") as raised:
-        members(b'{"a": !}')
+        json_members(b'{"a": !}')
     assert raised.value.position == 6
 
 
@@ -86,9 +86,9 @@ def test_no_message_of_the_fast_reader_is_read(
 )
 def test_half_an_emoji_is_legal_and_keeps_its_place(value: bytes) -> None:
     text = b'{"a":' + value + b',"b":1}'
-    found = members(text)
+    found = json_members(text)
     assert [name for name, _ in found] == ["a", "b"]
-    assert splice(text, found, {"b": b"2"})[0] == b'{"a":' + value + b',"b":2}'
+    assert splice_json(text, found, {"b": b"2"})[0] == b'{"a":' + value + b',"b":2}'
 
 
 def test_broken_pairs_stay_as_they_are() -> None:
@@ -111,7 +111,7 @@ def test_elements_with_half_an_emoji_can_be_edited() -> None:
     ],
 )
 def test_values_are_written_compactly(value: Any, text: bytes) -> None:
-    assert dump(value) == text
+    assert dump_json(value) == text
 
 
 @pytest.mark.parametrize(
@@ -132,14 +132,14 @@ def test_values_are_written_compactly(value: Any, text: bytes) -> None:
     ],
 )
 def test_edits_leave_the_rest_as_it_was(text: bytes, edits: dict, expected: bytes) -> None:
-    edited, left = splice(text, members(text), edits)
+    edited, left = splice_json(text, json_members(text), edits)
     assert edited == expected
     assert [(name, bytes(value)) for name, value in left] == pairs(edited)
 
 
 def test_members_of_another_text_are_noticed() -> None:
     with pytest.raises(JsonProblem, match="a member was expected"):
-        splice(b"[1]", members(b'{"a":1}'), {"a": None})
+        splice_json(b"[1]", json_members(b'{"a":1}'), {"a": None})
 
 
 @pytest.mark.parametrize(
@@ -253,12 +253,12 @@ def test_splicing_is_what_a_dictionary_does(
 ) -> None:
     text = json.dumps(document, separators=layout, ensure_ascii=ascii_only).encode()
     names = st.sampled_from(sorted(document)) if document else KEYS
-    edits = data.draw(st.dictionaries(names | KEYS, st.none() | VALUES.map(dump), max_size=4))
+    edits = data.draw(st.dictionaries(names | KEYS, st.none() | VALUES.map(dump_json), max_size=4))
     expected = {**document, **{n: new and json.loads(new) for n, new in edits.items()}}
     for name, new in edits.items():
         if new is None:
             del expected[name]
-    edited, left = splice(text, members(text), edits)
+    edited, left = splice_json(text, json_members(text), edits)
     assert json.loads(edited) == expected
     assert list(json.loads(edited)) == list(expected)
     assert [(name, bytes(value)) for name, value in left] == pairs(edited)
@@ -268,7 +268,7 @@ def test_splicing_is_what_a_dictionary_does(
 @given(OBJECTS, LAYOUTS)
 def test_no_edit_changes_no_byte(document: dict, layout: tuple[str, str]) -> None:
     text = json.dumps(document, separators=layout, indent=1).encode()
-    assert splice(text, members(text), {})[0] == text
+    assert splice_json(text, json_members(text), {})[0] == text
 
 
 @settings(max_examples=60, deadline=None)
@@ -277,7 +277,7 @@ def test_what_is_set_is_found_and_can_be_taken_out(
     document: dict, path: list[str], value: Any
 ) -> None:
     text = json.dumps(document).encode()
-    after = set_path(text, path, dump(value))
+    after = set_path(text, path, dump_json(value))
     place = json.loads(after)
     for piece in path:
         if isinstance(place, list) and not piece.isdigit():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.http.negotiate import best_encoding, only_encodings, prefers_text, weights
+from llmsnap.http.headers import best_encoding, only_encodings, prefers_text, weights
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.http.pageorigin."""
+"""Facts about llmsnap.http.hosts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from llmsnap.http.pageorigin import PAGES, PageOrigin, label_of, sees_loopback
+from llmsnap.http.hosts import PAGES, PageOrigin, label_of, sees_loopback
 
 IDS = ["qwen", "Qwen", "qwen3:8b", "org/qwen3:8b", "ü", "a" * 70, "-a"]
 

@@ -33,7 +33,7 @@ from llmsnap.http import paths
     ],
 )
 def test_what_a_base_url_left_behind_does_not_matter(path: str, meant: str) -> None:
-    assert paths.normalized(path) == meant
+    assert paths.normalized_path(path) == meant
 
 
 @pytest.mark.parametrize("prefix", ["", "/llm", "/a/b"])
@@ -44,7 +44,7 @@ def test_what_a_base_url_left_behind_does_not_matter(path: str, meant: str) -> N
 def test_a_relative_reference_leads_to_its_target_below_any_prefix(
     prefix: str, requested: str, target: str
 ) -> None:
-    found = urljoin(f"http://host{prefix}{requested}", paths.relative(target, requested))
+    found = urljoin(f"http://host{prefix}{requested}", paths.relative_reference(target, requested))
     assert found == f"http://host{prefix}{target}"
 
 

@@ -4,23 +4,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsnap.http.sse import Frame, Parser, comment, encode, ends_frame, is_last, message
+from llmsnap.http.sse import (
+    SseFrame,
+    SseParser,
+    ends_frame,
+    ends_sse,
+    sse_comment,
+    sse_event,
+    sse_message,
+)
 
 
 @pytest.mark.parametrize(
     ("frame", "encoded"),
     [
-        (encode("x"), b"data: x\n\n"),
-        (encode(""), b"data: \n\n"),
-        (encode("a\nb"), b"data: a\ndata: b\n\n"),
-        (encode("a\r\nb\rc"), b"data: a\ndata: b\ndata: c\n\n"),
-        (encode("x", "error"), b"event: error\ndata: x\n\n"),
-        (encode("x", event_id="7"), b"id: 7\ndata: x\n\n"),
-        (encode("x", "a\nb"), b"event: a b\ndata: x\n\n"),
-        (encode("\u00e9"), b"data: \xc3\xa9\n\n"),
-        (message('{"type":"x"}'), b'event:message\ndata:{"type":"x"}\n\n'),
-        (comment(), b": \n"),
-        (comment("still\nhere"), b": still here\n"),
+        (sse_event("x"), b"data: x\n\n"),
+        (sse_event(""), b"data: \n\n"),
+        (sse_event("a\nb"), b"data: a\ndata: b\n\n"),
+        (sse_event("a\r\nb\rc"), b"data: a\ndata: b\ndata: c\n\n"),
+        (sse_event("x", "error"), b"event: error\ndata: x\n\n"),
+        (sse_event("x", event_id="7"), b"id: 7\ndata: x\n\n"),
+        (sse_event("x", "a\nb"), b"event: a b\ndata: x\n\n"),
+        (sse_event("\u00e9"), b"data: \xc3\xa9\n\n"),
+        (sse_message('{"type":"x"}'), b'event:message\ndata:{"type":"x"}\n\n'),
+        (sse_comment(), b": \n"),
+        (sse_comment("still\nhere"), b": still here\n"),
     ],
 )
 def test_frames_as_bytes(frame: bytes, encoded: bytes) -> None:
@@ -30,16 +38,19 @@ def test_frames_as_bytes(frame: bytes, encoded: bytes) -> None:
 @pytest.mark.parametrize(
     ("stream", "frames"),
     [
-        (b"data: x\n\n", [Frame("x")]),
-        (b"data:x\r\n\r\n", [Frame("x")]),
-        (b"data:x\r\r", [Frame("x")]),
-        (b"\xef\xbb\xbfdata: x\n\n", [Frame("x")]),
-        (b"data: a\ndata\ndata:  b\n\n", [Frame("a\n\n b")]),
-        (b"event: error\nid: 4\ndata: x\n\ndata: y\n\n", [Frame("x", "error", "4"), Frame("y")]),
-        (b": heartbeat\n\n\n\ndata: x\n\n", [Frame("x")]),
+        (b"data: x\n\n", [SseFrame("x")]),
+        (b"data:x\r\n\r\n", [SseFrame("x")]),
+        (b"data:x\r\r", [SseFrame("x")]),
+        (b"\xef\xbb\xbfdata: x\n\n", [SseFrame("x")]),
+        (b"data: a\ndata\ndata:  b\n\n", [SseFrame("a\n\n b")]),
+        (
+            b"event: error\nid: 4\ndata: x\n\ndata: y\n\n",
+            [SseFrame("x", "error", "4"), SseFrame("y")],
+        ),
+        (b": heartbeat\n\n\n\ndata: x\n\n", [SseFrame("x")]),
         (b"event: nothing\n\n", []),
-        (b"retry: 5\nfoo: bar\ndata: x\n\n", [Frame("x")]),
-        (b"data: \xff\n\n", [Frame("\ufffd")]),
+        (b"retry: 5\nfoo: bar\ndata: x\n\n", [SseFrame("x")]),
+        (b"data: \xff\n\n", [SseFrame("\ufffd")]),
         (b"data: unfinished\n", []),
         (b"data: unfinished", []),
         (b"", []),
@@ -47,9 +58,9 @@ def test_frames_as_bytes(frame: bytes, encoded: bytes) -> None:
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_frames_are_read_however_the_stream_is_cut(
-    stream: bytes, frames: list[Frame], size: int
+    stream: bytes, frames: list[SseFrame], size: int
 ) -> None:
-    parser = Parser()
+    parser = SseParser()
     pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
     assert [frame for piece in pieces for frame in parser.feed(piece)] == frames
 
@@ -59,10 +70,10 @@ NAME = st.text("abc._-", max_size=5)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.builds(Frame, TEXT, NAME, NAME)), st.lists(st.integers(1, 9), min_size=1))
-def test_what_is_encoded_is_read_back(frames: list[Frame], cuts: list[int]) -> None:
-    stream = b"".join(encode(f.data, f.event, f.id) + comment() for f in frames)
-    parser = Parser()
+@given(st.lists(st.builds(SseFrame, TEXT, NAME, NAME)), st.lists(st.integers(1, 9), min_size=1))
+def test_what_is_encoded_is_read_back(frames: list[SseFrame], cuts: list[int]) -> None:
+    stream = b"".join(sse_event(f.data, f.event, f.id) + sse_comment() for f in frames)
+    parser = SseParser()
     found = []
     while stream:
         size = cuts[len(stream) % len(cuts)]
@@ -76,17 +87,17 @@ def test_what_is_encoded_is_read_back(frames: list[Frame], cuts: list[int]) -> N
 @pytest.mark.parametrize("size", [1, 7, 50, 1000])
 def test_a_frame_that_is_too_long_is_left_out(size: int) -> None:
     stream = b"data: " + b"x" * 200 + b"\ndata: more\n\n" + b"data: y\n\n"
-    parser = Parser(max_frame_bytes=100)
+    parser = SseParser(max_frame_bytes=100)
     found = []
     for i in range(0, len(stream), size):
         found += parser.feed(stream[i : i + size])
         assert len(parser._rest) <= 100
-    assert found == [Frame("y")]
+    assert found == [SseFrame("y")]
 
 
 def test_many_short_lines_are_too_long_together() -> None:
-    parser = Parser(max_frame_bytes=100)
-    assert parser.feed(b"data: 123456789\n" * 20 + b"\ndata: y\n\n") == [Frame("y")]
+    parser = SseParser(max_frame_bytes=100)
+    assert parser.feed(b"data: 123456789\n" * 20 + b"\ndata: y\n\n") == [SseFrame("y")]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +131,7 @@ def test_when_a_stream_is_between_two_frames(sent: bytes, between: bool) -> None
     ],
 )
 def test_which_frame_is_the_last(sent: bytes, last: bool) -> None:
-    assert is_last(sent) is last
+    assert ends_sse(sent) is last
 
 
 def dispatching_on_blank_lines(stream: bytes) -> list[bytes]:
@@ -149,7 +160,11 @@ def looking_for_data(stream: bytes) -> list[bytes]:
 @pytest.mark.parametrize("read", [dispatching_on_blank_lines, splitting_lines, looking_for_data])
 def test_comments_between_frames_mean_nothing_to_any_reader(read) -> None:
     stream = (
-        comment("waiting") + comment() + encode("{}") + comment("still here") + encode("[DONE]")
+        sse_comment("waiting")
+        + sse_comment()
+        + sse_event("{}")
+        + sse_comment("still here")
+        + sse_event("[DONE]")
     )
     assert read(stream) == [b"{}", b"[DONE]"]
-    assert [frame.data for frame in Parser().feed(stream)] == ["{}", "[DONE]"]
+    assert [frame.data for frame in SseParser().feed(stream)] == ["{}", "[DONE]"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmsnap.http.sse import Parser
+from llmsnap.http.sse import SseParser
 from llmsnap.http.unstreamed import events_of
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -113,7 +113,7 @@ def stream(path: str, document: dict[str, Any]) -> bytes:
 
 def documents(path: str, document: dict[str, Any]) -> list[dict[str, Any]]:
     """The JSON of the events, whose names are their types where they have one."""
-    frames = Parser().feed(stream(path, document))
+    frames = SseParser().feed(stream(path, document))
     told = [(frame.event, json.loads(frame.data)) for frame in frames if frame.data != "[DONE]"]
     assert all(name in ("", one.get("type")) for name, one in told)
     return [one for _, one in told]

@@ -8,7 +8,7 @@ import gevent
 import pytest
 
 from llmsnap.errors import Aborted, ChildExited, ClientGone, ServerEnded, UpstreamBroke
-from llmsnap.http.sse import Parser
+from llmsnap.http.sse import SseParser
 from llmsnap.http.unstreamed import events_of
 from llmsnap.proxy import loading
 from llmsnap.proxy.context import RequestContext
@@ -154,7 +154,7 @@ ROUTES = {
 
 def spoken(world: World) -> list[tuple[str, Any]]:
     """The names and documents of the events told to the client of *world*."""
-    frames = Parser().feed(world.rest())
+    frames = SseParser().feed(world.rest())
     return [(frame.event, json.loads(frame.data)) for frame in frames if frame.data != "[DONE]"]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 
 from llmsnap.errors import BadRequest
-from llmsnap.http.auth import Key
+from llmsnap.http.auth import ClientKey
 from llmsnap.http.headers import RequestRule
 from llmsnap.proxy.client import UpstreamTimeouts
 from llmsnap.proxy.jsonbody import CompiledFilter
@@ -23,7 +23,7 @@ from llmsnap.proxy.payload import Payload, parse_request
 from llmsnap.proxy.request import UpstreamSettings
 from tests.fakes.calls import make_request, runtime
 
-SCOPED = Key("laptop", (re.compile("a"),), admin=False)
+SCOPED = ClientKey("laptop", (re.compile("a"),), admin=False)
 FORM = [("Content-Type", "multipart/form-data; boundary=XX")]
 SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
 TARGET = UpstreamSettings(RequestRule(), CompiledFilter(), UpstreamTimeouts())
@@ -133,7 +133,7 @@ FORMS = [
 @pytest.mark.parametrize("body", JSON_BODIES)
 @pytest.mark.parametrize("name", ["", "up"])
 def test_json_names_one_model(body: str, query: str, name: str) -> None:
-    for key in (SCOPED, Key()):
+    for key in (SCOPED, ClientKey()):
         asked = make_request(f"/v1/embeddings{query}", body.encode(), key=key)
         payload = parse_request(asked, SNAPSHOT)
         assert payload.requested == "a"

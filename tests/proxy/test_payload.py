@@ -16,7 +16,7 @@ from llmsnap.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
-from llmsnap.http.auth import Key
+from llmsnap.http.auth import ClientKey
 from llmsnap.http.headers import RequestRule
 from llmsnap.http.routes import INFERENCE_PATHS, RESOURCES, ROUTES, ModelPlace
 from llmsnap.proxy.client import UpstreamTimeouts
@@ -32,6 +32,7 @@ from llmsnap.proxy.request import BodyBudget, BodyShare, UpstreamSettings
 from tests.fakes.calls import make_request, runtime
 
 MIB = 1 << 20
+KEYS = [ClientKey(), ClientKey("k", admin=False), ClientKey("k", admin=False, upstream=True)]
 POSTS = [row.path for row in ROUTES if row.model in (ModelPlace.JSON, ModelPlace.FORM)]
 
 
@@ -159,7 +160,7 @@ def test_a_path_of_a_base_url_without_the_version_goes_on_with_it(snapshot, path
     payload = parse_request(make_request(f"{path}?q=1", b'{"model":"a"}'), snapshot)
     payload.adapt(target(), "b")
     assert (payload.requested, payload.path) == ("a", f"/v1{path}?q=1")
-    assert payload.body() == b'{"model":"b"}'
+    assert payload.body == b'{"model":"b"}'
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -169,7 +170,7 @@ def test_json_may_name_its_model_in_the_query(snapshot, path: str) -> None:
     payload.adapt(target(), "up")
     assert payload.requested == "author/m"
     assert payload.path == f"{sent}?model=up"
-    assert payload.body() == b'{"x":1,"model":"up"}'
+    assert payload.body == b'{"x":1,"model":"up"}'
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_the_longest_name_is_the_models_and_the_rest_stays(
     assert (payload.requested, payload.prefix, payload.path) == (name, prefix, rest)
 
 
-@pytest.mark.parametrize("key", [Key(), Key(admin=False, upstream=True), Key(admin=False)])
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(
     "rest",
     [
@@ -344,7 +345,9 @@ def test_the_longest_name_is_the_models_and_the_rest_stays(
     ],
 )
 @pytest.mark.parametrize("name", ["a", "author/m", "author%2Fm", "far", "p/far"])
-def test_no_path_leaves_the_base_of_a_server(snapshot, name: str, rest: str, key: Key) -> None:
+def test_no_path_leaves_the_base_of_a_server(
+    snapshot, name: str, rest: str, key: ClientKey
+) -> None:
     for method in ("GET", "POST"):
         asked = make_request(f"/upstream/{name}{rest}", b"", method=method, key=key, read=unread)
         with pytest.raises(BadRequest):
@@ -370,18 +373,18 @@ BELOW = [
 
 @pytest.mark.parametrize("rest", BELOW)
 def test_a_key_without_the_right_reaches_inference_only(snapshot, rest: str) -> None:
-    for key in (Key("k", admin=False), Key("k", (re.compile("a"),), admin=False)):
+    for key in (ClientKey("k", admin=False), ClientKey("k", (re.compile("a"),), admin=False)):
         asked = make_request(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
         with pytest.raises(Forbidden, match="the key 'k' may use inference routes only"):
             parse_upstream(asked, snapshot)
-    for key in (Key("k"), Key("k", admin=False, upstream=True)):
+    for key in (ClientKey("k"), ClientKey("k", admin=False, upstream=True)):
         payload = parse_upstream(make_request(f"/upstream/a{rest}", b"", key=key), snapshot)
         assert (payload.requested, payload.path) == ("a", rest)
 
 
 @pytest.mark.parametrize("path", sorted(INFERENCE_PATHS))
 def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> None:
-    key = Key("k", admin=False)
+    key = ClientKey("k", admin=False)
     payload = parse_upstream(make_request(f"/upstream/a{path}?q=%20", b"raw", key=key), snapshot)
     assert (payload.path, payload.body) == (f"{path}?q=%20", b"raw")
 
@@ -403,7 +406,7 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(
     snapshot, name: str, named: str, fine: bool
 ) -> None:
     """The server may have other models than the one that was authorised."""
-    key = Key("k", (re.compile("author/m"),), admin=False)
+    key = ClientKey("k", (re.compile("author/m"),), admin=False)
     model = {"model": named} if named else {}
     body, headers = form(*model.items(), ("x", "1"))
     query = f"model={quote(named, safe='')}" if named else ""
@@ -428,7 +431,7 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(
                                   "/api/models/unload", "/v1%2Fembeddings", "/x"])  # fmt: skip
 @pytest.mark.parametrize("name", ["far", "p/far", "org/far"])
 def test_a_peer_answers_inference_only(snapshot, name: str, rest: str) -> None:
-    for key in (Key(), Key("k", admin=False), Key("k", admin=False, upstream=True)):
+    for key in KEYS:
         asked = make_request(f"/upstream/{name}{rest}", b"", key=key, read=unread, length=9)
         with pytest.raises(BadRequest, match="peers answer inference routes only"):
             parse_upstream(asked, snapshot)
@@ -470,7 +473,7 @@ def test_a_peers_routes_have_their_methods(snapshot, method: str) -> None:
 
 @pytest.mark.parametrize("rest", ["", "/", "/x", "/m/x", "/v1/embeddings", "/../x"])
 def test_a_hidden_model_is_as_unknown_as_any(snapshot, rest: str) -> None:
-    key = Key("k", (re.compile("b"),), admin=False)
+    key = ClientKey("k", (re.compile("b"),), admin=False)
     facts = []
     for name in ("a", "nope", "far", "p/far", "author/m"):
         payload = parse_upstream(make_request(f"/upstream/{name}{rest}", b"", key=key), snapshot)

@@ -136,7 +136,7 @@ def answering(app: Any) -> Any:
         try:
             return app(environ, start_response)
         except LlmsnapError as error:
-            status, headers, body = errors.answer(error)
+            status, headers, body = errors.error_answer(error)
             start_response(errors.status_line(status), headers)
             return [body]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmsnap.http.auth import Key
+from llmsnap.http.auth import ClientKey
 from llmsnap.logs.handler import LogHandler, LogStyle
 from llmsnap.logs.stream import LogStream
 from llmsnap.proxy import Request, RequestContext
@@ -35,7 +35,7 @@ def ended(**facts: Any) -> RequestContext:
 
 def served() -> RequestContext:
     return ended(
-        key=Key(name="wiki"), requested="fast", model_id="llama", queue_s=3.1, load_s=8.2,
+        key=ClientKey(name="wiki"), requested="fast", model_id="llama", queue_s=3.1, load_s=8.2,
         first_byte_at=111.7, swap_id=4,
     )  # fmt: skip
 

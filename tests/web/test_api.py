@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from llmsnap.http.sse import Parser
+from llmsnap.http.sse import SseParser
 from llmsnap.telemetry import ActivityRecord, Capture, CapturedBody
 from llmsnap.web.feed import Form
 from tests.fakes.calls import grant, keep
@@ -66,7 +66,7 @@ def test_envelopes_alone_unless_another_form_is_asked_for(
     observer = world.begin()
     response = client.get("/api/events" + query, buffered=False)
     came = pieces(response)
-    begin = {frame.event for frame in Parser().feed(next(came))}
+    begin = {frame.event for frame in SseParser().feed(next(came))}
     assert begin == {Form.MESSAGE: {"message"}, Form.NAMED: {"inFlight"}}.get(
         form, {"message", "inFlight"}
     )
@@ -96,7 +96,7 @@ def test_a_stream_resumes_by_header_or_where_none_can_be_sent_by_query(
     headers = {"Last-Event-ID": f"{run}-1-0"} if how == "header" else {}
     query = f"&lastEventId={run}-1-0" if how == "query" else ""
     response = client.get(f"/api/events?format=named{query}", headers=headers, buffered=False)
-    (frame,) = Parser().feed(next(pieces(response)))
+    (frame,) = SseParser().feed(next(pieces(response)))
     assert (frame.event, frame.id) == ("metrics", f"{run}-2-0")
     assert json.loads(frame.data)["id"] == 1
     response.close()

@@ -12,7 +12,7 @@ from textwrap import dedent
 
 import pytest
 
-from llmsnap.http.pageorigin import PAGES
+from llmsnap.http.hosts import PAGES
 from llmsnap.http.routes import ROUTES
 from llmsnap.proxy import Response
 from tests.web.serving import Site, site

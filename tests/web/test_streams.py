@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from llmsnap.http.sse import Frame, Parser
+from llmsnap.http.sse import SseFrame, SseParser
 from llmsnap.logs.stream import LogStream
 from llmsnap.web import streams
 from llmsnap.web.feed import Form
@@ -40,8 +40,8 @@ def log() -> LogStream:
     return LogStream("llama", capacity=100)
 
 
-def frames(*pieces: bytes) -> list[Frame]:
-    return Parser().feed(b"".join(pieces))
+def frames(*pieces: bytes) -> list[SseFrame]:
+    return SseParser().feed(b"".join(pieces))
 
 
 # --- the feed ----------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_lines_become_data_lines_and_ids_are_positions(
     piece = next(body)
     assert piece == b"id: 8\ndata: one\ndata: two\n\n"
     log.write(b"three\n")
-    assert frames(next(body)) == [Frame("three", id="14")]
+    assert frames(next(body)) == [SseFrame("three", id="14")]
     body.close()
 
 
@@ -190,10 +190,10 @@ def test_a_line_that_comes_in_parts_is_one_line(
     body = LogEvents(world.service, log, monitor)
     body._open()
     log.write(b"one\nhalf a ")
-    assert frames(next(body)) == [Frame("one", id="4")]
+    assert frames(next(body)) == [SseFrame("one", id="4")]
     log.write("lä".encode()[:2])
     log.write("lä".encode()[2:] + b"ne\n")
-    assert frames(next(body)) == [Frame("half a läne", id=str(log.position))]
+    assert frames(next(body)) == [SseFrame("half a läne", id=str(log.position))]
     body.close()
 
 
@@ -202,7 +202,7 @@ def test_a_line_without_an_end_is_shown_after_a_while(
 ) -> None:
     body = LogEvents(world.service, log, monitor)
     log.write(b"loading ...")
-    assert frames(next(body)) == [Frame("loading ...", id="11")]
+    assert frames(next(body)) == [SseFrame("loading ...", id="11")]
     assert next(body) == HEARTBEAT
     body.close()
 
@@ -222,7 +222,7 @@ def test_a_reader_that_comes_back_goes_on_where_it_was(
 ) -> None:
     log.write(b"one\ntwo\n")
     body = LogEvents(world.service, log, monitor, after=4)
-    assert frames(next(body)) == [Frame("two", id="8")]
+    assert frames(next(body)) == [SseFrame("two", id="8")]
     body.close()
 
 
@@ -242,7 +242,7 @@ def test_a_position_of_an_earlier_run_means_all(
 ) -> None:
     log.write(b"one\n")
     body = LogEvents(world.service, log, monitor, after=9999)
-    assert frames(next(body)) == [Frame("one", id="4")]
+    assert frames(next(body)) == [SseFrame("one", id="4")]
     body.close()
 
 
@@ -254,7 +254,7 @@ def test_a_log_of_events_that_ends_shows_its_last_words_and_ends(
     next(body)
     log.write(b"killed")
     log.close()
-    assert frames(*body) == [Frame("killed", id="8")]
+    assert frames(*body) == [SseFrame("killed", id="8")]
     body.close()
 
 
