@@ -7,6 +7,7 @@ SHELL := /bin/sh
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 MINUTES ?= 10
+PART ?= routing
 PYTEST_ARGS ?=
 BENCH ?= run
 KILLS ?= 200
@@ -36,7 +37,7 @@ COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --u
 	--no-emit-index-url --custom-compile-command "make constraints"
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn kills bench coverage \
+.PHONY: help python run demo dev test lint types unit minimum newest e2e compiled e2e-gunicorn kills bench coverage mutants \
 	fuzz soak clients format docs constraints release first-minutes clean
 
 help:  ## this list
@@ -114,6 +115,9 @@ kills: dev  ## kill llmsnap 200 times at random moments (KILLS=N) and look for w
 coverage: dev  ## unit tests with branch coverage
 	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)
 	$(BIN)/coverage report
+
+mutants: dev  ## how many changes of the code its tests notice (PART=routing, residency or head; MINUTES)
+	$(BIN)/python scripts/mutation.py $(PART) --minutes $(MINUTES)
 
 bench: dev  ## measure on this machine (BENCH="nodelay" for another of bench/)
 	@$(BIN)/python scripts/compiled.py true

@@ -10,7 +10,7 @@ from llmsnap.config import Config, ModelConfig, PeerConfig, Timeouts
 from llmsnap.http import HostRule, Keyring, PageOrigin, PageRules, RequestRule, TrustedProxies
 from llmsnap.models import Address, parse_address
 from llmsnap.proxy import CompiledFilter, UpstreamSettings, UpstreamTimeouts
-from llmsnap.routing.names import Names
+from llmsnap.routing import Names
 
 
 class Runtime:

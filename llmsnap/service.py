@@ -20,11 +20,16 @@ from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
 from llmsnap.models import Address, ContextLengths, Process, State, Trigger, Voices
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
-from llmsnap.routing import messages as do
-from llmsnap.routing.driver import Driver
-from llmsnap.routing.messages import change_of
-from llmsnap.routing.recording import Recording
-from llmsnap.routing.scheduler import Scheduler
+from llmsnap.routing import (
+    Driver,
+    Outcome,
+    PreloadEnded,
+    Recording,
+    Scheduler,
+    StartSwap,
+    SwapEnded,
+    change_of,
+)
 from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
@@ -335,13 +340,13 @@ class Service:
 
     # --- callbacks of the driver -----------------------------------------------------------------
 
-    def on_swap_started(self, swap: do.StartSwap) -> None:
+    def on_swap_started(self, swap: StartSwap) -> None:
         """See routing.driver.Observer."""
         evicted = tuple(eviction.model_id for eviction in swap.evict)
         self._swaps |= dict.fromkeys((swap.target, *evicted), swap.work)
         self.bus.publish(SwapStarted(swap_id=swap.work, target=swap.target, evicted=evicted))
 
-    def on_swap_finished(self, finished: do.SwapEnded) -> None:
+    def on_swap_finished(self, finished: SwapEnded) -> None:
         """See routing.driver.Observer."""
         record = finished.record
         for model_id in [name for name, swap in self._swaps.items() if swap == record.swap_id]:
@@ -363,12 +368,12 @@ class Service:
         )
         self.bus.publish(event)
 
-    def on_preload_ended(self, ended: do.PreloadEnded) -> None:
+    def on_preload_ended(self, ended: PreloadEnded) -> None:
         """See routing.driver.Observer."""
-        model_id, success = ended.model_id, ended.outcome is do.Outcome.OK
+        model_id, success = ended.model_id, ended.outcome is Outcome.OK
         reason = "" if success else in_full(ended.error) if ended.error else str(ended.outcome)
         swap_id = self._swaps.get(model_id)
-        if ended.outcome is do.Outcome.FAILED and self._last_swap[0] == model_id:
+        if ended.outcome is Outcome.FAILED and self._last_swap[0] == model_id:
             swap_id = self._last_swap[1]  # it failed in the same step
         ids = {"swap_id": swap_id}
         if success:

@@ -7,7 +7,7 @@ import pytest
 
 from llmsnap.config import loads
 from llmsnap.limits import child_setup
-from llmsnap.routing.messages import change_of
+from llmsnap.routing import change_of
 from llmsnap.service import Service
 from llmsnap.web.app import create_app
 from tests.fakes.launcher import FakeLauncher

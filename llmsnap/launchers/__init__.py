@@ -9,12 +9,7 @@ and its commands in ``tests/launchers/test_contract.py``.
 from collections.abc import Callable
 
 from llmsnap.launchers.base import ExitStatus, Handle, Launcher, LaunchSpec, Output
-from llmsnap.launchers.local import (
-    CommandFiles,
-    LocalLauncher,
-    PidFile,
-    reap_adopted,
-)
+from llmsnap.launchers.local import LocalLauncher, PidFile, reap_adopted
 from llmsnap.statedir import StateDir
 
 LAUNCHERS: dict[str, Callable[[StateDir], Launcher]] = {"local": LocalLauncher.from_state}
@@ -22,7 +17,6 @@ LAUNCHERS: dict[str, Callable[[StateDir], Launcher]] = {"local": LocalLauncher.f
 
 __all__ = [
     "LAUNCHERS",
-    "CommandFiles",
     "ExitStatus",
     "Handle",
     "LaunchSpec",

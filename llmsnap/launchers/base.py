@@ -10,7 +10,7 @@ what every launcher has to do.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,6 +115,13 @@ class Launcher(Protocol):
         Blocks: a launcher may have to wait for a place to run it. As soon as *cancelled* is set, it
         stops waiting and raises. After an error nothing is left of the attempt.
         Raises: StartFailed.
+        """
+
+    def fingerprint(self, spec: LaunchSpec) -> Hashable | None:
+        """Return the state of what the server is made of, such as its program and weights.
+
+        A model that keeps failing is started again once its fingerprint is another one. None: not
+        known now, or never. Blocks briefly, bounded.
         """
 
     def stop_leftovers(self) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -30,7 +30,7 @@ from llmsnap.errors import (
     in_full,
 )
 from llmsnap.http import redact_output, redact_text, secret_values, secret_variables
-from llmsnap.launchers import CommandFiles, Handle, Launcher, LaunchSpec
+from llmsnap.launchers import Handle, Launcher, LaunchSpec
 from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints
 from llmsnap.models.health import HealthCheck, wait_healthy
 from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
@@ -84,7 +84,7 @@ class Process:
         self.last_address: Address | None = None
         """Where it answered last, also after its end."""
         self._ended_in: State | None = None
-        self._files = CommandFiles()
+        self._failed_with: Hashable | None = None
         self._generation = 0
         self._next_settings: ModelConfig | None = None
         self.load_trigger = Trigger.START
@@ -187,11 +187,14 @@ class Process:
 
     def note_files(self) -> None:
         """Remember the files of the command as they are when it has failed. Blocks briefly."""
-        self._files.note(self.settings.cmd, self.settings.env)
+        self._failed_with = self._launcher().fingerprint(self._spec())
 
     def files_have_changed(self) -> bool:
         """Whether a file of the command has changed since ``note_files``. Blocks briefly."""
-        return self._files.have_changed(self.settings.cmd, self.settings.env)
+        if self._failed_with is None:
+            return False
+        now = self._launcher().fingerprint(self._spec())
+        return now is not None and now != self._failed_with
 
     def wait_end(self, address: Address, limit_s: float) -> ChildExited | None:
         """Return how the server that answered at *address* ended; None when it still runs.

@@ -16,7 +16,7 @@ from llmsnap.http import REDACTED, Headers
 from llmsnap.proxy.client import Exchange, UpstreamTimeouts
 from llmsnap.proxy.payload import UNPARSED, Payload
 from llmsnap.proxy.request import Request
-from llmsnap.routing.driver import Lease, Ticket
+from llmsnap.routing import Lease, Ticket
 from llmsnap.telemetry import ResponseObserver
 
 

@@ -45,8 +45,7 @@ from llmsnap.proxy.loading import (
 )
 from llmsnap.proxy.payload import parse_query, parse_request, parse_upstream
 from llmsnap.proxy.request import RequestConfig, Response, UpstreamSettings
-from llmsnap.routing.driver import Lease, Ticket
-from llmsnap.routing.names import LocalRoute, PeerRoute, Route
+from llmsnap.routing import Lease, LocalRoute, PeerRoute, Route, Ticket
 from llmsnap.telemetry import Recorder
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from llmsnap.proxy.client import Exchange
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.request import Response
 from llmsnap.proxy.stream import ErrorEvent, ProxyStream, note_departure, note_failure
-from llmsnap.routing.driver import Lease, Ticket
+from llmsnap.routing import Lease, Ticket
 from llmsnap.telemetry import CannotDecode, decoder_for, header
 
 RULE = "\u2501" * 5 + "\n"

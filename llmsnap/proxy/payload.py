@@ -37,7 +37,7 @@ from llmsnap.proxy.jsonbody import (
 )
 from llmsnap.proxy.multipart import IN_MEMORY_BYTES, Upload, is_form, receive
 from llmsnap.proxy.request import BodyShare, Request, RequestConfig, UpstreamSettings
-from llmsnap.routing.names import PeerRoute
+from llmsnap.routing import PeerRoute
 
 READ_BYTES = 1 << 16
 RESEND_BYTES = 1 << 20

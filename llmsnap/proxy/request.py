@@ -24,7 +24,7 @@ from llmsnap.models import Address
 from llmsnap.proxy.client import UpstreamTimeouts
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.jsonbody import CompiledFilter
-from llmsnap.routing.names import Names
+from llmsnap.routing import Names
 
 MOST_MEMORY_BYTES = 1 << 30
 MEMORY_SHARE, DISK_SHARE = 4, 2

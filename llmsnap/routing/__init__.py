@@ -1,1 +1,44 @@
-"""Who is served when: names, the scheduler and the driver that carries its decisions out."""
+"""Which request is served when: names, the scheduler, and the driver that carries out decisions.
+
+The scheduler is pure: events in, effects out. Read ``messages`` first (events, effects and the
+contract between scheduler and driver), then ``scheduler`` (what each event leads to) with ``swaps``
+(which swaps begin) and ``state`` (what is remembered, and every change of it). ``policies`` say
+when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
+long failures are held against a model. ``explain`` makes views, reasons and errors of the state.
+``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
+replays them, ``names`` finds what serves the name in a request.
+"""
+
+from llmsnap.routing.driver import Driver, Lease, Ticket
+from llmsnap.routing.explain import ModelView
+from llmsnap.routing.messages import (
+    Outcome,
+    PreloadEnded,
+    StartSwap,
+    SwapEnded,
+    change_of,
+)
+from llmsnap.routing.names import LocalRoute, Names, PeerRoute, Route
+from llmsnap.routing.recording import Recording, replay
+from llmsnap.routing.scheduler import Scheduler
+from llmsnap.routing.timing import DurationStats
+
+__all__ = [
+    "Driver",
+    "DurationStats",
+    "Lease",
+    "LocalRoute",
+    "ModelView",
+    "Names",
+    "Outcome",
+    "PeerRoute",
+    "PreloadEnded",
+    "Recording",
+    "Route",
+    "Scheduler",
+    "StartSwap",
+    "SwapEnded",
+    "Ticket",
+    "change_of",
+    "replay",
+]

@@ -184,7 +184,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class _Pending:
     model_id: str
     result: AsyncResult[None]
 
@@ -194,7 +194,7 @@ class Commands:
 
     def __init__(self, numbers: count[int]) -> None:
         self._numbers = numbers
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _Pending] = {}
 
     def __repr__(self) -> str:
         return f"<Commands {len(self._open)} open>"
@@ -202,7 +202,7 @@ class Commands:
     def begin(self, model_id: str) -> int:
         """Return the number of a new command that concerns *model_id* ("" for all). No switch."""
         number = next(self._numbers)
-        self._open[number] = _Open(model_id, AsyncResult())
+        self._open[number] = _Pending(model_id, AsyncResult())
         return number
 
     def wait(self, number: int) -> None:

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from llmsnap.config import Config, ModelConfig, compare, load
 from llmsnap.errors import ConfigError, Problem
 from llmsnap.http import is_secret_name, masked
-from llmsnap.routing.explain import ModelView
+from llmsnap.routing import ModelView
 from llmsnap.service import Service
 from llmsnap.web.context import current_service
 from llmsnap.web.masking import mask

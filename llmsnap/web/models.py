@@ -17,9 +17,7 @@ from llmsnap import __version__
 from llmsnap.config import Config, ModelConfig, PeerConfig
 from llmsnap.http import ClientKey, masked
 from llmsnap.models import State
-from llmsnap.routing.explain import ModelView
-from llmsnap.routing.names import LocalRoute, Route
-from llmsnap.routing.timing import DurationStats
+from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route
 from llmsnap.service import Service
 from llmsnap.web.context import current_context, current_runtime, current_service, redirect_to
 

@@ -30,7 +30,7 @@ from llmsnap.http import (
     sender_of,
 )
 from llmsnap.proxy import Request, RequestContext, Response
-from llmsnap.routing.names import LocalRoute
+from llmsnap.routing import LocalRoute
 
 if TYPE_CHECKING:
     from llmsnap.runtime import Runtime

@@ -11,7 +11,7 @@ from gevent import pywsgi
 from gevent.pool import Pool
 
 from llmsnap.config import loads
-from llmsnap.routing.messages import change_of
+from llmsnap.routing import change_of
 from llmsnap.server import HttpServer, open_listener
 from llmsnap.service import Service
 from tests.fakes.launcher import FakeLauncher

@@ -15,7 +15,7 @@ from llmsnap.errors import LlmsnapError
 from llmsnap.http.auth import ClientKey
 from llmsnap.http.headers import Headers
 from llmsnap.proxy import Request, RequestContext
-from llmsnap.routing.driver import Lease, Ticket
+from llmsnap.routing import Lease, Ticket
 from llmsnap.runtime import Runtime
 from llmsnap.telemetry import ActivityLog, Capture, Captures, EventBus, Recorder
 from llmsnap.telemetry.captures import Prepare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from gevent.event import Event
 
@@ -51,6 +51,7 @@ class FakeLauncher:
         self.withheld: set[str] = set()
         self.is_closed = False
         self.leftovers: list[str] = []
+        self.files: Hashable | None = None
 
     def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
         if self.refuse:
@@ -62,6 +63,9 @@ class FakeLauncher:
         self.handles.append(handle)
         self.spawned.set()
         return handle
+
+    def fingerprint(self, spec: LaunchSpec) -> Hashable | None:
+        return self.files
 
     def stop_leftovers(self) -> list[str]:
         return self.leftovers

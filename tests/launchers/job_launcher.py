@@ -7,7 +7,7 @@ Its servers answer in this process. The command is one word: ``serve``, ``hang``
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from gevent.event import Event
 from gevent.pool import Pool
@@ -83,12 +83,15 @@ class JobLauncher:
 
     def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Job:
         self.check(spec)
-        if spec.cmd == "queue":
+        if spec.cmd == "queue" or cancelled.is_set():
             cancelled.wait()
             raise StartFailed(f"{spec.model_id}: no node is free")
         job = Job(spec, output, f"{self._owner}-{spec.model_id}-{next(self._numbers)}", self._tasks)
         self._jobs.append(job)
         return job
+
+    def fingerprint(self, spec: LaunchSpec) -> Hashable | None:
+        return None  # its files are on other machines
 
     def stop_leftovers(self) -> list[str]:
         left = [job for job in self._jobs if not job.gone.is_set()]

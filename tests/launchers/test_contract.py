@@ -202,11 +202,15 @@ def test_each_run_of_a_model_is_told_from_the_next(bench: Bench) -> None:
 def test_a_start_that_is_cancelled_leaves_nothing(bench: Bench) -> None:
     cancelled = Event()
     cancelled.set()
-    try:
-        handle = bench.launcher.start(bench.spec(bench.kind.waits), bench.feed, cancelled)
-    except StartFailed:
-        return  # the fixture sees whether something is left
-    bench.handles.append(handle)
+    with pytest.raises(StartFailed, match="m: "):
+        bench.launcher.start(bench.spec(bench.kind.runs), bench.feed, cancelled)
+    assert bench.launcher.stop_leftovers() == []
+
+
+def test_what_a_server_is_made_of_is_the_same_until_it_changes(bench: Bench) -> None:
+    spec = bench.spec(bench.kind.runs)
+    again = replace(spec, generation=1)
+    assert bench.launcher.fingerprint(spec) == bench.launcher.fingerprint(again)
 
 
 # --- the process of a model over any launcher ----------------------------------------------------

@@ -7,8 +7,9 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from llmsnap.launchers.base import LaunchSpec
 from llmsnap.launchers.local import files
-from llmsnap.launchers.local.files import CommandFiles
+from llmsnap.launchers.local.child import LocalLauncher
 
 ENV = ["WEIGHTS={dir}/env.gguf"]
 COMMANDS = {
@@ -55,35 +56,50 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-def noted(folder: Path, cmd: str) -> tuple[CommandFiles, str, list[str]]:
-    made, cmd = CommandFiles(), cmd.format(dir=folder)
-    env = [one.format(dir=folder) for one in ENV]
-    made.note(cmd, env)
-    assert not made.have_changed(cmd, env)
-    return made, cmd, env
+class Launcher:
+    """The part of a launcher, and of a process, that compares files."""
+
+    def __init__(self, folder: Path, cmd: str) -> None:
+        self.launcher = LocalLauncher("files")
+        self.spec = LaunchSpec(
+            "m",
+            cmd.format(dir=folder),
+            "http://localhost:1",
+            tuple(each.format(dir=folder) for each in ENV),
+        )
+        self.noted = self.now
+        assert not self.have_changed
+
+    @property
+    def now(self) -> files.Fingerprint | None:
+        return self.launcher.fingerprint(self.spec)
+
+    @property
+    def have_changed(self) -> bool:
+        return self.now != self.noted
 
 
 @pytest.mark.parametrize(("cmd", "name"), COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize("how", [change, touch, replace, Path.unlink])
 def test_a_changed_file_is_noticed(folder: Path, cmd: str, name: str, how) -> None:
-    made, cmd, env = noted(folder, cmd)
+    made = Launcher(folder, cmd)
     how(folder / name)
-    assert made.have_changed(cmd, env)
+    assert made.have_changed
 
 
 @pytest.mark.parametrize(("cmd", "name"), COMMANDS.values(), ids=COMMANDS)
 def test_a_file_that_was_missing_is_noticed(folder: Path, cmd: str, name: str) -> None:
     (folder / name).rename(folder / "elsewhere")
-    made, cmd, env = noted(folder, cmd)
+    made = Launcher(folder, cmd)
     (folder / "elsewhere").rename(folder / name)
-    assert made.have_changed(cmd, env)
+    assert made.have_changed
 
 
 def test_a_link_is_followed(folder: Path) -> None:
     (folder / "link.gguf").symlink_to(folder / "a.gguf")
-    made, cmd, env = noted(folder, "x -m {dir}/link.gguf")
+    made = Launcher(folder, "x -m {dir}/link.gguf")
     change(folder / "a.gguf")
-    assert made.have_changed(cmd, env)
+    assert made.have_changed
 
 
 @pytest.mark.parametrize(
@@ -100,18 +116,14 @@ def test_a_link_is_followed(folder: Path) -> None:
     ],
 )
 def test_what_is_no_part_of_the_model_is_not(folder: Path, cmd: str) -> None:
-    made, cmd, env = noted(folder, cmd)
+    made = Launcher(folder, cmd)
     (folder / "server.log").write_text("more")
     (folder / "qwen" / "lock").write_text("more")
-    assert not made.have_changed(cmd, env)
-
-
-def test_without_a_failure_nothing_has_changed(folder: Path) -> None:
-    assert not CommandFiles().have_changed("serve", [])
+    assert not made.have_changed
 
 
 def test_a_file_system_that_does_not_answer_is_asked_once(folder: Path, monkeypatch) -> None:
-    made, cmd, env = noted(folder, "serve")
+    made = Launcher(folder, "serve")
     answers, asked = Event(), []
 
     def hang(*_: object) -> frozenset:
@@ -122,11 +134,12 @@ def test_a_file_system_that_does_not_answer_is_asked_once(folder: Path, monkeypa
 
     monkeypatch.setattr(files, "fingerprint", hang)
     monkeypatch.setattr(files, "LIMIT_S", 0.05)
-    assert not made.have_changed(cmd, env)
-    assert not made.have_changed(cmd, env)
+    assert made.now is None
+    assert made.now is None
     assert asked == [1]
     answers.set()
     monkeypatch.setattr(files, "LIMIT_S", 5)
-    assert made.have_changed(cmd, env), "and then it is gone"
+    assert made.now == frozenset()
     assert asked == [1]
-    made._look.get()
+    assert made.now == frozenset()
+    assert asked == [1, 1], "a new look after the end of the last"

@@ -307,3 +307,17 @@ def test_a_model_that_names_another_launcher_is_started_by_it(bench: Bench) -> N
     process.ensure_ready()
     assert (len(bench.launcher.handles), len(other.handles)) == (1, 1)
     process.ensure_stopped()
+
+
+@pytest.mark.parametrize(
+    ("noted", "now", "changed"),
+    [("a", "b", True), ("a", "a", False), ("a", None, False), (None, "b", False)],
+)
+def test_the_launcher_says_whether_what_a_server_is_made_of_has_changed(
+    bench: Bench, noted: str | None, now: str | None, changed: bool
+) -> None:
+    bench.launcher.files = noted
+    assert not bench.process.files_have_changed()
+    bench.process.note_files()
+    bench.launcher.files = now
+    assert bench.process.files_have_changed() is changed

@@ -35,7 +35,7 @@ from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
 from llmsnap.proxy.request import BodyBudget, BodyShare
-from llmsnap.routing.driver import Ticket
+from llmsnap.routing import Ticket
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from llmsnap.config import loads
 from llmsnap.proxy import Request, RequestContext, Response
-from llmsnap.routing.messages import change_of
+from llmsnap.routing import change_of
 from llmsnap.service import Service
 from llmsnap.web.app import make_flask
 from llmsnap.web.gateway import Gateway

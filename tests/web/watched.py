@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from llmsnap.config import loads
-from llmsnap.routing.messages import change_of
+from llmsnap.routing import change_of
 from llmsnap.service import Service
 from llmsnap.telemetry import ActivityRecord, ActivityRecorded, ResponseObserver, SwapFinished
 from llmsnap.web.broadcast import Broadcast, broadcast_of

@@ -23,7 +23,7 @@ from gevent.os import make_nonblocking, nb_read
 from llmsnap.config import split_command
 from llmsnap.errors import CommandProblem, StartFailed
 from llmsnap.launchers.base import ExitStatus, LaunchSpec, Output, exit_status
-from llmsnap.launchers.local import guardian, orphans, ports
+from llmsnap.launchers.local import files, guardian, orphans, ports
 from llmsnap.launchers.local.guardian_client import GuardianClient
 from llmsnap.launchers.local.orphans import PidFile
 from llmsnap.limits import child_setup
@@ -55,6 +55,7 @@ class LocalLauncher:
         self._pid_file = pid_file
         self._guard = GuardianClient()
         self._withheld = {API_KEY}
+        self._fingerprints = files.Fingerprints()
 
     @classmethod
     def from_state(cls, state: StateDir) -> LocalLauncher:
@@ -77,19 +78,23 @@ class LocalLauncher:
             )
 
     def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Child:
-        """Spawn the server of *spec*. Blocks until exec has succeeded. Raises: StartFailed.
+        """Spawn the server of *spec*, unless *cancelled* by then. Raises: StartFailed.
 
-        It is not *cancelled* in between: that takes milliseconds.
+        Blocks until exec has succeeded.
         """
         self.check(spec)
         argv = _find_executable(spec)
         child = Child(spec, self.instance, output, self._guard, self._withheld)
-        child.open(argv)
+        child.open(argv, cancelled)
         pid_file, pid = self._pid_file, child.local_pid
         if pid_file is not None and pid is not None:
             pid_file.add(pid, spec.model_id)
             child.gone.rawlink(lambda _: pid_file.remove(pid))
         return child
+
+    def fingerprint(self, spec: LaunchSpec) -> files.Fingerprint | None:
+        """Return the state of the files that the command and its variables name. Blocks briefly."""
+        return self._fingerprints.read(spec.cmd, spec.env)
 
     def stop_leftovers(self) -> list[str]:
         """Stop what an llmsnap that has ended left running; return a line about each. Blocks."""
@@ -136,9 +141,12 @@ class Child:
     def __repr__(self) -> str:
         return f"<Child {self.spec.model_id} pid {self.local_pid}, {self.status or 'running'}>"
 
-    def open(self, argv: Sequence[str]) -> None:
-        """Spawn *argv*. Raises: StartFailed with the system's reason."""
+    def open(self, argv: Sequence[str], cancelled: Event) -> None:
+        """Spawn *argv*. Raises: StartFailed with the system's reason, or when *cancelled*."""
         self._mark = self._guard.register(self.spec.grace_s)
+        if cancelled.is_set():
+            self._guard.forget(self._mark)
+            raise StartFailed(f"{self.spec.model_id}: its start was cancelled")
         try:
             popen, reader = _spawn(argv, self._environment(self._mark), self._mark)
         except OSError as error:

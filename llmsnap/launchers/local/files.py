@@ -1,4 +1,4 @@
-"""The files that a command names, and whether they have changed since the model failed.
+"""The files that a command names, and their state.
 
 A model that keeps failing is not started again for a while. Once its program, script or weights
 are other ones, the reason to wait is gone.
@@ -35,32 +35,23 @@ FileState = tuple[str, int, int, int]
 Fingerprint = frozenset[FileState]
 
 
-class CommandFiles:
-    """Compares the files of one model's command with what they were when it failed last."""
+class Fingerprints:
+    """Reads fingerprints in threads; those who ask for the same one at a time share the look."""
 
     def __init__(self) -> None:
-        self._noted: Fingerprint | None = None
-        self._look: Any = None
+        self._looks: dict[tuple[str, tuple[str, ...]], Any] = {}
 
     def __repr__(self) -> str:
-        return f"<CommandFiles {len(self._noted or ())} noted>"
+        return f"<Fingerprints, {len(self._looks)} being read>"
 
-    def note(self, cmd: str, env: Sequence[str]) -> None:
-        """Remember the files as they are. Blocks up to LIMIT_S."""
-        self._noted = self._read(cmd, env)
-
-    def have_changed(self, cmd: str, env: Sequence[str]) -> bool:
-        """Whether a file has changed, appeared or gone since ``note``. Blocks up to LIMIT_S."""
-        if self._noted is None:
-            return False
-        found = self._read(cmd, env)
-        return found is not None and found != self._noted
-
-    def _read(self, cmd: str, env: Sequence[str]) -> Fingerprint | None:
-        """Look in a thread; all who ask at the same time share one look. None: it took too long."""
-        if self._look is None or self._look.ready():
-            self._look = gevent.get_hub().threadpool.spawn(fingerprint, cmd, tuple(env))
-        found: Fingerprint | None = self._look.wait(LIMIT_S)
+    def read(self, cmd: str, env: tuple[str, ...]) -> Fingerprint | None:
+        """Return ``fingerprint(cmd, env)``; None when that takes longer than LIMIT_S. Blocks."""
+        key = cmd, env
+        look = self._looks.get(key)
+        if look is None:
+            look = self._looks[key] = gevent.get_hub().threadpool.spawn(fingerprint, cmd, env)
+            look.rawlink(lambda _: self._looks.pop(key, None))
+        found: Fingerprint | None = look.wait(LIMIT_S)
         return found
 
 
