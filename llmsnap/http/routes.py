@@ -480,7 +480,10 @@ RECORDS = (
     _api("timeline", "The states of the last hours.", routine=True),
     _api(
         "performance", "Samples of host, GPUs and processes.", "`?since=` leaves out older ones.",
-        routine=True, parameters=(SINCE,), errors=(400,),
+        routine=True, errors=(400,), parameters=(
+            SINCE,
+            Parameter("after", "RFC 3339: in llama-swap's shape, later samples only."),
+        ),
     ),
     _api(
         "hardware", "Processor, memory, accelerators, system.",
@@ -493,7 +496,8 @@ RECORDS = (
     _api("openapi.json", "This document.", "This page for programs.", access=Access.KEY),
     HttpRoute(
         ("GET",), "/metrics", "api", "Counters and gauges for Prometheus.",
-        "A key with `models` gets 403.", access=Access.ALL_MODELS, routine=True,
+        "A key with `models` gets 403. `?compat=llama-swap` adds host and GPUs under its names.",
+        access=Access.ALL_MODELS, routine=True,
         answers={TEXT: "Text"},
     ),
 )  # fmt: skip

@@ -52,7 +52,15 @@ from llmsnap.telemetry.events import (
 from llmsnap.telemetry.observer import ResponseObserver, header, milliseconds
 from llmsnap.telemetry.prometheus import Gauges, ModelGauges
 from llmsnap.telemetry.recorder import Recorder, in_flight_object
-from llmsnap.telemetry.sampling import GpuSample, HostSample, PerformanceSample, ProcessSample
+from llmsnap.telemetry.sampling import (
+    GpuSample,
+    HostDetails,
+    HostSample,
+    NetworkCounters,
+    PerformanceSample,
+    ProcessSample,
+    llama_swap_samples,
+)
 from llmsnap.telemetry.telemetry import Telemetry
 from llmsnap.telemetry.usage import CannotDecode, decoder_for, extract
 
@@ -72,9 +80,11 @@ __all__ = [
     "Filter",
     "Gauges",
     "GpuSample",
+    "HostDetails",
     "HostSample",
     "ModelGauges",
     "ModelPreloaded",
+    "NetworkCounters",
     "Order",
     "Page",
     "PerformanceSample",
@@ -97,6 +107,7 @@ __all__ = [
     "header",
     "in_flight_object",
     "is_metric",
+    "llama_swap_samples",
     "metric_object",
     "milliseconds",
     "named_metric_object",

@@ -32,7 +32,7 @@ from llmsnap.telemetry.events import (
     ProcessStateChanged,
     SwapFinished,
 )
-from llmsnap.telemetry.sampling import GpuSample, HostSample, ProcessSample
+from llmsnap.telemetry.sampling import GpuSample, HostSample, PerformanceSample, ProcessSample
 
 PREFIX = "llmsnap_"
 
@@ -78,6 +78,8 @@ class Gauges:
     host: HostSample | None = None
     processes: Iterable[ProcessSample] = ()
     gpus: Iterable[GpuSample] = ()
+    llama_swap: PerformanceSample | None = None
+    """The sample to export under llama-swap's names as well."""
 
 
 class Metrics:
@@ -237,6 +239,8 @@ class Metrics:
         yield from _own_gauges(self._gauges)
         yield from _host_gauges(self._gauges)
         yield from _gpu_gauges(list(self._gauges.gpus))
+        if self._gauges.llama_swap is not None:
+            yield from llama_swap_metrics(self._gauges.llama_swap)
 
 
 def inter_token_s(record: ActivityRecord) -> float | None:
@@ -325,6 +329,57 @@ def _gpu_gauges(gpus: list[GpuSample]) -> Iterator[Metric]:
             labels: float(value) for labels, value in known.items() if value is not None
         }
         yield _gauge(name, text, ("gpu", "name"), values)
+
+
+def llama_swap_metrics(sample: PerformanceSample) -> Iterator[Metric]:
+    """Yield the series that llama-swap exports of host and GPUs, for dashboards made for it."""
+    host, more = sample.host, sample.details
+    cores: dict[Labels, float] = {(str(n),): used for n, used in enumerate(more.cores_percent)}
+    yield _family("cpu_util_percent", "CPU utilization.", ("core",), cores)
+    for name, value in (
+        ("memory_total_bytes", host.memory_total),
+        ("memory_used_bytes", host.memory_used),
+        ("memory_free_bytes", more.memory_free),
+        ("swap_total_bytes", more.swap_total),
+        ("swap_used_bytes", more.swap_used),
+    ):
+        yield _family(name, "Memory of the host.", (), _of(value))
+    loads = {"1m": host.load_1m, "5m": more.load_5m, "15m": more.load_15m}
+    known: dict[Labels, float] = {(name,): v for name, v in loads.items() if v is not None}
+    yield _family("load_average", "Load average.", ("interval",), known)
+    network = CounterMetricFamily(
+        "llamaswap_network_bytes", "Bytes carried.", labels=("interface", "direction")
+    )
+    for one in more.network:
+        network.add_metric((one.name, "recv"), one.received)
+        network.add_metric((one.name, "sent"), one.sent)
+    yield network
+    for name, read in LLAMA_SWAP_GPU.items():
+        values: dict[Labels, float] = {
+            (str(gpu.index), gpu.name, gpu.uuid or ""): float(found)
+            for gpu in sample.gpus
+            if (found := read(gpu)) is not None
+        }
+        yield _family(f"gpu_{name}", "State of a GPU.", ("id", "name", "uuid"), values)
+
+
+LLAMA_SWAP_GPU: dict[str, Callable[[GpuSample], float | None]] = {
+    "temperature_celsius": lambda gpu: gpu.temperature_c,
+    "vram_temperature_celsius": lambda gpu: gpu.memory_temperature_c,
+    "util_percent": lambda gpu: gpu.utilization_percent,
+    "memory_util_percent": lambda gpu: gpu.memory_utilization_percent,
+    "memory_used_bytes": lambda gpu: gpu.memory_used,
+    "memory_total_bytes": lambda gpu: gpu.memory_total,
+    "fan_speed_percent": lambda gpu: gpu.fan_percent,
+    "power_draw_watts": lambda gpu: gpu.power_w,
+}
+
+
+def _family(name: str, text: str, labels: Labels, values: Values) -> Metric:
+    family = GaugeMetricFamily(f"llamaswap_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
 
 
 def _utilization(gpu: GpuSample) -> float | None:

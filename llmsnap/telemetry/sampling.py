@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from llmsnap.telemetry.activity import rfc3339
 from llmsnap.telemetry.workers import WorkerStuck, WorkerThread
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 
 PROC = Path("/proc")
+LOOPBACK = frozenset({"lo", "lo0"})
 
 ChildrenOf = Callable[[int], list[int]]
 
@@ -33,6 +35,29 @@ class HostSample:
     memory_used: int | None = None
     memory_total: int | None = None
     load_1m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCounters:
+    """The bytes that one network interface has carried since the system started."""
+
+    name: str
+    received: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostDetails:
+    """What only some ask of the host at one moment: single cores, swap, interfaces."""
+
+    cores_percent: tuple[float, ...] = ()
+    memory_free: int | None = None
+    swap_used: int | None = None
+    swap_total: int | None = None
+    load_5m: float | None = None
+    load_15m: float | None = None
+    network: tuple[NetworkCounters, ...] = ()
+    """All interfaces but loopback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,10 @@ class HostProvider(Protocol):
         """Return the host now."""
         ...
 
+    def details(self) -> HostDetails:
+        """Return more about the host at the moment of the last ``host()``."""
+        ...
+
     def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
         """Return what each model's process uses, given their pids; those gone are left out."""
         ...
@@ -62,6 +91,10 @@ class NoHost:
     def host(self) -> HostSample:
         """Return nothing known."""
         return HostSample()
+
+    def details(self) -> HostDetails:
+        """Return nothing known."""
+        return HostDetails()
 
     def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
         """Return nothing."""
@@ -75,17 +108,38 @@ class PsutilHost:
         self._psutil: Any = import_module("psutil")
         self._clock = clock
         self._used: dict[str, tuple[float, float]] = {}  # model -> (when, CPU seconds by then)
-        self._psutil.cpu_percent()  # the first call has nothing to compare with
+        self._psutil.cpu_percent(percpu=True)  # the first call has nothing to compare with
+        self._details = HostDetails()
 
     def host(self) -> HostSample:
         """Return the host now; CPU since the call before."""
         memory = self._psutil.virtual_memory()
+        cores = tuple(self._psutil.cpu_percent(percpu=True))
+        load_1m, load_5m, load_15m = self._psutil.getloadavg()
+        swap = self._psutil.swap_memory()
+        self._details = HostDetails(
+            cores_percent=cores,
+            memory_free=memory.free,
+            swap_used=swap.used,
+            swap_total=swap.total,
+            load_5m=load_5m,
+            load_15m=load_15m,
+            network=tuple(
+                NetworkCounters(name, counted.bytes_recv, counted.bytes_sent)
+                for name, counted in sorted(self._psutil.net_io_counters(pernic=True).items())
+                if name not in LOOPBACK
+            ),
+        )
         return HostSample(
-            cpu_percent=self._psutil.cpu_percent(),
+            cpu_percent=round(sum(cores) / len(cores), 1) if cores else None,
             memory_used=memory.total - memory.available,
             memory_total=memory.total,
-            load_1m=self._psutil.getloadavg()[0],
+            load_1m=load_1m,
         )
+
+    def details(self) -> HostDetails:
+        """Return more about the host at the moment of the last ``host()``."""
+        return self._details
 
     def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
         """Return what each model's processes use; one look at the process table for all."""
@@ -181,6 +235,10 @@ class GpuSample:
     memory_total: int | None = None
     temperature_c: float | None = None
     power_w: float | None = None
+    uuid: str | None = None
+    memory_temperature_c: float | None = None
+    memory_utilization_percent: float | None = None
+    fan_percent: float | None = None
 
 
 class GpuProvider(Protocol):
@@ -208,15 +266,17 @@ class NvmlGpus:
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, gpu)
         rates = self._ask(nvml.nvmlDeviceGetUtilizationRates, gpu)
         power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, gpu)
-        name = self._ask(nvml.nvmlDeviceGetName, gpu) or "NVIDIA GPU"
         return GpuSample(
             index=index,
-            name=name.decode() if isinstance(name, bytes) else name,
+            name=_decoded(self._ask(nvml.nvmlDeviceGetName, gpu)) or "NVIDIA GPU",
             utilization_percent=None if rates is None else float(rates.gpu),
             memory_used=None if memory is None else memory.used,
             memory_total=None if memory is None else memory.total,
             temperature_c=self._ask(nvml.nvmlDeviceGetTemperature, gpu, nvml.NVML_TEMPERATURE_GPU),
             power_w=None if power_mw is None else power_mw / 1000,
+            uuid=_decoded(self._ask(nvml.nvmlDeviceGetUUID, gpu)),
+            memory_utilization_percent=None if rates is None else float(rates.memory),
+            fan_percent=self._ask(nvml.nvmlDeviceGetFanSpeed, gpu),
         )
 
     def _ask(self, call: Callable[..., Any], *args: object) -> Any:
@@ -258,6 +318,10 @@ class SysfsGpus:
             memory_total=_number(card / "mem_info_vram_total"),
             temperature_c=None if temperature is None else temperature / 1000,
             power_w=None if power is None else power / 1_000_000,
+            uuid=_text(card / "unique_id") or None,
+            memory_temperature_c=_memory_temperature(sensors),
+            memory_utilization_percent=_number(card / "mem_busy_percent"),
+            fan_percent=_fan_percent(sensors),
         )
 
 
@@ -287,6 +351,25 @@ def find_gpus() -> GpuProvider | None:
     return AllGpus(providers) if providers else None
 
 
+def _memory_temperature(sensors: Path) -> float | None:
+    """Return what amdgpu's sensor labelled "mem" says, in degrees Celsius."""
+    for label in sorted(sensors.glob("temp*_label")):
+        if _text(label) == "mem":
+            value = _number(label.with_name(label.name.replace("label", "input")))
+            return None if value is None else value / 1000
+    return None
+
+
+def _fan_percent(sensors: Path) -> float | None:
+    """Return the duty cycle of the first fan, which the kernel gives as 0 to 255."""
+    duty = _number(sensors / "pwm1")
+    return None if duty is None else round(duty / 2.55, 1)
+
+
+def _decoded(value: Any) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace").strip()
@@ -310,12 +393,13 @@ TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PerformanceSample:
-    """Everything at one moment, Unix milliseconds."""
+    """Everything at one moment, Unix milliseconds; *details* only in llama-swap's shape."""
 
     at_ms: int
     host: HostSample
     processes: tuple[ProcessSample, ...] = ()
     gpus: tuple[GpuSample, ...] = ()
+    details: HostDetails = HostDetails()
 
 
 class Source:
@@ -384,8 +468,15 @@ class Performance:
 
     def history(self, since_ms: int = 0) -> dict[str, Any]:
         """Return the samples after *since_ms*, oldest first, as ``GET /api/performance`` does."""
-        samples = [sample for sample in self._samples if sample.at_ms > since_ms]
+        samples = [
+            {"at_ms": one.at_ms, "host": one.host, "processes": one.processes, "gpus": one.gpus}
+            for one in self.samples(since_ms)
+        ]
         return {"schema_version": SCHEMA_VERSION, "every_s": EVERY_S, "samples": samples}
+
+    def samples(self, since_ms: int = 0) -> list[PerformanceSample]:
+        """Return the samples taken after *since_ms*, oldest first."""
+        return [sample for sample in self._samples if sample.at_ms > since_ms]
 
     def sample(self) -> PerformanceSample:
         """Take a sample. Blocks, at most twice the time-out, and only once for a hanging driver."""
@@ -393,7 +484,9 @@ class Performance:
         host = self._host.ask(lambda provider: provider.host(), HostSample())
         processes = self._host.ask(lambda provider: provider.processes(pids), []) if pids else []
         gpus = self._gpus.ask(lambda provider: provider.sample(), [])
-        sample = PerformanceSample(int(self._wall() * 1000), host, tuple(processes), tuple(gpus))
+        details = self._host.ask(lambda provider: provider.details(), HostDetails())
+        at_ms = int(self._wall() * 1000)
+        sample = PerformanceSample(at_ms, host, tuple(processes), tuple(gpus), details)
         self._samples.append(sample)
         return sample
 
@@ -406,3 +499,60 @@ class Performance:
         """Give the threads back, unless they hang."""
         self._host.close()
         self._gpus.close()
+
+
+# --- llama-swap's shape ---------------------------------------------------------------------------
+
+
+MIB = 1024 * 1024
+
+
+def llama_swap_samples(samples: Sequence[PerformanceSample]) -> dict[str, Any]:
+    """Return *samples* as llama-swap lists them; what is unknown is null, never 0."""
+    gpus = [_gpu_stats(one, gpu) for one in samples for gpu in one.gpus]
+    return {
+        "enabled": True,
+        "sys_stats": [_system_stats(one) for one in samples],
+        "gpu_stats": gpus or None,
+    }
+
+
+def _system_stats(sample: PerformanceSample) -> dict[str, Any]:
+    host, more = sample.host, sample.details
+    return {
+        "timestamp": rfc3339(sample.at_ms * 1_000_000),
+        "cpu_util_per_core": more.cores_percent,
+        "mem_total_mb": _mib(host.memory_total),
+        "mem_used_mb": _mib(host.memory_used),
+        "mem_free_mb": _mib(more.memory_free),
+        "swap_total_mb": _mib(more.swap_total),
+        "swap_used_mb": _mib(more.swap_used),
+        "load_avg_1": host.load_1m,
+        "load_avg_5": more.load_5m,
+        "load_avg_15": more.load_15m,
+        "net_io": [
+            {"name": one.name, "bytes_recv": one.received, "bytes_sent": one.sent}
+            for one in more.network
+        ],
+    }
+
+
+def _gpu_stats(sample: PerformanceSample, gpu: GpuSample) -> dict[str, Any]:
+    return {
+        "timestamp": rfc3339(sample.at_ms * 1_000_000),
+        "id": gpu.index,
+        "name": gpu.name,
+        "uuid": gpu.uuid,
+        "temp_c": gpu.temperature_c,
+        "vram_temp_c": gpu.memory_temperature_c,
+        "gpu_util_pct": gpu.utilization_percent,
+        "mem_util_pct": gpu.memory_utilization_percent,
+        "mem_used_mb": _mib(gpu.memory_used),
+        "mem_total_mb": _mib(gpu.memory_total),
+        "fan_speed_pct": gpu.fan_percent,
+        "power_draw_w": gpu.power_w,
+    }
+
+
+def _mib(count: int | None) -> int | None:
+    return None if count is None else count // MIB

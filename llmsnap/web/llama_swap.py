@@ -42,8 +42,8 @@ def activity() -> ResponseReturnValue:
     limit, number = _number("limit", MAX_LIMIT) or 25, _number("page", MAX_PAGE) or 1
     wanted = Filter(
         models=tuple(name for name in request.args.getlist("model") if name),
-        since_ms=_instant("start"),
-        until_ms=_after(_instant("end")),
+        since_ms=instant_ms("start"),
+        until_ms=_after(instant_ms("end")),
         min_id=_number("min_id", MAX_ID),
         max_id=_number("max_id", MAX_ID),
     )
@@ -88,8 +88,8 @@ def _number(name: str, most: int) -> int | None:
     return int(text)
 
 
-def _instant(name: str) -> int | None:
-    """Return a parameter in RFC 3339 as Unix milliseconds. Raises: BadRequest."""
+def instant_ms(name: str) -> int | None:
+    """Return a parameter in RFC 3339 as Unix milliseconds, None without it. Raises: BadRequest."""
     text = request.args.get(name, "")
     if not text:
         return None

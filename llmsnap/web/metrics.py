@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -11,8 +12,9 @@ from msgspec import json
 from llmsnap.errors import BadRequest, HardwareUnknown
 from llmsnap.service import Service
 from llmsnap.tasks import count_tasks
-from llmsnap.telemetry import Gauges, ModelGauges
+from llmsnap.telemetry import Gauges, ModelGauges, llama_swap_samples
 from llmsnap.web.context import current_service
+from llmsnap.web.llama_swap import instant_ms
 
 bp = Blueprint("metrics", __name__)
 
@@ -22,17 +24,30 @@ def metrics() -> ResponseReturnValue:
     """Answer the counters and gauges in the format the scraper asks for."""
     service = current_service()
     accept = request.headers.get("Accept", "")
-    body, content_type = service.observations.metrics.render(_gauges(service), accept)
+    gauges = _gauges(service)
+    if request.args.get("compat") == "llama-swap":
+        gauges = replace(gauges, llama_swap=service.observations.performance.last)
+    body, content_type = service.observations.metrics.render(gauges, accept)
     return Response(body, content_type=content_type)
 
 
 @bp.get("/api/performance")
 def performance() -> ResponseReturnValue:
-    """Answer the samples of host, GPUs and model processes; ``?since=`` in Unix milliseconds."""
+    """Answer the samples of host, GPUs and model processes.
+
+    With ``?since=`` in Unix milliseconds in our own shape, with ``?after=`` in RFC 3339 in that of
+    llama-swap, in both without either.
+    """
+    performance = current_service().observations.performance
+    after_ms = instant_ms("after")
+    theirs = llama_swap_samples(performance.samples(after_ms or 0))
+    if after_ms is not None:
+        return jsonify(theirs)
     since = request.args.get("since", "0")
     if not since.isascii() or not since.isdecimal():
         raise BadRequest(f"since must be Unix milliseconds, not {since[:40]!r}")
-    return jsonify(current_service().observations.performance.history(int(since)))
+    ours = performance.history(int(since))
+    return jsonify(ours if "since" in request.args else {**theirs, **ours})
 
 
 @bp.get("/api/hardware")

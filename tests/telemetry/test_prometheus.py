@@ -22,7 +22,14 @@ from llmsnap.telemetry.prometheus import (
     ModelGauges,
     inter_token_s,
 )
-from llmsnap.telemetry.sampling import GpuSample, HostSample, ProcessSample
+from llmsnap.telemetry.sampling import (
+    GpuSample,
+    HostDetails,
+    HostSample,
+    NetworkCounters,
+    PerformanceSample,
+    ProcessSample,
+)
 from tests.fakes.clock import Clock
 
 ODD = 'odd "name"\\with\nall'
@@ -272,3 +279,26 @@ def test_promtool_finds_nothing_to_say():
         ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_llama_swaps_series_are_there_for_dashboards_that_ask_for_them(metrics):
+    details = HostDetails((5.0, 15.0), 3, 4, 5, 0.2, None, (NetworkCounters("eth0", 7, 8),))
+    sample = PerformanceSample(
+        1, HostSample(10.0, 1, 2, 0.1), gpus=(GpuSample(0, "RTX", 80.0, 5, 10, 61.0),),
+        details=details,
+    )  # fmt: skip
+    page = metrics.render(Gauges(llama_swap=sample))[0].decode()
+    found = {line.rpartition(" ")[0] for line in page.splitlines() if line.startswith("llamaswap")}
+    assert found == {
+        'llamaswap_cpu_util_percent{core="0"}', 'llamaswap_cpu_util_percent{core="1"}',
+        "llamaswap_memory_total_bytes", "llamaswap_memory_used_bytes",
+        "llamaswap_memory_free_bytes", "llamaswap_swap_total_bytes", "llamaswap_swap_used_bytes",
+        'llamaswap_load_average{interval="1m"}', 'llamaswap_load_average{interval="5m"}',
+        'llamaswap_network_bytes_total{direction="recv",interface="eth0"}',
+        'llamaswap_network_bytes_total{direction="sent",interface="eth0"}',
+        'llamaswap_gpu_temperature_celsius{id="0",name="RTX",uuid=""}',
+        'llamaswap_gpu_util_percent{id="0",name="RTX",uuid=""}',
+        'llamaswap_gpu_memory_used_bytes{id="0",name="RTX",uuid=""}',
+        'llamaswap_gpu_memory_total_bytes{id="0",name="RTX",uuid=""}',
+    }  # fmt: skip
+    assert "llamaswap" not in metrics.render(Gauges())[0].decode()

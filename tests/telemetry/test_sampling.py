@@ -14,9 +14,12 @@ from gevent.monkey import get_original
 from llmsnap.telemetry import sampling as module
 from llmsnap.telemetry.sampling import (
     EVERY_S,
+    MIB,
     AllGpus,
     GpuSample,
+    HostDetails,
     HostSample,
+    NetworkCounters,
     NoHost,
     NvmlGpus,
     Performance,
@@ -25,6 +28,7 @@ from llmsnap.telemetry.sampling import (
     SysfsGpus,
     find_gpus,
     find_host,
+    llama_swap_samples,
 )
 
 # --- host -----------------------------------------------------------------------------------------
@@ -118,9 +122,11 @@ class FakeNvml:
         answers = {
             "nvmlDeviceGetName": b"RTX 4090",
             "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=5, total=24),
-            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=80),
+            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=80, memory=40),
             "nvmlDeviceGetTemperature": 61,
             "nvmlDeviceGetPowerUsage": 120_500,
+            "nvmlDeviceGetUUID": b"GPU-1",
+            "nvmlDeviceGetFanSpeed": 30,
         }
 
         def call(gpu, *args):
@@ -147,19 +153,26 @@ def card(tmp_path):
     (sensors / "name").write_text("amdgpu\n")
     (sensors / "temp1_input").write_text("54000\n")
     (sensors / "power1_average").write_text("98000000\n")
+    (sensors / "temp3_label").write_text("mem\n")
+    (sensors / "temp3_input").write_text("71000\n")
+    (sensors / "pwm1").write_text("102\n")
+    (device / "unique_id").write_text("9b2d\n")
+    (device / "mem_busy_percent").write_text("12\n")
     return device
 
 
 def test_nvml():
     full, little = NvmlGpus(FakeNvml()).sample()
-    assert full == GpuSample(0, "RTX 4090", 80.0, 5, 24, 61, 120.5)
+    assert full == GpuSample(0, "RTX 4090", 80.0, 5, 24, 61, 120.5, "GPU-1", None, 40.0, 30)
     assert little == GpuSample(1, "NVIDIA GPU")
 
 
 def test_sysfs(card):
     gpus = SysfsGpus(card.parent.parent)
     assert len(gpus) == 1
-    assert gpus.sample() == [GpuSample(0, "amdgpu", 37, 4000, 16000, 54.0, 98.0)]
+    assert gpus.sample() == [
+        GpuSample(0, "amdgpu", 37, 4000, 16000, 54.0, 98.0, "9b2d", 71.0, 12, 40.0)
+    ]
 
 
 def test_sysfs_without_sensors(card):
@@ -194,9 +207,15 @@ def test_without_library_or_gpu_there_is_no_provider(tmp_path, monkeypatch):
 # --- samples --------------------------------------------------------------------------------------
 
 
+DETAILS = HostDetails((5.0, 15.0), 9 * MIB, 0, 0, 0.2, None, (NetworkCounters("eth0", 7, 8),))
+
+
 class FakeHost:
     def host(self):
         return HostSample(10.0, 1, 2, 0.1)
+
+    def details(self):
+        return DETAILS
 
     def processes(self, pids):
         return [ProcessSample(model, pid * 10) for model, pid in pids.items()]
@@ -300,3 +319,30 @@ def test_it_samples_until_it_is_told_to_end(taken):
     ends = iter([False, False, True])
     performance.run(lambda seconds: next(ends))
     assert len(performance.history()["samples"]) == 2
+
+
+def test_details_of_the_host_are_those_of_its_last_sample():
+    host = PsutilHost()
+    assert host.details() == HostDetails()
+    sample, details = host.host(), host.details()
+    assert len(details.cores_percent) == psutil.cpu_count()
+    assert sample.cpu_percent is not None
+    assert details.swap_total is not None
+    assert "lo" not in {one.name for one in details.network}
+
+
+def test_samples_in_llama_swaps_shape_have_null_for_what_is_unknown(taken):
+    performance = taken(FakeHost(), FakeGpus())
+    performance.sample()
+    shown = msgspec.to_builtins(llama_swap_samples(performance.samples()))
+    assert shown["sys_stats"] == [
+        {
+            "timestamp": "1970-01-01T00:16:40Z", "cpu_util_per_core": (5.0, 15.0),
+            "mem_total_mb": 0, "mem_used_mb": 0, "mem_free_mb": 9, "swap_total_mb": 0,
+            "swap_used_mb": 0, "load_avg_1": 0.1, "load_avg_5": 0.2, "load_avg_15": None,
+            "net_io": [{"name": "eth0", "bytes_recv": 7, "bytes_sent": 8}],
+        }
+    ]  # fmt: skip
+    (gpu,) = shown["gpu_stats"]
+    assert (gpu["name"], gpu["gpu_util_pct"], gpu["power_draw_w"]) == ("RTX", 80.0, None)
+    assert llama_swap_samples([])["gpu_stats"] is None

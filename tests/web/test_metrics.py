@@ -87,6 +87,15 @@ def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
     later = client.get("/api/performance?since=1000").json
     assert [sample["at_ms"] for sample in later["samples"]] == [2000]
     assert client.get("/api/performance?since=x").status_code == 400
+    theirs = client.get("/api/performance?after=1970-01-01T00:00:01Z").json
+    assert set(theirs) == {"enabled", "sys_stats", "gpu_stats"}
+    assert [one["timestamp"] for one in theirs["sys_stats"]] == ["1970-01-01T00:00:02Z"]
+    both = client.get("/api/performance").json
+    assert (len(both["sys_stats"]), len(both["samples"]), both["enabled"]) == (2, 2, True)
+    assert "sys_stats" not in later
+    assert client.get("/api/performance?after=x").status_code == 400
+    assert b"llamaswap_memory" not in client.get("/metrics").data
+    assert "llamaswap_memory" in client.get("/metrics?compat=llama-swap").text
 
 
 def test_the_hardware_is_told_once_it_is_detected(client: Any, world: World) -> None:
