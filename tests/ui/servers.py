@@ -28,14 +28,24 @@ MODEL = """
     checkEndpoint: /health
     ttl: 600
 """
+BREAKS = """
+  broken:
+    cmd: >-
+      sh -c "test -e {mended} && exec {python} -m llmsnap.simulator --host 127.0.0.1
+      --port ${{PORT}} --model broken; echo loading; echo cudaMalloc failed, out of memory; exit 3"
+    checkEndpoint: /health
+"""
 SLEEPS = """    sleepMode: enable
     sleepEndpoints: [{endpoint: /sleep}]
     wakeEndpoints: [{endpoint: /wake_up}]
 """
 
 
-def config(start_port: int) -> str:
-    """Models of the simulator: they swap, sleep, load slowly, talk for ever, are unlisted."""
+def config(start_port: int, mended: Path) -> str:
+    """Models of the simulator: they swap, sleep, load slowly, talk for ever, are unlisted.
+
+    "broken" cannot be loaded until the file *mended* is there.
+    """
     make = lambda name, **more: MODEL.format(  # noqa: E731
         **{"name": name, "title": name.title(), "about": "", "load": 0.1, "speed": 200, "length": 0}
         | more
@@ -50,6 +60,7 @@ def config(start_port: int) -> str:
             SLEEPS,
             make("slow", load=15),
             make("talker", speed=8, length=10_000),
+            BREAKS.format(python=sys.executable, mended=mended),
             make("embed"),
             "    unlisted: true\n",
             "groups:\n  always-there:\n    swap: false\n    exclusive: false\n"
@@ -125,7 +136,7 @@ class Server:
 
 def real(folder: Path) -> Server:
     """The real command; its configuration is ``folder / "config.yaml"``."""
-    return _command(folder, config(free_ports(40)))
+    return _command(folder, config(free_ports(40), folder / "mended"))
 
 
 def demo_variables() -> tuple[dict[str, str], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,34 @@ def test_a_load_can_be_cancelled(browser: Any, server: Any) -> None:
     browser.press("Cancel slow")
     shows(browser, "slow", "stopped")
     assert server.states() == {}
+
+
+def test_a_failed_load_stays_visible_until_one_succeeds(
+    browser: Any, server: Any, folder: Path
+) -> None:
+    browser.press("Load broken")
+    browser.find(".toast.bad", "Loading failed: broken: ended with exit code 3")
+    shows(browser, "broken", "failed")
+    card = browser.find("[data-model=broken] .failure", "Out of memory")
+    assert "cudaMalloc failed" in card.text
+    assert "ago" in card.text or "now" in card.text
+    browser.find("nav .count", "1 failed")
+    assert browser.axe() == []
+    browser.reload()
+    shows(browser, "broken", "failed")
+    browser.press("View log", "[data-model=broken]")
+    browser.find(".log-line", "cudaMalloc failed")
+    browser.go("timeline")
+    browser.find(".lane-name [data-state=failed]")
+    browser.go("models")
+    (folder / "mended").touch()
+    try:
+        browser.press("Retry broken")
+        shows(browser, "broken", "ready")
+        browser.gone(".failure")
+        browser.gone("nav .count.bad")
+    finally:
+        (folder / "mended").unlink()
 
 
 def test_unload_all_asks_first(browser: Any, server: Any) -> None:

@@ -1,7 +1,7 @@
 // One model: its state and since when, its requests, its actions and details.
 
 import { classes, html, useState } from "../shared/html.js";
-import { address, loadModel, modelPath, sleepModel, unloadModel } from "../shared/api.js";
+import { address, modelPath, sleepModel, unloadModel } from "../shared/api.js";
 import { now } from "../shared/timing.js";
 import { bytes, clockTime, dateTime, seconds } from "../shared/format.js";
 import { attempt, showToast } from "../shared/toasts.js";
@@ -9,10 +9,11 @@ import { IconButton } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { StateBadge, stateWord } from "../shared/badges.js";
 import { lastSwapOf, swapSentence } from "../timeline/swaps.js";
+import { failures, FailureCard, requestLoad } from "./failures.js";
 import { modelStatus } from "./model-status.js";
 import { refreshDetails } from "./store.js";
 
-const doLoad = (model) => attempt(`Loading ${model.id}`, () => loadModel(model.id));
+const doLoad = (model) => requestLoad(model.id);
 const doUnload = (model) => attempt(`Unloading ${model.id}`, () => unloadModel(model.id));
 const doSleep = async (model) => (await attempt(`Putting ${model.id} to sleep`, () => sleepModel(model.id))) && showToast(`${model.id} is asleep`, "ok");
 
@@ -93,6 +94,7 @@ function Details({ model, state }) {
 
 export function ModelRow({ model, byName, onLog }) {
   const [open, setOpen] = useState(false);
+  const failure = failures.value.get(model.id);
   const state = modelStatus(model, now.value);
   const shown = byName ? model.name.trim() || model.id : model.id;
   const other = byName ? (model.name.trim() ? model.id : "") : model.name.trim();
@@ -107,7 +109,7 @@ export function ModelRow({ model, byName, onLog }) {
       <${StatusChips} model=${model} state=${state} />
     </div>
     <div class="model-state">
-      <${StateBadge} state=${model.state} />
+      <${StateBadge} state=${failure && model.state === "stopped" ? "failed" : model.state} />
       ${state.stateForS !== null && html`<span class="tiny faint num" title="Time in this state">${clockTime(state.stateForS)}</span>`}
     </div>
     <div class="model-actions">
@@ -115,6 +117,7 @@ export function ModelRow({ model, byName, onLog }) {
       <${IconButton} icon="logs" small label="Log of ${model.id}" onClick=${() => onLog(model.id)} />
       <button type="button" class="btn quiet icon small" aria-expanded=${String(open)} aria-label="Details of ${model.id}" title="Details" onClick=${() => setOpen(!open)}><${Icon} name=${open ? "up" : "down"} size="16" /></button>
     </div>
+    ${failure && html`<${FailureCard} id=${model.id} failure=${failure} onRetry=${() => doLoad(model)} onLog=${() => onLog(model.id)} />`}
     ${open && html`<${Details} model=${model} state=${state} />`}
   </article>`;
 }

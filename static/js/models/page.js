@@ -13,6 +13,7 @@ import { binsOf, Histogram } from "../shared/histogram.js";
 import { metrics } from "../activity/store.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followModel, LineBuffer, logs } from "../logs/store.js";
+import { failures } from "./failures.js";
 import { ModelRow } from "./model-row.js";
 import { groupsOf, localModels, modelsKnown, peerModels, refreshDetails, watchDetails } from "./store.js";
 
@@ -145,6 +146,6 @@ export default function ModelsPage({ active }) {
 function summary() {
   const states = localModels.value.map((model) => model.state);
   const number = (...wanted) => states.filter((state) => wanted.includes(state)).length;
-  const parts = [plural(states.length, "model"), number("ready") && `${number("ready")} ready`, number("starting", "waking") && `${number("starting", "waking")} loading`, number("asleep") && `${number("asleep")} asleep`];
+  const parts = [plural(states.length, "model"), number("ready") && `${number("ready")} ready`, number("starting", "waking") && `${number("starting", "waking")} loading`, number("asleep") && `${number("asleep")} asleep`, failures.value.size && `${failures.value.size} failed`];
   return modelsKnown.value ? parts.filter(Boolean).join(" · ") : "";
 }

@@ -10,6 +10,7 @@ import { Toasts } from "../shared/toasts.js";
 import { IconButton } from "../shared/controls.js";
 import { Icon, Logo } from "../shared/icons.js";
 import { inflightTotal } from "../activity/store.js";
+import { failures } from "../models/failures.js";
 import { models } from "../models/store.js";
 import { PageHost } from "./page-host.js";
 
@@ -72,6 +73,7 @@ function Sidebar({ open, onClose }) {
     <div class="nav">
       ${PAGES.map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
         <${Icon} name=${page.icon} /><span>${page.title}</span>
+        ${page.id === "models" && failures.value.size > 0 && html`<span class="count bad">${failures.value.size} failed</span>`}
         ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${page.id === "models" && html`<span class="dot small-dot"></span>`}${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
       </a>`)}
     </div>

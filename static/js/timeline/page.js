@@ -9,6 +9,7 @@ import { Empty, Figure, IconButton, Segmented } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { StateBadge } from "../shared/badges.js";
 import { activityTick } from "../activity/store.js";
+import { failures } from "../models/failures.js";
 import { localModels, modelsKnown } from "../models/store.js";
 import { draw } from "./draw.js";
 import { AXIS, figuresOf, itemAt, LANE, sceneOf, toTime } from "./scene.js";
@@ -130,7 +131,7 @@ function Lanes({ models, window, active }) {
   }, [scene, active, width, themeVersion.value]);
   return html`<div class="lanes">
     <div class="lane-names" style=${{ paddingTop: `${AXIS}px` }}>${models.map((model) => html`<div key=${model.id} class="lane-name" style=${{ height: `${LANE}px` }}>
-      <button type="button" class="link-button clip" title="Requests of ${model.id}" onClick=${() => go("activity", { model: model.id })}>${model.id}</button><${StateBadge} state=${model.state} /></div>`)}</div>
+      <button type="button" class="link-button clip" title="Requests of ${model.id}" onClick=${() => go("activity", { model: model.id })}>${model.id}</button><${StateBadge} state=${failures.value.has(model.id) && model.state === "stopped" ? "failed" : model.state} /></div>`)}</div>
     <div class="lane-canvas" ref=${holder}>
       <canvas ref=${canvas} tabindex="0" role="img" aria-label="States, requests and swaps of ${models.length} models from ${timeOfDay(window.from)} to ${timeOfDay(window.to)}. Arrow keys move, plus and minus zoom, space pauses. The table below lists the swaps."
         onPointerDown=${pointer.onPointerDown} onPointerMove=${pointer.onPointerMove} onPointerUp=${pointer.onPointerUp} onPointerLeave=${pointer.onPointerLeave} onKeyDown=${onKey(window)}></canvas>

@@ -36,13 +36,16 @@ export function startSwaps() {
   subscribe("named:swap", (swap) => addSwaps([swap]));
 }
 
+/** The first line of a swap's *error*: what failed, without the output of the model's server below it. */
+export const errorHeadline = (error) => error.split("\n")[0].replace(/; its last output:$/, "");
+
 /** A swap in a sentence: "beta was loaded for a request, evicting alpha". */
 export function swapSentence(swap) {
   const wait = swap.longest_wait_ms > 50 ? `, longest wait ${ms(swap.longest_wait_ms)}` : "";
   const gone = swap.evicted.length ? `, evicting ${swap.evicted.join(", ")}` : "";
   const outcome = { failed: " failed", aborted: " was cancelled" }[swap.outcome] ?? " was loaded";
   const why = { request: "for a request", load: "manually", preload: "as a preload" }[swap.reason] ?? "";
-  return `${swap.target}${outcome} ${why}${gone}${wait}${swap.error ? `: ${swap.error}` : ""}`;
+  return `${swap.target}${outcome} ${why}${gone}${wait}${swap.error ? `: ${errorHeadline(swap.error)}` : ""}`;
 }
 
 /** Its phases in order: "waited 1.2 s, drained 3.1 s, loaded 8.2 s". */
