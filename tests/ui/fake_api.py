@@ -27,6 +27,7 @@ from tests.ui.made_up import (
     CONFIG,
     ERRORS,
     GROUPS,
+    HARDWARE,
     HOSTILE,
     MODELS,
     fare,
@@ -244,6 +245,11 @@ def swaps() -> Response:
 @bp.get("/api/timeline")
 def timeline() -> Response:
     return jsonify(states=world.states)
+
+
+@bp.get("/api/hardware")
+def hardware() -> Response:
+    return jsonify(HARDWARE)
 
 
 @bp.get("/api/performance")

@@ -340,3 +340,30 @@ def fare(one: dict[str, Any]) -> dict[str, Any]:
         "cmd": f"llama-server --model {one['id']}.gguf --port 5800",
         "proxy": "http://127.0.0.1:5800",
     }
+
+
+HARDWARE = {
+    "schema_version": 1,
+    "architecture": {"name": "x86_64", "raw_name": "x86_64"},
+    "operating_system": {
+        "family": "linux", "name": "Debian GNU/Linux", "version": "12", "kernel": "6.1.0-18-amd64"
+    },
+    "environment": {"kind": "container", "name": "docker", "version": None},
+    "cpu": {
+        "vendor": "AuthenticAMD", "model": "AMD Ryzen 9 7950X", "socket_count": 1,
+        "physical_core_count": 16, "logical_thread_count": 32,
+    },
+    "memory": {"capacity_bytes": 128 << 30},
+    "accelerators": [
+        {
+            "index": 0, "kind": "gpu", "vendor": "nvidia", "model": "NVIDIA GeForce RTX 4090",
+            "architecture": "Ada", "memory": {"kind": "dedicated", "capacity_bytes": 24 << 30},
+            "driver": {"name": "nvidia", "version": "580.65.06"}, "power_limit_watts": 450.0,
+        },
+        {
+            "index": 1, "kind": "gpu", "vendor": "intel", "model": None, "architecture": None,
+            "memory": {"kind": "shared_system", "capacity_bytes": None},
+            "driver": {"name": "i915", "version": None}, "power_limit_watts": None,
+        },
+    ],
+}  # fmt: skip

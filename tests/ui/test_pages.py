@@ -79,3 +79,13 @@ def test_old_addresses_lead_to_their_page(browser: Any, fake: Any) -> None:
     browser.find("[data-page=logs] h1")
     browser.driver.get(fake.base + "/ui/#/nothing-like-this")
     browser.find("[data-page=playground] h1")
+
+
+def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "hardware")
+    browser.find("[aria-label='Accelerator 0'] dd", "24.0 GiB")
+    browser.find("[aria-label='System'] dd", "Container (docker)")
+    second = browser.find("[aria-label='Accelerator 1'] dl").text
+    assert "Intel" in second
+    assert "shared with the host" in second
+    assert "0 W" not in second

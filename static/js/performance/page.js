@@ -18,7 +18,7 @@ const problem = signal("");
 const refresh = singleFlight(async () => {
   try {
     const newest = samples.peek().at(-1)?.at_ms ?? 0;
-    const body = await getJson(`/api/performance${newest ? `?since=${newest}` : ""}`);
+    const body = await getJson(`/api/performance?since=${newest}`);
     const fresh = body.samples.filter((sample) => sample.at_ms > newest);
     if (fresh.length) samples.value = [...samples.peek(), ...fresh].slice(-KEPT);
     problem.value = "";
