@@ -95,7 +95,7 @@ class SwapOutcome(StrEnum):
     """How a swap ended.
 
     ``aborted``: nothing waited for it any more, or the target was unloaded, before it was
-    ready; this includes swaps that shut gates and opened them again without evicting anybody.
+    ready; this includes swaps that shut gates and opened them again without an eviction.
     """
 
     DONE = "done"
@@ -575,7 +575,7 @@ def change_of(
 ) -> ConfigChanged:
     """Return the event that makes *config* the scheduler's own.
 
-    *restart* models are replaced; *changed* ones are defined anew, so that earlier failures no
+    *restart* models are replaced; *changed* ones have a new definition, so that earlier failures no
     longer count.
     """
     groups = [

@@ -82,7 +82,7 @@ class Policy(Protocol):
 
 
 class Fair:
-    """Everybody's wait is bounded, and a swap does not begin before it pays.
+    """Every wait is bounded, and a swap does not begin before it pays.
 
     A waiting model is held off for as long as its swap is likely to take, and a loaded one keeps
     its turn for twice that, neither longer than ``maxHold``; so two thirds of the time go into

@@ -466,7 +466,7 @@ class Reconfiguration:
     def configure(self, event: ConfigChanged) -> None:
         """Take *event* as the truth. Nothing is evicted by it.
 
-        Swaps still draining are decided anew, before those whose gates were shut for them
+        Swaps still draining are decided again, before those whose gates were shut for them
         are granted anything, so that no gate opens only because the file was saved.
         """
         state = self._state
@@ -488,7 +488,7 @@ class Reconfiguration:
         state.request_replan()
 
     def shut_down(self, event: Shutdown) -> None:
-        """Refuse everybody, stop what is idle, and give the rest its time."""
+        """Refuse all who wait, stop what is idle, and let requests in flight end."""
         state = self._state
         state.begin_shutdown()
         self._loads.cancel(Outcome.SHUTDOWN)
@@ -615,7 +615,7 @@ class Scheduler:
         return model is not None and model.state is State.READY
 
     def snapshot(self, now: float) -> list[explain.ModelView]:
-        """Return every model's state, load and outlook, by id."""
+        """Return every model's state, requests and estimates, by id."""
         self._state.set_clock(now)
         return [explain.view(self._state, model) for model in self._models()]
 

@@ -364,7 +364,7 @@ class SchedulerState:
     *running* are the models that take room, *awaited* those that requests, loads by hand or a
     preload wait for, *tickets* the waiting requests, *active_stops* the models that a stop or sleep
     of their own concerns, by its number. *watched* are the models whose becoming idle may let a
-    swap begin. *needs_replan*: the planner decides anew at the end of the step.
+    swap begin. *needs_replan*: the planner decides again at the end of the step.
     """
 
     def __init__(self, options: SchedulerOptions) -> None:
@@ -398,11 +398,11 @@ class SchedulerState:
         self.now = now
 
     def request_replan(self) -> None:
-        """Have the planner decide anew at the end of the step."""
+        """Have the planner decide again at the end of the step."""
         self.needs_replan = True
 
     def take_replan(self) -> bool:
-        """Whether the planner has to decide anew; it is asked once per request."""
+        """Whether a new decision was requested since the last call."""
         requested, self.needs_replan = self.needs_replan, False
         return requested
 
@@ -433,7 +433,7 @@ class SchedulerState:
         return [self.models[name] for name in plan.victims]
 
     def watch(self, victims: Iterable[ModelState]) -> None:
-        """Decide anew when one of *victims* becomes idle: that may let a swap begin."""
+        """Decide again when one of *victims* becomes idle: that may let a swap begin."""
         self.watched.update(victim.model_id for victim in victims)
 
     def unwatch_all(self) -> None:

@@ -56,7 +56,6 @@ def test_a_lease_is_given_back_once(book: Book) -> None:
     lease.close()
     lease.close()
     assert book.returned == [lease]
-    assert repr(lease) == "<Lease 7 on m closed>"
 
 
 def test_a_cut_tells_why_and_wakes_the_holder(book: Book) -> None:
@@ -278,7 +277,6 @@ def test_a_ready_model_is_granted_at_once(bench: Bench) -> None:
     bench.acquire("a").close()
     ticket = bench.driver.request("a")
     assert ticket.is_settled
-    assert repr(ticket).endswith("granted>")
     lease = ticket.take()
     assert (lease.waited_s, lease.load_s, lease.swap_id) == (0, 0, None)
     lease.close()

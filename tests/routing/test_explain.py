@@ -4,16 +4,9 @@ from llmsnap.errors import ChildExited, LlmsnapError, in_full
 from llmsnap.models import State
 from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome, span
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, Refuse
-from tests.routing.world import Asked, World, group
+from tests.routing.world import World, group
 
 # --- outlook --------------------------------------------------------------------------------------
-
-
-def ready(world: World, model_id: str) -> Asked:
-    asked = world.request(model_id)
-    world.run(5.0)
-    assert asked.in_flight
-    return asked
 
 
 def why(world: World, model_id: str) -> str:
@@ -35,7 +28,7 @@ def test_spans_read_as_people_say_them(seconds: float, text: str) -> None:
 
 def test_who_is_in_the_way() -> None:
     world = World("a b", max_hold_s=10_000.0)
-    ready(world, "a")
+    world.occupy("a")
     world.request("a")
     world.request("b")
     world.run(3600.0 - 5.0)
@@ -54,7 +47,7 @@ def test_a_load_under_way() -> None:
 
 def test_an_eviction_under_way() -> None:
     world = World("a b", a=ModelRules("a", can_sleep=True))
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.request("b")
     assert why(world, "b") == "a is going to sleep"
     assert why(world, "a") == "a is going to sleep"
@@ -62,7 +55,7 @@ def test_an_eviction_under_way() -> None:
 
 def test_a_gate_that_is_shut() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     world.request("b")
     world.run(10.0)
@@ -79,7 +72,7 @@ def test_all_slots_taken() -> None:
 
 def test_a_model_on_its_way_out() -> None:
     world = World("a", a=ModelRules("a", can_sleep=True))
-    ready(world, "a")
+    world.occupy("a")
     world.sleep("a")
     assert why(world, "a") == "a is to be asleep first; a is serving 1 request for 4 s"
     world.unload("a", drain=True)
@@ -88,7 +81,7 @@ def test_a_model_on_its_way_out() -> None:
 
 def test_others_that_waited_longer() -> None:
     world = World("x y s", group("big", "x y"), group("small", "s", swap=False, exclusive=False))
-    ready(world, "x")
+    world.occupy("x")
     world.request("y")
     world.request("s")
     assert why(world, "s") == "y waited longer"
@@ -100,18 +93,18 @@ def test_nothing_in_the_way() -> None:
 
 def test_a_ready_model_serves_at_once() -> None:
     world = World("a")
-    ready(world, "a")
+    world.occupy("a")
     assert eta(world, "a") == 0.0
 
 
 def test_estimates_follow_what_was_measured() -> None:
     world = World("a b")
     assert eta(world, "a") == 5.0  # nothing known yet
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     assert eta(world, "b") == 5.0
-    world.finish(ready(world, "b"))
+    world.finish(world.occupy("b"))
     assert eta(world, "a") == 1.0  # a's load; nothing known of how long b takes to stop
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     assert eta(world, "b") == 1.5
 
 
@@ -125,7 +118,7 @@ def test_a_load_under_way_counts_down() -> None:
 
 def test_the_turn_of_another_counts() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.request("b")
     assert eta(world, "b") == 11.0  # a is ready since 4 s and has a turn of 10 s; then b loads
 

@@ -1,13 +1,5 @@
 from llmsnap.routing.messages import ModelRules, Outcome, PreloadEnded
-from tests.routing.world import BOOM, Asked, World, group
-
-
-def ready(world: World, model_id: str) -> Asked:
-    asked = world.request(model_id)
-    world.run(5.0)
-    assert asked.in_flight
-    return asked
-
+from tests.routing.world import BOOM, World, group
 
 # --- by hand -------------------------------------------------------------------------------------
 
@@ -56,7 +48,7 @@ def test_a_load_by_hand_waits_for_a_preload() -> None:
 
 def test_a_load_by_hand_evicts_only_idle_models() -> None:
     world = World("a b")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     command = world.load("b")
     world.run(1000.0)
     assert world.request("a", 0.0).in_flight
@@ -68,7 +60,7 @@ def test_a_load_by_hand_evicts_only_idle_models() -> None:
 
 def test_a_drain_is_given_up_when_only_a_load_by_hand_is_left() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     asked = world.request("b")
     world.load("b")
@@ -80,7 +72,7 @@ def test_a_drain_is_given_up_when_only_a_load_by_hand_is_left() -> None:
 
 def test_clients_go_before_loads_by_hand() -> None:
     world = World("a b c")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     world.load("b")
     world.run(10.0)
     world.request("c", 1.0)
@@ -91,7 +83,7 @@ def test_clients_go_before_loads_by_hand() -> None:
 
 def test_a_load_by_hand_has_a_deadline() -> None:
     world = World("a b", queue_timeout_s=60.0)
-    ready(world, "a")
+    world.occupy("a")
     command, later = world.load("b"), world.load("b")
     world.run(60.0)
     assert world.outcome(command) is Outcome.QUEUE_TIMEOUT
@@ -175,7 +167,7 @@ def test_a_preload_a_client_joined_does_not_give_way() -> None:
 
 def test_a_preload_never_disturbs_anybody() -> None:
     world = World("a b")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     world.preload("b")
     world.run(1000.0)
     assert world.request("a", 0.0).in_flight
@@ -203,7 +195,7 @@ def test_the_event_of_a_preload_tells_the_truth() -> None:
 
 def test_a_ready_model_is_preloaded_already() -> None:
     world = World("a")
-    ready(world, "a")
+    world.occupy("a")
     world.preload("a")
     assert world.preloads == [PreloadEnded("a", Outcome.OK)]
 
@@ -223,7 +215,7 @@ def test_a_new_list_replaces_the_old_one() -> None:
 
 def test_a_preload_has_a_deadline() -> None:
     world = World("a b c", queue_timeout_s=60.0, c=ModelRules("c"))
-    ready(world, "a")
+    world.occupy("a")
     world.preload("b", "c")
     world.run(60.0)
     assert world.preloads == [PreloadEnded("b", Outcome.QUEUE_TIMEOUT)]
@@ -236,3 +228,36 @@ def test_an_unload_ends_the_preload_it_cancels() -> None:
     world.preload("a")
     world.unload("a")
     assert world.preloads == [PreloadEnded("a", Outcome.UNLOADED)]
+
+
+def test_a_load_by_hand_goes_before_preloads_that_came_first() -> None:
+    world = World("a b c")
+    stream = world.occupy("a")
+    world.preload("b")
+    world.load("c")
+    world.finish(stream)
+    world.run(20.0)
+    assert world.started == ["a", "c", "b"]
+
+
+def test_a_load_by_hand_starts_the_count_of_failures_again() -> None:
+    world = World("a")
+    world.models["a"].failures = 3
+    for _ in range(2):
+        world.request("a")
+        world.run(1.0)
+    world.load("a")
+    world.run(1.0)
+    assert world.view("a").failures == 1
+    assert world.request("a").pending, "the first failure holds no start off"
+
+
+def test_without_a_queue_timeout_a_load_waits_for_ever() -> None:
+    world = World("a b", queue_timeout_s=0.0)
+    stream = world.occupy("a")
+    command = world.load("b")
+    world.run(1e6)
+    assert world.outcome(command) is None
+    world.finish(stream)
+    world.run(2.0)
+    assert world.outcome(command) is Outcome.OK

@@ -1,14 +1,7 @@
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, PreloadEnded, RefusalReason
 from llmsnap.routing.residency import Groups
-from tests.routing.world import Asked, World, group
-
-
-def ready(world: World, model_id: str) -> Asked:
-    asked = world.request(model_id)
-    world.run(5.0)
-    assert asked.in_flight
-    return asked
+from tests.routing.world import World, group
 
 
 def remove(world: World, model_id: str) -> None:
@@ -21,7 +14,7 @@ def remove(world: World, model_id: str) -> None:
 
 def test_nothing_happens_to_unchanged_models() -> None:
     world = World("a b")
-    stream, waiting = ready(world, "a"), world.request("b")
+    stream, waiting = world.occupy("a"), world.request("b")
     before = len(world.effects)
     for _ in range(20):
         world.configure()
@@ -46,7 +39,7 @@ def test_new_limits_apply_to_the_living_process() -> None:
 
 def test_a_new_ttl_applies_to_a_model_that_idles_already() -> None:
     world = World("a")
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.run(100.0)
     world.rules["a"] = ModelRules("a", ttl_s=110.0)
     world.configure()
@@ -60,12 +53,12 @@ def test_an_added_model_can_be_asked_for() -> None:
     world = World("a")
     world.rules["b"] = ModelRules("b")
     world.configure()
-    ready(world, "b")
+    world.occupy("b")
 
 
 def test_a_restarted_model_drains_without_limit_and_returns_with_the_next_request() -> None:
     world = World("a")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     world.configure(restart=["a"])
     waiting = world.request("a")
     world.run(3000.0)
@@ -95,7 +88,7 @@ def test_a_restart_forgets_failures() -> None:
         world.request("a")
         world.run(1.0)
     world.configure(restart=["a"])
-    ready(world, "a")
+    world.occupy("a")
 
 
 def test_any_change_of_the_definition_forgets_failures() -> None:
@@ -105,7 +98,7 @@ def test_any_change_of_the_definition_forgets_failures() -> None:
         world.request("a")
         world.run(1.0)
     world.configure(changed=["a", "gone"])
-    ready(world, "a")
+    world.occupy("a")
 
 
 def test_changed_files_forget_failures() -> None:
@@ -117,12 +110,12 @@ def test_changed_files_forget_failures() -> None:
     assert world.request("a").refused
     world.tell(msg.FilesChanged("a"))
     world.tell(msg.FilesChanged("gone"))
-    ready(world, "a")
+    world.occupy("a")
 
 
 def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
     world = World("a", a=ModelRules("a", can_sleep=True))
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.sleep("a")
     world.run(1.0)
     world.configure(restart=["a"])
@@ -132,7 +125,7 @@ def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
 
 def test_a_removed_model_refuses_its_waiters_and_drains() -> None:
     world = World("a b")
-    stream, waiting = ready(world, "a"), world.request("b")
+    stream, waiting = world.occupy("a"), world.request("b")
     remove(world, "a")
     assert world.request("a").refused
     remove(world, "b")
@@ -158,7 +151,7 @@ def test_a_removed_model_that_loads_is_aborted() -> None:
 
 def test_removed_and_added_again_while_it_drains_is_a_restart() -> None:
     world = World("a")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     remove(world, "a")
     world.rules["a"] = ModelRules("a")
     world.configure()
@@ -174,8 +167,8 @@ def test_removed_and_added_again_while_it_drains_is_a_restart() -> None:
 
 def test_nothing_is_evicted_by_a_reload() -> None:
     world = World("a b", group("g", "a b", swap=False))
-    ready(world, "a")
-    ready(world, "b")
+    world.occupy("a")
+    world.occupy("b")
     world.residency = Groups([group("g", "a b", swap=True)])
     world.configure()
     world.run(100.0)
@@ -184,8 +177,8 @@ def test_nothing_is_evicted_by_a_reload() -> None:
 
 def test_models_that_may_no_longer_be_together_part_at_the_next_swap() -> None:
     world = World("a b", group("g", "a b", swap=False))
-    world.finish(ready(world, "a"))
-    ready(world, "b")
+    world.finish(world.occupy("a"))
+    world.occupy("b")
     world.residency = Groups([group("g", "a b", swap=True)])
     world.configure()
     world.crash("b")
@@ -196,7 +189,7 @@ def test_models_that_may_no_longer_be_together_part_at_the_next_swap() -> None:
 
 def test_a_reload_does_not_open_gates_for_a_moment() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     world.request("b")
     world.run(10.0)
@@ -208,7 +201,7 @@ def test_a_reload_does_not_open_gates_for_a_moment() -> None:
 
 def test_a_reload_opens_gates_that_need_not_be_shut_any_more() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     asked = world.request("b")
     world.run(10.0)
@@ -236,7 +229,7 @@ def test_a_reload_ends_the_list_of_preloads_but_not_the_load() -> None:
 
 def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
     world = World("a b")
-    stream, waiting = ready(world, "a"), world.request("b")
+    stream, waiting = world.occupy("a"), world.request("b")
     load = world.load("b")
     world.shutdown(10.0)
     assert waiting.refused
@@ -250,11 +243,12 @@ def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
     world.run(0.5)
     assert world.shutdown_done
     assert not world.cuts
+    assert world.next_at() is None, "no timer is left"
 
 
 def test_shutdown_cuts_what_outlasts_the_drain() -> None:
     world = World("a")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     world.shutdown(10.0)
     world.run(10.0)
     assert stream.returned
@@ -265,7 +259,7 @@ def test_shutdown_cuts_what_outlasts_the_drain() -> None:
 
 def test_a_second_shutdown_cuts_at_once() -> None:
     world = World("a")
-    ready(world, "a")
+    world.occupy("a")
     world.shutdown(10.0)
     world.shutdown(0.0)
     world.run(0.5)
@@ -275,8 +269,8 @@ def test_a_second_shutdown_cuts_at_once() -> None:
 def test_shutdown_stops_all_models_side_by_side() -> None:
     world = World("a b c", group("g", "a b c", swap=False), b=ModelRules("b", can_sleep=True))
     world.models["c"].load_s = 600.0
-    world.finish(ready(world, "a"))
-    world.finish(ready(world, "b"))
+    world.finish(world.occupy("a"))
+    world.finish(world.occupy("b"))
     sleep = world.sleep("b")
     world.request("c")
     world.run(1.0)
@@ -297,7 +291,7 @@ def test_shutdown_of_nothing_is_done_at_once() -> None:
 
 def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
     world = World("a")
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.models["a"].stop_fails = True
     world.shutdown()
     world.run(1.0)
@@ -306,7 +300,7 @@ def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
 
 def test_shutdown_during_an_eviction_stops_who_was_put_to_sleep() -> None:
     world = World("a b", a=ModelRules("a", can_sleep=True))
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.request("b")
     sleep = world.sleep("a")
     world.shutdown()

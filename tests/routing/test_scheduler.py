@@ -89,7 +89,3 @@ def test_what_people_see_of_an_unknown_model() -> None:
     assert scheduler.eta_s("nope", 2.0) is None
     assert scheduler.explain("nope", 2.0) == ""
     assert scheduler.position(12345) is None
-
-
-def test_the_scheduler_says_how_it_stands() -> None:
-    assert repr(serving(models=3)) == "<Scheduler 3 models, 2 waiting>"

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from llmsnap.models import State
@@ -127,6 +129,18 @@ def test_cancelled_keys_do_not_pile_up() -> None:
         timers.cancel(key)
     assert len(timers) == 0
     assert len(timers._heap) < 200
+
+
+def test_a_clean_up_of_cancelled_keys_keeps_the_order() -> None:
+    timers: Timers[int] = Timers()
+    chance = random.Random(7)
+    times = [float(time) for time in chance.sample(range(10_000), 2000)]
+    for key, at in enumerate(times):
+        timers.set(key, at)
+        if key % 5:
+            timers.cancel(key)
+    kept = sorted(range(0, 2000, 5), key=lambda key: times[key])
+    assert timers.pop_due(10_000.0) == kept
 
 
 # --- models and swaps ----------------------------------------------------------------------------

@@ -1,14 +1,7 @@
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, SwapOutcome
-from tests.routing.world import BOOM, Asked, World, group
+from tests.routing.world import BOOM, World, group
 
 SLEEPY = ModelRules("a", can_sleep=True)
-
-
-def ready(world: World, model_id: str) -> Asked:
-    asked = world.request(model_id)
-    world.run(5.0)
-    assert asked.in_flight
-    return asked
 
 
 # --- unload --------------------------------------------------------------------------------------
@@ -16,7 +9,7 @@ def ready(world: World, model_id: str) -> Asked:
 
 def test_unload_cuts_what_is_in_flight_and_answers_when_the_process_is_gone() -> None:
     world = World("a")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     command = world.unload("a")
     world.run(0.25)
     assert stream.returned
@@ -28,7 +21,7 @@ def test_unload_cuts_what_is_in_flight_and_answers_when_the_process_is_gone() ->
 
 def test_unload_with_drain_lets_requests_end_and_newcomers_wait_for_the_next_load() -> None:
     world = World("a")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     command = world.unload("a", drain=True)
     newcomer = world.request("a")
     world.run(60.0)
@@ -43,7 +36,7 @@ def test_unload_with_drain_lets_requests_end_and_newcomers_wait_for_the_next_loa
 
 def test_a_second_unload_may_cut_what_the_first_lets_end() -> None:
     world = World("a")
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     commands = [world.unload("a", drain=True), world.unload("a")]
     world.run(0.5)
     assert stream.returned
@@ -65,7 +58,7 @@ def test_unload_interrupts_a_load_and_refuses_its_waiters() -> None:
 
 def test_unload_of_a_model_that_waits_for_its_turn_is_over_at_once() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     asked = world.request("b")
     world.run(10.0)
@@ -78,7 +71,7 @@ def test_unload_of_a_model_that_waits_for_its_turn_is_over_at_once() -> None:
 
 def test_unload_never_waits_behind_the_eviction_of_another_model() -> None:
     world = World("a b")
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.models["a"].stop_s = 60.0
     world.request("b")
     command = world.unload("b")
@@ -86,6 +79,13 @@ def test_unload_never_waits_behind_the_eviction_of_another_model() -> None:
     world.run(60.0)
     assert world.records[-1].outcome is SwapOutcome.ABORTED
     assert world.state("b") == "stopped"
+
+
+def test_an_unload_of_an_idle_model_cuts_no_request() -> None:
+    world = World("a")
+    world.finish(world.occupy("a"))
+    world.unload("a")
+    assert world.cuts == []
 
 
 def test_unload_of_a_stopped_model_is_ok() -> None:
@@ -96,11 +96,11 @@ def test_unload_of_a_stopped_model_is_ok() -> None:
 
 def test_unload_stops_a_sleeping_model_and_one_that_falls_asleep() -> None:
     world = World("a", a=SLEEPY)
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.sleep("a")
     commands = [world.unload("a")]
     world.run(1.0)
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.sleep("a")
     world.run(1.0)
     commands.append(world.unload("a"))
@@ -111,8 +111,8 @@ def test_unload_stops_a_sleeping_model_and_one_that_falls_asleep() -> None:
 
 def test_unload_of_all_answers_when_the_last_is_gone() -> None:
     world = World("a b c", group("g", "a b c", swap=False))
-    ready(world, "a")
-    ready(world, "b")
+    world.occupy("a")
+    world.occupy("b")
     world.models["b"].stop_s = 9.0
     waiting = world.request("c")
     command = world.unload()
@@ -126,7 +126,7 @@ def test_unload_of_all_answers_when_the_last_is_gone() -> None:
 
 def test_unload_of_all_grants_nobody_on_the_way() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     world.request("b")
     world.run(10.0)
@@ -142,8 +142,8 @@ def test_unload_with_no_models_at_all_is_ok() -> None:
 
 def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
     world = World("a b", group("g", "a b", swap=False))
-    ready(world, "a")
-    ready(world, "b")
+    world.occupy("a")
+    world.occupy("b")
     world.models["a"].stop_fails = True
     command = world.unload()
     world.run(1.0)
@@ -157,7 +157,7 @@ def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
 
 def test_a_victim_that_is_unloaded_makes_room_all_the_same() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     asked = world.request("b")
     world.run(10.0)
@@ -171,7 +171,7 @@ def test_a_victim_that_is_unloaded_makes_room_all_the_same() -> None:
 
 def test_sleep_lets_requests_end_and_answers_when_it_is_asleep() -> None:
     world = World("a", a=SLEEPY)
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     command = world.sleep("a")
     late = world.request("a")
     world.run(10.0)
@@ -185,7 +185,7 @@ def test_sleep_lets_requests_end_and_answers_when_it_is_asleep() -> None:
 
 def test_sleep_without_drain_cuts_what_is_in_flight() -> None:
     world = World("a", a=SLEEPY)
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     command = world.sleep("a", drain=False)
     world.run(0.2)
     assert stream.returned
@@ -228,7 +228,7 @@ def test_sleep_that_cannot_be() -> None:
 
 def test_sleep_of_a_sleeping_model_is_ok() -> None:
     world = World("a", a=SLEEPY)
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     commands = [world.sleep("a"), world.sleep("a")]
     world.run(0.2)
     commands.append(world.sleep("a"))
@@ -237,7 +237,7 @@ def test_sleep_of_a_sleeping_model_is_ok() -> None:
 
 def test_a_sleep_that_fails_says_so_and_the_model_is_stopped() -> None:
     world = World("a", a=SLEEPY)
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.models["a"].sleep_fails = True
     command = world.sleep("a")
     world.run(1.0)
@@ -248,19 +248,19 @@ def test_a_sleep_that_fails_says_so_and_the_model_is_stopped() -> None:
 
 def test_an_unload_overrules_a_sleep_that_still_waits() -> None:
     world = World("a", a=SLEEPY)
-    ready(world, "a")
+    world.occupy("a")
     sleep, unload = world.sleep("a"), world.unload("a")
     world.run(1.0)
     assert world.outcome(sleep) is Outcome.STOPPED
     assert world.outcome(unload) is Outcome.OK
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     unload, sleep = world.unload("a"), world.sleep("a")
     assert world.outcome(sleep) is Outcome.STOPPED
 
 
 def test_a_crash_before_the_sleep_says_what_happened() -> None:
     world = World("a", a=SLEEPY)
-    ready(world, "a")
+    world.occupy("a")
     command = world.sleep("a")
     world.crash("a")
     assert world.answers[command].error is BOOM
@@ -268,7 +268,7 @@ def test_a_crash_before_the_sleep_says_what_happened() -> None:
 
 def test_a_swap_that_puts_the_model_to_sleep_answers_the_sleep_too() -> None:
     world = World("a b", a=SLEEPY)
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.request("b")
     command = world.sleep("a")
     world.run(0.2)
@@ -291,7 +291,7 @@ def test_an_idle_model_is_stopped_after_its_ttl() -> None:
 
 def test_every_request_starts_the_clock_anew() -> None:
     world = World("a", a=ModelRules("a", ttl_s=60.0))
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     for _ in range(5):
         world.run(50.0)
         world.request("a", 1.0)
@@ -301,7 +301,7 @@ def test_every_request_starts_the_clock_anew() -> None:
 
 def test_a_long_request_is_not_idle() -> None:
     world = World("a", a=ModelRules("a", ttl_s=60.0))
-    stream = ready(world, "a")
+    stream = world.occupy("a")
     world.run(1000.0)
     assert world.state("a") == "ready"
     world.finish(stream)
@@ -342,8 +342,8 @@ def test_a_request_at_the_last_moment_waits_and_is_served() -> None:
 
 def test_a_sleeping_model_that_is_waited_for_is_not_stopped() -> None:
     world = World("a b", a=ModelRules("a", can_sleep=True, ttl_s=20.0))
-    world.finish(ready(world, "a"))
-    stream = ready(world, "b")
+    world.finish(world.occupy("a"))
+    stream = world.occupy("b")
     asked = world.request("a")
     world.run(60.0)
     assert world.state("a") == "asleep"
@@ -356,8 +356,8 @@ def test_the_clock_goes_on_when_a_swap_comes_to_nothing() -> None:
     world = World("a b c", group("g", "a b", swap=False), group("h", "c"))
     world.rules["a"] = ModelRules("a", ttl_s=50.0)
     world.configure()
-    world.finish(ready(world, "a"))
-    ready(world, "b")
+    world.finish(world.occupy("a"))
+    world.occupy("b")
     world.run(20.0)
     world.leave(world.request("c"))
     world.run(60.0)

@@ -48,6 +48,22 @@ def test_idle_victims_leave_at_once_side_by_side() -> None:
     assert [name for name, _ in record.phases] == ["wait", "evict", "load"]
 
 
+def test_a_record_has_what_each_phase_took() -> None:
+    world = World("a b", max_hold_s=20.0)
+    stream = world.occupy("a")
+    world.request("b")
+    world.run(6.0)
+    world.later(3.0, lambda: world.finish(stream))
+    world.run(30.0)
+    # b waits until a had its turn of twice 5 s, from its start at 1 s on; it asked at 5 s.
+    assert world.records[-1].phases == (
+        ("wait", 6.0),
+        ("drain", 3.0),
+        ("evict", 0.5),
+        ("load", 1.0),
+    )
+
+
 def test_a_victim_that_can_sleep_sleeps_and_is_woken() -> None:
     world = World("a b", a=ModelRules("a", can_sleep=True))
     served(world, "a")
@@ -400,13 +416,6 @@ def test_a_victim_that_cannot_be_stopped_fails_the_swap_and_nothing_else() -> No
 # --- progress -------------------------------------------------------------------------------------
 
 
-def ready(world: World, model_id: str) -> Asked:
-    asked = world.request(model_id)
-    world.run(5.0)
-    assert asked.in_flight
-    return asked
-
-
 def test_a_failed_load_tells_all_who_wait() -> None:
     world = World("a")
     world.models["a"].failures = 1
@@ -432,7 +441,7 @@ def test_the_second_failure_in_a_row_says_when_to_come_back() -> None:
 
 def test_evicted_models_stay_away_when_the_load_fails() -> None:
     world = World("a b")
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.models["b"].failures = 1
     world.request("b")
     world.run(5.0)
@@ -441,7 +450,7 @@ def test_evicted_models_stay_away_when_the_load_fails() -> None:
 
 def test_a_check_that_fails_when_the_swap_begins_leaves_the_victims_ready() -> None:
     world = World("a b")
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.models["b"].check_fails = True
     asked, held = world.request("b"), world.request("a")
     assert held.pending
@@ -454,7 +463,7 @@ def test_a_check_that_fails_when_the_swap_begins_leaves_the_victims_ready() -> N
 
 def test_a_victim_that_stays_after_all_is_still_unloaded_if_asked_for() -> None:
     world = World("a b")
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.models["b"].check_fails = True
     world.request("b")
     command = world.unload("a")
@@ -481,7 +490,7 @@ def test_a_load_that_cannot_be_stopped_holds_its_room_until_it_dies() -> None:
 
 def test_a_failed_check_refuses_the_waiters_and_disturbs_nobody() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     asked = world.request("b")
     world.tell(msg.CheckFailed("b", BOOM))
     assert asked.refused
@@ -493,7 +502,7 @@ def test_a_failed_check_refuses_the_waiters_and_disturbs_nobody() -> None:
 
 def test_a_failed_check_opens_gates_that_shut_already() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     world.request("b")
     world.run(10.0)
@@ -514,19 +523,19 @@ def test_a_check_that_fails_too_late_is_ignored() -> None:
 
 def test_a_crash_later_than_ten_seconds_is_no_failure() -> None:
     world = World("a")
-    ready(world, "a")
+    world.occupy("a")
     world.run(10.0)
     world.crash("a")
     assert world.view("a").failures == 0
-    ready(world, "a")
+    world.occupy("a")
 
 
 def test_a_crash_within_ten_seconds_is_a_failed_load() -> None:
     world = World("a")
-    ready(world, "a")
+    world.occupy("a")
     world.crash("a")
     assert world.view("a").failures == 1
-    ready(world, "a")
+    world.occupy("a")
     world.crash("a")
     refused = world.request("a").refused
     assert refused
@@ -553,7 +562,7 @@ def test_ten_good_seconds_clear_the_failures() -> None:
     world.models["a"].failures = 1
     world.request("a")
     world.run(1.0)
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.run(10.0)
     world.unload("a")
     world.run(1.0)
@@ -562,7 +571,7 @@ def test_ten_good_seconds_clear_the_failures() -> None:
 
 def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
     world = World("a b")
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     asked = world.request("b")
     world.run(10.0)
@@ -578,7 +587,7 @@ def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
 
 def test_a_crash_ends_a_drain_that_had_opened_its_gates_again() -> None:
     world = World("a b", max_hold_s=10.0)
-    ready(world, "a")
+    world.occupy("a")
     world.run(100.0)
     asked = world.request("b")
     world.run(25.0)
@@ -590,11 +599,11 @@ def test_a_crash_ends_a_drain_that_had_opened_its_gates_again() -> None:
 
 def test_the_end_of_an_earlier_process_does_not_touch_the_present_one() -> None:
     world = World("a")
-    ready(world, "a")
+    world.occupy("a")
     old = world.models["a"].loaded_by
     world.unload("a")
     world.run(5.0)
-    asked = ready(world, "a")
+    asked = world.occupy("a")
     world.tell(msg.Exited(old, "a", BOOM))
     assert asked.in_flight
     assert world.state("a") == "ready"
@@ -602,7 +611,7 @@ def test_the_end_of_an_earlier_process_does_not_touch_the_present_one() -> None:
 
 def test_a_sleeping_model_that_dies_is_stopped() -> None:
     world = World("a", a=ModelRules("a", can_sleep=True))
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.sleep("a")
     world.run(5.0)
     world.crash("a")
@@ -612,7 +621,7 @@ def test_a_sleeping_model_that_dies_is_stopped() -> None:
 
 def test_reports_about_work_long_over_are_ignored() -> None:
     world = World("a")
-    ready(world, "a")
+    world.occupy("a")
     world.tell(msg.LoadDone(999, "a", LoadKind.START, 1.0))
     world.tell(msg.LoadFailed(999, "a", BOOM))
     world.tell(msg.LoadCancelled(999, "a"))
@@ -667,9 +676,9 @@ def test_a_load_that_fails_while_it_is_aborted_is_no_failure() -> None:
 
 def test_durations_are_measured_by_kind() -> None:
     world = World("a b", a=ModelRules("a", can_sleep=True))
-    world.finish(ready(world, "a"))
-    world.finish(ready(world, "b"))
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
+    world.finish(world.occupy("b"))
+    world.finish(world.occupy("a"))
     a, b = world.view("a"), world.view("b")
     assert (a.start.last_s, a.wake.last_s, a.sleep.last_s) == (1.0, 0.1, 0.2)
     assert (b.start.count, b.stop.last_s, b.wake.count) == (1, 0.5, 0)
@@ -677,7 +686,7 @@ def test_durations_are_measured_by_kind() -> None:
 
 def test_a_sleep_that_fails_is_not_measured() -> None:
     world = World("a", a=ModelRules("a", can_sleep=True))
-    world.finish(ready(world, "a"))
+    world.finish(world.occupy("a"))
     world.models["a"].sleep_fails = True
     command = world.sleep("a")
     world.run(5.0)

@@ -143,6 +143,13 @@ class World:
     def requests(self, model_id: str, count: int, hold_s: float | None = None) -> list[Asked]:
         return [self.request(model_id, hold_s) for _ in range(count)]
 
+    def occupy(self, model_id: str) -> Asked:
+        """Load *model_id* within 5 s, and keep one request in flight on it."""
+        asked = self.request(model_id)
+        self.run(5.0)
+        assert asked.in_flight
+        return asked
+
     def leave(self, asked: Asked) -> None:
         """The client goes, wherever its request is."""
         if asked.in_flight:

@@ -18,7 +18,7 @@ import time
 VARIABLE = "LLMSNAP_MARK"
 RLIMIT_LOCKS = 10
 """A limit that Linux has not enforced since 2.4.25 (getrlimit(2)). Descendants inherit its value
-through setsid, double forks and a cleared environment, and /proc shows it to everybody."""
+through setsid, double forks and a cleared environment, and /proc shows it to every user."""
 
 RUN_BITS, PID_BITS, WORLD_BITS, START_BITS = 9, 22, 16, 15
 OURS = 1 << (RUN_BITS + PID_BITS + WORLD_BITS + START_BITS)
@@ -75,7 +75,7 @@ def start_of(pid: int) -> int | None:
 
 
 def may_signal(pid: int) -> bool:
-    """Whether signals of ours reach a process: anybody may copy a mark, but not become our user."""
+    """Whether signals of ours reach a process: a mark can be copied, our user cannot."""
     try:
         os.kill(pid, 0)
     except OSError:
@@ -129,7 +129,7 @@ def variable(environ: bytes, name: str) -> bytes:
 
 
 def _checked(text: bytes) -> int:
-    value = int(text) if text.isdigit() and len(text) < 20 else 0  # anybody may write anything
+    value = int(text) if text.isdigit() and len(text) < 20 else 0  # any program may have written it
     return value if OURS <= value < 2 * OURS else 0
 
 

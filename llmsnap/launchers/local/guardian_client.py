@@ -81,7 +81,7 @@ class GuardianClient:
         if was_running:
             self._say(self._runs[number])
         else:
-            self._ensure()  # a new one is told of all
+            self._ensure()  # a new one gets the lines of all runs
         return self._owner + number
 
     def lead(self, mark: int, pid: int) -> None:

@@ -61,7 +61,7 @@ def reap_adopted() -> None:
     """Have the event loop reap every child that ends, those included that were never started here.
 
     PID 1 of a container, and a subreaper, is given the orphans of its descendants. gevent's loop
-    asks for all children at each SIGCHLD and tells its own watchers of theirs, so nobody's exit
+    asks for all children at each SIGCHLD and tells its own watchers of theirs, so no exit
     status is taken away; but it begins only with the first child it starts. Main thread only.
     """
     gevent.get_hub().loop.install_sigchld()
@@ -146,7 +146,7 @@ def _may_begin(pid: int) -> bool:
 def stop_debris(instance: str) -> list[str]:
     """Stop what every llmsnap of this user left whose process has ended. Blocks.
 
-    That of *instance* counts too where its process is ours: it has begun anew by exec(2).
+    That of *instance* counts too where its process is ours: it has replaced itself by exec(2).
     Returns a line about each process.
     """
     until = time.monotonic() + TERM_GRACE_S
