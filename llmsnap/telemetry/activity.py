@@ -29,7 +29,7 @@ SORTABLE = frozenset(ActivityRecord.__struct_fields__)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which records are meant; fields left out do not matter.
+    """Selects records; a field that is None selects all.
 
     *model* is the name requested or the one that served; *status* a number such as "200" or a
     class such as "4xx", "error" for all from 400 on; *since_ms* and *until_ms* bound the end of
@@ -47,7 +47,7 @@ class Filter:
     max_id: int | None = None
 
     def status_range(self) -> tuple[int, int]:
-        """Return the first status meant and the one after the last. Raises: BadRequest."""
+        """Return the range of statuses, the end exclusive. Raises: BadRequest."""
         text = (self.status or "").strip().lower()
         if not text:
             return 0, 1000
@@ -60,7 +60,7 @@ class Filter:
         raise BadRequest(f"status {text[:20]!r}: give a number, a class such as 4xx, or error")
 
     def matches(self, record: ActivityRecord) -> bool:
-        """Tell whether *record* is meant."""
+        """Return whether *record* is selected."""
         ended_ms = record.ended_ns // 1_000_000
         first, after = self.status_range()
         return (
@@ -80,7 +80,7 @@ EVERYTHING = Filter()
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By which field, and in which direction; unknown values come last. Ties: newest first."""
+    """Sort order: field and direction; unknown values come last. Ties: newest first."""
 
     field: str = "id"
     descending: bool = True
@@ -97,20 +97,23 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some records, and the *cursor* that asks for those after them (None at the end)."""
+    """Some records, and the *cursor* of the next page (None at the end)."""
 
     records: list[ActivityRecord]
     cursor: str | None = None
 
 
 def cursor_after(record: ActivityRecord, order: Order) -> str:
-    """Return the text that says: what comes after *record* in this order."""
+    """Return the cursor of the page after *record* in this order."""
     place = [getattr(record, order.field), record.id]
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
 def parse_cursor(text: str, order: Order) -> tuple[Any, int]:
-    """Return (value of the sort field, id) of the last record seen. Raises: BadRequest."""
+    """Return (value of the sort field, id) of the last record on the page before.
+
+    Raises: BadRequest.
+    """
     try:
         padded = text + "=" * (-len(text) % 4)
         value, record_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
@@ -128,7 +131,7 @@ def parse_cursor(text: str, order: Order) -> tuple[Any, int]:
 class ActivityLog:
     """The last *size* records, oldest first; ids start at *first_id* and never repeat.
 
-    Its methods never switch greenlets.
+    No method switches greenlets.
     """
 
     def __init__(self, size: int = DEFAULT_SIZE, first_id: int = 0) -> None:
@@ -143,22 +146,22 @@ class ActivityLog:
 
     @property
     def size(self) -> int:
-        """How many records are held at most."""
+        """The maximum number of records held."""
         return self._records.maxlen or DEFAULT_SIZE
 
     def take_id(self) -> int:
-        """Return the id of the record that is filed next."""
+        """Return the id for the next record."""
         record_id = self.next_id
         self.next_id += 1
         return record_id
 
     def append(self, record: ActivityRecord) -> None:
-        """File *record*, dropping the oldest beyond the limit."""
+        """Add *record*; the oldest beyond the limit is dropped."""
         self._records.append(record)
         self.next_id = max(self.next_id, record.id + 1)
 
     def restore(self, records: Iterable[ActivityRecord]) -> None:
-        """Put records of an earlier run (oldest first) before those filed since."""
+        """Insert records of an earlier run (oldest first) before those of this run."""
         since = list(self._records)
         self._records.clear()
         for record in [*records, *since]:
@@ -173,16 +176,16 @@ class ActivityLog:
         return list(self._records)
 
     def after(self, record_id: int) -> list[ActivityRecord]:
-        """Return the records filed after the one with *record_id*, oldest first."""
+        """Return the records after the one with *record_id*, oldest first."""
         newer = takewhile(lambda record: record.id > record_id, reversed(self._records))
         return list(newer)[::-1]
 
     def forget_capture(self, record_id: int) -> None:
-        """Note that the capture of a record is gone."""
+        """Note that the capture of a record was evicted."""
         records = self._records
         if not records or record_id < records[0].id:
             return
-        # Ids ascend, nearly always by one, and what is evicted is old.
+        # Ids ascend, nearly always by one: the search starts at the likely index.
         for index in range(min(record_id - records[0].id, len(records) - 1), -1, -1):
             if records[index].id == record_id:
                 records[index] = replace(records[index], has_capture=False)
@@ -195,7 +198,7 @@ class ActivityLog:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page:
-        """Return up to *limit* of the records *wanted*, after *cursor*. Raises: BadRequest."""
+        """Return up to *limit* of the selected records, after *cursor*. Raises: BadRequest."""
         order = order or Order()
         limit = max(1, min(limit, MAX_PAGE))
         found = _sorted(filter(wanted.matches, self._records), order)
@@ -239,15 +242,14 @@ def _is_after(record: ActivityRecord, value: Any, record_id: int, order: Order) 
 
 # --- what the APIs show ---------------------------------------------------------------------------
 
-
 SCHEMA_VERSION = 1
 UNKNOWN = -1
 
 
 def is_metric(record: ActivityRecord) -> bool:
-    """Tell whether the published metrics list shows this record.
+    """Return whether the published metrics list shows this record.
 
-    As in the original: answers to what was posted, and no failures.
+    As in the original: only successful POST requests.
     """
     return record.status == 200 and record.method == "POST"
 
@@ -313,13 +315,13 @@ def activity_object(record: ActivityRecord) -> dict[str, Any]:
 
 
 def activity_export(records: list[ActivityRecord]) -> dict[str, Any]:
-    """Return records as a document that says what shape it has."""
+    """Return records as a document with its schema version."""
     shown = [activity_object(record) for record in records]
     return {"schema_version": SCHEMA_VERSION, "records": shown}
 
 
 def swap_object(swap: SwapFinished) -> dict[str, Any]:
-    """Return a finished swap as it is shown and kept; instants in Unix milliseconds."""
+    """Return a finished swap as the API shows it and the store keeps it (Unix milliseconds)."""
     return {
         "id": swap.swap_id,
         "target": swap.target,
@@ -337,7 +339,7 @@ def swap_object(swap: SwapFinished) -> dict[str, Any]:
 
 
 def rfc3339(unix_ns: int) -> str:
-    """Return the instant with nanoseconds, zeros at its end left out, in UTC."""
+    """Return a point in time in UTC, with nanoseconds; trailing zeros are left out."""
     seconds, nanos = divmod(unix_ns, 1_000_000_000)
     fraction = f".{nanos:09}".rstrip("0").rstrip(".")
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
@@ -347,14 +349,13 @@ def _or_unknown(value: float | None) -> float:
     return UNKNOWN if value is None else value
 
 
-@cache  # the same thirty names for every record that is told
+@cache  # the same thirty names for every record
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
 
 # --- statistics -----------------------------------------------------------------------------------
-
 
 MEASURES = (
     "tokens_per_second",
@@ -396,7 +397,7 @@ def _summary(records: Sequence[ActivityRecord]) -> dict[str, Any]:
 
 
 def distribution(values: Iterable[float]) -> dict[str, Any] | None:
-    """Return count, mean, p50, p95, p99 and a histogram of equal bins; None of nothing."""
+    """Return count, mean, p50, p95, p99 and a histogram of equal bins; None without values."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -459,12 +460,12 @@ def sturges_histogram(ordered: Sequence[float]) -> dict[str, Any] | None:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the value below which *share* of the sorted values lie (the nearest rank up)."""
+    """Return the percentile *share* (0 to 1) of sorted values, by nearest rank."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def histogram(ordered: Sequence[float]) -> dict[str, Any]:
-    """Return ``{"start", "width", "counts"}``: 10 to 30 equal bins from the least to the most."""
+    """Return ``{"start", "width", "counts"}``: 10 to 30 equal bins from minimum to maximum."""
     bins = max(MIN_BINS, min(MAX_BINS, len(ordered) // 5))
     least, most = ordered[0], ordered[-1]
     width = (most - least) / bins

@@ -13,7 +13,7 @@ from llmsnap.telemetry.usage import NOTHING, CannotDecode, Decode, Usage, decode
 def milliseconds(seconds: float) -> float:
     """Return *seconds*, which are not negative, in milliseconds with three decimals.
 
-    ``round(seconds * 1000, 3)`` is ten times as long about it, and every record has six.
+    ``round(seconds * 1000, 3)`` takes ten times as long, and every record has six of these.
     """
     micros = float(int(seconds * 1e6 + 0.5))
     return micros / 1000.0
@@ -25,7 +25,7 @@ HEAD_BYTES = 4 * 1024
 TAIL_BYTES = 8 * 1024
 SPLIT_BYTES = 64
 
-# The first text of an answer, in every API's frames; a role, an empty text or a ping is none.
+# The first text of a response in the frames of every API; not a role, an empty text or a ping.
 _TOKEN = re.compile(
     rb'"(?:content|reasoning_content|reasoning|text|delta|thinking|partial_json|arguments)"'
     rb'\s*:\s*"[^"]'
@@ -33,7 +33,7 @@ _TOKEN = re.compile(
 
 
 class ReceivedRequest(Protocol):
-    """What a record says of what the client sent; see ``proxy.request.Request``."""
+    """What a record contains of the client's request; see ``proxy.request.Request``."""
 
     id: str
     method: str
@@ -48,7 +48,7 @@ class ReceivedRequest(Protocol):
 
 
 class ObservedRequest(Protocol):
-    """What a record says of a request under way; see ``proxy.context.RequestContext``."""
+    """What a record contains of a request's progress; see ``proxy.context.RequestContext``."""
 
     peer: str | None
     stream: bool
@@ -60,7 +60,7 @@ class ObservedRequest(Protocol):
 
     @property
     def request(self) -> ReceivedRequest:
-        """What the client sent."""
+        """The request as the client sent it."""
 
     @property
     def sent_path(self) -> str:
@@ -68,33 +68,33 @@ class ObservedRequest(Protocol):
 
     @property
     def shown_model(self) -> str:
-        """The model it is counted for."""
+        """The model that the request is counted for."""
 
     @property
     def shown_headers(self) -> Headers:
-        """What the model gets, without secrets of the configuration."""
+        """The headers that the model gets, without secrets of the configuration."""
 
     def cancel(self) -> None:
         """End the request. Never switches."""
 
 
 class BodyBuffer(Protocol):
-    """Collects the decoded body of an answer for a capture."""
+    """Collects the decoded body of a response for a capture."""
 
     def wants(self, headers: Headers) -> bool:
-        """Tell whether the body of an answer with these headers is kept at all."""
+        """Return whether the body of a response with these headers is kept at all."""
         ...
 
     def keep(self, data: bytes) -> bool:
-        """Take *data*; false when the body is given up and nothing more is wanted."""
+        """Append *data*; false when the body is given up for good."""
         ...
 
 
 class ResponseObserver:
-    """Watches the answer to one request, from its begin to its record.
+    """Watches the response to one request, from its start to its record.
 
-    ``feed`` is the hot path: no JSON, no log line, no lock. ``finish`` may be called wherever the
-    end is noticed first; the first call counts. All times are on *clock*, as those of the context.
+    ``feed`` is the hot path: no JSON, no log line, no lock. ``finish`` may be called from several
+    places; the first call counts. All times are on *clock*, as are those of the context.
     """
 
     __slots__ = (
@@ -119,7 +119,7 @@ class ResponseObserver:
         self.serial, self.context = serial, context
         self.path = context.sent_path
         self.body_bytes = body_bytes
-        """Of the body that the model gets, which the context releases before the record is made."""
+        """Size of the request's body; the context releases it before the record is made."""
         self.started = context.request.received_at
         self.started_ns = now_ns - int((clock() - self.started) * 1e9)
         self.status = 0
@@ -138,7 +138,7 @@ class ResponseObserver:
         self._seeking = False
         self._looking = True
         self._head = b""
-        self._tail = b""  # of what came before the recent
+        self._tail = b""  # the end of what came before ``_recent``
         self._recent: list[bytes] = []
         self._recent_bytes = 0
         self._seam = b""
@@ -149,7 +149,7 @@ class ResponseObserver:
 
     @property
     def phase(self) -> str:
-        """Where the request stands: waiting, sent, answering or finished."""
+        """Phase of the request: waiting, sent, answering or finished."""
         if self.finished is not None:
             return "finished"
         if self.context.first_byte_at is not None:
@@ -158,11 +158,11 @@ class ResponseObserver:
 
     @property
     def duration_ms(self) -> float:
-        """How long the request has taken, when it is over."""
+        """Duration of the request, once it has ended."""
         return milliseconds((self.finished or self.started) - self.started)
 
     def head(self, status: int, headers: Headers) -> None:
-        """Note the head of the answer."""
+        """Note the head of the response."""
         self.status, self.response_headers = status, headers
         self._keeping = self.buffer is not None and self.buffer.wants(headers)
         encoding = ""
@@ -177,7 +177,7 @@ class ResponseObserver:
             self._start_decoding(encoding)
 
     def feed(self, chunk: bytes) -> None:
-        """Note a chunk of the answer, as it came from upstream. Never waits, never raises."""
+        """Note a chunk of the response, as received from upstream. Never waits, never raises."""
         self.response_bytes += len(chunk)
         if self._looking:
             chunk = self._look(chunk)
@@ -187,7 +187,7 @@ class ResponseObserver:
             self._roll()
 
     def finish(self, error: BaseException | None = None, *, client_left: bool = False) -> None:
-        """File the record: the answer ended, or *error* ended it."""
+        """End the observation, and have the record made; *error* is what ended the response."""
         if self.finished is not None:
             return
         self.finished = self._clock()
@@ -196,20 +196,20 @@ class ResponseObserver:
         self._on_finish(self)
 
     def release(self) -> None:
-        """Drop what was kept of the answer: it is on record.
+        """Drop what was kept of the response, once the record is made.
 
-        Also the error, whose traceback refers to us: no work for the collector.
+        Also the error: its traceback refers to this object, which would be a reference cycle.
         """
         self._tail = self._head = b""
         self._recent, self.buffer, self.error = [], None, None
 
     def settle(self) -> None:
-        """Give the buffer what it has not got yet. Called once, after the end."""
+        """Pass the rest of the body to the buffer. Called once, after the end."""
         if self._keeping and self.buffer is not None:
             self.buffer.keep(b"".join(self._recent))
 
     def usage(self) -> Usage:
-        """Return what the answer says about itself."""
+        """Return the token counts and speeds that the response reports."""
         end = self._end()
         start = (self._head or end[:64]).lstrip()[:1]
         if self.undecodable or not (self.streamed or start in (b"{", b"[")):
@@ -217,22 +217,22 @@ class ResponseObserver:
         return extract(end, self._head)
 
     def beginning(self) -> bytes:
-        """Return the first bytes of the answer, decoded."""
+        """Return the first bytes of the response, decoded."""
         return self._head or self._end()[:HEAD_BYTES]
 
     def _end(self) -> bytes:
-        """Return the last bytes of the answer, decoded: all, where that is not much."""
+        """Return the last bytes of the response, decoded; all of a short one."""
         recent = self._recent
         return recent[0] if len(recent) == 1 and not self._tail else self._tail + b"".join(recent)
 
     def _look(self, chunk: bytes) -> bytes:
-        """Do what only some answers, or only their beginnings, need; return the decoded chunk."""
+        """Decode the chunk, note the first byte and the first token; return the decoded chunk."""
         now = self._clock()
         if self.context.first_byte_at is None:
             self.context.first_byte_at = now
         if self._decode is not None or self.undecodable:
             chunk = self._decoded(chunk)
-        # A frame may come in pieces, so look at the end of what came before as well.
+        # A frame may be split between chunks, so the end of the one before is searched as well.
         if self._seeking:
             seen = self._seam + chunk
             self._seam = seen[-SPLIT_BYTES:]
@@ -242,7 +242,7 @@ class ResponseObserver:
         return chunk
 
     def _roll(self) -> None:
-        """Keep the two ends of what came, and give the buffer all of it."""
+        """Reduce the recent chunks to both ends of the body, and pass them to the buffer."""
         recent = b"".join(self._recent)
         self._recent, self._recent_bytes = [], 0
         if not self._head:

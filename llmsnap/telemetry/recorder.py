@@ -1,4 +1,4 @@
-"""Files each request at its end: the activity record, the capture, the event."""
+"""Observes each request in flight, and files its record and capture at its end."""
 
 from __future__ import annotations
 
@@ -26,14 +26,147 @@ from llmsnap.telemetry.usage import NOTHING, Usage
 
 log = logging.getLogger(__name__)
 
-# --- from observer to record ----------------------------------------------------------------------
-
-
+SMALL_BYTES = 64 * 1024
+"""Ended requests of up to this size are filed later; a larger one is filed at once, with all that
+ended before it.
+"""
 REASON_CHARS = 200
 TYPE_CHARS = 100
-MIN_WINDOW_MS = 10.0  # tokens that came in less arrived in one piece: that is no speed
+MIN_WINDOW_MS = 10.0  # tokens within less arrived in one piece, and have no speed
 
 _MESSAGE = re.compile(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.){1,400})')
+
+
+class Recorder:
+    """Makes a ``ResponseObserver`` per request, lists those in flight, files them as they end.
+
+    Records and captures are numbered in the order in which requests ended. No method switches
+    greenlets; *clock* is monotonic, *wall_ns* Unix nanoseconds.
+    """
+
+    def __init__(
+        self,
+        activity: ActivityLog,
+        captures: Captures,
+        bus: EventBus,
+        *,
+        policy: CapturePolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.activity, self.captures, self.bus = activity, captures, bus
+        self.policy = policy or CapturePolicy()
+        self.defer: Defer = run_now
+        """Runs the filing of a small request within 20 ms, when the event loop has time."""
+        self._clock, self._wall_ns = clock, wall_ns
+        self._observers: dict[int, ResponseObserver] = {}
+        self._buffers: dict[int, CaptureBuffer] = {}
+        self._ended: deque[tuple[ResponseObserver, CaptureBuffer | None]] = deque()
+        """Requests that are not filed yet, in the order they ended, which is that of their ids."""
+        self._serial = 0
+
+    def __repr__(self) -> str:
+        return f"<Recorder, {len(self._observers)} in flight, next id {self.activity.next_id}>"
+
+    def begin(
+        self, context: ObservedRequest, body: bytes = b"", length: int | None = None
+    ) -> ResponseObserver:
+        """Return the observer of a request that is now in flight; *body* is what the model gets.
+
+        The body is kept only if it is to be captured. *length* is given for a body that is not in
+        memory.
+        """
+        self._serial += 1
+        path, body_bytes = context.sent_path, len(body) if length is None else length
+        buffer = None
+        if self.captures.enabled and self.policy.mask(path) is not Mask.NONE:
+            buffer = self._buffers[self._serial] = CaptureBuffer(self.captures, self.policy, path)
+            if not self.policy.omitted_reason(len(body), context.shown_headers, path):
+                buffer.keep_request(body)
+        observer = ResponseObserver(
+            self._serial,
+            context,
+            clock=self._clock,
+            now_ns=self._wall_ns(),
+            body_bytes=body_bytes,
+            buffer=buffer,
+            on_finish=self._finish,
+        )
+        self._observers[observer.serial] = observer
+        self.bus.publish(RequestStarted())
+        return observer
+
+    def in_flight(self) -> list[ResponseObserver]:
+        """Return the observers of requests that have not ended, oldest first."""
+        return list(self._observers.values())
+
+    def now(self) -> float:
+        """Return the time on the clock of the observers."""
+        return self._clock()
+
+    def cancel(self, serial: int) -> bool:
+        """Cancel a request in flight; false if there is none of that number."""
+        observer = self._observers.get(serial)
+        if observer is None:
+            return False
+        observer.context.cancel()
+        return True
+
+    def _finish(self, observer: ResponseObserver) -> None:
+        self._observers.pop(observer.serial, None)
+        self._ended.append((observer, self._buffers.pop(observer.serial, None)))
+        if observer.response_bytes + observer.body_bytes > SMALL_BYTES:
+            while self._ended:  # those that ended before have lower ids
+                self._file_next()
+        else:
+            self.defer(self._file_next)
+
+    def _file_next(self) -> None:
+        """File the request that ended first, unless it was filed together with a large one."""
+        if not self._ended:
+            return
+        observer, buffer = self._ended.popleft()
+        try:
+            self._record(observer, buffer)
+        except Exception:
+            log.exception("request %s could not be recorded", observer.context.request.id)
+        finally:
+            observer.release()
+            if buffer is not None:
+                buffer.release()
+
+    def _record(self, observer: ResponseObserver, buffer: CaptureBuffer | None) -> None:
+        observer.settle()
+        record_id = self.activity.take_id()
+        captured = buffer is not None and self._capture(record_id, observer, buffer)
+        record = record_of(observer, record_id, captured=captured)
+        self.activity.append(record)
+        self.bus.publish(ActivityRecorded(record))
+
+    def _capture(self, record_id: int, observer: ResponseObserver, buffer: CaptureBuffer) -> bool:
+        request, policy = observer.context.request, self.policy
+        raw = RawExchange(
+            record_id, request.method, observer.path, request.query,
+            observer.context.shown_headers, observer.body_bytes,
+            buffer.request, outcome_status(observer), observer.response_headers,
+            observer.response_bytes, b"".join(buffer.chunks), _omitted_reason(observer, buffer),
+            observer.started_ns // 1_000_000, observer.duration_ms,
+        )  # fmt: skip
+        size, make = raw.kept(policy)
+        prepare = policy.prepare if policy.redactor.active else None
+        largest = max(len(raw.request), len(raw.response))
+        return self.captures.add(record_id, size, make, prepare, largest)
+
+
+def _omitted_reason(observer: ResponseObserver, buffer: CaptureBuffer) -> str:
+    return (
+        "its Content-Encoding could not be decoded"
+        if observer.undecodable
+        else buffer.omitted_reason
+    )
+
+
+# --- from observer to record --------------------------------------------------------------------
 
 
 def record_of(observer: ResponseObserver, record_id: int, *, captured: bool) -> ActivityRecord:
@@ -106,7 +239,7 @@ def in_flight_object(observer: ResponseObserver, now: float) -> dict[str, Any]:
 
 
 def outcome_status(observer: ResponseObserver) -> int:
-    """Return the status that tells how the request went, also when it failed half-way."""
+    """Return the status of the request's outcome, which may be an error after the head was sent."""
     if observer.error is None:
         return observer.status or (499 if observer.client_left else 500)
     if observer.client_left:
@@ -115,7 +248,7 @@ def outcome_status(observer: ResponseObserver) -> int:
 
 
 def failure_reason(observer: ResponseObserver, status: int) -> str:
-    """Return in a few words why the request failed; "" if it did not."""
+    """Return a short reason of the failure; "" if there was none."""
     if observer.error is not None:
         text = in_full(observer.error) or type(observer.error).__name__
     elif observer.client_left:
@@ -134,7 +267,7 @@ def _phrase(status: int) -> str:
 
 
 def _speed(usage: Usage, observer: ResponseObserver) -> float | None:
-    """Return tokens per second of the generation: as told, else as seen, waits left out."""
+    """Return tokens per second of the generation: as reported, else as observed without waits."""
     tokens, end = usage.output_tokens, observer.finished
     if usage.tokens_per_second is not None or not tokens or end is None:
         return usage.tokens_per_second
@@ -148,135 +281,3 @@ def _speed(usage: Usage, observer: ResponseObserver) -> float | None:
 
 def _ms_between(start: float, end: float | None) -> float | None:
     return None if end is None else milliseconds(end - start)
-
-
-SMALL_BYTES = 64 * 1024
-"""Up to so much of request and answer waits to be filed; with more, all that waits is filed."""
-
-
-class Recorder:
-    """Gives each request a ``ResponseObserver``, knows those in flight, and files each at its end.
-
-    Its methods never switch greenlets; *clock* is monotonic, *wall_ns* Unix nanoseconds.
-    """
-
-    def __init__(
-        self,
-        activity: ActivityLog,
-        captures: Captures,
-        bus: EventBus,
-        *,
-        policy: CapturePolicy | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self.activity, self.captures, self.bus = activity, captures, bus
-        self.policy = policy or CapturePolicy()
-        self.defer: Defer = run_now
-        """Has small requests filed when there is time for it."""
-        self._clock, self._wall_ns = clock, wall_ns
-        self._observers: dict[int, ResponseObserver] = {}
-        self._buffers: dict[int, CaptureBuffer] = {}
-        self._ended: deque[tuple[ResponseObserver, CaptureBuffer | None]] = deque()
-        """Those that are not filed yet, in the order they ended, which is that of their ids."""
-        self._serial = 0
-
-    def __repr__(self) -> str:
-        return f"<Recorder, {len(self._observers)} in flight, next id {self.activity.next_id}>"
-
-    def begin(
-        self, context: ObservedRequest, body: bytes = b"", length: int | None = None
-    ) -> ResponseObserver:
-        """Return the observer of a request that is now in flight; *body* is what the model gets.
-
-        The body is held only while a capture of it is wanted. *length*: of one that is not in
-        memory.
-        """
-        self._serial += 1
-        path, body_bytes = context.sent_path, len(body) if length is None else length
-        buffer = None
-        if self.captures.enabled and self.policy.mask(path) is not Mask.NONE:
-            buffer = self._buffers[self._serial] = CaptureBuffer(self.captures, self.policy, path)
-            if not self.policy.omitted_reason(len(body), context.shown_headers, path):
-                buffer.keep_request(body)
-        observer = ResponseObserver(
-            self._serial,
-            context,
-            clock=self._clock,
-            now_ns=self._wall_ns(),
-            body_bytes=body_bytes,
-            buffer=buffer,
-            on_finish=self._finish,
-        )
-        self._observers[observer.serial] = observer
-        self.bus.publish(RequestStarted())
-        return observer
-
-    def in_flight(self) -> list[ResponseObserver]:
-        """Return the observers of requests that have not ended, oldest first."""
-        return list(self._observers.values())
-
-    def now(self) -> float:
-        """Return the time on the clock of the observers."""
-        return self._clock()
-
-    def cancel(self, serial: int) -> bool:
-        """Ask for a request in flight to be ended; false if there is none or it cannot be."""
-        observer = self._observers.get(serial)
-        if observer is None:
-            return False
-        observer.context.cancel()
-        return True
-
-    def _finish(self, observer: ResponseObserver) -> None:
-        self._observers.pop(observer.serial, None)
-        self._ended.append((observer, self._buffers.pop(observer.serial, None)))
-        if observer.response_bytes + observer.body_bytes > SMALL_BYTES:
-            while self._ended:  # those that ended before have the lower numbers
-                self._file_next()
-        else:
-            self.defer(self._file_next)
-
-    def _file_next(self) -> None:
-        """File the request that ended first, if it has not been filed with a large one."""
-        if not self._ended:
-            return
-        observer, buffer = self._ended.popleft()
-        try:
-            self._record(observer, buffer)
-        except Exception:
-            log.exception("request %s could not be recorded", observer.context.request.id)
-        finally:
-            observer.release()
-            if buffer is not None:
-                buffer.release()
-
-    def _record(self, observer: ResponseObserver, buffer: CaptureBuffer | None) -> None:
-        observer.settle()
-        record_id = self.activity.take_id()
-        captured = buffer is not None and self._capture(record_id, observer, buffer)
-        record = record_of(observer, record_id, captured=captured)
-        self.activity.append(record)
-        self.bus.publish(ActivityRecorded(record))
-
-    def _capture(self, record_id: int, observer: ResponseObserver, buffer: CaptureBuffer) -> bool:
-        request, policy = observer.context.request, self.policy
-        raw = RawExchange(
-            record_id, request.method, observer.path, request.query,
-            observer.context.shown_headers, observer.body_bytes,
-            buffer.request, outcome_status(observer), observer.response_headers,
-            observer.response_bytes, b"".join(buffer.chunks), _omitted_reason(observer, buffer),
-            observer.started_ns // 1_000_000, observer.duration_ms,
-        )  # fmt: skip
-        size, make = raw.kept(policy)
-        prepare = policy.prepare if policy.redactor.active else None
-        largest = max(len(raw.request), len(raw.response))
-        return self.captures.add(record_id, size, make, prepare, largest)
-
-
-def _omitted_reason(observer: ResponseObserver, buffer: CaptureBuffer) -> str:
-    return (
-        "its Content-Encoding could not be decoded"
-        if observer.undecodable
-        else buffer.omitted_reason
-    )

@@ -1,7 +1,8 @@
-"""Activity and swaps in an SQLite file, beyond a restart.
+"""Activity and swaps in an SQLite file, so that they survive a restart.
 
-What happens is queued and written in batches by a thread of its own. A full disk, a locked or a
-broken file costs history, one warning, and nothing else.
+Records are queued and written in batches by a thread of its own. A full disk, a locked or a broken
+file costs history and one warning, nothing else. To add a field of a record: a script in
+``MIGRATIONS`` that adds the column, named as the field.
 """
 
 from __future__ import annotations
@@ -47,14 +48,13 @@ log = logging.getLogger(__name__)
 
 # --- the file -------------------------------------------------------------------------------------
 
-
 BUSY_S = 2.0
 
 _FIELDS = tuple(name for name in ActivityRecord.__struct_fields__ if name != "has_capture")
 _FLAGS = frozenset({"stream", "client_left"})
 
-# Each script takes the file from the version of its index to the next; never change one that was
-# released, add another.
+# Each script upgrades the file from the version of its index to the next. Never change one that was
+# released; add another.
 MIGRATIONS = (
     """
     CREATE TABLE activity (
@@ -78,7 +78,7 @@ MIGRATIONS = (
     );
     CREATE INDEX swaps_ended ON swaps (ended_ms);
     """,
-    # Numbers never come back, not even when all rows that had them are gone.
+    # Ids are never reused, not even when all rows that had them are deleted.
     """
     ALTER TABLE swaps ADD COLUMN id INTEGER NOT NULL DEFAULT 0;
     UPDATE swaps SET id = json_extract(document, '$.id');
@@ -109,10 +109,10 @@ class Database:
         if reader:
             source, uri = Path(path).absolute().as_uri() + "?mode=ro", True
         else:
-            # Made by us first, so that nobody else may read it.
+            # Created with this mode first, so that other users cannot read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             source, uri = path, False
-        # A thread pool may replace its thread; only one uses the connection at a time.
+        # A thread pool may replace its thread; one thread at a time uses the connection.
         self._db = sqlite3.connect(
             source, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=uri
         )
@@ -124,15 +124,15 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the connection; the last one to close tidies the file."""
+        """Close the connection; the last one to close checkpoints the file."""
         self._db.close()
 
     def insert(
         self, records: Sequence[ActivityRecord], swaps: Sequence[SwapRow], last_swap: int = 0
     ) -> None:
-        """Add records and swaps, all or none; *last_swap* is the last that has begun.
+        """Add records and swaps, all or none; *last_swap* is the last one that began.
 
-        What is there already was written by an attempt that was given up too early.
+        Rows that exist already were written by an attempt that timed out.
         """
         marks = ", ".join("?" * len(_FIELDS))
         rows = [[getattr(record, name) for name in _FIELDS] for record in records]
@@ -150,7 +150,7 @@ class Database:
             self._use_number("swap", max((last_swap, *(swap[0] for swap in swaps))))
 
     def next_id(self) -> int:
-        """Return the id after the greatest one ever filed."""
+        """Return the id after the greatest one ever used."""
         return self._last_number("record") + 1
 
     def next_swap_id(self) -> int:
@@ -205,7 +205,7 @@ class Database:
         return [_without_schema(json.loads(document)) for (document,) in rows]
 
     def prune(self, before_ms: int, max_rows: int) -> int:
-        """Delete what ended before *before_ms* and all but the last *max_rows*; say how many."""
+        """Delete what ended before *before_ms* and all but the last *max_rows*; return how many."""
         gone = 0
         with _Transaction(self._db):
             for sql, value in (
@@ -228,14 +228,14 @@ class Database:
 
     def _prepare(self) -> None:
         version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:  # before anything is changed in the file
+        if version > SCHEMA_VERSION:  # before the file is changed
             raise NewerSchema(
                 f"written by a newer llmsnap: schema version {version}, this one reads up to "
                 f"{SCHEMA_VERSION}: update llmsnap or name another store.path"
             )
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
-        # With WAL this loses at most the last commits when the power fails, and nothing to kill -9.
+        # With WAL a power failure costs at most the last commits, and kill -9 nothing.
         self._db.execute("PRAGMA synchronous = NORMAL")
         for number in range(version, SCHEMA_VERSION):
             self._migrate(MIGRATIONS[number], number + 1)
@@ -295,7 +295,7 @@ def _ns(ms: int | None) -> int | None:
 
 
 def _after(order: Order, value: Any, record_id: int) -> tuple[str, list[Any]]:
-    """Return the condition for what comes after a record in this order."""
+    """Return the condition of the rows after a record in this order."""
     name, beyond = order.field, "<" if order.descending else ">"
     if name == "id":
         return f"id {beyond} ?", [record_id]
@@ -306,7 +306,7 @@ def _after(order: Order, value: Any, record_id: int) -> tuple[str, list[Any]]:
 
 
 def _without_schema(swap: dict[str, Any]) -> dict[str, Any]:
-    """Return a swap as it is shown: which shape it has is said of the whole list."""
+    """Return a swap as the API shows it: the schema version is that of the whole list."""
     swap.pop("schema_version", None)
     return swap
 
@@ -320,10 +320,9 @@ def _record(row: Sequence[Any]) -> ActivityRecord:
 
 # --- the queue in front of it ---------------------------------------------------------------------
 
-
 T = TypeVar("T")
 
-BATCH_S = 0.5  # what kill -9 may cost
+BATCH_S = 0.5  # kill -9 costs at most the records of this time
 BATCH_ROWS = 1000
 QUEUE_ROWS = 20_000
 WRITE_TIMEOUT_S = 30.0
@@ -335,7 +334,7 @@ SWAP_SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What an earlier run left: its last records, oldest first, and the ids to go on with."""
+    """State of an earlier run: its last records, oldest first, and the next ids."""
 
     records: list[ActivityRecord]
     next_id: int
@@ -345,9 +344,9 @@ class Restored:
 class Store:
     """Activity and swaps in the SQLite file at *path*.
 
-    ``append`` and ``append_swap`` never wait and never fail; a queue bounds what is not written
-    yet, and drops its oldest. A *max_age_days* or *max_rows* of 0 is no limit. *wall* is Unix time
-    in seconds.
+    ``append`` and ``append_swap`` never wait and never fail; rows that are not written yet wait in
+    a bounded queue, which drops its oldest. A *max_age_days* or *max_rows* of 0 is no limit. *wall*
+    is Unix time in seconds.
     """
 
     def __init__(
@@ -368,7 +367,7 @@ class Store:
         self._reading: Any = None
         self._records: deque[ActivityRecord] = deque()
         self._swaps: deque[tuple[int, int, str, str, str]] = deque()
-        self._begun = self._begun_noted = 0  # the last swap that began; as far as the file knows
+        self._begun = self._begun_noted = 0  # the last swap that began; the last one in the file
         self._filled, self._closing = Event(), Event()
         self._tasks = TaskGroup("store")
         self._writing = BoundedSemaphore(1)
@@ -382,7 +381,7 @@ class Store:
 
     @property
     def is_current(self) -> bool:
-        """Whether the file can be asked, and has all but the last moment."""
+        """Whether the file can be read, and contains all but the last moment."""
         return self.usable and not self._failure
 
     def open(self, recent: int = MAX_PAGE) -> Restored:
@@ -400,7 +399,7 @@ class Store:
         return restored
 
     def follow(self, bus: EventBus) -> None:
-        """Keep every record and swap that *bus* tells of, until ``close``."""
+        """Keep every record and swap published on *bus*, until ``close``."""
         self._following = [
             bus.subscribe(ActivityRecorded, lambda event: self.append(event.record)),
             bus.subscribe(SwapStarted, lambda event: self.begin_swap(event.swap_id)),
@@ -413,7 +412,7 @@ class Store:
             self._offer(self._records, record)
 
     def begin_swap(self, swap_id: int) -> None:
-        """Note that the number is taken, whatever becomes of the swap. Never waits."""
+        """Note that the id is used, whether or not the swap ends well. Never waits."""
         self._begun = max(self._begun, swap_id)
         self._filled.set()
 
@@ -460,13 +459,13 @@ class Store:
         return found
 
     def flush(self) -> None:
-        """Write what is queued, if that is possible. Blocks."""
+        """Write the queue, if that is possible. Blocks."""
         while self.usable and self._has_more:
             if not self._write_batch():
                 return
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is queued and close the file. Blocks up to about *timeout_s*."""
+        """Write the queue and close the file. Blocks up to about *timeout_s*."""
         for subscription in self._following:
             subscription.close()
         self._closing.set()
@@ -476,7 +475,7 @@ class Store:
         for worker, close in ((self._writer, self._close_db), (self._reader, self._close_reading)):
             try:
                 worker.run(close, timeout_s=timeout_s)
-            except Exception as error:  # noqa: BLE001 - the file is safe whatever happens here
+            except Exception as error:  # noqa: BLE001 - the file stays consistent in any case
                 log.debug("store: %s", error)
             worker.close()
 
@@ -516,7 +515,7 @@ class Store:
         return True
 
     def _write_batch(self) -> bool:
-        """Write up to a batch of what is queued; on failure it stays queued."""
+        """Write up to a batch of the queue; on failure it stays queued."""
         with self._writing:
             return self._write_first()
 
@@ -586,7 +585,7 @@ class Store:
 
 
 def _drop(queue: deque[T], written: list[T]) -> None:
-    """Take *written* from the queue's beginning, where some may have been dropped meanwhile."""
+    """Remove *written* from the front of the queue; some may have been dropped meanwhile."""
     for item in written:
         if queue and queue[0] is item:
             queue.popleft()

@@ -1,4 +1,4 @@
-"""Owns everything that is measured and kept: records, captures, metrics, samples, the store."""
+"""Telemetry, the owner of records, captures, metrics, samples and the store."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# --- state history --------------------------------------------------------------------------------
-
-
 KEPT_S = 3 * 3600.0
 MAX_BARS = 2000
 """Per model: a crash loop must not fill the memory."""
+PACK_AFTER_S = 0.5
+"""Delay before captures are compressed: under load most are evicted before."""
+SWAPS_KEPT = 500
+MOST_RESTORED = 10_000
+"""Limit of records of earlier runs held in memory, for the sake of a short start."""
 
 
 class StateHistory:
-    """Listens to the bus. Its methods never switch greenlets."""
+    """States of each model over the last hours: the bars of the timeline. Never switches."""
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
@@ -58,7 +60,7 @@ class StateHistory:
         return f"<StateHistory of {len(self._changes)} models>"
 
     def know(self, model_ids: Iterable[str]) -> None:
-        """Keep the history of these models; that of one not known before begins with stopped."""
+        """Keep the history of these models only; that of a new one begins with stopped."""
         wanted = frozenset(model_ids)
         for gone in self._changes.keys() - wanted:
             del self._changes[gone]
@@ -66,21 +68,21 @@ class StateHistory:
             self._changes[model_id] = deque([(self._wall(), str(State.STOPPED))], maxlen=MAX_BARS)
 
     def follow(self, bus: EventBus) -> EventSubscription:
-        """Note what *bus* tells, until the returned subscription is closed."""
+        """Note the changes on *bus*, until the returned subscription is closed."""
         return bus.subscribe(ProcessStateChanged, self.note)
 
     def note(self, event: ProcessStateChanged) -> None:
-        """Add a change of state of a model that is known."""
+        """Add a change of state of a configured model."""
         changes = self._changes.get(event.model_id)
         if changes is None:
-            return  # removed from the configuration, and on its way out
+            return  # removed from the configuration, and stopping
         changes.append((event.at, event.new))
-        # The last one before the window still reaches into it.
+        # The last state before the window extends into it.
         while len(changes) > 1 and changes[1][0] < self._wall() - KEPT_S:
             changes.popleft()
 
     def bars(self, model_id: str) -> list[dict[str, Any]]:
-        """Return the states in order, each with its ends in Unix ms; the last has none."""
+        """Return the states in order, each with begin and end in Unix ms; the last has no end."""
         changes = list(self._changes.get(model_id, ()))
         ends: list[float | None] = [at for at, _ in changes[1:]]
         return [
@@ -89,17 +91,10 @@ class StateHistory:
         ]
 
 
-PACK_AFTER_S = 0.5
-"""Under load most captures are evicted before: packing those took longer than to serve them."""
-SWAPS_KEPT = 500
-MOST_RESTORED = 10_000
-"""Records of earlier runs held in memory, however many may be: the start should be short."""
-
-
 class Telemetry:
-    """Owns what is kept about requests, swaps and the machine.
+    """Owns all data about requests, swaps and the machine.
 
-    *pids* tells who runs, *defer* runs the filing of a request soon.
+    *pids* returns the process of each running model, *defer* schedules the filing of a request.
     """
 
     def __init__(
@@ -111,7 +106,7 @@ class Telemetry:
     ) -> None:
         self.bus = bus
         self.run = f"{time.time_ns() // 1_000_000:x}"
-        """Names this run of the server: numbers of another one may mean something else."""
+        """Identifies this run of the server: ids of another run may mean something else."""
         self.activity = ActivityLog(config.metrics_max_in_memory)
         self._offload = Offload(after_s=PACK_AFTER_S)
         self.captures = Captures(
@@ -144,7 +139,7 @@ class Telemetry:
         return f"<Telemetry {self.activity!r}, {self.store!r}>"
 
     def open(self) -> None:
-        """Restore what the store has, begin to write and to sample. Blocks briefly."""
+        """Restore records from the store, start writing and sampling. Blocks briefly."""
         if self.store is not None:
             restored = self.store.open(min(self.activity.size, MOST_RESTORED))
             self.activity.next_id = restored.next_id
@@ -161,7 +156,7 @@ class Telemetry:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page:
-        """Return some of the records *wanted*: of all runs, or of memory without a store. Blocks.
+        """Return a page of the selected records: of all runs, or of memory without a store. Blocks.
 
         Raises: BadRequest.
         """
@@ -193,7 +188,7 @@ class Telemetry:
     def last_swaps(self, limit: int = SWAPS_KEPT) -> list[dict[str, Any]]:
         """Return the last swaps, oldest first: of all runs, or of this one without a store. Blocks.
 
-        Ids go on from run to run.
+        Ids continue from run to run.
         """
         if self.store is not None and self.store.is_current:
             try:
@@ -216,7 +211,7 @@ class Telemetry:
         self.states.know(config.models)
 
     def close(self) -> None:
-        """Write what is not written yet, and end all tasks. Blocks, bounded."""
+        """Write what is queued, and end all tasks. Blocks, bounded."""
         self._ended.set()
         self._tasks.close()
         for subscription in self._subscriptions:
@@ -231,12 +226,12 @@ class Telemetry:
         self.swaps_ended += 1
 
     def _with_capture(self, record: ActivityRecord) -> ActivityRecord:
-        """The file does not know what is captured: captures end with the run."""
+        """Set ``has_capture``, which is not in the file: captures end with the run."""
         return structs.replace(record, has_capture=True) if record.id in self.captures else record
 
 
 def _names(config: Config) -> frozenset[str]:
-    """Every name a model may serve under; anything else a client asks for was made up."""
+    """Return all model names of the configuration; other names get no label of their own."""
     remote = (name for peer in config.peers.values() for name in peer.models)
     return frozenset({*config.models, *remote})
 
@@ -245,7 +240,7 @@ def _store(config: Config) -> Store | None:
     settings = config.store
     if settings.path is None:
         return None
-    # sqlite3 costs start-up time and memory: only those who asked for a store pay.
+    # sqlite3 costs start-up time and memory, so it is loaded only for a configured store.
     from llmsnap.telemetry.store import Store  # noqa: PLC0415
 
     return Store(settings.path, max_age_days=settings.max_age_days, max_rows=settings.max_rows)

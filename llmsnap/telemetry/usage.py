@@ -1,4 +1,4 @@
-"""Token counts and speeds, as the inference server itself reports them at the end of an answer.
+"""Token counts and speeds as inference servers report them at the end of a response.
 
 Every API kind says it with one of three members: ``usage`` (top level, or within ``response`` or
 ``message`` of a streamed event), llama-server's ``timings`` and vLLM's ``metrics``. They are found
@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-MAX_MEMBERS = 8  # servers that report usage with every chunk have said it all in the last few
+MAX_MEMBERS = 8  # enough for servers that report usage with every chunk
 MAX_COUNT = 2**53
 
 _INPUT = ("prompt_tokens", "input_tokens")
@@ -32,9 +32,9 @@ _decoder = json.JSONDecoder()
 
 
 class Usage(Struct, frozen=True):
-    """What an answer says about itself; None where it says nothing.
+    """What a response reports about itself; None where it reports nothing.
 
-    *server_ms* is the time the server worked on it, prompt and generation.
+    *server_ms* is the server's processing time, prompt and generation.
     """
 
     input_tokens: int | None = None
@@ -50,20 +50,20 @@ class Usage(Struct, frozen=True):
 NOTHING = Usage()
 _COUNTS = frozenset({"input_tokens", "output_tokens", "cached_tokens"})
 
-# Fields of Usage by name. Not "float": the compiler of the hot path makes all of them that.
+# Fields of Usage by name. Not "float": mypyc would convert the integers.
 Known = dict[str, Any]
 Read = Callable[[Mapping[str, Any]], Known]
 
 
 def extract(body: bytes, head: bytes = b"") -> Usage:
-    """Return the usage that the answer *body* reports.
+    """Return the usage that the response *body* reports.
 
-    When only its end was kept, that is *body*, and *head* is what was kept of its beginning.
-    The later value wins; ``timings`` and ``metrics`` win over ``usage``.
+    Of a long response *body* is the end, and *head* the beginning. The later value wins;
+    ``timings`` and ``metrics`` win over ``usage``.
     """
     known = _known(body)
     if head and not known.keys() >= _COUNTS:
-        # Anthropic streams tell the input with their first event, the output with the last.
+        # Anthropic streams report the input in their first event, the output in the last.
         known = _known(head) | known
     return Usage(**known) if known else NOTHING
 
@@ -83,16 +83,16 @@ def _known(body: bytes) -> Known:
     return _newest(text, '"usage"', _from_usage) | told if usage else told
 
 
-# An answer that is one object, as far as it concerns us. Not a class statement: the compiler of the
-# hot path keeps no types of members for whoever decodes.
+# The members of a response that is one object. Not a class statement: mypyc does not keep the types
+# of members, which msgspec needs to decode.
 _Whole: Any = msgspec.defstruct("_Whole", [(n, Any, None) for n in ("timings", "metrics", "usage")])
 _whole: Any = msgspec.json.Decoder(_Whole)
 
 
 def _of_whole(body: bytes, named: int) -> Known | None:
-    """Return what a short answer says, in a tenth of the time that finding it by name takes.
+    """Return what a short response reports, in a tenth of the time of a search by name.
 
-    None unless *body* is an object with all *named* members at its top, each an object.
+    None unless *body* is an object with all *named* members at its top level, each an object.
     """
     try:
         whole = _whole.decode(body)
@@ -116,7 +116,7 @@ def _newest_timings(text: str) -> Known:
 
 
 def _newest(text: str, name: str, read: Read) -> Known:
-    """Return what the members called *name* say together; the later ones win."""
+    """Return the merged values of all members called *name*; the later ones win."""
     known: Known = {}
     for member in _members(text, name):
         known = _present(read(member)) | known
@@ -133,7 +133,7 @@ def _members(text: str, name: str) -> Iterator[Mapping[str, Any]]:
     """Yield the objects that are values of the member *name* (with its quotes), last one first."""
     start, left = len(text), MAX_MEMBERS
     while left and (start := text.rfind(name, 0, start)) >= 0:
-        # A quote after a backslash is inside a string: somebody's text about usage, not a member.
+        # A quote after a backslash is inside a string: text about usage, not a member.
         if text[start - 1 : start] == "\\":
             continue
         left -= 1
@@ -175,7 +175,7 @@ def _cached(usage: Mapping[str, Any]) -> int | None:
 
 
 def _from_timings(timings: Mapping[str, Any]) -> Known:
-    """Read llama-server's own account of an answer."""
+    """Read llama-server's ``timings``."""
     output = _count(timings.get("predicted_n"))
     prompt_ms, predicted_ms = (
         _number(timings.get("prompt_ms")),
@@ -198,7 +198,7 @@ def _from_timings(timings: Mapping[str, Any]) -> Known:
 
 
 def _from_vllm(metrics: Mapping[str, Any]) -> Known:
-    """Read what vLLM adds under ``--enable-per-request-metrics``."""
+    """Read vLLM's ``metrics`` (``--enable-per-request-metrics``)."""
     first_ms = _number(metrics.get("time_to_first_token_ms"))
     generation_ms = _number(metrics.get("generation_time_ms"))
     known = first_ms is not None and generation_ms is not None
@@ -223,7 +223,7 @@ def _count(value: object) -> int | None:
 
 
 def _number(value: object) -> float | None:
-    """Read a number leniently: texts that are numbers count, true is 1; None for all else."""
+    """Read a number leniently: numeric strings count, true is 1; None for everything else."""
     if not isinstance(value, (int, float, str)):
         return None
     try:
@@ -235,19 +235,18 @@ def _number(value: object) -> float | None:
 
 # --- content encodings ----------------------------------------------------------------------------
 
-
-MAX_DECODED_BYTES = 64 * 1024 * 1024  # beyond this an answer is not worth reading, or is a bomb
+MAX_DECODED_BYTES = 64 * 1024 * 1024  # more is not worth reading, or a decompression bomb
 STEP_BYTES = 256 * 1024
 
 Decode = Callable[[bytes], bytes]
 
 
 class CannotDecode(Exception):
-    """The bytes are not what ``Content-Encoding`` said, or become too many."""
+    """The body does not match its ``Content-Encoding``, or is too large when decoded."""
 
 
 class Inflater:
-    """gzip and deflate; the latter with the zlib header most servers send, or without."""
+    """gzip and deflate; the latter with the zlib header that most servers send, or without."""
 
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
@@ -276,7 +275,7 @@ class Inflater:
         return b"".join(parts)
 
     def _next_member(self) -> bytes:
-        """Return what follows the end of a gzip member, which may be another one."""
+        """Return the rest after a gzip member, which may be a further member."""
         rest: bytes = self._inflate.unused_data
         if rest and self._gzip:
             self._inflate = zlib.decompressobj(self._window_bits(rest))
@@ -291,7 +290,7 @@ class Inflater:
 
 
 class ForeignDecoder:
-    """br and zstd, by whatever library is installed."""
+    """br and zstd, by optional libraries."""
 
     def __init__(self, decode: Decode, errors: type[Exception]) -> None:
         self._decode, self._errors = decode, errors
@@ -310,10 +309,10 @@ class ForeignDecoder:
 
 
 def decoder_for(encoding: str) -> Decode | None:
-    """Return what decodes a body of this ``Content-Encoding``, chunk by chunk.
+    """Return the decoder of a body with this ``Content-Encoding``, called chunk by chunk.
 
-    None when there is nothing to decode; unknown names count as that. Raises: CannotDecode when
-    the library for br or zstd is not installed.
+    None when there is nothing to decode, or the name is unknown. Raises: CannotDecode when the
+    library for br or zstd is not installed.
     """
     match encoding.strip().lower():
         case "gzip" | "x-gzip":

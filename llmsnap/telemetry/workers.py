@@ -1,4 +1,4 @@
-"""One native thread for calls that may block the whole process: disks and drivers."""
+"""Native threads for calls that would block the event loop: disks, drivers, compression."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
 Wanted = Callable[[], bool]
-"""Whether work that waits is still worth doing."""
+"""Returns whether queued work is still worth doing."""
 
 
 class WorkerStuck(Exception):
-    """The thread did not come back in time; it cannot be stopped, only left alone."""
+    """A call did not return in time; its thread cannot be stopped."""
 
 
 class WorkerThread:
-    """Runs calls one after another in a thread of its own, made at the first call.
+    """Runs calls one after another in a thread of its own, started with the first call.
 
-    A ``threading.Thread`` would be a greenlet here and stall the event loop. A call that hangs
-    costs its caller the time-out and no more; until it comes back, further calls fail at once.
+    A ``threading.Thread`` would be a greenlet (gevent patches it) and stall the event loop. A call
+    that hangs costs its caller the time-out only; until it returns, further calls fail at once.
     Neither ``close()`` nor the end of the program waits for it.
     """
 
@@ -43,7 +43,7 @@ class WorkerThread:
         return self._late is not None and not self._late.ready()
 
     def run(self, call: Callable[..., T], *args: object, timeout_s: float) -> T:
-        """Return ``call(*args)``, run in the thread, or raise what it raised. Blocks.
+        """Return ``call(*args)``, run in the thread; its exception is raised here. Blocks.
 
         Raises: WorkerStuck.
         """
@@ -58,7 +58,7 @@ class WorkerThread:
         return value  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Give the thread back, unless it is stuck. Blocks briefly."""
+        """End the thread, unless it is stuck. Blocks briefly."""
         pool, self._pool = self._pool, None
         if pool is not None and not self.stuck:
             pool.kill()
@@ -79,7 +79,7 @@ class WorkerThread:
 
 
 def _settle(call: Callable[..., T], args: tuple[object, ...]) -> tuple[T | None, Exception | None]:
-    """Return (value, error): gevent prints the trace of an error that leaves a thread."""
+    """Return (value, error): gevent prints the traceback of an error that leaves a thread."""
     try:
         return call(*args), None
     except Exception as error:  # noqa: BLE001 - becomes the outcome
@@ -91,11 +91,11 @@ def _always() -> bool:
 
 
 class Offload:
-    """Runs work in a thread, one after another, and hands its result to a callback.
+    """Runs work in a thread, one after another, and passes its result to a callback.
 
-    Callbacks run in the event loop and must not switch. At most *limit* pieces of work wait;
-    what comes beyond is not done, nor is work that fails. *after_s* is how long the first one
-    waits for what may make it needless.
+    Callbacks run in the event loop and must not switch. At most *limit* pieces of work wait; more
+    are dropped, and the result of work that fails is, too. *after_s* is the delay of the first
+    one: much of the work is no longer wanted by then.
     """
 
     def __init__(self, limit: int = 256, after_s: float = 0.0) -> None:
@@ -112,7 +112,7 @@ class Offload:
     def __call__(
         self, work: Callable[[], Any], done: Callable[[Any], None], wanted: Wanted = _always
     ) -> None:
-        """Do *work* soon, if it is still *wanted*, then call *done* with its result. No switch."""
+        """Queue *work*; if it is still *wanted* when its turn comes, *done* gets its result."""
         if len(self._waiting) >= self._limit:
             return
         self._waiting.append((work, done, wanted))
@@ -126,7 +126,7 @@ class Offload:
             self._next()
 
     def close(self) -> None:
-        """Forget what waits and give the thread back."""
+        """Drop what waits and end the thread."""
         self._waiting.clear()
         if self._timer is not None:
             self._timer.close()
