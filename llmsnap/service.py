@@ -103,12 +103,12 @@ class Service:
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
         self.feeds: set[Feed] = set()
-        self.observations = Telemetry(config, self.bus, self._pids, self.deferred.add)
+        self.telemetry = Telemetry(config, self.bus, self._pids, self.deferred.add)
         self.dispatcher = Dispatcher(
             self.driver,
             self,
             self.pool,
-            self.observations.recorder,
+            self.telemetry.recorder,
             self.deferred.run_some,
         )
         self.config_status = ConfigStatus(config)
@@ -154,8 +154,8 @@ class Service:
                 log.warning("%s", wanting)
             reap_adopted()
             self.state_dir.lock()
-            self.observations.open()
-            self.driver.scheduler.count_from(self.observations.next_swap_id)
+            self.telemetry.open()
+            self.driver.scheduler.count_from(self.telemetry.next_swap_id)
             if self._recording is not None:
                 self._recording.open()
             self._stop_leftovers()
@@ -198,7 +198,7 @@ class Service:
         self.contexts.close()
         self.voices.close()
         self.deferred.flush()
-        self.observations.close()
+        self.telemetry.close()
         if self._recording is not None:
             self._recording.close()
         self.pool.close()
@@ -282,7 +282,7 @@ class Service:
             self._warn_of_open_door()
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
-        self.observations.configure(config)
+        self.telemetry.configure(config)
         self.bodies.configure(config)
         self.driver.reconfigure(change_of(config, frozenset(restart), frozenset(changes.hot)))
         if preload:

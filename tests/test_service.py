@@ -72,7 +72,7 @@ def test_a_load_is_told_on_the_bus_and_kept(bench: Bench) -> None:
     service.driver.load("a")
     assert service.state("a") is State.READY
     assert [event.new for event in bench.of(ProcessStateChanged)] == ["starting", "ready"]
-    (swap,) = service.observations.swaps
+    (swap,) = service.telemetry.swaps
     assert (swap.target, swap.kind, swap.outcome, swap.reason) == ("a", "start", "done", "load")
     assert bench.of(SwapFinished) == [swap]
     assert bench.launcher.handles[0].spec.cmd == "serve --port 17000"

@@ -58,7 +58,7 @@ def events() -> ResponseReturnValue:
 @bp.get("/metrics")
 def metrics() -> ResponseReturnValue:
     """List what is known of each successful request, oldest first."""
-    records = current_service().observations.activity.snapshot()
+    records = current_service().telemetry.activity.snapshot()
     response = jsonify([metric_object(one) for one in records if is_metric(one)])
     response.mimetype = "application/json"
     return response
@@ -72,7 +72,7 @@ def activity() -> ResponseReturnValue:
     ``limit`` page.
     """
     order = Order.parse(request.args["sort"]) if "sort" in request.args else None
-    page = current_service().observations.page(
+    page = current_service().telemetry.page(
         _wanted(), order, request.args.get("cursor"), _number("limit", 100) or 100
     )
     return jsonify(**activity_export(page.records), cursor=page.cursor)
@@ -82,7 +82,7 @@ def activity() -> ResponseReturnValue:
 def activity_stats() -> ResponseReturnValue:
     """Sum up the records in memory: totals, percentiles and histograms, for all and per model."""
     wanted = _wanted()
-    records = filter(wanted.matches, current_service().observations.activity.snapshot())
+    records = filter(wanted.matches, current_service().telemetry.activity.snapshot())
     # In a thread: over many records it takes long, and streams are to go on meanwhile.
     found = get_hub().threadpool.apply(statistics, (records,))
     return jsonify(schema_version=SCHEMA_VERSION, **found)
@@ -91,7 +91,7 @@ def activity_stats() -> ResponseReturnValue:
 @bp.get("/swaps")
 def swaps() -> ResponseReturnValue:
     """List the last swaps, oldest first; of earlier runs too, where a store keeps them."""
-    records = current_service().observations.last_swaps()
+    records = current_service().telemetry.last_swaps()
     return jsonify(schema_version=SCHEMA_VERSION, swaps=records)
 
 
@@ -99,14 +99,14 @@ def swaps() -> ResponseReturnValue:
 def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""
     service = current_service()
-    records = statuses.requests(service, service.observations.recorder.in_flight())
+    records = statuses.requests(service, service.telemetry.recorder.in_flight())
     return jsonify(schema_version=SCHEMA_VERSION, requests=records)
 
 
 @bp.post("/inflight/<int:serial>/cancel")
 def cancel(serial: int) -> ResponseReturnValue:
     """End a request in flight; its client gets an error."""
-    if not current_service().observations.recorder.cancel(serial):
+    if not current_service().telemetry.recorder.cancel(serial):
         raise NotFound(f"no request {serial} is in flight")
     return jsonify(msg="ok")
 
@@ -124,7 +124,7 @@ def capture(capture_id: str) -> ResponseReturnValue:
     """Answer what one request and its answer were; ``?format=curl`` or ``har`` to use elsewhere."""
     if not NUMBER.fullmatch(capture_id):
         return jsonify(error="invalid capture ID"), 400
-    found = current_service().observations.captures.get(int(capture_id))
+    found = current_service().telemetry.captures.get(int(capture_id))
     if found is None:
         return jsonify(error="capture not found"), 404
     base_url = request.host_url.rstrip("/")

@@ -149,7 +149,7 @@ class Broadcast:
 
     def requests(self) -> Frame:
         """Return the snapshot of the requests in flight."""
-        return self._requests.snapshot(self._service.observations.recorder.now())
+        return self._requests.snapshot(self._service.telemetry.recorder.now())
 
     def in_flight(self) -> Frame | None:
         """Return the requests in flight, for a reader that just joined; None without any."""
@@ -165,7 +165,7 @@ class Broadcast:
             batch.models = self._model_list()
         batch.logs = self._take_logs()
         if any(reader.takes_envelopes for reader in self._readers):
-            batch.requests = self._requests.changes(self._service.observations.recorder.now())
+            batch.requests = self._requests.changes(self._service.telemetry.recorder.now())
         batch.in_flight = self._take_in_flight()
         if batch.is_empty:
             return False
@@ -222,7 +222,7 @@ class Broadcast:
 
     def _patience(self) -> float | None:
         """How long nothing needs to be looked at: in-flight counts have no event of their own."""
-        if self._in_flight_seen or self._service.observations.recorder.in_flight():
+        if self._in_flight_seen or self._service.telemetry.recorder.in_flight():
             left_s = max(0.0, self._in_flight_due - self._clock())
             return left_s if self._requests.is_empty else min(left_s, BYTES_EVERY_S)
         return None
@@ -329,10 +329,10 @@ class Broadcast:
 
     def _metrics(self) -> Frame:
         """Return the list of metrics; fifty tabs that come back at once cost one."""
-        observations = self._service.observations
-        key = observations.activity.next_id, observations.captures.used
+        telemetry = self._service.telemetry
+        key = telemetry.activity.next_id, telemetry.captures.used
         if self._history is None or self._history[0] != key:
-            records = filter(is_metric, observations.activity.snapshot())
+            records = filter(is_metric, telemetry.activity.snapshot())
             self._history = key, wrapped("metrics", dump(list(map(metric_object, records))))
         return self._history[1]
 

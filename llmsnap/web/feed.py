@@ -70,7 +70,7 @@ class Feed:
         self._broadcast = broadcast_of(service)
         self._form = form
         self._resume = Position.parse(resume)
-        self._at = Position(service.observations.run)
+        self._at = Position(service.telemetry.run)
         self._listed = -1  # up to this record all were in the list the reader began with
         self._wake = Event()
         self._first: list[Frame] = []
@@ -96,9 +96,9 @@ class Feed:
             self._first = self._broadcast.history()
         if Form.NAMED in self._form:
             self._in_flight = self._broadcast.in_flight()
-        observations = self._service.observations
-        self._listed = observations.activity.next_id - 1
-        self._at = _start(observations, self._resume)
+        telemetry = self._service.telemetry
+        self._listed = telemetry.activity.next_id - 1
+        self._at = _start(telemetry, self._resume)
 
     def close(self) -> None:
         """Unsubscribe. Never switches; may be called twice."""
@@ -184,16 +184,16 @@ class Feed:
             yield in_flight
 
     def _swaps(self) -> Iterator[Frame]:
-        observations = self._service.observations
-        swaps = observations.swaps_after(self._at.swaps)
-        self._at.swaps = observations.swaps_ended - len(swaps)
+        telemetry = self._service.telemetry
+        swaps = telemetry.swaps_after(self._at.swaps)
+        self._at.swaps = telemetry.swaps_ended - len(swaps)
         for swap in swaps:
             self._at.swaps += 1
             yield named("swap", swap_object(swap), str(self._at))
 
     def _records(self) -> list[Frame]:
         """Return the frames of what was filed since; readers that are as far share them."""
-        at, newest = self._at, self._service.observations.activity.next_id - 1
+        at, newest = self._at, self._service.telemetry.activity.next_id - 1
         if newest <= at.record_id:
             return []
         listed = max(self._listed, at.record_id)
@@ -204,7 +204,7 @@ class Feed:
 
     def _make_records(self) -> tuple[list[Frame], int, bool]:
         """Return frames, the id of the record they end with, and whether there are more."""
-        records = self._service.observations.activity.after(self._at.record_id)
+        records = self._service.telemetry.activity.after(self._at.record_id)
         frames: list[Frame] = []
         for record in records[:MAX_RECORDS]:
             self._at.record_id = record.id
@@ -229,17 +229,15 @@ class Feed:
                 yield piece.named()
 
 
-def _start(observations: Telemetry, resume: Position | None) -> Position:
+def _start(telemetry: Telemetry, resume: Position | None) -> Position:
     """Return where a reader begins that was at *resume* before, None for one that is new."""
-    last, run = observations.activity.next_id - 1, observations.run
+    last, run = telemetry.activity.next_id - 1, telemetry.run
     if resume is None:
-        return Position(run, last, observations.swaps_ended)
+        return Position(run, last, telemetry.swaps_ended)
     if resume.run == run:
-        return Position(
-            run, min(resume.record_id, last), min(resume.swaps, observations.swaps_ended)
-        )
+        return Position(run, min(resume.record_id, last), min(resume.swaps, telemetry.swaps_ended))
     # Of another run of the server, whose numbers go on only where a store keeps them.
-    goes_on = observations.store is not None and resume.record_id <= last
+    goes_on = telemetry.store is not None and resume.record_id <= last
     return Position(run, resume.record_id if goes_on else -1)
 
 

@@ -125,7 +125,7 @@ class Gateway:
         elif isinstance(error, PageRefused):
             _warn_once(self._strange_origins, error.origin[:ORIGIN_CHARS], str(error))
         elif isinstance(error, WrongKey):
-            self._put_off(self._service().observations.wrong_keys.note(request.client_ip), request)
+            self._put_off(self._service().telemetry.wrong_keys.note(request.client_ip), request)
 
     def _put_off(self, wait_s: float, request: Request) -> None:
         """Have an answer wait, so that guessing takes long. Blocks."""

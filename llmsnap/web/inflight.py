@@ -93,7 +93,7 @@ class InFlight:
         return envelope("inflight", {"operation": "upsert", "request": _entry(observer, now)})
 
     def _observers(self) -> dict[int, ResponseObserver]:
-        observers = self._service.observations.recorder.in_flight()
+        observers = self._service.telemetry.recorder.in_flight()
         return {observer.serial: observer for observer in observers if is_inference(observer.path)}
 
 

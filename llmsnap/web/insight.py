@@ -49,7 +49,7 @@ def overview() -> ResponseReturnValue:
 def timeline() -> ResponseReturnValue:
     """Tell the states of the last hours, per model."""
     service = current_service()
-    history = service.observations.states
+    history = service.telemetry.states
     states = {name: history.bars(name) for name in service.runtime.config.models}
     return jsonify(schema_version=SCHEMA_VERSION, states=states)
 
@@ -122,5 +122,5 @@ def known_secrets(config: Config) -> Iterable[str]:
 
 
 def _memory(service: Service) -> dict[str, int]:
-    last = service.observations.performance.last
+    last = service.telemetry.performance.last
     return {one.model_id: one.rss_bytes for one in last.processes} if last else {}

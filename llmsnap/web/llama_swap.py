@@ -49,7 +49,7 @@ def activity() -> ResponseReturnValue:
     )
     _check_span("start", wanted.since_ms, "end", wanted.until_ms)
     _check_span("min_id", wanted.min_id, "max_id", wanted.max_id)
-    records, total = current_service().observations.numbered_page(wanted, _order(), number, limit)
+    records, total = current_service().telemetry.numbered_page(wanted, _order(), number, limit)
     return jsonify(
         data=[row_object(record) for record in records],
         page=number,
@@ -64,7 +64,7 @@ def stats() -> ResponseReturnValue:
     """Sum up the records in memory, of one model or of all."""
     model = request.args.get("model", "")
     wanted = Filter(models=(model,) if model else ())
-    records = filter(wanted.matches, current_service().observations.activity.snapshot())
+    records = filter(wanted.matches, current_service().telemetry.activity.snapshot())
     # In a thread, since many records take long and streams go on meanwhile.
     return jsonify(get_hub().threadpool.apply(usage_statistics, (records,)))
 

@@ -26,8 +26,8 @@ def metrics() -> ResponseReturnValue:
     accept = request.headers.get("Accept", "")
     gauges = _gauges(service)
     if request.args.get("compat") == "llama-swap":
-        gauges = replace(gauges, llama_swap=service.observations.performance.last)
-    body, content_type = service.observations.metrics.render(gauges, accept)
+        gauges = replace(gauges, llama_swap=service.telemetry.performance.last)
+    body, content_type = service.telemetry.metrics.render(gauges, accept)
     return Response(body, content_type=content_type)
 
 
@@ -38,7 +38,7 @@ def performance() -> ResponseReturnValue:
     With ``?since=`` in Unix milliseconds in our own shape, with ``?after=`` in RFC 3339 in that of
     llama-swap, in both without either.
     """
-    performance = current_service().observations.performance
+    performance = current_service().telemetry.performance
     after_ms = instant_ms("after")
     theirs = llama_swap_samples(performance.samples(after_ms or 0))
     if after_ms is not None:
@@ -53,23 +53,23 @@ def performance() -> ResponseReturnValue:
 @bp.get("/api/hardware")
 def hardware() -> ResponseReturnValue:
     """Answer what the machine is made of."""
-    probe = current_service().observations.hardware
+    probe = current_service().telemetry.hardware
     if probe.found is None:
         raise HardwareUnknown(has_failed=probe.has_ended)
     return Response(json.encode(probe.found.document()), content_type="application/json")
 
 
 def _gauges(service: Service) -> Gauges:
-    observations = service.observations
-    last = observations.performance.last
+    telemetry = service.telemetry
+    last = telemetry.performance.last
     views = service.driver.scheduler.snapshot(time.monotonic())
     return Gauges(
         models=[ModelGauges(v.model_id, str(v.state), v.in_flight, v.waiting) for v in views],
         log_dropped=service.logs.dropped_bytes,
         stdout_dropped=service.logs.stdout.dropped_bytes,
-        capture_bytes=observations.captures.used,
-        store_lost_rows=observations.store.lost_rows if observations.store else 0,
-        wrong_keys=observations.wrong_keys.total,
+        capture_bytes=telemetry.captures.used,
+        store_lost_rows=telemetry.store.lost_rows if telemetry.store else 0,
+        wrong_keys=telemetry.wrong_keys.total,
         tasks=count_tasks(),
         host=last.host if last else None,
         processes=last.processes if last else (),

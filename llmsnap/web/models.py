@@ -153,7 +153,7 @@ def _voices() -> dict[str, list[Any]]:
     may_use = current_context().request.key.may_use
     ready = service.ready_addresses()
     service.voices.learn({model_id: at for model_id, at in ready.items() if may_use(model_id)})
-    records = service.observations.activity.snapshot()
+    records = service.telemetry.activity.snapshot()
     spoken = {one.model_id for one in records if one.path == SPEECH_PATH and one.status == OK}
     found: dict[str, list[Any]] = {}
     for model in runtime.config.models.values():

@@ -94,7 +94,7 @@ def preload(event: ModelPreloaded) -> dict[str, Any]:
 
 def in_flight(service: Service) -> dict[str, Any]:
     """Return the requests in flight: how many of each model, and the oldest one by one."""
-    observers = service.observations.recorder.in_flight()
+    observers = service.telemetry.recorder.in_flight()
     return {
         "models": [
             {"model": model, "in_flight": served, "waiting": waiting}
@@ -116,7 +116,7 @@ def requests(service: Service, observers: list[ResponseObserver]) -> list[dict[s
 
 def in_flight_key(service: Service) -> tuple[Any, ...]:
     """Return what differs when ``in_flight`` tells something new; empty when nothing is."""
-    observers = service.observations.recorder.in_flight()
+    observers = service.telemetry.recorder.in_flight()
     shown = tuple(
         (observer.serial, observer.phase, _swap_id(service, observer))
         for observer in observers[:REQUESTS_SHOWN]

@@ -92,7 +92,7 @@ def test_a_stream_resumes_by_header_or_where_none_can_be_sent_by_query(
 ) -> None:
     world.record()
     world.record()
-    run = world.service.observations.run
+    run = world.service.telemetry.run
     headers = {"Last-Event-ID": f"{run}-1-0"} if how == "header" else {}
     query = f"&lastEventId={run}-1-0" if how == "query" else ""
     response = client.get(f"/api/events?format=named{query}", headers=headers, buffered=False)
@@ -248,7 +248,7 @@ def test_requests_in_flight_are_listed_and_can_be_ended(client: Any, world: Worl
 @pytest.fixture
 def captured(world: World) -> World:
     keep(
-        world.service.observations.captures,
+        world.service.telemetry.captures,
         Capture(
             id=3,
             req_path="/v1/chat/completions?api_key=[REDACTED]",

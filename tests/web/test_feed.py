@@ -249,7 +249,7 @@ def test_what_is_no_id_resumes_nothing(world: World, resume: str) -> None:
 
 
 def test_ids_ahead_of_us_are_cut(world: World) -> None:
-    run = world.service.observations.run
+    run = world.service.telemetry.run
     feed = world.feed(Form.NAMED, f"{run}-999-999")
     world.record()
     world.swap()

@@ -297,7 +297,7 @@ class Noted:
 @pytest.fixture
 def noted(locked_site, monkeypatch) -> Noted:
     made = Noted(0)
-    monkeypatch.setattr(locked_site.service.observations, "wrong_keys", made)
+    monkeypatch.setattr(locked_site.service.telemetry, "wrong_keys", made)
     return made
 
 
@@ -350,7 +350,7 @@ def test_only_so_many_answers_wait_at_a_time(locked_site, noted, monkeypatch) ->
 def test_guessing_takes_a_second_for_each_key_after_ten(locked_site, monkeypatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(gateway.gevent, "sleep", waits.append)
-    monkeypatch.setattr(locked_site.service.observations, "wrong_keys", WrongKeys(Clock()))
+    monkeypatch.setattr(locked_site.service.telemetry, "wrong_keys", WrongKeys(Clock()))
     for number in range(12):
         assert ask(locked_site, x_api_key=f"guess{number}") == 401
     assert waits == [1, 2]

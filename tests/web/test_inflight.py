@@ -31,7 +31,7 @@ def clock() -> Clock:
 @pytest.fixture
 def world(clock: Clock) -> Iterator[World]:
     made = World()
-    made.service.observations.recorder._clock = clock
+    made.service.telemetry.recorder._clock = clock
     yield made
     made.close()
 

@@ -71,7 +71,7 @@ def test_host_and_model_processes_are_those_of_the_last_sample(client: Any, worl
     sample = PerformanceSample(
         1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),)
     )
-    world.service.observations.performance._samples.append(sample)
+    world.service.telemetry.performance._samples.append(sample)
     found = samples(client)
     assert found["llmsnap_host_memory_used_bytes",] == 10
     assert found["llmsnap_model_resident_memory_bytes", "alpha"] == 4096
@@ -82,7 +82,7 @@ def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
     client: Any, world: World
 ) -> None:
     for at in (1000, 2000):
-        world.service.observations.performance._samples.append(PerformanceSample(at, HostSample()))
+        world.service.telemetry.performance._samples.append(PerformanceSample(at, HostSample()))
     assert [s["at_ms"] for s in client.get("/api/performance").json["samples"]] == [1000, 2000]
     later = client.get("/api/performance?since=1000").json
     assert [sample["at_ms"] for sample in later["samples"]] == [2000]
@@ -100,7 +100,7 @@ def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
 
 def test_the_hardware_is_told_once_it_is_detected(client: Any, world: World) -> None:
     probe = HardwareProbe(lambda: detect(Path("/none"), None))
-    world.service.observations.hardware = probe
+    world.service.telemetry.hardware = probe
     assert client.get("/api/hardware").headers["Retry-After"] == "1"
     probe.run()
     found = client.get("/api/hardware").json
@@ -110,7 +110,7 @@ def test_the_hardware_is_told_once_it_is_detected(client: Any, world: World) -> 
 
 def test_hardware_that_cannot_be_detected_is_said_to_be_unknown(client: Any, world: World) -> None:
     probe = HardwareProbe(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
-    world.service.observations.hardware = probe
+    world.service.telemetry.hardware = probe
     probe.run()
     answer = client.get("/api/hardware")
     assert (answer.status_code, answer.headers.get("Retry-After")) == (503, None)

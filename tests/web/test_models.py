@@ -190,7 +190,7 @@ def test_models_that_can_speak_stay_listed_when_they_are_stopped(speaking) -> No
 
 def test_a_model_that_has_spoken_is_listed_whatever_its_server_lists(speaking) -> None:
     speaking.ready.clear()
-    log = speaking.service.observations.activity
+    log = speaking.service.telemetry.activity
     for model_id, path, status in [
         ("mute", "/v1/audio/speech", 200),
         ("one", "/v1/audio/speech", 404),

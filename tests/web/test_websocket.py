@@ -139,7 +139,7 @@ def test_without_a_form_it_sends_envelopes_alone(site: Site) -> None:
 def test_form_and_place_to_go_on_from_are_in_the_query(site: Site) -> None:
     site.world.record()
     site.world.record()
-    run = site.world.service.observations.run
+    run = site.world.service.telemetry.run
     client = site.connect(f"?format=named&lastEventId={run}-1-0")
     (named,) = client.receive()
     assert (named["event"], named["data"]["id"]) == ("metrics", 1)

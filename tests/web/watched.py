@@ -62,7 +62,7 @@ class World:
                 reader.wake()
 
     def record(self, **facts: Any) -> ActivityRecord:
-        activity = self.service.observations.activity
+        activity = self.service.telemetry.activity
         known: dict[str, Any] = {
             "id": activity.take_id(), "request_id": "r-1", "model_id": "alpha", "status": 200,
             "requested": "alpha", "input_tokens": 25, "output_tokens": 10, "duration_ms": 30.4,
@@ -82,7 +82,7 @@ class World:
     def begin(self, model: str = "alpha", **facts: Any) -> ResponseObserver:
         """A request in flight."""
         context = observed(model, **{"request_id": "r-1", "model_id": model, **facts})
-        return self.service.observations.recorder.begin(context)
+        return self.service.telemetry.recorder.begin(context)
 
 
 def named(frames: list[Frame], event: str) -> list[dict[str, Any]]:
