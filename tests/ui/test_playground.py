@@ -81,6 +81,56 @@ def test_what_was_said_survives_a_reload(browser: Any) -> None:
     browser.find(".empty", "Talk to a model")
 
 
+LONG = (
+    """
+Some prose with $x_1^2$ in it.
+
+```python
+def f(x):
+    return [x for x in range(10)]
+```
+
+| name | value |
+| --- | --- |
+| one | $\\frac{1}{2}$ |
+
+$$\\sum_{i=0}^{n} i^2 = \\frac{n(n+1)(2n+1)}{6}$$
+"""
+    * 12
+)
+FROM_END = """
+    const view = document.querySelector(".conversation");
+    return Math.round(view.scrollHeight - view.clientHeight - view.scrollTop);
+"""
+
+
+def test_the_conversation_follows_its_end_until_the_user_scrolls_up(
+    browser: Any, fake: Any
+) -> None:
+    fake.post("/fake/answer", {"text": LONG})
+    browser.visit(fake.base)
+    browser.choose("Model", "qwen3-30b-a3b")
+    formatted = "return document.querySelectorAll('.prose .katex').length"
+
+    def answered(times: int) -> None:
+        say(browser, "hello")
+        browser.wait(lambda: browser.run(formatted) == 36 * times, "formulas")
+        browser.wait(lambda: browser.run(FROM_END) <= 1, "the end")
+
+    answered(1)
+    assert browser.run("return document.querySelector('.conversation').scrollTop") > 500
+    browser.run("document.querySelector('.conversation').scrollTop -= 300")
+    browser.press("Latest")
+    browser.wait(lambda: browser.run(FROM_END) <= 1, "the end")
+    browser.gone(".conversation-frame .to-end")
+    browser.run("document.querySelector('.conversation').scrollTop = 0")
+    browser.button("Latest")
+    answered(2)  # sending leads to the end
+    browser.reload()
+    browser.wait(lambda: browser.run(formatted) == 72, "formulas")
+    browser.wait(lambda: browser.run(FROM_END) <= 1, "the end")
+
+
 def test_edit_and_answer_again(browser: Any) -> None:
     browser.choose("Model", "alpha")
     say(browser, "first words")

@@ -1,6 +1,6 @@
 // Chat with a model, or with two side by side that get the same messages.
 
-import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
+import { classes, html, useEffect, useLayoutEffect, useRef, useState } from "../shared/html.js";
 import { stored } from "../shared/storage.js";
 import { Empty, IconButton, Select, TextField } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
@@ -36,37 +36,58 @@ function Settings() {
   </div>`;
 }
 
-/** Scrolls to the end as text arrives, unless the user has scrolled up. */
-function useFollow(chat) {
+const NEAR_END_PX = 40;
+
+/** Keeps a view at the end while its content grows, until the user scrolls up; *follow* resumes. */
+function useFollow() {
   const view = useRef(null);
-  const atEnd = useRef(true);
-  const last = chat.messages.value.at(-1);
-  const mark = `${chat.messages.value.length} ${last?.text.value.length} ${last?.reasoning.value.length} ${last?.status.value}`;
-  useEffect(() => {
-    if (!atEnd.current) return undefined;
-    const toEnd = () => { view.current.scrollTop = view.current.scrollHeight; };
-    toEnd();
-    // Formatting comes a moment after the text.
-    const timer = setTimeout(() => atEnd.current && view.current && toEnd(), 120);
-    return () => clearTimeout(timer);
-  }, [mark]);
-  const onScroll = () => {
-    const element = view.current;
-    atEnd.current = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
+  const content = useRef(null);
+  const last = useRef({ following: true, top: 0 });
+  const [following, setFollowing] = useState(true);
+  const set = (on) => {
+    last.current.following = on;
+    setFollowing(on);
   };
-  return { view, onScroll };
+  const toEnd = () => {
+    view.current.scrollTop = view.current.scrollHeight;
+    last.current.top = view.current.scrollTop;
+  };
+  const follow = () => {
+    set(true);
+    toEnd();
+  };
+  useEffect(() => {
+    // Formatting, formulas and images change the height after the text has arrived.
+    const observer = new ResizeObserver(() => last.current.following && toEnd());
+    observer.observe(view.current);
+    observer.observe(content.current);
+    return () => observer.disconnect();
+  }, []);
+  const onScroll = () => {
+    const { scrollTop, scrollHeight, clientHeight } = view.current;
+    if (!clientHeight) return; // hidden
+    const end = scrollHeight - clientHeight;
+    if (end - scrollTop < NEAR_END_PX) set(true);
+    // Content that shrinks moves the view up as well, but to its end.
+    else if (scrollTop < last.current.top) set(false);
+    last.current.top = scrollTop;
+  };
+  return { view, content, following, follow, onScroll };
 }
 
 function Conversation({ chat, chosen, hint }) {
-  const { view, onScroll } = useFollow(chat);
+  const { view, content, following, follow, onScroll } = useFollow();
   const messages = chat.messages.value;
-  return html`<div class="conversation" ref=${view} onScroll=${onScroll} tabindex="0" role="region" aria-label="Conversation ${chosen}">
-    <div class="messages">
+  // A message sent, now or before a reload, is what the user wants to see the answer to.
+  useLayoutEffect(follow, [messages.length]);
+  return html`<div class="conversation-frame"><div class="conversation" ref=${view} onScroll=${onScroll} tabindex="0" role="region" aria-label="Conversation ${chosen}">
+    <div class="messages" ref=${content}>
       ${!messages.length && hint}
       ${messages.map((message, index) => html`<${Message} key=${message.id} message=${message}
         onEdit=${(text) => chat.retry(index, text, settingsFor(chosen))} onRegenerate=${() => chat.retry(index, undefined, settingsFor(chosen))} />`)}
     </div>
-  </div>`;
+  </div>
+  ${!following && html`<button type="button" class="btn small to-end" onClick=${follow}><${Icon} name="end" size="14" />Latest</button>`}</div>`;
 }
 
 const nothingYet = html`<${Empty} icon="chat" title="Talk to a model">Choose a model above and write below. If it is not loaded, your first message loads it.</${Empty}>`;
