@@ -258,6 +258,13 @@ INFERENCE = (
     ),
     _form("/v1/audio/transcriptions", "Text from speech (OpenAI).", note="A form."),
     _form("/v1/audio/translations", "English text from speech (OpenAI).", note="A form."),
+    _json(
+        "/audioapi/v1/tasks/run",
+        "An audio task.",
+        capture="headers",
+        sent_as="/v1/tasks/run",
+        note="Sent on as `/v1/tasks/run`.",
+    ),
     _json("/v1/images/generations", "Images from text (OpenAI).", capture="headers"),
     _form("/v1/images/edits", "Images from images (OpenAI).", note="A form."),
     _json("/sdapi/v1/txt2img", "Images from text (stable-diffusion.cpp).", capture="headers"),

@@ -154,12 +154,17 @@ def test_without_its_version_a_path_goes_on_without_one(snapshot) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/chat/completions", "/completions", "/embeddings", "/responses", "/messages"]
+    ("path", "sent"),
+    [
+        *((f"/{name}", f"/v1/{name}") for name in ("chat/completions", "completions")),
+        *((f"/{name}", f"/v1/{name}") for name in ("embeddings", "responses", "messages")),
+        ("/audioapi/v1/tasks/run", "/v1/tasks/run"),
+    ],
 )
-def test_a_path_of_a_base_url_without_the_version_goes_on_with_it(snapshot, path: str) -> None:
+def test_some_paths_go_on_as_others(snapshot, path: str, sent: str) -> None:
     payload = parse_request(make_request(f"{path}?q=1", b'{"model":"a"}'), snapshot)
     payload.adapt(target(), "b")
-    assert (payload.requested, payload.path) == ("a", f"/v1{path}?q=1")
+    assert (payload.requested, payload.path) == ("a", f"{sent}?q=1")
     assert payload.body == b'{"model":"b"}'
 
 
