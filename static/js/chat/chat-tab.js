@@ -49,6 +49,7 @@ function useFollow() {
     setFollowing(on);
   };
   const toEnd = () => {
+    if (!view.current) return; // removed before the observation arrived
     view.current.scrollTop = view.current.scrollHeight;
     last.current.top = view.current.scrollTop;
   };
@@ -64,8 +65,8 @@ function useFollow() {
     return () => observer.disconnect();
   }, []);
   const onScroll = () => {
+    if (!view.current?.clientHeight) return; // hidden, or removed before the event arrived
     const { scrollTop, scrollHeight, clientHeight } = view.current;
-    if (!clientHeight) return; // hidden
     const end = scrollHeight - clientHeight;
     if (end - scrollTop < NEAR_END_PX) set(true);
     // Content that shrinks moves the view up as well, but to its end.
