@@ -52,7 +52,6 @@ COMPILED = [
     "proxy/stream",
     "routing/driver",
     "routing/names",
-    "routing/scheduler",
     "server/connection",
     "server/deadlines",
     "server/http1",
