@@ -116,7 +116,7 @@ coverage: dev  ## unit tests with branch coverage
 	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST_ARGS)
 	$(BIN)/coverage report
 
-mutants: dev  ## how many changes of the code its tests notice (PART=routing, residency or head; MINUTES)
+mutants: dev  ## how many changes of the code its tests notice (PART=routing, residency or http1; MINUTES)
 	$(BIN)/python scripts/mutation.py $(PART) --minutes $(MINUTES)
 
 bench: dev  ## measure on this machine (BENCH="nodelay" for another of bench/)

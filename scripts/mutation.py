@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,16 @@ ROUTING = ["scheduler", "swaps", "state", "timing", "policies", "residency", "ex
 PARTS = {
     "routing": ([f"routing/{name}.py" for name in ROUTING], "tests/routing/test_*.py"),
     "residency": (["routing/residency.py"], "tests/routing/test_*.py"),
-    "head": (["server/head.py"], "tests/server/test_head*.py"),
+    "http1": (["server/http1.py"], "tests/server/test_[hr]*.py"),
 }
-"""Modules below ``llmsnap``, and their tests; LEFT_OUT are tests of modules that are not pure."""
+"""Modules below ``llmsnap``, and their tests: without those of modules that are not pure."""
 LEFT_OUT = {"test_driver.py", "test_names.py", "test_recording.py"}
-LAST = {"test_scheduler_properties.py", "test_bound.py"}
-"""Slow ones: most mutants are noticed before."""
+LAST = {"test_scheduler_properties.py", "test_bound.py"}  # slow, and most mutants die before
 
-PAIRS: list[tuple[type, type]] = [
-    (ast.Lt, ast.LtE),
-    (ast.Gt, ast.GtE),
-    (ast.Eq, ast.NotEq),
-    (ast.Is, ast.IsNot),
-]
-PAIRS += [(ast.In, ast.NotIn), (ast.Add, ast.Sub), (ast.Mult, ast.Add), (ast.And, ast.Or)]
-OTHER: dict[type, Any] = {b: a for a, b in PAIRS} | dict(PAIRS)
+OTHER: dict[type, Any] = {ast.Mult: ast.Add}
+for _pair in ("Lt LtE", "Gt GtE", "Eq NotEq", "Is IsNot", "In NotIn", "Add Sub", "And Or"):
+    _one, _other = (getattr(ast, name) for name in _pair.split())
+    OTHER |= {_one: _other, _other: _one}
 
 Change = tuple[ast.AST, str, object]
 """A node, the name of one of its fields, and what the mutant has there."""
@@ -59,14 +55,13 @@ def changes(node: ast.AST, *, in_function: bool = False) -> Iterator[Change]:
     if name in {"__repr__", "__str__"} or isinstance(node, ast.JoinedStr):
         return
     in_function = in_function or bool(name)
-    change = of_operator(node) or of_value(node) or (of_statement(node) if in_function else None)
-    if change is not None:
+    if change := of_operator(node) or of_value(node) or (in_function and of_statement(node)):
         yield (node, *change)
     for field, value in ast.iter_fields(node):
         if field not in {"annotation", "returns", "decorator_list"}:
-            for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST):
-                    yield from changes(child, in_function=in_function)
+            children = value if isinstance(value, list) else [value]
+            for child in (each for each in children if isinstance(each, ast.AST)):
+                yield from changes(child, in_function=in_function)
 
 
 def of_operator(node: ast.AST) -> tuple[str, object] | None:
@@ -109,13 +104,11 @@ def is_noticed(tests: list[str]) -> bool:
     """Run *tests* on the copy as it is; tell whether one of them fails."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(COPY)}
+    run = partial(subprocess.run, command, cwd=COPY, env=env, capture_output=True, check=False)
     try:
-        done = subprocess.run(  # noqa: S603 - our own words
-            command, cwd=COPY, env=env, capture_output=True, check=False, timeout=LIMIT_S
-        )
+        return run(timeout=LIMIT_S).returncode != 0
     except subprocess.TimeoutExpired:
         return True
-    return done.returncode != 0
 
 
 def is_killed(path: Path, number: int, tests: list[str]) -> bool:
