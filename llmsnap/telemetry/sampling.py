@@ -1,4 +1,4 @@
-"""The last hour of host, model processes and GPUs, sampled without trusting any driver."""
+"""Samples of host, model processes and GPUs over the last hour; a hanging driver costs nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ChildrenOf = Callable[[int], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
-    """The host at one moment; None where the system does not say."""
+    """The host at one point in time; None where the system does not report it."""
 
     cpu_percent: float | None = None
     memory_used: int | None = None
@@ -81,23 +81,23 @@ class HostProvider(Protocol):
         ...
 
     def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
-        """Return what each model's process uses, given their pids; those gone are left out."""
+        """Return the usage of each model's process, given their pids; ended ones are left out."""
         ...
 
 
 class NoHost:
-    """A system nothing is known of."""
+    """A host without a provider (psutil is not installed)."""
 
     def host(self) -> HostSample:
-        """Return nothing known."""
+        """Return a sample of unknown values."""
         return HostSample()
 
     def details(self) -> HostDetails:
-        """Return nothing known."""
+        """Return a sample of unknown values."""
         return HostDetails()
 
     def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
-        """Return nothing."""
+        """Return no samples."""
         return []
 
 
@@ -108,11 +108,11 @@ class PsutilHost:
         self._psutil: Any = import_module("psutil")
         self._clock = clock
         self._used: dict[str, tuple[float, float]] = {}  # model -> (when, CPU seconds by then)
-        self._psutil.cpu_percent(percpu=True)  # the first call has nothing to compare with
+        self._psutil.cpu_percent(percpu=True)  # the first call only sets the reference
         self._details = HostDetails()
 
     def host(self) -> HostSample:
-        """Return the host now; CPU since the call before."""
+        """Return the host now; CPU since the previous call."""
         memory = self._psutil.virtual_memory()
         cores = tuple(self._psutil.cpu_percent(percpu=True))
         load_1m, load_5m, load_15m = self._psutil.getloadavg()
@@ -142,7 +142,7 @@ class PsutilHost:
         return self._details
 
     def processes(self, pids: Mapping[str, int]) -> list[ProcessSample]:
-        """Return what each model's processes use; one look at the process table for all."""
+        """Return the usage of each model's processes; reads the process table once."""
         self._used = {model: used for model, used in self._used.items() if model in pids}
         if not pids:
             return []
@@ -151,7 +151,7 @@ class PsutilHost:
         return [sample for sample in samples if sample is not None]
 
     def _family(self) -> ChildrenOf:
-        """Return what tells the children of a process, now."""
+        """Return a function from a pid to its children, as of now."""
         if (PROC / f"self/task/{os.getpid()}/children").exists():
             return _children_in_proc
         table: dict[int, list[int]] = {}
@@ -190,7 +190,7 @@ class PsutilHost:
 
 
 def _children_in_proc(pid: int) -> list[int]:
-    """Return the children of one process: not even a look at the others (proc(5), since 4.2)."""
+    """Return the children of one process, without reading the others (proc(5), since 4.2)."""
     found: list[int] = []
     with suppress(OSError):  # it, or one of its threads, ended meanwhile
         for thread in (PROC / str(pid) / "task").iterdir():
@@ -199,19 +199,19 @@ def _children_in_proc(pid: int) -> list[int]:
 
 
 def _parents_in_proc() -> Iterator[tuple[int, int]]:
-    """Yield (pid, its parent) of every process; a fifth of what psutil's way costs (proc(5))."""
+    """Yield (pid, parent) of every process, in a fifth of psutil's time (proc(5))."""
     for folder in PROC.iterdir():
         if folder.name.isdecimal():
             try:
                 stat = (folder / "stat").read_bytes()
             except OSError:
                 continue  # ended meanwhile
-            # The name of the program, in parentheses, may have any byte in it.
+            # The name of the program, in parentheses, may contain any byte.
             yield int(folder.name), int(stat[stat.rfind(b")") + 2 :].split(None, 2)[1])
 
 
 def find_host() -> HostProvider:
-    """Return what samples this system."""
+    """Return the provider for this host."""
     try:
         return PsutilHost()
     except ImportError:
@@ -226,7 +226,7 @@ DRM = Path("/sys/class/drm")
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """One GPU at one moment; None where the driver does not say."""
+    """One GPU at one point in time; None where the driver does not report it."""
 
     index: int
     name: str
@@ -242,7 +242,7 @@ class GpuSample:
 
 
 class GpuProvider(Protocol):
-    """Samples GPUs; each call may block, even for ever when a driver hangs."""
+    """Samples GPUs; each call may block, forever if a driver hangs."""
 
     def sample(self) -> list[GpuSample]:
         """Return all GPUs now."""
@@ -280,7 +280,7 @@ class NvmlGpus:
         )
 
     def _ask(self, call: Callable[..., Any], *args: object) -> Any:
-        """Return what NVML says, None for what this GPU cannot tell."""
+        """Return NVML's value; None if this GPU does not support it."""
         try:
             return call(*args)
         except self._nvml.NVMLError:
@@ -288,7 +288,7 @@ class NvmlGpus:
 
 
 class SysfsGpus:
-    """GPUs whose Linux driver tells of them in sysfs (amdgpu and others)."""
+    """GPUs whose Linux driver reports in sysfs (amdgpu and others)."""
 
     def __init__(self, root: Path = DRM) -> None:
         self._cards = [
@@ -326,7 +326,7 @@ class SysfsGpus:
 
 
 class AllGpus:
-    """The GPUs of several providers, numbered through."""
+    """The GPUs of several providers."""
 
     def __init__(self, providers: Sequence[GpuProvider]) -> None:
         self._providers = providers
@@ -337,13 +337,13 @@ class AllGpus:
 
 
 def find_gpus() -> GpuProvider | None:
-    """Return what samples the GPUs of this system, None without any. May block."""
+    """Return the provider for the GPUs of this host; None without GPUs. May block."""
     providers: list[GpuProvider] = []
     try:
         nvidia = NvmlGpus()
         nvidia.sample()
         providers.append(nvidia)
-    except Exception as error:  # noqa: BLE001 - no library, no driver, no GPU: NVML says it variously
+    except Exception as error:  # noqa: BLE001 - no library, no driver, no GPU: each its own error
         log.debug("no NVIDIA GPUs: %r", error)
     others = SysfsGpus()
     if len(others):
@@ -403,7 +403,7 @@ class PerformanceSample:
 
 
 class Source:
-    """Something that is asked in a thread of its own, and never again once it did not answer."""
+    """A provider, called in a thread of its own, and never again after a time-out or a failure."""
 
     def __init__(self, name: str, find: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> None:
         self.name = name
@@ -420,13 +420,13 @@ class Source:
             return self._worker.run(self._ask, question, unknown, timeout_s=self._timeout_s)
         except WorkerStuck as error:
             log.warning("%s; it is not asked again", error)
-        except Exception as error:  # noqa: BLE001 - drivers fail in ways nobody can list
+        except Exception as error:  # noqa: BLE001 - the errors of drivers cannot be listed
             log.warning("%s sampler failed (%r); it is not asked again", self.name, error)
         self.given_up = True
         return unknown
 
     def close(self) -> None:
-        """Give the thread back, unless it hangs."""
+        """End the thread, unless it hangs."""
         self._worker.close()
 
     def _ask(self, question: Callable[[Any], Any], unknown: Any) -> Any:
@@ -441,7 +441,7 @@ class Source:
 class Performance:
     """A ring of samples, taken by ``run`` every few seconds.
 
-    *pids* tells the process of each running model.
+    *pids* returns the process of each running model.
     """
 
     def __init__(
@@ -479,7 +479,7 @@ class Performance:
         return [sample for sample in self._samples if sample.at_ms > since_ms]
 
     def sample(self) -> PerformanceSample:
-        """Take a sample. Blocks, at most twice the time-out, and only once for a hanging driver."""
+        """Take a sample. Blocks for twice the time-out at most; a hanging driver only once."""
         pids = dict(self._pids())
         host = self._host.ask(lambda provider: provider.host(), HostSample())
         processes = self._host.ask(lambda provider: provider.processes(pids), []) if pids else []
@@ -496,7 +496,7 @@ class Performance:
             self.sample()
 
     def close(self) -> None:
-        """Give the threads back, unless they hang."""
+        """End the threads, unless they hang."""
         self._host.close()
         self._gpus.close()
 
