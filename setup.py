@@ -39,6 +39,7 @@ COMPILED = [
     "logs/hub",
     "logs/stream",
     "telemetry/activity",
+    "telemetry/record",
     "telemetry/recorder",
     "telemetry/observer",
     "telemetry/usage",

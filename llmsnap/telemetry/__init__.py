@@ -1,11 +1,11 @@
-"""Everything that is measured and kept: what happens is published, counted, recorded and shown.
+"""Everything that is measured and kept: events, records, captures, metrics and samples.
 
-Read ``events`` first: what can happen, and the bus that hands it to subscribers. Then follow one
+Read ``events`` first: what can happen, and the bus that delivers it to subscribers. Then follow one
 request: ``recorder`` gives it an ``observer``, which watches the response pass; at its end
-``usage`` finds the token counts, and the recorder files the record (``activity``) and the capture
-(``captures``). ``store`` keeps records in SQLite, ``prometheus`` counts them for ``/metrics``,
-``sampling`` watches GPUs and host. ``telemetry`` owns all of them, ``workers`` are the threads for
-calls that block. Other packages import from here only; ``store`` is loaded where one is configured.
+``usage`` finds the token counts, and the recorder files the ``record`` in ``activity`` and the
+capture in ``captures``. ``store`` keeps records in SQLite, ``prometheus`` counts them for
+``/metrics``, ``sampling`` watches host and GPUs, ``hardware`` detects them. ``telemetry`` owns all
+of these; ``workers`` are threads for calls that block. ``store`` is loaded where one is configured.
 """
 
 from llmsnap.telemetry.activity import (
@@ -36,7 +36,6 @@ from llmsnap.telemetry.captures import (
     redact_headers,
 )
 from llmsnap.telemetry.events import (
-    ActivityRecord,
     ActivityRecorded,
     ConfigReload,
     Event,
@@ -51,7 +50,8 @@ from llmsnap.telemetry.events import (
 )
 from llmsnap.telemetry.observer import ResponseObserver, header, milliseconds
 from llmsnap.telemetry.prometheus import Gauges, ModelGauges
-from llmsnap.telemetry.recorder import Recorder, in_flight_object
+from llmsnap.telemetry.record import ActivityRecord, in_flight_object
+from llmsnap.telemetry.recorder import Recorder
 from llmsnap.telemetry.sampling import (
     GpuSample,
     HostDetails,

@@ -18,8 +18,9 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from llmsnap.errors import BadRequest
-from llmsnap.telemetry.events import ActivityRecord, SwapFinished
+from llmsnap.telemetry.events import SwapFinished
 from llmsnap.telemetry.observer import milliseconds
+from llmsnap.telemetry.record import ActivityRecord
 
 DEFAULT_SIZE = 1000
 MAX_PAGE = 1000

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
+from llmsnap.telemetry.record import ActivityRecord
+
 log = logging.getLogger(__name__)
 
 
@@ -96,49 +98,6 @@ class ConfigReload(Event, frozen=True):
 
 
 # --- requests ----------------------------------------------------------------------------------
-
-
-class ActivityRecord(Struct, frozen=True, kw_only=True):
-    """Everything known about one finished request. None means unknown, never zero.
-
-    Points in time are Unix milliseconds (*ended_ns*: nanoseconds), durations milliseconds.
-    *server_ms* is the processing time that the inference server reports, *reason* the short text
-    of a failure. *requested* is the client's model name, *model_id* the model that served. A new
-    field gets its value in ``recorder.record_of`` and its column in ``store.MIGRATIONS``.
-    """
-
-    id: int
-    request_id: str = ""
-    swap_id: int | None = None
-    started_ms: int = 0
-    ended_ns: int = 0
-    requested: str = ""
-    model_id: str = ""
-    peer: str | None = None
-    method: str = "POST"
-    path: str = ""
-    key_name: str | None = None
-    status: int = 0
-    reason: str = ""
-    stream: bool = False
-    client_left: bool = False
-    queue_ms: float | None = None
-    load_ms: float | None = None
-    first_byte_ms: float | None = None
-    first_token_ms: float | None = None
-    duration_ms: float = 0.0
-    server_ms: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    draft_tokens: int | None = None
-    draft_accepted: int | None = None
-    prompt_per_second: float | None = None
-    tokens_per_second: float | None = None
-    request_bytes: int = 0
-    response_bytes: int = 0
-    content_type: str = ""
-    has_capture: bool = False
 
 
 class RequestStarted(Event, frozen=True):

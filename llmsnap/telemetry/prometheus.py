@@ -25,13 +25,13 @@ from prometheus_client.exposition import choose_encoder
 from llmsnap import __version__
 from llmsnap.models import State
 from llmsnap.telemetry.events import (
-    ActivityRecord,
     ActivityRecorded,
     EventBus,
     EventSubscription,
     ProcessStateChanged,
     SwapFinished,
 )
+from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.sampling import GpuSample, HostSample, PerformanceSample, ProcessSample
 
 PREFIX = "llmsnap_"

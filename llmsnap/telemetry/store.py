@@ -35,13 +35,13 @@ from llmsnap.telemetry.activity import (
     swap_object,
 )
 from llmsnap.telemetry.events import (
-    ActivityRecord,
     ActivityRecorded,
     EventBus,
     EventSubscription,
     SwapFinished,
     SwapStarted,
 )
+from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.workers import WorkerThread
 
 log = logging.getLogger(__name__)

@@ -21,15 +21,10 @@ from llmsnap.models import State
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry.activity import EVERYTHING, ActivityLog, Filter, Order, Page, swap_object
 from llmsnap.telemetry.captures import CapturePolicy, Captures
-from llmsnap.telemetry.events import (
-    ActivityRecord,
-    EventBus,
-    EventSubscription,
-    ProcessStateChanged,
-    SwapFinished,
-)
+from llmsnap.telemetry.events import EventBus, EventSubscription, ProcessStateChanged, SwapFinished
 from llmsnap.telemetry.hardware import HardwareProbe
 from llmsnap.telemetry.prometheus import Metrics
+from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.recorder import Recorder
 from llmsnap.telemetry.sampling import Performance
 from llmsnap.telemetry.workers import Offload

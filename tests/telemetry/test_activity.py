@@ -21,7 +21,8 @@ from llmsnap.telemetry.activity import (
     statistics,
     swap_object,
 )
-from llmsnap.telemetry.events import ActivityRecord, SwapFinished
+from llmsnap.telemetry.events import SwapFinished
+from llmsnap.telemetry.record import ActivityRecord
 
 # --- the log --------------------------------------------------------------------------------------
 

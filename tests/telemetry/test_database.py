@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from llmsnap.telemetry.activity import ActivityLog, Filter, Order
-from llmsnap.telemetry.events import ActivityRecord
+from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.store import MIGRATIONS, SCHEMA_VERSION, Database, NewerSchema
 
 FULL = ActivityRecord(

@@ -8,13 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from llmsnap.telemetry import prometheus as module
-from llmsnap.telemetry.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    EventBus,
-    ProcessStateChanged,
-    SwapFinished,
-)
+from llmsnap.telemetry.events import ActivityRecorded, EventBus, ProcessStateChanged, SwapFinished
 from llmsnap.telemetry.prometheus import (
     OTHER,
     Gauges,
@@ -22,6 +16,7 @@ from llmsnap.telemetry.prometheus import (
     ModelGauges,
     inter_token_s,
 )
+from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.sampling import (
     GpuSample,
     HostDetails,

@@ -9,20 +9,10 @@ import pytest
 from llmsnap.errors import ClientGone, HealthTimeout, TooManyInFlight, UpstreamBroke
 from llmsnap.telemetry.activity import ActivityLog
 from llmsnap.telemetry.captures import MIB, CapturePolicy, Captures
-from llmsnap.telemetry.events import (
-    ActivityRecorded,
-    Event,
-    EventBus,
-    RequestStarted,
-)
+from llmsnap.telemetry.events import ActivityRecorded, Event, EventBus, RequestStarted
 from llmsnap.telemetry.observer import ResponseObserver
-from llmsnap.telemetry.recorder import (
-    SMALL_BYTES,
-    Recorder,
-    in_flight_object,
-    outcome_status,
-    record_of,
-)
+from llmsnap.telemetry.record import in_flight_object, outcome_status, record_of
+from llmsnap.telemetry.recorder import SMALL_BYTES, Recorder
 from tests.fakes.calls import grant, observed
 from tests.fakes.clock import Clock
 

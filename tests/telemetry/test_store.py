@@ -14,13 +14,8 @@ from msgspec.structs import replace
 from llmsnap.errors import BadRequest, StoreUnavailable
 from llmsnap.telemetry import store
 from llmsnap.telemetry.activity import ActivityLog, Filter, Order
-from llmsnap.telemetry.events import (
-    ActivityRecord,
-    ActivityRecorded,
-    EventBus,
-    SwapFinished,
-    SwapStarted,
-)
+from llmsnap.telemetry.events import ActivityRecorded, EventBus, SwapFinished, SwapStarted
+from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.store import MIGRATIONS, SCHEMA_VERSION, Database, NewerSchema, Store
 
 # --- the file -------------------------------------------------------------------------------------
