@@ -27,7 +27,7 @@ FULL = ActivityRecord(
     reason="", stream=True, client_left=False, queue_ms=1.5, load_ms=2.5, first_byte_ms=3.5,
     first_token_ms=4.5, duration_ms=5.5, server_ms=6.5, input_tokens=7, output_tokens=8,
     cached_tokens=9, draft_tokens=10, draft_accepted=11, prompt_per_second=12.5,
-    tokens_per_second=13.5, request_bytes=14, response_bytes=15,
+    tokens_per_second=13.5, request_bytes=14, response_bytes=15, content_type="audio/wav",
 )  # fmt: skip
 
 
@@ -93,6 +93,7 @@ SORTS = ["-id", "id", "-load_ms", "load_ms", "model_id", "-status", "key_name", 
         Filter(status="error", model="m0"),
         Filter(key_name="k1", since_ms=4, until_ms=15),
         Filter(since_ms=-(2**70), until_ms=2**70),
+        Filter(models=("m1", "alone"), min_id=3, max_id=17),
     ],
 )
 def test_pages_equal_those_of_the_log_in_memory(db, wanted, sort):
@@ -100,8 +101,8 @@ def test_pages_equal_those_of_the_log_in_memory(db, wanted, sort):
         ActivityRecord(
             id=n,
             ended_ns=n * 1_000_000,
-            model_id=f"m{n % 3}",
-            requested=f"m{n % 2}",
+            model_id="" if n == 16 else f"m{n % 3}",
+            requested="alone" if n == 16 else f"m{n % 2}",
             status=(200, 404, 502)[n % 3],
             key_name=None if n % 4 == 0 else f"k{n % 4}",
             load_ms=None if n % 5 == 0 else float(n % 7),
@@ -121,6 +122,9 @@ def test_pages_equal_those_of_the_log_in_memory(db, wanted, sort):
         assert cursors[0] == cursors[1]
         if cursors[0] is None:
             break
+    for number in (1, 2, 9):
+        stored = db.numbered_page(wanted, order, number, 3)
+        assert stored == memory.numbered_page(wanted, order, number, 3)
 
 
 def test_old_rows_and_too_many_rows_go(db):
