@@ -177,7 +177,8 @@ def request_headers(
         elif fate is not DROPPED:
             before = special.get(fate)
             special[fate] = f"{before}, {header[1]}" if before else header[1]
-    named = _named_by(special.get("connection", ""))
+    connection = special.get("connection")
+    named = _named_by(connection) if connection else _NOTHING
     if named:
         out = [header for header in out if header[0].lower() not in named]
     out += _own_request_headers(special, rule, client_ip)
@@ -218,7 +219,7 @@ def _known_readable(accept_encoding: str) -> str:
 
 
 def _named_by(connection: str) -> frozenset[str]:
-    if not connection or connection.lower() in _EVERYDAY_CONNECTION:
+    if connection.lower() in _EVERYDAY_CONNECTION:
         return _NOTHING
     # A client may not have its Host taken out this way: the upstream could not do without.
     return frozenset(token.strip().lower() for token in connection.split(",")) - {"host"}
@@ -243,7 +244,7 @@ def response_headers(
             out.append(header)
             if lower == "content-type":
                 kind = kind or header[1]
-    named = _named_by(connection)
+    named = _named_by(connection) if connection else _NOTHING
     if named:
         out = [header for header in out if header[0].lower() not in named]
         kind = "" if "content-type" in named else kind

@@ -455,7 +455,7 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-RequestBody = bytes | Callable[[], Iterable[bytes]]
+OutgoingBody = bytes | Callable[[], Iterable[bytes]]
 """A body in memory, or a function that returns its pieces from the first one on."""
 
 RECV_BYTES = 65536
@@ -482,7 +482,7 @@ class UpstreamRequest(Struct):
     method: str
     target: str
     headers: Headers
-    body: RequestBody = b""
+    body: OutgoingBody = b""
     length: int | None = None
     """Length of a *body* given in pieces; None then means chunked."""
     is_resendable: bool = True
@@ -800,10 +800,7 @@ class Exchange:
         if not data:
             raise _ended()
         parser = connection.parser
-        try:
-            parser.feed_head(data)
-        except (httptools.HttpParserError, ValueError) as error:
-            self._note_bad(parser, error)
+        self._feed(parser, data)
         self._answers_early = parser.in_body
         if parser.in_body:
             self._is_cut = parser.complete or parser.http.get_status_code() >= 300
@@ -835,13 +832,16 @@ class Exchange:
                         f"{self.address.called} broke off in the head of its answer: {error}"
                     ) from error
                 raise _Unanswered(self._failure or error) from error
-            try:
-                parser.feed_head(data)
-            except (httptools.HttpParserError, ValueError) as error:
-                self._note_bad(parser, error)
+            self._feed(parser, data)
         self._till_end = parser.switched or not (parser.has_length or parser.is_chunked)
         if method == "HEAD":
             parser.complete, self._till_end = True, True
+
+    def _feed(self, parser: ResponseParser, data: bytes) -> None:
+        try:
+            parser.feed_head(data)
+        except (httptools.HttpParserError, ValueError) as error:
+            self._note_bad(parser, error)
 
     def _note_bad(self, parser: ResponseParser, error: Exception) -> None:
         """Never use this connection again. Raises: UpstreamBroke unless the answer was whole."""
@@ -883,7 +883,7 @@ def _head(request: UpstreamRequest, address: Address) -> bytes:
     return (text + "\r\n\r\n").encode("latin-1")
 
 
-def _framed(body: RequestBody, length: int | None) -> Iterator[bytes]:
+def _framed(body: OutgoingBody, length: int | None) -> Iterator[bytes]:
     """The pieces of *body* as they are sent: as they are, or as chunks where *length* is None."""
     if isinstance(body, bytes):
         yield body

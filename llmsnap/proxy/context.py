@@ -68,6 +68,7 @@ class RequestContext:
     comment_every_s = 0.0
     """After how much silence of its server its client gets a comment; 0: never."""
 
+    _holds_body = True
     _timer: Any = None
     _interrupt: Callable[[], None] | None = None
     _waiting: tuple[Ticket, float] | None = None
@@ -159,12 +160,13 @@ class RequestContext:
 
     def hold(self, lease: Lease, exchange: Exchange) -> None:
         """Own *lease*; have an interruption, also by the lease, abort *exchange*. No switch."""
-        self.lease = lease
-        lease.on_cut = self._cut
-        self.abort_on_interrupt(exchange)
+        self.lease, self.exchange = lease, exchange
+        lease.on_cut, self._interrupt = self._cut, exchange.abort
+        if self.interrupted is not None:
+            exchange.abort()
 
     def abort_on_interrupt(self, exchange: Exchange) -> None:
-        """Own *exchange*, and have an interruption abort it. Never switches."""
+        """Own *exchange*, which needs no lease; have an interruption abort it. Never switches."""
         self.exchange, self._interrupt = exchange, exchange.abort
         if self.interrupted is not None:
             exchange.abort()
@@ -196,6 +198,7 @@ class RequestContext:
 
     def release_body(self) -> None:
         """Free what the body takes: the answer has begun, nothing is sent again. Never switches."""
+        self._holds_body = False
         self.payload.close()
         self.request.body_share.close()
 
@@ -209,7 +212,8 @@ class RequestContext:
         if self.lease is None and self._waiting is not None:
             self._note_vain_wait(*self._waiting)
         self.release()
-        self.payload.close()
+        if self._holds_body:
+            self.release_body()
         observer, self.observer = self.observer, None  # it refers to us: no work for the collector
         if observer is not None:
             observer.finish(error, client_left=isinstance(error, ClientGone))

@@ -223,7 +223,7 @@ class Dispatcher:
                 lease = None
         if not exchange.status:
             return self._loading(context, None, CommentFrames(context.comment_every_s))
-        if model.ignore_streams or model.ignore_websockets:
+        if context.request.method == "GET":
             _release_model_early(context, exchange, model)
         return stream.answer(context, exchange)
 
@@ -242,7 +242,7 @@ class Dispatcher:
         """Wait until *ticket* is settled, or return what to show while it is not. Blocks."""
         self._record(context)
         context.wait_for(ticket)
-        if _gets_events(context):
+        if context.stream and _gets_events(context):
             request = context.request
             if model.send_loading_state and stream_of(request.path) is Stream.CHAT:
                 return LoadingStateFrames(model.id, request.id, self._random)
@@ -343,7 +343,8 @@ class Dispatcher:
             exchange = Exchange(self._pool, address, settings.timeouts, keeps_chunked=True)
             context.peer = peer.id
             _adapt(context, settings, route.upstream_name)
-            if request_config.config.keepalive_while_loading and _gets_events(context):
+            keeps_alive = request_config.config.keepalive_while_loading
+            if keeps_alive and context.stream and _gets_events(context):
                 context.comment_every_s = COMMENT_EVERY_S
             self._record(context)
             context.abort_on_interrupt(exchange)
@@ -388,7 +389,7 @@ def _set_wait_rules(context: RequestContext, model: ModelConfig) -> None:
         or request.environ.get("HTTP_X_SWAP", "").strip().lower() == "never"
     ):
         context.never_swap = True
-    if model.keepalive_while_loading and _gets_events(context):
+    if model.keepalive_while_loading and context.stream and _gets_events(context):
         context.comment_every_s = COMMENT_EVERY_S
 
 
@@ -403,7 +404,7 @@ def _take(context: RequestContext, ticket: Ticket) -> Lease:
 
 
 def _release_model_early(context: RequestContext, exchange: Exchange, model: ModelConfig) -> None:
-    """Stop keeping *model* for an answer that stays open, where its configuration says so."""
+    """Stop keeping *model* for an answer to a GET that stays open, where *model* says so."""
     if model.ignore_websockets and exchange.status == 101:
         context.loosen(0.0)
     elif model.ignore_streams:
@@ -411,10 +412,10 @@ def _release_model_early(context: RequestContext, exchange: Exchange, model: Mod
 
 
 def _gets_events(context: RequestContext) -> bool:
-    """Whether *context*'s client is answered by a stream of events."""
+    """Whether *context*'s client, which wants a stream, is answered by one of events."""
     if context.payload.prefix:
         return False
-    return context.stream and stream_of(context.request.path) is not None
+    return stream_of(context.request.path) is not None
 
 
 def _adapt(context: RequestContext, settings: UpstreamSettings, name: str) -> None:

@@ -25,7 +25,7 @@ from llmsnap.errors import (
     UnsupportedEncoding,
 )
 from llmsnap.http import RESOURCES, ClientKey, JsonProblem, ModelPlace, is_inference, leaves_root
-from llmsnap.proxy.client import RequestBody
+from llmsnap.proxy.client import OutgoingBody
 from llmsnap.proxy.jsonbody import (
     CompiledFilter,
     JsonBody,
@@ -61,7 +61,7 @@ class Payload(metaclass=ABCMeta):
     """Below ``/upstream``: what stands before the path that is sent on."""
     path: str
     """Raw path and query to send on."""
-    body: RequestBody = b""
+    body: OutgoingBody = b""
     """What is sent on, as ``adapt`` has made it."""
     length: int | None = 0
     """How long that is; None when it must go chunked."""

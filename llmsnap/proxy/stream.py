@@ -272,11 +272,11 @@ def error_event(request: Request) -> ErrorEvent:
 
 
 def stays_open(context: RequestContext, exchange: Exchange) -> float | None:
-    """Return in how many seconds the answer to a GET has shown that it stays open.
+    """Return in how many seconds an answer, to a GET, has shown that it stays open.
 
     0: an event stream does by its nature. None: it has an end, or is no such answer.
     """
-    if context.request.method != "GET" or not context.payload.prefix or exchange.is_complete:
+    if not context.payload.prefix or exchange.is_complete:
         return None
     if any(name.lower() == "content-length" for name, _ in exchange.headers):
         return None

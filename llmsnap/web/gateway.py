@@ -149,7 +149,8 @@ class Gateway:
     ) -> Iterable[bytes]:
         """Begin *answer*, and return its body, whose end writes the access log."""
         context.status = answer.status
-        start_response(_status(answer), answer.headers + more)
+        status = f"{answer.status} {answer.reason}" if answer.reason else status_line(answer.status)
+        start_response(status, answer.headers + more)
         if context.request.method == "HEAD":
             _close(answer.body)
             return Logged(self._journal, context, [])
@@ -346,10 +347,6 @@ def _warn_once(known: set[str], name: str, text: str) -> None:
     if name not in known and len(known) < STRANGERS:
         known.add(name)
         log.warning("%s", text)
-
-
-def _status(answer: Response) -> str:
-    return f"{answer.status} {answer.reason}" if answer.reason else status_line(answer.status)
 
 
 def _close(body: Iterable[bytes]) -> None:

@@ -202,6 +202,15 @@ def test_a_body_that_stops_on_its_way_to_the_model_is_408_and_leaves_nothing(wor
     assert [one.status for one in world.records] == [408]
 
 
+def test_a_request_that_cannot_be_parsed_is_on_record_with_its_whole_path(world) -> None:
+    path = "/upstream/a/what?/../../x"
+    made = asks("/upstream/a/what%3F/../../x")
+    made.request.path = path
+    with pytest.raises(BadRequest):
+        world.dispatcher.handle_upstream(made, world.snapshot)
+    assert [(one.path, one.status) for one in world.records] == [(path, 400)]
+
+
 def test_a_request_that_ended_leaves_no_work_for_the_collector(world) -> None:
     def serve() -> None:
         world.handle(body={"model": "first"}, monitor=ClientMonitor(None))
