@@ -31,7 +31,7 @@ TRAILER_LINES = 100
 TRAILER_BYTES = 8192
 
 _TEXT = bytes(code for code in range(256) if (code >= 32 and code != 127) or code == 9)
-_VERSIONS = frozenset({b"HTTP/1.1", b"HTTP/1.0"})
+_VERSIONS = {"1.1": "HTTP/1.1", "1.0": "HTTP/1.0"}
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _HEADER = re.compile(_TOKEN.pattern + b":")
@@ -49,6 +49,17 @@ _UNPREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE"})
 _LENGTH_DIGITS = 18
 _ASCII = bytes(range(33, 127)).decode()
+_COMMON_NAMES = (
+    "Accept Accept-Charset Accept-Encoding Accept-Language Anthropic-Beta Anthropic-Version "
+    "Authorization Cache-Control Connection Content-Length Content-Type Cookie DNT Expect Host "
+    "If-Modified-Since If-None-Match OpenAI-Organization Origin Pragma Referer Sec-Fetch-Dest "
+    "Sec-Fetch-Mode Sec-Fetch-Site TE Traceparent Transfer-Encoding Upgrade-Insecure-Requests "
+    "User-Agent X-Api-Key X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Real-IP "
+    "X-Request-Id X-Stainless-Arch X-Stainless-Async X-Stainless-Lang X-Stainless-OS "
+    "X-Stainless-Package-Version X-Stainless-Read-Timeout X-Stainless-Retry-Count "
+    "X-Stainless-Runtime X-Stainless-Runtime-Version"
+)
+"""Headers that most requests have; their keys are looked up, those of other names computed."""
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
@@ -177,17 +188,19 @@ def _parse(raw: bytes) -> tuple[str, str, str, list[tuple[bytes, bytes]]]:
     except httptools.HttpParserError as error:
         raise _refusal(raw, error) from error
     method = parser.get_method()
+    target = callbacks.target
+    version = _VERSIONS.get(parser.get_http_version())
     if method == b"CONNECT":
         raise BadHead("CONNECT is not for this server, which is no proxy for other hosts", 501)
-    version = b"HTTP/" + parser.get_http_version().encode()
-    line = b"%b %b %b\r\n" % (method, callbacks.target, version)
-    if not (callbacks.is_complete and version in _VERSIONS and raw.startswith(line)):
+    if version is None or not callbacks.is_complete:
         raise _refusal(raw, None)
-    if b"#" in callbacks.target:
+    if not raw.startswith(b"%b %b %b\r\n" % (method, target, version.encode())):
+        raise _refusal(raw, None)
+    if b"#" in target:
         raise BadHead("the request target has a fragment")
-    if b"\t" in callbacks.target:  # servers that cut the line at any blank find another target
+    if b"\t" in target:  # servers that cut the line at any blank find another target
         raise BadHead("the request target has a tab")
-    return method.decode(), callbacks.target.decode("latin-1"), version.decode(), callbacks.headers
+    return method.decode(), target.decode("latin-1"), version, callbacks.headers
 
 
 def _refusal(raw: bytes, error: Exception | None) -> BadHead:
@@ -195,10 +208,11 @@ def _refusal(raw: bytes, error: Exception | None) -> BadHead:
     line, *headers = raw[: -len(END_OF_HEAD)].split(b"\r\n")
     method, _, rest = line.partition(b" ")
     target, _, version = rest.partition(b" ")
-    if version not in _VERSIONS and _VERSION.fullmatch(version):
+    is_known = version.decode("latin-1") in _VERSIONS.values()
+    if not is_known and _VERSION.fullmatch(version):
         what = f"unsupported HTTP version {version.decode()}: use HTTP/1.1 or HTTP/1.0"
         return BadHead(what, 505)
-    if not target or version not in _VERSIONS or not _TOKEN.fullmatch(method):
+    if not target or not is_known or not _TOKEN.fullmatch(method):
         return BadHead("the request line is not: method, target, HTTP/1.1 or HTTP/1.0")
     if isinstance(error, httptools.HttpParserInvalidMethodError):
         return BadHead(f"unsupported method {method.decode()}", 501)
@@ -233,18 +247,33 @@ def _fields(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     fields: dict[str, str] = {}
     for name, raw_value in headers:
-        key = name.translate(_NAME_TO_KEY).decode()
-        if "\0" in key or not key:
-            raise BadHead("the name of a header is not a token")
-        if "\1" in key:
-            continue
-        if key not in _UNPREFIXED:
-            key = "HTTP_" + key
+        key = _COMMON_KEYS.get(name)
+        if key is None:
+            key = _wsgi_key(name)
+            if not key:
+                continue
         value = raw_value.decode("latin-1").strip(" \t")
         if key in fields:
             value = _join(key, fields[key], value).strip(" \t")
         fields[key] = value
     return fields
+
+
+def _wsgi_key(name: bytes) -> str:
+    """Return the WSGI key of a header; "" for a name with an underscore. Raises: BadHead."""
+    key = name.translate(_NAME_TO_KEY).decode()
+    if "\0" in key or not key:
+        raise BadHead("the name of a header is not a token")
+    if "\1" in key:
+        return ""
+    return key if key in _UNPREFIXED else "HTTP_" + key
+
+
+_COMMON_KEYS = {
+    spelling.encode(): _wsgi_key(name.encode())
+    for name in _COMMON_NAMES.split()
+    for spelling in (name, name.lower(), name.title())
+}
 
 
 def _join(key: str, before: str, value: str) -> str:

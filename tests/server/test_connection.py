@@ -118,7 +118,7 @@ def test_a_chunked_body_and_the_request_behind_it(serve) -> None:
     assert [client.answer().body, client.answer().body] == [b"hello", b""]
 
 
-def test_a_client_that_waits_is_told_to_continue(serve) -> None:
+def test_100_continue_is_sent_to_a_client_that_expects_it(serve) -> None:
     client = serve(echo).connect()
     whole = post(b"hello", "Expect: 100-continue")
     client.send(whole[:-5])
@@ -126,7 +126,7 @@ def test_a_client_that_waits_is_told_to_continue(serve) -> None:
     assert client.ask(b"hello").body == b"hello"
 
 
-def test_who_waits_for_a_refusal_need_not_send_and_cannot_be_misread(serve) -> None:
+def test_a_refusal_before_100_continue_ends_the_connection(serve) -> None:
     client = serve(deaf).connect()
     answer = client.ask(post(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "Expect: 100-continue")[:-27])
     assert (answer.status, answer.interim, answer.headers["connection"]) == (413, [], "close")
@@ -134,7 +134,7 @@ def test_who_waits_for_a_refusal_need_not_send_and_cannot_be_misread(serve) -> N
     assert client.rest() == b""
 
 
-def test_a_small_body_nobody_read_is_skipped(serve) -> None:
+def test_a_small_unread_body_is_skipped(serve) -> None:
     client = serve(deaf).connect()
     for _ in range(2):
         answer = client.ask(post(b"x" * 1000))
@@ -296,7 +296,7 @@ def test_the_time_for_a_head_begins_with_its_first_byte(serve) -> None:
     assert client.answer().status == 408
 
 
-def test_a_body_nobody_reads_must_come_in_time(serve) -> None:
+def test_an_unread_body_must_arrive_in_time(serve) -> None:
     client = serve(deaf, limits=ConnectionLimits(head_s=0.02)).connect()
     assert client.ask(post(b"hello")[:-1]).status == 413
     assert client.rest() == b""
@@ -324,7 +324,7 @@ def test_a_body_that_does_not_go_on_ends_with_408(serve, begun: bytes) -> None:
     assert client.rest() == b""
 
 
-def test_each_byte_gives_a_body_its_whole_time_again(serve) -> None:
+def test_each_byte_restarts_the_deadline_of_a_body(serve) -> None:
     serving, clock = serve(answering(echo)), Clock(100.0)
     bodies = serving.server.deadlines.bodies = Deadline(60.0, clock)
     client = serving.connect()
@@ -403,7 +403,7 @@ def test_a_library_made_for_pywsgi_finds_the_socket(serve) -> None:
     assert client.rest()[:1] == b"\x88"
 
 
-def test_a_request_begins_when_the_deadlines_lets_it_through(serve, monkeypatch) -> None:
+def test_a_request_starts_when_the_throttle_lets_it(serve, monkeypatch) -> None:
     started, came, opened = [], Event(), Event()
 
     def app(environ, start_response):
@@ -452,21 +452,21 @@ def let_the_loop_look() -> None:
 
 
 @pytest.mark.parametrize("leave", [socket.socket.close, lambda sock: sock.shutdown(1)])
-def test_a_client_that_leaves_is_told_of_at_once(pair, watcher, leave) -> None:
+def test_a_client_that_closes_is_reported_at_once(pair, watcher, leave) -> None:
     gone = Event()
     watcher.add(pair[0].fileno(), gone.set)
     leave(pair[1])
     assert gone.wait(2)
 
 
-def test_one_that_left_before_is_told_of_too(pair, watcher) -> None:
+def test_a_client_that_closed_before_is_reported_too(pair, watcher) -> None:
     gone = Event()
     pair[1].close()
     watcher.add(pair[0].fileno(), gone.set)
     assert gone.wait(2)
 
 
-def test_a_next_request_is_no_departure_but_an_end_behind_it_is(pair, watcher, others) -> None:
+def test_a_pipelined_request_is_no_disconnect_but_its_end_is(pair, watcher, others) -> None:
     ours, theirs = pair
     gone = Event()
     watcher.add(ours.fileno(), gone.set)
@@ -478,7 +478,7 @@ def test_a_next_request_is_no_departure_but_an_end_behind_it_is(pair, watcher, o
     assert gone.wait(2)
 
 
-def test_after_remove_nothing_is_told_nor_watched(pair, watcher, others) -> None:
+def test_after_remove_nothing_is_reported_nor_watched(pair, watcher, others) -> None:
     ours, theirs = pair
     gone = Event()
     watcher.add(ours.fileno(), gone.set)
@@ -491,7 +491,7 @@ def test_after_remove_nothing_is_told_nor_watched(pair, watcher, others) -> None
     assert repr(others) == "<EpollWatch 0 clients>"
 
 
-def test_bytes_while_no_request_is_served_are_left_to_who_reads(pair, watcher, others) -> None:
+def test_bytes_between_requests_are_left_to_the_reader(pair, watcher, others) -> None:
     ours, theirs = pair
     watcher.turn_on()
     theirs.sendall(b"a body in pieces")
@@ -501,7 +501,7 @@ def test_bytes_while_no_request_is_served_are_left_to_who_reads(pair, watcher, o
     assert ours.recv(100) == b"a body in pieces"
 
 
-def test_who_reads_a_body_finds_its_end_before_the_watch_does(pair, reader, watcher) -> None:
+def test_the_reader_of_a_body_finds_its_end_before_the_watcher(pair, reader, watcher) -> None:
     ours, theirs = pair
     gone = Event()
     watcher.add(ours.fileno(), gone.set)

@@ -60,7 +60,7 @@ def test_each_has_its_own_time(deadline: Deadline, clock: Clock) -> None:
     assert hung_up(second) == [True]
 
 
-def test_starting_again_gives_the_whole_time_again(deadline: Deadline, clock: Clock) -> None:
+def test_starting_again_restarts_the_time(deadline: Deadline, clock: Clock) -> None:
     first, second = Waiting(), Waiting()
     deadline.start(first)
     deadline.start(second)
@@ -71,7 +71,7 @@ def test_starting_again_gives_the_whole_time_again(deadline: Deadline, clock: Cl
     assert hung_up(first, second) == [False, True]
 
 
-def test_who_was_in_time_is_left_alone(deadline: Deadline, clock: Clock) -> None:
+def test_a_stopped_connection_is_left_alone(deadline: Deadline, clock: Clock) -> None:
     one = Waiting()
     deadline.start(one)
     deadline.stop(one)
@@ -81,7 +81,7 @@ def test_who_was_in_time_is_left_alone(deadline: Deadline, clock: Clock) -> None
     assert hung_up(one) == [False]
 
 
-def test_it_comes_by_itself() -> None:
+def test_the_timer_hangs_up() -> None:
     deadline = Deadline(0.01)
     one = Waiting()
     deadline.start(one)
@@ -91,7 +91,7 @@ def test_it_comes_by_itself() -> None:
     assert again.hung_up.wait(2)
 
 
-def test_it_comes_back_for_those_that_began_later(clock: Clock) -> None:
+def test_the_timer_is_set_again_for_later_connections(clock: Clock) -> None:
     deadline = Deadline(0.02, clock)
     late = Waiting()
     deadline.start(late)
@@ -110,7 +110,7 @@ def test_the_oldest_makes_room(deadline: Deadline) -> None:
     assert not deadline.hang_up_oldest()
 
 
-def test_idle_connections_make_room_before_those_that_may_be_asking() -> None:
+def test_idle_connections_make_room_before_active_ones() -> None:
     connections = Deadlines(ConnectionLimits())
     asking, idle = Waiting(), Waiting()
     connections.heads.start(asking)
@@ -122,7 +122,7 @@ def test_idle_connections_make_room_before_those_that_may_be_asking() -> None:
     assert not connections.make_room()
 
 
-def test_of_those_that_owe_us_something_the_one_that_has_owed_it_longest_makes_room() -> None:
+def test_without_idle_connections_the_one_that_waited_longest_makes_room() -> None:
     connections = Deadlines(ConnectionLimits())
     clock = Clock(100.0)
     connections.heads, connections.bodies = Deadline(15, clock), Deadline(60, clock)
@@ -166,22 +166,22 @@ LONG_S = 5 * deadlines.START_BUDGET_S
 
 
 def work(for_s: float = LONG_S) -> None:
-    """Keep the event loop from going on."""
+    """Block the event loop."""
     until = time.perf_counter() + for_s
     while time.perf_counter() < until:
         pass
 
 
 @pytest.fixture
-def gate() -> Iterator[StartThrottle]:
+def throttle() -> Iterator[StartThrottle]:
     made = StartThrottle()
     yield made
     made.close()
 
 
 @pytest.fixture
-def looks() -> Iterator[list[int]]:
-    """How often the loop has looked at the sockets: one element, counted up."""
+def polls() -> Iterator[list[int]]:
+    """How often the loop has polled the sockets: one element, counted up."""
     count = [0]
     watcher = gevent.get_hub().loop.check()
 
@@ -195,62 +195,62 @@ def looks() -> Iterator[list[int]]:
 
 
 @pytest.fixture
-def enter(gate: StartThrottle, looks: list[int]) -> Callable[..., list[gevent.Greenlet]]:
-    """Have greenlets come, who note after how many looks they are in, and then work."""
+def start(throttle: StartThrottle, polls: list[int]) -> Callable[..., list[gevent.Greenlet]]:
+    """Have greenlets come, who note after how many polls they are in, and then work."""
 
-    def come(count: int, into: list[int], then: Callable[[], None]) -> list[gevent.Greenlet]:
+    def run_all(count: int, into: list[int], then: Callable[[], None]) -> list[gevent.Greenlet]:
         def run() -> None:
-            gate.wait_turn()
-            into.append(looks[0])
+            throttle.wait_turn()
+            into.append(polls[0])
             then()
 
         return [gevent.spawn(run) for _ in range(count)]
 
-    return come
+    return run_all
 
 
-def test_whoever_comes_in_time_is_let_in_at_once(gate: StartThrottle, looks: list[int]) -> None:
+def test_an_early_request_starts_at_once(throttle: StartThrottle, polls: list[int]) -> None:
     gevent.sleep(0)
     gevent.get_hub().loop.update_now()
-    before = looks[0]
-    gate.wait_turn()
-    assert looks[0] == before
+    before = polls[0]
+    throttle.wait_turn()
+    assert polls[0] == before
 
 
-def test_whoever_comes_late_waits_until_the_sockets_were_looked_at(
-    gate: StartThrottle, looks: list[int]
+def test_a_late_request_waits_until_the_sockets_were_polled(
+    throttle: StartThrottle, polls: list[int]
 ) -> None:
-    before = looks[0]
+    before = polls[0]
     work()
-    gate.wait_turn()
-    assert looks[0] > before
+    throttle.wait_turn()
+    assert polls[0] > before
 
 
-def test_of_those_who_wait_one_is_let_in_per_pass_when_each_takes_long(enter, looks) -> None:
+def test_slow_requests_start_one_per_iteration(start, polls) -> None:
     seen: list[int] = []
-    gevent.joinall(enter(6, seen, work), timeout=2)
+    gevent.joinall(start(6, seen, work), timeout=2)
     assert len(seen) == 6
-    assert len(set(seen[1:])) == 5, "one in each pass"
+    assert len(set(seen[1:])) == 5, "one in each iteration"
     assert seen == sorted(seen)
 
 
-def test_several_who_take_little_are_let_in_together(enter, gate, looks, monkeypatch) -> None:
-    monkeypatch.setattr(deadlines, "START_BUDGET_S", -1.0)  # everybody waits
+def test_quick_requests_start_together(start, throttle, polls, monkeypatch) -> None:
+    monkeypatch.setattr(deadlines, "START_BUDGET_S", -1.0)  # all wait
     seen: list[int] = []
-    entered = enter(6, seen, lambda: None)
+    started = start(6, seen, lambda: None)
     gevent.sleep(0)
     assert seen == []
     monkeypatch.setattr(deadlines, "START_BUDGET_S", 60.0)  # and there is time for all
-    gevent.joinall(entered, timeout=2)
+    gevent.joinall(started, timeout=2)
     assert len(seen) == 6
     assert len(set(seen)) == 1
 
 
-def test_nobody_overtakes(gate: StartThrottle) -> None:
+def test_requests_start_in_their_order(throttle: StartThrottle) -> None:
     order: list[int] = []
 
     def run(number: int) -> None:
-        gate.wait_turn()
+        throttle.wait_turn()
         order.append(number)
         work()
 
@@ -262,7 +262,7 @@ def test_nobody_overtakes(gate: StartThrottle) -> None:
     assert order == list(range(8))
 
 
-def test_sockets_are_served_before_whoever_waits(gate: StartThrottle) -> None:
+def test_sockets_are_served_before_a_waiting_request(throttle: StartThrottle) -> None:
     order: list[str] = []
     pairs = [socket.socketpair() for _ in range(3)]
     waits = [Readiness(ours) for ours, _ in pairs]
@@ -276,7 +276,7 @@ def test_sockets_are_served_before_whoever_waits(gate: StartThrottle) -> None:
     for _, theirs in pairs:
         theirs.sendall(b"x")
     work()
-    gate.wait_turn()
+    throttle.wait_turn()
     order.append("request")
     gevent.joinall(greenlets, timeout=2)
     for one, pair in zip(waits, pairs, strict=True):
@@ -286,19 +286,19 @@ def test_sockets_are_served_before_whoever_waits(gate: StartThrottle) -> None:
     assert order == ["socket"] * 3 + ["request"]
 
 
-def test_whoever_is_ended_while_it_waits_keeps_nobody_else(
-    gate: StartThrottle, monkeypatch: pytest.MonkeyPatch
+def test_a_request_that_is_killed_while_it_waits_does_not_hold_up_the_next(
+    throttle: StartThrottle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadlines, "START_BUDGET_S", -1.0)  # everybody waits
-    entered: list[str] = []
+    monkeypatch.setattr(deadlines, "START_BUDGET_S", -1.0)  # all wait
+    started: list[str] = []
 
     def run(name: str) -> None:
-        gate.wait_turn()
-        entered.append(name)
+        throttle.wait_turn()
+        started.append(name)
 
     first, second = gevent.Greenlet(run, "first"), gevent.Greenlet(run, "second")
     first.start()
     second.start()
     gevent.get_hub().loop.run_callback(lambda: first.kill(block=False))
     gevent.joinall([first, second], timeout=2)
-    assert entered == ["second"]
+    assert started == ["second"]

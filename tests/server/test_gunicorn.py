@@ -42,7 +42,7 @@ def worker_of(**settings: Any) -> SimpleNamespace:
 
 
 @pytest.fixture
-def guest():
+def serve_in_worker():
     made: list[GunicornServer] = []
 
     def make(app: Any = ok, listen: str = "127.0.0.1:0", **options: Any) -> GunicornServer:
@@ -63,8 +63,8 @@ def connect(server: GunicornServer) -> RawClient:
     return RawClient(server.address)
 
 
-def test_it_serves_as_many_as_gunicorn_was_told(guest) -> None:
-    server = guest(spawn=Pool(1))
+def test_worker_connections_is_the_limit(serve_in_worker) -> None:
+    server = serve_in_worker(spawn=Pool(1))
     assert server.pool.size == 1
     client = connect(server)
     answer = client.ask(request())
@@ -72,8 +72,8 @@ def test_it_serves_as_many_as_gunicorn_was_told(guest) -> None:
     client.close()
 
 
-def test_idle_connections_have_gunicorns_time(guest) -> None:
-    server = guest()
+def test_keepalive_is_the_idle_time(serve_in_worker) -> None:
+    server = serve_in_worker()
     client = connect(server)
     assert client.ask(request()).status == 200
     assert repr(server.deadlines.idle) == "<Deadline of 75 s for 1>"
@@ -89,9 +89,9 @@ def test_clients_get_what_our_own_listeners_give_them() -> None:
     server.finish(0)
 
 
-def test_closing_ends_idle_connections_and_lets_the_others_answer(guest) -> None:
+def test_closing_ends_idle_connections_and_lets_the_others_answer(serve_in_worker) -> None:
     app = Gated()
-    server = guest(app)
+    server = serve_in_worker(app)
     idle, busy = connect(server), connect(server)
     assert idle.ask(request()).status == 200
     busy.send(request("/slow"))
@@ -109,9 +109,9 @@ def test_closing_ends_idle_connections_and_lets_the_others_answer(guest) -> None
     idle.close()
 
 
-def test_the_socket_file_is_left_to_the_next_worker(guest, tmp_path) -> None:
+def test_the_socket_file_is_left_to_the_next_worker(serve_in_worker, tmp_path) -> None:
     path = tmp_path / "s"
-    server = guest(listen=f"unix:{path}")
+    server = serve_in_worker(listen=f"unix:{path}")
     client = connect(server)
     assert client.ask(request()).status == 200
     client.close()
@@ -119,21 +119,21 @@ def test_the_socket_file_is_left_to_the_next_worker(guest, tmp_path) -> None:
     assert path.exists()
 
 
-def test_gunicorns_certificate_is_used(guest) -> None:
+def test_gunicorns_certificate_is_used(serve_in_worker) -> None:
     wrapped: list[dict[str, Any]] = []
 
     def wrap_socket(sock: socket.socket, **how: Any) -> socket.socket:
         wrapped.append(how)
         raise OSError("no handshake in this test")
 
-    server = guest(ssl_context=SimpleNamespace(wrap_socket=wrap_socket))
+    server = serve_in_worker(ssl_context=SimpleNamespace(wrap_socket=wrap_socket))
     client = connect(server)
     assert client.rest() == b""
     assert wrapped == [{"server_side": True, "do_handshake_on_connect": False}]
     client.close()
 
 
-def test_what_only_gunicorn_can_do_is_left_to_it() -> None:
+def test_settings_that_only_gunicorn_can_apply_leave_the_connections_to_it() -> None:
     worker = worker_of(accesslog="-", proxy_protocol="auto", statsd_host=None)
     take_connections(worker)
     assert worker.server_class is None
@@ -220,7 +220,7 @@ def shutdown_of(gunicorn: FakeWorker, leave: Any = None) -> FakeService:
     return service
 
 
-def test_a_worker_is_known_by_its_handler(gunicorn: FakeWorker) -> None:
+def test_a_worker_is_recognized_by_its_signal_handler(gunicorn: FakeWorker) -> None:
     assert current_worker() is gunicorn
 
 
@@ -241,7 +241,7 @@ def test_a_free_lock_is_taken_at_once(tmp_path: Path) -> None:
     state.unlock()
 
 
-def test_a_worker_waits_for_its_turn_says_so_and_stays_alive_for_gunicorn(
+def test_an_extra_worker_waits_for_the_lock_and_stays_alive_for_gunicorn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_POLL_S", 0.001)
@@ -261,7 +261,7 @@ def test_a_worker_waits_for_its_turn_says_so_and_stays_alive_for_gunicorn(
     second.unlock()
 
 
-def test_it_is_told_again_every_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reminder_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOCK_POLL_S", 0)
     monkeypatch.setattr(module, "REMIND_S", 0)
     first = StateDir(tmp_path)
@@ -277,7 +277,7 @@ def test_it_is_told_again_every_minute(tmp_path: Path, monkeypatch: pytest.Monke
     first.unlock()
 
 
-def test_a_configuration_that_cannot_be_used_is_told_and_stops_gunicorn() -> None:
+def test_an_invalid_configuration_is_logged_and_stops_gunicorn() -> None:
     fake = FakeWorker()
     problem = Problem("models.a.cmd", "is missing", line=3, column=5)
     with pytest.raises(SystemExit, match="3"):
@@ -286,7 +286,7 @@ def test_a_configuration_that_cannot_be_used_is_told_and_stops_gunicorn() -> Non
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_feeds_end_first_and_gunicorn_hears_of_it_once(
+def test_feeds_end_first_and_gunicorn_gets_one_signal(
     gunicorn: FakeWorker, left: list[int], number: signal.Signals
 ) -> None:
     service = shutdown_of(gunicorn)

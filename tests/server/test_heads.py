@@ -49,6 +49,21 @@ def test_a_name_with_an_underscore_cannot_pass_for_one_with_a_dash() -> None:
     assert fields == {"HTTP_HOST": "a.example:8080"}
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("Content-Length", "CONTENT_LENGTH"),
+        ("Content-Type", "CONTENT_TYPE"),
+        ("Authorization", "HTTP_AUTHORIZATION"),
+        ("X-Stainless-OS", "HTTP_X_STAINLESS_OS"),
+        ("X-Unheard-Of", "HTTP_X_UNHEARD_OF"),
+    ],
+)
+def test_a_name_means_the_same_in_every_spelling(name: str, key: str) -> None:
+    for spelling in (name, name.lower(), name.upper(), name.title(), name.swapcase()):
+        assert parse_head(get(f"{spelling}: 5".encode())).fields[key] == "5"
+
+
 def test_bytes_beyond_ascii_stay_what_they_were() -> None:
     found = parse_head(get("X-Name: grün".encode(), target="/grün".encode()))
     assert found.fields["HTTP_X_NAME"].encode("latin-1") == "grün".encode()
@@ -68,12 +83,12 @@ def test_bytes_beyond_ascii_stay_what_they_were() -> None:
         (b"HTTP/1.0", b"Keep-Alive", True),
     ],
 )
-def test_who_keeps_the_connection(version: bytes, connection: bytes | None, keeps: bool) -> None:
+def test_keep_alive(version: bytes, connection: bytes | None, keeps: bool) -> None:
     lines = [b"Connection: " + connection] if connection else []
     assert parse_head(get(*lines, version=version)).keep_alive is keeps
 
 
-def test_only_http_1_1_is_invited_to_continue() -> None:
+def test_only_http_1_1_gets_100_continue() -> None:
     assert parse_head(get(b"Expect: 100-Continue")).expects_continue
     assert not parse_head(get(b"Expect: 100-continue", version=b"HTTP/1.0")).expects_continue
 
@@ -256,12 +271,12 @@ def is_accepted(raw: bytes) -> bool:
         (b"GET http://gr\xfcn/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     ],
 )
-def test_what_llhttp_reads_in_other_ways_than_we_do(raw: bytes, status: int) -> None:
+def test_what_llhttp_accepts_and_the_server_refuses(raw: bytes, status: int) -> None:
     assert status_of(raw) == status
 
 
 @pytest.mark.parametrize("method", [b"GET", b"CONNECT", b"POST"])
-def test_only_a_whole_head_is_taken(method: bytes) -> None:
+def test_only_a_whole_head_is_accepted(method: bytes) -> None:
     raw = get(b"Connection: upgrade", b"Upgrade: x", b"Content-Length: 5")
     parse_head(raw)
     for extra in (b"h", b"hello", raw, b"\r\n"):
@@ -270,7 +285,7 @@ def test_only_a_whole_head_is_taken(method: bytes) -> None:
         assert status_of(raw[:end]) == 400
 
 
-def test_a_head_that_asks_for_another_protocol_is_taken_like_any_other() -> None:
+def test_an_upgrade_is_accepted_like_any_other_head() -> None:
     found = parse_head(get(b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 5"))
     assert (found.length, found.fields["HTTP_UPGRADE"]) == (5, "websocket")
 

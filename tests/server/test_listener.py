@@ -45,7 +45,7 @@ def test_beyond_the_limit_the_oldest_idle_connection_goes(serve) -> None:
     for client in clients:
         assert client.ask(request()).status == 200
     third = serving.connect()
-    assert third.ask(request()).headers["connection"] == "close", "all seats are taken"
+    assert third.ask(request()).headers["connection"] == "close", "all pool are taken"
     fourth, fifth = serving.connect(), serving.connect()
     assert fourth.ask(request()).status == 200
     assert fifth.ask(request()).status == 200
@@ -107,7 +107,7 @@ def test_bodies_that_do_not_come_make_room(serve, begun: bytes) -> None:
     assert len(serving.server.deadlines.bodies) == 2
 
 
-def test_who_does_not_stop_sending_after_the_last_answer_makes_room(serve) -> None:
+def test_a_lingering_connection_makes_room(serve) -> None:
     serving = serve(ok, limits=ConnectionLimits(connections=1))
     client = serving.connect()
     client.send(request("/", "POST", "Content-Length: 9999999"))
@@ -189,7 +189,7 @@ def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> Non
     assert busy.rest() == b""
 
 
-def test_who_had_just_connected_when_draining_began_is_still_answered(serve) -> None:
+def test_a_client_that_had_just_connected_when_draining_began_is_answered(serve) -> None:
     serving = serve(ok)
     late = serving.connect()
     with gevent.Timeout(5):
@@ -236,18 +236,18 @@ def test_there_are_no_more_places_than_descriptors_allow(serve, monkeypatch, cap
     assert len(serving.server.pool) <= 3
 
 
-@pytest.mark.parametrize(("seats", "at_once"), [(1000, 8), (8, 1), (2, 1)])
-def test_many_are_accepted_at_once_unless_seats_are_few(serve, seats, at_once) -> None:
-    serving = serve(ok, limits=ConnectionLimits(connections=seats))
+@pytest.mark.parametrize(("pool", "at_once"), [(1000, 8), (8, 1), (2, 1)])
+def test_several_are_accepted_at_once_unless_few_places_are_free(serve, pool, at_once) -> None:
+    serving = serve(ok, limits=ConnectionLimits(connections=pool))
     assert serving.server.max_accept == at_once
-    clients = [serving.connect() for _ in range(min(seats - 1, 70))]
+    clients = [serving.connect() for _ in range(min(pool - 1, 70))]
     assert [client.ask(request()).status for client in clients] == [200] * len(clients)
 
 
 # --- the pool of greenlets ------------------------------------------------------------------------
 
 
-class Guest:
+class Served:
     """One connection, served until the gate opens."""
 
     def __init__(self) -> None:
@@ -260,91 +260,91 @@ class Guest:
 
 
 @pytest.fixture
-def seats():
+def pool():
     made = GreenletPool(3, Deadlines(ConnectionLimits()))
     yield made
     made.kill()
     made.close()
 
 
-def take(seats: GreenletPool, count: int = 1) -> list[Guest]:
-    guests = [Guest() for _ in range(count)]
-    for guest in guests:
-        seats.spawn(guest.serve)
+def take(pool: GreenletPool, count: int = 1) -> list[Served]:
+    served = [Served() for _ in range(count)]
+    for one in served:
+        pool.spawn(one.serve)
     gevent.idle()
-    return guests
+    return served
 
 
-def leave(*guests: Guest) -> None:
-    for guest in guests:
-        guest.gate.set()
+def leave(*served: Served) -> None:
+    for one in served:
+        one.gate.set()
     gevent.idle()
 
 
-def test_who_has_served_one_connection_serves_the_next(seats) -> None:
-    (first,) = take(seats)
+def test_a_greenlet_serves_one_connection_after_another(pool) -> None:
+    (first,) = take(pool)
     leave(first)
-    assert len(seats) == 0
-    (second,) = take(seats)
+    assert len(pool) == 0
+    (second,) = take(pool)
     assert second.greenlet is first.greenlet
-    assert len(seats) == 1
+    assert len(pool) == 1
 
 
-def test_each_connection_has_a_place_whoever_serves_it(seats) -> None:
-    guests = take(seats, 3)
-    assert seats.is_full
-    leave(*guests[:2])
-    assert seats.free_count() == 2
-    again = take(seats, 2)
-    assert seats.is_full
-    assert len({id(one.greenlet) for one in [guests[2], *again]}) == 3
-    leave(guests[2], *again)
-    assert seats.free_count() == 3
+def test_reused_greenlets_count_as_much_as_new_ones(pool) -> None:
+    served = take(pool, 3)
+    assert pool.is_full
+    leave(*served[:2])
+    assert pool.free_count() == 2
+    again = take(pool, 2)
+    assert pool.is_full
+    assert len({id(one.greenlet) for one in [served[2], *again]}) == 3
+    leave(served[2], *again)
+    assert pool.free_count() == 3
 
 
-def test_only_some_rest(seats, monkeypatch) -> None:
+def test_few_idle_greenlets_are_kept(pool, monkeypatch) -> None:
     monkeypatch.setattr(module, "MAX_IDLE", 1)
-    guests = take(seats, 3)
-    leave(*guests)
-    assert sum(guest.greenlet.dead for guest in guests) == 2
+    served = take(pool, 3)
+    leave(*served)
+    assert sum(one.greenlet.dead for one in served) == 2
 
 
-def test_nothing_of_a_connection_is_kept_by_who_rests(seats) -> None:
+def test_an_idle_greenlet_keeps_nothing_of_its_connection(pool) -> None:
     for _ in range(2):  # the first of a greenlet, and one that it was given later
-        (guest,) = take(seats)
-        leave(guest)
-        gone = weakref.ref(guest)
-        del guest
+        (one,) = take(pool)
+        leave(one)
+        gone = weakref.ref(one)
+        del one
         gc.collect()
         assert gone() is None
 
 
-def test_one_that_fails_costs_its_greenlet_and_no_place(seats) -> None:
+def test_a_connection_that_fails_ends_its_greenlet_and_frees_its_place(pool) -> None:
     def fail() -> None:
         raise OSError("as gevent prints it")
 
-    (first,) = take(seats)
+    (first,) = take(pool)
     leave(first)
     gevent.get_hub().exception_stream, before = None, gevent.get_hub().exception_stream
     try:
-        seats.spawn(fail)
+        pool.spawn(fail)
         gevent.idle()
     finally:
         gevent.get_hub().exception_stream = before
     assert first.greenlet.dead
-    assert seats.free_count() == 3
-    (second,) = take(seats)
+    assert pool.free_count() == 3
+    (second,) = take(pool)
     assert second.greenlet is not first.greenlet
 
 
-def test_the_end_waits_for_those_that_rest_and_nobody_rests_after_it(seats) -> None:
-    stays, goes = take(seats, 2)
+def test_close_ends_idle_greenlets_now_and_the_others_after_their_connection(pool) -> None:
+    stays, goes = take(pool, 2)
     leave(goes)
-    seats.close()
+    pool.close()
     assert goes.greenlet.dead
     leave(stays)
     assert stays.greenlet.dead
-    assert seats.free_count() == 3
+    assert pool.free_count() == 3
 
 
 # --- listening sockets ----------------------------------------------------------------------------

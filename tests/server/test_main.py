@@ -241,14 +241,14 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
     found.close()
 
 
-def test_readiness_and_the_end_are_told(manager: Manager) -> None:
+def test_ready_and_stopping_are_sent(manager: Manager) -> None:
     with systemd_notified("listening on :1", manager.environ) as notifier:
         assert manager.next() == ["READY=1", "STATUS=listening on :1"]
         notifier.send("STOPPING=1")
         assert manager.next() == ["STOPPING=1"]
 
 
-def test_a_watchdog_hears_of_us_at_twice_its_pace(manager: Manager) -> None:
+def test_the_watchdog_is_notified_at_twice_its_pace(manager: Manager) -> None:
     manager.environ |= {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": str(os.getpid())}
     with systemd_notified("", manager.environ):
         manager.next()
@@ -256,7 +256,7 @@ def test_a_watchdog_hears_of_us_at_twice_its_pace(manager: Manager) -> None:
 
 
 @pytest.mark.parametrize("asked", [{}, {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": "1"}])
-def test_no_sign_of_life_unless_asked_of_this_process(
+def test_no_watchdog_messages_unless_asked_of_this_process(
     manager: Manager, asked: dict[str, str]
 ) -> None:
     manager.environ |= asked
@@ -272,7 +272,7 @@ def test_children_do_not_inherit_it(manager: Manager) -> None:
         assert manager.environ == {"HOME": "/"}
 
 
-def test_without_systemd_nothing_is_said() -> None:
+def test_without_systemd_nothing_is_sent() -> None:
     with systemd_notified("", {}) as notifier:
         notifier.send("STOPPING=1")
 
@@ -319,7 +319,7 @@ def code(tmp_path: Path) -> LoadedCode:
     return LoadedCode(tmp_path)
 
 
-def test_a_changed_module_is_told_once(code: LoadedCode) -> None:
+def test_a_changed_module_is_reported_once(code: LoadedCode) -> None:
     watch = code.watch()
     watch.check()
     assert not watch.has_changed

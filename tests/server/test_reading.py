@@ -40,7 +40,7 @@ def test_a_head_in_two_pieces(cut: int) -> None:
     assert reader.take_buffered() == b"more"
 
 
-def test_a_head_byte_by_byte_tells_once_that_it_has_begun() -> None:
+def test_a_head_byte_by_byte_is_reported_once_as_begun() -> None:
     told: list[int] = []
     reader = ConnectionReader(Pieces(*[bytes([code]) for code in HEAD]))
     assert reader.read_head(lambda: told.append(1)) == HEAD
@@ -155,7 +155,7 @@ def test_many_small_chunks() -> None:
     assert chunked(b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n").read() == b"x" * 5000
 
 
-def test_lines_for_those_who_want_them() -> None:
+def test_a_body_is_read_line_by_line() -> None:
     body = RequestBody(ConnectionReader(Pieces(b"one\ntwo\nthree")), 13)
     assert body.readline() == b"one\n"
     assert body.readline(2) == b"tw"

@@ -68,7 +68,7 @@ def test_a_large_first_piece_is_sent_whole(serve) -> None:
     assert serve(answering(body=[big])).connect().ask(request()).body == big
 
 
-def test_the_date_is_ours_unless_the_application_has_one(serve) -> None:
+def test_the_server_adds_date_unless_the_application_has_one(serve) -> None:
     client = serve(answering(headers=[("Date", "today")])).connect()
     assert client.ask(request()).headers["date"] == "today"
     assert serve(answering()).connect().ask(request()).headers["date"].endswith(" GMT")
@@ -100,7 +100,7 @@ def test_a_header_that_breaks_out_is_our_bug(serve, header, caplog) -> None:
     assert "request failed" in caplog.text
 
 
-def test_an_application_may_change_its_mind_before_the_head_is_out(serve) -> None:
+def test_an_application_may_replace_its_head_before_it_is_sent(serve) -> None:
     def app(environ, start_response):
         start_response("200 OK", [])
         start_response("503 Busy", [], (RuntimeError, RuntimeError("busy"), None))
@@ -110,7 +110,7 @@ def test_an_application_may_change_its_mind_before_the_head_is_out(serve) -> Non
     assert (answer.status, answer.body) == (503, b"later")
 
 
-def test_and_not_after_it(serve, caplog) -> None:
+def test_and_not_after_it_was_sent(serve, caplog) -> None:
     def app(environ, start_response):
         write = start_response("200 OK", [])
         write(b"begun")

@@ -149,7 +149,7 @@ def test_old_versions_are_not_spoken(serve, certificate, made) -> None:
     assert certificate.context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_plain_http_is_told_so(serve, certificate, made) -> None:
+def test_plain_http_gets_an_answer_that_says_so(serve, certificate, made) -> None:
     client = serve(echo, wrap=certificate.wrap).connect()
     client.send(request())
     assert b"speaks https" in client.rest()
