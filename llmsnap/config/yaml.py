@@ -1,7 +1,9 @@
 """YAML text in, a tree of nodes with positions out.
 
-PyYAML parses; its own composing and converting is not used, because it forgets positions, keeps
-the last of two equal keys in silence, and recurses as deep as the file tells it to.
+PyYAML parses. ``yaml.compose`` would keep positions and duplicate keys too, but it refuses an
+anchor that is defined twice and a file of two documents, forgets where an alias stands and whether
+a tag was written, and recurses as deep as the file goes; so the tree is composed here, from the
+parser's events, within bounds.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import yaml
 
 from .macros import Environment, ReadFile
-from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, is_macro
+from .nodes import Mapping, Node, Report, Scalar, Sequence, is_macro
 
 MAX_DEPTH = 100
 MAX_WEIGHT = 2_000_000
@@ -97,58 +99,26 @@ class _TooMuch(Exception):
         self.problem_mark = mark
 
 
-class _Open:
-    """A collection whose end has not come yet."""
-
-    def __init__(self, node: Sequence | Mapping, anchor: str | None) -> None:
-        self.node = node
-        self.anchor = anchor
-        self.key: Scalar | None = None
-        self.merged: list[tuple[Scalar, Node]] = []
-
-    def here(self) -> str | int:
-        if isinstance(self.node, Sequence):
-            return len(self.node.items)
-        return self.key.text if self.key else "?"
-
-
 class _Composer:
+    """One pass over the events of PyYAML's parser."""
+
     def __init__(self, text: str, environment: Environment, report: Report) -> None:
         self._next: Callable[[], Any] = _Loader(text).get_event
         self._text = text
         self._disguised = "\ue000" in text
         self._report = report
         self._environment = environment
-        self._open: list[_Open] = []
+        self._path: list[str | int] = []  # of the node that is composed now
         self._anchors: dict[str, Node | None] = {}  # None: its collection is still open
-        self._handlers: dict[type, Callable[[Any], Node | None]] = {
-            yaml.ScalarEvent: self._scalar,
-            yaml.AliasEvent: self._alias,
-            yaml.SequenceStartEvent: self._start,
-            yaml.MappingStartEvent: self._start,
-            yaml.SequenceEndEvent: self._end,
-            yaml.MappingEndEvent: self._end,
-            yaml.StreamStartEvent: _nothing,
-            yaml.DocumentStartEvent: _nothing,
-        }
 
     def compose(self) -> Node | None:
-        root: Node | None = None
-        while True:
-            event = self._next()
-            handler = self._handlers.get(type(event))
-            if handler is None:  # end of the document, or of a file without one
-                found_one = isinstance(event, yaml.DocumentEndEvent)
-                if found_one:
-                    self._report_rest(event.end_mark.line)
-                return root
-            node = handler(event)
-            if node is None:
-                continue
-            if self._open:
-                self._add(self._open[-1], node, event)
-            else:
-                root = node
+        """Return the root of the first document."""
+        self._next()  # the stream begins
+        if isinstance(self._next(), yaml.StreamEndEvent):
+            return None
+        root = self._node(self._next())
+        self._report_rest(self._next().end_mark.line)
+        return root
 
     def _report_rest(self, line: int) -> None:
         """Report what follows the first document, from *line* (counted from 0): it is not read."""
@@ -163,8 +133,20 @@ class _Composer:
         else:
             self._report.advise((), what, "remove the --- line, or what follows it", at)
 
-    def _path(self) -> Path:
-        return tuple(collection.here() for collection in self._open)
+    def _node(self, event: Any) -> Node:
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if len(self._path) >= MAX_DEPTH:
+            raise _TooMuch(_TOO_DEEP, event.start_mark)
+        if event.anchor:
+            self._anchors[event.anchor] = None
+        of_kind = self._sequence if isinstance(event, yaml.SequenceStartEvent) else self._mapping
+        node = of_kind(event.start_mark)
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        return node
 
     def _scalar(self, event: Any) -> Scalar:
         mark, text, tag = event.start_mark, event.value, event.tag
@@ -173,7 +155,7 @@ class _Composer:
         plain = event.implicit[0] if tag is None else _may_be_other_than_text(tag)
         node = Scalar(text, mark.line + 1, mark.column + 1, plain=plain)
         if "${env." in text or "${file." in text:
-            self._environment.fill(node, self._path(), double_quoted=event.style == '"')
+            self._environment.fill(node, tuple(self._path), double_quoted=event.style == '"')
         if event.anchor:
             self._anchors[event.anchor] = node
         return node
@@ -185,82 +167,64 @@ class _Composer:
         what = "contains itself" if event.anchor in self._anchors else "is not defined before it"
         raise _TooMuch(f"alias *{event.anchor} {what}", event.start_mark)
 
-    def _start(self, event: Any) -> Node | None:
-        mark = event.start_mark
-        if len(self._open) >= MAX_DEPTH:
-            raise _TooMuch(_TOO_DEEP, mark)
-        node: Sequence | Mapping
-        if isinstance(event, yaml.SequenceStartEvent):
-            node = Sequence([], mark.line + 1, mark.column + 1)
-        else:
-            node = Mapping(mark.line + 1, mark.column + 1)
-        if event.anchor:
-            self._anchors[event.anchor] = None
-        self._open.append(_Open(node, event.anchor))
-        return None
-
-    def _end(self, _event: Any) -> Node:
-        collection = self._open[-1]
-        for key, merged in collection.merged:
-            self._merge(key, merged)
-        self._open.pop()
-        if collection.anchor:
-            self._anchors[collection.anchor] = collection.node
-        return collection.node
-
-    def _add(self, collection: _Open, node: Node, event: Any) -> None:
-        parent = collection.node
+    def _below(self, parent: Node, here: str | int, event: Any) -> Node:
+        """Return the node that begins with *event* and stands at *here* in *parent*."""
+        self._path.append(here)
+        node = self._node(event)
+        self._path.pop()
         parent.weight += node.weight
         if parent.weight > MAX_WEIGHT:
             raise _TooMuch("too large once every alias is written out", event.start_mark)
-        if isinstance(parent, Sequence):
-            parent.items.append(node)
-        elif collection.key is None:
-            collection.key = self._key(node)
-        else:
-            self._set(collection, parent, node)
-            collection.key = None
+        return node
+
+    def _sequence(self, mark: Any) -> Node:
+        sequence = Sequence([], mark.line + 1, mark.column + 1)
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            sequence.items.append(self._below(sequence, len(sequence.items), event))
+        return sequence
+
+    def _mapping(self, mark: Any) -> Node:
+        mapping = Mapping(mark.line + 1, mark.column + 1)
+        merged: list[tuple[Scalar, Node]] = []
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._key(self._below(mapping, "?", event))
+            value = self._below(mapping, key.text, self._next())
+            if key.text == "<<" and key.plain:
+                merged.append((key, value))
+                continue
+            if key.text in mapping.entries:
+                self._report_duplicate(mapping.keys[key.text], key)
+            mapping.entries[key.text] = value
+            mapping.keys[key.text] = key
+        for key, source in merged:
+            self._merge(mapping, key, source)
+        return mapping
 
     def _key(self, node: Node) -> Scalar:
         if isinstance(node, Scalar):
             return node
-        self._report.error(self._path(), "a key must be a text", "write a plain word", node)
+        path = (*self._path, "?")
+        self._report.error(path, "a key must be a text", "write a plain word", node)
         return Scalar("?", node.line, node.column, plain=False)
 
-    def _set(self, collection: _Open, parent: Mapping, node: Node) -> None:
-        key = collection.key
-        assert key is not None  # noqa: S101 - _add has seen it
-        if key.text == "<<" and key.plain:
-            collection.merged.append((key, node))
-            return
-        if key.text in parent.entries:
-            self._report_duplicate(parent.keys[key.text], key)
-        parent.entries[key.text] = node
-        parent.keys[key.text] = key
-
     def _report_duplicate(self, first: Scalar, second: Scalar) -> None:
-        path = self._path()
+        path = (*self._path, second.text)
         what = f"appears twice, in lines {first.line} and {second.line}"
         if is_macro(path):
             self._report.advise(path, what, "remove one; the later one counts", second)
         else:
             self._report.error(path, what, "remove or rename one of them", second)
 
-    def _merge(self, key: Scalar, merged: Node) -> None:
-        parent = self._open[-1].node
+    def _merge(self, mapping: Mapping, key: Scalar, merged: Node) -> None:
         sources = merged.items if isinstance(merged, Sequence) else [merged]
         for source in sources:
-            if not isinstance(source, Mapping) or not isinstance(parent, Mapping):
-                path = (*self._path()[:-1], "<<")
+            if not isinstance(source, Mapping):
+                path = (*self._path, "<<")
                 self._report.error(path, "only mappings can be merged", "name a mapping", key)
                 continue
             for name, node in source.entries.items():
-                parent.entries.setdefault(name, node)
-                parent.keys.setdefault(name, source.keys[name])
-
-
-def _nothing(_event: Any) -> None:
-    """Some events are of no interest."""
+                mapping.entries.setdefault(name, node)
+                mapping.keys.setdefault(name, source.keys[name])
 
 
 def _may_be_other_than_text(tag: str) -> bool:
