@@ -134,8 +134,9 @@ soak: dev  ## a real llama-server for MINUTES, with kills, reloads, swaps and cl
 clients: dev  ## the newest SDKs and odd parsers in front of models that load long, fail and die
 	@$(BIN)/python -m tests.clients $(ARGS)
 
-docs: dev  ## write the generated tables of docs/api.md anew
+docs: dev  ## write what derives from routes and configuration keys: tables in docs/, the schema, the example
 	@$(BIN)/python -m scripts.docs
+	@$(BIN)/python -m scripts.reference
 
 format: dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .

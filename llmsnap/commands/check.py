@@ -35,11 +35,6 @@ from llmsnap.config import (
 from llmsnap.errors import ConfigError, Problem
 
 DESCRIPTION = "Check a configuration file: all problems at once, then advice, then a summary."
-_KEYS = {
-    "can_sleep": "sleepMode",
-    "ignore_websockets": "compat.ignoreWebsockets",
-    "ignore_streams": "compat.ignoreStreams",
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -174,13 +169,7 @@ def _plan(result: _Result, plan: Diff) -> dict[str, list[str]]:
 def _changed(result: _Result, model_id: str) -> Iterable[str]:
     assert result.old is not None  # noqa: S101 - there is no plan without
     assert result.config is not None  # noqa: S101
-    names = changed_settings(result.old.models[model_id], result.config.models[model_id])
-    return (_KEYS.get(name) or _camel_case(name.removesuffix("_s")) for name in names)
-
-
-def _camel_case(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.title() for word in others)
+    return changed_settings(result.old.models[model_id], result.config.models[model_id])
 
 
 def _models(config: Config) -> list[dict[str, Any]]:

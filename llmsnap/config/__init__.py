@@ -26,21 +26,10 @@ if TYPE_CHECKING:
         read_bytes,
     )
     from .nodes import Node, Report, find_node, in_file_order
+    from .parts import ApiKey, Endpoint, Filters, SchedulerConfig, StoreConfig, Timeouts
     from .scalars import WrittenFloat, split_command, without_password
     from .schema import advise_by_schema
-    from .settings import (
-        DEFAULT_GROUP,
-        ApiKey,
-        Config,
-        Endpoint,
-        Filters,
-        GroupConfig,
-        ModelConfig,
-        PeerConfig,
-        SchedulerConfig,
-        StoreConfig,
-        Timeouts,
-    )
+    from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig, PeerConfig
 
 # Loaded at first use (PEP 562): what needs the settings alone does not load PyYAML.
 _MODULES = {

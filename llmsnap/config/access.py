@@ -1,4 +1,4 @@
-"""Who may come in: API keys, origins, proxies."""
+"""Access: API keys, origins, proxies, and what captures may hold."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Values
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from .keys import API_KEY
-from .kinds import ValueReader
+from .keys import stored_values
+from .kinds import Choice, ValueReader
 from .macros import REFERENCE, has_broken_reference, references, variables
 from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, find_node, is_null
+from .parts import API_KEY, ApiKey
 from .scalars import url_fault, without_password
-from .settings import ApiKey
+from .settings import CAPTURE_MASKS
 
 _PATH: Path = ("apiKeys",)
 _CORS: Path = ("security", "cors", "allowedOrigins")
@@ -106,13 +108,7 @@ def _read_scoped(node: Mapping, path: Path, reader: ValueReader) -> ApiKey | Non
         reader.report.advise((*path, "models"), "this key may use no model", fix, node)
     if key is None:
         return None
-    return ApiKey(
-        key,
-        name=values["name"],
-        models=models,
-        admin=values["admin"],
-        upstream=values["upstream"],
-    )
+    return ApiKey(**{**stored_values(ApiKey, values), "key": key})
 
 
 def _read_key(
@@ -154,7 +150,6 @@ def read_origins(values: Values[str, Any], root: Node, report: Report) -> dict[s
     return {
         "allowed_origins": tuple(dict.fromkeys([*allowed, *(o for o in theirs if o != "*")])),
         "inference_origins": tuple(dict.fromkeys([*inference, *theirs])),
-        "ui_origin": values["uiOrigin"],
         "pages_origin": _pages_origin(values, root, report),
     }
 
@@ -203,3 +198,22 @@ def check_proxies(networks: tuple[str, ...], node: Node | None, report: Report) 
             what = f'"{text}" is not an IP address or network'
             fix = "write it like 10.0.0.1 or 10.0.0.0/8"
             report.error(("trustedProxies", index), what, fix, node)
+
+
+def read_capture_mask(node: Node | None, reader: ValueReader) -> Values[str, str]:
+    """Return how much is kept of the requests of each route."""
+    path: Path = ("captureMask",)
+    if node is None:
+        return MappingProxyType({})
+    if not isinstance(node, Mapping):
+        reader.mismatch(node, path, "a mapping", "write a line /route: none for each")
+        return MappingProxyType({})
+    mask = Choice("full", words=CAPTURE_MASKS)
+    for route, key in node.keys.items():
+        if not route.startswith("/"):
+            fix = "write a path such as /v1/audio/speech"
+            reader.report.advise((*path, route), "is no path, so nothing matches it", fix, key)
+    found = {
+        route: mask.read(below, (*path, route), reader) for route, below in node.entries.items()
+    }
+    return MappingProxyType(found)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 
+from .keys import ConfigKey, Section
+from .kinds import Json, Kind
 from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
 
-# What the process is made of; the port is left out, since a number alone changes nothing.
-_PROCESS = frozenset({"cmd", "proxy", "env", "launcher", "port", "blueprint"})
-_DATA = frozenset({"metadata", "filters"})  # where 1, 1.0 and true are not the same
+_PARTS = ("groups", "peers", "apiKeys", "preload", "scheduler", "settings")
+_IN_BLUEPRINT = frozenset({"cmd", "proxy", "env", "port", "blueprint"})
 
-# Parts of the configuration beside the models: they apply at once.
-_PARTS = {
-    "peers": "peers",
-    "apiKeys": "api_keys",
-    "preload": "preload",
-    "scheduler": "scheduler",
-}
-_FILE = {"source", "text", "content_hash"}
-_SHOWN_ELSEWHERE = {"models", "aliases", "groups", *_FILE, *_PARTS.values()}
+
+def _holds_data(kind: Kind | None) -> bool:
+    """Whether values of *kind* are JSON data, where 1, 1.0 and true are not the same."""
+    below = kind.keys.values() if isinstance(kind, Section) else ()
+    return isinstance(kind, Json) or any(_holds_data(each.kind) for each in below)
+
+
+def _key_name(field: Field[object]) -> str:
+    """Return the key of a field of a model; without one, that of the global field it follows."""
+    declared: ConfigKey | None = field.metadata.get("key")
+    if declared is not None:
+        return declared.name
+    (inherited,) = (f for f in fields(Config) if f.name == field.metadata["inherits"])
+    return _key_name(inherited)
+
+
+_MODEL = [field for field in fields(ModelConfig) if field.metadata]
+_HOT = {field.name: _key_name(field) for field in _MODEL if not field.metadata["restarts"]}
+_RESTARTS = [
+    field.name for field in _MODEL if field.metadata["restarts"] and field.name not in _IN_BLUEPRINT
+]
+_EXACT = frozenset(
+    field.name
+    for field in _MODEL
+    if "key" in field.metadata and _holds_data(field.metadata["key"].kind)
+)
+_PART_OF = {field.name: field.metadata["part"] for field in fields(Config)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +79,33 @@ def compare(old: Config, new: Config) -> Diff:
 
 
 def changed_settings(old: ModelConfig, new: ModelConfig) -> tuple[str, ...]:
-    """Return the names of the fields that differ, those behind the process's making left out."""
-    return tuple(
-        field.name
-        for field in fields(ModelConfig)
-        if field.name not in _PROCESS and not _same(old, new, field.name)
-    )
+    """Return the keys that differ, those that replace the process left out."""
+    return tuple(key for name, key in _HOT.items() if not _same(old, new, name))
 
 
 def _kind(old: ModelConfig, new: ModelConfig) -> str:
-    if _blueprint(old) != _blueprint(new):
+    if _blueprint(old) != _blueprint(new) or not all(_same(old, new, name) for name in _RESTARTS):
         return "restart"
     return "hot" if changed_settings(old, new) else "unchanged"
 
 
 def _blueprint(model: ModelConfig) -> tuple[str, ...]:
-    made = model.blueprint or (model.proxy, *model.env, "\0", model.cmd)
-    return (model.launcher, *made)
+    """Return what the process is made of; the port is left out: a number alone changes nothing."""
+    return model.blueprint or (model.proxy, *model.env, "\0", model.cmd)
 
 
 def _same(old: object, new: object, name: str) -> bool:
     before, after = getattr(old, name), getattr(new, name)
     if before is after:
         return True
-    return bool(before == after) and (name not in _DATA or repr(before) == repr(after))
+    return bool(before == after) and (name not in _EXACT or repr(before) == repr(after))
 
 
 def _changed_parts(old: Config, new: Config) -> tuple[str, ...]:
-    changed = [part for part, name in _PARTS.items() if not _same(old, new, name)]
-    if _groups(old, new) != _groups(new, old):
-        changed.insert(0, "groups")
-    others = (field.name for field in fields(Config) if field.name not in _SHOWN_ELSEWHERE)
-    if any(not _same(old, new, name) for name in others):
-        changed.append("settings")
-    return tuple(changed)
+    changed = {part for name, part in _PART_OF.items() if part and not _same(old, new, name)}
+    if _groups(old, new) == _groups(new, old):
+        changed.discard("groups")
+    return tuple(part for part in _PARTS if part in changed)
 
 
 def _groups(config: Config, other: Config) -> dict[str, GroupConfig]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .kinds import ValueReader
 from .nodes import Mapping, Node, Path, find_node
-from .settings import Filters, JsonValue
+from .parts import Filters, JsonValue
 
 _PROTECTED = "model"
 _FIRST_ELEMENT = re.compile(r"(?:[^.\\]|\\.)*+", re.DOTALL)

@@ -6,11 +6,12 @@ from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any
 
-from .keys import GROUP
+from .keys import stored_values
 from .kinds import Number, ValueReader
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Report, find_node
-from .settings import DEFAULT_GROUP, GroupConfig, SchedulerConfig
+from .parts import SchedulerConfig
+from .settings import DEFAULT_GROUP, GROUP, GroupConfig
 
 
 def read_groups(
@@ -36,10 +37,7 @@ def read_groups(
     groups = {
         group_id: GroupConfig(
             id=group_id,
-            swap=group["swap"],
-            exclusive=group["exclusive"],
-            persistent=group["persistent"],
-            members=tuple(members[group_id]),
+            **{**stored_values(GroupConfig, group), "members": tuple(members[group_id])},
         )
         for group_id, group in values.items()
     }
@@ -160,9 +158,7 @@ def read_scheduler(
             fix = f"move it to settings.{use}, or set use: {name}"
             reader.report.advise(path, f"has no effect with use: {use}", fix, at)
     return SchedulerConfig(
-        use=use,
-        max_hold_s=scheduler["settings"]["fair"]["maxHold"],
-        priorities=MappingProxyType(priorities[use]),
+        **stored_values(SchedulerConfig, scheduler), priorities=MappingProxyType(priorities[use])
     )
 
 
@@ -187,3 +183,20 @@ def _priorities(
             what = f'model "{model_id}" has two priorities'
             reader.report.error((*path, name), what, "keep one", node.keys[name])
     return {model_id: priority for model_id, priority in found.items() if priority}
+
+
+def preload(
+    values: Values[str, Any], names: ModelNames, root: Node, report: Report
+) -> tuple[str, ...]:
+    """Return the ids of the models to load at start, each once."""
+    found: dict[str, None] = {}
+    for spelling in ("on_startup", "onStartup"):
+        path: Path = ("hooks", spelling, "preload")
+        for name in values["hooks"][spelling]["preload"]:
+            model_id = names.resolve(name.strip())
+            if model_id is not None:
+                found[model_id] = None
+            elif name.strip():
+                fix = report.nearest(name.strip(), names.all()) or "name a model id or an alias"
+                report.advise(path, f'"{name.strip()}" is no model', fix, find_node(root, path))
+    return tuple(found)

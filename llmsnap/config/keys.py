@@ -1,263 +1,322 @@
-"""Every key a configuration may have: the one declaration.
+"""Declaration of keys: one per key, as a field of the settings it becomes.
 
-The loader reads by it; tests hold the schema, the example and the documentation against it.
+``setting()`` is what ``settings`` writes in place of ``dataclasses.field()``. From it derive the
+section that the loader reads by (``section_of``), the field's default and its value
+(``stored_values``), what a reload does (``diff``), the JSON schema (``schema``), the tables of the
+documentation and the commented example (``scripts/reference.py``). A key without a field of its own
+is a ``ClassVar`` that holds a ``ConfigKey``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping as Values
+from dataclasses import MISSING, field, fields
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from .kinds import (
-    Choice,
-    CommandLine,
-    Flag,
-    Json,
-    Key,
-    Kind,
-    Number,
-    RawNode,
-    Section,
-    Sections,
-    Text,
-    Texts,
-    Unsupported,
-)
+from llmsnap import suggestions
 
-LOG_TIME_FORMATS = (
-    "",
-    *("ansic", "unixdate", "rubydate", "rfc822", "rfc822z", "rfc850", "rfc1123", "rfc1123z"),
-    *("rfc3339", "rfc3339nano", "kitchen", "stamp", "stampmilli", "stampmicro", "stampnano"),
-)
-CAPTURE_MASKS = ("none", "headers", "full")
-LAUNCHER_NAMES = ("local",)
-"""As in ``launchers.LAUNCHERS``, which this package cannot import."""
+from .kinds import Kind, RawNode, ValueReader
+from .nodes import Mapping, Node, Path, Sequence, is_null
 
-_SETS_GO_ITS_OWN_WAY = "llmsnap manages its connections itself; remove it"
-_OTHER_TIMEOUTS = tuple(
-    Key(name, Unsupported(why=_SETS_GO_ITS_OWN_WAY))
-    for name in ("keepalive", "tlsHandshake", "idleConn")
-)
+MIB = 1024 * 1024
+KIB = 1024
+
+_EMPTY: Values[str, Any] = MappingProxyType({})
+_UNITS: dict[str, Callable[[Any], Any]] = {
+    "seconds": float,
+    "days": float,
+    "MiB": lambda value: int(value * MIB),
+    "KiB": lambda value: int(value * KIB),
+}
+"""What makes a value of a file, in such units, the value of its field."""
 
 
-def _timeouts(connect: float, response_header: float) -> Section:
-    return Section(
-        Key("connect", Number(connect, least=0)),
-        Key("responseHeader", Number(response_header, least=0)),
-        Key("idle", Number(0.0, least=0)),
-        *_OTHER_TIMEOUTS,
+class ConfigKey(NamedTuple):
+    """Everything there is to say about a key."""
+
+    name: str
+    """Within its section; ``a.b`` stands in the section ``a`` that is declared before it."""
+    kind: Kind
+    """Its values, limits and default."""
+    text: str
+    """What it does, for the documentation and for editors."""
+    unit: str = ""
+    """Of a number: ``seconds``, ``days``, ``MiB`` or ``KiB``."""
+    to: Callable[[Any], Any] | None = None
+    """Makes the value of the field; without it the *unit* does."""
+    restarts: bool = False
+    """A change replaces the process of a running model; else it applies at once."""
+    guards: bool = False
+    """It restricts who may do or see something: ignoring a misspelt one would open a door."""
+    required: bool = False
+    deprecated: bool = False
+    example: Any = None
+    """For the schema and the commented example, in place of the default."""
+    live: bool | None = True
+    """Whether the commented example sets it; False: it is commented out, None: left out."""
+    heading: str = ""
+    """Of the part of the commented example that begins here."""
+    schema: Values[str, Any] = _EMPTY
+    """What else its JSON schema says."""
+
+    def value(self, given: Any) -> Any:
+        """Return what the field holds where a file gives *given*."""
+        if self.to is not None:
+            return self.to(given)
+        return given if given is None or not self.unit else _UNITS[self.unit](given)
+
+
+def setting(  # noqa: PLR0913 - one call says all there is to say about a key
+    name: str,
+    kind: Kind,
+    text: str,
+    *,
+    initial: Any = MISSING,
+    secret: bool = False,
+    inherits: str = "",
+    part: str = "settings",
+    **options: Any,
+) -> Any:
+    """Return the field that holds the value of a key; *options* are those of ConfigKey.
+
+    *initial* is the field's default where that is not the key's; a *secret* is not in the repr.
+    *inherits* names the field of ``Config`` that stands in for None. *part* is what a reload calls
+    a change of this field of ``Config``; without one it is no change.
+    """
+    declared = ConfigKey(name, kind, text, **options)
+    if initial is MISSING and not declared.required:
+        initial = declared.value(kind.default)
+    return _field(
+        initial,
+        secret=secret,
+        metadata={
+            "key": declared,
+            "restarts": declared.restarts,
+            "inherits": inherits,
+            "part": part,
+        },
     )
 
 
-ENDPOINT = Section(
-    Key("endpoint", Text(strict=True)),
-    Key("method", Text("POST", strict=True)),
-    Key("body", Text(strict=True)),
-    Key("timeout", Number(0, least=0, whole=True)),
-)
+def derived(
+    initial: Any,
+    *,
+    secret: bool = False,
+    restarts: bool = False,
+    inherits: str = "",
+    part: str = "settings",
+) -> Any:
+    """Return a field that has no key; the loader fills it in. The rest is as in setting()."""
+    metadata = {"restarts": restarts, "inherits": inherits, "part": part}
+    return _field(initial, secret=secret, metadata=metadata)
 
-MODEL = Section(
-    Key("cmd", CommandLine(), restarts=True),
-    Key("cmdStop", CommandLine(known_later="PID")),
-    Key("proxy", Text("http://localhost:${PORT}", strict=True), restarts=True),
-    Key("env", Texts(), restarts=True),
-    Key("launcher", Choice("local", words=LAUNCHER_NAMES), restarts=True),
-    Key("name", Text()),
-    Key("description", Text()),
-    Key("aliases", Texts()),
-    Key("unlisted", Flag()),
-    Key("useModelName", Text()),
-    Key("apiKey", Text(strict=True), guards=True),
-    Key("headers", Json()),
-    Key("metadata", Json()),
-    Key("checkEndpoint", Text("/health", strict=True)),
-    Key("healthCheckTimeout", Number(None, least=0.1)),
-    Key("ttl", Number(-1, whole=True)),
-    Key("sleepAfter", Number(0.0, least=0)),
-    Key("unloadTimeout", Number(None, least=0)),
-    Key("concurrencyLimit", Number(0, whole=True)),
-    Key("queueLimit", Number(None, least=1, whole=True)),
-    Key("timeouts", _timeouts(5.0, 0.0)),
-    Key("sleepMode", Choice("disable", words=("enable", "disable"))),
-    Key("sleepEndpoints", Sections(ENDPOINT)),
-    Key("wakeEndpoints", Sections(ENDPOINT)),
-    Key("sendLoadingState", Flag(None)),
-    Key(
-        "compat",
-        Section(Key("ignoreWebsockets", Flag()), Key("ignoreStreams", Flag(True))),
-    ),
-    Key("sandbox", Flag(None), guards=True),
-    Key(
-        "filters",
-        Section(
-            Key("stripParams", Text(strict=True)),
-            Key("strip_params", Text(strict=True)),
-            Key("setParams", Json(strict=False)),
-            Key("setParamsByID", RawNode()),
-        ),
-    ),
-    Key("macros", RawNode()),
-    Key("capabilities", Unsupported(why="put what clients should know under metadata")),
-)
 
-GROUP = Section(
-    Key("swap", Flag(True)),
-    Key("exclusive", Flag(True)),
-    Key("persistent", Flag(False)),
-    Key("members", Texts()),
-)
+def inherited(owner: type, name: str) -> dict[str, Any]:
+    """Return what lets a field fall back to the field *name* of *owner*, default included."""
+    (default,) = (each.default for each in fields(owner) if each.name == name)
+    return {"inherits": name, "initial": default}
 
-PEER = Section(
-    Key("proxy", Text(strict=True)),
-    Key("models", Texts()),
-    Key("apiKey", Text(strict=True), guards=True),
-    Key(
-        "filters",
-        Section(
-            Key("stripParams", Text(strict=True)),
-            Key("setParams", Json()),
-        ),
-    ),
-    Key("timeouts", _timeouts(10.0, 600.0)),
-)
 
-API_KEY = Section(
-    Key("key", Text()),
-    Key("name", Text()),
-    Key("models", Texts(None)),
-    Key("admin", Flag()),
-    Key("upstream", Flag()),
-    closed=True,
-)
+def _field(default: Any, *, secret: bool, metadata: Values[str, Any]) -> Any:
+    if default is MISSING:
+        return field(repr=not secret, metadata=metadata)
+    if callable(default):
+        return field(default_factory=default, repr=not secret, metadata=metadata)
+    if isinstance(default, MappingProxyType):  # hashable from Python 3.12 on
+        return field(default_factory=lambda: default, repr=not secret, metadata=metadata)
+    return field(default=default, repr=not secret, metadata=metadata)
 
-_ON_STARTUP = Section(
-    Key("preload", Texts()),
-    Key("profile", Unsupported(why="profiles are not supported; remove it")),
-)
 
-_CORS_IS_GIVEN = "llmsnap answers preflights itself, and pages send keys themselves; remove it"
-_CORS = Section(
-    Key("allowedOrigins", Texts()),
-    *(
-        Key(name, Unsupported(why=_CORS_IS_GIVEN))
-        for name in (
-            "allowCredentials",
-            "allowedMethods",
-            "allowedHeaders",
-            "exposedHeaders",
-            "maxAge",
+class _Stored(NamedTuple):
+    """How a field follows from the values of its section."""
+
+    name: str
+    path: tuple[str, ...]  # of its key in the section; empty: it has none
+    make: Callable[[Any], Any] | None
+    inherits: str
+
+
+@functools.cache
+def _stored(owner: type) -> tuple[_Stored, ...]:
+    found = []
+    for each in fields(owner):
+        declared, inherits = each.metadata.get("key"), each.metadata.get("inherits", "")
+        if declared is not None and not isinstance(declared.kind, RawNode):
+            make = declared.value if declared.to or declared.unit else None
+            found.append(_Stored(each.name, tuple(declared.name.split(".")), make, inherits))
+        elif inherits:
+            found.append(_Stored(each.name, (), None, inherits))
+    return tuple(found)
+
+
+def stored_values(
+    owner: type, values: Values[str, Any], inherits: Values[str, Any] = _EMPTY
+) -> dict[str, Any]:
+    """Return the fields of *owner* that follow from *values*, as its section read them.
+
+    *inherits* are the fields of ``Config``. Fields of keys that have rules of their own are as the
+    section read them, too: the caller knows better.
+    """
+    found: dict[str, Any] = {}
+    for name, path, make, fallback in _stored(owner):
+        value: Any = values if path else None
+        for part in path:
+            value = value[part]
+        if make is not None:
+            value = make(value)
+        found[name] = inherits[fallback] if value is None and fallback else value
+    return found
+
+
+# --- sections -------------------------------------------------------------------------------------
+
+
+class Section(Kind):
+    """A mapping with known keys, all at their defaults when it is absent.
+
+    *closed*: every key guards; an unknown or empty one is an error.
+    """
+
+    def __init__(self, *keys: ConfigKey, closed: bool = False) -> None:
+        super().__init__(MappingProxyType({each.name: each.kind.default for each in keys}))
+        self.keys: Values[str, ConfigKey] = MappingProxyType({each.name: each for each in keys})
+        self.closed = closed
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the value of every key; unknown ones are advised about."""
+        if is_null(node):
+            return self.default
+        if not isinstance(node, Mapping):
+            reader.mismatch(node, path, "a mapping")
+            return self.default
+        values = dict(self.default)
+        for name, child in node.entries.items():
+            declared = self.keys.get(name)
+            if declared is None:
+                self._report_unknown(name, node, path, reader)
+            elif self.closed and is_null(child):
+                what, fix = "is empty", "write its value, or remove it"
+                reader.report.error((*path, name), what, fix, node.keys[name])
+            else:
+                values[name] = declared.kind.read(child, (*path, name), reader)
+        return values
+
+    def _report_unknown(self, name: str, node: Mapping, path: Path, reader: ValueReader) -> None:
+        if name.startswith(("x-", ".")):
+            return
+        report, at = reader.report, node.keys[name]
+        guards = [each.name for each in self.keys.values() if each.guards or self.closed]
+        meant = suggestions.nearest(name, guards)
+        if meant:
+            report.error((*path, name), "unknown key", f'did you mean "{meant[0]}"?', at)
+        elif self.closed:
+            report.error((*path, name), "unknown key", f"known are {', '.join(self.keys)}", at)
+        elif _means_api_keys(name, node.entries[name], path):
+            what = "asks no client for a key here"
+            report.error((*path, name), what, "write apiKeys at the top of the file", at)
+        elif not path and suggestions.folded(name) in _TLS_WORDS:
+            what, fix = "encrypts nothing here", "use --tls-cert-file and --tls-key-file"
+            report.error((*path, name), what, fix, at)
+        else:
+            fix = report.nearest(name, self.keys) or "remove it"
+            report.advise((*path, name), "unknown key", fix, at)
+
+
+_KEY_LISTS = ("apiKeys", "authKeys", "accessKeys", "apiTokens", "authTokens")
+_KEY_WORDS = frozenset({"keys", "auth", "authentication", "tokens"})
+_TLS_WORDS = frozenset(
+    {"tls", "ssl", "https", "tlscert", "tlskey", "tlscertfile", "tlskeyfile", "certfile", "keyfile"}
+)
+_MOST_BELOW = 50
+
+
+def _means_api_keys(name: str, node: Node, path: Path) -> bool:
+    """Tell whether a key that is unknown, or one just below it, is meant to be ``apiKeys``."""
+    if "apikey" in suggestions.folded(name) or suggestions.nearest(name, _KEY_LISTS):
+        return True
+    if not path and suggestions.folded(name) in _KEY_WORDS:
+        return True
+    below = islice(node.entries, _MOST_BELOW) if isinstance(node, Mapping) else ()
+    return any(suggestions.folded(key) in ("apikeys", "apikey") for key in below)
+
+
+class Sections(Kind):
+    """A list of sections."""
+
+    def __init__(self, section: Section, definition: str) -> None:
+        super().__init__(())
+        self.section = section
+        self.definition = definition
+        """What the JSON schema calls the section."""
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the value of each entry, with its node."""
+        if is_null(node):
+            return self.default
+        if not isinstance(node, Sequence):
+            reader.mismatch(node, path, "a list", "begin each entry with - in a line of its own")
+            return self.default
+        return tuple(
+            (self.section.read(item, (*path, index), reader), item)
+            for index, item in enumerate(node.items)
         )
-    ),
-)
 
-_NO_MATRIX = "say which models run together with groups"
 
-ROUTING = Section(
-    Key(
-        "router",
-        Section(
-            Key("use", Choice("", words=("group", "matrix"))),
-            Key("settings", Section(Key("groups", RawNode()), Key("matrix", RawNode()))),
+_GROUPED = Section()
+"""Stands in for the section that keys with dotted names come to make."""
+
+
+def grouped(name: str, text: str, **options: Any) -> ConfigKey:
+    """Return the key of a section whose keys are declared after it, with dotted names."""
+    return ConfigKey(name, _GROUPED, text, **options)
+
+
+def section_of(
+    owner: type,
+    *,
+    closed: bool = False,
+    also: Iterable[ConfigKey] = (),
+    without: tuple[str, ...] = (),
+    kinds: Values[str, Kind] = _EMPTY,
+) -> Section:
+    """Return the section of the keys declared in the class *owner*, in their order, then *also*.
+
+    *kinds* take the place of those declared, by the name of the key.
+    """
+    declared = [each for each in (*_declared(owner), *also) if each.name not in without]
+    replaced = [each._replace(kind=kinds.get(each.name, each.kind)) for each in declared]
+    return _assembled(replaced, closed=closed)
+
+
+def _declared(owner: type) -> Iterator[ConfigKey]:
+    by_field = {each.name: each.metadata.get("key") for each in fields(owner)}
+    for name in owner.__annotations__:
+        declared = by_field.get(name) or owner.__dict__.get(name)
+        if isinstance(declared, ConfigKey):
+            yield declared
+
+
+def _assembled(declared: list[ConfigKey], *, closed: bool = False) -> Section:
+    own = [each for each in declared if "." not in each.name]
+    return Section(
+        *(
+            each._replace(kind=_assembled(_below(each.name, declared)))
+            if each.kind is _GROUPED
+            else each
+            for each in own
         ),
-    ),
-    Key(
-        "scheduler",
-        Section(
-            Key("use", Choice("fair", words=("fair", "fifo"))),
-            Key(
-                "settings",
-                Section(
-                    Key(
-                        "fair",
-                        Section(Key("maxHold", Number(120.0, least=0)), Key("priority", RawNode())),
-                    ),
-                    Key("fifo", Section(Key("priority", RawNode()))),
-                ),
-            ),
-        ),
-    ),
-)
-
-TOP = Section(
-    Key("models", RawNode()),
-    Key("groups", RawNode()),
-    Key("peers", RawNode()),
-    Key("apiKeys", RawNode(keep_null=True), guards=True),
-    Key("macros", RawNode()),
-    Key("hooks", Section(Key("on_startup", _ON_STARTUP), Key("onStartup", _ON_STARTUP))),
-    Key("routing", ROUTING),
-    Key("startPort", Number(5800, least=1, most=65535, whole=True)),
-    Key("healthCheckTimeout", Number(120, whole=True)),
-    Key("sleepRequestTimeout", Number(10, whole=True)),
-    Key("wakeRequestTimeout", Number(10, whole=True)),
-    Key("globalTTL", Number(0.0, least=0)),
-    Key("unloadTimeout", Number(10.0, least=0)),
-    Key("queueLimit", Number(1000, least=1, whole=True)),
-    Key("queueTimeout", Number(3600.0, least=0)),
-    Key("sendLoadingState", Flag()),
-    Key("keepaliveWhileLoading", Flag(True)),
-    Key("includeAliasesInList", Flag()),
-    Key("maxRequestBody", Number(256.0, least=0.01)),
-    Key("maxDecompressedBody", Number(64.0, least=0.01)),
-    Key("maxUpload", Number(4096.0, least=0.01)),
-    Key("maxBodyMemory", Number(0.0, least=0)),
-    Key("maxSpool", Number(0.0, least=0)),
-    Key("allowedHosts", Texts()),
-    Key("allowedOrigins", Texts()),
-    Key("inferenceOrigins", Texts()),
-    Key("uiOrigin", Choice("same", words=("same", "separate")), guards=True),
-    Key("security", Section(Key("cors", _CORS))),
-    Key("trustedProxies", Texts()),
-    Key(
-        "upstream",
-        Section(
-            Key("ignorePaths", Texts(None)),
-            Key("observePaths", Texts(None)),
-            Key("origin", Text(), guards=True),
-        ),
-    ),
-    Key("logLevel", Choice("info", words=("debug", "info", "warn", "error"), loose=True)),
-    Key("logTimeFormat", Choice("", words=LOG_TIME_FORMATS, loose=True)),
-    Key("logToStdout", Choice("proxy", words=("proxy", "upstream", "both", "none"))),
-    Key("logBufferSize", Number(100.0, least=1)),
-    Key("logRequests", Flag()),
-    Key("metricsMaxInMemory", Number(1000, whole=True)),
-    Key("captureBuffer", Number(5, whole=True), guards=True),
-    Key("captureMaxBody", Number(1.0, least=0)),
-    Key("captureRedact", Texts(), guards=True),
-    Key("captureMask", RawNode(), guards=True),
-    Key(
-        "store",
-        Section(
-            Key("path", Text(None)),
-            Key("maxAgeDays", Number(30.0, least=0)),
-            Key("maxRows", Number(1_000_000, least=0, whole=True)),
-        ),
-    ),
-    Key("profiles", RawNode()),
-    Key("matrix", Unsupported(refused=True, why=_NO_MATRIX)),
-    Key("selectors", Unsupported(refused=True, why="use aliases, or name the model itself")),
-    Key("performance", Unsupported(why="system figures are always collected; remove it")),
-    Key("ui", Unsupported(why="the interface needs no settings; remove it")),
-)
-
-# Which section stands below a key that is read by hand.
-BY_HAND: dict[str, Kind] = {
-    "models": MODEL,
-    "groups": GROUP,
-    "peers": PEER,
-    "routing.router.settings.groups": GROUP,
-}
+        closed=closed,
+    )
 
 
-def all_paths(section: Section = TOP, prefix: str = "") -> Iterator[tuple[str, Key]]:
-    """Yield every key with its path: ``*`` stands for an id, ``[]`` for a place in a list."""
-    for name, key in section.keys.items():
-        path = f"{prefix}{name}"
-        yield path, key
-        kind = BY_HAND.get(path, key.kind)
-        if path == "apiKeys":
-            yield from all_paths(API_KEY, f"{path}[].")
-        elif isinstance(kind, Sections):
-            yield from all_paths(kind.section, f"{path}[].")
-        elif isinstance(kind, Section):
-            yield from all_paths(kind, f"{path}.*." if path in BY_HAND else f"{path}.")
+def _below(name: str, declared: list[ConfigKey]) -> list[ConfigKey]:
+    prefix = f"{name}."
+    return [
+        each._replace(name=each.name.removeprefix(prefix))
+        for each in declared
+        if each.name.startswith(prefix)
+    ]

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping as Values
-from itertools import islice
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from llmsnap import suggestions
 from llmsnap.errors import MacroProblem
 
 from .macros import Macros, references
@@ -185,7 +184,11 @@ class Choice(Kind):
 
 
 class Number(Kind):
-    """A number. *least* and *most* are limits; *whole* cuts fractions off."""
+    """A number. *least* and *most* are limits; *whole* cuts fractions off.
+
+    Less than *raised_to* is read as that, with advice; less than *advised* is unusual, and only
+    the JSON schema says so.
+    """
 
     def __init__(
         self,
@@ -194,11 +197,15 @@ class Number(Kind):
         least: float = -math.inf,
         most: float = 2**53,
         whole: bool = False,
+        raised_to: int | None = None,
+        advised: float | None = None,
     ) -> None:
         super().__init__(default)
         self.least = least
         self.most = most
         self.whole = whole
+        self.raised_to = raised_to
+        self.advised = advised
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the number as int when *whole*, else as float."""
@@ -212,8 +219,16 @@ class Number(Kind):
         elif not (max(self.least, -(2**53)) <= value <= self.most):
             reader.mismatch(node, path, self._limits())
         else:
-            return int(value) if self.whole else float(value)
+            return self._raised(int(value) if self.whole else float(value), node, path, reader)
         return self.default
+
+    def _raised(self, value: float, node: Node, path: Path, reader: ValueReader) -> float:
+        least = self.raised_to
+        if least is None or value >= least:
+            return value
+        what = f"is raised to {least}, the least there is (found {value})"
+        reader.report.advise(path, what, f"write {least} or more", node)
+        return least
 
     def _limits(self) -> str:
         if self.most == 2**53:
@@ -253,10 +268,27 @@ class Texts(Kind):
         if not isinstance(node, Sequence):
             reader.mismatch(node, path, "a list", "begin each entry with - in a line of its own")
             return self.default
-        texts = (
-            reader.text(item, (*path, index), "a text") for index, item in enumerate(node.items)
-        )
+        texts = (self.entry(item, (*path, index), reader) for index, item in enumerate(node.items))
         return tuple(text for text in texts if text is not None)
+
+    def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
+        """Return the text of one entry; None when it is nothing or was reported."""
+        return reader.text(node, path, "a text")
+
+
+class Patterns(Texts):
+    """A list of regular expressions."""
+
+    def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
+        """Return one expression, after reporting what is wrong with it."""
+        pattern = super().entry(node, path, reader)
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                what = f"is not a regular expression: {error}"
+                reader.report.error(path, what, "correct it", node)
+        return pattern
 
 
 class Json(Kind):
@@ -277,13 +309,18 @@ class Json(Kind):
 
 
 class RawNode(Kind):
-    """Something with rules of its own: the node itself, or None.
+    """A value with rules of its own, read by the code of its section: the node itself, or None.
 
-    *keep_null*: a key that is there and empty is not the same as one that is absent.
+    *schema* is its JSON schema; *each* names the section that every entry of it is. *keep_null*: a
+    key that is there and empty is not the same as one that is absent.
     """
 
-    def __init__(self, *, keep_null: bool = False) -> None:
+    def __init__(
+        self, schema: Values[str, Any] | None = None, *, each: str = "", keep_null: bool = False
+    ) -> None:
         super().__init__()
+        self.schema = schema or {}
+        self.each = each
         self.keep_null = keep_null
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
@@ -292,7 +329,10 @@ class RawNode(Kind):
 
 
 class Unsupported(Kind):
-    """A key of a related program. *refused* when ignoring it would change what the file does."""
+    """A key of llama-swap that has no effect here, or is *refused* when ignoring it would matter.
+
+    *why* says what to do instead, or gives the reason.
+    """
 
     def __init__(self, *, why: str = "", refused: bool = False) -> None:
         super().__init__()
@@ -308,105 +348,3 @@ class Unsupported(Kind):
         else:
             reader.report.advise(path, "has no effect", self.why, node)
         return None
-
-
-class Key(NamedTuple):
-    """A key of a section. *restarts*: changing it replaces a running model's process.
-
-    *guards*: it restricts who may do or see something, so that ignoring a misspelt one would leave
-    open what was meant to be shut.
-    """
-
-    name: str
-    kind: Kind
-    restarts: bool = False
-    guards: bool = False
-
-
-class Section(Kind):
-    """A mapping with known keys, all at their defaults when it is absent.
-
-    *closed*: every key guards; an unknown or empty one is an error.
-    """
-
-    def __init__(self, *keys: Key, closed: bool = False) -> None:
-        super().__init__(MappingProxyType({key.name: key.kind.default for key in keys}))
-        self.keys: Values[str, Key] = MappingProxyType({key.name: key for key in keys})
-        self.closed = closed
-
-    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the value of every key; unknown ones are advised about."""
-        if is_null(node):
-            return self.default
-        if not isinstance(node, Mapping):
-            reader.mismatch(node, path, "a mapping")
-            return self.default
-        values = dict(self.default)
-        for name, child in node.entries.items():
-            key = self.keys.get(name)
-            if key is None:
-                self._report_unknown(name, node, path, reader)
-            elif self.closed and is_null(child):
-                what, fix = "is empty", "write its value, or remove it"
-                reader.report.error((*path, name), what, fix, node.keys[name])
-            else:
-                values[name] = key.kind.read(child, (*path, name), reader)
-        return values
-
-    def _report_unknown(self, name: str, node: Mapping, path: Path, reader: ValueReader) -> None:
-        if name.startswith(("x-", ".")):
-            return
-        report, at = reader.report, node.keys[name]
-        guards = [key.name for key in self.keys.values() if key.guards or self.closed]
-        meant = suggestions.nearest(name, guards)
-        if meant:
-            report.error((*path, name), "unknown key", f'did you mean "{meant[0]}"?', at)
-        elif self.closed:
-            report.error((*path, name), "unknown key", f"known are {', '.join(self.keys)}", at)
-        elif _means_api_keys(name, node.entries[name], path):
-            what = "asks no client for a key here"
-            report.error((*path, name), what, "write apiKeys at the top of the file", at)
-        elif not path and suggestions.folded(name) in _TLS_WORDS:
-            what, fix = "encrypts nothing here", "use --tls-cert-file and --tls-key-file"
-            report.error((*path, name), what, fix, at)
-        else:
-            fix = report.nearest(name, self.keys) or "remove it"
-            report.advise((*path, name), "unknown key", fix, at)
-
-
-_KEY_LISTS = ("apiKeys", "authKeys", "accessKeys", "apiTokens", "authTokens")
-_KEY_WORDS = frozenset({"keys", "auth", "authentication", "tokens"})
-_TLS_WORDS = frozenset(
-    {"tls", "ssl", "https", "tlscert", "tlskey", "tlscertfile", "tlskeyfile", "certfile", "keyfile"}
-)
-_MOST_BELOW = 50
-
-
-def _means_api_keys(name: str, node: Node, path: Path) -> bool:
-    """Tell whether a key that is unknown, or one just below it, is meant to be ``apiKeys``."""
-    if "apikey" in suggestions.folded(name) or suggestions.nearest(name, _KEY_LISTS):
-        return True
-    if not path and suggestions.folded(name) in _KEY_WORDS:
-        return True
-    below = islice(node.entries, _MOST_BELOW) if isinstance(node, Mapping) else ()
-    return any(suggestions.folded(key) in ("apikeys", "apikey") for key in below)
-
-
-class Sections(Kind):
-    """A list of sections."""
-
-    def __init__(self, section: Section) -> None:
-        super().__init__(())
-        self.section = section
-
-    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the value of each entry, with its node."""
-        if is_null(node):
-            return self.default
-        if not isinstance(node, Sequence):
-            reader.mismatch(node, path, "a list", "begin each entry with - in a line of its own")
-            return self.default
-        return tuple(
-            (self.section.read(item, (*path, index), reader), item)
-            for index, item in enumerate(node.items)
-        )

@@ -16,16 +16,24 @@ from typing import Any, NamedTuple
 
 from llmsnap.errors import ConfigError, Problem
 
-from . import toplevel
-from .access import key_variables, read_api_keys
-from .groups import groups_node, read_groups, read_scheduler
-from .keys import TOP
+from .access import check_proxies, key_variables, read_api_keys, read_capture_mask, read_origins
+from .groups import groups_node, preload, read_groups, read_scheduler
+from .keys import stored_values
 from .kinds import ValueReader
 from .macros import Macros, define
 from .models import LAST_PORT, ModelNames, PartialModel, assign_ports, collect, draft, finish
-from .nodes import Mapping, Node, Report, Sequence, in_file_order, is_null
+from .nodes import (
+    Mapping,
+    Node,
+    Report,
+    Sequence,
+    describe,
+    find_node,
+    in_file_order,
+    is_null,
+)
 from .peers import read_peers
-from .settings import Config
+from .settings import TOP, Config
 from .yaml import compose
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -201,22 +209,25 @@ class _Build:
         macros = Macros(define(root.entries.get("macros"), ("macros",), report))
         reader = ValueReader(report, macros)
         values = TOP.read(root, (), reader)
-        values = toplevel.inherited(values, root, report)
-        names = self._models(values, macros)
+        plain = stored_values(Config, values)
+        names = self._models(values["models"], plain, macros)
+        check_proxies(values["trustedProxies"], find_node(root, ("trustedProxies",)), report)
+        _report_deprecated(values, root, report)
         return {
+            **plain,
+            **read_origins(values, root, report),
             "models": names.models,
             "aliases": names.aliases,
             "groups": read_groups(*groups_node(values, root, report), names, report),
             "peers": read_peers(values["peers"], reader),
             "api_keys": read_api_keys(values["apiKeys"], report),
             "key_variables": key_variables(root),
-            "preload": toplevel.preload(values, names, root, report),
+            "preload": preload(values, names, root, report),
             "scheduler": read_scheduler(values, names, reader),
-            **toplevel.settings(values, root, reader),
+            "capture_mask": read_capture_mask(values["captureMask"], reader),
         }
 
-    def _models(self, values: Values[str, Any], macros: Macros) -> ModelNames:
-        node: Node | None = values["models"]
+    def _models(self, node: Node | None, inherits: Values[str, Any], macros: Macros) -> ModelNames:
         entries: dict[str, Node] = {}
         if isinstance(node, Mapping):
             entries = node.entries
@@ -226,8 +237,8 @@ class _Build:
         drafts = [
             draft(model_id, entries[model_id], macros, self._report) for model_id in sorted(entries)
         ]
-        numbers = self._ports(drafts, values["startPort"])
-        models = [finish(model, numbers.get(model.id), values, self._report) for model in drafts]
+        numbers = self._ports(drafts, inherits["start_port"])
+        models = [finish(model, numbers.get(model.id), inherits, self._report) for model in drafts]
         return collect(models, node, self._report)
 
     def _ports(self, drafts: list[PartialModel], start_port: int) -> dict[str, int]:
@@ -252,6 +263,26 @@ class _Build:
             and old.port is not None
             and old.blueprint == model.blueprint
         }
+
+
+def _report_deprecated(values: Values[str, Any], root: Node, report: Report) -> None:
+    if values["logRequests"]:
+        at = find_node(root, ("logRequests",))
+        report.advise(("logRequests",), "is deprecated and has no effect", "remove it", at)
+    profiles: Node | None = values["profiles"]
+    if profiles is None:
+        return
+    if not isinstance(profiles, Mapping):
+        what = f"must be a mapping (found {describe(profiles)})"
+        report.error(("profiles",), what, "remove it", profiles)
+        return
+    shapes = {type(below) for below in profiles.entries.values()}
+    if shapes - {Sequence}:
+        what, fix = "not supported yet", "use aliases, or name the model itself"
+        report.error(("profiles",), what, fix, profiles)
+    elif shapes:
+        what = "has no effect: profiles were replaced by groups"
+        report.advise(("profiles",), what, "say with groups what runs together", profiles)
 
 
 # --- files that look cut off ----------------------------------------------------------------------

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from llmsnap.errors import CommandProblem, MacroProblem
 
 from . import filters
-from .keys import MODEL
+from .keys import stored_values
 from .kinds import ValueReader
 from .macros import Macros, define
 from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, find_node, is_null
-from .peers import read_timeouts
+from .parts import Endpoint, Filters
 from .scalars import render, split_command, strip_comments, url_fault, without_password
-from .settings import DEFAULT_CONCURRENCY, Endpoint, Filters, ModelConfig
+from .settings import MODEL, ModelConfig
 
 # --- before ports are given out -------------------------------------------------------------------
 
@@ -134,74 +134,29 @@ _CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
 def finish(
-    model: PartialModel, port: int | None, inherited: Values[str, Any], report: Report
+    model: PartialModel, port: int | None, inherits: Values[str, Any], report: Report
 ) -> ModelConfig:
-    """Return *model* with its port; what it does not say itself comes from *inherited*."""
+    """Return *model* with its port; what it does not say itself *inherits* the fields of Config."""
     path: Path = ("models", model.id)
     macros = model.macros if port is None else model.macros.having({"PORT": port})
     reader = ValueReader(report, macros)
     values = MODEL.read(model.node, path, reader)
     checks = _Checks(model, values, path, reader)
-    can_sleep, sleep_endpoints, wake_endpoints = read_endpoints(
-        values, inherited, model.node, path, reader
-    )
-    if values["sleepAfter"] and not can_sleep:
+    sleep_endpoints, wake_endpoints = read_endpoints(values, inherits, model.node, path, reader)
+    if values["sleepAfter"] and values["sleepMode"] == "disable":
         checks.advise("sleepAfter", "has no effect", "set sleepMode: enable, or remove it")
-    return ModelConfig(
-        id=model.id,
-        cmd=checks.cmd(),
-        cmd_stop=values["cmdStop"],
-        proxy=checks.proxy(port),
-        port=port,
-        env=checks.env(),
-        check_endpoint=checks.check_endpoint(),
-        metadata=MappingProxyType(dict(values["metadata"])),
-        filters=checks.filters(),
-        headers=checks.headers(),
-        can_sleep=can_sleep,
-        sleep_endpoints=sleep_endpoints,
-        wake_endpoints=wake_endpoints,
-        blueprint=model.blueprint,
-        **_plain(values),
-        **_inherited(values, inherited),
-    )
-
-
-def _plain(values: Values[str, Any]) -> dict[str, Any]:
-    """Return the settings that are the key's value and nothing more."""
-    limit = values["concurrencyLimit"]
-    return {
-        "launcher": values["launcher"],
-        "name": values["name"],
-        "description": values["description"],
-        "aliases": values["aliases"],
-        "unlisted": values["unlisted"],
-        "use_model_name": values["useModelName"],
-        "api_key": values["apiKey"],
-        "sleep_after_s": values["sleepAfter"],
-        "concurrency_limit": limit if limit > 0 else DEFAULT_CONCURRENCY,
-        "timeouts": read_timeouts(values["timeouts"]),
-        "ignore_websockets": values["compat"]["ignoreWebsockets"],
-        "ignore_streams": values["compat"]["ignoreStreams"],
-        "sandbox": values["sandbox"],
+    own = {
+        "cmd": checks.cmd(),
+        "proxy": checks.proxy(port),
+        "env": checks.env(),
+        "check_endpoint": checks.check_endpoint(),
+        "filters": checks.filters(),
+        "headers": checks.headers(),
+        "sleep_endpoints": sleep_endpoints,
+        "wake_endpoints": wake_endpoints,
     }
-
-
-def _inherited(values: Values[str, Any], inherited: Values[str, Any]) -> dict[str, Any]:
-    """Return the settings that a global key may stand in for."""
-
-    def own_or_global(name: str) -> Any:
-        return inherited[name] if values[name] is None else values[name]
-
-    ttl = float(values["ttl"])
-    return {
-        "ttl_s": inherited["globalTTL"] if ttl == -1 else max(ttl, 0.0),
-        "health_check_timeout_s": float(own_or_global("healthCheckTimeout")),
-        "unload_timeout_s": values["unloadTimeout"] or inherited["unloadTimeout"],
-        "queue_limit": own_or_global("queueLimit"),
-        "send_loading_state": own_or_global("sendLoadingState"),
-        "keepalive_while_loading": inherited["keepaliveWhileLoading"],
-    }
+    plain = stored_values(ModelConfig, values, inherits)
+    return ModelConfig(id=model.id, port=port, blueprint=model.blueprint, **{**plain, **own})
 
 
 class _Checks:
@@ -303,26 +258,27 @@ _METHODS = ("GET", "POST", "PUT", "PATCH")
 
 def read_endpoints(
     values: Values[str, Any],
-    inherited: Values[str, Any],
+    inherits: Values[str, Any],
     model: Node,
     path: Path,
     reader: ValueReader,
-) -> tuple[bool, tuple[Endpoint, ...], tuple[Endpoint, ...]]:
-    """Return whether a model can sleep, its sleep calls and its wake calls."""
+) -> tuple[tuple[Endpoint, ...], tuple[Endpoint, ...]]:
+    """Return the sleep calls and the wake calls of a model."""
     can_sleep = values["sleepMode"] == "enable"
     for name in ("sleepEndpoints", "wakeEndpoints"):
         if can_sleep and not values[name]:
             at = find_node(model, ("sleepMode",))
             what = f"{name} is required when sleepMode is enable"
             reader.report.error((*path, name), what, "list at least one endpoint", at)
-    sleep = _read_calls(values["sleepEndpoints"], inherited["sleepRequestTimeout"])
-    wake = _read_calls(values["wakeEndpoints"], inherited["wakeRequestTimeout"])
     _check_calls(values, path, reader)
-    return can_sleep, sleep, wake
+    return (
+        _read_calls(values["sleepEndpoints"], inherits["sleep_request_timeout_s"]),
+        _read_calls(values["wakeEndpoints"], inherits["wake_request_timeout_s"]),
+    )
 
 
 def _read_calls(
-    entries: tuple[tuple[Values[str, Any], Node], ...], default_s: int
+    entries: tuple[tuple[Values[str, Any], Node], ...], default_s: float
 ) -> tuple[Endpoint, ...]:
     return tuple(
         Endpoint(

@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from . import filters
-from .keys import PEER
+from .keys import stored_values
 from .kinds import ValueReader
 from .nodes import Mapping, Node, Path, find_node
 from .scalars import url_fault, without_password
-from .settings import PeerConfig, Timeouts
+from .settings import PEER, PeerConfig
 
 
 def read_peers(node: Node | None, reader: ValueReader) -> Values[str, PeerConfig]:
@@ -27,11 +27,6 @@ def read_peers(node: Node | None, reader: ValueReader) -> Values[str, PeerConfig
     return MappingProxyType(found)
 
 
-def read_timeouts(values: Values[str, float]) -> Timeouts:
-    """Return the ``timeouts`` key of a peer or model."""
-    return Timeouts(values["connect"], values["responseHeader"], values["idle"])
-
-
 def _read(peer_id: str, node: Node, path: Path, reader: ValueReader) -> PeerConfig:
     values: Values[str, Any] = PEER.read(node, path, reader)
     _check_proxy(values["proxy"], node, (*path, "proxy"), reader)
@@ -39,14 +34,8 @@ def _read(peer_id: str, node: Node, path: Path, reader: ValueReader) -> PeerConf
         what, fix = "peer models can not be empty", "list the models this peer offers"
         reader.report.error((*path, "models"), what, fix, find_node(node, ("models",)))
     below = node.entries.get("filters") if isinstance(node, Mapping) else None
-    return PeerConfig(
-        id=peer_id,
-        proxy=values["proxy"],
-        models=tuple(dict.fromkeys(values["models"])),
-        api_key=values["apiKey"],
-        filters=filters.build(values["filters"], below, (*path, "filters"), reader),
-        timeouts=read_timeouts(values["timeouts"]),
-    )
+    checked = filters.build(values["filters"], below, (*path, "filters"), reader)
+    return PeerConfig(id=peer_id, **{**stored_values(PeerConfig, values), "filters": checked})
 
 
 def _check_proxy(proxy: str, node: Node, path: Path, reader: ValueReader) -> None:

@@ -1,25 +1,188 @@
-"""The published JSON schema: what editors know of a configuration, and advice drawn from it.
+"""The JSON schema that follows from the declared keys, and advice drawn from it.
 
-The loader accepts more than the schema describes, so nothing here ever refuses a file.
+The schema describes what is usual. The loader accepts more, so nothing here ever refuses a file.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Mapping as Values
 from typing import TYPE_CHECKING, Any
 
-from llmsnap.installation import conf_folder
-
+from .keys import ConfigKey, Section, Sections
+from .kinds import (
+    Choice,
+    CommandLine,
+    Flag,
+    Json,
+    Kind,
+    Number,
+    Patterns,
+    RawNode,
+    Text,
+    Texts,
+    Unsupported,
+)
 from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
+from .settings import EACH, TOP
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-FILE_NAME = "config-schema.json"
+_MACRO = {"$ref": "#/$defs/macro"}
+_TEXT = {"$ref": "#/$defs/text"}
+_SHARED: dict[str, Any] = {
+    "macro": {
+        "title": "a macro such as ${NAME}",
+        "type": "string",
+        "pattern": r"\$\{[A-Za-z0-9_.-]+\}",
+    },
+    "text": {"type": ["string", "number", "boolean"]},
+    "macros": {
+        "propertyNames": {
+            "pattern": "^[A-Za-z0-9_-]{1,63}$",
+            "not": {"enum": ["PORT", "MODEL_ID"]},
+        },
+        "additionalProperties": {"type": ["string", "number", "boolean"]},
+        "default": {},
+        "anyOf": [{"type": "object"}, {"type": "array", "maxItems": 0}],
+    },
+}
+_PLAIN_API_KEY = {
+    "description": "A key that may do everything.",
+    "type": ["string", "number"],
+    "pattern": "^[^ ]+$",
+}
+_SECTIONS = {
+    "model": "A model: how its server is started, checked and stopped, and its limits.",
+    "group": "Models that share rules.",
+    "peer": "Another server, and the models it offers.",
+    "apiKey": "A key with a name and limits.",
+    "endpoint": "One HTTP call.",
+}
+
+
+# --- the schema ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def json_schema() -> Values[str, Any]:
+    """Return the schema of a configuration file."""
+    definitions = {
+        name: {"description": text, **_object(EACH[name])} for name, text in _SECTIONS.items()
+    }
+    definitions["apiKey"] = {"anyOf": [_PLAIN_API_KEY, definitions["apiKey"]]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "llmsnap configuration",
+        "description": (
+            "Models, how their servers are started, which run together, and who may use them."
+        ),
+        **_object(TOP),
+        "patternProperties": {
+            r"^(x-|\.)": {"description": "Free for your own use, such as anchors."}
+        },
+        "$defs": {**_SHARED, **definitions},
+    }
+
+
+def _object(section: Section) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "type": "object",
+        "properties": {each.name: _property(each) for each in described_keys(section)},
+        "additionalProperties": False,
+    }
+    required = [each.name for each in section.keys.values() if each.required]
+    return {**found, "required": required} if required else found
+
+
+def described_keys(section: Section) -> list[ConfigKey]:
+    """Return the keys of *section* without those that are refused."""
+    return [
+        each
+        for each in section.keys.values()
+        if not (isinstance(each.kind, Unsupported) and each.kind.refused)
+    ]
+
+
+def _property(key: ConfigKey) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": key.text}
+    if key.deprecated or isinstance(key.kind, Unsupported):
+        found["deprecated"] = True
+    if "type" not in key.schema and "anyOf" not in key.schema:
+        found.update(_OF_KIND[type(key.kind)](key.kind))
+    found.update(key.schema)
+    default = plain_default(key)
+    if default is not None:
+        found["default"] = default
+    if key.example is not None and key.example != default:
+        found.setdefault("examples", [key.example])
+    return found
+
+
+def plain_default(key: ConfigKey) -> Any:
+    """Return the default of *key* as JSON has it; None when it has none."""
+    default = key.kind.default
+    if key.required or isinstance(key.kind, Section):
+        return None
+    if isinstance(key.kind, Choice) and default not in key.kind.words:
+        return None
+    if isinstance(default, Values):
+        return dict(default)
+    if isinstance(default, float) and default.is_integer():
+        return int(default)
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _of_node(kind: RawNode) -> dict[str, Any]:
+    if not kind.each:
+        return dict(kind.schema)
+    each = {"$ref": f"#/$defs/{kind.each}"}
+    if kind.each == "apiKey":
+        return {"type": "array", "items": each, "default": []}
+    return {"type": "object", "additionalProperties": each, "default": {}}
+
+
+def _number(kind: Number) -> dict[str, Any]:
+    limits = (kind.least, kind.raised_to, kind.advised)
+    least = max(limit for limit in limits if limit is not None)
+    found: dict[str, Any] = {"type": "integer" if kind.whole else "number", "minimum": least}
+    return {**found, "maximum": kind.most} if kind.most < 2**53 else found
+
+
+_OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
+    Section: _object,
+    Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
+    RawNode: _of_node,
+    Unsupported: lambda _: {},
+    Choice: lambda kind: {"anyOf": [{"enum": list(kind.words)}, _MACRO]},
+    Number: lambda kind: {"anyOf": [_number(kind), _MACRO]},
+    Flag: lambda _: {"anyOf": [{"type": "boolean"}, _MACRO]},
+    Patterns: lambda _: {"type": "array", "items": {"type": "string", "format": "regex"}},
+    Texts: lambda _: {"type": "array", "items": _TEXT},
+    Json: lambda _: {"type": "object"},
+    Text: lambda _: _TEXT,
+    CommandLine: lambda _: _TEXT,
+}
+
+
+def all_keys(section: Section = TOP, prefix: str = "") -> Iterator[tuple[str, ConfigKey]]:
+    """Yield every key with its path: ``*`` stands for an id, ``[]`` for a place in a list."""
+    for name, key in section.keys.items():
+        path = f"{prefix}{name}"
+        yield path, key
+        match key.kind:
+            case Section():
+                yield from all_keys(key.kind, f"{path}.")
+            case Sections():
+                yield from all_keys(key.kind.section, f"{path}[].")
+            case RawNode(each=each) if each:
+                yield from all_keys(EACH[each], f"{path}[]." if each == "apiKey" else f"{path}.*.")
+
+
+# --- advice --------------------------------------------------------------------------------------
 
 # The loader speaks of unknown keys and of macro names itself, and better.
 _LEFT_TO_THE_LOADER = frozenset({"additionalProperties", "propertyNames"})
@@ -33,14 +196,6 @@ _TYPES = {
 }
 
 
-@functools.cache
-def load_schema() -> Values[str, Any]:
-    """Return the schema. Reads a file the first time."""
-    text = (conf_folder() / FILE_NAME).read_text(encoding="utf-8")
-    schema: Values[str, Any] = json.loads(text)
-    return schema
-
-
 def advise_by_schema(tree: Node | None, report: Report) -> None:
     """Add to *report* what in *tree* is not as the schema describes it."""
     if not isinstance(tree, Mapping):
@@ -49,44 +204,13 @@ def advise_by_schema(tree: Node | None, report: Report) -> None:
     from jsonschema import Draft202012Validator  # noqa: PLC0415
 
     spoken_of = {problem.where for problem in (*report.problems, *report.advice)}
-    for error in Draft202012Validator(load_schema()).iter_errors(_data(tree)):
+    for error in Draft202012Validator(json_schema()).iter_errors(_data(tree)):
         path = tuple(error.absolute_path)
         if error.validator in _LEFT_TO_THE_LOADER or dotted(path) in spoken_of:
             continue
         if not report.already_reported(path):
             fix = "the schema describes no more than is usual; see docs/configuration.md"
             report.advise(path, _what(error), fix, find_node(tree, path))
-
-
-def described_keys(
-    schema: Values[str, Any] | None = None, prefix: str = ""
-) -> Iterator[tuple[str, Values[str, Any]]]:
-    """Yield the path and the subschema of every key; ``*`` is an id, ``[]`` a place in a list."""
-    for part, below in _parts(schema or load_schema()):
-        path = f"{prefix}{part}" if not prefix or part == "[]" else f"{prefix}.{part}"
-        if part not in ("*", "[]"):
-            yield path, below
-        yield from described_keys(below, path)
-
-
-def _parts(schema: Values[str, Any]) -> Iterator[tuple[str, Values[str, Any]]]:
-    schema = resolved(schema)
-    for name, below in schema.get("properties", {}).items():
-        yield name, resolved(below)
-    for part, key in (("*", "additionalProperties"), ("[]", "items")):
-        if isinstance(schema.get(key), dict):
-            yield part, schema[key]
-    for alternative in schema.get("anyOf", ()):
-        yield from _parts(alternative)
-
-
-def resolved(schema: Values[str, Any]) -> Values[str, Any]:
-    """Return *schema* with its ``$ref`` filled in; what it says itself comes first."""
-    reference = schema.get("$ref")
-    if reference is None:
-        return schema
-    target = load_schema()["$defs"][reference.rpartition("/")[2]]
-    return {**target, **schema}
 
 
 def _data(node: Node) -> Any:
@@ -114,18 +238,26 @@ def _what(error: ValidationError) -> str:
         case "pattern":
             return f"should match {wanted}"
         case _:
-            return f"should be {_described(error.schema)}"
+            return f"should be {_expected(error.schema)}"
 
 
-def _described(schema: Any) -> str:
+def _expected(schema: Any) -> str:
     if "title" in schema:
         return str(schema["title"])
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if "anyOf" in schema:
-        return " or ".join(_described(resolved(below)) for below in schema["anyOf"])
+        return " or ".join(_expected(_resolved(below)) for below in schema["anyOf"])
     types = schema.get("type", "something else")
     names = [types] if isinstance(types, str) else types
     least = f" of at least {schema['minimum']}" if "minimum" in schema else ""
     most = f" and at most {schema['maximum']}" if "maximum" in schema else ""
     return " or ".join(_TYPES.get(name, name) for name in names) + least + most
+
+
+def _resolved(schema: Values[str, Any]) -> Values[str, Any]:
+    """Return *schema* with its ``$ref`` filled in; what it says itself comes first."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    return {**json_schema()["$defs"][reference.rpartition("/")[2]], **schema}

@@ -1,78 +1,487 @@
-"""The finished configuration: frozen, checked, every default filled in.
+"""The settings, and in them the one declaration of every key of the configuration file.
 
-Whoever holds one of these objects need not look at YAML, macros or inheritance again. Durations
-are seconds (``_s``), sizes bytes (``_bytes``). Mappings are read-only views; the lists and dicts
-nested inside JSON values are plain, so that they can be encoded, and must not be changed.
+Each ``setting()`` says all there is to say about a key; ``keys`` explains what derives from it. The
+objects are frozen and checked, every default filled in: who holds one need not look at YAML, macros
+or inheritance again. Durations are seconds (``_s``), sizes bytes (``_bytes``). Mappings are
+read-only views; the lists and dicts nested inside JSON values are plain, so that they can be
+encoded, and must not be changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, ClassVar
 
-JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-
-DEFAULT_GROUP = "(default)"
-DEFAULT_CONCURRENCY = 100
-MIB = 1024 * 1024
-KIB = 1024
-
-# A browser tab left open on a model's own page asks for these; none is worth a swap.
-DEFAULT_IGNORE_PATHS = (
-    r"\.(?:js|mjs|css|map|json|png|gif|jpe?g|svg|webp|avif|ico|txt|woff2?|ttf)$",
+from .keys import (
+    MIB,
+    ConfigKey,
+    Section,
+    Sections,
+    derived,
+    grouped,
+    inherited,
+    section_of,
+    setting,
+    stored_values,
+)
+from .kinds import (
+    Choice,
+    CommandLine,
+    Flag,
+    Json,
+    Number,
+    Patterns,
+    RawNode,
+    Text,
+    Texts,
+    Unsupported,
+)
+from .parts import (
+    API_KEY,
+    ENDPOINT,
+    MODEL_FILTERS,
+    MODEL_TIMEOUTS,
+    PEER_TIMEOUTS,
+    SCHEDULER,
+    STORE,
+    ApiKey,
+    Endpoint,
+    Filters,
+    JsonValue,
+    SchedulerConfig,
+    StoreConfig,
+    Timeouts,
+    unsupported,
 )
 
+DEFAULT_GROUP = "(default)"
+_CONCURRENCY = 100
+_METRICS_IN_MEMORY = 1000
+_UNLOAD_TIMEOUT_S = 10.0
+
+LOG_TIME_FORMATS = (
+    "",
+    *("ansic", "unixdate", "rubydate", "rfc822", "rfc822z", "rfc850", "rfc1123", "rfc1123z"),
+    *("rfc3339", "rfc3339nano", "kitchen", "stamp", "stampmilli", "stampmicro", "stampnano"),
+)
+CAPTURE_MASKS = ("none", "headers", "full")
+LAUNCHER_NAMES = ("local",)
+"""As in ``launchers.LAUNCHERS``, which this package cannot import."""
+
+# A browser tab left open on a model's own page asks for these; none is worth a swap.
+_IGNORE_PATHS = (r"\.(?:js|mjs|css|map|json|png|gif|jpe?g|svg|webp|avif|ico|txt|woff2?|ttf)$",)
 # What monitors, dashboards and the pages of models ask for to see how a server is.
-DEFAULT_OBSERVE_PATHS = (r"^/(?:metrics|props|slots|tools|v1/models)/?$", r"\.webmanifest$")
+_OBSERVE_PATHS = (r"^/(?:metrics|props|slots|tools|v1/models)/?$", r"\.webmanifest$")
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
-
-def _empty() -> Mapping[str, Any]:
-    return _EMPTY
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One HTTP call of a sleep or wake list."""
-
-    endpoint: str
-    """Path or absolute URL, resolved against the upstream's address."""
-    method: str = "POST"
-    body: str = ""
-    """Sent verbatim; when not empty it goes as ``application/json``."""
-    timeout_s: float = 10.0
+_MACROS = {"$ref": "#/$defs/macros"}
+_FAIR = SchedulerConfig()
+_NO_FILTERS = Filters()
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What is deleted from and set in a JSON request body; already sanitised.
+def _refused(why: str, name: str) -> ConfigKey:
+    """Return a key of llama-swap that would change what runs together."""
+    return ConfigKey(name, Unsupported(refused=True, why=why), f"From llama-swap, refused: {why}.")
 
-    Keys are paths (``a.b``, ``list.0``, a literal dot is ``a\\.b``). None of them begins with
-    ``model``, none contains ``* ? # | @``. Order of use: strip, set, set by id.
-    """
 
-    strip_params: tuple[str, ...] = ()
-    """Sorted, without duplicates."""
-    set_params: Mapping[str, JsonValue] = field(default_factory=_empty)
-    """Sorted by key."""
-    set_params_by_id: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=_empty)
-    """Requested name (id or alias) -> what to set in addition; each name is an alias too."""
+def _timeouts(values: Mapping[str, Any]) -> Timeouts:
+    return Timeouts(**stored_values(Timeouts, values))
 
-    def __bool__(self) -> bool:
-        return bool(self.strip_params or self.set_params or self.set_params_by_id)
+
+_ON_STARTUP = Section(
+    ConfigKey(
+        "preload",
+        Texts(),
+        "Models to load, one after another, by id or alias.",
+        example=["embedding"],
+    ),
+    *unsupported("profiles are not supported; remove it", "profile"),
+)
+
+
+def _only_default_group() -> Mapping[str, GroupConfig]:
+    return MappingProxyType({DEFAULT_GROUP: GroupConfig(DEFAULT_GROUP)})
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Limits on the connection to an upstream or peer; 0 is no limit."""
+class Config:
+    """The whole configuration."""
 
-    connect_s: float = 5.0
-    response_header_s: float = 0.0
-    idle_s: float = 0.0
-    """Longest silence within a response body."""
+    macros: ClassVar[ConfigKey] = ConfigKey(
+        "macros",
+        RawNode(_MACROS),
+        "Values written once and used as `${NAME}` in every value of a model or peer: texts, "
+        "numbers or booleans. A value that is exactly one macro takes over its type. `${env.NAME}` "
+        "is a variable of the environment, `${file.PATH}` the one line of a file, anywhere.",
+        heading="models",
+        example={
+            "server": "llama-server --host 127.0.0.1 --port ${PORT} --no-webui",
+            "model-dir": "/models",
+            "idle": 1800,
+            "context": 8192,
+        },
+    )
+    models: Mapping[str, ModelConfig] = setting(
+        "models",
+        RawNode(each="model"),
+        "The models by id: the name that requests use.",
+        initial=_EMPTY,
+        part="",
+    )
+    """By id, in ascending order."""
+    aliases: Mapping[str, str] = derived(_EMPTY, part="")
+    """Alias -> model id; never holds a model id, so look in *models* first or last alike."""
+    groups: Mapping[str, GroupConfig] = setting(
+        "groups",
+        RawNode(each="group"),
+        "Models that share rules. Without groups, one model runs at a time. A model is in one "
+        "group at most; all others are in the group `(default)`.",
+        initial=_only_default_group,
+        part="groups",
+        heading="which models run together",
+    )
+    """Every model is in exactly one; ``(default)`` always exists and takes the rest."""
+    hooks: ClassVar[ConfigKey] = grouped("hooks", "What happens at certain moments.")
+    on_startup: ClassVar[ConfigKey] = ConfigKey(
+        "hooks.on_startup", _ON_STARTUP, "What happens at start."
+    )
+    on_startup_too: ClassVar[ConfigKey] = ConfigKey(
+        "hooks.onStartup",
+        _ON_STARTUP,
+        "Another spelling of `on_startup`.",
+        live=None,
+    )
+    preload: tuple[str, ...] = derived((), part="preload")
+    """Model ids, without duplicates."""
+    routing: ClassVar[ConfigKey] = grouped(
+        "routing", "Which models run together, and how waiting ones take turns."
+    )
+    router: ClassVar[ConfigKey] = grouped("routing.router", "Newer place of `groups`.", live=False)
+    router_use: ClassVar[ConfigKey] = ConfigKey(
+        "routing.router.use",
+        Choice("", words=("group", "matrix")),
+        "The only kind there is.",
+        example="group",
+        schema={"anyOf": [{"enum": ["group"]}, {"$ref": "#/$defs/macro"}]},
+    )
+    router_settings: ClassVar[ConfigKey] = grouped(
+        "routing.router.settings", "Settings of the router."
+    )
+    router_groups: ClassVar[ConfigKey] = ConfigKey(
+        "routing.router.settings.groups",
+        RawNode(each="group"),
+        "The same as `groups` at the top; one of the two places only.",
+        example={},
+    )
+    router_matrix: ClassVar[ConfigKey] = ConfigKey(
+        "routing.router.settings.matrix",
+        RawNode(),
+        "From llama-swap, not supported: say with groups which models run together.",
+        deprecated=True,
+    )
+    scheduler: SchedulerConfig = setting(
+        "routing.scheduler",
+        SCHEDULER,
+        "How waiting models take turns.",
+        initial=_FAIR,
+        part="scheduler",
+    )
+
+    start_port: int = setting(
+        "startPort",
+        Number(5800, least=1, most=65535, whole=True),
+        "First number for `${PORT}`.",
+        heading="waiting and loading",
+    )
+    health_check_timeout_s: float = setting(
+        "healthCheckTimeout",
+        Number(120, whole=True, raised_to=15),
+        "Seconds until a started server must be ready; less than 15 counts as 15.",
+        unit="seconds",
+    )
+    sleep_request_timeout_s: float = setting(
+        "sleepRequestTimeout",
+        Number(10, whole=True, raised_to=1),
+        "Seconds for one sleep call; less than 1 counts as 1.",
+        unit="seconds",
+    )
+    wake_request_timeout_s: float = setting(
+        "wakeRequestTimeout",
+        Number(10, whole=True, raised_to=1),
+        "Seconds for one wake call; less than 1 counts as 1.",
+        unit="seconds",
+    )
+    global_ttl_s: float = setting(
+        "globalTTL",
+        Number(0.0, least=0),
+        "Seconds without a request until a model is unloaded; 0 is never.",
+        unit="seconds",
+    )
+    unload_timeout_s: float = setting(
+        "unloadTimeout",
+        Number(_UNLOAD_TIMEOUT_S, least=0),
+        "Seconds a server has to stop before it is killed; 0 stands for 10.",
+        unit="seconds",
+        to=lambda given: given or _UNLOAD_TIMEOUT_S,  # 0 never means kill at once
+    )
+    queue_limit: int = setting(
+        "queueLimit",
+        Number(1000, least=1, whole=True),
+        "Requests per model that may wait for it; more get 429.",
+    )
+    queue_timeout_s: float = setting(
+        "queueTimeout",
+        Number(3600.0, least=0),
+        "Seconds a request may wait for its model; 0 is no limit.",
+        unit="seconds",
+    )
+    send_loading_state: bool = setting(
+        "sendLoadingState",
+        Flag(),
+        "While a model loads, tell streaming chat clients so in the reasoning text.",
+    )
+    keepalive_while_loading: bool = setting(
+        "keepaliveWhileLoading",
+        Flag(True),
+        "While a model loads or reads a long prompt, keep other streaming requests alive with "
+        "comments.",
+    )
+    include_aliases_in_list: bool = setting(
+        "includeAliasesInList", Flag(), "Show aliases in `/v1/models` as well."
+    )
+
+    api_keys: tuple[ApiKey, ...] = setting(
+        "apiKeys",
+        RawNode(each="apiKey", keep_null=True),
+        "With keys, every request needs one of them. Without, no request needs one. A key that is "
+        "a text may do everything.",
+        initial=(),
+        part="apiKeys",
+        guards=True,
+        heading="access",
+        live=False,
+    )
+    """Empty: no authentication."""
+    key_variables: frozenset[str] = derived(frozenset())
+    """Environment variables that keys, ours or of peers, are made of: models do not get them."""
+    allowed_hosts: tuple[str, ...] = setting(
+        "allowedHosts",
+        Texts(),
+        "Further host names this server answers to while it has no keys. `*` stands for any text; "
+        "alone it allows all.",
+        to=lambda hosts: tuple(host.strip().lower() for host in hosts),
+        example=["ai.example.com"],
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        "allowedOrigins",
+        Texts(),
+        "Web pages that may use models and the control interface from a browser. `*` stands for "
+        "any text.",
+        example=["https://admin.example.com"],
+    )
+    inference_origins: tuple[str, ...] = setting(
+        "inferenceOrigins",
+        Texts(),
+        "Further web pages that may use models, and nothing else. Without keys, those of this "
+        "machine and of private networks may already; `*` allows all.",
+        example=["https://chat.example.com"],
+    )
+    security: ClassVar[ConfigKey] = grouped("security", "From llama-swap.", live=False)
+    cors: ClassVar[ConfigKey] = grouped("security.cors", "From llama-swap.")
+    cors_origins: ClassVar[ConfigKey] = ConfigKey(
+        "security.cors.allowedOrigins",
+        Texts(),
+        "Read as `allowedOrigins` and `inferenceOrigins`; `*` as the latter only.",
+        example=["https://chat.example.com"],
+    )
+    ui_origin: str = setting(
+        "uiOrigin",
+        Choice("same", words=("same", "separate")),
+        "`separate`: pages of models' own servers are shown in another origin than the interface, "
+        "so that they cannot act in its name. Recommended with keys.",
+        guards=True,
+        example="separate",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "trustedProxies",
+        Texts(),
+        "Addresses and networks whose `X-Forwarded-For` is believed.",
+        to=lambda networks: tuple(network.strip() for network in networks),
+        example=["127.0.0.1", "10.0.0.0/8"],
+    )
+    max_request_body_bytes: int = setting(
+        "maxRequestBody", Number(256.0, least=0.01), "Largest JSON request, in MiB.", unit="MiB"
+    )
+    max_decompressed_body_bytes: int = setting(
+        "maxDecompressedBody",
+        Number(64.0, least=0.01),
+        "Largest JSON request that comes compressed, in MiB once it is decompressed; "
+        "`maxRequestBody` holds too.",
+        unit="MiB",
+    )
+    max_upload_bytes: int = setting(
+        "maxUpload", Number(4096.0, least=0.01), "Largest upload of a file, in MiB.", unit="MiB"
+    )
+    max_body_memory_bytes: int = setting(
+        "maxBodyMemory",
+        Number(0.0, least=0),
+        "MiB of memory for the bodies of all requests together; beyond that 503 with "
+        "`Retry-After`. 0: the smaller of 1024 and a quarter of the memory, or of what the cgroup "
+        "allows.",
+        unit="MiB",
+    )
+    max_spool_bytes: int = setting(
+        "maxSpool",
+        Number(0.0, least=0),
+        "MiB of disk for all uploads together, in `TMPDIR`; beyond that 503 with `Retry-After`. 0: "
+        "half of what is free there.",
+        unit="MiB",
+    )
+
+    upstream: ClassVar[ConfigKey] = grouped(
+        "upstream",
+        "The pages of the servers themselves, below `/upstream/<model>`.",
+        heading="pages of models, and other servers",
+    )
+    ignore_paths: tuple[str, ...] = setting(
+        "upstream.ignorePaths",
+        Patterns(_IGNORE_PATHS),
+        "Regular expressions: a request whose path matches one does not load a model. Default: "
+        "icons, scripts, styles and the like. `[]`: nothing is ignored.",
+        example=[r"\.(js|css|png|svg|ico|txt)$", "^/ws$"],
+    )
+    observe_paths: tuple[str, ...] = setting(
+        "upstream.observePaths",
+        Patterns(_OBSERVE_PATHS),
+        "Regular expressions: a `GET` or `HEAD` whose path matches one only looks at the server. "
+        "It loads no model, takes no slot of `concurrencyLimit` and does not renew `ttl`. Default: "
+        "`/metrics`, `/props`, `/slots`, `/tools`, `/v1/models`, `*.webmanifest`. `[]`: every "
+        "request loads the model.",
+        example=["^/(metrics|props|slots|tools|v1/models|health)$"],
+    )
+    pages_origin: str = setting(
+        "upstream.origin",
+        Text(),
+        "With `uiOrigin: separate`: where the pages are shown. A port (`:8081`), on which llmsnap "
+        "then listens too, or a URL that leads here (`https://pages.example.com`). Default: "
+        "`<model>.localhost`, which works in browsers on this machine only.",
+        guards=True,
+        example=":8081",
+        schema={
+            "type": ["string", "integer"],
+            "pattern": r"^$|^:?[0-9]{1,5}$|^https?://[^/\s]+/?$|\$\{",
+            "minimum": 1,
+            "maximum": 65535,
+        },
+    )
+    """Where that is: ``:8081`` for a port, or ``https://pages.example``; empty:
+    ``<model>.localhost``."""
+    peers: Mapping[str, PeerConfig] = setting(
+        "peers",
+        RawNode(each="peer"),
+        "Other servers, and the models they offer. A local model of the same name wins.",
+        initial=_EMPTY,
+        part="peers",
+    )
+    """By id, in ascending order: of two peers with one model the first serves it."""
+
+    log_level: str = setting(
+        "logLevel",
+        Choice("info", words=("debug", "info", "warn", "error"), loose=True),
+        "How much is logged.",
+        heading="logs, metrics, captures",
+    )
+    log_time_format: str = setting(
+        "logTimeFormat",
+        Choice("", words=LOG_TIME_FORMATS, loose=True),
+        "Timestamp format; empty disables timestamps.",
+        example="rfc3339",
+    )
+    """A known name in lower case; empty: no timestamps."""
+    log_to_stdout: str = setting(
+        "logToStdout",
+        Choice("proxy", words=("proxy", "upstream", "both", "none")),
+        "What is written to the console: the log of llmsnap (`proxy`), that of the servers "
+        "(`upstream`), `both` or `none`.",
+    )
+    log_buffer_bytes: int = setting(
+        "logBufferSize",
+        Number(100.0, least=1),
+        "KiB of log kept in memory, for each model and each stream.",
+        unit="KiB",
+    )
+    log_requests: bool = setting(
+        "logRequests",
+        Flag(),
+        "Deprecated; it has no effect.",
+        deprecated=True,
+        schema={"type": "boolean"},
+    )
+    metrics_max_in_memory: int = setting(
+        "metricsMaxInMemory",
+        Number(_METRICS_IN_MEMORY, whole=True, advised=0),
+        "Requests kept in the list of activity; 0 stands for 1000.",
+        to=lambda given: given if given > 0 else _METRICS_IN_MEMORY,
+    )
+    capture_buffer_bytes: int = setting(
+        "captureBuffer",
+        Number(5, whole=True, advised=0),
+        "MiB of requests and responses kept for inspection; 0: none.",
+        unit="MiB",
+        to=lambda given: max(given, 0) * MIB,
+        guards=True,
+    )
+    capture_max_body_bytes: int = setting(
+        "captureMaxBody", Number(1.0, least=0), "Largest body kept, in MiB.", unit="MiB"
+    )
+    capture_redact: tuple[str, ...] = setting(
+        "captureRedact",
+        Texts(),
+        "JSON fields and query parameters whose values are blanked.",
+        guards=True,
+        example=["password"],
+    )
+    capture_mask: Mapping[str, str] = setting(
+        "captureMask",
+        RawNode(
+            {"type": "object", "additionalProperties": {"enum": list(CAPTURE_MASKS)}, "default": {}}
+        ),
+        "How much is kept of the requests of a route: `none`, `headers` or `full`, which is the "
+        "default.",
+        initial=_EMPTY,
+        guards=True,
+        example={"/v1/audio/transcriptions": "headers", "/v1/images/generations": "none"},
+    )
+    store: StoreConfig = setting(
+        "store",
+        STORE,
+        "Keeps activity and swaps over a restart.",
+        to=lambda values: StoreConfig(**stored_values(StoreConfig, values)),
+    )
+    profiles: ClassVar[ConfigKey] = ConfigKey(
+        "profiles",
+        RawNode(
+            {
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": {"type": "string"}},
+            }
+        ),
+        "Deprecated; use `groups`.",
+        deprecated=True,
+    )
+
+    source: str = derived("", part="")
+    """Path of the file it was read from; empty when it came from a string."""
+    text: str = derived("", part="", secret=True)
+    """What that file held; secrets stand in it."""
+    content_hash: str = derived("", part="")
+    """SHA-256 of the file's bytes, in hexadecimal."""
+
+
+# --- models, groups, peers -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,57 +489,251 @@ class ModelConfig:
     """One model: how its server is started, checked, put to sleep and stopped, and its limits."""
 
     id: str
-    cmd: str = field(repr=False)
-    """Comments stripped, macros expanded; ``config.command.split`` makes the words."""
-    cmd_stop: str = field(default="", repr=False)
+    cmd: str = setting(
+        "cmd",
+        CommandLine(),
+        "Command that starts the server. No shell runs it: quotes work as in a shell, but not "
+        "`$VARIABLES`, `~`, pipes or `*`. Lines that begin with `#` are comments. `${PORT}` is a "
+        "free number counted up from `startPort`.",
+        required=True,
+        restarts=True,
+        secret=True,
+        example="${server}\n--model ${model-dir}/llama-8b-q4_k_m.gguf\n--ctx-size ${context}\n",
+        schema={
+            "minLength": 1,
+            "examples": ["llama-server --port ${PORT} -m /models/llama-8b.gguf"],
+        },
+    )
+    """Comments stripped, macros expanded; ``split_command`` makes the words."""
+    cmd_stop: str = setting(
+        "cmdStop",
+        CommandLine(known_later="PID"),
+        "Command that stops the server. `${PID}` is the number of its process. Without it the "
+        "server is sent SIGTERM.",
+        secret=True,
+        example="kill -INT ${PID}",
+    )
     """As *cmd*, but ``${PID}`` is left for the moment of stopping; empty: SIGTERM."""
-    proxy: str = "http://localhost:5800"
+    proxy: str = setting(
+        "proxy",
+        Text("http://localhost:${PORT}", strict=True),
+        "URL the server listens on. Needed when `cmd` does not use `${PORT}`.",
+        restarts=True,
+        initial="http://localhost:5800",
+        example="http://127.0.0.1:${PORT}",
+    )
     """The server's base URL, http or https."""
-    port: int | None = None
+    port: int | None = derived(None, restarts=True)
     """The number ``${PORT}`` got; None when the model does not use it."""
-    env: tuple[str, ...] = field(default=(), repr=False)
+    env: tuple[str, ...] = setting(
+        "env",
+        Texts(),
+        "Further environment variables for `cmd`, as `NAME=value`.",
+        restarts=True,
+        secret=True,
+        example=["CUDA_VISIBLE_DEVICES=0"],
+        schema={"items": {"type": "string", "pattern": r"^([^=]+=|\$\{)"}},
+    )
     """``NAME=value``, added to the inherited environment; of duplicates the later wins."""
-    launcher: str = "local"
-    """What starts the server: a key of ``launchers.LAUNCHERS``."""
+    launcher: str = setting(
+        "launcher",
+        Choice("local", words=LAUNCHER_NAMES),
+        "What starts the server. `local`: a process on this machine. Reserved: there is no other "
+        "launcher yet.",
+        restarts=True,
+    )
 
-    name: str = ""
-    description: str = ""
-    aliases: tuple[str, ...] = ()
-    unlisted: bool = False
-    use_model_name: str = ""
-    metadata: Mapping[str, JsonValue] = field(default_factory=_empty)
-    filters: Filters = Filters()
+    name: str = setting(
+        "name", Text(), "Shown in `/v1/models` and in the web interface.", example="Llama 8B"
+    )
+    description: str = setting(
+        "description",
+        Text(),
+        "Shown in `/v1/models` and in the web interface.",
+        example="A small model for everyday questions",
+    )
+    aliases: tuple[str, ...] = setting(
+        "aliases",
+        Texts(),
+        "Further names of the model. Each can stand on one model only.",
+        example=["gpt-4o-mini", "${MODEL_ID}-latest"],
+    )
+    unlisted: bool = setting(
+        "unlisted",
+        Flag(),
+        "Leave the model and its aliases out of `/v1/models`; it still works.",
+    )
+    use_model_name: str = setting(
+        "useModelName",
+        Text(),
+        "Name sent to the server instead of the one requested.",
+        example="llama-8b",
+    )
+    api_key: str = setting(
+        "apiKey",
+        Text(strict=True),
+        "Key that the server asks for (`llama-server --api-key`). Sent as `Authorization: Bearer` "
+        "and `X-Api-Key` in place of the client's. Best take it from a file or the environment: "
+        "`${file.PATH}`, `${env.NAME}`.",
+        guards=True,
+        secret=True,
+        example="${env.LLAMA_API_KEY}",
+        live=False,
+    )
+    headers: tuple[tuple[str, str], ...] = setting(
+        "headers",
+        Json(),
+        "Headers sent with every request to the server, health checks too, in place of the "
+        "client's of the same name.",
+        initial=(),
+        secret=True,
+        example={"X-Team": "research"},
+        schema={"additionalProperties": {"type": "string"}},
+    )
+    metadata: Mapping[str, JsonValue] = setting(
+        "metadata",
+        Json(),
+        "Anything clients should know; shown in `/v1/models`.",
+        to=lambda data: MappingProxyType(dict(data)),
+        example={"context": "${context}", "port": "${PORT}", "note": "served by ${MODEL_ID}"},
+    )
 
-    check_endpoint: str | None = "/health"
+    check_endpoint: str | None = setting(
+        "checkEndpoint",
+        Text("/health", strict=True),
+        "Path or URL that answers 2xx once the server is ready. `none`: ready as soon as it runs.",
+        schema={"minLength": 1},
+    )
     """Path or absolute URL; None: ready as soon as it runs."""
-    health_check_timeout_s: float = 120.0
-    ttl_s: float = 0.0
+    health_check_timeout_s: float = setting(
+        "healthCheckTimeout",
+        Number(None, least=0.1),
+        "Seconds until the server must be ready. Default: the global value.",
+        unit="seconds",
+        example=300,
+        **inherited(Config, "health_check_timeout_s"),
+    )
+    ttl_s: float = setting(
+        "ttl",
+        Number(-1, whole=True, advised=-1),
+        "Seconds without a request until the model is unloaded; 0 is never, -1 stands for "
+        "`globalTTL`.",
+        unit="seconds",
+        to=lambda given: None if given == -1 else float(max(given, 0)),
+        example="${idle}",
+        schema={"examples": [1800]},
+        **inherited(Config, "global_ttl_s"),
+    )
     """Idle seconds until unload, the global default already applied; 0 is never."""
-    sleep_after_s: float = 0.0
-    """Idle seconds until sleep; 0 is never."""
-    unload_timeout_s: float = 10.0
-    concurrency_limit: int = DEFAULT_CONCURRENCY
-    queue_limit: int = 1000
-    timeouts: Timeouts = Timeouts()
+    sleep_after_s: float = setting(
+        "sleepAfter",
+        Number(0.0, least=0),
+        "Seconds without a request until the model sleeps; 0 is never. Needs `sleepMode: enable`.",
+        unit="seconds",
+        example=300,
+        live=False,
+    )
+    unload_timeout_s: float = setting(
+        "unloadTimeout",
+        Number(None, least=0),
+        "Seconds the server has to stop before it is killed; 0 stands for the global value, which "
+        "is the default.",
+        unit="seconds",
+        to=lambda given: given or None,
+        example=15,
+        **inherited(Config, "unload_timeout_s"),
+    )
+    concurrency_limit: int = setting(
+        "concurrencyLimit",
+        Number(0, whole=True, advised=0),
+        "Requests served at the same time; a ready model answers more with 429. 0 stands for 100.",
+        to=lambda given: given if given > 0 else _CONCURRENCY,
+        example=8,
+    )
+    queue_limit: int = setting(
+        "queueLimit",
+        Number(None, least=1, whole=True),
+        "Requests that may wait for the model. Default: the global value.",
+        example=200,
+        **inherited(Config, "queue_limit"),
+    )
+    timeouts: Timeouts = setting(
+        "timeouts",
+        MODEL_TIMEOUTS,
+        "Limits of the connection to the server.",
+        to=_timeouts,
+    )
 
-    can_sleep: bool = False
+    can_sleep: bool = setting(
+        "sleepMode",
+        Choice("disable", words=("enable", "disable")),
+        "`enable` lets the model sleep where it would have to be stopped. Needs both lists of "
+        "endpoints.",
+        to=lambda mode: mode == "enable",
+        example="enable",
+        live=False,
+    )
     """``sleepMode: enable``; both endpoint lists are then non-empty."""
-    sleep_endpoints: tuple[Endpoint, ...] = ()
-    wake_endpoints: tuple[Endpoint, ...] = ()
+    sleep_endpoints: tuple[Endpoint, ...] = setting(
+        "sleepEndpoints",
+        Sections(ENDPOINT, "endpoint"),
+        "Calls that put the model to sleep, in this order.",
+        live=False,
+    )
+    wake_endpoints: tuple[Endpoint, ...] = setting(
+        "wakeEndpoints",
+        Sections(ENDPOINT, "endpoint"),
+        "Calls that wake the model, in this order.",
+        example=[{"endpoint": "/wake_up"}],
+        live=False,
+    )
 
-    send_loading_state: bool = False
-    keepalive_while_loading: bool = True
-    ignore_websockets: bool = False
-    ignore_streams: bool = True
-    """Answers below ``/upstream`` that stay open do not keep the model."""
-    api_key: str = field(default="", repr=False)
-    """What its server asks for (``llama-server --api-key``)."""
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent with every request to its server, in place of the client's of the same name."""
-    sandbox: bool | None = None
+    send_loading_state: bool = setting(
+        "sendLoadingState",
+        Flag(None),
+        "While the model loads, tell streaming chat clients so in the reasoning text. Default: the "
+        "global value.",
+        example=True,
+        **inherited(Config, "send_loading_state"),
+    )
+    keepalive_while_loading: bool = derived(**inherited(Config, "keepalive_while_loading"))
+    compat: ClassVar[ConfigKey] = grouped("compat", "Ways around habits of certain servers.")
+    ignore_websockets: bool = setting(
+        "compat.ignoreWebsockets",
+        Flag(),
+        "Websocket connections neither load the model nor keep it loaded.",
+    )
+    ignore_streams: bool = setting(
+        "compat.ignoreStreams",
+        Flag(True),
+        "Responses to GET below `/upstream` that stay open, such as event streams, do not keep the "
+        "model loaded; they end when it is unloaded.",
+    )
+    sandbox: bool | None = setting(
+        "sandbox",
+        Flag(None),
+        "Keep the pages of its server apart from the interface: scripts run, but without storage, "
+        "cookies and keys. Default: where keys are configured and the address is not this "
+        "machine's, or with `uiOrigin: separate` outside the origin for pages.",
+        guards=True,
+        example=True,
+    )
     """Whether its pages are kept apart from the interface; None: where that needs it."""
+    filters: Filters = setting(
+        "filters",
+        MODEL_FILTERS,
+        "What is changed in the body of JSON requests: `stripParams`, then `setParams`, then "
+        "`setParamsByID`.",
+        initial=_NO_FILTERS,
+    )
+    macros: ClassVar[ConfigKey] = ConfigKey(
+        "macros",
+        RawNode(_MACROS),
+        "Macros of this model; they win over global ones.",
+        example={"context": 16384},
+    )
 
-    blueprint: tuple[str, ...] = field(default=(), repr=False)
+    blueprint: tuple[str, ...] = derived((), restarts=True, secret=True)
     """Words of the command, proxy and env with ``${PORT}`` instead of the number: when this
     differs, the process must be replaced. Filled in by the loader."""
 
@@ -140,17 +743,25 @@ class GroupConfig:
     """Models that share swap rules."""
 
     id: str
-    swap: bool = True
-    """Only one member runs at a time."""
-    exclusive: bool = True
-    """Loading a member makes the models of other groups leave."""
-    persistent: bool = False
-    """Other groups cannot make the members leave."""
-    members: tuple[str, ...] = ()
+    swap: bool = setting("swap", Flag(True), "Only one member runs at a time.", example=False)
+    exclusive: bool = setting(
+        "exclusive",
+        Flag(True),
+        "Loading a member evicts the models of other groups.",
+        example=False,
+    )
+    persistent: bool = setting(
+        "persistent", Flag(), "Other groups cannot evict the members.", example=True
+    )
+    members: tuple[str, ...] = setting(
+        "members",
+        Texts(),
+        "Model ids. A model is in one group at most; those in none are in the group `(default)`.",
+        required=True,
+        initial=(),
+        example=["embedding"],
+    )
     """Model ids, each existing and in this group only."""
-
-
-_ONLY_DEFAULT_GROUP = MappingProxyType({DEFAULT_GROUP: GroupConfig(DEFAULT_GROUP)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,125 +769,65 @@ class PeerConfig:
     """Another server some models are served by."""
 
     id: str
-    proxy: str
-    models: tuple[str, ...] = ()
-    api_key: str = field(default="", repr=False)
-    filters: Filters = Filters()
-    timeouts: Timeouts = Timeouts(connect_s=10.0, response_header_s=600.0)
+    proxy: str = setting(
+        "proxy",
+        Text(strict=True),
+        "Base URL; paths of requests are added to it.",
+        required=True,
+        example="http://192.168.1.23:8080",
+        schema={"minLength": 1},
+    )
+    models: tuple[str, ...] = setting(
+        "models",
+        Texts(),
+        "Names of the models it offers; each is also known as `<peer>/<model>`.",
+        required=True,
+        initial=(),
+        to=lambda names: tuple(dict.fromkeys(names)),
+        example=["big-model"],
+        schema={"minItems": 1},
+    )
+    api_key: str = setting(
+        "apiKey",
+        Text(strict=True),
+        "Sent to the peer as its key. Take it from a file or the environment: `${file.PATH}`, "
+        "`${env.NAME}`.",
+        guards=True,
+        secret=True,
+    )
+    filters: Filters = setting(
+        "filters",
+        section_of(Filters, without=("strip_params", "setParamsByID"), kinds={"setParams": Json()}),
+        "What is changed in the body of JSON requests to this peer.",
+        initial=_NO_FILTERS,
+    )
+    timeouts: Timeouts = setting(
+        "timeouts",
+        PEER_TIMEOUTS,
+        "Limits of the connection to the peer.",
+        to=_timeouts,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key that opens the door, and how far."""
-
-    key: str = field(repr=False)
-    name: str = ""
-    """What logs and metrics call it; the key itself is never shown."""
-    models: tuple[str, ...] | None = None
-    """Globs of the model names it may see and use; None is all."""
-    admin: bool = True
-    """May unload, load, sleep, reload and read logs, captures and configuration."""
-    upstream: bool = False
-    """May use everything that servers answer below ``/upstream``, as admins may."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerConfig:
-    """How waiting models are ordered."""
-
-    use: str = "fair"
-    """``fair`` or ``fifo``."""
-    max_hold_s: float = 120.0
-    priorities: Mapping[str, int] = field(default_factory=_empty)
-    """Model id -> priority, those that are not 0; higher first."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreConfig:
-    """Where activity and swaps are kept beyond a restart."""
-
-    path: str | None = None
-    """SQLite file; None: memory only."""
-    max_age_days: float = 30.0
-    max_rows: int = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The whole configuration."""
-
-    models: Mapping[str, ModelConfig] = field(default_factory=_empty)
-    """By id, in ascending order."""
-    aliases: Mapping[str, str] = field(default_factory=_empty)
-    """Alias -> model id; never holds a model id, so look in *models* first or last alike."""
-    groups: Mapping[str, GroupConfig] = field(default_factory=lambda: _ONLY_DEFAULT_GROUP)
-    """Every model is in exactly one; ``(default)`` always exists and takes the rest."""
-    peers: Mapping[str, PeerConfig] = field(default_factory=_empty)
-    """By id, in ascending order: of two peers with one model the first serves it."""
-    api_keys: tuple[ApiKey, ...] = ()
-    """Empty: no authentication."""
-    key_variables: frozenset[str] = frozenset()
-    """Environment variables that keys, ours or of peers, are made of: models do not get them."""
-    preload: tuple[str, ...] = ()
-    """Model ids, without duplicates."""
-    scheduler: SchedulerConfig = SchedulerConfig()
-
-    start_port: int = 5800
-    health_check_timeout_s: float = 120.0
-    sleep_request_timeout_s: float = 10.0
-    wake_request_timeout_s: float = 10.0
-    global_ttl_s: float = 0.0
-    unload_timeout_s: float = 10.0
-    queue_limit: int = 1000
-    queue_timeout_s: float = 3600.0
-    """0 is never."""
-    send_loading_state: bool = False
-    keepalive_while_loading: bool = True
-    include_aliases_in_list: bool = False
-
-    max_request_body_bytes: int = 256 * MIB
-    max_decompressed_body_bytes: int = 64 * MIB
-    max_upload_bytes: int = 4096 * MIB
-    max_body_memory_bytes: int = 0
-    """Of the bodies of all requests together; 0: by the memory there is."""
-    max_spool_bytes: int = 0
-    """Of all uploads together; 0: by the free disk there is."""
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    inference_origins: tuple[str, ...] = ()
-    ui_origin: str = "same"
-    """``same``, or ``separate``: pages of models are shown in an origin of their own."""
-    pages_origin: str = ""
-    """Where that is: ``:8081`` for a port, or ``https://pages.example``; empty:
-    ``<model>.localhost``."""
-    trusted_proxies: tuple[str, ...] = ()
-    """IP addresses and networks."""
-    ignore_paths: tuple[str, ...] = DEFAULT_IGNORE_PATHS
-    observe_paths: tuple[str, ...] = DEFAULT_OBSERVE_PATHS
-    """Regular expressions, searched in the path below ``/upstream/<model>``; those requests
-    never load a model."""
-
-    log_level: str = "info"
-    """``debug``, ``info``, ``warn`` or ``error``."""
-    log_time_format: str = ""
-    """A known name in lower case; empty: no timestamps."""
-    log_to_stdout: str = "proxy"
-    """``proxy``, ``upstream``, ``both`` or ``none``."""
-    log_buffer_bytes: int = 100 * KIB
-    log_requests: bool = False
-    metrics_max_in_memory: int = 1000
-    capture_buffer_bytes: int = 5 * MIB
-    """0: no captures."""
-    capture_max_body_bytes: int = MIB
-    capture_redact: tuple[str, ...] = ()
-    """ModelNames of JSON fields and query parameters."""
-    capture_mask: Mapping[str, str] = field(default_factory=_empty)
-    """Route -> ``none``, ``headers`` or ``full``: what is kept of its requests."""
-    store: StoreConfig = StoreConfig()
-
-    source: str = ""
-    """Path of the file it was read from; empty when it came from a string."""
-    text: str = field(default="", repr=False)
-    """What that file held; secrets stand in it."""
-    content_hash: str = ""
-    """SHA-256 of the file's bytes, in hexadecimal."""
+TOP = section_of(
+    Config,
+    also=[
+        *unsupported(
+            "llmsnap answers preflights itself, and pages send keys themselves; remove it",
+            *("security.cors.allowCredentials", "security.cors.allowedMethods"),
+            *("security.cors.allowedHeaders", "security.cors.exposedHeaders"),
+            "security.cors.maxAge",
+        ),
+        *unsupported("system figures are always collected; remove it", "performance"),
+        *unsupported("the interface needs no settings; remove it", "ui"),
+        _refused("say which models run together with groups", "matrix"),
+        _refused("use aliases, or name the model itself", "selectors"),
+    ],
+)
+MODEL = section_of(
+    ModelConfig, also=unsupported("put what clients should know under metadata", "capabilities")
+)
+GROUP = section_of(GroupConfig)
+PEER = section_of(PeerConfig)
+EACH = {"model": MODEL, "group": GROUP, "peer": PEER, "apiKey": API_KEY, "endpoint": ENDPOINT}
+"""Sections that stand in several places, by their name in the JSON schema."""

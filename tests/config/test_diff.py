@@ -3,10 +3,9 @@ from dataclasses import replace
 import pytest
 
 from llmsnap.config.diff import Diff, changed_settings, compare
-from llmsnap.config.keys import MODEL
 from llmsnap.config.kinds import Unsupported
 from llmsnap.config.loader import loads
-from llmsnap.config.settings import Config, ModelConfig
+from llmsnap.config.settings import MODEL, Config, ModelConfig
 
 OLD = """
 models:
@@ -141,7 +140,7 @@ def test_a_global_default_is_hot_for_those_who_inherit_it() -> None:
 def test_true_is_not_one() -> None:
     old = ModelConfig(id="m", cmd="c", metadata={"x": 1})
     new = replace(old, metadata={"x": True}, ttl_s=5)
-    assert changed_settings(old, new) == ("metadata", "ttl_s")
+    assert changed_settings(old, new) == ("metadata", "ttl")
 
 
 def test_models_made_by_hand_are_compared_by_their_command() -> None:

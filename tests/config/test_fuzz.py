@@ -7,15 +7,15 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmsnap.config.keys import all_paths
 from llmsnap.config.loader import loads
 from llmsnap.config.nodes import MOST
+from llmsnap.config.schema import all_keys
 from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError, Problem
 
 EXAMPLE = (Path(__file__).parents[2] / "conf" / "llmsnap.example.yaml").read_text()
 
-KEYS = sorted({path.rpartition(".")[2].rstrip("[]") for path, _ in all_paths()})
+KEYS = sorted({path.rpartition(".")[2].rstrip("[]") for path, _ in all_keys()})
 words = st.sampled_from(
     [*KEYS, "a", "b", "m", "${a}", "${PORT}", "${MODEL_ID}", "${env.X}", "${env.NO}", "x ${b} y"]
 )

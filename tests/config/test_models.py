@@ -1,5 +1,14 @@
+"""A model: its command, ports, keys, sleep calls and names."""
+
+from __future__ import annotations
+
 import pytest
 
+from llmsnap.config.macros import Macros
+from llmsnap.config.models import PartialModel, assign_ports, draft
+from llmsnap.config.nodes import Mapping, Report
+from llmsnap.config.settings import Endpoint
+from llmsnap.config.yaml import compose
 from tests.config.reading import advice, config, model, problem, problems
 
 
@@ -218,3 +227,153 @@ def test_headers_that_cannot_be_sent(headers: str, says: str) -> None:
 def test_a_key_and_a_header_for_it_are_one_too_many() -> None:
     entry = "{cmd: 's ${PORT}', apiKey: a, headers: {Authorization: b}}"
     assert "Authorization is what apiKey sets" in problem(f"models: {{m: {entry}}}")
+
+
+# --- drafts --------------------------------------------------------------------------------------
+
+
+def drafted(text: str) -> PartialModel:
+    root = compose(f"m: {text}", {}, Report())
+    assert isinstance(root, Mapping)
+    macros = Macros({"srv": "run --port ${PORT}", "a": "${b}", "b": "${a}"})
+    return draft("m", root.entries["m"], macros, Report())
+
+
+def test_what_makes_the_process_is_known_without_its_port() -> None:
+    found = drafted("{cmd: '${srv} -m  ${MODEL_ID}', env: ['P=${PORT}']}")
+    assert found.blueprint == (
+        *("http://localhost:${PORT}", "P=${PORT}", "\0"),
+        *("run", "--port", "${PORT}", "-m", "m"),
+    )
+    assert found.wants_port
+    assert found.has_words
+
+
+def test_a_command_without_port_wants_none() -> None:
+    assert not drafted("{cmd: srv, proxy: 'http://h:${PORT}'}").wants_port
+
+
+def test_blanks_and_comments_do_not_change_the_process() -> None:
+    assert drafted('{cmd: "a  b"}').blueprint == drafted('{cmd: "# x\\na\\nb"}').blueprint
+
+
+def test_nonsense_is_left_to_the_reading_of_the_key() -> None:
+    assert not drafted("{cmd: [a], env: x}").has_words
+    assert not drafted("~").has_words
+    assert drafted("{cmd: '${a}'}").has_words
+
+
+# --- ports ---------------------------------------------------------------------------------------
+
+
+def test_ports_follow_each_other() -> None:
+    assert assign_ports(["a", "b", "c"], 9000) == {"a": 9000, "b": 9001, "c": 9002}
+
+
+def test_a_kept_port_stays_wherever_it_is_and_is_not_given_twice() -> None:
+    assert assign_ports(["a", "b", "c", "d"], 9000, {"b": 9000, "d": 5800}) == {
+        "a": 9001,
+        "b": 9000,
+        "c": 9002,
+        "d": 5800,
+    }
+
+
+def test_who_finds_none_is_left_out() -> None:
+    assert assign_ports(["a", "b", "c"], 65534, {"c": 65535}) == {"a": 65534, "c": 65535}
+
+
+# --- endpoints -----------------------------------------------------------------------------------
+
+
+ENABLED = "sleepMode: enable"
+
+
+def test_endpoints_are_read_with_their_timeouts() -> None:
+    found = config("""
+        sleepRequestTimeout: 15
+        wakeRequestTimeout: -4
+        models:
+          m:
+            cmd: s ${PORT}
+            sleepMode: enable
+            sleepEndpoints:
+              - {endpoint: "/sleep?level=1", timeout: 30}
+              - {endpoint: /more, method: put, body: '{"p": ${PORT}}'}
+            wakeEndpoints: [{endpoint: /wake, method: GET, timeout: 0}]
+    """).models["m"]
+    assert found.can_sleep
+    assert found.sleep_endpoints == (
+        Endpoint("/sleep?level=1", "POST", "", 30),
+        Endpoint("/more", "PUT", '{"p": 5800}', 15),
+    )
+    assert found.wake_endpoints == (Endpoint("/wake", "GET", "", 1),)
+
+
+@pytest.mark.parametrize("mode", ["disable", "~"])
+def test_without_sleep_mode_endpoints_do_not_matter(mode: str) -> None:
+    found = model(f"sleepMode: {mode}\nsleepEndpoints: [{{endpoint: /s}}]")
+    assert not found.can_sleep
+    assert found.sleep_endpoints
+
+
+@pytest.mark.parametrize("mode", ["''", "Enable", "on"])
+def test_sleep_mode_is_one_of_two_words(mode: str) -> None:
+    found = problem(f"models: {{m: {{cmd: 's ${{PORT}}', sleepMode: {mode}}}}}")
+    assert "models.m.sleepMode: must be one of enable, disable" in found
+
+
+def test_a_model_that_sleeps_needs_both_lists() -> None:
+    found = problems("models: {m: {cmd: 's ${PORT}', sleepMode: enable}}")
+    assert [each.partition(" - ")[0] for each in found] == [
+        "models.m.sleepEndpoints: sleepEndpoints is required when sleepMode is enable",
+        "models.m.wakeEndpoints: wakeEndpoints is required when sleepMode is enable",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("{method: GET}", "[0].endpoint: endpoint is required"),
+        ("{endpoint: ''}", "[0].endpoint: endpoint is required"),
+        ("{endpoint: /x, method: DELETE}", "[0].method: must be one of GET, POST, PUT, PATCH"),
+        ("{endpoint: /x, timeout: -4}", "[0].timeout: must be at least 0 (found -4)"),
+        ("text", "[0]: must be a mapping"),
+    ],
+)
+@pytest.mark.parametrize("name", ["sleepEndpoints", "wakeEndpoints"])
+def test_faulty_endpoints_are_told_also_when_disabled(name: str, endpoint: str, words: str) -> None:
+    found = problems(f"models: {{m: {{cmd: 's ${{PORT}}', {name}: [{endpoint}]}}}}")
+    assert f"models.m.{name}{words}" in found[0]
+    assert len(found) == 1
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_names_resolve_to_ids() -> None:
+    found = config("models: {b: {cmd: 's ${PORT}', aliases: [x, ' x ']}, a: {cmd: 's ${PORT}'}}")
+    assert list(found.models) == ["a", "b"]
+    assert found.aliases == {"x": "b", " x ": "b"}
+
+
+def test_an_alias_stands_on_one_model_once() -> None:
+    found = problem("models: {b: &m {cmd: 's ${PORT}', aliases: [m1]}, a: *m}")
+    assert found.startswith('models.b.aliases: duplicate alias "m1": it is on "a" already')
+    found = problem("models: {a: {cmd: 's ${PORT}', aliases: [m1, m1]}}")
+    assert 'it is on "a" already' in found
+
+
+def test_aliases_that_are_never_reached_are_left_out_with_advice() -> None:
+    text = "models: {a: {cmd: 's ${PORT}', aliases: [b, '', ' ', a, ok]}, b: {cmd: 's ${PORT}'}}"
+    assert config(text).models["a"].aliases == ("ok",)
+    assert [each.partition(" - ")[0] for each in advice(text)] == [
+        'models.a.aliases: alias "b" is never reached: it is the id of a model',
+        "models.a.aliases: an alias is empty",
+    ]
+
+
+def test_aliases_are_a_list() -> None:
+    assert problems("models: {a: {cmd: 's ${PORT}', aliases: x}}")[0].startswith(
+        "models.a.aliases: must be a list"
+    )

@@ -1,13 +1,24 @@
-from llmsnap.config.keys import all_paths
-from tests.config.reference import DOCUMENT, SAME, document
+"""Schema, tables and example are what the declared keys give, byte for byte."""
+
+import json
+
+import pytest
+
+from llmsnap.config.schema import json_schema
+from scripts import reference
 
 
-def test_the_tables_are_those_of_the_schema() -> None:
-    told = "run python -m tests.config.reference"
-    assert DOCUMENT.read_text(encoding="utf-8") == document(), told
+@pytest.mark.parametrize(
+    ("path", "derived"),
+    [
+        (reference.SCHEMA, reference.schema),
+        (reference.DOCUMENT, reference.document),
+        (reference.EXAMPLE, reference.example),
+    ],
+)
+def test_what_is_published_derives_from_the_declarations(path, derived) -> None:
+    assert path.read_text(encoding="utf-8") == derived(), "run make docs"
 
 
-def test_every_key_is_in_the_document() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    paths = [path for path, _ in all_paths() if not any(part in path for part in SAME)]
-    assert not [path for path in paths if f"{path.rpartition('.')[2]}`" not in text]
+def test_the_schema_is_at_the_root_too() -> None:
+    assert json.loads((reference.ROOT / "config-schema.json").read_text()) == json_schema()

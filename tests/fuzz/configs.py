@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 
 from llmsnap.config import Config, compare, load
-from llmsnap.config.keys import all_paths
+from llmsnap.config.schema import all_keys
 from llmsnap.errors import ConfigError, Problem
 
 CONF = Path(__file__).parents[2] / "conf"
 ENVIRON = {"X": "value", "LLMSNAP_DEMO_SERVER": "llama-server", "LLMSNAP_DEMO_MODEL": "m.gguf"}
 WORDS = [
-    *(f"{path.rpartition('.')[2].rstrip('[]')}: ".encode() for path, _ in all_paths()),
+    *(f"{path.rpartition('.')[2].rstrip('[]')}: ".encode() for path, _ in all_keys()),
     b"\n", b"\n  ", b"\n    ", b"- ", b": ", b"{", b"}", b"[", b"]", b"'", b'"', b"&a ", b"*a",
     b"|\n", b">-\n", b"? ", b"<<: ", b"!!str ", b"!!binary ", b"---\n", b"...\n", b"# ", b"~",
     b"%YAML 1.2\n", b"null", b"true", b"1e3", b"0x1f", b".inf", b"-1", b"2026-02-03", b"1:30",

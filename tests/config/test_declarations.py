@@ -1,9 +1,10 @@
-"""The schema, the example, the documentation and the loader know the same keys."""
+"""One declaration per key: what derives from it, and what the schema says."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,57 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from llmsnap.config.keys import all_paths
-from llmsnap.config.kinds import Key, RawNode, Section, Unsupported
+from llmsnap.config import Config, GroupConfig, ModelConfig, PeerConfig, StoreConfig
+from llmsnap.config.keys import ConfigKey, section_of, stored_values
+from llmsnap.config.kinds import Unsupported
 from llmsnap.config.loader import load_with_advice, loads
 from llmsnap.config.nodes import Mapping, Node, Report, Sequence
-from llmsnap.config.schema import advise_by_schema, described_keys, load_schema
+from llmsnap.config.schema import advise_by_schema, all_keys, json_schema
 from llmsnap.config.yaml import compose
 from llmsnap.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "conf" / "llmsnap.example.yaml"
 
-KEYS: dict[str, Key] = dict(all_paths())
-DESCRIBED: dict[str, Any] = dict(described_keys())
+KEYS: dict[str, ConfigKey] = dict(all_keys())
 USED = {path: key for path, key in KEYS.items() if not isinstance(key.kind, Unsupported)}
+
+
+def test_a_path_leads_to_one_key() -> None:
+    paths = [path for path, _ in all_keys()]
+    assert len(paths) == len(set(paths)) > 100
+    assert {"startPort", "models.*.filters.setParamsByID", "apiKeys[].key"} <= set(paths)
+    assert "models.*.sleepEndpoints[].timeout" in paths
+    assert "routing.router.settings.groups.*.members" in paths
+
+
+def test_every_key_is_explained() -> None:
+    assert [path for path, key in KEYS.items() if len(key.text) < 12 or key.text[-1] != "."] == []
+
+
+def test_only_what_makes_the_process_restarts_it() -> None:
+    assert [path for path, key in all_keys() if key.restarts] == [
+        "models.*.cmd",
+        "models.*.proxy",
+        "models.*.env",
+        "models.*.launcher",
+    ]
+
+
+@pytest.mark.parametrize("owner", [Config, ModelConfig, PeerConfig, GroupConfig, StoreConfig])
+def test_the_default_of_a_field_is_what_an_empty_file_gives(owner: type) -> None:
+    section = section_of(owner)
+    stored = stored_values(owner, section.default, vars_of(Config()))
+    for field in fields(owner):
+        if field.name in stored and field.default is not MISSING and field.name not in MADE:
+            assert stored[field.name] == field.default, field.name
+
+
+MADE = {"proxy", "scheduler", "filters", "headers"}  # what the loader makes of the value
+
+
+def vars_of(config: Config) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
 def findings(text: str) -> list[str]:
@@ -33,71 +71,19 @@ def findings(text: str) -> list[str]:
     return [str(each).partition(" - ")[0] for each in report.advice]
 
 
-# --- the same keys everywhere --------------------------------------------------------------------
-
-
-def test_the_schema_is_one() -> None:
-    Draft202012Validator.check_schema(load_schema())
-
-
-def test_the_loader_s_keys_are_in_the_schema() -> None:
-    refused = {path for path, key in KEYS.items() if getattr(key.kind, "refused", False)}
-    assert set(KEYS) - set(DESCRIBED) == refused == {"matrix", "selectors"}
-
-
-def test_the_schema_s_keys_are_the_loader_s() -> None:
-    assert set(DESCRIBED) <= set(KEYS)
-
-
-def test_every_key_is_described_for_the_reader_of_an_editor() -> None:
-    lacking = [path for path, below in DESCRIBED.items() if len(below.get("description", "")) < 12]
-    assert not lacking
-    assert [
-        path for path, below in DESCRIBED.items() if not below["description"].endswith(".")
-    ] == []
-
-
-def test_keys_without_effect_are_marked_in_the_schema() -> None:
-    marked = {path for path, below in DESCRIBED.items() if below.get("deprecated")}
-    without = {path for path, key in KEYS.items() if isinstance(key.kind, Unsupported)}
-    refused_only_in_part = {"routing.router.settings.matrix"}
-    relics = {"logRequests", "profiles", "models.*.filters.strip_params"}
-    assert marked - relics - refused_only_in_part == without & set(DESCRIBED)
-
-
-def test_defaults_are_the_loader_s() -> None:
-    found = {
-        path: (DESCRIBED[path]["default"], key.kind.default)
-        for path, key in USED.items()
-        if "default" in DESCRIBED[path] and not isinstance(key.kind, RawNode)
-    }
-    assert len(found) > 60
-    plain = {path: (told, [] if real == () else real) for path, (told, real) in found.items()}
-    assert not [path for path, (told, real) in plain.items() if told != real]
-
-
-def test_defaults_are_told_wherever_there_is_one() -> None:
-    silent = [
-        path
-        for path, key in USED.items()
-        if "default" not in DESCRIBED[path]
-        and not isinstance(key.kind, (RawNode, Section))
-        and key.kind.default is not None
-    ]
-    required_or_of_no_use = {"models.*.cmd", "routing.router.use", "apiKeys[].key"}
-    assert {path for path in silent if not path.startswith("peers")} - required_or_of_no_use == {
-        "models.*.sleepEndpoints[].endpoint",
-        "models.*.wakeEndpoints[].endpoint",
-    }
+# --- the example ---------------------------------------------------------------------------------
 
 
 def test_the_example_has_every_key() -> None:
     tree = load_with_advice(EXAMPLE, environ={}).tree
     text = EXAMPLE.read_text()
     lacking = [path for path in USED if not _stands_in(tree, path)]
-    assert [path for path in lacking if not _is_mentioned(text, path)] == [
-        "routing.router.settings.matrix"
-    ]
+    left_out = ("routing.router.settings.", "logRequests", "profiles", "hooks.onStartup")
+    assert {
+        path
+        for path in lacking
+        if not _is_set_in_a_comment(text, path) and not path.startswith(left_out)
+    } == {"models.*.filters.strip_params"}
 
 
 def _stands_in(tree: Node | None, path: str) -> bool:
@@ -114,9 +100,9 @@ def _stands_in(tree: Node | None, path: str) -> bool:
     return bool(nodes)
 
 
-def _is_mentioned(text: str, path: str) -> bool:
+def _is_set_in_a_comment(text: str, path: str) -> bool:
     name = re.escape(path.rpartition(".")[2])
-    return re.search(rf"^ *# .*\b{name}\b", text, re.MULTILINE) is not None
+    return re.search(rf"^ *# [ -]*{name}:", text, re.MULTILINE) is not None
 
 
 def test_the_example_is_free_of_problems_and_advice() -> None:
@@ -125,8 +111,11 @@ def test_the_example_is_free_of_problems_and_advice() -> None:
     assert not findings(EXAMPLE.read_text())
 
 
-def test_the_schema_is_at_the_root_too() -> None:
-    assert json.loads((ROOT / "config-schema.json").read_text()) == load_schema()
+# --- the schema ----------------------------------------------------------------------------------
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(json_schema())
 
 
 # --- the same values -----------------------------------------------------------------------------
@@ -151,7 +140,7 @@ def _refusals(path: str, value: str) -> list[str]:
 
 def _is_described(path: str, value: str) -> bool:
     data = yaml.safe_load(_file_with(path, value))
-    return next(Draft202012Validator(load_schema()).iter_errors(data), None) is None
+    return next(Draft202012Validator(json_schema()).iter_errors(data), None) is None
 
 
 def test_what_the_loader_refuses_the_schema_does_not_describe() -> None:
@@ -169,8 +158,11 @@ def test_what_the_loader_refuses_the_schema_does_not_describe() -> None:
 def test_what_the_schema_gives_as_an_example_the_loader_accepts() -> None:
     examples = [
         (path, json.dumps(value))
-        for path, below in DESCRIBED.items()
-        for value in below.get("examples", ())
+        for path, key in USED.items()
+        for value in key.schema.get("examples", [key.example])
+        if value is not None
+        and "${" not in json.dumps(value)  # needs a macro
+        and not path.endswith(".priority")  # names a model
     ]
     assert len(examples) > 8
     assert not [each for path, value in examples for each in _refusals(path, value)]

@@ -1,8 +1,28 @@
+"""The tree of a document and the report about it: positions, bounds, errors, advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import pytest
 import yaml
 
 from llmsnap.config import yaml as reading
-from llmsnap.config.nodes import Mapping, Node, Report, Scalar, Sequence
+from llmsnap.config.nodes import (
+    MOST,
+    MOST_CHARS,
+    MOST_SUGGESTIONS,
+    Mapping,
+    Node,
+    Report,
+    Scalar,
+    Sequence,
+    describe,
+    dotted,
+    find_node,
+    in_file_order,
+    is_null,
+)
 from llmsnap.config.yaml import MAX_DEPTH, compose
 
 
@@ -183,3 +203,121 @@ def test_columns_are_right_after_such_a_reference() -> None:
 def test_what_is_wrong_besides_is_told_from_the_text_as_written() -> None:
     _, report = read("a: [${env.A}]\nb: 'x", A="k")
     assert report.problems[0].line == 1
+
+
+# --- nodes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ((), ""),
+        (("startPort",), "startPort"),
+        (("models", "a/b:c", "aliases", 0), "models.a/b:c.aliases[0]"),
+    ],
+)
+def test_a_path_is_written_with_dots(path: tuple[str | int, ...], text: str) -> None:
+    assert dotted(path) == text
+
+
+def test_the_deepest_node_on_a_path_is_found() -> None:
+    root = compose("a:\n  b: [1, 2]\n", {}, Report())
+    assert repr(find_node(root, ("a", "b", 1))) == "<Scalar '2' 2:10>"
+    assert repr(find_node(root, ("a", "b", 7))) == "<Sequence of 2 2:6>"
+    assert repr(find_node(root, ("a", "x", "y"))) == "<Mapping ['b'] 2:3>"
+    assert find_node(None, ("a",)) is None
+
+
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        (Scalar("5", 1, 1, plain=True), "5"),
+        (Scalar("5", 1, 1, plain=False), '"5"'),
+        (Scalar("", 1, 1, plain=True), "nothing"),
+        (Scalar("x" * 100, 1, 1, plain=True), "x" * 57 + "..."),
+        (Sequence([], 1, 1), "a list"),
+        (Mapping(1, 1), "a mapping"),
+    ],
+)
+def test_what_was_found_is_described(node: Node, text: str) -> None:
+    assert describe(node) == text
+
+
+def test_only_unquoted_words_stand_for_nothing() -> None:
+    assert is_null(None)
+    assert is_null(Scalar("~", 1, 1, plain=True))
+    assert not is_null(Scalar("", 1, 1, plain=False))
+    assert not is_null(Sequence([], 1, 1))
+
+
+# --- report --------------------------------------------------------------------------------------
+
+
+def test_problems_carry_path_and_place() -> None:
+    report = Report()
+    report.error(("models", "m", "ttl"), "is wrong", "mend it", Scalar("x", 3, 9, plain=True))
+    (problem,) = report.problems
+    assert str(problem) == "models.m.ttl: is wrong - mend it"
+    assert (problem.line, problem.column) == (3, 9)
+
+
+def test_a_report_does_not_grow_without_bound() -> None:
+    report = Report()
+    for number in range(MOST + 10):
+        report.advise((), str(number))
+    assert len(report.advice) == MOST
+
+
+def test_problems_are_told_in_file_order_and_once() -> None:
+    report = Report()
+    for line in (9, 2, 9):
+        report.error(("a",), "x", at=Scalar("", line, 1, plain=True))
+    assert [problem.line for problem in in_file_order(report.problems)] == [2, 9]
+
+
+def test_the_nearest_known_name_is_suggested() -> None:
+    report = Report()
+    known = ["concurrencyLimit", "ttl"]
+    assert report.nearest("concurencylimit", known) == 'did you mean "concurrencyLimit"?'
+    assert report.nearest("concurrency_limit", known) == 'did you mean "concurrencyLimit"?'
+    assert report.nearest("xyzzy", known) == ""
+
+
+def test_suggestions_end_at_some_point() -> None:
+    report = Report()
+    assert not [report.nearest("ttl", ["ttl"]) for _ in range(60)][-1]
+
+
+def test_beyond_that_the_known_names_are_not_even_looked_at() -> None:
+    report = Report()
+    looked: list[str] = []
+
+    def known() -> Iterator[str]:
+        looked.append("at one")
+        yield "ttl"
+
+    for _ in range(1000):
+        report.nearest("tll", known())
+    assert len(looked) == MOST_SUGGESTIONS
+
+
+def test_what_is_said_does_not_grow_with_the_names_it_quotes() -> None:
+    report = Report()
+    name = "x" * 1_000_000
+    report.error(("models", name, name), f'"{name}" is no model', f'did you mean "{name}"?')
+    assert len(str(report.problems[0])) <= 5 * MOST_CHARS
+
+
+def test_api_keys_are_kept_out_of_paths() -> None:
+    report = Report()
+    report.error(("apiKeys", 0, "s3cret", "name"), "is wrong")
+    assert report.problems[0].where == "apiKeys[0].(hidden).name"
+
+
+def test_what_could_not_be_read_is_known_below_it_too() -> None:
+    report = Report()
+    report.error(("a", "b"), "is wrong")
+    report.suppress(("c",))
+    assert report.already_reported(("a", "b", 0, "x"))
+    assert report.already_reported(("c",))
+    assert not report.already_reported(("a", "x"))

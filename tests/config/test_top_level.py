@@ -1,14 +1,21 @@
+"""Keys at the top of the file."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
 
-from llmsnap.config.settings import (
-    DEFAULT_IGNORE_PATHS,
-    DEFAULT_OBSERVE_PATHS,
-    KIB,
-    MIB,
+from llmsnap.config import (
+    ApiKey,
+    Config,
+    Filters,
+    ModelConfig,
+    PeerConfig,
     StoreConfig,
 )
+from llmsnap.config.keys import KIB, MIB
 from tests.config.reading import advice, config, problem
 
 CORS = "security: {{cors: {{allowedOrigins: ['{}']}}}}"
@@ -49,9 +56,9 @@ VALUES: list[tuple[str, str, Any]] = [
     ("upstream: {origin: 8081}", "pages_origin", ":8081"),
     ("upstream: {origin: ':8081'}", "pages_origin", ":8081"),
     ("upstream: {origin: https://P.example/}", "pages_origin", "https://p.example"),
-    ("upstream: {ignorePaths: ~}", "ignore_paths", DEFAULT_IGNORE_PATHS),
+    ("upstream: {ignorePaths: ~}", "ignore_paths", Config().ignore_paths),
     ("upstream: {ignorePaths: []}", "ignore_paths", ()),
-    ("upstream: {observePaths: ~}", "observe_paths", DEFAULT_OBSERVE_PATHS),
+    ("upstream: {observePaths: ~}", "observe_paths", Config().observe_paths),
     ("upstream: {observePaths: []}", "observe_paths", ()),
     ("upstream: {observePaths: ['^/health$']}", "observe_paths", ("^/health$",)),
     ("upstream: {ignorePaths: ['^/ws$']}", "ignore_paths", ("^/ws$",)),
@@ -152,3 +159,29 @@ def test_preload_takes_ids_and_aliases_once_each(spelling: str) -> None:
     assert advice(text) == [
         f'hooks.{spelling}.preload: "nope" is no model - name a model id or an alias'
     ]
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_nothing_can_be_changed_later() -> None:
+    config = Config()
+    with pytest.raises(FrozenInstanceError):
+        config.start_port = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        config.models["x"] = ModelConfig(id="x", cmd="y")  # type: ignore[index]
+
+
+def test_filters_tell_whether_they_do_anything() -> None:
+    assert not Filters()
+    assert Filters(strip_params=("x",))
+
+
+def test_a_repr_shows_no_secret() -> None:
+    model = ModelConfig(id="m", cmd="srv --api-key s3cret", env=("TOKEN=s3cret",))
+    config = Config(
+        models={"m": model},
+        api_keys=(ApiKey("s3cret"),),
+        peers={"p": PeerConfig(id="p", proxy="http://h", api_key="s3cret")},
+    )
+    assert "s3cret" not in repr(config)

@@ -1,0 +1,243 @@
+"""Settings that are parts of others, with the declaration of their keys: see ``settings``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeAlias
+
+from .keys import ConfigKey, grouped, section_of, setting
+from .kinds import Choice, Flag, Json, Number, RawNode, Text, Texts, Unsupported
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+_METHOD = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt]|[Pp][Uu][Tt]|[Pp][Aa][Tt][Cc][Hh])$"
+_PRIORITIES = {"type": "object", "additionalProperties": {"type": "integer"}, "default": {}}
+
+
+def unsupported(why: str, *names: str) -> list[ConfigKey]:
+    """Return keys of llama-swap that have no effect here; *why* says what to do instead."""
+    text = f"From llama-swap; has no effect: {why.removesuffix('; remove it')}."
+    return [ConfigKey(name, Unsupported(why=why), text) for name in names]
+
+
+# --- parts of models and peers -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One HTTP call of a sleep or wake list."""
+
+    endpoint: str = setting(
+        "endpoint",
+        Text(strict=True),
+        "Path of the server such as `/sleep?level=1`, or a whole URL.",
+        required=True,
+        example="/sleep?level=1",
+        schema={"minLength": 1},
+    )
+    """Path or absolute URL, resolved against the upstream's address."""
+    method: str = setting(
+        "method",
+        Text("POST", strict=True),
+        "GET, POST, PUT or PATCH.",
+        schema={"anyOf": [{"type": "string", "pattern": _METHOD}, {"$ref": "#/$defs/macro"}]},
+    )
+    body: str = setting("body", Text(strict=True), "Sent as it is, as JSON when not empty.")
+    timeout_s: float = setting(
+        "timeout",
+        Number(0, least=0, whole=True),
+        "Seconds for this call; 0 stands for `sleepRequestTimeout` or `wakeRequestTimeout`.",
+        unit="seconds",
+        initial=10.0,
+    )
+
+
+ENDPOINT = section_of(Endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What is deleted from and set in a JSON request body; already sanitised.
+
+    Keys are paths (``a.b``, ``list.0``, a literal dot is ``a\\.b``). None of them begins with
+    ``model``, none contains ``* ? # | @``. Order of use: strip, set, set by id.
+    """
+
+    strip_params: tuple[str, ...] = setting(
+        "stripParams",
+        Text(strict=True),
+        "Members to remove from the body of JSON requests, separated by commas. A name may be a "
+        "path such as `a.b`. `model` is never removed.",
+        initial=(),
+        example="temperature, top_p",
+    )
+    """Sorted, without duplicates."""
+    strip_params_old: ClassVar[ConfigKey] = ConfigKey(
+        "strip_params",
+        Text(strict=True),
+        "Deprecated spelling of `stripParams`, used when that is absent.",
+        deprecated=True,
+    )
+    set_params: Mapping[str, JsonValue] = setting(
+        "setParams",
+        Json(strict=False),
+        "Members to set in the body of JSON requests, over those of the client. A name may be a "
+        "path such as `a.b`. `model` is never set.",
+        example={"temperature": 0.7},
+    )
+    """Sorted by key."""
+    set_params_by_id: Mapping[str, Mapping[str, JsonValue]] = setting(
+        "setParamsByID",
+        RawNode({"type": "object", "additionalProperties": {"type": "object"}}),
+        "Members to set by requested name. Each name is an alias of the model without being "
+        "listed.",
+        initial=_EMPTY,
+        example={"${MODEL_ID}:high": {"reasoning_effort": "high"}},
+    )
+    """Requested name (id or alias) -> what to set in addition; each name is an alias too."""
+
+    def __bool__(self) -> bool:
+        return bool(self.strip_params or self.set_params or self.set_params_by_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits on the connection to an upstream or peer; 0 is no limit."""
+
+    connect_s: float = setting(
+        "connect",
+        Number(5.0, least=0),
+        "Seconds until the connection must be established; 0 is no limit.",
+        unit="seconds",
+    )
+    response_header_s: float = setting(
+        "responseHeader",
+        Number(0.0, least=0),
+        "Seconds until the response must begin; 0 is no limit.",
+        unit="seconds",
+    )
+    idle_s: float = setting(
+        "idle",
+        Number(0.0, least=0),
+        "Longest silence within a response, in seconds; 0 is no limit.",
+        unit="seconds",
+    )
+
+
+_CONNECTIONS = unsupported(
+    "llmsnap manages its connections itself; remove it", "keepalive", "tlsHandshake", "idleConn"
+)
+MODEL_TIMEOUTS = section_of(Timeouts, also=_CONNECTIONS)
+PEER_TIMEOUTS = section_of(
+    Timeouts,
+    also=_CONNECTIONS,
+    kinds={"connect": Number(10.0, least=0), "responseHeader": Number(600.0, least=0)},
+)
+MODEL_FILTERS = section_of(Filters)
+PEER_FILTERS = section_of(
+    Filters, without=("strip_params", "setParamsByID"), kinds={"setParams": Json()}
+)
+
+
+# --- parts of the whole ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that gives access, and to what."""
+
+    key: str = setting(
+        "key",
+        Text(),
+        "The key; without blanks. Take it from a file or the environment: `${file.PATH}`, "
+        "`${env.NAME}`.",
+        required=True,
+        secret=True,
+        example="${env.GUEST_KEY}",
+        schema={"pattern": "^[^ ]+$"},
+    )
+    name: str = setting("name", Text(), "What logs and metrics call it.", example="guest")
+    models: tuple[str, ...] | None = setting(
+        "models",
+        Texts(None),
+        "Names it may see and use; `*` and `?` stand for any text and any letter. Default: all.",
+        example=["llama*"],
+    )
+    admin: bool = setting(
+        "admin",
+        Flag(),
+        "May load, unload, sleep and reload, and read logs, captures and the configuration.",
+        initial=True,  # of a key that is a mere text
+    )
+    upstream: bool = setting(
+        "upstream",
+        Flag(),
+        "May use everything that its models' servers answer below `/upstream/<model>/`, as an "
+        "admin may; else inference routes only.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """How waiting models are ordered."""
+
+    use: str = setting(
+        "use",
+        Choice("fair", words=("fair", "fifo")),
+        "`fair`: every waiting model is served in bounded time, and no two models evict each other "
+        "without end. `fifo`: in order of arrival, without a bound.",
+    )
+    settings: ClassVar[ConfigKey] = grouped("settings", "Settings of the schedulers.")
+    fair: ClassVar[ConfigKey] = grouped("settings.fair", "Settings of `fair`.")
+    max_hold_s: float = setting(
+        "settings.fair.maxHold",
+        Number(120.0, least=0),
+        "Seconds a model in demand may keep others waiting.",
+        unit="seconds",
+    )
+    priorities: Mapping[str, int] = setting(
+        "settings.fair.priority",
+        RawNode(_PRIORITIES),
+        "Numbers by model id or alias; higher is served first, the others have 0.",
+        initial=_EMPTY,
+        example={"llama": 10},
+    )
+    """Model id -> priority, those that are not 0; higher first."""
+    fifo: ClassVar[ConfigKey] = grouped("settings.fifo", "Settings of `fifo`.")
+    fifo_priorities: ClassVar[ConfigKey] = ConfigKey(
+        "settings.fifo.priority",
+        RawNode(_PRIORITIES),
+        "Numbers by model id or alias; higher is served first, the others have 0.",
+        example={},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Where activity and swaps are kept beyond a restart."""
+
+    path: str | None = setting(
+        "path",
+        Text(None),
+        "SQLite file. Without it they are kept in memory only.",
+        to=lambda path: path or None,
+        example="~/.local/state/llmsnap/activity.db",
+        live=False,
+    )
+    max_age_days: float = setting(
+        "maxAgeDays",
+        Number(30.0, least=0),
+        "Days after which they are deleted; 0 is never.",
+        unit="days",
+    )
+    max_rows: int = setting(
+        "maxRows", Number(1_000_000, least=0, whole=True), "How many are kept; 0 is no limit."
+    )
+
+
+API_KEY = section_of(ApiKey, closed=True)
+SCHEDULER = section_of(SchedulerConfig)
+STORE = section_of(StoreConfig)

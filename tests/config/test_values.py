@@ -1,0 +1,374 @@
+"""What texts mean and what each kind of value accepts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmsnap.config.keys import ConfigKey, Section, Sections
+from llmsnap.config.kinds import (
+    Choice,
+    CommandLine,
+    Flag,
+    Json,
+    Kind,
+    Number,
+    Patterns,
+    Text,
+    Texts,
+    Unsupported,
+    ValueReader,
+)
+from llmsnap.config.macros import Macros
+from llmsnap.config.nodes import Mapping, Node, Report, Scalar
+from llmsnap.config.scalars import (
+    Timestamp,
+    Value,
+    render,
+    resolve,
+    split_command,
+    strip_comments,
+    url_fault,
+    without_password,
+    yes_or_no,
+)
+from llmsnap.config.yaml import compose
+from llmsnap.errors import CommandProblem
+
+MEANINGS: list[tuple[str, Value]] = [
+    ("", None),
+    ("~", None),
+    ("null", None),
+    ("true", True),
+    ("FALSE", False),
+    ("yes", "yes"),
+    ("on", "on"),
+    ("text", "text"),
+    ("0", 0),
+    ("-7", -7),
+    ("+7", 7),
+    ("0o17", 15),
+    ("017", 15),
+    ("0x1F", 31),
+    ("-0x1F", -31),
+    ("0b11", 3),
+    ("1_000", 1000),
+    ("08", 8.0),
+    ("1e3", 1000.0),
+    ("1.50", 1.5),
+    (".5", 0.5),
+    ("1.", 1.0),
+    ("18446744073709551615", 2**64 - 1),
+    ("18446744073709551616", 18446744073709551616.0),
+    ("1e999", "1e999"),
+    ("1:30", "1:30"),
+    ("-", "-"),
+    ("1.2.3", "1.2.3"),
+    (".inf", math.inf),
+    ("-.inf", -math.inf),
+    ("2026-02-03", Timestamp("2026-02-03T00:00:00Z")),
+    ("2026-02-30", "2026-02-30"),
+    ("2026-2-3 4:05:06.120", Timestamp("2026-02-03T04:05:06.12Z")),
+    ("2026-02-03T14:05:09-05:00", Timestamp("2026-02-03T14:05:09-05:00")),
+    ("2026-02-03T14:05:09Z", Timestamp("2026-02-03T14:05:09Z")),
+    ("2026-02-03T14:05:09", "2026-02-03T14:05:09"),
+]
+
+
+@pytest.mark.parametrize(("text", "meaning"), MEANINGS)
+def test_what_an_unquoted_scalar_means(text: str, meaning: Value) -> None:
+    found = resolve(text)
+    assert (found, type(found)) == (meaning, type(meaning))
+
+
+def test_not_a_number_is_a_float() -> None:
+    assert math.isnan(resolve(".nan"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "meaning"), [("yes", True), ("Off", False), ("maybe", None)])
+def test_yes_and_no_are_known_where_a_boolean_is_expected(text: str, meaning: bool | None) -> None:
+    assert yes_or_no(text) is meaning
+
+
+RENDERED: list[tuple[Value, str]] = [
+    ("as it is", "as it is"),
+    (True, "true"),
+    (False, "false"),
+    (31, "31"),
+    (0.7, "0.7"),
+    (1.0, "1"),
+    (1e3, "1000"),
+    (123456.0, "123456"),
+    (1000000.0, "1e+06"),
+    (1234567.0, "1.234567e+06"),
+    (100000000.0, "1e+08"),
+    (1e20, "1e+20"),
+    (0.00001, "1e-05"),
+    (0.0001, "0.0001"),
+    (3.14159265358979, "3.14159265358979"),
+    (-2.5, "-2.5"),
+    (0.0, "0"),
+    (math.inf, "+Inf"),
+    (-math.inf, "-Inf"),
+    (math.nan, "NaN"),
+    (None, ""),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), RENDERED)
+def test_how_a_value_is_written_into_text(value: Value, text: str) -> None:
+    assert render(value) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_rendered_float_reads_back_as_itself(number: float) -> None:
+    assert float(render(number)) == number
+
+
+@given(st.text(alphabet="0123456789+-._eEoxXbB:TZ nulfa"))
+def test_any_scalar_has_a_meaning(text: str) -> None:
+    resolve(text)
+
+
+# --- command -------------------------------------------------------------------------------------
+
+
+COMMENTS = [
+    ("echo a\necho b", "echo a\necho b"),
+    ("# x\necho a", "echo a"),
+    ("   # x\necho a", "echo a"),
+    ("echo a\n\necho b", "echo a\n\necho b"),
+    ("# x\n# y", ""),
+    ("", ""),
+    ("echo a # not a comment", "echo a # not a comment"),
+    ('sh -c "\n# inside quotes too\nexec b"', 'sh -c "\nexec b"'),
+]
+
+
+@pytest.mark.parametrize(("text", "left"), COMMENTS)
+def test_comment_lines_are_removed(text: str, left: str) -> None:
+    assert strip_comments(text) == left
+
+
+WORDS = [
+    (
+        """python a.py -a "double quotes" --b 'single'""",
+        ["python", "a.py", "-a", "double quotes", "--b", "single"],
+    ),
+    (r"""--e '"y"' -c "'x'" """, ["--e", '"y"', "-c", "'x'"]),
+    (r"""a b\ c "d\"e" 'f\g' "h\i" j\\k""", ["a", "b c", 'd"e', r"f\g", r"h\i", r"j\k"]),
+    (r'"q\$r" $HOME', ["q$r", "$HOME"]),
+    (r'"a\`b"', ["a`b"]),
+    ("a \"\" '' b", ["a", "", "", "b"]),
+    ('a "b c', ["a", "b c"]),
+    ("a 'b c", ["a", "b c"]),
+    ("a \\\nb", ["a", "b"]),
+    ("a\\\nb", ["a", "b"]),
+    ("a \\   \nb", ["a", "b"]),
+    ("a \\\r\nb", ["a", "b"]),
+    ('a "b\\\nc" d', ["a", "b \nc", "d"]),
+    ("a b # x", ["a", "b", "#", "x"]),
+    (r"C:\foo\bar.exe", ["C:foobar.exe"]),
+    ("a\"b\"'c'd", ["abcd"]),
+    ("a\tb\nc", ["a", "b", "c"]),
+    ("a b\r\nc", ["a", "b\r", "c"]),
+    ("a\vb\fc\xa0d", ["a\vb\fc\xa0d"]),
+    ("srv\n  --port 1\n  # why\n  --ctx 2\n", ["srv", "--port", "1", "--ctx", "2"]),
+    ("a \\", ["a"]),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), WORDS)
+def test_words(text: str, words: list[str]) -> None:
+    assert split_command(text) == words
+
+
+def test_nothing_is_left_to_a_shell() -> None:
+    assert split_command("a; b|c >d $(e) ~/f *") == ["a;", "b|c", ">d", "$(e)", "~/f", "*"]
+
+
+def test_an_even_run_of_backslashes_at_the_end_of_a_line_is_literal() -> None:
+    assert split_command("a \\\\\nb") == ["a", "\\", "b"]
+
+
+def test_an_odd_run_continues_after_its_escaped_pairs() -> None:
+    assert split_command("a\\\\\\\nb") == ["a\\", "b"]
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t", "# only a comment", "\\"])
+def test_no_word_at_all_is_an_error(text: str) -> None:
+    with pytest.raises(CommandProblem, match="empty command"):
+        split_command(text)
+
+
+def test_a_megabyte_is_split_in_bounded_time() -> None:
+    assert len(split_command('"' + "a\\" * 500_000)[0]) > 500_000
+    assert len(split_command("x " * 100_000)) == 100_000
+
+
+# --- urls ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:5800", "https://h/base?x=1", "http://[::1]:80", "http://u:p@h"]
+)
+def test_addresses_of_servers(url: str) -> None:
+    assert url_fault(url) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://a b", "blank"),
+        ("http://a\tb", "blank"),
+        ("http://[::1", "not a valid URL"),
+        ("ftp://h", "must begin with http"),
+        ("localhost:99", "must begin with http"),
+        ("", "must begin with http"),
+        ("http:///x", "names no host"),
+        ("http://h:x", "port"),
+        ("http://h:0", "port"),
+        ("http://h:70000", "port"),
+    ],
+)
+def test_anything_else_is_told(url: str, words: str) -> None:
+    assert words in url_fault(url)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert without_password("http://u:p@h/x@y") == "http://(hidden)@h/x@y"
+    assert without_password("http://h/x@y") == "http://h/x@y"
+
+
+# --- reader --------------------------------------------------------------------------------------
+
+
+def node(text: str) -> Node:
+    root = compose(f"a: {text}", {}, Report())
+    assert isinstance(root, Mapping)
+    return root.entries["a"]
+
+
+def reader_with_macros() -> ValueReader:
+    return ValueReader(Report(), Macros({"N": 5, "T": "text"}))
+
+
+def test_scalars_get_their_meaning() -> None:
+    assert reader_with_macros().scalar(node("017"), ("a",), "a number") == 15
+    assert reader_with_macros().scalar(node("'017'"), ("a",), "a number") == "017"
+    assert reader_with_macros().scalar(node("${N}"), ("a",), "a number") == 5
+
+
+def test_texts_keep_their_spelling() -> None:
+    assert reader_with_macros().text(node("1.50"), ("a",), "a text") == "1.50"
+    assert reader_with_macros().text(node("${N}${T}"), ("a",), "a text") == "5text"
+    assert reader_with_macros().text(node("~"), ("a",), "a text") is None
+
+
+def test_without_macros_references_are_text() -> None:
+    assert ValueReader(Report()).text(node("${N}"), ("a",), "a text") == "${N}"
+
+
+@pytest.mark.parametrize(("strict", "result"), [(True, None), (False, "${X} ${Y}")])
+def test_what_is_left_over_is_told(strict: bool, result: str | None) -> None:
+    reading = reader_with_macros()
+    assert reading.text(node("${X} ${Y}"), ("a",), "a text", strict=strict) == result
+    found = reading.report.problems if strict else reading.report.advice
+    assert len(found) == 2
+
+
+def test_one_reference_may_be_known_later() -> None:
+    reading = reader_with_macros()
+    value = reading.expanded("${N} ${PID}", node("x"), ("a",), strict=True, known_later="PID")
+    assert (value, reading.report.problems) == ("5 ${PID}", [])
+
+
+def test_a_broken_scalar_is_silent() -> None:
+    reading = reader_with_macros()
+    broken = node("x")
+    assert isinstance(broken, Scalar)
+    broken.broken = True
+    assert reading.text(broken, ("a",), "a text") is None
+    assert not reading.report.problems
+
+
+def test_a_mismatch_shows_what_was_found_unless_it_may_be_secret() -> None:
+    reading = reader_with_macros()
+    reading.mismatch(node("s3cret"), ("startPort",), "a number")
+    reading.mismatch(node("s3cret"), ("models", "m", "env"), "a list")
+    reading.mismatch(node("s3cret"), ("apiKeys", 0, "models"), "a list")
+    assert ["s3cret" in each.what for each in reading.report.problems] == [True, False, False]
+
+
+# --- decode --------------------------------------------------------------------------------------
+
+
+def read_value(kind: Kind, text: str) -> tuple[Any, Report]:
+    report = Report()
+    root = compose(f"a: {text}", {}, report)
+    assert isinstance(root, Mapping)
+    return kind.read(root.entries["a"], ("a",), ValueReader(report)), report
+
+
+READ: list[tuple[Kind, str, Any]] = [
+    (Text(), "123", "123"),
+    (Text(), "2026-02-03", "2026-02-03"),
+    (Text("x"), "~", "x"),
+    (CommandLine(), '"# c\\nrun"', "run"),
+    (Choice("a", words=("a", "b")), "b", "b"),
+    (Choice("a", words=("a", "b"), loose=True), "' B '", "b"),
+    (Number(1.0), "2", 2.0),
+    (Number(1, whole=True), "5.9", 5),
+    (Number(1, whole=True), "-5.9", -5),
+    (Number(1, whole=True), "0x1F", 31),
+    (Flag(), "True", True),
+    (Flag(), "yes", True),
+    (Flag(None), "~", None),
+    (Texts(), "[a, ~, 1.50, '']", ("a", "1.50", "")),
+    (Texts(None), "~", None),
+    (Patterns(("x",)), "~", ("x",)),
+    (Patterns(), "['^/ws$', ~]", ("^/ws$",)),
+    (Json(), "{1: {x: [1, yes]}}", {"1": {"x": [1, "yes"]}}),
+    (Json(), "~", {}),
+    (Section(ConfigKey("n", Number(1.0), "A number.")), "{}", {"n": 1.0}),
+    (Section(ConfigKey("n", Number(1.0), "A number.")), "~", {"n": 1.0}),
+    (Sections(Section(ConfigKey("n", Number(1.0), "A number.")), "x"), "~", ()),
+    (Unsupported(), "~", None),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), READ)
+def test_what_fits_is_read(kind: Kind, text: str, value: Any) -> None:
+    found, report = read_value(kind, text)
+    assert found == value
+    assert not report.problems
+
+
+MISFITS: list[tuple[Kind, str, str]] = [
+    (Text("x"), "[1]", "must be a text (found a list)"),
+    (CommandLine("x"), "{b: 1}", "must be a text (found a mapping)"),
+    (Choice("a", words=("a", "b")), "c", "must be one of a, b (found c)"),
+    (Number(1.0), "x", "must be a number (found x)"),
+    (Number(1.0), "'1'", 'must be a number (found "1")'),
+    (Number(1.0), "yes", "must be a number (found yes)"),
+    (Number(1.0, whole=True), "1e30", "must be at least"),
+    (Flag(), "maybe", "must be true or false (found maybe)"),
+    (Texts(), "x", "must be a list (found x)"),
+    (Texts(), "{b: 1}", "must be a list (found a mapping)"),
+    (Json(), "[1]", "must be a mapping (found a list)"),
+    (Section(), "[1]", "must be a mapping (found a list)"),
+    (Sections(Section(), "x"), "{b: 1}", "must be a list (found a mapping)"),
+    (Unsupported(why="x", refused=True), "1", "not supported yet"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "words"), MISFITS)
+def test_what_does_not_fit_is_told_and_the_default_used(kind: Kind, text: str, words: str) -> None:
+    found, report = read_value(kind, text)
+    assert found == kind.default
+    assert report.problems[0].what.startswith(words)
+    assert report.problems[0].where == "a"
