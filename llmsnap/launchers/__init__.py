@@ -2,8 +2,8 @@
 
 Read ``base`` first: a Launcher starts a server from a LaunchSpec and returns a Handle, which says
 where the server answers and when it has ended. ``local`` runs servers as child processes. A further
-launcher is a module beside it, its entry in LAUNCHERS, its name in ``config.settings.LAUNCHER_NAMES``,
-and its commands in ``tests/launchers/test_contract.py``.
+launcher is a module beside it, its entry in LAUNCHERS, its name in
+``config.settings.LAUNCHER_NAMES``, and its commands in ``tests/launchers/test_contract.py``.
 """
 
 from collections.abc import Callable
