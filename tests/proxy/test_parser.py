@@ -1,4 +1,4 @@
-"""Facts about llmsnap.proxy.client: one parser reads all answers of a connection."""
+"""How answers of upstreams are read, odd ones included."""
 
 from __future__ import annotations
 

@@ -1,0 +1,238 @@
+"""Requests: how they are interrupted and closed, what they hold, and whose settings they follow."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from llmsnap.config import loads
+from llmsnap.errors import ClientGone, Draining, LoadAborted, NoRoom, TooLarge, UpstreamBroke
+from llmsnap.proxy import request
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.payload import parse_request
+from llmsnap.proxy.request import MIB, BodyBudget, BodyShare, RequestConfig
+from tests.fakes.calls import FakeQueue, make_request, runtime
+
+CONFIG = "models: {a: {cmd: x, proxy: 'http://localhost:1'}}"
+
+
+class FakeExchange:
+    def __init__(self) -> None:
+        self.aborted = self.closed = 0
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeObserver:
+    def __init__(self) -> None:
+        self.ends: list[tuple] = []
+
+    def finish(self, error, *, client_left: bool) -> None:
+        self.ends.append((error, client_left))
+
+
+@pytest.fixture
+def context() -> RequestContext:
+    made = make_request(body={"model": "a"})
+    context = RequestContext(made)
+    context.payload = parse_request(made, runtime(CONFIG))
+    return context
+
+
+def test_while_it_waits_an_interruption_cancels_the_ticket(context) -> None:
+    queue = FakeQueue(grants=False)
+    context.wait_for(queue.request("a"))
+    context.client_left()
+    assert queue.cancelled == queue.tickets
+    assert isinstance(context.interrupted, ClientGone)
+
+
+def test_who_waited_in_vain_is_recorded_with_the_wait_and_the_swap(context) -> None:
+    ticket = FakeQueue(grants=False).request("a")
+    context.wait_for(ticket)
+    ticket.swap_id, ticket.load_s = 7, 0.000001
+    ticket.settle(LoadAborted("a was unloaded"))
+    context.close(LoadAborted("a was unloaded"))
+    assert (context.swap_id, context.load_s) == (7, 0.000001)
+    assert context.queue_s > 0
+    assert context.granted
+
+
+def test_while_it_is_served_an_interruption_aborts_the_exchange(context) -> None:
+    exchange, lease = FakeExchange(), FakeQueue().request("a").take()
+    context.hold(lease, exchange)
+    context.cancel()
+    context.client_left()
+    assert exchange.aborted == 1
+    assert isinstance(context.interrupted, Draining), "the first reason counts"
+
+
+def test_a_lease_that_is_cut_says_why(context) -> None:
+    exchange, lease = FakeExchange(), FakeQueue().request("a").take()
+    context.hold(lease, exchange)
+    lease.cut(LoadAborted("a was unloaded"))
+    assert exchange.aborted == 1
+    assert str(context.reason(UpstreamBroke("broke"))) == "a was unloaded"
+
+
+def test_who_asks_after_the_interruption_is_interrupted_at_once(context) -> None:
+    context.client_left()
+    exchange = FakeExchange()
+    context.abort_on_interrupt(exchange)
+    assert exchange.aborted == 1
+
+
+def test_without_an_interruption_an_error_is_its_own_reason(context) -> None:
+    error = UpstreamBroke("broke")
+    assert context.reason(error) is error
+
+
+def test_closing_gives_everything_back_once(context) -> None:
+    queue, exchange, observer = FakeQueue(), FakeExchange(), FakeObserver()
+    context.observer = observer
+    context.hold(queue.request("a").take(), exchange)
+    error = ClientGone("the client left")
+    context.close(error)
+    context.close()
+    assert context.request.monitor.closed == 1
+    assert (exchange.closed, len(queue.returned)) == (1, 1)
+    assert observer.ends == [(error, True)]
+    context.client_left()
+    assert exchange.aborted == 0, "what is closed is not interrupted any more"
+    assert repr(context) == "<RequestContext r-1 for  closed>"
+
+
+GIB = 1 << 30
+
+
+def bodies(memory: float = 1, disk: float = 2) -> BodyBudget:
+    return BodyBudget(loads(f"models: {{}}\nmaxBodyMemory: {memory}\nmaxSpool: {disk}", environ={}))
+
+
+def used(made: BodyBudget) -> tuple[int, int]:
+    return made.memory.used_bytes, made.disk.used_bytes
+
+
+def test_what_requests_hold_adds_up_and_is_given_back() -> None:
+    made = bodies()
+    first, second = BodyShare(made), BodyShare(made)
+    first.in_memory(100)
+    first.in_memory(300)
+    second.in_memory(50)
+    second.on_disk(1000)
+    assert used(made) == (350, 1000)
+    second.in_memory(0)
+    assert used(made) == (300, 1000)
+    for held in (first, second, second):
+        held.close()
+    assert used(made) == (0, 0)
+
+
+def test_beyond_the_budget_a_body_is_refused_and_what_it_had_stays_counted() -> None:
+    made = bodies()
+    first, second = BodyShare(made), BodyShare(made)
+    first.in_memory(MIB - 10)
+    second.in_memory(10)
+    with pytest.raises(NoRoom, match=r"1 MiB that .* in memory \(maxBodyMemory\)") as error:
+        second.in_memory(11)
+    assert (error.value.status, error.value.retry_after_s) == (503, 5.0)
+    assert used(made) == (MIB, 0)
+    first.close()
+    second.in_memory(11)
+    assert used(made) == (11, 0)
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "limit", "key"), [(False, MIB, "maxBodyMemory"), (True, 2 * MIB, "maxSpool")]
+)
+def test_what_never_fits_is_too_large_whatever_others_hold(on_disk, limit, key) -> None:
+    made = bodies()
+    held, other = BodyShare(made), BodyShare(made)
+    held.expect(limit, on_disk=on_disk)
+    with pytest.raises(TooLarge, match=key):
+        held.expect(limit + 1, on_disk=on_disk)
+    with pytest.raises(TooLarge, match=key):
+        (held.on_disk if on_disk else held.in_memory)(limit + 1)
+    (other.on_disk if on_disk else other.in_memory)(1)
+    with pytest.raises(NoRoom, match=key):
+        held.expect(limit, on_disk=on_disk)
+    assert sum(used(made)) == 1, "what is announced is not counted"
+
+
+@pytest.mark.parametrize(
+    ("memory", "limit"), [(64 * GIB, GIB), (4 * GIB, GIB), (512 * MIB, 128 * MIB)]
+)
+def test_by_itself_it_is_a_quarter_of_the_memory_and_half_of_the_free_disk(
+    monkeypatch, tmp_path, memory: int, limit: int
+) -> None:
+    monkeypatch.setattr(request, "memory_bytes", lambda: memory)
+    monkeypatch.setattr(request.tempfile, "gettempdir", lambda: str(tmp_path))
+    made = bodies(0, 0)
+    assert made.memory.limit_bytes == limit
+    free = request.shutil.disk_usage(tmp_path).free
+    assert abs(made.disk.limit_bytes - free // 2) < free // 4
+    monkeypatch.setattr(request.tempfile, "gettempdir", lambda: str(tmp_path / "none"))
+    assert bodies(0, 0).disk.limit_bytes == sys.maxsize // 2
+
+
+def test_new_settings_leave_what_is_held() -> None:
+    made = bodies()
+    held = BodyShare(made)
+    held.in_memory(MIB)
+    made.configure(loads("models: {}\nmaxBodyMemory: 0.5", environ={}))
+    with pytest.raises(NoRoom):
+        BodyShare(made).in_memory(1)
+    held.close()
+    BodyShare(made).in_memory(1)
+
+
+TEXT = """\
+models:
+  a: {cmd: x, proxy: "http://localhost:1", useModelName: up, timeouts: {connect: 3, idle: 7}}
+  plain: {cmd: x, proxy: "http://localhost:1", filters: {stripParams: temperature}}
+peers:
+  p: {proxy: "https://box.example/base/", models: [r], apiKey: secret}
+"""
+
+
+def test_a_model_is_sent_to_under_its_own_rules() -> None:
+    snapshot: RequestConfig = runtime(TEXT)
+    a, plain = (snapshot.upstream_settings(snapshot.config.models[name]) for name in ("a", "plain"))
+    assert (a.model_name, plain.model_name) == ("up", "")
+    assert (a.timeouts.connect_s, a.timeouts.idle_s) == (3, 7)
+    assert not a.filter
+    assert plain.filter
+    assert a.rule.pass_credentials, "there are no keys of ours they could be"
+
+
+def test_settings_are_compiled_once() -> None:
+    snapshot = runtime(TEXT)
+    model, peer = snapshot.config.models["a"], snapshot.config.peers["p"]
+    assert snapshot.upstream_settings(model) is snapshot.upstream_settings(model)
+    assert snapshot.peer(peer) is snapshot.peer(peer)
+
+
+def test_a_peer_is_sent_to_as_itself_with_its_own_key() -> None:
+    snapshot = runtime(TEXT)
+    target, address = snapshot.peer(snapshot.config.peers["p"])
+    assert (target.rule.host, target.rule.api_key) == ("box.example", "secret")
+    assert (address.scheme, address.port, address.base_path) == ("https", 443, "/base")
+    assert "secret" not in repr(target)
+
+
+def test_with_keys_credentials_stay_here() -> None:
+    snapshot = runtime(TEXT + "apiKeys: [k]\n")
+    assert not snapshot.upstream_settings(snapshot.config.models["a"]).rule.pass_credentials
+
+
+def test_what_an_open_tab_asks_for_is_ignored_unless_configured_otherwise() -> None:
+    assert runtime(TEXT).ignores("/static/app.js")
+    assert runtime(TEXT).ignores("/favicon.ico")
+    assert not runtime(TEXT).ignores("/v1/chat/completions")
+    assert not runtime(TEXT + "upstream: {ignorePaths: []}\n").ignores("/favicon.ico")
+    assert runtime(TEXT + "upstream: {ignorePaths: ['^/x']}\n").ignores("/xy")
