@@ -8,6 +8,7 @@ import pytest
 
 from llmsnap.config import load_with_advice
 from llmsnap.models import states
+from tests.shell_blocks import blocks, commands
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -65,3 +66,22 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 200
+
+
+def test_every_fenced_block_says_what_it_is() -> None:
+    """Shell commands are marked ``sh`` or ``console``, so that the end-to-end test finds them."""
+    assert [block.place for block in blocks() if not block.kind or block.kind == "bash"] == []
+
+
+def test_a_command_that_is_not_run_has_a_test_elsewhere_or_a_need() -> None:
+    found = commands()
+    named = re.compile(r"(?:tests|scripts)/[\w/.]+")
+    files = [name for block in found for name in named.findall(block.why_not)]
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    assert sum(not block.why_not for block in found) > 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_command_hides_in_an_indented_block(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\n\n    (?:curl|llmsnap|make|pip|docker|export) .*", text) == []
