@@ -1,15 +1,15 @@
-# llmsnap beside llama.cpp's server:
+# llmsnap together with llama.cpp's server:
 #
 #   docker build -t llmsnap .                                           CPU
 #   docker build -t llmsnap:cuda --build-arg LLAMA_CPP=server-cuda .    NVIDIA
 #
 # LLAMA_CPP is a tag of ghcr.io/ggml-org/llama.cpp; server-rocm, server-vulkan and server-intel are
-# others. These tags move. Builds that can be repeated need a digest, as the default has:
+# others. These tags move; for reproducible builds, use a digest, as in the default:
 #
 #   docker buildx imagetools inspect ghcr.io/ggml-org/llama.cpp:server-cuda-b11223
 #
-# Python packages are those of scripts/lock.txt, by hash. Packages of the distribution are those of
-# the day, with its security updates.
+# Python packages come from scripts/lock.txt, pinned by hash. Distribution packages are the current
+# ones, with security updates.
 
 ARG LLAMA_CPP=server-b11223@sha256:8fdfad183be053cdb72d4b6a5930c3a2475730f932855ee9260193422c2564ed
 

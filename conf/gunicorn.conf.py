@@ -1,20 +1,20 @@
-"""gunicorn's settings for llmsnap: ``gunicorn -c conf/gunicorn.conf.py llmsnap.wsgi:app``.
+"""gunicorn settings for llmsnap: ``gunicorn -c conf/gunicorn.conf.py llmsnap.wsgi:app``.
 
-The configuration file is named by ``LLMSNAP_CONFIG``; every option of the ``llmsnap`` command has
-such a twin.
+``LLMSNAP_CONFIG`` names the configuration file; every option of the ``llmsnap`` command has such an
+environment variable.
 """
 
 import os
 import sys
 from typing import Any
 
-# One worker: the models belong to one process. Set here, WEB_CONCURRENCY cannot raise it.
+# One worker, because the models belong to one process. This line overrides WEB_CONCURRENCY.
 worker_class = "gevent"
 workers = 1
 worker_connections = 10_000
 preload_app = False  # the service must open in the worker, after it was forked
-max_requests = 0  # a worker that is replaced would take its models with it
-timeout = 0  # a load or a stream may take an hour; that is not a hanging worker
+max_requests = 0  # replacing a worker stops its models
+timeout = 0  # a load or a stream may take an hour without the worker being stuck
 
 
 def _drain_s() -> float:
@@ -24,7 +24,7 @@ def _drain_s() -> float:
         return 10.0
 
 
-# First requests get their drain, then models get their time to stop.
+# Time for requests to finish, then for models to stop.
 graceful_timeout = int(_drain_s()) + 30
 
 keepalive = 75  # longer than the idle time of the usual proxies in front
@@ -34,8 +34,8 @@ control_socket_disable = True  # gunicorn's own remote control; older versions i
 
 
 def on_starting(server: Any) -> None:
-    """Keep the master's environment, which may hold keys, from the models, as in the worker."""
-    from llmsnap.limits import protect_memory  # noqa: PLC0415 - not needed to read this file
+    """Protect the environment of the master, which may contain keys, from the models."""
+    from llmsnap.limits import protect_memory  # noqa: PLC0415 - only needed when gunicorn starts
     from llmsnap.options import TRUE_WORDS  # noqa: PLC0415
 
     debug = os.environ.get("LLMSNAP_DEBUG", "").strip().lower() in TRUE_WORDS
@@ -43,18 +43,18 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Open the service before the first connection is accepted; in a second worker, wait."""
+    """Open the service before the first connection is accepted; an extra worker waits here."""
     from llmsnap.server import take_connections  # noqa: PLC0415 - only the worker may
     from llmsnap.wsgi import open_service  # noqa: PLC0415 - import them
 
     open_service()
-    # llmsnap's own server reads and answers the requests: four times as many, with limits of time
-    # for slow clients. Without this line, or with --access-logfile, gunicorn does.
+    # Use llmsnap's own HTTP server: four times the throughput, and timeouts for slow clients.
+    # Without this line, or with --access-logfile, gunicorn's HTTP server is used.
     take_connections(worker)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Stop every model: none survives its worker."""
+    """Stop every model, so that none survives its worker."""
     door = sys.modules.get("llmsnap.wsgi")
-    if door is not None:  # else this worker ended before its turn came
+    if door is not None:  # otherwise this worker ended while it was waiting for the lock
         door.close_service()
