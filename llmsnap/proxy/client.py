@@ -75,14 +75,14 @@ class ResponseParser:
         """Whether the head says how long the body is, or that there is none."""
         self.is_chunked = False
         self.switched = False
-        """Whether another protocol begins behind the head; *early* is what has come of it."""
+        """Whether another protocol begins behind the head; *early* is what was read of it."""
         self.early = b""
         self._head = b""
         self._is_odd = False
 
     @property
     def has_begun(self) -> bool:
-        """Whether a part of a head has come, or an interim answer."""
+        """Whether part of a head, or an interim answer, was read."""
         return bool(self._head)
 
     def release(self) -> None:
@@ -134,7 +134,7 @@ class ResponseParser:
     # --- what httptools calls ------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A head follows. Raises: ValueError for an answer that nobody asked for."""
+        """A head follows. Raises: ValueError for an answer without a request."""
         if self.complete:
             raise ValueError("more than one answer")
         self.reason = ""
@@ -199,7 +199,7 @@ def mended(head: bytes) -> bytes:
             if length is not None:
                 lengths.add(length)
             if len(lengths) > 1:
-                raise ValueError(f"Content-Length is said to be {_both(lengths)}")
+                raise ValueError(f"Content-Length has two values: {_both(lengths)}")
             if length is not None:
                 continue
             length = value = lengths.pop()
@@ -317,9 +317,9 @@ class UpstreamConnection:
             self.sock.settimeout(max(self._timeout_s, 0.0) or None)
 
     def try_receive(self, size: int) -> bytes | None:
-        """Return what has come, b"" at the end, None for nothing. Never switches. Raises: OSError.
+        """Return what has arrived, b"" at the end, None for nothing. Never switches.
 
-        What can be read of a TLS connection may be a message of TLS itself.
+        Raises: OSError. What can be read of a TLS connection may be a message of TLS itself.
         """
         self.sock.settimeout(0.0)
         try:
@@ -538,7 +538,7 @@ class Exchange:
         self._failure: OSError | None = None
         self._meanwhile: Callable[[], None] = nothing
         self.status = 0
-        """0 until the head of the answer has come."""
+        """0 until the head of the answer has been read."""
         self.reason = ""
         self.headers: Headers = []
         """Of the answer, in order, names as sent."""
@@ -553,7 +553,7 @@ class Exchange:
         meanwhile: Callable[[], None] = nothing,
         max_wait_s: float = 0.0,
     ) -> bool:
-        """Send *request* and wait for the head of the answer; return whether it has come.
+        """Send *request* and wait for the head of the answer; return whether it was read.
 
         It is waited for as ``wait_head`` does. *meanwhile* is called once the request is on its
         way, while the upstream works.
@@ -573,7 +573,7 @@ class Exchange:
     def wait_head(self, max_wait_s: float = 0.0) -> bool:
         """Wait for the head of the answer, *max_wait_s* at most (0: as long as the limits say).
 
-        Return whether it has come; if not, it can be waited for again. Raises: as ``send``.
+        Return whether it was read; if not, the wait can be repeated. Raises: as ``send``.
         """
         while True:
             try:
@@ -758,7 +758,7 @@ class Exchange:
         """Send head and body, up to where the upstream takes no more."""
         if self._push(connection, self._head):
             for piece in _framed(request.body, request.length):
-                if not self._push_listening(connection, piece):
+                if not self._push_piece(connection, piece):
                     return
 
     def _push(self, connection: UpstreamConnection, data: bytes) -> bool:
@@ -771,7 +771,7 @@ class Exchange:
             self._fail(error)
         return not self._is_cut
 
-    def _push_listening(self, connection: UpstreamConnection, data: bytes) -> bool:
+    def _push_piece(self, connection: UpstreamConnection, data: bytes) -> bool:
         """Send *data* unless the upstream answers meanwhile; return whether more may follow.
 
         An upstream may refuse a large body before it has read it, and then neither read on nor
@@ -781,7 +781,7 @@ class Exchange:
         try:
             while rest and not self._is_cut:
                 if not self._answers_early and connection.has_input():
-                    self._hear(connection)
+                    self._read_early(connection)
                 elif sent := connection.try_send(rest):
                     rest = rest[sent:]
                 else:
@@ -792,7 +792,7 @@ class Exchange:
             self._fail(error)
         return not self._is_cut
 
-    def _hear(self, connection: UpstreamConnection) -> None:
+    def _read_early(self, connection: UpstreamConnection) -> None:
         """Read what comes before the request has been sent; a refusal ends the sending."""
         data = connection.try_receive(RECV_BYTES)
         if data is None:

@@ -53,7 +53,7 @@ class RequestContext:
     exchange: Exchange | None = None
     interrupted: LlmsnapError | None = None
     closed = False
-    asked_again = False
+    was_resent = False
     """Whether its model was loaded again for it, which is done once."""
     timeouts = UpstreamTimeouts()
     """Of what serves it."""
@@ -141,14 +141,14 @@ class RequestContext:
         """End the request on behalf of an admin. Never switches."""
         self.interrupt(Draining("the request was cancelled"))
 
-    def react(self, do: Callable[[], None]) -> None:
-        """Have an interruption call *do*, at once if it has come already. Never switches."""
+    def on_interrupt(self, do: Callable[[], None]) -> None:
+        """Have an interruption call *do*, at once after one. Never switches."""
         self._interrupt = do
         if self.interrupted is not None:
             do()
 
     def reason(self, error: LlmsnapError) -> LlmsnapError:
-        """Return why the request really ended, when *error* is what an interruption looks like."""
+        """Return what interrupted the request, else *error*."""
         return self.interrupted or error
 
     # --- resources -----------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class RequestContext:
     def wait_for(self, ticket: Ticket) -> None:
         """Have an interruption cancel *ticket*. Never switches."""
         self._waiting = ticket, time.monotonic()
-        self.react(ticket.cancel)
+        self.on_interrupt(ticket.cancel)
 
     def hold(self, lease: Lease, exchange: Exchange) -> None:
         """Own *lease*; have an interruption, also by the lease, abort *exchange*. No switch."""
@@ -210,7 +210,7 @@ class RequestContext:
         self._interrupt = None
         self.request.monitor.close()
         if self.lease is None and self._waiting is not None:
-            self._note_vain_wait(*self._waiting)
+            self._note_failed_wait(*self._waiting)
         self.release()
         if self._holds_body:
             self.release_body()
@@ -218,8 +218,8 @@ class RequestContext:
         if observer is not None:
             observer.finish(error, client_left=isinstance(error, ClientGone))
 
-    def _note_vain_wait(self, ticket: Ticket, since: float) -> None:
-        """Note how long the request waited, and for which swap, though nothing came of it."""
+    def _note_failed_wait(self, ticket: Ticket, since: float) -> None:
+        """Note how long the request waited, and for which swap, without a lease."""
         waited_s = time.monotonic() - since
         self.granted = True
         self.load_s = min(ticket.load_s, waited_s)

@@ -1,8 +1,8 @@
-"""Notices at once that a client has closed its socket, while its request waits for something else.
+"""Reports that a client has closed its socket while its request waits for something else.
 
-Linux: one epoll instance of our own, asked for EPOLLRDHUP only, so that a pipelined next request
-never wakes it; the hub watches that one descriptor. Elsewhere each socket is watched for reading,
-and peeked at. A client that has closed its sending side counts as gone, as in nginx.
+Linux: one epoll instance of our own, for EPOLLRDHUP only, so that a pipelined next request never
+wakes it; the hub watches that one descriptor. Elsewhere each socket is watched for reading, and
+peeked at. A client that has closed its sending side counts as gone, as in nginx.
 """
 
 from __future__ import annotations

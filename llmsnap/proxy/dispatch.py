@@ -319,10 +319,10 @@ class Dispatcher:
         """Return what to raise when the server of *context*'s model has ended: once it goes on."""
         if context.interrupted is not None:
             return context.interrupted
-        if context.asked_again:
+        if context.was_resent:
             what = f"this request was sent twice, and each time {end}"
             return ChildExited(what, detail=end.detail)
-        context.asked_again = True
+        context.was_resent = True
         context.release()
         log.warning(
             "<%s> ended before it answered: loading it again",

@@ -203,7 +203,7 @@ class CommentFrames:
 class ModelWait:
     """How a request gets to its model: by the *ticket* it waits for, None when it was sent already.
 
-    *send* sends it, and returns whether the head of the answer has come. Where that, or waiting for
+    *send* sends it, and returns whether the head of the answer was read. Where that, or waiting for
     the head, raises ServerEnded, there is *another* ticket. *position*: in the queue.
     """
 
@@ -217,7 +217,7 @@ class LoadingStream:
     """A body that shows *frames* until the ticket is settled, then what the upstream answers.
 
     While that is silent, comments are shown: *wait_head* waits for its head, and returns whether it
-    has come. It raises LlmsnapError.
+    was read. It raises LlmsnapError.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class LoadingStream:
                 self._waiting.ticket = self._waiting.another()
 
     def _wait(self) -> Iterator[bytes]:
-        """Show signs of life until the head of the answer has come."""
+        """Yield signs of life until the head of the answer is read."""
         waiting = self._waiting
         if waiting is not None and waiting.ticket is not None:
             lease = yield from self._load(waiting, waiting.ticket)
@@ -305,7 +305,7 @@ class LoadingStream:
     def _answer(self) -> Iterator[bytes]:
         """Yield the upstream's events, or its JSON answer as the events of the client's API.
 
-        Raises: UpstreamRefused with what cannot be told by events; the status line has been sent.
+        Raises: UpstreamRefused with what no event can express; the status line has been sent.
         """
         exchange = self._context.exchange
         if exchange is None:
@@ -363,7 +363,7 @@ class LoadingStream:
     def _fail(self, error: LlmsnapError) -> Iterator[bytes]:
         self._failed = error
         left = isinstance(error, ClientGone)
-        note_failure(self._context, error, is_delivered=not left)
+        note_failure(self._context, error, has_event=not left)
         if left:
             raise Aborted(str(error))
         text = self._context.request.explain(error)

@@ -212,10 +212,10 @@ class RequestConfig(Protocol):
         """Return how requests to a local model are rewritten and sent."""
 
     def ignores(self, path: str) -> bool:
-        """Tell whether a request for *path* below ``/upstream/<model>`` never loads a model."""
+        """Whether a request for *path* below ``/upstream/<model>`` never loads a model."""
 
     def observes(self, path: str) -> bool:
-        """Tell whether a GET of *path* below ``/upstream/<model>`` only looks at the server."""
+        """Whether a GET of *path* below ``/upstream/<model>`` only looks at the server."""
 
     def peer(self, peer: PeerConfig) -> tuple[UpstreamSettings, Address]:
         """Return how requests to a peer are rewritten and sent, and where."""

@@ -37,7 +37,7 @@ LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 STILL_SILENT = sse_comment("waiting for the model")
 
 ErrorEvent = Callable[[LlmsnapError, bytes], bytes]
-"""What may still be said to the client of a stream that failed after the bytes it got last."""
+"""Makes the error event that ends a failed stream, from the error and the bytes sent last."""
 
 
 class ProxyStream:
@@ -126,26 +126,26 @@ class ProxyStream:
     def _fail(self, error: LlmsnapError) -> bytes:
         """Return the event that tells of *error*. Raises: Aborted where there can be none."""
         self._failed = error
-        said = b""
+        event = b""
         if self._error_event is not None and not isinstance(error, ClientGone):
-            said = self._error_event(error, self._last)
-        note_failure(self._context, error, is_delivered=bool(said))
-        if not said:
+            event = self._error_event(error, self._last)
+        note_failure(self._context, error, has_event=bool(event))
+        if not event:
             raise Aborted(str(error)) from error
         self._ended_by_event = True
-        self.sent += len(said)
-        return said
+        self.sent += len(event)
+        return event
 
 
-def note_failure(context: RequestContext, error: LlmsnapError, *, is_delivered: bool) -> None:
+def note_failure(context: RequestContext, error: LlmsnapError, *, has_event: bool) -> None:
     """Put a failure after the first byte where log, record and connection will show it.
 
-    A client that is told of it by an event sees the connection end as after any answer.
+    A client that got an error event sees the connection end as after any answer.
     """
     context.status = error.status
     if not isinstance(error, ClientGone):
         log.warning("<%s> %s", context.served_by, in_full(error), extra=context.log_ids)
-    if context.request.protocol == "HTTP/1.0" and not is_delivered:
+    if context.request.protocol == "HTTP/1.0" and not has_event:
         reset_on_close(context.request.socket)
 
 
@@ -175,7 +175,7 @@ SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
 
 def send(context: RequestContext, exchange: Exchange, meanwhile: Callable[[], None]) -> bool:
-    """Send *context*'s request, and return whether the head of the answer has come.
+    """Send *context*'s request, and return whether the head of the answer was read.
 
     See ``Exchange.send``. Raises: why it failed, or why it was interrupted.
     """
@@ -245,7 +245,7 @@ def answer(context: RequestContext, exchange: Exchange) -> Response:
 
 
 def _tunnel(context: RequestContext, exchange: Exchange) -> Response:
-    """Return the answer that opens a WebSocket. Raises: UpstreamBroke when nobody asked for one."""
+    """Return the answer that opens a WebSocket. Raises: UpstreamBroke without a request for one."""
     if not tunnel.is_wanted(context.request):
         raise UpstreamBroke(f"{exchange.address.called} switched protocols unasked")
 
@@ -255,7 +255,7 @@ def _tunnel(context: RequestContext, exchange: Exchange) -> Response:
         context.close(context.interrupted)
 
     found = tunnel.answer(context.request, exchange, end)
-    context.react(found.body.cut)
+    context.on_interrupt(found.body.cut)
     return found
 
 
@@ -290,7 +290,7 @@ def is_event_source(request: Request) -> bool:
 
 
 def come_back_later() -> Response:
-    """Return an event stream that ends at once, and is asked for again some time later.
+    """Return an event stream that ends at once and has its client reconnect later.
 
     Any other status than 200 would make a browser give up.
     """

@@ -164,7 +164,7 @@ class Tunnel:
 
 
 def notice_lost_peer(sock: Any) -> None:
-    """Have the system ask whether an idle peer is still there: nobody else would notice."""
+    """Enable TCP keepalive: a lost peer of an idle connection would stay unnoticed."""
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):  # macOS has another name for it
@@ -173,7 +173,7 @@ def notice_lost_peer(sock: Any) -> None:
 
 def _shut_down(sock: Any, how: int) -> None:
     try:
-        # Not the method of an SSLSocket, which throws the session away under whoever reads.
+        # Not the method of an SSLSocket, which discards the session under a concurrent read.
         socket.socket.shutdown(sock, how)
     except OSError:
         return  # it has ended already

@@ -38,15 +38,25 @@ class AccessEntry:
         self.took_s = took_s
 
     def __str__(self) -> str:
-        """The line; after what the original wrote, ``name=value`` for what else is known."""
+        """The line: llama-swap's fields, then ``name=value`` for what else is known."""
         context, request = self.context, self.context.request
-        sent = self.sent or -1  # the original's word for a body that was never begun
-        return (
+        sent = self.sent or -1  # llama-swap's value for a body that was never begun
+        line = (
             f"{request.client_ip or '-'} "
             f'"{request.method} {_escaped(request.path)} {request.protocol}" '
             f'{context.status} {sent} "{_escaped(request.user_agent)}" {self.took_s * 1000:.1f}ms'
-            f"{self._more()}"
         )
+        if request.key.name:
+            line += f" key={_word(request.key.name)}"
+        if request.requested:
+            line += f" model={_word(request.requested)}"
+        if served := context.served_by:
+            line += (
+                f" served={_word(served)}"
+                f" queue_ms={context.queue_s * 1000:.1f} load_ms={context.load_s * 1000:.1f}"
+            )
+        first_ms = _first_byte_ms(context)
+        return line if first_ms is None else f"{line} first_byte_ms={first_ms:.1f}"
 
     def fields(self) -> dict[str, Any]:
         """The same as the members of a JSON object: durations in milliseconds, null unknown."""
@@ -68,19 +78,6 @@ class AccessEntry:
             "first_byte_ms": _first_byte_ms(context),
             "total_ms": milliseconds(self.took_s),
         }
-
-    def _more(self) -> str:
-        context, request = self.context, self.context.request
-        more = f" key={_word(request.key.name)}" if request.key.name else ""
-        if request.requested:
-            more += f" model={_word(request.requested)}"
-        if context.served_by:
-            more += (
-                f" served={_word(context.served_by)}"
-                f" queue_ms={context.queue_s * 1000:.1f} load_ms={context.load_s * 1000:.1f}"
-            )
-        first_ms = _first_byte_ms(context)
-        return more if first_ms is None else f"{more} first_byte_ms={first_ms:.1f}"
 
 
 def write(journal: Journal, context: RequestContext, sent: int) -> None:

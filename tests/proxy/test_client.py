@@ -336,7 +336,7 @@ def test_a_new_connection_without_an_answer_is_the_end_of_it(
     assert wire.connections == 1
 
 
-def test_what_has_begun_to_answer_is_not_asked_again(pool, wire: WireServer) -> None:
+def test_what_has_begun_to_answer_is_not_was_resent(pool, wire: WireServer) -> None:
     wire.scripts = [keep_then(lambda link: (link.read_request(), link.send(b"HTTP/1.1 2")))]
     assert run(pool, wire, post()) == b"200 hi"
     with pytest.raises(UpstreamBroke, match="in the head of its answer"):

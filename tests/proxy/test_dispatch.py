@@ -384,7 +384,7 @@ def unanswering(world, times: int) -> None:
     world.upstream.handler = serve
 
 
-def test_a_model_that_dies_before_it_answers_is_loaded_and_asked_again(world) -> None:
+def test_a_model_that_dies_before_it_answers_is_loaded_and_was_resent(world) -> None:
     unanswering(world, 1)
     world.servers.ends = [GONE]
     assert world.handle(body={"model": "a"}) == b'{"ok":1}'
@@ -414,7 +414,7 @@ def test_what_kills_its_model_twice_is_not_sent_a_third_time(world, path: str) -
     assert world.records[0].status == 502
 
 
-def test_a_server_that_lives_on_is_not_asked_again(world) -> None:
+def test_a_server_that_lives_on_is_not_was_resent(world) -> None:
     unanswering(world, 1)
     with pytest.raises(Unreachable):
         world.handle(body={"model": "a"})
@@ -662,7 +662,7 @@ def test_what_a_silent_server_says_in_the_end_becomes_events(world, monkeypatch,
     assert (record.status, record.reason) == (400, "the model answered 400")
 
 
-def test_a_server_that_dies_in_its_silence_is_loaded_and_asked_again(world, monkeypatch) -> None:
+def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, monkeypatch) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
     opens = Event()
     inner = world.upstream.handler

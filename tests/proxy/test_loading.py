@@ -388,10 +388,10 @@ def test_it_begins_with_a_role_and_a_title(state) -> None:
 
 def test_dots_until_a_message_is_due_and_dots_again(state) -> None:
     shown = [text(state.tick(float(second), None)) for second in range(1, 40)]
-    remarks = [one.strip() for one in shown if one != "."]
-    assert 4 <= len(remarks) <= 8
-    assert set(remarks) <= set(LOADING_MESSAGES)
-    assert len(set(remarks)) == len(remarks), "none comes twice in a row"
+    messages = [one.strip() for one in shown if one != "."]
+    assert 4 <= len(messages) <= 8
+    assert set(messages) <= set(LOADING_MESSAGES)
+    assert len(set(messages)) == len(messages), "none comes twice in a row"
     assert shown[0] == "."
 
 
