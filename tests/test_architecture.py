@@ -141,14 +141,14 @@ PURE = [
     "http",
 ]
 IMPURE = {"gevent", "select", "selectors", "signal", "socket", "subprocess", "threading", "time"}
-CONFIG_IO = {"config.loader", "config.macros", "config.schema"}  # a file, the environment, a schema
+CONFIG_IO = {"config.loader"}  # it reads the file
 
 DOORS = {"__main__", "wsgi"}
 MAX_MODULE_LINES = 900
 MAX_FUNCTION_LINES = 60
 MIN_MODULE_LINES = 40
 TO_RENAME = {"Feed", "Names", "Sample", "Reader"}
-TO_MERGE = {"web.health", "web.context", "config.ports", "durations"}
+TO_MERGE = {"web.health", "web.context", "durations"}
 
 
 @dataclass(frozen=True)

@@ -10,58 +10,22 @@ positions, ``macros`` fills in references, ``kinds`` reads values by their decla
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .advice import advise, group_of, local_port
-    from .diff import Diff, changed_settings, compare
-    from .loader import (
-        Loaded,
-        load,
-        load_content,
-        load_with_advice,
-        loads,
-        loads_with_advice,
-        read_bytes,
-    )
-    from .nodes import Node, Report, find_node, in_file_order
-    from .parts import ApiKey, Endpoint, Filters, SchedulerConfig, StoreConfig, Timeouts
-    from .scalars import WrittenFloat, split_command, without_password
-    from .schema import advise_by_schema
-    from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig, PeerConfig
-
-# Loaded at first use (PEP 562): what needs the settings alone does not load PyYAML.
-_MODULES = {
-    "advice": ("advise", "group_of", "local_port"),
-    "diff": ("Diff", "changed_settings", "compare"),
-    "loader": (
-        "Loaded",
-        "load",
-        "load_content",
-        "load_with_advice",
-        "loads",
-        "loads_with_advice",
-        "read_bytes",
-    ),
-    "nodes": ("Node", "Report", "find_node", "in_file_order"),
-    "scalars": ("WrittenFloat", "split_command", "without_password"),
-    "schema": ("advise_by_schema",),
-    "settings": (
-        "DEFAULT_GROUP",
-        "ApiKey",
-        "Config",
-        "Endpoint",
-        "Filters",
-        "GroupConfig",
-        "ModelConfig",
-        "PeerConfig",
-        "SchedulerConfig",
-        "StoreConfig",
-        "Timeouts",
-    ),
-}
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+from .advice import advise, group_of, local_port
+from .diff import Diff, changed_settings, compare
+from .loader import (
+    Loaded,
+    load,
+    load_content,
+    load_with_advice,
+    loads,
+    loads_with_advice,
+    read_bytes,
+)
+from .nodes import Node, Report, find_node, in_file_order
+from .parts import ApiKey, Endpoint, Filters, SchedulerConfig, StoreConfig, Timeouts
+from .scalars import WrittenFloat, split_command, without_password
+from .schema import advise_by_schema
+from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig, PeerConfig
 
 __all__ = [
     "DEFAULT_GROUP",
@@ -97,12 +61,3 @@ __all__ = [
     "split_command",
     "without_password",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{home}", __name__), name)
-    globals()[name] = value
-    return value

@@ -25,7 +25,7 @@ SHORTEST = 16
 
 
 def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
-    """Return the keys; whatever cannot be one is an error, so that no slip opens the door."""
+    """Return the keys. An entry that cannot be a key is an error: no slip may disable the check."""
     if node is None:
         return ()
     if is_null(node):

@@ -74,13 +74,13 @@ def _may_run_together(
     first: ModelConfig, second: ModelConfig, groups: dict[str, GroupConfig]
 ) -> bool:
     if first.can_sleep or second.can_sleep:
-        return True  # who sleeps keeps its port
+        return True  # a sleeping model keeps its port
     one, other = (groups.get(model.id, GroupConfig(DEFAULT_GROUP)) for model in (first, second))
     return not (_evicts(one, other) and _evicts(other, one))
 
 
 def _evicts(target: GroupConfig, victim: GroupConfig) -> bool:
-    """Tell whether loading a model of *target* makes one of *victim* leave."""
+    """Return whether loading a model of *target* evicts one of *victim*."""
     if target.id == victim.id:
         return target.swap
     return target.exclusive and not victim.persistent

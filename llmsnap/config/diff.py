@@ -60,8 +60,8 @@ class Diff:
 
     def __str__(self) -> str:
         names = ("hot", "restart", "added", "removed", "parts")
-        told = [f"{name} {', '.join(ids)}" for name in names if (ids := getattr(self, name))]
-        return "; ".join(told) or "nothing changed"
+        shown = [f"{name} {', '.join(ids)}" for name in names if (ids := getattr(self, name))]
+        return "; ".join(shown) or "nothing changed"
 
 
 def compare(old: Config, new: Config) -> Diff:
@@ -109,7 +109,7 @@ def _changed_parts(old: Config, new: Config) -> tuple[str, ...]:
 
 
 def _groups(config: Config, other: Config) -> dict[str, GroupConfig]:
-    """Return the groups; who merely came or went is no change of the default group."""
+    """Return the groups, with those members of the default one that both configurations have."""
     groups = dict(config.groups)
     default = groups.get(DEFAULT_GROUP, GroupConfig(DEFAULT_GROUP))
     stayed = tuple(member for member in default.members if member in other.models)

@@ -51,7 +51,7 @@ class ConfigKey(NamedTuple):
     restarts: bool = False
     """A change replaces the process of a running model; else it applies at once."""
     guards: bool = False
-    """It restricts who may do or see something: ignoring a misspelt one would open a door."""
+    """It restricts access: an unknown key that resembles it is an error, not advice."""
     required: bool = False
     deprecated: bool = False
     example: Any = None

@@ -21,7 +21,15 @@ from .groups import groups_node, preload, read_groups, read_scheduler
 from .keys import stored_values
 from .kinds import ValueReader
 from .macros import Macros, define
-from .models import LAST_PORT, ModelNames, PartialModel, assign_ports, collect, draft, finish
+from .models import (
+    LAST_PORT,
+    ModelNames,
+    PartialModel,
+    assign_ports,
+    collect,
+    finish,
+    partial_model,
+)
 from .nodes import (
     Mapping,
     Node,
@@ -234,15 +242,18 @@ class _Build:
         elif node is not None:
             fix = "write a line ID: for each model"
             ValueReader(self._report).mismatch(node, ("models",), "a mapping", fix)
-        drafts = [
-            draft(model_id, entries[model_id], macros, self._report) for model_id in sorted(entries)
+        partials = [
+            partial_model(model_id, entries[model_id], macros, self._report)
+            for model_id in sorted(entries)
         ]
-        numbers = self._ports(drafts, inherits["start_port"])
-        models = [finish(model, numbers.get(model.id), inherits, self._report) for model in drafts]
+        numbers = self._ports(partials, inherits["start_port"])
+        models = [
+            finish(model, numbers.get(model.id), inherits, self._report) for model in partials
+        ]
         return collect(models, node, self._report)
 
-    def _ports(self, drafts: list[PartialModel], start_port: int) -> dict[str, int]:
-        wanting = [model for model in drafts if model.wants_port]
+    def _ports(self, partials: list[PartialModel], start_port: int) -> dict[str, int]:
+        wanting = [model for model in partials if model.wants_port]
         numbers = assign_ports(
             [model.id for model in wanting], start_port, self._kept_ports(wanting)
         )
@@ -313,7 +324,7 @@ def _value(tree: Node | None, key: str) -> Node | None:
 def _ends_within_a_line(old: str, new: str) -> bool:
     """Whether *new* is *old* up to the middle of a line, and lacks more than the rest of a line.
 
-    Whoever shortens a file by hand ends it at the end of a line.
+    A file that is shortened by hand ends at the end of a line.
     """
     if not new or new.endswith(("\n", "\r")) or not old.startswith(new):
         return False

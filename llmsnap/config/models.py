@@ -41,7 +41,7 @@ class PartialModel(NamedTuple):
     """Its command is not empty."""
 
 
-def draft(model_id: str, node: Node, macros: Macros, report: Report) -> PartialModel:
+def partial_model(model_id: str, node: Node, macros: Macros, report: Report) -> PartialModel:
     """Return *model_id* as far as it can be known before ports are given out."""
     path = ("models", model_id)
     entries = node.entries if isinstance(node, Mapping) else {}
@@ -73,7 +73,7 @@ def _expand(text: str, macros: Macros) -> str:
     try:
         return render(macros.expand(text)) if "${" in text else text
     except MacroProblem:
-        return text  # told when the key is read
+        return text  # reported when the key is read
 
 
 def _words(cmd: str) -> list[str]:
@@ -91,8 +91,8 @@ def assign_ports(
 ) -> dict[str, int]:
     """Return a port for each model of *wanting*, in that order the lowest from *start_port*.
 
-    A model in *kept* has that number; no other gets it. Who finds no number up to 65535 is left
-    out.
+    A model in *kept* has that number; no other gets it. A model for which no number up to 65535 is
+    left is not in the result.
     """
     kept = kept or {}
     taken = set(kept.values())

@@ -38,7 +38,7 @@ class Scalar(Node):
         self.written = text
         """As in the file, before environment values came in: safe to show."""
         self.broken = False
-        """Already reported: whoever reads it uses the default and stays silent."""
+        """Already reported: reading it gives the default without a further report."""
 
     def __repr__(self) -> str:
         return f"<Scalar {self.written!r} {self.line}:{self.column}>"
@@ -147,7 +147,7 @@ class Report:
         self._add(self.problems, path, what, fix, at)
 
     def suppress(self, path: Path) -> None:
-        """Note that what is wrong at *path* has been told already."""
+        """Note that what is wrong at *path* has been reported already."""
         self._told.add(path)
 
     def already_reported(self, path: Path) -> bool:

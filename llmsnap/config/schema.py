@@ -184,7 +184,7 @@ def all_keys(section: Section = TOP, prefix: str = "") -> Iterator[tuple[str, Co
 
 # --- advice --------------------------------------------------------------------------------------
 
-# The loader speaks of unknown keys and of macro names itself, and better.
+# The loader reports unknown keys and macro names itself, with better words.
 _LEFT_TO_THE_LOADER = frozenset({"additionalProperties", "propertyNames"})
 _TYPES = {
     "string": "a text",
@@ -203,10 +203,10 @@ def advise_by_schema(tree: Node | None, report: Report) -> None:
     # It takes longer to import than a thousand models to load.
     from jsonschema import Draft202012Validator  # noqa: PLC0415
 
-    spoken_of = {problem.where for problem in (*report.problems, *report.advice)}
+    reported = {problem.where for problem in (*report.problems, *report.advice)}
     for error in Draft202012Validator(json_schema()).iter_errors(_data(tree)):
         path = tuple(error.absolute_path)
-        if error.validator in _LEFT_TO_THE_LOADER or dotted(path) in spoken_of:
+        if error.validator in _LEFT_TO_THE_LOADER or dotted(path) in reported:
             continue
         if not report.already_reported(path):
             fix = "the schema describes no more than is usual; see docs/configuration.md"

@@ -1,7 +1,7 @@
 """The settings, and in them the one declaration of every key of the configuration file.
 
 Each ``setting()`` says all there is to say about a key; ``keys`` explains what derives from it. The
-objects are frozen and checked, every default filled in: who holds one need not look at YAML, macros
+objects are frozen and checked, every default filled in: their users need not look at YAML, macros
 or inheritance again. Durations are seconds (``_s``), sizes bytes (``_bytes``). Mappings are
 read-only views; the lists and dicts nested inside JSON values are plain, so that they can be
 encoded, and must not be changed.

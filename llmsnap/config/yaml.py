@@ -61,7 +61,7 @@ def compose(
     read_file = read_file or _no_file
     try:
         tree = _Composer(text, Environment(environ, read_file, found), found).compose()
-    except (yaml.YAMLError, UnicodeError, _TooMuch) as error:
+    except (yaml.YAMLError, UnicodeError, _LimitExceeded) as error:
         second = _compose_disguised(text, environ, read_file)
         if second is None:
             report.problems += found.problems
@@ -82,7 +82,7 @@ def _compose_disguised(
     try:
         composer = _Composer(disguised, Environment(environ, read_file, found), found)
         return (composer.compose(), found) if count else None
-    except (yaml.YAMLError, UnicodeError, _TooMuch):
+    except (yaml.YAMLError, UnicodeError, _LimitExceeded):
         return None
 
 
@@ -90,7 +90,7 @@ def _no_file(path: str) -> str:
     raise ValueError(f"is not looked for: {path} belongs to no configuration file")
 
 
-class _TooMuch(Exception):
+class _LimitExceeded(Exception):
     """The document is beyond what any configuration needs."""
 
     def __init__(self, what: str, mark: Any = None) -> None:
@@ -139,7 +139,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if len(self._path) >= MAX_DEPTH:
-            raise _TooMuch(_TOO_DEEP, event.start_mark)
+            raise _LimitExceeded(_TOO_DEEP, event.start_mark)
         if event.anchor:
             self._anchors[event.anchor] = None
         of_kind = self._sequence if isinstance(event, yaml.SequenceStartEvent) else self._mapping
@@ -165,7 +165,7 @@ class _Composer:
         if node is not None:
             return node
         what = "contains itself" if event.anchor in self._anchors else "is not defined before it"
-        raise _TooMuch(f"alias *{event.anchor} {what}", event.start_mark)
+        raise _LimitExceeded(f"alias *{event.anchor} {what}", event.start_mark)
 
     def _below(self, parent: Node, here: str | int, event: Any) -> Node:
         """Return the node that begins with *event* and stands at *here* in *parent*."""
@@ -174,7 +174,7 @@ class _Composer:
         self._path.pop()
         parent.weight += node.weight
         if parent.weight > MAX_WEIGHT:
-            raise _TooMuch("too large once every alias is written out", event.start_mark)
+            raise _LimitExceeded("too large once every alias is written out", event.start_mark)
         return node
 
     def _sequence(self, mark: Any) -> Node:
@@ -241,7 +241,7 @@ def _report_failure(error: Exception, text: str, report: Report) -> None:
     if isinstance(error, yaml.MarkedYAMLError):
         hint = _hint(error, text)
         problem = _TOO_DEEP if _is_too_deep(error, text) else f"not valid YAML: {problem}"
-    elif not isinstance(error, _TooMuch):
+    elif not isinstance(error, _LimitExceeded):
         problem = f"not valid YAML: {problem}"
     report.error((), problem, hint, at)
 

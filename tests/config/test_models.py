@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmsnap.config.macros import Macros
-from llmsnap.config.models import PartialModel, assign_ports, draft
+from llmsnap.config.models import PartialModel, assign_ports, partial_model
 from llmsnap.config.nodes import Mapping, Report
 from llmsnap.config.settings import Endpoint
 from llmsnap.config.yaml import compose
@@ -229,14 +229,14 @@ def test_a_key_and_a_header_for_it_are_one_too_many() -> None:
     assert "Authorization is what apiKey sets" in problem(f"models: {{m: {entry}}}")
 
 
-# --- drafts --------------------------------------------------------------------------------------
+# --- before ports are given out ------------------------------------------------------------------
 
 
 def drafted(text: str) -> PartialModel:
     root = compose(f"m: {text}", {}, Report())
     assert isinstance(root, Mapping)
     macros = Macros({"srv": "run --port ${PORT}", "a": "${b}", "b": "${a}"})
-    return draft("m", root.entries["m"], macros, Report())
+    return partial_model("m", root.entries["m"], macros, Report())
 
 
 def test_what_makes_the_process_is_known_without_its_port() -> None:
