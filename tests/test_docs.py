@@ -1,5 +1,6 @@
 """The documents say what the program does."""
 
+import ast
 import re
 import textwrap
 from pathlib import Path
@@ -85,3 +86,34 @@ def test_a_command_that_is_not_run_has_a_test_elsewhere_or_a_need() -> None:
 def test_no_command_hides_in_an_indented_block(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert re.findall(r"\n\n    (?:curl|llmsnap|make|pip|docker|export) .*", text) == []
+
+
+def names_of(file: Path) -> set[str]:
+    """Every class, function and constant of a module, methods as ``Class.method``."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            inner = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+            found.update(f"{node.name}.{one.name}" for one in inner)
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        found.update(target.id for target in targets if isinstance(target, ast.Name))
+    return found
+
+
+def test_the_architecture_page_names_calls_that_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    calls = re.findall(r"`([A-Za-z_][\w.]*)`\s+\(`([\w/]+\.py)`", text)
+    assert len(calls) > 60
+    missing = [
+        f"{name} ({file})" for name, file in calls if name not in names_of(ROOT / "llmsnap" / file)
+    ]
+    assert missing == []
+
+
+def test_the_architecture_page_names_files_that_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    files = set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|js|json))`", text))
+    places = (ROOT / "llmsnap", ROOT)
+    assert [name for name in sorted(files) if not any((p / name).exists() for p in places)] == []
