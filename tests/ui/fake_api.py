@@ -51,6 +51,8 @@ class World:
         self.calls: list[str] = []
         self.cancelled: set[int] = set()
         self.answer = "An answer."
+        self.frames: list[dict[str, Any]] = []
+        self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
         self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
         self.samples = [sample(number, rng, now_ms) for number in range(700)]
@@ -260,6 +262,12 @@ def performance() -> Response:
 
 @bp.post("/v1/<path:path>")
 def answer(path: str) -> Response:
+    world.bodies.append(request.get_json())
+    if world.frames:
+        told = [f"data: {json.dumps(frame)}\n\n" for frame in world.frames]
+        world.frames = []
+        return Response(told, mimetype="text/event-stream")
+
     def frames() -> Iterator[str]:
         for word in re.findall(r"\S+\s*", world.answer):
             yield chat_frame(word)
@@ -272,6 +280,18 @@ def answer(path: str) -> Response:
 def set_answer() -> str:
     world.answer = request.get_json()["text"]
     return "OK"
+
+
+@bp.post("/fake/frames")
+def set_frames() -> str:
+    """Answer the next request with these frames, and with no [DONE]."""
+    world.frames = request.get_json()
+    return "OK"
+
+
+@bp.get("/fake/bodies")
+def bodies() -> Response:
+    return jsonify(world.bodies)
 
 
 @bp.post("/fake/models/<any(none,all):which>")

@@ -131,6 +131,181 @@ def test_the_conversation_follows_its_end_until_the_user_scrolls_up(
     browser.wait(lambda: browser.run(FROM_END) <= 1, "the end")
 
 
+@pytest.fixture
+def chat(browser: Any, fake: Any) -> Any:
+    """A chat with a model whose next answer is made of given frames."""
+    browser.visit(fake.base)
+    browser.choose("Model", "qwen3-30b-a3b")
+
+    def answer(*deltas: dict[str, Any], finish: str | None = None) -> None:
+        frames: list[Any] = [{"choices": [{"delta": delta}]} for delta in deltas]
+        if finish is not None:
+            frames.append({"choices": [{"delta": {}, "finish_reason": finish}]})
+        fake.post("/fake/frames", frames)
+        say(browser, "go on")
+
+    return answer
+
+
+def call(index: int, name: str, *pieces: str) -> list[dict[str, Any]]:
+    first = {"index": index, "id": f"call_{index}", "function": {"name": name, "arguments": ""}}
+    more = [{"index": index, "function": {"arguments": piece}} for piece in pieces]
+    return [{"tool_calls": [each]} for each in (first, *more)]
+
+
+def test_tool_calls_are_shown_and_can_be_answered(browser: Any, fake: Any, chat: Any) -> None:
+    calls = call(0, "weather", '{"city": ', '"Oslo"}') + call(1, "time", "{}")
+    chat(*calls, finish="tool_calls")
+    card = browser.find(".tool-call", "weather")
+    assert '"city": "Oslo"' in card.text
+    browser.fill("[aria-label='Result of weather']", "rain")
+    browser.fill("[aria-label='Result of time']", "noon")
+    assert browser.axe() == []
+    browser.press("Send results")
+    browser.wait(lambda: len(browser.all(".message.assistant")) == 2, "an answer")
+    sent = fake.get("/fake/bodies")[-1]["messages"][-3:]
+    assert [each["function"]["name"] for each in sent[0]["tool_calls"]] == ["weather", "time"]
+    assert sent[1:] == [
+        {"role": "tool", "tool_call_id": "call_0", "content": "rain"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "noon"},
+    ]
+    browser.find(".message.tool", "rain")
+    browser.reload()
+    browser.find(".message.tool", "noon")
+
+
+def test_calls_without_a_result_are_not_sent(browser: Any, fake: Any, chat: Any) -> None:
+    chat({"content": "Let me see."}, *call(0, "weather", "{}"), finish="tool_calls")
+    browser.find(".tool-call", "weather")
+    chat({"content": "fine"}, finish="stop")
+    browser.find(ANSWER, "fine")
+    assert "tool_calls" not in fake.get("/fake/bodies")[-1]["messages"][1]
+
+
+def test_thinking_in_tags_is_folded(browser: Any, fake: Any, chat: Any) -> None:
+    chat(
+        {"content": "<th"},
+        {"content": "ink>\nLet me"},
+        {"content": " see.</think>\n\nForty-two."},
+        finish="stop",
+    )
+    answer = browser.find(ANSWER, "Forty-two.")
+    assert answer.text == "Forty-two."
+    browser.find(".message.assistant summary", "Reasoning").click()
+    browser.find(".message.assistant details", "Let me see.")
+    chat({"content": "ok"}, finish="stop")
+    browser.find(ANSWER, "ok")
+    assert fake.get("/fake/bodies")[-1]["messages"][1]["content"] == "Forty-two."
+
+
+def test_an_answer_that_was_cut_says_so(browser: Any, fake: Any, chat: Any) -> None:
+    chat({"content": "It was a dark and"}, finish="length")
+    browser.find(".incomplete", "Stopped at max tokens")
+    browser.press("Continue")
+    browser.find(".message.user", "Continue")
+    chat({"content": "stormy"})
+    browser.find(".incomplete", "The connection closed")
+    browser.find(".incomplete a", "View its log").click()
+    browser.find("[data-page=models] .log-line", "qwen3-30b-a3b")
+
+
+def event(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, **more}
+
+
+STREAMS = {
+    "chat": [
+        {"choices": [{"delta": {"content": "Hi"}}]},
+        *({"choices": [{"delta": each}]} for each in call(0, "f", '{"a":', "1}")),
+        {"choices": [{"delta": {}, "finish_reason": "length"}]},
+    ],
+    "responses": [
+        event("response.output_text.delta", delta="Hi"),
+        event(
+            "response.output_item.added",
+            output_index=0,
+            item={"type": "function_call", "call_id": "call_0", "name": "f", "arguments": ""},
+        ),
+        event("response.function_call_arguments.delta", output_index=0, delta='{"a":1}'),
+        event(
+            "response.incomplete",
+            response={
+                "status": "incomplete",
+                "incomplete_details": {"reason": "max_output_tokens"},
+            },
+        ),
+    ],
+    "messages": [
+        event("content_block_delta", index=1, delta={"type": "text_delta", "text": "Hi"}),
+        event(
+            "content_block_start",
+            index=0,
+            content_block={"type": "tool_use", "id": "call_0", "name": "f", "input": {}},
+        ),
+        event(
+            "content_block_delta",
+            index=0,
+            delta={"type": "input_json_delta", "partial_json": '{"a":1}'},
+        ),
+        event("message_delta", delta={"stop_reason": "max_tokens"}),
+    ],
+}
+ANSWERED = {
+    "chat": [
+        {
+            "role": "assistant",
+            "content": "Hi",
+            "tool_calls": [
+                {
+                    "id": "call_0",
+                    "type": "function",
+                    "function": {"name": "f", "arguments": '{"a":1}'},
+                }
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_0", "content": "one"},
+    ],
+    "responses": [
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]},
+        {"type": "function_call", "call_id": "call_0", "name": "f", "arguments": '{"a":1}'},
+        {"type": "function_call_output", "call_id": "call_0", "output": "one"},
+    ],
+    "messages": [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "Hi"},
+                {"type": "tool_use", "id": "call_0", "name": "f", "input": {"a": 1}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "call_0", "content": "one"}],
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("dialect", list(STREAMS))
+def test_each_api_streams_tool_calls_and_takes_their_results(browser: Any, dialect: str) -> None:
+    script = """
+        const [name, stream, done] = arguments;
+        const url = document.querySelector("script[type=module]").src;
+        import(url.replace("app.js", "chat/dialects.js")).then(({ DIALECTS, assemble }) => {
+          const frames = stream.map((each) => ({ data: JSON.stringify(each) }));
+          const whole = assemble(DIALECTS[name], frames);
+          const finish = stream.map((each) => DIALECTS[name].delta(each).finish).at(-1);
+          const answer = { role: "assistant", text: whole.text, toolCalls: whole.toolCalls };
+          const result = { role: "tool", text: "one", toolCallId: "call_0" };
+          const body = DIALECTS[name].body({ model: "m", messages: [answer, result] });
+          done({ finish, sent: body.messages ?? body.input });
+        });
+    """
+    found = browser.driver.execute_async_script(script, dialect, STREAMS[dialect])
+    assert found["finish"] == "length"
+    assert found["sent"] == ANSWERED[dialect]
+
+
 def test_edit_and_answer_again(browser: Any) -> None:
     browser.choose("Model", "alpha")
     say(browser, "first words")

@@ -10,6 +10,7 @@ import { StatusBadge } from "../shared/badges.js";
 import { Markdown } from "../shared/markdown.js";
 import { parseEvents, sendChat } from "../chat/chat-client.js";
 import { assemble, dialectOf } from "../chat/dialects.js";
+import { ToolCalls } from "../chat/message.js";
 import { ModelSelect } from "../models/model-select.js";
 
 // --- bodies
@@ -42,7 +43,7 @@ function formsOf(type, text, dialect) {
   if (json !== null) forms.push(["pretty", "Pretty", json]);
   if (json !== null && !forms.some(([id]) => id === "chat")) {
     const whole = assemble(dialect, [{ data: text }]);
-    if (whole.text) forms.unshift(["chat", "Message", whole.text, whole]);
+    if (whole.text || whole.toolCalls.length) forms.unshift(["chat", "Message", whole.text, whole]);
   }
   forms.push(["raw", "Raw", text]);
   return forms;
@@ -50,7 +51,7 @@ function formsOf(type, text, dialect) {
 
 function MessageForm({ whole }) {
   return html`${whole.reasoning && html`<details class="reasoning"><summary class="small">Reasoning</summary><div class="as-typed small muted">${whole.reasoning}</div></details>`}
-    ${whole.error && html`<p class="small"><strong>${whole.error}</strong></p>`}<${Markdown} text=${whole.text} />`;
+    ${whole.error && html`<p class="small"><strong>${whole.error}</strong></p>`}<${Markdown} text=${whole.text} /><${ToolCalls} calls=${whole.toolCalls} />`;
 }
 
 function Picture({ bytes, type }) {

@@ -10,12 +10,12 @@ const header = (response, name) => {
 
 /** Send *body* and call *onDelta* with each delta of the response.
  *
- * Resolves to {queueMs, loadMs, firstMs, totalMs, usage, speed}; speed counts from the first token
- * on. Raises ApiError, AbortError, or Error with the message of an error in the stream.
+ * Resolves to {queueMs, loadMs, firstMs, totalMs, usage, speed, finish, cut}; speed counts from the
+ * first token on, and *cut* says that a stream ended before its response did. Raises ApiError, AbortError, or Error with the message of an error in the stream.
  */
 export async function sendChat({ dialect, path, body, signal, onDelta = () => {} }) {
   const began = performance.now();
-  const result = { usage: {}, firstMs: undefined };
+  const result = { usage: {}, firstMs: undefined, finish: undefined, cut: false };
   const response = await postJson(path ?? dialect.path, body, { signal });
   result.queueMs = header(response, "X-Queue-Ms");
   result.loadMs = header(response, "X-Load-Ms");
@@ -23,15 +23,25 @@ export async function sendChat({ dialect, path, body, signal, onDelta = () => {}
   const add = (delta) => {
     if (!delta) return;
     if (delta.error) throw new Error(delta.error);
-    if (delta.text || delta.reasoning) {
+    if (delta.text || delta.reasoning || delta.toolCalls?.length) {
       result.firstMs ??= performance.now() - began;
       deltas += 1;
     }
     mergeUsage(result.usage, delta.usage);
+    result.finish = delta.finish ?? result.finish;
     onDelta(delta);
   };
   if (/event-stream/.test(response.headers.get("Content-Type") ?? "")) {
-    for await (const frame of readEvents(response)) add(readFrame(dialect, frame));
+    let done = false;
+    try {
+      for await (const frame of readEvents(response)) {
+        done ||= frame.data === "[DONE]";
+        add(readFrame(dialect, frame));
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // TypeError: the connection broke
+    }
+    result.cut = !done && !result.finish;
   } else {
     add(dialect.delta(await response.json()));
   }

@@ -84,7 +84,8 @@ function Conversation({ chat, chosen, hint }) {
   return html`<div class="conversation-frame"><div class="conversation" ref=${view} onScroll=${onScroll} tabindex="0" role="region" aria-label="Conversation ${chosen}">
     <div class="messages" ref=${content}>
       ${!messages.length && hint}
-      ${messages.map((message, index) => html`<${Message} key=${message.id} message=${message}
+      ${messages.map((message, index) => html`<${Message} key=${message.id} message=${message} last=${index === messages.length - 1}
+        onResults=${(results) => chat.sendResults(results, settingsFor(chosen))} onContinue=${() => chat.send("Continue", [], settingsFor(chosen))}
         onEdit=${(text) => chat.retry(index, text, settingsFor(chosen))} onRegenerate=${() => chat.retry(index, undefined, settingsFor(chosen))} />`)}
     </div>
   </div>

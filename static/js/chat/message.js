@@ -4,6 +4,7 @@ import { html, useEffect, useRef, useState } from "../shared/html.js";
 import { ms, speed } from "../shared/format.js";
 import { CopyButton, IconButton, Problem } from "../shared/controls.js";
 import { ImageViewer } from "../shared/dialog.js";
+import { Icon } from "../shared/icons.js";
 import { Markdown } from "../shared/markdown.js";
 
 function Reasoning({ message }) {
@@ -16,6 +17,39 @@ function Reasoning({ message }) {
       ${thinking && html`<span class="thinking"> thinking…</span>`}</summary>
     <div class="as-typed small muted">${text}</div>
   </details>`;
+}
+
+const pretty = (text) => {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+};
+
+/** Tool calls with their arguments; with *onResults*, a field for the result of each. */
+export function ToolCalls({ calls, onResults }) {
+  const form = useRef(null);
+  if (!calls.length) return null;
+  const send = () => {
+    const fields = [...form.current.querySelectorAll("textarea")];
+    onResults(calls.map(({ id, name }, index) => ({ id, name, text: fields[index].value })));
+  };
+  return html`<div class="tool-calls" ref=${form}>${calls.map(({ index, name, arguments: text }) => html`<section key=${index} class="tool-call" aria-label="Tool call ${name}">
+      <div class="row"><${Icon} name="gear" size="14" /><strong class="mono small grow">${name}</strong><${CopyButton} text=${text} label="Copy arguments" /></div>
+      <pre class="code-block small" tabindex="0" role="region" aria-label="Arguments of ${name}">${pretty(text)}</pre>
+      ${onResults && html`<textarea class="area" rows="2" aria-label="Result of ${name}" placeholder="Result of the call"></textarea>`}
+    </section>`)}
+    ${onResults && html`<div><button type="button" class="btn small" onClick=${send}>${calls.length > 1 ? "Send results" : "Send result"}</button></div>`}</div>`;
+}
+
+const logLink = (id) => html`<a href="#/models?${new URLSearchParams({ log: id })}">View its log</a>`;
+
+/** Why a response is not complete, and what can be done. */
+function Incomplete({ stats, onContinue }) {
+  if (stats?.finish === "length") return html`<p class="small muted incomplete">Stopped at max tokens. ${onContinue && html`<button type="button" class="btn small" onClick=${onContinue}>Continue</button>`}</p>`;
+  if (stats?.cut) return html`<p class="small incomplete">The connection closed before the response was complete; the model's server may have ended. ${logLink(stats.model)}</p>`;
+  return null;
 }
 
 /** Tokens, speed and first-token time, where known. */
@@ -69,16 +103,18 @@ function UserMessage({ message, onEdit }) {
   </article>`;
 }
 
-function AssistantMessage({ message, onRegenerate }) {
+function AssistantMessage({ message, last, onRegenerate, onResults, onContinue }) {
   const [raw, setRaw] = useState(false);
   const text = message.text.value;
   const status = message.status.value;
   const streaming = status === "streaming";
   return html`<article class="message assistant" aria-label="Answer" aria-busy=${String(streaming)}>
     <${Reasoning} message=${message} />
-    ${streaming && !text && !message.reasoning.value && html`<p class="muted waiting"><span class="thinking">Waiting for the model…</span></p>`}
+    ${streaming && !text && !message.reasoning.value && !message.toolCalls.value.length && html`<p class="muted waiting"><span class="thinking">Waiting for the model…</span></p>`}
     ${text && (streaming || raw ? html`<div class="as-typed ${raw ? "mono small" : "prose"}">${text}</div>` : html`<${Markdown} text=${text} />`)}
+    <${ToolCalls} calls=${message.toolCalls.value} onResults=${last && status === "done" ? onResults : undefined} />
     ${message.error.value && html`<${Problem}><strong>${message.error.value}</strong></${Problem}>`}
+    ${!streaming && html`<${Incomplete} stats=${message.stats.value} onContinue=${last ? onContinue : undefined} />`}
     ${status === "stopped" && html`<p class="tiny faint">Stopped.</p>`}
     ${!streaming && html`<div class="message-tools">
       <${IconButton} icon="refresh" small label="Regenerate" onClick=${onRegenerate} />
@@ -89,6 +125,14 @@ function AssistantMessage({ message, onRegenerate }) {
   </article>`;
 }
 
-export function Message({ message, onEdit, onRegenerate }) {
-  return message.role === "user" ? html`<${UserMessage} message=${message} onEdit=${onEdit} />` : html`<${AssistantMessage} message=${message} onRegenerate=${onRegenerate} />`;
+function ToolMessage({ message }) {
+  return html`<article class="message tool" aria-label="Result of ${message.name}"><p class="small muted">Result of <span class="mono">${message.name}</span></p>
+    <pre class="code-block small" tabindex="0" role="region" aria-label="Result of ${message.name}, text">${message.text.value || "(empty)"}</pre></article>`;
+}
+
+/** *last*: it is the last one of its conversation. */
+export function Message({ message, last, onEdit, onRegenerate, onResults, onContinue }) {
+  if (message.role === "user") return html`<${UserMessage} message=${message} onEdit=${onEdit} />`;
+  if (message.role === "tool") return html`<${ToolMessage} message=${message} />`;
+  return html`<${AssistantMessage} message=${message} last=${last} onRegenerate=${onRegenerate} onResults=${onResults} onContinue=${onContinue} />`;
 }

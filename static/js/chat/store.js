@@ -5,18 +5,24 @@ import { signal } from "../shared/html.js";
 import { readStored, writeStored } from "../shared/storage.js";
 import { perFrame } from "../shared/timing.js";
 import { sendChat } from "./chat-client.js";
-import { DIALECTS } from "./dialects.js";
+import { DIALECTS, mergeToolCalls, splitThinking } from "./dialects.js";
 
 const KEPT_IMAGE_CHARS = 1_000_000;
 let serial = 0;
 
-/** A message whose parts change while it is streamed. *status*: done, streaming, stopped, error. */
-function message(role, { text = "", images = [], reasoning = "", status = "done", stats = null, error = "", reasoningMs = 0 } = {}) {
-  return { id: ++serial, role, images, text: signal(text), reasoning: signal(reasoning), status: signal(status), stats: signal(stats), error: signal(error), reasoningMs: signal(reasoningMs) };
+/** A message whose parts change while it is streamed. *status*: done, streaming, stopped, error.
+ *
+ * One with the role "tool" holds the result of the call *toolCallId* of the tool *name*.
+ */
+function message(role, { text = "", images = [], toolCallId = "", name = "", reasoning = "", toolCalls = [], status = "done", stats = null, error = "", reasoningMs = 0 } = {}) {
+  return { toolCallId, name, toolCalls: signal(toolCalls), id: ++serial, role, images, text: signal(text), reasoning: signal(reasoning), status: signal(status), stats: signal(stats), error: signal(error), reasoningMs: signal(reasoningMs) };
 }
 
 const plain = (each) => ({
   role: each.role,
+  toolCallId: each.toolCallId,
+  name: each.name,
+  toolCalls: each.toolCalls.peek(),
   images: each.images.join("").length < KEPT_IMAGE_CHARS ? each.images : [],
   text: each.text.peek(),
   reasoning: each.reasoning.peek(),
@@ -47,6 +53,12 @@ export class Chat {
     return this.answer(settings);
   }
 
+  /** Send the results of tool calls, [{id, name, text}], and stream the response. */
+  sendResults(results, settings) {
+    this.messages.value = [...this.messages.peek(), ...results.map(({ id, name, text }) => message("tool", { toolCallId: id, name, text }))];
+    return this.answer(settings);
+  }
+
   /** Remove the messages from *index* on; with *text*, send it in their place. */
   retry(index, text, settings) {
     this.stop();
@@ -69,7 +81,7 @@ export class Chat {
 
   /** Stream a response to the messages so far. Never raises: the message shows the error. */
   async answer({ dialect, model, system, temperature, maxTokens }) {
-    const history = this.messages.peek().filter((each) => !each.error.peek()).map((each) => ({ role: each.role, text: each.text.peek(), images: each.images }));
+    const history = historyOf(this.messages.peek().filter((each) => !each.error.peek()));
     const reply = message("assistant", { status: "streaming" });
     this.messages.value = [...this.messages.peek(), reply];
     const control = new AbortController();
@@ -96,26 +108,37 @@ export class Chat {
   }
 }
 
+/** The messages as a request sends them. Calls without a result stay out: servers refuse them. */
+function historyOf(messages) {
+  const answered = new Set(messages.map((each) => each.toolCallId).filter(Boolean));
+  return messages.map((each) => ({ role: each.role, text: each.text.peek(), images: each.images, toolCallId: each.toolCallId, toolCalls: each.toolCalls.peek().filter((call) => answered.has(call.id)) }));
+}
+
 /** Collects deltas and renders them once per frame. */
 class DeltaBuffer {
   constructor(reply) {
     this.reply = reply;
     this.text = "";
     this.reasoning = "";
+    this.toolCalls = [];
     this.thinkingSince = 0;
     this.show = perFrame(() => this.flush());
   }
 
-  add({ text, reasoning }) {
-    if (reasoning) {
-      this.thinkingSince ||= performance.now();
-      this.reasoning += reasoning;
-    }
-    if (text) {
-      this.#endThinking();
-      this.text += text;
-    }
+  add({ text, reasoning, toolCalls }) {
+    this.reasoning += reasoning ?? "";
+    this.text += text ?? "";
+    if (toolCalls) this.toolCalls = mergeToolCalls(this.toolCalls, toolCalls);
+    const split = this.#split();
+    if (split.reasoning) this.thinkingSince ||= performance.now();
+    if (split.text) this.#endThinking();
     this.show();
+  }
+
+  /** Reasoning comes in a field of its own, or in the text between <think> tags. */
+  #split() {
+    const { text, reasoning } = splitThinking(this.text);
+    return { text, reasoning: this.reasoning + reasoning };
   }
 
   #endThinking() {
@@ -123,8 +146,10 @@ class DeltaBuffer {
   }
 
   flush() {
-    this.reply.text.value = this.text;
-    this.reply.reasoning.value = this.reasoning;
+    const { text, reasoning } = this.#split();
+    this.reply.text.value = text;
+    this.reply.reasoning.value = reasoning;
+    this.reply.toolCalls.value = this.toolCalls;
     if (this.reply.status.peek() !== "streaming") this.#endThinking();
   }
 }

@@ -1,6 +1,7 @@
 // The models: their states and actions; beside them statistics and a log.
 
 import { classes, html, useEffect, useMemo, useState } from "../shared/html.js";
+import { query } from "../shared/router.js";
 import { unloadAll } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { useMedia } from "../shared/dom-utils.js";
@@ -134,6 +135,9 @@ export default function ModelsPage({ active }) {
     document.querySelector("[data-page=models] .log-panel")?.scrollIntoView({ block: "nearest" });
   };
   useEffect(() => (active ? watchDetails() : undefined), [active]);
+  const linked = query.value.get("log");
+  // Links of other pages may name the model whose log to show.
+  useEffect(() => { if (active && linked) watched.value = linked; }, [active, linked]);
   const list = html`<div class="models-left"><${ModelList} onLog=${onLog} /></div>`;
   const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} />`}<${ModelLog} active=${active} /></div>`;
   return html`
