@@ -55,6 +55,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8080/health"]
 
-# As PID 1 llmsnap reaps what models leave behind.
+# As PID 1, llmsnap reaps orphaned processes of models.
 ENTRYPOINT ["llmsnap"]
 CMD ["--watch-config"]
