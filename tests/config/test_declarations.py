@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from llmsnap.config.nodes import Mapping, Node, Report, Sequence
 from llmsnap.config.schema import advise_by_schema, all_keys, json_schema
 from llmsnap.config.yaml import compose
 from llmsnap.errors import ConfigError
+from scripts import reference
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "conf" / "llmsnap.example.yaml"
+EXAMPLE = reference.EXAMPLE
 
 KEYS: dict[str, ConfigKey] = dict(all_keys())
 USED = {path: key for path, key in KEYS.items() if not isinstance(key.kind, Unsupported)}
@@ -109,6 +111,28 @@ def test_the_example_is_free_of_problems_and_advice() -> None:
     loaded = load_with_advice(EXAMPLE, environ={})
     assert not loaded.advice
     assert not findings(EXAMPLE.read_text())
+
+
+# --- what is published ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "derived"),
+    [
+        (reference.SCHEMA, reference.schema),
+        (reference.DOCUMENT, reference.document),
+        (reference.EXAMPLE, reference.example),
+    ],
+    ids=["schema", "tables", "example"],
+)
+def test_what_is_published_is_what_the_declarations_give(
+    path: Path, derived: Callable[[], str]
+) -> None:
+    assert path.read_text(encoding="utf-8") == derived(), "run make docs"
+
+
+def test_the_schema_is_at_the_root_too() -> None:
+    assert json.loads((ROOT / "config-schema.json").read_text()) == json_schema()
 
 
 # --- the schema ----------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ def test_each_key_is_hot_unless_it_makes_the_process(key: str) -> None:
         OLD,
         OLD.replace("s ${PORT} -m", "s   ${PORT}   -m"),
         OLD.replace("${MODEL_ID}", "a"),
+        OLD.replace('"s ${PORT} -m', '"# comment\\ns ${PORT} -m'),
         OLD + "startPort: 5800\n",
         "macros: {unused: 1}\n" + OLD,
         "macros: {run: 's ${PORT}'}\n" + OLD.replace("s ${PORT}", "${run}"),

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config.macros import Macros
-from llmsnap.config.models import PartialModel, assign_ports, partial_model
-from llmsnap.config.nodes import Mapping, Report
+from llmsnap.config.models import assign_ports
 from llmsnap.config.settings import Endpoint
-from llmsnap.config.yaml import compose
 from tests.config.reading import advice, config, model, problem, problems
 
 
@@ -229,38 +226,17 @@ def test_a_key_and_a_header_for_it_are_one_too_many() -> None:
     assert "Authorization is what apiKey sets" in problem(f"models: {{m: {entry}}}")
 
 
-# --- before ports are given out ------------------------------------------------------------------
-
-
-def drafted(text: str) -> PartialModel:
-    root = compose(f"m: {text}", {}, Report())
-    assert isinstance(root, Mapping)
-    macros = Macros({"srv": "run --port ${PORT}", "a": "${b}", "b": "${a}"})
-    return partial_model("m", root.entries["m"], macros, Report())
-
-
-def test_what_makes_the_process_is_known_without_its_port() -> None:
-    found = drafted("{cmd: '${srv} -m  ${MODEL_ID}', env: ['P=${PORT}']}")
-    assert found.blueprint == (
-        *("http://localhost:${PORT}", "P=${PORT}", "\0"),
-        *("run", "--port", "${PORT}", "-m", "m"),
-    )
-    assert found.wants_port
-    assert found.has_words
-
-
-def test_a_command_without_port_wants_none() -> None:
-    assert not drafted("{cmd: srv, proxy: 'http://h:${PORT}'}").wants_port
-
-
-def test_blanks_and_comments_do_not_change_the_process() -> None:
-    assert drafted('{cmd: "a  b"}').blueprint == drafted('{cmd: "# x\\na\\nb"}').blueprint
-
-
-def test_nonsense_is_left_to_the_reading_of_the_key() -> None:
-    assert not drafted("{cmd: [a], env: x}").has_words
-    assert not drafted("~").has_words
-    assert drafted("{cmd: '${a}'}").has_words
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("{cmd: [a], env: x}", "models.m.cmd: must be a text"),
+        ("{cmd: '${a}'}", "models.m.cmd: macros refer to each other in a circle"),
+    ],
+)
+def test_a_command_that_cannot_be_read_is_reported_once(entry: str, words: str) -> None:
+    found = problems(f"macros: {{a: '${{b}}', b: '${{a}}'}}\nmodels: {{m: {entry}}}")
+    (about_cmd,) = (each for each in found if each.startswith("models.m.cmd"))
+    assert about_cmd.startswith(words)
 
 
 # --- ports ---------------------------------------------------------------------------------------
