@@ -1,8 +1,8 @@
 """Configuration: text in, frozen and checked settings out.
 
-``settings`` declares every key once: its name, kind of value, default, unit, what a change needs,
-and its text. ``keys`` derives from that what the loader reads and what the diff compares,
-``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of ``nodes`` with
+``settings``, with its ``parts``, declares every key once: its name, kind of value, default, unit,
+what a change needs, and its text. ``keys`` derives from that what the loader reads and what the
+diff compares, ``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of ``nodes`` with
 positions, ``macros`` fills in references, ``kinds`` reads values by their declaration, and
 ``models``, ``groups``, ``peers``, ``filters`` and ``access`` check what concerns more than one key.
 ``diff`` says what a reload changes, ``advice`` what is odd about a file that loads.
@@ -22,10 +22,20 @@ from .loader import (
     read_bytes,
 )
 from .nodes import Node, Report, find_node, in_file_order
-from .parts import ApiKey, Endpoint, Filters, SchedulerConfig, StoreConfig, Timeouts
+from .parts import (
+    DEFAULT_GROUP,
+    ApiKey,
+    Endpoint,
+    Filters,
+    GroupConfig,
+    PeerConfig,
+    SchedulerConfig,
+    StoreConfig,
+    Timeouts,
+)
 from .scalars import WrittenFloat, split_command, without_password
 from .schema import advise_by_schema
-from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig, PeerConfig
+from .settings import Config, ModelConfig
 
 __all__ = [
     "DEFAULT_GROUP",

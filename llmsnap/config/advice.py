@@ -7,7 +7,8 @@ from itertools import combinations
 from urllib.parse import urlsplit
 
 from .nodes import Node, Report, find_node
-from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
+from .parts import DEFAULT_GROUP, GroupConfig
+from .settings import Config, ModelConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

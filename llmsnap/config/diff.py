@@ -6,7 +6,8 @@ from dataclasses import Field, dataclass, fields, replace
 
 from .keys import ConfigKey, Section
 from .kinds import Json, Kind
-from .settings import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
+from .parts import DEFAULT_GROUP, GroupConfig
+from .settings import Config, ModelConfig
 
 _PARTS = ("groups", "peers", "apiKeys", "preload", "scheduler", "settings")
 _IN_BLUEPRINT = frozenset({"cmd", "proxy", "env", "port", "blueprint"})

@@ -10,8 +10,7 @@ from .keys import stored_values
 from .kinds import Number, ValueReader
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Report, find_node
-from .parts import SchedulerConfig
-from .settings import DEFAULT_GROUP, GROUP, GroupConfig
+from .parts import DEFAULT_GROUP, GROUP, GroupConfig, SchedulerConfig
 
 
 def read_groups(

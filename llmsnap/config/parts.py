@@ -1,4 +1,7 @@
-"""Settings that are parts of others, with the declaration of their keys: see ``settings``."""
+"""Settings that others consist of, groups and peers, with the declaration of their keys.
+
+``settings`` puts them together.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
-from .keys import ConfigKey, grouped, section_of, setting
+from .keys import ConfigKey, grouped, section_of, setting, stored_values
 from .kinds import Choice, Flag, Json, Number, RawNode, Text, Texts, Unsupported
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+DEFAULT_GROUP = "(default)"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _METHOD = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt]|[Pp][Uu][Tt]|[Pp][Aa][Tt][Cc][Hh])$"
@@ -142,6 +147,14 @@ PEER_FILTERS = section_of(
 )
 
 
+NO_FILTERS = Filters()
+
+
+def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
+    """Return the timeouts that a section of them holds."""
+    return Timeouts(**stored_values(Timeouts, values))
+
+
 # --- parts of the whole ---------------------------------------------------------------------------
 
 
@@ -238,6 +251,79 @@ class StoreConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Models that share swap rules."""
+
+    id: str
+    swap: bool = setting("swap", Flag(True), "Only one member runs at a time.", example=False)
+    exclusive: bool = setting(
+        "exclusive",
+        Flag(True),
+        "Loading a member evicts the models of other groups.",
+        example=False,
+    )
+    persistent: bool = setting(
+        "persistent", Flag(), "Other groups cannot evict the members.", example=True
+    )
+    members: tuple[str, ...] = setting(
+        "members",
+        Texts(),
+        "Model ids. A model is in one group at most; those in none are in the group `(default)`.",
+        required=True,
+        initial=(),
+        example=["embedding"],
+    )
+    """Model ids, each existing and in this group only."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """Another server some models are served by."""
+
+    id: str
+    proxy: str = setting(
+        "proxy",
+        Text(strict=True),
+        "Base URL; paths of requests are added to it.",
+        required=True,
+        example="http://192.168.1.23:8080",
+        schema={"minLength": 1},
+    )
+    models: tuple[str, ...] = setting(
+        "models",
+        Texts(),
+        "Names of the models it offers; each is also known as `<peer>/<model>`.",
+        required=True,
+        initial=(),
+        to=lambda names: tuple(dict.fromkeys(names)),
+        example=["big-model"],
+        schema={"minItems": 1},
+    )
+    api_key: str = setting(
+        "apiKey",
+        Text(strict=True),
+        "Sent to the peer as its key. Take it from a file or the environment: `${file.PATH}`, "
+        "`${env.NAME}`.",
+        guards=True,
+        secret=True,
+    )
+    filters: Filters = setting(
+        "filters",
+        section_of(Filters, without=("strip_params", "setParamsByID"), kinds={"setParams": Json()}),
+        "What is changed in the body of JSON requests to this peer.",
+        initial=NO_FILTERS,
+    )
+    timeouts: Timeouts = setting(
+        "timeouts",
+        PEER_TIMEOUTS,
+        "Limits of the connection to the peer.",
+        to=timeouts_of,
+    )
+
+
 API_KEY = section_of(ApiKey, closed=True)
 SCHEDULER = section_of(SchedulerConfig)
 STORE = section_of(StoreConfig)
+GROUP = section_of(GroupConfig)
+PEER = section_of(PeerConfig)

@@ -10,8 +10,8 @@ from . import filters
 from .keys import stored_values
 from .kinds import ValueReader
 from .nodes import Mapping, Node, Path, find_node
+from .parts import PEER, PeerConfig
 from .scalars import url_fault, without_password
-from .settings import PEER, PeerConfig
 
 
 def read_peers(node: Node | None, reader: ValueReader) -> Values[str, PeerConfig]:

@@ -40,23 +40,28 @@ from .kinds import (
 )
 from .parts import (
     API_KEY,
+    DEFAULT_GROUP,
     ENDPOINT,
+    GROUP,
     MODEL_FILTERS,
     MODEL_TIMEOUTS,
-    PEER_TIMEOUTS,
+    NO_FILTERS,
+    PEER,
     SCHEDULER,
     STORE,
     ApiKey,
     Endpoint,
     Filters,
+    GroupConfig,
     JsonValue,
+    PeerConfig,
     SchedulerConfig,
     StoreConfig,
     Timeouts,
+    timeouts_of,
     unsupported,
 )
 
-DEFAULT_GROUP = "(default)"
 _CONCURRENCY = 100
 _METRICS_IN_MEMORY = 1000
 _UNLOAD_TIMEOUT_S = 10.0
@@ -79,16 +84,11 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 _MACROS = {"$ref": "#/$defs/macros"}
 _FAIR = SchedulerConfig()
-_NO_FILTERS = Filters()
 
 
 def _refused(why: str, name: str) -> ConfigKey:
     """Return a key of llama-swap that would change what runs together."""
     return ConfigKey(name, Unsupported(refused=True, why=why), f"From llama-swap, refused: {why}.")
-
-
-def _timeouts(values: Mapping[str, Any]) -> Timeouts:
-    return Timeouts(**stored_values(Timeouts, values))
 
 
 _ON_STARTUP = Section(
@@ -481,7 +481,7 @@ class Config:
     """SHA-256 of the file's bytes, in hexadecimal."""
 
 
-# --- models, groups, peers -----------------------------------------------------------------------
+# --- models --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -661,7 +661,7 @@ class ModelConfig:
         "timeouts",
         MODEL_TIMEOUTS,
         "Limits of the connection to the server.",
-        to=_timeouts,
+        to=timeouts_of,
     )
 
     can_sleep: bool = setting(
@@ -724,7 +724,7 @@ class ModelConfig:
         MODEL_FILTERS,
         "What is changed in the body of JSON requests: `stripParams`, then `setParams`, then "
         "`setParamsByID`.",
-        initial=_NO_FILTERS,
+        initial=NO_FILTERS,
     )
     macros: ClassVar[ConfigKey] = ConfigKey(
         "macros",
@@ -736,77 +736,6 @@ class ModelConfig:
     blueprint: tuple[str, ...] = derived((), restarts=True, secret=True)
     """Words of the command, proxy and env with ``${PORT}`` instead of the number: when this
     differs, the process must be replaced. Filled in by the loader."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupConfig:
-    """Models that share swap rules."""
-
-    id: str
-    swap: bool = setting("swap", Flag(True), "Only one member runs at a time.", example=False)
-    exclusive: bool = setting(
-        "exclusive",
-        Flag(True),
-        "Loading a member evicts the models of other groups.",
-        example=False,
-    )
-    persistent: bool = setting(
-        "persistent", Flag(), "Other groups cannot evict the members.", example=True
-    )
-    members: tuple[str, ...] = setting(
-        "members",
-        Texts(),
-        "Model ids. A model is in one group at most; those in none are in the group `(default)`.",
-        required=True,
-        initial=(),
-        example=["embedding"],
-    )
-    """Model ids, each existing and in this group only."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerConfig:
-    """Another server some models are served by."""
-
-    id: str
-    proxy: str = setting(
-        "proxy",
-        Text(strict=True),
-        "Base URL; paths of requests are added to it.",
-        required=True,
-        example="http://192.168.1.23:8080",
-        schema={"minLength": 1},
-    )
-    models: tuple[str, ...] = setting(
-        "models",
-        Texts(),
-        "Names of the models it offers; each is also known as `<peer>/<model>`.",
-        required=True,
-        initial=(),
-        to=lambda names: tuple(dict.fromkeys(names)),
-        example=["big-model"],
-        schema={"minItems": 1},
-    )
-    api_key: str = setting(
-        "apiKey",
-        Text(strict=True),
-        "Sent to the peer as its key. Take it from a file or the environment: `${file.PATH}`, "
-        "`${env.NAME}`.",
-        guards=True,
-        secret=True,
-    )
-    filters: Filters = setting(
-        "filters",
-        section_of(Filters, without=("strip_params", "setParamsByID"), kinds={"setParams": Json()}),
-        "What is changed in the body of JSON requests to this peer.",
-        initial=_NO_FILTERS,
-    )
-    timeouts: Timeouts = setting(
-        "timeouts",
-        PEER_TIMEOUTS,
-        "Limits of the connection to the peer.",
-        to=_timeouts,
-    )
 
 
 TOP = section_of(
@@ -827,7 +756,5 @@ TOP = section_of(
 MODEL = section_of(
     ModelConfig, also=unsupported("put what clients should know under metadata", "capabilities")
 )
-GROUP = section_of(GroupConfig)
-PEER = section_of(PeerConfig)
 EACH = {"model": MODEL, "group": GROUP, "peer": PEER, "apiKey": API_KEY, "endpoint": ENDPOINT}
 """Sections that stand in several places, by their name in the JSON schema."""

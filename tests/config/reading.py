@@ -6,8 +6,8 @@ from textwrap import dedent
 
 import pytest
 
+from llmsnap.config import Config, ModelConfig
 from llmsnap.config.loader import loads, loads_with_advice
-from llmsnap.config.settings import Config, ModelConfig
 from llmsnap.errors import ConfigError
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from llmsnap.config.settings import ApiKey
+from llmsnap.config import ApiKey
 from tests.config.reading import advice, config, problem, problems
 
 LONG = "a-key-nobody-guesses"

@@ -1,9 +1,9 @@
 import pytest
 
+from llmsnap.config import ModelConfig
 from llmsnap.config.advice import advise, group_of, local_port
 from llmsnap.config.loader import loads_with_advice
 from llmsnap.config.nodes import Report
-from llmsnap.config.settings import ModelConfig
 
 MODELS = """
 models:

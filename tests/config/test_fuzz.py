@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmsnap.config import Config
 from llmsnap.config.loader import loads
 from llmsnap.config.nodes import MOST
 from llmsnap.config.schema import all_keys
-from llmsnap.config.settings import Config
 from llmsnap.errors import ConfigError, Problem
 
 EXAMPLE = (Path(__file__).parents[2] / "conf" / "llmsnap.example.yaml").read_text()

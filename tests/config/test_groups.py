@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config.settings import GroupConfig, SchedulerConfig
+from llmsnap.config import GroupConfig, SchedulerConfig
 from tests.config.reading import advice, config, problem
 
 MODELS = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llmsnap.config import Endpoint
 from llmsnap.config.models import assign_ports
-from llmsnap.config.settings import Endpoint
 from tests.config.reading import advice, config, model, problem, problems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config.settings import Filters, PeerConfig, Timeouts
+from llmsnap.config import Filters, PeerConfig, Timeouts
 from tests.config.reading import advice, config, model, problem, problems
 
 
