@@ -2,10 +2,11 @@
 
 ``settings``, with its ``parts``, declares every key once: its name, kind of value, default, unit,
 what a change needs, and its text. ``keys`` derives from that what the loader reads and what the
-diff compares, ``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of ``nodes`` with
-positions, ``macros`` fills in references, ``kinds`` reads values by their declaration, and
-``models``, ``groups``, ``peers``, ``filters`` and ``access`` check what concerns more than one key.
-``diff`` says what a reload changes, ``advice`` what is odd about a file that loads.
+diff compares, ``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of
+``nodes`` with positions, ``macros`` fills in references, ``kinds`` reads values by their
+declaration, and ``models``, ``groups``, ``peers``, ``filters`` and ``access`` check what concerns
+more than one key. ``diff`` says what a reload changes, ``advice`` what is odd about a file that
+loads.
 """
 
 from __future__ import annotations
