@@ -30,7 +30,6 @@ MAX_IDLE = 64
 """How many greenlets wait for another connection; each keeps some 20 KiB."""
 SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 0.5
-MAX_ACCEPT = 8
 FEW_CONNECTIONS = 500
 SHORTAGE_OVER_S = 60.0
 """A shortage that comes so long after the previous one is logged again."""
@@ -112,6 +111,10 @@ class HttpServer(WSGIServer):
     """
 
     handler_class: Any = ConnectionHandler  # not one of pywsgi's
+    max_accept = 1
+    """Connections accepted in one iteration of the event loop. With more, gevent would ask the pool
+    at once for another place, which evicts a connection before a further one waits.
+    """
     environ: dict[str, Any]
     _timer: Any
     _start_accepting_if_started: Callable[[], None]
@@ -146,16 +149,6 @@ class HttpServer(WSGIServer):
         super().__init__(
             listener, application, spawn=self._greenlets, log=None, error_log=log, environ=facts
         )
-
-    @property  # a plain number in gevent, which reads it in each iteration of the event loop
-    def max_accept(self) -> int:  # type: ignore[override]
-        """How many connections are accepted in one iteration of the event loop.
-
-        With one, the last of a hundred that come at once would wait for as many iterations in which
-        the ones before it are served; with all, the first would wait for the last. One when few are
-        free: a connection is evicted only when another one waits for its place.
-        """
-        return MAX_ACCEPT if self._greenlets.free_count() > MAX_ACCEPT else 1
 
     @property
     def ends_connections(self) -> bool:

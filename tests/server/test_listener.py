@@ -236,11 +236,18 @@ def test_there_are_no_more_places_than_descriptors_allow(serve, monkeypatch, cap
     assert len(serving.server.pool) <= 3
 
 
-@pytest.mark.parametrize(("pool", "at_once"), [(1000, 8), (8, 1), (2, 1)])
-def test_several_are_accepted_at_once_unless_few_places_are_free(serve, pool, at_once) -> None:
-    serving = serve(ok, limits=ConnectionLimits(connections=pool))
-    assert serving.server.max_accept == at_once
-    clients = [serving.connect() for _ in range(min(pool - 1, 70))]
+def test_the_last_free_place_is_taken_without_an_eviction(serve) -> None:
+    serving = serve(ok, limits=ConnectionLimits(connections=3))
+    clients = [serving.connect() for _ in range(2)]
+    assert [client.ask(request()).status for client in clients] == [200, 200]
+    third = serving.connect()
+    assert third.ask(request()).status == 200
+    assert [client.ask(request()).status for client in clients] == [200, 200]
+
+
+def test_many_clients_at_once_are_all_served(serve) -> None:
+    serving = serve(ok)
+    clients = [serving.connect() for _ in range(70)]
     assert [client.ask(request()).status for client in clients] == [200] * len(clients)
 
 
