@@ -21,10 +21,10 @@ VOICES_PATH = "/v1/audio/voices"
 
 
 class ContextLengths:
-    """What servers have told of their context length, in tokens, by model.
+    """The context length that servers have reported, in tokens, by model.
 
     Each is asked in the background, so that neither its first request nor a list waits for it.
-    What one has told stays known while it is stopped.
+    What one has reported stays known while it is stopped.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class ContextLengths:
         try:
             length = _ask("/props", _in_props, address) or _ask("/v1/models", _in_models, address)
         except UpstreamError as error:
-            log.debug("<%s> did not tell its context length: %s", model_id, error)
+            log.debug("<%s> did not report its context length: %s", model_id, error)
             return
         if length is not None:
             self._known[model_id] = length

@@ -262,7 +262,7 @@ class Process:
                 raise
             except (ProcessError, UpstreamError) as error:
                 why = in_full(error)
-                log.warning("<%s> wake failed, starting it anew: %s", self.model_id, why)
+                log.warning("<%s> wake failed, starting it again: %s", self.model_id, why)
                 self._stop()
             else:
                 return

@@ -290,7 +290,10 @@ OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {
     ),
     Outcome.UNLOADED: (LoadAborted, "{} was unloaded"),
     Outcome.SUPERSEDED: (LoadAborted, "{} was superseded: a request needed the room"),
-    Outcome.QUEUE_TIMEOUT: (QueueTimeout, "{} waited until its deadline; others kept the room"),
+    Outcome.QUEUE_TIMEOUT: (
+        QueueTimeout,
+        "{} timed out waiting for other models, or other programs, to make room",
+    ),
     Outcome.SHUTDOWN: (Draining, "the server is shutting down"),
 }
 

@@ -44,7 +44,6 @@ it); when it fires the driver sends ``Tick``. A tick too early or too many is ha
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -148,24 +147,6 @@ class SwapRecord:
             f"evicted {evicted}; {self.waiters} waited; {phases}"
         )
         return f"{text}; {self.error}" if self.error else text
-
-
-class SwapRing:
-    """The last *size* swap records, oldest first."""
-
-    def __init__(self, size: int = 200) -> None:
-        self._records: deque[SwapRecord] = deque(maxlen=size)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def append(self, record: SwapRecord) -> None:
-        """Keep *record*, forgetting the oldest when full."""
-        self._records.append(record)
-
-    def snapshot(self) -> list[SwapRecord]:
-        """Return the records, oldest first."""
-        return list(self._records)
 
 
 # --- effects: what the scheduler asks for ---------------------------------------------------------

@@ -206,7 +206,7 @@ class Recording:
         return f"<Recording {self.path}>"
 
     def __call__(self, line: str) -> None:
-        """Write *line*. A file that cannot be written any more is said so once, and given up."""
+        """Write *line*. After an error the file is closed, with one warning."""
         if self._file is None:
             self._early.append(line)
             return

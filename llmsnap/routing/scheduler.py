@@ -452,7 +452,7 @@ def _is_ready(model: ModelState) -> bool:
 
 
 class Reconfiguration:
-    """Applies configurations while requests run, and winds everything down at the end."""
+    """Applies configurations while requests run, and stops everything at the end."""
 
     def __init__(
         self, state: SchedulerState, planner: SwapPlanner, stops: Stops, loads: Loads

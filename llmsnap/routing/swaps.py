@@ -257,7 +257,7 @@ class Reports:
         return [swap.target]
 
     def failed(self, event: LoadFailed) -> list[ModelState]:
-        """Tell all who wait, unless the load was to be given up anyway."""
+        """Refuse all who wait, unless the load was aborted."""
         swap = self._current(event)
         if swap is None:
             return []
@@ -317,7 +317,7 @@ class Reports:
         return [swap.target, *victims]
 
     def _fail(self, model: ModelState, error: Exception) -> None:
-        """Count a failure of *model* and tell all who wait for it."""
+        """Count a failure of *model* and refuse all who wait for it."""
         self._state.note_failure(model, error)
         self._refuse_waiting(model, error)
 

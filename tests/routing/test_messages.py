@@ -10,7 +10,6 @@ from llmsnap.routing.messages import (
     SchedulerOptions,
     SwapOutcome,
     SwapRecord,
-    SwapRing,
     change_of,
 )
 from llmsnap.routing.residency import Action, LoadKind
@@ -42,14 +41,6 @@ def test_a_record_reads_as_one_line() -> None:
         "swap 7: wake b for request, done; evicted a (sleep); 2 waited; wait 1.00 s, load 2.00 s"
     )
     assert str(record(8, "exited with code 1")).endswith("; exited with code 1")
-
-
-def test_the_ring_keeps_the_last_few_in_order() -> None:
-    ring = SwapRing(size=2)
-    for number in (1, 2, 3):
-        ring.append(record(number))
-    assert [r.swap_id for r in ring.snapshot()] == [2, 3]
-    assert len(ring) == 2
 
 
 # --- messages -------------------------------------------------------------------------------------

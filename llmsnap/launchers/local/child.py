@@ -238,7 +238,7 @@ class Child:
             os.close(fd)
 
     def _watch_exit(self, popen: Popen, drained: gevent.Greenlet[..., Any]) -> None:
-        """Tell of the exit at once, then see to what the child left behind."""
+        """Report the exit at once, then end what the child left behind."""
         code = popen.wait()
         self.status = exit_status(code)
         self.exited.set()

@@ -239,7 +239,7 @@ class Guardian:
         return bool(found)
 
     def _groups(self) -> dict[int, int]:
-        """Return the run of each process group whose leader is the process that we were told of.
+        """Return the run of each process group whose leader is the process that was reported.
 
         Without its leader the number may be that of another group. Members that carry our mark
         are found by that.

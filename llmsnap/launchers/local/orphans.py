@@ -68,7 +68,7 @@ def reap_adopted() -> None:
 
 
 def end_group(pgid: int, mark: int, grace_s: float) -> None:
-    """See to it that nothing is left of a server whose leader has exited. Blocks.
+    """End what is left of a server whose leader has exited. Blocks.
 
     Its group and whatever carries *mark* get SIGTERM, and SIGKILL after *grace_s*.
     """
@@ -216,7 +216,7 @@ def _model(child: str) -> str:
 
 
 def wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
-    """Wait until group and *pids* are gone: no event tells of those who are not our children."""
+    """Wait until group and *pids* are gone: no event reports the exit of what is not our child."""
     pause = POLL_FIRST_S
     deadline = time.monotonic() + limit_s
     while (pgid is not None and _group_lives(pgid)) or any(map(_alive, pids)):
