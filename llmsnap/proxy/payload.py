@@ -90,7 +90,8 @@ class Payload(metaclass=ABCMeta):
 class UnparsedPayload(Payload):
     """Stands for a body that has not been parsed yet, or could not be; see UNPARSED."""
 
-    requested = path = ""
+    requested = ""
+    path = ""
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload: there is nothing to rewrite."""
