@@ -38,7 +38,6 @@ COMPILED = [
     "logs/handler",
     "logs/hub",
     "logs/stream",
-    "telemetry/activity",
     "telemetry/record",
     "telemetry/recorder",
     "telemetry/observer",

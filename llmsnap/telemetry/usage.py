@@ -77,10 +77,10 @@ def _known(body: bytes) -> Known:
         if known is not None:
             return known
     text = body.decode("utf-8", "replace")
-    told = _newest_timings(text) if timings else {}
-    if metrics and not told:
-        told = _newest(text, '"metrics"', _from_vllm)
-    return _newest(text, '"usage"', _from_usage) | told if usage else told
+    reported = _newest_timings(text) if timings else {}
+    if metrics and not reported:
+        reported = _newest(text, '"metrics"', _from_vllm)
+    return _newest(text, '"usage"', _from_usage) | reported if usage else reported
 
 
 # The members of a response that is one object. Not a class statement: mypyc does not keep the types
@@ -101,17 +101,17 @@ def _of_whole(body: bytes, named: int) -> Known | None:
     found = [one for one in (whole.timings, whole.metrics, whole.usage) if isinstance(one, dict)]
     if len(found) != named:
         return None
-    told = _present(_from_timings(whole.timings)) if whole.timings else {}
-    if whole.metrics and not told:
-        told = _present(_from_vllm(whole.metrics))
-    return _present(_from_usage(whole.usage)) | told if whole.usage else told
+    reported = _present(_from_timings(whole.timings)) if whole.timings else {}
+    if whole.metrics and not reported:
+        reported = _present(_from_vllm(whole.metrics))
+    return _present(_from_usage(whole.usage)) | reported if whole.usage else reported
 
 
 def _newest_timings(text: str) -> Known:
     for member in _members(text, '"timings"'):
-        told = _present(_from_timings(member))
-        if told:
-            return told
+        reported = _present(_from_timings(member))
+        if reported:
+            return reported
     return {}
 
 
