@@ -155,7 +155,7 @@ def _run(options: Options) -> int:
     from llmsnap.server import serve  # noqa: PLC0415
     from llmsnap.service import Service  # noqa: PLC0415
     from llmsnap.statedir import find as find_state_dir  # noqa: PLC0415
-    from llmsnap.web.app import create_app  # noqa: PLC0415
+    from llmsnap.web import create_app  # noqa: PLC0415
 
     if bool(options.tls_cert_file) != bool(options.tls_key_file):
         _say("--tls-cert-file and --tls-key-file belong together: give both or none")

@@ -29,7 +29,7 @@ from llmsnap.server import (
 )
 from llmsnap.service import Service
 from llmsnap.statedir import find as find_state_dir
-from llmsnap.web.app import create_app
+from llmsnap.web import create_app
 
 log = logging.getLogger(__name__)
 

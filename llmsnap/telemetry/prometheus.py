@@ -1,7 +1,7 @@
 """Prometheus metrics: counts and distributions of events, and gauges read at each scrape.
 
 To add one that is counted: declare it in ``Metrics`` and count it in the handler of its event. To
-add a gauge: a field of ``Gauges``, its line below, and its value in ``web.metrics``.
+add a gauge: a field of ``Gauges``, its line below, and its value in ``web.admin_api``.
 """
 
 from __future__ import annotations

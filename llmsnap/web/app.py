@@ -16,27 +16,25 @@ from llmsnap import errors
 from llmsnap.http import error_answer
 from llmsnap.service import Service
 from llmsnap.web import (
-    api,
-    config,
-    insight,
+    admin_api,
+    configuration,
+    events,
     llama_swap,
     logs,
-    metrics,
     models,
     openapi,
     ui,
     websocket,
 )
-from llmsnap.web.context import current_context
+from llmsnap.web.current import current_context
 from llmsnap.web.gateway import Gateway
 
 BLUEPRINTS = (
-    api.bp,
-    config.bp,
-    insight.bp,
+    admin_api.bp,
+    configuration.bp,
+    events.bp,
     llama_swap.bp,
     logs.bp,
-    metrics.bp,
     models.bp,
     openapi.bp,
     ui.bp,

@@ -34,9 +34,19 @@ from llmsnap.telemetry import (
     named_metric_object,
 )
 from llmsnap.telemetry import Event as TelemetryEvent
-from llmsnap.web import statuses
-from llmsnap.web.frames import Frame, LogPiece, dump, envelope, named, split_utf8, wrapped
-from llmsnap.web.inflight import BYTES_EVERY_S, SESSION_HEADERS, InFlight
+from llmsnap.web import frames
+from llmsnap.web.frames import (
+    BYTES_EVERY_S,
+    SESSION_HEADERS,
+    FeedFrame,
+    InFlight,
+    LogPiece,
+    dump,
+    envelope,
+    named,
+    split_utf8,
+    wrapped,
+)
 
 PACE_S = 0.1
 IN_FLIGHT_EVERY_S = 0.5
@@ -60,7 +70,7 @@ _broadcasts: WeakKeyDictionary[Service, Broadcast] = WeakKeyDictionary()
 class Note:
     """A named frame; the newest about a *subject* makes the older ones dispensable."""
 
-    frame: Frame
+    frame: FeedFrame
     subject: tuple[str, str]
 
 
@@ -68,11 +78,11 @@ class Note:
 class Batch:
     """What happened since the last one. *recorded*: there are new records or swaps."""
 
-    models: Frame | None = None
+    models: FeedFrame | None = None
     notes: list[Note] = field(default_factory=list)
     logs: list[LogPiece] = field(default_factory=list)
-    requests: list[Frame] = field(default_factory=list)
-    in_flight: Frame | None = None
+    requests: list[FeedFrame] = field(default_factory=list)
+    in_flight: FeedFrame | None = None
     recorded: bool = False
 
     @property
@@ -82,7 +92,7 @@ class Batch:
         return not (self.recorded or any(told))
 
 
-class Reader(Protocol):
+class FeedReader(Protocol):
     """What takes the feed."""
 
     @property
@@ -103,7 +113,7 @@ class Broadcast:
         self.pace_s = PACE_S
         self._service: Service = proxy(service)  # its readers hold it
         self._clock = clock
-        self._readers: dict[Reader, None] = {}
+        self._readers: dict[FeedReader, None] = {}
         self._bus: list[EventSubscription] = []
         self._logs: dict[str, LogReader] = {}
         self._rests: dict[str, bytes] = {}
@@ -112,9 +122,9 @@ class Broadcast:
         self._in_flight_due = 0.0
         self._in_flight_seen: Any = ()
         self._requests = InFlight(self._service)
-        self._records: dict[int, tuple[list[Frame], Frame]] = {}
+        self._records: dict[int, tuple[list[FeedFrame], FeedFrame]] = {}
         self._shared: dict[Any, tuple[Any, Any]] = {}
-        self._history: tuple[Any, Frame] | None = None
+        self._history: tuple[Any, FeedFrame] | None = None
         self._wake, self._deserted = Event(), Event()
         self._tasks = TaskGroup("events")
         self._is_running = False
@@ -124,7 +134,7 @@ class Broadcast:
 
     # --- readers come and go: nothing here switches greenlets ----------------------------------
 
-    def join(self, reader: Reader) -> None:
+    def join(self, reader: FeedReader) -> None:
         """Tell *reader* all that happens from now on; ``history`` is what happened before."""
         if not self._readers:
             self._open()
@@ -136,26 +146,26 @@ class Broadcast:
             self._is_running = True
             self._tasks.spawn("broadcast", self._run)
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, reader: FeedReader) -> None:
         """Tell *reader* nothing more."""
         if self._readers.pop(reader, self) is not self and not self._readers:
             self._close()
 
-    def history(self) -> list[Frame]:
+    def history(self) -> list[FeedFrame]:
         """Return the envelopes a reader begins with, right after it joined."""
         logs = [LogPiece(source, self._told(source)).envelope() for source in SOURCES]
         fixed = envelope("uiConfig", UI_CONFIG), envelope("profileChanged", {"active": None})
         return [*logs, self._model_list(), *fixed, self.requests(), self._metrics()]
 
-    def requests(self) -> Frame:
+    def requests(self) -> FeedFrame:
         """Return the snapshot of the requests in flight."""
         return self._requests.snapshot(self._service.telemetry.recorder.now())
 
-    def in_flight(self) -> Frame | None:
+    def in_flight(self) -> FeedFrame | None:
         """Return the requests in flight, for a reader that just joined; None without any."""
-        if not statuses.in_flight_key(self._service):
+        if not frames.in_flight_key(self._service):
             return None
-        return named("inFlight", statuses.in_flight(self._service))
+        return named("inFlight", frames.in_flight(self._service))
 
     def publish(self) -> bool:
         """Hand out what has happened since the last time; return whether there was anything."""
@@ -173,7 +183,7 @@ class Broadcast:
             reader.offer(batch)
         return True
 
-    def record(self, record: ActivityRecord, position: str) -> tuple[list[Frame], Frame]:
+    def record(self, record: ActivityRecord, position: str) -> tuple[list[FeedFrame], FeedFrame]:
         """Return the envelopes of a record and its named frame.
 
         *position* is where a reader is that has seen it: nearly all are at the same.
@@ -185,11 +195,11 @@ class Broadcast:
                 told.append(envelope("metrics", [metric_object(record)]))
             told.append(envelope("activity", {"id": record.id}))
             data = dump(named_metric_object(record))
-            found = self._records[record.id] = told, Frame("metrics", data, position)
+            found = self._records[record.id] = told, FeedFrame("metrics", data, position)
             if len(self._records) > RECORDS_KEPT:
                 del self._records[next(iter(self._records))]
         if found[1].id != position:
-            return found[0], Frame("metrics", found[1].data, position)
+            return found[0], FeedFrame("metrics", found[1].data, position)
         return found
 
     def shared(self, kind: Hashable, key: Hashable, make: Callable[[], T]) -> T:
@@ -268,17 +278,17 @@ class Broadcast:
 
     def _on_state(self, event: ProcessStateChanged) -> None:
         self._models_changed = True
-        self._note("modelStatus", event.model_id, statuses.state_change(event))
+        self._note("modelStatus", event.model_id, frames.state_change(event))
 
     def _on_config(self, event: ConfigReload) -> None:
         self._models_changed = True
-        self._note("configReload", "", statuses.reload(event))
+        self._note("configReload", "", frames.reload_state(event))
 
     def _on_swap_started(self, event: SwapStarted) -> None:
-        self._note("swapStarted", event.target, statuses.swap_start(event))
+        self._note("swapStarted", event.target, frames.swap_start(event))
 
     def _on_preload(self, event: ModelPreloaded) -> None:
-        self._note("preload", event.model_id, statuses.preload(event))
+        self._note("preload", event.model_id, frames.preload(event))
 
     def _on_record(self, _: TelemetryEvent) -> None:
         self._next.recorded = True
@@ -305,17 +315,17 @@ class Broadcast:
                 pieces.append(LogPiece(source, data, chunk.dropped))
         return pieces
 
-    def _take_in_flight(self) -> Frame | None:
+    def _take_in_flight(self) -> FeedFrame | None:
         """Return the requests in flight, if they are not those told of last."""
         now = self._clock()
         if now < self._in_flight_due:
             return None
         self._in_flight_due = now + IN_FLIGHT_EVERY_S
-        seen = statuses.in_flight_key(self._service)
+        seen = frames.in_flight_key(self._service)
         if seen == self._in_flight_seen:
             return None
         self._in_flight_seen = seen
-        return named("inFlight", statuses.in_flight(self._service))
+        return named("inFlight", frames.in_flight(self._service))
 
     def _told(self, source: str) -> bytes:
         """Return the history of a log as far as readers were told of it."""
@@ -324,10 +334,10 @@ class Broadcast:
         to_come = stream.position - reader.position + len(self._rests[source])
         return history[: max(0, len(history) - to_come)]
 
-    def _model_list(self) -> Frame:
-        return envelope("modelStatus", statuses.models(self._service))
+    def _model_list(self) -> FeedFrame:
+        return envelope("modelStatus", frames.model_list(self._service))
 
-    def _metrics(self) -> Frame:
+    def _metrics(self) -> FeedFrame:
         """Return the list of metrics; fifty tabs that come back at once cost one."""
         telemetry = self._service.telemetry
         key = telemetry.activity.next_id, telemetry.captures.used

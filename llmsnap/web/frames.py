@@ -1,4 +1,4 @@
-"""What readers of the event feed are sent: frames, for server-sent events and for WebSockets.
+"""What readers of the event feed are sent: documents, and the frames they go out in.
 
 An *envelope* is what clients of the original read: a ``message`` whose ``data`` is JSON in JSON.
 *Named* frames carry one change each, in plain JSON. Frames are shared by all readers, so that a
@@ -8,16 +8,31 @@ line of a log is encoded once and not once for each open tab.
 from __future__ import annotations
 
 import base64
+import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from llmsnap.http import sse_event, sse_message
+from llmsnap.config import ModelConfig
+from llmsnap.http import is_inference, sse_event, sse_message
+from llmsnap.service import Service
+from llmsnap.telemetry import (
+    ConfigReload,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ResponseObserver,
+    SwapStarted,
+    in_flight_object,
+    milliseconds,
+    redact_headers,
+    rfc3339,
+)
 
 ENVELOPE = "message"
 
 
-class Frame:
+class FeedFrame:
     """One thing to tell. *data* is JSON, *event* ``message`` for an envelope; *id* resumes."""
 
     __slots__ = ("_sse", "data", "event", "id")
@@ -29,7 +44,7 @@ class Frame:
         self._sse = b""
 
     def __repr__(self) -> str:
-        return f"<Frame {self.event} {self.id}, {len(self.data)} characters>"
+        return f"<FeedFrame {self.event} {self.id}, {len(self.data)} characters>"
 
     def sse(self) -> bytes:
         """Return the frame as server-sent event; envelopes byte for byte as published."""
@@ -56,20 +71,20 @@ class LogPiece:
         self.source = source
         self.data = data
         self.dropped = dropped
-        self._envelope: Frame | None = None
-        self._named: Frame | None = None
+        self._envelope: FeedFrame | None = None
+        self._named: FeedFrame | None = None
 
     def __repr__(self) -> str:
         return f"<LogPiece {self.source}, {len(self.data)} bytes>"
 
-    def envelope(self) -> Frame:
+    def envelope(self) -> FeedFrame:
         """Return the piece as text, in which what is not UTF-8 is replaced."""
         if self._envelope is None:
             text = self.data.decode("utf-8", "replace")
             self._envelope = envelope("logData", {"data": text, "source": self.source})
         return self._envelope
 
-    def named(self) -> Frame:
+    def named(self) -> FeedFrame:
         """Return the piece in base64, since it may be anything."""
         if self._named is None:
             document = {"data": base64.b64encode(self.data).decode(), "source": self.source}
@@ -85,19 +100,19 @@ def lost(source: str, dropped: int) -> LogPiece:
     return LogPiece(source, line, dropped)
 
 
-def envelope(kind: str, document: Any) -> Frame:
+def envelope(kind: str, document: Any) -> FeedFrame:
     """Return the envelope of a *document*."""
     return wrapped(kind, dump(document))
 
 
-def wrapped(kind: str, document: str) -> Frame:
+def wrapped(kind: str, document: str) -> FeedFrame:
     """Return the envelope of a document that is JSON already."""
-    return Frame(ENVELOPE, dump({"type": kind, "data": document}))
+    return FeedFrame(ENVELOPE, dump({"type": kind, "data": document}))
 
 
-def named(event: str, document: Any, frame_id: str = "") -> Frame:
+def named(event: str, document: Any, frame_id: str = "") -> FeedFrame:
     """Return a frame that only readers of *event* get."""
-    return Frame(event, dump(document), frame_id)
+    return FeedFrame(event, dump(document), frame_id)
 
 
 def dump(document: Any) -> str:
@@ -114,3 +129,245 @@ def split_utf8(data: bytes) -> tuple[bytes, bytes]:
         needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
         return (data, b"") if needed <= size else (data[:-size], data[-size:])
     return data, b""
+
+
+# --- documents of named frames ------------------------------------------------------------------
+
+
+REQUESTS_SHOWN = 50
+"""In a frame of the feed, which comes often; ``/api/inflight`` shows all."""
+
+
+def model_list(service: Service) -> list[dict[str, Any]]:
+    """Return the published model list: our own by id, then those of peers as ``peer/model``."""
+    config = service.runtime.config
+    local = [_listed(service, model) for _, model in sorted(config.models.items())]
+    remote = [
+        {
+            "id": f"{peer.id}/{name}",
+            "name": "",
+            "description": "",
+            "state": "",
+            "unlisted": False,
+            "sleepMode": "",
+            "peerID": peer.id,
+        }
+        for peer in config.peers.values()
+        for name in peer.models
+    ]
+    return local + sorted(remote, key=lambda one: str(one["id"]))
+
+
+def _listed(service: Service, model: ModelConfig) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": model.id,
+        "name": model.name,
+        "description": model.description,
+        "state": str(service.state(model.id)),
+        "unlisted": model.unlisted,
+        "sleepMode": "enable" if model.can_sleep else "disable",
+        "peerID": "",
+    }
+    if model.aliases:
+        shown["aliases"] = list(model.aliases)
+    if (length := service.contexts.get(model.id)) is not None:
+        shown["context_length"] = length
+    return shown
+
+
+def state_change(event: ProcessStateChanged) -> dict[str, Any]:
+    """Return one change of a model's state."""
+    return {
+        "processName": event.model_id,
+        "newState": event.new,
+        "oldState": event.old,
+        "swapId": event.swap_id,
+    }
+
+
+def reload_state(event: ConfigReload) -> dict[str, Any]:
+    """Return where a reload of the configuration stands."""
+    return {"phase": event.phase, "source": event.source, "errors": list(event.problems)}
+
+
+def swap_start(event: SwapStarted) -> dict[str, Any]:
+    """Return a swap that began; ``swap_object`` is what it becomes."""
+    return {
+        "id": event.swap_id,
+        "target": event.target,
+        "evicted": list(event.evicted),
+        "started_ms": int(event.at * 1000),
+    }
+
+
+def preload(event: ModelPreloaded) -> dict[str, Any]:
+    """Return how a preload ended."""
+    return {
+        "modelName": event.model_id,
+        "success": event.success,
+        "reason": event.reason,
+        "swapId": event.swap_id,
+    }
+
+
+def in_flight(service: Service) -> dict[str, Any]:
+    """Return the requests in flight: how many of each model, and the oldest one by one."""
+    observers = service.telemetry.recorder.in_flight()
+    return {
+        "models": [
+            {"model": model, "in_flight": served, "waiting": waiting}
+            for model, served, waiting in _busy(service)
+        ],
+        "total": len(observers),
+        "requests": requests(service, observers[:REQUESTS_SHOWN]),
+    }
+
+
+def requests(service: Service, observers: list[ResponseObserver]) -> list[dict[str, Any]]:
+    """Return requests in flight one by one."""
+    now = time.monotonic()
+    return [
+        {**in_flight_object(observer, now), "swap_id": _swap_id(service, observer)}
+        for observer in observers
+    ]
+
+
+def in_flight_key(service: Service) -> tuple[Any, ...]:
+    """Return what differs when ``in_flight`` tells something new; empty when nothing is."""
+    observers = service.telemetry.recorder.in_flight()
+    shown = tuple(
+        (observer.serial, observer.phase, _swap_id(service, observer))
+        for observer in observers[:REQUESTS_SHOWN]
+    )
+    busy = tuple(_busy(service))
+    return (len(observers), shown, busy) if observers or busy else ()
+
+
+def _swap_id(service: Service, observer: ResponseObserver) -> int | None:
+    """Return the swap a request waited for, or waits for now."""
+    return (
+        service.driver.swap_to(observer.context.shown_model)
+        if observer.phase == "waiting"
+        else observer.context.swap_id
+    )
+
+
+def _busy(service: Service) -> list[tuple[str, int, int]]:
+    """How many requests each model serves, and how many wait for it; idle ones are left out."""
+    return [
+        (view.model_id, view.in_flight, view.waiting)
+        for view in service.driver.scheduler.snapshot(time.monotonic())
+        if view.in_flight or view.waiting
+    ]
+
+
+# --- requests in flight, as llama-swap's envelopes ----------------------------------------------
+
+
+SESSION_HEADERS = ("X-Session-ID", "X-Litellm-Session-Id")
+"""What clients name their sessions by: no secret, whatever the names sound like."""
+BYTES_EVERY_S = 0.25
+MOST_BYTES_TOLD = 50
+"""Requests of which new byte counts are told at once; those told longest ago come first."""
+
+_SESSIONS = frozenset(name.lower() for name in SESSION_HEADERS)
+
+Seen = tuple[str, int, int]
+
+
+class InFlight:
+    """What readers have been told of the requests in flight. Never switches greenlets."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._told: dict[int, Seen] = {}  # those told longest ago first
+        self._bytes_due = 0.0
+
+    def __repr__(self) -> str:
+        return f"<InFlight, {len(self._told)} told>"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether readers know of no request."""
+        return not self._told
+
+    def forget(self) -> None:
+        """Begin anew: there is no reader."""
+        self._told.clear()
+
+    def snapshot(self, now: float) -> FeedFrame:
+        """Return all requests, from which the changes go on; *now* is monotonic.
+
+        Other readers must have been told of all changes before.
+        """
+        observers = self._observers()
+        self._told = {serial: _seen(observer) for serial, observer in observers.items()}
+        requests = [_entry(observer, now) for observer in observers.values()]
+        return envelope("inflight", {"operation": "snapshot", "requests": requests})
+
+    def changes(self, now: float) -> list[FeedFrame]:
+        """Return what has changed since the last call, in the order of removes and upserts."""
+        observers = self._observers()
+        gone = [serial for serial in self._told if serial not in observers]
+        for serial in gone:
+            del self._told[serial]
+        return [
+            *(envelope("inflight", {"operation": "remove", "id": str(one)}) for one in gone),
+            *(self._upsert(observer, now) for observer in self._changed(observers, now)),
+        ]
+
+    def _changed(
+        self, observers: dict[int, ResponseObserver], now: float
+    ) -> list[ResponseObserver]:
+        moved = [
+            serial
+            for serial in self._told
+            if _seen(observers[serial])[:2] != self._told[serial][:2]
+        ]
+        new = [serial for serial in observers if serial not in self._told]
+        counted: list[int] = []
+        if now >= self._bytes_due:
+            self._bytes_due = now + BYTES_EVERY_S
+            known = set(moved)
+            counted = [
+                serial
+                for serial, seen in self._told.items()
+                if serial not in known and observers[serial].response_bytes != seen[2]
+            ][:MOST_BYTES_TOLD]
+        return [observers[serial] for serial in (*moved, *counted, *new)]
+
+    def _upsert(self, observer: ResponseObserver, now: float) -> FeedFrame:
+        self._told.pop(observer.serial, None)
+        self._told[observer.serial] = _seen(observer)
+        return envelope("inflight", {"operation": "upsert", "request": _entry(observer, now)})
+
+    def _observers(self) -> dict[int, ResponseObserver]:
+        observers = self._service.telemetry.recorder.in_flight()
+        return {observer.serial: observer for observer in observers if is_inference(observer.path)}
+
+
+def _seen(observer: ResponseObserver) -> Seen:
+    return observer.context.shown_model, observer.status, observer.response_bytes
+
+
+def _entry(observer: ResponseObserver, now: float) -> dict[str, Any]:
+    """Return one request as llama-swap shows it; *elapsed_ms* needs no clock that agrees."""
+    request = observer.context.request
+    return {
+        "id": str(observer.serial),
+        "timestamp": rfc3339(observer.started_ns),
+        "model": observer.context.shown_model,
+        "req_path": observer.path,
+        "method": request.method,
+        "req_headers": _request_headers(observer.context.shown_headers),
+        "remote_ip": request.client_ip,
+        "resp_headers": redact_headers(observer.response_headers),
+        "resp_bytes": observer.response_bytes,
+        "elapsed_ms": milliseconds(now - observer.started),
+    }
+
+
+def _request_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    shown = redact_headers(headers)
+    sessions = [(name, value) for name, value in headers if name.lower() in _SESSIONS]
+    return shown | dict(reversed(sessions))

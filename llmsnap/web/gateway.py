@@ -1,7 +1,8 @@
 """In front of Flask: what every request needs, once; inference goes straight to dispatch.
 
 A thin WSGI layer answers half as many requests again as a Flask view would (docs/adr/0002), so
-authentication, CORS and errors are framework-free functions called here.
+authentication, CORS and errors are framework-free functions called here. Health is answered here
+as well, also while Flask is imported.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import gevent
 from llmsnap.errors import (
     Forbidden,
     LlmsnapError,
+    MethodNotAllowed,
     Misdirected,
     PageRefused,
     Unauthorized,
@@ -40,9 +42,9 @@ from llmsnap.http import (
     with_origin,
 )
 from llmsnap.proxy import LoadingStream, ProxyStream, Request, RequestContext, Response, Tunnel
-from llmsnap.web import accesslog, health, senders, takeover
+from llmsnap.web import access, accesslog
 from llmsnap.web.accesslog import Journal
-from llmsnap.web.incoming import new_request
+from llmsnap.web.incoming import leave_taken, new_request, take_over
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -97,7 +99,7 @@ class Gateway:
                 requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
                 return self._finish(context, start_response, _preflight(requested), own)
             admit(request, environ, runtime)
-            handle = senders.elsewhere(request, environ, runtime) or _handler(request, service)
+            handle = access.elsewhere(request, environ, runtime) or _handler(request, service)
             if handle is not None:
                 answer = handle(context, runtime)
                 answer.headers = with_origin(_without(answer.headers, own), allow) + own
@@ -187,23 +189,23 @@ class Gateway:
         """Leave the connection to a tunnel, until that ends."""
         context.status = answer.status
         try:
-            answer.body.run(answer.headers + _waits(context), takeover.take(environ))
+            answer.body.run(answer.headers + _waits(context), take_over(environ))
         finally:
             context.request.body_share.close()
             accesslog.write(self._journal, context, answer.body.sent)
-        return takeover.leave(environ)
+        return leave_taken(environ)
 
 
-def _handler(request: Request, service: Service) -> senders.Handle | None:
+def _handler(request: Request, service: Service) -> access.Handle | None:
     """Return what serves *request* past Flask; None for what Flask serves. Raises: Draining."""
     resource = RESOURCES.get(request.path)
-    handle: senders.Handle
+    handle: access.Handle
     if resource is None:
         if not request.path.startswith(UPSTREAM):
             return None
         handle = service.dispatcher.handle_upstream
     elif is_open(request.path):
-        return lambda context, _: health.answer(context.request, service)
+        return lambda context, _: answer_health(context.request, service)
     elif _names_no_model(request, resource):
         return None
     elif resource.common.observes:
@@ -271,7 +273,7 @@ def admit(request: Request, environ: dict[str, Any], runtime: Runtime) -> None:
             kind = WrongKey if presents_key(authorization, x_api_key) else Unauthorized
             raise kind("unauthorized: invalid or missing API key")
         request.key = key
-    senders.check(request, environ, runtime)
+    access.check(request, environ, runtime)
     _check_rights(request)
 
 
@@ -306,7 +308,7 @@ def _allow_origin(request: Request, environ: dict[str, Any], runtime: Runtime) -
     if not origin:
         return []
     granted = runtime.config.allowed_origins
-    if senders.is_sandboxed_page(request, environ, runtime):
+    if access.is_sandboxed_page(request, environ, runtime):
         granted = (*granted, "null")
     return allow_origin(request.path, origin, granted)
 
@@ -353,3 +355,25 @@ def _close(body: Iterable[bytes]) -> None:
     close = getattr(body, "close", None)
     if close is not None:
         close()
+
+
+# --- health -------------------------------------------------------------------------------------
+
+
+HEALTH_HEADERS = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "2")]
+HEALTH_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def answer_health(request: Request, service: Service) -> Response:
+    """Answer one of the open paths: OK while the process runs.
+
+    ``/ready`` is OK while requests are accepted, and raises Draining before and after. Raises:
+    MethodNotAllowed.
+    """
+    if request.method not in HEALTH_METHODS:
+        raise MethodNotAllowed(
+            f"{request.path} takes {', '.join(HEALTH_METHODS)}", list(HEALTH_METHODS)
+        )
+    if request.path == "/ready":
+        service.check_accepting()
+    return Response(200, "", list(HEALTH_HEADERS), [b"OK"])

@@ -11,7 +11,7 @@ from gevent import get_hub
 
 from llmsnap.errors import BadRequest
 from llmsnap.telemetry import Filter, Order, row_object, usage_statistics
-from llmsnap.web.context import current_service
+from llmsnap.web.current import current_service
 
 bp = Blueprint("llama_swap", __name__, url_prefix="/api/metrics")
 

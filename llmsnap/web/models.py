@@ -19,7 +19,7 @@ from llmsnap.http import ClientKey, masked
 from llmsnap.models import State
 from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route
 from llmsnap.service import Service
-from llmsnap.web.context import current_context, current_runtime, current_service, redirect_to
+from llmsnap.web.current import current_context, current_runtime, current_service, redirect_to
 
 OWNER = "llmsnap"
 OK = HTTPStatus.OK

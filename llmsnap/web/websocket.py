@@ -18,11 +18,9 @@ from werkzeug.datastructures import Headers
 
 from llmsnap.errors import BadRequest
 from llmsnap.tasks import TaskGroup
-from llmsnap.web import takeover
-from llmsnap.web.api import new_feed
-from llmsnap.web.context import current_context
-from llmsnap.web.feed import Feed
-from llmsnap.web.streams import HEARTBEAT_S
+from llmsnap.web.current import current_context
+from llmsnap.web.events import HEARTBEAT_S, EventFeed, new_feed
+from llmsnap.web.incoming import take_over
 
 bp = Blueprint("websocket", __name__)
 sock = Sock()
@@ -93,7 +91,7 @@ def events(connection: Server) -> None:
     """Send everything that happens; ``?format=`` and ``?lastEventId=`` as for ``/api/events``."""
     context = current_context()
     context.status = 101
-    if takeover.take(request.environ):
+    if take_over(request.environ):
         return  # somebody who speaks before the handshake is over
     connection.sock = Wire(connection.sock)
     feed = new_feed()
@@ -109,7 +107,7 @@ def events(connection: Server) -> None:
         tasks.kill()
 
 
-def send(connection: Server, feed: Feed) -> None:
+def send(connection: Server, feed: EventFeed) -> None:
     """Send what *feed* tells until one side ends. Blocks."""
     with suppress(OSError, ConnectionClosed):
         while not feed.is_over:
@@ -117,7 +115,7 @@ def send(connection: Server, feed: Feed) -> None:
                 connection.send(frame.text())
 
 
-def drop(connection: Server, feed: Feed) -> None:
+def drop(connection: Server, feed: EventFeed) -> None:
     """Read and forget what the client says, and end *feed* when it leaves. Blocks."""
     with suppress(ConnectionClosed):
         while True:

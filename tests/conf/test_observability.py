@@ -24,7 +24,7 @@ from llmsnap.telemetry import (
     activity_object,
 )
 from llmsnap.web.accesslog import AccessEntry
-from llmsnap.web.feed import Form
+from llmsnap.web.events import Form
 from tests.fakes.calls import observed
 from tests.telemetry.test_prometheus import busy
 from tests.web.watched import World

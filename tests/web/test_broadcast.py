@@ -11,7 +11,7 @@ import pytest
 from llmsnap.telemetry import ModelPreloaded, ProcessStateChanged
 from llmsnap.web import broadcast as module
 from llmsnap.web.broadcast import Batch, broadcast_of
-from llmsnap.web.feed import Form
+from llmsnap.web.events import Form
 from tests.fakes.calls import grant
 from tests.web.watched import World, envelopes, named
 

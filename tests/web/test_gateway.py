@@ -1,4 +1,6 @@
-"""Facts about llmsnap.web.gateway."""
+"""The gateway: keys, hosts, errors, health, and the way to what answers."""
+
+from __future__ import annotations
 
 import gevent
 import pytest
@@ -417,3 +419,35 @@ def test_what_a_request_holds_of_its_body_is_given_back_at_its_end(outcome, stat
     assert [one[:3] for one in started] == [status]
     if isinstance(outcome, Response):
         assert outcome.body.closed == 1
+
+
+# --- health -------------------------------------------------------------------------------------
+
+
+ONE_MODEL = 'models: {a: {cmd: x, proxy: "http://localhost:1"}}'
+HEALTH_PATHS = ["/health", "/wol-health", "/ready"]
+
+
+@pytest.fixture
+def alive():
+    with site(ONE_MODEL) as made:
+        yield made
+
+
+@pytest.mark.parametrize("path", HEALTH_PATHS)
+def test_a_server_that_serves_is_healthy_and_ready(alive, path) -> None:
+    answer = alive.client.get(path)
+    assert (answer.status, answer.text, answer.mimetype) == ("200 OK", "OK", "text/plain")
+    assert "X-Queue-Ms" not in answer.headers
+    assert alive.client.head(path).status_code == 200
+
+
+def test_while_it_ends_it_is_healthy_and_not_ready(alive) -> None:
+    alive.service.accepts = False
+    assert [alive.client.get(path).status_code for path in HEALTH_PATHS] == [200, 200, 503]
+
+
+@pytest.mark.parametrize("path", HEALTH_PATHS)
+def test_they_are_for_reading(alive, path) -> None:
+    answer = alive.client.post(path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")

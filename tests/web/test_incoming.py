@@ -1,15 +1,16 @@
-"""Facts about llmsnap.web.incoming: a request out of any server's environ."""
+"""A request out of a WSGI environ, and taking its connection over."""
 
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from gevent import socket
 
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone
 from llmsnap.web import incoming
-from llmsnap.web.incoming import OTHER_SOCKETS, new_request
+from llmsnap.web.incoming import OTHER_SOCKETS, leave_taken, new_request, take_over
 from tests.web.serving import site
 
 TEXT = """
@@ -113,3 +114,44 @@ def test_other_servers_wait_for_a_body_as_long_as_ours(here, monkeypatch, name: 
         with pytest.raises(BodyTimeout):
             request.read(2)
         assert ours.gettimeout() is None
+
+
+# --- taking the connection over -----------------------------------------------------------------
+
+
+def test_our_own_server_has_a_function_for_it() -> None:
+    environ = {"llmsnap.take_over": lambda: b"ahead", "llmsnap.socket": object()}
+    assert take_over(environ) == b"ahead"
+    assert leave_taken(environ) == []
+
+
+def test_gunicorn_keeps_its_bytes_in_the_unreader_and_closes_on_stop_iteration() -> None:
+    buffer = io.BytesIO()
+    buffer.write(b"ahead")
+    unreader = SimpleNamespace(buf=buffer)
+    body = SimpleNamespace(reader=SimpleNamespace(unreader=unreader))
+    environ = {"gunicorn.socket": object(), "wsgi.input": body}
+    assert take_over(environ) == b"ahead"
+    assert unreader.buf.getvalue() == b""
+    with pytest.raises(StopIteration):
+        leave_taken(environ)
+    assert take_over({"gunicorn.socket": object(), "wsgi.input": io.BytesIO()}) == b""
+
+
+def test_the_development_server_keeps_them_in_a_buffered_reader() -> None:
+    client, sock = socket.socketpair()
+    with client, sock, sock.makefile("rb", -1) as reader:
+        client.sendall(b"head\nahead")
+        assert reader.readline() == b"head\n"
+        environ = {"werkzeug.socket": sock, "wsgi.input": reader}
+        assert take_over(environ) == b"ahead"
+        assert take_over(environ) == b"", "and nobody waits for more"
+        assert sock.gettimeout() is None
+    with pytest.raises(ConnectionError):
+        leave_taken(environ)
+    assert take_over({"werkzeug.socket": sock, "wsgi.input": object()}) == b""
+
+
+def test_a_server_that_nobody_knows() -> None:
+    assert take_over({}) == b""
+    assert leave_taken({}) == []

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.web.streams."""
+"""Streams that do not end by themselves: the event feed, a log that grows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from llmsnap.http.sse import SseFrame, SseParser
 from llmsnap.logs.stream import LogStream
-from llmsnap.web import streams
-from llmsnap.web.feed import Form
-from llmsnap.web.streams import HEARTBEAT, FeedBody, LogBody, LogEvents
+from llmsnap.web import events, logs
+from llmsnap.web.events import HEARTBEAT, FeedBody, Form
+from llmsnap.web.logs import LogBody, LogEvents
 from tests.fakes.calls import FakeMonitor
 from tests.web.watched import World
 
@@ -26,8 +26,9 @@ def world() -> Iterator[World]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PACE_S", "UNFINISHED_S"):
-        monkeypatch.setattr(streams, name, 0.0)
-    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.001)
+        monkeypatch.setattr(logs, name, 0.0)
+    for module in (events, logs):
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.001)
 
 
 @pytest.fixture
@@ -48,9 +49,9 @@ def frames(*pieces: bytes) -> list[SseFrame]:
 
 
 def feed_body(world: World, monitor: FakeMonitor, form: Form = Form.NAMED) -> FeedBody:
-    from llmsnap.web.feed import Feed
+    from llmsnap.web.events import EventFeed
 
-    return FeedBody(Feed(world.service, form), monitor)
+    return FeedBody(EventFeed(world.service, form), monitor)
 
 
 def test_a_body_nobody_reads_takes_hold_of_nothing(world: World, monitor: FakeMonitor) -> None:
@@ -256,8 +257,3 @@ def test_a_log_of_events_that_ends_shows_its_last_words_and_ends(
     log.close()
     assert frames(*body) == [SseFrame("killed", id="8")]
     body.close()
-
-
-def test_bodies_show_what_they_are(world: World, log: LogStream, monitor: FakeMonitor) -> None:
-    assert repr(LogEvents(world.service, log, monitor)).startswith("<LogEvents of <LogStream")
-    assert "NAMED" in repr(feed_body(world, monitor))

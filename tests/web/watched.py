@@ -11,8 +11,8 @@ from llmsnap.routing import change_of
 from llmsnap.service import Service
 from llmsnap.telemetry import ActivityRecord, ActivityRecorded, ResponseObserver, SwapFinished
 from llmsnap.web.broadcast import Broadcast, broadcast_of
-from llmsnap.web.feed import Feed, Form
-from llmsnap.web.frames import Frame
+from llmsnap.web.events import EventFeed, Form
+from llmsnap.web.frames import FeedFrame
 from tests.fakes.calls import observed
 from tests.fakes.launcher import FakeLauncher
 
@@ -40,11 +40,11 @@ class World:
         self.service.accepts = True
         self.broadcast: Broadcast = broadcast_of(self.service)
         self.broadcast.pace_s = 0.0
-        self.feeds: list[Feed] = []
+        self.feeds: list[EventFeed] = []
         self._swap_ids = count(1)
 
-    def feed(self, form: Form = Form.BOTH, resume: str = "") -> Feed:
-        feed = Feed(self.service, form, resume)
+    def feed(self, form: Form = Form.BOTH, resume: str = "") -> EventFeed:
+        feed = EventFeed(self.service, form, resume)
         self.feeds.append(feed)
         feed.open()
         return feed
@@ -85,11 +85,11 @@ class World:
         return self.service.telemetry.recorder.begin(context)
 
 
-def named(frames: list[Frame], event: str) -> list[dict[str, Any]]:
+def named(frames: list[FeedFrame], event: str) -> list[dict[str, Any]]:
     return [json.loads(frame.data) for frame in frames if frame.event == event]
 
 
-def envelopes(frames: list[Frame], kind: str = "") -> list[Any]:
+def envelopes(frames: list[FeedFrame], kind: str = "") -> list[Any]:
     """What the envelopes of a *kind* hold; (kind, content) pairs of all without one."""
     outer = [json.loads(frame.data) for frame in frames if frame.event == "message"]
     if not kind:

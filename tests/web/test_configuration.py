@@ -1,11 +1,11 @@
-"""Facts about llmsnap.web.masking."""
+"""Facts about llmsnap.web.configuration."""
 
 from __future__ import annotations
 
 import pytest
 
 from llmsnap.http.secrets import REDACTED as MASK
-from llmsnap.web.masking import mask
+from llmsnap.web.configuration import mask
 
 FILE = """\
 # a comment

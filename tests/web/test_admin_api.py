@@ -1,20 +1,32 @@
-"""Facts about llmsnap.web.api, through Flask and the gateway."""
+"""What the interface, dashboards and Prometheus ask, through Flask and the gateway."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
+from llmsnap.config import load
 from llmsnap.http.sse import SseParser
-from llmsnap.telemetry import ActivityRecord, Capture, CapturedBody
-from llmsnap.web.feed import Form
+from llmsnap.telemetry import (
+    ActivityRecord,
+    Capture,
+    CapturedBody,
+    HostSample,
+    PerformanceSample,
+    ProcessSample,
+    ProcessStateChanged,
+)
+from llmsnap.telemetry.hardware import HardwareProbe, detect
+from llmsnap.web.events import Form
 from tests.fakes.calls import grant, keep
-from tests.web.serving import app_of
+from tests.web.serving import Site, app_of, site
 from tests.web.watched import World
 
 
@@ -312,3 +324,233 @@ def test_the_version_is_told(client: Any) -> None:
     body = client.get("/api/version")
     assert body.headers["Content-Type"] == "application/json; charset=utf-8"
     assert set(body.json) == {"build_date", "commit", "version"}
+
+
+# --- how models fare, the file and the plan -----------------------------------------------------
+
+
+CONFIG = """
+startPort: 17000
+logToStdout: none
+models:
+  alpha:
+    cmd: serve --port ${PORT} --api-key hunter2hunter2
+    aliases: [first]
+    ttl: 60
+  beta:
+    cmd: serve --port ${PORT}
+groups:
+  pair:
+    swap: false
+    members: [alpha]
+"""
+KEYS = """
+apiKeys:
+  - {key: admin-key-0123456789, name: admin, admin: true}
+  - {key: beta-key-0123456789, name: guest, models: [beta], admin: false}
+"""
+
+
+@pytest.fixture
+def house() -> Iterator[Site]:
+    with site(CONFIG) as made:
+        yield made
+
+
+def test_the_overview_tells_how_every_model_fares(house: Site) -> None:
+    found = house.client.get("/api/overview").get_json()
+    alpha, beta = found["models"]
+    assert (alpha["model_id"], alpha["state"], alpha["in_flight"]) == ("alpha", "stopped", 0)
+    assert alpha["aliases"] == ["first"]
+    assert alpha["ttl_s"] == 60
+    assert alpha["durations"]["start"] == {"count": 0, "last_s": None, "p50_s": None, "p90_s": None}
+    assert "hunter2" not in alpha["cmd"]
+    assert beta["model_id"] == "beta"
+
+
+def test_the_overview_tells_the_groups(house: Site) -> None:
+    groups = {each["id"]: each for each in house.client.get("/api/overview").get_json()["groups"]}
+    assert groups["pair"]["members"] == ["alpha"]
+    assert groups["pair"]["swap"] is False
+    assert groups["(default)"]["members"] == ["beta"]
+
+
+@pytest.mark.parametrize("path", ["overview", "timeline", "config/file", "config/plan"])
+def test_it_takes_an_admin_key(path: str) -> None:
+    with site(CONFIG + KEYS) as made:
+        status = {
+            key: made.client.get(f"/api/{path}", headers={"X-Api-Key": key}).status_code
+            for key in ("", "beta-key-0123456789", "admin-key-0123456789")
+        }
+        assert list(status.values()) == [401, 403, 200]
+
+
+def test_the_timeline_begins_with_what_is_and_goes_on_with_what_happens(house: Site) -> None:
+    assert [bar["state"] for bar in timeline(house)] == ["stopped"]
+    house.service.bus.publish(ProcessStateChanged("alpha", "stopped", "starting"))
+    first, second = timeline(house)
+    assert first["to_ms"] == second["from_ms"]
+    assert (second["state"], second["to_ms"]) == ("starting", None)
+
+
+def test_what_happened_before_the_first_look_is_on_the_timeline(house: Site) -> None:
+    for old, new in (("stopped", "starting"), ("starting", "ready")):
+        house.service.bus.publish(ProcessStateChanged("alpha", old, new))
+    assert [bar["state"] for bar in timeline(house)] == ["stopped", "starting", "ready"]
+
+
+def timeline(house: Site) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = house.client.get("/api/timeline").get_json()["states"]["alpha"]
+    return found
+
+
+def test_a_configuration_without_a_file(house: Site) -> None:
+    assert house.client.get("/api/config/file").get_json()["text"] == ""
+    assert house.client.get("/api/config/plan").get_json()["changes"] is None
+
+
+@pytest.fixture
+def file(house: Site, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    house.service.runtime.config = load(path, environ={})
+    return path
+
+
+def test_the_file_is_shown_without_secrets(house: Site, file: Path) -> None:
+    found = house.client.get("/api/config/file").get_json()
+    assert found["source"] == str(file)
+    assert "aliases: [first]" in found["text"]
+    assert "hunter2" not in found["text"]
+
+
+def test_a_file_that_is_gone_is_said(house: Site, file: Path) -> None:
+    file.unlink()
+    assert "No such file" in house.client.get("/api/config/file").get_json()["reason"]
+
+
+def test_the_plan_tells_what_a_reload_would_touch(house: Site, file: Path) -> None:
+    file.write_text(CONFIG.replace("ttl: 60", "ttl: 61").replace("  beta:", "  gamma:"))
+    changes = house.client.get("/api/config/plan").get_json()["changes"]
+    assert (changes["hot"], changes["added"], changes["removed"]) == (
+        ["alpha"],
+        ["gamma"],
+        ["beta"],
+    )
+
+
+def test_the_plan_tells_every_problem_with_its_line(house: Site, file: Path) -> None:
+    file.write_text(CONFIG.replace("ttl: 60", "ttl: soon"))
+    found = house.client.get("/api/config/plan").get_json()
+    assert found["changes"] is None
+    assert [(each["line"], each["where"]) for each in found["errors"]] == [(8, "models.alpha.ttl")]
+
+
+# --- the page for Prometheus, the machine -------------------------------------------------------
+
+
+@pytest.fixture
+def measured() -> World:
+    return World()
+
+
+@pytest.fixture
+def scraper(measured: World) -> Any:
+    return app_of(lambda: measured.service).test_client()
+
+
+def samples(scraper: Any) -> dict[tuple[Any, ...], float]:
+    page = scraper.get("/metrics")
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(page.text)
+        for sample in family.samples
+    }
+
+
+def test_the_page_counts_requests_and_shows_every_model(scraper: Any, measured: World) -> None:
+    measured.record()
+    measured.record(status=502)
+    measured.swap("alpha", reason="request", started_at=1.0)
+    measured.service.logs.model("alpha").dropped_bytes = 7
+    found = samples(scraper)
+    assert found["llmsnap_requests_total", "200", "alpha"] == 1
+    assert found["llmsnap_request_errors_total", "502", "alpha"] == 1
+    assert found["llmsnap_swaps_total", "alpha", "done", "request"] == 1
+    assert found["llmsnap_model_state", "alpha", "stopped"] == 1
+    assert found["llmsnap_model_state", "alpha", "ready"] == 0
+    assert found["llmsnap_log_dropped_bytes_total", "alpha"] == 7
+    assert found["llmsnap_requests_in_flight", "beta"] == 0
+
+
+def test_the_scraper_chooses_the_format(scraper: Any) -> None:
+    plain = scraper.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    modern = scraper.get("/metrics", headers=accept)
+    assert modern.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert modern.text.endswith("# EOF\n")
+
+
+def test_names_that_clients_make_up_are_one_series(scraper: Any, measured: World) -> None:
+    before = len(samples(scraper))
+    for number in range(500):
+        measured.record(model_id=f"made-up-{number}", status=404)
+    found = samples(scraper)
+    assert found["llmsnap_requests_total", "404", "other"] == 500
+    assert len(found) < before + 100
+
+
+def test_host_and_model_processes_are_those_of_the_last_sample(
+    scraper: Any, measured: World
+) -> None:
+    assert ("llmsnap_host_memory_used_bytes",) not in samples(scraper)
+    sample = PerformanceSample(
+        1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),)
+    )
+    measured.service.telemetry.performance._samples.append(sample)
+    found = samples(scraper)
+    assert found["llmsnap_host_memory_used_bytes",] == 10
+    assert found["llmsnap_model_resident_memory_bytes", "alpha"] == 4096
+    assert found["llmsnap_model_cpu_ratio", "alpha"] == 1.5
+
+
+def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
+    scraper: Any, measured: World
+) -> None:
+    for at in (1000, 2000):
+        measured.service.telemetry.performance._samples.append(PerformanceSample(at, HostSample()))
+    assert [s["at_ms"] for s in scraper.get("/api/performance").json["samples"]] == [1000, 2000]
+    later = scraper.get("/api/performance?since=1000").json
+    assert [sample["at_ms"] for sample in later["samples"]] == [2000]
+    assert scraper.get("/api/performance?since=x").status_code == 400
+    theirs = scraper.get("/api/performance?after=1970-01-01T00:00:01Z").json
+    assert set(theirs) == {"enabled", "sys_stats", "gpu_stats"}
+    assert [one["timestamp"] for one in theirs["sys_stats"]] == ["1970-01-01T00:00:02Z"]
+    both = scraper.get("/api/performance").json
+    assert (len(both["sys_stats"]), len(both["samples"]), both["enabled"]) == (2, 2, True)
+    assert "sys_stats" not in later
+    assert scraper.get("/api/performance?after=x").status_code == 400
+    assert b"llamaswap_memory" not in scraper.get("/metrics").data
+    assert "llamaswap_memory" in scraper.get("/metrics?compat=llama-swap").text
+
+
+def test_the_hardware_is_told_once_it_is_detected(scraper: Any, measured: World) -> None:
+    probe = HardwareProbe(lambda: detect(Path("/none"), None))
+    measured.service.telemetry.hardware = probe
+    assert scraper.get("/api/hardware").headers["Retry-After"] == "1"
+    probe.run()
+    found = scraper.get("/api/hardware").json
+    assert (found["schema_version"], found["capture"]["scope"]) == (1, "inference_host")
+    assert found["cpu"]["vendor"] is None
+
+
+def test_hardware_that_cannot_be_detected_is_said_to_be_unknown(
+    scraper: Any, measured: World
+) -> None:
+    probe = HardwareProbe(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    measured.service.telemetry.hardware = probe
+    probe.run()
+    answer = scraper.get("/api/hardware")
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (503, None)
+    assert answer.json["error"]["code"] == "hardware_unknown"

@@ -1,4 +1,4 @@
-"""One reader's place in the event feed: what waits for it, and what it missed.
+"""The event feed: one reader's place in it, what waits for it, and what it missed.
 
 A reader that is too slow never misses the newest model list. It loses the oldest log data first,
 and is told how much. Records and swaps are not queued for it at all: it fetches those after the
@@ -14,12 +14,19 @@ from dataclasses import dataclass
 from enum import Flag, auto
 
 import gevent
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
 from gevent.event import Event
 
+from llmsnap.errors import BadRequest
+from llmsnap.http import sse_comment
+from llmsnap.proxy import ClientMonitor
 from llmsnap.service import Service
 from llmsnap.telemetry import ActivityRecord, Telemetry, swap_object
 from llmsnap.web.broadcast import Batch, Note, broadcast_of
-from llmsnap.web.frames import Frame, LogPiece, lost, named
+from llmsnap.web.current import current_context, current_service
+from llmsnap.web.frames import FeedFrame, LogPiece, lost, named
+from llmsnap.web.gateway import FLUSH
 
 MAX_NOTES = 1000
 """Changes that wait for a slow reader, before only the newest of each model is kept."""
@@ -57,7 +64,7 @@ class Position:
         return None
 
 
-class Feed:
+class EventFeed:
     """One reader's view of the service, from ``open`` to ``close``.
 
     *resume* is the id of the last frame the reader saw before it lost its connection.
@@ -73,10 +80,10 @@ class Feed:
         self._at = Position(service.telemetry.run)
         self._listed = -1  # up to this record all were in the list the reader began with
         self._wake = Event()
-        self._first: list[Frame] = []
-        self._models: Frame | None = None
-        self._requests: list[Frame] = []
-        self._in_flight: Frame | None = None
+        self._first: list[FeedFrame] = []
+        self._models: FeedFrame | None = None
+        self._requests: list[FeedFrame] = []
+        self._in_flight: FeedFrame | None = None
         self._notes: list[Note] = []
         self._most_notes = MAX_NOTES
         self._logs: deque[LogPiece] = deque()
@@ -85,7 +92,7 @@ class Feed:
         self._more = False
 
     def __repr__(self) -> str:
-        return f"<Feed {self._form.name} at {self._at}{' over' if self.is_over else ''}>"
+        return f"<EventFeed {self._form.name} at {self._at}{' over' if self.is_over else ''}>"
 
     def open(self) -> None:
         """Subscribe and take the snapshot in one step, without a switch, so nothing is missed."""
@@ -112,7 +119,7 @@ class Feed:
         self._wake.set()
 
     def offer(self, batch: Batch) -> None:
-        """See broadcast.Reader."""
+        """See broadcast.FeedReader."""
         if self.takes_envelopes:
             self._models = batch.models or self._models
             self._add_requests(batch.requests)
@@ -122,10 +129,10 @@ class Feed:
         self._add_logs(batch.logs)
 
     def wake(self) -> None:
-        """See broadcast.Reader."""
+        """See broadcast.FeedReader."""
         self._wake.set()
 
-    def wait(self, limit_s: float) -> list[Frame]:
+    def wait(self, limit_s: float) -> list[FeedFrame]:
         """Wait for something to tell, *limit_s* at most; empty when nothing came, or it is over."""
         if self._more:
             gevent.sleep(0)  # a long history must not hold up others
@@ -147,7 +154,7 @@ class Feed:
             self._notes = _newest(self._notes)
             self._most_notes = max(MAX_NOTES, 2 * len(self._notes))
 
-    def _add_requests(self, changes: list[Frame]) -> None:
+    def _add_requests(self, changes: list[FeedFrame]) -> None:
         """Keep *changes*, or one snapshot in the place of too many: it goes on from there."""
         self._requests += changes
         if len(self._requests) > MAX_NOTES:
@@ -164,7 +171,7 @@ class Feed:
 
     # --- frames --------------------------------------------------------------------------------
 
-    def _take(self) -> Iterator[Frame]:
+    def _take(self) -> Iterator[FeedFrame]:
         first, self._first = self._first, []
         yield from first
         models, self._models = self._models, None
@@ -183,7 +190,7 @@ class Feed:
         if in_flight is not None:
             yield in_flight
 
-    def _swaps(self) -> Iterator[Frame]:
+    def _swaps(self) -> Iterator[FeedFrame]:
         telemetry = self._service.telemetry
         swaps = telemetry.swaps_after(self._at.swaps)
         self._at.swaps = telemetry.swaps_ended - len(swaps)
@@ -191,7 +198,7 @@ class Feed:
             self._at.swaps += 1
             yield named("swap", swap_object(swap), str(self._at))
 
-    def _records(self) -> list[Frame]:
+    def _records(self) -> list[FeedFrame]:
         """Return the frames of what was filed since; readers that are as far share them."""
         at, newest = self._at, self._service.telemetry.activity.next_id - 1
         if newest <= at.record_id:
@@ -202,23 +209,23 @@ class Feed:
         )
         return frames
 
-    def _make_records(self) -> tuple[list[Frame], int, bool]:
+    def _make_records(self) -> tuple[list[FeedFrame], int, bool]:
         """Return frames, the id of the record they end with, and whether there are more."""
         records = self._service.telemetry.activity.after(self._at.record_id)
-        frames: list[Frame] = []
+        frames: list[FeedFrame] = []
         for record in records[:MAX_RECORDS]:
             self._at.record_id = record.id
             frames += self._record(record)
         return frames, self._at.record_id, len(records) > MAX_RECORDS
 
-    def _record(self, record: ActivityRecord) -> Iterator[Frame]:
+    def _record(self, record: ActivityRecord) -> Iterator[FeedFrame]:
         told, frame = self._broadcast.record(record, str(self._at))
         if self.takes_envelopes and record.id > self._listed:
             yield from told
         if Form.NAMED in self._form:
             yield frame
 
-    def _log_frames(self) -> Iterator[Frame]:
+    def _log_frames(self) -> Iterator[FeedFrame]:
         pieces = [lost(source, count) for source, count in self._lost.items()] + [*self._logs]
         self._lost, self._log_bytes = {}, 0
         self._logs.clear()
@@ -248,3 +255,71 @@ def _newest(notes: list[Note]) -> list[Note]:
         newest.pop(note.subject, None)
         newest[note.subject] = note
     return list(newest.values())
+
+
+# --- as server-sent events ----------------------------------------------------------------------
+
+
+HEARTBEAT_S = 15.0
+HEARTBEAT = sse_comment("heartbeat")
+
+
+class FeedBody:
+    """A feed as server-sent events."""
+
+    def __init__(self, feed: EventFeed, monitor: ClientMonitor) -> None:
+        self._feed = feed
+        self._monitor = monitor
+
+    def __repr__(self) -> str:
+        return f"<FeedBody of {self._feed!r}>"
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        feed = self._feed
+        if not feed.is_open:
+            feed.open()
+            self._monitor.open(feed.end)
+        frames = feed.wait(HEARTBEAT_S)
+        if feed.is_over:
+            raise StopIteration
+        return b"".join([frame.sse() for frame in frames]) or HEARTBEAT
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._monitor.close()
+        self._feed.close()
+
+
+# --- the view -----------------------------------------------------------------------------------
+
+
+bp = Blueprint("events", __name__)
+
+EVENT_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "X-Accel-Buffering": "no",
+}
+FORMS = {"message": Form.MESSAGE, "named": Form.NAMED, "both": Form.BOTH}
+
+
+@bp.get("/api/events")
+def events() -> ResponseReturnValue:
+    """Stream all that happens: envelopes, or with ``?format=`` ``named`` frames or ``both``."""
+    request.environ[FLUSH] = True
+    return Response(FeedBody(new_feed(), current_context().request.monitor), headers=EVENT_HEADERS)
+
+
+def new_feed() -> EventFeed:
+    """Return the feed that the running request asks for, not open yet. Raises: BadRequest."""
+    wanted = request.args.get("format") or "message"
+    form = FORMS.get(wanted)
+    if form is None:
+        raise BadRequest(f"format must be message, named or both, not {wanted[:40]!r}")
+    # A WebSocket of a browser cannot send headers of its own.
+    resume = request.headers.get("Last-Event-ID") or request.args.get("lastEventId", "")
+    return EventFeed(current_service(), form, resume)

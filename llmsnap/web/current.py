@@ -1,9 +1,10 @@
-"""What the running request belongs to: its context, its runtime, the service."""
+"""What views need of the running request: context, runtime, service, redirects, parameters."""
 
 from __future__ import annotations
 
 from flask import Response, redirect, request
 
+from llmsnap.errors import BadRequest
 from llmsnap.http import relative_reference
 from llmsnap.proxy import RequestContext
 from llmsnap.runtime import Runtime
@@ -35,3 +36,13 @@ def redirect_to(target: str, status: int = 302) -> Response:
     response = redirect(relative_reference(target, requested_path(request.environ)), status)
     assert isinstance(response, Response)  # noqa: S101 - Flask's own, by its default class
     return response
+
+
+def whole_number(name: str, default: int | None = None) -> int | None:
+    """Return a parameter of the query as a number, *default* without it. Raises: BadRequest."""
+    text = request.args.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise BadRequest(f"{name} must be a whole number, not {text[:40]!r}")
+    return int(text)

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.web.senders and wire.cors: which page may make a browser do what.
+"""Facts about llmsnap.web.access and wire.cors: which page may make a browser do what.
 
 The table holds for every pair of a request and a sender, whichever key comes with it and whatever
 address the browser uses.

@@ -1,10 +1,11 @@
-"""Facts about llmsnap.web.feed: what one reader is told."""
+"""The event feed: what one reader is told, in which frames."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -16,8 +17,11 @@ from llmsnap.telemetry import (
     ReloadPhase,
     SwapStarted,
 )
-from llmsnap.web import feed as feeds
-from llmsnap.web.feed import Feed, Form, Position
+from llmsnap.web import events as feeds
+from llmsnap.web import frames as inflight
+from llmsnap.web.events import EventFeed, Form, Position
+from llmsnap.web.frames import LogPiece, envelope, lost, split_utf8, wrapped
+from llmsnap.web.frames import named as named_frame
 from tests.web.watched import World, envelopes, named
 
 NOW = 0.0
@@ -30,7 +34,7 @@ def world() -> Iterator[World]:
     made.close()
 
 
-def told(feed: Feed) -> list:
+def told(feed: EventFeed) -> list:
     return feed.wait(NOW)
 
 
@@ -359,3 +363,242 @@ def test_a_closed_feed_leaves_nothing_behind(world: World) -> None:
     assert repr(world.service.bus) == before
     assert "0 readers" in repr(world.service.logs.proxy)
     assert "over" in repr(feed)
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+def test_an_envelope_is_byte_for_byte_what_clients_of_the_original_read() -> None:
+    frame = LogPiece("proxy", b"[INFO] hello\n").envelope()
+    assert frame.sse() == (
+        b"event:message\n"
+        b'data:{"type":"logData",'
+        b'"data":"{\\"data\\":\\"[INFO] hello\\\\n\\",\\"source\\":\\"proxy\\"}"}\n'
+        b"\n"
+    )
+
+
+def test_a_named_frame_has_a_name_an_id_where_it_has_one_and_plain_json() -> None:
+    assert named_frame("swap", {"id": 4}, "7f-1-2").sse() == (
+        b'event: swap\nid: 7f-1-2\ndata: {"id":4}\n\n'
+    )
+    assert (
+        named_frame("preload", {"a": "ä\n"}).sse()
+        == 'event: preload\ndata: {"a":"ä\\n"}\n\n'.encode()
+    )
+
+
+def test_over_a_websocket_an_envelope_is_itself_and_a_named_frame_an_object() -> None:
+    one = envelope("modelStatus", [])
+    assert one.text() == one.data == '{"type":"modelStatus","data":"[]"}'
+    assert json.loads(named_frame("swap", {"id": 4}, "7f-1-2").text()) == {
+        "event": "swap",
+        "id": "7f-1-2",
+        "data": {"id": 4},
+    }
+    assert json.loads(named_frame("preload", {}).text()) == {"event": "preload", "data": {}}
+
+
+def test_a_document_that_is_json_already_is_wrapped_as_it_is() -> None:
+    assert wrapped("metrics", "[1]").data == '{"type":"metrics","data":"[1]"}'
+
+
+def test_a_piece_of_a_log_is_text_in_one_form_and_bytes_in_the_other() -> None:
+    piece = LogPiece("upstream", b"\xff ok\x1b[0m")
+    inner = json.loads(json.loads(piece.envelope().data)["data"])
+    assert inner == {"data": "\ufffd ok\x1b[0m", "source": "upstream"}
+    shown = json.loads(piece.named().data)
+    assert base64.b64decode(shown["data"]) == b"\xff ok\x1b[0m"
+    assert list(shown) == ["data", "source"]
+
+
+def test_readers_share_what_was_encoded() -> None:
+    piece = LogPiece("proxy", b"x")
+    assert piece.envelope() is piece.envelope()
+    assert piece.named() is piece.named()
+    frame = named_frame("swap", {})
+    assert frame.sse() is frame.sse()
+
+
+def test_a_loss_is_a_line_and_a_number() -> None:
+    piece = lost("proxy", 4711)
+    assert b"4711 bytes of log dropped" in piece.data
+    assert json.loads(piece.named().data)["dropped"] == 4711
+
+
+@pytest.mark.parametrize(
+    ("data", "rest"),
+    [
+        (b"", b""),
+        (b"abc\n", b""),
+        ("ä".encode(), b""),
+        (b"a" + "ä".encode()[:1], b"\xc3"),
+        ("€".encode(), b""),
+        (b"a" + "€".encode()[:2], b"\xe2\x82"),
+        ("🦙".encode()[:3], b"\xf0\x9f\xa6"),
+        ("🦙".encode(), b""),
+        (b"\x80\x80\x80\x80\x80", b""),
+        (b"\xff", b"\xff"),
+        (b"\xffa", b""),
+    ],
+)
+def test_characters_are_not_cut_in_two(data: bytes, rest: bytes) -> None:
+    assert split_utf8(data) == (data.removesuffix(rest), rest)
+
+
+# --- requests in flight, in llama-swap's form ---------------------------------------------------
+
+
+JSON = [("Content-Type", "application/json"), ("Set-Cookie", "id=s3cret")]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed(clock: Clock) -> Iterator[World]:
+    made = World()
+    made.service.telemetry.recorder._clock = clock
+    yield made
+    made.close()
+
+
+def in_flight_envelopes(timed: World, feed: EventFeed) -> list[Any]:
+    timed.publish()
+    return envelopes(feed.wait(0), "inflight")
+
+
+def test_a_request_is_told_from_its_begin_to_its_end(timed: World, clock: Clock) -> None:
+    feed = timed.feed(Form.MESSAGE)
+    assert in_flight_envelopes(timed, feed) == [{"operation": "snapshot", "requests": []}]
+    headers = [("X-Session-ID", "s-1"), ("Authorization", "Bearer s3cret"), ("X-Session-ID", "2")]
+    observer = timed.begin(client_ip="10.0.0.9", headers=headers, received_at=clock.now)
+    clock.now += 1.5
+    (upsert,) = in_flight_envelopes(timed, feed)
+    assert upsert["operation"] == "upsert"
+    assert upsert["request"].pop("timestamp").endswith("Z")
+    assert upsert["request"] == {
+        "id": str(observer.serial),
+        "model": "alpha",
+        "req_path": "/v1/chat/completions",
+        "method": "POST",
+        "req_headers": {"X-Session-ID": "s-1", "Authorization": "[REDACTED]"},
+        "remote_ip": "10.0.0.9",
+        "resp_headers": {},
+        "resp_bytes": 0,
+        "elapsed_ms": 1500.0,
+    }
+    assert in_flight_envelopes(timed, feed) == []
+    observer.head(200, JSON)
+    (upsert,) = in_flight_envelopes(timed, feed)
+    assert upsert["request"]["resp_headers"] == {
+        "Content-Type": "application/json",
+        "Set-Cookie": "[REDACTED]",
+    }
+    observer.finish()
+    assert in_flight_envelopes(timed, feed) == [{"operation": "remove", "id": str(observer.serial)}]
+    assert in_flight_envelopes(timed, feed) == []
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_who_comes_later_begins_with_what_there_is_and_misses_nothing(
+    timed: World, others: int
+) -> None:
+    early = [timed.feed(Form.MESSAGE) for _ in range(others)]
+    for feed in early:
+        in_flight_envelopes(timed, feed)
+    observers = [timed.begin(), timed.begin("beta")]
+    late = timed.feed(Form.MESSAGE)
+    (snapshot,) = in_flight_envelopes(timed, late)
+    assert [one["model"] for one in snapshot["requests"]] == ["alpha", "beta"]
+    for feed in early:
+        assert [one["operation"] for one in in_flight_envelopes(timed, feed)] == [
+            "upsert",
+            "upsert",
+        ]
+    for observer in observers:
+        observer.finish()
+    for feed in (*early, late):
+        assert [one["operation"] for one in in_flight_envelopes(timed, feed)] == [
+            "remove",
+            "remove",
+        ]
+
+
+def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
+    timed: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inflight, "MOST_BYTES_TOLD", 2)
+    feed = timed.feed(Form.MESSAGE)
+    observers = [timed.begin() for _ in range(3)]
+    in_flight_envelopes(timed, feed)
+    clock.now += inflight.BYTES_EVERY_S
+    in_flight_envelopes(timed, feed)
+
+    def stream() -> list[str]:
+        for observer in observers:
+            observer.feed(b"token")
+        return [one["request"]["id"] for one in in_flight_envelopes(timed, feed)]
+
+    assert stream() == [], "too early"
+    clock.now += inflight.BYTES_EVERY_S
+    first = stream()
+    clock.now += inflight.BYTES_EVERY_S
+    second = stream()
+    assert (len(first), len(second)) == (2, 2)
+    assert {*first, *second} == {str(observer.serial) for observer in observers}
+    for observer in observers:
+        observer.finish()
+
+
+def test_what_is_no_inference_is_not_listed(timed: World) -> None:
+    feed = timed.feed(Form.MESSAGE)
+    in_flight_envelopes(timed, feed)
+    observers = [timed.begin(path="/slots"), timed.begin(path="/v1/embeddings")]
+    assert [one["request"]["req_path"] for one in in_flight_envelopes(timed, feed)] == [
+        "/v1/embeddings"
+    ]
+    for observer in observers:
+        observer.finish()
+
+
+def test_a_reader_that_is_behind_gets_a_snapshot_instead(
+    timed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "MAX_NOTES", 3)
+    feed, quick = timed.feed(Form.MESSAGE), timed.feed(Form.MESSAGE)
+    in_flight_envelopes(timed, feed)
+    in_flight_envelopes(timed, quick)
+    observers = []
+    for _ in range(4):
+        observers.append(timed.begin())
+        assert [one["operation"] for one in in_flight_envelopes(timed, quick)] == ["upsert"]
+    observers.pop(0).finish()
+    last = in_flight_envelopes(timed, quick)
+    changes = in_flight_envelopes(timed, feed)
+    assert changes[0]["operation"] == "snapshot"
+    known = {one["id"] for one in changes[0]["requests"]}
+    for change in changes[1:]:
+        known.discard(change.get("id")) if change["operation"] == "remove" else None
+    assert known == {str(observer.serial) for observer in observers}
+    assert [one["operation"] for one in last] == ["remove"]
+    for observer in observers:
+        observer.finish()
+
+
+def test_nothing_is_made_for_readers_of_named_frames(timed: World) -> None:
+    timed.feed(Form.NAMED)
+    observer = timed.begin()
+    timed.publish()
+    assert timed.broadcast._requests.is_empty
+    observer.finish()

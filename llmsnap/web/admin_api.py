@@ -1,0 +1,263 @@
+"""What the interface, dashboards and Prometheus ask: records, captures, machine, models."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+from flask.typing import ResponseReturnValue
+from gevent import get_hub
+from msgspec import json
+
+from llmsnap.config import ModelConfig
+from llmsnap.errors import BadRequest, HardwareUnknown, NotFound
+from llmsnap.http import SANDBOX, masked
+from llmsnap.installation import identify
+from llmsnap.routing import ModelView
+from llmsnap.service import Service
+from llmsnap.tasks import count_tasks
+from llmsnap.telemetry import (
+    SCHEMA_VERSION,
+    Filter,
+    Gauges,
+    ModelGauges,
+    Order,
+    activity_export,
+    capture_curl,
+    capture_har,
+    capture_object,
+    is_metric,
+    llama_swap_samples,
+    metric_object,
+    statistics,
+)
+from llmsnap.web import frames
+from llmsnap.web.configuration import known_secrets
+from llmsnap.web.current import current_service, whole_number
+from llmsnap.web.llama_swap import instant_ms
+
+bp = Blueprint("admin_api", __name__)
+
+NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+@bp.get("/api/version")
+def version() -> ResponseReturnValue:
+    """Tell which program this is."""
+    build = identify()
+    return jsonify(build_date=build.date, commit=build.commit, version=build.version)
+
+
+@bp.get("/api/metrics")
+def metrics() -> ResponseReturnValue:
+    """List what is known of each successful request, oldest first."""
+    records = current_service().telemetry.activity.snapshot()
+    response = jsonify([metric_object(one) for one in records if is_metric(one)])
+    response.mimetype = "application/json"
+    return response
+
+
+@bp.get("/api/activity")
+def activity() -> ResponseReturnValue:
+    """Page through the records of all requests, failed ones too.
+
+    ``model``, ``status``, ``key``, ``since`` and ``until`` filter; ``sort``, ``cursor`` and
+    ``limit`` page.
+    """
+    order = Order.parse(request.args["sort"]) if "sort" in request.args else None
+    page = current_service().telemetry.page(
+        _wanted(), order, request.args.get("cursor"), whole_number("limit", 100) or 100
+    )
+    return jsonify(**activity_export(page.records), cursor=page.cursor)
+
+
+@bp.get("/api/activity/stats")
+def activity_stats() -> ResponseReturnValue:
+    """Sum up the records in memory: totals, percentiles and histograms, for all and per model."""
+    wanted = _wanted()
+    records = filter(wanted.matches, current_service().telemetry.activity.snapshot())
+    # In a thread: over many records it takes long, and streams are to go on meanwhile.
+    found = get_hub().threadpool.apply(statistics, (records,))
+    return jsonify(schema_version=SCHEMA_VERSION, **found)
+
+
+@bp.get("/api/swaps")
+def swaps() -> ResponseReturnValue:
+    """List the last swaps, oldest first; of earlier runs too, where a store keeps them."""
+    records = current_service().telemetry.last_swaps()
+    return jsonify(schema_version=SCHEMA_VERSION, swaps=records)
+
+
+@bp.get("/api/inflight")
+def inflight() -> ResponseReturnValue:
+    """List the requests in flight, oldest first."""
+    service = current_service()
+    records = frames.requests(service, service.telemetry.recorder.in_flight())
+    return jsonify(schema_version=SCHEMA_VERSION, requests=records)
+
+
+@bp.post("/api/inflight/<int:serial>/cancel")
+def cancel(serial: int) -> ResponseReturnValue:
+    """End a request in flight; its client gets an error."""
+    if not current_service().telemetry.recorder.cancel(serial):
+        raise NotFound(f"no request {serial} is in flight")
+    return jsonify(msg="ok")
+
+
+@bp.after_request
+def keep_captures_inert(response: Response) -> Response:
+    """Run nothing of what clients and models said, in a browser that is led to it."""
+    if request.endpoint == "admin_api.capture":
+        response.headers["Content-Security-Policy"] = SANDBOX
+    return response
+
+
+@bp.get("/api/captures/<capture_id>")
+def capture(capture_id: str) -> ResponseReturnValue:
+    """Answer what one request and its answer were; ``?format=curl`` or ``har`` to use elsewhere."""
+    if not NUMBER.fullmatch(capture_id):
+        return jsonify(error="invalid capture ID"), 400
+    found = current_service().telemetry.captures.get(int(capture_id))
+    if found is None:
+        return jsonify(error="capture not found"), 404
+    base_url = request.host_url.rstrip("/")
+    match request.args.get("format", ""):
+        case "":
+            return jsonify(capture_object(found))
+        case "curl":
+            return Response(capture_curl(found, base_url), mimetype="text/plain")
+        case "har":
+            return jsonify(capture_har(found, base_url))
+        case other:
+            raise BadRequest(f"format must be curl or har, not {other!r}")
+
+
+def _wanted() -> Filter:
+    wanted = Filter(
+        model=request.args.get("model") or None,
+        status=request.args.get("status") or None,
+        key_name=request.args.get("key") or None,
+        since_ms=whole_number("since"),
+        until_ms=whole_number("until"),
+    )
+    wanted.status_range()
+    return wanted
+
+
+# --- how models fare ----------------------------------------------------------------------------
+
+
+MOVES = ("start", "wake", "sleep", "stop")
+
+
+@bp.get("/api/overview")
+def overview() -> ResponseReturnValue:
+    """Tell how every model fares, stopped ones too, and how they are grouped."""
+    service = current_service()
+    config = service.runtime.config
+    memory = _memory(service)
+    secrets = list(known_secrets(config))
+    models = [
+        {
+            **model_document(view, config.models[view.model_id], secrets),
+            "memory_bytes": memory.get(view.model_id),
+        }
+        for view in service.driver.scheduler.snapshot(time.monotonic())
+        if view.model_id in config.models
+    ]
+    groups = [asdict(group) for group in config.groups.values()]
+    return jsonify(schema_version=SCHEMA_VERSION, models=models, groups=groups)
+
+
+@bp.get("/api/timeline")
+def timeline() -> ResponseReturnValue:
+    """Tell the states of the last hours, per model."""
+    service = current_service()
+    history = service.telemetry.states
+    states = {name: history.bars(name) for name in service.runtime.config.models}
+    return jsonify(schema_version=SCHEMA_VERSION, states=states)
+
+
+def model_document(view: ModelView, model: ModelConfig, secrets: Iterable[str]) -> dict[str, Any]:
+    """Return how one model fares. Durations in seconds, null where unknown."""
+    shown = asdict(view)
+    durations = {name: shown.pop(name) for name in MOVES}
+    for name in ("state", "rest"):
+        shown[name] = None if shown[name] is None else str(shown[name])
+    return {
+        **shown,
+        "durations": durations,
+        "aliases": list(model.aliases),
+        "cmd": masked(model.cmd, secrets),
+        "proxy": masked(model.proxy, secrets),
+        "ttl_s": model.ttl_s,
+        "sleep_after_s": model.sleep_after_s,
+        "concurrency_limit": model.concurrency_limit,
+    }
+
+
+def _memory(service: Service) -> dict[str, int]:
+    last = service.telemetry.performance.last
+    return {one.model_id: one.rss_bytes for one in last.processes} if last else {}
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+@bp.get("/metrics")
+def prometheus() -> ResponseReturnValue:
+    """Answer the counters and gauges in the format the scraper asks for."""
+    service = current_service()
+    accept = request.headers.get("Accept", "")
+    gauges = _gauges(service)
+    if request.args.get("compat") == "llama-swap":
+        gauges = replace(gauges, llama_swap=service.telemetry.performance.last)
+    body, content_type = service.telemetry.metrics.render(gauges, accept)
+    return Response(body, content_type=content_type)
+
+
+@bp.get("/api/performance")
+def performance() -> ResponseReturnValue:
+    """Answer the samples of host, GPUs and model processes.
+
+    With ``?since=`` in Unix milliseconds in our own shape, with ``?after=`` in RFC 3339 in that of
+    llama-swap, in both without either.
+    """
+    performance = current_service().telemetry.performance
+    after_ms = instant_ms("after")
+    theirs = llama_swap_samples(performance.samples(after_ms or 0))
+    if after_ms is not None:
+        return jsonify(theirs)
+    ours = performance.history(whole_number("since") or 0)
+    return jsonify(ours if "since" in request.args else {**theirs, **ours})
+
+
+@bp.get("/api/hardware")
+def hardware() -> ResponseReturnValue:
+    """Answer what the machine is made of."""
+    probe = current_service().telemetry.hardware
+    if probe.found is None:
+        raise HardwareUnknown(has_failed=probe.has_ended)
+    return Response(json.encode(probe.found.document()), content_type="application/json")
+
+
+def _gauges(service: Service) -> Gauges:
+    telemetry = service.telemetry
+    last = telemetry.performance.last
+    views = service.driver.scheduler.snapshot(time.monotonic())
+    return Gauges(
+        models=[ModelGauges(v.model_id, str(v.state), v.in_flight, v.waiting) for v in views],
+        log_dropped=service.logs.dropped_bytes,
+        stdout_dropped=service.logs.stdout.dropped_bytes,
+        capture_bytes=telemetry.captures.used,
+        store_lost_rows=telemetry.store.lost_rows if telemetry.store else 0,
+        wrong_keys=telemetry.wrong_keys.total,
+        tasks=count_tasks(),
+        host=last.host if last else None,
+        processes=last.processes if last else (),
+        gpus=last.gpus if last else (),
+    )

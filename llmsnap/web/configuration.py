@@ -1,0 +1,187 @@
+"""The configuration: how it stands, the file as it may be shown, what a reload changes.
+
+A file with errors is shown as well, with its line numbers and comments: masking works on lines, not
+on the parsed document. In doubt it masks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from llmsnap.config import Config, compare, load
+from llmsnap.errors import ConfigError, Problem
+from llmsnap.http import REDACTED, is_reference, is_secret_name, masked, without_known
+from llmsnap.service import ConfigStatus
+from llmsnap.suggestions import folded
+from llmsnap.web.current import current_service
+
+bp = Blueprint("config", __name__)
+
+SCHEMA_VERSION = 1
+
+
+@bp.get("/api/config/status")
+def status() -> ResponseReturnValue:
+    """Tell which file is in force since when, and what is wrong with what it holds now."""
+    return jsonify(_document(current_service().config_status))
+
+
+@bp.post("/api/config/reload")
+def reload() -> ResponseReturnValue:
+    """Read the file again; 200 with what changed, 422 with every problem and nothing changed."""
+    service = current_service()
+    try:
+        changes = service.reload()
+    except ConfigError:
+        return jsonify(_document(service.config_status)), 422
+    names = ("unchanged", "hot", "restart", "added", "removed")
+    plan = {name: list(getattr(changes, name)) for name in names}
+    return jsonify(**_document(service.config_status), changes=plan)
+
+
+def _document(state: ConfigStatus) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "source": state.config.source,
+        "hash": state.config.content_hash,
+        "loaded_at": state.loaded_at,
+        "errors": [problem_document(problem, state.config) for problem in state.problems],
+    }
+
+
+# --- the file and the plan ----------------------------------------------------------------------
+
+
+MAX_FILE_BYTES = 1024 * 1024
+
+
+@bp.get("/api/config/file")
+def config_file() -> ResponseReturnValue:
+    """Answer the configuration file as it is on disk, secrets masked."""
+    config = current_service().runtime.config
+    if not config.source:
+        return jsonify(source="", text="", reason="The configuration did not come from a file.")
+    try:
+        with Path(config.source).open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES)
+    except OSError as error:
+        reason = f"It cannot be read now: {error.strerror}."
+        return jsonify(source=config.source, text="", reason=reason)
+    text = mask(data.decode("utf-8", "replace"), known_secrets(config))
+    return jsonify(source=config.source, text=text, reason="")
+
+
+@bp.get("/api/config/plan")
+def config_plan() -> ResponseReturnValue:
+    """Tell what a reload would do now, or every problem that stands in its way."""
+    config = current_service().runtime.config
+    if not config.source:
+        return jsonify(schema_version=SCHEMA_VERSION, errors=[], changes=None)
+    try:
+        found = load(config.source, previous=config)
+    except ConfigError as error:
+        errors = [problem_document(problem, config) for problem in error.problems]
+        return jsonify(schema_version=SCHEMA_VERSION, errors=errors, changes=None)
+    changes = {name: list(ids) for name, ids in asdict(compare(config, found)).items()}
+    return jsonify(schema_version=SCHEMA_VERSION, errors=[], changes=changes)
+
+
+def problem_document(problem: Problem, config: Config) -> dict[str, Any]:
+    """Return a problem as ``/api/config/status`` does, secrets masked."""
+    secrets = list(known_secrets(config))
+    return {**asdict(problem), "what": masked(problem.what, secrets)}
+
+
+def known_secrets(config: Config) -> Iterable[str]:
+    """Yield every secret value the configuration holds."""
+    yield from (key.key for key in config.api_keys)
+    yield from (peer.api_key for peer in config.peers.values() if peer.api_key)
+    for model in config.models.values():
+        yield from filter(None, (model.api_key, *(value for _, value in model.headers)))
+        for setting in model.env:
+            name, _, value = setting.partition("=")
+            if is_secret_name(name):
+                yield value
+
+
+# --- masking ------------------------------------------------------------------------------------
+
+
+KEY_LISTS = frozenset({"apikeys", "keys", "authkeys", "accesskeys", "apitokens"})
+"""As the file may spell them, without case and ``_ - .``: one that is misspelt is shown, too."""
+HARMLESS = frozenset({"name", "models", "admin", "upstream"})
+"""What stands beside a key in the list of keys, and tells no secret."""
+NOWHERE = 1_000_000
+"""An indent that no line is deeper than."""
+OPENINGS = frozenset({"", "[", "{", "|", ">", "|-", ">-", "|+", ">+", "[]", "null", "~"})
+
+_MEMBER = re.compile(r"^(\s*(?:#\s*)?(?:-\s+)?)([\"']?)([\w.-]+)\2(\s*:)(\s+|$)(.*)$")
+_ITEM = re.compile(r"^(\s*(?:#\s*)?-\s+)(.*)$")
+
+
+def mask(text: str, known: Iterable[str] = ()) -> str:
+    """Return *text* with secrets masked, above all the *known* ones. Lines stay lines."""
+    masker = _Masker()
+    return without_known("\n".join(masker.line(line) for line in text.split("\n")), known)
+
+
+class _Masker:
+    """Knows, from line to line, whether it is below a secret member."""
+
+    def __init__(self) -> None:
+        self._below = NOWHERE
+        """Indent of the secret member whose lines these are."""
+        self._keys = False
+        """Whether that member is the list of API keys, which has harmless parts."""
+
+    def line(self, line: str) -> str:
+        if not line.strip():
+            return line
+        if not self._belongs(line):
+            self._below = NOWHERE
+        if self._below < NOWHERE:
+            return self._secret_line(line)
+        member = _MEMBER.match(line)
+        if member is None:
+            return masked(line)
+        before, quote, name, colon, space, value = member.groups()
+        lists_keys = folded(name) in KEY_LISTS
+        if lists_keys or is_secret_name(name):
+            self._below = _indent(line)
+            self._keys = lists_keys
+            return f"{before}{quote}{name}{quote}{colon}{space}{_value(value)}"
+        return masked(line)
+
+    def _belongs(self, line: str) -> bool:
+        deeper = _indent(line) > self._below
+        is_item = line.lstrip().startswith(("-", "#", "]", "}")) and _indent(line) == self._below
+        return deeper or is_item
+
+    def _secret_line(self, line: str) -> str:
+        member = _MEMBER.match(line)
+        if member is not None:
+            before, quote, name, colon, space, value = member.groups()
+            shown = value if self._keys and name in HARMLESS else _value(value)
+            return f"{before}{quote}{name}{quote}{colon}{space}{shown}"
+        item = _ITEM.match(line)
+        if item is not None:
+            return f"{item[1]}{_value(item[2])}"
+        bare = line.lstrip()
+        return line if bare in {"]", "}"} else line[: len(line) - len(bare)] + _value(bare)
+
+
+def _indent(line: str) -> int:
+    """Return where the name of a member begins; a dash of a list counts as indent."""
+    return len(line) - len(line.lstrip(" "))
+
+
+def _value(text: str) -> str:
+    """Return a masked value. References to the environment and what opens a block tell nothing."""
+    return text if text.strip() in OPENINGS or is_reference(text) else REDACTED
