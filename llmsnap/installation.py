@@ -115,11 +115,6 @@ def template_folder() -> Path:
     return data_root() / "templates"
 
 
-def conf_folder() -> Path:
-    """Return the folder of the example configurations and the schema."""
-    return data_root() / "conf"
-
-
 def unsupported_reason(platform: str = sys.platform) -> str:
     """Return why llmsnap does not run on *platform*; empty where it does."""
     if platform in {"win32", "cygwin", "msys"}:

@@ -67,7 +67,7 @@ def test_what_is_compiled_says_so(tmp_path: Path) -> None:
 def test_a_checkout_has_the_folders_beside_the_package() -> None:
     assert (installation.static_folder() / "js" / "app.js").is_file()
     assert (installation.template_folder() / "ui.html").is_file()
-    assert installation.conf_folder().is_dir()
+    assert (installation.data_root() / "conf").is_dir()
 
 
 def test_an_installed_package_has_them_inside(tmp_path: Path) -> None:
