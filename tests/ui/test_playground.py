@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 pytestmark = pytest.mark.e2e
@@ -329,6 +330,30 @@ def test_two_models_side_by_side(browser: Any) -> None:
     left, right = browser.all(ANSWER)
     assert "I am alpha" in left.text
     assert "I am sleeper" in right.text
+
+
+def test_a_waiting_message_says_what_it_waits_for(browser: Any, server: Any) -> None:
+    def ask() -> None:
+        with pytest.raises(OSError, match=r"HTTP Error|refused|reset"):
+            server.ask("talker")
+
+    server.post("/api/models/unload")
+    asking = gevent.spawn(ask)
+    browser.wait(lambda: server.states().get("talker") == "ready", "talker")
+    browser.choose("Model", "slow")
+    say(browser, "hello")
+    browser.find(".message.assistant .load-line", "talker is serving 1 request")
+    server.post("/api/models/unload/talker")
+    asking.get(timeout=20)
+    browser.find(".message.assistant .load-line", "Loading for")
+    browser.find(".load-line a", "View log").click()
+    log_of = "return document.querySelector('[data-page=models] .log-panel select')?.value"
+    browser.wait(lambda: browser.run(log_of) == "slow", "its log")
+    server.post("/api/models/unload/slow")
+    browser.go("playground")
+    browser.find(".message.assistant .problem", "503")
+    browser.gone(".load-line")
+    assert any("503" in line for line in browser.console())
 
 
 def test_a_failure_is_shown_in_place_of_the_answer(browser: Any, server: Any) -> None:

@@ -11,6 +11,7 @@ import { Markdown } from "../shared/markdown.js";
 import { parseEvents, sendChat } from "../chat/chat-client.js";
 import { assemble, dialectOf } from "../chat/dialects.js";
 import { ToolCalls } from "../chat/message.js";
+import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
 
 // --- bodies
@@ -126,6 +127,7 @@ export function Replay({ capture, record }) {
   });
   return html`<section class="replay stack" aria-label="Replay"><div class="row"><h3>Replay</h3><div class="model-choice"><${ModelSelect} hideLabel label="Replay against" value=${model} disabled=${task.busy.value} onChange=${setModel} /></div>
       ${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Stop</button>` : html`<button type="button" class="btn primary" disabled=${!model} onClick=${run}><${Icon} name="play" size="16" />Send again</button>`}</div>
+    ${task.busy.value && !text && html`<p class="muted small">Waiting for the model…<${LoadLine} model=${model} /></p>`}
     ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
     ${(stats || text || task.busy.value) && html`<div class="capture">
       <${ReplaySide} title="Before, ${record.model_id}" text=${before.text} reasoning=${before.reasoning} figures=${html`<${Figures} output=${record.output_tokens} rate=${record.tokens_per_second} firstMs=${record.first_token_ms} totalMs=${record.duration_ms} />`} />

@@ -6,6 +6,7 @@ import { CopyButton, IconButton, Problem } from "../shared/controls.js";
 import { ImageViewer } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 import { Markdown } from "../shared/markdown.js";
+import { LoadLine } from "../models/load-line.js";
 
 function Reasoning({ message }) {
   const text = message.reasoning.value;
@@ -110,7 +111,7 @@ function AssistantMessage({ message, last, onRegenerate, onResults, onContinue }
   const streaming = status === "streaming";
   return html`<article class="message assistant" aria-label="Answer" aria-busy=${String(streaming)}>
     <${Reasoning} message=${message} />
-    ${streaming && !text && !message.reasoning.value && !message.toolCalls.value.length && html`<p class="muted waiting"><span class="thinking">Waiting for the model…</span></p>`}
+    ${streaming && !text && !message.reasoning.value && !message.toolCalls.value.length && html`<p class="muted waiting"><span class="thinking">Waiting for the model…</span><${LoadLine} model=${message.model} /></p>`}
     ${text && (streaming || raw ? html`<div class="as-typed ${raw ? "mono small" : "prose"}">${text}</div>` : html`<${Markdown} text=${text} />`)}
     <${ToolCalls} calls=${message.toolCalls.value} onResults=${last && status === "done" ? onResults : undefined} />
     ${message.error.value && html`<${Problem}><strong>${message.error.value}</strong></${Problem}>`}

@@ -14,12 +14,13 @@ let serial = 0;
  *
  * One with the role "tool" holds the result of the call *toolCallId* of the tool *name*.
  */
-function message(role, { text = "", images = [], toolCallId = "", name = "", reasoning = "", toolCalls = [], status = "done", stats = null, error = "", reasoningMs = 0 } = {}) {
-  return { toolCallId, name, toolCalls: signal(toolCalls), id: ++serial, role, images, text: signal(text), reasoning: signal(reasoning), status: signal(status), stats: signal(stats), error: signal(error), reasoningMs: signal(reasoningMs) };
+function message(role, { text = "", images = [], model = "", toolCallId = "", name = "", reasoning = "", toolCalls = [], status = "done", stats = null, error = "", reasoningMs = 0 } = {}) {
+  return { model, toolCallId, name, toolCalls: signal(toolCalls), id: ++serial, role, images, text: signal(text), reasoning: signal(reasoning), status: signal(status), stats: signal(stats), error: signal(error), reasoningMs: signal(reasoningMs) };
 }
 
 const plain = (each) => ({
   role: each.role,
+  model: each.model,
   toolCallId: each.toolCallId,
   name: each.name,
   toolCalls: each.toolCalls.peek(),
@@ -82,7 +83,7 @@ export class Chat {
   /** Stream a response to the messages so far. Never raises: the message shows the error. */
   async answer({ dialect, model, system, temperature, maxTokens }) {
     const history = historyOf(this.messages.peek().filter((each) => !each.error.peek()));
-    const reply = message("assistant", { status: "streaming" });
+    const reply = message("assistant", { status: "streaming", model });
     this.messages.value = [...this.messages.peek(), reply];
     const control = new AbortController();
     this.#control = control;

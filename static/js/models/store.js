@@ -38,8 +38,8 @@ export const peerModels = computed(() => {
 
 export const findModel = (id) => models.value.find((model) => model.id === id);
 
-/** Whether a page shows details; they are polled only then. */
-let watched = false;
+/** How many components show details; they are polled only while there are some. */
+let watchers = 0;
 
 function onModelList(list) {
   const changed = new Map(since.peek());
@@ -72,7 +72,7 @@ export const refreshDetails = singleFlight(async () => {
 
 let soon = 0;
 function refreshSoon() {
-  if (!watched) return;
+  if (!watchers) return;
   soon ||= setTimeout(() => {
     soon = 0;
     refreshDetails();
@@ -81,11 +81,11 @@ function refreshSoon() {
 
 /** Keep *details* current until the returned function is called. Memory and countdowns have no event. */
 export function watchDetails() {
-  watched = true;
+  watchers += 1;
   refreshDetails();
   const stop = everyWhileVisible(REFRESH_MS, refreshDetails);
   return () => {
-    watched = false;
+    watchers -= 1;
     stop();
   };
 }

@@ -7,6 +7,7 @@ import { download, isExternalLink } from "../shared/dom-utils.js";
 import { Empty, Problem, Select } from "../shared/controls.js";
 import { ImageViewer, LongTextField } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
+import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
 
 const SIZES = ["512x512", "1024x1024", "1024x768", "1280x720", "1792x1024", "768x1024", "720x1280", "1024x1792"];
@@ -60,7 +61,7 @@ export function ImagesTab() {
     </div>
     <div class="result card">
       ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
-      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Drawing…</span></p>`}
+      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Drawing…</span><${LoadLine} model=${model.value} /></p>`}
       ${picture.value && !task.busy.value && html`<${Result} />`}
       ${!picture.value && !task.busy.value && !task.error.value && html`<${Empty} icon="image" title="No picture yet">Describe one and press Generate.</${Empty}>`}
     </div>

@@ -5,6 +5,7 @@ import { AsyncTask, postJson } from "../shared/api.js";
 import { stored, storedDebounced } from "../shared/storage.js";
 import { Empty, Problem, TextField } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
+import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
 
 const model = stored("playground-rerank-model", "");
@@ -46,7 +47,7 @@ export function RerankTab() {
     </div>
     <div class="result card">
       ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
-      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Ranking…</span></p>`}
+      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Ranking…</span><${LoadLine} model=${model.value} /></p>`}
       ${ranked.value && !task.busy.value && html`<${Ranking} />`}
       ${!ranked.value && !task.busy.value && !task.error.value && html`<${Empty} icon="rank" title="Nothing ranked yet">Ask a question and give some texts to choose from.</${Empty}>`}
     </div>

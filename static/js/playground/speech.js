@@ -8,6 +8,7 @@ import { dateTime } from "../shared/format.js";
 import { Check, Empty, IconButton, Problem, Select } from "../shared/controls.js";
 import { LongTextField } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
+import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
 
 const DEFAULT_VOICES = ["coral", "alloy", "echo", "fable", "onyx", "nova", "shimmer"];
@@ -72,7 +73,7 @@ export function SpeechTab() {
     </div>
     <div class="result card">
       ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
-      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Speaking…</span></p>`}
+      ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Speaking…</span><${LoadLine} model=${model.value} /></p>`}
       ${sound.value && !task.busy.value && html`<${Player} />`}
       ${!sound.value && !task.busy.value && !task.error.value && html`<${Empty} icon="speaker" title="No audio yet">Write a text and press Speak.</${Empty}>`}
     </div>
