@@ -125,3 +125,9 @@ def test_the_architecture_page_names_files_that_exist() -> None:
     files = set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|js|json))`", text))
     places = (ROOT / "llmsnap", ROOT)
     assert [name for name in sorted(files) if not any((p / name).exists() for p in places)] == []
+
+
+def test_the_changelog_names_each_change_once() -> None:
+    """A merge that keeps both sides of a conflict doubles entries."""
+    entries = re.findall(r"^- .*$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert [entry for entry in entries if entries.count(entry) > 1] == []
