@@ -120,11 +120,11 @@ def test_the_architecture_page_names_calls_that_exist() -> None:
     assert missing == []
 
 
-def test_the_architecture_page_names_files_that_exist() -> None:
-    text = (ROOT / "docs/architecture.md").read_text()
-    files = set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|js|json))`", text))
-    places = (ROOT / "llmsnap", ROOT)
-    assert [name for name in sorted(files) if not any((p / name).exists() for p in places)] == []
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_a_page_names_files_that_exist(page: str) -> None:
+    files = re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|js|json|txt))`", (ROOT / page).read_text())
+    places = (ROOT / "llmsnap", ROOT, ROOT / "static/js")
+    assert [name for name in files if not any((place / name).exists() for place in places)] == []
 
 
 def test_the_changelog_names_each_change_once() -> None:
