@@ -131,3 +131,8 @@ def test_the_changelog_names_each_change_once() -> None:
     """A merge that keeps both sides of a conflict doubles entries."""
     entries = re.findall(r"^- .*$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert [entry for entry in entries if entries.count(entry) > 1] == []
+
+
+def test_the_decision_records_have_numbers_of_their_own() -> None:
+    numbers = [page.name.partition("-")[0] for page in (ROOT / "docs/adr").glob("*.md")]
+    assert sorted(set(numbers)) == sorted(numbers)
