@@ -22,6 +22,7 @@ from llmsnap.models import Address, ContextLengths, Process, State, Trigger, Voi
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
     Driver,
+    ModelView,
     Outcome,
     PreloadEnded,
     Recording,
@@ -35,11 +36,14 @@ from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import (
+    ActivityRecord,
     ConfigReload,
     EventBus,
     ModelPreloaded,
+    PerformanceSample,
     ProcessStateChanged,
     ReloadPhase,
+    ResponseObserver,
     SwapFinished,
     SwapStarted,
     Telemetry,
@@ -308,6 +312,23 @@ class Service:
     def address_of(self, model_id: str) -> Address:
         """Return where a ready model answers. Raises: NotReady."""
         return self._processes[model_id].address
+
+    def models_now(self) -> list[ModelView]:
+        """Return how every configured model fares at this moment. Never switches."""
+        return self.driver.scheduler.snapshot(time.monotonic())
+
+    def in_flight(self) -> list[ResponseObserver]:
+        """Return the requests in flight, oldest first. Never switches."""
+        return self.telemetry.recorder.in_flight()
+
+    def records(self) -> list[ActivityRecord]:
+        """Return the records of requests in memory, oldest first. Never switches."""
+        return self.telemetry.activity.snapshot()
+
+    @property
+    def last_sample(self) -> PerformanceSample | None:
+        """The last sample of host, GPUs and processes; None before the first."""
+        return self.telemetry.performance.last
 
     def ready_addresses(self) -> dict[str, Address]:
         """Return where the models that are ready answer. Never switches."""

@@ -509,3 +509,35 @@ def test_importing_starts_nothing_and_opens_nothing() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1]) == []
+
+
+def test_no_view_reaches_deep_into_the_service() -> None:
+    """``service.models_now()``, not ``service.driver.scheduler.snapshot(...)``."""
+    assert not [
+        f"{module.path}:{node.lineno}: {ast.unparse(node)}"
+        for module in MODULES
+        if module.unit == "web"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and dots_behind_service(node) > 2
+    ]
+
+
+def dots_behind_service(node: ast.expr) -> int:
+    """How many attributes *node* takes of the service, one of the other; 0 where it takes none."""
+    dots = 0
+    while isinstance(node, ast.Attribute) and node.attr != "_service":
+        node, dots = node.value, dots + 1
+    root = ast.unparse(node).removesuffix("()").rpartition(".")[2]
+    return dots if root in {"service", "_service", "current_service"} else 0
+
+
+def test_how_deep_an_expression_reaches_is_seen() -> None:
+    depths = {
+        "service.a.b": 2,
+        "self._service.a.b.c": 3,
+        "current_service().a.b.c()": 3,
+        "a.b.c.d": 0,
+    }
+    for text, dots in depths.items():
+        nodes = [one for one in ast.walk(ast.parse(text)) if isinstance(one, ast.Attribute)]
+        assert max(map(dots_behind_service, nodes)) == dots, text

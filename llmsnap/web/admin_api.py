@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -37,7 +36,7 @@ from llmsnap.telemetry import (
 )
 from llmsnap.web import frames
 from llmsnap.web.configuration import known_secrets
-from llmsnap.web.current import current_service, whole_number
+from llmsnap.web.current import current_service, current_telemetry, whole_number
 from llmsnap.web.llama_swap import instant_ms
 
 bp = Blueprint("admin_api", __name__)
@@ -55,7 +54,7 @@ def version() -> ResponseReturnValue:
 @bp.get("/api/metrics")
 def metrics() -> ResponseReturnValue:
     """List what is known of each successful request, oldest first."""
-    records = current_service().telemetry.activity.snapshot()
+    records = current_service().records()
     response = jsonify([metric_object(one) for one in records if is_metric(one)])
     response.mimetype = "application/json"
     return response
@@ -69,7 +68,7 @@ def activity() -> ResponseReturnValue:
     ``limit`` page.
     """
     order = Order.parse(request.args["sort"]) if "sort" in request.args else None
-    page = current_service().telemetry.page(
+    page = current_telemetry().page(
         _wanted(), order, request.args.get("cursor"), whole_number("limit", 100) or 100
     )
     return jsonify(**activity_export(page.records), cursor=page.cursor)
@@ -79,7 +78,7 @@ def activity() -> ResponseReturnValue:
 def activity_stats() -> ResponseReturnValue:
     """Sum up the records in memory: totals, percentiles and histograms, for all and per model."""
     wanted = _wanted()
-    records = filter(wanted.matches, current_service().telemetry.activity.snapshot())
+    records = filter(wanted.matches, current_service().records())
     # In a thread: over many records it takes long, and streams are to go on meanwhile.
     found = get_hub().threadpool.apply(statistics, (records,))
     return jsonify(schema_version=SCHEMA_VERSION, **found)
@@ -88,7 +87,7 @@ def activity_stats() -> ResponseReturnValue:
 @bp.get("/api/swaps")
 def swaps() -> ResponseReturnValue:
     """List the last swaps, oldest first; of earlier runs too, where a store keeps them."""
-    records = current_service().telemetry.last_swaps()
+    records = current_telemetry().last_swaps()
     return jsonify(schema_version=SCHEMA_VERSION, swaps=records)
 
 
@@ -96,14 +95,14 @@ def swaps() -> ResponseReturnValue:
 def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""
     service = current_service()
-    records = frames.requests(service, service.telemetry.recorder.in_flight())
+    records = frames.requests(service, service.in_flight())
     return jsonify(schema_version=SCHEMA_VERSION, requests=records)
 
 
 @bp.post("/api/inflight/<int:serial>/cancel")
 def cancel(serial: int) -> ResponseReturnValue:
     """End a request in flight; its client gets an error."""
-    if not current_service().telemetry.recorder.cancel(serial):
+    if not current_telemetry().recorder.cancel(serial):
         raise NotFound(f"no request {serial} is in flight")
     return jsonify(msg="ok")
 
@@ -121,7 +120,7 @@ def capture(capture_id: str) -> ResponseReturnValue:
     """Answer what one request and its answer were; ``?format=curl`` or ``har`` to use elsewhere."""
     if not NUMBER.fullmatch(capture_id):
         return jsonify(error="invalid capture ID"), 400
-    found = current_service().telemetry.captures.get(int(capture_id))
+    found = current_telemetry().captures.get(int(capture_id))
     if found is None:
         return jsonify(error="capture not found"), 404
     base_url = request.host_url.rstrip("/")
@@ -166,7 +165,7 @@ def overview() -> ResponseReturnValue:
             **model_document(view, config.models[view.model_id], secrets),
             "memory_bytes": memory.get(view.model_id),
         }
-        for view in service.driver.scheduler.snapshot(time.monotonic())
+        for view in service.models_now()
         if view.model_id in config.models
     ]
     groups = [asdict(group) for group in config.groups.values()]
@@ -177,8 +176,8 @@ def overview() -> ResponseReturnValue:
 def timeline() -> ResponseReturnValue:
     """Tell the states of the last hours, per model."""
     service = current_service()
-    history = service.telemetry.states
-    states = {name: history.bars(name) for name in service.runtime.config.models}
+    history, config = service.telemetry.states, service.runtime.config
+    states = {name: history.bars(name) for name in config.models}
     return jsonify(schema_version=SCHEMA_VERSION, states=states)
 
 
@@ -201,7 +200,7 @@ def model_document(view: ModelView, model: ModelConfig, secrets: Iterable[str]) 
 
 
 def _memory(service: Service) -> dict[str, int]:
-    last = service.telemetry.performance.last
+    last = service.last_sample
     return {one.model_id: one.rss_bytes for one in last.processes} if last else {}
 
 
@@ -215,8 +214,9 @@ def prometheus() -> ResponseReturnValue:
     accept = request.headers.get("Accept", "")
     gauges = _gauges(service)
     if request.args.get("compat") == "llama-swap":
-        gauges = replace(gauges, llama_swap=service.telemetry.performance.last)
-    body, content_type = service.telemetry.metrics.render(gauges, accept)
+        gauges = replace(gauges, llama_swap=service.last_sample)
+    metrics = service.telemetry.metrics
+    body, content_type = metrics.render(gauges, accept)
     return Response(body, content_type=content_type)
 
 
@@ -227,7 +227,7 @@ def performance() -> ResponseReturnValue:
     With ``?since=`` in Unix milliseconds in our own shape, with ``?after=`` in RFC 3339 in that of
     llama-swap, in both without either.
     """
-    performance = current_service().telemetry.performance
+    performance = current_telemetry().performance
     after_ms = instant_ms("after")
     theirs = llama_swap_samples(performance.samples(after_ms or 0))
     if after_ms is not None:
@@ -239,7 +239,7 @@ def performance() -> ResponseReturnValue:
 @bp.get("/api/hardware")
 def hardware() -> ResponseReturnValue:
     """Answer what the machine is made of."""
-    probe = current_service().telemetry.hardware
+    probe = current_telemetry().hardware
     if probe.found is None:
         raise HardwareUnknown(has_failed=probe.has_ended)
     return Response(json.encode(probe.found.document()), content_type="application/json")
@@ -247,12 +247,12 @@ def hardware() -> ResponseReturnValue:
 
 def _gauges(service: Service) -> Gauges:
     telemetry = service.telemetry
-    last = telemetry.performance.last
-    views = service.driver.scheduler.snapshot(time.monotonic())
+    last, logs = service.last_sample, service.logs
+    views = service.models_now()
     return Gauges(
         models=[ModelGauges(v.model_id, str(v.state), v.in_flight, v.waiting) for v in views],
-        log_dropped=service.logs.dropped_bytes,
-        stdout_dropped=service.logs.stdout.dropped_bytes,
+        log_dropped=logs.dropped_bytes,
+        stdout_dropped=logs.stdout.dropped_bytes,
         capture_bytes=telemetry.captures.used,
         store_lost_rows=telemetry.store.lost_rows if telemetry.store else 0,
         wrong_keys=telemetry.wrong_keys.total,

@@ -159,7 +159,11 @@ class Broadcast:
 
     def requests(self) -> FeedFrame:
         """Return the snapshot of the requests in flight."""
-        return self._requests.snapshot(self._service.telemetry.recorder.now())
+        return self._requests.snapshot(self._now())
+
+    def _now(self) -> float:
+        recorder = self._service.telemetry.recorder
+        return recorder.now()
 
     def in_flight(self) -> FeedFrame | None:
         """Return the requests in flight, for a reader that just joined; None without any."""
@@ -175,7 +179,7 @@ class Broadcast:
             batch.models = self._model_list()
         batch.logs = self._take_logs()
         if any(reader.takes_envelopes for reader in self._readers):
-            batch.requests = self._requests.changes(self._service.telemetry.recorder.now())
+            batch.requests = self._requests.changes(self._now())
         batch.in_flight = self._take_in_flight()
         if batch.is_empty:
             return False
@@ -232,7 +236,7 @@ class Broadcast:
 
     def _patience(self) -> float | None:
         """How long nothing needs to be looked at: in-flight counts have no event of their own."""
-        if self._in_flight_seen or self._service.telemetry.recorder.in_flight():
+        if self._in_flight_seen or self._service.in_flight():
             left_s = max(0.0, self._in_flight_due - self._clock())
             return left_s if self._requests.is_empty else min(left_s, BYTES_EVERY_S)
         return None

@@ -9,6 +9,7 @@ from llmsnap.http import relative_reference
 from llmsnap.proxy import RequestContext
 from llmsnap.runtime import Runtime
 from llmsnap.service import Service
+from llmsnap.telemetry import Telemetry
 from llmsnap.web.gateway import CONTEXT, RUNTIME, SERVICE
 from llmsnap.web.incoming import requested_path
 
@@ -29,6 +30,11 @@ def current_service() -> Service:
     """Return the service."""
     service: Service = request.environ[SERVICE]
     return service
+
+
+def current_telemetry() -> Telemetry:
+    """Return what the service measures and keeps."""
+    return current_service().telemetry
 
 
 def redirect_to(target: str, status: int = 302) -> Response:

@@ -74,6 +74,7 @@ class EventFeed:
         self.takes_envelopes = Form.MESSAGE in form
         self.is_open = self.is_over = False
         self._service = service
+        self._activity = service.telemetry.activity
         self._broadcast = broadcast_of(service)
         self._form = form
         self._resume = Position.parse(resume)
@@ -200,7 +201,8 @@ class EventFeed:
 
     def _records(self) -> list[FeedFrame]:
         """Return the frames of what was filed since; readers that are as far share them."""
-        at, newest = self._at, self._service.telemetry.activity.next_id - 1
+        at, activity = self._at, self._activity
+        newest = activity.next_id - 1
         if newest <= at.record_id:
             return []
         listed = max(self._listed, at.record_id)
@@ -211,7 +213,7 @@ class EventFeed:
 
     def _make_records(self) -> tuple[list[FeedFrame], int, bool]:
         """Return frames, the id of the record they end with, and whether there are more."""
-        records = self._service.telemetry.activity.after(self._at.record_id)
+        records = self._activity.after(self._at.record_id)
         frames: list[FeedFrame] = []
         for record in records[:MAX_RECORDS]:
             self._at.record_id = record.id

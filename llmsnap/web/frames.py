@@ -212,7 +212,7 @@ def preload(event: ModelPreloaded) -> dict[str, Any]:
 
 def in_flight(service: Service) -> dict[str, Any]:
     """Return the requests in flight: how many of each model, and the oldest one by one."""
-    observers = service.telemetry.recorder.in_flight()
+    observers = service.in_flight()
     return {
         "models": [
             {"model": model, "in_flight": served, "waiting": waiting}
@@ -234,7 +234,7 @@ def requests(service: Service, observers: list[ResponseObserver]) -> list[dict[s
 
 def in_flight_key(service: Service) -> tuple[Any, ...]:
     """Return what differs when ``in_flight`` tells something new; empty when nothing is."""
-    observers = service.telemetry.recorder.in_flight()
+    observers = service.in_flight()
     shown = tuple(
         (observer.serial, observer.phase, _swap_id(service, observer))
         for observer in observers[:REQUESTS_SHOWN]
@@ -256,7 +256,7 @@ def _busy(service: Service) -> list[tuple[str, int, int]]:
     """How many requests each model serves, and how many wait for it; idle ones are left out."""
     return [
         (view.model_id, view.in_flight, view.waiting)
-        for view in service.driver.scheduler.snapshot(time.monotonic())
+        for view in service.models_now()
         if view.in_flight or view.waiting
     ]
 
@@ -342,7 +342,7 @@ class InFlight:
         return envelope("inflight", {"operation": "upsert", "request": _entry(observer, now)})
 
     def _observers(self) -> dict[int, ResponseObserver]:
-        observers = self._service.telemetry.recorder.in_flight()
+        observers = self._service.in_flight()
         return {observer.serial: observer for observer in observers if is_inference(observer.path)}
 
 

@@ -127,7 +127,8 @@ class Gateway:
         elif isinstance(error, PageRefused):
             _warn_once(self._strange_origins, error.origin[:ORIGIN_CHARS], str(error))
         elif isinstance(error, WrongKey):
-            self._put_off(self._service().telemetry.wrong_keys.note(request.client_ip), request)
+            telemetry = self._service().telemetry
+            self._put_off(telemetry.wrong_keys.note(request.client_ip), request)
 
     def _put_off(self, wait_s: float, request: Request) -> None:
         """Have an answer wait, so that guessing takes long. Blocks."""

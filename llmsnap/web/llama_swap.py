@@ -64,7 +64,7 @@ def stats() -> ResponseReturnValue:
     """Sum up the records in memory, of one model or of all."""
     model = request.args.get("model", "")
     wanted = Filter(models=(model,) if model else ())
-    records = filter(wanted.matches, current_service().telemetry.activity.snapshot())
+    records = filter(wanted.matches, current_service().records())
     # In a thread, since many records take long and streams go on meanwhile.
     return jsonify(get_hub().threadpool.apply(usage_statistics, (records,)))
 

@@ -37,7 +37,7 @@ def history() -> ResponseReturnValue:
     """Answer the combined log; browsers are sent to the UI."""
     if "text/html" in request.headers.get("Accept", ""):
         return redirect_to("/ui/")
-    text = current_service().logs.combined.snapshot()
+    text = _log("").snapshot()
     return Response(text, headers={"Content-Type": TEXT})
 
 

@@ -153,7 +153,7 @@ def _voices() -> dict[str, list[Any]]:
     may_use = current_context().request.key.may_use
     ready = service.ready_addresses()
     service.voices.learn({model_id: at for model_id, at in ready.items() if may_use(model_id)})
-    records = service.telemetry.activity.snapshot()
+    records = service.records()
     spoken = {one.model_id for one in records if one.path == SPEECH_PATH and one.status == OK}
     found: dict[str, list[Any]] = {}
     for model in runtime.config.models.values():
@@ -268,7 +268,7 @@ def running_entries(service: Service, key: ClientKey) -> list[Record]:
     How a model is started is part of the configuration, which only an admin's key may read.
     """
     entries = []
-    for view in service.driver.scheduler.snapshot(time.monotonic()):
+    for view in service.models_now():
         state = service.state(view.model_id)
         if state in {State.STOPPED, State.SHUTDOWN} or not key.may_use(view.model_id):
             continue
