@@ -124,7 +124,7 @@ def test_an_unknown_path_is_an_error_in_the_shape_clients_expect(server: Running
     ],
 )
 def test_people_get_text_and_programs_json(server: Running, accept: str, kind: str) -> None:
-    for path in ("/nope", "/upstream/nope/", "/v1/audio/voices"):
+    for path in ("/nope", "/upstream/nope/", "/sdapi/v1/loras"):
         answer = server.get(path, headers={"Accept": accept})
         assert answer.headers["Content-Type"].partition(";")[0] == kind
 
