@@ -48,7 +48,6 @@ COMPILED = [
     "proxy/dispatch",
     "proxy/jsonbody",
     "proxy/payload",
-    "proxy/request",
     "proxy/stream",
     "routing/driver",
     "routing/names",
