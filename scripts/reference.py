@@ -17,6 +17,8 @@ import yaml
 from llmsnap.config.keys import ConfigKey, Section, Sections
 from llmsnap.config.kinds import (
     Choice,
+    Choices,
+    Duration,
     Flag,
     Json,
     Kind,
@@ -93,6 +95,7 @@ def _below(kind: Kind) -> tuple[Section | None, str]:
 
 _VALUES: dict[type[Kind], str] = {
     Flag: "true, false",
+    Duration: "duration",
     **dict.fromkeys([Texts, Patterns, Sections], "list"),
     **dict.fromkeys([Section, Json, RawNode], "mapping"),
     Unsupported: "",
@@ -103,6 +106,8 @@ def _values(key: ConfigKey) -> str:
     match key.kind:
         case Choice():
             return ", ".join(f"`{word}`" if word else "empty" for word in _words(key))
+        case Choices(words=words):
+            return f"list of {', '.join(f'`{word}`' for word in words)}"
         case Number(whole=whole):
             unit = f" of {key.unit}" if key.unit else ""
             return f"{'whole number' if whole else 'number'}{unit}"
@@ -113,6 +118,8 @@ def _values(key: ConfigKey) -> str:
 
 def _words(key: ConfigKey) -> list[str]:
     """Return the words that are of use, of those that the loader knows."""
+    if isinstance(key.kind, Choices):
+        return list(key.kind.words)
     (choice, *_) = key.schema.get("anyOf", [{}])
     words: list[str] = choice.get("enum") or list(getattr(key.kind, "words", ()))
     return words

@@ -26,10 +26,12 @@ from .nodes import Node, Report, find_node, in_file_order
 from .parts import (
     DEFAULT_GROUP,
     ApiKey,
+    Capabilities,
     Endpoint,
     Filters,
     GroupConfig,
     PeerConfig,
+    PerformanceConfig,
     SchedulerConfig,
     StoreConfig,
     Timeouts,
@@ -41,6 +43,7 @@ from .settings import Config, ModelConfig
 __all__ = [
     "DEFAULT_GROUP",
     "ApiKey",
+    "Capabilities",
     "Config",
     "Diff",
     "Endpoint",
@@ -50,6 +53,7 @@ __all__ = [
     "ModelConfig",
     "Node",
     "PeerConfig",
+    "PerformanceConfig",
     "Report",
     "SchedulerConfig",
     "StoreConfig",

@@ -236,6 +236,42 @@ class Number(Kind):
         return f"at least {render(self.least)} and at most {render(self.most)}"
 
 
+class Duration(Kind):
+    """A duration as Go writes it, such as ``15s`` or ``1m30s``; ``duration_s`` makes seconds."""
+
+    def __init__(self, default: str, *, least: str) -> None:
+        super().__init__(default)
+        self.least = least
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the text of the duration, of at least *least*."""
+        wanted = "a duration such as 15s or 1m30s"
+        text = reader.text(node, path, wanted, strict=True)
+        if text is None:
+            return self.default
+        seconds, least = duration_s(text), duration_s(self.least)
+        if seconds is None:
+            reader.mismatch(node, path, wanted)
+        elif least is not None and seconds < least:
+            reader.mismatch(node, path, f"at least {self.least}")
+        else:
+            return text
+        return self.default
+
+
+_PIECES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_CHARS = 40
+
+
+def duration_s(text: str) -> float | None:
+    """Return a duration as Go writes it in seconds; None for any other text."""
+    text = text.strip()
+    if not text or len(text) > _DURATION_CHARS or _PIECES.sub("", text):
+        return 0.0 if text == "0" else None
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PIECES.findall(text))
+
+
 class Flag(Kind):
     """True or false."""
 
@@ -289,6 +325,27 @@ class Patterns(Texts):
                 what = f"is not a regular expression: {error}"
                 reader.report.error(path, what, "correct it", node)
         return pattern
+
+
+class Choices(Texts):
+    """A list of some of a few words, each kept once."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__()
+        self.words = words
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the words as a tuple, in their order."""
+        return tuple(dict.fromkeys(super().read(node, path, reader)))
+
+    def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
+        """Return one word; None after reporting another one."""
+        word = reader.text(node, path, "a text", strict=True)
+        if word is None or word in self.words:
+            return word
+        fix = reader.report.nearest(word, self.words)
+        reader.mismatch(node, path, f"one of {', '.join(self.words)}", fix)
+        return None
 
 
 class Json(Kind):

@@ -11,7 +11,19 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from .keys import ConfigKey, grouped, section_of, setting, stored_values
-from .kinds import Choice, Flag, Json, Number, RawNode, Text, Texts, Unsupported
+from .kinds import (
+    Choice,
+    Choices,
+    Duration,
+    Flag,
+    Json,
+    Number,
+    RawNode,
+    Text,
+    Texts,
+    Unsupported,
+    duration_s,
+)
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -19,6 +31,7 @@ DEFAULT_GROUP = "(default)"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _METHOD = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt]|[Pp][Uu][Tt]|[Pp][Aa][Tt][Cc][Hh])$"
+MODALITIES = ("text", "audio", "image")
 _PRIORITIES = {"type": "object", "additionalProperties": {"type": "integer"}, "default": {}}
 
 
@@ -154,6 +167,33 @@ def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
     """Return the timeouts that a section of them holds."""
     return Timeouts(**stored_values(Timeouts, values))
 
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a model takes and gives, for clients that choose by it; empty: not said."""
+
+    inputs: tuple[str, ...] = setting(
+        "in", Choices(*MODALITIES), "What the model takes.", example=["text", "image"]
+    )
+    outputs: tuple[str, ...] = setting(
+        "out", Choices(*MODALITIES), "What the model gives.", example=["text"]
+    )
+    tools: bool = setting("tools", Flag(), "The model calls tools.", example=True)
+    reranker: bool = setting("reranker", Flag(), "The model reranks documents.")
+    context: int = setting(
+        "context",
+        Number(0, least=0, whole=True),
+        "Context length in tokens; 0: what the server says once it runs.",
+        example="${context}",
+        schema={"examples": [32768]},
+    )
+
+    def __bool__(self) -> bool:
+        return self != _NO_CAPABILITIES
+
+
+_NO_CAPABILITIES = Capabilities()
+CAPABILITIES = section_of(Capabilities)
 
 # --- parts of the whole ---------------------------------------------------------------------------
 
@@ -322,7 +362,24 @@ class PeerConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PerformanceConfig:
+    """How the host and its GPUs are sampled."""
+
+    disabled: bool = setting(
+        "disabled", Flag(), "Take no samples of host, GPUs and processes.", example=False
+    )
+    every_s: float = setting(
+        "every",
+        Duration("5s", least="5s"),
+        "Time between two samples, at least `5s`.",
+        to=duration_s,
+        example="15s",
+    )
+
+
 API_KEY = section_of(ApiKey, closed=True)
+PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)
 STORE = section_of(StoreConfig)
 GROUP = section_of(GroupConfig)

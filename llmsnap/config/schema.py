@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from .keys import ConfigKey, Section, Sections
 from .kinds import (
     Choice,
+    Choices,
     CommandLine,
+    Duration,
     Flag,
     Json,
     Kind,
@@ -157,6 +159,11 @@ _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
     Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
     RawNode: _of_node,
     Unsupported: lambda _: {},
+    Duration: lambda _: {"type": "string", "pattern": r"^([0-9.]+(ns|us|µs|ms|s|m|h))+$|\$\{"},
+    Choices: lambda kind: {
+        "type": "array",
+        "items": {"anyOf": [{"enum": list(kind.words)}, _MACRO]},
+    },
     Choice: lambda kind: {"anyOf": [{"enum": list(kind.words)}, _MACRO]},
     Number: lambda kind: {"anyOf": [_number(kind), _MACRO]},
     Flag: lambda _: {"anyOf": [{"type": "boolean"}, _MACRO]},

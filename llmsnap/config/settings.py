@@ -40,6 +40,7 @@ from .kinds import (
 )
 from .parts import (
     API_KEY,
+    CAPABILITIES,
     DEFAULT_GROUP,
     ENDPOINT,
     GROUP,
@@ -47,14 +48,17 @@ from .parts import (
     MODEL_TIMEOUTS,
     NO_FILTERS,
     PEER,
+    PERFORMANCE,
     SCHEDULER,
     STORE,
     ApiKey,
+    Capabilities,
     Endpoint,
     Filters,
     GroupConfig,
     JsonValue,
     PeerConfig,
+    PerformanceConfig,
     SchedulerConfig,
     StoreConfig,
     Timeouts,
@@ -461,6 +465,13 @@ class Config:
         "Keeps activity and swaps over a restart.",
         to=lambda values: StoreConfig(**stored_values(StoreConfig, values)),
     )
+    performance: PerformanceConfig = setting(
+        "performance",
+        PERFORMANCE,
+        "Samples of host, GPUs and processes, for the Performance page and for Prometheus.",
+        initial=PerformanceConfig(),
+        to=lambda values: PerformanceConfig(**stored_values(PerformanceConfig, values)),
+    )
     profiles: ClassVar[ConfigKey] = ConfigKey(
         "profiles",
         RawNode(
@@ -596,6 +607,14 @@ class ModelConfig:
         "Anything clients should know; shown in `/v1/models`.",
         to=lambda data: MappingProxyType(dict(data)),
         example={"context": "${context}", "port": "${PORT}", "note": "served by ${MODEL_ID}"},
+    )
+
+    capabilities: Capabilities = setting(
+        "capabilities",
+        CAPABILITIES,
+        "What the model can do, shown in `/v1/models` in the forms that clients read.",
+        initial=Capabilities(),
+        to=lambda values: Capabilities(**stored_values(Capabilities, values)),
     )
 
     check_endpoint: str | None = setting(
@@ -747,14 +766,11 @@ TOP = section_of(
             *("security.cors.allowedHeaders", "security.cors.exposedHeaders"),
             "security.cors.maxAge",
         ),
-        *unsupported("system figures are always collected; remove it", "performance"),
         *unsupported("the interface needs no settings; remove it", "ui"),
         _refused("say which models run together with groups", "matrix"),
         _refused("use aliases, or name the model itself", "selectors"),
     ],
 )
-MODEL = section_of(
-    ModelConfig, also=unsupported("put what clients should know under metadata", "capabilities")
-)
+MODEL = section_of(ModelConfig)
 EACH = {"model": MODEL, "group": GROUP, "peer": PEER, "apiKey": API_KEY, "endpoint": ENDPOINT}
 """Sections that stand in several places, by their name in the JSON schema."""

@@ -37,7 +37,7 @@ Route = LocalRoute | PeerRoute
 
 
 class Names:
-    """All names a request may use: ids, then aliases, then models of peers."""
+    """All names a request may use: ids, aliases, then peers' models, qualified ones first."""
 
     def __init__(self, config: Config) -> None:
         self._models = config.models
@@ -71,12 +71,12 @@ class Names:
         model_id = self.local_id(name)
         if model_id is not None:
             return LocalRoute(name, self._models[model_id])
-        peers = self._peers.get(name)
-        if peers:
-            return PeerRoute(name, peers[0], name, tuple(peers[1:]))
         qualified = self._qualified.get(name)
         if qualified is not None:
             return PeerRoute(name, *qualified)
+        peers = self._peers.get(name)
+        if peers:
+            return PeerRoute(name, peers[0], name, tuple(peers[1:]))
         return None
 
     def in_path(

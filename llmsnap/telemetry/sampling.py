@@ -457,9 +457,17 @@ class Performance:
         self._host = Source("host", find_host, timeout_s)
         self._gpus = Source("GPU", find_gpus, timeout_s)
         self._samples: deque[PerformanceSample] = deque(maxlen=KEPT)
+        self._every_s = EVERY_S
+        self.enabled = True
 
     def __repr__(self) -> str:
         return f"<Performance, {len(self._samples)} samples>"
+
+    def configure(self, *, enabled: bool, every_s: float) -> None:
+        """Sample every *every_s* seconds from now on; where not *enabled*, drop all samples."""
+        self.enabled, self._every_s = enabled, every_s
+        if not enabled:
+            self._samples.clear()
 
     @property
     def last(self) -> PerformanceSample | None:
@@ -472,7 +480,7 @@ class Performance:
             {"at_ms": one.at_ms, "host": one.host, "processes": one.processes, "gpus": one.gpus}
             for one in self.samples(since_ms)
         ]
-        return {"schema_version": SCHEMA_VERSION, "every_s": EVERY_S, "samples": samples}
+        return {"schema_version": SCHEMA_VERSION, "every_s": self._every_s, "samples": samples}
 
     def samples(self, since_ms: int = 0) -> list[PerformanceSample]:
         """Return the samples taken after *since_ms*, oldest first."""
@@ -492,8 +500,9 @@ class Performance:
 
     def run(self, ended: Callable[[float], object]) -> None:
         """Sample until ``ended(seconds)``, which waits that long at most, returns true. Blocks."""
-        while not ended(EVERY_S):
-            self.sample()
+        while not ended(self._every_s):
+            if self.enabled:
+                self.sample()
 
     def close(self) -> None:
         """End the threads, unless they hang."""

@@ -115,6 +115,7 @@ class Telemetry:
         self.metrics = Metrics()
         self.metrics.names = _names(config)
         self.performance = Performance(pids)
+        self._configure_sampling(config)
         self.hardware = HardwareProbe()
         self.states = StateHistory()
         self.states.know(config.models)
@@ -204,6 +205,11 @@ class Telemetry:
         self.recorder.policy = _policy(config)
         self.metrics.names = _names(config)
         self.states.know(config.models)
+        self._configure_sampling(config)
+
+    def _configure_sampling(self, config: Config) -> None:
+        wanted = config.performance
+        self.performance.configure(enabled=not wanted.disabled, every_s=wanted.every_s)
 
     def close(self) -> None:
         """Write what is queued, and end all tasks. Blocks, bounded."""

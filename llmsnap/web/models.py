@@ -14,7 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
-from llmsnap.config import Config, ModelConfig, PeerConfig
+from llmsnap.config import Capabilities, Config, ModelConfig, PeerConfig
 from llmsnap.http import ClientKey, masked
 from llmsnap.models import State
 from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route
@@ -193,13 +193,21 @@ class Catalog:
         self._key = key
 
     def records(self) -> list[Record]:
-        """Return all that is listed, by id; a local model hides a peer's, a first peer others."""
+        """Return all that is listed, by id: a peer's models under their qualified names.
+
+        With ``includeAliasesInList`` also the bare names of peers' models that reach them.
+        """
         config, may_use = self._config, self._key.may_use
         records: dict[str, Record] = {}
         for peer in config.peers.values():
             for name in peer.models:
-                if may_use(name) and name not in config.models and name not in config.aliases:
-                    records.setdefault(name, self._of_peer(name, peer))
+                qualified = f"{peer.id}/{name}"
+                if not (may_use(name) or may_use(qualified)):
+                    continue
+                records[qualified] = self._of_peer(qualified, name, peer)
+                is_hidden = name in config.models or name in config.aliases
+                if config.include_aliases_in_list and not is_hidden:
+                    records.setdefault(name, self._of_peer(name, name, peer))
         for model in config.models.values():
             for name in self._names(model):
                 if may_use(name) or may_use(model.id):
@@ -210,7 +218,7 @@ class Catalog:
         """Return the record of what *route* leads to, listed or not."""
         if isinstance(route, LocalRoute):
             return self._of_model(route.requested, route.model)
-        return self._of_peer(route.requested, route.peer)
+        return self._of_peer(route.requested, route.upstream_name, route.peer)
 
     def _names(self, model: ModelConfig) -> list[str]:
         if model.unlisted:
@@ -219,21 +227,76 @@ class Catalog:
         return [model.id, *(alias.strip() for alias in aliases)]
 
     def _of_model(self, name: str, model: ModelConfig) -> Record:
-        title, about, meta = model.name.strip(), model.description, dict(model.metadata)
+        title, said = model.name.strip(), model.capabilities
         if title and name != model.id:
             title = f"{title} ({name})"  # pickers show the names alone
-        record = _record(name, self._service.began_at, title, about, meta)
+        meta: Record = {
+            key: value
+            for key, value in model.metadata.items()
+            if not (said and key in CAPABILITY_MEMBERS)
+        }
+        if name == model.id:
+            aliases = [*model.aliases, *model.filters.set_params_by_id]
+            meta |= {"type": "model", **({"aliases": aliases} if aliases else {})}
+        else:
+            meta |= {"type": "alias", "modelID": model.id}
         is_loaded = self._service.state(model.id) in LOADED
-        record["status"] = {"value": "loaded" if is_loaded else "unloaded"}
-        if (length := self._service.contexts.get(model.id)) is not None:
-            record["context_length"] = length
-        return record
+        length = said.context or self._service.contexts.get(model.id)
+        return {
+            **_record(name, self._service.began_at, title, model.description, meta, length),
+            "status": {"value": "loaded" if is_loaded else "unloaded"},
+            **_capability_members(said, length),
+        }
 
-    def _of_peer(self, name: str, peer: PeerConfig) -> Record:
-        return _record(name, self._service.began_at, f"{peer.id}: {name}", "", {"peerID": peer.id})
+    def _of_peer(self, listed: str, name: str, peer: PeerConfig) -> Record:
+        qualified = f"{peer.id}/{name}"
+        if listed == qualified:
+            title, meta = f"{peer.id}: {name}", {"type": "peer", "peerID": peer.id}
+        else:
+            title = f"{name} ({peer.id})"
+            meta = {"type": "alias", "modelID": qualified, "peerID": peer.id}
+        record = _record(listed, self._service.began_at, title, "", meta)
+        return {**record, "status": {"value": "unloaded"}}
 
 
-def _record(model_id: str, created: int, name: str, description: str, meta: Record) -> Record:
+CAPABILITY_MEMBERS = frozenset(
+    {"architecture", "capabilities", "supported_parameters", "context_length"}
+)
+
+
+def _capability_members(said: Capabilities, length: int | None) -> Record:
+    """Return the members by which clients choose a model; only what is known, and true."""
+    takes, gives = said.inputs, said.outputs
+    modalities = {"input_modalities": list(takes), "output_modalities": list(gives)}
+    architecture: Record = {name: found for name, found in modalities.items() if found}
+    if takes and gives:
+        architecture["modality"] = f"{'+'.join(takes)}->{'+'.join(gives)}"
+    can = {
+        "vision": "image" in takes,
+        "audio_transcriptions": "audio" in takes and "text" in gives,
+        "audio_speech": "text" in takes and "audio" in gives,
+        "image_generation": "text" in takes and "image" in gives,
+        "image_to_image": "image" in takes and "image" in gives,
+        "function_calling": said.tools,
+        "reranker": said.reranker,
+    }
+    members: Record = {
+        "architecture": architecture,
+        "capabilities": {name: True for name, is_so in can.items() if is_so},
+        "supported_parameters": ["tools", "tool_choice"] if said.tools else [],
+        "context_length": length,
+    }
+    return {name: found for name, found in members.items() if found}
+
+
+def _record(
+    model_id: str,
+    created: int,
+    name: str,
+    description: str,
+    meta: Record,
+    length: int | None = None,
+) -> Record:
     record: Record = {
         "id": model_id,
         "object": "model",
@@ -244,9 +307,7 @@ def _record(model_id: str, created: int, name: str, description: str, meta: Reco
         record["name"] = name.strip()
     if description.strip():
         record["description"] = description.strip()
-    if meta:
-        record["meta"] = {"llamaswap": meta}
-    return record
+    return {**record, "meta": {"llamaswap": meta, **({"n_ctx": length} if length else {})}}
 
 
 def _anthropic_page(records: list[Record]) -> Record:

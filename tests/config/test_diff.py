@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from llmsnap.config.diff import Diff, changed_settings, compare
-from llmsnap.config.keys import ConfigKey
-from llmsnap.config.kinds import Flag, Json, Number, Texts, Unsupported
+from llmsnap.config.keys import ConfigKey, Section
+from llmsnap.config.kinds import Choices, Flag, Json, Number, Texts, Unsupported
 from llmsnap.config.loader import loads
 from llmsnap.config.settings import MODEL, Config, ModelConfig
 
@@ -31,18 +31,24 @@ UNTOUCHED = {"macros", "launcher"}  # a change of macros alone changes nothing; 
 
 def edit(key: ConfigKey) -> str:
     """Another value of *key* than its default, as YAML."""
-    if key.name in EDITS:
-        return EDITS[key.name]
+    found = "/x"
     match key.kind:
+        case _ if key.name in EDITS:
+            found = EDITS[key.name]
         case Flag(default=default):
-            return "false" if default else "true"
+            found = "false" if default else "true"
         case Number():
-            return "7"
+            found = "7"
+        case Choices(words=words):
+            found = f"[{words[0]}]"
         case Texts():
-            return "[x]"
+            found = "[x]"
         case Json():
-            return "{x-a: '1'}"
-    return "/x"
+            found = "{x-a: '1'}"
+        case Section(keys=keys):
+            name, first = next(iter(keys.items()))
+            found = f"{{{name}: {edit(first)}}}"
+    return found
 
 
 KEYS = {

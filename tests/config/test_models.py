@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config import Endpoint
+from llmsnap.config import Capabilities, Endpoint
 from llmsnap.config.models import assign_ports
 from tests.config.reading import advice, config, model, problem, problems
 
@@ -180,11 +180,33 @@ def test_models_may_share_by_anchors_and_merge_keys() -> None:
 
 
 def test_keys_of_related_programs_load_with_advice() -> None:
-    text = "models: {m: {cmd: 's ${PORT}', capabilities: {tools: true}, timeouts: {idleConn: 90}}}"
-    assert [each.partition(" - ")[0] for each in advice(text)] == [
-        "models.m.capabilities: has no effect",
-        "models.m.timeouts.idleConn: has no effect",
-    ]
+    text = "models: {m: {cmd: 's ${PORT}', timeouts: {idleConn: 90}}}"
+    (found,) = advice(text)
+    assert found.startswith("models.m.timeouts.idleConn: has no effect")
+
+
+def test_capabilities_take_macros_with_their_type() -> None:
+    found = model("""
+        macros: {window: 8192}
+        capabilities: {in: [text, image, text], out: [text], tools: true, context: "${window}"}
+    """).capabilities
+    assert found == Capabilities(("text", "image"), ("text",), tools=True, context=8192)
+    assert found
+    assert not model("capabilities: {in: [], context: 0}").capabilities
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("in: [video]", "models.m.capabilities.in[0]: must be one of text, audio, image"),
+        ("out: text", "models.m.capabilities.out: must be a list"),
+        ("context: -1", "models.m.capabilities.context: must be at least 0"),
+        ("tools: much", "models.m.capabilities.tools: must be true or false"),
+    ],
+)
+def test_a_capability_that_cannot_be_is_an_error(written: str, said: str) -> None:
+    found = problem(f"models: {{m: {{cmd: 's ${{PORT}}', capabilities: {{{written}}}}}}}")
+    assert str(found).startswith(said)
 
 
 def test_unknown_keys_are_advised_about() -> None:

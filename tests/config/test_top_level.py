@@ -13,6 +13,7 @@ from llmsnap.config import (
     Filters,
     ModelConfig,
     PeerConfig,
+    PerformanceConfig,
     StoreConfig,
 )
 from llmsnap.config.keys import KIB, MIB
@@ -124,7 +125,6 @@ def test_faults(text: str, words: str) -> None:
         ),
         ("logRequests: true", "logRequests: is deprecated"),
         ("profiles: {a: [b]}", "profiles: has no effect: profiles were replaced by groups"),
-        ("performance: {every: 5s}", "performance: has no effect"),
         ("ui: {activity: {}}", "ui: has no effect"),
         ("captureMask: {v1: none}", "captureMask.v1: is no path"),
         ("allowedOrigins: [chat.example]", 'allowedOrigins[0]: "chat.example" is no origin'),
@@ -185,3 +185,27 @@ def test_a_repr_shows_no_secret() -> None:
         peers={"p": PeerConfig(id="p", proxy="http://h", api_key="s3cret")},
     )
     assert "s3cret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "every_s"), [("5s", 5.0), ("1m30s", 90.0), ("1.5m", 90.0), ("6000ms", 6.0)]
+)
+def test_a_duration_is_written_as_go_does(written: str, every_s: float) -> None:
+    found = config(f"performance: {{every: {written}, disabled: true}}").performance
+    assert found == PerformanceConfig(disabled=True, every_s=every_s)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("4s", "must be at least 5s (found 4s)"),
+        ("15", "must be a duration such as 15s or 1m30s (found 15)"),
+        ("-5s", "must be a duration"),
+        ("5 s", "must be a duration"),
+        ("[5s]", "must be a duration"),
+    ],
+)
+def test_another_duration_is_refused(written: str, said: str) -> None:
+    found = problem(f"performance: {{every: {written}}}")
+    assert found.startswith("performance.every: ")
+    assert said in found

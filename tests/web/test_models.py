@@ -46,21 +46,69 @@ def names(here, key: str = "all") -> list[str]:
 
 
 def test_each_name_is_listed_once_in_order(here) -> None:
-    assert names(here) == ["alpha", "bare", "blank", "first", "remote", "zeta"]
+    peers = ["box2/alpha", "box2/first", "box2/hidden", "box2/remote", "box3/remote"]
+    found = names(here)
+    assert found == sorted(["alpha", "bare", "blank", "first", "remote", "zeta", *peers])
 
 
 def test_a_key_sees_what_it_may_use_by_name_or_id(here) -> None:
-    assert names(here, "some") == ["first", "zeta"]
+    assert names(here, "some") == ["box2/first", "first", "zeta"]
 
 
 def test_what_is_blank_is_left_out(here) -> None:
     data = here.client.get("/v1/models", headers=ALL).json["data"]
     records = {record["id"]: record for record in data}
-    assert not {"name", "description", "meta", "context_length"} & records["bare"].keys()
+    absent = {"name", "description", "context_length", "architecture", "capabilities"}
+    assert not absent & records["bare"].keys()
+    assert records["bare"]["meta"] == {"llamaswap": {"type": "model"}}
     assert records["alpha"]["name"] == "Alpha"
-    assert records["first"]["meta"] == {"llamaswap": {"size": 8}}
-    assert records["remote"]["meta"] == {"llamaswap": {"peerID": "box2"}}
-    assert "status" not in records["remote"], "what a peer has loaded is not known"
+
+
+def test_a_record_says_what_its_name_is(here) -> None:
+    data = here.client.get("/v1/models", headers=ALL).json["data"]
+    meta = {record["id"]: record["meta"]["llamaswap"] for record in data}
+    assert meta["alpha"] == {"size": 8, "type": "model", "aliases": ["first", " blank "]}
+    assert meta["first"] == {"size": 8, "type": "alias", "modelID": "alpha"}
+    assert meta["box3/remote"] == {"type": "peer", "peerID": "box3"}
+    assert meta["remote"] == {"type": "alias", "modelID": "box2/remote", "peerID": "box2"}
+    assert {record["status"]["value"] for record in data} == {"unloaded"}
+
+
+CAPABLE = """\
+models:
+  eyes:
+    cmd: x
+    proxy: "http://localhost:1"
+    metadata: {context_length: 5, note: n}
+    capabilities: {in: [text, image], out: [text], tools: true, context: 8192}
+  ears: {cmd: x, proxy: "http://localhost:1", capabilities: {in: [audio], out: [text, audio]}}
+  order: {cmd: x, proxy: "http://localhost:1", capabilities: {reranker: true}}
+  paint: {cmd: x, proxy: "http://localhost:1", capabilities: {in: [text, image], out: [image]}}
+  says: {cmd: x, proxy: "http://localhost:1", capabilities: {in: [text], out: [audio]}}
+"""
+
+
+def test_capabilities_are_shown_in_the_forms_that_clients_read() -> None:
+    with site(CAPABLE) as made:
+        data = made.client.get("/v1/models").json["data"]
+    records = {record["id"]: record for record in data}
+    eyes = records["eyes"]
+    assert eyes["architecture"] == {
+        "input_modalities": ["text", "image"],
+        "output_modalities": ["text"],
+        "modality": "text+image->text",
+    }
+    assert eyes["supported_parameters"] == ["tools", "tool_choice"]
+    assert (eyes["context_length"], eyes["meta"]["n_ctx"]) == (8192, 8192)
+    assert eyes["meta"]["llamaswap"] == {"note": "n", "type": "model"}
+    assert {name: set(record["capabilities"]) for name, record in records.items()} == {
+        "eyes": {"vision", "function_calling"},
+        "ears": {"audio_transcriptions"},
+        "order": {"reranker"},
+        "paint": {"vision", "image_generation", "image_to_image"},
+        "says": {"audio_speech"},
+    }
+    assert not {"architecture", "supported_parameters"} & records["order"].keys()
 
 
 def test_an_alias_is_told_apart_from_its_model_by_name(here) -> None:
