@@ -516,11 +516,13 @@ class Performance:
 MIB = 1024 * 1024
 
 
-def llama_swap_samples(samples: Sequence[PerformanceSample]) -> dict[str, Any]:
+def llama_swap_samples(
+    samples: Sequence[PerformanceSample], *, enabled: bool = True
+) -> dict[str, Any]:
     """Return *samples* as llama-swap lists them; what is unknown is null, never 0."""
     gpus = [_gpu_stats(one, gpu) for one in samples for gpu in one.gpus]
     return {
-        "enabled": True,
+        "enabled": enabled,
         "sys_stats": [_system_stats(one) for one in samples],
         "gpu_stats": gpus or None,
     }

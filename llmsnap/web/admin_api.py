@@ -225,11 +225,14 @@ def performance() -> ResponseReturnValue:
     """Answer the samples of host, GPUs and model processes.
 
     With ``?since=`` in Unix milliseconds in our own shape, with ``?after=`` in RFC 3339 in that of
-    llama-swap, in both without either.
+    llama-swap, in both without either. Where sampling is disabled, the second is 503.
     """
     performance = current_telemetry().performance
     after_ms = instant_ms("after")
-    theirs = llama_swap_samples(performance.samples(after_ms or 0))
+    samples = performance.samples(after_ms or 0)
+    theirs = llama_swap_samples(samples, enabled=performance.enabled)
+    if after_ms is not None and not performance.enabled:
+        return jsonify(enabled=False), 503
     if after_ms is not None:
         return jsonify(theirs)
     ours = performance.history(whole_number("since") or 0)

@@ -535,6 +535,18 @@ def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
     assert "llamaswap_memory" in scraper.get("/metrics?compat=llama-swap").text
 
 
+def test_without_sampling_there_are_no_samples_and_llama_swaps_shape_is_503(
+    scraper: Any, measured: World
+) -> None:
+    performance = measured.service.telemetry.performance
+    performance._samples.append(PerformanceSample(1000, HostSample()))
+    performance.configure(enabled=False, every_s=5.0)
+    answer = scraper.get("/api/performance?after=1970-01-01T00:00:01Z")
+    assert (answer.status_code, answer.json) == (503, {"enabled": False})
+    both = scraper.get("/api/performance").json
+    assert (both["enabled"], both["samples"]) == (False, [])
+
+
 def test_the_hardware_is_told_once_it_is_detected(scraper: Any, measured: World) -> None:
     probe = HardwareProbe(lambda: detect(Path("/none"), None))
     measured.service.telemetry.hardware = probe
