@@ -300,7 +300,8 @@ MODELS = (
     ),
     HttpRoute(
         ("GET",), "/v1/audio/models", "models", "The models that can speak.",
-        "Those whose server has listed voices or has spoken.", access=Access.SHARED,
+        "Those whose `capabilities` say so, or whose server has listed voices or has spoken.",
+        access=Access.SHARED,
         answers={JSON: "ModelList"},
     ),
     HttpRoute(

@@ -146,8 +146,8 @@ def _is_anthropic() -> bool:
 def _voices() -> dict[str, list[Any]]:
     """Return the voices of the models that can speak, by every name the key may use them by.
 
-    A model can speak if its server has listed voices, or has spoken. Blocks: servers that became
-    ready since the last time are asked.
+    A model can speak if its ``capabilities`` say so, or its server has listed voices or spoken.
+    Blocks: servers that became ready since the last time are asked.
     """
     service, runtime = current_service(), current_runtime()
     may_use = current_context().request.key.may_use
@@ -158,7 +158,7 @@ def _voices() -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for model in runtime.config.models.values():
         voices = service.voices.of(model.id)
-        if voices is None and model.id not in spoken:
+        if voices is None and model.id not in spoken and not _speaks(model.capabilities):
             continue
         names = filter(may_use, (model.id, *model.aliases))
         found |= dict.fromkeys(names, voices or [])
@@ -264,6 +264,10 @@ CAPABILITY_MEMBERS = frozenset(
 )
 
 
+def _speaks(said: Capabilities) -> bool:
+    return "text" in said.inputs and "audio" in said.outputs
+
+
 def _capability_members(said: Capabilities, length: int | None) -> Record:
     """Return the members by which clients choose a model; only what is known, and true."""
     takes, gives = said.inputs, said.outputs
@@ -274,7 +278,7 @@ def _capability_members(said: Capabilities, length: int | None) -> Record:
     can = {
         "vision": "image" in takes,
         "audio_transcriptions": "audio" in takes and "text" in gives,
-        "audio_speech": "text" in takes and "audio" in gives,
+        "audio_speech": _speaks(said),
         "image_generation": "text" in takes and "image" in gives,
         "image_to_image": "image" in takes and "image" in gives,
         "function_calling": said.tools,

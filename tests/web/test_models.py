@@ -195,6 +195,7 @@ def speaking(monkeypatch):
           one: {cmd: x, proxy: "http://localhost:1", aliases: [tts]}
           two: {cmd: x, proxy: "http://localhost:1"}
           mute: {cmd: x, proxy: "http://localhost:1"}
+          said: {cmd: x, proxy: "http://localhost:1", capabilities: {in: [text], out: [audio]}}
         """
     voices = {"one": {"voices": ["amy", {"id": "bo"}]}, "two": ["amy", "cy"]}
     asked = []
@@ -231,7 +232,7 @@ def test_models_that_can_speak_stay_listed_when_they_are_stopped(speaking) -> No
     get(speaking, "/v1/audio/voices")
     speaking.ready.clear()
     found = get(speaking, "/v1/audio/models")
-    assert [record["id"] for record in found["data"]] == ["one", "two"]
+    assert [record["id"] for record in found["data"]] == ["one", "said", "two"]
     assert found["models"] == found["data"]
     assert get(speaking, "/v1/audio/voices") == {"voices": []}
 
@@ -246,7 +247,7 @@ def test_a_model_that_has_spoken_is_listed_whatever_its_server_lists(speaking) -
     ]:
         log.append(ActivityRecord(id=log.take_id(), model_id=model_id, path=path, status=status))
     found = get(speaking, "/v1/audio/models")
-    assert [record["id"] for record in found["data"]] == ["mute"]
+    assert [record["id"] for record in found["data"]] == ["mute", "said"]
 
 
 def test_a_key_asks_and_sees_its_own_models(speaking) -> None:
