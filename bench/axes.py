@@ -25,7 +25,7 @@ QUEUED_LIMIT_S = 30.0
 POLL_S = 0.05
 EVENTS = b"GET /api/events?format=both HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 PACES_S = 0.25
-"""What readers of events are told is gathered; this much later they all know."""
+"""Events are sent in batches; after this long every reader has them."""
 
 Prepare = Callable[[Running, int, ExitStack], None]
 

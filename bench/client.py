@@ -37,7 +37,7 @@ TAIL_BYTES = 200
 
 @dataclass(slots=True)
 class Tally:
-    """What has been seen so far; times in ns. Nobody asks again after *end*."""
+    """What has been seen so far; times in ns. No request is sent after *end*."""
 
     end: int
     requests: int = 0

@@ -1,6 +1,6 @@
 """What one request costs a server: CPU time and latency, over connections of our own.
 
-Many short batches; whoever compares servers lets them take turns after each batch, and looks at
+Many short batches; a comparison alternates between the servers after each batch, and looks at
 the cheap batches: what else runs on the machine only ever adds.
 """
 

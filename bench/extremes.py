@@ -37,7 +37,7 @@ def streams2000(subject: Subject, seconds: float) -> Figures:
 
 
 def idle(subject: Subject, seconds: float) -> Figures:
-    """Watch an instance with one ready model that nobody asks."""
+    """Watch an instance with one ready model that gets no request."""
     short = seconds < SHORT_S
     with subject.fresh(seconds) as running:
         chat(running.port, "m")

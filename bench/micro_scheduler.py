@@ -1,4 +1,4 @@
-"""Microseconds per scheduler event on the hot path: a ready model, nobody waiting.
+"""Microseconds per scheduler event on the hot path: a ready model, no request waiting.
 
 Run: python bench/micro_scheduler.py. The numbers must not grow with the number of models or of
 waiting requests.

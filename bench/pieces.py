@@ -94,7 +94,7 @@ class FakeSocket:
         """Nothing waits here."""
 
     def shutdown(self, how: int) -> None:
-        """Nobody listens."""
+        """There is no reader."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -18,7 +18,7 @@ HOUR_S = 3600.0
 
 
 class AtOnce(Fair):
-    """Shuts every gate the moment somebody waits: what a strict queue does."""
+    """Shuts every gate as soon as a request waits: what a strict queue does."""
 
     def due_at(self, target: Candidate, victims: object) -> float:
         """Always due."""

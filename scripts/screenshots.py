@@ -65,7 +65,7 @@ ANSWER = """\
 When a request needs a model that is not loaded, the scheduler **shuts the gate** of those in its \
 way, lets their requests end, and only then swaps:
 
-1. requests in flight finish, nobody is cut off
+1. requests in flight finish, none is cut off
 2. the old model sleeps or stops
 3. the new one loads and serves *everyone* who waited
 

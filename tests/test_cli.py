@@ -112,7 +112,7 @@ def test_each_help_fits_on_a_screen(
     [
         (CommandFailed("it failed"), 1),
         (WrongUse("it cannot be meant"), 2),
-        (NoServer("nobody there"), 3),
+        (NoServer("no server there"), 3),
         (KeyRefused("a key, please"), 4),
         (NoSuchModel("who?"), 5),
     ],

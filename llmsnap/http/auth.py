@@ -73,7 +73,7 @@ class ClientKey:
 
 
 ANYBODY = ClientKey()
-"""Whoever calls a server that has no keys."""
+"""Any client of a server without keys."""
 
 
 class Keyring:

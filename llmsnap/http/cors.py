@@ -186,7 +186,7 @@ def _if_ready(purpose: Purpose) -> Verdict:
 
 
 def _speculates(headers: Mapping[str, str]) -> bool:
-    """Whether the browser only guesses that somebody will want this (prefetch, prerender)."""
+    """Whether the browser fetches it on speculation (prefetch, prerender)."""
     return "sec-purpose" in headers or "purpose" in headers
 
 

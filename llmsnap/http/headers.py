@@ -58,7 +58,7 @@ READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
 """What llmsnap can read along: usage and captures come out of the answers that pass."""
 
 ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
-"""Kinds of answers that last as long as somebody listens."""
+"""Kinds of responses that last until the client disconnects."""
 
 SANDBOX = "sandbox"
 """For answers that are no pages: nothing runs."""

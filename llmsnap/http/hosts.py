@@ -93,7 +93,7 @@ def is_loopback(host: str) -> bool:
 def is_private_host(name: str) -> bool:
     """Whether *name*, without a port, is on this machine or a private network.
 
-    Not ``*.ts.net``: whoever has a tailnet can publish pages under it for everybody.
+    Not ``*.ts.net``: any owner of a tailnet can publish pages under it.
     """
     name = _normal(name)
     address = _address(name)

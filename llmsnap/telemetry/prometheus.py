@@ -281,7 +281,7 @@ def _own_gauges(now: Gauges) -> Iterator[Metric]:
     )
     yield _counter(
         "stdout_dropped_bytes",
-        "Log dropped because nobody read stdout.",
+        "Log dropped because stdout was not read.",
         (),
         {(): now.stdout_dropped},
     )

@@ -1,4 +1,4 @@
-"""What all readers of the event feed are told, gathered and encoded once for all of them.
+"""Events for all readers of the feed, gathered and encoded once for all of them.
 
 While there are readers, one greenlet collects what happened and hands it out ten times a second at
 most: a model that prints ten thousand lines, or serves a thousand requests, wakes fifty open tabs

@@ -1,7 +1,7 @@
 """The event feed: one reader's place in it, what waits for it, and what it missed.
 
 A reader that is too slow never misses the newest model list. It loses the oldest log data first,
-and is told how much. Records and swaps are not queued for it at all: it fetches those after the
+and a frame says how much. Records and swaps are not queued for it: it fetches those after the
 last it was told of, so that it misses none which are still in memory.
 """
 

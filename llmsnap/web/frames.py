@@ -268,7 +268,7 @@ SESSION_HEADERS = ("X-Session-ID", "X-Litellm-Session-Id")
 """What clients name their sessions by: no secret, whatever the names sound like."""
 BYTES_EVERY_S = 0.25
 MOST_BYTES_TOLD = 50
-"""Requests of which new byte counts are told at once; those told longest ago come first."""
+"""Requests whose new byte counts are sent at once; those sent longest ago come first."""
 
 _SESSIONS = frozenset(name.lower() for name in SESSION_HEADERS)
 

@@ -51,7 +51,7 @@ class Wire:
         return len(data)
 
     def recv(self, size: int) -> bytes:
-        """Receive; somebody who sends without end keeps nobody else from running. Blocks."""
+        """Receive; a client that sends without end does not keep others waiting. Blocks."""
         gevent.sleep(0)
         received: bytes = self._sock.recv(size)
         return received
@@ -92,7 +92,7 @@ def events(connection: Server) -> None:
     context = current_context()
     context.status = 101
     if take_over(request.environ):
-        return  # somebody who speaks before the handshake is over
+        return  # a client that sends before the handshake is over
     connection.sock = Wire(connection.sock)
     feed = new_feed()
     tasks = TaskGroup("websocket")

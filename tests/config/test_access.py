@@ -191,7 +191,7 @@ def test_variables_that_keys_are_made_of_are_known(text: str, names: set[str] | 
 
 @pytest.mark.parametrize("key", ["${file.}", "${env.}", "${env.A-B}", "x${file.a{b}}", "${file.a"])
 def test_a_reference_that_is_not_complete_is_no_key(key: str) -> None:
-    """It would let in whoever has seen the file."""
+    """It would admit anyone who has seen the file."""
     found = problem(f"apiKeys: ['{key}']")
     assert "the reference is not complete" in found
     assert key not in found

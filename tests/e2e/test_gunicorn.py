@@ -63,7 +63,7 @@ def test_of_two_workers_one_serves_until_it_is_gone(start: Any, tmp_path: Path) 
     server.wait_output(r"worker (\d+) waits for pid (\d+), which has the models")
     assert {server.chat("alpha").status_code for _ in range(10)} == {200}
 
-    # HUP: the next one begins when the last one has let go of the models, and nobody is refused.
+    # HUP: the next one begins when the last one has let go of the models, none is refused.
     model, _ = model_and_worker(server)
     before = workers(server)
     (tmp_path / "config0.yaml").write_text(

@@ -1,4 +1,4 @@
-"""What somebody sees who asks why an answer was slow, through the real command."""
+"""What shows why a response was slow, through the real command."""
 
 from __future__ import annotations
 

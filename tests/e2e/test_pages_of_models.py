@@ -154,7 +154,9 @@ def test_a_capture_runs_nothing(server: Running) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.skipif(DEFAULT_DOOR != "llmsnap", reason="other servers are told where to listen")
+@pytest.mark.skipif(
+    DEFAULT_DOOR != "llmsnap", reason="other servers are configured where to listen"
+)
 def test_pages_have_a_port_of_their_own(tmp_path, peer) -> None:
     port = free_port()
     separate = f'uiOrigin: separate\nupstream: {{{{origin: ":{port}"}}}}\n'

@@ -113,7 +113,7 @@ def test_a_dashboard_shows_each_line_of_a_log_once(server: Running) -> None:
         feed = envelopes(came)
         before = list(until(feed, "modelStatus", bool))
         load(server, "alpha")
-        load(server, "gamma")  # what alpha has printed is told by the time gamma is ready
+        load(server, "gamma")  # the output of alpha has been sent by the time gamma is ready
         ready = lambda models: {"gamma": "ready"}.items() <= states_of(models).items()  # noqa: E731
         seen = list(until(feed, "modelStatus", ready))
     told = "".join(

@@ -21,7 +21,7 @@ _starts = cycle([_begin + (_offset + number) % LANE_SIZE for number in range(LAN
 
 
 def free_ports(count: int) -> int:
-    """The first of *count* ports in a row that nobody listens on, and that were not given out."""
+    """The first of *count* ports in a row that are free, and that were not given out."""
     for _ in range(LANE_SIZE):
         first = next(_starts)
         if first + count > _begin + LANE_SIZE or not _are_free(first, count):
@@ -33,7 +33,7 @@ def free_ports(count: int) -> int:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that was not given out."""
+    """A port that is free, and that was not given out."""
     return free_ports(1)
 
 

@@ -187,7 +187,7 @@ def test_it_accepts_what_the_standard_library_does(document: dict, data: st.Data
     try:
         whole = text.decode()
         expected = json.loads(whole.rstrip(BLANKS), object_pairs_hook=list, strict=False)
-    except UnicodeDecodeError:  # that of values is left to whoever reads them
+    except UnicodeDecodeError:  # that of values is left to the reader
         return
     except ValueError:
         assert problem is not None

@@ -167,7 +167,7 @@ def test_a_kill_does_not_wait(bench: Bench) -> None:
     switched = gevent.Greenlet(lambda: None)
     switched.start()
     handle.kill()
-    assert not switched.ready(), "nobody else ran meanwhile"
+    assert not switched.ready(), "no other greenlet ran meanwhile"
     assert handle.exited.wait(4)
 
 

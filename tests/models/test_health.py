@@ -49,9 +49,9 @@ def test_the_error_says_what_was_seen_last(upstream: FakeUpstream, interrupt) ->
     address = parse_address(upstream.url)
     with pytest.raises(HealthTimeout, check=says("GET /health did not answer")):
         wait_healthy(HealthCheck("m", "/health", 0.05), address, interrupt)
-    nobody = parse_address("http://127.0.0.1:1")
+    unused = parse_address("http://127.0.0.1:1")
     with pytest.raises(HealthTimeout, check=says(r"within 0\.05 s: nothing listened")):
-        wait_healthy(HealthCheck("m", "/health", 0.05), nobody, interrupt)
+        wait_healthy(HealthCheck("m", "/health", 0.05), unused, interrupt)
     upstream.start()
     with pytest.raises(HealthTimeout, check=says("GET /health answered 503")):
         wait_healthy(HealthCheck("m", "/health", 0.05), address, interrupt)

@@ -83,7 +83,7 @@ def test_a_call_returns_what_it_returns(bench: Bench) -> None:
 
 def test_a_call_raises_what_it_raises(bench: Bench) -> None:
     def fail() -> None:
-        raise Unreachable("nobody there")
+        raise Unreachable("no server there")
 
     with pytest.raises(Unreachable):
         bench.interrupt.call("x", fail)

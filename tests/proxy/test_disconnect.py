@@ -106,6 +106,6 @@ def test_after_close_nothing_is_delivered(watch, pair) -> None:
 
 def test_without_a_socket_nobody_is_seen_leaving(watch) -> None:
     for monitor in (ClientMonitor(watch), ClientMonitor(None, 3)):
-        monitor.open(lambda: pytest.fail("nobody left"))
+        monitor.open(lambda: pytest.fail("the client is there"))
         monitor.close()
         assert not monitor.gone

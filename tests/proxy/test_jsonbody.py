@@ -208,7 +208,7 @@ def test_deep_nesting_is_passed_on_or_refused(opener: str, depth: int) -> None:
 
 
 class Inflating:
-    """Counts what is unpacked, whoever unpacks it."""
+    """Counts what is unpacked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.total = self.largest = 0

@@ -399,7 +399,7 @@ def test_the_place_in_the_queue_is_shown_when_it_changes(state) -> None:
     assert text(state.tick(1.0, 3)) == "\nplace 3 in the queue\n"
     assert text(state.tick(1.0, 3)) == "."
     assert text(state.tick(1.0, 2)) == "\nplace 2 in the queue\n"
-    assert text(state.tick(1.0, 1)) == ".", "nobody is before the first"
+    assert text(state.tick(1.0, 1)) == ".", "the first has no position to show"
 
 
 def test_it_ends_with_how_long_it_took_or_what_went_wrong(state) -> None:

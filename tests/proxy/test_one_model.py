@@ -1,4 +1,4 @@
-"""What goes on names one model, whoever reads it: JSON, form or query, in whichever way."""
+"""What goes on names one model for every reader: JSON, form or query, in whichever way."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Promise:
 
 
 class Watch:
-    """Notes whenever somebody becomes the first of a model that waits for a turn."""
+    """Notes each request that becomes the first of a model that waits for a turn."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -59,7 +59,7 @@ class Watch:
             self._promise(model_id)
 
     def _evicts(self, start: StartSwap) -> None:
-        """The turn of those who leave is over: whoever waits for them waits for the next."""
+        """The turn of evicted models is over: requests for them wait for the next one."""
         for eviction in start.evict:
             if self.world.waiting(eviction.model_id):
                 self._promise(eviction.model_id)

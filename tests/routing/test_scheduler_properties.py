@@ -1,6 +1,6 @@
 """Random groups, clients, failures, commands and reloads: what must hold whatever happens.
 
-``World`` itself asserts at every effect that a request ends once, that nobody serving is evicted,
+``World`` itself asserts at every effect that a request ends once, that no serving model is evicted,
 that no limit is exceeded and that no two models run together that must not. Here the scheduler's
 books are compared with what really happened, and at the end everything must come to rest.
 
@@ -174,7 +174,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(name=names, number=st.integers(0, 200))
     def noise(self, name: str, number: int) -> None:
-        """Reports about nothing, and ticks nobody asked for."""
+        """Reports about nothing, and ticks that were not requested."""
         self.world.tell(msg.Tick())
         self.world.tell(msg.LeaseReturned(-number, name))
         self.world.tell(msg.WaiterGone(-number))
@@ -232,7 +232,7 @@ class Life(RuleBasedStateMachine):
 
 
 def rest(world: World) -> None:
-    """Let all requests end as they are granted, until nobody waits any more."""
+    """Let all requests end as they are granted, until no request waits."""
     for _ in range(5000):
         held = [a for served in world.serving.values() for a in served.values() if not a.hold_s]
         for asked in held:

@@ -578,7 +578,7 @@ def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
     held = world.request("a")
     world.crash("a")
     world.run(1.0)
-    assert asked.in_flight  # nobody left to evict
+    assert asked.in_flight  # no model left to evict
     assert held.pending
     world.finish(asked)
     world.run(5.0)

@@ -1,4 +1,4 @@
-"""A client that sends exactly the bytes it is told to, and reads answers by their framing."""
+"""A client that sends exactly the given bytes, and reads answers by their framing."""
 
 from __future__ import annotations
 

@@ -512,7 +512,7 @@ def test_the_reader_of_a_body_finds_its_end_before_the_watcher(pair, reader, wat
         act()
         assert reading.get() in (b"x", b"")
         assert not gone.is_set()
-    assert gone.wait(2), "and then it is told as ever"
+    assert gone.wait(2), "and then the end is noticed as before"
 
 
 def test_it_serves_request_after_request(pair, watcher) -> None:

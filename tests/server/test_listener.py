@@ -63,7 +63,7 @@ def test_connections_that_are_served_are_never_closed_for_others(serve) -> None:
     gevent.idle()
     assert len(serving.server.pool) == 1
     app.gate.set()
-    assert first.answer().headers["connection"] == "close", "somebody waits for its place"
+    assert first.answer().headers["connection"] == "close", "another client waits for its place"
     assert second.answer().body == b"ok"
 
 

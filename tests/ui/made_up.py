@@ -179,7 +179,7 @@ def metric_of(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_flight(cancelled: set[int]) -> list[dict[str, Any]]:
-    """Requests in flight but for those somebody ended."""
+    """Requests in flight except those that were cancelled."""
     now_ms = time.time() * 1000
     return [
         {
@@ -248,7 +248,7 @@ def come(
     until: int,
     rng: random.Random,
 ) -> None:
-    """A model that nobody has to leave for."""
+    """A model that evicts no other."""
     swaps.append(swap(len(swaps) + 1, [], "gpt-oss-120b", at, 31_000, rng))
     move(bars, "starting", at)
     move(bars, "ready", at + 31_900)

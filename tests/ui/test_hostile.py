@@ -73,7 +73,7 @@ def test_what_a_model_answers(browser: Any, fake: Any, attack: str) -> None:
     browser.find(".message.assistant .prose p", "before")
     browser.button("Regenerate")
     assert_unharmed(browser)
-    # Foreign pictures are asked for by nobody, and the policy was not even needed to stop it.
+    # Foreign pictures are not requested, and the policy was not even needed to stop it.
     assert browser.console() == []
     browser.press("New chat")
     browser.gone(".message")

@@ -71,7 +71,7 @@ class Place:
         self.is_loopback = self.host == "127.0.0.1"
 
     def only_a(self) -> bool:
-        """Whether nobody has stopped a, or loaded b, which would stop a."""
+        """Whether a still runs and b, which would evict it, was not loaded."""
         return self.server.states() == {"a": "ready"}
 
 
@@ -100,7 +100,7 @@ def hosts() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def site(browser: Any) -> Iterator[str]:
-    """The port of somebody's web site, which has any name the browser is told of."""
+    """The port of another web site, under any name that the browser resolves."""
     port = free_port()
     server = Server([*SITE, "--port", str(port)], port, Path("/dev/null"))
     server.start()
@@ -152,7 +152,7 @@ def test_a_page_of_another_origin_neither_stops_nor_loads(
         run(browser, FETCH, place.url + path, {"method": method})
     for path in ("/upstream/b/ws", "/api/ws"):
         assert run(browser, CONNECT, place.url.replace("http", "ws") + path) == "error"
-    if place.is_loopback:  # elsewhere it looks like a link that somebody followed
+    if place.is_loopback:  # elsewhere it looks like a link that was followed
         run(browser, SHOW, "iframe", f"{place.url}/upstream/b/x")
     assert place.only_a()
     forget_console(browser)

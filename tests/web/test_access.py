@@ -119,7 +119,7 @@ TABLE = """
     a page listed for models      y    y    y    -    -    -    -    -
 """
 # With a key that browsers add by themselves, a private page must be listed too. With one that the
-# page has to know, whoever knows it may use models.
+# page has to know, any page that knows it may use models.
 NEED_A_LIST = {"another port", "a private page", "a private page on plain http", "what makes it up"}
 OF_MODELS = {"post", "ask"}
 CREDENTIALS = {

@@ -1,4 +1,4 @@
-"""Facts about llmsnap.web.broadcast: one for all readers, and for nobody when there are none."""
+"""Facts about llmsnap.web.broadcast: one for all readers, and none without readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event feed: what one reader is told, in which frames."""
+"""The event feed: what one reader gets, in which frames."""
 
 from __future__ import annotations
 

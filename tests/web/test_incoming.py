@@ -145,7 +145,7 @@ def test_the_development_server_keeps_them_in_a_buffered_reader() -> None:
         assert reader.readline() == b"head\n"
         environ = {"werkzeug.socket": sock, "wsgi.input": reader}
         assert take_over(environ) == b"ahead"
-        assert take_over(environ) == b"", "and nobody waits for more"
+        assert take_over(environ) == b"", "and nothing waits for more"
         assert sock.gettimeout() is None
     with pytest.raises(ConnectionError):
         leave_taken(environ)

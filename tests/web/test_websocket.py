@@ -27,7 +27,7 @@ HANDSHAKE = {
 
 
 class Client:
-    """The other end, which reads no more than it is told to."""
+    """The other end, which reads only as much as it should."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock

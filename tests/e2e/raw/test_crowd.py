@@ -1,4 +1,4 @@
-"""Clients that only take up room disturb nobody."""
+"""Idle clients do not disturb others."""
 
 from __future__ import annotations
 
