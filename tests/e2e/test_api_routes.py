@@ -190,7 +190,10 @@ def test_the_models_are_listed_in_order(server: Running, path: str) -> None:
     document = answer.json()
     assert document["object"] == "list"
     names = [record["id"] for record in document["data"]]
-    assert names == ["alpha", "author", "author/model", "first", "m-remote", "sleeper", "zeta"]
+    peers = [name for name in names if name.startswith("box")]
+    assert {"box2/alpha", "box2/m-remote", "box3/m-remote"} <= set(peers)
+    own = ["alpha", "author", "author/model", "first", "m-remote", "sleeper", "zeta"]
+    assert names == sorted([*own, *peers])
 
 
 def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None:
@@ -200,28 +203,34 @@ def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None
     assert isinstance(port, int)
     assert alpha.pop("created") > 1_600_000_000
     alpha.pop("context_length", None)
+    alpha["meta"].pop("n_ctx", None)
     assert alpha == {
         "id": "alpha",
         "object": "model",
         "owned_by": "llmsnap",
         "name": "Alpha",
         "description": "the first",
-        "meta": {"llamaswap": {"ratio": 0.5, "on": True, "tags": ["a", "b"]}},
+        "meta": {
+            "llamaswap": {
+                "ratio": 0.5, "on": True, "tags": ["a", "b"], "type": "model", "aliases": ["first"],
+            }
+        },
         "status": {"value": "unloaded"},
-    }
+    }  # fmt: skip
     assert records["first"]["name"] == "Alpha (first)", "pickers show names alone"
     assert records["first"]["description"] == "the first"
-    assert not {"name", "description", "meta"} & records["zeta"].keys(), "blank is left out"
-    remote = records["m-remote"]
+    assert not {"name", "description"} & records["zeta"].keys(), "blank is left out"
+    remote = records["box2/m-remote"]
     assert remote["name"] == "box2: m-remote"
-    assert remote["meta"] == {"llamaswap": {"peerID": "box2"}}
+    assert remote["meta"] == {"llamaswap": {"type": "peer", "peerID": "box2"}}
+    assert records["m-remote"]["meta"]["llamaswap"]["modelID"] == "box2/m-remote"
 
 
 def test_one_record_is_found_by_any_name(server: Running) -> None:
     assert server.get("/v1/models/author%2Fmodel").json()["id"] == "author/model"
     assert server.get("/v1/models/first").json()["name"] == "Alpha (first)"
     assert server.get("/v1/models/hidden").json()["id"] == "hidden"
-    assert server.get("/v1/models/box3/m-remote").json()["name"] == "box3: box3/m-remote"
+    assert server.get("/v1/models/box3/m-remote").json()["name"] == "box3: m-remote"
     answer = server.get("/v1/models/alpa")
     assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
 
