@@ -155,7 +155,7 @@ def test_a_scoped_key_sees_its_models_only(server: Running) -> None:
     assert server.get("/v1/models/alpha", headers=SCOPED).status_code == 200
     assert server.get("/v1/models/beta", headers=SCOPED).status_code == 404
     names = [one["id"] for one in server.get("/v1/models", headers=READER).json()["data"]]
-    assert names == ["alien", "alpha", "beta", "remote"]
+    assert names == ["alpha", "beta", "p/alien", "p/remote"]
 
 
 @pytest.mark.parametrize(
