@@ -147,8 +147,8 @@ def read_scheduler(
     scheduler = values["routing"]["scheduler"]
     use: str = scheduler["use"]
     priorities = {
-        name: _priorities(scheduler["settings"][name]["priority"], name, names, reader)
-        for name in ("fair", "fifo")
+        name: _priorities(settings["priority"], name, names, reader)
+        for name, settings in scheduler["settings"].items()
     }
     for name, given in priorities.items():
         if given and name != use:
@@ -157,7 +157,8 @@ def read_scheduler(
             fix = f"move it to settings.{use}, or set use: {name}"
             reader.report.advise(path, f"has no effect with use: {use}", fix, at)
     return SchedulerConfig(
-        **stored_values(SchedulerConfig, scheduler), priorities=MappingProxyType(priorities[use])
+        **stored_values(SchedulerConfig, scheduler),
+        priorities=MappingProxyType(priorities.get(use, {})),
     )
 
 
