@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import socket
 from dataclasses import replace
@@ -16,9 +17,9 @@ from llmsnap.routing import Names
 class Runtime:
     """A configuration compiled for serving; immutable, but upstream settings compile lazily."""
 
-    def __init__(self, config: Config, listen_host: str = "") -> None:
+    def __init__(self, config: Config, listen_host: str = "", profile: str = "") -> None:
         self.config = config
-        self.names = Names(config)
+        self.names = Names(config, config.profiles.get(profile))
         self.keyring = Keyring(config.api_keys)
         self.page_rules = PageRules(
             config.allowed_origins, config.inference_origins, keys=not self.keyring.open
@@ -39,6 +40,17 @@ class Runtime:
 
     def __repr__(self) -> str:
         return f"<Runtime {self.config.source or 'from text'}, {len(self.config.models)} models>"
+
+    @property
+    def profile(self) -> str:
+        """The name of the active profile; empty: none is."""
+        return self.names.profile.id if self.names.profile is not None else ""
+
+    def with_profile(self, name: str) -> Runtime:
+        """Return this runtime with the profile *name* active, none if it is empty."""
+        made = copy.copy(self)
+        made.names = Names(self.config, self.config.profiles[name] if name else None)
+        return made
 
     def upstream_settings(self, model: ModelConfig) -> UpstreamSettings:
         """Return how requests to a local model are rewritten and sent."""

@@ -14,7 +14,7 @@ from gevent.lock import BoundedSemaphore
 from llmsnap.config import Config, Diff, compare, load_content
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
 from llmsnap.deferred import DeferredQueue
-from llmsnap.errors import ChildExited, ConfigError, Draining, Problem, in_full
+from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem, in_full
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
@@ -34,6 +34,7 @@ from llmsnap.routing import (
 from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
 from llmsnap.statedir import StateDir
+from llmsnap.suggestions import nearest, shown
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import (
     ActivityRecord,
@@ -42,6 +43,7 @@ from llmsnap.telemetry import (
     ModelPreloaded,
     PerformanceSample,
     ProcessStateChanged,
+    ProfileChanged,
     ReloadPhase,
     ResponseObserver,
     SwapFinished,
@@ -88,7 +90,7 @@ class Service:
         log_style: LogStyle = TEXT,
     ) -> None:
         self.began_at = int(time.time())
-        self.runtime = Runtime(config, listen_host)
+        self.runtime = Runtime(config, listen_host, config.startup_profile)
         self.listen_host = listen_host
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
         self._last_swap = ("", 0)  # of those that ended: its target, its number
@@ -252,6 +254,24 @@ class Service:
             self.bus.publish(ConfigReload(ReloadPhase.END, source))
             return changes
 
+    def activate_profile(self, name: str) -> None:
+        """Have later requests resolve names by the profile *name*, by none if it is empty.
+
+        Requests in flight keep the profile they began with. Never switches. Raises: NotFound.
+        """
+        if name and name not in self.runtime.config.profiles:
+            fix = nearest(name, self.runtime.config.profiles)
+            hint = f"did you mean {fix[0]}?" if fix else "GET /api/profiles lists them"
+            raise NotFound(f"there is no profile {shown(name)!r}; {hint}")
+        before, self.runtime = self.runtime.profile, self.runtime.with_profile(name)
+        self._tell_profile(before)
+
+    def _tell_profile(self, before: str) -> None:
+        active = self.runtime.profile
+        if active != before:
+            log.info("active profile: %s", active or "none")
+            self.bus.publish(ProfileChanged(active))
+
     def _read(self, found: Look) -> Config:
         source = self.runtime.config.source
         if found.trouble is not None:
@@ -276,7 +296,8 @@ class Service:
                 if model_id in changes.added:
                     restart.add(model_id)  # removed before, and not gone yet
         preload = [name for name in config.preload if name not in self.runtime.config.preload]
-        runtime, before = Runtime(config, self.listen_host), self.runtime
+        before = self.runtime
+        runtime = Runtime(config, self.listen_host, _profile_after(before, config))
         if runtime.pages.port != before.pages.port:
             log.warning("another port in upstream.origin is opened by a restart only")
         self.runtime = runtime
@@ -291,6 +312,7 @@ class Service:
         self.driver.reconfigure(change_of(config, frozenset(restart), frozenset(changes.hot)))
         if preload:
             self.driver.preload(tuple(preload))
+        self._tell_profile(before.profile)
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -411,3 +433,15 @@ class Service:
         self.logs.forget(model_id)
         self.contexts.forget(model_id)
         self.voices.forget(model_id)
+
+
+def _profile_after(before: Runtime, config: Config) -> str:
+    """Return the profile that is active once *config* has taken the place of *before*'s.
+
+    The active one stays, unless it is gone or the file now names another one for the start.
+    """
+    changed = config.startup_profile != before.config.startup_profile
+    is_gone = before.profile and before.profile not in config.profiles
+    if is_gone or (changed and config.startup_profile):
+        return config.startup_profile
+    return before.profile

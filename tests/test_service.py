@@ -10,7 +10,14 @@ from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.launchers import LaunchSpec, Output
 from llmsnap.models import State
 from llmsnap.service import Service
-from llmsnap.telemetry import ConfigReload, Event, ModelPreloaded, ProcessStateChanged, SwapFinished
+from llmsnap.telemetry import (
+    ConfigReload,
+    Event,
+    ModelPreloaded,
+    ProcessStateChanged,
+    ProfileChanged,
+    SwapFinished,
+)
 from tests.fakes.launcher import FakeHandle, FakeLauncher
 
 TEXT = """
@@ -119,6 +126,51 @@ def test_a_reload_keeps_what_did_not_change(bench: Bench) -> None:
     assert bench.service.state("a") is State.READY
     assert bench.service.process("a").settings.ttl_s == 60
     assert [event.phase for event in bench.of(ConfigReload)] == ["start", "end"]
+
+
+def profiles(bench: Bench, *names: str, first: str = "") -> None:
+    """Write a file with the profiles *names* and reload it."""
+    text = bench.path.read_text().partition("\nprofiles:")[0]
+    pins = "".join(f"  {name}: {{pins: {{x: a}}}}\n" for name in names)
+    hook = f"hooks: {{on_startup: {{profile: {first}}}}}\n" if first else ""
+    bench.path.write_text(f"{text}\nprofiles:\n{pins}{hook}")
+    bench.service.reload()
+
+
+def test_a_reload_keeps_the_active_profile_where_it_still_exists(bench: Bench) -> None:
+    active: list[str] = []
+
+    def note() -> None:
+        active.append(bench.service.runtime.profile)
+
+    profiles(bench, "work", "away")
+    note()
+    bench.service.activate_profile("work")
+    profiles(bench, "work", "away", "new")
+    note()
+    profiles(bench, "work", "away", first="away")
+    note()
+    bench.service.activate_profile("")
+    profiles(bench, "work", "away", "new", first="away")
+    note()
+    bench.service.activate_profile("new")
+    profiles(bench, "work", "away", first="away")
+    note()
+    profiles(bench, "work")
+    note()
+    assert active == ["", "work", "away", "", "away", ""]
+    changes = [event.name for event in bench.of(ProfileChanged)]
+    assert changes == ["work", "away", "", "new", "away", ""]
+
+
+def test_the_profile_of_the_hook_is_active_from_the_start(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "config.yaml")
+    bench.edit(
+        "models:",
+        "profiles: {work: {pins: {x: a}}}\nhooks: {on_startup: {profile: work}}\nmodels:",
+    )
+    service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
+    assert service.runtime.profile == "work"
 
 
 def test_what_a_dead_llmsnap_left_is_stopped_and_told_before_anything_starts(

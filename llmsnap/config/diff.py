@@ -9,7 +9,7 @@ from .kinds import Json, Kind
 from .parts import DEFAULT_GROUP, GroupConfig
 from .settings import Config, ModelConfig
 
-_PARTS = ("groups", "peers", "apiKeys", "preload", "scheduler", "settings")
+_PARTS = ("groups", "peers", "profiles", "apiKeys", "preload", "scheduler", "settings")
 _IN_BLUEPRINT = frozenset({"cmd", "proxy", "env", "port", "blueprint"})
 
 
@@ -46,7 +46,8 @@ class Diff:
     """Model ids by what a reload does to them, each sorted.
 
     *hot* ones take the change while they run; *restart* ones need another process. *parts* names
-    what else differs: ``groups``, ``peers``, ``apiKeys``, ``preload``, ``scheduler``, ``settings``.
+    what else differs: ``groups``, ``peers``, ``profiles``, ``apiKeys``, ``preload``, ``scheduler``,
+    ``settings``.
     """
 
     unchanged: tuple[str, ...] = ()

@@ -35,12 +35,12 @@ from .nodes import (
     Node,
     Report,
     Sequence,
-    describe,
     find_node,
     in_file_order,
     is_null,
 )
 from .peers import read_peers
+from .profiles import read_profiles, startup_profile
 from .settings import TOP, Config
 from .yaml import compose
 
@@ -221,13 +221,17 @@ class _Build:
         names = self._models(values["models"], plain, macros)
         check_proxies(values["trustedProxies"], find_node(root, ("trustedProxies",)), report)
         _report_deprecated(values, root, report)
+        peers = read_peers(values["peers"], reader)
+        profiles = read_profiles(values["profiles"], names, peers, reader)
         return {
             **plain,
             **read_origins(values, root, report),
             "models": names.models,
             "aliases": names.aliases,
             "groups": read_groups(*groups_node(values, root, report), names, report),
-            "peers": read_peers(values["peers"], reader),
+            "peers": peers,
+            "profiles": profiles,
+            "startup_profile": startup_profile(values, profiles, root, report),
             "api_keys": read_api_keys(values["apiKeys"], report),
             "key_variables": key_variables(root),
             "preload": preload(values, names, root, report),
@@ -280,20 +284,6 @@ def _report_deprecated(values: Values[str, Any], root: Node, report: Report) -> 
     if values["logRequests"]:
         at = find_node(root, ("logRequests",))
         report.advise(("logRequests",), "is deprecated and has no effect", "remove it", at)
-    profiles: Node | None = values["profiles"]
-    if profiles is None:
-        return
-    if not isinstance(profiles, Mapping):
-        what = f"must be a mapping (found {describe(profiles)})"
-        report.error(("profiles",), what, "remove it", profiles)
-        return
-    shapes = {type(below) for below in profiles.entries.values()}
-    if shapes - {Sequence}:
-        what, fix = "not supported yet", "use aliases, or name the model itself"
-        report.error(("profiles",), what, fix, profiles)
-    elif shapes:
-        what = "has no effect: profiles were replaced by groups"
-        report.advise(("profiles",), what, "say with groups what runs together", profiles)
 
 
 # --- files that look cut off ----------------------------------------------------------------------

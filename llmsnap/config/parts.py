@@ -32,6 +32,10 @@ DEFAULT_GROUP = "(default)"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _METHOD = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt]|[Pp][Uu][Tt]|[Pp][Aa][Tt][Cc][Hh])$"
 MODALITIES = ("text", "audio", "image")
+_PINS = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [{"$ref": "#/$defs/text"}, {"type": "null"}]},
+}
 _PRIORITIES = {"type": "object", "additionalProperties": {"type": "integer"}, "default": {}}
 
 
@@ -378,9 +382,34 @@ class PerformanceConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ProfileConfig:
+    """Another meaning of some names in requests, while it is active."""
+
+    id: str
+    description: str = setting(
+        "description",
+        Text(),
+        "Shown by `GET /api/profiles`.",
+        example="The large model answers everything",
+    )
+    pins: Mapping[str, str] = setting(
+        "pins",
+        RawNode(_PINS),
+        "Name in requests -> model, alias or peer model that serves it instead. Empty: the name is "
+        "disabled (404). A pin hides a model, alias or bare peer name it equals; it is followed "
+        "once.",
+        required=True,
+        initial=_EMPTY,
+        example={"gpt-4o-mini": "qwen", "big-model": None},
+    )
+    """Requested name -> name of what serves it; an empty text disables the name."""
+
+
 API_KEY = section_of(ApiKey, closed=True)
 PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)
 STORE = section_of(StoreConfig)
 GROUP = section_of(GroupConfig)
 PEER = section_of(PeerConfig)
+PROFILE = section_of(ProfileConfig)

@@ -49,6 +49,7 @@ from .parts import (
     NO_FILTERS,
     PEER,
     PERFORMANCE,
+    PROFILE,
     SCHEDULER,
     STORE,
     ApiKey,
@@ -59,6 +60,7 @@ from .parts import (
     JsonValue,
     PeerConfig,
     PerformanceConfig,
+    ProfileConfig,
     SchedulerConfig,
     StoreConfig,
     Timeouts,
@@ -102,7 +104,13 @@ _ON_STARTUP = Section(
         "Models to load, one after another, by id or alias.",
         example=["embedding"],
     ),
-    *unsupported("profiles are not supported; remove it", "profile"),
+    ConfigKey(
+        "profile",
+        Text(),
+        "Profile that is active from the start. A reload keeps the active one, unless this key "
+        "has changed.",
+        example="everyday",
+    ),
 )
 
 
@@ -391,6 +399,18 @@ class Config:
         part="peers",
     )
     """By id, in ascending order: of two peers with one model the first serves it."""
+    profiles: Mapping[str, ProfileConfig] = setting(
+        "profiles",
+        RawNode(each="profile"),
+        "Sets of pins, of which at most one is active: `PUT /api/profiles/active` switches while "
+        "requests go on.",
+        initial=_EMPTY,
+        part="profiles",
+        heading="what names in requests mean",
+    )
+    """By name, in ascending order."""
+    startup_profile: str = derived("", part="profiles")
+    """Name of the profile that is active from the start; empty: none."""
 
     log_level: str = setting(
         "logLevel",
@@ -471,17 +491,6 @@ class Config:
         "Samples of host, GPUs and processes, for the Performance page and for Prometheus.",
         initial=PerformanceConfig(),
         to=lambda values: PerformanceConfig(**stored_values(PerformanceConfig, values)),
-    )
-    profiles: ClassVar[ConfigKey] = ConfigKey(
-        "profiles",
-        RawNode(
-            {
-                "type": "object",
-                "additionalProperties": {"type": "array", "items": {"type": "string"}},
-            }
-        ),
-        "Deprecated; use `groups`.",
-        deprecated=True,
     )
 
     source: str = derived("", part="")
@@ -772,5 +781,12 @@ TOP = section_of(
     ],
 )
 MODEL = section_of(ModelConfig)
-EACH = {"model": MODEL, "group": GROUP, "peer": PEER, "apiKey": API_KEY, "endpoint": ENDPOINT}
+EACH = {
+    "model": MODEL,
+    "group": GROUP,
+    "peer": PEER,
+    "profile": PROFILE,
+    "apiKey": API_KEY,
+    "endpoint": ENDPOINT,
+}
 """Sections that stand in several places, by their name in the JSON schema."""

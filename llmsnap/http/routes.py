@@ -344,6 +344,22 @@ MODELS = (
     ),
 )  # fmt: skip
 
+# --- profiles -----------------------------------------------------------------------------------
+
+PROFILES = (
+    HttpRoute(
+        ("GET",), "/api/profiles", "models", "The profiles, and which is active.",
+        "With a key that has `models`, the pins it may use.", routine=True,
+        answers={JSON: "ProfileList"},
+    ),
+    HttpRoute(
+        ("PUT",), "/api/profiles/active", "models", "Make a profile the active one.",
+        '`{"name": text}`; null for none. Requests in flight keep the one they began with.',
+        access=Access.ADMIN, sends=JSON, takes="ProfileChoice",
+        answers={JSON: "ActiveProfile"}, errors=(400, 404, 413),
+    ),
+)  # fmt: skip
+
 # --- what a model's server answers besides ------------------------------------------------------
 
 
@@ -547,7 +563,7 @@ UI = (
 GROUPS: Mapping[str, tuple[HttpRoute, ...]] = {
     "inference": INFERENCE,
     "upstream": BELOW_UPSTREAM,
-    "models": MODELS,
+    "models": (*MODELS, *PROFILES),
     "health": HEALTH,
     "logs": LOGS,
     "records": RECORDS,

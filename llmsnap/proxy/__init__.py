@@ -22,6 +22,7 @@ from llmsnap.proxy.disconnect import ClientMonitor, ClientWatch, OnDisconnect, i
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.loading import LoadingStream
+from llmsnap.proxy.payload import read_body
 from llmsnap.proxy.request import (
     BodyBudget,
     BodyShare,
@@ -55,4 +56,5 @@ __all__ = [
     "UpstreamTimeouts",
     "is_closed",
     "new_watch",
+    "read_body",
 ]

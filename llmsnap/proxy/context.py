@@ -93,8 +93,8 @@ class RequestContext:
 
     @property
     def shown_model(self) -> str:
-        """The model it is counted for: one of a peer's has the name the client used."""
-        return self.request.requested if self.peer else self.model_id or self.request.requested
+        """The model it is counted for: one of a peer's has the name it was resolved by."""
+        return self.payload.requested if self.peer else self.model_id or self.request.requested
 
     @property
     def sent_path(self) -> str:

@@ -163,6 +163,8 @@ class Dispatcher:
         try:
             request.requested = context.payload.requested
             route = request_config.names.resolve(request.requested, request.key.may_use)
+            if route.requested != request.requested:
+                context.payload.pin(route.requested)
             request.monitor.open(context.client_left)
             if isinstance(route, LocalRoute):
                 answer = self._serve_local(context, request_config, route.model)

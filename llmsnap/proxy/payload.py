@@ -53,9 +53,11 @@ EMPTY_BODY = JsonBody(b"", "", [])
 
 
 class Payload(metaclass=ABCMeta):
-    """What is sent on of a request. *requested* is the client's name for the model."""
+    """What is sent on of a request. *requested* names the model: as the client did, or a pin."""
 
     requested: str
+    pinned = ""
+    """What takes the place of the client's name, where the active profile pins that."""
     stream = False
     prefix = ""
     """Below ``/upstream``: what stands before the path that is sent on."""
@@ -81,6 +83,10 @@ class Payload(metaclass=ABCMeta):
         the body and in the query alike: a server that read another place, or another of two
         names, would serve a model that was not asked for here.
         """
+
+    def pin(self, target: str) -> None:
+        """Name *target* from now on, as if the client had done so."""
+        self.requested = self.pinned = target
 
     @abstractmethod
     def close(self) -> None:
@@ -116,6 +122,7 @@ class JsonPayload(Payload):
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload."""
+        name = name or self.pinned
         if "?" in self.path:
             self.path = _with_model(self.path, name or self.requested)
         body = self._received
@@ -145,6 +152,7 @@ class FormPayload(Payload):
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """See Payload."""
+        name = name or self.pinned
         self.path = _with_model(self.path, name or self.requested)
         upload = self._upload
         upload.reset()
@@ -238,7 +246,7 @@ def parse_upstream(request: Request, request_config: RequestConfig) -> Payload:
     if not wanted:
         raise NotFound("no model id in path: use /upstream/<model>/...")
     # An unknown name goes on as well: resolving it says which known ones are similar.
-    found = request_config.names.in_path(wanted, request.key.may_use)
+    found = request_config.names.below_upstream(wanted, request.key.may_use)
     name, rest = found or (unquote(wanted.partition("/")[0]), "")
     request.requested = name
     payload = _parse_below(request, request_config, name, rest) if rest else None
@@ -263,12 +271,14 @@ def _parse_below(
     if isinstance(route, PeerRoute):
         if not is_inference(rest):
             raise BadRequest(f"peers answer inference routes only, not {rest[:200]!r}")
-        return _parse_named(request, request_config, rest, (name, route.upstream_name))
+        return _parse_named(
+            request, request_config, rest, (name, route.requested, route.upstream_name)
+        )
     _check_rest(key, rest)
     if key.reaches_all or not key.is_scoped:
         return None
     model = route.model
-    names = (name, model.id, model.use_model_name, *model.aliases)
+    names = (name, route.requested, model.id, model.use_model_name, *model.aliases)
     return _parse_named(request, request_config, rest, names, implied=name)
 
 

@@ -97,6 +97,12 @@ class ConfigReload(Event, frozen=True):
     problems: tuple[str, ...] = ()
 
 
+class ProfileChanged(Event, frozen=True):
+    """Names in requests mean what the profile *name* says; empty: no profile is active."""
+
+    name: str
+
+
 # --- requests ----------------------------------------------------------------------------------
 
 

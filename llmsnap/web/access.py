@@ -93,12 +93,12 @@ def _check_page_of_model(request: Request, referer: str, runtime: Runtime) -> No
 
 def _is_of_same_model(page: str, request: Request, runtime: Runtime) -> bool:
     """Whether *page*, a path behind ``/upstream/``, and the path of *request* are of one model."""
-    found = runtime.names.in_path(page) if page else None
+    found = runtime.names.below_upstream(page) if page else None
     asked = _name_in(request, runtime)
     if found is None or not asked:
         return False
-    local_id = runtime.names.local_id
-    return (local_id(found[0]) or found[0]) == (local_id(asked) or asked)
+    served_id = runtime.names.served_id
+    return served_id(found[0]) == served_id(asked)
 
 
 def _name_in(request: Request, runtime: Runtime) -> str:
@@ -106,7 +106,7 @@ def _name_in(request: Request, runtime: Runtime) -> str:
     path = request.raw_path.partition("?")[0]
     if not path.startswith(UPSTREAM):
         return ""
-    found = runtime.names.in_path(path.removeprefix(UPSTREAM).lstrip("/"))
+    found = runtime.names.below_upstream(path.removeprefix(UPSTREAM).lstrip("/"))
     return found[0] if found else ""
 
 
@@ -160,7 +160,7 @@ def _in_pages_origin(
     only = runtime.pages.model_of(environ.get("HTTP_HOST", ""))
     if request.path == "/" and only in runtime.config.models:
         return _redirect(relative_reference(f"{UPSTREAM}{quote(only, safe='')}/", request.path))
-    is_right = not only or runtime.names.local_id(_name_in(request, runtime)) == only
+    is_right = not only or runtime.names.served_id(_name_in(request, runtime)) == only
     if request.path.startswith(UPSTREAM) and is_right:
         return None
     raise NotFound("only pages of models are served at this address; the interface has another")

@@ -26,6 +26,7 @@ from llmsnap.telemetry import (
     EventSubscription,
     ModelPreloaded,
     ProcessStateChanged,
+    ProfileChanged,
     RequestStarted,
     SwapFinished,
     SwapStarted,
@@ -79,6 +80,7 @@ class Batch:
     """What happened since the last one. *recorded*: there are new records or swaps."""
 
     models: FeedFrame | None = None
+    profile: FeedFrame | None = None
     notes: list[Note] = field(default_factory=list)
     logs: list[LogPiece] = field(default_factory=list)
     requests: list[FeedFrame] = field(default_factory=list)
@@ -88,7 +90,7 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to tell."""
-        told = (self.models, self.notes, self.logs, self.requests, self.in_flight)
+        told = (self.models, self.profile, self.notes, self.logs, self.requests, self.in_flight)
         return not (self.recorded or any(told))
 
 
@@ -154,7 +156,7 @@ class Broadcast:
     def history(self) -> list[FeedFrame]:
         """Return the envelopes a reader begins with, right after it joined."""
         logs = [LogPiece(source, self._told(source)).envelope() for source in SOURCES]
-        fixed = envelope("uiConfig", UI_CONFIG), envelope("profileChanged", {"active": None})
+        fixed = envelope("uiConfig", UI_CONFIG), self._profile()
         return [*logs, self._model_list(), *fixed, self.requests(), self._metrics()]
 
     def requests(self) -> FeedFrame:
@@ -273,6 +275,7 @@ class Broadcast:
         return [
             (ProcessStateChanged, self._on_state),
             (ConfigReload, self._on_config),
+            (ProfileChanged, self._on_profile),
             (SwapStarted, self._on_swap_started),
             (SwapFinished, self._on_record),
             (ActivityRecorded, self._on_record),
@@ -287,6 +290,11 @@ class Broadcast:
     def _on_config(self, event: ConfigReload) -> None:
         self._models_changed = True
         self._note("configReload", "", frames.reload_state(event))
+
+    def _on_profile(self, _: ProfileChanged) -> None:
+        self._models_changed = True
+        self._next.profile = self._profile()
+        self._wake.set()
 
     def _on_swap_started(self, event: SwapStarted) -> None:
         self._note("swapStarted", event.target, frames.swap_start(event))
@@ -340,6 +348,9 @@ class Broadcast:
 
     def _model_list(self) -> FeedFrame:
         return envelope("modelStatus", frames.model_list(self._service))
+
+    def _profile(self) -> FeedFrame:
+        return envelope("profileChanged", {"active": self._service.runtime.profile or None})
 
     def _metrics(self) -> FeedFrame:
         """Return the list of metrics; fifty tabs that come back at once cost one."""

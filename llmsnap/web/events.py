@@ -83,6 +83,7 @@ class EventFeed:
         self._wake = Event()
         self._first: list[FeedFrame] = []
         self._models: FeedFrame | None = None
+        self._profile: FeedFrame | None = None
         self._requests: list[FeedFrame] = []
         self._in_flight: FeedFrame | None = None
         self._notes: list[Note] = []
@@ -123,6 +124,7 @@ class EventFeed:
         """See broadcast.FeedReader."""
         if self.takes_envelopes:
             self._models = batch.models or self._models
+            self._profile = batch.profile or self._profile
             self._add_requests(batch.requests)
         if Form.NAMED in self._form:
             self._in_flight = batch.in_flight or self._in_flight
@@ -178,6 +180,9 @@ class EventFeed:
         models, self._models = self._models, None
         if models is not None:
             yield models
+        profile, self._profile = self._profile, None
+        if profile is not None:
+            yield profile
         requests, self._requests = self._requests, []
         yield from requests
         notes, self._notes = self._notes, []

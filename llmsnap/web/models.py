@@ -12,17 +12,22 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
+from msgspec import json
 
 from llmsnap import __version__
-from llmsnap.config import Capabilities, Config, ModelConfig, PeerConfig
+from llmsnap.config import Capabilities, ModelConfig, PeerConfig
+from llmsnap.errors import BadRequest
 from llmsnap.http import ClientKey, masked
 from llmsnap.models import State
+from llmsnap.proxy import read_body
 from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route
+from llmsnap.runtime import Runtime
 from llmsnap.service import Service
 from llmsnap.web.current import current_context, current_runtime, current_service, redirect_to
 
 OWNER = "llmsnap"
 OK = HTTPStatus.OK
+MOST_CHOICE_BYTES = 64 * 1024
 SPEECH_PATH = "/v1/audio/speech"
 LOADED = frozenset({State.READY, State.SLEEP_PENDING})
 
@@ -129,6 +134,29 @@ def props() -> ResponseReturnValue:
     )
 
 
+@bp.get("/api/profiles")
+def profiles() -> ResponseReturnValue:
+    """List the profiles with those of their pins that the key may use."""
+    runtime, may_use = current_runtime(), current_context().request.key.may_use
+    listed = [
+        {
+            "id": profile.id,
+            "description": profile.description,
+            "pins": {pin: target for pin, target in profile.pins.items() if may_use(pin)},
+        }
+        for profile in runtime.config.profiles.values()
+    ]
+    return jsonify(active=runtime.profile or None, profiles=listed)
+
+
+@bp.put("/api/profiles/active")
+def activate_profile() -> ResponseReturnValue:
+    """Activate the profile that the body names, whatever its Content-Type; none for null."""
+    service = current_service()
+    service.activate_profile(_profile_wanted())
+    return jsonify(active=service.runtime.profile or None)
+
+
 @bp.get("/upstream")
 def upstream() -> ResponseReturnValue:
     """Redirect to the page of models; what stands below ``/upstream`` is the dispatcher's."""
@@ -136,7 +164,7 @@ def upstream() -> ResponseReturnValue:
 
 
 def _catalog() -> Catalog:
-    return Catalog(current_service(), current_runtime().config, current_context().request.key)
+    return Catalog(current_service(), current_runtime(), current_context().request.key)
 
 
 def _is_anthropic() -> bool:
@@ -173,6 +201,21 @@ def _local_id(name: str) -> str:
     return model_id
 
 
+def _profile_wanted() -> str:
+    """Return the name in the body, "" for none. Raises: BadRequest, TooLarge."""
+    body = read_body(current_context().request, MOST_CHOICE_BYTES, "this route")
+    try:
+        given = json.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest('the body must be JSON such as {"name": "everyday"}') from error
+    if not isinstance(given, dict) or "name" not in given:
+        raise BadRequest('the body must be an object with `name`: {"name": "everyday"}', "name")
+    name = given["name"]
+    if not isinstance(name, str | None):
+        raise BadRequest("`name` must be a text, or null for no profile", "name")
+    return name or ""
+
+
 def _drain() -> bool:
     return request.args.get("drain") == "1"
 
@@ -187,9 +230,10 @@ def _ok() -> Response:
 class Catalog:
     """Makes the records of ``/v1/models`` that *key* may see."""
 
-    def __init__(self, service: Service, config: Config, key: ClientKey) -> None:
+    def __init__(self, service: Service, runtime: Runtime, key: ClientKey) -> None:
         self._service = service
-        self._config = config
+        self._config = runtime.config
+        self._names = runtime.names
         self._key = key
 
     def records(self) -> list[Record]:
@@ -209,10 +253,27 @@ class Catalog:
                 if config.include_aliases_in_list and not is_hidden:
                     records.setdefault(name, self._of_peer(name, name, peer))
         for model in config.models.values():
-            for name in self._names(model):
+            for name in self._listed(model):
                 if may_use(name) or may_use(model.id):
                     records[name] = self._of_model(name, model)
+        self._apply_pins(records)
         return [records[name] for name in sorted(records)]
+
+    def _apply_pins(self, records: dict[str, Record]) -> None:
+        """Add what the active profile pins and hides nothing; leave out what it disables."""
+        profile, may_use = self._names.profile, self._key.may_use
+        for pin, target in profile.pins.items() if profile is not None else ():
+            if not target:
+                records.pop(pin, None)
+            elif may_use(pin) and not self._names.knows(pin):
+                records[pin] = self._of_pin(pin, target)
+
+    def _of_pin(self, pin: str, target: str) -> Record:
+        served = self.record(self._names.resolve(pin))
+        meta = {"type": "profile", "targets": [target]}
+        own = {"id": pin, "meta": {**served["meta"], "llamaswap": meta}}
+        left_out = ("name", "description")
+        return {**{name: served[name] for name in served if name not in left_out}, **own}
 
     def record(self, route: Route) -> Record:
         """Return the record of what *route* leads to, listed or not."""
@@ -220,7 +281,7 @@ class Catalog:
             return self._of_model(route.requested, route.model)
         return self._of_peer(route.requested, route.upstream_name, route.peer)
 
-    def _names(self, model: ModelConfig) -> list[str]:
+    def _listed(self, model: ModelConfig) -> list[str]:
         if model.unlisted:
             return []
         aliases = model.aliases if self._config.include_aliases_in_list else ()

@@ -17,6 +17,7 @@ bp = Blueprint("openapi", __name__)
 Document = dict[str, Any]
 
 STRING: Document = {"type": "string"}
+NAME_OR_NULL: Document = {"type": ["string", "null"]}
 NUMBER: Document = {"type": "number"}
 DURATIONS: Document = {
     "type": "object",
@@ -78,6 +79,21 @@ SCHEMAS: Document = {
     "RunningList": _object(
         "running", running={"type": "array", "items": {"$ref": "#/components/schemas/Running"}}
     ),
+    "ProfileList": _object(
+        *("active", "profiles"),
+        active=NAME_OR_NULL,
+        profiles={
+            "type": "array",
+            "items": _object(
+                *("id", "description", "pins"),
+                id=STRING,
+                description=STRING,
+                pins={"type": "object", "additionalProperties": STRING},
+            ),
+        },
+    ),
+    "ProfileChoice": _object("name", name=NAME_OR_NULL),
+    "ActiveProfile": _object("active", active=NAME_OR_NULL),
     "Version": _object(
         *("build_date", "commit", "version"), build_date=STRING, commit=STRING, version=STRING
     ),

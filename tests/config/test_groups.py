@@ -136,7 +136,6 @@ def test_priorities_of_the_other_scheduler_are_advised_about() -> None:
     [
         ("matrix: {sets: {}}", "matrix"),
         ("selectors: {a: {}}", "selectors"),
-        ("profiles: {coding: {pins: {a: b}}}", "profiles"),
         ("routing: {router: {use: matrix}}", "routing.router.use"),
         ("routing: {router: {settings: {matrix: {sets: {}}}}}", "routing.router.settings.matrix"),
     ],

@@ -124,7 +124,7 @@ def test_faults(text: str, words: str) -> None:
             'logLevel: is not known (found debg); "info" is used - did',
         ),
         ("logRequests: true", "logRequests: is deprecated"),
-        ("profiles: {a: [b]}", "profiles: has no effect: profiles were replaced by groups"),
+        ("profiles: {a: [b]}", "profiles: has no effect: lists of models were replaced by groups"),
         ("ui: {activity: {}}", "ui: has no effect"),
         ("captureMask: {v1: none}", "captureMask.v1: is no path"),
         ("allowedOrigins: [chat.example]", 'allowedOrigins[0]: "chat.example" is no origin'),
@@ -137,7 +137,6 @@ def test_faults(text: str, words: str) -> None:
             "heathCheckTimeout: 5",
             'heathCheckTimeout: unknown key - did you mean "health',
         ),
-        ("hooks: {on_startup: {profile: x}}", "hooks.on_startup.profile: has no effect"),
     ],
 )
 def test_advice(text: str, words: str) -> None:

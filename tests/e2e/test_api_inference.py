@@ -48,6 +48,9 @@ groups:
   all:
     swap: false
     members: [model1, renamed, filtered, author/model, author, slow]
+profiles:
+  desk:
+    pins: {{gpt: author, model1: filtered:think, slow: }}
 """
 
 
@@ -552,3 +555,27 @@ def test_a_client_that_leaves_while_it_uploads_is_logged_as_gone(server: Running
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     sock.close()
     server.wait_output(r'"PUT /upstream/model1/echo HTTP/1.1" (499|400)')
+
+
+# --- profiles -----------------------------------------------------------------------------------
+
+
+def test_a_profile_changes_what_names_mean(server: Running) -> None:
+    def activate(name: str | None) -> dict:
+        url = f"{server.url}/api/profiles/active"
+        return requests.put(url, json={"name": name}, timeout=20).json()
+
+    assert server.post("/v1/chat/completions", chat("gpt")).status_code == 404
+    assert activate("desk") == {"active": "desk"}
+    try:
+        sent = arrived(server.post("/v1/chat/completions", chat("gpt")))
+        assert json.loads(sent["body"])["model"] == "author"
+        sent = arrived(server.post("/v1/chat/completions", chat("model1")))
+        assert json.loads(sent["body"])["think"] is True
+        assert server.get("/upstream/gpt/v1/models").json()["data"][0]["id"] == "author"
+        refused = server.post("/v1/chat/completions", chat("slow"))
+        assert refused.status_code == 404
+        assert "desk" in error_of(refused)["message"]
+    finally:
+        assert activate(None) == {"active": None}
+    assert server.post("/v1/chat/completions", chat("gpt")).status_code == 404

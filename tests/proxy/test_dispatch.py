@@ -58,6 +58,8 @@ models:
 peers:
   dead: {{proxy: "http://127.0.0.1:1", models: [r, lost], filters: {{setParams: {{dead: 1}}}}}}
   live: {{proxy: "{url}/base", models: [r, only], apiKey: pk}}
+profiles:
+  work: {{pins: {{gpt: own, own: , shown: a, far: live/only}}}}
 """
 
 
@@ -1094,3 +1096,68 @@ def test_an_overfull_model_is_said_at_once(world) -> None:
     with pytest.raises(TooManyInFlight) as caught:
         asking.get()
     assert caught.value.retry_after_s == 3
+
+
+# --- pins of the active profile ------------------------------------------------------------------
+
+
+FORM = [("Content-Type", "multipart/form-data; boundary=b")]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "model_id", "sent"),
+    [
+        ("/v1/chat/completions", {"model": "gpt"}, "own", b'{"model": "own"}'),
+        (
+            "/v1/chat/completions?model=gpt",
+            {"model": "shown"},
+            "a",
+            b'{"model": "up","top_k":5}',
+        ),
+        ("/v1/chat/completions", {"model": "far"}, "live/only", b'{"model": "only"}'),
+    ],
+)
+def test_a_pinned_name_is_sent_as_if_the_client_had_named_the_target(
+    world, path, body, model_id, sent
+) -> None:
+    world.snapshot = world.snapshot.with_profile("work")
+    world.handle(path, body)
+    assert json.loads(world.requests[-1]["body"]) == json.loads(sent)
+    record = world.records[-1]
+    assert (record.requested, record.model_id) == (body["model"], model_id)
+    if "?" in path:
+        assert world.requests[-1]["query"] == "model=up"
+
+
+def test_a_pin_is_followed_in_forms_and_queries(world) -> None:
+    world.snapshot = world.snapshot.with_profile("work")
+    form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt\r\n--b--\r\n'
+    world.handle("/v1/audio/transcriptions", form, headers=FORM)
+    assert b"\r\n\r\nown\r\n" in world.requests[-1]["body"]
+    world.handle("/v1/audio/voices?model=gpt", b"", method="GET")
+    assert world.requests[-1]["query"] == "model=own"
+
+
+def test_a_pin_is_followed_below_upstream(world) -> None:
+    world.snapshot = world.snapshot.with_profile("work")
+    body = below(world, "/upstream/gpt/some%2Fpage?x=1", method="GET").body
+    assert b"".join(body) == b'{"ok":1}'
+    body.close()
+    assert (world.records[-1].requested, world.records[-1].model_id) == ("gpt", "own")
+
+
+@pytest.mark.parametrize("handle", ["handle", "handle_upstream"])
+def test_a_disabled_name_is_404_everywhere(world, handle: str) -> None:
+    world.snapshot = world.snapshot.with_profile("work")
+    path = "/v1/chat/completions" if handle == "handle" else "/upstream/own/v1/models"
+    with pytest.raises(UnknownModel, match='the active profile "work" disables it'):
+        getattr(world.dispatcher, handle)(asks(path, {"model": "own"}), world.snapshot)
+    assert not world.requests
+
+
+def test_a_request_keeps_the_profile_it_began_with(world) -> None:
+    pinned = world.snapshot.with_profile("work")
+    assert (pinned.profile, world.snapshot.profile) == ("work", "")
+    world.handle("/v1/chat/completions", {"model": "own"})
+    assert world.records[-1].model_id == "own"
+    assert pinned.with_profile("").profile == ""

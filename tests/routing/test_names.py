@@ -6,7 +6,7 @@ from textwrap import dedent
 import pytest
 
 from llmsnap import suggestions
-from llmsnap.config import Config, ModelConfig, loads
+from llmsnap.config import Config, ModelConfig, ProfileConfig, loads
 from llmsnap.errors import UnknownModel
 from llmsnap.routing.names import LocalRoute, Names, PeerRoute
 
@@ -203,3 +203,94 @@ def test_a_name_in_a_path_that_may_not_be_used_is_unknown(names, path: str, foun
 
 def test_a_hidden_name_does_not_cover_a_shorter_one(names) -> None:
     assert names.in_path("author/llama/x", {"author"}.__contains__) == ("author", "/llama/x")
+
+
+# --- pins of the active profile ------------------------------------------------------------------
+
+PINS = {
+    "gpt-4": "author/llama",
+    "llama": "author",
+    "author": "",
+    "remote": "box2/remote",
+    "new": "remote",
+    "high": "think:high",
+    "author/llama": "gpt-4",
+}
+
+
+@pytest.fixture(scope="module")
+def pinned() -> Names:
+    return Names(loads(dedent(TEXT), environ={}), ProfileConfig("work", pins=PINS))
+
+
+@pytest.mark.parametrize(
+    ("name", "requested", "served"),
+    [
+        ("gpt-4", "author/llama", "author/llama"),
+        ("llama", "author", "author"),
+        ("author/llama", "gpt-4", "llama"),
+        ("high", "think:high", "think"),
+        ("new", "remote", "box1"),
+        ("remote", "box2/remote", "box2"),
+        ("think", "think", "think"),
+        ("box1/llama", "box1/llama", "box1"),
+    ],
+)
+def test_a_pin_comes_first_and_is_followed_once(pinned, name, requested, served) -> None:
+    route = pinned.resolve(name)
+    found = route.model.id if isinstance(route, LocalRoute) else route.peer.id
+    assert (route.requested, found) == (requested, served)
+    assert isinstance(route, PeerRoute) or pinned.served_id(name) == served
+
+
+def test_a_disabled_name_is_unknown_and_the_profile_is_named(pinned) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        pinned.resolve("author")
+    assert str(caught.value) == 'model not found: "author"; the active profile "work" disables it'
+    with pytest.raises(UnknownModel) as caught:
+        pinned.resolve("author", {"llama"}.__contains__)
+    assert "work" not in str(caught.value)
+    with pytest.raises(UnknownModel, match="GET /v1/models lists them"):
+        pinned.resolve("authors")
+
+
+@pytest.mark.parametrize(
+    ("name", "permitted", "is_found"),
+    [
+        ("new", "new", True),
+        ("new", "remote", True),
+        ("high", "think", True),
+        ("llama", "llama", True),
+        ("llama", "author/llama", False),
+        ("new", "high", False),
+    ],
+)
+def test_a_permit_may_be_for_the_pin_or_for_its_target(pinned, name, permitted, is_found) -> None:
+    if is_found:
+        assert pinned.resolve(name, {permitted}.__contains__)
+    else:
+        with pytest.raises(UnknownModel):
+            pinned.resolve(name, {permitted}.__contains__)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("llama/x%2Fy", ("llama", "/x%2Fy")),
+        ("author%2Fllama/x", ("author/llama", "/x")),
+        ("author/other", ("author", "/other")),
+        ("think/v1", ("think", "/v1")),
+        ("nope/x", None),
+    ],
+)
+def test_the_longest_pin_a_path_begins_with(pinned, path, found) -> None:
+    assert pinned.below_upstream(path) == found
+    assert pinned.below_upstream(path, set[str]().__contains__) == (
+        None if path.startswith("think") else found
+    )
+
+
+def test_a_pin_hides_a_longer_name_in_a_path() -> None:
+    names = Names(loads(dedent(TEXT), environ={}), ProfileConfig("p", pins={"author": "think"}))
+    assert names.below_upstream("author/llama/x") == ("author", "/llama/x")
+    assert names.in_path("author/llama/x") == ("author/llama", "/x")

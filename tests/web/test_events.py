@@ -14,6 +14,7 @@ from llmsnap.telemetry import (
     ConfigReload,
     ModelPreloaded,
     ProcessStateChanged,
+    ProfileChanged,
     ReloadPhase,
     SwapStarted,
 )
@@ -111,6 +112,13 @@ def test_a_change_of_state_is_the_whole_list_and_the_change_itself(world: World)
     assert named(frames, "modelStatus") == [
         {"processName": "alpha", "newState": "starting", "oldState": "stopped", "swapId": 4}
     ]
+
+
+def test_a_change_of_profile_is_told_with_the_models(world: World) -> None:
+    feed = world.feed()
+    told(feed)
+    world.publish(ProfileChanged("work"))
+    assert [kind for kind, _ in envelopes(told(feed))] == ["modelStatus", "profileChanged"]
 
 
 def test_a_reload_is_told_in_both_forms(world: World) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from llmsnap.models import context, parse_address
-from llmsnap.telemetry import ActivityRecord
+from llmsnap.telemetry import ActivityRecord, ProfileChanged
 from tests.web.serving import site
 
 TEXT = """\
@@ -255,3 +255,99 @@ def test_a_key_asks_and_sees_its_own_models(speaking) -> None:
     assert [record["id"] for record in found["data"]] == ["one"]
     assert speaking.asked == ["one"]
     assert get(speaking, "/v1/audio/voices", "some") == {"voices": ["amy", {"id": "bo"}]}
+
+
+# --- profiles ------------------------------------------------------------------------------------
+
+WITH_PROFILES = """\
+apiKeys: [all, {key: some, models: ["z*", gpt]}]
+models:
+  zeta: {cmd: x, proxy: "http://localhost:1"}
+  alpha: {cmd: x, proxy: "http://localhost:1"}
+peers: {box: {proxy: "http://box", models: [far]}}
+profiles:
+  work: {description: At the desk, pins: {gpt: zeta, zeta: far, alpha: , new: box/far}}
+  away: {pins: {gpt: alpha}}
+"""
+
+
+@pytest.fixture
+def desk():
+    with site(WITH_PROFILES) as made:
+        yield made
+
+
+def activate(desk, body: object, key: str = "all", kind: str = "application/json"):
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    headers = {"x-api-key": key, "content-type": kind}
+    return desk.client.put("/api/profiles/active", data=data, headers=headers)
+
+
+def test_profiles_are_listed_with_what_the_key_may_use(desk) -> None:
+    assert desk.client.get("/api/profiles", headers=ALL).json == {
+        "active": None,
+        "profiles": [
+            {"id": "away", "description": "", "pins": {"gpt": "alpha"}},
+            {
+                "id": "work",
+                "description": "At the desk",
+                "pins": {"gpt": "zeta", "zeta": "far", "alpha": "", "new": "box/far"},
+            },
+        ],
+    }
+    some = desk.client.get("/api/profiles", headers={"x-api-key": "some"}).json
+    assert [each["pins"] for each in some["profiles"]] == [
+        {"gpt": "alpha"},
+        {"gpt": "zeta", "zeta": "far"},
+    ]
+
+
+def test_a_profile_is_activated_and_given_up(desk) -> None:
+    told: list[str] = []
+    desk.service.bus.subscribe(ProfileChanged, lambda event: told.append(event.name))
+    assert activate(desk, {"name": "work"}, kind="text/plain").json == {"active": "work"}
+    assert desk.client.get("/api/profiles", headers=ALL).json["active"] == "work"
+    assert activate(desk, {"name": "work"}).json == {"active": "work"}
+    assert activate(desk, {"name": ""}).json == {"active": None}
+    assert activate(desk, {"name": "away"}).json == {"active": "away"}
+    assert activate(desk, {"name": None}).json == {"active": None}
+    assert told == ["work", "", "away", ""], "what changes nothing is no change"
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "status", "words"),
+    [
+        (b"{", "all", 400, "the body must be JSON"),
+        (b"[" * 50_000, "all", 400, "the body must be JSON"),
+        (b"[]", "all", 400, "an object with `name`"),
+        (b"{}", "all", 400, "an object with `name`"),
+        (b'{"name": 5}', "all", 400, "`name` must be a text, or null"),
+        (b" " * 70_000, "all", 413, "this route allows 65536"),
+        (b'{"name": "wrk"}', "all", 404, "did you mean work?"),
+        (b'{"name": "nothing"}', "all", 404, "GET /api/profiles lists them"),
+        (b'{"name": "work"}', "some", 403, "no admin right"),
+    ],
+)
+def test_what_cannot_be_activated(desk, body: bytes, key: str, status: int, words: str) -> None:
+    answer = activate(desk, body, key)
+    assert answer.status_code == status
+    assert words in answer.json["error"]["message"]
+    assert not desk.service.runtime.profile
+
+
+def test_the_list_follows_the_active_profile(desk) -> None:
+    activate(desk, {"name": "work"})
+    data = desk.client.get("/v1/models", headers=ALL).json["data"]
+    records = {record["id"]: record for record in data}
+    assert list(records) == ["box/far", "gpt", "new", "zeta"]
+    assert records["gpt"]["status"] == {"value": "unloaded"}
+    assert records["gpt"]["meta"] == {"llamaswap": {"type": "profile", "targets": ["zeta"]}}
+    assert records["new"]["meta"]["llamaswap"]["targets"] == ["box/far"]
+    assert names(desk, "some") == ["gpt", "zeta"]
+
+
+def test_loading_and_unloading_take_the_name_as_it_is(desk) -> None:
+    activate(desk, {"name": "work"})
+    for name, status in (("alpha", 200), ("gpt", 404)):
+        answer = desk.client.post(f"/api/models/unload/{name}", headers=ALL)
+        assert answer.status_code == status

@@ -1,0 +1,99 @@
+"""Profiles: what is read, and every mistake with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.config.loader import loads, loads_with_advice
+from llmsnap.errors import ConfigError
+from tests.config.reading import advice, config, problem
+
+MODELS = """\
+macros: {BIG: large}
+models:
+  small: {cmd: "x ${PORT}", aliases: [tiny], filters: {setParamsByID: {"small:high": {a: 1}}}}
+  large: {cmd: "x ${PORT}"}
+peers:
+  box: {proxy: "http://box", models: [remote, org/deep]}
+"""
+
+
+def test_a_profile_is_read() -> None:
+    found = config(
+        MODELS
+        + """\
+profiles:
+  work:
+    description: At the desk
+    pins: {gpt-4: "${BIG}", small: tiny, a: "small:high", b: remote, c: box/org/deep, remote: large}
+  away:
+    pins: {large: , tiny: ""}
+hooks: {on_startup: {profile: away}}
+"""
+    )
+    assert list(found.profiles) == ["away", "work"]
+    assert found.startup_profile == "away"
+    assert dict(found.profiles["away"].pins) == {"large": "", "tiny": ""}
+    work = found.profiles["work"]
+    assert (work.id, work.description) == ("work", "At the desk")
+    assert dict(work.pins) == {
+        "gpt-4": "large",
+        "small": "tiny",
+        "a": "small:high",
+        "b": "remote",
+        "c": "box/org/deep",
+        "remote": "large",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("profiles: {p: }", "profiles.p.pins: pins can not be empty"),
+        ("profiles: {p: {pins: }}", "profiles.p.pins: pins can not be empty"),
+        ("profiles: {p: {pins: {}}}", "profiles.p.pins: pins can not be empty"),
+        ("profiles: {p: {pins: [a]}}", "profiles.p.pins: must be a mapping (found"),
+        ("profiles: {p: 5}", "profiles.p: must be a mapping (found 5)"),
+        ("profiles: {p: [a], q: {pins: {a: large}}}", "profiles.p: must be a mapping (found"),
+        ("profiles: {' ': {pins: {a: large}}}", "profiles. : the name of a profile can not be"),
+        ("profiles: {p: {pins: {' ': large}}}", "profiles.p.pins. : the name of a pin can not be"),
+        (
+            "profiles: {p: {pins: {a: lagre}}}",
+            'profiles.p.pins.a: "lagre" is no model - did you mean "large"?',
+        ),
+        ("profiles: {p: {pins: {a: b, b: large}}}", 'profiles.p.pins.a: "b" is no model'),
+        ("profiles: {p: {pins: {a: '${no}'}}}", "profiles.p.pins.a: unknown macro ${no}"),
+        ("profiles: {p: {pins: {a: [large]}}}", "profiles.p.pins.a: must be a text"),
+        (
+            "profiles: {p: {pins: {box/remote: large}}}",
+            'profiles.p.pins.box/remote: "box/remote" names a model of one peer',
+        ),
+        (
+            "hooks: {on_startup: {profile: x}}",
+            'hooks.on_startup.profile: "x" is no profile - name one of profiles, or remove it',
+        ),
+        (
+            "{profiles: {work: {pins: {a: large}}}, hooks: {on_startup: {profile: wrk}}}",
+            'hooks.on_startup.profile: "wrk" is no profile - did you mean "work"?',
+        ),
+    ],
+)
+def test_mistakes(text: str, words: str) -> None:
+    if text.startswith("{"):
+        text = "\n".join(text[1:-1].split(", hooks")).replace("\n: ", "\nhooks: ")
+    assert problem(MODELS + text).startswith(words)
+
+
+def test_a_mistake_has_its_place() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(MODELS + "profiles:\n  p:\n    pins:\n      a: nope\n      ' ': large\n", environ={})
+    places = [(each.line, each.column) for each in caught.value.problems]
+    assert places == [(10, 10), (11, 7)]
+
+
+def test_lists_of_models_have_no_effect() -> None:
+    text = MODELS + "profiles: {work: [small, large]}"
+    assert [each.partition(" - ")[0] for each in advice(text)] == [
+        "profiles: has no effect: lists of models were replaced by groups"
+    ]
+    assert not loads_with_advice(text, environ={}).config.profiles
