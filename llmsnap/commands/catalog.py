@@ -60,6 +60,7 @@ COMMANDS = {
     "load": Subcommand("llmsnap.commands.load", "make a model ready", Takes.MODELS, waits=True),
     "sleep": _of_models("sleep", "put a model to sleep"),
     "unload": _of_models("unload", "stop a model, or all"),
+    "profile": _of_models("profile", "the profiles, or which is active", Takes.NOTHING),
     "logs": Subcommand("llmsnap.commands.logs", "the log of the server or of a model", Takes.LOGS),
     "bench": Subcommand(
         "llmsnap.commands.bench", "measure a model's latency and speed", Takes.MODELS, waits=True

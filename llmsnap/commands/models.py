@@ -1,4 +1,4 @@
-"""``llmsnap ps``, ``sleep`` and ``unload``: lists the models of a running server, or ends one."""
+"""``llmsnap ps``, ``sleep``, ``unload``, ``profile``: the models of a running server, and names."""
 
 from __future__ import annotations
 
@@ -196,3 +196,44 @@ def unload(
         client.act("unload", args.model, query)
     (out or sys.stdout).write(f"{args.model or 'all models'}: stopped\n")
     return 0
+
+
+PROFILE_DESCRIPTION = "Show the profiles of a running server, or make one the active one."
+PROFILE_HEAD = ("PROFILE", "ACTIVE", "PINS", "DESCRIPTION")
+
+
+def profile_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = new_parser("profile", PROFILE_DESCRIPTION, "[NAME|--none]")
+    add = parser.add_argument
+    add("name", nargs="?", metavar="NAME", help="the profile to activate")
+    add("--none", action="store_true", help="activate none: names mean what models are called")
+    add("--json", action="store_true", help="write the list as JSON")
+    return add_server(parser)
+
+
+def profile(
+    argv: Sequence[str], out: TextIO | None = None, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Run the command with its own arguments; return the exit code."""
+    parser = profile_parser()
+    args = parser.parse_args(argv)
+    if args.name is not None and args.none:
+        parser.error("name one profile, or --none")
+    client, out = connect(args, environ), out or sys.stdout
+    if args.none or args.name:
+        with client.send("PUT", "/api/profiles/active", {"name": args.name}):
+            out.write(f"active profile: {args.name or 'none'}\n")
+        return 0
+    document = client.get("/api/profiles")
+    if args.json:
+        out.write(json.dumps(document, indent=2) + "\n")
+        return 0
+    rows = [_profile_row(one, document["active"]) for one in document["profiles"]]
+    Terminal(out, environ).table([PROFILE_HEAD, *rows])
+    return 0
+
+
+def _profile_row(one: dict[str, Any], active: str | None) -> tuple[str, ...]:
+    mark = "yes" if one["id"] == active else "-"
+    return one["id"], mark, str(len(one["pins"])), one["description"]

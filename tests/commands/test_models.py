@@ -154,3 +154,38 @@ def test_one_or_all_has_to_be_said(server: Running, argv: list[str]) -> None:
 def test_an_unknown_model_cannot_be_unloaded(server: Running) -> None:
     with pytest.raises(NoSuchModel):
         run_unload(server, "x")
+
+
+WITH_PROFILES = """
+    models: {llama: {cmd: serve, proxy: MODEL, checkEndpoint: none}}
+    profiles:
+      desk: {description: At the desk, pins: {gpt: llama}}
+      night: {pins: {a: llama, b: }}
+"""
+
+
+def run_profile(server: Running, *argv: str) -> str:
+    out = io.StringIO()
+    assert models.profile(argv, out, server.environ) == 0
+    return out.getvalue()
+
+
+def test_a_profile_is_activated_listed_and_given_up() -> None:
+    with running(WITH_PROFILES) as server:
+        assert run_profile(server, "night") == "active profile: night\n"
+        assert [line.split() for line in run_profile(server).splitlines()] == [
+            ["PROFILE", "ACTIVE", "PINS", "DESCRIPTION"],
+            ["desk", "-", "1", "At", "the", "desk"],
+            ["night", "yes", "2"],
+        ]
+        assert json.loads(run_profile(server, "--json"))["active"] == "night"
+        assert run_profile(server, "--none") == "active profile: none\n"
+        assert server.service.runtime.profile == ""
+        with pytest.raises(NoSuchModel, match="did you mean desk"):
+            run_profile(server, "desc")
+
+
+def test_a_profile_and_none_exclude_each_other() -> None:
+    with pytest.raises(SystemExit) as caught:
+        models.profile(["desk", "--none"], io.StringIO(), {})
+    assert caught.value.code == 2
