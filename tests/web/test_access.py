@@ -411,3 +411,24 @@ def test_where_pages_of_models_may_run(text, host, path, trusted) -> None:
     with site(text) as here:
         here.client.get(path, headers={"Host": host, **CREDENTIALS["bearer"]})
         assert here.dispatcher.calls[-1][1].trusts_pages is trusted
+
+
+# --- pins of the active profile ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "status"),
+    [
+        ("b.localhost:8080", "/upstream/a/x", 200),
+        ("b.localhost:8080", "/upstream/b/x", 200),
+        ("a.localhost:8080", "/upstream/a/x", 404),
+        ("a.localhost:8080", "/upstream/gone/x", 404),
+    ],
+)
+def test_a_pinned_model_is_shown_in_the_origin_of_its_target(host, path, status) -> None:
+    pins = "profiles: {p: {pins: {a: b, gone: }}}\nhooks: {on_startup: {profile: p}}\n"
+    model = '  b: {cmd: x, proxy: "http://localhost:3"}\n'
+    with site(f"{CONFIG}{model}uiOrigin: separate\n{pins}") as made:
+        assert made.client.get(path, headers={"Host": host}).status_code == status
+        moved = made.client.get("/upstream/a/x", headers={"Host": "localhost:8080", **OPENS})
+        assert moved.headers["Location"] == "http://b.localhost:8080/upstream/a/x"
