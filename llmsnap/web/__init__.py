@@ -1,11 +1,12 @@
-"""The HTTP side: a gateway in front of Flask, and one module for each thing Flask answers.
+"""The HTTP side: a gateway in front of Flask, and one module for each group of Flask views.
 
-Follow a request: ``gateway`` makes it one (``incoming``), checks host, key and page (``access``),
-and hands inference to the dispatcher; everything else goes to Flask's application (``app``), whose
-views are in ``models``, ``admin_api``, ``configuration``, ``events`` with ``websocket``, ``logs``,
-``llama_swap``, ``openapi`` and ``ui``. ``current`` gives views the running request. ``broadcast``
-gathers what happens once for all readers of the event feed, as ``frames``; ``accesslog`` writes the
-line of each request. Which paths there are is the business of ``http.routes``.
+To follow a request: ``gateway`` builds it from the WSGI environ (``incoming``), checks its Host
+header, key and origin (``access``), and hands inference to the dispatcher; everything else goes to
+the Flask application (``app``), whose views are in ``models``, ``admin_api``, ``configuration``,
+``events`` with ``websocket``, ``logs``, ``llama_swap``, ``openapi`` and ``ui``. ``current`` gives
+views the running request. ``broadcast`` collects events once for all readers of the event feed and
+encodes them as ``frames``; ``accesslog`` writes one line per request. ``http.routes`` defines the
+paths.
 """
 
 from llmsnap.web.app import create_app

@@ -1,7 +1,8 @@
-"""Which page a browser sent a request for, and what that page may do here.
+"""Access control for requests that a browser sends on behalf of a web page.
 
-``http.cors`` has the rules for pages of other origins. Here they meet the request: its key, the
-models its path and its page stand for, and the origin for pages of models.
+``http.cors`` has the rules for pages of other origins. This module applies them to a request, given
+its key, the models that its path and its referring page belong to, and the origin for pages of
+models.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
 
 KEYS = tuple((name, f"HTTP_{name.upper().replace('-', '_')}") for name in PAGE_HEADERS)
 SIGNS = frozenset(key for name, key in KEYS if name not in {"host", "upgrade", "user-agent"})
-"""What a request that a browser makes for a page has one of, or its name."""
+"""Environ keys of which every request that a browser sends for a page has at least one, unless
+only its User-Agent gives the browser away."""
 Handle = Callable[[RequestContext, Any], Response]
-"""Answers a request past Flask, with the runtime it began with."""
+"""Answers a request without Flask, given the runtime that the request started with."""
 
 
 def check(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> None:
-    """Refuse what the sending page may not do, or note that no model is loaded for it.
+    """Refuse the request if the sending page may not make it, or forbid it to load a model.
 
     Raises: Forbidden.
     """
@@ -67,7 +69,7 @@ def check(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> Non
 
 
 def is_sandboxed_page(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> bool:
-    """Whether a page of a model, in a sandbox and so of no origin, asks that very model."""
+    """Whether a sandboxed page of a model, of origin "null", sends the request to that model."""
     referer, host = environ.get("HTTP_REFERER", ""), environ.get("HTTP_HOST", "")
     return (
         environ.get("HTTP_ORIGIN", "null") == "null"
@@ -78,9 +80,9 @@ def is_sandboxed_page(request: Request, environ: Mapping[str, Any], runtime: Run
 
 
 def _check_page_of_model(request: Request, referer: str, runtime: Runtime) -> None:
-    """Keep a page of a model's server to that server: its browser has the interface's key.
+    """Restrict a page of a model's server to that server, since its browser sends the UI's key.
 
-    It can hide where it is (``Referrer-Policy``), so this keeps out mistakes, not malice.
+    A page can hide its address (``Referrer-Policy``), so this stops mistakes, not attacks.
     Raises: Forbidden.
     """
     page = page_below_upstream(referer) if UPSTREAM in referer else ""
@@ -92,7 +94,7 @@ def _check_page_of_model(request: Request, referer: str, runtime: Runtime) -> No
 
 
 def _is_of_same_model(page: str, request: Request, runtime: Runtime) -> bool:
-    """Whether *page*, a path behind ``/upstream/``, and the path of *request* are of one model."""
+    """Whether *page*, a path after ``/upstream/``, and *request* belong to the same model."""
     found = runtime.names.below_upstream(page) if page else None
     asked = _name_in(request, runtime)
     if found is None or not asked:
@@ -102,7 +104,7 @@ def _is_of_same_model(page: str, request: Request, runtime: Runtime) -> bool:
 
 
 def _name_in(request: Request, runtime: Runtime) -> str:
-    """The name of a model in the path of *request*; "" where it stands for none."""
+    """Return the model name in the path of *request*, or "" if it names none."""
     path = request.raw_path.partition("?")[0]
     if not path.startswith(UPSTREAM):
         return ""
@@ -112,7 +114,7 @@ def _name_in(request: Request, runtime: Runtime) -> str:
 
 def _refusal(request: Request, headers: Mapping[str, str]) -> Forbidden:
     if headers.get("service-worker"):
-        return Forbidden("no service worker is served here")
+        return Forbidden("service workers are not served here")
     if sender_of(headers) is not Sender.OTHER_PAGE:
         return Forbidden(
             "a browser did not say which page asks for this; use the interface, or POST to "
@@ -132,9 +134,10 @@ def _refusal(request: Request, headers: Mapping[str, str]) -> Forbidden:
 
 
 def elsewhere(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> Handle | None:
-    """Return what leads a browser to the origin for pages of models; None where it is right.
+    """Return a handler that redirects a browser to the origin for pages of models, if it must move.
 
-    Notes whether pages may run here. Raises: NotFound for what is not served in that origin.
+    None if the request is at the right origin. Sets ``request.trusts_pages``. Raises: NotFound for
+    paths that are not served at the origin for pages.
     """
     pages = runtime.pages
     if not pages.separate:

@@ -1,4 +1,4 @@
-"""The access log: one line for each request that ended, as text or as fields."""
+"""The access log: one line per finished request, as text or as JSON fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"[\w.:/@+-]+")
 
 
 class Journal(Protocol):
-    """Where entries go; the proxy's log."""
+    """The destination of access log entries: llmsnap's own log."""
 
     def takes(self, level: int) -> bool:
         """Whether entries of *level* are written."""
@@ -25,9 +25,9 @@ class Journal(Protocol):
 
 
 class AccessEntry:
-    """A request that ended after *took_s*, and how many bytes its client was *sent*.
+    """A request that ended after *took_s* seconds, and the number of bytes *sent* to its client.
 
-    The logging handler asks for whichever form it writes, so that only that one is made.
+    The log handler calls either ``str()`` or ``fields()``, so that only one form is built.
     """
 
     __slots__ = ("context", "sent", "took_s")
@@ -38,9 +38,9 @@ class AccessEntry:
         self.took_s = took_s
 
     def __str__(self) -> str:
-        """The line: llama-swap's fields, then ``name=value`` for what else is known."""
+        """The text line: llama-swap's fields, then further known values as ``name=value``."""
         context, request = self.context, self.context.request
-        sent = self.sent or -1  # llama-swap's value for a body that was never begun
+        sent = self.sent or -1  # llama-swap's value when no body was started
         line = (
             f"{request.client_ip or '-'} "
             f'"{request.method} {_escaped(request.path)} {request.protocol}" '
@@ -59,7 +59,7 @@ class AccessEntry:
         return line if first_ms is None else f"{line} first_byte_ms={first_ms:.1f}"
 
     def fields(self) -> dict[str, Any]:
-        """The same as the members of a JSON object: durations in milliseconds, null unknown."""
+        """Return the entry as members of a JSON object: durations in ms, None if unknown."""
         context, request = self.context, self.context.request
         waited = bool(context.served_by)
         return {
@@ -81,9 +81,9 @@ class AccessEntry:
 
 
 def write(journal: Journal, context: RequestContext, sent: int) -> None:
-    """Write the line of a request that has ended. Never switches greenlets.
+    """Write the entry of a finished request. Never switches greenlets.
 
-    Past Python's logging, which would cost every request as much again as the line itself.
+    Bypasses Python's logging, which would double the cost of the entry.
     """
     request = context.request
     is_routine = request.method in SAFE_METHODS and _is_routine(request.path, context.status)
@@ -94,24 +94,24 @@ def write(journal: Journal, context: RequestContext, sent: int) -> None:
 
 
 def _is_routine(path: str, status: int) -> bool:
-    """Whether a request of a monitor or page succeeded; it would drown those that matter."""
+    """Whether this is a successful request of a monitor or an open page, which is only noise."""
     return status < 400 and route_at(path).routine
 
 
 def _first_byte_ms(context: RequestContext) -> float | None:
-    """From arrival to the first byte of the model's answer; None when there was none."""
+    """Milliseconds from arrival to the first byte of the model's response; None without one."""
     if context.first_byte_at is None:
         return None
     return milliseconds(context.first_byte_at - context.request.received_at)
 
 
 def _escaped(text: str) -> str:
-    """*text* as it may stand between quotes, so that a client cannot end them."""
+    """Return *text* escaped for use between double quotes."""
     if '"' in text or "\\" in text:
         return text.replace("\\", "\\\\").replace('"', '\\"')
     return text
 
 
 def _word(text: str) -> str:
-    """*text* as a value: quoted when it could look like more than one."""
+    """Return *text* as one value: quoted if it could be read as several."""
     return text if _PLAIN.fullmatch(text) else f'"{_escaped(text)}"'

@@ -1,4 +1,4 @@
-"""What the interface, dashboards and Prometheus ask: records, captures, machine, models."""
+"""Views for the web UI, dashboards and Prometheus: activity, captures, hardware, models."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
 @bp.get("/api/version")
 def version() -> ResponseReturnValue:
-    """Tell which program this is."""
+    """Return the program's version, commit and build date."""
     build = identify()
     return jsonify(build_date=build.date, commit=build.commit, version=build.version)
 
 
 @bp.get("/api/metrics")
 def metrics() -> ResponseReturnValue:
-    """List what is known of each successful request, oldest first."""
+    """List the metrics of each successful request, oldest first."""
     records = current_service().records()
     response = jsonify([metric_object(one) for one in records if is_metric(one)])
     response.mimetype = "application/json"
@@ -62,7 +62,7 @@ def metrics() -> ResponseReturnValue:
 
 @bp.get("/api/activity")
 def activity() -> ResponseReturnValue:
-    """Page through the records of all requests, failed ones too.
+    """Return a page of the records of all requests, failed ones included.
 
     ``model``, ``status``, ``key``, ``since`` and ``until`` filter; ``sort``, ``cursor`` and
     ``limit`` page.
@@ -76,17 +76,17 @@ def activity() -> ResponseReturnValue:
 
 @bp.get("/api/activity/stats")
 def activity_stats() -> ResponseReturnValue:
-    """Sum up the records in memory: totals, percentiles and histograms, for all and per model."""
+    """Summarize the records in memory: totals, percentiles, histograms, overall and per model."""
     wanted = _wanted()
     records = filter(wanted.matches, current_service().records())
-    # In a thread: over many records it takes long, and streams are to go on meanwhile.
+    # In a thread, because many records take long and must not block the streams.
     found = get_hub().threadpool.apply(statistics, (records,))
     return jsonify(schema_version=SCHEMA_VERSION, **found)
 
 
 @bp.get("/api/swaps")
 def swaps() -> ResponseReturnValue:
-    """List the last swaps, oldest first; of earlier runs too, where a store keeps them."""
+    """List recent swaps, oldest first; with a store, those of earlier runs too."""
     records = current_telemetry().last_swaps()
     return jsonify(schema_version=SCHEMA_VERSION, swaps=records)
 
@@ -101,7 +101,7 @@ def inflight() -> ResponseReturnValue:
 
 @bp.post("/api/inflight/<int:serial>/cancel")
 def cancel(serial: int) -> ResponseReturnValue:
-    """End a request in flight; its client gets an error."""
+    """Cancel a request in flight; its client gets an error."""
     if not current_telemetry().recorder.cancel(serial):
         raise NotFound(f"no request {serial} is in flight")
     return jsonify(msg="ok")
@@ -109,7 +109,7 @@ def cancel(serial: int) -> ResponseReturnValue:
 
 @bp.after_request
 def keep_captures_inert(response: Response) -> Response:
-    """Run nothing of what clients and models said, in a browser that is led to it."""
+    """Add headers that keep a browser from running content of clients and models as a page."""
     if request.endpoint == "admin_api.capture":
         response.headers["Content-Security-Policy"] = SANDBOX
     return response
@@ -117,7 +117,7 @@ def keep_captures_inert(response: Response) -> Response:
 
 @bp.get("/api/captures/<capture_id>")
 def capture(capture_id: str) -> ResponseReturnValue:
-    """Answer what one request and its answer were; ``?format=curl`` or ``har`` to use elsewhere."""
+    """Return one captured exchange as JSON, or in ``?format=curl`` or ``har``."""
     if not NUMBER.fullmatch(capture_id):
         return jsonify(error="invalid capture ID"), 400
     found = current_telemetry().captures.get(int(capture_id))
@@ -147,7 +147,7 @@ def _wanted() -> Filter:
     return wanted
 
 
-# --- how models fare ----------------------------------------------------------------------------
+# --- model status -------------------------------------------------------------------------------
 
 
 MOVES = ("start", "wake", "sleep", "stop")
@@ -155,7 +155,7 @@ MOVES = ("start", "wake", "sleep", "stop")
 
 @bp.get("/api/overview")
 def overview() -> ResponseReturnValue:
-    """Tell how every model fares, stopped ones too, and how they are grouped."""
+    """Return the status of every model, stopped ones included, and the groups."""
     service = current_service()
     config = service.runtime.config
     memory = _memory(service)
@@ -174,7 +174,7 @@ def overview() -> ResponseReturnValue:
 
 @bp.get("/api/timeline")
 def timeline() -> ResponseReturnValue:
-    """Tell the states of the last hours, per model."""
+    """Return the states of the last hours, per model."""
     service = current_service()
     history, config = service.telemetry.states, service.runtime.config
     states = {name: history.bars(name) for name in config.models}
@@ -182,7 +182,7 @@ def timeline() -> ResponseReturnValue:
 
 
 def model_document(view: ModelView, model: ModelConfig, secrets: Iterable[str]) -> dict[str, Any]:
-    """Return how one model fares. Durations in seconds, null where unknown."""
+    """Return the status of one model. Durations are in seconds, None if unknown."""
     shown = asdict(view)
     durations = {name: shown.pop(name) for name in MOVES}
     for name in ("state", "rest"):
@@ -204,12 +204,12 @@ def _memory(service: Service) -> dict[str, int]:
     return {one.model_id: one.rss_bytes for one in last.processes} if last else {}
 
 
-# --- the machine --------------------------------------------------------------------------------
+# --- hardware and metrics -----------------------------------------------------------------------
 
 
 @bp.get("/metrics")
 def prometheus() -> ResponseReturnValue:
-    """Answer the counters and gauges in the format the scraper asks for."""
+    """Return counters and gauges in the exposition format that the scraper accepts."""
     service = current_service()
     accept = request.headers.get("Accept", "")
     gauges = _gauges(service)
@@ -222,10 +222,10 @@ def prometheus() -> ResponseReturnValue:
 
 @bp.get("/api/performance")
 def performance() -> ResponseReturnValue:
-    """Answer the samples of host, GPUs and model processes.
+    """Return the samples of host, GPUs and model processes.
 
-    With ``?since=`` in Unix milliseconds in our own shape, with ``?after=`` in RFC 3339 in that of
-    llama-swap, in both without either. Where sampling is disabled, the second is 503.
+    With ``?since=`` (Unix milliseconds) in llmsnap's own shape, with ``?after=`` (RFC 3339) in that
+    of llama-swap, without either in both. With sampling disabled, ``?after=`` gets 503.
     """
     performance = current_telemetry().performance
     after_ms = instant_ms("after")
@@ -241,7 +241,7 @@ def performance() -> ResponseReturnValue:
 
 @bp.get("/api/hardware")
 def hardware() -> ResponseReturnValue:
-    """Answer what the machine is made of."""
+    """Return the hardware that was detected at startup."""
     probe = current_telemetry().hardware
     if probe.found is None:
         raise HardwareUnknown(has_failed=probe.has_ended)

@@ -1,4 +1,4 @@
-"""The Flask application: blueprints, and our errors as answers."""
+"""The Flask application: its blueprints, its JSON encoder and its error responses."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ BLUEPRINTS = (
 
 
 class _Json(DefaultJSONProvider):
-    """Members in the order they were written, and a type that says how they are encoded."""
+    """JSON with members in insertion order, and a media type that names the charset."""
 
     sort_keys = False
     mimetype = "application/json; charset=utf-8"
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
-        """Return *obj* as JSON, fast: while a long list is encoded all streams stand still."""
+        """Return *obj* as JSON. Fast, since encoding a long list blocks all streams."""
         if "indent" in kwargs:
             return super().dumps(obj, **kwargs)
         try:
             return msgspec.json.encode(obj).decode()
-        except (TypeError, ValueError, OverflowError):  # half a character, more than 64 bits
+        except (TypeError, ValueError, OverflowError):  # lone surrogate, large integer
             return super().dumps(obj, **kwargs)
 
 
 def create_app(service: Callable[[], Service]) -> Flask:
-    """Return the application with the gateway in front. *service* is first asked for by a request.
+    """Return the application behind its gateway. *service* is first called by a request.
 
-    Nothing is started or opened here.
+    Starts and opens nothing.
     """
     app = make_flask()
     app.wsgi_app = Gateway(app.wsgi_app, service)  # type: ignore[method-assign]
@@ -69,10 +69,10 @@ def create_app(service: Callable[[], Service]) -> Flask:
 
 
 def make_flask() -> Flask:
-    """Return the application alone; what the gateway puts into environ is expected there."""
+    """Return the Flask application alone; it expects what the gateway puts into environ."""
     app = Flask("llmsnap", static_folder=None, template_folder=None)
     app.json = _Json(app)
-    app.config["TEMPLATES_AUTO_RELOAD"] = True  # a look at one file, for the one page there is
+    app.config["TEMPLATES_AUTO_RELOAD"] = True  # one stat() call, for the only page
     app.config["SOCK_SERVER_OPTIONS"] = websocket.OPTIONS
     app.register_error_handler(errors.LlmsnapError, _on_error)
     app.register_error_handler(HTTPException, _on_http_error)
@@ -83,7 +83,7 @@ def make_flask() -> Flask:
 
 
 def _without_sniffing(response: Response) -> Response:
-    """Have browsers take an answer for what it says it is: some of it others wrote."""
+    """Disable content sniffing in browsers, since some responses hold third-party content."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
 
@@ -97,7 +97,7 @@ def _on_error(error: errors.LlmsnapError) -> ResponseReturnValue:
 
 
 def _on_http_error(error: HTTPException) -> ResponseReturnValue:
-    """Werkzeug's refusals in our shape."""
+    """Return an error of Werkzeug in llmsnap's error format."""
     if isinstance(error, MethodNotAllowed):
         allow = sorted(error.valid_methods or ())
         return _on_error(errors.MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow))

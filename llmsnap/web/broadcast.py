@@ -1,8 +1,8 @@
-"""Events for all readers of the feed, gathered and encoded once for all of them.
+"""Collects events once for all readers of the feed, and encodes each of them once.
 
-While there are readers, one greenlet collects what happened and hands it out ten times a second at
-most: a model that prints ten thousand lines, or serves a thousand requests, wakes fifty open tabs
-ten times, not fifty times ten thousand.
+While there are readers, one greenlet publishes a batch at most ten times a second: a model that
+prints ten thousand lines, or serves a thousand requests, wakes each of fifty open tabs ten times,
+not ten thousand times.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ from llmsnap.web.frames import (
 PACE_S = 0.1
 IN_FLIGHT_EVERY_S = 0.5
 LOG_BYTES = 256 * 1024
-"""Of each log, that wait to be told."""
+"""Bytes of each log that may wait to be published."""
 WOKEN_AT_ONCE = 5
 BREATH_S = 0.001
 ROUND_BYTES = 32 * 1024
-"""Of each log, told at once: encoding more would hold up the streams of others."""
+"""Bytes of each log in one batch; encoding more would delay other streams."""
 SOURCES = ("proxy", "upstream")
 RECORDS_KEPT = 512
 UI_CONFIG = {"activity": {"session_id": SESSION_HEADERS}}
-"""What llama-swap tells its interface by default."""
+"""The default UI settings of llama-swap."""
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ _broadcasts: WeakKeyDictionary[Service, Broadcast] = WeakKeyDictionary()
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A named frame; the newest about a *subject* makes the older ones dispensable."""
+    """A named frame that supersedes older frames with the same *subject*."""
 
     frame: FeedFrame
     subject: tuple[str, str]
@@ -77,7 +77,7 @@ class Note:
 
 @dataclass(slots=True)
 class Batch:
-    """What happened since the last one. *recorded*: there are new records or swaps."""
+    """Everything since the previous batch. *recorded*: there are new records or swaps."""
 
     models: FeedFrame | None = None
     profile: FeedFrame | None = None
@@ -89,31 +89,31 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to tell."""
+        """Whether the batch holds no event."""
         told = (self.models, self.profile, self.notes, self.logs, self.requests, self.in_flight)
         return not (self.recorded or any(told))
 
 
 class FeedReader(Protocol):
-    """What takes the feed."""
+    """A consumer of batches."""
 
     @property
     def takes_envelopes(self) -> bool:
-        """Whether it takes the frames that clients of the original read."""
+        """Whether it wants envelopes, the frames of llama-swap."""
 
     def offer(self, batch: Batch) -> None:
-        """Take what happened. Never switches greenlets."""
+        """Queue *batch*. Never switches greenlets."""
 
     def wake(self) -> None:
-        """Begin to send it. Never switches greenlets."""
+        """Start to send what is queued. Never switches greenlets."""
 
 
 class Broadcast:
-    """Listens to bus and logs of *service* while it has readers."""
+    """Subscribes to the bus and the logs of *service* while it has readers."""
 
     def __init__(self, service: Service, clock: Callable[[], float] = time.monotonic) -> None:
         self.pace_s = PACE_S
-        self._service: Service = proxy(service)  # its readers hold it
+        self._service: Service = proxy(service)  # the readers hold the strong reference
         self._clock = clock
         self._readers: dict[FeedReader, None] = {}
         self._bus: list[EventSubscription] = []
@@ -134,10 +134,10 @@ class Broadcast:
     def __repr__(self) -> str:
         return f"<Broadcast to {len(self._readers)} readers>"
 
-    # --- readers come and go: nothing here switches greenlets ----------------------------------
+    # --- readers: nothing here switches greenlets ----------------------------------------------
 
     def join(self, reader: FeedReader) -> None:
-        """Tell *reader* all that happens from now on; ``history`` is what happened before."""
+        """Send *reader* all events from now on; ``history`` returns the earlier ones."""
         if not self._readers:
             self._open()
         if self.publish():
@@ -149,12 +149,12 @@ class Broadcast:
             self._tasks.spawn("broadcast", self._run)
 
     def leave(self, reader: FeedReader) -> None:
-        """Tell *reader* nothing more."""
+        """Send *reader* no further events."""
         if self._readers.pop(reader, self) is not self and not self._readers:
             self._close()
 
     def history(self) -> list[FeedFrame]:
-        """Return the envelopes a reader begins with, right after it joined."""
+        """Return the first envelopes of a reader that has just joined."""
         logs = [LogPiece(source, self._told(source)).envelope() for source in SOURCES]
         fixed = envelope("uiConfig", UI_CONFIG), self._profile()
         return [*logs, self._model_list(), *fixed, self.requests(), self._metrics()]
@@ -174,7 +174,7 @@ class Broadcast:
         return named("inFlight", frames.in_flight(self._service))
 
     def publish(self) -> bool:
-        """Hand out what has happened since the last time; return whether there was anything."""
+        """Offer the collected batch to all readers; return whether it held any event."""
         batch, self._next = self._next, Batch()
         if self._models_changed:
             self._models_changed = False
@@ -209,7 +209,7 @@ class Broadcast:
         return found
 
     def shared(self, kind: Hashable, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what *make* returns, or did when the last reader of that *kind* had this *key*."""
+        """Return the result of *make*, cached as the last one of *kind* while *key* is the same."""
         known = self._shared.get(kind)
         if known is None or known[0] != key:
             known = self._shared[kind] = key, make()
@@ -228,7 +228,7 @@ class Broadcast:
         self._is_running = False
 
     def _wake_readers(self) -> None:
-        """Wake some, let the streams of others pass, wake some more."""
+        """Wake the readers in small groups, and let other streams run in between."""
         readers = list(self._readers)
         for start in range(0, len(readers), WOKEN_AT_ONCE):
             if start:
@@ -237,7 +237,7 @@ class Broadcast:
                 reader.wake()
 
     def _patience(self) -> float | None:
-        """How long nothing needs to be looked at: in-flight counts have no event of their own."""
+        """Return seconds until in-flight counts, which have no event, must be polled, or None."""
         if self._in_flight_seen or self._service.in_flight():
             left_s = max(0.0, self._in_flight_due - self._clock())
             return left_s if self._requests.is_empty else min(left_s, BYTES_EVERY_S)
@@ -269,7 +269,7 @@ class Broadcast:
         self._deserted.set()
         self._wake.set()
 
-    # --- what the bus tells: each of these only notes it ---------------------------------------
+    # --- event handlers: each only records its event -------------------------------------------
 
     def _handlers(self) -> list[tuple[type[TelemetryEvent], Callable[[Any], None]]]:
         return [
@@ -313,7 +313,7 @@ class Broadcast:
         self._next.notes.append(Note(named(name, document), (name, subject)))
         self._wake.set()
 
-    # --- what is gathered ----------------------------------------------------------------------
+    # --- collection ----------------------------------------------------------------------------
 
     def _take_logs(self) -> list[LogPiece]:
         pieces = []
@@ -321,14 +321,14 @@ class Broadcast:
             chunk = reader.poll(ROUND_BYTES)
             if chunk is None:
                 continue
-            self._wake.set()  # there may be more
+            self._wake.set()  # more may be waiting
             data, self._rests[source] = split_utf8(self._rests[source] + chunk.data)
             if data:
                 pieces.append(LogPiece(source, data, chunk.dropped))
         return pieces
 
     def _take_in_flight(self) -> FeedFrame | None:
-        """Return the requests in flight, if they are not those told of last."""
+        """Return the requests in flight if they differ from those published last."""
         now = self._clock()
         if now < self._in_flight_due:
             return None
@@ -340,7 +340,7 @@ class Broadcast:
         return named("inFlight", frames.in_flight(self._service))
 
     def _told(self, source: str) -> bytes:
-        """Return the history of a log as far as readers were told of it."""
+        """Return the history of a log up to the last published byte."""
         stream, reader = self._stream(source), self._logs[source]
         history = stream.snapshot()
         to_come = stream.position - reader.position + len(self._rests[source])
@@ -353,7 +353,7 @@ class Broadcast:
         return envelope("profileChanged", {"active": self._service.runtime.profile or None})
 
     def _metrics(self) -> FeedFrame:
-        """Return the list of metrics; fifty tabs that come back at once cost one."""
+        """Return the list of metrics, encoded once even if fifty tabs reconnect together."""
         telemetry = self._service.telemetry
         key = telemetry.activity.next_id, telemetry.captures.used
         if self._history is None or self._history[0] != key:
@@ -367,7 +367,7 @@ class Broadcast:
 
 
 def broadcast_of(service: Service) -> Broadcast:
-    """Return the one broadcast of *service*."""
+    """Return the broadcast of *service*; there is one per service."""
     found = _broadcasts.get(service)
     if found is None:
         found = _broadcasts[service] = Broadcast(service)

@@ -1,7 +1,7 @@
-"""The configuration: how it stands, the file as it may be shown, what a reload changes.
+"""Views of the configuration: its status, the file with secrets masked, the plan of a reload.
 
-A file with errors is shown as well, with its line numbers and comments: masking works on lines, not
-on the parsed document. In doubt it masks.
+A file with errors is shown too, with its line numbers and comments, because masking works on lines
+and not on the parsed document. In doubt, a value is masked.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SCHEMA_VERSION = 1
 
 @bp.get("/api/config/status")
 def status() -> ResponseReturnValue:
-    """Tell which file is in force since when, and what is wrong with what it holds now."""
+    """Return which file is in force since when, and the problems of its present content."""
     return jsonify(_document(current_service().config_status))
 
 
 @bp.post("/api/config/reload")
 def reload() -> ResponseReturnValue:
-    """Read the file again; 200 with what changed, 422 with every problem and nothing changed."""
+    """Reload the file: 200 with what changed, or 422 with every problem and nothing changed."""
     service = current_service()
     try:
         changes = service.reload()
@@ -64,7 +64,7 @@ MAX_FILE_BYTES = 1024 * 1024
 
 @bp.get("/api/config/file")
 def config_file() -> ResponseReturnValue:
-    """Answer the configuration file as it is on disk, secrets masked."""
+    """Return the configuration file as it is on disk, with secrets masked."""
     config = current_service().runtime.config
     if not config.source:
         return jsonify(source="", text="", reason="The configuration did not come from a file.")
@@ -80,7 +80,7 @@ def config_file() -> ResponseReturnValue:
 
 @bp.get("/api/config/plan")
 def config_plan() -> ResponseReturnValue:
-    """Tell what a reload would do now, or every problem that stands in its way."""
+    """Return what a reload would change now, or every problem that prevents it."""
     config = current_service().runtime.config
     if not config.source:
         return jsonify(schema_version=SCHEMA_VERSION, errors=[], changes=None)
@@ -94,7 +94,7 @@ def config_plan() -> ResponseReturnValue:
 
 
 def problem_document(problem: Problem, config: Config) -> dict[str, Any]:
-    """Return a problem as ``/api/config/status`` does, secrets masked."""
+    """Return a problem as in ``/api/config/status``, with secrets masked."""
     secrets = list(known_secrets(config))
     return {**asdict(problem), "what": masked(problem.what, secrets)}
 
@@ -115,11 +115,11 @@ def known_secrets(config: Config) -> Iterable[str]:
 
 
 KEY_LISTS = frozenset({"apikeys", "keys", "authkeys", "accesskeys", "apitokens"})
-"""As the file may spell them, without case and ``_ - .``: one that is misspelt is shown, too."""
+"""Names of secret keys in lower case and without ``_ - .``; misspelt names are not masked."""
 HARMLESS = frozenset({"name", "models", "admin", "upstream"})
-"""What stands beside a key in the list of keys, and tells no secret."""
+"""Fields of an entry of ``apiKeys`` that are not secret."""
 NOWHERE = 1_000_000
-"""An indent that no line is deeper than."""
+"""An indent greater than that of any line."""
 OPENINGS = frozenset({"", "[", "{", "|", ">", "|-", ">-", "|+", ">+", "[]", "null", "~"})
 
 _MEMBER = re.compile(r"^(\s*(?:#\s*)?(?:-\s+)?)([\"']?)([\w.-]+)\2(\s*:)(\s+|$)(.*)$")
@@ -127,19 +127,19 @@ _ITEM = re.compile(r"^(\s*(?:#\s*)?-\s+)(.*)$")
 
 
 def mask(text: str, known: Iterable[str] = ()) -> str:
-    """Return *text* with secrets masked, above all the *known* ones. Lines stay lines."""
+    """Return *text* with secrets masked, the *known* ones first. The number of lines stays."""
     masker = _Masker()
     return without_known("\n".join(masker.line(line) for line in text.split("\n")), known)
 
 
 class _Masker:
-    """Knows, from line to line, whether it is below a secret member."""
+    """Masks line by line, and tracks whether a line is below a secret member."""
 
     def __init__(self) -> None:
         self._below = NOWHERE
-        """Indent of the secret member whose lines these are."""
+        """Indent of the secret member that the current line belongs to."""
         self._keys = False
-        """Whether that member is the list of API keys, which has harmless parts."""
+        """Whether that member is the list of API keys, some fields of which are not secret."""
 
     def line(self, line: str) -> str:
         if not line.strip():
@@ -178,10 +178,10 @@ class _Masker:
 
 
 def _indent(line: str) -> int:
-    """Return where the name of a member begins; a dash of a list counts as indent."""
+    """Return the column where a member's name begins; the dash of a list counts as indent."""
     return len(line) - len(line.lstrip(" "))
 
 
 def _value(text: str) -> str:
-    """Return a masked value. References to the environment and what opens a block tell nothing."""
+    """Return a masked value. References to the environment and block indicators are kept."""
     return text if text.strip() in OPENINGS or is_reference(text) else REDACTED

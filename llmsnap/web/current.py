@@ -1,4 +1,4 @@
-"""What views need of the running request: context, runtime, service, redirects, parameters."""
+"""Accessors for views to the running request: context, runtime, service, redirects, parameters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from llmsnap.web.incoming import requested_path
 
 
 def current_context() -> RequestContext:
-    """Return the running request as the gateway knows it."""
+    """Return the context of the running request, as the gateway set it."""
     context: RequestContext = request.environ[CONTEXT]
     return context
 
 
 def current_runtime() -> Runtime:
-    """Return the one runtime this request keeps to its end."""
+    """Return the runtime that this request keeps until its end."""
     runtime: Runtime = request.environ[RUNTIME]
     return runtime
 
@@ -33,19 +33,19 @@ def current_service() -> Service:
 
 
 def current_telemetry() -> Telemetry:
-    """Return what the service measures and keeps."""
+    """Return the telemetry of the service."""
     return current_service().telemetry
 
 
 def redirect_to(target: str, status: int = 302) -> Response:
-    """Return a redirect to the path *target*, relative to the address the client asked for."""
+    """Return a redirect to the path *target*, relative to the address that the client requested."""
     response = redirect(relative_reference(target, requested_path(request.environ)), status)
     assert isinstance(response, Response)  # noqa: S101 - Flask's own, by its default class
     return response
 
 
 def whole_number(name: str, default: int | None = None) -> int | None:
-    """Return a parameter of the query as a number, *default* without it. Raises: BadRequest."""
+    """Return query parameter *name* as an integer, or *default* if absent. Raises: BadRequest."""
     text = request.args.get(name, "")
     if not text:
         return default

@@ -1,8 +1,8 @@
-"""The event feed: one reader's place in it, what waits for it, and what it missed.
+"""The event feed of one reader: its position, its queue, and the gaps it is notified of.
 
 A reader that is too slow never misses the newest model list. It loses the oldest log data first,
-and a frame says how much. Records and swaps are not queued for it: it fetches those after the
-last it was told of, so that it misses none which are still in memory.
+and a frame states how much. Records and swaps are not queued: the feed fetches those that follow
+the last one sent, so a reader misses none that is still in memory.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from llmsnap.web.frames import FeedFrame, LogPiece, lost, named
 from llmsnap.web.gateway import FLUSH
 
 MAX_NOTES = 1000
-"""Changes that wait for a slow reader, before only the newest of each model is kept."""
+"""Changes queued for a slow reader before only the newest of each model is kept."""
 MAX_RECORDS = 200
-"""Records told at once; more would hold up others while they are encoded."""
+"""Records sent at once; encoding more would delay other readers."""
 LOG_BYTES = 256 * 1024
 PIECE_COST = 64
 
 
 class Form(Flag):
-    """Which frames a reader wants."""
+    """The kinds of frames that a reader may choose."""
 
     MESSAGE = auto()
     NAMED = auto()
@@ -46,7 +46,7 @@ class Form(Flag):
 
 @dataclass(slots=True)
 class Position:
-    """How far a reader has come: the last record, and how many swaps, of which run."""
+    """The last record and number of swaps that a reader has seen, and of which run."""
 
     run: str
     record_id: int = -1
@@ -57,7 +57,7 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position | None:
-        """Read the id of a frame; None for what is none."""
+        """Return the position in the id of a frame; None if *text* is not one."""
         run, *numbers = text.split("-")
         if run and len(numbers) == 2 and all(n.isascii() and n.isdecimal() for n in numbers):
             return cls(run, int(numbers[0]) - 1, int(numbers[1]))
@@ -79,7 +79,7 @@ class EventFeed:
         self._form = form
         self._resume = Position.parse(resume)
         self._at = Position(service.telemetry.run)
-        self._listed = -1  # up to this record all were in the list the reader began with
+        self._listed = -1  # the last record in the reader's initial list
         self._wake = Event()
         self._first: list[FeedFrame] = []
         self._models: FeedFrame | None = None
@@ -97,7 +97,7 @@ class EventFeed:
         return f"<EventFeed {self._form.name} at {self._at}{' over' if self.is_over else ''}>"
 
     def open(self) -> None:
-        """Subscribe and take the snapshot in one step, without a switch, so nothing is missed."""
+        """Subscribe and take the snapshot without a greenlet switch, so that no event is missed."""
         self.is_open = True
         self._service.feeds.add(self)
         self._broadcast.join(self)
@@ -116,7 +116,7 @@ class EventFeed:
         self._broadcast.leave(self)
 
     def end(self) -> None:
-        """Have the reader stop: it left, or the server goes. Never switches."""
+        """End the feed, because its client left or the server stops. Never switches."""
         self.is_over = True
         self._wake.set()
 
@@ -136,9 +136,9 @@ class EventFeed:
         self._wake.set()
 
     def wait(self, limit_s: float) -> list[FeedFrame]:
-        """Wait for something to tell, *limit_s* at most; empty when nothing came, or it is over."""
+        """Wait up to *limit_s* for frames; empty on timeout or when the feed has ended. Blocks."""
         if self._more:
-            gevent.sleep(0)  # a long history must not hold up others
+            gevent.sleep(0)  # a long history must not delay other greenlets
         deadline = time.monotonic() + limit_s
         while not self.is_over:
             self._wake.clear()
@@ -149,7 +149,7 @@ class EventFeed:
                 break
         return []
 
-    # --- what waits for the reader -------------------------------------------------------------
+    # --- the queue -----------------------------------------------------------------------------
 
     def _add_notes(self, notes: list[Note]) -> None:
         self._notes += notes
@@ -158,7 +158,7 @@ class EventFeed:
             self._most_notes = max(MAX_NOTES, 2 * len(self._notes))
 
     def _add_requests(self, changes: list[FeedFrame]) -> None:
-        """Keep *changes*, or one snapshot in the place of too many: it goes on from there."""
+        """Queue *changes*, or replace too many of them by one snapshot."""
         self._requests += changes
         if len(self._requests) > MAX_NOTES:
             self._requests = [self._broadcast.requests()]
@@ -205,7 +205,7 @@ class EventFeed:
             yield named("swap", swap_object(swap), str(self._at))
 
     def _records(self) -> list[FeedFrame]:
-        """Return the frames of what was filed since; readers that are as far share them."""
+        """Return the frames of new records; readers at the same position share them."""
         at, activity = self._at, self._activity
         newest = activity.next_id - 1
         if newest <= at.record_id:
@@ -217,7 +217,7 @@ class EventFeed:
         return frames
 
     def _make_records(self) -> tuple[list[FeedFrame], int, bool]:
-        """Return frames, the id of the record they end with, and whether there are more."""
+        """Return frames, the id of their last record, and whether more records follow."""
         records = self._activity.after(self._at.record_id)
         frames: list[FeedFrame] = []
         for record in records[:MAX_RECORDS]:
@@ -244,19 +244,19 @@ class EventFeed:
 
 
 def _start(telemetry: Telemetry, resume: Position | None) -> Position:
-    """Return where a reader begins that was at *resume* before, None for one that is new."""
+    """Return the position from which a reader resumes; *resume* is None for a new one."""
     last, run = telemetry.activity.next_id - 1, telemetry.run
     if resume is None:
         return Position(run, last, telemetry.swaps_ended)
     if resume.run == run:
         return Position(run, min(resume.record_id, last), min(resume.swaps, telemetry.swaps_ended))
-    # Of another run of the server, whose numbers go on only where a store keeps them.
+    # From another run of the server; numbering continues only with a store.
     goes_on = telemetry.store is not None and resume.record_id <= last
     return Position(run, resume.record_id if goes_on else -1)
 
 
 def _newest(notes: list[Note]) -> list[Note]:
-    """Return the last note of each subject, in their order."""
+    """Return the last note of each subject, in order."""
     newest: dict[tuple[str, str], Note] = {}
     for note in notes:
         newest.pop(note.subject, None)
@@ -316,17 +316,17 @@ FORMS = {"message": Form.MESSAGE, "named": Form.NAMED, "both": Form.BOTH}
 
 @bp.get("/api/events")
 def events() -> ResponseReturnValue:
-    """Stream all that happens: envelopes, or with ``?format=`` ``named`` frames or ``both``."""
+    """Stream all events as envelopes, or with ``?format=`` as ``named`` frames or ``both``."""
     request.environ[FLUSH] = True
     return Response(FeedBody(new_feed(), current_context().request.monitor), headers=EVENT_HEADERS)
 
 
 def new_feed() -> EventFeed:
-    """Return the feed that the running request asks for, not open yet. Raises: BadRequest."""
+    """Return an unopened feed with the options of the running request. Raises: BadRequest."""
     wanted = request.args.get("format") or "message"
     form = FORMS.get(wanted)
     if form is None:
         raise BadRequest(f"format must be message, named or both, not {wanted[:40]!r}")
-    # A WebSocket of a browser cannot send headers of its own.
+    # Browsers cannot set headers on a WebSocket.
     resume = request.headers.get("Last-Event-ID") or request.args.get("lastEventId", "")
     return EventFeed(current_service(), form, resume)

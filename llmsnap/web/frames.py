@@ -1,8 +1,8 @@
-"""What readers of the event feed are sent: documents, and the frames they go out in.
+"""Documents of the event feed, and the frames that carry them.
 
-An *envelope* is what clients of the original read: a ``message`` whose ``data`` is JSON in JSON.
-*Named* frames carry one change each, in plain JSON. Frames are shared by all readers, so that a
-line of a log is encoded once and not once for each open tab.
+An *envelope* is llama-swap's frame: a ``message`` whose ``data`` is JSON encoded within JSON.
+*Named* frames carry one change each, in plain JSON. All readers share the frames, so a log line is
+encoded once and not once for each open tab.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENVELOPE = "message"
 
 
 class FeedFrame:
-    """One thing to tell. *data* is JSON, *event* ``message`` for an envelope; *id* resumes."""
+    """One event. *data* is JSON; *event* is ``message`` for an envelope; *id* allows resuming."""
 
     __slots__ = ("_sse", "data", "event", "id")
 
@@ -47,7 +47,7 @@ class FeedFrame:
         return f"<FeedFrame {self.event} {self.id}, {len(self.data)} characters>"
 
     def sse(self) -> bytes:
-        """Return the frame as server-sent event; envelopes byte for byte as published."""
+        """Return the frame as a server-sent event; envelopes match llama-swap byte for byte."""
         if not self._sse and self.event == ENVELOPE:
             self._sse = sse_message(self.data)
         elif not self._sse:
@@ -55,7 +55,7 @@ class FeedFrame:
         return self._sse
 
     def text(self) -> str:
-        """Return the frame as message of a WebSocket: the envelope, or event, id and data."""
+        """Return the frame as a WebSocket message: the envelope, or event, id and data as JSON."""
         if self.event == ENVELOPE:
             return self.data
         shown = f',"id":{dump(self.id)}' if self.id else ""
@@ -63,7 +63,7 @@ class FeedFrame:
 
 
 class LogPiece:
-    """Some bytes of a log, as the frames they become. *dropped*: how many are missing before."""
+    """Some bytes of a log, and their frames. *dropped*: the number of bytes lost before them."""
 
     __slots__ = ("_envelope", "_named", "data", "dropped", "source")
 
@@ -78,14 +78,14 @@ class LogPiece:
         return f"<LogPiece {self.source}, {len(self.data)} bytes>"
 
     def envelope(self) -> FeedFrame:
-        """Return the piece as text, in which what is not UTF-8 is replaced."""
+        """Return the piece as text, with invalid UTF-8 replaced."""
         if self._envelope is None:
             text = self.data.decode("utf-8", "replace")
             self._envelope = envelope("logData", {"data": text, "source": self.source})
         return self._envelope
 
     def named(self) -> FeedFrame:
-        """Return the piece in base64, since it may be anything."""
+        """Return the piece in base64, since its bytes may be arbitrary."""
         if self._named is None:
             document = {"data": base64.b64encode(self.data).decode(), "source": self.source}
             self._named = named(
@@ -95,7 +95,7 @@ class LogPiece:
 
 
 def lost(source: str, dropped: int) -> LogPiece:
-    """Return what tells a reader that it was too slow."""
+    """Return the frames that notify a slow reader of lost log data."""
     line = b"\n[llmsnap: %d bytes of log dropped, this reader is too slow]\n" % dropped
     return LogPiece(source, line, dropped)
 
@@ -106,12 +106,12 @@ def envelope(kind: str, document: Any) -> FeedFrame:
 
 
 def wrapped(kind: str, document: str) -> FeedFrame:
-    """Return the envelope of a document that is JSON already."""
+    """Return the envelope of a document that is already encoded as JSON."""
     return FeedFrame(ENVELOPE, dump({"type": kind, "data": document}))
 
 
 def named(event: str, document: Any, frame_id: str = "") -> FeedFrame:
-    """Return a frame that only readers of *event* get."""
+    """Return a named frame: *event* with its document as plain JSON."""
     return FeedFrame(event, dump(document), frame_id)
 
 
@@ -121,10 +121,10 @@ def dump(document: Any) -> str:
 
 
 def split_utf8(data: bytes) -> tuple[bytes, bytes]:
-    """Return *data* without the beginning of a character at its end, and that beginning."""
+    """Split *data* before an incomplete UTF-8 character at its end; return both parts."""
     for size in range(1, min(4, len(data)) + 1):
         byte = data[-size]
-        if byte & 0xC0 == 0x80:  # the inside of a character
+        if byte & 0xC0 == 0x80:  # a continuation byte
             continue
         needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
         return (data, b"") if needed <= size else (data[:-size], data[-size:])
@@ -135,11 +135,11 @@ def split_utf8(data: bytes) -> tuple[bytes, bytes]:
 
 
 REQUESTS_SHOWN = 50
-"""In a frame of the feed, which comes often; ``/api/inflight`` shows all."""
+"""Requests listed in a frame, which is sent often; ``/api/inflight`` lists all."""
 
 
 def model_list(service: Service) -> list[dict[str, Any]]:
-    """Return the published model list: our own by id, then those of peers as ``peer/model``."""
+    """Return the public model list: local models by id, then those of peers as ``peer/model``."""
     config = service.runtime.config
     local = [_listed(service, model) for _, model in sorted(config.models.items())]
     remote = [
@@ -176,7 +176,7 @@ def _listed(service: Service, model: ModelConfig) -> dict[str, Any]:
 
 
 def state_change(event: ProcessStateChanged) -> dict[str, Any]:
-    """Return one change of a model's state."""
+    """Return the document of one state change of a model."""
     return {
         "processName": event.model_id,
         "newState": event.new,
@@ -186,12 +186,12 @@ def state_change(event: ProcessStateChanged) -> dict[str, Any]:
 
 
 def reload_state(event: ConfigReload) -> dict[str, Any]:
-    """Return where a reload of the configuration stands."""
+    """Return the document of a reload's progress."""
     return {"phase": event.phase, "source": event.source, "errors": list(event.problems)}
 
 
 def swap_start(event: SwapStarted) -> dict[str, Any]:
-    """Return a swap that began; ``swap_object`` is what it becomes."""
+    """Return the document of a swap that started; ``swap_object`` is that of a finished one."""
     return {
         "id": event.swap_id,
         "target": event.target,
@@ -201,7 +201,7 @@ def swap_start(event: SwapStarted) -> dict[str, Any]:
 
 
 def preload(event: ModelPreloaded) -> dict[str, Any]:
-    """Return how a preload ended."""
+    """Return the document of a preload's outcome."""
     return {
         "modelName": event.model_id,
         "success": event.success,
@@ -211,7 +211,7 @@ def preload(event: ModelPreloaded) -> dict[str, Any]:
 
 
 def in_flight(service: Service) -> dict[str, Any]:
-    """Return the requests in flight: how many of each model, and the oldest one by one."""
+    """Return the requests in flight: the counts per model, and the oldest individually."""
     observers = service.in_flight()
     return {
         "models": [
@@ -224,7 +224,7 @@ def in_flight(service: Service) -> dict[str, Any]:
 
 
 def requests(service: Service, observers: list[ResponseObserver]) -> list[dict[str, Any]]:
-    """Return requests in flight one by one."""
+    """Return a document for each request in flight."""
     now = time.monotonic()
     return [
         {**in_flight_object(observer, now), "swap_id": _swap_id(service, observer)}
@@ -233,7 +233,7 @@ def requests(service: Service, observers: list[ResponseObserver]) -> list[dict[s
 
 
 def in_flight_key(service: Service) -> tuple[Any, ...]:
-    """Return what differs when ``in_flight`` tells something new; empty when nothing is."""
+    """Return a key that changes when ``in_flight`` would; empty with nothing in flight."""
     observers = service.in_flight()
     shown = tuple(
         (observer.serial, observer.phase, _swap_id(service, observer))
@@ -244,7 +244,7 @@ def in_flight_key(service: Service) -> tuple[Any, ...]:
 
 
 def _swap_id(service: Service, observer: ResponseObserver) -> int | None:
-    """Return the swap a request waited for, or waits for now."""
+    """Return the id of the swap that a request waited for, or is waiting for."""
     return (
         service.driver.swap_to(observer.context.shown_model)
         if observer.phase == "waiting"
@@ -253,7 +253,7 @@ def _swap_id(service: Service, observer: ResponseObserver) -> int | None:
 
 
 def _busy(service: Service) -> list[tuple[str, int, int]]:
-    """How many requests each model serves, and how many wait for it; idle ones are left out."""
+    """Return the served and the waiting requests of each model; idle models are left out."""
     return [
         (view.model_id, view.in_flight, view.waiting)
         for view in service.models_now()
@@ -265,10 +265,10 @@ def _busy(service: Service) -> list[tuple[str, int, int]]:
 
 
 SESSION_HEADERS = ("X-Session-ID", "X-Litellm-Session-Id")
-"""What clients name their sessions by: no secret, whatever the names sound like."""
+"""Request headers with a client's session id; never secret, even if their names suggest it."""
 BYTES_EVERY_S = 0.25
 MOST_BYTES_TOLD = 50
-"""Requests whose new byte counts are sent at once; those sent longest ago come first."""
+"""Requests whose new byte counts are sent at once, least recently sent first."""
 
 _SESSIONS = frozenset(name.lower() for name in SESSION_HEADERS)
 
@@ -276,11 +276,11 @@ Seen = tuple[str, int, int]
 
 
 class InFlight:
-    """What readers have been told of the requests in flight. Never switches greenlets."""
+    """The requests in flight as last sent to readers. Never switches greenlets."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._told: dict[int, Seen] = {}  # those told longest ago first
+        self._told: dict[int, Seen] = {}  # least recently sent first
         self._bytes_due = 0.0
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""In front of Flask: what every request needs, once; inference goes straight to dispatch.
+"""The WSGI layer in front of Flask: common checks, and inference straight to the dispatcher.
 
-A thin WSGI layer answers half as many requests again as a Flask view would (docs/adr/0002), so
-authentication, CORS and errors are framework-free functions called here. Health is answered here
-as well, also while Flask is imported.
+A thin WSGI layer serves 1.5 times as many requests as a Flask view (docs/adr/0002), so
+authentication, CORS and errors are framework-free functions called here. Health checks are answered
+here too, even while Flask is being imported.
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANTHROPIC_VERSION = "HTTP_ANTHROPIC_VERSION"
-"""Says that the client speaks Anthropic's API, whose libraries read another request id."""
+"""Header of clients of Anthropic's API, whose libraries read another request id."""
 ANTHROPIC_ID = "request-id"
 REQUEST_ID = "X-Request-Id"
 CONTEXT = "llmsnap.context"
 FLUSH = "llmsnap.flush"
-"""Set in environ by a view whose head must go out before the first byte of its body."""
+"""Set in environ by a view whose response head must be sent before its first body byte."""
 RUNTIME = "llmsnap.runtime"
 SERVICE = "llmsnap.service"
 ORIGIN_CHARS = 300
-"""How much of an origin is remembered: a scheme, a name and a port have no more."""
+"""Stored length of an origin; scheme, name and port are never longer."""
 STRANGERS = 100
-"""How many hosts, and origins, are warned of; a client that sends more makes them up."""
+"""Hosts, and origins, that are logged; a client that sends more invents them."""
 MOST_PUT_OFF = 100
-"""Answers that wait at a time; each has a place among the connections."""
+"""Error responses delayed at a time; each occupies a connection."""
 
 
 class Gateway:
-    """A WSGI application around Flask's. *service* is asked for with the first request."""
+    """The WSGI application that wraps Flask's. *service* is first called by a request."""
 
     def __init__(self, flask: WSGIApplication, service: Callable[[], Service]) -> None:
         self._flask = flask
@@ -121,7 +121,7 @@ class Gateway:
         return self._to_flask(context, environ, start_response, own, allow)
 
     def _note(self, error: LlmsnapError, request: Request) -> None:
-        """Warn of who is refused, and have the answer to a wrong key wait. Blocks then."""
+        """Log a refused host or origin once; delay the response to a wrong key. Blocks then."""
         if isinstance(error, Misdirected):
             _warn_once(self._strange_hosts, str(error), str(error))
         elif isinstance(error, PageRefused):
@@ -131,7 +131,7 @@ class Gateway:
             self._put_off(telemetry.wrong_keys.note(request.client_ip), request)
 
     def _put_off(self, wait_s: float, request: Request) -> None:
-        """Have an answer wait, so that guessing takes long. Blocks."""
+        """Delay an error response by *wait_s*, to slow down the guessing of keys. Blocks."""
         if not wait_s or self._put_off_now >= MOST_PUT_OFF:
             return
         address = request.client_ip
@@ -150,7 +150,7 @@ class Gateway:
         answer: Response,
         more: Headers,
     ) -> Iterable[bytes]:
-        """Begin *answer*, and return its body, whose end writes the access log."""
+        """Start the response *answer*; return its body, which writes the access log when closed."""
         context.status = answer.status
         status = f"{answer.status} {answer.reason}" if answer.reason else status_line(answer.status)
         start_response(status, answer.headers + more)
@@ -174,10 +174,10 @@ class Gateway:
             return write[0]
 
         write: list[Callable[[bytes], object]] = []
-        self._service().deferred.flush()  # what it tells of should be all that has happened
+        self._service().deferred.flush()  # so that views see every event so far
         try:
             body = self._flask(environ, start)
-        except StopIteration:  # a WebSocket has ended, and gunicorn waits to be told so
+        except StopIteration:  # the end of a WebSocket, which gunicorn must see
             accesslog.write(self._journal, context, 0)
             raise
         if FLUSH in environ:
@@ -187,7 +187,7 @@ class Gateway:
     def _through(
         self, answer: Response, context: RequestContext, environ: dict[str, Any]
     ) -> list[bytes]:
-        """Leave the connection to a tunnel, until that ends."""
+        """Hand the connection to a tunnel until the tunnel ends. Blocks."""
         context.status = answer.status
         try:
             answer.body.run(answer.headers + _waits(context), take_over(environ))
@@ -198,7 +198,7 @@ class Gateway:
 
 
 def _handler(request: Request, service: Service) -> access.Handle | None:
-    """Return what serves *request* past Flask; None for what Flask serves. Raises: Draining."""
+    """Return the handler of *request* outside Flask; None if Flask serves it. Raises: Draining."""
     resource = RESOURCES.get(request.path)
     handle: access.Handle
     if resource is None:
@@ -220,7 +220,7 @@ def _handler(request: Request, service: Service) -> access.Handle | None:
 
 
 def _names_no_model(request: Request, resource: Resource) -> bool:
-    """Whether the request is for a view, where a model's name would make it one for a model."""
+    """Whether a request that would go to a model names none, and so is served by a view."""
     route = resource.routes.get(request.method)
     if route is None:
         return not resource.common.is_inference
@@ -228,9 +228,9 @@ def _names_no_model(request: Request, resource: Resource) -> bool:
 
 
 class Logged:
-    """An answer's body whose access log line is written when it is closed.
+    """A response body that writes its access log entry when it is closed.
 
-    Its bytes are counted on the way, but for a stream of a model's, which counts them itself.
+    It counts its bytes, except for streams of models, which count their own.
     """
 
     __slots__ = ("_body", "_bytes", "_context", "_journal")
@@ -250,7 +250,7 @@ class Logged:
             yield data
 
     def close(self) -> None:
-        """Close the body and log the request. Called once by the server, however it ended."""
+        """Close the body and log the request. The server calls it once, also after an error."""
         body = self._body
         try:
             _close(body)
@@ -287,7 +287,7 @@ def _check_rights(request: Request) -> None:
 
 
 def _own_headers(request: Request, environ: dict[str, Any]) -> Headers:
-    """The id of the request, also by the name that Anthropic's libraries read."""
+    """Return the request id header, for Anthropic's libraries also under the name they read."""
     own = [(REQUEST_ID, request.id)]
     resource = RESOURCES.get(request.path)
     is_anthropic = resource is not None and resource.common.dialect is Dialect.ANTHROPIC
@@ -297,14 +297,14 @@ def _own_headers(request: Request, environ: dict[str, Any]) -> Headers:
 
 
 def _without(headers: Headers, own: Headers) -> Headers:
-    """*headers* of a model's server without its id of the request, where *own* has one of ours."""
+    """Return *headers* of a model's server without its request id if *own* replaces that."""
     if len(own) == 1:
         return headers
     return [header for header in headers if header[0].lower() != ANTHROPIC_ID]
 
 
 def _allow_origin(request: Request, environ: dict[str, Any], runtime: Runtime) -> Headers:
-    """What lets a page of another origin read the answer."""
+    """Return the CORS headers that let a page of another origin read the response."""
     origin = environ.get("HTTP_ORIGIN")
     if not origin:
         return []
@@ -315,7 +315,7 @@ def _allow_origin(request: Request, environ: dict[str, Any], runtime: Runtime) -
 
 
 def _waits(context: RequestContext) -> Headers:
-    """How long the request waited; not said in a head that went out before the wait was over."""
+    """Return the headers with the request's waits; a head sent before their end lacks them."""
     return [
         ("X-Queue-Ms", str(round(context.queue_s * 1000))),
         ("X-Load-Ms", str(round(context.load_s * 1000))),
@@ -338,7 +338,7 @@ def _refusal(error: LlmsnapError, context: RequestContext) -> Response:
 
 
 def _bug(error: Exception, context: RequestContext, answer: Response | None) -> Response:
-    """Log *error*, close the *answer* if it was not begun, and return another."""
+    """Log *error*, close the unstarted *answer*, and return an error response."""
     log.error("request failed", exc_info=error, extra=context.log_ids)
     if answer is not None:
         _close(answer.body)
@@ -346,7 +346,7 @@ def _bug(error: Exception, context: RequestContext, answer: Response | None) -> 
 
 
 def _warn_once(known: set[str], name: str, text: str) -> None:
-    """Log *text* at the first time for *name*: what to add if it should be answered."""
+    """Log *text*, which names the setting to change, once per *name*."""
     if name not in known and len(known) < STRANGERS:
         known.add(name)
         log.warning("%s", text)
@@ -366,7 +366,7 @@ HEALTH_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def answer_health(request: Request, service: Service) -> Response:
-    """Answer one of the open paths: OK while the process runs.
+    """Answer a health path: OK while the process runs.
 
     ``/ready`` is OK while requests are accepted, and raises Draining before and after. Raises:
     MethodNotAllowed.

@@ -1,4 +1,4 @@
-"""A request out of a WSGI environ, and its connection, whichever server that belongs to."""
+"""Builds a request from a WSGI environ, and takes over its connection, for any WSGI server."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ WATCH = "llmsnap.watch"
 OTHER_SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
-"""Which X-Request-Id of a client is taken over: nothing that could confuse a log."""
+"""The X-Request-Id of a client that is accepted: only characters that are safe in a log."""
 BODY_S = 60.0
-"""For the next byte of a body; our own server has ``server.connections.Limits`` for that."""
+"""Longest wait for the next bytes of a body; llmsnap's own server has
+``server.connections.Limits`` for that."""
 
 _RUN = secrets.token_hex(4)
 _numbers = count(1)
 
 
 def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> Request:
-    """Read what concerns us out of a WSGI environ, whose path is normalized for Flask too."""
+    """Return the request of a WSGI environ, whose path is normalized in place for Flask."""
     get = environ.get
     sock = get(SOCKET) or next((environ[name] for name in OTHER_SOCKETS if name in environ), None)
     given = get("HTTP_X_REQUEST_ID", "")
@@ -42,8 +43,8 @@ def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> 
     remote = get("REMOTE_ADDR", "")
     length = None if "HTTP_TRANSFER_ENCODING" in environ else int(get("CONTENT_LENGTH") or 0)
     body = environ["wsgi.input"]
-    read = getattr(body, "read1", body.read)  # what has come, rather than as much as is asked for
-    if SOCKET not in environ:  # our own server ends the body, limits waits and has our errors
+    read = getattr(body, "read1", body.read)  # read1 does not wait for the full size
+    if SOCKET not in environ:  # our server already bounds the body and its waits
         read = _bounded(read, environ, length, sock)
     return Request(
         id=given if given and REQUEST_ID.fullmatch(given) else f"{_RUN}-{next(_numbers)}",
@@ -73,7 +74,7 @@ def _client_ip(environ: dict[str, Any], remote: str, runtime: Runtime) -> str:
 def _bounded(
     read: Callable[[int], bytes], environ: dict[str, Any], length: int | None, sock: Any
 ) -> Callable[[int], bytes]:
-    """*read* of another server: it ends, no wait is longer than BODY_S, and its errors are ours."""
+    """Wrap *read* of another server: it ends, waits BODY_S at most, and raises LlmsnapError."""
     if "wsgi.input_terminated" not in environ and length is not None:
         read = _up_to(read, length)
     if sock is not None:
@@ -95,7 +96,7 @@ def _bounded(
 
 
 def _up_to(read: Callable[[int], bytes], length: int) -> Callable[[int], bytes]:
-    """*read*, for *length* bytes in all: Werkzeug's server would wait for what is behind them."""
+    """Limit *read* to *length* bytes in all, since Werkzeug's server would wait for more."""
     left = length
 
     def read_up_to(size: int) -> bytes:
@@ -108,7 +109,7 @@ def _up_to(read: Callable[[int], bytes], length: int) -> Callable[[int], bytes]:
 
 
 def _in_time(read: Callable[[int], bytes], sock: Any) -> Callable[[int], bytes]:
-    """*read*, for which *sock* waits BODY_S each time: other servers wait without end."""
+    """Limit each wait of *read* on *sock* to BODY_S, since other servers wait indefinitely."""
 
     def read_in_time(size: int) -> bytes:
         before = sock.gettimeout()
@@ -125,18 +126,18 @@ def requested_path(environ: dict[str, Any]) -> str:
     """Return path and query as the client sent them; servers keep them under different names."""
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
     if raw[:1] != "/":
-        raw = AUTHORITY.sub("", raw)  # gunicorn leaves a URL as it came
+        raw = AUTHORITY.sub("", raw)  # gunicorn passes an absolute URL unchanged
     return raw
 
 
-# --- taking the connection away from the server -------------------------------------------------
+# --- taking over the connection -----------------------------------------------------------------
 
 
 TAKE_OVER = "llmsnap.take_over"
 
 
 def take_over(environ: dict[str, Any]) -> bytes:
-    """Take the connection; return what the server had read of it beyond the request's head."""
+    """Take over the connection; return the bytes that the server read beyond the request's head."""
     if TAKE_OVER in environ:
         ahead: bytes = environ[TAKE_OVER]()
         return ahead
@@ -148,9 +149,9 @@ def take_over(environ: dict[str, Any]) -> bytes:
 
 
 def leave_taken(environ: dict[str, Any]) -> list[bytes]:
-    """Return, or raise, what keeps the server from answering on a connection that was taken."""
+    """Return, or raise, whatever stops the WSGI server from writing to the taken connection."""
     if "gunicorn.socket" in environ:
-        raise StopIteration  # its workers close the connection on this
+        raise StopIteration  # gunicorn's workers close the connection on this
     if "werkzeug.socket" in environ:
         raise ConnectionError("the connection was taken over")
     return []

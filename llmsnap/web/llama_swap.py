@@ -1,4 +1,4 @@
-"""Activity in the shapes of llama-swap's newer interface, for tools that were written for it."""
+"""Activity in the format of llama-swap's newer API, for tools written for that."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = {
     "gen_speed": "tokens_per_second",
     "duration": "duration_ms",
 }
-"""What may be sorted by, and the field of a record behind it."""
+"""Columns to sort by, and the field of a record for each."""
 MAX_LIMIT = 999
 MAX_PAGE = 10**9
 MAX_ID = 2**53
@@ -38,7 +38,7 @@ MAX_ID = 2**53
 
 @bp.get("/activity")
 def activity() -> ResponseReturnValue:
-    """Page through the records by number, newest first unless asked otherwise."""
+    """Return a numbered page of the records, newest first by default."""
     limit, number = _number("limit", MAX_LIMIT) or 25, _number("page", MAX_PAGE) or 1
     wanted = Filter(
         models=tuple(name for name in request.args.getlist("model") if name),
@@ -61,11 +61,11 @@ def activity() -> ResponseReturnValue:
 
 @bp.get("/stats")
 def stats() -> ResponseReturnValue:
-    """Sum up the records in memory, of one model or of all."""
+    """Summarize the records in memory, of one model or of all."""
     model = request.args.get("model", "")
     wanted = Filter(models=(model,) if model else ())
     records = filter(wanted.matches, current_service().records())
-    # In a thread, since many records take long and streams go on meanwhile.
+    # In a thread, because many records take long and must not block the streams.
     return jsonify(get_hub().threadpool.apply(usage_statistics, (records,)))
 
 
@@ -79,7 +79,7 @@ def _order() -> Order:
 
 
 def _number(name: str, most: int) -> int | None:
-    """Return a parameter that counts from 1, None without it. Raises: BadRequest."""
+    """Return a parameter that counts from 1; None if absent. Raises: BadRequest."""
     text = request.args.get(name, "")
     if not text:
         return None
@@ -89,12 +89,12 @@ def _number(name: str, most: int) -> int | None:
 
 
 def instant_ms(name: str) -> int | None:
-    """Return a parameter in RFC 3339 as Unix milliseconds, None without it. Raises: BadRequest."""
+    """Return an RFC 3339 parameter as Unix milliseconds; None if absent. Raises: BadRequest."""
     text = request.args.get(name, "")
     if not text:
         return None
     try:
-        found = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped plus of the zone
+        found = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped plus sign of the zone
     except ValueError:
         raise BadRequest(
             f"{name} {text[:40]!r}: give an instant as RFC 3339 has it", name
@@ -103,7 +103,7 @@ def instant_ms(name: str) -> int | None:
 
 
 def _after(instant_ms: int | None) -> int | None:
-    """Return the end of a span that includes the millisecond *instant_ms*."""
+    """Return the exclusive end of a span that includes the millisecond *instant_ms*."""
     return None if instant_ms is None else instant_ms + 1
 
 

@@ -1,7 +1,7 @@
-"""Logs as text: what there is, and what comes.
+"""Views of the logs: their history, and new output as it arrives.
 
-The bodies take hold of nothing before their first piece is asked for, since the answer to a HEAD
-request never is, and let go of everything in ``close``.
+The bodies acquire nothing before their first iteration, because the body of a HEAD response is
+never iterated, and release everything in ``close``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POSITION = re.compile(r"[0-9]{1,18}")
 
 @bp.get("/logs")
 def history() -> ResponseReturnValue:
-    """Answer the combined log; browsers are sent to the UI."""
+    """Return the combined log; browsers are redirected to the UI."""
     if "text/html" in request.headers.get("Accept", ""):
         return redirect_to("/ui/")
     text = _log("").snapshot()
@@ -44,10 +44,10 @@ def history() -> ResponseReturnValue:
 @bp.get("/logs/stream", strict_slashes=False)
 @bp.get("/logs/stream/<path:name>")
 def stream(name: str = "") -> ResponseReturnValue:
-    """Answer a log as it grows: combined, ``proxy``, ``upstream``, or that of a model.
+    """Stream a log as it grows: combined, ``proxy``, ``upstream``, or that of a model.
 
-    ``?no-history`` leaves out what is there, ``?no-follow`` what comes. ``?format=sse`` makes it
-    events; whatever Accept says, it is text otherwise, as the Go programs have it.
+    ``?no-history`` leaves out existing output, ``?no-follow`` new output. ``?format=sse`` sends
+    events; otherwise it is text whatever Accept says, as in the Go programs.
     """
     as_events = request.args.get("format") == "sse"
     last_id = request.headers.get("Last-Event-ID", "")
@@ -77,7 +77,7 @@ def _log(name: str) -> LogStream:
             return logs.proxy
         case "upstream":
             return logs.upstream
-    # As the client sent it: Flask's is decoded already, and "%25" must not become a "%" twice.
+    # The raw path: Flask's is already decoded, and "%25" must not be decoded twice.
     raw = current_context().request.raw_path.partition("?")[0].removeprefix("/logs/stream/")
     found = current_runtime().names.in_path(raw)
     model_id = current_runtime().names.local_id(found[0]) if found else None
@@ -86,20 +86,20 @@ def _log(name: str) -> LogStream:
     return logs.model(model_id).stream
 
 
-# --- bodies that grow ---------------------------------------------------------------------------
+# --- streaming bodies ---------------------------------------------------------------------------
 
 
 PACE_S = 0.05
-"""Between two pieces of a log: fifty readers must not be woken by every line."""
+"""Shortest time between two pieces of a log, so that not every line wakes fifty readers."""
 UNFINISHED_S = 0.5
-"""How long the beginning of a line waits for its end, before it is shown as it is."""
+"""Longest time that an incomplete line is held back."""
 UNFINISHED_BYTES = 16 * 1024
 
 
 class LogBody:
-    """A log as plain text: what is there, unless *skip_history*, then what comes, if *follow*.
+    """A log as plain text: its history, unless *skip_history*, then new output, if *follow*.
 
-    *after*: only what is beyond this position; a reader that was there before lost the connection.
+    *after*: start at this position, where a reader lost its connection.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class LogBody:
         self.end()
 
     def end(self) -> None:
-        """Have the reader stop. Never switches."""
+        """End the body. Never switches."""
         self._ended.set()
         if self._reader is not None:
             self._reader.close()
@@ -162,10 +162,10 @@ class LogBody:
         return self._reader is None or self._reader.closed
 
     def _open(self) -> Chunk:
-        """Begin to read, and return what is there already."""
+        """Subscribe, and return the history."""
         after = self._after
         if after is not None and after > self._log.position:
-            after = None  # a position of an earlier run of the server
+            after = None  # a position in an earlier run of the server
         history, self._reader = self._log.subscribe(after=after)
         self._service.feeds.add(self)
         self._monitor.open(self.end)
@@ -177,7 +177,7 @@ class LogBody:
         return Chunk(history, end)
 
     def _wait(self) -> bytes:
-        """Wait for output and return it as it is sent; nothing when none came in a while."""
+        """Wait for output and return it encoded; empty on timeout. Blocks."""
         chunk = self._reader.get(HEARTBEAT_S) if self._reader is not None else None
         return b"" if chunk is None else self._encode(chunk)
 
@@ -185,12 +185,12 @@ class LogBody:
         return chunk.data
 
     def _flush(self) -> bytes:
-        """Return what waits for its end."""
+        """Return the incomplete line that is held back."""
         return b""
 
 
 class LogEvents(LogBody):
-    """A log as server-sent events: a frame for some lines, its id the position behind them."""
+    """A log as server-sent events: each frame has some lines; its id is the position after them."""
 
     _unfinished = b""
     _end = 0
@@ -204,7 +204,7 @@ class LogEvents(LogBody):
         return self._flush() or (b"" if self._is_drained else HEARTBEAT)
 
     def _encode(self, chunk: Chunk) -> bytes:
-        """Return the lines that *chunk* completes; what is left waits for the rest of its line."""
+        """Return the lines that *chunk* completes; an incomplete line is held back."""
         data = self._unfinished + chunk.data
         cut = data.rfind(b"\n") + 1
         self._unfinished, self._end = data[cut:], chunk.end

@@ -1,6 +1,6 @@
-"""Models: what there is, in OpenAI's and Anthropic's form, what runs; loading and stopping.
+"""Views of models: lists in OpenAI's and Anthropic's formats, running models, load and stop.
 
-Below the views stand the documents they answer with.
+The documents that the views return follow below them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ bp = Blueprint("models", __name__)
 @bp.get("/models")
 @bp.get("/v/models")
 def models() -> ResponseReturnValue:
-    """List the models the key may use: OpenAI's document, with Anthropic's members on request."""
+    """List the models that the key may use, in OpenAI's format or, on request, Anthropic's too."""
     records = _catalog().records()
     page = _anthropic_page(records) if _is_anthropic() else {}
     return jsonify(object="list", data=records, **page)
@@ -48,7 +48,7 @@ def models() -> ResponseReturnValue:
 
 @bp.get("/v1/models/<path:name>")
 def model(name: str) -> ResponseReturnValue:
-    """Answer the record of one model, by any of its names."""
+    """Return the record of one model, by any of its names."""
     route = current_runtime().names.resolve(name, current_context().request.key.may_use)
     record = _catalog().record(route)
     if _is_anthropic():
@@ -58,7 +58,7 @@ def model(name: str) -> ResponseReturnValue:
 
 @bp.get("/v1/audio/models")
 def audio_models() -> ResponseReturnValue:
-    """List the models that can speak, under both names that clients of such lists read."""
+    """List the models that can generate speech, under both keys that clients read."""
     voices = _voices()
     records = [record for record in _catalog().records() if record["id"] in voices]
     return jsonify(object="list", data=records, models=records)
@@ -66,7 +66,7 @@ def audio_models() -> ResponseReturnValue:
 
 @bp.get("/v1/audio/voices")
 def audio_voices() -> ResponseReturnValue:
-    """List the voices of all ready models; the dispatcher answers for a model that is named."""
+    """List the voices of all ready models; if a model is named, the dispatcher answers instead."""
     ready = current_service().ready_addresses()
     listed = [
         voice for model_id, found in _voices().items() if model_id in ready for voice in found
@@ -120,7 +120,7 @@ def load(name: str) -> ResponseReturnValue:
 
 @bp.get("/props")
 def props() -> ResponseReturnValue:
-    """Tell that there is no one model here; clients then ask for ``/props?model=``."""
+    """Return properties of a router without a model; clients then request ``/props?model=``."""
     return jsonify(
         role="router",
         models_autoload=True,
@@ -159,7 +159,7 @@ def activate_profile() -> ResponseReturnValue:
 
 @bp.get("/upstream")
 def upstream() -> ResponseReturnValue:
-    """Redirect to the page of models; what stands below ``/upstream`` is the dispatcher's."""
+    """Redirect to the models page; paths below ``/upstream`` go to the dispatcher."""
     return redirect_to("/ui/#/models")
 
 
@@ -172,10 +172,10 @@ def _is_anthropic() -> bool:
 
 
 def _voices() -> dict[str, list[Any]]:
-    """Return the voices of the models that can speak, by every name the key may use them by.
+    """Return the voices of the models with speech, by every name that the key may use.
 
-    A model can speak if its ``capabilities`` say so, or its server has listed voices or spoken.
-    Blocks: servers that became ready since the last time are asked.
+    A model has speech if its ``capabilities`` declare it, or its server has listed voices or
+    generated speech. Blocks: queries the servers that became ready since the last call.
     """
     service, runtime = current_service(), current_runtime()
     may_use = current_context().request.key.may_use
@@ -228,7 +228,7 @@ def _ok() -> Response:
 
 
 class Catalog:
-    """Makes the records of ``/v1/models`` that *key* may see."""
+    """Builds the records of ``/v1/models`` that *key* may see."""
 
     def __init__(self, service: Service, runtime: Runtime, key: ClientKey) -> None:
         self._service = service
@@ -237,9 +237,9 @@ class Catalog:
         self._key = key
 
     def records(self) -> list[Record]:
-        """Return all that is listed, by id: a peer's models under their qualified names.
+        """Return all listed models, by id; models of peers have their qualified names.
 
-        With ``includeAliasesInList`` also the bare names of peers' models that reach them.
+        With ``includeAliasesInList``, bare names that resolve to models of peers are included.
         """
         config, may_use = self._config, self._key.may_use
         records: dict[str, Record] = {}
@@ -276,7 +276,7 @@ class Catalog:
         return {**{name: served[name] for name in served if name not in left_out}, **own}
 
     def record(self, route: Route) -> Record:
-        """Return the record of what *route* leads to, listed or not."""
+        """Return the record of the model that *route* resolves to, even if it is unlisted."""
         if isinstance(route, LocalRoute):
             return self._of_model(route.requested, route.model)
         return self._of_peer(route.requested, route.upstream_name, route.peer)
@@ -290,7 +290,7 @@ class Catalog:
     def _of_model(self, name: str, model: ModelConfig) -> Record:
         title, said = model.name.strip(), model.capabilities
         if title and name != model.id:
-            title = f"{title} ({name})"  # pickers show the names alone
+            title = f"{title} ({name})"  # model pickers show only the names
         meta: Record = {
             key: value
             for key, value in model.metadata.items()
@@ -330,7 +330,7 @@ def _speaks(said: Capabilities) -> bool:
 
 
 def _capability_members(said: Capabilities, length: int | None) -> Record:
-    """Return the members by which clients choose a model; only what is known, and true."""
+    """Return the capability members that clients filter by; unknown and false ones are left out."""
     takes, gives = said.inputs, said.outputs
     modalities = {"input_modalities": list(takes), "output_modalities": list(gives)}
     architecture: Record = {name: found for name, found in modalities.items() if found}
@@ -376,7 +376,7 @@ def _record(
 
 
 def _anthropic_page(records: list[Record]) -> Record:
-    """Give *records* the members of Anthropic's model list as well; return those of the page."""
+    """Add the members of Anthropic's model list to *records*; return those of the page itself."""
     for record in records:
         created = datetime.fromtimestamp(record["created"], UTC)
         record |= {
@@ -389,9 +389,9 @@ def _anthropic_page(records: list[Record]) -> Record:
 
 
 def running_entries(service: Service, key: ClientKey) -> list[Record]:
-    """Return the entries of ``/running`` that *key* may see: all that is not stopped, by id.
+    """Return the entries of ``/running`` that *key* may see: all models not stopped, by id.
 
-    How a model is started is part of the configuration, which only an admin's key may read.
+    The command of a model is part of the configuration, which only an admin key may read.
     """
     entries = []
     for view in service.models_now():
@@ -413,7 +413,7 @@ def running_entries(service: Service, key: ClientKey) -> list[Record]:
 
 
 def _now(view: ModelView) -> Record:
-    """How busy a model is, and how long its moves have taken."""
+    """Return the load of a model, and the durations of its recent transitions."""
     return {
         "since": round(time.time() - view.state_for_s, 3),
         "in_flight": view.in_flight,

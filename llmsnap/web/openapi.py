@@ -1,4 +1,4 @@
-"""The interface described to programs: an OpenAPI 3.1 document."""
+"""The OpenAPI 3.1 document of the HTTP API."""
 
 from __future__ import annotations
 
@@ -120,16 +120,16 @@ WHY = {
     400: "The request is malformed, or names no model.",
     401: "No key, or a wrong one.",
     403: "The key or the origin does not permit this.",
-    404: "No such model, or nothing of that name.",
-    405: "Another method is needed; `Allow` tells which.",
+    404: "No such model or path.",
+    405: "Method not allowed; `Allow` lists those that are.",
     409: "The model is not ready and may not be loaded for this, or cannot sleep.",
-    408: "Nothing came of the body for a minute.",
+    408: "No data of the body arrived for a minute.",
     413: "The body is larger than the configuration allows; the message names the setting.",
-    415: "The body is encoded in a way that cannot be read.",
+    415: "The body has an unsupported content encoding.",
     421: "The Host header names a host that is not in allowedHosts (only without keys).",
     422: "The configuration cannot be used.",
-    429: "The model's concurrencyLimit or queueLimit is reached; `Retry-After` tells when.",
-    500: "A bug; the log says more.",
+    429: "The model's concurrencyLimit or queueLimit is reached; retry after `Retry-After`.",
+    500: "A bug; see the log.",
     502: "The model could not be loaded, or did not answer; the message says why.",
     503: "Shutting down, unloaded meanwhile, waited too long, or too many bodies are held; see "
     "`Retry-After`.",
@@ -139,7 +139,7 @@ WHY = {
 
 @bp.get("/api/openapi.json")
 def openapi() -> ResponseReturnValue:
-    """Describe every route."""
+    """Return the OpenAPI document as JSON."""
     return jsonify(document())
 
 
@@ -193,7 +193,7 @@ def _responses(route: HttpRoute) -> Document:
     for status in sorted({*usual, *route.errors, 405, 500}):
         responses[str(status)] = _error(status)
     if route.passes:
-        responses["default"] = {"description": "As the model answers.", "content": {"*/*": {}}}
+        responses["default"] = {"description": "The response of the model.", "content": {"*/*": {}}}
     return responses
 
 

@@ -1,7 +1,7 @@
-"""The user interface: one page, its files, and the old addresses that lead to it.
+"""The web UI: one page, its static files, and redirects from old addresses.
 
-Files are read once, named by their content, and compressed once when asked for. A version stands
-for the content of all files: browsers may keep them for ever.
+Files are read once and compressed once, on the first request. Their URLs contain a version that is
+a hash of all files, so browsers may cache them without a time limit.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _gzip(data: bytes) -> bytes:
 
 
 def compressors() -> dict[str, Compress]:
-    """Return how to make each content encoding, the best first; br where its library is there."""
+    """Return a compressor per content encoding, best first; br only if its library is installed."""
     found: dict[str, Compress] = {}
     try:
         brotli = importlib.import_module("brotli")
@@ -64,7 +64,7 @@ def compressors() -> dict[str, Compress]:
 
 @dataclass(slots=True)
 class Asset:
-    """One file: its bytes, media type and ETag, and the encodings made of it so far."""
+    """One file: its bytes, media type and ETag, and the encodings produced so far."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -73,12 +73,12 @@ class Asset:
 
     @property
     def compressible(self) -> bool:
-        """Whether it is text, and long enough for compression to pay."""
+        """Whether the file is text, and long enough for compression to be worthwhile."""
         return len(self.data) > COMPRESS_FROM_BYTES and self.media_type.startswith(_TEXT)
 
 
 class Assets:
-    """The files below *folder*, read with the first question; ``refresh`` sees edits since."""
+    """The files below *folder*, read on first access; ``refresh`` rereads edited ones."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -92,12 +92,12 @@ class Assets:
 
     @property
     def version(self) -> str:
-        """Names the content of all files."""
+        """A hash of the content of all files."""
         self._ensure_read()
         return self._version
 
     def get(self, name: str) -> Asset | None:
-        """Return the file with this path below the folder, None if there is none."""
+        """Return the file at this path below the folder; None if there is none."""
         self._ensure_read()
         return self._files.get(name)
 
@@ -107,9 +107,9 @@ class Assets:
         return [name for name in self._files if name.startswith(prefix)]
 
     def encoded(self, asset: Asset, accept_encoding: str) -> tuple[str, bytes]:
-        """Return the best encoding the client takes ("" for none) and the bytes in it.
+        """Return the best encoding that the client accepts ("" for none), and the encoded bytes.
 
-        May wait for a worker thread, the first time a file is asked for in an encoding.
+        Blocks on a worker thread at the first request for a file in an encoding.
         """
         if not asset.compressible:
             return "", asset.data
@@ -126,7 +126,7 @@ class Assets:
             self.refresh()
 
     def refresh(self) -> None:
-        """Read the files again if one was edited since. Cheap enough for every page load."""
+        """Reread the files if one was edited. Cheap enough for every page load."""
         paths = sorted(path for path in self._folder.rglob("*") if path.is_file())
         seen = [(str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in paths]
         if seen == self._seen:
@@ -150,8 +150,8 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 ASK_FIRST = "no-cache"
 _IMPORTED = re.compile(rb'\bfrom\s*"(\.\.?/[^"]+)"')
 
-# No inline script or style, nothing from anywhere else; HTML is made from text by DOMPurify alone.
-# data: and blob: carry pictures and sound that came in an answer.
+# No inline scripts or styles, no third-party sources; only DOMPurify creates HTML from text.
+# data: and blob: carry images and audio of model responses.
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -183,13 +183,13 @@ assets = Assets(installation.static_folder())
 
 @bp.get("/")
 def root() -> ResponseReturnValue:
-    """Lead a person who typed the bare address to the interface."""
+    """Redirect the bare address to the web UI."""
     return redirect_to("/ui/")
 
 
 @bp.get("/ui", strict_slashes=False)
 def shell() -> ResponseReturnValue:
-    """Answer the one page, whose address must end in a slash."""
+    """Return the page, whose address must end in a slash."""
     if not request.path.endswith("/"):
         return redirect_to("/ui/", 301)
     assets.refresh()
@@ -197,7 +197,7 @@ def shell() -> ResponseReturnValue:
     modules = first_modules(version)
     text = render_template("ui.html", version=version, modules=modules, pages=json.dumps(pages()))
     response = make_response(text)
-    response.add_etag()  # of the text: an edited template counts as well
+    response.add_etag()  # hashes the text, so that an edited template changes it too
     response.headers["Cache-Control"] = ASK_FIRST
     response.headers.update(SAFE_HEADERS)
     return response.make_conditional(request)
@@ -205,16 +205,16 @@ def shell() -> ResponseReturnValue:
 
 @bp.get("/ui/static/<version>/<path:name>")
 def versioned(version: str, name: str) -> ResponseReturnValue:
-    """Answer a file under the address of its version, which caches may keep.
+    """Return a file under a versioned URL, which caches may keep.
 
-    A page loaded before an update asks for the version before: it gets today's file, uncached.
+    A page loaded before an update requests the old version: it gets the current file, uncached.
     """
     return _answer(_asset(name), IMMUTABLE if version == assets.version else ASK_FIRST)
 
 
 @bp.get("/ui/<path:name>")
 def unversioned(name: str) -> ResponseReturnValue:
-    """Answer a file under its plain name (icons, the web manifest), or lead to the page of it."""
+    """Return a file by its plain name (icons, the web manifest), or redirect to a page."""
     start, *others = [page["id"] for page in pages()]
     if name.rstrip("/") in others:
         return redirect_to(f"/ui/#/{name.rstrip('/')}")
@@ -225,22 +225,22 @@ def unversioned(name: str) -> ResponseReturnValue:
 
 @bp.get("/favicon.ico")
 def favicon() -> ResponseReturnValue:
-    """Answer the icon browsers ask for unasked."""
+    """Return the icon that browsers request by default."""
     return _answer(_asset("favicon.ico"), ASK_FIRST)
 
 
 def pages() -> list[dict[str, Any]]:
-    """Return the pages of the interface, the start page first; scripts get them by the template."""
+    """Return the pages of the web UI, start page first; the template passes them to the scripts."""
     found: list[dict[str, Any]] = json.loads(_asset("js/pages.json").data)
     return found
 
 
 @lru_cache(maxsize=1)
 def first_modules(version: str) -> list[str]:
-    """Return the scripts every page needs: ``js/shared/`` and what ``js/app.js`` imports.
+    """Return the scripts that every page needs: ``js/shared/`` and the imports of ``js/app.js``.
 
-    The browser fetches them at once; without the list it would find them import by import. The
-    answer holds for one *version* of the files.
+    The page preloads them, so that the browser need not discover them import by import. The
+    result is cached per *version* of the files.
     """
     pending, found = ["js/app.js", *assets.names("js/shared/")], set[str]()
     while pending:

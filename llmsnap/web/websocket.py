@@ -1,4 +1,4 @@
-"""``/api/ws``: the event feed over a WebSocket, for clients behind boxes that hold SSE back.
+"""``/api/ws``: the event feed over a WebSocket, for clients behind proxies that buffer SSE.
 
 Each frame is one text message: an envelope as it is, a named frame as ``{event, id, data}``.
 """
@@ -26,15 +26,15 @@ bp = Blueprint("websocket", __name__)
 sock = Sock()
 
 OPTIONS = {"ping_interval": HEARTBEAT_S, "max_message_size": 4096}
-"""For every connection; a client that answers no ping is gone, and none has much to say."""
+"""Options of every connection: pings detect lost clients, and clients send little."""
 EXTENSIONS = "HTTP_SEC_WEBSOCKET_EXTENSIONS"
 
 
 class Wire:
-    """The client's socket as simple-websocket believes it to be.
+    """A socket adapter for simple-websocket.
 
-    It sends with ``send`` and takes it that all was sent, and it answers pings from a greenlet of
-    its own, in the middle of our message. It also reads without ever letting others run.
+    simple-websocket assumes that ``send`` sends all of its data, answers pings from its own
+    greenlet even in the middle of our message, and reads without yielding to other greenlets.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -45,13 +45,13 @@ class Wire:
         return f"<Wire {self._sock!r}>"
 
     def send(self, data: bytes) -> int:
-        """Send all of *data*, and nothing else in between. Blocks."""
+        """Send all of *data* without interleaving another message. Blocks."""
         with self._turn:
             self._sock.sendall(data)
         return len(data)
 
     def recv(self, size: int) -> bytes:
-        """Receive; a client that sends without end does not keep others waiting. Blocks."""
+        """Receive, yielding to other greenlets first, lest a busy client starve them. Blocks."""
         gevent.sleep(0)
         received: bytes = self._sock.recv(size)
         return received
@@ -68,16 +68,16 @@ class Wire:
 
 @bp.before_request
 def check() -> None:
-    """Refuse what is wrong while that can be said. Raises: BadRequest."""
+    """Validate the request while an error response is still possible. Raises: BadRequest."""
     new_feed()
     if not is_handshake(request.headers):
         raise BadRequest("not a WebSocket handshake: version 13 and a key of 16 bytes are needed")
-    # Compressing for each of fifty tabs costs more than all that is compressed.
+    # Compressing for each of fifty tabs costs more than it saves.
     request.environ.pop(EXTENSIONS, None)
 
 
 def is_handshake(headers: Headers) -> bool:
-    """Whether a client that asks for a WebSocket does it right (RFC 6455 section 4.2.1)."""
+    """Whether the request is a valid WebSocket handshake (RFC 6455 section 4.2.1)."""
     try:
         key = base64.b64decode(headers.get("Sec-WebSocket-Key", ""), validate=True)
     except ValueError:
@@ -88,11 +88,11 @@ def is_handshake(headers: Headers) -> bool:
 
 @sock.route("/api/ws", bp=bp)  # type: ignore[untyped-decorator]
 def events(connection: Server) -> None:
-    """Send everything that happens; ``?format=`` and ``?lastEventId=`` as for ``/api/events``."""
+    """Send all events; ``?format=`` and ``?lastEventId=`` as for ``/api/events``."""
     context = current_context()
     context.status = 101
     if take_over(request.environ):
-        return  # a client that sends before the handshake is over
+        return  # a client that sends before the handshake is complete
     connection.sock = Wire(connection.sock)
     feed = new_feed()
     tasks = TaskGroup("websocket")
@@ -108,7 +108,7 @@ def events(connection: Server) -> None:
 
 
 def send(connection: Server, feed: EventFeed) -> None:
-    """Send what *feed* tells until one side ends. Blocks."""
+    """Send the frames of *feed* until either side ends. Blocks."""
     with suppress(OSError, ConnectionClosed):
         while not feed.is_over:
             for frame in feed.wait(HEARTBEAT_S):
@@ -116,7 +116,7 @@ def send(connection: Server, feed: EventFeed) -> None:
 
 
 def drop(connection: Server, feed: EventFeed) -> None:
-    """Read and forget what the client says, and end *feed* when it leaves. Blocks."""
+    """Discard the client's messages, and end *feed* when it disconnects. Blocks."""
     with suppress(ConnectionClosed):
         while True:
             connection.receive()
