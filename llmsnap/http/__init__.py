@@ -1,11 +1,12 @@
-"""What every answer needs, pure: requests are judged and answers are made of text here.
+"""HTTP as pure functions of text: routes, keys, hosts, origins, headers, errors and event streams.
 
-Read ``routes`` first: the one table of everything that is served. ``auth`` says which key a request
-shows and what that may do, ``hosts`` under which names and for whom, ``cors`` what pages of other
-origins may do. ``headers`` passes headers on, ``errors`` makes our errors answers and events,
-``sse`` frames and parses event streams, ``unstreamed`` turns a whole answer into events.
-``jsontext`` edits JSON without reparsing it, ``formdata`` finds the parts of uploads, ``paths`` and
-``secrets`` treat text. Other packages import from here only.
+Read ``routes`` first: the table of everything that is served. ``auth`` finds the API key of a
+request and its rights, ``hosts`` checks the Host header and finds the client's address, ``cors``
+decides what pages of other origins may do. ``headers`` filters the headers passed on, ``errors``
+renders errors as responses and events, ``sse`` frames and parses event streams, ``unstreamed``
+converts a complete response into events. ``jsontext`` edits JSON without reparsing it, ``formdata``
+finds the parts of uploads, ``paths`` normalizes paths and ``secrets`` redacts text. Other packages
+import from here only.
 """
 
 from llmsnap.http.auth import (

@@ -1,4 +1,4 @@
-"""API keys: who a request comes from, and what its key may do."""
+"""API keys: authentication of requests, rights of keys, and delays after wrong keys."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Protocol
 
 FREE_TRIES = 10
 EVERY_S = 1.0
-"""Beyond the free tries, one wrong key is answered each second for each address."""
+"""Seconds between responses to wrong keys from one address, after its free tries."""
 LONGEST_S = 10.0
 MOST_ADDRESSES = 10_000
 IPV6_NETWORK_BITS = 64
-"""What one customer gets, and may choose addresses from."""
+"""Prefix length of the IPv6 network that a provider assigns to one customer."""
 
 
 class ApiKeyEntry(Protocol):
@@ -28,11 +28,11 @@ class ApiKeyEntry(Protocol):
 
     @property
     def key(self) -> str:
-        """The secret itself."""
+        """The secret."""
 
     @property
     def name(self) -> str:
-        """What the key is called where it must not be shown."""
+        """The name of the key in logs and metrics."""
 
     @property
     def models(self) -> Sequence[str] | None:
@@ -45,7 +45,7 @@ class ApiKeyEntry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """What a request's key permits. Knows its name, never the secret."""
+    """The rights of a request's key. Holds the key's name, never the secret."""
 
     name: str = ""
     models: tuple[re.Pattern[str], ...] | None = None
@@ -54,12 +54,12 @@ class ClientKey:
 
     @property
     def reaches_all(self) -> bool:
-        """Whether it may use everything a model's server answers, not inference alone."""
+        """Whether it may use every path of a model's server, not only inference routes."""
         return self.admin or self.upstream
 
     @property
     def is_scoped(self) -> bool:
-        """Whether it may use some models only: what a request names must then be beyond doubt."""
+        """Whether it is limited to some models, so that requests must name theirs unambiguously."""
         return self.models is not None
 
     @property
@@ -73,16 +73,16 @@ class ClientKey:
 
 
 ANYBODY = ClientKey()
-"""Any client of a server without keys."""
+"""The rights of every client of a server without keys."""
 
 
 class Keyring:
-    """All keys of one configuration. Open, so that anybody is let in, only when it has none."""
+    """All keys of one configuration. Only without any keys is it open to every client."""
 
     def __init__(self, entries: Iterable[ApiKeyEntry] = ()) -> None:
         entries = list(entries)
         self.open = not entries
-        # Digests are keyed per process, so comparing them tells nothing about the keys.
+        # Digests are keyed per process, so comparison times reveal nothing about the keys.
         self._salt = secrets.token_bytes(16)
         self._keys = [
             (self._digest(entry.key.encode()), _permissions(entry))
@@ -94,7 +94,7 @@ class Keyring:
         return "<Keyring open>" if self.open else f"<Keyring {len(self._keys)} keys>"
 
     def authenticate(self, authorization: str | None, x_api_key: str | None) -> ClientKey | None:
-        """The key a request presents in these headers; None when it has no valid one.
+        """Return the key that a request presents in these headers; None without a valid one.
 
         A Basic password or Bearer token comes before ``x-api-key``; a wrong one does not hide the
         other. Takes as long for a wrong key as for a right one.
@@ -122,7 +122,7 @@ def _permissions(entry: ApiKeyEntry) -> ClientKey:
 
 
 def _candidates(authorization: str, x_api_key: str) -> tuple[bytes, bytes]:
-    """The two secrets to check, empty where there is none."""
+    """Return the two secrets to check, each empty if absent."""
     scheme, _, credentials = authorization.strip().partition(" ")
     secret = b""
     match scheme.lower():
@@ -134,15 +134,15 @@ def _candidates(authorization: str, x_api_key: str) -> tuple[bytes, bytes]:
 
 
 def presents_key(authorization: str, x_api_key: str) -> bool:
-    """Whether there is a key in these headers, right or wrong."""
+    """Whether these headers contain a key, valid or not."""
     return any(_candidates(authorization, x_api_key))
 
 
 class WrongKeys:
-    """Counts wrong keys, and tells how long the answer to the next one is put off.
+    """Counts wrong keys, and limits the rate of responses to them per address.
 
-    Each address has ten tries, and gets one back each second. Right keys are not put off: behind
-    a proxy that is not in ``trustedProxies`` all clients have the same address.
+    Each address has ten free tries, and regains one each second. Valid keys are never delayed,
+    because all clients behind a proxy that is not in ``trustedProxies`` have the same address.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -154,19 +154,19 @@ class WrongKeys:
         return f"<WrongKeys {self.total}, {len(self._forgiven_at)} addresses>"
 
     def note(self, address: str) -> float:
-        """Count a wrong key from *address*; return by how many seconds its answer is put off."""
+        """Count a wrong key from *address*; return the seconds by which to delay the response."""
         self.total += 1
         network, now = _network(address), self._clock()
         forgiven_at = max(self._forgiven_at.pop(network, now), now) + EVERY_S
         wait_s = min(max(0.0, forgiven_at - now - FREE_TRIES * EVERY_S), LONGEST_S)
         if len(self._forgiven_at) >= MOST_ADDRESSES:
-            del self._forgiven_at[next(iter(self._forgiven_at))]  # the longest without a new one
+            del self._forgiven_at[next(iter(self._forgiven_at))]  # least recently used
         self._forgiven_at[network] = min(forgiven_at, now + FREE_TRIES * EVERY_S + LONGEST_S)
         return wait_s
 
 
 def _network(address: str) -> str:
-    """Return what stands for one client: an address, of IPv6 its network."""
+    """Return what identifies a client: its IPv4 address, or its IPv6 network."""
     if ":" not in address:
         return address
     try:
@@ -177,7 +177,7 @@ def _network(address: str) -> str:
 
 
 def is_ambient(authorization: str) -> bool:
-    """Whether these credentials are of the kind browsers add by themselves, for any page."""
+    """Whether browsers send credentials of this kind automatically, for any page (Basic)."""
     scheme, _, credentials = authorization.strip().partition(" ")
     return scheme.lower() == "basic" and bool(_basic_password(credentials.strip()))
 

@@ -1,4 +1,4 @@
-"""What web pages of other origins may do: preflights, readable answers, refused requests."""
+"""Rules for web pages of other origins: preflights, readable responses, refused requests."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ PAGE_HEADERS = (
     "sec-purpose",
     "purpose",
 )
-"""Headers that tell which page a request is for; programs send few of them."""
+"""Headers that identify the page behind a request; programs send few of them."""
 
 
 def preflight_headers(requested_headers: str) -> Headers:
-    """The headers of the 204 that answers any OPTIONS request.
+    """Return the headers of the 204 response to an OPTIONS request.
 
     *requested_headers* is its ``Access-Control-Request-Headers``, "" when it has none.
     """
@@ -60,20 +60,20 @@ def preflight_headers(requested_headers: str) -> Headers:
 
 
 def sanitize(requested_headers: str) -> str:
-    """The items of a header list that are header names, in their order and case."""
+    """Return the valid header names in a comma-separated list, in their order and case."""
     items = (item.strip() for item in requested_headers.split(","))
     return ", ".join(item for item in items if TOKEN.fullmatch(item))
 
 
 def allow_origin(path: str, origin: str, allowed_origins: Iterable[str] = ()) -> Headers:
-    """The headers that let a page of *origin* read the answer from *path*; none if it may not."""
+    """Return the headers that let a page of *origin* read the response of *path*, if it may."""
     if origin and (shares_with_any_origin(path) or is_listed(origin, allowed_origins)):
         return [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
     return []
 
 
 def with_origin(headers: Headers, cors: Headers) -> Headers:
-    """An answer's *headers* with those of `allow_origin`, unless the upstream set its own."""
+    """Return a response's *headers* with those of `allow_origin`, unless the upstream set them."""
     if not cors or any(name.lower() == "access-control-allow-origin" for name, _ in headers):
         return headers
     return headers + cors
@@ -81,10 +81,10 @@ def with_origin(headers: Headers, cors: Headers) -> Headers:
 
 @dataclass(frozen=True, slots=True)
 class PageRules:
-    """What the configuration grants pages of other origins; entries may be globs.
+    """The rights that the configuration grants to pages of other origins; entries may be globs.
 
     *allowed* origins may do and read everything, *inference* origins may use models. *keys*: the
-    server asks for some, so that a page of a private network has no claim without one.
+    server requires API keys, so that a page of a private network needs one too.
     """
 
     allowed: tuple[str, ...] = ()
@@ -93,16 +93,16 @@ class PageRules:
 
 
 class Sender(Enum):
-    """Where a request comes from, as far as its headers prove it."""
+    """The origin of a request, as far as its headers prove it."""
 
     PROGRAM = "no browser"
     OWN_PAGE = "a page of this origin, or a person: address bar, bookmark"
     OTHER_PAGE = "a page of another origin"
-    UNPROVEN = "a browser that does not say: plain HTTP to an address that is not loopback"
+    UNPROVEN = "a browser without proof of origin: plain HTTP to an address that is not loopback"
 
 
 class Verdict(Enum):
-    """What becomes of a request a browser may have sent for a page."""
+    """The decision on a request that a browser may have sent for a page."""
 
     SERVE = "serve"
     SERVE_IF_READY = "serve, but load no model for it"
@@ -110,7 +110,7 @@ class Verdict(Enum):
 
 
 def sender_of(headers: Mapping[str, str]) -> Sender:
-    """Where a request with these *headers*, by lower-case name, comes from.
+    """Return the sender of a request with these *headers*, by lower-case name.
 
     Browsers send ``Sec-Fetch-Site`` to loopback addresses and over TLS only, and ``Origin`` with
     everything but simple GETs, so a page's ``<img>`` on plain HTTP has a ``Referer`` at most.
@@ -140,13 +140,13 @@ def page_verdict(
     query: str = "",
     ambient: bool = True,
 ) -> Verdict:
-    """Decide on a request by the page that makes a browser send it.
+    """Decide on a request by the web page that caused it.
 
     *headers* are those of `PAGE_HEADERS` the request has, by lower-case name. *ambient*: it needs
-    no key, or shows one that browsers add by themselves (Basic).
+    no key, or has one that browsers send automatically (Basic).
     """
     if headers.get("service-worker") and not path.startswith(UPSTREAM):
-        return Verdict.REFUSE  # none of our scripts is one; it would answer for all below it
+        return Verdict.REFUSE  # the web UI has none, and one would intercept every path below it
     purpose = purpose_of(method, path, query, upgrades=bool(headers.get("upgrade")))
     if purpose is Purpose.READ:
         return Verdict.SERVE
@@ -158,7 +158,8 @@ def page_verdict(
         return Verdict.SERVE
     if sender is Sender.OTHER_PAGE:
         return Verdict.REFUSE
-    return _if_ready(purpose) if method in SAFE_METHODS else Verdict.SERVE  # else it had an Origin
+    # With any other method, a browser would have sent Origin.
+    return _if_ready(purpose) if method in SAFE_METHODS else Verdict.SERVE
 
 
 def _is_granted(
@@ -169,7 +170,7 @@ def _is_granted(
     *,
     ambient: bool,
 ) -> bool:
-    """Whether the configuration lets the page do this, or for inference the page has a key."""
+    """Whether the configuration permits this to the page, or it is inference with a key."""
     origin = headers.get("origin") or _origin_of(headers.get("referer", ""))
     if sender is Sender.OTHER_PAGE and is_listed(origin, rules.allowed):
         return True
@@ -181,31 +182,31 @@ def _is_granted(
 
 
 def _if_ready(purpose: Purpose) -> Verdict:
-    """What is left of a request that must not change anything."""
+    """Return the verdict on a request that must not change anything."""
     return Verdict.REFUSE if purpose is Purpose.ACT else Verdict.SERVE_IF_READY
 
 
 def _speculates(headers: Mapping[str, str]) -> bool:
-    """Whether the browser fetches it on speculation (prefetch, prerender)."""
+    """Whether the request is speculative (prefetch, prerender)."""
     return "sec-purpose" in headers or "purpose" in headers
 
 
 def is_top_level(headers: Mapping[str, str]) -> bool:
-    """Whether the answer replaces the whole page, so that the person sees where it came from."""
+    """Whether the request is a top-level navigation, whose origin the user sees."""
     if "sec-fetch-mode" in headers or "sec-fetch-dest" in headers:
         return (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == NAVIGATION
     return bool(headers.get("upgrade-insecure-requests"))
 
 
 def is_browser(user_agent: str) -> bool:
-    """Whether a program with this name runs pages. They all claim to be Mozilla since 1994."""
+    """Whether this User-Agent is a web browser's: since 1994 they all start with Mozilla."""
     return user_agent.startswith("Mozilla/") and "PowerShell/" not in user_agent
 
 
 def page_below_upstream(referer: str) -> str:
-    """The raw path behind ``/upstream/`` of the page named by *referer*; "" if it is elsewhere.
+    """Return the raw path after ``/upstream/`` of the page *referer*; "" for any other page.
 
-    A proxy in front may have a prefix of its own before that.
+    A reverse proxy may add a path prefix before ``/upstream/``.
     """
     try:
         path = urlsplit(referer).path
@@ -216,9 +217,9 @@ def page_below_upstream(referer: str) -> str:
 
 
 def is_private(origin: str) -> bool:
-    """Whether no stranger's web site has *origin*: this machine, a private network, an app.
+    """Whether *origin* cannot be a public web site: this machine, a private network, an app.
 
-    Apps and browser extensions have schemes of their own; "null" is anybody's.
+    Apps and browser extensions have their own schemes; any site can have the origin "null".
     """
     try:
         page = urlsplit(origin)
@@ -245,9 +246,9 @@ def is_listed(origin: str, allowed_origins: Iterable[str]) -> bool:
 
 
 def is_same_host(origin: str, host: str) -> bool:
-    """Whether a page of *origin* came from the server that *host*, a Host header, names.
+    """Whether a page of *origin* came from the server named by *host*, a Host header.
 
-    Schemes are not compared: TLS may end in front of us.
+    Schemes are not compared, because a reverse proxy may terminate TLS.
     """
     try:
         page = urlsplit(origin)

@@ -1,4 +1,4 @@
-"""Our errors as HTTP answers and as events of a stream, in the dialect the client speaks."""
+"""Errors as HTTP responses and as stream events, in the client's API dialect."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ ANTHROPIC_TYPES = OPENAI_TYPES | {
 
 
 def status_line(status: int) -> str:
-    """Status and reason phrase, as WSGI wants them."""
+    """Return status and reason phrase as a WSGI status line."""
     return STATUS_LINES.get(status) or f"{status} Unknown"
 
 
 def error_answer(
     error: LlmsnapError, accept: str = "", path: str = "", text: str = ""
 ) -> tuple[int, Headers, bytes]:
-    """Status, headers and body that tell a client of *error*, in the words of *text* if given.
+    """Return status, headers and body of the response for *error*, whose message *text* replaces.
 
     JSON in the dialect of *path*, or plain text for a client whose *accept* prefers that.
     """
@@ -67,12 +67,12 @@ def error_answer(
 
 
 def _advice(error: LlmsnapError) -> Headers:
-    """The headers that tell a client what to do next.
+    """Return the headers that control a client's retries.
 
-    A model that failed, or never fits, does not get well by itself: client libraries that obey
-    ``Retry-After`` and retry would show the cause minutes later. Those of OpenAI and Anthropic stop
-    at once on ``x-should-retry: false``. They repeat every 409, too: of a request that may not load
-    a model.
+    A model that failed, or never fits, stays broken: client libraries that honour ``Retry-After``
+    would show the cause minutes later. Those of OpenAI and Anthropic stop at once on
+    ``x-should-retry: false``. They also retry every 409, which a request that may not load a model
+    gets.
     """
     if error.code in NO_RETRY_CODES:
         return [("X-Should-Retry", "false")]
@@ -94,9 +94,9 @@ def _advice(error: LlmsnapError) -> Headers:
 def envelope(
     error: LlmsnapError, dialect: Dialect = Dialect.OPENAI, text: str = ""
 ) -> dict[str, Any]:
-    """The JSON document that tells of *error*, in the words of *text* if given.
+    """Return the JSON document of *error*, with *text* as its message if given.
 
-    An upstream's own error object goes on as it is.
+    An upstream's own error object is passed on unchanged.
     """
     message = text or str(error)
     if isinstance(error, UpstreamRefused):
@@ -135,11 +135,11 @@ def sse_error(
     *,
     text: str = "",
 ) -> bytes:
-    """The event that ends a stream after its first byte; nothing may follow it.
+    """Return the error event that ends a stream already begun; nothing may follow it.
 
-    *sent* is the end of what the client has: half a frame is closed first, lest the event be
-    taken for the rest of it. *sequence* is the number of the event (Responses API only), *text* the
-    message, if it is not that of *error*.
+    *sent* is the end of what the client has received: an incomplete frame is terminated first, so
+    that the event is not parsed as its rest. *sequence* is the number of the event (Responses API
+    only), *text* the message, if it is not that of *error*.
     """
     document = envelope(error, dialect, text)
     event = "" if dialect is Dialect.OPENAI else "error"

@@ -1,7 +1,7 @@
 """Finds the parts of a multipart body that arrives in pieces (RFC 2046 section 5.1, RFC 7578).
 
-Own code, because werkzeug's decoder (seen in 3.1.9) puts the CR before a delimiter into the data
-when a piece ends right behind that delimiter, and drops the original spelling of part headers.
+Werkzeug's decoder is not used because (as of 3.1.9) it adds the CR before a delimiter to the data
+when a chunk ends right after that delimiter, and loses the original spelling of part headers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_HEAD_BYTES = 1 << 14
 # What follows "--boundary" in a delimiter: the end of the form, or blanks and the end of the line.
 _TAIL = re.compile(rb"--|[ \t]{0,64}\r\n")
 _TAIL_BEGUN = re.compile(rb"-?|[ \t\v\f]{0,64}\r?")
-# What lenient parsers accept there as well; so many blanks are refused to bound what is held back.
+# What lenient parsers also accept there; more blanks are refused, to bound the held-back data.
 _LENIENT_TAIL = re.compile(rb"--|[ \t\v\f]{0,64}[\r\n]|[ \t\v\f]{65}")
 _HEADER_LINES = re.compile(
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n(?:[ \t][^\r\n\0]*\r\n)*)*"
@@ -24,19 +24,19 @@ _HEADER_LINES = re.compile(
 
 
 class FormProblem(ValueError):
-    """A body that is not the multipart form it should be."""
+    """A body that is not a valid multipart form."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartHead:
-    """A part begins; *text* is its header lines as sent, each with its CRLF."""
+    """The start of a part; *text* is its header lines as sent, each with its CRLF."""
 
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PartData:
-    """More of what the last part holds."""
+    """A chunk of the current part's data."""
 
     data: bytes
 
@@ -50,27 +50,27 @@ class _State(Enum):
 
 
 class FormParser:
-    """Turns a form, fed in pieces cut anywhere, into heads and data of its parts.
+    """Parses a form, fed in chunks split anywhere, into the heads and data of its parts.
 
-    Holds back no more than a delimiter or a head. What stands around the parts is dropped. What
-    other parsers would split into other parts, because they accept other line ends, is refused.
+    Buffers no more than a delimiter or a head. Text before and after the parts is dropped. A form
+    that lenient parsers, which accept other line ends, would split differently is refused.
     """
 
     def __init__(self, boundary: bytes) -> None:
         self._dashes = b"--" + boundary
-        # The first delimiter may open the body; then no line end stands before it.
+        # The first delimiter may be at the start of the body, without a line end before it.
         self._buffer = b"\r\n"
         self._at = 0
         self._state = _State.PREAMBLE
         self._before = _State.PREAMBLE
         self._after_crlf = False
-        """Whether the delimiter that may stand here begins with CRLF, as it has to."""
+        """Whether the delimiter that was found begins with CRLF, as required."""
         self._parts = 0
 
     def feed(self, chunk: bytes) -> list[PartHead | PartData]:
-        """What *chunk* makes known. Raises: FormProblem."""
+        """Return the heads and data that *chunk* completes. Raises: FormProblem."""
         found: list[PartHead | PartData] = []
-        behind = min(self._at, 2)  # a line end, which decides about what follows it
+        behind = min(self._at, 2)  # a line end that decides how to read what follows
         self._buffer = self._buffer[self._at - behind :] + chunk
         self._at = behind
         while self._step(found):
@@ -78,12 +78,12 @@ class FormParser:
         return found
 
     def finish(self) -> None:
-        """Tell that the body has ended. Raises: FormProblem if the form has not."""
+        """Mark the end of the body. Raises: FormProblem if the form is incomplete."""
         if self._state is not _State.DONE:
             raise FormProblem("it ends before its last part does")
 
     def _step(self, found: list[PartHead | PartData]) -> bool:
-        """Go on to the next state if what has come allows it; False when more is needed."""
+        """Advance to the next state if the buffer allows; return False if more data is needed."""
         match self._state:
             case _State.DELIMITER:
                 return self._settle_delimiter(found)
@@ -100,7 +100,7 @@ class FormParser:
         while position >= 0 and self._buffer[position - 1] not in b"\r\n":
             position = self._buffer.find(self._dashes, position + 1)
         if position < 0:
-            # The beginning of a delimiter may stand at the end.
+            # The buffer may end with the start of a delimiter.
             self._pass(max(self._at, len(self._buffer) - len(self._dashes) - 1), found)
             return False
         crlf = self._buffer[position - 2 : position] == b"\r\n"
@@ -122,13 +122,13 @@ class FormParser:
                 "a line within a part begins with the boundary; send it with another boundary"
             )
         else:
-            # Something longer that begins like the boundary: it belongs to the data.
+            # A longer word that begins like the boundary is data.
             self._state = self._before
             self._pass(tail_at, found)
         return True
 
     def _pass(self, end: int, found: list[PartHead | PartData]) -> None:
-        """Go on to *end*; what lies before it is data, or belongs to no part."""
+        """Advance to *end*; the bytes before it are data, or are outside any part."""
         if end > self._at and self._state is _State.DATA:
             found.append(PartData(self._buffer[self._at : end]))
         self._at = end
@@ -151,7 +151,7 @@ class FormParser:
         return True
 
     def _end_of_head(self) -> int | None:
-        """Where the blank line behind the headers begins, None while it has not come."""
+        """Return where the blank line after the headers begins; None if it has not arrived yet."""
         if self._buffer.startswith(b"\r\n", self._at):
             return self._at
         position = self._buffer.find(b"\r\n\r\n", self._at)

@@ -1,4 +1,4 @@
-"""Headers: what passes on to an upstream and back to a client, and what a client accepts.
+"""Headers: filtered on their way to an upstream and to a client, and content negotiation.
 
 Names and values are ``str`` as WSGI has them: each character one byte of latin-1.
 """
@@ -40,7 +40,7 @@ ORIGIN_WIDE = frozenset(
         "strict-transport-security",
     }
 )
-"""What a browser takes from one answer and applies to the interface, and to other ports, too."""
+"""Response headers that a browser applies to the whole origin, and to other ports of the host."""
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 OF_A_PAGE = frozenset(
     {
@@ -53,19 +53,19 @@ OF_A_PAGE = frozenset(
         "sec-fetch-user",
     }
 )
-"""What a browser keeps for us, or says of the page that asks: no other host's business."""
+"""Request headers with cookies or the requesting page, which other hosts must not receive."""
 READABLE_ENCODINGS = frozenset({"gzip", "deflate"})
-"""What llmsnap can read along: usage and captures come out of the answers that pass."""
+"""Content encodings that llmsnap can decode, to read usage and captures from responses."""
 
 ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
-"""Kinds of responses that last until the client disconnects."""
+"""Media types of responses that last until the client disconnects."""
 
 SANDBOX = "sandbox"
-"""For answers that are no pages: nothing runs."""
+"""The policy of responses that are not pages: nothing runs."""
 PAGE_SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
-"""For pages: they work, in an origin that nothing else has."""
+"""The policy of pages: scripts run, in an opaque origin."""
 
-# Headers of a request that do not pass as they are, though what they say is needed to make ours.
+# Request headers that are not passed on unchanged, but whose values are needed to build ours.
 _SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwarded-for"})
 PASSES, DROPPED = "passes", "dropped"
 _NOTHING: frozenset[str] = frozenset()
@@ -73,18 +73,18 @@ _NOT_ANSWERED = HOP_BY_HOP | ORIGIN_WIDE
 _EVERYDAY_CONNECTION = frozenset({"", "keep-alive", "close"})
 MOST_NAMES = 1024
 NAME_BYTES = 64
-"""How many header names are remembered, and up to which length: clients make some up."""
+"""Number and length of the header names that are cached, since clients may invent some."""
 VALUE_BYTES = 256
-"""Up to which length what an Accept-Encoding comes to is remembered."""
+"""Longest Accept-Encoding whose result is cached."""
 _NAMES: dict[str, str] = {}
 
 
 HEADER_FIELDS = "llmsnap.fields"
-"""In an environ of our own server: its entries that are headers."""
+"""Environ key set by llmsnap's own server: the environ keys that are headers."""
 
 
 def from_environ(environ: Mapping[str, Any]) -> Headers:
-    """The client's headers out of a WSGI environ, in the order it holds them."""
+    """Return the client's headers from a WSGI environ, in the order of its keys."""
     found = []
     for key, value in environ.get(HEADER_FIELDS, environ).items():
         name = _NAMES.get(key)
@@ -96,7 +96,7 @@ def from_environ(environ: Mapping[str, Any]) -> Headers:
 
 
 def _header_name(key: str) -> str:
-    """``HTTP_X_API_KEY`` -> ``X-Api-Key``, "" for what is no header. Remembered in bounds."""
+    """Return ``X-Api-Key`` for ``HTTP_X_API_KEY``, "" for other keys. The cache is bounded."""
     name = ""
     if key.startswith("HTTP_"):
         name = key[5:].replace("_", "-").title()
@@ -109,14 +109,15 @@ def _header_name(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RequestRule:
-    """How the headers of requests to one upstream are made; settled once per configuration.
+    """How request headers for one upstream are built; computed once per configuration.
 
-    X-Request-Id never passes: it is ours, or the client's taken over.
+    The client's X-Request-Id is never passed on; llmsnap sends its own, or the accepted one.
 
     *host* replaces the client's Host ("" keeps it), *api_key* the client's credentials, which
-    else pass only with *pass_credentials*. *limit_encodings* asks for answers we can read along.
-    *upgrade* keeps what a protocol upgrade needs. *foreign* is an upstream on another host, which
-    gets no cookies and does not learn which page asks. *own* replace the client's of their names.
+    otherwise pass only with *pass_credentials*. *limit_encodings* requests only encodings that
+    llmsnap can decode. *upgrade* keeps what a protocol upgrade needs. *foreign* is an upstream on
+    another host, which gets no cookies and no Referer. *own* headers replace the client's of the
+    same names.
     """
 
     host: str = ""
@@ -128,11 +129,11 @@ class RequestRule:
     own: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     dropped: frozenset[str] = field(init=False, repr=False)
     secret: frozenset[str] = field(init=False, repr=False)
-    """Names of headers whose values stand in the configuration, in lower case."""
+    """Lower-case names of headers whose values come from the configuration."""
     _fates: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        # We have read the body by now, so nothing is left to expect a "100 Continue" for.
+        # The body has been read by now, so no "100 Continue" is needed.
         dropped = HOP_BY_HOP | {"content-length", "expect", "x-request-id"}
         if self.api_key or not self.pass_credentials:
             dropped |= CREDENTIALS
@@ -143,9 +144,9 @@ class RequestRule:
         object.__setattr__(self, "dropped", dropped | {"host"} if self.host else dropped)
 
     def fate(self, name: str) -> str:
-        """Return what becomes of a header: PASSES, DROPPED, or its name in lower case if special.
+        """Return PASSES, DROPPED, or the lower-case name of a header that needs special treatment.
 
-        Remembered in bounds.
+        The cache is bounded.
         """
         fate = self._fates.get(name)
         if fate is None:
@@ -163,9 +164,9 @@ def request_headers(
     client_ip: str = "",
     body_length: int | None = None,
 ) -> Headers:
-    """The headers to send upstream for a client's *headers*, as *rule* wants them.
+    """Return the headers to send upstream for a client's *headers*, according to *rule*.
 
-    *body_length* becomes Content-Length; the client's own never passes, as the body may differ.
+    *body_length* becomes Content-Length; the client's is never passed on, as the body may differ.
     """
     known, fate_of = rule._fates.get, rule.fate  # noqa: SLF001 - the loop every header is in
     special: dict[str, str] = {}
@@ -221,16 +222,16 @@ def _known_readable(accept_encoding: str) -> str:
 def _named_by(connection: str) -> frozenset[str]:
     if connection.lower() in _EVERYDAY_CONNECTION:
         return _NOTHING
-    # A client may not have its Host taken out this way: the upstream could not do without.
+    # A client must not remove Host by listing it in Connection: the upstream needs it.
     return frozenset(token.strip().lower() for token in connection.split(",")) - {"host"}
 
 
 def response_headers(
     headers: Iterable[tuple[str, str]], dropped: frozenset[str] = _NOTHING
 ) -> Headers:
-    """The headers to give the client for those an upstream answered with, without *dropped*.
+    """Return the client's response headers for those of an upstream, without *dropped*.
 
-    What would hold for our whole origin is dropped as well.
+    Headers that would apply to our whole origin are dropped as well.
 
     Event streams get ``X-Accel-Buffering: no``, or an nginx in front would hold them back.
     """
@@ -255,16 +256,16 @@ def response_headers(
 
 
 def sandboxed(headers: Iterable[tuple[str, str]], policy: str = SANDBOX) -> Headers:
-    """*headers* of an answer that, shown as a page, must not act in our origin.
+    """Return a response's *headers* with a policy that keeps it from acting in our origin.
 
-    A policy of the upstream's own stays: browsers enforce both.
+    A policy of the upstream stays: browsers enforce both.
     """
     kept = [header for header in headers if header[0].lower() != "x-content-type-options"]
     return [*kept, ("Content-Security-Policy", policy), ("X-Content-Type-Options", "nosniff")]
 
 
 def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
-    """Whether an answer with these headers is a stream of server-sent events."""
+    """Whether a response with these headers is a stream of server-sent events."""
     for name, value in headers:
         if name.lower() == "content-type":
             return "text/event-stream" in value.lower()
@@ -272,17 +273,17 @@ def is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
 
 
 def ends_anywhere(headers: Iterable[tuple[str, str]]) -> bool:
-    """Whether an answer with these headers is as good as whole wherever it ends."""
+    """Whether a response with these headers is complete wherever it ends."""
     kinds = [value.lower() for name, value in headers if name.lower() == "content-type"]
     return bool(kinds) and kinds[0].startswith(ENDLESS)
 
 
 def below_prefix(location: str, prefix: str, upstream: str, hosts: Iterable[str] = ()) -> str:
-    """A redirect's target as seen by a client that reaches *upstream* under *prefix*.
+    """Return a redirect's target as seen by a client that reaches *upstream* under *prefix*.
 
     *prefix* is ``/upstream/llama``, *upstream* the server's base URL; *hosts* are others it may
-    know itself by, such as the Host it was sent. What points elsewhere, or is relative to the
-    page, stays as it is.
+    call itself, such as the Host it was sent. Targets elsewhere, or relative to the page, are
+    unchanged.
     """
     try:
         target = urlsplit(location)
@@ -299,14 +300,14 @@ def below_prefix(location: str, prefix: str, upstream: str, hosts: Iterable[str]
     return target._replace(scheme="", netloc="", path=prefix.rstrip("/") + path).geturl()
 
 
-# --- media types and encodings, by the weights a client gave them -------------------------------
+# --- content negotiation ------------------------------------------------------------------------
 
 
 PLAIN_TYPES = ("text/plain", "text/html")
 
 
 def weights(header: str) -> list[tuple[str, float]]:
-    """The items of an ``Accept*`` header in its order, lower case, each with its weight.
+    """Return the items of an ``Accept*`` header in its order, lower case, each with its weight.
 
     A weight that is not a number from 0 to 1 counts as 1, as if it were not there.
     """
@@ -332,7 +333,7 @@ def _weight(parameters: Sequence[str]) -> float:
 
 
 def prefers_text(accept: str) -> bool:
-    """Whether a client with this ``Accept`` would rather read text than JSON.
+    """Whether a client with this ``Accept`` prefers plain text to JSON.
 
     JSON wins a tie and stands for every wildcard.
     """
@@ -348,13 +349,13 @@ def prefers_text(accept: str) -> bool:
 
 
 def best_encoding(accept_encoding: str, offered: Sequence[str]) -> str:
-    """The first of *offered*, the server's order, that the client takes; "" for none of them."""
+    """Return the first of *offered*, in the server's order, that the client accepts; "" if none."""
     taken = dict(weights(accept_encoding))
     rest = taken.get("*", 0.0)
     return next((name for name in offered if taken.get(name, rest) > 0), "")
 
 
 def only_encodings(accept_encoding: str, allowed: Collection[str]) -> str:
-    """The items of the header that are in *allowed*, as the client wrote them."""
+    """Return the items of the header that are in *allowed*, as the client wrote them."""
     items = (item.strip() for item in accept_encoding.split(","))
     return ", ".join(i for i in items if i.split(";", 1)[0].strip().lower() in allowed)

@@ -1,8 +1,8 @@
-"""Hosts: which Host headers are answered, who a client behind a proxy is, where pages stand.
+"""Hosts: accepted Host headers, client addresses behind proxies, the origin for model pages.
 
-The Host allow-list keeps web pages from reaching us through a name they rebound (DNS). With
-``uiOrigin: separate`` pages of models' own servers are shown under another host name or port: in
-the interface's own origin they could send requests in the name of the person who opened it.
+The Host allow-list protects against DNS rebinding. With ``uiOrigin: separate`` pages of models' own
+servers are shown under another host name or port: in the origin of the web UI they could send
+requests with the rights of its user.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from urllib.parse import urlsplit
 from llmsnap.errors import Misdirected
 
 PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
-"""Names that exist in private networks only."""
+"""Domains that exist in private networks only."""
 
 LOCAL_SUFFIXES = (*PRIVATE_SUFFIXES, ".ts.net")
-"""Names that no stranger can register and point at this machine."""
+"""Domains in which strangers cannot register a name that points at this machine."""
 
 SHARED_SPACE = ipaddress.ip_network("100.64.0.0/10")
-"""Addresses of carriers and of tailnets (RFC 6598)."""
+"""Shared addresses of carrier-grade NAT and tailnets (RFC 6598)."""
 
 REMEMBERED = 256
-"""How many Host headers need no second look; a server has few, others are made up."""
+"""Number of accepted Host headers that are cached; a server has few, others are invented."""
 MOST_CHARS = 261
-"""Of a Host header: 255 for a name (RFC 1035 section 2.3.4), a colon and a port."""
+"""Longest Host header: 255 for a name (RFC 1035 section 2.3.4), a colon and a port."""
 
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.%a-z]+\]|[^\s:/?#@\[\]\\]+)(?::(?P<port>\d*))?")
 
 
 class HostRule:
-    """Which Host headers are answered while no API keys are configured.
+    """The Host headers that are accepted while no API keys are configured.
 
-    *own_names* are the machine's names and the one listened on, *allowed* the globs of
+    *own_names* are the machine's names and the listen address, *allowed* the globs of
     ``allowedHosts``.
     """
 
@@ -47,7 +47,7 @@ class HostRule:
         self._allowed: set[str] = set()
 
     def allows(self, host: str) -> bool:
-        """Whether *host*, a Host header with or without a port, may be answered.
+        """Whether *host*, a Host header with or without a port, is accepted.
 
         A request without one (HTTP/1.0) does not come from a browser, and passes.
         """
@@ -82,7 +82,7 @@ class HostRule:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether browsers take *host*, a Host header, for their own machine."""
+    """Whether browsers treat *host*, a Host header, as their own machine."""
     name = host_name(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -103,7 +103,7 @@ def is_private_host(name: str) -> bool:
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header: no port, no brackets, no final dot, lower case; "" if invalid."""
+    """Return the name in a Host header, lower case, without port, brackets, final dot; or ""."""
     match = HOST.fullmatch(host) if len(host) <= MOST_CHARS else None
     return _normal(match["name"]) if match else ""
 
@@ -113,7 +113,7 @@ def _normal(name: str) -> str:
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address *name* spells; None when it is no address."""
+    """Return *name* as an IP address; None if it is not one."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
@@ -125,21 +125,21 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 class TrustedProxies:
-    """The addresses whose word about their own clients is taken."""
+    """The proxies whose forwarding headers are trusted."""
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks = [ip_network(text.strip(), strict=False) for text in networks]
 
     @property
     def known(self) -> bool:
-        """Whether there are any."""
+        """Whether any proxy is trusted."""
         return bool(self._networks)
 
     def client_ip(self, remote: str, forwarded_for: str, real_ip: str = "") -> str:
-        """The client's address: *remote*, the other end of the connection, unless it is trusted.
+        """Return the client's address: *remote*, the peer of the connection, unless it is trusted.
 
-        Then it is the last address in *forwarded_for* that no trusted proxy has, else *real_ip*.
-        A remote without an address came over a Unix socket, and counts as trusted with any.
+        Then it is the last address in *forwarded_for* that is not a trusted proxy, else *real_ip*.
+        A remote without an address is a Unix socket, trusted if any proxy is.
         """
         if not self._networks or not self._trusts(remote):
             return remote
@@ -164,7 +164,7 @@ class TrustedProxies:
 
 
 PAGES = "llmsnap.pages"
-"""In an environ of our own server: the request came to the port for pages."""
+"""Environ key set by llmsnap's own server: the request came to the port for pages."""
 
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
 DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -175,7 +175,7 @@ SLUG_LENGTH = 40
 
 
 class PageOrigin:
-    """What the configuration says of it.
+    """The origin for pages of models, as configured.
 
     *address* is ``:8081``, ``https://pages.example``, or "" for ``<model>.localhost``.
     """
@@ -206,25 +206,25 @@ class PageOrigin:
         return name.endswith(SUFFIX) or (name == self.host != "" and port == self._named_port)
 
     def model_of(self, host: str) -> str:
-        """The id of the only model served under *host*, a Host header; "" where all are."""
+        """Return the id of the only model served under *host*, a Host header; "" if all are."""
         name = host_name(host)
         return self._labels.get(name.removesuffix(SUFFIX), "?") if name.endswith(SUFFIX) else ""
 
     def url_of(self, model_id: str, environ: Mapping[str, object]) -> str:
-        """The origin to show pages of *model_id* in; "" if a browser that came here has none."""
+        """Return the origin for pages of *model_id*; "" if the browser cannot reach one."""
         host, scheme = str(environ.get("HTTP_HOST", "")), str(environ.get("wsgi.url_scheme"))
         name, port = host_name(host), _port_of(host, scheme)
         if self._address or not name:
             return self._address
         if self._port:
             return f"{scheme}://{f'[{name}]' if ':' in name else name}:{self._port}"
-        if scheme == "http" and sees_loopback(environ):  # a certificate would name other hosts
+        if scheme == "http" and sees_loopback(environ):  # a certificate would not cover subdomains
             return f"http://{label_of(model_id)}{SUFFIX}:{port}"
         return ""
 
 
 def label_of(model_id: str) -> str:
-    """The part of a host name that stands for a model: its id, made fit and unique if need be."""
+    """Return the DNS label of a model: its id, sanitized and made unique if necessary."""
     if LABEL.fullmatch(model_id):
         return model_id
     slug = UNFIT.sub("-", model_id.lower())[:SLUG_LENGTH].strip("-")
@@ -233,13 +233,13 @@ def label_of(model_id: str) -> str:
 
 
 def sees_loopback(environ: Mapping[str, object]) -> bool:
-    """Whether the browser that sent a request talks to its own machine, as far as it shows."""
+    """Whether the browser that sent a request appears to run on this machine."""
     if any(name in environ for name in FORWARDED):
         return False
     return is_loopback(str(environ.get("HTTP_HOST", "")))
 
 
 def _port_of(host: str, scheme: str) -> str:
-    """The port in a Host header, or that of *scheme*."""
+    """Return the port in a Host header, or the default port of *scheme*."""
     _, colon, port = host.rpartition(":")
     return port if colon and port.isdigit() else DEFAULT_PORTS.get(scheme, "")

@@ -1,9 +1,9 @@
-"""Reads JSON step by step where the fast reader refuses it, and finds the fault if it is one.
+"""A tolerant JSON scanner for texts that msgspec refuses; it locates real errors.
 
-msgspec tells only by its messages, which change from version to version, and refuses what clients
-of the Go programs send: halves of surrogate pairs (which RFC 8259 permits, section 8.2), raw line
-breaks and other control characters in texts, NaN and Infinity (Python's ``json`` writes them), and
-blanks or NULs behind the end. None of these changes what the members are.
+msgspec describes errors only in messages that change between versions, and refuses what clients of
+the Go programs send: lone surrogates (which RFC 8259 permits, section 8.2), raw line breaks and
+other control characters in strings, NaN and Infinity (Python's ``json`` writes them), and blanks or
+NULs after the end. None of these affects where the members are.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 SCAN_LIMIT_BYTES = 1 << 20
 SCAN_LIMIT_CONTAINERS = 10_000
-"""What is looked at: some 50 ms of work at worst."""
+"""Longest prefix that is scanned: about 50 ms of work in the worst case."""
 MAX_DEPTH = 500
 
-# No quantifier gives back what it took, so that time is linear and memory constant.
+# All quantifiers are possessive, so that time is linear and memory constant.
 _WS = rb"[ \t\n\r]*+"
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
 _TEXT_BEGUN = rb'"[^"\\]*+(?:' + _ESCAPE + rb'[^"\\]*+)*+'
@@ -40,7 +40,7 @@ _KINDS = {b"[": "an array", b'"': "a text", b"t": "true", b"f": "false", b"n": "
 
 
 class JsonProblem(ValueError):
-    """A text that is not the JSON wanted: *what* is wrong, and at which byte (-1 = nowhere)."""
+    """A text that is not the expected JSON: *what* is wrong, and at which byte (-1: unknown)."""
 
     def __init__(self, what: str, position: int = -1) -> None:
         self.what = what
@@ -70,7 +70,7 @@ def scan_array(text: bytes, most: int) -> list[Member]:
 
 
 class _Scanner:
-    """Goes through one text; positions are bytes from its start."""
+    """Scans one text; positions are byte offsets."""
 
     def __init__(self, text: bytes) -> None:
         self._text = text[:SCAN_LIMIT_BYTES]
@@ -78,7 +78,7 @@ class _Scanner:
         self._containers = 0
 
     def read(self, opener: bytes, most: int) -> list[Member]:
-        """Return what the container that *opener* begins has at its top level."""
+        """Return the top-level members of the container that *opener* starts."""
         at = self._skip_space(0)
         if self._byte(at) != opener:
             raise self._wrong_kind(at, opener)
@@ -102,7 +102,7 @@ class _Scanner:
         return found
 
     def _read_name(self, at: int) -> tuple[str, int]:
-        """Return the name at *at*, and where its value begins."""
+        """Return the name at *at*, and the position of its value."""
         match = _MEMBER_NAME.match(self._text, at)
         if match is None:
             raise self._no_name(at)
@@ -114,7 +114,7 @@ class _Scanner:
         return plain, match.end()
 
     def _skip_value(self, at: int) -> int:
-        """Return where the value at *at* ends. Goes down without recursion."""
+        """Return the end of the value at *at*. Not recursive."""
         closers: list[bytes] = []
         while True:
             plain = _VALUE.match(self._text, at)
@@ -127,7 +127,7 @@ class _Scanner:
             at = self._next_value(self._skip_comma(at, closers[-1]), closers[-1])
 
     def _enter(self, at: int, closers: list[bytes]) -> int:
-        """Enter the container at *at*; return where its first value that is not plain begins."""
+        """Enter the container at *at*; return the position of its first non-scalar value."""
         closer = _CLOSERS.get(self._byte(at))
         if closer is None:
             raise self._fault(at, "a value")
@@ -140,7 +140,7 @@ class _Scanner:
         return self._next_value(self._skip_space(at + 1), closer)
 
     def _next_value(self, at: int, closer: bytes) -> int:
-        """Return where the next value to look at begins, past plain ones and its own name."""
+        """Skip scalar members; return the position of the next value, after its name."""
         if closer == b"]":
             plain = _PLAIN_ELEMENTS.match(self._text, at)
             return plain.end() if plain else at
@@ -152,7 +152,7 @@ class _Scanner:
         return named.end()
 
     def _leave(self, at: int, closers: list[bytes]) -> int:
-        """Leave all containers that end at *at*; return where the last of them ends."""
+        """Leave all containers that end at *at*; return the end of the outermost one."""
         after = self._skip_space(at)
         while closers and self._byte(after) == closers[-1]:
             closers.pop()
@@ -172,7 +172,7 @@ class _Scanner:
     def _byte(self, at: int) -> bytes:
         return self._text[at : at + 1]
 
-    # --- faults ----------------------------------------------------------------------------------
+    # --- errors ----------------------------------------------------------------------------------
 
     def _no_name(self, at: int) -> JsonProblem:
         text = _WHOLE_TEXT.match(self._text, at)
@@ -181,7 +181,7 @@ class _Scanner:
         return self._fault(self._skip_space(text.end()), "':'")
 
     def _fault(self, at: int, wanted: str) -> JsonProblem:
-        """Return what stands at *at* instead of what was *wanted*."""
+        """Return the error for the text at *at*, where *wanted* was expected."""
         begun = _TEXT_SO_FAR.match(self._text, at)
         if begun is None or wanted == "the end" or _WHOLE_TEXT.match(self._text, at):
             early = self._early_end(at)
@@ -190,8 +190,8 @@ class _Scanner:
         return self._early_end(at) or JsonProblem("an unknown escape in a text", at)
 
     def _early_end(self, at: int) -> JsonProblem | None:
-        """Return what is wrong when the text, or the part that is looked at, ends at *at*."""
-        if self._is_cut and at > len(self._text) - 8:  # a word or an escape may be cut off
+        """Return the error for a text, or scanned prefix, that ends at *at*."""
+        if self._is_cut and at > len(self._text) - 8:  # a literal or an escape may be incomplete
             return _beyond(SCAN_LIMIT_BYTES)
         is_end = self._text[at:] in {b"", b"\\"}
         return JsonProblem("it ends too early", len(self._text)) if is_end else None

@@ -1,7 +1,7 @@
-"""JSON edited as text: what is not named stays as it was, byte for byte.
+"""Edits JSON as text: members that are not named stay unchanged, byte for byte.
 
-Only the level that is edited is looked into (msgspec skips over the values), so that a body of
-20 MB costs milliseconds, and number spellings, spacing and the order of members survive.
+Only the edited level is parsed (msgspec skips the values), so that a body of 20 MB costs
+milliseconds, and number spellings, spacing and the order of members survive.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from llmsnap.http.jsonscan import JsonProblem, scan_array, scan_object
 from llmsnap.installation import as_python_has_it
 
 Value = Any
-"""A msgspec.Raw or bytes. msgspec calls the one a kind of the other, and the compiler of the hot
-path would believe that."""
+"""A msgspec.Raw or bytes. msgspec's stubs declare Raw a subclass of bytes, which is wrong and would
+mislead mypyc."""
 Members = list[tuple[str, Value]]
 Edits = Mapping[str, bytes | None]
 """New JSON text per member name; None deletes the member."""
@@ -29,20 +29,20 @@ _INDEX = re.compile(r"-1|0|[1-9][0-9]{0,3}")
 
 
 MAX_MEMBERS = 4096
-"""Of a request's top level. The most that any API has is some 60."""
+"""Most members at the top level of a request. The largest API has about 60."""
 MAX_ENTRIES = 1 << 14
-"""Of an object or array below it that a filter leads into."""
+"""Most members of a nested object or array that a filter path enters."""
 MAX_COMMAS = 1 << 18
-"""In an array that is about to be taken apart, at any depth: 70 bytes of memory each."""
+"""Most elements of an array that is split, at any depth; each takes 70 bytes of memory."""
 
 
 @as_python_has_it
 class _TooManyMembers(Exception):
-    """Ends the decoding of an object in its midst."""
+    """Aborts the decoding of an object."""
 
 
 class _Name:
-    """A member's name as a dictionary key that equals no other, so that repeated ones are seen."""
+    """A member's name as a unique dictionary key, so that repeated names are kept."""
 
     __slots__ = ("text",)
 
@@ -51,7 +51,7 @@ class _Name:
 
 
 class _Allowance:
-    """How many more names the object that is being decoded may have."""
+    """The number of further names that the object being decoded may have."""
 
     __slots__ = ("left",)
 
@@ -74,11 +74,11 @@ _HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\
 _OBJECT = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_named)
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises. Its messages differ between versions, so none of them is read."""
+"""Exceptions of msgspec. Their messages differ between versions and are not parsed."""
 
 
 def json_members(text: bytes, most: int = MAX_MEMBERS) -> Members:
-    """Names and values of the object *text*, in its order, repeated names included.
+    """Return names and values of the object *text*, in order, repeated names included.
 
     Raises: JsonProblem, also for anything wrong deep inside a value, and for more than *most*.
     """
@@ -96,7 +96,7 @@ def json_members(text: bytes, most: int = MAX_MEMBERS) -> Members:
 
 
 def _elements(text: bytes) -> list[Value]:
-    """The elements of the array *text*. Raises: JsonProblem, also for too many of them."""
+    """Return the elements of the array *text*. Raises: JsonProblem, also for too many."""
     if text.count(b",") > MAX_COMMAS:
         raise _too_many(MAX_ENTRIES)
     try:
@@ -113,7 +113,7 @@ def _too_many(most: int) -> JsonProblem:
 
 
 def dump_json(value: object) -> bytes:
-    """*value* as compact JSON, keys sorted, with nothing in it that means something in HTML."""
+    """Return *value* as compact JSON with sorted keys, safe to embed in HTML."""
     return _ENCODER.encode(value).translate(_HTML).encode("utf-8", "surrogatepass")
 
 
@@ -121,7 +121,7 @@ def dump_json(value: object) -> bytes:
 
 
 def split_path(path: str) -> list[str]:
-    r"""The pieces of a dotted path; ``\.`` is a dot within a piece."""
+    r"""Return the segments of a dotted path; ``\.`` is a dot within a segment."""
     pieces = [""]
     characters = iter(path)
     for character in characters:
@@ -135,7 +135,7 @@ def split_path(path: str) -> list[str]:
 
 
 def path_problem(path: str) -> str:
-    """What keeps *path* from naming one place in a document; "" if nothing does."""
+    """Return why *path* cannot name one place in a document; "" if it can."""
     plain = re.sub(r"\\.", "", path)
     wild = sorted(set(plain) & set("*?#|@"))
     if wild:
@@ -144,7 +144,7 @@ def path_problem(path: str) -> str:
 
 
 def delete_path(text: bytes, path: Sequence[str]) -> bytes:
-    """*text* without what *path* names; the same object when it names nothing there."""
+    """Return *text* without the value at *path*; the same object if there is none."""
     container = _open(text)
     position = container.find(path[0]) if container else None
     if container is None or position is None:
@@ -157,10 +157,10 @@ def delete_path(text: bytes, path: Sequence[str]) -> bytes:
 
 
 def set_path(text: bytes | None, path: Sequence[str], new: bytes) -> bytes:
-    """*text* with *new* where *path* leads, making objects and arrays on the way as needed.
+    """Return *text* with *new* at *path*, creating objects and arrays on the way as needed.
 
-    A scalar on the way gives place to an object. A name cannot be set in an array: then *text*
-    comes back as it is.
+    A scalar on the way is replaced by an object. A name cannot be set in an array: *text* is then
+    returned unchanged.
     """
     if not path:
         return new
@@ -188,7 +188,7 @@ def _fresh(path: Sequence[str], new: bytes) -> bytes:
 
 
 class _Span(NamedTuple):
-    """Where one member or element is: all between the commas, and its value therein."""
+    """The extent of one member or element between the commas, and of its value."""
 
     start: int
     value_start: int
@@ -197,9 +197,9 @@ class _Span(NamedTuple):
 
 
 def splice_json(text: bytes, found: Members, edits: Edits) -> tuple[bytes, Members]:
-    """The object *text*, whose members are *found*, after *edits*, and its members then.
+    """Return the object *text*, with members *found*, after *edits*, and its new members.
 
-    A member that is set is set where it first stands, and not repeated; new ones go to the end.
+    A member is set at its first occurrence and not repeated; new members are appended.
     """
     spans = _spans(text, [value for _, value in found], _MEMBER)
     kept: list[bytes | memoryview] = []
@@ -232,7 +232,7 @@ def _spans(text: bytes, values: Iterable[Value], head: re.Pattern[bytes]) -> lis
 
 
 def _wrapped(text: bytes, spans: Sequence[_Span], parts: Sequence[bytes | memoryview]) -> bytes:
-    """*parts*, with commas, in the brackets of *text* and what stands around these."""
+    """Return *parts*, joined by commas, within the brackets and surrounding blanks of *text*."""
     opening = _opening(text) + 1
     closing = spans[-1].end if spans else _end_of(_SPACE, text, opening)
     pieces: list[bytes | memoryview] = [text[:opening]]
@@ -255,7 +255,7 @@ def _end_of(pattern: re.Pattern[bytes], text: bytes, position: int) -> int:
 
 
 class _Container:
-    """An object or array, and where its values are."""
+    """An object or array, and the positions of its values."""
 
     def __init__(self, text: bytes, names: list[str] | None, values: Sequence[Value]) -> None:
         self.text = text
@@ -265,7 +265,7 @@ class _Container:
         self._spans = _spans(text, values, _SPACE if names is None else _MEMBER)
 
     def find(self, piece: str) -> int | None:
-        """Which value *piece* names; of repeated names the last, as parsers have it."""
+        """Return the index of the value named *piece*; the last of repeated names, as parsers."""
         if self._names is not None:
             found = [i for i, name in enumerate(self._names) if name == piece]
             return found[-1] if found else None
@@ -278,7 +278,7 @@ class _Container:
         return bytes(self._values[position])
 
     def replaced(self, position: int, new: bytes | None) -> bytes:
-        """The text with *new*, or nothing, for that value; other bearers of its name go."""
+        """Return the text with *new* for that value, or without it; duplicates are removed."""
         name = self._names[position] if self._names is not None else None
         parts: list[bytes | memoryview] = []
         for i, span in enumerate(self._spans):
@@ -291,7 +291,7 @@ class _Container:
         return _wrapped(self.text, self._spans, parts)
 
     def appended(self, piece: str, new: bytes) -> bytes:
-        """The text with *new* at its end; an array is first filled up to the index *piece*."""
+        """Return the text with *new* appended; an array is first padded to the index *piece*."""
         parts = [self.text[span.start : span.end] for span in self._spans]
         if self._names is None:
             missing = 0 if piece == "-1" else int(piece) - len(parts)
@@ -302,7 +302,7 @@ class _Container:
 
 
 def _open(text: bytes) -> _Container | None:
-    """*text* as a container; None if it is a scalar."""
+    """Return *text* as a container; None if it is a scalar."""
     match text[_opening(text) : _opening(text) + 1]:
         case b"{":
             found = json_members(text, MAX_ENTRIES)

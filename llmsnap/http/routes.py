@@ -1,10 +1,10 @@
-"""The route table: everything the server answers, one row for each, and what follows from it.
+"""The route table: one row for each endpoint of the server, and lookups derived from the rows.
 
-A row says which methods and path, where a request names its model, which API it belongs to, who
-may ask, how much of it a capture keeps, and how it is described. The gateway, the dispatcher, the
-checks of keys and origins, captures, the OpenAPI document and the tables of docs/api.md read it
-here. To add a route of inference is to add a row; what llmsnap answers itself needs a view in
-``web/`` as well.
+A row declares methods and path, where a request names its model, which API it belongs to, the
+access rights, how much of it a capture keeps, and its description. The gateway, the dispatcher, the
+checks of keys and origins, captures, the OpenAPI document and the tables of docs/api.md use the
+table. A new inference route needs only a row; a route that llmsnap answers itself also needs a view
+in ``web/``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ UPSTREAM = "/upstream/"
 PROPS_PATH = "/props"
 VERSION = "/v1/"
 VERSIONLESS = "/v/"
-"""What stands in the place of ``/v1/`` where the server's base URL has the version."""
+"""Replaces ``/v1/`` for servers whose base URL contains the version."""
 
 
 class ModelPlace(Enum):
-    """Where a request names the model that answers it."""
+    """Where a request names its model."""
 
     NOWHERE = auto()
     JSON = auto()
-    """In the body, JSON or a form, else in the query."""
+    """In the body (JSON or form), else in the query."""
     FORM = auto()
     """The same, for a route whose bodies are uploads."""
     QUERY = auto()
@@ -47,16 +47,16 @@ class ModelPlace(Enum):
 
 
 class Access(Enum):
-    """Who may ask, where the configuration has keys."""
+    """The rights that a route requires if API keys are configured."""
 
     OPEN = auto()
-    """Everybody, under any host name."""
+    """No key, and any Host header."""
     SHARED = auto()
-    """Any key; pages of any site may read the answer."""
+    """Any key; pages of any site may read the response."""
     KEY = auto()
     """Any key."""
     ALL_MODELS = auto()
-    """A key that is not limited to some models, since the answer cannot leave the others out."""
+    """A key that is not limited to some models, since the response covers all models."""
     ADMIN = auto()
     """A key with the admin right."""
 
@@ -70,7 +70,7 @@ class Dialect(StrEnum):
 
 
 class Stream(Enum):
-    """The events of a route whose API answers ``stream: true`` with events only, errors too."""
+    """The event format of a route that answers ``stream: true`` with events only, errors too."""
 
     CHAT = auto()
     COMPLETION = auto()
@@ -93,7 +93,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class HttpRoute:
-    """One row: a path, whose pieces in braces are its parameters, and the methods it takes.
+    """One row: a path, whose segments in braces are parameters, and its methods.
 
     *sends* is the media type of its body ("" for none) and *takes* the schema of that; *answers*
     maps media types to the names of schemas, *status* goes with them. *errors* are the statuses
@@ -106,22 +106,22 @@ class HttpRoute:
     tag: str
     summary: str
     note: str = ""
-    """What docs/api.md adds to the summary."""
+    """Text that docs/api.md adds to the summary."""
     model: ModelPlace = ModelPlace.NOWHERE
     access: Access = Access.KEY
     dialect: Dialect = Dialect.OPENAI
     stream: Stream | None = None
-    """None: it may answer with audio, images or JSON whatever the request says."""
+    """None: the response may be audio, images or JSON whatever the request says."""
     capture: str = "full"
-    """How much of it a capture keeps by default, in the words of ``captureMask``."""
+    """The default capture level, as in ``captureMask``."""
     acts: bool = False
-    """A GET that changes something, or opens a channel."""
+    """A GET that changes something, or opens a WebSocket."""
     observes: bool = False
-    """It names a model that is not loaded for it, unless ``autoload`` says so."""
+    """It names a model but does not load it, unless ``autoload`` requests that."""
     optional: bool = False
-    """A request that names no model is answered here, by a view."""
+    """A request without a model is answered by a view."""
     routine: bool = False
-    """Asked again and again by monitors and open pages: the access log leaves it out at INFO."""
+    """Polled by monitors and open pages, so the access log leaves it out at INFO."""
     sent_as: str = ""
     parameters: tuple[Parameter, ...] = ()
     sends: str = ""
@@ -133,7 +133,7 @@ class HttpRoute:
 
     @property
     def is_inference(self) -> bool:
-        """Whether a model answers it, and is loaded for that."""
+        """Whether a model serves it, and is loaded for it."""
         return self.tag == "inference"
 
 
@@ -360,7 +360,7 @@ PROFILES = (
     ),
 )  # fmt: skip
 
-# --- what a model's server answers besides ------------------------------------------------------
+# --- other paths of a model's server ------------------------------------------------------------
 
 
 def _below_upstream(methods: tuple[str, ...], sends: str, *errors: int) -> HttpRoute:
@@ -573,18 +573,18 @@ GROUPS: Mapping[str, tuple[HttpRoute, ...]] = {
 """The table; each group is a section of docs/api.md."""
 ROUTES = tuple(route for group in GROUPS.values() for route in group)
 
-# --- what follows from it: one look into a dictionary for all paths without parameters ----------
+# --- lookups: a dictionary for all paths without parameters -------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """All that is served at one path. What its rows say in common is said by each of them."""
+    """All rows of one path; properties of the path are the same in each row."""
 
     path: str
     sent_path: str
-    """The path that goes on to a model's server."""
+    """The path that is forwarded to a model's server."""
     routes: Mapping[str, HttpRoute]
-    """By method; HEAD is answered where GET is."""
+    """By method; HEAD is served wherever GET is."""
     common: HttpRoute
     """One of the rows."""
 
@@ -617,7 +617,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 RESOURCES: Mapping[str, Resource] = _resources()
-"""By path, ``/v/...`` too."""
+"""By path, including ``/v/...``."""
 _PATTERNS = [
     (_pattern(path), resource)
     for path, resource in sorted(RESOURCES.items(), key=lambda item: item[0], reverse=True)
@@ -640,7 +640,7 @@ _UNKNOWN = HttpRoute((), "", "", "")
 
 
 def resource_at(path: str) -> Resource | None:
-    """What is served at *path*, decoded, with or without a slash at its end; None for nothing."""
+    """Return the resource at the decoded *path*, trailing slash or not; None if there is none."""
     found = RESOURCES.get(path) or RESOURCES.get(path.rstrip("/"))
     if found is not None:
         return found
@@ -648,7 +648,7 @@ def resource_at(path: str) -> Resource | None:
 
 
 def route_at(path: str, method: str = "") -> HttpRoute:
-    """The row of *path* and *method*, or one of *path*; one that says nothing if there is none."""
+    """Return the row of *path* and *method*, else any row of *path*, else an empty row."""
     found = resource_at(path)
     if found is None:
         return _UNKNOWN
@@ -656,17 +656,17 @@ def route_at(path: str, method: str = "") -> HttpRoute:
 
 
 def is_inference(path: str) -> bool:
-    """Whether *path* is one that a model answers."""
+    """Whether a model serves *path*."""
     return path in INFERENCE_PATHS
 
 
 def is_open(path: str) -> bool:
-    """Whether *path* answers anybody: no key, no Host check."""
+    """Whether *path* needs neither a key nor an accepted Host header."""
     return path in OPEN_PATHS
 
 
 def stream_of(path: str) -> Stream | None:
-    """The events *path* answers a request for a stream with, and nothing else; None: anything."""
+    """Return the event format that a streaming request to *path* must get; None: any response."""
     found = RESOURCES.get(path)
     return found.common.stream if found is not None else None
 
@@ -679,7 +679,7 @@ _DIALECTS = [
 
 
 def dialect_of(path: str) -> Dialect:
-    """The dialect spoken at *path*, below ``/upstream/<model>`` too."""
+    """Return the API dialect of *path*, also below ``/upstream/<model>``."""
     found = RESOURCES.get(path)
     if found is not None:
         return found.common.dialect
@@ -689,11 +689,11 @@ def dialect_of(path: str) -> Dialect:
     return Dialect.OPENAI
 
 
-# --- who may do what ----------------------------------------------------------------------------
+# --- access rights ------------------------------------------------------------------------------
 
 
 class Purpose(Enum):
-    """What a request is for, as far as pages of other origins are concerned."""
+    """The purpose of a request, as the rules for pages of other origins distinguish it."""
 
     READ = "read"
     INFER = "infer"
@@ -702,9 +702,9 @@ class Purpose(Enum):
 
 
 def purpose_of(method: str, path: str, query: str = "", *, upgrades: bool = False) -> Purpose:
-    """What a request for *path* does; *upgrades*: it asks for a WebSocket.
+    """Return the purpose of a request for *path*; *upgrades*: it requests a WebSocket.
 
-    A GET is no proof of harmlessness: below ``/upstream`` and on inference routes it loads a model.
+    A GET is not always safe: below ``/upstream`` and on inference routes it loads a model.
     """
     if path.startswith(UPSTREAM):
         return Purpose.UPSTREAM
@@ -716,19 +716,19 @@ def purpose_of(method: str, path: str, query: str = "", *, upgrades: bool = Fals
 
 
 def changes_something(method: str, path: str) -> bool:
-    """Whether a request beyond the shared paths acts, rather than only reads."""
+    """Whether a request outside the shared paths changes state, rather than only reads."""
     return method not in SAFE_METHODS or route_at(path).acts
 
 
 def shares_with_any_origin(path: str) -> bool:
-    """Whether pages of any web site may read what *path* answers."""
+    """Whether pages of any web site may read the response of *path*."""
     return route_at(path).access in {Access.OPEN, Access.SHARED}
 
 
 def needs_admin(method: str, path: str) -> bool:
     """Whether *path*, decoded, needs a key with the admin flag.
 
-    What is not in the table does where it could act, or is a neighbour of what does.
+    A path that is not in the table does if it could change state or resembles one that does.
     """
     if path.startswith(UPSTREAM):
         return is_upstream_admin(path)
@@ -741,12 +741,12 @@ def needs_admin(method: str, path: str) -> bool:
 
 
 def tells_of_all(path: str) -> bool:
-    """Whether *path* tells of all models, so that a key limited to some may not read it."""
+    """Whether *path* covers all models, so that a key limited to some may not read it."""
     return route_at(path).access is Access.ALL_MODELS
 
 
 def default_capture(path: str) -> str:
-    """How much of a request for *path* is captured, in the words of ``captureMask``."""
+    """Return the default capture level of *path*, as in ``captureMask``."""
     return route_at(path).capture
 
 
@@ -754,7 +754,7 @@ def default_capture(path: str) -> str:
 
 
 def table(group: str) -> str:
-    """The rows of a *group* as the table in docs/api.md."""
+    """Return the rows of a *group* as a table of docs/api.md."""
     lines = ["| | |", "|---|---|"]
     for text, rows in groupby(GROUPS[group], _described):
         names = ", ".join(f"`{method} {row.path}`" for row in rows for method in row.methods)

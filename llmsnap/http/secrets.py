@@ -1,6 +1,6 @@
-"""What is a secret, by its name or its shape, and texts without any: commands, messages, headers.
+"""Detects secrets by name or format, and redacts them from commands, messages and headers.
 
-In doubt it is one, save where that would hide what everybody needs to read.
+In doubt a value is redacted, unless that would hide information that users need.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from functools import lru_cache
 REDACTED = "[REDACTED]"
 MIN_VARIABLE_CHARS = 8
 MIN_SECRET_CHARS = 4
-"""Shorter ones are not looked for in texts: a key ``1`` would blot out every port."""
+"""Shorter secrets are not searched for in texts: a key ``1`` would mask every port."""
 REMEMBERED_CHARS = 64
-"""Longer names are looked at each time: clients make some up."""
+"""Longer names are not cached, since clients may invent some."""
 
 _WORD = (
     r"(?:api-?key|apikey|access-?key|key|token|auth|authorization|authentication|bearer|jwt|"
     r"secret|password|passwd|passphrase|pwd|credentials?)"
 )
-# A name is cut at - _ and . into words: "--hf-token" has one, "--max-tokens" and "--keep" none.
-# That of a "...-file" is only a path.
+# Names are split into words at - _ and . so that "--hf-token" has a secret word, "--max-tokens" and
+# "--keep" have none. The value of "...-file" is only a path.
 _NAME = re.compile(
     rf"(?:^|[-_.])(?:{_WORD}|cookie|session|sig|signature)(?:$|[-_.](?!(?:file|path)$))",
     re.IGNORECASE,
 )
-# A comma at a value's end belongs to the list it stands in.
+# A comma at a value's end belongs to the surrounding list.
 _VALUE = r""""(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'](?:\S*[^\s,])?"""
 # A value that begins with a dash is the next option.
 _NAMED = re.compile(
@@ -40,7 +40,7 @@ _SHAPED = re.compile(
     r"\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]+"
 )
 _USERINFO = re.compile(r"(?<=://)[^\s/@\"']+@")
-# What programs print: "password: x", "api_key": "x". Not "token: 5", which is no secret in a log.
+# Program output: "password: x", "api_key": "x". Not "token: 5", which in a log is not a secret.
 _PRINTED = re.compile(
     r"(?P<name>(?:(?:api|access|auth|hf|secret|private)[-_ ]?(?:key|token)|secret|password|passwd|"
     r"passphrase|pwd|credentials?|authorization)[\"']?\s*[:=]\s*)"
@@ -51,7 +51,7 @@ _REFERENCE = re.compile(r"[\"']?\$\{env\.\w+\}[\"']?")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a header, parameter, variable or setting of this name has a secret for its value."""
+    """Whether the value of a header, parameter, variable or setting of this name is a secret."""
     return _is_secret(name) if len(name) <= REMEMBERED_CHARS else bool(_NAME.search(name.strip()))
 
 
@@ -61,33 +61,33 @@ def _is_secret(name: str) -> bool:
 
 
 def is_reference(value: str) -> bool:
-    """Whether *value* only says where the secret is: ``${env.NAME}``."""
+    """Whether *value* is only a reference to a secret: ``${env.NAME}``."""
     return _REFERENCE.fullmatch(value.strip()) is not None
 
 
 def redact_text(text: str) -> str:
-    """*text* without what looks like a key, and without passwords in addresses."""
+    """Return *text* without anything that looks like a key, and without passwords in URLs."""
     text = _SHAPED.sub(lambda found: (found["before"] or "") + REDACTED, text)
     return _USERINFO.sub(REDACTED + "@", text)
 
 
 def masked(command: str, known: Iterable[str] = ()) -> str:
-    """*command* without the values that are secrets by name or shape, or *known* to be some."""
+    """Return *command* without values that are secrets by name or format, or *known* ones."""
     command = redact_text(_NAMED.sub(_mask_value, command))
     return without_known(command, known)
 
 
 def secret_values(command: str) -> list[str]:
-    """The values in *command* that are secrets by their name, without quotes around them."""
+    """Return the values in *command* that are secrets by name, without surrounding quotes."""
     return [
         found["value"].strip("\"'") for found in _NAMED.finditer(command) if _gives_secret(found)
     ]
 
 
 def secret_variables(environ: Mapping[str, str]) -> list[str]:
-    """The values of those variables whose names sound like a secret, and that are long enough.
+    """Return the values of variables with secret names that are long enough to search for.
 
-    ``XDG_SESSION_CLASS=user`` must not blot out each ``user``.
+    ``XDG_SESSION_CLASS=user`` must not mask every ``user``.
     """
     return [
         value
@@ -97,13 +97,13 @@ def secret_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def redact_output(text: str, known: Iterable[str] = ()) -> str:
-    """What a program printed, without what looks like a secret or is *known* to be one."""
+    """Return program output without anything that looks like a secret or is *known* to be one."""
     text = _PRINTED.sub(lambda found: found["name"] + (found["scheme"] or "") + REDACTED, text)
     return masked(text, known)
 
 
 def without_known(text: str, known: Iterable[str]) -> str:
-    """*text* without the secrets that are *known*, wherever they stand."""
+    """Return *text* without any occurrence of the *known* secrets."""
     for secret in sorted(known, key=len, reverse=True):
         if len(secret) >= MIN_SECRET_CHARS:
             text = text.replace(secret, REDACTED)
@@ -111,7 +111,7 @@ def without_known(text: str, known: Iterable[str]) -> str:
 
 
 def _gives_secret(found: re.Match[str]) -> bool:
-    # Without "=" only an option takes what follows: "the key is" is no secret.
+    # Without "=" only an option takes the next word: "the key is" holds no secret.
     is_value = found["between"] == "=" or found["name"].startswith("-")
     return is_value and not is_reference(found["value"])
 

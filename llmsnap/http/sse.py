@@ -1,4 +1,4 @@
-"""Server-sent events: frames out, frames in."""
+"""Server-sent events: encoding and parsing of frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIELD = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 
 @dataclass(frozen=True, slots=True)
 class SseFrame:
-    """One event of a stream. *event* and *id* are "" when the frame does not give them."""
+    """One event of a stream. *event* and *id* are "" if the frame has none."""
 
     data: str
     event: str = ""
@@ -25,7 +25,7 @@ class SseFrame:
 
 
 def sse_event(data: str, event: str = "", event_id: str = "") -> bytes:
-    """The bytes of one frame; every line of *data* becomes a ``data:`` line."""
+    """Return the bytes of one frame; every line of *data* becomes a ``data:`` line."""
     head = ""
     if event:
         head += f"event: {_one_line(event)}\n"
@@ -35,30 +35,30 @@ def sse_event(data: str, event: str = "", event_id: str = "") -> bytes:
 
 
 def sse_message(data: str) -> bytes:
-    """The frame of ``/api/events``: ``event:message`` and *data*, both without a blank."""
+    """Return an ``event:message`` frame of ``/api/events``, without blanks after the colons."""
     return ("event:message\n" + "".join(f"data:{line}\n" for line in _lines(data)) + "\n").encode()
 
 
 def sse_comment(text: str = "") -> bytes:
-    """A comment line, which clients skip: a heartbeat between two frames.
+    """Return a comment line, which clients ignore: a heartbeat between two frames.
 
-    Without the blank line that ends a frame: some clients dispatch an empty event on each.
+    It lacks the blank line that ends a frame, because some clients would dispatch an empty event.
     """
     return f": {_one_line(text)}\n".encode()
 
 
 def is_sse(body: bytes) -> bool:
-    """Whether *body* reads as a stream of events."""
+    """Whether *body* looks like a stream of events."""
     return _FIELD.match(body) is not None
 
 
 def ends_frame(sent: bytes) -> bool:
-    """Whether a stream whose last bytes are *sent* is between two frames."""
+    """Whether a stream whose last bytes are *sent* is at the end of a frame."""
     return not sent or sent.endswith((b"\n\n", b"\r\r", b"\r\n\r\n"))
 
 
 def ends_sse(sent: bytes) -> bool:
-    """Whether *sent*, the last bytes of a model's stream, end with the frame that ends them all."""
+    """Whether *sent*, the last bytes of a model's stream, end with the final frame of its API."""
     return _END.search(sent) is not None
 
 
@@ -71,9 +71,9 @@ def _one_line(text: str) -> str:
 
 
 class SseParser:
-    """Takes a stream in pieces cut anywhere, and gives back its frames as they become complete.
+    """Parses a stream in chunks split anywhere, and returns its frames as they become complete.
 
-    A frame longer than *max_frame_bytes* is left out, so that memory stays bounded.
+    A frame longer than *max_frame_bytes* is skipped, so that memory stays bounded.
     """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -90,9 +90,9 @@ class SseParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[SseFrame]:
-        """The frames that *chunk* completes."""
+        """Return the frames that *chunk* completes."""
         if self._after_cr and chunk:
-            # The line ended with the CR already; this is the other half of its CRLF.
+            # The CR already ended the line; this LF completes its CRLF.
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
         text = self._rest + chunk
@@ -110,7 +110,7 @@ class SseParser:
         rest = b"" if not lines or text.endswith((b"\r", b"\n")) else lines.pop()
         frames = [frame for line in lines if (frame := self._take(line))]
         if self._size + len(rest) > self._max and rest:
-            # What is left of this line shall pass as a comment.
+            # Treat the rest of this line as a comment.
             self._size, rest = self._max + 1, b":"
         self._rest = rest
         return frames

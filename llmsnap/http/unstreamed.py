@@ -1,8 +1,8 @@
-"""A whole JSON answer as the events of a stream with the same content, in the API of its route.
+"""Converts a complete JSON response into the equivalent event stream of the same API.
 
-For clients that were promised a stream before the server turned out to answer in one piece.
-Members of an answer that no event has a place for stay where the API repeats the whole: in the
-chunk, the block, the output item or the final response.
+For clients that were promised a stream before the server answered with a single document. Members
+that have no event of their own are kept where the API repeats the whole object: in the chunk, the
+block, the output item or the final response.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Emit = Callable[..., bytes]
 
 DONE = b"data: [DONE]\n\n"
 FINAL_STATUSES = frozenset({"completed", "incomplete", "failed"})
-"""Of a response; each has an event of its own."""
+"""Final statuses of a response; each has its own event."""
 TEXTS = {
     "output_text": ("response.output_text", "text"),
     "refusal": ("response.refusal", "refusal"),
     "reasoning_text": ("response.reasoning_text", "text"),
 }
-"""Parts of an output item: the events of their text, and the member that has it."""
+"""Parts of an output item: the events of their text, and the member that holds it."""
 
 
 def events_of(answer: object, path: str) -> list[bytes] | None:
-    """Return the JSON *answer* on the route *path* as events; None if it is none of its API."""
+    """Return the JSON *answer* of the route *path* as events; None if it is not of that API."""
     stream = stream_of(path)
-    if stream is Stream.LLAMA:  # several completions are a list there, and events with an index
+    if stream is Stream.LLAMA:  # a list is several completions, whose events have an index
         return _results(answer)
     return _events_of_object(answer, stream) if isinstance(answer, dict) else None
 
@@ -115,7 +115,7 @@ def _message(document: Json) -> Iterator[bytes]:
 
 
 def _block(block: Json) -> tuple[Json, list[Json]]:
-    """Return a content block as it begins, and the deltas that make it whole."""
+    """Return a content block as it starts, and the deltas that complete it."""
     match block:
         case {"type": "text", "text": str(text)}:
             cited = _objects(block.get("citations"))
@@ -177,7 +177,7 @@ def _item(emit: Emit, index: int, item: Json) -> Iterator[bytes]:
 def _part(emit: Emit, place: Json, part: Json) -> Iterator[bytes]:
     name, member = TEXTS.get(str(part.get("type")), ("", ""))
     text = part.get(member) or ""
-    # Reasoning has no events for the beginning and end of its parts.
+    # Reasoning has no events for the start and end of its parts.
     is_framed = name != "response.reasoning_text"
     begun = {**part, member: ""} if name else part
     if "annotations" in part:
