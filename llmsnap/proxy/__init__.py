@@ -1,19 +1,20 @@
-"""Carries requests to models and peers, and their answers back.
+"""Forwards requests to models and peers, and returns their responses.
 
-Read it in the order of a request's life; each line is a call:
+Read it in the order in which a request is processed; each line is a call:
 
-1. ``Dispatcher.handle(context, config)`` (``dispatch``): the whole of it.
+1. ``Dispatcher.handle(context, config)`` (``dispatch``): the entry point.
 2. ``parse_request`` (``payload``): reads the body within its ``BodyShare`` (``request``), finds the
    model's name in JSON (``jsonbody``), a form (``multipart``) or the query.
 3. ``Names.resolve`` and ``Ticket`` (``routing``): which model, and when.
 4. ``Payload.adapt`` (``payload``): filters and the upstream's name for the model.
-5. ``Exchange.send`` (``client``): a connection of the pool, the request, the head of the answer.
-   While the model loads or is silent, ``LoadingStream`` (``loading``) answers a stream.
-6. ``ProxyStream`` (``stream``): each piece of the answer; for a WebSocket ``Tunnel`` (``tunnel``).
-7. ``RequestContext.close`` (``context``): gives lease, connection and memory back, and files the
+5. ``Exchange.send`` (``client``): a connection of the pool, the request, the head of the response.
+   While the model loads or is silent, ``LoadingStream`` (``loading``) keeps a stream alive.
+6. ``ProxyStream`` (``stream``): each chunk of the response; for a WebSocket ``Tunnel``
+   (``tunnel``).
+7. ``RequestContext.close`` (``context``): releases lease, connection and memory, and files the
    record.
 
-``ClientMonitor`` (``disconnect``) interrupts the context at any point, when the client leaves.
+``ClientMonitor`` (``disconnect``) interrupts the context when the client disconnects.
 """
 
 from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamRequest, UpstreamTimeouts

@@ -1,4 +1,4 @@
-"""The hot path's HTTP/1.1 client: kept-alive connections, bytes passed on as they arrive.
+"""The HTTP/1.1 client of the hot path: keep-alive connections, bytes forwarded as they arrive.
 
 httptools (llhttp) parses the heads and the framing; the sockets are gevent's. See
 docs/adr/0005-upstream-client.md for what was measured.
@@ -31,13 +31,14 @@ from llmsnap.models import LOOPBACK, Address
 from llmsnap.sockets import Readiness, send_all
 
 MAX_HEAD_BYTES = 1 << 18
-"""Interim answers included. Go's client takes 1 MiB, nginx 4 or 8 KiB."""
+"""Limit of a response head, interim responses included. Go's client allows 1 MiB, nginx 4 or 8 KiB.
+"""
 END_OF_HEAD = re.compile(rb"\n\r?\n")
 BLANKS = b" \t"
 
 
 class ResponseParser:
-    """Collects what httptools tells about one answer after the other; one for each connection."""
+    """Collects what httptools parses of one response after another; one per connection."""
 
     __slots__ = (
         "_head", "_is_odd", "chunks", "complete", "early", "has_length", "headers", "http",
@@ -46,7 +47,7 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
-        """Pieces of the body that have come; the reader clears the list."""
+        """Chunks of the body that have been received; the reader clears the list."""
         self.on_body = self.chunks.append
         self.http: Any = self._new_parser()
         self.begin()
@@ -56,7 +57,7 @@ class ResponseParser:
         return f"<ResponseParser {state}>"
 
     def _new_parser(self) -> Any:
-        """Return a parser that takes what RFC 9112 sections 6.3 and 7.1.1 allow in an answer."""
+        """Return a parser that accepts what RFC 9112 sections 6.3 and 7.1.1 allow in a response."""
         http = httptools.HttpResponseParser(self)
         http.set_dangerous_leniencies(
             lenient_chunked_length=True, lenient_spaces_after_chunk_size=True
@@ -64,7 +65,7 @@ class ResponseParser:
         return http
 
     def begin(self) -> None:
-        """Expect a new answer. The one before was read to its end."""
+        """Reset for the next response; the previous one was read to its end."""
         self.reason = ""
         self.headers: Headers = []
         self.chunks.clear()
@@ -72,25 +73,25 @@ class ResponseParser:
         self.complete = False
         self.keep_alive = False
         self.has_length = False
-        """Whether the head says how long the body is, or that there is none."""
+        """Whether the head gives the length of the body, or excludes a body."""
         self.is_chunked = False
         self.switched = False
-        """Whether another protocol begins behind the head; *early* is what was read of it."""
+        """Whether another protocol follows the head; *early* holds its bytes that were read."""
         self.early = b""
         self._head = b""
         self._is_odd = False
 
     @property
     def has_begun(self) -> bool:
-        """Whether part of a head, or an interim answer, was read."""
+        """Whether part of a head, or an interim response, was read."""
         return bool(self._head)
 
     def release(self) -> None:
-        """Let go of httptools, which holds on to us: nothing is read any more."""
+        """Drop the httptools parser, which refers to this object; nothing is parsed after that."""
         self.http = None
 
     def feed_head(self, data: bytes) -> None:
-        """Take *data*, which begins or goes on with a head, and may hold all of the body.
+        """Parse *data*: the start or continuation of a head, perhaps followed by the body.
 
         Raises: HttpParserError, ValueError.
         """
@@ -117,7 +118,7 @@ class ResponseParser:
             self.early = data[upgrade.args[0] :]
 
     def _mend(self) -> None:
-        """Read the head anew as soon as all of it is there."""
+        """Parse the repaired head as soon as it is complete."""
         self._head = self._head.lstrip(b"\r\n")
         while (end := END_OF_HEAD.search(self._head)) is not None:
             head, rest = self._head[: end.start()], self._head[end.end() :]
@@ -131,28 +132,28 @@ class ResponseParser:
                 self._feed(rest)
                 return
 
-    # --- what httptools calls ------------------------------------------------------------------
+    # --- callbacks of httptools ----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A head follows. Raises: ValueError for an answer without a request."""
+        """Reset the head fields. Raises: ValueError for a response without a request."""
         if self.complete:
             raise ValueError("more than one answer")
         self.reason = ""
         self.headers = []
 
     def on_status(self, status: bytes) -> None:
-        """Take the reason phrase."""
+        """Store the reason phrase."""
         self.reason = status.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header; one behind the body is a trailer, and dropped."""
+        """Store one header; one after the body is a trailer, and is dropped."""
         if not self.in_body:
             self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
-        """The head is over; those of interim (1xx) answers do not count.
+        """Evaluate the complete head; heads of interim (1xx) responses are ignored.
 
-        Raises: ValueError for a body that is coded in a way we cannot undo.
+        Raises: ValueError for a transfer coding other than chunked.
         """
         status = self.http.get_status_code()
         if status < 200:
@@ -168,23 +169,23 @@ class ResponseParser:
                     raise ValueError(f"Transfer-Encoding {value!r} is not supported")
                 self.is_chunked = True
         if self.is_chunked and self.has_length:
-            # RFC 9112 section 6.3: the length does not count, and does not go on.
+            # RFC 9112 section 6.3: the length is ignored, and must not be forwarded.
             self._is_odd = True
             self.has_length = False
             self.headers = [one for one in self.headers if one[0].lower() != "content-length"]
 
     def on_message_complete(self) -> None:
-        """The answer is over. No other comes over a connection whose answer was odd."""
-        self.complete = self.in_body  # interim answers are messages of their own
+        """Mark the response as complete. A connection with a malformed response is not reused."""
+        self.complete = self.in_body  # interim responses are messages of their own
         self.keep_alive = self.http.should_keep_alive() and not self._is_odd
 
 
 def mended(head: bytes) -> bytes:
-    """Return *head*, without the blank line at its end, with each defect put right.
+    """Return *head*, without the blank line at its end, with known defects repaired.
 
-    RFC 9112: lines may end in LF alone (2.2), blanks before the colon are removed (5.1), a folded
-    line becomes one (5.2). RFC 9110 8.6: a repeated, equal Content-Length is one.
-    Raises: ValueError for what is malformed, or could mean two things.
+    RFC 9112: lines may end in LF alone (2.2), blanks before the colon are removed (5.1), folded
+    lines are joined (5.2). RFC 9110 8.6: repeated, equal values of Content-Length count as one.
+    Raises: ValueError for a malformed or ambiguous head.
     """
     status, *lines = (line.removesuffix(b"\r") for line in head.split(b"\n"))
     fields: list[tuple[bytes, bytes]] = []
@@ -229,7 +230,7 @@ IDLE_LIMIT_S = 4.0
 """Idle connections are dropped before servers drop them (uvicorn and cpp-httplib: after 5 s)."""
 MAX_IDLE = 256
 BUSY_BYTES = 2048
-"""After a piece of this size more is likely to be there already: it is not waited for first."""
+"""After a chunk of this size more data has probably arrived already: recv comes before a wait."""
 UNDER_WAY = frozenset({0, errno.EINPROGRESS})
 _new_poll = get_original("select", "poll")  # gevent's would switch
 
@@ -257,15 +258,15 @@ class UpstreamConnection:
         return f"<UpstreamConnection to {self.key[0]}:{self.key[1]}>"
 
     def set_timeout(self, limit_s: float) -> None:
-        """Have each wait for the peer end after *limit_s*; 0: never."""
+        """Set the timeout of each wait for the peer to *limit_s* seconds; 0: none."""
         if limit_s != self._timeout_s:
             self._timeout_s = limit_s
             self.sock.settimeout(limit_s or None)
 
     def receive(self, size: int) -> bytes:
-        """Return what comes next, *size* bytes at most, b"" at the end. Blocks.
+        """Return up to *size* bytes, b"" at the end of the stream. Blocks.
 
-        Raises: OSError, TimeoutError after the limit that was set.
+        Raises: OSError, TimeoutError after the timeout of ``set_timeout``.
         """
         if self._is_calm and self._readiness is not None:
             if self._timeout_s > 0:
@@ -277,7 +278,7 @@ class UpstreamConnection:
         return data
 
     def wait_for_input(self, limit_s: float) -> bool:
-        """Wait until there is something to read, or an end; return whether it came in *limit_s*."""
+        """Wait up to *limit_s* seconds for data or end of file; return whether either arrived."""
         if self._readiness is None:
             secure: Any = self.sock
             if secure.pending():
@@ -292,19 +293,19 @@ class UpstreamConnection:
         return True
 
     def has_input(self) -> bool:
-        """Whether there is something to read, or an end. Never switches."""
+        """Whether data or end of file can be read. Never switches."""
         if self._poll is None:
             self._poll = _new_poll()
             self._poll.register(self.sock.fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
 
     def is_fresh(self, now: float) -> bool:
-        """Whether it may be used again: recent, and not closed by the other side. No switch."""
-        # Nothing was asked, so whatever can be read is an end.
+        """Whether it can be reused: idle for a short time and not closed by the peer. No switch."""
+        # No request is outstanding, so readable means closed.
         return now - self.used_at <= IDLE_LIMIT_S and not self.has_input()
 
     def try_send(self, data: memoryview) -> int:
-        """Send what the system takes of *data* now, and return how much. Never switches.
+        """Send what fits into the socket's buffer, and return the number of bytes. Never switches.
 
         Raises: OSError.
         """
@@ -317,9 +318,9 @@ class UpstreamConnection:
             self.sock.settimeout(max(self._timeout_s, 0.0) or None)
 
     def try_receive(self, size: int) -> bytes | None:
-        """Return what has arrived, b"" at the end, None for nothing. Never switches.
+        """Return the bytes that have arrived, b"" at the end, None without any. Never switches.
 
-        Raises: OSError. What can be read of a TLS connection may be a message of TLS itself.
+        Raises: OSError. A readable TLS connection may hold a TLS message without data: None.
         """
         self.sock.settimeout(0.0)
         try:
@@ -330,11 +331,11 @@ class UpstreamConnection:
             self.sock.settimeout(max(self._timeout_s, 0.0) or None)
 
     def wait_to_send(self, *, or_input: bool) -> None:
-        """Wait until more can be sent, or, with *or_input*, read. Blocks.
+        """Wait until the socket is writable, or, with *or_input*, readable. Blocks.
 
-        Raises: TimeoutError after the limit that was set.
+        Raises: TimeoutError after the timeout of ``set_timeout``.
         """
-        poll = gevent_select.poll()  # takes any descriptor; select() refuses those from 1024 on
+        poll = gevent_select.poll()  # select() refuses descriptors from 1024 on
         poll.register(self.sock.fileno(), select.POLLOUT | (select.POLLIN if or_input else 0))
         if not poll.poll(self._timeout_s * 1000 if self._timeout_s > 0 else None):
             raise TimeoutError
@@ -357,7 +358,7 @@ class ConnectionPool:
         return f"<ConnectionPool {sum(map(len, self._idle.values()))} idle>"
 
     def take(self, key: PoolKey) -> UpstreamConnection | None:
-        """Return an idle connection that is still good. Never switches."""
+        """Return an idle connection that can be reused. Never switches."""
         idle = self._idle.get(key)
         now = time.monotonic()
         while idle:
@@ -377,7 +378,7 @@ class ConnectionPool:
             idle.popleft().close()
 
     def forget(self, address: Address) -> None:
-        """Close idle connections to an upstream that has gone. Never switches."""
+        """Close idle connections to an upstream that has ended. Never switches."""
         for connection in self._idle.pop(key_of(address), ()):
             connection.close()
 
@@ -390,7 +391,7 @@ class ConnectionPool:
 
 
 def key_of(address: Address) -> PoolKey:
-    """Return what connections to *address* are kept under."""
+    """Return the pool key of connections to *address*."""
     return address.ip, address.port, address.scheme == "https"
 
 
@@ -422,8 +423,8 @@ def connect(address: Address, limit_s: float) -> socket.socket:
 def _dial(host: str, port: int, limit_s: float | None) -> socket.socket:
     """Return a socket that is connected to *host*. Blocks. Raises: OSError, TimeoutError.
 
-    gevent asks a thread what an address means, and waits for a handshake that is over when the
-    system returns from it, as it is on this machine: five times as long as this takes.
+    gevent resolves even a numeric address in a thread, and waits for a handshake that a connect to
+    the same machine has completed on return: that takes five times as long.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -444,7 +445,7 @@ def _dial(host: str, port: int, limit_s: float | None) -> socket.socket:
 
 
 def _is_connected(sock: socket.socket) -> bool:
-    """Whether the handshake of *sock* is over, and well. Never switches."""
+    """Whether the TCP handshake of *sock* has succeeded. Never switches."""
     poll = _new_poll()
     poll.register(sock.fileno(), select.POLLOUT)
     return bool(poll.poll(0) == [(sock.fileno(), select.POLLOUT)])
@@ -456,20 +457,20 @@ def _tls() -> ssl.SSLContext:
 
 
 OutgoingBody = bytes | Callable[[], Iterable[bytes]]
-"""A body in memory, or a function that returns its pieces from the first one on."""
+"""A body in memory, or a function that returns an iterator over its chunks from the start."""
 
 RECV_BYTES = 65536
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods whose requests may be repeated (RFC 9110 section 9.2.2)."""
 LEAST_S = 0.001
-"""As a timeout: 0 stands for none."""
+"""A timeout of 0 means none."""
 ANSWER_AFTER_RESET_S = 1.0
-"""How long to wait for an answer on a connection that failed while the request was sent."""
+"""Seconds to wait for a response on a connection that failed while the request was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTimeouts:
-    """Time-outs of one exchange in seconds; 0 = none."""
+    """Timeouts of one exchange in seconds; 0 = none."""
 
     connect_s: float = 5.0
     head_s: float = 0.0
@@ -484,9 +485,9 @@ class UpstreamRequest(Struct):
     headers: Headers
     body: OutgoingBody = b""
     length: int | None = None
-    """Length of a *body* given in pieces; None then means chunked."""
+    """Length of a *body* that is not in memory; None then means chunked."""
     is_resendable: bool = True
-    """Whether it may be sent again on a new connection when a kept one ends without an answer."""
+    """Whether it may be sent again on a new connection if a reused one closes unanswered."""
 
 
 NO_REQUEST = UpstreamRequest("", "", [])
@@ -497,12 +498,12 @@ def nothing() -> None:
 
 
 class Exchange:
-    """One request and its answer. ``close()`` gives the connection back, or drops it.
+    """One request and its response. ``close()`` returns the connection to the pool, or closes it.
 
-    *keeps_chunked*: keep the connection after an answer in chunks, too. Local servers may close
+    *keeps_chunked*: reuse the connection after a chunked response, too. Local servers may close
     theirs some time after the last chunk without ``Connection: close`` (cpp-httplib does), and the
-    next request would meet that; a new connection to them costs some 100 us. Peers keep theirs,
-    and a TLS handshake costs milliseconds.
+    next request would fail; a new connection to them costs some 100 us. Peers keep theirs open, and
+    a TLS handshake costs milliseconds.
     """
 
     __slots__ = (
@@ -538,14 +539,14 @@ class Exchange:
         self._failure: OSError | None = None
         self._meanwhile: Callable[[], None] = nothing
         self.status = 0
-        """0 until the head of the answer has been read."""
+        """Status code; 0 until the head of the response has been read."""
         self.reason = ""
         self.headers: Headers = []
-        """Of the answer, in order, names as sent."""
+        """Headers of the response, in order, names as sent."""
         self.is_complete = False
-        """Whether the whole answer has been read."""
+        """Whether the whole response has been read."""
         self.was_sent = False
-        """Whether an upstream that may still be at work on it has got any of the request."""
+        """Whether the upstream received part of the request, and may still be processing it."""
 
     def send(
         self,
@@ -553,14 +554,14 @@ class Exchange:
         meanwhile: Callable[[], None] = nothing,
         max_wait_s: float = 0.0,
     ) -> bool:
-        """Send *request* and wait for the head of the answer; return whether it was read.
+        """Send *request* and wait for the head of the response; return whether it was read.
 
-        It is waited for as ``wait_head`` does. *meanwhile* is called once the request is on its
-        way, while the upstream works.
+        The wait is that of ``wait_head``. *meanwhile* is called once the request has been sent,
+        while the upstream works.
 
-        A resendable request takes a kept connection where there is one; if that ends before the
-        first byte of an answer, the request is sent again on a new one. Other requests begin with a
-        new connection.
+        A resendable request reuses an idle connection if there is one; if that closes before the
+        first byte of a response, the request is sent again on a new one. Other requests always use
+        a new connection.
         Raises: Unreachable, UpstreamTimeout, UpstreamBroke; ClientGone after ``abort``.
         """
         self._meanwhile = meanwhile
@@ -571,9 +572,9 @@ class Exchange:
         return self.wait_head(max_wait_s)
 
     def wait_head(self, max_wait_s: float = 0.0) -> bool:
-        """Wait for the head of the answer, *max_wait_s* at most (0: as long as the limits say).
+        """Wait for the head of the response, *max_wait_s* at most (0: up to the timeouts alone).
 
-        Return whether it was read; if not, the wait can be repeated. Raises: as ``send``.
+        Returns whether it was read; if not, the wait can be repeated. Raises: as ``send``.
         """
         while True:
             try:
@@ -591,9 +592,9 @@ class Exchange:
         return UpstreamConnection(key_of(self.address), sock)
 
     def read(self) -> bytes:
-        """Return the next piece of the body as it arrives; b"" at its end.
+        """Return the next chunk of the body as it arrives; b"" at its end.
 
-        Raises: UpstreamBroke when it ends too early, UpstreamTimeout.
+        Raises: UpstreamBroke for a truncated body, UpstreamTimeout.
         """
         parser = self._parser
         if parser is None:
@@ -611,9 +612,9 @@ class Exchange:
         return data
 
     def has_more(self, max_wait_s: float) -> bool:
-        """Return whether ``read`` has something to return, or something to find out, by then.
+        """Return whether ``read`` would return or fail without waiting.
 
-        Blocks for *max_wait_s* at most; where silence is limited, that limit stays.
+        Blocks up to *max_wait_s*; the idle timeout of the exchange still applies.
         """
         parser, connection = self._parser, self._connection
         if parser is None or connection is None or parser.chunks or parser.complete:
@@ -646,13 +647,13 @@ class Exchange:
         parser.complete = True
 
     def upgraded(self) -> tuple[socket.socket, bytes]:
-        """Return the socket, still the exchange's own, and what came behind the head of a 101."""
+        """Return the socket, still owned by the exchange, and the bytes after the head of a 101."""
         connection = self._open
         connection.sock.settimeout(None)
         return connection.sock, connection.parser.early
 
     def abort(self) -> None:
-        """Break off: a greenlet that waits for the upstream gets an error. Never switches."""
+        """Abort: a greenlet that waits for the upstream gets an error. Never switches."""
         self._aborted = True
         if self._connection is not None:
             try:
@@ -661,7 +662,7 @@ class Exchange:
                 return  # it is gone already
 
     def close(self) -> None:
-        """Give the connection back if the answer is complete, else close it. Idempotent."""
+        """Return the connection to the pool if it is reusable, else close it. Idempotent."""
         parser, self._parser = self._parser, None
         if parser is None:
             self._drop()
@@ -687,7 +688,7 @@ class Exchange:
         return self._connection
 
     def _attempt(self, connection: UpstreamConnection) -> None:
-        """Send the request over *connection*, which is ours from now on."""
+        """Send the request over *connection*, which this exchange owns from now on."""
         request = self._request
         connection.parser.begin()
         self._connection = connection
@@ -710,9 +711,9 @@ class Exchange:
             raise
 
     def _await_head(self, max_wait_s: float) -> bool:
-        """Return whether the head came within *max_wait_s*, and note what it says.
+        """Return whether the head arrived within *max_wait_s*, and evaluate it.
 
-        Raises: _Unanswered when the connection ends before any byte of an answer.
+        Raises: _Unanswered when the connection closes before any byte of a response.
         """
         connection = self._open
         limit_s = self._limits.head_s if self._failure is None else ANSWER_AFTER_RESET_S
@@ -740,7 +741,7 @@ class Exchange:
         return True
 
     def _silence(self) -> Exception:
-        """Return what to raise when the head has not come in time."""
+        """Return the error for a head that did not arrive in time."""
         if self._failure is not None:
             return _Unanswered(self._failure)
         return UpstreamTimeout(
@@ -755,7 +756,7 @@ class Exchange:
     # --- the request ---------------------------------------------------------------------------
 
     def _send_in_pieces(self, connection: UpstreamConnection, request: UpstreamRequest) -> None:
-        """Send head and body, up to where the upstream takes no more."""
+        """Send head and body, until the upstream stops reading."""
         if self._push(connection, self._head):
             for piece in _framed(request.body, request.length):
                 if not self._push_piece(connection, piece):
@@ -775,7 +776,7 @@ class Exchange:
         """Send *data* unless the upstream answers meanwhile; return whether more may follow.
 
         An upstream may refuse a large body before it has read it, and then neither read on nor
-        close (RFC 9112 section 9.5): it is listened to while there is more to send.
+        close (RFC 9112 section 9.5), so input is polled while there is more to send.
         """
         rest = memoryview(data)
         try:
@@ -793,7 +794,7 @@ class Exchange:
         return not self._is_cut
 
     def _read_early(self, connection: UpstreamConnection) -> None:
-        """Read what comes before the request has been sent; a refusal ends the sending."""
+        """Read input that arrives while the request is sent; a final response ends sending."""
         data = connection.try_receive(RECV_BYTES)
         if data is None:
             return
@@ -814,7 +815,7 @@ class Exchange:
             f"{self.address.called} took nothing of the request for {self._limits.head_s:g} s"
         )
 
-    # --- the head of the answer ----------------------------------------------------------------
+    # --- the head of the response --------------------------------------------------------------
 
     def _read_head(self, connection: UpstreamConnection, method: str) -> None:
         parser = connection.parser
@@ -844,7 +845,7 @@ class Exchange:
             self._note_bad(parser, error)
 
     def _note_bad(self, parser: ResponseParser, error: Exception) -> None:
-        """Never use this connection again. Raises: UpstreamBroke unless the answer was whole."""
+        """Exclude the connection from reuse. Raises: UpstreamBroke for an incomplete response."""
         if not parser.complete:
             why = error.__context__ or error  # of a callback of ours, or httptools' own
             raise UpstreamBroke(f"{self.address.called} does not speak HTTP/1.1: {why}") from error
@@ -857,7 +858,7 @@ class Exchange:
 
 @as_python_has_it
 class _Unanswered(Exception):
-    """A connection ended before the first byte of an answer."""
+    """A connection closed before the first byte of a response."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
@@ -869,7 +870,7 @@ def _ended() -> OSError:
 
 
 def _head(request: UpstreamRequest, address: Address) -> bytes:
-    """The request line and header block, with the framing of the body."""
+    """Return the request line and header block, with the framing of the body."""
     lines = [f"{request.method} {request.target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in request.headers]
     length = len(request.body) if isinstance(request.body, bytes) else request.length
@@ -884,7 +885,7 @@ def _head(request: UpstreamRequest, address: Address) -> bytes:
 
 
 def _framed(body: OutgoingBody, length: int | None) -> Iterator[bytes]:
-    """The pieces of *body* as they are sent: as they are, or as chunks where *length* is None."""
+    """Yield *body* as it is sent: unchanged, or with chunked framing where *length* is None."""
     if isinstance(body, bytes):
         yield body
         return

@@ -1,4 +1,4 @@
-"""One request under way, from admission to its record: its outcome so far, and all it holds.
+"""One request in flight, from admission to its record: its outcome so far and its resources.
 
 Access log, response observer and activity record read from it, so that each fact is stored once.
 """
@@ -21,20 +21,20 @@ from llmsnap.telemetry import ResponseObserver
 
 
 class RequestContext:
-    """Owned by the greenlet that serves the request; ``close`` settles everything, once.
+    """Owned by the greenlet that serves the request; ``close`` releases everything, once.
 
-    ``interrupt`` may come from anywhere (the client left, the model was unloaded, an admin
-    cancelled) and wakes whatever the greenlet waits for.
+    ``interrupt`` may be called from any greenlet (the client disconnected, the model was unloaded,
+    an admin cancelled) and ends the wait of the serving greenlet.
     """
 
     model_id = ""
-    """The model of our own that serves it."""
+    """The local model that serves it."""
     peer: str | None = None
     """The peer that serves it."""
     stream = False
-    """Whether the client wants its answer as a stream."""
+    """Whether the client requested a stream."""
     granted = False
-    """Whether it has, or had, its turn at a model of our own."""
+    """Whether it has, or had, a lease of a local model."""
     queue_s = 0.0
     """How long it waited for other requests and models."""
     load_s = 0.0
@@ -42,31 +42,31 @@ class RequestContext:
     swap_id: int | None = None
     """The swap it waited for."""
     first_byte_at: float | None = None
-    """When the first byte of the upstream's body came; monotonic."""
+    """When the first byte of the upstream's body arrived; monotonic."""
     status = 0
-    """What the client got; for a stream that failed midway, what it should have been."""
+    """Status sent to the client; of a stream that failed midway, that of the failure."""
 
     secret_headers: frozenset[str] = frozenset()
-    """Names, in lower case, of those of *headers* whose values stand in the configuration."""
+    """Names, in lower case, of those *headers* whose values come from the configuration."""
     observer: ResponseObserver | None = None
     lease: Lease | None = None
     exchange: Exchange | None = None
     interrupted: LlmsnapError | None = None
     closed = False
     was_resent = False
-    """Whether its model was loaded again for it, which is done once."""
+    """Whether its model was loaded again for it, which happens at most once."""
     timeouts = UpstreamTimeouts()
     """Of what serves it."""
     max_wait_s: float | None = None
-    """How long it waits for its model at most; None: as long as the configuration says."""
+    """Limit in seconds of the wait for its model; None: that of the configuration."""
     never_swap = False
-    """Whether no model is loaded for it."""
+    """Whether it never causes a model to load."""
     observes = False
-    """Whether the request only looks at the server: it takes no slot and keeps no model."""
+    """Whether the request is a probe: it takes no slot and does not keep the model loaded."""
     watches = False
-    """Whether its client only listens, and comes back when the answer ends."""
+    """Whether its client is an event source, which reconnects when the response ends."""
     comment_every_s = 0.0
-    """After how much silence of its server its client gets a comment; 0: never."""
+    """Seconds of silence of its server after which its client gets a comment; 0: never."""
 
     _holds_body = True
     _timer: Any = None
@@ -76,15 +76,15 @@ class RequestContext:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.payload: Payload = UNPARSED
-        """Its body and the path to send on."""
+        """Its body and the path to forward."""
         self.headers: Headers = []
-        """What the upstream gets."""
+        """Headers for the upstream."""
 
     def __repr__(self) -> str:
         ended = " closed" if self.closed else ""
         return f"<RequestContext {self.request.id} for {self.request.requested}{ended}>"
 
-    # --- what logs and records say of it -------------------------------------------------------
+    # --- for logs and records ------------------------------------------------------------------
 
     @property
     def served_by(self) -> str:
@@ -93,18 +93,18 @@ class RequestContext:
 
     @property
     def shown_model(self) -> str:
-        """The model it is counted for: one of a peer's has the name it was resolved by."""
+        """The model it is counted for; a peer's model under the name that was resolved."""
         return self.payload.requested if self.peer else self.model_id or self.request.requested
 
     @property
     def sent_path(self) -> str:
-        """The path sent on, without its query; the client's before that is known."""
+        """The forwarded path, without its query; the client's before that is known."""
         payload = self.payload
         return self.request.path if payload is UNPARSED else payload.path.partition("?")[0]
 
     @property
     def shown_headers(self) -> Headers:
-        """What the upstream gets, without the values that stand in the configuration."""
+        """Headers for the upstream, with values from the configuration masked."""
         secret = self.secret_headers
         if not secret:
             return self.headers
@@ -114,11 +114,11 @@ class RequestContext:
 
     @property
     def log_ids(self) -> dict[str, Any]:
-        """What names it in log lines: ``extra=context.log_ids``."""
+        """Its ids for log lines: ``extra=context.log_ids``."""
         return {"request_id": self.request.id, "swap_id": self.swap_id}
 
     def note_wait(self, lease: Lease) -> None:
-        """Add how long *lease* took. Never switches."""
+        """Add the waiting times of *lease*. Never switches."""
         self.granted = True
         self.queue_s += lease.waited_s - lease.load_s
         self.load_s += lease.load_s
@@ -127,7 +127,7 @@ class RequestContext:
     # --- interruption --------------------------------------------------------------------------
 
     def interrupt(self, error: LlmsnapError) -> None:
-        """End the request early with *error*; the first one counts. Never switches."""
+        """End the request early with *error*; the first call wins. Never switches."""
         if self.interrupted is None:
             self.interrupted = error
             if self._interrupt is not None:
@@ -142,37 +142,37 @@ class RequestContext:
         self.interrupt(Draining("the request was cancelled"))
 
     def on_interrupt(self, do: Callable[[], None]) -> None:
-        """Have an interruption call *do*, at once after one. Never switches."""
+        """Call *do* when the request is interrupted; at once if it already was. Never switches."""
         self._interrupt = do
         if self.interrupted is not None:
             do()
 
     def reason(self, error: LlmsnapError) -> LlmsnapError:
-        """Return what interrupted the request, else *error*."""
+        """Return the error that interrupted the request, else *error*."""
         return self.interrupted or error
 
     # --- resources -----------------------------------------------------------------------------
 
     def wait_for(self, ticket: Ticket) -> None:
-        """Have an interruption cancel *ticket*. Never switches."""
+        """Cancel *ticket* when the request is interrupted. Never switches."""
         self._waiting = ticket, time.monotonic()
         self.on_interrupt(ticket.cancel)
 
     def hold(self, lease: Lease, exchange: Exchange) -> None:
-        """Own *lease*; have an interruption, also by the lease, abort *exchange*. No switch."""
+        """Own *lease*; an interruption, also by the lease, aborts *exchange*. Never switches."""
         self.lease, self.exchange = lease, exchange
         lease.on_cut, self._interrupt = self._cut, exchange.abort
         if self.interrupted is not None:
             exchange.abort()
 
     def abort_on_interrupt(self, exchange: Exchange) -> None:
-        """Own *exchange*, which needs no lease; have an interruption abort it. Never switches."""
+        """Own *exchange*, which needs no lease; an interruption aborts it. Never switches."""
         self.exchange, self._interrupt = exchange, exchange.abort
         if self.interrupted is not None:
             exchange.abort()
 
     def loosen(self, after_s: float | None) -> None:
-        """Stop keeping the model if the answer still goes on in *after_s* (None: keep it).
+        """Stop keeping the model loaded if the response lasts longer than *after_s* (None: keep).
 
         Never switches.
         """
@@ -185,7 +185,7 @@ class RequestContext:
             self._timer.start(self.lease.loosen)
 
     def release(self) -> None:
-        """Give back lease and exchange, to wait for others. Never switches."""
+        """Release lease and exchange, so that the request can wait for new ones. Never switches."""
         if self._timer is not None:
             self._timer.close()
             self._timer = None
@@ -197,13 +197,13 @@ class RequestContext:
         self.exchange = self.lease = None
 
     def release_body(self) -> None:
-        """Free what the body takes: the answer has begun, nothing is sent again. Never switches."""
+        """Free the body: once the response has begun, it is not sent again. Never switches."""
         self._holds_body = False
         self.payload.close()
         self.request.body_share.close()
 
     def close(self, error: LlmsnapError | None = None) -> None:
-        """Give everything back; *error* is why the request failed. Idempotent, never switches."""
+        """Release everything; *error* is why the request failed. Idempotent, never switches."""
         if self.closed:
             return
         self.closed = True
@@ -214,12 +214,12 @@ class RequestContext:
         self.release()
         if self._holds_body:
             self.release_body()
-        observer, self.observer = self.observer, None  # it refers to us: no work for the collector
+        observer, self.observer = self.observer, None  # it refers to this object: a reference cycle
         if observer is not None:
             observer.finish(error, client_left=isinstance(error, ClientGone))
 
     def _note_failed_wait(self, ticket: Ticket, since: float) -> None:
-        """Note how long the request waited, and for which swap, without a lease."""
+        """Note the waiting times and the swap of a request that got no lease."""
         waited_s = time.monotonic() - since
         self.granted = True
         self.load_s = min(ticket.load_s, waited_s)

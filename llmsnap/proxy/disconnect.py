@@ -1,8 +1,8 @@
 """Reports that a client has closed its socket while its request waits for something else.
 
-Linux: one epoll instance of our own, for EPOLLRDHUP only, so that a pipelined next request never
+Linux: one separate epoll instance, for EPOLLRDHUP only, so that a pipelined next request never
 wakes it; the hub watches that one descriptor. Elsewhere each socket is watched for reading, and
-peeked at. A client that has closed its sending side counts as gone, as in nginx.
+read with MSG_PEEK. A client that has closed its sending side counts as disconnected, as in nginx.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ READ = 1  # gevent's flag for a watcher that waits for reading
 
 
 class ClientWatch(Protocol):
-    """Watches client sockets; one for the whole program."""
+    """Watches client sockets; one per process."""
 
     def add(self, fd: int, on_disconnect: OnDisconnect) -> None:
         """Call *on_disconnect* once, when the peer of socket *fd* closes. Never switches."""
@@ -35,7 +35,7 @@ class ClientWatch(Protocol):
 
 
 class EpollWatch:
-    """Two system calls for each request, none for each byte."""
+    """Watches through epoll: two system calls per request, none per byte."""
 
     def __init__(self) -> None:
         self._epoll: Any = None
@@ -85,7 +85,7 @@ class EpollWatch:
 
 
 class PeekWatch:
-    """For systems without epoll. A client that sends more while it waits is no longer watched."""
+    """Watches without epoll. A client that sends more while it waits is no longer watched."""
 
     def __init__(self) -> None:
         self._watchers: dict[int, Any] = {}
@@ -118,7 +118,7 @@ class PeekWatch:
 
 
 def is_closed(fd: int) -> bool:
-    """Whether the peer of *fd*, which can be read, has closed. Never switches."""
+    """Whether the peer of *fd*, which is readable, has closed. Never switches."""
     with socket.socket(fileno=socket.dup(fd)) as copy:
         copy.settimeout(0)
         try:
@@ -139,7 +139,7 @@ def new_watch() -> ClientWatch:
 
 
 class ClientMonitor:
-    """Watches one client from ``open`` to ``close``; with *fd* -1 it never notices anything."""
+    """Watches one client from ``open`` to ``close``; with *fd* -1 it does nothing."""
 
     __slots__ = ("_fd", "_on_disconnect", "_watch", "gone")
 
@@ -153,7 +153,7 @@ class ClientMonitor:
         return f"<ClientMonitor fd {self._fd}{' gone' if self.gone else ''}>"
 
     def open(self, on_disconnect: OnDisconnect) -> None:
-        """Call *on_disconnect*, in the hub, when the client leaves. Never switches."""
+        """Call *on_disconnect*, in the hub, when the client disconnects. Never switches."""
         if self._watch is not None and self._fd >= 0:
             self._on_disconnect = on_disconnect
             self._watch.add(self._fd, self._note)

@@ -1,4 +1,4 @@
-"""From a request to an answer: parse, resolve, acquire, forward, stream."""
+"""The path from a request to its response: parse, resolve, acquire, forward, stream."""
 
 from __future__ import annotations
 
@@ -51,16 +51,17 @@ from llmsnap.telemetry import Recorder
 log = logging.getLogger(__name__)
 
 COMMENT_EVERY_S = 10.0
-"""Middle boxes bear this much silence; the first sign of life comes after as long."""
+"""Seconds of silence that proxies in between tolerate; the first keep-alive is sent after that."""
 OBSERVING_METHODS = frozenset({"GET", "HEAD"})
 HEALTH_PATH = "/health"
-"""Below ``/upstream/<model>`` it loads a model, as known tools expect, but keeps none that is."""
+"""A request for it below ``/upstream/<model>`` loads the model, as known tools expect, but does not
+keep a loaded one."""
 EXIT_LIMIT_S = 0.2
-"""How long after its connection the exit of a dying server is waited for."""
+"""Seconds to wait for a server's exit after its connection has closed."""
 
 
 class Queue(Protocol):
-    """Gives out the right to send a request to a model; the driver."""
+    """Grants leases, the right to send a request to a model; implemented by the driver."""
 
     def request(
         self, model_id: str, *, max_wait_s: float | None = None, never_swap: bool = False
@@ -68,7 +69,7 @@ class Queue(Protocol):
         """Return a ticket, settled at once or later. Never switches."""
 
     def observe(self, model_id: str) -> Lease | None:
-        """Return a lease that takes no slot and keeps no model; None if it is not ready."""
+        """Return a lease that takes no slot and keeps no model loaded; None if it is not ready."""
 
     def recheck_files(self, model_id: str) -> bool:
         """End the back-off of a failing model if its files have changed; return whether. Blocks."""
@@ -78,10 +79,10 @@ class Queue(Protocol):
 
 
 class Servers(Protocol):
-    """The servers of local models; the service."""
+    """The servers of local models; implemented by the service."""
 
     def address_of(self, model_id: str) -> Address:
-        """Return where a ready model answers; each run has an object of its own.
+        """Return the address of a ready model; each run has an object of its own.
 
         Raises: NotReady.
         """
@@ -91,10 +92,10 @@ class Servers(Protocol):
 
 
 class Dispatcher:
-    """Serves inference.
+    """Serves inference requests.
 
-    *deferred* runs deferred calls; they and the request's own record are seen to while its
-    model works.
+    *deferred* runs deferred calls; they run, and the request's record is filed, while its model
+    works.
     """
 
     def __init__(
@@ -113,9 +114,9 @@ class Dispatcher:
         self._random = random.Random()  # noqa: S311 - shuffles messages
 
     def handle(self, context: RequestContext, request_config: RequestConfig) -> Response:
-        """Answer one request of an inference route. Blocks until the answer's head is there.
+        """Answer one request of an inference route. Blocks until the head of the response arrives.
 
-        Raises: LlmsnapError, and then nothing has been sent and nothing is held.
+        Raises: LlmsnapError; then nothing has been sent and no resource is held.
         """
         try:
             context.payload = parse_request(context.request, request_config)
@@ -148,7 +149,7 @@ class Dispatcher:
             raise
 
     def handle_props(self, context: RequestContext, request_config: RequestConfig) -> Response:
-        """Answer ``/props?model=``, for which a model is loaded only where ``autoload`` says so.
+        """Answer ``/props?model=``, which loads a model only if ``autoload`` requests it.
 
         Blocks as ``handle``, and raises the same.
         """
@@ -158,7 +159,7 @@ class Dispatcher:
         return self._serve(context, request_config)
 
     def _serve(self, context: RequestContext, request_config: RequestConfig) -> Response:
-        """Serve *context*, which is closed here when that fails, else by the answer's body."""
+        """Serve *context*, which is closed here on failure, else by the body of the response."""
         request = context.request
         try:
             request.requested = context.payload.requested
@@ -188,23 +189,23 @@ class Dispatcher:
         context.close(error)
 
     def _while_sent(self, context: RequestContext) -> None:
-        """Do what can be done while the upstream works."""
+        """Run deferred work while the upstream works."""
         self._record(context)
         self._run_deferred()
 
     def _record(self, context: RequestContext) -> None:
-        """Have *context* on record, as far as it is known by now. Never switches."""
+        """Start the record of *context*, as far as it is known by now. Never switches."""
         if context.observer is None:
             body, length = context.payload.body, context.payload.length
             buffered = body if isinstance(body, bytes) else b""
             context.observer = self._recorder.begin(context, buffered, length or 0)
 
-    # --- models of our own ---------------------------------------------------------------------
+    # --- local models --------------------------------------------------------------------------
 
     def _serve_local(
         self, context: RequestContext, request_config: RequestConfig, model: ModelConfig
     ) -> Response:
-        """Get the model's turn, send, and return the answer. Once again if its server ends."""
+        """Acquire a lease, send, and return the response; retries once if the server ends."""
         settings = request_config.upstream_settings(model)
         context.model_id = model.id
         _adapt(context, settings, settings.model_name)
@@ -230,7 +231,7 @@ class Dispatcher:
         return stream.answer(context, exchange)
 
     def _enqueue(self, context: RequestContext) -> Ticket:
-        """Return a ticket for the model; another one where a failing model's files have changed."""
+        """Return a ticket for the model; a new one if a failing model's files have changed."""
         enqueue, model_id = self._queue.request, context.model_id
         wait_s, never_swap = context.max_wait_s, context.never_swap
         ticket = enqueue(model_id, max_wait_s=wait_s, never_swap=never_swap)
@@ -241,7 +242,7 @@ class Dispatcher:
     def _wait(
         self, context: RequestContext, model: ModelConfig, ticket: Ticket
     ) -> WaitFrames | None:
-        """Wait until *ticket* is settled, or return what to show while it is not. Blocks."""
+        """Wait until *ticket* is settled, or return the frames to send until then. Blocks."""
         self._record(context)
         context.wait_for(ticket)
         if context.stream and _gets_events(context):
@@ -256,7 +257,7 @@ class Dispatcher:
     def _loading(
         self, context: RequestContext, ticket: Ticket | None, frames: WaitFrames
     ) -> Response:
-        """Return the answer that begins while *context* waits for *ticket*, or for its server."""
+        """Return the response that begins while *context* waits for *ticket*, or for its server."""
 
         def send(lease: Lease) -> bool:
             context.note_wait(lease)
@@ -277,7 +278,7 @@ class Dispatcher:
             context.wait_for(ticket)
             return ticket
 
-        # The head of our answer goes out before the upstream could say how it encodes its own.
+        # The head of this response is sent before the encoding of the upstream's is known.
         context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
         waiting = ModelWait(ticket, self._queue.position, again, send)
         return LoadingStream(
@@ -285,10 +286,10 @@ class Dispatcher:
         ).answer()
 
     def _send(self, context: RequestContext, lease: Lease) -> Exchange:
-        """Send over a connection to the model of *lease*, and wait for the answer's head.
+        """Send over a connection to the model of *lease*, and wait for the head of the response.
 
-        Returns after a silence of ``context.comment_every_s`` without one, too. Raises: ServerEnded
-        when the model has to be loaded again; then nothing is held.
+        Returns without it after a silence of ``context.comment_every_s``. Raises: ServerEnded when
+        the model has to be loaded again; then no lease is held.
         """
         context.lease = lease
         try:
@@ -307,9 +308,9 @@ class Dispatcher:
     def _check_server(
         self, context: RequestContext, lease: Lease, exchange: Exchange, error: Unreachable
     ) -> None:
-        """Look whether *error* means that the model's server has ended. Blocks for a moment.
+        """Check whether *error* means that the model's server has ended. Blocks briefly.
 
-        Raises: what ``_ended`` returns, if so and the request may be sent again.
+        Raises: the error of ``_ended``, if so and the request may be sent again.
         """
         end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
         if end is not None and (not exchange.was_sent or stream.is_resendable(context)):
@@ -318,7 +319,7 @@ class Dispatcher:
     def _ended(
         self, context: RequestContext, end: ChildExited, error: LlmsnapError
     ) -> LlmsnapError:
-        """Return what to raise when the server of *context*'s model has ended: once it goes on."""
+        """Return the error for the end of a model's server; the first one permits a retry."""
         if context.interrupted is not None:
             return context.interrupted
         if context.was_resent:
@@ -338,7 +339,7 @@ class Dispatcher:
     def _serve_peer(
         self, context: RequestContext, request_config: RequestConfig, route: PeerRoute
     ) -> Response:
-        """Ask the first peer; the next one only when nothing was sent to it."""
+        """Send to the first peer; to the next one only if nothing was sent to the previous."""
         peers = (route.peer, *route.others)
         for peer in peers:
             settings, address = request_config.peer(peer)
@@ -366,7 +367,7 @@ class Dispatcher:
         raise UnknownModel(f'model not found: "{route.requested}"; no peer offers it')
 
     def _silent_peer(self, context: RequestContext, exchange: Exchange) -> Response:
-        """Return the answer that begins while a peer is at work on its own."""
+        """Return the response that begins while a peer works on its own."""
 
         def wait_head() -> bool:
             try:
@@ -379,7 +380,7 @@ class Dispatcher:
 
 
 def _set_wait_rules(context: RequestContext, model: ModelConfig) -> None:
-    """Note how *context* may wait for *model*, by the client's headers and the configuration."""
+    """Set how long *context* may wait for *model*, by the client's headers and configuration."""
     request = context.request
     context.watches = context.watches and model.ignore_streams
     if max_wait := request.environ.get("HTTP_X_MAX_WAIT"):
@@ -396,7 +397,7 @@ def _set_wait_rules(context: RequestContext, model: ModelConfig) -> None:
 
 
 def _take(context: RequestContext, ticket: Ticket) -> Lease:
-    """Return the lease, noting how long it took. Raises: why there is none."""
+    """Return the lease, and note its waiting times. Raises: the error that refused it."""
     try:
         lease = ticket.take()
     except LlmsnapError as error:
@@ -406,7 +407,7 @@ def _take(context: RequestContext, ticket: Ticket) -> Lease:
 
 
 def _release_model_early(context: RequestContext, exchange: Exchange, model: ModelConfig) -> None:
-    """Stop keeping *model* for an answer to a GET that stays open, where *model* says so."""
+    """Stop keeping *model* loaded for a GET response that stays open, if *model* is set to."""
     if model.ignore_websockets and exchange.status == 101:
         context.loosen(0.0)
     elif model.ignore_streams:
@@ -414,14 +415,14 @@ def _release_model_early(context: RequestContext, exchange: Exchange, model: Mod
 
 
 def _gets_events(context: RequestContext) -> bool:
-    """Whether *context*'s client, which wants a stream, is answered by one of events."""
+    """Whether *context*'s client, which requested a stream, is answered by server-sent events."""
     if context.payload.prefix:
         return False
     return stream_of(context.request.path) is not None
 
 
 def _adapt(context: RequestContext, settings: UpstreamSettings, name: str) -> None:
-    """Have what is sent on follow *settings*, where the model is called *name*."""
+    """Adapt the forwarded request to *settings* of an upstream that calls the model *name*."""
     payload, request, rule = context.payload, context.request, settings.rule
     payload.adapt(settings, name)
     context.stream, context.timeouts = payload.stream, settings.timeouts
@@ -435,9 +436,9 @@ def _adapt(context: RequestContext, settings: UpstreamSettings, name: str) -> No
 
 
 def _page_policy(context: RequestContext, route: Route) -> str:
-    """Return what keeps an answer below ``/upstream`` from acting in our origin; "" lets it.
+    """Return the Content-Security-Policy that isolates a response below ``/upstream``; "": none.
 
-    Only servers of our own have pages worth running.
+    Only local servers have pages worth running.
     """
     if not isinstance(route, LocalRoute):
         return SANDBOX
@@ -450,7 +451,7 @@ def _of_peer(error: UpstreamError) -> UpstreamError:
 
 
 def _max_wait_s(header: str) -> float | None:
-    """The seconds of an X-Max-Wait header, None without one. Raises: BadRequest."""
+    """Return the seconds of an X-Max-Wait header, None without one. Raises: BadRequest."""
     if not header:
         return None
     try:

@@ -1,7 +1,7 @@
-"""The JSON or query of a request: the model it names, and edits that leave the rest as it was.
+"""The JSON or query of a request: the model it names, and edits that leave the rest unchanged.
 
-``CompiledFilter`` is what a model's or peer's ``filters`` do: strip, then set, then set by name. It
-is compiled once per configuration; a request that it does not apply to keeps its bytes.
+``CompiledFilter`` applies a model's or peer's ``filters``: strip, then set, then set by name. It is
+compiled once per configuration; a request that it does not apply to keeps its bytes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _ANYTHING = msgspec.json.Decoder(Any)
 class JsonBody:
     """A JSON request: its bytes, the model it names, and its other top-level members.
 
-    *named* is false when the body does not have the name as a text: it came from the address, or is
-    a number, which readers write in more than one way.
+    *named* is false when the body does not contain the name as a string: it came from the URL, or
+    is a number, which parsers format in more than one way.
     """
 
     __slots__ = ("_members", "model", "named", "raw")
@@ -57,7 +57,7 @@ class JsonBody:
 
     @property
     def stream(self) -> bool:
-        """Whether the answer is wanted as a stream."""
+        """Whether a stream is requested."""
         return _is_true(self._last("stream"))
 
     def get(self, name: str) -> bytes | None:
@@ -92,10 +92,10 @@ class JsonBody:
 def parse_json(raw: bytes, query_model: str = "") -> JsonBody:
     """The request in the body *raw*, for the model it names, else for *query_model*.
 
-    Whatever a reader could take for a second model is taken out: repeated members, and names that
-    equal ``model`` but for case, which Go's encoding/json accepts.
+    Members that another parser could read as a second model are removed: repeated ones, and names
+    that equal ``model`` but for case, which Go's encoding/json accepts.
 
-    Raises: BadRequest for what is not a JSON object, or names no model.
+    Raises: BadRequest if it is not a JSON object, or names no model.
     """
     raw = raw.removeprefix(BOM)
     try:
@@ -124,7 +124,7 @@ def parse_json(raw: bytes, query_model: str = "") -> JsonBody:
 
 
 def means_model(name: str) -> bool:
-    """Whether some reader takes a member, field or parameter of this *name* for the model.
+    """Whether some parser reads a member, field or parameter of this *name* as the model.
 
     Go's encoding/json ignores case, and a C text ends at a NUL.
     """
@@ -161,7 +161,7 @@ def with_model(query: str, name: str) -> str:
 
 
 def _names_a_model(part: str) -> bool:
-    """Whether a reader may find a model in this *part* of a query; some cut at ``;`` as well."""
+    """Whether a parser may find a model in this *part* of a query; some split at ``;`` as well."""
     return any(means_model(unquote_plus(one.partition("=")[0])) for one in part.split(";"))
 
 
@@ -177,9 +177,9 @@ _NO_NAMES = {b"{": "an object", b"[": "a list", b"t": "true", b"f": "false"}
 
 
 def _text(value: Value) -> str:
-    """A model's name out of a JSON value: numbers in plain decimal, null as nothing.
+    """Return the model's name in a JSON value: numbers in plain decimal, null as "".
 
-    Raises: BadRequest for any other value but a text.
+    Raises: BadRequest for any other type but a string.
     """
     if memoryview(value).nbytes > MAX_MODEL_BYTES:
         raise BadRequest(f"the `model` key is longer than {MAX_MODEL_BYTES} bytes", "model")
@@ -213,7 +213,7 @@ def _is_true(value: Value) -> bool:
 
 
 def is_true_word(text: str) -> bool:
-    """Whether a text stands for "yes", as Go's ParseBool reads it."""
+    """Whether a text means true, as in Go's ParseBool."""
     return text in TRUE_WORDS
 
 
@@ -221,7 +221,7 @@ PROTECTED = "model"
 
 
 class TopLevel(Protocol):
-    """A document's top level, as far as filters look at it."""
+    """A document's top level, as far as filters read it."""
 
     def get(self, name: str) -> bytes | None:
         """The JSON text of a member, None without one."""
@@ -229,7 +229,7 @@ class TopLevel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One parameter to set: where, its JSON text, and its value as a form field would have it."""
+    """One parameter to set: its path, its JSON text, and its value as a form field."""
 
     path: tuple[str, ...]
     text: bytes
@@ -238,7 +238,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class CompiledFilter:
-    """The filters of one model or peer. False when they do nothing."""
+    """The compiled filters of one model or peer; falsy if they change nothing."""
 
     strip: tuple[tuple[str, ...], ...] = ()
     settings: tuple[Setting, ...] = ()
@@ -251,9 +251,9 @@ class CompiledFilter:
         set_params: Mapping[str, Any] | None = None,
         set_by_name: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> CompiledFilter:
-        """Compile the configured filters; names that are no usable path, and `model`, are left out.
+        """Compile the configured filters; skips `model`, and names that are not a valid path.
 
-        *set_by_name* holds more parameters for requests that ask for the model by that name.
+        *set_by_name* holds more parameters for requests that name the model so.
         """
         by_name = {name: _settings(params) for name, params in (set_by_name or {}).items()}
         return cls(
@@ -266,13 +266,13 @@ class CompiledFilter:
         return bool(self.strip or self.settings or self.by_name)
 
     def settings_for(self, requested: str) -> tuple[Setting, ...]:
-        """What is set for a request that names the model *requested*, in order."""
+        """Return the parameters to set for a request that names the model *requested*, in order."""
         if self.by_name is None:
             return self.settings
         return self.settings + self.by_name.get(requested, ())
 
     def edits(self, request: TopLevel, requested: str) -> dict[str, bytes | None]:
-        """The changes to *request*'s top level: new JSON text per member, None to delete it."""
+        """Return the edits of *request*'s top level: new JSON text per member, None deletes it."""
         edits: dict[str, bytes | None] = {}
         for path in self.strip:
             _strip(edits, request, path)
@@ -283,7 +283,7 @@ class CompiledFilter:
         return edits
 
     def form_edits(self, names: Iterable[str], requested: str) -> dict[str, str | None]:
-        """The same for a form, which has only a top level: new text per field, None to delete it.
+        """Return the edits of a form, which has only a top level: new text, or None to delete.
 
         *names* are the fields the form has.
         """

@@ -100,7 +100,7 @@ LOADING_MESSAGES = (
 
 
 class LoadingStateFrames:
-    """Full chat completion chunks whose delta is reasoning: a title, dots, remarks, an end."""
+    """Chat completion chunks whose delta is reasoning: a title, dots, loading messages, an end."""
 
     every_s = 1.0
 
@@ -119,7 +119,7 @@ class LoadingStateFrames:
         return self._frame(RULE, role="assistant") + self._frame(title)
 
     def tick(self, waited_s: float, position: int | None) -> bytes:
-        """Return a dot, a message that is due, or the news of another place in the queue."""
+        """Return a dot, a loading message that is due, or a changed position in the queue."""
         if position and position > 1 and position != self._position:
             self._position = position
             return self._frame(f"\nplace {position} in the queue\n")
@@ -131,8 +131,8 @@ class LoadingStateFrames:
         return self._frame(f"\n{message}\n")
 
     def end(self, waited_s: float, error: str) -> bytes:
-        """Return the closing frames, with what went wrong if something did."""
-        trouble = self._frame(f"\nUnable to swap model err: {error}\n") if error else b""
+        """Return the closing frames, with the failure if there was one."""
+        trouble = self._frame(f"\nModel failed to load: {error}\n") if error else b""
         done = b"" if error else self._frame(f"\nDone! ({waited_s:.2f}s)\n")
         return trouble + done + self._frame(RULE) + self._frame(" \n")
 
@@ -150,9 +150,9 @@ class LoadingStateFrames:
 
 
 MAX_WHOLE_BYTES = 16 << 20
-"""How long an answer in one piece may be that is turned into events."""
+"""Limit in bytes of an unstreamed response that is converted into events."""
 MAX_ERROR_CHARS = 16384
-"""How much of an error that is no JSON its client gets."""
+"""How much of an error that is not JSON the client gets."""
 HEADERS = [
     ("Content-Type", "text/event-stream"),
     ("Cache-Control", "no-cache"),
@@ -161,25 +161,25 @@ HEADERS = [
 
 
 class WaitFrames(Protocol):
-    """What is shown while a request waits. Each returns bytes of whole frames, or b""."""
+    """Builds what is sent while a request waits; each method returns whole frames, or b""."""
 
     every_s: float
 
     def first(self) -> bytes:
-        """Return what is shown at once."""
+        """Return the frames that are sent at once."""
 
     def tick(self, waited_s: float, position: int | None) -> bytes:
-        """Return what is shown after *waited_s*, *position* in the queue."""
+        """Return the frames after a wait of *waited_s*, at *position* in the queue."""
 
     def end(self, waited_s: float, error: str) -> bytes:
-        """Return what is shown when the wait is over, in vain for the reason *error*."""
+        """Return the frames at the end of the wait; *error* is why it failed, "" on success."""
 
 
 class CommentFrames:
-    """Comment lines, which clients skip and middle boxes count as life.
+    """Comment lines, which clients skip and proxies in between count as traffic.
 
-    No blank line follows: there are clients that take each for the end of an event, and an event
-    without data for broken JSON.
+    No blank line follows: some clients read each as the end of an event, and an event without data
+    as broken JSON.
     """
 
     def __init__(self, every_s: float) -> None:
@@ -201,7 +201,7 @@ class CommentFrames:
 
 @dataclass(slots=True)
 class ModelWait:
-    """How a request gets to its model: by the *ticket* it waits for, None when it was sent already.
+    """How a request reaches its model: by the *ticket* it waits for, None if it was sent already.
 
     *send* sends it, and returns whether the head of the answer was read. Where that, or waiting for
     the head, raises ServerEnded, there is *another* ticket. *position*: in the queue.
@@ -214,7 +214,7 @@ class ModelWait:
 
 
 class LoadingStream:
-    """A body that shows *frames* until the ticket is settled, then what the upstream answers.
+    """A body that sends *frames* until the ticket is settled, then the upstream's response.
 
     While that is silent, comments are shown: *wait_head* waits for its head, and returns whether it
     was read. It raises LlmsnapError.
@@ -244,7 +244,7 @@ class LoadingStream:
         return f"<LoadingStream of {self._context!r}>"
 
     def answer(self) -> Response:
-        """Return the answer that begins now."""
+        """Return the response that begins now."""
         return Response(200, "OK", list(HEADERS), self)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -254,7 +254,7 @@ class LoadingStream:
         return next(self._steps)
 
     def close(self) -> None:
-        """Settle everything, however far it came. Never switches greenlets."""
+        """Release everything, at any stage. Never switches greenlets."""
         if self._waiting is not None and self._waiting.ticket is not None:
             self._waiting.ticket.cancel()
         is_delivered = self._rest is not None and self._rest.is_delivered
@@ -278,7 +278,7 @@ class LoadingStream:
                 self._waiting.ticket = self._waiting.another()
 
     def _wait(self) -> Iterator[bytes]:
-        """Yield signs of life until the head of the answer is read."""
+        """Yield keep-alive frames until the head of the response is read."""
         waiting = self._waiting
         if waiting is not None and waiting.ticket is not None:
             lease = yield from self._load(waiting, waiting.ticket)
@@ -290,7 +290,7 @@ class LoadingStream:
             yield comments.tick(self._waited_s, None)
 
     def _load(self, waiting: ModelWait, ticket: Ticket) -> Generator[bytes, None, Lease]:
-        """Show frames until *ticket* is settled, and return its lease."""
+        """Yield frames until *ticket* is settled, and return its lease."""
         self._is_loading = True
         if first := self._frames.first():
             yield first
@@ -303,9 +303,10 @@ class LoadingStream:
         return lease
 
     def _answer(self) -> Iterator[bytes]:
-        """Yield the upstream's events, or its JSON answer as the events of the client's API.
+        """Yield the upstream's events, or its JSON response as events of the client's API.
 
-        Raises: UpstreamRefused with what no event can express; the status line has been sent.
+        Raises: UpstreamRefused for a response that no event can express; the status line has been
+        sent by then.
         """
         exchange = self._context.exchange
         if exchange is None:
@@ -326,7 +327,7 @@ class LoadingStream:
             yield b"".join(self._events_of(exchange.status, b"".join(pieces)))
 
     def _pieces(self, exchange: Exchange, encoding: str) -> Iterator[bytes]:
-        """Yield the body of an answer, decoded: our head has promised no encoding.
+        """Yield the decoded body of a response: the head that was sent names no encoding.
 
         Raises: UpstreamError.
         """
@@ -343,7 +344,7 @@ class LoadingStream:
             raise UpstreamBroke(f"the model's answer cannot be decoded: {error}") from error
 
     def _events_of(self, status: int, whole: bytes) -> list[bytes]:
-        """Return the answer *whole* as events. Raises: UpstreamRefused where there are none."""
+        """Return the response *whole* as events. Raises: UpstreamRefused if there are none."""
         try:
             document = json.loads(whole)
         except (ValueError, RecursionError):
@@ -372,7 +373,7 @@ class LoadingStream:
 
 
 def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield *pieces*. Raises: UpstreamError when they are too much to be turned into events."""
+    """Yield *pieces*. Raises: UpstreamError when they are too large to be converted to events."""
     size = 0
     for piece in pieces:
         size += len(piece)
@@ -384,7 +385,7 @@ def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _refusal_of(document: Any, whole: bytes) -> tuple[dict[str, Any] | None, str]:
-    """Return the error object of an answer, or else its text."""
+    """Return the error object of a response, or else its text."""
     if isinstance(document, dict):
         error = document.get("error")
         if isinstance(error, dict):

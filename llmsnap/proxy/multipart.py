@@ -1,7 +1,7 @@
-"""An upload (multipart/form-data): taken in as a stream, kept on disk, given on with edits.
+"""An upload (multipart/form-data): received as a stream, kept on disk, forwarded with edits.
 
-The model may stand behind the file, so all of it is taken in before anything goes on. What parts
-hold goes into one spool, in memory while small; only their headers stay in memory.
+The model's name may follow the file, so all of it is received before it is forwarded. The data of
+parts goes into one spool, in memory while small; only their headers stay in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_HEADS_BYTES = 1 << 20
 MAX_TEXT_BYTES = 1 << 16
 MAX_BOUNDARY_BYTES = 200
 MAX_STRAY_PIECES = 1000
-"""More pieces than parts and reads account for: data that begins like the boundary."""
+"""Limit of chunks beyond parts and reads: data that begins like the boundary causes more."""
 MAX_PARAMETERS = 16
 DEFAULT_LIMIT_BYTES = 4 << 30
 FOLD = re.compile(r"\r\n[ \t]+")  # obsolete, but part headers may still be folded
@@ -41,7 +41,7 @@ MODEL_HEAD = b'Content-Disposition: form-data; name="model"\r\n'
 class FormPart:
     """One part: its header lines as sent, and where in the spool its data is.
 
-    *doubt* says what in the head other readers may understand differently; "" for nothing.
+    *doubt* names what in the head other parsers may read differently; "" for nothing.
     """
 
     name: str
@@ -54,14 +54,14 @@ class FormPart:
 
     @property
     def size(self) -> int:
-        """The bytes of data this part goes on with."""
+        """The size in bytes of the data that is forwarded for this part."""
         return self.length if self.new is None else len(self.new)
 
 
 class Upload:
-    """A form that has arrived whole. *model* is what it asks for.
+    """A form that has been received completely. *model* is the model it names.
 
-    Close it when the request is over; `chunks` may be called more than once before that.
+    Close it at the end of the request; `chunks` may be called more than once before that.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Upload:
         self._parts = list(parts)
         self._spool = spool
         self.doubt = next((part.doubt for part in self._parts if part.doubt), "")
-        """What other readers may understand differently, so that they would see another model."""
+        """What other parsers may read differently, so that they would find another model."""
         self.model = self._settle_model() or query_model
         self._received = [replace(part) for part in self._parts]
 
@@ -104,10 +104,10 @@ class Upload:
         return self._spool.read(min(part.length, MAX_TEXT_BYTES))
 
     def _settle_model(self) -> str:
-        """Return the model the form names, after taking out all that might name another.
+        """Return the model the form names, after removing all parts that might name another.
 
-        It is the first field of that name, else the first file, which some programs send; it
-        goes on as a plain field.
+        It is the first field of that name, else the first file, which some programs send; it is
+        forwarded as a plain field.
         """
         naming = [part for part in self._parts if means_model(part.name)]
         exact = [part for part in naming if part.name == "model"]
@@ -130,9 +130,9 @@ class Upload:
         return model
 
     def rewrite(self, edits: Mapping[str, str | None]) -> None:
-        """Give each field named in *edits* its new text; None takes all fields of that name out.
+        """Set each field named in *edits* to its new text; None removes all fields of that name.
 
-        What is set is set where the field first stands, and not repeated; new ones go to the end.
+        A set field replaces the first of its name and removes the others; new ones are appended.
         """
         waiting = dict(edits)
         kept = []
@@ -150,7 +150,7 @@ class Upload:
         self._parts = [replace(part) for part in self._received]
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes of the form as it goes on."""
+        """Yield the bytes of the form as it is forwarded."""
         for part in self._parts:
             yield b"--%s\r\n%s\r\n" % (self._boundary, part.head)
             if part.new is None:
@@ -161,7 +161,7 @@ class Upload:
         yield b"--%s--\r\n" % self._boundary
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Release the disk space."""
         self._spool.close()
 
     def _data(self, part: FormPart) -> Iterator[bytes]:
@@ -174,7 +174,7 @@ class Upload:
 
 
 def is_form(content_type: str) -> bool:
-    """Whether a body of this Content-Type is read as a form."""
+    """Whether a body of this Content-Type is parsed as a form."""
     return content_type.lstrip()[:10].lower() == "multipart/"
 
 
@@ -187,12 +187,12 @@ def receive(
     query_model: str = "",
     strict: bool = False,
 ) -> Upload:
-    """Take in a form from *read* until that returns nothing.
+    """Receive a form from *read* until that returns nothing.
 
-    The model is the form's own, else *query_model*, from the address. *strict* refuses what other
-    readers may understand differently. *limit_key* is the setting that holds the limit. Blocks
+    The model is the form's own, else *query_model*, from the URL. *strict* refuses what other
+    parsers may read differently. *limit_key* is the setting that holds the limit. Blocks
     while reading.
-    Raises: BadRequest for what is not such a form or names no model; TooLarge.
+    Raises: BadRequest if it is not such a form or names no model; TooLarge.
     """
     with ExitStack() as stack:
         intake = _Intake(_boundary(content_type))
@@ -216,7 +216,7 @@ def receive(
 
 
 class _Intake:
-    """Sorts an arriving form into parts, and what they hold into the spool."""
+    """Parses a form as it arrives: parts into a list, their data into the spool."""
 
     def __init__(self, boundary: bytes) -> None:
         self.parts: list[FormPart] = []
@@ -226,7 +226,7 @@ class _Intake:
         self._stray = 0
 
     def take(self, chunk: bytes) -> None:
-        """File *chunk*; an empty one says that the form has ended."""
+        """Parse *chunk*; an empty one marks the end of the form."""
         try:
             if not chunk:
                 self._parser.finish()
@@ -263,7 +263,7 @@ class _Intake:
 
 
 def _disposition(head: bytes) -> tuple[str, bool, str]:
-    """Return a part's name, "" without one, whether it is a file, and what is in doubt."""
+    """Return a part's name, "" without one, whether it is a file, and what is ambiguous."""
     unfolded = FOLD.sub(" ", head.decode("utf-8", "replace"))
     lines = [line.partition(":") for line in unfolded.split("\r\n")]
     found = [value for key, _, value in lines if key.strip().lower() == "content-disposition"]
@@ -276,9 +276,9 @@ def _disposition(head: bytes) -> tuple[str, bool, str]:
 
 
 def _options(disposition: str) -> tuple[dict[str, str], str]:
-    """Return the parameters of a Content-Disposition, the first of each name, and what is in doubt.
+    """Return the parameters of a Content-Disposition, the first of each name, and the ambiguity.
 
-    Readers differ on repeated and extended parameters, on backslashes, and on what they skip.
+    Parsers differ on repeated and extended parameters, on backslashes, and on what they skip.
     """
     kind, semicolon, _ = disposition.partition(";")
     doubt = "" if kind.strip().lower() == "form-data" else "a part is no form-data"

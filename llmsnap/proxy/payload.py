@@ -1,7 +1,7 @@
-"""The body of a request and the path to send on: finds the model it names, holds it until sent.
+"""The body of a request and the path to forward: finds the model it names, holds it until sent.
 
 There are three kinds of bodies: JSON, which is edited textually; forms, which are spooled; and
-everything else, which passes through unread.
+all others, which pass through unparsed.
 """
 
 from __future__ import annotations
@@ -41,47 +41,47 @@ from llmsnap.routing import PeerRoute
 
 READ_BYTES = 1 << 16
 RESEND_BYTES = 1 << 20
-"""Unread bodies up to this size are held in memory, so that they can be sent once more."""
+"""Unparsed bodies up to this size are held in memory, so that they can be sent again."""
 DECODE_BYTES = 1 << 16
 PIECE_BYTES = 1 << 20
 MAX_RATIO = 100
 MAX_RATIO_FROM_BYTES = 1 << 20
-"""Short bodies may be as repetitive as they like."""
+"""The limit of the compression ratio does not apply to bodies up to this size."""
 ANY_ZLIB_FORMAT = 32 + zlib.MAX_WBITS  # zlib.decompressobj: gzip or zlib, by its header
 URLENCODED = "application/x-www-form-urlencoded"
 EMPTY_BODY = JsonBody(b"", "", [])
 
 
 class Payload(metaclass=ABCMeta):
-    """What is sent on of a request. *requested* names the model: as the client did, or a pin."""
+    """The forwarded part of a request. *requested* names the model: the client's or its pin."""
 
     requested: str
     pinned = ""
-    """What takes the place of the client's name, where the active profile pins that."""
+    """The name that replaces the client's where the active profile pins it."""
     stream = False
     prefix = ""
-    """Below ``/upstream``: what stands before the path that is sent on."""
+    """Below ``/upstream``: the prefix of the forwarded path."""
     path: str
-    """Raw path and query to send on."""
+    """Raw path and query to forward."""
     body: OutgoingBody = b""
-    """What is sent on, as ``adapt`` has made it."""
+    """The body to forward, as ``adapt`` has built it."""
     length: int | None = 0
-    """How long that is; None when it must go chunked."""
+    """Length of *body* in bytes; None: it is sent chunked."""
     is_kept = True
-    """Whether the whole body is here, so that it can be sent again."""
+    """Whether the whole body is held, so that it can be sent again."""
 
     drops: frozenset[str] = frozenset()
-    """Headers that are not true of the body any more, in lower case."""
+    """Headers that do not apply to the body any more, in lower case."""
     adds: tuple[tuple[str, str], ...] = ()
-    """Headers that are true of it instead."""
+    """Headers that replace them."""
 
     @abstractmethod
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
         """Apply the filters of *settings*, and request the model *name* unless that is empty.
 
-        A further request starts from the client's request again. What goes on names one model, in
-        the body and in the query alike: a server that read another place, or another of two
-        names, would serve a model that was not asked for here.
+        A further call starts from the client's request again. The result names one model, in the
+        body and in the query alike: otherwise a server that reads another place, or another of two
+        names, would serve a model that was not authorised.
         """
 
     def pin(self, target: str) -> None:
@@ -94,13 +94,13 @@ class Payload(metaclass=ABCMeta):
 
 
 class UnparsedPayload(Payload):
-    """Stands for a body that has not been parsed yet, or could not be; see UNPARSED."""
+    """Placeholder for a body that has not been parsed yet, or could not be; see UNPARSED."""
 
     requested = ""
     path = ""
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
-        """See Payload: there is nothing to rewrite."""
+        """See Payload; rewrites nothing."""
 
     def close(self) -> None:
         """See Payload."""
@@ -168,7 +168,7 @@ class FormPayload(Payload):
 
 
 class RawPayload(Payload):
-    """A body that passes unread. The model's name stands in the address."""
+    """A body that passes unparsed; the path names the model."""
 
     def __init__(self, request: Request, requested: str, path: str, limit_bytes: int) -> None:
         self.requested = requested
@@ -185,7 +185,7 @@ class RawPayload(Payload):
             self.body = self._pieces
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
-        """See Payload: nothing is rewritten here."""
+        """See Payload; rewrites nothing."""
 
     def close(self) -> None:
         """See Payload."""
@@ -202,10 +202,10 @@ class RawPayload(Payload):
 
 
 class QueryPayload(RawPayload):
-    """A body that passes unread; the model's name stands in the query."""
+    """A body that passes unparsed; the query names the model."""
 
     def adapt(self, settings: UpstreamSettings, name: str) -> None:
-        """See Payload: there is nothing but the name to rewrite."""
+        """See Payload; rewrites the name alone."""
         self.path = _with_model(self.path, name or self.requested)
 
 
@@ -214,8 +214,8 @@ def parse_request(
 ) -> Payload:
     """Return the payload of a request for the inference route *path*, else for its own path.
 
-    A body is what its Content-Type says, on every route. *implied* is the model of a request that
-    names none. Blocks while the body is read.
+    The Content-Type alone decides how a body is parsed, on every route. *implied* is the model of a
+    request that names none. Blocks while the body is read.
     Raises: MethodNotAllowed, BadRequest, UnsupportedEncoding, TooLarge, NoRoom.
     """
     path = path or request.path
@@ -245,7 +245,7 @@ def parse_upstream(request: Request, request_config: RequestConfig) -> Payload:
     wanted = raw.removeprefix("/upstream/").lstrip("/")
     if not wanted:
         raise NotFound("no model id in path: use /upstream/<model>/...")
-    # An unknown name goes on as well: resolving it says which known ones are similar.
+    # An unknown name is passed on as well: resolving it suggests similar ones.
     found = request_config.names.below_upstream(wanted, request.key.may_use)
     name, rest = found or (unquote(wanted.partition("/")[0]), "")
     request.requested = name
@@ -260,11 +260,11 @@ def parse_upstream(request: Request, request_config: RequestConfig) -> Payload:
 def _parse_below(
     request: Request, request_config: RequestConfig, name: str, rest: str
 ) -> Payload | None:
-    """Return the payload of a request for *rest* of the model *name*; None if it passes unread.
+    """Return the payload of a request for *rest* of the model *name*; None if it passes unparsed.
 
-    A peer has other models, other users and an administration, and would take the request for
-    ours: only inference goes on, and only for the model that was authorised. A server of ours may
-    have other models too, which matters to keys that may use some only.
+    A peer has other models, other users and an admin API, and would treat the request as
+    llmsnap's own: only inference is forwarded, and only for the model that was authorised. A local
+    server may have other models too, which matters to keys that are limited to some.
     """
     key = request.key
     route = request_config.names.resolve(name, key.may_use)
@@ -289,9 +289,9 @@ def _parse_named(
     names: Sequence[str],
     implied: str = "",
 ) -> Payload:
-    """Return the payload of a request for *path* that names the first of *names*, by any of them.
+    """Return the payload of a request for *path* for the model with these *names*.
 
-    *implied* is what it names where it names nothing. Raises: BadRequest.
+    *implied* is the model of a request that names none. Raises: BadRequest if it names another.
     """
     payload = parse_request(request, request_config, path, implied)
     if payload.requested not in names:
@@ -305,7 +305,7 @@ def _parse_named(
 
 
 def _check_rest(key: ClientKey, rest: str) -> None:
-    """Check the path that a model's server is sent. Raises: BadRequest, Forbidden."""
+    """Check the path that is sent to a model's server. Raises: BadRequest, Forbidden."""
     if leaves_root(rest):
         raise BadRequest("'..' must not lead out of /upstream/<model>/")
     if rest and not key.reaches_all and not is_inference(rest):
@@ -332,7 +332,7 @@ def _json_payload(request: Request, config: Config, path: str, implied: str) -> 
     if encoding:
         payload.drops = frozenset({"content-encoding"})
     if request.environ.get("CONTENT_TYPE", "").lower().startswith(URLENCODED):
-        # curl's default, and no server should find parameters in what was read as JSON here.
+        # curl's default; no server should parse as form parameters what was parsed as JSON here.
         payload.drops |= {"content-type"}
         payload.adds = (("Content-Type", "application/json"),)
     return payload
@@ -383,7 +383,7 @@ def _filtered(body: JsonBody, filters: CompiledFilter, requested: str) -> JsonBo
 
 
 def read_body(request: Request, limit_bytes: int, limit_key: str = "maxRequestBody") -> bytes:
-    """Read the whole body. Raises: TooLarge and NoRoom, where its length is known before reading.
+    """Read the whole body. Raises: TooLarge and NoRoom, before reading if its length is known.
 
     Blocks; raises BadRequest for a body that ends too early.
     """
@@ -409,7 +409,7 @@ def read_body(request: Request, limit_bytes: int, limit_key: str = "maxRequestBo
 
 
 def _counted(request: Request) -> Callable[[int], bytes]:
-    """Return what reads a form, and counts it where the spool keeps it."""
+    """Return the reader of a form, which counts the bytes where the spool keeps them."""
     taken = 0
 
     def read(size: int) -> bytes:
@@ -445,22 +445,22 @@ def _check_length(length: int, limit_bytes: int, key: str) -> None:
 
 
 def _sent_path(path: str, query: str) -> str:
-    """Path and query to send on: ``/v/x`` is ``/x`` for a server whose base URL has the version."""
+    """Return path and query to forward, ``/v/x`` as ``/x`` if the base URL has the version."""
     resource = RESOURCES.get(path)
     path = path if resource is None else resource.sent_path
     return f"{path}?{query}" if query else path
 
 
 def _with_model(target: str, name: str) -> str:
-    """The path and query *target*, whose query names no other model than *name*."""
+    """Return the path and query *target* with *name* as the only model in its query."""
     path, question, query = target.partition("?")
     return f"{path}?{with_model(query, name)}" if question else path
 
 
 def coding_of(content_encoding: str) -> str:
-    """Return how a JSON body is compressed, "" when it is not.
+    """Return the compression of a JSON body, "" without one.
 
-    Raises: UnsupportedEncoding for anything but gzip or deflate, and for one within another.
+    Raises: UnsupportedEncoding for any other than gzip or deflate, and for several.
     """
     named = [one.strip().lower() for one in content_encoding.split(",")]
     codings = [one for one in named if one not in {"", "identity"}]
@@ -474,11 +474,11 @@ def coding_of(content_encoding: str) -> str:
 
 
 def decoded(raw: bytes, coding: str, limit_bytes: int, on_size: Callable[[int], object]) -> bytes:
-    """Return the JSON in a body that came compressed. Switches greenlets.
+    """Return the decompressed JSON of a body. Switches greenlets.
 
-    *on_size* is called with the size so far, and may raise what ends it.
-    Raises: BadRequest for what is not of that *coding*; TooLarge for what gets larger than
-    *limit_bytes*, or larger than an honest body would.
+    *on_size* is called with the size so far, and may raise to end it.
+    Raises: BadRequest if it is not of that *coding*; TooLarge if the result exceeds *limit_bytes*,
+    or the ratio of a plausible body.
     """
     decoder = zlib.decompressobj(ANY_ZLIB_FORMAT)
     pieces, size = [], 0
@@ -489,7 +489,7 @@ def decoded(raw: bytes, coding: str, limit_bytes: int, on_size: Callable[[int], 
             raise _unpacks_too_large(size, limit_bytes)
         on_size(size)
         pieces.append(piece)
-        gevent.sleep(0)  # a large body must not hold up what else is going on
+        gevent.sleep(0)  # a large body must not block other greenlets
     if not decoder.eof:
         raise BadRequest(f"the {coding} body ends too early")
     if decoder.unused_data:
@@ -498,7 +498,7 @@ def decoded(raw: bytes, coding: str, limit_bytes: int, on_size: Callable[[int], 
 
 
 def _inflated(decoder: Any, raw: bytes, coding: str) -> Iterator[bytes]:
-    """Yield what *raw* unpacks to in pieces of bounded size. Raises: BadRequest."""
+    """Yield the decompressed *raw* in chunks of bounded size. Raises: BadRequest."""
     for start in range(0, len(raw), DECODE_BYTES):
         data, piece = raw[start : start + DECODE_BYTES], b""
         # A full piece may leave more behind in the decoder, even when nothing is left to feed.

@@ -1,7 +1,7 @@
-"""The request of a client as the proxy sees it, the answer, and how much of all bodies is held.
+"""A client's request as the proxy sees it, the response, and the budget for all bodies.
 
-Independent of the server and of Flask. ``UpstreamSettings`` says how requests to one model or peer
-are rewritten and sent, ``RequestConfig`` is the configuration a request is served by.
+Independent of the server and of Flask. ``UpstreamSettings`` defines how requests to one model or
+peer are rewritten and sent, ``RequestConfig`` is the configuration that serves a request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from llmsnap.routing import Names
 
 MOST_MEMORY_BYTES = 1 << 30
 MEMORY_SHARE, DISK_SHARE = 4, 2
-"""A quarter of the memory and half of the free disk, where the configuration says nothing."""
+"""Defaults: a quarter of the memory and half of the free disk."""
 MIB = 1 << 20
 
 
@@ -47,9 +47,9 @@ class ByteLimit:
         return f"<ByteLimit {self.used_bytes} of {self.limit_bytes} bytes {self._place}>"
 
     def check(self, held: int, size: int) -> None:
-        """Raise what a body is refused with that needs *size* bytes and has *held* of them.
+        """Check that a body of *size* bytes, *held* of them counted already, fits. Never switches.
 
-        Raises: TooLarge when it never fits, NoRoom when others leave too little. Never switches.
+        Raises: TooLarge if it never fits, NoRoom while other bodies leave too little.
         """
         limit = self.limit_bytes
         if size > limit:
@@ -64,14 +64,14 @@ class ByteLimit:
             )
 
     def change(self, held: int, size: int) -> None:
-        """Count *size* bytes for a body that had *held*. Raises: as ``check``."""
+        """Count *size* bytes for a body that held *held*. Raises: as ``check``."""
         if size > held:
             self.check(held, size)
         self.used_bytes += size - held
 
 
 class BodyBudget:
-    """What may be held of all bodies; without a configuration without limit."""
+    """The limits of all bodies together; unlimited without a configuration."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.memory = ByteLimit("in memory", "maxBodyMemory")
@@ -91,7 +91,7 @@ class BodyBudget:
 
 
 class BodyShare:
-    """What one request holds of its body within *budget*; ``close`` gives it back."""
+    """The share of one request's body in *budget*; ``close`` releases it."""
 
     __slots__ = ("_budget", "_in_memory", "_on_disk")
 
@@ -127,7 +127,7 @@ class BodyShare:
 
 
 def _free_bytes() -> int:
-    """Return what is free where uploads are kept; without such a place an upload says so itself."""
+    """Return the free bytes of the folder for uploads; without one the upload itself fails."""
     try:
         return shutil.disk_usage(tempfile.gettempdir()).free
     except OSError:
@@ -135,11 +135,12 @@ def _free_bytes() -> int:
 
 
 class Request(Struct):
-    """What the client sent, and what admission granted it.
+    """A client's request, and what admission granted it.
 
     *path* is decoded, *raw_path* as the client sent it; *environ* has the headers under their WSGI
     names. *read* returns a piece of the body, b"" at its end, *length* is that of the whole (None:
-    chunked). *client_ip* is who asked, *remote_ip* who connected: a trusted proxy, or the same.
+    chunked). *client_ip* is the client's, *remote_ip* that of the connection: the client, or a
+    trusted proxy.
     """
 
     id: str
@@ -158,12 +159,12 @@ class Request(Struct):
     remote_ip: str = ""
     socket: Any = None
     body_share: BodyShare = field(default_factory=lambda: BodyShare(BodyBudget()))
-    """What it holds of its body, until it is over."""
+    """The share of its body in the budget, until it ends."""
     key: ClientKey = ANYBODY
     may_load: bool = True
-    """Whether a model may be loaded for it: not for a page that may be of any site."""
+    """Whether a model may be loaded for it; false for pages of other sites."""
     trusts_pages: bool = True
-    """Whether pages of local servers may run in the origin the client sees here."""
+    """Whether pages of local servers may run in llmsnap's own origin."""
     requested: str = ""
     """The client's model name, as soon as it is known."""
     received_at: float = field(default_factory=time.monotonic)
@@ -174,9 +175,9 @@ class Request(Struct):
         return self.key.name
 
     def explain(self, error: LlmsnapError) -> str:
-        """Return what the client may read of *error*: admins all, others the message.
+        """Return the text of *error* for the client: in full for admins, else the message alone.
 
-        Others get the id of the request instead, by which an admin finds the rest in the log.
+        Others get the id of the request instead, by which an admin finds the details in the log.
         """
         if not error.detail:
             return str(error)
@@ -184,7 +185,7 @@ class Request(Struct):
 
 
 class Response(Struct):
-    """What goes to the client. *body* is iterated once and then closed."""
+    """The response to the client. *body* is iterated once and then closed."""
 
     status: int
     reason: str
@@ -203,7 +204,7 @@ class UpstreamSettings:
 
 
 class RequestConfig(Protocol):
-    """One configuration as a request sees it from its beginning to its end."""
+    """The configuration that applies to a request from its beginning to its end."""
 
     config: Config
     names: Names
@@ -215,7 +216,7 @@ class RequestConfig(Protocol):
         """Whether a request for *path* below ``/upstream/<model>`` never loads a model."""
 
     def observes(self, path: str) -> bool:
-        """Whether a GET of *path* below ``/upstream/<model>`` only looks at the server."""
+        """Whether a GET of *path* below ``/upstream/<model>`` is a probe of the server."""
 
     def peer(self, peer: PeerConfig) -> tuple[UpstreamSettings, Address]:
         """Return how requests to a peer are rewritten and sent, and where."""

@@ -1,4 +1,4 @@
-"""The body of a forwarded answer: passes each piece on, and settles everything when closed."""
+"""The body of a forwarded response: passes each chunk on, and releases everything when closed."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ LINGER_NOTHING = struct.pack("ii", 1, 0)  # socket(7): close() then sends RST
 STILL_SILENT = sse_comment("waiting for the model")
 
 ErrorEvent = Callable[[LlmsnapError, bytes], bytes]
-"""Makes the error event that ends a failed stream, from the error and the bytes sent last."""
+"""Builds the error event that ends a failed stream, from the error and the bytes sent last."""
 
 
 class ProxyStream:
-    """An iterator of pieces with ``close()``, which settles the request.
+    """An iterator over chunks with ``close()``, which closes the request's context.
 
-    A piece is read, shown to the observer, and passed on: no copy, no lock, no log line. Until the
-    first one there is a comment after each *comment_every_s* of silence (0: none).
+    A chunk is read, fed to the observer, and passed on: no copy, no lock, no log line. Until the
+    first one a comment is sent after each *comment_every_s* seconds of silence (0: none).
     """
 
     __slots__ = (
@@ -69,7 +69,7 @@ class ProxyStream:
         self._was_left = False
         self._last = b""
         self.sent = 0
-        """How many bytes were passed on."""
+        """Bytes passed on."""
 
     def __repr__(self) -> str:
         return f"<ProxyStream of {self._context!r}>"
@@ -100,7 +100,7 @@ class ProxyStream:
         return data
 
     def _may_end(self, reason: LlmsnapError) -> bool:
-        """Whether nothing that matters is missing when the answer ends here for this *reason*."""
+        """Whether a response that ends here for this *reason* is complete for its client."""
         if isinstance(reason, ModelLeft) and ends_anywhere(self._exchange.headers):
             self._was_left = True
             return True
@@ -109,13 +109,13 @@ class ProxyStream:
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the client has all it can use: many leave at ``[DONE]``, before the very end."""
+        """Whether the client has all it needs: many disconnect at ``[DONE]``, before the end."""
         return self._was_left or self._exchange.is_complete or ends_sse(self._last)
 
     def close(self) -> None:
-        """Settle everything; the first call counts. Never switches greenlets.
+        """Release everything; the first call wins. Never switches greenlets.
 
-        An answer the server stopped asking for in the middle has lost its client.
+        A body closed by the server before its end has lost its client.
         """
         context = self._context
         unread = self._failed is None and not self.is_delivered
@@ -124,7 +124,7 @@ class ProxyStream:
         context.close(self._failed)
 
     def _fail(self, error: LlmsnapError) -> bytes:
-        """Return the event that tells of *error*. Raises: Aborted where there can be none."""
+        """Return the event that reports *error*. Raises: Aborted if the stream can have none."""
         self._failed = error
         event = b""
         if self._error_event is not None and not isinstance(error, ClientGone):
@@ -138,9 +138,9 @@ class ProxyStream:
 
 
 def note_failure(context: RequestContext, error: LlmsnapError, *, has_event: bool) -> None:
-    """Put a failure after the first byte where log, record and connection will show it.
+    """Report a failure after the first byte in the log, the record and the connection.
 
-    A client that got an error event sees the connection end as after any answer.
+    After an error event the connection ends as after any response.
     """
     context.status = error.status
     if not isinstance(error, ClientGone):
@@ -150,34 +150,34 @@ def note_failure(context: RequestContext, error: LlmsnapError, *, has_event: boo
 
 
 def note_departure(context: RequestContext) -> ClientGone:
-    """Put it where the log will show that the client did not wait for the end."""
+    """Record that the client disconnected before the end; return the error."""
     error = ClientGone("the client left")
     context.status = error.status
     return error
 
 
 def reset_on_close(sock: Any) -> None:
-    """Have *sock* end with a reset: an end of file would look like a complete answer."""
+    """Make closing *sock* reset it: an orderly end would look like a complete response."""
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOTHING)
 
 
 REQUEST_ID = "X-Request-Id"
 OURS = frozenset({"x-request-id", "x-queue-ms", "x-load-ms"})
-"""Headers every answer gets from us: a server or peer that sends them too would double them."""
+"""Headers that llmsnap adds to every response; a server's or peer's own are dropped."""
 EVENTS = "text/event-stream"
 STAYS_OPEN_S = 10.0
-"""What is sent for longer, with no end announced, is taken for a feed."""
+"""A response of unknown length that lasts longer, in seconds, is treated as a feed."""
 RECONNECT_S = 15
-"""How often a page asks for the events of a model that is not loaded."""
+"""Seconds after which a page reconnects to the event stream of a model that is not loaded."""
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
 
 def send(context: RequestContext, exchange: Exchange, meanwhile: Callable[[], None]) -> bool:
-    """Send *context*'s request, and return whether the head of the answer was read.
+    """Send *context*'s request, and return whether the head of the response was read.
 
-    See ``Exchange.send``. Raises: why it failed, or why it was interrupted.
+    See ``Exchange.send``. Raises: the error of the exchange, or of the interruption.
     """
     payload = context.payload
     request = UpstreamRequest(
@@ -200,7 +200,7 @@ def send(context: RequestContext, exchange: Exchange, meanwhile: Callable[[], No
 
 
 def wait_head(context: RequestContext, exchange: Exchange, max_wait_s: float) -> bool:
-    """Go on waiting for the head of the answer where ``send`` returned without it."""
+    """Continue to wait for the head of the response after ``send`` returned without it."""
     try:
         has_come = exchange.wait_head(max_wait_s)
     except LlmsnapError as error:
@@ -219,17 +219,17 @@ def _note_head(context: RequestContext, exchange: Exchange) -> None:
 
 
 def is_resendable(context: RequestContext) -> bool:
-    """Whether *context*'s request may be sent again when its first connection brings no answer.
+    """Whether *context*'s request may be sent again after a connection without a response.
 
-    To ask a model twice costs time and nothing else. What a request below ``/upstream`` does is not
-    known, so there only idempotent methods are repeated.
+    Repeating an inference request only costs time. The effects of a request below ``/upstream`` are
+    unknown, so there only idempotent methods are repeated.
     """
     payload = context.payload
     return payload.is_kept and (not payload.prefix or context.request.method in IDEMPOTENT_METHODS)
 
 
 def answer(context: RequestContext, exchange: Exchange) -> Response:
-    """Return the answer that *exchange*, whose head has arrived, gives to *context*'s client."""
+    """Return the response of *exchange*, whose head has arrived, for *context*'s client."""
     if exchange.status == 101:
         return _tunnel(context, exchange)
     headers = response_headers(exchange.headers, OURS)
@@ -245,7 +245,7 @@ def answer(context: RequestContext, exchange: Exchange) -> Response:
 
 
 def _tunnel(context: RequestContext, exchange: Exchange) -> Response:
-    """Return the answer that opens a WebSocket. Raises: UpstreamBroke without a request for one."""
+    """Return the response that opens a WebSocket. Raises: UpstreamBroke if none was requested."""
     if not tunnel.is_wanted(context.request):
         raise UpstreamBroke(f"{exchange.address.called} switched protocols unasked")
 
@@ -260,7 +260,7 @@ def _tunnel(context: RequestContext, exchange: Exchange) -> Response:
 
 
 def error_event(request: Request) -> ErrorEvent:
-    """Return what makes the error event that ends a stream of *request*'s API."""
+    """Return the builder of the error event that ends a stream of *request*'s API."""
     dialect = dialect_of(request.path)
 
     def event(error: LlmsnapError, sent: bytes) -> bytes:
@@ -272,9 +272,9 @@ def error_event(request: Request) -> ErrorEvent:
 
 
 def stays_open(context: RequestContext, exchange: Exchange) -> float | None:
-    """Return in how many seconds an answer, to a GET, has shown that it stays open.
+    """Return the seconds after which a response to a GET is treated as staying open.
 
-    0: an event stream does by its nature. None: it has an end, or is no such answer.
+    0: it is an event stream. None: it has a known end, or is no such response.
     """
     if not context.payload.prefix or exchange.is_complete:
         return None
@@ -284,15 +284,15 @@ def stays_open(context: RequestContext, exchange: Exchange) -> float | None:
 
 
 def is_event_source(request: Request) -> bool:
-    """Whether *request* is a browser's ``EventSource``, which asks again when its stream ends."""
+    """Whether *request* is a browser's ``EventSource``, which reconnects when its stream ends."""
     wants = request.accept.strip().lower() == EVENTS
     return wants and request.method == "GET" and is_browser(request.user_agent)
 
 
 def come_back_later() -> Response:
-    """Return an event stream that ends at once and has its client reconnect later.
+    """Return an event stream that ends at once and makes its client reconnect later.
 
-    Any other status than 200 would make a browser give up.
+    A browser does not reconnect after any other status than 200.
     """
     body = f"retry: {RECONNECT_S * 1000}\n: the model is not loaded\n\n".encode()
     headers = [("Content-Type", EVENTS), ("Cache-Control", "no-store")]
@@ -300,7 +300,7 @@ def come_back_later() -> Response:
 
 
 def _takes_events(headers: Headers) -> bool:
-    """Whether an event of ours may be put into an event stream: a plain one of unknown length."""
+    """Whether events can be inserted into the stream: it is uncompressed and of unknown length."""
     names = {name.lower() for name, _ in headers}
     return names.isdisjoint({"content-encoding", "content-length"})
 
@@ -313,7 +313,7 @@ def redirect(request: Request, location: str) -> Response:
 
 
 def _relocate(headers: Headers, context: RequestContext, exchange: Exchange) -> Headers:
-    """Keep redirects of an upstream below the prefix it is seen under."""
+    """Rewrite redirects of an upstream to stay below the prefix under which it is served."""
     address, prefix = exchange.address, context.payload.prefix
     hosts = {context.request.environ.get("HTTP_HOST", ""), f"{address.ip}:{address.port}"}
     if address.host in LOCAL_NAMES:

@@ -1,8 +1,8 @@
-"""WebSockets: when an upstream has agreed to the upgrade, bytes pass both ways, unread.
+"""WebSockets: once an upstream has accepted the upgrade, bytes pass both ways, unparsed.
 
-The upgrade itself is an ordinary request with two more headers, and a refusal of it an ordinary
-answer. Only WebSockets are upgraded to: an h2c tunnel, say, would carry further requests past every
-check that is made here.
+The upgrade itself is an ordinary request with two more headers, and its refusal an ordinary
+response. No other protocol is accepted: an h2c tunnel, for instance, would carry further requests
+past every check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 65536
 HALF_OPEN_S = 5.0
-"""When one side has ended, how long the other may go on: servers answer the last message."""
+"""Seconds for which one side may continue after the other has ended: servers answer the last
+message."""
 KEEPALIVE_S = 60
 PROTOCOL = "websocket"
 
@@ -33,25 +34,25 @@ class Upgraded(Protocol):
 
     @property
     def status(self) -> int:
-        """Status code of the answer: 101."""
+        """Status code of the response: 101."""
 
     @property
     def reason(self) -> str:
-        """Reason phrase of the answer."""
+        """Reason phrase of the response."""
 
     @property
     def headers(self) -> Headers:
-        """Headers of the answer."""
+        """Headers of the response."""
 
     def upgraded(self) -> tuple[Any, bytes]:
-        """Return the socket, still the exchange's own, and what came behind the head."""
+        """Return the socket, which the exchange still owns, and the bytes after the head."""
 
     def close(self) -> None:
         """Close the socket."""
 
 
 def is_wanted(request: Request) -> bool:
-    """Whether *request* asks for a WebSocket, over a connection that can become one."""
+    """Whether *request* requests a WebSocket, over a connection that can become one."""
     return (
         request.method == "GET"
         and request.environ.get("HTTP_UPGRADE", "").lower() == PROTOCOL
@@ -63,7 +64,7 @@ def is_wanted(request: Request) -> bool:
 
 
 def answer(request: Request, exchange: Upgraded, on_end: Callable[[], None]) -> Response:
-    """Return the answer whose body is the tunnel between *request*'s client and *exchange*."""
+    """Return the response whose body is the tunnel between *request*'s client and *exchange*."""
     headers = response_headers(exchange.headers)
     headers += [("Connection", "Upgrade"), ("Upgrade", PROTOCOL)]
     return Response(exchange.status, exchange.reason, headers, Tunnel(request, exchange, on_end))
@@ -72,13 +73,13 @@ def answer(request: Request, exchange: Upgraded, on_end: Callable[[], None]) -> 
 class Tunnel:
     """Carries bytes between a client and an upstream until either ends.
 
-    It has one piece in hand for each direction, and reads the next when that has been sent.
-    *on_end* is called once, when all is over; it is what gives the lease back.
+    It buffers one chunk per direction, and reads the next when that has been sent. *on_end* is
+    called once, at the end; it releases the lease.
     """
 
     def __init__(self, request: Request, exchange: Upgraded, on_end: Callable[[], None]) -> None:
         self.sent = 0
-        """Bytes to the client, behind the head."""
+        """Bytes to the client, after the head."""
         self.received = 0
         """Bytes from the client."""
         self._client = request.socket
@@ -95,7 +96,7 @@ class Tunnel:
     def run(self, headers: Headers, ahead: bytes) -> None:
         """Send the head with *headers*, then carry bytes; the client's first are *ahead*. Blocks.
 
-        Both sockets are done with afterwards.
+        Both sockets are shut down afterwards.
         """
         self._monitor.close()  # a client that ends its side may still listen
         try:
@@ -111,12 +112,12 @@ class Tunnel:
             self.close()
 
     def cut(self) -> None:
-        """End it now, from wherever. Never switches."""
+        """End the tunnel at once; callable from any greenlet. Never switches."""
         for sock in (self._client, self._upstream):
             _shut_down(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Settle everything; the first request counts. Never switches."""
+        """Release everything; the first call wins. Never switches."""
         if not self._closed:
             self._closed = True
             self._exchange.close()
@@ -128,7 +129,7 @@ class Tunnel:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def _carry(self, ahead: bytes) -> None:
-        """Carry both ways; when one has ended, the other gets a moment more."""
+        """Carry both ways; after one has ended, the other gets HALF_OPEN_S."""
         ways = [
             self._tasks.spawn(
                 "up", self._pump, self._client, self._upstream, ahead, self._count_up
@@ -141,7 +142,7 @@ class Tunnel:
         gevent.joinall(ways, timeout=HALF_OPEN_S)
 
     def _pump(self, source: Any, sink: Any, first: bytes, count: Callable[[int], None]) -> None:
-        """Carry one way until *source* ends, and say so to *sink*; a failure ends both ways."""
+        """Carry one way until *source* ends, then end *sink*'s side; a failure ends both ways."""
         try:
             piece = first or source.recv(PIECE_BYTES)
             while piece:
@@ -152,7 +153,7 @@ class Tunnel:
             self.cut()
             return
         if isinstance(sink, SSLSocket):
-            self.cut()  # TLS cannot end one side and read on
+            self.cut()  # TLS cannot close one direction only
         else:
             _shut_down(sink, socket.SHUT_WR)
 
@@ -164,7 +165,7 @@ class Tunnel:
 
 
 def notice_lost_peer(sock: Any) -> None:
-    """Enable TCP keepalive: a lost peer of an idle connection would stay unnoticed."""
+    """Enable TCP keepalive, which detects a lost peer of an idle connection."""
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):  # macOS has another name for it

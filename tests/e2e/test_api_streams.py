@@ -221,7 +221,7 @@ def test_a_load_that_fails_ends_the_stream_it_has_begun(server: Running) -> None
     assert data.startswith(b"HTTP/1.1 200 ")
     assert complete
     assert b"[DONE]" not in content
-    assert "Unable to swap model err: " in thoughts(content)
+    assert "Model failed to load: " in thoughts(content)
     assert "exit code 3" in last_event(content)["error"]["message"]
     record = server.get("/api/activity?model=broken").json()["records"][0]
     assert record["status"] == 502

@@ -405,5 +405,5 @@ def test_the_place_in_the_queue_is_shown_when_it_changes(state) -> None:
 def test_it_ends_with_how_long_it_took_or_what_went_wrong(state) -> None:
     assert "Done! (1.50s)" in text(state.end(1.5, None))
     failed = text(state.end(1.5, ChildExited("exit code 3")))
-    assert "Unable to swap model err: exit code 3" in failed
+    assert "Model failed to load: exit code 3" in failed
     assert "Done" not in failed
