@@ -1,7 +1,7 @@
-"""What starts and stops inference servers: one interface, and one package for each way to do it.
+"""Starts and stops inference servers: one interface, and one package for each implementation.
 
-Read ``base`` first: a Launcher starts a server from a LaunchSpec and returns a Handle, which says
-where the server answers and when it has ended. ``local`` runs servers as child processes. A further
+Read ``base`` first: a Launcher starts a server from a LaunchSpec and returns a Handle, which has
+the server's URL and an event for its exit. ``local`` runs servers as child processes. A further
 launcher is a module beside it, its entry in LAUNCHERS, its name in
 ``config.settings.LAUNCHER_NAMES``, and its commands in ``tests/launchers/test_contract.py``.
 """

@@ -1,10 +1,9 @@
-"""The interface between a model and what runs its server.
+"""The interface between a model and the launcher of its server.
 
-A Launcher starts a server from a LaunchSpec and returns its Handle: where the server answers, when
-it has ended, how to stop it. The server may run as a child of llmsnap (``local``) or as a job on
-another machine. So an id is text that means something to its launcher alone, and the address counts
-that the handle has, not the one of the configuration. ``tests/launchers/test_contract.py`` holds
-what every launcher has to do.
+A Launcher starts a server from a LaunchSpec and returns its Handle: the server's URL, an event for
+its exit, and the methods to stop it. The server may run as a child of llmsnap (``local``) or as a
+job on another machine, so an id is opaque to all but its launcher, and the URL of the handle
+applies, not the configured one. ``tests/launchers/test_contract.py`` tests every launcher.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from typing import Protocol
 from gevent.event import Event
 
 Output = Callable[[bytes], object]
-"""Takes what the server printed, in the pieces it arrived in; must never switch greenlets.
+"""Receives the server's output, in chunks as they arrive; must never switch greenlets.
 
-A true result means that too much is coming.
+A true result means that the rate is too high, and the reader should yield.
 """
 
 
@@ -42,10 +41,10 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a server ended: *code* as a shell shows it, *signal* its name when one ended it.
+    """How a server ended: *code* as a shell shows it, *signal* the name of the one that ended it.
 
-    *reason* is what a launcher says instead where there is no code: the server's machine was lost,
-    its job was preempted.
+    *reason* is a launcher's text where there is no code: the server's machine was lost, its job was
+    preempted.
     """
 
     code: int | None = None
@@ -61,7 +60,7 @@ class ExitStatus:
 
 
 def exit_status(code: int) -> ExitStatus:
-    """Return how a process ended, from the return code that ``subprocess`` gives it."""
+    """Return the exit status of a process from its return code in ``subprocess``."""
     if code >= 0:
         return ExitStatus(code)
     try:
@@ -75,25 +74,25 @@ class Handle(Protocol):
     """One running server."""
 
     id: str
-    """Names this run among all that a launcher runs. Only its launcher takes it apart."""
+    """Identifies this run among all of a launcher. Only its launcher parses it."""
     url: str
-    """Where the server answers, once it does."""
+    """The server's URL."""
     local_pid: int | None
-    """Its process on this machine, whose memory can be measured; None when it runs elsewhere."""
+    """Its process id on this machine, for measuring its memory; None when it runs elsewhere."""
     exited: Event
-    """Set as soon as the server has ended, even while something still holds its output open."""
+    """Set as soon as the server has ended, even while a descendant still holds its output open."""
     gone: Event
-    """Set once nothing of it is left: no descendant, no port, no open output."""
+    """Set once nothing of it remains: no descendant, no port, no open output."""
     status: ExitStatus | None
 
     def stop(self, grace_s: float, cmd_stop: str = "") -> None:
-        """Ask it to end, and make it end after *grace_s*. Blocks until it is gone. Idempotent.
+        """Stop it gracefully, kill it after *grace_s*. Blocks until it is gone. Idempotent.
 
-        *cmd_stop* is a command text that asks it, with ``${PID}`` for its process id.
+        *cmd_stop* is the text of a command that stops it, with ``${PID}`` for its process id.
         """
 
     def kill(self) -> None:
-        """End it and all it started at once. Never switches greenlets."""
+        """Kill it and all its descendants at once. Never switches greenlets."""
 
     def allow(self, grace_s: float) -> None:
         """Change the time between SIGTERM and SIGKILL, should llmsnap be killed. Never switches."""
@@ -103,32 +102,32 @@ class Launcher(Protocol):
     """Starts servers."""
 
     def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
-        """Raise StartFailed for what can be known before anything is started.
+        """Raise StartFailed for problems that can be detected before a start.
 
         *leaving* are ids of handles, of any launcher, that will be gone by the time of the start:
-        what they hold, such as a port, counts as free.
+        their resources, such as a port, count as free.
         """
 
     def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
-        """Start the server; return as soon as its address is known. It need not answer yet.
+        """Start the server; return as soon as its address is known. It need not respond yet.
 
-        Blocks: a launcher may have to wait for a place to run it. As soon as *cancelled* is set, it
-        stops waiting and raises. After an error nothing is left of the attempt.
+        Blocks: a launcher may have to wait for a machine to run it. As soon as *cancelled* is set,
+        it stops waiting and raises. After an error nothing of the attempt remains.
         Raises: StartFailed.
         """
 
     def fingerprint(self, spec: LaunchSpec) -> Hashable | None:
-        """Return the state of what the server is made of, such as its program and weights.
+        """Return the state of the server's files, such as its program and weights.
 
-        A model that keeps failing is started again once its fingerprint is another one. None: not
-        known now, or never. Blocks briefly, bounded.
+        A model that keeps failing is started again once its fingerprint changes. None: not known
+        now, or never. Blocks briefly, bounded.
         """
 
     def stop_leftovers(self) -> list[str]:
-        """Stop what an llmsnap that has ended left running; return a line about each. Blocks."""
+        """Stop processes left by an llmsnap that has ended; return a line about each. Blocks."""
 
     def withhold(self, names: Iterable[str]) -> None:
-        """Keep these variables of our environment, too, from all servers that start from now on."""
+        """Remove these variables, too, from the environment of servers started from now on."""
 
     def close(self) -> None:
-        """End what the launcher runs for itself. Blocks, bounded."""
+        """End the launcher's own processes. Blocks, bounded."""

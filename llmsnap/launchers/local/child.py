@@ -1,7 +1,7 @@
 """Servers as local child processes: spawn, read their output, signal their group, reap them.
 
-Each child leads a session of its own, so that a signal reaches all it started, and carries a mark
-(see guardian), so that what left the group is found too.
+Each child leads a session of its own, so that a signal reaches all its descendants, and carries a
+mark (see guardian), so that those that left the group are found too.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ log = logging.getLogger(__name__)
 READ_BYTES = 65536
 ID_PREFIX = "local-"
 EOF_GRACE_S = 0.5
-"""How long output is still read after the exit, when a descendant holds the pipe open."""
+"""Seconds for which output is read after the exit, while a descendant holds the pipe open."""
 
 
 class LocalLauncher:
     """Runs servers as children of this process.
 
-    *instance* names us in their environment; a *pid_file* stands in where /proc is missing.
+    *instance* identifies llmsnap in their environment; a *pid_file* replaces a missing /proc.
     """
 
     def __init__(self, instance: str, pid_file: PidFile | None = None) -> None:
@@ -97,12 +97,12 @@ class LocalLauncher:
         return self._fingerprints.read(spec.cmd, spec.env)
 
     def stop_leftovers(self) -> list[str]:
-        """Stop what an llmsnap that has ended left running; return a line about each. Blocks."""
+        """Stop processes left by an llmsnap that has ended; return a line about each. Blocks."""
         left = self._pid_file.stop_leftovers() if self._pid_file is not None else []
         return left + orphans.stop_debris(self.instance)
 
     def withhold(self, names: Iterable[str]) -> None:
-        """Keep these variables of our environment, too, from all servers that start from now on."""
+        """Remove these variables, too, from the environment of servers started from now on."""
         self._withheld.update(names)
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class LocalLauncher:
 
 
 class Child:
-    """One local server process and everything it started; a ``launchers.Handle``."""
+    """One local server process and its descendants; a ``launchers.Handle``."""
 
     def __init__(
         self,
@@ -211,9 +211,9 @@ class Child:
         self._signal(signal.SIGTERM)
 
     def _environment(self, mark: int) -> dict[str, str]:
-        """The inherited environment without what is withheld, then the entries, the later winning.
+        """Return the inherited environment without withheld variables, then the model's entries.
 
-        An entry of the model's ``env`` may give it a withheld variable all the same.
+        Later entries win. An entry of the model's ``env`` may set a withheld variable all the same.
         """
         env = {name: value for name, value in os.environ.items() if name not in self._withheld}
         for entry in self.spec.env:
@@ -238,7 +238,7 @@ class Child:
             os.close(fd)
 
     def _watch_exit(self, popen: Popen, drained: gevent.Greenlet[..., Any]) -> None:
-        """Report the exit at once, then end what the child left behind."""
+        """Report the exit at once, then stop the remaining descendants."""
         code = popen.wait()
         self.status = exit_status(code)
         self.exited.set()
@@ -304,8 +304,8 @@ def _run(
 def _find_executable(spec: LaunchSpec) -> list[str]:
     """Return the words of the command with the program's full path first.
 
-    It is looked up in our own PATH, not in the one ``env`` may set (config compatibility); a name
-    with a slash is relative to our working directory.
+    It is looked up in llmsnap's PATH, not in one that ``env`` sets (config compatibility); a name
+    with a slash is relative to llmsnap's working directory.
     """
     try:
         argv = split_command(spec.cmd)
@@ -322,13 +322,13 @@ def _find_executable(spec: LaunchSpec) -> list[str]:
 
 
 def _pids(ids: Iterable[str]) -> frozenset[int]:
-    """Return the processes of those handles that are children of ours."""
+    """Return the process ids of those handles that are local children."""
     ours = (each for each in ids if each.startswith(ID_PREFIX))
     return frozenset(int(each.removeprefix(ID_PREFIX)) for each in ours)
 
 
 def _loopback_port(url: str) -> tuple[str, int]:
-    """Host and port of *url* when they are on this machine, else ("", 0)."""
+    """Return host and port of *url* if it is on this machine, else ("", 0)."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if host == "localhost" or host.startswith("127.") or host == "::1":

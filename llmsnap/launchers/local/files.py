@@ -1,7 +1,7 @@
-"""The files that a command names, and their state.
+"""The state of the files that a command names.
 
-A model that keeps failing is not started again for a while. Once its program, script or weights
-are other ones, the reason to wait is gone.
+A model that keeps failing is not started again for a while. A change of its program, script or
+weights ends that delay.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from llmsnap.config import split_command
 from llmsnap.errors import CommandProblem
 
 LIMIT_S = 0.5
-"""How long the file system may take to answer: a network file system can be out of reach."""
+"""Timeout of the file system in seconds: a network file system can be unreachable."""
 MAX_NAMES = 256
 MAX_ENTRIES = 1024
 MODEL_SUFFIXES = frozenset(
     {".bin", ".gguf", ".json", ".jinja", ".model", ".onnx", ".pt", ".pth", ".safetensors"}
 )
-"""Of the files in a directory only these count: it may be one for logs or caches."""
+"""Only these files of a directory count: it may be one for logs or caches."""
 PROGRAM = re.compile(r"[A-Za-z][\w.+-]*")
 WORDS = re.compile(r"""[^\s'"`;&|<>()]+""")
 
@@ -36,7 +36,7 @@ Fingerprint = frozenset[FileState]
 
 
 class Fingerprints:
-    """Reads fingerprints in threads; those who ask for the same one at a time share the look."""
+    """Reads fingerprints in threads; concurrent callers with the same arguments share one read."""
 
     def __init__(self) -> None:
         self._looks: dict[tuple[str, tuple[str, ...]], Any] = {}
@@ -68,7 +68,7 @@ def fingerprint(cmd: str, env: Sequence[str] = ()) -> Fingerprint:
 
 
 def _names(cmd: str, env: Sequence[str]) -> Iterator[str]:
-    """What may be a path: words, what follows a "=" in them, and the words of a shell's text."""
+    """Yield possible paths: words, the text after a "=" in them, and words of a shell script."""
     try:
         words = split_command(cmd)
     except CommandProblem:
@@ -81,7 +81,7 @@ def _names(cmd: str, env: Sequence[str]) -> Iterator[str]:
 
 
 def _states(name: str) -> list[FileState]:
-    """The state of a file, or of those in a directory that may be parts of a model."""
+    """Return the state of a file, or of those in a directory that may be parts of a model."""
     found = _stat(name)
     if found is None:
         return []

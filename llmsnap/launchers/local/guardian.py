@@ -1,9 +1,9 @@
 """The guardian: a process that stops the servers of an llmsnap that was killed.
 
 llmsnap starts this file as a program (``python -I -S guardian.py OWNER``) before its first server
-and tells it over standard input which runs of servers there are. The end of that input is the end
-of llmsnap, however it came about. Only the standard library, and little of it: every module costs
-memory for as long as llmsnap runs.
+and reports the runs of servers to it over standard input. End of file there means that llmsnap has
+ended, for whatever reason. It imports only the standard library, and little of it: every module
+costs memory for as long as llmsnap runs.
 
 The first half, the mark that a server and all its descendants carry, serves llmsnap itself as well.
 """
@@ -34,11 +34,11 @@ RESCAN_S = 0.25
 POLL_FIRST_S, POLL_LAST_S = 0.005, 0.05
 DEAD = frozenset("ZX")
 STATE, PARENT, START = 0, 1, 19
-"""Places in the result of ``stat``."""
+"""Indexes into the result of ``stat``."""
 
 
 def has_proc() -> bool:
-    """Whether /proc shows the processes that process ids mean here (Linux)."""
+    """Whether /proc shows the processes of this pid namespace (Linux)."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
@@ -46,7 +46,7 @@ def has_proc() -> bool:
 
 
 def pids() -> list[int]:
-    """Return every process but this one; none without /proc."""
+    """Return the ids of all processes but this one; none without /proc."""
     if not has_proc():
         return []
     me = os.getpid()
@@ -69,13 +69,13 @@ def stat(pid: int) -> list[str]:
 
 
 def start_of(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot; None unless it lives."""
+    """Return the start time of a process in clock ticks since boot; None if it has ended."""
     fields = stat(pid)
     return int(fields[START]) if fields and fields[STATE] not in DEAD else None
 
 
 def may_signal(pid: int) -> bool:
-    """Whether signals of ours reach a process: a mark can be copied, our user cannot."""
+    """Whether this user may signal a process: a mark can be forged, the user id cannot."""
     try:
         os.kill(pid, 0)
     except OSError:
@@ -84,12 +84,12 @@ def may_signal(pid: int) -> bool:
 
 
 def own_mark() -> int:
-    """Return the mark of this process as an owner. Its runs of servers add their numbers to it."""
+    """Return the mark of this process as an owner; each run of a server adds its number to it."""
     return _pack(os.getpid(), start_of(os.getpid()) or 0)
 
 
 def owner_of(mark: int) -> int:
-    """Return the part of a mark that all runs of its owner share."""
+    """Return the part of a mark that all runs of an owner share."""
     return mark - mark % RUNS
 
 
@@ -145,7 +145,7 @@ def _world_bits(mark: int) -> int:
 
 
 def _world() -> int:
-    """Return a number for the namespaces in which process ids and start times mean the same."""
+    """Return a number for the namespaces in which process ids and start times are comparable."""
     total = 0
     for kind in ("pid", "time"):
         try:
@@ -157,7 +157,7 @@ def _world() -> int:
 
 
 class Run:
-    """One run of a server: what it gets after SIGTERM, and the process group that it leads."""
+    """One run of a server: its grace time after SIGTERM, and the process group that it leads."""
 
     __slots__ = ("grace_s", "group", "start")
 
@@ -168,7 +168,7 @@ class Run:
 
 
 class Guardian:
-    """Keeps the list of runs, and stops what is left of them."""
+    """Keeps the list of runs, and stops their remaining processes."""
 
     def __init__(self, owner: int) -> None:
         self._owner = owner
@@ -178,7 +178,7 @@ class Guardian:
         self._asked: set[tuple[int, int | None]] = set()
 
     def listen(self, fd: int) -> None:
-        """Read what llmsnap says until its end."""
+        """Read llmsnap's reports until end of file."""
         rest = b""
         while data := os.read(fd, 65536):
             *lines, rest = (rest + data).split(b"\n")
@@ -188,8 +188,8 @@ class Guardian:
     def take(self, words: list[str]) -> None:
         """Note one line: ``run N GRACE``, ``group N PID START``, ``end N``, or ``close``.
 
-        START comes from llmsnap, which has not reaped the process yet: by now the number may be
-        that of another one. It is 0 without /proc.
+        START is read by llmsnap before it reaps the process: by now the pid may have been reused.
+        It is 0 without /proc.
         """
         match words:
             case ["run", number, grace_s]:
@@ -202,9 +202,9 @@ class Guardian:
                 self._closed = True
 
     def stop(self) -> None:
-        """Send SIGTERM to all that is left, SIGKILL after the grace of each, until all are gone.
+        """Send SIGTERM to all remaining processes, SIGKILL after their grace, until all are gone.
 
-        After an orderly end of llmsnap that is the runs it could not stop, else all it owns.
+        After an orderly end of llmsnap these are the runs it could not stop, else all it owns.
         """
         if self._closed and not self._runs:
             return
@@ -226,7 +226,7 @@ class Guardian:
         return self._runs[run].grace_s if run in self._runs else DEFAULT_GRACE_S
 
     def _look(self) -> bool:
-        """Find what is left, also what does not show any more that it is ours; tell if any is."""
+        """Find the remaining processes, also those whose mark is not visible; return if any are."""
         found = {pid: known for pid, known in self._found.items() if _lives(pid, known[0])}
         leaders = self._groups()
         for pid in pids():
@@ -241,8 +241,8 @@ class Guardian:
     def _groups(self) -> dict[int, int]:
         """Return the run of each process group whose leader is the process that was reported.
 
-        Without its leader the number may be that of another group. Members that carry our mark
-        are found by that.
+        Without its leader the number may be that of another group. Members that carry the owner's
+        mark are found by it.
         """
         return {
             run.group: number
@@ -269,7 +269,7 @@ class Guardian:
             _kill(pid, SIGKILL if is_late else SIGTERM)
 
     def _wait(self, deadline: float) -> None:
-        """Wait until all are gone, or until *deadline* or the next look."""
+        """Wait until all are gone, or until *deadline* or the next scan."""
         now = time.monotonic()
         until = min(deadline, now + RESCAN_S) if deadline > now else now + RESCAN_S
         pause = POLL_FIRST_S
@@ -289,7 +289,7 @@ def _kill(pid: int, number: int) -> None:
 
 
 def _lives(pid: int, start: int | None) -> bool:
-    """Whether a process still runs, or without /proc anything of a group (a negative *pid*)."""
+    """Whether a process still runs, or, without /proc, any of a group (a negative *pid*)."""
     if pid > 0:
         return start_of(pid) == start
     try:

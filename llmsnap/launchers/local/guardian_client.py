@@ -1,7 +1,7 @@
-"""Keeps a guardian process running, and sends it every run of a server.
+"""Keeps a guardian process running, and reports every run of a server to it.
 
 No start of a server depends on it. Without one, servers of an llmsnap that is killed get SIGTERM
-from the kernel (Linux), and what is left is found at the next start.
+from the kernel (Linux), and the remaining processes are found at the next start.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ log = logging.getLogger(__name__)
 COMMAND = (sys.executable or "python3", "-I", "-S", guardian.__file__)
 """Isolated from the environment, and without site-packages: a few MB."""
 KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""How the interpreter may find its libraries. Nothing else is passed on: it may be a secret."""
+"""Variables by which the interpreter finds its libraries. Others may be secrets: not passed on."""
 START_S, CLOSE_S = 5.0, 1.0
 MIN_UPTIME_S = 10.0
-"""A guardian that ran this long is replaced at once when it ends; others after a pause."""
+"""A guardian that ran for this many seconds is replaced at once when it ends; others after a pause.
+"""
 DELAY_FIRST_S, DELAY_LAST_S = 0.5, 60.0
 
 _close = get_original("os", "close")
@@ -100,7 +101,7 @@ class GuardianClient:
             self._say([line])
 
     def forget(self, mark: int) -> None:
-        """Note that nothing is left of a run. Never switches."""
+        """Note that no process of a run remains. Never switches."""
         number = mark % guardian.RUNS
         if self._runs.pop(number, None) is not None:
             self._say([f"end {number}"])
@@ -117,7 +118,7 @@ class GuardianClient:
                 popen.wait(CLOSE_S)
 
     def _next_number(self) -> int:
-        """Return the next number that no run has; run 0 stands for the owner."""
+        """Return the next unused run number; run 0 is the owner."""
         for _ in range(guardian.RUNS):
             self._last = self._last % (guardian.RUNS - 1) + 1
             if self._last not in self._runs:
@@ -152,7 +153,7 @@ class GuardianClient:
         except BlockingIOError:  # it does not read: it is stopped, or worse
             popen.kill()
         except BrokenPipeError:
-            pass  # it has ended, which we hear in a moment
+            pass  # it has ended, which its watcher reports in a moment
 
     def _watch_exit(self, popen: Popen) -> None:
         began = time.monotonic()
@@ -179,7 +180,7 @@ class GuardianClient:
             self._tasks.spawn("replace", self._replace)
 
     def _replace(self) -> None:
-        """Start another guardian, however often it takes, as long as there are runs."""
+        """Start another guardian, with retries, as long as there are runs."""
         try:
             while self._runs and self._popen is None:
                 gevent.sleep(max(0.0, self._not_before - time.monotonic()))
@@ -191,7 +192,7 @@ class GuardianClient:
 
 
 def _spawn(command: list[str]) -> tuple[Popen, int]:
-    """Start a guardian; return it and our end of its standard input. Raises: OSError."""
+    """Start a guardian; return it and the write end of its standard input. Raises: OSError."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:

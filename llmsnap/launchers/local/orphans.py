@@ -1,7 +1,7 @@
-"""Finds and stops what a server left behind: its group, and what carries its mark.
+"""Finds and stops the remaining processes of a server: its group, and all that carry its mark.
 
-Every child, and all it starts, carries the mark of its run (see guardian), also once it has left
-the group. ``LLMSNAP_CHILD=<instance>:<model>:<generation>`` in its environment says which model.
+Every child and all its descendants carry the mark of the run (see guardian), even after leaving the
+group. ``LLMSNAP_CHILD=<instance>:<model>:<generation>`` in the environment names the model.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 CHILD_MARK = "LLMSNAP_CHILD"
 TERM_GRACE_S = 5.0
-"""What a crashed llmsnap left behind gets this long between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL for processes that a crashed llmsnap left."""
 KILL_LIMIT_S = guardian.KILL_LIMIT_S
 POLL_FIRST_S, POLL_LAST_S = 0.005, 0.1
 ROUNDS = 5
-"""How often what began meanwhile is looked for."""
+"""Seconds between two scans for processes that were started meanwhile."""
 EXEC_S = 0.005
 KTHREADD = "2"
 """The parent of the kernel's threads, which have no environment at all."""
@@ -39,7 +39,7 @@ _sleep = get_original("time", "sleep")
 
 
 class Debris(NamedTuple):
-    """A process that an llmsnap which has ended left running."""
+    """A process left running by an llmsnap that has ended."""
 
     pid: int
     start: int
@@ -58,19 +58,19 @@ def signal_group(pgid: int, number: int) -> bool:
 
 
 def reap_adopted() -> None:
-    """Have the event loop reap every child that ends, those included that were never started here.
+    """Make the event loop reap every child that ends, adopted orphans included.
 
-    PID 1 of a container, and a subreaper, is given the orphans of its descendants. gevent's loop
-    asks for all children at each SIGCHLD and tells its own watchers of theirs, so no exit
-    status is taken away; but it begins only with the first child it starts. Main thread only.
+    PID 1 of a container, and a subreaper, adopts the orphans of its descendants. gevent's loop
+    reaps all children at each SIGCHLD and informs its own watchers of theirs, so no exit status is
+    lost; but it begins only with the first child that it starts. Main thread only.
     """
     gevent.get_hub().loop.install_sigchld()
 
 
 def end_group(pgid: int, mark: int, grace_s: float) -> None:
-    """End what is left of a server whose leader has exited. Blocks.
+    """Stop the remaining processes of a server whose leader has exited. Blocks.
 
-    Its group and whatever carries *mark* get SIGTERM, and SIGKILL after *grace_s*.
+    Its group and all processes that carry *mark* get SIGTERM, and SIGKILL after *grace_s*.
     """
     until = time.monotonic() + grace_s
     for _ in range(ROUNDS):
@@ -94,7 +94,7 @@ def kill_marked(mark: int) -> list[int]:
 
 
 def scan(mark: int) -> list[int]:
-    """Return what ``list_marked`` does, in a thread: a busy machine has thousands. Blocks."""
+    """Run ``list_marked`` in a thread: a busy machine has thousands of processes. Blocks."""
     found: list[int] = gevent.get_hub().threadpool.apply(list_marked, (mark,))
     return found
 
@@ -102,8 +102,8 @@ def scan(mark: int) -> list[int]:
 def list_marked(mark: int) -> list[int]:
     """Return every living process that carries *mark*. Blocks its thread, without gevent.
 
-    Where only the environment shows the mark, one that is about to run another program has none for
-    a moment, and is looked at again after it.
+    Where only the environment shows the mark, a process in the middle of exec has none for a
+    moment, and is checked again.
     """
     found, unsure = _look(guardian.pids(), mark)
     if unsure:
@@ -113,7 +113,7 @@ def list_marked(mark: int) -> list[int]:
 
 
 def _look(pids: list[int], mark: int) -> tuple[list[int], list[int]]:
-    """Return those that carry *mark*, and those that may be between two programs."""
+    """Return the processes that carry *mark*, and those that may be in the middle of exec."""
     if inherits_mark():
         return [pid for pid in pids if guardian.limit_mark(pid) == mark and _is_ours(pid)], []
     found, unsure = [], []
@@ -131,7 +131,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def _may_begin(pid: int) -> bool:
-    """Whether a process without an environment may be between two programs."""
+    """Whether a process without an environment may be in the middle of exec."""
     fields = guardian.stat(pid)
     return (
         bool(fields)
@@ -140,13 +140,13 @@ def _may_begin(pid: int) -> bool:
     )
 
 
-# --- what others left ----------------------------------------------------------------------------
+# --- processes of other instances ----------------------------------------------------------------
 
 
 def stop_debris(instance: str) -> list[str]:
-    """Stop what every llmsnap of this user left whose process has ended. Blocks.
+    """Stop the processes left by every llmsnap of this user that has ended. Blocks.
 
-    That of *instance* counts too where its process is ours: it has replaced itself by exec(2).
+    Those of *instance* count too if its process is this one: it has replaced itself by exec(2).
     Returns a line about each process.
     """
     until = time.monotonic() + TERM_GRACE_S
@@ -167,7 +167,7 @@ def stop_debris(instance: str) -> list[str]:
 
 
 def list_debris(instance: str) -> list[Debris]:
-    """Return what ``stop_debris`` would stop. Blocks its thread, without gevent."""
+    """Return the processes that ``stop_debris`` stops. Blocks its thread, without gevent."""
     spared = set(_ancestors())
     pids = [pid for pid in guardian.pids() if pid not in spared]
     if any(guardian.read(pid, "environ") == b"" and _may_begin(pid) for pid in pids):
@@ -216,7 +216,7 @@ def _model(child: str) -> str:
 
 
 def wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
-    """Wait until group and *pids* are gone: no event reports the exit of what is not our child."""
+    """Wait until group and *pids* are gone, by polling: no event reports exits of non-children."""
     pause = POLL_FIRST_S
     deadline = time.monotonic() + limit_s
     while (pgid is not None and _group_lives(pgid)) or any(map(_alive, pids)):
@@ -228,7 +228,7 @@ def wait_empty(pgid: int | None, pids: list[int], limit_s: float) -> bool:
 
 
 def _group_lives(pgid: int) -> bool:
-    """Whether the group has a member that runs. Zombies wait for their parent, not for us."""
+    """Whether the group has a running member. Zombies do not count: their parent reaps them."""
     if not signal_group(pgid, 0):
         return False
     if not guardian.has_proc():
@@ -262,7 +262,7 @@ FILE_NAME = "children.json"
 
 
 def start_time(pid: int) -> str:
-    """When process *pid* began, as ps(1) shows it (POSIX ``lstart``); "" when it is gone."""
+    """Return the start time of process *pid* from ps(1) (POSIX ``lstart``); "" if it has ended."""
     asked = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)],
         stdout=subprocess.PIPE,
@@ -273,8 +273,9 @@ def start_time(pid: int) -> str:
 
 
 class PidFile:
-    """The file in *folder*. A pid alone may have been given to another program meanwhile, so the
-    start time has to match as well.
+    """A file in *folder* that lists the running children, each with its start time.
+
+    A pid may have been reused meanwhile, so the start time has to match as well.
     """
 
     def __init__(self, folder: Path, started: Callable[[int], str] = start_time) -> None:
@@ -291,12 +292,12 @@ class PidFile:
         self._write()
 
     def remove(self, pid: int) -> None:
-        """Note that nothing is left of a child. Never switches."""
+        """Note that no process of a child remains. Never switches."""
         if self._children.pop(pid, None) is not None:
             self._write()
 
     def stop_leftovers(self) -> list[str]:
-        """Stop the groups of noted children that still run; return a line about each. Blocks."""
+        """Stop the groups of recorded children that still run; return a line about each. Blocks."""
         lines = []
         for pid, (model_id, started) in self._read().items():
             if started and self._started(pid) == started:

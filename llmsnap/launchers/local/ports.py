@@ -1,4 +1,4 @@
-"""Who holds a TCP port of this machine."""
+"""Finds the process that holds a TCP port of this machine."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp, proc(5)
 def is_free(host: str, port: int) -> bool:
     """Whether a server can listen on *port*.
 
-    ``localhost`` means 127.0.0.1 and ::1: a program on either would be taken for the new server.
+    ``localhost`` means 127.0.0.1 and ::1: a program on either would be mistaken for the new server.
     """
     return all(_bindable(address, port) for address in _addresses(host))
 
 
 def holder(port: int, leaving: frozenset[int] = frozenset()) -> str:
-    """Return who listens on *port*, as ``name, pid N``; empty when only *leaving* groups do.
+    """Return the listener on *port*, as ``name, pid N``; empty when only *leaving* groups listen.
 
     Reads all of /proc: call it in a thread.
     """
@@ -81,7 +81,7 @@ def _owners(inode: str) -> set[int]:
         try:
             if any(_leads_to(link) == wanted for link in folder.iterdir()):
                 owners.add(int(folder.parent.name))
-        except OSError:  # it ended meanwhile, or is not ours to look at
+        except OSError:  # it ended meanwhile, or belongs to another user
             continue
     return owners
 
