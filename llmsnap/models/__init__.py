@@ -1,9 +1,9 @@
-"""The server of each model: its states, and how it becomes ready, asleep or stopped.
+"""The server of each model: its states, and the transitions to ready, asleep and stopped.
 
 Read ``states`` first (the table of states and triggers), then ``process`` (how a model reaches a
-goal) and ``transition`` (the greenlet that takes it there, and what interrupts it). ``control``
-makes the calls to the server (sleep, wake), ``health`` waits until it answers, ``context`` learns
-its context length and voices.
+goal) and ``transition`` (the greenlet that performs it, and what interrupts it). ``control`` makes
+the calls to the server (sleep, wake), ``health`` waits until it responds, ``context`` queries its
+context length and voices.
 """
 
 from llmsnap.models.context import ContextLengths, Voices

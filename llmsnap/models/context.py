@@ -1,4 +1,4 @@
-"""What a server that is ready tells of its model: the context length, the voices it speaks with."""
+"""Properties that a ready server reports of its model: context length and voices."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ VOICES_PATH = "/v1/audio/voices"
 
 
 class ContextLengths:
-    """The context length that servers have reported, in tokens, by model.
+    """The context lengths that servers have reported, in tokens, by model.
 
-    Each is asked in the background, so that neither its first request nor a list waits for it.
-    What one has reported stays known while it is stopped.
+    Each server is queried in the background, so that neither its first request nor a model list
+    waits for it. A reported value is kept while the server is stopped.
     """
 
     def __init__(self) -> None:
@@ -39,15 +39,15 @@ class ContextLengths:
         return self._known.get(model_id)
 
     def ask(self, model_id: str, address: Address) -> None:
-        """Have the server at *address*, which has just become ready, asked. Never switches."""
+        """Query the server at *address*, which has just become ready. Never switches."""
         self._tasks.spawn(model_id, self._learn, model_id, address)
 
     def forget(self, model_id: str) -> None:
-        """Drop what is known of a model that is configured no more. Never switches."""
+        """Drop the value of a model that was removed from the configuration. Never switches."""
         self._known.pop(model_id, None)
 
     def close(self) -> None:
-        """Let questions that are under way end, for a moment, then break them off. Blocks."""
+        """Wait briefly for queries in flight, then cancel them. Blocks."""
         self._tasks.close(CLOSE_S)
 
     def _learn(self, model_id: str, address: Address) -> None:
@@ -63,8 +63,8 @@ class ContextLengths:
 class Voices:
     """The voices that servers have listed, by model.
 
-    A server is asked when they are, once in each of its runs; most models do not speak. What one
-    has listed stays known while it is stopped.
+    A server is queried when they are requested, once per run; most models have none. A list is kept
+    while the server is stopped.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Voices:
         self._tasks = TaskGroup("voices")
 
     def learn(self, ready: Mapping[str, Address]) -> None:
-        """Ask the servers of *ready* models that were not asked in this run. Blocks: LIMIT_S."""
+        """Query servers of *ready* models that were not queried in this run. Blocks: LIMIT_S."""
         new = {name: at for name, at in ready.items() if self._asked.get(name) is not at}
         self._asked.update(new)
         asking = [self._tasks.spawn(name, self._ask, name, at) for name, at in new.items()]
@@ -84,12 +84,12 @@ class Voices:
         return self._known.get(model_id)
 
     def forget(self, model_id: str) -> None:
-        """Drop what is known of a model that is configured no more. Never switches."""
+        """Drop the list of a removed model. Never switches."""
         self._known.pop(model_id, None)
         self._asked.pop(model_id, None)
 
     def close(self) -> None:
-        """Break off the questions that are under way. Blocks."""
+        """Cancel the queries in flight. Blocks."""
         self._tasks.close(CLOSE_S)
 
     def _ask(self, model_id: str, address: Address) -> None:
@@ -116,11 +116,11 @@ def _ask(path: str, find: Callable[[Any], object], address: Address) -> int | No
 
 
 def _in_props(document: Any) -> object:
-    """What llama-server says of one slot."""
+    """The context length in llama-server's report of one slot."""
     return document["default_generation_settings"]["n_ctx"]
 
 
 def _in_models(document: Any) -> object:
-    """What vLLM, SGLang and newer servers say of the first model in their list."""
+    """The context length that vLLM, SGLang and newer servers list for their first model."""
     model = document["data"][0]
     return model.get("max_model_len") or model.get("context_length") or model["meta"]["n_ctx"]

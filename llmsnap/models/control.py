@@ -1,7 +1,7 @@
 """Control calls to a server: health, sleep, wake. Only this module uses ``requests``.
 
-``localhost`` is never looked up: 127.0.0.1 is tried, then ::1. Nothing goes through a proxy of
-the environment, and no password file is read (``trust_env`` is off).
+``localhost`` is never resolved: 127.0.0.1 is tried, then ::1. Proxies of the environment and
+password files are ignored (``trust_env`` is off).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an upstream answers.
+    """The address of an upstream.
 
     *host* and *port* are as configured, *ip* is the address that answered the health check (the
-    host itself until then), *base_path* has no slash at its end. *name* is what messages call it:
+    host itself until then), *base_path* has no slash at its end. *name* is its name in messages:
     clients know models and peers, not ports.
     """
 
@@ -49,7 +49,7 @@ class Address:
     ip: str
     base_path: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
-    """Sent with every control call: what the server asks for."""
+    """Headers of every control call, as the configuration gives them."""
     name: str = field(default="", compare=False)
 
     @property
@@ -59,7 +59,7 @@ class Address:
 
     @property
     def netloc(self) -> str:
-        """Host and port as a Host header shows them."""
+        """Host and port as in a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -77,7 +77,7 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """Return the address *url* names, not looked up. Raises: ValueError."""
+    """Return the address in *url*, not resolved. Raises: ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError(f"not an http or https URL with a host: {url!r}")
@@ -145,7 +145,7 @@ def send(address: Address, call: ControlCall) -> tuple[int, bytes]:
 
 
 def _beginning(answer: requests.Response) -> bytes:
-    """The first MAX_BODY_BYTES of a body; nothing of one that is packed unasked."""
+    """Return the first MAX_BODY_BYTES of a body; nothing of one with a Content-Encoding."""
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         return b""
     body = b""
@@ -157,7 +157,7 @@ def _beginning(answer: requests.Response) -> bytes:
 
 
 def warm_up() -> None:
-    """Load what ``send`` needs, at a moment when there is nothing to do but to wait."""
+    """Load the modules that ``send`` needs; called while a server starts anyway."""
     import requests  # noqa: F401, PLC0415 - see send
     from urllib3.connectionpool import ConnectionPool  # noqa: PLC0415
 
@@ -167,7 +167,7 @@ def warm_up() -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, without urllib3's object addresses."""
+    """Return the text of the innermost cause, without urllib3's object addresses."""
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
@@ -203,7 +203,7 @@ def run_endpoints(
 
 
 def is_sleeping(address: Address, interrupt: Interrupt) -> bool | None:
-    """Ask the server whether it sleeps; None when it cannot tell. Blocks."""
+    """Return whether the server reports that it sleeps; None if it reports neither. Blocks."""
     try:
         status, body = interrupt.call("is_sleeping", lambda: send(address, IS_SLEEPING))
         answer = json.loads(body) if 200 <= status < 300 else None

@@ -15,21 +15,21 @@ from llmsnap.models.transition import Interrupt
 log = logging.getLogger(__name__)
 
 FIRST_LOOK_S = 0.005
-"""Between two looks for an open port, each a refused connect of some 50 us."""
+"""Seconds between two checks for an open port, each a refused connect of some 50 us."""
 FIRST_PAUSE_S = 0.02
-"""Between two requests to a port that is open."""
+"""Seconds between two requests to an open port."""
 LAST_PAUSE_S = 0.25
 PAUSE_SHARE = 0.03
-"""Pauses grow with what has been waited, so that looking adds about 1.5 % to a load."""
+"""Pauses grow with the time waited, so that polling adds about 1.5 % to a load."""
 PROBE_LIMIT_S = 5.0
 SHORTEST_PROBE_S = 0.05
 UNCHECKED_S = 0.25
-"""Without a check endpoint, a server that survives this long counts as started."""
+"""Without a check endpoint, a server that runs for this many seconds counts as started."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """What to wait for: *path* answering 2xx within *limit_s*; None skips it."""
+    """The condition to wait for: *path* answers 2xx within *limit_s*; None skips it."""
 
     model_id: str
     path: str | None
@@ -39,7 +39,7 @@ class HealthCheck:
 def wait_healthy(check: HealthCheck, address: Address, interrupt: Interrupt) -> Address:
     """Return *address* with the IP that answered, once the server is healthy. Blocks.
 
-    A look costs one connect until the port is open, and one GET from then on.
+    A check costs one connect until the port is open, and one GET from then on.
     Raises: HealthTimeout; whatever *interrupt* raises when the child exits or the load is aborted.
     """
     path = check.path
@@ -70,7 +70,7 @@ def wait_healthy(check: HealthCheck, address: Address, interrupt: Interrupt) -> 
 
 
 def probe(address: Address, call: ControlCall) -> str:
-    """Ask once; return "" when healthy, else why not. Blocks."""
+    """Check once; return "" when healthy, else the reason. Blocks."""
     try:
         status, _ = send(address, call)
     except UpstreamError as error:

@@ -1,4 +1,4 @@
-"""The process of a model: it becomes ready, asleep or stopped when it is asked to.
+"""The process of a model, which becomes ready, asleep or stopped on request.
 
 At most one Transition runs. Callers with the same goal share its outcome, others wait for its end
 first; only a stop may abort a load. Requests are counted elsewhere: the scheduler asks a process to
@@ -40,16 +40,16 @@ from llmsnap.tasks import TaskGroup
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 8
-"""How many last log lines an error carries."""
+"""Number of last log lines in an error."""
 GONE_LIMIT_S = 30.0
-"""How long a start waits for the remains of the previous child."""
+"""Seconds a start waits for the previous child to be gone."""
 
 
 class ProcessLog(Protocol):
-    """Where a server's output goes, and what it printed last."""
+    """Receives a server's output, and keeps its last lines."""
 
     def feed(self, data: bytes) -> object:
-        """Take output. Never switches."""
+        """Append output. Never switches."""
 
     def tail(self, lines: int = 10) -> list[str]:
         """Return the last lines."""
@@ -82,22 +82,22 @@ class Process:
         self._handle: Handle | None = None
         self._address: Address | None = None
         self.last_address: Address | None = None
-        """Where it answered last, also after its end."""
+        """Its last address, also after its end."""
         self._ended_in: State | None = None
         self._failed_with: Hashable | None = None
         self._generation = 0
         self._next_settings: ModelConfig | None = None
         self.load_trigger = Trigger.START
-        """How it last became ready: START or WAKE."""
+        """The trigger of its last load: START or WAKE."""
         self.load_s = 0.0
-        """How long that took, a failed wake before a start not counted."""
+        """Seconds that load took, without a failed wake before a start."""
 
     def __repr__(self) -> str:
         return f"<Process {self.model_id} {self.state}>"
 
     @property
     def state(self) -> State:
-        """The state now. Reading it is advice: the decision to start or stop is made here."""
+        """The current state. Callers read it as a hint: starts and stops are decided here."""
         return self._machine.state
 
     @property
@@ -119,15 +119,15 @@ class Process:
 
     @property
     def address(self) -> Address:
-        """Where the server answers, as found by its health check. Raises: NotReady."""
+        """The server's address, as found by its health check. Raises: NotReady."""
         if self._address is None:
             raise NotReady(f"{self.model_id} is {self.state}")
         return self._address
 
     def configure(self, settings: ModelConfig, *, replaces: bool) -> None:
-        """Use *settings*: at once, or from the next start on when the server must be replaced.
+        """Use *settings*: at once, or from the next start on if the server must be replaced.
 
-        A server that is to be replaced is still stopped the way it was configured.
+        A server that must be replaced is still stopped by its previous settings.
         """
         if replaces and self.state in RESIDENT:
             self._next_settings = settings
@@ -137,9 +137,9 @@ class Process:
                 self._handle.allow(settings.unload_timeout_s)
 
     def check_start(self, leaving: frozenset[str] = frozenset()) -> None:
-        """Raise StartFailed for what can be known before a start. Nothing is changed. Blocks.
+        """Raise StartFailed for problems detectable before a start. Changes nothing. Blocks.
 
-        What the servers with the ids *leaving* hold, such as a port, counts as free.
+        Resources of the servers with the ids *leaving*, such as a port, count as free.
         """
         _address_of(self.settings.proxy, self.settings)
         if self.state not in RESIDENT:
@@ -173,7 +173,7 @@ class Process:
         self._ensure(Goal.STOPPED, why)
 
     def retire(self, why: str) -> None:
-        """Stop the server for ever: any later ``ensure_ready`` is refused. Blocks."""
+        """Stop the server permanently: any later ``ensure_ready`` is refused. Blocks."""
         while self.state is not State.SHUTDOWN:
             self.ensure_stopped(why)
             if self.state is State.STOPPED and not self.is_moving:
@@ -181,12 +181,12 @@ class Process:
         self._tasks.close()
 
     def explain_exit(self) -> ChildExited:
-        """Return the error that tells how the server ended, with its last lines."""
+        """Return the error that describes how the server ended, with its last lines."""
         handle, _ = self._resident()
         return self._explain_exit(handle)
 
     def note_files(self) -> None:
-        """Remember the files of the command as they are when it has failed. Blocks briefly."""
+        """Record the state of the command's files after a failure. Blocks briefly."""
         self._failed_with = self._launcher().fingerprint(self._spec())
 
     def files_have_changed(self) -> bool:
@@ -199,8 +199,8 @@ class Process:
     def wait_end(self, address: Address, limit_s: float) -> ChildExited | None:
         """Return how the server that answered at *address* ended; None when it still runs.
 
-        *address* is the very object ``address`` gave, which stands for one run of the server. A
-        dying server closes its sockets first: blocks up to *limit_s* for its exit to be seen.
+        *address* is the very object that ``address`` returned, which identifies one run of the
+        server. A server closes its sockets before it exits: blocks up to *limit_s* for its exit.
         """
         handle = self._handle
         if handle is not None and self._address is address:
@@ -213,7 +213,7 @@ class Process:
         return self._explain_exit(handle)
 
     def kill(self) -> None:
-        """SIGKILL the server and all it started, at once. Never switches greenlets."""
+        """SIGKILL the server and all its descendants at once. Never switches greenlets."""
         if self._handle is not None:
             self._handle.kill()
 
@@ -302,7 +302,7 @@ class Process:
         self._become_ready(transition, Trigger.WAKE, began)
 
     def _become_ready(self, transition: Transition, trigger: Trigger, began: float) -> None:
-        """HEALTHY, unless the server ended or the load was aborted meanwhile."""
+        """Fire HEALTHY, unless the server ended or the load was aborted meanwhile."""
         handle, _ = self._resident()
         self._interrupt(transition, handle).check()
         self.load_trigger, self.load_s = trigger, time.monotonic() - began
@@ -323,7 +323,7 @@ class Process:
                 self._stop()
                 what = f"{self.model_id}: {error}; it was stopped"
                 raise SleepFailed(what, detail=error.detail) from error
-            log.warning("<%s> %s, but it says that it sleeps", self.model_id, in_full(error))
+            log.warning("<%s> %s, but it reports that it sleeps", self.model_id, in_full(error))
         except LoadAborted:
             self._stop()
             raise
@@ -342,7 +342,7 @@ class Process:
         return self._launchers[self.settings.launcher]
 
     def _running(self) -> Handle | None:
-        """The server of now; a start that waits for its launcher has none yet."""
+        """Return the running server; a start that waits for its launcher has none yet."""
         handle = self._handle
         return None if handle is None or handle.exited.is_set() else handle
 
@@ -367,7 +367,7 @@ class Process:
         return ChildExited(f"{self.model_id}: ended with {handle.status}{doing}", detail=detail)
 
     def _secrets(self) -> list[str]:
-        """Return the secrets that the server was given, and may have printed."""
+        """Return the secrets in the server's command and environment, which it may have printed."""
         given = dict(setting.partition("=")[::2] for setting in self.settings.env)
         return secret_values(self.settings.cmd) + secret_variables({**os.environ, **given})
 
@@ -403,7 +403,7 @@ class Process:
 
 
 def _address_of(url: str, settings: ModelConfig) -> Address:
-    """Return where control calls go for a server at *url*. Raises: StartFailed."""
+    """Return the address of control calls to a server at *url*. Raises: StartFailed."""
     try:
         address = parse_address(url)
         name = f"the server of {settings.id}"
@@ -414,6 +414,6 @@ def _address_of(url: str, settings: ModelConfig) -> Address:
 
 
 def _control_headers(settings: ModelConfig) -> tuple[tuple[str, str], ...]:
-    """Return what health checks, sleep and wake calls carry beside their own headers."""
+    """Return the headers of health checks, sleep and wake calls beside their own."""
     key = (("Authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
     return key + settings.headers

@@ -14,7 +14,7 @@ from llmsnap.errors import InvalidTransition
 
 
 class State(StrEnum):
-    """What a process is doing; the value is the spelling on the wire."""
+    """The state of a process; the value is its name in the API."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What changes a state."""
+    """An event that changes the state."""
 
     START = "start"
     HEALTHY = "healthy"
@@ -63,13 +63,13 @@ TRANSITIONS: MappingProxyType[tuple[State, Trigger], State] = MappingProxyType(
 )
 
 RESIDENT = frozenset(state for state, trigger in TRANSITIONS if trigger is Trigger.EXITED)
-"""A child exists."""
+"""States in which a child exists."""
 
 MOVING = frozenset({State.STARTING, State.SLEEP_PENDING, State.WAKING, State.STOPPING})
-"""On the way somewhere: the state will change by itself."""
+"""Transitional states, which change without a further request."""
 
 STOPPABLE = frozenset(state for state, trigger in TRANSITIONS if trigger is Trigger.STOP)
-"""A stop may begin here."""
+"""States in which a stop may begin."""
 
 
 def next_state(state: State, trigger: Trigger) -> State:
@@ -107,7 +107,7 @@ class StateMachine:
     def fire(self, trigger: Trigger) -> State:
         """Change the state by *trigger* and return the new state. Never switches greenlets.
 
-        Raises: InvalidTransition, and then nothing has changed.
+        Raises: InvalidTransition; the state is unchanged then.
         """
         old, self.state = self.state, next_state(self.state, trigger)
         self._on_change(old, self.state, trigger)

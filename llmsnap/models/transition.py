@@ -1,4 +1,4 @@
-"""A transition of a process to a goal: its greenlet, its outcome, and what interrupts its waits."""
+"""A transition of a process to a goal: its greenlet, its outcome, and the interruption of waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Goal(StrEnum):
-    """Where a process can be asked to go."""
+    """The state that a caller requests of a process."""
 
     READY = "ready"
     ASLEEP = "asleep"
@@ -27,7 +27,7 @@ class Goal(StrEnum):
 
 
 class Transition:
-    """Takes a process to *goal*; every way out of it settles its outcome."""
+    """Takes a process to *goal*; every exit path settles its outcome."""
 
     def __init__(self, goal: Goal, model_id: str) -> None:
         self.goal = goal
@@ -50,7 +50,7 @@ class Transition:
         tasks.spawn(f"to {self.goal}", self._run, run).link(self._settle)
 
     def abort(self, why: str) -> None:
-        """Ask it to give up. Never switches; ``wait_end`` tells when it has."""
+        """Request its abort. Never switches; ``wait_end`` waits until it has ended."""
         if not self.aborted.is_set():
             self._why = why
             self.aborted.set()
@@ -60,11 +60,11 @@ class Transition:
         return LoadAborted(f"{self.model_id}: {self._why or 'aborted'}")
 
     def wait_outcome(self) -> None:
-        """Wait for the end. Raises: the error it ended with. Bounded by the limits of its steps."""
+        """Wait for the end. Raises: the error it ended with. Bounded by its steps' timeouts."""
         self._outcome.get()
 
     def wait_end(self) -> None:
-        """Wait for the end, whatever it is."""
+        """Wait for the end, successful or not."""
         self._outcome.wait()
 
     def _run(self, run: Callable[[Transition], None]) -> None:
@@ -87,7 +87,7 @@ class Transition:
 
 
 class Interrupt:
-    """What may end a wait early: *exited* (the server ended) or *aborted* (a stop).
+    """Ends waits early: on *exited* (the server ended) or *aborted* (a stop).
 
     *explain* builds the error that the interrupted wait raises.
     """
@@ -110,7 +110,7 @@ class Interrupt:
         self.check()
 
     def call(self, name: str, run: Callable[[], T]) -> T:
-        """Return ``run()``, which blocks, unless interrupted. Raises: its error, or ours."""
+        """Return ``run()``, which blocks, unless interrupted. Raises: its error, or *explain*'s."""
         self.check()
         outcome: list[T] = []
         failure: list[LlmsnapError] = []
