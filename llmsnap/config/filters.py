@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .kinds import ValueReader
-from .nodes import Mapping, Node, Path, find_node
+from .nodes import Mapping, Node, Path, find_node, is_null
 from .parts import Filters, JsonValue
 
 _PROTECTED = "model"
@@ -43,7 +43,12 @@ def _by_id(
     for key, below in node.entries.items():
         here = (*path, key)
         name = reader.text(node.keys[key], here, "a name") or ""
-        if not isinstance(below, Mapping):
+        if name in found:
+            what = f'"{name}" stands here twice once macros are expanded'
+            reader.report.error(here, what, "keep one", node.keys[key])
+        elif is_null(below):
+            found[name] = MappingProxyType({})
+        elif not isinstance(below, Mapping):
             reader.mismatch(below, here, "a mapping of parameters")
         elif name:
             data = reader.json(below, here, strict=False)

@@ -150,7 +150,8 @@ class Timeouts:
 
 
 _CONNECTIONS = unsupported(
-    "llmsnap manages its connections itself; remove it", "keepalive", "tlsHandshake", "idleConn"
+    "llmsnap manages its connections itself; remove it",
+    *("keepalive", "tlsHandshake", "idleConn", "expectContinue"),
 )
 MODEL_TIMEOUTS = section_of(Timeouts, also=_CONNECTIONS)
 PEER_TIMEOUTS = section_of(

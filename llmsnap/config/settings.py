@@ -643,11 +643,11 @@ class ModelConfig:
     )
     ttl_s: float = setting(
         "ttl",
-        Number(-1, whole=True, advised=-1),
+        Number(-1, whole=True, least=-1),
         "Seconds without a request until the model is unloaded; 0 is never, -1 stands for "
         "`globalTTL`.",
         unit="seconds",
-        to=lambda given: None if given == -1 else float(max(given, 0)),
+        to=lambda given: None if given == -1 else float(given),
         example="${idle}",
         schema={"examples": [1800]},
         **inherited(Config, "global_ttl_s"),

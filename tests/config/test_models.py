@@ -81,10 +81,11 @@ def test_ttl_inherits_when_absent_or_minus_one() -> None:
           a: {cmd: "s ${PORT}"}
           b: {cmd: "s ${PORT}", ttl: -1}
           c: {cmd: "s ${PORT}", ttl: 0}
-          d: {cmd: "s ${PORT}", ttl: -5}
           e: {cmd: "s ${PORT}", ttl: 5.5}
     """)
-    assert [each.ttl_s for each in found.models.values()] == [60, 60, 0, 0, 5]
+    assert [each.ttl_s for each in found.models.values()] == [60, 60, 0, 5]
+    said = problem("models: {d: {cmd: 's ${PORT}', ttl: -2}}")
+    assert said == "models.d.ttl: must be at least -1 (found -2)"
 
 
 def test_other_limits_inherit_or_stand_alone() -> None:
@@ -374,4 +375,19 @@ def test_aliases_that_are_never_reached_are_left_out_with_advice() -> None:
 def test_aliases_are_a_list() -> None:
     assert problems("models: {a: {cmd: 's ${PORT}', aliases: x}}")[0].startswith(
         "models.a.aliases: must be a list"
+    )
+
+
+def test_parameters_by_id_may_be_none_and_stand_once() -> None:
+    found = model("filters: {setParamsByID: {variant: }}")
+    assert found.filters.set_params_by_id == {"variant": {}}
+    said = problem("""
+        models:
+          m:
+            cmd: s ${PORT}
+            filters: {setParamsByID: {"${MODEL_ID}:x": {n: 1}, "m:x": {n: 2}}}
+    """)
+    assert said == (
+        'models.m.filters.setParamsByID.m:x: "m:x" stands here twice once macros are expanded'
+        " - keep one"
     )
