@@ -1,4 +1,4 @@
-"""The command line: run the server (the default), or one of the commands."""
+"""The command line: runs the server (the default) or one of the subcommands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from llmsnap.installation import identify, unsupported_reason
 from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
-"""What shells say of a program that SIGINT or SIGPIPE ended."""
+"""Exit codes of shells for a program ended by SIGINT or SIGPIPE."""
 SPELLINGS = {"--tls-cert": "--tls-cert-file", "--tls-key": "--tls-key-file"}
-"""Other names that documents of the original use."""
+"""Alternative option names from the documentation of the Go programs."""
 EPILOG = """\
 commands (each has --help):
   check, sim, completion, version
@@ -74,24 +74,24 @@ def build_parser() -> argparse.ArgumentParser:
     add("--tls-cert-file", metavar="FILE", help="certificate chain, PEM")
     add("--tls-key-file", metavar="FILE", help="its key, PEM")
     add("--watch-config", action=_Flag, help="reload when the configuration file changes")
-    add("--drain-timeout", metavar="S", type=float, help="seconds for requests at shutdown (10)")
-    add("--state-dir", metavar="DIR", help="where child processes are remembered")
-    add("--record-decisions", metavar="FILE", help="write the scheduler's decisions, to replay")
-    add("--log-format", choices=LOG_FORMATS, help="how the server's own log is written (text)")
+    add("--drain-timeout", metavar="S", type=float, help="seconds to finish requests (10)")
+    add("--state-dir", metavar="DIR", help="directory that records child processes")
+    add("--record-decisions", metavar="FILE", help="record the scheduler's decisions for replay")
+    add("--log-format", choices=LOG_FORMATS, help="format of the server's own log (text)")
     add("--debug", action=_Flag, help="log everything, restart when code changes, watch the loop")
     add("--version", action="store_true", default=False, help="print the version and exit")
     return parser
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves the options room enough, so that all fit on a screen."""
+    """Widens the option column, so that the help fits on one screen."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)
 
 
 class _Flag(argparse.Action):
-    """A boolean as Go's flag package reads it: ``--x``, ``--x=true``, ``--x=false``."""
+    """A boolean option as in Go's flag package: ``--x``, ``--x=true``, ``--x=false``."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(nargs="?", const="true", metavar="BOOL", **kwargs)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ class _Flag(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        """Store the value, or end with a usage error."""
+        """Store the value, or exit with a usage error."""
         try:
             setattr(namespace, self.dest, parse(option_string or self.dest, bool, str(values)))
         except BadRequest as error:
@@ -113,7 +113,7 @@ class _Flag(argparse.Action):
 def normalize(argv: Sequence[str]) -> list[str]:
     """Rewrite Go-style arguments: ``-config x`` and ``-config=x`` mean ``--config``.
 
-    A flag never takes the next word as its value, which argparse would try.
+    A flag never consumes the next word as its value, unlike in argparse.
     """
     flags = {
         "--" + field.name.replace("_", "-") for field in fields(Options) if field.type == "bool"
@@ -147,7 +147,7 @@ def version(argv: Sequence[str]) -> int:
 
 
 def _run(options: Options) -> int:
-    # Imported when they are needed: a version or a usage error should not wait for Flask.
+    # Imported lazily, so that --version and usage errors need not load Flask.
     from llmsnap.config import load  # noqa: PLC0415
     from llmsnap.event_loop import watch_loop  # noqa: PLC0415
     from llmsnap.limits import protect_memory, raise_open_files  # noqa: PLC0415
@@ -189,14 +189,14 @@ def _run(options: Options) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of *error* without a number for the system's own."""
+    """Return the message of *error*, for an OSError without its number."""
     if isinstance(error, OSError) and error.strerror and not error.filename:
         return error.strerror
     return str(error)
 
 
 def _command(name: str, argv: list[str]) -> int:
-    """Run one command, which may do without most of the program."""
+    """Run one command, loading only the modules it needs."""
     _, run = COMMANDS[name].load()
     if COMMANDS[name].waits:
         _hush_interrupts()
@@ -211,7 +211,7 @@ def _command(name: str, argv: list[str]) -> int:
 
 
 def _hush_interrupts() -> None:
-    """Have the event loop hand Ctrl-C on without a stack trace of its own."""
+    """Prevent the event loop from printing a stack trace on Ctrl-C."""
     from gevent import get_hub  # noqa: PLC0415 - light commands do without
 
     hub = get_hub()
@@ -219,7 +219,7 @@ def _hush_interrupts() -> None:
 
 
 def _announce(line: str) -> None:
-    """Write a line; the server serves whether or not its output is read."""
+    """Write a line to stdout; ignore errors, since the server runs even if nothing reads it."""
     try:
         _say(line)
     except BrokenPipeError:
@@ -227,7 +227,7 @@ def _announce(line: str) -> None:
 
 
 def _forget_stdout() -> None:
-    """Let what is still to be flushed at the exit go nowhere."""
+    """Redirect stdout to /dev/null, so that the flush at exit cannot fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

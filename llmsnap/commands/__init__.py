@@ -1,1 +1,1 @@
-"""What ``llmsnap`` can do besides serving."""
+"""The subcommands of ``llmsnap``."""

@@ -26,10 +26,10 @@ TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "tool_calls")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one request came to. Seconds from its start; *error* is empty when it went well.
+    """The measurements of one request, in seconds from its start; *error* is empty on success.
 
-    *tokens* is what the server counted, else the number of pieces (*is_counted* tells which).
-    *waited_s* is what it says to have spent in line and on loading.
+    *tokens* is the server's count if *is_counted*, else the number of chunks. *waited_s* is the
+    server's figure for queueing and loading.
     """
 
     first_token_s: float | None = None
@@ -41,14 +41,14 @@ class Sample:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """The speed after the first token; None where there is none to speak of."""
+        """The speed after the first token; None if it cannot be measured."""
         if self.first_token_s is None or self.tokens < 2 or self.total_s <= self.first_token_s:
             return None
         return (self.tokens - 1) / (self.total_s - self.first_token_s)
 
 
 def chat(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    """Return a request for a streamed chat."""
+    """Return the document of a streaming chat request."""
     return {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
@@ -61,9 +61,9 @@ def chat(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
 def take(
     client: ServerClient, document: Mapping[str, Any], clock: Callable[[], float] = time.monotonic
 ) -> Sample:
-    """Send *document* and return what came of it; a failure is a sample too. Blocks.
+    """Send *document* and return its sample, also if the request failed. Blocks.
 
-    Raises: NoServer, KeyRefused, NoSuchModel, with which no other request would fare better.
+    Raises: NoServer, KeyRefused, NoSuchModel, with which every other request would fail too.
     """
     reader = _ChatReader(clock)
     began = clock()
@@ -94,7 +94,7 @@ def _waited_s(answer: Answer) -> float:
 
 
 class _ChatReader:
-    """Reads a streamed chat for what it says of itself."""
+    """Reads a streamed chat response and records its token counts and times."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -104,7 +104,7 @@ class _ChatReader:
         self.error = "the answer ended before it was complete"
 
     def read(self, answer: Answer) -> None:
-        """Read the answer to its end."""
+        """Read the response to its end."""
         parser = SseParser()
         for chunk in answer.iter_content(None):
             for frame in parser.feed(chunk):
@@ -121,7 +121,7 @@ class _ChatReader:
             choices, usage = document.get("choices") or [], document.get("usage")
             texts = [choice["delta"].get(name) for choice in choices for name in TEXT_FIELDS]
         except (ValueError, KeyError, TypeError, AttributeError):
-            return  # a frame that is no part of a chat
+            return  # not a chat chunk
         if any(texts):
             self.pieces += 1
             self.first_at = self.first_at or self._clock()
@@ -131,7 +131,7 @@ class _ChatReader:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A quantity over many requests. *most* bounds nine of ten of them, *worst* all."""
+    """The distribution of a quantity. *most* is the 90th percentile, *worst* the maximum."""
 
     median: float
     most: float
@@ -139,7 +139,7 @@ class Spread:
 
 
 def spread(values: Sequence[float | None], *, high_is_good: bool = False) -> Spread | None:
-    """Return the spread of what is known of *values*; None of nothing."""
+    """Return the distribution of the known *values*; None without any."""
     ordered = sorted(value for value in values if value is not None)
     if not ordered:
         return None
@@ -160,9 +160,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("model", metavar="MODEL", help="id or alias; a peer's model too")
     add("-n", "--requests", type=_positive, default=8, metavar="N", help="how many (8)")
     add("-c", "--concurrency", type=_positive, default=1, metavar="N", help="at once (1)")
-    add("--max-tokens", type=_positive, default=128, metavar="N", help="of an answer (128)")
-    add("--prompt", default=PROMPT, metavar="TEXT", help="what is asked")
-    add("--json", action="store_true", help="write JSON: every sample, and the sums")
+    add("--max-tokens", type=_positive, default=128, metavar="N", help="per response (128)")
+    add("--prompt", default=PROMPT, metavar="TEXT", help="the prompt")
+    add("--json", action="store_true", help="write JSON: every sample, and the totals")
     return add_server(parser)
 
 
@@ -198,28 +198,28 @@ def main(
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All samples, and the seconds they took together."""
+    """All samples, and the total duration in seconds."""
 
     samples: tuple[Sample, ...]
     wall_s: float
 
     @property
     def good(self) -> list[Sample]:
-        """Those that went well."""
+        """The successful samples."""
         return [one for one in self.samples if not one.error]
 
     @property
     def errors(self) -> list[str]:
-        """What went wrong with the others."""
+        """The errors of the failed samples."""
         return [one.error for one in self.samples if one.error]
 
     @property
     def tokens_per_s(self) -> float:
-        """What the model gave all clients together."""
+        """The throughput over all clients."""
         return sum(one.tokens for one in self.good) / self.wall_s
 
     def spreads(self) -> dict[str, Spread | None]:
-        """Return how each quantity is spread over the good samples."""
+        """Return the distribution of each quantity over the successful samples."""
         good = self.good
         return {
             "first_token_s": spread([one.first_token_s for one in good]),
@@ -235,7 +235,7 @@ def measure(
     concurrency: int,
     terminal: Terminal,
 ) -> Result:
-    """Send *count* requests, at most *concurrency* at once. Blocks. Raises: what ``take`` does."""
+    """Send *count* requests, at most *concurrency* at once. Blocks. Raises: as ``take``."""
     samples: list[Sample] = []
     failed: list[CommandFailed] = []
     tasks, numbers = TaskGroup("bench"), iter(range(count))
@@ -261,7 +261,7 @@ def _work(
     numbers: Iterator[int],
     found: tuple[list[Sample], list[CommandFailed]],
 ) -> None:
-    """Take samples as long as there are *numbers*, which all workers share."""
+    """Take samples until *numbers*, which all workers share, is exhausted."""
     samples, failed = found
     try:
         for _ in numbers:

@@ -1,6 +1,6 @@
-"""Which commands there are besides serving, where they live, and what they need.
+"""The table of subcommands: their modules, arguments and requirements.
 
-Standard library only: the door reads it before anything else is loaded.
+Standard library only, because the entry point reads it before anything else is loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Takes(StrEnum):
-    """What the arguments of a command may be: for shells that complete them."""
+    """The kind of a command's arguments, for shell completion."""
 
     NOTHING = ""
     FILES = "files"
@@ -27,10 +27,10 @@ class Takes(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subcommand:
-    """One command, with its functions: *main* takes the arguments and returns the exit code.
+    """One command. Its function *main* takes the arguments and returns the exit code.
 
-    *waits*: it does several things at once and so needs the event loop, which costs a third of a
-    second at the start.
+    *waits*: it works concurrently and therefore needs the event loop, which adds a third of a
+    second to its start.
     """
 
     module: str
@@ -41,20 +41,20 @@ class Subcommand:
     parser: str = "build_parser"
 
     def load(self) -> tuple[Callable[[], ArgumentParser], Callable[[Sequence[str]], int]]:
-        """Import the module; return what builds its parser, and what runs it."""
+        """Import the module; return its parser function and its main function."""
         module = importlib.import_module(self.module)
         return getattr(module, self.parser), getattr(module, self.main)
 
 
 def _of_models(name: str, about: str, takes: Takes = Takes.MODELS) -> Subcommand:
-    """Return the command *name* of the module that holds those of a server's models."""
+    """Return the command *name* of the module ``models``."""
     module = "llmsnap.commands.models"
     return Subcommand(module, about, takes, main=name, parser=f"{name}_parser")
 
 
 COMMANDS = {
     "check": Subcommand(
-        "llmsnap.commands.check", "what is wrong or odd with a configuration", Takes.FILES
+        "llmsnap.commands.check", "check a configuration for errors and advice", Takes.FILES
     ),
     "ps": _of_models("ps", "the models of a running server and their state", Takes.NOTHING),
     "load": Subcommand("llmsnap.commands.load", "make a model ready", Takes.MODELS, waits=True),
@@ -78,7 +78,7 @@ COMMANDS = {
 
 
 def is_light(argv: Sequence[str]) -> bool:
-    """Whether ``llmsnap *argv`` does one thing after the other, and ends by itself."""
+    """Whether ``llmsnap *argv`` is a command that does not need the event loop."""
     if argv and argv[0] in COMMANDS:
         return not COMMANDS[argv[0]].waits or not {"-h", "--help"}.isdisjoint(argv)
     return not {"-h", "-help", "--help", "-version", "--version"}.isdisjoint(argv)

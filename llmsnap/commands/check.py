@@ -1,4 +1,4 @@
-"""``llmsnap check FILE``: all that is wrong or odd with a configuration, and what it means."""
+"""``llmsnap check FILE``: reports errors in a configuration, advice, and a summary."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmsnap check", description=DESCRIPTION)
     add = parser.add_argument
     add("file", nargs="?", default="config.yaml", metavar="FILE", help="default: config.yaml")
-    add("--against", metavar="OLD", help="tell what a reload from OLD would do")
+    add("--against", metavar="OLD", help="show what a reload from OLD would do")
     add("--strict", action="store_true", help="exit with 1 on advice too")
     add("--json", action="store_true", help="write JSON, for editors")
     return parser
@@ -68,7 +68,7 @@ def run(
 
 
 class _Result:
-    """What is found; *source* is the file the errors are in."""
+    """The findings; *source* is the file that contains the errors."""
 
     def __init__(self, file: str, environ: Mapping[str, str]) -> None:
         self.source = file
@@ -81,7 +81,7 @@ class _Result:
         self._environ = environ
 
     def read_old(self, file: str) -> bool:
-        """Load the file to compare with; tell whether that went well."""
+        """Load the file to compare with; return whether that succeeded."""
         try:
             self.old = load_with_advice(file, environ=self._environ).config
         except ConfigError as error:
@@ -89,7 +89,7 @@ class _Result:
         return self.old is not None
 
     def read(self) -> None:
-        """Load the file, and draw the advice and the plan from it."""
+        """Load the file, and derive its advice and reload plan."""
         try:
             loaded = load_with_advice(self._file, environ=self._environ, previous=self.old)
         except ConfigError as error:
@@ -224,14 +224,14 @@ def _as_json(problem: Problem) -> dict[str, Any]:
 _SHELL_SIGNS = frozenset({"|", "||", "&&", ";", "&", ">", ">>", "<", "2>&1"})
 _SECRET = re.compile(r"key|token|secret|passw|auth", re.IGNORECASE)
 _FILE = re.compile(r"(?:\.{0,2}/)[^:=]*\.[A-Za-z0-9]{1,12}")
-# These run their words elsewhere, where other files exist.
+# These programs run their arguments elsewhere, where other files exist.
 _ELSEWHERE = ("docker", "podman", "nerdctl", "ssh", "kubectl", "wsl")
 
 
 def advise_of_machine(
     config: Config, tree: Node | None, report: Report, environ: Mapping[str, str]
 ) -> None:
-    """Add to *report* what this machine lacks, or has taken, of what *config* needs."""
+    """Report what *config* needs and this machine lacks, or has already in use."""
     in_use = _ports_in_use(
         {port for model in config.models.values() if (port := local_port(model))}
     )
@@ -264,7 +264,7 @@ def _about_command(model: ModelConfig, environ: Mapping[str, str]) -> Iterator[t
 
 
 def _shown_words(words: list[str]) -> Iterator[str]:
-    """Yield the words that may be shown: not those that follow ``--api-key`` or the like."""
+    """Yield the words without secrets: not those after ``--api-key`` and similar options."""
     option = ""
     for word in words:
         name, equals, value = word.partition("=")
@@ -284,7 +284,7 @@ def _is_free(port: int) -> bool:
         try:
             probe.bind(("127.0.0.1", port))
         except PermissionError:
-            return True  # below 1024: nothing can be said
+            return True  # ports below 1024: may need rights that only the server has
         except OSError:
             return False
     return True

@@ -1,7 +1,6 @@
-"""The server that a command talks to: its address and key, requests to it, its errors.
+"""HTTP client of the commands: the server's address and key, requests, and errors.
 
-Nothing goes through a proxy of the environment, and no password file is read: the key goes to the
-server that was named and nowhere else.
+Proxies of the environment and .netrc are ignored: the key is sent only to the named server.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ EPILOG = (
 
 
 def new_parser(name: str, about: str, takes: str = "") -> argparse.ArgumentParser:
-    """Return the parser of command *name*, whose arguments are shown as *takes*."""
+    """Return the parser of command *name*, with *takes* as its arguments in the usage line."""
     return argparse.ArgumentParser(
         prog=f"llmsnap {name}",
         usage=f"llmsnap {name} [option ...] {takes}".rstrip(),
         description=about,
         epilog=EPILOG,
-        allow_abbrev=False,  # --key for --key-file would look as if it took a key
+        allow_abbrev=False,  # --key must not abbreviate --key-file
     )
 
 
 def add_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add what all commands share that talk to a server; return *parser*."""
+    """Add the options shared by all commands that call a server; return *parser*."""
     add = parser.add_argument_group("the server").add_argument
     add("--url", help=f"its address ({DEFAULT_URL})")
     add("--key-file", metavar="FILE", help="file that holds the API key")
@@ -50,7 +49,7 @@ def add_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def connect(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerClient:
-    """Return a client of the server that *args*, else *environ*, name. Raises: WrongUse."""
+    """Return a client of the server named in *args*, else in *environ*. Raises: WrongUse."""
     url = args.url or environ.get(URL) or DEFAULT_URL
     _check(url)
     ca_file = args.ca_file or environ.get(CA_FILE) or ""
@@ -68,7 +67,7 @@ def _check(url: str) -> None:
 
 
 def _key(file: str | None, environ: Mapping[str, str]) -> str:
-    """Return the key, "" for none: of the file in the arguments, the variable, its file."""
+    """Return the key from --key-file, the variable, or the variable's file, in order; or ""."""
     if not file and environ.get(KEY):
         return environ[KEY].strip()
     path = file or environ.get(KEY_FILE)
@@ -91,7 +90,7 @@ READ_LIMIT_S = 30.0
 
 
 class ServerClient:
-    """Requests to one server. Methods block, and raise the errors of a command."""
+    """Sends requests to one server. Methods block, and raise CommandFailed."""
 
     def __init__(self, url: str, key: str = "", ca_file: str = "") -> None:
         self.url = url
@@ -113,7 +112,7 @@ class ServerClient:
                 raise NoServer(f"what answers at {self.url} is not llmsnap") from error
 
     def act(self, verb: str, model: str, query: str = "") -> None:
-        """Load, sleep or unload *model*; returns when that is done. Raises: NoSuchModel."""
+        """Load, sleep or unload *model*. Blocks until done. Raises: NoSuchModel."""
         try:
             with self.send("POST", f"/api/models/{verb}/{quote(model, safe='')}{query}"):
                 pass
@@ -121,7 +120,7 @@ class ServerClient:
             raise self.unknown(model) from error
 
     def unknown(self, model: str) -> LlmsnapError:
-        """Return what to say of a name that no model of the server's own has."""
+        """Return the error for a name that no local model of the server has."""
         try:
             self.get(f"/v1/models/{quote(model, safe='')}")
         except CommandFailed as error:
@@ -137,7 +136,7 @@ class ServerClient:
         *,
         limit_s: float | None = None,
     ) -> Iterator[Answer]:
-        """Yield a good answer, its body still to be read; *limit_s* is for each read of it."""
+        """Yield a successful response with unread body; *limit_s* limits each read. Blocks."""
         with self._mapped(), requests.Session() as session:
             session.trust_env = False
             answer = session.request(
@@ -150,7 +149,7 @@ class ServerClient:
                 verify=self._verify,
                 allow_redirects=False,
             )
-            with closing(answer):  # a session forgets connections whose answer was not read
+            with closing(answer):  # a session does not close connections with unread responses
                 if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:
                     raise self._refusal(answer)
                 yield answer
@@ -171,10 +170,12 @@ class ServerClient:
         except requests.Timeout as error:
             raise NoServer(f"{self.url} does not answer") from error
         except requests.RequestException as error:
-            raise CommandFailed(f"{self.url}: the answer broke off ({_reason(error)})") from error
+            raise CommandFailed(
+                f"{self.url}: the answer is incomplete ({_reason(error)})"
+            ) from error
 
     def _refusal(self, answer: Answer) -> CommandFailed:
-        """Return what an answer that is no good means."""
+        """Return the error that a failure response stands for."""
         told = _message(answer)
         match answer.status_code:
             case HTTPStatus.UNAUTHORIZED:
@@ -195,7 +196,7 @@ class ServerClient:
 
 
 def _message(answer: Answer) -> str:
-    """Return what the server says of an error; empty where it says that in no form of ours."""
+    """Return the message of an error response; empty if it is not in llmsnap's format."""
     try:
         return str(json.loads(answer.text)["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,6 +1,6 @@
 """``llmsnap completion SHELL``: a script that completes commands, options and models.
 
-Everything in it comes from the parsers of the commands, so that it cannot be out of date.
+The script is generated from the parsers of the commands, so it is always up to date.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from llmsnap.commands.catalog import COMMANDS, Takes
 
 ASK = "llmsnap ps --all --quiet 2>/dev/null"
-# What a server says its models are called must never be run: no shell may expand these names.
+# Model names come from a server and must never be executed, so no shell may expand them.
 WANTS_FILE = ("FILE", "OLD")
 WANTS_FOLDER = ("DIR",)
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its spellings, what it is for, and what a value of it may be."""
+    """One option: its spellings, its help text, and the kind of its value."""
 
     names: tuple[str, ...]
     about: str
@@ -29,7 +29,7 @@ class Option:
 
 
 Write = Callable[[Sequence[Option], Mapping[str, Sequence[Option]]], str]
-"""Takes the options of the server and those of each command, and returns a script."""
+"""Returns a script, given the options of the server and of each command."""
 
 
 def _words(options: Sequence[Option]) -> str:
@@ -88,7 +88,7 @@ def bash(server: Sequence[Option], commands: Mapping[str, Sequence[Option]]) -> 
 
 
 def _bash_values(options: Sequence[Option]) -> Iterator[str]:
-    """Yield a case for each kind of value: after such an option nothing else fits."""
+    """Yield a case for each kind of option value, which is then the only completion."""
     names: dict[str, list[str]] = {}
     for option in options:
         if option.value or option.choices:
@@ -107,7 +107,7 @@ def _bash_value(option: Option) -> str:
 
 
 def _bash_argument(name: str) -> str:
-    """Return what adds the arguments of command *name*."""
+    """Return the code that completes the arguments of command *name*."""
     match COMMANDS[name].takes:
         case Takes.NOTHING:
             return ""
@@ -153,7 +153,7 @@ if [[ $funcstack[1] == _llmsnap ]]; then _llmsnap "$@"; else compdef _llmsnap ll
 
 
 def zsh(server: Sequence[Option], commands: Mapping[str, Sequence[Option]]) -> str:
-    """Return the script for zsh: to be sourced, or to be a file ``_llmsnap`` of fpath."""
+    """Return the script for zsh, to be sourced or installed as ``_llmsnap`` in fpath."""
     return _ZSH.format(
         ask=ASK,
         commands="\n".join(f"        {_quoted(f'{n}:{COMMANDS[n].about}')}" for n in commands),
@@ -241,7 +241,7 @@ def _fish_argument(condition: str, name: str) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Return *text* as one word for any of the shells."""
+    """Return *text* quoted as one word for any of the shells."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
@@ -261,7 +261,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="llmsnap completion", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("shell", choices=sorted(SCRIPTS), help="which shell reads it")
+    parser.add_argument("shell", choices=sorted(SCRIPTS), help="the shell")
     return parser
 
 
@@ -279,7 +279,7 @@ def _all_commands() -> dict[str, list[Option]]:
 
 
 def _options(parser: argparse.ArgumentParser) -> list[Option]:
-    """Return what *parser* accepts; argparse has no other way to ask."""
+    """Return the options of *parser*, for which argparse has no public accessor."""
     return [
         Option(
             tuple(action.option_strings),

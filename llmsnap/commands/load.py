@@ -1,4 +1,4 @@
-"""``llmsnap load``: make a model of a running server ready, and show how far that is."""
+"""``llmsnap load``: makes a model of a running server ready, and shows the progress."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main(
 
 
 def _load(client: ServerClient, name: str, progress: Progress | None) -> None:
-    """Load *name*, and look meanwhile how it fares. Raises: CommandFailed and its kind."""
+    """Load *name*, and poll its status meanwhile. Blocks. Raises: CommandFailed."""
     outcome: AsyncResult[None] = AsyncResult()
     tasks = TaskGroup("load")
     tasks.spawn(name, _ask, client, name, outcome)
@@ -76,7 +76,7 @@ def _ask(client: ServerClient, name: str, outcome: AsyncResult[None]) -> None:
 
 
 def _find(client: ServerClient, name: str) -> Model | None:
-    """Return how the model fares; None while that cannot be told, of which the outcome will."""
+    """Return the model's status; None on any error, which the load itself will report."""
     try:
         return next((one for one in overview(client) if one.is_called(name)), None)
     except CommandFailed:
@@ -84,7 +84,7 @@ def _find(client: ServerClient, name: str) -> Model | None:
 
 
 class Progress:
-    """Shows a load: in one line that changes on a terminal, else a line for each new state."""
+    """Shows a load: as a status line on a terminal, else as one line per state change."""
 
     def __init__(self, name: str, terminal: Terminal) -> None:
         self._name = name
@@ -96,9 +96,9 @@ class Progress:
         return f"<Progress of {self._name}>"
 
     def show(self, model: Model | None) -> None:
-        """Show where *model* is; None for one that is not known."""
+        """Show the status of *model*; None if it is unknown."""
         if model is None or (model.state in AT_REST and not model.why):
-            return  # the server has not heard of the load yet
+            return  # the server has not received the load request yet
         elapsed_s = time.monotonic() - self._began
         self._terminal.status(f"{self._name}: {live_text(model, elapsed_s)}")
         told = plain_text(model)
@@ -107,18 +107,18 @@ class Progress:
             self._terminal.line(f"{self._name}: {told}")
 
     def end(self) -> None:
-        """Take the changing line away."""
+        """Remove the status line."""
         self._terminal.clear()
 
     def done(self) -> None:
-        """Say that it is ready."""
+        """Report that the model is ready."""
         took = duration(time.monotonic() - self._began)
         ready = self._terminal.paint("ready", Colour.GREEN)
         self._terminal.line(f"{self._name}: {ready} after {took}")
 
 
 def plain_text(model: Model) -> str:
-    """Return the state, and how long it usually lasts; what it waits for while it is in line."""
+    """Return the state and its usual duration, or what a queued load is waiting for."""
     if model.state in {"starting", "waking"} and model.usual_s is not None:
         return f"{model.state}, usually {duration(model.usual_s)}"
     if model.state in AT_REST and model.why:
@@ -127,7 +127,7 @@ def plain_text(model: Model) -> str:
 
 
 def live_text(model: Model, elapsed_s: float) -> str:
-    """Return the state, the time so far and, where loads were measured, what is left of it."""
+    """Return the state, the elapsed time and, if loads were measured, the time left."""
     if model.state not in {"starting", "waking"}:
         return f"{plain_text(model)} ({duration(elapsed_s)})"
     so_far_s = model.for_s or 0.0

@@ -24,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     about = "a model; or proxy: llmsnap's own; upstream: all models' (default: both)"
     add("name", nargs="?", default="", metavar="NAME", help=about)
-    add("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
-    add("-n", "--lines", type=int, metavar="N", help="the last N lines of what there is")
+    add("-f", "--follow", action="store_true", help="follow new output until Ctrl-C")
+    add("-n", "--lines", type=int, metavar="N", help="start with the last N lines")
     return add_server(parser)
 
 
@@ -51,7 +51,7 @@ def main(
 
 
 def _show(pieces: Iterator[bytes], out: BinaryIO) -> None:
-    """Write *pieces* to a terminal, without what a model's server might order it to do."""
+    """Write *pieces* to a terminal, without escape sequences that a model may print."""
     colours = AnsiFilter()
     try:
         for piece in pieces:
@@ -64,7 +64,7 @@ def _show(pieces: Iterator[bytes], out: BinaryIO) -> None:
 
 
 def _path(client: ServerClient, name: str, *, follow: bool) -> str:
-    """Return where the log is. Raises: NoSuchModel."""
+    """Return the path of the log. Raises: NoSuchModel."""
     if name and name not in OWN_LOGS:
         _check(client, name)
     return f"/logs/stream/{quote(name, safe='')}" + ("" if follow else "?no-follow")
@@ -81,7 +81,7 @@ def _check(client: ServerClient, name: str) -> None:
 
 
 def _last_lines(pieces: Iterator[bytes], count: int | None, *, follow: bool) -> Iterator[bytes]:
-    """Yield *pieces*, without the lines before the last *count* of what there was at first."""
+    """Yield *pieces*, with the history cut to its last *count* lines."""
     if count is None:
         yield from pieces
         return

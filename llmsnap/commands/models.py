@@ -20,10 +20,10 @@ STOPPED = frozenset({"stopped", "shutdown"})
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model now. Seconds throughout; None where it is unknown or does not apply.
+    """The status of one model. Times are in seconds, None if unknown or not applicable.
 
-    *usual_s* is what a load, or a wake of one that sleeps, usually takes; None before the first.
-    *why* and *eta_s* tell those who wait for it what for, and how long.
+    *usual_s* is the usual duration of a load, or of a wake if the model sleeps; None before the
+    first. *why* and *eta_s* are the reason of the present wait and its estimated rest.
     """
 
     model: str
@@ -40,21 +40,21 @@ class Model:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it is not running and no request waits for it."""
+        """Whether the model is stopped and no request waits for it."""
         return self.state in STOPPED and not self.waiting
 
     def is_called(self, name: str) -> bool:
-        """Whether *name* is its id or one of its aliases."""
+        """Whether *name* is the model's id or one of its aliases."""
         return name == self.model or name in self.aliases
 
 
 def overview(client: ServerClient) -> list[Model]:
-    """Return all models, stopped ones too. Raises: KeyRefused for a key that is no admin's."""
+    """Return all models, stopped ones included. Raises: KeyRefused without an admin key."""
     return [_of_overview(one) for one in client.get("/api/overview")["models"]]
 
 
 def listed(client: ServerClient) -> tuple[list[Model], bool]:
-    """Return the models a key may know of, and whether the stopped ones are among them."""
+    """Return the models that the key may see, and whether stopped ones are included."""
     try:
         return overview(client), True
     except KeyRefused:
@@ -132,7 +132,7 @@ def _ps_row(one: Model) -> tuple[str, ...]:
 
 
 def _ttl(one: Model) -> str:
-    """Return the idle time that is allowed, and what is left of the one that runs."""
+    """Return the idle timeout, or what is left of a running one."""
     if one.idle_in_s is not None:
         left = f"{duration(max(0.0, one.idle_in_s))} left"
         return f"{duration(one.ttl_s)}, {left}" if one.ttl_s > 0 else left
@@ -149,7 +149,7 @@ def sleep_parser() -> argparse.ArgumentParser:
     parser = new_parser("sleep", SLEEP_DESCRIPTION, "MODEL")
     add = parser.add_argument
     add("model", metavar="MODEL", help="id or alias; its sleepMode must be enabled")
-    add("--now", action="store_true", help="cut requests in flight, instead of letting them end")
+    add("--now", action="store_true", help="cut requests in flight instead of waiting for them")
     return add_server(parser)
 
 
@@ -175,7 +175,7 @@ def unload_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help="id or alias")
     add("-a", "--all", action="store_true", help="stop all models")
-    add("--drain", action="store_true", help="let requests in flight end, instead of cutting them")
+    add("--drain", action="store_true", help="wait for requests in flight instead of cutting them")
     return add_server(parser)
 
 

@@ -1,4 +1,4 @@
-"""What is written for people: tables, colours, and one line that shows what goes on."""
+"""Terminal output: tables, colours, and a status line."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ STATE_COLOURS = {
 
 
 class Terminal:
-    """Where output goes: a terminal gets colours and a status line, anything else plain lines.
+    """The output stream: a terminal gets colours and a status line, a pipe or file plain lines.
 
-    AnsiFilter are left out where NO_COLOR is set (no-color.org); a dumb terminal gets neither.
+    NO_COLOR disables colours (no-color.org); a dumb terminal gets neither.
     """
 
     def __init__(self, out: TextIO, environ: Mapping[str, str]) -> None:
@@ -49,19 +49,19 @@ class Terminal:
         return f"<Terminal {'live' if self.is_live else 'plain'}>"
 
     def paint(self, text: str, colour: Colour | None) -> str:
-        """Return *text* in *colour*, where there are colours."""
+        """Return *text* in *colour*, if colours are enabled."""
         if colour is None or not self.has_colours:
             return text
         return f"\x1b[{colour.value}m{text}\x1b[0m"
 
     def line(self, text: str = "") -> None:
-        """Write a line, in place of the status line if there is one."""
+        """Write a line, replacing the status line if there is one."""
         self.clear()
         self._out.write((strip_controls(text) if self.is_live else text) + "\n")
         self._out.flush()
 
     def status(self, text: str) -> None:
-        """Show *text* in the line that the next one replaces; only where that is possible."""
+        """Show *text* in the status line, which the next output replaces; only on a terminal."""
         if self.is_live:
             width = shutil.get_terminal_size().columns
             self._out.write(CLEAR_LINE + strip_controls(text)[: width - 1])
@@ -69,13 +69,13 @@ class Terminal:
             self._has_status = True
 
     def clear(self) -> None:
-        """Take the status line away."""
+        """Remove the status line."""
         if self._has_status:
             self._out.write(CLEAR_LINE)
             self._has_status = False
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Write *rows* in columns; words that name a state get its colour."""
+        """Write *rows* in columns; names of states are coloured."""
         for line in self._columns(rows):
             self.line(line)
 
@@ -94,13 +94,13 @@ class Terminal:
 
 
 def bar(share: float, cells: int = BAR_CELLS) -> str:
-    """Return a bar filled to *share*, which is at most 1."""
+    """Return a progress bar filled to *share*, clipped to 1."""
     full = round(max(0.0, min(1.0, share)) * cells)
     return "#" * full + "-" * (cells - full)
 
 
 def duration(seconds: float) -> str:
-    """Return *seconds* as people say it: ``0.4 s``, ``45 s``, ``61 min``, ``5 h``, ``3 d``."""
+    """Return *seconds* for display: ``0.4 s``, ``45 s``, ``61 min``, ``5 h``, ``3 d``."""
     for unit, length_s, limit_s in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
         if seconds < limit_s:
             digits = 1 if seconds < 10 else 0
