@@ -1,8 +1,8 @@
-"""Logs: what llmsnap and its models print, kept in memory, shown on stdout and followed by readers.
+"""Logs: output of llmsnap and its models, kept in memory, written to stdout, followed by readers.
 
 Read ``stream`` first: a LogStream keeps the last bytes, and each LogReader follows it at its own
-speed. ``model`` limits what a model may print, ``handler`` writes Python's log records, ``hub``
-holds the logs of one server and passes them on to stdout.
+speed. ``model`` limits the output rate of a model, ``handler`` formats Python's log records,
+``hub`` owns the logs of one server and copies them to stdout.
 """
 
 from llmsnap.logs.handler import TEXT, LogHandler, LogStyle

@@ -1,6 +1,6 @@
-"""From Python's logging to the proxy log, in the published line format.
+"""Writes Python's log records to the proxy log, in the documented line format.
 
-The time formats a line may begin with stand here too; names are English whatever the locale.
+Also defines the timestamp formats; names are English whatever the locale.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def format_time(name: str, seconds: float, zone: tzinfo | None = None) -> str:
-    """Return the instant *seconds* (Unix) in the format called *name*; "" for unknown names.
+    """Return the Unix time *seconds* in the format *name*; "" for unknown names.
 
-    *zone* is the local one unless given.
+    *zone* defaults to the local time zone.
     """
     name = name.strip().lower()
     if name in _FINE:
@@ -45,7 +45,7 @@ def _at(second: int, zone: tzinfo | None) -> datetime:
 
 @lru_cache(maxsize=4)
 def _coarse(name: str, second: int, zone: tzinfo | None) -> str:
-    """Return a format without fractions; many lines fall into one second."""
+    """Return a cached format without fractions, since many lines share one second."""
     write = _COARSE.get(name)
     return write(_at(second, zone)) if write is not None else ""
 
@@ -112,12 +112,12 @@ LEVELS = {
     "error": logging.ERROR,
 }
 
-# The real thread, whether or not this process is patched.
+# The native thread id, even if gevent has patched the process.
 _thread_id = get_original("_thread", "get_ident")
 
 
 def parse_level(text: str) -> int:
-    """Return the logging level that a configuration's word means; unknown words mean info."""
+    """Return the logging level of a configuration's word; unknown words mean info."""
     return LEVELS.get(text.strip().lower(), logging.INFO)
 
 
@@ -125,21 +125,21 @@ IDS = ("request_id", "swap_id")
 
 
 class Entry(Protocol):
-    """What happened with a request: a line of text, or named values."""
+    """A log entry about a request: ``str()`` is the text, ``fields()`` the JSON members."""
 
     def __str__(self) -> str: ...
 
     def fields(self) -> dict[str, Any]:
-        """Return the same by name, as JSON knows it."""
+        """Return the entry as members of a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogStyle:
-    """What the command line says about our own log, whatever the configuration says."""
+    """Options of llmsnap's own log from the command line, which override the configuration."""
 
     as_json: bool = False
     debug: bool = False
-    """Everything is logged."""
+    """Log everything."""
 
 
 TEXT = LogStyle()
@@ -147,13 +147,13 @@ TEXT = LogStyle()
 
 @as_python_has_it
 class LogHandler(logging.Handler):
-    """Writes ``[time ][LEVEL] message`` lines to a stream; may be called from any thread.
+    """Writes ``[time ][LEVEL] message`` lines to a stream. Thread-safe.
 
     A record's ``request_id`` and ``swap_id`` (given by ``extra``) follow the message. Lines of a
-    message after the first are indented, and what is not printable is escaped (controls,
-    bidirectional ones too; in an entry about a request line breaks as well), so that nothing a
-    client sends can look like a line of its own. In JSON each line is an object instead. *swaps*
-    tells which swap moves a model now: a message about that model (``<model> ...``) carries its id.
+    message after the first are indented, and unprintable characters are escaped (control and
+    bidirectional characters; in an entry about a request also line breaks), so that no client can
+    forge a log line. In JSON format each line is an object instead. *swaps* maps a model to its
+    active swap, whose id is added to messages about that model (``<model> ...``).
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class LogHandler(logging.Handler):
         self.time_format = time_format
         self._zone = zone
         self.deferred: DeferredQueue | None = None
-        """Among which entries about requests wait; None: they are written at once."""
+        """The queue that delays entries about requests; None: they are written at once."""
         self._entries: list[tuple[float, int, Entry, str, int | None]] = []
         self._home = _thread_id()
         self._loop = get_hub().loop
@@ -184,14 +184,14 @@ class LogHandler(logging.Handler):
         self.time_format = time_format
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write *record* if the filters let it; without a lock, which ``emit`` does not need."""
-        passed: Any = self.filter(record)  # Python 3.12 lets a filter return another record
+        """Write *record* if it passes the filters. Takes no lock, since ``emit`` needs none."""
+        passed: Any = self.filter(record)  # since Python 3.12 a filter may return another record
         if passed:
             self.emit(passed if isinstance(passed, logging.LogRecord) else record)
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record. Never waits, never switches, never raises."""
+        """Write one record. Never blocks, switches or raises."""
         try:
             line = self.line(record).encode("utf-8", "replace")
         except Exception:  # noqa: BLE001 - logging's own convention for a record that fails
@@ -199,13 +199,13 @@ class LogHandler(logging.Handler):
             return
         if _thread_id() == self._home:
             if self.deferred is not None:
-                self.deferred.flush()  # lines that wait are older
+                self.deferred.flush()  # delayed lines are older
             self.stream.write(line)
         else:
             self._loop.run_callback_threadsafe(self.stream.write, line)
 
     def line(self, record: logging.LogRecord) -> str:
-        """Return the record as a line."""
+        """Return *record* as a line."""
         ids = self._ids(record)
         if self.style.as_json:
             return _dump(_document(record, ids))
@@ -216,10 +216,10 @@ class LogHandler(logging.Handler):
         return self.level <= level
 
     def entry(self, level: int, message: Entry, request_id: str, swap_id: int | None) -> None:
-        """Write a line about one request, soon. Never waits, never switches.
+        """Write an entry about one request, delayed if possible. Never blocks or switches.
 
-        For what is logged of every request: a ``LogRecord`` costs more than the line. In the
-        thread of the event loop only.
+        For entries that every request has, because a ``LogRecord`` costs more than the line itself.
+        To be called only in the thread of the event loop.
         """
         self._entries.append((time.time(), level, message, request_id, swap_id))
         if self.deferred is None:
@@ -258,7 +258,7 @@ class LogHandler(logging.Handler):
         return f"{when}[{_level_name(level)}] {_one_entry(text)}\n"
 
     def _ids(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Return the ids of the request and the swap that *record* is about."""
+        """Return the ids of the request and the swap that *record* belongs to."""
         found = {name: value for name in IDS if (value := getattr(record, name, None)) is not None}
         if self._swaps and "swap_id" not in found and _is_about_a_model(record):
             swap_id = self._swaps.get(record.args[0])  # type: ignore[index,arg-type]
@@ -318,7 +318,7 @@ def _one_entry(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """*text* on one line, with escapes for what no person can see."""
+    """Return *text* on one line, with invisible characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escape(c) for c in text)

@@ -1,4 +1,4 @@
-"""All logs of one server, and which of them reach stdout, which may be slow, full or closed."""
+"""All logs of one server, and their copy on stdout, which may be slow, full or closed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from llmsnap.logs.stream import DEFAULT_CAPACITY, LogReader, LogStream, Sink
 from llmsnap.tasks import TaskGroup
 
 LIMIT_BYTES = 1024 * 1024
-BATCH_S = 0.02  # lines that come within this time go out in one write
+BATCH_S = 0.02  # lines within this time are written together
 
 Write = Callable[[bytes], int]
 
 
 class StdoutWriter:
-    """Writes to file descriptor *fd* from a greenlet of its own, in batches.
+    """Writes to file descriptor *fd* in batches, from its own greenlet.
 
-    Unread output waits up to a limit; beyond it the oldest is dropped, and a line says how much. A
-    closed descriptor ends the writing and nothing else.
+    Output waits up to a size limit; beyond it the oldest is dropped, and a line states how much. A
+    closed descriptor only stops the writing.
     """
 
     def __init__(self, fd: int = 1, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -38,26 +38,26 @@ class StdoutWriter:
         self._tasks = TaskGroup("stdout")
         self._own_fd: int | None = None
         self._colours = AnsiFilter() if os.isatty(fd) else None
-        """On a terminal, which would obey what models print."""
+        """Removes escape sequences of models if *fd* is a terminal."""
 
     def __repr__(self) -> str:
         return f"<StdoutWriter fd {self.fd}{', broken' if self.broken else ''}>"
 
     @property
     def dropped_bytes(self) -> int:
-        """How many bytes were lost because they were not read."""
+        """The number of bytes dropped because stdout was too slow."""
         return self._queue.dropped_bytes
 
     def open(self) -> None:
-        """Start writing, with what was queued before."""
+        """Start writing, beginning with the output queued so far."""
         self._tasks.spawn("writer", self._run, self._way_out())
 
     def write(self, data: bytes) -> None:
-        """Queue *data*. Never waits, never switches, never fails."""
+        """Queue *data*. Never blocks, switches or raises."""
         self._queue.offer(data)
 
     def close(self, timeout_s: float = 0.5) -> None:
-        """Write what is queued, for at most *timeout_s*, and stop. Blocks that long."""
+        """Write the queued output for at most *timeout_s* seconds, then stop. Blocks."""
         self._queue.close()
         self._closing.set()
         self._tasks.close(timeout_s)
@@ -73,22 +73,22 @@ class StdoutWriter:
                     data = data[write(data) :]
                 self._closing.wait(BATCH_S)
         except OSError:
-            # Closed pipe, full disk, hung-up terminal: there is no place left to complain at.
+            # Closed pipe, full disk or hung-up terminal: the error cannot be reported anywhere.
             self.broken = True
             self._queue.close()
 
     def _way_out(self) -> Write:
-        """Return a write that cannot block the event loop.
+        """Return a write function that cannot block the event loop.
 
-        O_NONBLOCK belongs to the open file, which the shell and others share, so it is set on one
-        of our own. Sockets and other people's terminals cannot be opened again: they get a thread.
+        O_NONBLOCK belongs to the open file description, which the shell and others share, so the
+        file is reopened. Sockets and terminals of other users cannot be reopened: a thread writes.
         """
         if stat.S_ISREG(os.fstat(self.fd).st_mode):
             return lambda data: os.write(self.fd, data)
         try:
             own = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
-            # Never joined: a thread blocked in a write that is not read must not hold up the exit.
+            # Never joined: a thread blocked in write() must not delay the exit.
             pool = ThreadPool(1)
             return lambda data: pool.apply(os.write, (self.fd, data))
         self._own_fd = own
@@ -106,14 +106,14 @@ TO_STDOUT = {
 
 
 class Joiner:
-    """Lets several writers share one log by lines: an unfinished line is ended before another's."""
+    """Joins the lines of several writers in one log; terminates a partial line at a change."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._unfinished: str | None = None
 
     def write(self, source: str, data: bytes) -> None:
-        """Pass *data* of *source* on."""
+        """Write *data* of *source*."""
         if self._unfinished is not None and self._unfinished != source:
             self._sink(b"\n")
         self._sink(data)
@@ -123,8 +123,8 @@ class Joiner:
 class LogHub:
     """The proxy's own log, each model's, all models' (*upstream*), and everything (*combined*).
 
-    *to_stdout* (``proxy``, ``upstream``, ``both`` or ``none``) decides what goes to stdout and
-    nothing else: every history is kept regardless.
+    *to_stdout* (``proxy``, ``upstream``, ``both`` or ``none``) selects the logs copied to stdout;
+    every history is kept regardless.
     """
 
     def __init__(
@@ -153,11 +153,11 @@ class LogHub:
 
     @property
     def dropped_bytes(self) -> dict[str, int]:
-        """How much output of each model was dropped because it printed too fast."""
+        """Dropped bytes per model, because of the output rate limit."""
         return {name: model.dropped_bytes for name, model in self._models.items()}
 
     def model(self, model_id: str) -> ModelLog:
-        """Return the log of a model, made at the first call; it stays until ``forget``."""
+        """Return the log of a model, created at the first call and kept until ``forget``."""
         log = self._models.get(model_id)
         if log is None:
             stream = LogStream(model_id, self._capacity, (partial(self._from_model, model_id),))
@@ -166,24 +166,24 @@ class LogHub:
         return log
 
     def forget(self, model_id: str) -> None:
-        """Drop the log of a model that no longer exists; its readers end."""
+        """Drop the log of a model that no longer exists, and end its readers."""
         log = self._models.pop(model_id, None)
         if log is not None:
             log.close()
 
     def configure(self, *, to_stdout: str, capacity: int) -> None:
-        """Apply new settings; histories keep as much as fits."""
+        """Apply new settings; each history is cut to the new size."""
         self._to_stdout = TO_STDOUT[to_stdout]
         self._capacity = capacity
         for stream in self._streams():
             stream.resize(capacity)
 
     def open(self) -> None:
-        """Begin to write to stdout."""
+        """Start writing to stdout."""
         self.stdout.open()
 
     def close(self, timeout_s: float = 0.5) -> None:
-        """End every reader, and write what is queued for stdout. Blocks up to *timeout_s*."""
+        """End every reader, and flush stdout. Blocks up to *timeout_s* seconds."""
         for log in self._models.values():
             log.close()
         for stream in (self.proxy, self.upstream, self.combined):

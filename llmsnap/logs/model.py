@@ -1,8 +1,8 @@
-"""What one model prints: kept, shown, and limited so that it cannot drown the server.
+"""The output of one model, rate-limited so that it cannot overload the server.
 
-Up to a limit per second output passes as it comes, save that a line which repeats at once is shown
-three times and then counted. Beyond the limit it is counted as bytes, not split into lines; when
-the second is over, a line says how much is missing and the last lines of it follow.
+Up to a limit per second output passes unchanged, except that a line repeated in succession is shown
+three times and then counted. Beyond the limit only bytes are counted, without splitting lines; at
+the end of the second, a line states how much is missing, and the last lines follow.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from gevent import get_hub
 from llmsnap.logs.stream import LogStream
 
 SHOWN_REPEATS = 3
-MAX_LINES_PER_CHUNK = 4096  # each line costs a look; more than this in one read passes raw
+MAX_LINES_PER_CHUNK = 4096  # a read with more lines passes unchecked, to bound the cost
 
 
 class RepeatFolder:
-    """Shows a repeated line three times, then counts it; unfinished lines pass at once."""
+    """Shows a repeated line three times, then counts it; partial lines pass at once."""
 
     def __init__(self) -> None:
-        self.open = False  # the last byte shown was not the end of a line
+        self.open = False  # the output so far ends within a line
         self._line: bytes | None = None
         self._run = 0
         self._folded = 0
-        self._held = b""  # the beginning of what may be one more repeat
+        self._held = b""  # a partial line that may become another repeat
         self._count = 0
 
     @property
     def pending(self) -> bool:
-        """Whether something is held back that ``flush`` would show."""
+        """Whether output is held back until ``flush``."""
         return self._folded > 0 or bool(self._held)
 
     def take_count(self) -> int:
-        """Return how many lines were folded since the last call."""
+        """Return the number of lines folded since the last call."""
         count, self._count = self._count, 0
         return count
 
     def feed(self, data: bytes) -> bytes:
-        """Return what to show of *data*."""
+        """Return the output to show for *data*."""
         data = self._held + data
         self._held = b""
         if data.count(b"\n") > MAX_LINES_PER_CHUNK:
@@ -66,7 +66,7 @@ class RepeatFolder:
         return b"".join(out)
 
     def flush(self) -> bytes:
-        """Return what was held back, and begin anew."""
+        """Return the held-back output, and reset."""
         held, self._held = self._held, b""
         shown = self._end_run() + held
         if held:
@@ -108,14 +108,14 @@ CallLater = Callable[[float, Callable[[], None]], Callable[[], None]]
 
 
 def call_later(delay_s: float, call: Callable[[], None]) -> Callable[[], None]:
-    """Run *call* in the event loop after *delay_s*; return what cancels it. It must not switch."""
+    """Run *call*, which must not switch, after *delay_s* seconds; return a cancel function."""
     timer = get_hub().loop.timer(delay_s, ref=False)
     timer.start(call)
     return timer.close
 
 
 class ModelLog:
-    """Passes a model's output into its *stream*; the reader of its pipe calls ``feed``."""
+    """Writes a model's output to its *stream*; the reader of its pipe calls ``feed``."""
 
     def __init__(
         self,
@@ -144,10 +144,10 @@ class ModelLog:
         return f"<ModelLog {self.stream.name}, {state}, {self.dropped_bytes} bytes dropped>"
 
     def feed(self, data: bytes) -> bool:
-        """Take what the model printed. Never waits, never switches.
+        """Process output of the model. Never blocks or switches.
 
-        Returns true while the model prints too much: the caller should then let other greenlets
-        run before it reads on.
+        Returns True while the model exceeds its limit: the caller should then yield to other
+        greenlets before it reads on.
         """
         if self.flooding:
             self._drop(data)
@@ -166,20 +166,20 @@ class ModelLog:
         return False
 
     def tail(self, lines: int = 10) -> list[str]:
-        """Return the last *lines* lines that say something, for an error message."""
+        """Return the last *lines* non-empty lines, for an error message."""
         held = self.stream.snapshot(TAIL_SOURCE_BYTES) + self._last
         clean = _ANSI.sub(b"", held).decode("utf-8", "replace")
-        # A carriage return overwrites the line on a terminal; what stays is what follows it.
+        # On a terminal, text after a carriage return overwrites the line.
         texts = (line.rstrip().rpartition("\r")[2].strip() for line in clean.split("\n"))
         return [text[:TAIL_LINE_CHARS] for text in texts if text][-lines:] if lines > 0 else []
 
     def restart(self) -> None:
-        """Forget the history, because the model starts anew."""
+        """Clear the history, because the model restarts."""
         self._reset()
         self.stream.clear()
 
     def close(self) -> None:
-        """Show what is held back, and end every reader. Never switches."""
+        """Write held-back output, and end every reader. Never switches."""
         self._settle()
         self._reset()
         self.stream.close()
@@ -206,14 +206,14 @@ class ModelLog:
         self._settle()
 
     def _settle(self) -> None:
-        """Show what was held back, and open a new window with the whole allowance."""
+        """Write held-back output, and start a new window with the full allowance."""
         self.stream.write(self._fold.flush())
         self.folded_lines += self._fold.take_count()
         if self.flooding:
             self.flooding = False
             dropped, last = self._dropped, self._last
             self._dropped, self._last = 0, b""
-            # Cut at a line's start, so that what is shown reads as lines.
+            # Cut at the start of a line.
             shown = last[last.find(b"\n") + 1 :] if dropped > len(last) else last
             self.dropped_bytes += dropped - len(shown)
             self.stream.write(self._notice(dropped - len(shown)) + shown)

@@ -1,4 +1,4 @@
-"""A byte log of bounded size that many readers may follow; none of them holds up the writer."""
+"""A byte log of bounded size that many readers may follow without blocking the writer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from gevent.event import Event
 
 
 class RingBuffer:
-    """Keeps the last *capacity* bytes appended; an append costs its own length, never more.
+    """Keeps the last *capacity* bytes; the cost of an append depends only on its own length.
 
-    Memory is taken at the first append and given back by ``clear()``. *end* counts every byte ever
-    appended, so a byte has one position for the life of the buffer, also across ``clear()``.
+    Memory is allocated at the first append and freed by ``clear()``. *end* counts every byte ever
+    appended, so the position of a byte stays the same for the life of the buffer.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -56,7 +56,7 @@ class RingBuffer:
         self._size = min(capacity, self._size + length)
 
     def snapshot(self, limit: int | None = None) -> bytes:
-        """Return a copy of what is held, oldest first; only the last *limit* bytes if given."""
+        """Return a copy of the content, oldest first; only the last *limit* bytes if given."""
         size = self._size if limit is None else min(limit, self._size)
         first = self._next - size
         if first >= 0:
@@ -64,16 +64,16 @@ class RingBuffer:
         return bytes(self._buffer[first:]) + bytes(self._buffer[: self._next])
 
     def since(self, position: int) -> bytes:
-        """Return what is held from *position* on: all when it is too old, nothing when ahead."""
+        """Return the content from *position* on: all of it if too old, nothing if in the future."""
         return self.snapshot(max(0, self.end - position))
 
     def clear(self) -> None:
-        """Forget the bytes and give the memory back; positions go on."""
+        """Drop the content and free the memory; positions continue."""
         self._buffer = bytearray()
         self._next = self._size = 0
 
     def resize(self, capacity: int) -> None:
-        """Hold *capacity* bytes from now on, keeping as many of the held ones as fit."""
+        """Change the capacity to *capacity* bytes, keeping as much of the content as fits."""
         capacity = max(1, capacity)
         if capacity == self.capacity:
             return
@@ -87,11 +87,11 @@ class RingBuffer:
 
 DEFAULT_LIMIT_BYTES = 256 * 1024
 GET_BYTES = 64 * 1024
-ENTRY_COST = 64  # what a queued chunk costs besides its bytes, so that empty lines count too
+ENTRY_COST = 64  # overhead of a queued chunk, so that empty lines count too
 
 
 class Chunk(NamedTuple):
-    """Bytes of a log up to position *end*; after a loss, a line of ours and how much was lost."""
+    """Bytes of a log up to position *end*; after a loss, a notice and the lost byte count."""
 
     data: bytes
     end: int
@@ -99,11 +99,11 @@ class Chunk(NamedTuple):
 
 
 class LogReader:
-    """The log as one reader sees it from *position* on.
+    """One reader's view of the log from *position* on.
 
-    At most *limit_bytes* wait for the reader. When it is too slow the oldest go, and its next
-    ``get()`` returns a line that says how many bytes are missing. *filled* is set when something
-    came; a reader of several subscriptions gives them one, and clears it before it polls them.
+    At most *limit_bytes* are queued. If the reader is too slow the oldest are dropped, and the next
+    ``get()`` returns a line that states how many bytes are missing. *filled* is set when data
+    arrives; several readers may share one event, which is to be cleared before polling them.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class LogReader:
         self._filled.set()
 
     def get(self, timeout_s: float | None = None, max_bytes: int = GET_BYTES) -> Chunk | None:
-        """Wait for output and return all that has come, up to *max_bytes*.
+        """Wait for output and return all that has arrived, up to *max_bytes*. Blocks.
 
-        None means that nothing came in *timeout_s*, or that the stream is closed and drained
-        (then *closed* is true).
+        None means that nothing arrived in *timeout_s* seconds, or that the stream is closed and
+        drained (then *closed* is true).
         """
         if not self._chunks and not self.closed:
             self._filled.wait(timeout_s)
@@ -154,7 +154,7 @@ class LogReader:
         return chunk
 
     def poll(self, max_bytes: int = GET_BYTES) -> Chunk | None:
-        """Return what has come, as ``get()`` does, without waiting. Never switches."""
+        """Return output like ``get()``, without waiting. Never switches."""
         if self._lost:
             return self._tell_loss()
         if not self._chunks:
@@ -170,7 +170,7 @@ class LogReader:
         return Chunk(b"".join(parts), self.position)
 
     def close(self) -> None:
-        """Take no more; the reader still gets what is queued."""
+        """Stop receiving; queued output can still be read."""
         if self.closed:
             return
         self.closed = True
@@ -184,7 +184,7 @@ class LogReader:
         self._lose(len(oldest))
 
     def _put_back(self, parts: list[bytes], count: int) -> int:
-        """Leave the last *count* bytes of *parts* for the next time; return *count*."""
+        """Requeue the last *count* bytes of *parts* for the next call; return *count*."""
         rest = parts[-1][-count:]
         parts[-1] = parts[-1][:-count]
         self._chunks.appendleft(rest)
@@ -219,7 +219,7 @@ class LogStream:
         self.name = name
         self._ring = RingBuffer(capacity)
         self._sinks = sinks
-        # A tuple that is replaced, never changed: write() may walk it while a reader leaves.
+        # Copy-on-write: write() may iterate over it while a reader leaves.
         self._readers: tuple[LogReader, ...] = ()
 
     def __repr__(self) -> str:
@@ -227,11 +227,11 @@ class LogStream:
 
     @property
     def position(self) -> int:
-        """How many bytes were ever written; the position of the next one."""
+        """The number of bytes ever written: the position of the next one."""
         return self._ring.end
 
     def write(self, data: bytes) -> None:
-        """Append *data* and offer it to every reader. Never waits, never switches."""
+        """Append *data* and offer it to every reader. Never blocks or switches."""
         if not data:
             return
         self._ring.append(data)
@@ -241,7 +241,7 @@ class LogStream:
             sink(data)
 
     def snapshot(self, limit: int | None = None) -> bytes:
-        """Return the history held, oldest first; its last *limit* bytes if given."""
+        """Return the history, oldest first; only its last *limit* bytes if given."""
         return self._ring.snapshot(limit)
 
     def subscribe(
@@ -251,10 +251,10 @@ class LogStream:
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         filled: Event | None = None,
     ) -> tuple[bytes, LogReader]:
-        """Return the history and what comes after it, with no byte lost or doubled in between.
+        """Return the history and a reader of later output, with no byte lost or repeated.
 
-        The history is what is still held beyond position *after*; all of it when None. It ends at
-        the subscription's *position*. *filled*: see Subscription.
+        The history starts at position *after*, or is complete if None, and ends at the reader's
+        *position*. *filled*: see LogReader.
         """
         reader = LogReader(self.position, limit_bytes, self._forget, filled)
         self._readers = (*self._readers, reader)
@@ -262,11 +262,11 @@ class LogStream:
         return history, reader
 
     def clear(self) -> None:
-        """Forget the history; readers and positions stay."""
+        """Clear the history; readers and positions stay."""
         self._ring.clear()
 
     def resize(self, capacity: int) -> None:
-        """Keep a history of *capacity* bytes from now on."""
+        """Change the size of the history to *capacity* bytes."""
         self._ring.resize(capacity)
 
     def close(self) -> None:

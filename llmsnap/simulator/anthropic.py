@@ -113,7 +113,7 @@ def _block(reply: Reply, part: ReplyPart, text: str) -> Json:
 def _arguments(text: str) -> Json:
     try:
         return mapping(json.loads(text))
-    except ValueError:  # not begun, or cut by the limit of tokens
+    except ValueError:  # not started, or cut off by the token limit
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The WSGI application: finds the route, applies what every request is subject to, logs."""
+"""The WSGI application: routes requests, applies options common to all of them, and logs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 class App:
-    """Answers requests out of *state*."""
+    """Answers requests according to *state*."""
 
     def __init__(self, state: SimState) -> None:
         self.state = state
@@ -72,7 +72,7 @@ class App:
         return route.handler(self.state, request)
 
     def _shape(self, request: SimRequest, response: SimResponse) -> SimResponse:
-        """Compress and break *response* as the request and the options ask."""
+        """Compress or break off *response* as the request and the options specify."""
         coding = request.text("sim_encoding")
         if coding:
             response = encode(response, coding)
@@ -84,7 +84,7 @@ class App:
 
 
 class _Visit:
-    """The body of one answer: counts the request while it lasts, logs it at its end."""
+    """The body of one response: counts the request while in flight, and logs its end."""
 
     def __init__(self, state: SimState, request: SimRequest) -> None:
         self.response = SimResponse()
@@ -107,7 +107,7 @@ class _Visit:
         self._complete = self.response.status != CLIENT_GONE
 
     def close(self) -> None:
-        """Count and log the end of the request, complete or not."""
+        """Record and log the end of the request, complete or not."""
         state = self._state
         state.gone += not self._complete
         if not state.options.silent:
@@ -118,7 +118,7 @@ class _Visit:
     def _line(self) -> str:
         took_ms = (monotonic() - self._began) * 1000
         ending = "" if self._complete else ", client gone"
-        # As sent, so that no encoded line break gets in; without the query, which may hold secrets.
+        # The raw path, so that no decoded line break gets in, without the query and its secrets.
         path = self._request.target.partition("?")[0]
         return f"{self._request.method} {path} {self.response.status} {took_ms:.1f} ms{ending}"
 

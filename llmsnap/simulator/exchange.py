@@ -1,4 +1,4 @@
-"""One request and its response, without a framework: the client, forms, content codings."""
+"""One request and its response: client connection, forms, content codings."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ClientLeft(Exception):
 
 
 class ClientSocket:
-    """Who sent the request, seen through its socket."""
+    """The client's connection."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
 
     def wait(self, seconds: float) -> None:
-        """Let *seconds* pass. Raises ClientLeft as soon as the client hangs up. Blocks."""
+        """Wait *seconds*. Raises ClientLeft as soon as the client disconnects. Blocks."""
         if seconds <= 0:
             gevent.sleep(0)
             return
@@ -40,16 +40,16 @@ class ClientSocket:
             return
         if self._at_end():
             raise ClientLeft
-        # A pipelined request is waiting to be read: the socket can tell no more.
+        # A pipelined request is buffered, so a disconnect cannot be detected.
         gevent.sleep(max(until - monotonic(), 0))
 
     def wait_forever(self) -> None:
-        """Block until the client hangs up, and then raise ClientLeft."""
+        """Block until the client disconnects, then raise ClientLeft."""
         while True:
             self.wait(3600)
 
     def hang_up(self) -> None:
-        """Close the connection under the answer, as a crash would."""
+        """Close the connection in the middle of the response, as a crash would."""
         with suppress(OSError):
             self._socket.shutdown(stdlib_socket.SHUT_RDWR)
 
@@ -76,7 +76,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Refusal(Exception):
-    """An answer that is an error: its status, and what to say."""
+    """An error response: its status and message."""
 
     def __init__(self, status: int, message: str, kind: str = "invalid_request_error") -> None:
         super().__init__(message)
@@ -105,7 +105,7 @@ class SimRequest:
 
     @cached_property
     def json(self) -> Json:
-        """The body as a JSON object. Raises Refusal 400 when it is none."""
+        """Return the body as a JSON object. Raises Refusal 400 if it is not one."""
         try:
             value = json.loads(self.body)
         except ValueError as exc:
@@ -116,7 +116,7 @@ class SimRequest:
 
     @cached_property
     def _settings(self) -> Json:
-        """The members of a JSON body, and the query, which wins."""
+        """The members of a JSON body, overridden by query parameters."""
         try:
             return {**self.json, **self.query}
         except Refusal:
@@ -136,12 +136,12 @@ class SimRequest:
         return number
 
     def flag(self, name: str) -> bool:
-        """Tell whether *name* is set and neither false, nor 0, nor none, nor empty."""
+        """Return whether *name* is set and not false, 0, none or empty."""
         return is_true(self.text(name))
 
     @property
     def wants_stream(self) -> bool:
-        """Whether the answer is a stream: ``sim_whole`` stands for a server that has none."""
+        """Whether the response is a stream; ``sim_whole`` simulates a server without streaming."""
         return self.flag("stream") and not self.flag("sim_whole")
 
     def text(self, name: str, default: str = "") -> str:
@@ -150,7 +150,7 @@ class SimRequest:
         return default if value is None else str(value)
 
     def seconds(self, name: str) -> float:
-        """Return duration *name*: ``1.5`` or ``100ms``. Raises Refusal 400 when it is none."""
+        """Return duration *name* (``1.5``, ``100ms``) in seconds. Raises Refusal 400 if invalid."""
         text = self.text(name, "0")
         match = _DURATION.fullmatch(text)
         if match is None:
@@ -158,7 +158,7 @@ class SimRequest:
         return float(match[1]) * _UNITS[match[2] or "s"]
 
     def describe(self, body_limit: int | None = None) -> Json:
-        """Return what arrived, for those who test a proxy in between."""
+        """Return the request as received, to test a proxy in between."""
         return {
             "method": self.method,
             "target": self.target,
@@ -174,14 +174,14 @@ def _read(environ: Json) -> bytes:
     stream = environ["wsgi.input"]
     if environ["wsgi.input_terminated"]:
         body: bytes = stream.read()
-    else:  # an upgrade: what follows the body belongs to the next protocol
+    else:  # an upgrade: the bytes after the body belong to the next protocol
         body = stream.read(int(environ.get("CONTENT_LENGTH") or 0))
     return body
 
 
 @dataclass(slots=True)
 class SimResponse:
-    """A status, headers, and the body in the chunks it is sent in."""
+    """A status, headers, and a body as the chunks in which it is sent."""
 
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -195,17 +195,17 @@ def dump(value: object) -> bytes:
 
 
 def json_response(value: object, status: int = 200) -> SimResponse:
-    """Return *value* as a JSON answer."""
+    """Return *value* as a JSON response."""
     return data_response(dump(value), "application/json", status)
 
 
 def text_response(text: str, status: int = 200) -> SimResponse:
-    """Return *text* as a plain answer."""
+    """Return *text* as a plain-text response."""
     return data_response(text.encode("utf-8", "replace"), "text/plain; charset=utf-8", status)
 
 
 def data_response(data: bytes, content_type: str, status: int = 200) -> SimResponse:
-    """Return *data* as an answer of a known length."""
+    """Return *data* as a response of known length."""
     headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
     return SimResponse(status, headers, [data])
 
@@ -223,26 +223,26 @@ def sse(value: object, event: str = "") -> bytes:
 
 
 def is_true(text: str) -> bool:
-    """Tell whether *text* is neither false, nor 0, nor none, nor empty."""
+    """Return whether *text* is not false, 0, none or empty."""
     return text.lower() not in _FALSE
 
 
 def mapping(value: object) -> Json:
-    """Return *value* if it is a JSON object, else an empty one."""
+    """Return *value* if it is a JSON object, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def mappings(value: object) -> list[Json]:
-    """Return the JSON objects of list *value*, none if it is no list."""
+    """Return the JSON objects in the list *value*; empty if it is not a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-# The name asked for -> the name in the header, and the window bits zlib knows the format by.
+# Requested name -> Content-Encoding, and zlib's window bits for that format.
 _CODINGS = {"gzip": ("gzip", 31), "deflate": ("deflate", 15), "raw-deflate": ("deflate", -15)}
 
 
 def encode(response: SimResponse, coding: str) -> SimResponse:
-    """Return *response* in *coding*, each chunk readable as it comes. Raises Refusal 400."""
+    """Return *response* in *coding*, flushed after each chunk. Raises Refusal 400."""
     if coding not in _CODINGS:
         raise Refusal(400, f"sim_encoding is not one of {', '.join(_CODINGS)}: {coding}")
     name, window_bits = _CODINGS[coding]
@@ -278,7 +278,7 @@ class SimFormPart:
 
 
 def parse_form(request: SimRequest) -> list[SimFormPart]:
-    """Return the parts of *request* in order. Raises Refusal 400 if it is no multipart form."""
+    """Return the parts of *request* in order. Raises Refusal 400 if it is not a form."""
     head = Message()
     head["Content-Type"] = request.header("Content-Type")
     boundary = head.get_boundary()
@@ -292,12 +292,12 @@ def parse_form(request: SimRequest) -> list[SimFormPart]:
 
 
 def form_field(parts: list[SimFormPart], name: str) -> str:
-    """Return the text of the first field *name*, empty if there is none."""
+    """Return the text of the first field *name*; empty if absent."""
     return next((part.text for part in parts if part.name == name and not part.filename), "")
 
 
 def form_file(parts: list[SimFormPart], *names: str) -> SimFormPart:
-    """Return the first file called one of *names*. Raises Refusal 400 if there is none."""
+    """Return the first file field with one of *names*. Raises Refusal 400 if absent."""
     for part in parts:
         if part.name in names and part.filename:
             return part

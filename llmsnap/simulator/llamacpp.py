@@ -48,7 +48,7 @@ def infill(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def _complete(state: SimState, request: SimRequest, text: str) -> SimResponse:
-    # -1 asks for no limit.
+    # -1 means no limit.
     given = request.json.get("n_predict")
     limit = given if isinstance(given, int) and given > 0 else 0
     reply = compose(state, request, Prompt(text, text, limit))
@@ -113,7 +113,7 @@ def props(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def models(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/v1/models`` with the one model there is."""
+    """Answer ``/v1/models`` with the simulated model."""
     del request
     options = state.options
     one = {"id": options.model, "object": "model", "created": 0, "owned_by": "llmsnap"}
@@ -131,7 +131,7 @@ _LLAMA_ROUTES = (
 
 
 def embed(text: str, dimensions: int) -> list[float]:
-    """Return a vector of length 1 for *text*: each word pushes it in a direction of its own."""
+    """Return a unit vector for *text*: the normalized sum of one vector per word."""
     dimensions = max(dimensions, 1)
     vector = [0.0] * dimensions
     for word in text.lower().split() or [""]:
@@ -142,7 +142,7 @@ def embed(text: str, dimensions: int) -> list[float]:
 
 
 def likeness(one: list[float], other: list[float]) -> float:
-    """Return the cosine of the angle between two vectors of length 1."""
+    """Return the cosine similarity of two unit vectors."""
     return sum(a * b for a, b in zip(one, other, strict=True))
 
 
@@ -166,7 +166,7 @@ def embeddings(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def rerank(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/v1/rerank``: the documents most like the query first."""
+    """Answer ``/v1/rerank``: documents by descending similarity to the query."""
     model = request.text("model") or state.options.model
     require_model(state, model)
     documents = request.json.get("documents")
@@ -189,7 +189,7 @@ def rerank(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def score(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/score``: how alike each pair of texts is."""
+    """Answer ``/score``: the similarity of each pair of texts."""
     body = request.json
     ones = _texts(body.get("text_1") or body.get("queries"))
     others = _texts(body.get("text_2") or body.get("documents"))
@@ -210,7 +210,7 @@ def pooling(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def classify(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/classify``: the length of a text decides its class."""
+    """Answer ``/classify``: the class depends on the text's length."""
     texts = _texts(request.json.get("input"))
     think(state, request)
     return _list_response(
@@ -246,14 +246,14 @@ def detokenize(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def apply_template(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/apply-template`` with the prompt that a chat becomes."""
+    """Answer ``/apply-template`` with the prompt of a chat."""
     turns = mappings(request.json.get("messages"))
     lines = [f"{turn.get('role')}: {content_text(turn.get('content'))}\n" for turn in turns]
     return json_response({"prompt": "".join(lines)} | extras(state, request))
 
 
 def _texts(value: object) -> list[str]:
-    """Return the inputs of an embedding request: texts, or token numbers standing for one."""
+    """Return the inputs of an embedding request: texts, or one list of token numbers."""
     match value:
         case str() | [int(), *_]:
             return [content_text(value)]

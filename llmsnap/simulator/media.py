@@ -37,7 +37,7 @@ SIDE = 8
 
 
 def samples(text: str) -> bytes:
-    """Return a tone as 16-bit samples: 50 ms for each character of *text*, 2 s at most."""
+    """Return a tone as 16-bit samples: 50 ms per character of *text*, at most 2 s."""
     pitch = 200 + zlib.crc32(text.encode("utf-8", "replace")) % 400
     length = SAMPLE_RATE * min(len(text) + 1, 40) // 20
     step = 2 * math.pi * pitch / SAMPLE_RATE
@@ -53,7 +53,7 @@ def wav(text: str) -> bytes:
 
 
 def png(text: str) -> bytes:
-    """Return a square PNG in the colour of *text*."""
+    """Return a square PNG whose colour depends on *text*."""
     colour = zlib.crc32(text.encode("utf-8", "replace")).to_bytes(4, "big")[:3]
     rows = (b"\0" + colour * SIDE) * SIDE
     header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
@@ -71,9 +71,9 @@ PIECE_BYTES = 4096
 
 
 def speech(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/v1/audio/speech`` with a tone: bare samples if asked for pcm, else a WAV.
+    """Answer ``/v1/audio/speech`` with a tone: raw samples for format pcm, else a WAV file.
 
-    ``stream_format: sse`` makes it events that carry base64.
+    ``stream_format: sse`` sends events with base64 data.
     """
     require_model(state, request.text("model") or state.options.model)
     if not request.json.get("input"):
@@ -88,17 +88,17 @@ def speech(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def voices(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/v1/audio/voices``; the model may stand in the query or in a JSON body."""
+    """Answer ``/v1/audio/voices``; the model may be in the query or in a JSON body."""
     model = request.text("model") or state.options.model
     require_model(state, model)
     return json_response({"voices": list(VOICES), "model": model} | extras(state, request))
 
 
 def transcriptions(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/v1/audio/transcriptions`` by telling what was uploaded.
+    """Answer ``/v1/audio/transcriptions`` with a description of the upload.
 
-    The form's ``stream`` makes it events, unless the format is not JSON: as with OpenAI's older
-    models, it is ignored then.
+    The form's ``stream`` sends events. For formats other than JSON it is ignored, as by OpenAI's
+    older models.
     """
     parts = parse_form(request)
     sound = form_file(parts, "file")
@@ -131,7 +131,7 @@ def transcriptions(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def _transcript_usage(text: str) -> Json:
-    """The tokens of a transcription, the sound being one of them."""
+    """Return the token counts of a transcription; the sound counts as one token."""
     used = count_tokens(text)
     return {
         "type": "tokens",
@@ -143,7 +143,7 @@ def _transcript_usage(text: str) -> Json:
 
 
 def _verbose(parts: list[SimFormPart], sound: SimFormPart, text: str) -> Json:
-    """What ``verbose_json`` adds; its usage is a duration, in whole seconds."""
+    """Return the members that ``verbose_json`` adds; usage is a duration in whole seconds."""
     duration_s = len(sound.data) / (2 * SAMPLE_RATE)
     return {
         "task": "transcribe",
@@ -186,7 +186,7 @@ PARTIAL_LIMIT = 3
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """The events of *count* images of *kind*: *partial* previews, then the whole, of each."""
+    """The events of *count* images of *kind*: for each, *partial* previews, then the image."""
 
     kind: str
     prompt: str
@@ -194,7 +194,7 @@ class _Stream:
     partial: int
 
     def frames(self, state: SimState, request: SimRequest) -> Iterator[bytes]:
-        """Yield them at the pace of tokens. Blocks; raises ClientLeft."""
+        """Yield the events at the speed of tokens. Blocks; raises ClientLeft."""
         about = {"created_at": int(time()), "size": "1024x1024", "quality": "high"}
         about |= {"background": "opaque", "output_format": "png"}
         for _ in range(self.count):
@@ -230,7 +230,7 @@ def generations(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def edits(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/v1/images/edits`` with an image, and tell what was uploaded."""
+    """Answer ``/v1/images/edits`` with an image and a description of the upload."""
     parts = parse_form(request)
     source = form_file(parts, "image", "image[]")
     model = request.query.get("model") or form_field(parts, "model") or state.options.model
@@ -272,7 +272,7 @@ def sd_loras(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def _count(parts: list[SimFormPart], name: str) -> int:
-    """The number in field *name*, 0 without it. Raises Refusal 400 when it is none."""
+    """Return the number in field *name*, 0 if absent. Raises Refusal 400 if invalid."""
     text = form_field(parts, name) or "0"
     if not (text.isascii() and text.isdigit() and len(text) < 9):
         raise Refusal(400, f"{name} is not a number of at least 0: {text!r}")

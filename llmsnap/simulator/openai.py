@@ -64,7 +64,7 @@ def completions(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def chat_prompt(request: SimRequest) -> Prompt:
-    """Return what a chat request asks. Raises Refusal 400 without messages."""
+    """Return the prompt of a chat request. Raises Refusal 400 without messages."""
     body = request.json
     messages = mappings(body.get("messages"))
     if not messages:
@@ -84,7 +84,7 @@ def chat_prompt(request: SimRequest) -> Prompt:
 
 
 def usage(reply: Reply) -> Json:
-    """Return the token counts as chat and completions name them."""
+    """Return the token counts in the format of chat and text completions."""
     return {
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.output_tokens,
@@ -141,7 +141,7 @@ def _completion_frames(
 def _closing_frames(
     state: SimState, request: SimRequest, reply: Reply, last: Json
 ) -> Iterator[bytes]:
-    """End a stream: the finishing chunk, the usage if it was asked for, and the end mark."""
+    """Yield the end of a stream: the final chunk, the usage if requested, and ``[DONE]``."""
     if mapping(request.json.get("stream_options")).get("include_usage"):
         yield sse(last)
         last = {**last, "choices": [], "usage": usage(reply)}
@@ -269,7 +269,7 @@ def _response_completed(head: Json, reply: Reply) -> Json:
 
 
 def _response_item(reply: Reply, part: ReplyPart, text: str | None) -> Json:
-    """Return the output item of *part* with *text*, or one just begun when it is None."""
+    """Return the output item of *part* with *text*; None stands for an item just started."""
     status = {"status": "in_progress" if text is None else "completed"}
     match part:
         case ReplyPart.REASONING:

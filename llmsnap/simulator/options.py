@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# What may be changed while the server runs: everything that is looked at with each request.
+# Options that can be changed at run time: those that are read for each request.
 CHANGEABLE = (
     "respond",
     "echo_requests",
@@ -29,7 +29,7 @@ CHANGEABLE = (
 
 @dataclass(frozen=True, slots=True)
 class SimOptions:
-    """What the command line said; the defaults are those of a fast, healthy server."""
+    """The options of the command line; by default a fast server without faults."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -70,7 +70,7 @@ class SimOptions:
     corrupt_after_wake: bool = False
 
 
-# What --help shows; --help-all has the rest.
+# Options shown by --help; --help-all shows the others too.
 COMMON = frozenset(
     {
         "--help",
@@ -91,18 +91,18 @@ COMMON = frozenset(
 
 
 def parse(argv: list[str] | None = None) -> SimOptions:
-    """Return the options in *argv*; an unknown or malformed one ends the program with 2."""
+    """Return the options in *argv*; an unknown or malformed one exits with status 2."""
     return SimOptions(**vars(build_parser(full=False).parse_args(argv)))
 
 
 def build_parser(*, full: bool = True) -> argparse.ArgumentParser:
-    """Return the parser; unless it is *full*, its help fits a screen."""
+    """Return the parser; its help fits on one screen unless *full*."""
     parser = argparse.ArgumentParser(
         prog="llmsnap sim",
         usage="llmsnap sim [option ...]",
         description="An inference server without a model.",
         allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,  # the defaults stand in Options alone
+        argument_default=argparse.SUPPRESS,  # SimOptions alone has the defaults
     )
     parser.add_argument("--help-all", action=_HelpAll, nargs=0, help="all options, faults too")
     _add_server(parser)
@@ -153,7 +153,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     add("--port", type=_port, metavar="N", help="port, 0 for any that is free (8080)")
     add("--model", metavar="NAME", help="the model it claims to serve (simulated)")
     add("--strict-model", action="store_true", help="answer 404 to any other model name")
-    add("--n-ctx", type=_count, metavar="N", help="context size told by /props (4096)")
+    add("--n-ctx", type=_count, metavar="N", help="context size in /props (4096)")
     add("--dimensions", type=_count, metavar="N", help="length of embeddings (64)")
     add("--respond", metavar="TEXT", help="answer every prompt with this text")
     add("--silent", action="store_true", help="no line per request")
@@ -201,7 +201,7 @@ def _add_process_faults(parser: argparse.ArgumentParser) -> None:
 def _add_request_faults(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("faults of requests").add_argument
     add("--hang", action="store_true", help="accept inference requests and never answer")
-    add("--never-healthy", action="store_true", help="/health answers 503 for ever")
+    add("--never-healthy", action="store_true", help="/health always answers 503")
     add("--break-stream-after", type=_count, metavar="N", help="drop streams after N chunks")
     add("--fail-sleep", action="store_true", help="/sleep answers 500")
     add("--fail-wake", action="store_true", help="/wake_up answers 500")

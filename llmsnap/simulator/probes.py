@@ -1,4 +1,4 @@
-"""Endpoints that show what arrived, redirect, answer slowly, and those that steer the simulator."""
+"""Endpoints that echo requests, redirect or answer slowly, and that control the simulator."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ def sim_state(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def sim_requests(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/sim/requests``: the last ones, oldest first."""
+    """Answer ``/sim/requests``: the last requests, oldest first."""
     del request
     return json_response(list(state.recent))
 
 
 def sim_options(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/sim/options``: take the values of the body, all or none."""
+    """Answer ``/sim/options``: apply all values of the body, or none if one is invalid."""
     state.options = replace(state.options, **_checked(state, request.json))
     return json_response({name: getattr(state.options, name) for name in CHANGEABLE})
 

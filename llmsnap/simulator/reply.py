@@ -1,4 +1,4 @@
-"""What the simulated model says, and how fast. A token is a word with the blanks before it."""
+"""Content and speed of simulated replies. A token is a word with its preceding blanks."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _GARBAGE = " \ufffd#!\ufffd"
 
 
 def split_tokens(text: str) -> list[str]:
-    """Return the tokens of *text*; joined again they are *text*."""
+    """Return the tokens of *text*; joined, they are *text* again."""
     return _TOKEN.findall(text)
 
 
 def count_tokens(text: str) -> int:
-    """Return how many tokens *text* has."""
+    """Return the number of tokens in *text*."""
     return len(split_tokens(text))
 
 
 def tokens_of_length(text: str, length: int) -> list[str]:
-    """Return exactly *length* tokens: those of *text*, then filler."""
+    """Return exactly *length* tokens: those of *text*, then filler tokens."""
     own = split_tokens(text)[:length]
     return own + list(islice(cycle(split_tokens(_FILLER)), length - len(own)))
 
 
 def garbage_tokens(length: int) -> list[str]:
-    """Return *length* tokens as a model with ruined weights would say them."""
+    """Return *length* tokens like those of a model with corrupted weights."""
     return [_GARBAGE] * length
 
 
@@ -54,10 +54,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a request asks, whichever API it came by.
+    """The prompt of a request, independent of its API.
 
-    *text* is all the model reads, *question* what the user said last; *limit* is the most tokens
-    it may answer with, 0 for no limit; *schema* asks for JSON of that form.
+    *text* is the whole input, *question* the user's last message; *limit* is the maximum number of
+    output tokens, 0 for no limit; *schema* requests JSON of that schema.
     """
 
     question: str
@@ -70,7 +70,7 @@ class Prompt:
 
 
 class ReplyPart(StrEnum):
-    """What a run of tokens is for."""
+    """The kind of a run of tokens."""
 
     REASONING = "reasoning"
     TEXT = "text"
@@ -79,7 +79,7 @@ class ReplyPart(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer in tokens, with the time each takes."""
+    """A reply as tokens, with the duration of each."""
 
     model: str
     prompt_tokens: int
@@ -103,12 +103,12 @@ class Reply:
 
     @property
     def output_tokens(self) -> int:
-        """How many tokens were generated, reasoning included."""
+        """The number of generated tokens, reasoning included."""
         return len(self.reasoning) + len(self.pieces)
 
     @property
     def duration_s(self) -> float:
-        """How long all of it takes."""
+        """The duration of the whole reply in seconds."""
         return self.prompt_s + self.output_tokens * self.token_s
 
     @property
@@ -118,7 +118,7 @@ class Reply:
         return [(ReplyPart.REASONING, self.reasoning), main] if self.reasoning else [main]
 
     def timings(self) -> Json:
-        """Return llama-server's figures, from the configured speed and not from the clock."""
+        """Return llama-server's ``timings``, computed from the configured speed, not the clock."""
         new = self.prompt_tokens - self.cached_tokens
         token_ms = (self.token_s or 1 / NOMINAL_TOKENS_PER_SECOND) * 1000
         prompt_ms = self.prompt_s * 1000 or new * 1000 / NOMINAL_TOKENS_PER_SECOND
@@ -142,7 +142,7 @@ class Reply:
 
 
 def compose(state: SimState, request: SimRequest, prompt: Prompt) -> Reply:
-    """Return the answer to *prompt*: the same each time. Raises Refusal."""
+    """Return the reply to *prompt*; deterministic. Raises Refusal."""
     options = state.options
     model = request.text("model") or options.model
     require_model(state, model)
@@ -165,13 +165,13 @@ def compose(state: SimState, request: SimRequest, prompt: Prompt) -> Reply:
 
 
 def token_s(state: SimState, request: SimRequest) -> float:
-    """Return the seconds that a token takes."""
+    """Return the duration of a token in seconds."""
     speed = request.number("sim_tps", state.options.tokens_per_second)
     return 1 / speed if speed else 0.0
 
 
 def extras(state: SimState, request: SimRequest, reply: Reply | None = None) -> Json:
-    """Return what was asked for beyond the API: timings, and the request as it arrived."""
+    """Return the requested members beyond the API: timings, and the request as received."""
     more: Json = {}
     wanted = state.options.timings or request.flag("timings") or request.flag("timings_per_token")
     if wanted and reply:
@@ -193,7 +193,7 @@ def _say(state: SimState, request: SimRequest, prompt: Prompt, model: str) -> li
 
 
 def _called_tool(prompt: Prompt) -> Tool | None:
-    """The tool named in the question; or the first, if one is asked for or demanded."""
+    """Return the tool named in the question, else the first if a call is requested or required."""
     words = set(_WORD.findall(prompt.question.lower()))
     named = next((tool for tool in prompt.tools if tool.name.lower() in words), None)
     if named or not prompt.tools:
@@ -207,7 +207,7 @@ def _write_call(tool: Tool, prompt: Prompt) -> list[str]:
 
 
 def sample(schema: Mapping[str, object], text: str) -> object:
-    """Return a value of the form *schema* describes, with *text* wherever it wants a string."""
+    """Return a value that matches *schema*, with *text* for its strings."""
     choices = schema.get("enum")
     if isinstance(choices, list) and choices:
         return choices[0]
@@ -221,13 +221,13 @@ def sample(schema: Mapping[str, object], text: str) -> object:
 
 
 def question(messages: list[Json]) -> str:
-    """Return the last text that is the user's."""
+    """Return the last text of the user."""
     asked = [message for message in messages if message.get("role") == "user"]
     return content_text(asked[-1].get("content")) if asked else ""
 
 
 def content_text(content: object) -> str:
-    """Return the text of *content*: itself, the text of its parts, or its token numbers."""
+    """Return *content* as text: a string, the text of its parts, or its token numbers."""
     match content:
         case str():
             return content
@@ -241,12 +241,12 @@ def content_text(content: object) -> str:
 
 
 def limit(request: SimRequest, *names: str) -> int:
-    """Return the first limit given among *names*, 0 when there is none."""
+    """Return the first limit among *names*, 0 if there is none."""
     return next((int(value) for name in names if (value := request.number(name))), 0)
 
 
 def tools(functions: list[Json], schema: str) -> tuple[Tool, ...]:
-    """Return *functions* as tools, each with the arguments its member *schema* describes."""
+    """Return *functions* as tools, whose member *schema* describes the arguments."""
     return tuple(
         Tool(str(function["name"]), mapping(function.get(schema)))
         for function in functions
@@ -255,12 +255,12 @@ def tools(functions: list[Json], schema: str) -> tuple[Tool, ...]:
 
 
 def answer_schema(form: Json) -> Json | None:
-    """Return the schema an answer of response format *form* obeys, None when it is plain text."""
+    """Return the JSON schema of response format *form*; None for plain text."""
     match form.get("type"):
         case "json_schema":
-            # Chat completions wrap it once more than responses do.
+            # Chat completions nest it one level deeper than responses.
             return mapping((mapping(form.get("json_schema")) or form).get("schema"))
-        case "json_object":  # llama-server takes a schema here as well
+        case "json_object":  # llama-server accepts a schema here too
             own = mapping(form.get("schema"))
             return own or {"type": "object", "properties": {"answer": {"type": "string"}}}
     return None

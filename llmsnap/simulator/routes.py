@@ -1,4 +1,4 @@
-"""Paths of the simulated server, and what an inference request must pass before it is answered."""
+"""Routing of the simulated server, and the checks before an inference request is answered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANY: tuple[str, ...] = ()
 class Route:
     """A path, its handler and methods, and whether it needs a model loaded and awake.
 
-    A path of one name that ends in a slash stands for everything below it as well.
+    A path with a single segment and a trailing slash also matches everything below it.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Routes:
         self._paths = {path for path, _ in self._by_key}
 
     def find(self, method: str, path: str) -> Route:
-        """Return who answers *method* on *path*. Raises Refusal 404 or 405."""
+        """Return the route of *method* and *path*. Raises Refusal 404 or 405."""
         first = path.partition("/")[2].partition("/")[0]
         known = path if path in self._paths else f"/{first}/"
         if known not in self._paths:
@@ -60,9 +60,9 @@ def require_loaded(state: SimState) -> None:
 
 
 def admit(state: SimState, request: SimRequest) -> None:
-    """Let *request* in, refuse it, or keep it for ever, as state, options and request say.
+    """Admit *request*, reject it or hang, depending on the state, the options and the request.
 
-    Blocks: as long as the request asks to be delayed. Raises Refusal, ClientLeft.
+    Blocks for the delay that the request specifies. Raises Refusal, ClientLeft.
     """
     require_loaded(state)
     if state.asleep:
@@ -78,16 +78,16 @@ def admit(state: SimState, request: SimRequest) -> None:
 
 
 def require_model(state: SimState, model: str) -> None:
-    """Raise Refusal 404 if only the own model is served and *model* is another."""
+    """Raise Refusal 404 for an unknown *model* with ``--strict-model``."""
     if state.options.strict_model and model != state.options.model:
         raise Refusal(404, f"the model {model!r} does not exist", "not_found_error")
 
 
 def think(state: SimState, request: SimRequest) -> None:
-    """Take the time a prompt takes. Blocks; raises ClientLeft."""
+    """Wait for the duration of prompt processing. Blocks; raises ClientLeft."""
     request.client.wait(request.number("sim_prompt_time", state.options.prompt_time))
 
 
 def work(seconds: float) -> None:
-    """Take *seconds* whether or not the client waits for the outcome. Blocks."""
+    """Wait *seconds*, even if the client disconnects. Blocks."""
     gevent.sleep(seconds)

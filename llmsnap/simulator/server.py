@@ -1,4 +1,4 @@
-"""The command and the listening server: loads, binds, accepts, and logs each step."""
+"""The command and its server: loads, binds, accepts connections, and logs each step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BACKLOG = 1024
 
 
 class _Handler(WSGIHandler):
-    """Shows the application what WSGI hides: the socket, and the request as it was sent."""
+    """Gives the application the socket and the raw request, which WSGI hides."""
 
     def get_environ(self) -> Json:
         environ = super().get_environ()
@@ -48,9 +48,9 @@ class SimServer:
         self.port = options.port
 
     def open(self) -> None:
-        """Load, and listen: after loading, or before it with ``--load-mode 503``. Blocks.
+        """Load, then listen; with ``--load-mode 503`` listen before loading. Blocks.
 
-        Raises: OSError when the address cannot be listened on.
+        Raises: OSError if the address cannot be bound.
         """
         if self.state.options.exit_after:
             self._tasks.spawn(leave_later, self.state)
@@ -82,7 +82,7 @@ class SimServer:
         options = self.state.options
         listener = _bind(options.host, options.port)
         self.port = listener.getsockname()[1]
-        # SERVER_NAME, or pywsgi asks the resolver for one.
+        # SERVER_NAME is set, because pywsgi would otherwise query the resolver.
         environ = {"SERVER_NAME": options.host}
         self._wsgi = WSGIServer(
             listener,
@@ -100,7 +100,7 @@ def _bind(host: str, port: int) -> socket.socket:
     family = stdlib_socket.AF_INET6 if ":" in host else stdlib_socket.AF_INET
     listener = socket.socket(family, stdlib_socket.SOCK_STREAM)
     listener.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_REUSEADDR, 1)
-    # Accepted sockets inherit it; without it each keep-alive answer waits for a delayed ACK.
+    # Accepted sockets inherit it; without it each keep-alive response waits for a delayed ACK.
     listener.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     _obey_signals(options)
     if options.exit_at_start is not None:
-        write_line(f"error: {options.model} cannot be loaded, as told by --exit-at-start")
+        write_line(f"error: {options.model} cannot be loaded (--exit-at-start)")
         return options.exit_at_start
     if options.fork_grandchild or options.grandchild_new_session:
         pid = start_grandchild(new_session=options.grandchild_new_session)
@@ -138,8 +138,8 @@ def _serve(options: SimOptions) -> int:
 
 
 def _obey_signals(options: SimOptions) -> None:
-    """Leave with 0 at SIGTERM and SIGINT, even while loading or stuck in a full stdout."""
-    # Python's own handlers, not gevent's: those wait for the loop, which a full pipe holds up.
+    """Exit with 0 on SIGTERM and SIGINT, even while loading or blocked on a full stdout."""
+    # Python's own handlers, not gevent's: those need the loop, which a full pipe blocks.
     # The pipe wakes the loop, should the signal arrive just before it goes to sleep.
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_write, False)
@@ -151,7 +151,7 @@ def _obey_signals(options: SimOptions) -> None:
 
 
 def write_line(line: str) -> None:
-    """Write *line* to stdout at once; a server outlives the reader of its log."""
+    """Write *line* to stdout, flushed; ignore a closed pipe, so that the server keeps running."""
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What the simulated server is at this moment, and the faults that are not an answer."""
+"""The state of the simulated server, and the faults that are not responses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PARTS = frozenset({"weights", "kv_cache"})
 
 
 class SimState:
-    """Loaded or not, asleep or not, and the requests so far. Its methods never switch.
+    """Whether it is loaded and awake, and its requests so far. Methods never switch greenlets.
 
-    *write_line* takes a log line, *leave* ends the process with an exit code.
+    *write_line* writes a log line, *leave* exits the process with a status.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class SimState:
         return f"<State {self.options.model} {word}, {self.in_flight} in flight>"
 
     def hold_memory(self) -> None:
-        """Take the memory of the options, every page of it."""
+        """Allocate the memory set by the options, and touch every page of it."""
         self._memory = b"\x01" * (self.options.memory << 20)
 
     def fall_asleep(self, level: int) -> None:
-        """Serve no more, from now on."""
+        """Refuse inference from now on."""
         self.asleep = PARTS
         self.sleep_level = level
 
     def release_memory(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._memory = b""
 
     def awake(self, parts: Set[str] = PARTS) -> None:
-        """Take *parts* back; once none is missing, serve again."""
+        """Wake *parts*; once all are awake, accept inference again."""
         was_asleep = bool(self.asleep)
         self.asleep -= parts
         if was_asleep and not self.asleep:
@@ -70,12 +70,12 @@ class SimState:
             self.hold_memory()
 
     def begin_inference(self) -> None:
-        """Count a request in."""
+        """Count the start of an inference request."""
         self.requests += 1
         self.in_flight += 1
 
     def end_inference(self) -> None:
-        """Count a request out, and leave if it was the last one allowed."""
+        """Count the end of an inference request, and exit after the last one allowed."""
         self.in_flight -= 1
         limit = self.options.exit_after_requests
         if limit and self.requests - self.in_flight >= limit:
@@ -83,7 +83,7 @@ class SimState:
             self.leave(self.options.exit_code)
 
     def describe(self) -> Json:
-        """Return all of it as JSON."""
+        """Return the state as a JSON object."""
         return {
             "pid": os.getpid(),
             "model": self.options.model,
@@ -105,14 +105,14 @@ _NOISE = b"noise " * 13 + b"\n"
 
 
 def leave_later(state: SimState) -> None:
-    """Leave when the time of --exit-after is over. Blocks until then."""
+    """Exit after the time of --exit-after. Blocks until then."""
     gevent.sleep(state.options.exit_after)
     state.write_line(f"exiting after {state.options.exit_after:g} s, as told")
     state.leave(state.options.exit_code)
 
 
 def flood(state: SimState) -> None:
-    """Write --flood bytes per second to the log. Blocks for ever."""
+    """Write --flood bytes per second to the log. Never returns."""
     size = max(state.options.flood // FLOODS_PER_SECOND, 1)
     burst = (_NOISE * (size // len(_NOISE) + 1))[: size - 1].decode()
     while True:
@@ -121,7 +121,7 @@ def flood(state: SimState) -> None:
 
 
 def start_grandchild(*, new_session: bool) -> int:
-    """Start a process that does nothing but hold our stdout, and return its pid."""
+    """Start a process that only holds our stdout open, and return its pid."""
     argv = [sys.executable, "-I", "-S", "-c", GRANDCHILD_CODE]
     return os.posix_spawn(sys.executable, argv, os.environ, setsid=new_session)
 
@@ -129,7 +129,7 @@ def start_grandchild(*, new_session: bool) -> int:
 def cut(
     state: SimState, client: ClientSocket, chunks: Iterable[bytes], limit: int
 ) -> Iterator[bytes]:
-    """Yield *limit* chunks, then drop the connection under the rest."""
+    """Yield *limit* chunks, then drop the connection."""
     for number, chunk in enumerate(chunks):
         if number == limit:
             state.write_line(f"dropping a connection after {limit} chunks, as told")

@@ -1,6 +1,6 @@
-"""vLLM's control endpoints: sleep, wake and what comes with them.
+"""vLLM's control endpoints: sleep, wake and related calls.
 
-From the first moment of a sleep to the last of a wake, inference is refused.
+Inference is refused from the start of a sleep to the end of a wake.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from llmsnap.simulator.state import PARTS, SimState
 
 
 def sleep(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/sleep?level=1``: give the memory back and serve no more."""
+    """Answer ``/sleep?level=1``: free the memory and refuse inference."""
     options = state.options
     level = request.number("level", 1)
     if level not in {0, 1, 2}:
@@ -31,7 +31,7 @@ def sleep(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def wake_up(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/wake_up``, for all parts or for those named by ``tags``."""
+    """Answer ``/wake_up``, for all parts or those in ``tags``."""
     options = state.options
     tags = request.query.get("tags")
     if options.die_on_wake:
@@ -54,7 +54,7 @@ def is_sleeping(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def collective_rpc(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/collective_rpc``; it knows ``reload_weights``, which ends a corruption."""
+    """Answer ``/collective_rpc`` for ``reload_weights``, which repairs corrupted weights."""
     if request.json.get("method") != "reload_weights":
         raise Refusal(400, "the only method known is reload_weights")
     state.corrupted = False
@@ -63,7 +63,7 @@ def collective_rpc(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def reset_prefix_cache(state: SimState, request: SimRequest) -> SimResponse:
-    """Answer ``/reset_prefix_cache``; there is no cache to reset."""
+    """Answer ``/reset_prefix_cache``, which has no effect."""
     del state, request
     return json_response({})
 

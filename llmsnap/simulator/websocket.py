@@ -33,7 +33,7 @@ def echo(state: SimState, request: SimRequest) -> SimResponse:
 
 
 def accept_key(key: str) -> str:
-    """Return the proof that the handshake with *key* was understood."""
+    """Return the Sec-WebSocket-Accept value for *key*."""
     digest = sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()
 
@@ -42,12 +42,12 @@ def _session(request: SimRequest) -> Iterator[bytes]:
     try:
         yield from echo_frames(request.stream)
     finally:
-        # The connection is no longer HTTP: nothing may be read from it as a request.
+        # The connection is no longer HTTP: no further request may be read from it.
         request.client.hang_up()
 
 
 def echo_frames(stream: BufferedIOBase) -> Iterator[bytes]:
-    """Yield what answers each frame of *stream*: itself unmasked; a pong for a ping. Blocks."""
+    """Yield each frame of *stream* unmasked, and a pong for each ping. Blocks."""
     while frame := _read_frame(stream):
         first, payload = frame
         opcode = first & 0x0F
@@ -60,7 +60,7 @@ def echo_frames(stream: BufferedIOBase) -> Iterator[bytes]:
 
 
 def _read_frame(stream: BufferedIOBase) -> tuple[int, bytes] | None:
-    """The first byte and the payload of the next frame; None at the end of the stream."""
+    """Return the first byte and the payload of the next frame; None at the end of the stream."""
     head = stream.read(2)
     if len(head) < 2:
         return None
@@ -71,7 +71,7 @@ def _read_frame(stream: BufferedIOBase) -> tuple[int, bytes] | None:
     masked = stream.read(length)
     if len(masked) < length or len(mask) < 4:
         return None
-    # As one large number: a loop over bytes would make large frames slow.
+    # XOR as one large integer, because a loop over bytes is slow for large frames.
     key = (mask * (length // 4 + 1))[:length]
     plain = int.from_bytes(masked, "big") ^ int.from_bytes(key, "big")
     return head[0], plain.to_bytes(length, "big")
