@@ -1,9 +1,9 @@
 """llmsnap's own HTTP server: a listener on gevent's WSGIServer, with strict parsing and deadlines.
 
 Read ``main`` first (``serve``: from bind to the last signal), then ``listener`` (accepts
-connections, at most so many), ``connection`` (one connection: its requests and answers), ``http1``
-(heads and bodies by their bytes) and ``deadlines`` (how long a client may take). ``bind`` makes the
-listening sockets, ``tls`` loads the certificate, ``gunicorn`` serves in a worker of gunicorn's.
+connections up to a limit), ``connection`` (one connection: its requests and responses), ``http1``
+(parses heads and bodies) and ``deadlines`` (the timeouts of clients). ``bind`` makes the listening
+sockets, ``tls`` loads the certificate, ``gunicorn`` serves in a worker of gunicorn's.
 """
 
 from llmsnap.server.bind import open_listener

@@ -13,9 +13,9 @@ BACKLOG = 1024
 KEEPALIVE_AFTER_S = 60
 KEEPALIVE_EVERY_S = 15
 KEEPALIVE_TIMES = 4
-"""A client without a network is noticed after two minutes; the system's default is two hours."""
+"""An unreachable client is detected after two minutes; the system's default is two hours."""
 STALL_S = KEEPALIVE_AFTER_S + KEEPALIVE_EVERY_S * KEEPALIVE_TIMES
-"""A client that reads nothing of its answer is dropped after as long: its model may be needed."""
+"""A client that reads nothing of its response for so long is dropped: its model may be needed."""
 
 
 def open_listener(listen: str) -> socket.socket:
@@ -84,7 +84,7 @@ def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
 def set_client_options(sock: socket.socket) -> None:
     """Set the options that accepted sockets inherit.
 
-    Without TCP_NODELAY an answer on a kept connection waits 40 ms for a delayed ACK.
+    Without TCP_NODELAY a response on a reused connection waits 40 ms for a delayed ACK.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,8 +1,8 @@
-"""One client connection: reads requests, runs the application, writes its answers.
+"""One client connection: reads requests, runs the application, writes its responses.
 
-``ConnectionReader`` takes bytes from the socket, ``DisconnectWatcher`` notices that the client has
-left, ``ResponseWriter`` frames what the application answers, and ``ConnectionHandler`` serves one
-request after the other with them, until one side ends the connection.
+``ConnectionReader`` reads bytes from the socket, ``DisconnectWatcher`` detects that the client has
+disconnected, ``ResponseWriter`` frames the application's response, and ``ConnectionHandler`` serves
+one request after the other with them, until one side ends the connection.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ TAKE_OVER = "llmsnap.take_over"
 RECV_BYTES = 65536
 LAST_CHUNK = b"0\r\n\r\n"
 JOIN_BYTES = 65536
-"""Head and first piece of an answer are sent together up to this size."""
+"""Head and first chunk of a response are sent together up to this size."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks https, not http.\n"
 DISCARD_BYTES = 256 * 1024
-"""How much is read of a body that the application did not read, to keep the connection."""
+"""Bytes read of a body that the application did not read, to keep the connection."""
 LINGER_S = 5.0
-"""A client that has its last answer and sends nothing for this long is closed."""
+"""Seconds of silence after which a client that has its last response is closed."""
 MAPPED_IPV4 = "::ffff:"
 CLIENT_GONE = frozenset(
     {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ETIMEDOUT}
@@ -62,7 +62,7 @@ CLIENT_GONE = frozenset(
 
 _date = (0, "")
 
-# --- what comes in -----------------------------------------------------------------------------
+# --- input -------------------------------------------------------------------------------------
 
 
 class ConnectionReader:
@@ -257,7 +257,7 @@ class DisconnectWatcher(Readiness):
             self.turn_on()
 
 
-# --- what goes out -----------------------------------------------------------------------------
+# --- output ------------------------------------------------------------------------------------
 
 
 def http_date() -> str:
@@ -325,7 +325,7 @@ class ResponseWriter:
         return self.write
 
     def _apply_connection(self, headers: list[tuple[str, str]]) -> None:
-        """Obey the application's Connection headers, and leave writing them to ``_frame``."""
+        """Apply the application's Connection headers; ``_frame`` writes them."""
         for name, value in headers:
             if name.lower() == "connection" and value.lower() == "close":
                 self.close_connection = True
@@ -455,7 +455,7 @@ class ConnectionHandler(ResponseWriter):
                 self._watch_client()
                 while self._serve_request():
                     deadlines.idle.start(self)
-                    if self._watcher is not None:  # the next request will hardly be there yet
+                    if self._watcher is not None:  # the next request has probably not arrived yet
                         self._reader.wait = self._watcher.wait
         finally:
             deadlines.heads.stop(self)
@@ -495,7 +495,7 @@ class ConnectionHandler(ResponseWriter):
         return not self.close_connection and self._skip_body()
 
     def _next_head(self) -> RequestHead | None:
-        """Return the next head, None when the client has left. Blocks. Raises: BadHead."""
+        """Return the next head, None if the client has disconnected. Blocks. Raises: BadHead."""
         self._head_begun = False
         try:
             raw = self._reader.read_head(self._on_head_begun)

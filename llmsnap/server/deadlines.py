@@ -1,4 +1,4 @@
-"""What limits clients: how long each may take, which one makes room, how fast requests start.
+"""Limits of clients: timeouts, which connection is evicted first, how fast requests start.
 
 All clients that wait for the same thing have the same limit, so the oldest is always the next to
 exceed it: one ordered dict and one timer serve any number of them.
@@ -20,12 +20,12 @@ from gevent.hub import Waiter
 from llmsnap.limits import MOST_PLACES
 
 TIMER_SLACK = 0.01
-"""By this share of a limit it may be exceeded, so that one timer ends several connections."""
+"""A limit may be exceeded by this share of it, so that one timer ends several connections."""
 LAST_HEAD_S = 0.5
-"""The limit for the first head of a connection once the server has stopped accepting."""
+"""Seconds for the first head of a connection once the server has stopped accepting."""
 START_BUDGET_S = 0.0005
-"""How long new requests are started in one iteration of the event loop. In a burst of hundreds the
-rest waits for the next iteration, so that streams and earlier answers are served in between.
+"""Seconds of new requests per iteration of the event loop. In a burst of hundreds the rest waits
+for the next iteration, so that streams and earlier responses are served in between.
 """
 AFTER_SOCKETS = -1
 """The priority of a timer that runs after the events of all sockets have been handled."""
@@ -42,7 +42,7 @@ class ConnectionLimits:
     head_s: float = 15.0
     """For a TLS handshake, for the first byte of a connection, for a head once it has begun."""
     idle_s: float = 75.0
-    """Between an answer and the next request."""
+    """Between a response and the next request."""
     body_s: float = 60.0
     """For the next byte of a body."""
     linger_s: float = 30.0
@@ -52,14 +52,14 @@ class ConnectionLimits:
 
 
 class WaitingConnection(Protocol):
-    """A connection that waits for its client, or the part of it that does."""
+    """A connection that waits for its client, or the waiting part of it."""
 
     def hang_up(self) -> None:
         """End the wait. Never switches."""
 
 
 class Deadline:
-    """The connections that wait for the same thing; hangs up on those that exceed *limit_s*."""
+    """The connections that wait for the same event; closes those that exceed *limit_s*."""
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s
@@ -74,7 +74,7 @@ class Deadline:
         return len(self._since)
 
     def start(self, connection: WaitingConnection) -> None:
-        """Start the time of *connection*, anew if it runs already. Never switches."""
+        """Start or restart the time of *connection*. Never switches."""
         self._since.pop(connection, None)
         self._since[connection] = self._clock()
         if self._timer is None:
@@ -85,18 +85,18 @@ class Deadline:
         self._since.pop(connection, None)
 
     def oldest(self) -> float:
-        """Return the time since which the oldest waits; infinity without any."""
+        """Return when the oldest began to wait; infinity without any."""
         return next(iter(self._since.values()), math.inf)
 
     def hang_up_oldest(self) -> bool:
-        """Hang up on the oldest; return whether there was one. Never switches."""
+        """Close the oldest; return whether there was one. Never switches."""
         for connection in self._since:
             self._hang_up(connection)
             return True
         return False
 
     def hang_up_all(self) -> None:
-        """Hang up on all, and stop the timer. Never switches."""
+        """Close all, and stop the timer. Never switches."""
         while self.hang_up_oldest():
             pass
         if self._timer is not None:
@@ -104,12 +104,12 @@ class Deadline:
             self._timer = None
 
     def shorten(self, limit_s: float) -> None:
-        """Set another limit, for those that wait already as well. Never switches."""
+        """Change the limit, also for connections that wait already. Never switches."""
         self._limit_s = limit_s
         self.hang_up_late()
 
     def hang_up_late(self) -> None:
-        """Hang up on those that exceed the limit; set the timer for the next. Runs in the hub."""
+        """Close those that exceed the limit; set the timer for the next. Runs in the hub."""
         if self._timer is not None:
             self._timer.close()
             self._timer = None
@@ -133,17 +133,17 @@ class Deadline:
 
 
 class Deadlines:
-    """The deadlines of one server, by what its clients owe it."""
+    """The deadlines of one server, by what its clients have to send next."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.heads = Deadline(limits.head_s)
         """A TLS handshake, or a head."""
         self.idle = Deadline(limits.idle_s)
-        """Nothing: they were answered, and may send another request."""
+        """Idle: they have their response, and may send another request."""
         self.bodies = Deadline(limits.body_s)
         """The next byte of a body."""
         self.lingering = Deadline(limits.linger_s)
-        """The end of what they send after their last answer."""
+        """End of file after their last response."""
 
     def __repr__(self) -> str:
         return (
@@ -152,16 +152,16 @@ class Deadlines:
         )
 
     def make_room(self) -> bool:
-        """Hang up on the least important connection; return whether there was one. Never switches.
+        """Close the least important connection; return whether there was one. Never switches.
 
-        First on one that was answered; then on the one that has waited longest.
+        An idle one first; then the one that has waited longest.
         """
         if self.idle.hang_up_oldest() or self.lingering.hang_up_oldest():
             return True
         return min(self.heads, self.bodies, key=Deadline.oldest).hang_up_oldest()
 
     def end_idle(self) -> None:
-        """Hang up on all that were answered, once the server has stopped accepting. Never switches.
+        """Close all idle connections, once the server has stopped accepting. Never switches.
 
         The request of a client that has just connected may be on its way, and gets LAST_HEAD_S.
         """

@@ -34,12 +34,12 @@ ONLY_GUNICORN = ("accesslog", "statsd_host", "proxy_protocol")
 """Settings that gunicorn can apply only to requests which it reads itself."""
 OFF = (None, False, "off")
 LOCK_POLL_S = 0.25
-"""How often a worker without the lock tries again, and tells gunicorn that it is alive."""
+"""Seconds between a worker's attempts to get the lock; each notifies gunicorn that it is alive."""
 REMIND_S = 60.0
 LISTENERS_S = 3.0
-"""How long gunicorn gets to close the listeners; it looks every second."""
+"""Seconds for gunicorn to close the listeners; it checks every second."""
 SETTLE_S = 0.75
-"""How long after that requests are accepted, of connections that were accepted last."""
+"""Seconds after that for requests of the connections that were accepted last."""
 FINISH_S = 1.0
 """How long remaining connections may finish sending after the drain."""
 BOOT_ERROR = 3
@@ -55,7 +55,7 @@ class GunicornPool(Protocol):
 
 
 class GunicornWorker(Protocol):
-    """What llmsnap uses of ``gunicorn.workers.ggevent.GeventWorker``."""
+    """The part of ``gunicorn.workers.ggevent.GeventWorker`` that llmsnap uses."""
 
     alive: bool
     cfg: Any
@@ -64,7 +64,7 @@ class GunicornWorker(Protocol):
     sockets: list[Any]
 
     def notify(self) -> None:
-        """Tell the master that the worker is alive; ends the process when the master is gone."""
+        """Notify the master that the worker is alive; end the process if the master has ended."""
 
 
 class GunicornServer(HttpServer):
@@ -98,7 +98,7 @@ class GunicornServer(HttpServer):
 
 
 def take_connections(worker: GunicornWorker) -> None:
-    """Have *worker*, which does not serve yet, create a GunicornServer instead of gunicorn's own.
+    """Make *worker*, which does not serve yet, create a GunicornServer instead of gunicorn's own.
 
     Not with a setting that gunicorn can apply only to requests which it reads itself.
     """

@@ -1,7 +1,7 @@
 """HTTP/1.1 requests as bytes: parses and checks heads, reads bodies by their framing. Pure.
 
-httptools (llhttp) parses a head, and strict checks of this module admit it. What two servers in a
-row may read differently is refused, not repaired (RFC 9112 section 11.2). Each head is parsed by a
+httptools (llhttp) parses a head, and strict checks of this module admit it. A head that two servers
+in a row may read differently is refused, not repaired (RFC 9112 section 11.2). Each is parsed by a
 parser of its own, which gets exactly one head: no state passes from one request to the next.
 llhttp's leniency flags are all off; what it accepts all the same (several blanks in the request
 line, HTTP/0.9, versions of other protocols, repeated headers, codings other than chunked) is

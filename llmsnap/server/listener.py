@@ -32,7 +32,7 @@ SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 0.5
 FEW_CONNECTIONS = 500
 SHORTAGE_OVER_S = 60.0
-"""A shortage that comes so long after the previous one is logged again."""
+"""A shortage is logged again if it comes this many seconds after the previous one."""
 
 TlsWrap = Callable[[socket.socket], ssl.SSLSocket]
 """Wraps an accepted socket in TLS, without the handshake."""
@@ -107,7 +107,7 @@ class HttpServer(WSGIServer):
 
     *wrap* wraps accepted sockets in TLS, *environ* is added to that of each request. The file
     descriptors limit the number of connections further; when they run out all the same, that is
-    logged once, and the server goes on.
+    logged once, and the server continues.
     """
 
     handler_class: Any = ConnectionHandler  # not one of pywsgi's

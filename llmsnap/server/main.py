@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAGES_CONNECTIONS = 256
-"""Of the port for pages of models, which few people have open at a time."""
+"""Connections of the port for pages of models, which few users have open at a time."""
 PAGES_SHARE = 0.2
 """The share of the file descriptors that this port gets."""
 FINISH_S = 1.0
@@ -262,7 +262,7 @@ class CodeWatcher:
             self.check()
 
     def check(self) -> None:
-        """Compare once. A changed file that does not compile is taken for one half written."""
+        """Compare once. A changed file that does not compile is treated as half written."""
         found = self._stamps()
         changed = [path for path, stamp in found.items() if self._known.get(path, stamp) != stamp]
         self._known = found
