@@ -1,8 +1,8 @@
-"""Everything that is measured and kept: events, records, captures, metrics and samples.
+"""Measured data: events, records, captures, metrics and samples.
 
-Read ``events`` first: what can happen, and the bus that delivers it to subscribers. Then follow one
-request: ``recorder`` gives it an ``observer``, which watches the response pass; at its end
-``usage`` finds the token counts, and the recorder files the ``record`` in ``activity`` and the
+Read ``events`` first: the events, and the bus that delivers them to subscribers. Then follow one
+request: ``recorder`` gives it an ``observer``, which observes the response; at its end ``usage``
+finds the token counts, and the recorder files the ``record`` in ``activity`` and the
 capture in ``captures``. ``store`` keeps records in SQLite, ``prometheus`` counts them for
 ``/metrics``, ``sampling`` watches host and GPUs, ``hardware`` detects them. ``telemetry`` owns all
 of these; ``workers`` are threads for calls that block. ``store`` is loaded where one is configured.

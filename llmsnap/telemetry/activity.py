@@ -241,7 +241,7 @@ def _is_after(record: ActivityRecord, value: Any, record_id: int, order: Order) 
     return bool(mine < value) if order.descending else bool(mine > value)
 
 
-# --- what the APIs show ---------------------------------------------------------------------------
+# --- the API's documents --------------------------------------------------------------------------
 
 SCHEMA_VERSION = 1
 UNKNOWN = -1

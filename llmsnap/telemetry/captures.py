@@ -44,7 +44,7 @@ SCHEMA_VERSION = 1
 
 
 class Mask(StrEnum):
-    """How much of a route's requests is captured."""
+    """The parts of a route's requests that are captured."""
 
     NONE = "none"
     HEADERS = "headers"
@@ -102,7 +102,7 @@ class Capture(Struct, frozen=True):
         return replace(self, req_body=self.req_body.pack(), resp_body=self.resp_body.pack())
 
 
-# --- what may be captured -------------------------------------------------------------------------
+# --- policy ---------------------------------------------------------------------------------------
 
 _json_decoder = json.JSONDecoder()
 
@@ -259,7 +259,7 @@ class CaptureBuffer:
         return not self.omitted_reason
 
     def keep(self, data: bytes) -> bool:
-        """Append *data* of the response; false when the body is given up for good."""
+        """Append *data* of the response; false if the body is not kept, permanently."""
         self._size += len(data)
         if self._size > self._policy.max_body:
             self.omitted_reason = "larger than captureMaxBody"
@@ -297,7 +297,7 @@ Prepare = Callable[[Capture], Capture]
 RunElsewhere = Callable[
     [Callable[[], Capture | None], Callable[[Capture | None], None], Callable[[], bool]], None
 ]
-"""Runs a function in a thread if it is still wanted, and passes its result to a callback here."""
+"""Runs a function in a thread if it is still wanted, and passes the result to a callback."""
 
 
 def run_here(
@@ -346,7 +346,7 @@ class Captures:
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is kept at all."""
+        """Whether the budget allows any capture."""
         return self.budget > 0
 
     def add(
@@ -499,7 +499,7 @@ def _decoded_headers(headers: Headers) -> dict[str, str]:
     return {name: value for name, value in shown.items() if name.lower() not in gone}
 
 
-# --- what the API shows ---------------------------------------------------------------------------
+# --- the API's documents --------------------------------------------------------------------------
 
 _NOT_FOR_CURL = frozenset({"host", "content-length", "connection", "accept-encoding"})
 

@@ -145,7 +145,7 @@ class EventBus:
     """Delivers each published event to its subscribers, in the order they subscribed.
 
     Publishing is synchronous and never switches greenlets, so a handler sees the state at the time
-    of the event. Handlers must not block: they note the fact, or append to a bounded queue. Log
+    of the event. Handlers must not block: they store the fact, or append to a bounded queue. Log
     output is not on the bus; each log stream has its own subscribers.
     """
 

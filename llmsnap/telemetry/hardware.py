@@ -1,4 +1,4 @@
-"""What this machine is made of, detected once: processor, memory, accelerators, system, container.
+"""The hardware of this machine, detected once: processor, memory, accelerators, container.
 
 Unknown facts are None. A value that is not in the list of an enumeration becomes ``other``, with
 the original in the ``raw_name`` beside it. Sources: os-release(5), proc(5), the kernel's DMI and
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 LIMIT_S = 10.0
-"""A driver that has not answered by then is given up."""
+"""Seconds after which an unresponsive driver is abandoned."""
 VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 """Of PCI devices; display adapters of other vendors run no models."""
 ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
@@ -107,7 +107,7 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """All of it, as ``GET /api/hardware`` shows it."""
+    """The whole machine, as ``GET /api/hardware`` returns it."""
 
     captured_at: str
     architecture: Architecture
@@ -329,7 +329,7 @@ class HardwareProbe:
         self._find, self._limit_s = find, limit_s
         self.has_ended = False
         self.found: Hardware | None = None
-        """None while it is being detected, and for good where that failed."""
+        """The result; None during detection, and after a failed one."""
 
     def __repr__(self) -> str:
         return f"<HardwareProbe {'ended' if self.has_ended else 'not ended'}>"

@@ -1,4 +1,4 @@
-"""Watches one response pass: counts bytes, notes times, keeps both ends, parses at the end."""
+"""Observes one response: counts bytes, notes times, keeps both ends, parses them at the end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TOKEN = re.compile(
 
 
 class ReceivedRequest(Protocol):
-    """What a record contains of the client's request; see ``proxy.request.Request``."""
+    """The client's request as a record needs it; see ``proxy.request.Request``."""
 
     id: str
     method: str
@@ -48,7 +48,7 @@ class ReceivedRequest(Protocol):
 
 
 class ObservedRequest(Protocol):
-    """What a record contains of a request's progress; see ``proxy.context.RequestContext``."""
+    """A request's progress as a record needs it; see ``proxy.context.RequestContext``."""
 
     peer: str | None
     stream: bool
@@ -72,7 +72,7 @@ class ObservedRequest(Protocol):
 
     @property
     def shown_headers(self) -> Headers:
-        """The headers that the model gets, without secrets of the configuration."""
+        """The headers sent to the model, without secrets of the configuration."""
 
     def cancel(self) -> None:
         """End the request. Never switches."""
@@ -86,12 +86,12 @@ class BodyBuffer(Protocol):
         ...
 
     def keep(self, data: bytes) -> bool:
-        """Append *data*; false when the body is given up for good."""
+        """Append *data*; false if the body is not kept, permanently."""
         ...
 
 
 class ResponseObserver:
-    """Watches the response to one request, from its start to its record.
+    """Observes the response to one request, from its start to its record.
 
     ``feed`` is the hot path: no JSON, no log line, no lock. ``finish`` may be called from several
     places; the first call counts. All times are on *clock*, as are those of the context.
@@ -187,7 +187,7 @@ class ResponseObserver:
             self._roll()
 
     def finish(self, error: BaseException | None = None, *, client_left: bool = False) -> None:
-        """End the observation, and have the record made; *error* is what ended the response."""
+        """End the observation, and request the record; *error* is what ended the response."""
         if self.finished is not None:
             return
         self.finished = self._clock()
@@ -196,7 +196,7 @@ class ResponseObserver:
         self._on_finish(self)
 
     def release(self) -> None:
-        """Drop what was kept of the response, once the record is made.
+        """Drop the kept parts of the response, once the record is made.
 
         Also the error: its traceback refers to this object, which would be a reference cycle.
         """

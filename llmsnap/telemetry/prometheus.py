@@ -66,7 +66,7 @@ class ModelGauges:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What is read at the time of the scrape; parts that are unknown stay empty."""
+    """Values read at the time of the scrape; unknown parts stay empty."""
 
     models: Iterable[ModelGauges] = ()
     log_dropped: Mapping[str, int] | None = None

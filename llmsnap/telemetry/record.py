@@ -1,4 +1,4 @@
-"""The record of a request: what is kept of it, made from what was observed. Pure."""
+"""The record of a finished request, made from its observations. Pure."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Recorder:
     def begin(
         self, context: ObservedRequest, body: bytes = b"", length: int | None = None
     ) -> ResponseObserver:
-        """Return the observer of a request that is now in flight; *body* is what the model gets.
+        """Return the observer of a request that is now in flight; *body* is sent to the model.
 
         The body is kept only if it is to be captured. *length* is given for a body that is not in
         memory.

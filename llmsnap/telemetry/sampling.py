@@ -48,7 +48,7 @@ class NetworkCounters:
 
 @dataclass(frozen=True, slots=True)
 class HostDetails:
-    """What only some ask of the host at one moment: single cores, swap, interfaces."""
+    """Details of the host at one moment, sampled on request: single cores, swap, interfaces."""
 
     cores_percent: tuple[float, ...] = ()
     memory_free: int | None = None
@@ -352,7 +352,7 @@ def find_gpus() -> GpuProvider | None:
 
 
 def _memory_temperature(sensors: Path) -> float | None:
-    """Return what amdgpu's sensor labelled "mem" says, in degrees Celsius."""
+    """Return the temperature of amdgpu's sensor labelled "mem", in degrees Celsius."""
     for label in sorted(sensors.glob("temp*_label")):
         if _text(label) == "mem":
             value = _number(label.with_name(label.name.replace("label", "input")))
@@ -393,7 +393,7 @@ TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PerformanceSample:
-    """Everything at one moment, Unix milliseconds; *details* only in llama-swap's shape."""
+    """All values at one moment, Unix milliseconds; *details* only in llama-swap's shape."""
 
     at_ms: int
     host: HostSample
@@ -519,7 +519,7 @@ MIB = 1024 * 1024
 def llama_swap_samples(
     samples: Sequence[PerformanceSample], *, enabled: bool = True
 ) -> dict[str, Any]:
-    """Return *samples* as llama-swap lists them; what is unknown is null, never 0."""
+    """Return *samples* as llama-swap lists them; unknown values are null, never 0."""
     gpus = [_gpu_stats(one, gpu) for one in samples for gpu in one.gpus]
     return {
         "enabled": enabled,

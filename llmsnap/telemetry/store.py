@@ -205,7 +205,7 @@ class Database:
         return [_without_schema(json.loads(document)) for (document,) in rows]
 
     def prune(self, before_ms: int, max_rows: int) -> int:
-        """Delete what ended before *before_ms* and all but the last *max_rows*; return how many."""
+        """Delete rows ended before *before_ms* and all but the last *max_rows*; return the count."""
         gone = 0
         with _Transaction(self._db):
             for sql, value in (
@@ -381,11 +381,11 @@ class Store:
 
     @property
     def is_current(self) -> bool:
-        """Whether the file can be read, and contains all but the last moment."""
+        """Whether the file is readable, and contains all but rows still queued."""
         return self.usable and not self._failure
 
     def open(self, recent: int = MAX_PAGE) -> Restored:
-        """Open the file, or say once why not and keep to memory for this run. Blocks briefly.
+        """Open the file, or log the reason once and keep to memory for this run. Blocks briefly.
 
         Returns up to *recent* records of earlier runs.
         """

@@ -212,7 +212,7 @@ class Telemetry:
         self.performance.configure(enabled=not wanted.disabled, every_s=wanted.every_s)
 
     def close(self) -> None:
-        """Write what is queued, and end all tasks. Blocks, bounded."""
+        """Write the queued rows, and end all tasks. Blocks, bounded."""
         self._ended.set()
         self._tasks.close()
         for subscription in self._subscriptions:

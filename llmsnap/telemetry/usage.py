@@ -1,9 +1,9 @@
 """Token counts and speeds as inference servers report them at the end of a response.
 
-Every API kind says it with one of three members: ``usage`` (top level, or within ``response`` or
+Every API reports them in one of three members: ``usage`` (top level, or within ``response`` or
 ``message`` of a streamed event), llama-server's ``timings`` and vLLM's ``metrics``. They are found
-by name in the text of the answer, so a body of which only the beginning and the end were kept
-serves as well as a whole one, and it makes no difference whether the answer was streamed.
+by name in the text of the response, so both streamed and whole bodies work, and so do the first and
+last bytes of a body whose middle was dropped.
 """
 
 from __future__ import annotations
