@@ -205,7 +205,7 @@ class Database:
         return [_without_schema(json.loads(document)) for (document,) in rows]
 
     def prune(self, before_ms: int, max_rows: int) -> int:
-        """Delete rows ended before *before_ms* and all but the last *max_rows*; return the count."""
+        """Delete rows older than *before_ms* and all but the last *max_rows*; return the count."""
         gone = 0
         with _Transaction(self._db):
             for sql, value in (
