@@ -1,4 +1,4 @@
-"""What every test gets: a deadline, and a check that no greenlet outlives it."""
+"""Applies to every test: a deadline, and a check that no greenlet outlives it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TestDeadline(BaseException):
 
 
 class Progress:
-    """Counts the tests that are done in a file, for scripts/side_by_side.py."""
+    """Counts finished tests in a file, for scripts/side_by_side.py."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -45,7 +45,7 @@ class Progress:
 def pytest_configure(config: pytest.Config) -> None:
     if path := os.environ.pop("LLMSNAP_TEST_PROGRESS", ""):
         config.pluginmanager.register(Progress(path))
-    # What of ours blocks the loop shows its stack in the output of the test.
+    # Code that blocks the event loop shows its stack in the output of the test.
     watch_loop(within=str(Path(llmsnap.__file__).parent))
     atexit.register(gc.freeze)  # Python would look through all modules three times before its end
 
@@ -83,7 +83,7 @@ def no_stray_greenlets() -> Iterator[None]:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two sockets that are connected to each other."""
+    """Return two sockets that are connected to each other."""
     ours, theirs = socket.socketpair()
     yield ours, theirs
     ours.close()

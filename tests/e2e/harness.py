@@ -1,4 +1,4 @@
-"""The real command with real children, behind each of its doors."""
+"""The real command with real children, on each of its HTTP servers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SIM = f"{sys.executable} -m llmsnap.simulator --port ${{PORT}} --model ${{MODEL_
 
 
 DEFAULT_DOOR = os.environ.get("LLMSNAP_TEST_SERVER", "llmsnap")
-"""What stands behind a test that does not name a door: ``make e2e-gunicorn`` sets it."""
+"""The server of tests that do not name one: ``make e2e-gunicorn`` sets it."""
 FEW_FILES = "llmsnap with 400 files"
 
 
 def command_of(
     door: str, config: Path, port: int, options: tuple[str, ...], own: tuple[str, ...] = ()
 ) -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of one way to run llmsnap.
+    """Return command line and environment that run llmsnap on the server *door*.
 
-    *options* are those of the ``llmsnap`` command, *own* what only this server understands.
+    *options* are those of the ``llmsnap`` command, *own* those of this server alone.
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     python = [sys.executable, "-m"]
@@ -57,7 +57,7 @@ def command_of(
 
 
 def _variables(options: tuple[str, ...]) -> dict[str, str]:
-    """``--watch-config --log-format json`` as the environment of a WSGI server."""
+    """Return ``--watch-config --log-format json`` as the environment of a WSGI server."""
     found: dict[str, str] = {}
     name = ""
     for word in options:
@@ -71,7 +71,7 @@ def _variables(options: tuple[str, ...]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Installed:
-    """A ``llmsnap`` that is not the checkout's: how it is run."""
+    """The command of an ``llmsnap`` outside the checkout."""
 
     program: Path
     environ: dict[str, str]
@@ -79,7 +79,7 @@ class Installed:
 
 
 class Running:
-    """One running llmsnap. ``get`` and ``post`` talk to it, ``output`` is what it printed."""
+    """One running llmsnap. ``get`` and ``post`` send requests, ``output`` is its output so far."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Running:
         return found
 
     def wait_for(self, fact: Any) -> Any:
-        """Ask *fact* until it is true."""
+        """Poll *fact* until it is true, and return its value."""
         with gevent.Timeout(START_LIMIT_S, RuntimeError(f"never so: {fact}, {self.output}")):
             while not (value := fact()):
                 gevent.sleep(0.02)
@@ -145,7 +145,7 @@ class Running:
         return self._keep(requests.post(self.url + path, json=document, timeout=30, **kwargs))
 
     def _keep(self, answer: requests.Response) -> requests.Response:
-        # One that its test leaves before its end would have a socket until the collector comes.
+        # An unread response would keep its socket until garbage collection.
         if not answer.raw.closed:
             self._unread.append(answer)
         return answer
@@ -176,14 +176,14 @@ class Running:
 
 
 def events(response: requests.Response) -> Iterator[dict[str, Any]]:
-    """The JSON documents of a stream, without its [DONE]."""
+    """Return the JSON documents of a stream, without its [DONE]."""
     for line in response.iter_lines():
         if line.startswith(b"data: ") and line != b"data: [DONE]":
             yield json.loads(line[6:])
 
 
 def text_of(response: requests.Response) -> str:
-    """The text of a streamed chat."""
+    """Return the text of a streamed chat."""
     return "".join(
         choice["delta"].get("content") or ""
         for event in events(response)
@@ -192,7 +192,7 @@ def text_of(response: requests.Response) -> str:
 
 
 def children_with(text: str) -> list[int]:
-    """Pids of living processes whose command line has *text*."""
+    """Return the pids of running processes whose command line contains *text*."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -207,7 +207,7 @@ def children_with(text: str) -> list[int]:
 
 
 def pids_below(pid: int) -> list[int]:
-    """Everything that descends from a process."""
+    """Return all descendants of a process."""
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
@@ -223,7 +223,7 @@ def models_below(pid: int) -> set[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process and it runs; a zombie does not."""
+    """Whether the process exists and runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

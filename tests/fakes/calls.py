@@ -1,4 +1,4 @@
-"""What the hot path is given in its tests: requests, a queue a test opens, a configuration."""
+"""Inputs of the hot path in tests: requests, a queue that a test controls, a configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llmsnap.telemetry.captures import Prepare
 
 
 class FakeMonitor:
-    """A client that leaves when the test says so."""
+    """A client that disconnects when the test calls ``leave``."""
 
     def __init__(self) -> None:
         self.on_disconnect: Any = None
@@ -48,7 +48,7 @@ def make_request(
     chunked: bool = False,
     **more: Any,
 ) -> Request:
-    """A request: *path* with its query as sent, *body* as bytes or as what becomes JSON."""
+    """Return a request: *path* with its query as sent, *body* as bytes or a value to encode."""
     raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     plain, _, query = path.partition("?")
     headers = headers or []
@@ -84,7 +84,7 @@ def observed(
     received_at: float | None = None,
     **state: Any,
 ) -> RequestContext:
-    """A request under way, as an observer sees it; *state* of the context beside it."""
+    """Return a request in flight, as an observer sees it; *state* sets fields of the context."""
     request = make_request(path, id=request_id, method=method, query=query, client_ip=client_ip)
     request.requested = requested
     request.key = ClientKey(name=key_name)
@@ -100,14 +100,14 @@ def observed(
 def grant(
     context: RequestContext, queue_s: float, load_s: float, swap_id: int | None = None
 ) -> None:
-    """Have *context* get its turn after having waited."""
+    """Grant *context* a lease after a wait."""
     lease = Lease(1, context.model_id, lambda _: None)
     lease.waited_s, lease.load_s, lease.swap_id = queue_s + load_s, load_s, swap_id
     context.note_wait(lease)
 
 
 class FakeQueue:
-    """Hands out tickets; the test grants or refuses them, or all are granted at once."""
+    """Issues tickets; the test grants or refuses them, or all are granted at once."""
 
     def __init__(self, *, grants: bool = True) -> None:
         self.grants = grants
@@ -119,7 +119,7 @@ class FakeQueue:
         self.observed: list[str] = []
         self.came = Event()
         self.rechecks: list[bool] = []
-        """What ``recheck_files`` answers, the last one first."""
+        """Results of ``recheck_files``, the last one first."""
         self._numbers = count(1)
 
     def request(self, model_id: str, **wishes: Any) -> Ticket:
@@ -164,6 +164,6 @@ def recorder() -> Recorder:
 
 
 def keep(captures: Captures, capture: Capture, prepare: Prepare | None = None) -> bool:
-    """Have a capture that is finished kept."""
+    """Store a finished capture."""
     largest = max(len(capture.req_body.data), len(capture.resp_body.data))
     return captures.add(capture.id, capture.size(), lambda: capture, prepare, largest)

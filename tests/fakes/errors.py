@@ -1,4 +1,4 @@
-"""What an error tells an admin, beyond the message that everyone may read."""
+"""Checks of an error's detail, which only admins may read."""
 
 import re
 from collections.abc import Callable
@@ -7,5 +7,5 @@ from llmsnap.errors import in_full
 
 
 def says(pattern: str) -> Callable[[BaseException], bool]:
-    """For ``pytest.raises(check=...)``: the message with its detail has *pattern*."""
+    """Return a check for ``pytest.raises``: the message with its detail matches *pattern*."""
     return lambda error: re.search(pattern, in_full(error)) is not None

@@ -1,4 +1,4 @@
-"""A launcher whose servers are scripted: each test says when they answer and when they end."""
+"""A launcher of scripted servers: the test decides when they respond and when they exit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A model server with the manners of real ones: ``odd_server.py --port N --dir DIR``.
+"""A model server with the defects of real ones: ``odd_server.py --port N --dir DIR``.
 
-A chat streams one frame and then, as cpp-httplib does, announces that it keeps the connection and
-closes it a little later. The text of the chat may ask for more: ``die`` ends the process behind the
-first frame, ``wait`` answers only when another process of the same DIR has been asked before.
+A chat streams one frame and then, as cpp-httplib does, announces keep-alive and closes the
+connection a little later. The text of the chat selects more: ``die`` ends the process after the
+first frame, ``wait`` responds only if another process of the same DIR got a request before.
 """
 
 from __future__ import annotations

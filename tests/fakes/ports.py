@@ -1,7 +1,7 @@
-"""Ports for servers that tests start: never those of another test, nor of a test process beside us.
+"""Ports for servers that tests start, unique among tests and parallel test processes.
 
-Below the range from which the system takes the ports of outgoing connections, or one of these could
-have a port by the time its server wants it; and not where bench/processes.py takes its ports.
+They are below the range of ephemeral ports, which outgoing connections could occupy before the
+server binds, and outside the range of bench/processes.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _starts = cycle([_begin + (_offset + number) % LANE_SIZE for number in range(LAN
 
 
 def free_ports(count: int) -> int:
-    """The first of *count* ports in a row that are free, and that were not given out."""
+    """Return the first of *count* consecutive free ports that were not allocated before."""
     for _ in range(LANE_SIZE):
         first = next(_starts)
         if first + count > _begin + LANE_SIZE or not _are_free(first, count):
@@ -33,7 +33,7 @@ def free_ports(count: int) -> int:
 
 
 def free_port() -> int:
-    """A port that is free, and that was not given out."""
+    """Return a free port that was not allocated before."""
     return free_ports(1)
 
 

@@ -1,4 +1,4 @@
-"""A process whose moves take as long as a test wants."""
+"""A process whose transitions take as long as a test wants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An inference server in this process: pywsgi on port 0, with gates a test opens."""
+"""An inference server in this process: pywsgi on port 0, with gates that a test opens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web site, or a model's server that has pages: run as a program, it answers anything.
+"""A web site, or a model's server with pages: a program that answers every request.
 
 python website.py --port PORT
 """
@@ -28,7 +28,7 @@ KINDS = {
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer one request: a page by default, events without end at ``/events``."""
+    """Answer one request: a page by default, endless events at ``/events``."""
     path = environ["PATH_INFO"]
     environ["wsgi.input"].read()
     if path == "/events":

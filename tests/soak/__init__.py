@@ -1,1 +1,1 @@
-"""A long run of the real thing; ``make soak`` starts it."""
+"""A long run of the real server under disturbances; ``make soak`` starts it."""

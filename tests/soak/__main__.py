@@ -1,11 +1,11 @@
-"""The real llama-server behind llmsnap, with all that happens to it in a bad month.
+"""Runs the real llama-server behind llmsnap, with a month's failures in a few minutes.
 
     python -m tests.soak [--minutes 10] [--seed N] [--simulated]
 
-Clients ask back to back, on every kind of route, while each core has other work. Others leave in
-mid-answer, servers are killed, configurations reloaded, models swapped. In the end descriptors,
-tasks, memory and processes have to be back where they were. Exits with 1 when they are not, or when
-a request failed whose model was not killed while it answered; with 2 when there is no llama-server.
+Clients send requests back to back, on every kind of route, while each core has other work. Others
+disconnect in mid-response, servers are killed, configurations reloaded, models swapped. At the end
+descriptors, tasks, memory and processes must be back at their initial values. Exits with 1 if they
+are not, or if a request failed whose model was not killed meanwhile; with 2 without a llama-server.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ CLIENTS = 4
 SETTLE_S = 90
 CALM_S = 5
 OLD_ENOUGH_S = 15
-"""A server that dies sooner after its start counts as one that cannot be started."""
+"""A server that exits sooner after its start, in seconds, counts as one that cannot be started."""
 SHOWN = 20
 
 
 class Soak:
-    """One run: the clients, what disturbs them, and what came of it."""
+    """One run: the clients, the disturbances, and the results."""
 
     def __init__(self, server: Running, config: Path, seed: int) -> None:
         self.server = server
@@ -62,7 +62,7 @@ class Soak:
         self._chance = random.Random(seed)
 
     def warm_up(self) -> None:
-        """Do everything once: what is loaded when it is first needed is no leak."""
+        """Do everything once: modules and caches loaded on first use are no leak."""
         client = Client(self.server.url, self._chance)
         for kind in KINDS:
             for _ in range(3):
@@ -89,7 +89,7 @@ class Soak:
         assert all(task.dead for task in tasks), "a client does not come to an end"
 
     def settled(self, start: Figures | None = None) -> Figures:
-        """The figures with no model loaded, once they are those of *start*, or stay the same."""
+        """Return the figures without a model, once they equal *start* or stop changing."""
         self.server.post("/api/models/unload").close()
         until = time.monotonic() + SETTLE_S
         before, same_since = None, time.monotonic()
@@ -121,7 +121,7 @@ class Soak:
                 self.kills.append((time.monotonic(), model))
 
     def reload(self) -> None:
-        """Change something that applies at once, or else what gemma is started with."""
+        """Change a setting that applies at once, or else gemma's command."""
         number = next(self._reloads)
         text = self._text.replace("ttl: 300", f"ttl: {300 + number % 2}")
         if number % 3 == 0:
@@ -134,7 +134,7 @@ class Soak:
             assert answer.status_code == 200, answer.text
 
     def watch(self) -> None:
-        """Follow the events for a while."""
+        """Read the events for a while."""
         with (
             gevent.Timeout(self._chance.uniform(0.5, 10), False),
             self.server.get("/api/events", stream=True) as answer,
@@ -177,7 +177,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def started(folder: Path, seed: int) -> Iterator[Soak]:
-    """llmsnap on the demo's configuration, with ports of its own."""
+    """Run llmsnap on the demo's configuration, with ports of its own."""
     config = folder / "config.yaml"
     text = demo.CONFIG.read_text().replace("startPort: 18650", f"startPort: {free_ports(40)}")
     config.write_text(f"logToStdout: proxy\n{text}")
@@ -191,7 +191,7 @@ def started(folder: Path, seed: int) -> Iterator[Soak]:
 
 
 def judged(soak: Soak, minutes: float, hogs: int) -> int:
-    """Run it, and print what came of it."""
+    """Run the soak, and print its results."""
     soak.warm_up()
     start = soak.settled()
     tell("warmed up")
@@ -237,7 +237,7 @@ def report(soak: Soak) -> str:
 
 @contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Keep that many cores busy with something else."""
+    """Keep that many cores busy."""
     command = [sys.executable, "-c", "while True: pass"]
     hogs = [subprocess.Popen(command) for _ in range(count)]
     try:

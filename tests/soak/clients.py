@@ -1,4 +1,4 @@
-"""What clients ask for during a soak, and how a complete answer looks."""
+"""Requests of clients during a soak, and checks that their responses are complete."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TEXTS = ("What is a llama?", "Count to ten.", "Name three rivers in France.", "O
 
 
 class Incomplete(Exception):
-    """An answer that ended well, but is not all that was asked for."""
+    """A response that ended without an error, but is incomplete."""
 
 
 @dataclass
 class Outcome:
-    """One request; times are monotonic. *began* is the first byte of the model's answer."""
+    """One request; times are monotonic. *began* is that of the model's first byte."""
 
     kind: str
     model: str
@@ -32,7 +32,7 @@ class Outcome:
     error: str = ""
 
     def was_cut_by(self, kills: list[tuple[float, str]]) -> bool:
-        """Whether the model was killed while it answered."""
+        """Whether the model was killed during the request."""
         return self.began is not None and any(
             model == self.model and self.began <= killed <= self.ended for killed, model in kills
         )
@@ -47,7 +47,7 @@ class Client:
     session: requests.Session = field(default_factory=requests.Session)
 
     def ask(self, kind: str) -> Outcome:
-        """Send a request of *kind*, and read its answer to the end."""
+        """Send a request of *kind*, and read its response to the end."""
         model, path, body, read = KINDS[kind]
         outcome = Outcome(kind, model, time.monotonic())
         try:
@@ -65,7 +65,7 @@ class Client:
         return outcome
 
     def leave(self, kind: str) -> None:
-        """Send a request of *kind* and hang up, before its answer or within it."""
+        """Send a request of *kind* and disconnect, before its response or within it."""
         model, path, body, _ = KINDS[kind]
         document = json.dumps({"model": model, **body(self.chance.choice(TEXTS), 64)}).encode()
         host, _, port = self.url.removeprefix("http://").partition(":")
@@ -83,7 +83,7 @@ class Client:
 
 
 def noted(lines: Iterator[bytes], outcome: Outcome) -> Iterator[bytes]:
-    """Pass on what is no comment, and note when it begins."""
+    """Yield all lines but comments, and note when the first arrives."""
     for line in lines:
         if line and not line.startswith(b":"):
             outcome.began = outcome.began or time.monotonic()
@@ -103,17 +103,17 @@ def prompt(text: str, tokens: int) -> dict[str, Any]:
 
 
 def until_done(lines: Iterator[bytes]) -> None:
-    """A stream as OpenAI's: events, and ``[DONE]`` at its end."""
+    """Check a stream of OpenAI's API: events, and ``[DONE]`` at its end."""
     until(lines, lambda line: line == b"data: [DONE]")
 
 
 def until_message_stop(lines: Iterator[bytes]) -> None:
-    """A stream as Anthropic's."""
+    """Check a stream of Anthropic's API."""
     until(lines, lambda line: b'"message_stop"' in line)
 
 
 def until_stop(lines: Iterator[bytes]) -> None:
-    """A stream of llama-server's own ``/completion``."""
+    """Check a stream of llama-server's own ``/completion``."""
     until(lines, lambda line: b'"stop":true' in line)
 
 
@@ -162,7 +162,7 @@ KINDS: dict[str, Kind] = {
     "sleeper": ("sleeper", "/v1/chat/completions", streamed(messages), until_done),
 }
 WEIGHTS = {"story": 0.3, "sleeper": 0.3}
-"""How often a kind is asked for, where not once as often as the others: these swap."""
+"""Relative frequency of kinds, default 1: these cause swaps."""
 
 
 def any_kind(chance: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""What a process holds, as the system and its metrics tell."""
+"""Resources held by a process, from the system and from its metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import requests
 
 
 class Figures(NamedTuple):
-    """What has to come back to where it was."""
+    """Figures that must return to their initial values."""
 
     descriptors: int
     threads: int
@@ -23,12 +23,12 @@ class Figures(NamedTuple):
 
 
 MARGINS = Figures(0, 0, 0, 0, 0, 32.0)
-"""How much more each may be in the end. Memory: the histories of requests and logs fill up."""
+"""Allowed growth of each. Memory: the histories of requests and logs fill up."""
 
 
 def figures(pid: int, url: str) -> Figures:
-    """Those of llmsnap, which has *pid* and listens on *url*."""
-    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))  # without that of our request
+    """Return the figures of llmsnap, which has *pid* and listens on *url*."""
+    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))  # without this request
     page = requests.get(f"{url}/metrics", headers={"Connection": "close"}, timeout=30).text
     status = Path(f"/proc/{pid}/status").read_text()
     return Figures(
@@ -42,12 +42,12 @@ def figures(pid: int, url: str) -> Figures:
 
 
 def number(text: str, pattern: str) -> float:
-    """The sum of what *pattern* finds at the beginnings of lines."""
+    """Return the sum of the numbers that *pattern* finds at the beginnings of lines."""
     return sum(map(float, re.findall(rf"^{pattern}", text, re.MULTILINE)))
 
 
 def is_back(start: Figures, now: Figures) -> list[bool]:
-    """Whether each figure is back, within its margin."""
+    """Whether each figure has returned, within its margin."""
     return [n <= s + more for s, n, more in zip(start, now, MARGINS, strict=True)]
 
 
@@ -62,7 +62,7 @@ def table(start: Figures, end: Figures) -> str:
 
 
 def servers(pid: int) -> dict[int, tuple[str, float]]:
-    """Model and age in seconds of each model server, by its pid."""
+    """Return model and age in seconds of each model server, by its pid."""
     found = {}
     now = psutil.time.time()
     for child in psutil.Process(pid).children(recursive=True):

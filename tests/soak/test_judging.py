@@ -1,4 +1,4 @@
-"""What a soak forgives, and what it does not."""
+"""Which failures a soak tolerates."""
 
 from __future__ import annotations
 
