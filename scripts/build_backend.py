@@ -1,7 +1,7 @@
-"""Build backend (PEP 517): setuptools, and with LLMSNAP_COMPILE=1 what compiling takes.
+"""Build backend (PEP 517): setuptools, and with LLMSNAP_COMPILE=1 the requirements for compiling.
 
-Compiling wants mypy and the types it reads, in the versions of ``scripts/constraints.txt``: another
-mypy may generate other code. A pure build wants neither.
+Compiling needs mypy and the type stubs it reads, in the versions of ``scripts/constraints.txt``:
+another mypy may generate other code. A pure build needs neither.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CONSTRAINTS = Path(__file__).with_name("constraints.txt")
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    """Return what building a wheel takes beside setuptools."""
+    """Return the requirements of building a wheel beside setuptools."""
     return [*build_meta.get_requires_for_build_wheel(config_settings), *compilers()]
 
 
 def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
-    """Return what an editable installation takes beside setuptools."""
+    """Return the requirements of an editable installation beside setuptools."""
     return [*build_meta.get_requires_for_build_editable(config_settings), *compilers()]
 
 

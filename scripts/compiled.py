@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A copy of the checkout whose hot path is compiled, as in the release wheels.
+"""Builds a copy of the checkout whose hot path is compiled, as in the release wheels.
 
     scripts/compiled.py COMMAND ...
 
-brings ``build/compiled`` up to date and runs the command there. The checkout itself stays as it is:
-an extension beside a module is what Python imports, however often the module is edited after.
+updates ``build/compiled`` and runs the command there. The checkout itself is left unchanged: Python
+imports an extension beside a module in its place, even after later edits of the module.
 """
 
 # ruff: noqa: T201 - a command that talks to a person
@@ -20,12 +20,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / "compiled"
 LEFT_OUT = {f"tests/e2e/test_{name}.py" for name in ("bench", "development", "wheel")}
-"""These make copies, and programs, of their own."""
+"""Tests that build copies and distributions of their own."""
 TAIL_LINES = 15
 
 
 def tracked() -> list[str]:
-    """Return the files that git knows, or would: paths below the checkout."""
+    """Return the tracked and not ignored files: paths below the checkout."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     found = subprocess.run(  # noqa: S603 - fixed words
         command, cwd=ROOT, capture_output=True, check=True, text=True
@@ -34,7 +34,7 @@ def tracked() -> list[str]:
 
 
 def copy() -> bool:
-    """Copy what differs, remove what is gone; return whether anything has to be compiled."""
+    """Copy changed files, remove deleted ones; return whether anything has to be compiled."""
     names = [name for name in tracked() if name not in LEFT_OUT]
     changed = False
     for name in names:
@@ -52,7 +52,7 @@ def copy() -> bool:
 
 
 def compile_there() -> bool:
-    """Compile the copy's modules in place; return whether that worked."""
+    """Compile the copy's modules in place; return whether that succeeded."""
     for path in [*COPY.glob("llmsnap__mypyc*"), *COPY.glob("llmsnap/**/*.so")]:
         path.unlink()
     done = subprocess.run(
@@ -71,7 +71,7 @@ def compile_there() -> bool:
 
 
 def main(command: list[str]) -> int:
-    """Do it, and return the exit code of *command*."""
+    """Update the copy, run *command* there, and return its exit code."""
     if copy():
         print("Compiling the hot path", flush=True)
         if not compile_there():

@@ -1,8 +1,8 @@
-"""The demo: its server and model put in place, and llmsnap started on them.
+"""The demo: provides its server and model, and starts llmsnap on them.
 
 ``demo.py run`` starts ``conf/demo.yaml``; ``demo.py env`` prints, as JSON, the variables that
-config reads, and why it is the simulator where it is; ``demo.py explain`` says the same to a
-person. Runs on the checkout's own Python.
+config reads, and the reason if it uses the simulator; ``demo.py explain`` prints the same as text.
+Runs on the checkout's own Python.
 
 The server is the command in ``LLMSNAP_DEMO_SERVER``, else a llama-server on PATH, else llama.cpp
 from the ``xllamacpp`` wheel, else the simulator.
@@ -46,7 +46,7 @@ Importer = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Demo:
-    """What ``conf/demo.yaml`` is run on: the command that serves, and the model file."""
+    """The server command and the model file of ``conf/demo.yaml``."""
 
     server: str
     model: str
@@ -58,11 +58,11 @@ class Demo:
 
 
 class Unavailable(Exception):
-    """The real server or model cannot be used here; the message says why."""
+    """The real server or model cannot be used here; the message gives the reason."""
 
 
 def find_demo(environ: Mapping[str, str], load: Importer = importlib.import_module) -> Demo:
-    """Return the real server and model where they are installed and run, else the simulator."""
+    """Return the real server and model if they are installed and run, else the simulator."""
     cache = cache_folder(environ)
     try:
         model = environ.get(MODEL) or str(ensure_model(cache, load))
@@ -74,7 +74,7 @@ def find_demo(environ: Mapping[str, str], load: Importer = importlib.import_modu
 
 
 def server_on_path(environ: Mapping[str, str]) -> str:
-    """Return the command of the llama-server on PATH; empty where none is or it does not start."""
+    """Return the command of the llama-server on PATH; empty without one, or if it cannot start."""
     path = shutil.which("llama-server", path=environ.get("PATH", os.defpath))
     if path is None:
         return ""
@@ -168,7 +168,7 @@ def ensure_model(folder: Path, load: Importer) -> Path:
 
 
 def read(path: Path) -> str:
-    """The text of *path*, empty when it is not there."""
+    """Return the text of *path*, empty if it does not exist."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
@@ -176,13 +176,13 @@ def read(path: Path) -> str:
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where the model file lives: survives a fresh clone, shared by all checkouts."""
+    """Return the folder of the model file, which all checkouts share."""
     base = environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "llmsnap"
 
 
 def is_free(listen: str) -> bool:
-    """Whether HOST:PORT can be bound; what cannot be parsed is left to llmsnap to refuse."""
+    """Whether HOST:PORT can be bound; true for invalid addresses, which llmsnap refuses."""
     host, _, port = listen.rpartition(":")
     if not port.isdigit():
         return True
@@ -194,7 +194,7 @@ def is_free(listen: str) -> bool:
 
 
 def greeting(demo: Demo, listen: str) -> str:
-    """What to try, for the terminal."""
+    """Return the commands to try, for the terminal."""
     question = '{"role": "user", "content": "What is a llama?"}'
     body = f'{{"model": "gemma", "stream": true, "messages": [{question}]}}'
     lines = [
@@ -217,7 +217,7 @@ def greeting(demo: Demo, listen: str) -> str:
 
 
 def explanation(demo: Demo) -> str:
-    """What the end-to-end tests run on, loud where that is less than all."""
+    """Return the server that the end-to-end tests use, with a warning if tests are skipped."""
     if not demo.why_simulated:
         return f"with the real {demo.server} and {demo.model}"
     rule = "!" * 78
@@ -226,7 +226,7 @@ def explanation(demo: Demo) -> str:
 
 
 def run(listen: str, arguments: list[str]) -> NoReturn:
-    """Become llmsnap on the demo's config."""
+    """Replace this process by llmsnap on the demo's config."""
     if not is_free(listen):
         sys.exit(f"{listen} is in use; choose another: make run LISTEN=127.0.0.1:8081")
     demo = find_demo(os.environ)

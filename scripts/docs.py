@@ -1,6 +1,6 @@
 """Writes the generated parts of the documentation: the tables of routes in docs/api.md.
 
-A part stands between ``<!-- routes: GROUP -->`` and ``<!-- end of routes -->``.
+A generated part is enclosed in ``<!-- routes: GROUP -->`` and ``<!-- end of routes -->``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PART = re.compile(r"(<!-- routes: (\w+) -->\n).*?(<!-- end of routes -->)", re.D
 
 
 def generated(text: str) -> str:
-    """Return *text* with the tables as the route table has them now."""
+    """Return *text* with the tables updated from the route table."""
     return PART.sub(lambda found: f"{found[1]}{table(found[2])}\n{found[3]}", text)
 
 

@@ -1,4 +1,4 @@
-"""The checkout's virtual environments: made when missing, updated when their ingredients change.
+"""The checkout's virtual environments: created if missing, updated when their inputs change.
 
 Standard library only: this runs on a bare machine's Python, before anything is installed.
 
@@ -42,7 +42,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class SetupError(Exception):
-    """The environment cannot be made; the message tells a newcomer what to do."""
+    """The environment cannot be created; the message describes the remedy."""
 
 
 class Environment:
@@ -70,7 +70,7 @@ class Environment:
         self._write_stamp(extra, self.digest())
 
     def attempt(self, extra: str) -> str:
-        """Install the package with *extra*, or without it where that fails.
+        """Install the package with *extra*, or without it if that fails.
 
         Returns the failure, which is also printed and kept in the stamp; empty where it worked.
         Raises: SetupError where the package cannot be installed at all.
@@ -90,7 +90,7 @@ class Environment:
         return ""
 
     def stamp(self, extra: str) -> str:
-        """What the last run wrote about *extra*; empty when it never ran."""
+        """Return the stamp of the last run for *extra*; empty if it never ran."""
         try:
             return self._stamp_path(extra).read_text(encoding="utf-8")
         except OSError:
@@ -106,14 +106,14 @@ class Environment:
                 path.unlink()
 
     def digest(self) -> str:
-        """Hash of the ingredients: setup.py, the constraints, and the Python version."""
+        """Return a hash of the inputs: setup.py, the constraints, and the Python version."""
         recipe = (self.source / "setup.py").read_bytes()
         recipe += (sys.version + self.constraints).encode()
         return hashlib.sha256(recipe).hexdigest()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second ``make`` in the same checkout waiting until this one is done."""
+        """Lock the environment: a second ``make`` in the same checkout waits for this one."""
         folder = os.open(self.source, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
@@ -138,7 +138,7 @@ class Environment:
         venv.EnvBuilder(with_pip=True, clear=True, symlinks=True).create(self.folder)
 
     def _works(self) -> bool:
-        """Whether its Python starts and has pip; a half-made or outdated one is made anew."""
+        """Whether its Python starts and has pip; an incomplete or outdated one is recreated."""
         probe = "import pip, sys; sys.exit(sys.prefix == sys.base_prefix)"
         command = [str(self.python), "-c", probe]
         with contextlib.suppress(OSError):
@@ -185,7 +185,7 @@ def run_pip(command: list[str]) -> None:
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     with tempfile.TemporaryDirectory(prefix="llmsnap-pip-") as scratch:
-        # pip unpacks and fetches below TMPDIR, so the folder's size says how far it is.
+        # pip downloads and unpacks below TMPDIR, so the folder's size shows the progress.
         environ = {**os.environ, "TMPDIR": scratch, "PYTHONUNBUFFERED": "1"}
         with (
             tempfile.TemporaryFile("w+", errors="replace") as output,

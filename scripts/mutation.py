@@ -3,8 +3,8 @@
 
     scripts/mutation.py PART [--count N] [--seed N] [--minutes N]
 
-Works on a copy of the checkout in ``build/mutation-PART``. A mutant that no test notices survives:
-each is shown with its place, and at the end the share that was killed. The same seed chooses the
+Works on a copy of the checkout in ``build/mutation-PART``. A mutant that no test detects survives:
+each is printed with its place, and at the end the share that was killed. The same seed chooses the
 same places as long as the code is the same.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / f"mutation-{sys.argv[1] if len(sys.argv) > 1 else ''}"
 LIMIT_S = 120
-"""Tests that take longer are caught in a loop, which counts as noticed."""
+"""Seconds after which tests are treated as caught in a loop, which counts as detected."""
 
 ROUTING = ["scheduler", "swaps", "state", "timing", "policies", "residency", "explain"]
 PARTS = {
@@ -46,11 +46,11 @@ for _pair in ("Lt LtE", "Gt GtE", "Eq NotEq", "Is IsNot", "In NotIn", "Add Sub",
     OTHER |= {_one: _other, _other: _one}
 
 Change = tuple[ast.AST, str, object]
-"""A node, the name of one of its fields, and what the mutant has there."""
+"""A node, the name of one of its fields, and the value in the mutant."""
 
 
 def changes(node: ast.AST, *, in_function: bool = False) -> Iterator[Change]:
-    """Yield what can be changed, in order; texts, annotations and ``__repr__`` are left out."""
+    """Yield the possible changes, in order; strings, annotations and ``__repr__`` are excluded."""
     name = node.name if isinstance(node, ast.FunctionDef) else ""
     if name in {"__repr__", "__str__"} or isinstance(node, ast.JoinedStr):
         return
@@ -101,7 +101,7 @@ def of_statement(node: ast.AST) -> tuple[str, object] | None:
 
 
 def is_noticed(tests: list[str]) -> bool:
-    """Run *tests* on the copy as it is; tell whether one of them fails."""
+    """Run *tests* on the unchanged copy; return whether one of them fails."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(COPY)}
     run = partial(subprocess.run, command, cwd=COPY, env=env, capture_output=True, check=False)
@@ -112,7 +112,7 @@ def is_noticed(tests: list[str]) -> bool:
 
 
 def is_killed(path: Path, number: int, tests: list[str]) -> bool:
-    """Make change *number* to the module at *path*; tell whether *tests* notice it."""
+    """Make change *number* to the module at *path*; return whether *tests* detect it."""
     text = path.read_text()
     tree = ast.parse(text)
     node, field, value = list(changes(tree))[number]
@@ -130,7 +130,7 @@ def is_killed(path: Path, number: int, tests: list[str]) -> bool:
 
 
 def main() -> int:
-    """Mutate and report; fail when the tests fail on the code as it is."""
+    """Mutate and report; fail if the tests fail on the unchanged code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--count", type=int, default=150)

@@ -1,4 +1,4 @@
-"""What derives from the declared configuration keys: schema, tables and example.
+"""Generates schema, tables and example from the declared configuration keys.
 
 python -m scripts.reference        writes conf/config-schema.json, the tables of
                                    docs/configuration.md and conf/llmsnap.example.yaml
@@ -64,7 +64,7 @@ TABLES = {
 
 
 def document() -> str:
-    """Return the document with its tables as they should be."""
+    """Return the document with its tables updated."""
     before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     tables = "\n".join(table(title, section) for title, section in TABLES.items())
@@ -84,7 +84,7 @@ def _rows(section: Section, prefix: str, described: set[int]) -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
         below, separator = _below(key.kind)
         if below and key.live is not None and id(below) not in described:
-            described.add(id(below))  # said once: the other place has the same keys
+            described.add(id(below))  # documented once: the other place has the same keys
             yield from _rows(below, f"{name}{separator}", described)
 
 
@@ -118,7 +118,7 @@ def _values(key: ConfigKey) -> str:
 
 
 def _words(key: ConfigKey) -> list[str]:
-    """Return the words that are of use, of those that the loader knows."""
+    """Return the useful words among those that the loader accepts."""
     if isinstance(key.kind, Choices):
         return list(key.kind.words)
     (choice, *_) = key.schema.get("anyOf", [{}])

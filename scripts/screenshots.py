@@ -1,7 +1,7 @@
-"""Pictures of every page of the interface, light and dark, into docs/images/.
+"""Takes screenshots of every page of the UI, light and dark, into docs/images/.
 
 ``python scripts/screenshots.py`` needs Debian's chromium and chromium-driver and the dev extra. The
-pictures show the made-up world of ``tests/ui/fake_api.py``, so that they are the same everywhere.
+screenshots show the fixed data of ``tests/ui/fake_api.py``, so that they are reproducible.
 """
 
 # ruff: noqa: T201 - a command that talks to a person
@@ -80,7 +80,7 @@ groups:
 
 
 def take(folder: Path, only: set[str]) -> None:
-    """Take the pictures named, all if none is, into *folder*."""
+    """Take the named screenshots, all if none is named, into *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
     server = servers.fake(Path(tempfile.mkdtemp(prefix="llmsnap-screenshots-")), "--tame")
     server.start()
@@ -118,7 +118,7 @@ def _take_scene(
 
 
 def main() -> int:
-    """Take the pictures; 1 when there is no browser."""
+    """Take the screenshots; return 1 without a browser."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("scenes", nargs="*", metavar="scene")

@@ -3,9 +3,9 @@
 
     scripts/side_by_side.py unit|e2e [pytest arguments]
 
-Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the
-interface and of the wheel, three for the others or for the files named, each with ports of its own.
-Meanwhile it prints how many tests are done and about how long the rest takes.
+Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the UI
+and of the wheel, three for the others or for the named files, each with ports of its own. Meanwhile
+it prints the number of finished tests and the estimated remaining time.
 pytest-xdist would do the same, but its workers talk through threads, which are greenlets here.
 """
 
@@ -27,9 +27,9 @@ NO_TESTS = 5  # pytest's exit code when nothing was selected
 BUILDS = "tests/e2e/test_wheel.py"
 """Builds and installs distributions, which takes 20 s."""
 TOGETHER = "tests/launchers"
-"""Unit tests of one process: they leave debris of a dead owner, and stop what they find of it."""
+"""Unit tests of one process: they leave processes of a dead owner, and stop all they find."""
 ALONE = "tests/e2e/test_kills.py"
-"""Looks for what a killed llmsnap leaves, which any other one that starts meanwhile would stop."""
+"""Checks processes left by a killed llmsnap, which any other starting llmsnap would stop."""
 SLOWER = {
     "tests/commands/test_completion.py": 20,
     "tests/config/test_fuzz.py": 20,
@@ -48,9 +48,9 @@ SLOWER = {
     "tests/scripts/test_environment.py": 20,
     "tests/launchers/test_child.py": 20,
 }
-"""Files that take so many times as long as others of their size."""
+"""Factors of files that take longer than others of their size."""
 LANE = "LLMSNAP_TEST_LANE"
-"""Names the ports of one process (tests/fakes/ports.py)."""
+"""The variable that selects the ports of one process (tests/fakes/ports.py)."""
 PROGRESS = "LLMSNAP_TEST_PROGRESS"
 """The file in which a pytest process counts its tests (tests/conftest.py)."""
 REPORT_EVERY_S = 15.0
@@ -66,7 +66,7 @@ class Run:
     progress: Path
 
     def counts(self) -> tuple[int, int]:
-        """How many tests are done, and of how many; zeros before pytest has collected them."""
+    """Return the numbers of finished tests and of all; zeros before pytest has collected any."""
         with contextlib.suppress(OSError, ValueError):
             done, total = self.progress.read_text(encoding="ascii").split()
             return int(done), int(total)
@@ -139,7 +139,7 @@ def wait(runs: list[Run]) -> None:
 
 
 def progress_of(counts: list[tuple[int, int]], elapsed_s: float) -> str:
-    """Return how far the runs are: "120 of 400 tests, about 40 s left"."""
+    """Return the progress of the runs: "120 of 400 tests, about 40 s left"."""
     done, total = (sum(numbers) for numbers in zip(*counts, strict=True))
     if not all(some for some, _ in counts):
         return f"{elapsed_s:.0f} s, collecting tests"
@@ -148,7 +148,7 @@ def progress_of(counts: list[tuple[int, int]], elapsed_s: float) -> str:
 
 
 def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
-    """Return (title, what to run) of each process, of what is *named* if something is."""
+    """Return (title, arguments) of each process; for the *named* files alone if there are any."""
     if named and all(each.endswith(".py") for each in named):
         return shared((ROOT / each for each in named if each != ALONE), 3)
     if named:
@@ -158,7 +158,7 @@ def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:
-    """Return (title, what to run) of each process; just one for what is *named*."""
+    """Return (title, arguments) of each process; only one for *named* files."""
     if named:
         return [("the tests named", named)]
     files = ROOT.glob("tests/**/test_*.py")
@@ -167,7 +167,7 @@ def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
-    """Share out test files, so that each group has about as much to do."""
+    """Distribute test files into groups of about equal duration."""
     shares: list[list[str]] = [[] for _ in range(count)]
     weights = [0] * count
     names = {path: str(path.relative_to(ROOT)) for path in files}
@@ -183,7 +183,7 @@ def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
 
 
 def weight(path: Path) -> int:
-    """Return how long *path* takes: in bytes, of which each is about as much work."""
+    """Return the estimated duration of *path*, in bytes of source."""
     return path.stat().st_size * SLOWER.get(str(path.relative_to(ROOT)), 1)
 
 

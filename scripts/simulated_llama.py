@@ -1,4 +1,4 @@
-"""Stands in for llama-server in the demo: takes its command line, serves simulated answers."""
+"""Replaces llama-server in the demo: accepts its command line, serves simulated responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACE = ["--load-time", "1", "--tokens-per-second", "40", "--timings"]
 
 
 def simulator_command(arguments: list[str]) -> list[str]:
-    """The simulator's command line for one of llama-server's, without what only models need."""
+    """Return the simulator's command line for one of llama-server's, without model options."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", default="8080")
@@ -25,7 +25,7 @@ def simulator_command(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Become the simulator: the process that is stopped later is the one that was started."""
+    """Replace this process by the simulator, so that its process id stays the same."""
     command = simulator_command(arguments)
     os.execv(command[0], command)  # noqa: S606 - no shell wanted
 

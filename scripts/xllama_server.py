@@ -151,7 +151,7 @@ def configured(params: Any, options: Mapping[Option, Any]) -> Any:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the parent dies; the signals end the process at once."""
+    """Request SIGTERM from the kernel at the parent's exit; signals end the process at once."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":
@@ -162,7 +162,7 @@ def end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until a signal ends the process. Returns 1 or 2 for what cannot be served."""
+    """Serve until a signal ends the process. Returns 1 or 2 if the model cannot be served."""
     end_with_parent()
     options, check = parse(arguments)
     import xllamacpp  # noqa: PLC0415 - takes a second, and an old processor may end here
