@@ -1,4 +1,4 @@
-"""What grows in ``growth.py``, and how an instance is brought to a size."""
+"""The axes of ``growth.py``, and the setup of an instance of a given size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _nothing(_running: Running, _size: int, _stack: ExitStack) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One thing there may be more of. *filed* is how many requests go before the first batch."""
+    """One axis. *filed* is the number of requests before the first batch."""
 
     title: str
     sizes: tuple[int, ...]
@@ -56,7 +56,7 @@ def _with_waiting(_size: int) -> Setup:
 
 
 def _wait_for_a_model(running: Running, size: int, stack: ExitStack) -> None:
-    """Have *size* requests wait for a model that never becomes ready."""
+    """Make *size* requests wait for a model that never becomes ready."""
     for _ in range(size):
         sock = connect(running.port)
         stack.callback(sock.close)
@@ -87,7 +87,7 @@ def _open_streams(running: Running, size: int, stack: ExitStack) -> None:
 
 
 class Drain:
-    """Reads what comes over connections, in a thread, and forgets it."""
+    """Reads and discards the input of connections, in a thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -117,7 +117,7 @@ class Drain:
 
 
 def _subscribe(running: Running, size: int, stack: ExitStack) -> None:
-    """Have *size* clients read the events, and take in all of it."""
+    """Make *size* clients read the events, and discard them."""
     drain = Drain()
     for _ in range(size):
         sock = connect(running.port)

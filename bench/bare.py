@@ -1,9 +1,9 @@
-"""The gateway without its features: what our server and our upstream client cost by themselves.
+"""The gateway without its features: the cost of llmsnap's server and upstream client alone.
 
     bench/bare.py --port N --upstream http://127.0.0.1:M
 
-Reads a request, sends it on, passes the answer back. No keys, metrics, captures, scheduler or log:
-what llmsnap needs more than this is the price of those.
+Reads a request, forwards it, returns the response. No keys, metrics, captures, scheduler or log:
+the difference to llmsnap is the price of those.
 """
 
 import llmsnap._monkey  # noqa: F401, I001 - first, as in the product
@@ -67,7 +67,7 @@ class Pieces:
         return data
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         self._exchange.close()
 
 

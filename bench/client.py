@@ -23,21 +23,21 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 RECV_BYTES = 1 << 18
 CONNECT_LIMIT_S = 10.0
 GRACE_S = 20.0
-"""How long answers that are on their way may take after the end."""
+"""Seconds for responses in flight after the end."""
 MAX_ERRORS = 50
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 STAMP = re.compile(rb"~(\d{20})")
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 CLOSES = re.compile(rb"\r\nconnection: *close\r", re.IGNORECASE)
 OPEN = "open"
-"""What is printed, if wanted, when every stream has had its first token."""
+"""The line printed, on request, when every stream has had its first token."""
 TAIL_BYTES = 200
-"""Enough to have the end of a stream in it: [DONE] and the last chunk."""
+"""Enough to contain the end of a stream: [DONE] and the last chunk."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What has been seen so far; times in ns. No request is sent after *end*."""
+    """The results so far; times in ns. No request is sent after *end*."""
 
     end: int
     requests: int = 0
@@ -54,12 +54,12 @@ class Tally:
         self.first_error = self.first_error or why
 
     def goes_on(self) -> bool:
-        """Whether there is something to ask for still."""
+        """Whether another request is to be sent."""
         return time.monotonic_ns() < self.end and self.errors < MAX_ERRORS
 
 
 class Session:
-    """One connection, which asks again as soon as it was answered."""
+    """One connection, which sends the next request as soon as it has a response."""
 
     def __init__(self, load: argparse.Namespace, request: bytes, tally: Tally) -> None:
         self._load = load
@@ -102,7 +102,7 @@ class Session:
             if events & READ:
                 self._receive(self._sock.recv(RECV_BYTES))
         except BlockingIOError:
-            return  # woken for nothing
+            return  # spurious wake-up
         except (OSError, ValueError) as error:
             self._tally.fail(str(error))
             self.close()
@@ -238,7 +238,7 @@ def _drive(
 
 
 def figures(tally: Tally, took_s: float, used_s: float) -> dict[str, object]:
-    """Return *tally* as what is printed."""
+    """Return *tally* as the printed document."""
     found: dict[str, object] = {
         "requests": tally.requests,
         "errors": tally.errors,

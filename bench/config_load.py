@@ -1,4 +1,4 @@
-"""How long a configuration of many models takes to load: best and median of several runs.
+"""Measures the load time of a configuration of many models: best and median of several runs.
 
 python bench/config_load.py [MODELS] [ROUNDS]
 """
@@ -20,7 +20,7 @@ macros:
 models:
 """
 
-# What a file that has grown for a year has per model: comments, macros, filters, metadata.
+# A typical large file has these per model: comments, macros, filters, metadata.
 MODEL = """
   vendor/model-NUMBER:
     cmd: |
@@ -45,12 +45,12 @@ MODEL = """
 
 
 def text_of(models: int) -> str:
-    """A configuration of *models* models."""
+    """Return a configuration of *models* models."""
     return HEAD + "".join(MODEL.replace("NUMBER", str(number)) for number in range(models))
 
 
 def seconds_to_load(text: str) -> tuple[float, float]:
-    """Wall and CPU seconds of one load."""
+    """Return wall and CPU seconds of one load."""
     wall, cpu = time.perf_counter(), time.process_time()
     loads(text, environ={})
     return time.perf_counter() - wall, time.process_time() - cpu

@@ -1,7 +1,7 @@
-"""What one request costs a server: CPU time and latency, over connections of our own.
+"""Measures a server's cost of one request: CPU time and latency, over persistent connections.
 
-Many short batches; a comparison alternates between the servers after each batch, and looks at
-the cheap batches: what else runs on the machine only ever adds.
+Many short batches; a comparison alternates between the servers after each batch, and uses the cheap
+batches: other load of the machine only ever adds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def connect(port: int) -> socket.socket:
 
 
 def receive(sock: socket.socket, *, stream: bool = False) -> bytes:
-    """Return an answer, of a *stream* what has come with its first bytes of body.
+    """Return a response, of a *stream* the part up to the first bytes of its body.
 
     Raises: BenchFailed.
     """
@@ -67,18 +67,18 @@ def _has_body(data: bytes) -> bool:
 
 @dataclass(slots=True)
 class Costs:
-    """What batches of requests cost, each as microseconds of one request."""
+    """The costs of batches, each in microseconds per request."""
 
     cpu_us: list[float] = field(default_factory=list)
     latency_us: list[float] = field(default_factory=list)
 
     def low_quartile_us(self) -> float:
-        """Return the CPU time of a request in a batch that few disturbed."""
+        """Return the CPU time of a request in an undisturbed batch."""
         return low_quartile(self.cpu_us)
 
 
 def low_quartile(values: Sequence[float]) -> float:
-    """Return what a quarter of *values* is below."""
+    """Return the lower quartile of *values*."""
     if len(values) == 1:
         return values[0]
     # The default guesses beyond what was measured, below zero even, when values are few.
@@ -86,7 +86,7 @@ def low_quartile(values: Sequence[float]) -> float:
 
 
 class Asker:
-    """Asks one server over some connections: all at once, and again when all are answered."""
+    """Sends to one server over some connections: all at once, again after all responses."""
 
     def __init__(self, running: Running, connections: int = 1) -> None:
         self._pids = running.pids()
@@ -107,7 +107,7 @@ class Asker:
         return took
 
     def measure(self, requests: int, rest_s: float = 0.0) -> None:
-        """Note what a batch costs, with all that is done in *rest_s* after it. Blocks."""
+        """Record the cost of a batch, including deferred work in *rest_s* after it. Blocks."""
         used = cpu_s(self._pids)
         took = self.ask(requests)
         time.sleep(rest_s)

@@ -1,4 +1,4 @@
-"""The workloads that are not about speed alone: very many streams, very many models, nothing."""
+"""The workloads at the extremes: very many streams, very many models, no requests."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def _settling_s(subject: Subject) -> float:
 
 
 def models1000(subject: Subject, seconds: float) -> Figures:
-    """Ask an instance with many models and one with few in turns, over a connection each.
+    """Send to an instance with many models and to one with few in turns, over a connection each.
 
-    Twice, since of two that are the same the one that was started last can cost a quarter more:
-    where the system puts it.
+    Twice, since of two equal instances the later one can cost a quarter more, depending on its
+    placement by the system.
     """
     costs = {FEW_MODELS: Costs(), MANY_MODELS: Costs()}
     for order in ((FEW_MODELS, MANY_MODELS), (MANY_MODELS, FEW_MODELS)):

@@ -1,4 +1,4 @@
-"""What watching costs the watched: a model that prints 100 MB/s, fifty open tabs, 1,000 streams.
+"""Measures the cost of observation: a model that prints 100 MB/s, fifty open tabs, 1,000 streams.
 
 Run: python bench/flood.py [delay|tabs|memory] [--seconds N]
 
@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 class Server:
-    """llmsnap in a process of its own."""
+    """A separate llmsnap process."""
 
     def __init__(self, text: str) -> None:
         self.port = free_port()
@@ -74,7 +74,7 @@ class Server:
             gevent.sleep(0.05)
 
     def open(self, method: str, path: str, document: object = None) -> socket.socket:
-        """Send a request; the answer is left to be read."""
+        """Send a request; the caller reads the response."""
         body = b"" if document is None else json.dumps(document).encode()
         sock = socket.create_connection(("127.0.0.1", self.port))
         sock.sendall(
@@ -104,7 +104,7 @@ class Server:
         self._folder.cleanup()
 
 
-# --- how late tokens are -----------------------------------------------------------------------
+# --- delay of tokens ---------------------------------------------------------------------------
 
 CONFIG = f"""
 logToStdout: none
@@ -118,7 +118,7 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
 def gaps(server: Server, seconds: float) -> list[float]:
-    """The times between the tokens of one stream, read in a process of its own."""
+    """Return the times between the tokens of one stream, read in a separate process."""
     code = f"""
 import json, socket, time
 sock = socket.create_connection(("127.0.0.1", {server.port}))
@@ -138,7 +138,7 @@ print(json.dumps([b - a for a, b in zip(times, times[1:])]))
 
 
 class Tabs:
-    """Open tabs in a process of their own; the first half reads, the others never do."""
+    """Open tabs in a separate process; the first half reads, the others never do."""
 
     def __init__(self, server: Server, path: str, count: int) -> None:
         code = f"""
@@ -168,7 +168,7 @@ while True:
 
 
 def show(name: str, found: list[float], server: Server, cpu_s: float, seconds: float) -> None:
-    """Print how much later than they should tokens came, and what the server used."""
+    """Print the delay of tokens, and the resources of the server."""
     late = sorted(max(0.0, gap - 1 / TOKENS_PER_S) * 1000 for gap in found)
     p50, p99, p999 = (late[int(len(late) * share)] for share in (0.5, 0.99, 0.999))
     print(
@@ -230,7 +230,7 @@ def tabs(seconds: float) -> None:
 
 
 class Upstream:
-    """A model whose answers are streams, the ends of which wait until they are allowed."""
+    """A model whose responses are streams that end on command."""
 
     def __init__(self, port: int, size: int) -> None:
         self.size = size
@@ -260,7 +260,7 @@ class Upstream:
 
 
 def streams(size: int, captures_mb: int) -> tuple[float, float]:
-    """The server's size before, and with 1,000 streams of *size* bytes in flight."""
+    """Return the server's memory before, and with 1,000 streams of *size* bytes in flight."""
     command = f"{sys.executable} {Path(__file__)} upstream --port ${{PORT}} --size {size}"
     server = Server(
         f"captureBuffer: {captures_mb}\nlogToStdout: none\nmodels:\n"
@@ -288,7 +288,7 @@ def streams(size: int, captures_mb: int) -> tuple[float, float]:
 
 
 def memory(_: float) -> None:
-    """1,000 streams: small ones show what connections cost, large ones what watching adds."""
+    """Run 1,000 streams: small ones show the cost of connections, large ones of observation."""
     for captures_mb in (0, 5):
         small = streams(2 * len(CHUNK), captures_mb)
         large = streams(STREAM_BYTES, captures_mb)

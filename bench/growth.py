@@ -1,10 +1,10 @@
-"""What a request costs llmsnap when there is more of everything: ``make bench BENCH=growth``.
+"""Measures the cost of a request as load and data grow: ``make bench BENCH=growth``.
 
     bench/growth.py [--batches N] [--only AXES] [--sizes SIZES] [--json FILE] [--svg FILE]
 
 For each axis some instances run at the same time, the same but for one size, and answer batches
 of short requests in turns, in another order each time. A figure is the CPU time of one request in
-microseconds, the low quartile of the batches: what else the machine does only ever adds.
+microseconds, the low quartile of the batches: other load of the machine only ever adds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FILED, FILED_PER_BATCH = 10_000, 100
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a request costs at one size: each batch, in us of CPU time."""
+    """The cost of a request at one size: each batch, in us of CPU time."""
 
     size: int
     cpu_us: float
@@ -83,7 +83,7 @@ def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
 
 
 def _brought_to(axis: Axis, size: int, parent: Path, filed: int, stack: ExitStack) -> Running:
-    """Start an instance, have it file as many requests, and be of that size."""
+    """Start an instance, send it *filed* requests, and bring it to *size*."""
     folder, setup = parent / str(size), axis.setup(size)
     running = stack.enter_context(TARGETS["llmsnap"].start(folder, 0, setup))
     chat(running.port, "m")

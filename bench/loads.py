@@ -1,4 +1,4 @@
-"""One load on one port for a time, by wrk or by our own client; figures have the same names."""
+"""One load on one port for a time, by wrk or by bench/client.py; figures have the same names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 CLIENT = [sys.executable, "-S", "-E", str(HERE / "client.py")]
 PATH = "/v1/chat/completions"
 LIMIT_S = 60.0
-"""What a client may take longer than it was told to."""
+"""Seconds that a client may exceed its given duration."""
 SPREAD = 4
 """Intervals within which the streams of a load that is held begin, to stay apart from then on."""
 OPENING = SPREAD + 4
@@ -58,7 +58,7 @@ class Load:
     spread: bool = False
 
     def run(self, port: int, seconds: float, folder: Path) -> Figures:
-        """Return what was measured. Blocks. Raises: BenchFailed."""
+        """Return the figures. Blocks. Raises: BenchFailed."""
         # wrk only knows whole seconds.
         if not self.chunks and seconds >= 1 and shutil.which("wrk"):
             return self._by_wrk(port, seconds, folder)
@@ -117,7 +117,7 @@ def _output(argv: list[str], seconds: float) -> Figures:
 
 @contextmanager
 def _started(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Yield the process of a client, which does not outlive the block."""
+    """Yield the process of a client, which ends with the block."""
     with ExitStack() as stack:
         with signals_held():
             process = subprocess.Popen(
@@ -134,7 +134,7 @@ def _started(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _result(process: subprocess.Popen[str], seconds: float, before: str = "") -> Figures:
-    """Return the figures that a client prints in the end, *before* being read already."""
+    """Return the figures that a client prints at its end; *before* was read already."""
     try:
         output, errors = process.communicate(timeout=seconds + LIMIT_S)
     except subprocess.TimeoutExpired as error:
@@ -146,7 +146,7 @@ def _result(process: subprocess.Popen[str], seconds: float, before: str = "") ->
 
 
 def _watch(process: subprocess.Popen[str], seconds: float, sample: Sample) -> Figures:
-    """Return what the server and the client used in *seconds* from now. Blocks."""
+    """Return the resources that server and client use in *seconds* from now. Blocks."""
     began, (used, most_bytes), client_used = time.monotonic(), sample(), cpu_s([process.pid])
     now_used = used
     while (left_s := began + seconds - time.monotonic()) > 0:
@@ -162,6 +162,6 @@ def _watch(process: subprocess.Popen[str], seconds: float, sample: Sample) -> Fi
 
 
 def _children_cpu_s() -> float:
-    """CPU time of the children that have ended."""
+    """Return the CPU time of the children that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

@@ -1,9 +1,9 @@
-"""What each piece of the hot path costs alone: ``make bench BENCH=micro``.
+"""Measures the cost of each piece of the hot path: ``make bench BENCH=micro``.
 
     bench/micro.py [--batches N] [--json FILE]
 
 Microseconds of CPU time for each request and for each chunk of a stream, the cheapest of many
-batches, all pieces in turns. The last lines are not ours: what the system takes for a piece.
+batches, all pieces in turns. The last lines are the cost of the system calls alone.
 """
 
 import llmsnap._monkey  # noqa: F401, I001 - first, as in the product
@@ -32,7 +32,7 @@ class Line:
     stream: Batch | None = None
 
     def batches(self) -> Iterator[tuple[str, Batch, int]]:
-        """Yield what is measured, and by what its time is divided for one."""
+        """Yield the measured batches, and the divisor of the time of each."""
         for kind, batch, share in (
             ("request", self.request, BATCH),
             ("chunk", self.chunk, BATCH),

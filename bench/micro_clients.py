@@ -1,4 +1,4 @@
-"""What one small POST costs with each HTTP client, in CPU time of this process.
+"""Measures one small POST with each HTTP client, in CPU time of this process.
 
     bench/micro_clients.py URL [--requests N]
 

@@ -1,4 +1,4 @@
-"""What logging costs: per line, per reader, and what a model that prints 100 MB/s does to others.
+"""Measures logging: cost per line and per reader, and the effect of a model that prints 100 MB/s.
 
 Run: python bench/micro_logs.py [seconds]
 """
@@ -19,7 +19,7 @@ from llmsnap.logs import LogHandler, LogHub
 
 
 def per_call(name: str, call, count: int) -> None:
-    """Print what one *call* costs, best of five runs."""
+    """Print the cost of one *call*, best of five runs."""
     best = 1e9
     for _ in range(5):
         begin = time.perf_counter()
@@ -90,7 +90,7 @@ def cpu_s() -> float:
 
 
 def flood(seconds: float) -> None:
-    """Measure CPU, memory and how late a stream of 50 tokens/s comes beside a flood."""
+    """Measure CPU, memory and the delay of a stream of 50 tokens/s beside a flood."""
     source = Flood()
     delays, begin = [], cpu_s()
     stop = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""What watching costs in CPU time: per request, per chunk, and in memory for 1,000 streams of 1 MB.
+"""Measures observation: CPU time per request and chunk, memory of 1,000 streams of 1 MB.
 
 Run: python bench/micro_observer.py
 """
@@ -39,7 +39,7 @@ def recorder(capture_budget: int) -> Recorder:
 
 
 def usual_request() -> Request:
-    """Return a short chat, as the gateway makes it."""
+    """Return a short chat, as the gateway builds it."""
     return Request(
         id="0123456789abcdef",
         method="POST",
@@ -57,7 +57,7 @@ def usual_request() -> Request:
 
 
 def begin(watch: Recorder, body: bytes = b'{"model":"llama"}') -> ResponseObserver:
-    """Return the observer of a usual request."""
+    """Return the observer of a typical request."""
     context = RequestContext(usual_request())
     context.model_id = "llama"
     context.headers = [("Content-Type", "application/json"), ("User-Agent", "bench")]
@@ -65,7 +65,7 @@ def begin(watch: Recorder, body: bytes = b'{"model":"llama"}') -> ResponseObserv
 
 
 def report(name: str, call: Callable[[], object], count: int) -> None:
-    """Print what one *call* costs, best of five runs."""
+    """Print the cost of one *call*, best of five runs."""
     best = 1e9
     for _ in range(5):
         start = time.process_time()
@@ -112,7 +112,7 @@ def per_request() -> None:
 
 
 def memory() -> None:
-    """Measure what 1,000 open streams hold after 1 MB each."""
+    """Measure the memory of 1,000 open streams after 1 MB each."""
     for name, budget in (("captures off", 0), ("captures on, 5 MiB", 5 * MIB)):
         for size in (1024, 64 * 1024):
             gc.collect()

@@ -1,4 +1,4 @@
-"""What the pieces of the hot path cost that need no network: ``python bench/micro_wire.py``.
+"""Measures the pieces of the hot path without network: ``python bench/micro_wire.py``.
 
 Microseconds of CPU per call, the best of several rounds, so that a busy machine disturbs little.
 """
@@ -57,7 +57,7 @@ LONG = {**SMALL, "messages": [{"role": "user", "content": 'a "quoted"\nline ' * 
 
 @dataclass(frozen=True)
 class Entry:
-    """An API key as the configuration would hold it."""
+    """Return an API key as in the configuration."""
 
     key: str
     name: str = ""
@@ -66,7 +66,7 @@ class Entry:
 
 
 def best_us(call: Callable[[], object]) -> float:
-    """Microseconds per call in the best of several short rounds."""
+    """Return microseconds per call in the best of several short rounds."""
     best = float("inf")
     for _ in range(ROUNDS):
         calls, started = 0, time.process_time()
@@ -79,7 +79,7 @@ def best_us(call: Callable[[], object]) -> float:
 
 
 def upload(megabytes: int) -> Callable[[int], bytes]:
-    """A form with a file of that size, and the model behind it, to read from."""
+    """Return the reader of a form with a file of that size, followed by the model."""
     head = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     tail = b'\r\n--XX\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--XX--\r\n'
     block = bytes(range(256)) * 256
@@ -103,7 +103,7 @@ def take_in_upload() -> None:
 
 
 def cases() -> dict[str, Callable[[], object]]:
-    """What is measured, by name."""
+    """Return the measured calls, by name."""
     small, large, long = (json.dumps(body).encode() for body in (SMALL, LARGE, LONG))
     headers = from_environ(ENVIRON)
     rule = RequestRule(limit_encodings=True)

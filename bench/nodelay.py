@@ -1,8 +1,8 @@
-"""What TCP_NODELAY on the listener is worth: requests/s over one kept connection, with and without.
+"""Measures TCP_NODELAY on the listener: requests/s over one connection, with and without it.
 
     bench/nodelay.py [--seconds S]
 
-The answer is written in two pieces, as a stream is: without the option the second one waits until
+The response is written in two pieces, as a stream is: without the option the second one waits for
 the client's delayed ACK of the first (about 40 ms on Linux).
 """
 

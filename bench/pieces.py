@@ -1,7 +1,7 @@
-"""The pieces of the hot path, each alone, as batches that tell what CPU time they took.
+"""The pieces of the hot path, each alone, as batches that return their CPU time.
 
-Sockets here are made up, so that what a piece costs is its own; ``system_calls`` and ``waits``
-have real ones, over the loopback interface.
+Sockets are fakes, so that only the piece itself is measured; ``system_calls`` and ``waits`` use
+real ones, over the loopback interface.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ CHUNK = b"%x\r\n%b\r\n" % (len(micro_observer.FRAME), micro_observer.FRAME)
 STREAM = [STREAM_HEAD, *[CHUNK] * CHUNKS, b"0\r\n\r\n"]
 
 Batch = Callable[[], float]
-"""Does BATCH times what is measured, and returns the seconds of CPU it took."""
+"""Runs the measured piece BATCH times, and returns the seconds of CPU it took."""
 
 
 def timed(call: Callable[[], object], count: int = BATCH) -> Batch:
@@ -75,7 +75,7 @@ def timed(call: Callable[[], object], count: int = BATCH) -> Batch:
 
 
 class FakeSocket:
-    """A socket that receives what it was given, piece by piece, and takes whatever is sent."""
+    """A socket that returns given bytes, piece by piece, and discards all that is sent."""
 
     def __init__(self, fd: int = -1) -> None:
         self._fd = fd
@@ -101,14 +101,14 @@ class FakeSocket:
 
 
 class Unwatched(ConnectionHandler):
-    """A handler of a connection that has nothing to wait for."""
+    """A handler of a connection that never waits."""
 
     def _watch_client(self) -> None:
-        """What comes is there already."""
+        """Return at once: the input is already there."""
 
 
 class Listener:
-    """Our server's side of a connection, in front of an application that does nothing."""
+    """The server's side of a connection, with an application that does nothing."""
 
     def __init__(self) -> None:
         self._answer: list[bytes] | Iterator[bytes] = [micro_observer.ANSWER]
@@ -137,12 +137,12 @@ class Listener:
 
 
 class Client:
-    """Our client's side of a kept connection to an inference server."""
+    """The client's side of a reused connection to an inference server."""
 
     def __init__(self) -> None:
         self._address = parse_address("http://127.0.0.1:1")
         self._pool = ConnectionPool()
-        self._real = socket.socketpair()  # the pool looks whether it is still open
+        self._real = socket.socketpair()  # the pool checks whether it is still open
         self._sock = FakeSocket(self._real[0].fileno())
         sock: Any = self._sock
         connection = UpstreamConnection(key_of(self._address), sock)
@@ -170,12 +170,12 @@ class Client:
 
 
 def parse_body() -> None:
-    """Find out what a short chat asks for."""
+    """Parse a short chat."""
     parse_json(REQUEST_BODY)
 
 
 def headers() -> None:
-    """Take over the headers of a request, and those of its answer."""
+    """Rewrite the headers of a request, and those of its response."""
     taken = from_environ(micro_wire.ENVIRON)
     request_headers(taken, RequestRule(limit_encodings=True), "127.0.0.1", 181)
     response_headers(micro_wire.ANSWER)
@@ -193,7 +193,7 @@ def scheduler() -> Batch:
 
 
 class Watched:
-    """Requests that are watched with captures on, whose budget is full."""
+    """Requests that are observed with captures on, whose budget is full."""
 
     def __init__(self) -> None:
         self._recorder = micro_observer.recorder(5 * MIB)
@@ -208,7 +208,7 @@ class Watched:
         return observer
 
     def observers(self) -> float:
-        """Return what it takes to watch."""
+        """Return the cost of observation."""
         began = time.process_time()
         observers = [self._watch() for _ in range(BATCH)]
         took_s = time.process_time() - began
@@ -217,7 +217,7 @@ class Watched:
         return took_s
 
     def files(self) -> float:
-        """Return what it takes to file record and capture."""
+        """Return the cost of filing record and capture."""
         observers = [self._watch() for _ in range(BATCH)]
         began = time.process_time()
         for observer in observers:
@@ -242,7 +242,7 @@ def fed() -> Batch:
 
 @contextmanager
 def access_log() -> Iterator[Batch]:
-    """A line, with the write of it: to /dev/null, in batches as always."""
+    """Log a line, its write included: to /dev/null, in batches."""
     with Path(os.devnull).open("wb") as file:
         hub = LogHub(stdout=StdoutWriter(file.fileno()))
         hub.open()
@@ -281,7 +281,7 @@ def system_calls() -> Iterator[Batch]:
 
 @contextmanager
 def waits() -> Iterator[Batch]:
-    """The same, each time waited for: two greenlets that answer each other."""
+    """Send and receive with a wait for each: two greenlets that answer each other."""
     ours, theirs = _tcp_pair()
 
     def echo() -> None:

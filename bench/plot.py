@@ -37,7 +37,7 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], what: str) -> str:
-    """Return the picture. *what* says what the height means, which is the same everywhere."""
+    """Return the SVG. *what* is the label of the vertical axis, which all panels share."""
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     width = LEFT + columns * (PANEL_WIDTH + GAP)
@@ -89,7 +89,7 @@ def _panel(panel: Panel, step: float) -> Iterator[str]:
 
 
 def _across(panel: Panel) -> list[float]:
-    """Return where the points stand from left to right, on a logarithmic scale."""
+    """Return the horizontal positions of the points, on a logarithmic scale."""
     smallest = min(size for size, _ in panel.points if size)
     zero = math.log10(smallest) - 0.7
     logs = [math.log10(size) if size else zero for size, _ in panel.points]

@@ -1,4 +1,4 @@
-"""The processes that are measured: started, asked, weighed, and stopped with all they started."""
+"""The measured processes: starts, queries, measures and stops them with all descendants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llmsnap.limits import child_setup
 
 ROOT = Path(__file__).parent.parent
 SERVERS = ("upstream.py", "llmsnap.simulator")
-"""By these words in its command an inference server is known."""
+"""Words in a command that identify an inference server."""
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 20.0
 ANSWER_LIMIT_S = 60.0
@@ -29,11 +29,11 @@ POLL_S = 0.002
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOG_TAIL_CHARACTERS = 2000
 CPUCLOCK_SCHED = 2
-"""What the kernel calls the clock that counts a process's time to the nanosecond."""
+"""The kernel's name of the clock that counts a process's time to the nanosecond."""
 
 
 class BenchFailed(Exception):
-    """What keeps us from measuring."""
+    """The measurement failed; the message gives the reason."""
 
 
 def free_ports(count: int) -> int:
@@ -49,7 +49,7 @@ def free_ports(count: int) -> int:
 
 
 def post(port: int, path: str, document: Any = None) -> float:
-    """Return how many seconds the answer took. Raises: BenchFailed unless it is a 200."""
+    """Return the seconds until the response. Raises: BenchFailed unless it is a 200."""
     began = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_LIMIT_S)
     try:
@@ -68,14 +68,14 @@ def post(port: int, path: str, document: Any = None) -> float:
 
 
 def chat(port: int, model: str) -> float:
-    """Return how many seconds a short chat with *model* took."""
+    """Return the seconds that a short chat with *model* took."""
     messages = [{"role": "user", "content": "hi"}]
     return post(port, "/v1/chat/completions", {"model": model, "messages": messages})
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold signals up while a child is started, and until it is known who stops it.
+    """Block signals while a child is started, until its owner is registered.
 
     With a ``preexec_fn`` Python runs hooks of its own after the fork, and an exception that a
     signal raises in one of these is lost.
@@ -88,7 +88,7 @@ def signals_held() -> Iterator[None]:
 
 
 def end_with_us() -> Callable[[], None]:
-    """Return the ``preexec_fn`` of a child that the system ends should we be killed."""
+    """Return the ``preexec_fn`` of a child that the kernel ends when this process is killed."""
     set_up = child_setup()
 
     def run() -> None:
@@ -124,7 +124,7 @@ def wake_ups_since(before: Mapping[int, int], pids: Sequence[int]) -> int:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Return our environment without settings that were meant for another llmsnap."""
+    """Return the environment without settings for another llmsnap."""
     return {name: text for name, text in os.environ.items() if not name.startswith("LLMSNAP_")}
 
 
@@ -151,14 +151,14 @@ class Running:
                     stderr=subprocess.STDOUT,
                     env={**_clean_environment(), **env},
                     cwd=ROOT,
-                    start_new_session=True,  # Ctrl-C is for the runner, which then stops us
+                    start_new_session=True,  # the runner handles Ctrl-C and stops this process
                     preexec_fn=end_with_us(),  # noqa: PLW1509 - the runner has one thread
                 )
                 stack.callback(self.stop)
             self._wait_healthy(began + START_LIMIT_S)
             stack.pop_all()
         self.start_s = time.perf_counter() - began
-        """From the start to the first answer."""
+        """Seconds from the start to the first response."""
 
     def __repr__(self) -> str:
         return f"<Running {self.name} on {self.port}, pid {self._process.pid}>"
@@ -182,7 +182,7 @@ class Running:
         return [one.pid for one in self._own()]
 
     def stop(self) -> None:
-        """Stop the process, and whatever of its children is left. Idempotent."""
+        """Stop the process, and its remaining children. Idempotent."""
         family = self._family()
         if self._process.poll() is None:
             self._process.terminate()
@@ -201,7 +201,7 @@ class Running:
             return []
 
     def _own(self) -> list[psutil.Process]:
-        """The family without the inference servers it has started."""
+        """Return the process and its descendants, without inference servers."""
         family = self._family()
         return family[:1] + [one for one in family[1:] if not _is_server(one)]
 

@@ -50,7 +50,7 @@ def _count_errors(rounds: Sequence[Figures]) -> float:
 
 
 def _first_error(rounds: Sequence[Figures]) -> str:
-    """Why the first request failed; wrk does not tell."""
+    """The error of the first failed request; wrk does not report it."""
     return next((str(why) for one in rounds if (why := one.get("first_error"))), "unknown")
 
 

@@ -1,4 +1,4 @@
-"""What llmsnap adds to a request, measured beside nginx and without a proxy: ``make bench``.
+"""Measures the overhead of llmsnap, beside nginx and without a proxy: ``make bench``.
 
     bench/run.py [--rounds N] [--secs S] [--only WORKLOADS] [--targets TARGETS] [--json FILE]
 
@@ -44,7 +44,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return what parses a list of *known* names, each kept once and in their order."""
+    """Return a parser of a list of *known* names, which keeps each once and in their order."""
     names = list(known)
 
     def chosen(text: str) -> list[str]:
@@ -57,7 +57,7 @@ def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def available(names: Iterable[str]) -> list[Target]:
-    """Return the targets that can run here; say what keeps the others from it."""
+    """Return the targets that can run here; print what the others lack."""
     found = []
     for name in names:
         if why := TARGETS[name].lacks():
@@ -68,7 +68,7 @@ def available(names: Iterable[str]) -> list[Target]:
 
 
 def say(line: str) -> None:
-    """Tell how it goes, on stderr; stdout has the table alone."""
+    """Print the progress on stderr; stdout has the table alone."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace, subjects: Sequence[Subject]) -> Results
 
 
 def _rotated(subjects: Sequence[Subject], number: int) -> list[Subject]:
-    """Another one first in each round: who comes after whom should not matter."""
+    """Return the subjects, rotated by *number*, so that their order has no influence."""
     first = number % max(1, len(subjects))
     return [*subjects[first:], *subjects[:first]]
 
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def leave(number: int, _frame: object) -> None:
-    """Have all processes stopped. Once is enough: a second Ctrl-C would cut that short."""
+    """Stop all processes; later signals are ignored, since a second Ctrl-C would interrupt that."""
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     say("stopping")

@@ -1,4 +1,4 @@
-"""What the fair policy is worth: three hours of traffic on a virtual clock, by each policy.
+"""Compares the policies: three hours of traffic on a virtual clock, by each policy.
 
 Run from the root of the checkout: ``python -m bench.scheduler_sim``. Takes a few seconds; no
 process is started and no time passes.
@@ -18,7 +18,7 @@ HOUR_S = 3600.0
 
 
 class AtOnce(Fair):
-    """Shuts every gate as soon as a request waits: what a strict queue does."""
+    """Closes every gate as soon as a request waits, as a strict queue does."""
 
     def due_at(self, target: Candidate, victims: object) -> float:
         """Always due."""
@@ -76,7 +76,7 @@ class Client:
 
 
 def served(clients: list[Client], model_id: str = "") -> int:
-    """Count the answers the clients got."""
+    """Return the number of responses that the clients got."""
     asked = [a for client in clients for a in client.asked]
     return sum(a.returned for a in asked if not model_id or a.model_id == model_id)
 

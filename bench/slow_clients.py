@@ -1,9 +1,9 @@
-"""What idle and half-sent connections cost those who are served: gaps in a stream, and latency.
+"""Measures the effect of idle and half-sent connections: gaps in a stream, and latency.
 
 Run: python bench/slow_clients.py [--idle 2000] [--half 500] [--seconds 5]
 
 Starts llmsnap with a simulated model, streams from it, asks /health on the side, first alone, then
-beside the crowd. Half-sent requests begin again when the server has given them up.
+beside the crowd. Half-sent requests begin again after the server has closed them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 def connect(port: int) -> socket.socket:
-    """Return a connection, however busy the listener is."""
+    """Return a connection, with retries while the listener is busy."""
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=30)

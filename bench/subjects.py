@@ -12,7 +12,7 @@ from processes import Running
 from targets import USUAL, Setup, Target
 
 SHORT_S = 1.0
-"""Loads below this show that all works, and nothing else."""
+"""Loads below this only check that everything works."""
 
 _numbers = count(1)
 
@@ -33,7 +33,7 @@ class Subject:
 
     @contextmanager
     def fresh(self, seconds: float) -> Iterator[Running]:
-        """Yield an instance that has done nothing yet; in a short run the one there is."""
+        """Yield a fresh instance; in a short run the existing one."""
         if seconds < SHORT_S:
             yield self.running
             return

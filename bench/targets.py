@@ -1,4 +1,4 @@
-"""What is measured: each target is a command that serves on a port and passes requests on."""
+"""The measured targets: each is a command that serves on a port and forwards requests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How an instance is configured beyond what all have: *models* in all, and more *settings*.
+    """Configuration of an instance beyond the common one: total *models*, more *settings*.
 
     Only targets that start models have either.
     """
@@ -79,7 +79,7 @@ USUAL = Setup()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What one instance of a target has for itself, and the server that it passes requests to."""
+    """The resources of one instance of a target, and the server to which it forwards."""
 
     folder: Path
     port: int
@@ -94,7 +94,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a target is started."""
+    """Starts a target."""
 
     argv: list[str]
     env: dict[str, str]
@@ -102,7 +102,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One thing to measure. *lacks* tells what has to be installed for it, "" if nothing."""
+    """One target. *lacks* names the missing program or package, "" if none is missing."""
 
     name: str
     command: Callable[[Place], Command]
@@ -124,7 +124,7 @@ def _direct(place: Place) -> Command:
 
 
 def _nginx(place: Place) -> Command:
-    # As root the workers would be nobody, who may not enter the folder.
+    # As root the workers would run as user nobody, which may not enter the folder.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     file = place.folder / "nginx.conf"
     file.write_text(

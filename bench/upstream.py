@@ -1,10 +1,10 @@
-"""An inference server that costs next to nothing: canned answers out of one selector loop.
+"""An inference server of minimal cost: canned responses out of one selector loop.
 
     bench/upstream.py --port N [--ready-after S]
 
-What is answered stands in the query, so that no body is parsed: ``?chunks=50&interval_ms=20`` is a
-stream of 50 tokens, ``chunks=2000&batch=16`` one without pauses, 16 tokens in a write; without a
-query it is a JSON document. Every token bears a ``~`` and the time at which it was sent
+The query selects the response, so that no body is parsed: ``?chunks=50&interval_ms=20`` is a stream
+of 50 tokens, ``chunks=2000&batch=16`` one without pauses, 16 tokens in a write; without a query it
+is a JSON document. Every token contains a ``~`` and the time at which it was sent
 (``time.monotonic_ns``, which processes of one machine share). Needs nothing but Python, and starts
 fast with ``python -S -E``.
 """
@@ -28,7 +28,7 @@ from typing import NamedTuple
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 RECV_BYTES = 1 << 18
 BATCHES_PER_TURN = 8
-"""How much of an unpaced stream is written before others get their turn."""
+"""Writes of an unpaced stream before other connections are served."""
 
 USAGE = b'"usage":{"prompt_tokens":10,"completion_tokens":20,"total_tokens":30}'
 DOCUMENT = (
@@ -57,7 +57,7 @@ STREAM_END = framed(LAST_EVENTS) + b"0\r\n\r\n"
 
 
 class Plan(NamedTuple):
-    """What a request asks for."""
+    """The response that a request selects."""
 
     chunks: int = 0
     """0: a JSON document."""
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
 
 @cache
 def plan_of(request_line: bytes) -> Plan:
-    """Return what the query of *request_line* asks for."""
+    """Return the response that the query of *request_line* selects."""
     query = request_line.split(b" ")[1].partition(b"?")[2].decode()
     pairs = (pair.partition("=") for pair in query.split("&") if pair)
     return Plan(**{name: int(value) for name, _, value in pairs if name in Plan._fields})
@@ -82,7 +82,7 @@ class Loop:
         self._numbers = count()
 
     def watch(self, sock: socket.socket, events: int, call: Callable[[int], None]) -> None:
-        """Have *call* called with what *sock* is ready for."""
+        """Call *call* with the events for which *sock* is ready."""
         self._selector.register(sock, events, call)
 
     def change(self, sock: socket.socket, events: int, call: Callable[[int], None]) -> None:
@@ -94,7 +94,7 @@ class Loop:
         self._selector.unregister(sock)
 
     def at(self, when: float, call: Callable[[], None]) -> None:
-        """Have *call* called at a time of the monotonic clock, or as soon as possible."""
+        """Call *call* at a time of the monotonic clock, or as soon as possible."""
         heapq.heappush(self._due, (when, next(self._numbers), call))
 
     def run(self) -> None:
@@ -135,7 +135,7 @@ class Connection:
             if events & READ:
                 self._read(self._sock.recv(RECV_BYTES))
         except BlockingIOError:
-            return  # woken for nothing
+            return  # spurious wake-up
         except OSError:
             self._close()
 
@@ -173,7 +173,7 @@ class Connection:
             self._pump()
 
     def _send_token(self, before: bytes = b"") -> None:
-        """Send a token, and have the next one sent an interval later."""
+        """Send a token, and schedule the next one an interval later."""
         self._chunks_left -= 1
         token = before + STAMPED % time.monotonic_ns()
         self._send(token if self._chunks_left else token + STREAM_END)
@@ -190,7 +190,7 @@ class Connection:
             self._close()
 
     def _pump(self) -> None:
-        """Write tokens without pause, until the client is slower than we are."""
+        """Write tokens without pause, until the socket's buffer is full."""
         if self._closed:
             return
         try:
@@ -235,7 +235,7 @@ class Connection:
 
 
 def serve(port: int) -> None:
-    """Serve on the loopback interface for ever."""
+    """Serve on the loopback interface until killed."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)

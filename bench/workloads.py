@@ -1,4 +1,4 @@
-"""The workloads, and which of their figures are shown."""
+"""The workloads, and the figures of each in the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from subjects import Subject
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A figure in the table: its key, what it is called, and what it is multiplied by."""
+    """A figure in the table: its key, its name, and its factor."""
 
     key: str
     label: str
@@ -23,7 +23,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is done to a target, and what of it is shown."""
+    """A load on a target, and the figures in the table."""
 
     title: str
     measure: Callable[[Subject, float], Figures]

@@ -66,7 +66,7 @@ class Run:
     progress: Path
 
     def counts(self) -> tuple[int, int]:
-    """Return the numbers of finished tests and of all; zeros before pytest has collected any."""
+        """Return the numbers of finished tests and of all; zeros before collection."""
         with contextlib.suppress(OSError, ValueError):
             done, total = self.progress.read_text(encoding="ascii").split()
             return int(done), int(total)
