@@ -148,7 +148,7 @@ def version(argv: Sequence[str]) -> int:
 
 def _run(options: Options) -> int:
     # Imported lazily, so that --version and usage errors need not load Flask.
-    from llmsnap.config import load  # noqa: PLC0415
+    from llmsnap.config import advice_on, load_with_advice  # noqa: PLC0415
     from llmsnap.event_loop import watch_loop  # noqa: PLC0415
     from llmsnap.limits import protect_memory, raise_open_files  # noqa: PLC0415
     from llmsnap.logs import LogStyle  # noqa: PLC0415
@@ -161,7 +161,7 @@ def _run(options: Options) -> int:
         _say("--tls-cert-file and --tls-key-file belong together: give both or none")
         return 1
     try:
-        config = load(options.config)
+        loaded = load_with_advice(options.config)
     except ConfigError as error:
         _say("Error loading config")
         for problem in error.problems:
@@ -173,11 +173,12 @@ def _run(options: Options) -> int:
     protect_memory(debug=options.debug)
     state = find_state_dir(options.config, options.state_dir)
     service = Service(
-        config,
+        loaded.config,
         listen_host=options.listen.rpartition(":")[0],
         state=state,
         record=options.record_decisions,
         log_style=LogStyle(options.log_format == "json", options.debug),
+        advice=advice_on(loaded),
     )
     try:
         pages_port = service.runtime.pages.port

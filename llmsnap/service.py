@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from gevent.lock import BoundedSemaphore
 
-from llmsnap.config import Config, Diff, compare, load_content
+from llmsnap.config import Config, Diff, Loaded, advice_on, compare, load_content
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
 from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem, in_full
@@ -73,13 +73,15 @@ class ConfigStatus:
 
     config: Config
     problems: tuple[Problem, ...] = ()
+    advice: tuple[Problem, ...] = ()
+    """What is questionable in the configuration in force."""
     loaded_at: float = field(default_factory=time.time)
 
 
 class Service:
     """Owns bus, logs, scheduler, processes and the current runtime."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent of each other, nearly all optional
         self,
         config: Config,
         *,
@@ -88,6 +90,7 @@ class Service:
         launchers: Mapping[str, Launcher] | None = None,
         record: str = "",
         log_style: LogStyle = TEXT,
+        advice: Sequence[Problem] = (),
     ) -> None:
         self.began_at = int(time.time())
         self.runtime = Runtime(config, listen_host, config.startup_profile)
@@ -117,7 +120,7 @@ class Service:
             self.telemetry.recorder,
             self.deferred.run_some,
         )
-        self.config_status = ConfigStatus(config)
+        self.config_status = ConfigStatus(config, advice=tuple(advice))
         self.rest_s = REST_S
         """How long the configuration file must stay unchanged before a reload reads it."""
         self.accepts = False
@@ -158,6 +161,7 @@ class Service:
             root.setLevel(logging.DEBUG)
             if wanting := platform_warnings():
                 log.warning("%s", wanting)
+            self._log_advice()
             reap_adopted()
             self.state_dir.lock()
             self.telemetry.open()
@@ -243,14 +247,16 @@ class Service:
             try:
                 if found is None or found.version != fingerprint(source):
                     found = settled(source, rest_s=self.rest_s)
-                config = self._read(found)
+                loaded = self._read(found)
             except ConfigError as error:
                 self._refuse(error)
                 raise
+            config, advice = loaded.config, advice_on(loaded)
             changes = compare(self.runtime.config, config)
             self._apply(config, changes)
-            self.config_status = ConfigStatus(config)
+            self.config_status = ConfigStatus(config, advice=advice)
             log.info("configuration reloaded: %s", changes)
+            self._log_advice()
             self.bus.publish(ConfigReload(ReloadPhase.END, source))
             return changes
 
@@ -272,11 +278,16 @@ class Service:
             log.info("active profile: %s", active or "none")
             self.bus.publish(ProfileChanged(active))
 
-    def _read(self, found: Look) -> Config:
+    def _log_advice(self) -> None:
+        source = self.runtime.config.source
+        for problem in self.config_status.advice:
+            log.warning("configuration: %s: %s", problem.place(source), problem)
+
+    def _read(self, found: Look) -> Loaded:
         source = self.runtime.config.source
         if found.trouble is not None:
             raise ConfigError([found.trouble], source)
-        return load_content(found.content, source, previous=self.runtime.config).config
+        return load_content(found.content, source, previous=self.runtime.config)
 
     def _refuse(self, error: ConfigError) -> None:
         problems = tuple(map(str, error.problems))

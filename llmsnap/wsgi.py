@@ -13,7 +13,7 @@ import os
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.installation import identify
-from llmsnap.config import Config, load
+from llmsnap.config import Loaded, advice_on, load_with_advice
 from llmsnap.errors import ConfigError
 from llmsnap.event_loop import freeze_heap
 from llmsnap.limits import end_with_parent, protect_memory, raise_open_files
@@ -63,11 +63,13 @@ def _open(options: Options) -> Service:
     worker = current_worker()
     if worker is not None:
         acquire_lock(state, worker)
+    loaded = _load(options.config, worker)
     service = Service(
-        _load(options.config, worker),
+        loaded.config,
         state=state,
         record=options.record_decisions,
         log_style=LogStyle(options.log_format == "json", options.debug),
+        advice=advice_on(loaded),
     )
     service.open()
     log.info("%s serves", identify().short)
@@ -80,9 +82,9 @@ def _open(options: Options) -> Service:
     return service
 
 
-def _load(path: str, worker: GunicornWorker | None) -> Config:
+def _load(path: str, worker: GunicornWorker | None) -> Loaded:
     try:
-        return load(path)
+        return load_with_advice(path)
     except ConfigError as error:
         if worker is None:
             raise

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from gevent.event import Event as Flag
 
-from llmsnap.config import load
+from llmsnap.config import advice_on, load, load_with_advice
 from llmsnap.configfile import look
 from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.launchers import LaunchSpec, Output
@@ -305,6 +305,25 @@ def test_an_open_server_that_others_reach_is_warned_of_at_start_and_when_keys_go
     other.open()
     other.close(0)
     assert "no apiKeys" in caplog.text
+
+
+def test_advice_on_the_configuration_is_logged_and_kept_at_start_and_at_each_reload(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.path.write_text(f"colour: red\n{TEXT}")
+    loaded = load_with_advice(str(bench.path))
+    other = Service(loaded.config, launchers={"local": bench.launcher}, advice=advice_on(loaded))
+    other.open()
+    other.close(0)
+    assert f"configuration: {bench.path}:1:1: colour: unknown key" in caplog.text
+    caplog.clear()
+    bench.service.reload()
+    assert caplog.text.count("colour: unknown key") == 1
+    (found,) = bench.service.config_status.advice
+    assert (found.where, found.line) == ("colour", 1)
+    bench.path.write_text(TEXT)
+    bench.service.reload()
+    assert bench.service.config_status.advice == ()
 
 
 def test_after_close_everything_is_refused_and_stopped(bench: Bench) -> None:

@@ -11,7 +11,7 @@ file that loads.
 
 from __future__ import annotations
 
-from .advice import advise, group_of, local_port
+from .advice import advice_on, advise, group_of, local_port
 from .diff import Diff, changed_settings, compare
 from .loader import (
     Loaded,
@@ -61,6 +61,7 @@ __all__ = [
     "StoreConfig",
     "Timeouts",
     "WrittenFloat",
+    "advice_on",
     "advise",
     "advise_by_schema",
     "changed_settings",

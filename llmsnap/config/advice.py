@@ -6,11 +6,22 @@ from collections.abc import Iterator
 from itertools import combinations
 from urllib.parse import urlsplit
 
-from .nodes import Node, Report, find_node
+from llmsnap.errors import Problem
+
+from .loader import Loaded
+from .nodes import Node, Report, find_node, in_file_order
 from .parts import DEFAULT_GROUP, GroupConfig
 from .settings import Config, ModelConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def advice_on(loaded: Loaded) -> tuple[Problem, ...]:
+    """Return all advice on a file that loads, in the order of the file."""
+    report = Report()
+    report.advice += loaded.advice
+    advise(loaded.config, loaded.tree, report)
+    return tuple(in_file_order(report.advice))
 
 
 def advise(config: Config, tree: Node | None, report: Report) -> None:

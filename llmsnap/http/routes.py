@@ -527,7 +527,10 @@ RECORDS = (
 )  # fmt: skip
 
 CONFIG = (
-    _api("config/status", "Which configuration is in force, and what is wrong with the file now."),
+    _api(
+        "config/status", "Which configuration is in force, and what is wrong with the file now.",
+        "`advice` lists what is questionable in the configuration in force.",
+    ),
     _api("config/plan", "What a reload would change."),
     _api("config/file", "The file as it is on disk, secrets masked."),
     _api(

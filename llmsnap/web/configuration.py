@@ -53,6 +53,7 @@ def _document(state: ConfigStatus) -> dict[str, Any]:
         "hash": state.config.content_hash,
         "loaded_at": state.loaded_at,
         "errors": [problem_document(problem, state.config) for problem in state.problems],
+        "advice": [problem_document(problem, state.config) for problem in state.advice],
     }
 
 

@@ -24,6 +24,7 @@ from gevent.pywsgi import WSGIServer
 from llmsnap.telemetry import ActivityRecord, statistics
 from llmsnap.web import ui
 from tests.ui.made_up import (
+    ADVICE,
     CONFIG,
     ERRORS,
     GROUPS,
@@ -174,7 +175,11 @@ def log_stream(name: str) -> Response:
 @bp.get("/api/config/status")
 def config_status() -> Response:
     return jsonify(
-        source="/etc/llmsnap.yaml", hash="9f2c" * 16, loaded_at=world.began, errors=ERRORS
+        source="/etc/llmsnap.yaml",
+        hash="9f2c" * 16,
+        loaded_at=world.began,
+        errors=ERRORS,
+        advice=ADVICE,
     )
 
 

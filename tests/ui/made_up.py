@@ -342,6 +342,13 @@ def fare(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+ADVICE = [
+    {
+        "where": "models.coder.concurencyLimit", "what": "unknown key", "line": 9, "column": 5,
+        "fix": 'did you mean "concurrencyLimit"?',
+    },
+    {"where": "routing.scheduler.use", "what": "fifo sets no bound", "line": 0, "fix": ""},
+]  # fmt: skip
 HARDWARE = {
     "schema_version": 1,
     "architecture": {"name": "x86_64", "raw_name": "x86_64"},

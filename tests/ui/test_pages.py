@@ -89,3 +89,11 @@ def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, f
     assert "Intel" in second
     assert "shared with the host" in second
     assert "0 W" not in second
+
+
+def test_advice_on_the_configuration_leads_to_its_line(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "config")
+    browser.find("[aria-label='Advice'] li", "concurencyLimit")
+    browser.find("[aria-label='Advice'] a", "line 9").click()
+    focused = "return document.activeElement.id"
+    browser.wait(lambda: browser.run(focused) == "config-line-9", "the line to be focused")

@@ -47,6 +47,11 @@ function Errors({ errors }) {
     <ol class="config-errors">${errors.map((each, index) => html`<li key=${index}><a href="#config-line-${each.line}" onClick=${(event) => { event.preventDefault(); scrollToLine(each.line); }}>line ${each.line}</a> <span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></${Problem}>`;
 }
 
+function Advice({ advice }) {
+  return html`<section class="card" aria-label="Advice"><div class="card-head"><h2>Advice</h2><span class="small faint">${plural(advice.length, "setting")} to look at; the configuration works</span></div>
+    <div class="card-body"><ol class="config-errors">${advice.map((each, index) => html`<li key=${index}>${each.line ? html`<a href="#config-line-${each.line}" onClick=${(event) => { event.preventDefault(); scrollToLine(each.line); }}>line ${each.line}</a> ` : ""}<span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></div></section>`;
+}
+
 function scrollToLine(number) {
   const line = document.getElementById(`config-line-${number}`);
   line?.scrollIntoView({ block: "center" });
@@ -88,6 +93,7 @@ export default function ConfigPage({ active }) {
     <div class="page-body">
       ${problem.value && html`<${Problem}>${problem.value}</${Problem}>`}
       ${errors.length > 0 && html`<${Errors} errors=${errors} />`}
+      ${(state.advice ?? []).length > 0 && html`<${Advice} advice=${state.advice} />`}
       <section class="card" aria-label="Active configuration"><div class="card-head"><h2>Active configuration</h2></div><div class="card-body stack">
         <dl class="facts"><dt>Loaded</dt><dd><span title=${dateTime(state.loaded_at * 1000)}>${dateTime(state.loaded_at * 1000)}, ${ago(state.loaded_at * 1000, now.value)}</span></dd><dt>Hash</dt><dd class="mono">${String(state.hash).slice(0, 12)}</dd></dl>
         ${!errors.length && html`<div><h3>What a reload would do</h3><${Plan} /></div>`}
