@@ -1,4 +1,4 @@
-"""Access: API keys, origins, proxies, and what captures may hold."""
+"""Access settings: API keys, origins, trusted proxies and the capture mask."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PATH: Path = ("apiKeys",)
 _CORS: Path = ("security", "cors", "allowedOrigins")
 _PORT = re.compile(r":?[0-9]{1,5}")
 SHORTEST = 16
-"""Keys with fewer characters get advice."""
+"""Keys with fewer characters cause advice."""
 
 
 def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
-    """Return the keys. An entry that cannot be a key is an error: no slip may disable the check."""
+    """Return the API keys. An invalid entry is an error, lest a typo disable authentication."""
     if node is None:
         return ()
     if is_null(node):
@@ -46,7 +46,7 @@ def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
 
 
 def key_variables(root: Mapping) -> frozenset[str]:
-    """Return the environment variables that API keys, ours or of peers, are made of."""
+    """Return the environment variables referenced in API keys, of clients and of peers."""
     macros = find_node(root, ("macros",))
     ahead = [node for node in _key_nodes(root) if isinstance(node, Scalar)]
     seen: set[str] = set()
@@ -73,7 +73,7 @@ def _key_nodes(root: Mapping) -> Iterator[Node | None]:
 
 
 def _compare(new: ApiKey, first: ApiKey, node: Node, index: int, report: Report) -> None:
-    """Report what is odd about one key beside those before it."""
+    """Report advice about one key, given those before it."""
     path: Path = (*_PATH, index)
     if new is first:
         if len(new.key) < SHORTEST:
@@ -137,7 +137,7 @@ def _read_key(
 
 
 def read_origins(values: Values[str, Any], root: Node, report: Report) -> dict[str, Any]:
-    """Return which pages may do what, and where pages of models are, by the fields of Config."""
+    """Return the fields of Config about page origins: allowed ones, and that for model pages."""
     allowed = _origins(values["allowedOrigins"], ("allowedOrigins",), root, report)
     inference = _origins(values["inferenceOrigins"], ("inferenceOrigins",), root, report)
     theirs = _origins(values["security"]["cors"]["allowedOrigins"], _CORS, root, report)
@@ -186,7 +186,7 @@ def _pages_origin(values: Values[str, Any], root: Node, report: Report) -> str:
 
 
 def check_proxies(networks: tuple[str, ...], node: Node | None, report: Report) -> None:
-    """Report each of ``trustedProxies`` that is neither an address nor a network."""
+    """Report each entry of ``trustedProxies`` that is neither an address nor a network."""
     if not networks:
         return
     from ipaddress import ip_network  # noqa: PLC0415 - hardly any file has proxies
@@ -201,7 +201,7 @@ def check_proxies(networks: tuple[str, ...], node: Node | None, report: Report) 
 
 
 def read_capture_mask(node: Node | None, reader: ValueReader) -> Values[str, str]:
-    """Return how much is kept of the requests of each route."""
+    """Return the capture level of each route in ``captureMask``."""
     path: Path = ("captureMask",)
     if node is None:
         return MappingProxyType({})

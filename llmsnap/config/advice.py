@@ -1,4 +1,4 @@
-"""What may be said about a configuration as a whole. Pure; the machine it runs on is not asked."""
+"""Advice about a configuration as a whole. Pure: independent of the machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def advice_on(loaded: Loaded) -> tuple[Problem, ...]:
 
 
 def advise(config: Config, tree: Node | None, report: Report) -> None:
-    """Add to *report* what is odd about *config* beyond its single values."""
+    """Add advice to *report* that concerns several values of *config* together."""
     groups = {member: group for group in config.groups.values() for member in group.members}
     for first, second in _sharing_a_port(config, groups):
         path = ("models", second.id, "cmd")
@@ -49,14 +49,14 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
 
 
 def _asks_for_a_key(model: ModelConfig) -> bool:
-    """Whether the command sets a key that requests to the server will not carry."""
+    """Whether the command sets an API key that requests to the server will not have."""
     sends = model.api_key or any(name.lower() == "authorization" for name, _ in model.headers)
     words = model.cmd.split()
     return not sends and any(word.partition("=")[0] == "--api-key" for word in words)
 
 
 def local_port(model: ModelConfig) -> int | None:
-    """Return the port *model* listens on, if that is on this machine."""
+    """Return the port that *model* listens on, if it is on this machine."""
     url = urlsplit(model.proxy)
     default = 443 if url.scheme == "https" else 80
     return (url.port or default) if url.hostname in LOOPBACK else None
@@ -86,7 +86,7 @@ def _may_run_together(
     first: ModelConfig, second: ModelConfig, groups: dict[str, GroupConfig]
 ) -> bool:
     if first.can_sleep or second.can_sleep:
-        return True  # a sleeping model keeps its port
+        return True  # a sleeping model keeps its port in use
     one, other = (groups.get(model.id, GroupConfig(DEFAULT_GROUP)) for model in (first, second))
     return not (_evicts(one, other) and _evicts(other, one))
 

@@ -1,4 +1,4 @@
-"""What changed between two configurations, and what a reload does about it. Pure."""
+"""The difference between two configurations, and its effect at a reload. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _IN_BLUEPRINT = frozenset({"cmd", "proxy", "env", "port", "blueprint"})
 
 
 def _holds_data(kind: Kind | None) -> bool:
-    """Whether values of *kind* are JSON data, where 1, 1.0 and true are not the same."""
+    """Whether values of *kind* are JSON data, in which 1, 1.0 and true are different."""
     below = kind.keys.values() if isinstance(kind, Section) else ()
     return isinstance(kind, Json) or any(_holds_data(each.kind) for each in below)
 
 
 def _key_name(field: Field[object]) -> str:
-    """Return the key of a field of a model; without one, that of the global field it follows."""
+    """Return the key of a model's field; without one, that of the global field it inherits."""
     declared: ConfigKey | None = field.metadata.get("key")
     if declared is not None:
         return declared.name
@@ -43,10 +43,10 @@ _PART_OF = {field.name: field.metadata["part"] for field in fields(Config)}
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Model ids by what a reload does to them, each sorted.
+    """Model ids by the effect of a reload on them, each sorted.
 
-    *hot* ones take the change while they run; *restart* ones need another process. *parts* names
-    what else differs: ``groups``, ``peers``, ``profiles``, ``apiKeys``, ``preload``, ``scheduler``,
+    *hot* models are changed while they run; *restart* models need a new process. *parts* names
+    other differences: ``groups``, ``peers``, ``profiles``, ``apiKeys``, ``preload``, ``scheduler``,
     ``settings``.
     """
 
@@ -67,7 +67,7 @@ class Diff:
 
 
 def compare(old: Config, new: Config) -> Diff:
-    """Sort the models of both configurations, and name the other parts that differ."""
+    """Return the effect of a reload from *old* to *new*: models by kind, and other parts."""
     kept = sorted(old.models.keys() & new.models.keys())
     kinds = {model_id: _kind(old.models[model_id], new.models[model_id]) for model_id in kept}
     return Diff(
@@ -81,7 +81,7 @@ def compare(old: Config, new: Config) -> Diff:
 
 
 def changed_settings(old: ModelConfig, new: ModelConfig) -> tuple[str, ...]:
-    """Return the keys that differ, those that replace the process left out."""
+    """Return the keys that differ, without those that require a new process."""
     return tuple(key for name, key in _HOT.items() if not _same(old, new, name))
 
 
@@ -92,7 +92,7 @@ def _kind(old: ModelConfig, new: ModelConfig) -> str:
 
 
 def _blueprint(model: ModelConfig) -> tuple[str, ...]:
-    """Return what the process is made of; the port is left out: a number alone changes nothing."""
+    """Return what determines the process, except its port, which alone requires no restart."""
     return model.blueprint or (model.proxy, *model.env, "\0", model.cmd)
 
 
@@ -111,7 +111,7 @@ def _changed_parts(old: Config, new: Config) -> tuple[str, ...]:
 
 
 def _groups(config: Config, other: Config) -> dict[str, GroupConfig]:
-    """Return the groups, with those members of the default one that both configurations have."""
+    """Return the groups; the default one only with members that both configurations have."""
     groups = dict(config.groups)
     default = groups.get(DEFAULT_GROUP, GroupConfig(DEFAULT_GROUP))
     stayed = tuple(member for member in default.members if member in other.models)

@@ -1,4 +1,4 @@
-"""Request filters as they are used: cleaned, sorted, ``model`` protected."""
+"""Request filters in their final form: cleaned and sorted, ``model`` excluded."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def _parameters(
 
 
 def _usable(names: Iterable[str], path: Path, node: Node, reader: ValueReader) -> list[str]:
-    """Return those of *names* that may and can be filtered; advise about the others."""
+    """Return the valid filter names among *names*; report advice about the others."""
     kept: list[str] = []
     for name in names:
         if name == _PROTECTED:
-            continue  # llmsnap's own business, and many files strip it to be safe
+            continue  # reserved; no advice, because many files strip it to be safe
         what, fix = _fault(name)
         if not what:
             kept.append(name)

@@ -1,4 +1,4 @@
-"""Groups, the scheduler and preloads: which models run together, and which wait for others."""
+"""Groups, scheduler settings and preloads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_groups(
 ) -> Values[str, GroupConfig]:
     """Return the groups in file order, ``(default)`` last."""
     entries: dict[str, Node] = {}
-    reader = ValueReader(report)  # without macros: members are taken literally
+    reader = ValueReader(report)  # without macros: members are literal
     if isinstance(node, Mapping):
         entries = dict(node.entries)
     elif node is not None:
@@ -47,7 +47,7 @@ def read_groups(
 
 
 class _Membership:
-    """Puts models into groups: by id first, then by alias where the model is still free."""
+    """Assigns models to groups: by id first, then by alias if the model has no group yet."""
 
     def __init__(self, node: Node | None, path: Path, names: ModelNames, report: Report) -> None:
         self._node = node
@@ -113,7 +113,7 @@ _NO_MATRIX = "say with groups which models run together"
 
 
 def groups_node(values: Values[str, Any], root: Node, report: Report) -> tuple[Node | None, Path]:
-    """Return the groups and their path: ``groups``, or the newer place for the same thing."""
+    """Return the node of the groups and its path: ``groups``, or its newer equivalent."""
     router = values["routing"]["router"]
     newer: Node | None = router["settings"]["groups"]
     path = (*_ROUTER, "settings", "groups")
@@ -143,7 +143,7 @@ def _refuse_matrix(router: Values[str, Any], root: Node, report: Report) -> None
 def read_scheduler(
     values: Values[str, Any], names: ModelNames, reader: ValueReader
 ) -> SchedulerConfig:
-    """Return how waiting models are ordered."""
+    """Return the scheduler settings, which order the waiting models."""
     scheduler = values["routing"]["scheduler"]
     use: str = scheduler["use"]
     priorities = {

@@ -32,39 +32,39 @@ _UNITS: dict[str, Callable[[Any], Any]] = {
     "MiB": lambda value: int(value * MIB),
     "KiB": lambda value: int(value * KIB),
 }
-"""What makes a value of a file, in such units, the value of its field."""
+"""Conversions from a value in these units to the value of the field."""
 
 
 class ConfigKey(NamedTuple):
-    """Everything there is to say about a key."""
+    """The declaration of a key."""
 
     name: str
-    """Within its section; ``a.b`` stands in the section ``a`` that is declared before it."""
+    """The name in its section; ``a.b`` is in the section ``a``, which is declared before it."""
     kind: Kind
-    """Its values, limits and default."""
+    """The kind of its values, with limits and default."""
     text: str
-    """What it does, for the documentation and for editors."""
+    """Its description, for the documentation and for editors."""
     unit: str = ""
-    """Of a number: ``seconds``, ``days``, ``MiB`` or ``KiB``."""
+    """The unit of a number: ``seconds``, ``days``, ``MiB`` or ``KiB``."""
     to: Callable[[Any], Any] | None = None
-    """Makes the value of the field; without it the *unit* does."""
+    """Converts to the value of the field; by default the conversion of *unit*."""
     restarts: bool = False
-    """A change replaces the process of a running model; else it applies at once."""
+    """Whether a change restarts a running model; otherwise it applies at once."""
     guards: bool = False
-    """It restricts access: an unknown key that resembles it is an error, not advice."""
+    """Whether it restricts access: an unknown key that resembles it is then an error."""
     required: bool = False
     deprecated: bool = False
     example: Any = None
-    """For the schema and the commented example, in place of the default."""
+    """The example value in the schema and the commented example; by default the default."""
     live: bool | None = True
-    """Whether the commented example sets it; False: it is commented out, None: left out."""
+    """Whether the commented example sets it; False: commented out, None: left out."""
     heading: str = ""
-    """Of the part of the commented example that begins here."""
+    """The heading of the part of the commented example that begins here."""
     schema: Values[str, Any] = _EMPTY
-    """What else its JSON schema says."""
+    """Additional members of its JSON schema."""
 
     def value(self, given: Any) -> Any:
-        """Return what the field holds where a file gives *given*."""
+        """Return the field's value for the file's value *given*."""
         if self.to is not None:
             return self.to(given)
         return given if given is None or not self.unit else _UNITS[self.unit](given)
@@ -83,9 +83,9 @@ def setting(  # noqa: PLR0913 - one call says all there is to say about a key
 ) -> Any:
     """Return the field that holds the value of a key; *options* are those of ConfigKey.
 
-    *initial* is the field's default where that is not the key's; a *secret* is not in the repr.
-    *inherits* names the field of ``Config`` that stands in for None. *part* is what a reload calls
-    a change of this field of ``Config``; without one it is no change.
+    *initial* is the field's default if it differs from the key's; a *secret* is not in the repr.
+    *inherits* names the field of ``Config`` that replaces None. *part* is the name of a change of
+    this field of ``Config`` in ``Diff.parts``; without it, changes are ignored.
     """
     declared = ConfigKey(name, kind, text, **options)
     if initial is MISSING and not declared.required:
@@ -110,13 +110,13 @@ def derived(
     inherits: str = "",
     part: str = "settings",
 ) -> Any:
-    """Return a field that has no key; the loader fills it in. The rest is as in setting()."""
+    """Return a field without a key, set by the loader. Parameters are as in setting()."""
     metadata = {"restarts": restarts, "inherits": inherits, "part": part}
     return _field(initial, secret=secret, metadata=metadata)
 
 
 def inherited(owner: type, name: str) -> dict[str, Any]:
-    """Return what lets a field fall back to the field *name* of *owner*, default included."""
+    """Return options that make a field inherit from the field *name* of *owner*."""
     (default,) = (each.default for each in fields(owner) if each.name == name)
     return {"inherits": name, "initial": default}
 
@@ -132,10 +132,10 @@ def _field(default: Any, *, secret: bool, metadata: Values[str, Any]) -> Any:
 
 
 class _Stored(NamedTuple):
-    """How a field follows from the values of its section."""
+    """How a field is computed from the values of its section."""
 
     name: str
-    path: tuple[str, ...]  # of its key in the section; empty: it has none
+    path: tuple[str, ...]  # of its key in the section; empty: no key
     make: Callable[[Any], Any] | None
     inherits: str
 
@@ -156,10 +156,10 @@ def _stored(owner: type) -> tuple[_Stored, ...]:
 def stored_values(
     owner: type, values: Values[str, Any], inherits: Values[str, Any] = _EMPTY
 ) -> dict[str, Any]:
-    """Return the fields of *owner* that follow from *values*, as its section read them.
+    """Return the fields of *owner* computed from *values*, as read by its section.
 
-    *inherits* are the fields of ``Config``. Fields of keys that have rules of their own are as the
-    section read them, too: the caller knows better.
+    *inherits* are the fields of ``Config``. Fields of keys with special rules are included
+    unprocessed: the caller replaces them.
     """
     found: dict[str, Any] = {}
     for name, path, make, fallback in _stored(owner):
@@ -178,7 +178,7 @@ def stored_values(
 class Section(Kind):
     """A mapping with known keys, all at their defaults when it is absent.
 
-    *closed*: every key guards; an unknown or empty one is an error.
+    *closed*: every key restricts access; an unknown or empty one is an error.
     """
 
     def __init__(self, *keys: ConfigKey, closed: bool = False) -> None:
@@ -187,7 +187,7 @@ class Section(Kind):
         self.closed = closed
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the value of every key; unknown ones are advised about."""
+        """Return the value of every key; report advice about unknown ones."""
         if is_null(node):
             return self.default
         if not isinstance(node, Mapping):
@@ -235,7 +235,7 @@ _MOST_BELOW = 50
 
 
 def _means_api_keys(name: str, node: Node, path: Path) -> bool:
-    """Tell whether a key that is unknown, or one just below it, is meant to be ``apiKeys``."""
+    """Return whether an unknown key, or one directly below it, resembles ``apiKeys``."""
     if "apikey" in suggestions.folded(name) or suggestions.nearest(name, _KEY_LISTS):
         return True
     if not path and suggestions.folded(name) in _KEY_WORDS:
@@ -251,7 +251,7 @@ class Sections(Kind):
         super().__init__(())
         self.section = section
         self.definition = definition
-        """What the JSON schema calls the section."""
+        """The name of the section in the JSON schema."""
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the value of each entry, with its node."""
@@ -267,11 +267,11 @@ class Sections(Kind):
 
 
 _GROUPED = Section()
-"""Stands in for the section that keys with dotted names come to make."""
+"""Placeholder for a section built from keys with dotted names."""
 
 
 def grouped(name: str, text: str, **options: Any) -> ConfigKey:
-    """Return the key of a section whose keys are declared after it, with dotted names."""
+    """Return the key of a section whose own keys follow it, with dotted names."""
     return ConfigKey(name, _GROUPED, text, **options)
 
 
@@ -285,7 +285,7 @@ def section_of(
 ) -> Section:
     """Return the section of the keys declared in the class *owner*, in their order, then *also*.
 
-    *kinds* take the place of those declared, by the name of the key.
+    *kinds* replace the declared kinds, by the name of the key.
     """
     declared = [each for each in (*_declared(owner), *also) if each.name not in without]
     replaced = [each._replace(kind=kinds.get(each.name, each.kind)) for each in declared]

@@ -1,4 +1,4 @@
-"""Kinds of values: each reads a node, reports what does not fit, and has a default.
+"""Kinds of values: each reads a node, reports invalid values, and has a default.
 
 ``keys`` combines these kinds into the declaration of the whole file.
 """
@@ -29,20 +29,20 @@ _PLACE_HOLDERS = {
 
 
 class ValueReader:
-    """Reads the scalars of one part of the file, with the macros that apply there."""
+    """Reads scalars of one part of the file, with the macros that apply there."""
 
     def __init__(self, report: Report, macros: Macros | None = None) -> None:
         self.report = report
         self.macros = macros
 
     def mismatch(self, node: Node, path: Path, wanted: str, fix: str = "") -> None:
-        """Report that *node* is not what *path* needs."""
+        """Report that *node* has the wrong type for *path*."""
         hidden = path[0] == "apiKeys" or path[-1] in ("env", "apiKey")
         found = "" if hidden else f" (found {describe(node)})"
         self.report.error(path, f"must be {wanted}{found}", fix, node)
 
     def scalar(self, node: Node, path: Path, wanted: str, *, strict: bool = True) -> Value:
-        """Return what *node* stands for; None when it is nothing or was reported."""
+        """Return the value of *node*; None if it is null or was reported."""
         if not isinstance(node, Scalar):
             self.mismatch(node, path, wanted)
             return None
@@ -54,7 +54,7 @@ class ValueReader:
         return resolve(node.text) if node.plain else node.text
 
     def text(self, node: Node, path: Path, wanted: str, *, strict: bool = False) -> str | None:
-        """Return *node* as text in its own spelling; None when it is nothing or was reported."""
+        """Return *node* as text as written; None if it is null or was reported."""
         if isinstance(node, Scalar) and not node.broken and "${" not in node.text:
             return None if is_null(node) else node.text
         value = self.scalar(node, path, wanted, strict=strict)
@@ -63,7 +63,7 @@ class ValueReader:
     def expanded(
         self, text: str, node: Node, path: Path, *, strict: bool, known_later: str = ""
     ) -> Value:
-        """Return *text* with its macros; a reference left over is an error if *strict*."""
+        """Return *text* with macros expanded; an unknown reference is an error if *strict*."""
         if self.macros is None or "${" not in text:
             return text
         try:
@@ -88,7 +88,7 @@ class ValueReader:
             self.report.advise(path, f"{what}; it is left as it is", fix, node)
 
     def json(self, node: Node, path: Path, *, strict: bool) -> Any:
-        """Return *node* as JSON data: keys are texts, macros keep their type."""
+        """Return *node* as JSON data: keys are strings, macros keep their type."""
         if isinstance(node, Mapping):
             return {
                 key: self.json(value, (*path, key), strict=strict)
@@ -111,32 +111,32 @@ class ValueReader:
 
 
 class Kind(ABC):
-    """What a key holds. Never changed once made."""
+    """The kind of a key's values. Immutable."""
 
-    # No dataclass: making fifteen of them takes longer than loading most files.
+    # Not dataclasses: creating fifteen of them takes longer than loading most files.
     def __init__(self, default: Any = None) -> None:
         self.default = default
 
     @abstractmethod
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the value of *node*, or the default after reporting what is wrong with it."""
+        """Return the value of *node*; if invalid, report it and return the default."""
 
 
 class Text(Kind):
-    """A text. *strict*: an unknown macro in it is an error, else it stays and is advised about."""
+    """A text. *strict*: an unknown macro in it is an error, else it stays and causes advice."""
 
     def __init__(self, default: Any = "", *, strict: bool = False) -> None:
         super().__init__(default)
         self.strict = strict
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the text in its own spelling."""
+        """Return the text as written."""
         text = reader.text(node, path, "a text", strict=self.strict)
         return self.default if text is None else text
 
 
 class CommandLine(Kind):
-    """A command line: comment lines go before macros come."""
+    """A command line: comment lines are removed before macros are expanded."""
 
     def __init__(self, default: Any = "", *, known_later: str = "") -> None:
         super().__init__(default)
@@ -156,7 +156,7 @@ class CommandLine(Kind):
 
 
 class Choice(Kind):
-    """One of a few words. *loose*: case and blanks do not matter, others mean the default."""
+    """One of a few words. *loose*: ignores case and blanks; other words mean the default."""
 
     def __init__(
         self, default: Any = "", *, words: tuple[str, ...] = (), loose: bool = False
@@ -184,10 +184,10 @@ class Choice(Kind):
 
 
 class Number(Kind):
-    """A number. *least* and *most* are limits; *whole* cuts fractions off.
+    """A number. *least* and *most* are limits; *whole* truncates fractions.
 
-    Less than *raised_to* is read as that, with advice; less than *advised* is unusual, and only
-    the JSON schema says so.
+    Values below *raised_to* are raised to it, with advice; values below *advised* are unusual,
+    which only the JSON schema reports.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Number(Kind):
         self.advised = advised
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the number as int when *whole*, else as float."""
+        """Return the number as int if *whole*, else as float."""
         wanted = "a whole number" if self.whole else "a number"
         value = reader.scalar(node, path, wanted)
         if value is None:
@@ -237,14 +237,14 @@ class Number(Kind):
 
 
 class Duration(Kind):
-    """A duration as Go writes it, such as ``15s`` or ``1m30s``; ``duration_s`` makes seconds."""
+    """A duration in Go's format, such as ``15s`` or ``1m30s``; see ``duration_s``."""
 
     def __init__(self, default: str, *, least: str) -> None:
         super().__init__(default)
         self.least = least
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the text of the duration, of at least *least*."""
+        """Return the text of the duration, which is at least *least*."""
         wanted = "a duration such as 15s or 1m30s"
         text = reader.text(node, path, wanted, strict=True)
         if text is None:
@@ -265,7 +265,7 @@ _DURATION_CHARS = 40
 
 
 def duration_s(text: str) -> float | None:
-    """Return a duration as Go writes it in seconds; None for any other text."""
+    """Return a duration in Go's format as seconds; None for any other text."""
     text = text.strip()
     if not text or len(text) > _DURATION_CHARS or _PIECES.sub("", text):
         return 0.0 if text == "0" else None
@@ -279,7 +279,7 @@ class Flag(Kind):
         super().__init__(default)
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the boolean; ``yes`` and ``off`` count where one is expected."""
+        """Return the boolean; ``yes``, ``off`` and the like are accepted too."""
         value = reader.scalar(node, path, "true or false")
         if isinstance(value, str):
             value = yes_or_no(value)
@@ -292,7 +292,7 @@ class Flag(Kind):
 
 
 class Texts(Kind):
-    """A list of texts; entries that are nothing are dropped."""
+    """A list of texts; null entries are dropped."""
 
     def __init__(self, default: Any = ()) -> None:
         super().__init__(default)
@@ -308,7 +308,7 @@ class Texts(Kind):
         return tuple(text for text in texts if text is not None)
 
     def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
-        """Return the text of one entry; None when it is nothing or was reported."""
+        """Return the text of one entry; None if it is null or was reported."""
         return reader.text(node, path, "a text")
 
 
@@ -316,7 +316,7 @@ class Patterns(Texts):
     """A list of regular expressions."""
 
     def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
-        """Return one expression, after reporting what is wrong with it."""
+        """Return one expression; report it if it is invalid."""
         pattern = super().entry(node, path, reader)
         if pattern is not None:
             try:
@@ -328,7 +328,7 @@ class Patterns(Texts):
 
 
 class Choices(Texts):
-    """A list of some of a few words, each kept once."""
+    """A set of words from a fixed list, without duplicates."""
 
     def __init__(self, *words: str) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ class Choices(Texts):
         return tuple(dict.fromkeys(super().read(node, path, reader)))
 
     def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
-        """Return one word; None after reporting another one."""
+        """Return one word; None if it is unknown and was reported."""
         word = reader.text(node, path, "a text", strict=True)
         if word is None or word in self.words:
             return word
@@ -366,10 +366,10 @@ class Json(Kind):
 
 
 class RawNode(Kind):
-    """A value with rules of its own, read by the code of its section: the node itself, or None.
+    """A value with special rules, read by the code of its section: the node itself, or None.
 
-    *schema* is its JSON schema; *each* names the section that every entry of it is. *keep_null*: a
-    key that is there and empty is not the same as one that is absent.
+    *schema* is its JSON schema; *each* is the section of its entries. *keep_null*: an empty key
+    differs from an absent one.
     """
 
     def __init__(
@@ -381,14 +381,14 @@ class RawNode(Kind):
         self.keep_null = keep_null
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return *node* unless it is nothing."""
+        """Return *node* unless it is null."""
         return None if is_null(node) and not self.keep_null else node
 
 
 class Unsupported(Kind):
-    """A key of llama-swap that has no effect here, or is *refused* when ignoring it would matter.
+    """A key of llama-swap that has no effect, or is *refused* if ignoring it would be harmful.
 
-    *why* says what to do instead, or gives the reason.
+    *why* states what to do instead, or the reason.
     """
 
     def __init__(self, *, why: str = "", refused: bool = False) -> None:
@@ -397,7 +397,7 @@ class Unsupported(Kind):
         self.refused = refused
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Report it."""
+        """Report the key as ignored or refused."""
         if is_null(node):
             return None
         if self.refused:

@@ -1,6 +1,6 @@
-"""A file in, a Config out: environment, YAML, macros, ports, checks, in this one order.
+"""Loads a Config from a file: environment, YAML, macros, ports and checks, in this order.
 
-Every problem of a file is found in one go; nothing but ConfigError leaves this module.
+All problems of a file are reported together; this module raises only ConfigError.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ MAX_VALUE_BYTES = 64 * 1024
 
 
 class Loaded(NamedTuple):
-    """A configuration with what may be said about its file."""
+    """A configuration with the advice and the tree of its file."""
 
     config: Config
     advice: tuple[Problem, ...]
     tree: Node | None
-    """For the places of values: ``nodes.find_node(tree, path)``."""
+    """Source positions of values: ``nodes.find_node(tree, path)``."""
 
 
 def load(
@@ -65,8 +65,8 @@ def load(
 ) -> Config:
     """Return the configuration in the file at *path*.
 
-    With *previous*, models whose process need not be replaced keep the port they had there, and a
-    file that looks cut off is an error. Raises: ConfigError with every problem found.
+    With *previous*, models whose process need not be restarted keep their port, and a file that
+    looks truncated is an error. Raises: ConfigError with every problem found.
     """
     return load_with_advice(path, environ=environ, previous=previous).config
 
@@ -88,12 +88,12 @@ def load_with_advice(
     environ: Values[str, str] | None = None,
     previous: Config | None = None,
 ) -> Loaded:
-    """Return the configuration in the file at *path* and what is odd about it."""
+    """Return the configuration in the file at *path*, with advice."""
     return load_content(read_bytes(path), os.fspath(path), environ=environ, previous=previous)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return what the file at *path* holds. Raises: ConfigError."""
+    """Return the content of the file at *path*. Raises: ConfigError."""
     try:
         with FilePath(path).open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
@@ -129,7 +129,7 @@ def loads_with_advice(
     environ: Values[str, str] | None = None,
     previous: Config | None = None,
 ) -> Loaded:
-    """Return the configuration in *text* and what is odd about it."""
+    """Return the configuration in *text*, with advice."""
     content = text.encode("utf-8", "surrogatepass")
     return _build(text, source, hashlib.sha256(content).hexdigest(), environ, previous)
 
@@ -141,7 +141,7 @@ def _build(
     environ: Values[str, str] | None,
     previous: Config | None,
 ) -> Loaded:
-    # Nothing read here is garbage, and looking for some takes a fifth of the time.
+    # Nothing read here becomes garbage, and collection would take a fifth of the time.
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -164,7 +164,7 @@ def _decode(content: bytes) -> str:
 
 
 def _read_value(source: str, path: str) -> str:
-    """Return the text of a file that ``${file.PATH}`` names in *source*. Raises as ReadFile says.
+    """Return the text of a file named by ``${file.PATH}`` in *source*. Raises: as ReadFile.
 
     A pipe or a device, which might not end, is refused.
     """
@@ -184,7 +184,7 @@ def _read_value(source: str, path: str) -> str:
 
 
 class _Build:
-    """One pass over one text."""
+    """The loading of one text."""
 
     def __init__(
         self, text: str, source: str, environ: Values[str, str] | None, previous: Config | None
@@ -286,11 +286,11 @@ def _report_deprecated(values: Values[str, Any], root: Node, report: Report) -> 
         report.advise(("logRequests",), "is deprecated and has no effect", "remove it", at)
 
 
-# --- files that look cut off ----------------------------------------------------------------------
+# --- files that look truncated --------------------------------------------------------------------
 
 
 def check_complete(new: Config, tree: Node | None, previous: Config, report: Report) -> None:
-    """Report what makes *new* look like a part of what was written, beside *previous*."""
+    """Report if *new* looks like an incompletely written file, compared with *previous*."""
     if _ends_within_a_line(previous.text, new.text):
         line = new.text.count("\n") + 1
         what = "the file ends in the middle of a line of the configuration in force, as if cut off"
@@ -312,9 +312,9 @@ def _value(tree: Node | None, key: str) -> Node | None:
 
 
 def _ends_within_a_line(old: str, new: str) -> bool:
-    """Whether *new* is *old* up to the middle of a line, and lacks more than the rest of a line.
+    """Whether *new* is a prefix of *old* that ends within a line and lacks further lines.
 
-    A file that is shortened by hand ends at the end of a line.
+    A file that was shortened by hand ends at the end of a line.
     """
     if not new or new.endswith(("\n", "\r")) or not old.startswith(new):
         return False

@@ -1,7 +1,7 @@
 """Macros, environment variables and files: ``${NAME}``, ``${env.NAME}``, ``${file.PATH}``.
 
-References to macros are followed as a graph, so the order of definitions does not matter. A value
-that is exactly one reference takes over the type; within other text the value is rendered.
+References between macros form a graph, so the order of definitions does not matter. A value that is
+exactly one reference keeps the macro's type; within other text the value is rendered.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ MacroValue: TypeAlias = bool | int | float | str
 REFERENCE = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
 RESERVED = ("PORT", "MODEL_ID")
 MAX_NAME_BYTES = 63
-MAX_EXPANDED = 32 * 1024 * 1024  # characters written out per file
+MAX_EXPANDED = 32 * 1024 * 1024  # expanded characters per file
 
-_PER_REFERENCE = 32  # what following one costs, in characters
+_PER_REFERENCE = 32  # cost of following a reference, in characters
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Budget:
-    """How much text the macros of one file may still write: doubling macros would never end."""
+    """The remaining expansion budget of a file, which stops macros that double repeatedly."""
 
     def __init__(self, characters: int = MAX_EXPANDED) -> None:
         self._left = characters
 
     def spend(self, characters: int) -> None:
-        """Count *characters*. Raises: MacroProblem when there were too many."""
+        """Subtract *characters*. Raises: MacroProblem if the budget is exhausted."""
         self._left -= characters
         if self._left < 0:
             raise MacroProblem("the macros of this file expand to more than 32 MB of text")
 
 
 class Macros:
-    """The macros that a value may use."""
+    """The macros available to a value."""
 
     def __init__(self, values: Values[str, MacroValue], budget: Budget | None = None) -> None:
         self._values = values
         self._budget = budget or Budget()
 
     def having(self, values: Values[str, MacroValue]) -> Macros:
-        """Return these macros and *values*, which win."""
+        """Return these macros, overridden by *values*."""
         return Macros({**self._values, **values}, self._budget)
 
     def names(self) -> Iterable[str]:
@@ -89,7 +89,7 @@ class Macros:
             for name in ends:
                 del graph[name]
         if not graph:
-            return ", ".join(references(text))  # the pieces of several macros make the circle
+            return ", ".join(references(text))  # the circle arises from parts of several macros
         way = [next(iter(graph))]
         while True:
             name = next(name for name in graph[way[-1]] if name in graph)
@@ -98,7 +98,7 @@ class Macros:
             way.append(name)
 
     def _reachable(self, text: str) -> dict[str, list[str]]:
-        """Return what each macro refers to, of those that *text* leads to."""
+        """Return the references of each macro that is reachable from *text*."""
         graph: dict[str, list[str]] = {}
         ahead = references(text)
         while ahead:
@@ -115,7 +115,7 @@ def references(text: str) -> list[str]:
 
 
 def define(node: Node | None, path: Path, report: Report) -> dict[str, MacroValue]:
-    """Return the macros that the ``macros`` key at *path* defines; faults go to *report*."""
+    """Return the macros defined by the ``macros`` key at *path*; add errors to *report*."""
     if node is None or is_null(node) or (isinstance(node, Sequence) and not node.items):
         return {}
     if not isinstance(node, Mapping):
@@ -133,7 +133,7 @@ def define(node: Node | None, path: Path, report: Report) -> dict[str, MacroValu
 
 
 def _value(node: Node) -> MacroValue | None:
-    """Return the value, or None when *node* is not a scalar that can be one."""
+    """Return the value; None if *node* is not a suitable scalar."""
     if not isinstance(node, Scalar):
         return None
     value = as_written(node.text) if node.plain else node.text
@@ -183,7 +183,7 @@ _COMMANDS = ("cmd", "cmdStop")
 
 
 class Environment:
-    """Fills the references of one file; what is missing goes to *report*."""
+    """Resolves the references of one file; adds missing ones to *report*."""
 
     def __init__(self, environ: Values[str, str], read_file: ReadFile, report: Report) -> None:
         self._environ = environ
@@ -191,7 +191,7 @@ class Environment:
         self._report = report
 
     def fill(self, node: Scalar, path: Path, *, double_quoted: bool = False) -> None:
-        """Replace each reference in *node*, which stands at *path*."""
+        """Replace each reference in *node*, located at *path*."""
         if _is_command(path):
             node.text = strip_comments(node.text)
 
@@ -200,7 +200,7 @@ class Environment:
             text = self._value(variable, node, path) if variable else self._text(file, node, path)
             if double_quoted or not _becomes_words(path):
                 return text
-            # Commands are split into words after this, which takes the escapes away again.
+            # Commands are split into words later, which removes the escapes again.
             return text.replace("\\", "\\\\").replace('"', '\\"')
 
         node.text = _REFERENCE.sub(value, node.text)
@@ -244,15 +244,15 @@ class Environment:
 
 
 def variables(text: str) -> list[str]:
-    """Return the variables whose values become part of *text*, as it is written in the file.
+    """Return the variables whose values become part of *text*, given as written in the file.
 
-    Those that are part of the path of a file are not among them.
+    Variables within the path of a file are not included.
     """
     return [found[1] for found in _REFERENCE.finditer(text) if found[1]]
 
 
 def has_broken_reference(text: str) -> bool:
-    """Tell whether *text*, as it is written in the file, has a reference that is not filled in."""
+    """Return whether *text*, as written in the file, has an unresolved reference."""
     rest = _REFERENCE.sub("", text)
     return "${env." in rest or "${file." in rest
 
@@ -262,9 +262,9 @@ def _has_lines(text: str) -> bool:
 
 
 def _is_command(path: Path) -> bool:
-    return len(path) in (2, 3) and path[-1] in _COMMANDS  # a shared anchor stands anywhere
+    return len(path) in (2, 3) and path[-1] in _COMMANDS  # a shared anchor may be used anywhere
 
 
 def _becomes_words(path: Path) -> bool:
-    """Tell whether the text at *path* is a command or a macro, of which commands are made."""
+    """Return whether the text at *path* is a command, or a macro that commands may use."""
     return _is_command(path) or path[-2:-1] == ("macros",)

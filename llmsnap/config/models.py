@@ -1,4 +1,4 @@
-"""Models: ports, keys with their checks and inheritance, sleep endpoints, names."""
+"""Models: ports, keys with their checks and inheritance, sleep and wake calls, names."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .parts import Endpoint, Filters
 from .scalars import render, split_command, strip_comments, url_fault, without_password
 from .settings import MODEL, ModelConfig
 
-# --- before ports are given out -------------------------------------------------------------------
+# --- before ports are assigned --------------------------------------------------------------------
 
 _PORT = "${PORT}"
 _DEFAULT_PROXY: str = MODEL.default["proxy"]
-MAX_COMMAND = 2 * 1024 * 1024  # more than any system starts
+MAX_COMMAND = 2 * 1024 * 1024  # longer than any system accepts
 _WORDS_FOLLOW = "\0"
 
 
 class PartialModel(NamedTuple):
-    """A model whose macros are known but whose port is not."""
+    """A model with its macros, before a port is assigned."""
 
     id: str
     node: Node
     macros: Macros
     blueprint: tuple[str, ...]
     wants_port: bool
-    """Its command contains ``${PORT}``."""
+    """Whether its command contains ``${PORT}``."""
     has_words: bool
-    """Its command is not empty."""
+    """Whether its command is not empty."""
 
 
 def partial_model(model_id: str, node: Node, macros: Macros, report: Report) -> PartialModel:
-    """Return *model_id* as far as it can be known before ports are given out."""
+    """Return the part of *model_id* that does not depend on its port."""
     path = ("models", model_id)
     entries = node.entries if isinstance(node, Mapping) else {}
     own = define(entries.get("macros"), (*path, "macros"), report)
@@ -73,7 +73,7 @@ def _expand(text: str, macros: Macros) -> str:
     try:
         return render(macros.expand(text)) if "${" in text else text
     except MacroProblem:
-        return text  # reported when the key is read
+        return text  # will be reported when the key is read
 
 
 def _words(cmd: str) -> list[str]:
@@ -89,10 +89,10 @@ LAST_PORT = 65535
 def assign_ports(
     wanting: Iterable[str], start_port: int, kept: Values[str, int] | None = None
 ) -> dict[str, int]:
-    """Return a port for each model of *wanting*, in that order the lowest from *start_port*.
+    """Return the lowest free ports from *start_port* on for the models *wanting*, in order.
 
-    A model in *kept* has that number; no other gets it. A model for which no number up to 65535 is
-    left is not in the result.
+    A model in *kept* keeps its port, which no other gets. A model for which no port up to 65535 is
+    left is missing from the result.
     """
     kept = kept or {}
     taken = set(kept.values())
@@ -136,7 +136,7 @@ _CREDENTIALS = frozenset({"authorization", "x-api-key"})
 def finish(
     model: PartialModel, port: int | None, inherits: Values[str, Any], report: Report
 ) -> ModelConfig:
-    """Return *model* with its port; what it does not say itself *inherits* the fields of Config."""
+    """Return *model* with its port; missing settings are taken from *inherits* (of Config)."""
     path: Path = ("models", model.id)
     macros = model.macros if port is None else model.macros.having({"PORT": port})
     reader = ValueReader(report, macros)
@@ -160,7 +160,7 @@ def finish(
 
 
 class _Checks:
-    """The checks of one model that need more than the key itself."""
+    """The checks of one model that involve more than a single key."""
 
     def __init__(
         self, model: PartialModel, values: Values[str, Any], path: Path, reader: ValueReader
@@ -171,7 +171,7 @@ class _Checks:
         self._reader = reader
 
     def _at(self, name: str) -> Node:
-        """Return where *name* stands, the model itself when it is absent."""
+        """Return the node of key *name*; the model's node if it is absent."""
         return find_node(self._model.node, (name,)) or self._model.node
 
     def _already_reported(self, name: str) -> bool:
@@ -230,7 +230,7 @@ class _Checks:
             elif self._values["apiKey"] and name.lower() in _CREDENTIALS:
                 self._error("headers", f"{name} is what apiKey sets", "keep one of the two")
             elif not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-                # The value is not shown: it may be a secret.
+                # The value is not shown, since it may be a secret.
                 what = f"the value of {name} is not a text of one line"
                 self._error("headers", what, "write it in quotes, in Latin-1 characters")
             else:
@@ -263,7 +263,7 @@ def read_endpoints(
     path: Path,
     reader: ValueReader,
 ) -> tuple[tuple[Endpoint, ...], tuple[Endpoint, ...]]:
-    """Return the sleep calls and the wake calls of a model."""
+    """Return the sleep and the wake calls of a model."""
     can_sleep = values["sleepMode"] == "enable"
     for name in ("sleepEndpoints", "wakeEndpoints"):
         if can_sleep and not values[name]:
@@ -308,13 +308,13 @@ def _check_calls(values: Values[str, Any], path: Path, reader: ValueReader) -> N
 
 
 class ModelNames(NamedTuple):
-    """Every model by its id, and the id behind every alias."""
+    """The models by id, and the model id of each alias."""
 
     models: Values[str, ModelConfig]
     aliases: Values[str, str]
 
     def resolve(self, name: str) -> str | None:
-        """Return the id of the model called *name*."""
+        """Return the id of the model with the id or alias *name*."""
         return name if name in self.models else self.aliases.get(name)
 
     def all(self) -> Iterator[str]:
@@ -326,7 +326,7 @@ class ModelNames(NamedTuple):
 def collect(models: Iterable[ModelConfig], node: Node | None, report: Report) -> ModelNames:
     """Return the names of *models*, in ascending order of ids.
 
-    An alias stands on one model only; one that can never be reached is left out.
+    An alias belongs to one model only; unreachable aliases are left out.
     """
     by_id = {model.id: model for model in models}
     aliases = _Aliases(by_id, node, report)
@@ -346,7 +346,7 @@ class _Aliases:
         self._report = report
 
     def listed(self, model: ModelConfig) -> Iterator[str]:
-        """Yield those of the model's ``aliases`` that are of use."""
+        """Yield the valid entries of the model's ``aliases``."""
         path = ("models", model.id, "aliases")
         at = find_node(self._node, path[1:])
         seen: set[str] = set()
@@ -365,7 +365,7 @@ class _Aliases:
                 yield alias
 
     def with_parameters(self, model: ModelConfig) -> Iterator[str]:
-        """Yield the names of ``setParamsByID``: each is an alias without being listed."""
+        """Yield the names of ``setParamsByID``, each of which is an implicit alias."""
         for name in model.filters.set_params_by_id:
             owner = name if name in self._by_id else self.owners.get(name, model.id)
             if owner != model.id:

@@ -1,4 +1,4 @@
-"""The tree of a YAML document, with the position of everything in it, and the report about it."""
+"""The tree of a YAML document with source positions, and the report of its problems."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from llmsnap.errors import Problem
 
 
 class Node:
-    """A place in the file; *line* and *column* count from 1.
+    """A node and its position in the file; *line* and *column* count from 1.
 
-    *weight* is its size with every alias written out, which is what walking it costs.
+    *weight* is its size with every alias expanded, which is the cost of a traversal.
     """
 
     __slots__ = ("column", "line", "weight")
@@ -25,7 +25,7 @@ class Node:
 
 
 class Scalar(Node):
-    """A text. *plain*: unquoted, so that it may stand for a number, a boolean or nothing."""
+    """A scalar. *plain*: unquoted, so that it may be a number, a boolean or null."""
 
     __slots__ = ("broken", "plain", "text", "written")
 
@@ -36,9 +36,9 @@ class Scalar(Node):
         self.text = text
         self.plain = plain
         self.written = text
-        """As in the file, before environment values came in: safe to show."""
+        """The text in the file, without values from the environment: safe to show."""
         self.broken = False
-        """Already reported: reading it gives the default without a further report."""
+        """Already reported: reading it returns the default without another report."""
 
     def __repr__(self) -> str:
         return f"<Scalar {self.written!r} {self.line}:{self.column}>"
@@ -75,7 +75,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 
 def dotted(path: Items[str | int]) -> str:
-    """Return *path* as people write it: ``models.llama.aliases[0]``."""
+    """Return *path* in display form: ``models.llama.aliases[0]``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -83,14 +83,14 @@ def dotted(path: Items[str | int]) -> str:
 
 
 def is_macro(path: Path) -> bool:
-    """Tell whether *path* is that of a macro's definition, global or of a model."""
+    """Return whether *path* is the definition of a macro, global or of a model."""
     return (len(path) == 2 and path[0] == "macros") or (
         len(path) == 4 and path[0] == "models" and path[2] == "macros"
     )
 
 
 def find_node(root: Node | None, path: Items[str | int]) -> Node | None:
-    """Return the node at *path*, or the deepest one on the way to it."""
+    """Return the node at *path*, or its deepest existing ancestor."""
     node = root
     for part in path:
         below: Node | None = None
@@ -105,7 +105,7 @@ def find_node(root: Node | None, path: Items[str | int]) -> Node | None:
 
 
 def is_null(node: Node | None) -> bool:
-    """Tell whether *node* is absent or stands for nothing (``~``, ``null``, empty)."""
+    """Return whether *node* is absent or null (``~``, ``null``, empty)."""
     if node is None:
         return True
     return (
@@ -114,7 +114,7 @@ def is_null(node: Node | None) -> bool:
 
 
 def describe(node: Node) -> str:
-    """Return what *node* is, for ``(found ...)``; long texts are cut."""
+    """Return a description of *node* for ``(found ...)``; long texts are truncated."""
     if isinstance(node, Scalar):
         if is_null(node):
             return "nothing"
@@ -125,15 +125,15 @@ def describe(node: Node) -> str:
 
 # --- the report -----------------------------------------------------------------------------------
 
-MOST = 500  # a file of pure nonsense must not produce a report larger than itself
+MOST = 500  # an invalid file must not produce a report larger than itself
 MOST_SUGGESTIONS = 50  # comparing names is slow
-MOST_CHARS = 500  # of what is said about one value, which may quote names of any length
+MOST_CHARS = 500  # length of a message about one value, which may quote long names
 
 _SAFE_WORDS = ("apiKeys", "key", "name", "models", "admin", "upstream")
 
 
 class Report:
-    """Collects problems (the file cannot be used) and advice (it can)."""
+    """Collects problems (the file is rejected) and advice (it is accepted)."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -142,20 +142,20 @@ class Report:
         self._told: set[Path] = set()
 
     def error(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
-        """Note why the file cannot be used."""
+        """Add a problem, for which the file is rejected."""
         self.suppress(path)
         self._add(self.problems, path, what, fix, at)
 
     def suppress(self, path: Path) -> None:
-        """Note that what is wrong at *path* has been reported already."""
+        """Mark *path* as already reported."""
         self._told.add(path)
 
     def already_reported(self, path: Path) -> bool:
-        """Tell whether the value at *path*, or what it stands in, could not be read."""
+        """Return whether the value at *path*, or one of its ancestors, was already reported."""
         return any(path[:length] in self._told for length in range(1, len(path) + 1))
 
     def advise(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
-        """Note something odd that the file can live with."""
+        """Add advice about a value that is accepted."""
         self._add(self.advice, path, what, fix, at)
 
     def nearest(self, name: str, known: Iterable[str]) -> str:
@@ -176,7 +176,7 @@ class Report:
 
 
 def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return *problems* from the top of the file to its end, each once."""
+    """Return *problems* in file order, without duplicates."""
     unique = dict.fromkeys(problems)
     return tuple(sorted(unique, key=lambda problem: (problem.line, problem.column)))
 
@@ -188,7 +188,7 @@ def _shortened(path: Path) -> Path:
 
 
 def _without_secrets(path: Path) -> Path:
-    """Keep API keys out of *path*, also where they stand by mistake as the keys of a mapping."""
+    """Remove API keys from *path*, where they appear if a mapping was written by mistake."""
     if path[:1] != ("apiKeys",):
         return path
     return tuple(

@@ -1,6 +1,6 @@
-"""Settings that others consist of, groups and peers, with the declaration of their keys.
+"""Nested settings, groups and peers, with the declarations of their keys.
 
-``settings`` puts them together.
+``settings`` combines them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PRIORITIES = {"type": "object", "additionalProperties": {"type": "integer"}, "d
 
 
 def unsupported(why: str, *names: str) -> list[ConfigKey]:
-    """Return keys of llama-swap that have no effect here; *why* says what to do instead."""
+    """Return the keys *names* of llama-swap, without effect; *why* says what to do instead."""
     text = f"From llama-swap; has no effect: {why.removesuffix('; remove it')}."
     return [ConfigKey(name, Unsupported(why=why), text) for name in names]
 
@@ -82,7 +82,7 @@ ENDPOINT = section_of(Endpoint)
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What is deleted from and set in a JSON request body; already sanitised.
+    """Members to delete from and set in a JSON request body; already sanitized.
 
     Keys are paths (``a.b``, ``list.0``, a literal dot is ``a\\.b``). None of them begins with
     ``model``, none contains ``* ? # | @``. Order of use: strip, set, set by id.
@@ -119,7 +119,7 @@ class Filters:
         initial=_EMPTY,
         example={"${MODEL_ID}:high": {"reasoning_effort": "high"}},
     )
-    """Requested name (id or alias) -> what to set in addition; each name is an alias too."""
+    """Requested name (id or alias) -> members to set in addition; each name is an alias too."""
 
     def __bool__(self) -> bool:
         return bool(self.strip_params or self.set_params or self.set_params_by_id)
@@ -169,13 +169,13 @@ NO_FILTERS = Filters()
 
 
 def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
-    """Return the timeouts that a section of them holds."""
+    """Return the timeouts of a section."""
     return Timeouts(**stored_values(Timeouts, values))
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a model takes and gives, for clients that choose by it; empty: not said."""
+    """Input and output types of a model, for clients that filter by them; empty: unknown."""
 
     inputs: tuple[str, ...] = setting(
         "in", Choices(*MODALITIES), "What the model takes.", example=["text", "image"]
@@ -205,7 +205,7 @@ CAPABILITIES = section_of(Capabilities)
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that gives access, and to what."""
+    """An API key and its rights."""
 
     key: str = setting(
         "key",
@@ -217,7 +217,7 @@ class ApiKey:
         example="${env.GUEST_KEY}",
         schema={"pattern": "^[^ ]+$"},
     )
-    name: str = setting("name", Text(), "What logs and metrics call it.", example="guest")
+    name: str = setting("name", Text(), "Its name in logs and metrics.", example="guest")
     models: tuple[str, ...] | None = setting(
         "models",
         Texts(None),
@@ -228,7 +228,7 @@ class ApiKey:
         "admin",
         Flag(),
         "May load, unload, sleep and reload, and read logs, captures and the configuration.",
-        initial=True,  # of a key that is a mere text
+        initial=True,  # default for a key given as a plain text
     )
     upstream: bool = setting(
         "upstream",
@@ -240,7 +240,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """How waiting models are ordered."""
+    """The order in which waiting models are served."""
 
     use: str = setting(
         "use",
@@ -263,7 +263,7 @@ class SchedulerConfig:
         initial=_EMPTY,
         example={"llama": 10},
     )
-    """Model id -> priority, those that are not 0; higher first."""
+    """Model id -> priority, without those of 0; higher is served first."""
     fifo: ClassVar[ConfigKey] = grouped("settings.fifo", "Settings of `fifo`.")
     fifo_priorities: ClassVar[ConfigKey] = ConfigKey(
         "settings.fifo.priority",
@@ -275,7 +275,7 @@ class SchedulerConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where activity and swaps are kept beyond a restart."""
+    """Persistent storage of activity and swaps."""
 
     path: str | None = setting(
         "path",
@@ -298,7 +298,7 @@ class StoreConfig:
 
 @dataclass(frozen=True, slots=True)
 class GroupConfig:
-    """Models that share swap rules."""
+    """A group of models that share swap rules."""
 
     id: str
     swap: bool = setting("swap", Flag(True), "Only one member runs at a time.", example=False)
@@ -319,12 +319,12 @@ class GroupConfig:
         initial=(),
         example=["embedding"],
     )
-    """Model ids, each existing and in this group only."""
+    """Ids of existing models that are in no other group."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerConfig:
-    """Another server some models are served by."""
+    """Another server, which serves some models."""
 
     id: str
     proxy: str = setting(
@@ -369,7 +369,7 @@ class PeerConfig:
 
 @dataclass(frozen=True, slots=True)
 class PerformanceConfig:
-    """How the host and its GPUs are sampled."""
+    """Settings of the sampling of host and GPUs."""
 
     disabled: bool = setting(
         "disabled", Flag(), "Take no samples of host, GPUs and processes.", example=False

@@ -1,4 +1,4 @@
-"""Peers: other servers and the models they offer."""
+"""Peers: other servers, and the models that they offer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .scalars import url_fault, without_password
 
 
 def read_peers(node: Node | None, reader: ValueReader) -> Values[str, PeerConfig]:
-    """Return the peers in ascending order of their ids."""
+    """Return the peers, sorted by id."""
     found: dict[str, PeerConfig] = {}
     if node is not None and not isinstance(node, Mapping):
         reader.mismatch(node, ("peers",), "a mapping", "write a line ID: for each peer")

@@ -1,6 +1,6 @@
-"""Meaning of texts: unquoted YAML scalars, command lines, URLs.
+"""Parsing of unquoted YAML scalars, command lines and URLs.
 
-The rules for scalars are those of the decoder existing files were written for, not PyYAML's:
+The rules for scalars follow the decoder that existing files were written for, not PyYAML:
 ``yes`` is text, ``017`` and ``0o17`` are fifteen, ``1e3`` is a number, ``1:30`` is not.
 """
 
@@ -14,13 +14,13 @@ from llmsnap.errors import CommandProblem
 
 
 class Timestamp(str):
-    """A date or time, as its RFC 3339 text: only untyped data may hold one."""
+    """A date or time as RFC 3339 text; allowed in untyped data only."""
 
     __slots__ = ()
 
 
 class WrittenFloat(float):
-    """A float whose *text* in the file is a number in JSON as well: ``1e3`` need not be 1000.0."""
+    """A float whose *text* in the file is also valid JSON, so that ``1e3`` stays ``1e3``."""
 
     __slots__ = ("text",)
 
@@ -59,7 +59,7 @@ _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 
 
 def resolve(text: str) -> Value:
-    """Return what the unquoted scalar *text* stands for."""
+    """Return the value of the unquoted scalar *text*."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in _MAY_BE_NUMBER:
@@ -71,7 +71,7 @@ def resolve(text: str) -> Value:
 
 
 def as_written(text: str) -> Value:
-    """Return what the unquoted scalar *text* stands for; a float keeps its spelling if it can."""
+    """Return the value of the unquoted scalar *text*; a float keeps its spelling if possible."""
     value, number = resolve(text), text.replace("_", "")
     if isinstance(value, float) and _JSON_NUMBER.fullmatch(number):
         return WrittenFloat(number)
@@ -79,12 +79,12 @@ def as_written(text: str) -> Value:
 
 
 def yes_or_no(text: str) -> bool | None:
-    """Return the boolean that YAML 1.1's ``yes``, ``off``, ... mean where one is expected."""
+    """Return the boolean value of YAML 1.1's ``yes``, ``off``, ...; None for other words."""
     return _YES_NO.get(text)
 
 
 def render(value: Value) -> str:
-    """Return *value* as it is written into a text around it."""
+    """Return *value* as text, to be inserted into other text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -121,7 +121,7 @@ def _timestamp(text: str) -> Timestamp | None:
         return None
     year, month, day, separator, hour, minute, second, fraction, zone = match.groups()
     if (separator == " ") != (zone is None) and separator:
-        return None  # "T" needs a zone, a blank must not have one
+        return None  # with "T" a zone is required, with a blank it is not allowed
     if not _is_calendar_time(
         *(int(part or 0) for part in (year, month, day, hour, minute, second))
     ):
@@ -148,7 +148,7 @@ def _is_calendar_time(*parts: int) -> bool:
 
 
 def _render_float(number: float) -> str:
-    """Shortest digits that read back as *number*, plain from 0.0001 up to 999999."""
+    """Return the shortest digits that parse to *number*; no exponent from 0.0001 to 999999."""
     if number != number:  # noqa: PLR0124 - only NaN differs from itself
         return "NaN"
     if number in (float("inf"), float("-inf")):
@@ -197,9 +197,9 @@ def strip_comments(text: str) -> str:
 
 
 def split_command(text: str) -> list[str]:
-    """Return the words of a command line; nothing in them is expanded.
+    """Return the words of a command line, without any expansion.
 
-    Raises: CommandProblem when there is not one word.
+    Raises: CommandProblem if there are none.
     """
     words: list[str] = []
     word: list[str] | None = None
@@ -231,9 +231,9 @@ def _escaped_character(escape: re.Match[str]) -> str:
 
 
 def _join_lines(text: str) -> str:
-    """Turn each backslash that continues a line into a blank.
+    """Replace each line continuation by a blank.
 
-    An even run of backslashes at the end of a line is escaped backslashes, not a continuation.
+    An even number of backslashes at the end of a line are escaped ones, not a continuation.
     """
     if "\\" not in text:
         return text
@@ -254,7 +254,7 @@ _USERINFO = re.compile(r"//[^/?#]*@")
 
 
 def url_fault(url: str) -> str:
-    """Return what is wrong with *url* as the base of requests, or an empty text."""
+    """Return why *url* is not a valid base URL, or an empty text."""
     if any(character.isspace() or character < " " for character in url):
         return "contains a blank or a control character"
     parts = _split_url(url)
@@ -268,7 +268,7 @@ def url_fault(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return *url* as it may be shown."""
+    """Return *url* without its password, for display."""
     return _USERINFO.sub("//(hidden)@", url)
 
 

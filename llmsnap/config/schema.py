@@ -1,6 +1,6 @@
-"""The JSON schema that follows from the declared keys, and advice drawn from it.
+"""The JSON schema derived from the declared keys, and advice based on it.
 
-The schema describes what is usual. The loader accepts more, so nothing here ever refuses a file.
+The schema describes usual files. The loader accepts more, so this module never rejects a file.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _object(section: Section) -> dict[str, Any]:
 
 
 def described_keys(section: Section) -> list[ConfigKey]:
-    """Return the keys of *section* without those that are refused."""
+    """Return the keys of *section*, except the refused ones."""
     return [
         each
         for each in section.keys.values()
@@ -126,7 +126,7 @@ def _property(key: ConfigKey) -> dict[str, Any]:
 
 
 def plain_default(key: ConfigKey) -> Any:
-    """Return the default of *key* as JSON has it; None when it has none."""
+    """Return the default of *key* as JSON; None if it has none."""
     default = key.kind.default
     if key.required or isinstance(key.kind, Section):
         return None
@@ -177,7 +177,7 @@ _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
 
 
 def all_keys(section: Section = TOP, prefix: str = "") -> Iterator[tuple[str, ConfigKey]]:
-    """Yield every key with its path: ``*`` stands for an id, ``[]`` for a place in a list."""
+    """Yield every key with its path, in which ``*`` is an id and ``[]`` a list index."""
     for name, key in section.keys.items():
         path = f"{prefix}{name}"
         yield path, key
@@ -192,7 +192,7 @@ def all_keys(section: Section = TOP, prefix: str = "") -> Iterator[tuple[str, Co
 
 # --- advice --------------------------------------------------------------------------------------
 
-# The loader reports unknown keys and macro names itself, with better words.
+# The loader itself reports unknown keys and macro names, in more detail.
 _LEFT_TO_THE_LOADER = frozenset({"additionalProperties", "propertyNames"})
 _TYPES = {
     "string": "a text",
@@ -205,10 +205,10 @@ _TYPES = {
 
 
 def advise_by_schema(tree: Node | None, report: Report) -> None:
-    """Add to *report* what in *tree* is not as the schema describes it."""
+    """Add advice to *report* where *tree* does not match the schema."""
     if not isinstance(tree, Mapping):
         return
-    # It takes longer to import than a thousand models to load.
+    # Importing it takes longer than loading a thousand models.
     from jsonschema import Draft202012Validator  # noqa: PLC0415
 
     reported = {problem.where for problem in (*report.problems, *report.advice)}
@@ -222,7 +222,7 @@ def advise_by_schema(tree: Node | None, report: Report) -> None:
 
 
 def _data(node: Node) -> Any:
-    """Return *node* as the schema sees it: plain data, without what is nothing."""
+    """Return *node* as plain data for the schema, without null values."""
     if isinstance(node, Mapping):
         return {key: _data(below) for key, below in node.entries.items() if not is_null(below)}
     if isinstance(node, Sequence):
@@ -232,7 +232,7 @@ def _data(node: Node) -> Any:
 
 
 def _what(error: ValidationError) -> str:
-    """Say what was expected; never what was found, which may be secret."""
+    """Return what was expected, without the value found, which may be secret."""
     wanted: Any = error.validator_value
     found: Any = error.instance
     match error.validator:
@@ -264,7 +264,7 @@ def _expected(schema: Any) -> str:
 
 
 def _resolved(schema: Values[str, Any]) -> Values[str, Any]:
-    """Return *schema* with its ``$ref`` filled in; what it says itself comes first."""
+    """Return *schema* with its ``$ref`` resolved; its own members take precedence."""
     reference = schema.get("$ref")
     if reference is None:
         return schema

@@ -1,10 +1,9 @@
-"""The settings, and in them the one declaration of every key of the configuration file.
+"""The settings, whose fields declare every key of the configuration file.
 
-Each ``setting()`` says all there is to say about a key; ``keys`` explains what derives from it. The
-objects are frozen and checked, every default filled in: their users need not look at YAML, macros
-or inheritance again. Durations are seconds (``_s``), sizes bytes (``_bytes``). Mappings are
-read-only views; the lists and dicts nested inside JSON values are plain, so that they can be
-encoded, and must not be changed.
+Each ``setting()`` is the complete declaration of a key; ``keys`` explains what derives from it. The
+objects are frozen and validated, with all defaults, macros and inherited values resolved. Durations
+are in seconds (``_s``), sizes in bytes (``_bytes``). Mappings are read-only views; lists and dicts
+nested in JSON values are plain, so that they can be encoded, and must not be changed.
 """
 
 from __future__ import annotations
@@ -79,11 +78,11 @@ LOG_TIME_FORMATS = (
 )
 CAPTURE_MASKS = ("none", "headers", "full")
 LAUNCHER_NAMES = ("local",)
-"""As in ``launchers.LAUNCHERS``, which this package cannot import."""
+"""The names in ``launchers.LAUNCHERS``, which this package cannot import."""
 
-# A browser tab left open on a model's own page asks for these; none is worth a swap.
+# Requested by browser tabs left open on a model's own page; none should cause a swap.
 _IGNORE_PATHS = (r"\.(?:js|mjs|css|map|json|png|gif|jpe?g|svg|webp|avif|ico|txt|woff2?|ttf)$",)
-# What monitors, dashboards and the pages of models ask for to see how a server is.
+# Requested by monitors, dashboards and the pages of models to observe a server.
 _OBSERVE_PATHS = (r"^/(?:metrics|props|slots|tools|v1/models)/?$", r"\.webmanifest$")
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -93,7 +92,7 @@ _FAIR = SchedulerConfig()
 
 
 def _refused(why: str, name: str) -> ConfigKey:
-    """Return a key of llama-swap that would change what runs together."""
+    """Return a refused key of llama-swap, which would change which models run together."""
     return ConfigKey(name, Unsupported(refused=True, why=why), f"From llama-swap, refused: {why}.")
 
 
@@ -143,9 +142,9 @@ class Config:
         initial=_EMPTY,
         part="",
     )
-    """By id, in ascending order."""
+    """The models, sorted by id."""
     aliases: Mapping[str, str] = derived(_EMPTY, part="")
-    """Alias -> model id; never holds a model id, so look in *models* first or last alike."""
+    """Alias -> model id. No alias is also a model id."""
     groups: Mapping[str, GroupConfig] = setting(
         "groups",
         RawNode(each="group"),
@@ -155,7 +154,7 @@ class Config:
         part="groups",
         heading="which models run together",
     )
-    """Every model is in exactly one; ``(default)`` always exists and takes the rest."""
+    """Every model is in exactly one group; ``(default)`` always exists and has the rest."""
     hooks: ClassVar[ConfigKey] = grouped("hooks", "What happens at certain moments.")
     on_startup: ClassVar[ConfigKey] = ConfigKey(
         "hooks.on_startup", _ON_STARTUP, "What happens at start."
@@ -237,7 +236,7 @@ class Config:
         Number(_UNLOAD_TIMEOUT_S, least=0),
         "Seconds a server has to stop before it is killed; 0 stands for 10.",
         unit="seconds",
-        to=lambda given: given or _UNLOAD_TIMEOUT_S,  # 0 never means kill at once
+        to=lambda given: given or _UNLOAD_TIMEOUT_S,  # 0 does not mean an immediate kill
     )
     queue_limit: int = setting(
         "queueLimit",
@@ -276,9 +275,9 @@ class Config:
         heading="access",
         live=False,
     )
-    """Empty: no authentication."""
+    """Without keys there is no authentication."""
     key_variables: frozenset[str] = derived(frozenset())
-    """Environment variables that keys, ours or of peers, are made of: models do not get them."""
+    """Environment variables referenced in API keys, which models do not inherit."""
     allowed_hosts: tuple[str, ...] = setting(
         "allowedHosts",
         Texts(),
@@ -389,7 +388,7 @@ class Config:
             "maximum": 65535,
         },
     )
-    """Where that is: ``:8081`` for a port, or ``https://pages.example``; empty:
+    """The address: ``:8081`` for a port, or ``https://pages.example``; empty:
     ``<model>.localhost``."""
     peers: Mapping[str, PeerConfig] = setting(
         "peers",
@@ -398,7 +397,7 @@ class Config:
         initial=_EMPTY,
         part="peers",
     )
-    """By id, in ascending order: of two peers with one model the first serves it."""
+    """The peers, sorted by id; the first of those that offer a model serves it."""
     profiles: Mapping[str, ProfileConfig] = setting(
         "profiles",
         RawNode(each="profile"),
@@ -424,7 +423,7 @@ class Config:
         "Timestamp format; empty disables timestamps.",
         example="rfc3339",
     )
-    """A known name in lower case; empty: no timestamps."""
+    """A known format name in lower case; empty: no timestamps."""
     log_to_stdout: str = setting(
         "logToStdout",
         Choice("proxy", words=("proxy", "upstream", "both", "none")),
@@ -494,9 +493,9 @@ class Config:
     )
 
     source: str = derived("", part="")
-    """Path of the file it was read from; empty when it came from a string."""
+    """Path of the configuration file; empty for a configuration from a string."""
     text: str = derived("", part="", secret=True)
-    """What that file held; secrets stand in it."""
+    """Content of that file, including secrets."""
     content_hash: str = derived("", part="")
     """SHA-256 of the file's bytes, in hexadecimal."""
 
@@ -524,7 +523,7 @@ class ModelConfig:
             "examples": ["llama-server --port ${PORT} -m /models/llama-8b.gguf"],
         },
     )
-    """Comments stripped, macros expanded; ``split_command`` makes the words."""
+    """The command without comments, macros expanded; ``split_command`` returns its words."""
     cmd_stop: str = setting(
         "cmdStop",
         CommandLine(known_later="PID"),
@@ -533,7 +532,7 @@ class ModelConfig:
         secret=True,
         example="kill -INT ${PID}",
     )
-    """As *cmd*, but ``${PID}`` is left for the moment of stopping; empty: SIGTERM."""
+    """Like *cmd*, but ``${PID}`` is expanded when stopping; empty: SIGTERM."""
     proxy: str = setting(
         "proxy",
         Text("http://localhost:${PORT}", strict=True),
@@ -544,7 +543,7 @@ class ModelConfig:
     )
     """The server's base URL, http or https."""
     port: int | None = derived(None, restarts=True)
-    """The number ``${PORT}`` got; None when the model does not use it."""
+    """The value of ``${PORT}``; None if the model does not use it."""
     env: tuple[str, ...] = setting(
         "env",
         Texts(),
@@ -554,7 +553,7 @@ class ModelConfig:
         example=["CUDA_VISIBLE_DEVICES=0"],
         schema={"items": {"type": "string", "pattern": r"^([^=]+=|\$\{)"}},
     )
-    """``NAME=value``, added to the inherited environment; of duplicates the later wins."""
+    """``NAME=value``, added to the inherited environment; the last of duplicates applies."""
     launcher: str = setting(
         "launcher",
         Choice("local", words=LAUNCHER_NAMES),
@@ -575,7 +574,7 @@ class ModelConfig:
     aliases: tuple[str, ...] = setting(
         "aliases",
         Texts(),
-        "Further names of the model. Each can stand on one model only.",
+        "Further names of the model. Each belongs to one model only.",
         example=["gpt-4o-mini", "${MODEL_ID}-latest"],
     )
     unlisted: bool = setting(
@@ -593,7 +592,7 @@ class ModelConfig:
         "apiKey",
         Text(strict=True),
         "Key that the server asks for (`llama-server --api-key`). Sent as `Authorization: Bearer` "
-        "and `X-Api-Key` in place of the client's. Best take it from a file or the environment: "
+        "and `X-Api-Key` in place of the client's. Preferably from a file or the environment: "
         "`${file.PATH}`, `${env.NAME}`.",
         guards=True,
         secret=True,
@@ -632,7 +631,7 @@ class ModelConfig:
         "Path or URL that answers 2xx once the server is ready. `none`: ready as soon as it runs.",
         schema={"minLength": 1},
     )
-    """Path or absolute URL; None: ready as soon as it runs."""
+    """Path or absolute URL; None: ready as soon as the process runs."""
     health_check_timeout_s: float = setting(
         "healthCheckTimeout",
         Number(None, least=0.1),
@@ -652,7 +651,7 @@ class ModelConfig:
         schema={"examples": [1800]},
         **inherited(Config, "global_ttl_s"),
     )
-    """Idle seconds until unload, the global default already applied; 0 is never."""
+    """Idle seconds until unload, with the global default applied; 0 is never."""
     sleep_after_s: float = setting(
         "sleepAfter",
         Number(0.0, least=0),
@@ -746,7 +745,7 @@ class ModelConfig:
         guards=True,
         example=True,
     )
-    """Whether its pages are kept apart from the interface; None: where that needs it."""
+    """Whether its pages are isolated from the web UI; None: wherever that is necessary."""
     filters: Filters = setting(
         "filters",
         MODEL_FILTERS,
@@ -762,8 +761,8 @@ class ModelConfig:
     )
 
     blueprint: tuple[str, ...] = derived((), restarts=True, secret=True)
-    """Words of the command, proxy and env with ``${PORT}`` instead of the number: when this
-    differs, the process must be replaced. Filled in by the loader."""
+    """Words of the command, proxy and env with ``${PORT}`` unexpanded: if these differ, the
+    process must be restarted. Set by the loader."""
 
 
 TOP = section_of(
@@ -789,4 +788,4 @@ EACH = {
     "apiKey": API_KEY,
     "endpoint": ENDPOINT,
 }
-"""Sections that stand in several places, by their name in the JSON schema."""
+"""Sections used in several places, by their name in the JSON schema."""

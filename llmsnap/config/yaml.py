@@ -1,9 +1,8 @@
-"""YAML text in, a tree of nodes with positions out.
+"""Composes YAML text into a tree of nodes with positions.
 
-PyYAML parses. ``yaml.compose`` would keep positions and duplicate keys too, but it refuses an
-anchor that is defined twice and a file of two documents, forgets where an alias stands and whether
-a tag was written, and recurses as deep as the file goes; so the tree is composed here, from the
-parser's events, within bounds.
+PyYAML parses. ``yaml.compose`` would also keep positions and duplicate keys, but it rejects
+redefined anchors and files of two documents, loses the positions of aliases and explicit tags, and
+recurses without a limit; so the tree is composed here, from the parser's events, within bounds.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _STANDARD_TAG = "tag:yaml.org,2002:"
 _QUOTES = ("'", '"')
 
 # Within [...] and {...} a brace ends an unquoted scalar, so that ``[${env.KEY}]`` is not YAML.
-# Such files are read a second time with the braces of references in disguise (one character each,
+# Such files are parsed a second time with the braces of references replaced (by one character each,
 # which keeps the columns).
 _REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+|file\.[^{}\[\],\"'\n]+)\}")
 _DISGUISE = "$\ue000\\1\ue001"
@@ -40,22 +39,22 @@ _HINTS = {
     **dict.fromkeys("@`%", "quote a text that begins with a special character"),
     ":": 'quote a text that contains ": "',
 }
-"""What helps, by the character at which the text stops being YAML."""
+"""Fixes by the character at which a syntax error occurs."""
 _HINTS_OF_OPEN = {
     "-": "align the entries of the list",
     "[": "close the bracket, or quote a text that has one in it",
     "{": "close the brace, or quote a text that has one in it",
 }
-"""What helps, by the character at which the collection begins that could not be read."""
+"""Fixes by the first character of the collection that could not be parsed."""
 _MISALIGNED = "align this line with its neighbours, or close the quote before"
 
 
 def compose(
     text: str, environ: Environ[str, str], report: Report, read_file: ReadFile | None = None
 ) -> Node | None:
-    """Return the tree of the first document in *text*, values from outside filled in.
+    """Return the tree of the first document in *text*, with external references resolved.
 
-    None for an empty document, and for one that is not YAML, which *report* then tells.
+    None for an empty document, and for invalid YAML, which is added to *report*.
     """
     found = Report()
     read_file = read_file or _no_file
@@ -77,7 +76,7 @@ def _compose_disguised(
     text: str, environ: Environ[str, str], read_file: ReadFile
 ) -> tuple[Node | None, Report] | None:
     disguised, count = _REFERENCE.subn(_DISGUISE, text)
-    disguised = _REFERENCE.sub(_DISGUISE, disguised)  # those around others
+    disguised = _REFERENCE.sub(_DISGUISE, disguised)  # the outer ones
     found = Report()
     try:
         composer = _Composer(disguised, Environment(environ, read_file, found), found)
@@ -91,7 +90,7 @@ def _no_file(path: str) -> str:
 
 
 class _LimitExceeded(Exception):
-    """The document is beyond what any configuration needs."""
+    """The document exceeds a limit."""
 
     def __init__(self, what: str, mark: Any = None) -> None:
         super().__init__(what)
@@ -100,7 +99,7 @@ class _LimitExceeded(Exception):
 
 
 class _Composer:
-    """One pass over the events of PyYAML's parser."""
+    """Composes a tree from the events of PyYAML's parser."""
 
     def __init__(self, text: str, environment: Environment, report: Report) -> None:
         self._next: Callable[[], Any] = _Loader(text).get_event
@@ -108,12 +107,12 @@ class _Composer:
         self._disguised = "\ue000" in text
         self._report = report
         self._environment = environment
-        self._path: list[str | int] = []  # of the node that is composed now
-        self._anchors: dict[str, Node | None] = {}  # None: its collection is still open
+        self._path: list[str | int] = []  # of the current node
+        self._anchors: dict[str, Node | None] = {}  # None: the collection is still open
 
     def compose(self) -> Node | None:
         """Return the root of the first document."""
-        self._next()  # the stream begins
+        self._next()  # start of the stream
         if isinstance(self._next(), yaml.StreamEndEvent):
             return None
         root = self._node(self._next())
@@ -121,12 +120,12 @@ class _Composer:
         return root
 
     def _report_rest(self, line: int) -> None:
-        """Report what follows the first document, from *line* (counted from 0): it is not read."""
+        """Report that text after the first document, from *line* (from 0) on, is ignored."""
         try:
             if isinstance(self._next(), yaml.StreamEndEvent):
                 return
         except yaml.YAMLError:
-            pass  # it need not be YAML either
+            pass  # which may not be valid YAML
         at, what = Node(line + 1, 1), "a second document begins here, and is not read"
         if _KEYS_BEYOND.search("\n".join(self._text.split("\n")[line:])):
             self._report.error((), what, "remove the --- above apiKeys", at)
@@ -168,7 +167,7 @@ class _Composer:
         raise _LimitExceeded(f"alias *{event.anchor} {what}", event.start_mark)
 
     def _below(self, parent: Node, here: str | int, event: Any) -> Node:
-        """Return the node that begins with *event* and stands at *here* in *parent*."""
+        """Return the node that starts with *event*, at *here* in *parent*."""
         self._path.append(here)
         node = self._node(event)
         self._path.pop()
@@ -247,7 +246,7 @@ def _report_failure(error: Exception, text: str, report: Report) -> None:
 
 
 def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
-    """Say what may help, from the text itself: the parsers differ in words and change them."""
+    """Return a fix based on the text, since the messages of the parsers vary."""
     at, begun = _character(text, error.problem_mark), _character(text, error.context_mark)
     if begun in _QUOTES and not at:
         return "close the quote"
@@ -257,12 +256,12 @@ def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
 
 
 def _character(text: str, mark: Any) -> str:
-    """Return the character at *mark*; "" at the end of the text, and without a mark."""
+    """Return the character at *mark*; "" at the end of the text or without a mark."""
     return text[mark.index : mark.index + 1] if mark is not None else ""
 
 
 def _is_too_deep(error: yaml.MarkedYAMLError, text: str) -> bool:
-    """Whether the parser, which reads ahead, met a limit of its own before we counted to ours."""
+    """Whether the parser, which reads ahead, reached its own depth limit before ours."""
     before = text[: error.problem_mark.index] if error.problem_mark else ""
     opened, closed = (sum(map(before.count, pair)) for pair in ("[{", "]}"))
     return opened - closed > MAX_DEPTH
@@ -274,7 +273,7 @@ def _position(error: Exception, text: str) -> tuple[int, int]:
         return mark.line + 1, mark.column + 1
     if isinstance(error, UnicodeEncodeError):
         before = text[: error.start]
-    else:  # libyaml counts the bytes of what it was given
+    else:  # libyaml counts bytes
         before = text.encode("utf-8", "replace")[: getattr(error, "position", 0)].decode(
             "utf-8", "replace"
         )
