@@ -217,7 +217,7 @@ def _drive(
 ) -> None:
     """Start the sessions, and serve their sockets until the last answer is complete."""
     began = time.monotonic()
-    told = not load.tell_open
+    announced = not load.tell_open
     # Spread over the time between two tokens, or all streams would send at the same moment.
     step = load.spread * load.interval_ms / 1000 / len(sessions)
     starts = [(began + step * number, session) for number, session in enumerate(sessions)]
@@ -229,8 +229,8 @@ def _drive(
         limit = max(0.0, starts[-1][0] - now) if starts else 1.0
         for key, events in selector.select(limit):
             key.data.go_on(events)
-        if not told and len(tally.first_tokens) >= len(sessions):
-            told = True
+        if not announced and len(tally.first_tokens) >= len(sessions):
+            announced = True
             print(OPEN, flush=True)
         if now > began + load.seconds + GRACE_S:
             tally.fail(f"unanswered {GRACE_S:g} s after the end")

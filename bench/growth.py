@@ -67,7 +67,7 @@ def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmsnap-growth-")))
         filed = min(FILED, FILED_PER_BATCH * batches)
-        instances = [_brought_to(axis, size, folder, filed, stack) for size in sizes]
+        instances = [_start_at(axis, size, folder, filed, stack) for size in sizes]
         # Only now: connections that wait until all are so far would be closed for being idle.
         askers = [Asker(running, CONNECTIONS) for running in instances]
         for asker in askers:
@@ -82,7 +82,7 @@ def measure(axis: Axis, sizes: Sequence[int], batches: int) -> list[Point]:
         ]
 
 
-def _brought_to(axis: Axis, size: int, parent: Path, filed: int, stack: ExitStack) -> Running:
+def _start_at(axis: Axis, size: int, parent: Path, filed: int, stack: ExitStack) -> Running:
     """Start an instance, send it *filed* requests, and bring it to *size*."""
     folder, setup = parent / str(size), axis.setup(size)
     running = stack.enter_context(TARGETS["llmsnap"].start(folder, 0, setup))

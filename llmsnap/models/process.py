@@ -76,7 +76,7 @@ class Process:
         self._launchers = launchers
         self._output = output
         self._on_change = on_change
-        self._machine = StateMachine(self._tell)
+        self._machine = StateMachine(self._report_change)
         self._tasks = TaskGroup(settings.id)
         self._transition: Transition | None = None
         self._handle: Handle | None = None
@@ -362,8 +362,8 @@ class Process:
     def _explain_exit(self, handle: Handle) -> ChildExited:
         state = self._ended_in or self.state
         doing = {State.STARTING: " while loading", State.WAKING: " while waking"}.get(state, "")
-        said = redact_output("\n".join(self._output.tail(TAIL_LINES)), self._secrets())
-        detail = f"; its last output:\n{said}" if said else "; it printed nothing"
+        last_lines = redact_output("\n".join(self._output.tail(TAIL_LINES)), self._secrets())
+        detail = f"; its last output:\n{last_lines}" if last_lines else "; it printed nothing"
         return ChildExited(f"{self.model_id}: ended with {handle.status}{doing}", detail=detail)
 
     def _secrets(self) -> list[str]:
@@ -383,7 +383,7 @@ class Process:
                 self.settings, self._next_settings = self._next_settings, None
             self._machine.fire(Trigger.EXITED)
 
-    def _tell(self, old: State, new: State, trigger: Trigger) -> None:
+    def _report_change(self, old: State, new: State, trigger: Trigger) -> None:
         self._on_change(self.model_id, old, new, trigger)
 
     def _check(self) -> HealthCheck:

@@ -41,7 +41,7 @@ class ResponseParser:
     """Collects what httptools parses of one response after another; one per connection."""
 
     __slots__ = (
-        "_head", "_is_odd", "chunks", "complete", "early", "has_length", "headers", "http",
+        "_head", "_is_malformed", "chunks", "complete", "early", "has_length", "headers", "http",
         "in_body", "is_chunked", "keep_alive", "on_body", "reason", "switched",
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ class ResponseParser:
         """Whether another protocol follows the head; *early* holds its bytes that were read."""
         self.early = b""
         self._head = b""
-        self._is_odd = False
+        self._is_malformed = False
 
     @property
     def has_begun(self) -> bool:
@@ -96,15 +96,15 @@ class ResponseParser:
         Raises: HttpParserError, ValueError.
         """
         self._head += data
-        if not self._is_odd:
+        if not self._is_malformed:
             try:
                 self._feed(data)
             except httptools.HttpParserError:
                 if self.in_body or not self._head.lstrip(b"\r\n").startswith(b"HTTP/1."):
                     raise
-                self._is_odd = True
-        if self._is_odd and not self.in_body:
-            self._mend()
+                self._is_malformed = True
+        if self._is_malformed and not self.in_body:
+            self._repair()
         if self.in_body:
             self._head = b""
         elif len(self._head) > MAX_HEAD_BYTES:
@@ -117,7 +117,7 @@ class ResponseParser:
             self.in_body = self.switched = True
             self.early = data[upgrade.args[0] :]
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Parse the repaired head as soon as it is complete."""
         self._head = self._head.lstrip(b"\r\n")
         while (end := END_OF_HEAD.search(self._head)) is not None:
@@ -170,14 +170,14 @@ class ResponseParser:
                 self.is_chunked = True
         if self.is_chunked and self.has_length:
             # RFC 9112 section 6.3: the length is ignored, and must not be forwarded.
-            self._is_odd = True
+            self._is_malformed = True
             self.has_length = False
             self.headers = [one for one in self.headers if one[0].lower() != "content-length"]
 
     def on_message_complete(self) -> None:
         """Mark the response as complete. A connection with a malformed response is not reused."""
         self.complete = self.in_body  # interim responses are messages of their own
-        self.keep_alive = self.http.should_keep_alive() and not self._is_odd
+        self.keep_alive = self.http.should_keep_alive() and not self._is_malformed
 
 
 def mended(head: bytes) -> bytes:
@@ -847,7 +847,7 @@ class Exchange:
     def _note_bad(self, parser: ResponseParser, error: Exception) -> None:
         """Exclude the connection from reuse. Raises: UpstreamBroke for an incomplete response."""
         if not parser.complete:
-            why = error.__context__ or error  # of a callback of ours, or httptools' own
+            why = error.__context__ or error  # of a callback here, or httptools' own
             raise UpstreamBroke(f"{self.address.called} does not speak HTTP/1.1: {why}") from error
         self._reusable = False
 

@@ -355,11 +355,11 @@ class LoadingStream:
             return events
         if not is_refusal and is_sse(whole):  # whatever its Content-Type says
             return [whole]
-        error, said = _refusal_of(document, whole)
+        error, text = _refusal_of(document, whole)
         what = f"the model answered {status}"
         if not is_refusal:
             what += " without events" if error is None else " with an error"
-        raise UpstreamRefused(what, status, error, said)
+        raise UpstreamRefused(what, status, error, text)
 
     def _fail(self, error: LlmsnapError) -> Iterator[bytes]:
         self._failed = error

@@ -241,7 +241,7 @@ class _Intake:
     def _feed(self, chunk: bytes) -> list[PartHead | PartData]:
         events = self._parser.feed(chunk)
         heads = sum(isinstance(event, PartHead) for event in events)
-        # The data of a part comes in one piece, and in one or two more for each read.
+        # The data of a part arrives in one chunk, and in one or two more for each read.
         self._stray += max(0, len(events) - 3 * heads - 2)
         if self._stray > MAX_STRAY_PIECES:
             raise FormProblem("too much within its parts begins like the boundary")

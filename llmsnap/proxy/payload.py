@@ -401,7 +401,7 @@ def read_body(request: Request, limit_bytes: int, limit_key: str = "maxRequestBo
             _check_length(size, limit_bytes, limit_key)
         request.body_share.in_memory(size)
         if size == length == len(piece):
-            return piece  # in one piece, as nearly all come
+            return piece  # in one chunk, as nearly all arrive
         pieces.write(piece)
     if length is not None and size < length:
         raise _cut_short(size, length)

@@ -83,7 +83,7 @@ class BodyBudget:
         return f"<BodyBudget {self.memory!r}, {self.disk!r}>"
 
     def configure(self, config: Config) -> None:
-        """Apply new settings; what is held stays. Never switches."""
+        """Apply new limits; bytes held already still count. Never switches."""
         self.memory.limit_bytes = config.max_body_memory_bytes or min(
             MOST_MEMORY_BYTES, memory_bytes() // MEMORY_SHARE
         )

@@ -385,7 +385,7 @@ class ResponseWriter:
                 close()
 
     def send_result(self) -> None:
-        """Send what the application returned. Blocks while the client does not read."""
+        """Send the application's result. Blocks while the client does not read."""
         for data in self.result or ():
             if data:
                 if self.headers_sent and self.is_chunked:

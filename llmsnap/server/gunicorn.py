@@ -147,7 +147,7 @@ def acquire_lock(state: StateDir, worker: GunicornWorker) -> None:
 
 
 def fail_boot(worker: GunicornWorker, error: ConfigError) -> NoReturn:
-    """Log what is wrong with the configuration; exit so that gunicorn starts no more workers."""
+    """Log the problems of the configuration; exit so that gunicorn starts no more workers."""
     for problem in error.problems:
         worker.log.error("%s: %s", problem.place(error.source), problem)
     sys.exit(BOOT_ERROR)

@@ -123,7 +123,7 @@ class Redactor:
         self._member: re.Pattern[str] | None = None
         self._quoted: re.Pattern[str] | None = None
         if self._names:
-            # A field's own name as it stands in JSON, and inside JSON that is itself in a string
+            # A field's own name as it is in JSON, and inside JSON that is itself in a string
             # (arguments of tool calls).
             any_name = "|".join(re.escape(json.dumps(name)[1:-1]) for name in sorted(self._names))
             self._member = re.compile(rf'(?<!\\)"(?:{any_name})"\s*:\s*', re.IGNORECASE)

@@ -191,8 +191,8 @@ def _environment(root: Path, kernel: str) -> HostEnvironment:
 def _hypervisor(root: Path) -> str | None:
     """Return the name of the hypervisor, from the DMI tables."""
     dmi = root / "sys/class/dmi/id"
-    told = f"{_text(dmi / 'sys_vendor') or ''} {_text(dmi / 'product_name') or ''}"
-    return next((name for name in HYPERVISORS if name.lower() in told.lower()), None)
+    vendor_text = f"{_text(dmi / 'sys_vendor') or ''} {_text(dmi / 'product_name') or ''}"
+    return next((name for name in HYPERVISORS if name.lower() in vendor_text.lower()), None)
 
 
 # --- processor and memory -------------------------------------------------------------------------

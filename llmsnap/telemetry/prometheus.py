@@ -207,7 +207,7 @@ class Metrics:
             self._inter_tokens(model).observe(between_s)
 
     def count_transition(self, event: ProcessStateChanged) -> None:
-        """Measure a load, wake, sleep or stop that came to its end."""
+        """Measure a finished load, wake, sleep or stop."""
         now = self._clock()
         began = self._since.get(event.model_id)
         kind = _TRANSITIONS.get((State(event.old), State(event.new)))

@@ -126,7 +126,7 @@ class Offload:
             self._next()
 
     def close(self) -> None:
-        """Drop what waits and end the thread."""
+        """Drop waiting work and end the thread."""
         self._waiting.clear()
         if self._timer is not None:
             self._timer.close()
