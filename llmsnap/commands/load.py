@@ -90,7 +90,7 @@ class Progress:
         self._name = name
         self._terminal = terminal
         self._began = time.monotonic()
-        self._told = ""
+        self._last_line = ""
 
     def __repr__(self) -> str:
         return f"<Progress of {self._name}>"
@@ -101,10 +101,10 @@ class Progress:
             return  # the server has not received the load request yet
         elapsed_s = time.monotonic() - self._began
         self._terminal.status(f"{self._name}: {live_text(model, elapsed_s)}")
-        told = plain_text(model)
-        if not self._terminal.is_live and told != self._told:
-            self._told = told
-            self._terminal.line(f"{self._name}: {told}")
+        line = plain_text(model)
+        if not self._terminal.is_live and line != self._last_line:
+            self._last_line = line
+            self._terminal.line(f"{self._name}: {line}")
 
     def end(self) -> None:
         """Remove the status line."""

@@ -139,7 +139,7 @@ class Report:
         self.problems: list[Problem] = []
         self.advice: list[Problem] = []
         self._suggestions = 0
-        self._told: set[Path] = set()
+        self._reported: set[Path] = set()
 
     def error(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
         """Add a problem, for which the file is rejected."""
@@ -148,11 +148,11 @@ class Report:
 
     def suppress(self, path: Path) -> None:
         """Mark *path* as already reported."""
-        self._told.add(path)
+        self._reported.add(path)
 
     def already_reported(self, path: Path) -> bool:
         """Return whether the value at *path*, or one of its ancestors, was already reported."""
-        return any(path[:length] in self._told for length in range(1, len(path) + 1))
+        return any(path[:length] in self._reported for length in range(1, len(path) + 1))
 
     def advise(self, path: Path, what: str, fix: str = "", at: Node | None = None) -> None:
         """Add advice about a value that is accepted."""

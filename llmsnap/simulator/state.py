@@ -79,7 +79,7 @@ class SimState:
         self.in_flight -= 1
         limit = self.options.exit_after_requests
         if limit and self.requests - self.in_flight >= limit:
-            self.write_line(f"exiting after {limit} requests, as told")
+            self.write_line(f"exiting after {limit} requests (--exit-after-requests)")
             self.leave(self.options.exit_code)
 
     def describe(self) -> Json:
@@ -107,7 +107,7 @@ _NOISE = b"noise " * 13 + b"\n"
 def leave_later(state: SimState) -> None:
     """Exit after the time of --exit-after. Blocks until then."""
     gevent.sleep(state.options.exit_after)
-    state.write_line(f"exiting after {state.options.exit_after:g} s, as told")
+    state.write_line(f"exiting after {state.options.exit_after:g} s (--exit-after)")
     state.leave(state.options.exit_code)
 
 
@@ -132,7 +132,7 @@ def cut(
     """Yield *limit* chunks, then drop the connection."""
     for number, chunk in enumerate(chunks):
         if number == limit:
-            state.write_line(f"dropping a connection after {limit} chunks, as told")
+            state.write_line(f"dropping a connection after {limit} chunks, as configured")
             client.hang_up()
             return
         yield chunk

@@ -90,8 +90,8 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         """Whether the batch holds no event."""
-        told = (self.models, self.profile, self.notes, self.logs, self.requests, self.in_flight)
-        return not (self.recorded or any(told))
+        parts = (self.models, self.profile, self.notes, self.logs, self.requests, self.in_flight)
+        return not (self.recorded or any(parts))
 
 
 class FeedReader(Protocol):
@@ -155,7 +155,7 @@ class Broadcast:
 
     def history(self) -> list[FeedFrame]:
         """Return the first envelopes of a reader that has just joined."""
-        logs = [LogPiece(source, self._told(source)).envelope() for source in SOURCES]
+        logs = [LogPiece(source, self._published(source)).envelope() for source in SOURCES]
         fixed = envelope("uiConfig", UI_CONFIG), self._profile()
         return [*logs, self._model_list(), *fixed, self.requests(), self._metrics()]
 
@@ -339,7 +339,7 @@ class Broadcast:
         self._in_flight_seen = seen
         return named("inFlight", frames.in_flight(self._service))
 
-    def _told(self, source: str) -> bytes:
+    def _published(self, source: str) -> bytes:
         """Return the history of a log up to the last published byte."""
         stream, reader = self._stream(source), self._logs[source]
         history = stream.snapshot()

@@ -280,37 +280,37 @@ class InFlight:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._told: dict[int, Seen] = {}  # least recently sent first
+        self._sent: dict[int, Seen] = {}  # least recently sent first
         self._bytes_due = 0.0
 
     def __repr__(self) -> str:
-        return f"<InFlight, {len(self._told)} told>"
+        return f"<InFlight, {len(self._sent)} sent>"
 
     @property
     def is_empty(self) -> bool:
         """Whether readers know of no request."""
-        return not self._told
+        return not self._sent
 
     def forget(self) -> None:
         """Begin anew: there is no reader."""
-        self._told.clear()
+        self._sent.clear()
 
     def snapshot(self, now: float) -> FeedFrame:
         """Return all requests, from which the changes go on; *now* is monotonic.
 
-        Other readers must have been told of all changes before.
+        All changes must have been sent to the other readers before.
         """
         observers = self._observers()
-        self._told = {serial: _seen(observer) for serial, observer in observers.items()}
+        self._sent = {serial: _seen(observer) for serial, observer in observers.items()}
         requests = [_entry(observer, now) for observer in observers.values()]
         return envelope("inflight", {"operation": "snapshot", "requests": requests})
 
     def changes(self, now: float) -> list[FeedFrame]:
         """Return what has changed since the last call, in the order of removes and upserts."""
         observers = self._observers()
-        gone = [serial for serial in self._told if serial not in observers]
+        gone = [serial for serial in self._sent if serial not in observers]
         for serial in gone:
-            del self._told[serial]
+            del self._sent[serial]
         return [
             *(envelope("inflight", {"operation": "remove", "id": str(one)}) for one in gone),
             *(self._upsert(observer, now) for observer in self._changed(observers, now)),
@@ -321,24 +321,24 @@ class InFlight:
     ) -> list[ResponseObserver]:
         moved = [
             serial
-            for serial in self._told
-            if _seen(observers[serial])[:2] != self._told[serial][:2]
+            for serial in self._sent
+            if _seen(observers[serial])[:2] != self._sent[serial][:2]
         ]
-        new = [serial for serial in observers if serial not in self._told]
+        new = [serial for serial in observers if serial not in self._sent]
         counted: list[int] = []
         if now >= self._bytes_due:
             self._bytes_due = now + BYTES_EVERY_S
             known = set(moved)
             counted = [
                 serial
-                for serial, seen in self._told.items()
+                for serial, seen in self._sent.items()
                 if serial not in known and observers[serial].response_bytes != seen[2]
             ][:MOST_BYTES_TOLD]
         return [observers[serial] for serial in (*moved, *counted, *new)]
 
     def _upsert(self, observer: ResponseObserver, now: float) -> FeedFrame:
-        self._told.pop(observer.serial, None)
-        self._told[observer.serial] = _seen(observer)
+        self._sent.pop(observer.serial, None)
+        self._sent[observer.serial] = _seen(observer)
         return envelope("inflight", {"operation": "upsert", "request": _entry(observer, now)})
 
     def _observers(self) -> dict[int, ResponseObserver]:
