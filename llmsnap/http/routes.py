@@ -43,6 +43,8 @@ class ModelPlace(Enum):
     FORM = auto()
     """The same, for a route whose bodies are uploads."""
     QUERY = auto()
+    MESSAGE = auto()
+    """In the first message of a WebSocket, a JSON text."""
     PATH = auto()
 
 
@@ -197,6 +199,15 @@ def _query(path: str, summary: str, note: str = BY_QUERY, **more: Any) -> HttpRo
     )  # fmt: skip
 
 
+def _message(path: str, summary: str, **more: Any) -> HttpRoute:
+    note = "The first message, JSON, names the model and is sent on; what follows passes unread."
+    return HttpRoute(
+        ("GET",), path, "inference", summary, note, model=ModelPlace.MESSAGE, access=Access.SHARED,
+        parameters=WAITING, status=101, answers={ANY: "Anything"}, errors=(400, *MODEL_FAILS),
+        passes=True, **more,
+    )  # fmt: skip
+
+
 def _versionless(method: str, sends: str) -> HttpRoute:
     return HttpRoute(
         (method,), "/v/{route}", "inference",
@@ -212,19 +223,23 @@ RESPONSES = Dialect.RESPONSES
 
 
 def _without_version(row: HttpRoute) -> HttpRoute:
+    note = f"{row.note} Sent on as `{row.path}`: for clients whose base URL lacks `/v1`."
     return replace(
-        row, path=row.path.removeprefix(VERSION[:-1]), sent_as=row.path,
-        note=f"Sent on as `{row.path}`: for clients whose base URL lacks `/v1`.",
-    )  # fmt: skip
+        row, path=row.path.removeprefix(VERSION[:-1]), sent_as=row.path, note=note.lstrip()
+    )
 
 
 _VERSIONED = (
     _json("/v1/chat/completions", "Chat (OpenAI).", stream=Stream.CHAT),
     _json("/v1/completions", "Completion (OpenAI).", stream=Stream.COMPLETION),
     _json("/v1/responses", "Response (OpenAI).", stream=Stream.RESPONSE, dialect=RESPONSES),
+    _message(
+        "/v1/responses", "A WebSocket of responses (OpenAI).",
+        stream=Stream.RESPONSE, dialect=RESPONSES,
+    ),
     _json("/v1/messages", "Message (Anthropic).", stream=Stream.MESSAGE, dialect=MESSAGES),
     _json("/v1/embeddings", "Embeddings (OpenAI)."),
-)
+)  # fmt: skip
 INFERENCE = (
     *_VERSIONED,
     *map(_without_version, _VERSIONED),
@@ -611,7 +626,8 @@ def _resources() -> dict[str, Resource]:
 
 
 def _methods(row: HttpRoute) -> tuple[str, ...]:
-    return (*row.methods, "HEAD") if "GET" in row.methods else row.methods
+    has_head = "GET" in row.methods and row.model is not ModelPlace.MESSAGE
+    return (*row.methods, "HEAD") if has_head else row.methods
 
 
 def _pattern(path: str) -> re.Pattern[str]:

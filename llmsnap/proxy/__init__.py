@@ -10,7 +10,8 @@ Read it in the order in which a request is processed; each line is a call:
 5. ``Exchange.send`` (``client``): a connection of the pool, the request, the head of the response.
    While the model loads or is silent, ``LoadingStream`` (``loading``) keeps a stream alive.
 6. ``ProxyStream`` (``stream``): each chunk of the response; for a WebSocket ``Tunnel``
-   (``tunnel``).
+   (``tunnel``). A WebSocket whose first message names the model is accepted before step 2
+   (``websocket``).
 7. ``RequestContext.close`` (``context``): releases lease, connection and memory, and files the
    record.
 
@@ -34,8 +35,10 @@ from llmsnap.proxy.request import (
 )
 from llmsnap.proxy.stream import ProxyStream
 from llmsnap.proxy.tunnel import Tunnel
+from llmsnap.proxy.websocket import AcceptedWebSocket
 
 __all__ = [
+    "AcceptedWebSocket",
     "BodyBudget",
     "BodyShare",
     "ClientMonitor",

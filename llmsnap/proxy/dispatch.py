@@ -25,14 +25,16 @@ from llmsnap.errors import (
 from llmsnap.http import (
     PAGE_SANDBOX,
     SANDBOX,
+    ModelPlace,
     Stream,
     from_environ,
     request_headers,
+    route_at,
     sandboxed,
     stream_of,
 )
 from llmsnap.models import Address
-from llmsnap.proxy import stream, tunnel
+from llmsnap.proxy import stream, tunnel, websocket
 from llmsnap.proxy.client import ConnectionPool, Exchange, nothing
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.jsonbody import is_true_word
@@ -43,7 +45,13 @@ from llmsnap.proxy.loading import (
     ModelWait,
     WaitFrames,
 )
-from llmsnap.proxy.payload import parse_query, parse_request, parse_upstream
+from llmsnap.proxy.payload import (
+    MessagePayload,
+    parse_message,
+    parse_query,
+    parse_request,
+    parse_upstream,
+)
 from llmsnap.proxy.request import RequestConfig, Response, UpstreamSettings
 from llmsnap.routing import Lease, LocalRoute, PeerRoute, Route, Ticket
 from llmsnap.telemetry import Recorder
@@ -119,6 +127,8 @@ class Dispatcher:
         Raises: LlmsnapError; then nothing has been sent and no resource is held.
         """
         try:
+            if tunnel.is_wanted(context.request) and _names_model_in_message(context):
+                return self._accept(context, request_config)
             context.payload = parse_request(context.request, request_config)
         except LlmsnapError as error:
             self._fail(context, error)
@@ -157,6 +167,39 @@ class Dispatcher:
         context.payload = parse_query(context.request, request_config)
         context.never_swap = not is_true_word(autoload)
         return self._serve(context, request_config)
+
+    def _accept(self, context: RequestContext, request_config: RequestConfig) -> Response:
+        """Accept a WebSocket whose first message names the model. Raises: BadRequest."""
+        request = context.request
+        headers, protocol = websocket.handshake(request.environ)
+
+        def open_tunnel(message: bytes) -> tuple[tunnel.Tunnel, list[bytes]]:
+            payload = parse_message(request, request_config, message, protocol)
+            context.payload = payload
+            return self._open_tunnel(context, request_config, payload)
+
+        body = websocket.AcceptedWebSocket(
+            context,
+            request_config.config.max_request_body_bytes,
+            open_tunnel,
+            partial(self._fail, context),
+        )
+        return Response(101, "Switching Protocols", headers, body)
+
+    def _open_tunnel(
+        self, context: RequestContext, request_config: RequestConfig, payload: MessagePayload
+    ) -> tuple[tunnel.Tunnel, list[bytes]]:
+        """Open a WebSocket to the model's server; return the tunnel and what to send first."""
+        answer = self._serve(context, request_config)
+        if not isinstance(answer.body, tunnel.Tunnel):
+            raise UpstreamError(
+                f"<{context.served_by}> has no WebSocket at {context.sent_path}: its server "
+                f"answered {answer.status}"
+            )
+        message, payload.message = payload.message, b""
+        # The tunnel releases it once it has been sent.
+        context.request.body_share.in_memory(len(message))
+        return answer.body, websocket.client_message(message)
 
     def _serve(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Serve *context*, which is closed here on failure, else by the body of the response."""
@@ -377,6 +420,11 @@ class Dispatcher:
 
         comments, event = CommentFrames(COMMENT_EVERY_S), stream.error_event(context.request)
         return LoadingStream(context, None, comments, wait_head, event).answer()
+
+
+def _names_model_in_message(context: RequestContext) -> bool:
+    request = context.request
+    return route_at(request.path, request.method).model is ModelPlace.MESSAGE
 
 
 def _set_wait_rules(context: RequestContext, model: ModelConfig) -> None:

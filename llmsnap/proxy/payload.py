@@ -140,6 +140,30 @@ class JsonPayload(Payload):
         self._received, self.body = EMPTY_BODY, b""
 
 
+class MessagePayload(JsonPayload):
+    """The first message of a WebSocket, sent after the handshake with the model's server.
+
+    That handshake offers what was negotiated with the client: *protocol*, and no extension.
+    """
+
+    drops = frozenset({"sec-websocket-extensions", "sec-websocket-protocol"})
+
+    def __init__(self, body: JsonBody, path: str, share: BodyShare, protocol: str) -> None:
+        super().__init__(body, path, share)
+        self.message = b""
+        """The message as ``adapt`` has made it."""
+        self.body, self.length, self.stream = b"", 0, False
+        if protocol:
+            self.adds = (("Sec-WebSocket-Protocol", protocol),)
+
+    def adapt(self, settings: UpstreamSettings, name: str) -> None:
+        """See Payload: the message is what is rewritten."""
+        super().adapt(settings, name)
+        if isinstance(self.body, bytes):
+            self.message = self.body
+        self.body, self.length, self.stream = b"", 0, False
+
+
 class FormPayload(Payload):
     """An upload."""
 
@@ -221,14 +245,28 @@ def parse_request(
     path = path or request.path
     resource = RESOURCES[path]
     route = resource.routes.get(request.method)
-    if route is None:
-        allow = resource.methods
-        raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}", allow)
+    if route is None or route.model is ModelPlace.MESSAGE:
+        allow = [one for one in resource.methods if one != "GET" or route is None]
+        also = ", and GET for a WebSocket only" if route is not None else ""
+        raise MethodNotAllowed(f"{request.path} takes {', '.join(allow)}{also}", allow)
     if route.model is ModelPlace.QUERY:
         return _query_payload(request, request_config.config, path, implied)
     if is_form(request.environ.get("CONTENT_TYPE", "")):
         return _form_payload(request, request_config.config, path, implied)
     return _json_payload(request, request_config.config, path, implied)
+
+
+def parse_message(
+    request: Request, request_config: RequestConfig, message: bytes, protocol: str
+) -> MessagePayload:
+    """Return the payload of a WebSocket whose first *message* names the model. Raises: BadRequest.
+
+    *protocol* is the subprotocol that the client was granted.
+    """
+    request.body_share.in_memory(len(message))
+    parsed = parse_json(message, first_model(request.query))
+    path = _sent_path(request.path, request.query)
+    return MessagePayload(parsed, path, request.body_share, protocol)
 
 
 def parse_query(request: Request, request_config: RequestConfig) -> QueryPayload:

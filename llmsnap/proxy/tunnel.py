@@ -88,6 +88,8 @@ class Tunnel:
         self._on_end = on_end
         self._tasks = TaskGroup(f"tunnel {request.id}")
         self._monitor = request.monitor
+        self._body_share = request.body_share
+        self._ahead: list[bytes] = []
         self._closed = False
 
     def __repr__(self) -> str:
@@ -98,11 +100,20 @@ class Tunnel:
 
         Both sockets are shut down afterwards.
         """
+        self._run(self._head(headers), [ahead] if ahead else [])
+
+    def resume(self, ahead: list[bytes]) -> None:
+        """As ``run``, with the head sent already; *ahead* is emptied as it is sent. Blocks."""
+        self._run(b"", ahead)
+
+    def _run(self, head: bytes, ahead: list[bytes]) -> None:
+        self._ahead = ahead
         self._monitor.close()  # a client that ends its side may still listen
         try:
             for sock in (self._client, self._upstream):
                 notice_lost_peer(sock)
-            self._client.sendall(self._head(headers))
+            if head:
+                self._client.sendall(head)
             self._carry(ahead)
         except OSError as error:
             log.debug("%r: %s", self, error)
@@ -114,7 +125,7 @@ class Tunnel:
     def cut(self) -> None:
         """End the tunnel at once; callable from any greenlet. Never switches."""
         for sock in (self._client, self._upstream):
-            _shut_down(sock, socket.SHUT_RDWR)
+            shut_down(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Release everything; the first call wins. Never switches."""
@@ -128,37 +139,43 @@ class Tunnel:
         lines += [f"{name}: {value}" for name, value in headers]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
-    def _carry(self, ahead: bytes) -> None:
+    def _carry(self, ahead: list[bytes]) -> None:
         """Carry both ways; after one has ended, the other gets HALF_OPEN_S."""
+        early = [self._early] if self._early else []
         ways = [
             self._tasks.spawn(
                 "up", self._pump, self._client, self._upstream, ahead, self._count_up
             ),
             self._tasks.spawn(
-                "down", self._pump, self._upstream, self._client, self._early, self._count_down
+                "down", self._pump, self._upstream, self._client, early, self._count_down
             ),
         ]
         gevent.wait(ways, count=1)
         gevent.joinall(ways, timeout=HALF_OPEN_S)
 
-    def _pump(self, source: Any, sink: Any, first: bytes, count: Callable[[int], None]) -> None:
-        """Carry one way until *source* ends, then end *sink*'s side; a failure ends both ways."""
+    def _pump(
+        self, source: Any, sink: Any, first: list[bytes], count: Callable[[int], None]
+    ) -> None:
+        """Carry one way, the chunks in *first* ahead, until *source* ends; then end *sink*'s side.
+
+        A failure ends both ways.
+        """
         try:
-            piece = first or source.recv(PIECE_BYTES)
-            while piece:
+            while piece := first.pop(0) if first else source.recv(PIECE_BYTES):
                 sink.sendall(piece)
                 count(len(piece))
-                piece = source.recv(PIECE_BYTES)
         except OSError:
             self.cut()
             return
         if isinstance(sink, SSLSocket):
             self.cut()  # TLS cannot close one direction only
         else:
-            _shut_down(sink, socket.SHUT_WR)
+            shut_down(sink, socket.SHUT_WR)
 
     def _count_up(self, size: int) -> None:
         self.received += size
+        if not self._ahead:
+            self._body_share.close()  # the first message, which it counted, has been sent
 
     def _count_down(self, size: int) -> None:
         self.sent += size
@@ -172,7 +189,8 @@ def notice_lost_peer(sock: Any) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
 
 
-def _shut_down(sock: Any, how: int) -> None:
+def shut_down(sock: Any, how: int) -> None:
+    """Shut *sock* down; harmless where it has ended already. Never switches."""
     try:
         # Not the method of an SSLSocket, which discards the session under a concurrent read.
         socket.socket.shutdown(sock, how)

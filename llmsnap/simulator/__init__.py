@@ -14,7 +14,7 @@ What it answers
     vLLM        /score, /pooling, /classify, /sleep, /wake_up, /is_sleeping, /collective_rpc,
                 /reset_prefix_cache
     Stable Diffusion web UI: /sdapi/v1/txt2img, img2img, loras
-    WebSocket   /v1/realtime and /ws send each message back
+    WebSocket   /v1/responses, /v1/realtime and /ws send each message back
     probes      /echo, /redirect?to=, /status/<code>, /slow-respond?echo=&delay=, /test, /env, /
     itself      GET /sim/state, GET /sim/requests (the last 100), POST /sim/options
 

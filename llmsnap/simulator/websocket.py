@@ -87,6 +87,7 @@ def _frame(first: int, payload: bytes) -> bytes:
 
 
 ROUTES = (
+    Route("/v1/responses", echo, ("GET",), inference=True),
     Route("/v1/realtime", echo, ("GET",), inference=True),
     Route("/ws", echo, ("GET",)),
 )

@@ -41,7 +41,15 @@ from llmsnap.http import (
     tells_of_all,
     with_origin,
 )
-from llmsnap.proxy import LoadingStream, ProxyStream, Request, RequestContext, Response, Tunnel
+from llmsnap.proxy import (
+    AcceptedWebSocket,
+    LoadingStream,
+    ProxyStream,
+    Request,
+    RequestContext,
+    Response,
+    Tunnel,
+)
 from llmsnap.web import access, accesslog
 from llmsnap.web.accesslog import Journal
 from llmsnap.web.incoming import leave_taken, new_request, take_over
@@ -103,7 +111,7 @@ class Gateway:
             if handle is not None:
                 answer = handle(context, runtime)
                 answer.headers = with_origin(_without(answer.headers, own), allow) + own
-                if not isinstance(answer.body, Tunnel):
+                if not isinstance(answer.body, (Tunnel, AcceptedWebSocket)):
                     told_early = isinstance(answer.body, LoadingStream) or is_open(request.path)
                     waits = [] if told_early else _waits(context)
                     return self._finish(context, start_response, answer, waits)
@@ -189,8 +197,9 @@ class Gateway:
     ) -> list[bytes]:
         """Hand the connection to a tunnel until the tunnel ends. Blocks."""
         context.status = answer.status
+        waits = _waits(context) if isinstance(answer.body, Tunnel) else []
         try:
-            answer.body.run(answer.headers + _waits(context), take_over(environ))
+            answer.body.run(answer.headers + waits, take_over(environ))
         finally:
             context.request.body_share.close()
             accesslog.write(self._journal, context, answer.body.sent)

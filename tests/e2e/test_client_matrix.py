@@ -61,7 +61,10 @@ RERANK = {"query": "hi", "documents": ["a", "b"]}
 FILES = {"/v1/audio/transcriptions": "file", "/v1/images/edits": "image"}
 WEBSOCKETS = {"/v1/realtime"}
 ROWS = {
-    row.path: row for row in TABLE if row.is_inference and not row.sent_as and "{" not in row.path
+    row.path: row
+    for row in TABLE
+    if row.is_inference and not row.sent_as and "{" not in row.path
+    if row.model is not ModelPlace.MESSAGE
 }
 ALIKE = {(row.model, row.stream, row.dialect, *row.answers): row.path for row in ROWS.values()}
 ROUTES = sorted(set(ALIKE.values()) - WEBSOCKETS)

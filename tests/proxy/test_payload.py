@@ -24,6 +24,7 @@ from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import (
     RESEND_BYTES,
     RawPayload,
+    parse_message,
     parse_request,
     parse_upstream,
     read_body,
@@ -72,6 +73,19 @@ def test_a_json_request_is_known_by_its_top_level(snapshot) -> None:
     assert (payload.requested, payload.stream, payload.path) == ("a", True, "/v1/chat/completions")
     assert payload.body == b'{"model": "a", "stream": true}'
     assert payload.length == len(payload.body)
+
+
+def test_a_first_message_is_adapted_and_sent_behind_the_handshake(snapshot) -> None:
+    asked = make_request("/v1/responses?model=b", method="GET")
+    payload = parse_message(asked, snapshot, b'{"model":"a","stream":true,"top_p":1}', "realtime")
+    assert (payload.requested, payload.path) == ("a", "/v1/responses?model=b")
+    for _ in range(2):  # a server that ended is asked again
+        payload.adapt(target(["top_p"], temperature=0.5), "real")
+        assert payload.message == b'{"model":"real","stream":true,"temperature":0.5}'
+        assert payload.path == "/v1/responses?model=real"
+        assert (payload.body, payload.length, payload.stream) == (b"", 0, False)
+    assert payload.drops == {"sec-websocket-extensions", "sec-websocket-protocol"}
+    assert payload.adds == (("Sec-WebSocket-Protocol", "realtime"),)
 
 
 def test_an_upload_is_known_by_its_fields(snapshot) -> None:

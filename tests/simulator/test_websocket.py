@@ -61,7 +61,7 @@ def test_a_stream_that_breaks_off_ends_it(cut):
     assert answers(cut) == []
 
 
-@pytest.mark.parametrize("path", ["/ws", "/v1/realtime?model=m"])
+@pytest.mark.parametrize("path", ["/ws", "/v1/realtime?model=m", "/v1/responses"])
 def test_an_upgrade_then_an_echo_then_the_end(sim, path):
     head = (
         f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

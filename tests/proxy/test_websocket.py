@@ -1,0 +1,340 @@
+"""The first message names the model: what is read of it, and how a client learns what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+
+from llmsnap.errors import BadRequest, LlmsnapError, TooLarge, UnknownModel, UpstreamError
+from llmsnap.proxy import websocket
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.websocket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    AcceptedWebSocket,
+    BadFrame,
+    FirstMessage,
+    client_message,
+    close_code,
+    close_frame,
+    handshake,
+    server_frame,
+)
+from tests.proxy.test_tunnel import FakeExchange, call_with
+from tests.server.raw import RawClient
+
+LIMIT = 100_000
+MASK = b"\x01\x02\x03\x04"
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+HANDSHAKE = {"HTTP_SEC_WEBSOCKET_VERSION": "13", "HTTP_SEC_WEBSOCKET_KEY": KEY}
+
+
+def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
+    head = b"".join(client_message(payload))[: -4 - len(payload)]
+    first = opcode | (0x80 if final else 0)
+    return bytes([first]) + head[1:] + MASK + websocket.masked(payload, MASK)
+
+
+def nothing(size: int) -> None:
+    del size
+
+
+# --- the handshake ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "protocol"),
+    [({}, ""), ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "realtime, other"}, "realtime")],
+)
+def test_a_handshake_is_accepted_with_one_protocol_and_no_extension(more, protocol) -> None:
+    asked = {**HANDSHAKE, "HTTP_SEC_WEBSOCKET_EXTENSIONS": "permessage-deflate", **more}
+    headers, found = handshake(asked)
+    given = dict(headers)
+    assert found == protocol == given.pop("Sec-WebSocket-Protocol", "")
+    assert given == {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"HTTP_SEC_WEBSOCKET_VERSION": "8"}, "Version must be 13"),
+        ({"HTTP_SEC_WEBSOCKET_KEY": ""}, "Key"),
+        ({"HTTP_SEC_WEBSOCKET_KEY": "c2hvcnQ="}, "Key"),
+        ({"HTTP_SEC_WEBSOCKET_KEY": "~" * 24}, "Key"),
+    ],
+)
+def test_any_other_handshake_is_refused(more, what: str) -> None:
+    with pytest.raises(BadRequest, match=what):
+        handshake({**HANDSHAKE, **more})
+
+
+# --- the reader ---------------------------------------------------------------------------------
+
+LONG = b"x" * 70_000
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+@pytest.mark.parametrize(
+    ("frames", "message", "replies"),
+    [
+        (frame(TEXT, b"{}"), b"{}", b""),
+        (frame(TEXT), b"", b""),
+        (frame(TEXT, b"x" * 126), b"x" * 126, b""),
+        (frame(TEXT, LONG), LONG, b""),
+        (
+            frame(TEXT, b"abc", final=False)
+            + frame(CONTINUATION, final=False)
+            + frame(CONTINUATION, b"defgh"),
+            b"abcdefgh",
+            b"",
+        ),
+        (frame(PING, b"?") + frame(TEXT, b"{}"), b"{}", server_frame(PONG, b"?")),
+        (
+            frame(TEXT, b"a", final=False) + frame(PING) + frame(PONG) + frame(CONTINUATION, b"b"),
+            b"ab",
+            server_frame(PONG, b""),
+        ),
+    ],
+)
+def test_the_first_message_is_read_and_nothing_behind_it(frames, message, replies, step) -> None:
+    sizes = []
+    reader = FirstMessage(LIMIT, sizes.append)
+    behind = frame(BINARY, b"not ours")
+    data, fed = frames + behind, 0
+    while not reader.is_complete:
+        reader.feed(data[fed : fed + step])
+        fed += step
+    assert reader.replies() == replies
+    assert reader.replies() == b""
+    assert reader.take_message() == message
+    assert reader.take_rest() + data[fed:] == behind
+    assert max(sizes) == len(message)
+
+
+def too_long(size: int) -> bytes:
+    return bytes([0x81, 0xFF]) + size.to_bytes(8, "big") + b"mask"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x81\x02{}", websocket.PROTOCOL_ERROR),  # no mask
+        (b"\xc1\x82mask{}", websocket.PROTOCOL_ERROR),  # a bit of an extension
+        (frame(3, b"x"), websocket.PROTOCOL_ERROR),
+        (frame(CONTINUATION, b"x"), websocket.PROTOCOL_ERROR),
+        (frame(TEXT, b"x", final=False) + frame(TEXT, b"x"), websocket.PROTOCOL_ERROR),
+        (frame(TEXT, b"x", final=False) + frame(BINARY, b"x"), websocket.PROTOCOL_ERROR),
+        (frame(PING, b"x", final=False), websocket.PROTOCOL_ERROR),
+        (frame(PING, b"x" * 126), websocket.PROTOCOL_ERROR),
+        (b"\x81\xfe\x00\x02mask{}", websocket.PROTOCOL_ERROR),  # a longer form than needed
+        (frame(BINARY, b"x"), websocket.UNSUPPORTED),
+        (too_long(LIMIT + 1), websocket.TOO_BIG),
+        (too_long(1 << 63), websocket.TOO_BIG),
+        (frame(TEXT, LONG, final=False) + frame(CONTINUATION, LONG), websocket.TOO_BIG),
+    ],
+)
+def test_what_is_no_first_message_has_a_close_code(data: bytes, code: int) -> None:
+    with pytest.raises((BadFrame, TooLarge)) as caught:
+        FirstMessage(LIMIT, nothing).feed(data)
+    assert close_code(caught.value) == code
+
+
+def test_a_size_that_may_not_be_held_ends_it() -> None:
+    def refuse(size: int) -> None:
+        raise TooLarge(f"{size} bytes")
+
+    with pytest.raises(TooLarge, match="5 bytes"):
+        FirstMessage(LIMIT, refuse).feed(frame(TEXT, b"12345"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"), [(b"", b""), (b"\x03\xe8bye", b"\x03\xe8"), (b"x", b"")]
+)
+def test_a_close_is_answered_and_ends_it(sent: bytes, answered: bytes) -> None:
+    reader = FirstMessage(LIMIT, nothing)
+    reader.feed(frame(CLOSE, sent) + frame(TEXT, b"late"))
+    assert reader.is_closed
+    assert not reader.is_complete
+    assert reader.replies() == server_frame(CLOSE, answered)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadRequest("x"), websocket.POLICY),
+        (UnknownModel("x"), websocket.POLICY),
+        (TooLarge("x"), websocket.TOO_BIG),
+        (UpstreamError("x"), websocket.INTERNAL),
+        (LlmsnapError("x"), websocket.INTERNAL),
+    ],
+)
+def test_each_error_has_its_code(error: LlmsnapError, code: int) -> None:
+    assert close_code(error) == code
+
+
+def test_a_long_reason_is_cut_between_characters() -> None:
+    made = close_frame(1008, "x" + "ü" * 100)
+    assert made[1] == len(made) - 2 <= 125
+    assert made[4:].decode() == "x" + "ü" * 61
+
+
+# --- a whole connection -------------------------------------------------------------------------
+
+
+class Accepted:
+    """An accepted WebSocket under way, with its client and the far end of the model's server."""
+
+    def __init__(self) -> None:
+        ours, self.near = socket.socketpair()
+        theirs, self.inner = socket.socketpair()
+        self.client, self.upstream = RawClient(None, ours), RawClient(None, theirs)
+        self.request = call_with(self.near)
+        self.context = RequestContext(self.request)
+        self.failed: list[LlmsnapError] = []
+        self.ended: list[int] = []
+        self.refusal: BaseException | None = None
+        self.loading, self.loaded = Event(), Event()
+        self.loaded.set()
+        self.body = AcceptedWebSocket(self.context, LIMIT, self.open_tunnel, self.fail)
+        self.greenlet = gevent.Greenlet(self.body.run, [("X-Request-Id", "r-1")], b"")
+        self.greenlet.start()
+
+    def open_tunnel(self, message: bytes):
+        self.loading.set()
+        self.loaded.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        exchange = FakeExchange(self.inner, b"")
+        made = websocket.Tunnel(self.request, exchange, lambda: self.ended.append(1))
+        return made, client_message(message)
+
+    def fail(self, error: LlmsnapError) -> None:
+        self.failed.append(error)
+        self.context.close(error)
+
+    def closed_with(self) -> tuple[int, str]:
+        """The close frame the client gets, and the end behind it."""
+        opcode, size = self.client.exactly(2)
+        assert opcode == 0x80 | CLOSE
+        payload = self.client.exactly(size)
+        self.client.close()
+        self.greenlet.get(timeout=3)
+        assert self.context.closed
+        return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+    def close(self) -> None:
+        self.client.close()
+        self.upstream.close()
+        self.greenlet.join(timeout=3)
+        assert self.greenlet.ready()
+        self.near.close()
+        self.inner.close()
+
+
+@pytest.fixture
+def accepted() -> Iterator[Accepted]:
+    made = Accepted()
+    assert made.client.head().headers == {"x-request-id": "r-1"}
+    yield made
+    made.close()
+
+
+def test_the_first_message_goes_ahead_of_what_follows_unread(accepted) -> None:
+    accepted.client.send(frame(PING, b"?"))
+    assert accepted.client.exactly(3) == server_frame(PONG, b"?")
+    rest = frame(BINARY, b"anything") + b"no frame at all"
+    accepted.client.send(frame(TEXT, b"{", final=False) + frame(CONTINUATION, b"}") + rest)
+    first = accepted.upstream.exactly(2 + 4 + 2)
+    assert first[:2] == b"\x81\x82"
+    assert websocket.masked(first[6:], first[2:6]) == b"{}"
+    assert accepted.upstream.exactly(len(rest)) == rest
+    accepted.upstream.send(b"an answer")
+    assert accepted.client.exactly(9) == b"an answer"
+    accepted.upstream.close()
+    assert accepted.client.rest() == b""
+    accepted.client.close()
+    accepted.greenlet.get(timeout=3)
+    assert accepted.ended == [1]
+    assert not accepted.failed
+    assert accepted.body.sent == 3 + 9
+    assert accepted.context.closed
+
+
+@pytest.mark.parametrize("before", [b"", frame(PONG)])
+def test_pings_are_answered_while_the_model_loads_and_all_else_is_for_it(accepted, before) -> None:
+    accepted.loaded.clear()
+    accepted.client.send(frame(TEXT, b"{}") + before)
+    accepted.loading.wait()
+    accepted.client.send(frame(PING, b"1"))
+    assert accepted.client.exactly(3) == server_frame(PONG, b"1")
+    rest = frame(BINARY, b"next") + frame(PING, b"2")
+    accepted.client.send(frame(PING, b"3") + rest)
+    assert accepted.client.exactly(3) == server_frame(PONG, b"3")
+    accepted.loaded.set()
+    accepted.upstream.exactly(2 + 4 + 2)
+    assert accepted.upstream.exactly(len(rest)) == rest
+
+
+def test_a_client_that_leaves_while_the_model_loads_interrupts_it(accepted) -> None:
+    accepted.loaded.clear()
+    accepted.context.on_interrupt(accepted.loaded.set)
+    accepted.client.send(frame(TEXT, b"{}"))
+    accepted.loading.wait()
+    accepted.client.close()
+    assert accepted.loaded.wait(timeout=3)
+    assert accepted.context.interrupted.status == 499
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "reason"),
+    [
+        (UnknownModel('model not found: "x"'), 1008, 'model not found: "x"'),
+        (UpstreamError("no WebSocket"), 1011, "no WebSocket"),
+        (ValueError("a secret"), 1011, "internal error; the log says more"),
+    ],
+)
+def test_what_fails_behind_the_first_message_is_a_close(accepted, refusal, code, reason) -> None:
+    accepted.refusal = refusal
+    accepted.client.send(frame(TEXT, b"{}"))
+    assert accepted.closed_with() == (code, reason)
+    assert len(accepted.failed) == 1
+    assert accepted.context.status == accepted.failed[0].status
+
+
+def test_a_client_that_sends_too_much_reads_why(accepted) -> None:
+    accepted.client.send(too_long(LIMIT + 1) + LONG)
+    code, reason = accepted.closed_with()
+    assert code == websocket.TOO_BIG
+    assert "maxRequestBody" in reason
+
+
+def test_a_client_that_sends_nothing_is_closed(monkeypatch) -> None:
+    monkeypatch.setattr(websocket, "FIRST_MESSAGE_S", 0.01)
+    accepted = Accepted()
+    accepted.client.head()
+    code, reason = accepted.closed_with()
+    assert code == websocket.POLICY
+    assert "did not come within" in reason
+    accepted.close()
+
+
+@pytest.mark.parametrize("last", [b"", frame(TEXT, b"{", final=False), frame(CLOSE)])
+def test_a_client_that_leaves_first_is_gone(accepted, last: bytes) -> None:
+    if last:
+        accepted.client.send(last)
+    accepted.client.half_close()
+    assert accepted.client.rest() == (server_frame(CLOSE, b"") if last == frame(CLOSE) else b"")
+    accepted.greenlet.get(timeout=3)
+    assert [error.status for error in accepted.failed] == [499]
