@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
-from msgspec import json
+from msgspec import DecodeError, json
 
 from llmsnap import __version__
 from llmsnap.config import Capabilities, ModelConfig, PeerConfig
@@ -206,7 +206,7 @@ def _profile_wanted() -> str:
     body = read_body(current_context().request, MOST_CHOICE_BYTES, "this route")
     try:
         given = json.decode(body)
-    except (ValueError, RecursionError) as error:
+    except (DecodeError, ValueError, RecursionError) as error:  # msgspec 0.18: no ValueError
         raise BadRequest('the body must be JSON such as {"name": "everyday"}') from error
     if not isinstance(given, dict) or "name" not in given:
         raise BadRequest('the body must be an object with `name`: {"name": "everyday"}', "name")
