@@ -232,6 +232,7 @@ class AcceptedWebSocket:
         self._tasks = TaskGroup(f"websocket {context.request.id}")
         self._tunnel: Tunnel | None = None
         self._sent = 0
+        self._is_sending = False
 
     def __repr__(self) -> str:
         return f"<AcceptedWebSocket of {self._context!r}>"
@@ -272,6 +273,9 @@ class AcceptedWebSocket:
             tunnel, first = self._open_tunnel(reader.take_message())
         finally:
             self._tasks.kill()
+        if self._is_sending:  # killed within a pong: what follows would be taken for its rest
+            tunnel.close()
+            raise ClientGone("the client did not read the answers to its pings")
         if rest := reader.take_rest():
             first.append(rest)
         return tunnel, first
@@ -333,10 +337,12 @@ class AcceptedWebSocket:
         return data
 
     def _send(self, data: bytes) -> None:
+        self._is_sending = True
         try:
             self._client.sendall(data)
         except OSError as error:
             raise ClientGone("the client left before its first message") from error
+        self._is_sending = False
         self._sent += len(data)
 
     def _refuse(self, error: LlmsnapError) -> None:

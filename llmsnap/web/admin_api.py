@@ -229,14 +229,13 @@ def performance() -> ResponseReturnValue:
     """
     performance = current_telemetry().performance
     after_ms = instant_ms("after")
-    samples = performance.samples(after_ms or 0)
-    theirs = llama_swap_samples(samples, enabled=performance.enabled)
     if after_ms is not None and not performance.enabled:
         return jsonify(enabled=False), 503
-    if after_ms is not None:
-        return jsonify(theirs)
-    ours = performance.history(whole_number("since") or 0)
-    return jsonify(ours if "since" in request.args else {**theirs, **ours})
+    ours = {} if after_ms is not None else performance.history(whole_number("since") or 0)
+    if "since" in request.args and after_ms is None:  # what open pages ask for every few seconds
+        return jsonify(ours)
+    samples = performance.samples(after_ms or 0)
+    return jsonify({**llama_swap_samples(samples, enabled=performance.enabled), **ours})
 
 
 @bp.get("/api/hardware")

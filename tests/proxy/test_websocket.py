@@ -9,7 +9,14 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.errors import BadRequest, LlmsnapError, TooLarge, UnknownModel, UpstreamError
+from llmsnap.errors import (
+    BadRequest,
+    ClientGone,
+    LlmsnapError,
+    TooLarge,
+    UnknownModel,
+    UpstreamError,
+)
 from llmsnap.proxy import websocket
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.websocket import (
@@ -285,6 +292,23 @@ def test_pings_are_answered_while_the_model_loads_and_all_else_is_for_it(accepte
     accepted.loaded.set()
     accepted.upstream.exactly(2 + 4 + 2)
     assert accepted.upstream.exactly(len(rest)) == rest
+
+
+def test_a_pong_that_could_not_be_sent_whole_ends_the_connection(accepted) -> None:
+    """What the model's server sends would be taken for the rest of the pong."""
+    accepted.loaded.clear()
+    accepted.near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    accepted.client.send(frame(TEXT, b'{"model":"m"}'))
+    assert accepted.loading.wait(2)
+    pings = gevent.spawn(accepted.client.sock.sendall, frame(PING, b"x" * 125) * 10_000)
+    with gevent.Timeout(4):
+        while not accepted.body._is_sending:
+            gevent.sleep(0)
+    accepted.loaded.set()
+    accepted.greenlet.join(4)
+    pings.kill()
+    assert isinstance(accepted.failed[0], ClientGone)
+    assert accepted.ended == [1]
 
 
 def test_a_client_that_leaves_while_the_model_loads_interrupts_it(accepted) -> None:
