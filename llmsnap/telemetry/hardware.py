@@ -20,6 +20,7 @@ from typing import Any
 
 from llmsnap import __version__
 from llmsnap.limits import memory_bytes
+from llmsnap.telemetry.sampling import decoded, number_at, text_at
 from llmsnap.telemetry.workers import WorkerStuck, WorkerThread
 
 log = logging.getLogger(__name__)
@@ -264,7 +265,7 @@ def _nvidia(nvml: Any) -> Iterable[Accelerator]:
         except (AttributeError, nvml.NVMLError):  # an older library, or not for this device
             return None
 
-    driver = Named("nvidia", _decoded(ask("nvmlSystemGetDriverVersion")))
+    driver = Named("nvidia", decoded(ask("nvmlSystemGetDriverVersion")))
     names = {
         getattr(nvml, f"NVML_DEVICE_ARCH_{name}", None): name.title()
         for name in NVIDIA_ARCHITECTURES
@@ -277,7 +278,7 @@ def _nvidia(nvml: Any) -> Iterable[Accelerator]:
         yield Accelerator(
             index,
             "nvidia",
-            _decoded(ask("nvmlDeviceGetName", gpu)),
+            decoded(ask("nvmlDeviceGetName", gpu)),
             architecture=None if architecture is None else names.get(architecture),
             memory=AcceleratorMemory("dedicated", None if memory is None else memory.total),
             driver=driver,
@@ -291,9 +292,9 @@ def _card(card: Path) -> Accelerator | None:
     vendor = VENDORS.get(_text(device / "vendor") or "")
     if vendor is None or not card.name.removeprefix("card").isdecimal():
         return None
-    vram = _number(device / "mem_info_vram_total")
+    vram = number_at(device / "mem_info_vram_total")
     sensors = next(iter(sorted((device / "hwmon").glob("hwmon*"))), device)
-    cap_uw = _number(sensors / "power1_cap")
+    cap_uw = number_at(sensors / "power1_cap")
     driver = (device / "driver").resolve().name if (device / "driver").exists() else None
     kind = "dedicated" if vram else ("shared_system" if vendor == "intel" else "unknown")
     return Accelerator(
@@ -306,20 +307,8 @@ def _card(card: Path) -> Accelerator | None:
     )
 
 
-def _decoded(value: Any) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip() or None
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path) or ""
-    return int(text) if text.isdecimal() else None
+    return text_at(path) or None
 
 
 class HardwareProbe:

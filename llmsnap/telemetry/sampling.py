@@ -268,13 +268,13 @@ class NvmlGpus:
         power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, gpu)
         return GpuSample(
             index=index,
-            name=_decoded(self._ask(nvml.nvmlDeviceGetName, gpu)) or "NVIDIA GPU",
+            name=decoded(self._ask(nvml.nvmlDeviceGetName, gpu)) or "NVIDIA GPU",
             utilization_percent=None if rates is None else float(rates.gpu),
             memory_used=None if memory is None else memory.used,
             memory_total=None if memory is None else memory.total,
             temperature_c=self._ask(nvml.nvmlDeviceGetTemperature, gpu, nvml.NVML_TEMPERATURE_GPU),
             power_w=None if power_mw is None else power_mw / 1000,
-            uuid=_decoded(self._ask(nvml.nvmlDeviceGetUUID, gpu)),
+            uuid=decoded(self._ask(nvml.nvmlDeviceGetUUID, gpu)),
             memory_utilization_percent=None if rates is None else float(rates.memory),
             fan_percent=self._ask(nvml.nvmlDeviceGetFanSpeed, gpu),
         )
@@ -306,21 +306,21 @@ class SysfsGpus:
 
     def _one(self, index: int, card: Path) -> GpuSample:
         sensors = next(iter(sorted((card / "hwmon").glob("hwmon*"))), card)
-        temperature = _number(sensors / "temp1_input")
-        power = _number(sensors / "power1_average")
+        temperature = number_at(sensors / "temp1_input")
+        power = number_at(sensors / "power1_average")
         if power is None:
-            power = _number(sensors / "power1_input")
+            power = number_at(sensors / "power1_input")
         return GpuSample(
             index=index,
-            name=_text(card / "product_name") or _text(sensors / "name") or "GPU",
-            utilization_percent=_number(card / "gpu_busy_percent"),
-            memory_used=_number(card / "mem_info_vram_used"),
-            memory_total=_number(card / "mem_info_vram_total"),
+            name=text_at(card / "product_name") or text_at(sensors / "name") or "GPU",
+            utilization_percent=number_at(card / "gpu_busy_percent"),
+            memory_used=number_at(card / "mem_info_vram_used"),
+            memory_total=number_at(card / "mem_info_vram_total"),
             temperature_c=None if temperature is None else temperature / 1000,
             power_w=None if power is None else power / 1_000_000,
-            uuid=_text(card / "unique_id") or None,
+            uuid=text_at(card / "unique_id") or None,
             memory_temperature_c=_memory_temperature(sensors),
-            memory_utilization_percent=_number(card / "mem_busy_percent"),
+            memory_utilization_percent=number_at(card / "mem_busy_percent"),
             fan_percent=_fan_percent(sensors),
         )
 
@@ -354,31 +354,34 @@ def find_gpus() -> GpuProvider | None:
 def _memory_temperature(sensors: Path) -> float | None:
     """Return the temperature of amdgpu's sensor labelled "mem", in degrees Celsius."""
     for label in sorted(sensors.glob("temp*_label")):
-        if _text(label) == "mem":
-            value = _number(label.with_name(label.name.replace("label", "input")))
+        if text_at(label) == "mem":
+            value = number_at(label.with_name(label.name.replace("label", "input")))
             return None if value is None else value / 1000
     return None
 
 
 def _fan_percent(sensors: Path) -> float | None:
     """Return the duty cycle of the first fan, which the kernel gives as 0 to 255."""
-    duty = _number(sensors / "pwm1")
+    duty = number_at(sensors / "pwm1")
     return None if duty is None else round(duty / 2.55, 1)
 
 
-def _decoded(value: Any) -> str | None:
+def decoded(value: Any) -> str | None:
+    """Return a text of NVML, which older versions return as bytes."""
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _text(path: Path) -> str:
+def text_at(path: Path) -> str:
+    """Return the stripped text of a file, "" where it cannot be read."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:
         return ""
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path)
+def number_at(path: Path) -> int | None:
+    """Return the whole number in a file, None where there is none."""
+    text = text_at(path)
     return int(text) if text.lstrip("-").isdecimal() else None
 
 
@@ -489,10 +492,10 @@ class Performance:
     def sample(self) -> PerformanceSample:
         """Take a sample. Blocks for twice the time-out at most; a hanging driver only once."""
         pids = dict(self._pids())
-        host = self._host.ask(lambda provider: provider.host(), HostSample())
+        nothing = HostSample(), HostDetails()
+        host, details = self._host.ask(lambda host: (host.host(), host.details()), nothing)
         processes = self._host.ask(lambda provider: provider.processes(pids), []) if pids else []
         gpus = self._gpus.ask(lambda provider: provider.sample(), [])
-        details = self._host.ask(lambda provider: provider.details(), HostDetails())
         at_ms = int(self._wall() * 1000)
         sample = PerformanceSample(at_ms, host, tuple(processes), tuple(gpus), details)
         self._samples.append(sample)
