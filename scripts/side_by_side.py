@@ -54,6 +54,22 @@ LANE = "LLMSNAP_TEST_LANE"
 PROGRESS = "LLMSNAP_TEST_PROGRESS"
 """The file in which a pytest process counts its tests (tests/conftest.py)."""
 REPORT_EVERY_S = 15.0
+REPEATED = 6000
+"""Bytes of a failed process's output that are printed once more at the end, where readers look."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Exit code of one pytest process, and the end of its output."""
+
+    title: str
+    code: int
+    end: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether a test failed, or pytest itself."""
+        return self.code not in (0, NO_TESTS)
 
 
 @dataclass(frozen=True)
@@ -72,12 +88,13 @@ class Run:
             return int(done), int(total)
         return 0, 0
 
-    def print_output(self) -> None:
-        """Print what pytest printed."""
+    def print_output(self) -> Result:
+        """Print what pytest printed, and return its end with the exit code."""
         self.output.seek(0)
-        sys.stdout.write(f"-- {self.title}\n")
-        sys.stdout.write(self.output.read().decode(errors="replace"))
+        text = self.output.read().decode(errors="replace")
+        sys.stdout.write(f"-- {self.title}\n{text}")
         sys.stdout.flush()
+        return Result(self.title, self.process.returncode, text[-REPEATED:])
 
 
 def main(arguments: list[str]) -> int:
@@ -87,14 +104,18 @@ def main(arguments: list[str]) -> int:
     options = [each for each in more if each not in named]
     groups = unit_groups(named) if kind == "unit" else end_to_end_groups(named)
     marker = "e2e" if kind == "e2e" else "not e2e"
-    codes = run_all(groups, [marker, *options])
+    results = run_all(groups, [marker, *options])
     if kind == "e2e" and (not named or ALONE in named):
-        codes += run_all([("what a killed llmsnap leaves", [ALONE])], [marker, *options])
-    return next((code for code in codes if code not in (0, NO_TESTS)), 0)
+        results += run_all([("what a killed llmsnap leaves", [ALONE])], [marker, *options])
+    failures = [result for result in results if result.failed]
+    for failure in failures:
+        sys.stdout.write(f"-- failed: {failure.title}\n{failure.end}")
+    sys.stdout.flush()
+    return failures[0].code if failures else 0
 
 
-def run_all(groups: list[tuple[str, list[str]]], arguments: list[str]) -> list[int]:
-    """Run *groups* side by side, print their output, and return their exit codes."""
+def run_all(groups: list[tuple[str, list[str]]], arguments: list[str]) -> list[Result]:
+    """Run *groups* side by side, print their output, and return their results."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         runs = [
@@ -102,9 +123,7 @@ def run_all(groups: list[tuple[str, list[str]]], arguments: list[str]) -> list[i
             for lane, (title, what) in enumerate(groups)
         ]
         wait(runs)
-        for run in runs:
-            run.print_output()
-        return [run.process.returncode for run in runs]
+        return [run.print_output() for run in runs]
 
 
 def start(
