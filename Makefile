@@ -134,9 +134,10 @@ soak: dev  ## a real llama-server for MINUTES, with kills, reloads, swaps and cl
 clients: dev  ## the newest SDKs and odd parsers in front of models that load long, fail and die
 	@$(BIN)/python -m tests.clients $(ARGS)
 
-docs: dev  ## write what derives from routes and configuration keys: tables in docs/, the schema, the example
+docs: dev  ## write what derives from routes, configuration keys and tests: tables in docs/, the schema, the example
 	@$(BIN)/python -m scripts.docs
 	@$(BIN)/python -m scripts.reference
+	@$(BIN)/python -m scripts.parity
 
 format: dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .

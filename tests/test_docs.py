@@ -9,6 +9,7 @@ import pytest
 
 from llmsnap.config import load_with_advice
 from llmsnap.models import states
+from scripts import parity
 from tests.shell_blocks import blocks, commands
 
 ROOT = Path(__file__).parent.parent
@@ -136,3 +137,22 @@ def test_the_changelog_names_each_change_once() -> None:
 def test_the_decision_records_have_numbers_of_their_own() -> None:
     numbers = [page.name.partition("-")[0] for page in (ROOT / "docs/adr").glob("*.md")]
     assert sorted(set(numbers)) == sorted(numbers)
+
+
+def test_the_compatibility_table_is_drawn_from_the_marks_of_the_tests() -> None:
+    """Run `make docs` after a change."""
+    assert parity.DOCUMENT.read_text() == parity.document()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '@parity("No such part", "feature")\ndef test_one(): pass\n',
+        '@parity("Peers", FEATURE)\ndef test_one(): pass\n',
+        'CASES = [pytest.param(1, marks=parity("Peers", "feature"))]\n',
+    ],
+)
+def test_a_mark_that_makes_no_row_is_an_error(source: str, tmp_path: Path) -> None:
+    (tmp_path / "test_made_up.py").write_text(source)
+    with pytest.raises(ValueError, match=r"test_made_up\.py:1: "):
+        parity.table(tmp_path)

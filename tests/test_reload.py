@@ -9,6 +9,7 @@ from gevent.event import Event
 from llmsnap import configfile
 from llmsnap.configfile import Look
 from llmsnap.reload import ConfigWatcher
+from tests.parity import parity
 
 
 class Changes:
@@ -49,6 +50,7 @@ def watch(file: Path, changes: Changes) -> Iterator[ConfigWatcher]:
     watcher.close()
 
 
+@parity("Reload", "`-watch-config`")
 def test_a_write_is_seen(watch: ConfigWatcher, file: Path, changes: Changes) -> None:
     file.write_text("bb")
     changes.wait()

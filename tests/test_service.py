@@ -19,6 +19,7 @@ from llmsnap.telemetry import (
     SwapFinished,
 )
 from tests.fakes.launcher import FakeHandle, FakeLauncher
+from tests.parity import parity
 
 TEXT = """
 startPort: 17000
@@ -116,6 +117,7 @@ def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
     bench.service.close(0)
 
 
+@parity("Reload", "a reload stops every model", "only models whose process changes are restarted")
 def test_a_reload_keeps_what_did_not_change(bench: Bench) -> None:
     bench.service.driver.load("a")
     before = bench.service.runtime
@@ -137,6 +139,7 @@ def profiles(bench: Bench, *names: str, first: str = "") -> None:
     bench.service.reload()
 
 
+@parity("Profiles", "a reload drops the active profile", "it survives while it exists")
 def test_a_reload_keeps_the_active_profile_where_it_still_exists(bench: Bench) -> None:
     active: list[str] = []
 
@@ -163,6 +166,7 @@ def test_a_reload_keeps_the_active_profile_where_it_still_exists(bench: Bench) -
     assert changes == ["work", "away", "", "new", "away", ""]
 
 
+@parity("Profiles", "`hooks.on_startup.profile` is active from the start")
 def test_the_profile_of_the_hook_is_active_from_the_start(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "config.yaml")
     bench.edit(
@@ -231,6 +235,7 @@ def test_a_removed_model_is_stopped_and_unknown(bench: Bench) -> None:
         bench.service.driver.load("a")
 
 
+@parity("Reload", "a faulty file changes nothing")
 def test_a_refused_reload_changes_nothing_and_is_remembered(bench: Bench, caplog) -> None:
     before = bench.service.runtime
     bench.edit("startPort: 17000", "startPort: -1")
@@ -307,6 +312,11 @@ def test_an_open_server_that_others_reach_is_warned_of_at_start_and_when_keys_go
     assert "no apiKeys" in caplog.text
 
 
+@parity(
+    "Files and deployments",
+    "mistakes that are no errors pass in silence",
+    "one warning each, at start and reload, in the API and in the UI",
+)
 def test_advice_on_the_configuration_is_logged_and_kept_at_start_and_at_each_reload(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from llmsnap.config import GroupConfig, SchedulerConfig
 from tests.config.reading import advice, config, problem
+from tests.parity import parity
 
 MODELS = """
 models:
@@ -65,6 +66,11 @@ def test_faulty_groups(groups: str, words: str) -> None:
     assert words in problem(f"{MODELS}groups: {groups}\n")
 
 
+@parity(
+    "Checks at load",
+    "an unknown member of a group: the file is refused",
+    "it is left out, with advice",
+)
 def test_a_member_that_is_no_model_is_left_out_with_advice() -> None:
     text = f"{MODELS}groups: {{g: {{members: [m1, m22, '${{x}}']}}}}\n"
     assert config(text).groups["g"].members == ("m1",)
@@ -102,6 +108,11 @@ def test_fair_is_the_default() -> None:
     assert config("").scheduler == SchedulerConfig("fair", 120.0)
 
 
+@parity(
+    "Priorities",
+    "`fifo.priority` by model id; an alias passes the check and has no effect",
+    "by id or alias",
+)
 def test_priorities_go_by_id_or_alias() -> None:
     found = scheduler("{settings: {fair: {maxHold: 60, priority: {x: 5, b: 0}}}}")
     assert found == SchedulerConfig("fair", 60, {"a": 5})

@@ -11,6 +11,7 @@ import pytest
 from llmsnap.config.loader import load, load_with_advice, loads
 from llmsnap.errors import ConfigError
 from tests.config.reading import advice, config, model, problem, problems
+from tests.parity import parity
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "~", "models:\n", "{}"])
@@ -70,6 +71,7 @@ def test_a_file_that_cannot_be_read_is_named(
     assert caught.value.source == str(file)
 
 
+@parity("Checks at load", "the first mistake is told", "all are told at once, with line and column")
 def test_every_problem_is_told_at_once_in_file_order() -> None:
     found = problems("""
         startPort: abcd
@@ -141,6 +143,7 @@ def test_a_port_of_its_own_needs_a_proxy_of_its_own() -> None:
     assert found.startswith("models.m.proxy: is absent, and its default uses ${PORT}, but cmd does")
 
 
+@parity("Macros", "`${PORT}` in `proxy` and not in `cmd`: the file is refused")
 def test_a_proxy_with_port_needs_a_command_with_it() -> None:
     found = problem('models: {m: {cmd: srv, proxy: "http://h:${PORT}"}}')
     assert "models.m.proxy" in found
@@ -192,6 +195,7 @@ def test_models_whose_process_stays_keep_their_port() -> None:
 # --- macros --------------------------------------------------------------------------------------
 
 
+@parity("Macros", "macros of a model win over global ones")
 def test_a_model_s_macro_wins_over_a_global_one_also_within_others() -> None:
     found = config("""
         macros: {TEMP: 0.5, args: "--temp ${TEMP}"}
@@ -203,6 +207,7 @@ def test_a_model_s_macro_wins_over_a_global_one_also_within_others() -> None:
     assert found.models["b"].cmd == "srv 5801 --temp 0.9"
 
 
+@parity("Macros", "typed macros in every value of a model")
 def test_macros_work_in_every_value_of_a_model_and_keep_their_type() -> None:
     found = config("""
         macros: {N: 7, yes: true, who: Bob, none: disable, list: "top_k, top_p"}

@@ -7,6 +7,7 @@ import pytest
 from llmsnap.config import Capabilities, Endpoint
 from llmsnap.config.models import assign_ports
 from tests.config.reading import advice, config, model, problem, problems
+from tests.parity import parity
 
 
 def test_a_model_with_only_a_command_has_all_defaults() -> None:
@@ -74,6 +75,7 @@ def test_a_check_endpoint_may_be_none_but_not_empty() -> None:
     assert "is empty" in problem("models: {m: {cmd: 's ${PORT}', checkEndpoint: ''}}")
 
 
+@parity("TTL and unload", "`ttl: -1` inherits `globalTTL`; below -1 the file is refused")
 def test_ttl_inherits_when_absent_or_minus_one() -> None:
     found = config("""
         globalTTL: 60
@@ -164,6 +166,7 @@ def test_metadata_becomes_json() -> None:
     assert "must be a mapping" in problem("models: {m: {cmd: 's ${PORT}', metadata: [1]}}")
 
 
+@parity("Macros", "anchors and merge keys")
 def test_models_may_share_by_anchors_and_merge_keys() -> None:
     found = config("""
         x-base: &base {cmd: "srv ${PORT} ${MODEL_ID}", ttl: 9}
@@ -186,6 +189,7 @@ def test_keys_of_related_programs_load_with_advice() -> None:
     assert found.startswith("models.m.timeouts.idleConn: has no effect")
 
 
+@parity("Capabilities and model records", "`capabilities` with typed macros")
 def test_capabilities_take_macros_with_their_type() -> None:
     found = model("""
         macros: {window: 8192}
@@ -196,6 +200,7 @@ def test_capabilities_take_macros_with_their_type() -> None:
     assert not model("capabilities: {in: [], context: 0}").capabilities
 
 
+@parity("Capabilities and model records", "a capability that is out of range: the file is refused")
 @pytest.mark.parametrize(
     ("written", "said"),
     [
@@ -356,6 +361,7 @@ def test_names_resolve_to_ids() -> None:
     assert found.aliases == {"x": "b", " x ": "b"}
 
 
+@parity("Checks at load", "an alias given twice: the file is refused")
 def test_an_alias_stands_on_one_model_once() -> None:
     found = problem("models: {b: &m {cmd: 's ${PORT}', aliases: [m1]}, a: *m}")
     assert found.startswith('models.b.aliases: duplicate alias "m1": it is on "a" already')
@@ -378,6 +384,10 @@ def test_aliases_are_a_list() -> None:
     )
 
 
+@parity(
+    "`setParamsByID`",
+    "two keys equal after macros: the file is refused; a key without parameters is allowed",
+)
 def test_parameters_by_id_may_be_none_and_stand_once() -> None:
     found = model("filters: {setParamsByID: {variant: }}")
     assert found.filters.set_params_by_id == {"variant": {}}

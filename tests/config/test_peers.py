@@ -6,6 +6,7 @@ import pytest
 
 from llmsnap.config import Filters, PeerConfig, Timeouts
 from tests.config.reading import advice, config, model, problem, problems
+from tests.parity import parity
 
 
 def test_a_peer_is_read_with_its_defaults() -> None:
@@ -20,6 +21,7 @@ def test_a_peer_is_read_with_its_defaults() -> None:
     }
 
 
+@parity("Peers", "global macros in peers")
 def test_global_macros_work_in_peers_and_keep_their_type() -> None:
     found = config("""
         macros: {MAX: 512, H: host, K: s3cret}
@@ -138,6 +140,7 @@ def test_an_escaped_sign_is_a_name() -> None:
     assert model("filters: {stripParams: 'a\\*'}").filters.strip_params == ("a\\*",)
 
 
+@parity("`setParamsByID`", "its keys are expanded and become aliases")
 def test_parameters_by_name_make_the_names_aliases() -> None:
     found = config("""
         models:

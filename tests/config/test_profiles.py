@@ -7,6 +7,7 @@ import pytest
 from llmsnap.config.loader import loads, loads_with_advice
 from llmsnap.errors import ConfigError
 from tests.config.reading import advice, config, problem
+from tests.parity import parity
 
 MODELS = """\
 macros: {BIG: large}
@@ -18,6 +19,7 @@ peers:
 """
 
 
+@parity("Profiles", "`profiles.<name>` with `description` and `pins`; `hooks.on_startup.profile`")
 def test_a_profile_is_read() -> None:
     found = config(
         MODELS
@@ -46,6 +48,11 @@ hooks: {on_startup: {profile: away}}
     }
 
 
+@parity(
+    "Profiles",
+    "a profile without pins, a pin or start profile that does not exist: the file is refused",
+    "the same; the message has line, column and what to do",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -91,6 +98,11 @@ def test_a_mistake_has_its_place() -> None:
     assert places == [(10, 10), (11, 7)]
 
 
+@parity(
+    "Profiles",
+    "the old form of `profiles`, lists of models: the file is refused",
+    "advice: groups replaced them",
+)
 def test_lists_of_models_have_no_effect() -> None:
     text = MODELS + "profiles: {work: [small, large]}"
     assert [each.partition(" - ")[0] for each in advice(text)] == [

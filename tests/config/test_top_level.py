@@ -18,6 +18,7 @@ from llmsnap.config import (
 )
 from llmsnap.config.keys import KIB, MIB
 from tests.config.reading import advice, config, problem
+from tests.parity import parity
 
 CORS = "security: {{cors: {{allowedOrigins: ['{}']}}}}"
 VALUES: list[tuple[str, str, Any]] = [
@@ -186,6 +187,7 @@ def test_a_repr_shows_no_secret() -> None:
     assert "s3cret" not in repr(config)
 
 
+@parity("Performance", "`performance.every` and `performance.disabled`")
 @pytest.mark.parametrize(
     ("written", "every_s"), [("5s", 5.0), ("1m30s", 90.0), ("1.5m", 90.0), ("6000ms", 6.0)]
 )
@@ -194,6 +196,7 @@ def test_a_duration_is_written_as_go_does(written: str, every_s: float) -> None:
     assert found == PerformanceConfig(disabled=True, every_s=every_s)
 
 
+@parity("Performance", "`performance.every` below 5s: the file is refused")
 @pytest.mark.parametrize(
     ("written", "said"),
     [

@@ -9,6 +9,7 @@ from llmsnap import suggestions
 from llmsnap.config import Config, ModelConfig, ProfileConfig, loads
 from llmsnap.errors import UnknownModel
 from llmsnap.routing.names import LocalRoute, Names, PeerRoute
+from tests.parity import parity
 
 TEXT = """\
 models:
@@ -30,6 +31,7 @@ def names() -> Names:
     return Names(loads(dedent(TEXT), environ={}))
 
 
+@parity("Order of names", "ids and aliases, case-sensitive", "the same")
 @pytest.mark.parametrize(
     ("name", "model_id"),
     [
@@ -48,6 +50,11 @@ def test_a_model_is_found_by_id_and_alias(names, name: str, model_id: str) -> No
     assert names.local_id(name) == model_id
 
 
+@parity(
+    "Peers",
+    "a bare name that two peers offer: 404",
+    "the first peer that can be reached serves it",
+)
 def test_a_peers_model_is_found_with_all_who_have_it(names) -> None:
     route = names.resolve("remote")
     assert isinstance(route, PeerRoute)
@@ -56,11 +63,13 @@ def test_a_peers_model_is_found_with_all_who_have_it(names) -> None:
     assert names.local_id("remote") is None
 
 
+@parity("Peers", "local names come before bare names of peers")
 @pytest.mark.parametrize("name", ["llama", "shared"])
 def test_our_own_come_before_a_peers(names, name: str) -> None:
     assert isinstance(names.resolve(name), LocalRoute)
 
 
+@parity("Peers", "`<peer>/<model>` always reaches a peer's model")
 @pytest.mark.parametrize(
     ("name", "peer", "upstream_name"),
     [
@@ -223,6 +232,7 @@ def pinned() -> Names:
     return Names(loads(dedent(TEXT), environ={}), ProfileConfig("work", pins=PINS))
 
 
+@parity("Profiles", "pins come before all other names and are followed once")
 @pytest.mark.parametrize(
     ("name", "requested", "served"),
     [
@@ -243,6 +253,11 @@ def test_a_pin_comes_first_and_is_followed_once(pinned, name, requested, served)
     assert isinstance(route, PeerRoute) or pinned.served_id(name) == served
 
 
+@parity(
+    "Profiles",
+    "a pin without a target disables the name: 404",
+    "the same; the message names the profile",
+)
 def test_a_disabled_name_is_unknown_and_the_profile_is_named(pinned) -> None:
     with pytest.raises(UnknownModel) as caught:
         pinned.resolve("author")
@@ -273,6 +288,7 @@ def test_a_permit_may_be_for_the_pin_or_for_its_target(pinned, name, permitted, 
             pinned.resolve(name, {permitted}.__contains__)
 
 
+@parity("Profiles", "pins apply below `/upstream/`, the longest first")
 @pytest.mark.parametrize(
     ("path", "found"),
     [

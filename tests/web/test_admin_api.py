@@ -26,6 +26,7 @@ from llmsnap.telemetry import (
 from llmsnap.telemetry.hardware import HardwareProbe, detect
 from llmsnap.web.events import Form
 from tests.fakes.calls import grant, keep
+from tests.parity import parity
 from tests.web.serving import Site, app_of, site
 from tests.web.watched import World
 
@@ -515,6 +516,7 @@ def test_host_and_model_processes_are_those_of_the_last_sample(
     assert found["llmsnap_model_cpu_ratio", "alpha"] == 1.5
 
 
+@parity("Performance", "`GET /api/performance?after=`")
 def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
     scraper: Any, measured: World
 ) -> None:
@@ -535,6 +537,7 @@ def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
     assert "llamaswap_memory" in scraper.get("/metrics?compat=llama-swap").text
 
 
+@parity("Performance", "`performance.disabled`: 503")
 def test_without_sampling_there_are_no_samples_and_llama_swaps_shape_is_503(
     scraper: Any, measured: World
 ) -> None:
@@ -547,6 +550,7 @@ def test_without_sampling_there_are_no_samples_and_llama_swaps_shape_is_503(
     assert (both["enabled"], both["samples"]) == (False, [])
 
 
+@parity("Hardware", "`GET /api/hardware`")
 def test_the_hardware_is_told_once_it_is_detected(scraper: Any, measured: World) -> None:
     probe = HardwareProbe(lambda: detect(Path("/none"), None))
     measured.service.telemetry.hardware = probe

@@ -23,6 +23,7 @@ from llmsnap.web import frames as inflight
 from llmsnap.web.events import EventFeed, Form, Position
 from llmsnap.web.frames import LogPiece, envelope, lost, split_utf8, wrapped
 from llmsnap.web.frames import named as named_frame
+from tests.parity import parity
 from tests.web.watched import World, envelopes, named
 
 NOW = 0.0
@@ -42,6 +43,7 @@ def told(feed: EventFeed) -> list:
 # --- where it begins ---------------------------------------------------------------------------
 
 
+@parity("Event stream", "logs and models at the beginning")
 def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> None:
     world.service.logs.proxy.write(b"[INFO] hello\n")
     world.service.contexts._known["alpha"] = 8192
@@ -114,6 +116,7 @@ def test_a_change_of_state_is_the_whole_list_and_the_change_itself(world: World)
     ]
 
 
+@parity("Profiles", "event `profileChanged`")
 def test_a_change_of_profile_is_told_with_the_models(world: World) -> None:
     feed = world.feed()
     told(feed)
@@ -376,6 +379,7 @@ def test_a_closed_feed_leaves_nothing_behind(world: World) -> None:
 # --- frames -------------------------------------------------------------------------------------
 
 
+@parity("Event stream", "envelopes of `type` and `data`")
 def test_an_envelope_is_byte_for_byte_what_clients_of_the_original_read() -> None:
     frame = LogPiece("proxy", b"[INFO] hello\n").envelope()
     assert frame.sse() == (
@@ -486,6 +490,7 @@ def in_flight_envelopes(timed: World, feed: EventFeed) -> list[Any]:
     return envelopes(feed.wait(0), "inflight")
 
 
+@parity("Requests in flight", "event `inflight` with `snapshot`, `upsert` and `remove`")
 def test_a_request_is_told_from_its_begin_to_its_end(timed: World, clock: Clock) -> None:
     feed = timed.feed(Form.MESSAGE)
     assert in_flight_envelopes(timed, feed) == [{"operation": "snapshot", "requests": []}]
@@ -543,6 +548,7 @@ def test_who_comes_later_begins_with_what_there_is_and_misses_nothing(
         ]
 
 
+@parity("Requests in flight", "byte counts at most every 250 ms")
 def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
     timed: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -569,6 +575,7 @@ def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
         observer.finish()
 
 
+@parity("Requests in flight", "only inference requests are listed")
 def test_what_is_no_inference_is_not_listed(timed: World) -> None:
     feed = timed.feed(Form.MESSAGE)
     in_flight_envelopes(timed, feed)
@@ -580,6 +587,7 @@ def test_what_is_no_inference_is_not_listed(timed: World) -> None:
         observer.finish()
 
 
+@parity("Requests in flight", "a slow reader gets a snapshot")
 def test_a_reader_that_is_behind_gets_a_snapshot_instead(
     timed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

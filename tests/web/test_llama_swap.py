@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.parity import parity
 from tests.web.serving import app_of
 from tests.web.watched import World
 
@@ -39,6 +40,7 @@ def ids(client: Any, query: str) -> list[int]:
     return [row["id"] for row in answer.json["data"]]
 
 
+@parity("Store and activity", "`GET /api/metrics/activity` in pages")
 def test_pages_are_numbered_and_counted(client: Any) -> None:
     first = client.get("/api/metrics/activity?limit=3").json
     assert {name: first[name] for name in ("page", "limit", "total", "total_pages")} == {
@@ -49,6 +51,7 @@ def test_pages_are_numbered_and_counted(client: Any) -> None:
     ]  # fmt: skip
 
 
+@parity("Store and activity", "filters and order of `/api/metrics/activity`")
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -69,6 +72,7 @@ def test_records_are_filtered_and_sorted(client: Any, query: str, found: list[in
     assert ids(client, query) == found
 
 
+@parity("Store and activity", "a bad parameter: 400")
 @pytest.mark.parametrize(
     "query",
     [
@@ -83,6 +87,11 @@ def test_a_bad_parameter_is_named(client: Any, query: str) -> None:
     assert answer.json["error"]["message"].startswith(query.partition("=")[0])
 
 
+@parity(
+    "Store and activity",
+    "fields of a row, 0 or -1 for unknown figures",
+    "always -1 for unknown figures",
+)
 def test_a_row_has_the_published_fields_and_minus_one_for_what_is_unknown(client: Any) -> None:
     failed, good = client.get("/api/metrics/activity?limit=2").json["data"]
     assert good["timestamp"] == "2023-11-14T22:13:25Z"
@@ -95,6 +104,7 @@ def test_a_row_has_the_published_fields_and_minus_one_for_what_is_unknown(client
     assert (failed["error_msg"], failed["tokens"]["input_tokens"]) == ("it failed", -1)
 
 
+@parity("Store and activity", "`GET /api/metrics/stats` with histograms")
 def test_statistics_are_of_one_model_or_of_all(client: Any) -> None:
     found = client.get("/api/metrics/stats").json
     assert (found["total_requests"], found["total_input_tokens"]) == (7, 150)
@@ -114,6 +124,7 @@ def test_equal_speeds_make_one_bin(world: World) -> None:
     assert (speeds["bins"], speeds["binSize"]) == ([3], 0)
 
 
+@parity("Store and activity", "`GET /api/metrics`")
 def test_the_list_of_metrics_has_the_newer_fields_too(client: Any) -> None:
     newest = client.get("/api/metrics").json[-1]
     assert (newest["req_path"], newest["resp_status_code"]) == ("/v1/chat/completions", 200)

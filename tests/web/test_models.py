@@ -8,6 +8,7 @@ import pytest
 
 from llmsnap.models import context, parse_address
 from llmsnap.telemetry import ActivityRecord, ProfileChanged
+from tests.parity import parity
 from tests.web.serving import site
 
 TEXT = """\
@@ -64,6 +65,10 @@ def test_what_is_blank_is_left_out(here) -> None:
     assert records["alpha"]["name"] == "Alpha"
 
 
+@parity(
+    "Capabilities and model records",
+    "`meta.llamaswap` says whether a name is a model, alias, or peer's",
+)
 def test_a_record_says_what_its_name_is(here) -> None:
     data = here.client.get("/v1/models", headers=ALL).json["data"]
     meta = {record["id"]: record["meta"]["llamaswap"] for record in data}
@@ -88,6 +93,10 @@ models:
 """
 
 
+@parity(
+    "Capabilities and model records",
+    "architecture, capabilities, `context_length` and `supported_parameters` in records",
+)
 def test_capabilities_are_shown_in_the_forms_that_clients_read() -> None:
     with site(CAPABLE) as made:
         data = made.client.get("/v1/models").json["data"]
@@ -132,6 +141,11 @@ def test_when_a_model_was_created_does_not_change(here, monkeypatch) -> None:
     assert here.client.get("/v1/models/zeta", headers=ALL).json["created"] < 2_000_000_000
 
 
+@parity(
+    "Capabilities and model records",
+    "the context must be configured",
+    "it is also learned from the server",
+)
 def test_what_a_model_has_told_of_its_context_is_listed(here) -> None:
     here.service.contexts._known["zeta"] = 8192
     record = here.client.get("/v1/models/zeta", headers=ALL).json
@@ -283,6 +297,7 @@ def activate(desk, body: object, key: str = "all", kind: str = "application/json
     return desk.client.put("/api/profiles/active", data=data, headers=headers)
 
 
+@parity("Profiles", "`GET /api/profiles`", "the same; a key with `models` sees only its pins")
 def test_profiles_are_listed_with_what_the_key_may_use(desk) -> None:
     assert desk.client.get("/api/profiles", headers=ALL).json == {
         "active": None,
@@ -302,6 +317,7 @@ def test_profiles_are_listed_with_what_the_key_may_use(desk) -> None:
     ]
 
 
+@parity("Profiles", "`PUT /api/profiles/active`")
 def test_a_profile_is_activated_and_given_up(desk) -> None:
     told: list[str] = []
     desk.service.bus.subscribe(ProfileChanged, lambda event: told.append(event.name))
@@ -335,6 +351,7 @@ def test_what_cannot_be_activated(desk, body: bytes, key: str, status: int, word
     assert not desk.service.runtime.profile
 
 
+@parity("Profiles", "pins in `/v1/models`", "the same, with the state of the target")
 def test_the_list_follows_the_active_profile(desk) -> None:
     activate(desk, {"name": "work"})
     data = desk.client.get("/v1/models", headers=ALL).json["data"]
