@@ -143,6 +143,7 @@ class Service:
             swaps=self._swaps,
         )
         handler.deferred = self.deferred
+        handler.write_entries = self.logs.write_entries
         return handler
 
     def open(self) -> None:

@@ -27,6 +27,7 @@ from llmsnap.config.kinds import (
     RawNode,
     Texts,
     Unsupported,
+    Words,
 )
 from llmsnap.config.schema import described_keys, json_schema, plain_default
 from llmsnap.config.settings import EACH, TOP
@@ -107,6 +108,8 @@ def _values(key: ConfigKey) -> str:
     match key.kind:
         case Choice():
             return ", ".join(f"`{word}`" if word else "empty" for word in _words(key))
+        case Words(meanings=words):
+            return f"{', '.join(f'`{word}`' for word in words)}, or several"
         case Choices(words=words):
             return f"list of {', '.join(f'`{word}`' for word in words)}"
         case Number(whole=whole):
@@ -121,6 +124,8 @@ def _words(key: ConfigKey) -> list[str]:
     """Return the useful words among those that the loader accepts."""
     if isinstance(key.kind, Choices):
         return list(key.kind.words)
+    if isinstance(key.kind, Words):
+        return list(key.kind.meanings)
     (choice, *_) = key.schema.get("anyOf", [{}])
     words: list[str] = choice.get("enum") or list(getattr(key.kind, "words", ()))
     return words

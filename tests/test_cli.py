@@ -52,13 +52,13 @@ def test_one_file_of_a_certificate_is_not_enough(capsys) -> None:
 
 def test_a_bad_configuration_is_told_in_full(tmp_path, capsys) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("startPort: 0\nlogToStdout: nowhere\n")
+    path.write_text("startPort: 0\nuiOrigin: nowhere\n")
     assert cli.main(["--config", str(path)]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "Error loading config"
     assert out[1].startswith(f"{path}:1:")
     assert "startPort" in out[1]
-    assert "logToStdout" in out[2]
+    assert "uiOrigin" in out[2]
 
 
 def output(*argv: str) -> tuple[int, str, str]:

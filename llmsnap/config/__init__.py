@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from .advice import advice_on, advise, group_of, local_port
 from .diff import Diff, changed_settings, compare
+from .filters import is_soft
 from .loader import (
     Loaded,
     load,
@@ -69,6 +70,7 @@ __all__ = [
     "find_node",
     "group_of",
     "in_file_order",
+    "is_soft",
     "load",
     "load_content",
     "load_with_advice",

@@ -1,4 +1,7 @@
-"""Request filters in their final form: cleaned and sorted, ``model`` excluded."""
+"""Request filters in their final form: cleaned and sorted, ``model`` excluded.
+
+A parameter whose name ends in ``?`` is soft: it is set only where a request lacks it.
+"""
 
 from __future__ import annotations
 
@@ -59,17 +62,29 @@ def _by_id(
 def _parameters(
     data: Values[str, JsonValue], path: Path, node: Node, reader: ValueReader
 ) -> Values[str, JsonValue]:
-    names = sorted(_usable(data, path, node, reader))
+    names = sorted(_usable(data, path, node, reader, may_be_soft=True))
     return MappingProxyType({name: data[name] for name in names})
 
 
-def _usable(names: Iterable[str], path: Path, node: Node, reader: ValueReader) -> list[str]:
+def is_soft(name: str) -> bool:
+    """Return whether a parameter's *name* ends in a ``?`` without a backslash before it."""
+    plain = name.removesuffix("?")
+    return plain != name and (len(plain) - len(plain.rstrip("\\"))) % 2 == 0
+
+
+def _usable(
+    names: Iterable[str], path: Path, node: Node, reader: ValueReader, *, may_be_soft: bool = False
+) -> list[str]:
     """Return the valid filter names among *names*; report advice about the others."""
     kept: list[str] = []
+    given = frozenset(names)
     for name in names:
-        if name == _PROTECTED:
+        plain = name[:-1] if may_be_soft and is_soft(name) else name
+        if plain == _PROTECTED:
             continue  # reserved; no advice, because many files strip it to be safe
-        what, fix = _fault(name)
+        what, fix = _fault(plain)
+        if plain != name and plain in given:
+            what, fix = f"is set without the ? as well, by {plain}", "keep one of the two"
         if not what:
             kept.append(name)
         else:
@@ -82,6 +97,8 @@ def _fault(name: str) -> tuple[str, str]:
     first = _FIRST_ELEMENT.match(name)
     if first and first[0].replace("\\", "") == _PROTECTED:
         return "would change the model's name", "remove it"
+    if not name:
+        return "names no parameter", "write the name before the ?"
     if _WILD.match(name):
         return "contains one of * ? # | @", "write a backslash before that character"
     return "", ""

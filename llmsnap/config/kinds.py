@@ -348,6 +348,50 @@ class Choices(Texts):
         return None
 
 
+class Words(Kind):
+    """Words of a text, separated by commas, or of a list; case and blanks do not matter.
+
+    *meanings* are the values that each word stands for; the value is a tuple of all of them, in
+    ascending order. What is no such word is ignored, with advice.
+    """
+
+    def __init__(self, default: str, meanings: Values[str, tuple[str, ...]]) -> None:
+        super().__init__(meanings[default])
+        self.word = default
+        self.meanings = meanings
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return what the words stand for; the default if there is none."""
+        if is_null(node):
+            return self.default
+        items = node.items if isinstance(node, Sequence) else [node]
+        found = [
+            (word.strip().lower(), item)
+            for item in items
+            for word in self._text(item, path, reader).split(",")
+        ]
+        known = [self.meanings[word] for word, _ in found if word in self.meanings]
+        odd = [(word, item) for word, item in found if word and word not in self.meanings]
+        if odd or not known:
+            word, item = odd[0] if odd else ("", node)
+            used = "" if known else f"; {self.word} is used"
+            fix = reader.report.nearest(word, self.meanings) or self._fix()
+            what = f"has a word that is not known (found {describe(item)}){used}"
+            reader.report.advise(path, what, fix, item)
+        return (
+            tuple(sorted({each for values in known for each in values})) if known else self.default
+        )
+
+    def _text(self, node: Node, path: Path, reader: ValueReader) -> str:
+        if isinstance(node, Scalar):
+            return reader.text(node, path, "a text") or ""
+        reader.report.advise(path, f"is no word (found {describe(node)})", self._fix(), node)
+        return ""
+
+    def _fix(self) -> str:
+        return f"write {', '.join(self.meanings)}, or several of them"
+
+
 class Json(Kind):
     """A mapping of arbitrary JSON data."""
 

@@ -85,7 +85,8 @@ class Filters:
     """Members to delete from and set in a JSON request body; already sanitized.
 
     Keys are paths (``a.b``, ``list.0``, a literal dot is ``a\\.b``). None of them begins with
-    ``model``, none contains ``* ? # | @``. Order of use: strip, set, set by id.
+    ``model``, none contains ``* ? # | @``, but for a ``?`` at the end of one to set, which makes it
+    soft. Order of use: strip, set, set by id, set the soft ones that the request still lacks.
     """
 
     strip_params: tuple[str, ...] = setting(
@@ -107,15 +108,16 @@ class Filters:
         "setParams",
         Json(strict=False),
         "Members to set in the body of JSON requests, over those of the client. A name may be a "
-        "path such as `a.b`. `model` is never set.",
-        example={"temperature": 0.7},
+        "path such as `a.b`. One that ends in `?` is a default, set only if the request lacks it. "
+        "`model` is never set.",
+        example={"temperature": 0.7, "top_p?": 0.95},
     )
     """Sorted by key."""
     set_params_by_id: Mapping[str, Mapping[str, JsonValue]] = setting(
         "setParamsByID",
         RawNode({"type": "object", "additionalProperties": {"type": "object"}}),
-        "Members to set by requested name. Each name is an alias of the model without being "
-        "listed.",
+        "Members to set by requested name, over `setParams`. Each name is an alias of the model "
+        "without being listed.",
         initial=_EMPTY,
         example={"${MODEL_ID}:high": {"reasoning_effort": "high"}},
     )

@@ -6,7 +6,7 @@ The schema describes usual files. The loader accepts more, so this module never 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Values
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from .kinds import (
     Text,
     Texts,
     Unsupported,
+    Words,
 )
 from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
@@ -132,6 +133,8 @@ def plain_default(key: ConfigKey) -> Any:
         return None
     if isinstance(key.kind, Choice) and default not in key.kind.words:
         return None
+    if isinstance(key.kind, Words):
+        return key.kind.word
     if isinstance(default, Values):
         return dict(default)
     if isinstance(default, float) and default.is_integer():
@@ -155,6 +158,12 @@ def _number(kind: Number) -> dict[str, Any]:
     return {**found, "maximum": kind.most} if kind.most < 2**53 else found
 
 
+def _words(words: Iterable[str]) -> dict[str, Any]:
+    word = "|".join(words)
+    several = {"type": "string", "pattern": rf"^\s*({word})(\s*,\s*({word}))*\s*$|\$\{{"}
+    return {"anyOf": [several, {"type": "array", "items": several}]}
+
+
 _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
     Section: _object,
     Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
@@ -165,6 +174,7 @@ _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
         "type": "array",
         "items": {"anyOf": [{"enum": list(kind.words)}, _MACRO]},
     },
+    Words: lambda kind: _words(kind.meanings),
     Choice: lambda kind: {"anyOf": [{"enum": list(kind.words)}, _MACRO]},
     Number: lambda kind: {"anyOf": [_number(kind), _MACRO]},
     Flag: lambda _: {"anyOf": [{"type": "boolean"}, _MACRO]},

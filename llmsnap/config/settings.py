@@ -36,6 +36,7 @@ from .kinds import (
     Text,
     Texts,
     Unsupported,
+    Words,
 )
 from .parts import (
     API_KEY,
@@ -77,6 +78,14 @@ LOG_TIME_FORMATS = (
     *("rfc3339", "rfc3339nano", "kitchen", "stamp", "stampmilli", "stampmicro", "stampnano"),
 )
 CAPTURE_MASKS = ("none", "headers", "full")
+LOGS = MappingProxyType(
+    {
+        **{name: (name,) for name in ("proxy", "http", "upstream")},
+        "both": ("proxy", "upstream"),
+        "none": (),
+    }
+)
+"""The logs that each word of ``logToStdout`` stands for; ``proxy`` includes ``http``."""
 LAUNCHER_NAMES = ("local",)
 """The names in ``launchers.LAUNCHERS``, which this package cannot import."""
 
@@ -424,12 +433,14 @@ class Config:
         example="rfc3339",
     )
     """A known format name in lower case; empty: no timestamps."""
-    log_to_stdout: str = setting(
+    log_to_stdout: tuple[str, ...] = setting(
         "logToStdout",
-        Choice("proxy", words=("proxy", "upstream", "both", "none")),
-        "What is written to the console: the log of llmsnap (`proxy`), that of the servers "
-        "(`upstream`), `both` or `none`.",
+        Words("proxy", LOGS),
+        "What is written to the console: the log of llmsnap (`proxy`), of it the lines about "
+        "requests alone (`http`), the log of the servers (`upstream`), `both` or `none`. Several "
+        "are separated by commas, or a list.",
     )
+    """Names of logs: ``http``, ``proxy``, ``upstream``."""
     log_buffer_bytes: int = setting(
         "logBufferSize",
         Number(100.0, least=1),

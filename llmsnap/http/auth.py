@@ -74,6 +74,8 @@ class ClientKey:
 
 ANYBODY = ClientKey()
 """The rights of every client of a server without keys."""
+NO_RIGHTS = ClientKey(models=(), admin=False)
+"""The rights of a client that sends no key to a server with keys."""
 
 
 class Keyring:

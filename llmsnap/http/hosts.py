@@ -20,7 +20,7 @@ from llmsnap.errors import Misdirected
 PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 """Domains that exist in private networks only."""
 
-LOCAL_SUFFIXES = (*PRIVATE_SUFFIXES, ".ts.net")
+LOCAL_SUFFIXES = (*PRIVATE_SUFFIXES, ".ts.net", ".svc")
 """Domains in which strangers cannot register a name that points at this machine."""
 
 SHARED_SPACE = ipaddress.ip_network("100.64.0.0/10")

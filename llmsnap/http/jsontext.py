@@ -175,6 +175,17 @@ def set_path(text: bytes | None, path: Sequence[str], new: bytes) -> bytes:
     return container.replaced(position, set_path(container.value(position), path[1:], new))
 
 
+def lacks_path(text: bytes | None, path: Sequence[str]) -> bool:
+    """Return whether nothing is at *path* in *text*, and no scalar on the way there."""
+    if text is None or not path:
+        return text is None
+    container = _open(text)
+    if container is None:
+        return False
+    position = container.find(path[0])
+    return position is None or lacks_path(container.value(position), path[1:])
+
+
 def _fresh(path: Sequence[str], new: bytes) -> bytes:
     for piece in reversed(path):
         if _INDEX.fullmatch(piece):

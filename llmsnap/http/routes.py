@@ -53,6 +53,8 @@ class Access(Enum):
 
     OPEN = auto()
     """No key, and any Host header."""
+    KEYLESS = auto()
+    """No key, for reading; the response says nothing about models."""
     SHARED = auto()
     """Any key; pages of any site may read the response."""
     KEY = auto()
@@ -559,23 +561,26 @@ CONFIG = (
 # --- the interface ------------------------------------------------------------------------------
 
 
-def _file(path: str, summary: str, *names: str) -> HttpRoute:
+def _file(path: str, summary: str, *names: str, access: Access = Access.KEY) -> HttpRoute:
     parameters = tuple(Parameter(name, "", "path", required=True) for name in names)
     return HttpRoute(
-        ("GET",), path, "ui", summary, routine=True, parameters=parameters,
+        ("GET",), path, "ui", summary, routine=True, parameters=parameters, access=access,
         answers={ANY: "Anything"}, errors=(301, 302, 304, 308, 404),
     )  # fmt: skip
 
 
 UI = (
-    HttpRoute(("GET",), "/", "ui", "To the interface.", status=302, routine=True),
+    HttpRoute(
+        ("GET",), "/", "ui", "To the interface; needs no key.", status=302, routine=True,
+        access=Access.KEYLESS,
+    ),
     HttpRoute(
         ("GET",), "/ui", "ui", "The interface.", routine=True, answers={HTML: "Text"},
         errors=(301, 308),
     ),
     _file("/ui/{page}", "To a page of the interface, or one of its files.", "page"),
     _file("/ui/static/{version}/{name}", "A file, which never changes.", "version", "name"),
-    _file("/favicon.ico", "The icon."),
+    _file("/favicon.ico", "The icon; needs no key.", access=Access.KEYLESS),
 )  # fmt: skip
 
 GROUPS: Mapping[str, tuple[HttpRoute, ...]] = {
@@ -682,6 +687,11 @@ def is_inference(path: str) -> bool:
 def is_open(path: str) -> bool:
     """Whether *path* needs neither a key nor an accepted Host header."""
     return path in OPEN_PATHS
+
+
+def is_keyless(method: str, path: str) -> bool:
+    """Whether a request for *path*, decoded, needs no key."""
+    return route_at(path).access is Access.KEYLESS and method in SAFE_METHODS
 
 
 def stream_of(path: str) -> Stream | None:

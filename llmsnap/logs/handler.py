@@ -174,6 +174,8 @@ class LogHandler(logging.Handler):
         self._zone = zone
         self.deferred: DeferredQueue | None = None
         """The queue that delays entries about requests; None: they are written at once."""
+        self.write_entries: Callable[[bytes], None] = stream.write
+        """Writes entries about requests."""
         self._entries: list[tuple[float, int, Entry, str, int | None]] = []
         self._home = _thread_id()
         self._loop = get_hub().loop
@@ -235,7 +237,7 @@ class LogHandler(logging.Handler):
                 lines.append(self._entry_line(*entry))
             except Exception as error:  # noqa: BLE001 - told below; the others are not at fault
                 failure = error
-        self.stream.write("".join(lines).encode("utf-8", "replace"))
+        self.write_entries("".join(lines).encode("utf-8", "replace"))
         if failure is not None:
             raise failure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from gevent.event import Event
@@ -97,12 +97,7 @@ class StdoutWriter:
 
 PROXY = "proxy"
 UPSTREAM = "upstream"
-TO_STDOUT = {
-    "proxy": frozenset({PROXY}),
-    "upstream": frozenset({UPSTREAM}),
-    "both": frozenset({PROXY, UPSTREAM}),
-    "none": frozenset[str](),
-}
+HTTP = "http"
 
 
 class Joiner:
@@ -123,21 +118,21 @@ class Joiner:
 class LogHub:
     """The proxy's own log, each model's, all models' (*upstream*), and everything (*combined*).
 
-    *to_stdout* (``proxy``, ``upstream``, ``both`` or ``none``) selects the logs copied to stdout;
-    every history is kept regardless.
+    *to_stdout* selects what is copied to stdout: ``proxy``, ``upstream``, and ``http``, the entries
+    about requests in the proxy's own log. Every history is kept regardless.
     """
 
     def __init__(
         self,
         *,
-        to_stdout: str = "proxy",
+        to_stdout: Collection[str] = (PROXY,),
         capacity: int = DEFAULT_CAPACITY,
         stdout: StdoutWriter | None = None,
         clock: Callable[[], float] = time.monotonic,
         later: CallLater = call_later,
     ) -> None:
         self.stdout = stdout if stdout is not None else StdoutWriter()
-        self._to_stdout = TO_STDOUT[to_stdout]
+        self._to_stdout = frozenset(to_stdout)
         self._capacity = capacity
         self._clock, self._later = clock, later
         self._stdout_join = Joiner(self.stdout.write)
@@ -171,12 +166,18 @@ class LogHub:
         if log is not None:
             log.close()
 
-    def configure(self, *, to_stdout: str, capacity: int) -> None:
+    def configure(self, *, to_stdout: Collection[str], capacity: int) -> None:
         """Apply new settings; each history is cut to the new size."""
-        self._to_stdout = TO_STDOUT[to_stdout]
+        self._to_stdout = frozenset(to_stdout)
         self._capacity = capacity
         for stream in self._streams():
             stream.resize(capacity)
+
+    def write_entries(self, data: bytes) -> None:
+        """Write entries about requests to the proxy's own log."""
+        self.proxy.write(data)
+        if HTTP in self._to_stdout and PROXY not in self._to_stdout:
+            self._stdout_join.write(PROXY, data)
 
     def open(self) -> None:
         """Start writing to stdout."""

@@ -1,7 +1,8 @@
 """The JSON or query of a request: the model it names, and edits that leave the rest unchanged.
 
-``CompiledFilter`` applies a model's or peer's ``filters``: strip, then set, then set by name. It is
-compiled once per configuration; a request that it does not apply to keeps its bytes.
+``CompiledFilter`` applies a model's or peer's ``filters``: strip, then set, then set by name, then
+fill in defaults. It is compiled once per configuration; a request that it does not apply to keeps
+its bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, quote, unquote_plus
 
 import msgspec
 
-from llmsnap.config import WrittenFloat
+from llmsnap.config import WrittenFloat, is_soft
 from llmsnap.errors import BadRequest
 from llmsnap.http import (
     Edits,
@@ -23,6 +24,7 @@ from llmsnap.http import (
     delete_path,
     dump_json,
     json_members,
+    lacks_path,
     path_problem,
     set_path,
     splice_json,
@@ -229,11 +231,15 @@ class TopLevel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One parameter to set: its path, its JSON text, and its value as a form field."""
+    """One parameter to set: its path, its JSON text, and its value as a form field.
+
+    One that is *soft* is set only where the request lacks it.
+    """
 
     path: tuple[str, ...]
     text: bytes
     plain: str
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +249,7 @@ class CompiledFilter:
     strip: tuple[tuple[str, ...], ...] = ()
     settings: tuple[Setting, ...] = ()
     by_name: Mapping[str, tuple[Setting, ...]] | None = None
+    """For requests that name the model so, *settings* included."""
 
     @classmethod
     def from_settings(
@@ -253,13 +260,15 @@ class CompiledFilter:
     ) -> CompiledFilter:
         """Compile the configured filters; skips `model`, and names that are not a valid path.
 
-        *set_by_name* holds more parameters for requests that name the model so.
+        *set_by_name* holds more parameters for requests that name the model so. A name that ends
+        in ``?`` is that of a soft parameter.
         """
+        settings = _settings(set_params or {})
         by_name = {name: _settings(params) for name, params in (set_by_name or {}).items()}
         return cls(
             strip=tuple(_paths(strip)),
-            settings=_settings(set_params or {}),
-            by_name={name: settings for name, settings in by_name.items() if settings} or None,
+            settings=settings,
+            by_name={name: _joined(settings, own) for name, own in by_name.items() if own} or None,
         )
 
     def __bool__(self) -> bool:
@@ -269,7 +278,7 @@ class CompiledFilter:
         """Return the parameters to set for a request that names the model *requested*, in order."""
         if self.by_name is None:
             return self.settings
-        return self.settings + self.by_name.get(requested, ())
+        return self.by_name.get(requested, self.settings)
 
     def edits(self, request: TopLevel, requested: str) -> dict[str, bytes | None]:
         """Return the edits of *request*'s top level: new JSON text per member, None deletes it."""
@@ -278,8 +287,9 @@ class CompiledFilter:
             _strip(edits, request, path)
         for setting in self.settings_for(requested):
             top, *rest = setting.path
-            before = _current(edits, request, top) if rest else None
-            edits[top] = set_path(before, rest, setting.text)
+            before = _current(edits, request, top) if rest or setting.soft else None
+            if not setting.soft or lacks_path(before, rest):
+                edits[top] = set_path(before, rest, setting.text)
         return edits
 
     def form_edits(self, names: Iterable[str], requested: str) -> dict[str, str | None]:
@@ -292,8 +302,10 @@ class CompiledFilter:
             path[0]: None for path in self.strip if len(path) == 1 and path[0] in present
         }
         for setting in self.settings_for(requested):
-            if len(setting.path) == 1:
-                edits[setting.path[0]] = setting.plain
+            name = setting.path[0]
+            lacks = edits.get(name) is None and (name in edits or name not in present)
+            if len(setting.path) == 1 and (lacks or not setting.soft):
+                edits[name] = setting.plain
         return edits
 
 
@@ -318,11 +330,23 @@ def _paths(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def _settings(params: Mapping[str, Any]) -> tuple[Setting, ...]:
-    return tuple(
-        Setting(path, _json(params[name]), _plain(params[name]))
+    """Return the parameters in the order in which they are set: soft ones last."""
+    found = [
+        Setting(path, _json(params[name]), _plain(params[name]), is_soft(name))
         for name in sorted(params)
-        for path in _paths([name])
-    )
+        for path in _paths([name[:-1] if is_soft(name) else name])
+    ]
+    return _in_order(found)
+
+
+def _joined(settings: tuple[Setting, ...], own: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    """Return *settings* with those of a name; its *own* soft ones replace others of their path."""
+    soft = {setting.path for setting in own if setting.soft}
+    return _in_order([*(each for each in settings if each.path not in soft), *own])
+
+
+def _in_order(settings: list[Setting]) -> tuple[Setting, ...]:
+    return tuple(sorted(settings, key=lambda setting: setting.soft))
 
 
 def _plain(value: Any) -> str:

@@ -24,6 +24,7 @@ from llmsnap.errors import (
     WrongKey,
 )
 from llmsnap.http import (
+    NO_RIGHTS,
     RESOURCES,
     UPSTREAM,
     Dialect,
@@ -32,6 +33,7 @@ from llmsnap.http import (
     allow_origin,
     error_answer,
     is_inference,
+    is_keyless,
     is_open,
     needs_admin,
     preflight_headers,
@@ -280,8 +282,11 @@ def admit(request: Request, environ: dict[str, Any], runtime: Runtime) -> None:
         x_api_key = environ.get("HTTP_X_API_KEY", "")
         key = runtime.keyring.authenticate(authorization, x_api_key)
         if key is None:
-            kind = WrongKey if presents_key(authorization, x_api_key) else Unauthorized
-            raise kind("unauthorized: invalid or missing API key")
+            presents = presents_key(authorization, x_api_key)
+            if presents or not is_keyless(request.method, request.path):
+                kind = WrongKey if presents else Unauthorized
+                raise kind("unauthorized: invalid or missing API key")
+            key = NO_RIGHTS
         request.key = key
     access.check(request, environ, runtime)
     _check_rights(request)

@@ -10,7 +10,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
-from llmsnap.http import JSON, ROUTES, HttpRoute, Parameter, is_open, needs_admin
+from llmsnap.http import JSON, ROUTES, HttpRoute, Parameter, is_keyless, is_open, needs_admin
 
 bp = Blueprint("openapi", __name__)
 
@@ -178,7 +178,7 @@ def _operation(method: str, route: HttpRoute) -> Document:
             "required": route.sends != "*/*",
             "content": {route.sends: {"schema": _ref(route.takes)}},
         }
-    if is_open(route.path):
+    if is_open(route.path) or is_keyless(method, route.path):
         described["security"] = []
     if needs_admin(method, route.path):
         described["x-needs-admin"] = True
@@ -189,7 +189,7 @@ def _responses(route: HttpRoute) -> Document:
     content = {media: {"schema": _ref(name)} for media, name in route.answers.items()}
     first: Document = {"description": _phrase(route.status)}
     responses: Document = {str(route.status): first | ({"content": content} if content else {})}
-    usual = () if is_open(route.path) else (401, 403, 421)
+    usual = () if is_open(route.path) else (401, 403, 421)  # 401: also for a key that is wrong
     for status in sorted({*usual, *route.errors, 405, 500}):
         responses[str(status)] = _error(status)
     if route.passes:

@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_read_is_named(
 def test_every_problem_is_told_at_once_in_file_order() -> None:
     found = problems("""
         startPort: abcd
-        logToStdout: loud
+        uiOrigin: loud
         models:
           a:
             cmd: srv ${PORT} ${nope}
@@ -85,7 +85,7 @@ def test_every_problem_is_told_at_once_in_file_order() -> None:
     """)
     assert [text.partition(":")[0] for text in found] == [
         "startPort",
-        "logToStdout",
+        "uiOrigin",
         "models.a.cmd",
         "models.a.ttl",
         "models.b.proxy",
@@ -382,7 +382,7 @@ def test_a_secret_of_the_environment_is_never_shown() -> None:
     found = problems(
         """
         startPort: ${env.S}
-        logToStdout: ${env.S}
+        uiOrigin: ${env.S}
         apiKeys: [{key: "${env.S} x", admin: "${env.S}"}]
         peers: {p: {proxy: "http://u:${env.S}@ h", models: "${env.S}", apiKey: ["${env.S}"]}}
         models: {m: {cmd: "srv ${PORT} --key ${env.S} ${no}", ttl: "${env.S}", env: "A=${env.S}"}}
@@ -391,6 +391,9 @@ def test_a_secret_of_the_environment_is_never_shown() -> None:
     )
     assert len(found) >= 9
     assert "s3cret" not in str(found)
+    words = advice("{logToStdout: '${env.S}', logLevel: '${env.S}'}", S="s3cret")
+    assert len(words) == 2
+    assert "s3cret" not in str(words)
 
 
 def test_keys_written_into_the_file_are_not_shown_either() -> None:

@@ -123,7 +123,7 @@ def test_set_params_are_sorted_and_leave_the_model_alone() -> None:
         ("model.x", "would change the model's name"),
         ("mod\\\\el.x", "would change the model's name"),
         ("a*", "contains one of"),
-        ("a.b?", "contains one of"),
+        ("a?.b", "contains one of"),
         ("#", "contains one of"),
         ("@this", "contains one of"),
         ("a\\\\\\\\|b", "contains one of"),
@@ -134,6 +134,26 @@ def test_names_that_cannot_be_filtered_are_left_out_with_advice(name: str, words
     text = text.replace("%s", name)
     assert config(text).models["m"].filters == Filters()
     assert [words in each for each in advice(text)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("names", "kept", "words"),
+    [
+        ("{t?: 1, a.b?: 2}", ["a.b?", "t?"], []),
+        ("{t?: 1, t: 2, model?: x}", ["t"], ['"t?" is set without the ? as well, by t']),
+        ("{model.x?: 1}", [], ["would change the model's name"]),
+        ("{'?': 1}", [], ["names no parameter"]),
+        ("{a?b?: 1}", [], ["contains one of"]),
+    ],
+)
+def test_a_name_with_a_question_mark_is_a_default(
+    names: str, kept: list[str], words: list[str]
+) -> None:
+    text = f"models: {{m: {{cmd: 's ${{PORT}}', filters: {{setParams: {names}}}}}}}"
+    assert list(config(text).models["m"].filters.set_params) == kept
+    found = advice(text)
+    assert len(found) == len(words)
+    assert all(word in each for word, each in zip(words, found, strict=True))
 
 
 def test_an_escaped_sign_is_a_name() -> None:

@@ -4,12 +4,18 @@ import pytest
 
 from llmsnap.errors import Misdirected
 from llmsnap.http.hosts import HostRule, host_name
+from tests.parity import parity
 
 RULE = HostRule(
     allowed=["ai.example.org", "*.intern.example"], own_names=["box.corp.example", "Listen.Name"]
 )
 
 
+@parity(
+    "Files and deployments",
+    "any `Host` header, such as `name.namespace.svc`",
+    "without keys: names of private networks, `.svc` among them; `allowedHosts` adds others",
+)
 @pytest.mark.parametrize(
     "host",
     [
@@ -31,6 +37,8 @@ RULE = HostRule(
         "pc.lan",
         "pc.home.arpa",
         "box.tail1234.ts.net",
+        "llm.team-a.svc:8080",
+        "llm.team-a.svc.cluster.local",
         "nas.local.",
         "box.corp.example:1",
         "listen.name",
@@ -55,6 +63,8 @@ def test_names_no_stranger_can_own_are_answered(host: str) -> None:
         "127.1",
         "intern.example",
         "notlocal.lanx",
+        "llm.team-a",
+        "svc.evil.example",
         ".",
         "a b",
         "evil.example/x",

@@ -148,7 +148,7 @@ def test_every_schema_that_is_named_exists_and_is_used() -> None:
 def test_the_document_says_what_needs_no_key_and_what_needs_an_admins() -> None:
     paths = document()["paths"]
     free = [path for path in paths if "security" in paths[path].get("get", {})]
-    assert sorted(free) == ["/health", "/ready", "/wol-health"]
+    assert sorted(free) == ["/", "/favicon.ico", "/health", "/ready", "/wol-health"]
     assert paths["/api/captures/{id}"]["get"]["x-needs-admin"]
     assert "x-needs-admin" not in paths["/v1/chat/completions"]["post"]
     assert "x-needs-admin" not in paths["/v/{route}"]["post"]

@@ -145,19 +145,22 @@ def hub_with(stdout, **settings) -> LogHub:
 @pytest.mark.parametrize(
     ("to_stdout", "expected"),
     [
-        ("proxy", b"[INFO] hello\n"),
-        ("upstream", b"loading\n"),
-        ("both", b"[INFO] hello\nloading\n"),
-        ("none", b""),
+        (["proxy"], b"[INFO] hello\nGET /\n"),
+        (["upstream"], b"loading\n"),
+        (["http"], b"GET /\n"),
+        (["http", "proxy"], b"[INFO] hello\nGET /\n"),
+        (["http", "upstream"], b"GET /\nloading\n"),
+        ([], b""),
     ],
 )
 def test_the_setting_decides_what_reaches_stdout_and_nothing_else(stdout, to_stdout, expected):
     hub = hub_with(stdout, to_stdout=to_stdout)
     hub.proxy.write(b"[INFO] hello\n")
+    hub.write_entries(b"GET /\n")
     hub.model("llama").feed(b"loading\n")
     assert stdout.data == expected
-    assert hub.combined.snapshot() == b"[INFO] hello\nloading\n"
-    assert hub.proxy.snapshot() == b"[INFO] hello\n"
+    assert hub.combined.snapshot() == b"[INFO] hello\nGET /\nloading\n"
+    assert hub.proxy.snapshot() == b"[INFO] hello\nGET /\n"
     assert hub.upstream.snapshot() == b"loading\n"
     assert hub.model("llama").stream.snapshot() == b"loading\n"
 
@@ -190,9 +193,9 @@ def test_a_forgotten_model_ends_its_readers(stdout):
 
 
 def test_new_settings_apply_to_what_is_there_and_what_comes(stdout):
-    hub = hub_with(stdout, to_stdout="none")
+    hub = hub_with(stdout, to_stdout=[])
     hub.model("llama").feed(b"0123456789\n")
-    hub.configure(to_stdout="upstream", capacity=4)
+    hub.configure(to_stdout=["upstream"], capacity=4)
     hub.model("llama").feed(b"ab\n")
     hub.model("qwen").feed(b"cdefgh\n")
     assert hub.model("llama").stream.snapshot() == b"\nab\n"

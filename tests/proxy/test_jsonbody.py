@@ -19,6 +19,7 @@ from llmsnap.http import jsontext
 from llmsnap.http.jsontext import MAX_MEMBERS
 from llmsnap.proxy.jsonbody import CompiledFilter, model_in_query, parse_json
 from llmsnap.proxy.payload import PIECE_BYTES, coding_of, decoded
+from tests.parity import parity
 
 MIB = 1 << 20
 
@@ -358,7 +359,7 @@ def test_stripping_by_path(strip: list[str], expected: str) -> None:
         ({"list.name": 1}, '{"model":"a","list":[1]}'),
         ({r"a\.b": {"d": 1, "c": "<"}}, '{"model":"a","list":[1],"a.b":{"c":"\\u003c","d":1}}'),
         ({"o.b": 2, "o.a": 1}, '{"model":"a","list":[1],"o":{"a":1,"b":2}}'),
-        ({"model": "b", "model.x": 1, "x?": 1}, '{"model":"a","list":[1]}'),
+        ({"model": "b", "model.x": 1, "x*": 1}, '{"model":"a","list":[1]}'),
     ],
 )
 def test_setting_by_path(params: dict[str, Any], expected: str) -> None:
@@ -434,6 +435,46 @@ def test_parameters_set_by_name_come_last_and_for_that_name_only() -> None:
     raw = '{"model":"a:high"}'
     assert filtered(raw, "a:high", **settings) == '{"model":"a:high","effort":"high","k":1}'
     assert filtered(raw, "a", **settings) == '{"model":"a:high","effort":"low","k":1}'
+
+
+VARIANT = {"set_params": {"t": 1, "k?": 1}, "set_by_name": {"a:v": {"t?": 2, "k": 2}}}
+
+
+@parity(
+    "Newer keys",
+    "a parameter whose name ends in `?` is set only if the request lacks it",
+    "the same, in forms too",
+)
+@pytest.mark.parametrize(
+    ("sent", "filters", "result"),
+    [
+        ({}, {"set_params": {"t?": 1}}, {"t": 1}),
+        ({"t": None}, {"set_params": {"t?": 1}}, {"t": None}),
+        ({"t": 0}, {"set_params": {"t?": 1}, "strip": ["t"]}, {"t": 1}),
+        ({}, {"set_params": {"t?": 1, "t": 2}}, {"t": 2}),
+        ({}, {"set_params": {"a.b?": 1}}, {"a": {"b": 1}}),
+        (
+            {"a": {"b": 5, "c": 6}},
+            {"set_params": {"a.b?": 1, "a.d?": 2}},
+            {"a": {"b": 5, "c": 6, "d": 2}},
+        ),
+        ({"a": 5}, {"set_params": {"a.b?": 1}}, {"a": 5}),
+        ({}, {"set_params": {"a\\?": 1}}, {"a?": 1}),
+        ({}, {"set_params": {"t": 1}, "set_by_name": {"x": {"t?": 2}}}, {"t": 1}),
+        ({}, VARIANT, {"k": 2, "t": 2}),
+        ({"t": 9, "k": 9}, VARIANT, {"t": 9, "k": 2}),
+    ],
+)
+def test_a_soft_parameter_is_set_where_the_request_lacks_it(
+    sent: dict[str, Any], filters: dict[str, Any], result: dict[str, Any]
+) -> None:
+    raw = json.dumps({"model": "a:v", **sent})
+    assert json.loads(filtered(raw, "a:v", **filters)) == {"model": "a:v", **result}
+
+
+def test_a_soft_parameter_is_set_in_a_form_that_lacks_it() -> None:
+    compiled = CompiledFilter.from_settings(["b"], {"a?": 1, "b?": 1, "c?": 1, "d": 2, "d?": 1})
+    assert compiled.form_edits(["a", "b"], "m") == {"b": "1", "c": "1", "d": "2"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from llmsnap.proxy import RequestContext, Response
 from llmsnap.web import gateway
 from llmsnap.web.gateway import Gateway
 from tests.fakes.clock import Clock
+from tests.parity import parity
 from tests.web.serving import site
 
 TEXT = """\
@@ -233,6 +234,23 @@ def test_while_it_shuts_down_models_answer_nobody(here) -> None:
 )
 def test_a_key_opens_what_it_may(locked_site, headers: dict, status: int) -> None:
     assert locked_site.client.get("/api/activity", headers=headers).status_code == status
+
+
+@parity("Files and deployments", "`GET /` and `/favicon.ico` need no key: health checks of images")
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/", {}, 302),
+        ("HEAD", "/", {}, 302),
+        ("GET", "/favicon.ico", {}, 200),
+        ("GET", "/", {"x-api-key": "no"}, 401),
+        ("POST", "/", {}, 401),
+        ("GET", "/ui/", {}, 401),
+    ],
+)
+def test_the_bare_address_needs_no_key(locked_site, method, path, headers, status) -> None:
+    answer = locked_site.client.open(path, method=method, headers=headers)
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize(("key", "status"), [("all", 200), ("some", 200), ("one", 403)])
