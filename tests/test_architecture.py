@@ -41,7 +41,7 @@ FLOORS = {
         0,
     ),
     **dict.fromkeys(["config", "http"], 1),
-    "logs": 2,
+    **dict.fromkeys(["logs", "memory"], 2),
     **dict.fromkeys(["launchers", "models"], 3),
     **dict.fromkeys(["routing", "telemetry"], 4),
     "proxy": 5,
@@ -112,7 +112,7 @@ LIBRARIES = {
     "yaml": ["config"],
     "jsonschema": ["config"],
     "psutil": ["telemetry.hardware", "telemetry.sampling"],
-    "pynvml": ["telemetry.hardware", "telemetry.sampling"],
+    "pynvml": ["memory.processes", "telemetry.hardware", "telemetry.sampling"],
     "prometheus_client": ["telemetry.prometheus"],
     "gunicorn": [],
     # Standard library, but with one owner all the same.

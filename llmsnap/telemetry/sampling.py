@@ -7,12 +7,12 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from llmsnap.memory import children
 from llmsnap.telemetry.activity import rfc3339
 from llmsnap.telemetry.workers import WorkerStuck, WorkerThread
 
@@ -153,7 +153,7 @@ class PsutilHost:
     def _family(self) -> ChildrenOf:
         """Return a function from a pid to its children, as of now."""
         if (PROC / f"self/task/{os.getpid()}/children").exists():
-            return _children_in_proc
+            return children
         table: dict[int, list[int]] = {}
         for pid, parent in _parents_in_proc() if (PROC / "self/stat").exists() else self._parents():
             table.setdefault(parent, []).append(pid)
@@ -187,15 +187,6 @@ class PsutilHost:
         if before is None or now <= before[0] or seconds < before[1]:
             return None
         return (seconds - before[1]) / (now - before[0]) * 100
-
-
-def _children_in_proc(pid: int) -> list[int]:
-    """Return the children of one process, without reading the others (proc(5), since 4.2)."""
-    found: list[int] = []
-    with suppress(OSError):  # it, or one of its threads, ended meanwhile
-        for thread in (PROC / str(pid) / "task").iterdir():
-            found += map(int, (thread / "children").read_bytes().split())
-    return found
 
 
 def _parents_in_proc() -> Iterator[tuple[int, int]]:

@@ -1,0 +1,186 @@
+"""What a server will need, from its command and its model files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmsnap.memory import gguf
+from llmsnap.memory.estimate import LEAST_BUFFERS, Estimate, ServerOptions, estimate, model_files
+from tests.memory import ggufs
+
+KIB, MIB = 1024, 1024**2
+LLAMA = {
+    "general.architecture": "llama",
+    "llama.block_count": 4,
+    "llama.context_length": 8192,
+    "llama.embedding_length": 512,
+    "llama.attention.head_count": 8,
+    "llama.attention.head_count_kv": 2,
+    "tokenizer.ggml.tokens": ["a", "bc", ""],
+    "tokenizer.ggml.scores": list(range(5000)),
+    "general.quality": 0.5,
+}
+EXPERTS = {f"blk.{layer}.ffn_up_exps.weight": MIB for layer in range(4)}
+TENSORS = {"token_embd.weight": 2 * MIB, **EXPERTS}
+WEIGHTS = len(ggufs.gguf(LLAMA, TENSORS))
+VALUES = 4 * 2 * 64 * 2
+"""Per token: layers x heads x width x keys and values."""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(ggufs.gguf(LLAMA, TENSORS))
+    return path
+
+
+def test_metadata_and_tensors_are_read(model: Path) -> None:
+    found = gguf.read(model)
+    assert found.architecture == "llama"
+    assert found.number("block_count") == 4
+    assert found.metadata["general.quality"] == 0.5
+    assert found.sizes == TENSORS
+    assert found.data_bytes == 6 * MIB
+    assert not any(key.startswith("tokenizer") for key in found.metadata), "long, and not needed"
+
+
+@given(cut=st.integers(0, 4000))
+def test_a_file_that_ends_in_its_metadata_is_incomplete(cut: int, tmp_path_factory: object) -> None:
+    whole = ggufs.gguf({**LLAMA, "tokenizer.ggml.scores": [1, 2]}, {"output.weight": 32})
+    head = len(whole) - 32 - 31
+    path = Path(str(tmp_path_factory.getbasetemp())) / "cut.gguf"  # type: ignore[attr-defined]
+    path.write_bytes(whole[: cut % head])
+    with pytest.raises(gguf.BadGguf):
+        gguf.read(path)
+
+
+@given(at=st.integers(0, 400), byte=st.integers(0, 255))
+def test_a_damaged_file_is_read_or_refused(at: int, byte: int, tmp_path_factory: object) -> None:
+    data = bytearray(ggufs.gguf({**LLAMA, "tokenizer.ggml.scores": [1, 2]}, {"output.weight": 32}))
+    data[at % len(data)] = byte
+    path = Path(str(tmp_path_factory.getbasetemp())) / "damaged.gguf"  # type: ignore[attr-defined]
+    path.write_bytes(data)
+    try:
+        found = gguf.read(path)
+    except gguf.BadGguf:
+        return
+    assert found.data_bytes <= len(data)
+
+
+def around(weights: int = WEIGHTS) -> int:
+    return max(LEAST_BUFFERS, int(weights * 0.03))
+
+
+@pytest.mark.parametrize(
+    ("options", "gpu", "ram"),
+    [
+        ("-c 1024", WEIGHTS + 1024 * VALUES * 2 + around(), 0),
+        ("--ctx-size=1024", WEIGHTS + 1024 * VALUES * 2 + around(), 0),
+        ("", WEIGHTS + 8192 * VALUES * 2 + around(), 0),
+        ("-c 1024 -ngl 99", WEIGHTS + 1024 * VALUES * 2 + around(), 0),
+        ("-c 1024 -ngl 0", 0, WEIGHTS + 1024 * VALUES * 2 + around()),
+        ("-c 1024 --device none", 0, WEIGHTS + 1024 * VALUES * 2 + around()),
+        ("-c 1024 -ctk q8_0 -ctv q8_0", WEIGHTS + 1024 * VALUES * 34 // 32 + around(), 0),
+        (
+            "-c 1024 --n-cpu-moe 3",
+            WEIGHTS - 3 * MIB + 1024 * VALUES * 2 + around(),
+            3 * MIB,
+        ),
+        ("-c 1024 --cpu-moe", WEIGHTS - 4 * MIB + 1024 * VALUES * 2 + around(), 4 * MIB),
+    ],
+)
+def test_a_llama_server_with_a_gpu(model: Path, options: str, gpu: int, ram: int) -> None:
+    found = estimate(f"llama-server -m {model} {options}", has_gpu=True)
+    assert found is not None
+    assert (found.gpu, found.ram) == (gpu, ram)
+
+
+def test_layers_are_divided_between_gpu_and_ram(model: Path) -> None:
+    found = estimate(f"llama-server -m {model} -c 1024 -ngl 2", has_gpu=True)
+    whole = WEIGHTS + 1024 * VALUES * 2
+    assert found is not None
+    assert found.gpu == whole * 2 // 5 + around()
+    assert found.gpu + found.ram == whole + around()
+
+
+def test_without_a_gpu_all_is_ram(model: Path) -> None:
+    found = estimate(f"llama-server -m {model} -c 1024 -ngl 99", has_gpu=False)
+    assert found is not None
+    assert (found.gpu, found.ram) == (0, WEIGHTS + 1024 * VALUES * 2 + around())
+    assert found.is_fixed
+
+
+@pytest.mark.parametrize(
+    ("options", "is_fixed"),
+    [("", False), ("-ngl auto", False), ("-ngl 99", True), ("-ngl 99 --fit on", False)],
+)
+def test_servers_that_fit_themselves_to_free_memory_are_recognised(
+    model: Path, options: str, is_fixed: bool
+) -> None:
+    found = estimate(f"llama-server -m {model} {options}", has_gpu=True)
+    assert found is not None
+    assert found.is_fixed is is_fixed
+
+
+def test_projectors_and_adapters_count(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mmproj.gguf").write_bytes(b"x" * MIB)
+    alone = estimate(f"llama-server -m {model} -c 64", has_gpu=True)
+    both = estimate(f"llama-server -m {model} -c 64 --mmproj {tmp_path}/mmproj.gguf", has_gpu=True)
+    assert alone is not None
+    assert both is not None
+    assert both.gpu - alone.gpu == MIB
+
+
+def test_a_file_without_metadata_counts_with_its_size(tmp_path: Path) -> None:
+    (tmp_path / "torn.gguf").write_bytes(b"x" * MIB)
+    (tmp_path / "whisper.bin").write_bytes(b"x" * MIB)
+    for name in ("torn.gguf", "whisper.bin"):
+        found = estimate(f"whisper-server -m {tmp_path}/{name}", has_gpu=True)
+        assert found == Estimate(int(MIB * 1.15), 0, "1.15 x the size of its files")
+
+
+def test_parts_of_a_split_model_and_folders_are_found(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"big-0000{number}-of-00002.gguf").write_bytes(b"x" * number)
+    (tmp_path / "config.json").write_text("{}")
+    split = [(f"{tmp_path}/big-0000{number}-of-00002.gguf", number) for number in (1, 2)]
+    assert list(model_files([f"{tmp_path}/big-00002-of-00002.gguf"])) == split
+    assert list(model_files([str(tmp_path), "/missing/file.gguf"])) == split
+
+
+@pytest.mark.parametrize(
+    ("cmd", "share"),
+    [
+        ("vllm serve org/model --gpu-memory-utilization 0.4", 0.4),
+        ("python -m vllm.entrypoints.openai.api_server --model org/m", 0.9),
+    ],
+)
+def test_vllm_takes_a_share_of_the_card(cmd: str, share: float) -> None:
+    found = estimate(cmd, has_gpu=True)
+    assert found is not None
+    assert found.gpu_share == share
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    ["sd-server --port 1", "docker run image", "llama-server -m /missing.gguf", "x 'unclosed"],
+)
+def test_a_command_that_says_nothing_has_no_estimate(cmd: str) -> None:
+    assert estimate(cmd, has_gpu=True) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "split"),
+    [
+        ("-ts 3,1", (3, 1)),
+        ("--tensor-split=3/1", (3, 1)),
+        ("-sm none -mg 1", (0, 1)),
+        ("-ts x", ()),
+    ],
+)
+def test_the_split_over_gpus_is_that_of_the_command(options: str, split: tuple[float, ...]) -> None:
+    assert ServerOptions(f"llama-server {options}").split() == split
