@@ -7,18 +7,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gevent.lock import BoundedSemaphore
 
-from llmsnap.config import Config, Diff, Loaded, advice_on, compare, load_content
+from llmsnap.config import Config, Diff, Loaded, ModelConfig, advice_on, compare, load_content
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
 from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem, in_full
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
-from llmsnap.models import Address, ContextLengths, Process, State, Trigger, Voices
+from llmsnap.models import RESIDENT, Address, Context, KnownFacts, Process, State, Trigger, Voices
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
     Driver,
@@ -53,6 +53,8 @@ from llmsnap.telemetry import (
 
 log = logging.getLogger(__name__)
 
+ANSWERING = RESIDENT - {State.STARTING, State.STOPPING}
+"""States of a server that has been ready since its start."""
 STOP_SLACK_S = 10.0
 """How long the shutdown waits for the last process beyond drain and unloadTimeout."""
 
@@ -103,9 +105,9 @@ class Service:
         self.log_handler = self._log_handler(config, log_style)
         self.pool = ConnectionPool()
         self.bodies = BodyBudget(config)
-        self.contexts, self.voices = ContextLengths(), Voices()
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
+        self.facts, self.voices = KnownFacts(self.state_dir), Voices()
         self.launchers = launchers or {
             name: make(self.state_dir) for name, make in LAUNCHERS.items()
         }
@@ -165,6 +167,7 @@ class Service:
             self._log_advice()
             reap_adopted()
             self.state_dir.lock()
+            self.facts.open()
             self.telemetry.open()
             self.driver.scheduler.count_from(self.telemetry.next_swap_id)
             if self._recording is not None:
@@ -206,7 +209,7 @@ class Service:
         self._tasks.close()
         for launcher in self.launchers.values():
             launcher.close()
-        self.contexts.close()
+        self.facts.close()
         self.voices.close()
         self.deferred.flush()
         self.telemetry.close()
@@ -347,6 +350,15 @@ class Service:
         """Return where a ready model answers. Raises: NotReady."""
         return self._processes[model_id].address
 
+    def context_of(self, model: ModelConfig) -> Context | None:
+        """Return the context length of a configured model; None: unknown. Never switches."""
+        return self.facts.context(model, is_loaded=self.state(model.id) in ANSWERING)
+
+    def known_properties(self, model: ModelConfig) -> dict[str, Any] | None:
+        """See proxy.dispatch.Servers."""
+        is_ready = self.state(model.id) is State.READY
+        return None if is_ready else self.facts.properties(model)
+
     def models_now(self) -> list[ModelView]:
         """Return how every configured model fares at this moment. Never switches."""
         return self.driver.scheduler.snapshot(time.monotonic())
@@ -388,7 +400,8 @@ class Service:
         if trigger is Trigger.EXITED and (address := self._processes[model_id].last_address):
             self.pool.forget(address)
         if old is State.STARTING and new is State.READY:
-            self.contexts.ask(model_id, self.address_of(model_id))
+            process = self._processes[model_id]
+            self.facts.ask(process.settings, process.address)
         swap_id = self._swaps.get(model_id)
         self.bus.publish(ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id))
         self.driver.crashed(model_id, old, trigger)
@@ -443,7 +456,6 @@ class Service:
         if process is not None:
             self._tasks.spawn(f"retire {model_id}", process.retire, "removed")
         self.logs.forget(model_id)
-        self.contexts.forget(model_id)
         self.voices.forget(model_id)
 
 

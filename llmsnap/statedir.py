@@ -59,6 +59,32 @@ class StateDir:
         os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
         self._lock_fd = fd
 
+    def read(self, name: str, most_bytes: int) -> bytes:
+        """Return the content of the file *name*; empty if there is none, or it is larger. Blocks.
+
+        Raises: OSError.
+        """
+        try:
+            fd = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return b""
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(most_bytes + 1)
+        return data if len(data) <= most_bytes else b""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the file *name*, which only our user can read. Blocks. Raises: OSError.
+
+        Does nothing if the directory is not writable.
+        """
+        if not self.is_writable:
+            return
+        new = self.path / f"{name}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        new.replace(self.path / name)
+
     def unlock(self) -> None:
         """Release the lock; the file stays, since removing it would race with the next instance."""
         if self._lock_fd is not None:

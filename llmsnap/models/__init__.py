@@ -2,12 +2,12 @@
 
 Read ``states`` first (the table of states and triggers), then ``process`` (how a model reaches a
 goal) and ``transition`` (the greenlet that performs it, and what interrupts it). ``control`` makes
-the calls to the server (sleep, wake), ``health`` waits until it responds, ``context`` queries its
-context length and voices.
+the calls to the server (sleep, wake), ``health`` waits until it responds, ``facts`` queries and
+remembers its context and modalities, ``voices`` its voices.
 """
 
-from llmsnap.models.context import ContextLengths, Voices
 from llmsnap.models.control import LOOPBACK, Address, parse_address
+from llmsnap.models.facts import Context, Facts, KnownFacts
 from llmsnap.models.process import Process
 from llmsnap.models.states import (
     MOVING,
@@ -15,13 +15,16 @@ from llmsnap.models.states import (
     State,
     Trigger,
 )
+from llmsnap.models.voices import Voices
 
 __all__ = [
     "LOOPBACK",
     "MOVING",
     "RESIDENT",
     "Address",
-    "ContextLengths",
+    "Context",
+    "Facts",
+    "KnownFacts",
     "Process",
     "State",
     "Trigger",

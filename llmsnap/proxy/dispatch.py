@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from llmsnap.config import ModelConfig
@@ -98,6 +98,12 @@ class Servers(Protocol):
     def wait_end(self, model_id: str, address: Address, limit_s: float) -> ChildExited | None:
         """Return how the run at *address* ended, None when it runs. Blocks up to *limit_s*."""
 
+    def known_properties(self, model: ModelConfig) -> dict[str, Any] | None:
+        """Return the remembered properties of a model that is not ready; None if it is, or unknown.
+
+        Never switches.
+        """
+
 
 class Dispatcher:
     """Serves inference requests.
@@ -161,12 +167,27 @@ class Dispatcher:
     def handle_props(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Answer ``/props?model=``, which loads a model only if ``autoload`` requests it.
 
-        Blocks as ``handle``, and raises the same.
+        Otherwise it only looks: a model that is not ready is described by what is known of it, and
+        is not kept from going idle. Blocks as ``handle``, and raises the same.
         """
         autoload = parse_qs(context.request.query).get("autoload", [""])[0]
         context.payload = parse_query(context.request, request_config)
-        context.never_swap = not is_true_word(autoload)
-        return self._serve(context, request_config)
+        context.observes = context.never_swap = not is_true_word(autoload)
+        known = self._known_properties(context, request_config) if context.observes else None
+        return self._serve(context, request_config) if known is None else stream.document(known)
+
+    def _known_properties(
+        self, context: RequestContext, request_config: RequestConfig
+    ) -> dict[str, Any] | None:
+        """Return what is known of a local model that is not ready; None for any other."""
+        may_use = context.request.key.may_use
+        try:
+            route = request_config.names.resolve(context.payload.requested, may_use)
+        except LlmsnapError:
+            return None  # raised again, and recorded, by _serve
+        return (
+            self._servers.known_properties(route.model) if isinstance(route, LocalRoute) else None
+        )
 
     def _accept(self, context: RequestContext, request_config: RequestConfig) -> Response:
         """Accept a WebSocket whose first message names the model. Raises: BadRequest."""

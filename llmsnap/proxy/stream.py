@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 from gevent import socket
 
 from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, UpstreamBroke, in_full
@@ -297,6 +298,13 @@ def come_back_later() -> Response:
     body = f"retry: {RECONNECT_S * 1000}\n: the model is not loaded\n\n".encode()
     headers = [("Content-Type", EVENTS), ("Cache-Control", "no-store")]
     return Response(200, "", [*headers, ("Content-Length", str(len(body)))], [body])
+
+
+def document(content: dict[str, Any]) -> Response:
+    """Return a JSON document as the response."""
+    body = msgspec.json.encode(content)
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return Response(200, "", headers, [body])
 
 
 def _takes_events(headers: Headers) -> bool:

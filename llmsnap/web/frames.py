@@ -28,6 +28,7 @@ from llmsnap.telemetry import (
     redact_headers,
     rfc3339,
 )
+from llmsnap.web.capabilities import capability_members
 
 ENVELOPE = "message"
 
@@ -170,9 +171,12 @@ def _listed(service: Service, model: ModelConfig) -> dict[str, Any]:
     }
     if model.aliases:
         shown["aliases"] = list(model.aliases)
-    if (length := service.contexts.get(model.id)) is not None:
-        shown["context_length"] = length
-    return shown
+    context = service.context_of(model)
+    members = capability_members(
+        service.facts.capabilities(model), context.tokens if context is not None else None
+    )
+    told = ("capabilities", "context_length")
+    return shown | {name: members[name] for name in told if name in members}
 
 
 def state_change(event: ProcessStateChanged) -> dict[str, Any]:

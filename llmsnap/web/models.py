@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 from msgspec import DecodeError, json
 
 from llmsnap import __version__
-from llmsnap.config import Capabilities, ModelConfig, PeerConfig
+from llmsnap.config import ModelConfig, PeerConfig
 from llmsnap.errors import BadRequest
 from llmsnap.http import ClientKey, masked
 from llmsnap.models import State
@@ -23,6 +23,7 @@ from llmsnap.proxy import read_body
 from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route
 from llmsnap.runtime import Runtime
 from llmsnap.service import Service
+from llmsnap.web.capabilities import CAPABILITY_MEMBERS, capability_members, speaks
 from llmsnap.web.current import current_context, current_runtime, current_service, redirect_to
 
 OWNER = "llmsnap"
@@ -186,7 +187,7 @@ def _voices() -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for model in runtime.config.models.values():
         voices = service.voices.of(model.id)
-        if voices is None and model.id not in spoken and not _speaks(model.capabilities):
+        if voices is None and model.id not in spoken and not speaks(model.capabilities):
             continue
         names = filter(may_use, (model.id, *model.aliases))
         found |= dict.fromkeys(names, voices or [])
@@ -288,25 +289,28 @@ class Catalog:
         return [model.id, *(alias.strip() for alias in aliases)]
 
     def _of_model(self, name: str, model: ModelConfig) -> Record:
-        title, said = model.name.strip(), model.capabilities
+        title = model.name.strip()
         if title and name != model.id:
             title = f"{title} ({name})"  # model pickers show only the names
         meta: Record = {
             key: value
             for key, value in model.metadata.items()
-            if not (said and key in CAPABILITY_MEMBERS)
+            if not (model.capabilities and key in CAPABILITY_MEMBERS)
         }
         if name == model.id:
-            aliases = [*model.aliases, *model.filters.set_params_by_id]
-            meta |= {"type": "model", **({"aliases": aliases} if aliases else {})}
+            aliases = {"aliases": list(model.aliases)} if model.aliases else {}
+            meta |= {"type": "model", **aliases}
         else:
             meta |= {"type": "alias", "modelID": model.id}
+        context = self._service.context_of(model)
+        length = context.tokens if context is not None else None
+        if context is not None:
+            meta["context_source"] = context.source
         is_loaded = self._service.state(model.id) in LOADED
-        length = said.context or self._service.contexts.get(model.id)
         return {
             **_record(name, self._service.began_at, title, model.description, meta, length),
             "status": {"value": "loaded" if is_loaded else "unloaded"},
-            **_capability_members(said, length),
+            **capability_members(self._service.facts.capabilities(model), length),
         }
 
     def _of_peer(self, listed: str, name: str, peer: PeerConfig) -> Record:
@@ -318,40 +322,6 @@ class Catalog:
             meta = {"type": "alias", "modelID": qualified, "peerID": peer.id}
         record = _record(listed, self._service.began_at, title, "", meta)
         return {**record, "status": {"value": "unloaded"}}
-
-
-CAPABILITY_MEMBERS = frozenset(
-    {"architecture", "capabilities", "supported_parameters", "context_length"}
-)
-
-
-def _speaks(said: Capabilities) -> bool:
-    return "text" in said.inputs and "audio" in said.outputs
-
-
-def _capability_members(said: Capabilities, length: int | None) -> Record:
-    """Return the capability members that clients filter by; unknown and false ones are left out."""
-    takes, gives = said.inputs, said.outputs
-    modalities = {"input_modalities": list(takes), "output_modalities": list(gives)}
-    architecture: Record = {name: found for name, found in modalities.items() if found}
-    if takes and gives:
-        architecture["modality"] = f"{'+'.join(takes)}->{'+'.join(gives)}"
-    can = {
-        "vision": "image" in takes,
-        "audio_transcriptions": "audio" in takes and "text" in gives,
-        "audio_speech": _speaks(said),
-        "image_generation": "text" in takes and "image" in gives,
-        "image_to_image": "image" in takes and "image" in gives,
-        "function_calling": said.tools,
-        "reranker": said.reranker,
-    }
-    members: Record = {
-        "architecture": architecture,
-        "capabilities": {name: True for name, is_so in can.items() if is_so},
-        "supported_parameters": ["tools", "tool_choice"] if said.tools else [],
-        "context_length": length,
-    }
-    return {name: found for name, found in members.items() if found}
 
 
 def _record(

@@ -111,7 +111,10 @@ def test_what_the_server_tells_of_itself(client, server: Running) -> None:
     props = server.get("/props?model=gemma").json()
     assert props["default_generation_settings"]["n_ctx"] == 2048
     server.wait_for(lambda: "context_length" in server.get("/v1/models/gemma").json())
-    assert server.get("/v1/models/gemma").json()["context_length"] == 2048
+    record = server.get("/v1/models/gemma").json()
+    assert record["context_length"] == 2048
+    assert record["meta"]["llamaswap"]["context_source"] == "server"
+    assert server.get("/props?model=gemma").json().keys() == props.keys(), "it answers itself"
     tokens = server.post("/upstream/gemma/tokenize", {"content": "hi"}).json()["tokens"]
     assert tokens
 

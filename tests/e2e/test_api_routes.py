@@ -4,6 +4,7 @@ import re
 from urllib.parse import urljoin
 
 import pytest
+import requests
 
 from tests.e2e.api import arrived, error_of, raw, serving
 from tests.e2e.harness import Running
@@ -204,6 +205,7 @@ def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None
     assert alpha.pop("created") > 1_600_000_000
     alpha.pop("context_length", None)
     alpha["meta"].pop("n_ctx", None)
+    alpha["meta"]["llamaswap"].pop("context_source", None)
     assert alpha == {
         "id": "alpha",
         "object": "model",
@@ -242,6 +244,7 @@ def test_a_loaded_model_says_so_and_how_long_its_context_is(server: Running) -> 
     server.get("/unload")
     zeta = listed(server)["zeta"]
     assert (zeta["status"]["value"], zeta["context_length"]) == ("unloaded", 8192)
+    assert zeta["meta"]["llamaswap"]["context_source"] == "remembered"
     assert "context_length" not in listed(server)["author"]
 
 
@@ -339,15 +342,15 @@ def test_props_of_no_model_are_neutral(server: Running, query: str) -> None:
     assert document["default_generation_settings"]["n_ctx"] == 0
 
 
-@pytest.mark.parametrize("more", ["", "&autoload=0", "&autoload=false"])
-def test_props_of_a_model_never_load_it(server: Running, more: str) -> None:
-    answer = server.get(f"/props?model=zeta{more}")
-    assert (answer.status_code, error_of(answer)["code"]) == (409, "model_not_ready")
+def test_props_of_a_model_are_remembered_and_never_load_it(server: Running) -> None:
+    loaded = server.get("/props?model=zeta&autoload=1").json()
+    assert loaded["default_generation_settings"]["n_ctx"] == 8192
+    assert server.get("/props?model=zeta").json() == loaded, "a ready model answers itself"
+    server.wait_for(lambda: "context_length" in listed(server)["zeta"])
+    server.get("/unload")
+    for more in ("", "&autoload=0", "&autoload=false"):
+        answer = server.get(f"/props?model=zeta{more}")
+        assert (answer.status_code, answer.json()) == (200, {**loaded, "loaded": False})
+    assert requests.head(f"{server.url}/props?model=zeta", timeout=20).status_code == 200
     assert server.running() == {}
-
-
-def test_props_of_a_model_come_from_it(server: Running) -> None:
-    answer = server.get("/props?model=zeta&autoload=1")
-    assert answer.json()["default_generation_settings"]["n_ctx"] == 8192
-    assert server.get("/props?model=zeta").json()["model_alias"] == "zeta"
     assert server.get("/props?model=nope").status_code == 404

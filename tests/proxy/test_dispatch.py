@@ -74,6 +74,7 @@ class Servers:
         self.address = parse_address(url)
         self.ends: list[ChildExited | None] = []
         self.is_ready = [True]
+        self.known: dict[str, dict] = {}
 
     def address_of(self, model_id: str):
         if not (self.is_ready.pop() if len(self.is_ready) > 1 else self.is_ready[0]):
@@ -84,6 +85,9 @@ class Servers:
         assert address is self.address
         assert limit_s > 0
         return self.ends.pop(0) if self.ends else None
+
+    def known_properties(self, model):
+        return self.known.get(model.id)
 
 
 class World:
@@ -757,6 +761,22 @@ def test_properties_load_a_model_only_when_told_to(world, query: str, never: boo
     body.close()
     assert world.queue.asked[-1]["never_swap"] is never
     assert world.requests[-1]["path"] == "/props"
+
+
+@pytest.mark.parametrize(
+    ("query", "known", "reached"),
+    [("model=a", "a", False), ("model=a&autoload=1", "a", True), ("model=r", "r", True)],
+)
+def test_what_is_known_of_a_model_is_answered_without_it(
+    world, query: str, known: str, reached: bool
+) -> None:
+    world.servers.known = {known: {"loaded": False}}
+    answer = world.dispatcher.handle_props(asks(f"/props?{query}"), world.snapshot)
+    said = b"".join(answer.body)
+    assert (answer.status, bool(world.requests)) == (200, reached)
+    assert reached or json.loads(said) == {"loaded": False}
+    if reached:
+        answer.body.close()
 
 
 def policy_of(answer) -> list[str]:

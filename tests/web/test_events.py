@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
+from llmsnap.models import Facts
 from llmsnap.telemetry import (
     ConfigReload,
     ModelPreloaded,
@@ -46,7 +47,8 @@ def told(feed: EventFeed) -> list:
 @parity("Event stream", "logs and models at the beginning")
 def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> None:
     world.service.logs.proxy.write(b"[INFO] hello\n")
-    world.service.contexts._known["alpha"] = 8192
+    alpha = world.service.runtime.config.models["alpha"]
+    world.service.facts.note(alpha, Facts(8192, ("image",)))
     world.record()
     world.record(status=502)
     first = envelopes(told(world.feed(Form.MESSAGE)))
@@ -58,7 +60,8 @@ def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> No
     assert first[2][1] == [
         {
             "id": "alpha", "name": "", "description": "", "state": "stopped", "unlisted": False,
-            "sleepMode": "enable", "peerID": "", "aliases": ["first"], "context_length": 8192,
+            "sleepMode": "enable", "peerID": "", "aliases": ["first"],
+            "capabilities": {"vision": True}, "context_length": 8192,
         },
         {
             "id": "beta", "name": " Beta ", "description": "", "state": "stopped",

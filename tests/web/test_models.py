@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from llmsnap.models import context, parse_address
+from llmsnap.models import Facts, parse_address, voices
 from llmsnap.telemetry import ActivityRecord, ProfileChanged
 from tests.parity import parity
 from tests.web.serving import site
@@ -109,7 +109,8 @@ def test_capabilities_are_shown_in_the_forms_that_clients_read() -> None:
     }
     assert eyes["supported_parameters"] == ["tools", "tool_choice"]
     assert (eyes["context_length"], eyes["meta"]["n_ctx"]) == (8192, 8192)
-    assert eyes["meta"]["llamaswap"] == {"note": "n", "type": "model"}
+    meta = {"note": "n", "type": "model", "context_source": "configured"}
+    assert eyes["meta"]["llamaswap"] == meta
     assert {name: set(record["capabilities"]) for name, record in records.items()} == {
         "eyes": {"vision", "function_calling"},
         "ears": {"audio_transcriptions"},
@@ -143,13 +144,17 @@ def test_when_a_model_was_created_does_not_change(here, monkeypatch) -> None:
 
 @parity(
     "Capabilities and model records",
-    "the context must be configured",
-    "it is also learned from the server",
+    "context and media of a model must be configured",
+    "they are also learned from its server, and known while it is not loaded",
 )
-def test_what_a_model_has_told_of_its_context_is_listed(here) -> None:
-    here.service.contexts._known["zeta"] = 8192
+def test_context_and_media_that_a_server_reported_are_listed(here) -> None:
+    zeta = here.service.runtime.config.models["zeta"]
+    here.service.facts.note(zeta, Facts(8192, ("image",)))
     record = here.client.get("/v1/models/zeta", headers=ALL).json
-    assert record["context_length"] == 8192
+    assert (record["context_length"], record["meta"]["n_ctx"]) == (8192, 8192)
+    assert record["meta"]["llamaswap"]["context_source"] == "remembered"
+    assert record["capabilities"] == {"vision": True}
+    assert record["architecture"]["modality"] == "text+image->text"
 
 
 @pytest.mark.parametrize(
@@ -211,16 +216,16 @@ def speaking(monkeypatch):
           mute: {cmd: x, proxy: "http://localhost:1"}
           said: {cmd: x, proxy: "http://localhost:1", capabilities: {in: [text], out: [audio]}}
         """
-    voices = {"one": {"voices": ["amy", {"id": "bo"}]}, "two": ["amy", "cy"]}
+    listed = {"one": {"voices": ["amy", {"id": "bo"}]}, "two": ["amy", "cy"]}
     asked = []
 
     def send(address, call):
         assert (call.method, call.path) == ("GET", "/v1/audio/voices")
         asked.append(address.name)
-        known = voices.get(address.name)
+        known = listed.get(address.name)
         return (404, b"no") if known is None else (200, json.dumps(known).encode())
 
-    monkeypatch.setattr(context, "send", send)
+    monkeypatch.setattr(voices, "send", send)
     with site(text) as made:
         ready = {
             name: replace(parse_address("http://localhost:1"), name=name)

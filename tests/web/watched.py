@@ -21,7 +21,7 @@ startPort: 17000
 logToStdout: none
 captureBuffer: 1
 models:
-  beta: {cmd: serve --port ${PORT}, name: " Beta ", unlisted: true}
+  beta: {cmd: serve beta --port ${PORT}, name: " Beta ", unlisted: true}
   alpha:
     cmd: serve --port ${PORT}
     aliases: [first]
