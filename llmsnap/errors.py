@@ -134,10 +134,14 @@ class BadHead(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The request has no API key, or a wrong one."""
+    """The request has no API key, or a wrong one. *dialog*: a browser may ask the user for one."""
 
     status = 401
     code = "invalid_api_key"
+
+    def __init__(self, message: str, *, dialog: bool = True) -> None:
+        super().__init__(message)
+        self.dialog = dialog
 
 
 class WrongKey(Unauthorized):

@@ -15,6 +15,7 @@ from llmsnap.config import Config, Diff, Loaded, ModelConfig, advice_on, compare
 from llmsnap.configfile import REST_S, Look, fingerprint, settled
 from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem, in_full
+from llmsnap.http import Sessions
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
@@ -104,7 +105,7 @@ class Service:
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = self._log_handler(config, log_style)
         self.pool = ConnectionPool()
-        self.bodies = BodyBudget(config)
+        self.bodies, self.sessions = BodyBudget(config), Sessions(time.monotonic)
         self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.facts, self.voices = KnownFacts(self.state_dir), Voices()
@@ -316,6 +317,7 @@ class Service:
         if runtime.pages.port != before.pages.port:
             log.warning("another port in upstream.origin is opened by a restart only")
         self.runtime = runtime
+        self.sessions.retain(runtime.keyring)
         for launcher in self.launchers.values():
             launcher.withhold(config.key_variables)
         if not before.keyring.open:

@@ -122,6 +122,11 @@ from llmsnap.http.secrets import (
     secret_variables,
     without_known,
 )
+from llmsnap.http.sessions import (
+    Sessions,
+    session_ids,
+    set_cookie,
+)
 from llmsnap.http.sse import (
     SseParser,
     ends_sse,
@@ -169,6 +174,7 @@ __all__ = [
     "RequestRule",
     "Resource",
     "Sender",
+    "Sessions",
     "SseParser",
     "Stream",
     "TrustedProxies",
@@ -221,6 +227,8 @@ __all__ = [
     "secret_variables",
     "sees_loopback",
     "sender_of",
+    "session_ids",
+    "set_cookie",
     "set_path",
     "splice_json",
     "split_path",

@@ -10,7 +10,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
@@ -51,6 +51,8 @@ class ClientKey:
     models: tuple[re.Pattern[str], ...] | None = None
     admin: bool = True
     upstream: bool = False
+    digest: bytes = field(default=b"", repr=False)
+    """Keyed digest of the secret; distinguishes keys of the same name and rights."""
 
     @property
     def reaches_all(self) -> bool:
@@ -78,19 +80,17 @@ NO_RIGHTS = ClientKey(models=(), admin=False)
 """The rights of a client that sends no key to a server with keys."""
 
 
+# Digests are keyed per process, so comparison times reveal nothing about the keys.
+_SALT = secrets.token_bytes(16)
+
+
 class Keyring:
     """All keys of one configuration. Only without any keys is it open to every client."""
 
     def __init__(self, entries: Iterable[ApiKeyEntry] = ()) -> None:
         entries = list(entries)
         self.open = not entries
-        # Digests are keyed per process, so comparison times reveal nothing about the keys.
-        self._salt = secrets.token_bytes(16)
-        self._keys = [
-            (self._digest(entry.key.encode()), _permissions(entry))
-            for entry in entries
-            if entry.key
-        ]
+        self._keys = [_permissions(entry) for entry in entries if entry.key]
 
     def __repr__(self) -> str:
         return "<Keyring open>" if self.open else f"<Keyring {len(self._keys)} keys>"
@@ -105,14 +105,19 @@ class Keyring:
             return ANYBODY
         found = None
         for candidate in _candidates(authorization or "", x_api_key or ""):
-            presented = self._digest(candidate)
-            for digest, key in self._keys:
-                if hmac.compare_digest(digest, presented) and found is None:
+            presented = _digest(candidate)
+            for key in self._keys:
+                if hmac.compare_digest(key.digest, presented) and found is None:
                     found = key
         return found
 
-    def _digest(self, secret: bytes) -> bytes:
-        return hashlib.blake2b(secret, digest_size=32, key=self._salt).digest()
+    def holds(self, key: ClientKey) -> bool:
+        """Whether *key* is one of these, with the same secret and rights."""
+        return key in self._keys
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.blake2b(secret, digest_size=32, key=_SALT).digest()
 
 
 def _permissions(entry: ApiKeyEntry) -> ClientKey:
@@ -120,7 +125,13 @@ def _permissions(entry: ApiKeyEntry) -> ClientKey:
     if entry.models is not None:
         globs = tuple(re.compile(fnmatch.translate(glob)) for glob in entry.models)
     upstream = getattr(entry, "upstream", False)
-    return ClientKey(name=entry.name, models=globs, admin=entry.admin, upstream=upstream)
+    return ClientKey(
+        name=entry.name,
+        models=globs,
+        admin=entry.admin,
+        upstream=upstream,
+        digest=_digest(entry.key.encode()),
+    )
 
 
 def _candidates(authorization: str, x_api_key: str) -> tuple[bytes, bytes]:

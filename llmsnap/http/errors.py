@@ -12,6 +12,7 @@ from llmsnap.errors import (
     MethodNotAllowed,
     ModelDoesNotFit,
     ProcessError,
+    Unauthorized,
     UpstreamRefused,
 )
 from llmsnap.http.headers import Headers, prefers_text
@@ -19,7 +20,8 @@ from llmsnap.http.routes import Dialect, dialect_of
 from llmsnap.http.sse import ends_frame, sse_event
 
 NO_RETRY_CODES = frozenset({ProcessError.code, ModelDoesNotFit.code})
-CHALLENGE = 'Basic realm="llmsnap"'
+DIALOG, QUIET = 'Basic realm="llmsnap"', 'Bearer realm="llmsnap"'
+"""Challenges: at the first, browsers ask the user for a key."""
 DEFAULT_RETRY_AFTER_S = 1
 
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus} | {
@@ -79,8 +81,8 @@ def _advice(error: LlmsnapError) -> Headers:
     headers = []
     if error.status == HTTPStatus.CONFLICT:
         headers.append(("X-Should-Retry", "false"))
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers.append(("WWW-Authenticate", CHALLENGE))
+    if isinstance(error, Unauthorized):
+        headers.append(("WWW-Authenticate", DIALOG if error.dialog else QUIET))
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", ", ".join(error.allow)))
     wait_s = error.retry_after_s

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from llmsnap.http.sessions import without_sessions
+
 Headers = list[tuple[str, str]]
 
 # RFC 9110 section 7.6.1; Proxy-Connection was never standard, but is sent.
@@ -66,7 +68,9 @@ PAGE_SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allo
 """The policy of pages: scripts run, in an opaque origin."""
 
 # Request headers that are not passed on unchanged, but whose values are needed to build ours.
-_SPECIAL = frozenset({"accept-encoding", "connection", "te", "upgrade", "x-forwarded-for"})
+_SPECIAL = frozenset(
+    {"accept-encoding", "connection", "cookie", "te", "upgrade", "x-forwarded-for"}
+)
 PASSES, DROPPED = "passes", "dropped"
 _NOTHING: frozenset[str] = frozenset()
 _NOT_ANSWERED = HOP_BY_HOP | ORIGIN_WIDE
@@ -177,7 +181,8 @@ def request_headers(
             out.append(header)
         elif fate is not DROPPED:
             before = special.get(fate)
-            special[fate] = f"{before}, {header[1]}" if before else header[1]
+            comma = "; " if fate == "cookie" else ", "
+            special[fate] = f"{before}{comma}{header[1]}" if before else header[1]
     connection = special.get("connection")
     named = _named_by(connection) if connection else _NOTHING
     if named:
@@ -200,6 +205,9 @@ def _own_request_headers(special: Mapping[str, str], rule: RequestRule, client_i
     if "accept-encoding" in special:
         wanted = special["accept-encoding"]
         own.append(("Accept-Encoding", _readable(wanted) if rule.limit_encodings else wanted))
+    if "cookie" in special and "cookie" not in rule.dropped:
+        cookies = without_sessions(special["cookie"])
+        own += [("Cookie", cookies)] if cookies else []
     forwarded_for = special.get("x-forwarded-for")
     if forwarded_for and client_ip:
         own.append(("X-Forwarded-For", f"{forwarded_for}, {client_ip}"))

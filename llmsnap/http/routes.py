@@ -561,26 +561,38 @@ CONFIG = (
 # --- the interface ------------------------------------------------------------------------------
 
 
-def _file(path: str, summary: str, *names: str, access: Access = Access.KEY) -> HttpRoute:
+def _file(path: str, summary: str, *names: str) -> HttpRoute:
     parameters = tuple(Parameter(name, "", "path", required=True) for name in names)
     return HttpRoute(
-        ("GET",), path, "ui", summary, routine=True, parameters=parameters, access=access,
+        ("GET",), path, "ui", summary, access=Access.KEYLESS, routine=True, parameters=parameters,
         answers={ANY: "Anything"}, errors=(301, 302, 304, 308, 404),
     )  # fmt: skip
 
 
 UI = (
     HttpRoute(
-        ("GET",), "/", "ui", "To the interface; needs no key.", status=302, routine=True,
-        access=Access.KEYLESS,
+        ("GET",), "/", "ui", "To the interface.", access=Access.KEYLESS, status=302, routine=True
     ),
     HttpRoute(
-        ("GET",), "/ui", "ui", "The interface.", routine=True, answers={HTML: "Text"},
-        errors=(301, 308),
+        ("GET",), "/ui", "ui", "The interface.", access=Access.KEYLESS, routine=True,
+        answers={HTML: "Text"}, errors=(301, 308),
     ),
     _file("/ui/{page}", "To a page of the interface, or one of its files.", "page"),
     _file("/ui/static/{version}/{name}", "A file, which never changes.", "version", "name"),
-    _file("/favicon.ico", "The icon; needs no key.", access=Access.KEYLESS),
+    _file("/favicon.ico", "The icon."),
+    HttpRoute(
+        ("GET",), "/session", "ui", "Whether keys are needed, and the key of this request.",
+        access=Access.KEYLESS, routine=True, answers={JSON: "Session"},
+    ),
+    HttpRoute(
+        ("POST",), "/session", "ui", "Exchange the request's key for a session cookie.",
+        note="For pages of this origin, for 12 hours.", access=Access.KEYLESS,
+        answers={JSON: "Session"},
+    ),
+    HttpRoute(
+        ("DELETE",), "/session", "ui", "End the session.", access=Access.KEYLESS,
+        answers={JSON: "Session"},
+    ),
 )  # fmt: skip
 
 GROUPS: Mapping[str, tuple[HttpRoute, ...]] = {
@@ -762,7 +774,7 @@ def needs_admin(method: str, path: str) -> bool:
     if path.startswith(UPSTREAM):
         return is_upstream_admin(path)
     row = route_at(path, method)
-    if row.access in {Access.OPEN, Access.SHARED}:
+    if row.access in {Access.OPEN, Access.KEYLESS, Access.SHARED}:
         return False
     if method not in SAFE_METHODS or row.access is Access.ADMIN:
         return True

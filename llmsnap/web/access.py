@@ -15,8 +15,10 @@ from llmsnap.errors import Forbidden, NotFound, PageRefused
 from llmsnap.http import (
     PAGE_HEADERS,
     UPSTREAM,
+    ClientKey,
     Purpose,
     Sender,
+    Sessions,
     Verdict,
     is_ambient,
     is_browser,
@@ -29,6 +31,7 @@ from llmsnap.http import (
     relative_reference,
     sees_loopback,
     sender_of,
+    session_ids,
 )
 from llmsnap.proxy import Request, RequestContext, Response
 from llmsnap.routing import LocalRoute
@@ -51,7 +54,7 @@ def check(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> Non
     """
     if SIGNS.isdisjoint(environ) and not is_browser(environ.get("HTTP_USER_AGENT", "")):
         return
-    headers = {name: environ[key] for name, key in KEYS if key in environ}
+    headers = _page_headers(environ)
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     verdict = page_verdict(
         request.method,
@@ -66,6 +69,28 @@ def check(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> Non
     request.may_load = verdict is Verdict.SERVE
     if not runtime.keyring.open:
         _check_page_of_model(request, headers.get("referer", ""), runtime)
+
+
+def _page_headers(environ: Mapping[str, Any]) -> dict[str, str]:
+    return {name: environ[key] for name, key in KEYS if key in environ}
+
+
+def signed_in(environ: Mapping[str, Any], sessions: Sessions) -> ClientKey | None:
+    """Return the key of the session in the request's cookies; None without an open one.
+
+    Browsers send cookies with requests of other pages too, of other ports of this host at least, so
+    only requests that prove to come from a page of this origin have a session.
+    """
+    ids = session_ids(environ["HTTP_COOKIE"], environ.get("HTTP_HOST", ""))
+    if not ids or sender_of(_page_headers(environ)) is not Sender.OWN_PAGE:
+        return None
+    return next((key for each in ids if (key := sessions.find(each)) is not None), None)
+
+
+def shows_dialog(environ: Mapping[str, Any]) -> bool:
+    """Whether a browser may ask the user for a key: for a page, but not for a page's requests."""
+    is_page = "text/html" in environ.get("HTTP_ACCEPT", "")
+    return is_page or not is_browser(environ.get("HTTP_USER_AGENT", ""))
 
 
 def is_sandboxed_page(request: Request, environ: Mapping[str, Any], runtime: Runtime) -> bool:
@@ -170,7 +195,7 @@ def _in_pages_origin(
 
 
 def _is_navigation(environ: Mapping[str, Any]) -> bool:
-    headers = {name: environ[key] for name, key in KEYS if key in environ}
+    headers = _page_headers(environ)
     return is_browser(headers.get("user-agent", "")) and is_top_level(headers)
 
 

@@ -23,6 +23,7 @@ from llmsnap.web import (
     logs,
     models,
     openapi,
+    session,
     ui,
     websocket,
 )
@@ -37,6 +38,7 @@ BLUEPRINTS = (
     logs.bp,
     models.bp,
     openapi.bp,
+    session.bp,
     ui.bp,
     websocket.bp,
 )

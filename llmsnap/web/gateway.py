@@ -27,11 +27,14 @@ from llmsnap.http import (
     NO_RIGHTS,
     RESOURCES,
     UPSTREAM,
+    ClientKey,
     Dialect,
     Headers,
     Resource,
+    Sessions,
     allow_origin,
     error_answer,
+    is_ambient,
     is_inference,
     is_keyless,
     is_open,
@@ -108,7 +111,7 @@ class Gateway:
             if request.method == "OPTIONS":
                 requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
                 return self._finish(context, start_response, _preflight(requested), own)
-            admit(request, environ, runtime)
+            admit(request, environ, runtime, service.sessions)
             handle = access.elsewhere(request, environ, runtime) or _handler(request, service)
             if handle is not None:
                 answer = handle(context, runtime)
@@ -271,25 +274,37 @@ class Logged:
             accesslog.write(self._journal, self._context, sent)
 
 
-def admit(request: Request, environ: dict[str, Any], runtime: Runtime) -> None:
+def admit(request: Request, environ: dict[str, Any], runtime: Runtime, sessions: Sessions) -> None:
     """Check Host, origin and key. Raises: Misdirected, Forbidden, Unauthorized."""
     if is_open(request.path):
         return
     if runtime.keyring.open:
         runtime.hosts.check(environ.get("HTTP_HOST", ""))
     else:
-        authorization = environ.get("HTTP_AUTHORIZATION", "")
-        x_api_key = environ.get("HTTP_X_API_KEY", "")
-        key = runtime.keyring.authenticate(authorization, x_api_key)
-        if key is None:
-            presents = presents_key(authorization, x_api_key)
-            if presents or not is_keyless(request.method, request.path):
-                kind = WrongKey if presents else Unauthorized
-                raise kind("unauthorized: invalid or missing API key")
-            key = NO_RIGHTS
-        request.key = key
+        request.key = _key_of(request, environ, runtime, sessions)
     access.check(request, environ, runtime)
     _check_rights(request)
+
+
+def _key_of(
+    request: Request, environ: dict[str, Any], runtime: Runtime, sessions: Sessions
+) -> ClientKey:
+    """Return the key that a program or a page sends, else that of the session, else Basic's."""
+    authorization = environ.get("HTTP_AUTHORIZATION", "")
+    x_api_key = environ.get("HTTP_X_API_KEY", "")
+    is_presented = presents_key(authorization, x_api_key)
+    key = None
+    if "HTTP_COOKIE" in environ and (not is_presented or is_ambient(authorization)):
+        key = access.signed_in(environ, sessions)
+    if key is None:
+        key = runtime.keyring.authenticate(authorization, x_api_key)
+    if key is not None:
+        return key
+    if not is_presented and is_keyless(request.method, request.path):
+        return NO_RIGHTS
+    kind = WrongKey if is_presented else Unauthorized
+    dialog = access.shows_dialog(environ)
+    raise kind("unauthorized: invalid or missing API key", dialog=dialog)
 
 
 def _check_rights(request: Request) -> None:

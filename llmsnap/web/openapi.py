@@ -97,6 +97,12 @@ SCHEMAS: Document = {
     "Version": _object(
         *("build_date", "commit", "version"), build_date=STRING, commit=STRING, version=STRING
     ),
+    "Session": _object(
+        *("required", "key", "admin"),
+        required={"type": "boolean", "description": "Whether API keys are configured."},
+        key={**NAME_OR_NULL, "description": "Name of the key; null without a key."},
+        admin={"type": "boolean"},
+    ),
     "Error": _object(
         "error",
         error=_object(

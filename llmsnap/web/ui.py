@@ -172,7 +172,7 @@ POLICY = "; ".join(
 SAFE_HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # proves where the page's own requests come from
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }

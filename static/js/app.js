@@ -1,7 +1,8 @@
 // Starts the interface: the stores, the connection, the shell.
 
 import { html, render } from "./shared/html.js";
-import { connect } from "./shared/event-stream.js";
+import { connect, subscribe } from "./shared/event-stream.js";
+import { readSession } from "./shared/session.js";
 import { startActivity } from "./activity/store.js";
 import { startLogs } from "./logs/store.js";
 import { startFailures } from "./models/failures.js";
@@ -10,12 +11,14 @@ import { Shell } from "./shell/shell.js";
 import { startTimeline } from "./timeline/store.js";
 import { startSwaps } from "./timeline/swaps.js";
 
+await readSession();
 startModels();
 startLogs();
 startActivity();
 startSwaps();
 startFailures();
 startTimeline();
+subscribe("named:configReload", ({ phase }) => phase === "end" && readSession());
 connect();
 const root = document.getElementById("app");
 root.replaceChildren();

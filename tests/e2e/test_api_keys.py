@@ -39,7 +39,7 @@ PROTECTED = (
     "/v1/models", "/models", "/running", "/unload", "/upstream", "/upstream/alpha/", "/logs",
     "/logs/stream", "/api/events", "/api/metrics", "/api/version", "/api/captures/1",
     "/api/config/status", "/api/openapi.json", "/metrics", "/props", "/props?model=alpha",
-    "/v1/audio/voices?model=alpha", "/ui/", "/nope",
+    "/v1/audio/voices?model=alpha", "/nope",
 )  # fmt: skip
 
 

@@ -289,4 +289,17 @@ def test_another_host_learns_nothing_of_the_page_that_asks(upgrade: bool) -> Non
     kept = [("Accept", "*/*"), ("X-Cookie", "1")]
     rule = RequestRule(foreign=True, pass_credentials=True, upgrade=upgrade)
     assert request_headers([*PAGE, *kept], rule) == kept
-    assert request_headers([*PAGE, *kept], RequestRule(upgrade=upgrade)) == [*PAGE, *kept]
+    ours = request_headers([*PAGE, *kept], RequestRule(upgrade=upgrade))
+    assert sorted(ours) == sorted([*PAGE[2:], *kept, ("Cookie", "session=1; more=1")])
+
+
+@pytest.mark.parametrize(
+    ("cookies", "passed"),
+    [
+        ("a=1; llmsnap-session-8080=x; b=2", [("Cookie", "a=1; b=2")]),
+        ("llmsnap-session=x;llmsnap-session-1=y", []),
+        ("a=llmsnap-session", [("Cookie", "a=llmsnap-session")]),
+    ],
+)
+def test_no_server_of_a_model_receives_a_session(cookies: str, passed: list) -> None:
+    assert request_headers([("Cookie", cookies)], RequestRule()) == passed

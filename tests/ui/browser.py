@@ -83,8 +83,8 @@ class Browser:
         self.open(base, page)
         self.wait(lambda: self.connected, "a live connection")
 
-    def open(self, base: str, page: str) -> None:
-        """Load *page* with nothing remembered, nothing in the console."""
+    def open(self, base: str, page: str, ready: str = "main .page h1") -> None:
+        """Load *page* with nothing remembered, nothing in the console, until *ready* is shown."""
         self.driver.get("about:blank")
         self.console()
         self.base = base
@@ -95,7 +95,7 @@ class Browser:
             "Page.addScriptToEvaluateOnNewDocument", {"source": "localStorage.clear()"}
         )
         self.driver.get(f"{base}/ui/#/{page}")
-        self.find("main .page h1")
+        self.find(ready)
         self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", forget)
 
     def go(self, page: str) -> None:

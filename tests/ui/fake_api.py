@@ -154,6 +154,11 @@ def act_all() -> Response:
     return jsonify(msg="ok")
 
 
+@bp.get("/session")
+def session() -> Response:
+    return jsonify(required=False, key=None, admin=True)
+
+
 @bp.get("/api/version")
 def version() -> Response:
     return jsonify(version="1.4.0", commit="abcd1234ef", build_date="2026-02-01")

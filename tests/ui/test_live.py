@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,6 @@ PEER = """peers:
     proxy: http://127.0.0.1:9
     apiKey: hushhush
     models: [far]
-"""
-KEYS = """apiKeys:
-  - {key: adminkey01234, name: admin, admin: true}
-  - {key: guestkey01234, name: guest, admin: false}
 """
 
 
@@ -153,58 +147,3 @@ def test_the_page_comes_back_when_the_server_does(browser: Any, folder: Path) ->
         server.stop()
     browser.driver.get("about:blank")  # no page asks any more
     browser.console()  # refused connections were the point
-
-
-@pytest.fixture(scope="module")
-def keyed(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    folder = tmp_path_factory.mktemp("keyed")
-    server = servers.real(folder)
-    file = folder / "config.yaml"
-    file.write_text(file.read_text() + KEYS)
-    browser.driver.execute_cdp_cmd("Network.enable", {})
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def sign_in(browser: Any) -> Iterator[Callable[[str], None]]:
-    def send(header: dict[str, str]) -> None:
-        browser.driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": header})
-
-    # What a browser sends once the person has answered its question.
-    def answer(key: str) -> None:
-        send({"Authorization": f"Basic {base64.b64encode(f'me:{key}'.encode()).decode()}"})
-
-    yield answer
-    browser.driver.get("about:blank")  # a page that still asks would be refused
-    send({})
-
-
-def test_under_keys_it_works_and_keeps_none(
-    browser: Any, keyed: servers.Server, sign_in: Callable[[str], None]
-) -> None:
-    sign_in("adminkey01234")
-    browser.visit(keyed.base, "models")
-    browser.press("Load alpha")
-    browser.find("[data-model=alpha] [data-state=ready]")
-    assert "key01234" not in browser.run("return JSON.stringify(localStorage)")
-
-
-def test_a_key_that_is_not_an_admins_can_talk_to_models_and_is_told_why_no_more(
-    browser: Any, keyed: servers.Server, sign_in: Callable[[str], None]
-) -> None:
-    browser.driver.get("about:blank")  # the page of another test may still ask
-    browser.console()
-    sign_in("guestkey01234")
-    browser.open(keyed.base, "models")
-    browser.find("[data-page=models] .empty", "it has no admin right")
-    browser.find(".connection", "Limited key")
-    assert browser.axe() == []
-    browser.go("playground")
-    browser.choose("Model", "alpha")
-    browser.fill(".composer-text", "good morning")
-    browser.press("Send")
-    browser.find(".message.assistant .prose", "good morning")
-    # What the page asked before it knew is refused; nothing else goes wrong.
-    assert [line for line in browser.console() if "status of 403" not in line] == []

@@ -102,7 +102,8 @@ def hosts() -> list[Any]:
 def site(browser: Any) -> Iterator[str]:
     """The port of another web site, under any name that the browser resolves."""
     port = free_port()
-    server = Server([*SITE, "--port", str(port)], port, Path("/dev/null"))
+    command = [*SITE, "--host", "0.0.0.0", "--port", str(port)]
+    server = Server(command, port, Path("/dev/null"))
     server.start()
     yield str(port)
     server.stop()
@@ -243,15 +244,50 @@ def locked_server(browser: Any, tmp_path_factory: Any) -> Iterator[Server]:
     server.stop()
 
 
-def log_in(browser: Any, url: str) -> None:
-    """Have the browser remember the key for the interface, as after its question for it."""
-    browser.driver.get(url.replace("http://", "http://me:secret@") + "/ui/")
+def answer_dialog(browser: Any, url: str) -> None:
+    """Have the browser remember the key, as after its question for it."""
+    browser.driver.get(url.replace("http://", "http://me:secret@") + "/running")
+    browser.driver.get(f"{url}/running")
+    assert run(browser, FETCH, "/running", None)[0] == 200
+
+
+def open_session(browser: Any, url: str) -> None:
+    """Sign in at the interface; its cookie is all that the browser has."""
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.driver.get(f"{url}/ui/")
-    assert run(browser, FETCH, "/api/version", None)[0] == 200
+    options = {"method": "POST", "headers": {"Authorization": "Bearer secret"}}
+    assert run(browser, FETCH, "/session", options)[0] == 200
+    assert browser.run("return document.cookie") == ""
+    assert run(browser, FETCH, "/running", None)[0] == 200
 
 
+def test_a_session_is_of_no_use_to_a_page_of_another_port(
+    browser: Any, locked_server: Server, site: str
+) -> None:
+    for host in filter(None, ("127.0.0.1", lan_address())):
+        url = Place(locked_server, host).url
+        open_session(browser, url)
+        assert run(browser, FETCH, "/api/models/load/a?wait=1", {"method": "POST"})[0] == 200
+        browser.driver.get(f"http://{host}:{site}/")
+        silent = {"mode": "no-cors", "credentials": "include", "referrerPolicy": "no-referrer"}
+        for method, path in (
+            ("GET", "/unload"),
+            ("GET", "/upstream/b/x"),
+            ("POST", "/api/models/unload"),
+            ("DELETE", "/session"),
+        ):
+            run(browser, SHOW, "img", url + path)
+            run(browser, FETCH, url + path, {**silent, "method": method})
+        assert run(browser, CONNECT, url.replace("http", "ws") + "/api/ws") == "error"
+        browser.driver.get(f"{url}/ui/")
+        status, said = run(browser, FETCH, "/running", {"referrerPolicy": "same-origin"})
+        assert (status, said.count('"model":"a"'), said.count('"model":"b"')) == (200, 1, 0)
+    forget_console(browser)
+
+
+@pytest.mark.parametrize("log_in", [answer_dialog, open_session])
 def test_with_the_key_cached_a_page_of_a_model_reaches_that_model_only(
-    browser: Any, locked_server: Server
+    browser: Any, locked_server: Server, log_in: Any
 ) -> None:
     base = locked_server.base
     log_in(browser, base)
@@ -269,7 +305,7 @@ def test_with_keys_and_from_afar_a_page_of_a_model_has_no_origin(
     browser: Any, locked_server: Server
 ) -> None:
     url = Place(locked_server, lan_address()).url
-    log_in(browser, url)
+    answer_dialog(browser, url)
     browser.driver.get(f"{url}/upstream/a/")
     assert browser.driver.title == "ran", "it works, as far as it can"
     assert browser.run("return origin") == "null"

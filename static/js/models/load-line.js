@@ -1,7 +1,7 @@
 // What a request waits for, in a line: other models, the load, and how long it may take.
 
 import { html, useEffect } from "../shared/html.js";
-import { refusal } from "../shared/event-stream.js";
+import { limited } from "../shared/session.js";
 import { now } from "../shared/timing.js";
 import { seconds } from "../shared/format.js";
 import { modelStatus } from "./model-status.js";
@@ -26,7 +26,7 @@ function sentence(model, status) {
 /** Shown while a request for *model* has no response yet; empty while the model only computes. */
 export function LoadLine({ model: name }) {
   // Without admin right the server does not say what others wait for.
-  useEffect(() => (refusal.peek() ? undefined : watchDetails()), []);
+  useEffect(() => (limited.peek() ? undefined : watchDetails()), []);
   const model = localModel(name);
   const text = model ? sentence(model, modelStatus(model, now.value)) : "";
   if (!text) return null;

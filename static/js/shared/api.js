@@ -1,6 +1,4 @@
 // Requests to the server; failures are ApiErrors with the server's message.
-//
-// No API key is stored here: the browser asks for it (HTTP Basic) and sends it itself.
 
 import { signal } from "./html.js";
 
@@ -12,6 +10,9 @@ export class ApiError extends Error {
     this.status = status;
   }
 }
+
+/** Counts the requests refused because they had no valid key. */
+export const unauthorized = signal(0);
 
 // The page is at <prefix>/ui/; a reverse proxy may serve llmsnap below a path prefix.
 const ROOT = new URL("../", document.baseURI);
@@ -56,8 +57,9 @@ export async function request(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the server cannot be reached");
   }
-  if (!response.ok) throw new ApiError(response.status, errorText(response.status, await response.text()));
-  return response;
+  if (response.ok) return response;
+  if (response.status === 401) unauthorized.value += 1;
+  throw new ApiError(response.status, errorText(response.status, await response.text()));
 }
 
 export const getJson = async (path, options) => (await request(path, options)).json();

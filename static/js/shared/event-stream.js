@@ -4,18 +4,16 @@
 // name carry their JSON directly. Subscribers of envelopes use the type, those of named frames
 // "named:" and the name.
 
-import { batch, signal } from "./html.js";
+import { signal } from "./html.js";
 import { address, getJson, singleFlight } from "./api.js";
+import { limited, signedOut } from "./session.js";
 
 const MAX_WAIT_MS = 5000;
 const HIDDEN_CLOSE_MS = 60000;
 
-/** "connecting", "connected", "disconnected", "limited" (the key has no admin right), or "paused"
+/** "connecting", "connected", "disconnected", "limited" (the key may not read events), or "paused"
  * (the tab has been hidden for a minute). */
 export const connection = signal("connecting");
-
-/** The server's message for a key without admin right; empty with it. */
-export const refusal = signal("");
 
 /** The server's message about a refused connection; empty if it is not reached. */
 export const reason = signal("");
@@ -85,14 +83,7 @@ const fetchRefusal = singleFlight(async () => {
     reason.value = "";
   } catch (error) {
     reason.value = error.status ? error.message : "";
-    if (error.status !== 403) return;
-    // Retrying is pointless: the key's rights hold until the page is reloaded.
-    close();
-    batch(() => {
-      connection.value = "limited";
-      refusal.value = error.message;
-    });
-    dispatch("limited", null);
+    if (signedOut.peek()) close();
   }
 });
 
@@ -105,6 +96,12 @@ function close() {
 /** Connect, or connect again at once. */
 export function connect() {
   close();
+  if (signedOut.peek()) return;
+  if (limited.peek()) {
+    connection.value = "limited";
+    dispatch("limited", null);
+    return;
+  }
   connection.value = "connecting";
   source = new EventSource(address("/api/events?format=both"));
   source.onopen = () => {
@@ -124,7 +121,7 @@ function onVisibility() {
   clearTimeout(hiddenTimer);
   if (document.hidden) {
     hiddenTimer = setTimeout(() => {
-      if (refusal.peek()) return;
+      if (!source) return;
       close();
       connection.value = "paused";
     }, HIDDEN_CLOSE_MS);
@@ -132,7 +129,7 @@ function onVisibility() {
     resume();
   }
 }
-const resume = () => source || refusal.peek() || connect();
+const resume = () => source || limited.peek() || connect();
 document.addEventListener("visibilitychange", onVisibility);
 addEventListener("online", resume);
 

@@ -3,8 +3,8 @@
 // A page is active while it is shown and the tab is visible; only then it polls the server.
 
 import { html, useEffect, useState } from "../shared/html.js";
-import { current, PAGES } from "../shared/router.js";
-import { refusal } from "../shared/event-stream.js";
+import { current, pageLink, PAGES } from "../shared/router.js";
+import { keyName, limited } from "../shared/session.js";
 import { visible } from "../shared/timing.js";
 import { Empty, Problem } from "../shared/controls.js";
 
@@ -15,12 +15,12 @@ const pageOf = (id) => PAGES.find((page) => page.id === id);
 
 function AdminKeyRequired({ page }) {
   return html`<div class="page" data-page=${page.id}><header class="page-head"><h1>${page.title}</h1></header>
-    <div class="page-body"><${Empty} icon="warn" title="This page needs an admin key">The server says: ${refusal.value}. The <a href="#/">Playground</a> works with this key. To use another key, open a private window: the browser asks for a key only once.</${Empty}></div></div>`;
+    <div class="page-body"><${Empty} icon="warn" title="Admin key required">${keyName.value} can use the <a href=${pageLink("playground")}>Playground</a> only. Sign out to use another key.</${Empty}></div></div>`;
 }
 
 export function PageHost() {
   const shown = current.value;
-  const forbidden = refusal.value !== "" && !pageOf(shown).anyKey;
+  const forbidden = limited.value && !pageOf(shown).anyKey;
   const [loaded, setLoaded] = useState({});
   const [failed, setFailed] = useState(null);
   useEffect(() => {

@@ -4,15 +4,17 @@ import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
 import { current, pageLink, PAGES } from "../shared/router.js";
 import { getJson } from "../shared/api.js";
 import { connect, connection, reason } from "../shared/event-stream.js";
+import { keyName, limited, session, signedOut, signOut } from "../shared/session.js";
 import { stored } from "../shared/storage.js";
 import { chooseTheme, theme } from "../shared/theme.js";
-import { Toasts } from "../shared/toasts.js";
+import { attempt, Toasts } from "../shared/toasts.js";
 import { IconButton } from "../shared/controls.js";
 import { Icon, Logo } from "../shared/icons.js";
 import { inflightTotal } from "../activity/store.js";
 import { failures } from "../models/failures.js";
 import { models } from "../models/store.js";
 import { PageHost } from "./page-host.js";
+import { SignIn } from "./sign-in.js";
 
 const MAX_TITLE = 64;
 const DEFAULT_TITLE = "llmsnap";
@@ -60,6 +62,12 @@ function ThemeChoice() {
   </div>`;
 }
 
+function Account() {
+  if (session.value.key === null) return null;
+  return html`<div class="account"><${Icon} name="key" size="16" /><span class="grow clip small" title=${keyName.value}>${session.value.key || "Signed in"}</span>
+    <button type="button" class="btn small" onClick=${() => attempt("Not signed out", signOut)}>Sign out</button></div>`;
+}
+
 function counts() {
   const loaded = models.value.filter((model) => model.state === "ready").length;
   return { models: loaded || "", activity: inflightTotal.value || "" };
@@ -71,13 +79,13 @@ function Sidebar({ open, onClose }) {
   return html`<nav class=${classes("side", open && "open")} aria-label="Pages" id="side">
     <div class="brand"><${Logo} /><${Title} /></div>
     <div class="nav">
-      ${PAGES.map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
+      ${PAGES.filter((page) => page.anyKey || !limited.value).map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
         <${Icon} name=${page.icon} /><span>${page.title}</span>
         ${page.id === "models" && failures.value.size > 0 && html`<span class="count bad">${failures.value.size} failed</span>`}
         ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${page.id === "models" && html`<span class="dot small-dot"></span>`}${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
       </a>`)}
     </div>
-    <div class="side-foot"><${ThemeChoice} /><${Connection} /></div>
+    <div class="side-foot"><${Account} /><${ThemeChoice} /><${Connection} /></div>
   </nav>`;
 }
 
@@ -98,6 +106,10 @@ function Banner() {
 }
 
 export function Shell() {
+  return signedOut.value ? html`<${SignIn} title=${title.value} />` : html`<${Frame} />`;
+}
+
+function Frame() {
   const [open, setOpen] = useState(false);
   const menu = useRef(null);
   const close = () => setOpen(false);
