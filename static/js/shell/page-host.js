@@ -4,8 +4,9 @@
 
 import { html, useEffect, useState } from "../shared/html.js";
 import { current, pageLink, PAGES } from "../shared/router.js";
-import { keyName, limited } from "../shared/session.js";
+import { keyName, limited, signOut } from "../shared/session.js";
 import { visible } from "../shared/timing.js";
+import { attempt } from "../shared/toasts.js";
 import { Empty, Problem } from "../shared/controls.js";
 
 /** The component of a page: the default export of its module. */
@@ -15,7 +16,7 @@ const pageOf = (id) => PAGES.find((page) => page.id === id);
 
 function AdminKeyRequired({ page }) {
   return html`<div class="page" data-page=${page.id}><header class="page-head"><h1>${page.title}</h1></header>
-    <div class="page-body"><${Empty} icon="warn" title="Admin key required">${keyName.value} can use the <a href=${pageLink("playground")}>Playground</a> only. Sign out to use another key.</${Empty}></div></div>`;
+    <div class="page-body"><${Empty} icon="warn" title="Admin key required">${keyName.value} can use the <a href=${pageLink("playground")}>Playground</a> only. Sign out to use another key.<p><button type="button" class="btn" onClick=${() => attempt("Not signed out", signOut)}>Sign out</button></p></${Empty}></div></div>`;
 }
 
 export function PageHost() {
