@@ -87,6 +87,7 @@ function useScroll(view) {
     if (clientHeight) setPlace((before) => (before.top === top && before.height === clientHeight && before.width === width ? before : { top, height: clientHeight, width }));
   };
   const onScroll = () => {
+    if (!view.current) return; // removed before the event arrived
     const { scrollTop, scrollHeight, clientHeight } = view.current;
     // Only the user scrolls up: new lines move the end further down.
     if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) follow(true);
