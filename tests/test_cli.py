@@ -42,12 +42,11 @@ def test_wrong_use_exits_with_2(argv: list[str], capsys) -> None:
 @pytest.mark.parametrize("argv", [["--version"], ["-version"], ["version"]])
 def test_the_version_is_one_line(argv: list[str], capsys) -> None:
     assert cli.main(argv) == 0
-    assert capsys.readouterr().out.startswith(f"llmsnap {__version__}")
-
-
-def test_one_file_of_a_certificate_is_not_enough(capsys) -> None:
-    assert cli.main(["--tls-cert-file", "c.pem"]) == 1
-    assert "--tls-key-file" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(f"llmsnap {__version__} (")
+    cli.version(["--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] == __version__
+    assert set(found) == {"version", "commit", "date", "compiled", "checkout", "folder"}
 
 
 def test_a_bad_configuration_is_told_in_full(tmp_path, capsys) -> None:
@@ -59,6 +58,8 @@ def test_a_bad_configuration_is_told_in_full(tmp_path, capsys) -> None:
     assert out[1].startswith(f"{path}:1:")
     assert "startPort" in out[1]
     assert "uiOrigin" in out[2]
+    assert cli.main(["--tls-cert-file", "c.pem"]) == 1
+    assert "--tls-key-file" in capsys.readouterr().out
 
 
 def output(*argv: str) -> tuple[int, str, str]:
@@ -95,9 +96,7 @@ def test_what_is_small_loads_nothing_big(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_each_help_fits_on_a_screen(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_help_fits_on_a_screen(name, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
         cli.main([name, "--help"] if name else ["--help"])
@@ -117,12 +116,7 @@ def test_each_help_fits_on_a_screen(
         (NoSuchModel("who?"), 5),
     ],
 )
-def test_what_went_wrong_is_told_and_has_its_exit_code(
-    error: CommandFailed,
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_went_wrong_is_told_and_has_its_exit_code(error, code, monkeypatch, capsys) -> None:
     def fail(argv: list[str]) -> int:
         raise error
 
@@ -133,9 +127,7 @@ def test_what_went_wrong_is_told_and_has_its_exit_code(
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
-def test_an_end_from_outside_leaves_quietly(
-    error: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_end_from_outside_leaves_quietly(error, code, monkeypatch, tmp_path) -> None:
     def fail(argv: list[str]) -> int:
         raise error
 
@@ -146,25 +138,9 @@ def test_an_end_from_outside_leaves_quietly(
     assert (tmp_path / "out").read_text() == ""
 
 
-def test_the_exit_codes_are_documented() -> None:
-    text = (Path(__file__).parent.parent / "docs/cli.md").read_text()
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
-    assert told == {0, 1, 2, 3, 4, 5, 130, 141}
-
-
 def test_every_option_and_command_is_documented() -> None:
     text = (Path(__file__).parent.parent / "docs/cli.md").read_text()
     options = re.findall(r"--[a-z][a-z-]+", build_parser().format_help())
     assert not [word for word in {*options, *COMMANDS} - {"--help"} if word not in text]
-
-
-def test_the_version_command_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.version([]) == 0
-    assert capsys.readouterr().out.startswith(f"llmsnap {__version__} (")
-
-
-def test_the_version_is_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.version(["--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["version"] == __version__
-    assert set(found) == {"version", "commit", "date", "compiled", "checkout", "folder"}
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    assert told == {0, 1, 2, 3, 4, 5, 130, 141}

@@ -41,11 +41,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_two_looks_half_a_second_apart_find_the_same(file: Path, clock: Clock) -> None:
-    assert settled(str(file)).content == file.read_bytes()
-    assert clock.pauses == [0.5]
-
-
 def test_what_changes_between_two_looks_is_looked_at_again(file: Path, clock: Clock) -> None:
     clock.steps = iter(
         [
@@ -78,26 +73,19 @@ def test_a_file_is_read_when_its_writer_closes_it(file: Path, clock: Clock) -> N
     clock.steps = iter([writer.flush, lambda: None, lambda: None, writer.close])
     assert settled(str(file)).content == b"models:\n  a: {cmd: x}\n"
     assert len(clock.pauses) == 4
-    assert not is_open_for_writing(str(file))
+    with file.open():
+        assert not is_open_for_writing(str(file)), "a reader does not hold it"
 
 
-def test_a_writer_that_never_closes_its_file_is_waited_for_ten_seconds(
-    file: Path, clock: Clock
-) -> None:
+def test_a_writer_that_never_closes_its_file_is_waited_for_ten_seconds(file, clock) -> None:
     with file.open("a"):
         assert settled(str(file)).content == file.read_bytes()
     assert clock.now == configfile.WRITER_S
 
 
-def test_who_reads_the_file_does_not_hold_it(file: Path) -> None:
-    with file.open() as reader:
-        assert not is_open_for_writing(str(file))
-        assert reader.read()
-
-
 def test_a_writer_that_comes_while_the_file_is_looked_at_kills_nothing(file: Path) -> None:
     """The kernel signals who holds a lease that a writer breaks."""
-    for _ in range(200):
+    for _ in range(40):
         writers = [gevent.get_hub().threadpool.spawn(_touch, file) for _ in range(2)]
         is_open_for_writing(str(file))
         gevent.joinall(writers)
@@ -155,7 +143,3 @@ def test_the_file_behind_a_link_that_was_swapped_rests(tmp_path: Path, clock: Cl
     assert look(str(path)) == Look(fingerprint(str(path)), b"2")
     assert settled(str(path)).content == b"2"
     assert clock.pauses == [0.5]
-
-
-def test_the_fingerprint_of_nothing_is_none(tmp_path: Path) -> None:
-    assert fingerprint(str(tmp_path / "none")) is None

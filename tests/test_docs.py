@@ -74,10 +74,6 @@ def test_every_page_is_in_the_index() -> None:
     assert pages - linked == {"index.md"}
 
 
-def test_the_readme_stays_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) < 200
-
-
 def test_every_fenced_block_says_what_it_is() -> None:
     """Shell commands are marked ``sh`` or ``console``, so that the end-to-end test finds them."""
     assert [block.place for block in blocks() if not block.kind or block.kind == "bash"] == []

@@ -24,13 +24,9 @@ def test_a_release_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert build.short == f"llmsnap {__version__} (pure Python)", "an installed copy"
 
 
-def test_a_build_of_changed_files_says_so() -> None:
-    said = str(Build("1.0", f"{COMMIT}-modified"))
-    assert said.startswith("llmsnap 1.0 (0123456789ab-modified), ")
-
-
 def test_a_checkout_says_its_commit(tmp_path: Path) -> None:
     git, package = tmp_path / ".git", tmp_path / "llmsnap"
+    assert identify(package) == Build(__version__, "unknown", "unknown", folder=str(package))
     (git / "refs/heads").mkdir(parents=True)
     (git / "HEAD").write_text("ref: refs/heads/main\n")
     (git / "refs/heads/main").write_text(COMMIT + "\n")
@@ -45,14 +41,6 @@ def test_a_checkout_says_its_commit(tmp_path: Path) -> None:
     assert identify(package).commit == COMMIT
 
 
-def test_what_nobody_tells_is_unknown(tmp_path: Path) -> None:
-    package = tmp_path / "llmsnap"
-    assert identify(package) == Build(__version__, "unknown", "unknown", folder=str(package))
-    (tmp_path / "llmsnap").mkdir()
-    (tmp_path / "llmsnap/_build.json").write_text("{}")
-    assert identify(tmp_path / "llmsnap").commit == "unknown"
-
-
 def test_what_is_compiled_says_so(tmp_path: Path) -> None:
     package = tmp_path / "llmsnap"
     (package / "proxy").mkdir(parents=True)
@@ -64,18 +52,14 @@ def test_what_is_compiled_says_so(tmp_path: Path) -> None:
     assert identify(package).short == f"llmsnap {__version__} (compiled)"
 
 
-def test_a_checkout_has_the_folders_beside_the_package() -> None:
+def test_a_checkout_has_the_folders_beside_the_package(tmp_path: Path) -> None:
     assert (installation.static_folder() / "js" / "app.js").is_file()
     assert (installation.template_folder() / "ui.html").is_file()
     assert (installation.data_root() / "conf").is_dir()
-
-
-def test_an_installed_package_has_them_inside(tmp_path: Path) -> None:
     package = tmp_path / "llmsnap"
-    (package / "share").mkdir(parents=True)
-    assert installation.data_root(package) == package / "share"
-    (package / "share").rmdir()
     assert installation.data_root(package) == tmp_path
+    (package / "share").mkdir(parents=True)
+    assert installation.data_root(package) == package / "share", "of an installed one"
 
 
 @pytest.mark.parametrize("platform", ["win32", "cygwin"])
@@ -83,21 +67,15 @@ def test_windows_is_refused_in_one_sentence(platform: str) -> None:
     (line,) = unsupported_reason(platform).splitlines()
     assert line.startswith("llmsnap does not run on Windows")
     assert "WSL 2" in line
-
-
-@pytest.mark.parametrize("platform", ["linux", "darwin", "freebsd14"])
-def test_others_are_not(platform: str) -> None:
-    assert unsupported_reason(platform) == ""
-
-
-def test_linux_lacks_nothing() -> None:
-    assert platform_warnings("linux") == ""
+    for other in ("linux", "darwin", "freebsd14"):
+        assert unsupported_reason(other) == ""
 
 
 def test_macos_is_told_what_it_does_without() -> None:
     (line,) = platform_warnings("darwin").splitlines()
     assert "inotify, parent-death signal" in line
     assert "/proc" in line
+    assert platform_warnings("linux") == ""
 
 
 def test_the_program_says_so_and_ends(monkeypatch, capsys) -> None:

@@ -11,12 +11,15 @@ def test_every_option_has_a_twin_in_the_environment() -> None:
             "LLMSNAP_WATCH_CONFIG": "true",
             "LLMSNAP_DRAIN_TIMEOUT": "2.5",
             "LLMSNAP_DEBUG": "0",
+            "LLMSNAP_LOG_FORMAT": "json",
+            "LLMSNAP_TLS_CERT": "a",
             "OTHER": "1",
         }
     )
     options = Options(**found)
     assert (options.config, options.watch_config, options.drain_timeout) == ("x.yaml", True, 2.5)
-    assert options.debug is False
+    assert (options.debug, options.log_format, options.tls) == (False, "json", False)
+    assert Options(tls_cert_file="a", tls_key_file="b").tls
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,8 @@ def test_every_option_has_a_twin_in_the_environment() -> None:
 def test_a_value_that_does_not_fit_is_named(name: str, value: str, what: str) -> None:
     with pytest.raises(BadRequest, match=f"{name} must be a?.*{what}"):
         from_environ({name: value})
+    with pytest.raises(BadRequest, match="text or json, not 'xml'"):
+        Options(log_format="xml")
 
 
 def test_a_misspelt_certificate_is_no_server_without_tls() -> None:
@@ -43,14 +48,3 @@ def test_a_misspelt_certificate_is_no_server_without_tls() -> None:
         "LLMSNAP_TLS_SERVICE_HOST": "10.0.0.1",
     }
     assert from_environ(kubernetes) == {}
-
-
-def test_tls_needs_both_files() -> None:
-    assert Options(tls_cert_file="a", tls_key_file="b").tls
-    assert not Options(tls_cert_file="a").tls
-
-
-def test_the_log_is_written_as_text_or_json() -> None:
-    assert Options(**from_environ({"LLMSNAP_LOG_FORMAT": "json"})).log_format == "json"
-    with pytest.raises(BadRequest, match="text or json, not 'xml'"):
-        Options(log_format="xml")

@@ -87,9 +87,7 @@ def test_other_files_of_the_folder_do_not_matter(watch, file: Path, changes: Cha
     assert changes.count == 1
 
 
-def test_changes_during_a_reload_cause_exactly_one_more(
-    watch, file: Path, changes: Changes
-) -> None:
+def test_changes_during_a_reload_cause_exactly_one_more(watch, file, changes) -> None:
     changes.hold = Event()
     file.write_text("bb")
     changes.wait()

@@ -84,10 +84,6 @@ def test_a_load_is_told_on_the_bus_and_kept(bench: Bench) -> None:
     assert (swap.target, swap.kind, swap.outcome, swap.reason) == ("a", "start", "done", "load")
     assert bench.of(SwapFinished) == [swap]
     assert bench.launcher.handles[0].spec.cmd == "serve --port 17000"
-
-
-def test_a_crash_is_noticed_and_the_next_load_starts_anew(bench: Bench) -> None:
-    bench.service.driver.load("a")
     bench.launcher.handles[0].exit(1)
     bench.wait_for(lambda: bench.service.state("a") is State.STOPPED)
     bench.service.driver.load("a")
@@ -130,6 +126,20 @@ def test_a_reload_keeps_what_did_not_change(bench: Bench) -> None:
     assert [event.phase for event in bench.of(ConfigReload)] == ["start", "end"]
 
 
+def test_a_reload_stops_what_changed_or_went_and_the_next_start_is_new(bench: Bench) -> None:
+    bench.service.driver.load("a")
+    bench.edit('a: {cmd: "serve', 'a: {cmd: "serve --new')
+    assert bench.service.reload().restart == ("a",)
+    bench.wait_for(lambda: bench.service.state("a") is State.STOPPED)
+    bench.service.driver.load("a")
+    assert bench.launcher.handles[1].spec.cmd == "serve --new --port 17000"
+    bench.edit('  a: {cmd: "serve --new --port ${PORT}", checkEndpoint: none}\n', "")
+    assert bench.service.reload().removed == ("a",)
+    bench.wait_for(bench.launcher.handles[1].exited.is_set)
+    with pytest.raises(UnknownModel):
+        bench.service.driver.load("a")
+
+
 def profiles(bench: Bench, *names: str, first: str = "") -> None:
     """Write a file with the profiles *names* and reload it."""
     text = bench.path.read_text().partition("\nprofiles:")[0]
@@ -142,25 +152,18 @@ def profiles(bench: Bench, *names: str, first: str = "") -> None:
 @parity("Profiles", "a reload drops the active profile", "it survives while it exists")
 def test_a_reload_keeps_the_active_profile_where_it_still_exists(bench: Bench) -> None:
     active: list[str] = []
-
-    def note() -> None:
+    for activated, names, first in (
+        (None, "work away", ""),
+        ("work", "work away new", ""),
+        (None, "work away", "away"),
+        ("", "work away new", "away"),
+        ("new", "work away", "away"),
+        (None, "work", ""),
+    ):
+        if activated is not None:
+            bench.service.activate_profile(activated)
+        profiles(bench, *names.split(), first=first)
         active.append(bench.service.runtime.profile)
-
-    profiles(bench, "work", "away")
-    note()
-    bench.service.activate_profile("work")
-    profiles(bench, "work", "away", "new")
-    note()
-    profiles(bench, "work", "away", first="away")
-    note()
-    bench.service.activate_profile("")
-    profiles(bench, "work", "away", "new", first="away")
-    note()
-    bench.service.activate_profile("new")
-    profiles(bench, "work", "away", first="away")
-    note()
-    profiles(bench, "work")
-    note()
     assert active == ["", "work", "away", "", "away", ""]
     changes = [event.name for event in bench.of(ProfileChanged)]
     assert changes == ["work", "away", "", "new", "away", ""]
@@ -217,24 +220,6 @@ def test_a_reload_says_what_only_a_restart_does(bench: Bench, caplog) -> None:
     assert "restart" not in caplog.text
 
 
-def test_a_changed_command_stops_the_model_and_holds_for_its_next_start(bench: Bench) -> None:
-    bench.service.driver.load("a")
-    bench.edit('a: {cmd: "serve', 'a: {cmd: "serve --new')
-    assert bench.service.reload().restart == ("a",)
-    bench.wait_for(lambda: bench.service.state("a") is State.STOPPED)
-    bench.service.driver.load("a")
-    assert bench.launcher.handles[1].spec.cmd == "serve --new --port 17000"
-
-
-def test_a_removed_model_is_stopped_and_unknown(bench: Bench) -> None:
-    bench.service.driver.load("a")
-    bench.edit('  a: {cmd: "serve --port ${PORT}", checkEndpoint: none}\n', "")
-    assert bench.service.reload().removed == ("a",)
-    bench.wait_for(bench.launcher.handles[0].exited.is_set)
-    with pytest.raises(UnknownModel):
-        bench.service.driver.load("a")
-
-
 @parity("Reload", "a faulty file changes nothing")
 def test_a_refused_reload_changes_nothing_and_is_remembered(bench: Bench, caplog) -> None:
     before = bench.service.runtime
@@ -265,9 +250,7 @@ EMPTY = {
 
 @pytest.mark.parametrize("text", EMPTY.values(), ids=EMPTY)
 @pytest.mark.parametrize("found", ["asked for", "watched"])
-def test_a_file_without_models_is_no_order_to_stop_them(
-    bench: Bench, text: str, found: str
-) -> None:
+def test_a_file_without_models_is_no_order_to_stop_them(bench, text, found) -> None:
     bench.service.driver.load("a")
     before = bench.service.runtime
     bench.path.write_text(text)

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 from gevent import subprocess
@@ -22,9 +21,7 @@ print(json.dumps(facts))
 
 
 @pytest.mark.e2e
-def test_importing_builds_the_application_and_the_first_request_opens_the_service(
-    tmp_path: Path,
-) -> None:
+def test_importing_builds_the_application_and_the_first_request_opens_the_service(tmp_path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("logToStdout: none\n")
     env = {"LLMSNAP_CONFIG": str(config), "LLMSNAP_STATE_DIR": str(tmp_path), "PATH": "/usr/bin"}

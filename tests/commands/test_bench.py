@@ -75,24 +75,17 @@ def test_thoughts_and_calls_of_tools_are_tokens_too(says: dict, delta: dict) -> 
     assert (sample.tokens, sample.is_counted, sample.error) == (1, False, "")
 
 
-def test_frames_that_are_no_part_of_a_chat_are_passed_over(says: dict) -> None:
-    says["pieces"] = [b": loading\n\n", b"data: 5\n\n", b"data: {\n\n", piece(content="a"), DONE]
-    assert take(says["client"], CHAT).error == ""
-
-
 @pytest.mark.parametrize(
     ("pieces", "error"),
     [
         ([piece(content="a")], "the answer ended before it was complete"),
         ([piece(content="a"), frame(error={"message": "out of memory"})], "out of memory"),
+        ([b": loading\n\n", b"data: 5\n\n", b"data: {\n\n", piece(content="a"), DONE], ""),
     ],
 )
 def test_an_answer_that_is_not_whole_is_a_failure(says: dict, pieces: list, error: str) -> None:
     says["pieces"] = pieces
     assert take(says["client"], CHAT).error == error
-
-
-def test_a_refusal_is_a_sample(says: dict) -> None:
     says["status"] = "429 Too Many Requests"
     says["pieces"] = [b'{"error": {"message": "too many"}}']
     sample = take(says["client"], CHAT, Clock())
@@ -157,23 +150,23 @@ def test_a_table_says_how_fast_it_is(model: Model) -> None:
     lines = text.splitlines()
     assert lines[0] == "m: 4 of 4 answered, one after the other"
     assert lines[2].split() == ["MEDIAN", "9", "OF", "10", "WORST"]
-    assert [line.partition("  ")[0] for line in lines[3:6]] == [
-        "first token",
-        "speed",
-        "whole answer",
-    ]
+    rows = [line.partition("  ")[0] for line in lines[3:6]]
+    assert rows == ["first token", "speed", "whole answer"]
     assert lines[7].startswith("together: ")
-
-
-def test_requests_go_side_by_side(model: Model) -> None:
-    code, text = run(model, "-n", "6", "-c", "3")
-    assert (code, model.number, model.most) == (0, 7, 3)
-    assert "6 of 6 answered, 3 at once" in text
-
-
-def test_the_load_before_is_told_apart(model: Model) -> None:
     model.headers = [("X-Load-Ms", "3200")]
-    assert "before that, 3.2 s until it was loaded" in run(model, "-n", "1")[1]
+    code, text = run(model, "-n", "6", "-c", "3")
+    assert (code, model.number, model.most) == (0, 12, 3)
+    assert "6 of 6 answered, 3 at once" in text
+    assert "before that, 3.2 s until it was loaded" in text
+    code, text = run(model, "-n", "2", "--json")
+    found = json.loads(text)
+    assert (code, found["requests"], len(found["samples"])) == (0, 2, 2)
+    assert found["samples"][0]["tokens"] == 7
+    assert set(found["spreads"]["first_token_s"]) == {"median", "most", "worst"}
+    for argv in (["-n", "0"], ["-c", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            run(model, *argv)
+        assert caught.value.code == 2
 
 
 def test_failures_are_counted_and_make_the_exit_code(model: Model) -> None:
@@ -204,18 +197,3 @@ def test_a_server_that_goes_away_ends_it_all(model: Model, monkeypatch: pytest.M
     with pytest.raises(NoServer):
         run(model, "-n", "50", "-c", "2")
     assert len(taken) <= 4
-
-
-def test_a_document_for_programs(model: Model) -> None:
-    code, text = run(model, "-n", "2", "--json")
-    found = json.loads(text)
-    assert (code, found["requests"], len(found["samples"])) == (0, 2, 2)
-    assert found["samples"][0]["tokens"] == 7
-    assert set(found["spreads"]["first_token_s"]) == {"median", "most", "worst"}
-
-
-@pytest.mark.parametrize("argv", [["-n", "0"], ["-c", "x"]])
-def test_less_than_one_is_wrong_use(model: Model, argv: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(model, *argv)
-    assert caught.value.code == 2

@@ -46,6 +46,12 @@ def test_a_good_file_is_summed_up(run) -> None:
         ["f.yaml:", "no", "errors,", "no", "pieces", "of", "advice"],
     ]
     assert text.splitlines()[0].index("GROUP") == text.splitlines()[1].index("(default)")
+    assert run("f.yaml", "--strict", f=GOOD)[0] == 0
+    assert run("f.yaml", f=ODD)[0] == 0
+    assert run("f.yaml", "--strict", f=ODD)[0] == 1
+    code, text = run()
+    assert code == 1
+    assert text.startswith("config.yaml: cannot read config.yaml: No such file or directory")
 
 
 def test_errors_come_with_their_place_and_then_advice(run) -> None:
@@ -56,12 +62,6 @@ def test_errors_come_with_their_place_and_then_advice(run) -> None:
         'f.yaml:5:1: advice: startport: unknown key - did you mean "startPort"?',
         "f.yaml: 1 error, 1 piece of advice",
     ]
-
-
-def test_advice_fails_only_when_asked_to(run) -> None:
-    assert run("f.yaml", f=ODD)[0] == 0
-    assert run("f.yaml", "--strict", f=ODD)[0] == 1
-    assert run("f.yaml", "--strict", f=GOOD)[0] == 0
 
 
 def test_advice_of_every_kind_is_collected(run) -> None:
@@ -77,12 +77,6 @@ def test_advice_of_every_kind_is_collected(run) -> None:
     assert "groups.g: usually has members" in found
 
 
-def test_a_file_that_is_missing_is_an_error(run) -> None:
-    code, text = run()
-    assert code == 1
-    assert text.startswith("config.yaml: cannot read config.yaml: No such file or directory")
-
-
 def test_the_plan_of_a_reload_is_told(run) -> None:
     new = GOOD.replace("aliases: [x]", "ttl: 5, sendLoadingState: true").replace("far", "near")
     code, text = run("new.yaml", "--against", "old.yaml", new=new, old=ODD + "startPort: 9000")
@@ -96,30 +90,23 @@ def test_the_plan_of_a_reload_is_told(run) -> None:
     ]
 
 
-def test_a_plan_may_be_empty(run) -> None:
-    _, text = run("new.yaml", "--against", "old.yaml", new=GOOD, old=GOOD)
-    assert "  unchanged  fixed, llama\n" in text
-
-
 def test_a_faulty_old_file_is_told_as_such(run) -> None:
     code, text = run("new.yaml", "--against", "old.yaml", new=GOOD, old=BAD)
     assert code == 1
     assert text.startswith("old.yaml:4:10: ")
+    _, text = run("new.yaml", "--against", "old.yaml", new=GOOD, old=GOOD)
+    assert "  unchanged  fixed, llama\n" in text
 
 
 def test_editors_get_json(run) -> None:
     code, text = run("f.yaml", "--json", f=BAD)
     found = json.loads(text)
     assert (code, found["ok"], found["file"]) == (1, False, "f.yaml")
-    assert found["errors"] == [
-        {
-            "where": "models.llama.ttl",
-            "what": "must be a whole number (found soon)",
-            "fix": "",
-            "line": 4,
-            "column": 10,
-        }
-    ]
+    (error,) = found["errors"]
+    assert error == {
+        "where": "models.llama.ttl", "what": "must be a whole number (found soon)", "fix": "",
+        "line": 4, "column": 10,
+    }  # fmt: skip
     assert [each["where"] for each in found["advice"]] == ["startport"]
 
 
@@ -127,30 +114,12 @@ def test_json_has_models_groups_and_plan(run) -> None:
     _, text = run("new.yaml", "--against", "old.yaml", "--json", new=GOOD, old=GOOD)
     found = json.loads(text)
     assert found["models"][1] == {
-        "id": "llama",
-        "port": 5800,
-        "proxy": "http://127.0.0.1:5800",
-        "group": "(default)",
+        "id": "llama", "port": 5800, "proxy": "http://127.0.0.1:5800", "group": "(default)",
         "aliases": ["x"],
-    }
+    }  # fmt: skip
     assert [group["id"] for group in found["groups"]] == ["(default)"]
     assert found["plan"]["unchanged"] == ["fixed", "llama"]
     assert "s3cret" not in text
-
-
-def test_main_takes_the_arguments_of_a_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "f.yaml"
-    file.write_text(BAD)
-    assert check.main([str(file)]) == 1
-    assert "models.llama.ttl" in capsys.readouterr().out
-
-
-def test_wrong_use_exits_with_2() -> None:
-    with pytest.raises(SystemExit) as caught:
-        check.main(["--nonsense"])
-    assert caught.value.code == 2
 
 
 def advice(cmd: str, proxy: str = "http://far:80") -> list[str]:
@@ -158,13 +127,6 @@ def advice(cmd: str, proxy: str = "http://far:80") -> list[str]:
     model = ModelConfig(id="m", cmd=cmd, proxy=proxy)
     advise_of_machine(Config(models={"m": model}), None, report, {"PATH": "/bin:/usr/bin"})
     return [each.what for each in report.advice]
-
-
-def test_a_program_that_is_there_is_fine(tmp_path: Path) -> None:
-    file = tmp_path / "model.gguf"
-    file.touch()
-    assert advice(f"/bin/sh -m {file} --other=/etc/passwd --port 80") == []
-    assert advice("sh -c 'x | y'") == []
 
 
 @pytest.mark.parametrize(
@@ -176,13 +138,12 @@ def test_a_program_that_is_there_is_fine(tmp_path: Path) -> None:
         ("sh -m /no/model.gguf", "/no/model.gguf does not exist"),
         ("sh --model=./no.gguf", "./no.gguf does not exist"),
         ("sh ~/x.gguf", "~/x.gguf stays as it is: no shell replaces ~"),
+        ("/bin/sh -m /etc/passwd --other=/etc/passwd --port 80", ""),
+        ("sh -c 'x | y'", ""),
     ],
 )
 def test_what_is_not_there_is_told(cmd: str, what: str) -> None:
-    assert advice(cmd) == [what]
-
-
-def test_signs_for_a_shell_are_told() -> None:
+    assert advice(cmd) == ([what] if what else [])
     assert "no shell runs the command" in advice("sh x | tee y")[0]
 
 

@@ -28,30 +28,20 @@ def test_a_terminal_is_shown_the_same_in_one_line(server: Running) -> None:
     assert "llama: \x1b[32mready\x1b[0m after 0." in said
 
 
-def test_quiet_means_quiet(server: Running) -> None:
-    assert run(server, "--quiet", "llama") == ""
-    assert server.states()["llama"] == "ready"
-
-
 def test_it_need_not_wait(server: Running) -> None:
     assert run(server, "--no-wait", "llama") == "llama: asked for\n"
     server.launcher.spawned.wait()
 
 
-def test_a_failure_is_told_in_the_servers_words(server: Running) -> None:
+def test_a_failure_is_told_in_the_servers_words(server: Running, guarded: Running) -> None:
+    assert run(server, "--quiet", "coder") == ""
+    with pytest.raises(NoSuchModel, match="did you mean coder"):
+        run(server, "codr")
+    with pytest.raises(KeyRefused, match="may not use /api/models/load"):
+        run(guarded, "llama", key="guest")
     server.launcher.refuse = StartFailed("llama: command not found: serve")
     with pytest.raises(CommandFailed, match="command not found: serve"):
         run(server, "llama")
-
-
-def test_an_unknown_model_is_told_with_near_ones(server: Running) -> None:
-    with pytest.raises(NoSuchModel, match="did you mean coder"):
-        run(server, "codr")
-
-
-def test_a_key_that_may_not_load_is_refused(guarded: Running) -> None:
-    with pytest.raises(KeyRefused, match="may not use /api/models/load"):
-        run(guarded, "llama", key="guest")
 
 
 def model(state: str, **more: object) -> Model:

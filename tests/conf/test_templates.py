@@ -17,7 +17,4 @@ def test_a_form_has_what_the_site_asks_for(path: Path) -> None:
     assert fields
     assert len({part["id"] for part in fields}) == len(fields)
     assert all(part["attributes"]["label"] for part in fields)
-
-
-def test_there_are_forms() -> None:
     assert len(FORMS) >= 3

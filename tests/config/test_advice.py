@@ -1,7 +1,7 @@
 import pytest
 
 from llmsnap.config import ModelConfig
-from llmsnap.config.advice import advise, group_of, local_port
+from llmsnap.config.advice import advise, local_port
 from llmsnap.config.loader import loads_with_advice
 from llmsnap.config.nodes import Report
 
@@ -37,15 +37,8 @@ def test_models_that_swap_may_share_a_port() -> None:
 def test_models_that_may_run_together_should_not(groups: str) -> None:
     (found,) = advice(f"{MODELS}groups: {groups}")
     assert found.startswith('models.b.cmd: listens on port 9000 like model "a", and both may run')
-
-
-def test_who_sleeps_keeps_its_port() -> None:
     assert advice(MODELS.replace("cmd: s, proxy", f"cmd: s, {SLEEPS}, proxy"))
-
-
-def test_a_fixed_port_that_another_model_is_given_is_told() -> None:
-    text = f"{MODELS}startPort: 9000\ngroups: {{g: {{swap: false, members: [a, c]}}}}"
-    assert advice(text)
+    assert advice(f"{MODELS}startPort: 9000\ngroups: {{g: {{swap: false, members: [a, c]}}}}")
 
 
 def test_preloads_that_cannot_all_stay_are_told() -> None:
@@ -55,21 +48,12 @@ def test_preloads_that_cannot_all_stay_are_told() -> None:
     assert not advice(MODELS + preload + "groups: {g: {swap: false, members: [a, c]}}")
 
 
-def test_fifo_is_advised_against() -> None:
-    assert "consider use: fair" in advice("routing: {scheduler: {use: fifo}}")[0]
-
-
 def test_ports_are_known_where_they_are_local() -> None:
     ports = {
         url: local_port(ModelConfig(id="m", cmd="c", proxy=url))
         for url in ("http://localhost", "https://[::1]", "http://127.0.0.1:8", "http://far:8")
     }
     assert list(ports.values()) == [80, 443, 8, None]
-
-
-def test_every_model_has_its_group() -> None:
-    config = loads_with_advice(MODELS + "groups: {g: {members: [a]}}", environ={}).config
-    assert group_of(config) == {"a": "g", "b": "(default)", "c": "(default)"}
 
 
 @pytest.mark.parametrize("option", ["--api-key k", "--api-key=k"])

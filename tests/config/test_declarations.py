@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from llmsnap.config import Config, GroupConfig, ModelConfig, PeerConfig, StoreConfig
-from llmsnap.config.keys import ConfigKey, section_of, stored_values
+from llmsnap.config.keys import ConfigKey
 from llmsnap.config.kinds import Unsupported
 from llmsnap.config.loader import load_with_advice, loads
 from llmsnap.config.nodes import Mapping, Node, Report, Sequence
@@ -36,35 +32,6 @@ def test_a_path_leads_to_one_key() -> None:
     assert {"startPort", "models.*.filters.setParamsByID", "apiKeys[].key"} <= set(paths)
     assert "models.*.sleepEndpoints[].timeout" in paths
     assert "routing.router.settings.groups.*.members" in paths
-
-
-def test_every_key_is_explained() -> None:
-    assert [path for path, key in KEYS.items() if len(key.text) < 12 or key.text[-1] != "."] == []
-
-
-def test_only_what_makes_the_process_restarts_it() -> None:
-    assert [path for path, key in all_keys() if key.restarts] == [
-        "models.*.cmd",
-        "models.*.proxy",
-        "models.*.env",
-        "models.*.launcher",
-    ]
-
-
-@pytest.mark.parametrize("owner", [Config, ModelConfig, PeerConfig, GroupConfig, StoreConfig])
-def test_the_default_of_a_field_is_what_an_empty_file_gives(owner: type) -> None:
-    section = section_of(owner)
-    stored = stored_values(owner, section.default, vars_of(Config()))
-    for field in fields(owner):
-        if field.name in stored and field.default is not MISSING and field.name not in MADE:
-            assert stored[field.name] == field.default, field.name
-
-
-MADE = {"proxy", "scheduler", "filters", "headers"}  # what the loader makes of the value
-
-
-def vars_of(config: Config) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
 def findings(text: str) -> list[str]:
@@ -122,24 +89,12 @@ def test_the_example_is_free_of_problems_and_advice() -> None:
         (reference.SCHEMA, reference.schema),
         (reference.DOCUMENT, reference.document),
         (reference.EXAMPLE, reference.example),
+        (ROOT / "config-schema.json", reference.schema),
     ],
-    ids=["schema", "tables", "example"],
+    ids=["schema", "tables", "example", "root"],
 )
-def test_what_is_published_is_what_the_declarations_give(
-    path: Path, derived: Callable[[], str]
-) -> None:
+def test_what_is_published_is_what_the_declarations_give(path, derived) -> None:
     assert path.read_text(encoding="utf-8") == derived(), "run make docs"
-
-
-def test_the_schema_is_at_the_root_too() -> None:
-    assert json.loads((ROOT / "config-schema.json").read_text()) == json_schema()
-
-
-# --- the schema ----------------------------------------------------------------------------------
-
-
-def test_the_schema_is_one() -> None:
-    Draft202012Validator.check_schema(json_schema())
 
 
 # --- the same values -----------------------------------------------------------------------------
@@ -168,6 +123,7 @@ def _is_described(path: str, value: str) -> bool:
 
 
 def test_what_the_loader_refuses_the_schema_does_not_describe() -> None:
+    Draft202012Validator.check_schema(json_schema())
     wrong = ["[[1]]", "{zz: {zz: 1}}", "zz zz", "-7.5"]
     refused = [(path, value) for path in USED for value in wrong if _refusals(path, value)]
     assert len(refused) > 200
@@ -215,22 +171,9 @@ def test_what_the_schema_gives_as_an_example_the_loader_accepts() -> None:
 )
 def test_findings(text: str, words: str) -> None:
     assert [each.startswith(words) for each in findings(text)] == [True]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[1]",
-        "models: ",
-        "models: {m: {cmd: 's', ttl: '${T}', aliases: ~, name: 5}}",
-        "unknown: 1",
-        "macros: []",
-        "x-own: [1]",
-    ],
-)
-def test_nothing_to_say(text: str) -> None:
-    assert not findings(text)
+    model = "models: {m: {cmd: 's', ttl: '${T}', aliases: ~, name: 5}}"
+    for fine in ("", "[1]", "models: ", model, "unknown: 1", "macros: []", "x-own: [1]"):
+        assert not findings(fine)
 
 
 def test_what_was_said_is_not_said_again() -> None:

@@ -69,12 +69,6 @@ def edited(key: str) -> str:
     return OLD.replace("env: [A=1]}", f"env: [A=1], {key}: {value}}}")
 
 
-def test_another_launcher_makes_another_process() -> None:
-    old = loads(OLD, environ={})
-    models = {**old.models, "a": replace(old.models["a"], launcher="other")}
-    assert compare(old, replace(old, models=models)).restart == ("a",)
-
-
 @pytest.mark.parametrize("key", KEYS)
 def test_each_key_is_hot_unless_it_makes_the_process(key: str) -> None:
     old = loads(OLD, environ={})
@@ -117,6 +111,14 @@ def test_another_first_port_moves_nobody() -> None:
     assert new.models["a"].port == 5800
 
 
+def test_models_made_by_hand_are_compared_by_what_makes_their_process() -> None:
+    old = ModelConfig(id="m", cmd="c", metadata={"x": 1})
+    for change in ({"cmd": "d"}, {"launcher": "other"}):
+        found = compare(Config(models={"m": old}), Config(models={"m": replace(old, **change)}))
+        assert found.restart == ("m",)
+    assert changed_settings(old, replace(old, metadata={"x": True}, ttl_s=5)) == ("metadata", "ttl")
+
+
 def test_models_come_and_go() -> None:
     found = reloaded("models: {c: {cmd: 's ${PORT}'}}", loads(OLD, environ={}))
     assert found == Diff(added=("c",), removed=("a", "b"))
@@ -142,15 +144,3 @@ def test_other_parts_are_named(line: str, part: str) -> None:
 
 def test_a_global_default_is_hot_for_those_who_inherit_it() -> None:
     assert reloaded(OLD + "globalTTL: 5", loads(OLD, environ={})).hot == ("a", "b")
-
-
-def test_true_is_not_one() -> None:
-    old = ModelConfig(id="m", cmd="c", metadata={"x": 1})
-    new = replace(old, metadata={"x": True}, ttl_s=5)
-    assert changed_settings(old, new) == ("metadata", "ttl")
-
-
-def test_models_made_by_hand_are_compared_by_their_command() -> None:
-    old = ModelConfig(id="m", cmd="c")
-    found = compare(Config(models={"m": old}), Config(models={"m": replace(old, cmd="d")}))
-    assert found.restart == ("m",)

@@ -33,21 +33,11 @@ groups:
     ]
 
 
-def test_a_group_that_is_nothing_has_all_defaults() -> None:
-    assert config("groups: {g: }").groups["g"] == GroupConfig("g")
-
-
 def test_the_newer_place_for_groups_is_known() -> None:
     found = config(MODELS + "routing: {router: {settings: {groups: {g: {members: [m1]}}}}}")
     assert found.groups["g"].members == ("m1",)
-
-
-def test_groups_in_both_places_are_refused() -> None:
-    found = problem("""
-        groups: {a: {}}
-        routing: {router: {settings: {groups: {a: {}}}}}
-    """)
-    assert found.startswith("routing.router.settings.groups: groups are given twice, here and in")
+    both = problem("groups: {a: {}}\nrouting: {router: {settings: {groups: {a: {}}}}}")
+    assert both.startswith("routing.router.settings.groups: groups are given twice, here and in")
 
 
 @pytest.mark.parametrize(
@@ -102,10 +92,6 @@ THREE_MODELS = 'models: {a: {cmd: "s ${PORT}", aliases: [x]}, b: {cmd: "s ${PORT
 
 def scheduler(text: str) -> SchedulerConfig:
     return config(f"{THREE_MODELS}routing: {{scheduler: {text}}}").scheduler
-
-
-def test_fair_is_the_default() -> None:
-    assert config("").scheduler == SchedulerConfig("fair", 120.0)
 
 
 @parity(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config.macros import Budget, Macros, MacroValue, define, references
+from llmsnap.config.macros import Budget, Macros, MacroValue, define
 from llmsnap.config.nodes import Mapping, Report, Scalar
 from llmsnap.config.yaml import compose
 from llmsnap.errors import MacroProblem
@@ -73,10 +73,6 @@ def test_macros_that_double_without_end_are_stopped() -> None:
         Macros(values, Budget(100_000)).expand("${M63}")
 
 
-def test_references_are_listed_once() -> None:
-    assert references("${A} ${B} ${A} ${c.d}") == ["A", "B"]
-
-
 def defined(text: str) -> tuple[dict[str, MacroValue], Report]:
     report = Report()
     root = compose(text, {}, report)
@@ -99,13 +95,12 @@ def test_definitions_keep_their_types() -> None:
         "1": "x",
     }
     assert [problem.where for problem in report.problems] == ["macros."]
-
-
-@pytest.mark.parametrize("text", ["macros:", "macros: ~", "macros: {}", "macros: []"])
-def test_no_macros(text: str) -> None:
-    found, report = defined(text)
-    assert not found
+    for text in ("macros:", "macros: ~", "macros: {}", "macros: []"):
+        assert not defined(text)[0]
+        assert not defined(text)[1].problems
+    found, report = defined(f"macros: {{{'x' * 63}: {'v' * 5000}, port: 1, PID: 2}}")
     assert not report.problems
+    assert set(found) == {"x" * 63, "port", "PID"}
 
 
 @pytest.mark.parametrize(
@@ -129,12 +124,6 @@ def test_faulty_definitions(text: str, words: str) -> None:
     found, report = defined(text)
     assert not found
     assert words in report.problems[0].what
-
-
-def test_names_and_values_may_be_as_long_as_they_need() -> None:
-    found, report = defined(f"macros: {{{'x' * 63}: {'v' * 5000}, port: 1, PID: 2}}")
-    assert not report.problems
-    assert set(found) == {"x" * 63, "port", "PID"}
 
 
 # --- environment ---------------------------------------------------------------------------------
@@ -174,6 +163,8 @@ def value(text: str, **environ: str) -> Scalar:
 )
 def test_values_come_in_as_they_are(text: str, environ: dict[str, str], result: str) -> None:
     assert value(text, **environ).text == result
+    number = value("${env.A}: ${env.X}", A="a", X="5800")
+    assert (number.plain, number.written) == (True, "${env.X}"), "an unquoted one may be a number"
 
 
 FILES = {
@@ -229,9 +220,6 @@ def test_a_file_holds_a_value(text: str, result: str | None) -> None:
         assert "cannot be read: No such file" in problems[0]
     else:
         assert (node.text, problems) == (result, [])
-
-
-def test_a_file_may_hold_a_number() -> None:
     assert filled("a: ${file./number}")[0].plain
 
 
@@ -252,26 +240,6 @@ def test_a_file_that_cannot_be_a_value_is_named_with_its_reason(path: str, reaso
     assert node.broken
 
 
-def test_in_a_command_the_value_of_a_file_survives_the_splitting_into_words() -> None:
-    report = Report()
-    text = "models: {m: {cmd: '${file./quotes}'}}"
-    root = compose(text, {}, report, read_file)
-    assert root.entries["models"].entries["m"].entries["cmd"].text == 'a \\"b\\"\\\\c'  # type: ignore[union-attr]
-
-
-def test_an_unquoted_value_may_still_be_a_number() -> None:
-    assert value("a: ${env.X}", X="5800").plain
-
-
-def test_keys_are_filled_too() -> None:
-    root, _ = read("${env.X}: 1", X="k")
-    assert list(root.entries) == ["k"]
-
-
-def test_what_is_shown_is_what_was_written() -> None:
-    assert value("a: ${env.X}", X="s3cret").written == "${env.X}"
-
-
 def test_an_unset_variable_is_named_with_its_place() -> None:
     root, report = read("a: 1\nb:\n  c: x ${env.NOPE}\n")
     (problem,) = report.problems
@@ -289,29 +257,30 @@ def test_a_value_of_several_lines_is_refused_and_not_shown(bad: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["# ${env.NOPE}\na: 1", "a: 1 # ${env.NOPE}", "a:\n  # ${env.NOPE}\n  b: 1"],
+    [
+        "# ${env.NOPE}\na: 1",
+        "a: 1 # ${env.NOPE}",
+        "a:\n  # ${env.NOPE}\n  b: 1",
+        "models:\n  m:\n    cmd: |\n      srv\n      # ${env.NOPE}\n",
+    ],
 )
 def test_comments_are_not_looked_at(text: str) -> None:
     _, report = read(text)
     assert not report.problems
 
 
-def test_comment_lines_of_a_command_are_not_looked_at() -> None:
-    _, report = read("models:\n  m:\n    cmd: |\n      srv\n      # ${env.NOPE} ${env.X}\n", X="v")
-    assert not report.problems
-
-
 @pytest.mark.parametrize(
-    "where", ["models: {m: {cmd: '%s'}}", "macros: {m: '%s'}", "b: {cmd: '%s'}"]
+    ("text", "result"),
+    [
+        ("models: {m: {cmd: '${env.X}'}}", 'a \\"b\\"\\\\c'),
+        ("macros: {m: '${env.X}'}", 'a \\"b\\"\\\\c'),
+        ("b: {cmd: '${env.X}'}", 'a \\"b\\"\\\\c'),
+        ("models: {m: {cmd: '${file./quotes}'}}", 'a \\"b\\"\\\\c'),
+        ('models: {m: {cmd: "${env.X}"}}', 'a "b"\\c'),  # what is quoted is a word already
+    ],
 )
-def test_in_commands_and_macros_a_value_survives_the_splitting_into_words(where: str) -> None:
-    root, _ = read(where % "${env.X}", X='{"a": "b\\c"}')
-    node = root
+def test_in_commands_and_macros_a_value_survives_the_splitting_into_words(text, result) -> None:
+    node = compose(text, {"X": 'a "b"\\c'}, Report(), read_file)
     while isinstance(node, Mapping):
-        node = next(iter(node.entries.values()))  # type: ignore[assignment]
-    assert node.text == '{\\"a\\": \\"b\\\\c\\"}'  # type: ignore[attr-defined]
-
-
-def test_a_double_quoted_command_gets_the_value_itself() -> None:
-    root, _ = read('models: {m: {cmd: "${env.X}"}}', X='a "b"')
-    assert root.entries["models"].entries["m"].entries["cmd"].text == 'a "b"'  # type: ignore[attr-defined]
+        node = next(iter(node.entries.values()))
+    assert node.text == result  # type: ignore[union-attr]

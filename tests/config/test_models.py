@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llmsnap.config import Capabilities, Endpoint
-from llmsnap.config.models import assign_ports
 from tests.config.reading import advice, config, model, problem, problems
 from tests.parity import parity
-
-
-def test_a_model_with_only_a_command_has_all_defaults() -> None:
-    found = model("")
-    assert (found.cmd, found.proxy, found.port) == ("srv 5800", "http://localhost:5800", 5800)
-    assert (found.check_endpoint, found.ttl_s, found.concurrency_limit) == ("/health", 0, 100)
-    assert (found.can_sleep, found.unlisted, found.send_loading_state) == (False, False, False)
 
 
 @pytest.mark.parametrize(
@@ -22,9 +14,6 @@ def test_a_model_with_only_a_command_has_all_defaults() -> None:
 )
 def test_a_model_without_a_command_is_refused(entry: str) -> None:
     assert problem(f"models: {{{entry}}}").startswith("models.m.cmd: is missing or empty")
-
-
-def test_what_is_no_mapping_is_told() -> None:
     assert problem("models: [a]").startswith("models: must be a mapping (found a list)")
     assert problems("models: {m: text}")[0].startswith("models.m: must be a mapping (found text)")
 
@@ -47,26 +36,27 @@ def test_comments_are_gone_from_commands() -> None:
     assert (found.cmd, found.cmd_stop) == ("srv 5800\n", "stop\n${PID}\n")
 
 
-@pytest.mark.parametrize("command", ['"a ${PORT}\\0"', '["a"]', "{a: b}"])
-def test_what_cannot_be_a_command(command: str) -> None:
-    assert problem(f"models: {{m: {{cmd: {command}}}}}").startswith("models.m.cmd: ")
-
-
 @pytest.mark.parametrize(
-    ("proxy", "words"),
+    ("entry", "where", "words"),
     [
-        ("http://[::1", "is not a valid URL"),
-        ("http://a b", "contains a blank"),
-        ("http://h:port", "has a port that is not"),
-        ("://h", "must begin with http"),
-        ("localhost:99", "must begin with http"),
-        ("/relative", "must begin with http"),
-        ("http://", "names no host"),
-        ("", "must begin with http"),
+        ('cmd: "a ${PORT}\\0"', "cmd", ""),
+        ("cmd: [a]", "cmd", "must be a text"),
+        ("cmd: {a: b}", "cmd", "must be a text"),
+        ("cmd: '${a}'", "cmd", "macros refer to each other in a circle"),
+        ("cmd: 's ${PORT}', proxy: 'http://[::1'", "proxy", "is not a valid URL"),
+        ("cmd: 's ${PORT}', proxy: ''", "proxy", "must begin with http"),
+        ("cmd: 's ${PORT}', launcher: slurm", "launcher", "must be one of local"),
+        ("cmd: 's ${PORT}', aliases: x", "aliases", "must be a list"),
+        ("cmd: 's ${PORT}', sleepMode: ''", "sleepMode", "must be one of enable, disable"),
+        ("cmd: 's ${PORT}', sleepMode: on", "sleepMode", "must be one of enable, disable"),
+        ("cmd: 's ${PORT}', apiKey: a, headers: {Authorization: b}", "headers", "apiKey sets"),
+        ("cmd: 's ${PORT}', metadata: [1]", "metadata", "must be a mapping"),
     ],
 )
-def test_a_proxy_must_be_the_address_of_a_server(proxy: str, words: str) -> None:
-    assert words in problem(f"models: {{m: {{cmd: 's ${{PORT}}', proxy: '{proxy}'}}}}")
+def test_a_fault_is_told_once(entry: str, where: str, words: str) -> None:
+    found = problems(f"macros: {{a: '${{b}}', b: '${{a}}'}}\nmodels: {{m: {{{entry}}}}}")
+    (about,) = (each for each in found if each.startswith(f"models.m.{where}"))
+    assert words in about
 
 
 def test_a_check_endpoint_may_be_none_but_not_empty() -> None:
@@ -109,18 +99,8 @@ def test_other_limits_inherit_or_stand_alone() -> None:
     assert (a.send_loading_state, b.send_loading_state) == (True, False)
     assert not a.keepalive_while_loading
     assert c.unload_timeout_s == 20
-
-
-@pytest.mark.parametrize(("limit", "effective"), [(0, 100), (-3, 100), (4, 4)])
-def test_concurrency_limit(limit: int, effective: int) -> None:
-    assert model(f"concurrencyLimit: {limit}").concurrency_limit == effective
-
-
-def test_a_launcher_that_does_not_exist_is_refused() -> None:
-    assert model("launcher: local").launcher == model("").launcher == "local"
-    found = problem("models: {m: {cmd: 's ${PORT}', launcher: slurm}}")
-    assert "models.m.launcher: must be one of local" in found
-    assert "slurm" in found
+    limits = [model(f"concurrencyLimit: {limit}").concurrency_limit for limit in (0, -3, 4)]
+    assert limits == [100, 100, 4]
 
 
 def test_further_keys() -> None:
@@ -151,6 +131,10 @@ def test_sleeping_after_a_time_needs_a_way_to_sleep() -> None:
     text = "models: {m: {cmd: 's ${PORT}', sleepAfter: 1.5}}"
     assert config(text).models["m"].sleep_after_s == 1.5
     assert advice(text)[0].startswith("models.m.sleepAfter: has no effect")
+    (found,) = advice("models: {m: {cmd: 's ${PORT}', timeouts: {idleConn: 90}}}")
+    assert found.startswith("models.m.timeouts.idleConn: has no effect")
+    (found,) = advice("models: {m: {cmd: 's ${PORT}', concurencyLimit: 3}}")
+    assert found == 'models.m.concurencyLimit: unknown key - did you mean "concurrencyLimit"?'
 
 
 def test_metadata_becomes_json() -> None:
@@ -163,7 +147,6 @@ def test_metadata_becomes_json() -> None:
         "1": {"2": ["yes", "yes", True, 1000, 1000.0, 15, None, "2026-02-03T00:00:00Z", "1:30"]},
         "big": "+Inf",
     }
-    assert "must be a mapping" in problem("models: {m: {cmd: 's ${PORT}', metadata: [1]}}")
 
 
 @parity("Macros", "anchors and merge keys")
@@ -181,12 +164,6 @@ def test_models_may_share_by_anchors_and_merge_keys() -> None:
         "srv 5802 c",
     ]
     assert [each.ttl_s for each in found.models.values()] == [9, 1, 9]
-
-
-def test_keys_of_related_programs_load_with_advice() -> None:
-    text = "models: {m: {cmd: 's ${PORT}', timeouts: {idleConn: 90}}}"
-    (found,) = advice(text)
-    assert found.startswith("models.m.timeouts.idleConn: has no effect")
 
 
 @parity("Capabilities and model records", "`capabilities` with typed macros")
@@ -213,11 +190,6 @@ def test_capabilities_take_macros_with_their_type() -> None:
 def test_a_capability_that_cannot_be_is_an_error(written: str, said: str) -> None:
     found = problem(f"models: {{m: {{cmd: 's ${{PORT}}', capabilities: {{{written}}}}}}}")
     assert str(found).startswith(said)
-
-
-def test_unknown_keys_are_advised_about() -> None:
-    (found,) = advice("models: {m: {cmd: 's ${PORT}', concurencyLimit: 3}}")
-    assert found == 'models.m.concurencyLimit: unknown key - did you mean "concurrencyLimit"?'
 
 
 def test_a_model_may_have_a_key_and_headers_of_its_own() -> None:
@@ -249,44 +221,6 @@ def test_headers_that_cannot_be_sent(headers: str, says: str) -> None:
     assert "s3cret" not in found
 
 
-def test_a_key_and_a_header_for_it_are_one_too_many() -> None:
-    entry = "{cmd: 's ${PORT}', apiKey: a, headers: {Authorization: b}}"
-    assert "Authorization is what apiKey sets" in problem(f"models: {{m: {entry}}}")
-
-
-@pytest.mark.parametrize(
-    ("entry", "words"),
-    [
-        ("{cmd: [a], env: x}", "models.m.cmd: must be a text"),
-        ("{cmd: '${a}'}", "models.m.cmd: macros refer to each other in a circle"),
-    ],
-)
-def test_a_command_that_cannot_be_read_is_reported_once(entry: str, words: str) -> None:
-    found = problems(f"macros: {{a: '${{b}}', b: '${{a}}'}}\nmodels: {{m: {entry}}}")
-    (about_cmd,) = (each for each in found if each.startswith("models.m.cmd"))
-    assert about_cmd.startswith(words)
-
-
-# --- ports ---------------------------------------------------------------------------------------
-
-
-def test_ports_follow_each_other() -> None:
-    assert assign_ports(["a", "b", "c"], 9000) == {"a": 9000, "b": 9001, "c": 9002}
-
-
-def test_a_kept_port_stays_wherever_it_is_and_is_not_given_twice() -> None:
-    assert assign_ports(["a", "b", "c", "d"], 9000, {"b": 9000, "d": 5800}) == {
-        "a": 9001,
-        "b": 9000,
-        "c": 9002,
-        "d": 5800,
-    }
-
-
-def test_who_finds_none_is_left_out() -> None:
-    assert assign_ports(["a", "b", "c"], 65534, {"c": 65535}) == {"a": 65534, "c": 65535}
-
-
 # --- endpoints -----------------------------------------------------------------------------------
 
 
@@ -307,24 +241,15 @@ def test_endpoints_are_read_with_their_timeouts() -> None:
             wakeEndpoints: [{endpoint: /wake, method: GET, timeout: 0}]
     """).models["m"]
     assert found.can_sleep
+    for mode in ("disable", "~"):
+        off = model(f"sleepMode: {mode}\nsleepEndpoints: [{{endpoint: /s}}]")
+        assert not off.can_sleep
+        assert off.sleep_endpoints
     assert found.sleep_endpoints == (
         Endpoint("/sleep?level=1", "POST", "", 30),
         Endpoint("/more", "PUT", '{"p": 5800}', 15),
     )
     assert found.wake_endpoints == (Endpoint("/wake", "GET", "", 1),)
-
-
-@pytest.mark.parametrize("mode", ["disable", "~"])
-def test_without_sleep_mode_endpoints_do_not_matter(mode: str) -> None:
-    found = model(f"sleepMode: {mode}\nsleepEndpoints: [{{endpoint: /s}}]")
-    assert not found.can_sleep
-    assert found.sleep_endpoints
-
-
-@pytest.mark.parametrize("mode", ["''", "Enable", "on"])
-def test_sleep_mode_is_one_of_two_words(mode: str) -> None:
-    found = problem(f"models: {{m: {{cmd: 's ${{PORT}}', sleepMode: {mode}}}}}")
-    assert "models.m.sleepMode: must be one of enable, disable" in found
 
 
 def test_a_model_that_sleeps_needs_both_lists() -> None:
@@ -376,12 +301,6 @@ def test_aliases_that_are_never_reached_are_left_out_with_advice() -> None:
         'models.a.aliases: alias "b" is never reached: it is the id of a model',
         "models.a.aliases: an alias is empty",
     ]
-
-
-def test_aliases_are_a_list() -> None:
-    assert problems("models: {a: {cmd: 's ${PORT}', aliases: x}}")[0].startswith(
-        "models.a.aliases: must be a list"
-    )
 
 
 @parity(

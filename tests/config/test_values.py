@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsnap.config.keys import ConfigKey, Section, Sections
@@ -23,8 +23,7 @@ from llmsnap.config.kinds import (
     Unsupported,
     ValueReader,
 )
-from llmsnap.config.macros import Macros
-from llmsnap.config.nodes import Mapping, Node, Report, Scalar
+from llmsnap.config.nodes import Mapping, Report
 from llmsnap.config.scalars import (
     Timestamp,
     Value,
@@ -83,9 +82,6 @@ MEANINGS: list[tuple[str, Value]] = [
 def test_what_an_unquoted_scalar_means(text: str, meaning: Value) -> None:
     found = resolve(text)
     assert (found, type(found)) == (meaning, type(meaning))
-
-
-def test_not_a_number_is_a_float() -> None:
     assert math.isnan(resolve(".nan"))  # type: ignore[arg-type]
 
 
@@ -124,14 +120,10 @@ def test_how_a_value_is_written_into_text(value: Value, text: str) -> None:
     assert render(value) == text
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_rendered_float_reads_back_as_itself(number: float) -> None:
     assert float(render(number)) == number
-
-
-@given(st.text(alphabet="0123456789+-._eEoxXbB:TZ nulfa"))
-def test_any_scalar_has_a_meaning(text: str) -> None:
-    resolve(text)
 
 
 # --- command -------------------------------------------------------------------------------------
@@ -179,24 +171,15 @@ WORDS = [
     ("a\vb\fc\xa0d", ["a\vb\fc\xa0d"]),
     ("srv\n  --port 1\n  # why\n  --ctx 2\n", ["srv", "--port", "1", "--ctx", "2"]),
     ("a \\", ["a"]),
+    ("a; b|c >d $(e) ~/f *", ["a;", "b|c", ">d", "$(e)", "~/f", "*"]),  # nothing is for a shell
+    ("a \\\\\nb", ["a", "\\", "b"]),
+    ("a\\\\\\\nb", ["a\\", "b"]),
 ]
 
 
 @pytest.mark.parametrize(("text", "words"), WORDS)
 def test_words(text: str, words: list[str]) -> None:
     assert split_command(text) == words
-
-
-def test_nothing_is_left_to_a_shell() -> None:
-    assert split_command("a; b|c >d $(e) ~/f *") == ["a;", "b|c", ">d", "$(e)", "~/f", "*"]
-
-
-def test_an_even_run_of_backslashes_at_the_end_of_a_line_is_literal() -> None:
-    assert split_command("a \\\\\nb") == ["a", "\\", "b"]
-
-
-def test_an_odd_run_continues_after_its_escaped_pairs() -> None:
-    assert split_command("a\\\\\\\nb") == ["a\\", "b"]
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t", "# only a comment", "\\"])
@@ -214,15 +197,12 @@ def test_a_megabyte_is_split_in_bounded_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://localhost:5800", "https://h/base?x=1", "http://[::1]:80", "http://u:p@h"]
-)
-def test_addresses_of_servers(url: str) -> None:
-    assert url_fault(url) == ""
-
-
-@pytest.mark.parametrize(
     ("url", "words"),
     [
+        ("http://localhost:5800", ""),
+        ("https://h/base?x=1", ""),
+        ("http://[::1]:80", ""),
+        ("http://u:p@h", ""),
         ("http://a b", "blank"),
         ("http://a\tb", "blank"),
         ("http://[::1", "not a valid URL"),
@@ -235,73 +215,11 @@ def test_addresses_of_servers(url: str) -> None:
         ("http://h:70000", "port"),
     ],
 )
-def test_anything_else_is_told(url: str, words: str) -> None:
+def test_what_is_no_address_of_a_server_is_told(url: str, words: str) -> None:
     assert words in url_fault(url)
-
-
-def test_passwords_are_not_shown() -> None:
+    assert bool(words) == bool(url_fault(url))
     assert without_password("http://u:p@h/x@y") == "http://(hidden)@h/x@y"
     assert without_password("http://h/x@y") == "http://h/x@y"
-
-
-# --- reader --------------------------------------------------------------------------------------
-
-
-def node(text: str) -> Node:
-    root = compose(f"a: {text}", {}, Report())
-    assert isinstance(root, Mapping)
-    return root.entries["a"]
-
-
-def reader_with_macros() -> ValueReader:
-    return ValueReader(Report(), Macros({"N": 5, "T": "text"}))
-
-
-def test_scalars_get_their_meaning() -> None:
-    assert reader_with_macros().scalar(node("017"), ("a",), "a number") == 15
-    assert reader_with_macros().scalar(node("'017'"), ("a",), "a number") == "017"
-    assert reader_with_macros().scalar(node("${N}"), ("a",), "a number") == 5
-
-
-def test_texts_keep_their_spelling() -> None:
-    assert reader_with_macros().text(node("1.50"), ("a",), "a text") == "1.50"
-    assert reader_with_macros().text(node("${N}${T}"), ("a",), "a text") == "5text"
-    assert reader_with_macros().text(node("~"), ("a",), "a text") is None
-
-
-def test_without_macros_references_are_text() -> None:
-    assert ValueReader(Report()).text(node("${N}"), ("a",), "a text") == "${N}"
-
-
-@pytest.mark.parametrize(("strict", "result"), [(True, None), (False, "${X} ${Y}")])
-def test_what_is_left_over_is_told(strict: bool, result: str | None) -> None:
-    reading = reader_with_macros()
-    assert reading.text(node("${X} ${Y}"), ("a",), "a text", strict=strict) == result
-    found = reading.report.problems if strict else reading.report.advice
-    assert len(found) == 2
-
-
-def test_one_reference_may_be_known_later() -> None:
-    reading = reader_with_macros()
-    value = reading.expanded("${N} ${PID}", node("x"), ("a",), strict=True, known_later="PID")
-    assert (value, reading.report.problems) == ("5 ${PID}", [])
-
-
-def test_a_broken_scalar_is_silent() -> None:
-    reading = reader_with_macros()
-    broken = node("x")
-    assert isinstance(broken, Scalar)
-    broken.broken = True
-    assert reading.text(broken, ("a",), "a text") is None
-    assert not reading.report.problems
-
-
-def test_a_mismatch_shows_what_was_found_unless_it_may_be_secret() -> None:
-    reading = reader_with_macros()
-    reading.mismatch(node("s3cret"), ("startPort",), "a number")
-    reading.mismatch(node("s3cret"), ("models", "m", "env"), "a list")
-    reading.mismatch(node("s3cret"), ("apiKeys", 0, "models"), "a list")
-    assert ["s3cret" in each.what for each in reading.report.problems] == [True, False, False]
 
 
 # --- decode --------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import count
 
 import gevent
 import pytest
@@ -15,7 +14,6 @@ from llmsnap.errors import (
     LoadAborted,
     ModelLeft,
     NotReady,
-    ProcessError,
     SleepFailed,
     SleepNotConfigured,
     StartFailed,
@@ -24,8 +22,8 @@ from llmsnap.errors import (
 )
 from llmsnap.models import State, Trigger
 from llmsnap.routing import messages as msg
-from llmsnap.routing.driver import ActiveSwap, Commands, Driver, Lease, Ticket
-from llmsnap.routing.messages import CommandDone, Outcome, StartSwap, SwapOutcome, change_of
+from llmsnap.routing.driver import ActiveSwap, Driver, Lease, Ticket
+from llmsnap.routing.messages import StartSwap, SwapOutcome, change_of
 from llmsnap.routing.residency import LoadKind
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.tasks import TaskGroup
@@ -38,12 +36,8 @@ class Book:
     def __init__(self) -> None:
         self.returned: list[Lease] = []
         self.cancelled: list[Ticket] = []
-
-    def ticket(self) -> Ticket:
-        return Ticket(7, "m", self.cancelled.append)
-
-    def lease(self) -> Lease:
-        return Lease(7, "m", self.returned.append)
+        self.ticket = Ticket(7, "m", self.cancelled.append)
+        self.lease = Lease(7, "m", self.returned.append)
 
 
 @pytest.fixture
@@ -51,118 +45,50 @@ def book() -> Book:
     return Book()
 
 
-def test_a_lease_is_given_back_once(book: Book) -> None:
-    lease = book.lease()
-    lease.close()
-    lease.close()
-    assert book.returned == [lease]
-
-
 def test_a_cut_tells_why_and_wakes_the_holder(book: Book) -> None:
-    lease = book.lease()
-    lease.cut(Draining("early"))
-    assert str(lease.cut_error) == "early", "remembered for who begins to hold it later"
+    book.lease.cut(Draining("early"))
+    assert str(book.lease.cut_error) == "early", "remembered for who begins to hold it later"
     cuts: list[object] = []
-    lease.on_cut = lambda: cuts.append(lease.cut_error)
+    book.lease.on_cut = lambda: cuts.append(book.lease.cut_error)
     error = Draining("now")
-    lease.cut(error)
+    book.lease.cut(error)
     assert cuts == [error]
 
 
-def test_whoever_waits_for_a_ticket_is_woken(book: Book) -> None:
-    ticket, tasks = book.ticket(), TaskGroup("test")
-    waiting = tasks.spawn("wait", ticket.wait)
+def test_a_ticket_wakes_who_waits_for_it_with_a_lease_or_why_there_is_none(book: Book) -> None:
+    with pytest.raises(RuntimeError, match="waiting> is not settled"):
+        book.ticket.take()
+    tasks = TaskGroup("test")
+    waiting = tasks.spawn("wait", book.ticket.wait)
     gevent.idle()
-    assert not ticket.wait(0.001)
-    lease = book.lease()
-    ticket.settle(lease)
+    assert not book.ticket.wait(0.001)
+    book.ticket.settle(book.lease)
     waiting.join()
     assert waiting.value is True
-    assert ticket.take() is lease
-
-
-def test_a_refused_ticket_raises_why(book: Book) -> None:
-    ticket = book.ticket()
-    ticket.settle(Draining("no"))
-    assert ticket.is_settled
+    assert book.ticket.take() is book.lease
+    book.ticket.cancel()
+    assert (book.returned, book.cancelled) == ([], []), "the lease was taken"
+    refused = Book().ticket
+    refused.settle(Draining("no"))
     with pytest.raises(Draining, match="no"):
-        ticket.take()
+        refused.take()
 
 
-def test_a_ticket_that_waits_cannot_be_taken(book: Book) -> None:
-    with pytest.raises(RuntimeError, match="waiting> is not settled"):
-        book.ticket().take()
-
-
-def test_cancelling_a_waiting_ticket_says_so_once(book: Book) -> None:
-    ticket = book.ticket()
-    ticket.cancel()
-    ticket.cancel()
-    assert book.cancelled == [ticket]
+def test_cancelling_says_so_once_or_gives_the_lease_back_once(book: Book) -> None:
+    for _ in range(2):
+        book.ticket.cancel()
+    assert book.cancelled == [book.ticket]
     with pytest.raises(ClientGone):
-        ticket.take()
-
-
-def test_cancelling_a_granted_ticket_gives_its_lease_back(book: Book) -> None:
-    ticket, lease = book.ticket(), book.lease()
-    ticket.settle(lease)
-    ticket.cancel()
-    assert book.returned == [lease]
-    assert book.cancelled == []
-
-
-def test_cancelling_a_ticket_whose_lease_was_taken_changes_nothing(book: Book) -> None:
-    ticket, lease = book.ticket(), book.lease()
-    ticket.settle(lease)
-    assert ticket.take() is lease
-    ticket.cancel()
-    assert (book.returned, book.cancelled) == ([], [])
-
-
-# --- commands -------------------------------------------------------------------------------------
-
-
-def test_an_answer_ends_the_wait() -> None:
-    commands = Commands(count(1))
-    number = commands.begin("m")
-    commands.answer(CommandDone(number, Outcome.OK))
-    commands.wait(number)
-    commands.forget(number)
-    commands.forget(number)
-    assert repr(commands) == "<Commands 0 open>"
-
-
-def test_a_failure_is_raised_where_somebody_waits() -> None:
-    commands = Commands(count(1))
-    number = commands.begin("m")
-    commands.answer(CommandDone(number, Outcome.SLEEP_NOT_CONFIGURED))
-    with pytest.raises(SleepNotConfigured, match="m cannot sleep"):
-        commands.wait(number)
-    failed = commands.begin("m")
-    commands.answer(CommandDone(failed, Outcome.FAILED, ProcessError("m: no")))
-    with pytest.raises(ProcessError, match="m: no"):
-        commands.wait(failed)
-
-
-def test_an_answer_nobody_waits_for_is_no_trouble() -> None:
-    commands = Commands(count(1))
-    commands.answer(CommandDone(99, Outcome.OK))
-    assert commands.begin("m") == 1
-
-
-# --- underway -------------------------------------------------------------------------------------
-
-
-def under_way() -> ActiveSwap:
-    return ActiveSwap(StartSwap(7, "a", LoadKind.START))
-
-
-def ticket(model_id: str = "a") -> Ticket:
-    return Ticket(1, model_id, lambda _: None)
+        book.ticket.take()
+    granted = Book()
+    granted.ticket.settle(granted.lease)
+    granted.ticket.cancel()
+    granted.lease.close()
+    assert (granted.returned, granted.cancelled) == ([granted.lease], [])
 
 
 def test_a_load_that_was_given_up_does_not_begin() -> None:
-    swap = under_way()
+    swap = ActiveSwap(StartSwap(7, "a", LoadKind.START))
     swap.aborted = True
     with pytest.raises(LoadAborted, match="given up"):
         swap.begin_loading(1.0)
@@ -170,14 +96,14 @@ def test_a_load_that_was_given_up_does_not_begin() -> None:
 
 
 def test_a_ticket_without_a_lease_knows_the_swap_it_waited_for() -> None:
-    swap, evicting, loading, other = under_way(), ticket(), ticket(), ticket("b")
+    swap = ActiveSwap(StartSwap(7, "a", LoadKind.START))
+    evicting, loading, other = (Ticket(1, name, lambda _: None) for name in "aab")
     swap.note_on(evicting, 5.0)
-    assert (evicting.swap_id, evicting.load_s) == (7, 0.0)
     swap.begin_loading(5.0)
     swap.note_on(loading, 8.0)
     swap.note_on(other, 8.0)
-    assert (loading.swap_id, loading.load_s) == (7, 3.0)
-    assert (other.swap_id, other.load_s) == (None, 0.0)
+    found = [(each.swap_id, each.load_s) for each in (evicting, loading, other)]
+    assert found == [(7, 0.0), (7, 3.0), (None, 0.0)]
 
 
 # --- driver ---------------------------------------------------------------------------------------
@@ -211,10 +137,13 @@ class Observer:
         self.came.set()
 
 
-def config(*ids: str) -> Config:
-    models = {name: MODELS[name] for name in ids or MODELS}
+def config(*ids: str, **changed: ModelConfig) -> Config:
+    models = {name: MODELS[name] for name in ids or MODELS} | changed
     group = GroupConfig(DEFAULT_GROUP, members=tuple(models))
     return Config(models=models, groups={DEFAULT_GROUP: group})
+
+
+QUICK = config(a=ModelConfig("a", "serve a", ttl_s=0.02))
 
 
 class Bench:
@@ -231,6 +160,11 @@ class Bench:
         ticket = self.driver.request(model_id, **wishes)
         assert ticket.wait(3)
         return ticket.take()
+
+    def wait_for(self, fact: Callable[[], object]) -> None:
+        while not fact():
+            self.observer.came.clear()
+            assert self.observer.came.wait(3)
 
     def spawn(self, call: Callable, *args: object) -> gevent.Greenlet:
         def run() -> object:
@@ -323,10 +257,8 @@ def test_who_waits_for_a_failed_load_gets_its_error(bench: Bench) -> None:
 def test_what_can_be_known_is_checked_before_anything_is_evicted(bench: Bench) -> None:
     bench.acquire("a").close()
     bench.processes["b"].fail_check = StartFailed("b: command not found")
-    ticket = bench.driver.request("b")
-    assert ticket.wait(3)
     with pytest.raises(LlmsnapError, match="command not found"):
-        ticket.take()
+        bench.acquire("b")
     assert bench.processes["a"].state is State.READY
 
 
@@ -358,11 +290,9 @@ def test_files_are_noted_after_a_failed_check_and_a_crash_too(bench: Bench) -> N
     gevent.idle()
     assert checked.files_noted >= 1
     assert crashing.files_noted == 1
-
-
-def test_other_refusals_are_no_failures_of_the_model(bench: Bench) -> None:
-    assert not bench.driver.request("nobody").has_failed
-    assert not bench.driver.request("a", never_swap=True).has_failed
+    bench.driver.load("b", wait=False)
+    bench.acquire("b").close()
+    assert crashing.loads == 2
 
 
 def test_a_client_that_leaves_is_forgotten_or_its_lease_returned(bench: Bench) -> None:
@@ -400,15 +330,17 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
     assert (refused_at_once.swap_id, refused_at_once.load_s) == (None, 0.0)
 
 
-def test_limits_refuse(bench: Bench) -> None:
+def test_limits_refuse_and_are_no_failures_of_the_model(bench: Bench) -> None:
     lease = bench.acquire("b")
-    refused = bench.driver.request("b")
-    with pytest.raises(TooManyInFlight, match="too many requests for b"):
-        refused.take()
-    with pytest.raises(UnknownModel):
-        bench.driver.request("nobody").take()
-    with pytest.raises(NotReady):
-        bench.driver.request("a", never_swap=True).take()
+    for name, wishes, error in (
+        ("b", {}, TooManyInFlight),
+        ("nobody", {}, UnknownModel),
+        ("a", {"never_swap": True}, NotReady),
+    ):
+        refused = bench.driver.request(name, **wishes)
+        assert not refused.has_failed
+        with pytest.raises(error):
+            refused.take()
     lease.close()
 
 
@@ -452,33 +384,12 @@ def test_sleep_by_hand(bench: Bench) -> None:
         bench.driver.sleep("s")
 
 
-def test_load_by_hand_may_return_at_once(bench: Bench) -> None:
-    bench.processes["a"].may_load.clear()
-    bench.driver.load("a", wait=False)
-    assert bench.processes["a"].loading.wait(3)
-    bench.processes["a"].may_load.set()
-    bench.acquire("a").close()
-    assert bench.processes["a"].loads == 1
-
-
 def test_preloads_tell_how_they_ended(bench: Bench) -> None:
     bench.processes["b"].fail_load = StartFailed("b: no")
     bench.driver.preload(("a", "b"))
-    while len(bench.observer.preloads) < 2:
-        bench.observer.came.clear()
-        assert bench.observer.came.wait(3)
-    assert [(p.model_id, p.outcome) for p in bench.observer.preloads] == [
-        ("a", msg.Outcome.OK),
-        ("b", msg.Outcome.FAILED),
-    ]
-
-
-def test_a_crash_lets_the_next_request_start_it_anew(bench: Bench) -> None:
-    bench.acquire("a").close()
-    bench.processes["a"].state = State.STOPPED
-    bench.driver.crashed("a", State.READY, Trigger.EXITED)
-    bench.acquire("a").close()
-    assert bench.processes["a"].loads == 2
+    bench.wait_for(lambda: len(bench.observer.preloads) == 2)
+    found = [(p.model_id, p.outcome) for p in bench.observer.preloads]
+    assert found == [("a", msg.Outcome.OK), ("b", msg.Outcome.FAILED)]
 
 
 def test_a_removed_model_is_stopped_and_retired(bench: Bench) -> None:
@@ -488,19 +399,8 @@ def test_a_removed_model_is_stopped_and_retired(bench: Bench) -> None:
         bench.driver.request("a").take()
     assert bench.processes["a"].state is State.READY, "it drains"
     lease.close()
-    while "a" not in bench.observer.retired:
-        bench.observer.came.clear()
-        assert bench.observer.came.wait(3)
+    bench.wait_for(lambda: "a" in bench.observer.retired)
     assert bench.processes["a"].state is State.STOPPED
-
-
-def test_idle_models_are_stopped_when_their_time_is_up(bench: Bench) -> None:
-    quick = ModelConfig("a", "serve a", ttl_s=0.02)
-    group = GroupConfig(DEFAULT_GROUP, members=("a",))
-    bench.driver.reconfigure(change_of(Config(models={"a": quick}, groups={DEFAULT_GROUP: group})))
-    bench.acquire("a").close()
-    while bench.processes["a"].state is not State.STOPPED:
-        gevent.sleep(0.005)
 
 
 def test_shutdown_refuses_and_stops_all(bench: Bench) -> None:
@@ -570,10 +470,7 @@ def test_a_loose_lease_outlasts_a_sleep_but_not_a_failed_one(bench: Bench) -> No
 @pytest.mark.parametrize("end", ["unload", "shutdown", "remove", "ttl"])
 def test_a_loose_lease_ends_with_its_model(bench: Bench, end: str) -> None:
     if end == "ttl":
-        quick = ModelConfig("a", "serve a", ttl_s=0.02)
-        group = GroupConfig(DEFAULT_GROUP, members=("a",))
-        change = change_of(Config(models={"a": quick}, groups={DEFAULT_GROUP: group}))
-        bench.driver.reconfigure(change)
+        bench.driver.reconfigure(change_of(QUICK))
     lease, cuts = loose(bench, "a")
     match end:
         case "unload":

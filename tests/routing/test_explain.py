@@ -4,7 +4,7 @@ from llmsnap.errors import ChildExited, LlmsnapError, in_full
 from llmsnap.models import State
 from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome, span
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, Refuse
-from tests.routing.world import World, group
+from tests.routing.world import World, gate_shut, group
 
 # --- outlook --------------------------------------------------------------------------------------
 
@@ -54,11 +54,7 @@ def test_an_eviction_under_way() -> None:
 
 
 def test_a_gate_that_is_shut() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    world.request("b")
-    world.run(10.0)
+    world = gate_shut()[0]
     assert why(world, "a") == "a makes room for b; a is serving 1 request for 114 s"
 
 
@@ -87,16 +83,6 @@ def test_others_that_waited_longer() -> None:
     assert why(world, "s") == "y waited longer"
 
 
-def test_nothing_in_the_way() -> None:
-    assert why(World("a"), "a") == "a is about to load"
-
-
-def test_a_ready_model_serves_at_once() -> None:
-    world = World("a")
-    world.occupy("a")
-    assert eta(world, "a") == 0.0
-
-
 def test_estimates_follow_what_was_measured() -> None:
     world = World("a b")
     assert eta(world, "a") == 5.0  # nothing known yet
@@ -114,6 +100,13 @@ def test_a_load_under_way_counts_down() -> None:
     world.run(0.5)
     assert eta(world, "a") == 4.5
     assert eta(world, "b") == 9.5  # a first, then its own
+    slow = World("a", slow="a")
+    assert why(slow, "a") == "a is about to load"
+    slow.request("a")
+    slow.run(100.0)
+    assert eta(slow, "a") == 0.0, "it takes longer than ever"
+    assert why(slow, "nope") == ""
+    assert slow.scheduler.eta_s("nope", 2.0) is None
 
 
 def test_the_turn_of_another_counts() -> None:
@@ -123,26 +116,14 @@ def test_the_turn_of_another_counts() -> None:
     assert eta(world, "b") == 11.0  # a is ready since 4 s and has a turn of 10 s; then b loads
 
 
-def test_a_load_that_takes_longer_than_ever_is_due_now() -> None:
-    world = World("a")
-    world.models["a"].load_s = 600.0
-    world.request("a")
-    world.run(100.0)
-    assert eta(world, "a") == 0.0
-
-
 # --- views ----------------------------------------------------------------------------------------
 
 
-def test_a_stopped_model_has_nothing_to_tell() -> None:
-    view = World("a").view("a")
-    assert view.state is State.STOPPED
+def test_a_model_that_stops_serves_and_fails() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=60.0))
+    view = world.view("a")
     assert (view.in_flight, view.waiting, view.why, view.eta_s) == (0, 0, "", None)
     assert (view.rest, view.oldest_in_flight_for_s, view.oldest_waiting_for_s) == (None,) * 3
-
-
-def test_a_serving_model() -> None:
-    world = World("a", a=ModelRules("a", ttl_s=60.0))
     first, second = world.requests("a", 2)
     world.run(11.0)
     view = world.view("a")
@@ -156,6 +137,10 @@ def test_a_serving_model() -> None:
     view = world.view("a")
     assert (view.rest, view.rest_in_s) == (State.STOPPED, 40.0)
     assert view.start.p50_s == 1.0
+    world.crash("a")
+    world.fail("a")
+    view = world.view("a")
+    assert (view.failures, view.backoff_s) == (2, 1.0)
 
 
 def test_a_model_that_is_waited_for_says_why() -> None:
@@ -168,20 +153,6 @@ def test_a_model_that_is_waited_for_says_why() -> None:
     assert (view.waiting, view.oldest_waiting_for_s) == (1, 2.0)
     assert view.why == "a is serving 1 request for 2 s"
     assert view.eta_s == 13.0
-
-
-def test_a_failing_model_says_when_it_may_be_tried_again() -> None:
-    world = World("a")
-    world.models["a"].failures = 2
-    for _ in range(2):
-        world.request("a")
-        world.run(1.0)
-    view = world.view("a")
-    assert (view.failures, view.backoff_s) == (2, 1.0)
-
-
-def test_models_are_listed_by_id() -> None:
-    assert [view.model_id for view in World("c a b").scheduler.snapshot(0.0)] == ["a", "b", "c"]
 
 
 def test_a_place_in_the_queue_counts_those_who_came_before() -> None:
@@ -214,20 +185,15 @@ def test_a_place_in_the_queue_counts_those_who_came_before() -> None:
         (RefusalReason.SHUTDOWN, 503, "shutting down"),
     ],
 )
-def test_each_refusal_is_an_error_that_says_why(
-    reason: RefusalReason, status: int, text: str
-) -> None:
+def test_each_refusal_is_an_error_that_says_why(reason, status, text) -> None:
     cause = ChildExited("m: ended with exit code 3")
     error = error_of(Refuse(1, "m", reason, State.ASLEEP, "busy", 12.3, 5.0, cause))
     assert error.status == status
     assert text in in_full(error)
     assert "busy" not in str(error)
     assert error.retry_after_s == 5.0
-
-
-def test_every_waiter_gets_an_error_of_its_own() -> None:
-    refuse = Refuse(1, "m", RefusalReason.FAILED, State.STOPPED, error=ChildExited("m: gone"))
-    assert error_of(refuse) is not error_of(refuse)
+    foreign = Refuse(1, "m", reason, State.ASLEEP, "busy", 12.3, 5.0, KeyError("x"))
+    assert error_of(foreign).status == status, "whatever the cause is"
 
 
 @pytest.mark.parametrize(
@@ -259,11 +225,6 @@ def test_what_an_admin_reads_of_a_failure_stands_before_the_advice() -> None:
         "out of memory",
         f"{advice} again.",
     ]
-
-
-def test_a_failure_that_is_not_ours_is_still_an_answer() -> None:
-    error = error_of(Refuse(1, "m", RefusalReason.FAILED, State.STOPPED, error=KeyError("x")))
-    assert error.status == 502
 
 
 @pytest.mark.parametrize(

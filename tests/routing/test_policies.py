@@ -3,7 +3,7 @@ import pytest
 from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing.messages import SchedulerOptions, change_of
-from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy, waiting_since
+from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy
 from llmsnap.routing.residency import Action
 from llmsnap.routing.state import ModelState
 from tests.routing.models import ready, waiting
@@ -49,60 +49,40 @@ def measured(target: ModelState, load_s: float) -> ModelState:
         (500.0, 100.0, 0.0, 220.0),  # S, but not longer than maxHold
     ],
 )
-def test_when_the_gate_of_one_busy_victim_may_shut(
-    load_s: float, waits_since: float, ready_at: float, due_at: float
-) -> None:
+def test_when_the_gate_of_one_busy_victim_may_shut(load_s, waits_since, ready_at, due_at) -> None:
     target = measured(waiting("t", waits_since), load_s)
     assert FAIR.due_at(target, [ready("m", ready_at, in_flight=1)]) == due_at
 
 
-def test_before_a_load_was_measured_it_is_taken_for_five_seconds() -> None:
-    assert FAIR.due_at(waiting("t", 100.0), [ready("m", 0.0, in_flight=1)]) == 105.0
-
-
-def test_a_sleeping_target_is_judged_by_its_wakes() -> None:
-    target = measured(waiting("t", 100.0), 60.0)
+def test_a_swap_is_estimated_by_what_was_measured_of_target_and_slowest_victim() -> None:
+    target, idle, busy = waiting("t", 100.0), ready("m", 99.0), ready("n", 0.0, in_flight=1)
+    assert FAIR.due_at(target, [idle, busy]) == 105.0  # not measured; the idle one had its turn
+    measured(target, 10.0)
+    idle.durations(Action.STOP).append(1.0)
+    busy.durations(Action.STOP).append(7.0)
+    assert FAIR.due_at(target, [idle, busy]) == 117.0
     target.state = State.ASLEEP
     target.wakes.append(2.0)
-    assert FAIR.due_at(target, [ready("m", 0.0, in_flight=1)]) == 102.0
-
-
-def test_the_slowest_to_leave_counts() -> None:
-    target = measured(waiting("t", 100.0), 10.0)
-    victims = [ready("m", 0.0, in_flight=1), ready("n", 0.0, in_flight=1)]
-    victims[0].durations(Action.STOP).append(1.0)
-    victims[1].durations(Action.STOP).append(7.0)
-    assert FAIR.due_at(target, victims) == 117.0
-
-
-def test_idle_victims_are_in_nobodys_way() -> None:
-    target = waiting("t", 100.0)
-    assert FAIR.due_at(target, []) == AT_ONCE
-    assert FAIR.due_at(target, [ready("m", 99.0)]) == AT_ONCE
-    busy = ready("n", 0.0, in_flight=1)
-    assert FAIR.due_at(target, [ready("m", 99.0), busy]) == 105.0  # the idle one had its turn
-
-
-def test_sponsors_alone_never_shut_a_gate() -> None:
-    assert FAIR.due_at(waiting("t"), [ready("m", 0.0, in_flight=1)]) == NEVER
-    assert FAIR.due_at(waiting("t"), [ready("m", 0.0)]) == AT_ONCE
+    assert FAIR.due_at(target, [busy]) == 109.0
 
 
 @pytest.mark.parametrize(
-    ("models", "order"),
+    ("models", "fair", "fifo"),
     [
-        ([waiting("a", 20.0), waiting("b", 10.0)], "ba"),
-        ([waiting("a", 10.0), waiting("b", 20.0, priority=1)], "ba"),
-        ([waiting("a", 10.0, 30.0), waiting("b", 20.0)], "ab"),  # the oldest counts
-        ([waiting("a", 10.0, turn_ended=30.0), waiting("b", 20.0)], "ba"),  # a had its turn
-        ([waiting("a", 20.0, turn_ended=5.0), waiting("b", 20.0)], "ba"),  # lately
-        ([waiting("a", -500.0), waiting("b", -400.0, priority=9)], "ab"),  # both beyond maxHold
-        ([waiting("a", -400.0), waiting("b", 10.0, priority=9)], "ab"),
+        ([waiting("a", 20.0), waiting("b", 10.0)], "ba", "ba"),
+        ([waiting("a", 10.0), waiting("b", 20.0, priority=1)], "ba", "ba"),
+        ([waiting("a", 10.0, 30.0), waiting("b", 20.0)], "ab", "ab"),  # the oldest counts
+        ([waiting("a", 10.0, turn_ended=30.0), waiting("b", 20.0)], "ba", "ab"),  # a had its turn
+        ([waiting("a", 20.0, turn_ended=5.0), waiting("b", 20.0)], "ba", "ab"),  # lately
+        ([waiting("a", -500.0), waiting("b", -400.0, priority=9)], "ab", "ba"),  # beyond maxHold
+        ([waiting("a", -400.0), waiting("b", 10.0, priority=9)], "ab", "ba"),
+        ([waiting("a"), waiting("b", 20.0)], "ba", "ba"),
     ],
 )
-def test_the_order_among_waiting_models(models: list[ModelState], order: str) -> None:
-    ranked = sorted(models, key=lambda model: FAIR.rank(model, 50.0))
-    assert "".join(model.model_id for model in ranked) == order
+def test_the_order_among_waiting_models(models: list[ModelState], fair: str, fifo: str) -> None:
+    for policy, order in ((FAIR, fair), (Fifo(SchedulerOptions()), fifo)):
+        ranked = sorted(models, key=lambda model: policy.rank(model, 50.0))
+        assert "".join(model.model_id for model in ranked) == order
 
 
 def test_the_rank_changes_once_by_itself() -> None:
@@ -112,40 +92,7 @@ def test_the_rank_changes_once_by_itself() -> None:
     assert FAIR.rank(model, 129.9) > FAIR.rank(waiting("b", 9.0), 130.0)
 
 
-def test_nobody_waiting_means_waiting_since_never() -> None:
-    assert waiting_since(waiting("a")) == NEVER
-
-
-def test_a_drain_reopens_after_max_hold() -> None:
-    assert FAIR.reopen_after_s == 120.0
-
-
 # --- fifo -----------------------------------------------------------------------------------------
-
-FIFO = Fifo(SchedulerOptions())
-
-
-def order(*models: ModelState) -> str:
-    ranked = sorted(models, key=lambda model: FIFO.rank(model, 50.0))
-    return "".join(model.model_id for model in ranked)
-
-
-def test_arrival_decides_after_priority() -> None:
-    assert order(waiting("a", 20.0), waiting("b", 10.0)) == "ba"
-    assert order(waiting("a", 10.0), waiting("b", 20.0, priority=1)) == "ba"
-    assert order(waiting("a", 10.0, turn_ended=30.0), waiting("b", 20.0)) == "ab"
-    assert order(waiting("a"), waiting("b", 20.0)) == "ba"
-
-
-def test_waiting_changes_nothing() -> None:
-    assert FIFO.rank_changes_at(waiting("a", 10.0), 1e9) == NEVER
-    assert FIFO.reopen_after_s == NEVER
-
-
-def test_only_idle_victims_leave() -> None:
-    target = waiting("t", 10.0)
-    assert FIFO.due_at(target, [ready("m", 0.0)]) == AT_ONCE
-    assert FIFO.due_at(target, [ready("m", 0.0), ready("n", 0.0, in_flight=1)]) == NEVER
 
 
 def test_a_ready_model_is_served_whatever_waits() -> None:

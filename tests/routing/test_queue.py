@@ -4,88 +4,67 @@ from llmsnap.routing.messages import ModelRules, RefusalReason
 from tests.routing.world import World, group
 
 
-def test_a_request_for_a_stopped_model_waits_for_its_load() -> None:
+def test_a_request_waits_for_a_load_and_is_granted_at_once_after_it() -> None:
     world = World("a")
     asked = world.request("a")
     assert world.state("a") == "starting"
     world.run(1.0)
     assert asked.granted_at == 1.0
-
-
-def test_a_request_for_a_ready_model_is_granted_at_once() -> None:
-    world = World("a")
-    world.request("a")
-    world.run(1.0)
     assert world.request("a").waited_s == 0
+    assert world.request("a", never_swap=True).in_flight
+    assert world.refusal("nope").reason is RefusalReason.UNKNOWN
 
 
-def test_an_unknown_model_is_refused() -> None:
-    world = World("a")
-    refused = world.request("nope").refused
-    assert refused
-    assert refused.reason is RefusalReason.UNKNOWN
-
-
-def test_newcomers_are_refused_when_every_slot_is_taken() -> None:
+def test_newcomers_are_refused_when_every_slot_is_taken_and_waiters_keep_their_place() -> None:
     world = World("a", a=ModelRules("a", concurrency_limit=2))
-    world.request("a")
+    first, _, third = world.requests("a", 3)
     world.run(1.0)
-    world.request("a")
-    refused = world.request("a").refused
-    assert refused
-    assert refused.reason is RefusalReason.TOO_MANY
-    assert refused.retry_after_s == 1.0
+    assert third.pending
+    refused = world.refusal("a")
+    assert (refused.reason, refused.retry_after_s) == (RefusalReason.TOO_MANY, 1.0)
     assert "all 2 slots of a are taken" in refused.why
-
-
-def test_those_who_waited_for_a_load_keep_their_place_beyond_the_limit() -> None:
-    world = World("a", a=ModelRules("a", concurrency_limit=1))
-    first, second = world.requests("a", 2)
-    world.run(1.0)
-    assert first.in_flight
-    assert second.pending
-    newcomer = world.request("a").refused
-    assert newcomer
-    assert newcomer.reason is RefusalReason.TOO_MANY
     world.finish(first)
-    assert second.in_flight
+    assert third.in_flight
 
 
 def test_a_full_queue_refuses_with_the_time_a_load_takes() -> None:
     world = World("a", a=ModelRules("a", queue_limit=2))
     world.requests("a", 2)
     world.run(0.25)
-    refused = world.request("a").refused
-    assert refused
+    refused = world.refusal("a")
     assert refused.reason is RefusalReason.TOO_MANY
     assert "2 requests wait for a already (queueLimit)" in refused.why
     assert refused.retry_after_s == 4.75  # nothing measured yet: 5 s, of which some has passed
 
 
-def test_a_client_that_leaves_is_gone_at_once() -> None:
-    world = World("a")
+def test_a_client_that_leaves_is_gone_at_once_and_leaves_nothing_behind() -> None:
+    world = World("a b")
     asked, other = world.requests("a", 2)
     world.leave(asked)
     world.run(1.0)
     assert asked.granted_at is None
     assert other.in_flight
-
-
-def test_leaving_after_the_grant_changes_nothing_until_the_lease_returns() -> None:
-    world = World("a")
-    asked = world.request("a")
-    world.run(1.0)
-    world.leave(asked)
-    world.leave(asked)
+    for _ in range(2):
+        world.leave(other)
+    for left in world.requests("b", 5):
+        world.leave(left)
+    state = world.scheduler._state
+    assert not state.tickets
+    assert not state.awaited
+    assert len(state.timers) == 0
     assert world.view("a").in_flight == 0
 
 
-def test_the_queue_deadline_says_who_was_in_the_way() -> None:
-    world = World("a b", queue_timeout_s=3660.0, max_hold_s=10_000.0)
+@pytest.mark.parametrize("timeout_s", [3660.0, 0.0])
+def test_the_queue_deadline_says_who_was_in_the_way(timeout_s: float) -> None:
+    world = World("a b", queue_timeout_s=timeout_s, max_hold_s=10_000.0)
     world.request("a")
     world.run(1.0)
     asked = world.request("b")
     world.run(3660.0)
+    if not timeout_s:
+        assert asked.pending
+        return
     assert asked.refused
     assert asked.refused_at == 3661.0
     assert asked.refused.reason is RefusalReason.QUEUE_TIMEOUT
@@ -94,20 +73,10 @@ def test_the_queue_deadline_says_who_was_in_the_way() -> None:
     assert asked.refused.retry_after_s
 
 
-def test_without_a_queue_timeout_a_request_waits_for_ever() -> None:
-    world = World("a b", queue_timeout_s=0.0)
-    world.request("a")
-    world.run(1.0)
-    asked = world.request("b")
-    world.run(1e6)
-    assert asked.pending
-
-
 def test_a_request_may_shorten_its_wait() -> None:
-    world = World("a", queue_timeout_s=0.0)
-    world.models["a"].load_s = 60.0
+    world = World("a", queue_timeout_s=0.0, slow="a")
     hasty, patient = world.request("a", max_wait_s=10.0), world.request("a")
-    world.run(60.0)
+    world.run(600.0)
     assert hasty.refused_at == 10.0
     assert hasty.refused
     assert "a has been loading for 10 s" in hasty.refused.why
@@ -115,8 +84,7 @@ def test_a_request_may_shorten_its_wait() -> None:
 
 
 def test_a_longer_wish_does_not_extend_the_queue_timeout() -> None:
-    world = World("a", queue_timeout_s=5.0)
-    world.models["a"].load_s = 60.0
+    world = World("a", queue_timeout_s=5.0, slow="a")
     asked = world.request("a", max_wait_s=30.0)
     world.run(60.0)
     assert asked.refused_at == 5.0
@@ -124,9 +92,7 @@ def test_a_longer_wish_does_not_extend_the_queue_timeout() -> None:
 
 def test_not_waiting_at_all_starts_nothing() -> None:
     world = World("a")
-    refused = world.request("a", max_wait_s=0.0).refused
-    assert refused
-    assert refused.reason is RefusalReason.QUEUE_TIMEOUT
+    assert world.refusal("a", max_wait_s=0.0).reason is RefusalReason.QUEUE_TIMEOUT
     assert not world.started
 
 
@@ -136,31 +102,25 @@ def test_never_swap_is_told_the_state_and_when_to_come_back(load_s: float) -> No
     if load_s:
         world.request("a")
         world.run(load_s)
-    refused = world.request("a", never_swap=True).refused
-    assert refused
+    refused = world.refusal("a", never_swap=True)
     assert refused.reason is RefusalReason.NOT_READY
     assert refused.state == ("starting" if load_s else "stopped")
     assert refused.retry_after_s == 5.0 - load_s
 
 
-def test_never_swap_is_served_by_a_ready_model() -> None:
-    world = World("a")
-    world.request("a")
-    world.run(1.0)
-    assert world.request("a", never_swap=True).in_flight
-
-
 def test_one_failure_is_forgiven_the_second_is_remembered() -> None:
     world = World("a")
     world.models["a"].failures = 3
-    for _ in range(2):
+    for retry_after_s in (None, 1.0):
         asked = world.request("a")
         world.run(1.0)
         assert asked.refused
-        assert asked.refused.reason is RefusalReason.FAILED
+        assert (asked.refused.reason, asked.refused.retry_after_s) == (
+            RefusalReason.FAILED,
+            retry_after_s,
+        )
     world.run(0.25)
-    refused = world.request("a").refused
-    assert refused
+    refused = world.refusal("a")
     assert refused.reason is RefusalReason.FAILED
     assert str(refused.error) == "exited with code 1"
     assert refused.retry_after_s == 0.75
@@ -171,9 +131,7 @@ def test_one_failure_is_forgiven_the_second_is_remembered() -> None:
 
 def test_a_model_that_evicts_others_backs_off_for_longer() -> None:
     world = World("a b", group("g", "a b"))
-    keep = world.request("a", 0.0)
-    world.run(2.0)
-    assert keep.returned
+    world.serve("a")
     world.models["b"].failures = 99
     waits = []
     for _ in range(12):
@@ -184,13 +142,3 @@ def test_a_model_that_evicts_others_backs_off_for_longer() -> None:
         waits.append(round(world.view("b").backoff_s))
         world.run(700.0)
     assert waits[-1] > 590
-
-
-def test_the_books_hold_nothing_of_requests_that_ended() -> None:
-    world = World("a b")
-    for asked in [*world.requests("a", 5), *world.requests("b", 5)]:
-        world.leave(asked)
-    state = world.scheduler._state
-    assert not state.tickets
-    assert not state.awaited
-    assert len(state.timers) == 0

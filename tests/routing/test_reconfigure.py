@@ -1,7 +1,11 @@
+import pytest
+
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, PreloadEnded, RefusalReason
 from llmsnap.routing.residency import Groups
-from tests.routing.world import World, group
+from tests.routing.world import World, gate_shut, group
+
+APART, TOGETHER = (Groups([group("renamed", "a b", swap=swap)]) for swap in (True, False))
 
 
 def remove(world: World, model_id: str) -> None:
@@ -49,29 +53,29 @@ def test_a_new_ttl_applies_to_a_model_that_idles_already() -> None:
     assert world.state("a") == "stopped"
 
 
-def test_an_added_model_can_be_asked_for() -> None:
-    world = World("a")
-    world.rules["b"] = ModelRules("b")
-    world.configure()
-    world.occupy("b")
-
-
-def test_a_restarted_model_drains_without_limit_and_returns_with_the_next_request() -> None:
+@pytest.mark.parametrize("how", ["restarted", "removed and added again"])
+def test_a_restarted_model_drains_without_limit_and_returns_with_the_next_request(how) -> None:
     world = World("a")
     stream = world.occupy("a")
-    world.configure(restart=["a"])
+    if how == "restarted":
+        world.configure(restart=["a"])
+    else:
+        remove(world, "a")
+        world.rules["a"] = ModelRules("a")
+        world.configure()
     waiting = world.request("a")
     world.run(3000.0)
     assert waiting.pending
     world.finish(stream)
     world.run(1.5)
     assert waiting.in_flight
+    assert world.started == ["a", "a"]
     assert not world.cuts
+    assert not world.retired
 
 
 def test_a_restarted_model_that_loads_is_loaded_anew_for_its_waiters() -> None:
-    world = World("a")
-    world.models["a"].load_s = 600.0
+    world = World("a", slow="a")
     waiting = world.request("a")
     world.run(10.0)
     world.models["a"].load_s = 1.0
@@ -81,41 +85,22 @@ def test_a_restarted_model_that_loads_is_loaded_anew_for_its_waiters() -> None:
     assert world.started == ["a", "a"]
 
 
-def test_a_restart_forgets_failures() -> None:
+@pytest.mark.parametrize("change", ["restart", "changed", "files"])
+def test_a_change_of_a_model_or_its_files_forgets_failures(change: str) -> None:
     world = World("a")
-    world.models["a"].failures = 2
-    for _ in range(2):
-        world.request("a")
-        world.run(1.0)
-    world.configure(restart=["a"])
-    world.occupy("a")
-
-
-def test_any_change_of_the_definition_forgets_failures() -> None:
-    world = World("a")
-    world.models["a"].failures = 2
-    for _ in range(2):
-        world.request("a")
-        world.run(1.0)
-    world.configure(changed=["a", "gone"])
-    world.occupy("a")
-
-
-def test_changed_files_forget_failures() -> None:
-    world = World("a")
-    world.models["a"].failures = 2
-    for _ in range(2):
-        world.request("a")
-        world.run(1.0)
+    world.fail("a")
     assert world.request("a").refused
-    world.tell(msg.FilesChanged("a"))
-    world.tell(msg.FilesChanged("gone"))
+    if change == "files":
+        world.tell(msg.FilesChanged("a"))
+        world.tell(msg.FilesChanged("gone"))
+    else:
+        world.configure(**{change: ["a", "gone"]})
     world.occupy("a")
 
 
 def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
     world = World("a", a=ModelRules("a", can_sleep=True))
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.sleep("a")
     world.run(1.0)
     world.configure(restart=["a"])
@@ -123,14 +108,15 @@ def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
     assert world.state("a") == "stopped"
 
 
-def test_a_removed_model_refuses_its_waiters_and_drains() -> None:
-    world = World("a b")
+def test_models_come_and_go_and_one_that_goes_refuses_its_waiters_and_drains() -> None:
+    world = World("a", group("g", "a b"))
+    world.rules["b"] = ModelRules("b")
+    world.configure()
     stream, waiting = world.occupy("a"), world.request("b")
     remove(world, "a")
     assert world.request("a").refused
     remove(world, "b")
-    assert waiting.refused
-    assert waiting.refused.reason is RefusalReason.UNKNOWN
+    assert waiting.reason is RefusalReason.UNKNOWN
     assert world.retired == ["b"]
     world.run(100.0)
     world.finish(stream)
@@ -140,8 +126,7 @@ def test_a_removed_model_refuses_its_waiters_and_drains() -> None:
 
 
 def test_a_removed_model_that_loads_is_aborted() -> None:
-    world = World("a")
-    world.models["a"].load_s = 600.0
+    world = World("a", slow="a")
     asked = world.request("a")
     remove(world, "a")
     world.run(0.5)
@@ -149,68 +134,28 @@ def test_a_removed_model_that_loads_is_aborted() -> None:
     assert world.retired == ["a"]
 
 
-def test_removed_and_added_again_while_it_drains_is_a_restart() -> None:
-    world = World("a")
-    stream = world.occupy("a")
-    remove(world, "a")
-    world.rules["a"] = ModelRules("a")
-    world.configure()
-    waiting = world.request("a")
-    world.run(10.0)
-    assert waiting.pending
-    world.finish(stream)
-    world.run(1.5)
-    assert waiting.in_flight
-    assert world.started == ["a", "a"]
-    assert not world.retired
-
-
-def test_nothing_is_evicted_by_a_reload() -> None:
-    world = World("a b", group("g", "a b", swap=False))
-    world.occupy("a")
-    world.occupy("b")
-    world.residency = Groups([group("g", "a b", swap=True)])
-    world.configure()
-    world.run(100.0)
-    assert world.state("a") == world.state("b") == "ready"
-
-
 def test_models_that_may_no_longer_be_together_part_at_the_next_swap() -> None:
     world = World("a b", group("g", "a b", swap=False))
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.occupy("b")
-    world.residency = Groups([group("g", "a b", swap=True)])
+    world.residency = APART
     world.configure()
+    world.run(100.0)
+    assert world.state("a") == world.state("b") == "ready", "a reload evicts none"
     world.crash("b")
     world.request("b")
     world.run(0.1)
     assert world.state("a") == "stopping"
 
 
-def test_a_reload_does_not_open_gates_for_a_moment() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    world.request("b")
-    world.run(10.0)
-    held = world.request("a")
-    world.residency = Groups([group("renamed", "a b")])
+@pytest.mark.parametrize("groups", [APART, TOGETHER])
+def test_a_reload_opens_only_gates_that_need_not_be_shut_any_more(groups: Groups) -> None:
+    world, _, asked, held = gate_shut()
+    world.residency = groups
     world.configure()
-    assert held.pending
-
-
-def test_a_reload_opens_gates_that_need_not_be_shut_any_more() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    asked = world.request("b")
-    world.run(10.0)
-    held = world.request("a")
-    world.residency = Groups([group("together", "a b", swap=False)])
-    world.configure()
-    assert held.in_flight
+    assert held.in_flight is (groups is TOGETHER)
     world.run(1.0)
-    assert asked.in_flight
+    assert asked.in_flight is (groups is TOGETHER)
 
 
 def test_a_reload_ends_the_list_of_preloads_but_not_the_load() -> None:
@@ -232,12 +177,9 @@ def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
     stream, waiting = world.occupy("a"), world.request("b")
     load = world.load("b")
     world.shutdown(10.0)
-    assert waiting.refused
-    assert waiting.refused.reason is RefusalReason.SHUTDOWN
+    assert waiting.reason is RefusalReason.SHUTDOWN
     assert world.outcome(load) is Outcome.SHUTDOWN
-    newcomer = world.request("a").refused
-    assert newcomer
-    assert newcomer.reason is RefusalReason.SHUTDOWN
+    assert world.refusal("a").reason is RefusalReason.SHUTDOWN
     world.run(9.0)
     world.finish(stream)
     world.run(0.5)
@@ -246,31 +188,25 @@ def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
     assert world.next_at() is None, "no timer is left"
 
 
-def test_shutdown_cuts_what_outlasts_the_drain() -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_shutdown_cuts_what_outlasts_the_drain_and_a_second_one_at_once(again: bool) -> None:
     world = World("a")
     stream = world.occupy("a")
     world.shutdown(10.0)
-    world.run(10.0)
+    if again:
+        world.shutdown(0.0)
+    world.run(0.0 if again else 10.0)
     assert stream.returned
     assert world.cuts[0].reason is CutReason.SHUTDOWN
     world.run(0.5)
     assert world.shutdown_done
 
 
-def test_a_second_shutdown_cuts_at_once() -> None:
-    world = World("a")
-    world.occupy("a")
-    world.shutdown(10.0)
-    world.shutdown(0.0)
-    world.run(0.5)
-    assert world.shutdown_done
-
-
 def test_shutdown_stops_all_models_side_by_side() -> None:
-    world = World("a b c", group("g", "a b c", swap=False), b=ModelRules("b", can_sleep=True))
-    world.models["c"].load_s = 600.0
-    world.finish(world.occupy("a"))
-    world.finish(world.occupy("b"))
+    world = World(
+        "a b c", group("g", "a b c", swap=False), slow="c", b=ModelRules("b", can_sleep=True)
+    )
+    world.serve("a", "b")
     sleep = world.sleep("b")
     world.request("c")
     world.run(1.0)
@@ -284,14 +220,14 @@ def test_shutdown_of_nothing_is_done_at_once() -> None:
     world = World("a")
     world.shutdown()
     assert world.shutdown_done
-    assert world.outcome(world.sleep("a")) is Outcome.SHUTDOWN
-    assert world.outcome(world.load("a")) is Outcome.SHUTDOWN
-    assert world.outcome(world.unload("a")) is Outcome.OK
+    commands = world.sleep("a"), world.load("a"), world.unload("a")
+    shut = Outcome.SHUTDOWN
+    assert [world.outcome(each) for each in commands] == [shut, shut, Outcome.OK]
 
 
 def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
     world = World("a")
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.models["a"].stop_fails = True
     world.shutdown()
     world.run(1.0)
@@ -300,7 +236,7 @@ def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
 
 def test_shutdown_during_an_eviction_stops_who_was_put_to_sleep() -> None:
     world = World("a b", a=ModelRules("a", can_sleep=True))
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.request("b")
     sleep = world.sleep("a")
     world.shutdown()

@@ -51,6 +51,12 @@ def swap(target: str, *victims: str) -> PlannedSwap:
 )
 def test_who_leaves(target: str, leaving: str) -> None:
     assert plan(target, RUNNING).victims == tuple(leaving)
+    assert plan(target, target) == plan(target, "") == ALONE
+    found = plan(target, leaving)
+    assert found.victims == tuple(leaving)
+    assert not found.how  # each leaves in its usual way
+    if target == "a":
+        assert found.why == "a is in group (default)"
 
 
 @pytest.mark.parametrize(
@@ -71,20 +77,6 @@ def test_one_other(group_of_target: Group, group_of_other: Group | None, leaves:
     assert evicts(Groups(groups), "t", "m") is leaves
 
 
-def test_a_model_never_evicts_itself() -> None:
-    assert plan("a", "a") == ALONE
-
-
-def test_only_running_models_are_considered() -> None:
-    assert plan("a", "b").victims == ("b",)
-    assert plan("a", "") == ALONE
-
-
-def test_a_plan_says_which_rule_decided() -> None:
-    assert plan("a", "b").why == "a is in group (default)"
-    assert not plan("a", "b").how  # each leaves in its usual way
-
-
 @pytest.mark.parametrize(
     ("added", "models", "admitted"),
     [
@@ -100,9 +92,7 @@ def test_a_plan_says_which_rule_decided() -> None:
         ("x", "c", True),
     ],
 )
-def test_swaps_exclude_each_other_when_one_would_touch_the_other(
-    added: str, models: str, admitted: bool
-) -> None:
+def test_swaps_exclude_each_other_when_one_would_touch_the_other(added, models, admitted) -> None:
     swaps = GROUPS.swap_set()
     if added:
         swaps.add(swap(*added))
@@ -114,9 +104,7 @@ def test_swaps_exclude_each_other_when_one_would_touch_the_other(
     ("added", "target", "blocked"),
     [("a", "b", True), ("a", "c", False), ("c", "d", False), ("e", "f", True), ("x", "x", False)],
 )
-def test_a_set_blocks_the_other_models_of_its_swap_groups(
-    added: str, target: str, blocked: bool
-) -> None:
+def test_a_set_blocks_the_other_models_of_its_swap_groups(added, target, blocked) -> None:
     swaps = GROUPS.swap_set()
     swaps.add(swap(added))
     assert swaps.blocks(target) is blocked

@@ -5,7 +5,6 @@ from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import Grant, ModelRules, SchedulerOptions, StartSwap, WakeMeAt
 from llmsnap.routing.residency import Group, Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
-from tests.routing.world import World
 
 
 def serving(models: int = 1, ttl_s: float = 0.0) -> Scheduler:
@@ -48,21 +47,8 @@ def test_the_timer_is_set_only_when_it_changes() -> None:
     for ticket in range(5):
         scheduler.handle(msg.RequestArrived(ticket, "m0"), 20.0)
         assert scheduler.handle(msg.LeaseReturned(ticket, "m0"), 20.0) == []
+    assert scheduler.handle(msg.Tick(), 30.0) == [WakeMeAt(61.0)], "it came too early"
     assert scheduler.handle(msg.Tick(), 61.0) == [WakeMeAt(80.0)]
-
-
-def test_a_tick_too_early_asks_for_the_same_time_again() -> None:
-    scheduler = serving(ttl_s=60.0)
-    assert scheduler.handle(msg.Tick(), 30.0) == [WakeMeAt(61.0)]
-
-
-def test_a_lease_is_returned_once() -> None:
-    world = World("a")
-    asked = world.request("a")
-    world.run(1.0)
-    world.finish(asked)
-    world.tell(msg.LeaseReturned(asked.ticket, "a"))
-    assert world.view("a").in_flight == 0
 
 
 def test_many_models_that_wait_for_each_other_are_served_in_turn() -> None:
@@ -82,10 +68,3 @@ def test_many_models_that_wait_for_each_other_are_served_in_turn() -> None:
         scheduler.handle(msg.Idled(start.work, grant.model_id, State.STOPPED, 0.1), now)
         work = scheduler._state.swaps[start.work]
     assert served == [f"m{number}" for number in range(1, 21)]
-
-
-def test_what_people_see_of_an_unknown_model() -> None:
-    scheduler = serving()
-    assert scheduler.eta_s("nope", 2.0) is None
-    assert scheduler.explain("nope", 2.0) == ""
-    assert scheduler.position(12345) is None

@@ -1,5 +1,7 @@
+import pytest
+
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, SwapOutcome
-from tests.routing.world import BOOM, World, group
+from tests.routing.world import BOOM, World, gate_shut, group
 
 SLEEPY = ModelRules("a", can_sleep=True)
 
@@ -17,6 +19,9 @@ def test_unload_cuts_what_is_in_flight_and_answers_when_the_process_is_gone() ->
     assert world.outcome(command) is None
     world.run(0.25)
     assert world.outcome(command) is Outcome.OK
+    world.serve("a")
+    world.unload("a")
+    assert len(world.cuts) == 1, "an idle model has nothing to cut"
 
 
 def test_unload_with_drain_lets_requests_end_and_newcomers_wait_for_the_next_load() -> None:
@@ -44,25 +49,18 @@ def test_a_second_unload_may_cut_what_the_first_lets_end() -> None:
 
 
 def test_unload_interrupts_a_load_and_refuses_its_waiters() -> None:
-    world = World("a")
-    world.models["a"].load_s = 600.0
+    world = World("a", slow="a")
     asked = world.request("a")
     world.run(10.0)
     command = world.unload("a")
-    assert asked.refused
-    assert asked.refused.reason is RefusalReason.UNLOADED
+    assert asked.reason is RefusalReason.UNLOADED
     world.run(0.5)
     assert world.outcome(command) is Outcome.OK
     assert world.state("a") == "stopped"
 
 
 def test_unload_of_a_model_that_waits_for_its_turn_is_over_at_once() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    asked = world.request("b")
-    world.run(10.0)
-    held = world.request("a")
+    world, _, asked, held = gate_shut()
     command = world.unload("b")
     assert asked.refused
     assert world.outcome(command) is Outcome.OK
@@ -71,7 +69,7 @@ def test_unload_of_a_model_that_waits_for_its_turn_is_over_at_once() -> None:
 
 def test_unload_never_waits_behind_the_eviction_of_another_model() -> None:
     world = World("a b")
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.models["a"].stop_s = 60.0
     world.request("b")
     command = world.unload("b")
@@ -81,32 +79,16 @@ def test_unload_never_waits_behind_the_eviction_of_another_model() -> None:
     assert world.state("b") == "stopped"
 
 
-def test_an_unload_of_an_idle_model_cuts_no_request() -> None:
-    world = World("a")
-    world.finish(world.occupy("a"))
-    world.unload("a")
-    assert world.cuts == []
-
-
-def test_unload_of_a_stopped_model_is_ok() -> None:
-    world = World("a")
-    assert world.outcome(world.unload("a")) is Outcome.OK
-    assert world.outcome(world.unload("nope")) is Outcome.UNKNOWN
-
-
 def test_unload_stops_a_sleeping_model_and_one_that_falls_asleep() -> None:
     world = World("a", a=SLEEPY)
-    world.finish(world.occupy("a"))
-    world.sleep("a")
-    commands = [world.unload("a")]
-    world.run(1.0)
-    world.finish(world.occupy("a"))
-    world.sleep("a")
-    world.run(1.0)
-    commands.append(world.unload("a"))
-    world.run(1.0)
-    assert [world.outcome(c) for c in commands] == [Outcome.OK] * 2
-    assert world.state("a") == "stopped"
+    for slept_s in (0.0, 1.0):
+        world.serve("a")
+        world.sleep("a")
+        world.run(slept_s)
+        command = world.unload("a")
+        world.run(1.0)
+        assert world.outcome(command) is Outcome.OK
+        assert world.state("a") == "stopped"
 
 
 def test_unload_of_all_answers_when_the_last_is_gone() -> None:
@@ -125,19 +107,9 @@ def test_unload_of_all_answers_when_the_last_is_gone() -> None:
 
 
 def test_unload_of_all_grants_nobody_on_the_way() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    world.request("b")
-    world.run(10.0)
-    held = world.request("a")
+    world, _, _, held = gate_shut()
     world.unload()
     assert held.refused
-
-
-def test_unload_with_no_models_at_all_is_ok() -> None:
-    world = World("")
-    assert world.outcome(world.unload()) is Outcome.OK
 
 
 def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
@@ -156,14 +128,21 @@ def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
 
 
 def test_a_victim_that_is_unloaded_makes_room_all_the_same() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    asked = world.request("b")
-    world.run(10.0)
+    world, _, asked, _ = gate_shut()
     world.unload("a")
     world.run(1.5)
     assert asked.in_flight
+
+
+def test_commands_that_have_nothing_to_do_are_answered_at_once() -> None:
+    world = World("a b", a=SLEEPY)
+    assert world.outcome(world.unload("a")) is Outcome.OK
+    assert world.outcome(world.unload("nope")) is Outcome.UNKNOWN
+    nothing = World("")
+    assert nothing.outcome(nothing.unload()) is Outcome.OK
+    assert world.outcome(world.sleep("a")) is Outcome.STOPPED
+    assert world.outcome(world.sleep("b")) is Outcome.SLEEP_NOT_CONFIGURED
+    assert world.outcome(world.sleep("nope")) is Outcome.UNKNOWN
 
 
 # --- sleep ---------------------------------------------------------------------------------------
@@ -199,7 +178,6 @@ def test_sleep_waits_for_a_load_and_the_waiters_of_before() -> None:
     command = world.sleep("a")
     third = world.request("a")
     world.run(1.0)
-    assert first.in_flight
     world.finish(first)
     assert second.in_flight
     world.finish(second)
@@ -210,36 +188,27 @@ def test_sleep_waits_for_a_load_and_the_waiters_of_before() -> None:
     assert third.in_flight
 
 
-def test_sleep_of_a_model_whose_load_fails_says_why() -> None:
-    world = World("a", a=SLEEPY)
-    world.models["a"].failures = 1
-    world.request("a")
-    command = world.sleep("a")
-    world.run(1.0)
-    assert world.answers[command].error is BOOM
-
-
-def test_sleep_that_cannot_be() -> None:
-    world = World("a b", a=SLEEPY)
-    assert world.outcome(world.sleep("a")) is Outcome.STOPPED
-    assert world.outcome(world.sleep("b")) is Outcome.SLEEP_NOT_CONFIGURED
-    assert world.outcome(world.sleep("nope")) is Outcome.UNKNOWN
-
-
 def test_sleep_of_a_sleeping_model_is_ok() -> None:
     world = World("a", a=SLEEPY)
-    world.finish(world.occupy("a"))
+    world.serve("a")
     commands = [world.sleep("a"), world.sleep("a")]
     world.run(0.2)
     commands.append(world.sleep("a"))
     assert [world.outcome(c) for c in commands] == [Outcome.OK] * 3
 
 
-def test_a_sleep_that_fails_says_so_and_the_model_is_stopped() -> None:
+@pytest.mark.parametrize("fault", ["load", "crash", "sleep"])
+def test_a_sleep_that_does_not_come_about_says_why(fault: str) -> None:
     world = World("a", a=SLEEPY)
-    world.finish(world.occupy("a"))
-    world.models["a"].sleep_fails = True
-    command = world.sleep("a")
+    if fault == "load":
+        world.models["a"].failures = 1
+        world.request("a")
+    else:
+        world.occupy("a")
+    command = world.sleep("a", drain=fault != "sleep")
+    if fault == "crash":
+        world.crash("a")
+    world.models["a"].sleep_fails = fault == "sleep"
     world.run(1.0)
     answer = world.answers[command]
     assert (answer.outcome, answer.error) == (Outcome.FAILED, BOOM)
@@ -253,22 +222,14 @@ def test_an_unload_overrules_a_sleep_that_still_waits() -> None:
     world.run(1.0)
     assert world.outcome(sleep) is Outcome.STOPPED
     assert world.outcome(unload) is Outcome.OK
-    world.finish(world.occupy("a"))
+    world.serve("a")
     unload, sleep = world.unload("a"), world.sleep("a")
     assert world.outcome(sleep) is Outcome.STOPPED
 
 
-def test_a_crash_before_the_sleep_says_what_happened() -> None:
-    world = World("a", a=SLEEPY)
-    world.occupy("a")
-    command = world.sleep("a")
-    world.crash("a")
-    assert world.answers[command].error is BOOM
-
-
 def test_a_swap_that_puts_the_model_to_sleep_answers_the_sleep_too() -> None:
     world = World("a b", a=SLEEPY)
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.request("b")
     command = world.sleep("a")
     world.run(0.2)
@@ -278,52 +239,34 @@ def test_a_swap_that_puts_the_model_to_sleep_answers_the_sleep_too() -> None:
 # --- idle clocks ---------------------------------------------------------------------------------
 
 
-def test_an_idle_model_is_stopped_after_its_ttl() -> None:
-    world = World("a", a=ModelRules("a", ttl_s=60.0))
-    ready_at = 1.0
-    asked = world.request("a", 10.0)
-    world.run(ready_at + 10.0 + 59.9)
-    assert asked.returned
-    assert world.state("a") == "ready"
-    world.run(1.0)
-    assert world.state("a") == "stopped"
-
-
-def test_every_request_starts_the_clock_anew() -> None:
-    world = World("a", a=ModelRules("a", ttl_s=60.0))
-    world.finish(world.occupy("a"))
-    for _ in range(5):
-        world.run(50.0)
-        world.request("a", 1.0)
-    world.run(60.0)
-    assert world.state("a") == "ready"
-
-
-def test_a_long_request_is_not_idle() -> None:
-    world = World("a", a=ModelRules("a", ttl_s=60.0))
-    stream = world.occupy("a")
-    world.run(1000.0)
-    assert world.state("a") == "ready"
-    world.finish(stream)
-    world.run(60.5)
-    assert world.state("a") == "stopped"
-
-
-def test_the_clock_starts_when_the_model_is_ready() -> None:
+def test_an_idle_model_is_stopped_its_ttl_after_its_load_or_last_request() -> None:
     world = World("a", a=ModelRules("a", ttl_s=60.0))
     world.models["a"].load_s = 100.0
     world.load("a")
-    world.run(159.0)
+    for span in (159.0, 50.0, 59.5):
+        world.run(span)
+        assert world.state("a") == "ready"
+        world.request("a", 0.0)
+    stream = world.request("a")
+    world.run(1000.0)
+    assert world.state("a") == "ready", "a long request is not idle"
+    world.finish(stream)
+    world.run(59.9)
     assert world.state("a") == "ready"
-    world.run(2.0)
+    world.run(0.6)
     assert world.state("a") == "stopped"
 
 
 def test_an_idle_model_sleeps_first_and_is_stopped_later() -> None:
-    world = World("a", a=ModelRules("a", ttl_s=100.0, sleep_after_s=10.0, can_sleep=True))
+    rules = {
+        name: ModelRules(name, ttl_s=100.0, sleep_after_s=10.0, can_sleep=name == "a")
+        for name in "ab"
+    }
+    world = World("a b", group("g", "a b", swap=False), **rules)
     world.request("a", 0.0)
+    world.request("b", 0.0)
     world.run(12.0)
-    assert world.state("a") == "asleep"
+    assert (world.state("a"), world.state("b")) == ("asleep", "ready")
     world.run(88.0)
     assert world.state("a") == "asleep"
     world.run(2.0)
@@ -342,7 +285,7 @@ def test_a_request_at_the_last_moment_waits_and_is_served() -> None:
 
 def test_a_sleeping_model_that_is_waited_for_is_not_stopped() -> None:
     world = World("a b", a=ModelRules("a", can_sleep=True, ttl_s=20.0))
-    world.finish(world.occupy("a"))
+    world.serve("a")
     stream = world.occupy("b")
     asked = world.request("a")
     world.run(60.0)
@@ -353,10 +296,10 @@ def test_a_sleeping_model_that_is_waited_for_is_not_stopped() -> None:
 
 
 def test_the_clock_goes_on_when_a_swap_comes_to_nothing() -> None:
-    world = World("a b c", group("g", "a b", swap=False), group("h", "c"))
-    world.rules["a"] = ModelRules("a", ttl_s=50.0)
-    world.configure()
-    world.finish(world.occupy("a"))
+    world = World(
+        "a b c", group("g", "a b", swap=False), group("h", "c"), a=ModelRules("a", ttl_s=50.0)
+    )
+    world.serve("a")
     world.occupy("b")
     world.run(20.0)
     world.leave(world.request("c"))

@@ -13,32 +13,17 @@ from llmsnap.routing.messages import (
 )
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Action, LoadKind
-from tests.routing.world import BOOM, Asked, World, group
-
-# --- turns ----------------------------------------------------------------------------------------
+from tests.routing.world import BOOM, World, gate_shut, group
 
 LOOSE = {"swap": False, "exclusive": False}
+SLEEPY = ModelRules("a", can_sleep=True)
 
-
-def served(world: World, model_id: str) -> None:
-    """Load *model_id*, and let it idle."""
-    world.request(model_id, 0.0)
-    world.run(5.0)
-    assert world.state(model_id) == "ready"
-
-
-def test_one_load_serves_all_who_wait() -> None:
-    world = World("a")
-    asked = world.requests("a", 5)
-    world.run(1.0)
-    assert all(a.in_flight for a in asked)
-    assert world.started == ["a"]
+# --- turns ----------------------------------------------------------------------------------------
 
 
 def test_idle_victims_leave_at_once_side_by_side() -> None:
     world = World("a b x", group("one", "a b", swap=False), group("two", "x"))
-    served(world, "a")
-    served(world, "b")
+    world.serve("a", "b")
     asked = world.request("x")
     assert world.records[-1].target == "b"
     world.run(1.5)
@@ -56,37 +41,24 @@ def test_a_record_has_what_each_phase_took() -> None:
     world.later(3.0, lambda: world.finish(stream))
     world.run(30.0)
     # b waits until a had its turn of twice 5 s, from its start at 1 s on; it asked at 5 s.
-    assert world.records[-1].phases == (
-        ("wait", 6.0),
-        ("drain", 3.0),
-        ("evict", 0.5),
-        ("load", 1.0),
-    )
+    phases = (("wait", 6.0), ("drain", 3.0), ("evict", 0.5), ("load", 1.0))
+    assert world.records[-1].phases == phases
 
 
-def test_a_victim_that_can_sleep_sleeps_and_is_woken() -> None:
-    world = World("a b", a=ModelRules("a", can_sleep=True))
-    served(world, "a")
-    served(world, "b")
-    assert world.state("a") == "asleep"
-    world.request("a")
-    assert world.effects[-2].kind is LoadKind.WAKE  # type: ignore[union-attr]
-    world.run(0.7)
-    assert world.state("a") == "ready"
-
-
-def test_a_sleeping_model_never_has_to_leave() -> None:
-    world = World("a b c", a=ModelRules("a", can_sleep=True))
-    served(world, "a")
-    served(world, "b")
-    served(world, "c")
+def test_a_victim_that_can_sleep_sleeps_stays_when_others_swap_and_is_woken() -> None:
+    world = World("a b c", a=SLEEPY)
+    world.serve("a", "b", "c")
     assert [e.model_id for r in world.records for e in r.evicted] == ["a", "b"]
     assert world.state("a") == "asleep"
+    world.request("a")
+    world.run(0.7)
+    assert world.state("a") == "ready"
+    assert world.records[-1].kind is LoadKind.WAKE
 
 
 def test_a_busy_victim_keeps_its_turn_for_twice_the_swap() -> None:
     world = World("a b", max_hold_s=120.0)
-    served(world, "b")
+    world.serve("b")
     world.request("a")
     world.run(1.5)
     asked = world.request("b")  # a load of b took 1 s, a stop of a is not known yet: S = 1 s
@@ -99,15 +71,14 @@ def test_a_busy_victim_keeps_its_turn_for_twice_the_swap() -> None:
 
 def test_a_waiting_model_is_held_off_for_the_time_of_its_swap() -> None:
     world = World("a b")
-    served(world, "b")
+    world.serve("b")
     busy = world.request("a")
     world.run(100.0)
     asked = world.request("b")
     world.run(0.9)
     assert world.request("a", 0.0).in_flight
     world.run(0.1)
-    late = world.request("a")
-    assert late.pending
+    assert world.request("a").pending
     world.finish(busy)
     world.run(1.5)
     assert asked.in_flight
@@ -127,65 +98,27 @@ def test_no_gate_shuts_before_all_of_them_may() -> None:
     assert world.request("b").pending
 
 
-def test_a_busy_model_is_never_cut() -> None:
-    world = World("a b")
-    stream = world.request("a", 60.0)
-    world.run(1.0)
-    asked = world.request("b", 1.0)
-    world.run(100.0)
-    assert stream.returned
-    assert asked.granted_at == 61.0 + 0.5 + 1.0
-    assert not world.cuts
-
-
 def test_gates_open_again_when_the_waiters_leave_before_the_eviction() -> None:
-    world = World("a b")
-    world.request("a")
-    world.run(100.0)
-    asked = world.request("b")
-    world.run(6.0)
-    held = world.request("a")
-    assert held.pending
+    world, _, asked, held = gate_shut()
     world.leave(asked)
     assert held.in_flight
     assert world.records[-1].outcome is SwapOutcome.ABORTED
     assert not world.records[-1].evicted
-
-
-def test_nobody_waits_nothing_starts() -> None:
-    world = World("a b")
-    world.request("a")
-    world.run(1.0)
-    world.leave(world.request("b"))
     world.run(1000.0)
     assert world.started == ["a"]
 
 
-def long_request() -> tuple[World, Asked, Asked, Asked]:
-    """A stream on a, a waiter for b, and one for a that came after the gate shut."""
-    world = World("a b", max_hold_s=60.0, queue_timeout_s=0.0)
-    stream = world.request("a")
-    world.run(100.0)
-    asked = world.request("b")
-    world.run(5.0)
-    held = world.request("a")
-    assert held.pending
-    return world, stream, asked, held
-
-
 def test_a_long_drain_opens_the_gates_once_more() -> None:
-    world, stream, asked, held = long_request()
-    world.run(59.0)
+    world, stream, asked, held = gate_shut(max_hold_s=60.0, queue_timeout_s=0.0)
+    world.run(54.0)  # the gate shut 5 s after b was asked for
     assert held.pending
     world.run(1.0)
     assert held.in_flight
-    later = world.request("a")
-    assert later.in_flight
+    assert world.request("a").in_flight
     world.run(10_000.0)
     assert world.request("a").in_flight
     world.finish(stream)  # the last request of before is over: now the gates shut for good
     shut_out = world.request("a")
-    assert shut_out.pending
     world.run(1000.0)
     assert shut_out.pending
     for other in list(world.serving["a"].values()):
@@ -196,8 +129,8 @@ def test_a_long_drain_opens_the_gates_once_more() -> None:
 
 
 def test_a_drain_that_is_over_in_time_opens_nothing() -> None:
-    world, stream, asked, held = long_request()
-    world.run(50.0)
+    world, stream, asked, held = gate_shut(max_hold_s=60.0)
+    world.run(45.0)
     world.finish(stream)
     world.run(1.5)
     assert asked.in_flight
@@ -233,7 +166,7 @@ def test_leftovers_do_not_overtake_a_model_that_had_no_turn() -> None:
 def test_a_victim_that_leaves_by_itself_is_waited_for() -> None:
     world = World("a b c", a=ModelRules("a", ttl_s=10.0))
     world.models["a"].stop_s = 30.0
-    served(world, "a")
+    world.serve("a")
     world.run(10.0)
     assert world.state("a") == "stopping"
     asked, load = world.request("b", 1.0), world.load("c")
@@ -245,8 +178,8 @@ def test_a_victim_that_leaves_by_itself_is_waited_for() -> None:
 
 
 def test_a_target_that_is_being_stopped_is_loaded_after_that() -> None:
-    world = World("a b", a=ModelRules("a", can_sleep=True))
-    served(world, "a")
+    world = World("a b", a=SLEEPY)
+    world.serve("a")
     stream = world.request("b")
     world.run(100.0)
     asked = world.request("a")
@@ -261,20 +194,13 @@ def test_a_target_that_is_being_stopped_is_loaded_after_that() -> None:
     assert world.records[-1].kind is LoadKind.START
 
 
-def test_unrelated_swaps_run_side_by_side() -> None:
+def test_unrelated_swaps_run_side_by_side_and_others_one_after_the_other() -> None:
     world = World(
         "a b c d", group("one", "a b", exclusive=False), group("two", "c d", exclusive=False)
     )
-    asked = [world.request(name) for name in "ac"]
-    world.run(1.0)
-    assert all(a.in_flight for a in asked)
-
-
-def test_models_that_evict_each_other_load_one_after_the_other() -> None:
-    world = World("a b")
-    asked = [world.request(name, 0.0) for name in "ab"]
+    asked = [world.request(name, 0.0) for name in "abc"]
     world.run(2.5)
-    assert [a.granted_at for a in asked] == [1.0, 2.5]
+    assert [a.granted_at for a in asked] == [1.0, 2.5, 1.0]
 
 
 def test_small_loads_cannot_keep_an_exclusive_model_out() -> None:
@@ -293,10 +219,10 @@ def test_small_loads_cannot_keep_an_exclusive_model_out() -> None:
 
 
 def test_models_that_stay_are_served_while_others_swap() -> None:
-    world = World("a b p", group("main", "a b"), group("kept", "p", persistent=True, **LOOSE))
-    served(world, "p")
-    served(world, "a")
-    world.models["b"].load_s = 60.0
+    world = World(
+        "a b p", group("main", "a b"), group("kept", "p", persistent=True, **LOOSE), slow="b"
+    )
+    world.serve("p", "a")
     world.request("b")
     world.run(10.0)
     assert world.request("p").in_flight
@@ -313,8 +239,7 @@ def test_a_load_nobody_waits_for_goes_on_while_nobody_needs_the_room() -> None:
 
 
 def test_a_load_nobody_waits_for_makes_room() -> None:
-    world = World("a b")
-    world.models["a"].load_s = 600.0
+    world = World("a b", slow="a")
     world.leave(world.request("a"))
     world.run(10.0)
     asked = world.request("b")
@@ -325,8 +250,7 @@ def test_a_load_nobody_waits_for_makes_room() -> None:
 
 
 def test_a_load_somebody_waits_for_is_never_aborted() -> None:
-    world = World("a b")
-    world.models["a"].load_s = 600.0
+    world = World("a b", slow="a")
     asked = world.request("a")
     world.request("b")
     world.run(600.0)
@@ -344,8 +268,7 @@ def test_a_load_that_is_in_nobodys_way_is_not_aborted() -> None:
 
 
 def test_who_comes_back_while_the_load_is_aborted_is_served_by_the_next() -> None:
-    world = World("a b")
-    world.models["a"].load_s = 600.0
+    world = World("a b", slow="a")
     world.leave(world.request("a"))
     world.run(1.0)
     world.leave(world.request("b"))
@@ -355,10 +278,9 @@ def test_who_comes_back_while_the_load_is_aborted_is_served_by_the_next() -> Non
     assert asked.in_flight
 
 
-def test_what_can_be_known_is_checked_before_anybody_is_disturbed() -> None:
+def test_what_can_be_known_is_checked_once_before_anybody_is_disturbed() -> None:
     world = World("a b")
-    world.request("a")
-    world.run(1.0)
+    world.occupy("a")
     world.requests("b", 2)
     assert world.checks == [CheckStart("b", ("a",))]
     world.run(100.0)
@@ -368,9 +290,8 @@ def test_what_can_be_known_is_checked_before_anybody_is_disturbed() -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_priority_orders_the_queue(policy: str) -> None:
     world = World("a b c", policy=policy, c=ModelRules("c", priority=1))
-    world.request("a", 1.0)
-    world.request("b", 1.0)
-    world.request("c", 1.0)
+    for name in "abc":
+        world.request(name, 1.0)
     world.run(30.0)
     assert world.started == ["a", "c", "b"]
 
@@ -387,23 +308,16 @@ def test_priority_yields_to_those_who_waited_longer_than_max_hold() -> None:
     assert world.started == ["a", "b", "c"]
 
 
-def test_priority_never_shuts_a_gate_earlier() -> None:
-    world = World("a b", b=ModelRules("b", priority=9))
-    world.request("a")
-    world.run(1.0)
-    world.request("b")
-    world.run(9.9)
-    assert world.request("a").in_flight
+# --- failures -------------------------------------------------------------------------------------
 
 
 def test_a_victim_that_cannot_be_stopped_fails_the_swap_and_nothing_else() -> None:
     world = World("a b")
-    served(world, "a")
+    world.serve("a")
     world.models["a"].stop_fails = True
     asked = world.request("b")
     world.run(1.0)
-    assert asked.refused
-    assert asked.refused.reason is RefusalReason.FAILED
+    assert asked.reason is RefusalReason.FAILED
     assert world.state("a") == "stopping"
     waiting = world.request("b")
     world.run(60.0)
@@ -411,9 +325,6 @@ def test_a_victim_that_cannot_be_stopped_fails_the_swap_and_nothing_else() -> No
     world.die("a")
     world.run(1.0)
     assert waiting.in_flight
-
-
-# --- progress -------------------------------------------------------------------------------------
 
 
 def test_a_failed_load_tells_all_who_wait() -> None:
@@ -424,24 +335,12 @@ def test_a_failed_load_tells_all_who_wait() -> None:
     assert [a.refused.error for a in asked if a.refused] == [BOOM] * 3
     assert world.records[-1].outcome is SwapOutcome.FAILED
     assert world.records[-1].error == str(BOOM)
-    again = world.request("a")
-    world.run(1.0)
-    assert again.in_flight
-
-
-def test_the_second_failure_in_a_row_says_when_to_come_back() -> None:
-    world = World("a")
-    world.models["a"].failures = 2
-    for retry_after_s in (None, 1.0):
-        asked = world.request("a")
-        world.run(1.0)
-        assert asked.refused
-        assert asked.refused.retry_after_s == retry_after_s
+    world.occupy("a")
 
 
 def test_evicted_models_stay_away_when_the_load_fails() -> None:
     world = World("a b")
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.models["b"].failures = 1
     world.request("b")
     world.run(5.0)
@@ -450,7 +349,7 @@ def test_evicted_models_stay_away_when_the_load_fails() -> None:
 
 def test_a_check_that_fails_when_the_swap_begins_leaves_the_victims_ready() -> None:
     world = World("a b")
-    world.finish(world.occupy("a"))
+    world.serve("a")
     world.models["b"].check_fails = True
     asked, held = world.request("b"), world.request("a")
     assert held.pending
@@ -458,23 +357,16 @@ def test_a_check_that_fails_when_the_swap_begins_leaves_the_victims_ready() -> N
     assert asked.refused
     assert asked.refused.error is BOOM
     assert held.in_flight
-    assert world.state("a") == "ready"
-
-
-def test_a_victim_that_stays_after_all_is_still_unloaded_if_asked_for() -> None:
-    world = World("a b")
-    world.finish(world.occupy("a"))
-    world.models["b"].check_fails = True
+    world.finish(held)
     world.request("b")
-    command = world.unload("a")
+    command = world.unload("a")  # asked for while it was to be evicted
     world.run(0.5)
     assert world.outcome(command) is Outcome.OK
     assert world.state("a") == "stopped"
 
 
 def test_a_load_that_cannot_be_stopped_holds_its_room_until_it_dies() -> None:
-    world = World("a b")
-    world.models["a"].load_s = 600.0
+    world = World("a b", slow="a")
     world.models["a"].stop_fails = True
     world.request("a")
     command = world.unload("a")
@@ -488,28 +380,14 @@ def test_a_load_that_cannot_be_stopped_holds_its_room_until_it_dies() -> None:
     assert asked.in_flight
 
 
-def test_a_failed_check_refuses_the_waiters_and_disturbs_nobody() -> None:
-    world = World("a b")
-    world.occupy("a")
-    asked = world.request("b")
+def test_a_failed_check_refuses_the_waiters_and_opens_the_gates() -> None:
+    world, _, asked, held = gate_shut()
     world.tell(msg.CheckFailed("b", BOOM))
-    assert asked.refused
-    assert asked.refused.reason is RefusalReason.FAILED
+    assert asked.reason is RefusalReason.FAILED
+    assert held.in_flight
     world.run(100.0)
     assert world.started == ["a"]
     assert world.view("b").failures == 1
-
-
-def test_a_failed_check_opens_gates_that_shut_already() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    world.request("b")
-    world.run(10.0)
-    held = world.request("a")
-    assert held.pending
-    world.tell(msg.CheckFailed("b", BOOM))
-    assert held.in_flight
 
 
 def test_a_check_that_fails_too_late_is_ignored() -> None:
@@ -521,32 +399,22 @@ def test_a_check_that_fails_too_late_is_ignored() -> None:
     assert asked.in_flight
 
 
-def test_a_crash_later_than_ten_seconds_is_no_failure() -> None:
+def test_only_a_crash_within_ten_seconds_is_a_failed_load() -> None:
     world = World("a")
     world.occupy("a")
     world.run(10.0)
-    world.crash("a")
-    assert world.view("a").failures == 0
-    world.occupy("a")
-
-
-def test_a_crash_within_ten_seconds_is_a_failed_load() -> None:
-    world = World("a")
-    world.occupy("a")
-    world.crash("a")
-    assert world.view("a").failures == 1
-    world.occupy("a")
-    world.crash("a")
-    refused = world.request("a").refused
-    assert refused
-    assert refused.retry_after_s == 1.0
+    for failures in (0, 1, 2):
+        world.crash("a")
+        assert world.view("a").failures == failures
+        if failures < 2:
+            world.occupy("a")
+    assert world.refusal("a").retry_after_s == 1.0
 
 
 def test_those_who_wait_survive_the_first_crash_of_their_model_and_not_the_second() -> None:
     world = World("a", a=ModelRules("a", concurrency_limit=1))
     first, second, third = world.requests("a", 3)
     world.run(5.0)
-    assert first.in_flight
     world.crash("a")
     assert first.returned
     assert second.pending
@@ -557,25 +425,8 @@ def test_those_who_wait_survive_the_first_crash_of_their_model_and_not_the_secon
     assert third.refused.error is BOOM
 
 
-def test_ten_good_seconds_clear_the_failures() -> None:
-    world = World("a")
-    world.models["a"].failures = 1
-    world.request("a")
-    world.run(1.0)
-    world.finish(world.occupy("a"))
-    world.run(10.0)
-    world.unload("a")
-    world.run(1.0)
-    assert world.view("a").failures == 0
-
-
 def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.run(100.0)
-    asked = world.request("b")
-    world.run(10.0)
-    held = world.request("a")
+    world, _, asked, held = gate_shut()
     world.crash("a")
     world.run(1.0)
     assert asked.in_flight  # no model left to evict
@@ -586,12 +437,9 @@ def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
 
 
 def test_a_crash_ends_a_drain_that_had_opened_its_gates_again() -> None:
-    world = World("a b", max_hold_s=10.0)
-    world.occupy("a")
-    world.run(100.0)
-    asked = world.request("b")
-    world.run(25.0)
-    assert world.request("a").in_flight
+    world, _, asked, held = gate_shut(max_hold_s=10.0)
+    world.run(15.0)
+    assert held.in_flight
     world.crash("a")
     world.run(1.0)
     assert asked.in_flight
@@ -609,35 +457,27 @@ def test_the_end_of_an_earlier_process_does_not_touch_the_present_one() -> None:
     assert world.state("a") == "ready"
 
 
-def test_a_sleeping_model_that_dies_is_stopped() -> None:
-    world = World("a", a=ModelRules("a", can_sleep=True))
-    world.finish(world.occupy("a"))
-    world.sleep("a")
-    world.run(5.0)
-    world.crash("a")
-    assert world.state("a") == "stopped"
-    assert world.view("a").failures == 0
-
-
 def test_reports_about_work_long_over_are_ignored() -> None:
     world = World("a")
     world.occupy("a")
-    world.tell(msg.LoadDone(999, "a", LoadKind.START, 1.0))
-    world.tell(msg.LoadFailed(999, "a", BOOM))
-    world.tell(msg.LoadCancelled(999, "a"))
-    world.tell(msg.Idled(999, "a", State.STOPPED, 1.0))
-    world.tell(msg.LeaseReturned(999, "a"))
-    world.tell(msg.LeaseReturned(999, "nope"))
-    world.tell(msg.WaiterGone(999))
-    world.tell(msg.Exited(999, "nope", BOOM))
-    world.tell(msg.CheckFailed("nope", BOOM))
+    for event in (
+        msg.LoadDone(999, "a", LoadKind.START, 1.0),
+        msg.LoadFailed(999, "a", BOOM),
+        msg.LoadCancelled(999, "a"),
+        msg.Idled(999, "a", State.STOPPED, 1.0),
+        msg.LeaseReturned(999, "a"),
+        msg.LeaseReturned(999, "nope"),
+        msg.WaiterGone(999),
+        msg.Exited(999, "nope", BOOM),
+        msg.CheckFailed("nope", BOOM),
+    ):
+        world.tell(event)
     assert world.state("a") == "ready"
     assert world.view("a").in_flight == 1
 
 
 def test_a_load_that_ends_well_while_it_is_aborted_is_a_load() -> None:
-    world = World("a b")
-    world.models["a"].load_s = 100.0
+    world = World("a b", slow="a")
     world.models["a"].outruns_abort = True
     world.leave(world.request("a"))
     asked = world.request("b")
@@ -658,8 +498,7 @@ def test_a_load_that_ends_well_while_it_is_unloaded_is_stopped() -> None:
 
 
 def test_a_load_that_fails_while_it_is_aborted_is_no_failure() -> None:
-    world = World("a b")
-    world.models["a"].load_s = 100.0
+    world = World("a b", slow="a")
     world.leave(world.request("a"))
     world.leave(world.request("b"))
     asked = world.request("a")
@@ -667,28 +506,21 @@ def test_a_load_that_fails_while_it_is_aborted_is_no_failure() -> None:
     world._agenda.clear()
     world.models["a"].state = State.STOPPED
     world._swaps.clear()
-    world.tell(msg.LoadFailed(work, "a", BOOM))
     world.models["a"].load_s = 1.0
+    world.tell(msg.LoadFailed(work, "a", BOOM))
     assert world.view("a").failures == 0
-    world.run(100.0)
+    world.run(1.0)
     assert asked.in_flight
 
 
-def test_durations_are_measured_by_kind() -> None:
-    world = World("a b", a=ModelRules("a", can_sleep=True))
-    world.finish(world.occupy("a"))
-    world.finish(world.occupy("b"))
-    world.finish(world.occupy("a"))
+def test_durations_are_measured_by_kind_but_not_of_a_sleep_that_fails() -> None:
+    world = World("a b", a=SLEEPY)
+    world.serve("a", "b", "a")
     a, b = world.view("a"), world.view("b")
     assert (a.start.last_s, a.wake.last_s, a.sleep.last_s) == (1.0, 0.1, 0.2)
     assert (b.start.count, b.stop.last_s, b.wake.count) == (1, 0.5, 0)
-
-
-def test_a_sleep_that_fails_is_not_measured() -> None:
-    world = World("a", a=ModelRules("a", can_sleep=True))
-    world.finish(world.occupy("a"))
     world.models["a"].sleep_fails = True
     command = world.sleep("a")
     world.run(5.0)
     assert world.outcome(command) is Outcome.FAILED
-    assert world.view("a").stop.count == world.view("a").sleep.count == 0
+    assert (world.view("a").stop.count, world.view("a").sleep.count) == (0, 1)

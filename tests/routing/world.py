@@ -11,6 +11,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
@@ -76,6 +77,10 @@ class Asked:
         return self.granted_at - self.at
 
     @property
+    def reason(self) -> msg.RefusalReason | None:
+        return self.refused.reason if self.refused else None
+
+    @property
     def pending(self) -> bool:
         return self.granted_at is None and self.refused is None and not self.left
 
@@ -85,7 +90,10 @@ class Asked:
 
 
 class World:
-    """The test's handle on everything. Model ids are words: ``World("a b", group("g", "a b"))``."""
+    """The test's handle on everything. Model ids are words: ``World("a b", group("g", "a b"))``.
+
+    The *slow* ones take 600 s to load.
+    """
 
     def __init__(
         self,
@@ -94,6 +102,7 @@ class World:
         policy: str = "fair",
         max_hold_s: float = 120.0,
         queue_timeout_s: float = 3600.0,
+        slow: str = "",
         **rules: ModelRules,
     ) -> None:
         self.now = 0.0
@@ -101,6 +110,8 @@ class World:
         self.rules = {n: rules.get(n, ModelRules(n)) for n in names.split()}
         self.residency = Groups(groups or [group("all", names)])
         self.models = {name: Model(name) for name in self.rules}
+        for name in slow.split():
+            self.models[name].load_s = 600.0
         self.scheduler = Scheduler()
         self.asked: dict[int, Asked] = {}
         self.serving: dict[str, dict[int, Asked]] = defaultdict(dict)
@@ -140,6 +151,12 @@ class World:
         assert not (asked.granted_at is None and asked.refused is None and never_swap)
         return asked
 
+    def refusal(self, model_id: str, **wishes: Any) -> msg.Refuse:
+        """Ask for *model_id*; return the refusal, which comes at once."""
+        refused = self.request(model_id, **wishes).refused
+        assert refused
+        return refused
+
     def requests(self, model_id: str, count: int, hold_s: float | None = None) -> list[Asked]:
         return [self.request(model_id, hold_s) for _ in range(count)]
 
@@ -149,6 +166,21 @@ class World:
         self.run(5.0)
         assert asked.in_flight
         return asked
+
+    def serve(self, *model_ids: str) -> None:
+        """Load each of *model_ids* within 5 s, one after the other, and let it idle."""
+        for model_id in model_ids:
+            self.request(model_id, 0.0)
+            self.run(5.0)
+            assert self.state(model_id) == "ready"
+
+    def fail(self, model_id: str, times: int = 2) -> None:
+        """Let the next *times* loads of *model_id* fail, each for a request of its own."""
+        self.models[model_id].failures = times
+        for _ in range(times):
+            asked = self.request(model_id)
+            self.run(1.0)
+            assert asked.reason is msg.RefusalReason.FAILED
 
     def leave(self, asked: Asked) -> None:
         """The client goes, wherever its request is."""
@@ -193,11 +225,8 @@ class World:
 
     def crash(self, model_id: str) -> None:
         """The process of a ready or asleep model dies, and with it what it serves."""
-        model = self.models[model_id]
-        assert model.state in (State.READY, State.ASLEEP)
-        model.state = State.STOPPED
-        model.takes_room = False
-        self.tell(msg.Exited(model.loaded_by, model_id, BOOM))
+        assert self.models[model_id].state in (State.READY, State.ASLEEP)
+        self.die(model_id)
         self._cut(model_id)
 
     def die(self, model_id: str) -> None:
@@ -487,6 +516,18 @@ class World:
         swap.over = True
         del self._swaps[swap.start.work]
         self.tell(event)
+
+
+def gate_shut(**settings: Any) -> tuple[World, Asked, Asked, Asked]:
+    """A world with a stream on a, a waiter for b whose turn has come, and a later one for a."""
+    world = World("a b", **settings)
+    stream = world.occupy("a")
+    world.run(100.0)
+    asked = world.request("b")
+    world.run(10.0)
+    held = world.request("a")
+    assert held.pending
+    return world, stream, asked, held
 
 
 class Crowded(Groups):

@@ -50,9 +50,7 @@ def test_the_command_runs_in_the_copy(checkout: Path, compiler: list[str]) -> No
     assert not list(checkout.glob("*.so")), "the checkout itself stays as it is"
 
 
-def test_it_is_compiled_again_only_when_the_package_changed(
-    checkout: Path, compiler: list[str]
-) -> None:
+def test_it_is_compiled_again_only_when_the_package_changed(checkout, compiler) -> None:
     for edited, times in (("", 1), ("tests/test_a.py", 1), ("llmsnap/a.py", 2), ("setup.py", 3)):
         if edited:
             (checkout / edited).write_text("edited")
@@ -69,9 +67,7 @@ def test_what_is_gone_is_gone_from_the_copy(checkout: Path, compiler: list[str])
     assert not list(compiled.COPY.rglob("*a.py"))
 
 
-def test_what_cannot_be_compiled_is_not_run(
-    checkout: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_compiled_is_not_run(checkout, capsys) -> None:
     (checkout / "setup.py").write_text("print('no compiler'); raise SystemExit(1)")
     assert run("raise SystemExit(0)") == 1
     said = capsys.readouterr().out

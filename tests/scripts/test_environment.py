@@ -54,73 +54,42 @@ def env(checkout: Path) -> Environment:
     return env
 
 
-def test_an_extra_is_installed_once(env: Environment, checkout: Path, pip: Pip) -> None:
-    env.ensure("dev")
-    env.ensure("dev")
-    assert pip.installed == [f"{checkout}[dev]"]
-
-
-def test_no_extra_installs_the_package_alone(env: Environment, checkout: Path, pip: Pip) -> None:
-    env.ensure("")
-    assert pip.installed == [str(checkout)]
-
-
-def test_it_is_installed_again_when_the_requirements_change(
+def test_an_extra_is_installed_once_and_again_when_requirements_or_constraints_change(
     env: Environment, checkout: Path, pip: Pip
 ) -> None:
-    env.ensure("")
-    (checkout / "setup.py").write_text("install_requires = ['a', 'b']")
-    env.ensure("")
-    assert len(pip.installed) == 2
-
-
-def test_a_failed_installation_is_tried_again(env: Environment, pip: Pip) -> None:
     pip.error = "no network"
     with pytest.raises(SetupError, match="no network"):
-        env.ensure("")
-    pip.error = ""
-    env.ensure("")
-    env.ensure("")
-    assert len(pip.installed) == 2
+        env.attempt("dev")
+    pip.error, pip.installed = "", []
+    for _ in range(2):
+        env.ensure("dev")
+    assert pip.installed == [f"{checkout}[dev]"], "once, after the failure"
+    assert pip.constraints == {environment.CONSTRAINTS.read_text()}
+    (checkout / "setup.py").write_text("install_requires = ['a', 'b']")
+    env.ensure("dev")
+    newest = Environment(env.folder, checkout, environment.chosen_versions("newest"))
+    for _ in range(2):
+        newest.ensure("dev")
+    assert len(pip.installed) == 3
+    assert "" in pip.constraints
 
 
-def test_the_failure_of_an_optional_extra_is_kept(
-    env: Environment, checkout: Path, pip: Pip, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_failure_of_an_optional_extra_is_kept(env, checkout, pip, capsys, monkeypatch) -> None:
     pip.error, pip.failing = "no wheel", "[demo]"
     assert env.attempt("demo") == "no wheel"
     assert "no wheel" in capsys.readouterr().out
     assert env.attempt("demo") == "no wheel"
     assert pip.installed == [f"{checkout}[demo]", str(checkout)], "once, then without the extra"
+    monkeypatch.setattr(environment, "Environment", lambda *_: env)
+    assert environment.main(["demo?"]) == 0
+    assert environment.main(["demo"]) == 1
+    assert "no wheel" in capsys.readouterr().err
+    (checkout / "setup.py").write_text("install_requires = ['b']")
+    pip.error = ""
+    assert env.attempt("demo") == ""
 
 
-def test_where_the_package_itself_fails_an_optional_extra_is_no_excuse(
-    env: Environment, pip: Pip
-) -> None:
-    pip.error = "no network"
-    with pytest.raises(SetupError, match="no network"):
-        env.attempt("demo")
-
-
-def test_versions_come_from_the_constraints(env: Environment, pip: Pip) -> None:
-    env.ensure("dev")
-    assert pip.constraints == {environment.CONSTRAINTS.read_text()}
-
-
-def test_it_is_installed_again_when_the_constraints_change(
-    env: Environment, checkout: Path, pip: Pip
-) -> None:
-    env.ensure("")
-    newest = Environment(env.folder, checkout, environment.chosen_versions("newest"))
-    newest.ensure("")
-    newest.ensure("")
-    assert len(pip.installed) == 2
-    assert "" in pip.constraints
-
-
-def test_the_pins_of_a_file_replace_the_usual_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pins_of_a_file_replace_the_usual_ones(tmp_path, monkeypatch) -> None:
     usual, oldest = tmp_path / "usual.txt", tmp_path / "oldest.txt"
     usual.write_text("# comment\nflask==3.1.3\npyyaml==6.0.4 ; python_version > '3'\npytest==9\n")
     oldest.write_text("Flask==3.0.0\nPyYAML==6.0\n")
@@ -129,19 +98,7 @@ def test_the_pins_of_a_file_replace_the_usual_ones(
     assert lines == ["Flask==3.0.0", "PyYAML==6.0", "# comment", "pytest==9"]
 
 
-def test_an_optional_extra_is_tried_again_when_the_requirements_change(
-    env: Environment, checkout: Path, pip: Pip
-) -> None:
-    pip.error, pip.failing = "no wheel", "[demo]"
-    env.attempt("demo")
-    (checkout / "setup.py").write_text("install_requires = ['b']")
-    pip.error = ""
-    assert env.attempt("demo") == ""
-
-
-def test_a_half_made_environment_is_made_anew(
-    checkout: Path, pip: Pip, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_half_made_environment_is_made_anew(checkout, pip, monkeypatch) -> None:
     made: list[Path] = []
     monkeypatch.setattr(
         environment.venv.EnvBuilder, "create", lambda _, folder: made.append(folder)
@@ -152,9 +109,7 @@ def test_a_half_made_environment_is_made_anew(
     assert made == [env.folder]
 
 
-def test_without_the_venv_module_it_says_what_to_install(
-    checkout: Path, pip: Pip, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_venv_module_it_says_what_to_install(checkout, pip, monkeypatch) -> None:
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SetupError, match=rf"3\.{sys.version_info.minor}.*venv"):
         Environment(checkout / ".venv", checkout).attempt("demo")
@@ -170,9 +125,7 @@ def test_pip_failing_shows_its_last_lines() -> None:
     assert "line 3\n" not in str(caught.value)
 
 
-def test_what_pip_fetches_is_reported_while_it_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_pip_fetches_is_reported_while_it_runs(monkeypatch, capsys) -> None:
     script = (
         "import os, pathlib, sys\n"
         "pathlib.Path(os.environ['TMPDIR'], 'a.whl').write_bytes(b'x' * 3_000_000)\n"
@@ -199,16 +152,6 @@ def test_what_pip_fetches_is_reported_while_it_runs(
     assert "3 MB fetched" in capsys.readouterr().out
     os.close(reader)
     os.close(writer)
-
-
-def test_the_command_fails_where_a_needed_extra_fails(
-    monkeypatch: pytest.MonkeyPatch, env: Environment, pip: Pip, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(environment, "Environment", lambda *_: env)
-    pip.error, pip.failing = "no network", "]"
-    assert environment.main(["demo?"]) == 0
-    assert environment.main(["dev"]) == 1
-    assert "no network" in capsys.readouterr().err
 
 
 def test_what_was_compiled_in_the_checkout_is_swept_away(env: Environment, checkout: Path) -> None:

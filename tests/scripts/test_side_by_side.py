@@ -24,18 +24,13 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_all_files_are_run_and_one_failure_fails_the_run(
-    suite: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_all_files_are_run_and_one_failure_fails_the_run(suite, capfd) -> None:
     (suite / "tests/test_two.py").write_text(TEST.format(fact=False))
     assert side_by_side.main(["unit"]) == 1
     output = capfd.readouterr().out
     assert output.count("-- 1 test files") == 2
     assert "1 passed" in output
     assert "1 failed" in output.rpartition("-- failed: 1 test files")[2]
-
-
-def test_named_files_run_alone(suite: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert side_by_side.main(["unit", "-x", "tests/test_one.py"]) == 0
     assert "1 passed" in capfd.readouterr().out
 

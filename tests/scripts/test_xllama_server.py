@@ -76,16 +76,11 @@ def test_options_reach_llama_cpp() -> None:
     assert (found.chat_template, found.slot_save_path) == ("{{ x }}", "/slots/")
     assert (found.swa_full, found.embedding, found.no_extra_bufts) == (True, True, True)
     assert found.pooling_type is Pooling.LLAMA_POOLING_TYPE_MEAN
-
-
-def test_without_options_it_listens_where_llama_server_does() -> None:
-    found = configured()
-    assert (found.hostnames, found.port) == (["127.0.0.1"], 8080)
-
-
-def test_reranking_is_an_embedding_of_its_own_pooling() -> None:
     found = configured("--rerank")
+    assert (found.hostnames, found.port) == (["127.0.0.1"], 8080), "as llama-server"
     assert (found.embedding, found.pooling_type) == (True, Pooling.LLAMA_POOLING_TYPE_RANK)
+    with pytest.raises(ValueError, match=r"--pooling sum: unknown; choose one of mean, rank"):
+        configured("--pooling", "sum")
 
 
 @pytest.mark.parametrize(
@@ -98,18 +93,11 @@ def test_reranking_is_an_embedding_of_its_own_pooling() -> None:
         ["--port", "1"],
     ],
 )
-def test_what_it_does_not_know_it_refuses(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_it_does_not_know_it_refuses(arguments, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         xllama_server.parse(arguments)
     assert ended.value.code == 2
     assert "error:" in capsys.readouterr().err
-
-
-def test_an_unknown_pooling_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"--pooling sum: unknown; choose one of mean, rank"):
-        configured("--pooling", "sum")
 
 
 @pytest.fixture

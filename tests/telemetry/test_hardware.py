@@ -98,24 +98,19 @@ def test_processor_and_system_are_read_from_their_files(root: Path) -> None:
 @pytest.mark.parametrize(
     ("mark", "kind", "name"),
     [
-        ("", "native", None),
+        ("etc/os-release", "native", None),
         (".dockerenv", "container", "docker"),
         ("run/.containerenv", "container", "podman"),
         ("var/run/secrets/kubernetes.io/token", "container", "kubernetes"),
+        ("sys/class/dmi/id/sys_vendor", "virtual_machine", "QEMU"),
     ],
 )
-def test_a_container_is_recognised(root: Path, mark: str, kind: str, name: str | None) -> None:
-    if mark:
-        write(root, mark, "")
+def test_a_container_and_a_virtual_machine_are_recognised(root, mark, kind, name) -> None:
+    write(root, mark, "QEMU")
+    if kind == "virtual_machine":
+        write(root, "proc/cpuinfo", INTEL_CPU.format(flags="hypervisor"))
     environment = detect(root, no_nvml).environment
     assert (environment.kind, environment.name) == (kind, name)
-
-
-def test_a_virtual_machine_is_recognised_and_its_hypervisor_named(root: Path) -> None:
-    write(root, "proc/cpuinfo", INTEL_CPU.format(flags="hypervisor"))
-    write(root, "sys/class/dmi/id/sys_vendor", "QEMU")
-    environment = detect(root, no_nvml).environment
-    assert (environment.kind, environment.name) == ("virtual_machine", "QEMU")
 
 
 def test_nvidia_cards_come_from_nvml_and_what_one_does_not_tell_is_unknown(root: Path) -> None:
@@ -128,6 +123,8 @@ def test_nvidia_cards_come_from_nvml_and_what_one_does_not_tell_is_unknown(root:
     assert (second.index, second.model) == (1, "NVIDIA Odd")
     assert (second.architecture, second.memory.capacity_bytes) == (None, None)
     assert second.power_limit_watts is None
+    (found,) = detect(root, no_nvml).accelerators
+    assert (found.vendor, found.memory.kind, found.model) == ("nvidia", "unknown", None)
 
 
 def test_other_cards_come_from_sysfs_without_connectors_and_consoles(root: Path) -> None:
@@ -153,12 +150,6 @@ def test_other_cards_come_from_sysfs_without_connectors_and_consoles(root: Path)
     assert (arc.memory.capacity_bytes, arc.driver.name) == (None, None)
 
 
-def test_a_nvidia_card_without_nvml_is_listed_as_far_as_it_is_known(root: Path) -> None:
-    card(root, 0, vendor="0x10de")
-    (found,) = detect(root, no_nvml).accelerators
-    assert (found.vendor, found.memory.kind, found.model) == ("nvidia", "unknown", None)
-
-
 def test_the_document_has_no_words_for_what_is_unknown(tmp_path: Path) -> None:
     document = json.decode(json.encode(detect(tmp_path, no_nvml).document()))
     assert document["schema_version"] == 1
@@ -168,29 +159,19 @@ def test_the_document_has_no_words_for_what_is_unknown(tmp_path: Path) -> None:
     assert document["accelerators"] == []
 
 
-def test_a_probe_keeps_what_it_found(root: Path) -> None:
-    probe = HardwareProbe(lambda: detect(root, no_nvml))
-    probe.run()
-    assert probe.found is not None
-
-
-def test_a_driver_that_fails_or_hangs_leaves_the_hardware_unknown(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_driver_that_fails_or_hangs_leaves_the_hardware_unknown(root, caplog) -> None:
     def fail() -> Any:
         raise RuntimeError("the driver is gone")
 
-    failed = HardwareProbe(fail)
-    failed.run()
-    assert (failed.found, failed.has_ended) == (None, True)
-    assert "hardware detection failed: RuntimeError('the driver is gone')" in caplog.text
-
-
-def test_a_driver_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     lock = get_original("threading", "Lock")()
     lock.acquire()
-    probe = HardwareProbe(lock.acquire, limit_s=0.05)
-    probe.run()
+    for detects, limit in ((fail, {}), (lock.acquire, {"limit_s": 0.05})):
+        probe = HardwareProbe(detects, **limit)
+        probe.run()
+        assert (probe.found, probe.has_ended) == (None, True)
     lock.release()
-    assert (probe.found, probe.has_ended) == (None, True)
+    assert "hardware detection failed: RuntimeError('the driver is gone')" in caplog.text
     assert "/api/hardware stays empty" in caplog.text
+    probe = HardwareProbe(lambda: detect(root, no_nvml))
+    probe.run()
+    assert probe.found is not None

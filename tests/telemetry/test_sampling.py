@@ -40,10 +40,7 @@ psutil = pytest.importorskip("psutil")
 @pytest.fixture
 def child():
     """A process with a child of its own."""
-    script = "import subprocess, sys; subprocess.run(['sleep', '60']); sys.exit()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], start_new_session=True, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True)
     while not psutil.Process(process.pid).children():
         assert process.poll() is None
     yield process
@@ -51,11 +48,17 @@ def child():
     process.wait()
 
 
-def test_the_host_has_memory_and_a_load():
-    sample = PsutilHost().host()
+def test_the_host_has_memory_a_load_and_the_details_of_its_last_sample():
+    host = PsutilHost()
+    assert host.details() == HostDetails()
+    sample, details = host.host(), host.details()
     assert 0 < sample.memory_used < sample.memory_total
     assert sample.cpu_percent >= 0
     assert sample.load_1m >= 0
+    assert len(details.cores_percent) == psutil.cpu_count()
+    assert details.swap_total is not None
+    assert "lo" not in {one.name for one in details.network}
+    assert host.processes({"llama": 2**22 + 1}) == host.processes({}) == []
 
 
 class ProcWithoutChildren(type(Path())):
@@ -83,19 +86,6 @@ def test_cpu_is_what_was_used_since_the_last_sample():
     assert host._percent("llama", 8.0) == 150.0
     assert host._percent("llama", 1.0) is None
     assert host._percent("llama", 2.0) == 50.0
-
-
-def test_processes_that_are_gone_are_left_out():
-    host = PsutilHost()
-    assert host.processes({"llama": 2**22 + 1}) == []
-    assert host.processes({}) == []
-
-
-def test_a_system_without_psutil_knows_nothing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    host = find_host()
-    assert isinstance(host, NoHost)
-    assert (host.host(), host.processes({"llama": 1})) == (HostSample(), [])
 
 
 # --- GPUs -----------------------------------------------------------------------------------------
@@ -170,12 +160,11 @@ def test_nvml():
 def test_sysfs(card):
     gpus = SysfsGpus(card.parent.parent)
     assert len(gpus) == 1
-    assert gpus.sample() == [
-        GpuSample(0, "amdgpu", 37, 4000, 16000, 54.0, 98.0, "9b2d", 71.0, 12, 40.0)
-    ]
-
-
-def test_sysfs_without_sensors(card):
+    (sample,) = gpus.sample()
+    assert sample == GpuSample(0, "amdgpu", 37, 4000, 16000, 54.0, 98.0, "9b2d", 71.0, 12, 40.0)
+    sensors = card / "hwmon" / "hwmon3"
+    (sensors / "power1_average").rename(sensors / "power1_input")  # in newer kernels
+    assert SysfsGpus(card.parent.parent).sample() == [sample]
     for path in sorted(card.glob("hwmon/*/*")):
         path.unlink()
     (card / "gpu_busy_percent").write_text("n/a")
@@ -184,24 +173,22 @@ def test_sysfs_without_sensors(card):
     assert (sample.name, sample.utilization_percent, sample.power_w) == ("Radeon", None, None)
 
 
-def test_newer_kernels_call_the_power_otherwise(card):
-    sensors = card / "hwmon" / "hwmon3"
-    (sensors / "power1_average").rename(sensors / "power1_input")
-    assert SysfsGpus(card.parent.parent).sample()[0].power_w == 98.0
-
-
-def test_all_gpus_of_all_providers(card, monkeypatch):
+def test_all_gpus_of_all_providers(card, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
     monkeypatch.setattr(module, "SysfsGpus", lambda: SysfsGpus(card.parent.parent))
     found = find_gpus()
     assert isinstance(found, AllGpus)
     assert [gpu.name for gpu in found.sample()] == ["RTX 4090", "NVIDIA GPU", "amdgpu"]
-
-
-def test_without_library_or_gpu_there_is_no_provider(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    monkeypatch.setattr(module, "SysfsGpus", lambda: SysfsGpus(tmp_path))
+    monkeypatch.setattr(module, "SysfsGpus", lambda: SysfsGpus(tmp_path / "none"))
     assert find_gpus() is None
+
+
+def test_a_system_without_psutil_knows_nothing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    host = find_host()
+    assert isinstance(host, NoHost)
+    assert (host.host(), host.processes({"llama": 1})) == (HostSample(), [])
 
 
 # --- samples --------------------------------------------------------------------------------------
@@ -243,6 +230,12 @@ class HangingGpus(FakeGpus):
         self.lock.acquire()
 
 
+class FailingGpus(FakeGpus):
+    def sample(self):
+        self.asked += 1
+        raise OSError("GPU is lost")
+
+
 @pytest.fixture
 def taken():
     made = []
@@ -253,11 +246,11 @@ def taken():
                 lambda: {"llama": 4},
                 find_host=lambda: host,
                 find_gpus=lambda: gpus,
-                wall=lambda: 1000.0 + len(made[0]._samples),
+                wall=lambda: 1000.0 + len(made[-1]._samples),
                 **settings,
             )
         )
-        return made[0]
+        return made[-1]
 
     yield performance
     for one in made:
@@ -272,63 +265,36 @@ def test_a_sample_has_host_processes_and_gpus(taken):
     assert sample.processes == (ProcessSample("llama", 40),)
     assert sample.gpus == (GpuSample(0, "RTX", 80.0),)
     assert performance.last is sample
-    assert repr(performance) == "<Performance, 1 samples>"
+    without = taken(FakeHost(), None)
+    assert without.sample().host == FakeHost().host()
+    assert without._gpus.given_up
 
 
 def test_the_history_can_be_asked_from_a_moment_on(taken):
     performance = taken(FakeHost(), None)
-    for _ in range(3):
-        performance.sample()
+    ends = iter([False, False, False, True])
+    performance.run(lambda seconds: next(ends))
     shown = msgspec.to_builtins(performance.history(since_ms=1_000_000))
     assert [sample["at_ms"] for sample in shown["samples"]] == [1_001_000, 1_002_000]
     assert (shown["schema_version"], shown["every_s"]) == (1, EVERY_S)
     assert shown["samples"][0]["host"]["cpu_percent"] == 10.0
 
 
-def test_a_driver_that_hangs_is_asked_once_and_never_waited_for(taken, caplog):
-    gpus = HangingGpus()
-    performance = taken(FakeHost(), gpus, timeout_s=0.2)
+@pytest.mark.parametrize(
+    ("gpus", "said"), [(HangingGpus, "it is not asked again"), (FailingGpus, "GPU is lost")]
+)
+def test_a_driver_that_hangs_or_fails_is_asked_once_and_never_waited_for(taken, caplog, gpus, said):
+    made = gpus()
+    performance = taken(FakeHost(), made, timeout_s=0.05)
     for _ in range(3):
         assert performance.sample().gpus == ()
-    assert gpus.asked == 1
-    assert caplog.text.count("it is not asked again") == 1
+    assert made.asked == 1
+    assert caplog.text.count(said) == 1
     performance.close()
-    gpus.lock.release()
-    while performance._gpus._worker.stuck:
-        gevent.idle()
-
-
-def test_a_driver_that_fails_is_not_asked_again(taken, caplog):
-    class FailingGpus:
-        def sample(self):
-            raise OSError("GPU is lost")
-
-    performance = taken(FakeHost(), FailingGpus())
-    assert [performance.sample().gpus for _ in range(2)] == [(), ()]
-    assert caplog.text.count("GPU is lost") == 1
-
-
-def test_without_gpus_the_host_is_sampled_all_the_same(taken):
-    performance = taken(FakeHost(), None)
-    assert performance.sample().host == FakeHost().host()
-    assert performance._gpus.given_up
-
-
-def test_it_samples_until_it_is_told_to_end(taken):
-    performance = taken(FakeHost(), FakeGpus())
-    ends = iter([False, False, True])
-    performance.run(lambda seconds: next(ends))
-    assert len(performance.history()["samples"]) == 2
-
-
-def test_details_of_the_host_are_those_of_its_last_sample():
-    host = PsutilHost()
-    assert host.details() == HostDetails()
-    sample, details = host.host(), host.details()
-    assert len(details.cores_percent) == psutil.cpu_count()
-    assert sample.cpu_percent is not None
-    assert details.swap_total is not None
-    assert "lo" not in {one.name for one in details.network}
+    if gpus is HangingGpus:
+        made.lock.release()
+        while performance._gpus._worker.stuck:
+            gevent.idle()
 
 
 def test_samples_in_llama_swaps_shape_have_null_for_what_is_unknown(taken):

@@ -46,24 +46,13 @@ def db(path):
     database.close()
 
 
-def test_a_record_comes_back_as_it_was(db):
+def test_a_record_comes_back_as_it_was_but_its_capture_does_not_outlive_the_program(db, path):
+    assert (db.next_id(), db.last(5), db.swaps(5)) == (0, [], [])
     unknown = ActivityRecord(id=9)
-    db.insert([FULL, unknown], [])
+    db.insert([replace(FULL, has_capture=True), unknown], [])
     assert db.last(10) == [FULL, unknown]
     assert db.next_id() == 10
-
-
-def test_captures_do_not_outlive_the_program(db):
-    db.insert([replace(FULL, has_capture=True)], [])
-    assert db.last(1) == [FULL]
-
-
-def test_the_file_is_nobody_elses_business(db, path):
     assert Path(path).stat().st_mode & 0o077 == 0
-
-
-def test_an_empty_file_starts_at_zero(db):
-    assert (db.next_id(), db.last(5), db.swaps(5)) == (0, [], [])
 
 
 def test_writing_a_batch_again_changes_nothing(db):
@@ -162,17 +151,9 @@ def test_a_file_of_a_newer_program_is_left_alone(db, path):
     raw.close()
     with pytest.raises(NewerSchema, match="schema version"):
         Database(path)
-
-
-def test_migrations_run_once_each_and_in_order(path):
-    Database(path).close()
-    again = Database(path)
-    assert again.next_id() == 0
-    again.close()
-    raw = sqlite3.connect(path)
-    assert raw.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
-    assert raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    raw.close()
+    Path(f"{path}.txt").write_bytes(b"not a database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
+        Database(f"{path}.txt")
 
 
 def test_a_file_of_the_first_schema_goes_on_with_its_numbers(path):
@@ -188,17 +169,15 @@ def test_a_file_of_the_first_schema_goes_on_with_its_numbers(path):
     assert (database.next_id(), database.next_swap_id()) == (9, 42)
     assert [record.id for record in database.last(9)] == [2, 8]
     database.close()
+    raw = sqlite3.connect(path)
+    assert raw.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
+    assert raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    raw.close()
 
 
 def _row(record_id):
     """A row of the first schema, of a request that waited for swap 41."""
     return [str(record_id), "'r'", "41", *["0"] * 27]
-
-
-def test_a_file_that_is_no_database_is_refused(path):
-    Path(path).write_bytes(b"not a database" * 1000)
-    with pytest.raises(sqlite3.DatabaseError):
-        Database(path)
 
 
 # --- the queue ------------------------------------------------------------------------------------
@@ -250,30 +229,22 @@ def test_a_page_has_what_was_filed_a_moment_ago(path):
     for number in range(2500):
         history.append(record(number))
     assert ids(history.page(limit=2)) == [2499, 2498]
-    history.close()
-
-
-def test_questions_that_make_no_sense_are_the_askers_fault(path):
-    history = opened(path)
     with pytest.raises(BadRequest):
         history.page(Filter(status="bad"))
-    history.close()
+    for _ in range(2):
+        history.close()
 
 
-def test_what_is_too_old_or_too_much_goes_with_the_first_write(path):
-    history = opened(path, max_rows=2)
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [({"max_rows": 2}, [4, 3]), ({"max_age_days": 0, "max_rows": 0}, [4, 3, 2, 1, 0])],
+)
+def test_what_is_too_old_or_too_much_goes_with_the_first_write(path, limits, left):
+    history = opened(path, **limits)
     history.append(record(0, ended_ns=0))
     for number in range(1, 5):
         history.append(record(number))
-    assert ids(history.page()) == [4, 3]
-    history.close()
-
-
-def test_zero_is_no_limit(path):
-    history = opened(path, max_age_days=0, max_rows=0)
-    for number in range(3):
-        history.append(record(number, ended_ns=number))
-    assert ids(history.page()) == [2, 1, 0]
+    assert ids(history.page()) == left
     history.close()
 
 
@@ -391,12 +362,6 @@ def test_a_batch_that_is_written_but_not_pruned_is_written_once(path, monkeypatc
 
 def _throw(error: Exception) -> None:
     raise error
-
-
-def test_closing_twice_is_fine(path):
-    history = opened(path)
-    history.close()
-    history.close()
 
 
 KILLED = """

@@ -40,21 +40,16 @@ def test_states_follow_each_other_and_the_last_is_open() -> None:
     assert history.bars("b") == []
 
 
-def test_what_ended_before_the_window_is_forgotten() -> None:
+def test_neither_time_nor_a_crash_loop_fills_the_memory() -> None:
     now = [0.0]
     history = StateHistory(wall=lambda: now[0])
-    history.know(["a"])
-    now[0] = KEPT_S + 100
-    history.note(ProcessStateChanged("a", "stopped", "ready", at=50.0))
-    assert states(history) == ["ready"]
-
-
-def test_a_crash_loop_does_not_fill_the_memory() -> None:
-    history = StateHistory(wall=lambda: 0.0)
     history.know(["a"])
     for number in range(2 * MAX_BARS):
         history.note(ProcessStateChanged("a", "x", str(number), at=1.0))
     assert len(states(history)) == MAX_BARS
+    now[0] = KEPT_S + 100
+    history.note(ProcessStateChanged("a", "x", "ready", at=50.0))
+    assert states(history) == ["ready"], "what ended before the window is forgotten"
 
 
 def test_models_come_and_go_with_the_configuration() -> None:
@@ -66,16 +61,6 @@ def test_models_come_and_go_with_the_configuration() -> None:
     assert states(history, "c") == ["stopped"]
     history.note(ProcessStateChanged("b", "stopping", "stopped"))
     assert states(history, "b") == [], "one that is gone leaves nothing behind"
-
-
-def test_it_follows_the_bus_until_told_not_to() -> None:
-    bus, history = EventBus(), StateHistory()
-    history.know(["a"])
-    following = history.follow(bus)
-    bus.publish(ProcessStateChanged("a", "stopped", "starting"))
-    following.close()
-    bus.publish(ProcessStateChanged("a", "starting", "ready"))
-    assert states(history) == ["stopped", "starting"]
 
 
 # --- the owner ------------------------------------------------------------------------------------
@@ -125,29 +110,18 @@ def ids(of: Telemetry) -> list[int]:
 # --- in memory ---------------------------------------------------------------------------------
 
 
-def test_without_a_store_pages_come_from_memory():
-    watched = observed()
-    file_record(watched)
-    assert ids(watched) == [0]
-    assert watched.store is None
-
-
-def test_swaps_are_found_by_how_many_had_ended():
+def test_the_last_swaps_are_kept_and_found_by_how_many_had_ended():
     watched = observed()
     for number in range(1, 4):
         watched.bus.publish(swap(number))
     assert [one.swap_id for one in watched.swaps_after(1)] == [2, 3]
     assert watched.swaps_after(3) == watched.swaps_after(99) == []
     assert [one["id"] for one in watched.last_swaps(2)] == [2, 3]
-
-
-def test_of_many_swaps_the_last_are_kept():
-    watched = observed()
-    for number in range(SWAPS_KEPT + 10):
+    for number in range(4, SWAPS_KEPT + 11):
         watched.bus.publish(swap(number))
     assert watched.swaps_ended == SWAPS_KEPT + 10
     assert len(watched.swaps_after(0)) == SWAPS_KEPT
-    assert [one.swap_id for one in watched.swaps_after(SWAPS_KEPT + 8)] == [508, 509]
+    assert [one.swap_id for one in watched.swaps_after(SWAPS_KEPT + 8)] == [509, 510]
 
 
 def test_models_of_a_new_configuration_begin_their_history_and_close_ends_it():
@@ -155,9 +129,13 @@ def test_models_of_a_new_configuration_begin_their_history_and_close_ends_it():
     watched.configure(loads("models: {b: {cmd: x --port ${PORT}}}", environ={}))
     assert watched.states.bars("a") == []
     assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped"]
-    watched.close()
     watched.bus.publish(ProcessStateChanged("b", "stopped", "starting"))
-    assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped"]
+    for _ in range(2):
+        watched.close()
+    watched.bus.publish(ProcessStateChanged("b", "starting", "ready"))
+    file_record(watched)
+    assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped", "starting"]
+    assert requests_of(watched) == {}
 
 
 def test_only_names_of_the_configuration_become_labels():
@@ -220,32 +198,17 @@ def test_what_is_captured_is_known_of_stored_records_too(stored):
     assert [record.has_capture for record in again.page().records] == [False, False]
 
 
-def test_a_store_that_fails_is_replaced_by_memory(stored, monkeypatch):
+@pytest.mark.parametrize("fault", ["_read", "_insert"])
+def test_a_store_that_fails_is_replaced_by_memory(stored, monkeypatch, fault: str):
     watched = stored()
-    file_record(watched)
-    watched.bus.publish(swap(1))
 
     def fail(*_: object) -> None:
         raise StoreUnavailable("no")
 
-    monkeypatch.setattr(watched.store, "_read", fail)
+    monkeypatch.setattr(watched.store, fault, fail)
+    file_record(watched)
+    watched.bus.publish(swap(1))
+    watched.store.flush()
+    assert watched.store.is_current is (fault == "_read")
     assert ids(watched) == [0]
     assert [one["id"] for one in watched.last_swaps()] == [1]
-
-
-def test_a_store_that_cannot_be_written_is_behind_and_not_asked(stored, monkeypatch):
-    watched = stored()
-    monkeypatch.setattr(watched.store, "_insert", lambda *_: 1 / 0)
-    file_record(watched)
-    watched.store.flush()
-    assert not watched.store.is_current
-    assert ids(watched) == [0]
-
-
-def test_closing_twice_is_harmless_and_nothing_is_counted_after(stored):
-    watched = stored()
-    watched.close()
-    watched.close()
-    file_record(watched)
-    assert requests_of(watched) == {}
-    assert "Telemetry" in repr(watched)

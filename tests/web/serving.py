@@ -60,6 +60,7 @@ class Site:
         self.dispatcher = self.service.dispatcher = FakeDispatcher()
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
         self.service.accepts = True
+        self.service.rest_s = 0.0
         self.client: FlaskClient = app_of(lambda: self.service).test_client()
 
 

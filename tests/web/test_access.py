@@ -1,8 +1,4 @@
-"""Facts about llmsnap.web.access and wire.cors: which page may make a browser do what.
-
-The table holds for every pair of a request and a sender, whichever key comes with it and whatever
-address the browser uses.
-"""
+"""Which page may make a browser do what: for every pair of a request and a sender."""
 
 from __future__ import annotations
 
@@ -120,8 +116,8 @@ TABLE = """
 """
 # With a key that browsers add by themselves, a private page must be listed too. With one that the
 # page has to know, any page that knows it may use models.
+UNPROVEN = {"an image on plain http", "typed on plain http"}
 NEED_A_LIST = {"another port", "a private page", "a private page on plain http", "what makes it up"}
-OF_MODELS = {"post", "ask"}
 CREDENTIALS = {
     "nothing": {},
     "basic": {"Authorization": "Basic " + base64.b64encode(b"me:all").decode()},
@@ -135,15 +131,12 @@ def expected(sender: str, column: str, key: str) -> str:
     columns = lines[0].split()
     row = next(line for line in lines[1:] if line.startswith(f"{sender}  "))
     cell = row.split()[-len(columns) :][columns.index(column)]
-    if column in OF_MODELS and sender != "a worker's script":
+    if column in {"post", "ask"} and sender != "a worker's script":
         if key == "basic" and sender in NEED_A_LIST:
             return "-"
         if key in {"bearer", "x-api-key"}:
             return "y" if cell == "-" else "y" if sender in UNPROVEN else cell
     return cell
-
-
-UNPROVEN = {"an image on plain http", "typed on plain http"}
 
 
 def outcome(of: Site, method: str, path: str, headers: dict[str, str]) -> str:
@@ -168,16 +161,16 @@ def test_what_a_page_may_have_a_browser_do(sites, sender: str, key: str) -> None
     wrong = []
     number = list(SENDERS).index(sender) + list(CREDENTIALS).index(key)
     # The hosts take turns: which of them it is makes no difference that depends on the rest.
-    for host in [HOSTS[number % len(HOSTS)]]:
-        sent = {name: value.format(host=host) for name, value in SENDERS[sender].items()}
-        headers = {"Host": host, **sent, **CREDENTIALS[key]}
-        for column, requests in REQUESTS.items():
-            wanted = expected(sender, column, key)
-            # Which request of a column it is was shown without keys.
-            for method, path in requests if key == "nothing" else requests[:1]:
-                found = outcome(sites[key == "nothing"], method, path, headers)
-                if found != wanted:
-                    wrong.append((host, method, path, found, wanted))
+    host = HOSTS[number % len(HOSTS)]
+    sent = {name: value.format(host=host) for name, value in SENDERS[sender].items()}
+    headers = {"Host": host, **sent, **CREDENTIALS[key]}
+    for column, requests in REQUESTS.items():
+        wanted = expected(sender, column, key)
+        # Which request of a column it is was shown without keys.
+        for method, path in requests if key == "nothing" else requests[:1]:
+            found = outcome(sites[key == "nothing"], method, path, headers)
+            if found != wanted:
+                wrong.append((host, method, path, found, wanted))
     assert not wrong
 
 

@@ -40,30 +40,18 @@ def served() -> RequestContext:
     )  # fmt: skip
 
 
-def test_a_line_tells_who_asked_for_what_and_where_the_time_went() -> None:
-    assert str(AccessEntry(served(), 4711, 12.7)) == (
+def test_a_line_tells_who_asked_for_what_and_where_the_time_went_as_text_or_as_fields() -> None:
+    entry = AccessEntry(served(), 4711, 12.7)
+    assert str(entry) == (
         '10.0.0.7 "POST /v1/chat/completions HTTP/1.1" 200 4711 "curl/8.0" 12700.0ms'
         " key=wiki model=fast served=llama queue_ms=3100.0 load_ms=8200.0 first_byte_ms=11700.0"
     )
-
-
-def test_the_same_as_fields() -> None:
-    assert AccessEntry(served(), 4711, 12.7).fields() == {
-        "client": "10.0.0.7",
-        "key": "wiki",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "protocol": "HTTP/1.1",
-        "status": 200,
-        "bytes": 4711,
-        "user_agent": "curl/8.0",
-        "model_requested": "fast",
-        "model_served": "llama",
-        "queue_ms": 3100.0,
-        "load_ms": 8200.0,
-        "first_byte_ms": 11700.0,
-        "total_ms": 12700.0,
-    }
+    assert entry.fields() == {
+        "client": "10.0.0.7", "key": "wiki", "method": "POST", "path": "/v1/chat/completions",
+        "protocol": "HTTP/1.1", "status": 200, "bytes": 4711, "user_agent": "curl/8.0",
+        "model_requested": "fast", "model_served": "llama", "queue_ms": 3100.0, "load_ms": 8200.0,
+        "first_byte_ms": 11700.0, "total_ms": 12700.0,
+    }  # fmt: skip
 
 
 def test_what_concerns_no_model_says_nothing_of_models() -> None:
@@ -108,6 +96,8 @@ def test_a_line_carries_the_ids_of_request_and_swap_and_no_query() -> None:
     assert text.startswith('[INFO] 10.0.0.7 "POST ')
     assert text.endswith(" request_id=7f3a-1 swap_id=4\n")
     assert "secret" not in text
+    assert "\n[" not in Log(LogStyle()).write(ended(path="/x\n[ERROR] made up"))
+    assert Log(LogStyle(), "warn").write(served()) == ""
 
 
 def test_as_json_each_line_is_one_object() -> None:
@@ -119,10 +109,6 @@ def test_as_json_each_line_is_one_object() -> None:
     assert first["model_served"] == "llama"
     assert second["path"] == '/ä\n"'
     assert "swap_id" not in second
-
-
-def test_a_line_break_in_a_path_begins_no_line() -> None:
-    assert "\n[" not in Log(LogStyle()).write(ended(path="/x\n[ERROR] made up"))
 
 
 @pytest.mark.parametrize(
@@ -137,21 +123,7 @@ def test_what_is_asked_again_and_again_is_for_debugging(path: str) -> None:
     assert failed.startswith("[INFO] 10.0.0.7"), "a failure is news"
 
 
-@pytest.mark.parametrize(
-    "facts",
-    [
-        {"method": "POST", "path": "/health"},
-        {"method": "GET", "path": "/v1/models"},
-        {"method": "GET", "path": "/running"},
-        {"method": "GET", "path": "/logs"},
-        {"method": "GET", "path": "/api/captures/1"},
-        {"method": "GET", "path": "/api/config/file"},
-        {"method": "GET", "path": "/uix"},
-    ],
-)
-def test_what_else_is_asked_is_told(facts: dict[str, Any]) -> None:
-    assert Log(LogStyle()).write(ended(**facts)).startswith("[INFO] 10.0.0.7")
-
-
-def test_nothing_is_formatted_that_nobody_writes() -> None:
-    assert Log(LogStyle(), "warn").write(served()) == ""
+def test_what_else_is_asked_is_told() -> None:
+    paths = "/v1/models", "/running", "/logs", "/api/captures/1", "/api/config/file", "/uix"
+    for method, path in (("POST", "/health"), *(("GET", path) for path in paths)):
+        assert Log(LogStyle()).write(ended(method=method, path=path)).startswith("[INFO] 10.0.0.7")

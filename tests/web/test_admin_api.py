@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
-from llmsnap.config import load
+from llmsnap.config import load, loads
 from llmsnap.http.sse import SseParser
 from llmsnap.telemetry import (
     ActivityRecord,
@@ -23,6 +23,7 @@ from llmsnap.telemetry import (
     ProcessSample,
     ProcessStateChanged,
 )
+from llmsnap.telemetry.activity import metric_object
 from llmsnap.telemetry.hardware import HardwareProbe, detect
 from llmsnap.web.events import Form
 from tests.fakes.calls import grant, keep
@@ -53,16 +54,6 @@ def pieces(response: TestResponse) -> Iterator[bytes]:
 # --- events ------------------------------------------------------------------------------------
 
 
-def test_the_stream_has_the_published_headers(client: Any) -> None:
-    response = client.get("/api/events", buffered=False)
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == "text/event-stream"
-    assert response.headers["Cache-Control"] == "no-cache"
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert response.headers["X-Accel-Buffering"] == "no"
-    response.close()
-
-
 @pytest.mark.parametrize(
     ("query", "form"),
     [
@@ -73,11 +64,14 @@ def test_the_stream_has_the_published_headers(client: Any) -> None:
         ("?format=named", Form.NAMED),
     ],
 )
-def test_envelopes_alone_unless_another_form_is_asked_for(
-    client: Any, world: World, query: str, form: Form
-) -> None:
+def test_envelopes_alone_unless_another_form_is_asked_for(client, world, query, form) -> None:
     observer = world.begin()
     response = client.get("/api/events" + query, buffered=False)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/event-stream"
+    assert response.headers["Cache-Control"] == "no-cache"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Accel-Buffering"] == "no"
     came = pieces(response)
     begin = {frame.event for frame in SseParser().feed(next(came))}
     assert begin == {Form.MESSAGE: {"message"}, Form.NAMED: {"inFlight"}}.get(
@@ -86,9 +80,6 @@ def test_envelopes_alone_unless_another_form_is_asked_for(
     observer.finish()
     response.close()
     assert not world.service.feeds
-
-
-def test_an_unknown_form_is_refused(client: Any) -> None:
     assert client.get("/api/events?format=xml").status_code == 400
 
 
@@ -96,13 +87,10 @@ def test_a_head_request_leaves_nothing_open(client: Any, world: World) -> None:
     response = client.head("/api/events")
     assert response.headers["Content-Type"] == "text/event-stream"
     assert not world.service.feeds
-    assert repr(world.broadcast) == "<Broadcast to 0 readers>"
 
 
 @pytest.mark.parametrize("how", ["header", "query"])
-def test_a_stream_resumes_by_header_or_where_none_can_be_sent_by_query(
-    client: Any, world: World, how: str
-) -> None:
+def test_a_stream_resumes_by_header_or_where_none_can_be_sent_by_query(client, world, how) -> None:
     world.record()
     world.record()
     run = world.service.telemetry.run
@@ -118,27 +106,12 @@ def test_a_stream_resumes_by_header_or_where_none_can_be_sent_by_query(
 # --- metrics and activity ----------------------------------------------------------------------
 
 
-def test_metrics_are_a_list_of_the_published_objects_in_ascending_order(
-    client: Any, world: World
-) -> None:
-    for status in (200, 502, 200):
-        world.record(status=status, cached_tokens=None, prompt_per_second=None)
+def test_metrics_are_a_list_of_the_published_objects_in_ascending_order(client, world) -> None:
+    assert client.get("/api/metrics").data == b"[]\n"
+    records = [world.record(status=status, cached_tokens=None) for status in (200, 502, 200)]
     response = client.get("/api/metrics")
     assert response.headers["Content-Type"] == "application/json"
-    assert [metric["id"] for metric in response.json] == [0, 2]
-    assert response.json[0] == {
-        "id": 0, "timestamp": "2026-11-21T20:31:52.273789305Z", "model": "alpha",
-        "cache_tokens": -1, "input_tokens": 25, "output_tokens": 10, "prompt_per_second": -1,
-        "tokens_per_second": 10.0, "duration_ms": 30, "has_capture": False,
-        "req_path": "", "resp_status_code": 200, "tokens": {
-            "cache_tokens": -1, "draft_tokens": -1, "draft_acc_tokens": -1, "input_tokens": 25,
-            "output_tokens": 10, "prompt_per_second": -1, "tokens_per_second": 10.0,
-        },
-    }  # fmt: skip
-
-
-def test_without_metrics_there_is_an_empty_list(client: Any) -> None:
-    assert client.get("/api/metrics").data == b"[]\n"
+    assert response.json == [metric_object(records[0]), metric_object(records[2])]
 
 
 def test_activity_has_every_field_of_every_request(client: Any, world: World) -> None:
@@ -169,9 +142,7 @@ def test_activity_has_every_field_of_every_request(client: Any, world: World) ->
         ("limit=0", [5, 4, 3, 2, 1, 0]),
     ],
 )
-def test_activity_is_filtered_and_sorted(
-    client: Any, world: World, query: str, ids: list[int]
-) -> None:
+def test_activity_is_filtered_and_sorted(client, world, query, ids) -> None:
     special: list[dict[str, Any]] = [
         {}, {"model_id": "beta"}, {"requested": "first"}, {"status": 502}, {"status": 499},
         {"key_name": "wiki"},
@@ -203,7 +174,14 @@ def test_what_cannot_be_meant_is_refused(client: Any, query: str) -> None:
     assert client.get(f"/api/activity?{query}").status_code == 400
 
 
-def test_statistics_sum_up_all_and_each_model(client: Any, world: World) -> None:
+def test_statistics_sum_up_all_and_each_model_and_swaps_are_listed(client, world) -> None:
+    world.swap("alpha", evicted=("beta",))
+    world.swap("beta")
+    swaps = client.get("/api/swaps").json["swaps"]
+    assert [(swap["target"], swap["evicted"]) for swap in swaps] == [
+        ("alpha", ["beta"]),
+        ("beta", []),
+    ]
     world.record(queue_ms=100.0)
     world.record(model_id="beta", status=500)
     body = client.get("/api/activity/stats").json
@@ -212,14 +190,6 @@ def test_statistics_sum_up_all_and_each_model(client: Any, world: World) -> None
     assert body["models"]["alpha"]["queue_ms"]["p95"] == 100.0
     only = client.get("/api/activity/stats?model=beta").json
     assert list(only["models"]) == ["beta"]
-
-
-def test_swaps_are_listed_oldest_first(client: Any, world: World) -> None:
-    world.swap("alpha", evicted=("beta",))
-    world.swap("beta")
-    body = client.get("/api/swaps").json
-    assert [swap["target"] for swap in body["swaps"]] == ["alpha", "beta"]
-    assert body["swaps"][0]["evicted"] == ["beta"]
 
 
 # --- requests in flight ------------------------------------------------------------------------
@@ -303,9 +273,7 @@ def test_a_capture_has_the_published_shape(client: Any, number: str) -> None:
         ("4", 404, "capture not found"),
     ],
 )
-def test_a_capture_that_is_none_is_said_in_json(
-    client: Any, number: str, status: int, error: str
-) -> None:
+def test_a_capture_that_is_none_is_said_in_json(client, number, status, error) -> None:
     response = client.get(f"/api/captures/{number}", headers={"Accept": "text/plain"})
     assert (response.status_code, response.json) == (status, {"error": error})
 
@@ -319,12 +287,6 @@ def test_a_capture_becomes_a_command_or_a_har_document(client: Any) -> None:
     har = client.get("/api/captures/3?format=har").json
     assert har["log"]["entries"][0]["response"]["content"]["text"] == "{}"
     assert client.get("/api/captures/3?format=xml").status_code == 400
-
-
-def test_the_version_is_told(client: Any) -> None:
-    body = client.get("/api/version")
-    assert body.headers["Content-Type"] == "application/json; charset=utf-8"
-    assert set(body.json) == {"build_date", "commit", "version"}
 
 
 # --- how models fare, the file and the plan -----------------------------------------------------
@@ -367,13 +329,8 @@ def test_the_overview_tells_how_every_model_fares(house: Site) -> None:
     assert alpha["durations"]["start"] == {"count": 0, "last_s": None, "p50_s": None, "p90_s": None}
     assert "hunter2" not in alpha["cmd"]
     assert beta["model_id"] == "beta"
-
-
-def test_the_overview_tells_the_groups(house: Site) -> None:
-    groups = {each["id"]: each for each in house.client.get("/api/overview").get_json()["groups"]}
-    assert groups["pair"]["members"] == ["alpha"]
-    assert groups["pair"]["swap"] is False
-    assert groups["(default)"]["members"] == ["beta"]
+    groups = {each["id"]: (each["members"], each["swap"]) for each in found["groups"]}
+    assert groups == {"pair": (["alpha"], False), "(default)": (["beta"], True)}
 
 
 @pytest.mark.parametrize("path", ["overview", "timeline", "config/file", "config/plan"])
@@ -386,28 +343,21 @@ def test_it_takes_an_admin_key(path: str) -> None:
         assert list(status.values()) == [401, 403, 200]
 
 
-def test_the_timeline_begins_with_what_is_and_goes_on_with_what_happens(house: Site) -> None:
-    assert [bar["state"] for bar in timeline(house)] == ["stopped"]
+@pytest.mark.parametrize("looked_at_before", [False, True])
+def test_the_timeline_begins_with_what_was_and_goes_on_with_what_happens(
+    house: Site, looked_at_before: bool
+) -> None:
+    if looked_at_before:
+        assert [bar["state"] for bar in timeline(house)] == ["stopped"]
     house.service.bus.publish(ProcessStateChanged("alpha", "stopped", "starting"))
     first, second = timeline(house)
     assert first["to_ms"] == second["from_ms"]
     assert (second["state"], second["to_ms"]) == ("starting", None)
 
 
-def test_what_happened_before_the_first_look_is_on_the_timeline(house: Site) -> None:
-    for old, new in (("stopped", "starting"), ("starting", "ready")):
-        house.service.bus.publish(ProcessStateChanged("alpha", old, new))
-    assert [bar["state"] for bar in timeline(house)] == ["stopped", "starting", "ready"]
-
-
 def timeline(house: Site) -> list[dict[str, object]]:
     found: list[dict[str, object]] = house.client.get("/api/timeline").get_json()["states"]["alpha"]
     return found
-
-
-def test_a_configuration_without_a_file(house: Site) -> None:
-    assert house.client.get("/api/config/file").get_json()["text"] == ""
-    assert house.client.get("/api/config/plan").get_json()["changes"] is None
 
 
 @pytest.fixture
@@ -423,11 +373,11 @@ def test_the_file_is_shown_without_secrets(house: Site, file: Path) -> None:
     assert found["source"] == str(file)
     assert "aliases: [first]" in found["text"]
     assert "hunter2" not in found["text"]
-
-
-def test_a_file_that_is_gone_is_said(house: Site, file: Path) -> None:
     file.unlink()
     assert "No such file" in house.client.get("/api/config/file").get_json()["reason"]
+    house.service.runtime.config = loads(CONFIG, environ={})
+    assert house.client.get("/api/config/file").get_json()["text"] == ""
+    assert house.client.get("/api/config/plan").get_json()["changes"] is None
 
 
 def test_the_plan_tells_what_a_reload_would_touch(house: Site, file: Path) -> None:
@@ -450,18 +400,8 @@ def test_the_plan_tells_every_problem_with_its_line(house: Site, file: Path) -> 
 # --- the page for Prometheus, the machine -------------------------------------------------------
 
 
-@pytest.fixture
-def measured() -> World:
-    return World()
-
-
-@pytest.fixture
-def scraper(measured: World) -> Any:
-    return app_of(lambda: measured.service).test_client()
-
-
-def samples(scraper: Any) -> dict[tuple[Any, ...], float]:
-    page = scraper.get("/metrics")
+def samples(client: Any) -> dict[tuple[Any, ...], float]:
+    page = client.get("/metrics")
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(page.text)
@@ -469,12 +409,12 @@ def samples(scraper: Any) -> dict[tuple[Any, ...], float]:
     }
 
 
-def test_the_page_counts_requests_and_shows_every_model(scraper: Any, measured: World) -> None:
-    measured.record()
-    measured.record(status=502)
-    measured.swap("alpha", reason="request", started_at=1.0)
-    measured.service.logs.model("alpha").dropped_bytes = 7
-    found = samples(scraper)
+def test_the_page_counts_requests_and_shows_every_model(client: Any, world: World) -> None:
+    world.record()
+    world.record(status=502)
+    world.swap("alpha", reason="request", started_at=1.0)
+    world.service.logs.model("alpha").dropped_bytes = 7
+    found = samples(client)
     assert found["llmsnap_requests_total", "200", "alpha"] == 1
     assert found["llmsnap_request_errors_total", "502", "alpha"] == 1
     assert found["llmsnap_swaps_total", "alpha", "done", "request"] == 1
@@ -484,89 +424,78 @@ def test_the_page_counts_requests_and_shows_every_model(scraper: Any, measured: 
     assert found["llmsnap_requests_in_flight", "beta"] == 0
 
 
-def test_the_scraper_chooses_the_format(scraper: Any) -> None:
-    plain = scraper.get("/metrics")
+def test_the_scraper_chooses_the_format(client: Any) -> None:
+    plain = client.get("/metrics")
     assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    modern = scraper.get("/metrics", headers=accept)
+    modern = client.get("/metrics", headers=accept)
     assert modern.headers["Content-Type"].startswith("application/openmetrics-text")
     assert modern.text.endswith("# EOF\n")
 
 
-def test_names_that_clients_make_up_are_one_series(scraper: Any, measured: World) -> None:
-    before = len(samples(scraper))
+def test_names_that_clients_make_up_are_one_series(client: Any, world: World) -> None:
+    before = len(samples(client))
     for number in range(500):
-        measured.record(model_id=f"made-up-{number}", status=404)
-    found = samples(scraper)
+        world.record(model_id=f"made-up-{number}", status=404)
+    found = samples(client)
     assert found["llmsnap_requests_total", "404", "other"] == 500
     assert len(found) < before + 100
 
 
-def test_host_and_model_processes_are_those_of_the_last_sample(
-    scraper: Any, measured: World
-) -> None:
-    assert ("llmsnap_host_memory_used_bytes",) not in samples(scraper)
+def test_host_and_model_processes_are_those_of_the_last_sample(client: Any, world: World) -> None:
+    assert ("llmsnap_host_memory_used_bytes",) not in samples(client)
     sample = PerformanceSample(
         1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),)
     )
-    measured.service.telemetry.performance._samples.append(sample)
-    found = samples(scraper)
+    world.service.telemetry.performance._samples.append(sample)
+    found = samples(client)
     assert found["llmsnap_host_memory_used_bytes",] == 10
     assert found["llmsnap_model_resident_memory_bytes", "alpha"] == 4096
     assert found["llmsnap_model_cpu_ratio", "alpha"] == 1.5
 
 
 @parity("Performance", "`GET /api/performance?after=`")
-def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(
-    scraper: Any, measured: World
-) -> None:
+def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(client, world) -> None:
     for at in (1000, 2000):
-        measured.service.telemetry.performance._samples.append(PerformanceSample(at, HostSample()))
-    assert [s["at_ms"] for s in scraper.get("/api/performance").json["samples"]] == [1000, 2000]
-    later = scraper.get("/api/performance?since=1000").json
+        world.service.telemetry.performance._samples.append(PerformanceSample(at, HostSample()))
+    assert [s["at_ms"] for s in client.get("/api/performance").json["samples"]] == [1000, 2000]
+    later = client.get("/api/performance?since=1000").json
     assert [sample["at_ms"] for sample in later["samples"]] == [2000]
-    assert scraper.get("/api/performance?since=x").status_code == 400
-    theirs = scraper.get("/api/performance?after=1970-01-01T00:00:01Z").json
+    assert client.get("/api/performance?since=x").status_code == 400
+    theirs = client.get("/api/performance?after=1970-01-01T00:00:01Z").json
     assert set(theirs) == {"enabled", "sys_stats", "gpu_stats"}
     assert [one["timestamp"] for one in theirs["sys_stats"]] == ["1970-01-01T00:00:02Z"]
-    both = scraper.get("/api/performance").json
+    both = client.get("/api/performance").json
     assert (len(both["sys_stats"]), len(both["samples"]), both["enabled"]) == (2, 2, True)
     assert "sys_stats" not in later
-    assert scraper.get("/api/performance?after=x").status_code == 400
-    assert b"llamaswap_memory" not in scraper.get("/metrics").data
-    assert "llamaswap_memory" in scraper.get("/metrics?compat=llama-swap").text
+    assert client.get("/api/performance?after=x").status_code == 400
+    assert b"llamaswap_memory" not in client.get("/metrics").data
+    assert "llamaswap_memory" in client.get("/metrics?compat=llama-swap").text
 
 
 @parity("Performance", "`performance.disabled`: 503")
-def test_without_sampling_there_are_no_samples_and_llama_swaps_shape_is_503(
-    scraper: Any, measured: World
-) -> None:
-    performance = measured.service.telemetry.performance
+def test_without_sampling_there_are_no_samples_and_llama_swaps_shape_is_503(client, world) -> None:
+    performance = world.service.telemetry.performance
     performance._samples.append(PerformanceSample(1000, HostSample()))
     performance.configure(enabled=False, every_s=5.0)
-    answer = scraper.get("/api/performance?after=1970-01-01T00:00:01Z")
+    answer = client.get("/api/performance?after=1970-01-01T00:00:01Z")
     assert (answer.status_code, answer.json) == (503, {"enabled": False})
-    both = scraper.get("/api/performance").json
+    both = client.get("/api/performance").json
     assert (both["enabled"], both["samples"]) == (False, [])
 
 
 @parity("Hardware", "`GET /api/hardware`")
-def test_the_hardware_is_told_once_it_is_detected(scraper: Any, measured: World) -> None:
+def test_the_hardware_is_told_once_it_is_detected(client: Any, world: World) -> None:
     probe = HardwareProbe(lambda: detect(Path("/none"), None))
-    measured.service.telemetry.hardware = probe
-    assert scraper.get("/api/hardware").headers["Retry-After"] == "1"
+    world.service.telemetry.hardware = probe
+    assert client.get("/api/hardware").headers["Retry-After"] == "1"
     probe.run()
-    found = scraper.get("/api/hardware").json
+    found = client.get("/api/hardware").json
     assert (found["schema_version"], found["capture"]["scope"]) == (1, "inference_host")
     assert found["cpu"]["vendor"] is None
-
-
-def test_hardware_that_cannot_be_detected_is_said_to_be_unknown(
-    scraper: Any, measured: World
-) -> None:
-    probe = HardwareProbe(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
-    measured.service.telemetry.hardware = probe
-    probe.run()
-    answer = scraper.get("/api/hardware")
+    broken = HardwareProbe(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    world.service.telemetry.hardware = broken
+    broken.run()
+    answer = client.get("/api/hardware")
     assert (answer.status_code, answer.headers.get("Retry-After")) == (503, None)
     assert answer.json["error"]["code"] == "hardware_unknown"

@@ -16,22 +16,16 @@ def here():
         yield made
 
 
-def test_no_such_path(here) -> None:
+def test_what_flask_refuses_is_refused_as_we_do(here) -> None:
     answer = here.client.get("/nope")
     assert answer.status == "404 Not Found"
     assert answer.json["error"]["code"] == "not_found"
     assert answer.headers["X-Request-Id"]
-
-
-def test_a_wrong_method(here) -> None:
+    answer = here.client.get("/nope", headers={"Accept": "text/html"})
+    assert (answer.mimetype, answer.text) == ("text/plain", "nothing answers /nope\n")
     answer = here.client.post("/health")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
     assert "takes GET" in answer.json["error"]["message"]
-
-
-def test_text_for_who_prefers_it(here) -> None:
-    answer = here.client.get("/nope", headers={"Accept": "text/html"})
-    assert (answer.mimetype, answer.text) == ("text/plain", "nothing answers /nope\n")
 
 
 def test_our_errors_keep_their_status(here, monkeypatch) -> None:
@@ -52,13 +46,6 @@ def test_a_bug_in_a_view_is_an_answer_whose_cause_stays_in_the_log(here, monkeyp
     assert answer.status_code == 500
     assert answer.json["error"]["type"] == "server_error"
     assert "the cause" not in answer.text
-
-
-def test_in_flasks_debug_mode_a_bug_reaches_the_debugger(here, monkeypatch) -> None:
-    def bug(*args: object, **wishes: object) -> None:
-        raise ZeroDivisionError("the cause")
-
-    monkeypatch.setattr(here.service.driver, "unload", bug)
     monkeypatch.setattr(here.client.application, "debug", True)
     with pytest.raises(ZeroDivisionError, match="the cause"):
         here.client.get("/unload")
@@ -97,11 +84,6 @@ def test_models_are_acted_on_by_any_name(here, monkeypatch) -> None:
         ("unload", None, {"drain": False}),
         ("unload", None, {"drain": False}),
     ]
-
-
-def test_props_and_upstream_without_a_model(here) -> None:
-    assert here.client.get("/props").json["role"] == "router"
-    assert here.client.get("/upstream").location == "ui/#/models"
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 
 from llmsnap.telemetry import ModelPreloaded, ProcessStateChanged
 from llmsnap.web import broadcast as module
-from llmsnap.web.broadcast import Batch, broadcast_of
+from llmsnap.web.broadcast import Batch
 from llmsnap.web.events import Form
 from tests.fakes.calls import grant
-from tests.web.watched import World, envelopes, named
+from tests.web.watched import World, envelopes
 
 
 class Reader:
@@ -134,11 +134,8 @@ def test_without_readers_nobody_listens(world: World) -> None:
     world.service.bus.publish(ModelPreloaded("alpha", success=True))
     gevent.idle()
     assert len(world.broadcast._tasks) == 0
-
-
-def test_one_who_comes_right_after_the_last_has_left_is_served(world: World) -> None:
     world.broadcast.leave(join(world))
-    reader = join(world)
+    reader = join(world)  # right after the last has left
     gevent.idle()
     world.service.bus.publish(ModelPreloaded("alpha", success=True))
     gevent.sleep(0)
@@ -148,19 +145,14 @@ def test_one_who_comes_right_after_the_last_has_left_is_served(world: World) -> 
 
 def test_a_record_is_encoded_once_and_only_so_many_are_kept(world: World) -> None:
     record = world.record()
-    assert world.broadcast.record(record, "r-1-0") is world.broadcast.record(record, "r-1-0")
+    envelope, frame = world.broadcast.record(record, "r-1-0")
+    assert world.broadcast.record(record, "r-1-0") == (envelope, frame)
+    same_envelope, other = world.broadcast.record(record, "r-1-7")  # of a reader elsewhere
+    assert (frame.id, other.id, other.data) == ("r-1-0", "r-1-7", frame.data)
+    assert same_envelope is envelope
     for _ in range(module.RECORDS_KEPT):
         world.broadcast.record(world.record(), "r-1-0")
     assert len(world.broadcast._records) == module.RECORDS_KEPT
-
-
-def test_a_reader_at_another_position_gets_a_frame_with_its_own(world: World) -> None:
-    record = world.record()
-    envelope, frame = world.broadcast.record(record, "r-1-0")
-    assert frame.id == "r-1-0"
-    same_envelope, other = world.broadcast.record(record, "r-1-7")
-    assert (other.id, other.data) == ("r-1-7", frame.data)
-    assert same_envelope is envelope
 
 
 def test_fifty_tabs_that_come_back_at_once_share_one_list_of_metrics(world: World) -> None:
@@ -182,6 +174,7 @@ def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world: W
     world.publish()
     assert reader.batches == []
     now[0] += 1
+    assert world.broadcast._patience() is None
     observer = world.begin(stream=True, key_name="wiki")
     world.publish()
     shown = json.loads(reader.batches[-1].in_flight.data)
@@ -192,6 +185,7 @@ def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world: W
     grant(observer.context, 0.0, 0.0)
     world.publish()
     assert len(reader.batches) == 1, "too early"
+    assert world.broadcast._patience() == module.IN_FLIGHT_EVERY_S
     now[0] += module.IN_FLIGHT_EVERY_S
     world.publish()
     assert json.loads(reader.batches[-1].in_flight.data)["requests"][0]["phase"] == "sent"
@@ -204,26 +198,3 @@ def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world: W
     assert json.loads(reader.batches[-1].in_flight.data) == {
         "models": [], "total": 0, "requests": [],
     }  # fmt: skip
-
-
-def test_while_requests_are_in_flight_they_are_looked_at(world: World) -> None:
-    world.broadcast._clock = lambda: 100.0
-    join(world)
-    assert world.broadcast._patience() is None
-    observer = world.begin()
-    assert world.broadcast._patience() == module.IN_FLIGHT_EVERY_S
-    observer.finish()
-
-
-def test_the_broadcast_of_a_service_is_one(world: World) -> None:
-    assert broadcast_of(world.service) is world.broadcast
-    assert repr(world.broadcast) == "<Broadcast to 0 readers>"
-
-
-def test_a_named_reader_gets_no_model_list(world: World) -> None:
-    feed = world.feed(Form.NAMED)
-    world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
-    frames = feed.wait(0)
-    assert [frame.event for frame in frames] == ["modelStatus"]
-    assert named(frames, "modelStatus")[0]["newState"] == "starting"
-    world.close()

@@ -134,19 +134,15 @@ def test_who_waited_in_vain_is_told_how_long(here, monkeypatch) -> None:
     assert "X-Queue-Ms" not in here.client.post("/v1/embeddings").headers
 
 
-def test_a_body_is_closed_and_its_bytes_are_counted(here) -> None:
+@pytest.mark.parametrize(("method", "data"), [("POST", b"12345"), ("HEAD", b"")])
+def test_a_body_is_closed_and_its_bytes_are_counted(here, method: str, data: bytes) -> None:
     body = Body(b"12", b"345")
     here.dispatcher.answer = Response(200, "OK", [], body)
-    assert here.client.post("/v1/embeddings", buffered=True).data == b"12345"
+    path = "/v1/audio/voices?model=a" if method == "HEAD" else "/v1/embeddings"
+    assert here.client.open(path, method=method, buffered=True).data == data
     assert body.closed == 1
-    assert '"POST /v1/embeddings HTTP/1.1" 200 5 ' in proxy_log(here)
-
-
-def test_after_head_the_body_is_closed_unread(here) -> None:
-    body = Body(b"12")
-    here.dispatcher.answer = Response(200, "OK", [], body)
-    assert here.client.head("/v1/audio/voices?model=a").data == b""
-    assert body.closed == 1
+    plain = path.partition("?")[0]
+    assert f'"{method} {plain} HTTP/1.1" 200 {len(data) or -1} ' in proxy_log(here)
 
 
 @pytest.mark.parametrize(
@@ -185,9 +181,7 @@ def test_answers_to_anthropics_clients_have_the_request_id_they_read(
         ("GET", "/v1/audio/voices?model=", 200, set()),
     ],
 )
-def test_what_names_no_model_is_answered_here(
-    here, method: str, path: str, status: int, allow: set[str]
-) -> None:
+def test_what_names_no_model_is_answered_here(here, method, path, status, allow) -> None:
     here.dispatcher.calls.clear()
     answer = here.client.open(path, method=method)
     assert (answer.status_code, here.dispatcher.calls) == (status, [])
@@ -211,29 +205,32 @@ def test_a_bug_is_an_answer_too_and_its_cause_is_in_the_log_only(here, caplog) -
     assert "the cause" in caplog.text
 
 
-def test_while_it_shuts_down_models_answer_nobody(here) -> None:
-    here.service.accepts = False
-    answer = here.client.post("/v1/embeddings")
-    assert (answer.status_code, answer.json["error"]["code"]) == (503, "draining")
-    assert here.client.get("/ready").status_code == 503
-    assert here.client.get("/health").status_code == 200
-    here.service.accepts = True
-
-
 # --- who may ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    ("path", "headers", "status"),
     [
-        ({}, 401),
-        ({"Authorization": "Bearer no"}, 401),
-        ({"Authorization": "Bearer all"}, 200),
-        ({"x-api-key": "some"}, 403),
+        ("/api/activity", {}, 401),
+        ("/api/activity", {"Authorization": "Bearer no"}, 401),
+        ("/api/activity", {"Authorization": "Bearer all"}, 200),
+        ("/api/activity", {"x-api-key": "some"}, 403),
+        ("/metrics", {"x-api-key": "all"}, 200),
+        ("/metrics", {"x-api-key": "some"}, 200),
+        ("/metrics", {"x-api-key": "one"}, 403),  # it tells of all models
     ],
 )
-def test_a_key_opens_what_it_may(locked_site, headers: dict, status: int) -> None:
-    assert locked_site.client.get("/api/activity", headers=headers).status_code == status
+def test_a_key_opens_what_it_may(locked_site, path: str, headers: dict, status: int) -> None:
+    assert locked_site.client.get(path, headers=headers).status_code == status
+
+
+def test_the_key_goes_with_the_call_and_a_preflight_needs_none(locked_site) -> None:
+    locked_site.client.post("/v1/embeddings", headers={"x-api-key": "some"}, buffered=True)
+    assert locked_site.dispatcher.calls[-1][1].key.name == "laptop"
+    assert "key=laptop" in proxy_log(locked_site)
+    answer = locked_site.client.options("/api/activity", headers={"Origin": "https://p.example"})
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 @parity("Files and deployments", "`GET /` and `/favicon.ico` need no key: health checks of images")
@@ -253,24 +250,6 @@ def test_the_bare_address_needs_no_key(locked_site, method, path, headers, statu
     assert answer.status_code == status
 
 
-@pytest.mark.parametrize(("key", "status"), [("all", 200), ("some", 200), ("one", 403)])
-def test_what_tells_of_all_models_is_not_for_a_key_to_some(locked_site, key, status) -> None:
-    answer = locked_site.client.get("/metrics", headers={"x-api-key": key})
-    assert answer.status_code == status
-
-
-def test_the_key_goes_with_the_call(locked_site) -> None:
-    locked_site.client.post("/v1/embeddings", headers={"x-api-key": "some"}, buffered=True)
-    assert locked_site.dispatcher.calls[-1][1].key.name == "laptop"
-    assert "key=laptop" in proxy_log(locked_site)
-
-
-def test_a_preflight_asks_for_no_key(locked_site) -> None:
-    answer = locked_site.client.options("/api/activity", headers={"Origin": "https://p.example"})
-    assert (answer.status_code, answer.data) == (204, b"")
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-
-
 def test_a_strange_host_is_refused_and_warned_of_once(here, caplog) -> None:
     for _ in range(3):
         answer = here.client.get("/v1/models", headers={"Host": "evil.example"})
@@ -280,13 +259,6 @@ def test_a_strange_host_is_refused_and_warned_of_once(here, caplog) -> None:
     for number in range(200):
         here.client.get("/v1/models", headers={"Host": f"e{number}.example"})
     assert caplog.text.count("does not answer for host") == 100
-
-
-def test_another_sites_page_may_not_act(here) -> None:
-    headers = {"Sec-Fetch-Site": "cross-site"}
-    answer = here.client.post("/api/models/unload", headers=headers)
-    assert answer.status_code == 403
-    assert here.client.get("/running", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -348,7 +320,9 @@ def test_wrong_keys_are_noted_and_missing_ones_are_not(
     assert noted.addresses == addresses
 
 
-def test_an_answer_to_a_wrong_key_waits_and_others_do_not(locked_site, noted, caplog) -> None:
+def test_an_answer_to_a_wrong_key_waits_and_others_do_not(
+    locked_site, noted, caplog, monkeypatch
+) -> None:
     noted.wait_s = 0.05
     waiting = [gevent.Greenlet(ask, locked_site, x_api_key="guess") for _ in range(2)]
     for one in waiting:
@@ -359,12 +333,9 @@ def test_an_answer_to_a_wrong_key_waits_and_others_do_not(locked_site, noted, ca
     assert not any(one.ready() for one in waiting)
     assert [one.get() for one in waiting] == [401, 401]
     assert caplog.text.count("wrong API keys come from 10.0.0.1") == 1
-
-
-def test_only_so_many_answers_wait_at_a_time(locked_site, noted, monkeypatch) -> None:
     monkeypatch.setattr(gateway, "MOST_PUT_OFF", 0)
     noted.wait_s = 3600.0
-    assert ask(locked_site, x_api_key="guess") == 401
+    assert ask(locked_site, x_api_key="guess") == 401, "only so many answers wait at a time"
 
 
 def test_guessing_takes_a_second_for_each_key_after_ten(locked_site, monkeypatch) -> None:
@@ -394,26 +365,13 @@ class Holding:
         return self.outcome
 
 
-class Said:
-    """The body of an answer, which is to be closed."""
-
-    def __init__(self) -> None:
-        self.closed = 0
-
-    def __iter__(self):
-        return iter([b"said"])
-
-    def close(self) -> None:
-        self.closed += 1
-
-
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
-        (Response(200, "OK", [], Said()), "200"),
+        (Response(200, "OK", [], Body(b"said")), "200"),
         (BadRequest("no"), "400"),
         (RuntimeError("a bug"), "500"),
-        (Response(200, "OK", [("X-Broken", "a\nb")], Said()), "500"),
+        (Response(200, "OK", [("X-Broken", "a\nb")], Body(b"said")), "500"),
     ],
     ids=["answered", "refused", "failed", "not begun"],
 )
@@ -442,30 +400,19 @@ def test_what_a_request_holds_of_its_body_is_given_back_at_its_end(outcome, stat
 # --- health -------------------------------------------------------------------------------------
 
 
-ONE_MODEL = 'models: {a: {cmd: x, proxy: "http://localhost:1"}}'
-HEALTH_PATHS = ["/health", "/wol-health", "/ready"]
-
-
-@pytest.fixture
-def alive():
-    with site(ONE_MODEL) as made:
-        yield made
-
-
-@pytest.mark.parametrize("path", HEALTH_PATHS)
-def test_a_server_that_serves_is_healthy_and_ready(alive, path) -> None:
-    answer = alive.client.get(path)
+@pytest.mark.parametrize(
+    ("path", "at_the_end"), [("/health", 200), ("/wol-health", 200), ("/ready", 503)]
+)
+def test_a_server_that_serves_is_healthy_and_ready_and_one_that_ends_healthy(
+    here, path, at_the_end, monkeypatch
+) -> None:
+    answer = here.client.get(path)
     assert (answer.status, answer.text, answer.mimetype) == ("200 OK", "OK", "text/plain")
     assert "X-Queue-Ms" not in answer.headers
-    assert alive.client.head(path).status_code == 200
-
-
-def test_while_it_ends_it_is_healthy_and_not_ready(alive) -> None:
-    alive.service.accepts = False
-    assert [alive.client.get(path).status_code for path in HEALTH_PATHS] == [200, 200, 503]
-
-
-@pytest.mark.parametrize("path", HEALTH_PATHS)
-def test_they_are_for_reading(alive, path) -> None:
-    answer = alive.client.post(path)
+    assert here.client.head(path).status_code == 200
+    answer = here.client.post(path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    monkeypatch.setattr(here.service, "accepts", False)
+    assert here.client.get(path).status_code == at_the_end
+    answer = here.client.post("/v1/embeddings")
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "draining")

@@ -123,6 +123,8 @@ def test_our_own_server_has_a_function_for_it() -> None:
     environ = {"llmsnap.take_over": lambda: b"ahead", "llmsnap.socket": object()}
     assert take_over(environ) == b"ahead"
     assert leave_taken(environ) == []
+    assert take_over({}) == b"", "a server that is not known"
+    assert leave_taken({}) == []
 
 
 def test_gunicorn_keeps_its_bytes_in_the_unreader_and_closes_on_stop_iteration() -> None:
@@ -150,8 +152,3 @@ def test_the_development_server_keeps_them_in_a_buffered_reader() -> None:
     with pytest.raises(ConnectionError):
         leave_taken(environ)
     assert take_over({"werkzeug.socket": sock, "wsgi.input": object()}) == b""
-
-
-def test_a_server_that_nobody_knows() -> None:
-    assert take_over({}) == b""
-    assert leave_taken({}) == []

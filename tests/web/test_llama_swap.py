@@ -116,11 +116,10 @@ def test_statistics_are_of_one_model_or_of_all(client: Any) -> None:
     assert client.get("/api/metrics/stats?model=none").json["gen_histogram"] is None
 
 
-def test_equal_speeds_make_one_bin(world: World) -> None:
+def test_equal_speeds_make_one_bin(client: Any, world: World) -> None:
     for _ in range(3):
-        world.record(tokens_per_second=4.0)
-    client = app_of(lambda: world.service).test_client()
-    speeds = client.get("/api/metrics/stats").json["gen_histogram"]
+        world.record(model_id="same", tokens_per_second=4.0)
+    speeds = client.get("/api/metrics/stats?model=same").json["gen_histogram"]
     assert (speeds["bins"], speeds["binSize"]) == ([3], 0)
 
 

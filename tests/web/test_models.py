@@ -56,15 +56,6 @@ def test_a_key_sees_what_it_may_use_by_name_or_id(here) -> None:
     assert names(here, "some") == ["box2/first", "first", "zeta"]
 
 
-def test_what_is_blank_is_left_out(here) -> None:
-    data = here.client.get("/v1/models", headers=ALL).json["data"]
-    records = {record["id"]: record for record in data}
-    absent = {"name", "description", "context_length", "architecture", "capabilities"}
-    assert not absent & records["bare"].keys()
-    assert records["bare"]["meta"] == {"llamaswap": {"type": "model"}}
-    assert records["alpha"]["name"] == "Alpha"
-
-
 @parity(
     "Capabilities and model records",
     "`meta.llamaswap` says whether a name is a model, alias, or peer's",
@@ -77,6 +68,16 @@ def test_a_record_says_what_its_name_is(here) -> None:
     assert meta["box3/remote"] == {"type": "peer", "peerID": "box3"}
     assert meta["remote"] == {"type": "alias", "modelID": "box2/remote", "peerID": "box2"}
     assert {record["status"]["value"] for record in data} == {"unloaded"}
+    records = {record["id"]: record for record in data}
+    absent = {"name", "description", "context_length", "architecture", "capabilities"}
+    assert not absent & records["bare"].keys()
+    assert records["bare"]["meta"] == {"llamaswap": {"type": "model"}}
+    shown = {name: record["name"] for name, record in records.items() if "name" in record}
+    found = {name: shown[name] for name in ("alpha", "first", "blank")}
+    assert found == {"alpha": "Alpha", "first": "Alpha (first)", "blank": "Alpha (blank)"}
+    assert len(shown) == len(set(shown.values()))
+    answer = here.client.get("/running", headers=ALL)
+    assert (answer.json, answer.content_type) == ({"running": []}, "application/json")
 
 
 CAPABLE = """\
@@ -121,20 +122,6 @@ def test_capabilities_are_shown_in_the_forms_that_clients_read() -> None:
     assert not {"architecture", "supported_parameters"} & records["order"].keys()
 
 
-def test_an_alias_is_told_apart_from_its_model_by_name(here) -> None:
-    data = here.client.get("/v1/models", headers=ALL).json["data"]
-    names = {record["id"]: record.get("name") for record in data}
-    assert (names["alpha"], names["first"], names["blank"]) == (
-        "Alpha",
-        "Alpha (first)",
-        "Alpha (blank)",
-    )
-    one = here.client.get("/v1/models/first", headers=ALL).json
-    assert one["name"] == "Alpha (first)"
-    shown = [name for name in names.values() if name]
-    assert len(shown) == len(set(shown))
-
-
 def test_when_a_model_was_created_does_not_change(here, monkeypatch) -> None:
     before = here.client.get("/v1/models", headers=ALL).json
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.5)
@@ -164,12 +151,6 @@ def test_one_record_by_any_name(here, name: str, status: int) -> None:
     assert here.client.get(f"/v1/models/{name}", headers=ALL).status_code == status
 
 
-def test_nothing_runs_at_first(here) -> None:
-    answer = here.client.get("/running", headers=ALL)
-    assert answer.json == {"running": []}
-    assert answer.content_type == "application/json"
-
-
 def test_an_admins_key_acts_on_its_models_only(here) -> None:
     root = {"x-api-key": "root"}
     assert here.client.post("/api/models/unload/zeta", headers=root).status_code == 200
@@ -194,11 +175,7 @@ def test_an_anthropic_client_finds_its_members_beside_openais(here) -> None:
     one = here.client.get("/v1/models/alpha", headers=ALL | version).json
     assert (one["type"], one["display_name"]) == ("model", "Alpha")
     assert set(plain) == {"object", "data"}
-
-
-def test_a_list_without_models_has_no_first(here) -> None:
-    headers = {"x-api-key": "none", "anthropic-version": "2023-06-01"}
-    page = here.client.get("/v1/models", headers=headers).json
+    page = here.client.get("/v1/models", headers={"x-api-key": "none"} | version).json
     assert (page["data"], page["first_id"], page["last_id"]) == ([], None, None)
 
 

@@ -54,62 +54,55 @@ def feed_body(world: World, monitor: FakeMonitor, form: Form = Form.NAMED) -> Fe
     return FeedBody(EventFeed(world.service, form), monitor)
 
 
-def test_a_body_nobody_reads_takes_hold_of_nothing(world: World, monitor: FakeMonitor) -> None:
-    body = feed_body(world, monitor)
-    assert not world.service.feeds
-    body.close()
+def test_a_body_nobody_reads_takes_hold_of_nothing(world, log, monitor) -> None:
+    for body in (feed_body(world, monitor), LogBody(world.service, log, monitor)):
+        assert not world.service.feeds
+        body.close()
     assert monitor.opened == 0
+    assert "0 readers" in repr(log)
 
 
-def test_frames_that_wait_are_one_piece(world: World, monitor: FakeMonitor) -> None:
+def test_frames_that_wait_are_one_piece(world, monitor) -> None:
     body = feed_body(world, monitor, Form.MESSAGE)
     assert next(body).count(b"event:message\ndata:{") == 7
     body.close()
 
 
-def test_a_quiet_feed_has_a_heartbeat(world: World, monitor: FakeMonitor) -> None:
+def test_a_quiet_feed_has_a_heartbeat(world, monitor) -> None:
     body = feed_body(world, monitor)
     assert next(body) == next(body) == HEARTBEAT == b": heartbeat\n"
     assert frames(HEARTBEAT) == []
     body.close()
 
 
-def test_a_client_that_leaves_ends_the_feed(world: World, monitor: FakeMonitor) -> None:
+@pytest.mark.parametrize("how", ["client", "shutdown"])
+def test_a_client_that_leaves_and_the_shutdown_end_the_feed(world, monitor, how: str) -> None:
     body = feed_body(world, monitor)
     next(body)
-    monitor.leave()
+    monitor.leave() if how == "client" else world.service.end_feeds()
     assert list(body) == []
     body.close()
     assert monitor.closed
     assert not world.service.feeds
 
 
-def test_the_shutdown_ends_the_feed(world: World, monitor: FakeMonitor) -> None:
-    body = feed_body(world, monitor)
-    next(body)
-    world.service.end_feeds()
-    assert list(body) == []
-    body.close()
-
-
 # --- a log as text -----------------------------------------------------------------------------
 
 
-def test_a_log_is_its_history_and_then_what_comes_verbatim(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_a_log_is_its_history_and_then_what_comes_verbatim(world, log, monitor) -> None:
     log.write(b"old \xff")
     body = LogBody(world.service, log, monitor)
     assert next(body) == b"old \xff"
     log.write(b"new")
     log.write(b"er\n")
     assert next(body) == b"newer\n"
+    log.write(b"last\n")
+    log.close()
+    assert list(body) == [b"last\n"]
     body.close()
 
 
-def test_without_history_only_what_comes(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_without_history_only_what_comes(world, log, monitor) -> None:
     log.write(b"old\n")
     body = LogBody(world.service, log, monitor, skip_history=True)
     reading = gevent.spawn(next, body)
@@ -120,22 +113,8 @@ def test_without_history_only_what_comes(
     body.close()
 
 
-def test_a_log_that_ends_is_read_to_its_end(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
-    body = LogBody(world.service, log, monitor)
-    log.write(b"1\n")
-    assert next(body) == b"1\n"
-    log.write(b"2\n")
-    log.close()
-    assert list(body) == [b"2\n"]
-    body.close()
-
-
 @pytest.mark.parametrize("how", ["client", "shutdown"])
-def test_a_log_that_does_not_end_is_left(
-    world: World, log: LogStream, monitor: FakeMonitor, how: str
-) -> None:
+def test_a_log_that_does_not_end_is_left(world, log, monitor, how) -> None:
     body = LogBody(world.service, log, monitor)
     log.write(b"1\n")
     next(body)
@@ -149,17 +128,7 @@ def test_a_log_that_does_not_end_is_left(
     assert "0 readers" in repr(log)
 
 
-def test_a_log_body_nobody_reads_takes_hold_of_nothing(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
-    LogBody(world.service, log, monitor).close()
-    assert monitor.opened == 0
-    assert "0 readers" in repr(log)
-
-
-def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(world, log, monitor) -> None:
     body = LogBody(world.service, log, monitor)
     log.write(b"1\n")
     next(body)
@@ -173,9 +142,7 @@ def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(
 # --- a log as events ---------------------------------------------------------------------------
 
 
-def test_lines_become_data_lines_and_ids_are_positions(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_lines_become_data_lines_and_ids_are_positions(world, log, monitor) -> None:
     log.write(b"one\ntwo\n")
     body = LogEvents(world.service, log, monitor)
     piece = next(body)
@@ -183,11 +150,13 @@ def test_lines_become_data_lines_and_ids_are_positions(
     log.write(b"three\n")
     assert frames(next(body)) == [SseFrame("three", id="14")]
     body.close()
+    for after, text in ((4, "two\nthree"), (9999, "one\ntwo\nthree")):  # that was another run
+        back = LogEvents(world.service, log, monitor, after=after)
+        assert frames(next(back)) == [SseFrame(text, id="14")]
+        back.close()
 
 
-def test_a_line_that_comes_in_parts_is_one_line(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_a_line_that_comes_in_parts_is_one_line(world, log, monitor) -> None:
     body = LogEvents(world.service, log, monitor)
     body._open()
     log.write(b"one\nhalf a ")
@@ -198,9 +167,7 @@ def test_a_line_that_comes_in_parts_is_one_line(
     body.close()
 
 
-def test_a_line_without_an_end_is_shown_after_a_while(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_a_line_without_an_end_is_shown_after_a_while(world, log, monitor) -> None:
     body = LogEvents(world.service, log, monitor)
     log.write(b"loading ...")
     assert frames(next(body)) == [SseFrame("loading ...", id="11")]
@@ -208,7 +175,7 @@ def test_a_line_without_an_end_is_shown_after_a_while(
     body.close()
 
 
-def test_a_very_long_line_is_shown_in_parts(world: World, monitor: FakeMonitor) -> None:
+def test_a_very_long_line_is_shown_in_parts(world, monitor) -> None:
     log = LogStream("llama", capacity=100_000)
     log.write(b"1\n" + b"x" * 20_000)
     body = LogEvents(world.service, log, monitor)
@@ -218,18 +185,7 @@ def test_a_very_long_line_is_shown_in_parts(world: World, monitor: FakeMonitor) 
     body.close()
 
 
-def test_a_reader_that_comes_back_goes_on_where_it_was(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
-    log.write(b"one\ntwo\n")
-    body = LogEvents(world.service, log, monitor, after=4)
-    assert frames(next(body)) == [SseFrame("two", id="8")]
-    body.close()
-
-
-def test_what_is_not_kept_any_more_is_said(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_what_is_not_kept_any_more_is_said(world, log, monitor) -> None:
     log.write(b"x" * 99 + b"\n" + b"y" * 99 + b"\n")
     body = LogEvents(world.service, log, monitor, after=50)
     (frame,) = frames(next(body))
@@ -238,18 +194,7 @@ def test_what_is_not_kept_any_more_is_said(
     body.close()
 
 
-def test_a_position_of_an_earlier_run_means_all(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
-    log.write(b"one\n")
-    body = LogEvents(world.service, log, monitor, after=9999)
-    assert frames(next(body)) == [SseFrame("one", id="4")]
-    body.close()
-
-
-def test_a_log_of_events_that_ends_shows_its_last_words_and_ends(
-    world: World, log: LogStream, monitor: FakeMonitor
-) -> None:
+def test_a_log_of_events_that_ends_shows_its_last_words_and_ends(world, log, monitor) -> None:
     body = LogEvents(world.service, log, monitor)
     log.write(b"1\n")
     next(body)
