@@ -46,7 +46,7 @@ class Running:
         self.environ = {"LLMSNAP_URL": self.url}
 
     def close(self) -> None:
-        self.service.contexts._tasks.close()  # a question killed half way leaves its socket open
+        self.service.facts._tasks.close()  # a question killed half way leaves its socket open
         self._server.drain()
         self.service.close(0.0)
         self._server.finish(0.1)
