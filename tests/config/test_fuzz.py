@@ -35,7 +35,6 @@ trees = st.recursive(
     ),
     max_leaves=40,
 )
-signs = st.sampled_from(["", "- ", ": ", "[", "  "])
 files = st.dictionaries(st.sampled_from(KEYS), trees, max_size=8)
 fast = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=30)
 

@@ -224,9 +224,6 @@ def test_headers_that_cannot_be_sent(headers: str, says: str) -> None:
 # --- endpoints -----------------------------------------------------------------------------------
 
 
-ENABLED = "sleepMode: enable"
-
-
 def test_endpoints_are_read_with_their_timeouts() -> None:
     found = config("""
         sleepRequestTimeout: 15

@@ -25,6 +25,7 @@ from llmsnap.web import frames as inflight
 from llmsnap.web.events import EventFeed, Form, Position
 from llmsnap.web.frames import LogPiece, envelope, split_utf8, wrapped
 from llmsnap.web.frames import named as named_frame
+from tests.fakes.clock import Clock
 from tests.parity import parity
 from tests.web.watched import World, envelopes, named
 
@@ -391,17 +392,9 @@ def test_characters_are_not_cut_in_two(data: bytes, rest: bytes) -> None:
 JSON = [("Content-Type", "application/json"), ("Set-Cookie", "id=s3cret")]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture
