@@ -116,25 +116,14 @@ MODELS = {
 
 
 class Observer:
+    """Keeps the argument of each call, by the name of the method."""
+
     def __init__(self) -> None:
-        self.swaps: list[msg.SwapEnded] = []
-        self.preloads: list[msg.PreloadEnded] = []
-        self.retired: list[str] = []
         self.came = Event()
+        self.heard: dict[str, list] = defaultdict(list)
 
-    def on_swap_started(self, swap: msg.StartSwap) -> None:
-        self.came.set()
-
-    def on_swap_finished(self, finished: msg.SwapEnded) -> None:
-        self.swaps.append(finished)
-
-    def on_preload_ended(self, ended: msg.PreloadEnded) -> None:
-        self.preloads.append(ended)
-        self.came.set()
-
-    def on_retired(self, model_id: str) -> None:
-        self.retired.append(model_id)
-        self.came.set()
+    def __getattr__(self, name: str) -> Callable[[object], None]:
+        return lambda event: (self.heard[name].append(event), self.came.set())
 
 
 def config(*ids: str, **changed: ModelConfig) -> Config:
@@ -148,9 +137,7 @@ QUICK = config(a=ModelConfig("a", "serve a", ttl_s=0.02))
 
 class Bench:
     def __init__(self) -> None:
-        self.processes: dict[str, FakeProcess] = defaultdict()
-        for name in MODELS:
-            self.processes[name] = FakeProcess(name)
+        self.processes = {name: FakeProcess(name) for name in MODELS}
         self.observer = Observer()
         self.driver = Driver(Scheduler(), self.processes.__getitem__, self.observer)
         self.driver.reconfigure(change_of(config()))
@@ -198,7 +185,9 @@ def test_a_stopped_model_is_loaded_once_for_all_who_wait(bench: Bench) -> None:
     assert all(ticket.wait(3) for ticket in tickets)
     leases = [ticket.take() for ticket in tickets]
     assert bench.processes["a"].loads == 1
-    assert {lease.swap_id for lease in leases} == {bench.observer.swaps[0].record.swap_id}
+    assert {lease.swap_id for lease in leases} == {
+        bench.observer.heard["on_swap_finished"][0].record.swap_id
+    }
     assert all(lease.load_s <= lease.waited_s for lease in leases)
     assert len(list(bench.driver.leases("a"))) == 3
     for lease in leases:
@@ -225,7 +214,7 @@ def test_another_model_swaps_it_out_when_it_is_idle(bench: Bench) -> None:
     assert other.wait(3)
     other.take().close()
     assert bench.processes["a"].state is State.STOPPED
-    record = bench.observer.swaps[-1].record
+    record = bench.observer.heard["on_swap_finished"][-1].record
     assert (record.target, record.kind, record.outcome) == ("b", LoadKind.START, SwapOutcome.DONE)
 
 
@@ -234,7 +223,7 @@ def test_a_model_that_can_sleep_sleeps_and_is_woken(bench: Bench) -> None:
     bench.acquire("a").close()
     assert bench.processes["s"].state is State.ASLEEP
     bench.acquire("s").close()
-    assert bench.observer.swaps[-1].record.kind is LoadKind.WAKE
+    assert bench.observer.heard["on_swap_finished"][-1].record.kind is LoadKind.WAKE
 
 
 def test_a_failed_sleep_frees_the_room_all_the_same(bench: Bench) -> None:
@@ -322,7 +311,7 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
     bench.processes["a"].may_load.set()
     fails = bench.driver.request("a")
     assert fails.wait(3)
-    aborted, failed = (swap.record.swap_id for swap in bench.observer.swaps)
+    aborted, failed = (swap.record.swap_id for swap in bench.observer.heard["on_swap_finished"])
     assert [each.swap_id for each in (leaves, stays, fails)] == [aborted, aborted, failed]
     assert under_way == aborted
     assert leaves.load_s > 0
@@ -387,8 +376,8 @@ def test_sleep_by_hand(bench: Bench) -> None:
 def test_preloads_tell_how_they_ended(bench: Bench) -> None:
     bench.processes["b"].fail_load = StartFailed("b: no")
     bench.driver.preload(("a", "b"))
-    bench.wait_for(lambda: len(bench.observer.preloads) == 2)
-    found = [(p.model_id, p.outcome) for p in bench.observer.preloads]
+    bench.wait_for(lambda: len(bench.observer.heard["on_preload_ended"]) == 2)
+    found = [(p.model_id, p.outcome) for p in bench.observer.heard["on_preload_ended"]]
     assert found == [("a", msg.Outcome.OK), ("b", msg.Outcome.FAILED)]
 
 
@@ -399,7 +388,7 @@ def test_a_removed_model_is_stopped_and_retired(bench: Bench) -> None:
         bench.driver.request("a").take()
     assert bench.processes["a"].state is State.READY, "it drains"
     lease.close()
-    bench.wait_for(lambda: "a" in bench.observer.retired)
+    bench.wait_for(lambda: "a" in bench.observer.heard["on_retired"])
     assert bench.processes["a"].state is State.STOPPED
 
 
