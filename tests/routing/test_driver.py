@@ -142,6 +142,8 @@ class Bench:
         self.driver = Driver(Scheduler(), self.processes.__getitem__, self.observer)
         self.driver.reconfigure(change_of(config()))
         self.tasks = TaskGroup("clients")
+        self.swaps = self.observer.heard["on_swap_finished"]
+        self.preloads = self.observer.heard["on_preload_ended"]
 
     def acquire(self, model_id: str, **wishes: object) -> Lease:
         ticket = self.driver.request(model_id, **wishes)
@@ -185,9 +187,7 @@ def test_a_stopped_model_is_loaded_once_for_all_who_wait(bench: Bench) -> None:
     assert all(ticket.wait(3) for ticket in tickets)
     leases = [ticket.take() for ticket in tickets]
     assert bench.processes["a"].loads == 1
-    assert {lease.swap_id for lease in leases} == {
-        bench.observer.heard["on_swap_finished"][0].record.swap_id
-    }
+    assert {lease.swap_id for lease in leases} == {bench.swaps[0].record.swap_id}
     assert all(lease.load_s <= lease.waited_s for lease in leases)
     assert len(list(bench.driver.leases("a"))) == 3
     for lease in leases:
@@ -214,7 +214,7 @@ def test_another_model_swaps_it_out_when_it_is_idle(bench: Bench) -> None:
     assert other.wait(3)
     other.take().close()
     assert bench.processes["a"].state is State.STOPPED
-    record = bench.observer.heard["on_swap_finished"][-1].record
+    record = bench.swaps[-1].record
     assert (record.target, record.kind, record.outcome) == ("b", LoadKind.START, SwapOutcome.DONE)
 
 
@@ -223,7 +223,7 @@ def test_a_model_that_can_sleep_sleeps_and_is_woken(bench: Bench) -> None:
     bench.acquire("a").close()
     assert bench.processes["s"].state is State.ASLEEP
     bench.acquire("s").close()
-    assert bench.observer.heard["on_swap_finished"][-1].record.kind is LoadKind.WAKE
+    assert bench.swaps[-1].record.kind is LoadKind.WAKE
 
 
 def test_a_failed_sleep_frees_the_room_all_the_same(bench: Bench) -> None:
@@ -311,7 +311,7 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
     bench.processes["a"].may_load.set()
     fails = bench.driver.request("a")
     assert fails.wait(3)
-    aborted, failed = (swap.record.swap_id for swap in bench.observer.heard["on_swap_finished"])
+    aborted, failed = (swap.record.swap_id for swap in bench.swaps)
     assert [each.swap_id for each in (leaves, stays, fails)] == [aborted, aborted, failed]
     assert under_way == aborted
     assert leaves.load_s > 0
@@ -376,8 +376,8 @@ def test_sleep_by_hand(bench: Bench) -> None:
 def test_preloads_tell_how_they_ended(bench: Bench) -> None:
     bench.processes["b"].fail_load = StartFailed("b: no")
     bench.driver.preload(("a", "b"))
-    bench.wait_for(lambda: len(bench.observer.heard["on_preload_ended"]) == 2)
-    found = [(p.model_id, p.outcome) for p in bench.observer.heard["on_preload_ended"]]
+    bench.wait_for(lambda: len(bench.preloads) == 2)
+    found = [(p.model_id, p.outcome) for p in bench.preloads]
     assert found == [("a", msg.Outcome.OK), ("b", msg.Outcome.FAILED)]
 
 
