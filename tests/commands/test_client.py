@@ -100,7 +100,7 @@ def test_nobody_at_the_address_says_what_to_do(server: Running) -> None:
     for url, words in (
         ("http://127.0.0.1:1", r"Connection refused.*--url or LLMSNAP_URL"),
         ("http://nowhere.invalid:1", r"no server at http://nowhere\.invalid"),
-        (server.url.replace("http:", "https:"), ""),
+        (server.url.replace("http:", "https:"), "https:"),
     ):
         with pytest.raises(NoServer, match=words):
             ServerClient(url).get("/running")
