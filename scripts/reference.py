@@ -59,6 +59,7 @@ TABLES = {
     "A model: `models.<id>`": EACH["model"],
     "A group: `groups.<id>`": EACH["group"],
     "A peer: `peers.<id>`": EACH["peer"],
+    "A selector: `selectors.<id>`": EACH["selector"],
     "A profile: `profiles.<name>`": EACH["profile"],
     "A key with limits: `apiKeys[]`": EACH["apiKey"],
 }
@@ -166,7 +167,13 @@ HEADER = """\
 # `llmsnap check FILE` tells what is wrong with a file, and where.
 # Configurations of llmsnap and llama-swap are read as they are.
 """
-SAMPLES = {"model": "llama", "group": "small-helpers", "peer": "workstation", "profile": "everyday"}
+SAMPLES = {
+    "model": "llama",
+    "group": "small-helpers",
+    "peer": "workstation",
+    "selector": "chat",
+    "profile": "everyday",
+}
 MORE_MODELS = """\
   # A model that sleeps: vLLM gives its GPU memory back and keeps the rest for a quick return.
   qwen:

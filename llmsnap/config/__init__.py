@@ -4,9 +4,9 @@
 what a change needs, and its text. ``keys`` derives from that what the loader reads and what the
 diff compares, ``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of
 ``nodes`` with positions, ``macros`` fills in references, ``kinds`` reads values by their
-declaration, and ``models``, ``groups``, ``peers``, ``profiles``, ``filters`` and ``access`` check
-what concerns more than one key. ``diff`` says what a reload changes, ``advice`` what is odd about a
-file that loads.
+declaration, and ``models``, ``groups``, ``peers``, ``selectors``, ``profiles``, ``filters`` and
+``access`` check what concerns more than one key. ``diff`` says what a reload changes, ``advice``
+what is odd about a file that loads.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from .parts import (
     PerformanceConfig,
     ProfileConfig,
     SchedulerConfig,
+    SelectorConfig,
     StoreConfig,
     Timeouts,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "ProfileConfig",
     "Report",
     "SchedulerConfig",
+    "SelectorConfig",
     "StoreConfig",
     "Timeouts",
     "WrittenFloat",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from llmsnap.errors import Problem
 
+from .groups import evicts
 from .loader import Loaded
 from .nodes import Node, Report, find_node, in_file_order
 from .parts import DEFAULT_GROUP, GroupConfig
@@ -32,7 +33,7 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
         what = f'listens on port {local_port(second)} like model "{first.id}", and both may run'
         report.advise(path, what, "use ${PORT}, or a swap group", find_node(tree, path))
     for early, late in combinations(config.preload, 2):
-        if _evicts(groups[late], groups[early]):
+        if evicts(groups[late], groups[early]):
             path = ("hooks", "on_startup", "preload")
             what = f'loading "{late}" makes "{early}" leave again'
             fix = "put them into a group with swap: false, or preload one"
@@ -88,11 +89,4 @@ def _may_run_together(
     if first.can_sleep or second.can_sleep:
         return True  # a sleeping model keeps its port in use
     one, other = (groups.get(model.id, GroupConfig(DEFAULT_GROUP)) for model in (first, second))
-    return not (_evicts(one, other) and _evicts(other, one))
-
-
-def _evicts(target: GroupConfig, victim: GroupConfig) -> bool:
-    """Return whether loading a model of *target* evicts one of *victim*."""
-    if target.id == victim.id:
-        return target.swap
-    return target.exclusive and not victim.persistent
+    return not (evicts(one, other) and evicts(other, one))

@@ -9,7 +9,7 @@ from .kinds import Json, Kind
 from .parts import DEFAULT_GROUP, GroupConfig
 from .settings import Config, ModelConfig
 
-_PARTS = ("groups", "peers", "profiles", "apiKeys", "preload", "scheduler", "settings")
+_PARTS = ("groups", "peers", "selectors", "profiles", "apiKeys", "preload", "scheduler", "settings")
 _IN_BLUEPRINT = frozenset({"cmd", "proxy", "env", "port", "blueprint"})
 
 
@@ -46,8 +46,8 @@ class Diff:
     """Model ids by the effect of a reload on them, each sorted.
 
     *hot* models are changed while they run; *restart* models need a new process. *parts* names
-    other differences: ``groups``, ``peers``, ``profiles``, ``apiKeys``, ``preload``, ``scheduler``,
-    ``settings``.
+    other differences: ``groups``, ``peers``, ``selectors``, ``profiles``, ``apiKeys``, ``preload``,
+    ``scheduler``, ``settings``.
     """
 
     unchanged: tuple[str, ...] = ()

@@ -14,11 +14,11 @@ from .parts import DEFAULT_GROUP, GROUP, GroupConfig, SchedulerConfig
 
 
 def read_groups(
-    node: Node | None, path: Path, names: ModelNames, report: Report
+    node: Node | None, path: Path, names: ModelNames, reader: ValueReader
 ) -> Values[str, GroupConfig]:
     """Return the groups in file order, ``(default)`` last."""
     entries: dict[str, Node] = {}
-    reader = ValueReader(report)  # without macros: members are literal
+    report = reader.report
     if isinstance(node, Mapping):
         entries = dict(node.entries)
     elif node is not None:
@@ -103,6 +103,13 @@ class _Membership:
 
     def _advise(self, group_id: str, what: str, fix: str) -> None:
         self._report.advise((*self._path, group_id, "members"), what, fix, self._at(group_id))
+
+
+def evicts(target: GroupConfig, victim: GroupConfig) -> bool:
+    """Return whether loading a model of *target* evicts one of *victim*."""
+    if target.id == victim.id:
+        return target.swap
+    return target.exclusive and not victim.persistent
 
 
 # --- the scheduler --------------------------------------------------------------------------------

@@ -39,8 +39,9 @@ from .nodes import (
     in_file_order,
     is_null,
 )
-from .peers import read_peers
+from .peers import check_qualified_names, read_peers
 from .profiles import read_profiles, startup_profile
+from .selectors import TargetNames, read_selectors
 from .settings import TOP, Config
 from .yaml import compose
 
@@ -222,14 +223,19 @@ class _Build:
         check_proxies(values["trustedProxies"], find_node(root, ("trustedProxies",)), report)
         _report_deprecated(values, root, report)
         peers = read_peers(values["peers"], reader)
-        profiles = read_profiles(values["profiles"], names, peers, reader)
+        check_qualified_names(peers, names, values["peers"], report)
+        groups = read_groups(*groups_node(values, root, report), names, reader)
+        targets = TargetNames.of(names, peers, groups)
+        selectors = read_selectors(values["selectors"], targets, reader)
+        profiles = read_profiles(values["profiles"], names, peers, selectors, reader)
         return {
             **plain,
             **read_origins(values, root, report),
             "models": names.models,
             "aliases": names.aliases,
-            "groups": read_groups(*groups_node(values, root, report), names, report),
+            "groups": groups,
             "peers": peers,
+            "selectors": selectors,
             "profiles": profiles,
             "startup_profile": startup_profile(values, profiles, root, report),
             "api_keys": read_api_keys(values["apiKeys"], report),

@@ -36,6 +36,17 @@ _PINS = {
     "type": "object",
     "additionalProperties": {"anyOf": [{"$ref": "#/$defs/text"}, {"type": "null"}]},
 }
+RETRY_STATUS = frozenset({502, 503, 504})
+STRATEGIES = ("pin", "warm", "spillover", "failover")
+_STATUSES = {
+    "type": "array",
+    "items": {
+        "anyOf": [{"type": "integer", "minimum": 400, "maximum": 599}, {"$ref": "#/$defs/macro"}]
+    },
+}
+_HEADER_NAMES = {
+    "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"$ref": "#/$defs/text"}}]
+}
 _PRIORITIES = {"type": "object", "additionalProperties": {"type": "integer"}, "default": {}}
 
 
@@ -386,6 +397,103 @@ class PerformanceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectorConfig:
+    """A name in requests whose target is chosen anew for each request."""
+
+    id: str
+    strategy: str = setting(
+        "strategy",
+        Choice("", words=STRATEGIES),
+        "`pin`: the first target. `warm`: the first that is ready, else the first that is being "
+        "loaded, asleep, or listed. `spillover`: the least busy of those in use; a further one "
+        "where each of those has as many requests as `settings.spillover`. `failover`: the first "
+        "that works.",
+        required=True,
+        example="spillover",
+    )
+    targets: tuple[str, ...] = setting(
+        "targets",
+        Texts(),
+        "Models, aliases or models of peers, in order of preference. `warm`: local models only. "
+        "`spillover`: each model once, and local ones must be able to run together.",
+        required=True,
+        initial=(),
+        example=["llama", "workstation/big-model"],
+        schema={"minItems": 1},
+    )
+    """At least one; each is a model, an alias or a model of a peer."""
+    settings: ClassVar[ConfigKey] = grouped("settings", "Settings of the strategies.")
+    spillover: int = setting(
+        "settings.spillover",
+        Number(1, least=1, whole=True),
+        "`spillover`: requests of this selector on each target in use, before a further one is "
+        "used.",
+        example=2,
+    )
+    retry_status: frozenset[int] = setting(
+        "settings.retryStatus",
+        RawNode(_STATUSES),
+        "`failover`: statuses of an answer that count as a failure. Default: 502, 503, 504.",
+        initial=RETRY_STATUS,
+        example=[502, 503, 504],
+        live=False,
+    )
+    header_timeout_s: float = setting(
+        "settings.headerTimeout",
+        Number(0.0, least=0),
+        "`failover`: seconds until a target's answer must begin, once it is loaded; 0 is no limit.",
+        unit="seconds",
+        live=False,
+    )
+    failures: int = setting(
+        "settings.failures",
+        Number(3, least=1, whole=True),
+        "`failover`: failures in a row after which a target is skipped.",
+        live=False,
+    )
+    retry_after_s: float = setting(
+        "settings.retryAfter",
+        Number(60.0, least=1),
+        "`failover`: seconds after which one request tries a skipped target again.",
+        unit="seconds",
+        live=False,
+    )
+    max_attempts: int = setting(
+        "settings.maxAttempts",
+        Number(0, least=0, whole=True),
+        "`failover`: targets that one request tries at most; 0: all.",
+        live=False,
+    )
+    affinity: tuple[str, ...] = setting(
+        "settings.affinity",
+        RawNode(_HEADER_NAMES),
+        "Request headers, the first of which that has a value names a session: its requests go to "
+        "the same target while that is in use and at most one request busier than the least busy "
+        "one. `true`: `X-Session-ID` and `X-Litellm-Session-Id`.",
+        initial=(),
+        example=True,
+    )
+    """Names of headers, in lower case."""
+    name: str = setting("name", Text(), "Shown in `/v1/models`.", example="Everyday")
+    description: str = setting(
+        "description",
+        Text(),
+        "Shown in `/v1/models`.",
+        example="Here, and on the workstation when this machine is busy",
+    )
+    unlisted: bool = setting(
+        "unlisted", Flag(), "Leave the selector out of `/v1/models`; it still works."
+    )
+    metadata: Mapping[str, JsonValue] = setting(
+        "metadata",
+        Json(),
+        "Anything clients should know; shown in `/v1/models`.",
+        to=lambda data: MappingProxyType(dict(data)),
+        example={"team": "research"},
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileConfig:
     """Another meaning of some names in requests, while it is active."""
 
@@ -399,9 +507,9 @@ class ProfileConfig:
     pins: Mapping[str, str] = setting(
         "pins",
         RawNode(_PINS),
-        "Name in requests -> model, alias or peer model that serves it instead. Empty: the name is "
-        "disabled (404). A pin hides a model, alias or bare peer name it equals; it is followed "
-        "once.",
+        "Name in requests -> model, alias, selector or peer model that serves it instead. Empty: "
+        "the name is disabled (404). A pin hides a model, alias, selector or bare peer name it "
+        "equals; it is followed once.",
         required=True,
         initial=_EMPTY,
         example={"gpt-4o-mini": "qwen", "big-model": None},
@@ -416,3 +524,4 @@ STORE = section_of(StoreConfig)
 GROUP = section_of(GroupConfig)
 PEER = section_of(PeerConfig)
 PROFILE = section_of(ProfileConfig)
+SELECTOR = section_of(SelectorConfig)

@@ -9,7 +9,8 @@ from typing import Any
 from . import filters
 from .keys import stored_values
 from .kinds import ValueReader
-from .nodes import Mapping, Node, Path, find_node
+from .models import ModelNames
+from .nodes import Mapping, Node, Path, Report, find_node
 from .parts import PEER, PeerConfig
 from .scalars import url_fault, without_password
 
@@ -49,6 +50,26 @@ def _check_proxy(proxy: str, node: Node, path: Path, reader: ValueReader) -> Non
     elif fault:
         what = f"invalid peer proxy URL: {without_password(proxy)} {fault}"
         reader.report.error(path, what, "write it like http://192.168.1.23:8080", at)
+
+
+def check_qualified_names(
+    peers: Values[str, PeerConfig], names: ModelNames, node: Node | None, report: Report
+) -> None:
+    """Report a qualified name that is a local model's, too, or that two models of peers share."""
+    owners: dict[str, str] = {}
+    for peer in peers.values():
+        for model in peer.models:
+            qualified = f"{peer.id}/{model}"
+            path = ("peers", peer.id, "models")
+            at = find_node(node, path[1:])
+            local = names.resolve(qualified)
+            other = owners.setdefault(qualified, peer.id)
+            if local is not None:
+                what = f'"{qualified}", the name of its model "{model}", is model "{local}" here'
+                report.error(path, what, "rename the peer or the local model", at)
+            elif other != peer.id:
+                what = f'"{qualified}", the name of its model "{model}", is one of peer "{other}"'
+                report.error(path, what, "rename one of the two peers", at)
 
 
 def _advise_about_shared_models(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,11 @@ from .parts import PROFILE, PeerConfig, ProfileConfig
 
 
 def read_profiles(
-    node: Node | None, names: ModelNames, peers: Values[str, PeerConfig], reader: ValueReader
+    node: Node | None,
+    names: ModelNames,
+    peers: Values[str, PeerConfig],
+    selectors: Iterable[str],
+    reader: ValueReader,
 ) -> Values[str, ProfileConfig]:
     """Return the profiles in ascending order of their names.
 
@@ -30,7 +35,7 @@ def read_profiles(
         reader.report.advise(path, what, "say with groups what runs together", node)
         reader.report.suppress(path)
         return MappingProxyType({})
-    pins = _Pins(names, peers, reader)
+    pins = _Pins(names, peers, selectors, reader)
     found = {name: _read(name, node, pins, reader) for name in sorted(node.entries)}
     return MappingProxyType(found)
 
@@ -61,14 +66,18 @@ def startup_profile(
 
 
 class _Pins:
-    """Reads pins, whose targets are models, aliases and models of peers."""
+    """Reads pins, whose targets are models, aliases, selectors and models of peers."""
 
     def __init__(
-        self, names: ModelNames, peers: Values[str, PeerConfig], reader: ValueReader
+        self,
+        names: ModelNames,
+        peers: Values[str, PeerConfig],
+        selectors: Iterable[str],
+        reader: ValueReader,
     ) -> None:
         bare = {model for peer in peers.values() for model in peer.models}
         self._qualified = {f"{peer.id}/{model}" for peer in peers.values() for model in peer.models}
-        self._targets = {*names.all(), *bare, *self._qualified}
+        self._targets = {*names.all(), *bare, *self._qualified, *selectors}
         self._reader = reader
 
     def read(self, node: Node | None, path: Path, profile: Node) -> Values[str, str]:
@@ -94,6 +103,9 @@ class _Pins:
         target: str = Text(strict=True).read(at, path, self._reader)
         if target and target not in self._targets:
             fix = report.nearest(target, self._targets)
-            fix = fix or "name a model id, an alias or a model of a peer, or leave it empty"
+            fix = (
+                fix
+                or "name a model id, an alias, a selector or a model of a peer, or leave it empty"
+            )
             report.error(path, f'"{target}" is no model', fix, at)
         return target

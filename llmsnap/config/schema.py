@@ -62,6 +62,7 @@ _SECTIONS = {
     "model": "A model: how its server is started, checked and stopped, and its limits.",
     "group": "Models that share rules.",
     "peer": "Another server, and the models it offers.",
+    "selector": "A name in requests whose target is chosen anew for each request.",
     "profile": "Another meaning of some names in requests, while it is active.",
     "apiKey": "A key with a name and limits.",
     "endpoint": "One HTTP call.",

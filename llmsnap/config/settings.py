@@ -51,6 +51,7 @@ from .parts import (
     PERFORMANCE,
     PROFILE,
     SCHEDULER,
+    SELECTOR,
     STORE,
     ApiKey,
     Capabilities,
@@ -62,6 +63,7 @@ from .parts import (
     PerformanceConfig,
     ProfileConfig,
     SchedulerConfig,
+    SelectorConfig,
     StoreConfig,
     Timeouts,
     timeouts_of,
@@ -407,6 +409,16 @@ class Config:
         part="peers",
     )
     """The peers, sorted by id; the first of those that offer a model serves it."""
+    selectors: Mapping[str, SelectorConfig] = setting(
+        "selectors",
+        RawNode(each="selector"),
+        "Further names for requests, each of which chooses one of several targets: by what is "
+        "loaded, how busy it is, and whether it works.",
+        initial=_EMPTY,
+        part="selectors",
+        heading="what names in requests mean",
+    )
+    """By id, in ascending order."""
     profiles: Mapping[str, ProfileConfig] = setting(
         "profiles",
         RawNode(each="profile"),
@@ -414,7 +426,6 @@ class Config:
         "requests go on.",
         initial=_EMPTY,
         part="profiles",
-        heading="what names in requests mean",
     )
     """By name, in ascending order."""
     startup_profile: str = derived("", part="profiles")
@@ -787,7 +798,6 @@ TOP = section_of(
         ),
         *unsupported("the interface needs no settings; remove it", "ui"),
         _refused("say which models run together with groups", "matrix"),
-        _refused("use aliases, or name the model itself", "selectors"),
     ],
 )
 MODEL = section_of(ModelConfig)
@@ -795,6 +805,7 @@ EACH = {
     "model": MODEL,
     "group": GROUP,
     "peer": PEER,
+    "selector": SELECTOR,
     "profile": PROFILE,
     "apiKey": API_KEY,
     "endpoint": ENDPOINT,

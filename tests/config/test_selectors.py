@@ -1,0 +1,177 @@
+"""Selectors: what is read, and every mistake with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.config.loader import loads
+from llmsnap.errors import ConfigError
+from tests.config.reading import advice, config, problem
+
+MODELS = """\
+macros: {BIG: large, WAIT: 2.5}
+models:
+  small: {cmd: "x ${PORT}", aliases: [tiny], filters: {setParamsByID: {"small:high": {a: 1}}}}
+  large: {cmd: "x ${PORT}"}
+  other: {cmd: "x ${PORT}"}
+groups:
+  pair: {swap: false, members: [small, "${BIG}"]}
+peers:
+  box: {proxy: "http://box", models: [remote, org/deep, shared]}
+  den: {proxy: "http://den", models: [shared]}
+"""
+
+
+def test_a_selector_is_read() -> None:
+    found = config(
+        MODELS
+        + """\
+selectors:
+  work:
+    strategy: failover
+    targets: ["${BIG}", tiny, "small:high", remote, box/org/deep, den/shared]
+    name: Work
+    description: At the desk
+    unlisted: true
+    metadata: {team: blue}
+    settings:
+      retryStatus: [500, 502]
+      headerTimeout: ${WAIT}
+      failures: 2
+      retryAfter: 5
+      maxAttempts: 3
+      affinity: [" X-Chat ", x-chat, ""]
+  away: {strategy: warm, targets: [small, small], settings: {affinity: yes}}
+"""
+    )
+    assert list(found.selectors) == ["away", "work"]
+    work, away = found.selectors["work"], found.selectors["away"]
+    assert work.targets == (
+        *("large", "tiny", "small:high", "remote"),
+        *("box/org/deep", "den/shared"),
+    )
+    assert (work.name, work.description, work.unlisted) == ("Work", "At the desk", True)
+    assert dict(work.metadata) == {"team": "blue"}
+    assert work.retry_status == {500, 502}
+    assert (work.header_timeout_s, work.failures, work.retry_after_s) == (2.5, 2, 5.0)
+    assert (work.max_attempts, work.affinity) == (3, ("x-chat",))
+    assert (away.strategy, away.affinity) == ("warm", ("x-session-id", "x-litellm-session-id"))
+    assert away.retry_status == {502, 503, 504}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{strategy: pin, targets: [small, small]}",
+        "{strategy: warm, targets: [small, large, other]}",
+        "{strategy: spillover, targets: [other]}",
+        "{strategy: spillover, targets: [small, large, remote], settings: {spillover: 4}}",
+        "{strategy: spillover, targets: [other, box/remote, den/shared]}",
+    ],
+)
+def test_what_is_accepted_without_a_word(text: str) -> None:
+    assert not said_of(text)
+
+
+def said_of(selector: str) -> list[str]:
+    found = advice(f"{MODELS}selectors: {{s: {selector}}}")
+    return [each for each in found if each.startswith("selectors")]
+
+
+ONE = "{strategy: pin, targets: [small]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("5", "selectors: must be a mapping"),
+        (f"{{' ': {ONE}}}", "selectors. : the id of a selector can not be blank"),
+        (f"{{small: {ONE}}}", 'selectors.small: "small" is the id of a model - give'),
+        (f"{{tiny: {ONE}}}", 'selectors.tiny: "tiny" is a name of model "small" - give'),
+        (f"{{'small:high': {ONE}}}", 'selectors.small:high: "small:high" is a name of model'),
+        (f"{{box/remote: {ONE}}}", 'selectors.box/remote: "box/remote" names a model of one'),
+        ("{s: 5}", "selectors.s: must be a mapping (found 5)"),
+        ("{s: {targets: [small]}}", "selectors.s.strategy: is missing"),
+        ("{s: {strategy: , targets: [small]}}", "selectors.s.strategy: is missing"),
+        ("{s: {strategy: best, targets: [small]}}", "selectors.s.strategy: must be one of pin, w"),
+        ("{s: {strategy: pin}}", "selectors.s.targets: targets can not be empty - list"),
+        ("{s: {strategy: pin, targets: []}}", "selectors.s.targets: targets can not be empty"),
+        ("{s: {strategy: pin, targets: small}}", "selectors.s.targets: must be a list"),
+        (
+            "{s: {strategy: pin, targets: [lagre]}}",
+            'selectors.s.targets[0]: "lagre" is no model - did you mean "large"?',
+        ),
+        (
+            "{s: {strategy: pin, targets: [shared]}}",
+            'selectors.s.targets[0]: "shared" is offered by several peers - write box/shared or',
+        ),
+        (
+            f"{{s: {{strategy: pin, targets: [small, t]}}, t: {ONE}}}",
+            'selectors.s.targets[1]: "t" is a selector, which can not be a target - list that',
+        ),
+        (
+            "{s: {strategy: warm, targets: [small, remote]}}",
+            'selectors.s.targets[1]: "remote" is a model of a peer, and warm chooses by what is',
+        ),
+        (
+            "{s: {strategy: spillover, targets: [small, remote, tiny]}}",
+            'selectors.s.targets[2]: "tiny" is the same model as "small" - list each model once',
+        ),
+        (
+            "{s: {strategy: spillover, targets: [remote, box/remote]}}",
+            'selectors.s.targets[1]: "box/remote" is the same model as "remote"',
+        ),
+        (
+            "{s: {strategy: spillover, targets: [small, remote, other]}}",
+            'selectors.s.targets[2]: "other" and "small" can not run together - put them into one',
+        ),
+        (
+            "{s: {strategy: spillover, targets: [small], settings: {spillover: 0}}}",
+            "selectors.s.settings.spillover: must be at least 1 (found 0)",
+        ),
+        (
+            "{s: {strategy: failover, targets: [small], settings: {retryStatus: [502, 200]}}}",
+            "selectors.s.settings.retryStatus[1]: must be at least 400 and at most 599 (found 200)",
+        ),
+        (
+            "{s: {strategy: failover, targets: [small], settings: {retryStatus: 502}}}",
+            "selectors.s.settings.retryStatus: must be a list (found 502) - write [502, 503, 504]",
+        ),
+        (
+            "{s: {strategy: failover, targets: [small], settings: {affinity: X-Chat}}}",
+            "selectors.s.settings.affinity: must be true, false or a list of headers (found X-Ch",
+        ),
+        (
+            "{s: {strategy: failover, targets: [small], settings: {retryAfter: 0}}}",
+            "selectors.s.settings.retryAfter: must be at least 1",
+        ),
+    ],
+)
+def test_mistakes(text: str, words: str) -> None:
+    assert problem(f"{MODELS}selectors: {text}").startswith(words)
+
+
+def test_mistakes_have_their_places() -> None:
+    text = "selectors:\n  small:\n    strategy: warm\n    targets:\n      - large\n      - remote\n"
+    with pytest.raises(ConfigError) as caught:
+        loads(MODELS + text, environ={})
+    places = [(each.line, each.column) for each in caught.value.problems]
+    first = MODELS.count("\n") + 2
+    assert places == [(first, 3), (first + 4, 9)]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "setting", "where"),
+    [
+        ("pin", "spillover: 2", "spillover"),
+        ("pin", "affinity: true", "affinity"),
+        ("warm", "failures: 2", "failures"),
+        ("spillover", "retryStatus: [500]", "retryStatus"),
+    ],
+)
+def test_a_setting_of_another_strategy_is_advised_against(
+    strategy: str, setting: str, where: str
+) -> None:
+    assert said_of(f"{{strategy: {strategy}, targets: [small], settings: {{{setting}}}}}") == [
+        f"selectors.s.settings.{where}: has no effect with strategy: {strategy} - remove it"
+    ]
