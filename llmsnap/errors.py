@@ -242,6 +242,18 @@ class TooManyInFlight(RequestError):
         self.retry_after_s = retry_after_s
 
 
+class NoTarget(RequestError):
+    """None of the targets of a selector can be used now."""
+
+    status = 503
+    code = "no_target"
+
+    def __init__(self, message: str, retry_after_s: float, detail: str) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.detail = detail
+
+
 class NoRoom(RequestError):
     """The memory for request bodies is used up by other requests."""
 

@@ -326,6 +326,7 @@ class Service:
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
         self.telemetry.configure(config)
         self.bodies.configure(config)
+        self.dispatcher.selectors.configure(config.selectors)
         self.driver.reconfigure(change_of(config, frozenset(restart), frozenset(changes.hot)))
         if preload:
             self.driver.preload(tuple(preload))

@@ -16,7 +16,7 @@ from llmsnap.http import REDACTED, Headers
 from llmsnap.proxy.client import Exchange, UpstreamTimeouts
 from llmsnap.proxy.payload import UNPARSED, Payload
 from llmsnap.proxy.request import Request
-from llmsnap.routing import Lease, Ticket
+from llmsnap.routing import Lease, Selection, Ticket
 from llmsnap.telemetry import ResponseObserver
 
 
@@ -65,6 +65,10 @@ class RequestContext:
     """Whether the request is a probe: it takes no slot and does not keep the model loaded."""
     watches = False
     """Whether its client is an event source, which reconnects when the response ends."""
+    takes_plain = False
+    """Whether its answer must come without a Content-Encoding, since its head has been sent."""
+    selection: Selection | None = None
+    """Its way through the targets of a selector, if it names one."""
     comment_every_s = 0.0
     """Seconds of silence of its server after which its client gets a comment; 0: never."""
 
@@ -196,6 +200,19 @@ class RequestContext:
             self.lease.close()
         self.exchange = self.lease = None
 
+    def leave_target(self) -> None:
+        """Release everything but the body: another target serves instead. Never switches."""
+        if self.lease is None and self._waiting is not None:
+            self._note_failed_wait(*self._waiting)
+        self._waiting = self._interrupt = None
+        self.release()
+        self.model_id, self.peer, self.was_resent = "", None, False
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether the body is still held, so that the request can be sent once more."""
+        return self._holds_body and self.payload.is_kept
+
     def release_body(self) -> None:
         """Free the body: once the response has begun, it is not sent again. Never switches."""
         self._holds_body = False
@@ -214,6 +231,8 @@ class RequestContext:
         self.release()
         if self._holds_body:
             self.release_body()
+        if self.selection is not None:
+            self.selection.close()
         observer, self.observer = self.observer, None  # it refers to this object: a reference cycle
         if observer is not None:
             observer.finish(error, client_left=isinstance(error, ClientGone))
@@ -222,8 +241,9 @@ class RequestContext:
         """Note the waiting times and the swap of a request that got no lease."""
         waited_s = time.monotonic() - since
         self.granted = True
-        self.load_s = min(ticket.load_s, waited_s)
-        self.queue_s = waited_s - self.load_s
+        load_s = min(ticket.load_s, waited_s)
+        self.load_s += load_s
+        self.queue_s += waited_s - load_s
         self.swap_id = ticket.swap_id
 
     def _cut(self) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
-from llmsnap.config import ModelConfig
+from llmsnap.config import ModelConfig, PeerConfig
 from llmsnap.errors import (
     BadRequest,
     ChildExited,
@@ -21,6 +21,8 @@ from llmsnap.errors import (
     UnknownModel,
     Unreachable,
     UpstreamError,
+    UpstreamRefused,
+    in_full,
 )
 from llmsnap.http import (
     PAGE_SANDBOX,
@@ -35,7 +37,7 @@ from llmsnap.http import (
 )
 from llmsnap.models import Address
 from llmsnap.proxy import stream, tunnel, websocket
-from llmsnap.proxy.client import ConnectionPool, Exchange, nothing
+from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamTimeouts, nothing
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.jsonbody import is_true_word
 from llmsnap.proxy.loading import (
@@ -53,7 +55,18 @@ from llmsnap.proxy.payload import (
     parse_upstream,
 )
 from llmsnap.proxy.request import RequestConfig, Response, UpstreamSettings
-from llmsnap.routing import Lease, LocalRoute, PeerRoute, Route, Ticket
+from llmsnap.routing import (
+    Lease,
+    LocalRoute,
+    ModelRoute,
+    PeerRoute,
+    Route,
+    Selection,
+    SelectorRoute,
+    Selectors,
+    Standing,
+    Ticket,
+)
 from llmsnap.telemetry import Recorder
 
 log = logging.getLogger(__name__)
@@ -64,6 +77,9 @@ OBSERVING_METHODS = frozenset({"GET", "HEAD"})
 HEALTH_PATH = "/health"
 """A request for it below ``/upstream/<model>`` loads the model, as known tools expect, but does not
 keep a loaded one."""
+SERVED_BY = "X-Served-By"
+"""Header of an answer through a selector: the target that gave it."""
+SAFE_IN_HEADERS = "/:@._-~+*()[]{}, "
 EXIT_LIMIT_S = 0.2
 """Seconds to wait for a server's exit after its connection has closed."""
 
@@ -78,6 +94,9 @@ class Queue(Protocol):
 
     def observe(self, model_id: str) -> Lease | None:
         """Return a lease that takes no slot and keeps no model loaded; None if it is not ready."""
+
+    def standing(self, model_id: str) -> Standing:
+        """Return how soon a model can serve a further request. Never switches."""
 
     def recheck_files(self, model_id: str) -> bool:
         """End the back-off of a failing model if its files have changed; return whether. Blocks."""
@@ -120,6 +139,8 @@ class Dispatcher:
         recorder: Recorder,
         deferred: Callable[[], None] = nothing,
     ) -> None:
+        self.selectors = Selectors(queue.standing)
+        """What selectors remember between requests."""
         self._queue = queue
         self._servers = servers
         self._pool = pool
@@ -151,7 +172,7 @@ class Dispatcher:
             raise
         rest = payload.path.partition("?")[0]
         if not rest:
-            request_config.names.resolve(payload.requested, request.key.may_use)
+            request_config.names.resolve_model(payload.requested, request.key.may_use)
             return stream.redirect(request, f"{payload.prefix}/{payload.path}")
         context.watches = stream.is_event_source(request)
         looks = request.method in OBSERVING_METHODS and request_config.observes(rest)
@@ -233,8 +254,10 @@ class Dispatcher:
             request.monitor.open(context.client_left)
             if isinstance(route, LocalRoute):
                 answer = self._serve_local(context, request_config, route.model)
-            else:
+            elif isinstance(route, PeerRoute):
                 answer = self._serve_peer(context, request_config, route)
+            else:
+                answer = self._serve_selected(context, request_config, route)
         except LlmsnapError as error:
             self._fail(context, error)
             raise
@@ -270,10 +293,7 @@ class Dispatcher:
         self, context: RequestContext, request_config: RequestConfig, model: ModelConfig
     ) -> Response:
         """Acquire a lease, send, and return the response; retries once if the server ends."""
-        settings = request_config.upstream_settings(model)
-        context.model_id = model.id
-        _adapt(context, settings, settings.model_name)
-        _set_wait_rules(context, model)
+        _turn_to(context, request_config, model)
         lease = self._queue.observe(model.id) if context.observes else None
         exchange: Exchange | None = None
         while exchange is None:
@@ -282,14 +302,15 @@ class Dispatcher:
                 if not ticket.is_settled:
                     frames = self._wait(context, model, ticket)
                     if frames is not None:
-                        return self._loading(context, ticket, frames)
+                        return self._loading(context, request_config, ticket, frames)
                 lease = _take(context, ticket)
             try:
                 exchange = self._send(context, lease)
             except ServerEnded:
                 lease = None
         if not exchange.status:
-            return self._loading(context, None, CommentFrames(context.comment_every_s))
+            frames = CommentFrames(context.comment_every_s)
+            return self._loading(context, request_config, None, frames)
         if context.request.method == "GET":
             _release_model_early(context, exchange, model)
         return stream.answer(context, exchange)
@@ -319,7 +340,11 @@ class Dispatcher:
         return None
 
     def _loading(
-        self, context: RequestContext, ticket: Ticket | None, frames: WaitFrames
+        self,
+        context: RequestContext,
+        request_config: RequestConfig,
+        ticket: Ticket | None,
+        frames: WaitFrames,
     ) -> Response:
         """Return the response that begins while *context* waits for *ticket*, or for its server."""
 
@@ -327,27 +352,56 @@ class Dispatcher:
             context.note_wait(lease)
             return self._send(context, lease).status != 0
 
-        def wait_head() -> bool:
-            lease, exchange = context.lease, context.exchange
-            if lease is None or exchange is None:
-                raise UpstreamError("the exchange with the model is over")
-            try:
-                return stream.wait_head(context, exchange, context.comment_every_s)
-            except Unreachable as error:
-                self._check_server(context, lease, exchange, error)
-                raise
+        # The head of this response is sent before the encoding of the upstream's is known.
+        context.takes_plain = True
+        context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
+        another = partial(self._another_ticket, context, request_config)
+        waiting = ModelWait(ticket, self._queue.position, another, send)
+        has_head = partial(self._wait_head, context)
+        return LoadingStream(
+            context, waiting, frames, has_head, stream.error_event(context.request)
+        ).answer()
 
-        def again() -> Ticket:
+    def _wait_head(self, context: RequestContext) -> bool:
+        """Wait until a silent server's answer begins, or for a while; return whether it has."""
+        exchange, lease = context.exchange, context.lease
+        if exchange is None:
+            raise UpstreamError("the exchange with the model is over")
+        if exchange.status:
+            return True
+        try:
+            return stream.wait_head(context, exchange, context.comment_every_s)
+        except UpstreamError as error:
+            if lease is None:
+                raise _of_peer(error) from error
+            if isinstance(error, Unreachable):
+                self._check_server(context, lease, exchange, error)
+            raise
+
+    def _another_ticket(
+        self, context: RequestContext, request_config: RequestConfig, error: LlmsnapError
+    ) -> Ticket | None:
+        """Return what a stream waits for after *error*; None: the request was sent to a peer.
+
+        Raises: *error* if it ends the request.
+        """
+        if isinstance(error, ServerEnded):
             ticket = self._enqueue(context)
             context.wait_for(ticket)
             return ticket
-
-        # The head of this response is sent before the encoding of the upstream's is known.
-        context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
-        waiting = ModelWait(ticket, self._queue.position, again, send)
-        return LoadingStream(
-            context, waiting, frames, wait_head, stream.error_event(context.request)
-        ).answer()
+        while True:
+            target = self._next_target(context, error)
+            try:
+                if isinstance(target, LocalRoute):
+                    _turn_to(context, request_config, target.model)
+                    ticket = self._enqueue(context)
+                    context.wait_for(ticket)
+                    return ticket
+                self._send_to_peer(context, request_config, target.peer, target.upstream_name)
+            except LlmsnapError as its_error:
+                error = its_error
+            else:
+                return None
 
     def _send(self, context: RequestContext, lease: Lease) -> Exchange:
         """Send over a connection to the model of *lease*, and wait for the head of the response.
@@ -383,9 +437,14 @@ class Dispatcher:
     def _ended(
         self, context: RequestContext, end: ChildExited, error: LlmsnapError
     ) -> LlmsnapError:
-        """Return the error for the end of a model's server; the first one permits a retry."""
+        """Return the error for the end of a model's server; the first one permits a retry.
+
+        Not where another target of a selector serves instead.
+        """
         if context.interrupted is not None:
             return context.interrupted
+        if _has_another_target(context, end):
+            return end
         if context.was_resent:
             what = f"this request was sent twice, and each time {end}"
             return ChildExited(what, detail=end.detail)
@@ -406,46 +465,123 @@ class Dispatcher:
         """Send to the first peer; to the next one only if nothing was sent to the previous."""
         peers = (route.peer, *route.others)
         for peer in peers:
-            settings, address = request_config.peer(peer)
-            exchange = Exchange(self._pool, address, settings.timeouts, keeps_chunked=True)
-            context.peer = peer.id
-            _adapt(context, settings, route.upstream_name)
-            keeps_alive = request_config.config.keepalive_while_loading
-            if keeps_alive and context.stream and _gets_events(context):
-                context.comment_every_s = COMMENT_EVERY_S
-            self._record(context)
-            context.abort_on_interrupt(exchange)
             try:
-                has_come = stream.send(context, exchange, self._run_deferred)
+                has_come = self._send_to_peer(context, request_config, peer, route.upstream_name)
             except UpstreamError as error:
-                exchange.close()
-                if exchange.was_sent or peer is peers[-1]:
-                    raise _of_peer(error) from error
+                was_sent = context.exchange is None or context.exchange.was_sent
+                if was_sent or peer is peers[-1]:
+                    raise
                 log.warning(
                     "peer %s: %s; trying the next one", peer.id, error, extra=context.log_ids
                 )
             else:
-                if has_come:
-                    return stream.answer(context, exchange)
-                return self._silent_peer(context, exchange)
+                if has_come and context.exchange is not None:
+                    return stream.answer(context, context.exchange)
+                return self._loading(context, request_config, None, CommentFrames(COMMENT_EVERY_S))
         raise UnknownModel(f'model not found: "{route.requested}"; no peer offers it')
 
-    def _silent_peer(self, context: RequestContext, exchange: Exchange) -> Response:
-        """Return the response that begins while a peer works on its own."""
+    def _send_to_peer(
+        self,
+        context: RequestContext,
+        request_config: RequestConfig,
+        peer: PeerConfig,
+        upstream_name: str,
+    ) -> bool:
+        """Send to *peer*; return whether the head of the response has come. Raises: UpstreamError.
 
-        def wait_head() -> bool:
+        Returns without it after a silence of ``context.comment_every_s``.
+        """
+        settings, address = request_config.peer(peer)
+        context.peer = peer.id
+        _adapt(context, settings, upstream_name)
+        exchange = Exchange(self._pool, address, context.timeouts, keeps_chunked=True)
+        keeps_alive = request_config.config.keepalive_while_loading
+        if keeps_alive and context.stream and _gets_events(context):
+            context.comment_every_s = COMMENT_EVERY_S
+        self._record(context)
+        context.abort_on_interrupt(exchange)
+        try:
+            return stream.send(context, exchange, self._run_deferred)
+        except UpstreamError as error:
+            exchange.close()
+            raise _of_peer(error) from error
+
+    # --- selectors -----------------------------------------------------------------------------
+
+    def _serve_selected(
+        self, context: RequestContext, request_config: RequestConfig, route: SelectorRoute
+    ) -> Response:
+        """Serve by the target that the selector chooses; by another one if that fails."""
+        session = _session_of(context, route.selector.affinity)
+        selection = context.selection = self.selectors.begin(route, session)
+        target = selection.next()
+        context.payload.pin(target.requested)
+        while True:
             try:
-                return stream.wait_head(context, exchange, COMMENT_EVERY_S)
-            except UpstreamError as error:
-                raise _of_peer(error) from error
+                if isinstance(target, LocalRoute):
+                    answer = self._serve_local(context, request_config, target.model)
+                else:
+                    answer = self._serve_peer(context, request_config, target)
+            except LlmsnapError as error:
+                target = self._next_target(context, error)
+            else:
+                return _signed(answer, selection)
 
-        comments, event = CommentFrames(COMMENT_EVERY_S), stream.error_event(context.request)
-        return LoadingStream(context, None, comments, wait_head, event).answer()
+    def _next_target(self, context: RequestContext, error: LlmsnapError) -> ModelRoute:
+        """Return the target that serves *context* after *error* of another. Raises: *error*."""
+        selection = context.selection
+        if selection is None:
+            raise error
+        goes_on = _has_another_target(context, error)
+        selection.failed(error)
+        if not goes_on:
+            raise error
+        log.warning(
+            "selector %s: %s failed: %s; trying the next target",
+            selection.route.selector.id,
+            selection.target,
+            in_full(error),
+            extra=context.log_ids,
+        )
+        context.leave_target()
+        target = selection.next()
+        context.payload.pin(target.requested)
+        return target
 
 
 def _names_model_in_message(context: RequestContext) -> bool:
     request = context.request
     return route_at(request.path, request.method).model is ModelPlace.MESSAGE
+
+
+def _session_of(context: RequestContext, affinity: tuple[str, ...]) -> str:
+    """Return what the client calls the session of its request, "" without a name."""
+    environ = context.request.environ
+    values = (environ.get(f"HTTP_{name.upper().replace('-', '_')}", "") for name in affinity)
+    return next((value for value in values if value), "")
+
+
+def _has_another_target(context: RequestContext, error: LlmsnapError) -> bool:
+    """Whether another target of a selector serves *context* after *error*."""
+    if context.selection is None or context.interrupted is not None:
+        return False
+    return context.can_repeat and context.selection.goes_on_after(error)
+
+
+def _signed(answer: Response, selection: Selection) -> Response:
+    """Return *answer* with the name of its target, if that does not change any more."""
+    if not isinstance(answer.body, LoadingStream):
+        kept = [one for one in answer.headers if one[0].lower() != SERVED_BY.lower()]
+        answer.headers = [*kept, (SERVED_BY, quote(selection.target, SAFE_IN_HEADERS))]
+    return answer
+
+
+def _turn_to(context: RequestContext, request_config: RequestConfig, model: ModelConfig) -> None:
+    """Have *model* serve *context*."""
+    settings = request_config.upstream_settings(model)
+    context.model_id = model.id
+    _adapt(context, settings, settings.model_name)
+    _set_wait_rules(context, model)
 
 
 def _set_wait_rules(context: RequestContext, model: ModelConfig) -> None:
@@ -479,6 +615,8 @@ def _release_model_early(context: RequestContext, exchange: Exchange, model: Mod
     """Stop keeping *model* loaded for a GET response that stays open, if *model* is set to."""
     if model.ignore_websockets and exchange.status == 101:
         context.loosen(0.0)
+        if context.selection is not None:
+            context.selection.close()
     elif model.ignore_streams:
         context.loosen(stream.stays_open(context, exchange))
 
@@ -495,13 +633,26 @@ def _adapt(context: RequestContext, settings: UpstreamSettings, name: str) -> No
     payload, request, rule = context.payload, context.request, settings.rule
     payload.adapt(settings, name)
     context.stream, context.timeouts = payload.stream, settings.timeouts
+    if context.selection is not None:
+        context.timeouts = _limited(settings.timeouts, context.selection)
     if request.method == "GET" and tunnel.is_wanted(request):
         rule = replace(rule, upgrade=True)
     headers = request_headers(from_environ(request.environ), rule, request.remote_ip)
+    if context.takes_plain:
+        headers = [header for header in headers if header[0] != "Accept-Encoding"]
     if payload.drops:
         headers = [header for header in headers if header[0].lower() not in payload.drops]
     context.headers = [*headers, *payload.adds, (stream.REQUEST_ID, request.id)]
     context.secret_headers = rule.secret
+
+
+def _limited(timeouts: UpstreamTimeouts, selection: Selection) -> UpstreamTimeouts:
+    """Return *timeouts* with the ``headerTimeout`` of the selector, if that is shorter."""
+    selector = selection.route.selector
+    limit_s = selector.header_timeout_s if selector.strategy == "failover" else 0.0
+    if not limit_s or 0 < timeouts.head_s <= limit_s:
+        return timeouts
+    return replace(timeouts, head_s=limit_s)
 
 
 def _page_policy(context: RequestContext, route: Route) -> str:
@@ -516,6 +667,8 @@ def _page_policy(context: RequestContext, route: Route) -> str:
 
 
 def _of_peer(error: UpstreamError) -> UpstreamError:
+    if isinstance(error, UpstreamRefused):
+        return error
     return type(error)(f"peer proxy error: {error}")
 
 

@@ -18,7 +18,6 @@ from llmsnap.errors import (
     Aborted,
     ClientGone,
     LlmsnapError,
-    ServerEnded,
     UpstreamBroke,
     UpstreamError,
     UpstreamRefused,
@@ -203,13 +202,14 @@ class CommentFrames:
 class ModelWait:
     """How a request reaches its model: by the *ticket* it waits for, None if it was sent already.
 
-    *send* sends it, and returns whether the head of the answer was read. Where that, or waiting for
-    the head, raises ServerEnded, there is *another* ticket. *position*: in the queue.
+    *send* sends it, and returns whether the head of the answer was read. After an error
+    before that, *another* returns the next ticket, None if the request was sent elsewhere, or
+    raises the error. *position*: in the queue.
     """
 
     ticket: Ticket | None
     position: Callable[[Ticket], int | None]
-    another: Callable[[], Ticket]
+    another: Callable[[LlmsnapError], Ticket | None]
     send: Callable[[Lease], bool]
 
 
@@ -223,7 +223,7 @@ class LoadingStream:
     def __init__(
         self,
         context: RequestContext,
-        waiting: ModelWait | None,
+        waiting: ModelWait,
         frames: WaitFrames,
         wait_head: Callable[[], bool],
         error_event: ErrorEvent,
@@ -255,7 +255,7 @@ class LoadingStream:
 
     def close(self) -> None:
         """Release everything, at any stage. Never switches greenlets."""
-        if self._waiting is not None and self._waiting.ticket is not None:
+        if self._waiting.ticket is not None:
             self._waiting.ticket.cancel()
         is_delivered = self._rest is not None and self._rest.is_delivered
         if self._failed is None and not is_delivered:
@@ -272,15 +272,24 @@ class LoadingStream:
                 yield from self._wait()
                 yield from self._answer()
             except LlmsnapError as error:
-                if not isinstance(error, ServerEnded) or self._waiting is None:
-                    yield from self._fail(self._context.reason(error))
+                try:
+                    self._go_on_after(error)
+                except LlmsnapError as last:
+                    yield from self._fail(self._context.reason(last))
                     return
-                self._waiting.ticket = self._waiting.another()
+
+    def _go_on_after(self, error: LlmsnapError) -> None:
+        """Wait for another server, or again for this one. Raises: the error that ends it all."""
+        if self._rest is not None:
+            raise error
+        self._waiting.ticket = None
+        self._waiting.ticket = self._waiting.another(error)
+        self._is_loading = False
 
     def _wait(self) -> Iterator[bytes]:
         """Yield keep-alive frames until the head of the response is read."""
         waiting = self._waiting
-        if waiting is not None and waiting.ticket is not None:
+        if waiting.ticket is not None:
             lease = yield from self._load(waiting, waiting.ticket)
             if waiting.send(lease):
                 return

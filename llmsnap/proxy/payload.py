@@ -305,7 +305,7 @@ def _parse_below(
     server may have other models too, which matters to keys that are limited to some.
     """
     key = request.key
-    route = request_config.names.resolve(name, key.may_use)
+    route = request_config.names.resolve_model(name, key.may_use)
     if isinstance(route, PeerRoute):
         if not is_inference(rest):
             raise BadRequest(f"peers answer inference routes only, not {rest[:200]!r}")

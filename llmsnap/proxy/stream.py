@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 from gevent import socket
 
-from llmsnap.errors import Aborted, ClientGone, LlmsnapError, ModelLeft, UpstreamBroke, in_full
+from llmsnap.errors import (
+    Aborted,
+    ClientGone,
+    LlmsnapError,
+    ModelLeft,
+    UpstreamBroke,
+    UpstreamRefused,
+    in_full,
+)
 from llmsnap.http import (
     Dialect,
     Headers,
@@ -214,6 +222,10 @@ def wait_head(context: RequestContext, exchange: Exchange, max_wait_s: float) ->
 
 
 def _note_head(context: RequestContext, exchange: Exchange) -> None:
+    """Note the head of the response. Raises: UpstreamRefused if another target serves instead."""
+    selection, status = context.selection, exchange.status
+    if selection is not None and selection.rejects(status, can_repeat=context.can_repeat):
+        raise UpstreamRefused(f"{exchange.address.called} answered {status}", status)
     context.release_body()
     if context.observer is not None:
         context.observer.head(exchange.status, exchange.headers)

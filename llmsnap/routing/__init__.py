@@ -6,7 +6,8 @@ contract between scheduler and driver), then ``scheduler`` (what each event lead
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
 long failures are held against a model. ``explain`` makes views, reasons and errors of the state.
 ``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
-replays them, ``names`` finds what serves the name in a request.
+replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
+name has several targets.
 """
 
 from llmsnap.routing.driver import Driver, Lease, Ticket
@@ -18,9 +19,17 @@ from llmsnap.routing.messages import (
     SwapEnded,
     change_of,
 )
-from llmsnap.routing.names import LocalRoute, Names, PeerRoute, Route
+from llmsnap.routing.names import (
+    LocalRoute,
+    ModelRoute,
+    Names,
+    PeerRoute,
+    Route,
+    SelectorRoute,
+)
 from llmsnap.routing.recording import Recording, replay
 from llmsnap.routing.scheduler import Scheduler
+from llmsnap.routing.selectors import Selection, Selectors, Standing, TargetView
 from llmsnap.routing.timing import DurationStats
 
 __all__ = [
@@ -28,6 +37,7 @@ __all__ = [
     "DurationStats",
     "Lease",
     "LocalRoute",
+    "ModelRoute",
     "ModelView",
     "Names",
     "Outcome",
@@ -36,8 +46,13 @@ __all__ = [
     "Recording",
     "Route",
     "Scheduler",
+    "Selection",
+    "SelectorRoute",
+    "Selectors",
+    "Standing",
     "StartSwap",
     "SwapEnded",
+    "TargetView",
     "Ticket",
     "change_of",
     "replay",

@@ -24,6 +24,7 @@ from llmsnap.routing.messages import CommandDone, Eviction, StartSwap
 from llmsnap.routing.recording import DecisionRecorder, Handles
 from llmsnap.routing.residency import Action, LoadKind
 from llmsnap.routing.scheduler import Scheduler
+from llmsnap.routing.selectors import Standing
 from llmsnap.tasks import TaskGroup
 
 # --- tickets and leases ---------------------------------------------------------------------------
@@ -351,6 +352,10 @@ class Driver:
         lease.on_end = self._forget_loose
         self._loose.setdefault(model_id, set()).add(lease)
         return lease
+
+    def standing(self, model_id: str) -> Standing:
+        """Return how soon *model_id* can serve a further request. Never switches."""
+        return self.scheduler.standing(model_id, self._clock())
 
     def recheck_files(self, model_id: str) -> bool:
         """End the back-off of *model_id* if a file of its command has changed; return whether.

@@ -26,6 +26,7 @@ from llmsnap.models import State
 from llmsnap.routing.messages import CutReason, Outcome, RefusalReason, Refuse
 from llmsnap.routing.policies import AT_ONCE, NEVER, swap_estimate_s
 from llmsnap.routing.residency import ALONE, Blocked, Plan, PlannedSwap
+from llmsnap.routing.selectors import Standing
 from llmsnap.routing.state import LEAVING, ModelState, Phase, SchedulerState, Swap
 from llmsnap.routing.timing import DurationStats
 
@@ -130,6 +131,24 @@ def eta_s(state: SchedulerState, model: ModelState) -> float:
     held = due_at - state.now if AT_ONCE < due_at < NEVER else 0.0
     blocked = answer.recheck_s if isinstance(answer, Blocked) else 0.0
     return max(0.0, ahead, held, blocked) + swap_estimate_s(model, victims)
+
+
+_AT_REST = {State.ASLEEP: Standing.ASLEEP}
+
+
+def standing(state: SchedulerState, model: ModelState) -> Standing:
+    """Return how soon *model* can serve a further request, for selectors."""
+    if model.open:
+        return Standing.READY
+    if model.state in LEAVING or model.pending_stop is not None:
+        return Standing.LEAVING
+    if model.state is State.READY:
+        return Standing.DRAINING
+    if model.swap is not None:
+        return Standing.STARTING
+    if model.removed or (model.backoff.failures and backoff_s(state, model) > 0):
+        return Standing.FAILING
+    return _AT_REST.get(model.state, Standing.STOPPED)
 
 
 def retry_after_s(state: SchedulerState, model: ModelState) -> float:

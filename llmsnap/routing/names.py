@@ -9,7 +9,7 @@ from itertools import chain, islice
 from urllib.parse import unquote
 
 from llmsnap import suggestions
-from llmsnap.config import Config, ModelConfig, PeerConfig, ProfileConfig
+from llmsnap.config import Config, ModelConfig, PeerConfig, ProfileConfig, SelectorConfig
 from llmsnap.errors import UnknownModel
 
 NEAREST = 3
@@ -33,14 +33,27 @@ class PeerRoute:
     others: tuple[PeerConfig, ...] = ()
 
 
-Route = LocalRoute | PeerRoute
+ModelRoute = LocalRoute | PeerRoute
+
+
+@dataclass(frozen=True, slots=True)
+class SelectorRoute:
+    """Served by one of *targets*, by their names in the order of the configuration."""
+
+    requested: str
+    selector: SelectorConfig
+    targets: Mapping[str, ModelRoute]
+
+
+Route = ModelRoute | SelectorRoute
 
 
 class Names:
-    """All names a request may use: pins, ids, aliases, then peers' models, qualified ones first.
+    """All names a request may use, in this order of precedence.
 
-    The pins are those of *profile*. A pin is followed once: its target is no pin, even where one
-    has that name.
+    Pins of the active *profile*, selectors, ids, aliases (with the names of ``setParamsByID``),
+    then models of peers: qualified names before bare ones. A pin is followed once: its target is no
+    pin, even where one has that name; so is a selector. Names are compared as they are written.
     """
 
     def __init__(self, config: Config, profile: ProfileConfig | None = None) -> None:
@@ -59,14 +72,26 @@ class Names:
                 self._qualified.setdefault(f"{peer.id}/{model}", (peer, model))
         names = [*self._models, *self._aliases, *self._peers, *self._qualified]
         self._most_segments = _most_segments(names)
+        self._selectors = {
+            selector.id: SelectorRoute(selector.id, selector, self._targets(selector))
+            for selector in config.selectors.values()
+        }
+
+    def _targets(self, selector: SelectorConfig) -> dict[str, ModelRoute]:
+        routes = {target: self._find_model(target) for target in selector.targets}
+        return {target: route for target, route in routes.items() if route is not None}
 
     def local_id(self, name: str) -> str | None:
         """Return the id of the local model that *name* means, pins apart."""
         return name if name in self._models else self._aliases.get(name)
 
     def knows(self, name: str) -> bool:
-        """Whether a model has this *name*, pins apart."""
+        """Whether a model or a selector has this *name*, pins apart."""
         return self._find(name) is not None
+
+    def selectors(self) -> Iterable[SelectorRoute]:
+        """Return the selectors, by id."""
+        return self._selectors.values()
 
     def served_id(self, name: str) -> str:
         """Return the id of the local model that serves requests for *name*, else its target."""
@@ -85,12 +110,33 @@ class Names:
         if route is None or not (_permits(route, may_use) or may_use(name)):
             if is_disabled and self.profile is not None and may_use(name):
                 raise _disabled(name, self.profile)
-            known = chain(self._pins, self._models, self._aliases, self._peers)
+            known = chain(self._pins, self._models, self._aliases, self._selectors, self._peers)
             enabled = (known_name for known_name in known if self._pins.get(known_name, " "))
             raise self.unknown(name, enabled, may_use)
         return route
 
+    def resolve_model(
+        self, name: str, may_use: Callable[[str], bool] = lambda _: True
+    ) -> ModelRoute:
+        """Return what serves *name* where a selector can not. Raises: UnknownModel."""
+        route = self.resolve(name, may_use)
+        if isinstance(route, SelectorRoute):
+            quoted = json.dumps(suggestions.shown(name), ensure_ascii=False)
+            names = ", ".join(route.targets)
+            raise UnknownModel(
+                f"model not found: {quoted} is a selector, which serves inference routes only, "
+                f"not /upstream; name one of its targets: {names}"
+            )
+        return route
+
     def _find(self, name: str) -> Route | None:
+        # No selector has the id or an alias of a model, so these can be looked up first.
+        model_id = self.local_id(name)
+        if model_id is not None:
+            return LocalRoute(name, self._models[model_id])
+        return self._selectors.get(name) or self._find_model(name)
+
+    def _find_model(self, name: str) -> ModelRoute | None:
         model_id = self.local_id(name)
         if model_id is not None:
             return LocalRoute(name, self._models[model_id])
@@ -123,7 +169,7 @@ class Names:
         """
 
         def is_known(name: str) -> bool:
-            route = self._find(name)
+            route = self._find_model(name)
             return route is not None and _permits(route, may_use)
 
         return _split(path, self._most_segments, is_known)
@@ -146,6 +192,8 @@ class Names:
 def _permits(route: Route, may_use: Callable[[str], bool]) -> bool:
     if may_use(route.requested):
         return True
+    if isinstance(route, SelectorRoute):
+        return False
     return may_use(route.model.id if isinstance(route, LocalRoute) else route.upstream_name)
 
 

@@ -50,6 +50,7 @@ from llmsnap.routing.messages import (
     WaiterGone,
     WakeMeAt,
 )
+from llmsnap.routing.selectors import Standing
 from llmsnap.routing.state import (
     ModelState,
     PendingStop,
@@ -613,6 +614,12 @@ class Scheduler:
         """Whether the server of *model_id* answers requests now."""
         model = self._state.models.get(model_id)
         return model is not None and model.state is State.READY
+
+    def standing(self, model_id: str, now: float) -> Standing:
+        """Return how soon *model_id* can serve a further request."""
+        self._state.set_clock(now)
+        model = self._state.models.get(model_id)
+        return Standing.FAILING if model is None else explain.standing(self._state, model)
 
     def snapshot(self, now: float) -> list[explain.ModelView]:
         """Return every model's state, requests and estimates, by id."""

@@ -20,7 +20,7 @@ from llmsnap.errors import BadRequest
 from llmsnap.http import ClientKey, masked
 from llmsnap.models import State
 from llmsnap.proxy import read_body
-from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route
+from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route, SelectorRoute
 from llmsnap.runtime import Runtime
 from llmsnap.service import Service
 from llmsnap.web.capabilities import CAPABILITY_MEMBERS, capability_members, speaks
@@ -31,6 +31,7 @@ OK = HTTPStatus.OK
 MOST_CHOICE_BYTES = 64 * 1024
 SPEECH_PATH = "/v1/audio/speech"
 LOADED = frozenset({State.READY, State.SLEEP_PENDING})
+SOON = frozenset({State.READY, State.STARTING, State.WAKING})
 
 Record = dict[str, Any]
 
@@ -243,6 +244,21 @@ class Catalog:
         With ``includeAliasesInList``, bare names that resolve to models of peers are included.
         """
         config, may_use = self._config, self._key.may_use
+        records = self._of_peers()
+        for model in config.models.values():
+            for name in self._listed(model):
+                if may_use(name) or may_use(model.id):
+                    records[name] = self._of_model(name, model)
+        records |= {
+            route.requested: self._of_selector(route)
+            for route in self._names.selectors()
+            if may_use(route.requested) and not route.selector.unlisted
+        }
+        self._apply_pins(records)
+        return [records[name] for name in sorted(records)]
+
+    def _of_peers(self) -> dict[str, Record]:
+        config, may_use = self._config, self._key.may_use
         records: dict[str, Record] = {}
         for peer in config.peers.values():
             for name in peer.models:
@@ -253,12 +269,7 @@ class Catalog:
                 is_hidden = name in config.models or name in config.aliases
                 if config.include_aliases_in_list and not is_hidden:
                     records.setdefault(name, self._of_peer(name, name, peer))
-        for model in config.models.values():
-            for name in self._listed(model):
-                if may_use(name) or may_use(model.id):
-                    records[name] = self._of_model(name, model)
-        self._apply_pins(records)
-        return [records[name] for name in sorted(records)]
+        return records
 
     def _apply_pins(self, records: dict[str, Record]) -> None:
         """Add what the active profile pins and hides nothing; leave out what it disables."""
@@ -280,6 +291,8 @@ class Catalog:
         """Return the record of the model that *route* resolves to, even if it is unlisted."""
         if isinstance(route, LocalRoute):
             return self._of_model(route.requested, route.model)
+        if isinstance(route, SelectorRoute):
+            return self._of_selector(route)
         return self._of_peer(route.requested, route.upstream_name, route.peer)
 
     def _listed(self, model: ModelConfig) -> list[str]:
@@ -312,6 +325,26 @@ class Catalog:
             "status": {"value": "loaded" if is_loaded else "unloaded"},
             **capability_members(self._service.facts.capabilities(model), length),
         }
+
+    def _of_selector(self, route: SelectorRoute) -> Record:
+        selector = route.selector
+        meta = {
+            **selector.metadata,
+            "type": "selector",
+            "strategy": selector.strategy,
+            "targets": list(selector.targets),
+        }
+        if selector.strategy == "spillover":
+            meta["spillover"] = selector.spillover
+        considered = list(route.targets.values())
+        if selector.strategy == "pin":
+            considered = considered[:1]
+        local = (each.model.id for each in considered if isinstance(each, LocalRoute))
+        is_loaded = any(self._service.state(model_id) in SOON for model_id in local)
+        record = _record(
+            selector.id, self._service.began_at, selector.name, selector.description, meta
+        )
+        return {**record, "status": {"value": "loaded" if is_loaded else "unloaded"}}
 
     def _of_peer(self, listed: str, name: str, peer: PeerConfig) -> Record:
         qualified = f"{peer.id}/{name}"

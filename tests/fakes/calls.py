@@ -15,7 +15,7 @@ from llmsnap.errors import LlmsnapError
 from llmsnap.http.auth import ClientKey
 from llmsnap.http.headers import Headers
 from llmsnap.proxy import Request, RequestContext
-from llmsnap.routing import Lease, Ticket
+from llmsnap.routing import Lease, Standing, Ticket
 from llmsnap.runtime import Runtime
 from llmsnap.telemetry import ActivityLog, Capture, Captures, EventBus, Recorder
 from llmsnap.telemetry.captures import Prepare
@@ -120,7 +120,12 @@ class FakeQueue:
         self.came = Event()
         self.rechecks: list[bool] = []
         """Results of ``recheck_files``, the last one first."""
+        self.standings: dict[str, Standing] = {}
+        """How models stand; those that are not mentioned are ready."""
         self._numbers = count(1)
+
+    def standing(self, model_id: str) -> Standing:
+        return self.standings.get(model_id, Standing.READY)
 
     def request(self, model_id: str, **wishes: Any) -> Ticket:
         ticket = Ticket(next(self._numbers), model_id, self.cancelled.append)

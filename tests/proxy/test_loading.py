@@ -87,9 +87,7 @@ class World:
         def words(error, sent: bytes) -> bytes:
             return b"<%b>" % str(error).encode()
 
-        waiting = ModelWait(
-            self.ticket, self.queue.position, lambda: self.queue.request("a"), self.send
-        )
+        waiting = ModelWait(self.ticket, self.queue.position, self.another, self.send)
         words = words if frames is None else error_event(self.context.request)
         self.silences: list[Exception | None] = []
         self.stream = LoadingStream(self.context, waiting, frames or Shown(), self.wait_head, words)
@@ -99,6 +97,11 @@ class World:
         if self.error is not None:
             raise self.error
         return not self.silences
+
+    def another(self, error):
+        if not isinstance(error, ServerEnded):
+            raise error
+        return self.queue.request("a")
 
     def wait_head(self) -> bool:
         error = self.silences.pop(0)

@@ -1,0 +1,385 @@
+"""Requests that name a selector: which target gets them, and what happens when it fails."""
+
+from __future__ import annotations
+
+import json
+
+import gevent
+import pytest
+
+from llmsnap.errors import (
+    ChildExited,
+    ClientGone,
+    LlmsnapError,
+    NoTarget,
+    NotLoaded,
+    NotReady,
+    TooManyInFlight,
+    UnknownModel,
+    UpstreamTimeout,
+)
+from llmsnap.http.auth import Keyring
+from llmsnap.models import parse_address
+from llmsnap.proxy.client import ConnectionPool
+from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.dispatch import Dispatcher
+from llmsnap.routing import Standing
+from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
+from tests.fakes.upstream import FakeUpstream
+
+JSON = [("Content-Type", "application/json")]
+TEXT = """\
+apiKeys: [{{key: all}}, {{key: some, name: laptop, models: [chat, relay], admin: false}}]
+models:
+  a: {{cmd: x, proxy: "{a}", aliases: [first], filters: {{setParamsByID: {{first: {{p: 1}}}}}}}}
+  b: {{cmd: x, proxy: "{b}", useModelName: up, compat: {{ignoreWebsockets: true}}}}
+groups: {{all: {{swap: false, members: [a, b]}}}}
+peers:
+  den: {{proxy: "{c}", models: [m], apiKey: pk}}
+selectors:
+  pinned: {{strategy: pin, targets: [b, a]}}
+  warm: {{strategy: warm, targets: [a, b]}}
+  chat: {{strategy: spillover, targets: [first, b, den/m]}}
+  relay:
+    strategy: failover
+    targets: [a, b, den/m]
+    settings: {{failures: 2, retryAfter: 60, headerTimeout: 0.2, affinity: [X-Chat]}}
+  short: {{strategy: failover, targets: [a, b, m], settings: {{maxAttempts: 2}}}}
+profiles:
+  work: {{pins: {{gpt: relay, a: b}}}}
+"""
+
+
+class World:
+    """Three servers: of the models *a* and *b*, and of the peer *c*, each with its answer."""
+
+    def __init__(self) -> None:
+        self.upstreams = {name: FakeUpstream() for name in "abc"}
+        self.statuses = dict.fromkeys("abc", "200 OK")
+        self.bodies = {name: [b'{"by":"%s"}' % name.encode()] for name in "abc"}
+        self.gates: dict[str, gevent.event.Event] = {}
+        self.sent: list[tuple[str, dict]] = []
+        for name, upstream in self.upstreams.items():
+            upstream.handler = self.server(name)
+            upstream.start()
+        self.queue, self.pool, self.recorder = FakeQueue(), ConnectionPool(), recorder()
+        urls = {name: upstream.url for name, upstream in self.upstreams.items()}
+        self.addresses = {name: parse_address(url) for name, url in urls.items()}
+        self.gone: dict[str, ChildExited] = {}
+        self.runtime = runtime(TEXT.format(**urls))
+        self.dispatcher = Dispatcher(self.queue, self, self.pool, self.recorder)
+        self.now = 1000.0
+        self.dispatcher.selectors.clock = lambda: self.now
+
+    def server(self, name: str):
+        def answer(environ, start_response):
+            body = environ["wsgi.input"].read()
+            self.sent.append((name, json.loads(body) if body else {}))
+            if name in self.gates:
+                self.gates[name].wait()
+            start_response(self.statuses[name], JSON)
+            return self.bodies[name]
+
+        return answer
+
+    def address_of(self, model_id: str):
+        return self.addresses[model_id]
+
+    def wait_end(self, model_id: str, address, limit_s: float):
+        return self.gone.get(model_id)
+
+    def begin(self, name: str, **facts):
+        body = {"model": name, **facts.pop("more", {})}
+        context = RequestContext(make_request(body=body, **facts))
+        return context, self.dispatcher.handle(context, self.runtime)
+
+    def ask(self, name: str = "relay", **facts) -> str:
+        """Return which server answered."""
+        context, answer = self.begin(name, **facts)
+        said = json.loads(b"".join(answer.body))["by"]
+        answer.body.close()
+        assert context.closed
+        return said
+
+    def counts(self, name: str) -> dict[str, int]:
+        return dict(self.dispatcher.selectors.traffic(name).counts)
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    assert not made.recorder.in_flight(), "every request is filed"
+    assert not [ticket for ticket in made.queue.tickets if ticket._error is None]
+    assert not any(made.counts(name) for name in made.runtime.config.selectors)
+    made.pool.close()
+    for upstream in made.upstreams.values():
+        upstream.stop()
+
+
+# --- one choice ---------------------------------------------------------------------------------
+
+
+def test_the_target_is_asked_as_if_the_client_had_named_it(world) -> None:
+    assert world.ask("chat") == "a"
+    assert world.sent == [("a", {"model": "first", "p": 1})]
+    assert world.ask("pinned") == "b"
+    assert world.sent[1:] == [("b", {"model": "up"})]
+    (first, second) = world.recorder.activity.snapshot()
+    assert (first.requested, first.model_id) == ("chat", "a")
+    assert (second.requested, second.model_id) == ("pinned", "b")
+
+
+def test_a_profile_comes_before_selectors_whose_targets_it_does_not_change(world) -> None:
+    world.runtime = world.runtime.with_profile("work")
+    assert world.ask("gpt") == "a"
+    assert world.recorder.activity.snapshot()[0].requested == "gpt"
+
+
+def test_the_answer_names_its_target(world) -> None:
+    world.statuses["a"] = "500 -"
+    _, answer = world.begin("warm")
+    assert answer.status == 500, "an answer of warm is passed on"
+    assert dict(answer.headers)["X-Served-By"] == "a"
+    answer.body.close()
+
+
+def test_a_key_needs_the_selector_alone(world) -> None:
+    some = Keyring(world.runtime.config.api_keys).authenticate("Bearer some", None)
+    assert world.ask("relay", key=some) == "a"
+    for name in ("warm", "a"):
+        with pytest.raises(UnknownModel):
+            world.begin(name, key=some)
+
+
+def test_a_selector_is_not_reached_below_upstream(world) -> None:
+    for path in ("/upstream/relay/x", "/upstream/relay", "/upstream/gpt/x"):
+        context = RequestContext(make_request(path))
+        with pytest.raises(UnknownModel, match="is a selector, which serves inference"):
+            world.dispatcher.handle_upstream(context, world.runtime.with_profile("work"))
+
+
+def test_requests_spill_over_and_are_counted_until_their_answer_ends(world) -> None:
+    answers = [world.begin("chat")[1] for _ in range(3)]
+    assert [name for name, _ in world.sent] == ["a", "b", "c"]
+    assert world.counts("chat") == {"first": 1, "b": 1, "den/m": 1}
+    answers.pop(1).body.close()
+    assert world.counts("chat") == {"first": 1, "den/m": 1}
+    assert world.ask("chat") == "b"
+    for answer in answers:
+        answer.body.close()
+
+
+@pytest.mark.parametrize("name", ["chat", "relay"])
+def test_a_request_that_fails_gives_its_place_back(world, name) -> None:
+    world.queue.grants = False
+    asked = gevent.spawn(world.begin, name)
+    world.queue.came.wait()
+    assert world.counts(name)
+    world.queue.refuse(NotReady("a is stopped"))
+    with pytest.raises(NotReady):
+        asked.get()
+
+
+def test_a_session_keeps_its_target_while_that_is_about_as_busy(world) -> None:
+    chat = {"headers": [("X-Chat", "42")]}
+    world.statuses["a"] = "503 -"
+    assert world.ask(**chat) == "b"
+    world.statuses["a"] = "200 OK"
+    assert world.ask() == "a"
+    assert world.ask(**chat) == "b"
+    world.queue.standings["b"] = Standing.STOPPED
+    assert world.ask(**chat) == "a", "what b knew of the session is gone"
+
+
+# --- the next target ----------------------------------------------------------------------------
+
+
+def refuse(world, error: LlmsnapError) -> None:
+    """Have the scheduler refuse the next request for a model; it grants all after that."""
+    grant = world.queue.grant
+
+    def once(ticket):
+        world.queue.grant = grant
+        ticket.settle(error)
+
+    world.queue.grant = once
+
+
+def fails(world, how: str) -> None:
+    match how:
+        case "connection":
+            world.upstreams["a"].stop()
+        case "load":
+            refuse(world, NotLoaded("it failed", ChildExited("exit 1"), ""))
+        case "removed":
+            refuse(world, UnknownModel("it was removed"))
+        case "ended":
+            world.upstreams["a"].stop()
+            world.gone["a"] = ChildExited("a: killed")
+        case "late":
+            world.gates["a"] = gevent.event.Event()
+        case status:
+            world.statuses["a"] = f"{status} -"
+
+
+@pytest.mark.parametrize(
+    "how", ["connection", "load", "removed", "ended", "late", "502", "503", "504"]
+)
+def test_failover_goes_on_to_the_next_target(world, how) -> None:
+    fails(world, how)
+    assert world.ask() == "b"
+    assert world.sent[-1] == ("b", {"model": "up"})
+    (record,) = world.recorder.activity.snapshot()
+    assert (record.requested, record.model_id, record.status) == ("relay", "b", 200)
+    for gate in world.gates.values():
+        gate.set()
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "status"),
+    [
+        ("relay", "500", 500),
+        ("relay", "404", 404),
+        ("relay", "429", 429),
+        ("warm", "503", 503),
+        ("pinned", "503", 503),
+        ("chat", "503", 503),
+    ],
+)
+def test_other_answers_are_passed_on(world, name, how, status) -> None:
+    world.statuses = dict.fromkeys("abc", f"{how} -")
+    _, answer = world.begin(name)
+    assert answer.status == status
+    assert len(world.sent) == 1
+    answer.body.close()
+
+
+@pytest.mark.parametrize("error", [NotReady("not loaded"), TooManyInFlight("all slots taken")])
+def test_a_cold_or_busy_model_is_no_failure(world, error) -> None:
+    refuse(world, error)
+    with pytest.raises(type(error)):
+        world.ask()
+    assert not world.dispatcher.selectors.traffic("relay").circuits["a"].failures
+
+
+def test_the_last_failure_is_the_answer(world) -> None:
+    world.statuses = dict.fromkeys("abc", "503 -")
+    _, answer = world.begin("relay")
+    assert answer.status == 503
+    assert [name for name, _ in world.sent] == ["a", "b", "c"]
+    answer.body.close()
+
+
+def test_at_most_so_many_targets_are_tried(world) -> None:
+    world.statuses = dict.fromkeys("ab", "503 -")
+    _, answer = world.begin("short")
+    assert (answer.status, len(world.sent)) == (503, 2)
+    answer.body.close()
+
+
+def test_a_target_that_fails_again_and_again_is_skipped_until_one_request_probes_it(world) -> None:
+    world.statuses["a"] = "503 -"
+    assert [world.ask() for _ in range(3)] == ["b"] * 3
+    assert [name for name, _ in world.sent] == ["a", "b", "a", "b", "b"]
+    world.now += 61
+    world.gates["a"] = gate = gevent.event.Event()
+    world.statuses["a"] = "200 OK"
+    probe = gevent.spawn(world.ask)
+    while len(world.sent) < 6:
+        gevent.idle()
+    assert world.ask() == "b", "one request at a time probes"
+    gate.set()
+    assert probe.get() == "a"
+    assert world.ask() == "a"
+
+
+def test_without_a_usable_target_the_client_is_told_when_to_ask_again(world) -> None:
+    world.statuses = dict.fromkeys("abc", "503 -")
+    for _ in range(2):
+        world.begin("relay")[1].body.close()
+    with pytest.raises(NoTarget, match="no target of the selector relay") as caught:
+        world.begin("relay")
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 60.0)
+    assert len(world.sent) == 6
+
+
+def test_a_client_that_leaves_meanwhile_is_no_failure(world) -> None:
+    world.gates["a"] = gate = gevent.event.Event()
+    context = RequestContext(make_request(body={"model": "relay"}))
+    asked = gevent.spawn(world.dispatcher.handle, context, world.runtime)
+    while not world.sent:
+        gevent.idle()
+    context.request.monitor.leave()
+    with pytest.raises(ClientGone):
+        asked.get()
+    gate.set()
+    assert [name for name, _ in world.sent] == ["a"]
+    assert not world.dispatcher.selectors.traffic("relay").circuits["a"].failures
+
+
+def test_spillover_tries_the_next_target_when_one_refuses(world) -> None:
+    refuse(world, TooManyInFlight("all slots taken"))
+    assert world.ask("chat") == "b"
+    world.queue.standings["b"] = Standing.FAILING
+    world.statuses["a"] = world.statuses["c"] = "429 -"
+    _, answer = world.begin("chat")
+    assert answer.status == 429
+    assert [name for name, _ in world.sent[1:]] in (["a", "c"], ["c", "a"])
+    answer.body.close()
+
+
+# --- streams that have begun --------------------------------------------------------------------
+
+EVENTS = b'data: {"choices":[]}\n\ndata: [DONE]\n\n'
+
+
+@pytest.mark.parametrize("next_target", ["b", "den/m"])
+def test_a_stream_goes_on_with_the_next_target_before_the_first_byte_of_a_model(
+    world, monkeypatch, next_target
+) -> None:
+    monkeypatch.setattr("llmsnap.proxy.dispatch.COMMENT_EVERY_S", 0.01)
+    world.queue.grants = False
+    if next_target == "den/m":
+        world.queue.standings["b"] = Standing.FAILING
+    world.bodies = {name: [EVENTS] for name in "abc"}
+    context, answer = world.begin("relay", more={"stream": True})
+    assert "X-Served-By" not in dict(answer.headers)
+    said = iter(answer.body)
+    assert next(said).startswith(b":")
+    world.queue.grants = True
+    world.queue.refuse(NotLoaded("it failed", ChildExited("exit 1"), ""))
+    assert b"".join(said).endswith(b'{"choices":[]}\n\ndata: [DONE]\n\n')
+    answer.body.close()
+    assert context.served_by == next_target.partition("/")[0]
+    assert context.load_s == 0
+
+
+def test_a_stream_whose_targets_all_fail_ends_with_the_last_error(world, monkeypatch) -> None:
+    monkeypatch.setattr("llmsnap.proxy.dispatch.COMMENT_EVERY_S", 0.01)
+    world.queue.grants = False
+    world.upstreams["c"].stop()
+    context, answer = world.begin("relay", more={"stream": True})
+    said = iter(answer.body)
+    next(said)
+    for model in "ab":
+        world.queue.refuse(NotLoaded(f"{model} failed", ChildExited("exit 1"), ""))
+        if model == "a":
+            next(said)
+    ending = b"".join(said)
+    assert b"peer proxy error: cannot connect" in ending
+    assert ending.count(b"data: {") == 1
+    answer.body.close()
+    assert context.status == 502
+
+
+def test_a_head_that_is_late_leads_on_while_the_client_gets_comments(world, monkeypatch) -> None:
+    monkeypatch.setattr("llmsnap.proxy.dispatch.COMMENT_EVERY_S", 0.05)
+    world.gates["a"] = gate = gevent.event.Event()
+    world.bodies = {name: [EVENTS] for name in "abc"}
+    _, answer = world.begin("relay", more={"stream": True})
+    assert b"".join(answer.body).endswith(EVENTS)
+    answer.body.close()
+    gate.set()
+    assert [name for name, _ in world.sent] == ["a", "b"]
+    assert UpstreamTimeout.status == 504
