@@ -7,6 +7,7 @@ import pytest
 from llmsnap.config.loader import loads
 from llmsnap.errors import ConfigError
 from tests.config.reading import advice, config, problem
+from tests.parity import parity
 
 MODELS = """\
 macros: {BIG: large, WAIT: 2.5}
@@ -22,6 +23,12 @@ peers:
 """
 
 
+@parity(
+    "Selectors",
+    "`selectors.<id>` with `strategy`, `targets`, `settings.spillover`, `name`, `description`, "
+    "`unlisted`, `metadata`",
+    "the same, and `failover` with its settings, and `settings.affinity`",
+)
 def test_a_selector_is_read() -> None:
     found = config(
         MODELS
@@ -81,6 +88,11 @@ def said_of(selector: str) -> list[str]:
 ONE = "{strategy: pin, targets: [small]}"
 
 
+@parity(
+    "Selectors",
+    "no strategy, no target, an unknown or ambiguous target, a taken name: the file is refused",
+    "the same; each message has line, column and what to do",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [

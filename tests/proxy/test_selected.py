@@ -26,6 +26,7 @@ from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.routing import Standing
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import FakeUpstream
+from tests.parity import parity
 
 JSON = [("Content-Type", "application/json")]
 TEXT = """\
@@ -120,6 +121,7 @@ def world():
 # --- one choice ---------------------------------------------------------------------------------
 
 
+@parity("Selectors", "the body is rewritten to the target; its filters and `setParamsByID` apply")
 def test_the_target_is_asked_as_if_the_client_had_named_it(world) -> None:
     assert world.ask("chat") == "a"
     assert world.sent == [("a", {"model": "first", "p": 1})]
@@ -130,6 +132,10 @@ def test_the_target_is_asked_as_if_the_client_had_named_it(world) -> None:
     assert (second.requested, second.model_id) == ("pinned", "b")
 
 
+@parity(
+    "Order of names",
+    "the active profile, then selectors, once each; then models, aliases and peers",
+)
 def test_a_profile_comes_before_selectors_whose_targets_it_does_not_change(world) -> None:
     world.runtime = world.runtime.with_profile("work")
     assert world.ask("gpt") == "a"
@@ -144,6 +150,11 @@ def test_the_answer_names_its_target(world) -> None:
     answer.body.close()
 
 
+@parity(
+    "Selectors",
+    "(not in llama-swap) keys with `models`",
+    "the selector must be in the list, not its targets",
+)
 def test_a_key_needs_the_selector_alone(world) -> None:
     some = Keyring(world.runtime.config.api_keys).authenticate("Bearer some", None)
     assert world.ask("relay", key=some) == "a"
@@ -152,6 +163,7 @@ def test_a_key_needs_the_selector_alone(world) -> None:
             world.begin(name, key=some)
 
 
+@parity("Selectors", "404 below `/upstream/`")
 def test_a_selector_is_not_reached_below_upstream(world) -> None:
     for path in ("/upstream/relay/x", "/upstream/relay", "/upstream/gpt/x"):
         context = RequestContext(make_request(path))
@@ -159,6 +171,7 @@ def test_a_selector_is_not_reached_below_upstream(world) -> None:
             world.dispatcher.handle_upstream(context, world.runtime.with_profile("work"))
 
 
+@parity("Selectors", "`spillover` counts a request from the choice to the end of the answer")
 def test_requests_spill_over_and_are_counted_until_their_answer_ends(world) -> None:
     answers = [world.begin("chat")[1] for _ in range(3)]
     assert [name for name, _ in world.sent] == ["a", "b", "c"]
@@ -181,6 +194,11 @@ def test_a_request_that_fails_gives_its_place_back(world, name) -> None:
         asked.get()
 
 
+@parity(
+    "Selectors",
+    "(not in llama-swap) `settings.affinity`",
+    "requests of a session stay on one target",
+)
 def test_a_session_keeps_its_target_while_that_is_about_as_busy(world) -> None:
     chat = {"headers": [("X-Chat", "42")]}
     world.statuses["a"] = "503 -"
@@ -223,6 +241,12 @@ def fails(world, how: str) -> None:
             world.statuses["a"] = f"{status} -"
 
 
+@parity(
+    "Selectors",
+    "(not in llama-swap) `strategy: failover`",
+    "the next target answers when one cannot be reached, does not load, ends, answers 502 to 504 "
+    "or is late",
+)
 @pytest.mark.parametrize(
     "how", ["connection", "load", "removed", "ended", "late", "502", "503", "504"]
 )
@@ -294,6 +318,7 @@ def test_a_target_that_fails_again_and_again_is_skipped_until_one_request_probes
     assert world.ask() == "a"
 
 
+@parity("Selectors", "no usable target: 503", "503 with `Retry-After`")
 def test_without_a_usable_target_the_client_is_told_when_to_ask_again(world) -> None:
     world.statuses = dict.fromkeys("abc", "503 -")
     for _ in range(2):
@@ -318,6 +343,7 @@ def test_a_client_that_leaves_meanwhile_is_no_failure(world) -> None:
     assert not world.dispatcher.selectors.traffic("relay").circuits["a"].failures
 
 
+@parity("Selectors", "429 of a target of `spillover`: passed on", "the next target is tried first")
 def test_spillover_tries_the_next_target_when_one_refuses(world) -> None:
     refuse(world, TooManyInFlight("all slots taken"))
     assert world.ask("chat") == "b"

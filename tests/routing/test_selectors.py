@@ -11,6 +11,7 @@ from llmsnap.errors import NoTarget, Unreachable
 from llmsnap.routing import Names, SelectorRoute, Selectors, Standing, TargetView, selectors
 from llmsnap.routing.messages import ModelRules
 from llmsnap.routing.selectors import choose, same_again
+from tests.parity import parity
 from tests.routing.world import World
 
 COLD = Standing.STOPPED
@@ -40,6 +41,12 @@ def chosen(strategy: str, *words: str, turn: int = 0, spillover: int = 1) -> str
     return found.target if found is not None else ""
 
 
+@parity(
+    "Selectors",
+    "`pin`, `warm`, `spillover`: which target is chosen",
+    "the same for ready and stopped models; waking counts as starting, asleep comes before "
+    "stopped, and failing last",
+)
 @pytest.mark.parametrize(
     ("strategy", "words", "target"),
     [
@@ -78,6 +85,7 @@ def test_the_choice(strategy, words, target) -> None:
     assert chosen(strategy, *words.split()) == target
 
 
+@parity("Selectors", "equally busy targets of `spillover` take turns")
 def test_equals_are_chosen_in_rotation() -> None:
     words = ("R1", "c", "R1", "R2")
     turns = [chosen("spillover", *words, turn=turn, spillover=2) for turn in range(4)]
