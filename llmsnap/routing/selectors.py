@@ -238,7 +238,7 @@ class Traffic:
 _NO_TRAFFIC = Traffic()
 
 
-class Sessions:
+class SessionTargets:
     """Which target served a session last; bounded in number and time."""
 
     def __init__(self) -> None:
@@ -274,7 +274,7 @@ class Selectors:
     ) -> None:
         self.standing_of = standing
         self.clock = clock
-        self.sessions = Sessions()
+        self.sessions = SessionTargets()
         self._traffic: dict[str, Traffic] = {}
 
     def __repr__(self) -> str:
