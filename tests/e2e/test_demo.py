@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,9 +66,3 @@ def test_the_sleeping_model_is_woken_not_loaded(demo: Running) -> None:
     assert demo.running() == {"gemma": "ready", "sleeper": "asleep"}
     assert text_of(demo.chat("sleeper", stream=True, max_tokens=2))
     assert demo.running() == {"sleeper": "ready"}
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_all(demo: Running, number: int) -> None:
-    assert demo.chat("gemma", max_tokens=1).status_code == 200
-    assert demo.stop(number) == 0

@@ -14,7 +14,7 @@ import requests
 from gevent import monkey, subprocess
 
 from llmsnap.installation import identify
-from tests.e2e.harness import ROOT, is_alive, pids_below, text_of
+from tests.e2e.harness import ROOT, text_of
 from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.e2e
@@ -52,14 +52,6 @@ def test_a_door_that_others_reach_without_keys_says_so(start, door: str, options
 def test_a_signal_ends_it_with_0_and_all_models_with_it(server, number: int) -> None:
     server.chat("alpha")
     assert server.stop(number) == 0
-
-
-def test_a_killed_server_takes_its_models_along(server) -> None:
-    server.chat("alpha")
-    models = pids_below(server.process.pid)
-    assert models
-    server.stop(signal.SIGKILL)
-    server.wait_for(lambda: not any(map(is_alive, models)))
 
 
 def test_the_version_and_wrong_flags_need_no_server(start) -> None:

@@ -70,8 +70,12 @@ def ask(server: Running, model: str, asked: str, key: str) -> tuple[str, str]:
     return b"".join(pieces).decode(), answer.headers["X-Request-Id"]
 
 
-@pytest.mark.parametrize("asked", ASKED)
-@pytest.mark.parametrize("model", ["loud", "known", "missing", "sick"])
+# Each shape with one failure, and each failure in the two shapes that errors have.
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [("loud", asked) for asked in ASKED]
+    + [(model, asked) for model in ("known", "missing", "sick") for asked in ("chat", "stream")],
+)
 def test_a_failed_load_tells_a_key_without_admin_right_nothing_of_its_inside(
     server: Running, model: str, asked: str
 ) -> None:

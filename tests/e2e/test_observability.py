@@ -189,7 +189,7 @@ def test_failures_are_records_with_reasons_and_captures(server: Running) -> None
         requests.post(
             server.url + "/v1/chat/completions",
             json={"model": "coder", "messages": HI, "sim_tokens": 1000, "sim_tps": 10},
-            timeout=2,
+            timeout=0.5,
         )
     records = server.wait_for(lambda: len(found := activity(server)) == 3 and found)
     left, unknown, broken = records
@@ -366,14 +366,6 @@ def test_a_reader_that_comes_back_misses_nothing(server: Running, listen: Any) -
     assert [swap["target"] for swap in again.of("swap")] == ["chat"]
 
 
-def test_heads_of_quiet_streams_come_at_once(server: Running) -> None:
-    for path in ("/logs/stream/coder", "/api/events?format=named", "/logs/stream/coder?format=sse"):
-        reading = Reading(server, path)
-        assert reading.answer.status == 200
-        assert reading.answer.headers["X-Accel-Buffering"] == "no"
-        reading.close()
-
-
 # --- a model that prints too much --------------------------------------------------------------
 
 
@@ -430,16 +422,6 @@ def test_the_log_can_be_json_from_end_to_end(start: Any) -> None:
     assert (access["message"], access["status"], access["level"]) == ("request", 200, "info")
     assert access["load_ms"] > 0
     assert access["request_id"]
-
-
-def test_a_forwarded_address_is_believed_of_trusted_proxies_alone(start: Any) -> None:
-    forwarded = {"X-Forwarded-For": "203.0.113.9"}
-    trusting = start(CONFIG + "trustedProxies: [127.0.0.0/8]\n")
-    trusting.get("/running", headers=forwarded)
-    trusting.wait_output(r'203\.0\.113\.9 "GET /running HTTP/1\.1" 200')
-    wary = start(CONFIG)
-    wary.get("/running", headers=forwarded)
-    wary.wait_output(r'127\.0\.0\.1 "GET /running HTTP/1\.1" 200')
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing: Debian's prometheus")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import requests
 
+from tests.e2e.api import serving
 from tests.e2e.harness import Running
 
 pytestmark = pytest.mark.e2e
@@ -28,9 +29,17 @@ models:
 """
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("observing"), CONFIG) as running:
+        yield running
+
+
 @pytest.fixture
-def server(start: Callable[..., Running]) -> Running:
-    return start(CONFIG)
+def server(running: Running) -> Running:
+    """The running server, with no model loaded."""
+    assert running.get("/unload").text == "OK"
+    return running
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -56,7 +65,7 @@ def test_a_sleeping_model_is_not_woken(server: Running) -> None:
 
 def test_a_busy_model_is_looked_at_without_a_slot(server: Running) -> None:
     stream = server.chat("alpha", stream=True, sim_tokens=10_000, sim_tps=5)
-    with contextlib.closing(stream.iter_lines()) as lines:
+    with contextlib.closing(stream), contextlib.closing(stream.iter_lines()) as lines:
         assert next(lines)
         assert server.chat("alpha").status_code == 429
         for path in ["/health", "/v1/models", "/props"]:

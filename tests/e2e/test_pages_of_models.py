@@ -96,15 +96,6 @@ def test_an_open_event_stream_does_not_renew_the_ttl(server: Running) -> None:
     server.wait_for(lambda: "brief" not in states(server))
 
 
-def test_where_it_is_said_so_an_open_event_stream_keeps_its_model(server: Running) -> None:
-    listener = Listener(server, "/upstream/held/events")
-    answer = server.get("/upstream/b/file", headers={"X-Max-Wait": "0.3"})
-    assert answer.status_code == 503
-    assert states(server) == {"held": "ready"}
-    listener.sock.close()
-    assert server.get("/upstream/b/file").status_code == 200
-
-
 def test_an_open_tab_does_not_bring_its_model_back(server: Running) -> None:
     browser = {"User-Agent": "Mozilla/5.0 Chrome/140.0", "Accept": "text/event-stream"}
     same = {"Sec-Fetch-Site": "same-origin", **browser}
@@ -121,27 +112,6 @@ def test_nothing_is_settled_for_the_whole_origin(server: Running, path: str, nam
     answer = server.get(path)
     assert answer.status_code == 200
     assert not {name, "Service-Worker-Allowed"} & answer.headers.keys()
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "policy"),
-    [
-        ("GET", "/upstream/a/", None),
-        ("GET", "/upstream/boxed/", "sandbox allow-scripts"),
-        ("GET", "/v1/audio/voices?model=a", "sandbox"),
-        ("GET", "/v1/audio/voices?model=remote", "sandbox"),
-        ("POST", "/v1/chat/completions", "sandbox"),
-        ("POST", "/v1/embeddings", "sandbox"),
-        ("GET", "/v1/audio/voices?model=nope", "sandbox"),
-    ],
-)
-def test_what_runs_as_a_page(server: Running, method: str, path: str, policy: str | None) -> None:
-    model = "remote" if "chat" in path else "a"
-    answer = requests.request(method, server.url + path, json={"model": model}, timeout=20)
-    found = answer.headers.get("Content-Security-Policy")
-    assert found is None if policy is None else found.startswith(policy)
-    if policy == "sandbox":
-        assert (found, answer.headers["X-Content-Type-Options"]) == ("sandbox", "nosniff")
 
 
 def test_a_capture_runs_nothing(server: Running) -> None:

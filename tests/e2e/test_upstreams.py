@@ -1,34 +1,46 @@
 """Model servers that close, die, refuse and answer as they please: no answer is lost for it."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
 import pytest
 import requests
 
+from tests.e2e.api import serving
+from tests.e2e.harness import Running
 from tests.fakes import odd_server
 
 pytestmark = pytest.mark.e2e
 
 CONFIG = """\
-startPort: {{port}}
+startPort: {port}
 macros:
-  odd: {python} {script} --port ${{{{PORT}}}} --dir {dir}
+  odd: {python} {script} --port ${{PORT}} --dir {dir}
+  run: bash {dir}/run.sh --port ${{PORT}} --dir {dir}
 models:
-  one: {{{{cmd: "${{{{odd}}}}"}}}}
-  two: {{{{cmd: "${{{{odd}}}}"}}}}
-  three: {{{{cmd: "${{{{odd}}}}"}}}}
-  broken: {{{{cmd: "bash {dir}/run.sh --port ${{{{PORT}}}} --dir {dir}"}}}}
-  shown: {{{{sendLoadingState: true, cmd: "bash {dir}/run.sh --port ${{{{PORT}}}} --dir {dir}"}}}}
+  one: {{cmd: "${{odd}}"}}
+  two: {{cmd: "${{odd}}"}}
+  three: {{cmd: "${{odd}}"}}
+  four: {{cmd: "${{odd}}"}}
+  broken: {{cmd: "${{run}}"}}
+  shown: {{sendLoadingState: true, cmd: "${{run}}"}}
 groups:
-  all: {{{{swap: false, members: [one, two, three, broken, shown]}}}}
+  all: {{swap: false, members: [one, two, three, four, broken, shown]}}
 """
 
 
-@pytest.fixture
-def server(start, tmp_path: Path):
-    return start(CONFIG.format(python=sys.executable, script=odd_server.__file__, dir=tmp_path))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("odd")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Running]:
+    odd = {"python": sys.executable, "script": odd_server.__file__, "dir": folder}
+    with serving(folder, CONFIG, **odd) as running:
+        yield running
 
 
 def test_streams_back_to_back_never_meet_a_closing_connection(server) -> None:
@@ -50,13 +62,13 @@ def test_a_client_of_a_model_that_died_asks_again_and_is_answered(server) -> Non
         assert b"[DONE]" not in data
 
 
-def test_a_request_without_an_answer_survives_the_death_of_its_model(server, tmp_path) -> None:
-    waiting = gevent.Greenlet(lambda: server.chat("one", "wait", stream=True).content)
+def test_a_request_without_an_answer_survives_the_death_of_its_model(server, folder) -> None:
+    waiting = gevent.Greenlet(lambda: server.chat("four", "wait", stream=True).content)
     waiting.start()
-    server.wait_for((tmp_path / "waited").exists)
-    server.chat("one", "die", stream=True).close()
+    server.wait_for((folder / "waited").exists)
+    server.chat("four", "die", stream=True).close()
     assert waiting.get(timeout=20).endswith(b"data: [DONE]\n\n")
-    server.wait_output("<one> ended before it answered: loading it again")
+    server.wait_output("<four> ended before it answered: loading it again")
 
 
 def test_a_large_upload_that_is_refused_unread_is_told_so(server) -> None:
@@ -75,8 +87,8 @@ def test_odd_answers_pass(server) -> None:
     assert answer.headers.keys() & {"X-Trailer", "Set-Cookie", "Content-Length"} == set()
 
 
-def test_a_model_put_right_is_started_at_once(server, tmp_path) -> None:
-    script = tmp_path / "run.sh"
+def test_a_model_put_right_is_started_at_once(server, folder) -> None:
+    script = folder / "run.sh"
     script.write_text("exit 3")
     for _ in range(3):
         answer = server.chat("broken")
@@ -91,8 +103,8 @@ def test_a_model_put_right_is_started_at_once(server, tmp_path) -> None:
     assert server.chat("broken", stream=True).status_code == 200
 
 
-def test_a_load_that_fails_behind_an_early_head_ends_its_stream_properly(server, tmp_path) -> None:
-    (tmp_path / "run.sh").write_text("exit 3")
+def test_a_load_that_fails_behind_an_early_head_ends_its_stream_properly(server, folder) -> None:
+    (folder / "run.sh").write_text("exit 3")
     data = server.chat("shown", stream=True).content  # which raises where the last chunk is missing
     assert b'data: {"error":' in data
     assert b"[DONE]" not in data

@@ -15,6 +15,7 @@ from llmsnap.errors import (
     BodyTimeout,
     ChildExited,
     ClientGone,
+    Draining,
     Forbidden,
     LoadAborted,
     ModelLeft,
@@ -24,11 +25,10 @@ from llmsnap.errors import (
     Unreachable,
     UpstreamTimeout,
 )
-from llmsnap.http.auth import Keyring
 from llmsnap.http.headers import PAGE_SANDBOX
 from llmsnap.http.routes import RESOURCES, ROUTES, ModelPlace
 from llmsnap.models import parse_address
-from llmsnap.proxy import dispatch, stream
+from llmsnap.proxy import client, dispatch, stream
 from llmsnap.proxy.client import ConnectionPool
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.disconnect import ClientMonitor
@@ -41,6 +41,9 @@ from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
 
 EVENTS = [("Content-Type", "text/event-stream")]
+FORM = [("Content-Type", "multipart/form-data; boundary=b")]
+FORM = [("Content-Type", "multipart/form-data; boundary=b")]
+FORM_BODY = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\na\r\n--b--\r\n'
 POSTS = [row for row in ROUTES if row.model is ModelPlace.JSON]
 WITH_EVENTS = [row.path for row in POSTS if row.stream]
 NO_EVENTS = [row.path for row in POSTS if not row.stream]
@@ -98,7 +101,7 @@ class World:
         self.upstream.handler = self.serve
         self.upstream.start()
         self.requests: list[dict] = []
-        self.answer = ("200 OK", [("Content-Type", "application/json")], [b'{"ok":1}'])
+        self.answers = ("200 OK", [("Content-Type", "application/json")], [b'{"ok":1}'])
         self.queue = FakeQueue()
         self.pool = ConnectionPool()
         self.recorder = recorder()
@@ -112,20 +115,58 @@ class World:
                 "path": environ["PATH_INFO"],
                 "query": environ["QUERY_STRING"],
                 "body": environ["wsgi.input"].read(),
+                "port": environ["REMOTE_PORT"],
                 **{name: value for name, value in environ.items() if name.startswith("HTTP_")},
             }
         )
-        status, headers, body = self.answer
+        status, headers, body = self.answers
         start_response(status, headers)
         return body
 
+    def configure(self, **changes: str) -> None:
+        """Use the configuration with *changes*: ``model`` for model a, ``top`` for the whole."""
+        text = TEXT.format(url=self.upstream.url).replace("aliases: [first]", changes["model"])
+        self.snapshot = runtime(changes.get("top", "") + text)
+
+    def answer(self, *args, **facts):
+        """The response to one request, of the handler that its path belongs to."""
+        return self.respond(asks(*args, **facts))
+
+    def respond(self, made: RequestContext):
+        match made.request.path.split("/")[1]:
+            case "upstream":
+                return self.dispatcher.handle_upstream(made, self.snapshot)
+            case "props":
+                return self.dispatcher.handle_props(made, self.snapshot)
+        return self.dispatcher.handle(made, self.snapshot)
+
     def handle(self, *args, **facts) -> bytes:
         """The body of the answer to one request, all of it settled."""
-        made = asks(*args, **facts)
-        body = self.dispatcher.handle(made, self.snapshot).body
+        body = self.answer(*args, **facts).body
         said = b"".join(body)
         body.close()
         return said
+
+    def waiting(self, *args, **facts) -> tuple[RequestContext, gevent.Greenlet]:
+        """A request that waits in the queue."""
+        self.queue.grants = False
+        made = asks(*args, **facts)
+        asking = gevent.Greenlet(self.respond, made)
+        asking.start()
+        self.queue.came.wait()
+        self.queue.came.clear()
+        return made, asking
+
+    def thinking(self, *args, **facts) -> tuple[RequestContext, gevent.Greenlet, Event]:
+        """A request whose server has it and answers when the event is set."""
+        made = asks(*args, **facts)
+        sent = made.request.path.removeprefix("/upstream/a")
+        thinks = self.upstream.gates[sent] = self.upstream.gates[f"/base{sent}"] = Event()
+        asking = gevent.Greenlet(self.respond, made)
+        asking.start()
+        while not self.upstream.calls:
+            gevent.idle()
+        return made, asking, thinks
 
     @property
     def sent(self) -> dict:
@@ -165,28 +206,17 @@ def test_a_request_is_adapted_sent_and_recorded(world) -> None:
         ("/v1/chat/completions", {"model": "first", "stream": True}, []),
         ("/v1/chat/completions", {"model": "only"}, []),
         ("/upstream/a/x", b"x" * 1000, []),
-        (
-            "/v1/audio/transcriptions",
-            b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\na\r\n--b--\r\n',
-            [("Content-Type", "multipart/form-data; boundary=b")],
-        ),
+        ("/v1/audio/transcriptions", FORM_BODY, FORM),
     ],
     ids=["stream", "peer", "passed through", "form"],
 )
 def test_a_body_is_held_until_its_answer_begins(world, path, body, headers) -> None:
     bodies = BodyBudget()
-    thinks = world.upstream.gates[path.removeprefix("/upstream/a")] = Event()
-    world.upstream.gates["/base" + path] = thinks
-    made = asks(path, body, method="POST", headers=headers, body_share=BodyShare(bodies))
-    is_upstream = path.startswith("/upstream")
-    handle = world.dispatcher.handle_upstream if is_upstream else world.dispatcher.handle
-    answer = gevent.Greenlet(handle, made, world.snapshot)
-    answer.start()
-    while not world.upstream.calls:
-        gevent.idle()
+    share = BodyShare(bodies)
+    _, asking, thinks = world.thinking(path, body, method="POST", headers=headers, body_share=share)
     assert bodies.memory.used_bytes > 0
     thinks.set()
-    said = answer.get().body
+    said = asking.get().body
     assert bodies.memory.used_bytes == 0
     assert b"".join(said)
     said.close()
@@ -201,19 +231,17 @@ def test_a_body_that_stops_on_its_way_to_the_model_is_408_and_leaves_nothing(wor
             return pieces.pop()
         raise BodyTimeout("the body of the request did not go on in time")
 
-    made = asks("/upstream/a/x", b"", method="POST", length=RESEND_BYTES + 10, read=read)
     with pytest.raises(BodyTimeout):
-        world.dispatcher.handle_upstream(made, world.snapshot)
+        world.answer("/upstream/a/x", b"", method="POST", length=RESEND_BYTES + 10, read=read)
     assert len(world.queue.returned) == 1, "the lease is back"
     assert [one.status for one in world.records] == [408]
 
 
 def test_a_request_that_cannot_be_parsed_is_on_record_with_its_whole_path(world) -> None:
-    path = "/upstream/a/what?/../../x"
     made = asks("/upstream/a/what%3F/../../x")
-    made.request.path = path
+    made.request.path = path = "/upstream/a/what?/../../x"
     with pytest.raises(BadRequest):
-        world.dispatcher.handle_upstream(made, world.snapshot)
+        world.respond(made)
     assert [(one.path, one.status) for one in world.records] == [(path, 400)]
 
 
@@ -241,18 +269,16 @@ def test_the_key_stays_and_the_id_goes_on(world) -> None:
     assert request["HTTP_X_FORWARDED_FOR"] == "203.0.113.9"
 
 
-def test_what_is_refused_is_raised_recorded_and_holds_nothing(world) -> None:
-    world.queue.grants = False
-    made = asks(body={"model": "a"})
-    waiting = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
-    waiting.start()
-    world.queue.came.wait()
-    world.queue.refuse(ChildExited("exit code 3"))
-    with pytest.raises(ChildExited):
+@pytest.mark.parametrize("error", [ChildExited("exit code 3"), TooManyInFlight("too many", 3)])
+def test_what_is_refused_is_raised_recorded_and_holds_nothing(world, error) -> None:
+    made, waiting = world.waiting(body={"model": "a"})
+    world.queue.refuse(error)
+    with pytest.raises(type(error)) as caught:
         waiting.get()
+    assert caught.value is error
     assert made.request.monitor.opened == made.request.monitor.closed == 1
     (record,) = world.records
-    assert (record.status, record.reason) == (502, "exit code 3")
+    assert (record.status, record.reason) == (error.status, str(error))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +286,10 @@ def test_what_is_refused_is_raised_recorded_and_holds_nothing(world) -> None:
     [
         ({"body": b"junk"}, BadRequest),
         ({"body": {"model": "nope"}}, UnknownModel),
-        ({"body": {"model": "a"}, "headers": [("X-Max-Wait", "nan")]}, BadRequest),
+        *[
+            ({"body": {"model": "a"}, "headers": [("X-Max-Wait", wait)]}, BadRequest)
+            for wait in ("nan", "soon", "-1", "inf")
+        ],
     ],
 )
 def test_what_cannot_be_served_is_recorded_too(world, facts, error) -> None:
@@ -281,11 +310,7 @@ def test_wishes_about_waiting_reach_the_queue(world) -> None:
 
 
 def test_a_client_that_leaves_the_queue_is_gone_at_once(world) -> None:
-    world.queue.grants = False
-    made = asks(body={"model": "a"})
-    waiting = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
-    waiting.start()
-    world.queue.came.wait()
+    made, waiting = world.waiting(body={"model": "a"})
     made.request.monitor.leave()
     with pytest.raises(ClientGone):
         waiting.get()
@@ -293,44 +318,22 @@ def test_a_client_that_leaves_the_queue_is_gone_at_once(world) -> None:
     assert world.records[0].status == 499
 
 
-def test_a_client_that_leaves_while_the_model_thinks_ends_the_exchange(world) -> None:
-    thinks = world.upstream.gates["/v1/chat/completions"] = Event()
-    made = asks(body={"model": "a"})
-    asking = gevent.Greenlet(world.dispatcher.handle, made, world.snapshot)
-    asking.start()
-    while not world.upstream.calls:
-        gevent.idle()
-    made.request.monitor.leave()
-    with pytest.raises(ClientGone):
+@pytest.mark.parametrize(
+    ("ends", "error"),
+    [
+        (lambda world, made: made.request.monitor.leave(), ClientGone),
+        (lambda world, made: made.lease.cut(LoadAborted("a was unloaded")), LoadAborted),
+        (lambda world, made: world.recorder.cancel(world.recorder.in_flight()[0].serial), Draining),
+    ],
+    ids=["client leaves", "unload", "cancelled"],
+)
+def test_what_interrupts_a_request_ends_the_exchange_and_says_why(world, ends, error) -> None:
+    made, asking, thinks = world.thinking(body={"model": "a"})
+    ends(world, made)
+    with pytest.raises(error):
         asking.get()
     assert len(world.queue.returned) == 1
-    thinks.set()
-
-
-def test_a_lease_cut_by_an_unload_says_so(world) -> None:
-    thinks = world.upstream.gates["/v1/chat/completions"] = Event()
-    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
-    world.queue.grants = False
-    asking.start()
-    world.queue.came.wait()
-    lease = world.queue.grant()
-    while not world.upstream.calls:
-        gevent.idle()
-    lease.cut(LoadAborted("a was unloaded while it answered"))
-    with pytest.raises(LoadAborted):
-        asking.get()
-    thinks.set()
-
-
-def test_a_cancelled_request_ends(world) -> None:
-    thinks = world.upstream.gates["/v1/chat/completions"] = Event()
-    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
-    asking.start()
-    while not world.upstream.calls:
-        gevent.idle()
-    assert world.recorder.cancel(world.recorder.in_flight()[0].serial)
-    with pytest.raises(Exception, match="cancelled"):
-        asking.get()
+    assert world.records[0].status == error.status
     thinks.set()
 
 
@@ -405,46 +408,43 @@ def test_a_model_that_died_since_it_was_granted_is_loaded_again(world) -> None:
     assert len(world.queue.tickets) == len(world.queue.returned) == 2
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/audio/transcriptions"])
-def test_what_kills_its_model_twice_is_not_sent_a_third_time(world, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "facts"),
+    [
+        ("/v1/chat/completions", {"body": {"model": "a"}}),
+        ("/v1/audio/transcriptions", {"body": FORM_BODY, "headers": FORM}),
+    ],
+)
+def test_what_kills_its_model_twice_is_not_sent_a_third_time(world, path: str, facts) -> None:
     unanswering(world, 2)
     world.servers.ends = [GONE, GONE]
-    facts = {"body": {"model": "a"}}
-    if "audio" in path:
-        kind = "multipart/form-data; boundary=b"
-        part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\na\r\n--b--\r\n'
-        facts = {"body": part, "headers": [("Content-Type", kind)]}
     with pytest.raises(ChildExited, match="SIGKILL"):
         world.handle(path, **facts)
     assert len(world.queue.tickets) == len(world.queue.returned) == 2
     assert world.records[0].status == 502
 
 
-def test_a_server_that_lives_on_is_not_was_resent(world) -> None:
-    unanswering(world, 1)
-    with pytest.raises(Unreachable):
-        world.handle(body={"model": "a"})
-    assert len(world.queue.tickets) == 1
-
-
 @pytest.mark.parametrize(
-    ("facts", "again"),
+    ("path", "facts", "ends", "again"),
     [
-        ({"method": "GET"}, True),
-        ({"method": "PUT", "body": b"x"}, True),
-        ({"method": "POST", "body": b"x"}, False),
-        ({"method": "PATCH", "body": b"x"}, False),
-        ({"method": "PUT", "body": b"x", "chunked": True}, False),
+        ("/v1/chat/completions", {"body": {"model": "a"}}, [], False),
+        ("/upstream/a/x", {"method": "GET"}, [GONE], True),
+        ("/upstream/a/x", {"method": "PUT", "body": b"x"}, [GONE], True),
+        ("/upstream/a/x", {"method": "POST", "body": b"x"}, [GONE], False),
+        ("/upstream/a/x", {"method": "PATCH", "body": b"x"}, [GONE], False),
+        ("/upstream/a/x", {"method": "PUT", "body": b"x", "chunked": True}, [GONE], False),
     ],
 )
-def test_below_upstream_only_what_may_be_repeated_is(world, facts, again: bool) -> None:
+def test_only_what_may_be_repeated_is_and_only_after_a_death(
+    world, path, facts, ends, again: bool
+) -> None:
     unanswering(world, 1)
-    world.servers.ends = [GONE]
+    world.servers.ends = ends
     if again:
-        below(world, "/upstream/a/x", **facts).body.close()
+        world.handle(path, **facts)
     else:
         with pytest.raises(Unreachable):
-            below(world, "/upstream/a/x", **facts)
+            world.answer(path, **facts)
     assert len(world.queue.tickets) == 1 + again
 
 
@@ -459,32 +459,18 @@ def test_below_upstream_only_what_may_be_repeated_is(world, facts, again: bool) 
     ],
 )
 def test_which_requests_use_a_connection_again(world, path: str, method: str, again: bool) -> None:
-    world.answer = ("200 OK", [("Content-Length", "2")], [b"{}"])
-    serve = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
-    inner, ports = world.upstream.handler, []
-
-    def note(environ, start_response):
-        ports.append(environ["REMOTE_PORT"])
-        return inner(environ, start_response)
-
-    world.upstream.handler = note
+    world.answers = ("200 OK", [("Content-Length", "2")], [b"{}"])
     for _ in range(2):
         body = None if method == "GET" else {"model": "a"}
-        answer = serve(asks(path, body, method=method), world.snapshot).body
-        assert b"".join(answer) == b"{}"
-        answer.close()
-    assert (ports[0] == ports[1]) == again
+        assert world.handle(path, body, method=method) == b"{}"
+    first, second = (one["port"] for one in world.requests)
+    assert (first == second) == again
 
 
 def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> None:
     world.upstream.stop()
     world.servers.ends = [GONE]
-    world.queue.grants = False
-    made = asks("/upstream/a/x", b"x", chunked=True)
-    asking = gevent.Greenlet(world.dispatcher.handle_upstream, made, world.snapshot)
-    asking.start()
-    world.queue.came.wait()
-    world.queue.came.clear()
+    _, asking = world.waiting("/upstream/a/x", b"x", chunked=True)
     world.queue.grant()
     assert world.queue.came.wait(2), "the model is asked for again"
     world.queue.refuse(ChildExited("it cannot be loaded"))
@@ -493,10 +479,7 @@ def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> No
 
 
 def test_an_unload_is_not_taken_for_a_death(world) -> None:
-    world.queue.grants = False
-    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
-    asking.start()
-    world.queue.came.wait()
+    _, asking = world.waiting(body={"model": "a"})
     lease = world.queue.grant()
 
     def unload(model_id: str, address, limit_s: float) -> ChildExited:
@@ -513,7 +496,7 @@ def test_an_unload_is_not_taken_for_a_death(world) -> None:
 def test_a_stream_shows_the_second_load_as_well(world) -> None:
     unanswering(world, 1)
     world.servers.ends = [GONE]
-    said, reader = streamed(world, asks(body={"model": "shown", "stream": True}))
+    said, reader = streamed(world, body={"model": "shown", "stream": True})
     for _ in range(2):
         world.queue.came.wait()
         world.queue.came.clear()
@@ -529,14 +512,14 @@ def test_a_stream_shows_the_second_load_as_well(world) -> None:
 # --- while it loads -----------------------------------------------------------------------------
 
 
-def streamed(world, made) -> tuple[list, gevent.Greenlet]:
+def streamed(world, *args, **facts) -> tuple[list, gevent.Greenlet]:
     """Begin a stream whose model is not ready; return what comes, and who reads it."""
     world.queue.grants = False
-    world.answer = ("200 OK", [("Content-Type", "text/event-stream")], [b"data: 1\n\n"])
-    said: list[bytes] = []
+    world.answers = ("200 OK", EVENTS, [b"data: 1\n\n"])
+    made, said = asks(*args, **facts), []
 
     def read() -> None:
-        body = world.dispatcher.handle(made, world.snapshot).body
+        body = world.respond(made).body
         try:
             said.extend(body)
         finally:
@@ -549,8 +532,8 @@ def streamed(world, made) -> tuple[list, gevent.Greenlet]:
 
 
 def test_a_chat_that_streams_shows_the_loading(world) -> None:
-    made = asks(body={"model": "shown", "stream": True}, headers=[("Accept-Encoding", "gzip")])
-    said, reader = streamed(world, made)
+    asked = {"model": "shown", "stream": True}
+    said, reader = streamed(world, body=asked, headers=[("Accept-Encoding", "gzip")])
     while not said:
         gevent.idle()
     assert b"llmsnap loading model: shown" in b"".join(said)
@@ -561,10 +544,9 @@ def test_a_chat_that_streams_shows_the_loading(world) -> None:
 
 
 @pytest.mark.parametrize("model", ["a", "shown"])
-def test_other_streams_get_comments_only_when_it_takes_long(world, monkeypatch, model) -> None:
-    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+def test_other_streams_get_comments_only_when_it_takes_long(world, soon, model) -> None:
     path = "/v1/messages" if model == "shown" else "/v1/chat/completions"
-    said, reader = streamed(world, asks(path, {"model": model, "stream": True}))
+    said, reader = streamed(world, path, {"model": model, "stream": True})
     while len(said) < 2:
         gevent.sleep(0.005)
     world.queue.grant()
@@ -573,28 +555,22 @@ def test_other_streams_get_comments_only_when_it_takes_long(world, monkeypatch, 
     assert said[-1] == b"data: 1\n\n"
 
 
-def test_a_short_wait_shows_nothing(world) -> None:
-    said, reader = streamed(world, asks(body={"model": "a", "stream": True}))
-    world.queue.grant()
-    reader.get()
-    assert said == [b"data: 1\n\n"]
-
-
 @pytest.mark.parametrize(
-    ("more", "model", "path"),
+    ("top", "model", "path", "comment_s"),
     [
-        ("", "shown", None),
-        ("keepaliveWhileLoading: false\n", "a", "/v1/chat/completions"),
-        *[("", "shown", path) for path in NO_EVENTS],
+        ("", "a", "/v1/chat/completions", dispatch.COMMENT_EVERY_S),  # a short wait
+        ("", "shown", None, 0.0),
+        ("keepaliveWhileLoading: false\n", "a", "/v1/chat/completions", 0.0),
+        *[("", "shown", path, 0.0) for path in NO_EVENTS],
     ],
 )
 def test_nothing_is_shown_where_the_answer_may_be_no_stream(
-    world, monkeypatch, more: str, model: str, path: str | None
+    world, monkeypatch, top: str, model: str, path: str | None, comment_s: float
 ) -> None:
-    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.0)
-    world.snapshot = runtime(more + TEXT.format(url=world.upstream.url))
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", comment_s)
+    world.configure(top=top, model="aliases: [first]")
     body = {"model": model, "stream": path is not None}
-    said, reader = streamed(world, asks(path or "/v1/chat/completions", body))
+    said, reader = streamed(world, path or "/v1/chat/completions", body)
     gevent.idle()
     gevent.idle()
     assert not said
@@ -606,14 +582,18 @@ def test_nothing_is_shown_where_the_answer_may_be_no_stream(
 # --- while its server is silent -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", WITH_EVENTS)
-@pytest.mark.parametrize("model", ["a", "only"])
-def test_a_silent_server_is_covered_by_comments(world, monkeypatch, path: str, model: str) -> None:
+@pytest.fixture
+def soon(monkeypatch) -> None:
+    """Comments come after 10 ms."""
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
-    base = "/base" if model == "only" else ""
+
+
+@pytest.mark.parametrize("path", WITH_EVENTS)
+@pytest.mark.parametrize(("model", "base"), [("a", ""), ("only", "/base")])
+def test_a_silent_server_is_covered_by_comments(world, soon, path, model, base) -> None:
     opens = world.upstream.gates[base + RESOURCES[path].sent_path] = Event()
-    world.answer = ("200 OK", EVENTS, [b"data: 1\n\n"])
-    answer = world.dispatcher.handle(asks(path, {"model": model, "stream": True}), world.snapshot)
+    world.answers = ("200 OK", EVENTS, [b"data: 1\n\n"])
+    answer = world.answer(path, {"model": model, "stream": True})
     assert dict(answer.headers)["Content-Type"] == "text/event-stream"
     body = iter(answer.body)
     said = [next(body) for _ in range(3)]
@@ -628,8 +608,7 @@ def test_a_silent_server_is_covered_by_comments(world, monkeypatch, path: str, m
 
 
 @pytest.mark.parametrize("model", ["a", "only"])
-def test_silence_behind_the_head_of_a_stream_is_covered_too(world, monkeypatch, model) -> None:
-    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+def test_silence_behind_the_head_of_a_stream_is_covered_too(world, soon, model) -> None:
     opens = Event()
 
     def serve(environ, start_response):
@@ -640,7 +619,7 @@ def test_silence_behind_the_head_of_a_stream_is_covered_too(world, monkeypatch, 
 
     world.upstream.handler = serve
     made = asks(body={"model": model, "stream": True})
-    body = iter(world.dispatcher.handle(made, world.snapshot).body)
+    body = iter(world.respond(made).body)
     assert [next(body) for _ in range(3)] == [b": waiting for the model\n"] * 3
     assert made.first_byte_at is None
     opens.set()
@@ -651,15 +630,12 @@ def test_silence_behind_the_head_of_a_stream_is_covered_too(world, monkeypatch, 
     assert (record.status, record.response_bytes) == (200, 18)
 
 
-@pytest.mark.parametrize("model", ["a", "only"])
-def test_what_a_silent_server_says_in_the_end_becomes_events(world, monkeypatch, model) -> None:
-    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
-    base = "/base" if model == "only" else ""
+@pytest.mark.parametrize(("model", "base"), [("a", ""), ("only", "/base")])
+def test_what_a_silent_server_says_in_the_end_becomes_events(world, soon, model, base) -> None:
     opens = world.upstream.gates[f"{base}/v1/chat/completions"] = Event()
     error = b'{"error":{"code":400,"n_ctx":4096}}'
-    world.answer = ("400 Bad Request", [("Content-Type", "application/json")], [error])
-    made = asks(body={"model": model, "stream": True})
-    body = world.dispatcher.handle(made, world.snapshot).body
+    world.answers = ("400 Bad Request", [("Content-Type", "application/json")], [error])
+    body = world.answer(body={"model": model, "stream": True}).body
     next(body)
     opens.set()
     assert b"".join(body).endswith(b"data: " + error + b"\n\n")
@@ -668,8 +644,7 @@ def test_what_a_silent_server_says_in_the_end_becomes_events(world, monkeypatch,
     assert (record.status, record.reason) == (400, "the model answered 400")
 
 
-def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, monkeypatch) -> None:
-    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
+def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, soon) -> None:
     opens = Event()
     inner = world.upstream.handler
 
@@ -682,9 +657,9 @@ def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, monke
 
     world.upstream.handler = serve
     world.servers.ends = [GONE]
-    body = world.dispatcher.handle(asks(body={"model": "a", "stream": True}), world.snapshot).body
+    body = world.answer(body={"model": "a", "stream": True}).body
     assert next(body) == b": waiting for the model\n"
-    world.answer = ("200 OK", EVENTS, [b"data: 1\n\n"])
+    world.answers = ("200 OK", EVENTS, [b"data: 1\n\n"])
     opens.set()
     assert b"".join(body).endswith(b"data: 1\n\n")
     body.close()
@@ -692,7 +667,7 @@ def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, monke
 
 
 @pytest.mark.parametrize(
-    ("more", "path", "model"),
+    ("top", "path", "model"),
     [
         ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "a"),
         ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "only"),
@@ -701,9 +676,9 @@ def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, monke
         ("", "/upstream/a/v1/chat/completions", "a"),
     ],
 )
-def test_silence_stays_silent_elsewhere(world, monkeypatch, more, path, model) -> None:
+def test_silence_stays_silent_elsewhere(world, monkeypatch, top, path, model) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.001)
-    world.snapshot = runtime(more + TEXT.format(url=world.upstream.url))
+    world.configure(top=top, model="")
     inner = world.upstream.handler
 
     def serve(environ, start_response):
@@ -711,33 +686,22 @@ def test_silence_stays_silent_elsewhere(world, monkeypatch, more, path, model) -
         return inner(environ, start_response)
 
     world.upstream.handler = serve
-    handle = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
-    answer = handle(asks(path, {"model": model, "stream": True}), world.snapshot)
-    assert b"".join(answer.body) == b'{"ok":1}'
-    answer.body.close()
+    assert world.handle(path, {"model": model, "stream": True}) == b'{"ok":1}'
 
 
 # --- below /upstream, and /props ----------------------------------------------------------------
 
 
-def below(world, path: str, **facts):
-    return world.dispatcher.handle_upstream(asks(path, **facts), world.snapshot)
-
-
 def test_below_upstream_anything_goes_on(world) -> None:
-    body = below(world, "/upstream/first/x/y?q=%20", body=b"raw", method="PATCH").body
-    assert b"".join(body) == b'{"ok":1}'
-    body.close()
+    said = world.handle("/upstream/first/x/y?q=%20", b"raw", method="PATCH")
+    assert said == b'{"ok":1}'
     request = world.requests[-1]
     assert (request["path"], request["query"], request["body"]) == ("/x/y", "q=%20", b"raw")
     assert world.queue.asked[-1]["never_swap"] is False
 
 
 def test_an_open_tabs_requests_never_swap(world) -> None:
-    world.queue.grants = False
-    asking = gevent.Greenlet(below, world, "/upstream/a/favicon.ico")
-    asking.start()
-    world.queue.came.wait()
+    _, asking = world.waiting("/upstream/a/favicon.ico")
     assert world.queue.asked[-1]["never_swap"] is True
     world.queue.refuse(NotReady("a is stopped"))
     with pytest.raises(NotReady):
@@ -745,22 +709,28 @@ def test_an_open_tabs_requests_never_swap(world) -> None:
 
 
 def test_a_model_alone_is_redirected_without_being_asked(world) -> None:
-    answer = below(world, "/upstream/a?x")
+    answer = world.answer("/upstream/a?x")
     assert (answer.status, answer.headers[0]) == (301, ("Location", "../upstream/a/?x"))
     assert not world.queue.tickets
     with pytest.raises(UnknownModel):
-        below(world, "/upstream/nope/x")
+        world.answer("/upstream/nope/x")
 
 
 @pytest.mark.parametrize(
-    ("query", "never"),
-    [("model=a", True), ("model=a&autoload=0", True), ("autoload=1&model=a", False)],
+    ("path", "may_load", "never"),
+    [
+        ("/props?model=a", True, True),
+        ("/props?model=a&autoload=0", True, True),
+        ("/props?autoload=1&model=a", True, False),
+        ("/props?autoload=1&model=a", False, True),
+        ("/upstream/a/x", False, True),
+        ("/sdapi/v1/loras?model=a", False, True),
+    ],
 )
-def test_properties_load_a_model_only_when_told_to(world, query: str, never: bool) -> None:
-    body = world.dispatcher.handle_props(asks(f"/props?{query}"), world.snapshot).body
-    body.close()
+def test_properties_and_pages_of_other_sites_load_no_model(world, path, may_load, never) -> None:
+    world.handle(path, may_load=may_load)
     assert world.queue.asked[-1]["never_swap"] is never
-    assert world.requests[-1]["path"] == "/props"
+    assert world.requests[-1]["path"] in {"/props", "/x", "/sdapi/v1/loras"}
 
 
 @pytest.mark.parametrize(
@@ -788,52 +758,31 @@ def policy_of(answer) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "more"),
-    [
-        ("/v1/chat/completions", {"model": "a"}, {}),
-        ("/v1/chat/completions", {"model": "only"}, {}),
-        ("/sdapi/v1/loras?model=a", None, {}),
-        ("/sdapi/v1/loras?model=only", None, {"trusts_pages": False}),
-    ],
-)
-def test_what_models_answer_is_no_page(world, path: str, body, more) -> None:
-    world.answer = ("200 OK", [("Content-Type", "text/html")], [b"<script>"])
-    answer = world.dispatcher.handle(asks(path, body, **more), world.snapshot)
-    assert policy_of(answer) == ["sandbox"]
+EMBED = "/upstream/only/v1/embeddings"
 
 
 @pytest.mark.parametrize(
-    ("sandbox", "trusts_pages", "found"),
+    ("path", "body", "model", "trusts_pages", "found"),
     [
-        ("", True, []),
-        ("", False, [PAGE_SANDBOX]),
-        ("sandbox: true", True, [PAGE_SANDBOX]),
-        ("sandbox: true", False, [PAGE_SANDBOX]),
-        ("sandbox: false", False, []),
+        ("/v1/chat/completions", {"model": "a"}, "", True, ["sandbox"]),
+        ("/v1/chat/completions", {"model": "only"}, "", True, ["sandbox"]),
+        ("/sdapi/v1/loras?model=a", None, "", True, ["sandbox"]),
+        ("/sdapi/v1/loras?model=only", None, "", False, ["sandbox"]),
+        (EMBED, {"model": "only"}, "", True, ["sandbox"]),
+        ("/upstream/a/", None, "", True, []),
+        ("/upstream/a/", None, "", False, [PAGE_SANDBOX]),
+        ("/upstream/a/", None, "sandbox: true", True, [PAGE_SANDBOX]),
+        ("/upstream/a/", None, "sandbox: true", False, [PAGE_SANDBOX]),
+        ("/upstream/a/", None, "sandbox: false", False, []),
     ],
 )
-def test_pages_of_our_own_servers_run_where_they_are_trusted(
-    world, sandbox: str, trusts_pages: bool, found: list[str]
+def test_pages_run_only_of_our_own_servers_where_they_are_trusted(
+    world, path: str, body, model: str, trusts_pages: bool, found: list[str]
 ) -> None:
-    text = TEXT.format(url=world.upstream.url).replace("aliases: [first]", sandbox)
-    world.snapshot = runtime(text)
-    answer = below(world, "/upstream/a/", trusts_pages=trusts_pages)
+    world.configure(model=model)
+    world.answers = ("200 OK", [("Content-Type", "text/html")], [b"<script>"])
+    answer = world.answer(path, body, trusts_pages=trusts_pages)
     assert policy_of(answer) == found
-
-
-def test_a_peer_has_no_pages(world) -> None:
-    body = {"model": "only"}
-    answer = below(world, "/upstream/only/v1/embeddings", body=body, trusts_pages=True)
-    assert policy_of(answer) == ["sandbox"]
-
-
-def test_for_a_page_that_may_be_of_any_site_no_model_is_loaded(world) -> None:
-    for path in ("/upstream/a/x", "/sdapi/v1/loras?model=a", "/props?model=a&autoload=1"):
-        handle = world.dispatcher.handle_props if "props" in path else world.dispatcher.handle
-        handle = world.dispatcher.handle_upstream if "upstream" in path else handle
-        handle(asks(path, may_load=False), world.snapshot).body.close()
-        assert world.queue.asked[-1]["never_swap"] is True
 
 
 # --- answers that stay open ---------------------------------------------------------------------
@@ -853,12 +802,12 @@ def endless(world, headers, *, first=b"data: 1\n\n"):
         yield first
         more.wait()
 
-    world.answer = ("200 OK", headers, body())
+    world.answers = ("200 OK", headers, body())
     return more
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "headers", "compat", "keeps"),
+    ("path", "method", "headers", "model", "keeps"),
     [
         ("/upstream/a/events", "GET", EVENTS, "", False),
         ("/upstream/a/x", "GET", [("Content-Type", "multipart/x-mixed-replace; b=c")], "", False),
@@ -869,12 +818,10 @@ def endless(world, headers, *, first=b"data: 1\n\n"):
         ("/sdapi/v1/loras?model=a", "GET", EVENTS, "", True),
     ],
 )
-def test_which_open_answers_keep_their_model(world, path, method, headers, compat, keeps) -> None:
-    text = TEXT.format(url=world.upstream.url).replace("aliases: [first]", compat)
-    world.snapshot = runtime(text)
+def test_which_open_answers_keep_their_model(world, path, method, headers, model, keeps) -> None:
+    world.configure(model=model)
     more = endless(world, headers)
-    handle = world.dispatcher.handle_upstream if "upstream" in path else world.dispatcher.handle
-    body = handle(asks(path, b"" if method == "POST" else None), world.snapshot).body
+    body = world.answer(path, b"" if method == "POST" else None).body
     assert next(body) == b"data: 1\n\n"
     assert bool(world.queue.returned) is not keeps
     more.set()
@@ -882,27 +829,24 @@ def test_which_open_answers_keep_their_model(world, path, method, headers, compa
     assert len(world.queue.returned) == 1
 
 
-def test_an_answer_with_no_end_in_sight_keeps_its_model_for_a_while(world, monkeypatch) -> None:
+@pytest.mark.parametrize("ends_in_time", [False, True])
+def test_an_answer_with_no_end_in_sight_keeps_its_model_for_a_while(
+    world, monkeypatch, ends_in_time: bool
+) -> None:
     monkeypatch.setattr(stream, "STAYS_OPEN_S", 0.001)
     more = endless(world, [("Content-Type", "text/plain")], first=b"log")
-    body = below(world, "/upstream/a/log").body
+    body = world.answer("/upstream/a/log").body
     assert next(body) == b"log"
+    if ends_in_time:
+        more.set()
+        assert list(body) == []
+        body.close()
+        gevent.sleep(0.005)
     with gevent.Timeout(3):
         while not world.queue.returned:
             gevent.sleep(0.001)
     more.set()
     body.close()
-    assert len(world.queue.returned) == 1
-
-
-def test_an_answer_that_ended_in_time_leaves_no_timer(world, monkeypatch) -> None:
-    monkeypatch.setattr(stream, "STAYS_OPEN_S", 0.001)
-    more = endless(world, [("Content-Type", "text/plain")], first=b"log")
-    more.set()
-    body = below(world, "/upstream/a/log").body
-    assert b"".join(body) == b"log"
-    body.close()
-    gevent.sleep(0.005)
     assert len(world.queue.returned) == 1
 
 
@@ -912,11 +856,10 @@ def test_an_answer_that_ended_in_time_leaves_no_timer(world, monkeypatch) -> Non
 def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, ends_well) -> None:
     more = endless(world, [("Content-Type", kind)])
     made = asks("/upstream/a/x")
-    body = world.dispatcher.handle_upstream(made, world.snapshot).body
+    body = world.respond(made).body
     assert next(body) == b"data: 1\n\n"
-    lease = body._context.lease
-    lease.loosen()
-    gevent.spawn(lease.cut, ModelLeft("a was stopped"))
+    made.lease.loosen()
+    gevent.spawn(made.lease.cut, ModelLeft("a was stopped"))
     with pytest.raises(StopIteration if ends_well else Aborted):
         next(body)
     body.close()
@@ -925,7 +868,7 @@ def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, e
 
 
 @pytest.mark.parametrize(
-    ("facts", "compat", "never"),
+    ("facts", "model", "never"),
     [
         (EVENT_SOURCE, "", True),
         (EVENT_SOURCE, KEEPS, False),
@@ -935,10 +878,9 @@ def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, e
     ],
 )
 def test_a_page_that_listens_loads_no_model_and_is_delivered_to_come_back(
-    world, monkeypatch, facts, compat, never
+    world, monkeypatch, facts, model, never
 ) -> None:
-    text = TEXT.format(url=world.upstream.url).replace("aliases: [first]", compat)
-    world.snapshot = runtime(text)
+    world.configure(model=model)
     world.queue.grants = False
     request = world.queue.request
 
@@ -950,11 +892,11 @@ def test_a_page_that_listens_loads_no_model_and_is_delivered_to_come_back(
     monkeypatch.setattr(world.queue, "request", refused)
     if not never:
         with pytest.raises(NotReady):
-            below(world, "/upstream/a/events", **facts)
+            world.answer("/upstream/a/events", **facts)
         assert world.queue.asked[-1]["never_swap"] is False
         assert len(world.records) == 1
         return
-    answer = below(world, "/upstream/a/events", **facts)
+    answer = world.answer("/upstream/a/events", **facts)
     assert world.queue.asked[-1]["never_swap"] is True
     assert (answer.status, dict(answer.headers)["Content-Type"]) == (200, "text/event-stream")
     assert answer.body[0].startswith(b"retry: 15000\n")
@@ -974,26 +916,20 @@ def test_a_peer_is_asked_without_the_queue(world) -> None:
     assert (record.peer, record.model_id) == ("live", "only")
 
 
-def test_the_next_peer_gets_the_request_as_the_client_sent_it(world) -> None:
+@pytest.mark.parametrize("error", [None, UpstreamTimeout("cannot connect in time")])
+def test_the_next_peer_gets_the_request_as_the_client_sent_it(world, monkeypatch, error) -> None:
+    connect = client.connect
+
+    def failing_for_the_dead(address, limit_s):
+        if error and address.port == 1:
+            raise error
+        return connect(address, limit_s)
+
+    monkeypatch.setattr(client, "connect", failing_for_the_dead)
     world.handle(body={"model": "r"})
     assert world.sent == {"model": "r"}
     (record,) = world.records
     assert (record.peer, record.status) == ("live", 200)
-
-
-def test_a_peer_that_timed_out_before_anything_was_sent_is_replaced(world, monkeypatch) -> None:
-    from llmsnap.proxy import client
-
-    connect = client.connect
-
-    def slow_for_the_dead(address, limit_s):
-        if address.port == 1:
-            raise UpstreamTimeout("cannot connect in time")
-        return connect(address, limit_s)
-
-    monkeypatch.setattr(client, "connect", slow_for_the_dead)
-    world.handle(body={"model": "r"})
-    assert world.records[0].peer == "live"
 
 
 def test_headers_of_the_configuration_are_sent_and_nowhere_shown(world) -> None:
@@ -1028,9 +964,7 @@ def test_a_peer_learns_nothing_of_the_page_that_asks(world) -> None:
 )
 def test_below_upstream_a_peer_answers_for_the_model_of_the_path(world, name, named) -> None:
     path = f"/upstream/{name}/v1/embeddings?model=lost&x=1"
-    body = below(world, path, body={"Model": "r", "model": named, "model ": 1}).body
-    assert b"".join(body) == b'{"ok":1}'
-    body.close()
+    assert world.handle(path, {"Model": "r", "model": named, "model ": 1}) == b'{"ok":1}'
     request = world.requests[-1]
     assert (request["path"], request["query"]) == ("/base/v1/embeddings", "model=only&x=1")
     assert world.sent == {"model": "only", "model ": 1}
@@ -1041,137 +975,94 @@ def test_below_upstream_a_peer_answers_for_the_model_of_the_path(world, name, na
 @pytest.mark.parametrize(
     ("path", "facts"),
     [
-        ("/upstream/only/api/captures/0", {}),
-        ("/upstream/only/unload", {}),
         ("/upstream/live/only/v1/models", {}),
         ("/upstream/only/v1/embeddings/../../unload", {}),
         ("/upstream/only/v1/embeddings", {"body": {"model": "r"}}),
-        ("/upstream/only/v1/embeddings", {"body": {"input": 1}}),
-        ("/upstream/only/v1/audio/voices?model=r", {}),
     ],
 )
-def test_a_peer_is_asked_nothing_else(world, path: str, facts: dict) -> None:
+def test_what_a_peer_is_not_asked_is_on_record(world, path: str, facts: dict) -> None:
     with pytest.raises(BadRequest):
-        below(world, path, **facts)
+        world.answer(path, **facts)
     assert not world.requests
     (record,) = world.records
     assert record.status == 400
     assert record.requested in {"only", "live/only"}
 
 
-def test_the_model_may_stand_in_the_query_alone(world) -> None:
-    world.handle("/infill?x=1&model=shown", body=b'{ "input_prefix" : "x" }')
-    assert world.requests[-1]["body"] == b'{ "input_prefix" : "x" }'
-    assert world.requests[-1]["query"] == "x=1&model=shown"
-    world.handle("/infill?x=1&model=first", body={"input_prefix": "x"})
-    assert world.sent == {"input_prefix": "x", "model": "up", "top_k": 5}
-    assert world.requests[-1]["query"] == "model=up&x=1"
-    world.handle("/infill?model=live/only", body={"input_prefix": "x"})
-    assert world.sent == {"input_prefix": "x", "model": "only"}
-    assert world.requests[-1]["query"] == "model=only"
-
-
-def test_a_peer_is_called_what_it_calls_the_model(world) -> None:
-    world.handle(body={"model": "live/only"})
-    assert world.sent == {"model": "only"}
+@pytest.mark.parametrize(
+    ("path", "body", "sent", "query"),
+    [
+        ("/infill?x=1&model=shown", {"x": 1}, {"x": 1}, "x=1&model=shown"),
+        ("/infill?x=1&model=first", {}, {"model": "up", "top_k": 5}, "model=up&x=1"),
+        ("/infill?model=live/only", {"x": 1}, {"x": 1, "model": "only"}, "model=only"),
+        ("/v1/chat/completions", {"model": "live/only"}, {"model": "only"}, ""),
+    ],
+)
+def test_every_server_gets_its_own_name_of_the_model(world, path, body, sent, query) -> None:
+    world.handle(path, body)
+    assert (world.sent, world.requests[-1]["query"]) == (sent, query)
 
 
 # --- keys ---------------------------------------------------------------------------------------
 
 
 def test_a_key_uses_its_models_only(world) -> None:
-    keyring: Keyring = world.snapshot.keyring
-    key = keyring.authenticate("Bearer some", None)
+    key = world.snapshot.keyring.authenticate("Bearer some", None)
     world.handle(body={"model": "first"}, key=key)
     assert world.records[0].key_name == "laptop"
-    for name in ("shown", "only", "live/only"):
+    told = set()
+    for name in ("shown", "only", "live/only", "nope"):
         with pytest.raises(UnknownModel):
             world.handle(body={"model": name}, key=key)
-    told = []
-    for name in ("shown", "only", "nope"):
-        for rest in ("", "/", "/v1/embeddings", "/slots"):
+        for rest in ("", "/", "/v1/embeddings", "/slots") if "/" not in name else ():
             with pytest.raises(UnknownModel) as caught:
-                below(world, f"/upstream/{name}{rest}", key=key)
-            told.append(str(caught.value).replace(json.dumps(name), "X"))
-    assert len(set(told)) == 1
+                world.answer(f"/upstream/{name}{rest}", key=key)
+            told.add(str(caught.value).replace(json.dumps(name), "X"))
+    assert len(told) == 1
 
 
 def test_a_key_without_the_right_is_kept_to_inference(world) -> None:
     key = world.snapshot.keyring.authenticate("Bearer some", None)
     with pytest.raises(Forbidden, match="the key 'laptop' may use inference routes only"):
-        below(world, "/upstream/first/release_memory_occupation", method="POST", key=key)
+        world.answer("/upstream/first/release_memory_occupation", method="POST", key=key)
     assert (world.records[-1].status, world.records[-1].requested) == (403, "first")
     assert not world.queue.tickets
-    below(world, "/upstream/first/v1/embeddings?x=1", body={"input": "x"}, key=key).body.close()
+    world.handle("/upstream/first/v1/embeddings?x=1", {"input": "x"}, key=key)
     assert (world.requests[-1]["path"], world.requests[-1]["query"]) == ("/v1/embeddings", "x=1")
     assert world.sent == {"input": "x", "model": "up", "top_k": 5}
-
-
-def test_an_overfull_model_is_said_at_once(world) -> None:
-    world.queue.grants = False
-    asking = gevent.Greenlet(world.dispatcher.handle, asks(body={"model": "a"}), world.snapshot)
-    asking.start()
-    world.queue.came.wait()
-    world.queue.refuse(TooManyInFlight("too many", 3))
-    with pytest.raises(TooManyInFlight) as caught:
-        asking.get()
-    assert caught.value.retry_after_s == 3
 
 
 # --- pins of the active profile ------------------------------------------------------------------
 
 
-FORM = [("Content-Type", "multipart/form-data; boundary=b")]
-
-
 @pytest.mark.parametrize(
-    ("path", "body", "model_id", "sent"),
+    ("path", "body", "model_id", "sent", "query"),
     [
-        ("/v1/chat/completions", {"model": "gpt"}, "own", b'{"model": "own"}'),
-        (
-            "/v1/chat/completions?model=gpt",
-            {"model": "shown"},
-            "a",
-            b'{"model": "up","top_k":5}',
-        ),
-        ("/v1/chat/completions", {"model": "far"}, "live/only", b'{"model": "only"}'),
+        ("/v1/chat/completions", {"model": "gpt"}, "own", b'{"model": "own"}', ""),
+        ("/v1/completions?model=gpt", {"model": "shown"}, "a", b'"top_k":5', "model=up"),
+        ("/v1/chat/completions", {"model": "far"}, "live/only", b'"only"', ""),
+        ("/v1/images/edits", FORM_BODY.replace(b"\na\r", b"\ngpt\r"), "own", b"\nown\r", ""),
+        ("/v1/audio/voices?model=gpt", None, "own", b"", "model=own"),
+        ("/upstream/gpt/some%2Fpage?x=1", None, "own", b"", "x=1"),
     ],
 )
 def test_a_pinned_name_is_sent_as_if_the_client_had_named_the_target(
-    world, path, body, model_id, sent
+    world, path, body, model_id, sent, query
 ) -> None:
     world.snapshot = world.snapshot.with_profile("work")
-    world.handle(path, body)
-    assert json.loads(world.requests[-1]["body"]) == json.loads(sent)
+    world.handle(path, body, headers=FORM if isinstance(body, bytes) else [])
+    assert sent in world.requests[-1]["body"]
+    assert world.requests[-1]["query"] == query
     record = world.records[-1]
-    assert (record.requested, record.model_id) == (body["model"], model_id)
-    if "?" in path:
-        assert world.requests[-1]["query"] == "model=up"
+    assert record.model_id == model_id
+    assert record.requested in {"gpt", "shown", "far"}
 
 
-def test_a_pin_is_followed_in_forms_and_queries(world) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/upstream/own/v1/models"])
+def test_a_disabled_name_is_404_everywhere(world, path: str) -> None:
     world.snapshot = world.snapshot.with_profile("work")
-    form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt\r\n--b--\r\n'
-    world.handle("/v1/audio/transcriptions", form, headers=FORM)
-    assert b"\r\n\r\nown\r\n" in world.requests[-1]["body"]
-    world.handle("/v1/audio/voices?model=gpt", b"", method="GET")
-    assert world.requests[-1]["query"] == "model=own"
-
-
-def test_a_pin_is_followed_below_upstream(world) -> None:
-    world.snapshot = world.snapshot.with_profile("work")
-    body = below(world, "/upstream/gpt/some%2Fpage?x=1", method="GET").body
-    assert b"".join(body) == b'{"ok":1}'
-    body.close()
-    assert (world.records[-1].requested, world.records[-1].model_id) == ("gpt", "own")
-
-
-@pytest.mark.parametrize("handle", ["handle", "handle_upstream"])
-def test_a_disabled_name_is_404_everywhere(world, handle: str) -> None:
-    world.snapshot = world.snapshot.with_profile("work")
-    path = "/v1/chat/completions" if handle == "handle" else "/upstream/own/v1/models"
     with pytest.raises(UnknownModel, match='the active profile "work" disables it'):
-        getattr(world.dispatcher, handle)(asks(path, {"model": "own"}), world.snapshot)
+        world.answer(path, {"model": "own"})
     assert not world.requests
 
 
