@@ -32,6 +32,10 @@ class Runtime:
         own = [name for name in (socket.gethostname(), listen_host, self.pages.host) if name]
         self.hosts = HostRule(config.allowed_hosts, own)
         self.proxies = TrustedProxies(config.trusted_proxies)
+        self.session_keys = tuple(
+            f"HTTP_{name.upper().replace('-', '_')}" for name in config.session_headers
+        )
+        """The headers that name a client's session, as a WSGI environ has them."""
         self._rule = RequestRule(pass_credentials=self.keyring.open, limit_encodings=True)
         self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
         self._observing = [re.compile(pattern) for pattern in config.observe_paths]

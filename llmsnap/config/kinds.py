@@ -291,6 +291,12 @@ class Flag(Kind):
         return self.default if value is None else value
 
 
+CREDENTIAL_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
 class Texts(Kind):
     """A list of texts; null entries are dropped."""
 
@@ -325,6 +331,30 @@ class Patterns(Texts):
                 what = f"is not a regular expression: {error}"
                 reader.report.error(path, what, "correct it", node)
         return pattern
+
+
+class HeaderNames(Texts):
+    """Names of request headers, without duplicates in another case; none that hold credentials."""
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the names as a tuple, in their order; blank ones are left out."""
+        first: dict[str, str] = {}
+        for name in super().read(node, path, reader):
+            first.setdefault(name.strip().lower(), name.strip())
+        return tuple(filter(None, first.values()))
+
+    def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
+        """Return one name; None if it is unusable and was reported."""
+        name = super().entry(node, path, reader)
+        if name is None or not (stripped := name.strip()):
+            return name
+        if stripped.lower() in CREDENTIAL_HEADERS:
+            reader.report.error(path, f"{stripped} holds credentials", "name another header", node)
+            return None
+        if not _HEADER_NAME.fullmatch(stripped):
+            reader.report.error(path, f"is no header name: {stripped[:40]!r}", "correct it", node)
+            return None
+        return name
 
 
 class Choices(Texts):

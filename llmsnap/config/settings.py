@@ -29,6 +29,7 @@ from .kinds import (
     Choice,
     CommandLine,
     Flag,
+    HeaderNames,
     Json,
     Number,
     Patterns,
@@ -514,6 +515,16 @@ class Config:
         to=lambda values: PerformanceConfig(**stored_values(PerformanceConfig, values)),
     )
 
+    ui: ClassVar[ConfigKey] = grouped("ui", "What the web interface shows.")
+    ui_activity: ClassVar[ConfigKey] = grouped("ui.activity", "The page of requests.")
+    session_headers: tuple[str, ...] = setting(
+        "ui.activity.session_id",
+        HeaderNames(("X-Session-ID", "X-Litellm-Session-Id")),
+        "Headers with which clients name their sessions. The first that a request has is kept with "
+        "its record and shown on the Activity page. `[]`: none.",
+        schema={"default": ["X-Session-ID", "X-Litellm-Session-Id"]},
+    )
+
     source: str = derived("", part="")
     """Path of the configuration file; empty for a configuration from a string."""
     text: str = derived("", part="", secret=True)
@@ -796,7 +807,6 @@ TOP = section_of(
             *("security.cors.allowedHeaders", "security.cors.exposedHeaders"),
             "security.cors.maxAge",
         ),
-        *unsupported("the interface needs no settings; remove it", "ui"),
         _refused("say which models run together with groups", "matrix"),
     ],
 )

@@ -442,6 +442,7 @@ FILTER = (
     Parameter("model", "Of this model only."),
     Parameter("status", "Of this status, or of a class such as `5xx`."),
     Parameter("key", "Of the key with this name."),
+    Parameter("session", "Of the session with this id."),
     SINCE,
     Parameter("until", "Unix milliseconds.", kind="integer"),
 )

@@ -165,6 +165,8 @@ class Request(Struct):
     """Whether a model may be loaded for it; false for pages of other sites."""
     trusts_pages: bool = True
     """Whether pages of local servers may run in llmsnap's own origin."""
+    session: str = ""
+    """The client's session, as one of the headers of ``ui.activity.session_id`` names it."""
     requested: str = ""
     """The client's model name, as soon as it is known."""
     received_at: float = field(default_factory=time.monotonic)

@@ -41,6 +41,7 @@ class Filter:
     model: str | None = None
     status: str | None = None
     key_name: str | None = None
+    session: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
     models: tuple[str, ...] = ()
@@ -68,6 +69,7 @@ class Filter:
             (self.model is None or self.model in (record.model_id, record.requested))
             and first <= record.status < after
             and (self.key_name is None or record.key_name == self.key_name)
+            and (self.session is None or record.session == self.session)
             and (self.since_ms is None or ended_ms >= self.since_ms)
             and (self.until_ms is None or ended_ms < self.until_ms)
             and (not self.models or shown_model(record) in self.models)

@@ -40,6 +40,7 @@ class ReceivedRequest(Protocol):
     query: str
     requested: str
     client_ip: str
+    session: str
     received_at: float
 
     @property

@@ -40,6 +40,7 @@ class ActivityRecord(Struct, frozen=True, kw_only=True):
     method: str = "POST"
     path: str = ""
     key_name: str | None = None
+    session: str = ""
     status: int = 0
     reason: str = ""
     stream: bool = False
@@ -81,6 +82,7 @@ def record_of(observer: ResponseObserver, record_id: int, *, captured: bool) -> 
         method=request.method,
         path=observer.path,
         key_name=request.key_name or None,
+        session=request.session,
         status=status,
         reason=failure_reason(observer, status),
         stream=context.stream or observer.streamed,
@@ -118,6 +120,7 @@ def in_flight_object(observer: ResponseObserver, now: float) -> dict[str, Any]:
         "method": request.method,
         "path": observer.path,
         "key_name": request.key_name or None,
+        "session": request.session,
         "client": request.client_ip,
         "stream": context.stream or observer.streamed,
         "phase": observer.phase,

@@ -90,6 +90,7 @@ MIGRATIONS = (
         (SELECT id FROM swaps UNION ALL SELECT swap_id FROM activity)
     """,
     "ALTER TABLE activity ADD COLUMN content_type TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE activity ADD COLUMN session TEXT NOT NULL DEFAULT ''",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -273,6 +274,7 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
     conditions: Sequence[tuple[str, list[Any]]] = (
         ("(model_id = ? OR requested = ?)", [wanted.model, wanted.model]),
         ("key_name = ?", [wanted.key_name]),
+        ("session = ?", [wanted.session]),
         ("ended_ns >= ?", [_ns(wanted.since_ms)]),
         ("ended_ns < ?", [_ns(wanted.until_ms)]),
         ("id >= ?", [wanted.min_id]),

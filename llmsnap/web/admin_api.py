@@ -64,8 +64,8 @@ def metrics() -> ResponseReturnValue:
 def activity() -> ResponseReturnValue:
     """Return a page of the records of all requests, failed ones included.
 
-    ``model``, ``status``, ``key``, ``since`` and ``until`` filter; ``sort``, ``cursor`` and
-    ``limit`` page.
+    ``model``, ``status``, ``key``, ``session``, ``since`` and ``until`` filter; ``sort``,
+    ``cursor`` and ``limit`` page.
     """
     order = Order.parse(request.args["sort"]) if "sort" in request.args else None
     page = current_telemetry().page(
@@ -140,6 +140,7 @@ def _wanted() -> Filter:
         model=request.args.get("model") or None,
         status=request.args.get("status") or None,
         key_name=request.args.get("key") or None,
+        session=request.args.get("session") or None,
         since_ms=whole_number("since"),
         until_ms=whole_number("until"),
     )

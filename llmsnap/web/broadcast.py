@@ -38,7 +38,6 @@ from llmsnap.telemetry import Event as TelemetryEvent
 from llmsnap.web import frames
 from llmsnap.web.frames import (
     BYTES_EVERY_S,
-    SESSION_HEADERS,
     FeedFrame,
     InFlight,
     LogPiece,
@@ -59,8 +58,6 @@ ROUND_BYTES = 32 * 1024
 """Bytes of each log in one batch; encoding more would delay other streams."""
 SOURCES = ("proxy", "upstream")
 RECORDS_KEPT = 512
-UI_CONFIG = {"activity": {"session_id": SESSION_HEADERS}}
-"""The default UI settings of llama-swap."""
 
 T = TypeVar("T")
 
@@ -156,7 +153,7 @@ class Broadcast:
     def history(self) -> list[FeedFrame]:
         """Return the first envelopes of a reader that has just joined."""
         logs = [LogPiece(source, self._published(source)).envelope() for source in SOURCES]
-        fixed = envelope("uiConfig", UI_CONFIG), self._profile()
+        fixed = self._ui_config(), self._profile()
         return [*logs, self._model_list(), *fixed, self.requests(), self._metrics()]
 
     def requests(self) -> FeedFrame:
@@ -348,6 +345,11 @@ class Broadcast:
 
     def _model_list(self) -> FeedFrame:
         return envelope("modelStatus", frames.model_list(self._service))
+
+    def _ui_config(self) -> FeedFrame:
+        config = self._service.runtime.config
+        names = config.session_headers
+        return envelope("uiConfig", {"activity": {"session_id": names}})
 
     def _profile(self) -> FeedFrame:
         return envelope("profileChanged", {"active": self._service.runtime.profile or None})

@@ -268,13 +268,9 @@ def _busy(service: Service) -> list[tuple[str, int, int]]:
 # --- requests in flight, as llama-swap's envelopes ----------------------------------------------
 
 
-SESSION_HEADERS = ("X-Session-ID", "X-Litellm-Session-Id")
-"""Request headers with a client's session id; never secret, even if their names suggest it."""
 BYTES_EVERY_S = 0.25
 MOST_BYTES_TOLD = 50
 """Requests whose new byte counts are sent at once, least recently sent first."""
-
-_SESSIONS = frozenset(name.lower() for name in SESSION_HEADERS)
 
 Seen = tuple[str, int, int]
 
@@ -306,7 +302,7 @@ class InFlight:
         """
         observers = self._observers()
         self._sent = {serial: _seen(observer) for serial, observer in observers.items()}
-        requests = [_entry(observer, now) for observer in observers.values()]
+        requests = [self._entry(observer, now) for observer in observers.values()]
         return envelope("inflight", {"operation": "snapshot", "requests": requests})
 
     def changes(self, now: float) -> list[FeedFrame]:
@@ -343,35 +339,36 @@ class InFlight:
     def _upsert(self, observer: ResponseObserver, now: float) -> FeedFrame:
         self._sent.pop(observer.serial, None)
         self._sent[observer.serial] = _seen(observer)
-        return envelope("inflight", {"operation": "upsert", "request": _entry(observer, now)})
+        return envelope("inflight", {"operation": "upsert", "request": self._entry(observer, now)})
 
     def _observers(self) -> dict[int, ResponseObserver]:
         observers = self._service.in_flight()
         return {observer.serial: observer for observer in observers if is_inference(observer.path)}
 
+    def _entry(self, observer: ResponseObserver, now: float) -> dict[str, Any]:
+        """Return one request as llama-swap shows it; *elapsed_ms* needs no clock that agrees."""
+        request = observer.context.request
+        return {
+            "id": str(observer.serial),
+            "timestamp": rfc3339(observer.started_ns),
+            "model": observer.context.shown_model,
+            "req_path": observer.path,
+            "method": request.method,
+            "req_headers": self._headers(observer.context.shown_headers),
+            "remote_ip": request.client_ip,
+            "resp_headers": redact_headers(observer.response_headers),
+            "resp_bytes": observer.response_bytes,
+            "elapsed_ms": milliseconds(now - observer.started),
+        }
+
+    def _headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Return *headers* redacted; the name of a session header only looks like a secret's."""
+        shown = redact_headers(headers)
+        config = self._service.runtime.config
+        names = {name.lower() for name in config.session_headers}
+        sessions = [(name, value) for name, value in headers if name.lower() in names]
+        return shown | dict(reversed(sessions))
+
 
 def _seen(observer: ResponseObserver) -> Seen:
     return observer.context.shown_model, observer.status, observer.response_bytes
-
-
-def _entry(observer: ResponseObserver, now: float) -> dict[str, Any]:
-    """Return one request as llama-swap shows it; *elapsed_ms* needs no clock that agrees."""
-    request = observer.context.request
-    return {
-        "id": str(observer.serial),
-        "timestamp": rfc3339(observer.started_ns),
-        "model": observer.context.shown_model,
-        "req_path": observer.path,
-        "method": request.method,
-        "req_headers": _request_headers(observer.context.shown_headers),
-        "remote_ip": request.client_ip,
-        "resp_headers": redact_headers(observer.response_headers),
-        "resp_bytes": observer.response_bytes,
-        "elapsed_ms": milliseconds(now - observer.started),
-    }
-
-
-def _request_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    shown = redact_headers(headers)
-    sessions = [(name, value) for name, value in headers if name.lower() in _SESSIONS]
-    return shown | dict(reversed(sessions))

@@ -23,6 +23,7 @@ OTHER_SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 AUTHORITY = re.compile(r"^[A-Za-z]+://[^/?]*")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 """The X-Request-Id of a client that is accepted: only characters that are safe in a log."""
+SESSION_CHARS = 200
 BODY_S = 60.0
 """Longest wait for the next bytes of a body; llmsnap's own server has
 ``server.connections.Limits`` for that."""
@@ -62,8 +63,17 @@ def new_request(environ: dict[str, Any], service: Service, runtime: Runtime) -> 
         accept=get("HTTP_ACCEPT", ""),
         protocol=get("SERVER_PROTOCOL", "HTTP/1.1"),
         user_agent=get("HTTP_USER_AGENT", ""),
+        session=_session(environ, runtime.session_keys),
         socket=sock,
     )
+
+
+def _session(environ: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """Return the first of the headers *keys* that has a value, stripped and bounded."""
+    for key in keys:
+        if value := environ.get(key, "").strip():
+            return str(value[:SESSION_CHARS])
+    return ""
 
 
 def _client_ip(environ: dict[str, Any], remote: str, runtime: Runtime) -> str:

@@ -41,6 +41,8 @@ VALUES: list[tuple[str, str, Any]] = [
     ("logToStdout: ''", "log_to_stdout", ("proxy",)),
     ("logToStdout: [loud, http]", "log_to_stdout", ("http",)),
     ("metricsMaxInMemory: 0", "metrics_max_in_memory", 1000),
+    ("ui: {activity: {session_id: []}}", "session_headers", ()),
+    ("ui: {activity: {session_id: [' A ', B-c, '', a]}}", "session_headers", ("A", "B-c")),
     ("captureBuffer: 7", "capture_buffer_bytes", 7 * MIB),
     ("captureBuffer: -1", "capture_buffer_bytes", 0),
     ("captureMaxBody: 0.5", "capture_max_body_bytes", MIB // 2),
@@ -135,7 +137,6 @@ def test_faults(text: str, words: str) -> None:
         ("logToStdout: ''", 'logToStdout: has a word that is not known (found ""); proxy is used'),
         ("logToStdout: [{}, http]", "logToStdout: is no word (found a mapping)"),
         ("profiles: {a: [b]}", "profiles: has no effect: lists of models were replaced by groups"),
-        ("ui: {activity: {}}", "ui: has no effect"),
         ("captureMask: {v1: none}", "captureMask.v1: is no path"),
         ("allowedOrigins: [chat.example]", 'allowedOrigins[0]: "chat.example" is no origin'),
         ("inferenceOrigins: ['http://a/b']", 'inferenceOrigins[0]: "http://a/b" is no origin'),
@@ -207,3 +208,16 @@ def test_another_duration_is_refused(written: str, said: str) -> None:
     found = problem(f"performance: {{every: {written}}}")
     assert found.startswith("performance.every: ")
     assert said in found
+
+
+@parity("Requests in flight", "`ui.activity.session_id`")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Authorization", "session_id[0]: Authorization holds credentials"),
+        ("X-API-Key", "session_id[0]: X-API-Key holds credentials"),
+        ("a b", "session_id[0]: is no header name: 'a b'"),
+    ],
+)
+def test_a_header_that_cannot_name_sessions(name: str, words: str) -> None:
+    assert words in problem(f"ui: {{activity: {{session_id: ['{name}']}}}}")

@@ -49,6 +49,21 @@ def test_how_long_a_body_is(here, environ: dict, length: int | None) -> None:
     assert made(here, **environ).length == length
 
 
+@pytest.mark.parametrize(
+    ("headers", "session"),
+    [
+        ({}, ""),
+        ({"HTTP_X_SESSION_ID": " s-1 ", "HTTP_X_LITELLM_SESSION_ID": "s-2"}, "s-1"),
+        ({"HTTP_X_SESSION_ID": " ", "HTTP_X_LITELLM_SESSION_ID": "s-2"}, "s-2"),
+        ({"HTTP_X_SESSION_ID": "s" * 1000}, "s" * 200),
+    ],
+)
+def test_the_first_session_header_with_a_value_names_the_session(
+    here, headers: dict, session: str
+) -> None:
+    assert made(here, **headers).session == session
+
+
 @pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
 def test_the_path_as_sent_is_kept_whichever_server_it_comes_from(here, name: str) -> None:
     path = "/upstream/\xc3\xbc/a b"

@@ -18,6 +18,7 @@ export const COLUMNS = [
   { id: "model", title: "Model", field: "model_id", show: (record) => html`<span class="model-cell clip" title=${record.requested}>${record.model_id || record.requested}</span>` },
   { id: "path", title: "Path", field: "path", show: (record) => html`<span class="mono tiny">${record.path}</span>` },
   { id: "key", title: "Key", field: "key_name", show: (record) => record.key_name ?? "" },
+  { id: "session", title: "Session", field: "session", show: (record) => html`<span class="mono tiny clip" title=${record.session}>${record.session}</span>` },
   { id: "status", title: "Status", field: "status", show: (record) => html`<span title=${record.reason}><${StatusBadge} status=${record.status} left=${record.client_left} /></span>` },
   number("cached", "Cached", (record) => count(record.cached_tokens), "cached_tokens"),
   number("prompt", "Prompt", (record) => count(record.input_tokens), "input_tokens"),
@@ -50,7 +51,7 @@ function RequestDetails({ record, onCapture }) {
   const facts = [
     ["Finished", dateTime(record.ended_ms)], ["Path", `${record.method} ${record.path}`],
     record.requested !== record.model_id && ["Requested as", record.requested],
-    record.peer && ["Peer", record.peer], record.key_name && ["Key", record.key_name],
+    record.peer && ["Peer", record.peer], record.key_name && ["Key", record.key_name], record.session && ["Session", record.session],
     record.reason && ["Reason", record.reason],
     ["Tokens", `${count(record.input_tokens)} prompt (${count(record.cached_tokens)} cached), ${count(record.output_tokens)} generated`],
     record.draft_tokens && ["Draft tokens", `${count(record.draft_accepted)} of ${count(record.draft_tokens)} accepted`],
