@@ -32,7 +32,7 @@ from llmsnap.config import (
     split_command,
     without_password,
 )
-from llmsnap.errors import ConfigError, Problem
+from llmsnap.errors import ConfigError, Problem, StoreUnavailable
 
 DESCRIPTION = "Check a configuration file: all problems at once, then advice, then a summary."
 
@@ -232,10 +232,14 @@ def advise_of_machine(
     config: Config, tree: Node | None, report: Report, environ: Mapping[str, str]
 ) -> None:
     """Report what *config* needs and this machine lacks, or has already in use."""
+    for what, fix in _about_store(config.store.path):
+        report.advise(("store", "path"), what, fix, find_node(tree, ("store", "path")))
     in_use = _ports_in_use(
         {port for model in config.models.values() if (port := local_port(model))}
     )
     for model in config.models.values():
+        if not model.cmd:
+            continue
         path = ("models", model.id, "cmd")
         at = find_node(tree, path)
         for what, fix in _about_command(model, environ):
@@ -244,6 +248,26 @@ def advise_of_machine(
         if port in in_use:
             what = f"port {port} is in use at the moment"
             report.advise(path, what, "stop what listens there, or choose another port", at)
+
+
+def _about_store(path: str | None) -> Iterator[tuple[str, str]]:
+    if path is None:
+        return
+    from llmsnap.telemetry import store_file  # noqa: PLC0415 - few files have a store
+
+    file = Path(path).expanduser()
+    place = file if file.exists() else file.parent
+    if not os.access(place, os.W_OK):
+        what = "cannot be written" if place.exists() else "does not exist"
+        yield f"{place} {what}, so history would stay in memory", "name a file in another directory"
+        return
+    try:
+        own = store_file(path)
+    except StoreUnavailable as error:
+        yield str(error), "name another file"
+        return
+    if own != str(file):
+        yield f"{path} belongs to llama-swap: history is kept in {own}", f"write path: {own}"
 
 
 def _about_command(model: ModelConfig, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

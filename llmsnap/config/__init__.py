@@ -41,10 +41,11 @@ from .parts import (
 )
 from .scalars import WrittenFloat, split_command, without_password
 from .schema import advise_by_schema
-from .settings import Config, ModelConfig
+from .settings import EXTERNAL, Config, ModelConfig
 
 __all__ = [
     "DEFAULT_GROUP",
+    "EXTERNAL",
     "ApiKey",
     "Capabilities",
     "Config",

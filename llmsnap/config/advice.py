@@ -43,10 +43,27 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
             path = ("models", model.id, "cmd")
             what = "its server asks for an API key, which clients' requests no longer have here"
             report.advise(path, what, "set the model's apiKey to the same", find_node(tree, path))
+        if _is_wrapped(model):
+            path = ("models", model.id, "cmd")
+            what = "the server that vllm-wrapper starts outlives llmsnap, which can not stop it"
+            report.advise(path, what, _UNWRAPPED, find_node(tree, path))
     if config.scheduler.use == "fifo":
         path = ("routing", "scheduler", "use")
         what = "fifo sets no bound on the wait of a model while another is in demand"
         report.advise(path, what, "consider use: fair", find_node(tree, path))
+
+
+_UNWRAPPED = (
+    "write what follows -- as cmd, with --enable-sleep-mode, env: [VLLM_SERVER_DEV_MODE=1], "
+    "sleepMode: enable, sleepEndpoints: [{endpoint: /sleep?level=1}], "
+    "wakeEndpoints: [{endpoint: /wake_up}], and no cmdStop"
+)
+
+
+def _is_wrapped(model: ModelConfig) -> bool:
+    """Whether llama-swap's vllm-wrapper runs the server."""
+    words = model.cmd.split(maxsplit=1)
+    return bool(words) and words[0].rpartition("/")[2] == "vllm-wrapper"
 
 
 def _asks_for_a_key(model: ModelConfig) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import Field, dataclass, fields, replace
 
 from .keys import ConfigKey, Section
 from .kinds import Json, Kind
-from .parts import DEFAULT_GROUP, GroupConfig
+from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GroupConfig
 from .settings import Config, ModelConfig
 
 _PARTS = ("groups", "peers", "selectors", "profiles", "apiKeys", "preload", "scheduler", "settings")
@@ -111,9 +111,12 @@ def _changed_parts(old: Config, new: Config) -> tuple[str, ...]:
 
 
 def _groups(config: Config, other: Config) -> dict[str, GroupConfig]:
-    """Return the groups; the default one only with members that both configurations have."""
+    """Return the groups; those made here only with members that both configurations have."""
     groups = dict(config.groups)
-    default = groups.get(DEFAULT_GROUP, GroupConfig(DEFAULT_GROUP))
-    stayed = tuple(member for member in default.members if member in other.models)
-    groups[DEFAULT_GROUP] = replace(default, members=stayed)
+    for made in (DEFAULT_GROUP, EXTERNAL_GROUP):
+        group = groups.get(made, GroupConfig(made))
+        stayed = tuple(member for member in group.members if member in other.models)
+        groups[made] = replace(group, members=stayed)
+        if made == EXTERNAL_GROUP and not stayed:
+            del groups[made]
     return groups

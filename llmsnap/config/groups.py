@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Values
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,13 +11,14 @@ from .keys import stored_values
 from .kinds import Number, ValueReader
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Report, find_node
-from .parts import DEFAULT_GROUP, GROUP, GroupConfig, SchedulerConfig
+from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GROUP, GroupConfig, SchedulerConfig
+from .settings import EXTERNAL, ModelConfig
 
 
 def read_groups(
     node: Node | None, path: Path, names: ModelNames, reader: ValueReader
 ) -> Values[str, GroupConfig]:
-    """Return the groups in file order, ``(default)`` last."""
+    """Return the groups in file order, then those made here, ``(default)`` last."""
     entries: dict[str, Node] = {}
     report = reader.report
     if isinstance(node, Mapping):
@@ -27,11 +29,10 @@ def read_groups(
         group_id: GROUP.read(below, (*path, group_id), reader)
         for group_id, below in entries.items()
     }
-    own = values.pop(DEFAULT_GROUP, None)
-    if own is not None:
-        what = "is made by llmsnap: it takes every model that is in no other group"
-        fix = "give the group another name"
-        report.advise((*path, DEFAULT_GROUP), what, fix, entries[DEFAULT_GROUP])
+    for made in (DEFAULT_GROUP, EXTERNAL_GROUP):
+        if values.pop(made, None) is not None:
+            what = "is made by llmsnap: it takes models that are in no other group"
+            report.advise((*path, made), what, "give the group another name", entries[made])
     members = _Membership(node, path, names, report).resolve(values)
     groups = {
         group_id: GroupConfig(
@@ -41,9 +42,22 @@ def read_groups(
         for group_id, group in values.items()
     }
     placed = {model_id for group in groups.values() for model_id in group.members}
-    rest = tuple(model_id for model_id in names.models if model_id not in placed)
-    groups[DEFAULT_GROUP] = GroupConfig(DEFAULT_GROUP, members=rest)
+    rest = [model for model in names.models.values() if model.id not in placed]
+    groups |= made_groups(rest)
     return MappingProxyType(groups)
+
+
+def made_groups(models: Sequence[ModelConfig]) -> dict[str, GroupConfig]:
+    """Return the groups of the *models* that the file places in none."""
+    others = tuple(model.id for model in models if model.launcher == EXTERNAL)
+    own = tuple(model.id for model in models if model.launcher != EXTERNAL)
+    made = {DEFAULT_GROUP: GroupConfig(DEFAULT_GROUP, members=own)}
+    if others:
+        stays = GroupConfig(
+            EXTERNAL_GROUP, swap=False, exclusive=False, persistent=True, members=others
+        )
+        made = {EXTERNAL_GROUP: stays, **made}
+    return made
 
 
 class _Membership:

@@ -178,13 +178,17 @@ def stored_values(
 class Section(Kind):
     """A mapping with known keys, all at their defaults when it is absent.
 
-    *closed*: every key restricts access; an unknown or empty one is an error.
+    *closed*: every key restricts access; an unknown or empty one is an error. *hints* say what to
+    do about some unknown keys, by their folded name.
     """
 
-    def __init__(self, *keys: ConfigKey, closed: bool = False) -> None:
+    def __init__(
+        self, *keys: ConfigKey, closed: bool = False, hints: Values[str, str] = _EMPTY
+    ) -> None:
         super().__init__(MappingProxyType({each.name: each.kind.default for each in keys}))
         self.keys: Values[str, ConfigKey] = MappingProxyType({each.name: each for each in keys})
         self.closed = closed
+        self.hints = hints
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
         """Return the value of every key; report advice about unknown ones."""
@@ -222,8 +226,8 @@ class Section(Kind):
             what, fix = "encrypts nothing here", "use --tls-cert-file and --tls-key-file"
             report.error((*path, name), what, fix, at)
         else:
-            fix = report.nearest(name, self.keys) or "remove it"
-            report.advise((*path, name), "unknown key", fix, at)
+            fix = self.hints.get(suggestions.folded(name)) or report.nearest(name, self.keys)
+            report.advise((*path, name), "unknown key", fix or "remove it", at)
 
 
 _KEY_LISTS = ("apiKeys", "authKeys", "accessKeys", "apiTokens", "authTokens")
@@ -282,14 +286,15 @@ def section_of(
     also: Iterable[ConfigKey] = (),
     without: tuple[str, ...] = (),
     kinds: Values[str, Kind] = _EMPTY,
+    hints: Values[str, str] = _EMPTY,
 ) -> Section:
     """Return the section of the keys declared in the class *owner*, in their order, then *also*.
 
-    *kinds* replace the declared kinds, by the name of the key.
+    *kinds* replace the declared kinds, by the name of the key; *hints* are as in Section.
     """
     declared = [each for each in (*_declared(owner), *also) if each.name not in without]
     replaced = [each._replace(kind=kinds.get(each.name, each.kind)) for each in declared]
-    return _assembled(replaced, closed=closed)
+    return _assembled(replaced, closed=closed, hints=hints)
 
 
 def _declared(owner: type) -> Iterator[ConfigKey]:
@@ -300,7 +305,9 @@ def _declared(owner: type) -> Iterator[ConfigKey]:
             yield declared
 
 
-def _assembled(declared: list[ConfigKey], *, closed: bool = False) -> Section:
+def _assembled(
+    declared: list[ConfigKey], *, closed: bool = False, hints: Values[str, str] = _EMPTY
+) -> Section:
     own = [each for each in declared if "." not in each.name]
     return Section(
         *(
@@ -310,6 +317,7 @@ def _assembled(declared: list[ConfigKey], *, closed: bool = False) -> Section:
             for each in own
         ),
         closed=closed,
+        hints=hints,
     )
 
 

@@ -222,6 +222,7 @@ class _Build:
         names = self._models(values["models"], plain, macros)
         check_proxies(values["trustedProxies"], find_node(root, ("trustedProxies",)), report)
         _report_deprecated(values, root, report)
+        _check_store(plain["store"].path, root, report)
         peers = read_peers(values["peers"], reader)
         check_qualified_names(peers, names, values["peers"], report)
         groups = read_groups(*groups_node(values, root, report), names, reader)
@@ -290,6 +291,17 @@ def _report_deprecated(values: Values[str, Any], root: Node, report: Report) -> 
     if values["logRequests"]:
         at = find_node(root, ("logRequests",))
         report.advise(("logRequests",), "is deprecated and has no effect", "remove it", at)
+
+
+def _check_store(path: str | None, root: Node, report: Report) -> None:
+    """Report a ``store.path`` that can be no file."""
+    at = find_node(root, ("store", "path"))
+    if path is not None and not path.strip():
+        fix = "name a file, or remove the key to keep history in memory"
+        report.error(("store", "path"), "is empty", fix, at)
+    elif path is not None and FilePath(path).expanduser().is_dir():
+        fix = f"name a file in it, such as {path.rstrip('/')}/llmsnap.db"
+        report.error(("store", "path"), f"{path} is a directory", fix, at)
 
 
 # --- files that look truncated --------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .macros import Macros, define
 from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, find_node, is_null
 from .parts import Endpoint, Filters
 from .scalars import render, split_command, strip_comments, url_fault, without_password
-from .settings import MODEL, ModelConfig
+from .settings import EXTERNAL, MODEL, ModelConfig
 
 # --- before ports are assigned --------------------------------------------------------------------
 
@@ -26,6 +26,7 @@ _PORT = "${PORT}"
 _DEFAULT_PROXY: str = MODEL.default["proxy"]
 MAX_COMMAND = 2 * 1024 * 1024  # longer than any system accepts
 _WORDS_FOLLOW = "\0"
+_WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s'\"]+")
 
 
 class PartialModel(NamedTuple):
@@ -39,6 +40,8 @@ class PartialModel(NamedTuple):
     """Whether its command contains ``${PORT}``."""
     has_words: bool
     """Whether its command is not empty."""
+    is_external: bool
+    """Whether it has a proxy and no command: something else runs its server."""
 
 
 def partial_model(model_id: str, node: Node, macros: Macros, report: Report) -> PartialModel:
@@ -58,7 +61,12 @@ def partial_model(model_id: str, node: Node, macros: Macros, report: Report) -> 
         blueprint=(proxy, *env, _WORDS_FOLLOW, *words),
         wants_port=_PORT in cmd,
         has_words=bool(words),
+        is_external=_is_absent(entries.get("cmd")) and not _is_absent(entries.get("proxy")),
     )
+
+
+def _is_absent(node: Node | None) -> bool:
+    return node is None or is_null(node)
 
 
 def _text(node: Node | None) -> str:
@@ -145,7 +153,7 @@ def finish(
     sleep_endpoints, wake_endpoints = read_endpoints(values, inherits, model.node, path, reader)
     if values["sleepAfter"] and values["sleepMode"] == "disable":
         checks.advise("sleepAfter", "has no effect", "set sleepMode: enable, or remove it")
-    own = {
+    own: dict[str, Any] = {
         "cmd": checks.cmd(),
         "proxy": checks.proxy(port),
         "env": checks.env(),
@@ -155,6 +163,9 @@ def finish(
         "sleep_endpoints": sleep_endpoints,
         "wake_endpoints": wake_endpoints,
     }
+    if model.is_external:
+        own["launcher"] = EXTERNAL
+        checks.without_command()
     plain = stored_values(ModelConfig, values, inherits)
     return ModelConfig(id=model.id, port=port, blueprint=model.blueprint, **{**plain, **own})
 
@@ -185,14 +196,28 @@ class _Checks:
 
     def cmd(self) -> str:
         cmd: str = self._values["cmd"]
-        if not self._model.has_words and not self._already_reported("cmd"):
-            self._error("cmd", "is missing or empty", "write the command that starts the server")
+        reported = self._model.is_external or self._already_reported("cmd")
+        if not self._model.has_words and not reported:
+            fix = "write the command that starts the server, or, if it runs anyway, only proxy"
+            self._error("cmd", "is missing or empty", fix)
+        self._advise_about_backslashes(cmd)
         for name in ("cmd", "cmdStop"):
             if "\0" in self._values[name]:
                 self._error(name, "contains a NUL character", "remove it")
             if len(self._values[name]) > MAX_COMMAND:
                 self._error(name, "is longer than any system accepts", "put options into a file")
         return cmd
+
+    def _advise_about_backslashes(self, cmd: str) -> None:
+        path = _WINDOWS_PATH.search(cmd)
+        if path is not None and not any(path[0] in word for word in _words(cmd)):
+            what = f"backslashes outside quotes disappear, so {path[0]} is not what the server gets"
+            self.advise("cmd", what, "put the path into single quotes, or write it with /")
+
+    def without_command(self) -> None:
+        for name in ("cmdStop", "env"):
+            if self._values[name]:
+                self.advise(name, "has no effect: there is no cmd", "write cmd, or remove it")
 
     def proxy(self, port: int | None) -> str:
         proxy: str = self._values["proxy"]

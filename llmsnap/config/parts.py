@@ -28,6 +28,8 @@ from .kinds import (
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 DEFAULT_GROUP = "(default)"
+EXTERNAL_GROUP = "(external)"
+"""The group of models without a command: they neither evict nor are evicted."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _METHOD = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt]|[Pp][Uu][Tt]|[Pp][Aa][Tt][Cc][Hh])$"
@@ -292,9 +294,9 @@ class StoreConfig:
 
     path: str | None = setting(
         "path",
-        Text(None),
-        "SQLite file. Without it they are kept in memory only.",
-        to=lambda path: path or None,
+        Text(None, strict=True),
+        "SQLite file. Without it they are kept in memory only. Where the file is llama-swap's own, "
+        "they are in one beside it, `NAME-llmsnap.db`.",
         example="~/.local/state/llmsnap/activity.db",
         live=False,
     )
@@ -327,7 +329,8 @@ class GroupConfig:
     members: tuple[str, ...] = setting(
         "members",
         Texts(),
-        "Model ids. A model is in one group at most; those in none are in the group `(default)`.",
+        "Model ids. A model is in one group at most. Those in none are in the group `(default)`; "
+        "without a command, in one of their own, whose members stay and evict nothing.",
         required=True,
         initial=(),
         example=["embedding"],

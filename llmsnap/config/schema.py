@@ -79,6 +79,7 @@ def json_schema() -> Values[str, Any]:
     definitions = {
         name: {"description": text, **_object(EACH[name])} for name, text in _SECTIONS.items()
     }
+    definitions["model"]["anyOf"] = [{"required": ["cmd"]}, {"required": ["proxy"]}]
     definitions["apiKey"] = {"anyOf": [_PLAIN_API_KEY, definitions["apiKey"]]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -269,6 +270,8 @@ def _expected(schema: Any) -> str:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if "anyOf" in schema:
         return " or ".join(_expected(_resolved(below)) for below in schema["anyOf"])
+    if "required" in schema:
+        return f"a mapping with {', '.join(schema['required'])}"
     types = schema.get("type", "something else")
     names = [types] if isinstance(types, str) else types
     least = f" of at least {schema['minimum']}" if "minimum" in schema else ""

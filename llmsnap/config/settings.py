@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from llmsnap.suggestions import folded
+
 from .keys import (
     MIB,
     ConfigKey,
@@ -90,7 +92,9 @@ LOGS = MappingProxyType(
 )
 """The logs that each word of ``logToStdout`` stands for; ``proxy`` includes ``http``."""
 LAUNCHER_NAMES = ("local",)
-"""The names in ``launchers.LAUNCHERS``, which this package cannot import."""
+"""The names in ``launchers.LAUNCHERS`` that a model may have; this package cannot import them."""
+EXTERNAL = "external"
+"""The name of the launcher of models without a command."""
 
 # Requested by browser tabs left open on a model's own page; none should cause a swap.
 _IGNORE_PATHS = (r"\.(?:js|mjs|css|map|json|png|gif|jpe?g|svg|webp|avif|ico|txt|woff2?|ttf)$",)
@@ -166,7 +170,8 @@ class Config:
         part="groups",
         heading="which models run together",
     )
-    """Every model is in exactly one group; ``(default)`` always exists and has the rest."""
+    """Every model is in exactly one group; ``(default)`` always exists and has the rest, except
+    models without a command, for which there is ``(external)``."""
     hooks: ClassVar[ConfigKey] = grouped("hooks", "What happens at certain moments.")
     on_startup: ClassVar[ConfigKey] = ConfigKey(
         "hooks.on_startup", _ON_STARTUP, "What happens at start."
@@ -546,8 +551,8 @@ class ModelConfig:
         CommandLine(),
         "Command that starts the server. No shell runs it: quotes work as in a shell, but not "
         "`$VARIABLES`, `~`, pipes or `*`. Lines that begin with `#` are comments. `${PORT}` is a "
-        "free number counted up from `startPort`.",
-        required=True,
+        "free number counted up from `startPort`. A model with `proxy` and without `cmd` is a "
+        "server that something else runs.",
         restarts=True,
         secret=True,
         example="${server}\n--model ${model-dir}/llama-8b-q4_k_m.gguf\n--ctx-size ${context}\n",
@@ -556,7 +561,8 @@ class ModelConfig:
             "examples": ["llama-server --port ${PORT} -m /models/llama-8b.gguf"],
         },
     )
-    """The command without comments, macros expanded; ``split_command`` returns its words."""
+    """The command without comments, macros expanded; ``split_command`` returns its words. Empty:
+    the server is run by something else."""
     cmd_stop: str = setting(
         "cmdStop",
         CommandLine(known_later="PID"),
@@ -573,6 +579,7 @@ class ModelConfig:
         restarts=True,
         initial="http://localhost:5800",
         example="http://127.0.0.1:${PORT}",
+        schema={"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://\S+$|\$\{"},
     )
     """The server's base URL, http or https."""
     port: int | None = derived(None, restarts=True)
@@ -798,6 +805,23 @@ class ModelConfig:
     process must be restarted. Set by the loader."""
 
 
+_TIME_TO_LOAD = dict.fromkeys(
+    ("timeout", "readytimeout", "starttimeout", "startuptimeout", "loadtimeout"),
+    'did you mean "healthCheckTimeout"?',
+)
+_CONTEXT = dict.fromkeys(
+    ("context", "contextsize", "contextlength", "ctx", "ctxsize", "nctx"),
+    "write capabilities: {context: TOKENS}",
+)
+_LISTEN = dict.fromkeys(("listen", "port", "host", "address"), "use the --listen option")
+
+
+def _placed(owner: type, where: str) -> dict[str, str]:
+    """Return hints for keys of *owner* in a place where they are not known."""
+    names = section_of(owner).keys
+    return {folded(name): f"write {name} {where}" for name in names}
+
+
 TOP = section_of(
     Config,
     also=[
@@ -809,8 +833,17 @@ TOP = section_of(
         ),
         _refused("say which models run together with groups", "matrix"),
     ],
+    hints={
+        **_placed(ModelConfig, "below a model"),
+        "ttl": 'did you mean "globalTTL"?',
+        **_TIME_TO_LOAD,
+        **_LISTEN,
+    },
 )
-MODEL = section_of(ModelConfig)
+MODEL = section_of(
+    ModelConfig,
+    hints={**_placed(Config, "at the top of the file"), **_TIME_TO_LOAD, **_CONTEXT},
+)
 EACH = {
     "model": MODEL,
     "group": GROUP,

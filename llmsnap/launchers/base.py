@@ -37,6 +37,8 @@ class LaunchSpec:
     generation: int = 0
     grace_s: float = 10.0
     """Time between SIGTERM and SIGKILL, should llmsnap be killed."""
+    listens: bool = True
+    """Whether the command itself listens at *url*; if not, another server may do so already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from llmsnap.config import ModelConfig
 from llmsnap.errors import (
@@ -399,6 +400,7 @@ class Process:
             env=tuple(settings.env),
             generation=self._generation,
             grace_s=settings.unload_timeout_s,
+            listens=_mentions_port(settings) and settings.check_endpoint is not None,
         )
 
 
@@ -411,6 +413,12 @@ def _address_of(url: str, settings: ModelConfig) -> Address:
     except ValueError as error:
         what = f"{settings.id}: its proxy is no address"
         raise StartFailed(what, detail=f": {redact_text(str(error))}") from error
+
+
+def _mentions_port(settings: ModelConfig) -> bool:
+    """Whether command or environment have the port; else another server may be meant by it."""
+    port = urlsplit(settings.proxy).port
+    return port is None or str(port) in "\n".join((settings.cmd, *settings.env))
 
 
 def _control_headers(settings: ModelConfig) -> tuple[tuple[str, str], ...]:

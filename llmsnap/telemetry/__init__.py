@@ -62,7 +62,7 @@ from llmsnap.telemetry.sampling import (
     ProcessSample,
     llama_swap_samples,
 )
-from llmsnap.telemetry.telemetry import Telemetry
+from llmsnap.telemetry.telemetry import Telemetry, store_file
 from llmsnap.telemetry.usage import CannotDecode, decoder_for, extract
 
 __all__ = [
@@ -118,6 +118,7 @@ __all__ = [
     "rfc3339",
     "row_object",
     "statistics",
+    "store_file",
     "swap_object",
     "usage_statistics",
 ]

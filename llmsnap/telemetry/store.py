@@ -98,6 +98,33 @@ SwapRow = tuple[int, int, str, str, str]
 """Id, ended_ms, target, outcome, document."""
 
 
+OURS = frozenset({"activity", "swaps"})
+"""Tables of a file of ours, whatever its version."""
+
+
+def own_path(path: str) -> str:
+    """Return where history is kept for a configured *path*: there, unless another program's is.
+
+    llama-swap keeps its own history under the same key; then ours is in a file beside it. Blocks.
+    Raises: StoreUnavailable.
+    """
+    file = Path(path).expanduser()
+    try:
+        rows = _tables(file) if file.is_file() and file.stat().st_size else []
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnavailable(f"{path} cannot be read as an SQLite file: {error}") from error
+    is_ours = not rows or {name for (name,) in rows} >= OURS
+    return str(file if is_ours else file.with_name(f"{file.stem}-llmsnap{file.suffix}"))
+
+
+def _tables(file: Path) -> list[tuple[str]]:
+    db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", timeout=BUSY_S, uri=True)
+    try:
+        return db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    finally:
+        db.close()
+
+
 class NewerSchema(Exception):
     """The file was written by a newer version of the program."""
 
@@ -360,6 +387,7 @@ class Store:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
+        self._own = path
         self.usable = False
         self.lost_rows = 0
         self._max_age_s, self._max_rows = max_age_days * 86400, max_rows
@@ -397,6 +425,8 @@ class Store:
             log.warning("store %s cannot be used (%s): history stays in memory", self.path, error)
             return Restored([], 0)
         self.usable = True
+        if Path(self._own).name != Path(self.path).name:
+            log.info("store %s belongs to another program: history is in %s", self.path, self._own)
         self._tasks.spawn("flush", self._run)
         return restored
 
@@ -557,7 +587,8 @@ class Store:
     # --- in the threads ------------------------------------------------------------------------
 
     def _open(self, recent: int) -> Restored:
-        self._db = Database(self.path)
+        self._own = own_path(self.path)
+        self._db = Database(self._own)
         db = self._db
         return Restored(db.last(recent), db.next_id(), db.next_swap_id())
 
@@ -573,7 +604,7 @@ class Store:
 
     def _query(self, query: Callable[[Any], T]) -> T:
         if self._reading is None:
-            self._reading = Database(self.path, reader=True)
+            self._reading = Database(self._own, reader=True)
         result: T = query(self._reading)
         return result
 

@@ -247,6 +247,16 @@ def _store(config: Config) -> Store | None:
     return Store(settings.path, max_age_days=settings.max_age_days, max_rows=settings.max_rows)
 
 
+def store_file(path: str) -> str:
+    """Return the file in which history is kept for ``store.path``, see ``store.own_path``. Blocks.
+
+    Raises: StoreUnavailable.
+    """
+    from llmsnap.telemetry.store import own_path  # noqa: PLC0415
+
+    return own_path(path)
+
+
 def _policy(config: Config) -> CapturePolicy:
     return CapturePolicy(
         max_body=config.capture_max_body_bytes,

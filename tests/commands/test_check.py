@@ -3,13 +3,15 @@ from __future__ import annotations
 import io
 import json
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from llmsnap.commands import check
 from llmsnap.commands.check import advise_of_machine
-from llmsnap.config import Config, ModelConfig, Report
+from llmsnap.config import Config, ModelConfig, Report, StoreConfig
+from tests.parity import parity
 
 GOOD = """
 models:
@@ -159,6 +161,31 @@ def test_what_is_not_there_is_told(cmd: str, what: str) -> None:
 )
 def test_secrets_and_paths_of_elsewhere_are_left_alone(cmd: str) -> None:
     assert not [what for what in advice(cmd) if "PATH" not in what]
+
+
+@parity(
+    "Checks at load",
+    "`store.path` that cannot be written: the file is refused",
+    "advice; the server runs and keeps history in memory",
+)
+def test_a_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    theirs = tmp_path / "swap.db"
+    db = sqlite3.connect(theirs)
+    db.execute("CREATE TABLE activity (id INTEGER)")
+    db.close()
+    (tmp_path / "text.db").write_text("no database")
+    found = {}
+    for name in ("new.db", "swap.db", "text.db", "no/such/x.db"):
+        report = Report()
+        config = Config(store=StoreConfig(str(tmp_path / name)))
+        advise_of_machine(config, None, report, {})
+        found[name] = [each.what.removeprefix(f"{tmp_path}/") for each in report.advice]
+    assert found["new.db"] == []
+    assert found["swap.db"] == [
+        f"swap.db belongs to llama-swap: history is kept in {tmp_path}/swap-llmsnap.db"
+    ]
+    assert found["text.db"][0].startswith("text.db cannot be read as an SQLite file")
+    assert found["no/such/x.db"] == ["no/such does not exist, so history would stay in memory"]
 
 
 def test_a_port_in_use_is_told() -> None:

@@ -4,6 +4,7 @@ from llmsnap.config import ModelConfig
 from llmsnap.config.advice import advise, local_port
 from llmsnap.config.loader import loads_with_advice
 from llmsnap.config.nodes import Report
+from tests.parity import parity
 
 MODELS = """
 models:
@@ -66,3 +67,16 @@ def test_a_server_with_a_key_needs_it_from_us(option: str, more: str, told: bool
     assert not advice(models), "without keys of ours the client's own passes"
     found = advice(f"{models}apiKeys: [a-key-of-more-than-16-characters]\n")
     assert any("asks for an API key" in each for each in found) == told
+
+
+@parity(
+    "vllm-wrapper",
+    "`cmd: vllm-wrapper serve ... -- CMD`",
+    "it runs; advice shows the same with `sleepMode`, where llmsnap stops the server itself",
+)
+def test_a_wrapper_is_told_what_replaces_it() -> None:
+    wrapped = "/opt/vllm-wrapper serve --vllm-url http://h:1 --listen :${PORT} -- vllm serve x"
+    (found,) = advice(f"models: {{v: {{cmd: '{wrapped}', cmdStop: vllm-wrapper sleep}}}}")
+    assert found.startswith("models.v.cmd: the server that vllm-wrapper starts outlives llmsnap")
+    for part in ("sleepMode: enable", "/sleep?level=1", "/wake_up", "VLLM_SERVER_DEV_MODE=1"):
+        assert part in found

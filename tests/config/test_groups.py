@@ -83,11 +83,12 @@ def test_an_alias_brings_its_model_unless_that_is_placed() -> None:
     assert 'is an alias of "m2", which is in "b"' in advice(text)[0]
 
 
-def test_the_default_group_cannot_be_configured() -> None:
-    text = f"{MODELS}groups: {{(default): {{swap: false, members: [m1]}}}}\n"
+@pytest.mark.parametrize("name", ["(default)", "(external)"])
+def test_the_groups_made_by_llmsnap_cannot_be_configured(name: str) -> None:
+    text = f"{MODELS}groups: {{{name}: {{swap: false, members: [m1]}}}}\n"
     groups = config(text).groups
     assert groups == {"(default)": GroupConfig("(default)", members=("m1", "m2", "m3", "m4"))}
-    assert advice(text)[0].startswith("groups.(default): is made by llmsnap")
+    assert advice(text)[0].startswith(f"groups.{name}: is made by llmsnap")
 
 
 # --- scheduling ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config import Capabilities, Endpoint
+from llmsnap.config import EXTERNAL, Capabilities, Endpoint
 from tests.config.reading import advice, config, model, problem, problems
 from tests.parity import parity
 
@@ -14,6 +14,60 @@ from tests.parity import parity
 )
 def test_a_model_without_a_command_is_refused(entry: str) -> None:
     assert problem(f"models: {{{entry}}}").startswith("models.m.cmd: is missing or empty")
+
+
+@parity(
+    "Files and deployments",
+    "a model with `proxy` and without `cmd`",
+    "a server that something else runs: checked and used, never started, stopped or evicted",
+)
+def test_a_model_with_a_proxy_and_no_command_is_run_by_something_else() -> None:
+    found = config("models: {m: {proxy: 'http://gpu:9000', cmd: ~}, n: {cmd: 's ${PORT}'}}")
+    model = found.models["m"]
+    assert (model.cmd, model.proxy, model.launcher) == ("", "http://gpu:9000", EXTERNAL)
+    assert [(g.id, g.members, g.persistent) for g in found.groups.values()] == [
+        ("(external)", ("m",), True),
+        ("(default)", ("n",), False),
+    ]
+    placed = config("models: {m: {proxy: 'http://gpu:9000'}}\ngroups: {g: {members: [m]}}")
+    assert [group.id for group in placed.groups.values()] == ["g", "(default)"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("{proxy: 'http://gpu:${PORT}'}", "models.m.proxy: ${PORT} should have been substituted"),
+        ("{proxy: gpu}", 'models.m.proxy: "gpu" must begin with http'),
+        ("{proxy: 'http://gpu', cmd: ''}", "models.m.cmd: is missing or empty - write the command"),
+    ],
+)
+def test_mistakes_of_a_model_without_a_command(entry: str, words: str) -> None:
+    assert problem(f"models: {{m: {entry}}}").startswith(words)
+
+
+def test_what_needs_a_command_has_no_effect_without_one() -> None:
+    found = advice("models: {m: {proxy: 'http://gpu', env: [A=b], cmdStop: kill}}")
+    assert [each.partition(" - ")[0] for each in found] == [
+        "models.m.env: has no effect: there is no cmd",
+        "models.m.cmdStop: has no effect: there is no cmd",
+    ]
+
+
+@parity(
+    "Files and deployments",
+    "Windows paths in commands",
+    "advice where a backslash outside quotes disappears",
+)
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [(r"C:\models\a.gguf", True), (r"'C:\models\a.gguf'", False), ("C:/models/a.gguf", False)],
+)
+def test_backslashes_that_disappear_are_told(path: str, told: bool) -> None:
+    found = advice(f"models:\n  m:\n    cmd: srv.exe -m {path} --port ${{PORT}}\n")
+    assert [r"so C:\models\a.gguf is not" in each for each in found] == [True] * told
+
+
+def test_what_is_no_mapping_is_told() -> None:
     assert problem("models: [a]").startswith("models: must be a mapping (found a list)")
     assert problems("models: {m: text}")[0].startswith("models.m: must be a mapping (found text)")
 

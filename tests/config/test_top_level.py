@@ -73,7 +73,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("captureRedact: [token]", "capture_redact", ("token",)),
     ("captureMask: {/v1/x: none, /y: headers}", "capture_mask", {"/v1/x": "none", "/y": "headers"}),
     ("store: {path: ~/x.db, maxAgeDays: 0.5}", "store", StoreConfig("~/x.db", 0.5, 1_000_000)),
-    ("store: {path: ''}", "store", StoreConfig()),
+    ("store: {path: ~}", "store", StoreConfig()),
 ]
 
 
@@ -82,6 +82,7 @@ def test_values(text: str, field: str, value: Any) -> None:
     assert getattr(config(text), field) == value
 
 
+@parity("Checks at load", "`store.path` that is empty or a directory: the file is refused")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -112,6 +113,8 @@ def test_values(text: str, field: str, value: Any) -> None:
         ("upstream: {origin: 70000}", "upstream.origin: must be a port from 1 to 65535"),
         ("upstream: {origin: pages}", 'upstream.origin: "pages" is neither a port nor an origin'),
         ("upstream: {origin: http://h/x}", 'upstream.origin: "http://h/x" is neither'),
+        ("store: {path: ' '}", "store.path: is empty - name a file, or remove"),
+        ("store: {path: /}", "store.path: / is a directory - name a file in it"),
         ("hooks: [x]", "hooks: must be a mapping"),
         ("profiles: 5", "profiles: must be a mapping"),
     ],
@@ -120,6 +123,11 @@ def test_faults(text: str, words: str) -> None:
     assert problem(text).startswith(words)
 
 
+@parity(
+    "Newer keys",
+    "`security.cors.allowedOrigins`",
+    "read as `allowedOrigins` and `inferenceOrigins`, with advice; `*` as the latter only",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -152,6 +160,36 @@ def test_faults(text: str, words: str) -> None:
 )
 def test_advice(text: str, words: str) -> None:
     assert [each.startswith(words) for each in advice(text)] == [True]
+
+
+@parity(
+    "Files and deployments",
+    "unknown keys are ignored",
+    "advice with the key that is meant, or where it belongs",
+)
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("timeout", 'did you mean "healthCheckTimeout"?'),
+        ("readyTimeout", 'did you mean "healthCheckTimeout"?'),
+        ("ttl", 'did you mean "globalTTL"?'),
+        ("listen", "use the --listen option"),
+        ("port", "use the --listen option"),
+        ("aliases", "write aliases below a model"),
+        ("check_endpoint", "write checkEndpoint below a model"),
+        ("colour", "remove it"),
+        ("models.m.timeout", 'did you mean "healthCheckTimeout"?'),
+        ("models.m.context", "write capabilities: {context: TOKENS}"),
+        ("models.m.ctx-size", "write capabilities: {context: TOKENS}"),
+        ("models.m.startPort", "write startPort at the top of the file"),
+        ("models.m.aliasses", 'did you mean "aliases"?'),
+    ],
+)
+def test_an_unknown_key_has_a_hint(key: str, hint: str) -> None:
+    name = key.rpartition(".")[2]
+    below = f", {name}: 1}}}}" if key != name else f"}}}}\n{name}: 1"
+    found = advice(f"models: {{m: {{cmd: 's ${{PORT}}'{below}")
+    assert found == [f"{key}: unknown key - {hint}"]
 
 
 @pytest.mark.parametrize("text", ["x-anything: {a: 1}", ".hidden: 1", "ui:", "profiles: {}"])

@@ -46,6 +46,7 @@ class FakeHandle:
 class FakeLauncher:
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
+        self.checked: list[LaunchSpec] = []
         self.spawned = Event()
         self.refuse: StartFailed | None = None
         self.withheld: set[str] = set()
@@ -54,6 +55,7 @@ class FakeLauncher:
         self.files: Hashable | None = None
 
     def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
+        self.checked.append(spec)
         if self.refuse:
             raise self.refuse
 

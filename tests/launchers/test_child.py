@@ -15,6 +15,7 @@ from llmsnap.launchers.base import LaunchSpec
 from llmsnap.launchers.local import guardian
 from llmsnap.launchers.local.child import Child, LocalLauncher
 from tests.fakes.errors import says
+from tests.parity import parity
 
 PRINT_PID = "import os, sys; print(os.getpid(), flush=True); "
 
@@ -241,6 +242,25 @@ def test_a_port_in_use_is_refused_by_name(output: Output) -> None:
             launcher.check(spec)
         launcher.check(spec, leaving=frozenset({f"local-{os.getpid()}", "job-7"}))
     launcher.check(spec)
+
+
+@parity(
+    "Files and deployments",
+    "a placeholder such as `sleep infinity` before a server that always runs",
+    "it works, with a warning; a port that `cmd` mentions must be free",
+)
+def test_a_port_that_a_command_does_not_listen_on_may_be_taken(output: Output, caplog) -> None:
+    with gevent.socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        spec = LaunchSpec("m", "sleep 60", f"http://localhost:{port}", listens=False)
+        launcher = LocalLauncher(f"test-{os.getpid()}")
+        child = launcher.start(spec, output, Event())
+        assert f"its port {port}, which cmd does not mention, is held by" in caplog.text
+        child.kill()
+        assert child.gone.wait(4)
+        launcher.close()
 
 
 def test_what_an_earlier_run_left_is_found_by_its_mark(start, output: Output) -> None:

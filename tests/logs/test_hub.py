@@ -8,6 +8,7 @@ import gevent
 import pytest
 
 from llmsnap.logs.hub import LogHub, StdoutWriter
+from tests.parity import parity
 
 
 @pytest.fixture
@@ -142,6 +143,11 @@ def hub_with(stdout, **settings) -> LogHub:
     return LogHub(stdout=stdout, **settings)
 
 
+@parity(
+    "Newer keys",
+    "`logToStdout`: `proxy`, `http`, `upstream`, `both`, `none`, and lists",
+    "the same; `proxy` includes `http`",
+)
 @pytest.mark.parametrize(
     ("to_stdout", "expected"),
     [

@@ -321,3 +321,21 @@ def test_the_launcher_says_whether_what_a_server_is_made_of_has_changed(
     bench.process.note_files()
     bench.launcher.files = now
     assert bench.process.files_have_changed() is changed
+
+
+@pytest.mark.parametrize(
+    ("settings", "listens"),
+    [
+        ({"cmd": "serve --port 8123"}, True),
+        ({"cmd": "sleep infinity"}, False),
+        ({"cmd": "./run.sh", "env": ("PORT=8123",)}, True),
+        ({"cmd": "serve --port 8123", "check_endpoint": None}, False),
+        ({"cmd": "sleep infinity", "proxy": "http://far"}, True),
+    ],
+)
+def test_a_command_that_does_not_mention_its_port_need_not_have_it(
+    launcher: FakeLauncher, settings: dict, listens: bool
+) -> None:
+    model = ModelConfig(**{"id": "m", "proxy": "http://127.0.0.1:8123", **settings})
+    Process(model, {"local": launcher}, Log(), lambda *_: None).check_start()
+    assert launcher.checked == [replace(launcher.checked[0], listens=listens)]

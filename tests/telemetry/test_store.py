@@ -17,6 +17,7 @@ from llmsnap.telemetry.activity import ActivityLog, Filter, Order
 from llmsnap.telemetry.events import ActivityRecorded, EventBus, SwapFinished, SwapStarted
 from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.store import MIGRATIONS, SCHEMA_VERSION, Database, NewerSchema, Store
+from tests.parity import parity
 
 # --- the file -------------------------------------------------------------------------------------
 
@@ -248,6 +249,34 @@ def test_what_is_too_old_or_too_much_goes_with_the_first_write(path, limits, lef
         history.append(record(number))
     assert ids(history.page()) == left
     history.close()
+
+
+@parity(
+    "Files and deployments",
+    "`store.path` names the history of an earlier llama-swap",
+    "its file is left as it is; history is in a file beside it, which `llmsnap check` names",
+)
+def test_history_of_another_program_is_left_alone(tmp_path, caplog):
+    caplog.set_level("INFO")
+    theirs = tmp_path / "swap.db"
+    with sqlite3.connect(theirs) as db:
+        db.execute("CREATE TABLE activity (id INTEGER PRIMARY KEY, model TEXT)")
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = theirs.read_bytes()
+    for number in range(2):
+        history = opened(str(theirs))
+        assert [one.id for one in history.page().records] == list(range(number))[::-1]
+        history.append(record(number))
+        history.close()
+    assert theirs.read_bytes() == before
+    assert f"history is in {tmp_path / 'swap-llmsnap.db'}" in caplog.text
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    opened("~/x.db").close()
+    assert (tmp_path / "x.db").exists()
 
 
 @pytest.mark.parametrize("bad", ["missing/folder/x.db", ".", "garbage.db"])

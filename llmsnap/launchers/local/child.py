@@ -66,11 +66,8 @@ class LocalLauncher:
     def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
         """Raise StartFailed if the command is empty or not found, or its port is in use."""
         _find_executable(spec)
-        host, port = _loopback_port(spec.url)
-        if not port or ports.is_free(host, port):
-            return
-        holder = gevent.get_hub().threadpool.apply(ports.holder, (port, _pids(leaving)))
-        if holder:
+        port, holder = _port_holder(spec, leaving)
+        if holder and spec.listens:
             raise StartFailed(
                 f"{spec.model_id}: its port is in use",
                 detail=f": {port} is held by {holder}; "
@@ -84,6 +81,12 @@ class LocalLauncher:
         """
         self.check(spec)
         argv = _find_executable(spec)
+        port, holder = (0, "") if spec.listens else _port_holder(spec)
+        if holder:
+            log.warning(
+                "<%s> its port %s, which cmd does not mention, is held by %s: taken for its server",
+                *(spec.model_id, port, holder),
+            )
         child = Child(spec, self.instance, output, self._guard, self._withheld)
         child.open(argv, cancelled)
         pid_file, pid = self._pid_file, child.local_pid
@@ -299,6 +302,14 @@ def _run(
         return popen.returncode
     finally:
         orphans.signal_group(popen.pid, signal.SIGKILL)
+
+
+def _port_holder(spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> tuple[int, str]:
+    """Return the port of *spec* on this machine, and what listens there; empty: nothing. Blocks."""
+    host, port = _loopback_port(spec.url)
+    if not port or ports.is_free(host, port):
+        return port, ""
+    return port, gevent.get_hub().threadpool.apply(ports.holder, (port, _pids(leaving)))
 
 
 def _find_executable(spec: LaunchSpec) -> list[str]:

@@ -123,6 +123,7 @@ export function startModels() {
 // --- groups: which models swap with each other, which stay
 
 const DEFAULT = "(default)";
+const TITLES = { [DEFAULT]: "Default group", "(external)": "Servers run by other programs" };
 
 /** Groups of the active configuration: {id, swap, exclusive, persistent, members}. */
 export const groups = signal([]);
@@ -142,7 +143,7 @@ function described(group, models) {
   const ready = models.filter((model) => model.state === "ready").length;
   return {
     id: group.id,
-    title: group.id === DEFAULT ? "Default group" : group.id,
+    title: TITLES[group.id] ?? group.id,
     rules: models.length > 1 || group.id !== DEFAULT ? rulesOf(group) : [],
     summary: `${ready} of ${plural(models.length, "model")} ready`,
   };
