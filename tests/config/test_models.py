@@ -14,6 +14,8 @@ from tests.parity import parity
 )
 def test_a_model_without_a_command_is_refused(entry: str) -> None:
     assert problem(f"models: {{{entry}}}").startswith("models.m.cmd: is missing or empty")
+    assert problem("models: [a]").startswith("models: must be a mapping (found a list)")
+    assert problems("models: {m: text}")[0].startswith("models.m: must be a mapping (found text)")
 
 
 @parity(
@@ -65,11 +67,6 @@ def test_what_needs_a_command_has_no_effect_without_one() -> None:
 def test_backslashes_that_disappear_are_told(path: str, told: bool) -> None:
     found = advice(f"models:\n  m:\n    cmd: srv.exe -m {path} --port ${{PORT}}\n")
     assert [r"so C:\models\a.gguf is not" in each for each in found] == [True] * told
-
-
-def test_what_is_no_mapping_is_told() -> None:
-    assert problem("models: [a]").startswith("models: must be a mapping (found a list)")
-    assert problems("models: {m: text}")[0].startswith("models.m: must be a mapping (found text)")
 
 
 def test_ids_are_taken_literally() -> None:
