@@ -227,7 +227,14 @@ class Config:
     health_check_timeout_s: float = setting(
         "healthCheckTimeout",
         Number(120, whole=True, raised_to=15),
-        "Seconds until a started server must be ready; less than 15 counts as 15.",
+        "Seconds without progress (bytes read, memory grown, new log lines) after which a server "
+        "that is not ready is stopped; less than 15 counts as 15.",
+        unit="seconds",
+    )
+    load_timeout_s: float = setting(
+        "loadTimeout",
+        Number(3600, least=0),
+        "Seconds until a server must be ready, however much progress it makes; 0 is no limit.",
         unit="seconds",
     )
     sleep_request_timeout_s: float = setting(
@@ -675,10 +682,19 @@ class ModelConfig:
     health_check_timeout_s: float = setting(
         "healthCheckTimeout",
         Number(None, least=0.1),
-        "Seconds until the server must be ready. Default: the global value.",
+        "Seconds without progress after which the server is stopped unless it is ready. Default: "
+        "the global value.",
         unit="seconds",
         example=300,
         **inherited(Config, "health_check_timeout_s"),
+    )
+    load_timeout_s: float = setting(
+        "loadTimeout",
+        Number(None, least=0),
+        "Seconds until the server must be ready, however much progress it makes; 0 is no limit. "
+        "Default: the global value.",
+        unit="seconds",
+        **inherited(Config, "load_timeout_s"),
     )
     ttl_s: float = setting(
         "ttl",

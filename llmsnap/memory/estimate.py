@@ -242,6 +242,11 @@ def _parts(path: Path) -> Iterator[Path]:
         yield Path(f"{found[1]}-{number:05}-of-{found[2]}.gguf")
 
 
+def files_bytes(cmd: str) -> int:
+    """Return the bytes of the model files that a command names. Blocks on the file system."""
+    return sum(size for _, size in model_files(ServerOptions(cmd).files))
+
+
 def file_size(name: str) -> int:
     """Return the bytes of the weights behind one name of a command; 0 where there are none."""
     return sum(size for _, size in model_files([name]))

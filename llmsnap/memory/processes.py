@@ -6,6 +6,7 @@ NVML's ``nvmlDeviceGetComputeRunningProcesses``. All functions block on the kern
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PROC = Path("/proc")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 KIB = 1024
 MAX_PROCESSES = 4096
 """Of one tree. A tree that changes while it is read could otherwise be walked without end."""
@@ -43,6 +45,32 @@ class TreeMemory:
     def ram_needed(self) -> int:
         """RAM with the weights that are used from there: those that no GPU has a copy of."""
         return self.ram + max(0, self.weights - sum(self.gpus.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class TreeActivity:
+    """The bytes that a process tree has moved so far, and those that it has in memory now.
+
+    *moved* went through read(2), write(2) and their like, *disk* came from a disk, which includes
+    pages of mapped files. A tree whose child ended has moved less than before.
+    """
+
+    moved: int = 0
+    disk: int = 0
+    resident: int = 0
+
+    @property
+    def loaded(self) -> int:
+        """The best figure for how much of a model's files was loaded."""
+        return max(self.moved, self.disk, self.resident)
+
+    def has_grown(self, before: TreeActivity, least: int) -> bool:
+        """Whether any figure has grown by *least* since *before*."""
+        return (
+            self.moved - before.moved >= least
+            or self.disk - before.disk >= least
+            or self.resident - before.resident >= least
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +156,19 @@ def tree_memory(
     for (device, _), used in clients.items():
         gpus[device] = gpus.get(device, 0) + used
     return TreeMemory(ram, mapped, gpus)
+
+
+def tree_activity(pid: int, *, proc: Path = PROC) -> TreeActivity:
+    """Return the activity of *pid* and its descendants; zeros once all have ended. Never waits."""
+    moved = disk = resident = 0
+    for each in tree(pid, proc=proc):
+        counted = _fields(proc / str(each) / "io")
+        moved += counted.get("rchar", 0) + counted.get("wchar", 0)
+        disk += counted.get("read_bytes", 0)
+        with suppress(OSError, ValueError, IndexError):  # it ended meanwhile
+            pages = int((proc / str(each) / "statm").read_bytes().split()[1])
+            resident += pages * PAGE
+    return TreeActivity(moved, disk, resident)
 
 
 def tree(pid: int, *, children_of: ChildrenOf | None = None, proc: Path = PROC) -> list[int]:
@@ -223,7 +264,7 @@ def size(text: str) -> int:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """Return the fields in KiB of a file of /proc, in bytes; none of a process that ended."""
+    """Return the numbers of a file of /proc, in bytes; none of a process that ended."""
     try:
         text = path.read_text(errors="replace")
     except OSError:

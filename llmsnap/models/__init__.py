@@ -9,6 +9,7 @@ remembers its context and modalities, ``voices`` its voices.
 from llmsnap.models.control import LOOPBACK, Address, parse_address
 from llmsnap.models.facts import Context, Facts, KnownFacts
 from llmsnap.models.process import Process
+from llmsnap.models.progress import LoadState
 from llmsnap.models.states import (
     MOVING,
     RESIDENT,
@@ -25,6 +26,7 @@ __all__ = [
     "Context",
     "Facts",
     "KnownFacts",
+    "LoadState",
     "Process",
     "State",
     "Trigger",

@@ -15,6 +15,9 @@ from dataclasses import replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from gevent import get_hub
+from gevent.event import AsyncResult
+
 from llmsnap.config import ModelConfig
 from llmsnap.errors import (
     ChildExited,
@@ -32,8 +35,10 @@ from llmsnap.errors import (
 )
 from llmsnap.http import redact_output, redact_text, secret_values, secret_variables
 from llmsnap.launchers import Handle, Launcher, LaunchSpec
+from llmsnap.memory import files_bytes
 from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints
 from llmsnap.models.health import HealthCheck, wait_healthy
+from llmsnap.models.progress import LoadProgress, LoadState
 from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
 from llmsnap.models.transition import Goal, Interrupt, Transition
 from llmsnap.tasks import TaskGroup
@@ -88,6 +93,8 @@ class Process:
         self._failed_with: Hashable | None = None
         self._generation = 0
         self._next_settings: ModelConfig | None = None
+        self._progress: LoadProgress | None = None
+        self._files: AsyncResult[int] | None = None
         self.load_trigger = Trigger.START
         """The trigger of its last load: START or WAKE."""
         self.load_s = 0.0
@@ -117,6 +124,12 @@ class Process:
         """The server's process on this machine; None while it does not run, or runs elsewhere."""
         handle = self._running()
         return handle.local_pid if handle else None
+
+    @property
+    def load_state(self) -> LoadState | None:
+        """How far its load is; None while it does not load, or nothing is known."""
+        is_loading = self.state in (State.STARTING, State.WAKING)
+        return self._progress.state if is_loading and self._progress is not None else None
 
     @property
     def address(self) -> Address:
@@ -289,7 +302,8 @@ class Process:
             raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
         handle.exited.rawlink(self._on_exited)
         address = _address_of(handle.url, self.settings)
-        self._address = wait_healthy(self._check(), address, self._interrupt(transition, handle))
+        check = self._check(handle)
+        self._address = wait_healthy(check, address, self._interrupt(transition, handle))
         self.last_address = self._address
         self._become_ready(transition, Trigger.START, began)
 
@@ -299,7 +313,7 @@ class Process:
         self._machine.fire(Trigger.WAKE)
         interrupt = self._interrupt(transition, handle)
         run_endpoints("wake", self.settings.wake_endpoints, address, interrupt, WakeFailed)
-        wait_healthy(self._check(), address, interrupt)
+        wait_healthy(self._check(handle), address, interrupt)
         self._become_ready(transition, Trigger.WAKE, began)
 
     def _become_ready(self, transition: Transition, trigger: Trigger, began: float) -> None:
@@ -387,9 +401,20 @@ class Process:
     def _report_change(self, old: State, new: State, trigger: Trigger) -> None:
         self._on_change(self.model_id, old, new, trigger)
 
-    def _check(self) -> HealthCheck:
+    def _check(self, handle: Handle) -> HealthCheck:
         settings = self.settings
-        return HealthCheck(self.model_id, settings.check_endpoint, settings.health_check_timeout_s)
+        # One thread at most: a network file system that hangs would take one more with each load.
+        if self._files is None or self._files.ready():
+            self._files = get_hub().threadpool.spawn(files_bytes, settings.cmd)
+        files = self._files
+        self._progress = LoadProgress(handle.local_pid, self._output.tail, lambda: files.value or 0)
+        return HealthCheck(
+            self.model_id,
+            settings.check_endpoint,
+            settings.health_check_timeout_s,
+            settings.load_timeout_s,
+            self._progress,
+        )
 
     def _spec(self) -> LaunchSpec:
         settings = self.settings

@@ -18,7 +18,7 @@ from llmsnap import __version__
 from llmsnap.config import ModelConfig, PeerConfig
 from llmsnap.errors import BadRequest
 from llmsnap.http import ClientKey, masked
-from llmsnap.models import State
+from llmsnap.models import LoadState, State
 from llmsnap.proxy import read_body
 from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route, SelectorRoute
 from llmsnap.runtime import Runtime
@@ -411,8 +411,21 @@ def running_entries(service: Service, key: ClientKey) -> list[Record]:
             "name": settings.name,
             "description": settings.description,
         }
-        entries.append(entry | _now(view))
+        progress = service.process(view.model_id).load_state
+        entries.append(entry | {"load": _load(progress)} | _now(view))
     return entries
+
+
+def _load(progress: LoadState | None) -> Record | None:
+    """Return how far a load is; None while nothing is known of it, or the model does not load."""
+    if progress is None or progress.percent is None:
+        return None
+    return {
+        "percent": progress.percent,
+        "loaded_bytes": progress.loaded_bytes,
+        "total_bytes": progress.total_bytes,
+        "bytes_per_s": round(progress.bytes_per_s),
+    }
 
 
 def _now(view: ModelView) -> Record:

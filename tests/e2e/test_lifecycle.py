@@ -1,6 +1,7 @@
 """Swaps under load, hostile servers, crashes: no request lost, no process left."""
 
 import random
+import re
 import signal
 from collections.abc import Iterator
 
@@ -48,6 +49,13 @@ models:
   never:
     cmd: ${{sim}} --never-healthy
     healthCheckTimeout: 1
+  downloading:
+    cmd: sh -c 'for x in a b c d e; do echo $x; sleep 0.4; done; exec ${{sim}} --port ${{PORT}}'
+    healthCheckTimeout: 1
+  endless:
+    cmd: sh -c 'while :; do head -c 2000000 /dev/zero >/dev/null; sleep 0.2; done' ${{PORT}}
+    healthCheckTimeout: 1
+    loadTimeout: 2.5
   mortal:
     cmd: ${{sim}} --exit-after-requests 1 --exit-code 9
   sleeper:
@@ -150,8 +158,15 @@ def test_a_server_that_behaves_badly_still_goes(server, model: str) -> None:
 def test_a_server_that_never_gets_healthy_is_explained_and_stopped(server) -> None:
     answer = server.chat("never")
     assert answer.status_code == 502
-    assert "not healthy within 1 s" in answer.json()["error"]["message"]
+    assert re.search("(within|no progress for) 1 s", answer.json()["error"]["message"])
     assert server.running() == {}
+
+
+def test_a_load_may_go_on_as_long_as_it_makes_progress(server) -> None:
+    assert server.chat("downloading").status_code == 200, "after twice its healthCheckTimeout"
+    answer = server.chat("endless")
+    assert answer.status_code == 502
+    assert "not healthy within 2.5 s" in answer.json()["error"]["message"]
 
 
 def test_a_server_that_dies_is_started_anew_and_a_crash_loop_is_slowed_down(server) -> None:

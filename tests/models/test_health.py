@@ -88,11 +88,19 @@ def test_without_a_check_the_child_only_has_to_live(upstream, interrupt, exited,
 
 
 @pytest.mark.parametrize(
-    ("waited_s", "pause_s"),
-    [(0, 0.02), (0.5, 0.02), (1, 0.03), (5, 0.15), (30, 0.25), (119.9, 0.1), (130, 0.001)],
+    ("waited_s", "left_s", "pause_s"),
+    [
+        (0, 9, 0.02),
+        (0.5, 9, 0.02),
+        (1, 9, 0.03),
+        (5, 9, 0.15),
+        (30, 9, 0.25),
+        (119.9, 0.1, 0.1),
+        (130, -10, 0.001),
+    ],
 )
-def test_pauses_grow_with_what_was_waited(waited_s: float, pause_s: float) -> None:
-    assert health._pause_s(waited_s, 120, 0.02) == pytest.approx(pause_s)
+def test_pauses_grow_with_what_was_waited(waited_s: float, left_s: float, pause_s: float) -> None:
+    assert health._pause_s(waited_s, left_s, 0.02) == pytest.approx(pause_s)
 
 
 def test_looks_for_a_port_come_closer_together_than_requests() -> None:
