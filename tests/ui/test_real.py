@@ -20,6 +20,7 @@ def llama(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[se
     server = servers.demo(tmp_path_factory.mktemp("llama"), variables)
     server.start()
     yield server
+    browser.driver.get("about:blank")  # no page asks any more
     server.stop()
 
 
