@@ -121,6 +121,10 @@ class Module:
         return self.name
 
     @functools.cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
+    @functools.cached_property
     def imports(self) -> list[Import]:
         return list(self._walk_imports())
 
@@ -131,7 +135,7 @@ class Module:
         return {name for name in found if name and name != self.name}
 
     def _walk_imports(self) -> Iterator[Import]:
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield Import(alias.name, node.lineno)
@@ -313,8 +317,8 @@ def test_what_counts_as_a_change_of_the_state(code: str, is_foreign: bool) -> No
 def test_only_monkey_patches() -> None:
     for module in MODULES:
         if module.name != "_monkey":
-            names = {each.attr for each in ast.walk(module.tree) if isinstance(each, ast.Attribute)}
-            names |= {each.id for each in ast.walk(module.tree) if isinstance(each, ast.Name)}
+            names = {each.attr for each in module.nodes if isinstance(each, ast.Attribute)}
+            names |= {each.id for each in module.nodes if isinstance(each, ast.Name)}
             assert not [name for name in names if name.startswith("patch_")], module
 
 
@@ -358,7 +362,7 @@ def test_a_package_is_imported_by_its_face() -> None:
 def test_a_class_name_has_one_meaning() -> None:
     homes: dict[str, list[str]] = {}
     for module in MODULES:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(module.name)
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
@@ -376,7 +380,7 @@ def test_no_function_is_too_long() -> None:
     assert not [
         f"{module.path}:{node.lineno} {node.name}: {code_lines(node)}"
         for module in MODULES
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.FunctionDef) and code_lines(node) > MAX_FUNCTION_LINES
     ]
 
@@ -438,7 +442,7 @@ def test_no_view_reaches_deep_into_the_service() -> None:
         f"{module.path}:{node.lineno}: {ast.unparse(node)}"
         for module in MODULES
         if module.unit == "web"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Attribute) and dots_behind_service(node) > 2
     ]
 

@@ -1,6 +1,7 @@
 """The documents say what the program does."""
 
 import ast
+import functools
 import re
 import textwrap
 from pathlib import Path
@@ -93,6 +94,7 @@ def test_no_command_hides_in_an_indented_block(page: Path) -> None:
     assert re.findall(r"\n\n    (?:curl|llmsnap|make|pip|docker|export) .*", text) == []
 
 
+@functools.cache
 def names_of(file: Path) -> set[str]:
     """Every class, function and constant of a module, methods as ``Class.method``."""
     found: set[str] = set()

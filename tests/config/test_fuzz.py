@@ -114,7 +114,7 @@ def test_macros_that_double() -> None:
     assert "more than 32 MB" in str(outcome(text))
 
 
-def test_a_hundred_thousand_faults() -> None:
-    found = outcome("models:\n" + "".join(f"  m{i}: {{ttl: x, cmdd: y}}\n" for i in range(10_000)))
+def test_thousands_of_faults() -> None:
+    found = outcome("models:\n" + "".join(f"  m{i}: {{ttl: x, cmdd: y}}\n" for i in range(2000)))
     assert isinstance(found, tuple)
     assert len(found) == MOST
