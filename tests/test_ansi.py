@@ -1,7 +1,3 @@
-"""Facts about llmsnap.ansi."""
-
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.ansi import RESET, AnsiFilter, strip_controls

@@ -4,8 +4,6 @@ Everything is read with ``ast``; the package is imported only in a child interpr
 importing does nothing.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import json

@@ -1,7 +1,3 @@
-"""Facts about llmsnap.deferred."""
-
-from __future__ import annotations
-
 import logging
 
 import gevent

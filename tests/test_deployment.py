@@ -1,7 +1,5 @@
 """What is there to deploy llmsnap names only what exists, and says what the program does."""
 
-from __future__ import annotations
-
 import configparser
 import importlib.metadata
 import json

@@ -1,7 +1,3 @@
-"""Facts about llmsnap.sockets."""
-
-from __future__ import annotations
-
 from pathlib import Path
 
 import gevent

@@ -1,7 +1,5 @@
 """What an earlier release wrote opens under this one; what a later one wrote is refused."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import sqlite3

@@ -1,7 +1,5 @@
 """A real server with models that are ready at once, for commands to talk to."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from textwrap import dedent

@@ -1,7 +1,5 @@
 """Each script is read by its shell, and asked what it would complete."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

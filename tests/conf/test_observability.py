@@ -1,7 +1,5 @@
 """Alerts and dashboard ask only for what the server exposes; the document names all of it."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

@@ -1,7 +1,5 @@
 """Shorthands: a text in, its configuration, its problems or its advice out."""
 
-from __future__ import annotations
-
 from textwrap import dedent
 
 import pytest

@@ -1,7 +1,5 @@
 """One declaration per key: what derives from it, and what the schema says."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

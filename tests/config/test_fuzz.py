@@ -1,7 +1,5 @@
 """Whatever is fed in: a Config comes out, or a ConfigError; nothing else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -83,9 +81,7 @@ def test_any_mutation_of_the_example(data: st.DataObject) -> None:
         index = data.draw(st.integers(0, len(lines) - 1))
         line = lines[index]
         at = data.draw(st.integers(0, len(line)))
-        new = data.draw(
-            st.one_of(st.text(max_size=8), words, st.sampled_from(["", "- ", ": ", "[", "  "]))
-        )
+        new = data.draw(st.text(max_size=8) | words | st.sampled_from(["", "- ", ": ", "[", "  "]))
         lines[index] = data.draw(
             st.sampled_from([line[:at] + new + line[at:], line[at:], new, line + line])
         )

@@ -1,7 +1,5 @@
 """Groups and the scheduler."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config import GroupConfig, SchedulerConfig

@@ -1,7 +1,5 @@
 """The table of cases that existing configurations rely on, and how a file is read."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

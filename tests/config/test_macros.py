@@ -1,7 +1,5 @@
 """Macros, environment variables and files."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config.macros import Budget, Macros, MacroValue, define

@@ -1,7 +1,5 @@
 """A model: its command, ports, keys, sleep calls and names."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config import EXTERNAL, Capabilities, Endpoint

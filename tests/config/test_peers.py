@@ -1,7 +1,5 @@
 """Peers and filters."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config import Filters, PeerConfig, Timeouts

@@ -1,7 +1,5 @@
 """Profiles: what is read, and every mistake with its place."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config.loader import loads, loads_with_advice

@@ -1,7 +1,5 @@
 """Keys at the top of the file."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The tree of a document and the report about it: positions, bounds, errors, advice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

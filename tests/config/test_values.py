@@ -1,7 +1,5 @@
 """What texts mean and what each kind of value accepts."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

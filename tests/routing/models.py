@@ -1,7 +1,5 @@
 """Entries as the policies see them, without a scheduler around."""
 
-from __future__ import annotations
-
 from llmsnap.models import State
 from llmsnap.routing.messages import ModelRules
 from llmsnap.routing.state import ModelState, Waiter

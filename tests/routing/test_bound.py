@@ -5,8 +5,6 @@ before it is granted within min(S, maxHold) + k times (min(2 S, maxHold) + drain
 takes at most the longest request, or, with a reopening, maxHold + two such.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 

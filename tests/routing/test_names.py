@@ -1,5 +1,3 @@
-"""Facts about llmsnap.routing.names."""
-
 from dataclasses import replace
 from textwrap import dedent
 

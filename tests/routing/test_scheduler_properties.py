@@ -7,8 +7,6 @@ books are compared with what really happened, and at the end everything must com
 ``HYPOTHESIS_PROFILE=long`` searches for minutes instead of a second.
 """
 
-from __future__ import annotations
-
 import os
 
 from hypothesis import HealthCheck, settings

@@ -4,8 +4,6 @@
 request and process, and checks at each effect what must never happen.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from collections import defaultdict

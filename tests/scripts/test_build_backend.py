@@ -1,7 +1,3 @@
-"""Facts about scripts/build_backend.py."""
-
-from __future__ import annotations
-
 import build_backend
 import pytest
 

@@ -1,7 +1,3 @@
-"""Facts about scripts/compiled.py."""
-
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

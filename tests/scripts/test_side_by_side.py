@@ -1,7 +1,3 @@
-"""Facts about scripts/side_by_side.py."""
-
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Facts about scripts/xllama_server.py, on stand-ins for what the wheel brings."""
 
-from __future__ import annotations
-
 import enum
 import os
 import signal

@@ -1,7 +1,5 @@
 """A service that nothing has started, behind the real application, for a test client."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Which page may make a browser do what: for every pair of a request and a sender."""
 
-from __future__ import annotations
-
 import base64
 import re
 from textwrap import dedent

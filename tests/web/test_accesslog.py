@@ -1,7 +1,3 @@
-"""Facts about llmsnap.web.accesslog."""
-
-from __future__ import annotations
-
 import json
 from typing import Any
 

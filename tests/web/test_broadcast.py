@@ -1,7 +1,5 @@
 """Facts about llmsnap.web.broadcast: one for all readers, and none without readers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

@@ -1,7 +1,3 @@
-"""Facts about llmsnap.web.configuration."""
-
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.http.secrets import REDACTED as MASK

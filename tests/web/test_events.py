@@ -1,7 +1,5 @@
 """The event feed: what one reader gets, in which frames."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The gateway: keys, hosts, errors, health, and the way to what answers."""
 
-from __future__ import annotations
-
 import gevent
 import pytest
 from werkzeug.test import EnvironBuilder

@@ -1,7 +1,5 @@
 """A request out of a WSGI environ, and taking its connection over."""
 
-from __future__ import annotations
-
 import io
 from types import SimpleNamespace
 

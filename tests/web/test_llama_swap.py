@@ -1,7 +1,5 @@
 """Activity as llama-swap's newer interface shows it: pages by number, statistics."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Facts about llmsnap.web.logs, through Flask and the gateway."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

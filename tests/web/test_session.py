@@ -1,7 +1,5 @@
 """Sign-in: which requests a session's cookie counts for, and what ends a session."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config import compare, loads

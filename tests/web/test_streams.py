@@ -1,7 +1,5 @@
 """Streams that do not end by themselves: the event feed, a log that grows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import gevent

@@ -1,7 +1,5 @@
 """The interface: its page, its files, their caching and compression."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import re

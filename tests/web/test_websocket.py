@@ -1,7 +1,5 @@
 """Facts about llmsnap.web.websocket, over real connections to our own server."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterator

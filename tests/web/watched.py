@@ -1,7 +1,5 @@
 """A service that was never opened, to which things happen as a test says."""
 
-from __future__ import annotations
-
 import json
 from itertools import count
 from typing import Any
