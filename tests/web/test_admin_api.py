@@ -26,20 +26,8 @@ from llmsnap.telemetry.hardware import HardwareProbe, detect
 from llmsnap.web.events import Form
 from tests.fakes.calls import grant, keep
 from tests.parity import parity
-from tests.web.serving import Site, app_of, site
+from tests.web.serving import Site, site
 from tests.web.watched import World
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client(world: World) -> Any:
-    return app_of(lambda: world.service).test_client()
 
 
 def pieces(response: TestResponse) -> Iterator[bytes]:
@@ -81,7 +69,7 @@ def test_envelopes_alone_unless_another_form_is_asked_for(client, world, query, 
     assert client.get("/api/events?format=xml").status_code == 400
 
 
-def test_a_head_request_leaves_nothing_open(client: Any, world: World) -> None:
+def test_a_head_request_leaves_nothing_open(client, world) -> None:
     response = client.head("/api/events")
     assert response.headers["Content-Type"] == "text/event-stream"
     assert not world.service.feeds
@@ -112,7 +100,7 @@ def test_metrics_are_a_list_of_the_published_objects_in_ascending_order(client, 
     assert response.json == [metric_object(records[0]), metric_object(records[2])]
 
 
-def test_activity_has_every_field_of_every_request(client: Any, world: World) -> None:
+def test_activity_has_every_field_of_every_request(client, world) -> None:
     world.record(status=502, reason="no", queue_ms=3.5, swap_id=4, key_name="wiki")
     body = client.get("/api/activity").json
     (record,) = body["records"]
@@ -159,7 +147,7 @@ def test_activity_is_filtered_and_sorted(client, world, query, ids) -> None:
 @pytest.mark.parametrize(
     "query", ["status=x", "since=-1", "since=1e9", "limit=x", "sort=x", "cursor=x", "until=\u0661"]
 )
-def test_what_cannot_be_meant_is_refused(client: Any, query: str) -> None:
+def test_what_cannot_be_meant_is_refused(client, query: str) -> None:
     assert client.get(f"/api/activity?{query}").status_code == 400
 
 
@@ -185,7 +173,7 @@ def test_statistics_sum_up_all_and_each_model_and_swaps_are_listed(client, world
 
 
 def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
-    client: Any, world: World, monkeypatch: pytest.MonkeyPatch
+    client, world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world.service.driver, "swap_to", {"alpha": 7, "beta": 8}.get)
     waits, served, begun = world.begin(), world.begin("beta"), world.begin("gamma")
@@ -196,7 +184,7 @@ def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
         observer.finish()
 
 
-def test_requests_in_flight_are_listed_and_can_be_ended(client: Any, world: World) -> None:
+def test_requests_in_flight_are_listed_and_can_be_ended(client, world) -> None:
     observer = world.begin(key_name="wiki", client_ip="10.0.0.7")
     cancelled: list[bool] = []
     observer.context.cancel = lambda: cancelled.append(True)
@@ -238,7 +226,7 @@ def captured(world: World) -> World:
 
 @pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize("number", ["3", "+3", "03"])
-def test_a_capture_has_the_published_shape(client: Any, number: str) -> None:
+def test_a_capture_has_the_published_shape(client, number: str) -> None:
     shown = client.get(f"/api/captures/{number}").json
     assert {name: shown[name] for name in list(shown)[:6]} == {
         "id": 3,
@@ -268,7 +256,7 @@ def test_a_capture_that_is_none_is_said_in_json(client, number, status, error) -
 
 
 @pytest.mark.usefixtures("captured")
-def test_a_capture_becomes_a_command_or_a_har_document(client: Any) -> None:
+def test_a_capture_becomes_a_command_or_a_har_document(client) -> None:
     curl = client.get("/api/captures/3?format=curl")
     assert curl.headers["Content-Type"].startswith("text/plain")
     assert curl.text.startswith("curl -X POST 'http://localhost/v1/chat/completions?api_key=")
@@ -309,7 +297,7 @@ def house() -> Iterator[Site]:
         yield made
 
 
-def test_the_overview_tells_how_every_model_fares(house: Site) -> None:
+def test_the_overview_tells_how_every_model_fares(house) -> None:
     found = house.client.get("/api/overview").get_json()
     alpha, beta = found["models"]
     assert (alpha["model_id"], alpha["state"], alpha["in_flight"]) == ("alpha", "stopped", 0)
@@ -334,7 +322,7 @@ def test_it_takes_an_admin_key(path: str) -> None:
 
 @pytest.mark.parametrize("looked_at_before", [False, True])
 def test_the_timeline_begins_with_what_was_and_goes_on_with_what_happens(
-    house: Site, looked_at_before: bool
+    house, looked_at_before: bool
 ) -> None:
     if looked_at_before:
         assert [bar["state"] for bar in timeline(house)] == ["stopped"]
@@ -357,7 +345,7 @@ def file(house: Site, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_file_is_shown_without_secrets(house: Site, file: Path) -> None:
+def test_the_file_is_shown_without_secrets(house, file) -> None:
     found = house.client.get("/api/config/file").get_json()
     assert found["source"] == str(file)
     assert "aliases: [first]" in found["text"]
@@ -369,7 +357,7 @@ def test_the_file_is_shown_without_secrets(house: Site, file: Path) -> None:
     assert house.client.get("/api/config/plan").get_json()["changes"] is None
 
 
-def test_the_plan_tells_what_a_reload_would_touch(house: Site, file: Path) -> None:
+def test_the_plan_tells_what_a_reload_would_touch(house, file) -> None:
     file.write_text(CONFIG.replace("ttl: 60", "ttl: 61").replace("  beta:", "  gamma:"))
     changes = house.client.get("/api/config/plan").get_json()["changes"]
     assert (changes["hot"], changes["added"], changes["removed"]) == (
@@ -379,7 +367,7 @@ def test_the_plan_tells_what_a_reload_would_touch(house: Site, file: Path) -> No
     )
 
 
-def test_the_plan_tells_every_problem_with_its_line(house: Site, file: Path) -> None:
+def test_the_plan_tells_every_problem_with_its_line(house, file) -> None:
     file.write_text(CONFIG.replace("ttl: 60", "ttl: soon"))
     found = house.client.get("/api/config/plan").get_json()
     assert found["changes"] is None
@@ -398,7 +386,7 @@ def samples(client: Any) -> dict[tuple[Any, ...], float]:
     }
 
 
-def test_the_page_counts_requests_and_shows_every_model(client: Any, world: World) -> None:
+def test_the_page_counts_requests_and_shows_every_model(client, world) -> None:
     world.record()
     world.record(status=502)
     world.swap("alpha", reason="request", started_at=1.0)
@@ -413,7 +401,7 @@ def test_the_page_counts_requests_and_shows_every_model(client: Any, world: Worl
     assert found["llmsnap_requests_in_flight", "beta"] == 0
 
 
-def test_the_scraper_chooses_the_format(client: Any) -> None:
+def test_the_scraper_chooses_the_format(client) -> None:
     plain = client.get("/metrics")
     assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -422,7 +410,7 @@ def test_the_scraper_chooses_the_format(client: Any) -> None:
     assert modern.text.endswith("# EOF\n")
 
 
-def test_names_that_clients_make_up_are_one_series(client: Any, world: World) -> None:
+def test_names_that_clients_make_up_are_one_series(client, world) -> None:
     before = len(samples(client))
     for number in range(500):
         world.record(model_id=f"made-up-{number}", status=404)
@@ -431,7 +419,7 @@ def test_names_that_clients_make_up_are_one_series(client: Any, world: World) ->
     assert len(found) < before + 100
 
 
-def test_host_and_model_processes_are_those_of_the_last_sample(client: Any, world: World) -> None:
+def test_host_and_model_processes_are_those_of_the_last_sample(client, world) -> None:
     assert ("llmsnap_host_memory_used_bytes",) not in samples(client)
     sample = PerformanceSample(
         1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),)
@@ -474,7 +462,7 @@ def test_without_sampling_there_are_no_samples_and_llama_swaps_shape_is_503(clie
 
 
 @parity("Hardware", "`GET /api/hardware`")
-def test_the_hardware_is_told_once_it_is_detected(client: Any, world: World) -> None:
+def test_the_hardware_is_told_once_it_is_detected(client, world) -> None:
     probe = HardwareProbe(lambda: detect(Path("/none"), None))
     world.service.telemetry.hardware = probe
     assert client.get("/api/hardware").headers["Retry-After"] == "1"

@@ -5,15 +5,8 @@ import json
 import pytest
 
 from llmsnap.errors import NotReady
-from tests.web.serving import site
 
 TEXT = 'models: {a: {cmd: x, proxy: "http://localhost:1"}}'
-
-
-@pytest.fixture(scope="module")
-def here():
-    with site(TEXT) as made:
-        yield made
 
 
 def test_what_flask_refuses_is_refused_as_we_do(here) -> None:

@@ -1,7 +1,6 @@
 """Facts about llmsnap.web.broadcast: one for all readers, and none without readers."""
 
 import json
-from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -27,21 +26,13 @@ class Reader:
         self.woken += 1
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    for reader in list(made.broadcast._readers):
-        made.broadcast.leave(reader)
-
-
 def join(world: World) -> Reader:
     reader = Reader()
     world.broadcast.join(reader)
     return reader
 
 
-def test_all_readers_get_the_same_frames(world: World) -> None:
+def test_all_readers_get_the_same_frames(world) -> None:
     readers = [join(world) for _ in range(50)]
     world.service.logs.proxy.write(b"a line\n")
     world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
@@ -49,7 +40,7 @@ def test_all_readers_get_the_same_frames(world: World) -> None:
     assert len(readers[0].batches) == 1
 
 
-def test_many_writes_become_one_piece(world: World) -> None:
+def test_many_writes_become_one_piece(world) -> None:
     reader = join(world)
     for number in range(1000):
         world.service.logs.proxy.write(b"%d\n" % number)
@@ -58,7 +49,7 @@ def test_many_writes_become_one_piece(world: World) -> None:
     assert piece.data == b"".join(b"%d\n" % number for number in range(1000))
 
 
-def test_the_greenlet_tells_without_being_asked(world: World) -> None:
+def test_the_greenlet_tells_without_being_asked(world) -> None:
     reader = join(world)
     world.service.bus.publish(ModelPreloaded("alpha", success=True))
     gevent.sleep(0)
@@ -66,7 +57,7 @@ def test_the_greenlet_tells_without_being_asked(world: World) -> None:
     assert [note.frame.event for note in reader.batches[0].notes] == ["preload"]
 
 
-def test_readers_are_woken_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_are_woken_a_few_at_a_time(world, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = [join(world) for _ in range(12)]
     woken: list[int] = []
     monkeypatch.setattr(
@@ -77,7 +68,7 @@ def test_readers_are_woken_a_few_at_a_time(world: World, monkeypatch: pytest.Mon
     assert [reader.woken for reader in readers] == [1] * 12
 
 
-def test_no_byte_of_a_log_is_lost_or_doubled_for_one_who_comes_in_between(world: World) -> None:
+def test_no_byte_of_a_log_is_lost_or_doubled_for_one_who_comes_in_between(world) -> None:
     early = world.feed(Form.MESSAGE)
     seen = envelopes(early.wait(0), "logData")[0]["data"]
     late = ""
@@ -90,10 +81,9 @@ def test_no_byte_of_a_log_is_lost_or_doubled_for_one_who_comes_in_between(world:
     seen += "".join(piece["data"] for piece in envelopes(early.wait(0), "logData"))
     late += "".join(piece["data"] for piece in envelopes(feed.wait(0), "logData"))
     assert late == seen
-    world.close()
 
 
-def test_a_log_that_comes_too_fast_is_told_in_parts_and_doubled_for_nobody(world: World) -> None:
+def test_a_log_that_comes_too_fast_is_told_in_parts_and_doubled_for_nobody(world) -> None:
     early = world.feed(Form.MESSAGE)
     early.wait(0)
     text = "".join(f"{number}\n" for number in range(15_000))
@@ -108,10 +98,9 @@ def test_a_log_that_comes_too_fast_is_told_in_parts_and_doubled_for_nobody(world
         world.publish()
         begin += "".join(piece["data"] for piece in envelopes(late.wait(0), "logData"))
     assert begin == text
-    world.close()
 
 
-def test_a_character_cut_in_two_arrives_whole(world: World) -> None:
+def test_a_character_cut_in_two_arrives_whole(world) -> None:
     reader = join(world)
     llama = "🦙".encode()
     world.service.logs.proxy.write(b"a" + llama[:2])
@@ -122,7 +111,7 @@ def test_a_character_cut_in_two_arrives_whole(world: World) -> None:
     assert [text["data"] for text in texts] == ["a", "🦙\n"]
 
 
-def test_without_readers_nobody_listens(world: World) -> None:
+def test_without_readers_nobody_listens(world) -> None:
     before = repr(world.service.bus)
     reader = join(world)
     world.broadcast.leave(reader)
@@ -141,7 +130,7 @@ def test_without_readers_nobody_listens(world: World) -> None:
     assert len(reader.batches) == 1
 
 
-def test_a_record_is_encoded_once_and_only_so_many_are_kept(world: World) -> None:
+def test_a_record_is_encoded_once_and_only_so_many_are_kept(world) -> None:
     record = world.record()
     envelope, frame = world.broadcast.record(record, "r-1-0")
     assert world.broadcast.record(record, "r-1-0") == (envelope, frame)
@@ -153,7 +142,7 @@ def test_a_record_is_encoded_once_and_only_so_many_are_kept(world: World) -> Non
     assert len(world.broadcast._records) == module.RECORDS_KEPT
 
 
-def test_fifty_tabs_that_come_back_at_once_share_one_list_of_metrics(world: World) -> None:
+def test_fifty_tabs_that_come_back_at_once_share_one_list_of_metrics(world) -> None:
     join(world)
     world.record()
     first = world.broadcast.history()[-1]
@@ -165,7 +154,7 @@ def test_fifty_tabs_that_come_back_at_once_share_one_list_of_metrics(world: Worl
 # --- in flight ---------------------------------------------------------------------------------
 
 
-def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world: World) -> None:
+def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world) -> None:
     now = [100.0]
     world.broadcast._clock = lambda: now[0]
     reader = join(world)

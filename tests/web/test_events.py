@@ -28,13 +28,6 @@ from tests.parity import parity
 from tests.web.watched import World, envelopes, named
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
-
-
 def told(feed: EventFeed) -> list:
     return feed.wait(0.0)
 
@@ -43,7 +36,7 @@ def told(feed: EventFeed) -> list:
 
 
 @parity("Event stream", "logs and models at the beginning")
-def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> None:
+def test_it_begins_with_both_logs_the_models_and_all_metrics(world) -> None:
     world.service.logs.proxy.write(b"[INFO] hello\n")
     alpha = world.service.runtime.config.models["alpha"]
     world.service.facts.note(alpha, Facts(8192, ("image",)))
@@ -81,7 +74,7 @@ def test_it_begins_with_both_logs_the_models_and_all_metrics(world: World) -> No
 # --- what happens ------------------------------------------------------------------------------
 
 
-def test_a_change_of_models_is_the_whole_list_and_the_change_itself(world: World) -> None:
+def test_a_change_of_models_is_the_whole_list_and_the_change_itself(world) -> None:
     feed = world.feed()
     told(feed)
     world.publish(ProcessStateChanged("alpha", "stopped", "starting", swap_id=4))
@@ -100,14 +93,14 @@ def test_a_change_of_models_is_the_whole_list_and_the_change_itself(world: World
 
 
 @parity("Profiles", "event `profileChanged`")
-def test_a_change_of_profile_is_told_with_the_models(world: World) -> None:
+def test_a_change_of_profile_is_told_with_the_models(world) -> None:
     feed = world.feed()
     told(feed)
     world.publish(ProfileChanged("work"))
     assert [kind for kind, _ in envelopes(told(feed))] == ["modelStatus", "profileChanged"]
 
 
-def test_a_metric_is_a_list_of_one_and_an_object_in_camel_case(world: World) -> None:
+def test_a_metric_is_a_list_of_one_and_an_object_in_camel_case(world) -> None:
     feed = world.feed()
     told(feed)
     world.record(model_id="beta", cached_tokens=None, queue_ms=3100.0)
@@ -123,7 +116,7 @@ def test_a_metric_is_a_list_of_one_and_an_object_in_camel_case(world: World) -> 
     assert metric["timestamp"] == "2026-11-21T20:31:52.273789305Z"
 
 
-def test_a_failure_is_no_metric_and_told_by_its_id(world: World) -> None:
+def test_a_failure_is_no_metric_and_told_by_its_id(world) -> None:
     feed = world.feed()
     told(feed)
     world.record(status=502, reason="alpha: ended with exit code 3")
@@ -133,7 +126,7 @@ def test_a_failure_is_no_metric_and_told_by_its_id(world: World) -> None:
     assert [metric["status"] for metric in named(frames, "metrics")] == [502, 200]
 
 
-def test_log_output_is_text_in_the_envelope_and_base64_by_name(world: World) -> None:
+def test_log_output_is_text_in_the_envelope_and_base64_by_name(world) -> None:
     feed = world.feed()
     told(feed)
     world.service.logs.model("alpha").feed(b"ready \xff\n")
@@ -144,7 +137,7 @@ def test_log_output_is_text_in_the_envelope_and_base64_by_name(world: World) -> 
     assert base64.b64decode(by_name["data"]) == b"ready \xff\n"
 
 
-def test_swaps_and_preloads_are_told_by_name(world: World) -> None:
+def test_swaps_and_preloads_are_told_by_name(world) -> None:
     feed = world.feed(Form.NAMED)
     world.publish(SwapStarted(swap_id=1, target="alpha", evicted=("beta",), at=5.0))
     world.swap(evicted=("beta",), reason="request", phases=(("drain", 3.1),))
@@ -164,7 +157,7 @@ def test_swaps_and_preloads_are_told_by_name(world: World) -> None:
 # --- ids and resuming --------------------------------------------------------------------------
 
 
-def test_ids_stand_on_metrics_and_swaps_alone(world: World) -> None:
+def test_ids_stand_on_metrics_and_swaps_alone(world) -> None:
     feed = world.feed()
     world.service.logs.proxy.write(b"x\n")
     world.begin().finish()
@@ -182,7 +175,7 @@ def test_ids_stand_on_metrics_and_swaps_alone(world: World) -> None:
     assert len({frame.event for frame in frames}) > 5
 
 
-def test_a_reader_that_comes_back_misses_no_metric_and_no_swap(world: World) -> None:
+def test_a_reader_that_comes_back_misses_no_metric_and_no_swap(world) -> None:
     feed = world.feed()
     world.record()
     world.swap()
@@ -198,7 +191,7 @@ def test_a_reader_that_comes_back_misses_no_metric_and_no_swap(world: World) -> 
     assert len(envelopes(frames, "metrics")) == 1, "the list has them all"
 
 
-def test_swaps_are_told_in_the_order_they_ended_whatever_their_ids(world: World) -> None:
+def test_swaps_are_told_in_the_order_they_ended_whatever_their_ids(world) -> None:
     feed = world.feed(Form.NAMED)
     first = world.swap("late")
     assert [swap["target"] for swap in named(told(feed), "swap")] == ["late"]
@@ -223,7 +216,7 @@ def test_an_id_of_another_run_means_that_all_is_new_and_what_is_none_resumes_not
 # --- slow readers ------------------------------------------------------------------------------
 
 
-def test_a_slow_reader_gets_the_newest_model_list_once(world: World) -> None:
+def test_a_slow_reader_gets_the_newest_model_list_once(world) -> None:
     feed = world.feed(Form.MESSAGE)
     told(feed)
     for _ in range(20):
@@ -231,7 +224,7 @@ def test_a_slow_reader_gets_the_newest_model_list_once(world: World) -> None:
     assert [frame.event for frame in told(feed)] == ["message"]
 
 
-def test_a_slow_reader_loses_the_oldest_log_and_is_told_how_much(world: World) -> None:
+def test_a_slow_reader_loses_the_oldest_log_and_is_told_how_much(world) -> None:
     feed = world.feed(Form.NAMED)
     for number in range(100):
         world.service.logs.proxy.write(b"%09d\n" % number * 1000)
@@ -244,7 +237,7 @@ def test_a_slow_reader_loses_the_oldest_log_and_is_told_how_much(world: World) -
     assert len(kept) <= feeds.LOG_BYTES
 
 
-def test_a_slow_reader_loses_no_metric_that_is_in_memory(world: World) -> None:
+def test_a_slow_reader_loses_no_metric_that_is_in_memory(world) -> None:
     feed = world.feed(Form.NAMED)
     for _ in range(3 * feeds.MAX_RECORDS):
         world.record()
@@ -256,7 +249,7 @@ def test_a_slow_reader_loses_no_metric_that_is_in_memory(world: World) -> None:
 
 
 def test_readers_that_are_as_far_share_the_frames_of_records_and_others_get_their_own(
-    world: World,
+    world,
 ) -> None:
     first, second, behind = (world.feed(Form.NAMED) for _ in range(3))
     named_only, both = world.feed(Form.NAMED), world.feed(Form.BOTH)
@@ -274,7 +267,7 @@ def test_readers_that_are_as_far_share_the_frames_of_records_and_others_get_thei
     assert not any(map(told, (first, second, behind, named_only, both)))
 
 
-def test_of_too_many_changes_the_newest_of_each_model_stays(world: World) -> None:
+def test_of_too_many_changes_the_newest_of_each_model_stays(world) -> None:
     feed = world.feed(Form.NAMED)
     world.publish(ModelPreloaded("beta", success=True))
     for number in range(feeds.MAX_NOTES):
@@ -290,7 +283,7 @@ def test_of_too_many_changes_the_newest_of_each_model_stays(world: World) -> Non
 # --- its end -----------------------------------------------------------------------------------
 
 
-def test_what_happens_and_its_end_wake_the_reader_of_a_feed(world: World) -> None:
+def test_what_happens_and_its_end_wake_the_reader_of_a_feed(world) -> None:
     feed = world.feed(Form.NAMED)
     assert feed.wait(0.001) == []
     reading = gevent.spawn(feed.wait, 5)
@@ -305,7 +298,7 @@ def test_what_happens_and_its_end_wake_the_reader_of_a_feed(world: World) -> Non
     assert feed.is_over
 
 
-def test_a_closed_feed_leaves_nothing_behind(world: World) -> None:
+def test_a_closed_feed_leaves_nothing_behind(world) -> None:
     before = repr(world.service.bus)
     feed = world.feed()
     assert world.service.feeds == {feed}
@@ -409,7 +402,7 @@ def in_flight_envelopes(timed: World, feed: EventFeed) -> list[Any]:
 
 
 @parity("Requests in flight", "event `inflight` with `snapshot`, `upsert` and `remove`")
-def test_a_request_is_told_from_its_begin_to_its_end(timed: World, clock: Clock) -> None:
+def test_a_request_is_told_from_its_begin_to_its_end(timed, clock) -> None:
     feed = timed.feed(Form.MESSAGE)
     assert in_flight_envelopes(timed, feed) == [{"operation": "snapshot", "requests": []}]
     headers = [("X-Session-ID", "s-1"), ("Authorization", "Bearer s3cret"), ("X-Session-ID", "2")]
@@ -462,7 +455,7 @@ def test_who_comes_later_begins_with_what_there_is_and_misses_nothing(timed, oth
 
 @parity("Requests in flight", "byte counts at most every 250 ms")
 def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
-    timed: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    timed, clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inflight, "MOST_BYTES_TOLD", 2)
     feed = timed.feed(Form.MESSAGE)
@@ -488,7 +481,7 @@ def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
 
 
 @parity("Requests in flight", "only inference requests are listed")
-def test_what_is_no_inference_is_not_listed(timed: World) -> None:
+def test_what_is_no_inference_is_not_listed(timed) -> None:
     feed = timed.feed(Form.MESSAGE)
     in_flight_envelopes(timed, feed)
     observers = [timed.begin(path="/slots"), timed.begin(path="/v1/embeddings")]

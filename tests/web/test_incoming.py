@@ -9,18 +9,11 @@ from gevent import socket
 from llmsnap.errors import BadRequest, BodyTimeout, ClientGone
 from llmsnap.web import incoming
 from llmsnap.web.incoming import OTHER_SOCKETS, leave_taken, new_request, take_over
-from tests.web.serving import site
 
 TEXT = """
 trustedProxies: [10.0.0.1]
 models: {a: {cmd: x, proxy: "http://localhost:1"}}
 """
-
-
-@pytest.fixture(scope="module")
-def here():
-    with site(TEXT) as made:
-        yield made
 
 
 def made(site, **environ):

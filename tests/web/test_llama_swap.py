@@ -10,11 +10,6 @@ from tests.web.watched import World
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 def client(world: World) -> Any:
     for number in range(7):
         world.record(
@@ -39,7 +34,7 @@ def ids(client: Any, query: str) -> list[int]:
 
 
 @parity("Store and activity", "`GET /api/metrics/activity` in pages")
-def test_pages_are_numbered_and_counted(client: Any) -> None:
+def test_pages_are_numbered_and_counted(client) -> None:
     first = client.get("/api/metrics/activity?limit=3").json
     assert {name: first[name] for name in ("page", "limit", "total", "total_pages")} == {
         "page": 1, "limit": 3, "total": 7, "total_pages": 3,
@@ -66,7 +61,7 @@ def test_pages_are_numbered_and_counted(client: Any) -> None:
         ("sort=resp_status_code&limit=1", [6]),
     ],
 )
-def test_records_are_filtered_and_sorted(client: Any, query: str, found: list[int]) -> None:
+def test_records_are_filtered_and_sorted(client, query: str, found: list[int]) -> None:
     assert ids(client, query) == found
 
 
@@ -79,7 +74,7 @@ def test_records_are_filtered_and_sorted(client: Any, query: str, found: list[in
         "start=2024-01-02T00:00:00Z&end=2024-01-01T00:00:00Z", "page=99999999999999999999",
     ],
 )  # fmt: skip
-def test_a_bad_parameter_is_named(client: Any, query: str) -> None:
+def test_a_bad_parameter_is_named(client, query: str) -> None:
     answer = client.get(f"/api/metrics/activity?{query}")
     assert answer.status_code == 400
     assert answer.json["error"]["message"].startswith(query.partition("=")[0])
@@ -90,7 +85,7 @@ def test_a_bad_parameter_is_named(client: Any, query: str) -> None:
     "fields of a row, 0 or -1 for unknown figures",
     "always -1 for unknown figures",
 )
-def test_a_row_has_the_published_fields_and_minus_one_for_what_is_unknown(client: Any) -> None:
+def test_a_row_has_the_published_fields_and_minus_one_for_what_is_unknown(client) -> None:
     failed, good = client.get("/api/metrics/activity?limit=2").json["data"]
     assert good["timestamp"] == "2023-11-14T22:13:25Z"
     assert (good["resp_content_type"], good["resp_status_code"]) == ("application/json", 200)
@@ -103,7 +98,7 @@ def test_a_row_has_the_published_fields_and_minus_one_for_what_is_unknown(client
 
 
 @parity("Store and activity", "`GET /api/metrics/stats` with histograms")
-def test_statistics_are_of_one_model_or_of_all(client: Any) -> None:
+def test_statistics_are_of_one_model_or_of_all(client) -> None:
     found = client.get("/api/metrics/stats").json
     assert (found["total_requests"], found["total_input_tokens"]) == (7, 150)
     assert found["prompt_histogram"] is None
@@ -114,7 +109,7 @@ def test_statistics_are_of_one_model_or_of_all(client: Any) -> None:
     assert client.get("/api/metrics/stats?model=none").json["gen_histogram"] is None
 
 
-def test_equal_speeds_make_one_bin(client: Any, world: World) -> None:
+def test_equal_speeds_make_one_bin(client, world) -> None:
     for _ in range(3):
         world.record(model_id="same", tokens_per_second=4.0)
     speeds = client.get("/api/metrics/stats?model=same").json["gen_histogram"]
@@ -122,7 +117,7 @@ def test_equal_speeds_make_one_bin(client: Any, world: World) -> None:
 
 
 @parity("Store and activity", "`GET /api/metrics`")
-def test_the_list_of_metrics_has_the_newer_fields_too(client: Any) -> None:
+def test_the_list_of_metrics_has_the_newer_fields_too(client) -> None:
     newest = client.get("/api/metrics").json[-1]
     assert (newest["req_path"], newest["resp_status_code"]) == ("/v1/chat/completions", 200)
     assert newest["tokens"]["input_tokens"] == newest["input_tokens"] == 50

@@ -1,11 +1,8 @@
 """Facts about llmsnap.web.logs, through Flask and the gateway."""
 
-from typing import Any
-
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.web.serving import app_of
 from tests.web.watched import TEXT, World
 
 
@@ -15,11 +12,6 @@ def world() -> World:
         "  author/m2: {cmd: serve --port ${PORT}}\n  'half%41': {cmd: serve --port ${PORT}}\npeers:"
     )
     return World(TEXT.replace("peers:", more))
-
-
-@pytest.fixture
-def client(world: World) -> Any:
-    return app_of(lambda: world.service).test_client()
 
 
 def first(response: TestResponse) -> bytes:
@@ -46,7 +38,7 @@ def test_the_combined_log_is_combined_even_when_nothing_goes_to_stdout(client, w
     assert response.text == "[INFO] hello\nalpha speaks\nm2 speaks\n"
 
 
-def test_a_browser_is_sent_to_the_interface(client: Any) -> None:
+def test_a_browser_is_sent_to_the_interface(client) -> None:
     response = client.get("/logs", headers={"Accept": "text/html,*/*"})
     assert (response.status_code, response.headers["Location"]) == (302, "ui/")
 
@@ -65,7 +57,7 @@ def test_a_browser_is_sent_to_the_interface(client: Any) -> None:
         ("/logs/stream/author%2Fm2", b"m2 speaks\n"),
     ],
 )
-def test_each_log_has_its_stream(client: Any, world: World, path: str, text: bytes) -> None:
+def test_each_log_has_its_stream(client, world, path: str, text: bytes) -> None:
     fill(world)
     response = client.get(path, buffered=False)
     assert response.headers["Content-Type"] == "text/plain"
@@ -75,14 +67,14 @@ def test_each_log_has_its_stream(client: Any, world: World, path: str, text: byt
     assert not world.service.feeds
 
 
-def test_a_name_is_decoded_once(client: Any, world: World) -> None:
+def test_a_name_is_decoded_once(client, world) -> None:
     world.service.logs.model("half%41").feed(b"half speaks\n")
     response = client.get("/logs/stream/half%2541?no", buffered=False)
     assert first(response) == b"half speaks\n"
     assert client.get("/logs/stream/half%41").status_code == 400
 
 
-def test_an_unknown_log_is_refused_with_what_there_is(client: Any) -> None:
+def test_an_unknown_log_is_refused_with_what_there_is(client) -> None:
     response = client.get("/logs/stream/nope")
     assert response.status_code == 400
     assert "use proxy, upstream or a model id" in response.text
@@ -91,7 +83,7 @@ def test_an_unknown_log_is_refused_with_what_there_is(client: Any) -> None:
 @pytest.mark.parametrize("accept", ["*/*", "text/plain", "text/event-stream"])
 @pytest.mark.parametrize("follow", ["", "&no-follow"])
 def test_a_log_comes_as_events_where_that_is_asked_for_and_as_text_elsewhere(
-    client: Any, world: World, accept: str, follow: str
+    client, world, accept: str, follow: str
 ) -> None:
     fill(world)
     headers = {"Accept": accept}
@@ -129,7 +121,7 @@ def test_what_is_asked_for_holds_together(client, world, query, last, text) -> N
     assert "0 readers" in repr(world.service.logs.model("alpha").stream)
 
 
-def test_the_log_of_a_model_stays_until_it_starts_again(client: Any, world: World) -> None:
+def test_the_log_of_a_model_stays_until_it_starts_again(client, world) -> None:
     fill(world)
     assert first(client.get("/logs/stream/alpha", buffered=False)) == b"alpha speaks\n"
     world.service.logs.model("alpha").restart()

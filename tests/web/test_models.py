@@ -35,12 +35,6 @@ peers:
 ALL = {"x-api-key": "all"}
 
 
-@pytest.fixture(scope="module")
-def here():
-    with site(TEXT) as made:
-        yield made
-
-
 def names(here, key: str = "all") -> list[str]:
     answer = here.client.get("/v1/models", headers={"x-api-key": key})
     return [record["id"] for record in answer.json["data"]]

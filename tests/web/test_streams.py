@@ -1,7 +1,5 @@
 """Streams that do not end by themselves: the event feed, a log that grows."""
 
-from collections.abc import Iterator
-
 import gevent
 import pytest
 
@@ -12,13 +10,6 @@ from llmsnap.web.events import HEARTBEAT, FeedBody, Form
 from llmsnap.web.logs import LogBody, LogEvents
 from tests.fakes.calls import FakeMonitor
 from tests.web.watched import World
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -37,12 +37,12 @@ def client() -> FlaskClient:
         ("/ui/playground", 302, "../ui/"),
     ],
 )
-def test_addresses_that_lead_on(client: FlaskClient, path: str, status: int, target: str) -> None:
+def test_addresses_that_lead_on(client, path: str, status: int, target: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.headers["Location"]) == (status, target)
 
 
-def test_the_page_allows_no_inline_script_and_no_other_origin(client: FlaskClient) -> None:
+def test_the_page_allows_no_inline_script_and_no_other_origin(client) -> None:
     answer = client.get("/ui/")
     policy = answer.headers["Content-Security-Policy"]
     assert "unsafe" not in policy
@@ -53,7 +53,7 @@ def test_the_page_allows_no_inline_script_and_no_other_origin(client: FlaskClien
     assert "//" not in re.sub(r"<!doctype html>", "", answer.text)
 
 
-def test_the_page_is_asked_for_again_and_is_not_sent_again(client: FlaskClient) -> None:
+def test_the_page_is_asked_for_again_and_is_not_sent_again(client) -> None:
     first = client.get("/ui/")
     assert first.headers["Cache-Control"] == "no-cache"
     again = client.get("/ui/", headers={"If-None-Match": first.headers["ETag"]})
@@ -78,7 +78,7 @@ def addresses(client: FlaskClient) -> list[str]:
     return re.findall(r'(?:src|href)="(/ui/[^"#]+)"', client.get("/ui/").text)
 
 
-def test_everything_the_page_names_exists_and_what_is_versioned_stays(client: FlaskClient) -> None:
+def test_everything_the_page_names_exists_and_what_is_versioned_stays(client) -> None:
     for address in addresses(client):
         answer = client.get(address)
         assert answer.status_code == 200, address
@@ -93,7 +93,7 @@ def test_everything_the_page_names_exists_and_what_is_versioned_stays(client: Fl
     assert sum(map(len, packed)) < FIRST_LOAD_BYTES
 
 
-def test_compression_is_negotiated_and_said(client: FlaskClient) -> None:
+def test_compression_is_negotiated_and_said(client) -> None:
     address = f"/ui/static/{ui.assets.version}/css/components.css"
     plain = client.get(address)
     packed = client.get(address, headers={"Accept-Encoding": "gzip"})
@@ -108,7 +108,7 @@ def test_compression_is_negotiated_and_said(client: FlaskClient) -> None:
     "path",
     ["/ui/nothing.js", "/ui/js", "/ui/static/x/", "/ui/static/x/../ui.py", "/uix", "/ui/a/b"],
 )
-def test_what_is_not_there(client: FlaskClient, path: str) -> None:
+def test_what_is_not_there(client, path: str) -> None:
     assert client.get(path).status_code == 404
     assert client.post("/ui/").status_code == 405
     part = client.get("/ui/icon-512.png", headers={"Range": "bytes=1-3"})

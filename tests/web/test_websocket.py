@@ -110,7 +110,7 @@ def wait_for(fact: Any) -> None:
         gevent.sleep(0.001)
 
 
-def test_it_sends_what_the_event_stream_sends(site: Site) -> None:
+def test_it_sends_what_the_event_stream_sends(site) -> None:
     client = site.connect("?format=both")
     first = client.receive(7)
     assert [one["type"] for one in first] == [
@@ -124,7 +124,7 @@ def test_it_sends_what_the_event_stream_sends(site: Site) -> None:
     assert named["id"].endswith("-1-0")
 
 
-def test_without_a_form_it_sends_envelopes_alone(site: Site) -> None:
+def test_without_a_form_it_sends_envelopes_alone(site) -> None:
     client = site.connect()
     client.receive(7)
     site.world.record()
@@ -140,7 +140,7 @@ def test_without_a_form_it_sends_envelopes_alone(site: Site) -> None:
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_a_client_that_says_good_bye_or_hears_it_is_gone(site: Site, who: str) -> None:
+def test_a_client_that_says_good_bye_or_hears_it_is_gone(site, who: str) -> None:
     log = site.world.service.logs.proxy
     client = site.connect("?format=named")
     wait_for(lambda: site.world.service.feeds)
@@ -151,7 +151,7 @@ def test_a_client_that_says_good_bye_or_hears_it_is_gone(site: Site, who: str) -
     wait_for(lambda: b'"GET /api/ws HTTP/1.1" 101' in log.snapshot())
 
 
-def test_a_client_that_vanishes_is_gone(site: Site) -> None:
+def test_a_client_that_vanishes_is_gone(site) -> None:
     client = site.connect()
     assert client.status == 101
     wait_for(lambda: site.world.service.feeds)
@@ -159,7 +159,7 @@ def test_a_client_that_vanishes_is_gone(site: Site) -> None:
     wait_for(lambda: not site.world.service.feeds)
 
 
-def test_a_client_that_says_too_much_is_sent_away(site: Site) -> None:
+def test_a_client_that_says_too_much_is_sent_away(site) -> None:
     client = site.connect("?format=named")
     for _ in range(100):
         client.say("hello")  # it is dropped
@@ -169,7 +169,7 @@ def test_a_client_that_says_too_much_is_sent_away(site: Site) -> None:
     assert client.wait_closed() == 1009
 
 
-def test_a_message_is_never_cut_however_slow_its_reader_is(site: Site) -> None:
+def test_a_message_is_never_cut_however_slow_its_reader_is(site) -> None:
     world = site.world
     client = site.connect("?format=both")
     wait_for(lambda: world.service.feeds)

@@ -50,6 +50,8 @@ class World:
     def close(self) -> None:
         for feed in self.feeds:
             feed.close()
+        for reader in list(self.broadcast._readers):
+            self.broadcast.leave(reader)
 
     def publish(self, *events: Any) -> None:
         """Tell of events, and have the readers told at once."""
