@@ -43,7 +43,9 @@ def checkout(tmp_path: Path) -> Path:
 def env(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """One that is there already, and works."""
     monkeypatch.setattr(Environment, "_works", lambda _: True)
-    return Environment(checkout / ".venv", checkout)
+    env = Environment(checkout / ".venv", checkout)
+    env.folder.mkdir()
+    return env
 
 
 def test_an_extra_is_installed_once_and_again_when_requirements_or_constraints_change(
