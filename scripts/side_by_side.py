@@ -49,6 +49,8 @@ SLOWER = {
     "tests/launchers/test_child.py": 20,
 }
 """Factors of files that take longer than others of their size."""
+MARK = "@pytest.mark.e2e"
+"""Marks an end-to-end test in a file of unit tests."""
 LANE = "LLMSNAP_TEST_LANE"
 """The variable that selects the ports of one process (tests/fakes/ports.py)."""
 PROGRESS = "LLMSNAP_TEST_PROGRESS"
@@ -173,6 +175,8 @@ def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
     if named:
         return [("the tests named", named)]
     files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / BUILDS, ROOT / ALONE}
+    beside = (path for path in unit_files() if path.parent != ROOT / "tests/ui")
+    files |= {path for path in beside if MARK in path.read_text(encoding="utf-8")}
     return [("tests/ui and the wheel", ["tests/ui", BUILDS]), *shared(files, 3)]
 
 
@@ -180,9 +184,13 @@ def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:
     """Return (title, arguments) of each process; only one for *named* files."""
     if named:
         return [("the tests named", named)]
+    return shared(unit_files(), os.cpu_count() or 1)
+
+
+def unit_files() -> Iterable[Path]:
+    """Return the test files outside tests/e2e."""
     files = ROOT.glob("tests/**/test_*.py")
-    units = (path for path in files if "e2e" not in path.relative_to(ROOT).parts)
-    return shared(units, os.cpu_count() or 1)
+    return (path for path in files if "e2e" not in path.relative_to(ROOT).parts)
 
 
 def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:

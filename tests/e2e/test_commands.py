@@ -76,3 +76,28 @@ def test_a_terminal_sees_a_load_go_on(server: Running) -> None:
     assert "\r\x1b[Kquick: starting [" in seen
     assert seen.endswith(" s\r\n")
     assert "\x1b[32mready\x1b[0m after " in seen
+
+
+IMPORTED_BEFORE_SERVING = """
+import sys
+import llmsnap._monkey
+from llmsnap import cli
+import llmsnap.server
+seen = []
+llmsnap.server.serve = lambda *_, **__: seen.append("flask" in sys.modules) or 0
+assert cli.main(["--config", sys.argv[1], "--listen", "127.0.0.1:0"]) == 0
+print(seen)
+"""
+
+
+def test_nothing_large_is_imported_while_streams_may_be_open(tmp_path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("models:\n  a:\n    cmd: server ${PORT}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BEFORE_SERVING, str(config)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LLMSNAP_STATE_DIR": str(tmp_path)},
+    )
+    assert done.stdout == "[True]\n"

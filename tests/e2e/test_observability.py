@@ -25,6 +25,7 @@ from gevent import socket
 from wsproto.frame_protocol import FrameProtocol
 
 from llmsnap.http.sse import SseFrame, SseParser
+from tests.e2e.api import serving
 from tests.e2e.harness import ROOT, Running, events, text_of
 from tests.fakes.ports import free_port
 
@@ -58,9 +59,35 @@ models:
 """
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("observed"), CONFIG) as running:
+        yield running
+
+
 @pytest.fixture
-def server(start: Any) -> Running:
-    return start(CONFIG)
+def server(running: Running) -> Running:
+    """The server of most of these tests, with no model loaded."""
+    running.get("/unload")
+    return running
+
+
+class NewRecords:
+    """The records of requests that end from now on."""
+
+    def __init__(self, server: Running) -> None:
+        self.server = server
+        self.last = max((one["id"] for one in activity(server)), default=-1)
+
+    def __call__(self, count: int = 1) -> list[dict[str, Any]]:
+        """The newest first, once there are *count*."""
+        new = lambda: [one for one in activity(self.server) if one["id"] > self.last]  # noqa: E731
+        return self.server.wait_for(lambda: len(found := new()) == count and found)
+
+
+@pytest.fixture
+def records(server: Running) -> NewRecords:
+    return NewRecords(server)
 
 
 class Reading:
@@ -121,19 +148,22 @@ def activity(server: Running, query: str = "") -> list[dict[str, Any]]:
 # --- why was that answer slow? -----------------------------------------------------------------
 
 
-@pytest.fixture
-def slow(server: Running, listen: Any) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """An answer that waited: what its client saw, its record, and what a listener was told."""
-    told = listen("?format=named")
-    server.chat("coder")
-    first = gevent.Greenlet(lambda: text_of(server.chat("coder", stream=True)))
-    first.start()
-    server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
-    answer = server.chat("fast", stream=True)
-    last = list(events(answer))[-1]
-    first.join()
-    record = server.wait_for(lambda: activity(server, "model=fast"))[0]
-    return {"answer": answer, "timings": last["timings"], "record": record, "told": told}
+    with serving(tmp_path_factory.mktemp("slow"), CONFIG) as server:
+        told = Listener(server, "?format=named")
+        server.chat("coder")
+        first = gevent.Greenlet(lambda: text_of(server.chat("coder", stream=True)))
+        first.start()
+        server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
+        answer = server.chat("fast", stream=True)
+        last = list(events(answer))[-1]
+        first.join()
+        record = server.wait_for(lambda: activity(server, "model=fast"))[0]
+        seen = {"answer": answer, "timings": last["timings"], "record": record}
+        yield {"server": server, "told": told, **seen}
+        told.close()
 
 
 def test_the_time_of_an_answer_is_told_apart(slow: dict[str, Any]) -> None:
@@ -151,8 +181,8 @@ def test_the_time_of_an_answer_is_told_apart(slow: dict[str, Any]) -> None:
     assert record["tokens_per_second"] == pytest.approx(speed, rel=0.01)
 
 
-def test_record_swap_log_and_events_name_each_other(server: Running, slow: dict[str, Any]) -> None:
-    record, told = slow["record"], slow["told"]
+def test_record_swap_log_and_events_name_each_other(slow: dict[str, Any]) -> None:
+    server, record, told = slow["server"], slow["record"], slow["told"]
     swap = server.get("/api/swaps").json()["swaps"][-1]
     assert swap["id"] == record["swap_id"]
     assert (swap["target"], swap["evicted"]) == ("chat", ["coder"])
@@ -174,15 +204,16 @@ def test_record_swap_log_and_events_name_each_other(server: Running, slow: dict[
 
 
 def test_a_head_that_went_out_before_the_wait_was_over_does_not_say_how_long_it_was(
-    server: Running,
+    server: Running, records: NewRecords
 ) -> None:
     answer = server.chat("shown", stream=True)
     assert "You said" in text_of(answer)
     assert not {"X-Queue-Ms", "X-Load-Ms"} & set(answer.headers)
-    assert server.wait_for(lambda: activity(server))[0]["load_ms"] > 200
+    assert records()[0]["load_ms"] > 200
 
 
-def test_failures_are_records_with_reasons_and_captures(server: Running) -> None:
+def test_failures_are_records_with_reasons_and_captures(start: Any) -> None:
+    server = start(CONFIG)
     assert server.chat("broken").status_code == 502
     assert server.chat("nope").status_code in {400, 404}
     with pytest.raises(requests.Timeout):
@@ -214,7 +245,9 @@ def test_failures_are_records_with_reasons_and_captures(server: Running) -> None
     assert "nope" not in page
 
 
-def test_a_client_that_leaves_at_the_last_frame_has_its_answer(server: Running) -> None:
+def test_a_client_that_leaves_at_the_last_frame_has_its_answer(
+    server: Running, records: NewRecords
+) -> None:
     document = {"model": "coder", "stream": True, "messages": HI, "sim_tokens": 3}
     body = json.dumps(document).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
@@ -225,15 +258,17 @@ def test_a_client_that_leaves_at_the_last_frame_has_its_answer(server: Running) 
         said = b""
         while not said.endswith(b"[DONE]\n\n"):
             said += sock.recv(1)
-    (record,) = server.wait_for(lambda: activity(server))
+    (record,) = records()
     assert (record["status"], record["client_left"], record["reason"]) == (200, False, "")
     server.wait_output(r'"POST /v1/chat/completions HTTP/1\.1" 200 ')
     assert "GET /health" not in server.output, "probes are for debugging"
 
 
-def test_a_captured_request_can_be_sent_again_from_a_shell(server: Running) -> None:
-    server.chat("coder", text='it\'s "quoted" $HOME `x`')
-    (record,) = server.wait_for(lambda: activity(server))
+def test_a_captured_request_can_be_sent_again_from_a_shell(
+    server: Running, records: NewRecords
+) -> None:
+    server.chat("coder", text='it\'s "quoted" $HOME `x`', sim_tokens=9)
+    (record,) = records()
     command = server.get(f"/api/captures/{record['id']}?format=curl").text
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
     assert 'it\'s "quoted" $HOME `x`' in json.loads(done.stdout)["choices"][0]["message"]["content"]

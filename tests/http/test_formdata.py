@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,6 @@ def parsed(body: bytes, size: int = 1000) -> Parts:
     return parts
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 1000])
 @pytest.mark.parametrize(
     ("body", "parts"),
     [
@@ -58,8 +58,9 @@ def parsed(body: bytes, size: int = 1000) -> Parts:
         (b"--XX\r\n\r\n\r\n\r\n--X\r\n--\r\n\r\n--XX--", [(b"", b"\r\n\r\n--X\r\n--\r\n")]),
     ],
 )
-def test_parts_are_found_however_the_body_is_cut(body: bytes, parts: Parts, size: int) -> None:
-    assert parsed(body, size) == parts
+def test_parts_are_found_however_the_body_is_cut(body: bytes, parts: Parts) -> None:
+    for size in (1, 2, 3, 5, 8, 1000):
+        assert parsed(body, size) == parts, size
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,6 @@ def test_the_number_of_parts_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> Non
 INNER = b"Content-Disposition: form-data; name=model\r\n\r\nother"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-@pytest.mark.parametrize("end", [b"", b"\r\n--XX--", b"\r\n--XX\r\n\r\ny\r\n--XX--"])
 @pytest.mark.parametrize(
     "data",
     [
@@ -119,11 +118,11 @@ INNER = b"Content-Disposition: form-data; name=model\r\n\r\nother"
         b"--XX\n" + INNER,
     ],
 )
-def test_what_lenient_parsers_take_for_a_delimiter_is_refused(
-    data: bytes, end: bytes, size: int
-) -> None:
-    with pytest.raises(FormProblem, match="a line within a part begins with the boundary"):
-        parsed(b"--XX\r\nA: 1\r\n\r\n" + data + end, size)
+def test_what_lenient_parsers_take_for_a_delimiter_is_refused(data: bytes) -> None:
+    ends = (b"", b"\r\n--XX--", b"\r\n--XX\r\n\r\ny\r\n--XX--")
+    for end, size in product(ends, (1, 2, 3, 7, 1000)):
+        with pytest.raises(FormProblem, match="a line within a part begins with the boundary"):
+            parsed(b"--XX\r\nA: 1\r\n\r\n" + data + end, size)
 
 
 @pytest.mark.parametrize("size", [1, 1000])

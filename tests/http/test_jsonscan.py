@@ -174,7 +174,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.text(max_size=3), VALUES, max_size=4), st.data())
 def test_it_accepts_what_the_standard_library_does(document: dict, data: st.DataObject) -> None:
     layout = data.draw(st.sampled_from([(",", ":"), (" , ", "\t: ")]))

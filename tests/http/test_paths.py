@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from urllib.parse import urljoin
 
 import pytest
@@ -36,16 +37,14 @@ def test_what_a_base_url_left_behind_does_not_matter(path: str, meant: str) -> N
     assert paths.normalized_path(path) == meant
 
 
-@pytest.mark.parametrize("prefix", ["", "/llm", "/a/b"])
 @pytest.mark.parametrize(
     "requested", ["/", "/ui", "/ui/models/", "/upstream/org/model", "/upstream/m/a%2Fb/c?d=/e/f"]
 )
 @pytest.mark.parametrize("target", ["/ui/", "/ui/#/models", "/upstream/m/", "/"])
-def test_a_relative_reference_leads_to_its_target_below_any_prefix(
-    prefix: str, requested: str, target: str
-) -> None:
-    found = urljoin(f"http://host{prefix}{requested}", paths.relative_reference(target, requested))
-    assert found == f"http://host{prefix}{target}"
+def test_a_relative_reference_leads_to_its_target_below_any_prefix(requested, target) -> None:
+    for base in ("http://host", "http://host/llm", "http://host/a/b"):
+        reference = paths.relative_reference(target, requested)
+        assert urljoin(f"{base}{requested}", reference) == f"{base}{target}"
 
 
 UP = ["..", "%2e%2e", ".%2E", "%2e.", "%252e%252e", "%25252e.", "%%32%65.", "..;x=1", "..%3Bx",
@@ -53,9 +52,10 @@ UP = ["..", "%2e%2e", ".%2E", "%2e.", "%252e%252e", "%25252e.", "%%32%65.", "..;
 
 
 @pytest.mark.parametrize("up", UP)
-@pytest.mark.parametrize("slash", ["/", "%2f", "%2F", "%252f", "\\", "%5c", "%255C"])
-def test_a_way_out_is_seen_however_it_is_spelled(up: str, slash: str) -> None:
-    for way in ("/{0}", "/{0}/x", "/{0}{1}", "/a/{0}/{0}", "/a{1}{0}{1}{0}{1}b", "//./{0}", "{0}"):
+def test_a_way_out_is_seen_however_it_is_spelled(up: str) -> None:
+    ways = ("/{0}", "/{0}/x", "/{0}{1}", "/a/{0}/{0}", "/a{1}{0}{1}{0}{1}b", "//./{0}", "{0}")
+    slashes = ("/", "%2f", "%2F", "%252f", "\\", "%5c", "%255C")
+    for way, slash in product(ways, slashes):
         assert paths.leaves_root(way.format(up, slash)), way
 
 

@@ -165,41 +165,6 @@ def test_llama_servers_own_answer_is_its_last_event(path: str) -> None:
     assert documents(path, several) == several
 
 
-def test_a_message_is_put_together_again_by_anthropics_library() -> None:
-    seen = pytest.importorskip("tests.http.test_errors_seen_by_clients")
-    client = seen.anthropic_client(seen.stream_of(stream("/v1/messages", MESSAGE)))
-    asked = {"model": "m", "messages": [], "max_tokens": 9}
-    with client, client.messages.stream(**asked) as events:
-        final = events.get_final_message()
-    made = final.model_dump(mode="json", exclude_unset=True, warnings=False)
-    for block in made["content"]:
-        block.pop("parsed_output", None)
-    assert {name: made[name] for name in MESSAGE} == MESSAGE
-
-
-def test_a_response_is_put_together_again_by_openais_library() -> None:
-    seen = pytest.importorskip("tests.http.test_errors_seen_by_clients")
-    client = seen.openai_client(seen.stream_of(stream("/v1/responses", RESPONSE)))
-    with client, client.responses.stream(model="m", input="hi") as events:
-        types = [event.type for event in events]
-        final = events.get_final_response()
-    assert final.output_text == "hello"
-    assert [item.type for item in final.output] == [item["type"] for item in RESPONSE["output"]]
-    assert types[0] == "response.created"
-    assert types[-1] == "response.completed"
-
-
-def test_a_chat_is_put_together_again_by_openais_library() -> None:
-    seen = pytest.importorskip("tests.http.test_errors_seen_by_clients")
-    client = seen.openai_client(seen.stream_of(stream("/v1/chat/completions", CHAT)))
-    with client, client.chat.completions.stream(model="m", messages=[]) as events:
-        final = events.get_final_completion()
-    assert [choice.message.content for choice in final.choices] == ["héllo 🌍\n\n", None]
-    calls = final.choices[1].message.tool_calls
-    assert [call.function.arguments for call in calls] == ['{"a": 1}'] * 2
-    assert final.usage.total_tokens == 7
-
-
 def test_the_events_of_a_response_add_up() -> None:
     told = documents("/v1/responses", RESPONSE)
     assert [one["sequence_number"] for one in told] == list(range(len(told)))

@@ -198,6 +198,19 @@ def test_smuggled_or_broken_headers_are_refused(line: bytes) -> None:
         (b"CONNECT a.example:80 HTTP/1.1\r\n" + HOST + b"\r\n", 501),
         (b"GET / HTTP/1.1\r\n" + HOST + b"Expect: a-miracle\r\n\r\n", 417),
         (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"GET / HTTP/0.9\r\n" + HOST + b"\r\n", 505),
+        (b"GET /\r\n\r\n", 400),
+        (b"GET / \r\n\r\n", 400),
+        (b"GET /  HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"\r\nGET / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"SOURCE / ICE/1.0\r\n" + HOST + b"\r\n", 400),
+        (b"DESCRIBE / RTSP/1.0\r\n" + HOST + b"\r\n", 400),
+        (b"PRI * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"CONNECT / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+        (b"FROB / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+        (b"get / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+        (b"GET http://gr\xfcn/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (get(target=b"/" + b"a" * 9000), 414),
         (get(*[b"X-%d: 1" % n for n in range(99)]), 0),
@@ -231,18 +244,16 @@ def test_what_has_been_checked_is_not_checked_again() -> None:
     check_incomplete_head(bytearray(b"GET / HTTP/1.1\r"), 0)
 
 
-@pytest.mark.parametrize("code", range(256))
-def test_each_byte_of_a_name_and_a_value_is_judged_by_itself(code: int) -> None:
-    byte = bytes([code])
-    is_token = chr(code) in "!#$%&'*+-.^_`|~" or (byte.isalnum() and code < 128)
-    assert is_accepted(get(b"X" + byte + b"A: 1")) is (is_token or code == 58)  # a colon ends it
-    assert is_accepted(get(b"X-A: 1" + byte + b"2")) is (code == 9 or (code >= 32 and code != 127))
-
-
-@pytest.mark.parametrize("code", range(33, 256))
-def test_each_byte_of_a_target_is_judged_by_itself(code: int) -> None:
-    raw = get(target=b"/a" + bytes([code]) + b"b")
-    assert is_accepted(raw) is (code not in {ord("#"), 127})
+def test_each_byte_of_a_name_a_value_and_a_target_is_judged_by_itself() -> None:
+    for code in range(256):
+        byte = bytes([code])
+        is_token = chr(code) in "!#$%&'*+-.^_`|~:" or (byte.isalnum() and code < 128)
+        assert is_accepted(get(b"X" + byte + b"A: 1")) is is_token, code  # a colon ends the name
+        is_text = code == 9 or (code >= 32 and code != 127)
+        assert is_accepted(get(b"X-A: 1" + byte + b"2")) is is_text, code
+        if code > 32:
+            fits = code not in {ord("#"), 127}
+            assert is_accepted(get(target=b"/a" + byte + b"b")) is fits, code
 
 
 def is_accepted(raw: bytes) -> bool:
@@ -251,28 +262,6 @@ def is_accepted(raw: bytes) -> bool:
     except BadHead:
         return False
     return True
-
-
-@pytest.mark.parametrize(
-    ("raw", "status"),
-    [
-        (b"GET / HTTP/0.9\r\n" + HOST + b"\r\n", 505),
-        (b"GET /\r\n\r\n", 400),
-        (b"GET / \r\n\r\n", 400),
-        (b"GET /  HTTP/1.1\r\n" + HOST + b"\r\n", 400),
-        (b"\r\nGET / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
-        (b"SOURCE / ICE/1.0\r\n" + HOST + b"\r\n", 400),
-        (b"DESCRIBE / RTSP/1.0\r\n" + HOST + b"\r\n", 400),
-        (b"PRI * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-        (b"CONNECT / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
-        (b"FROB / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
-        (b"get / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
-        (b"GET http://gr\xfcn/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
-    ],
-)
-def test_what_llhttp_accepts_and_the_server_refuses(raw: bytes, status: int) -> None:
-    assert status_of(raw) == status
 
 
 @pytest.mark.parametrize("method", [b"GET", b"CONNECT", b"POST"])
@@ -372,7 +361,7 @@ def length_of(raw: bytes) -> int | None:
 
 
 @given(st.lists(heads(), min_size=1, max_size=6), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_head_means_the_same_however_often_and_after_whichever_it_comes(seen, random) -> None:
     again = seen * 3
     random.shuffle(again)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,32 +119,6 @@ def test_a_certificate_that_is_not_there_too(service) -> None:
     with pytest.raises(OSError, match="/no/cert"):
         serve(options, service, ok, pytest.fail)
     assert service.told == []
-
-
-IMPORTED_BEFORE_SERVING = """
-import sys
-import llmsnap._monkey
-from llmsnap import cli
-import llmsnap.server
-seen = []
-llmsnap.server.serve = lambda *_, **__: seen.append("flask" in sys.modules) or 0
-assert cli.main(["--config", sys.argv[1], "--listen", "127.0.0.1:0"]) == 0
-print(seen)
-"""
-
-
-@pytest.mark.e2e
-def test_nothing_large_is_imported_while_streams_may_be_open(tmp_path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text("models:\n  a:\n    cmd: server ${PORT}\n")
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTED_BEFORE_SERVING, str(config)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "LLMSNAP_STATE_DIR": str(tmp_path)},
-    )
-    assert done.stdout == "[True]\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

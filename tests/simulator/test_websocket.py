@@ -40,10 +40,6 @@ def test_messages_of_every_length_class(length):
     assert len(answer) - length == (2 if length < 126 else 4 if length < 65536 else 10)
 
 
-def test_a_frame_without_a_mask_is_understood_too():
-    assert answers(b"\x81\x02hi") == [b"\x81\x02hi"]
-
-
 def test_fragments_stay_fragments():
     assert answers(masked(0x01, b"a"), masked(0x80, b"b")) == [b"\x01\x01a", b"\x80\x01b"]
 

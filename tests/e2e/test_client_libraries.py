@@ -1,4 +1,4 @@
-"""Our errors as the official client libraries raise them."""
+"""Our errors and assembled streams as the official client libraries read them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 from llmsnap import errors
 from llmsnap.errors import LlmsnapError
 from llmsnap.http.errors import Dialect, error_answer, sse_error
+from tests.http.test_unstreamed import CHAT, MESSAGE, RESPONSE, stream
 
 httpx = pytest.importorskip("httpx2", reason="what the client libraries are built on")
 openai = pytest.importorskip("openai")
 anthropic = pytest.importorskip("anthropic")
+pytestmark = pytest.mark.e2e  # the libraries take seconds to import
 
 ALL = [
     errors.BadRequest("x", "model"),
@@ -123,3 +125,35 @@ def test_the_anthropic_client_sees_a_stream_fail() -> None:
     client = anthropic_client(stream_of(sse_error(BROKE, Dialect.ANTHROPIC)))
     with client, pytest.raises(anthropic.APIStatusError, match="broke off"):
         list(client.messages.create(model="m", messages=[], max_tokens=1, stream=True))
+
+
+def test_a_message_is_put_together_again_by_anthropics_library() -> None:
+    client = anthropic_client(stream_of(stream("/v1/messages", MESSAGE)))
+    asked = {"model": "m", "messages": [], "max_tokens": 9}
+    with client, client.messages.stream(**asked) as events:
+        final = events.get_final_message()
+    made = final.model_dump(mode="json", exclude_unset=True, warnings=False)
+    for block in made["content"]:
+        block.pop("parsed_output", None)
+    assert {name: made[name] for name in MESSAGE} == MESSAGE
+
+
+def test_a_response_is_put_together_again_by_openais_library() -> None:
+    client = openai_client(stream_of(stream("/v1/responses", RESPONSE)))
+    with client, client.responses.stream(model="m", input="hi") as events:
+        types = [event.type for event in events]
+        final = events.get_final_response()
+    assert final.output_text == "hello"
+    assert [item.type for item in final.output] == [item["type"] for item in RESPONSE["output"]]
+    assert types[0] == "response.created"
+    assert types[-1] == "response.completed"
+
+
+def test_a_chat_is_put_together_again_by_openais_library() -> None:
+    client = openai_client(stream_of(stream("/v1/chat/completions", CHAT)))
+    with client, client.chat.completions.stream(model="m", messages=[]) as events:
+        final = events.get_final_completion()
+    assert [choice.message.content for choice in final.choices] == ["héllo 🌍\n\n", None]
+    calls = final.choices[1].message.tool_calls
+    assert [call.function.arguments for call in calls] == ['{"a": 1}'] * 2
+    assert final.usage.total_tokens == 7

@@ -1,0 +1,112 @@
+"""The simulator as a command of its own."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+COMMAND = [sys.executable, "-m", "llmsnap.simulator", "--port", "0"]
+
+
+@pytest.fixture
+def start():
+    running = []
+
+    def start(*options):
+        process = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def line_with(process, words):
+    return next(line for line in process.stdout if words in line)
+
+
+def port_of(process):
+    return int(line_with(process, "listening on").rsplit(":", 1)[1])
+
+
+def get(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", path)
+    answer = connection.getresponse().read().decode()
+    connection.close()
+    return answer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_a_signal_ends_it_with_0(start, number):
+    process = start("--model", "m")
+    assert get(port_of(process), "/test") == "hi"
+    process.send_signal(number)
+    assert process.wait() == 0
+
+
+def test_a_signal_ends_it_while_it_loads(start):
+    process = start("--load-time", "3600")
+    line_with(process, "loading")
+    process.terminate()
+    assert process.wait() == 0
+
+
+def test_a_signal_ends_it_while_nobody_reads_its_log(start):
+    process = start("--flood", "100000000")
+    line_with(process, "noise")
+    process.terminate()
+    assert process.wait() == 0
+
+
+def test_it_can_ignore_a_request_to_end(start):
+    process = start("--ignore-sigterm")
+    port = port_of(process)
+    process.terminate()
+    assert get(port, "/test") == "hi"
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_it_can_exit_at_start(start):
+    process = start("--exit-at-start", "3")
+    assert "cannot be loaded" in process.stdout.read()
+    assert process.wait() == 3
+
+
+def test_it_can_exit_while_it_loads(start):
+    process = start("--load-time", "3600", "--exit-after", "0.001", "--exit-code", "9")
+    assert process.wait() == 9
+
+
+def test_a_grandchild_outlives_it_and_holds_its_log(start):
+    process = start("--grandchild-new-session")
+    pid = int(line_with(process, "grandchild").split()[1])
+    port_of(process)
+    process.terminate()
+    assert process.wait() == 0
+    os.kill(pid, signal.SIGKILL)
+    assert process.stdout.read() is not None
+
+
+def test_a_port_that_cannot_be_had_is_told(start):
+    port = port_of(start())
+    second = start("--port", str(port))
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stdout.read()
+    assert second.wait() == 1
+
+
+def test_what_it_does_not_know_ends_with_2():
+    ended = subprocess.run([*COMMAND, "--nonsense"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "unrecognized arguments: --nonsense" in ended.stderr
