@@ -58,6 +58,7 @@ TABLES = {
     "Top level": TOP,
     "A model: `models.<id>`": EACH["model"],
     "A group: `groups.<id>`": EACH["group"],
+    "A matrix: `matrix`": EACH["matrix"],
     "A peer: `peers.<id>`": EACH["peer"],
     "A selector: `selectors.<id>`": EACH["selector"],
     "A profile: `profiles.<name>`": EACH["profile"],
@@ -257,6 +258,8 @@ def _setting(key: ConfigKey) -> Iterator[str]:
     section = kind.section if isinstance(kind, Sections) and key.example is None else None
     if isinstance(kind, RawNode) and kind.each and key.example is None:
         section = EACH[kind.each]
+    if isinstance(kind, RawNode) and kind.one and key.example is None:
+        kind = EACH[kind.one]
     if isinstance(kind, Section):
         yield f"{key.name}:"
         yield from _indented(_entries(kind))

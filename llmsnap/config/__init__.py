@@ -4,15 +4,17 @@
 what a change needs, and its text. ``keys`` derives from that what the loader reads and what the
 diff compares, ``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of
 ``nodes`` with positions, ``macros`` fills in references, ``kinds`` reads values by their
-declaration, and ``models``, ``groups``, ``peers``, ``selectors``, ``profiles``, ``filters`` and
-``access`` check what concerns more than one key. ``diff`` says what a reload changes, ``advice``
-what is odd about a file that loads.
+declaration, and ``models``, ``groups``, ``matrix`` (in the language of ``expressions``),
+``router``, ``peers``, ``selectors``, ``profiles``, ``filters`` and ``access`` check what concerns
+more than one key. ``diff`` says what a reload changes, ``advice`` what is odd about a file that
+loads.
 """
 
 from __future__ import annotations
 
 from .advice import advice_on, advise, group_of, local_port
 from .diff import Diff, changed_settings, compare
+from .expressions import Expression
 from .filters import is_soft
 from .loader import (
     Loaded,
@@ -23,14 +25,18 @@ from .loader import (
     loads_with_advice,
     read_bytes,
 )
+from .matrix import partners
 from .nodes import Node, Report, find_node, in_file_order
 from .parts import (
     DEFAULT_GROUP,
     ApiKey,
     Capabilities,
     Endpoint,
+    EvictCost,
     Filters,
     GroupConfig,
+    MatrixConfig,
+    MatrixSet,
     PeerConfig,
     PerformanceConfig,
     ProfileConfig,
@@ -51,9 +57,13 @@ __all__ = [
     "Config",
     "Diff",
     "Endpoint",
+    "EvictCost",
+    "Expression",
     "Filters",
     "GroupConfig",
     "Loaded",
+    "MatrixConfig",
+    "MatrixSet",
     "ModelConfig",
     "Node",
     "PeerConfig",
@@ -80,6 +90,7 @@ __all__ = [
     "loads",
     "loads_with_advice",
     "local_port",
+    "partners",
     "read_bytes",
     "split_command",
     "without_password",

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from llmsnap.errors import Problem
 
-from .groups import evicts
 from .loader import Loaded
+from .matrix import partners
 from .nodes import Node, Report, find_node, in_file_order
-from .parts import DEFAULT_GROUP, GroupConfig
+from .parts import MatrixConfig
+from .router import Together
 from .settings import Config, ModelConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -27,13 +28,13 @@ def advice_on(loaded: Loaded) -> tuple[Problem, ...]:
 
 def advise(config: Config, tree: Node | None, report: Report) -> None:
     """Add advice to *report* that concerns several values of *config* together."""
-    groups = {member: group for group in config.groups.values() for member in group.members}
-    for first, second in _sharing_a_port(config, groups):
+    together = Together(config.groups, config.matrix)
+    for first, second in _sharing_a_port(config, together):
         path = ("models", second.id, "cmd")
         what = f'listens on port {local_port(second)} like model "{first.id}", and both may run'
         report.advise(path, what, "use ${PORT}, or a swap group", find_node(tree, path))
     for early, late in combinations(config.preload, 2):
-        if evicts(groups[late], groups[early]):
+        if together.evicts(late, early):
             path = ("hooks", "on_startup", "preload")
             what = f'loading "{late}" makes "{early}" leave again'
             fix = "put them into a group with swap: false, or preload one"
@@ -51,6 +52,8 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
         path = ("routing", "scheduler", "use")
         what = "fifo sets no bound on the wait of a model while another is in demand"
         report.advise(path, what, "consider use: fair", find_node(tree, path))
+    if config.matrix is not None:
+        _advise_on_matrix(config, config.matrix, tree, report)
 
 
 _UNWRAPPED = (
@@ -86,7 +89,7 @@ def group_of(config: Config) -> dict[str, str]:
 
 
 def _sharing_a_port(
-    config: Config, groups: dict[str, GroupConfig]
+    config: Config, together: Together
 ) -> Iterator[tuple[ModelConfig, ModelConfig]]:
     owners: dict[int, list[ModelConfig]] = {}
     for model in config.models.values():
@@ -94,16 +97,26 @@ def _sharing_a_port(
         if port is None:
             continue
         for other in owners.setdefault(port, []):
-            if _may_run_together(other, model, groups):
+            if _may_run_together(together, other, model):
                 yield other, model
                 break
         owners[port].append(model)
 
 
-def _may_run_together(
-    first: ModelConfig, second: ModelConfig, groups: dict[str, GroupConfig]
-) -> bool:
+def _may_run_together(together: Together, first: ModelConfig, second: ModelConfig) -> bool:
+    """Return whether both servers may listen at the same time."""
     if first.can_sleep or second.can_sleep:
         return True  # a sleeping model keeps its port in use
-    one, other = (groups.get(model.id, GroupConfig(DEFAULT_GROUP)) for model in (first, second))
-    return not (evicts(one, other) and evicts(other, one))
+    return not (together.evicts(first.id, second.id) and together.evicts(second.id, first.id))
+
+
+def _advise_on_matrix(
+    config: Config, matrix: MatrixConfig, tree: Node | None, report: Report
+) -> None:
+    """Advise on models that no set contains."""
+    known = partners(matrix)
+    for model_id in config.models:
+        if model_id not in known:
+            path = ("models", model_id)
+            what = "is in no set of the matrix, so it runs alone"
+            report.advise(path, what, "add it to a set", find_node(tree, path))

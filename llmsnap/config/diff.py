@@ -9,7 +9,10 @@ from .kinds import Json, Kind
 from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GroupConfig
 from .settings import Config, ModelConfig
 
-_PARTS = ("groups", "peers", "selectors", "profiles", "apiKeys", "preload", "scheduler", "settings")
+_PARTS = (
+    *("residency", "groups", "matrix", "peers", "selectors", "profiles", "apiKeys", "preload"),
+    *("scheduler", "settings"),
+)
 _IN_BLUEPRINT = frozenset({"cmd", "proxy", "env", "port", "blueprint"})
 
 
@@ -46,8 +49,8 @@ class Diff:
     """Model ids by the effect of a reload on them, each sorted.
 
     *hot* models are changed while they run; *restart* models need a new process. *parts* names
-    other differences: ``groups``, ``peers``, ``selectors``, ``profiles``, ``apiKeys``, ``preload``,
-    ``scheduler``, ``settings``.
+    other differences: ``residency``, ``groups``, ``matrix``, ``peers``, ``selectors``,
+    ``profiles``, ``apiKeys``, ``preload``, ``scheduler``, ``settings``.
     """
 
     unchanged: tuple[str, ...] = ()

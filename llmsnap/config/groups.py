@@ -128,37 +128,7 @@ def evicts(target: GroupConfig, victim: GroupConfig) -> bool:
 
 # --- the scheduler --------------------------------------------------------------------------------
 
-_ROUTER: Path = ("routing", "router")
 _SETTINGS: Path = ("routing", "scheduler", "settings")
-_NO_MATRIX = "say with groups which models run together"
-
-
-def groups_node(values: Values[str, Any], root: Node, report: Report) -> tuple[Node | None, Path]:
-    """Return the node of the groups and its path: ``groups``, or its newer equivalent."""
-    router = values["routing"]["router"]
-    newer: Node | None = router["settings"]["groups"]
-    path = (*_ROUTER, "settings", "groups")
-    _refuse_matrix(router, root, report)
-    if newer is None:
-        return values["groups"], ("groups",)
-    if values["groups"] is not None:
-        what = f"groups are given twice, here and in line {values['groups'].line}"
-        report.error(path, what, "keep one of the two", newer)
-    return newer, path
-
-
-def _refuse_matrix(router: Values[str, Any], root: Node, report: Report) -> None:
-    if router["use"] == "matrix":
-        at = find_node(root, (*_ROUTER, "use"))
-        report.error((*_ROUTER, "use"), "matrix is not supported yet", _NO_MATRIX, at)
-    matrix: Node | None = router["settings"]["matrix"]
-    if matrix is None:
-        return
-    path = (*_ROUTER, "settings", "matrix")
-    if router["use"] == "group":
-        report.advise(path, "has no effect with use: group", "remove it", matrix)
-    else:
-        report.error(path, "not supported yet", _NO_MATRIX, matrix)
 
 
 def read_scheduler(

@@ -442,16 +442,22 @@ class Json(Kind):
 class RawNode(Kind):
     """A value with special rules, read by the code of its section: the node itself, or None.
 
-    *schema* is its JSON schema; *each* is the section of its entries. *keep_null*: an empty key
-    differs from an absent one.
+    *schema* is its JSON schema; *each* is the section of its entries, *one* its own section.
+    *keep_null*: an empty key differs from an absent one.
     """
 
     def __init__(
-        self, schema: Values[str, Any] | None = None, *, each: str = "", keep_null: bool = False
+        self,
+        schema: Values[str, Any] | None = None,
+        *,
+        each: str = "",
+        one: str = "",
+        keep_null: bool = False,
     ) -> None:
         super().__init__()
         self.schema = schema or {}
         self.each = each
+        self.one = one
         self.keep_null = keep_null
 
     def read(self, node: Node, path: Path, reader: ValueReader) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from llmsnap.errors import ConfigError, Problem
 
 from .access import check_proxies, key_variables, read_api_keys, read_capture_mask, read_origins
-from .groups import groups_node, preload, read_groups, read_scheduler
+from .groups import preload, read_scheduler
 from .keys import stored_values
 from .kinds import ValueReader
 from .macros import Macros, define
@@ -41,6 +41,7 @@ from .nodes import (
 )
 from .peers import check_qualified_names, read_peers
 from .profiles import read_profiles, startup_profile
+from .router import Together, read_router
 from .selectors import TargetNames, read_selectors
 from .settings import TOP, Config
 from .yaml import compose
@@ -225,8 +226,8 @@ class _Build:
         _check_store(plain["store"].path, root, report)
         peers = read_peers(values["peers"], reader)
         check_qualified_names(peers, names, values["peers"], report)
-        groups = read_groups(*groups_node(values, root, report), names, reader)
-        targets = TargetNames.of(names, peers, groups)
+        router = read_router(values, names, root, reader)
+        targets = TargetNames.of(names, peers, Together(router["groups"], router["matrix"]))
         selectors = read_selectors(values["selectors"], targets, reader)
         profiles = read_profiles(values["profiles"], names, peers, selectors, reader)
         return {
@@ -234,7 +235,7 @@ class _Build:
             **read_origins(values, root, report),
             "models": names.models,
             "aliases": names.aliases,
-            "groups": groups,
+            **router,
             "peers": peers,
             "selectors": selectors,
             "profiles": profiles,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
-from .keys import ConfigKey, grouped, section_of, setting, stored_values
+from .expressions import Expression
+from .keys import ConfigKey, derived, grouped, section_of, setting, stored_values
 from .kinds import (
     Choice,
     Choices,
@@ -50,6 +51,9 @@ _HEADER_NAMES = {
     "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"$ref": "#/$defs/text"}}]
 }
 _PRIORITIES = {"type": "object", "additionalProperties": {"type": "integer"}, "default": {}}
+_TEXTS = {"type": "object", "additionalProperties": {"$ref": "#/$defs/text"}}
+_COST = {"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/macro"}]}
+_COSTS = {"anyOf": [{"const": "auto"}, {"type": "object", "additionalProperties": _COST}]}
 
 
 def unsupported(why: str, *names: str) -> list[ConfigKey]:
@@ -339,6 +343,58 @@ class GroupConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class EvictCost:
+    """What it costs to evict a model: a number that is compared with those of others."""
+
+    model_id: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixSet:
+    """Combinations of models that may be in memory together: *text* as written, and parsed."""
+
+    name: str
+    text: str
+    expression: Expression
+    """Names of models are ids: those of ``vars`` have been replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixConfig:
+    """A swap matrix: the combinations of models that may be in memory together."""
+
+    vars: ClassVar[ConfigKey] = ConfigKey(
+        "vars",
+        RawNode(_TEXTS),
+        "Short names of models for the expressions: letters, digits, `-` and `.`. A model id with "
+        "other characters needs one.",
+        example={"q": "qwen", "e": "embedding"},
+    )
+    costs: tuple[EvictCost, ...] = setting(
+        "evict_costs",
+        RawNode(_COSTS),
+        "What it costs to evict a model, by short name or id; 1 for all others. `auto`: its "
+        "measured load time in seconds.",
+        initial=(),
+        example={"q": 10},
+    )
+    learns_costs: bool = derived(False)
+    """The costs are the measured load times."""
+    sets: tuple[MatrixSet, ...] = setting(
+        "sets",
+        RawNode(_TEXTS),
+        "Which models may be in memory together: `a & b` together, `a | b` one of them, `+name` as "
+        "another set says, `2 of (a, b, c)` any two. Each part of an allowed combination is "
+        "allowed; a model of no set runs alone.",
+        required=True,
+        initial=(),
+        example={"small": "e & (q | llama)", "any-two": "2 of (q, e, llama)"},
+    )
+    """In definition order: a set that another one refers to stands before it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConfig:
     """Another server, which serves some models."""
 
@@ -525,6 +581,7 @@ PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)
 STORE = section_of(StoreConfig)
 GROUP = section_of(GroupConfig)
+MATRIX = section_of(MatrixConfig)
 PEER = section_of(PeerConfig)
 PROFILE = section_of(ProfileConfig)
 SELECTOR = section_of(SelectorConfig)

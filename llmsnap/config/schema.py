@@ -63,6 +63,7 @@ _SECTIONS = {
     "model": "A model: how its server is started, checked and stopped, and its limits.",
     "group": "Models that share rules.",
     "peer": "Another server, and the models it offers.",
+    "matrix": "Which models may be in memory together, as sets of combinations.",
     "selector": "A name in requests whose target is chosen anew for each request.",
     "profile": "Another meaning of some names in requests, while it is active.",
     "apiKey": "A key with a name and limits.",
@@ -146,6 +147,8 @@ def plain_default(key: ConfigKey) -> Any:
 
 
 def _of_node(kind: RawNode) -> dict[str, Any]:
+    if kind.one:
+        return {"$ref": f"#/$defs/{kind.one}"}
     if not kind.each:
         return dict(kind.schema)
     each = {"$ref": f"#/$defs/{kind.each}"}
@@ -200,6 +203,8 @@ def all_keys(section: Section = TOP, prefix: str = "") -> Iterator[tuple[str, Co
                 yield from all_keys(key.kind, f"{path}.")
             case Sections():
                 yield from all_keys(key.kind.section, f"{path}[].")
+            case RawNode(one=one) if one:
+                yield from all_keys(EACH[one], f"{path}.")
             case RawNode(each=each) if each:
                 yield from all_keys(EACH[each], f"{path}[]." if each == "apiKey" else f"{path}.*.")
 

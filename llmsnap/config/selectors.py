@@ -7,12 +7,12 @@ from collections.abc import Mapping as Values
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .groups import evicts
 from .keys import stored_values
 from .kinds import Number, Texts, ValueReader
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Scalar, find_node
-from .parts import RETRY_STATUS, SELECTOR, GroupConfig, PeerConfig, SelectorConfig
+from .parts import RETRY_STATUS, SELECTOR, PeerConfig, SelectorConfig
+from .router import Together
 from .scalars import yes_or_no
 
 SESSION_HEADERS = ("x-session-id", "x-litellm-session-id")
@@ -30,12 +30,12 @@ class TargetNames(NamedTuple):
     local: ModelNames
     remote: Values[str, str]
     """Qualified name, or bare name that is offered once and hidden by none -> qualified name."""
-    groups: Values[str, GroupConfig]
-    """The group of each local model."""
+    together: Together
+    """Which local models may run together."""
 
     @classmethod
     def of(
-        cls, names: ModelNames, peers: Values[str, PeerConfig], groups: Values[str, GroupConfig]
+        cls, names: ModelNames, peers: Values[str, PeerConfig], together: Together
     ) -> TargetNames:
         """Return the names that *names* and *peers* define."""
         offers: dict[str, list[str]] = {}
@@ -44,8 +44,7 @@ class TargetNames(NamedTuple):
                 offers.setdefault(model, []).append(f"{peer.id}/{model}")
         qualified = {name: name for found in offers.values() for name in found}
         bare = {model: found[0] for model, found in offers.items() if len(found) == 1}
-        by_model = {member: group for group in groups.values() for member in group.members}
-        return cls(names, {**bare, **qualified}, by_model)
+        return cls(names, {**bare, **qualified}, together)
 
     def all(self) -> Iterator[str]:
         """Yield every name."""
@@ -147,7 +146,6 @@ class _Reading:
     def _check_spillover(self, targets: tuple[str, ...]) -> None:
         """Report a model that is listed twice, and local ones that can not run together."""
         first: dict[str, str] = {}
-        groups = self._names.groups
         for index, target in enumerate(targets):
             meaning = self._names.meaning(target)
             if meaning is None:
@@ -157,12 +155,19 @@ class _Reading:
                 self._error_at(("targets", index), what, "list each model once")
                 continue
             for other, shown in first.items():
-                if meaning in groups and other in groups and _swap(groups[meaning], groups[other]):
+                if self._swap(meaning, other):
                     what = f'"{target}" and "{shown}" can not run together'
-                    fix = "put them into one group with swap: false"
+                    fix = "put them into one group with swap: false, or one combination of a matrix"
                     self._error_at(("targets", index), what, fix)
                     break
             first[meaning] = target
+
+    def _swap(self, one: str, other: str) -> bool:
+        """Return whether one of two local models evicts the other."""
+        names = self._names
+        if one not in names.local.models or other not in names.local.models:
+            return False
+        return names.together.evicts(one, other) or names.together.evicts(other, one)
 
     # --- settings ------------------------------------------------------------------------------
 
@@ -226,8 +231,3 @@ class _Reading:
         path: Path = ("settings", key)
         at = find_node(self._node, path)
         self._reader.report.advise((*self._path, *path), what, "remove it", at)
-
-
-def _swap(one: GroupConfig, other: GroupConfig) -> bool:
-    """Return whether a model of one of the groups evicts a model of the other."""
-    return evicts(one, other) or evicts(other, one)

@@ -47,6 +47,7 @@ from .parts import (
     DEFAULT_GROUP,
     ENDPOINT,
     GROUP,
+    MATRIX,
     MODEL_FILTERS,
     MODEL_TIMEOUTS,
     NO_FILTERS,
@@ -62,6 +63,7 @@ from .parts import (
     Filters,
     GroupConfig,
     JsonValue,
+    MatrixConfig,
     PeerConfig,
     PerformanceConfig,
     ProfileConfig,
@@ -172,6 +174,17 @@ class Config:
     )
     """Every model is in exactly one group; ``(default)`` always exists and has the rest, except
     models without a command, for which there is ``(external)``."""
+    matrix: MatrixConfig | None = setting(
+        "matrix",
+        RawNode(one="matrix"),
+        "Another way to say which models run together, in place of groups: sets of combinations.",
+        initial=None,
+        part="matrix",
+        live=False,
+    )
+    """None: not in use."""
+    residency: str = derived("group", part="residency")
+    """What decides which models run together: ``group`` or ``matrix``."""
     hooks: ClassVar[ConfigKey] = grouped("hooks", "What happens at certain moments.")
     on_startup: ClassVar[ConfigKey] = ConfigKey(
         "hooks.on_startup", _ON_STARTUP, "What happens at start."
@@ -187,13 +200,15 @@ class Config:
     routing: ClassVar[ConfigKey] = grouped(
         "routing", "Which models run together, and how waiting ones take turns."
     )
-    router: ClassVar[ConfigKey] = grouped("routing.router", "Newer place of `groups`.", live=False)
+    router: ClassVar[ConfigKey] = grouped(
+        "routing.router", "What decides which models run together.", live=False
+    )
     router_use: ClassVar[ConfigKey] = ConfigKey(
         "routing.router.use",
         Choice("", words=("group", "matrix")),
-        "The only kind there is.",
+        "`group` or `matrix`. Default: what the file has; `group` if it has both.",
         example="group",
-        schema={"anyOf": [{"enum": ["group"]}, {"$ref": "#/$defs/macro"}]},
+        schema={"anyOf": [{"enum": ["group", "matrix"]}, {"$ref": "#/$defs/macro"}]},
     )
     router_settings: ClassVar[ConfigKey] = grouped(
         "routing.router.settings", "Settings of the router."
@@ -206,9 +221,9 @@ class Config:
     )
     router_matrix: ClassVar[ConfigKey] = ConfigKey(
         "routing.router.settings.matrix",
-        RawNode(),
-        "From llama-swap, not supported: say with groups which models run together.",
-        deprecated=True,
+        RawNode(one="matrix"),
+        "The same as `matrix` at the top; one of the two places only.",
+        example={"sets": {"small": "llama"}},
     )
     scheduler: SchedulerConfig = setting(
         "routing.scheduler",
@@ -847,7 +862,6 @@ TOP = section_of(
             *("security.cors.allowedHeaders", "security.cors.exposedHeaders"),
             "security.cors.maxAge",
         ),
-        _refused("say which models run together with groups", "matrix"),
     ],
     hints={
         **_placed(ModelConfig, "below a model"),
@@ -866,6 +880,7 @@ EACH = {
     "peer": PEER,
     "selector": SELECTOR,
     "profile": PROFILE,
+    "matrix": MATRIX,
     "apiKey": API_KEY,
     "endpoint": ENDPOINT,
 }

@@ -23,11 +23,12 @@ from llmsnap.errors import (
     UnknownModel,
 )
 from llmsnap.models import State
+from llmsnap.routing.entries import LEAVING, ModelState, Phase, Swap
 from llmsnap.routing.messages import CutReason, Outcome, RefusalReason, Refuse
 from llmsnap.routing.policies import AT_ONCE, NEVER, swap_estimate_s
 from llmsnap.routing.residency import ALONE, Blocked, Plan, PlannedSwap
 from llmsnap.routing.selectors import Standing
-from llmsnap.routing.state import LEAVING, ModelState, Phase, SchedulerState, Swap
+from llmsnap.routing.state import SchedulerState
 from llmsnap.routing.timing import DurationStats
 
 # --- reasons and estimates ------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def _swap_left_s(state: SchedulerState, swap: Swap) -> float:
 
 def _clash(state: SchedulerState, model: ModelState, swap: Swap) -> bool:
     alone = PlannedSwap(model.model_id, ALONE)
-    return not state.residency.compatible(alone, swap.planned)
+    return not state.residency.compatible(alone, state.under_way(swap))
 
 
 # --- views ----------------------------------------------------------------------------------------

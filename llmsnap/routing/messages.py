@@ -49,7 +49,8 @@ from enum import StrEnum
 
 from llmsnap.config import Config, ModelConfig
 from llmsnap.models import State
-from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Residency
+from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Plan, Residency
 
 # --- settings -------------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class SwapRecord:
     of the requests granted when the target became ready, oldest first. *phases* are (name,
     seconds) in the order they happened: ``wait`` (from the first waiter to the decision),
     ``drain``, ``evict``, ``load``. *reopened*: the drain took so long that the gates opened once
-    more. *began_s* and *ended_s* are on the scheduler's clock.
+    more. *began_s* and *ended_s* are on the scheduler's clock. *plan* is what was decided, and why.
     """
 
     swap_id: int
@@ -133,6 +134,7 @@ class SwapRecord:
     began_s: float
     ended_s: float
     error: str = ""
+    plan: Plan | None = None
 
     @property
     def waiters(self) -> int:
@@ -559,10 +561,6 @@ def change_of(
     *restart* models are replaced; *changed* ones have a new definition, so that earlier failures no
     longer count.
     """
-    groups = [
-        Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
-        for group in config.groups.values()
-    ]
     priorities = config.scheduler.priorities
     rules = tuple(_rules(model, priorities.get(model.id, 0)) for model in config.models.values())
     options = SchedulerOptions(
@@ -570,7 +568,17 @@ def change_of(
         max_hold_s=config.scheduler.max_hold_s,
         queue_timeout_s=config.queue_timeout_s,
     )
-    return ConfigChanged(rules, Groups(groups), options, restart, changed)
+    return ConfigChanged(rules, residency_of(config), options, restart, changed)
+
+
+def residency_of(config: Config) -> Residency:
+    """Return what decides, by *config*, which models run together."""
+    if config.residency == "matrix" and config.matrix is not None:
+        return Matrix(config.matrix)
+    return Groups(
+        Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
+        for group in config.groups.values()
+    )
 
 
 def _rules(model: ModelConfig, priority: int) -> ModelRules:

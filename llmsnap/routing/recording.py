@@ -19,8 +19,10 @@ from enum import Enum
 from types import UnionType
 from typing import IO, Any, Protocol, Union, get_args, get_origin, get_type_hints
 
+from llmsnap.config import MatrixConfig
 from llmsnap.errors import in_full
 from llmsnap.routing import messages
+from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.messages import Effect, Event
 from llmsnap.routing.residency import Group, Groups, Residency
 from llmsnap.routing.scheduler import Scheduler
@@ -45,6 +47,8 @@ RECORDED_NAMES: dict[type[Any], str] = {
 RECORDED_FIELDS = {"residency": "plan"}
 """The same for fields."""
 _FIELDS = {recorded: name for name, recorded in RECORDED_FIELDS.items()}
+NOT_RECORDED = {("SwapRecord", "plan")}
+"""Fields that are left out: what a swap evicts says which plan it had."""
 
 
 def recorded_name(kind: type[Any]) -> str:
@@ -128,6 +132,8 @@ def encode(value: Any) -> Any:
     """Return *value* made of what JSON knows; fields that have their default are left out."""
     if isinstance(value, Groups):
         value = value.groups
+    if isinstance(value, Matrix):
+        value = value.config
     if isinstance(value, Exception):
         kind = value.kind if isinstance(value, RecordedError) else type(value).__name__
         return {"type": kind, "text": in_full(value)}
@@ -139,7 +145,11 @@ def encode(value: Any) -> Any:
 
 
 def _encode_fields(value: Any) -> dict[str, Any]:
-    given = {f.name: getattr(value, f.name) for f in fields(value) if not _is_default(value, f)}
+    given = {
+        f.name: getattr(value, f.name)
+        for f in fields(value)
+        if not _is_default(value, f) and (type(value).__name__, f.name) not in NOT_RECORDED
+    }
     return {"type": recorded_name(type(value))} | {
         RECORDED_FIELDS.get(name, name): encode(v) for name, v in given.items()
     }
@@ -173,7 +183,9 @@ def _decode_as(hint: Any, value: Any) -> Any:
 
 def _decode_plain(kind: type[Any], value: Any) -> Any:
     if kind is Residency:
-        return Groups(_decode_fields(Group, group) for group in value)
+        if isinstance(value, list):
+            return Groups(_decode_fields(Group, group) for group in value)
+        return Matrix(_decode_fields(MatrixConfig, value))
     if kind is Exception:
         return RecordedError(value["type"], value["text"])
     if is_dataclass(kind):

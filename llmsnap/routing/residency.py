@@ -1,8 +1,8 @@
 """Residency decides who: which models must leave so that another may load. Pure.
 
 ``Residency`` is the seam: the scheduler asks what has to leave for a target, and whether swaps may
-run side by side; ``policies`` say when. ``Groups`` is the first implementation; another one is a
-class of this module and needs no change of the scheduler.
+run side by side; ``policies`` say when. ``Groups`` is the first implementation, ``matrix`` has
+another; a further one needs no change of the scheduler.
 """
 
 from __future__ import annotations
@@ -55,17 +55,52 @@ class ModelFacts(Protocol):
         """Return the median of what such moves took, None when none was measured."""
 
 
+class Lost(StrEnum):
+    """Why a plan was not chosen: what the chosen one is better by."""
+
+    COST = "cost"
+    BUSY = "busy"
+    RECENT = "recent"
+    ORDER = "order"
+    LATE = "late"
+    """It became better by use alone after gates were shut for the chosen one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A plan that was not chosen, and why."""
+
+    victims: tuple[str, ...]
+    cost: float
+    lost_by: Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The combination of a matrix that a plan makes room for: its set, and the part of it."""
+
+    set_name: str
+    expression: str
+    combination: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which models leave before a target loads.
 
     *victims* are sorted. *how* names those that leave in another way than by default: to sleep if
-    they can, else to stop. *why* is the rule that decided, for people.
+    they can, else to stop. *why* is the rule that decided, for people. *cost* is what the victims
+    cost, *considered* the next best plans. *stays* are the models that run once the swap is over,
+    for a residency that plans by what runs. *allowed* is what a matrix allows.
     """
 
     victims: tuple[str, ...] = ()
     how: Mapping[str, Action] = field(default_factory=dict)
     why: str = ""
+    cost: float = 0.0
+    considered: tuple[Considered, ...] = ()
+    stays: frozenset[str] = frozenset()
+    allowed: Allowed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +159,26 @@ class SwapSet(Protocol):
 class Residency(Protocol):
     """One way to say what may be in memory together. Immutable; equal ones decide the same."""
 
+    @property
+    def replans(self) -> bool:
+        """Whether plans depend on what else runs.
+
+        Then *running* counts decided swaps as over: their targets are in it, their victims are not.
+        A decided swap is planned again whenever a fact changes, until its first victim leaves.
+        """
+
     def plan(
-        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
+        self,
+        target: str,
+        running: Collection[str],
+        facts: Mapping[str, ModelFacts],
+        current: Plan | None = None,
     ) -> Answer:
         """Return which models leave so that *target* may load, or why it may not.
 
         *running* are the models that take room, *facts* tell of every model, *target* included.
+        *current* is the plan that gates are shut for: it is returned unless it no longer does, or
+        another one is cheaper, or as cheap with all victims idle.
         """
 
     def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
@@ -178,7 +227,16 @@ class Groups:
     def __hash__(self) -> int:
         return hash(self.groups)
 
-    def plan(self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]) -> Plan:
+    replans = False
+    """Which models leave depends on the target alone."""
+
+    def plan(
+        self,
+        target: str,
+        running: Collection[str],
+        facts: Mapping[str, ModelFacts],
+        current: Plan | None = None,
+    ) -> Plan:
         """Return which of *running* must leave; groups leave no choice, so *facts* do not count."""
         mine = self.group_of(target)
         if mine == _NO_GROUP or not (self.groups[mine].swap or self.groups[mine].exclusive):

@@ -15,6 +15,7 @@ from typing import Any
 
 from llmsnap.models import State
 from llmsnap.routing import explain
+from llmsnap.routing.entries import ModelState, PendingStop
 from llmsnap.routing.messages import (
     CheckFailed,
     CommandDone,
@@ -51,12 +52,7 @@ from llmsnap.routing.messages import (
     WakeMeAt,
 )
 from llmsnap.routing.selectors import Standing
-from llmsnap.routing.state import (
-    ModelState,
-    PendingStop,
-    SchedulerState,
-    TimerKind,
-)
+from llmsnap.routing.state import SchedulerState, TimerKind
 from llmsnap.routing.swaps import Reports, SwapPlanner
 
 # --- the queue ------------------------------------------------------------------------------------

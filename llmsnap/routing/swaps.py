@@ -7,11 +7,12 @@ driver evicts them and loads the target. A model with requests in flight is neve
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from llmsnap.errors import ModelDoesNotFit, in_full
 from llmsnap.models import State
 from llmsnap.routing import explain
+from llmsnap.routing.entries import LEAVING, ModelState, Phase, Swap
 from llmsnap.routing.messages import (
     AbortLoad,
     CheckFailed,
@@ -29,7 +30,7 @@ from llmsnap.routing.messages import (
 )
 from llmsnap.routing.policies import NEVER
 from llmsnap.routing.residency import Blocked, NeverFits, Plan, PlannedSwap, SwapSet
-from llmsnap.routing.state import LEAVING, ModelState, Phase, SchedulerState, Swap
+from llmsnap.routing.state import SchedulerState
 
 MIN_RECHECK_S = 0.1
 """The shortest time after which a blocked residency is asked again."""
@@ -50,26 +51,19 @@ class SwapPlanner:
         state.unwatch_all()
         active, above = state.residency.swap_set(), state.residency.swap_set()
         for swap in state.swaps.values():
-            active.add(swap.planned)
+            active.add(state.under_way(swap))
         for model in self._contenders():
             if model.checked and above.blocks(model.model_id):
                 if state.timers.get(("due", model.model_id)) is None:
                     self._postpone(model, (), NEVER)
                 continue
             plan = state.plan(model)
-            if not isinstance(plan, Plan):
-                self._hold_off(model, plan)
-                continue
-            victims = state.victims_of(plan)
-            planned = PlannedSwap(model.model_id, plan)
-            at = NEVER
-            if above.admits(planned):
-                at = self._begins_at(model, victims, planned, active)
-            if at <= state.now:
-                self._begin(model, victims, planned)
+            if isinstance(plan, Plan):
+                above.add(self._decide(model, plan, active, above))
             else:
-                self._postpone(model, victims, at)
-            above.add(planned)
+                self._hold_off(model, plan)
+        if any(swap.draining for swap in state.swaps.values()):
+            self._watch(())
 
     def cancel_undecided(self) -> None:
         """Cancel all swaps that are still draining.
@@ -80,10 +74,10 @@ class SwapPlanner:
         for swap in [swap for swap in self._state.swaps.values() if swap.draining]:
             self._state.end_swap(swap, SwapOutcome.ABORTED, "the configuration changed")
 
-    def drop(self, swap: Swap) -> None:
+    def drop(self, swap: Swap, why: str = "no request waits for it any more") -> None:
         """Give up *swap*, which is still draining: the gates open again."""
         victims = list(swap.victims.values())
-        self._state.end_swap(swap, SwapOutcome.ABORTED, "no request waits for it any more")
+        self._state.end_swap(swap, SwapOutcome.ABORTED, why)
         for victim in victims:
             self._state.fill(victim)
 
@@ -105,13 +99,37 @@ class SwapPlanner:
 
     # --- the steps of a decision -----------------------------------------------------------
 
+    def _decide(
+        self, model: ModelState, plan: Plan, active: SwapSet, above: SwapSet
+    ) -> PlannedSwap:
+        """Let the swap to *model* begin, or postpone it; return it."""
+        victims = self._state.victims_of(plan)
+        planned = PlannedSwap(model.model_id, plan)
+        at = NEVER
+        if above.admits(planned):
+            at = self._begins_at(model, victims, planned, active)
+        if at <= self._state.now:
+            self._begin(model, victims, planned)
+        else:
+            self._postpone(model, victims, at)
+        return planned
+
     def _advance_drains(self) -> None:
-        """Drop drains without waiters, and begin the swaps whose drain is over."""
+        """Drop drains without waiters or of a former plan, begin the swaps whose drain is over."""
         for swap in [swap for swap in self._state.swaps.values() if swap.draining]:
             if not swap.target.waiters:
                 self.drop(swap)
+            elif self._is_outdated(swap):
+                self.drop(swap, "there is a better plan")
             else:
                 self._evict_if_drained(swap)
+
+    def _is_outdated(self, swap: Swap) -> bool:
+        """Tell whether other models than those of *swap* are to leave for its target now."""
+        if not self._state.residency.replans:
+            return False
+        plan = self._state.plan(swap.target, swap.planned.plan)
+        return not isinstance(plan, Plan) or set(plan.victims) != swap.victims.keys()
 
     def _contenders(self) -> list[ModelState]:
         """Return the models that wait for a load: those with requests by rank, then the others."""
@@ -134,7 +152,7 @@ class SwapPlanner:
         else:
             state = self._state
             self._postpone(model, (), state.now + max(answer.recheck_s, MIN_RECHECK_S))
-            state.watch(state.running.values())
+            self._watch(state.running.values())
 
     def _refuse_for_good(self, model: ModelState, reason: str) -> None:
         """Refuse all who wait for *model*, which can never load."""
@@ -181,10 +199,15 @@ class SwapPlanner:
         """Let *model* wait, and look again at the next point in time that may change that."""
         state = self._state
         self._check(model, victims)
-        state.watch(victims)
+        self._watch(victims)
         if model.waiters:
             at = min(at, state.policy.rank_changes_at(model, state.now))
         state.postpone(model, at)
+
+    def _watch(self, victims: Iterable[ModelState]) -> None:
+        """Decide again when one of *victims* becomes idle, or any model if that changes plans."""
+        state = self._state
+        state.watch(state.running.values() if state.residency.replans else victims)
 
     def _begin(
         self, model: ModelState, victims: Collection[ModelState], planned: PlannedSwap

@@ -131,22 +131,3 @@ def test_priorities_of_the_other_scheduler_are_advised_about() -> None:
     assert found.startswith(
         "routing.scheduler.settings.fifo.priority: has no effect with use: fair"
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "where"),
-    [
-        ("matrix: {sets: {}}", "matrix"),
-        ("routing: {router: {use: matrix}}", "routing.router.use"),
-        ("routing: {router: {settings: {matrix: {sets: {}}}}}", "routing.router.settings.matrix"),
-    ],
-)
-def test_what_would_change_which_models_run_together_is_refused(text: str, where: str) -> None:
-    found = problem(text)
-    assert found.startswith(f"{where}: ")
-    assert "not supported yet" in found
-
-
-def test_a_matrix_beside_use_group_is_ignored_with_advice() -> None:
-    (found,) = advice("routing: {router: {use: group, settings: {matrix: {sets: {}}}}}")
-    assert found.startswith("routing.router.settings.matrix: has no effect with use: group")

@@ -1,8 +1,8 @@
 """Entries as the policies see them, without a scheduler around."""
 
 from llmsnap.models import State
+from llmsnap.routing.entries import ModelState, Waiter
 from llmsnap.routing.messages import ModelRules
-from llmsnap.routing.state import ModelState, Waiter
 
 
 def waiting(

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llmsnap.models import State
+from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.messages import ModelRules, StartSwap
 from llmsnap.routing.residency import Groups
 from tests.routing.test_scheduler_properties import plans
@@ -93,7 +94,7 @@ def bound_s(world: World, promise: Promise, longest_s: float) -> float:
     suppress_health_check=list(HealthCheck),
 )
 @given(
-    plan=plans(),
+    plan=plans,
     requests=arrivals,
     load_s=st.sampled_from([0.5, 4.0, 20.0, 200.0]),
     leave_s=st.sampled_from([0.0, 1.0, 10.0]),
@@ -111,7 +112,7 @@ def bound_s(world: World, promise: Promise, longest_s: float) -> float:
     sleepers={"b"},
 )
 def test_the_first_in_a_queue_is_granted_within_the_bound(  # noqa: PLR0917 - drawn, not called
-    plan: Groups,
+    plan: Groups | Matrix,
     requests: list[Arrival],
     load_s: float,
     leave_s: float,

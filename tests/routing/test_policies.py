@@ -2,10 +2,10 @@ import pytest
 
 from llmsnap.config import loads
 from llmsnap.models import State
+from llmsnap.routing.entries import ModelState
 from llmsnap.routing.messages import SchedulerOptions, change_of
 from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy
 from llmsnap.routing.residency import Action
-from llmsnap.routing.state import ModelState
 from tests.routing.models import ready, waiting
 from tests.routing.world import World
 

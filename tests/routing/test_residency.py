@@ -116,7 +116,11 @@ class Cards(Groups):
     """Two models fit; the third makes the one idle longest stop; ``huge`` never fits."""
 
     def plan(
-        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
+        self,
+        target: str,
+        running: Collection[str],
+        facts: Mapping[str, ModelFacts],
+        current: Plan | None = None,
     ) -> Answer:
         if target == "huge":
             return NeverFits("it needs 80 GiB of 24 GiB")
@@ -157,7 +161,7 @@ def test_a_model_that_never_fits_is_refused_at_once_and_nothing_leaves_for_it() 
 def crowded(*blocked: str, recheck_s: float = 5.0, **settings: float) -> tuple[World, set[str]]:
     """Two models that evict each other, and those whose room other programs hold now."""
     world, held = World("a b", **settings), set(blocked)
-    world.residency = Crowded([group("g", "a b")], held, recheck_s)
+    world.residency = Crowded(Groups([group("g", "a b")]), held, recheck_s)
     world.configure()
     return world, held
 

@@ -1,4 +1,4 @@
-"""Random groups, clients, failures, commands and reloads: what must hold whatever happens.
+"""Random groups, matrices, clients, failures, commands, reloads: what must hold whatever happens.
 
 ``World`` itself asserts at every effect that a request ends once, that no serving model is evicted,
 that no limit is exceeded and that no two models run together that must not. Here the scheduler's
@@ -21,10 +21,11 @@ from hypothesis.stateful import (
 
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
+from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Group, Groups, LoadKind
-from tests.routing.world import BOOM, Asked, Crowded, World
+from tests.routing.world import BOOM, Asked, Crowded, World, matrix
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NAMES = "abcde"
@@ -34,8 +35,26 @@ spans = st.sampled_from([0.0, 0.3, 1.0, 4.0, 15.0, 130.0])
 loads = st.sampled_from([0.1, 1.0, 7.0, 40.0, 200.0])
 
 
+expressions = st.recursive(
+    names,
+    lambda inner: st.builds(
+        lambda sign, parts: f"({f' {sign} '.join(parts)})",
+        st.sampled_from("&|"),
+        st.lists(inner, min_size=2, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
 @st.composite
-def plans(draw: st.DrawFn) -> Groups:
+def matrices(draw: st.DrawFn) -> Matrix:
+    """Draw a matrix; some models may be in no set."""
+    costs = draw(st.sampled_from(["", "a: 2, b: 3", "auto"]))
+    return matrix(" ".join(NAMES), costs, one=draw(expressions), other=draw(expressions))
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> Groups:
     """Draw groups; some models may be in none."""
     where = [draw(st.integers(0, 3)) for _ in NAMES]
     return Groups(
@@ -63,6 +82,7 @@ def model_rules(draw: st.DrawFn, model_id: str) -> ModelRules:
     )
 
 
+plans = st.one_of(groups(), matrices())
 options = st.builds(
     SchedulerOptions,
     st.sampled_from(sorted(POLICIES)),
@@ -74,11 +94,11 @@ options = st.builds(
 class Life(RuleBasedStateMachine):
     """Anything a user, a client or a broken model may do."""
 
-    @initialize(plan=plans(), chosen=options, data=st.data())
-    def begin(self, plan: Groups, chosen: SchedulerOptions, data: st.DataObject) -> None:
+    @initialize(plan=plans, chosen=options, data=st.data())
+    def begin(self, plan: Groups | Matrix, chosen: SchedulerOptions, data: st.DataObject) -> None:
         self.world = world = World(" ".join(NAMES))
         self.blocked: set[str] = set()
-        world.residency, world.options = Crowded(plan.groups, self.blocked), chosen
+        world.residency, world.options = Crowded(plan, self.blocked), chosen
         for name in NAMES:
             world.rules[name] = data.draw(model_rules(name))
             model = world.models[name]
@@ -181,9 +201,9 @@ class Life(RuleBasedStateMachine):
         if name not in self.world.stuck:  # for those any end is the end
             self.world.tell(msg.Exited(-1 - number, name, BOOM))
 
-    @rule(plan=plans(), chosen=options, restart=st.sets(names, max_size=2))
-    def regroup(self, plan: Groups, chosen: SchedulerOptions, restart: set[str]) -> None:
-        self.world.residency = Crowded(plan.groups, self.blocked)
+    @rule(plan=plans, chosen=options, restart=st.sets(names, max_size=2))
+    def regroup(self, plan: Groups | Matrix, chosen: SchedulerOptions, restart: set[str]) -> None:
+        self.world.residency = Crowded(plan, self.blocked)
         self.world.options = chosen
         self.world.configure(restart=restart)
 

@@ -3,10 +3,11 @@ import random
 import pytest
 
 from llmsnap.models import State
+from llmsnap.routing.entries import ModelState, PendingStop, Waiter
 from llmsnap.routing.messages import Grant, ModelRules, SchedulerOptions
 from llmsnap.routing.policies import swap_estimate_s
 from llmsnap.routing.residency import Action, LoadKind
-from llmsnap.routing.state import ModelState, PendingStop, SchedulerState, Waiter
+from llmsnap.routing.state import SchedulerState
 from llmsnap.routing.timing import KEPT, Backoff, Durations, DurationStats, Timers, delay_s
 from tests.routing.models import ready, waiting
 

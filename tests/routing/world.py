@@ -11,11 +11,23 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.explain import ModelView
+from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
-from llmsnap.routing.residency import Action, Answer, Blocked, Group, Groups, LoadKind, ModelFacts
+from llmsnap.routing.residency import (
+    Action,
+    Answer,
+    Blocked,
+    Group,
+    Groups,
+    LoadKind,
+    ModelFacts,
+    Plan,
+    Residency,
+)
 from llmsnap.routing.scheduler import Scheduler
 
 BOOM = RuntimeError("exited with code 1")
@@ -46,7 +58,7 @@ class Swap:
     """What the fake driver does for one StartSwap."""
 
     start: msg.StartSwap
-    plans: list[Groups]  # those in force since it began
+    plans: list[Residency]  # those in force since it began
     leaving: set[str]
     loading: bool = False
     aborted: bool = False
@@ -106,7 +118,7 @@ class World:
         self.now = 0.0
         self.options = SchedulerOptions(policy, max_hold_s, queue_timeout_s)
         self.rules = {n: rules.get(n, ModelRules(n)) for n in names.split()}
-        self.residency = Groups(groups or [group("all", names)])
+        self.residency: Residency = Groups(groups or [group("all", names)])
         self.models = {name: Model(name) for name in self.rules}
         for name in slow.split():
             self.models[name].load_s = 600.0
@@ -456,18 +468,15 @@ class World:
         swap.loading = True
         model = self.models[swap.start.target]
         assert model.state in (State.STOPPED, State.ASLEEP)
-        for other in self.models.values():
-            if other.takes_room and self._part(swap, other):
-                raise AssertionError(f"{model} loads beside {other}")
+        present = [other.model_id for other in self.models.values() if other.takes_room]
+        # What a reload lets come together, or lets stay together, may be together.
+        apart = [forbidden(plan, model.model_id, present) for plan in swap.plans]
+        assert not set.intersection(*apart), f"{model} loads beside {present}"
         wakes = model.state is State.ASLEEP
         model.takes_room = True
         model.state = State.WAKING if wakes else State.STARTING
         took_s = model.wake_s if wakes else model.load_s
         self.later(took_s, lambda: self._load_over(swap, wakes, took_s))
-
-    def _part(self, swap: Swap, other: Model) -> bool:
-        """What a reload lets come together, or lets stay together, may be together."""
-        return all(evicts(plan, swap.start.target, other.model_id) for plan in swap.plans)
 
     def _load_over(self, swap: Swap, wakes: bool, took_s: float) -> None:
         if swap.aborted or swap.over:
@@ -528,25 +537,56 @@ def gate_shut(**settings: Any) -> tuple[World, Asked, Asked, Asked]:
     return world, stream, asked, held
 
 
-class Crowded(Groups):
-    """Groups on a machine where other programs hold the room of the *blocked* models."""
+class Crowded:
+    """Another residency on a machine where other programs hold the room of *blocked* models."""
 
-    def __init__(self, groups: Iterable[Group], blocked: set[str], recheck_s: float = 5.0) -> None:
-        super().__init__(groups)
+    def __init__(
+        self, residency: Groups | Matrix, blocked: set[str], recheck_s: float = 5.0
+    ) -> None:
+        self.residency = residency
+        self.replans = residency.replans
+        self.compatible = residency.compatible
+        self.swap_set = residency.swap_set
         self.blocked = blocked
         self.recheck_s = recheck_s
 
     def plan(
-        self, target: str, running: Collection[str], facts: Mapping[str, ModelFacts]
+        self,
+        target: str,
+        running: Collection[str],
+        facts: Mapping[str, ModelFacts],
+        current: Plan | None = None,
     ) -> Answer:
         if target in self.blocked:
             return Blocked(f"game (pid 7) holds the room of {target}", self.recheck_s)
-        return super().plan(target, running, facts)
+        return self.residency.plan(target, running, facts, current)
+
+
+def forbidden(residency: Residency, target: str, present: Collection[str]) -> set[str]:
+    """The models among *present* beside which *target* must not be loaded."""
+    if isinstance(residency, Crowded):
+        residency = residency.residency
+    if isinstance(residency, Matrix):
+        return set() if residency.allows({target, *present}) else set(present)
+    assert isinstance(residency, Groups)
+    return {other for other in present if evicts(residency, target, other)}
 
 
 def evicts(residency: Groups, target: str, other: str) -> bool:
     """Whether loading *target* makes *other* leave."""
     return other in Groups.plan(residency, target, [other], {}).victims
+
+
+def matrix(names: str, costs: str = "", **sets: str) -> Matrix:
+    """Return a matrix of *sets* over the models *names*; *costs* like ``a: 3``."""
+    shown = "\n".join(f"    {name}: '{text}'" for name, text in sets.items())
+    models = ", ".join(f"{name}: {{cmd: 's ${{PORT}}'}}" for name in names.split())
+    evict_costs = costs if costs == "auto" else f"{{{costs}}}"
+    found = loads(
+        f"models: {{{models}}}\nmatrix:\n  evict_costs: {evict_costs}\n  sets:\n{shown}\n"
+    )
+    assert found.matrix is not None
+    return Matrix(found.matrix)
 
 
 def group(

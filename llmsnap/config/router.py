@@ -1,0 +1,117 @@
+"""What decides which models run together: groups or a matrix, at the top or below the router."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Values
+from typing import Any, NamedTuple
+
+from .groups import evicts, read_groups
+from .kinds import ValueReader
+from .matrix import partners, read_matrix
+from .models import ModelNames
+from .nodes import Node, Path, Report, find_node
+from .parts import DEFAULT_GROUP, GroupConfig, MatrixConfig
+
+ROUTER: Path = ("routing", "router")
+USE: Path = (*ROUTER, "use")
+
+
+class _Place(NamedTuple):
+    """Where groups, or a matrix, are written; *node* is None if they are not."""
+
+    node: Node | None
+    path: Path
+
+
+def read_router(
+    values: Values[str, Any], names: ModelNames, root: Node, reader: ValueReader
+) -> dict[str, Any]:
+    """Return the fields of ``Config`` that say which models run together."""
+    report = reader.report
+    groups = _place("groups", values, report)
+    matrix = _place("matrix", values, report)
+    use = _used(values, groups, matrix, root, report)
+    _advise_of_both_styles(values, report)
+    return {
+        "residency": use,
+        "groups": read_groups(groups.node, groups.path, names, reader),
+        "matrix": _matrix(use, matrix, names, reader),
+    }
+
+
+def _place(name: str, values: Values[str, Any], report: Report) -> _Place:
+    """Return where *name* is written: at the top, or below the router."""
+    top: Node | None = values[name]
+    below: Node | None = values["routing"]["router"]["settings"][name]
+    if below is None:
+        return _Place(top, (name,))
+    path = (*ROUTER, "settings", name)
+    if top is not None:
+        noun = "groups are" if name == "groups" else "a matrix is"
+        what = f"{noun} given twice, here and in line {top.line}"
+        report.error(path, what, "keep one of the two", below)
+    return _Place(below, path)
+
+
+def _used(
+    values: Values[str, Any], groups: _Place, matrix: _Place, root: Node, report: Report
+) -> str:
+    """Return ``group`` or ``matrix``: what the file asks for, or what it has."""
+    use: str = values["routing"]["router"]["use"]
+    if use == "matrix" and matrix.node is None:
+        fix = "add matrix with its sets, or remove this line"
+        report.error(USE, "there is no matrix", fix, find_node(root, USE))
+        return "group"
+    if not use and values["groups"] is not None and values["matrix"] is not None:
+        what = f"stands beside groups, in line {values['groups'].line}"
+        fix = "keep one of the two, or choose with routing.router.use"
+        report.error(matrix.path, what, fix, matrix.node)
+    if use:
+        return use
+    return "matrix" if matrix.node is not None and groups.node is None else "group"
+
+
+def _matrix(
+    use: str, matrix: _Place, names: ModelNames, reader: ValueReader
+) -> MatrixConfig | None:
+    """Return the matrix in use; the mistakes of one that is not in use are advice."""
+    if matrix.node is None:
+        return None
+    if use == "matrix":
+        return read_matrix(matrix.node, matrix.path, names, reader)
+    report = reader.report
+    report.advise(matrix.path, f"has no effect with use: {use}", "remove it", matrix.node)
+    trial = Report()
+    read_matrix(matrix.node, matrix.path, names, ValueReader(trial, reader.macros))
+    report.advice += [*trial.problems, *trial.advice]
+    return None
+
+
+def _advise_of_both_styles(values: Values[str, Any], report: Report) -> None:
+    """Advise where llama-swap refuses a file: keys at the top beside those of the router."""
+    router = values["routing"]["router"]
+    below = router["use"] or any(router["settings"][name] for name in ("groups", "matrix"))
+    for name in ("groups", "matrix"):
+        top = values[name]
+        if top is not None and below and router["settings"][name] is None:
+            what = "stands beside keys of routing.router; llama-swap refuses such a file"
+            fix = f"move it to routing.router.settings.{name}"
+            report.advise((name,), what, fix, top)
+
+
+_NO_GROUP = GroupConfig(DEFAULT_GROUP)
+
+
+class Together:
+    """Which pairs of models may run together, by groups or by a matrix."""
+
+    def __init__(self, groups: Values[str, GroupConfig], matrix: MatrixConfig | None) -> None:
+        self._groups = {name: each for each in groups.values() for name in each.members}
+        self._partners = partners(matrix) if matrix is not None else None
+
+    def evicts(self, target: str, victim: str) -> bool:
+        """Return whether loading *target* evicts *victim*, with no other model running."""
+        if self._partners is not None:
+            return victim not in self._partners.get(target, ())
+        one, other = (self._groups.get(name, _NO_GROUP) for name in (target, victim))
+        return evicts(one, other)

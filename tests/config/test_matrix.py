@@ -1,0 +1,234 @@
+"""The swap matrix in a configuration: its places, its language, and every mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.config import EvictCost, partners
+from llmsnap.config.expressions import MAX_DEPTH, parse
+from llmsnap.config.loader import loads, loads_with_advice
+from llmsnap.errors import ConfigError
+from tests.config.reading import advice, config, problem, problems
+from tests.parity import parity
+
+MODELS = """
+models:
+  a: &m {cmd: "s ${PORT}"}
+  b: {<<: *m, aliases: [bee]}
+  c: *m
+  org/d:7: *m
+"""
+
+
+def matrix(text: str) -> str:
+    return f"{MODELS}matrix: {text}\n"
+
+
+@parity("Swap matrix", "`vars`, `evict_costs`, `sets`")
+def test_a_matrix_is_read() -> None:
+    found = config(
+        matrix(
+            "{vars: {d: 'org/d:7'}, evict_costs: {d: 5, a: 2}, sets: {s: a & (b | d), t: +s | c}}"
+        )
+    )
+    assert found.residency == "matrix"
+    assert found.matrix is not None
+    assert found.matrix.costs == (EvictCost("a", 2), EvictCost("org/d:7", 5))
+    assert [(each.name, str(each.expression)) for each in found.matrix.sets] == [
+        ("s", "a & (b | org/d:7)"),
+        ("t", "+s | c"),
+    ]
+    assert partners(found.matrix) == {
+        "a": {"b", "org/d:7"},
+        "b": {"a"},
+        "org/d:7": {"a"},
+        "c": set(),
+    }
+
+
+@parity("Swap matrix", "macros in expressions, costs and targets of `vars`")
+def test_macros_apply_in_values() -> None:
+    text = "macros: {both: a & b, n: 3, who: c}\n" + matrix(
+        "{vars: {x: '${who}'}, evict_costs: {a: '${n}'}, sets: {s: '${both} | x'}}"
+    )
+    found = config(text).matrix
+    assert found is not None
+    assert (found.costs, str(found.sets[0].expression)) == ((EvictCost("a", 3),), "a & b | c")
+
+
+def test_a_var_hides_a_model_of_its_name() -> None:
+    found = config(matrix("{vars: {a: c}, sets: {s: a}}")).matrix
+    assert found is not None
+    assert str(found.sets[0].expression) == "c"
+
+
+def test_a_set_may_refer_to_a_later_one_which_then_stands_before_it() -> None:
+    found = config(matrix("{sets: {a: +late & b, other: c, late: a}}")).matrix
+    assert found is not None
+    assert [each.name for each in found.sets] == ["late", "a", "other"]
+
+
+@parity("Swap matrix", "evict_costs: auto", "what it costs to evict a model is its load time")
+def test_costs_may_be_learned() -> None:
+    found = config(matrix("{evict_costs: auto, sets: {s: a}}")).matrix
+    assert found is not None
+    assert found.learns_costs
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a & b | c", "a & b | c"),
+        ("(a | b) & c", "(a | b) & c"),
+        ("((a))", "a"),
+        ("2 of (a, b & c, +s)", "2 of (a, b & c, +s)"),
+        ("a\n & 3.5_x-y", "a & 3.5_x-y"),
+        ("ä | 模型", "ä | 模型"),
+        ("2 & of", "2 & of"),
+    ],
+)
+def test_expressions(text: str, shown: str) -> None:
+    assert str(parse(text)) == shown
+
+
+# --- where it may stand ---------------------------------------------------------------------------
+
+SETS = "{sets: {s: a & b}}"
+GROUPS = "{g: {members: [a]}}"
+ROUTER = "routing: {router: "
+
+
+@parity("Swap matrix", "`routing.router.settings.matrix`, `routing.router.use`")
+@pytest.mark.parametrize(
+    ("text", "residency"),
+    [
+        (f"matrix: {SETS}", "matrix"),
+        ("matrix: ", "group"),
+        (f"groups: {GROUPS}", "group"),
+        (ROUTER + f"{{use: matrix, settings: {{matrix: {SETS}}}}}}}", "matrix"),
+        (ROUTER + f"{{settings: {{matrix: {SETS}}}}}}}", "matrix"),
+        (ROUTER + f"{{settings: {{groups: {GROUPS}, matrix: {SETS}}}}}}}", "group"),
+        (ROUTER + f"{{use: group, settings: {{matrix: {SETS}}}}}}}", "group"),
+        (f"groups: {GROUPS}\n{ROUTER}{{use: matrix, settings: {{matrix: {SETS}}}}}}}", "matrix"),
+    ],
+)
+def test_what_decides_is_what_the_file_asks_for_or_has(text: str, residency: str) -> None:
+    found = config(f"{MODELS}{text}\n")
+    assert found.residency == residency
+    assert (found.matrix is not None) is (residency == "matrix")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"groups: {GROUPS}\nmatrix: {SETS}", "matrix: stands beside groups, in line"),
+        (ROUTER + "{use: matrix}}", "routing.router.use: there is no matrix - add matrix"),
+        (ROUTER + "{use: random}}", "routing.router.use: must be one of"),
+        (
+            f"matrix: {SETS}\n{ROUTER}{{settings: {{matrix: {SETS}}}}}}}",
+            "routing.router.settings.matrix: a matrix is given twice, here and in line",
+        ),
+    ],
+)
+def test_places_that_contradict_each_other(text: str, words: str) -> None:
+    assert words in problem(f"{MODELS}{text}\n")
+
+
+@parity("Swap matrix", "top-level keys beside `routing.router`", "accepted with advice")
+def test_both_styles_beside_each_other_are_advised_against() -> None:
+    (found,) = advice(f"{MODELS}groups: {GROUPS}\n{ROUTER}{{use: group}}}}\n")
+    assert found.startswith("groups: stands beside keys of routing.router; llmsnap") or (
+        "llama-swap refuses such a file" in found
+    )
+
+
+@parity("Swap matrix", "a matrix that is not in use", "its mistakes are advice")
+def test_the_mistakes_of_a_matrix_that_is_not_in_use_are_advice() -> None:
+    found = advice(f"{MODELS}{ROUTER}{{use: group, settings: {{matrix: {{sets: {{s: x}}}}}}}}}}\n")
+    where = "routing.router.settings.matrix"
+    assert found[0].startswith(f"{where}: has no effect with use: group")
+    assert found[1].startswith(f'{where}.sets.s: "x" is neither a var nor a model')
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@parity("Swap matrix", "what is refused")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "matrix.sets: a matrix needs at least one set"),
+        ("{sets: {}}", "matrix.sets: a matrix needs at least one set"),
+        ("[a]", "matrix: must be a mapping"),
+        ("{sets: [a]}", "matrix.sets: must be a mapping"),
+        ("{sets: {s: [a]}}", "matrix.sets.s: must be an expression such as a & b"),
+        ("{sets: {s: }}", "matrix.sets.s: is empty"),
+        ("{sets: {s: '()'}}", 'an operand is missing before ")"'),
+        ("{sets: {s: 'a &'}}", "ends where a name has to follow"),
+        ("{sets: {s: '| a'}}", 'an operand is missing before "|"'),
+        ("{sets: {s: a b}}", '"b" follows an operand directly - put & (both run) or |'),
+        ("{sets: {s: (a & b}}", '"(" is not closed'),
+        ("{sets: {s: a & b)}}", '")" closes nothing'),
+        ("{sets: {s: 'a, b'}}", 'unexpected ","'),
+        ("{sets: {s: 'a & org/d:7'}}", 'unexpected "/" - a name has letters, digits, _ - and .;'),
+        ("{sets: {s: '+ s'}}", "+ stands alone"),
+        ("{sets: {s: axe}}", '"axe" is neither a var nor a model'),
+        ("{sets: {s: a, t: s & b}}", '"s" is a set, not a model - write +s'),
+        ("{sets: {s: bee}}", '"bee" is an alias - write "b"'),
+        ("{sets: {s: +chats, chat: a}}", 'no set "chats" - did you mean "chat"?'),
+        ("{sets: {s: +s}}", "in a circle: s -> s - take one reference out"),
+        ("{sets: {s: +t, t: +u | a, u: +s}}", "in a circle: s -> t -> u -> s"),
+        ("{sets: {s: '4 of (a, b, c)'}}", '"4" of 3 is not possible - write a number from 1 to 3'),
+        ("{sets: {s: '0 of (a, b)'}}", '"0" of 2 is not possible'),
+        ("{sets: {s: 'two of (a, b)'}}", '"two" of 2 is not possible'),
+        ("{vars: {x: bee}, sets: {s: a}}", 'matrix.vars.x: "bee" is an alias - write "b"'),
+        ("{vars: {x: z}, sets: {s: a}}", 'matrix.vars.x: "z", which x stands for, is no model'),
+        ("{vars: {x: }, sets: {s: a}}", "matrix.vars.x:"),
+        ("{vars: {x_y: a}, sets: {s: a}}", '"x_y" is no short name'),
+        ("{vars: [x], sets: {s: a}}", "matrix.vars: must be a mapping"),
+        ("{evict_costs: {x: 1}, sets: {s: a}}", '"x" is neither a var nor a model'),
+        ("{evict_costs: {a: 0}, sets: {s: a}}", "matrix.evict_costs.a: must be at least 1"),
+        ("{evict_costs: {a: two}, sets: {s: a}}", "evict_costs.a: must be a whole number"),
+        ("{evict_costs: often, sets: {s: a}}", "evict_costs: must be a mapping, or auto"),
+        ("{vars: {x: a}, evict_costs: {a: 1, x: 2}, sets: {s: a}}", 'model "a" has two costs'),
+        ("{sets: {s: '${x}'}}", "unknown macro ${x}"),
+    ],
+)
+def test_mistakes(text: str, words: str) -> None:
+    assert words in problem(matrix(text))
+
+
+def test_all_mistakes_are_told_at_once_with_their_places() -> None:
+    text = (
+        MODELS + 'matrix:\n  sets:\n    s: a & x & y\n    t: "a b"\n    u: |\n      a &\n      z\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        loads(text, environ={})
+    first = MODELS.count("\n") + 3
+    assert [(each.line - first, each.column, each.what) for each in caught.value.problems] == [
+        (0, 12, '"x" is neither a var nor a model'),
+        (0, 16, '"y" is neither a var nor a model'),
+        (1, 11, '"b" follows an operand directly'),
+        (2, 8, '"z" is neither a var nor a model (character 5)'),
+    ]
+
+
+def test_a_circle_is_told_once() -> None:
+    assert len(problems(matrix("{sets: {s: +t, t: +s, u: +t & a}}"))) == 1
+
+
+def test_parentheses_may_be_deep_but_not_endless() -> None:
+    assert config(matrix(f"{{sets: {{s: {'(' * MAX_DEPTH}a{')' * MAX_DEPTH}}}}}")).matrix
+    deep = f"{{sets: {{s: {'(' * 1000}a{')' * 1000}}}}}"
+    assert f"more than {MAX_DEPTH} parentheses" in problem(matrix(deep))
+
+
+def test_sets_may_not_refer_to_each_other_without_end() -> None:
+    chain = "".join(f"    s{n}: '+s{n + 1} & a'\n" for n in range(300))
+    text = f"{MODELS}matrix:\n  sets:\n{chain}    s300: b\n"
+    assert "operators within operators" in problem(text)
+
+
+def test_what_is_odd_about_a_matrix() -> None:
+    found = loads_with_advice(matrix("{sets: {two words: a}, set: {}}"), environ={}).advice
+    assert [each.where for each in found] == ["matrix.sets.two words", "matrix.set"]

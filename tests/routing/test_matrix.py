@@ -1,0 +1,469 @@
+"""The swap matrix: against a reference that expands everything, and the defects of llama-swap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmsnap.config import Expression, MatrixConfig
+from llmsnap.models import State
+from llmsnap.routing.matrix import Graph, Matrix, Solver, learned_costs
+from llmsnap.routing.messages import Eviction, SwapOutcome
+from llmsnap.routing.residency import Action, LoadKind, Lost, Plan, PlannedSwap
+from tests.parity import parity
+from tests.routing.world import World, matrix
+
+MODELS = "abcdefg"
+
+# --- the reference --------------------------------------------------------------------------------
+
+Combination = frozenset[str]
+
+
+def expanded(node: Expression, sets: Mapping[str, list[Combination]]) -> list[Combination]:
+    """All combinations of an expression, in definition order."""
+    if node.op == "model":
+        return [frozenset({node.name})]
+    if node.op == "set":
+        return sets[node.name]
+    parts = [expanded(each, sets) for each in node.operands]
+    if node.op == "or":
+        return [combination for part in parts for combination in part]
+    if node.op == "and":
+        return [frozenset().union(*chosen) for chosen in product(*parts)]
+    return list(some_of(node.count, parts))
+
+
+def some_of(count: int, parts: list[list[Combination]]) -> Iterator[Combination]:
+    """*count* of *parts*: those with the first stand before those without it."""
+    if not count:
+        yield frozenset()
+    elif len(parts) >= count:
+        for first in parts[0]:
+            yield from (first | rest for rest in some_of(count - 1, parts[1:]))
+        yield from some_of(count, parts[1:])
+
+
+def all_combinations(config: MatrixConfig) -> list[Combination]:
+    sets: dict[str, list[Combination]] = {}
+    for each in config.sets:
+        sets[each.name] = expanded(each.expression, sets)
+    return [combination for found in sets.values() for combination in found]
+
+
+@dataclass
+class Facts:
+    """A model as a plan sees it; the default is ready and idle."""
+
+    busy: bool = False
+    idle_since: float = 0.0
+    state: State = State.READY
+    load_s: float | None = None
+    priority: int = 0
+    other: dict[str, float] = field(default_factory=dict)
+
+    def measured_s(self, move: LoadKind | Action) -> float | None:
+        return self.load_s if move is LoadKind.START else None
+
+
+def best(
+    config: MatrixConfig, target: str, running: set[str], facts: Mapping[str, Facts]
+) -> tuple[float, set[str], Combination]:
+    """Cost and victims of the best combination, and that combination; by trying all."""
+    costs = {each.model_id: each.cost for each in config.costs}
+
+    def key(numbered: tuple[int, Combination]) -> tuple[float, bool, float, int]:
+        number, combination = numbered
+        victims = running - combination
+        return (
+            sum(costs.get(name, 1) for name in victims),
+            any(facts[name].busy for name in victims),
+            max(
+                (1e9 if facts[name].busy else facts[name].idle_since for name in victims),
+                default=-1,
+            ),
+            number,
+        )
+
+    allowed = [each for each in enumerate(all_combinations(config)) if target in each[1]]
+    chosen = min(allowed, key=key)[1] if allowed else frozenset()
+    victims = running - chosen - {target}
+    return sum(costs.get(name, 1) for name in victims), victims, chosen
+
+
+# --- against the reference ------------------------------------------------------------------------
+
+expressions = st.recursive(
+    st.sampled_from(MODELS),
+    lambda inner: st.one_of(
+        st.builds(
+            lambda sign, parts: f"({sign.join(parts)})",
+            st.sampled_from([" & ", " | "]),
+            st.lists(inner, min_size=2, max_size=4),
+        ),
+        st.lists(inner, min_size=2, max_size=4).flatmap(
+            lambda parts: st.integers(1, len(parts)).map(
+                lambda count: f"{count} of ({', '.join(parts)})"
+            )
+        ),
+    ),
+    max_leaves=8,
+)
+uses = st.sampled_from([0.0, 1.0, 2.0])
+some_facts = st.builds(Facts, busy=st.booleans(), idle_since=uses)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(
+    texts=st.lists(expressions, min_size=1, max_size=3),
+    refers=st.booleans(),
+    costs=st.dictionaries(st.sampled_from(MODELS), st.integers(1, 3), max_size=3),
+    target=st.sampled_from(MODELS),
+    running=st.sets(st.sampled_from(MODELS)),
+    facts=st.fixed_dictionaries(dict.fromkeys(MODELS, some_facts)),
+)
+def test_plans_are_those_of_the_reference(
+    texts: list[str],
+    refers: bool,
+    costs: dict[str, int],
+    target: str,
+    running: set[str],
+    facts: dict[str, Facts],
+) -> None:
+    sets = {f"s{number}": text for number, text in enumerate(texts)}
+    if refers:
+        sets |= {"s0": f"({texts[0]}) & +later | a", "later": "b | c & d"}
+    written = ", ".join(f"{name}: {cost}" for name, cost in costs.items())
+    rules = matrix(" ".join(MODELS), written, **sets)
+    running.discard(target)
+    plan = rules.plan(target, sorted(running), facts)
+    cost, victims, combination = best(rules.config, target, running, facts)
+    assert (plan.cost, set(plan.victims)) == (cost, victims)
+    assert plan.stays == running - victims | {target}
+    if combination:
+        assert plan.allowed is not None
+        assert set(plan.allowed.combination) == combination
+    else:
+        assert plan.allowed is None
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(text=expressions)
+def test_a_node_has_as_many_combinations_as_the_expanded_expression(text: str) -> None:
+    config = matrix(" ".join(MODELS), s=text).config
+    graph = Graph(config)
+    assert graph.terms[graph.sets["s"]].size == len(all_combinations(config))
+
+
+def test_what_is_allowed_is_a_part_of_a_combination() -> None:
+    rules = matrix("a b c d e", s="a & (b | c) | d")
+    combinations_ = all_combinations(rules.config)
+    for size in range(1, 5):
+        for names in combinations("abcde", size):
+            expected = size == 1 or any(set(names) <= each for each in combinations_)
+            assert rules.allows(set(names)) is expected
+
+
+def test_the_product_is_never_expanded() -> None:
+    """10^12 combinations of 200 models, 12 of which run: few sets of models are looked at."""
+    names = [f"m{number}" for number in range(200)]
+    rows = [names[start : start + 10] for start in range(0, 120, 10)]
+    text = " & ".join(f"({' | '.join(row)})" for row in rows)
+    config = matrix(" ".join(names), s=text).config
+    graph = Graph(config)
+    assert graph.terms[graph.sets["s"]].size == 10**12
+    solver = Solver(graph, graph.bits["m3"] | sum(graph.bits[row[0]] for row in rows))
+    assert len(solver.largest(graph.sets["s"])) == 2
+    plan = Matrix(config).plan("m3", [row[0] for row in rows], dict.fromkeys(names, Facts()))
+    assert plan.victims == ("m0",)
+
+
+# --- what an expression means ---------------------------------------------------------------------
+
+
+def leaving(rules: Matrix, target: str, running: str, **facts: Facts) -> str:
+    known = {name: facts.get(name, Facts()) for name in {*running, target}}
+    return "".join(rules.plan(target, list(running), known).victims)
+
+
+@parity("Swap matrix", "`sets`: `&`, `|`, parentheses, `+name`")
+@pytest.mark.parametrize(
+    ("text", "target", "running", "victims"),
+    [
+        ("a & b | c", "a", "b", ""),
+        ("a & b | c", "c", "ab", "ab"),
+        ("a & (b | c)", "c", "ab", "b"),
+        ("a & b & c", "a", "bc", ""),  # a part of a combination is allowed
+        ("a & b", "d", "ab", "ab"),  # in no set: alone
+        ("a & b", "a", "bd", "d"),
+        ("2 of (a, b, c)", "c", "a", ""),
+        ("1 of (a, b, c)", "c", "ab", "ab"),
+        ("3 of (a, b & d, c)", "c", "adb", ""),
+    ],
+)
+def test_who_leaves(text: str, target: str, running: str, victims: str) -> None:
+    assert leaving(matrix("a b c d", s=text), target, running) == victims
+
+
+@parity("Swap matrix", "`evict_costs`", "the same; `auto` takes measured load times")
+def test_the_cheapest_leave() -> None:
+    assert leaving(matrix("a b c", "a: 2", s="a & c | b & c"), "c", "ab") == "b"
+    assert leaving(matrix("a b c", "b: 2", s="a & c | b & c"), "c", "ab") == "a"
+    learns = matrix("a b c", "auto", s="a & c | b & c")
+    assert leaving(learns, "c", "ab", a=Facts(load_s=5.0), b=Facts(load_s=60.0)) == "a"
+
+
+@pytest.mark.parametrize(
+    ("measured", "costs"),
+    [
+        ([None, None], [1.0, 1.0]),
+        ([0.2, 40.4], [1.0, 40.0]),
+        ([None, 30.0, 50.0], [40.0, 30.0, 50.0]),  # as the median of the measured ones
+    ],
+)
+def test_costs_are_learned_from_loads(measured: list[float | None], costs: list[float]) -> None:
+    facts = {str(number): Facts(load_s=seconds) for number, seconds in enumerate(measured)}
+    assert list(learned_costs(facts).values()) == costs
+
+
+@parity(
+    "Swap matrix",
+    "among equal costs, the model named first stays",
+    "an idle one leaves before a busy one, then the one used longest ago, then the order decides",
+)
+@pytest.mark.parametrize(
+    ("facts", "victims"),
+    [
+        ({"a": Facts(busy=True), "b": Facts(idle_since=9.0)}, "b"),
+        ({"a": Facts(idle_since=9.0), "b": Facts(idle_since=1.0)}, "b"),
+        ({"a": Facts(idle_since=1.0), "b": Facts(idle_since=9.0)}, "a"),
+        ({"a": Facts(state=State.STARTING), "b": Facts(busy=True)}, "b"),  # a is promised
+        ({"a": Facts(busy=True), "b": Facts(busy=True)}, "b"),  # a & c is defined first
+        ({}, "b"),
+    ],
+)
+def test_equal_costs(facts: dict[str, Facts], victims: str) -> None:
+    assert leaving(matrix("a b c", s="a & c | b & c"), "c", "ab", **facts) == victims
+
+
+def test_an_alternative_is_not_dropped_because_a_later_one_has_more() -> None:
+    """llama-swap drops the first x here, and sends x away instead of z."""
+    assert leaving(matrix("x y z", s="(x | z | x & y) & y"), "y", "xz") == "z"
+
+
+def test_a_set_that_another_one_refers_to_counts_as_defined_before_it() -> None:
+    assert leaving(matrix("a b c", late="c & a | +early", early="c & b"), "c", "ab") == "a"
+
+
+def test_a_plan_says_what_it_follows_and_what_it_was_preferred_to() -> None:
+    rules = matrix("a b c d", "d: 9", s="d & (a | b | c) | a & b")
+    facts = {"a": Facts(busy=True), "b": Facts(), "c": Facts(), "d": Facts()}
+    plan = rules.plan("c", ["a", "d"], facts)
+    assert plan.victims == ("a",)
+    assert (plan.cost, plan.why) == (1.0, "set s allows d & c")
+    assert plan.allowed is not None
+    assert (plan.allowed.set_name, plan.allowed.combination) == ("s", ("d", "c"))
+    any_two = matrix("a b c d", s="2 of (a, b, c, d)")
+    many = any_two.plan("d", ["a", "b"], {**facts, "b": Facts(idle_since=3.0)})
+    assert [(each.victims, each.lost_by) for each in many.considered] == [(("a",), Lost.BUSY)]
+
+
+def test_models_that_are_leaving_cost_nothing_and_are_waited_for_if_they_conflict() -> None:
+    rules = matrix("a b c d", "a: 5", s="c & d | a & b")
+    facts = {name: Facts() for name in "abcd"} | {"a": Facts(state=State.STOPPING)}
+    plan = rules.plan("c", ["a", "d"], facts)
+    assert (plan.victims, plan.cost, plan.stays) == (("a",), 0.0, frozenset("cd"))
+    assert rules.plan("b", ["a"], facts).victims == ()  # may run beside it
+
+
+def test_gates_stay_shut_for_a_plan_as_long_as_none_is_cheaper_or_idle() -> None:
+    rules = matrix("a b c d", "d: 2", s="c & (a | b | d)")
+    current = Plan(("a", "d"))
+    busy = {name: Facts(busy=True, idle_since=1.0) for name in "abcd"}
+    two = matrix("a b c", s="a & c | b & c")
+    both = {name: Facts(busy=True) for name in "abc"}
+    assert two.plan("c", ["a", "b"], both, Plan(("a",))).victims == ("a",)
+    assert two.plan("c", ["a", "b"], both, Plan(("b",))).victims == ("b",)
+    idle = {**both, "b": Facts()}
+    assert two.plan("c", ["a", "b"], idle, Plan(("a",))).victims == ("b",)
+    idle = {"a": Facts(idle_since=2.0), "b": Facts(idle_since=1.0), "c": Facts()}
+    late = two.plan("c", ["a", "b"], idle, Plan(("a",)))
+    assert [(late.victims, each.lost_by) for each in late.considered] == [(("a",), Lost.LATE)]
+    cheaper = matrix("a b c", "a: 2", s="a & c | b & c")
+    assert cheaper.plan("c", ["a", "b"], both, Plan(("a",))).victims == ("b",)
+    assert rules.plan("c", ["b"], busy, current).victims == ()
+
+
+# --- swaps side by side ---------------------------------------------------------------------------
+
+
+def swap(rules: Matrix, target: str, running: str) -> PlannedSwap:
+    """A swap beside one to c, which is promised."""
+    facts = {name: Facts(busy=name == "c") for name in {*running, target}}
+    plan = rules.plan(target, list(running), facts)
+    return PlannedSwap(target, plan)
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "other", "fit"),
+    [
+        ("2 of (a, b, c, d)", ("c", "ab"), ("d", "ac"), True),  # other victims, two in the end
+        ("2 of (a, b, c, d)", ("c", "ab"), ("c", "ab"), False),
+        ("a & b | c & d", ("c", "ab"), ("d", "c"), False),  # a and b are still there
+        ("a & b | c & d", ("c", ""), ("d", "c"), True),
+        ("a | b", ("a", ""), ("b", ""), False),
+    ],
+)
+def test_swaps_fit_if_what_runs_is_allowed_at_all_times(
+    text: str, one: tuple[str, str], other: tuple[str, str], fit: bool
+) -> None:
+    rules = matrix("a b c d", s=text)
+    assert rules.compatible(swap(rules, *one), swap(rules, *other)) is fit
+
+
+def test_more_than_a_few_swaps_at_once_wait_for_each_other() -> None:
+    rules = matrix("a b c d e f g h i j k l", s="6 of (a, b, c, d, e, f, g, h, i, j, k, l)")
+    swaps = rules.swap_set()
+    pairs = list(zip("abcdef", "ghijkl", strict=True))
+    admitted = []
+    running = list("abcdef")
+    for victim, target in pairs:
+        running = [name for name in running if name != victim]
+        planned = PlannedSwap(target, Plan((victim,), stays=frozenset([*running, target])))
+        admitted.append(swaps.admits(planned))
+        swaps.add(planned)
+        running.append(target)
+    assert admitted == [True, True, True, True, True, False]
+
+
+# --- with the scheduler ---------------------------------------------------------------------------
+
+ANY_TWO = "2 of (m1, m2, m3, m4)"
+FOUR = "m1 m2 m3 m4"
+
+
+def any_two(**settings_: float) -> World:
+    """Any two of four models; m1 and m2 run, m2 was used last."""
+    world = World(FOUR, **settings_)
+    world.residency = matrix(FOUR, s=ANY_TWO)
+    world.configure()
+    for name in ("m1", "m2"):
+        world.request(name, 1.0)
+        world.run(10.0)
+    return world
+
+
+@parity(
+    "Swap matrix",
+    "the model that was loaded last may leave first",
+    "the one used longest ago leaves",
+)
+def test_the_model_used_longest_ago_leaves() -> None:
+    world = any_two()
+    world.request("m3", 1.0)
+    world.run(10.0)
+    world.request("m4", 1.0)
+    world.run(10.0)
+    evicted = [[each.model_id for each in record.evicted] for record in world.records[2:]]
+    assert evicted == [["m1"], ["m2"]]
+
+
+@parity(
+    "Swap matrix",
+    "a request may wait for a busy model though an idle one could leave",
+    "the idle one leaves at once",
+)
+def test_an_idle_model_leaves_before_a_busy_one_at_the_same_cost() -> None:
+    world = any_two()
+    stream = world.request("m1")
+    asked = world.request("m3", 1.0)
+    world.run(2.0)
+    assert asked.waited_s == 1.5  # the stop of m2, and a load
+    assert world.records[-1].evicted == (Eviction("m2", Action.STOP),)
+    assert stream.in_flight
+
+
+@parity(
+    "Swap matrix",
+    "replacements run one after another",
+    "side by side if what runs is allowed at all times",
+)
+def test_two_replacements_run_side_by_side() -> None:
+    world = any_two()
+    both = [world.request("m3", 1.0), world.request("m4", 1.0)]
+    world.run(2.0)
+    assert [asked.waited_s for asked in both] == [1.5, 1.5]
+    assert [record.waits_s for record in world.records[-2:]] == [(1.5,), (1.5,)]
+
+
+def test_models_that_are_starting_count() -> None:
+    world = any_two()
+    world.models["m3"].load_s = 20.0
+    world.request("m3", 1.0)
+    world.run(5.0)
+    world.request("m4", 1.0)
+    world.run(5.0)
+    assert world.records[-1].evicted == (Eviction("m2", Action.STOP),)
+    assert [world.state(name) for name in ("m3", "m4")] == ["starting", "ready"]
+
+
+def test_gates_open_when_a_cheaper_plan_is_found() -> None:
+    """m2 is drained for m3; m1 becomes idle: it leaves, and m2 serves on."""
+    world = any_two()
+    streams = [world.request("m1"), world.request("m2")]
+    asked = world.request("m3", 1.0)
+    world.run(30.0)
+    late = world.request("m2")
+    assert late.pending
+    world.finish(streams[0])
+    assert late.in_flight
+    world.run(2.0)
+    assert asked.granted_at is not None
+    ended = [(record.target, record.outcome, record.error) for record in world.records[2:]]
+    assert ended == [
+        ("m3", SwapOutcome.ABORTED, "there is a better plan"),
+        ("m3", SwapOutcome.DONE, ""),
+    ]
+    assert streams[1].in_flight
+
+
+def test_the_choice_stands_once_the_first_victim_leaves() -> None:
+    world = any_two()
+    world.models["m1"].stop_s = 30.0
+    stream = world.request("m2")
+    asked = world.request("m3", 1.0)
+    world.run(1.0)
+    world.finish(stream)
+    world.run(40.0)
+    assert asked.waited_s == 31.0
+    assert world.state("m2") == "ready"
+
+
+def test_a_reload_of_the_matrix_evicts_no_model_by_itself() -> None:
+    world = any_two()
+    world.residency = matrix(FOUR, s="m1 | m2 | m3 | m4")
+    world.configure()
+    world.run(10.0)
+    assert [world.state(name) for name in ("m1", "m2")] == ["ready", "ready"]
+    world.request("m3", 1.0)
+    world.run(10.0)
+    assert [each.model_id for each in world.records[-1].evicted] == ["m1", "m2"]
+
+
+def test_a_victim_that_can_sleep_sleeps_and_takes_no_room() -> None:
+    world = any_two()
+    world.rules["m1"] = world.rules["m1"].__class__("m1", can_sleep=True)
+    world.configure()
+    world.request("m3", 1.0)
+    world.run(10.0)
+    assert world.state("m1") == "asleep"
+    world.request("m4", 1.0)
+    world.run(10.0)
+    assert world.state("m2") == "stopped"
+    assert math.isfinite(world.records[-1].ended_s)
