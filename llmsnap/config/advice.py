@@ -11,9 +11,8 @@ from llmsnap.errors import Problem
 from .loader import Loaded
 from .matrix import partners
 from .nodes import Node, Report, find_node, in_file_order
-from .parts import MatrixConfig
 from .router import Together
-from .settings import Config, ModelConfig
+from .settings import EXTERNAL, Config, ModelConfig
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -52,8 +51,7 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
         path = ("routing", "scheduler", "use")
         what = "fifo sets no bound on the wait of a model while another is in demand"
         report.advise(path, what, "consider use: fair", find_node(tree, path))
-    if config.matrix is not None:
-        _advise_on_matrix(config, config.matrix, tree, report)
+    _advise_on_matrix(config, tree, report)
 
 
 _UNWRAPPED = (
@@ -110,13 +108,11 @@ def _may_run_together(together: Together, first: ModelConfig, second: ModelConfi
     return not (together.evicts(first.id, second.id) and together.evicts(second.id, first.id))
 
 
-def _advise_on_matrix(
-    config: Config, matrix: MatrixConfig, tree: Node | None, report: Report
-) -> None:
-    """Advise on models that no set contains."""
-    known = partners(matrix)
-    for model_id in config.models:
-        if model_id not in known:
-            path = ("models", model_id)
+def _advise_on_matrix(config: Config, tree: Node | None, report: Report) -> None:
+    """Advise on models that no set of the matrix contains."""
+    known = partners(config.matrix) if config.matrix is not None else config.models
+    for model in config.models.values():
+        if model.id not in known and model.launcher != EXTERNAL:
+            path = ("models", model.id)
             what = "is in no set of the matrix, so it runs alone"
             report.advise(path, what, "add it to a set", find_node(tree, path))

@@ -10,7 +10,7 @@ from .kinds import ValueReader
 from .matrix import partners, read_matrix
 from .models import ModelNames
 from .nodes import Node, Path, Report, find_node
-from .parts import DEFAULT_GROUP, GroupConfig, MatrixConfig
+from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GroupConfig, MatrixConfig
 
 ROUTER: Path = ("routing", "router")
 USE: Path = (*ROUTER, "use")
@@ -111,7 +111,10 @@ class Together:
 
     def evicts(self, target: str, victim: str) -> bool:
         """Return whether loading *target* evicts *victim*, with no other model running."""
-        if self._partners is not None:
+        external = {self._group(name).id for name in (target, victim)} & {EXTERNAL_GROUP}
+        if self._partners is not None and not external:
             return victim not in self._partners.get(target, ())
-        one, other = (self._groups.get(name, _NO_GROUP) for name in (target, victim))
-        return evicts(one, other)
+        return evicts(self._group(target), self._group(victim))
+
+    def _group(self, name: str) -> GroupConfig:
+        return self._groups.get(name, _NO_GROUP)

@@ -366,14 +366,16 @@ class Matrix:
 
     Among the combinations, the cheapest counts; then one whose victims are all idle; then the one
     whose most recently used victim was used longest ago; then the first one defined. A target that
-    is in no combination runs alone. Models that are leaving already cost nothing.
+    is in no combination runs alone. Models that are leaving already cost nothing. *external*
+    models are servers of other programs: they leave for no model, and no model leaves for them.
     """
 
     replans = True
     """Which models leave depends on what else runs."""
 
-    def __init__(self, config: MatrixConfig) -> None:
+    def __init__(self, config: MatrixConfig, external: Collection[str] = ()) -> None:
         self.config = config
+        self.external = frozenset(external)
         self._graph = Graph(config)
         self._texts = {each.name: each.text for each in config.sets}
         self._costs = {each.model_id: float(each.cost) for each in config.costs}
@@ -383,7 +385,11 @@ class Matrix:
         return f"<Matrix {len(self._graph.sets)} sets, {len(self._graph.bits)} models>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Matrix) and other.config == self.config
+        return (
+            isinstance(other, Matrix)
+            and other.config == self.config
+            and other.external == self.external
+        )
 
     def __hash__(self) -> int:
         return hash(self.config)
@@ -396,7 +402,9 @@ class Matrix:
         current: Plan | None = None,
     ) -> Plan:
         """Return which of *running* leave for *target*."""
-        others = [name for name in running if name != target]
+        if target in self.external:
+            return Plan(stays=frozenset([*running, target]))
+        others = [name for name in running if name != target and name not in self.external]
         leaving = [name for name in others if facts[name].state in _LEAVING]
         question = self._question(target, frozenset(others).difference(leaving))
         choices = self._choices(question, facts)
@@ -431,6 +439,7 @@ class Matrix:
 
     def allows(self, models: Collection[str]) -> bool:
         """Tell whether *models* may run together: one alone, or all in one combination."""
+        models = [name for name in models if name not in self.external]
         if len(models) < 2:
             return True
         need = 0

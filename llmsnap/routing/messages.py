@@ -47,7 +47,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmsnap.config import Config, ModelConfig
+from llmsnap.config import EXTERNAL, Config, ModelConfig
 from llmsnap.models import State
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Plan, Residency
@@ -574,7 +574,8 @@ def change_of(
 def residency_of(config: Config) -> Residency:
     """Return what decides, by *config*, which models run together."""
     if config.residency == "matrix" and config.matrix is not None:
-        return Matrix(config.matrix)
+        external = [model.id for model in config.models.values() if model.launcher == EXTERNAL]
+        return Matrix(config.matrix, external)
     return Groups(
         Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
         for group in config.groups.values()

@@ -133,7 +133,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, Groups):
         value = value.groups
     if isinstance(value, Matrix):
-        value = value.config
+        return {**_encode_fields(value.config), "external": sorted(value.external)}
     if isinstance(value, Exception):
         kind = value.kind if isinstance(value, RecordedError) else type(value).__name__
         return {"type": kind, "text": in_full(value)}
@@ -185,7 +185,8 @@ def _decode_plain(kind: type[Any], value: Any) -> Any:
     if kind is Residency:
         if isinstance(value, list):
             return Groups(_decode_fields(Group, group) for group in value)
-        return Matrix(_decode_fields(MatrixConfig, value))
+        config = {name: each for name, each in value.items() if name != "external"}
+        return Matrix(_decode_fields(MatrixConfig, config), value["external"])
     if kind is Exception:
         return RecordedError(value["type"], value["text"])
     if is_dataclass(kind):

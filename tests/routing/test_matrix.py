@@ -467,3 +467,11 @@ def test_a_victim_that_can_sleep_sleeps_and_takes_no_room() -> None:
     world.run(10.0)
     assert world.state("m2") == "stopped"
     assert math.isfinite(world.records[-1].ended_s)
+
+
+def test_servers_of_other_programs_evict_none_and_stay() -> None:
+    rules = Matrix(matrix("a b x", s="a | b").config, ["x"])
+    facts = {name: Facts() for name in "abx"}
+    assert rules.plan("x", ["a"], facts).victims == ()
+    assert rules.plan("a", ["b", "x"], facts).victims == ("b",)
+    assert rules.allows({"a", "x"})

@@ -9,6 +9,7 @@ import pytest
 from llmsnap.errors import StartFailed
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
+from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.recording import (
     EVENT_TYPES,
@@ -22,7 +23,7 @@ from llmsnap.routing.recording import (
 )
 from llmsnap.routing.residency import Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
-from tests.routing.world import World, group
+from tests.routing.world import World, group, matrix
 
 # --- record ---------------------------------------------------------------------------------------
 
@@ -207,3 +208,11 @@ def test_a_full_disk_ends_the_recording_with_one_line(tmp_path: Path, caplog) ->
     recording("line")
     assert recording._file is None
     assert caplog.text.count("No space left on device") == 1
+
+
+def test_a_matrix_is_recorded_with_its_expressions() -> None:
+    rules = matrix("a b c", "a: 2", s="2 of (a, b | c)", t="+s & c")
+    rules = Matrix(rules.config, ["b"])
+    event = msg.ConfigChanged((), rules, SchedulerOptions())
+    recorded = json.loads(json.dumps(encode(event)))
+    assert decode(recorded).residency == rules  # type: ignore[union-attr]
