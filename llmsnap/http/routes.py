@@ -157,6 +157,7 @@ WAITING = (
 SINCE = Parameter("since", "Unix milliseconds.", kind="integer")
 FORMATS = {
     "events": Parameter("format", "Form of frames.", choices=("message", "named", "both")),
+    "logs": Parameter("logs", "`0`: without log data.", choices=("0", "1")),
     "log": Parameter("format", "`sse`: as server-sent events.", choices=("sse",)),
     "capture": Parameter("format", "As a command line, or for a browser.", choices=("curl", "har")),
 }
@@ -459,13 +460,14 @@ RECORDS = (
         "events", "All that happens, as it happens.",
         "Server-sent events: envelopes, as llama-swap sends them; `?format=named` for frames of "
         "one change each, `both` for both.",
-        parameters=(FORMATS["events"],), answers={EVENTS: "Text"}, errors=(400,),
+        parameters=(FORMATS["events"], FORMATS["logs"]), answers={EVENTS: "Text"}, errors=(400,),
     ),
     _api(
         "ws", "The same over a WebSocket: envelopes as they are, named frames as objects.",
         "For clients behind buffering proxies.", acts=True, status=101, errors=(400, 403),
         parameters=(
             FORMATS["events"],
+            FORMATS["logs"],
             Parameter("lastEventId", "Id of the last frame, to go on from there."),
         ),
         answers={ANY: "Text"},
@@ -518,12 +520,14 @@ RECORDS = (
         answers={JSON: "Done"}, errors=(404,),
     ),
     _api("swaps", "The last swaps.", routine=True),
+    _api("models", "All models with name, description and state, of peers too.", routine=True),
     _api("overview", "How every model fares, and how they are grouped.", routine=True),
     _api("timeline", "The states of the last hours.", routine=True),
     _api(
         "performance", "Samples of host, GPUs and processes.", "`?since=` leaves out older ones.",
         routine=True, errors=(400,), parameters=(
             SINCE,
+            Parameter("limit", "With `since`: the newest only.", kind="integer"),
             Parameter("after", "RFC 3339: in llama-swap's shape, later samples only."),
         ),
     ),

@@ -154,6 +154,12 @@ def _wanted() -> Filter:
 MOVES = ("start", "wake", "sleep", "stop")
 
 
+@bp.get("/api/models")
+def models() -> ResponseReturnValue:
+    """List all models with name, description and state, those of peers too, as the events do."""
+    return jsonify(schema_version=SCHEMA_VERSION, models=frames.model_list(current_service()))
+
+
 @bp.get("/api/overview")
 def overview() -> ResponseReturnValue:
     """Return the status of every model, stopped ones included, and the groups."""
@@ -234,6 +240,8 @@ def performance() -> ResponseReturnValue:
         return jsonify(enabled=False), 503
     ours = {} if after_ms is not None else performance.history(whole_number("since") or 0)
     if "since" in request.args and after_ms is None:  # what open pages ask for every few seconds
+        if limit := whole_number("limit"):
+            ours["samples"] = ours["samples"][-limit:]
         return jsonify(ours)
     samples = performance.samples(after_ms or 0)
     return jsonify({**llama_swap_samples(samples, enabled=performance.enabled), **ours})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 import msgspec
 from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
@@ -13,7 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from llmsnap import errors
-from llmsnap.http import error_answer
+from llmsnap.http import best_encoding, error_answer
 from llmsnap.service import Service
 from llmsnap.web import (
     admin_api,
@@ -29,6 +31,11 @@ from llmsnap.web import (
 )
 from llmsnap.web.current import current_context
 from llmsnap.web.gateway import Gateway
+
+API = "/api/"
+COMPRESS_FROM_BYTES = 1024
+THREAD_FROM_BYTES = 32 * 1024
+"""Compressing more at once would delay other streams."""
 
 BLUEPRINTS = (
     admin_api.bp,
@@ -79,6 +86,7 @@ def make_flask() -> Flask:
     app.register_error_handler(errors.LlmsnapError, _on_error)
     app.register_error_handler(HTTPException, _on_http_error)
     app.after_request(_without_sniffing)
+    app.after_request(_compressed)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app
@@ -88,6 +96,27 @@ def _without_sniffing(response: Response) -> Response:
     """Disable content sniffing in browsers, since some responses hold third-party content."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
+
+
+def _compressed(response: Response) -> Response:
+    """Compress a long JSON document of ``/api/`` for a client that accepts it. Blocks."""
+    if not request.path.startswith(API) or response.mimetype != "application/json":
+        return response
+    data = response.get_data()
+    if len(data) < COMPRESS_FROM_BYTES:
+        return response
+    response.vary.add("Accept-Encoding")
+    if best_encoding(request.headers.get("Accept-Encoding", ""), ["gzip"]):
+        pool = gevent.get_hub().threadpool
+        packed = pool.apply(_gzip, (data,)) if len(data) > THREAD_FROM_BYTES else _gzip(data)
+        response.set_data(packed)
+        response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def _gzip(data: bytes) -> bytes:
+    packer = zlib.compressobj(5, wbits=31)
+    return packer.compress(data) + packer.flush()
 
 
 def _on_error(error: errors.LlmsnapError) -> ResponseReturnValue:

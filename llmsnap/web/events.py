@@ -67,16 +67,25 @@ class Position:
 class EventFeed:
     """One reader's view of the service, from ``open`` to ``close``.
 
-    *resume* is the id of the last frame the reader saw before it lost its connection.
+    *resume* is the id of the last frame the reader saw before it lost its connection. Without
+    *logs*, a reader of named frames gets none with log data.
     """
 
-    def __init__(self, service: Service, form: Form = Form.MESSAGE, resume: str = "") -> None:
+    def __init__(
+        self,
+        service: Service,
+        form: Form = Form.MESSAGE,
+        resume: str = "",
+        *,
+        logs: bool = True,
+    ) -> None:
         self.takes_envelopes = Form.MESSAGE in form
         self.is_open = self.is_over = False
         self._service = service
         self._activity = service.telemetry.activity
         self._broadcast = broadcast_of(service)
         self._form = form
+        self._takes_logs = logs
         self._resume = Position.parse(resume)
         self._at = Position(service.telemetry.run)
         self._listed = -1  # the last record in the reader's initial list
@@ -129,7 +138,8 @@ class EventFeed:
         if Form.NAMED in self._form:
             self._in_flight = batch.in_flight or self._in_flight
             self._add_notes(batch.notes)
-        self._add_logs(batch.logs)
+        if self._takes_logs:
+            self._add_logs(batch.logs)
 
     def wake(self) -> None:
         """See broadcast.FeedReader."""
@@ -316,7 +326,10 @@ FORMS = {"message": Form.MESSAGE, "named": Form.NAMED, "both": Form.BOTH}
 
 @bp.get("/api/events")
 def events() -> ResponseReturnValue:
-    """Stream all events as envelopes, or with ``?format=`` as ``named`` frames or ``both``."""
+    """Stream all events as envelopes, or with ``?format=`` as ``named`` frames or ``both``.
+
+    ``?logs=0`` leaves out log data.
+    """
     request.environ[FLUSH] = True
     return Response(FeedBody(new_feed(), current_context().request.monitor), headers=EVENT_HEADERS)
 
@@ -329,4 +342,5 @@ def new_feed() -> EventFeed:
         raise BadRequest(f"format must be message, named or both, not {wanted[:40]!r}")
     # Browsers cannot set headers on a WebSocket.
     resume = request.headers.get("Last-Event-ID") or request.args.get("lastEventId", "")
-    return EventFeed(current_service(), form, resume)
+    logs = request.args.get("logs", "1") != "0"
+    return EventFeed(current_service(), form, resume, logs=logs)

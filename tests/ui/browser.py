@@ -14,6 +14,7 @@ from typing import Any
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -58,14 +59,15 @@ VISIBLE = """
 class Browser:
     """One headless Chromium with one page."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, network_log: bool = False) -> None:
         self._profile = tempfile.mkdtemp(prefix="llmsnap-chromium-")
         options = webdriver.ChromeOptions()
         options.binary_location = chromium() or ""
         for flag in [*FLAGS.split(), f"--user-data-dir={self._profile}"]:
             options.add_argument(flag)
         options.add_argument("--host-resolver-rules=MAP *.example 127.0.0.1")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        logs = {"browser": "ALL", **({"performance": "ALL"} if network_log else {})}
+        options.set_capability("goog:loggingPrefs", logs)
         options.page_load_strategy = "eager"  # what a test needs of a page, it waits for
         driver = shutil.which("chromedriver")
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
@@ -191,6 +193,15 @@ class Browser:
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(Keys.NULL, text)
         return field
+
+    def keys(self, *keys: str) -> None:
+        """Type *keys* wherever the focus is."""
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def control(self, key: str) -> None:
+        """Press *key* with Ctrl."""
+        chain = ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(key)
+        chain.key_up(Keys.CONTROL).perform()
 
     # --- judging
 

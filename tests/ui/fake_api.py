@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import argparse
 import base64
-import itertools
 import json
 import random
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import gevent
 import gevent.queue
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, request, stream_with_context
+from flask_sock import Sock
 from gevent.pywsgi import WSGIServer
+from simple_websocket import Server
 
 from llmsnap.telemetry import ActivityRecord, statistics
 from llmsnap.web import ui
@@ -34,7 +36,6 @@ from tests.ui.made_up import (
     fare,
     history,
     in_flight,
-    metric_of,
     record,
     sample,
 )
@@ -48,11 +49,12 @@ class World:
         self.began = time.time()
         now_ms = int(self.began * 1000)
         self.models = [dict(each) for each in MODELS]
-        self.readers: list[gevent.queue.Queue[bytes]] = []
+        self.readers: list[gevent.queue.Queue[str]] = []
         self.calls: list[str] = []
         self.cancelled: set[int] = set()
         self.answer = "An answer."
         self.frames: list[dict[str, Any]] = []
+        self.floods: list[str] = []
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
         self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
@@ -76,28 +78,27 @@ class World:
         self.models = [each for each in self.models if each["id"] != "hostile"]
         self.upstream_log = self.upstream_log.replace(f"warning: {HOSTILE}\n", "")
 
-    def tell(self, frame: bytes) -> None:
+    def tell(self, kind: str, data: Any) -> None:
         for reader in self.readers:
-            reader.put(frame)
+            reader.put(frame(kind, data))
 
     def set_state(self, model_id: str, state: str) -> None:
         for each in self.models:
             if each["id"] == model_id:
                 each["state"] = state
-        self.tell(envelope("modelStatus", self.models))
+        self.tell("modelStatus", {"processName": model_id, "newState": state})
+
+    def reload(self) -> None:
+        self.tell("configReload", {"phase": "end"})
 
 
-def named(kind: str, data: Any) -> bytes:
-    return f"event:{kind}\ndata:{json.dumps(data)}\n\n".encode()
-
-
-def envelope(kind: str, data: Any) -> bytes:
-    text = json.dumps({"type": kind, "data": json.dumps(data)})
-    return f"event:message\ndata:{text}\n\n".encode()
+def frame(kind: str, data: Any) -> str:
+    return json.dumps({"event": kind, "data": data})
 
 
 world = World()
 bp = Blueprint("fake", __name__)
+sock = Sock()
 
 
 @bp.before_request
@@ -106,26 +107,23 @@ def note_call() -> None:
         world.calls.append(f"{request.method} {request.path}")
 
 
-@bp.get("/api/events")
-def events() -> Response:
-    reader: gevent.queue.Queue[bytes] = gevent.queue.Queue()
+@sock.route("/api/ws", bp=bp)
+def events(connection: Server) -> None:
+    reader: gevent.queue.Queue[str] = gevent.queue.Queue()
     world.readers.append(reader)
+    busy = in_flight(world.cancelled)
+    reader.put(frame("inFlight", {"models": [], "total": len(busy), "requests": busy}))
+    try:
+        while connection.connected:
+            with suppress(gevent.queue.Empty):
+                connection.send(reader.get(timeout=1))
+    finally:
+        world.readers.remove(reader)
 
-    def frames() -> Iterator[bytes]:
-        try:
-            yield envelope("logData", {"data": world.proxy_log, "source": "proxy"})
-            yield envelope("logData", {"data": world.upstream_log, "source": "upstream"})
-            yield envelope("modelStatus", world.models)
-            good = [metric_of(each) for each in world.records if each["status"] == 200]
-            yield envelope("metrics", good)
-            busy = in_flight(world.cancelled)
-            yield named("inFlight", {"models": [], "total": len(busy), "requests": busy})
-            while True:
-                yield reader.get()
-        finally:
-            world.readers.remove(reader)
 
-    return Response(frames(), mimetype="text/event-stream")
+@bp.get("/api/models")
+def models() -> Response:
+    return jsonify(models=world.models)
 
 
 @bp.get("/api/overview")
@@ -150,7 +148,7 @@ def act_all() -> Response:
     for each in world.models:
         if not each["peerID"]:
             each["state"] = "stopped"
-    world.tell(envelope("modelStatus", world.models))
+    world.reload()
     return jsonify(msg="ok")
 
 
@@ -166,15 +164,27 @@ def version() -> Response:
 
 @bp.get("/logs/stream/<path:name>")
 def log_stream(name: str) -> Response:
-    lines = "".join(f"{name}: line {number} of its own log\n" for number in range(80))
+    own = "".join(f"{name}: line {number} of its own log\n" for number in range(80))
 
-    def text() -> Iterator[str]:
-        yield lines
-        for number in itertools.count():
-            gevent.sleep(2)
-            yield f"{name}: still here {number}\n"
+    def text() -> str:
+        return {"proxy": world.proxy_log, "upstream": world.upstream_log}.get(name, own)
 
-    return Response(text(), mimetype="text/plain")
+    def event(at: int, fresh: str) -> str:
+        return f"id:{at}\n" + "".join(f"data:{line}\n" for line in fresh.splitlines()) + "\n"
+
+    def frames() -> Iterator[str]:
+        seen = int(request.headers.get("Last-Event-ID", "0"))
+        at, floods = len(text()), len(world.floods)
+        if fresh := text()[seen:]:
+            yield event(at, fresh)
+        while True:
+            for flood in world.floods[floods:] if name == "upstream" else []:
+                yield event(at, flood)
+            floods = len(world.floods)
+            yield ":\n\n"
+            gevent.sleep(0.05)
+
+    return Response(stream_with_context(frames()), mimetype="text/event-stream")
 
 
 @bp.get("/api/config/status")
@@ -307,7 +317,7 @@ def bodies() -> Response:
 @bp.post("/fake/models/<any(none,all):which>")
 def set_models(which: str) -> str:
     world.models = [dict(each) for each in MODELS] if which == "all" else []
-    world.tell(envelope("modelStatus", world.models))
+    world.reload()
     return "OK"
 
 
@@ -318,7 +328,7 @@ def calls() -> Response:
 
 @bp.post("/fake/log")
 def flood() -> str:
-    world.tell(envelope("logData", {"data": request.get_data(as_text=True), "source": "upstream"}))
+    world.floods.append(request.get_data(as_text=True))
     return "OK"
 
 

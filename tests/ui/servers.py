@@ -136,7 +136,7 @@ class Server:
 
 def real(folder: Path) -> Server:
     """The real command; its configuration is ``folder / "config.yaml"``."""
-    return _command(folder, config(free_ports(40), folder / "mended"))
+    return serving(folder, config(free_ports(40), folder / "mended"))
 
 
 def demo_variables() -> tuple[dict[str, str], str]:
@@ -152,10 +152,11 @@ def demo(folder: Path, variables: dict[str, str]) -> Server:
     """The real command on conf/demo.yaml, with ports of its own."""
     text = (ROOT / "conf" / "demo.yaml").read_text()
     ports = f"startPort: {free_ports(40)}"
-    return _command(folder, text.replace("startPort: 18650", ports), variables)
+    return serving(folder, text.replace("startPort: 18650", ports), variables)
 
 
-def _command(folder: Path, text: str, env: dict[str, str] | None = None) -> Server:
+def serving(folder: Path, text: str, env: dict[str, str] | None = None) -> Server:
+    """The real command with the configuration *text*."""
     port = free_port()
     file = folder / "config.yaml"
     file.write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from llmsnap.web import ui
 
@@ -65,10 +66,12 @@ def test_the_chosen_colours_win_over_the_system_and_are_remembered(
 
 def test_the_title_is_cut_trimmed_and_kept(browser: Any, fake: Any) -> None:
     browser.visit(fake.base)
-    browser.fill(".brand-title", "  " + "x" * 90 + "  ")
+    browser.press("Edit the title")
+    browser.fill("input.brand-title", "  " + "x" * 90 + "  ")
     browser.find("main h1").click()
     browser.wait(lambda: browser.driver.title == "🟢 " + "x" * 64, "the title")
-    browser.fill(".brand-title", " ")
+    browser.press("Edit the title")
+    browser.fill("input.brand-title", " ")
     browser.find("main h1").click()
     browser.wait(lambda: browser.driver.title == "🟢 llmsnap", "the title")
 
@@ -78,7 +81,7 @@ def test_old_addresses_lead_to_their_page(browser: Any, fake: Any) -> None:
     browser.driver.get(fake.base + "/ui/logs")
     browser.find("[data-page=logs] h1")
     browser.driver.get(fake.base + "/ui/#/nothing-like-this")
-    browser.find("[data-page=playground] h1")
+    browser.find("[data-page=home] h1")
 
 
 def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, fake: Any) -> None:
@@ -97,3 +100,58 @@ def test_advice_on_the_configuration_leads_to_its_line(browser: Any, fake: Any) 
     browser.find("[aria-label='Advice'] a", "line 9").click()
     focused = "return document.activeElement.id"
     browser.wait(lambda: browser.run(focused) == "config-line-9", "the line to be focused")
+
+
+def test_the_start_page_says_how_to_connect_what_is_loaded_and_on_what(
+    browser: Any, fake: Any
+) -> None:
+    browser.visit(fake.base, "home")
+    browser.find("[aria-label=Now] [data-home-model] [data-state=ready]")
+    browser.find("[aria-label=Devices] .device", "GiB")
+    browser.find("[aria-label=Configuration]", "/etc/llmsnap.yaml")
+    browser.choose("Model in the example", "bge-reranker")
+    for program, words in {
+        "curl": "/v1/chat/completions",
+        "OpenAI SDK": f'base_url="{fake.base}/v1"',
+        "Anthropic SDK": f'base_url="{fake.base}"',
+        "Open WebUI": "OPENAI_API_BASE_URL",
+        "Claude Code": f"ANTHROPIC_BASE_URL={fake.base}",
+        "Continue": "apiBase",
+    }.items():
+        browser.press(program)
+        text = browser.find("#snippet pre", words).text
+        assert ("bge-reranker" in text) == (program != "Open WebUI")
+    fake.post("/fake/models/none")
+    browser.find(".empty h2", "No models configured")
+    assert browser.axe() == []
+    fake.post("/fake/models/all")
+    browser.gone(".empty")
+
+
+def test_everything_is_reached_with_keys(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "home")
+    keys = browser.keys
+    focused = "return document.activeElement.dataset.page || document.activeElement.className"
+    keys("gm")
+    browser.find("[data-page=models] h1")
+    browser.wait(lambda: browser.run(focused) == "models", "the focus on the page")
+    keys("/")
+    browser.wait(lambda: browser.run(focused).startswith("input"), "the focus on the search field")
+    keys("g?")  # is typed
+    assert browser.all("[data-page=models] h1")
+    browser.control("k")
+    browser.fill("dialog input", "log reranker")
+    browser.find(".palette [aria-selected=true]", "Log of bge-reranker")
+    assert browser.axe() == []
+    keys(Keys.ENTER)
+    browser.gone("dialog")
+    browser.wait(lambda: "log=bge-reranker" in browser.driver.current_url, "the log")
+    browser.run("document.activeElement.blur()")
+    keys("?")
+    browser.find("dialog dd", "Timeline")
+    keys(Keys.ESCAPE)
+    browser.gone("dialog")
+    browser.reload()
+    keys(Keys.TAB)
+    browser.find(".skip").send_keys(Keys.ENTER)
+    browser.wait(lambda: browser.run(focused) == "models", "the focus on the page")

@@ -40,6 +40,8 @@ def test_settings_reach_the_model(browser: Any, server: Any) -> None:
     browser.choose("Model", "alpha")
     browser.press("Settings")
     browser.fill("#system-prompt", "be brief")
+    browser.find("label", "Temperature").click()
+    browser.keys("0.3")
     say(browser, "hi")
     browser.find(".answer-stats")
     browser.wait(lambda: not server.get("/api/inflight")["requests"], "the request to end")
@@ -47,7 +49,8 @@ def test_settings_reach_the_model(browser: Any, server: Any) -> None:
     capture = server.get(f"/api/captures/{newest['id']}")
     body = base64.b64decode(capture["req_body"]).decode()
     assert '"role":"system","content":"be brief"' in body
-    assert '"temperature":0.7' in body
+    assert '"temperature":0.3' in body
+    assert '"top_p"' not in body
 
 
 def test_a_running_answer_goes_on_behind_other_pages_and_can_be_stopped(browser: Any) -> None:
@@ -181,6 +184,66 @@ def test_calls_without_a_result_are_not_sent(browser: Any, fake: Any, chat: Any)
     chat({"content": "fine"}, finish="stop")
     browser.find(ANSWER, "fine")
     assert "tool_calls" not in fake.get("/fake/bodies")[-1]["messages"][1]
+
+
+def test_only_what_is_set_is_sent_and_roles_alternate_after_an_error(
+    browser: Any, fake: Any, chat: Any
+) -> None:
+    chat({"content": "Hi."}, finish="stop")
+    browser.find(".answer-model", "qwen3-30b-a3b")
+    usual = {"model", "messages", "stream", "stream_options"}
+    assert fake.get("/fake/bodies")[-1].keys() == usual
+    fake.post("/fake/frames", [{"error": {"message": "too hot"}}])
+    say(browser, "first try")
+    browser.find(".message.assistant .problem", "too hot")
+    browser.press("Settings")
+    for name, value in {"Seed": "7", "Min p": "0.05"}.items():
+        browser.find(".chat-settings label", name).click()
+        browser.keys(value)
+    browser.fill("#stop", "END")
+    browser.fill("#schema", '{"type": "object"')
+    browser.find(".chat-settings", "This is not JSON")
+    browser.fill("#schema", '{"type": "object"}')
+    say(browser, "second try")
+    browser.wait(lambda: len(browser.all(ANSWER)) == 2, "an answer")
+    body = fake.get("/fake/bodies")[-1]
+    assert [(each["role"], each["content"]) for each in body["messages"]] == [
+        ("user", "go on"),
+        ("assistant", "Hi."),
+        ("user", "first try\n\nsecond try"),
+    ]
+    assert (body["seed"], body["min_p"], body["stop"]) == (7, 0.05, ["END"])
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_conversations_are_kept_found_branched_and_brought_back(
+    browser: Any, fake: Any, chat: Any
+) -> None:
+    chat({"content": "About **whales**."}, finish="stop")
+    browser.find(f"{ANSWER} strong", "whales")
+    browser.press("Edit and send again")
+    caret = "return document.activeElement.selectionStart"
+    assert browser.run(caret) == len("go on")
+    browser.press("Cancel")
+    browser.press("New chat")
+    say(browser, "of other things")
+    browser.find(".answer-model")
+    browser.reload()
+    browser.press("Conversations")
+    assert len(browser.all(".conversation-list li")) == 2
+    assert browser.axe() == []
+    browser.fill("dialog input", "WHALES")
+    browser.wait(lambda: len(browser.all(".conversation-list li")) == 1, "the one about whales")
+    browser.find(".conversation-list button", "go on").click()
+    browser.find(ANSWER, "whales")
+    browser.press("Branch from here")
+    browser.press("Conversations")
+    browser.wait(lambda: len(browser.all(".conversation-list li")) == 3, "the branch")
+    browser.press("Delete of other things")
+    browser.wait(lambda: len(browser.all(".conversation-list li")) == 2, "it to go")
+    browser.press("Close", "dialog")
+    browser.press("Undo")
+    browser.find(".bubble", "of other things")
 
 
 def test_thinking_in_tags_is_folded(browser: Any, fake: Any, chat: Any) -> None:

@@ -31,9 +31,10 @@ def requested(browser: Any) -> set[str]:
 
 
 def test_all_of_it_works_below_a_prefix(browser: Any, server: servers.Server, below: str) -> None:
-    browser.visit(below.rstrip("/"))
+    browser.visit(below.rstrip("/"), "playground")
     browser.driver.get(below)  # redirected to the interface
     browser.wait(lambda: browser.driver.current_url.startswith(f"{below}ui/"), "the redirect")
+    browser.go("playground")
     browser.choose("Model", "alpha")
     browser.fill(".composer-text", "hello")
     browser.press("Send")

@@ -1,6 +1,7 @@
 """What the interface, dashboards and Prometheus ask, through Flask and the gateway."""
 
 import base64
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,7 +311,21 @@ def test_the_overview_tells_how_every_model_fares(house) -> None:
     assert groups == {"pair": (["alpha"], False), "(default)": (["beta"], True)}
 
 
-@pytest.mark.parametrize("path", ["overview", "timeline", "config/file", "config/plan"])
+def test_long_documents_are_compressed_for_clients_that_accept_it() -> None:
+    models = "".join(f"  m{n}: {{cmd: x, proxy: 'http://localhost:1'}}\n" for n in range(300))
+    with site(f"models:\n{models}") as many:
+        plain = many.client.get("/api/models")
+        packed = many.client.get("/api/models", headers={"Accept-Encoding": "br, gzip"})
+        short = many.client.get("/api/version", headers={"Accept-Encoding": "gzip"})
+    assert (plain.json["models"][0]["id"], len(plain.json["models"])) == ("m0", 300)
+    assert "Content-Encoding" not in {*plain.headers.keys(), *short.headers.keys()}
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    assert len(packed.data) < len(plain.data) / 5
+    assert gzip.decompress(packed.data) == plain.data
+
+
+@pytest.mark.parametrize("path", ["overview", "models", "timeline", "config/file", "config/plan"])
 def test_it_takes_an_admin_key(path: str) -> None:
     with site(CONFIG + KEYS) as made:
         status = {

@@ -35,6 +35,18 @@ def told(feed: EventFeed) -> list:
 # --- where it begins ---------------------------------------------------------------------------
 
 
+def test_log_data_can_be_left_out(world) -> None:
+    quiet, loud = (EventFeed(world.service, Form.NAMED, logs=logs) for logs in (False, True))
+    quiet.open()
+    loud.open()
+    world.service.logs.proxy.write(b"a line\n")
+    world.publish(ConfigReload(ReloadPhase.END, ""))
+    assert [frame.event for frame in told(quiet)] == ["configReload"]
+    assert [frame.event for frame in told(loud)] == ["configReload", "logData"]
+    quiet.close()
+    loud.close()
+
+
 @parity("Event stream", "logs and models at the beginning")
 def test_it_begins_with_both_logs_the_models_and_all_metrics(world) -> None:
     world.service.logs.proxy.write(b"[INFO] hello\n")

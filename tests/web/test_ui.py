@@ -34,7 +34,7 @@ def client() -> FlaskClient:
         ("/ui/models", 302, "../ui/#/models"),
         ("/ui/models/", 302, "../../ui/#/models"),
         ("/ui/logs", 302, "../ui/#/logs"),
-        ("/ui/playground", 302, "../ui/"),
+        ("/ui/home", 302, "../ui/"),
     ],
 )
 def test_addresses_that_lead_on(client, path: str, status: int, target: str) -> None:

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../shared/html.js";
 import { request } from "../shared/api.js";
-import { everyWhileVisible, now } from "../shared/timing.js";
+import { everyWhileVisible, now, useLive } from "../shared/timing.js";
 import { bytes, plural, seconds } from "../shared/format.js";
 import { attempt } from "../shared/toasts.js";
 import { Confirm } from "../shared/dialog.js";
@@ -13,7 +13,7 @@ const PHASES = { waiting: "waiting", sent: "reading", answering: "answering" };
 
 function Row({ each }) {
   const [asking, setAsking] = useState(false);
-  const age = (each.age_ms + Math.max(0, now.value - each.seenMs)) / 1000;
+  const age = (each.age_ms + Math.max(0, useLive(now) - each.seenMs)) / 1000;
   const cancel = () => attempt("Cancelling", async () => {
     await request(`/api/inflight/${each.id}/cancel`, { method: "POST" });
     await refreshInflight();
@@ -35,7 +35,7 @@ export function InFlight({ active }) {
     if (!active) return undefined;
     return everyWhileVisible(REFRESH_MS, () => inflightTotal.peek() > 0 && refreshInflight());
   }, [active]);
-  const list = inflight.value;
+  const list = useLive(inflight);
   if (!list.length) return null;
   return html`<section class="card inflight" aria-label="In flight">
     <div class="card-head"><h2>In flight</h2><span class="small muted num">${plural(inflightTotal.value, "request")}</span></div>

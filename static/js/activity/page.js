@@ -1,7 +1,7 @@
 // Every request: those in flight on top, the finished ones below, with filters, paging and statistics.
 
 import { html, useEffect, useState } from "../shared/html.js";
-import { query } from "../shared/router.js";
+import { pageLink, query } from "../shared/router.js";
 import { getJson } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { download } from "../shared/dom-utils.js";
@@ -15,6 +15,7 @@ import { InFlight } from "./in-flight.js";
 import { usePaging } from "./paging.js";
 import { RequestStatistics } from "./statistics.js";
 import { activityTick } from "./store.js";
+import { useLive } from "../shared/timing.js";
 import { COLUMNS, DEFAULT_COLUMNS, RequestTable } from "./table.js";
 
 const columns = stored("activity-columns", DEFAULT_COLUMNS);
@@ -90,12 +91,12 @@ function Pager({ pages }) {
   </nav>`;
 }
 
-const nothing = html`<${Empty} icon="activity" title="No requests yet">They appear here as they end. The <a href="#/">Playground</a> is a quick way to send one.</${Empty}>`;
+const nothing = html`<${Empty} icon="activity" title="No requests yet">They appear here as they end. The <a href=${pageLink("playground")}>Playground</a> is a quick way to send one.</${Empty}>`;
 const noMatches = html`<${Empty} icon="filter" title="No request matches">Change the filters above to see more.</${Empty}>`;
 
 export default function ActivityPage({ active }) {
   const [capture, setCapture] = useState(null);
-  const pages = usePaging(filters.value, active, activityTick.value);
+  const pages = usePaging(filters.value, active, useLive(activityTick));
   const filtered = Object.values(filters.value).some(Boolean);
   const linked = query.value.get("model");
   // Links of other pages may name the model.
@@ -108,7 +109,7 @@ export default function ActivityPage({ active }) {
     </header>
     <div class="page-body">
       <${InFlight} active=${active} />
-      ${showStatistics.value && html`<${RequestStatistics} filters=${filters.value} tick=${active ? activityTick.value : -1} />`}
+      ${showStatistics.value && html`<${RequestStatistics} filters=${filters.value} active=${active} />`}
       ${pages.error && html`<${Problem}>The list could not be read: ${pages.error}</${Problem}>`}
       ${pages.fresh > 0 && html`<${Note}>${plural(pages.fresh, "newer request")}. <button type="button" class="btn small" onClick=${pages.first}>Show</button></${Note}>`}
       <section class="card" aria-label="Finished requests">

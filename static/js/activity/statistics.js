@@ -2,9 +2,11 @@
 
 import { html, useEffect, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
+import { everyWhileVisible } from "../shared/timing.js";
 import { compact, count, ms, speed } from "../shared/format.js";
 import { Figure, Problem, Select } from "../shared/controls.js";
 import { Histogram } from "../shared/histogram.js";
+import { activityTick } from "./store.js";
 
 const MEASURES = [
   ["tokens_per_second", "Generation, tokens/s", speed],
@@ -15,16 +17,31 @@ const MEASURES = [
   ["duration_ms", "Total duration", ms],
 ];
 
-export function RequestStatistics({ filters, tick }) {
-  const [statistics, setStatistics] = useState(null);
-  const [problem, setProblem] = useState("");
-  const [model, setModel] = useState("");
-  const text = new URLSearchParams(Object.entries(filters).filter(([, value]) => value)).toString();
+const EVERY_MS = 5000;
+
+/** The server's sums over the requests that the filter *text* leaves, current while *active*. */
+export function useStatistics(text, active) {
+  const [found, setFound] = useState({ statistics: null, problem: "" });
   useEffect(() => {
-    if (tick < 0) return undefined;
-    const timer = setTimeout(() => getJson(`/api/activity/stats?${text}`).then((body) => { setStatistics(body); setProblem(""); }, (error) => setProblem(error.message)), statistics ? 1500 : 0);
-    return () => clearTimeout(timer);
-  }, [text, tick]);
+    if (!active) return undefined;
+    let seen = -1;
+    const read = () => {
+      if (activityTick.peek() === seen) return;
+      seen = activityTick.peek();
+      getJson(`/api/activity/stats?${text}`).then(
+        (statistics) => setFound({ statistics, problem: "" }),
+        (error) => setFound((before) => ({ ...before, problem: error.message })),
+      );
+    };
+    read();
+    return everyWhileVisible(EVERY_MS, read);
+  }, [text, active]);
+  return found;
+}
+
+export function RequestStatistics({ filters, active }) {
+  const [model, setModel] = useState("");
+  const { statistics, problem } = useStatistics(new URLSearchParams(Object.entries(filters).filter(([, value]) => value)).toString(), active);
   if (problem) return html`<${Problem}>The statistics could not be read: ${problem}</${Problem}>`;
   if (!statistics) return html`<section class="card"><p class="card-body muted">Counting…</p></section>`;
   const names = Object.keys(statistics.models);

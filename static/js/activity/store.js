@@ -1,15 +1,11 @@
-// Token metrics of finished requests, and the requests in flight.
+// The requests in flight, and a tick for those that finished.
 
 import { batch, signal } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
+import { perFrame } from "../shared/timing.js";
 
-const MAX_METRICS = 5000;
-
-/** Token metrics, oldest first, bounded; the statistics of the Models page. */
-export const metrics = signal([]);
-
-/** Grows with each finished request; open pages fetch by it. */
+/** Grows when requests have finished, at most once a frame; open pages fetch by it. */
 export const activityTick = signal(0);
 
 /** Requests in flight, oldest first, with *seenMs*; events list fifty, `refreshInflight` lists all. */
@@ -18,12 +14,7 @@ export const inflight = signal([]);
 /** How many requests are in flight. */
 export const inflightTotal = signal(0);
 
-function onMetrics(list) {
-  const fresh = new Map(metrics.peek().map((metric) => [metric.id, metric]));
-  for (const metric of list) fresh.set(metric.id, metric);
-  metrics.value = [...fresh.values()].sort((a, b) => a.id - b.id).slice(-MAX_METRICS);
-  activityTick.value += 1;
-}
+const tick = perFrame(() => { activityTick.value += 1; });
 
 function showInflight({ requests, total }) {
   const seenMs = Date.now();
@@ -44,12 +35,11 @@ export const refreshInflight = singleFlight(async () => {
 });
 
 export function startActivity() {
-  // A new connection sends the whole state.
+  // A new connection begins with the requests in flight, if there are any.
   subscribe("open", () => {
-    metrics.value = [];
     showInflight({ requests: [], total: 0 });
+    tick();
   });
-  subscribe("metrics", onMetrics);
-  subscribe("named:metrics", () => { activityTick.value += 1; });
-  subscribe("named:inFlight", showInflight);
+  subscribe("metrics", tick);
+  subscribe("inFlight", showInflight);
 }

@@ -1,7 +1,7 @@
 // The table of finished requests; a row expands into all that is known of one.
 
 import { classes, html, useState } from "../shared/html.js";
-import { now } from "../shared/timing.js";
+import { now, useLive } from "../shared/timing.js";
 import { ago, bytes, count, dateTime, ms, speed } from "../shared/format.js";
 import { Icon } from "../shared/icons.js";
 import { StatusBadge } from "../shared/badges.js";
@@ -70,7 +70,7 @@ export function RequestTable({ records, columns, sort, onSort, onCapture }) {
   const [open, setOpen] = useState(null);
   const shown = COLUMNS.filter((column) => columns.includes(column.id));
   const longest = Math.max(1, ...records.map((record) => record.duration_ms));
-  const time = now.value;
+  const time = useLive(now);
   const row = (record) => {
     const isOpen = open === record.id;
     return html`<tr key=${record.id} class=${classes("can-open", isOpen && "open")} data-request=${record.id} onClick=${(event) => event.target.closest("button") || setOpen(isOpen ? null : record.id)}>

@@ -1,6 +1,7 @@
 // Sends a chat request, streams the response, and measures its latency and speed.
 
 import { postJson } from "../shared/api.js";
+import { readEvents } from "../shared/sse.js";
 import { mergeUsage, readFrame } from "./dialects.js";
 
 const header = (response, name) => {
@@ -55,52 +56,4 @@ function speedOf({ usage, firstMs, totalMs }, deltas) {
   const number = usage.output ?? deltas;
   const windowMs = totalMs - (firstMs ?? 0);
   return number > 1 && windowMs > 10 ? ((number - 1) / windowMs) * 1000 : undefined;
-}
-
-// --- server-sent events, from a response or from a captured body
-
-/** Yield {event, data} of each frame in *response* as it arrives. */
-export async function* readEvents(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  const splitter = new FrameSplitter();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    yield* splitter.push(value);
-  }
-  yield* splitter.end();
-}
-
-/** All frames of a text that is complete. */
-export function parseEvents(text) {
-  const splitter = new FrameSplitter();
-  return [...splitter.push(text), ...splitter.end()];
-}
-
-class FrameSplitter {
-  #rest = "";
-
-  *push(text) {
-    const frames = (this.#rest + text).replaceAll("\r\n", "\n").split("\n\n");
-    this.#rest = frames.pop();
-    for (const frame of frames) yield* parse(frame);
-  }
-
-  *end() {
-    yield* parse(this.#rest);
-    this.#rest = "";
-  }
-}
-
-function* parse(frame) {
-  let event = "message";
-  const data = [];
-  for (const line of frame.split("\n")) {
-    const colon = line.indexOf(":");
-    if (colon <= 0) continue; // a comment, or nothing
-    const value = line.slice(colon + 1).replace(/^ /, "");
-    if (line.slice(0, colon) === "data") data.push(value);
-    if (line.slice(0, colon) === "event") event = value;
-  }
-  if (data.length) yield { event, data: data.join("\n") };
 }

@@ -1,6 +1,6 @@
 // The composer: text, images, send or stop.
 
-import { html, useEffect, useRef, useState } from "../shared/html.js";
+import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
 import { storedDebounced } from "../shared/storage.js";
 import { IconButton } from "../shared/controls.js";
 import { TextDialog } from "../shared/dialog.js";
@@ -75,7 +75,18 @@ export function Composer({ ready, busy, onSend, onStop }) {
     const files = [...event.clipboardData.files];
     if (files.length) addFiles(files);
   };
-  return html`<div class="composer card">
+  const [over, setOver] = useState(false);
+  const onDrop = (event) => {
+    event.preventDefault();
+    setOver(false);
+    if (ready && event.dataTransfer.files.length) addFiles([...event.dataTransfer.files]);
+  };
+  const onDragOver = (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    setOver(true);
+  };
+  return html`<div class=${classes("composer card", over && "over")} onDrop=${onDrop} onDragOver=${onDragOver} onDragLeave=${() => setOver(false)}>
     ${problem && html`<p class="small composer-problem" role="alert">${problem}.</p>`}
     ${images.length > 0 && html`<div class="message-images">${images.map((source, index) => html`<span key=${index} class="thumb"><img src=${source} alt="Attached image ${index + 1}" />
       <button type="button" class="thumb-remove" aria-label="Remove image ${index + 1}" onClick=${() => setImages(images.filter((_, other) => other !== index))}><${Icon} name="close" size="12" /></button></span>`)}</div>`}

@@ -1,6 +1,7 @@
 // The three chat APIs: how each takes a conversation, and how it streams its response.
 //
-// A conversation here is {model, messages, system, temperature, maxTokens}; a message is
+// A conversation here is {model, messages, system, parameters}, parameters named as chat completions
+// name them, and left out where an API has none like it; a message is
 // {role, text, images, toolCalls} with images as data URLs, or {role: "tool", text, toolCallId}. A
 // delta of a response is {text, reasoning, toolCalls, finish, usage, error}, each undefined where the
 // API sent nothing. Tool calls are {index, id, name, arguments}, arguments in pieces; *finish* says why
@@ -13,13 +14,16 @@ const dataUrl = (url) => {
   return { type, data };
 };
 
+/** The *parameters* that have a name in *names*, under that name. */
+const renamed = (parameters, names) => Object.fromEntries(Object.entries(parameters).filter(([key]) => key in names).map(([key, value]) => [names[key], value]));
+
 const tokens = (input, output) => ({ input: input ?? undefined, output: output ?? undefined });
 const errorOf = (data) => data.error && (data.error.message ?? String(data.error));
 
 const chat = {
   title: "Chat completions",
   path: "/v1/chat/completions",
-  body({ model, messages, system, temperature, maxTokens }) {
+  body({ model, messages, system, parameters = {} }) {
     const content = ({ text, images }) => (images?.length ? [{ type: "text", text }, ...images.map((url) => ({ type: "image_url", image_url: { url } }))] : text);
     const sent = (message) => {
       if (message.role === "tool") return { role: "tool", tool_call_id: message.toolCallId, content: message.text };
@@ -28,7 +32,7 @@ const chat = {
     };
     const list = messages.map(sent);
     if (system) list.unshift({ role: "system", content: system });
-    return { model, messages: list, stream: true, stream_options: { include_usage: true }, temperature, ...(maxTokens ? { max_tokens: maxTokens } : {}) };
+    return { model, messages: list, stream: true, stream_options: { include_usage: true }, ...parameters };
   },
   delta(data) {
     const choice = data.choices?.[0];
@@ -62,7 +66,7 @@ function finishOfResponse({ status, incomplete_details: incomplete }) {
 const responses = {
   title: "Responses",
   path: "/v1/responses",
-  body({ model, messages, system, temperature, maxTokens }) {
+  body({ model, messages, system, parameters = {} }) {
     const parts = ({ role, text, images }) => [{ type: role === "assistant" ? "output_text" : "input_text", text }, ...(images ?? []).map((url) => ({ type: "input_image", image_url: url }))];
     const sent = (message) => {
       if (message.role === "tool") return [{ type: "function_call_output", call_id: message.toolCallId, output: message.text }];
@@ -70,7 +74,7 @@ const responses = {
       return [...(message.text || !calls.length ? [{ role: message.role, content: parts(message) }] : []), ...calls];
     };
     const input = messages.flatMap(sent);
-    return { model, input, stream: true, temperature, ...(system ? { instructions: system } : {}), ...(maxTokens ? { max_output_tokens: maxTokens } : {}) };
+    return { model, input, stream: true, ...(system ? { instructions: system } : {}), ...renamed(parameters, { temperature: "temperature", top_p: "top_p", max_tokens: "max_output_tokens" }) };
   },
   delta(data) {
     const usage = data.response?.usage ?? (data.object === "response" ? data.usage : undefined);
@@ -107,7 +111,7 @@ const finishOfMessage = (reason) => (reason === "max_tokens" ? "length" : (reaso
 const messages = {
   title: "Anthropic messages",
   path: "/v1/messages",
-  body({ model, messages: list, system, temperature, maxTokens }) {
+  body({ model, messages: list, system, parameters = {} }) {
     const image = (url) => {
       const { type, data } = dataUrl(url);
       return { type: "image", source: { type: "base64", media_type: type, data } };
@@ -122,7 +126,8 @@ const messages = {
       else if (list[list.indexOf(message) - 1]?.role === "tool") sent.at(-1).content.push(result);
       else sent.push({ role: "user", content: [result] });
     }
-    return { model, messages: sent, max_tokens: maxTokens || DEFAULT_MAX_TOKENS, stream: true, temperature, ...(system ? { system } : {}) };
+    const named = renamed(parameters, { temperature: "temperature", top_p: "top_p", max_tokens: "max_tokens", stop: "stop_sequences" });
+    return { model, messages: sent, max_tokens: DEFAULT_MAX_TOKENS, stream: true, ...named, ...(system ? { system } : {}) };
   },
   delta(data) {
     const usage = data.message?.usage ?? data.usage;

@@ -77,7 +77,10 @@ function Images({ images }) {
 
 function Editor({ text, onSave, onCancel }) {
   const area = useRef(null);
-  useEffect(() => { area.current.focus(); }, []);
+  useEffect(() => {
+    area.current.focus();
+    area.current.setSelectionRange(text.length, text.length);
+  }, []);
   const onKeyDown = (event) => {
     if (event.key === "Escape") onCancel();
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -100,11 +103,11 @@ function UserMessage({ message, onEdit }) {
     <${Images} images=${message.images} />
     ${editing ? html`<${Editor} text=${text} onSave=${save} onCancel=${() => setEditing(false)} />` : text && html`<div class="bubble as-typed">${text}</div>`}
     ${!editing && html`<div class="message-tools"><${CopyButton} text=${text} label="Copy message" />
-      ${!message.images.length && html`<${IconButton} icon="edit" small label="Edit and send again" onClick=${() => setEditing(true)} />`}</div>`}
+      <${IconButton} icon="edit" small label="Edit and send again" onClick=${() => setEditing(true)} /></div>`}
   </article>`;
 }
 
-function AssistantMessage({ message, last, onRegenerate, onResults, onContinue }) {
+function AssistantMessage({ message, last, onRegenerate, onResults, onContinue, onBranch }) {
   const [raw, setRaw] = useState(false);
   const text = message.text.value;
   const status = message.status.value;
@@ -112,7 +115,7 @@ function AssistantMessage({ message, last, onRegenerate, onResults, onContinue }
   return html`<article class="message assistant" aria-label="Answer" aria-busy=${String(streaming)}>
     <${Reasoning} message=${message} />
     ${streaming && !text && !message.reasoning.value && !message.toolCalls.value.length && html`<p class="muted waiting"><span class="thinking">Waiting for the model…</span><${LoadLine} model=${message.model} /></p>`}
-    ${text && (streaming || raw ? html`<div class="as-typed ${raw ? "mono small" : "prose"}">${text}</div>` : html`<${Markdown} text=${text} />`)}
+    ${text && (raw ? html`<div class="as-typed mono small">${text}</div>` : html`<${Markdown} text=${text} />`)}
     <${ToolCalls} calls=${message.toolCalls.value} onResults=${last && status === "done" ? onResults : undefined} />
     ${message.error.value && html`<${Problem}><strong>${message.error.value}</strong></${Problem}>`}
     ${!streaming && html`<${Incomplete} stats=${message.stats.value} onContinue=${last ? onContinue : undefined} />`}
@@ -121,7 +124,8 @@ function AssistantMessage({ message, last, onRegenerate, onResults, onContinue }
       <${IconButton} icon="refresh" small label="Regenerate" onClick=${onRegenerate} />
       <${CopyButton} text=${text} label="Copy answer" />
       <${IconButton} icon="logs" small label=${raw ? "Show formatted" : "Show raw text"} pressed=${raw} onClick=${() => setRaw(!raw)} />
-      <${AnswerStats} stats=${message.stats.value} />
+      ${onBranch && html`<${IconButton} icon="branch" small label="Branch from here" onClick=${onBranch} />`}
+      <span class="tiny muted answer-model clip" title=${message.model}>${message.model}</span><${AnswerStats} stats=${message.stats.value} />
     </div>`}
   </article>`;
 }
@@ -132,8 +136,8 @@ function ToolMessage({ message }) {
 }
 
 /** *last*: it is the last one of its conversation. */
-export function Message({ message, last, onEdit, onRegenerate, onResults, onContinue }) {
+export function Message({ message, last, onEdit, onRegenerate, onResults, onContinue, onBranch }) {
   if (message.role === "user") return html`<${UserMessage} message=${message} onEdit=${onEdit} />`;
   if (message.role === "tool") return html`<${ToolMessage} message=${message} />`;
-  return html`<${AssistantMessage} message=${message} last=${last} onRegenerate=${onRegenerate} onResults=${onResults} onContinue=${onContinue} />`;
+  return html`<${AssistantMessage} message=${message} last=${last} onRegenerate=${onRegenerate} onResults=${onResults} onContinue=${onContinue} onBranch=${onBranch} />`;
 }

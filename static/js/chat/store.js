@@ -2,7 +2,7 @@
 // open; their messages survive a reload.
 
 import { signal } from "../shared/html.js";
-import { readStored, writeStored } from "../shared/storage.js";
+import { readStored, removeStored, writeStored } from "../shared/storage.js";
 import { perFrame } from "../shared/timing.js";
 import { sendChat } from "./chat-client.js";
 import { DIALECTS, mergeToolCalls, splitThinking } from "./dialects.js";
@@ -14,11 +14,12 @@ let serial = 0;
  *
  * One with the role "tool" holds the result of the call *toolCallId* of the tool *name*.
  */
-function message(role, { text = "", images = [], model = "", toolCallId = "", name = "", reasoning = "", toolCalls = [], status = "done", stats = null, error = "", reasoningMs = 0 } = {}) {
+export function message(role, { text = "", images = [], model = "", toolCallId = "", name = "", reasoning = "", toolCalls = [], status = "done", stats = null, error = "", reasoningMs = 0 } = {}) {
   return { model, toolCallId, name, toolCalls: signal(toolCalls), id: ++serial, role, images, text: signal(text), reasoning: signal(reasoning), status: signal(status), stats: signal(stats), error: signal(error), reasoningMs: signal(reasoningMs) };
 }
 
-const plain = (each) => ({
+/** A message as it is stored. */
+export const plain = (each) => ({
   role: each.role,
   model: each.model,
   toolCallId: each.toolCallId,
@@ -37,15 +38,20 @@ const plain = (each) => ({
 export class Chat {
   #control = null;
 
-  constructor(key) {
+  /** *onKept* is called with the messages whenever they are stored. */
+  constructor(key, onKept = () => {}) {
     this.key = key;
+    this.onKept = onKept;
     this.messages = signal(readStored(key, []).map((kept) => message(kept.role, kept)));
     this.busy = signal(false);
-    addEventListener("pagehide", () => this.keep());
+    addEventListener("pagehide", () => this.busy.peek() && this.keep());
   }
 
   keep() {
-    writeStored(this.key, this.messages.peek().map(plain));
+    const list = this.messages.peek();
+    if (list.length) writeStored(this.key, list.map(plain));
+    else removeStored(this.key);
+    this.onKept(list);
   }
 
   /** Send *text* and stream the response. */
@@ -81,17 +87,18 @@ export class Chat {
   }
 
   /** Stream a response to the messages so far. Never raises: the message shows the error. */
-  async answer({ dialect, model, system, temperature, maxTokens }) {
+  async answer({ dialect, model, system, parameters }) {
     const history = historyOf(this.messages.peek().filter((each) => !each.error.peek()));
     const reply = message("assistant", { status: "streaming", model });
     this.messages.value = [...this.messages.peek(), reply];
     const control = new AbortController();
     this.#control = control;
     this.busy.value = true;
+    this.keep();
     const writer = new DeltaBuffer(reply);
     try {
       const kind = DIALECTS[dialect] ?? DIALECTS.chat;
-      const body = kind.body({ model, messages: history, system: system.trim(), temperature, maxTokens });
+      const body = kind.body({ model, messages: history, system: system.trim(), parameters });
       const stats = await sendChat({ dialect: kind, body, signal: control.signal, onDelta: (delta) => writer.add(delta) });
       reply.stats.value = { ...stats, model };
       reply.status.value = "done";
@@ -109,10 +116,23 @@ export class Chat {
   }
 }
 
-/** The messages as a request sends them. Calls without a result stay out: servers refuse them. */
+/** The messages as a request sends them.
+ *
+ * Servers refuse calls without a result, so these stay out, and messages of one side in a row, which
+ * an answer that failed leaves: these are sent as one.
+ */
 function historyOf(messages) {
   const answered = new Set(messages.map((each) => each.toolCallId).filter(Boolean));
-  return messages.map((each) => ({ role: each.role, text: each.text.peek(), images: each.images, toolCallId: each.toolCallId, toolCalls: each.toolCalls.peek().filter((call) => answered.has(call.id)) }));
+  const sent = [];
+  for (const each of messages) {
+    const text = each.text.peek();
+    const last = sent.at(-1);
+    if (last?.role === "user" && each.role === "user") {
+      last.text = [last.text, text].filter(Boolean).join("\n\n");
+      last.images = [...last.images, ...each.images];
+    } else sent.push({ role: each.role, text, images: each.images, toolCallId: each.toolCallId, toolCalls: each.toolCalls.peek().filter((call) => answered.has(call.id)) });
+  }
+  return sent;
 }
 
 /** Collects deltas and renders them once per frame. */

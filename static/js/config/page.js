@@ -3,7 +3,7 @@
 import { html, signal, useEffect, useState } from "../shared/html.js";
 import { getJson, request, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { now } from "../shared/timing.js";
+import { now, useLive } from "../shared/timing.js";
 import { ago, dateTime, plural } from "../shared/format.js";
 import { attempt, showToast } from "../shared/toasts.js";
 import { CopyButton, Empty, Note, Problem } from "../shared/controls.js";
@@ -82,8 +82,9 @@ function Reload({ disabled }) {
 }
 
 export default function ConfigPage({ active }) {
+  const time = useLive(now);
   useEffect(() => { if (active) refresh(); }, [active]);
-  useEffect(() => subscribe("named:configReload", ({ phase }) => { if (phase !== "start") refresh(); }), []);
+  useEffect(() => subscribe("configReload", ({ phase }) => { if (phase !== "start") refresh(); }), []);
   const state = status.value;
   const errors = plan.value?.errors ?? state?.errors ?? [];
   if (!state) return html`<header class="page-head"><h1>Config</h1></header><div class="page-body">${problem.value && html`<${Problem}>The configuration cannot be shown: ${problem.value}</${Problem}>`}</div>`;
@@ -95,7 +96,7 @@ export default function ConfigPage({ active }) {
       ${errors.length > 0 && html`<${Errors} errors=${errors} />`}
       ${(state.advice ?? []).length > 0 && html`<${Advice} advice=${state.advice} />`}
       <section class="card" aria-label="Active configuration"><div class="card-head"><h2>Active configuration</h2></div><div class="card-body stack">
-        <dl class="facts"><dt>Loaded</dt><dd><span title=${dateTime(state.loaded_at * 1000)}>${dateTime(state.loaded_at * 1000)}, ${ago(state.loaded_at * 1000, now.value)}</span></dd><dt>Hash</dt><dd class="mono">${String(state.hash).slice(0, 12)}</dd></dl>
+        <dl class="facts"><dt>Loaded</dt><dd><span title=${dateTime(state.loaded_at * 1000)}>${dateTime(state.loaded_at * 1000)}, ${ago(state.loaded_at * 1000, time)}</span></dd><dt>Hash</dt><dd class="mono">${String(state.hash).slice(0, 12)}</dd></dl>
         ${!errors.length && html`<div><h3>What a reload would do</h3><${Plan} /></div>`}
       </div></section>
       ${file.value?.text ? html`<${FileText} errors=${errors} />` : html`<${Empty} icon="config" title="No file to show">${file.value?.reason ?? "This server was started without a configuration file."}</${Empty}>`}

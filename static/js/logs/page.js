@@ -5,12 +5,13 @@ import { stored } from "../shared/storage.js";
 import { Segmented } from "../shared/controls.js";
 import { Split } from "../shared/split.js";
 import { LogPanel } from "./log-panel.js";
-import { logs } from "./store.js";
+import { logs, useLogs } from "./store.js";
 
 const view = stored("logviewer-view-mode", "panels");
 const VIEWS = [["panels", "Both"], ["proxy", "llmsnap"], ["upstream", "Models"]];
 
 export default function LogsPage({ active }) {
+  useLogs(active, view.value in logs ? [view.value] : Object.keys(logs));
   const proxy = html`<${LogPanel} id="proxy" title="llmsnap" buffer=${logs.proxy} active=${active} />`;
   const upstream = html`<${LogPanel} id="upstream" title="Models" buffer=${logs.upstream} active=${active} />`;
   return html`

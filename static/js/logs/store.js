@@ -1,8 +1,8 @@
-// Logs: those of llmsnap and of all models from the event stream, that of one model from its own stream.
+// Logs: their last lines, and the streams that bring new ones while a page shows them.
 
-import { signal } from "../shared/html.js";
+import { signal, useEffect } from "../shared/html.js";
 import { modelPath, request } from "../shared/api.js";
-import { subscribe } from "../shared/event-stream.js";
+import { readEvents } from "../shared/sse.js";
 import { perFrame } from "../shared/timing.js";
 
 const MAX_LINES = 20000;
@@ -14,6 +14,7 @@ export class LineBuffer {
     this.lines = [];
     this.first = 0;
     this.dropped = 0;
+    this.position = ""; // where the server's stream goes on
     this.open = false; // whether the last line is incomplete
     this.generation = 0; // grows with each clear()
     this.version = signal(0);
@@ -62,24 +63,20 @@ export class LineBuffer {
 
 export const logs = { proxy: new LineBuffer(), upstream: new LineBuffer() };
 
-export function startLogs() {
-  // A new connection sends the whole history.
-  subscribe("open", () => Object.values(logs).forEach((buffer) => buffer.clear()));
-  subscribe("logData", ({ source, data }) => logs[source]?.append(data));
-}
-
 const RETRY_MS = 2000;
 
-/** Follow the log of one model until the returned function is called. */
-export function followModel(id, buffer) {
+/** Append a log, *name* is "proxy", "upstream" or a model, until the returned function is called.
+ *
+ * A later call goes on where the last one ended.
+ */
+export function followLog(name, buffer) {
   const control = new AbortController();
   const follow = async () => {
     while (!control.signal.aborted) {
-      buffer.clear();
       try {
-        await readInto(buffer, `/logs/stream/${modelPath(id)}`, control.signal);
+        await readInto(buffer, `/logs/stream/${modelPath(name)}?format=sse`, control.signal);
       } catch (error) {
-        if (error.name !== "AbortError") console.info(`log of ${id}: ${error.message}`);
+        if (error.name !== "AbortError") console.info(`log of ${name}: ${error.message}`);
       }
       if (control.signal.aborted) return;
       await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
@@ -90,11 +87,19 @@ export function followModel(id, buffer) {
 }
 
 async function readInto(buffer, path, signal) {
-  const response = await request(path, { signal });
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    buffer.append(value);
+  const response = await request(path, { signal, headers: buffer.position ? { "Last-Event-ID": buffer.position } : {} });
+  for await (const { id, data } of readEvents(response)) {
+    if (Number(id) < Number(buffer.position)) buffer.clear(); // the server was restarted
+    buffer.position = id;
+    buffer.append(`${data}\n`);
   }
+}
+
+/** Follow *logs* while *active*. */
+export function useLogs(active, names) {
+  useEffect(() => {
+    if (!active) return undefined;
+    const ends = names.map((name) => followLog(name, logs[name]));
+    return () => ends.forEach((end) => end());
+  }, [active, names.join()]);
 }

@@ -3,7 +3,7 @@
 import { computed, html } from "../shared/html.js";
 import { loadModel } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { now } from "../shared/timing.js";
+import { now, useLive } from "../shared/timing.js";
 import { ago, dateTime } from "../shared/format.js";
 import { attempt, showToast } from "../shared/toasts.js";
 import { CopyButton } from "../shared/controls.js";
@@ -56,7 +56,7 @@ export function requestLoad(id) {
 }
 
 export function startFailures() {
-  subscribe("named:swap", ({ target, outcome, error }) => {
+  subscribe("swap", ({ target, outcome, error }) => {
     if (requested.delete(target) && outcome === "failed") showToast(`Loading failed: ${errorHeadline(error)}`, "bad");
   });
 }
@@ -66,7 +66,7 @@ export function FailureCard({ id, failure, onRetry, onLog }) {
   const { headline, lines, cause, fix, endedMs } = failure;
   const text = () => [`${headline} (${dateTime(endedMs)})`, ...lines].join("\n");
   return html`<section class="failure" aria-label="Last failure of ${id}">
-    <p><strong>${cause || "The last load failed"}</strong> <span class="muted small" title=${dateTime(endedMs)}>${ago(endedMs, now.value)}</span></p>
+    <p><strong>${cause || "The last load failed"}</strong> <span class="muted small" title=${dateTime(endedMs)}>${ago(endedMs, useLive(now))}</span></p>
     <p class="small">${headline}.${fix && html` ${fix}`}</p>
     ${lines.length > 0 && html`<pre class="code-block tiny" tabindex="0" role="region" aria-label="Last output of ${id}">${lines.join("\n")}</pre>`}
     <div class="row"><button type="button" class="btn small" aria-label="Retry ${id}" onClick=${onRetry}><${Icon} name="refresh" size="14" />Retry</button>

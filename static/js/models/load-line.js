@@ -2,7 +2,7 @@
 
 import { html, useEffect } from "../shared/html.js";
 import { limited } from "../shared/session.js";
-import { now } from "../shared/timing.js";
+import { now, useLive } from "../shared/timing.js";
 import { seconds } from "../shared/format.js";
 import { modelStatus } from "./model-status.js";
 import { details, findModel, watchDetails } from "./store.js";
@@ -27,8 +27,9 @@ function sentence(model, status) {
 export function LoadLine({ model: name }) {
   // Without admin right the server does not say what others wait for.
   useEffect(() => (limited.peek() ? undefined : watchDetails()), []);
+  const time = useLive(now);
   const model = localModel(name);
-  const text = model ? sentence(model, modelStatus(model, now.value)) : "";
+  const text = model ? sentence(model, modelStatus(model, time)) : "";
   if (!text) return null;
   return html` <span class="load-line num">${text} <a href="#/models?${new URLSearchParams({ log: model.id })}">View log</a></span>`;
 }

@@ -2,7 +2,7 @@
 
 import { classes, html, useState } from "../shared/html.js";
 import { address, modelPath, sleepModel, unloadModel } from "../shared/api.js";
-import { now } from "../shared/timing.js";
+import { now, useLive } from "../shared/timing.js";
 import { bytes, clockTime, dateTime, seconds } from "../shared/format.js";
 import { attempt, showToast } from "../shared/toasts.js";
 import { IconButton } from "../shared/controls.js";
@@ -95,7 +95,7 @@ function Details({ model, state }) {
 export function ModelRow({ model, byName, onLog }) {
   const [open, setOpen] = useState(false);
   const failure = failures.value.get(model.id);
-  const state = modelStatus(model, now.value);
+  const state = modelStatus(model, useLive(now));
   const shown = byName ? model.name.trim() || model.id : model.id;
   const other = byName ? (model.name.trim() ? model.id : "") : model.name.trim();
   return html`<article class=${classes("model-row", model.unlisted && "unlisted")} data-model=${model.id}>

@@ -12,9 +12,10 @@ export const hasModels = () => {
   return local.length > 0 || peers.length > 0;
 };
 
-export function ModelSelect({ value, onChange, disabled, label = "Model", hideLabel }) {
-  const { local, peers } = pickable();
-  if (!hasModels()) return null;
+/** *models*: these local ones only. */
+export function ModelSelect({ value, onChange, disabled, label = "Model", hideLabel, models }) {
+  const { local, peers } = models ? { local: models, peers: [] } : pickable();
+  if (!local.length && !peers.length) return null;
   const known = local.some((model) => model.id === value) || peers.some(([, list]) => list.some((model) => model.id === value));
   const option = (model) => html`<option key=${model.id} value=${model.id}>${model.id}</option>`;
   return html`<${Select} label=${label} hideLabel=${hideLabel} value=${known ? value : ""} disabled=${disabled} onChange=${onChange}>

@@ -1,7 +1,7 @@
 // The models: their states and actions; beside them statistics and a log.
 
 import { classes, html, useEffect, useMemo, useState } from "../shared/html.js";
-import { query } from "../shared/router.js";
+import { pageLink, query } from "../shared/router.js";
 import { unloadAll } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { useMedia } from "../shared/dom-utils.js";
@@ -10,10 +10,10 @@ import { attempt, showToast } from "../shared/toasts.js";
 import { Empty, Figure, IconButton, Segmented, Select, TextField } from "../shared/controls.js";
 import { Confirm } from "../shared/dialog.js";
 import { Split } from "../shared/split.js";
-import { binsOf, Histogram } from "../shared/histogram.js";
-import { metrics } from "../activity/store.js";
+import { Histogram } from "../shared/histogram.js";
+import { useStatistics } from "../activity/statistics.js";
 import { LogPanel } from "../logs/log-panel.js";
-import { followModel, LineBuffer, logs } from "../logs/store.js";
+import { followLog, LineBuffer, logs } from "../logs/store.js";
 import { failures } from "./failures.js";
 import { ModelRow } from "./model-row.js";
 import { groupsOf, localModels, modelsKnown, peerModels, refreshDetails, watchDetails } from "./store.js";
@@ -85,7 +85,7 @@ function ModelList({ onLog }) {
 /** The log of the chosen model while the page is active, else that of all. */
 function useLog(id, active) {
   const buffer = useMemo(() => (id === ALL ? logs.upstream : new LineBuffer()), [id]);
-  useEffect(() => (id !== ALL && active ? followModel(id, buffer) : undefined), [id, active, buffer]);
+  useEffect(() => (active ? followLog(id === ALL ? "upstream" : id, buffer) : undefined), [id, active, buffer]);
   return buffer;
 }
 
@@ -102,26 +102,21 @@ function ModelLog({ active }) {
 
 // --- statistics: requests, tokens and generation speed
 
-const sum = (list, key) => list.reduce((total, each) => total + Math.max(0, each[key]), 0);
-
-function speeds(list) {
-  return list.filter((each) => each.output_tokens > 0 && each.duration_ms > 0).map((each) => (each.tokens_per_second > 0 ? each.tokens_per_second : each.output_tokens / (each.duration_ms / 1000)));
-}
-
-export function Statistics() {
-  const list = metrics.value;
-  const bins = useMemo(() => binsOf(speeds(list)), [list]);
+export function Statistics({ active }) {
+  const { statistics } = useStatistics("", active);
+  if (!statistics) return null;
+  const { requests, input_tokens: input, output_tokens: output, tokens_per_second: speeds } = statistics.total;
   return html`<section class="card" aria-label="Statistics">
     <div class="card-head"><h2>Statistics</h2></div>
     <div class="card-body stack">
       <div class="figures">
-        <${Figure} name="requests" value=${count(list.length)} />
-        <${Figure} name="tokens processed" value=${compact(sum(list, "input_tokens"))} />
-        <${Figure} name="tokens generated" value=${compact(sum(list, "output_tokens"))} />
+        <${Figure} name="requests" value=${count(requests)} />
+        <${Figure} name="tokens processed" value=${compact(input)} />
+        <${Figure} name="tokens generated" value=${compact(output)} />
       </div>
-      ${bins
-        ? html`<div><p class="label">Generation speed, tokens/s</p><${Histogram} data=${bins} label="Tokens per second" format=${speed} /></div>`
-        : html`<p class="muted small">Speeds appear here after the first answer. The <a href="#/">Playground</a> is a quick way to get one.</p>`}
+      ${speeds
+        ? html`<div><p class="label">Generation speed, tokens/s</p><${Histogram} data=${speeds} label="Tokens per second" format=${speed} /></div>`
+        : html`<p class="muted small">Speeds appear here after the first answer. The <a href=${pageLink("playground")}>Playground</a> is a quick way to get one.</p>`}
     </div>
   </section>`;
 }
@@ -139,7 +134,7 @@ export default function ModelsPage({ active }) {
   // Links of other pages may name the model whose log to show.
   useEffect(() => { if (active && linked) watched.value = linked; }, [active, linked]);
   const list = html`<div class="models-left"><${ModelList} onLog=${onLog} /></div>`;
-  const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} />`}<${ModelLog} active=${active} /></div>`;
+  const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} active=${active} />`}<${ModelLog} active=${active} /></div>`;
   return html`
     <header class="page-head"><h1>Models</h1><span class="muted small num">${summary()}</span></header>
     ${narrow

@@ -41,7 +41,7 @@ export const findModel = (id) => models.value.find((model) => model.id === id);
 /** How many components show details; they are polled only while there are some. */
 let watchers = 0;
 
-function onModelList(list) {
+function showModels(list) {
   const changed = new Map(since.peek());
   const before = new Map(models.peek().map((model) => [model.id, model.state]));
   const at = Date.now();
@@ -50,11 +50,33 @@ function onModelList(list) {
     // The start of a state of the first list is unknown.
     if (before.has(model.id) && before.get(model.id) !== model.state) changed.set(model.id, at);
   }
-  since.value = changed;
-  models.value = list;
-  modelsKnown.value = true;
+  batch(() => {
+    since.value = changed;
+    models.value = list;
+    modelsKnown.value = true;
+  });
   refreshSoon();
 }
+
+/** State changes that arrived while the list was fetched; the list may be older than they are. */
+let early = null;
+
+function onStateChange({ processName: id, newState: state }) {
+  early?.set(id, state);
+  const list = models.peek();
+  if (list.some((model) => model.id === id && model.state !== state)) showModels(list.map((model) => (model.id === id ? { ...model, state } : model)));
+}
+
+const refreshModels = singleFlight(async () => {
+  early = new Map();
+  try {
+    const list = (await getJson("/api/models")).models;
+    showModels(list.map((model) => ({ ...model, state: early.get(model.id) ?? model.state })));
+  } catch (error) {
+    console.info(`/api/models: ${error.message}`);
+  }
+  early = null;
+});
 
 /** Fetch the overview. */
 export const refreshDetails = singleFlight(async () => {
@@ -93,12 +115,15 @@ export function watchDetails() {
 function onInFlight({ models: busy }) {
   const found = new Map(busy.map((each) => [each.model, each]));
   let idleChanged = false; // between idle and busy; the event lacks the idle countdown
-  const changed = new Map([...details.peek()].map(([id, entry]) => {
+  let changed = null;
+  for (const [id, entry] of details.peek()) {
     const { in_flight = 0, waiting = 0 } = found.get(id) ?? {};
+    if (in_flight === entry.in_flight && waiting === entry.waiting) continue;
     idleChanged ||= (in_flight + waiting > 0) !== (entry.in_flight + entry.waiting > 0) || waiting !== entry.waiting;
-    return [id, { ...entry, in_flight, waiting }];
-  }));
-  details.value = changed;
+    changed ??= new Map(details.peek());
+    changed.set(id, { ...entry, in_flight, waiting });
+  }
+  if (changed) details.value = changed;
   if (idleChanged) refreshSoon();
 }
 
@@ -115,9 +140,11 @@ async function listModelsOfKey() {
 
 export function startModels() {
   subscribe("limited", listModelsOfKey);
-  subscribe("modelStatus", onModelList);
-  subscribe("named:inFlight", onInFlight);
-  subscribe("named:swap", refreshSoon);
+  subscribe("open", refreshModels);
+  subscribe("configReload", ({ phase }) => phase === "end" && refreshModels());
+  subscribe("modelStatus", onStateChange);
+  subscribe("inFlight", onInFlight);
+  subscribe("swap", refreshSoon);
 }
 
 // --- groups: which models swap with each other, which stay

@@ -44,7 +44,7 @@ async function run() {
 
 async function measure(state, abort) {
   const dialect = DIALECTS.chat;
-  const body = dialect.body({ model: model.value, messages: [{ role: "user", text: prompt.value }], maxTokens: maxTokens.value });
+  const body = dialect.body({ model: model.value, messages: [{ role: "user", text: prompt.value }], parameters: { max_tokens: maxTokens.value } });
   try {
     state.done.push(await sendChat({ dialect, body, signal: abort }));
   } catch (error) {

@@ -1,8 +1,8 @@
-// The live connection to /api/events: it reconnects, and calls the subscribers of each event.
+// The live connection to the server's events: it reconnects, and calls the subscribers of each event.
 //
-// A frame without a name is an envelope {type, data} whose data is JSON in a string; frames with a
-// name carry their JSON directly. Subscribers of envelopes use the type, those of named frames
-// "named:" and the name.
+// A WebSocket, since browsers open only six other connections to an HTTP/1.1 server, over all tabs;
+// server-sent events where a proxy does not let WebSockets through. Each frame is {event, data}. A
+// new connection sends no history: subscribers of "open" fetch what they show.
 
 import { signal } from "./html.js";
 import { address, getJson, singleFlight } from "./api.js";
@@ -10,6 +10,7 @@ import { limited, signedOut } from "./session.js";
 
 const MAX_WAIT_MS = 5000;
 const HIDDEN_CLOSE_MS = 60000;
+const OPTIONS = "format=named&logs=0";
 
 /** "connecting", "connected", "disconnected", "limited" (the key may not read events), or "paused"
  * (the tab has been hidden for a minute). */
@@ -23,13 +24,11 @@ let source = null;
 let failures = 0;
 let retryTimer = 0;
 let hiddenTimer = 0;
+let socketsWork = true;
 
-/** Call *handler* with the data of each such frame; "open" when a connection begins. */
+/** Call *handler* with the data of each such event; "open" when a connection begins. */
 export function subscribe(kind, handler) {
-  if (!handlers.has(kind)) {
-    handlers.set(kind, new Set());
-    if (source && kind.startsWith("named:")) listenTo(kind);
-  }
+  if (!handlers.has(kind)) handlers.set(kind, new Set());
   handlers.get(kind).add(handler);
   return () => handlers.get(kind).delete(handler);
 }
@@ -44,29 +43,27 @@ function dispatch(kind, data) {
   }
 }
 
-function listenTo(kind) {
-  source.addEventListener(kind.slice("named:".length), (event) => {
-    try {
-      dispatch(kind, JSON.parse(event.data));
-    } catch {
-      console.warn(`event ${kind}: not JSON`);
-    }
-  });
-}
-
-function onMessage(event) {
-  let envelope;
+function onFrame(kind, text) {
+  let data;
   try {
-    envelope = JSON.parse(event.data);
-    envelope.data = JSON.parse(envelope.data);
+    data = JSON.parse(text);
   } catch {
-    console.warn("event: not an envelope");
+    console.warn(`event ${kind}: not JSON`);
     return;
   }
-  dispatch(envelope.type, envelope.data);
+  if (kind) dispatch(kind, data);
+  else dispatch(data.event, data.data);
+}
+
+function onOpen() {
+  failures = 0;
+  reason.value = "";
+  connection.value = "connected";
+  dispatch("open", null);
 }
 
 function onError() {
+  if (connection.peek() === "connecting") socketsWork = !socketsWork;
   close();
   connection.value = "disconnected";
   failures += 1;
@@ -76,10 +73,10 @@ function onError() {
   fetchRefusal();
 }
 
-/** EventSource hides the status of a refused connection; another request shows it. */
+/** The status of a refused connection is hidden from scripts; another request shows it. */
 const fetchRefusal = singleFlight(async () => {
   try {
-    await getJson("/api/inflight");
+    await getJson("/api/version");
     reason.value = "";
   } catch (error) {
     reason.value = error.status ? error.message : "";
@@ -89,8 +86,27 @@ const fetchRefusal = singleFlight(async () => {
 
 function close() {
   clearTimeout(retryTimer);
-  source?.close();
+  const last = source;
   source = null;
+  last?.close();
+}
+
+/** Have *made* call the handlers as long as it is the current connection. */
+function attend(made, events) {
+  source = made;
+  for (const [name, handler] of Object.entries(events)) made.addEventListener(name, (event) => source === made && handler(event));
+}
+
+function openSocket() {
+  const url = new URL(address(`/api/ws?${OPTIONS}`));
+  url.protocol = url.protocol.replace("http", "ws");
+  attend(new WebSocket(url), { open: onOpen, message: (event) => onFrame("", event.data), close: onError });
+}
+
+function openEventSource() {
+  const made = new EventSource(address(`/api/events?${OPTIONS}`));
+  attend(made, { open: onOpen, error: onError });
+  for (const kind of handlers.keys()) made.addEventListener(kind, (event) => source === made && event.data && onFrame(kind, event.data));
 }
 
 /** Connect, or connect again at once. */
@@ -103,20 +119,11 @@ export function connect() {
     return;
   }
   connection.value = "connecting";
-  source = new EventSource(address("/api/events?format=both"));
-  source.onopen = () => {
-    failures = 0;
-    reason.value = "";
-    connection.value = "connected";
-    dispatch("open", null);
-  };
-  source.onmessage = onMessage;
-  source.onerror = onError;
-  for (const kind of handlers.keys()) if (kind.startsWith("named:")) listenTo(kind);
+  if (socketsWork) openSocket();
+  else openEventSource();
 }
 
-// Browsers open at most six connections to an HTTP/1.1 server, over all tabs: a hidden tab closes its
-// own after a minute. The server sends its whole state when the tab is shown again.
+// A hidden tab closes its connection after a minute, and fetches what it shows when it is shown again.
 function onVisibility() {
   clearTimeout(hiddenTimer);
   if (document.hidden) {

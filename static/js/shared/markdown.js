@@ -136,24 +136,38 @@ function addCopyButtons(root) {
   }
 }
 
+/** Rendering may take this share of the time while a text grows. */
+const SHARE = 0.2;
+const MIN_PAUSE_MS = 50;
+
+/** A text that may grow: what is shown is replaced only by what is complete, so nothing jumps. */
 export function Markdown({ text }) {
   const place = useRef(null);
+  const latest = useRef("");
+  const running = useRef(false);
   const [failed, setFailed] = useState(false);
   useEffect(() => {
-    let current = true;
-    renderMarkdown(text).then(
-      (nodes) => {
-        if (!current) return;
-        place.current.replaceChildren(nodes);
-        addCopyButtons(place.current);
-      },
-      (error) => {
-        console.error(error);
-        if (current) setFailed(true);
-      },
-    );
-    return () => { current = false; };
+    latest.current = text;
+    if (running.current) return;
+    running.current = true;
+    follow().catch((error) => {
+      console.error(error);
+      setFailed(true);
+    }).finally(() => { running.current = false; });
   }, [text]);
+  const follow = async () => {
+    let shown;
+    while (place.current && shown !== latest.current) {
+      shown = latest.current;
+      const began = performance.now();
+      const nodes = await renderMarkdown(shown);
+      if (!place.current) return;
+      place.current.replaceChildren(nodes);
+      addCopyButtons(place.current);
+      const pause = Math.max(MIN_PAUSE_MS, (performance.now() - began) / SHARE);
+      if (shown !== latest.current) await new Promise((resolve) => { setTimeout(resolve, pause); });
+    }
+  };
   if (failed) return html`<div class="prose as-typed">${text}</div>`;
   return html`<div class="prose" ref=${place}></div>`;
 }

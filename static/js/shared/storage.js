@@ -24,6 +24,15 @@ export function writeStored(key, value) {
   }
 }
 
+/** Remove the value stored under *key*. */
+export function removeStored(key) {
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // Storage is forbidden: nothing was stored.
+  }
+}
+
 /** Return a signal that starts with the stored value and stores every change. */
 export function stored(key, fallback) {
   const state = signal(readStored(key, fallback));

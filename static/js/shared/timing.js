@@ -1,6 +1,6 @@
 // The clock, and timers that rest while the tab is hidden.
 
-import { signal } from "./html.js";
+import { createContext, signal, useContext } from "./html.js";
 
 /** Whether the tab is visible. */
 export const visible = signal(!document.hidden);
@@ -15,6 +15,14 @@ document.addEventListener("visibilitychange", () => {
   visible.value = !document.hidden;
   now.value = Date.now();
 });
+
+/** Whether the page around a component is shown, in a visible tab. */
+export const PageActive = createContext(true);
+
+/** The value of a *signal* that changes often; a component of a page that is not shown rests. */
+export function useLive(signal) {
+  return useContext(PageActive) ? signal.value : signal.peek();
+}
 
 /** Return a function that runs *action* with the next frame, once however often it is called. */
 export function perFrame(action) {

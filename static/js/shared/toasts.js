@@ -10,10 +10,11 @@ export function dismiss(id) {
   toasts.value = toasts.value.filter((each) => each.id !== id);
 }
 
-export function showToast(text, kind = "info") {
+/** *action* is [name, function] of a button. */
+export function showToast(text, kind = "info", action = null) {
   const id = ++serial;
-  toasts.value = [...toasts.value.slice(-3), { id, text, kind }];
-  setTimeout(() => dismiss(id), kind === "bad" ? 12000 : 5000);
+  toasts.value = [...toasts.value.slice(-3), { id, text, kind, action }];
+  setTimeout(() => dismiss(id), kind === "bad" || action ? 12000 : 5000);
 }
 
 /** Run *action*; a toast shows its error. Resolves to whether it worked. */
@@ -29,8 +30,8 @@ export async function attempt(what, action) {
 
 export function Toasts() {
   return html`<div class="toasts" role="region" aria-live="polite" aria-label="Messages">
-    ${toasts.value.map(({ id, text, kind }) => html`<div key=${id} class="toast ${kind}">
-      <span class="grow">${text}</span><${IconButton} icon="close" label="Dismiss" small onClick=${() => dismiss(id)} />
+    ${toasts.value.map(({ id, text, kind, action }) => html`<div key=${id} class="toast ${kind}">
+      <span class="grow">${text}</span>${action && html`<button type="button" class="btn small" onClick=${() => { dismiss(id); action[1](); }}>${action[0]}</button>`}<${IconButton} icon="close" label="Dismiss" small onClick=${() => dismiss(id)} />
     </div>`)}
   </div>`;
 }

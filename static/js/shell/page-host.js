@@ -2,10 +2,10 @@
 //
 // A page is active while it is shown and the tab is visible; only then it polls the server.
 
-import { html, useEffect, useState } from "../shared/html.js";
+import { html, useEffect, useRef, useState } from "../shared/html.js";
 import { current, pageLink, PAGES } from "../shared/router.js";
 import { keyName, limited, signOut } from "../shared/session.js";
-import { visible } from "../shared/timing.js";
+import { PageActive, visible } from "../shared/timing.js";
 import { attempt } from "../shared/toasts.js";
 import { Empty, Problem } from "../shared/controls.js";
 
@@ -15,7 +15,7 @@ const loadPage = async (id) => (await import(`../${id}/page.js`)).default;
 const pageOf = (id) => PAGES.find((page) => page.id === id);
 
 function AdminKeyRequired({ page }) {
-  return html`<div class="page" data-page=${page.id}><header class="page-head"><h1>${page.title}</h1></header>
+  return html`<div class="page" data-page=${page.id} tabindex="0"><header class="page-head"><h1>${page.title}</h1></header>
     <div class="page-body"><${Empty} icon="warn" title="Admin key required">${keyName.value} can use the <a href=${pageLink("playground")}>Playground</a> only. Sign out to use another key.<p><button type="button" class="btn" onClick=${() => attempt("Not signed out", signOut)}>Sign out</button></p></${Empty}></div></div>`;
 }
 
@@ -34,11 +34,19 @@ export function PageHost() {
       },
     );
   }, [shown, forbidden]);
+  const before = useRef(shown);
+  const ready = forbidden || loaded[shown] !== undefined;
+  // The focus moves with the page, so that keys and screen readers go on there.
+  useEffect(() => {
+    if (!ready || before.current === shown) return;
+    before.current = shown;
+    document.querySelector(`[data-page="${shown}"]`)?.focus({ preventScroll: true });
+  }, [shown, ready]);
   return html`${forbidden && html`<${AdminKeyRequired} page=${pageOf(shown)} />`}${PAGES.filter((page) => loaded[page.id]).map((page) => {
     const Page = loaded[page.id];
     const isShown = page.id === shown && !forbidden;
     const active = isShown && visible.value;
-    return html`<div key=${page.id} class="page" hidden=${!isShown} data-page=${page.id} tabindex="0"><${Page} active=${active} /></div>`;
+    return html`<div key=${page.id} class="page" hidden=${!isShown} data-page=${page.id} tabindex="0"><${PageActive.Provider} value=${active}><${Page} active=${active} /></${PageActive.Provider}></div>`;
   })}
   ${failed === shown && !loaded[shown] && html`<div class="page"><div class="page-body"><${Problem}>This page could not be loaded. <a href="">Reload</a></${Problem}></div></div>`}`;
 }

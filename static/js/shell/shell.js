@@ -1,10 +1,10 @@
 // The frame around the pages: navigation, connection, theme, toasts.
 
 import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
-import { current, pageLink, PAGES } from "../shared/router.js";
+import { current, openPages, pageLink } from "../shared/router.js";
 import { getJson } from "../shared/api.js";
 import { connect, connection, reason } from "../shared/event-stream.js";
-import { keyName, limited, session, signedOut, signOut } from "../shared/session.js";
+import { keyName, session, signedOut, signOut } from "../shared/session.js";
 import { stored } from "../shared/storage.js";
 import { chooseTheme, theme } from "../shared/theme.js";
 import { attempt, Toasts } from "../shared/toasts.js";
@@ -14,6 +14,7 @@ import { inflightTotal } from "../activity/store.js";
 import { failures } from "../models/failures.js";
 import { models } from "../models/store.js";
 import { PageHost } from "./page-host.js";
+import { Keyboard } from "./palette.js";
 import { SignIn } from "./sign-in.js";
 
 const MAX_TITLE = 64;
@@ -24,13 +25,19 @@ const DOTS = { connected: "🟢", connecting: "🟡", disconnected: "🔴", limi
 const WORDS = { connected: "Live", connecting: "Connecting", disconnected: "Disconnected", limited: "Limited key", paused: "Paused" };
 
 function Title() {
+  const [editing, setEditing] = useState(false);
+  const field = useRef(null);
+  useEffect(() => { if (editing) field.current.select(); }, [editing]);
   const save = (event) => {
-    const text = event.currentTarget.value.replace(/[\r\n]+/g, " ").trim().slice(0, MAX_TITLE) || DEFAULT_TITLE;
-    title.value = text;
-    event.currentTarget.value = text;
+    title.value = event.currentTarget.value.replace(/[\r\n]+/g, " ").trim().slice(0, MAX_TITLE) || DEFAULT_TITLE;
+    setEditing(false);
   };
-  const onKeyDown = (event) => event.key === "Enter" && event.currentTarget.blur();
-  return html`<input class="brand-title" aria-label="Title of this page" value=${title.value} spellcheck="false" onBlur=${save} onKeyDown=${onKeyDown} />`;
+  const onKeyDown = (event) => {
+    if (event.key === "Escape") event.currentTarget.value = title.value;
+    if (event.key === "Enter" || event.key === "Escape") event.currentTarget.blur();
+  };
+  if (editing) return html`<input ref=${field} class="brand-title" aria-label="Title of this page" defaultValue=${title.value} spellcheck="false" onBlur=${save} onKeyDown=${onKeyDown} />`;
+  return html`<span class="brand-title clip" title=${title.value}>${title.value}</span><${IconButton} icon="edit" small label="Edit the title" onClick=${() => setEditing(true)} />`;
 }
 
 /** The version of the server, fetched with each new connection. */
@@ -79,7 +86,7 @@ function Sidebar({ open, onClose }) {
   return html`<nav class=${classes("side", open && "open")} aria-label="Pages" id="side">
     <div class="brand"><${Logo} /><${Title} /></div>
     <div class="nav">
-      ${PAGES.filter((page) => page.anyKey || !limited.value).map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
+      ${openPages.value.map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
         <${Icon} name=${page.icon} /><span>${page.title}</span>
         ${page.id === "models" && failures.value.size > 0 && html`<span class="count bad">${failures.value.size} failed</span>`}
         ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${page.id === "models" && html`<span class="dot small-dot"></span>`}${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
@@ -105,6 +112,9 @@ function Banner() {
     <button type="button" class="btn small" onClick=${connect}>Try now</button></div>`;
 }
 
+// A file dropped beside a field would replace the page.
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+
 export function Shell() {
   return signedOut.value ? html`<${SignIn} title=${title.value} />` : html`<${Frame} />`;
 }
@@ -124,6 +134,7 @@ function Frame() {
     return () => document.removeEventListener("keydown", escape);
   }, [open]);
   return html`<div class="shell">
+    <button type="button" class="skip btn" onClick=${() => document.querySelector(".page:not([hidden])")?.focus()}>Skip to the page</button>
     <header class="top" ref=${menu}>
       <${IconButton} icon="menu" label="Pages" onClick=${() => setOpen(true)} />
       <strong class="clip grow">${title.value}</strong>
@@ -132,6 +143,6 @@ function Frame() {
     <${Sidebar} open=${open} onClose=${close} />
     ${open && html`<button type="button" class="veil" aria-label="Close the menu" onClick=${close}></button>`}
     <div class="stage"><${Banner} /><main class="main"><${PageHost} /></main></div>
-    <${Toasts} />
+    <${Toasts} /><${Keyboard} />
   </div>`;
 }

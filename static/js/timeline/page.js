@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useRef, useState } from "../shared/html.js";
 import { go } from "../shared/router.js";
 import { themeVersion } from "../shared/theme.js";
-import { now } from "../shared/timing.js";
+import { now, useLive } from "../shared/timing.js";
 import { count, ms, percent, seconds, timeOfDay } from "../shared/format.js";
 import { Empty, Figure, IconButton, Segmented } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
@@ -26,7 +26,8 @@ const MARGIN = 0.02;
 function useWindow() {
   const [spanMs, setSpan] = useState(15 * 60000);
   const [end, setEnd] = useState(null);
-  const right = end ?? now.value + spanMs * MARGIN;
+  const time = useLive(now);
+  const right = end ?? time + spanMs * MARGIN;
   const clamp = (value) => Math.min(MAX_SPAN_MS, Math.max(MIN_SPAN_MS, value));
   return {
     from: right - spanMs,
@@ -124,10 +125,11 @@ function Lanes({ models, window, active }) {
   const canvas = useRef(null);
   const [holder, width] = useWidth();
   const view = { from: window.from, to: window.to, width: Math.max(width, 50) };
-  const scene = useMemo(() => sceneOf(view, models, stateBars, requests.value, swaps.value, now.value), [view.from, view.to, view.width, models, requests.value, swaps.value, barsVersion.value, now.value]);
+  const time = useLive(now);
+  const scene = useMemo(() => sceneOf(view, models, stateBars, requests.value, swaps.value, time), [view.from, view.to, view.width, models, requests.value, swaps.value, barsVersion.value, time]);
   const pointer = usePointer(canvas, window, view, scene);
   useEffect(() => {
-    if (active && width) draw(canvas.current, view, scene, now.value);
+    if (active && width) draw(canvas.current, view, scene, time);
   }, [scene, active, width, themeVersion.value]);
   return html`<div class="lanes">
     <div class="lane-names" style=${{ paddingTop: `${AXIS}px` }}>${models.map((model) => html`<div key=${model.id} class="lane-name" style=${{ height: `${LANE}px` }}>
@@ -160,8 +162,8 @@ export default function TimelinePage({ active }) {
   const window = useWindow();
   const models = localModels.value;
   useEffect(() => { if (active) refreshStates(); }, [active]);
-  useEffect(() => { if (active) refreshRequests(); }, [active, activityTick.value]);
-  const figures = useMemo(() => figuresOf(window, stateBars, requests.value, swaps.value, now.value), [window.from, window.to, requests.value, swaps.value, barsVersion.value]);
+  useEffect(() => { if (active) refreshRequests(); }, [active, useLive(activityTick)]);
+  const figures = useMemo(() => figuresOf(window, stateBars, requests.value, swaps.value, now.peek()), [window.from, window.to, requests.value, swaps.value, barsVersion.value]);
   const spanMinutes = Math.round(window.spanMs / 60000);
   return html`
     <header class="page-head"><h1>Timeline</h1>

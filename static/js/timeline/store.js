@@ -1,9 +1,9 @@
 // What the timeline draws: the states of the last hours and the finished requests.
 
-import { signal } from "../shared/html.js";
+import { effect, signal } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
-import { subscribe } from "../shared/event-stream.js";
 import { throttle } from "../shared/timing.js";
+import { localModels } from "../models/store.js";
 
 const WINDOW_MS = 3 * 3600 * 1000;
 const REFRESH_MS = 1000;
@@ -28,7 +28,7 @@ function recordState(model, state, at) {
   bars.push({ state, from: at, to: null });
   while (bars.length && bars[0].to !== null && bars[0].to < at - WINDOW_MS) bars.shift();
   stateBars.set(model, bars);
-  barsVersion.value += 1;
+  barsVersion.value = barsVersion.peek() + 1;
 }
 
 /** Prepend the bars from before the first recorded one, oldest first. */
@@ -43,11 +43,11 @@ function recordEarlier(model, earlier) {
   barsVersion.value += 1;
 }
 
-/** Record the states of the event stream. */
+/** Record the states of the models as they change. */
 export function startTimeline() {
-  subscribe("modelStatus", (models) => {
+  effect(() => {
     const at = Date.now();
-    for (const model of models) if (!model.peerID) recordState(model.id, model.state, at);
+    for (const { id, state } of localModels.value) recordState(id, state, at);
   });
 }
 

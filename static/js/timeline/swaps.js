@@ -32,8 +32,8 @@ const refreshSwaps = singleFlight(async () => {
 
 export function startSwaps() {
   subscribe("open", refreshSwaps);
-  subscribe("named:swapStarted", (swap) => addSwaps([{ ...swap, started_ms: Date.now() }]));
-  subscribe("named:swap", (swap) => addSwaps([swap]));
+  subscribe("swapStarted", (swap) => addSwaps([{ ...swap, started_ms: Date.now() }]));
+  subscribe("swap", (swap) => addSwaps([swap]));
 }
 
 /** The first line of a swap's *error*: what failed, without the output of the model's server below it. */
