@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import gevent
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.config import Config, Diff, Loaded, ModelConfig, advice_on, compare, load_content
@@ -19,7 +20,17 @@ from llmsnap.http import Sessions
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
-from llmsnap.models import RESIDENT, Address, Context, KnownFacts, Process, State, Trigger, Voices
+from llmsnap.models import (
+    RESIDENT,
+    Address,
+    Context,
+    KnownFacts,
+    Process,
+    State,
+    Trigger,
+    Voices,
+    metrics_page,
+)
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
     Driver,
@@ -383,6 +394,22 @@ class Service:
         """Return where the models that are ready answer. Never switches."""
         ready = (one for one in self._processes.items() if one[1].state is State.READY)
         return {model_id: process.address for model_id, process in ready}
+
+    def model_metrics(self) -> dict[str, bytes]:
+        """Return the Prometheus pages of the ready models that have one. Blocks: a second.
+
+        Asks past the scheduler: a scrape keeps no model loaded and takes no slot.
+        """
+        pages: dict[str, bytes] = {}
+
+        def ask(model_id: str, address: Address) -> None:
+            if page := metrics_page(address):
+                pages[model_id] = page
+
+        ready = sorted(self.ready_addresses().items())
+        asking = [self._tasks.spawn(f"metrics of {name}", ask, name, at) for name, at in ready]
+        gevent.joinall(asking)
+        return {name: pages[name] for name, _ in ready if name in pages}
 
     def wait_end(self, model_id: str, address: Address, limit_s: float) -> ChildExited | None:
         """See proxy.dispatch.Servers."""

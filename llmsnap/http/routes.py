@@ -542,7 +542,11 @@ RECORDS = (
     _api("openapi.json", "This document.", "This page for programs.", access=Access.KEY),
     HttpRoute(
         ("GET",), "/metrics", "api", "Counters and gauges for Prometheus.",
-        "A key with `models` gets 403. `?compat=llama-swap` adds host and GPUs under its names.",
+        "A key with `models` gets 403.",
+        parameters=(
+            Parameter("compat", "Adds host and GPUs under its names.", choices=("llama-swap",)),
+            Parameter("upstream", "`1`: adds the metrics of the ready models.", choices=("1",)),
+        ),
         access=Access.ALL_MODELS, routine=True,
         answers={TEXT: "Text"},
     ),

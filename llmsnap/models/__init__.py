@@ -6,7 +6,7 @@ the calls to the server (sleep, wake), ``health`` waits until it responds, ``fac
 remembers its context and modalities, ``voices`` its voices.
 """
 
-from llmsnap.models.control import LOOPBACK, Address, parse_address
+from llmsnap.models.control import LOOPBACK, Address, metrics_page, parse_address
 from llmsnap.models.facts import Context, Facts, KnownFacts
 from llmsnap.models.process import Process
 from llmsnap.models.progress import LoadState
@@ -31,5 +31,6 @@ __all__ = [
     "State",
     "Trigger",
     "Voices",
+    "metrics_page",
     "parse_address",
 ]

@@ -156,6 +156,19 @@ def _beginning(answer: requests.Response) -> bytes:
     return body[:MAX_BODY_BYTES]
 
 
+METRICS = ControlCall("GET", "/metrics", limit_s=1.0)
+
+
+def metrics_page(address: Address) -> bytes:
+    """Return the Prometheus page of the server at *address*; empty without one. Blocks: 1 s."""
+    try:
+        status, body = send(address, METRICS)
+    except UpstreamError as error:
+        log.debug("%s has no metrics: %s", address.called, error)
+        return b""
+    return body if status == 200 else b""
+
+
 def warm_up() -> None:
     """Load the modules that ``send`` needs; called while a server starts anyway."""
     import requests  # noqa: F401, PLC0415 - see send

@@ -4,8 +4,9 @@ Read ``events`` first: the events, and the bus that delivers them to subscribers
 request: ``recorder`` gives it an ``observer``, which observes the response; at its end ``usage``
 finds the token counts, and the recorder files the ``record`` in ``activity`` and the
 capture in ``captures``. ``store`` keeps records in SQLite, ``prometheus`` counts them for
-``/metrics``, ``sampling`` watches host and GPUs, ``hardware`` detects them. ``telemetry`` owns all
-of these; ``workers`` are threads for calls that block. ``store`` is loaded where one is configured.
+``/metrics``, ``exposition`` merges those of model servers, ``sampling`` watches host and GPUs,
+``hardware`` detects them. ``telemetry`` owns all of these; ``workers`` are threads for calls that
+block. ``store`` is loaded where one is configured.
 """
 
 from llmsnap.telemetry.activity import (
@@ -49,6 +50,7 @@ from llmsnap.telemetry.events import (
     SwapFinished,
     SwapStarted,
 )
+from llmsnap.telemetry.exposition import merge
 from llmsnap.telemetry.observer import ResponseObserver, header, milliseconds
 from llmsnap.telemetry.prometheus import Gauges, ModelGauges
 from llmsnap.telemetry.record import ActivityRecord, in_flight_object
@@ -110,6 +112,7 @@ __all__ = [
     "in_flight_object",
     "is_metric",
     "llama_swap_samples",
+    "merge",
     "metric_object",
     "milliseconds",
     "named_metric_object",

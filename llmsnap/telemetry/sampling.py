@@ -383,6 +383,8 @@ SCHEMA_VERSION = 1
 EVERY_S = 5.0
 KEPT = 720  # an hour
 TIMEOUT_S = 3.0
+RETRY_S, MOST_RETRY_S = 60.0, 3600.0
+"""First and longest delay before a provider that failed is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,27 +399,50 @@ class PerformanceSample:
 
 
 class Source:
-    """A provider, called in a thread of its own, and never again after a time-out or a failure."""
+    """A provider, called in a thread of its own.
 
-    def __init__(self, name: str, find: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> None:
+    After a time-out or a failure it is looked for again, with growing delays: a driver is updated,
+    or resets a device. Where there is none, it is not looked for again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        find: Callable[[], Any],
+        timeout_s: float = TIMEOUT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.given_up = False
-        self._find, self._timeout_s = find, timeout_s
+        self._find, self._timeout_s, self._clock = find, timeout_s, clock
         self._worker = WorkerThread(f"{name} sampler")
         self._provider: Any = None
+        self._retry_at = self._delay_s = 0.0
 
     def ask(self, question: Callable[[Any], Any], unknown: Any) -> Any:
         """Return ``question(provider)``, or *unknown* if there is none or it failed. Blocks."""
-        if self.given_up:
+        if self.given_up or self._clock() < self._retry_at:
             return unknown
         try:
-            return self._worker.run(self._ask, question, unknown, timeout_s=self._timeout_s)
+            found = self._worker.run(self._ask, question, unknown, timeout_s=self._timeout_s)
         except WorkerStuck as error:
-            log.warning("%s; it is not asked again", error)
+            self._put_off(str(error))
         except Exception as error:  # noqa: BLE001 - the errors of drivers cannot be listed
-            log.warning("%s sampler failed (%r); it is not asked again", self.name, error)
-        self.given_up = True
+            self._put_off(f"{self.name} sampler failed: {error!r}")
+        else:
+            if self._delay_s:
+                log.info("%s sampler works again", self.name)
+            self._delay_s = 0.0
+            return found
         return unknown
+
+    def _put_off(self, reason: str) -> None:
+        """Wait before the next attempt, twice as long each time; only the first is a warning."""
+        level = logging.DEBUG if self._delay_s else logging.WARNING
+        self._delay_s = min(2 * self._delay_s or RETRY_S, MOST_RETRY_S)
+        self._retry_at = self._clock() + self._delay_s
+        self._provider = None
+        log.log(level, "%s; the next attempt is in %g s", reason, self._delay_s)
 
     def close(self) -> None:
         """End the thread, unless it hangs."""
@@ -445,11 +470,12 @@ class Performance:
         find_host: Callable[[], HostProvider | None] = find_host,
         find_gpus: Callable[[], GpuProvider | None] = find_gpus,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._pids, self._wall = pids, wall
-        self._host = Source("host", find_host, timeout_s)
-        self._gpus = Source("GPU", find_gpus, timeout_s)
+        self._host = Source("host", find_host, timeout_s, clock)
+        self._gpus = Source("GPU", find_gpus, timeout_s, clock)
         self._samples: deque[PerformanceSample] = deque(maxlen=KEPT)
         self._every_s = EVERY_S
         self.enabled = True
@@ -489,7 +515,8 @@ class Performance:
         gpus = self._gpus.ask(lambda provider: provider.sample(), [])
         at_ms = int(self._wall() * 1000)
         sample = PerformanceSample(at_ms, host, tuple(processes), tuple(gpus), details)
-        self._samples.append(sample)
+        if self.enabled:  # not disabled while it was taken
+            self._samples.append(sample)
         return sample
 
     def run(self, ended: Callable[[float], object]) -> None:

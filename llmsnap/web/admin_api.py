@@ -31,6 +31,7 @@ from llmsnap.telemetry import (
     capture_object,
     is_metric,
     llama_swap_samples,
+    merge,
     metric_object,
     statistics,
 )
@@ -216,14 +217,20 @@ def _memory(service: Service) -> dict[str, int]:
 
 @bp.get("/metrics")
 def prometheus() -> ResponseReturnValue:
-    """Return counters and gauges in the exposition format that the scraper accepts."""
+    """Return counters and gauges in the exposition format that the scraper accepts.
+
+    With ``?upstream=1`` the metrics of the ready models follow, in the text format.
+    """
     service = current_service()
-    accept = request.headers.get("Accept", "")
+    upstream = request.args.get("upstream") == "1"
+    accept = "" if upstream else request.headers.get("Accept", "")
     gauges = _gauges(service)
     if request.args.get("compat") == "llama-swap":
         gauges = replace(gauges, llama_swap=service.last_sample)
     metrics = service.telemetry.metrics
     body, content_type = metrics.render(gauges, accept)
+    if upstream:  # in a thread, because the pages of many models must not block the streams
+        body += get_hub().threadpool.apply(merge, (service.model_metrics(),))
     return Response(body, content_type=content_type)
 
 

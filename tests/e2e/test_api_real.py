@@ -1,6 +1,7 @@
 """The official clients against a real llama-server, where one is installed."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ healthCheckTimeout: 90
 macros:
   server: >-
     {server} --model '{model}' --host 127.0.0.1 --port ${{PORT}} --threads 2 --no-repack --no-ui
+    --metrics
 models:
   gemma:
     cmd: ${{server}} --ctx-size 2048 --parallel 1 --predict 40 --jinja --temp 0
@@ -115,6 +117,8 @@ def test_what_the_server_tells_of_itself(client, server: Running) -> None:
     assert record["context_length"] == 2048
     assert record["meta"]["llamaswap"]["context_source"] == "server"
     assert server.get("/props?model=gemma").json().keys() == props.keys(), "it answers itself"
+    metrics = server.get("/metrics?upstream=1").text
+    assert re.search(r'^llamacpp:\w+\{model="gemma"\} [0-9]', metrics, re.MULTILINE)
     tokens = server.post("/upstream/gemma/tokenize", {"content": "hi"}).json()["tokens"]
     assert tokens
 

@@ -15,6 +15,8 @@ from llmsnap.telemetry import sampling as module
 from llmsnap.telemetry.sampling import (
     EVERY_S,
     MIB,
+    MOST_RETRY_S,
+    RETRY_S,
     AllGpus,
     GpuSample,
     HostDetails,
@@ -30,6 +32,7 @@ from llmsnap.telemetry.sampling import (
     find_host,
     llama_swap_samples,
 )
+from tests.fakes.clock import Clock
 
 # --- host -----------------------------------------------------------------------------------------
 
@@ -281,20 +284,39 @@ def test_the_history_can_be_asked_from_a_moment_on(taken):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "said"), [(HangingGpus, "it is not asked again"), (FailingGpus, "GPU is lost")]
+    ("gpus", "said"), [(HangingGpus, "no answer within 0.05 s"), (FailingGpus, "GPU is lost")]
 )
-def test_a_driver_that_hangs_or_fails_is_asked_once_and_never_waited_for(taken, caplog, gpus, said):
-    made = gpus()
-    performance = taken(FakeHost(), made, timeout_s=0.05)
+def test_a_driver_that_hangs_or_fails_is_never_waited_for_and_tried_again_later(
+    taken, caplog, gpus, said
+):
+    made, clock = gpus(), Clock()
+    performance = taken(FakeHost(), made, timeout_s=0.05, clock=clock)
     for _ in range(3):
         assert performance.sample().gpus == ()
     assert made.asked == 1
-    assert caplog.text.count(said) == 1
-    performance.close()
+    clock.now += RETRY_S
+    assert performance.sample().gpus == ()
+    assert made.asked == (1 if gpus is HangingGpus else 2), "a hanging call is waited for first"
+    clock.now += RETRY_S
+    assert performance.sample().gpus == ()
+    assert made.asked == (1 if gpus is HangingGpus else 2), "the delay grows"
+    assert caplog.text.count("the next attempt is in 60 s") == 1
+    assert said in caplog.text
     if gpus is HangingGpus:
         made.lock.release()
         while performance._gpus._worker.stuck:
             gevent.idle()
+    made.__class__ = FakeGpus
+    clock.now += MOST_RETRY_S
+    assert len(performance.sample().gpus) == 1
+    performance.close()
+
+
+def test_a_sample_that_ends_after_sampling_was_disabled_is_dropped(taken):
+    performance = taken(FakeHost(), FakeGpus())
+    performance.configure(enabled=False, every_s=5.0)
+    performance.sample()
+    assert performance.last is None
 
 
 def test_samples_in_llama_swaps_shape_have_null_for_what_is_unknown(taken):

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from llmsnap.config import load, loads
 from llmsnap.http.sse import SseParser
+from llmsnap.models import parse_address
 from llmsnap.telemetry import (
     ActivityRecord,
     Capture,
@@ -26,6 +27,7 @@ from llmsnap.telemetry.activity import metric_object
 from llmsnap.telemetry.hardware import HardwareProbe, detect
 from llmsnap.web.events import Form
 from tests.fakes.calls import grant, keep
+from tests.fakes.upstream import FakeUpstream
 from tests.parity import parity
 from tests.web.serving import Site, site
 from tests.web.watched import World
@@ -446,6 +448,29 @@ def test_host_and_model_processes_are_those_of_the_last_sample(client, world) ->
     assert found["llmsnap_model_cpu_ratio", "alpha"] == 1.5
 
 
+def test_the_metrics_of_ready_models_are_added_on_request(client, world, monkeypatch) -> None:
+    upstream = FakeUpstream()
+
+    def answer(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"busy 1\n"]
+
+    upstream.handler = answer
+    upstream.start()
+    dead = parse_address("http://127.0.0.1:9")
+    ready = {"alpha": parse_address(upstream.url), "beta": dead}
+    monkeypatch.setattr(world.service, "ready_addresses", lambda: ready)
+    try:
+        page = client.get("/metrics?upstream=1", headers={"Accept": "application/openmetrics-text"})
+        assert upstream.calls == ["GET /metrics"]
+        assert 'busy{model="alpha"} 1' in page.text.splitlines()
+        assert page.content_type.startswith("text/plain")
+        assert "busy" not in client.get("/metrics").text
+        assert upstream.calls == ["GET /metrics"]
+    finally:
+        upstream.stop()
+
+
 @parity("Performance", "`GET /api/performance?after=`")
 def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(client, world) -> None:
     for at in (1000, 2000):
@@ -474,6 +499,7 @@ def test_without_sampling_there_are_no_samples_and_llama_swaps_shape_is_503(clie
     assert (answer.status_code, answer.json) == (503, {"enabled": False})
     both = client.get("/api/performance").json
     assert (both["enabled"], both["samples"]) == (False, [])
+    assert ("llmsnap_host_memory_used_bytes",) not in samples(client)
 
 
 @parity("Hardware", "`GET /api/hardware`")
