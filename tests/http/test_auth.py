@@ -112,29 +112,21 @@ def test_a_key_with_models_uses_only_those(
     assert key.may_use(model) is may
 
 
-def test_a_key_is_an_admin_only_if_it_says_so() -> None:
-    ring = Keyring([Entry("a", admin=True), Entry("b", admin=False)])
-    assert [ring.authenticate(None, k).admin for k in "ab"] == [True, False]
-
-
 @pytest.mark.parametrize(
-    ("admin", "upstream", "reaches"),
-    [(False, False, False), (False, True, True), (True, False, True)],
+    ("admin", "upstream", "models", "reaches", "scoped"),
+    [
+        (False, False, None, False, False),
+        (False, True, None, True, False),
+        (True, False, None, True, False),
+        (True, False, ("a",), True, True),
+        (False, False, (), False, True),
+    ],
 )
-def test_what_is_no_inference_needs_a_right(admin: bool, upstream: bool, reaches: bool) -> None:
-    ring = Keyring([Entry("k", admin=admin, upstream=upstream)])
+def test_which_rights_a_key_has(admin, upstream, models, reaches: bool, scoped: bool) -> None:
+    ring = Keyring([Entry("k", models=models, admin=admin, upstream=upstream)])
     key = ring.authenticate("Bearer k", None)
-    assert key is not None
-    assert key.reaches_all is reaches
-    assert ANYBODY.reaches_all
-
-
-@pytest.mark.parametrize(("models", "scoped"), [(None, False), (("a",), True), ((), True)])
-def test_a_key_with_models_is_scoped_an_admins_too(models: tuple | None, scoped: bool) -> None:
-    key = Keyring([Entry("k", models=models)]).authenticate("Bearer k", None)
-    assert key is not None
-    assert key.is_scoped is scoped
-    assert not ANYBODY.is_scoped
+    assert (key.admin, key.reaches_all, key.is_scoped) == (admin, reaches, scoped)
+    assert (ANYBODY.admin, ANYBODY.reaches_all, ANYBODY.is_scoped) == (True, True, False)
 
 
 def test_nothing_shows_a_key() -> None:

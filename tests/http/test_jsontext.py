@@ -39,26 +39,6 @@ def test_an_object_is_names_and_untouched_values(text: bytes, expected: list) ->
     assert pairs(text) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "what", "position"),
-    [
-        (b"", "it ends too early", 0),
-        (b"[1]", "expected an object, found an array", 0),
-        (b'{"a":1}x', "expected the end, found 'x'", 7),
-        (b'{"a":[1,]}', "expected a value, found ']'", 8),
-        (b'{"a":nan}', "expected a value, found 'n'", 5),
-        (b'{"\xff":1}', "a name that is not UTF-8", 2),
-        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply", 505),
-    ],
-)
-def test_what_is_not_an_object_is_refused_with_the_place(
-    text: bytes, what: str, position: int
-) -> None:
-    with pytest.raises(JsonProblem) as raised:
-        json_members(text)
-    assert (raised.value.what, raised.value.position) == (what, position)
-
-
 @pytest.mark.parametrize("message", ["", "Input data was truncated", "?!", "broken (byte 3)"])
 def test_no_message_of_the_fast_reader_is_read(
     monkeypatch: pytest.MonkeyPatch, message: str

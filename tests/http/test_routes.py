@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmsnap.http import routes
-from llmsnap.http.routes import RESOURCES, ROUTES, Access, Dialect, HttpRoute, ModelPlace, Stream
+from llmsnap.http.routes import RESOURCES, ROUTES, Access, Dialect, HttpRoute, Stream
 from llmsnap.simulator.app import ROUTES as SIMULATED
 from llmsnap.web.app import create_app
 from llmsnap.web.openapi import WHY, document
@@ -238,18 +238,6 @@ def test_what_needs_an_admins_key(method: str, path: str, admin: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "sent"),
-    [
-        ("/v1/chat/completions", "/v1/chat/completions"),
-        ("/v/chat/completions", "/chat/completions"),
-        ("/infill", "/infill"),
-    ],
-)
-def test_what_goes_on_to_a_models_server(path: str, sent: str) -> None:
-    assert RESOURCES[path].sent_path == sent
-
-
-@pytest.mark.parametrize(
     ("path", "stream", "dialect"),
     [
         ("/v1/chat/completions", Stream.CHAT, Dialect.OPENAI),
@@ -268,12 +256,3 @@ def test_the_events_and_the_dialect_of_a_path(
     path: str, stream: Stream | None, dialect: Dialect
 ) -> None:
     assert (routes.stream_of(path), routes.dialect_of(path)) == (stream, dialect)
-
-
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-def test_an_endpoint_lists_the_methods_it_takes(method: str) -> None:
-    row = RESOURCES["/v1/audio/voices"].routes.get(method)
-    assert (row.model if row else None) is {"GET": ModelPlace.QUERY, "POST": ModelPlace.JSON}.get(
-        method
-    )
-    assert RESOURCES["/v1/audio/voices"].methods == ["POST", "GET", "HEAD", "OPTIONS"]

@@ -226,7 +226,3 @@ def test_closing_ends_all_readers_and_stdout(stdout):
     hub.close()
     assert all(reader.closed for reader in readers)
     assert (stdout.opened, stdout.closed) == (True, True)
-
-
-def test_without_a_writer_of_its_own_it_writes_to_descriptor_one():
-    assert LogHub().stdout.fd == 1

@@ -105,18 +105,19 @@ def test_no_connection_is_used_twice(upstream: FakeUpstream) -> None:
     assert len(set(ports)) == 2
 
 
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 -", "308 -"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_redirect_is_not_followed(upstream: FakeUpstream, method: str, status: str) -> None:
+def test_a_redirect_is_not_followed(upstream: FakeUpstream, method: str) -> None:
     def handler(environ, start_response):
+        status = f"{environ['QUERY_STRING']} -"
         start_response(status, [("Location", f"{upstream.url}/elsewhere")])
         return [b"there"]
 
     upstream.handler = handler
     upstream.start()
-    code, body = send(parse_address(upstream.url), ControlCall(method, "/x", '{"a":1}'))
-    assert (code, body) == (int(status[:3]), b"there")
-    assert upstream.calls == [f"{method} /x"]
+    for status in (301, 302, 303, 307, 308):
+        call = ControlCall(method, f"/x?{status}", '{"a":1}')
+        assert send(parse_address(upstream.url), call) == (status, b"there")
+    assert upstream.calls == [f"{method} /x"] * 5
 
 
 @pytest.mark.parametrize("length", [None, 1 << 40])
@@ -142,7 +143,7 @@ def test_what_is_packed_unasked_is_not_unpacked(upstream: FakeUpstream) -> None:
     def handler(environ, start_response):
         asked.append(environ["HTTP_ACCEPT_ENCODING"])
         start_response("200 OK", [("Content-Encoding", "gzip")])
-        return [gzip.compress(b"0" * 100_000_000)]
+        return [gzip.compress(b"0" * 10_000)]
 
     upstream.handler = handler
     upstream.start()

@@ -7,7 +7,6 @@ from llmsnap.models.states import (
     MOVING,
     RESIDENT,
     STOPPABLE,
-    TRANSITIONS,
     State,
     StateMachine,
     Trigger,
@@ -27,19 +26,14 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize(("state", "trigger"), list(itertools.product(State, Trigger)))
-def test_every_pair_moves_as_the_table_says_or_is_refused(state: State, trigger: Trigger) -> None:
-    expected = LEGAL[state].get(trigger)
-    if expected is None:
-        with pytest.raises(InvalidTransition, match=state):
-            next_state(state, trigger)
-    else:
-        assert next_state(state, trigger) == expected
-
-
-def test_every_state_can_be_reached_and_left_but_shutdown() -> None:
-    assert set(TRANSITIONS.values()) == set(State)
-    assert {state for state, _ in TRANSITIONS} == set(State) - {State.SHUTDOWN}
+def test_every_pair_moves_as_the_table_says_or_is_refused() -> None:
+    for state, trigger in itertools.product(State, Trigger):
+        expected = LEGAL[state].get(trigger)
+        if expected is None:
+            with pytest.raises(InvalidTransition, match=state):
+                next_state(state, trigger)
+        else:
+            assert next_state(state, trigger) == expected
 
 
 def test_a_child_exists_from_starting_to_stopping() -> None:

@@ -27,7 +27,6 @@ from llmsnap.server.main import (
     restart,
     stop_signals,
     systemd_notified,
-    watching_code,
 )
 from tests.server.raw import RawClient, request
 
@@ -331,12 +330,6 @@ def test_what_does_not_compile_waits_until_it_does(
     code.write(code.folder / "one.py", "x = 3\n")
     watch.check()
     assert code.calls == ["change"]
-
-
-def test_the_watch_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "CODE_POLL_S", 60)
-    with watching_code(lambda: None) as watch:
-        assert "as loaded" in repr(watch)
 
 
 def test_the_same_command_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:

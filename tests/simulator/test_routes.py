@@ -82,6 +82,27 @@ def test_an_error_can_be_asked_for(sim, where):
     assert answer.status == answer.json["error"]["code"] == 429
 
 
+@pytest.mark.parametrize(
+    ("path", "bodies"),
+    [
+        (PATH, [b"", {}, {"messages": []}, {"messages": "a"}]),
+        ("/v1/completions", [{}]),
+        ("/v1/responses", [{"model": "m"}]),
+        ("/completion", [{}]),
+        ("/infill", [{}]),
+        ("/v1/embeddings", [{}, {"input": []}, {"input": None}]),
+        ("/rerank", [{"query": "a"}]),
+        ("/v1/audio/speech", [{}]),
+        ("/v1/images/generations", [{}]),
+    ],
+)
+def test_a_request_without_an_input_is_refused(sim, path, bodies):
+    for body in bodies:
+        answer = sim.post(path, body)
+        assert answer.status == 400
+        assert answer.json["error"]["type"] == "invalid_request_error"
+
+
 def test_only_errors_can_be_asked_for(sim):
     assert sim.post(f"{PATH}?sim_status=204", CHAT).status == 400
 
