@@ -170,15 +170,6 @@ def test_what_is_not_http_is_said_so(pool, wire: WireServer, answer: bytes) -> N
         run(pool, wire, post())
 
 
-def test_nothing_there_is_unreachable(pool) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = parse_address(f"http://localhost:{closed.getsockname()[1]}")
-        exchange = Exchange(pool, address, UpstreamTimeouts())
-        with pytest.raises(Unreachable, match=r"cannot connect to localhost:\d+: "):
-            exchange.send(post())
-
-
 def test_a_kept_connection_closed_meanwhile_is_replaced(pool, wire: WireServer) -> None:
     closed = Event()
 
@@ -784,26 +775,20 @@ def test_a_closed_or_talking_connection_is_not_lent(pool: ConnectionPool, pairs)
     assert pool.take(key_of(ADDRESS)) is None
 
 
-def test_an_old_connection_is_not_lent(pool: ConnectionPool, pairs, monkeypatch) -> None:
-    pool.give_back(pairs()[0])
-    monkeypatch.setattr(module, "IDLE_LIMIT_S", -1)
-    assert pool.take(key_of(ADDRESS)) is None
-
-
-def test_only_so_many_are_kept(pool: ConnectionPool, pairs, monkeypatch) -> None:
+def test_old_forgotten_and_too_many_connections_are_not_kept(pool, pairs, monkeypatch) -> None:
     monkeypatch.setattr(module, "MAX_IDLE", 1)
     pool.give_back(pairs()[0])
     newest = pairs()[0]
     pool.give_back(newest)
     assert repr(pool) == "<ConnectionPool 1 idle>"
     assert pool.take(key_of(ADDRESS)) is newest
-
-
-def test_those_to_an_upstream_that_has_gone_are_forgotten(pool: ConnectionPool, pairs) -> None:
-    pool.give_back(pairs()[0])
+    pool.give_back(newest)
     pool.forget(ADDRESS)
     pool.forget(ADDRESS)
     assert repr(pool) == "<ConnectionPool 0 idle>"
+    pool.give_back(pairs()[0])
+    monkeypatch.setattr(module, "IDLE_LIMIT_S", -1)
+    assert pool.take(key_of(ADDRESS)) is None
 
 
 def test_localhost_is_tried_on_both_loopback_addresses() -> None:

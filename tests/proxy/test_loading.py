@@ -226,12 +226,6 @@ def test_any_other_refusal_is_delivered_to_the_client_alone(status, body, said, 
         assert "[[" not in text
 
 
-def test_older_vllm_sends_its_error_as_the_document() -> None:
-    error = {"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}
-    ((_, document),) = spoken(refused(400, json.dumps(error).encode()))
-    assert document == {"error": error}
-
-
 @pytest.mark.parametrize("path", ROUTES)
 def test_an_answer_in_one_piece_becomes_events(path: str) -> None:
     answer = {"choices": [{"text": "whole"}], "content": "whole", "output": []}
@@ -244,6 +238,16 @@ def test_an_answer_in_one_piece_becomes_events(path: str) -> None:
     world.stream.close()
     assert world.context.ends == [None]
     assert world.context.observer.seen == body
+
+
+VLLM = {"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}
+
+
+def test_older_servers_are_understood() -> None:
+    ((_, document),) = spoken(refused(400, json.dumps(VLLM).encode()))
+    assert document == {"error": VLLM}, "vLLM's error was the document"
+    events = refused(200, b"data: 1\n\n").rest()
+    assert events.endswith(b"\ndata: 1\n\n"), "events of another content type are events"
 
 
 @pytest.mark.parametrize("body", [b'{"choices":[{"text":"whole"}]}', b"data: 1\n\ndata: 2\n\n"])
@@ -264,10 +268,6 @@ def test_what_cannot_be_decoded_is_an_error() -> None:
     world = World(exchange)
     world.queue.grant()
     assert b"<the model's answer cannot be decoded: " in world.rest()
-
-
-def test_events_of_another_content_type_are_events() -> None:
-    assert refused(200, b"data: 1\n\n").rest().endswith(b"\ndata: 1\n\n")
 
 
 def test_a_whole_answer_has_a_limit(monkeypatch) -> None:
@@ -303,6 +303,21 @@ def test_a_model_that_dies_in_its_silence_is_waited_for_again() -> None:
     assert len(world.queue.tickets) == 2
 
 
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("granted", [False, True])
+def test_a_client_that_leaves_while_it_waits_gives_up_its_place(begun, granted) -> None:
+    world = World()
+    if begun:
+        next(world.stream)
+    if granted:
+        world.queue.grant()
+    world.stream.close()
+    assert world.queue.cancelled == ([] if granted else [world.ticket])
+    assert len(world.queue.returned) == granted
+    assert isinstance(world.context.ends[0], ClientGone)
+    assert world.context.status == 499
+
+
 def test_a_client_that_leaves_at_the_end_of_the_wait_leaves_no_lease() -> None:
     world = World()
     next(world.stream)
@@ -311,29 +326,6 @@ def test_a_client_that_leaves_at_the_end_of_the_wait_leaves_no_lease() -> None:
         pass
     world.stream.close()
     assert world.context.lease is not None, "the context gives it back"
-
-
-def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:
-    world = World()
-    next(world.stream)
-    world.stream.close()
-    assert world.queue.cancelled == [world.ticket]
-    assert isinstance(world.context.ends[0], ClientGone)
-    assert world.context.status == 499
-
-
-def test_a_client_that_leaves_before_the_first_frame_gives_up_its_place() -> None:
-    world = World()
-    world.stream.close()
-    assert world.queue.cancelled == [world.ticket]
-
-
-def test_a_lease_granted_to_nobody_is_given_back() -> None:
-    world = World()
-    next(world.stream)
-    world.queue.grant()
-    world.stream.close()
-    assert len(world.queue.returned) == 1
 
 
 def test_an_interrupted_wait_says_nothing_to_nobody() -> None:

@@ -20,21 +20,14 @@ def test_answers_one_after_the_other() -> None:
     assert (parser.http.get_status_code(), parser.reason) == (200, "Fine")
     assert parser.headers == [("Content-Length", "2"), ("X-A", "1")]
     assert (parser.chunks, parser.complete, parser.keep_alive) == ([b"hi"], True, True)
+    taken = parser.headers
     parser.begin()
     assert (parser.headers, parser.chunks, parser.complete) == ([], [], False)
     parser.http.feed_data(SECOND)
+    assert taken == [("Content-Length", "2"), ("X-A", "1")], "what one exchange took stays"
     assert (parser.http.get_status_code(), parser.reason) == (404, "Not Found")
     assert parser.headers == [("Transfer-Encoding", "chunked")]
     assert (b"".join(parser.chunks), parser.complete) == (b"no", True)
-
-
-def test_what_one_exchange_took_the_next_one_does_not_change() -> None:
-    parser = ResponseParser()
-    parser.http.feed_data(FIRST)
-    taken = parser.headers
-    parser.begin()
-    parser.http.feed_data(SECOND)
-    assert taken == [("Content-Length", "2"), ("X-A", "1")]
 
 
 def test_interim_answers_are_no_answers() -> None:
@@ -137,9 +130,13 @@ READ_AS = {
 }
 
 
-@pytest.mark.parametrize(("answer", "headers"), READ_AS.values(), ids=READ_AS)
+CLEAR = {"blanks behind the chunk sizes", "a chunk extension", "trailers"}
+
+
+@pytest.mark.parametrize("what", READ_AS)
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_odd_answers_are_read_as_they_are_meant(answer: bytes, headers, size: int) -> None:
+def test_odd_answers_are_read_as_they_are_meant(what: str, size: int) -> None:
+    answer, headers = READ_AS[what]
     parser = ResponseParser()
     for start in range(0, len(answer), size):
         piece = answer[start : start + size]
@@ -151,6 +148,8 @@ def test_odd_answers_are_read_as_they_are_meant(answer: bytes, headers, size: in
     assert (b"".join(parser.chunks), parser.complete) == (b"hi", True)
     assert parser.is_chunked == any(name == "Transfer-Encoding" for name, _ in headers)
     assert parser.has_length != parser.is_chunked
+    if size == 1000:
+        assert parser.keep_alive == (what in CLEAR), "kept only after an answer without doubt"
 
 
 REFUSED = {
@@ -176,16 +175,6 @@ REFUSED = {
 def test_what_can_mean_two_things_is_refused(answer: bytes) -> None:
     with pytest.raises((httptools.HttpParserError, ValueError)):
         ResponseParser().feed_head(answer)
-
-
-CLEAR = {"blanks behind the chunk sizes", "a chunk extension", "trailers"}
-
-
-@pytest.mark.parametrize("what", READ_AS)
-def test_a_connection_is_kept_only_after_an_answer_without_doubt(what: str) -> None:
-    parser = ResponseParser()
-    parser.feed_head(READ_AS[what][0])
-    assert parser.keep_alive == (what in CLEAR)
 
 
 def test_what_is_mended_stays_so() -> None:

@@ -122,19 +122,13 @@ def test_bytes_pass_both_ways_at_once_and_are_counted(running) -> None:
     assert repr(running.tunnel) == f"<tunnel r-1, {size} bytes up, {size} down>"
 
 
-def test_it_ends_when_the_upstream_does(running) -> None:
-    running.upstream.send(b"last words")
-    running.upstream.close()
-    assert running.client.rest() == b"last words"
-    running.client.close()
-    running.join()
-
-
-def test_it_ends_when_the_client_does(running) -> None:
-    running.client.send(b"last words")
-    running.client.close()
-    assert running.upstream.rest() == b"last words"
-    running.upstream.close()
+@pytest.mark.parametrize(("first", "second"), [("client", "upstream"), ("upstream", "client")])
+def test_it_ends_when_either_side_does(running, first: str, second: str) -> None:
+    ends, stays = getattr(running, first), getattr(running, second)
+    ends.send(b"last words")
+    ends.close()
+    assert stays.rest() == b"last words"
+    stays.close()
     running.join()
 
 
