@@ -106,14 +106,6 @@ def test_an_open_tab_does_not_bring_its_model_back(server: Running) -> None:
     assert states(server) == {"b": "ready"}
 
 
-@pytest.mark.parametrize("name", ["Clear-Site-Data", "Strict-Transport-Security"])
-@pytest.mark.parametrize("path", ["/upstream/a/", "/v1/audio/voices?model=a"])
-def test_nothing_is_settled_for_the_whole_origin(server: Running, path: str, name: str) -> None:
-    answer = server.get(path)
-    assert answer.status_code == 200
-    assert not {name, "Service-Worker-Allowed"} & answer.headers.keys()
-
-
 def test_a_capture_runs_nothing(server: Running) -> None:
     server.post("/v1/embeddings", {"model": "a", "input": "<script>"})
     last = server.get("/api/activity").json()["records"][-1]

@@ -72,14 +72,6 @@ def test_worker_connections_is_the_limit(serve_in_worker) -> None:
     client.close()
 
 
-def test_keepalive_is_the_idle_time(serve_in_worker) -> None:
-    server = serve_in_worker()
-    client = connect(server)
-    assert client.ask(request()).status == 200
-    assert repr(server.deadlines.idle) == "<Deadline of 75 s for 1>"
-    client.close()
-
-
 def test_clients_get_what_our_own_listeners_give_them() -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -232,49 +224,29 @@ def test_gunicorns_master_and_other_programs_are_none(gunicorn: FakeWorker) -> N
     assert current_worker() is None
 
 
-def test_a_free_lock_is_taken_at_once(tmp_path: Path) -> None:
-    fake = FakeWorker()
-    state = StateDir(tmp_path)
-    acquire_lock(state, fake)
-    assert "locked" in repr(state)
-    assert fake.log.lines == []
-    state.unlock()
-
-
 def test_an_extra_worker_waits_for_the_lock_and_stays_alive_for_gunicorn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_POLL_S", 0.001)
+    monkeypatch.setattr(module, "REMIND_S", 0)
     first, second = StateDir(tmp_path), StateDir(tmp_path)
-    first.lock()
-    fake = FakeWorker()
-    waiting = gevent.spawn(acquire_lock, second, fake)
-    for _ in range(2):
-        fake.notified.clear()
-        fake.notified.wait()
-    (line,) = fake.log.lines
+    worker = FakeWorker()
+    acquire_lock(first, worker)
+    assert worker.log.lines == [], "a free lock is taken at once"
+    waiting = gevent.spawn(acquire_lock, second, worker)
+    while len(worker.log.lines) < 3:  # with reminders
+        worker.notified.clear()
+        worker.notified.wait()
+    line = worker.log.lines[0]
     assert f"waits for pid {os.getpid()}" in line
     assert str(tmp_path) in line
     assert "run exactly one worker" in line
     first.unlock()
     waiting.get()
-    second.unlock()
-
-
-def test_the_reminder_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOCK_POLL_S", 0)
-    monkeypatch.setattr(module, "REMIND_S", 0)
-    first = StateDir(tmp_path)
-    first.lock()
-    fake = FakeWorker()
-    waiting = gevent.spawn(acquire_lock, StateDir(tmp_path), fake)
-    while len(fake.log.lines) < 3:
-        fake.notified.clear()
-        fake.notified.wait()
-    fake.alive = False
+    worker.alive = False
     with pytest.raises(SystemExit, match="0"):
-        waiting.get()
-    first.unlock()
+        acquire_lock(first, worker)
+    second.unlock()
 
 
 def test_an_invalid_configuration_is_logged_and_stops_gunicorn() -> None:

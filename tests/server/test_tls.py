@@ -87,13 +87,6 @@ def test_requests_over_tls(serve, certificate, made) -> None:
     client.close()
 
 
-def test_a_body_that_does_not_go_on_ends_with_408_over_tls_too(serve, certificate, made) -> None:
-    serving = serve(answering(echo), wrap=certificate.wrap, limits=ConnectionLimits(body_s=0.05))
-    client = connect(serving.address, made / "one")
-    assert client.ask(post(b"hello")[:-1]).status == 408
-    client.close()
-
-
 def test_a_new_certificate_is_used_for_new_connections(
     serve, certificate, files, made, clock, caplog
 ) -> None:
@@ -115,6 +108,11 @@ def test_files_that_do_not_fit_together_leave_the_old_certificate(
     serve, certificate, files, made, clock, caplog
 ) -> None:
     serving = serve(echo, wrap=certificate.wrap)
+    key = (files / "key.pem").rename(files / "away")
+    clock.now += 1
+    connect(serving.address, made / "one").close()
+    assert caplog.text == "", "a missing file is no change"
+    key.rename(files / "key.pem")
     install(made / "two", files, "cert.pem")
     for _ in range(2):
         clock.now += 1
@@ -123,13 +121,6 @@ def test_files_that_do_not_fit_together_leave_the_old_certificate(
     install(made / "two", files, "key.pem")
     clock.now += 1
     connect(serving.address, made / "two", "two.example").close()
-
-
-def test_a_missing_file_is_no_change(serve, certificate, files, made, clock, caplog) -> None:
-    (files / "key.pem").unlink()
-    clock.now += 1
-    connect(serve(echo, wrap=certificate.wrap).address, made / "one").close()
-    assert caplog.text == ""
 
 
 def test_files_that_cannot_be_used_at_the_start_are_named(files) -> None:
@@ -163,16 +154,24 @@ def test_a_handshake_has_its_limit_and_leaves_no_trace(serve, certificate, said,
     assert caplog.text == ""
 
 
-def test_slow_and_idle_clients_over_tls(serve, certificate, made) -> None:
-    limits = ConnectionLimits(head_s=1, idle_s=0.02)
-    client = connect(serve(echo, wrap=certificate.wrap, limits=limits).address, made / "one")
+@pytest.mark.parametrize(
+    ("limits", "sent", "status"),
+    [
+        ({"head_s": 1, "idle_s": 0.02}, b"", None),
+        ({"head_s": 0.1}, b"GET / HT", 408),
+        ({"body_s": 0.05}, post(b"hello")[:-1], 408),
+    ],
+    ids=["idle", "head", "body"],
+)
+def test_slow_and_idle_clients_over_tls(serve, certificate, made, limits, sent, status) -> None:
+    serving = serve(answering(echo), wrap=certificate.wrap, limits=ConnectionLimits(**limits))
+    client = connect(serving.address, made / "one")
     assert client.ask(request()).status == 200
-    assert client.rest() == b""
-    client.close()
-    limits = ConnectionLimits(head_s=0.3)
-    client = connect(serve(echo, wrap=certificate.wrap, limits=limits).address, made / "one")
-    client.send(b"GET / HT")
-    assert client.answer().status == 408
+    client.send(sent)
+    if status:
+        assert client.answer().status == status
+    else:
+        assert client.rest() == b""
     client.close()
 
 
