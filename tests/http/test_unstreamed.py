@@ -165,6 +165,20 @@ def test_llama_servers_own_answer_is_its_last_event(path: str) -> None:
     assert documents(path, several) == several
 
 
+def test_the_events_of_a_message_add_up() -> None:
+    told = documents("/v1/messages", MESSAGE)
+    blocks = [one["content_block"]["type"] for one in told if one["type"] == "content_block_start"]
+    assert blocks == [block["type"] for block in MESSAGE["content"]]
+    deltas = [one["delta"] for one in told if one["type"] == "content_block_delta"]
+    assert deltas[:3] == [
+        {"type": "thinking_delta", "thinking": "hm"},
+        {"type": "signature_delta", "signature": "s"},
+        {"type": "text_delta", "text": "hello"},
+    ]
+    assert json.loads(deltas[3]["partial_json"]) == {"a": [1, "é"]}
+    assert (told[0]["type"], told[-1]["type"]) == ("message_start", "message_stop")
+
+
 def test_the_events_of_a_response_add_up() -> None:
     told = documents("/v1/responses", RESPONSE)
     assert [one["sequence_number"] for one in told] == list(range(len(told)))

@@ -409,6 +409,11 @@ def test_a_unix_socket_replaces_what_a_dead_server_left(tmp_path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+def test_a_folder_that_is_not_there(tmp_path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        open_listener(f"unix:{tmp_path}/no/such/s")
+
+
 def a_file(path: Path) -> None:
     path.write_text("precious")
 

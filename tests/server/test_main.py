@@ -27,6 +27,7 @@ from llmsnap.server.main import (
     restart,
     stop_signals,
     systemd_notified,
+    watching_code,
 )
 from tests.server.raw import RawClient, request
 
@@ -329,6 +330,16 @@ def test_what_does_not_compile_waits_until_it_does(
     assert "one.py changed, and is not loaded" in caplog.text
     code.write(code.folder / "one.py", "x = 3\n")
     watch.check()
+    assert code.calls == ["change"]
+
+
+def test_the_watch_ends_with_its_block(code: LoadedCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "CODE_POLL_S", 0.001)
+    monkeypatch.setattr(main, "CodeWatcher", lambda told: code.watch())
+    with watching_code(pytest.fail) as watch:
+        code.write(code.folder / "one.py", "x = 2\n")
+        while not watch.has_changed:
+            gevent.sleep(0.001)
     assert code.calls == ["change"]
 
 
