@@ -289,9 +289,8 @@ BODIES = {
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@pytest.mark.parametrize("method", ["GET", "POST"])
 def test_what_ends_without_a_byte_of_an_answer_is_sent_again(
-    pool, wire: WireServer, ending, body, method: str
+    pool, wire: WireServer, ending, body
 ) -> None:
     seen: list[bytes] = []
 
@@ -302,6 +301,7 @@ def test_what_ends_without_a_byte_of_an_answer_is_sent_again(
 
     wire.scripts = [keep_then(ending), second]
     assert run(pool, wire, post()) == b"200 hi"
+    method = "POST" if body[0] else "GET"
     assert run(pool, wire, UpstreamRequest(method, "/", [], *body)) == b"200 hi"
     assert wire.connections == 2
     whole = body[0] if isinstance(body[0], bytes) else b"".join(body[0]())
