@@ -9,6 +9,7 @@ from gevent.monkey import get_original
 from msgspec import json
 
 from llmsnap.telemetry.hardware import HardwareProbe, detect
+from tests.telemetry.nvml import FakeNvml
 
 INTEL_CPU = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -24,43 +25,15 @@ flags\t\t: fpu vme {flags}
 """
 
 
-class NvmlError(Exception):
-    pass
-
-
-class Nvml:
-    """Two cards, of which the second tells nothing but its name."""
-
-    NVMLError = NvmlError
-    NVML_DEVICE_ARCH_ADA = 8
-
-    def nvmlSystemGetDriverVersion(self) -> bytes:  # noqa: N802 - NVML's name
-        return b"580.65.06"
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
-
-    def nvmlDeviceGetName(self, index: int) -> str:  # noqa: N802
-        return ("NVIDIA GeForce RTX 4090", "NVIDIA Odd")[index]
-
-    def __getattr__(self, name: str) -> Any:
-        told = {
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=24 << 30, used=1),
-            "nvmlDeviceGetPowerManagementLimit": 450_000,
-            "nvmlDeviceGetArchitecture": 8,
-        }
-        if name not in told:
-            raise AttributeError(name)
-
-        def ask(index: int) -> Any:
-            if index:
-                raise NvmlError("not supported")
-            return told[name]
-
-        return ask
+NVML = FakeNvml(
+    {
+        "Name": "NVIDIA GeForce RTX 4090",
+        "MemoryInfo": SimpleNamespace(total=24 << 30, used=1),
+        "PowerManagementLimit": 450_000,
+        "Architecture": 8,
+    },
+    {"Name": "NVIDIA Odd"},
+)
 
 
 def no_nvml() -> Any:
@@ -115,7 +88,7 @@ def test_a_container_and_a_virtual_machine_are_recognised(root, mark, kind, name
 
 def test_nvidia_cards_come_from_nvml_and_what_one_does_not_tell_is_unknown(root: Path) -> None:
     card(root, 0, vendor="0x10de")
-    first, second = detect(root, Nvml).accelerators
+    first, second = detect(root, lambda: NVML).accelerators
     assert (first.index, first.vendor, first.architecture) == (0, "nvidia", "Ada")
     assert (first.memory.kind, first.memory.capacity_bytes) == ("dedicated", 24 << 30)
     assert (first.driver.name, first.driver.version) == ("nvidia", "580.65.06")

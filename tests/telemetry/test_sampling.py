@@ -33,6 +33,7 @@ from llmsnap.telemetry.sampling import (
     llama_swap_samples,
 )
 from tests.fakes.clock import Clock
+from tests.telemetry.nvml import FakeNvml
 
 # --- host -----------------------------------------------------------------------------------------
 
@@ -94,68 +95,45 @@ def test_cpu_is_what_was_used_since_the_last_sample():
 # --- GPUs -----------------------------------------------------------------------------------------
 
 
-class FakeNvml:
-    """The part of pynvml that we use: one full GPU, one that tells little."""
-
-    NVML_TEMPERATURE_GPU = 0
-
-    class NVMLError(Exception):
-        pass
-
-    def nvmlInit(self):  # noqa: N802
-        self.inited = True
-
-    def nvmlDeviceGetCount(self):  # noqa: N802
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
-        return index
-
-    def __getattr__(self, name):
-        answers = {
-            "nvmlDeviceGetName": b"RTX 4090",
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=5, total=24),
-            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=80, memory=40),
-            "nvmlDeviceGetTemperature": 61,
-            "nvmlDeviceGetPowerUsage": 120_500,
-            "nvmlDeviceGetUUID": b"GPU-1",
-            "nvmlDeviceGetFanSpeed": 30,
-        }
-
-        def call(gpu, *args):
-            if gpu == 1:
-                raise self.NVMLError("not supported")
-            return answers[name]
-
-        return call
+NVML = FakeNvml(
+    {
+        "Name": b"RTX 4090",
+        "MemoryInfo": SimpleNamespace(used=5, total=24),
+        "UtilizationRates": SimpleNamespace(gpu=80, memory=40),
+        "Temperature": 61,
+        "PowerUsage": 120_500,
+        "UUID": b"GPU-1",
+        "FanSpeed": 30,
+    },
+    {},
+)
+SYSFS = {
+    "mem_info_vram_total": "16000",
+    "mem_info_vram_used": "4000",
+    "gpu_busy_percent": "37",
+    "mem_busy_percent": "12",
+    "unique_id": "9b2d",
+    "hwmon/hwmon3/name": "amdgpu",
+    "hwmon/hwmon3/temp1_input": "54000",
+    "hwmon/hwmon3/power1_average": "98000000",
+    "hwmon/hwmon3/temp3_label": "mem",
+    "hwmon/hwmon3/temp3_input": "71000",
+    "hwmon/hwmon3/pwm1": "102",
+}
 
 
 @pytest.fixture
 def card(tmp_path):
     device = tmp_path / "card0" / "device"
-    sensors = device / "hwmon" / "hwmon3"
-    sensors.mkdir(parents=True)
-    (tmp_path / "card0-DP-1").mkdir()
-    (tmp_path / "card1" / "device").mkdir(parents=True)
-    for name, text in {
-        "mem_info_vram_total": "16000\n",
-        "mem_info_vram_used": "4000\n",
-        "gpu_busy_percent": "37\n",
-    }.items():
-        (device / name).write_text(text)
-    (sensors / "name").write_text("amdgpu\n")
-    (sensors / "temp1_input").write_text("54000\n")
-    (sensors / "power1_average").write_text("98000000\n")
-    (sensors / "temp3_label").write_text("mem\n")
-    (sensors / "temp3_input").write_text("71000\n")
-    (sensors / "pwm1").write_text("102\n")
-    (device / "unique_id").write_text("9b2d\n")
-    (device / "mem_busy_percent").write_text("12\n")
+    for folder in (device / "hwmon/hwmon3", tmp_path / "card0-DP-1", tmp_path / "card1/device"):
+        folder.mkdir(parents=True)
+    for name, text in SYSFS.items():
+        (device / name).write_text(f"{text}\n")
     return device
 
 
 def test_nvml():
-    full, little = NvmlGpus(FakeNvml()).sample()
+    full, little = NvmlGpus(NVML).sample()
     assert full == GpuSample(0, "RTX 4090", 80.0, 5, 24, 61, 120.5, "GPU-1", None, 40.0, 30)
     assert little == GpuSample(1, "NVIDIA GPU")
 
@@ -177,7 +155,7 @@ def test_sysfs(card):
 
 
 def test_all_gpus_of_all_providers(card, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    monkeypatch.setitem(sys.modules, "pynvml", NVML)
     monkeypatch.setattr(module, "SysfsGpus", lambda: SysfsGpus(card.parent.parent))
     found = find_gpus()
     assert isinstance(found, AllGpus)

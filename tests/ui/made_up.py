@@ -30,21 +30,23 @@ groups:
   large:
     members: [qwen3-30b-a3b, gpt-oss-12b]
 """
+
+
+def remark(line: int, column: int, where: str, what: str, fix: str) -> dict[str, Any]:
+    return {"line": line, "column": column, "where": where, "what": what, "fix": fix}
+
+
 ERRORS = [
-    {
-        "line": 9,
-        "column": 10,
-        "where": "models.qwen3-30b-a3b.ttl",
-        "what": "'ten minutes' is no number",
-        "fix": "give seconds, such as 600",
-    },
-    {
-        "line": 15,
-        "column": 30,
-        "where": "groups.large.members",
-        "what": "there is no model gpt-oss-12b",
-        "fix": "did you mean gpt-oss-120b?",
-    },
+    remark(
+        9, 10, "models.qwen3-30b-a3b.ttl", "'ten minutes' is no number", "give seconds, such as 600"
+    ),
+    remark(
+        15,
+        30,
+        "groups.large.members",
+        "there is no model gpt-oss-12b",
+        "did you mean gpt-oss-120b?",
+    ),
 ]
 LARGE = ["qwen3-30b-a3b", "llama-3.3-70b", "qwen3-coder"]
 MOVES = {"start": 8.4, "wake": 0.4, "sleep": 0.9, "stop": 1.2}
@@ -69,35 +71,18 @@ MODELS = [
     model("claude-proxy/sonnet", state="", peerID="office"),
     model("deepseek-r1", state="", peerID="office"),
 ]
+
+
+def group(name: str, *members: str, **more: bool) -> dict[str, Any]:
+    base = {"swap": True, "exclusive": True, "persistent": False}
+    return {"id": name, "members": list(members), **base, **more}
+
+
 GROUPS = [
-    {
-        "id": "large",
-        "swap": True,
-        "exclusive": True,
-        "persistent": False,
-        "members": ["qwen3-30b-a3b", "llama-3.3-70b", "qwen3-coder"],
-    },
-    {
-        "id": "second-machine",
-        "swap": True,
-        "exclusive": False,
-        "persistent": False,
-        "members": ["gpt-oss-120b"],
-    },
-    {
-        "id": "always-there",
-        "swap": False,
-        "exclusive": False,
-        "persistent": True,
-        "members": ["bge-m3", "bge-reranker"],
-    },
-    {
-        "id": "(default)",
-        "swap": True,
-        "exclusive": True,
-        "persistent": False,
-        "members": ["whisper-large", "hostile"],
-    },
+    group("large", *LARGE),
+    group("second-machine", "gpt-oss-120b", exclusive=False),
+    group("always-there", "bge-m3", "bge-reranker", swap=False, exclusive=False, persistent=True),
+    group("(default)", "whisper-large", "hostile"),
 ]
 
 
