@@ -1,8 +1,10 @@
 """A real server with models that are ready at once, for commands to talk to."""
 
 import contextlib
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from gevent import pywsgi
@@ -49,6 +51,12 @@ class Running:
         self.service.close(0.0)
         self._server.finish(0.1)
         self._model.stop(1)
+
+    def run(self, main: Callable[..., int], *argv: str, key: str = "", out: Any = None) -> Any:
+        """What the command *main* prints; it has to end well."""
+        out = io.StringIO() if out is None else out
+        assert main(argv, out, {**self.environ, "LLMSNAP_API_KEY": key}) == 0
+        return out.getvalue()
 
     def _answer(self, environ, start_response):
         self.calls.append(environ["PATH_INFO"])

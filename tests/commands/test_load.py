@@ -1,5 +1,3 @@
-import io
-
 import pytest
 
 from llmsnap.commands import load
@@ -10,38 +8,32 @@ from tests.commands.conftest import Running
 from tests.commands.test_terminal import Screen
 
 
-def run(server: Running, *argv: str, out: io.StringIO | None = None, key: str = "") -> str:
-    out = out or io.StringIO()
-    assert load.main(argv, out, {**server.environ, "LLMSNAP_API_KEY": key}) == 0
-    return out.getvalue()
-
-
 def test_it_returns_when_the_model_is_ready(server: Running) -> None:
-    said = run(server, "first").splitlines()
+    said = server.run(load.main, "first").splitlines()
     assert server.states()["llama"] == "ready"
     assert said[-1].startswith("first: ready after 0.")
 
 
 def test_a_terminal_is_shown_the_same_in_one_line(server: Running) -> None:
-    said = run(server, "llama", out=Screen())
+    said = server.run(load.main, "llama", out=Screen())
     assert said.count("\n") == 1
     assert "llama: \x1b[32mready\x1b[0m after 0." in said
 
 
 def test_it_need_not_wait(server: Running) -> None:
-    assert run(server, "--no-wait", "llama") == "llama: asked for\n"
+    assert server.run(load.main, "--no-wait", "llama") == "llama: asked for\n"
     server.launcher.spawned.wait()
 
 
 def test_a_failure_is_told_in_the_servers_words(server: Running, guarded: Running) -> None:
-    assert run(server, "--quiet", "coder") == ""
+    assert server.run(load.main, "--quiet", "coder") == ""
     with pytest.raises(NoSuchModel, match="did you mean coder"):
-        run(server, "codr")
+        server.run(load.main, "codr")
     with pytest.raises(KeyRefused, match="may not use /api/models/load"):
-        run(guarded, "llama", key="guest")
+        guarded.run(load.main, "llama", key="guest")
     server.launcher.refuse = StartFailed("llama: command not found: serve")
     with pytest.raises(CommandFailed, match="command not found: serve"):
-        run(server, "llama")
+        server.run(load.main, "llama")
 
 
 def model(state: str, **more: object) -> Model:

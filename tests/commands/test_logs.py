@@ -26,9 +26,7 @@ class Heard(io.BytesIO):
 
 
 def run(server: Running, *argv: str, out: io.BytesIO | None = None, key: str = "") -> bytes:
-    out = out or io.BytesIO()
-    assert logs.main(argv, out, {**server.environ, "LLMSNAP_API_KEY": key}) == 0
-    return out.getvalue()
+    return server.run(logs.main, *argv, key=key, out=out or io.BytesIO())
 
 
 @pytest.fixture

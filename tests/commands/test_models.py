@@ -1,4 +1,3 @@
-import io
 import json
 
 import pytest
@@ -13,12 +12,8 @@ from tests.commands.conftest import Running, running
 def test_all_models_are_told_to_an_admin(server: Running) -> None:
     server.service.driver.load("llama")
     coder, llama = overview(ServerClient(server.url))
-    assert (coder.model, coder.state, coder.is_stopped, coder.usual_s) == (
-        "coder",
-        "stopped",
-        True,
-        None,
-    )
+    assert (coder.model, coder.state, coder.is_stopped) == ("coder", "stopped", True)
+    assert coder.usual_s is None
     assert (llama.state, llama.ttl_s, llama.in_flight, llama.waiting) == ("ready", 300, 0, 0)
     assert llama.usual_s is not None
     assert 0 < llama.idle_in_s <= 300
@@ -38,10 +33,7 @@ def test_others_are_told_what_runs(guarded: Running) -> None:
 
 
 def run_ps(server: Running, *argv: str, key: str = "") -> list[str]:
-    out = io.StringIO()
-    environ = {**server.environ, "LLMSNAP_API_KEY": key}
-    assert models.ps(argv, out, environ) == 0
-    return out.getvalue().splitlines()
+    return server.run(models.ps, *argv, key=key).splitlines()
 
 
 def test_what_runs_is_a_table(server: Running) -> None:
@@ -87,44 +79,33 @@ SLEEPER = """
 def test_a_model_that_is_stopped_or_asleep_already_needs_nothing() -> None:
     with running(SLEEPER) as server:
         for state in ("stopped", "asleep"):
-            out = io.StringIO()
-            assert models.sleep(["s"], out, server.environ) == 0
-            assert out.getvalue() == f"s: {state}\n"
+            assert server.run(models.sleep, "s") == f"s: {state}\n"
             server.service.driver.load("s")
-            assert models.sleep(["s", "--now"], io.StringIO(), server.environ) == 0
+            server.run(models.sleep, "s", "--now")
             assert server.states() == {"s": "asleep"}
         assert "/sleep" in server.calls
 
 
-def run_unload(server: Running, *argv: str) -> str:
-    out = io.StringIO()
-    assert models.unload(argv, out, server.environ) == 0
-    return out.getvalue()
-
-
 def test_one_or_all_are_stopped(server: Running) -> None:
     server.service.driver.load("llama")
-    assert run_unload(server, "--drain", "first") == "first: stopped\n"
+    assert server.run(models.unload, "--drain", "first") == "first: stopped\n"
     assert server.states()["llama"] == "stopped"
     with pytest.raises(CommandFailed, match="cannot sleep: set sleepMode"):
-        models.sleep(["llama"], io.StringIO(), server.environ)
-    with pytest.raises(NoSuchModel):
-        models.sleep(["x"], io.StringIO(), server.environ)
+        server.run(models.sleep, "llama")
+    for command in (models.sleep, models.unload):
+        with pytest.raises(NoSuchModel):
+            server.run(command, "x")
+    for command, *argv in (
+        (models.unload,),
+        (models.unload, "llama", "--all"),
+        (models.profile, "desk", "--none"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            server.run(command, *argv)
+        assert caught.value.code == 2
     server.service.driver.load("coder")
-    assert run_unload(server, "--all") == "all models: stopped\n"
+    assert server.run(models.unload, "--all") == "all models: stopped\n"
     assert set(server.states().values()) == {"stopped"}
-
-
-@pytest.mark.parametrize("argv", [[], ["llama", "--all"]])
-def test_one_or_all_has_to_be_said(server: Running, argv: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run_unload(server, *argv)
-    assert caught.value.code == 2
-
-
-def test_an_unknown_model_cannot_be_unloaded(server: Running) -> None:
-    with pytest.raises(NoSuchModel):
-        run_unload(server, "x")
 
 
 WITH_PROFILES = """
@@ -135,28 +116,16 @@ WITH_PROFILES = """
 """
 
 
-def run_profile(server: Running, *argv: str) -> str:
-    out = io.StringIO()
-    assert models.profile(argv, out, server.environ) == 0
-    return out.getvalue()
-
-
 def test_a_profile_is_activated_listed_and_given_up() -> None:
     with running(WITH_PROFILES) as server:
-        assert run_profile(server, "night") == "active profile: night\n"
-        assert [line.split() for line in run_profile(server).splitlines()] == [
+        assert server.run(models.profile, "night") == "active profile: night\n"
+        assert [line.split() for line in server.run(models.profile).splitlines()] == [
             ["PROFILE", "ACTIVE", "PINS", "DESCRIPTION"],
             ["desk", "-", "1", "At", "the", "desk"],
             ["night", "yes", "2"],
         ]
-        assert json.loads(run_profile(server, "--json"))["active"] == "night"
-        assert run_profile(server, "--none") == "active profile: none\n"
+        assert json.loads(server.run(models.profile, "--json"))["active"] == "night"
+        assert server.run(models.profile, "--none") == "active profile: none\n"
         assert server.service.runtime.profile == ""
         with pytest.raises(NoSuchModel, match="did you mean desk"):
-            run_profile(server, "desc")
-
-
-def test_a_profile_and_none_exclude_each_other() -> None:
-    with pytest.raises(SystemExit) as caught:
-        models.profile(["desk", "--none"], io.StringIO(), {})
-    assert caught.value.code == 2
+            server.run(models.profile, "desc")
