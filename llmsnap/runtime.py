@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from llmsnap.config import Config, ModelConfig, PeerConfig, Timeouts
 from llmsnap.http import HostRule, Keyring, PageOrigin, PageRules, RequestRule, TrustedProxies
@@ -88,17 +90,33 @@ class Runtime:
                 limit_encodings=True,
                 foreign=True,
             )
-            settings = UpstreamSettings(rule, _compile(peer), _limits(peer.timeouts))
+            settings = UpstreamSettings(
+                rule, _compile(peer, _by_requested_name(peer)), _limits(peer.timeouts)
+            )
             found = self._peers[peer.id] = settings, address
         return found
 
 
-def _compile(owner: ModelConfig | PeerConfig) -> CompiledFilter | None:
+def _compile(
+    owner: ModelConfig | PeerConfig, by_name: Mapping[str, Mapping[str, Any]] | None = None
+) -> CompiledFilter | None:
     filters = owner.filters
     compiled = CompiledFilter.from_settings(
-        filters.strip_params, filters.set_params, filters.set_params_by_id
+        filters.strip_params, filters.set_params, by_name or filters.set_params_by_id
     )
     return compiled or None
+
+
+def _by_requested_name(peer: PeerConfig) -> dict[str, Mapping[str, Any]]:
+    """Return the parameters for each name of a peer's models: its own, else of the other name."""
+    given, found = peer.filters.set_params_by_id, {}
+    for model in peer.models:
+        qualified = f"{peer.id}/{model}"
+        for name in (model, qualified):
+            keys = (key for key in (name, qualified, model) if key in given)
+            if key := next(keys, None):
+                found[name] = given[key]
+    return found
 
 
 def _limits(timeouts: Timeouts) -> UpstreamTimeouts:

@@ -67,6 +67,9 @@ log = logging.getLogger(__name__)
 
 ANSWERING = RESIDENT - {State.STARTING, State.STOPPING}
 """States of a server that has been ready since its start."""
+PROFILE_FILE = "profile"
+"""File of the state directory with the name of the active profile."""
+MOST_PROFILE_BYTES = 64 * 1024
 STOP_SLACK_S = 10.0
 """How long the shutdown waits for the last process beyond drain and unloadTimeout."""
 
@@ -142,7 +145,7 @@ class Service:
         self._processes: dict[str, Process] = {}
         self._tasks = TaskGroup("service")
         self._open_lock = BoundedSemaphore(1)
-        self._reload_lock = BoundedSemaphore(1)
+        self._reload_lock, self._profile_lock = BoundedSemaphore(1), BoundedSemaphore(1)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -180,6 +183,7 @@ class Service:
             reap_adopted()
             self.state_dir.lock()
             self.facts.open()
+            self._recall_profile()
             self.telemetry.open()
             self.driver.scheduler.count_from(self.telemetry.next_swap_id)
             if self._recording is not None:
@@ -279,7 +283,8 @@ class Service:
     def activate_profile(self, name: str) -> None:
         """Have later requests resolve names by the profile *name*, by none if it is empty.
 
-        Requests in flight keep the profile they began with. Never switches. Raises: NotFound.
+        Requests in flight keep the profile they began with; the next start has this one, too.
+        Blocks briefly, on the file system. Raises: NotFound.
         """
         if name and name not in self.runtime.config.profiles:
             fix = nearest(name, self.runtime.config.profiles)
@@ -287,6 +292,28 @@ class Service:
             raise NotFound(f"there is no profile {shown(name)!r}; {hint}")
         before, self.runtime = self.runtime.profile, self.runtime.with_profile(name)
         self._tell_profile(before)
+        with self._profile_lock:
+            active = self.runtime.profile  # another may have been activated meanwhile
+            try:
+                gevent.get_hub().threadpool.apply(
+                    self.state_dir.write, (PROFILE_FILE, active.encode())
+                )
+            except OSError as error:
+                log.warning("the active profile is not remembered: %s", error)
+
+    def _recall_profile(self) -> None:
+        """Activate the profile of the last run, unless the configuration names one."""
+        config = self.runtime.config
+        if config.startup_profile or not config.profiles:
+            return
+        try:
+            name = self.state_dir.read(PROFILE_FILE, MOST_PROFILE_BYTES).decode("utf-8", "replace")
+        except OSError as error:
+            log.warning("cannot read which profile was active: %s", error)
+            return
+        if name in config.profiles:
+            self.runtime = self.runtime.with_profile(name)
+            log.info("active profile: %s", name)
 
     def _tell_profile(self, before: str) -> None:
         active = self.runtime.profile

@@ -10,6 +10,7 @@ from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.launchers import LaunchSpec, Output
 from llmsnap.models import State
 from llmsnap.service import Service
+from llmsnap.statedir import StateDir
 from llmsnap.telemetry import (
     ConfigReload,
     Event,
@@ -178,6 +179,36 @@ def test_the_profile_of_the_hook_is_active_from_the_start(tmp_path: Path) -> Non
     )
     service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     assert service.runtime.profile == "work"
+
+
+@parity("Profiles", "a restart forgets the active profile", "it is remembered; the hook wins")
+@pytest.mark.parametrize(
+    ("activated", "names", "hook", "active"),
+    [
+        ("work", "work away", "", "work"),
+        ("", "work away", "", ""),
+        ("work", "away", "", ""),
+        ("work", "work away", "away", "away"),
+    ],
+)
+def test_the_active_profile_outlives_a_restart(
+    tmp_path: Path, activated: str, names: str, hook: str, active: str
+) -> None:
+    state = StateDir(tmp_path)
+    bench = Bench(tmp_path / "config.yaml")
+    for name in ("work", activated):
+        bench.service = Service(load(str(bench.path)), state=state)
+        bench.service.rest_s = 0.001
+        bench.service.open()
+        profiles(bench, "work", "away")
+        bench.service.activate_profile(name)
+        bench.service.close(0)
+    bench.service = Service(load(str(bench.path)), state=state)
+    profiles(bench, *names.split(), first=hook)
+    again = Service(load(str(bench.path)), state=state)
+    again.open()
+    assert again.runtime.profile == active
+    again.close(0)
 
 
 def test_what_a_dead_llmsnap_left_is_stopped_and_told_before_anything_starts(

@@ -21,8 +21,18 @@ _WILD = re.compile(r"(?:[^\\*?#|@]|\\.)*+[*?#|@]", re.DOTALL)
 _LIST = "stripParams"
 
 
-def build(values: Values[str, Any], node: Node | None, path: Path, reader: ValueReader) -> Filters:
-    """Return the filters read as *values* from the ``filters`` key at *path*."""
+def build(
+    values: Values[str, Any],
+    node: Node | None,
+    path: Path,
+    reader: ValueReader,
+    *,
+    literal_names: bool = False,
+) -> Filters:
+    """Return the filters read as *values* from the ``filters`` key at *path*.
+
+    *literal_names*: macros are not expanded in the names of ``setParamsByID``.
+    """
     if node is None:
         return Filters()
     text = values["stripParams"] or values.get("strip_params", "")
@@ -30,12 +40,17 @@ def build(values: Values[str, Any], node: Node | None, path: Path, reader: Value
     return Filters(
         strip_params=tuple(sorted(set(_usable(names, (*path, _LIST), node, reader)))),
         set_params=_parameters(values["setParams"], (*path, "setParams"), node, reader),
-        set_params_by_id=_by_id(values.get("setParamsByID"), (*path, "setParamsByID"), reader),
+        set_params_by_id=_by_id(
+            values.get("setParamsByID"),
+            (*path, "setParamsByID"),
+            reader,
+            ValueReader(reader.report) if literal_names else reader,
+        ),
     )
 
 
 def _by_id(
-    node: Node | None, path: Path, reader: ValueReader
+    node: Node | None, path: Path, reader: ValueReader, names: ValueReader
 ) -> Values[str, Values[str, JsonValue]]:
     found: dict[str, Values[str, JsonValue]] = {}
     if node is None:
@@ -45,7 +60,7 @@ def _by_id(
         return MappingProxyType(found)
     for key, below in node.entries.items():
         here = (*path, key)
-        name = reader.text(node.keys[key], here, "a name") or ""
+        name = names.text(node.keys[key], here, "a name") or ""
         if name in found:
             what = f'"{name}" stands here twice once macros are expanded'
             reader.report.error(here, what, "keep one", node.keys[key])

@@ -132,15 +132,21 @@ _SETTINGS: Path = ("routing", "scheduler", "settings")
 
 
 def read_scheduler(
-    values: Values[str, Any], names: ModelNames, reader: ValueReader
+    values: Values[str, Any], names: ModelNames, root: Node, reader: ValueReader
 ) -> SchedulerConfig:
-    """Return the scheduler settings, which order the waiting models."""
+    """Return the scheduler settings, which order the waiting models.
+
+    Where no scheduler is named, as in files of llama-swap, ``fair`` takes over ``fifo.priority``.
+    """
     scheduler = values["routing"]["scheduler"]
     use: str = scheduler["use"]
     priorities = {
         name: _priorities(settings["priority"], name, names, reader)
         for name, settings in scheduler["settings"].items()
     }
+    at = find_node(root, ("routing", "scheduler"))
+    if not (isinstance(at, Mapping) and "use" in at.entries) and not priorities["fair"]:
+        priorities["fair"], priorities["fifo"] = priorities["fifo"], {}
     for name, given in priorities.items():
         if given and name != use:
             path = (*_SETTINGS, name, "priority")

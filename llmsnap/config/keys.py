@@ -288,11 +288,11 @@ def section_of(
     kinds: Values[str, Kind] = _EMPTY,
     hints: Values[str, str] = _EMPTY,
 ) -> Section:
-    """Return the section of the keys declared in the class *owner*, in their order, then *also*.
+    """Return the section of the keys declared in *owner*, but *without* some, then *also*.
 
     *kinds* replace the declared kinds, by the name of the key; *hints* are as in Section.
     """
-    declared = [each for each in (*_declared(owner), *also) if each.name not in without]
+    declared = [*(each for each in _declared(owner) if each.name not in without), *also]
     replaced = [each._replace(kind=kinds.get(each.name, each.kind)) for each in declared]
     return _assembled(replaced, closed=closed, hints=hints)
 

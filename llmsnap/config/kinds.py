@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping as Values
 from types import MappingProxyType
@@ -318,16 +319,36 @@ class Texts(Kind):
         return reader.text(node, path, "a text")
 
 
+_GO_END = re.compile(r"((?<!\\)(?:\\\\)*)\\z")
+_GO_ONLY = (
+    (re.compile(r"\[:\^?\w+:\]"), "names a class of characters", "write its characters: a-z"),
+    (re.compile(r"(?<!\\)\\[pP]"), "names a Unicode class", "write its characters, or \\w"),
+    (re.compile(r"(?<!\\)\\[QEC]"), "quotes text", "put a backslash before each character"),
+    (re.compile(r"(?<!\\)\\x\{"), "names a character", "write the character itself"),
+    (re.compile(r"(?<!^)\(\?[imsU-]+\)"), "sets flags amid it", "write (?i:...) around its part"),
+)
+"""Parts of Go's regular expressions that Python's do not have, or read in another way."""
+
+
 class Patterns(Texts):
-    """A list of regular expressions."""
+    """A list of regular expressions, Python's; Go's ``\\z`` is taken as well."""
 
     def entry(self, node: Node, path: Path, reader: ValueReader) -> str | None:
         """Return one expression; report it if it is invalid."""
         pattern = super().entry(node, path, reader)
-        if pattern is not None:
-            try:
+        if pattern is None:
+            return None
+        pattern = _GO_END.sub(r"\1\\Z", pattern)
+        try:
+            with warnings.catch_warnings(action="error", category=FutureWarning):
                 re.compile(pattern)
-            except (re.error, RecursionError, OverflowError) as error:
+        except (re.error, RecursionError, OverflowError, FutureWarning) as error:
+            for go, does, fix in _GO_ONLY:
+                if found := go.search(pattern):
+                    what = f"{found[0]} {does} in Go's regular expressions, but not here"
+                    reader.report.error(path, what, fix, node)
+                    return pattern
+            if not isinstance(error, FutureWarning):
                 what = f"is not a regular expression: {error}"
                 reader.report.error(path, what, "correct it", node)
         return pattern

@@ -243,7 +243,7 @@ class _Build:
             "api_keys": read_api_keys(values["apiKeys"], report),
             "key_variables": key_variables(root),
             "preload": preload(values, names, root, report),
-            "scheduler": read_scheduler(values, names, reader),
+            "scheduler": read_scheduler(values, names, root, reader),
             "capture_mask": read_capture_mask(values["captureMask"], reader),
         }
 

@@ -395,9 +395,8 @@ class _Aliases:
             owner = name if name in self._by_id else self.owners.get(name, model.id)
             if owner != model.id:
                 path = ("models", model.id, "filters", "setParamsByID")
-                what = f'"{name}" is never reached here: it belongs to model "{owner}"'
-                self._report.advise(
-                    path, what, "choose another name", find_node(self._node, path[1:])
-                )
+                what = f'"{name}" would never apply: it is a name of model "{owner}"'
+                at = find_node(self._node, (*path[1:], name))
+                self._report.error((*path, name), what, "choose another name", at)
             elif name != model.id:
                 yield name

@@ -34,6 +34,7 @@ EXTERNAL_GROUP = "(external)"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _METHOD = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt]|[Pp][Uu][Tt]|[Pp][Aa][Tt][Cc][Hh])$"
+_BY_NAME = {"type": "object", "additionalProperties": {"type": "object"}}
 MODALITIES = ("text", "audio", "image")
 _PINS = {
     "type": "object",
@@ -132,7 +133,7 @@ class Filters:
     """Sorted by key."""
     set_params_by_id: Mapping[str, Mapping[str, JsonValue]] = setting(
         "setParamsByID",
-        RawNode({"type": "object", "additionalProperties": {"type": "object"}}),
+        RawNode(_BY_NAME),
         "Members to set by requested name, over `setParams`. Each name is an alias of the model "
         "without being listed.",
         initial=_EMPTY,
@@ -180,7 +181,18 @@ PEER_TIMEOUTS = section_of(
 )
 MODEL_FILTERS = section_of(Filters)
 PEER_FILTERS = section_of(
-    Filters, without=("strip_params", "setParamsByID"), kinds={"setParams": Json()}
+    Filters,
+    without=("strip_params", "setParamsByID"),
+    also=[
+        ConfigKey(
+            "setParamsByID",
+            RawNode(_BY_NAME),
+            "Members to set by the name of the requested model, with or without `<peer>/`. "
+            "Macros are not expanded in the names.",
+            example={"big-model": {"reasoning_effort": "high"}},
+        )
+    ],
+    kinds={"setParams": Json()},
 )
 
 
@@ -427,7 +439,7 @@ class PeerConfig:
     )
     filters: Filters = setting(
         "filters",
-        section_of(Filters, without=("strip_params", "setParamsByID"), kinds={"setParams": Json()}),
+        PEER_FILTERS,
         "What is changed in the body of JSON requests to this peer.",
         initial=NO_FILTERS,
     )

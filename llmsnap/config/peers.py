@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Values
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,7 @@ from .keys import stored_values
 from .kinds import ValueReader
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Report, find_node
-from .parts import PEER, PeerConfig
+from .parts import PEER, Filters, PeerConfig
 from .scalars import url_fault, without_password
 
 
@@ -35,8 +36,23 @@ def _read(peer_id: str, node: Node, path: Path, reader: ValueReader) -> PeerConf
         what, fix = "peer models can not be empty", "list the models this peer offers"
         reader.report.error((*path, "models"), what, fix, find_node(node, ("models",)))
     below = node.entries.get("filters") if isinstance(node, Mapping) else None
-    checked = filters.build(values["filters"], below, (*path, "filters"), reader)
+    checked = filters.build(
+        values["filters"], below, (*path, "filters"), reader, literal_names=True
+    )
+    _advise_about_parameters(checked, peer_id, values["models"], below, reader.report)
     return PeerConfig(id=peer_id, **{**stored_values(PeerConfig, values), "filters": checked})
+
+
+def _advise_about_parameters(
+    checked: Filters, peer_id: str, models: Sequence[str], node: Node | None, report: Report
+) -> None:
+    known = {*models, *(f"{peer_id}/{model}" for model in models)}
+    for name in checked.set_params_by_id:
+        if name not in known:
+            path = ("peers", peer_id, "filters", "setParamsByID", name)
+            fix = report.nearest(name, known) or "name one of its models"
+            what = f'"{name}" is no model of this peer'
+            report.advise(path, what, fix, find_node(node, path[3:]))
 
 
 def _check_proxy(proxy: str, node: Node, path: Path, reader: ValueReader) -> None:

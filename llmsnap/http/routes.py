@@ -362,9 +362,14 @@ MODELS = (
     ),
 )  # fmt: skip
 
-# --- profiles -----------------------------------------------------------------------------------
+# --- selectors and profiles ---------------------------------------------------------------------
 
 PROFILES = (
+    HttpRoute(
+        ("GET",), "/api/selectors", "models", "The selectors, and how their targets stand.",
+        "With a key that has `models`, those it may use.", routine=True,
+        answers={JSON: "SelectorList"},
+    ),
     HttpRoute(
         ("GET",), "/api/profiles", "models", "The profiles, and which is active.",
         "With a key that has `models`, the pins it may use.", routine=True,

@@ -20,7 +20,14 @@ from llmsnap.errors import BadRequest
 from llmsnap.http import ClientKey, masked
 from llmsnap.models import LoadState, State
 from llmsnap.proxy import read_body
-from llmsnap.routing import DurationStats, LocalRoute, ModelView, Route, SelectorRoute
+from llmsnap.routing import (
+    DurationStats,
+    LocalRoute,
+    ModelView,
+    Route,
+    SelectorRoute,
+    TargetView,
+)
 from llmsnap.runtime import Runtime
 from llmsnap.service import Service
 from llmsnap.web.capabilities import CAPABILITY_MEMBERS, capability_members, speaks
@@ -136,6 +143,23 @@ def props() -> ResponseReturnValue:
     )
 
 
+@bp.get("/api/selectors")
+def selectors() -> ResponseReturnValue:
+    """List the selectors that the key may use, with the state and the requests of each target."""
+    runtime, may_use = current_runtime(), current_context().request.key.may_use
+    known = current_service().dispatcher.selectors
+    listed = [
+        {
+            "id": route.selector.id,
+            "strategy": route.selector.strategy,
+            "targets": [_target(view) for view in known.views(route)],
+        }
+        for route in runtime.names.selectors()
+        if may_use(route.selector.id)
+    ]
+    return jsonify(selectors=listed)
+
+
 @bp.get("/api/profiles")
 def profiles() -> ResponseReturnValue:
     """List the profiles with those of their pins that the key may use."""
@@ -201,6 +225,16 @@ def _local_id(name: str) -> str:
     if model_id is None or not may_use(model_id):
         raise names.unknown(name, names.local_names(), may_use)
     return model_id
+
+
+def _target(view: TargetView) -> Record:
+    return {
+        "target": view.target,
+        "state": view.standing.value,
+        "requests": view.count,
+        "failures": view.failures,
+        "retry_in_s": round(view.retry_in_s, 3),
+    }
 
 
 def _profile_wanted() -> str:

@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from llmsnap import __version__
 from llmsnap.http import JSON, ROUTES, HttpRoute, Parameter, is_keyless, is_open, needs_admin
+from llmsnap.routing import Standing
 
 bp = Blueprint("openapi", __name__)
 
@@ -78,6 +79,28 @@ SCHEMAS: Document = {
     ),
     "RunningList": _object(
         "running", running={"type": "array", "items": {"$ref": "#/components/schemas/Running"}}
+    ),
+    "SelectorList": _object(
+        "selectors",
+        selectors={
+            "type": "array",
+            "items": _object(
+                *("id", "strategy", "targets"),
+                id=STRING,
+                strategy=STRING,
+                targets={
+                    "type": "array",
+                    "items": _object(
+                        *("target", "state", "requests", "failures", "retry_in_s"),
+                        target=STRING,
+                        state={"enum": [standing.value for standing in Standing]},
+                        requests={"type": "integer"},
+                        failures={"type": "integer"},
+                        retry_in_s=NUMBER,
+                    ),
+                },
+            ),
+        },
     ),
     "ProfileList": _object(
         *("active", "profiles"),

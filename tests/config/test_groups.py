@@ -127,7 +127,21 @@ def test_faulty_schedulers(text: str, words: str) -> None:
 
 
 def test_priorities_of_the_other_scheduler_are_advised_about() -> None:
-    (found,) = advice(THREE_MODELS + "routing: {scheduler: {settings: {fifo: {priority: {a: 1}}}}}")
+    other = "routing: {scheduler: {use: fair, settings: {fifo: {priority: {a: 1}}}}}"
+    (found,) = advice(THREE_MODELS + other)
     assert found.startswith(
         "routing.scheduler.settings.fifo.priority: has no effect with use: fair"
     )
+
+
+@parity(
+    "Priorities",
+    "`fifo.priority` without `scheduler.use`",
+    "taken over into `fair`, the default here",
+)
+def test_fair_takes_over_the_priorities_of_a_file_that_names_no_scheduler() -> None:
+    text = "{settings: {fifo: {priority: {x: 3}}%s}}"
+    assert scheduler(text % "") == SchedulerConfig("fair", priorities={"a": 3})
+    assert not advice(f"{THREE_MODELS}routing: {{scheduler: {text % ''}}}")
+    both = text % ", fair: {priority: {b: 1}}"
+    assert scheduler(both).priorities == {"b": 1}

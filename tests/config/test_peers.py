@@ -40,6 +40,51 @@ def test_global_macros_work_in_peers_and_keep_their_type() -> None:
     assert found.filters == Filters(("a", "host"), {"max_tokens": 512, "t": "<512>"})
 
 
+def test_parameters_by_name_of_a_peer_have_literal_names() -> None:
+    text = """
+        macros: {M: a, V: 5}
+        peers:
+          p:
+            proxy: http://h
+            models: [a]
+            filters: {setParamsByID: {a: {n: "${V}"}, p/a: {}, "${M}": {}, p/aa: {}}}
+    """
+    assert dict(config(text).peers["p"].filters.set_params_by_id["a"]) == {"n": 5}
+    assert config(text).aliases == {}
+    assert advice(text) == [
+        'peers.p.filters.setParamsByID.${M}: "${M}" is no model of this peer - name one of its '
+        "models",
+        'peers.p.filters.setParamsByID.p/aa: "p/aa" is no model of this peer - did you mean "p/a"?',
+    ]
+
+
+@parity(
+    "Peers",
+    "a `<peer>/<model>` that is a model, an alias or a selector here, or of another peer: refused",
+    "the same; the message has line, column and what to do",
+)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "models: {p/a: {cmd: 's ${PORT}'}}\npeers: {p: {proxy: 'http://h', models: [a]}}",
+            'peers.p.models: "p/a", the name of its model "a", is model "p/a" here - rename the',
+        ),
+        (
+            "models: {m: {cmd: 's ${PORT}', aliases: [p/a]}}\n"
+            "peers: {p: {proxy: 'http://h', models: [a]}}",
+            'peers.p.models: "p/a", the name of its model "a", is model "m" here - rename the',
+        ),
+        (
+            "peers: {a: {proxy: 'http://h', models: [b/c]}, a/b: {proxy: 'http://h', models: [c]}}",
+            'peers.a/b.models: "a/b/c", the name of its model "c", is one of peer "a" - rename',
+        ),
+    ],
+)
+def test_names_of_models_of_peers_are_theirs_alone(text: str, words: str) -> None:
+    assert problem(text).startswith(words)
+
+
 @pytest.mark.parametrize(
     ("peer", "words"),
     [
@@ -180,5 +225,8 @@ def test_a_name_that_belongs_to_another_model_is_advised_about() -> None:
           a: {cmd: "s ${PORT}", aliases: [x]}
           b: {cmd: "s ${PORT}", filters: {setParamsByID: {a: {n: 1}, x: {n: 1}}}}
     """
-    assert config(text).aliases == {"x": "a"}
-    assert ["never reached here" in each for each in advice(text)] == [True, True]
+    assert problems(text) == [
+        f'models.b.filters.setParamsByID.{name}: "{name}" would never apply: it is a name of '
+        'model "a" - choose another name'
+        for name in ("a", "x")
+    ]

@@ -104,6 +104,12 @@ def test_values(text: str, field: str, value: Any) -> None:
         ("captureMask: [x]", "captureMask: must be a mapping"),
         ("upstream: {ignorePaths: ['(']}", "upstream.ignorePaths[0]: is not a regular expression"),
         (
+            "upstream: {ignorePaths: ['\\.[[:alpha:]]+$']}",
+            "upstream.ignorePaths[0]: [:alpha:] names a class of characters in Go's regular expre",
+        ),
+        ("upstream: {ignorePaths: ['\\pN']}", "upstream.ignorePaths[0]: \\p names a Unicode cl"),
+        ("upstream: {ignorePaths: ['a(?i)b']}", "upstream.ignorePaths[0]: (?i) sets flags amid"),
+        (
             "upstream: {observePaths: ['(']}",
             "upstream.observePaths[0]: is not a regular",
         ),
@@ -257,3 +263,14 @@ def test_another_duration_is_refused(written: str, said: str) -> None:
 )
 def test_a_header_that_cannot_name_sessions(name: str, words: str) -> None:
     assert words in problem(f"ui: {{activity: {{session_id: ['{name}']}}}}")
+
+
+@parity(
+    "`upstream.ignorePaths`", "expressions of Go", "Python's; `\\z` is taken, others are explained"
+)
+def test_the_end_of_a_text_as_go_writes_it_is_taken() -> None:
+    assert config(r"upstream: {ignorePaths: ['\.js\z', '\\z', '[[a]']}").ignore_paths == (
+        r"\.js\Z",
+        r"\\z",
+        "[[a]",
+    )

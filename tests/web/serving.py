@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from llmsnap.config import loads
 from llmsnap.proxy import Request, RequestContext, Response
-from llmsnap.routing import change_of
+from llmsnap.routing import Selectors, Standing, change_of
 from llmsnap.service import Service
 from llmsnap.web.app import make_flask
 from llmsnap.web.gateway import Gateway
@@ -32,6 +32,7 @@ class FakeDispatcher:
     """Notes what reaches it; answers with *answer*, or raises it."""
 
     def __init__(self) -> None:
+        self.selectors = Selectors(lambda _: Standing.READY)
         self.calls: list[tuple[str, Request]] = []
         self.selectors = SimpleNamespace(configure=lambda selectors: None)
         self.answer: Response | Exception = Response(200, "OK", [("X-Model", "yes")], [b"said"])

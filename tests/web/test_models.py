@@ -344,3 +344,87 @@ def test_loading_and_unloading_take_the_name_as_it_is(desk) -> None:
     for name, status in (("alpha", 200), ("gpt", 404)):
         answer = desk.client.post(f"/api/models/unload/{name}", headers=ALL)
         assert answer.status_code == status
+
+
+# --- selectors -----------------------------------------------------------------------------------
+
+WITH_SELECTORS = """\
+apiKeys: [all, {key: some, models: [chat, fast]}]
+models:
+  big: {cmd: x, proxy: "http://localhost:1", checkEndpoint: none}
+  small: {cmd: x, proxy: "http://localhost:2", checkEndpoint: none}
+groups: {all: {swap: false, members: [big, small]}}
+peers: {box: {proxy: "http://box", models: [far]}}
+selectors:
+  chat:
+    strategy: spillover
+    targets: [box/far, small]
+    name: " Chat "
+    description: Whoever is free
+    metadata: {team: blue, type: mine}
+    settings: {spillover: 3}
+  first: {strategy: pin, targets: [big, small]}
+  fast: {strategy: failover, targets: [far, small], unlisted: true}
+profiles:
+  work: {pins: {gpt: chat, first: }}
+"""
+
+
+@pytest.fixture
+def choice():
+    with site(WITH_SELECTORS) as made:
+        yield made
+
+
+def records(here, key: str = "all") -> dict:
+    answer = here.client.get("/v1/models", headers={"x-api-key": key})
+    return {record["id"]: record for record in answer.json["data"]}
+
+
+@parity("Selectors", "records in `/v1/models`: `type`, `strategy`, `targets`, `spillover`, status")
+def test_selectors_are_listed(choice) -> None:
+    found = records(choice)
+    assert list(found) == ["big", "box/far", "chat", "first", "small"]
+    chat = found["chat"]
+    assert (chat["name"], chat["description"]) == ("Chat", "Whoever is free")
+    assert chat["meta"]["llamaswap"] == {
+        "team": "blue",
+        "type": "selector",
+        "strategy": "spillover",
+        "targets": ["box/far", "small"],
+        "spillover": 3,
+    }
+    assert "spillover" not in found["first"]["meta"]["llamaswap"]
+    choice.service.driver.load("small")
+    states = {name: record["status"]["value"] for name, record in records(choice).items()}
+    assert (states["chat"], states["first"]) == ("loaded", "unloaded"), "pin looks at its first"
+    unlisted = choice.client.get("/v1/models/fast", headers={"x-api-key": "some"})
+    assert unlisted.json["meta"]["llamaswap"]["strategy"] == "failover"
+    assert list(records(choice, "some")) == ["chat"]
+
+
+@parity("Profiles", "a pin to a selector, and one that hides a selector")
+def test_pins_of_selectors(choice) -> None:
+    choice.service.activate_profile("work")
+    found = records(choice)
+    assert list(found) == ["big", "box/far", "chat", "gpt", "small"]
+    assert found["gpt"]["meta"]["llamaswap"] == {"type": "profile", "targets": ["chat"]}
+
+
+def test_how_the_targets_of_selectors_stand(choice) -> None:
+    listed = choice.client.get("/api/selectors", headers=ALL).json["selectors"]
+    assert [each["id"] for each in listed] == ["chat", "fast", "first"]
+    assert listed[0]["strategy"] == "spillover"
+    assert listed[0]["targets"] == [
+        {"target": name, "state": state, "requests": 0, "failures": 0, "retry_in_s": 0.0}
+        for name, state in (("box/far", "remote"), ("small", "ready"))
+    ]
+    some = choice.client.get("/api/selectors", headers={"x-api-key": "some"}).json
+    assert [each["id"] for each in some["selectors"]] == ["chat", "fast"]
+
+
+@parity("Selectors", "load, unload and sleep take models only: 404")
+def test_a_selector_is_not_loaded_by_hand(choice) -> None:
+    for action in ("load", "unload", "sleep"):
+        answer = choice.client.post(f"/api/models/{action}/chat", headers=ALL)
+        assert answer.status_code == 404
