@@ -228,7 +228,7 @@ class _Build:
         check_qualified_names(peers, names, values["peers"], report)
         router = read_router(values, names, root, reader)
         targets = TargetNames.of(names, peers, Together(router["groups"], router["matrix"]))
-        selectors = read_selectors(values["selectors"], targets, reader)
+        selectors = read_selectors(values["selectors"], targets, plain["session_headers"], reader)
         profiles = read_profiles(values["profiles"], names, peers, selectors, reader)
         return {
             **plain,

@@ -540,11 +540,11 @@ class SelectorConfig:
         RawNode(_HEADER_NAMES),
         "Request headers, the first of which that has a value names a session: its requests go to "
         "the same target while that is in use and at most one request busier than the least busy "
-        "one. `true`: `X-Session-ID` and `X-Litellm-Session-Id`.",
+        "one. `true`: those of `ui.activity.session_id`.",
         initial=(),
         example=True,
     )
-    """Names of headers, in lower case."""
+    """Names of headers."""
     name: str = setting("name", Text(), "Shown in `/v1/models`.", example="Everyday")
     description: str = setting(
         "description",

@@ -8,15 +8,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .keys import stored_values
-from .kinds import Number, Texts, ValueReader
+from .kinds import HeaderNames, Number, ValueReader
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Scalar, find_node
 from .parts import RETRY_STATUS, SELECTOR, PeerConfig, SelectorConfig
 from .router import Together
 from .scalars import yes_or_no
 
-SESSION_HEADERS = ("x-session-id", "x-litellm-session-id")
-"""What ``affinity: true`` stands for."""
 _OWN_SETTINGS = {
     "spillover": ("spillover",),
     "failover": ("retryStatus", "headerTimeout", "failures", "retryAfter", "maxAttempts"),
@@ -57,16 +55,21 @@ class TargetNames(NamedTuple):
 
 
 def read_selectors(
-    node: Node | None, names: TargetNames, reader: ValueReader
+    node: Node | None, names: TargetNames, session_headers: tuple[str, ...], reader: ValueReader
 ) -> Values[str, SelectorConfig]:
-    """Return the selectors in ascending order of their ids."""
+    """Return the selectors in ascending order of their ids.
+
+    *session_headers* are what ``affinity: true`` stands for.
+    """
     if node is not None and not isinstance(node, Mapping):
         reader.mismatch(node, ("selectors",), "a mapping", "write a line ID: for each selector")
     if not isinstance(node, Mapping):
         return MappingProxyType({})
-    return MappingProxyType(
-        {name: _Reading(name, node, names, reader).read() for name in sorted(node.entries)}
-    )
+    found = {
+        name: _Reading(name, node, names, reader).read(session_headers)
+        for name in sorted(node.entries)
+    }
+    return MappingProxyType(found)
 
 
 class _Reading:
@@ -81,7 +84,7 @@ class _Reading:
         self._names = names
         self._reader = reader
 
-    def read(self) -> SelectorConfig:
+    def read(self, session_headers: tuple[str, ...]) -> SelectorConfig:
         """Return the selector, and report its mistakes."""
         self._check_id()
         values: Values[str, Any] = SELECTOR.read(self._node, self._path, self._reader)
@@ -94,7 +97,7 @@ class _Reading:
         settings = values["settings"]
         own = {
             "retry_status": self._statuses(settings["retryStatus"]),
-            "affinity": self._affinity(settings["affinity"]),
+            "affinity": self._affinity(settings["affinity"], session_headers),
         }
         return SelectorConfig(id=self._id, **{**stored_values(SelectorConfig, values), **own})
 
@@ -197,7 +200,7 @@ class _Reading:
         ]
         return frozenset(read) - {0}
 
-    def _affinity(self, node: Node | None) -> tuple[str, ...]:
+    def _affinity(self, node: Node | None, session_headers: tuple[str, ...]) -> tuple[str, ...]:
         path = (*self._path, "settings", "affinity")
         if node is None:
             return ()
@@ -206,13 +209,12 @@ class _Reading:
             wanted = yes_or_no(given) if isinstance(given, str) else given
             if not isinstance(wanted, bool):
                 self._reader.mismatch(node, path, "true, false or a list of headers")
-            return SESSION_HEADERS if wanted is True else ()
-        names = Texts().read(node, path, self._reader)
-        found = dict.fromkeys(name.strip().lower() for name in names if name.strip())
+            return session_headers if wanted is True else ()
+        found: tuple[str, ...] = HeaderNames().read(node, path, self._reader)
         if len(found) > _MOST_HEADERS:
             what = f"has more than {_MOST_HEADERS} headers"
             self._reader.report.error(path, what, "list those that name sessions", node)
-        return tuple(found)
+        return found
 
     # --- reports -------------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ class RequestContext:
     """Whether it has, or had, a lease of a local model."""
     queue_s = 0.0
     """How long it waited for other requests and models."""
+    profile = ""
+    """The profile that gave the client's name another meaning."""
+    priority = 0
+    """That of its model among waiting ones."""
     load_s = 0.0
     """How long it waited for its model to load or wake."""
     swap_id: int | None = None
@@ -94,6 +98,11 @@ class RequestContext:
     def served_by(self) -> str:
         """The model or peer that serves it, "" before that is known."""
         return self.peer or self.model_id
+
+    @property
+    def selector_id(self) -> str:
+        """The selector that chose what serves it, "" for none."""
+        return self.selection.route.selector.id if self.selection is not None else ""
 
     @property
     def shown_model(self) -> str:

@@ -251,6 +251,7 @@ class Dispatcher:
             route = request_config.names.resolve(request.requested, request.key.may_use)
             if route.requested != request.requested:
                 context.payload.pin(route.requested)
+                context.profile = request_config.profile
             request.monitor.open(context.client_left)
             if isinstance(route, LocalRoute):
                 answer = self._serve_local(context, request_config, route.model)
@@ -580,6 +581,8 @@ def _turn_to(context: RequestContext, request_config: RequestConfig, model: Mode
     """Have *model* serve *context*."""
     settings = request_config.upstream_settings(model)
     context.model_id = model.id
+    if priorities := request_config.config.scheduler.priorities:
+        context.priority = priorities.get(model.id, 0)
     _adapt(context, settings, settings.model_name)
     _set_wait_rules(context, model)
 

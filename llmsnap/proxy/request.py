@@ -211,6 +211,10 @@ class RequestConfig(Protocol):
     config: Config
     names: Names
 
+    @property
+    def profile(self) -> str:
+        """The name of the active profile; empty: none is."""
+
     def upstream_settings(self, model: ModelConfig) -> UpstreamSettings:
         """Return how requests to a local model are rewritten and sent."""
 

@@ -289,7 +289,19 @@ def row_object(record: ActivityRecord) -> dict[str, Any]:
         "duration_ms": int(record.duration_ms),
         "has_capture": record.has_capture,
     }
+    if metadata := _metadata(record):
+        row["metadata"] = metadata
     return {**row, "error_msg": record.reason} if record.reason else row
+
+
+def _metadata(record: ActivityRecord) -> dict[str, str]:
+    """Return what led to the model: the priority it had, the selector and the profile, if any."""
+    found = {
+        "fifo_priority": "" if record.peer else str(record.priority),
+        "selector": record.selector,
+        "profile": record.profile,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _tokens_object(record: ActivityRecord) -> dict[str, float]:

@@ -57,11 +57,17 @@ class ObservedRequest(Protocol):
     queue_s: float
     load_s: float
     swap_id: int | None
+    profile: str
+    priority: int
     first_byte_at: float | None
 
     @property
     def request(self) -> ReceivedRequest:
         """The request as the client sent it."""
+
+    @property
+    def selector_id(self) -> str:
+        """The selector that chose the model, "" for none."""
 
     @property
     def sent_path(self) -> str:

@@ -25,8 +25,9 @@ class ActivityRecord(Struct, frozen=True, kw_only=True):
 
     Points in time are Unix milliseconds (*ended_ns*: nanoseconds), durations milliseconds.
     *server_ms* is the processing time that the inference server reports, *reason* the short text
-    of a failure. *requested* is the client's model name, *model_id* the model that served. A new
-    field gets its value in ``record_of`` and its column in ``store.MIGRATIONS``.
+    of a failure. *requested* is the client's model name, *model_id* the model that served;
+    *selector* chose it, and *profile* pinned the name, where they did. A new field gets its value
+    in ``record_of`` and its column in ``store.MIGRATIONS``.
     """
 
     id: int
@@ -41,6 +42,9 @@ class ActivityRecord(Struct, frozen=True, kw_only=True):
     path: str = ""
     key_name: str | None = None
     session: str = ""
+    selector: str = ""
+    profile: str = ""
+    priority: int = 0
     status: int = 0
     reason: str = ""
     stream: bool = False
@@ -83,6 +87,9 @@ def record_of(observer: ResponseObserver, record_id: int, *, captured: bool) -> 
         path=observer.path,
         key_name=request.key_name or None,
         session=request.session,
+        selector=context.selector_id,
+        profile=context.profile,
+        priority=context.priority,
         status=status,
         reason=failure_reason(observer, status),
         stream=context.stream or observer.streamed,

@@ -91,6 +91,11 @@ MIGRATIONS = (
     """,
     "ALTER TABLE activity ADD COLUMN content_type TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE activity ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+    """
+    ALTER TABLE activity ADD COLUMN selector TEXT NOT NULL DEFAULT '';
+    ALTER TABLE activity ADD COLUMN profile TEXT NOT NULL DEFAULT '';
+    ALTER TABLE activity ADD COLUMN priority INTEGER NOT NULL DEFAULT 0
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

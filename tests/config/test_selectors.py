@@ -61,8 +61,8 @@ selectors:
     assert dict(work.metadata) == {"team": "blue"}
     assert work.retry_status == {500, 502}
     assert (work.header_timeout_s, work.failures, work.retry_after_s) == (2.5, 2, 5.0)
-    assert (work.max_attempts, work.affinity) == (3, ("x-chat",))
-    assert (away.strategy, away.affinity) == ("warm", ("x-session-id", "x-litellm-session-id"))
+    assert (work.max_attempts, work.affinity) == (3, ("X-Chat",))
+    assert (away.strategy, away.affinity) == ("warm", ("X-Session-ID", "X-Litellm-Session-Id"))
     assert away.retry_status == {502, 503, 504}
 
 

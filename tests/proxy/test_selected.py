@@ -46,6 +46,7 @@ selectors:
     targets: [a, b, den/m]
     settings: {{failures: 2, retryAfter: 60, headerTimeout: 0.2, affinity: [X-Chat]}}
   short: {{strategy: failover, targets: [a, b, m], settings: {{maxAttempts: 2}}}}
+routing: {{scheduler: {{settings: {{fifo: {{priority: {{first: 3}}}}}}}}}}
 profiles:
   work: {{pins: {{gpt: relay, a: b}}}}
 """
@@ -128,7 +129,8 @@ def test_the_target_is_asked_as_if_the_client_had_named_it(world) -> None:
     assert world.ask("pinned") == "b"
     assert world.sent[1:] == [("b", {"model": "up"})]
     (first, second) = world.recorder.activity.snapshot()
-    assert (first.requested, first.model_id) == ("chat", "a")
+    assert (first.requested, first.model_id, first.selector) == ("chat", "a", "chat")
+    assert (first.priority, second.priority) == (3, 0)
     assert (second.requested, second.model_id) == ("pinned", "b")
 
 
@@ -139,7 +141,12 @@ def test_the_target_is_asked_as_if_the_client_had_named_it(world) -> None:
 def test_a_profile_comes_before_selectors_whose_targets_it_does_not_change(world) -> None:
     world.runtime = world.runtime.with_profile("work")
     assert world.ask("gpt") == "a"
-    assert world.recorder.activity.snapshot()[0].requested == "gpt"
+    assert world.ask("a") == "b"
+    named = [
+        (record.requested, record.model_id, record.selector, record.profile)
+        for record in world.recorder.activity.snapshot()
+    ]
+    assert named == [("gpt", "a", "relay", "work"), ("a", "b", "", "work")]
 
 
 def test_the_answer_names_its_target(world) -> None:

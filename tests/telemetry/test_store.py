@@ -29,6 +29,7 @@ FULL = ActivityRecord(
     first_token_ms=4.5, duration_ms=5.5, server_ms=6.5, input_tokens=7, output_tokens=8,
     cached_tokens=9, draft_tokens=10, draft_accepted=11, prompt_per_second=12.5,
     tokens_per_second=13.5, request_bytes=14, response_bytes=15, content_type="audio/wav",
+    selector="chat", profile="work", priority=-2,
 )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ import copy
 from collections.abc import Callable, Iterator
 from functools import cache
 from textwrap import dedent
-from types import SimpleNamespace
 
 from flask import Flask
 from flask.testing import FlaskClient
@@ -34,7 +33,6 @@ class FakeDispatcher:
     def __init__(self) -> None:
         self.selectors = Selectors(lambda _: Standing.READY)
         self.calls: list[tuple[str, Request]] = []
-        self.selectors = SimpleNamespace(configure=lambda selectors: None)
         self.answer: Response | Exception = Response(200, "OK", [("X-Model", "yes")], [b"said"])
 
     def handle(self, context: RequestContext, snapshot: object) -> Response:

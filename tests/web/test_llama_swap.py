@@ -18,6 +18,8 @@ def client(world: World) -> Any:
             status=500 if number == 6 else 200,
             reason="it failed" if number == 6 else "",
             content_type="application/json",
+            **({"priority": 3, "selector": "chat", "profile": "work"} if number == 5 else {}),
+            **({"peer": "box"} if number == 4 else {}),
             ended_ns=(1_700_000_000 + number) * 10**9,
             input_tokens=None if number == 6 else 10 * number,
             tokens_per_second=None if number == 6 else float(number),
@@ -95,6 +97,21 @@ def test_a_row_has_the_published_fields_and_minus_one_for_what_is_unknown(client
     }  # fmt: skip
     assert "error_msg" not in good
     assert (failed["error_msg"], failed["tokens"]["input_tokens"]) == ("it failed", -1)
+
+
+@parity(
+    "Selectors",
+    "`metadata.selector` of a row of activity",
+    "the same, and `metadata.profile`; `requested` in `/api/activity`",
+)
+@parity("Priorities", "`metadata.fifo_priority` of a row of activity")
+def test_a_row_says_what_led_to_the_model(client) -> None:
+    rows = client.get("/api/metrics/activity?limit=3").json["data"]
+    assert [row.get("metadata") for row in rows] == [
+        {"fifo_priority": "0"},
+        {"fifo_priority": "3", "selector": "chat", "profile": "work"},
+        None,
+    ]
 
 
 @parity("Store and activity", "`GET /api/metrics/stats` with histograms")
