@@ -56,6 +56,12 @@ COMMANDS = {
     "check": Subcommand(
         "llmsnap.commands.check", "check a configuration for errors and advice", Takes.FILES
     ),
+    "doctor": Subcommand(
+        "llmsnap.commands.doctor",
+        "hardware, and what is likely to fail",
+        Takes.FILES,
+        waits=True,
+    ),
     "ps": _of_models("ps", "the models of a running server and their state", Takes.NOTHING),
     "load": Subcommand("llmsnap.commands.load", "make a model ready", Takes.MODELS, waits=True),
     "sleep": _of_models("sleep", "put a model to sleep"),

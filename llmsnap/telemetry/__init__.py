@@ -51,6 +51,7 @@ from llmsnap.telemetry.events import (
     SwapStarted,
 )
 from llmsnap.telemetry.exposition import merge
+from llmsnap.telemetry.hardware import Hardware, HardwareProbe
 from llmsnap.telemetry.observer import ResponseObserver, header, milliseconds
 from llmsnap.telemetry.prometheus import Gauges, ModelGauges
 from llmsnap.telemetry.record import ActivityRecord, in_flight_object
@@ -83,6 +84,8 @@ __all__ = [
     "Filter",
     "Gauges",
     "GpuSample",
+    "Hardware",
+    "HardwareProbe",
     "HostDetails",
     "HostSample",
     "ModelGauges",
