@@ -37,7 +37,7 @@ from llmsnap.config import (
     split_command,
     without_password,
 )
-from llmsnap.errors import CommandFailed, ConfigError, Problem
+from llmsnap.errors import CommandFailed, ConfigError, KeyRefused, Problem
 from llmsnap.installation import identify
 from llmsnap.telemetry import Hardware, HardwareProbe
 
@@ -259,9 +259,12 @@ def _of_peer(peer: PeerConfig) -> Iterator[Finding]:
         with client.send("GET", "/v1/models", limit_s=PEER_LIMIT_S) as answer:
             date, document = answer.headers.get("Date", ""), answer.json()
         listed = {str(one["id"]) for one in document["data"]}
+    except KeyRefused:
+        yield Finding(WARNING, subject, "refuses the key that it gets", "correct its apiKey")
+        return
     except CommandFailed as error:
         what = f"cannot be used: {_beginning(error)}"
-        yield Finding(WARNING, subject, what, "check its proxy and apiKey, and that it runs")
+        yield Finding(WARNING, subject, what, "check its proxy, and that it runs")
         return
     except (ValueError, LookupError, TypeError):
         what = f"{without_password(peer.proxy)} lists no models at /v1/models"
@@ -337,8 +340,9 @@ def _write_text(
     rows = [("versions", ", ".join(f"{name} {one}" for name, one in _versions().items() if one))]
     rows += _rows(hardware) if hardware is not None else []
     if config is not None:
-        counts = ", ".join(f"{number} {name}" for name, number in _counts(config).items() if number)
-        rows.append((file, counts or "empty"))
+        counts = _counts(config).items()
+        texts = [f"{n} {name if n > 1 else name[:-1]}" for name, n in counts if n]
+        rows.append((file, ", ".join(texts) or "empty"))
     width = max(len(name) for name, _ in rows)
     out.writelines(strip_controls(f"{name.ljust(width)}  {text}") + "\n" for name, text in rows)
     ordered = sorted(findings, key=lambda one: -LEVELS.index(one.level))
