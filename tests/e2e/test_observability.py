@@ -278,18 +278,6 @@ def test_a_captured_request_can_be_sent_again_from_a_shell(
     assert json.loads(har["request"]["postData"]["text"])["model"] == "coder"
 
 
-def test_a_request_in_flight_can_be_ended(server: Running) -> None:
-    server.chat("coder")
-    asking = gevent.Greenlet(server.chat, "coder", sim_tokens=10_000, sim_tps=10)
-    asking.start()
-    (one,) = server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
-    assert (one["phase"], one["model_id"]) == ("sent", "coder")
-    assert server.post(f"/api/inflight/{one['id']}/cancel").json() == {"msg": "ok"}
-    assert asking.get().status_code == 503
-    record = server.wait_for(lambda: activity(server, "status=503"))[0]
-    assert record["reason"] == "the request was cancelled"
-
-
 # --- history over restarts ---------------------------------------------------------------------
 
 
@@ -445,18 +433,6 @@ def test_nobody_has_to_read_stdout(tmp_path: Path) -> None:
 
 
 # --- logs and metrics as other programs read them ----------------------------------------------
-
-
-def test_the_log_can_be_json_from_end_to_end(start: Any) -> None:
-    server = start(CONFIG, "--log-format", "json")
-    server.chat("coder")
-    server.wait_output(r'"model_requested": "coder"')
-    lines = [line for line in server.output.splitlines() if line.startswith("{")]
-    documents = [json.loads(line) for line in lines]
-    (access,) = [one for one in documents if one.get("model_requested") == "coder"]
-    assert (access["message"], access["status"], access["level"]) == ("request", 200, "info")
-    assert access["load_ms"] > 0
-    assert access["request_id"]
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing: Debian's prometheus")

@@ -63,11 +63,6 @@ def test_timings_are_told_when_asked_for(sim, asked, stream):
     assert last["timings"]["predicted_n"] == 9
 
 
-def test_timings_are_told_with_the_option(serve):
-    answer = serve(timings=True).post("/v1/completions", {"prompt": "a"})
-    assert answer.json["timings"]["prompt_n"] == 1
-
-
 def test_a_limit_is_a_reason_to_finish(sim):
     answer = sim.post("/v1/chat/completions", {**CHAT, "max_tokens": 2}).json
     assert answer["choices"][0]["finish_reason"] == "length"
@@ -127,18 +122,20 @@ def test_an_answer_can_have_a_form(sim):
 
 
 def test_completions(sim):
-    answer = sim.post("/v1/completions", {"model": "m", "prompt": "hello"}).json
+    body = {"model": "m", "prompt": ["hello"]}
+    answer = sim.post("/v1/completions", body).json
     assert answer["object"] == "text_completion"
     assert answer["choices"][0]["text"] == TEXT
     assert answer["usage"]["total_tokens"] == 10
-
-
-def test_completions_streamed(sim):
-    body = {"model": "m", "prompt": ["hello"], "stream": True}
-    body["stream_options"] = {"include_usage": True}
-    *frames, last = chunks(sim.post("/v1/completions", body))
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    *frames, last = chunks(sim.post("/v1/completions", body | options))
     assert "".join(frame["choices"][0]["text"] for frame in frames) == TEXT
     assert last["usage"]["completion_tokens"] == 9
+
+
+def test_timings_are_told_with_the_option(serve):
+    answer = serve(timings=True).post("/v1/completions", {"prompt": "a"})
+    assert answer.json["timings"]["prompt_n"] == 1
 
 
 RESPONSE_TOOL = {
@@ -169,11 +166,6 @@ def test_an_answer(sim, given):
     assert answer["usage"]["input_tokens"] == 1
     assert answer["usage"]["output_tokens"] == 9
     assert answer["usage"]["total_tokens"] == 10
-
-
-def test_instructions_count_as_input(sim):
-    answer = sim.post("/v1/responses", {**ASK, "instructions": "be nice"})
-    assert answer.json["usage"]["input_tokens"] == 3
 
 
 def test_the_events_of_a_text(sim):
@@ -241,7 +233,9 @@ def test_a_limit_makes_it_incomplete(sim):
     assert streamed.events[-1][0] == "response.incomplete"
 
 
-def test_a_response_can_have_a_form(sim):
+def test_a_response_can_have_a_form_and_instructions_that_count(sim):
     form = {"type": "json_schema", "schema": {"type": "object", "properties": {"a": {}}}}
-    answer = sim.post("/v1/responses", {**ASK, "text": {"format": form}}).json
+    body = {**ASK, "text": {"format": form}, "instructions": "be nice"}
+    answer = sim.post("/v1/responses", body).json
     assert json.loads(answer["output"][0]["content"][0]["text"]) == {"a": TEXT}
+    assert answer["usage"]["input_tokens"] == 3

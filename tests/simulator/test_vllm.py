@@ -28,43 +28,30 @@ def test_it_wakes_part_by_part(sim):
     assert "hello" in says(sim)
 
 
-def test_sleep_and_wake_can_take_time(serve):
-    sim = serve(sleep_time=0.001, wake_time=0.001)
-    assert sim.post("/sleep").status == 200
-    assert sim.post("/wake_up").status == 200
-
-
 @pytest.mark.parametrize("level", ["3", "0.5", "deep"])
 def test_a_level_that_does_not_exist_is_refused(sim, level):
     assert sim.post(f"/sleep?level={level}").status == 400
     assert not sim.state.asleep
 
 
-def test_a_sleep_that_fails_leaves_it_awake(serve):
+def test_a_sleep_or_wake_that_fails_changes_nothing(serve):
     sim = serve(fail_sleep=True)
     assert sim.post("/sleep").status == 500
     assert "hello" in says(sim)
-
-
-def test_a_wake_that_fails_leaves_it_asleep(serve):
-    sim = serve(fail_wake=True)
-    sim.post("/sleep")
+    sim = serve(fail_wake=True, sleep_time=0.001, wake_time=0.001)
+    assert sim.post("/sleep").status == 200
     assert sim.post("/wake_up").status == 500
     assert sim.get("/is_sleeping").json["is_sleeping"]
 
 
 def test_after_a_bad_wake_it_says_garbage_until_the_weights_are_reloaded(serve):
     sim = serve(corrupt_after_wake=True)
+    sim.post("/wake_up")
+    assert "hello" in says(sim), "it was awake"
     sim.post("/sleep")
     sim.post("/wake_up")
     assert "hello" not in says(sim)
     assert sim.post("/collective_rpc", {"method": "reload_weights"}).status == 200
-    assert "hello" in says(sim)
-
-
-def test_a_wake_of_one_who_is_awake_corrupts_nothing(serve):
-    sim = serve(corrupt_after_wake=True)
-    sim.post("/wake_up")
     assert "hello" in says(sim)
 
 

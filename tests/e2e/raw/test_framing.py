@@ -42,26 +42,6 @@ def test_pipelined_requests_are_answered_in_order(server, connect) -> None:
     assert "You said: two" in said(client.answer())
 
 
-def test_a_pipelined_request_is_no_departure(server, connect) -> None:
-    client = connect()
-    body = chat("slowly", sim_tokens=20, sim_tps=100)
-    client.send(post(body, JSON, path=CHAT))
-    client.send(request("/health"))
-    assert client.answer().status == 200
-    assert client.answer().body == b"OK"
-
-
-def test_http_1_0(server, connect) -> None:
-    client = connect()
-    answer = client.ask(request("/health", version="1.0"))
-    assert (answer.body, answer.headers["connection"].lower()) == (b"OK", "close")
-    assert client.rest() == b""
-    client = connect()
-    for _ in range(2):
-        answer = client.ask(request("/health", "GET", "Connection: keep-alive", version="1.0"))
-        assert answer.headers["connection"].lower() == "keep-alive"
-
-
 def test_a_stream_to_http_1_0_ends_with_the_connection(server, connect) -> None:
     body = chat(stream=True)
     client = connect()
@@ -76,13 +56,6 @@ def test_a_stream_to_http_1_1_leaves_the_connection(server, connect) -> None:
     answer = client.ask(post(chat(stream=True), JSON, path=CHAT))
     assert answer.headers["transfer-encoding"] == "chunked"
     assert answer.body.rstrip().endswith(b"data: [DONE]")
-    assert client.ask(request("/health")).body == b"OK"
-
-
-@pytest.mark.parametrize("path", ["/health", "/v1/models", "/no-such-path"])
-def test_head_has_no_body_and_the_next_answer_is_in_place(server, connect, path: str) -> None:
-    client = connect()
-    client.ask(request(path, "HEAD"), "HEAD")
     assert client.ask(request("/health")).body == b"OK"
 
 
@@ -124,44 +97,12 @@ def test_broken_chunks_are_a_bad_request_and_the_end(server, connect, bad: bytes
     assert client.rest() == b""
 
 
-def test_half_a_body_is_not_served(server, connect) -> None:
-    client = connect()
-    client.send(post(chat("never"), JSON, path=CHAT)[:-5])
-    client.half_close()
-    assert client.rest().startswith((b"", b"HTTP/1.1 4"))
-    assert connect().ask(request("/health")).body == b"OK"
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        (CHAT, b"{", 400),
-        (CHAT, chat().replace(b"alpha", b"omega"), 404),
-        ("/no-such-path", b"x", 404),
-    ],
-)
-def test_the_connection_goes_on_after_an_error(server, connect, path, body, status) -> None:
-    client = connect()
-    assert client.ask(post(body, JSON, path=path)).status == status
-    assert client.ask(request("/health")).body == b"OK"
-
-
 def test_a_large_body_nobody_wants_does_not_cost_the_answer(server, connect) -> None:
     client = connect()
     answer = client.ask(post(b"x" * 3_000_000, path="/no-such-path"))
     assert answer.status == 404
     if answer.headers.get("connection", "").lower() != "close":
         assert client.ask(request("/health")).body == b"OK"
-
-
-def test_other_forms_of_a_target(server, connect) -> None:
-    client = connect()
-    assert client.ask(request("http://localhost/health")).body == b"OK"
-    assert client.ask(request("/%68ealth")).body == b"OK"
-    assert client.ask(request("*", "OPTIONS")).status == 204
-    body = chat()
-    url = f"http://localhost:{server.port}{CHAT}"
-    assert "You said: hi" in said(client.ask(post(body, JSON, path=url)))
 
 
 def test_too_much(server, connect) -> None:

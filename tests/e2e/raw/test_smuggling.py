@@ -87,23 +87,6 @@ def test_what_stands_in_a_body_is_no_request(server, connect) -> None:
     assert "/hidden-999" not in server.output
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"CONTENT-LENGTH: %d", b"Content-length: %d", b"content-Length:%d", b"Content-Length:\t%d"],
-)
-def test_a_request_means_the_same_however_often_it_came(server, connect, line: bytes) -> None:
-    """The second and third have the head of the first, and a body that looks like a request."""
-    client = connect()
-    body = hidden(998)
-    head = post(line % len(body), first=b"POST /no-such-path HTTP/1.1")
-    for _ in range(3):
-        client.send(head + body)
-        assert client.answer().status == 404
-    client.send(post(first=b"GET /health HTTP/1.1"))
-    assert client.answer().body == b"OK"
-    assert "/hidden-998" not in server.output
-
-
 def test_names_with_underscores_do_not_pass_for_those_with_dashes(server, connect) -> None:
     head = post(b"X_Request_Id: forged", b"X-Other: 1", first=b"GET /health HTTP/1.1")
     answer = connect().ask(head)
