@@ -39,13 +39,11 @@ def make(body=b"", query="", **environ):
     )
 
 
-def test_headers_are_found_in_any_case():
-    assert make().header("x-TEST") == "one"
-    assert make().header("absent", "default") == "default"
-
-
-def test_the_path_is_utf_8():
-    assert make(PATH_INFO="/ü".encode().decode("latin-1")).path == "/ü"
+def test_headers_are_found_in_any_case_and_the_path_is_utf_8():
+    request = make(PATH_INFO="/ü".encode().decode("latin-1"))
+    assert request.header("x-TEST") == "one"
+    assert request.header("absent", "default") == "default"
+    assert request.path == "/ü"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff"])
@@ -55,12 +53,9 @@ def test_a_body_that_is_no_json_object_is_refused(body):
     assert refused.value.status == 400
 
 
-def test_the_query_wins_over_the_body():
-    assert make(b'{"sim_tokens": 1}', "sim_tokens=2").number("sim_tokens") == 2
-
-
-def test_the_query_counts_without_a_json_body():
-    assert make(b"no json", "sim_tokens=2").number("sim_tokens") == 2
+@pytest.mark.parametrize("body", [b'{"sim_tokens": 1}', b"no json"])
+def test_the_query_wins_over_the_body(body):
+    assert make(body, "sim_tokens=2").number("sim_tokens") == 2
 
 
 def test_what_is_absent_or_null_has_its_default():
@@ -88,9 +83,6 @@ def test_flags(value, is_set):
 )
 def test_durations(text, seconds):
     assert make(query=f"wait={text}").seconds("wait") == pytest.approx(seconds)
-
-
-def test_a_bad_duration_is_refused():
     with pytest.raises(Refusal, match="wait"):
         make(query="wait=soon").seconds("wait")
 
@@ -108,18 +100,11 @@ def test_of_an_upgrade_only_the_announced_body_is_read():
     assert request.stream.read() == b"rest"
 
 
-def test_answers_of_known_length_say_so():
-    response = exchange.json_response({"ä": 1}, 201)
-    assert response.status == 201
-    assert ("Content-Length", str(len(b"".join(response.body)))) in response.headers
+def test_responses_are_bytes_of_known_length():
+    response = exchange.json_response({"ä": "\ud800"}, 201)
+    assert (response.status, b"".join(response.body)) == (201, '{"ä":"?"}'.encode())
+    assert ("Content-Length", "10") in response.headers
     assert exchange.text_response("hi").body == [b"hi"]
-
-
-def test_text_that_is_no_unicode_can_be_answered():
-    assert exchange.dump("\ud800") == b'"?"'
-
-
-def test_an_event_has_a_name_if_given_one():
     assert exchange.sse({"a": 1}) == b'data: {"a":1}\n\n'
     assert exchange.sse({"a": 1}, "ping") == b'event: ping\ndata: {"a":1}\n\n'
 
@@ -167,16 +152,12 @@ def test_a_next_request_on_the_connection_is_not_a_departure(ends):
     assert near.recv(3) == b"GET"
 
 
-def test_hanging_up_ends_the_connection_for_the_client(ends):
+def test_hanging_up_ends_the_connection_for_the_client_once(ends):
     near, far = ends
-    ClientSocket(near).hang_up()
-    assert far.recv(1) == b""
-
-
-def test_hanging_up_twice_does_no_harm(ends):
-    ends[1].close()
-    client = ClientSocket(ends[0])
+    client = ClientSocket(near)
     client.hang_up()
+    assert far.recv(1) == b""
+    far.close()
     client.hang_up()
 
 
@@ -232,8 +213,10 @@ def upload(name, filename, data, kind="audio/wav"):
     return head.encode() + data
 
 
-def test_fields_and_files_in_their_order():
-    parts = parse_form(form(body(plain("model", b"m"), upload("file", "a.wav", b"1234"))))
+@pytest.mark.parametrize("boundary", ["xx", '"xx"'])
+def test_fields_and_files_in_their_order(boundary):
+    sent = body(plain("model", b"m"), upload("file", "a.wav", b"1234"))
+    parts = parse_form(form(sent, f"multipart/form-data; boundary={boundary}"))
     assert [part.name for part in parts] == ["model", "file"]
     assert form_field(parts, "model") == "m"
     found = form_file(parts, "file")
@@ -244,11 +227,6 @@ def test_fields_and_files_in_their_order():
 def test_data_is_kept_as_it_is(data):
     parts = parse_form(form(body(upload("file", "a", data))))
     assert form_file(parts, "file").data == data
-
-
-def test_a_quoted_boundary():
-    quoted = 'multipart/form-data; boundary="xx"'
-    assert form_field(parse_form(form(body(plain("a", b"1")), quoted)), "a") == "1"
 
 
 def test_a_field_is_not_a_file_and_a_file_no_field():

@@ -7,7 +7,6 @@ import types
 import pytest
 
 from llmsnap.simulator import reply as reply_module
-from llmsnap.simulator.exchange import Refusal
 from llmsnap.simulator.options import SimOptions
 from llmsnap.simulator.reply import (
     Prompt,
@@ -33,11 +32,8 @@ def test_a_token_is_a_word(text, count):
     assert count_tokens(text) == count
 
 
-def test_a_longer_answer_goes_on_with_filler():
+def test_a_longer_answer_goes_on_with_filler_and_a_shorter_one_is_cut():
     assert tokens_of_length("one two", 4) == ["one", " two", " The", " quick"]
-
-
-def test_a_shorter_answer_is_cut():
     assert tokens_of_length("one two three", 2) == ["one", " two"]
 
 
@@ -73,17 +69,12 @@ def reply_to(prompt, settings=None, **options):
 
 
 def test_it_quotes_the_question_and_names_its_model():
-    reply = reply_to(Prompt("hello there", "be nice hello there"), {"model": "m"})
+    prompt = Prompt("hello there", "be nice hello there")
+    reply = reply_to(prompt, {"model": "m"})
     assert reply.text == "You said: hello there\nI am m, a simulated model."
     assert (reply.prompt_tokens, reply.output_tokens) == (4, 10)
-
-
-def test_the_same_question_has_the_same_answer():
-    assert reply_to(Prompt("a", "a")) == reply_to(Prompt("a", "a"))
-
-
-def test_it_says_what_it_is_told_to():
-    assert reply_to(Prompt("a", "a"), respond="hi").text == "hi"
+    assert reply_to(prompt, {"model": "m"}) == reply
+    assert reply_to(prompt, respond="hi").text == "hi"
 
 
 @pytest.mark.parametrize("length", [1, 5, 40])
@@ -92,25 +83,20 @@ def test_the_answer_has_the_length_asked_for(length):
     assert reply_to(Prompt("a", "a"), {"sim_tokens": length}).output_tokens == length
 
 
-def test_a_limit_cuts():
-    reply = reply_to(Prompt("a", "a", limit=3))
-    assert (reply.output_tokens, reply.cut) == (3, True)
-
-
-def test_a_limit_that_is_not_reached_does_not_cut():
-    assert not reply_to(Prompt("a", "a", limit=300)).cut
-
-
-def test_reasoning_comes_first_and_counts_against_the_limit():
-    reply = reply_to(Prompt("a", "a", limit=5, reasoning=True))
-    assert [part for part, _ in reply.parts] == [ReplyPart.REASONING, ReplyPart.TEXT]
-    assert reply.reasoning_text == "The user said: a"
-    assert len(reply.pieces) == 1
-
-
-def test_a_limit_within_the_reasoning_leaves_no_text():
-    reply = reply_to(Prompt("a", "a", limit=2, reasoning=True))
-    assert (reply.reasoning_text, reply.pieces, reply.cut) == ("The user", [], True)
+@pytest.mark.parametrize(
+    ("limit", "reasoning", "thought", "pieces", "cut"),
+    [
+        (3, False, "", 3, True),
+        (300, False, "", 9, False),
+        (5, True, "The user said: a", 1, True),
+        (2, True, "The user", 0, True),
+    ],
+)
+def test_a_limit_cuts_and_reasoning_comes_first(limit, reasoning, thought, pieces, cut):
+    reply = reply_to(Prompt("a", "a", limit=limit, reasoning=reasoning))
+    assert (reply.reasoning_text, len(reply.pieces), reply.cut) == (thought, pieces, cut)
+    kinds = [*([ReplyPart.REASONING] if reasoning else []), ReplyPart.TEXT]
+    assert [part for part, _ in reply.parts] == kinds
 
 
 def test_speed_becomes_time_per_token():
@@ -137,13 +123,7 @@ def test_timings_follow_from_the_speed():
     assert timings["prompt_per_second"] == 1
     assert timings["predicted_ms"] == pytest.approx(200)
     assert timings["predicted_per_second"] == pytest.approx(20)
-
-
-def test_timings_of_an_empty_prompt_are_finite():
     assert reply_to(Prompt("", "")).timings()["prompt_per_second"] == 0
-
-
-def test_no_more_is_cached_than_there_is():
     assert reply_to(Prompt("a", "a"), {"sim_cached": 9}).cached_tokens == 1
 
 
@@ -174,12 +154,6 @@ def test_a_corrupted_model_says_garbage_and_calls_nothing():
     reply = compose(ruined, Ask(), Prompt("tool", "tool", tools=(WEATHER,)))
     assert reply.tool is None
     assert "tool" not in reply.text
-
-
-def test_another_model_is_refused_if_told_so():
-    with pytest.raises(Refusal, match="other"):
-        reply_to(Prompt("a", "a"), {"model": "other"}, strict_model=True, model="own")
-    assert reply_to(Prompt("a", "a"), {"model": "own"}, strict_model=True, model="own")
 
 
 def test_a_schema_asks_for_json_of_its_form():
