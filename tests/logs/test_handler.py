@@ -78,6 +78,19 @@ def logger(stream):
     return logger
 
 
+@pytest.mark.parametrize(
+    ("message", "ids", "line"),
+    [
+        ("served", {"request_id": "r1", "swap_id": 7}, "served request_id=r1 swap_id=7"),
+        ("odd \ud800 text, fine: é", {}, "odd \\ud800 text, fine: é"),
+        ("x\n[ERROR] forged\r\x1b[31m\x00", {}, "x\n    [ERROR] forged\\r\\x1b[31m\\x00"),
+    ],
+)
+def test_a_message_is_one_entry_whatever_it_holds(logger, stream, message, ids, line):
+    logger.info("%s", message, extra=ids)
+    assert stream.snapshot() == f"[INFO] {line}\n".encode()
+
+
 def test_lines_begin_with_their_level(logger, stream):
     logger.debug("not shown")
     logger.info("<llama> %s", "ready")
@@ -115,16 +128,6 @@ def test_level_and_time_format_may_change_while_running(logger, stream):
     record.created = 0.0
     handler.handle(record)
     assert stream.snapshot() == b"1970-01-01T00:00:00Z [DEBUG] now\n"
-
-
-def test_request_and_swap_ids_follow_the_message(logger, stream):
-    logger.info("served", extra={"request_id": "r1", "swap_id": 7})
-    assert stream.snapshot() == b"[INFO] served request_id=r1 swap_id=7\n"
-
-
-def test_nothing_in_a_message_looks_like_a_line_of_its_own(logger, stream):
-    logger.info("model %s", "x\n[ERROR] forged\r\x1b[31m\x00")
-    assert stream.snapshot() == b"[INFO] model x\n    [ERROR] forged\\r\\x1b[31m\\x00\n"
 
 
 HIDDEN = "a\nb\r\tc\x85d\x9b31me\u202ef\u2028g\u2066h\x7fi\U000e0001j"
@@ -166,11 +169,6 @@ def test_a_stack_trace_is_part_of_the_entry(logger, stream):
     assert lines[0] == "[ERROR] failed"
     assert all(line.startswith("    ") for line in lines[1:])
     assert lines[-1] == "    ValueError: invalid literal for int() with base 10: 'no number'"
-
-
-def test_text_that_is_not_valid_unicode_is_written_all_the_same(logger, stream):
-    logger.info("odd \ud800 text, fine: é")
-    assert stream.snapshot() == "[INFO] odd \\ud800 text, fine: é\n".encode()
 
 
 def test_a_record_that_cannot_be_formatted_raises_nothing(logger, stream, monkeypatch):

@@ -8,17 +8,13 @@ from hypothesis import strategies as st
 from llmsnap.logs.stream import LogReader, LogStream, RingBuffer
 
 
-def test_it_keeps_the_last_bytes():
-    ring = RingBuffer(10)
-    for data, held in [
-        (b"hello", b"hello"),
-        (b"world", b"helloworld"),
-        (b"12345", b"world12345"),
-        (b"abcdefghijklmnop", b"ghijklmnop"),
-        (b"0123456789", b"0123456789"),
-    ]:
+def test_it_keeps_the_last_bytes() -> None:
+    ring, snapshots = RingBuffer(10), []
+    expected = [b"hello", b"helloworld", b"world12345", b"ghijklmnop", b"0123456789"]
+    for data in (b"hello", b"world", b"12345", b"abcdefghijklmnop", b"0123456789"):
         ring.append(data)
-        assert ring.snapshot() == held
+        snapshots.append(ring.snapshot())
+    assert snapshots == expected, "and a snapshot is a copy"
 
 
 def test_nothing_is_held_before_the_first_write_nor_after_a_clear():
@@ -29,14 +25,6 @@ def test_nothing_is_held_before_the_first_write_nor_after_a_clear():
     assert (ring.snapshot(), len(ring), ring.start) == (b"", 0, 5)
     ring.append(b"again")
     assert (ring.snapshot(), ring.end) == (b"again", 10)
-
-
-def test_a_snapshot_is_a_copy():
-    ring = RingBuffer(4)
-    ring.append(b"abcd")
-    held = ring.snapshot()
-    ring.append(b"ef")
-    assert held == b"abcd"
 
 
 def test_memory_is_taken_at_the_first_write_only():
@@ -164,22 +152,20 @@ def test_a_loss_is_counted_when_it_happens_not_when_it_is_told():
     assert reader.dropped_bytes == 3200
 
 
-def test_history_and_subscription_meet_without_gap_or_overlap():
+def test_history_and_subscription_meet_without_gap_or_overlap() -> None:
     stream = LogStream("proxy", 10)
     stream.write(b"0123456789abc")
     history, reader = stream.subscribe()
     stream.write(b"def")
     assert (history, reader.position) == (b"3456789abc", 13)
     assert reader.get() == (b"def", 16, 0)
-
-
-def test_a_returning_reader_gets_what_it_missed():
-    stream = LogStream("proxy", 10)
-    stream.write(b"0123456789")
-    history, _ = stream.subscribe(after=7)
-    assert history == b"789"
+    assert stream.subscribe(after=12)[0] == b"cdef", "what a returning reader missed"
     history, reader = stream.subscribe(after=stream.position)
-    assert (history, reader.position) == (b"", 10)
+    assert (history, reader.position) == (b"", 16)
+    stream.resize(4)
+    assert stream.snapshot() == b"cdef"
+    stream.clear()
+    assert (stream.snapshot(), stream.position) == (b"", 16)
 
 
 def test_every_write_reaches_every_reader_and_sink():
@@ -217,18 +203,3 @@ def test_closing_the_stream_ends_its_readers_but_keeps_the_history():
     stream.close()
     assert all(reader.closed for reader in readers)
     assert stream.snapshot() == b"line\n"
-
-
-def test_clearing_forgets_the_history_but_not_the_position():
-    stream = LogStream("proxy")
-    stream.write(b"line\n")
-    stream.clear()
-    assert (stream.snapshot(), stream.position) == (b"", 5)
-
-
-def test_resizing_keeps_the_newest():
-    stream = LogStream("proxy", 10)
-    stream.write(b"0123456789")
-    stream.resize(4)
-    assert stream.snapshot() == b"6789"
-    assert stream.snapshot(2) == b"89"
