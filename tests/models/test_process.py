@@ -155,26 +155,21 @@ def test_a_server_that_never_gets_healthy_is_stopped(bench: Bench) -> None:
     assert len(bench.launcher.handles[0].stops) == 1
 
 
-def test_a_stop_aborts_a_load(bench: Bench) -> None:
+@pytest.mark.parametrize("probe_hangs", [False, True])
+def test_a_stop_aborts_a_load(bench: Bench, probe_hangs: bool) -> None:
+    gate = bench.upstream.gates["/health"] = Event()
+    if probe_hangs:
+        bench.upstream.start()
     load = bench.spawn(bench.process.ensure_ready)
     assert bench.launcher.spawned.wait(3)
+    while probe_hangs and not bench.upstream.calls:
+        gevent.idle()
     bench.process.ensure_stopped("unloaded")
     load.join()
     assert isinstance(load.value, LoadAborted)
     assert "unloaded" in str(load.value)
     assert bench.process.state is State.STOPPED
-
-
-def test_a_stop_aborts_a_load_whose_probe_hangs(bench: Bench) -> None:
-    bench.upstream.gates["/health"] = Event()
-    bench.upstream.start()
-    load = bench.spawn(bench.process.ensure_ready)
-    while not bench.upstream.calls:
-        gevent.idle()
-    bench.process.ensure_stopped("unloaded")
-    load.join()
-    assert isinstance(load.value, LoadAborted)
-    bench.upstream.gates["/health"].set()
+    gate.set()
 
 
 def test_a_model_without_check_endpoint_is_ready_while_it_runs(bench: Bench) -> None:

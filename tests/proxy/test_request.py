@@ -73,23 +73,15 @@ def test_while_it_is_served_an_interruption_aborts_the_exchange(context) -> None
 
 
 def test_a_lease_that_is_cut_says_why(context) -> None:
-    exchange, lease = FakeExchange(), FakeQueue().request("a").take()
+    broke, exchange, lease = UpstreamBroke("broke"), FakeExchange(), FakeQueue().request("a").take()
+    assert context.reason(broke) is broke
     context.hold(lease, exchange)
     lease.cut(LoadAborted("a was unloaded"))
     assert exchange.aborted == 1
-    assert str(context.reason(UpstreamBroke("broke"))) == "a was unloaded"
-
-
-def test_who_asks_after_the_interruption_is_interrupted_at_once(context) -> None:
-    context.client_left()
-    exchange = FakeExchange()
-    context.abort_on_interrupt(exchange)
-    assert exchange.aborted == 1
-
-
-def test_without_an_interruption_an_error_is_its_own_reason(context) -> None:
-    error = UpstreamBroke("broke")
-    assert context.reason(error) is error
+    assert str(context.reason(broke)) == "a was unloaded"
+    late = FakeExchange()
+    context.abort_on_interrupt(late)
+    assert late.aborted == 1, "who asks after the interruption is interrupted at once"
 
 
 def test_closing_gives_everything_back_once(context) -> None:
@@ -210,19 +202,15 @@ def test_a_model_is_sent_to_under_its_own_rules() -> None:
     assert a.rule.pass_credentials, "there are no keys of ours they could be"
 
 
-def test_settings_are_compiled_once() -> None:
-    snapshot = runtime(TEXT)
-    model, peer = snapshot.config.models["a"], snapshot.config.peers["p"]
-    assert snapshot.upstream_settings(model) is snapshot.upstream_settings(model)
-    assert snapshot.peer(peer) is snapshot.peer(peer)
-
-
 def test_a_peer_is_sent_to_as_itself_with_its_own_key() -> None:
     snapshot = runtime(TEXT)
-    target, address = snapshot.peer(snapshot.config.peers["p"])
+    peer, model = snapshot.config.peers["p"], snapshot.config.models["a"]
+    target, address = snapshot.peer(peer)
     assert (target.rule.host, target.rule.api_key) == ("box.example", "secret")
     assert (address.scheme, address.port, address.base_path) == ("https", 443, "/base")
     assert "secret" not in repr(target)
+    assert snapshot.peer(peer) is snapshot.peer(peer), "compiled once"
+    assert snapshot.upstream_settings(model) is snapshot.upstream_settings(model)
 
 
 def test_with_keys_credentials_stay_here() -> None:
