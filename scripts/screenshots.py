@@ -49,6 +49,7 @@ def _statistics(browser: browsing.Browser) -> None:
 
 
 SCENES: dict[str, tuple[str, Act | None]] = {
+    "home": ("home", None),
     "playground": ("playground", _chat),
     "models": ("models", None),
     "activity": ("activity", None),
@@ -57,10 +58,11 @@ SCENES: dict[str, tuple[str, Act | None]] = {
     "timeline": ("timeline", _timeline),
     "logs": ("logs", None),
     "performance": ("performance", None),
+    "hardware": ("hardware", None),
     "config": ("config", None),
 }
 SIZES = {"": (1440, 900), "-phone": (375, 812)}
-PHONE_SCENES = frozenset({"models", "playground", "activity", "timeline"})
+PHONE_SCENES = frozenset({"home", "models", "playground", "activity", "timeline"})
 ANSWER = """\
 When a request needs a model that is not loaded, the scheduler **shuts the gate** of those in its \
 way, lets their requests end, and only then swaps:

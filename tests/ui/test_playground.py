@@ -470,7 +470,7 @@ def test_a_file_of_another_kind_is_refused(browser: Any, tmp_path: Path) -> None
     browser.press("Transcription")
     picker = "[data-tab=transcription] input[type=file]"
     browser.driver.find_element("css selector", picker).send_keys(str(other))
-    browser.find(".problem", "neither .mp3 nor .wav")
+    browser.find(".problem", "is not an audio file")
 
 
 def test_ranking(browser: Any) -> None:

@@ -111,7 +111,7 @@ export function Replay({ capture, record }) {
   const dialect = dialectOf(capture.req_path);
   const body = useMemo(() => parsed(capture), [capture]);
   const before = useMemo(() => originalAnswer(capture, dialect), [capture]);
-  const [model, setModel] = useState(record.requested || record.model_id);
+  const [model, setModel] = useState(record.model_id || record.requested); // the chooser lists no aliases
   const [text, setText] = useState("");
   const [stats, setStats] = useState(null);
   const task = useMemo(() => new AsyncTask(), []);

@@ -125,7 +125,7 @@ function Configuration() {
   const advice = state.advice?.length ?? 0;
   return html`<section class="card" aria-label="Configuration"><div class="card-head"><h2>Configuration</h2><div class="tools"><a class="small" href=${pageLink("config")}>Open</a></div></div><div class="card-body stack tight">
     ${state.source ? html`<div class="row"><code class="clip grow" title=${state.source}>${state.source}</code><${CopyButton} label="Copy the path" text=${state.source} /></div>` : html`<p class="muted">The active configuration did not come from a file.</p>`}
-    <p class="small ${errors ? "" : "muted"}">${errors ? `The file has ${plural(errors, "error")} and was not loaded. The previous configuration is still running.` : `0 errors, ${advice === 1 ? "1 piece of advice" : `${advice} pieces of advice`}. Loaded ${ago(state.loaded_at * 1000, useLive(now))}.`}</p>
+    <p class="small ${errors ? "" : "muted"}">${errors ? `The file has ${plural(errors, "error")} and was not loaded. The previous configuration is still running.` : `0 errors, ${plural(advice, "warning")}. Loaded ${ago(state.loaded_at * 1000, useLive(now))}.`}</p>
   </div></section>`;
 }
 

@@ -4,12 +4,17 @@ import { html, signal, useEffect, useMemo } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
 import { everyWhileVisible } from "../shared/timing.js";
 import { bytes, percent } from "../shared/format.js";
-import { Empty, Problem } from "../shared/controls.js";
+import { stored } from "../shared/storage.js";
+import { Empty, Problem, Segmented } from "../shared/controls.js";
+import { swaps } from "../timeline/swaps.js";
 import { Chart } from "./chart.js";
 
 const REFRESH_MS = 5000;
 const KEPT = 720;
 const SYNC = "performance";
+const RANGES = [[5, "5 min"], [15, "15 min"], [60, "1 h"]];
+
+const range = stored("performance-range", 60);
 
 const samples = signal([]);
 const known = signal(false);
@@ -50,8 +55,8 @@ function chartsOf(list) {
   return [
     { title: "CPU", format: percent, max: 100, series: seriesOf(list, (sample) => ({ "all cores": sample.host?.cpu_percent ?? null })) },
     { title: "Memory", format: size, binary: true, max: last?.host?.memory_total || undefined, series: seriesOf(list, (sample) => ({ used: sample.host?.memory_used ?? null })) },
-    { title: "Memory per model", format: size, binary: true, series: seriesOf(list, perProcess("rss_bytes")) },
-    { title: "CPU per model (100% is one core)", format: percent, series: seriesOf(list, perProcess("cpu_percent")) },
+    { title: "Memory per model", format: size, binary: true, stacked: true, series: seriesOf(list, perProcess("rss_bytes")) },
+    { title: "CPU per model (100% is one core)", format: percent, stacked: true, series: seriesOf(list, perProcess("cpu_percent")) },
     { title: "GPU load", format: percent, max: 100, series: seriesOf(list, perGpu("utilization_percent")) },
     { title: "GPU memory", format: size, binary: true, max: gpuTotal || undefined, series: seriesOf(list, perGpu("memory_used")) },
     { title: "GPU temperature", format: degrees, series: seriesOf(list, perGpu("temperature_c")) },
@@ -65,15 +70,18 @@ export default function PerformancePage({ active }) {
     refresh();
     return everyWhileVisible(REFRESH_MS, refresh);
   }, [active]);
-  const list = samples.value;
+  const all = samples.value;
+  const list = useMemo(() => all.filter((sample) => sample.at_ms > all.at(-1).at_ms - range.value * 60000), [all, range.value]);
+  const marks = useMemo(() => swaps.value.filter((swap) => swap.outcome).map((swap) => swap.ended_ms / 1000), [swaps.value]);
   const times = useMemo(() => list.map((sample) => sample.at_ms / 1000), [list]);
   const charts = useMemo(() => chartsOf(list), [list]);
   return html`
-    <header class="page-head"><h1>Performance</h1><span class="muted small">The last hour, a sample every few seconds</span></header>
+    <header class="page-head"><h1>Performance</h1><span class="muted small">Dotted lines are swaps</span>
+      <div class="tools"><${Segmented} label="Range" value=${range.value} options=${RANGES} onChange=${(next) => { range.value = next; }} /></div></header>
     <div class="page-body">
       ${problem.value && html`<${Problem}>No samples: ${problem.value}</${Problem}>`}
       ${known.value && !list.length && !problem.value && html`<${Empty} icon="gauge" title="No samples yet">The first one is taken a few seconds after the start.</${Empty}>`}
-      <div class="charts">${charts.map((chart) => html`<${Chart} key=${chart.title} ...${chart} times=${times} sync=${SYNC} />`)}</div>
+      <div class="charts">${charts.map((chart) => html`<${Chart} key=${chart.title} ...${chart} times=${times} marks=${marks} sync=${SYNC} />`)}</div>
       ${list.length > 0 && !(list.at(-1).gpus ?? []).length && html`<p class="small muted">No GPU is seen. With NVIDIA cards, install llmsnap with its GPU extra to see them here.</p>`}
     </div>`;
 }

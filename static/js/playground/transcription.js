@@ -1,15 +1,19 @@
 // Speech to text.
 
-import { classes, html, signal, useRef, useState } from "../shared/html.js";
+import { classes, html, signal, useEffect, useRef, useState } from "../shared/html.js";
 import { AsyncTask, request } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { bytes } from "../shared/format.js";
+import { attempt } from "../shared/toasts.js";
 import { CopyButton, Empty, Problem } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
 
 const MAX_BYTES = 25 * 1024 * 1024;
+
+/** Names whose type some systems do not know; videos have a sound track, too. */
+const AUDIO = /\.(aac|aiff?|amr|flac|m4a|mka|mp3|mp4|mpga|oga|ogg|opus|wav|weba|webm|wma)$/i;
 const model = stored("playground-audio-model", "");
 const file = signal(null);
 const refused = signal("");
@@ -18,8 +22,8 @@ const task = new AsyncTask();
 
 function choose(chosen) {
   if (!chosen) return;
-  const fits = /\.(mp3|wav)$/i.test(chosen.name);
-  refused.value = !fits ? `${chosen.name} is neither .mp3 nor .wav` : chosen.size > MAX_BYTES ? `${chosen.name} is larger than 25 MiB` : "";
+  const fits = /^(audio|video)\//.test(chosen.type) || AUDIO.test(chosen.name);
+  refused.value = !fits ? `${chosen.name} is not an audio file` : chosen.size > MAX_BYTES ? `${chosen.name} is larger than 25 MiB` : "";
   if (!refused.value) file.value = chosen;
 }
 
@@ -38,6 +42,30 @@ async function transcribe() {
   });
 }
 
+/** Records from the microphone until it is stopped; the recording becomes the file. */
+function Recorder() {
+  const [recorder, setRecorder] = useState(null);
+  const start = () => attempt("Not recorded", async () => {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    const made = new MediaRecorder(stream);
+    const pieces = [];
+    made.ondataavailable = ({ data }) => pieces.push(data);
+    made.onstop = () => {
+      stream.getTracks().forEach((track) => track.stop());
+      const type = made.mimeType.split(";")[0];
+      choose(new File(pieces, `recording.${type.split("/")[1]}`, { type }));
+      setRecorder(null);
+    };
+    made.start();
+    setRecorder(made);
+  });
+  useEffect(() => () => recorder?.state === "recording" && recorder.stop(), [recorder]);
+  if (!navigator.mediaDevices) return null; // browsers offer it to secure origins only
+  return recorder
+    ? html`<button type="button" class="btn danger" onClick=${() => recorder.stop()}><${Icon} name="stop" size="16" />Stop recording</button>`
+    : html`<button type="button" class="btn" onClick=${start}><${Icon} name="mic" size="16" />Record</button>`;
+}
+
 function DropZone() {
   const [over, setOver] = useState(false);
   const picker = useRef(null);
@@ -48,9 +76,9 @@ function DropZone() {
   };
   return html`<div class=${classes("drop", over && "over")} onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)} onDrop=${drop}>
     <${Icon} name="mic" size="28" />
-    ${file.value ? html`<p><strong>${file.value.name}</strong> <span class="faint">${bytes(file.value.size)}</span></p>` : html`<p class="muted">Drop a recording here, .mp3 or .wav, up to 25 MiB</p>`}
-    <button type="button" class="btn" onClick=${() => picker.current.click()}>${file.value ? "Choose another" : "Browse"}</button>
-    <input ref=${picker} type="file" accept=".mp3,.wav" hidden aria-label="Recording" onChange=${(event) => choose(event.currentTarget.files[0])} />
+    ${file.value ? html`<p><strong>${file.value.name}</strong> <span class="faint">${bytes(file.value.size)}</span></p>` : html`<p class="muted">Drop a recording here, up to 25 MiB</p>`}
+    <div class="row"><button type="button" class="btn" onClick=${() => picker.current.click()}>${file.value ? "Choose another" : "Browse"}</button><${Recorder} /></div>
+    <input ref=${picker} type="file" accept="audio/*,video/*" hidden aria-label="Recording" onChange=${(event) => choose(event.currentTarget.files[0])} />
   </div>`;
 }
 

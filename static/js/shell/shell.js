@@ -1,6 +1,6 @@
 // The frame around the pages: navigation, connection, theme, toasts.
 
-import { classes, html, useEffect, useRef, useState } from "../shared/html.js";
+import { classes, html, signal, useEffect, useRef, useState } from "../shared/html.js";
 import { current, openPages, pageLink } from "../shared/router.js";
 import { getJson } from "../shared/api.js";
 import { connect, connection, reason } from "../shared/event-stream.js";
@@ -40,23 +40,25 @@ function Title() {
   return html`<span class="brand-title clip" title=${title.value}>${title.value}</span><${IconButton} icon="edit" small label="Edit the title" onClick=${() => setEditing(true)} />`;
 }
 
-/** The version of the server, fetched with each new connection. */
-function useVersion() {
-  const [version, setVersion] = useState(null);
-  const state = connection.value;
-  useEffect(() => {
-    if (state === "connected" || state === "limited") getJson("/api/version").then(setVersion, () => {});
-  }, [state]);
-  return version;
+/** The version of the server, fetched with each new connection; the page itself is of the first. */
+const version = signal(null);
+let firstCommit;
+
+function fetchVersion() {
+  getJson("/api/version").then((found) => {
+    firstCommit ??= found.commit;
+    version.value = found;
+  }, () => {});
 }
 
 function Connection() {
-  const version = useVersion();
   const state = connection.value;
-  const about = version ? `llmsnap ${version.version} ${String(version.commit).slice(0, 7)}, built ${version.build_date}` : "";
+  const known = version.value;
+  useEffect(() => { if (state === "connected" || state === "limited") fetchVersion(); }, [state]);
+  const about = known ? `llmsnap ${known.version} ${String(known.commit).slice(0, 7)}, built ${known.build_date}` : "";
   return html`<div class="connection" role="status" title=${about}>
     <span class="dot ${state}"></span><span class="grow">${WORDS[state]}</span>
-    ${version && html`<span class="tiny faint clip">${version.version}</span>`}
+    ${known && html`<span class="tiny faint clip">${known.version}</span>`}
   </div>`;
 }
 
@@ -94,6 +96,11 @@ function Sidebar({ open, onClose }) {
     </div>
     <div class="side-foot"><${Account} /><${ThemeChoice} /><${Connection} /></div>
   </nav>`;
+}
+
+function NewVersion() {
+  if (!version.value || version.value.commit === firstCommit) return null;
+  return html`<div class="banner" role="status"><${Icon} name="info" /><span class="grow">The server has a new version.</span><a class="btn small" href="">Reload</a></div>`;
 }
 
 function Banner() {
@@ -142,7 +149,7 @@ function Frame() {
     </header>
     <${Sidebar} open=${open} onClose=${close} />
     ${open && html`<button type="button" class="veil" aria-label="Close the menu" onClick=${close}></button>`}
-    <div class="stage"><${Banner} /><main class="main"><${PageHost} /></main></div>
+    <div class="stage"><${Banner} /><${NewVersion} /><main class="main"><${PageHost} /></main></div>
     <${Toasts} /><${Keyboard} />
   </div>`;
 }
