@@ -4,7 +4,7 @@
 
 One llmsnap with N models of the simulator, R requests a second to one of them, and Chromium with
 one page after the other: the share of a core that the page's main thread used, its longest task,
-and the bytes of a reload without what the browser's cache holds. Then the same without requests.
+and the bytes of a reconnect. Then the same without requests.
 """
 
 import llmsnap._monkey  # noqa: F401, I001 - first, as in the product
@@ -63,11 +63,12 @@ def busy_s(browser: Browser) -> float:
     return next(each["value"] for each in found if each["name"] == "TaskDuration")
 
 
-def reconnect_bytes(browser: Browser, seconds: float) -> int:
-    """Return the bytes that a page receives when its connection comes back."""
+def received_bytes(browser: Browser, *, again: bool) -> int:
+    """Return the bytes that a page receives in two seconds, in which it connects *again* or not."""
     browser.driver.get_log("performance")
-    browser.run("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-    gevent.sleep(seconds)
+    if again:
+        browser.run("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    gevent.sleep(2)
     received = 0
     for entry in browser.driver.get_log("performance"):
         message: dict[str, Any] = json.loads(entry["message"])["message"]
@@ -86,7 +87,7 @@ def measure(browser: Browser, server: servers.Server, pages: list[str], seconds:
         browser.driver.execute_cdp_cmd("Network.enable", {})
         gevent.sleep(SETTLE_S)
         share, longest = cost(browser, seconds)
-        size = reconnect_bytes(browser, 2)
+        size = received_bytes(browser, again=True) - received_bytes(browser, again=False)
         print(
             f"{page:12} {share:5.1f}% of a core  longest task {longest:4.0f} ms  "
             f"reconnect {size / 1000:6.1f} kB",

@@ -157,7 +157,8 @@ WAITING = (
 SINCE = Parameter("since", "Unix milliseconds.", kind="integer")
 FORMATS = {
     "events": Parameter("format", "Form of frames.", choices=("message", "named", "both")),
-    "logs": Parameter("logs", "`0`: without log data.", choices=("0", "1")),
+    "logs": Parameter("logs", "`0`: named frames without log data.", choices=("0", "1")),
+    "records": Parameter("records", "`0`: ids of records in named frames.", choices=("0", "1")),
     "log": Parameter("format", "`sse`: as server-sent events.", choices=("sse",)),
     "capture": Parameter("format", "As a command line, or for a browser.", choices=("curl", "har")),
 }
@@ -465,7 +466,8 @@ RECORDS = (
         "events", "All that happens, as it happens.",
         "Server-sent events: envelopes, as llama-swap sends them; `?format=named` for frames of "
         "one change each, `both` for both.",
-        parameters=(FORMATS["events"], FORMATS["logs"]), answers={EVENTS: "Text"}, errors=(400,),
+        parameters=(FORMATS["events"], FORMATS["logs"], FORMATS["records"]),
+        answers={EVENTS: "Text"}, errors=(400,),
     ),
     _api(
         "ws", "The same over a WebSocket: envelopes as they are, named frames as objects.",
@@ -473,6 +475,7 @@ RECORDS = (
         parameters=(
             FORMATS["events"],
             FORMATS["logs"],
+            FORMATS["records"],
             Parameter("lastEventId", "Id of the last frame, to go on from there."),
         ),
         answers={ANY: "Text"},

@@ -67,8 +67,9 @@ class Position:
 class EventFeed:
     """One reader's view of the service, from ``open`` to ``close``.
 
-    *resume* is the id of the last frame the reader saw before it lost its connection. Without
-    *logs*, a reader of named frames gets none with log data.
+    *resume* is the id of the last frame the reader saw before it lost its connection. A reader of
+    named frames gets none with log data without *logs*, and without *records* the newest record's
+    id only.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class EventFeed:
         resume: str = "",
         *,
         logs: bool = True,
+        records: bool = True,
     ) -> None:
         self.takes_envelopes = Form.MESSAGE in form
         self.is_open = self.is_over = False
@@ -85,7 +87,7 @@ class EventFeed:
         self._activity = service.telemetry.activity
         self._broadcast = broadcast_of(service)
         self._form = form
-        self._takes_logs = logs
+        self._takes_logs, self._takes_records = logs, records
         self._resume = Position.parse(resume)
         self._at = Position(service.telemetry.run)
         self._listed = -1  # the last record in the reader's initial list
@@ -220,6 +222,9 @@ class EventFeed:
         newest = activity.next_id - 1
         if newest <= at.record_id:
             return []
+        if not self._takes_records:
+            at.record_id = newest
+            return [named("activity", {"id": newest}, str(at))]
         listed = max(self._listed, at.record_id)
         frames, at.record_id, self._more = self._broadcast.shared(
             self._form, (str(at), listed, newest), self._make_records
@@ -328,7 +333,7 @@ FORMS = {"message": Form.MESSAGE, "named": Form.NAMED, "both": Form.BOTH}
 def events() -> ResponseReturnValue:
     """Stream all events as envelopes, or with ``?format=`` as ``named`` frames or ``both``.
 
-    ``?logs=0`` leaves out log data.
+    ``?logs=0`` leaves out log data, ``?records=0`` the content of records.
     """
     request.environ[FLUSH] = True
     return Response(FeedBody(new_feed(), current_context().request.monitor), headers=EVENT_HEADERS)
@@ -342,5 +347,5 @@ def new_feed() -> EventFeed:
         raise BadRequest(f"format must be message, named or both, not {wanted[:40]!r}")
     # Browsers cannot set headers on a WebSocket.
     resume = request.headers.get("Last-Event-ID") or request.args.get("lastEventId", "")
-    logs = request.args.get("logs", "1") != "0"
-    return EventFeed(current_service(), form, resume, logs=logs)
+    logs, records = (request.args.get(name, "1") != "0" for name in ("logs", "records"))
+    return EventFeed(current_service(), form, resume, logs=logs, records=records)

@@ -18,7 +18,7 @@ from typing import Any
 
 import gevent
 import gevent.queue
-from flask import Blueprint, Flask, Response, jsonify, request, stream_with_context
+from flask import Blueprint, Flask, Response, abort, jsonify, request, stream_with_context
 from flask_sock import Sock
 from gevent.pywsgi import WSGIServer
 from simple_websocket import Server
@@ -55,6 +55,7 @@ class World:
         self.answer = "An answer."
         self.frames: list[dict[str, Any]] = []
         self.floods: list[str] = []
+        self.sockets = True
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
         self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
@@ -103,6 +104,8 @@ sock = Sock()
 
 @bp.before_request
 def note_call() -> None:
+    if request.path == "/api/ws" and not world.sockets:
+        abort(403)
     if request.method != "GET":
         world.calls.append(f"{request.method} {request.path}")
 
@@ -119,6 +122,29 @@ def events(connection: Server) -> None:
                 connection.send(reader.get(timeout=1))
     finally:
         world.readers.remove(reader)
+
+
+@bp.get("/api/events")
+def events_over_http() -> Response:
+    reader: gevent.queue.Queue[str] = gevent.queue.Queue()
+    world.readers.append(reader)
+
+    def frames() -> Iterator[str]:
+        try:
+            yield ":\n\n"
+            while True:
+                told = json.loads(reader.get())
+                yield f"event:{told['event']}\ndata:{json.dumps(told['data'])}\n\n"
+        finally:
+            world.readers.remove(reader)
+
+    return Response(frames(), mimetype="text/event-stream")
+
+
+@bp.post("/fake/sockets/<any(on,off):wanted>")
+def set_sockets(wanted: str) -> str:
+    world.sockets = wanted == "on"
+    return "OK"
 
 
 @bp.get("/api/models")

@@ -147,3 +147,49 @@ def test_the_page_comes_back_when_the_server_does(browser: Any, folder: Path) ->
         server.stop()
     browser.driver.get("about:blank")  # no page asks any more
     browser.console()  # refused connections were the point
+
+
+def test_a_page_that_is_not_shown_does_not_change(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "activity")
+    browser.find("[data-inflight]")
+    browser.go("models")
+    browser.find("[data-model] .model-state")
+    browser.run("""
+        window.changes = { activity: 0, models: 0 };
+        for (const page of Object.keys(changes)) {
+          new MutationObserver((list) => { changes[page] += list.length; }).observe(
+            document.querySelector(`[data-page=${page}]`),
+            { subtree: true, childList: true, characterData: true });
+        }
+    """)
+    browser.wait(lambda: browser.run("return changes.models") > 2, "the seconds of the page shown")
+    assert browser.run("return changes.activity") == 0
+
+
+def test_more_tabs_are_live_than_a_browser_opens_connections(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "home")
+    first = browser.driver.current_window_handle
+    try:
+        for _ in range(7):
+            browser.driver.switch_to.new_window("tab")
+            browser.driver.get(f"{fake.base}/ui/")
+            browser.find("main .page h1")
+            browser.wait(lambda: browser.connected, "a live connection")
+    finally:
+        for handle in browser.driver.window_handles:
+            if handle != first:
+                browser.driver.switch_to.window(handle)
+                browser.driver.close()
+        browser.driver.switch_to.window(first)
+
+
+def test_events_arrive_where_a_proxy_lets_no_websocket_through(browser: Any, fake: Any) -> None:
+    fake.post("/fake/sockets/off")
+    try:
+        browser.visit(fake.base, "models")
+        assert [line for line in browser.console() if "WebSocket" not in line] == []
+        browser.press("Unload bge-m3")
+        browser.find("[data-model=bge-m3] [data-state=stopped]")
+    finally:
+        fake.post("/fake/sockets/on")
+        browser.driver.get("about:blank")

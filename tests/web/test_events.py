@@ -35,16 +35,26 @@ def told(feed: EventFeed) -> list:
 # --- where it begins ---------------------------------------------------------------------------
 
 
-def test_log_data_can_be_left_out(world) -> None:
-    quiet, loud = (EventFeed(world.service, Form.NAMED, logs=logs) for logs in (False, True))
-    quiet.open()
-    loud.open()
+def test_log_data_and_the_content_of_records_can_be_left_out(world) -> None:
+    brief = EventFeed(world.service, Form.NAMED, logs=False, records=False)
+    full = EventFeed(world.service, Form.NAMED)
+    for feed in (brief, full):
+        feed.open()
     world.service.logs.proxy.write(b"a line\n")
+    world.record()
+    world.record()
     world.publish(ConfigReload(ReloadPhase.END, ""))
-    assert [frame.event for frame in told(quiet)] == ["configReload"]
-    assert [frame.event for frame in told(loud)] == ["configReload", "logData"]
-    quiet.close()
-    loud.close()
+    found = told(brief)
+    assert [frame.event for frame in found] == ["configReload", "activity"]
+    assert json.loads(found[1].data) == {"id": 1}
+    assert [frame.event for frame in told(full)] == [
+        "configReload",
+        "metrics",
+        "metrics",
+        "logData",
+    ]
+    for feed in (brief, full):
+        feed.close()
 
 
 @parity("Event stream", "logs and models at the beginning")

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
 
 const PAGE = 50;
-const FOLLOW_EVERY_MS = 1000;
+const FOLLOW_EVERY_MS = 2000;
 
 const address = (filters, sort, cursor) => {
   const wanted = { ...filters, limit: String(PAGE), sort, cursor };

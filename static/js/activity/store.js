@@ -40,6 +40,6 @@ export function startActivity() {
     showInflight({ requests: [], total: 0 });
     tick();
   });
-  subscribe("metrics", tick);
+  subscribe("activity", tick);
   subscribe("inFlight", showInflight);
 }

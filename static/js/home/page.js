@@ -14,7 +14,7 @@ import { StateBadge } from "../shared/badges.js";
 import { inflightTotal } from "../activity/store.js";
 import { failures, requestLoad } from "../models/failures.js";
 import { ModelSelect } from "../models/model-select.js";
-import { modelStatus } from "../models/model-status.js";
+import { useStatus } from "../models/model-status.js";
 import { localModels, modelsKnown, peerModels, watchDetails } from "../models/store.js";
 import { keyHint, keyText, snippetsFor } from "./snippets.js";
 
@@ -72,7 +72,7 @@ function Connect() {
 }
 
 function LoadedModel({ model }) {
-  const { inFlight, waiting, stateForS, why } = modelStatus(model, useLive(now));
+  const { inFlight, waiting, stateForS, why } = useStatus(model);
   const requests = [inFlight && `${inFlight} in flight`, waiting && `${waiting} waiting`].filter(Boolean).join(", ");
   return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><a class="clip grow" href="${pageLink("models")}?${new URLSearchParams({ log: model.id })}">${model.id}</a>
     <span class="small muted num">${requests || (why ? why : stateForS === null ? "" : clockTime(stateForS))}</span></li>`;

@@ -3,12 +3,13 @@
 import { signal, useEffect } from "../shared/html.js";
 import { modelPath, request } from "../shared/api.js";
 import { readEvents } from "../shared/sse.js";
-import { perFrame } from "../shared/timing.js";
+import { throttle } from "../shared/timing.js";
 
 const MAX_LINES = 20000;
 const MAX_LINE_CHARS = 4000;
+const EVERY_MS = 200;
 
-/** The last lines of a log, numbered from *first*; *version* grows at most once per frame. */
+/** The last lines of a log, numbered from *first*; *version* grows at most five times a second. */
 export class LineBuffer {
   constructor() {
     this.lines = [];
@@ -18,7 +19,7 @@ export class LineBuffer {
     this.open = false; // whether the last line is incomplete
     this.generation = 0; // grows with each clear()
     this.version = signal(0);
-    this.changed = perFrame(() => { this.version.value += 1; });
+    this.changed = throttle(EVERY_MS, () => { this.version.value += 1; });
   }
 
   append(text) {

@@ -2,7 +2,6 @@
 
 import { classes, html, useState } from "../shared/html.js";
 import { address, modelPath, sleepModel, unloadModel } from "../shared/api.js";
-import { now, useLive } from "../shared/timing.js";
 import { bytes, clockTime, dateTime, seconds } from "../shared/format.js";
 import { attempt, showToast } from "../shared/toasts.js";
 import { IconButton } from "../shared/controls.js";
@@ -10,7 +9,7 @@ import { Icon } from "../shared/icons.js";
 import { StateBadge, stateWord } from "../shared/badges.js";
 import { lastSwapOf, swapSentence } from "../timeline/swaps.js";
 import { failures, FailureCard, requestLoad } from "./failures.js";
-import { modelStatus } from "./model-status.js";
+import { useStatus } from "./model-status.js";
 import { refreshDetails } from "./store.js";
 
 const doLoad = (model) => requestLoad(model.id);
@@ -95,7 +94,7 @@ function Details({ model, state }) {
 export function ModelRow({ model, byName, onLog }) {
   const [open, setOpen] = useState(false);
   const failure = failures.value.get(model.id);
-  const state = modelStatus(model, useLive(now));
+  const state = useStatus(model);
   const shown = byName ? model.name.trim() || model.id : model.id;
   const other = byName ? (model.name.trim() ? model.id : "") : model.name.trim();
   return html`<article class=${classes("model-row", model.unlisted && "unlisted")} data-model=${model.id}>

@@ -1,12 +1,13 @@
 // What a model is doing, from the last overview and the seconds since.
 
+import { useComputed, useContext } from "../shared/html.js";
+import { now, PageActive } from "../shared/timing.js";
 import { details, since } from "./store.js";
 
 const LOADED = new Set(["starting", "ready", "waking", "sleepPending", "asleep", "stopping"]);
 
 /** Return state age, requests, countdowns and measured durations; null where unknown. */
-export function modelStatus(model, nowMs) {
-  const entry = details.value.get(model.id);
+export function modelStatus(model, nowMs, entry = details.value.get(model.id)) {
   const passed = entry ? Math.max(0, (nowMs - entry.seenMs) / 1000) : 0;
   const fresh = entry && entry.state === model.state;
   return {
@@ -25,6 +26,13 @@ export function modelStatus(model, nowMs) {
     cmd: entry?.cmd ?? "",
     proxy: entry?.proxy ?? "",
   };
+}
+
+/** The status for a component, which rests while nothing of it changes with time. */
+export function useStatus(model) {
+  const entry = useComputed(() => details.value.get(model.id)).value;
+  const moves = useContext(PageActive) && (LOADED.has(model.state) || entry?.waiting || entry?.backoff_s);
+  return modelStatus(model, moves ? now.value : now.peek(), entry);
 }
 
 function stateFor(model, entry, fresh, passed, nowMs) {

@@ -78,14 +78,21 @@ const refreshModels = singleFlight(async () => {
   early = null;
 });
 
+/** *before*, if *entry* says nothing else, so that what shows it need not be rendered again. */
+function unchanged(before, entry) {
+  return before && JSON.stringify({ ...before, seenMs: 0 }) === JSON.stringify({ ...entry, seenMs: 0 }) ? before : entry;
+}
+
 /** Fetch the overview. */
 export const refreshDetails = singleFlight(async () => {
   try {
     const overview = await getJson("/api/overview");
     const seenMs = Date.now();
+    const known = details.peek();
+    const found = new Map(overview.models.map((entry) => [entry.model_id, unchanged(known.get(entry.model_id), { ...entry, seenMs })]));
     batch(() => {
-      details.value = new Map(overview.models.map((entry) => [entry.model_id, { ...entry, seenMs }]));
-      groups.value = overview.groups;
+      if (found.size !== known.size || [...found].some(([id, entry]) => known.get(id) !== entry)) details.value = found;
+      if (JSON.stringify(groups.peek()) !== JSON.stringify(overview.groups)) groups.value = overview.groups;
     });
   } catch (error) {
     console.info(`/api/overview: ${error.message}`);

@@ -10,7 +10,7 @@ import { limited, signedOut } from "./session.js";
 
 const MAX_WAIT_MS = 5000;
 const HIDDEN_CLOSE_MS = 60000;
-const OPTIONS = "format=named&logs=0";
+const OPTIONS = "format=named&logs=0&records=0";
 
 /** "connecting", "connected", "disconnected", "limited" (the key may not read events), or "paused"
  * (the tab has been hidden for a minute). */
