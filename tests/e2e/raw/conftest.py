@@ -1,4 +1,4 @@
-"""One server per door and module, its model loaded; raw sockets do the talking."""
+"""One server per door, its model loaded; raw sockets do the talking."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ models:
 DOORS = ("llmsnap", "gunicorn", "gunicorn without conf")
 
 
-@pytest.fixture(scope="module", params=DOORS)
+@pytest.fixture(scope="session", params=DOORS)
 def server(request, tmp_path_factory) -> Iterator[Running]:
     config = tmp_path_factory.mktemp("raw") / "config.yaml"
     config.write_text(CONFIG.format(sim=SIM, port=free_ports(20)))
