@@ -33,7 +33,10 @@ LIMIT_S = 120
 ROUTING = ["scheduler", "swaps", "state", "timing", "policies", "residency", "explain"]
 PARTS = {
     "routing": ([f"routing/{name}.py" for name in ROUTING], "tests/routing/test_*.py"),
-    "residency": (["routing/residency.py"], "tests/routing/test_*.py"),
+    "residency": (
+        [f"routing/{name}.py" for name in ("residency", "matrix", "memory", "cover")],
+        "tests/routing/test_[cmr]*.py",
+    ),
     "http1": (["server/http1.py"], "tests/server/test_[hr]*.py"),
 }
 """Modules below ``llmsnap``, and their tests: without those of modules that are not pure."""

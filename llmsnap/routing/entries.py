@@ -163,6 +163,7 @@ class ModelState:
     __slots__ = (
         "backoff",
         "checked",
+        "device",
         "evicted_by",
         "idle_armed",
         "idle_since",
@@ -186,6 +187,7 @@ class ModelState:
         "stuck",
         "swap",
         "turn_ended",
+        "uses",
         "waiters",
         "wakes",
         "work",
@@ -198,6 +200,8 @@ class ModelState:
         self.state = self.left_from = State.STOPPED
         self.since_s = self.ready_at = self.idle_since = now
         self.turn_ended = float("-inf")
+        self.device = ""
+        self.uses = 0.0
         self.open = self.checked = self.idle_armed = self.removed = self.stuck = False
         self.leases: dict[int, float] = {}
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()
@@ -321,6 +325,15 @@ class ModelState:
         """What its load, or its wake when asleep, is likely to take."""
         measured = self.durations(self.load_kind).p50_s
         return UNKNOWN_S if measured is None else measured
+
+    @property
+    def leaves(self) -> tuple[str, Action] | None:
+        """The target of the swap that evicts it, and how it leaves; None: it stays."""
+        swap = self.evicted_by
+        if swap is None:
+            return None
+        action = swap.planned.plan.how.get(self.model_id, self.leave_by)
+        return swap.target.model_id, action
 
     @property
     def leave_estimate_s(self) -> float:

@@ -51,6 +51,22 @@ class ModelFacts(Protocol):
     def priority(self) -> int:
         """Higher is served first."""
 
+    @property
+    def leave_by(self) -> Action:
+        """How it leaves unless a plan says otherwise."""
+
+    @property
+    def leaves(self) -> tuple[str, Action] | None:
+        """The target of the decided swap that evicts it, and how it leaves; None: it stays."""
+
+    @property
+    def device(self) -> str:
+        """The GPU it was placed on by its last load; empty where it had no choice."""
+
+    @property
+    def uses(self) -> float:
+        """How often it became idle, with a half-life of ``HALF_LIFE_S``, as of ``idle_since``."""
+
     def measured_s(self, move: LoadKind | Action) -> float | None:
         """Return the median of what such moves took, None when none was measured."""
 
@@ -85,13 +101,36 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
+class Freed:
+    """What one victim frees, in bytes by device."""
+
+    model_id: str
+    size: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a plan of a memory budget takes and frees, in bytes by device.
+
+    *device* is the GPU it was placed on where it had a choice. *takes* is what the target needs
+    beyond what it holds, *left* what is free once this swap and all decided ones are over.
+    """
+
+    device: str = ""
+    takes: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+    frees: tuple[Freed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Which models leave before a target loads.
 
     *victims* are sorted. *how* names those that leave in another way than by default: to sleep if
     they can, else to stop. *why* is the rule that decided, for people. *cost* is what the victims
     cost, *considered* the next best plans. *stays* are the models that run once the swap is over,
-    for a residency that plans by what runs. *allowed* is what a matrix allows.
+    for a residency that plans by what runs. *allowed* is what a matrix allows, *room* what a memory
+    budget accounts for.
     """
 
     victims: tuple[str, ...] = ()
@@ -101,6 +140,7 @@ class Plan:
     considered: tuple[Considered, ...] = ()
     stays: frozenset[str] = frozenset()
     allowed: Allowed | None = None
+    room: Room | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ from llmsnap.routing.residency import (
     PlannedSwap,
     Residency,
 )
-from llmsnap.routing.timing import MIN_UPTIME_S, Timers
+from llmsnap.routing.timing import HALF_LIFE_S, MIN_UPTIME_S, Timers
 
 # --- the state of the scheduler -------------------------------------------------------------------
 
@@ -245,6 +245,7 @@ class SchedulerState:
 
     def note_idle(self, model: ModelState) -> bool:
         """Note that the last request in flight is over; whether that set an idle clock."""
+        model.uses = 1.0 + model.uses * 0.5 ** ((self.now - model.idle_since) / HALF_LIFE_S)
         model.idle_since = self.now
         if not model.idle_armed:
             self.arm_idle(model)
@@ -429,6 +430,8 @@ class SchedulerState:
         swap.enter(Phase.LOAD, self.now)
         swap.kind = target.load_kind
         waking = swap.kind is LoadKind.WAKE
+        if swap.planned.plan.room is not None:
+            target.device = swap.planned.plan.room.device
         self.move(target, State.WAKING if waking else State.STARTING)
 
     def complete_swap(self, swap: Swap, event: LoadDone) -> None:

@@ -57,6 +57,8 @@ class Backoff:
 # --- measured durations ---------------------------------------------------------------------------
 
 KEPT = 20
+HALF_LIFE_S = 1200.0
+"""After this time an earlier use of a model counts half."""
 UNKNOWN_S = 5.0
 """What a load is taken to last before one has been measured."""
 

@@ -15,7 +15,7 @@ from llmsnap.models import State
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.messages import ModelRules, StartSwap
 from llmsnap.routing.residency import Groups
-from tests.routing.test_scheduler_properties import plans
+from tests.routing.test_scheduler_properties import groups, matrices
 from tests.routing.world import Asked, World, group
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -94,7 +94,7 @@ def bound_s(world: World, promise: Promise, longest_s: float) -> float:
     suppress_health_check=list(HealthCheck),
 )
 @given(
-    plan=plans,
+    plan=st.one_of(groups(), matrices()),
     requests=arrivals,
     load_s=st.sampled_from([0.5, 4.0, 20.0, 200.0]),
     leave_s=st.sampled_from([0.0, 1.0, 10.0]),

@@ -1,4 +1,4 @@
-"""Random groups, matrices, clients, failures, commands, reloads: what must hold whatever happens.
+"""Random residencies, clients, failures, commands, reloads: what must hold whatever happens.
 
 ``World`` itself asserts at every effect that a request ends once, that no serving model is evicted,
 that no limit is exceeded and that no two models run together that must not. Here the scheduler's
@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Group, Groups, LoadKind
@@ -82,7 +83,39 @@ def model_rules(draw: st.DrawFn, model_id: str) -> ModelRules:
     )
 
 
-plans = st.one_of(groups(), matrices())
+@st.composite
+def budgets(draw: st.DrawFn) -> Memory:
+    """Draw a machine and what models take on it; some may never fit."""
+    devices = [
+        Device("gpu0", draw(st.integers(4, 12)), others=draw(st.integers(0, 2))),
+        Device("gpu1", draw(st.integers(4, 12)), reserve=1),
+        Device("ram", 20),
+    ]
+    sizes = st.integers(1, 9)
+    return Memory(
+        devices,
+        (
+            Need(
+                name,
+                shares=tuple(
+                    Share(device, draw(sizes))
+                    for device in draw(
+                        st.sets(st.sampled_from(["gpu0", "gpu1", "ram"]), max_size=2)
+                    )
+                ),
+                anywhere=draw(st.sampled_from([0, 0, 3])),
+                asleep=(Share("ram", draw(st.integers(0, 4))),),
+                is_known=draw(st.sampled_from([True, True, True, False])),
+                is_pinned=draw(st.sampled_from([False, False, True])),
+                evict_cost=draw(st.sampled_from([1.0, 5.0])),
+                apart=draw(st.sampled_from(["", "", "one"])),
+            )
+            for name in NAMES
+        ),
+    )
+
+
+plans = st.one_of(groups(), matrices(), budgets())
 options = st.builds(
     SchedulerOptions,
     st.sampled_from(sorted(POLICIES)),
@@ -95,7 +128,9 @@ class Life(RuleBasedStateMachine):
     """Anything a user, a client or a broken model may do."""
 
     @initialize(plan=plans, chosen=options, data=st.data())
-    def begin(self, plan: Groups | Matrix, chosen: SchedulerOptions, data: st.DataObject) -> None:
+    def begin(
+        self, plan: Groups | Matrix | Memory, chosen: SchedulerOptions, data: st.DataObject
+    ) -> None:
         self.world = world = World(" ".join(NAMES))
         self.blocked: set[str] = set()
         world.residency, world.options = Crowded(plan, self.blocked), chosen
@@ -202,7 +237,9 @@ class Life(RuleBasedStateMachine):
             self.world.tell(msg.Exited(-1 - number, name, BOOM))
 
     @rule(plan=plans, chosen=options, restart=st.sets(names, max_size=2))
-    def regroup(self, plan: Groups | Matrix, chosen: SchedulerOptions, restart: set[str]) -> None:
+    def regroup(
+        self, plan: Groups | Matrix | Memory, chosen: SchedulerOptions, restart: set[str]
+    ) -> None:
         self.world.residency = Crowded(plan, self.blocked)
         self.world.options = chosen
         self.world.configure(restart=restart)

@@ -16,6 +16,7 @@ from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
 from llmsnap.routing.residency import (
     Action,
@@ -396,7 +397,8 @@ class World:
         assert target.state is (State.ASLEEP if start.kind is LoadKind.WAKE else State.STOPPED)
         for eviction in start.evict:
             model = self.models[eviction.model_id]
-            assert model.state is State.READY, f"{model} evicted"
+            stops = eviction.action is Action.STOP
+            assert model.state is State.READY or (stops and model.state is State.ASLEEP)
             assert not self.in_flight(eviction.model_id), f"{model} evicted while serving"
         if target.check_fails:
             self._refuse_swap(swap)
@@ -470,13 +472,34 @@ class World:
         assert model.state in (State.STOPPED, State.ASLEEP)
         present = [other.model_id for other in self.models.values() if other.takes_room]
         # What a reload lets come together, or lets stay together, may be together.
-        apart = [forbidden(plan, model.model_id, present) for plan in swap.plans]
+        apart = [self._forbidden(plan, model.model_id, present) for plan in swap.plans]
         assert not set.intersection(*apart), f"{model} loads beside {present}"
         wakes = model.state is State.ASLEEP
         model.takes_room = True
         model.state = State.WAKING if wakes else State.STARTING
         took_s = model.wake_s if wakes else model.load_s
         self.later(took_s, lambda: self._load_over(swap, wakes, took_s))
+
+    def _forbidden(self, residency: Residency, target: str, present: list[str]) -> set[str]:
+        """The models beside which *target* must not be loaded; the devices, for a memory budget."""
+        if isinstance(residency, Crowded):
+            residency = residency.residency
+        if not isinstance(residency, Memory):
+            return forbidden(residency, target, present)
+        devices = {name: each.device for name, each in self.scheduler._state.models.items()}
+        sizes = [residency.held(name, devices[name]) for name in {target, *present}]
+        resting = {
+            name
+            for name, each in self.models.items()
+            if name not in {target, *present} and each.state in (State.ASLEEP, State.STOPPING)
+        }
+        sizes += [residency.held(name, devices.get(name, ""), asleep=True) for name in resting]
+        used = [sum(each) for each in zip(*sizes, strict=True)]
+        return {
+            each.name
+            for each, taken in zip(residency.devices, used, strict=True)
+            if taken > each.capacity - each.reserve - each.others
+        }
 
     def _load_over(self, swap: Swap, wakes: bool, took_s: float) -> None:
         if swap.aborted or swap.over:
@@ -541,7 +564,7 @@ class Crowded:
     """Another residency on a machine where other programs hold the room of *blocked* models."""
 
     def __init__(
-        self, residency: Groups | Matrix, blocked: set[str], recheck_s: float = 5.0
+        self, residency: Groups | Matrix | Memory, blocked: set[str], recheck_s: float = 5.0
     ) -> None:
         self.residency = residency
         self.replans = residency.replans

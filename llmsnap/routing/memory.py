@@ -1,0 +1,514 @@
+"""Residency by memory: models leave so that the target fits, at the least cost. Pure.
+
+The figures come from outside, as a value: ``Need`` says what a model takes while it runs and
+while it sleeps, ``Device`` what a device has and what other programs use. What each model holds
+follows from its state. Cost is the time to load a victim again, times how often it was used lately,
+times its ``evictCost``.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from llmsnap.models import State
+from llmsnap.routing.cover import Bytes, Cover, Way, cheapest, cover_of, is_enough
+from llmsnap.routing.residency import (
+    Action,
+    Answer,
+    Blocked,
+    Considered,
+    Freed,
+    LoadKind,
+    Lost,
+    ModelFacts,
+    NeverFits,
+    Plan,
+    PlannedSwap,
+    Room,
+)
+from llmsnap.routing.timing import HALF_LIFE_S, UNKNOWN_S
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device: bytes it has, keeps free, and other programs use. *holders* names those."""
+
+    name: str
+    capacity: int
+    reserve: int = 0
+    others: int = 0
+    holders: str = ""
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether models that may run on any GPU may run on it."""
+        return self.name.startswith("gpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Bytes on a device."""
+
+    device: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a model takes: *shares* on certain devices, *anywhere* on any one GPU.
+
+    *asleep* and *asleep_anywhere* are what it keeps while it sleeps. An unknown need (*is_known*
+    is False) is the whole of the first device. A *pinned* model leaves for no other; models of the
+    same *apart* never run together. *source* is where the figures come from, for people.
+    """
+
+    model_id: str
+    shares: tuple[Share, ...] = ()
+    anywhere: int = 0
+    asleep: tuple[Share, ...] = ()
+    asleep_anywhere: int = 0
+    is_known: bool = True
+    is_pinned: bool = False
+    evict_cost: float = 1.0
+    apart: str = ""
+    source: str = "declared"
+
+
+class Memory:
+    """Residency by a memory budget. *needs* are in order of definition."""
+
+    replans = True
+    """Which models leave depends on what else runs."""
+
+    def __init__(self, devices: Iterable[Device], needs: Iterable[Need]) -> None:
+        self.devices = tuple(devices)
+        self.needs = tuple(needs)
+        self._need_of = {need.model_id: need for need in self.needs}
+
+    def __repr__(self) -> str:
+        return f"<Memory {len(self.devices)} devices, {len(self.needs)} models>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Memory) and (self.devices, self.needs) == (
+            other.devices,
+            other.needs,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.devices, self.needs))
+
+    def plan(
+        self,
+        target: str,
+        running: Collection[str],
+        facts: Mapping[str, ModelFacts],
+        current: Plan | None = None,
+    ) -> Answer:
+        """Return which models leave so that *target* fits, or why it does not."""
+        need = self._need_of.get(target)
+        if need is None:
+            return Plan(stays=frozenset([*running, target]))
+        places = list(self._places(need, facts.get(target)))
+        fits = [place for place in places if not self._shortage(need, place)]
+        if not fits:
+            return NeverFits(self._why_never(need, places))
+        ledger = _Ledger(self, target, running, facts)
+        found = [one for place in fits if (one := ledger.best(place)) is not None]
+        if not found:
+            return Blocked(self._why_blocked(need, fits))
+        best = min(found, key=lambda one: one.cover.key)
+        kept = ledger.kept(current) if current is not None else None
+        if kept is not None and not _is_better(best.cover, kept.cover):
+            best = kept
+        return ledger.as_plan(best)
+
+    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
+        """Tell whether the swaps share no model and fit beside each other at all times."""
+        swaps = self.swap_set()
+        swaps.add(one)
+        return swaps.admits(other)
+
+    def swap_set(self) -> MemorySwaps:
+        """Return an empty set of swaps."""
+        return MemorySwaps()
+
+    def held(self, model_id: str, device: str, *, asleep: bool = False) -> Bytes:
+        """Return what a model takes while it runs or sleeps, with *device* as its GPU."""
+        need = self._need_of.get(model_id)
+        if need is None:
+            return (0,) * len(self.devices)
+        if not need.is_known:
+            return (0,) * len(self.devices) if asleep else self._all_of_first()
+        shares = need.asleep if asleep else need.shares
+        anywhere = need.asleep_anywhere if asleep else need.anywhere
+        device = device or next((each.name for each in self.devices if each.is_gpu), "")
+        sizes = {each.device: each.size for each in shares}
+        if anywhere:
+            sizes[device] = sizes.get(device, 0) + anywhere
+        return tuple(sizes.get(each.name, 0) for each in self.devices)
+
+    def need(self, model_id: str) -> Need | None:
+        """Return the figures of a model; None for one that is not accounted for."""
+        return self._need_of.get(model_id)
+
+    def _all_of_first(self) -> Bytes:
+        pinned = [0] * len(self.devices)
+        for need in self.needs:
+            if need.is_pinned and need.is_known:
+                pinned = [a + b for a, b in zip(pinned, self.held(need.model_id, ""), strict=True)]
+        free = [
+            max(1, each.capacity - each.reserve - each.others - taken)
+            for each, taken in zip(self.devices, pinned, strict=True)
+        ]
+        return tuple(size if not number else 0 for number, size in enumerate(free))
+
+    def _places(self, need: Need, model: ModelFacts | None) -> Iterator[str]:
+        """Yield the GPUs on which *need* may be placed; one empty name where it has no choice."""
+        if not need.anywhere:
+            yield ""
+        elif model is not None and model.state is State.ASLEEP and model.device:
+            yield model.device
+        else:
+            yield from (each.name for each in self.devices if each.is_gpu)
+
+    def _shortage(self, need: Need, place: str) -> dict[str, int]:
+        """Return by how much *need* exceeds what devices have beside pinned models."""
+        taken = list(self.held(need.model_id, place))
+        for other in self.needs:
+            if other.is_pinned and other.model_id != need.model_id:
+                size = self.held(other.model_id, "")
+                taken = [a + b for a, b in zip(taken, size, strict=True)]
+        missing = {
+            each.name: size - (each.capacity - each.reserve)
+            for each, size in zip(self.devices, taken, strict=True)
+        }
+        known = {each.name for each in self.devices}
+        missing |= {each.device: each.size for each in need.shares if each.device not in known}
+        return {name: size for name, size in missing.items() if size > 0}
+
+    def _why_never(self, need: Need, places: list[str]) -> str:
+        pinned = [one.model_id for one in self.needs if one.is_pinned]
+        beside = [name for name in pinned if name != need.model_id]
+        kept = f", beside {', '.join(beside)}, which is pinned" if beside else ""
+        what = self._shown(self.held(need.model_id, places[0] if places else ""))
+        has = ", ".join(
+            f"{each.name} has {_gib(each.capacity - each.reserve)}" for each in self.devices
+        )
+        return f"it needs {what}; {has or 'there is no device'}{kept}"
+
+    def _why_blocked(self, need: Need, places: list[str]) -> str:
+        what = self._shown(self.held(need.model_id, places[0]))
+        others = "; ".join(
+            f"other programs hold {_gib(each.others)} of {each.name}"
+            + (f" ({each.holders})" if each.holders else "")
+            for each in self.devices
+            if each.others
+        )
+        return f"{need.model_id} needs {what}; {others or 'models that leave still hold it'}"
+
+    def _shown(self, sizes: Bytes) -> str:
+        shown = [
+            f"{_gib(size)} on {each.name}"
+            for each, size in zip(self.devices, sizes, strict=True)
+            if size
+        ]
+        return " and ".join(shown) or "nothing"
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+# --- the ledger -----------------------------------------------------------------------------------
+
+_REASONS = (Lost.COST, Lost.BUSY, Lost.RECENT)
+_LEAVING = (State.SLEEP_PENDING, State.STOPPING)
+_UNWILLING = 1e6
+"""The cost of a model that is still to become ready: others leave before it."""
+_LEAST_COST = 0.001
+_SURE = 0.05
+"""How likely a model is asked for soon that was not used lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A model that may leave, and what each way frees. *forced*: it leaves in any case."""
+
+    model_id: str
+    actions: tuple[Action, ...]
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A choice of victims for the target on a GPU: what it takes, what was missing for it."""
+
+    place: str
+    takes: Bytes
+    need: Bytes
+    cover: Cover
+
+
+class _Ledger:
+    """What is free for one target once all decided swaps are over, and who may leave for it."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        target: str,
+        running: Collection[str],
+        facts: Mapping[str, ModelFacts],
+    ) -> None:
+        self._memory = memory
+        self._target = target
+        self._facts = facts
+        self._apart = {each.model_id: each.apart for each in memory.needs if each.apart}
+        self._latest = max((each.idle_since for each in facts.values()), default=0.0)
+        self.free = [each.capacity - each.reserve - each.others for each in memory.devices]
+        self.stays = {target, *running}
+        self._forced: dict[str, Action] = {}
+        self._freed: dict[str, Bytes] = {}
+        self._leaving: dict[str, Bytes] = {}
+        self._candidates: list[_Candidate] = []
+        for need in memory.needs:
+            if need.model_id != target and need.model_id in facts:
+                self._account(need, running)
+
+    def _account(self, need: Need, running: Collection[str]) -> None:
+        name = need.model_id
+        model = self._facts[name]
+        full = self._memory.held(name, model.device)
+        asleep = self._memory.held(name, model.device, asleep=True)
+        leaves = model.leaves
+        if leaves is not None and leaves[0] != self._target:
+            if leaves[1] is Action.SLEEP:
+                self._take(asleep)
+        elif model.state in _LEAVING:
+            after = asleep if model.state is State.SLEEP_PENDING else (0,) * len(asleep)
+            self._take(after)
+            self._leaving[name] = _minus(full, after)
+        elif name in running:
+            self._take(full)
+            if not need.is_pinned:
+                self._add_running(need, model, full, asleep)
+        elif model.state is State.ASLEEP:
+            self._take(asleep)
+            self.stays.add(name)
+            if not need.is_pinned and any(asleep):
+                way = Way(self._cost(need, model, Action.STOP), asleep, _tie(model))
+                self._candidates.append(_Candidate(name, (Action.STOP,), (way,)))
+
+    def _add_running(self, need: Need, model: ModelFacts, full: Bytes, asleep: Bytes) -> None:
+        """Add a running model as a candidate: it may sleep, if it can, or stop."""
+        actions = [Action.STOP]
+        if model.leave_by is Action.SLEEP:
+            actions.insert(0, Action.SLEEP)
+        sizes = {Action.SLEEP: _minus(full, asleep), Action.STOP: full}
+        ways = tuple(
+            Way(self._cost(need, model, action), sizes[action], _tie(model)) for action in actions
+        )
+        apart = self._apart.get(self._target)
+        if apart is None or apart != need.apart:
+            self._candidates.append(_Candidate(need.model_id, tuple(actions), ways))
+            return
+        self._forced[need.model_id] = actions[0]
+        self._freed[need.model_id] = sizes[actions[0]]
+        self._take(tuple(-size for size in sizes[actions[0]]))
+        if len(actions) > 1 and any(asleep):
+            more = replace(ways[1], frees=asleep)
+            self._candidates.append(_Candidate(need.model_id, (Action.STOP,), (more,)))
+
+    def _take(self, sizes: Bytes) -> None:
+        self.free = [a - b for a, b in zip(self.free, sizes, strict=True)]
+
+    def _cost(self, need: Need, model: ModelFacts, action: Action) -> float:
+        """Return the time to load *model* again, weighted by how likely that is.
+
+        Sleep counts less than a stop whatever was measured: it is the way where it frees enough.
+        """
+        start_s = model.measured_s(LoadKind.START)
+        seconds = UNKNOWN_S if start_s is None else start_s
+        if action is Action.SLEEP:
+            wake_s = model.measured_s(LoadKind.WAKE)
+            seconds = min(0.9 * seconds, math.inf if wake_s is None else wake_s)
+        uses = model.uses * 0.5 ** ((self._latest - model.idle_since) / HALF_LIFE_S)
+        likely = _SURE + (1.0 - _SURE) * (1.0 - math.exp(-uses))
+        cost = seconds * likely * need.evict_cost
+        busy_s = UNKNOWN_S if model.busy else 0.0
+        if model.state not in (State.READY, State.ASLEEP):
+            busy_s = _UNWILLING
+        return max(_LEAST_COST, cost) + busy_s
+
+    def best(self, place: str) -> _Placed | None:
+        """Return the best way to make room on *place*, None if there is none."""
+        takes = self._memory.held(self._target, place)
+        need = _minus(takes, tuple(self.free))
+        cover = cheapest([each.ways for each in self._candidates], need)
+        return None if cover is None else _Placed(place, takes, need, cover)
+
+    def kept(self, current: Plan) -> _Placed | None:
+        """Return the plan that gates are shut for, if it still frees enough."""
+        place = current.room.device if current.room is not None else ""
+        takes = self._memory.held(self._target, place)
+        need = _minus(takes, tuple(self.free))
+        chosen: list[int | None] = []
+        for each in self._candidates:
+            action = current.how.get(each.model_id)
+            chosen.append(each.actions.index(action) if action in each.actions else None)
+        ways = [each.ways for each in self._candidates]
+        if not is_enough(ways, chosen, need):
+            return None
+        return _Placed(place, takes, need, cover_of(ways, chosen))
+
+    def as_plan(self, best: _Placed) -> Plan:
+        """Return the plan of *best*."""
+        how = dict(self._forced)
+        freed = dict(self._freed)
+        left = [a - b for a, b in zip(self.free, best.takes, strict=True)]
+        for each, index in zip(self._candidates, best.cover.chosen, strict=True):
+            if index is not None:
+                how[each.model_id] = each.actions[index]
+                size = each.ways[index].frees
+                before = freed.get(each.model_id, (0,) * len(size))
+                freed[each.model_id] = tuple(a + b for a, b in zip(before, size, strict=True))
+                left = [a + b for a, b in zip(left, size, strict=True)]
+        return Plan(
+            victims=tuple(sorted({*how, *self._waited_for(left)})),
+            how=how,
+            why=self._why(best),
+            cost=best.cover.key[0],
+            considered=self._considered(best),
+            stays=frozenset(self.stays.difference(how)),
+            room=Room(
+                best.place,
+                best.takes,
+                tuple(left),
+                tuple(Freed(name, size) for name, size in sorted(freed.items())),
+            ),
+        )
+
+    def _waited_for(self, left: list[int]) -> list[str]:
+        """Return the models that are leaving by themselves, if their memory is needed."""
+        pending = [sum(sizes) for sizes in zip(*self._leaving.values(), strict=True)]
+        short = [number for number, size in enumerate(pending) if size > left[number]]
+        return [
+            name for name, sizes in self._leaving.items() if any(sizes[number] for number in short)
+        ]
+
+    def _considered(self, best: _Placed) -> tuple[Considered, ...]:
+        """Return the best plans that spare one of the victims, and what they lost by."""
+        found = []
+        for number, index in enumerate(best.cover.chosen):
+            if index is None:
+                continue
+            others = [each.ways if n != number else () for n, each in enumerate(self._candidates)]
+            cover = cheapest(others, best.need)
+            if cover is not None:
+                found.append(cover)
+        unique = {each.chosen: each for each in found}
+        ranked = sorted(unique.values(), key=lambda each: each.key)[:2]
+        return tuple(
+            Considered(
+                tuple(
+                    sorted(
+                        each.model_id
+                        for each, index in zip(self._candidates, cover.chosen, strict=True)
+                        if index is not None
+                    )
+                ),
+                cover.key[0],
+                _lost_by(cover, best.cover),
+            )
+            for cover in ranked
+        )
+
+    def _why(self, best: _Placed) -> str:
+        devices = self._memory.devices
+        shown = [
+            f"{_gib(size)} of {each.name}, of which {_gib(max(0, size - missing))} is free"
+            for each, size, missing in zip(devices, best.takes, best.need, strict=True)
+            if size
+        ]
+        return f"{self._target} needs {' and '.join(shown) or 'no memory'}"
+
+
+def _minus(one: Bytes, other: Bytes) -> Bytes:
+    return tuple(max(0, a - b) for a, b in zip(one, other, strict=True))
+
+
+def _tie(model: ModelFacts) -> tuple[bool, float]:
+    if model.state not in (State.READY, State.ASLEEP):
+        return True, math.inf
+    return model.busy, sys.float_info.max if model.busy else model.idle_since
+
+
+def _is_better(best: Cover, kept: Cover) -> bool:
+    """Tell whether *best* is worth opening the gates that are shut for *kept*."""
+    if best.key[0] < kept.key[0] * 0.9 - 1.0:
+        return True
+    return kept.key[1] and not best.key[1] and best.key[0] <= kept.key[0]
+
+
+def _lost_by(cover: Cover, best: Cover) -> Lost:
+    if cover.key < best.key:
+        return Lost.LATE
+    for reason, one, other in zip(_REASONS, cover.key[:3], best.key[:3], strict=True):
+        if one != other:
+            return reason
+    return Lost.ORDER
+
+
+# --- swaps side by side ---------------------------------------------------------------------------
+
+
+class MemorySwaps:
+    """Swaps as what they take and free, at each moment until all are over."""
+
+    def __init__(self) -> None:
+        self._swaps: list[PlannedSwap] = []
+        self._models: set[str] = set()
+
+    def add(self, swap: PlannedSwap) -> None:
+        """Count *swap* in."""
+        self._swaps.append(swap)
+        self._models.update(swap.models)
+
+    def admits(self, swap: PlannedSwap) -> bool:
+        """Tell whether *swap* shares no model with the others and always fits beside them.
+
+        While a decided swap is under way its victims hold what its target will take, or more; one
+        that is not decided yet will take what its target needs beyond what its victims free.
+        """
+        if not self._models.isdisjoint(swap.models):
+            return False
+        room = swap.plan.room
+        if room is None:
+            return True
+        left = list(room.left)
+        for other in self._swaps:
+            if other.plan.room is None:
+                continue
+            decided = other.target in swap.plan.stays
+            for device, size in enumerate(_extra(other)):
+                left[device] -= max(0, -size if decided else size)
+        return all(size >= 0 for size in left)
+
+    def blocks(self, target: str) -> bool:
+        """Return False: what a swap needs depends on its plan."""
+        del target
+        return False
+
+
+def _extra(swap: PlannedSwap) -> list[int]:
+    """Return what *swap* takes beyond what its victims, as far as they are there, free."""
+    room = swap.plan.room or Room()
+    sizes = list(room.takes)
+    for freed in room.frees:
+        if freed.model_id in swap.plan.victims:
+            sizes = [a - b for a, b in zip(sizes, freed.size, strict=True)]
+    return sizes

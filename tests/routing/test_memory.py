@@ -1,0 +1,361 @@
+"""The memory budget: who leaves, how, and why; property tests are in test_scheduler_properties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmsnap.errors import in_full
+from llmsnap.models import State
+from llmsnap.routing.explain import error_of
+from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
+from llmsnap.routing.messages import Eviction, ModelRules, RefusalReason
+from llmsnap.routing.residency import (
+    Action,
+    Answer,
+    Blocked,
+    LoadKind,
+    Lost,
+    NeverFits,
+    Plan,
+    PlannedSwap,
+)
+from tests.routing.world import World
+
+
+@dataclass
+class Facts:
+    """A model as a plan sees it; the default is ready and idle."""
+
+    busy: bool = False
+    idle_since: float = 0.0
+    state: State = State.READY
+    start_s: float | None = 10.0
+    wake_s: float | None = 1.0
+    leave_by: Action = Action.STOP
+    leaves: tuple[str, Action] | None = None
+    device: str = ""
+    uses: float = 0.0
+    priority: int = 0
+
+    def measured_s(self, move: LoadKind | Action) -> float | None:
+        return self.wake_s if move is LoadKind.WAKE else self.start_s
+
+
+def gpu(size: int, *, others: int = 0, reserve: int = 0, name: str = "gpu0") -> Device:
+    return Device(name, size * GIB, reserve * GIB, others * GIB, "game (pid 7)" if others else "")
+
+
+def need(name: str, size: int, *, asleep: int = 0, **more: object) -> Need:
+    shares = (Share("gpu0", size * GIB),) if size else ()
+    kept = (Share("gpu0", asleep * GIB),) if asleep else ()
+    return Need(name, shares, asleep=kept, **more)  # type: ignore[arg-type]
+
+
+def plan(memory: Memory, running: str, current: Plan | None = None, **facts: Facts) -> Answer:
+    """What leaves for t."""
+    known = {each.model_id: Facts(state=State.STOPPED) for each in memory.needs}
+    known |= {name: Facts() for name in running} | facts
+    return memory.plan("t", list(running), known, current)
+
+
+def leaving(memory: Memory, running: str, **facts: Facts) -> dict[str, Action]:
+    found = plan(memory, running, **facts)
+    assert isinstance(found, Plan)
+    assert set(found.victims) == set(found.how)
+    return dict(found.how)
+
+
+A, B, C = need("a", 8), need("b", 4), need("c", 4)
+STOP, SLEEP = Action.STOP, Action.SLEEP
+SLEEPER = Facts(leave_by=SLEEP)
+
+
+@pytest.mark.parametrize(
+    ("target", "running", "facts", "how"),
+    [
+        (8, "a", {}, {}),  # both fit
+        (12, "a", {}, {"a": STOP}),
+        (8, "abc", {}, {"a": STOP}),  # the one that is enough
+        (10, "bc", {}, {"b": STOP}),  # equal costs: order of definition
+        (10, "bc", {"b": Facts(idle_since=9.0), "c": Facts(idle_since=1.0)}, {"c": STOP}),
+        (10, "bc", {"b": Facts(busy=True), "c": Facts(idle_since=9.0)}, {"c": STOP}),
+        (10, "bc", {"b": Facts(start_s=2.0)}, {"b": STOP}),  # the one that loads faster
+        (10, "bc", {"b": Facts(uses=5.0)}, {"c": STOP}),  # the one used less
+        (16, "abc", {}, {"a": STOP, "b": STOP, "c": STOP}),
+        (10, "bc", {"b": Facts(state=State.STARTING)}, {"c": STOP}),
+        (12, "a", {"a": SLEEPER}, {"a": SLEEP}),
+    ],
+)
+def test_the_cheapest_leave_that_make_enough_room(
+    target: int, running: str, facts: dict[str, Facts], how: dict[str, Action]
+) -> None:
+    memory = Memory([gpu(16)], [need("t", target), A, B, C])
+    assert leaving(memory, running, **facts) == how
+
+
+@pytest.mark.parametrize(
+    ("target", "how"),
+    [(6, {}), (10, {"s": SLEEP}), (15, {"s": STOP})],
+)
+def test_a_victim_sleeps_if_what_it_keeps_still_lets_the_target_fit(
+    target: int, how: dict[str, Action]
+) -> None:
+    memory = Memory([gpu(16)], [need("t", target), need("s", 8, asleep=2)])
+    assert leaving(memory, "s", s=SLEEPER) == how
+
+
+def test_a_sleeping_model_may_be_the_cheapest_to_stop() -> None:
+    memory = Memory([gpu(16)], [need("t", 9), need("s", 8, asleep=2), need("a", 6)])
+    asleep = Facts(state=State.ASLEEP, start_s=3.0)
+    assert leaving(memory, "a", s=asleep, a=Facts(start_s=60.0)) == {"s": STOP}
+    assert leaving(memory, "a", s=asleep, a=Facts(start_s=1.0)) == {"a": STOP}
+
+
+def test_a_cost_of_its_own_keeps_a_model() -> None:
+    memory = Memory([gpu(16)], [need("t", 10), need("b", 6, evict_cost=9.0), need("c", 6)])
+    assert leaving(memory, "bc") == {"c": STOP}
+
+
+@pytest.mark.parametrize(
+    ("memory", "reason"),
+    [
+        (
+            Memory([gpu(16, reserve=1)], [need("t", 16)]),
+            "it needs 16.0 GiB on gpu0; gpu0 has 15.0 GiB",
+        ),
+        (
+            Memory([gpu(16)], [need("t", 12), need("a", 8, is_pinned=True)]),
+            "it needs 12.0 GiB on gpu0; gpu0 has 16.0 GiB, beside a, which is pinned",
+        ),
+        (Memory([], [need("t", 1)]), "it needs nothing; there is no device"),
+    ],
+)
+def test_what_can_never_fit_is_said_to_without_an_eviction(memory: Memory, reason: str) -> None:
+    assert plan(memory, "") == NeverFits(reason)
+
+
+def test_a_pinned_model_leaves_for_no_other() -> None:
+    memory = Memory([gpu(16)], [need("t", 8), need("a", 6, is_pinned=True), need("b", 6)])
+    assert leaving(memory, "ab", b=Facts(start_s=900.0)) == {"b": STOP}
+
+
+def test_a_model_waits_for_what_other_programs_hold() -> None:
+    memory = Memory([gpu(16, others=6)], [need("t", 12), need("a", 4)])
+    assert plan(memory, "a") == Blocked(
+        "t needs 12.0 GiB on gpu0; other programs hold 6.0 GiB of gpu0 (game (pid 7))"
+    )
+
+
+def test_any_gpu_is_the_one_that_costs_least() -> None:
+    devices = [gpu(8), gpu(8, name="gpu1")]
+    here, there = need("a", 6), Need("b", (Share("gpu1", 6 * GIB),))
+    memory = Memory(devices, [Need("t", anywhere=6 * GIB), here, there])
+    for running, victims, device in (
+        ("", (), "gpu0"),
+        ("a", (), "gpu1"),
+        ("ab", ("b",), "gpu1"),
+    ):
+        found = plan(memory, running, b=Facts(start_s=1.0))
+        assert isinstance(found, Plan)
+        assert found.room is not None
+        assert (found.victims, found.room.device) == (victims, device)
+    asleep = Facts(state=State.ASLEEP, device="gpu1")
+    found = plan(memory, "", t=asleep)
+    assert isinstance(found, Plan)
+    assert found.room is not None
+    assert found.room.device == "gpu1"  # its process is there
+
+
+def test_a_model_counts_on_the_gpu_it_was_placed_on() -> None:
+    devices = [gpu(8), gpu(8, name="gpu1")]
+    memory = Memory(devices, [need("t", 6), Need("a", anywhere=6 * GIB)])
+    assert leaving(memory, "a", a=Facts(device="gpu1")) == {}
+    assert leaving(memory, "a", a=Facts(device="gpu0")) == {"a": STOP}
+
+
+def test_an_unknown_need_is_the_whole_first_device() -> None:
+    memory = Memory([gpu(16)], [Need("t", is_known=False), A, need("p", 2, is_pinned=True)])
+    assert leaving(memory, "ap") == {"a": STOP}
+    other = Memory([gpu(16)], [need("t", 1), Need("a", is_known=False)])
+    assert leaving(other, "a") == {"a": STOP}
+
+
+def test_models_of_one_swap_group_are_never_together() -> None:
+    memory = Memory([gpu(16)], [need("t", 1, apart="g"), need("a", 1, apart="g"), need("b", 1)])
+    assert leaving(memory, "ab") == {"a": STOP}
+    full = Memory([gpu(9)], [need("t", 8, apart="g"), need("a", 8, asleep=2, apart="g")])
+    assert leaving(full, "a", a=SLEEPER) == {"a": STOP}
+
+
+def test_a_model_that_is_leaving_is_waited_for_if_its_memory_is_needed() -> None:
+    memory = Memory([gpu(16)], [need("t", 10), A, B])
+    gone = Facts(state=State.STOPPING)
+    found = plan(memory, "a", a=gone)
+    assert isinstance(found, Plan)
+    assert (found.victims, found.cost, dict(found.how)) == (("a",), 0.0, {})
+    beside = plan(memory, "b", b=gone)
+    assert isinstance(beside, Plan)
+    assert beside.victims == ()
+
+
+def test_victims_of_decided_swaps_are_gone_but_for_what_they_keep() -> None:
+    memory = Memory([gpu(16)], [need("t", 12), need("a", 12, asleep=3), need("u", 4)])
+    stops = Facts(leaves=("u", STOP))
+    assert leaving(memory, "u", a=stops) == {}
+    found = plan(memory, "", a=Facts(leaves=("u", SLEEP)), u=Facts(state=State.STOPPED))
+    assert isinstance(found, Plan)
+    assert found.room is not None
+    assert found.room.left == (GIB,)
+
+
+def test_a_plan_says_what_it_takes_and_what_it_was_preferred_to() -> None:
+    memory = Memory([gpu(16)], [need("t", 10), need("b", 6), need("c", 6)])
+    found = plan(memory, "bc", b=Facts(start_s=3.0), c=Facts(start_s=30.0))
+    assert isinstance(found, Plan)
+    assert found.why == "t needs 10.0 GiB of gpu0, of which 4.0 GiB is free"
+    assert [(each.victims, each.lost_by) for each in found.considered] == [(("c",), Lost.COST)]
+
+
+def test_gates_stay_shut_for_a_plan_that_still_does() -> None:
+    memory = Memory([gpu(16)], [need("t", 10), need("b", 6), need("c", 6)])
+    busy = {name: Facts(busy=True) for name in "bc"}
+    current = plan(memory, "bc", **busy)
+    assert isinstance(current, Plan)
+    assert current.victims == ("b",)
+    for changed, victims in (
+        ({"c": Facts(busy=True, start_s=9.0)}, ("b",)),  # hardly cheaper
+        ({"c": Facts()}, ("c",)),  # idle
+        ({"b": Facts(busy=True, start_s=900.0)}, ("c",)),  # much cheaper
+    ):
+        found = plan(memory, "bc", current, **{**busy, **changed})
+        assert isinstance(found, Plan)
+        assert found.victims == victims
+
+
+# --- swaps side by side ---------------------------------------------------------------------------
+
+
+def test_swaps_fit_if_memory_is_enough_at_all_times() -> None:
+    """u takes the room of a; t fits beside u, but not beside a, which is larger."""
+    needs = [need("t", 6), need("u", 4), need("a", 12), need("b", 2)]
+    memory = Memory([gpu(16)], needs)
+    facts = {each.model_id: Facts(state=State.STOPPED) for each in needs} | {
+        "a": Facts(),
+        "b": Facts(),
+    }
+    first = memory.plan("u", ["a", "b"], facts)
+    assert isinstance(first, Plan)
+    swap = PlannedSwap("u", first)
+    assert first.victims == ("a",)
+    facts["a"] = Facts(leaves=("u", STOP))
+    second = memory.plan("t", ["b", "u"], facts)
+    assert isinstance(second, Plan)
+    assert second.victims == ()
+    assert not memory.compatible(swap, PlannedSwap("t", second))
+    assert memory.compatible(PlannedSwap("u", Plan(room=first.room)), PlannedSwap("t", second))
+
+
+def test_a_swap_leaves_room_for_those_ranked_higher() -> None:
+    needs = [need("t", 6), need("u", 6)]
+    facts = {name: Facts(state=State.STOPPED) for name in "tu"}
+    for size, fit in ((12, True), (11, False)):
+        memory = Memory([gpu(size)], needs)
+        plans = [memory.plan(name, [], facts) for name in "tu"]
+        assert all(isinstance(each, Plan) for each in plans)
+        one, other = (PlannedSwap(name, each) for name, each in zip("tu", plans, strict=True))  # type: ignore[arg-type]
+        assert memory.compatible(one, other) is fit
+
+
+# --- with the scheduler ---------------------------------------------------------------------------
+
+
+def world(size: int, *needs: Need, **rules: ModelRules) -> World:
+    found = World(" ".join(each.model_id for each in needs), **rules)
+    found.residency = Memory([gpu(size)], needs)
+    found.configure()
+    return found
+
+
+def test_models_stay_as_long_as_they_fit() -> None:
+    machine = world(16, need("a", 6), need("b", 6), need("c", 6))
+    for name in "abc":
+        machine.request(name, 1.0)
+        machine.run(10.0)
+    assert [machine.state(name) for name in "abc"] == ["stopped", "ready", "ready"]
+    assert machine.records[-1].evicted == (Eviction("a", STOP),)
+
+
+def test_a_sleeping_model_is_stopped_for_its_memory() -> None:
+    sleeps = ModelRules("a", can_sleep=True)
+    machine = world(16, need("a", 8, asleep=4), need("b", 12), need("c", 16), a=sleeps)
+    for name, states in (("a", "ready"), ("b", "asleep"), ("c", "stopped")):
+        machine.request(name, 1.0)
+        machine.run(10.0)
+        assert machine.state("a") == states
+    assert machine.records[-1].evicted == (Eviction("a", STOP), Eviction("b", STOP))
+
+
+def test_what_never_fits_is_refused_with_need_and_capacity() -> None:
+    machine = world(16, need("a", 6), need("huge", 20))
+    machine.request("a", 1.0)
+    machine.run(10.0)
+    refused = machine.request("huge").refused
+    assert refused
+    assert refused.reason is RefusalReason.NEVER_FITS
+    text = in_full(error_of(refused))
+    assert text == "huge does not fit: it needs 20.0 GiB on gpu0; gpu0 has 16.0 GiB"
+    assert machine.state("a") == "ready"
+
+
+sizes = st.integers(1, 6)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    needs=st.lists(st.tuples(sizes, st.integers(0, 2)), min_size=2, max_size=8),
+    facts=st.lists(
+        st.builds(
+            Facts,
+            st.booleans(),
+            st.sampled_from([0.0, 60.0]),
+            st.sampled_from([State.READY, State.READY, State.ASLEEP, State.STARTING]),
+            st.sampled_from([None, 3.0, 30.0]),
+            leave_by=st.sampled_from([STOP, SLEEP]),
+            uses=st.sampled_from([0.0, 2.0]),
+        ),
+        min_size=8,
+        max_size=8,
+    ),
+    capacity=st.integers(6, 30),
+)
+def test_plans_fit_and_evict_no_model_without_need(
+    needs: list[tuple[int, int]], facts: list[Facts], capacity: int
+) -> None:
+    """Leaving out any victim, or letting it sleep instead, breaks the fit."""
+    target, *rest = (need(f"m{n}", max(a, b), asleep=b) for n, (a, b) in enumerate(needs))
+    memory = Memory([gpu(capacity)], [target, *rest])
+    known = {each.model_id: one for each, one in zip(rest, facts, strict=False)}
+    running = [name for name, one in known.items() if one.state is not State.ASLEEP]
+    known[target.model_id] = Facts(state=State.STOPPED)
+    found = memory.plan(target.model_id, running, known)
+    assert isinstance(found, Plan)
+
+    def used(how: dict[str, Action]) -> int:
+        total = memory.held(target.model_id, "")[0]
+        for each in rest:
+            asleep = known[each.model_id].state is State.ASLEEP
+            action = how.get(each.model_id)
+            if action is not STOP:
+                total += memory.held(each.model_id, "", asleep=asleep or action is SLEEP)[0]
+        return total
+
+    how = dict(found.how)
+    assert used(how) <= capacity * GIB
+    for name in how:
+        assert used({other: action for other, action in how.items() if other != name}) > (
+            capacity * GIB
+        )
