@@ -16,7 +16,7 @@ from .keys import stored_values
 from .kinds import ValueReader
 from .macros import Macros, define
 from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, find_node, is_null
-from .parts import Endpoint, Filters
+from .parts import Endpoint, Filters, HookCall, Hooks
 from .scalars import render, split_command, strip_comments, url_fault, without_password
 from .settings import EXTERNAL, MODEL, ModelConfig
 
@@ -162,6 +162,7 @@ def finish(
         "headers": checks.headers(),
         "sleep_endpoints": sleep_endpoints,
         "wake_endpoints": wake_endpoints,
+        "hooks": read_hooks(values["hooks"], (*path, "hooks"), reader),
     }
     if model.is_external:
         own["launcher"] = EXTERNAL
@@ -279,6 +280,7 @@ class _Checks:
 # --- sleep and wake calls -------------------------------------------------------------------------
 
 _METHODS = ("GET", "POST", "PUT", "PATCH")
+_Entries = tuple[tuple[Values[str, Any], Node], ...]
 
 
 def read_endpoints(
@@ -295,38 +297,45 @@ def read_endpoints(
             at = find_node(model, ("sleepMode",))
             what = f"{name} is required when sleepMode is enable"
             reader.report.error((*path, name), what, "list at least one endpoint", at)
-    _check_calls(values, path, reader)
+    for name in ("sleepEndpoints", "wakeEndpoints"):
+        _check_calls(values[name], (*path, name), reader)
     return (
         _read_calls(values["sleepEndpoints"], inherits["sleep_request_timeout_s"]),
         _read_calls(values["wakeEndpoints"], inherits["wake_request_timeout_s"]),
     )
 
 
-def _read_calls(
-    entries: tuple[tuple[Values[str, Any], Node], ...], default_s: float
-) -> tuple[Endpoint, ...]:
-    return tuple(
-        Endpoint(
-            endpoint=values["endpoint"],
-            method=values["method"].upper(),
-            body=values["body"],
-            timeout_s=float(values["timeout"] or default_s),
+def read_hooks(values: Values[str, Any], path: Path, reader: ValueReader) -> Hooks:
+    """Return the calls of each hook of a model."""
+    found = {}
+    for key, entries in values.items():
+        _check_calls(entries, (*path, key), reader)
+        found[key] = tuple(
+            HookCall(_endpoint(entry, float(entry["timeout"])), fails=entry["onError"] == "fail")
+            for entry, _ in entries
         )
-        for values, _ in entries
-    )
+    return Hooks(**stored_values(Hooks, found))
 
 
-def _check_calls(values: Values[str, Any], path: Path, reader: ValueReader) -> None:
-    for name in ("sleepEndpoints", "wakeEndpoints"):
-        for index, (endpoint, node) in enumerate(values[name]):
-            here = (*path, name, index)
-            if not endpoint["endpoint"] and not reader.report.already_reported((*here, "endpoint")):
-                fix = "write a path such as /sleep?level=1"
-                reader.report.error((*here, "endpoint"), "endpoint is required", fix, node)
-            if endpoint["method"].upper() not in _METHODS:
-                at = find_node(node, ("method",)) or node
-                what = f"must be one of {', '.join(_METHODS)} (found {describe(at)})"
-                reader.report.error((*here, "method"), what, "", at)
+def _read_calls(entries: _Entries, default_s: float) -> tuple[Endpoint, ...]:
+    return tuple(_endpoint(entry, float(entry["timeout"] or default_s)) for entry, _ in entries)
+
+
+def _endpoint(values: Values[str, Any], limit_s: float) -> Endpoint:
+    method = values["method"].upper()
+    return Endpoint(values["endpoint"], method, body=values["body"], timeout_s=limit_s)
+
+
+def _check_calls(entries: _Entries, path: Path, reader: ValueReader) -> None:
+    for index, (endpoint, node) in enumerate(entries):
+        here = (*path, index)
+        if not endpoint["endpoint"] and not reader.report.already_reported((*here, "endpoint")):
+            fix = "write a path such as /sleep?level=1"
+            reader.report.error((*here, "endpoint"), "endpoint is required", fix, node)
+        if endpoint["method"].upper() not in _METHODS:
+            at = find_node(node, ("method",)) or node
+            what = f"must be one of {', '.join(_METHODS)} (found {describe(at)})"
+            reader.report.error((*here, "method"), what, "", at)
 
 
 # --- names ----------------------------------------------------------------------------------------

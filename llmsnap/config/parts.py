@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from .expressions import Expression
-from .keys import ConfigKey, derived, grouped, section_of, setting, stored_values
+from .keys import ConfigKey, Sections, derived, grouped, section_of, setting, stored_values
 from .kinds import (
     Choice,
     Choices,
@@ -96,6 +96,58 @@ class Endpoint:
 
 
 ENDPOINT = section_of(Endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class HookCall:
+    """One HTTP call of a hook. *fails*: whether its failure fails the load."""
+
+    call: Endpoint
+    fails: bool = False
+
+
+HOOK_CALL = section_of(
+    Endpoint,
+    also=[
+        ConfigKey(
+            "onError",
+            Choice("ignore", words=("ignore", "fail")),
+            "`fail`: a failed call fails the load, before a stop or a sleep it is only logged. "
+            "`ignore`: it is logged in any case.",
+        )
+    ],
+    kinds={"timeout": Number(10, least=0, whole=True)},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Calls to a server at certain moments of its life."""
+
+    after_ready: tuple[HookCall, ...] = setting(
+        "afterReady",
+        Sections(HOOK_CALL, "hookCall"),
+        "Calls once it is healthy after a start, before its first request.",
+        example=[{"endpoint": "/slots/0?action=restore", "onError": "ignore"}],
+    )
+    after_wake: tuple[HookCall, ...] = setting(
+        "afterWake",
+        Sections(HOOK_CALL, "hookCall"),
+        "Calls once it is healthy after a wake, before its next request.",
+    )
+    before_sleep: tuple[HookCall, ...] = setting(
+        "beforeSleep",
+        Sections(HOOK_CALL, "hookCall"),
+        "Calls before it is put to sleep, after its last request.",
+    )
+    before_stop: tuple[HookCall, ...] = setting(
+        "beforeStop",
+        Sections(HOOK_CALL, "hookCall"),
+        "Calls before it is stopped, after its last request; not while it loads or sleeps.",
+    )
+
+
+HOOKS = section_of(Hooks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ _SECTIONS = {
     "profile": "Another meaning of some names in requests, while it is active.",
     "apiKey": "A key with a name and limits.",
     "endpoint": "One HTTP call.",
+    "hookCall": "One HTTP call of a hook.",
 }
 
 

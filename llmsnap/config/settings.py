@@ -47,6 +47,8 @@ from .parts import (
     DEFAULT_GROUP,
     ENDPOINT,
     GROUP,
+    HOOK_CALL,
+    HOOKS,
     MATRIX,
     MODEL_FILTERS,
     MODEL_TIMEOUTS,
@@ -62,6 +64,7 @@ from .parts import (
     Endpoint,
     Filters,
     GroupConfig,
+    Hooks,
     JsonValue,
     MatrixConfig,
     PeerConfig,
@@ -786,6 +789,14 @@ class ModelConfig:
         live=False,
     )
 
+    hooks: Hooks = setting(
+        "hooks",
+        HOOKS,
+        "Calls to the server at certain moments of its life; all of one moment together take "
+        "`unloadTimeout` at most.",
+        initial=Hooks(),
+    )
+
     send_loading_state: bool = setting(
         "sendLoadingState",
         Flag(None),
@@ -883,5 +894,6 @@ EACH = {
     "matrix": MATRIX,
     "apiKey": API_KEY,
     "endpoint": ENDPOINT,
+    "hookCall": HOOK_CALL,
 }
 """Sections used in several places, by their name in the JSON schema."""

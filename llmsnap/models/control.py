@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import gevent
 from gevent.queue import LifoQueue
 
-from llmsnap.config import Endpoint
+from llmsnap.config import Endpoint, HookCall
 from llmsnap.errors import ProcessError, Unreachable, UpstreamError, UpstreamTimeout
 from llmsnap.http import masked
 from llmsnap.models.transition import Interrupt
@@ -204,15 +205,50 @@ def run_endpoints(
     Raises: *error_class* naming the step and the cause; what *interrupt* raises.
     """
     for step, endpoint in enumerate(endpoints, 1):
-        call = ControlCall(endpoint.method, endpoint.endpoint, endpoint.body, endpoint.timeout_s)
         place = f"{what} step {step} of {len(endpoints)}"
-        try:
-            status, _ = interrupt.call(what, lambda c=call: send(address, c))  # type: ignore[misc]
-        except UpstreamError as error:
-            raise error_class(f"{place} failed", detail=f": {masked(str(error))}") from error
-        if not 200 <= status < 300:
-            detail = f": {masked(f'{call.method} {call.path}')} answered {status}"
-            raise error_class(f"{place} failed", detail=detail)
+        failure = _failure(what, endpoint, endpoint.timeout_s, address, interrupt)
+        if failure:
+            raise error_class(f"{place} failed", detail=f": {failure}")
+
+
+def run_hook(
+    what: str,
+    calls: Sequence[HookCall],
+    address: Address,
+    interrupt: Interrupt,
+    limit_s: float,
+) -> str:
+    """Make each call of the hook *what*, all within *limit_s*; log failures. Blocks.
+
+    Returns the failure of a call that fails the load, "" without one: the calls after it are not
+    made. Raises: what *interrupt* raises.
+    """
+    end = time.monotonic() + limit_s
+    for step, hook in enumerate(calls, 1):
+        left_s = min(hook.call.timeout_s or limit_s, end - time.monotonic())
+        failure = f"no time was left of {limit_s:g} s"
+        if left_s > 0:
+            failure = _failure(what, hook.call, left_s, address, interrupt)
+        if failure:
+            failure = f"{what} step {step} of {len(calls)} failed: {failure}"
+            log.warning("<%s> %s", address.name or address.netloc, failure)
+            if hook.fails:
+                return failure
+    return ""
+
+
+def _failure(
+    what: str, endpoint: Endpoint, limit_s: float, address: Address, interrupt: Interrupt
+) -> str:
+    """Call *endpoint*; return why it failed, "" for any 2xx. Raises: what *interrupt* raises."""
+    call = ControlCall(endpoint.method, endpoint.endpoint, endpoint.body, limit_s)
+    try:
+        status, _ = interrupt.call(what, lambda: send(address, call))
+    except UpstreamError as error:
+        return masked(str(error))
+    if 200 <= status < 300:
+        return ""
+    return f"{masked(f'{call.method} {call.path}')} answered {status}"
 
 
 def is_sleeping(address: Address, interrupt: Interrupt) -> bool | None:

@@ -16,9 +16,9 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from gevent import get_hub
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 
-from llmsnap.config import ModelConfig
+from llmsnap.config import HookCall, ModelConfig
 from llmsnap.errors import (
     ChildExited,
     Draining,
@@ -36,7 +36,7 @@ from llmsnap.errors import (
 from llmsnap.http import redact_output, redact_text, secret_values, secret_variables
 from llmsnap.launchers import Handle, Launcher, LaunchSpec
 from llmsnap.memory import files_bytes
-from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints
+from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints, run_hook
 from llmsnap.models.health import HealthCheck, wait_healthy
 from llmsnap.models.progress import LoadProgress, LoadState
 from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
@@ -303,8 +303,10 @@ class Process:
         handle.exited.rawlink(self._on_exited)
         address = _address_of(handle.url, self.settings)
         check = self._check(handle)
-        self._address = wait_healthy(check, address, self._interrupt(transition, handle))
+        interrupt = self._interrupt(transition, handle)
+        self._address = wait_healthy(check, address, interrupt)
         self.last_address = self._address
+        self._after("afterReady", self.settings.hooks.after_ready, interrupt, StartFailed)
         self._become_ready(transition, Trigger.START, began)
 
     def _wake(self, transition: Transition) -> None:
@@ -314,7 +316,34 @@ class Process:
         interrupt = self._interrupt(transition, handle)
         run_endpoints("wake", self.settings.wake_endpoints, address, interrupt, WakeFailed)
         wait_healthy(self._check(handle), address, interrupt)
+        self._after("afterWake", self.settings.hooks.after_wake, interrupt, WakeFailed)
         self._become_ready(transition, Trigger.WAKE, began)
+
+    def _after(
+        self,
+        what: str,
+        calls: tuple[HookCall, ...],
+        interrupt: Interrupt,
+        error_class: type[ProcessError],
+    ) -> None:
+        """Make the calls of a hook that belongs to a load. Blocks, up to unloadTimeout."""
+        _, address = self._resident()
+        failure = run_hook(what, calls, address, interrupt, self.settings.unload_timeout_s)
+        if failure:
+            raise error_class(f"{self.model_id}: a hook failed", detail=f": {failure}")
+
+    def _before_stop(self, handle: Handle) -> None:
+        """Make the calls of ``beforeStop``. Blocks, up to unloadTimeout."""
+        calls, address = self.settings.hooks.before_stop, self._address
+        if not calls or address is None:
+            return
+        interrupt = Interrupt(
+            handle.exited, Event(), lambda: self._explain_exit(handle), self._tasks
+        )
+        try:
+            run_hook("beforeStop", calls, address, interrupt, self.settings.unload_timeout_s)
+        except ChildExited as error:
+            log.warning("<%s> beforeStop: %s", self.model_id, error)
 
     def _become_ready(self, transition: Transition, trigger: Trigger, began: float) -> None:
         """Fire HEALTHY, unless the server ended or the load was aborted meanwhile."""
@@ -330,6 +359,8 @@ class Process:
         self._machine.fire(Trigger.SLEEP)
         interrupt = self._interrupt(transition, handle)
         try:
+            limit_s = self.settings.unload_timeout_s
+            run_hook("beforeSleep", self.settings.hooks.before_sleep, address, interrupt, limit_s)
             run_endpoints("sleep", self.settings.sleep_endpoints, address, interrupt, SleepFailed)
             interrupt.check()
         except SleepFailed as error:
@@ -349,7 +380,10 @@ class Process:
         handle = self._handle
         if handle is None or self.state not in STOPPABLE:
             return
+        was_ready = self.state is State.READY
         self._machine.fire(Trigger.STOP)
+        if was_ready:
+            self._before_stop(handle)
         handle.stop(self.settings.unload_timeout_s, self.settings.cmd_stop)
         self._note_exit()
 

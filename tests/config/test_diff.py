@@ -25,6 +25,7 @@ EDITS = {
     "wakeEndpoints": "[{endpoint: /w}]",
     "compat": "{ignoreWebsockets: true}",
     "filters": "{stripParams: x}",
+    "hooks": "{beforeStop: [{endpoint: /s}]}",
 }
 UNTOUCHED = {"macros", "launcher"}  # a change of macros alone changes nothing; one launcher
 

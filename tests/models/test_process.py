@@ -5,7 +5,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.config import Endpoint, ModelConfig
+from llmsnap.config import Endpoint, HookCall, Hooks, ModelConfig
 from llmsnap.errors import (
     ChildExited,
     Draining,
@@ -334,3 +334,97 @@ def test_a_command_that_does_not_mention_its_port_need_not_have_it(
     model = ModelConfig(**{"id": "m", "proxy": "http://127.0.0.1:8123", **settings})
     Process(model, {"local": launcher}, Log(), lambda *_: None).check_start()
     assert launcher.checked == [replace(launcher.checked[0], listens=listens)]
+
+
+# --- hooks ----------------------------------------------------------------------------------------
+
+
+def with_hooks(bench: Bench, *, limit_s: float = 10.0, **hooks: tuple[HookCall, ...]) -> None:
+    bench.upstream.statuses |= {"/good": 200, "/bad": 500}
+    settings = replace(bench.settings, unload_timeout_s=limit_s, hooks=Hooks(**hooks))
+    bench.process.configure(settings, replaces=False)
+
+
+def hook(path: str, *, fails: bool = False, timeout_s: float = 3.0) -> HookCall:
+    return HookCall(Endpoint(path, timeout_s=timeout_s), fails=fails)
+
+
+def test_hooks_are_called_at_their_moments_in_order(bench: Bench) -> None:
+    names = ("after_ready", "after_wake", "before_sleep", "before_stop")
+    bench.upstream.statuses |= {f"/{name}": 200 for name in names}
+    with_hooks(bench, **{name: (hook("/good"), hook(f"/{name}")) for name in names})
+    bench.load()
+    bench.process.ensure_asleep()
+    bench.process.ensure_ready()
+    bench.process.ensure_stopped()
+    calls = [call.removeprefix("POST /") for call in bench.upstream.calls]
+    assert calls == [
+        *("GET /health", "good", "after_ready"),
+        *("good", "before_sleep", "sleep", "sleep2"),
+        *("wake", "GET /health", "good", "after_wake"),
+        *("good", "before_stop"),
+    ]
+
+
+def test_a_failed_call_is_logged_and_the_next_one_made(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("after_ready", "before_stop")
+    with_hooks(bench, **{name: (hook("/bad"), hook("/good")) for name in names})
+    bench.load()
+    bench.process.ensure_stopped()
+    assert bench.upstream.calls.count("POST /good") == 2
+    assert "afterReady step 1 of 2 failed: POST /bad answered 500" in caplog.text
+    assert "beforeStop step 1 of 2 failed" in caplog.text
+
+
+def test_a_failed_call_may_fail_the_load(bench: Bench) -> None:
+    with_hooks(bench, after_ready=(hook("/bad", fails=True), hook("/good")))
+    with pytest.raises(StartFailed, check=says("afterReady step 1 of 2 failed: POST /bad")):
+        bench.load()
+    assert bench.process.state is State.STOPPED
+    assert "POST /good" not in bench.upstream.calls
+
+
+def test_a_failed_call_after_a_wake_starts_the_server_anew(bench: Bench) -> None:
+    with_hooks(bench, after_wake=(hook("/bad", fails=True),))
+    bench.load()
+    bench.process.ensure_asleep()
+    bench.process.ensure_ready()
+    assert bench.process.load_trigger is Trigger.START
+
+
+def test_the_calls_before_a_stop_never_prevent_it(bench: Bench) -> None:
+    with_hooks(bench, limit_s=0.2, before_stop=(hook("/stuck", fails=True), hook("/good")))
+    bench.upstream.gates["/stuck"] = Event()
+    bench.load()
+    bench.process.ensure_stopped()
+    assert bench.process.state is State.STOPPED
+    assert "POST /good" not in bench.upstream.calls, "no time was left"
+    bench.upstream.gates["/stuck"].set()
+
+
+def test_a_server_that_dies_in_a_hook_is_stopped(bench: Bench) -> None:
+    with_hooks(bench, before_stop=(hook("/stuck"),))
+    gate = bench.upstream.gates["/stuck"] = Event()
+    bench.load()
+    stop = bench.spawn(bench.process.ensure_stopped)
+    while "POST /stuck" not in bench.upstream.calls:
+        gevent.idle()
+    bench.launcher.handles[0].exit(9)
+    stop.join(3)
+    assert bench.process.state is State.STOPPED
+    gate.set()
+
+
+def test_a_load_that_is_aborted_in_a_hook_ends(bench: Bench) -> None:
+    with_hooks(bench, after_ready=(hook("/stuck"),), before_stop=(hook("/good"),))
+    gate = bench.upstream.gates["/stuck"] = Event()
+    load = bench.spawn(bench.load)
+    while "POST /stuck" not in bench.upstream.calls:
+        gevent.idle()
+    bench.process.ensure_stopped("unloaded")
+    load.join(3)
+    assert isinstance(load.value, LoadAborted)
+    assert "POST /good" not in bench.upstream.calls, "it was never ready"
+    gate.set()
