@@ -291,7 +291,7 @@ class Broadcast:
     def _on_profile(self, _: ProfileChanged) -> None:
         self._models_changed = True
         self._next.profile = self._profile()
-        self._wake.set()
+        self._note("profileChanged", "", self._active_profile())
 
     def _on_swap_started(self, event: SwapStarted) -> None:
         self._note("swapStarted", event.target, frames.swap_start(event))
@@ -352,7 +352,10 @@ class Broadcast:
         return envelope("uiConfig", {"activity": {"session_id": names}})
 
     def _profile(self) -> FeedFrame:
-        return envelope("profileChanged", {"active": self._service.runtime.profile or None})
+        return envelope("profileChanged", self._active_profile())
+
+    def _active_profile(self) -> dict[str, str | None]:
+        return {"active": self._service.runtime.profile or None}
 
     def _metrics(self) -> FeedFrame:
         """Return the list of metrics, encoded once even if fifty tabs reconnect together."""

@@ -51,6 +51,7 @@ class World:
         self.models = [dict(each) for each in MODELS]
         self.readers: list[gevent.queue.Queue[str]] = []
         self.calls: list[str] = []
+        self.profile: str | None = None
         self.cancelled: set[int] = set()
         self.answer = "An answer."
         self.frames: list[dict[str, Any]] = []
@@ -150,6 +151,25 @@ def set_sockets(wanted: str) -> str:
 @bp.get("/api/models")
 def models() -> Response:
     return jsonify(models=world.models)
+
+
+@bp.get("/api/selectors")
+def selectors() -> Response:
+    return jsonify(selectors=[{"id": "whoever", "strategy": "warm", "targets": []}])
+
+
+@bp.get("/api/profiles")
+def profiles() -> Response:
+    return jsonify(
+        active=world.profile,
+        profiles=[{"id": name, "description": "", "pins": {}} for name in ("away", "work")],
+    )
+
+
+@bp.put("/api/profiles/active")
+def activate_profile() -> Response:
+    world.profile = json.loads(request.data)["name"]
+    return jsonify(active=world.profile)
 
 
 @bp.get("/api/overview")

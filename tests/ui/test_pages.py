@@ -41,6 +41,16 @@ def test_a_page_fits_and_is_accessible_on_any_screen_in_both_themes(
     assert browser.axe() == []
 
 
+def test_profiles_and_selectors_are_offered(browser: Any, fake: Any) -> None:
+    chosen = "return document.querySelector('.side-foot select')?.value"
+    for text, value in (("work", "work"), ("No profile", "")):
+        browser.visit(fake.base, "playground")
+        browser.choose("Profile", text)
+        browser.choose("Model", "whoever")
+        browser.visit(fake.base, "logs")
+        browser.wait(lambda value=value: browser.run(chosen) == value, f"profile {value!r}")
+
+
 def test_the_menu_of_a_phone_opens_closes_and_leads_on(browser: Any, fake: Any) -> None:
     browser.visit(fake.base)
     browser.size(375, 812)

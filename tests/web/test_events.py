@@ -119,7 +119,9 @@ def test_a_change_of_profile_is_told_with_the_models(world) -> None:
     feed = world.feed()
     told(feed)
     world.publish(ProfileChanged("work"))
-    assert [kind for kind, _ in envelopes(told(feed))] == ["modelStatus", "profileChanged"]
+    frames = told(feed)
+    assert [kind for kind, _ in envelopes(frames)] == ["modelStatus", "profileChanged"]
+    assert named(frames, "profileChanged") == [{"active": None}]
 
 
 def test_a_metric_is_a_list_of_one_and_an_object_in_camel_case(world) -> None:

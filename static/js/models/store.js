@@ -21,6 +21,9 @@ export const details = signal(new Map());
 /** When each model entered its state, Unix ms; used until the overview is known. */
 export const since = signal(new Map());
 
+/** Ids of the selectors: names in requests, each of which stands for one of several models. */
+export const selectors = signal([]);
+
 const byName = (a, b) => (a.name + a.id).localeCompare(b.name + b.id);
 
 export const localModels = computed(() => models.value.filter((model) => !model.peerID).sort(byName));
@@ -82,6 +85,14 @@ const refreshModels = singleFlight(async () => {
 function unchanged(before, entry) {
   return before && JSON.stringify({ ...before, seenMs: 0 }) === JSON.stringify({ ...entry, seenMs: 0 }) ? before : entry;
 }
+
+const refreshSelectors = singleFlight(async () => {
+  try {
+    selectors.value = (await getJson("/api/selectors")).selectors.map(({ id }) => id);
+  } catch (error) {
+    console.info(`/api/selectors: ${error.message}`);
+  }
+});
 
 /** Fetch the overview. */
 export const refreshDetails = singleFlight(async () => {
@@ -147,8 +158,9 @@ async function listModelsOfKey() {
 
 export function startModels() {
   subscribe("limited", listModelsOfKey);
-  subscribe("open", refreshModels);
-  subscribe("configReload", ({ phase }) => phase === "end" && refreshModels());
+  const refresh = () => Promise.all([refreshModels(), refreshSelectors()]);
+  subscribe("open", refresh);
+  subscribe("configReload", ({ phase }) => phase === "end" && refresh());
   subscribe("modelStatus", onStateChange);
   subscribe("inFlight", onInFlight);
   subscribe("swap", refreshSoon);

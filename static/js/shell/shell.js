@@ -15,6 +15,7 @@ import { failures } from "../models/failures.js";
 import { models } from "../models/store.js";
 import { PageHost } from "./page-host.js";
 import { Keyboard } from "./palette.js";
+import { ProfileChoice } from "./profile-choice.js";
 import { SignIn } from "./sign-in.js";
 
 const MAX_TITLE = 64;
@@ -94,7 +95,7 @@ function Sidebar({ open, onClose }) {
         ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${page.id === "models" && html`<span class="dot small-dot"></span>`}${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
       </a>`)}
     </div>
-    <div class="side-foot"><${Account} /><${ThemeChoice} /><${Connection} /></div>
+    <div class="side-foot"><${ProfileChoice} /><${Account} /><${ThemeChoice} /><${Connection} /></div>
   </nav>`;
 }
 
