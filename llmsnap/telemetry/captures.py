@@ -127,10 +127,7 @@ class Redactor:
             # (arguments of tool calls).
             any_name = "|".join(re.escape(json.dumps(name)[1:-1]) for name in sorted(self._names))
             self._member = re.compile(rf'(?<!\\)"(?:{any_name})"\s*:\s*', re.IGNORECASE)
-            self._quoted = re.compile(
-                rf'(\\"(?:{any_name})\\"\s*:\s*)(\\".*?(?<!\\)(?:\\\\\\\\)*\\"|[^,}}\]\\"\s]+)',
-                re.IGNORECASE,
-            )
+            self._quoted = re.compile(rf'\\"(?:{any_name})\\"\s*:\s*', re.IGNORECASE)
 
     @property
     def active(self) -> bool:
@@ -151,8 +148,9 @@ class Redactor:
         if self._member is None or self._quoted is None or not body:
             return body
         text = body.decode("utf-8", "surrogateescape")
-        redacted = self._quoted.sub(rf'\g<1>\\"{REDACTED}\\"', self._members(text, self._member))
-        return redacted.encode("utf-8", "surrogateescape")
+        text = _replaced(text, self._member, f'"{REDACTED}"', _end_of_value)
+        text = _replaced(text, self._quoted, f'\\"{REDACTED}\\"', _end_of_quoted_value)
+        return text.encode("utf-8", "surrogateescape")
 
     def _parameter(self, part: str) -> str:
         name, equals, _ = part.partition("=")
@@ -160,14 +158,18 @@ class Redactor:
         secret = is_secret_name(plain) or plain.lower() in self._names
         return f"{name}={REDACTED}" if equals and secret else part
 
-    def _members(self, text: str, member: re.Pattern[str]) -> str:
-        parts, at = [], 0
-        for match in member.finditer(text):
-            if match.start() < at:
-                continue  # inside a value that was already replaced
-            parts.append(text[at : match.end()] + f'"{REDACTED}"')
-            at = _end_of_value(text, match.end())
-        return "".join(parts) + text[at:]
+
+def _replaced(
+    text: str, name: re.Pattern[str], value: str, end_of: Callable[[str, int], int]
+) -> str:
+    """Return *text* with *value* behind each *name*, in place of what lasts until *end_of*."""
+    parts, at = [], 0
+    for match in name.finditer(text):
+        if match.start() < at:
+            continue  # inside a value that was already replaced
+        parts.append(text[at : match.end()] + value)
+        at = end_of(text, match.end())
+    return "".join(parts) + text[at:]
 
 
 def _end_of_value(text: str, start: int) -> int:
@@ -177,6 +179,33 @@ def _end_of_value(text: str, start: int) -> int:
     except (ValueError, RecursionError):
         return len(text)
     return end
+
+
+_QUOTED_TOKEN = re.compile(
+    # A string: its own quotes have three backslashes, its own backslashes four.
+    r'\\"(?:[^"\\]|\\\\\\"|\\\\\\\\|\\\\[^"\\]|\\[^"\\])*\\"'
+    r"|[\[{\]}]|[,:]|\\[nrt]|\s+|[^\[\]{},:\\\"\s]+"
+)
+
+
+def _end_of_quoted_value(text: str, start: int) -> int:
+    """Return the end of a value of JSON that is itself in a string, whose quotes are escaped.
+
+    A value that is truncated ends where that string does.
+    """
+    depth, at = 0, start
+    while at < len(text) and text[at] != '"':
+        token = _QUOTED_TOKEN.match(text, at)
+        if token is None:  # a string that is cut
+            return len(text)
+        found = token[0]
+        if not depth and found in ",]}":
+            break
+        depth += (found in "[{") - (found in "]}")
+        at = token.end()
+        if not depth and found.strip() and found not in (r"\n", r"\r", r"\t"):
+            break
+    return at
 
 
 _TEXT_TYPES = ("application/json", "text/", "application/x-ndjson", "application/x-www-form")

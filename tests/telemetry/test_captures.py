@@ -7,7 +7,7 @@ import subprocess
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmsnap.http.secrets import REDACTED
@@ -85,11 +85,24 @@ def test_json_fields(body, shown):
     assert json.loads(redacted) == shown
 
 
-def test_fields_inside_the_arguments_of_a_tool_call():
-    arguments = json.dumps({"ssn": 'a "b" c', "pin": 1234, "city": "Ulm"})
-    body = json.dumps({"function": {"arguments": arguments}}).encode()
-    redacted = json.loads(json.loads(Redactor(["ssn", "pin"]).body(body))["function"]["arguments"])
-    assert redacted == {"ssn": REDACTED, "pin": REDACTED, "city": "Ulm"}
+@settings(max_examples=60, deadline=None)
+@given(
+    value=st.recursive(
+        st.none() | st.integers() | st.booleans() | st.text(),
+        lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(), below, max_size=3),
+        max_leaves=5,
+    ),
+    indent=st.sampled_from([None, 2]),
+)
+@example(value='a "b\\" c', indent=None)
+@example(value={"deep": [{"ssn": "x"}, "}"]}, indent=2)
+def test_fields_inside_the_arguments_of_a_tool_call(value, indent):
+    arguments = json.dumps({"ssn": value, "city": "Ulm"}, indent=indent)
+    body = json.dumps({"function": {"arguments": arguments}, "ssn": value, "x": 1}).encode()
+    redacted = json.loads(Redactor(["ssn", "pin"]).body(body))
+    assert json.loads(redacted["function"]["arguments"]) == {"ssn": REDACTED, "city": "Ulm"}
+    assert redacted["ssn"] == REDACTED
+    assert redacted["x"] == 1
 
 
 def test_streams_and_cut_bodies():
@@ -99,6 +112,8 @@ def test_streams_and_cut_bodies():
         b'data: {"ssn": "[REDACTED]"}\n\ndata: {"ssn": "[REDACTED]", "x": 3}\n\n'
     )
     assert b"secret" not in redactor.body(b'{"ssn": "secret beginning of a cut')
+    assert b"secret" not in redactor.body(rb'{"arguments": "{\"ssn\": \"secret of a cut')
+    assert b"secret" not in redactor.body(rb'{"arguments": "{\"ssn\": {\"a\": \"secret of a cut')
     assert Redactor().body(stream) is stream, "without configured names"
 
 
