@@ -7,6 +7,7 @@ import requests
 
 from tests.e2e.api import arrived, error_of, raw, serving
 from tests.e2e.harness import Running
+from tests.parity import parity
 
 pytestmark = pytest.mark.e2e
 
@@ -256,6 +257,11 @@ def test_sleep_tells_why_it_cannot(server: Running) -> None:
 # --- /props -------------------------------------------------------------------------------------
 
 
+@parity(
+    "`/props`",
+    "`GET /props?model=` loads the model",
+    "the properties of its last load, or what is known of it; `autoload=1` loads it",
+)
 def test_props_of_a_model_are_remembered_and_never_load_it(server: Running) -> None:
     loaded = server.get("/props?model=zeta&autoload=1").json()
     assert loaded["default_generation_settings"]["n_ctx"] == 8192

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import json
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import gevent
@@ -14,6 +16,7 @@ import requests
 
 from tests.e2e.api import serving
 from tests.e2e.harness import Running
+from tests.parity import parity
 
 pytestmark = pytest.mark.e2e
 
@@ -65,6 +68,7 @@ def lines(server: Running, path: str, **headers: str) -> Iterator[tuple[str, Ite
             yield answer.headers["Content-Type"], answer.iter_lines(chunk_size=None)
 
 
+@parity("Event stream", "`/logs/stream` is plain text whatever `Accept` says", "or `?format=sse`")
 @pytest.mark.parametrize("path", LOGS)
 def test_a_log_tailer_reads_text_whatever_its_library_accepts(server: Running, path: str) -> None:
     load(server, "alpha")
@@ -152,3 +156,51 @@ def test_a_loader_wakes_what_is_asleep(server: Running) -> None:
     assert server.post("/api/models/sleep/beta").status_code == 200
     assert server.running() == {"beta": "asleep"}
     load(server, "beta")
+
+
+@parity("Store and activity", "the calls of dashboards made for it")
+def test_a_dashboard_gets_all_that_it_asks_for(server: Running) -> None:
+    began = server.get("/api/version").headers["Date"]
+    server.chat("alpha")
+    page = server.get("/api/metrics/activity?model=alpha&sort=time&order=DESC&limit=1").json()
+    assert {"data", "page", "limit", "total", "total_pages"} == page.keys()
+    (row,) = page["data"]
+    assert (row["model"], row["req_path"]) == ("alpha", "/v1/chat/completions")
+    assert row["tokens"]["output_tokens"] > 0
+    capture = server.get(f"/api/captures/{row['id']}").json()
+    assert base64.b64decode(capture["resp_body"])
+    newest = max(one["id"] for one in server.get("/api/metrics").json())
+    assert server.get(f"/api/metrics/activity?min_id={newest}").json()["total"] == 1
+    stats = server.get("/api/metrics/stats?model=alpha").json()
+    assert (
+        stats["total_requests"] == server.get("/api/metrics/activity?model=alpha").json()["total"]
+    )
+    after = parsedate_to_datetime(began).isoformat()
+    samples = server.get("/api/performance", params={"after": after}).json()
+    assert {"enabled", "sys_stats", "gpu_stats"} == samples.keys()
+    hardware = server.wait_for(lambda: server.get("/api/hardware").json().get("cpu"))
+    assert hardware["logical_thread_count"]
+    assert server.get("/api/profiles").json() == {"active": None, "profiles": []}
+
+
+@parity("Requests in flight", "`POST /api/inflight/{id}/cancel`")
+def test_a_dashboard_cancels_a_request_that_the_feed_lists(server: Running) -> None:
+    with lines(server, "/api/events", Accept="*/*") as (_, came):
+        feed = envelopes(came)
+        hi = [{"role": "user", "content": "hi"}]
+        body = {"model": "alpha", "messages": hi, "stream": True, "sim_tokens": 9999, "sim_tps": 5}
+        sent = {"headers": {"X-Session-ID": "s-1"}, "stream": True}
+        with contextlib.closing(server.post("/v1/chat/completions", body, **sent)):
+            is_new = lambda told: told.get("request", {}).get("model") == "alpha"  # noqa: E731
+            *_, (_, told) = until(feed, "inflight", is_new)
+            entry = told["request"]
+            assert entry["req_headers"]["X-Session-Id"] == "s-1"
+            (listed,) = server.get("/api/inflight").json()["requests"]
+            assert (str(listed["id"]), listed["session"]) == (entry["id"], "s-1")
+            path = f"/api/inflight/{entry['id']}/cancel"
+            assert server.post(path).json() == {"msg": "ok"}
+            is_gone = lambda told: told == {"operation": "remove", "id": entry["id"]}  # noqa: E731
+            assert list(until(feed, "inflight", is_gone))
+    assert server.post(path).status_code == 404
+    found = server.get("/api/activity?session=s-1").json()["records"]
+    assert [one["session"] for one in found] == ["s-1"]

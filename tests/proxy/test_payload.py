@@ -32,6 +32,7 @@ from llmsnap.proxy.payload import (
 )
 from llmsnap.proxy.request import BodyBudget, BodyShare, UpstreamSettings
 from tests.fakes.calls import make_request, runtime
+from tests.parity import parity
 
 MIB = 1 << 20
 FORMS = "/v1/audio/transcriptions"
@@ -140,6 +141,7 @@ def test_a_query_names_the_model(snapshot) -> None:
     assert payload.path == "/v1/audio/voices?model=new%20name&x=1"
 
 
+@parity("Audio tasks", "`POST /audioapi/v1/tasks/run`, sent on without `/audioapi`")
 @pytest.mark.parametrize(
     ("path", "sent"),
     [
