@@ -268,6 +268,8 @@ def _busy(service: Service) -> list[tuple[str, int, int]]:
 # --- requests in flight, as llama-swap's envelopes ----------------------------------------------
 
 
+SWITCHING = 101
+"""Status of the response that opens a WebSocket."""
 BYTES_EVERY_S = 0.25
 MOST_BYTES_TOLD = 50
 """Requests whose new byte counts are sent at once, least recently sent first."""
@@ -343,22 +345,33 @@ class InFlight:
 
     def _observers(self) -> dict[int, ResponseObserver]:
         observers = self._service.in_flight()
-        return {observer.serial: observer for observer in observers if is_inference(observer.path)}
+        return {one.serial: one for one in observers if self._is_listed(one)}
+
+    def _is_listed(self, observer: ResponseObserver) -> bool:
+        """Return whether it is inference, and no WebSocket that its model ignores."""
+        config = self._service.runtime.config
+        model = config.models.get(observer.context.shown_model)
+        ignores = model is not None and model.ignore_websockets
+        return is_inference(observer.path) and not (observer.status == SWITCHING and ignores)
 
     def _entry(self, observer: ResponseObserver, now: float) -> dict[str, Any]:
         """Return one request as llama-swap shows it; *elapsed_ms* needs no clock that agrees."""
-        request = observer.context.request
+        context = observer.context
+        request = context.request
+        led = {"selector": context.selector_id, "profile": context.profile}
+        metadata = {name: value for name, value in led.items() if value}
         return {
             "id": str(observer.serial),
             "timestamp": rfc3339(observer.started_ns),
-            "model": observer.context.shown_model,
+            "model": context.shown_model,
             "req_path": observer.path,
             "method": request.method,
-            "req_headers": self._headers(observer.context.shown_headers),
+            "req_headers": self._headers(context.shown_headers),
             "remote_ip": request.client_ip,
             "resp_headers": redact_headers(observer.response_headers),
             "resp_bytes": observer.response_bytes,
             "elapsed_ms": milliseconds(now - observer.started),
+            **({"metadata": metadata} if metadata else {}),
         }
 
     def _headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -447,8 +447,10 @@ def test_a_request_is_told_from_its_begin_to_its_end(timed, clock) -> None:
         "elapsed_ms": 1500.0,
     }
     assert in_flight_envelopes(timed, feed) == []
+    observer.context.profile = "work"
     observer.head(200, JSON)
     (upsert,) = in_flight_envelopes(timed, feed)
+    assert upsert["request"]["metadata"] == {"profile": "work"}
     assert upsert["request"]["resp_headers"] == {
         "Content-Type": "application/json",
         "Set-Cookie": "[REDACTED]",
@@ -509,8 +511,14 @@ def test_what_is_no_inference_is_not_listed(timed) -> None:
     feed = timed.feed(Form.MESSAGE)
     in_flight_envelopes(timed, feed)
     observers = [timed.begin(path="/slots"), timed.begin(path="/v1/embeddings")]
-    assert [one["request"]["req_path"] for one in in_flight_envelopes(timed, feed)] == [
-        "/v1/embeddings"
+    sockets = [timed.begin(model, path="/v1/responses") for model in ("alpha", "beta")]
+    for observer in sockets:
+        observer.head(101, [])
+    observers += sockets
+    listed = [one["request"] for one in in_flight_envelopes(timed, feed)]
+    assert [(one["model"], one["req_path"]) for one in listed] == [
+        ("alpha", "/v1/embeddings"),
+        ("alpha", "/v1/responses"),
     ]
     for observer in observers:
         observer.finish()

@@ -19,7 +19,8 @@ startPort: 17000
 logToStdout: none
 captureBuffer: 1
 models:
-  beta: {cmd: serve beta --port ${PORT}, name: " Beta ", unlisted: true}
+  beta: {cmd: serve beta --port ${PORT}, name: " Beta ", unlisted: true,
+    compat: {ignoreWebsockets: true}}
   alpha:
     cmd: serve --port ${PORT}
     aliases: [first]
