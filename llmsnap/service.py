@@ -355,7 +355,7 @@ class Service:
         if runtime.pages.port != before.pages.port:
             log.warning("another port in upstream.origin is opened by a restart only")
         self.runtime = runtime
-        self.sessions.retain(runtime.keyring)
+        self._end_what_keys_opened(before)
         for launcher in self.launchers.values():
             launcher.withhold(config.key_variables)
         if not before.keyring.open:
@@ -369,6 +369,12 @@ class Service:
         if preload:
             self.driver.preload(tuple(preload))
         self._tell_profile(before.profile)
+
+    def _end_what_keys_opened(self, before: Runtime) -> None:
+        """End sessions and feeds of keys that are gone, or have other rights. Never switches."""
+        self.sessions.retain(self.runtime.keyring)
+        if not self.runtime.keyring.covers(before.keyring):
+            self.end_feeds()  # which key opened one is not known
 
     # --- processes -----------------------------------------------------------------------------
 

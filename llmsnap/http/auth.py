@@ -115,6 +115,10 @@ class Keyring:
         """Whether *key* is one of these, with the same secret and rights."""
         return key in self._keys
 
+    def covers(self, other: Keyring) -> bool:
+        """Whether every client of *other* has the same rights here."""
+        return self.open or (not other.open and all(map(self.holds, other._keys)))
+
 
 def _digest(secret: bytes) -> bytes:
     return hashlib.blake2b(secret, digest_size=32, key=_SALT).digest()

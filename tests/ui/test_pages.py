@@ -165,3 +165,28 @@ def test_everything_is_reached_with_keys(browser: Any, fake: Any) -> None:
     keys(Keys.TAB)
     browser.find(".skip").send_keys(Keys.ENTER)
     browser.wait(lambda: browser.run(focused) == "models", "the focus on the page")
+
+
+def test_the_charts_have_a_colour_for_each_model_and_a_range(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "performance")
+    colours = """
+        return [...document.querySelectorAll(".chart")].flatMap((chart) =>
+          [...chart.querySelectorAll("li")].map((each) => [each.textContent.split(" ")[0],
+            getComputedStyle(each.firstElementChild).backgroundColor]));
+    """
+    browser.find(".chart h2", "Generated tokens/s")
+    browser.find(".chart h2", "Waiting requests")
+    found = {tuple(each) for each in browser.run(colours) if each[0].startswith(("qwen", "bge"))}
+    assert len(found) == len({name for name, _ in found}) == len({colour for _, colour in found})
+    axis = "return document.querySelector('.plot').getAttribute('aria-label')"
+    assert "now" in browser.run(axis)
+    browser.press("5 min")
+    browser.button("5 min")
+    browser.reload()
+    browser.find("button[aria-pressed=true]", "5 min")
+
+
+def test_a_file_dropped_beside_a_field_leaves_the_page(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "home")
+    drop = "return document.body.dispatchEvent(new DragEvent('drop', arguments[0]))"
+    assert browser.run(drop, {"cancelable": True, "bubbles": True}) is False

@@ -5,6 +5,7 @@ import pytest
 from llmsnap.config import compare, loads
 from llmsnap.http.auth import ClientKey
 from llmsnap.http.sessions import LIFETIME_S, MOST_SESSIONS, Sessions
+from llmsnap.web.events import EventFeed
 from tests.fakes.clock import Clock
 from tests.web.serving import site
 
@@ -122,9 +123,14 @@ def test_signing_out_ends_the_session_and_deletes_the_cookie(locked) -> None:
 
 def test_a_reload_ends_the_sessions_of_keys_that_changed(locked) -> None:
     kid, boss = sign_in(locked, "kid-key"), sign_in(locked)
+    feed = EventFeed(locked.service)
+    feed.open()
     apply(locked, TEXT + "logLevel: warn\n")
     assert status(locked, kid, **PAGE) == status(locked, boss, **PAGE) == 200
+    assert not feed.is_over
     apply(locked, KEYS.format(secret="another-key"))
+    assert feed.is_over, "it may be of the key that is gone"
+    feed.close()
     assert status(locked, kid, **PAGE) == 401
     assert status(locked, boss, **PAGE) == 200
     apply(locked, TEXT)

@@ -3,11 +3,11 @@
 import { batch, computed, signal } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { everyWhileVisible } from "../shared/timing.js";
+import { everyWhileVisible, throttle } from "../shared/timing.js";
 import { plural } from "../shared/format.js";
 
 const REFRESH_MS = 5000;
-const REFRESH_SOON_MS = 120;
+const REFRESH_SOON_MS = 1500;
 
 /** All models as the event stream lists them, local ones and those of peers. */
 export const models = signal([]);
@@ -110,14 +110,8 @@ export const refreshDetails = singleFlight(async () => {
   }
 });
 
-let soon = 0;
-function refreshSoon() {
-  if (!watchers) return;
-  soon ||= setTimeout(() => {
-    soon = 0;
-    refreshDetails();
-  }, REFRESH_SOON_MS);
-}
+/** A busy model starts and ends requests all the time, and the overview is long. */
+const refreshSoon = throttle(REFRESH_SOON_MS, () => watchers && refreshDetails());
 
 /** Keep *details* current until the returned function is called. Memory and countdowns have no event. */
 export function watchDetails() {

@@ -3,11 +3,13 @@
 import { html, signal, useEffect, useMemo } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
 import { everyWhileVisible } from "../shared/timing.js";
-import { bytes, percent } from "../shared/format.js";
+import { bytes, percent, speed } from "../shared/format.js";
 import { stored } from "../shared/storage.js";
 import { Empty, Problem, Segmented } from "../shared/controls.js";
+import { refreshRequests, requests } from "../timeline/store.js";
 import { swaps } from "../timeline/swaps.js";
 import { Chart } from "./chart.js";
+import { loadOf } from "./load.js";
 
 const REFRESH_MS = 5000;
 const KEPT = 720;
@@ -64,24 +66,38 @@ function chartsOf(list) {
   ].filter(({ series }) => some(series));
 }
 
+/** Tokens per second of each model, and how many requests wait. */
+function loadCharts({ times, tokens, waiting }) {
+  return [
+    { title: "Generated tokens/s", format: speed, stacked: true, times, series: tokens },
+    { title: "Waiting requests", format: speed, times, series: [{ name: "waiting", values: waiting }] },
+  ].filter(({ series }) => some(series));
+}
+
 export default function PerformancePage({ active }) {
   useEffect(() => {
     if (!active) return undefined;
-    refresh();
-    return everyWhileVisible(REFRESH_MS, refresh);
+    const read = () => {
+      refresh();
+      refreshRequests();
+    };
+    read();
+    return everyWhileVisible(REFRESH_MS, read);
   }, [active]);
   const all = samples.value;
   const list = useMemo(() => all.filter((sample) => sample.at_ms > all.at(-1).at_ms - range.value * 60000), [all, range.value]);
   const marks = useMemo(() => swaps.value.filter((swap) => swap.outcome).map((swap) => swap.ended_ms / 1000), [swaps.value]);
   const times = useMemo(() => list.map((sample) => sample.at_ms / 1000), [list]);
-  const charts = useMemo(() => chartsOf(list), [list]);
+  const end = all.at(-1)?.at_ms ?? 0;
+  const load = useMemo(() => loadOf(requests.value, end - range.value * 60000, end), [requests.value, range.value, end]);
+  const charts = useMemo(() => [...loadCharts(load), ...chartsOf(list)], [load, list]);
   return html`
     <header class="page-head"><h1>Performance</h1><span class="muted small">Dotted lines are swaps</span>
       <div class="tools"><${Segmented} label="Range" value=${range.value} options=${RANGES} onChange=${(next) => { range.value = next; }} /></div></header>
     <div class="page-body">
       ${problem.value && html`<${Problem}>No samples: ${problem.value}</${Problem}>`}
       ${known.value && !list.length && !problem.value && html`<${Empty} icon="gauge" title="No samples yet">The first one is taken a few seconds after the start.</${Empty}>`}
-      <div class="charts">${charts.map((chart) => html`<${Chart} key=${chart.title} ...${chart} times=${times} marks=${marks} sync=${SYNC} />`)}</div>
+      <div class="charts">${charts.map((chart) => html`<${Chart} key=${chart.title} times=${times} ...${chart} marks=${marks} sync=${SYNC} />`)}</div>
       ${list.length > 0 && !(list.at(-1).gpus ?? []).length && html`<p class="small muted">No GPU is seen. With NVIDIA cards, install llmsnap with its GPU extra to see them here.</p>`}
     </div>`;
 }

@@ -4,7 +4,7 @@
 // server-sent events where a proxy does not let WebSockets through. Each frame is {event, data}. A
 // new connection sends no history: subscribers of "open" fetch what they show.
 
-import { signal } from "./html.js";
+import { effect, signal } from "./html.js";
 import { address, getJson, singleFlight } from "./api.js";
 import { limited, signedOut } from "./session.js";
 
@@ -122,6 +122,8 @@ export function connect() {
   if (socketsWork) openSocket();
   else openEventSource();
 }
+
+effect(() => signedOut.value && close());
 
 // A hidden tab closes its connection after a minute, and fetches what it shows when it is shown again.
 function onVisibility() {
