@@ -148,21 +148,6 @@ def record(number: int, rng: random.Random, now_ms: int, states: dict[str, Any])
     }
 
 
-def metric_of(one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": one["id"],
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one["ended_ms"] / 1000)),
-        "model": one["model_id"],
-        "cache_tokens": -1 if one["cached_tokens"] is None else one["cached_tokens"],
-        "input_tokens": one["input_tokens"],
-        "output_tokens": one["output_tokens"] or 0,
-        "prompt_per_second": one["prompt_per_second"],
-        "tokens_per_second": one["tokens_per_second"] or -1,
-        "duration_ms": int(one["duration_ms"]),
-        "has_capture": one["has_capture"],
-    }
-
-
 def in_flight(cancelled: set[int]) -> list[dict[str, Any]]:
     """Requests in flight except those that were cancelled."""
     now_ms = time.time() * 1000

@@ -1,7 +1,5 @@
 // How programs reach the server: a text to copy for each.
 
-const AUTH_NOTE = "one of your API keys";
-
 /** [id, name, hint, text] of each; *root* is the address without /v1, *key* what stands for the API key. */
 export function snippetsFor({ root, model, key, required }) {
   const v1 = `${root}/v1`;
@@ -58,4 +56,4 @@ export function snippetsFor({ root, model, key, required }) {
 
 /** What to write for the key: a placeholder, since the page does not have it. */
 export const keyText = (required) => (required ? "YOUR_KEY" : "none");
-export const keyHint = (required) => (required ? AUTH_NOTE : "none needed; clients that insist may send any text");
+export const keyHint = (required) => (required ? "one of your API keys" : "none needed; clients that insist may send any text");

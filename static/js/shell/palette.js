@@ -34,7 +34,7 @@ function commands() {
 }
 
 /** The commands that contain every word of *text*; those that begin with it come first. */
-export function matching(list, text) {
+function matching(list, text) {
   const wanted = text.toLowerCase().trim();
   const words = wanted.split(/\s+/);
   const found = list.filter(([name]) => words.every((word) => name.toLowerCase().includes(word)));
