@@ -86,7 +86,7 @@ def test_the_timeline_tells_what_is_under_the_pointer(browser: Any, fake: Any) -
 
 def test_charts_are_drawn(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "performance")
-    browser.wait(lambda: len(browser.all(".chart canvas")) == 8, "eight charts")
+    browser.wait(lambda: len(browser.all(".chart canvas")) == 10, "ten charts")
     browser.find(".chart-legend", "qwen3-30b-a3b")
 
 
