@@ -50,11 +50,19 @@ def _main(argv: Sequence[str]) -> int:
     if known.version:
         return _command("version", [])
     try:
-        given = {name: value for name, value in vars(known).items() if name != "version"}
+        own = {field.name for field in fields(Options)}
+        given = {name: value for name, value in vars(known).items() if name in own}
         options = Options(**{**from_environ(os.environ), **given})
     except BadRequest as error:
         parser.error(str(error))
-    return _run(options)
+    return _validate(options) if getattr(known, "validate", False) else _run(options)
+
+
+def _validate(options: Options) -> int:
+    from llmsnap.commands.check import validate  # noqa: PLC0415 - the server needs none of it
+    from llmsnap.config import Sources  # noqa: PLC0415
+
+    return validate(Sources(*options.config_paths))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -70,6 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", metavar="FILE", help="configuration file (config.yaml)")
+    add("--config-dir", metavar="DIR", help="read its *.yml and *.yaml files as one, after FILE")
+    add("--validate", action=_Flag, help=argparse.SUPPRESS)  # as `llmsnap check`, see docs/cli.md
     add("--listen", metavar="ADDR", help="host:port, :port or unix:/path (:8080, TLS: :8443)")
     add("--tls-cert-file", metavar="FILE", help="certificate chain, PEM")
     add("--tls-key-file", metavar="FILE", help="its key, PEM")
@@ -118,6 +128,7 @@ def normalize(argv: Sequence[str]) -> list[str]:
     flags = {
         "--" + field.name.replace("_", "-") for field in fields(Options) if field.type == "bool"
     }
+    flags.add("--validate")
     out = []
     for word in argv:
         name, equals, value = word.partition("=")
@@ -148,7 +159,7 @@ def version(argv: Sequence[str]) -> int:
 
 def _run(options: Options) -> int:
     # Imported lazily, so that --version and usage errors need not load Flask.
-    from llmsnap.config import advice_on, load_with_advice  # noqa: PLC0415
+    from llmsnap.config import Sources, advice_on, load_with_advice  # noqa: PLC0415
     from llmsnap.event_loop import watch_loop  # noqa: PLC0415
     from llmsnap.limits import protect_memory, raise_open_files  # noqa: PLC0415
     from llmsnap.logs import LogStyle  # noqa: PLC0415
@@ -161,17 +172,17 @@ def _run(options: Options) -> int:
         _say("--tls-cert-file and --tls-key-file belong together: give both or none")
         return 1
     try:
-        loaded = load_with_advice(options.config)
+        loaded = load_with_advice(Sources(*options.config_paths))
     except ConfigError as error:
         _say("Error loading config")
         for problem in error.problems:
-            _say(f"{problem.place(options.config)}: {problem}")
+            _say(f"{problem.place(error.source)}: {problem}")
         return 1
     if options.debug:
         watch_loop()
     raise_open_files()
     protect_memory(debug=options.debug)
-    state = find_state_dir(options.config, options.state_dir)
+    state = find_state_dir(options.config_paths, options.state_dir)
     service = Service(
         loaded.config,
         listen_host=options.listen.rpartition(":")[0],

@@ -1,8 +1,8 @@
-"""The configuration file on disk, read only once it no longer changes.
+"""The configuration's files on disk, read only once they no longer change.
 
 A file that parses may still be incomplete: empty, or ending after three of five models. So a reload
-uses content that was the same at two reads some time apart, while no program has the file open for
-writing.
+uses content that was the same at two reads some time apart, while no program has a file open for
+writing. A *source* is the path of a file, or ``Sources``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import gevent
 
-from llmsnap.config import read_bytes
+from llmsnap.config import Contents, Sources, read_contents
 from llmsnap.errors import ConfigError, Problem
 
 REST_S = 0.5
@@ -29,21 +29,39 @@ LIMIT_S = 30.0
 """How long a requested reload waits for a file that keeps changing."""
 
 Fingerprint = tuple[int, int, int, int]
+Version = tuple[tuple[str, Fingerprint], ...]
+"""Which files, in which version."""
+Source = str | Sources
 
 
 class Look(NamedTuple):
-    """The file at one moment: its version (None: there is no file) and its bytes.
+    """The files at one moment: their version (None: there is nothing to read) and their bytes.
 
     *trouble* says why there are no bytes.
     """
 
-    version: Fingerprint | None
-    content: bytes = b""
+    version: Version | None
+    contents: Contents = ()
     trouble: Problem | None = None
 
+    @property
+    def content(self) -> bytes:
+        """The bytes of all files."""
+        return b"".join(content for _, content in self.contents)
 
-def fingerprint(path: str) -> Fingerprint | None:
-    """Return which file, in which version, *path* leads to; None while there is none."""
+
+def version_of(source: Source) -> Version | None:
+    """Return which files, in which version, *source* leads to.
+
+    None while its file is missing, or its directory has none and nothing else is named.
+    """
+    paths = Sources.of(source).paths()
+    found = [(path, _fingerprint(path)) for path in paths]
+    known = tuple((path, version) for path, version in found if version is not None)
+    return known if found and len(known) == len(found) else None
+
+
+def _fingerprint(path: str) -> Fingerprint | None:
     try:
         found = Path(path).stat()
     except OSError:
@@ -51,41 +69,54 @@ def fingerprint(path: str) -> Fingerprint | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
+def has_lost_folder(source: Source, version: Version, before: Version) -> bool:
+    """Whether the directory of *source* had files *before*, and has none in *version*."""
+    file = Sources.of(source).file
+    had, has = (any(path != file for path, _ in one) for one in (before, version))
+    return had and not has
+
+
 def settled(
-    path: str,
+    source: Source,
     *,
     rest_s: float = REST_S,
     limit_s: float | None = LIMIT_S,
     is_written: Callable[[], bool] = lambda: False,
 ) -> Look:
-    """Return what the file holds once it rests. Blocks: *rest_s* at least, *limit_s* at most.
+    """Return what the files hold once they rest. Blocks: *rest_s* at least, *limit_s* at most.
 
     *is_written* reports a writer that cannot be found out otherwise. A file that is missing or
-    unreadable at both reads is returned as such. Raises: ConfigError when the file does not come to
+    unreadable at both reads is returned as such. Raises: ConfigError when the files do not come to
     rest in time.
     """
     began = since = time.monotonic()
-    seen = look(path)
+    seen = look(source)
     while True:
         gevent.sleep(rest_s)
-        now, found = time.monotonic(), look(path)
+        now, found = time.monotonic(), look(source)
         if found != seen:
             seen, since = found, now
-        elif now - since >= WRITER_S or not (is_open_for_writing(path) or is_written()):
+        elif now - since >= WRITER_S or not (_is_open(found) or is_written()):
             return found
         if limit_s is not None and now - began >= limit_s:
-            what = f"{path} did not come to rest within {limit_s:g} s"
-            raise ConfigError([Problem("", what, "reload when it is written completely")], path)
+            what = f"{source} did not come to rest within {limit_s:g} s"
+            problem = Problem("", what, "reload when it is written completely")
+            raise ConfigError([problem], str(source))
 
 
-def look(path: str) -> Look:
-    """Return the file at *path* now. A pipe or device is not read, since its content is gone."""
-    version = fingerprint(path)
+def _is_open(found: Look) -> bool:
+    return any(is_open_for_writing(path) for path, _ in found.version or ())
+
+
+def look(source: Source) -> Look:
+    """Return the files now. A pipe or device is not read, since its content is gone."""
+    version = version_of(source)
     try:
-        if version is not None and not stat.S_ISREG(Path(path).stat().st_mode):
-            what, fix = f"{path} is not a regular file, so it is read once", "restart to change it"
-            return Look(version, trouble=Problem("", what, fix))
-        return Look(version, read_bytes(path))
+        for path, _ in version or ():
+            if not stat.S_ISREG(Path(path).stat().st_mode):
+                what = f"{path} is not a regular file, so it is read once"
+                return Look(version, trouble=Problem("", what, "restart to change it"))
+        return Look(version, read_contents(Sources.of(source)))
     except OSError:
         return Look(None)
     except ConfigError as error:

@@ -50,7 +50,8 @@ class Problem:
     """One finding in a configuration file.
 
     *where* is the dotted path (``models.llama.ttl``), *line* and *column* count from 1 (0 =
-    unknown), *what* says what is wrong with the value found, *fix* what to do about it.
+    unknown), *what* says what is wrong with the value found, *fix* what to do about it. *file* is
+    the path of its file where the configuration has several.
     """
 
     where: str
@@ -58,10 +59,12 @@ class Problem:
     fix: str = ""
     line: int = 0
     column: int = 0
+    file: str = ""
 
     def place(self, source: str) -> str:
-        """Return where in the file *source* it is, as editors read it: ``config.yaml:4:10``."""
-        return f"{source}:{self.line}:{self.column}" if self.line else source
+        """Return where in its file, or in *source*, it is, as editors read it: ``c.yaml:4:10``."""
+        file = self.file or source
+        return f"{file}:{self.line}:{self.column}" if self.line else file
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what

@@ -28,7 +28,10 @@ LOG_FORMATS = ("text", "json")
 class Options:
     """How the program runs; the models are defined in the configuration file."""
 
-    config: str = "config.yaml"
+    config: str = ""
+    """Path of the configuration file; empty: config.yaml, unless there is a directory."""
+    config_dir: str = ""
+    """Directory whose *.yml and *.yaml files are read as one configuration, after *config*."""
     listen: str = ""
     """host:port, :port or unix:/path; empty: :8080, or :8443 with TLS."""
     tls_cert_file: str = ""
@@ -47,6 +50,11 @@ class Options:
         """Check the values. Raises: BadRequest."""
         if self.log_format not in LOG_FORMATS:
             raise BadRequest(f"log format must be text or json, not {self.log_format!r}")
+
+    @property
+    def config_paths(self) -> tuple[str, str]:
+        """The configuration's file and its directory; one of them may be empty."""
+        return self.config or ("" if self.config_dir else "config.yaml"), self.config_dir
 
     @property
     def tls(self) -> bool:

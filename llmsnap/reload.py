@@ -1,13 +1,12 @@
-"""Watches the configuration file and reloads it once it has not changed for a second.
+"""Watches the configuration's files and reloads them once they have not changed for a second.
 
-inotify on its folders only wakes the watcher, which then compares the fingerprint of the file that
-the path leads to. Renames by editors, symlinks and the ``..data`` swap of Kubernetes are thus the
+inotify on their folders only wakes the watcher, which then compares which files there are, in which
+version. Renames by editors, symlinks and the ``..data`` swap of Kubernetes are thus the
 same case, and polling covers bind mounts and systems without inotify.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from pathlib import Path
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.configfile import Fingerprint, Look, fingerprint, settled
+from llmsnap.config import SUFFIXES, Sources, hash_of, read_contents
+from llmsnap.configfile import Look, Source, Version, has_lost_folder, settled, version_of
 from llmsnap.errors import ConfigError
 from llmsnap.service import Service
 from llmsnap.tasks import TaskGroup
@@ -28,17 +28,20 @@ POLL_S = 2.0
 
 
 class ConfigWatcher:
-    """Calls *on_change*, which may block, after the file at *path* has changed and come to rest."""
+    """Calls *on_change*, which may block, after a file of *source* has changed and come to rest.
+
+    A file or directory that is missing is no change, nor is a directory without its files.
+    """
 
     def __init__(
         self,
-        path: str,
+        source: Source,
         on_change: Callable[[Look], None],
         *,
         quiet_s: float = QUIET_S,
         poll_s: float = POLL_S,
     ) -> None:
-        self.path = path
+        self.source = source
         self._on_change = on_change
         self._quiet_s = quiet_s
         self._poll_s = poll_s
@@ -46,17 +49,18 @@ class ConfigWatcher:
         self._notifier: _Notifier | None = None
 
     def __repr__(self) -> str:
-        return f"<ConfigWatcher {self.path}>"
+        return f"<ConfigWatcher {self.source}>"
 
     def open(self, known_hash: str = "") -> None:
-        """Begin to watch. The file as it is now counts as known if its hash is *known_hash*.
+        """Begin to watch. The files as they are now count as known if their hash is *known_hash*.
 
-        So a change between reading the file and this call is not missed. Without a hash, any
-        content counts as known.
+        So a change between reading them and this call is not missed. Without a hash, any content
+        counts as known.
         """
-        self._notifier = _Notifier(_places(self.path))
-        found = fingerprint(self.path)
-        if known_hash and _hash(self.path) != known_hash:
+        sources = Sources.of(self.source)
+        self._notifier = _Notifier(_places(sources), sources.folder)
+        found = version_of(sources)
+        if known_hash and _hash(sources) != known_hash:
             found = None
         self._tasks.spawn("file", self._watch, found)
 
@@ -67,18 +71,21 @@ class ConfigWatcher:
             self._notifier.close()
             self._notifier = None
 
-    def _watch(self, known: Fingerprint | None) -> None:
+    def _watch(self, known: Version | None) -> None:
         while True:
-            found = fingerprint(self.path)
-            if found is None or found == known:
+            found = version_of(self.source)
+            if found == known or self._is_missing(found, known):
                 self._wait(self._poll_s)
                 continue
             rested = settled(
-                self.path, rest_s=self._quiet_s, limit_s=None, is_written=self._is_written
+                self.source, rest_s=self._quiet_s, limit_s=None, is_written=self._is_written
             )
-            known = rested.version
-            if known is not None:  # else it is missing, which is no reason to reload
+            if not self._is_missing(rested.version, known):
+                known = rested.version
                 self._on_change(rested)
+
+    def _is_missing(self, found: Version | None, known: Version | None) -> bool:
+        return found is None or has_lost_folder(self.source, found, known or ())
 
     def _wait(self, limit_s: float) -> None:
         if self._notifier is not None:
@@ -95,9 +102,10 @@ class _Notifier:
     file of another user.
     """
 
-    def __init__(self, places: list[Path]) -> None:
+    def __init__(self, places: list[Path], folder: str = "") -> None:
         self._inotify = None
         self._names = {place.name for place in places}
+        self._suffixes = SUFFIXES if folder else ()
         self._written = False
         try:
             from inotify_simple import INotify, flags  # noqa: PLC0415 - Linux only
@@ -105,8 +113,9 @@ class _Notifier:
             inotify = INotify(nonblocking=True)
             self._modified = flags.MODIFY
             self._ended = flags.CLOSE_WRITE | flags.CREATE | flags.MOVED_TO | flags.DELETE
-            for folder in sorted({str(place.parent) for place in places}):
-                inotify.add_watch(folder, self._modified | self._ended)
+            folders = {str(place.parent) for place in places} | ({folder} if folder else set())
+            for each in sorted(folders):
+                inotify.add_watch(each, self._modified | self._ended)
             self._inotify = inotify
         except (ImportError, AttributeError) as error:  # see installation.platform_warnings
             log.debug("no inotify on this system: %s", error)
@@ -133,7 +142,7 @@ class _Notifier:
         if self._inotify is None:
             return
         for event in self._inotify.read(timeout=0):
-            if event.name in self._names:
+            if event.name in self._names or event.name.endswith(self._suffixes):
                 self._written = bool(event.mask & self._modified)
 
     def close(self) -> None:
@@ -142,17 +151,19 @@ class _Notifier:
             self._inotify.close()
 
 
-def _hash(path: str) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal; "" when it cannot be read."""
+def _hash(sources: Sources) -> str:
+    """The hash of the files' bytes; "" when they cannot be read."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
+        return hash_of(read_contents(sources))
+    except ConfigError:
         return ""
 
 
-def _places(path: str) -> list[Path]:
-    """The path as given, and that of the file it leads to."""
-    given = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks, which resolve() does not
+def _places(sources: Sources) -> list[Path]:
+    """The path of the file as given, and that of the file it leads to."""
+    if not sources.file:
+        return []
+    given = Path(os.path.abspath(sources.file))  # noqa: PTH100 - keeps symlinks
     return [given, given.resolve()]
 
 
@@ -165,7 +176,7 @@ def watch(service: Service) -> ConfigWatcher:
         except ConfigError as error:
             log.debug("reload refused: %s", error)  # the service has logged every problem
 
-    watcher = ConfigWatcher(service.runtime.config.source, reload)
+    watcher = ConfigWatcher(service.runtime.config.sources, reload)
     watcher.open(service.runtime.config.content_hash)
-    log.info("watching %s for changes", watcher.path)
+    log.info("watching %s for changes", watcher.source)
     return watcher

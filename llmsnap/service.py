@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import gevent
 from gevent.lock import BoundedSemaphore
 
-from llmsnap.config import Config, Diff, Loaded, ModelConfig, advice_on, compare, load_content
-from llmsnap.configfile import REST_S, Look, fingerprint, settled
+from llmsnap.config import Config, Diff, Loaded, ModelConfig, advice_on, compare, load_contents
+from llmsnap.configfile import REST_S, Look, settled, version_of
 from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem, in_full
 from llmsnap.http import Sessions
@@ -262,11 +262,11 @@ class Service:
         Raises: ConfigError with every problem; then nothing has changed.
         """
         with self._reload_lock:
-            source = self.runtime.config.source
+            source, sources = self.runtime.config.source, self.runtime.config.sources
             self.bus.publish(ConfigReload(ReloadPhase.START, source))
             try:
-                if found is None or found.version != fingerprint(source):
-                    found = settled(source, rest_s=self.rest_s)
+                if found is None or found.version != version_of(sources):
+                    found = settled(sources, rest_s=self.rest_s)
                 loaded = self._read(found)
             except ConfigError as error:
                 self._refuse(error)
@@ -327,10 +327,10 @@ class Service:
             log.warning("configuration: %s: %s", problem.place(source), problem)
 
     def _read(self, found: Look) -> Loaded:
-        source = self.runtime.config.source
+        config = self.runtime.config
         if found.trouble is not None:
-            raise ConfigError([found.trouble], source)
-        return load_content(found.content, source, previous=self.runtime.config)
+            raise ConfigError([found.trouble], config.source)
+        return load_contents(found.contents, config.sources, previous=config)
 
     def _refuse(self, error: ConfigError) -> None:
         problems = tuple(map(str, error.problems))

@@ -9,7 +9,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from llmsnap.errors import StateInUse
@@ -92,13 +92,16 @@ class StateDir:
             self._lock_fd = None
 
 
-def find(config_path: str, wanted: str = "", environ: Mapping[str, str] = os.environ) -> StateDir:
-    """Return the state directory for the configuration at *config_path*, made if need be.
+def find(
+    config: str | Iterable[str], wanted: str = "", environ: Mapping[str, str] = os.environ
+) -> StateDir:
+    """Return the state directory for the configuration at these paths, made if need be.
 
     *wanted* is the user's choice, else the first writable directory is used. If there is none,
     the result is not writable and a warning is logged.
     """
-    name = _digest(str(Path(config_path).resolve()))
+    paths = [config] if isinstance(config, str) else config
+    name = _digest("\n".join(str(Path(path).resolve()) for path in paths if path))
     places = [Path(wanted)] if wanted else [base / "llmsnap" / name for base in _bases(environ)]
     refused: list[str] = []
     for place in places:

@@ -13,7 +13,7 @@ import os
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.installation import identify
-from llmsnap.config import Loaded, advice_on, load_with_advice
+from llmsnap.config import Loaded, Sources, advice_on, load_with_advice
 from llmsnap.errors import ConfigError
 from llmsnap.event_loop import freeze_heap
 from llmsnap.limits import end_with_parent, protect_memory, raise_open_files
@@ -59,11 +59,11 @@ def _open(options: Options) -> Service:
     protect_memory(debug=options.debug)
     if os.environ.get("WERKZEUG_RUN_MAIN") == "true":
         end_with_parent()  # Flask's reloader, which is what people kill
-    state = find_state_dir(options.config, options.state_dir)
+    state = find_state_dir(options.config_paths, options.state_dir)
     worker = current_worker()
     if worker is not None:
         acquire_lock(state, worker)
-    loaded = _load(options.config, worker)
+    loaded = _load(Sources(*options.config_paths), worker)
     service = Service(
         loaded.config,
         state=state,
@@ -82,9 +82,9 @@ def _open(options: Options) -> Service:
     return service
 
 
-def _load(path: str, worker: GunicornWorker | None) -> Loaded:
+def _load(sources: Sources, worker: GunicornWorker | None) -> Loaded:
     try:
-        return load_with_advice(path)
+        return load_with_advice(sources)
     except ConfigError as error:
         if worker is None:
             raise

@@ -87,7 +87,7 @@ PURE = ["config", "http", "models.states", "proxy.jsonbody", "server.http1", "te
 PURE += [f"routing.{name}" for name in ("explain", "messages", "names", "policies", "residency")]
 PURE += [f"routing.{name}" for name in ("scheduler", "state", "swaps", "timing")]
 IMPURE = {"gevent", "select", "selectors", "signal", "socket", "subprocess", "threading", "time"}
-CONFIG_IO = {"config.loader"}  # it reads the file
+CONFIG_IO = {"config.loader", "config.sources"}  # they read the files
 
 DOORS = {"__main__", "wsgi"}
 MAX_MODULE_LINES = 900

@@ -11,6 +11,7 @@ from llmsnap import __version__, cli
 from llmsnap.cli import build_parser, normalize
 from llmsnap.commands.catalog import COMMANDS
 from llmsnap.errors import CommandFailed, KeyRefused, NoServer, NoSuchModel, WrongUse
+from tests.parity import parity
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,25 @@ def test_a_bad_configuration_is_told_in_full(tmp_path, capsys) -> None:
     assert "uiOrigin" in out[2]
     assert cli.main(["--tls-cert-file", "c.pem"]) == 1
     assert "--tls-key-file" in capsys.readouterr().out
+
+
+@parity(
+    "`-validate`",
+    "one line with the numbers of models and peers, or the first error; exit code 0 or 1",
+    "the same, with all errors and advice",
+)
+def test_a_configuration_is_validated_without_a_server(tmp_path, capsys) -> None:
+    (tmp_path / "a.yaml").write_text("models: {a: {cmd: 'no-such-program ${PORT}'}}\n")
+    (tmp_path / "b.yaml").write_text("peers: {p: {proxy: 'http://p', models: [m]}}\nx: 1\n")
+    argv = ["-config-dir", str(tmp_path), "-validate"]
+    assert cli.main(argv) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/b.yaml:2:1: advice: x: unknown key - remove it",
+        f"{tmp_path}: valid, with 1 model and 1 peer",
+    ]
+    (tmp_path / "b.yaml").write_text("startPort: 0\n")
+    assert cli.main(argv) == 1
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/b.yaml:1:12: startPort: must be")
 
 
 def output(*argv: str) -> tuple[int, str, str]:

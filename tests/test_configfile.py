@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from llmsnap import configfile
-from llmsnap.configfile import Look, fingerprint, is_open_for_writing, look, settled
+from llmsnap.configfile import Look, is_open_for_writing, look, settled, version_of
 from llmsnap.errors import ConfigError
 
 
@@ -140,6 +140,6 @@ def test_the_file_behind_a_link_that_was_swapped_rests(tmp_path: Path, clock: Cl
     (tmp_path / "..data_tmp").symlink_to("2")
     (tmp_path / "..data_tmp").replace(tmp_path / "..data")
     assert before != look(str(path))
-    assert look(str(path)) == Look(fingerprint(str(path)), b"2")
+    assert look(str(path)) == Look(version_of(str(path)), ((str(path), b"2"),))
     assert settled(str(path)).content == b"2"
     assert clock.pauses == [0.5]

@@ -2,6 +2,7 @@ import pytest
 
 from llmsnap.errors import BadRequest
 from llmsnap.options import Options, from_environ
+from tests.parity import parity
 
 
 def test_every_option_has_a_twin_in_the_environment() -> None:
@@ -48,3 +49,19 @@ def test_a_misspelt_certificate_is_no_server_without_tls() -> None:
         "LLMSNAP_TLS_SERVICE_HOST": "10.0.0.1",
     }
     assert from_environ(kubernetes) == {}
+
+
+@parity(
+    "`-config-dir`", "beside or instead of `-config`; one is required", "`config.yaml` without both"
+)
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [
+        (Options(), ("config.yaml", "")),
+        (Options(config="a.yaml"), ("a.yaml", "")),
+        (Options(config_dir="d"), ("", "d")),
+        (Options(config="a.yaml", config_dir="d"), ("a.yaml", "d")),
+    ],
+)
+def test_where_a_configuration_is(options: Options, paths: tuple[str, str]) -> None:
+    assert options.config_paths == paths

@@ -7,6 +7,7 @@ import pytest
 from gevent.event import Event
 
 from llmsnap import configfile
+from llmsnap.config import Sources
 from llmsnap.configfile import Look
 from llmsnap.reload import ConfigWatcher
 from tests.parity import parity
@@ -173,3 +174,53 @@ class Counted:
         self.left = number
         self.enough.clear()
         assert self.enough.wait(3)
+
+
+# --- a directory ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "conf.d"
+    made.mkdir()
+    (made / "a.yaml").write_text("a")
+    return made
+
+
+@pytest.fixture
+def watch_folder(folder: Path, changes: Changes) -> Iterator[ConfigWatcher]:
+    watcher = ConfigWatcher(Sources("", str(folder)), changes, quiet_s=0.03, poll_s=0.02)
+    watcher.open()
+    yield watcher
+    watcher.close()
+
+
+@parity("`-config-dir`", "with `-watch-config`: one reload for each change", "the same")
+def test_files_that_come_change_and_go_are_seen(watch_folder, folder: Path, changes) -> None:
+    (folder / "b.yaml").write_text("b")
+    (folder / "c.yml").write_text("c")
+    changes.wait()
+    assert changes.content == b"abc"
+    (folder / "b.yaml").write_text("B")
+    changes.wait()
+    assert changes.content == b"aBc"
+    (folder / "c.yml").unlink()
+    changes.wait()
+    assert (changes.count, changes.content) == (3, b"aB")
+
+
+@parity("`-config-dir`", "a directory that is gone or empty for a moment is no change", "the same")
+def test_a_directory_that_is_lost_counts_only_when_it_is_back(
+    watch_folder, folder: Path, changes
+) -> None:
+    folder.rename(folder.parent / "away")
+    (folder.parent / "away" / "a.yaml").rename(folder.parent / "a.yaml")
+    folder.mkdir()  # empty
+    (folder / "notes.txt").write_text("x")
+    (folder / ".b.yaml.swp").write_text("x")
+    gevent.idle()
+    assert changes.count == 0
+    (folder.parent / "a.yaml").rename(folder / "a.yaml")
+    (folder / "b.yaml").write_text("b")
+    changes.wait()
+    assert (changes.count, changes.content) == (1, b"ab")

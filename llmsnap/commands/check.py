@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +20,7 @@ from llmsnap.config import (
     ModelConfig,
     Node,
     Report,
+    Sources,
     advise,
     advise_by_schema,
     changed_settings,
@@ -46,7 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(prog="llmsnap check", description=DESCRIPTION)
     add = parser.add_argument
-    add("file", nargs="?", default="config.yaml", metavar="FILE", help="default: config.yaml")
+    add("file", nargs="?", metavar="FILE", help="default: config.yaml, unless there is a directory")
+    add("--config-dir", metavar="DIR", default="", help="read its *.yml and *.yaml files, too")
     add("--against", metavar="OLD", help="show what a reload from OLD would do")
     add("--strict", action="store_true", help="exit with 1 on advice too")
     add("--json", action="store_true", help="write JSON, for editors")
@@ -58,8 +60,10 @@ def run(
     out: TextIO | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> int:
-    """Check ``args.file``; return 0, or 1 with errors (and with advice, if strict)."""
-    result = _Result(args.file, os.environ if environ is None else environ)
+    """Check the file or files; return 0, or 1 with errors (and with advice, if strict)."""
+    file = args.file or ("" if args.config_dir else "config.yaml")
+    sources = Sources(file, args.config_dir)
+    result = _Result(sources, os.environ if environ is None else environ)
     if args.against is None or result.read_old(args.against):
         result.read()
     write = _write_json if args.json else _write_text
@@ -67,18 +71,37 @@ def run(
     return 1 if result.errors or (args.strict and result.advice) else 0
 
 
+def validate(sources: Sources, out: TextIO | None = None) -> int:
+    """Check *sources* as far as they do not depend on this machine; return 0, or 1 with errors.
+
+    This is ``llmsnap -validate``, as llama-swap has it: one line for a configuration that loads.
+    """
+    result = _Result(sources, os.environ, asks_machine=False)
+    result.read()
+    out = out or sys.stdout
+    _write_findings(result, out)
+    if result.config is not None:
+        models, peers = result.config.models, result.config.peers
+        counted = f"{_count(models, 'model')} and {_count(peers, 'peer')}"
+        out.write(f"{result.source}: valid, with {counted}\n")
+    return 1 if result.errors else 0
+
+
 class _Result:
     """The findings; *source* is the file that contains the errors."""
 
-    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
-        self.source = file
+    def __init__(
+        self, sources: Sources, environ: Mapping[str, str], *, asks_machine: bool = True
+    ) -> None:
+        self.source = str(sources)
         self.config: Config | None = None
         self.errors: Sequence[Problem] = ()
         self.advice: Sequence[Problem] = ()
         self.plan: Diff | None = None
         self.old: Config | None = None
-        self._file = file
+        self._sources = sources
         self._environ = environ
+        self._asks_machine = asks_machine
 
     def read_old(self, file: str) -> bool:
         """Load the file to compare with; return whether that succeeded."""
@@ -91,7 +114,7 @@ class _Result:
     def read(self) -> None:
         """Load the file, and derive its advice and reload plan."""
         try:
-            loaded = load_with_advice(self._file, environ=self._environ, previous=self.old)
+            loaded = load_with_advice(self._sources, environ=self._environ, previous=self.old)
         except ConfigError as error:
             self.errors, self.advice = error.problems, error.advice
             return
@@ -104,24 +127,29 @@ class _Result:
         report = Report()
         report.advice += loaded.advice
         advise(loaded.config, loaded.tree, report)
-        advise_of_machine(loaded.config, loaded.tree, report, self._environ)
+        if self._asks_machine:
+            advise_of_machine(loaded.config, loaded.tree, report, self._environ)
         advise_by_schema(loaded.tree, report)
         return in_file_order(report.advice)
 
 
 def _write_text(result: _Result, out: TextIO) -> None:
-    source = result.source
-    out.writelines(f"{each.place(source)}: {each}\n" for each in result.errors)
-    out.writelines(f"{each.place(source)}: advice: {each}\n" for each in result.advice)
+    _write_findings(result, out)
     if result.config is not None:
         _write_summary(result.config, out)
     if result.plan is not None:
         _write_plan(result, result.plan, out)
     counted = f"{_count(result.errors, 'error')}, {_count(result.advice, 'piece')} of advice"
-    out.write(f"{source}: {counted}\n")
+    out.write(f"{result.source}: {counted}\n")
 
 
-def _count(found: Sequence[Problem], noun: str) -> str:
+def _write_findings(result: _Result, out: TextIO) -> None:
+    source = result.source
+    out.writelines(f"{each.place(source)}: {each}\n" for each in result.errors)
+    out.writelines(f"{each.place(source)}: advice: {each}\n" for each in result.advice)
+
+
+def _count(found: Sized, noun: str) -> str:
     return f"{len(found) or 'no'} {noun}{'' if len(found) == 1 else 's'}"
 
 
@@ -218,6 +246,7 @@ def _as_json(problem: Problem) -> dict[str, Any]:
         "fix": problem.fix,
         "line": problem.line,
         "column": problem.column,
+        **({"file": problem.file} if problem.file else {}),
     }
 
 

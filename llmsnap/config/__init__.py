@@ -18,12 +18,12 @@ from .expressions import Expression
 from .filters import is_soft
 from .loader import (
     Loaded,
+    hash_of,
     load,
-    load_content,
+    load_contents,
     load_with_advice,
     loads,
     loads_with_advice,
-    read_bytes,
 )
 from .matrix import partners
 from .nodes import Node, Report, find_node, in_file_order
@@ -50,13 +50,16 @@ from .parts import (
 from .scalars import WrittenFloat, split_command, without_password
 from .schema import advise_by_schema
 from .settings import EXTERNAL, Config, ModelConfig
+from .sources import SUFFIXES, Contents, Sources, read_contents
 
 __all__ = [
     "DEFAULT_GROUP",
     "EXTERNAL",
+    "SUFFIXES",
     "ApiKey",
     "Capabilities",
     "Config",
+    "Contents",
     "Diff",
     "Endpoint",
     "EvictCost",
@@ -76,6 +79,7 @@ __all__ = [
     "Report",
     "SchedulerConfig",
     "SelectorConfig",
+    "Sources",
     "StoreConfig",
     "Timeouts",
     "WrittenFloat",
@@ -86,16 +90,17 @@ __all__ = [
     "compare",
     "find_node",
     "group_of",
+    "hash_of",
     "in_file_order",
     "is_soft",
     "load",
-    "load_content",
+    "load_contents",
     "load_with_advice",
     "loads",
     "loads_with_advice",
     "local_port",
     "partners",
-    "read_bytes",
+    "read_contents",
     "split_command",
     "without_password",
 ]

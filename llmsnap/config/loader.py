@@ -1,6 +1,6 @@
-"""Loads a Config from a file: environment, YAML, macros, ports and checks, in this order.
+"""Loads a Config from files: environment, YAML, macros, ports and checks, in this order.
 
-All problems of a file are reported together; this module raises only ConfigError.
+All problems are reported together; this module raises only ConfigError.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping as Values
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -44,10 +45,14 @@ from .profiles import read_profiles, startup_profile
 from .router import Together, read_router
 from .selectors import TargetNames, read_selectors
 from .settings import TOP, Config
+from .sources import MAX_FILE_BYTES, Contents, Sources, mark, merge, read_contents, unreadable
 from .yaml import compose
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_VALUE_BYTES = 64 * 1024
+
+
+Texts = tuple[tuple[str, str], ...]
+"""The path and the text of each file."""
 
 
 class Loaded(NamedTuple):
@@ -59,18 +64,21 @@ class Loaded(NamedTuple):
     """Source positions of values: ``nodes.find_node(tree, path)``."""
 
 
+Source = str | os.PathLike[str] | Sources
+
+
 def load(
-    path: str | os.PathLike[str],
+    source: Source,
     *,
     environ: Values[str, str] | None = None,
     previous: Config | None = None,
 ) -> Config:
-    """Return the configuration in the file at *path*.
+    """Return the configuration in the file at *source*, or in several files.
 
     With *previous*, models whose process need not be restarted keep their port, and a file that
     looks truncated is an error. Raises: ConfigError with every problem found.
     """
-    return load_with_advice(path, environ=environ, previous=previous).config
+    return load_with_advice(source, environ=environ, previous=previous).config
 
 
 def loads(
@@ -85,43 +93,42 @@ def loads(
 
 
 def load_with_advice(
-    path: str | os.PathLike[str],
+    source: Source,
     *,
     environ: Values[str, str] | None = None,
     previous: Config | None = None,
 ) -> Loaded:
-    """Return the configuration in the file at *path*, with advice."""
-    return load_content(read_bytes(path), os.fspath(path), environ=environ, previous=previous)
+    """Return the configuration as load() does, with advice."""
+    sources = Sources.of(source)
+    return load_contents(read_contents(sources), sources, environ=environ, previous=previous)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of the file at *path*. Raises: ConfigError."""
-    try:
-        with FilePath(path).open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise _unreadable(os.fspath(path), error) from error
-
-
-def load_content(
-    content: bytes,
-    source: str,
+def load_contents(
+    contents: Contents,
+    sources: Sources,
     *,
     environ: Values[str, str] | None = None,
     previous: Config | None = None,
 ) -> Loaded:
-    """Return the configuration in *content*, the bytes of the file *source*, with advice."""
-    try:
-        text = _decode(content)
-    except ValueError as error:
-        raise _unreadable(source, error) from error
-    return _build(text, source, hashlib.sha256(content).hexdigest(), environ, previous)
+    """Return the configuration in *contents*, read from *sources*, with advice."""
+    texts = []
+    for path, content in contents:
+        try:
+            texts.append((path, _decode(content)))
+        except ValueError as error:
+            raise unreadable(path, error) from error
+    return _build(tuple(texts), sources, hash_of(contents), environ, previous)
 
 
-def _unreadable(source: str, error: OSError | ValueError) -> ConfigError:
-    reason = getattr(error, "strerror", None) or str(error)
-    problem = Problem("", f"cannot read {source}: {reason}", "name a readable YAML file")
-    return ConfigError([problem], source)
+def hash_of(contents: Contents) -> str:
+    """Return the hash of the only content, or of all with their paths, in hexadecimal."""
+    if len(contents) == 1:
+        return hashlib.sha256(contents[0][1]).hexdigest()
+    whole = hashlib.sha256()
+    for path, content in contents:
+        whole.update(path.encode("utf-8", "surrogateescape") + b"\0")
+        whole.update(hashlib.sha256(content).digest())
+    return whole.hexdigest()
 
 
 def loads_with_advice(
@@ -133,12 +140,13 @@ def loads_with_advice(
 ) -> Loaded:
     """Return the configuration in *text*, with advice."""
     content = text.encode("utf-8", "surrogatepass")
-    return _build(text, source, hashlib.sha256(content).hexdigest(), environ, previous)
+    hashed = hashlib.sha256(content).hexdigest()
+    return _build(((source, text),), Sources(source), hashed, environ, previous)
 
 
 def _build(
-    text: str,
-    source: str,
+    texts: Texts,
+    sources: Sources,
     content_hash: str,
     environ: Values[str, str] | None,
     previous: Config | None,
@@ -147,7 +155,7 @@ def _build(
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _Build(text, source, environ, previous).loaded(source, content_hash)
+        return _Build(texts, environ, previous).loaded(sources, content_hash)
     finally:
         if collects:
             gc.enable()
@@ -189,29 +197,46 @@ class _Build:
     """The loading of one text."""
 
     def __init__(
-        self, text: str, source: str, environ: Values[str, str] | None, previous: Config | None
+        self, texts: Texts, environ: Values[str, str] | None, previous: Config | None
     ) -> None:
         self._report = Report()
-        self._text = text
+        self._texts = texts
         self._previous = previous
         environ = os.environ if environ is None else environ
-        self._tree = compose(text, environ, self._report, partial(_read_value, source))
+        trees = [self._composed(path, text, environ) for path, text in texts]
+        whole = [tree for tree in trees if isinstance(tree, Mapping)]
+        self._tree: Node | None = trees[0] if len(trees) == 1 else merge(whole, self._report)
         self._root = self._tree if isinstance(self._tree, Mapping) else Mapping(1, 1)
-        if not is_null(self._tree) and self._root is not self._tree:
-            fix = "write KEY: value lines, models: first of all"
-            self._report.error((), "the file must be a mapping of keys", fix, self._tree)
 
-    def loaded(self, source: str, content_hash: str) -> Loaded:
+    def _composed(self, path: str, text: str, environ: Values[str, str]) -> Node | None:
+        """Return the tree of one file; in several files, problems and nodes name theirs."""
+        found = Report()
+        tree = compose(text, environ, found, partial(_read_value, path))
+        file = path if len(self._texts) > 1 else ""
+        if file:
+            mark(tree, file)
+        if not is_null(tree) and not isinstance(tree, Mapping):
+            fix = "write KEY: value lines, models: first of all"
+            found.error((), "the file must be a mapping of keys", fix, tree)
+        self._report.problems += [replace(each, file=file) for each in found.problems]
+        self._report.advice += [replace(each, file=file) for each in found.advice]
+        return tree
+
+    def loaded(self, sources: Sources, content_hash: str) -> Loaded:
         """Return the result. Raises: ConfigError."""
         config = Config(
-            source=source, text=self._text, content_hash=content_hash, **self._settings()
+            source=str(sources),
+            sources=sources,
+            texts=self._texts,
+            content_hash=content_hash,
+            **self._settings(),
         )
         report = self._report
         if self._previous is not None and not report.problems:
             check_complete(config, self._tree, self._previous, report)
         if report.problems:
             problems = in_file_order(report.problems)
-            raise ConfigError(problems, source, in_file_order(report.advice))
+            raise ConfigError(problems, str(sources), in_file_order(report.advice))
         return Loaded(config, in_file_order(report.advice), self._tree)
 
     def _settings(self) -> dict[str, Any]:
@@ -310,11 +335,17 @@ def _check_store(path: str | None, root: Node, report: Report) -> None:
 
 def check_complete(new: Config, tree: Node | None, previous: Config, report: Report) -> None:
     """Report if *new* looks like an incompletely written file, compared with *previous*."""
-    if _ends_within_a_line(previous.text, new.text):
-        line = new.text.count("\n") + 1
-        what = "the file ends in the middle of a line of the configuration in force, as if cut off"
-        fix = "write it again; if it is complete, end it with a line break"
-        report.error((), what, fix, Node(line, 1))
+    before = dict(previous.texts)
+    for path, text in new.texts:
+        if _ends_within_a_line(before.get(path, ""), text):
+            at = Node(text.count("\n") + 1, 1)
+            at.file = path if len(new.texts) > 1 else ""
+            what = "the file ends in the middle of a line of the configuration in force"
+            fix = "write it again; if it is complete, end it with a line break"
+            report.error((), f"{what}, as if cut off", fix, at)
+    if _has_lost_folder(new, previous):
+        what = f"{new.sources.folder} has no files, and the configuration in force has some of it"
+        report.error((), what, "restore the directory, or restart without --config-dir")
     if previous.models and not new.models and not isinstance(_value(tree, "models"), Mapping):
         what = f"there are none, and the configuration in force has {len(previous.models)}"
         fix = "write the file again, or models: {} to remove them all"
@@ -323,6 +354,12 @@ def check_complete(new: Config, tree: Node | None, previous: Config, report: Rep
         what = f"there are none, and the configuration in force has {len(previous.api_keys)}"
         fix = "write the file again, or apiKeys: [] to answer everybody"
         report.error(("apiKeys",), what, fix, tree)
+
+
+def _has_lost_folder(new: Config, previous: Config) -> bool:
+    own = {new.sources.file}
+    has_some, had_some = (any(path not in own for path, _ in c.texts) for c in (new, previous))
+    return bool(new.sources.folder) and had_some and not has_some
 
 
 def _value(tree: Node | None, key: str) -> Node | None:

@@ -13,12 +13,14 @@ from llmsnap.errors import Problem
 class Node:
     """A node and its position in the file; *line* and *column* count from 1.
 
-    *weight* is its size with every alias expanded, which is the cost of a traversal.
+    *weight* is its size with every alias expanded, which is the cost of a traversal. *file* is the
+    path of its file where the configuration has several.
     """
 
-    __slots__ = ("column", "line", "weight")
+    __slots__ = ("column", "file", "line", "weight")
 
     def __init__(self, line: int, column: int, weight: int = 1) -> None:
+        self.file = ""
         self.line = line
         self.column = column
         self.weight = weight
@@ -30,6 +32,7 @@ class Scalar(Node):
     __slots__ = ("broken", "plain", "text", "written")
 
     def __init__(self, text: str, line: int, column: int, *, plain: bool) -> None:
+        self.file = ""
         self.line = line
         self.column = column
         self.weight = 1 + len(text) // 256
@@ -172,13 +175,13 @@ class Report:
             line, column = (at.line, at.column) if at else (0, 0)
             where = dotted(_shortened(_without_secrets(path)))
             what, fix = suggestions.shown(what, MOST_CHARS), suggestions.shown(fix, MOST_CHARS)
-            found.append(Problem(where, what, fix, line, column))
+            found.append(Problem(where, what, fix, line, column, at.file if at else ""))
 
 
 def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return *problems* in file order, without duplicates."""
     unique = dict.fromkeys(problems)
-    return tuple(sorted(unique, key=lambda problem: (problem.line, problem.column)))
+    return tuple(sorted(unique, key=lambda problem: (problem.file, problem.line, problem.column)))
 
 
 def _shortened(path: Path) -> Path:

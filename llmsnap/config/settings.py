@@ -77,6 +77,7 @@ from .parts import (
     timeouts_of,
     unsupported,
 )
+from .sources import Sources
 
 _CONCURRENCY = 100
 _METRICS_IN_MEMORY = 1000
@@ -556,11 +557,13 @@ class Config:
     )
 
     source: str = derived("", part="")
-    """Path of the configuration file; empty for a configuration from a string."""
-    text: str = derived("", part="", secret=True)
-    """Content of that file, including secrets."""
+    """Path of the configuration file, or of file and directory; empty for one from a string."""
+    sources: Sources = derived(Sources(""), part="")  # noqa: RUF009 - a named tuple
+    """The same, as what can be read again."""
+    texts: tuple[tuple[str, str], ...] = derived((), part="", secret=True)
+    """Path and content of each file, including secrets."""
     content_hash: str = derived("", part="")
-    """SHA-256 of the file's bytes, in hexadecimal."""
+    """SHA-256 of the file's bytes, in hexadecimal; of several files together with their paths."""
 
 
 # --- models --------------------------------------------------------------------------------------

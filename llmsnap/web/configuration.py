@@ -50,6 +50,7 @@ def _document(state: ConfigStatus) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "source": state.config.source,
+        "files": [path for path, _ in state.config.texts if path],
         "hash": state.config.content_hash,
         "loaded_at": state.loaded_at,
         "errors": [problem_document(problem, state.config) for problem in state.problems],
@@ -65,18 +66,27 @@ MAX_FILE_BYTES = 1024 * 1024
 
 @bp.get("/api/config/file")
 def config_file() -> ResponseReturnValue:
-    """Return the configuration file as it is on disk, with secrets masked."""
+    """Return the configuration's files as they are on disk, with secrets masked.
+
+    ``text`` and ``reason`` are those of the first file.
+    """
     config = current_service().runtime.config
     if not config.source:
-        return jsonify(source="", text="", reason="The configuration did not come from a file.")
+        reason = "The configuration did not come from a file."
+        return jsonify(source="", text="", reason=reason, files=[])
+    files = [_shown(path, config) for path in config.sources.paths()]
+    first = files[0] if files else {"text": "", "reason": "There is no file now."}
+    return jsonify(source=config.source, text=first["text"], reason=first["reason"], files=files)
+
+
+def _shown(path: str, config: Config) -> dict[str, str]:
     try:
-        with Path(config.source).open("rb") as stream:
+        with Path(path).open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES)
     except OSError as error:
-        reason = f"It cannot be read now: {error.strerror}."
-        return jsonify(source=config.source, text="", reason=reason)
+        return {"path": path, "text": "", "reason": f"It cannot be read now: {error.strerror}."}
     text = mask(data.decode("utf-8", "replace"), known_secrets(config))
-    return jsonify(source=config.source, text=text, reason="")
+    return {"path": path, "text": text, "reason": ""}
 
 
 @bp.get("/api/config/plan")
@@ -86,7 +96,7 @@ def config_plan() -> ResponseReturnValue:
     if not config.source:
         return jsonify(schema_version=SCHEMA_VERSION, errors=[], changes=None)
     try:
-        found = load(config.source, previous=config)
+        found = load(config.sources, previous=config)
     except ConfigError as error:
         errors = [problem_document(problem, config) for problem in error.problems]
         return jsonify(schema_version=SCHEMA_VERSION, errors=errors, changes=None)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
-from llmsnap.config import load, loads
+from llmsnap.config import Sources, load, loads
 from llmsnap.http.sse import SseParser
 from llmsnap.models import parse_address
 from llmsnap.telemetry import (
@@ -374,7 +374,24 @@ def test_the_file_is_shown_without_secrets(house, file) -> None:
     assert house.client.get("/api/config/plan").get_json()["changes"] is None
 
 
+<<<<<<< HEAD
 def test_the_plan_tells_what_a_reload_would_touch(house, file) -> None:
+=======
+def test_several_files_are_shown_each_and_problems_name_theirs(house: Site, tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    (tmp_path / "b.yaml").write_text("queueLimit: 7\n")
+    house.service.runtime.config = load(Sources("", str(tmp_path)), environ={})
+    found = house.client.get("/api/config/file").get_json()
+    assert [each["path"] for each in found["files"]] == [f"{tmp_path}/{n}.yaml" for n in "ab"]
+    assert found["files"][1]["text"] == "queueLimit: 7\n"
+    assert "hunter2" not in str(found)
+    (tmp_path / "b.yaml").write_text("queueLimit: x\n")
+    (error,) = house.client.get("/api/config/plan").get_json()["errors"]
+    assert (error["file"], error["line"]) == (f"{tmp_path}/b.yaml", 1)
+
+
+def test_the_plan_tells_what_a_reload_would_touch(house: Site, file: Path) -> None:
+>>>>>>> edc0574 (A configuration may be the files of a directory: --config-dir; --validate)
     file.write_text(CONFIG.replace("ttl: 60", "ttl: 61").replace("  beta:", "  gamma:"))
     changes = house.client.get("/api/config/plan").get_json()["changes"]
     assert (changes["hot"], changes["added"], changes["removed"]) == (

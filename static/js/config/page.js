@@ -44,27 +44,43 @@ function Plan() {
 
 function Errors({ errors }) {
   return html`<${Problem}><strong>The file has ${plural(errors.length, "error")} and was not loaded.</strong> The previous configuration is still running.
-    <ol class="config-errors">${errors.map((each, index) => html`<li key=${index}><a href="#config-line-${each.line}" onClick=${(event) => { event.preventDefault(); scrollToLine(each.line); }}>line ${each.line}</a> <span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></${Problem}>`;
+    <ol class="config-errors">${errors.map((each, index) => html`<li key=${index}><${Place} problem=${each} /> <span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></${Problem}>`;
 }
 
 function Advice({ advice }) {
   return html`<section class="card" aria-label="Advice"><div class="card-head"><h2>Advice</h2><span class="small faint">${plural(advice.length, "setting")} to look at; the configuration works</span></div>
-    <div class="card-body"><ol class="config-errors">${advice.map((each, index) => html`<li key=${index}>${each.line ? html`<a href="#config-line-${each.line}" onClick=${(event) => { event.preventDefault(); scrollToLine(each.line); }}>line ${each.line}</a> ` : ""}<span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></div></section>`;
+    <div class="card-body"><ol class="config-errors">${advice.map((each, index) => html`<li key=${index}>${each.line ? html`<${Place} problem=${each} /> ` : ""}<span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></div></section>`;
 }
 
-function scrollToLine(number) {
-  const line = document.getElementById(`config-line-${number}`);
-  line?.scrollIntoView({ block: "center" });
-  line?.focus();
+/** A link to the line of a problem, which names its file where there are several. */
+function Place({ problem: { file: path, line } }) {
+  const id = lineId(path, line);
+  const show = (event) => {
+    event.preventDefault();
+    const found = document.getElementById(id);
+    found?.scrollIntoView({ block: "center" });
+    found?.focus();
+  };
+  return html`<a href=${`#${id}`} onClick=${show}>${path ? `${path.split("/").pop()}, ` : ""}line ${line}</a>`;
 }
 
-function FileText({ errors }) {
-  const bad = new Set(errors.map((each) => each.line));
-  const lines = file.value.text.replace(/\n$/, "").split("\n");
-  return html`<section class="card" aria-label="The file">
-    <div class="card-head"><h2>The file</h2><span class="small faint">secrets are masked</span><div class="tools"><${CopyButton} withText label="Copy" text=${file.value.text} /></div></div>
-    <pre class="config-text" tabindex="0" role="region" aria-label="Text of the configuration">${lines.map((line, index) => html`<div key=${index} id="config-line-${index + 1}" tabindex="-1" class=${bad.has(index + 1) ? "line bad" : "line"}><span class="line-number" aria-hidden="true">${index + 1}</span><code>${line || " "}</code></div>`)}</pre>
+/** The id of a line; the path is that of a file among several, else empty. */
+const lineId = (path, line) => `config-line-${path ? `${encodeURIComponent(path)}-` : ""}${line}`;
+
+function FileText({ path, title, text, reason, errors }) {
+  const bad = new Set(errors.filter((each) => (each.file ?? "") === path).map((each) => each.line));
+  const lines = text.replace(/\n$/, "").split("\n");
+  return html`<section class="card" aria-label=${title}>
+    <div class="card-head"><h2>${title}</h2><span class="small faint">${reason || "secrets are masked"}</span><div class="tools"><${CopyButton} withText label="Copy" text=${text} /></div></div>
+    <pre class="config-text" tabindex="0" role="region" aria-label="Text of the configuration">${lines.map((line, index) => html`<div key=${index} id=${lineId(path, index + 1)} tabindex="-1" class=${bad.has(index + 1) ? "line bad" : "line"}><span class="line-number" aria-hidden="true">${index + 1}</span><code>${line || " "}</code></div>`)}</pre>
   </section>`;
+}
+
+function Files({ errors }) {
+  const files = file.value?.files ?? [];
+  if (files.length > 1) return files.map((each) => html`<${FileText} key=${each.path} ...${each} title=${each.path} errors=${errors} />`);
+  if (file.value?.text) return html`<${FileText} path="" title="The file" text=${file.value.text} errors=${errors} />`;
+  return html`<${Empty} icon="config" title="No file to show">${file.value?.reason ?? "This server was started without a configuration file."}</${Empty}>`;
 }
 
 function Reload({ disabled }) {
@@ -99,7 +115,7 @@ export default function ConfigPage({ active }) {
         <dl class="facts"><dt>Loaded</dt><dd><span title=${dateTime(state.loaded_at * 1000)}>${dateTime(state.loaded_at * 1000)}, ${ago(state.loaded_at * 1000, time)}</span></dd><dt>Hash</dt><dd class="mono">${String(state.hash).slice(0, 12)}</dd></dl>
         ${!errors.length && html`<div><h3>What a reload would do</h3><${Plan} /></div>`}
       </div></section>
-      ${file.value?.text ? html`<${FileText} errors=${errors} />` : html`<${Empty} icon="config" title="No file to show">${file.value?.reason ?? "This server was started without a configuration file."}</${Empty}>`}
+      <${Files} errors=${errors} />
       ${!state.source && html`<${Note}>The active configuration did not come from a file.</${Note}>`}
     </div>`;
 }
