@@ -374,9 +374,6 @@ def test_the_file_is_shown_without_secrets(house, file) -> None:
     assert house.client.get("/api/config/plan").get_json()["changes"] is None
 
 
-<<<<<<< HEAD
-def test_the_plan_tells_what_a_reload_would_touch(house, file) -> None:
-=======
 def test_several_files_are_shown_each_and_problems_name_theirs(house: Site, tmp_path) -> None:
     (tmp_path / "a.yaml").write_text(CONFIG)
     (tmp_path / "b.yaml").write_text("queueLimit: 7\n")
@@ -390,8 +387,7 @@ def test_several_files_are_shown_each_and_problems_name_theirs(house: Site, tmp_
     assert (error["file"], error["line"]) == (f"{tmp_path}/b.yaml", 1)
 
 
-def test_the_plan_tells_what_a_reload_would_touch(house: Site, file: Path) -> None:
->>>>>>> edc0574 (A configuration may be the files of a directory: --config-dir; --validate)
+def test_the_plan_tells_what_a_reload_would_touch(house, file) -> None:
     file.write_text(CONFIG.replace("ttl: 60", "ttl: 61").replace("  beta:", "  gamma:"))
     changes = house.client.get("/api/config/plan").get_json()["changes"]
     assert (changes["hot"], changes["added"], changes["removed"]) == (
