@@ -30,6 +30,7 @@ from llmsnap.config import (
     ModelConfig,
     PeerConfig,
     Report,
+    Sources,
     advise,
     advise_by_schema,
     in_file_order,
@@ -101,13 +102,16 @@ def run(
     out, environ = out or sys.stdout, os.environ if environ is None else environ
     probe = probe or HardwareProbe()
     probe.run()
-    file = args.file or environ.get("LLMSNAP_CONFIG") or "config.yaml"
+    folder = "" if args.file else environ.get("LLMSNAP_CONFIG_DIR", "")
+    first = args.file or environ.get("LLMSNAP_CONFIG") or ("" if folder else "config.yaml")
+    sources = Sources(first, folder)
+    file = str(sources)
     findings = list(_of_machine(probe.found))
-    config, found = _of_file(file, environ)
+    config, found = _of_file(sources, environ)
     findings += found
     if config is not None:
         listen = args.listen or environ.get("LLMSNAP_LISTEN") or ":8080"
-        findings += _of_access(config, file, listen, environ)
+        findings += _of_access(config, listen, environ)
         findings += _of_memory(config, probe.found)
         findings += _of_loads(config, args, environ)
         for peer in config.peers.values():
@@ -135,10 +139,11 @@ def _of_machine(hardware: Hardware | None) -> Iterator[Finding]:
         yield Finding(NOTE, "hardware", "there is an NVIDIA GPU, but NVML does not answer", fix)
 
 
-def _of_file(file: str, environ: Mapping[str, str]) -> tuple[Config | None, list[Finding]]:
+def _of_file(sources: Sources, environ: Mapping[str, str]) -> tuple[Config | None, list[Finding]]:
     """Return the configuration, None if it has errors, and what ``llmsnap check`` reports of it."""
+    file = str(sources)
     try:
-        loaded = load_with_advice(file, environ=environ)
+        loaded = load_with_advice(sources, environ=environ)
     except ConfigError as error:
         return None, [
             *(_of_problem(ERROR, file, one) for one in error.problems),
@@ -161,9 +166,7 @@ def _of_problem(level: str, file: str, problem: Problem) -> Finding:
     return Finding(level, subject, problem.what, problem.fix, problem.line, problem.column)
 
 
-def _of_access(
-    config: Config, file: str, listen: str, environ: Mapping[str, str]
-) -> Iterator[Finding]:
+def _of_access(config: Config, listen: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     exposed, keys = _is_exposed(listen), config.api_keys
     if exposed and not keys:
         what = f"every client that reaches {listen} may use, load and unload all models"
@@ -174,10 +177,11 @@ def _of_access(
     if keys and not any(key.admin for key in keys):
         fix = "set admin: true on one"
         yield Finding(WARNING, "apiKeys", "no key may load, unload, or read logs", fix)
-    mode = Path(file).stat().st_mode if Path(file).exists() else 0
-    if mode & stat.S_IROTH and any(key.key in config.text for key in keys):
-        what = "holds API keys and can be read by every user of this machine"
-        yield Finding(WARNING, file, what, "chmod o-r, or take the keys from ${file.PATH}")
+    for path, text in config.texts:
+        mode = Path(path).stat().st_mode if Path(path).exists() else 0
+        if mode & stat.S_IROTH and any(key.key in text for key in keys):
+            what = "holds API keys and can be read by every user of this machine"
+            yield Finding(WARNING, path, what, "chmod o-r, or take the keys from ${file.PATH}")
 
 
 def _is_exposed(listen: str) -> bool:
@@ -214,6 +218,8 @@ def _of_memory(config: Config, hardware: Hardware | None) -> Iterator[Finding]:
 
 def _weights(model: ModelConfig) -> int:
     """Return the bytes of the model files in the command, the further parts of a file included."""
+    if not model.cmd:
+        return 0
     words = [word.rpartition("=")[2] for word in split_command(model.cmd)]
     files = {part for word in words if _WEIGHTS.fullmatch(word) for part in _parts(word)}
     return sum(_size(file) for file in files)
