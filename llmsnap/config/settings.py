@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from llmsnap.suggestions import folded
-
+from .hints import model_hints, top_hints
 from .keys import (
     MIB,
     ConfigKey,
@@ -850,23 +849,6 @@ class ModelConfig:
     process must be restarted. Set by the loader."""
 
 
-_TIME_TO_LOAD = dict.fromkeys(
-    ("timeout", "readytimeout", "starttimeout", "startuptimeout", "loadtimeout"),
-    'did you mean "healthCheckTimeout"?',
-)
-_CONTEXT = dict.fromkeys(
-    ("context", "contextsize", "contextlength", "ctx", "ctxsize", "nctx"),
-    "write capabilities: {context: TOKENS}",
-)
-_LISTEN = dict.fromkeys(("listen", "port", "host", "address"), "use the --listen option")
-
-
-def _placed(owner: type, where: str) -> dict[str, str]:
-    """Return hints for keys of *owner* in a place where they are not known."""
-    names = section_of(owner).keys
-    return {folded(name): f"write {name} {where}" for name in names}
-
-
 TOP = section_of(
     Config,
     also=[
@@ -877,17 +859,9 @@ TOP = section_of(
             "security.cors.maxAge",
         ),
     ],
-    hints={
-        **_placed(ModelConfig, "below a model"),
-        "ttl": 'did you mean "globalTTL"?',
-        **_TIME_TO_LOAD,
-        **_LISTEN,
-    },
+    hints=top_hints(section_of(ModelConfig).keys),
 )
-MODEL = section_of(
-    ModelConfig,
-    hints={**_placed(Config, "at the top of the file"), **_TIME_TO_LOAD, **_CONTEXT},
-)
+MODEL = section_of(ModelConfig, hints=model_hints(section_of(Config).keys))
 EACH = {
     "model": MODEL,
     "group": GROUP,
