@@ -22,7 +22,6 @@ from llmsnap.errors import (
     Unreachable,
     UpstreamError,
     UpstreamRefused,
-    in_full,
 )
 from llmsnap.http import (
     PAGE_SANDBOX,
@@ -541,7 +540,7 @@ class Dispatcher:
             "selector %s: %s failed: %s; trying the next target",
             selection.route.selector.id,
             selection.target,
-            in_full(error),
+            str(error).partition("\n")[0],
             extra=context.log_ids,
         )
         context.leave_target()

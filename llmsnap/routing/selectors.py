@@ -31,6 +31,8 @@ from llmsnap.routing.names import ModelRoute, PeerRoute, SelectorRoute
 MOST_SESSIONS = 10_000
 SESSION_IDLE_S = 3600.0
 LEAST_RETRY_S = 1.0
+BACK_OFF_RETRY_S = 5.0
+"""Retry-After while a model may not be started yet; its own back-off is at most a minute."""
 TOO_MANY = TooManyInFlight.status
 
 
@@ -71,6 +73,11 @@ class TargetView:
     retry_in_s: float = 0.0
 
     @property
+    def is_failing(self) -> bool:
+        """Whether it is skipped because it has failed."""
+        return self.standing is Standing.FAILING
+
+    @property
     def is_in_use(self) -> bool:
         """Whether a further request needs no further load."""
         return self.standing in ACTIVE or (self.count > 0 and self.standing in COUNTED)
@@ -94,10 +101,10 @@ def choose(
         case "warm":
             return min(candidates, key=lambda one: WARMTH.get(one.standing, COLD), default=None)
         case "spillover":
-            working = [one for one in candidates if one.standing is not Standing.FAILING]
+            working = [one for one in candidates if not one.is_failing]
             return _spill(working or candidates, selector.spillover, turn)
         case _:
-            working = [one for one in candidates if one.standing is not Standing.FAILING]
+            working = [one for one in candidates if not one.is_failing]
             return working[0] if working else None
 
 
@@ -427,15 +434,11 @@ class Selection:
         views = self._memory.views(self.route)
         if not self._tried:
             return views
-        return [
-            one
-            for one in views
-            if one.target not in self._tried and one.standing is not Standing.FAILING
-        ]
+        return [one for one in views if one.target not in self._tried and not one.is_failing]
 
     def _none(self) -> NoTarget:
         views = self._memory.views(self.route)
-        waits = [one.retry_in_s for one in views if one.retry_in_s > 0]
+        waits = [one.retry_in_s or BACK_OFF_RETRY_S for one in views if one.is_failing]
         shown = ", ".join(f"{one.target} ({one.standing.value})" for one in views)
         return NoTarget(
             f"no target of the selector {self.route.selector.id} can be used now",

@@ -1,5 +1,6 @@
 """Swaps under load, hostile servers, crashes: no request lost, no process left."""
 
+import os
 import random
 import re
 import signal
@@ -120,6 +121,28 @@ def test_a_running_stream_is_never_cut_by_another_model(start) -> None:
     other.join()
     assert other.value.status_code == 200
     assert server.running() == {"beta": "ready"}
+
+
+def sent_to_alpha(server) -> dict | None:
+    """The entry of alpha in the list of models that run, once it answers a request."""
+    running = server.get("/running").json()["running"]
+    return next((one for one in running if one["model"] == "alpha" and one["in_flight"]), None)
+
+
+def test_a_request_outlives_the_server_of_the_first_target(start) -> None:
+    server = start(
+        SWAPPING
+        + "groups: {{all: {{swap: false, members: [alpha, beta]}}}}\n"
+        + "selectors: {{either: {{strategy: failover, targets: [alpha, beta]}}}}\n"
+    )
+    assert server.chat("beta").status_code == 200
+    asked = gevent.Greenlet(server.chat, "either", sim_tokens=40, sim_tps=20)
+    asked.start()
+    entry = server.wait_for(lambda: sent_to_alpha(server))
+    (pid,) = children_with(f"--port {entry['proxy'].rpartition(':')[2]} ")
+    os.kill(pid, signal.SIGKILL)
+    answer = asked.get(timeout=10)
+    assert (answer.status_code, answer.headers["X-Served-By"]) == (200, "beta")
 
 
 @pytest.fixture(scope="module")

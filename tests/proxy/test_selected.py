@@ -25,7 +25,7 @@ from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.routing import Standing
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.parity import parity
 
 JSON = [("Content-Type", "application/json")]
@@ -188,6 +188,27 @@ def test_requests_spill_over_and_are_counted_until_their_answer_ends(world) -> N
     assert world.ask("chat") == "b"
     for answer in answers:
         answer.body.close()
+
+
+@parity("`compat.ignoreWebsockets`", "a WebSocket gives its place in `spillover` back at once")
+def test_a_websocket_that_is_ignored_counts_on_no_target(world) -> None:
+    over = gevent.event.Event()
+
+    def switch(environ, start_response):
+        environ[SOCKET].sendall(
+            b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+        )
+        over.wait()
+        return []
+
+    world.upstreams["b"].handler = switch
+    asks = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+    request = make_request("/v1/realtime?model=pinned", headers=asks, socket=object())
+    context = RequestContext(request)
+    assert world.dispatcher.handle(context, world.runtime).status == 101
+    assert world.counts("pinned") == {}
+    context.close()
+    over.set()
 
 
 @pytest.mark.parametrize("name", ["chat", "relay"])
