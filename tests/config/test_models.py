@@ -129,6 +129,7 @@ def test_ttl_inherits_when_absent_or_minus_one() -> None:
     assert said == "models.d.ttl: must be at least -1 (found -2)"
 
 
+@parity("TTL and unload", "`unloadTimeout: 0` means the default, below 0 is refused")
 def test_other_limits_inherit_or_stand_alone() -> None:
     found = config("""
         healthCheckTimeout: 60
@@ -148,6 +149,7 @@ def test_other_limits_inherit_or_stand_alone() -> None:
     assert (a.send_loading_state, b.send_loading_state) == (True, False)
     assert not a.keepalive_while_loading
     assert c.unload_timeout_s == 20
+    assert "unloadTimeout: must be at least 0" in problem("unloadTimeout: -1")
     limits = [model(f"concurrencyLimit: {limit}").concurrency_limit for limit in (0, -3, 4)]
     assert limits == [100, 100, 4]
 
@@ -167,6 +169,17 @@ def test_further_keys() -> None:
     assert (model("").ignore_streams, model("").sandbox) == (True, None)
 
 
+@parity(
+    "Timeouts",
+    "`connect`, `responseHeader`, `keepalive`, `tlsHandshake`, `expectContinue`, `idleConn`",
+    "the first two, and `idle`; the others have no effect, with advice",
+)
+@pytest.mark.parametrize("name", ["keepalive", "tlsHandshake", "expectContinue", "idleConn"])
+def test_timeouts_of_go_have_no_effect(name: str) -> None:
+    (found,) = advice(f"models: {{m: {{cmd: 's ${{PORT}}', timeouts: {{{name}: 90}}}}}}")
+    assert found.startswith(f"models.m.timeouts.{name}: has no effect")
+
+
 def test_environment_entries_need_a_name() -> None:
     text = "models: {m: {cmd: 's ${PORT}', env: [A=1, s3cret, =2, B=]}}"
     assert config(text).models["m"].env == ("A=1", "B=")
@@ -180,8 +193,6 @@ def test_sleeping_after_a_time_needs_a_way_to_sleep() -> None:
     text = "models: {m: {cmd: 's ${PORT}', sleepAfter: 1.5}}"
     assert config(text).models["m"].sleep_after_s == 1.5
     assert advice(text)[0].startswith("models.m.sleepAfter: has no effect")
-    (found,) = advice("models: {m: {cmd: 's ${PORT}', timeouts: {idleConn: 90}}}")
-    assert found.startswith("models.m.timeouts.idleConn: has no effect")
     (found,) = advice("models: {m: {cmd: 's ${PORT}', concurencyLimit: 3}}")
     assert found == 'models.m.concurencyLimit: unknown key - did you mean "concurrencyLimit"?'
 

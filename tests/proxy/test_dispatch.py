@@ -39,6 +39,7 @@ from llmsnap.routing import Ticket
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
+from tests.parity import parity
 
 EVENTS = [("Content-Type", "text/event-stream")]
 FORM = [("Content-Type", "multipart/form-data; boundary=b")]
@@ -1066,6 +1067,7 @@ def test_a_disabled_name_is_404_everywhere(world, path: str) -> None:
     assert not world.requests
 
 
+@parity("Profiles", "a request keeps the profile it began with")
 def test_a_request_keeps_the_profile_it_began_with(world) -> None:
     pinned = world.snapshot.with_profile("work")
     assert (pinned.profile, world.snapshot.profile) == ("work", "")

@@ -1,6 +1,7 @@
 import pytest
 
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, SwapOutcome
+from tests.parity import parity
 from tests.routing.world import BOOM, World, gate_shut, group
 
 SLEEPY = ModelRules("a", can_sleep=True)
@@ -67,6 +68,7 @@ def test_unload_of_a_model_that_waits_for_its_turn_is_over_at_once() -> None:
     assert held.in_flight
 
 
+@parity("TTL and unload", "an unload waits for swaps under way", "it waits for none")
 def test_unload_never_waits_behind_the_eviction_of_another_model() -> None:
     world = World("a b")
     world.serve("a")
@@ -239,6 +241,11 @@ def test_a_swap_that_puts_the_model_to_sleep_answers_the_sleep_too() -> None:
 # --- idle clocks ---------------------------------------------------------------------------------
 
 
+@parity(
+    "TTL and unload",
+    "the clock of `ttl` counts from the start of the server",
+    "from ready, or the end of the last request",
+)
 def test_an_idle_model_is_stopped_its_ttl_after_its_load_or_last_request() -> None:
     world = World("a", a=ModelRules("a", ttl_s=60.0))
     world.models["a"].load_s = 100.0
