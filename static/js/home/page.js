@@ -7,7 +7,7 @@ import { pageLink } from "../shared/router.js";
 import { stored } from "../shared/storage.js";
 import { subscribe } from "../shared/event-stream.js";
 import { everyWhileVisible, now, useLive } from "../shared/timing.js";
-import { ago, bytes, clockTime, percent, plural } from "../shared/format.js";
+import { ago, bytes, clockTime, percent, plural, seconds } from "../shared/format.js";
 import { CopyButton, Empty, Figure, Tabs } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { StateBadge } from "../shared/badges.js";
@@ -72,10 +72,10 @@ function Connect() {
 }
 
 function LoadedModel({ model }) {
-  const { inFlight, waiting, stateForS, why } = useStatus(model);
+  const { inFlight, waiting, stateForS, why, etaS } = useStatus(model);
   const requests = [inFlight && `${inFlight} in flight`, waiting && `${waiting} waiting`].filter(Boolean).join(", ");
-  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><a class="clip grow" href="${pageLink("models")}?${new URLSearchParams({ log: model.id })}">${model.id}</a>
-    <span class="small muted num">${requests || (why ? why : stateForS === null ? "" : clockTime(stateForS))}</span></li>`;
+  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><span class="grow"><a href="${pageLink("models")}?${new URLSearchParams({ log: model.id })}">${model.id}</a>${waiting > 0 && why && html`<p class="small muted">Waiting: ${why}${etaS ? `; about ${seconds(Math.max(1, etaS))}` : ""}.</p>`}</span>
+    <span class="small muted num nowrap" title="Requests, else the time in this state">${requests || (stateForS === null ? "" : clockTime(stateForS))}</span></li>`;
 }
 
 function Load() {
@@ -83,7 +83,7 @@ function Load() {
   const options = localModels.value.filter((each) => AT_REST.has(each.state) || each.state === "asleep");
   if (!options.length) return null;
   const load = () => requestLoad(model).then(() => setModel(""));
-  return html`<div class="row"><div class="model-choice grow"><${ModelSelect} hideLabel label="Model to load" value=${model} models=${options} onChange=${setModel} /></div>
+  return html`<div class="row load"><div class="model-choice grow"><${ModelSelect} hideLabel label="Model to load" value=${model} models=${options} onChange=${setModel} /></div>
     <button type="button" class="btn" disabled=${!model} onClick=${load}><${Icon} name="play" size="16" />Load</button></div>`;
 }
 
@@ -115,7 +115,7 @@ function Devices() {
   const { host, gpus } = found;
   return html`<section class="card" aria-label="Devices"><div class="card-head"><h2>Devices</h2><div class="tools"><a class="small" href=${pageLink("performance")}>Performance</a></div></div><div class="card-body"><ul class="devices">
     ${(gpus ?? []).map((gpu) => html`<${Device} key=${gpu.index} name="${gpu.index}: ${gpu.name}" used=${gpu.memory_used} total=${gpu.memory_total} load=${gpu.utilization_percent} />`)}
-    ${host && html`<${Device} name="Memory and CPU" used=${host.memory_used} total=${host.memory_total} load=${host.cpu_percent} />`}</ul></div></section>`;
+    ${host && html`<${Device} name="Host" used=${host.memory_used} total=${host.memory_total} load=${host.cpu_percent} />`}</ul></div></section>`;
 }
 
 function Configuration() {

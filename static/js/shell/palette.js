@@ -60,7 +60,7 @@ function Palette({ onClose }) {
     event.preventDefault();
   };
   useEffect(() => list.current?.children[at]?.scrollIntoView({ block: "nearest" }), [at]);
-  return html`<${Dialog} title="Commands" onClose=${onClose}>
+  return html`<${Dialog} title="Commands" small onClose=${onClose}>
     <input class="input" type="text" role="combobox" aria-label="Command" aria-expanded="true" aria-controls=${id} aria-activedescendant=${found.length ? `${id}-${at}` : undefined} aria-autocomplete="list"
       placeholder="load qwen, log of gemma, go to activity" autocomplete="off" spellcheck="false" autofocus value=${text} onInput=${(event) => { setText(event.currentTarget.value); setAt(0); }} onKeyDown=${onKeyDown} />
     <ul class="palette" id=${id} ref=${list} role="listbox" aria-label="Commands">${found.map((command, index) => html`<li key=${command[0]} id="${id}-${index}" role="option" aria-selected=${String(index === at)} onClick=${() => run(command)}><span class="grow">${command[0]}</span>${command[1] && html`<kbd>${command[1]}</kbd>`}</li>`)}</ul>
