@@ -14,6 +14,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from gevent import get_hub
@@ -172,6 +173,7 @@ class KnownFacts:
             log.warning("facts of models are not remembered: %s: %s", self._state, error)
 
 
+@lru_cache(maxsize=1024)  # each list of models asks for all of them
 def context_of_command(command: str) -> int | None:
     """Return the context of one request by the options of a command, in tokens; None: unknown.
 
