@@ -36,6 +36,8 @@ RUN /opt/llmsnap/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 FROM base
 COPY --from=build /opt/llmsnap /opt/llmsnap
 COPY conf/container.yaml /config/config.yaml
+COPY conf/container.yaml /opt/llmsnap/container.yaml
+COPY conf/container-entry.sh /usr/local/bin/llmsnap-container
 RUN groupadd --system --gid 10001 llmsnap \
     && useradd --system --uid 10001 --gid 10001 --create-home --home-dir /var/lib/llmsnap llmsnap \
     && install --directory --owner=llmsnap /models
@@ -56,5 +58,5 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8080/health"]
 
 # As PID 1, llmsnap reaps orphaned processes of models.
-ENTRYPOINT ["llmsnap"]
+ENTRYPOINT ["llmsnap-container"]
 CMD ["--watch-config"]

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from llmsnap.cli import build_parser
 from llmsnap.config import load_with_advice
 from llmsnap.options import Options, from_environ
+from tests.parity import parity
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -102,7 +103,7 @@ def test_actions_are_pinned_by_commit_and_tell_their_version(path: Path) -> None
 def test_the_image_runs_as_nobody_in_particular_and_tells_its_health() -> None:
     (user,) = instructions("USER")
     assert user == "10001:10001", "a number: Kubernetes cannot tell that a name is not root"
-    assert json.loads(instructions("ENTRYPOINT")[-1]) == ["llmsnap"]
+    assert json.loads(instructions("ENTRYPOINT")[-1]) == ["llmsnap-container"]
     assert json.loads(instructions("VOLUME")[-1]) == ["/config"]
     assert "http://127.0.0.1:8080/health" in instructions("HEALTHCHECK")[-1]
     words = json.loads(instructions("CMD")[-1])
@@ -120,6 +121,46 @@ def test_the_variables_of_the_image_are_options() -> None:
     assert {tuple(model.cmd.split()[:2]) for model in config.models.values()} == {
         ("llmsnap", "sim")
     }
+
+
+@parity(
+    "Files and deployments",
+    "images read `/app/config.yaml`",
+    "the image prefers it to `/config/config.yaml`; the built-in simulated model is warned of",
+)
+@pytest.mark.parametrize(
+    ("mounted", "argv", "used", "warned"),
+    [
+        ([], ["--watch-config"], "config", True),
+        ([], [], "config", True),
+        ([], ["-config", "/x.yaml"], "config", False),
+        ([], ["version"], "config", False),
+        (["config"], ["--watch-config"], "config", False),
+        (["app"], ["--watch-config"], "app", False),
+        (["app", "config"], [], "app", False),
+    ],
+)
+def test_the_image_finds_the_configuration_that_is_mounted(
+    tmp_path: Path, mounted: list[str], argv: list[str], used: str, warned: bool
+) -> None:
+    for name in ("app", "config", "opt/llmsnap", "bin"):
+        (tmp_path / name).mkdir(parents=True)
+    for file in ("config/config.yaml", "opt/llmsnap/container.yaml"):
+        (tmp_path / file).write_text("models: {built-in: }\n")
+    for name in mounted:
+        (tmp_path / name / "config.yaml").write_text("models: {own: }\n")
+    program = tmp_path / "bin" / "llmsnap"
+    program.write_text('#!/bin/sh\necho "$LLMSNAP_CONFIG" "$@"\n')
+    program.chmod(0o755)
+    environ = {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "ROOT": str(tmp_path),
+        "LLMSNAP_CONFIG": f"{tmp_path}/config/config.yaml",
+    }
+    entry = ["sh", str(ROOT / "conf" / "container-entry.sh"), *argv]
+    done = subprocess.run(entry, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"{tmp_path}/{used}/config.yaml", *argv]
+    assert ("a simulated model answers" in done.stderr) is warned
 
 
 def test_the_compose_file_builds_this_image_for_both_machines() -> None:

@@ -34,17 +34,19 @@ FEW_FILES = "llmsnap with 400 files"
 
 
 def command_of(
-    door: str, config: Path, port: int, options: tuple[str, ...], own: tuple[str, ...] = ()
+    door: str, config: Path | None, port: int, options: tuple[str, ...], own: tuple[str, ...] = ()
 ) -> tuple[list[str], dict[str, str]]:
     """Return command line and environment that run llmsnap on the server *door*.
 
-    *options* are those of the ``llmsnap`` command, *own* those of this server alone.
+    *options* are those of the ``llmsnap`` command, *own* those of this server alone. Without
+    *config* they name a directory of files.
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     python = [sys.executable, "-m"]
     if door in {"llmsnap", FEW_FILES}:
         listen = f"127.0.0.1:{port}"
-        given = ["--config", str(config), "--listen", listen, *options]
+        file = ["--config", str(config)] if config is not None else []
+        given = [*file, "--listen", listen, *options]
         limit = ["sh", "-c", 'ulimit -n 400; exec "$@"', "-"] if door == FEW_FILES else []
         return [*limit, *python, "llmsnap", *given], env
     env |= {"LLMSNAP_CONFIG": str(config), **_variables(options)}
@@ -84,7 +86,7 @@ class Running:
     def __init__(
         self,
         door: str,
-        config: Path,
+        config: Path | None,
         *options: str,
         own: tuple[str, ...] = (),
         installed: Installed | None = None,
