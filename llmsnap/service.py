@@ -19,6 +19,7 @@ from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem
 from llmsnap.http import Sessions
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
+from llmsnap.limits import memory_bytes
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
 from llmsnap.models import (
     RESIDENT,
@@ -190,7 +191,7 @@ class Service:
                 self._recording.open()
             self._stop_leftovers()
             config = self.runtime.config
-            self.driver.reconfigure(change_of(config))
+            self.driver.reconfigure(change_of(config, ram_bytes=memory_bytes()))
             self._warn_of_open_door()
             self.accepts = True
             if config.preload:
@@ -365,7 +366,9 @@ class Service:
         self.telemetry.configure(config)
         self.bodies.configure(config)
         self.dispatcher.selectors.configure(config.selectors)
-        self.driver.reconfigure(change_of(config, frozenset(restart), frozenset(changes.hot)))
+        self.driver.reconfigure(
+            change_of(config, frozenset(restart), frozenset(changes.hot), memory_bytes())
+        )
         if preload:
             self.driver.preload(tuple(preload))
         self._tell_profile(before.profile)

@@ -5,9 +5,9 @@ what a change needs, and its text. ``keys`` derives from that what the loader re
 diff compares, ``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of
 ``nodes`` with positions, ``macros`` fills in references, ``kinds`` reads values by their
 declaration, and ``models``, ``groups``, ``matrix`` (in the language of ``expressions``),
-``router``, ``peers``, ``selectors``, ``profiles``, ``filters`` and ``access`` check what concerns
-more than one key. ``diff`` says what a reload changes, ``advice`` what is odd about a file that
-loads.
+``memory``, ``router``, ``peers``, ``selectors``, ``profiles``, ``filters`` and ``access`` check
+what concerns more than one key. ``diff`` says what a reload changes, ``advice`` what is odd about a
+file that loads.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ from .loader import (
     loads_with_advice,
 )
 from .matrix import partners
+from .memory import split_memory
 from .nodes import Node, Report, find_node, in_file_order
 from .parts import (
     DEFAULT_GROUP,
+    EXTERNAL_GROUP,
     ApiKey,
     Capabilities,
+    DeviceConfig,
     Endpoint,
     EvictCost,
     Filters,
@@ -39,6 +42,8 @@ from .parts import (
     Hooks,
     MatrixConfig,
     MatrixSet,
+    MemoryNeed,
+    MemorySize,
     PeerConfig,
     PerformanceConfig,
     ProfileConfig,
@@ -55,11 +60,13 @@ from .sources import SUFFIXES, Contents, Sources, read_contents
 __all__ = [
     "DEFAULT_GROUP",
     "EXTERNAL",
+    "EXTERNAL_GROUP",
     "SUFFIXES",
     "ApiKey",
     "Capabilities",
     "Config",
     "Contents",
+    "DeviceConfig",
     "Diff",
     "Endpoint",
     "EvictCost",
@@ -71,6 +78,8 @@ __all__ = [
     "Loaded",
     "MatrixConfig",
     "MatrixSet",
+    "MemoryNeed",
+    "MemorySize",
     "ModelConfig",
     "Node",
     "PeerConfig",
@@ -102,5 +111,6 @@ __all__ = [
     "partners",
     "read_contents",
     "split_command",
+    "split_memory",
     "without_password",
 ]

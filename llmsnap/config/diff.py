@@ -10,7 +10,17 @@ from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GroupConfig
 from .settings import Config, ModelConfig
 
 _PARTS = (
-    *("residency", "groups", "matrix", "peers", "selectors", "profiles", "apiKeys", "preload"),
+    *(
+        "residency",
+        "groups",
+        "matrix",
+        "memory",
+        "peers",
+        "selectors",
+        "profiles",
+        "apiKeys",
+        "preload",
+    ),
     *("scheduler", "settings"),
 )
 _IN_BLUEPRINT = frozenset({"cmd", "proxy", "env", "port", "blueprint"})
@@ -49,7 +59,7 @@ class Diff:
     """Model ids by the effect of a reload on them, each sorted.
 
     *hot* models are changed while they run; *restart* models need a new process. *parts* names
-    other differences: ``residency``, ``groups``, ``matrix``, ``peers``, ``selectors``,
+    other differences: ``residency``, ``groups``, ``matrix``, ``memory``, ``peers``, ``selectors``,
     ``profiles``, ``apiKeys``, ``preload``, ``scheduler``, ``settings``.
     """
 

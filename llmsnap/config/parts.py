@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from .expressions import Expression
-from .keys import ConfigKey, Sections, derived, grouped, section_of, setting, stored_values
+from .keys import ConfigKey, Section, Sections, derived, grouped, section_of, setting, stored_values
 from .kinds import (
     Choice,
     Choices,
@@ -407,6 +407,32 @@ class GroupConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """A device of the memory budget: bytes it has, and bytes that stay free."""
+
+    name: str
+    capacity_bytes: int
+    reserve_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySize:
+    """Bytes on a device."""
+
+    device: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """What a model needs: sizes by device, a size on any one GPU, or a total to be split."""
+
+    sizes: tuple[MemorySize, ...] = ()
+    anywhere_bytes: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EvictCost:
     """What it costs to evict a model: a number that is compared with those of others."""
 
@@ -640,6 +666,29 @@ class ProfileConfig:
     """Requested name -> name of what serves it; an empty text disables the name."""
 
 
+LOGS = MappingProxyType(
+    {
+        **{name: (name,) for name in ("proxy", "http", "upstream")},
+        "both": ("proxy", "upstream"),
+        "none": (),
+    }
+)
+"""The logs that each word of ``logToStdout`` stands for; ``proxy`` includes ``http``."""
+ON_STARTUP = Section(
+    ConfigKey(
+        "preload",
+        Texts(),
+        "Models to load, one after another, by id or alias.",
+        example=["embedding"],
+    ),
+    ConfigKey(
+        "profile",
+        Text(),
+        "Profile that is active from the start. A reload keeps the active one, unless this key "
+        "has changed.",
+        example="everyday",
+    ),
+)
 API_KEY = section_of(ApiKey, closed=True)
 PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from .groups import evicts, read_groups
 from .kinds import ValueReader
 from .matrix import partners, read_matrix
+from .memory import read_devices
 from .models import ModelNames
 from .nodes import Node, Path, Report, find_node
-from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GroupConfig, MatrixConfig
+from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, DeviceConfig, GroupConfig, MatrixConfig
 
 ROUTER: Path = ("routing", "router")
 USE: Path = (*ROUTER, "use")
@@ -30,10 +31,22 @@ def read_router(
     report = reader.report
     groups = _place("groups", values, report)
     matrix = _place("matrix", values, report)
+    devices = read_devices(values["memory"], reader)
+    counts = values["memory"] is not None or any(
+        model.memory is not None for model in names.models.values()
+    )
     use = _used(values, groups, matrix, root, report)
+    if counts and not values["routing"]["router"]["use"] and groups.node is matrix.node is None:
+        use = "memory"
+    if use == "memory":
+        _check_memory(names, devices, matrix, report)
+    elif counts:
+        what = f"is not enforced: {'groups' if use == 'group' else 'a matrix'} decide"
+        report.advise(("memory",), what, "set routing.router.use: memory", values["memory"])
     _advise_of_both_styles(values, report)
     return {
         "residency": use,
+        "memory": devices,
         "groups": read_groups(groups.node, groups.path, names, reader),
         "matrix": _matrix(use, matrix, names, reader),
     }
@@ -56,7 +69,7 @@ def _place(name: str, values: Values[str, Any], report: Report) -> _Place:
 def _used(
     values: Values[str, Any], groups: _Place, matrix: _Place, root: Node, report: Report
 ) -> str:
-    """Return ``group`` or ``matrix``: what the file asks for, or what it has."""
+    """Return ``group``, ``matrix`` or ``memory``: what the file asks for, or what it has."""
     use: str = values["routing"]["router"]["use"]
     if use == "matrix" and matrix.node is None:
         fix = "add matrix with its sets, or remove this line"
@@ -71,12 +84,34 @@ def _used(
     return "matrix" if matrix.node is not None and groups.node is None else "group"
 
 
+def _check_memory(
+    names: ModelNames, devices: tuple[DeviceConfig, ...], matrix: _Place, report: Report
+) -> None:
+    """Report a matrix, which memory contradicts, and needs on devices without a capacity."""
+    if matrix.node is not None:
+        fix = "keep one of the two: remove it, or routing.router.use"
+        report.error(matrix.path, "a matrix beside use: memory", fix, matrix.node)
+    known = {"ram", *(each.name for each in devices)}
+    for model in names.models.values():
+        needs = [each for each in (model.memory, model.asleep_memory) if each is not None]
+        for size in (size for need in needs for size in need.sizes):
+            if size.device not in known:
+                path = ("models", model.id, "memory")
+                what = f"{size.device} has no capacity"
+                report.error(path, what, f"add {size.device}: SIZE to memory at the top")
+        if any(need.anywhere_bytes for need in needs) and known == {"ram"}:
+            path = ("models", model.id, "memory")
+            report.error(path, "there is no GPU", "add gpu0: SIZE to memory at the top")
+
+
 def _matrix(
     use: str, matrix: _Place, names: ModelNames, reader: ValueReader
 ) -> MatrixConfig | None:
     """Return the matrix in use; the mistakes of one that is not in use are advice."""
     if matrix.node is None:
         return None
+    if use == "memory":
+        return None  # reported as an error
     if use == "matrix":
         return read_matrix(matrix.node, matrix.path, names, reader)
     report = reader.report

@@ -28,6 +28,7 @@ from .kinds import (
     Unsupported,
     Words,
 )
+from .memory import SIZES_SCHEMA, Sizes
 from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
 from .settings import EACH, TOP
@@ -175,6 +176,7 @@ _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
     Section: _object,
     Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
     RawNode: _of_node,
+    Sizes: lambda _: SIZES_SCHEMA,
     Unsupported: lambda _: {},
     Duration: lambda _: {"type": "string", "pattern": r"^([0-9.]+(ns|us|µs|ms|s|m|h))+$|\$\{"},
     Choices: lambda kind: {

@@ -17,7 +17,6 @@ from .hints import model_hints, top_hints
 from .keys import (
     MIB,
     ConfigKey,
-    Section,
     Sections,
     derived,
     grouped,
@@ -37,9 +36,9 @@ from .kinds import (
     RawNode,
     Text,
     Texts,
-    Unsupported,
     Words,
 )
+from .memory import DEVICES_SCHEMA, Sizes
 from .parts import (
     API_KEY,
     CAPABILITIES,
@@ -48,10 +47,12 @@ from .parts import (
     GROUP,
     HOOK_CALL,
     HOOKS,
+    LOGS,
     MATRIX,
     MODEL_FILTERS,
     MODEL_TIMEOUTS,
     NO_FILTERS,
+    ON_STARTUP,
     PEER,
     PERFORMANCE,
     PROFILE,
@@ -60,12 +61,14 @@ from .parts import (
     STORE,
     ApiKey,
     Capabilities,
+    DeviceConfig,
     Endpoint,
     Filters,
     GroupConfig,
     Hooks,
     JsonValue,
     MatrixConfig,
+    MemoryNeed,
     PeerConfig,
     PerformanceConfig,
     ProfileConfig,
@@ -88,14 +91,6 @@ LOG_TIME_FORMATS = (
     *("rfc3339", "rfc3339nano", "kitchen", "stamp", "stampmilli", "stampmicro", "stampnano"),
 )
 CAPTURE_MASKS = ("none", "headers", "full")
-LOGS = MappingProxyType(
-    {
-        **{name: (name,) for name in ("proxy", "http", "upstream")},
-        "both": ("proxy", "upstream"),
-        "none": (),
-    }
-)
-"""The logs that each word of ``logToStdout`` stands for; ``proxy`` includes ``http``."""
 LAUNCHER_NAMES = ("local",)
 """The names in ``launchers.LAUNCHERS`` that a model may have; this package cannot import them."""
 EXTERNAL = "external"
@@ -110,28 +105,6 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 _MACROS = {"$ref": "#/$defs/macros"}
 _FAIR = SchedulerConfig()
-
-
-def _refused(why: str, name: str) -> ConfigKey:
-    """Return a refused key of llama-swap, which would change which models run together."""
-    return ConfigKey(name, Unsupported(refused=True, why=why), f"From llama-swap, refused: {why}.")
-
-
-_ON_STARTUP = Section(
-    ConfigKey(
-        "preload",
-        Texts(),
-        "Models to load, one after another, by id or alias.",
-        example=["embedding"],
-    ),
-    ConfigKey(
-        "profile",
-        Text(),
-        "Profile that is active from the start. A reload keeps the active one, unless this key "
-        "has changed.",
-        example="everyday",
-    ),
-)
 
 
 def _only_default_group() -> Mapping[str, GroupConfig]:
@@ -186,15 +159,26 @@ class Config:
         live=False,
     )
     """None: not in use."""
+    memory: tuple[DeviceConfig, ...] = setting(
+        "memory",
+        RawNode(DEVICES_SCHEMA),
+        "What devices have: `gpu0`, `gpu1`, ... and `ram`, each a size, or its `capacity` and the "
+        "`reserve` that stays free. Models then leave only when another one needs their memory.",
+        initial=(),
+        part="memory",
+        example={"gpu0": {"capacity": "24GiB", "reserve": "512MiB"}, "ram": "64GiB"},
+        live=False,
+    )
+    """GPUs in order, then RAM."""
     residency: str = derived("group", part="residency")
-    """What decides which models run together: ``group`` or ``matrix``."""
+    """What decides which models run together: ``group``, ``matrix`` or ``memory``."""
     hooks: ClassVar[ConfigKey] = grouped("hooks", "What happens at certain moments.")
     on_startup: ClassVar[ConfigKey] = ConfigKey(
-        "hooks.on_startup", _ON_STARTUP, "What happens at start."
+        "hooks.on_startup", ON_STARTUP, "What happens at start."
     )
     on_startup_too: ClassVar[ConfigKey] = ConfigKey(
         "hooks.onStartup",
-        _ON_STARTUP,
+        ON_STARTUP,
         "Another spelling of `on_startup`.",
         live=None,
     )
@@ -208,10 +192,11 @@ class Config:
     )
     router_use: ClassVar[ConfigKey] = ConfigKey(
         "routing.router.use",
-        Choice("", words=("group", "matrix")),
-        "`group` or `matrix`. Default: what the file has; `group` if it has both.",
+        Choice("", words=("group", "matrix", "memory")),
+        "`group`, `matrix` or `memory`. Default: what the file has; `group` before `matrix` before "
+        "`memory`.",
         example="group",
-        schema={"anyOf": [{"enum": ["group", "matrix"]}, {"$ref": "#/$defs/macro"}]},
+        schema={"anyOf": [{"enum": ["group", "matrix", "memory"]}, {"$ref": "#/$defs/macro"}]},
     )
     router_settings: ClassVar[ConfigKey] = grouped(
         "routing.router.settings", "Settings of the router."
@@ -746,6 +731,31 @@ class ModelConfig:
         example=15,
         **inherited(Config, "unload_timeout_s"),
     )
+    memory: MemoryNeed | None = setting(
+        "memory",
+        Sizes(),
+        "What the model needs while it runs: a size such as `18GiB`, on the only GPU, evenly on "
+        "several, or in RAM without a GPU; or sizes by device, where `any` is any one GPU. `auto`: "
+        "unknown, so it gets the first device alone.",
+        initial=None,
+        example="18GiB",
+        live=False,
+    )
+    """None: unknown."""
+    asleep_memory: MemoryNeed | None = setting(
+        "asleepMemory",
+        Sizes(),
+        "What its server keeps while it sleeps, in the same forms. Default: nothing.",
+        initial=None,
+        example="1GiB",
+        live=False,
+    )
+    evict_cost: float = setting(
+        "evictCost",
+        Number(1.0, least=0),
+        "Factor of what it costs to evict the model for the memory of another one.",
+    )
+    pin: bool = setting("pin", Flag(), "Never evict the model for the memory of another one.")
     concurrency_limit: int = setting(
         "concurrencyLimit",
         Number(0, whole=True, advised=0),

@@ -92,6 +92,7 @@ class Process:
         self._ended_in: State | None = None
         self._failed_with: Hashable | None = None
         self._generation = 0
+        self._device = ""
         self._next_settings: ModelConfig | None = None
         self._progress: LoadProgress | None = None
         self._files: AsyncResult[int] | None = None
@@ -432,6 +433,10 @@ class Process:
                 self.settings, self._next_settings = self._next_settings, None
             self._machine.fire(Trigger.EXITED)
 
+    def place(self, device: str) -> None:
+        """Have later starts use the GPU *device* alone; empty: as the command says."""
+        self._device = device
+
     def _report_change(self, old: State, new: State, trigger: Trigger) -> None:
         self._on_change(self.model_id, old, new, trigger)
 
@@ -456,11 +461,24 @@ class Process:
             model_id=self.model_id,
             cmd=settings.cmd,
             url=settings.proxy,
-            env=tuple(settings.env),
+            env=(*device_variables(self._device), *settings.env),
             generation=self._generation,
             grace_s=settings.unload_timeout_s,
             listens=_mentions_port(settings) and settings.check_endpoint is not None,
         )
+
+
+def device_variables(device: str) -> tuple[str, ...]:
+    """Return the variables that let a server see one GPU such as ``gpu1``, counted by PCI bus."""
+    number = device.removeprefix("gpu")
+    if not number.isdecimal():
+        return ()
+    return (
+        "CUDA_DEVICE_ORDER=PCI_BUS_ID",
+        f"CUDA_VISIBLE_DEVICES={number}",
+        f"ROCR_VISIBLE_DEVICES={number}",
+        f"GGML_VK_VISIBLE_DEVICES={number}",
+    )
 
 
 def _address_of(url: str, settings: ModelConfig) -> Address:

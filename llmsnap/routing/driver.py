@@ -526,6 +526,7 @@ class Driver:
             process.check_start(leaving)
             self._evict(effect)
             swap.begin_loading(self._clock())
+            process.place(effect.device)
             process.ensure_ready()
         except LoadAborted:
             report = msg.LoadCancelled(effect.work, effect.target, self._resting(effect.target))

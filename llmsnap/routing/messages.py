@@ -47,9 +47,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmsnap.config import EXTERNAL, Config, ModelConfig
+from llmsnap.config import (
+    DEFAULT_GROUP,
+    EXTERNAL,
+    EXTERNAL_GROUP,
+    Config,
+    MemoryNeed,
+    ModelConfig,
+    split_memory,
+)
 from llmsnap.models import State
 from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Plan, Residency
 
 # --- settings -------------------------------------------------------------------------------------
@@ -231,12 +240,16 @@ class CheckStart:
 
 @dataclass(frozen=True, slots=True)
 class StartSwap:
-    """Idle all of *evict* in parallel, then make *target* ready, by the newest definition."""
+    """Idle all of *evict* in parallel, then make *target* ready, by the newest definition.
+
+    *device* is the GPU it is placed on, such as ``gpu1``; empty where its command decides.
+    """
 
     work: int
     target: str
     kind: LoadKind
     evict: tuple[Eviction, ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,12 +567,15 @@ NONE: frozenset[str] = frozenset()
 
 
 def change_of(
-    config: Config, restart: frozenset[str] = NONE, changed: frozenset[str] = NONE
+    config: Config,
+    restart: frozenset[str] = NONE,
+    changed: frozenset[str] = NONE,
+    ram_bytes: int = 0,
 ) -> ConfigChanged:
     """Return the event that makes *config* the scheduler's own.
 
     *restart* models are replaced; *changed* ones have a new definition, so that earlier failures no
-    longer count.
+    longer count. *ram_bytes* is what this machine has.
     """
     priorities = config.scheduler.priorities
     rules = tuple(_rules(model, priorities.get(model.id, 0)) for model in config.models.values())
@@ -568,11 +584,13 @@ def change_of(
         max_hold_s=config.scheduler.max_hold_s,
         queue_timeout_s=config.queue_timeout_s,
     )
-    return ConfigChanged(rules, residency_of(config), options, restart, changed)
+    return ConfigChanged(rules, residency_of(config, ram_bytes), options, restart, changed)
 
 
-def residency_of(config: Config) -> Residency:
+def residency_of(config: Config, ram_bytes: int = 0) -> Residency:
     """Return what decides, by *config*, which models run together."""
+    if config.residency == "memory":
+        return budget_of(config, ram_bytes)
     if config.residency == "matrix" and config.matrix is not None:
         external = [model.id for model in config.models.values() if model.launcher == EXTERNAL]
         return Matrix(config.matrix, external)
@@ -580,6 +598,44 @@ def residency_of(config: Config) -> Residency:
         Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
         for group in config.groups.values()
     )
+
+
+def budget_of(config: Config, ram_bytes: int) -> Memory:
+    """Return the memory budget of *config*; RAM is what the machine has, if not given."""
+    devices = [Device(each.name, each.capacity_bytes, each.reserve_bytes) for each in config.memory]
+    if not any(each.name == "ram" for each in devices):
+        devices.append(Device("ram", ram_bytes))
+    groups = [group for group in config.groups.values() if group.id not in _MADE]
+    apart = {name: group.id for group in groups if group.swap for name in group.members}
+    persistent = {name for group in groups if group.persistent for name in group.members}
+    return Memory(
+        devices,
+        (
+            Need(
+                model.id,
+                _shares(model.memory, config),
+                model.memory.anywhere_bytes if model.memory is not None else 0,
+                _shares(model.asleep_memory, config),
+                model.asleep_memory.anywhere_bytes if model.asleep_memory is not None else 0,
+                is_known=model.memory is not None,
+                is_pinned=model.pin or model.id in persistent,
+                evict_cost=model.evict_cost,
+                apart=apart.get(model.id, ""),
+            )
+            for model in config.models.values()
+            if model.launcher != EXTERNAL
+        ),
+    )
+
+
+_MADE = (DEFAULT_GROUP, EXTERNAL_GROUP)
+
+
+def _shares(need: MemoryNeed | None, config: Config) -> tuple[Share, ...]:
+    if need is None:
+        return ()
+    sizes = split_memory(need.total_bytes, config.memory) if need.total_bytes else need.sizes
+    return tuple(Share(each.device, each.size_bytes) for each in sizes)
 
 
 def _rules(model: ModelConfig, priority: int) -> ModelRules:

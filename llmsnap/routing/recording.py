@@ -23,6 +23,7 @@ from llmsnap.config import MatrixConfig
 from llmsnap.errors import in_full
 from llmsnap.routing import messages
 from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.memory import Device, Memory, Need
 from llmsnap.routing.messages import Effect, Event
 from llmsnap.routing.residency import Group, Groups, Residency
 from llmsnap.routing.scheduler import Scheduler
@@ -132,6 +133,9 @@ def encode(value: Any) -> Any:
     """Return *value* made of what JSON knows; fields that have their default are left out."""
     if isinstance(value, Groups):
         value = value.groups
+    if isinstance(value, Memory):
+        kept = {"devices": encode(value.devices), "needs": encode(value.needs)}
+        return {"type": "Memory", **kept}
     if isinstance(value, Matrix):
         return {**_encode_fields(value.config), "external": sorted(value.external)}
     if isinstance(value, Exception):
@@ -185,6 +189,9 @@ def _decode_plain(kind: type[Any], value: Any) -> Any:
     if kind is Residency:
         if isinstance(value, list):
             return Groups(_decode_fields(Group, group) for group in value)
+        if value["type"] == "Memory":
+            devices = [_decode_fields(Device, each) for each in value["devices"]]
+            return Memory(devices, [_decode_fields(Need, each) for each in value["needs"]])
         config = {name: each for name, each in value.items() if name != "external"}
         return Matrix(_decode_fields(MatrixConfig, config), value["external"])
     if kind is Exception:

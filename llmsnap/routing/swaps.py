@@ -234,7 +234,10 @@ class SwapPlanner:
             return False
         state = self._state
         state.begin_eviction(swap)
-        state.effects.append(StartSwap(swap.work, target.model_id, swap.kind, swap.evicted))
+        room = swap.planned.plan.room
+        device = room.device if room is not None else ""
+        start = StartSwap(swap.work, target.model_id, swap.kind, swap.evicted, device)
+        state.effects.append(start)
         if not swap.victims:
             state.begin_load(swap)
         return True

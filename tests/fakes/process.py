@@ -35,6 +35,9 @@ class FakeProcess:
         if self.fail_check:
             raise self.fail_check
 
+    def place(self, device: str) -> None:
+        self.device = device
+
     def ensure_ready(self) -> None:
         if self.state is State.READY:
             return

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmsnap.config import loads
 from llmsnap.errors import in_full
 from llmsnap.models import State
 from llmsnap.routing.explain import error_of
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
-from llmsnap.routing.messages import Eviction, ModelRules, RefusalReason
+from llmsnap.routing.messages import (
+    ConfigChanged,
+    Eviction,
+    ModelRules,
+    RefusalReason,
+    SchedulerOptions,
+    residency_of,
+)
+from llmsnap.routing.recording import decode, encode
 from llmsnap.routing.residency import (
     Action,
     Answer,
@@ -359,3 +369,34 @@ def test_plans_fit_and_evict_no_model_without_need(
         assert used({other: action for other, action in how.items() if other != name}) > (
             capacity * GIB
         )
+
+
+# --- from a configuration -------------------------------------------------------------------------
+
+
+def test_a_budget_is_made_of_a_configuration() -> None:
+    config = loads(
+        """
+        memory: {gpu0: {capacity: 24GiB, reserve: 1GiB}}
+        groups:
+          one: {members: [a, b], exclusive: false}
+          kept: {swap: false, persistent: true, members: [c]}
+        routing: {router: {use: memory}}
+        models:
+          a: &m {cmd: 's ${PORT}', memory: 6GiB}
+          b: {<<: *m, memory: {any: 3GiB}, asleepMemory: {ram: 1GiB}, evictCost: 3}
+          c: {<<: *m, memory: auto}
+        """,
+        environ={},
+    )
+    found = residency_of(config, ram_bytes=8 * GIB)
+    assert found == Memory(
+        [Device("gpu0", 24 * GIB, GIB), Device("ram", 8 * GIB)],
+        [
+            Need("a", (Share("gpu0", 6 * GIB),), apart="one"),
+            Need("b", anywhere=3 * GIB, asleep=(Share("ram", GIB),), evict_cost=3.0, apart="one"),
+            Need("c", is_known=False, is_pinned=True),
+        ],
+    )
+    event = ConfigChanged((), found, SchedulerOptions())
+    assert decode(json.loads(json.dumps(encode(event)))) == event

@@ -1,0 +1,117 @@
+"""Sizes of memory: what devices have, and what models need on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from .kinds import Kind, ValueReader
+from .nodes import Mapping, Node, Path, describe, is_null
+from .parts import DeviceConfig, MemoryNeed, MemorySize
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)", re.IGNORECASE)
+_UNITS = {
+    **{unit: 1024**power for power, unit in enumerate(("kib", "mib", "gib", "tib"), start=1)},
+    **{unit: 1000**power for power, unit in enumerate(("kb", "mb", "gb", "tb"), start=1)},
+}
+_DEVICE = re.compile(r"gpu(0|[1-9]\d?)|ram")
+_SIZE_SCHEMA: list[dict[str, Any]] = [
+    {"type": "string", "pattern": "^[0-9.]+ *[KMGTkmgt]i?[Bb]$"},
+    {"$ref": "#/$defs/macro"},
+]
+SIZES_SCHEMA = {"anyOf": [{"const": "auto"}, *_SIZE_SCHEMA, {"type": "object"}]}
+DEVICES_SCHEMA = {
+    "type": "object",
+    "propertyNames": {"pattern": f"^({_DEVICE.pattern})$"},
+    "additionalProperties": {"anyOf": [*_SIZE_SCHEMA, {"type": "object"}]},
+}
+ANY = "any"
+AUTO = "auto"
+WANTED = "a size such as 18GiB or 512MiB"
+
+
+def size_bytes(text: str) -> int | None:
+    """Return a size such as ``18GiB`` in bytes; None for any other text."""
+    match = _SIZE.fullmatch(text.strip())
+    return None if match is None else int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def read_devices(node: Node | None, reader: ValueReader) -> tuple[DeviceConfig, ...]:
+    """Return the devices below the top-level ``memory``: GPUs in order, then RAM."""
+    path: Path = ("memory",)
+    if node is None:
+        return ()
+    if not isinstance(node, Mapping):
+        reader.mismatch(node, path, "a mapping", "write a line such as gpu0: 24GiB")
+        return ()
+    found = []
+    for name, below in node.entries.items():
+        here = (*path, name)
+        if not _DEVICE.fullmatch(name):
+            fix = "write gpu0, gpu1, ... or ram"
+            reader.report.error(here, f'"{name}" is no device', fix, node.keys[name])
+        elif isinstance(below, Mapping):
+            found.append(_device(name, below, here, reader))
+        else:
+            found.append(DeviceConfig(name, _size(below, here, reader)))
+    return tuple(sorted(found, key=lambda each: (each.name == "ram", len(each.name), each.name)))
+
+
+def _device(name: str, node: Mapping, path: Path, reader: ValueReader) -> DeviceConfig:
+    sizes = {"capacity": 0, "reserve": 0}
+    for key, below in node.entries.items():
+        if key in sizes:
+            sizes[key] = _size(below, (*path, key), reader)
+        else:
+            fix = reader.report.nearest(key, sizes) or "write capacity and reserve"
+            reader.report.advise((*path, key), "unknown key", fix, node.keys[key])
+    if "capacity" not in node.entries:
+        reader.report.error(path, "its capacity is missing", "add capacity: 24GiB", node)
+    elif sizes["reserve"] >= sizes["capacity"] and not reader.report.already_reported(path):
+        what = "the reserve leaves nothing of its capacity"
+        reader.report.error((*path, "reserve"), what, "make it smaller", node)
+    return DeviceConfig(name, sizes["capacity"], sizes["reserve"])
+
+
+def _size(node: Node, path: Path, reader: ValueReader) -> int:
+    """Return the size in *node*; report another value, and return 0."""
+    text = reader.text(node, path, WANTED, strict=True)
+    size = None if text is None else size_bytes(text)
+    if size is None and not reader.report.already_reported(path):
+        what = f"must be {WANTED} (found {describe(node)})"
+        reader.report.error(path, what, "write the number with its unit", node)
+    return size or 0
+
+
+class Sizes(Kind):
+    """What a model needs: a size, sizes by device, or ``auto`` (None)."""
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return a MemoryNeed, None for ``auto``."""
+        if is_null(node):
+            return None
+        if not isinstance(node, Mapping):
+            if reader.text(node, path, WANTED, strict=True) == AUTO:
+                return None
+            return MemoryNeed(total_bytes=_size(node, path, reader))
+        sizes = []
+        anywhere = 0
+        for name, below in node.entries.items():
+            here = (*path, name)
+            if name == ANY:
+                anywhere = _size(below, here, reader)
+            elif _DEVICE.fullmatch(name):
+                sizes.append(MemorySize(name, _size(below, here, reader)))
+            else:
+                fix = "write gpu0, gpu1, ..., ram, or any for any one GPU"
+                reader.report.error(here, f'"{name}" is no device', fix, node.keys[name])
+        return MemoryNeed(tuple(sizes), anywhere)
+
+
+def split_memory(total: int, devices: Iterable[DeviceConfig]) -> tuple[MemorySize, ...]:
+    """Return *total* on the only GPU, evenly on several, or in RAM without a GPU."""
+    gpus = [each.name for each in devices if each.name != "ram"]
+    if not gpus:
+        return (MemorySize("ram", total),)
+    return tuple(MemorySize(name, total // len(gpus)) for name in gpus)

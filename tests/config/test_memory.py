@@ -1,0 +1,118 @@
+"""The memory budget in a configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmsnap.config import DeviceConfig, MemoryNeed, MemorySize, split_memory
+from llmsnap.config.memory import size_bytes
+from tests.config.reading import advice, config, model, problem
+
+GIB = 1024**3
+MODEL = "models: {m: {cmd: 's ${PORT}', memory: 1GiB}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("18GiB", 18 * GIB),
+        ("1.5 GiB", 3 * GIB // 2),
+        ("512mib", 512 * 1024**2),
+        ("2GB", 2 * 10**9),
+        ("18", None),
+        ("GiB", None),
+        ("-1GiB", None),
+        ("18Gi", None),
+    ],
+)
+def test_sizes(text: str, size: int | None) -> None:
+    assert size_bytes(text) == size
+
+
+def test_devices_are_gpus_in_order_then_ram() -> None:
+    text = "memory: {ram: 64GiB, gpu10: 1GiB, gpu2: {capacity: 24GiB, reserve: 1GiB}}\n" + MODEL
+    assert config(text).memory == (
+        DeviceConfig("gpu2", 24 * GIB, GIB),
+        DeviceConfig("gpu10", GIB),
+        DeviceConfig("ram", 64 * GIB),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "need"),
+    [
+        ("auto", None),
+        ("18GiB", MemoryNeed(total_bytes=18 * GIB)),
+        (
+            "{gpu0: 2GiB, ram: 1GiB}",
+            MemoryNeed((MemorySize("gpu0", 2 * GIB), MemorySize("ram", GIB))),
+        ),
+        ("{any: 6GiB}", MemoryNeed(anywhere_bytes=6 * GIB)),
+    ],
+)
+def test_needs(text: str, need: MemoryNeed | None) -> None:
+    found = config(
+        "memory: {gpu0: 24GiB}\n"
+        f"models: {{m: {{cmd: 's ${{PORT}}', memory: {text}, asleepMemory: {text}}}}}\n"
+    ).models["m"]
+    assert (found.memory, found.asleep_memory) == (need, need)
+
+
+@pytest.mark.parametrize(
+    ("devices", "sizes"),
+    [
+        ("ram", {"ram": 12}),
+        ("gpu0 ram", {"gpu0": 12}),
+        ("gpu0 gpu1", {"gpu0": 6, "gpu1": 6}),
+    ],
+)
+def test_a_total_is_on_the_gpus_or_in_ram(devices: str, sizes: dict[str, int]) -> None:
+    found = split_memory(12, [DeviceConfig(name, 1) for name in devices.split()])
+    assert {each.device: each.size_bytes for each in found} == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "residency"),
+    [
+        (MODEL, "memory"),
+        ("memory: {ram: 4GiB}\nmodels: {m: {cmd: 's ${PORT}'}}\n", "memory"),
+        (MODEL + "groups: {g: {members: [m]}}\n", "group"),
+        (MODEL + "groups: {g: {members: [m]}}\nrouting: {router: {use: memory}}\n", "memory"),
+        (MODEL + "matrix: {sets: {s: m}}\n", "matrix"),
+        (MODEL + "routing: {router: {use: group}}\n", "group"),
+    ],
+)
+def test_memory_decides_where_neither_groups_nor_a_matrix_do(text: str, residency: str) -> None:
+    assert config(text).residency == residency
+
+
+def test_memory_that_does_not_decide_is_advised_about() -> None:
+    (found,) = advice(MODEL + "groups: {g: {members: [m]}}\n")
+    assert found == "memory: is not enforced: groups decide - set routing.router.use: memory"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("memory: [1]", "memory: must be a mapping"),
+        ("memory: {gpu: 1GiB}", 'memory.gpu: "gpu" is no device - write gpu0, gpu1, ... or ram'),
+        ("memory: {gpu0: 24}", "memory.gpu0: must be a size such as 18GiB or 512MiB (found 24)"),
+        ("memory: {gpu0: {reserve: 1GiB}}", "memory.gpu0: its capacity is missing"),
+        ("memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}", "the reserve leaves nothing"),
+        ("models: {m: {cmd: 's ${PORT}', memory: lots}}", "models.m.memory: must be a size"),
+        ("models: {m: {cmd: 's ${PORT}', memory: {cpu: 1GiB}}}", '"cpu" is no device'),
+        ("models: {m: {cmd: 's ${PORT}', memory: {gpu0: 1GiB}}}", "gpu0 has no capacity"),
+        ("models: {m: {cmd: 's ${PORT}', memory: {any: 1GiB}}}", "there is no GPU"),
+        (
+            MODEL + "matrix: {sets: {s: m}}\nrouting: {router: {use: memory}}",
+            "matrix: a matrix beside use: memory",
+        ),
+    ],
+)
+def test_mistakes(text: str, words: str) -> None:
+    assert words in problem(f"{text}\n")
+
+
+def test_a_model_may_be_pinned_or_cost_more() -> None:
+    found = model("pin: true\nevictCost: 2.5")
+    assert (found.pin, found.evict_cost) == (True, 2.5)
