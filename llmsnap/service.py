@@ -413,6 +413,10 @@ class Service:
         """Return how every configured model fares at this moment. Never switches."""
         return self.driver.scheduler.snapshot(time.monotonic())
 
+    def queue_places(self) -> dict[int, int]:
+        """Return the place of each waiting ticket in the queue of its model. Never switches."""
+        return self.driver.scheduler.places()
+
     def in_flight(self) -> list[ResponseObserver]:
         """Return the requests in flight, oldest first. Never switches."""
         return self.telemetry.recorder.in_flight()

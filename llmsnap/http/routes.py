@@ -159,7 +159,11 @@ FORMATS = {
     "events": Parameter("format", "Form of frames.", choices=("message", "named", "both")),
     "logs": Parameter("logs", "`0`: named frames without log data.", choices=("0", "1")),
     "records": Parameter("records", "`0`: ids of records in named frames.", choices=("0", "1")),
-    "log": Parameter("format", "`sse`: as server-sent events.", choices=("sse",)),
+    "log": Parameter(
+        "format",
+        "`sse`: as server-sent events; `json`: these with text and marks in JSON.",
+        choices=("sse", "json"),
+    ),
     "capture": Parameter("format", "As a command line, or for a browser.", choices=("curl", "har")),
 }
 NO_HISTORY = Parameter("no-history", "Leave out what is there already.")
@@ -450,6 +454,8 @@ FILTER = (
     Parameter("status", "Of this status, or of a class such as `5xx`."),
     Parameter("key", "Of the key with this name."),
     Parameter("session", "Of the session with this id."),
+    Parameter("id", "The one with this number.", kind="integer"),
+    Parameter("request_id", "Of this id, as in the log."),
     SINCE,
     Parameter("until", "Unix milliseconds.", kind="integer"),
 )
@@ -504,17 +510,21 @@ RECORDS = (
     ),
     _api(
         "activity", "Records of all requests, failed ones too.",
-        "`model`, `status`, `key`, `since` and `until` filter; `sort`, `cursor` and `limit` page.",
+        "`model`, `status`, `key`, `session`, `id`, `request_id`, `since` and `until` filter; "
+        "`sort`, `cursor` and `limit` page. "
+        "`count=1` adds the number of records that the filters leave, as `total`.",
         routine=True, errors=(400,), parameters=(
             *FILTER,
             Parameter("sort", "Name of a field; `-` before it reverses."),
             Parameter("cursor", "Where the page before ended."),
             Parameter("limit", "Records per page.", kind="integer"),
+            Parameter("count", "Add `total`.", choices=("1",)),
         ),
     ),
     _api(
         "activity/stats", "Sums, percentiles and histograms.",
-        "Of the records that the same filters leave.",
+        "Of the records in memory that the same filters leave, the oldest of `since_ms`; "
+        "`recorded` counts those of the store too.",
         routine=True, parameters=FILTER, errors=(400,),
     ),
     _api(
@@ -530,7 +540,10 @@ RECORDS = (
     _api("swaps", "The last swaps.", routine=True),
     _api("models", "All models with name, description and state, of peers too.", routine=True),
     _api("overview", "How every model fares, and how they are grouped.", routine=True),
-    _api("timeline", "The states of the last hours.", routine=True),
+    _api(
+        "timeline", "The states of the last days.", "`?since=` leaves out those that ended before.",
+        routine=True, errors=(400,), parameters=(SINCE,),
+    ),
     _api(
         "performance", "Samples of host, GPUs and processes.", "`?since=` leaves out older ones.",
         routine=True, errors=(400,), parameters=(

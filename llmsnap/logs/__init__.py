@@ -2,7 +2,7 @@
 
 Read ``stream`` first: a LogStream keeps the last bytes, and each LogReader follows it at its own
 speed. ``model`` limits the output rate of a model, ``handler`` formats Python's log records,
-``hub`` owns the logs of one server and copies them to stdout.
+``hub`` owns the logs of one server and copies them to stdout, ``marks`` says who wrote what when.
 """
 
 from llmsnap.logs.handler import TEXT, LogHandler, LogStyle

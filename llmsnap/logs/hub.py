@@ -13,6 +13,7 @@ from gevent.os import nb_write
 from gevent.threadpool import ThreadPool
 
 from llmsnap.ansi import AnsiFilter
+from llmsnap.logs.marks import Mark, Marks
 from llmsnap.logs.model import CallLater, ModelLog, call_later
 from llmsnap.logs.stream import DEFAULT_CAPACITY, LogReader, LogStream, Sink
 from llmsnap.tasks import TaskGroup
@@ -138,9 +139,11 @@ class LogHub:
         self._stdout_join = Joiner(self.stdout.write)
         self.combined = LogStream("combined", capacity)
         self._combined_join = Joiner(self.combined.write)
-        self.proxy = LogStream(PROXY, capacity, (partial(self._pass_on, PROXY),))
+        self.proxy = LogStream(PROXY, capacity, (self._from_proxy,))
         self.upstream = LogStream(UPSTREAM, capacity)
         self._upstream_join = Joiner(self.upstream.write)
+        self.marks = {PROXY: Marks(), UPSTREAM: Marks()}
+        """When each part of these logs was written, and by which model."""
         self._models: dict[str, ModelLog] = {}
 
     def __repr__(self) -> str:
@@ -159,6 +162,11 @@ class LogHub:
             log = ModelLog(stream, clock=self._clock, later=self._later)
             self._models[model_id] = log
         return log
+
+    def marks_within(self, name: str, start: int, end: int) -> list[Mark]:
+        """Return who wrote these bytes when, for the logs ``proxy`` and ``upstream``."""
+        marks = self.marks.get(name)
+        return [] if marks is None else marks.within(start, end)
 
     def forget(self, model_id: str) -> None:
         """Drop the log of a model that no longer exists, and end its readers."""
@@ -195,8 +203,13 @@ class LogHub:
         models = [log.stream for log in self._models.values()]
         return [self.proxy, self.upstream, self.combined, *models]
 
+    def _from_proxy(self, data: bytes) -> None:
+        self.marks[PROXY].note(self.proxy.position - len(data), "")
+        self._pass_on(PROXY, data)
+
     def _from_model(self, model_id: str, data: bytes) -> None:
         self._upstream_join.write(model_id, data)
+        self.marks[UPSTREAM].note(self.upstream.position - len(data), model_id)
         self._pass_on(model_id, data)
 
     def _pass_on(self, source: str, data: bytes) -> None:

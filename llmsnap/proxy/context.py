@@ -130,6 +130,11 @@ class RequestContext:
         """Its ids for log lines: ``extra=context.log_ids``."""
         return {"request_id": self.request.id, "swap_id": self.swap_id}
 
+    @property
+    def ticket_number(self) -> int | None:
+        """The number of the ticket it waits with, or waited with last; None before the first."""
+        return None if self._waiting is None else self._waiting[0].number
+
     def note_wait(self, lease: Lease) -> None:
         """Add the waiting times of *lease*. Never switches."""
         self.granted = True

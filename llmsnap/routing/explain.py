@@ -246,6 +246,15 @@ def position(state: SchedulerState, ticket: int) -> int | None:
     return list(waiter.model.waiters).index(ticket) + 1
 
 
+def places(state: SchedulerState) -> dict[int, int]:
+    """Return the place of every waiting request in the queue of its model, from 1."""
+    return {
+        ticket: place
+        for model in state.awaited.values()
+        for place, ticket in enumerate(model.waiters, 1)
+    }
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 

@@ -626,6 +626,10 @@ class Scheduler:
         """Return a waiting request's place in its model's queue, from 1; None: it does not wait."""
         return explain.position(self._state, ticket)
 
+    def places(self) -> dict[int, int]:
+        """Return the place of every waiting ticket in its model's queue, from 1."""
+        return explain.places(self._state)
+
     def eta_s(self, model_id: str, now: float) -> float | None:
         """Estimate the seconds until the model may serve; None: no such model."""
         self._state.set_clock(now)

@@ -35,7 +35,7 @@ class Filter:
     *model* is the name requested or the one that served; *status* a number such as "200" or a
     class such as "4xx", "error" for all from 400 on; *since_ms* and *until_ms* bound the end of
     the request (Unix milliseconds, the latter exclusive). *models* are names as records show them,
-    *min_id* and *max_id* are inclusive.
+    *min_id* and *max_id* are inclusive; *request_id* is that of the log.
     """
 
     model: str | None = None
@@ -47,6 +47,7 @@ class Filter:
     models: tuple[str, ...] = ()
     min_id: int | None = None
     max_id: int | None = None
+    request_id: str | None = None
 
     def status_range(self) -> tuple[int, int]:
         """Return the range of statuses, the end exclusive. Raises: BadRequest."""
@@ -75,6 +76,7 @@ class Filter:
             and (not self.models or shown_model(record) in self.models)
             and (self.min_id is None or record.id >= self.min_id)
             and (self.max_id is None or record.id <= self.max_id)
+            and (self.request_id is None or record.request_id == self.request_id)
         )
 
 

@@ -81,6 +81,10 @@ class ObservedRequest(Protocol):
     def shown_headers(self) -> Headers:
         """The headers sent to the model, without secrets of the configuration."""
 
+    @property
+    def ticket_number(self) -> int | None:
+        """The number of the ticket it waits with, or waited with last; None before the first."""
+
     def cancel(self) -> None:
         """End the request. Never switches."""
 

@@ -311,6 +311,7 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
         ("ended_ns < ?", [_ns(wanted.until_ms)]),
         ("id >= ?", [wanted.min_id]),
         ("id <= ?", [wanted.max_id]),
+        ("request_id = ?", [wanted.request_id]),
     )
     for condition, bound in conditions:
         if bound[0] is not None:

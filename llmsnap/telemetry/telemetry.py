@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT_S = 3 * 3600.0
+KEPT_S = 7 * 24 * 3600.0
 MAX_BARS = 2000
 """Per model: a crash loop must not fill the memory."""
 PACK_AFTER_S = 0.5
@@ -76,13 +76,17 @@ class StateHistory:
         while len(changes) > 1 and changes[1][0] < self._wall() - KEPT_S:
             changes.popleft()
 
-    def bars(self, model_id: str) -> list[dict[str, Any]]:
-        """Return the states in order, each with begin and end in Unix ms; the last has no end."""
+    def bars(self, model_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
+        """Return the states in order, each with begin and end in Unix ms; the last has no end.
+
+        Those that ended before *since_ms* are left out.
+        """
         changes = list(self._changes.get(model_id, ()))
         ends: list[float | None] = [at for at, _ in changes[1:]]
         return [
             {"state": state, "from_ms": int(at * 1000), "to_ms": end and int(end * 1000)}
             for (at, state), end in zip(changes, [*ends, None], strict=False)
+            if end is None or end * 1000 >= since_ms
         ]
 
 
@@ -180,6 +184,10 @@ class Telemetry:
             else:
                 return [self._with_capture(one) for one in records], total
         return self.activity.numbered_page(wanted, order, number, limit)
+
+    def count(self, wanted: Filter = EVERYTHING) -> int:
+        """Return how many records *wanted* selects, of all runs or of memory. Blocks."""
+        return self.numbered_page(wanted, Order(), 1, 1)[1]
 
     def last_swaps(self, limit: int = SWAPS_KEPT) -> list[dict[str, Any]]:
         """Return the last swaps, oldest first: of all runs, or of this one without a store. Blocks.

@@ -65,24 +65,29 @@ def metrics() -> ResponseReturnValue:
 def activity() -> ResponseReturnValue:
     """Return a page of the records of all requests, failed ones included.
 
-    ``model``, ``status``, ``key``, ``session``, ``since`` and ``until`` filter; ``sort``,
-    ``cursor`` and ``limit`` page.
+    ``model``, ``status``, ``key``, ``session``, ``id``, ``request_id``, ``since`` and ``until``
+    filter; ``sort``, ``cursor`` and ``limit`` page. With ``count=1``, ``total`` is the number of
+    records that the filters leave.
     """
+    wanted, telemetry = _wanted(), current_telemetry()
     order = Order.parse(request.args["sort"]) if "sort" in request.args else None
-    page = current_telemetry().page(
-        _wanted(), order, request.args.get("cursor"), whole_number("limit", 100) or 100
+    page = telemetry.page(
+        wanted, order, request.args.get("cursor"), whole_number("limit", 100) or 100
     )
-    return jsonify(**activity_export(page.records), cursor=page.cursor)
+    total = {"total": telemetry.count(wanted)} if whole_number("count") else {}
+    return jsonify(**activity_export(page.records), cursor=page.cursor, **total)
 
 
 @bp.get("/api/activity/stats")
 def activity_stats() -> ResponseReturnValue:
     """Summarize the records in memory: totals, percentiles, histograms, overall and per model."""
     wanted = _wanted()
-    records = filter(wanted.matches, current_service().records())
+    records = list(filter(wanted.matches, current_service().records()))
     # In a thread, because many records take long and must not block the streams.
     found = get_hub().threadpool.apply(statistics, (records,))
-    return jsonify(schema_version=SCHEMA_VERSION, **found)
+    since_ms = records[0].ended_ns // 1_000_000 if records else None
+    recorded = current_telemetry().count(wanted)
+    return jsonify(schema_version=SCHEMA_VERSION, **found, recorded=recorded, since_ms=since_ms)
 
 
 @bp.get("/api/swaps")
@@ -96,7 +101,7 @@ def swaps() -> ResponseReturnValue:
 def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""
     service = current_service()
-    records = frames.requests(service, service.in_flight())
+    records = frames.requests(service, service.in_flight(), service.models_now())
     return jsonify(schema_version=SCHEMA_VERSION, requests=records)
 
 
@@ -137,7 +142,11 @@ def capture(capture_id: str) -> ResponseReturnValue:
 
 
 def _wanted() -> Filter:
+    record_id = whole_number("id")
     wanted = Filter(
+        min_id=record_id,
+        max_id=record_id,
+        request_id=request.args.get("request_id") or None,
         model=request.args.get("model") or None,
         status=request.args.get("status") or None,
         key_name=request.args.get("key") or None,
@@ -182,10 +191,10 @@ def overview() -> ResponseReturnValue:
 
 @bp.get("/api/timeline")
 def timeline() -> ResponseReturnValue:
-    """Return the states of the last hours, per model."""
-    service = current_service()
+    """Return the states of the last days, per model; ``since`` leaves out earlier ones."""
+    service, since_ms = current_service(), whole_number("since") or 0
     history, config = service.telemetry.states, service.runtime.config
-    states = {name: history.bars(name) for name in config.models}
+    states = {name: history.bars(name, since_ms) for name in config.models}
     return jsonify(schema_version=SCHEMA_VERSION, states=states)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from llmsnap.config import ModelConfig
 from llmsnap.http import is_inference, sse_event, sse_message
+from llmsnap.routing import ModelView
 from llmsnap.service import Service
 from llmsnap.telemetry import (
     ConfigReload,
@@ -216,24 +217,46 @@ def preload(event: ModelPreloaded) -> dict[str, Any]:
 
 def in_flight(service: Service) -> dict[str, Any]:
     """Return the requests in flight: the counts per model, and the oldest individually."""
-    observers = service.in_flight()
+    observers, views = service.in_flight(), service.models_now()
     return {
         "models": [
             {"model": model, "in_flight": served, "waiting": waiting}
-            for model, served, waiting in _busy(service)
+            for model, served, waiting in _busy(views)
         ],
         "total": len(observers),
-        "requests": requests(service, observers[:REQUESTS_SHOWN]),
+        "requests": requests(service, observers[:REQUESTS_SHOWN], views),
     }
 
 
-def requests(service: Service, observers: list[ResponseObserver]) -> list[dict[str, Any]]:
-    """Return a document for each request in flight."""
+def requests(
+    service: Service, observers: list[ResponseObserver], views: list[ModelView]
+) -> list[dict[str, Any]]:
+    """Return a document for each request in flight; *views* are of now.
+
+    *position* is its place in the queue of its model, from 1, *why* what it waits for, *eta_s* how
+    long that may take; all None unless it waits.
+    """
     now = time.monotonic()
+    waits = {view.model_id: view for view in views if view.waiting}
+    places = service.queue_places() if waits else {}
     return [
-        {**in_flight_object(observer, now), "swap_id": _swap_id(service, observer)}
+        {
+            **in_flight_object(observer, now),
+            "swap_id": _swap_id(service, observer),
+            **_wait(observer, places, waits.get(observer.context.shown_model)),
+        }
         for observer in observers
     ]
+
+
+def _wait(
+    observer: ResponseObserver, places: Mapping[int, int], view: ModelView | None
+) -> dict[str, Any]:
+    ticket = observer.context.ticket_number
+    position = None if ticket is None else places.get(ticket)
+    if position is None or view is None:
+        return {"position": None, "why": None, "eta_s": None}
+    return {"position": position, "why": view.why, "eta_s": view.eta_s}
 
 
 def in_flight_key(service: Service) -> tuple[Any, ...]:
@@ -243,7 +266,7 @@ def in_flight_key(service: Service) -> tuple[Any, ...]:
         (observer.serial, observer.phase, _swap_id(service, observer))
         for observer in observers[:REQUESTS_SHOWN]
     )
-    busy = tuple(_busy(service))
+    busy = tuple(_busy(service.models_now()))
     return (len(observers), shown, busy) if observers or busy else ()
 
 
@@ -256,11 +279,11 @@ def _swap_id(service: Service, observer: ResponseObserver) -> int | None:
     )
 
 
-def _busy(service: Service) -> list[tuple[str, int, int]]:
+def _busy(views: Iterable[ModelView]) -> list[tuple[str, int, int]]:
     """Return the served and the waiting requests of each model; idle models are left out."""
     return [
         (view.model_id, view.in_flight, view.waiting)
-        for view in service.models_now()
+        for view in views
         if view.in_flight or view.waiting
     ]
 

@@ -14,6 +14,7 @@ from contextlib import closing
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 from gevent.event import Event
+from msgspec import json
 
 from llmsnap.errors import BadRequest
 from llmsnap.http import sse_event
@@ -47,11 +48,13 @@ def stream(name: str = "") -> ResponseReturnValue:
     """Stream a log as it grows: combined, ``proxy``, ``upstream``, or that of a model.
 
     ``?no-history`` leaves out existing output, ``?no-follow`` new output. ``?format=sse`` sends
-    events; otherwise it is text whatever Accept says, as in the Go programs.
+    events, ``?format=json`` events that also say which model wrote what and when; otherwise it is
+    text whatever Accept says, as in the Go programs.
     """
-    as_events = request.args.get("format") == "sse"
+    kind = FORMATS.get(request.args.get("format", ""), LogBody)
+    as_events = issubclass(kind, LogEvents)
     last_id = request.headers.get("Last-Event-ID", "")
-    body = (LogEvents if as_events else LogBody)(
+    body = kind(
         current_service(),
         _log(name),
         current_context().request.monitor,
@@ -209,16 +212,38 @@ class LogEvents(LogBody):
         cut = data.rfind(b"\n") + 1
         self._unfinished, self._end = data[cut:], chunk.end
         if len(self._unfinished) > UNFINISHED_BYTES:
-            return _frame(data[:cut], chunk.end - len(self._unfinished)) + self._flush()
-        return _frame(data[:cut], chunk.end - len(self._unfinished))
+            return self._frame(data[:cut], chunk.end - len(self._unfinished)) + self._flush()
+        return self._frame(data[:cut], chunk.end - len(self._unfinished))
 
     def _flush(self) -> bytes:
         data, self._unfinished = self._unfinished, b""
-        return _frame(data, self._end)
+        return self._frame(data, self._end)
+
+    def _frame(self, data: bytes, end: int) -> bytes:
+        """Return the event of *data*, which ends at position *end* of the log."""
+        if not data:
+            return b""
+        return sse_event(self._content(data, end), event_id=str(end))
+
+    def _content(self, data: bytes, end: int) -> str:
+        return data.decode("utf-8", "replace").removesuffix("\n")
 
 
-def _frame(data: bytes, end: int) -> bytes:
-    if not data:
-        return b""
-    text = data.decode("utf-8", "replace").removesuffix("\n")
-    return sse_event(text, event_id=str(end))
+class LogDocuments(LogEvents):
+    """A log as events with ``text``, unchanged, and ``marks`` of who wrote it when.
+
+    A mark is ``[offset, model, ms]``: offsets count UTF-16 units of the text, ``""`` is llmsnap.
+    """
+
+    def _content(self, data: bytes, end: int) -> str:
+        start = end - len(data)
+        begin, count, shown = 0, 0, []
+        for mark in self._service.logs.marks_within(self._log.name, start, end):
+            at = max(0, mark.position - start)
+            count += len(data[begin:at].decode("utf-8", "replace").encode("utf-16-le")) // 2
+            begin = at
+            shown.append([count, mark.source, mark.at_s * 1000])
+        return json.encode({"text": data.decode("utf-8", "replace"), "marks": shown}).decode()
+
+
+FORMATS: dict[str, type[LogBody]] = {"sse": LogEvents, "json": LogDocuments}

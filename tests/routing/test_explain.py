@@ -161,6 +161,7 @@ def test_a_place_in_the_queue_counts_those_who_came_before() -> None:
     assert [world.scheduler.position(a.ticket) for a in (first, second, third)] == [1, 2, 3]
     world.leave(first)
     assert world.scheduler.position(third.ticket) == 2
+    assert world.scheduler.places() == {second.ticket: 1, third.ticket: 2}
     world.run(1.0)
     assert world.scheduler.position(third.ticket) is None
 

@@ -50,6 +50,10 @@ def test_neither_time_nor_a_crash_loop_fills_the_memory() -> None:
     now[0] = KEPT_S + 100
     history.note(ProcessStateChanged("a", "x", "ready", at=50.0))
     assert states(history) == ["ready"], "what ended before the window is forgotten"
+    history.note(ProcessStateChanged("a", "ready", "stopped", at=now[0]))
+    ended_ms = int(now[0] * 1000)
+    assert [bar["state"] for bar in history.bars("a", ended_ms)] == ["ready", "stopped"]
+    assert [bar["state"] for bar in history.bars("a", ended_ms + 1)] == ["stopped"]
 
 
 def test_models_come_and_go_with_the_configuration() -> None:

@@ -173,11 +173,22 @@ class Browser:
         self.wait(lambda: self.button(name, within).click() is None, f"pressing {name!r}")
 
     def choose(self, label: str, text: str) -> None:
-        """Choose the option *text* in the select with this label."""
+        """Choose the option *text* in the select or the search field with this label."""
         script = """
             const label = [...document.querySelectorAll("label")].find((each) =>
               each.textContent === arguments[0] && each.offsetParent);
             const select = label && document.getElementById(label.htmlFor);
+            if (select?.getAttribute("role") === "combobox") {
+              const typed = (value) => {
+                select.value = value;
+                select.dispatchEvent(new Event("input", { bubbles: true }));
+              };
+              const found = [...select.parentElement.querySelectorAll(".option-text")]
+                .find((each) => each.textContent === arguments[1]);
+              if (!select.disabled && !found) typed(arguments[1]);
+              found?.click();
+              return Boolean(found);
+            }
             const option = select && [...select.options].find((each) => each.text === arguments[1]);
             if (!option) return false;
             select.value = option.value;

@@ -32,6 +32,7 @@ from tests.ui.made_up import (
     GROUPS,
     HARDWARE,
     HOSTILE,
+    MANY,
     MODELS,
     fare,
     history,
@@ -55,7 +56,7 @@ class World:
         self.cancelled: set[int] = set()
         self.answer = "An answer."
         self.frames: list[dict[str, Any]] = []
-        self.floods: list[str] = []
+        self.floods: list[tuple[str, str]] = []
         self.sockets = True
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
@@ -74,6 +75,19 @@ class World:
             )
             + f"warning: {HOSTILE}\n"
         )
+
+        lines = [match.start() for match in re.finditer("^.", self.upstream_log, re.MULTILINE)]
+        writers = ("qwen3-30b-a3b", "bge-m3", "gpt-oss-120b")
+        self.marks = [
+            [at, writers[number // 4 % 3], now_ms - (len(lines) - number) * 1000]
+            for number, at in enumerate(lines)
+        ]
+
+    def finish(self) -> None:
+        """Let one more request end."""
+        number, now_ms = len(self.records), int(time.time() * 1000)
+        self.records.append({**self.records[-1], "id": number, "ended_ms": now_ms})
+        self.tell("activity", {"id": number})
 
     def tame(self) -> None:
         """Leave out what only tests want to see."""
@@ -215,17 +229,18 @@ def log_stream(name: str) -> Response:
     def text() -> str:
         return {"proxy": world.proxy_log, "upstream": world.upstream_log}.get(name, own)
 
-    def event(at: int, fresh: str) -> str:
-        return f"id:{at}\n" + "".join(f"data:{line}\n" for line in fresh.splitlines()) + "\n"
+    def event(at: int, fresh: str, marks: list[Any]) -> str:
+        return f"id:{at}\ndata:{json.dumps({'text': fresh, 'marks': marks})}\n\n"
 
     def frames() -> Iterator[str]:
         seen = int(request.headers.get("Last-Event-ID", "0"))
         at, floods = len(text()), len(world.floods)
         if fresh := text()[seen:]:
-            yield event(at, fresh)
+            yield event(at, fresh, world.marks if name == "upstream" and not seen else [])
         while True:
-            for flood in world.floods[floods:] if name == "upstream" else []:
-                yield event(at, flood)
+            for source, flood in world.floods[floods:]:
+                if source == name:
+                    yield event(at, flood, [])
             floods = len(world.floods)
             yield ":\n\n"
             gevent.sleep(0.05)
@@ -280,6 +295,7 @@ def activity() -> Response:
         schema_version=1,
         records=ordered[start : start + limit],
         cursor=str(start + limit) if more else None,
+        total=len(ordered),
     )
 
 
@@ -289,13 +305,18 @@ def matches(one: dict[str, Any], wanted: Mapping[str, str]) -> bool:
         wanted.get("model", one["model_id"]) == one["model_id"]
         and (not status or (one["status"] >= 400) == (status != "200"))
         and wanted.get("key", one["key_name"]) == one["key_name"]
-        and one["ended_ms"] >= int(wanted.get("since") or 0)
+        and int(wanted.get("since") or 0) <= one["ended_ms"] < int(wanted.get("until") or 2**53)
+        and int(wanted.get("id", one["id"])) == one["id"]
+        and wanted.get("request_id", one["request_id"]) == one["request_id"]
     )
 
 
 @bp.get("/api/activity/stats")
 def activity_stats() -> Response:
-    return jsonify(statistics([ActivityRecord(**as_record(each)) for each in world.records]))
+    found = [each for each in world.records if matches(each, request.args)]
+    summary = statistics([ActivityRecord(**as_record(each)) for each in found])
+    since_ms = found[0]["ended_ms"] if found else None
+    return jsonify(**summary, recorded=42_193, since_ms=since_ms)
 
 
 def as_record(one: dict[str, Any]) -> dict[str, Any]:
@@ -360,10 +381,17 @@ def bodies() -> Response:
     return jsonify(world.bodies)
 
 
-@bp.post("/fake/models/<any(none,all):which>")
+@bp.post("/fake/models/<any(none,all,many):which>")
 def set_models(which: str) -> str:
-    world.models = [dict(each) for each in MODELS] if which == "all" else []
+    lists = {"none": [], "all": MODELS, "many": MANY}
+    world.models = [dict(each) for each in lists[which]]
     world.reload()
+    return "OK"
+
+
+@bp.post("/fake/finish")
+def finish() -> str:
+    world.finish()
     return "OK"
 
 
@@ -374,7 +402,8 @@ def calls() -> Response:
 
 @bp.post("/fake/log")
 def flood() -> str:
-    world.floods.append(request.get_data(as_text=True))
+    source = request.args.get("source", "upstream")
+    world.floods.append((source, request.get_data(as_text=True)))
     return "OK"
 
 

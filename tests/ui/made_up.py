@@ -71,6 +71,15 @@ MODELS = [
     model("claude-proxy/sonnet", state="", peerID="office"),
     model("deepseek-r1", state="", peerID="office"),
 ]
+LONG = "unsloth/Qwen3-Coder-480B-A35B-Instruct-1M-GGUF/UD-Q4_K_XL-00001-of-00006-very-long"
+MANY = [
+    *(
+        model(f"family-{number}", state="stopped", description="One of many")
+        for number in range(200)
+    ),
+    model(LONG, "A long id", "ready", description="word " * 60),
+    model(f"{LONG}-2", state="stopped", description="x" * 300),
+]
 
 
 def group(name: str, *members: str, **more: bool) -> dict[str, Any]:
@@ -166,6 +175,9 @@ def in_flight(cancelled: set[int]) -> list[dict[str, Any]]:
             "started_ms": now_ms - age_ms,
             "age_ms": age_ms,
             "response_bytes": size,
+            "position": 2 if phase == "waiting" else None,
+            "why": "qwen3-coder is serving 1 request for 12 s" if phase == "waiting" else None,
+            "eta_s": 9.0 if phase == "waiting" else None,
         }
         for number, (name, phase, age_ms, size) in enumerate(IN_FLIGHT)
         if number not in cancelled
@@ -309,6 +321,9 @@ def fare(one: dict[str, Any]) -> dict[str, Any]:
         "aliases": ["gpt-4o"] if one["id"].startswith("qwen3-30b") else [],
         "cmd": f"llama-server --model {one['id']}.gguf --port 5800",
         "proxy": "http://127.0.0.1:5800",
+        "ttl_s": 600,
+        "sleep_after_s": 0,
+        "concurrency_limit": 4,
     }
 
 

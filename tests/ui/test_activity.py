@@ -22,20 +22,77 @@ def test_a_request_appears_as_it_ends_with_where_its_time_went(browser: Any, ser
     browser.find(".request-details", "POST /v1/chat/completions")
 
 
-def test_a_request_in_flight_is_on_top_and_can_be_ended(browser: Any, server: Any) -> None:
+def test_requests_in_flight_say_what_they_wait_for_and_can_be_ended(
+    browser: Any, server: Any
+) -> None:
+    server.post("/api/models/unload")
     browser.visit(server.base, "activity")
+    browser.find(".inflight", "No request is in flight.")
+    height = browser.find(".inflight").size["height"]
 
     def ask() -> None:
         with pytest.raises(OSError, match="HTTP Error"):
             server.ask("slow")
 
-    asking = gevent.spawn(ask)
-    row = browser.find("tr[data-inflight]", "slow")
+    asking = [gevent.spawn(ask) for _ in range(3)]
+    browser.find("tr[data-inflight]", "loading")
+    row = browser.find("tr[data-inflight]", "2nd in line")
+    assert browser.find(".inflight").size["height"] == height, "nothing below moves"
     row.find_element("css selector", "button").click()
-    browser.find("dialog", "Cancel this request?")
+    browser.find("dialog h2", "Cancel this request?")
+    browser.find("dialog", "127.0.0.1 · slow · /v1/chat/completions · loading for")
     browser.press("Cancel request", "dialog")
-    asking.get(timeout=20)
+    browser.wait(lambda: len(browser.all("tr[data-inflight]")) == 2, "one to end")
+    browser.press("Cancel several")
+    browser.press("Cancel all 2 requests for slow")
+    browser.press("Cancel 2 requests", "dialog")
+    gevent.joinall(asking, timeout=20, raise_error=True)
     browser.gone("tr[data-inflight]")
+    server.post("/api/models/unload")
+
+
+def test_the_list_rests_while_it_is_read(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "activity")
+    browser.find("[aria-label='Finished requests'] .card-head", "260 requests")
+    browser.press("Details of request 258")
+    browser.find(".request-details", "7f3a-257")
+    fake.post("/fake/finish")
+    fake.post("/fake/finish")
+    browser.find("[aria-label='Finished requests'] .tools", "2 new")
+    assert browser.all(FIRST)[0].get_attribute("data-request") == "259"
+    browser.reload()
+    browser.find(".request-details", "7f3a-257")  # the address names it
+    browser.press("Details of request 258")
+    fake.post("/fake/finish")
+    browser.press("Show", "[aria-label='Finished requests']")  # the pointer is over the list
+    browser.find("tr[data-request='262']")
+
+
+def test_the_buttons_of_each_request_stay_in_view_and_a_phone_shows_cards(
+    browser: Any, fake: Any
+) -> None:
+    browser.visit(fake.base, "activity")
+    browser.press("Columns")
+    for name in ("Path", "Queued", "Load", "Response size", "Request id"):
+        browser.find(".menu-list label", name).click()
+    browser.press("Columns")
+    browser.size(1280, 720)
+    inside = """
+        const wrap = document.querySelector(".requests-wrap");
+        wrap.scrollTop = 400;
+        const box = wrap.getBoundingClientRect();
+        const [button] = [...document.querySelectorAll("tr[data-request] .row-tools")].slice(20)
+          .map((each) => each.getBoundingClientRect());
+        const head = wrap.querySelector("thead th").getBoundingClientRect();
+        return wrap.scrollWidth > wrap.clientWidth && button.right <= innerWidth
+          && Math.abs(head.top - box.top) < 2;
+    """
+    browser.wait(lambda: browser.run(inside), "buttons and head in view of a wide table")
+    browser.size(390, 844)
+    browser.find("li.request-card [aria-expanded]").click()
+    browser.find("li.request-card .request-details", "first token")
+    assert not browser.overflows()
+    assert browser.axe() == []
 
 
 def test_view_and_replay_against_another_model(browser: Any, server: Any) -> None:
@@ -65,7 +122,7 @@ def test_filters_sorting_and_pages(browser: Any, fake: Any) -> None:
     browser.find("th[aria-sort=descending]", "Duration")
     browser.press("Duration")
     browser.find("th[aria-sort=ascending]", "Duration")
-    browser.press("ID")
+    browser.press("Time")
     browser.find("tr[data-request='259']")
     browser.press("Older")
     browser.find("tr[data-request='209']")
@@ -86,6 +143,7 @@ def test_distributions(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "activity")
     browser.press("Statistics")
     browser.wait(lambda: len(browser.all(".histogram")) == 6, "six histograms")
+    browser.find("[aria-label=Statistics]", " of 42,193, since ")
     assert browser.axe() == []
 
 

@@ -35,6 +35,48 @@ def test_a_flood_of_lines_leaves_few_in_the_document_and_the_page_alive(
     assert browser.driver.execute_async_script(frame) < 2000
 
 
+def test_lines_of_all_models_say_who_wrote_them_when_and_lead_on(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "logs?view=upstream")
+    line = browser.find(".log-line", "task 599")
+    assert line.find_element("css selector", ".log-source").text in {"bge-m3", "gpt-oss-120b"}
+    assert line.find_element("css selector", ".log-at").text[2] == ":"
+    browser.choose("Log of", "bge-m3")
+    sources = "[...document.querySelectorAll('.log-source')].map((each) => each.textContent)"
+    browser.wait(lambda: set(browser.run(f"return {sources}")) == {"bge-m3"}, "one model's lines")
+    browser.choose("Log of", "All models")
+    fake.post("/fake/log", b"loading 10%\rloading 50%\rloaded\nERROR: no such tensor\n")
+    browser.find(".level-error .log-text", "no such tensor")
+    assert "loading 10%" not in browser.find(".log").text
+    browser.press("Filter lines")
+    browser.choose("Levels", "Errors")
+    browser.wait(lambda: len(browser.all(".log-line")) == 1, "errors only")
+    browser.choose("Levels", "All levels")
+    browser.fill("[aria-label='Find in these lines']", "task 59[0-9]")
+    browser.find(".log-filter", "10 of 10")
+    browser.press("Next match")
+    browser.find(".log-line.current", "task 590 ")
+    browser.press("Previous match")
+    browser.find(".log-line.current mark", "task 599")
+    assert browser.axe() == []
+
+
+def test_a_line_leads_to_its_request_and_those_of_the_interface_are_left_out(
+    browser: Any, fake: Any
+) -> None:
+    browser.visit(fake.base, "logs?view=proxy")
+    browser.find(".log-line", "request 399")
+    own = 'INFO 127.0.0.1 "POST /api/models/load/a HTTP/1.1" 200 request_id=ui-1\n'
+    asked = "INFO 127.0.0.1 POST /v1/chat/completions 200 request_id=7f3a-3\n"
+    fake.post("/fake/log?source=proxy", (own + asked).encode())
+    browser.find(".log-line a", "request_id=7f3a-3").click()
+    browser.find("[aria-label='Linked request'] .request-details", "7f3a-3")
+    browser.go("logs")
+    assert browser.all(".log-line", "/api/models/load") == []
+    browser.press("Filter lines", "[aria-label=llmsnap]")
+    browser.find("label.check", "Requests of this interface").click()
+    browser.find(".log-line", "/api/models/load")
+
+
 def test_lines_are_filtered_wrapped_and_sized(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "logs")
     browser.press("llmsnap", ".page-head")
@@ -62,26 +104,82 @@ def test_scrolling_up_stops_following_and_latest_starts_it_again(browser: Any, f
     browser.find(".log-line", "new")
 
 
+REQUEST, BAR = 20, 33  # heights within a lane
+POINT = """
+    const [lane, x, y, events, type] = arguments;
+    const names = [...document.querySelectorAll(".lane-name a")].map((each) => each.title);
+    const canvas = document.querySelector(".lane-canvas canvas");
+    const box = canvas.getBoundingClientRect();
+    const clientY = box.top + 26 + 52 * names.indexOf(lane) + y;
+    canvas.setPointerCapture = () => {};
+    for (const event of events.split(" ")) canvas.dispatchEvent(new PointerEvent(event,
+      { clientX: box.left + box.width * x, clientY, pointerType: type, bubbles: true }));
+"""
+
+
+def tip(browser: Any, *place: Any) -> bool:
+    """Point at a place of the timeline; whether a tip shows."""
+    browser.run(POINT, *place)
+    return bool(browser.all(".tip"))
+
+
 def test_the_timeline_tells_what_is_under_the_pointer(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "timeline")
     browser.press("1 h")
     browser.find("section[aria-label=Swaps]", ", evicting ")
     canvas = browser.find(".lane-canvas canvas")
-    browser.run(
-        """
-        const box = arguments[0].getBoundingClientRect();
-        for (const x of [0.5, 0.6, 0.7]) {
-          arguments[0].dispatchEvent(new PointerEvent("pointermove",
-            { clientX: box.left + box.width * x, clientY: box.top + 111, bubbles: true }));
-        }
-        """,
-        canvas,
-    )
-    browser.find(".tip", "ready")
+    browser.wait(lambda: tip(browser, "bge-reranker", 0.6, BAR, "pointermove", "mouse"), "a tip")
+    assert "ready" in browser.find(".tip").text
     canvas.send_keys(" ")
     browser.button("Jump to now")
     browser.press("Jump to now")
     browser.button("Live")
+
+
+def test_the_timeline_shows_requests_in_flight_and_leads_to_their_details(
+    browser: Any, fake: Any
+) -> None:
+    browser.visit(fake.base, "timeline?span=0.5")
+    browser.find(".figure", "3\nin flight now")
+    browser.find(".lane-name", "1 in flight")
+    browser.find(".lane-foot button", "without activity")
+    assert not browser.all(".lane-name", "whisper-large")
+    browser.press("Show 3 models without activity")
+    browser.find(".lane-name", "whisper-large")
+    place = ["gpt-oss-120b", 0.95, REQUEST]  # a moment ago: the axis ends shortly after now
+    touch = [*place, "pointerdown pointerup", "touch"]
+    browser.wait(lambda: tip(browser, *touch), "a tip after a tap")
+    assert "qwen3-coder is serving 1 request" in browser.find(".tip").text
+    browser.run(POINT, *place, "pointermove pointerdown pointerup", "mouse")
+    browser.find("dialog", "Request in flight")
+    assert browser.axe() == []
+    browser.press("Cancel request", "dialog")
+    browser.find("dialog.small", "gpt-oss-120b · /v1/chat/completions · loading for")
+    browser.press("Keep running", "dialog.small")
+    browser.press("Close", "dialog")
+    browser.press("7 d")
+    browser.wait(lambda: "span=10080" in browser.run("return location.hash"), "the span")
+    browser.reload()
+    browser.find("button[aria-pressed=true]", "7 d")
+
+
+def test_a_browser_whose_clock_is_wrong_goes_by_that_of_the_server(
+    browser: Any, server: Any
+) -> None:
+    late = "const real = Date.now; Date.now = () => real() + 600000;"
+    script = browser.driver.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": late}
+    )
+    try:
+        server.ask("alpha")
+        browser.visit(server.base, "activity")
+        browser.wait(lambda: browser.all(".col-time")[0].text in {"now", "5 s ago"}, "its time")
+        browser.go("timeline")
+        browser.wait(lambda: browser.all(".lane-name", "alpha"), "the lane of the loaded model")
+        loading = lambda: browser.find(".figure", "time loading").text  # noqa: E731
+        browser.wait(lambda: not loading().startswith("0 ms"), "the load to be within the span")
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_charts_are_drawn(browser: Any, fake: Any) -> None:
@@ -103,11 +201,16 @@ def test_a_rejected_edit_is_explained_and_a_good_one_is_loaded(
     browser.visit(server.base, "config")
     browser.find(".card", "A reload would change nothing")
     try:
+        browser.go("models")
         file.write_text(good.replace("ttl: 600", "ttl: soon", 1))
+        browser.find(".toast.bad", "The file has 1 error and was not loaded.")
+        browser.find("nav .count.bad", "1 error")
+        browser.press("Show", ".toast.bad")
         browser.find(".problem", "and was not loaded")
         browser.find(".config-text .line.bad", "ttl: soon")
         file.write_text(good)
-        browser.press("Check again")
+        browser.find(".toast.ok", "Configuration reloaded")
+        browser.gone("nav .count.bad")
         browser.find(".card", "A reload would change nothing")
     finally:
         file.write_text(good)

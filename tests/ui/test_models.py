@@ -36,8 +36,8 @@ def test_a_swap_is_seen_live_and_explained(browser: Any, server: Any) -> None:
     server.ask("beta")
     shows(browser, "beta", "ready")
     shows(browser, "alpha", "stopped")
-    browser.press("Details of beta")
-    browser.find("[data-model=beta] .model-facts", "beta was loaded for a request, evicting alpha")
+    browser.find("[data-model=beta] a.name").click()
+    browser.find("[aria-label=State]", "beta was loaded for a request, evicting alpha")
 
 
 def test_sleep_and_wake(browser: Any, server: Any) -> None:
@@ -74,6 +74,7 @@ def test_a_failed_load_stays_visible_until_one_succeeds(
     shows(browser, "broken", "failed")
     browser.press("View log", "[data-model=broken]")
     browser.find(".log-line", "cudaMalloc failed")
+    browser.find(".level-error .log-text", "out of memory")
     browser.go("timeline")
     browser.find(".lane-name [data-state=failed]")
     browser.go("models")
@@ -133,10 +134,29 @@ def test_the_log_of_one_model(browser: Any, server: Any) -> None:
     browser.find(".log-line", "alpha")
 
 
-def test_the_link_leads_to_the_models_own_server(browser: Any, server: Any) -> None:
-    link = browser.find("[data-model=alpha] a.name")
+def test_the_page_of_a_model_says_all_of_it(browser: Any, server: Any) -> None:
+    browser.find("[data-model=alpha] a.name").click()
+    detail = "[data-detail=alpha]"
+    browser.find(f"{detail} h1", "alpha")
+    assert browser.all(f"{detail} a[target=_blank]") == [], "a request would load the model"
+    browser.press("Load alpha", detail)
+    browser.find(f"{detail} [data-state=ready]")
+    link = browser.find(f"{detail} a[target=_blank]")
     assert link.get_attribute("href") == f"{server.base}/upstream/alpha/"
-    assert link.get_attribute("target") == "_blank"
+    browser.find(f"{detail} [aria-label=State]", "alpha was loaded manually")
+    server.ask("alpha", "for its page")
+    browser.find(f"{detail} [aria-label=Requests] tr[data-request]")
+    browser.find(f"{detail} .log-line", "alpha")
+    browser.find(f"{detail} [aria-label=Settings]", "llmsnap.simulator")
+    browser.choose("Program", "OpenAI SDK")
+    browser.find(f"{detail} .code-block", 'model="alpha"')
+    assert browser.axe() == []
+    browser.press("Unload alpha", detail)
+    browser.find(f"{detail} [data-state=stopped]")
+    browser.find("a[aria-label='All models']").click()
+    browser.find("[data-model=alpha]")
+    browser.run("location.hash = '#/models/none-such'")
+    browser.find(".empty", "No model of this name")
 
 
 def test_what_cannot_be_done_is_said(browser: Any, fake: Any) -> None:

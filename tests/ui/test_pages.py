@@ -8,10 +8,11 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from llmsnap.web import ui
+from tests.ui.made_up import LONG
 
 pytestmark = pytest.mark.e2e
 
-PAGES = [page["id"] for page in ui.pages()]
+PAGES = [*(page["id"] for page in ui.pages()), "models/gpt-oss-120b"]
 COLOURS = ["color-contrast", "link-in-text-block"]  # all that a theme changes
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -28,7 +29,7 @@ def test_a_page_fits_and_is_accessible_on_any_screen_in_both_themes(
     browser: Any, fake: Any, page: str
 ) -> None:
     browser.visit(fake.base, page)
-    assert browser.find("main h1").text.lower() == page
+    assert browser.find("main h1").text.lower() == page.rpartition("/")[2]
     browser.find(".connection", "Live")
     assert browser.axe() == []
     assert browser.run(OUT_OF_REACH) == []
@@ -79,19 +80,71 @@ def test_the_title_is_cut_trimmed_and_kept(browser: Any, fake: Any) -> None:
     browser.press("Edit the title")
     browser.fill("input.brand-title", "  " + "x" * 90 + "  ")
     browser.find("main h1").click()
-    browser.wait(lambda: browser.driver.title == "🟢 " + "x" * 64, "the title")
+    browser.wait(lambda: browser.driver.title == "🟢 Playground · " + "x" * 64, "the title")
     browser.press("Edit the title")
     browser.fill("input.brand-title", " ")
     browser.find("main h1").click()
-    browser.wait(lambda: browser.driver.title == "🟢 llmsnap", "the title")
+    browser.wait(lambda: browser.driver.title == "🟢 Playground · llmsnap", "the title")
 
 
 def test_old_addresses_lead_to_their_page(browser: Any, fake: Any) -> None:
     browser.visit(fake.base)
     browser.driver.get(fake.base + "/ui/logs")
     browser.find("[data-page=logs] h1")
-    browser.driver.get(fake.base + "/ui/#/nothing-like-this")
-    browser.find("[data-page=home] h1")
+    for unknown in ("#/nothing-like-this", "#/models%", "#/%E0%A4%A"):
+        browser.driver.get(fake.base + "/ui/" + unknown)
+        browser.find("[data-page=home] h1")
+
+
+def test_the_address_keeps_what_is_shown_and_the_title_names_it(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "activity")
+    browser.choose("Outcome", "Failed")
+    browser.choose("Model", "bge-m3")
+    browser.press("Duration")
+    at = "return location.hash"
+    browser.wait(lambda: "sort=-duration_ms" in browser.run(at), "the sorting in the address")
+    assert {"model=bge-m3", "status=error"} < set(browser.run(at).partition("?")[2].split("&"))
+    browser.reload()
+    browser.find(".filter-chip", "Filter: bge-m3")
+    browser.find("th[aria-sort=descending]", "Duration")
+    browser.press("Remove the filter bge-m3")
+    browser.wait(lambda: "model=" not in browser.run(at), "the filter to leave the address")
+    browser.find("nav a", "Logs").click()
+    browser.press("Filter lines", "[aria-label=Models]")
+    browser.fill("[aria-label=Models] .log-filter input", "slot")
+    browser.wait(lambda: browser.driver.title == "🟢 Logs · llmsnap", "the title of the page")
+    browser.find("nav a", "Activity").click()
+    browser.find(".filter-chip", "Filter: Failed")
+    browser.find("nav a", "Logs").click()
+    browser.wait(lambda: "upstream.filter=slot" in browser.run(at), "the logs as they were left")
+    browser.driver.get(fake.base + "/ui/#/models/bge-m3")
+    browser.find("h1", "bge-m3")
+    browser.wait(lambda: browser.driver.title == "🟢 bge-m3 · Models · llmsnap", "the model")
+
+
+@pytest.mark.parametrize("page", ["models", "activity", "timeline", "logs", "models/family-7"])
+def test_two_hundred_models_and_long_ids_fit(browser: Any, fake: Any, page: str) -> None:
+    fake.post("/fake/models/many")
+    try:
+        browser.visit(fake.base, page)
+        if page == "models":
+            first, second, *_ = browser.all("[data-model]")
+            assert first.get_attribute("data-model") == LONG, "what is loaded is first"
+            assert second.get_attribute("data-model") == "family-0"
+            names = [row.get_attribute("data-model") for row in browser.all("[data-model]")]
+            assert names.index("family-9") < names.index("family-10"), "sorted as people count"
+            browser.press("Fold Models")
+            browser.wait(lambda: len(browser.all("[data-model]")) == 1, "loaded models only")
+            browser.press("Show Models")
+            browser.find(f"[data-model='{LONG}'] a.name").click()
+            browser.find("h1", LONG)
+            assert not browser.overflows()
+            browser.go("models")
+        for width, height in [(1280, 720), (375, 812)]:
+            browser.size(width, height)
+            browser.wait(lambda: not browser.overflows(), f"{page} to fit {width} px")
+    finally:
+        fake.post("/fake/models/all")
 
 
 def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, fake: Any) -> None:
@@ -106,6 +159,7 @@ def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, f
 
 def test_advice_on_the_configuration_leads_to_its_line(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "config")
+    browser.find("nav .count.bad", "2 errors")
     browser.find("[aria-label='Advice'] li", "concurencyLimit")
     browser.find("[aria-label='Advice'] a", "line 9").click()
     focused = "return document.activeElement.id"

@@ -396,26 +396,28 @@ def test_two_models_side_by_side(browser: Any) -> None:
 
 
 def test_a_waiting_message_says_what_it_waits_for(browser: Any, server: Any) -> None:
-    def ask() -> None:
+    def ask(model: str) -> None:
         with pytest.raises(OSError, match=r"HTTP Error|refused|reset"):
-            server.ask("talker")
+            server.ask(model)
 
     server.post("/api/models/unload")
-    asking = gevent.spawn(ask)
+    asking = [gevent.spawn(ask, "talker")]
     browser.wait(lambda: server.states().get("talker") == "ready", "talker")
+    asking.append(gevent.spawn(ask, "slow"))
+    browser.wait(lambda: len(server.get("/api/inflight")["requests"]) == 2, "the first in line")
     browser.choose("Model", "slow")
     say(browser, "hello")
-    browser.find(".message.assistant .load-line", "talker is serving 1 request")
+    browser.find(".message.assistant .load-line", "2nd in line · talker is serving 1 request for")
     server.post("/api/models/unload/talker")
-    asking.get(timeout=20)
-    browser.find(".message.assistant .load-line", "Loading for")
+    asking[0].get(timeout=20)
+    browser.find(".message.assistant .load-line", "loading for")
     browser.find(".load-line a", "View log").click()
-    log_of = "return document.querySelector('[data-page=models] .log-panel select')?.value"
-    browser.wait(lambda: browser.run(log_of) == "slow", "its log")
+    browser.find("[data-detail=slow] .log-panel")
     server.post("/api/models/unload/slow")
     browser.go("playground")
     browser.find(".message.assistant .problem", "503")
     browser.gone(".load-line")
+    asking[1].get(timeout=20)
     assert any("503" in line for line in browser.console())
 
 
@@ -476,7 +478,7 @@ def test_a_file_of_another_kind_is_refused(browser: Any, tmp_path: Path) -> None
 def test_ranking(browser: Any) -> None:
     browser.press("Rerank")
     browser.choose("Model", "alpha")
-    browser.fill("[data-tab=rerank] input", "the sea")
+    browser.fill("[data-tab=rerank] input:not([role=combobox])", "the sea")
     browser.fill("#rerank-documents", "a mountain\nthe sea is blue\na tree")
     browser.press("Rank")
     browser.wait(lambda: len(browser.all(".ranking li")) == 3, "three places")

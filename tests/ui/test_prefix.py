@@ -43,11 +43,10 @@ def test_all_of_it_works_below_a_prefix(browser: Any, server: servers.Server, be
 
     browser.driver.get(f"{below}ui/models")  # without the hash, as people type it
     browser.wait(lambda: browser.driver.current_url.endswith("/ui/#/models"), "the page")
+    browser.find(f"a[href='{below}upstream/alpha/']")
     browser.press("Unload alpha")
     browser.wait(lambda: server.states().get("alpha") is None, "the model to stop")
     browser.find("tr, li, article", "stopped")  # told by an event
-    page = browser.find(f"a.name[href='{below}upstream/alpha/']")
-    assert page
 
     assert requested(browser)
     assert not [each for each in requested(browser) if not each.startswith(below)]

@@ -14,6 +14,8 @@ from werkzeug.test import TestResponse
 from llmsnap.config import Sources, load, loads
 from llmsnap.http.sse import SseParser
 from llmsnap.models import parse_address
+from llmsnap.routing import Ticket
+from llmsnap.routing.messages import RequestArrived
 from llmsnap.telemetry import (
     ActivityRecord,
     Capture,
@@ -170,6 +172,13 @@ def test_statistics_sum_up_all_and_each_model_and_swaps_are_listed(client, world
     assert body["models"]["alpha"]["queue_ms"]["p95"] == 100.0
     only = client.get("/api/activity/stats?model=beta").json
     assert list(only["models"]) == ["beta"]
+    assert (body["recorded"], only["recorded"]) == (2, 1)
+    assert body["since_ms"] == client.get("/api/activity").json["records"][-1]["ended_ms"]
+    assert client.get("/api/activity?limit=1&count=1").json["total"] == 2
+    world.record(request_id="r-7")
+    for only_one, record_id in (("id=1", 1), ("request_id=r-7", 2)):
+        (one,) = client.get(f"/api/activity?{only_one}").json["records"]
+        assert one["id"] == record_id
 
 
 # --- requests in flight ------------------------------------------------------------------------
@@ -183,6 +192,14 @@ def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
     grant(served.context, 0.1, 0.2, 5)
     shown = client.get("/api/inflight").json["requests"]
     assert [one["swap_id"] for one in shown] == [7, 5, None]
+    assert [one["position"] for one in shown] == [None, None, None]
+    for number in (1, 2):  # the scheduler alone: no process starts
+        world.service.driver.scheduler.handle(RequestArrived(number, "alpha"), 0.0)
+    waits.context.wait_for(Ticket(2, "alpha", lambda _: None))
+    first, second, _ = client.get("/api/inflight").json["requests"]
+    assert (first["position"], second["position"], second["why"]) == (2, None, None)
+    assert first["why"].startswith("alpha ")
+    assert first["eta_s"] is not None
     for observer in (waits, served, begun):
         observer.finish()
 

@@ -1,8 +1,13 @@
 """Facts about llmsnap.web.logs, through Flask and the gateway."""
 
+import json
+from itertools import count
+
 import pytest
 from werkzeug.test import TestResponse
 
+from llmsnap.http.sse import SseParser
+from llmsnap.logs.marks import Marks
 from tests.web.watched import TEXT, World
 
 
@@ -119,6 +124,30 @@ def test_what_is_asked_for_holds_together(client, world, query, last, text) -> N
     assert client.get(f"/logs/stream/alpha?{query}", headers=headers).data == text
     assert not world.service.feeds
     assert "0 readers" in repr(world.service.logs.model("alpha").stream)
+
+
+def test_documents_say_which_model_wrote_what_and_when(client, world) -> None:
+    logs = world.service.logs
+    logs.marks["upstream"] = Marks(iter([1.0, 1.5, 1.9]).__next__)
+    logs.model("alpha").feed("ä😀\r\n".encode())
+    logs.model("alpha").feed(b"one")
+    logs.model("beta").feed(b"two\n")
+    answer = client.get("/logs/stream/upstream?format=json&no-follow")
+    (event,) = SseParser().feed(answer.data)
+    document = json.loads(event.data)
+    assert document["text"] == "ä😀\r\none\ntwo\n"
+    assert document["marks"] == [[0, "alpha", 1000], [9, "beta", 1000]]
+    assert event.id == str(logs.upstream.position)
+
+
+def test_the_last_marks_of_a_log_are_kept() -> None:
+    clock = count()
+    marks = Marks(lambda: float(next(clock)), kept=2)
+    for position in (0, 10, 20, 30, 40):
+        marks.note(position, "a")
+    assert [mark.position for mark in marks.within(0, 100)] == [20, 30, 40]
+    assert [mark.position for mark in marks.within(35, 40)] == [30]
+    assert [mark.position for mark in marks.within(35, 41)] == [30, 40]
 
 
 def test_the_log_of_a_model_stays_until_it_starts_again(client, world) -> None:

@@ -1,64 +1,59 @@
-// Paging of the request list. The first page follows new requests; older pages do not change.
+// Paging of the request list. The first page follows new requests unless it is held; older pages do not change.
 
 import { useEffect, useMemo, useRef, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
 
 const PAGE = 50;
 const FOLLOW_EVERY_MS = 2000;
+const COUNT_EVERY_MS = 10000;
 
-const address = (filters, sort, cursor) => {
-  const wanted = { ...filters, limit: String(PAGE), sort, cursor };
-  return `/api/activity?${new URLSearchParams(Object.entries(wanted).filter(([, value]) => value))}`;
-};
-
-/** *tick* grows with each finished request. */
-export function usePaging(filters, active, tick) {
-  const [sort, chooseSort] = useState("-id");
+/** The page of *query* sorted by *sort*; *tick* grows with each finished request, *held* stops following. */
+export function usePaging(query, sort, active, tick, held) {
   const [trail, setTrail] = useState([""]); // cursors of the pages up to this one
-  const [page, setPage] = useState({ records: [], cursor: null, loaded: false, error: "" });
+  const [page, setPage] = useState({ records: [], cursor: null, total: null, loaded: false, error: "" });
   const [fresh, setFresh] = useState(0);
   const serial = useRef(0);
-  const last = useRef(0);
-  const key = JSON.stringify([filters, sort]);
+  const last = useRef({ read: 0, counted: 0, key: "" });
+  const seen = useRef(tick);
+  const key = `${query} ${sort}`;
   const cursor = trail.at(-1);
-  const following = trail.length === 1 && sort === "-id";
+  const following = trail.length === 1 && sort === "-id" && !held;
 
   const read = async () => {
     const mine = ++serial.current;
-    last.current = Date.now();
+    const at = performance.now();
+    const counting = last.current.key !== key || at - last.current.counted > COUNT_EVERY_MS;
+    last.current = { read: at, counted: counting ? at : last.current.counted, key };
+    setFresh(0);
+    const wanted = Object.entries({ limit: String(PAGE), sort, cursor, count: counting ? "1" : "" }).filter(([, value]) => value);
     try {
-      const body = await getJson(address(filters, sort, cursor));
-      if (mine === serial.current) setPage({ records: body.records, cursor: body.cursor, loaded: true, error: "" });
+      const body = await getJson(`/api/activity?${query}&${new URLSearchParams(wanted)}`);
+      if (mine === serial.current) setPage((before) => ({ records: body.records, cursor: body.cursor, total: body.total ?? before.total, loaded: true, error: "" }));
     } catch (error) {
       if (mine === serial.current) setPage((before) => ({ ...before, loaded: true, error: error.message }));
     }
   };
   useEffect(() => setTrail([""]), [key]);
+  useEffect(() => { if (active) read(); }, [key, cursor, active]);
   useEffect(() => {
-    if (!active) return;
-    setFresh(0);
-    read();
-  }, [key, cursor, active]);
-  useEffect(() => {
-    if (!active || !page.loaded) return undefined;
-    if (!following) {
-      setFresh((number) => number + 1);
-      return undefined;
-    }
-    const timer = setTimeout(read, Math.max(60, FOLLOW_EVERY_MS - (Date.now() - last.current)));
-    return () => clearTimeout(timer);
+    const more = tick - seen.current;
+    seen.current = tick;
+    if (active && page.loaded) setFresh((number) => number + more);
   }, [tick]);
+  useEffect(() => {
+    if (!active || !following || !fresh) return undefined;
+    const timer = setTimeout(read, Math.max(60, FOLLOW_EVERY_MS - (performance.now() - last.current.read)));
+    return () => clearTimeout(timer);
+  }, [fresh > 0, following, active]);
 
   return useMemo(() => ({
     ...page,
-    sort,
     fresh: following ? 0 : fresh,
     number: trail.length,
     hasOlder: Boolean(page.cursor),
     hasNewer: trail.length > 1,
-    setSort: chooseSort,
     older: () => setTrail([...trail, page.cursor]),
     newer: () => setTrail(trail.slice(0, -1)),
-    first: () => { chooseSort("-id"); setTrail([""]); setFresh(0); read(); },
-  }), [page, sort, trail, fresh, following]);
+    first: () => { if (trail.length > 1) setTrail([""]); else read(); },
+  }), [page, key, trail, fresh, following]);
 }

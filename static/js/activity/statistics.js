@@ -3,8 +3,9 @@
 import { html, useEffect, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
 import { everyWhileVisible } from "../shared/timing.js";
-import { compact, count, ms, speed } from "../shared/format.js";
-import { Figure, Problem, Select } from "../shared/controls.js";
+import { compact, count, dateTime, ms, speed } from "../shared/format.js";
+import { Figure, Problem } from "../shared/controls.js";
+import { Chooser } from "../shared/chooser.js";
 import { Histogram } from "../shared/histogram.js";
 import { activityTick } from "./store.js";
 
@@ -39,15 +40,24 @@ export function useStatistics(text, active) {
   return found;
 }
 
-export function RequestStatistics({ filters, active }) {
+/** Of which requests statistics tell: "" for all, else the last that memory holds. */
+export function coverage({ total, recorded, since_ms: since }) {
+  return recorded > total.requests && since ? `the last ${count(total.requests)} of ${count(recorded)}, since ${dateTime(since)}` : "";
+}
+
+/** *query* selects the requests. */
+export function RequestStatistics({ query, active }) {
   const [model, setModel] = useState("");
-  const { statistics, problem } = useStatistics(new URLSearchParams(Object.entries(filters).filter(([, value]) => value)).toString(), active);
+  const { statistics, problem } = useStatistics(query, active);
   if (problem) return html`<${Problem}>The statistics could not be read: ${problem}</${Problem}>`;
   if (!statistics) return html`<section class="card"><p class="card-body muted">Counting…</p></section>`;
   const names = Object.keys(statistics.models);
-  const shown = names.includes(model) ? statistics.models[model] : statistics.total;
+  const one = statistics.models[model];
+  const shown = one ?? statistics.total;
+  const covered = coverage(statistics);
   return html`<section class="card" aria-label="Statistics">
-    <div class="card-head"><h2>Statistics</h2><div class="tools"><${Select} label="Statistics of" hideLabel auto value=${names.includes(model) ? model : ""} onChange=${setModel}><option value="">All models</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</${Select}></div></div>
+    <div class="card-head"><h2>Statistics</h2>${covered && html`<span class="small muted num">${covered}</span>`}
+      <div class="tools"><${Chooser} label="Statistics of" hideLabel auto value=${one ? model : ""} options=${[{ value: "", text: "All models" }, ...names.map((name) => ({ value: name, text: name }))]} onChange=${setModel} /></div></div>
     <div class="card-body stack">
       <div class="figures"><${Figure} name="requests" value=${count(shown.requests)} /><${Figure} name="failed" value=${count(shown.errors)} /><${Figure} name="disconnected" value=${count(shown.client_left)} />
         <${Figure} name="prompt tokens" value=${compact(shown.input_tokens)} /><${Figure} name="cached tokens" value=${compact(shown.cached_tokens)} /><${Figure} name="generated tokens" value=${compact(shown.output_tokens)} /></div>

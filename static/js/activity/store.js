@@ -1,11 +1,11 @@
 // The requests in flight, and a tick for those that finished.
 
 import { batch, signal } from "../shared/html.js";
-import { getJson, singleFlight } from "../shared/api.js";
+import { getJson, request, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { perFrame } from "../shared/timing.js";
+import { perFrame, serverNow } from "../shared/timing.js";
 
-/** Grows when requests have finished, at most once a frame; open pages fetch by it. */
+/** Grows with each finished request, at most once a frame; open pages fetch by it. */
 export const activityTick = signal(0);
 
 /** Requests in flight, oldest first, with *seenMs*; events list fifty, `refreshInflight` lists all. */
@@ -14,10 +14,8 @@ export const inflight = signal([]);
 /** How many requests are in flight. */
 export const inflightTotal = signal(0);
 
-const tick = perFrame(() => { activityTick.value += 1; });
-
 function showInflight({ requests, total }) {
-  const seenMs = Date.now();
+  const seenMs = serverNow();
   batch(() => {
     inflight.value = requests.map((each) => ({ ...each, seenMs })).sort((a, b) => a.started_ms - b.started_ms);
     inflightTotal.value = total;
@@ -34,12 +32,36 @@ export const refreshInflight = singleFlight(async () => {
   }
 });
 
+/** End requests in flight; their clients get an error. One that has ended meanwhile is no failure. */
+export async function cancelRequests(list) {
+  const cancel = (each) => request(`/api/inflight/${each.id}/cancel`, { method: "POST" }).catch((error) => {
+    if (error.status !== 404) throw error;
+  });
+  await Promise.all(list.map(cancel));
+  await refreshInflight();
+}
+
+let ended = 0;
+let newest = null; // the number of the last record known to have ended
+const tick = perFrame(() => {
+  activityTick.value += ended;
+  ended = 0;
+});
+
+/** *id* is that of the newest record; several may have ended since the last event. */
+function onEnd({ id }) {
+  ended += newest === null ? 1 : Math.max(1, id - newest);
+  newest = id;
+  tick();
+}
+
 export function startActivity() {
   // A new connection begins with the requests in flight, if there are any.
   subscribe("open", () => {
     showInflight({ requests: [], total: 0 });
+    ended += 1; // some may have ended meanwhile
     tick();
   });
-  subscribe("activity", tick);
+  subscribe("activity", onEnd);
   subscribe("inFlight", showInflight);
 }

@@ -5,19 +5,19 @@ import { getJson, request, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
 import { now, useLive } from "../shared/timing.js";
 import { ago, dateTime, plural } from "../shared/format.js";
-import { attempt, showToast } from "../shared/toasts.js";
+import { attempt } from "../shared/toasts.js";
 import { CopyButton, Empty, Note, Problem } from "../shared/controls.js";
 import { Confirm } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
+import { refreshStatus, status } from "./status.js";
 
-const status = signal(null);
 const plan = signal(null);
 const file = signal(null);
 const problem = signal("");
 
 const refresh = singleFlight(async () => {
   try {
-    [status.value, plan.value, file.value] = await Promise.all(["status", "plan", "file"].map((each) => getJson(`/api/config/${each}`)));
+    [plan.value, file.value] = await Promise.all([getJson("/api/config/plan"), getJson("/api/config/file"), refreshStatus()]);
     problem.value = "";
   } catch (error) {
     problem.value = error.message;
@@ -88,7 +88,8 @@ function Reload({ disabled }) {
   const [busy, setBusy] = useState(false);
   const reload = async () => {
     setBusy(true);
-    if (await attempt("Not reloaded", () => request("/api/config/reload", { method: "POST" }))) showToast("Configuration reloaded", "ok");
+    // A file with errors is told by the event of the reload.
+    await attempt("Not reloaded", () => request("/api/config/reload", { method: "POST" }).catch((error) => { if (error.status !== 422) throw error; }));
     await refresh();
     setBusy(false);
   };

@@ -4,11 +4,15 @@
 // at any letter, so the rows of a line follow from its length, and nothing needs to be measured.
 
 import { classes, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../shared/html.js";
+import { useParameter } from "../shared/router.js";
 import { readStored, writeStored } from "../shared/storage.js";
 import { download } from "../shared/dom-utils.js";
-import { CopyButton, IconButton } from "../shared/controls.js";
+import { timeOfDay } from "../shared/format.js";
+import { CopyButton, IconButton, Select } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
-import { ansiSpans, stripAnsi } from "./ansi.js";
+import { stripAnsi } from "./ansi.js";
+import { content, levelOf } from "./lines.js";
+import { toPattern, useFound, useShown } from "./selection.js";
 
 const SIZES = { normal: 13, tiny: 10, small: 11, large: 15 };
 const LINE_HEIGHT = 1.5;
@@ -19,41 +23,12 @@ function useStored(key, fallback) {
   return [value, (next) => { setValue(next); writeStored(key, next); }];
 }
 
-function toPattern(text) {
-  if (!text) return null;
-  try {
-    return new RegExp(text, "i");
-  } catch {
-    return null; // not a pattern yet: no filter
-  }
-}
-
-/** The numbers of the lines that match, null without a pattern; only new lines are tested. */
-function useMatching(buffer, pattern) {
-  const memo = useRef({});
-  const version = buffer.version.value;
-  return useMemo(() => {
-    if (!pattern) return null;
-    const kept = memo.current;
-    const stale = kept.buffer !== buffer || kept.pattern !== pattern || kept.generation !== buffer.generation;
-    const list = stale ? [] : kept.list.filter((number) => number >= buffer.first);
-    // The last line may have grown since.
-    let next = stale ? buffer.first : Math.max(buffer.first, kept.next - 1);
-    while (list.length && list.at(-1) >= next) list.pop();
-    for (; next < buffer.first + buffer.lines.length; next += 1) {
-      if (pattern.test(stripAnsi(buffer.lines[next - buffer.first]))) list.push(next);
-    }
-    memo.current = { buffer, pattern, generation: buffer.generation, list, next };
-    return list;
-  }, [buffer, pattern, version]);
-}
-
 /** Rows above each line when lines wrap; the last entry is the sum. */
-function rowsAbove(buffer, matching, columns) {
-  const total = matching ? matching.length : buffer.lines.length;
+function rowsAbove(buffer, shown, columns) {
+  const total = shown ? shown.length : buffer.lines.length;
   const above = new Float64Array(total + 1);
   for (let index = 0; index < total; index += 1) {
-    const line = buffer.lines[matching ? matching[index] - buffer.first : index];
+    const line = buffer.lines[shown ? shown[index] - buffer.first : index];
     above[index + 1] = above[index] + Math.max(1, Math.ceil((line.length || 1) / columns));
   }
   return above;
@@ -120,67 +95,127 @@ function useColumns(size, width) {
   }, [size, width]);
 }
 
-function Lines({ buffer, pattern, wrap, size, label, active }) {
+/** Columns taken by time and model before each line; few on a narrow panel. */
+function prefixOf(width, sources) {
+  const narrow = width < 520;
+  return { time: !narrow, source: sources, columns: (narrow ? 0 : 9) + (sources ? (narrow ? 9 : 15) : 0) };
+}
+
+const SOURCE_COLOURS = 6;
+const colourOf = (source) => [...source].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973, 7) % SOURCE_COLOURS;
+
+function Line({ text, origin, prefix, find, found, current }) {
+  const { at, source } = origin;
+  return html`<div class=${classes("log-line", `level-${levelOf(text)}`, found && "found", current && "current")}>
+    ${prefix.time && html`<span class="log-at">${at ? timeOfDay(at) : ""}</span>`}
+    ${prefix.source && html`<span class=${classes("log-source clip", source && `source-${colourOf(source)}`)} title=${source}>${source}</span>`}
+    <span class="log-text">${content(text, find)}${"\n"}</span></div>`;
+}
+
+function Lines({ buffer, shown, find, found, at, sources, wrap, size, label, active }) {
   const view = useRef(null);
   const version = buffer.version.value;
-  const matching = useMatching(buffer, pattern);
   const { place, onScroll, following, toEnd, keepToEnd } = useScroll(view);
   const rowPx = Math.round(size * LINE_HEIGHT);
-  const columns = useColumns(size, place.width);
-  const total = matching ? matching.length : buffer.lines.length;
-  const above = useMemo(() => (wrap ? rowsAbove(buffer, matching, columns) : null), [wrap, matching, columns, version]);
+  const prefix = prefixOf(place.width, sources);
+  const columns = useColumns(size, place.width) - prefix.columns;
+  const total = shown ? shown.length : buffer.lines.length;
+  const above = useMemo(() => (wrap ? rowsAbove(buffer, shown, columns) : null), [wrap, shown, columns, version]);
   const topRow = Math.max(0, Math.floor(place.top / rowPx) - SPARE_ROWS);
   const rowCount = Math.ceil(place.height / rowPx) + 2 * SPARE_ROWS;
   const start = Math.min(above ? firstAt(above, topRow) : topRow, Math.max(0, total - 1));
+  const marks = useMemo(() => new Set(found), [found]);
   const rows = [];
   for (let index = start; index < total; index += 1) {
     if ((above ? above[index] - above[start] : index - start) > rowCount) break;
-    const number = matching ? matching[index] : buffer.first + index;
+    const number = shown ? shown[index] : buffer.first + index;
     const text = buffer.lines[number - buffer.first];
     if (text === undefined) break;
-    rows.push(html`<div key=${number} class="log-line">${ansiSpans(text).map((span) => (span.className ? html`<span class=${span.className}>${span.text}</span>` : span.text))}${"\n"}</div>`);
+    rows.push(html`<${Line} key=${number} text=${text} origin=${buffer.origins[number - buffer.first]} prefix=${prefix} find=${find} found=${marks.has(index)} current=${index === found[at]} />`);
   }
   const height = (above ? above[total] : total) * rowPx;
   useLayoutEffect(() => { if (active) keepToEnd(); }, [height, active, place.height, place.width]);
+  useEffect(() => {
+    const index = found[at];
+    if (index === undefined) return;
+    // Scrolling up stops following, as when a person does it.
+    view.current.scrollTop = Math.max(0, (above ? above[index] : index) * rowPx - place.height / 2);
+  }, [at, found.length > 0]);
   const offset = (above ? above[start] ?? 0 : start) * rowPx;
   return html`
     <div ref=${view} class=${classes("virtual log", wrap && "wrap")} tabindex="0" role="log" aria-live="off" aria-label=${label}
-      style=${{ fontSize: `${size}px`, lineHeight: `${rowPx}px` }} onScroll=${onScroll}>
+      style=${{ fontSize: `${size}px`, lineHeight: `${rowPx}px`, "--source-columns": prefix.time ? 14 : 8 }} onScroll=${onScroll}>
       <div style=${{ height: `${height + 16}px` }}></div>
       <div class="virtual-rows" style=${{ transform: `translateY(${offset + 8}px)` }}>${rows}</div>
     </div>
-    ${!total && html`<p class="log-empty">${pattern && buffer.lines.length ? "No line matches the filter." : "Nothing logged yet."}</p>`}
+    ${!total && html`<p class="log-empty">${buffer.lines.length ? "No line matches the filter." : "Nothing logged yet."}</p>`}
     ${!following && html`<button type="button" class="btn small to-end" onClick=${toEnd}><${Icon} name="end" size="14" />Latest</button>`}`;
 }
 
-/** A log with its tools. *id* is the storage key of its settings, *tools* are shown before its own. */
-export function LogPanel({ id, title, buffer, tools, active = true }) {
+const LEVELS = [["", "All levels"], ["warn", "Warnings and errors"], ["error", "Errors"]];
+
+/** Steps through the lines found: the place of the current one, and what moves it. */
+function useSteps(found, find) {
+  const [at, setAt] = useState(0);
+  useEffect(() => setAt(Math.max(0, found.length - 1)), [find]); // the newest first
+  const step = (by) => setAt((Math.min(at, found.length - 1) + by + found.length) % found.length);
+  return { at: Math.min(at, found.length - 1), next: () => found.length && step(1), previous: () => found.length && step(-1) };
+}
+
+function FilterBar({ filter, level, find, invalid, found, steps, more }) {
+  const onKeyDown = (event) => {
+    if (event.key !== "Enter") return;
+    if (event.shiftKey) steps.previous();
+    else steps.next();
+  };
+  const field = (label, placeholder, [value, set], more = {}) => html`<input class="input mono" type="search" aria-label=${label} placeholder=${placeholder} value=${value} onInput=${(event) => set(event.currentTarget.value)} ...${more} />`;
+  return html`<div class="log-filter">
+    ${field("Show lines that match", "Filter, e.g. error|warn", filter, { "aria-invalid": invalid ? "true" : undefined })}
+    <${Select} label="Levels" hideLabel auto value=${level[0]} onChange=${level[1]}>${LEVELS.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}</${Select}>
+    ${field("Find in these lines", "Find", find, { onKeyDown })}
+    <div class="row"><span class="tiny muted num nowrap" role="status">${find[0] && (found.length ? `${steps.at + 1} of ${found.length}` : "not found")}</span>
+      <${IconButton} icon="up" small label="Previous match" disabled=${!found.length} onClick=${steps.previous} /><${IconButton} icon="down" small label="Next match" disabled=${!found.length} onClick=${steps.next} /></div>
+    ${more}${invalid && html`<span class="tiny faint">Not a complete expression yet; all lines are shown.</span>`}
+  </div>`;
+}
+
+/** A log with its tools. *id* is the storage key of its settings, *tools* are shown before its own.
+ *
+ * *filters* are shown after its own filters. *page* is the page whose address keeps the filters; *sources*: the lines are of several models, *model* shows one.
+ */
+export function LogPanel({ id, title, buffer, tools, filters, page = "", sources = false, model = "", hideOwn = false, active = true }) {
   const [sizeName, setSizeName] = useStored(`logPanel-${id}-fontSize`, "normal");
   const [wrap, setWrap] = useStored(`logPanel-${id}-wrapText`, false);
   const [showFilter, setShowFilter] = useStored(`logPanel-${id}-showFilter`, false);
-  const [filter, setFilter] = useState("");
-  const pattern = useMemo(() => toPattern(showFilter ? filter : ""), [filter, showFilter]);
-  const invalid = showFilter && filter && !pattern;
+  const filter = useParameter(page, `${id}.filter`);
+  const level = useParameter(page, `${id}.level`);
+  const find = useParameter(page, `${id}.find`);
+  const filtering = showFilter || filter[0] || level[0] || find[0];
+  const pattern = useMemo(() => toPattern(filter[0]), [filter[0]]);
+  const finding = useMemo(() => toPattern(find[0]), [find[0]]);
+  const shown = useShown(buffer, { pattern, level: level[0], model, hideOwn });
+  const found = useFound(buffer, shown, finding);
+  const steps = useSteps(found, finding);
   const names = Object.keys(SIZES);
   const nextSize = () => setSizeName(names[(names.indexOf(sizeName) + 1) % names.length]);
+  const toggle = () => {
+    setShowFilter(!filtering);
+    for (const [, set] of [filter, level, find]) set("");
+  };
   const save = () => download(`${id.replaceAll("/", "_")}.log`, buffer.text(), "text/plain");
   return html`<section class="card log-panel" aria-label=${title}>
     <div class="card-head">
       <h2 class="clip grow">${title}</h2>
       <div class="tools">
         ${tools}
-        <${IconButton} icon="filter" label="Filter lines" pressed=${showFilter} onClick=${() => { setShowFilter(!showFilter); setFilter(""); }} />
+        <${IconButton} icon="filter" label="Filter lines" pressed=${Boolean(filtering)} onClick=${toggle} />
         <${IconButton} icon="size" label="Text size: ${sizeName}" onClick=${nextSize} />
         <${IconButton} icon="wrap" label="Wrap long lines" pressed=${wrap} onClick=${() => setWrap(!wrap)} />
         <${CopyButton} text=${() => buffer.lines.map(stripAnsi).join("\n")} label="Copy the log" small=${false} />
         <${IconButton} icon="download" label="Save the log" onClick=${save} />
       </div>
     </div>
-    ${showFilter && html`<div class="log-filter">
-      <input class="input mono" type="search" aria-label="Show lines that match" placeholder="Regular expression, e.g. error|warn" value=${filter}
-        aria-invalid=${invalid ? "true" : undefined} onInput=${(event) => setFilter(event.currentTarget.value)} />
-      ${invalid && html`<span class="tiny faint">Not a complete expression yet; all lines are shown.</span>`}
-    </div>`}
-    <${Lines} buffer=${buffer} pattern=${pattern} wrap=${wrap} size=${SIZES[sizeName] ?? SIZES.normal} label=${title} active=${active} />
+    ${filtering && html`<${FilterBar} filter=${filter} level=${level} find=${find} invalid=${filter[0] && !pattern} found=${found} steps=${steps} more=${filters} />`}
+    <${Lines} buffer=${buffer} shown=${shown} find=${finding} found=${found} at=${steps.at} sources=${sources} wrap=${wrap} size=${SIZES[sizeName] ?? SIZES.normal} label=${title} active=${active} />
   </section>`;
 }

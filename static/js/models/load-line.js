@@ -2,10 +2,12 @@
 
 import { html, useEffect } from "../shared/html.js";
 import { limited } from "../shared/session.js";
+import { isOurs } from "../shared/api.js";
 import { now, useLive } from "../shared/timing.js";
-import { seconds } from "../shared/format.js";
+import { ordinal, seconds } from "../shared/format.js";
+import { inflight } from "../activity/store.js";
 import { modelStatus } from "./model-status.js";
-import { details, findModel, watchDetails } from "./store.js";
+import { details, findModel, modelLink, watchDetails } from "./store.js";
 
 /** The local model with this id or alias. */
 function localModel(name) {
@@ -14,13 +16,19 @@ function localModel(name) {
   return model && !model.peerID ? model : null;
 }
 
-function sentence(model, status) {
+/** The place of the page's newest request for *model* in its queue; null if it does not wait. */
+const placeOf = (model) => inflight.value.findLast((each) => each.model_id === model.id && each.position && isOurs(each.request_id))?.position ?? null;
+
+/** The parts of the line: "2nd in line", "alpha is serving 1 request for 12 s", "about 20 s left". */
+function parts(model, status) {
+  const place = placeOf(model);
+  const line = place > 1 && `${ordinal(place)} in line`;
   if (model.state === "starting" || model.state === "waking") {
     const usual = (model.state === "waking" ? status.durations.wake : status.durations.start)?.p50_s;
-    return `Loading for ${seconds(status.stateForS ?? 0)}${usual ? ` of about ${seconds(usual)}` : ""}.`;
+    return [line, `loading for ${seconds(status.stateForS ?? 0)}${usual ? ` of about ${seconds(usual)}` : ""}`];
   }
-  if (!status.waiting || !status.why) return "";
-  return `Waiting: ${status.why}${status.etaS ? `; about ${seconds(Math.max(1, status.etaS))}` : ""}.`;
+  if (!status.waiting || !status.why) return [];
+  return [line, status.why, status.etaS && `about ${seconds(Math.max(1, status.etaS))} left`];
 }
 
 /** Shown while a request for *model* has no response yet; empty while the model only computes. */
@@ -29,7 +37,7 @@ export function LoadLine({ model: name }) {
   useEffect(() => (limited.peek() ? undefined : watchDetails()), []);
   const time = useLive(now);
   const model = localModel(name);
-  const text = model ? sentence(model, modelStatus(model, time)) : "";
+  const text = model ? parts(model, modelStatus(model, time)).filter(Boolean).join(" · ") : "";
   if (!text) return null;
-  return html` <span class="load-line num">${text} <a href="#/models?${new URLSearchParams({ log: model.id })}">View log</a></span>`;
+  return html` <span class="load-line num">${text} · <a href=${modelLink(model.id)}>View log</a></span>`;
 }

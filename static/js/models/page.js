@@ -1,27 +1,36 @@
-// The models: their states and actions; beside them statistics and a log.
+// The models: the list with states and actions, beside it statistics and a log; or the page of one model.
 
-import { classes, html, useEffect, useMemo, useState } from "../shared/html.js";
-import { pageLink, query } from "../shared/router.js";
+import { classes, html, useEffect, useMemo, useRef, useState } from "../shared/html.js";
+import { pageLink, parametersOf, setParameters, subject } from "../shared/router.js";
 import { unloadAll } from "../shared/api.js";
 import { stored } from "../shared/storage.js";
 import { useMedia } from "../shared/dom-utils.js";
 import { compact, count, plural, speed } from "../shared/format.js";
 import { attempt, showToast } from "../shared/toasts.js";
-import { Empty, Figure, IconButton, Segmented, Select, TextField } from "../shared/controls.js";
+import { Empty, Figure, IconButton, Segmented, TextField } from "../shared/controls.js";
+import { Chooser } from "../shared/chooser.js";
 import { Confirm } from "../shared/dialog.js";
+import { Icon } from "../shared/icons.js";
 import { Split } from "../shared/split.js";
 import { Histogram } from "../shared/histogram.js";
-import { useStatistics } from "../activity/statistics.js";
+import { coverage, useStatistics } from "../activity/statistics.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followLog, LineBuffer, logs } from "../logs/store.js";
+import { ModelDetail } from "./detail.js";
 import { failures } from "./failures.js";
 import { ModelRow } from "./model-row.js";
-import { groupsOf, localModels, modelsKnown, peerModels, refreshDetails, watchDetails } from "./store.js";
+import { optionOf } from "./model-select.js";
+import { groupsOf, isAtRest, localModels, modelsKnown, peerModels, refreshDetails, watchDetails } from "./store.js";
 
 const showUnlisted = stored("showUnlisted", true);
 const showName = stored("showIdorName", "id");
 const ALL = "";
-const watched = stored("models-watched-log", ALL);
+const MANY = 24; // from this many on, rows are dense and groups can be folded
+
+/** Ids of the groups of which only loaded models are shown. */
+const folded = stored("models-folded", []);
+
+const set = (name) => (value) => setParameters("models", { [name]: value });
 
 /** "Unload all": asks for confirmation, and stays disabled for a second afterwards. */
 function UnloadAll() {
@@ -39,18 +48,36 @@ function UnloadAll() {
       <p>All models stop at once. Their in-flight requests fail.</p></${Confirm}>`}`;
 }
 
-const matches = (model, text) => `${model.id} ${model.name} ${model.description}`.toLowerCase().includes(text.toLowerCase());
+const matches = (model, text) => `${model.id} ${model.name} ${model.description} ${(model.aliases ?? []).join(" ")}`.toLowerCase().includes(text.toLowerCase());
 
-function Group({ group, models, onLog }) {
+/** *models* with loaded and failed ones first; the order rests while the pointer is over the list. */
+function useLoadedFirst(models, resting) {
+  const order = useRef(new Map());
+  const rank = (model) => (isAtRest(model) && !failures.value.has(model.id) ? 1 : 0);
+  const sorted = [...models].sort((a, b) => rank(a) - rank(b));
+  if (!resting) order.current = new Map(sorted.map((model, index) => [model.id, index]));
+  return sorted.sort((a, b) => (order.current.get(a.id) ?? Infinity) - (order.current.get(b.id) ?? Infinity));
+}
+
+function Fold({ group, hidden }) {
+  const isFolded = folded.value.includes(group.id);
+  const toggle = () => { folded.value = isFolded ? folded.value.filter((id) => id !== group.id) : [...folded.value, group.id]; };
+  return html`<button type="button" class="btn quiet small" aria-expanded=${String(!isFolded)} aria-label="${isFolded ? "Show" : "Fold"} ${group.title}" onClick=${toggle}>${isFolded && hidden > 0 && `${hidden} more`}<${Icon} name=${isFolded ? "down" : "up"} size="16" /></button>`;
+}
+
+function Group({ group, models, onLog, foldable, resting }) {
+  const ordered = useLoadedFirst(models, resting);
+  const shown = foldable && folded.value.includes(group.id) ? ordered.filter((model) => !isAtRest(model) || failures.value.has(model.id)) : ordered;
   return html`<section class="card model-group" aria-label="Group ${group.title}">
     <div class="card-head">
       <h2>${group.title}</h2>
       ${group.rules.map(([word, meaning]) => html`<span key=${word} class="badge plain" title=${meaning}>${word}</span>`)}
       <span class="faint small num grow">${group.summary}</span>
+      ${foldable && html`<${Fold} group=${group} hidden=${models.length - shown.length} />`}
     </div>
-    <div class="model-rows">
-      ${models.map((model) => html`<${ModelRow} key=${model.id} model=${model} byName=${showName.value === "name"} onLog=${onLog} />`)}
-    </div>
+    ${shown.length > 0 && html`<div class="model-rows">
+      ${shown.map((model) => html`<${ModelRow} key=${model.id} model=${model} byName=${showName.value === "name"} onLog=${onLog} />`)}
+    </div>`}
   </section>`;
 }
 
@@ -62,20 +89,21 @@ function Peer({ id, models }) {
 }
 
 function ModelList({ onLog }) {
-  const [filter, setFilter] = useState("");
+  const { find: filter = "" } = parametersOf("models");
+  const [resting, setResting] = useState(false);
   const visible = localModels.value.filter((model) => (showUnlisted.value || !model.unlisted) && matches(model, filter));
   const groups = groupsOf(visible);
   const peers = [...peerModels.value].map(([id, list]) => [id, list.filter((model) => matches(model, filter))]).filter(([, list]) => list.length);
   const total = localModels.value.length + peerModels.value.size;
   return html`
     <div class="toolbar">
-      <div class="grow search"><${TextField} label="Find a model" hideLabel type="search" placeholder="Find a model" value=${filter} onInput=${setFilter} /></div>
+      <div class="grow search"><${TextField} label="Find a model" hideLabel type="search" placeholder="Find a model" value=${filter} onInput=${set("find")} /></div>
       <${Segmented} label="Show models by" value=${showName.value} options=${[["id", "ID"], ["name", "Name"]]} onChange=${(next) => { showName.value = next; }} />
       <${IconButton} icon=${showUnlisted.value ? "eye" : "eyeOff"} kind="" label=${showUnlisted.value ? "Hide unlisted models" : "Show unlisted models"} onClick=${() => { showUnlisted.value = !showUnlisted.value; }} />
       <${UnloadAll} />
     </div>
-    <div class="model-list">
-      ${groups.map(({ group, models }) => html`<${Group} key=${group.id} group=${group} models=${models} onLog=${onLog} />`)}
+    <div class=${classes("model-list", total > MANY && "dense")} onPointerEnter=${(event) => event.pointerType === "mouse" && setResting(true)} onPointerLeave=${() => setResting(false)}>
+      ${groups.map(({ group, models }) => html`<${Group} key=${group.id} group=${group} models=${models} onLog=${onLog} foldable=${total > MANY && !filter} resting=${resting} />`)}
       ${peers.map(([id, list]) => html`<${Peer} key=${id} id=${id} models=${list} />`)}
       ${modelsKnown.value && !total && html`<${Empty} icon="models" title="No models yet">Add a model to the configuration file; with <code>--watch-config</code> it appears here as soon as the file is saved.</${Empty}>`}
       ${modelsKnown.value && Boolean(total) && !groups.length && !peers.length && html`<${Empty} icon="search" title="No model matches">${filter ? html`Nothing here contains “${filter}”.` : "All models are unlisted; the eye above shows them."}</${Empty}>`}
@@ -90,14 +118,13 @@ function useLog(id, active) {
 }
 
 function ModelLog({ active }) {
+  const { log = ALL } = parametersOf("models");
   const known = localModels.value;
-  const id = known.some((model) => model.id === watched.value) ? watched.value : ALL;
+  const id = known.some((model) => model.id === log) ? log : ALL;
   const buffer = useLog(id, active);
-  const choice = html`<${Select} label="Log of" hideLabel auto value=${id} onChange=${(next) => { watched.value = next; }}>
-    <option value="">All models</option>
-    ${known.map((model) => html`<option key=${model.id} value=${model.id}>${model.id}</option>`)}
-  </${Select}>`;
-  return html`<${LogPanel} key=${id} id=${id === ALL ? "modelsupstream" : `model-${id}`} title="Log" buffer=${buffer} tools=${choice} active=${active} />`;
+  const options = [{ value: ALL, text: "All models" }, ...known.map((model) => optionOf(model, ""))];
+  const choice = html`<${Chooser} label="Log of" hideLabel auto value=${id} options=${options} onChange=${set("log")} />`;
+  return html`<${LogPanel} key=${id} id=${id === ALL ? "modelsupstream" : `model-${id}`} title="Log" buffer=${buffer} tools=${choice} sources=${id === ALL} active=${active} />`;
 }
 
 // --- statistics: requests, tokens and generation speed
@@ -105,17 +132,18 @@ function ModelLog({ active }) {
 export function Statistics({ active }) {
   const { statistics } = useStatistics("", active);
   if (!statistics) return null;
-  const { requests, input_tokens: input, output_tokens: output, tokens_per_second: speeds } = statistics.total;
+  const { total } = statistics;
+  const covered = coverage(statistics);
   return html`<section class="card" aria-label="Statistics">
-    <div class="card-head"><h2>Statistics</h2></div>
+    <div class="card-head"><h2>Statistics</h2>${covered && html`<span class="small muted num">${covered}</span>`}</div>
     <div class="card-body stack">
       <div class="figures">
-        <${Figure} name="requests" value=${count(requests)} />
-        <${Figure} name="tokens processed" value=${compact(input)} />
-        <${Figure} name="tokens generated" value=${compact(output)} />
+        <${Figure} name="requests" value=${count(total.requests)} />
+        <${Figure} name="tokens processed" value=${compact(total.input_tokens)} />
+        <${Figure} name="tokens generated" value=${compact(total.output_tokens)} />
       </div>
-      ${speeds
-        ? html`<div><p class="label">Generation speed, tokens/s</p><${Histogram} data=${speeds} label="Tokens per second" format=${speed} /></div>`
+      ${total.tokens_per_second
+        ? html`<div><p class="label">Generation speed, tokens/s</p><${Histogram} data=${total.tokens_per_second} label="Tokens per second" format=${speed} /></div>`
         : html`<p class="muted small">Speeds appear here after the first answer. The <a href=${pageLink("playground")}>Playground</a> is a quick way to get one.</p>`}
     </div>
   </section>`;
@@ -123,16 +151,12 @@ export function Statistics({ active }) {
 
 // --- the page
 
-export default function ModelsPage({ active }) {
+function ModelsList({ active }) {
   const narrow = useMedia("(max-width: 1099.98px)");
   const onLog = (id) => {
-    watched.value = id;
+    set("log")(id);
     document.querySelector("[data-page=models] .log-panel")?.scrollIntoView({ block: "nearest" });
   };
-  useEffect(() => (active ? watchDetails() : undefined), [active]);
-  const linked = query.value.get("log");
-  // Links of other pages may name the model whose log to show.
-  useEffect(() => { if (active && linked) watched.value = linked; }, [active, linked]);
   const list = html`<div class="models-left"><${ModelList} onLog=${onLog} /></div>`;
   const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} active=${active} />`}<${ModelLog} active=${active} /></div>`;
   return html`
@@ -140,6 +164,14 @@ export default function ModelsPage({ active }) {
     ${narrow
       ? html`<div class="page-body">${list}${side}</div>`
       : html`<div class="page-fill"><${Split} id="models-panel-group" label="Width of the models" stackBelow="1100" initial=${58}>${list}${side}</${Split}></div>`}`;
+}
+
+export default function ModelsPage({ active }) {
+  const id = active ? subject.value : subject.peek();
+  useEffect(() => (active ? watchDetails() : undefined), [active]);
+  // The list stays behind the page of a model, where it was scrolled to.
+  return html`<div class="subpage" hidden=${Boolean(id)}><${ModelsList} active=${active && !id} /></div>
+    ${id && html`<div class="subpage" data-detail=${id}><${ModelDetail} key=${id} id=${id} active=${active} /></div>`}`;
 }
 
 function summary() {

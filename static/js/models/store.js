@@ -1,9 +1,9 @@
 // The models: ids and states from the event stream, details polled while a page shows them, groups.
 
 import { batch, computed, signal } from "../shared/html.js";
-import { getJson, singleFlight } from "../shared/api.js";
+import { getJson, modelPath, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { everyWhileVisible, throttle } from "../shared/timing.js";
+import { everyWhileVisible, serverNow, throttle } from "../shared/timing.js";
 import { plural } from "../shared/format.js";
 
 const REFRESH_MS = 5000;
@@ -24,7 +24,16 @@ export const since = signal(new Map());
 /** Ids of the selectors: names in requests, each of which stands for one of several models. */
 export const selectors = signal([]);
 
-const byName = (a, b) => (a.name + a.id).localeCompare(b.name + b.id);
+const { compare } = new Intl.Collator("en", { numeric: true });
+const byName = (a, b) => compare(a.name + a.id, b.name + b.id);
+
+const AT_REST = new Set(["stopped", "shutdown", "unknown", ""]);
+
+/** Whether a model takes no memory and does nothing. */
+export const isAtRest = (model) => AT_REST.has(model.state);
+
+/** The address of a model's page. */
+export const modelLink = (id) => `#/models/${modelPath(id)}`;
 
 export const localModels = computed(() => models.value.filter((model) => !model.peerID).sort(byName));
 
@@ -36,7 +45,7 @@ export const peerModels = computed(() => {
     if (!peers.has(model.peerID)) peers.set(model.peerID, []);
     peers.get(model.peerID).push(model);
   }
-  return new Map([...peers].sort(([a], [b]) => a.localeCompare(b)).map(([id, list]) => [id, list.sort(byName)]));
+  return new Map([...peers].sort(([a], [b]) => compare(a, b)).map(([id, list]) => [id, list.sort(byName)]));
 });
 
 export const findModel = (id) => models.value.find((model) => model.id === id);
@@ -47,7 +56,7 @@ let watchers = 0;
 function showModels(list) {
   const changed = new Map(since.peek());
   const before = new Map(models.peek().map((model) => [model.id, model.state]));
-  const at = Date.now();
+  const at = serverNow();
   for (const model of list) {
     if (model.peerID) continue;
     // The start of a state of the first list is unknown.
@@ -98,7 +107,7 @@ const refreshSelectors = singleFlight(async () => {
 export const refreshDetails = singleFlight(async () => {
   try {
     const overview = await getJson("/api/overview");
-    const seenMs = Date.now();
+    const seenMs = serverNow();
     const known = details.peek();
     const found = new Map(overview.models.map((entry) => [entry.model_id, unchanged(known.get(entry.model_id), { ...entry, seenMs })]));
     batch(() => {

@@ -1,6 +1,7 @@
 // Requests to the server; failures are ApiErrors with the server's message.
 
 import { signal } from "./html.js";
+import { noteServerDate } from "./timing.js";
 
 /** A request that failed. *status* is 0 when the server could not be reached. */
 export class ApiError extends Error {
@@ -47,16 +48,26 @@ addEventListener("pagehide", () => {
 // own page by the referrer.
 const OURS = { credentials: "same-origin", referrerPolicy: "same-origin" };
 
+// POST requests carry ids that begin with this, so that the page finds its own among those in flight.
+const TAB = `ui-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+let requestCount = 0;
+
+/** Whether a request with this id was sent by this page. */
+export const isOurs = (requestId) => requestId.startsWith(`${TAB}.`);
+
+const withId = ({ method, headers }) => (method === "POST" ? { ...headers, "X-Request-Id": `${TAB}.${++requestCount}` } : headers);
+
 /** Like fetch, but every failure is an ApiError. Aborting still raises AbortError. */
 export async function request(path, options = {}) {
   const signal = options.signal && AbortSignal.any([options.signal, leaving.signal]);
   let response;
   try {
-    response = await fetch(address(path), { ...OURS, ...options, signal });
+    response = await fetch(address(path), { ...OURS, ...options, headers: withId(options), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the server cannot be reached");
   }
+  noteServerDate(response.headers.get("Date"));
   if (response.ok) return response;
   if (response.status === 401) unauthorized.value += 1;
   throw new ApiError(response.status, errorText(response.status, await response.text()));

@@ -11,6 +11,12 @@ export function IconButton({ icon, label, onClick, pressed, kind = "quiet", smal
     <${Icon} name=${icon} size=${small ? 16 : 18} /></button>`;
 }
 
+/** A text of one line, shortened in the middle: the ends of long ids are what tells them apart. */
+export function MiddleClip({ text, tail = 14 }) {
+  if (text.length <= 2 * tail) return text;
+  return html`<span class="middle-clip"><span class="clip">${text.slice(0, -tail)}</span><span>${text.slice(-tail)}</span></span>`;
+}
+
 /** A choice among a few visible options. *options* are [value, text] pairs. */
 export function Segmented({ label, value, options, onChange }) {
   return html`<div class="segmented" role="group" aria-label=${label}>

@@ -69,6 +69,13 @@ export function ago(unixMs, nowMs) {
   return new Date(unixMs).toLocaleDateString("en-CA");
 }
 
+/** 1 -> "1st", 12 -> "12th". */
+export function ordinal(value) {
+  const ending = { one: "st", two: "nd", few: "rd", other: "th" };
+  return `${count(value)}${ending[ORDINALS.select(value)]}`;
+}
+const ORDINALS = new Intl.PluralRules("en", { type: "ordinal" });
+
 const two = (part) => String(part).padStart(2, "0");
 
 /** Local time of day, 14:05:09. */
@@ -77,6 +84,9 @@ export function timeOfDay(unixMs, withSeconds = true) {
   const base = `${two(date.getHours())}:${two(date.getMinutes())}`;
   return withSeconds ? `${base}:${two(date.getSeconds())}` : base;
 }
+
+/** Day and time, Feb 3 14:05. */
+export const dayAndTime = (unixMs) => `${new Date(unixMs).toLocaleDateString("en", { month: "short", day: "numeric" })} ${timeOfDay(unixMs, false)}`;
 
 /** 2026-02-03 14:05:09, local. */
 export function dateTime(unixMs) {

@@ -5,15 +5,30 @@ import { createContext, signal, useContext } from "./html.js";
 /** Whether the tab is visible. */
 export const visible = signal(!document.hidden);
 
-/** Unix milliseconds, updated once a second while the tab is visible. */
-export const now = signal(Date.now());
+const UNIMPORTANT_MS = 2000; // a Date header counts whole seconds
+
+let skewMs = 0;
+
+/** Unix milliseconds by the clock of the server, which all records and states go by. */
+export const serverNow = () => Date.now() + skewMs;
+
+/** Set the clock by the Date header of a response. */
+export function noteServerDate(text) {
+  const skew = Date.parse(text) + 500 - Date.now();
+  if (!(Math.abs(skew - skewMs) > UNIMPORTANT_MS)) return;
+  skewMs = Math.abs(skew) > UNIMPORTANT_MS ? skew : 0;
+  now.value = serverNow();
+}
+
+/** `serverNow`, updated once a second while the tab is visible. */
+export const now = signal(serverNow());
 
 setInterval(() => {
-  if (!document.hidden) now.value = Date.now();
+  if (!document.hidden) now.value = serverNow();
 }, 1000);
 document.addEventListener("visibilitychange", () => {
   visible.value = !document.hidden;
-  now.value = Date.now();
+  now.value = serverNow();
 });
 
 /** Whether the page around a component is shown, in a visible tab. */

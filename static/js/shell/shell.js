@@ -1,7 +1,7 @@
 // The frame around the pages: navigation, connection, theme, toasts.
 
 import { classes, html, signal, useEffect, useRef, useState } from "../shared/html.js";
-import { current, openPages, pageLink } from "../shared/router.js";
+import { current, openPages, pageLink, PAGES, subject } from "../shared/router.js";
 import { getJson } from "../shared/api.js";
 import { connect, connection, reason } from "../shared/event-stream.js";
 import { keyName, session, signedOut, signOut } from "../shared/session.js";
@@ -11,6 +11,7 @@ import { attempt, Toasts } from "../shared/toasts.js";
 import { IconButton } from "../shared/controls.js";
 import { Icon, Logo } from "../shared/icons.js";
 import { inflightTotal } from "../activity/store.js";
+import { configBadge } from "../config/status.js";
 import { failures } from "../models/failures.js";
 import { models } from "../models/store.js";
 import { PageHost } from "./page-host.js";
@@ -83,6 +84,23 @@ function counts() {
   return { models: loaded || "", activity: inflightTotal.value || "" };
 }
 
+/** What is wrong, beside the link to a page: {text, bad}. */
+function badgeOf(page) {
+  if (page === "models" && failures.value.size > 0) return { text: `${failures.value.size} failed`, bad: true };
+  return page === "config" ? configBadge.value : null;
+}
+
+function Badge({ page }) {
+  const badge = badgeOf(page);
+  return badge && html`<span class=${classes("count", badge.bad && "bad")}>${badge.text}</span>`;
+}
+
+/** The title of the document: state, model, page, title. */
+function documentTitle() {
+  const page = PAGES.find(({ id }) => id === current.value).title;
+  return `${DOTS[connection.value]} ${[subject.value, page, title.value].filter(Boolean).join(" · ")}`;
+}
+
 function Sidebar({ open, onClose }) {
   const numbers = counts();
   const hints = { models: "ready", activity: "in flight" };
@@ -91,7 +109,7 @@ function Sidebar({ open, onClose }) {
     <div class="nav">
       ${openPages.value.map((page) => html`<a key=${page.id} href=${pageLink(page.id)} aria-current=${current.value === page.id ? "page" : undefined} onClick=${onClose}>
         <${Icon} name=${page.icon} /><span>${page.title}</span>
-        ${page.id === "models" && failures.value.size > 0 && html`<span class="count bad">${failures.value.size} failed</span>`}
+        <${Badge} page=${page.id} />
         ${numbers[page.id] && html`<span class="count" title="${numbers[page.id]} ${hints[page.id]}">${page.id === "models" && html`<span class="dot small-dot"></span>`}${numbers[page.id]}<span class="visually-hidden"> ${hints[page.id]}</span></span>`}
       </a>`)}
     </div>
@@ -131,9 +149,8 @@ function Frame() {
   const [open, setOpen] = useState(false);
   const menu = useRef(null);
   const close = () => setOpen(false);
-  useEffect(() => {
-    document.title = `${DOTS[connection.value]} ${title.value}`;
-  }, [connection.value, title.value]);
+  const shown = documentTitle();
+  useEffect(() => { document.title = shown; }, [shown]);
   useEffect(() => {
     if (!open) return undefined;
     document.querySelector("#side a")?.focus();

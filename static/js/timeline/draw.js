@@ -1,8 +1,10 @@
 // Draws a scene on the canvas. States differ in hue and in texture.
 
 import { token } from "../shared/theme.js";
-import { timeOfDay } from "../shared/format.js";
+import { dayAndTime, timeOfDay } from "../shared/format.js";
 import { AXIS, LANE, laneTop, stepFor, toX } from "./scene.js";
+
+const DAY_MS = 24 * 3600 * 1000;
 
 const STATE_STYLES = {
   ready: ["--ok-soft", "--ok", "plain"],
@@ -33,7 +35,7 @@ function textured(context, base, ink, kind) {
 }
 
 function drawAxis(context, view, height, colours) {
-  const step = stepFor(view.to - view.from, view.width);
+  const step = stepFor(view.to - view.from, view.width, view.to - view.from > DAY_MS ? 100 : undefined);
   const offset = new Date(view.from).getTimezoneOffset() * 60000;
   context.font = `11px ${colours.font}`;
   context.textAlign = "center";
@@ -45,7 +47,7 @@ function drawAxis(context, view, height, colours) {
     context.lineTo(x, height);
     context.stroke();
     context.fillStyle = colours.faint;
-    if (x > 20 && x < view.width - 20) context.fillText(timeOfDay(at, step < 60000), x, 14);
+    if (x > 20 && x < view.width - 20) context.fillText(view.to - view.from > DAY_MS ? dayAndTime(at) : timeOfDay(at, step < 60000), x, 14);
   }
 }
 
@@ -75,10 +77,21 @@ function drawBars(context, bars, fills) {
   }
 }
 
+/** Requests in their parts; failed ones are higher, those of a client that left hollow, open ones have an arrow head. */
 function drawMarks(context, marks, colours) {
-  for (const { request, x, y, width, height } of marks) {
-    context.fillStyle = request.status >= 400 ? colours.bad : colours.accent;
-    context.fillRect(x, request.status >= 400 ? y - 1 : y, width, request.status >= 400 ? height + 2 : height);
+  for (const { request, parts, x, y, width, height } of marks) {
+    for (const [kind, left, size] of parts) {
+      context.fillStyle = context.strokeStyle = colours[kind];
+      if (kind === "left") context.strokeRect(left + 0.5, y + 0.5, Math.max(1, size - 1), height - 1);
+      else if (kind === "failed") context.fillRect(left, y - 1, size, height + 2);
+      else context.fillRect(left, y, size, height);
+    }
+    if (!request.open) continue;
+    context.beginPath();
+    context.moveTo(x + width, y - 1);
+    context.lineTo(x + width + 6, y + height / 2);
+    context.lineTo(x + width, y + height + 1);
+    context.fill();
   }
 }
 
@@ -121,7 +134,7 @@ export function draw(canvas, view, scene, now) {
   canvas.style.height = `${height}px`;
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  const colours = { line: token("--line"), faint: token("--text-2"), text: token("--text"), accent: token("--accent"), bad: token("--bad"), font: getComputedStyle(document.body).fontFamily };
+  const colours = { line: token("--line"), faint: token("--text-2"), text: token("--text"), accent: token("--accent"), bad: token("--bad"), queued: token("--line-strong"), load: token("--warn"), work: token("--accent"), failed: token("--bad"), left: token("--text-3"), font: getComputedStyle(document.body).fontFamily };
   const fills = Object.fromEntries(Object.entries(STATE_STYLES).map(([state, [base, ink, kind]]) => [state, { fill: textured(context, token(base), token(ink), kind), ink: token(ink) }]));
   drawAxis(context, view, height, colours);
   drawLanes(context, view, scene.lanes.size, colours);

@@ -1,156 +1,33 @@
 // The timeline: one lane per model, its states as bars, requests above, swaps as arrows.
 
-import { html, useEffect, useMemo, useRef, useState } from "../shared/html.js";
-import { go } from "../shared/router.js";
-import { themeVersion } from "../shared/theme.js";
+import { html, useEffect, useMemo } from "../shared/html.js";
+import { parametersOf, setParameters } from "../shared/router.js";
 import { now, useLive } from "../shared/timing.js";
-import { count, ms, percent, seconds, timeOfDay } from "../shared/format.js";
-import { Empty, Figure, IconButton, Segmented } from "../shared/controls.js";
+import { count, ms, percent, plural, seconds, timeOfDay } from "../shared/format.js";
+import { Empty, Figure, IconButton, Note, Segmented } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
-import { StateBadge } from "../shared/badges.js";
-import { activityTick } from "../activity/store.js";
+import { activityTick, inflight, inflightTotal } from "../activity/store.js";
 import { failures } from "../models/failures.js";
 import { localModels, modelsKnown } from "../models/store.js";
-import { draw } from "./draw.js";
-import { AXIS, figuresOf, itemAt, LANE, sceneOf, toTime } from "./scene.js";
-import { barsVersion, refreshRequests, refreshStates, requests, stateBars } from "./store.js";
+import { Lanes } from "./lanes.js";
+import { activeModels, figuresOf } from "./scene.js";
+import { useSpan } from "./span.js";
+import { barsVersion, cutAt, openRequest, refreshPast, refreshRequests, refreshStates, requests, stateBars } from "./store.js";
 import { phaseSentence, swaps, swapSentence } from "./swaps.js";
-import { Tooltip } from "./tooltip.js";
 
-const SPANS = [[5, "5 min"], [15, "15 min"], [60, "1 h"], [180, "3 h"]];
-const MIN_SPAN_MS = 20000;
-const MAX_SPAN_MS = 3 * 3600 * 1000;
-const MARGIN = 0.02;
-
-/** The visible span of time. *end* is null while it follows the present. */
-function useWindow() {
-  const [spanMs, setSpan] = useState(15 * 60000);
-  const [end, setEnd] = useState(null);
-  const time = useLive(now);
-  const right = end ?? time + spanMs * MARGIN;
-  const clamp = (value) => Math.min(MAX_SPAN_MS, Math.max(MIN_SPAN_MS, value));
-  return {
-    from: right - spanMs,
-    to: right,
-    spanMs,
-    paused: end !== null,
-    setSpan,
-    pause: () => setEnd(right),
-    follow: () => setEnd(null),
-    pan: (byMs) => setEnd(Math.min(right + byMs, Date.now() + spanMs * MARGIN)),
-    zoom: (factor, around = right) => {
-      const next = clamp(spanMs * factor);
-      if (end !== null) setEnd(around + (right - around) * (next / spanMs));
-      setSpan(next);
-    },
-  };
-}
-
-function useWidth() {
-  const element = useRef(null);
-  const [width, setWidth] = useState(0);
-  useEffect(() => {
-    const observer = new ResizeObserver(([entry]) => entry.contentRect.width && setWidth(Math.floor(entry.contentRect.width)));
-    if (element.current) observer.observe(element.current);
-    return () => observer.disconnect();
-  }, [element.current]);
-  return [element, width];
-}
-
-/** Drag and horizontal wheel pan, Ctrl and wheel zoom. */
-function usePointer(canvas, window, view, scene) {
-  const [hover, setHover] = useState(null);
-  const drag = useRef(null);
-  const msPerPixel = window.spanMs / view.width;
-  const place = (event) => {
-    const box = canvas.current.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  };
-  const onPointerDown = (event) => {
-    drag.current = { x: event.clientX, moved: false };
-    canvas.current.setPointerCapture(event.pointerId);
-  };
-  const onPointerMove = (event) => {
-    const [x, y] = place(event);
-    if (drag.current && event.buttons) {
-      const byPixels = drag.current.x - event.clientX;
-      drag.current.moved ||= Math.abs(byPixels) > 3;
-      if (drag.current.moved) {
-        window.pan(byPixels * msPerPixel);
-        drag.current.x = event.clientX;
-        setHover(null);
-      }
-      return;
-    }
-    const item = itemAt(scene, x, y);
-    setHover(item && { item, x, y });
-  };
-  const onPointerUp = () => { drag.current = null; };
-  const onWheel = (event) => {
-    if (event.ctrlKey || event.metaKey) window.zoom(Math.exp(event.deltaY / 300), toTime(view, place(event)[0]));
-    else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) window.pan(event.deltaX * msPerPixel);
-    else return;
-    event.preventDefault();
-  };
-  const latest = useRef(onWheel);
-  latest.current = onWheel;
-  useEffect(() => {
-    // Preact's listener is passive, where preventDefault has no effect.
-    const listener = (event) => latest.current(event);
-    const element = canvas.current;
-    element?.addEventListener("wheel", listener, { passive: false });
-    return () => element?.removeEventListener("wheel", listener);
-  }, [canvas.current]);
-  return { hover, onPointerDown, onPointerMove, onPointerUp, onPointerLeave: () => setHover(null) };
-}
-
-function onKey(window) {
-  return (event) => {
-    const actions = {
-      ArrowLeft: () => window.pan(-window.spanMs / 8),
-      ArrowRight: () => window.pan(window.spanMs / 8),
-      "+": () => window.zoom(0.6),
-      "=": () => window.zoom(0.6),
-      "-": () => window.zoom(1.6),
-      End: window.follow,
-      " ": window.paused ? window.follow : window.pause,
-    };
-    if (!actions[event.key]) return;
-    actions[event.key]();
-    event.preventDefault();
-  };
-}
-
-function Lanes({ models, window, active }) {
-  const canvas = useRef(null);
-  const [holder, width] = useWidth();
-  const view = { from: window.from, to: window.to, width: Math.max(width, 50) };
-  const time = useLive(now);
-  const scene = useMemo(() => sceneOf(view, models, stateBars, requests.value, swaps.value, time), [view.from, view.to, view.width, models, requests.value, swaps.value, barsVersion.value, time]);
-  const pointer = usePointer(canvas, window, view, scene);
-  useEffect(() => {
-    if (active && width) draw(canvas.current, view, scene, time);
-  }, [scene, active, width, themeVersion.value]);
-  return html`<div class="lanes">
-    <div class="lane-names" style=${{ paddingTop: `${AXIS}px` }}>${models.map((model) => html`<div key=${model.id} class="lane-name" style=${{ height: `${LANE}px` }}>
-      <button type="button" class="link-button clip" title="Requests of ${model.id}" onClick=${() => go("activity", { model: model.id })}>${model.id}</button><${StateBadge} state=${failures.value.has(model.id) && model.state === "stopped" ? "failed" : model.state} /></div>`)}</div>
-    <div class="lane-canvas" ref=${holder}>
-      <canvas ref=${canvas} tabindex="0" role="img" aria-label="States, requests and swaps of ${models.length} models from ${timeOfDay(window.from)} to ${timeOfDay(window.to)}. Arrow keys move, plus and minus zoom, space pauses. The table below lists the swaps."
-        onPointerDown=${pointer.onPointerDown} onPointerMove=${pointer.onPointerMove} onPointerUp=${pointer.onPointerUp} onPointerLeave=${pointer.onPointerLeave} onKeyDown=${onKey(window)}></canvas>
-      ${pointer.hover && html`<${Tooltip} ...${pointer.hover} width=${width} />`}
-    </div>
-  </div>`;
-}
+const SPANS = [[5, "5 min"], [15, "15 min"], [60, "1 h"], [180, "3 h"], [1440, "1 d"], [10080, "7 d"]];
+const SETTLED_MS = 400;
 
 const LEGEND = ["ready", "starting", "waking", "asleep", "stopping"];
+const REQUEST_PARTS = [["queued", "queued"], ["load", "loading"], ["request", "generating"], ["failed", "failed"], ["left", "disconnected"]];
 
 function Legend() {
   return html`<ul class="legend tiny" aria-label="Legend">${LEGEND.map((state) => html`<li key=${state}><span class="swatch bar-${state}"></span>${state}</li>`)}
-    <li><span class="swatch bar-request"></span>request</li><li><span class="swatch bar-failed"></span>failed request</li></ul>`;
+    ${REQUEST_PARTS.map(([kind, word]) => html`<li key=${kind}><span class="swatch bar-${kind}"></span>${word}</li>`)}</ul>`;
 }
 
-function SwapList({ window }) {
-  const list = swaps.value.filter((swap) => swap.outcome && swap.ended_ms >= window.from && swap.started_ms <= window.to).reverse().slice(0, 100);
+function SwapList({ span }) {
+  const list = swaps.value.filter((swap) => swap.outcome && swap.ended_ms >= span.from && swap.started_ms <= span.to).reverse().slice(0, 100);
   if (!list.length) return null;
   return html`<section class="card" aria-label="Swaps"><div class="card-head"><h2>Swaps</h2></div>
     <div class="table-wrap" tabindex="0" role="region" aria-label="Swaps"><table class="table"><thead><tr><th scope="col">Time</th><th scope="col">What happened</th><th scope="col" class="wide-only">Phases</th><th scope="col" class="right wide-only">Waiters</th><th scope="col" class="right">Took</th></tr></thead>
@@ -158,25 +35,55 @@ function SwapList({ window }) {
   </section>`;
 }
 
+function Tools({ span }) {
+  return html`<div class="tools"><${Segmented} label="Span" value=${Math.round(span.spanMs / 60000)} options=${SPANS} onChange=${(minutes) => span.setSpan(minutes * 60000)} />
+    <${IconButton} icon="minus" kind="" label="Zoom out" onClick=${() => span.zoom(1.6)} /><${IconButton} icon="plus" kind="" label="Zoom in" onClick=${() => span.zoom(0.6)} />
+    <${IconButton} icon="left" kind="wide-only" label="Earlier" onClick=${() => span.pan(-span.spanMs / 3)} /><${IconButton} icon="right" kind="wide-only" label="Later" onClick=${() => span.pan(span.spanMs / 3)} />
+    <button type="button" class="btn worded follow" title=${span.paused ? "Jump to now" : "Pause"} aria-pressed=${String(!span.paused)} onClick=${span.paused ? span.follow : span.pause}><${Icon} name=${span.paused ? "play" : "pause"} size="16" /><span class="word">${span.paused ? "Jump to now" : "Live"}</span></button></div>`;
+}
+
+/** The models that have a lane, and how many others there are. */
+function useLanes(span, list) {
+  const all = localModels.value;
+  const everything = parametersOf("timeline").lanes === "all";
+  // Not with each tick: models would come and go under the reader.
+  const step = Math.round(span.spanMs / 60);
+  const shown = useMemo(() => {
+    const busy = new Set(activeModels(span, all, stateBars, list, swaps.value).map((model) => model.id));
+    return all.filter(({ id }) => everything || busy.has(id) || failures.value.has(id));
+  }, [Math.floor(span.from / step), span.spanMs, all, list, barsVersion.value, failures.value, everything]);
+  return { lanes: shown, others: all.length - shown.length, everything };
+}
+
 export default function TimelinePage({ active }) {
-  const window = useWindow();
-  const models = localModels.value;
-  useEffect(() => { if (active) refreshStates(); }, [active]);
+  const nowMs = useLive(now);
+  const span = useSpan(nowMs);
+  const list = requests.value;
+  const busy = useLive(inflight);
+  const open = useMemo(() => busy.map((each) => openRequest(each, nowMs)), [busy, nowMs]);
+  const drawn = useMemo(() => [...list, ...open], [list, open]);
+  const { lanes, others, everything } = useLanes(span, drawn);
   useEffect(() => { if (active) refreshRequests(); }, [active, useLive(activityTick)]);
-  const figures = useMemo(() => figuresOf(window, stateBars, requests.value, swaps.value, now.peek()), [window.from, window.to, requests.value, swaps.value, barsVersion.value]);
-  const spanMinutes = Math.round(window.spanMs / 60000);
+  useEffect(() => {
+    if (!active) return undefined;
+    const timer = setTimeout(() => {
+      refreshStates(span.from);
+      refreshPast(span.from, span.to);
+    }, span.paused ? SETTLED_MS : 0);
+    return () => clearTimeout(timer);
+  }, [active, span.spanMs, span.paused && span.from]);
+  const figures = useMemo(() => figuresOf(span, stateBars, list, swaps.value, nowMs), [span.from, span.to, list, swaps.value, barsVersion.value]);
+  const showLanes = (value) => () => setParameters("timeline", { lanes: value });
   return html`
-    <header class="page-head"><h1>Timeline</h1>
-      <div class="tools"><${Segmented} label="Span" value=${spanMinutes} options=${SPANS} onChange=${(minutes) => window.setSpan(minutes * 60000)} />
-        <${IconButton} icon="minus" kind="" label="Zoom out" onClick=${() => window.zoom(1.6)} /><${IconButton} icon="plus" kind="" label="Zoom in" onClick=${() => window.zoom(0.6)} />
-        <${IconButton} icon="left" kind="wide-only" label="Earlier" onClick=${() => window.pan(-window.spanMs / 3)} /><${IconButton} icon="right" kind="wide-only" label="Later" onClick=${() => window.pan(window.spanMs / 3)} />
-        <button type="button" class="btn worded follow" title=${window.paused ? "Jump to now" : "Pause"} aria-pressed=${String(!window.paused)} onClick=${window.paused ? window.follow : window.pause}><${Icon} name=${window.paused ? "play" : "pause"} size="16" /><span class="word">${window.paused ? "Jump to now" : "Live"}</span></button></div>
-    </header>
+    <header class="page-head"><h1>Timeline</h1><${Tools} span=${span} /></header>
     <div class="page-body">
-      ${modelsKnown.value && !models.length
+      ${modelsKnown.value && !localModels.value.length
         ? html`<${Empty} icon="timeline" title="Nothing to draw">There is a lane for each model as soon as one is configured.</${Empty}>`
-        : html`<div class="figures"><${Figure} name="swaps" value=${figures.swaps} /><${Figure} name="time loading" value=${seconds(figures.loadingS)} /><${Figure} name="idle while loaded" value=${figures.idle === null ? "–" : percent(figures.idle * 100)} /></div>
-          <section class="card timeline" aria-label="Timeline"><${Lanes} models=${models} window=${window} active=${active} /><${Legend} /></section>
-          <${SwapList} window=${window} />`}
+        : html`<div class="figures"><${Figure} name="in flight now" value=${count(inflightTotal.value)} /><${Figure} name="swaps" value=${figures.swaps} /><${Figure} name="time loading" value=${seconds(figures.loadingS)} /><${Figure} name="idle while loaded" value=${figures.idle === null ? "–" : percent(figures.idle * 100)} /></div>
+          ${cutAt.value !== null && cutAt.value > span.from && html`<${Note}>Requests that ended before ${timeOfDay(cutAt.value)} are not drawn: there are too many. Zoom in to see them.</${Note}>`}
+          <section class="card timeline" aria-label="Timeline">
+            ${lanes.length > 0 ? html`<${Lanes} models=${lanes} requests=${drawn} span=${span} nowMs=${nowMs} active=${active} />` : html`<${Empty} icon="timeline" title="Quiet">No model was loaded or used in this span.</${Empty}>`}
+            <div class="lane-foot">${lanes.length > 0 && html`<${Legend} />`}${(others > 0 || everything) && html`<button type="button" class="btn small quiet" onClick=${showLanes(everything ? "" : "all")}>${everything ? "Hide models without activity" : `Show ${plural(others, "model")} without activity`}</button>`}</div></section>
+          <${SwapList} span=${span} />`}
     </div>`;
 }

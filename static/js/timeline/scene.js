@@ -7,9 +7,10 @@ export const BAR_HEIGHT = 18;
 const ROW_HEIGHT = 5;
 const ROWS = 4;
 const NEAR = 7;
+const UNDIVIDED = 5; // narrower requests are drawn in one piece
 
-/** Steps of the axis in seconds, and how many of them a label names. */
-const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+/** Steps of the axis in seconds, of which the labels name every one. */
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
 /** The step whose labels are at least *roomPx* apart. */
 export function stepFor(spanMs, width, roomPx = 76) {
@@ -20,6 +21,18 @@ export function stepFor(spanMs, width, roomPx = 76) {
 export const toX = (view, at) => ((at - view.from) / (view.to - view.from)) * view.width;
 export const toTime = (view, x) => view.from + (x / view.width) * (view.to - view.from);
 export const laneTop = (index) => AXIS + index * LANE;
+
+const overlaps = (view) => (from, to) => to >= view.from && from <= view.to;
+
+/** The models with something to see: loaded ones, and those with states, requests or swaps in *view*. */
+export function activeModels(view, models, stateBars, requests, swaps) {
+  const shows = overlaps(view);
+  const busy = new Set();
+  for (const request of requests) if (shows(request.started_ms, request.ended_ms)) busy.add(request.model_id);
+  for (const swap of swaps) if (shows(swap.started_ms, swap.ended_ms ?? view.to)) busy.add(swap.target);
+  const moved = (id) => (stateBars.get(id) ?? []).some((bar) => bar.state !== "stopped" && shows(bar.from, bar.to ?? view.to));
+  return models.filter(({ id }) => busy.has(id) || moved(id));
+}
 
 /** Assign each request of a lane to one of a few rows, so that concurrent ones do not overlap. */
 function rowsOf(list) {
@@ -35,7 +48,7 @@ function rowsOf(list) {
 /** Everything to draw in *view* {from, to, width}: {lanes, bars, marks, arrows}, in pixels. */
 export function sceneOf(view, models, stateBars, requests, swaps, now) {
   const lanes = new Map(models.map((model, index) => [model.id, index]));
-  const shows = (from, to) => to >= view.from && from <= view.to;
+  const shows = overlaps(view);
   const bars = [];
   for (const [model, lane] of lanes) {
     for (const bar of stateBars.get(model) ?? []) {
@@ -46,6 +59,15 @@ export function sceneOf(view, models, stateBars, requests, swaps, now) {
     }
   }
   return { lanes, bars, marks: marksOf(view, lanes, requests, shows), arrows: arrowsOf(view, lanes, swaps, shows, now) };
+}
+
+/** [kind, x, width] of each part of a request: queued, load, then work, its kind by the outcome. */
+function partsOf(view, request, x, width) {
+  const work = request.client_left ? "left" : request.status >= 400 ? "failed" : "work";
+  if (width < UNDIVIDED) return [[work, x, width]];
+  const queued = Math.min(width, toX(view, request.started_ms + (request.queue_ms ?? 0)) - x);
+  const load = Math.min(width - queued, toX(view, view.from + (request.load_ms ?? 0)));
+  return [["queued", x, queued], ["load", x + queued, load], [work, x + queued + load, width - queued - load]].filter(([, , size]) => size > 0);
 }
 
 function marksOf(view, lanes, requests, shows) {
@@ -63,7 +85,7 @@ function marksOf(view, lanes, requests, shows) {
     list.forEach((request, index) => {
       const x = toX(view, request.started_ms);
       const width = Math.max(2, toX(view, request.ended_ms) - x);
-      marks.push({ kind: "request", lane, request, x, width, y: laneTop(lane) + 2 + (ROWS - 1 - rows[index]) * ROW_HEIGHT, height: ROW_HEIGHT - 1 });
+      marks.push({ kind: "request", lane, request, x, width, parts: partsOf(view, request, x, width), y: laneTop(lane) + 2 + (ROWS - 1 - rows[index]) * ROW_HEIGHT, height: ROW_HEIGHT - 1 });
     });
   }
   return marks;
@@ -85,15 +107,15 @@ function arrowsOf(view, lanes, swaps, shows, now) {
   return arrows;
 }
 
-const inBox = (item, x, y) => x >= item.x - 1 && x <= item.x + item.width + 1 && y >= item.y - 1 && y <= item.y + item.height + 1;
+const inBox = (item, x, y, room) => x >= item.x - room && x <= item.x + item.width + room && y >= item.y - room && y <= item.y + item.height + room;
 
-/** The item at a point: swaps before requests before bars. */
-export function itemAt(scene, x, y) {
+/** The item at a point, or within *room* pixels of it: swaps before requests before bars. */
+export function itemAt(scene, x, y, room = 1) {
   const swap = scene.arrows.find((arrow) => {
     const [top, bottom] = [Math.min(arrow.y, ...arrow.sources), Math.max(arrow.y, ...arrow.sources)];
     return Math.abs(arrow.x - x) < NEAR && y > top - NEAR && y < bottom + NEAR;
   });
-  return swap ?? scene.marks.findLast((mark) => inBox(mark, x, y)) ?? scene.bars.findLast((bar) => inBox(bar, x, y)) ?? null;
+  return swap ?? scene.marks.findLast((mark) => inBox(mark, x, y, room)) ?? scene.bars.findLast((bar) => inBox(bar, x, y, room)) ?? null;
 }
 
 /** Figures of the span: swaps, seconds of loading, share of ready time without a request. */

@@ -32,7 +32,7 @@ const refreshSwaps = singleFlight(async () => {
 
 export function startSwaps() {
   subscribe("open", refreshSwaps);
-  subscribe("swapStarted", (swap) => addSwaps([{ ...swap, started_ms: Date.now() }]));
+  subscribe("swapStarted", (swap) => addSwaps([swap]));
   subscribe("swap", (swap) => addSwaps([swap]));
 }
 

@@ -1,8 +1,9 @@
-// The tooltip of the item under the pointer.
+// What is said of an item of the timeline: in the tip at the pointer, and in the dialog of a swap.
 
 import { html } from "../shared/html.js";
-import { ms, speed, timeOfDay } from "../shared/format.js";
+import { dateTime, ms, plural, speed, timeOfDay } from "../shared/format.js";
 import { StateBadge, StatusBadge } from "../shared/badges.js";
+import { Dialog } from "../shared/dialog.js";
 import { partsOf } from "../activity/waterfall.js";
 import { phaseSentence, swapSentence } from "./swaps.js";
 
@@ -12,11 +13,11 @@ function BarTip({ item }) {
 }
 
 function RequestTip({ item: { request } }) {
-  return html`<div class="row"><b>Request #${request.id + 1}</b><${StatusBadge} status=${request.status} left=${request.client_left} /></div>
+  return html`<div class="row"><b>${request.open ? "Request in flight" : `Request #${request.id + 1}`}</b>${request.open ? html`<span class="badge plain">${request.phase}</span>` : html`<${StatusBadge} status=${request.status} left=${request.client_left} />`}</div>
     <p class="small mono">${request.path}</p>
     <p class="small num">${partsOf(request).filter(([, took]) => took > 0).map(([name, took]) => `${name} ${ms(took)}`).join(", ")}</p>
     ${request.output_tokens > 0 && html`<p class="small num">${request.output_tokens} tokens${request.tokens_per_second ? `, ${speed(request.tokens_per_second)}/s` : ""}</p>`}
-    ${request.reason && html`<p class="small">${request.reason}</p>`}`;
+    ${(request.reason || request.why) && html`<p class="small">${request.reason || request.why}</p>`}`;
 }
 
 function SwapTip({ item: { swap } }) {
@@ -25,10 +26,18 @@ function SwapTip({ item: { swap } }) {
     <p class="small num">${phaseSentence(swap)}</p>`;
 }
 
-const TIPS = { bar: BarTip, request: RequestTip, swap: SwapTip };
+const TIPS = { bar: [BarTip, "Open the model"], request: [RequestTip, "Details"], swap: [SwapTip, "Details"] };
 
-export function Tooltip({ item, x, y, width }) {
-  const Kind = TIPS[item.kind];
+export function Tooltip({ item, x, y, width, onOpen }) {
+  const [Kind, action] = TIPS[item.kind];
   const side = x > width / 2 ? { right: `${width - x + 12}px` } : { left: `${x + 12}px` };
-  return html`<div class="tip" role="status" style=${{ ...side, top: `${y + 12}px` }}><${Kind} item=${item} /></div>`;
+  return html`<div class="tip" role="status" style=${{ ...side, top: `${y + 12}px` }}><${Kind} item=${item} /><button type="button" class="btn small touch-only" onClick=${() => onOpen(item)}>${action}</button></div>`;
+}
+
+export function SwapDialog({ swap, onClose }) {
+  const facts = [["Started", dateTime(swap.started_ms)], swap.ended_ms && ["Ended", dateTime(swap.ended_ms)], ["Phases", phaseSentence(swap)], swap.waiters && ["Waiting", plural(swap.waiters, "request")]];
+  const output = (swap.error ?? "").split("\n").slice(1).join("\n");
+  return html`<${Dialog} title="Swap ${swap.id}" small onClose=${onClose}><p>${swap.outcome ? swapSentence(swap) : `${swap.target} is being loaded`}.</p>
+    <dl class="facts num">${facts.filter((fact) => fact?.[1]).map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
+    ${output && html`<pre class="code-block tiny" tabindex="0" role="region" aria-label="Last output">${output}</pre>`}</${Dialog}>`;
 }
