@@ -64,6 +64,11 @@ def test_parameters_of_a_peer_go_by_the_requested_name_then_by_the_other() -> No
     }
 
 
+@parity(
+    "Errors and keys",
+    "the client's key is passed on to models and peers without `apiKey`",
+    "only while there are no keys here",
+)
 def test_without_keys_credentials_pass_and_hosts_are_checked() -> None:
     runtime = Runtime(loads("{}"), "my-listen-name.example")
     assert runtime.keyring.open

@@ -692,7 +692,12 @@ ON_STARTUP = Section(
 API_KEY = section_of(ApiKey, closed=True)
 PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)
-STORE = section_of(StoreConfig)
+STORE = section_of(
+    StoreConfig,
+    also=unsupported(
+        "captures are kept in memory, see captureBuffer; remove it", "captureDir", "captureMaxMB"
+    ),
+)
 GROUP = section_of(GroupConfig)
 MATRIX = section_of(MatrixConfig)
 PEER = section_of(PeerConfig)

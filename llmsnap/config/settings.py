@@ -862,6 +862,7 @@ class ModelConfig:
 TOP = section_of(
     Config,
     also=[
+        *unsupported("set concurrencyLimit of each model; remove it", "globalConcurrencyLimit"),
         *unsupported(
             "llmsnap answers preflights itself, and pages send keys themselves; remove it",
             *("security.cors.allowCredentials", "security.cors.allowedMethods"),

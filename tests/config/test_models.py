@@ -114,6 +114,7 @@ def test_a_check_endpoint_may_be_none_but_not_empty() -> None:
     assert "is empty" in problem("models: {m: {cmd: 's ${PORT}', checkEndpoint: ''}}")
 
 
+@parity("Checks at load", "`ttl` below -1: the file is refused")
 @parity("TTL and unload", "`ttl: -1` inherits `globalTTL`; below -1 the file is refused")
 def test_ttl_inherits_when_absent_or_minus_one() -> None:
     found = config("""
@@ -237,6 +238,7 @@ def test_capabilities_take_macros_with_their_type() -> None:
     assert not model("capabilities: {in: [], context: 0}").capabilities
 
 
+@parity("Checks at load", "capabilities out of range: the file is refused")
 @parity("Capabilities and model records", "a capability that is out of range: the file is refused")
 @pytest.mark.parametrize(
     ("written", "said"),
@@ -360,6 +362,7 @@ def test_aliases_that_are_never_reached_are_left_out_with_advice() -> None:
     ]
 
 
+@parity("Checks at load", "two keys of `setParamsByID` equal after macros: the file is refused")
 @parity(
     "`setParamsByID`",
     "two keys equal after macros: the file is refused; a key without parameters is allowed",

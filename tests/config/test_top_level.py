@@ -141,6 +141,8 @@ def test_faults(text: str, words: str) -> None:
             'logLevel: is not known (found debg); "info" is used - did',
         ),
         ("logRequests: true", "logRequests: is deprecated"),
+        ("globalConcurrencyLimit: 4", "globalConcurrencyLimit: has no effect - set concurrencyL"),
+        ("store: {captureDir: /c}", "store.captureDir: has no effect - captures are kept in mem"),
         (
             "logToStdout: http, prxy",
             "logToStdout: has a word that is not known (found http, prxy) - did you mean",
@@ -235,6 +237,7 @@ def test_a_duration_is_written_as_go_does(written: str, every_s: float) -> None:
     assert found == PerformanceConfig(disabled=True, every_s=every_s)
 
 
+@parity("Checks at load", "`performance.every` below 5s: the file is refused")
 @parity("Performance", "`performance.every` below 5s: the file is refused")
 @pytest.mark.parametrize(
     ("written", "said"),

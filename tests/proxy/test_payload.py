@@ -107,6 +107,11 @@ def test_the_query_names_the_model_where_the_form_does_not(snapshot) -> None:
         payload.close()
 
 
+@parity(
+    "Errors and keys",
+    "the route decides between JSON and form; JSON without its content type is 404",
+    "the content type decides; JSON without one is read",
+)
 @pytest.mark.parametrize("path", POSTS)
 def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str) -> None:
     for kind in ("application/json", "APPLICATION/JSON; charset=utf-8", "text/plain", ""):

@@ -29,6 +29,7 @@ from llmsnap.server.main import (
     systemd_notified,
     watching_code,
 )
+from tests.parity import parity
 from tests.server.raw import RawClient, request
 
 
@@ -154,6 +155,7 @@ class ReloadedService:
             raise self.error
 
 
+@parity("Reload", "SIGHUP", "the same; a refused file changes nothing")
 def test_sighup_reloads_also_when_the_last_one_was_refused() -> None:
     service = ReloadedService(ConfigError([Problem("x", "bad")]))
     with reloading(service, watch_file=False):
