@@ -165,9 +165,13 @@ def is_bad_status(selector: SelectorConfig, status: int) -> bool:
 
 @dataclass(slots=True)
 class Circuit:
-    """The failures of a target in a row. After too many it is open: the target is skipped."""
+    """The failures of a target in a row. After too many it is open: the target is skipped.
+
+    What fails together counts once: a crash ends all requests in flight.
+    """
 
     failures: int = 0
+    failed_at: float = -math.inf
     open_until: float = -math.inf
     is_probing: bool = False
 
@@ -188,12 +192,18 @@ class Circuit:
         """Note an answer."""
         self.failures, self.open_until, self.is_probing = 0, -math.inf, False
 
-    def fail(self, limit: int, until: float) -> None:
-        """Note a failure; from the *limit*-th on, the target is skipped *until* then."""
+    def fail(self, limit: int, began: float, now: float, retry_after_s: float) -> None:
+        """Note that a request that *began* then has failed *now*.
+
+        From the *limit*-th failure on, the target is skipped for *retry_after_s*.
+        """
+        if began < self.failed_at:
+            return
         self.failures += 1
+        self.failed_at = now
         self.is_probing = False
         if self.failures >= limit:
-            self.open_until = until
+            self.open_until = now + retry_after_s
 
 
 # --- what is remembered ---------------------------------------------------------------------------
@@ -326,6 +336,7 @@ class Selection:
     """
 
     __slots__ = (
+        "_began",
         "_is_counted",
         "_is_probe",
         "_memory",
@@ -351,6 +362,7 @@ class Selection:
         )
         self._tried: list[str] = []
         self._is_probe = self._is_counted = False
+        self._began = 0.0
 
     def __repr__(self) -> str:
         return f"<Selection of {self.route.selector.id}, now {self.target or 'none'}>"
@@ -370,7 +382,7 @@ class Selection:
             raise self._none()
         if self._session is not None:
             self._memory.sessions.note(self._session, chosen.target, now)
-        self.target = chosen.target
+        self.target, self._began = chosen.target, now
         self._tried.append(chosen.target)
         self._traffic.take(chosen.target)
         self._is_counted = True
@@ -421,8 +433,8 @@ class Selection:
         selector = self.route.selector
         self._is_probe = False
         if selector.strategy == "failover":
-            until = self._memory.clock() + selector.retry_after_s
-            self._traffic.circuit(self.target).fail(selector.failures, until)
+            circuit, now = self._traffic.circuit(self.target), self._memory.clock()
+            circuit.fail(selector.failures, self._began, now, selector.retry_after_s)
 
     def _succeed(self) -> None:
         self._is_probe = False

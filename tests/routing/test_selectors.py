@@ -213,6 +213,20 @@ def test_a_reload_keeps_counts_and_forgets_failures_of_what_is_gone() -> None:
     assert [one.failures for one in memory.selectors.views(memory.route)] == [0, 0]
 
 
+def test_what_fails_together_counts_once() -> None:
+    memory = Memory("failover")
+    together = [memory.begin() for _ in range(5)]
+    for _ in range(2):
+        memory.now += 1
+        for selection in together:
+            selection.failed(Unreachable("gone"))
+    assert memory.selectors.views(memory.route)[0].failures == 1
+    again = memory.begin()
+    assert again.target == "a"
+    again.failed(Unreachable("gone"))
+    assert memory.selectors.views(memory.route)[0].failures == 2
+
+
 def test_a_probe_without_a_verdict_lets_the_next_request_probe() -> None:
     memory = Memory("failover")
     for _ in range(3):
