@@ -18,6 +18,7 @@ from llmsnap.telemetry import (
     ConfigReload,
     ModelPreloaded,
     ProcessStateChanged,
+    ProfileChanged,
     ReloadPhase,
     SwapStarted,
     activity_object,
@@ -155,6 +156,7 @@ def test_the_document_names_every_event_with_its_fields() -> None:
         SwapStarted(swap_id=1, target="alpha"),
         ModelPreloaded("alpha", success=True),
         ConfigReload(ReloadPhase.END),
+        ProfileChanged("work"),
     ]
     world = World()
     feed = world.feed(Form.NAMED)
