@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
-from gevent import get_hub, socket
+from gevent import get_hub, sleep, socket
 from gevent.hub import Waiter
 from gevent.monkey import get_original
 
@@ -94,6 +95,52 @@ def exposed_addresses() -> list[str]:
     except OSError:
         return []
     return sorted(set(filter(None, map(_exposed_address, descriptors))))
+
+
+def listening_descriptors() -> list[int]:
+    """Return the open descriptors that are listening sockets."""
+    try:
+        descriptors = [int(entry.name) for entry in Path("/dev/fd").iterdir()]
+    except OSError:
+        return []
+    return [descriptor for descriptor in descriptors if is_listening(descriptor)]
+
+
+def is_listening(descriptor: int) -> bool:
+    """Whether *descriptor* is a listening socket."""
+    plain_socket: Any = get_original("socket", "socket")
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        with plain_socket(fileno=os.dup(descriptor)) as sock:
+            return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:  # closed
+        return False
+
+
+def occupy(descriptors: Iterable[int]) -> None:
+    """Make those of *descriptors* that are closed pipes that are never readable, for good.
+
+    A greenlet may still poll a socket that was closed under it. Once its number stands for another
+    file, libev aborts the program if epoll cannot watch that. gevent closes sockets in its hub:
+    blocks until that has run.
+    """
+    sleep(0)
+    closed = [descriptor for descriptor in descriptors if not _is_open(descriptor)]
+    if not closed:
+        return
+    reader, _ = os.pipe()  # the writer stays open, or the reader would be readable
+    for descriptor in closed:
+        if descriptor != reader:
+            os.dup2(reader, descriptor, inheritable=False)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _exposed_address(descriptor: int) -> str:

@@ -28,6 +28,7 @@ from llmsnap.server import (
     fail_boot,
 )
 from llmsnap.service import Service
+from llmsnap.sockets import listening_descriptors, occupy
 from llmsnap.statedir import find as find_state_dir
 from llmsnap.web import create_app
 
@@ -77,6 +78,9 @@ def _open(options: Options) -> Service:
         log.warning("LLMSNAP_TLS_* encrypts nothing here: give the certificate to the WSGI server")
     freeze_heap()
     atexit.register(close_service)
+    if os.environ.get("WERKZEUG_RUN_MAIN") == "true":
+        # Its server closes its socket at a restart, while another greenlet still polls it.
+        atexit.register(occupy, listening_descriptors())
     if worker is not None:
         GracefulShutdown(worker, service, close_service).install()
     return service

@@ -1,10 +1,19 @@
+import os
+import select
+import stat
 from pathlib import Path
 
 import gevent
 import pytest
 from gevent import socket
 
-from llmsnap.sockets import Readiness, exposed_addresses, send_all
+from llmsnap.sockets import (
+    Readiness,
+    exposed_addresses,
+    listening_descriptors,
+    occupy,
+    send_all,
+)
 
 
 def read_all(sock: socket.socket) -> bytes:
@@ -122,3 +131,18 @@ def test_what_is_reached_from_beyond_this_machine(
         assert sorted(found) == sorted([*before, *([exposed.format(port)] if exposed else [])])
         assert listener.gettimeout() is None
     assert exposed_addresses() == before
+
+
+def test_a_closed_listener_stays_occupied() -> None:
+    with socket.socket() as listener, socket.socket() as other:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        number = listener.fileno()
+        assert number in listening_descriptors()
+        assert other.fileno() not in listening_descriptors()
+        listener.close()
+        occupy([number, other.fileno()])
+        assert stat.S_ISFIFO(os.fstat(number).st_mode)
+        assert stat.S_ISSOCK(os.fstat(other.fileno()).st_mode), "it was open"
+    assert select.select([number], [], [], 0) == ([], [], [])
+    os.close(number)
