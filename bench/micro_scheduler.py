@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 from itertools import combinations
-from time import perf_counter
+from time import perf_counter, process_time
 
 from llmsnap.config import loads
 from llmsnap.routing.entries import ModelState
@@ -92,15 +92,15 @@ def matrix_of(text: str) -> Matrix:
 
 
 def measure_plans(rules: Matrix, running: list[str]) -> tuple[float, float]:
-    """Return the milliseconds of the slowest plan: the first time, and the second."""
-    facts = {name: ModelState(ModelRules(name), 0.0) for name in NAMES}
+    """Return the milliseconds of CPU of the slowest plan: the first time, and the second."""
+    facts = {name: ModelState(ModelRules(name), float(n)) for n, name in enumerate(NAMES)}
     first_s = again_s = 0.0
     for target in [name for name in NAMES[:60] if name not in running]:
-        began = perf_counter()
+        began = process_time()
         rules.plan(target, running, facts)
-        between = perf_counter()
+        between = process_time()
         rules.plan(target, running, facts)
-        first_s, again_s = max(first_s, between - began), max(again_s, perf_counter() - between)
+        first_s, again_s = max(first_s, between - began), max(again_s, process_time() - between)
     return first_s * 1e3, again_s * 1e3
 
 
