@@ -7,7 +7,7 @@ import { everyWhileVisible, serverNow, throttle } from "../shared/timing.js";
 import { plural } from "../shared/format.js";
 
 const REFRESH_MS = 5000;
-const REFRESH_SOON_MS = 1500;
+const REFRESH_SOON_MS = 2500;
 
 /** All models as the event stream lists them, local ones and those of peers. */
 export const models = signal([]);
@@ -92,7 +92,7 @@ const refreshModels = singleFlight(async () => {
 
 /** *before*, if *entry* says nothing else, so that what shows it need not be rendered again. */
 function unchanged(before, entry) {
-  return before && JSON.stringify({ ...before, seenMs: 0 }) === JSON.stringify({ ...entry, seenMs: 0 }) ? before : entry;
+  return before && before.state === entry.state && JSON.stringify({ ...before, seenMs: 0 }) === JSON.stringify({ ...entry, seenMs: 0 }) ? before : entry;
 }
 
 const refreshSelectors = singleFlight(async () => {
