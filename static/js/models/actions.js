@@ -47,5 +47,6 @@ export function Actions({ model }) {
 export function ServerLink({ model }) {
   if (model.state !== "ready") return null;
   const label = `Page of the server of ${model.id}`;
-  return html`<a class="btn quiet icon small" href=${address(`/upstream/${modelPath(model.id)}/`)} target="_blank" rel="noopener noreferrer" title=${label} aria-label=${label}><${Icon} name="link" size="16" /></a>`;
+  // With the referrer: over plain HTTP it is what proves to the server that the session is ours.
+  return html`<a class="btn quiet icon small" href=${address(`/upstream/${modelPath(model.id)}/`)} target="_blank" rel="noopener" title=${label} aria-label=${label}><${Icon} name="link" size="16" /></a>`;
 }
