@@ -185,6 +185,9 @@ def test_the_start_page_says_how_to_connect_what_is_loaded_and_on_what(
         browser.press(program)
         text = browser.find("#snippet pre", words).text
         assert ("bge-reranker" in text) == (program != "Open WebUI")
+    browser.find("[data-home-model=bge-m3] a").click()
+    browser.find("[data-detail=bge-m3] h1", "bge-m3")
+    browser.go("home")
     fake.post("/fake/models/none")
     browser.find(".empty h2", "No models configured")
     assert browser.axe() == []

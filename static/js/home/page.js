@@ -15,7 +15,7 @@ import { inflightTotal } from "../activity/store.js";
 import { failures, requestLoad } from "../models/failures.js";
 import { ModelSelect } from "../models/model-select.js";
 import { useStatus } from "../models/model-status.js";
-import { localModels, modelsKnown, peerModels, watchDetails } from "../models/store.js";
+import { localModels, modelLink, modelsKnown, peerModels, watchDetails } from "../models/store.js";
 import { keyHint, keyText, snippetsFor } from "./snippets.js";
 
 const REFRESH_MS = 5000;
@@ -74,7 +74,7 @@ function Connect() {
 function LoadedModel({ model }) {
   const { inFlight, waiting, stateForS, why, etaS } = useStatus(model);
   const requests = [inFlight && `${inFlight} in flight`, waiting && `${waiting} waiting`].filter(Boolean).join(", ");
-  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><span class="grow"><a href="${pageLink("models")}?${new URLSearchParams({ log: model.id })}">${model.id}</a>${waiting > 0 && why && html`<p class="small muted">Waiting: ${why}${etaS ? `; about ${seconds(Math.max(1, etaS))}` : ""}.</p>`}</span>
+  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><span class="grow"><a href=${modelLink(model.id)}>${model.id}</a>${waiting > 0 && why && html`<p class="small muted">Waiting: ${why}${etaS ? `; about ${seconds(Math.max(1, etaS))}` : ""}.</p>`}</span>
     <span class="small muted num nowrap" title="Requests, else the time in this state">${requests || (stateForS === null ? "" : clockTime(stateForS))}</span></li>`;
 }
 
@@ -88,7 +88,7 @@ function Load() {
 }
 
 function Failure({ id, failure }) {
-  return html`<li class="home-model"><${StateBadge} state="failed" /><span class="grow"><a href="${pageLink("models")}?${new URLSearchParams({ log: id })}">${id}</a> <span class="small muted">${ago(failure.endedMs, useLive(now))}</span><p class="small">${failure.cause || failure.headline}</p></span></li>`;
+  return html`<li class="home-model"><${StateBadge} state="failed" /><span class="grow"><a href=${modelLink(id)}>${id}</a> <span class="small muted">${ago(failure.endedMs, useLive(now))}</span><p class="small">${failure.cause || failure.headline}</p></span></li>`;
 }
 
 function Now() {
