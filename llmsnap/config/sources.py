@@ -171,11 +171,15 @@ def _joined(before: Node, node: Node, path: Path, report: Report) -> Node:
             assert isinstance(before, Mapping)  # noqa: S101 - as it was
             _merge_into(before, node, path, report)
         case Sequence(), Sequence():
+            before = _own(before)
+            assert isinstance(before, Sequence)  # noqa: S101 - as it was
             before.items += node.items
         case Scalar(), Scalar():
             if _value(before) != _value(node):
                 first = f"{describe(before)} in {before.file}, line {before.line}"
                 what = f"is {describe(node)} here, and {first}"
+                if path[0] == "macros":  # which may hold secrets
+                    what = f"has another value in {before.file}, line {before.line}"
                 report.error(path, what, "keep one of the two", node)
         case _:
             first = f"{describe(before)} in {before.file}, line {before.line}"

@@ -112,6 +112,11 @@ def test_all_empty_is_all_defaults(tmp_path: Path) -> None:
             "store: []\n",
             "b.yaml:1:8: store: is a list here, and a mapping in a.yaml, line 1 - keep one of the",
         ),
+        (
+            "macros: {key: s3cret}\n",
+            "macros: {key: other}\n",
+            "b.yaml:1:15: macros.key: has another value in a.yaml, line 1 - keep one of the two",
+        ),
         ("startPort: 0\n", "# x\nttl: [\n", "b.yaml:3:1: not valid YAML"),
         (A, "- a\n", "b.yaml:1:1: the file must be a mapping of keys"),
         (
@@ -152,6 +157,9 @@ def test_anchors_do_not_reach_over_files_and_merging_leaves_them_alone(tmp_path:
         "x-e: &e [A=1]\nmodels: {a: {cmd: 's ${PORT}', env: *e}, b: {cmd: 's ${PORT}', env: *e}}\n"
     )
     found = loaded(tmp_path, a=anchored, b="x-e: [B=2]\n")
+    assert [each.env for each in found.models.values()] == [("A=1",), ("A=1",)]
+    nested = f"x: {{e: &e [A=1]}}\n{models}"
+    found = loaded(tmp_path, a=nested, b="x: {e: [B=2]}\n")
     assert [each.env for each in found.models.values()] == [("A=1",), ("A=1",)]
     assert "alias *e is not defined" in refusal(tmp_path, b="models: *e\n")[0]
 
