@@ -153,14 +153,13 @@ def test_advice_names_its_file(tmp_path: Path) -> None:
 
 
 def test_anchors_do_not_reach_over_files_and_merging_leaves_them_alone(tmp_path: Path) -> None:
-    anchored = (
-        "x-e: &e [A=1]\nmodels: {a: {cmd: 's ${PORT}', env: *e}, b: {cmd: 's ${PORT}', env: *e}}\n"
-    )
-    found = loaded(tmp_path, a=anchored, b="x-e: [B=2]\n")
-    assert [each.env for each in found.models.values()] == [("A=1",), ("A=1",)]
-    nested = f"x: {{e: &e [A=1]}}\n{models}"
-    found = loaded(tmp_path, a=nested, b="x: {e: [B=2]}\n")
-    assert [each.env for each in found.models.values()] == [("A=1",), ("A=1",)]
+    models = "models: {a: {cmd: 's ${PORT}', env: *e}, b: {cmd: 's ${PORT}', env: *e}}\n"
+    for first, second in (
+        ("x-e: &e [A=1]\n", "x-e: [B=2]\n"),
+        ("x-e: {e: &e [A=1]}\n", "x-e: {e: [B=2]}\n"),
+    ):
+        found = loaded(tmp_path, a=first + models, b=second)
+        assert [each.env for each in found.models.values()] == [("A=1",), ("A=1",)]
     assert "alias *e is not defined" in refusal(tmp_path, b="models: *e\n")[0]
 
 
