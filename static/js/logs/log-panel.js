@@ -10,6 +10,7 @@ import { download } from "../shared/dom-utils.js";
 import { timeOfDay } from "../shared/format.js";
 import { CopyButton, IconButton, Select } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
+import { colourOf } from "../performance/colours.js";
 import { stripAnsi } from "./ansi.js";
 import { content, levelOf } from "./lines.js";
 import { toPattern, useFound, useShown } from "./selection.js";
@@ -101,14 +102,11 @@ function prefixOf(width, sources) {
   return { time: !narrow, source: sources, columns: (narrow ? 0 : 9) + (sources ? (narrow ? 9 : 15) : 0) };
 }
 
-const SOURCE_COLOURS = 6;
-const colourOf = (source) => [...source].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973, 7) % SOURCE_COLOURS;
-
-function Line({ text, origin, prefix, find, found, current }) {
+function Line({ text, origin, colour, prefix, find, found, current }) {
   const { at, source } = origin;
   return html`<div class=${classes("log-line", `level-${levelOf(text)}`, found && "found", current && "current")}>
     ${prefix.time && html`<span class="log-at">${at ? timeOfDay(at) : ""}</span>`}
-    ${prefix.source && html`<span class=${classes("log-source clip", source && `source-${colourOf(source)}`)} title=${source}>${source}</span>`}
+    ${prefix.source && html`<span class="log-source clip" style=${{ borderColor: colour }} title=${source}>${source}</span>`}
     <span class="log-text">${content(text, find)}${"\n"}</span></div>`;
 }
 
@@ -125,13 +123,16 @@ function Lines({ buffer, shown, find, found, at, sources, wrap, size, label, act
   const rowCount = Math.ceil(place.height / rowPx) + 2 * SPARE_ROWS;
   const start = Math.min(above ? firstAt(above, topRow) : topRow, Math.max(0, total - 1));
   const marks = useMemo(() => new Set(found), [found]);
+  const colours = new Map([["", "transparent"]]);
   const rows = [];
   for (let index = start; index < total; index += 1) {
     if ((above ? above[index] - above[start] : index - start) > rowCount) break;
     const number = shown ? shown[index] : buffer.first + index;
     const text = buffer.lines[number - buffer.first];
     if (text === undefined) break;
-    rows.push(html`<${Line} key=${number} text=${text} origin=${buffer.origins[number - buffer.first]} prefix=${prefix} find=${find} found=${marks.has(index)} current=${index === found[at]} />`);
+    const origin = buffer.origins[number - buffer.first];
+    if (!colours.has(origin.source)) colours.set(origin.source, colourOf(origin.source));
+    rows.push(html`<${Line} key=${number} text=${text} origin=${origin} colour=${colours.get(origin.source)} prefix=${prefix} find=${find} found=${marks.has(index)} current=${index === found[at]} />`);
   }
   const height = (above ? above[total] : total) * rowPx;
   useLayoutEffect(() => { if (active) keepToEnd(); }, [height, active, place.height, place.width]);
@@ -156,10 +157,11 @@ const LEVELS = [["", "All levels"], ["warn", "Warnings and errors"], ["error", "
 
 /** Steps through the lines found: the place of the current one, and what moves it. */
 function useSteps(found, find) {
-  const [at, setAt] = useState(0);
-  useEffect(() => setAt(Math.max(0, found.length - 1)), [find]); // the newest first
-  const step = (by) => setAt((Math.min(at, found.length - 1) + by + found.length) % found.length);
-  return { at: Math.min(at, found.length - 1), next: () => found.length && step(1), previous: () => found.length && step(-1) };
+  const [chosen, choose] = useState(null); // null: the newest
+  useEffect(() => choose(null), [find]);
+  const at = Math.min(chosen ?? Infinity, found.length - 1);
+  const step = (by) => choose((at + by + found.length) % found.length);
+  return { at, next: () => found.length && step(1), previous: () => found.length && step(-1) };
 }
 
 function FilterBar({ filter, level, find, invalid, found, steps, more }) {

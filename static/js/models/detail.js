@@ -25,7 +25,7 @@ import { modelStatus } from "./model-status.js";
 import { details, findModel, groups, modelsKnown } from "./store.js";
 
 const REQUESTS = 10;
-const COLUMNS = ["time", "status", "generated", "speed", "first", "duration"];
+const COLUMNS = ["time", "status", "generated", "speed", "duration"];
 
 // --- why it is as it is
 
