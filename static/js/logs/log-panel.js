@@ -98,7 +98,7 @@ function useColumns(size, width) {
 
 /** Columns taken by time and model before each line; few on a narrow panel. */
 function prefixOf(width, sources) {
-  const narrow = width < 520;
+  const narrow = width < 440;
   return { time: !narrow, source: sources, columns: (narrow ? 0 : 9) + (sources ? (narrow ? 9 : 15) : 0) };
 }
 
