@@ -122,6 +122,9 @@ def test_the_address_keeps_what_is_shown_and_the_title_names_it(browser: Any, fa
     browser.wait(lambda: browser.driver.title == "🟢 bge-m3 · Models · llmsnap", "the model")
 
 
+PARTS = (".model-name .name", ".model-state")
+
+
 @pytest.mark.parametrize("page", ["models", "activity", "timeline", "logs", "models/family-7"])
 def test_two_hundred_models_and_long_ids_fit(browser: Any, fake: Any, page: str) -> None:
     fake.post("/fake/models/many")
@@ -131,6 +134,8 @@ def test_two_hundred_models_and_long_ids_fit(browser: Any, fake: Any, page: str)
             first, second, *_ = browser.all("[data-model]")
             assert first.get_attribute("data-model") == LONG, "what is loaded is first"
             assert second.get_attribute("data-model") == "family-0"
+            name, state = (first.find_element("css selector", each) for each in PARTS)
+            assert name.rect["x"] + name.rect["width"] <= state.rect["x"], "one beside the other"
             names = [row.get_attribute("data-model") for row in browser.all("[data-model]")]
             assert names.index("family-9") < names.index("family-10"), "sorted as people count"
             browser.press("Fold Models")
