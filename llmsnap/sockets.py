@@ -13,6 +13,7 @@ from gevent import get_hub, sleep, socket
 from gevent.hub import Waiter
 from gevent.monkey import get_original
 
+CLOSING_ROUNDS = 10
 READ = 1  # gevent's flag for a watcher that waits for reading
 
 
@@ -122,11 +123,15 @@ def occupy(descriptors: Iterable[int]) -> None:
     """Make those of *descriptors* that are closed pipes that are never readable, for good.
 
     A greenlet may still poll a socket that was closed under it. Once its number stands for another
-    file, libev aborts the program if epoll cannot watch that. gevent closes sockets in its hub:
-    blocks until that has run.
+    file, libev aborts the program if epoll cannot watch that. gevent closes sockets in its hub,
+    after their watchers: blocks until that has run, a few rounds of the hub at most.
     """
-    sleep(0)
-    closed = [descriptor for descriptor in descriptors if not _is_open(descriptor)]
+    numbers = list(descriptors)
+    for _ in range(CLOSING_ROUNDS):
+        sleep(0)
+        if not any(map(_is_open, numbers)):
+            break
+    closed = [number for number in numbers if not _is_open(number)]
     if not closed:
         return
     reader, _ = os.pipe()  # the writer stays open, or the reader would be readable

@@ -14,7 +14,7 @@ import pytest
 from gevent import socket
 from gevent.event import AsyncResult, Event
 
-from llmsnap.config import Config
+from llmsnap.config import Config, Sources
 from llmsnap.configfile import Look
 from llmsnap.errors import ConfigError, Problem
 from llmsnap.installation import identify
@@ -140,7 +140,7 @@ def test_the_first_asks_and_the_second_does_not(number: int) -> None:
 
 class ReloadedService:
     def __init__(self, error: ConfigError | None = None, source: str = "/no/such/file") -> None:
-        self.runtime = SimpleNamespace(config=Config(source=source))
+        self.runtime = SimpleNamespace(config=Config(source=source, sources=Sources(source)))
         self.reloaded = Event()
         self.error = error
         self.count = 0
