@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from gevent import get_hub, sleep, socket
 from gevent.hub import Waiter
 from gevent.monkey import get_original
 
-CLOSING_ROUNDS = 10
+CLOSING_ROUNDS = 50
 READ = 1  # gevent's flag for a watcher that waits for reading
 
 
@@ -119,33 +120,29 @@ def is_listening(descriptor: int) -> bool:
         return False
 
 
-def occupy(descriptors: Iterable[int]) -> None:
-    """Make those of *descriptors* that are closed pipes that are never readable, for good.
+def occupy(listeners: Iterable[int]) -> None:
+    """Make those of *listeners* that are closed by now pipes that are never readable, for good.
 
     A greenlet may still poll a socket that was closed under it. Once its number stands for another
     file, libev aborts the program if epoll cannot watch that. gevent closes sockets in its hub,
-    after their watchers: blocks until that has run, a few rounds of the hub at most.
+    after their watchers, and a thread may have the number for a moment: blocks for a few rounds of
+    the hub.
     """
-    numbers = list(descriptors)
-    for _ in range(CLOSING_ROUNDS):
-        sleep(0)
-        if not any(map(_is_open, numbers)):
-            break
-    closed = [number for number in numbers if not _is_open(number)]
-    if not closed:
-        return
     reader, _ = os.pipe()  # the writer stays open, or the reader would be readable
-    for descriptor in closed:
-        if descriptor != reader:
-            os.dup2(reader, descriptor, inheritable=False)
+    for number in listeners:
+        for _ in range(CLOSING_ROUNDS):
+            sleep(0)
+            if not is_listening(number) and _takes(number, reader):
+                break
 
 
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
+def _takes(number: int, reader: int) -> bool:
+    """Duplicate *reader* as *number*; return whether that was free. Replaces no open file."""
+    taken = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, number)  # the lowest free from there on
+    if taken == number:
+        return True
+    os.close(taken)
+    return False
 
 
 def _exposed_address(descriptor: int) -> str:
