@@ -9,13 +9,18 @@ import pytest
 from llmsnap.commands import check
 from llmsnap.commands.check import advise_of_machine
 from llmsnap.config import Config, ModelConfig, Report, StoreConfig
+from tests.fakes.ports import free_ports
 from tests.parity import parity
 
-GOOD = """
+PORT = free_ports(2)
+GOOD = (
+    f"startPort: {PORT}"
+    + """
 models:
   llama: {cmd: "/bin/sh ${PORT}", aliases: [x], proxy: "http://127.0.0.1:${PORT}"}
   fixed: {cmd: /bin/sh, proxy: "http://u:s3cret@far:9/x"}
 """
+)
 ODD = GOOD + "  odd: {cmd: '/bin/sh ${PORT}', tttl: 5}\n"
 BAD = "models:\n  llama:\n    cmd: srv ${PORT}\n    ttl: soon\nstartport: 1\n"
 
@@ -42,7 +47,7 @@ def test_a_good_file_is_summed_up(run) -> None:
     assert [line.split() for line in text.splitlines()] == [
         ["MODEL", "PORT", "GROUP", "ALIASES"],
         ["fixed", "http://(hidden)@far:9/x", "(default)"],
-        ["llama", "5800", "(default)", "x"],
+        ["llama", str(PORT), "(default)", "x"],
         ["f.yaml:", "no", "errors,", "no", "pieces", "of", "advice"],
     ]
     assert text.splitlines()[0].index("GROUP") == text.splitlines()[1].index("(default)")
@@ -79,7 +84,13 @@ def test_advice_of_every_kind_is_collected(run) -> None:
 
 def test_the_plan_of_a_reload_is_told(run) -> None:
     new = GOOD.replace("aliases: [x]", "ttl: 5, sendLoadingState: true").replace("far", "near")
-    code, text = run("new.yaml", "--against", "old.yaml", new=new, old=ODD + "startPort: 9000")
+    code, text = run(
+        "new.yaml",
+        "--against",
+        "old.yaml",
+        new=new,
+        old=ODD.replace(f"startPort: {PORT}", "startPort: 9000"),
+    )
     assert code == 0
     assert text.splitlines()[-6:-1] == [
         "a reload would do this:",
@@ -114,7 +125,7 @@ def test_json_has_models_groups_and_plan(run) -> None:
     _, text = run("new.yaml", "--against", "old.yaml", "--json", new=GOOD, old=GOOD)
     found = json.loads(text)
     assert found["models"][1] == {
-        "id": "llama", "port": 5800, "proxy": "http://127.0.0.1:5800", "group": "(default)",
+        "id": "llama", "port": PORT, "proxy": f"http://127.0.0.1:{PORT}", "group": "(default)",
         "aliases": ["x"],
     }  # fmt: skip
     assert [group["id"] for group in found["groups"]] == ["(default)"]
