@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,7 @@ from llmsnap.routing import (
     StartSwap,
     SwapEnded,
     change_of,
+    plan_document,
 )
 from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
@@ -417,6 +418,10 @@ class Service:
         """Return the place of each waiting ticket in the queue of its model. Never switches."""
         return self.driver.scheduler.places()
 
+    def preview(self, model_id: str, running: Collection[str] | None = None) -> dict[str, Any]:
+        """Return what a load would do now, or with *running* loaded. Never switches."""
+        return self.driver.scheduler.preview(model_id, time.monotonic(), running) or {}
+
     def in_flight(self) -> list[ResponseObserver]:
         """Return the requests in flight, oldest first. Never switches."""
         return self.telemetry.recorder.in_flight()
@@ -503,6 +508,7 @@ class Service:
             longest_wait_s=max(record.waits_s, default=0.0),
             started_at=time.time() - (record.ended_s - record.began_s),
             phases=record.phases,
+            plan=plan_document(record.plan) if record.plan is not None else None,
         )
         self.bus.publish(event)
 

@@ -4,7 +4,8 @@ The scheduler is pure: events in, effects out. Read ``messages`` first (events, 
 contract between scheduler and driver), then ``scheduler`` (what each event leads to) with ``swaps``
 (which swaps begin) and ``state`` (what is remembered, and every change of it). ``policies`` say
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
-long failures are held against a model. ``explain`` makes views, reasons and errors of the state.
+long failures are held against a model. ``explain`` makes views, reasons and errors of the state,
+``preview`` says what a load would do.
 ``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
 replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
 name has several targets.
@@ -27,6 +28,7 @@ from llmsnap.routing.names import (
     Route,
     SelectorRoute,
 )
+from llmsnap.routing.preview import plan_document
 from llmsnap.routing.recording import Recording, replay
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.selectors import Selection, Selectors, Standing, TargetView
@@ -55,5 +57,6 @@ __all__ = [
     "TargetView",
     "Ticket",
     "change_of",
+    "plan_document",
     "replay",
 ]

@@ -10,7 +10,7 @@ driver reports of them). They share one ``SchedulerState``, whose methods make e
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from llmsnap.models import State
@@ -51,6 +51,7 @@ from llmsnap.routing.messages import (
     WaiterGone,
     WakeMeAt,
 )
+from llmsnap.routing.preview import preview
 from llmsnap.routing.selectors import Standing
 from llmsnap.routing.state import SchedulerState, TimerKind
 from llmsnap.routing.swaps import Reports, SwapPlanner
@@ -641,6 +642,14 @@ class Scheduler:
         self._state.set_clock(now)
         model = self._state.models.get(model_id)
         return "" if model is None else explain.explain(self._state, model)
+
+    def preview(
+        self, model_id: str, now: float, running: Collection[str] | None = None
+    ) -> dict[str, Any] | None:
+        """Return what a load would do, now or with *running* loaded; None: no such model."""
+        self._state.set_clock(now)
+        model = self._state.models.get(model_id)
+        return None if model is None else preview(self._state, model, running)
 
     def _models(self) -> list[ModelState]:
         return [model for _, model in sorted(self._state.models.items())]

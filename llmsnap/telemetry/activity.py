@@ -352,6 +352,7 @@ def swap_object(swap: SwapFinished) -> dict[str, Any]:
         "started_ms": int(swap.started_at * 1000),
         "ended_ms": int(swap.at * 1000),
         "phases": [{"name": name, "ms": milliseconds(s)} for name, s in swap.phases],
+        "plan": dict(swap.plan) if swap.plan is not None else None,
     }
 
 

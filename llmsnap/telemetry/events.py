@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -67,6 +67,8 @@ class SwapFinished(Event, frozen=True, kw_only=True):
     longest_wait_s: float = 0.0
     started_at: float = 0.0
     phases: tuple[tuple[str, float], ...] = ()
+    plan: Mapping[str, Any] | None = None
+    """Which models were to leave, at what cost, and which other plans there were."""
 
 
 class ModelPreloaded(Event, frozen=True):

@@ -13,11 +13,12 @@ from gevent import get_hub
 from msgspec import json
 
 from llmsnap.config import ModelConfig
-from llmsnap.errors import BadRequest, HardwareUnknown, NotFound
+from llmsnap.errors import BadRequest, HardwareUnknown, NotFound, UnknownModel
 from llmsnap.http import SANDBOX, masked
 from llmsnap.installation import identify
 from llmsnap.routing import ModelView
 from llmsnap.service import Service
+from llmsnap.suggestions import shown
 from llmsnap.tasks import count_tasks
 from llmsnap.telemetry import (
     SCHEMA_VERSION,
@@ -95,6 +96,35 @@ def swaps() -> ResponseReturnValue:
     """List recent swaps, oldest first; with a store, those of earlier runs too."""
     records = current_telemetry().last_swaps()
     return jsonify(schema_version=SCHEMA_VERSION, swaps=records)
+
+
+@bp.get("/api/swaps/<int:swap_id>")
+def swap(swap_id: int) -> ResponseReturnValue:
+    """Return one of the recent swaps, with the plan it followed."""
+    found = [each for each in current_telemetry().last_swaps() if each["id"] == swap_id]
+    if not found:
+        raise NotFound(f"there is no swap {swap_id} among the recent ones")
+    return jsonify(schema_version=SCHEMA_VERSION, swap=found[-1])
+
+
+@bp.get("/api/plan")
+def plan() -> ResponseReturnValue:
+    """Return what loading ``model`` would do now, or with the models in ``running`` loaded."""
+    service = current_service()
+    config = service.runtime.config
+
+    def known(name: str) -> str:
+        model_id = name if name in config.models else config.aliases.get(name)
+        if model_id is None:
+            raise UnknownModel(f'model not found: "{shown(name)}"')
+        return model_id
+
+    running = None
+    if "running" in request.args:
+        names = request.args["running"].split(",")
+        running = {known(name.strip()) for name in names if name.strip()}
+    model_id = known(request.args.get("model", ""))
+    return jsonify(schema_version=SCHEMA_VERSION, **service.preview(model_id, running))
 
 
 @bp.get("/api/inflight")

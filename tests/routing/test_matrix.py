@@ -475,3 +475,17 @@ def test_servers_of_other_programs_evict_none_and_stay() -> None:
     assert rules.plan("x", ["a"], facts).victims == ()
     assert rules.plan("a", ["b", "x"], facts).victims == ("b",)
     assert rules.allows({"a", "x"})
+
+
+def test_a_preview_says_what_a_load_would_do_with_other_models_loaded() -> None:
+    world = any_two()
+    scheduler = world.scheduler
+    assert scheduler.preview("m1", world.now) == {"model": "m1", "answer": "ready"}
+    found = scheduler.preview("m3", world.now)
+    assert found is not None
+    assert (found["victims"], found["set"], found["combination"]) == (["m1"], "s", ["m2", "m3"])
+    assert found["considered"] == [{"victims": ["m2"], "cost": 1.0, "lost_by": "recent"}]
+    supposed = scheduler.preview("m3", world.now, ["m4"])
+    assert supposed is not None
+    assert supposed["victims"] == []
+    assert scheduler.preview("m9", world.now) is None

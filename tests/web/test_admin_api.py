@@ -181,6 +181,24 @@ def test_statistics_sum_up_all_and_each_model_and_swaps_are_listed(client, world
         assert one["id"] == record_id
 
 
+def test_a_swap_says_which_plan_it_followed(client, world) -> None:
+    world.swap("alpha", evicted=("beta",))
+    shown = client.get("/api/swaps").json["swaps"][-1]
+    found = client.get(f"/api/swaps/{shown['id']}").json["swap"]
+    assert found == shown
+    assert "plan" in found
+    assert client.get("/api/swaps/999999").status_code == 404
+
+
+def test_a_plan_says_who_would_leave_and_changes_nothing(client) -> None:
+    found = client.get("/api/plan?model=alpha&running=beta").json
+    assert (found["answer"], found["victims"]) == ("plan", ["beta"])
+    assert found["why"] == "alpha is in group (default)"
+    assert client.get("/api/plan?model=alpha").json["victims"] == []
+    assert client.get("/api/plan?model=nobody").status_code == 404
+    assert client.get("/api/plan").status_code == 404
+
+
 # --- requests in flight ------------------------------------------------------------------------
 
 
