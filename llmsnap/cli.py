@@ -22,7 +22,7 @@ SPELLINGS = {"--tls-cert": "--tls-cert-file", "--tls-key": "--tls-key-file"}
 EPILOG = """\
 commands (each has --help):
   check, doctor, sim, completion, version
-  of a running server: ps, load, sleep, unload, profile, logs, bench
+  of a running server: ps, load, sleep, unload, profile, plan, why, logs, bench
 Every option has a twin in the environment: LLMSNAP_CONFIG, LLMSNAP_LISTEN, ...\
 """
 

@@ -52,6 +52,12 @@ def _of_models(name: str, about: str, takes: Takes = Takes.MODELS) -> Subcommand
     return Subcommand(module, about, takes, main=name, parser=f"{name}_parser")
 
 
+def _of_decisions(name: str, about: str, takes: Takes) -> Subcommand:
+    """Return the command *name* of the module ``decisions``."""
+    module = "llmsnap.commands.decisions"
+    return Subcommand(module, about, takes, main=name, parser=f"{name}_parser")
+
+
 COMMANDS = {
     "check": Subcommand(
         "llmsnap.commands.check", "check a configuration for errors and advice", Takes.FILES
@@ -67,6 +73,8 @@ COMMANDS = {
     "sleep": _of_models("sleep", "put a model to sleep"),
     "unload": _of_models("unload", "stop a model, or all"),
     "profile": _of_models("profile", "the profiles, or which is active", Takes.NOTHING),
+    "plan": _of_decisions("plan", "what loading a model would do", Takes.MODELS),
+    "why": _of_decisions("why", "why a swap was done", Takes.NOTHING),
     "logs": Subcommand("llmsnap.commands.logs", "the log of the server or of a model", Takes.LOGS),
     "bench": Subcommand(
         "llmsnap.commands.bench", "measure a model's latency and speed", Takes.MODELS, waits=True
