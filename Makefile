@@ -22,7 +22,7 @@ COMPILED := $(filter-out %/test_bench.py %/test_client_matrix.py %/test_developm
 COMPILED_UNITS := $(addprefix tests/,fuzz http logs proxy routing server telemetry)
 REPLACING := $(addprefix tests/,logs/test_hub.py telemetry/test_recorder.py \
 	server/test_connection.py http/test_auth.py $(addprefix proxy/test_,dispatch.py loading.py parser.py \
-	request.py stream.py))
+	request.py selected.py stream.py))
 
 # The newest-named python3 may be too old while a python3.12 stands beside it.
 ifndef PYTHON

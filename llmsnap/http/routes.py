@@ -538,6 +538,20 @@ RECORDS = (
         answers={JSON: "Done"}, errors=(404,),
     ),
     _api("swaps", "The last swaps.", routine=True),
+    _api(
+        "swaps/{id}", "One of the last swaps.",
+        "`plan` says which models were to leave, at what cost, and which plans came next.",
+        parameters=(NUMBER,), errors=(404,),
+    ),
+    _api(
+        "plan", "What loading `?model=` would do now; changes nothing.",
+        "`&running=a,b` supposes that these models run, and no others.",
+        parameters=(
+            Parameter("model", "Id or alias of the model to load."),
+            Parameter("running", "Ids or aliases of the models that run, separated by commas."),
+        ),
+        errors=(404,),
+    ),
     _api("models", "All models with name, description and state, of peers too.", routine=True),
     _api("overview", "How every model fares, and how they are grouped.", routine=True),
     _api(

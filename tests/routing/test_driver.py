@@ -123,7 +123,11 @@ class Observer:
         self.heard: dict[str, list] = defaultdict(list)
 
     def __getattr__(self, name: str) -> Callable[[object], None]:
-        return lambda event: (self.heard[name].append(event), self.came.set())
+        def hear(event: object) -> None:
+            self.heard[name].append(event)
+            self.came.set()
+
+        return hear
 
 
 def config(*ids: str, **changed: ModelConfig) -> Config:
