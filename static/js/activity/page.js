@@ -136,6 +136,11 @@ export default function ActivityPage({ active }) {
   const onOpen = (id) => setParameters("activity", { request: id === null ? "" : String(id), lookup: "" });
   const shared = { onOpen, onCapture: setCapture };
   const reload = () => { onOpen(null); pages.first(); };
+  // The same element again is not rendered again: the page is, with each tick.
+  const table = useMemo(
+    () => html`<${RequestTable} records=${pages.records} columns=${columns.value} sort=${sort} onSort=${(next) => set("sort")(next === "-id" ? "" : next)} open=${open} ...${shared} />`,
+    [pages.records, columns.value, sort, open],
+  );
   return html`
     <header class="page-head"><h1>Activity</h1>
       <div class="tools"><${Filters} records=${pages.records} filters=${filters} />
@@ -151,7 +156,7 @@ export default function ActivityPage({ active }) {
       <section class="card" aria-label="Finished requests" ...${holding}>
         <div class="card-head"><h2>Finished</h2><span class="small muted num">${pages.total !== null && plural(pages.total, "request")}</span>
           <div class="tools">${pages.fresh > 0 && html`<span class="small num" role="status">${count(pages.fresh)} new</span><button type="button" class="btn small" onClick=${reload}>Show</button>`}</div></div>
-        ${pages.loaded && !pages.records.length ? (Object.values(filters).some(Boolean) ? noMatches : nothing) : html`<${RequestTable} records=${pages.records} columns=${columns.value} sort=${sort} onSort=${(next) => set("sort")(next === "-id" ? "" : next)} open=${open} ...${shared} />`}
+        ${pages.loaded && !pages.records.length ? (Object.values(filters).some(Boolean) ? noMatches : nothing) : table}
       </section>
       <${Pager} pages=${pages} />
     </div>

@@ -3,9 +3,9 @@
 import { batch, signal } from "../shared/html.js";
 import { getJson, request, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
-import { perFrame, serverNow } from "../shared/timing.js";
+import { serverNow, throttle } from "../shared/timing.js";
 
-/** Grows with each finished request, at most once a frame; open pages fetch by it. */
+/** Grows with each finished request, at most four times a second; open pages fetch by it. */
 export const activityTick = signal(0);
 
 /** Requests in flight, oldest first, with *seenMs*; events list fifty, `refreshInflight` lists all. */
@@ -41,9 +41,12 @@ export async function cancelRequests(list) {
   await refreshInflight();
 }
 
+/** At most so often pages react to ended requests: each reaction renders a page. */
+const TICK_EVERY_MS = 250;
+
 let ended = 0;
 let newest = null; // the number of the last record known to have ended
-const tick = perFrame(() => {
+const tick = throttle(TICK_EVERY_MS, () => {
   activityTick.value += ended;
   ended = 0;
 });

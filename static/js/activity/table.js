@@ -15,10 +15,15 @@ import { MiniWaterfall, Waterfall } from "./waterfall.js";
 const number = (id, title, show, field = id) => ({ id, title, field, right: true, show });
 const nameOf = (record) => record.model_id || record.requested;
 
-/** *field* is the sort key; *show* gets the record, the time, and the longest duration of the page. */
+/** How long ago *at* was: of the table, only this is rendered each second. */
+function Age({ at }) {
+  return html`<span class="nowrap" title=${dateTime(at)}>${ago(at, useLive(now))}</span>`;
+}
+
+/** *field* is the sort key; *show* gets the record, and the longest duration of the page. */
 export const COLUMNS = [
   { id: "id", title: "ID", field: "id", right: true, show: (record) => record.id + 1 },
-  { id: "time", title: "Time", field: "id", show: (record, now) => html`<span class="nowrap" title=${dateTime(record.ended_ms)}>${ago(record.ended_ms, now)}</span>` },
+  { id: "time", title: "Time", field: "id", show: (record) => html`<${Age} at=${record.ended_ms} />` },
   { id: "model", title: "Model", field: "model_id", show: (record) => html`<span class="model-cell clip" title=${nameOf(record)}><${MiddleClip} text=${nameOf(record)} /></span>` },
   { id: "path", title: "Path", field: "path", show: (record) => html`<span class="mono tiny">${record.path}</span>` },
   { id: "session", title: "Session", field: "session", show: (record) => html`<span class="mono tiny clip" title=${record.session}>${record.session}</span>` },
@@ -33,7 +38,7 @@ export const COLUMNS = [
   number("load", "Load", (record) => ms(record.load_ms), "load_ms"),
   number("first", "Time to first token", (record) => ms(record.first_token_ms), "first_token_ms"),
   number("duration", "Duration", (record) => ms(record.duration_ms), "duration_ms"),
-  { id: "waterfall", title: "Time breakdown", field: "", show: (record, now, longest) => html`<${MiniWaterfall} record=${record} longest=${longest} />` },
+  { id: "waterfall", title: "Time breakdown", field: "", show: (record, longest) => html`<${MiniWaterfall} record=${record} longest=${longest} />` },
   number("size", "Response size", (record) => bytes(record.response_bytes), "response_bytes"),
   { id: "request", title: "Request id", field: "request_id", show: (record) => html`<span class="mono tiny">${record.request_id}</span>` },
 ];
@@ -81,13 +86,13 @@ function SortHead({ column, sort, onSort }) {
 
 const inButton = (event) => event.target.closest("button, a, .details-row");
 
-function Cards({ records, open, onOpen, onCapture, longest, time }) {
+function Cards({ records, open, onOpen, onCapture, longest }) {
   const card = (record) => {
     const isOpen = open === record.id;
-    const parts = [ago(record.ended_ms, time), ms(record.duration_ms), record.output_tokens > 0 && `${count(record.output_tokens)} tokens`, record.tokens_per_second > 0 && `${speed(record.tokens_per_second)} t/s`];
+    const parts = [ms(record.duration_ms), record.output_tokens > 0 && `${count(record.output_tokens)} tokens`, record.tokens_per_second > 0 && `${speed(record.tokens_per_second)} t/s`];
     return html`<li key=${record.id} class=${classes("request-card", isOpen && "open")} data-request=${record.id}>
       <div class="row" onClick=${(event) => inButton(event) || onOpen(isOpen ? null : record.id)}><span class="grow clip"><${MiddleClip} text=${nameOf(record)} /></span><${StatusBadge} status=${record.status} left=${record.client_left} /></div>
-      <div class="row"><span class="grow small muted num">${parts.filter(Boolean).join(" · ")}</span><${RowTools} record=${record} isOpen=${isOpen} onOpen=${onOpen} onCapture=${onCapture} /></div>
+      <div class="row"><span class="grow small muted num"><${Age} at=${record.ended_ms} /> · ${parts.filter(Boolean).join(" · ")}</span><${RowTools} record=${record} isOpen=${isOpen} onOpen=${onOpen} onCapture=${onCapture} /></div>
       <${MiniWaterfall} record=${record} longest=${longest} />
       ${isOpen && html`<${RequestDetails} record=${record} onCapture=${onCapture} />`}</li>`;
   };
@@ -99,12 +104,11 @@ export function RequestTable({ records, columns, sort = "-id", onSort, open, onO
   const narrow = useMedia("(max-width: 699.98px)");
   const shown = COLUMNS.filter((column) => columns.includes(column.id));
   const longest = Math.max(1, ...records.map((record) => record.duration_ms));
-  const time = useLive(now);
-  if (narrow) return html`<${Cards} records=${records} open=${open} onOpen=${onOpen} onCapture=${onCapture} longest=${longest} time=${time} />`;
+  if (narrow) return html`<${Cards} records=${records} open=${open} onOpen=${onOpen} onCapture=${onCapture} longest=${longest} />`;
   const row = (record) => {
     const isOpen = open === record.id;
     return html`<tr key=${record.id} class=${classes("can-open", isOpen && "open")} data-request=${record.id} onClick=${(event) => inButton(event) || onOpen(isOpen ? null : record.id)}>
-        ${shown.map((column) => html`<td key=${column.id} class=${classes(column.right && "right", `col-${column.id}`)}>${column.show(record, time, longest)}</td>`)}
+        ${shown.map((column) => html`<td key=${column.id} class=${classes(column.right && "right", `col-${column.id}`)}>${column.show(record, longest)}</td>`)}
         <td class="row-tools"><div><${RowTools} record=${record} isOpen=${isOpen} onOpen=${onOpen} onCapture=${onCapture} /></div></td>
       </tr>
       ${isOpen && html`<tr key="${record.id}-details" class="details-row"><td colspan=${shown.length + 1}><${RequestDetails} record=${record} onCapture=${onCapture} /></td></tr>`}`;
