@@ -223,14 +223,14 @@ def test_conversations_are_kept_found_branched_and_brought_back(
     browser.find(f"{ANSWER} strong", "whales")
     browser.press("Edit and send again")
     caret = "return document.activeElement.selectionStart"
-    assert browser.run(caret) == len("go on")
+    browser.wait(lambda: browser.run(caret) == len("go on"), "the caret at the end")
     browser.press("Cancel")
     browser.press("New chat")
     say(browser, "of other things")
     browser.find(".answer-model")
     browser.reload()
     browser.press("Conversations")
-    assert len(browser.all(".conversation-list li")) == 2
+    browser.wait(lambda: len(browser.all(".conversation-list li")) == 2, "both conversations")
     assert browser.axe() == []
     browser.fill("dialog input", "WHALES")
     browser.wait(lambda: len(browser.all(".conversation-list li")) == 1, "the one about whales")
