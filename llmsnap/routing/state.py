@@ -385,6 +385,9 @@ class SchedulerState:
             phases=[("wait", self.now - model.asked_at)],
         )
         model.swap = self.swaps[swap.work] = swap
+        if planned.plan.room is not None:
+            # At once: other plans count the target as running there from now on.
+            model.device = planned.plan.room.device
         self.timers.cancel(("due", model.model_id))
         for victim in swap.victims.values():
             victim.evicted_by = swap
@@ -430,8 +433,6 @@ class SchedulerState:
         swap.enter(Phase.LOAD, self.now)
         swap.kind = target.load_kind
         waking = swap.kind is LoadKind.WAKE
-        if swap.planned.plan.room is not None:
-            target.device = swap.planned.plan.room.device
         self.move(target, State.WAKING if waking else State.STARTING)
 
     def complete_swap(self, swap: Swap, event: LoadDone) -> None:

@@ -129,7 +129,9 @@ class SwapPlanner:
         if not self._state.residency.replans:
             return False
         plan = self._state.plan(swap.target, swap.planned.plan)
-        return not isinstance(plan, Plan) or set(plan.victims) != swap.victims.keys()
+        if not isinstance(plan, Plan) or set(plan.victims) != swap.victims.keys():
+            return True
+        return _device(plan) != _device(swap.planned.plan)
 
     def _contenders(self) -> list[ModelState]:
         """Return the models that wait for a load: those with requests by rank, then the others."""
@@ -234,13 +236,17 @@ class SwapPlanner:
             return False
         state = self._state
         state.begin_eviction(swap)
-        room = swap.planned.plan.room
-        device = room.device if room is not None else ""
+        device = _device(swap.planned.plan)
         start = StartSwap(swap.work, target.model_id, swap.kind, swap.evicted, device)
         state.effects.append(start)
         if not swap.victims:
             state.begin_load(swap)
         return True
+
+
+def _device(plan: Plan) -> str:
+    """Return the GPU on which a plan places its target; "" where it places it on none."""
+    return plan.room.device if plan.room is not None else ""
 
 
 def _load_rank(model: ModelState) -> tuple[int, float]:

@@ -65,10 +65,6 @@ def server(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.xfail(
-    reason="a known defect: when many loads are decided at once, a card may be overbooked",
-    strict=False,
-)
 @pytest.mark.e2e(limit_s=120)
 def test_two_cards_are_never_overbooked_and_no_model_leaves_without_need(server: Running) -> None:
     def client(number: int) -> list[str]:

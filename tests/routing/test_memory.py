@@ -309,6 +309,25 @@ def test_a_sleeping_model_is_stopped_for_its_memory() -> None:
     assert machine.records[-1].evicted == (Eviction("a", STOP), Eviction("b", STOP))
 
 
+def test_a_swap_that_drains_counts_on_the_gpu_it_will_use() -> None:
+    anywhere = [
+        Need(name, anywhere=10 * GIB, evict_cost=100.0 if name == "w" else 1.0) for name in "wxyz"
+    ]
+    machine = World("w x y z")
+    machine.residency = Memory([gpu(10), gpu(10, name="gpu1")], anywhere)
+    machine.configure()
+    busy = [machine.request(name, 30.0) for name in "wx"]
+    machine.run(20.0)
+    for name in "yz":
+        machine.request(name, 1.0)
+    for asked in busy:
+        machine.finish(asked)
+    machine.run(40.0)
+    assert [machine.state(name) for name in "wxyz"] == ["stopped", "stopped", "ready", "ready"]
+    models = machine.scheduler._state.models
+    assert {models["y"].device, models["z"].device} == {"gpu0", "gpu1"}
+
+
 def test_what_never_fits_is_refused_with_need_and_capacity() -> None:
     machine = world(16, need("a", 6), need("huge", 20))
     machine.request("a", 1.0)
