@@ -40,6 +40,7 @@ from llmsnap.config import (
 )
 from llmsnap.errors import CommandFailed, ConfigError, KeyRefused, Problem
 from llmsnap.installation import identify
+from llmsnap.memory import model_files
 from llmsnap.telemetry import Hardware, HardwareProbe
 
 SCHEMA_VERSION = 1
@@ -54,7 +55,6 @@ EARLIEST_S = 1_700_000_000
 GIB = 1024**3
 
 _WEIGHTS = re.compile(r".*\.(?:gguf|safetensors|bin|onnx)", re.IGNORECASE)
-_PART = re.compile(r"(?P<name>.*)-[0-9]{5}-of-(?P<parts>[0-9]{5})(?P<end>\.[a-z]+)", re.IGNORECASE)
 DESCRIPTION = (
     "Report the hardware, and what is likely to fail on this machine with this configuration. "
     "Starts nothing."
@@ -221,23 +221,8 @@ def _weights(model: ModelConfig) -> int:
     if not model.cmd:
         return 0
     words = [word.rpartition("=")[2] for word in split_command(model.cmd)]
-    files = {part for word in words if _WEIGHTS.fullmatch(word) for part in _parts(word)}
-    return sum(_size(file) for file in files)
-
-
-def _parts(file: str) -> list[str]:
-    found = _PART.fullmatch(file)
-    if found is None:
-        return [file]
-    name, parts, end = found["name"], found["parts"], found["end"]
-    return [f"{name}-{n:05}-of-{parts}{end}" for n in range(1, min(int(parts), 1000) + 1)]
-
-
-def _size(file: str) -> int:
-    try:
-        return Path(file).stat().st_size
-    except OSError:
-        return 0
+    files = dict(model_files(word for word in words if _WEIGHTS.fullmatch(word)))
+    return sum(files.values())
 
 
 def _of_loads(

@@ -1,4 +1,4 @@
-// Runs before the first paint: a dark page must not flash white, and a browser that is too old is told.
+// Runs before the first paint: a dark page must not flash white, and a browser that is too old shows a message.
 // In the language of old browsers, which read this file too.
 
 (function () {

@@ -104,10 +104,10 @@ def test_keys_in_a_file_that_all_can_read(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_files_that_exceed_all_memory(tmp_path: Path, monkeypatch) -> None:
-    for name in ("big-00001-of-00002.gguf", "big-00002-of-00002.gguf", "small.gguf"):
-        (tmp_path / name).touch()
-    sizes = {"small": 3, "big-0": 6}
-    monkeypatch.setattr(doctor, "_size", lambda file: sizes[Path(file).name[:5]] * doctor.GIB)
+    sizes = {"big-00001-of-00002.gguf": 6, "big-00002-of-00002.gguf": 6, "small.gguf": 3}
+    for name, size in sizes.items():
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size * doctor.GIB)  # sparse: it takes no room
     monkeypatch.setattr("llmsnap.telemetry.hardware._memory", lambda _: 8 * doctor.GIB)
     models = "".join(
         f"  {name}: {{cmd: 'sh -m {tmp_path}/{file} ${{PORT}}'}}\n"

@@ -52,7 +52,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, words) -> None:
     assert caught.value.source == str(file)
 
 
-@parity("Checks at load", "the first mistake is told", "all are told at once, with line and column")
+@parity("Checks at load", "the first mistake is reported", "all of them, with line and column")
 def test_every_problem_is_told_at_once_in_file_order() -> None:
     found = problems("""
         startPort: abcd

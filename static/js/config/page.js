@@ -88,7 +88,7 @@ function Reload({ disabled }) {
   const [busy, setBusy] = useState(false);
   const reload = async () => {
     setBusy(true);
-    // A file with errors is told by the event of the reload.
+    // The event of the reload reports a file with errors.
     await attempt("Not reloaded", () => request("/api/config/reload", { method: "POST" }).catch((error) => { if (error.status !== 422) throw error; }));
     await refresh();
     setBusy(false);

@@ -1,4 +1,4 @@
-// What is wrong with the configuration, for the navigation and the Config page; reloads are told in toasts.
+// What is wrong with the configuration, for the navigation and the Config page; toasts report reloads.
 
 import { computed, signal } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
