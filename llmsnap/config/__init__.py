@@ -1,13 +1,13 @@
 """Configuration: text in, frozen and checked settings out.
 
-``settings``, with its ``parts``, declares every key once: its name, kind of value, default, unit,
-what a change needs, and its text. ``keys`` derives from that what the loader reads and what the
-diff compares, ``schema`` the JSON schema. ``loader`` is the way through: ``yaml`` makes a tree of
-``nodes`` with positions, ``macros`` fills in references, ``kinds`` reads values by their
-declaration, and ``models``, ``groups``, ``matrix`` (in the language of ``expressions``),
-``memory``, ``router``, ``peers``, ``selectors``, ``profiles``, ``filters`` and ``access`` check
-what concerns more than one key. ``diff`` says what a reload changes, ``advice`` what is odd about a
-file that loads.
+``settings`` and ``model_settings``, with their ``parts``, declare every key once: its name, kind of
+value, default, unit, what a change needs, and its text. ``keys`` derives from that what the loader
+reads and what the diff compares, ``schema`` the JSON schema. ``loader`` is the way through:
+``yaml`` makes a tree of ``nodes`` with positions, ``macros`` fills in references, ``kinds`` reads
+values by their declaration, and ``models``, ``groups``, ``matrix`` (in the language of
+``expressions``), ``memory``, ``router``, ``peers``, ``selectors``, ``profiles``, ``filters`` and
+``access`` check what concerns more than one key. ``diff`` says what a reload changes, ``advice``
+what is odd about a file that loads.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .loader import (
 )
 from .matrix import partners
 from .memory import split_memory
+from .model_settings import EXTERNAL, ModelConfig
 from .nodes import Node, Report, find_node, in_file_order
 from .parts import (
     DEFAULT_GROUP,
@@ -54,7 +55,7 @@ from .parts import (
 )
 from .scalars import WrittenFloat, split_command, without_password
 from .schema import advise_by_schema
-from .settings import EXTERNAL, Config, ModelConfig
+from .settings import Config
 from .sources import SUFFIXES, Contents, Sources, read_contents
 
 __all__ = [

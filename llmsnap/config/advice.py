@@ -10,9 +10,10 @@ from llmsnap.errors import Problem
 
 from .loader import Loaded
 from .matrix import partners
+from .model_settings import EXTERNAL, ModelConfig
 from .nodes import Node, Report, find_node, in_file_order
 from .router import Together
-from .settings import EXTERNAL, Config, ModelConfig
+from .settings import Config
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

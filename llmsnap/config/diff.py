@@ -6,8 +6,9 @@ from dataclasses import Field, dataclass, fields, replace
 
 from .keys import ConfigKey, Section
 from .kinds import Json, Kind
+from .model_settings import ModelConfig
 from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GroupConfig
-from .settings import Config, ModelConfig
+from .settings import Config
 
 _PARTS = (
     *(

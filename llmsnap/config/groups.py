@@ -9,10 +9,10 @@ from typing import Any
 
 from .keys import stored_values
 from .kinds import Number, ValueReader
+from .model_settings import EXTERNAL, ModelConfig
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Report, find_node
 from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GROUP, GroupConfig, SchedulerConfig
-from .settings import EXTERNAL, ModelConfig
 
 
 def read_groups(

@@ -115,9 +115,8 @@ def derived(
     return _field(initial, secret=secret, metadata=metadata)
 
 
-def inherited(owner: type, name: str) -> dict[str, Any]:
-    """Return options that make a field inherit from the field *name* of *owner*."""
-    (default,) = (each.default for each in fields(owner) if each.name == name)
+def inherited(name: str, default: Any) -> dict[str, Any]:
+    """Return options that make a field inherit from the top-level field *name*."""
     return {"inherits": name, "initial": default}
 
 

@@ -15,10 +15,11 @@ from . import filters
 from .keys import stored_values
 from .kinds import ValueReader
 from .macros import Macros, define
+from .model_settings import EXTERNAL, ModelConfig
 from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, find_node, is_null
 from .parts import Endpoint, Filters, HookCall, Hooks
 from .scalars import render, split_command, strip_comments, url_fault, without_password
-from .settings import EXTERNAL, MODEL, ModelConfig
+from .settings import MODEL
 
 # --- before ports are assigned --------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ EXTERNAL_GROUP = "(external)"
 """The group of models without a command: they neither evict nor are evicted."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+MACROS_SCHEMA = {"$ref": "#/$defs/macros"}
 _METHOD = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt]|[Pp][Uu][Tt]|[Pp][Aa][Tt][Cc][Hh])$"
 _BY_NAME = {"type": "object", "additionalProperties": {"type": "object"}}
 MODALITIES = ("text", "audio", "image")

@@ -4,7 +4,7 @@ Read ``base`` first: a Launcher starts a server from a LaunchSpec and returns a 
 the server's URL and an event for its exit. ``local`` runs servers as child processes, ``external``
 is for servers that other programs run. A further
 launcher is a module beside it, its entry in LAUNCHERS, its name in
-``config.settings.LAUNCHER_NAMES``, and its commands in ``tests/launchers/test_contract.py``.
+``config.model_settings.LAUNCHER_NAMES``, and its commands in ``tests/launchers/test_contract.py``.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,8 @@ from llmsnap.config.diff import Diff, changed_settings, compare
 from llmsnap.config.keys import ConfigKey, Section
 from llmsnap.config.kinds import Choices, Flag, Json, Number, Texts, Unsupported
 from llmsnap.config.loader import loads
-from llmsnap.config.settings import MODEL, Config, ModelConfig
+from llmsnap.config.model_settings import ModelConfig
+from llmsnap.config.settings import MODEL, Config
 
 OLD = """
 models:

@@ -14,7 +14,7 @@ import pytest
 from gevent.event import Event
 
 from llmsnap.config import EXTERNAL, ModelConfig
-from llmsnap.config.settings import LAUNCHER_NAMES
+from llmsnap.config.model_settings import LAUNCHER_NAMES
 from llmsnap.errors import ChildExited, HealthTimeout, LoadAborted, StartFailed
 from llmsnap.launchers import LAUNCHERS as REGISTERED
 from llmsnap.launchers import Handle, Launcher, LaunchSpec, LocalLauncher
