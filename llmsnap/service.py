@@ -36,6 +36,7 @@ from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
     Driver,
     ModelView,
+    Occupancy,
     Outcome,
     PreloadEnded,
     Recording,
@@ -421,6 +422,10 @@ class Service:
     def preview(self, model_id: str, running: Collection[str] | None = None) -> dict[str, Any]:
         """Return what a load would do now, or with *running* loaded. Never switches."""
         return self.driver.scheduler.preview(model_id, time.monotonic(), running) or {}
+
+    def occupancy(self) -> Occupancy:
+        """Return what devices hold and models need, by the memory budget. Never switches."""
+        return self.driver.scheduler.occupancy()
 
     def in_flight(self) -> list[ResponseObserver]:
         """Return the requests in flight, oldest first. Never switches."""

@@ -552,6 +552,12 @@ RECORDS = (
         ),
         errors=(404,),
     ),
+    _api(
+        "memory", "What each device holds, and what each model needs, in bytes.",
+        "By the memory budget; `mode` names what decides, and without a budget the lists are "
+        "empty.",
+        routine=True,
+    ),
     _api("models", "All models with name, description and state, of peers too.", routine=True),
     _api("overview", "How every model fares, and how they are grouped.", routine=True),
     _api(

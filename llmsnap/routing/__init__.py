@@ -5,7 +5,7 @@ contract between scheduler and driver), then ``scheduler`` (what each event lead
 (which swaps begin) and ``state`` (what is remembered, and every change of it). ``policies`` say
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
 long failures are held against a model. ``explain`` makes views, reasons and errors of the state,
-``preview`` says what a load would do.
+``preview`` says what a load would do, ``occupancy`` what the devices of a memory budget hold.
 ``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
 replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
 name has several targets.
@@ -28,6 +28,7 @@ from llmsnap.routing.names import (
     Route,
     SelectorRoute,
 )
+from llmsnap.routing.occupancy import Occupancy
 from llmsnap.routing.preview import plan_document
 from llmsnap.routing.recording import Recording, replay
 from llmsnap.routing.scheduler import Scheduler
@@ -42,6 +43,7 @@ __all__ = [
     "ModelRoute",
     "ModelView",
     "Names",
+    "Occupancy",
     "Outcome",
     "PeerRoute",
     "PreloadEnded",

@@ -51,6 +51,7 @@ from llmsnap.routing.messages import (
     WaiterGone,
     WakeMeAt,
 )
+from llmsnap.routing.occupancy import Occupancy, occupancy
 from llmsnap.routing.preview import preview
 from llmsnap.routing.selectors import Standing
 from llmsnap.routing.state import SchedulerState, TimerKind
@@ -650,6 +651,10 @@ class Scheduler:
         self._state.set_clock(now)
         model = self._state.models.get(model_id)
         return None if model is None else preview(self._state, model, running)
+
+    def occupancy(self) -> Occupancy:
+        """Return what each device of a memory budget holds now, and what each model needs."""
+        return occupancy(self._state)
 
     def _models(self) -> list[ModelState]:
         return [model for _, model in sorted(self._state.models.items())]

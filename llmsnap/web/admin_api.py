@@ -127,6 +127,20 @@ def plan() -> ResponseReturnValue:
     return jsonify(schema_version=SCHEMA_VERSION, **service.preview(model_id, running))
 
 
+@bp.get("/api/memory")
+def memory() -> ResponseReturnValue:
+    """Return what each device of the memory budget holds, and what each model needs."""
+    service = current_service()
+    found = asdict(service.occupancy())
+    last = service.last_sample
+    gpus = {f"gpu{gpu.index}": gpu for gpu in last.gpus} if last else {}
+    for device in found["devices"]:
+        gpu = gpus.get(device["name"])
+        device["label"] = gpu.name if gpu else None
+        device["uuid"] = gpu.uuid if gpu else None
+    return jsonify(schema_version=SCHEMA_VERSION, **found)
+
+
 @bp.get("/api/inflight")
 def inflight() -> ResponseReturnValue:
     """List the requests in flight, oldest first."""

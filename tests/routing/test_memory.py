@@ -22,6 +22,7 @@ from llmsnap.routing.messages import (
     SchedulerOptions,
     residency_of,
 )
+from llmsnap.routing.occupancy import Occupancy
 from llmsnap.routing.recording import decode, encode
 from llmsnap.routing.residency import (
     Action,
@@ -419,3 +420,48 @@ def test_a_budget_is_made_of_a_configuration() -> None:
     )
     event = ConfigChanged((), found, SchedulerOptions())
     assert decode(json.loads(json.dumps(encode(event)))) == event
+
+
+# --- what devices hold ----------------------------------------------------------------------------
+
+
+def test_the_occupancy_follows_each_model_from_its_reservation_to_its_end() -> None:
+    sleeps = ModelRules("a", can_sleep=True)
+    needs = [need("a", 8, asleep=2), need("b", 12), Need("new", is_known=False)]
+    machine = World("a b new", max_hold_s=2.0, a=sleeps)
+    machine.residency = Memory([gpu(20, others=2, reserve=1)], needs)
+    machine.configure()
+
+    def held() -> tuple[list[tuple[str, int, bool]], list[tuple[str, int]], int]:
+        (device,) = machine.scheduler.occupancy().devices
+        residents = [(each.model, each.bytes // GIB, each.asleep) for each in device.residents]
+        reserved = [(each.model, each.bytes // GIB) for each in device.reserved]
+        taken = sum(each.bytes for each in (*device.residents, *device.reserved))
+        left = device.capacity - device.reserve - device.others.bytes - taken
+        assert device.free == max(0, left)
+        return residents, reserved, device.free // GIB
+
+    assert held() == ([], [], 17)
+    busy = machine.request("a", 20.0)
+    machine.run(0.5)
+    assert held() == ([], [("a", 8)], 9), "while it loads"
+    machine.run(5.0)
+    assert held() == ([("a", 8, False)], [], 9)
+    machine.request("b", 60.0)
+    machine.run(5.0)
+    assert held() == ([("a", 8, False)], [("b", 12)], 0), "while it drains"
+    machine.finish(busy)
+    machine.run(10.0)
+    assert held() == ([("a", 2, True), ("b", 12, False)], [], 3)
+    found = machine.scheduler.occupancy()
+    assert (found.mode, found.devices[0].others.holders) == ("memory", "game (pid 7)")
+    shown = [(each.model, each.need, each.asleep, each.source) for each in found.models]
+    assert shown == [
+        ("a", {"gpu0": 8 * GIB}, {"gpu0": 2 * GIB}, "declared"),
+        ("b", {"gpu0": 12 * GIB}, {}, "declared"),
+        ("new", {}, {}, "unknown"),
+    ]
+
+
+def test_without_a_budget_no_device_is_known() -> None:
+    assert World("a").scheduler.occupancy() == Occupancy("group")

@@ -20,6 +20,7 @@ from llmsnap.telemetry import (
     ActivityRecord,
     Capture,
     CapturedBody,
+    GpuSample,
     HostSample,
     PerformanceSample,
     ProcessSample,
@@ -31,7 +32,7 @@ from llmsnap.web.events import Form
 from tests.fakes.calls import grant, keep
 from tests.fakes.upstream import FakeUpstream
 from tests.parity import parity
-from tests.web.serving import Site, site
+from tests.web.serving import Site, app_of, site
 from tests.web.watched import World
 
 
@@ -197,6 +198,31 @@ def test_a_plan_says_who_would_leave_and_changes_nothing(client) -> None:
     assert client.get("/api/plan?model=alpha").json["victims"] == []
     assert client.get("/api/plan?model=nobody").status_code == 404
     assert client.get("/api/plan").status_code == 404
+
+
+BUDGET = """
+memory: {gpu0: 24GiB}
+models:
+  qwen: {cmd: "serve --port ${PORT}", memory: 14GiB, pin: true}
+"""
+
+
+def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> None:
+    assert client.get("/api/memory").json["devices"] == [], "groups decide here"
+    world = World(BUDGET)
+    card = GpuSample(0, "RTX 4090", uuid="GPU-7")
+    world.service.telemetry.performance._samples.append(
+        PerformanceSample(1, HostSample(), (), (card,))
+    )
+    found = app_of(lambda: world.service).test_client().get("/api/memory").json
+    world.close()
+    device = found["devices"][0]
+    assert (device["name"], device["label"], device["uuid"]) == ("gpu0", "RTX 4090", "GPU-7")
+    assert (device["capacity"], device["free"]) == (24 << 30, 24 << 30)
+    assert found["models"] == [
+        {"model": "qwen", "need": {"gpu0": 14 << 30}, "asleep": {}, "source": "declared",
+         "pinned": True}
+    ]  # fmt: skip
 
 
 # --- requests in flight ------------------------------------------------------------------------

@@ -1,0 +1,178 @@
+"""What each device holds now, and what each model needs: the memory budget as a value. Pure.
+
+The figures are those that plans are made with. Without a memory budget there are no devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmsnap.models import State
+from llmsnap.routing.cover import Bytes
+from llmsnap.routing.entries import ModelState
+from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.memory import Device, Memory, Need, Share
+from llmsnap.routing.state import SchedulerState
+
+UNKNOWN = "unknown"
+ANY_GPU = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A model in the memory of a device. *source* says where the figure is from."""
+
+    model: str
+    bytes: int
+    asleep: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What a decided swap will take, or is taking, beyond what its target holds asleep."""
+
+    model: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What other programs use. *holders* names them, for people."""
+
+    bytes: int
+    holders: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """One device; sizes are bytes.
+
+    *free* is what is left of *capacity* without *reserve*, *others*, *residents* and *reserved*;
+    0 while models that leave still hold what a decided swap will take.
+    """
+
+    name: str
+    capacity: int
+    reserve: int
+    others: Others
+    free: int
+    residents: tuple[Resident, ...]
+    reserved: tuple[Reserved, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNeed:
+    """What a model takes while it runs and while it sleeps, by device; ``any`` is any one GPU.
+
+    A model of unknown need, which gets the first device alone, has none and the source ``unknown``.
+    """
+
+    model: str
+    need: Mapping[str, int]
+    asleep: Mapping[str, int]
+    source: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """All devices in order, and all models in order of definition. *mode* names the residency."""
+
+    mode: str
+    devices: tuple[DeviceUse, ...] = ()
+    models: tuple[ModelNeed, ...] = ()
+
+
+def occupancy(state: SchedulerState) -> Occupancy:
+    """Return what each device holds now, and what each model needs."""
+    memory = state.residency
+    if not isinstance(memory, Memory):
+        return Occupancy("matrix" if isinstance(memory, Matrix) else "group")
+    holdings = [
+        _holding(memory, need, state.models[need.model_id])
+        for need in memory.needs
+        if need.model_id in state.models
+    ]
+    devices = [_use(device, number, holdings) for number, device in enumerate(memory.devices)]
+    return Occupancy("memory", tuple(devices), tuple(_need(need) for need in memory.needs))
+
+
+# --- what models hold -----------------------------------------------------------------------------
+
+_LOADING = (State.STARTING, State.WAKING)
+_GONE = (State.STOPPED, State.SHUTDOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """What one model holds by device, and what is reserved for it beyond that."""
+
+    model_id: str
+    held: Bytes
+    reserved: Bytes
+    asleep: bool
+    source: str
+
+
+def _holding(memory: Memory, need: Need, model: ModelState) -> _Holding:
+    full = memory.held(need.model_id, model.device)
+    asleep = memory.held(need.model_id, model.device, asleep=True)
+    nothing = (0,) * len(full)
+    sleeps = _keeps_asleep(model)
+    held, reserved = full, nothing
+    if model.state in _LOADING or (model.state in _GONE and model.swap is not None):
+        held, reserved = nothing, full
+    elif model.state in _GONE:
+        held = nothing
+    elif sleeps:
+        held = asleep
+        if model.swap is not None:
+            reserved = tuple(max(0, a - b) for a, b in zip(full, asleep, strict=True))
+    return _Holding(need.model_id, held, reserved, sleeps, _source(need))
+
+
+def _keeps_asleep(model: ModelState) -> bool:
+    """Tell whether *model* holds what it keeps while it sleeps."""
+    stops = model.state is State.STOPPING and model.left_from is State.ASLEEP
+    return stops or model.state is State.ASLEEP
+
+
+def _use(device: Device, number: int, holdings: list[_Holding]) -> DeviceUse:
+    residents = tuple(
+        Resident(each.model_id, each.held[number], each.asleep, each.source)
+        for each in holdings
+        if each.held[number]
+    )
+    reserved = tuple(
+        Reserved(each.model_id, each.reserved[number]) for each in holdings if each.reserved[number]
+    )
+    taken = sum(each.held[number] + each.reserved[number] for each in holdings)
+    free = max(0, device.capacity - device.reserve - device.others - taken)
+    others = Others(device.others, device.holders)
+    return DeviceUse(
+        device.name, device.capacity, device.reserve, others, free, residents, reserved
+    )
+
+
+# --- what models need -----------------------------------------------------------------------------
+
+
+def _need(need: Need) -> ModelNeed:
+    return ModelNeed(
+        need.model_id,
+        _sizes(need.shares, need.anywhere),
+        _sizes(need.asleep, need.asleep_anywhere),
+        _source(need),
+        need.is_pinned,
+    )
+
+
+def _sizes(shares: tuple[Share, ...], anywhere: int) -> dict[str, int]:
+    sizes = {each.device: each.size for each in shares}
+    return sizes | {ANY_GPU: anywhere} if anywhere else sizes
+
+
+def _source(need: Need) -> str:
+    return need.source if need.is_known else UNKNOWN
