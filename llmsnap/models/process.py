@@ -100,6 +100,10 @@ class Process:
         """The trigger of its last load: START or WAKE."""
         self.load_s = 0.0
         """Seconds that load took, without a failed wake before a start."""
+        self.load_steps: tuple[tuple[str, float], ...] = ()
+        """Parts of that time, after the server was healthy, and their seconds."""
+        self.leave_steps: tuple[tuple[str, float], ...] = ()
+        """The same of its last stop or sleep, before the server was asked to end or sleep."""
 
     def __repr__(self) -> str:
         return f"<Process {self.model_id} {self.state}>"

@@ -537,7 +537,8 @@ class Driver:
             report = msg.LoadFailed(effect.work, effect.target, error, state)
         else:
             kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
-            report = msg.LoadDone(effect.work, effect.target, kind, process.load_s)
+            steps = _steps(process.load_steps)
+            report = msg.LoadDone(effect.work, effect.target, kind, process.load_s, steps)
         self._finish_swap(report)
         del self._swaps[effect.work]
 
@@ -584,7 +585,8 @@ class Driver:
             process.ensure_stopped("evicted")
         state = self._resting(eviction.model_id)
         took = self._clock() - began
-        self._send(msg.Idled(work, eviction.model_id, state, took, error))
+        steps = _steps(process.leave_steps)
+        self._send(msg.Idled(work, eviction.model_id, state, took, error, steps))
         return error if state is State.STOPPING else None
 
     def _stop_model(self, stop: msg.StopModel) -> None:
@@ -620,3 +622,7 @@ class Driver:
         if state in {State.ASLEEP, State.STOPPED}:
             return state
         return State.STOPPING if state in RESIDENT else State.STOPPED
+
+
+def _steps(parts: Iterable[tuple[str, float]]) -> tuple[msg.Step, ...]:
+    return tuple(msg.Step(name, seconds) for name, seconds in parts)

@@ -15,6 +15,7 @@ from llmsnap.routing.messages import (
     CutReason,
     Eviction,
     ModelRules,
+    Step,
     SwapOutcome,
     SwapRecord,
 )
@@ -79,7 +80,8 @@ class Swap:
 
     *victims* are those that still have to leave, *evicted* what the driver was asked to evict,
     *in_flight_before* the requests that were in flight when the gates shut first, *planned* the
-    plan it follows. *eviction_failed*: a victim could not be stopped, so the load does not begin.
+    plan it follows, *steps* the parts of the present phase so far. *eviction_failed*: a victim
+    could not be stopped, so the load does not begin.
     """
 
     work: int
@@ -90,6 +92,7 @@ class Swap:
     began_s: float
     since_s: float
     phases: list[tuple[str, float]]
+    steps: dict[str, float] = field(default_factory=dict)
     phase: Phase = Phase.DRAIN
     kind: LoadKind = LoadKind.START
     evicted: tuple[Eviction, ...] = ()
@@ -126,10 +129,19 @@ class Swap:
         self.phase = phase
         self.since_s = now
 
+    def add_steps(self, steps: Iterable[Step]) -> None:
+        """Note parts of the present phase; of those of victims side by side the longest counts."""
+        for step in steps:
+            self.steps[step.name] = max(step.seconds, self.steps.get(step.name, 0.0))
+
     def note(self, now: float) -> None:
         """Note how long the present phase took; the parts of a drain count as one."""
-        if now > self.since_s:
-            self.phases.append((PHASE_NAMES.get(self.phase, "drain"), now - self.since_s))
+        took = now - self.since_s
+        steps, self.steps = tuple(self.steps.items()), {}
+        rest_s = max(0.0, took - sum(seconds for _, seconds in steps))
+        rest = (PHASE_NAMES.get(self.phase, "drain"), rest_s)
+        if took > 0:
+            self.phases += (*steps, rest) if self.phase is Phase.EVICT else (rest, *steps)
 
     def record(self, outcome: SwapOutcome, error: str, now: float) -> SwapRecord:
         """Return the record of this swap, which ends now."""

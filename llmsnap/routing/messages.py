@@ -127,8 +127,9 @@ class SwapRecord:
     *reason* is who asked: ``request``, ``load`` (by hand) or ``preload``. *waits_s* are the waits
     of the requests granted when the target became ready, oldest first. *phases* are (name,
     seconds) in the order they happened: ``wait`` (from the first waiter to the decision),
-    ``drain``, ``evict``, ``load``. *reopened*: the drain took so long that the gates opened once
-    more. *began_s* and *ended_s* are on the scheduler's clock. *plan* is what was decided, and why.
+    ``drain``, ``save``, ``evict``, ``load``, ``restore``. *reopened*: the drain took so long that
+    the gates opened once more. *began_s* and *ended_s* are on the scheduler's clock. *plan* is what
+    was decided, and why.
     """
 
     swap_id: int
@@ -379,11 +380,19 @@ class LeaseReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a load or stop that is a phase of its own in the record of a swap."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Idled:
     """*model_id* has left: *state* is ASLEEP, STOPPED, or STOPPING when it could not be stopped.
 
-    *duration_s* is what the sleep, or the stop, took. *error*: why it is not asleep though it was
-    to sleep, or not stopped though it was to stop.
+    *duration_s* is what the sleep, or the stop, took, of which *steps* are the first parts.
+    *error*: why it is not asleep though it was to sleep, or not stopped though it was to stop.
     """
 
     work: int
@@ -391,20 +400,22 @@ class Idled:
     state: State
     duration_s: float
     error: Exception | None = None
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadDone:
     """The swap's target is ready.
 
-    *kind* is what succeeded in the end, *duration_s* how long that part took: a failed wake before
-    a cold start is not counted.
+    *kind* is what succeeded in the end, *duration_s* how long that part took, of which *steps* are
+    the last parts: a failed wake before a cold start is not counted.
     """
 
     work: int
     model_id: str
     kind: LoadKind
     duration_s: float
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -424,6 +424,7 @@ class SchedulerState:
     def victim_left(self, swap: Swap, victim: ModelState, event: Idled) -> None:
         """Note that *victim*, which *swap* evicts, is gone, or could not be stopped."""
         self.note_left(victim, event)
+        swap.add_steps(event.steps)
         self.release(victim)
         swap.eviction_failed = swap.eviction_failed or victim.stuck
 
@@ -440,6 +441,7 @@ class SchedulerState:
         target = swap.target
         target.durations(event.kind).append(event.duration_s)
         swap.kind = event.kind
+        swap.add_steps(event.steps)
         self.move(target, State.READY)
         target.loaded_by = swap.work
         self.end_loads(target, Outcome.OK)

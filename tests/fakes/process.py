@@ -15,6 +15,8 @@ class FakeProcess:
         self.handle_id = None
         self.load_trigger = Trigger.START
         self.load_s = 0.25
+        self.load_steps: tuple[tuple[str, float], ...] = ()
+        self.leave_steps: tuple[tuple[str, float], ...] = ()
         self.loads = 0
         self.may_load = Event()
         self.may_load.set()

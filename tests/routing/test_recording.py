@@ -33,7 +33,7 @@ EVENTS: list[msg.Event] = [
     msg.WaiterGone(1),
     msg.LeaseReturned(1, "a"),
     msg.Idled(3, "a", State.ASLEEP, 0.25),
-    msg.LoadDone(3, "a", LoadKind.WAKE, 0.5),
+    msg.LoadDone(3, "a", LoadKind.WAKE, 0.5, (msg.Step("restore", 0.25),)),
     msg.LoadCancelled(3, "a", State.ASLEEP),
     msg.FilesChanged("a"),
     msg.Unload(4),

@@ -50,6 +50,6 @@ export function swapSentence(swap) {
 
 /** Its phases in order: "waited 1.2 s, drained 3.1 s, loaded 8.2 s". */
 export function phaseSentence(swap) {
-  const words = { wait: "waited", drain: "drained", evict: "evicted", load: "loaded" };
+  const words = { wait: "waited", drain: "drained", save: "saved prompts", evict: "evicted", load: "loaded", restore: "restored prompts" };
   return (swap.phases ?? []).map(({ name, ms: took }) => `${words[name] ?? name} ${ms(took)}`).join(", ");
 }
