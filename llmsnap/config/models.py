@@ -21,6 +21,9 @@ from .parts import Endpoint, Filters, HookCall, Hooks
 from .scalars import render, split_command, strip_comments, url_fault, without_password
 from .settings import MODEL
 
+_COMFYUI_MODEL = "comfyui_auto"  # http.COMFYUI_MODEL, which this package cannot import
+_COMFYUI_CONCURRENCY = 50  # its page loads dozens of files at once
+
 # --- before ports are assigned --------------------------------------------------------------------
 
 _PORT = "${PORT}"
@@ -169,6 +172,9 @@ def finish(
         own["launcher"] = EXTERNAL
         checks.without_command()
     plain = stored_values(ModelConfig, values, inherits)
+    if model.id == _COMFYUI_MODEL:
+        plain["ignore_websockets"] = True
+        plain["concurrency_limit"] = max(plain["concurrency_limit"], _COMFYUI_CONCURRENCY)
     return ModelConfig(id=model.id, port=port, blueprint=model.blueprint, **{**plain, **own})
 
 

@@ -88,6 +88,8 @@ from llmsnap.http.paths import (
     relative_reference,
 )
 from llmsnap.http.routes import (
+    COMFYUI,
+    COMFYUI_MODEL,
     JSON,
     RESOURCES,
     ROUTES,
@@ -100,8 +102,10 @@ from llmsnap.http.routes import (
     Purpose,
     Resource,
     Stream,
+    below_upstream,
     default_capture,
     dialect_of,
+    is_below_upstream,
     is_inference,
     is_keyless,
     is_open,
@@ -141,6 +145,8 @@ from llmsnap.http.unstreamed import (
 
 __all__ = [
     "ANYBODY",
+    "COMFYUI",
+    "COMFYUI_MODEL",
     "HEADER_FIELDS",
     "JSON",
     "NO_RIGHTS",
@@ -183,6 +189,7 @@ __all__ = [
     "WrongKeys",
     "allow_origin",
     "below_prefix",
+    "below_upstream",
     "best_encoding",
     "default_capture",
     "delete_path",
@@ -194,6 +201,7 @@ __all__ = [
     "events_of",
     "from_environ",
     "is_ambient",
+    "is_below_upstream",
     "is_browser",
     "is_event_stream",
     "is_inference",

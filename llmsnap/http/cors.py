@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 from llmsnap.http.headers import Headers
 from llmsnap.http.hosts import is_private_host
 from llmsnap.http.routes import (
+    COMFYUI_ROOT,
     SAFE_METHODS,
     UPSTREAM,
     Purpose,
+    below_upstream,
+    is_below_upstream,
     purpose_of,
     shares_with_any_origin,
 )
@@ -145,7 +148,7 @@ def page_verdict(
     *headers* are those of `PAGE_HEADERS` the request has, by lower-case name. *ambient*: it needs
     no key, or has one that browsers send automatically (Basic).
     """
-    if headers.get("service-worker") and not path.startswith(UPSTREAM):
+    if headers.get("service-worker") and not is_below_upstream(path):
         return Verdict.REFUSE  # the web UI has none, and one would intercept every path below it
     purpose = purpose_of(method, path, query, upgrades=bool(headers.get("upgrade")))
     if purpose is Purpose.READ:
@@ -204,16 +207,22 @@ def is_browser(user_agent: str) -> bool:
 
 
 def page_below_upstream(referer: str) -> str:
-    """Return the raw path after ``/upstream/`` of the page *referer*; "" for any other page.
+    """Return what ``below_upstream`` returns for the page *referer*; "" for any other page.
 
-    A reverse proxy may add a path prefix before ``/upstream/``.
+    A reverse proxy may add a path prefix before ``/upstream/`` and ``/comfyui/``.
     """
+    if UPSTREAM not in referer and COMFYUI_ROOT not in referer:
+        return ""
     try:
         path = urlsplit(referer).path
     except ValueError:
         return ""
     _, found, rest = path.partition(UPSTREAM)
-    return rest.lstrip("/") if found else ""
+    if found:
+        return below_upstream(found + rest)
+    prefix, found, rest = path.partition(COMFYUI_ROOT)
+    is_ours = f"{prefix}/".endswith("/ui/") or "/ui/" in prefix
+    return below_upstream(found + rest) if found and not is_ours else ""
 
 
 def is_private(origin: str) -> bool:

@@ -13,7 +13,7 @@ PARENT = re.compile(r"[\x00-\x20]*+\.\.[\x01-\x20]*+(?:[;\x00].*)?", re.DOTALL)
 
 SLASHES = re.compile(r"/{2,}")
 # After these prefixes a slash is significant: it belongs to an upstream, the UI, or a name.
-KEEP_SLASHES = ("/upstream/", "/ui/", "/api/models/")
+KEEP_SLASHES = ("/upstream/", "/comfyui/", "/ui/", "/api/models/")
 
 
 TWICE = re.compile(r"(?:/v1)+(?=/v1(?:/|$))")

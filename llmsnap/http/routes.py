@@ -28,6 +28,10 @@ HTML, ANY = "text/html", "*/*"
 METHODS = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UPSTREAM = "/upstream/"
+COMFYUI = "/comfyui"
+"""The pages and calls of the local model ``COMFYUI_MODEL``, whose clients know no other address."""
+COMFYUI_MODEL = "comfyui_auto"
+COMFYUI_ROOT = f"{COMFYUI}/"
 PROPS_PATH = "/props"
 VERSION = "/v1/"
 VERSIONLESS = "/v/"
@@ -404,7 +408,14 @@ BELOW_UPSTREAM = (
     HttpRoute(("GET",), "/upstream", "upstream", "To the page of models.", status=302),
     _below_upstream(("GET",), "", 307),
     _below_upstream(("POST", "PUT", "PATCH", "DELETE"), ANY),
-)
+    HttpRoute(
+        ("GET", "POST", "PUT", "PATCH", "DELETE"), "/comfyui/{path}", "upstream",
+        "The server of the model `comfyui_auto`.",
+        "Only `/comfyui/` itself loads it: anything else is 409 while it is not ready.",
+        model=ModelPlace.PATH, parameters=(REST, *WAITING), sends=ANY,
+        answers={ANY: "Anything"}, errors=(*BODY_FAILS, *MODEL_FAILS), passes=True,
+    ),
+)  # fmt: skip
 
 # --- health and logs ----------------------------------------------------------------------------
 
@@ -746,6 +757,18 @@ def is_inference(path: str) -> bool:
     return path in INFERENCE_PATHS
 
 
+def is_below_upstream(path: str) -> bool:
+    """Whether *path* belongs to the server of one model, which it names."""
+    return path.startswith((UPSTREAM, COMFYUI_ROOT)) or path == COMFYUI
+
+
+def below_upstream(path: str) -> str:
+    """Return the part of the raw *path* that begins with a model's name; "" if there is none."""
+    if path.startswith(UPSTREAM):
+        return path.removeprefix(UPSTREAM).lstrip("/")
+    return COMFYUI_MODEL + path.removeprefix(COMFYUI) if is_below_upstream(path) else ""
+
+
 def is_open(path: str) -> bool:
     """Whether *path* needs neither a key nor an accepted Host header."""
     return path in OPEN_PATHS
@@ -797,7 +820,7 @@ def purpose_of(method: str, path: str, query: str = "", *, upgrades: bool = Fals
 
     A GET is not always safe: below ``/upstream`` and on inference routes it loads a model.
     """
-    if path.startswith(UPSTREAM):
+    if is_below_upstream(path):
         return Purpose.UPSTREAM
     row = route_at(path)
     if row.is_inference or (row.observes and "autoload" in query):
@@ -821,7 +844,7 @@ def needs_admin(method: str, path: str) -> bool:
 
     A path that is not in the table does if it could change state or resembles one that does.
     """
-    if path.startswith(UPSTREAM):
+    if is_below_upstream(path):
         return is_upstream_admin(path)
     row = route_at(path, method)
     if row.access in {Access.OPEN, Access.KEYLESS, Access.SHARED}:

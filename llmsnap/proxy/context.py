@@ -37,6 +37,8 @@ class RequestContext:
     """Whether it has, or had, a lease of a local model."""
     queue_s = 0.0
     """How long it waited for other requests and models."""
+    is_recorded = True
+    """Whether it is in the activity, and shown while it is in flight."""
     profile = ""
     """The profile that gave the client's name another meaning."""
     priority = 0

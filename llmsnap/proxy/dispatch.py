@@ -24,6 +24,7 @@ from llmsnap.errors import (
     UpstreamRefused,
 )
 from llmsnap.http import (
+    COMFYUI,
     PAGE_SANDBOX,
     SANDBOX,
     ModelPlace,
@@ -176,7 +177,9 @@ class Dispatcher:
         context.watches = stream.is_event_source(request)
         looks = request.method in OBSERVING_METHODS and request_config.observes(rest)
         context.observes = looks or (request.method in OBSERVING_METHODS and rest == HEALTH_PATH)
-        context.never_swap = looks or request_config.ignores(rest)
+        is_comfyui = payload.prefix == COMFYUI
+        context.is_recorded = not is_comfyui
+        context.never_swap = looks or request_config.ignores(rest) or (is_comfyui and rest != "/")
         try:
             return self._serve(context, request_config)
         except NotReady:
@@ -247,7 +250,7 @@ class Dispatcher:
         request = context.request
         try:
             request.requested = context.payload.requested
-            route = request_config.names.resolve(request.requested, request.key.may_use)
+            route = _resolve(context, request_config)
             if route.requested != request.requested:
                 context.payload.pin(route.requested)
                 context.profile = request_config.profile
@@ -584,6 +587,14 @@ def _turn_to(context: RequestContext, request_config: RequestConfig, model: Mode
         context.priority = priorities.get(model.id, 0)
     _adapt(context, settings, settings.model_name)
     _set_wait_rules(context, model)
+
+
+def _resolve(context: RequestContext, request_config: RequestConfig) -> Route:
+    """Return what serves the model that *context* requests. Raises: UnknownModel."""
+    names, request = request_config.names, context.request
+    if context.payload.prefix == COMFYUI:  # a certain model, whatever the active profile says
+        return names.resolve_model(request.requested, request.key.may_use)
+    return names.resolve(request.requested, request.key.may_use)
 
 
 def _set_wait_rules(context: RequestContext, model: ModelConfig) -> None:

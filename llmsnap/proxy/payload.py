@@ -24,7 +24,18 @@ from llmsnap.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
-from llmsnap.http import RESOURCES, ClientKey, JsonProblem, ModelPlace, is_inference, leaves_root
+from llmsnap.http import (
+    COMFYUI,
+    COMFYUI_MODEL,
+    RESOURCES,
+    UPSTREAM,
+    ClientKey,
+    JsonProblem,
+    ModelPlace,
+    below_upstream,
+    is_inference,
+    leaves_root,
+)
 from llmsnap.proxy.client import OutgoingBody
 from llmsnap.proxy.jsonbody import (
     CompiledFilter,
@@ -280,12 +291,7 @@ def parse_upstream(request: Request, request_config: RequestConfig) -> Payload:
     Raises: NotFound, Forbidden, and as ``parse_request``.
     """
     raw, question, query = request.raw_path.partition("?")
-    wanted = raw.removeprefix("/upstream/").lstrip("/")
-    if not wanted:
-        raise NotFound("no model id in path: use /upstream/<model>/...")
-    # An unknown name is passed on as well: resolving it suggests similar ones.
-    found = request_config.names.below_upstream(wanted, request.key.may_use)
-    name, rest = found or (unquote(wanted.partition("/")[0]), "")
+    name, rest = _model_in_path(request, request_config, raw)
     request.requested = name
     payload = _parse_below(request, request_config, name, rest) if rest else None
     if payload is None:
@@ -293,6 +299,20 @@ def parse_upstream(request: Request, request_config: RequestConfig) -> Payload:
         payload = RawPayload(request, name, rest + question + query, limit_bytes)
     payload.prefix = raw[: len(raw) - len(rest)] if rest else raw
     return payload
+
+
+def _model_in_path(request: Request, request_config: RequestConfig, raw: str) -> tuple[str, str]:
+    """Return the model that the path *raw* names, and the rest. Raises: NotFound."""
+    wanted = below_upstream(raw)
+    if not wanted:
+        raise NotFound("no model id in path: use /upstream/<model>/...")
+    if not raw.startswith(UPSTREAM):
+        if COMFYUI_MODEL not in request_config.config.models:
+            raise NotFound(f"{COMFYUI} serves the local model {COMFYUI_MODEL!r}; there is none")
+        return COMFYUI_MODEL, raw.removeprefix(COMFYUI)
+    # An unknown name is passed on as well: resolving it suggests similar ones.
+    found = request_config.names.below_upstream(wanted, request.key.may_use)
+    return found or (unquote(wanted.partition("/")[0]), "")
 
 
 def _parse_below(

@@ -57,6 +57,7 @@ class ObservedRequest(Protocol):
     queue_s: float
     load_s: float
     swap_id: int | None
+    is_recorded: bool
     profile: str
     priority: int
     first_byte_at: float | None

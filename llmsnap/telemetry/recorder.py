@@ -58,13 +58,18 @@ class Recorder:
     ) -> ResponseObserver:
         """Return the observer of a request that is now in flight; *body* is sent to the model.
 
+        A request that is not recorded is observed, but neither listed nor filed.
         The body is kept only if it is to be captured. *length* is given for a body that is not in
         memory.
         """
         self._serial += 1
         path, body_bytes = context.sent_path, len(body) if length is None else length
         buffer = None
-        if self.captures.enabled and self.policy.mask(path) is not Mask.NONE:
+        if (
+            context.is_recorded
+            and self.captures.enabled
+            and self.policy.mask(path) is not Mask.NONE
+        ):
             buffer = self._buffers[self._serial] = CaptureBuffer(self.captures, self.policy, path)
             if not self.policy.omitted_reason(len(body), context.shown_headers, path):
                 buffer.keep_request(body)
@@ -77,8 +82,9 @@ class Recorder:
             buffer=buffer,
             on_finish=self._finish,
         )
-        self._observers[observer.serial] = observer
-        self.bus.publish(RequestStarted())
+        if context.is_recorded:
+            self._observers[observer.serial] = observer
+            self.bus.publish(RequestStarted())
         return observer
 
     def in_flight(self) -> list[ResponseObserver]:
@@ -98,7 +104,9 @@ class Recorder:
         return True
 
     def _finish(self, observer: ResponseObserver) -> None:
-        self._observers.pop(observer.serial, None)
+        if self._observers.pop(observer.serial, None) is None:
+            observer.release()
+            return
         self._ended.append((observer, self._buffers.pop(observer.serial, None)))
         if observer.response_bytes + observer.body_bytes > SMALL_BYTES:
             while self._ended:  # those that ended before have lower ids

@@ -20,7 +20,9 @@ from llmsnap.http import (
     Sender,
     Sessions,
     Verdict,
+    below_upstream,
     is_ambient,
+    is_below_upstream,
     is_browser,
     is_open,
     is_same_host,
@@ -98,7 +100,7 @@ def is_sandboxed_page(request: Request, environ: Mapping[str, Any], runtime: Run
     referer, host = environ.get("HTTP_REFERER", ""), environ.get("HTTP_HOST", "")
     return (
         environ.get("HTTP_ORIGIN", "null") == "null"
-        and request.path.startswith(UPSTREAM)
+        and is_below_upstream(request.path)
         and is_same_host(referer, host)
         and _is_of_same_model(page_below_upstream(referer), request, runtime)
     )
@@ -110,7 +112,7 @@ def _check_page_of_model(request: Request, referer: str, runtime: Runtime) -> No
     A page can hide its address (``Referrer-Policy``), so this stops mistakes, not attacks.
     Raises: Forbidden.
     """
-    page = page_below_upstream(referer) if UPSTREAM in referer else ""
+    page = page_below_upstream(referer)
     if page and not _is_of_same_model(page, request, runtime):
         raise Forbidden(
             "a page of a model's server may ask that model only, below /upstream/; to open another "
@@ -131,9 +133,8 @@ def _is_of_same_model(page: str, request: Request, runtime: Runtime) -> bool:
 def _name_in(request: Request, runtime: Runtime) -> str:
     """Return the model name in the path of *request*, or "" if it names none."""
     path = request.raw_path.partition("?")[0]
-    if not path.startswith(UPSTREAM):
-        return ""
-    found = runtime.names.below_upstream(path.removeprefix(UPSTREAM).lstrip("/"))
+    below = below_upstream(path)
+    found = runtime.names.below_upstream(below) if below else None
     return found[0] if found else ""
 
 
@@ -166,7 +167,7 @@ def elsewhere(request: Request, environ: Mapping[str, Any], runtime: Runtime) ->
     """
     pages = runtime.pages
     if not pages.separate:
-        if request.path.startswith(UPSTREAM):
+        if is_below_upstream(request.path):
             request.trusts_pages = runtime.keyring.open or sees_loopback(environ)
         return None
     if is_open(request.path):
@@ -174,7 +175,7 @@ def elsewhere(request: Request, environ: Mapping[str, Any], runtime: Runtime) ->
     if pages.is_here(environ):
         return _in_pages_origin(request, environ, runtime)
     request.trusts_pages = False
-    if request.method == "GET" and request.path.startswith(UPSTREAM) and _is_navigation(environ):
+    if request.method == "GET" and is_below_upstream(request.path) and _is_navigation(environ):
         name = _name_in(request, runtime)
         route = runtime.names.resolve(name, request.key.may_use) if name else None
         url = pages.url_of(route.model.id, environ) if isinstance(route, LocalRoute) else ""
@@ -189,7 +190,7 @@ def _in_pages_origin(
     if request.path == "/" and only in runtime.config.models:
         return _redirect(relative_reference(f"{UPSTREAM}{quote(only, safe='')}/", request.path))
     is_right = not only or runtime.names.served_id(_name_in(request, runtime)) == only
-    if request.path.startswith(UPSTREAM) and is_right:
+    if is_below_upstream(request.path) and is_right:
         return None
     raise NotFound("only pages of models are served at this address; the interface has another")
 

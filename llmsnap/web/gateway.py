@@ -26,7 +26,6 @@ from llmsnap.errors import (
 from llmsnap.http import (
     NO_RIGHTS,
     RESOURCES,
-    UPSTREAM,
     ClientKey,
     Dialect,
     Headers,
@@ -35,6 +34,7 @@ from llmsnap.http import (
     allow_origin,
     error_answer,
     is_ambient,
+    is_below_upstream,
     is_inference,
     is_keyless,
     is_open,
@@ -216,7 +216,7 @@ def _handler(request: Request, service: Service) -> access.Handle | None:
     resource = RESOURCES.get(request.path)
     handle: access.Handle
     if resource is None:
-        if not request.path.startswith(UPSTREAM):
+        if not is_below_upstream(request.path):
             return None
         handle = service.dispatcher.handle_upstream
     elif is_open(request.path):

@@ -153,6 +153,9 @@ def test_other_limits_inherit_or_stand_alone() -> None:
     assert "unloadTimeout: must be at least 0" in problem("unloadTimeout: -1")
     limits = [model(f"concurrencyLimit: {limit}").concurrency_limit for limit in (0, -3, 4)]
     assert limits == [100, 100, 4]
+    comfyui = config("models: {comfyui_auto: {cmd: 's ${PORT}', concurrencyLimit: 9}}").models
+    assert comfyui["comfyui_auto"].concurrency_limit == 50
+    assert comfyui["comfyui_auto"].ignore_websockets
 
 
 def test_further_keys() -> None:

@@ -12,6 +12,7 @@ from gevent import socket
 from tests.e2e.api import serving
 from tests.e2e.harness import DEFAULT_DOOR, ROOT, Running
 from tests.fakes.ports import free_port
+from tests.parity import parity
 
 pytestmark = pytest.mark.e2e
 
@@ -24,6 +25,7 @@ models:
   held: {{cmd: "{site} --port ${{PORT}}", compat: {{ignoreStreams: false}}}}
   brief: {{cmd: "{site} --port ${{PORT}}", ttl: 1}}
   boxed: {{cmd: "{site} --port ${{PORT}}", sandbox: true}}
+  comfyui_auto: {{cmd: "{site} --port ${{PORT}}"}}
 peers:
   p: {{proxy: "{peer}", models: [remote]}}
 """
@@ -104,6 +106,21 @@ def test_an_open_tab_does_not_bring_its_model_back(server: Running) -> None:
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
     assert answer.content.startswith(b"retry: ")
     assert states(server) == {"b": "ready"}
+
+
+@parity("ComfyUI", "`/comfyui/` serves the model `comfyui_auto`, and only its root loads it")
+def test_comfyui_is_loaded_by_its_root_alone(server: Running) -> None:
+    activity = server.get("/api/activity").json()["records"]
+    moved = server.get("/comfyui?theme=dark", allow_redirects=False)
+    assert (moved.status_code, moved.headers["Location"]) == (301, "comfyui/?theme=dark")
+    assert server.post("/comfyui", {}, allow_redirects=False).status_code == 308
+    server.post("/api/models/unload")
+    stale = server.get("/comfyui/file")
+    assert (stale.status_code, states(server)) == (409, {})
+    assert "<title>quiet</title>" in server.get("/comfyui/").text
+    assert states(server) == {"comfyui_auto": "ready"}
+    assert len(server.get("/comfyui/file").content) == 1000
+    assert server.get("/api/activity").json()["records"] == activity
 
 
 def test_a_capture_runs_nothing(server: Running) -> None:

@@ -70,7 +70,7 @@ def test_flask_has_a_view_for_each_row_that_nothing_in_front_of_it_serves() -> N
         for rule in rules
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
-    in_front = {"/upstream/{model}/{path}"} | routes.OPEN_PATHS
+    in_front = {"/upstream/{model}/{path}", "/comfyui/{path}"} | routes.OPEN_PATHS
     views = {
         (method, shape(row.path))
         for row in ROUTES

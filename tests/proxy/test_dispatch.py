@@ -19,6 +19,7 @@ from llmsnap.errors import (
     Forbidden,
     LoadAborted,
     ModelLeft,
+    NotFound,
     NotReady,
     TooManyInFlight,
     UnknownModel,
@@ -715,6 +716,8 @@ def test_a_model_alone_is_redirected_without_being_asked(world) -> None:
     assert not world.queue.tickets
     with pytest.raises(UnknownModel):
         world.answer("/upstream/nope/x")
+    with pytest.raises(NotFound):
+        world.answer("/comfyui/")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ class Body:
         ("GET", "/v1/realtime?model=a", "handle"),
         ("DELETE", "/upstream/a/x", "upstream"),
         ("GET", "/upstream//a/x", "upstream"),
+        ("POST", "/comfyui/prompt", "upstream"),
         ("GET", "/props?model=a", "props"),
         ("HEAD", "/props?x=1&model=a", "props"),
     ],
