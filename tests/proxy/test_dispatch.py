@@ -136,7 +136,7 @@ class World:
 
     def respond(self, made: RequestContext):
         match made.request.path.split("/")[1]:
-            case "upstream":
+            case "upstream" | "comfyui":
                 return self.dispatcher.handle_upstream(made, self.snapshot)
             case "props":
                 return self.dispatcher.handle_props(made, self.snapshot)
