@@ -551,12 +551,14 @@ RECORDS = (
     _api("swaps", "The last swaps.", routine=True),
     _api(
         "swaps/{id}", "One of the last swaps.",
-        "`plan` says which models were to leave, at what cost, and which plans came next.",
+        "`plan` says which models were to leave, at what cost, and which plans came next; "
+        "`sentences` explain it.",
         parameters=(NUMBER,), errors=(404,),
     ),
     _api(
         "plan", "What loading `?model=` would do now; changes nothing.",
-        "`&running=a,b` supposes that these models run, and no others.",
+        "`&running=a,b` supposes that these models run, and no others. `leaving` are those that "
+        "would leave, `eta_s` is when it would be ready; `summary` and `sentences` explain it.",
         parameters=(
             Parameter("model", "Id or alias of the model to load."),
             Parameter("running", "Ids or aliases of the models that run, separated by commas."),

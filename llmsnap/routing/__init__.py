@@ -5,7 +5,8 @@ contract between scheduler and driver), then ``scheduler`` (what each event lead
 (which swaps begin) and ``state`` (what is remembered, and every change of it). ``policies`` say
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
 long failures are held against a model. ``explain`` makes views, reasons and errors of the state,
-``preview`` says what a load would do, ``occupancy`` what the devices of a memory budget hold.
+``preview`` says what a load would do, ``sentences`` puts that and finished swaps into words, and
+``occupancy`` says what the devices of a memory budget hold.
 ``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
 replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
 name has several targets.
@@ -33,6 +34,7 @@ from llmsnap.routing.preview import plan_document
 from llmsnap.routing.recording import Recording, replay
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.selectors import Selection, Selectors, Standing, TargetView
+from llmsnap.routing.sentences import said_of_swap
 from llmsnap.routing.timing import DurationStats
 
 __all__ = [
@@ -61,4 +63,5 @@ __all__ = [
     "change_of",
     "plan_document",
     "replay",
+    "said_of_swap",
 ]

@@ -46,7 +46,7 @@ class Others:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceUse:
+class DeviceOccupancy:
     """One device; sizes are bytes.
 
     *free* is what is left of *capacity* without *reserve*, *others*, *residents* and *reserved*;
@@ -81,7 +81,7 @@ class Occupancy:
     """All devices in order, and all models in order of definition. *mode* names the residency."""
 
     mode: str
-    devices: tuple[DeviceUse, ...] = ()
+    devices: tuple[DeviceOccupancy, ...] = ()
     models: tuple[ModelNeed, ...] = ()
 
 
@@ -139,7 +139,7 @@ def _keeps_asleep(model: ModelState) -> bool:
     return stops or model.state is State.ASLEEP
 
 
-def _use(device: Device, number: int, holdings: list[_Holding]) -> DeviceUse:
+def _use(device: Device, number: int, holdings: list[_Holding]) -> DeviceOccupancy:
     residents = tuple(
         Resident(each.model_id, each.held[number], each.asleep, each.source)
         for each in holdings
@@ -151,7 +151,7 @@ def _use(device: Device, number: int, holdings: list[_Holding]) -> DeviceUse:
     taken = sum(each.held[number] + each.reserved[number] for each in holdings)
     free = max(0, device.capacity - device.reserve - device.others - taken)
     others = Others(device.others, device.holders)
-    return DeviceUse(
+    return DeviceOccupancy(
         device.name, device.capacity, device.reserve, others, free, residents, reserved
     )
 

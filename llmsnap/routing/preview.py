@@ -7,7 +7,9 @@ from typing import Any
 
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
-from llmsnap.routing.residency import Action, Answer, Blocked, LoadKind, NeverFits, Plan
+from llmsnap.routing.explain import eta_s
+from llmsnap.routing.residency import Action, Answer, Blocked, LoadKind, NeverFits, Plan, Room
+from llmsnap.routing.sentences import said_of_plan, summary_of_plan
 from llmsnap.routing.state import SchedulerState
 
 
@@ -33,15 +35,47 @@ class Supposed:
 def preview(
     state: SchedulerState, model: ModelState, running: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """Return what loading *model* would do now, or with *running* idle and nothing else loaded."""
-    if running is None:
-        if model.state is State.READY:
-            return {"model": model.model_id, "answer": "ready"}
-        answer = state.plan(model)
-    else:
+    """Return what loading *model* would do now, or with *running* idle and nothing else loaded.
+
+    ``eta_s`` is when it would be ready, ``leaving`` who would leave, with what each frees in bytes
+    and for how long it has been idle; unknown ones are None. ``summary`` and ``sentences`` say it.
+    """
+    found: dict[str, Any] = {"model": model.model_id, "eta_s": None, "leaving": []}
+    answer: Answer
+    if running is not None:
         facts = {name: Supposed(each, runs=name in running) for name, each in state.models.items()}
         answer = state.residency.plan(model.model_id, [n for n in facts if n in running], facts)
-    return {"model": model.model_id, **document_of(answer)}
+        found |= document_of(answer)
+    elif model.state is State.READY:
+        answer = Plan()
+        found["answer"] = "ready"
+    elif model.swap is not None:
+        answer = model.swap.planned.plan
+        found |= {**document_of(answer), "answer": "under_way"}
+    else:
+        answer = state.plan(model)
+        found |= document_of(answer)
+    if isinstance(answer, Plan):
+        found["leaving"] = [_leaving(state, each, answer, running) for each in answer.victims]
+        if running is None and model.measured_s(model.load_kind) is not None:
+            found["eta_s"] = eta_s(state, model)
+    return {**found, "summary": summary_of_plan(found), "sentences": [*said_of_plan(found)]}
+
+
+def _leaving(
+    state: SchedulerState, name: str, plan: Plan, running: Collection[str] | None
+) -> dict[str, Any]:
+    """Return what is known of a victim of *plan*; idle times are those of now."""
+    model, room = state.models[name], plan.room or Room()
+    frees = sum(sum(each.size) for each in room.frees if each.model_id == name)
+    is_now = running is None
+    return {
+        "model": name,
+        "action": str(plan.how.get(name, model.leave_by)),
+        "frees": frees or None,
+        "busy": is_now and model.busy,
+        "idle_s": max(0.0, state.now - model.idle_since) if is_now and not model.busy else None,
+    }
 
 
 def document_of(answer: Answer) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from llmsnap.config import ModelConfig
 from llmsnap.errors import BadRequest, HardwareUnknown, NotFound, UnknownModel
 from llmsnap.http import SANDBOX, masked
 from llmsnap.installation import identify
-from llmsnap.routing import ModelView
+from llmsnap.routing import ModelView, said_of_swap
 from llmsnap.service import Service
 from llmsnap.suggestions import shown
 from llmsnap.tasks import count_tasks
@@ -100,11 +100,12 @@ def swaps() -> ResponseReturnValue:
 
 @bp.get("/api/swaps/<int:swap_id>")
 def swap(swap_id: int) -> ResponseReturnValue:
-    """Return one of the recent swaps, with the plan it followed."""
+    """Return one of the recent swaps, with the plan it followed, and in sentences."""
     found = [each for each in current_telemetry().last_swaps() if each["id"] == swap_id]
     if not found:
         raise NotFound(f"there is no swap {swap_id} among the recent ones")
-    return jsonify(schema_version=SCHEMA_VERSION, swap=found[-1])
+    sentences = list(said_of_swap(found[-1]))
+    return jsonify(schema_version=SCHEMA_VERSION, swap=found[-1], sentences=sentences)
 
 
 @bp.get("/api/plan")

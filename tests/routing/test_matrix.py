@@ -480,12 +480,24 @@ def test_servers_of_other_programs_evict_none_and_stay() -> None:
 def test_a_preview_says_what_a_load_would_do_with_other_models_loaded() -> None:
     world = any_two()
     scheduler = world.scheduler
-    assert scheduler.preview("m1", world.now) == {"model": "m1", "answer": "ready"}
+    ready = scheduler.preview("m1", world.now)
+    assert ready is not None
+    assert (ready["answer"], ready["leaving"]) == ("ready", [])
     found = scheduler.preview("m3", world.now)
     assert found is not None
     assert (found["victims"], found["set"], found["combination"]) == (["m1"], "s", ["m2", "m3"])
     assert found["considered"] == [{"victims": ["m2"], "cost": 1.0, "lost_by": "recent"}]
+    (leaves,) = found["leaving"]
+    assert (leaves["model"], leaves["frees"], leaves["idle_s"] > 0) == ("m1", None, True)
     supposed = scheduler.preview("m3", world.now, ["m4"])
     assert supposed is not None
     assert supposed["victims"] == []
+    world.request("m3")
+    found = scheduler.preview("m3", world.now)
+    assert found is not None
+    assert (found["answer"], found["eta_s"]) == ("under_way", None), "no load was measured"
+    world.run(20.0)
+    found = scheduler.preview("m1", world.now)
+    assert found is not None
+    assert found["eta_s"] > 0
     assert scheduler.preview("m9", world.now) is None

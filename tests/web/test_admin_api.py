@@ -188,6 +188,8 @@ def test_a_swap_says_which_plan_it_followed(client, world) -> None:
     found = client.get(f"/api/swaps/{shown['id']}").json["swap"]
     assert found == shown
     assert "plan" in found
+    said = client.get(f"/api/swaps/{shown['id']}").json["sentences"]
+    assert "Evicted: beta." in said
     assert client.get("/api/swaps/999999").status_code == 404
 
 
@@ -195,6 +197,13 @@ def test_a_plan_says_who_would_leave_and_changes_nothing(client) -> None:
     found = client.get("/api/plan?model=alpha&running=beta").json
     assert (found["answer"], found["victims"]) == ("plan", ["beta"])
     assert found["why"] == "alpha is in group (default)"
+    assert found["leaving"] == [
+        {"model": "beta", "action": "stop", "frees": None, "busy": False, "idle_s": None}
+    ]
+    assert (found["summary"], found["sentences"][0]) == (
+        "evicts beta",
+        "Loading alpha would stop beta.",
+    )
     assert client.get("/api/plan?model=alpha").json["victims"] == []
     assert client.get("/api/plan?model=nobody").status_code == 404
     assert client.get("/api/plan").status_code == 404

@@ -1,0 +1,152 @@
+"""Plans and swaps in sentences, the same in the web UI and on the command line. Pure.
+
+The input are the documents of ``/api/plan`` and ``/api/swaps``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llmsnap.routing.explain import span
+
+GIB = 1024**3
+
+LOST_BY = {
+    "cost": "it costs more",
+    "busy": "one of them is busy",
+    "recent": "one of them was used more recently",
+    "order": "it is equal, and later in the configuration",
+    "late": "it became better after another plan had begun",
+}
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+def summary_of_plan(answer: Mapping[str, Any]) -> str:
+    """Return an answer of ``/api/plan`` in a few words: "evicts qwen (14 GiB, idle 3 min)"."""
+    match answer["answer"]:
+        case "ready":
+            return "is ready"
+        case "under_way":
+            return "is being loaded"
+        case "never_fits":
+            return f"never fits: {answer['reason']}"
+        case "blocked":
+            return f"has to wait: {answer['reason']}"
+    leaving = [_shown(each) for each in answer["leaving"]]
+    if leaving:
+        return f"evicts {_listed(leaving)}"
+    return "fits: nothing has to leave" if "device" in answer else "nothing has to leave"
+
+
+def said_of_plan(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield sentences about an answer of ``/api/plan``."""
+    model = answer["model"]
+    match answer["answer"]:
+        case "ready":
+            yield f"{model} is ready: nothing would change."
+        case "never_fits":
+            yield f"{model} can never be loaded: {answer['reason']}."
+        case "blocked":
+            yield f"{model} would have to wait: {answer['reason']}."
+        case "under_way":
+            yield f"{model} is being loaded{_for_it(answer['leaving'])}."
+            yield from _details(answer)
+        case _:
+            yield f"Loading {model} would {_leaving(answer['leaving'])}."
+            yield from _details(answer)
+            if answer["eta_s"] is not None:
+                yield f"It would be ready in about {took(answer['eta_s'])}."
+
+
+def _shown(leaving: Mapping[str, Any]) -> str:
+    """Return "qwen (14 GiB, idle 3 min)"."""
+    facts = [size(leaving["frees"])] if leaving["frees"] else []
+    if leaving["busy"]:
+        facts.append("busy")
+    elif leaving["idle_s"] is not None:
+        facts.append(f"idle {span(leaving['idle_s'])}")
+    return f"{leaving['model']} ({', '.join(facts)})" if facts else str(leaving["model"])
+
+
+def _for_it(leaving: Iterable[Mapping[str, Any]]) -> str:
+    names = [each["model"] for each in leaving]
+    return f"; {_listed(names)} {'leaves' if len(names) == 1 else 'leave'} for it" if names else ""
+
+
+def _leaving(leaving: Iterable[Mapping[str, Any]]) -> str:
+    """Return "stop a and put b to sleep", or that nothing is evicted."""
+    slept = [_shown(each) for each in leaving if each["action"] == "sleep"]
+    stopped = [_shown(each) for each in leaving if each["action"] != "sleep"]
+    parts = [f"stop {_listed(stopped)}"] if stopped else []
+    parts += [f"put {_listed(slept)} to sleep"] if slept else []
+    return " and ".join(parts) or "evict nothing"
+
+
+def _details(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why a plan was chosen, and which others there were."""
+    if plan["why"]:
+        yield f"Why: {plan['why']}."
+    if plan["victims"]:
+        yield f"Cost: {plan['cost']:.3g}."
+    if plan.get("combination"):
+        yield f"Allowed by set {plan['set']}: {' & '.join(plan['combination'])}."
+    if plan.get("device"):
+        yield f"On {plan['device']}."
+    for each in plan["considered"]:
+        reason = LOST_BY.get(each["lost_by"], each["lost_by"])
+        victims = _listed(each["victims"]) or "nothing"
+        yield f"Not chosen: evict {victims}, at a cost of {each['cost']:.3g}: {reason}."
+
+
+# --- swaps ----------------------------------------------------------------------------------------
+
+ASKED = {"request": "for a request", "load": "by hand", "preload": "as a preload"}
+DONE = {"start": "loaded", "wake": "woke"}
+PHASES = {"wait": "waited", "drain": "drained", "evict": "evicted", "load": "loaded"}
+
+
+def said_of_swap(swap: Mapping[str, Any]) -> Iterator[str]:
+    """Yield sentences about a swap of ``/api/swaps``."""
+    name, target, asked = f"Swap {swap['id']}", swap["target"], ASKED.get(swap["reason"], "")
+    error = swap["error"].partition("\n")[0].removesuffix("; its last output:")
+    match swap["outcome"]:
+        case "done":
+            yield f"{name} {DONE.get(swap['kind'], 'loaded')} {target} {asked}."
+        case "failed":
+            yield f"{name} to {target}, {asked}, failed: {error}."
+        case _:
+            yield f"{name} to {target}, {asked}, was given up{f': {error}' if error else ''}."
+    evicted = _listed(swap["evicted"])
+    yield f"Evicted: {evicted}." if evicted else "Nothing was evicted."
+    if swap["plan"] is not None:
+        yield from _details(swap["plan"])
+    times = [
+        f"{PHASES.get(phase['name'], phase['name'])} {took(phase['ms'] / 1000)}"
+        for phase in swap["phases"]
+    ]
+    if times:
+        yield f"Times: {', '.join(times)}."
+    if swap["waiters"]:
+        waited = took(swap["longest_wait_ms"] / 1000)
+        yield f"Requests that waited: {swap['waiters']}, the longest for {waited}."
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def took(seconds: float) -> str:
+    """Return a duration: ``0.4 s``, ``45 s``, ``61 min``."""
+    return f"{seconds:.1f} s" if seconds < 10 else span(seconds)
+
+
+def size(number: int) -> str:
+    """Return a number of bytes in GiB: ``14 GiB``, ``0.6 GiB``."""
+    return f"{number / GIB:.1f}".removesuffix(".0") + " GiB"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return "a, b and c"."""
+    *first, last = [*names] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
