@@ -57,11 +57,41 @@ def open_files() -> int:
 def memory_bytes(root: Path = Path("/")) -> int:
     """Return how much memory this process may use: the machine's, or what its cgroups allow."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_cgroup_limits(root)])
+    return min([machine, *(limit for limit, _ in _cgroup_limits(root))])
 
 
-def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Yield the limits of our memory cgroup and of those it is in, v2 and v1 (cgroups(7)).
+def memory_used(root: Path = Path("/")) -> int:
+    """Return how much of ``memory_bytes`` is in use, caches of files not counted; 0: not known.
+
+    Of the machine, ``MemTotal - MemAvailable`` (proc(5)); of a cgroup, its usage without its files.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit, folder = min(_cgroup_limits(root), default=(machine, None))
+    if folder is None or limit >= machine:
+        values = _numbers(root / "proc/meminfo", ":")
+        return max(0, values.get("MemTotal", 0) - values.get("MemAvailable", 0)) * 1024
+    of = _numbers(folder / "memory.stat")
+    with suppress(OSError, ValueError):
+        return int((folder / "memory.current").read_text()) - of["file"] + of["shmem"]
+    with suppress(OSError, ValueError):  # version 1
+        usage = int((folder / "memory.usage_in_bytes").read_text())
+        return usage - of.get("total_cache", 0) + of.get("total_shmem", 0)
+    return 0
+
+
+def _numbers(path: Path, colon: str = "") -> dict[str, int]:
+    """Return the whole numbers of a file with lines such as ``name 12``; none of a missing one."""
+    found = {}
+    with suppress(OSError):
+        for line in path.read_text().splitlines():
+            name, *values = line.split()
+            if values and values[0].isdecimal():
+                found[name.removesuffix(colon)] = int(values[0])
+    return found
+
+
+def _cgroup_limits(root: Path) -> Iterator[tuple[int, Path]]:
+    """Yield limit and folder of our memory cgroup and of those it is in, v2 and v1 (cgroups(7)).
 
     In a container the path may be the host's, of which nothing is mounted but the last piece, as
     the root.
@@ -81,11 +111,11 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
             yield from _limits_up(mounts / "memory", path, "memory.limit_in_bytes")
 
 
-def _limits_up(mount: Path, path: str, name: str) -> Iterator[int]:
+def _limits_up(mount: Path, path: str, name: str) -> Iterator[tuple[int, Path]]:
     inside = PurePosixPath(*(piece for piece in path.split("/") if piece != ".."))
     for folder in (inside, *inside.parents):
         with suppress(OSError, ValueError):  # not mounted, or "max"
-            yield int((mount / folder / name).read_text())
+            yield int((mount / folder / name).read_text()), mount / folder
 
 
 def protect_memory(*, debug: bool = False) -> None:

@@ -72,7 +72,7 @@ LIBRARIES = {
     "yaml": ["config"],
     "jsonschema": ["config"],
     "psutil": ["telemetry.hardware", "telemetry.sampling"],
-    "pynvml": ["memory.processes", "telemetry.hardware", "telemetry.sampling"],
+    "pynvml": ["memory.gpus", "telemetry.hardware", "telemetry.sampling"],
     "prometheus_client": ["telemetry.prometheus"],
     "gunicorn": [],
     # Standard library, but with one owner all the same.

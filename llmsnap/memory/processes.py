@@ -1,7 +1,6 @@
-"""The memory that process trees hold: RAM from smaps, GPU memory from NVML and from fdinfo.
+"""The memory that process trees hold: RAM from proc(5), GPU memory as the devices report it.
 
-Sources: proc(5); the kernel's documentation of DRM client usage statistics (``drm-usage-stats``);
-NVML's ``nvmlDeviceGetComputeRunningProcesses``. All functions block on the kernel and on drivers.
+All functions block on the kernel.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 PROC = Path("/proc")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -21,8 +18,6 @@ KIB = 1024
 MAX_PROCESSES = 4096
 """Of one tree. A tree that changes while it is read could otherwise be walked without end."""
 UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": KIB**2, "GiB": KIB**3}
-ON_CARD = ("vram", "local")
-"""Region names of a card's own memory: amdgpu, nouveau and xe say vram, i915 says local."""
 MAPPING = re.compile(rb"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(/.*)")
 
 ChildrenOf = Callable[[int], Iterable[int]]
@@ -34,17 +29,17 @@ class TreeMemory:
 
     *ram* is what no other process shares plus its share of the rest (PSS), shared libraries and
     other mapped files excluded. *weights* is the resident part of the named files that it maps.
-    *gpus* is by PCI address (``0000:01:00.0``) or NVIDIA UUID.
+    *devices* is what the drivers of devices report, by their names.
     """
 
     ram: int = 0
     weights: int = 0
-    gpus: Mapping[str, int] = field(default_factory=dict)
+    devices: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ram_needed(self) -> int:
         """RAM with the weights that are used from there: those that no GPU has a copy of."""
-        return self.ram + max(0, self.weights - sum(self.gpus.values()))
+        return self.ram + max(0, self.weights - sum(self.devices.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,89 +68,31 @@ class TreeActivity:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DrmClient:
-    """One open handle of a GPU: descriptors with the same *client* share its memory."""
-
-    device: str
-    client: str
-    on_card: int
-
-
-class NvmlProcesses:
-    """GPU memory of processes through NVML, which is loaded with the first object of this class."""
-
-    def __init__(self, nvml: Any = None) -> None:
-        self._nvml = nvml if nvml is not None else import_module("pynvml")
-        self._nvml.nvmlInit()
-
-    def used(self) -> dict[int, dict[str, int]]:
-        """Return the bytes of each process by the UUID of the GPU; unknown figures are left out.
-
-        A process is listed as compute and as graphics client with the same figure.
-        """
-        found: dict[int, dict[str, int]] = {}
-        for index in range(self._nvml.nvmlDeviceGetCount()):
-            gpu = self._nvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = self._nvml.nvmlDeviceGetUUID(gpu)
-            name = uuid.decode() if isinstance(uuid, bytes) else uuid
-            for one in self._clients(gpu):
-                if one.usedGpuMemory is not None:  # None: not supported, or not permitted
-                    held = found.setdefault(one.pid, {})
-                    held[name] = max(held.get(name, 0), one.usedGpuMemory)
-        return found
-
-    def _clients(self, gpu: Any) -> Iterator[Any]:
-        for call in (
-            self._nvml.nvmlDeviceGetComputeRunningProcesses,
-            self._nvml.nvmlDeviceGetGraphicsRunningProcesses,
-        ):
-            with suppress(self._nvml.NVMLError):
-                yield from call(gpu)
-
-
-def no_nvidia_processes() -> dict[int, dict[str, int]]:
-    """Return the GPU memory of processes on a machine without NVIDIA GPUs."""
-    return {}
-
-
-def find_nvidia_processes() -> Callable[[], dict[int, dict[str, int]]]:
-    """Return the function that reads NVML's figures; one that returns nothing without NVML."""
-    try:
-        return NvmlProcesses().used
-    except Exception:  # noqa: BLE001 - no library, no driver, no GPU: each its own error
-        return no_nvidia_processes
-
-
 def tree_memory(
     pid: int,
     *,
     weights: Iterable[str] = (),
-    nvidia: Mapping[int, Mapping[str, int]] | None = None,
+    devices: Mapping[str, Mapping[int, int]] | None = None,
     proc: Path = PROC,
 ) -> TreeMemory | None:
     """Return the memory of *pid* and all its descendants; None when *pid* has ended.
 
-    *weights* are the paths of model files, *nvidia* is what ``NvmlProcesses.used`` returned. The
+    *weights* are the paths of model files, *devices* the bytes of each process by device. The
     kernel walks all pages of a process for this: run it in a thread.
     """
     if not (proc / str(pid)).exists():
         return None
     ram = mapped = 0
-    gpus: dict[str, int] = {}
-    clients: dict[tuple[str, str], int] = {}
+    held: dict[str, int] = {}
     files = frozenset(path.encode() for path in weights)
     for each in tree(pid, proc=proc):
         ram += private_ram(each, proc=proc)
         if files:
             mapped += resident_files(each, files, proc=proc)
-        for client in drm_clients(each, proc=proc):
-            clients[client.device, client.client] = client.on_card
-        for device, used in (nvidia or {}).get(each, {}).items():
-            gpus[device] = gpus.get(device, 0) + used
-    for (device, _), used in clients.items():
-        gpus[device] = gpus.get(device, 0) + used
-    return TreeMemory(ram, mapped, gpus)
+        for device, pids in (devices or {}).items():
+            if each in pids:
+                held[device] = held.get(device, 0) + pids[each]
+    return TreeMemory(ram, mapped, held)
 
 
 def tree_activity(pid: int, *, proc: Path = PROC) -> TreeActivity:
@@ -221,39 +158,15 @@ def resident_files(pid: int, files: frozenset[bytes], *, proc: Path = PROC) -> i
     return total
 
 
-def drm_clients(pid: int, *, proc: Path = PROC) -> Iterator[DrmClient]:
-    """Yield the DRM clients of one process: AMD, Intel and nouveau GPUs."""
+def started(pid: int, *, proc: Path = PROC) -> str:
+    """Return when *pid* was started, in clock ticks since boot (proc(5)); "" if it has ended."""
     try:
-        descriptors = sorted((proc / str(pid) / "fd").iterdir())
+        stat = (proc / str(pid) / "stat").read_bytes()
     except OSError:
-        return  # it ended, or belongs to another user
-    for descriptor in descriptors:
-        try:
-            if not str(descriptor.readlink()).startswith("/dev/dri/"):
-                continue
-            text = (proc / str(pid) / "fdinfo" / descriptor.name).read_text(errors="replace")
-        except OSError:
-            continue  # closed meanwhile
-        if client := drm_client(text):
-            yield client
-
-
-def drm_client(text: str) -> DrmClient | None:
-    """Return the client that the text of an fdinfo file describes; None where it is not one.
-
-    ``drm-resident-*`` replaces ``drm-memory-*``, which older drivers print and newer ones repeat.
-    """
-    values = dict(_pairs(text))
-    device, client = values.get("drm-pdev", ""), values.get("drm-client-id", "")
-    if not device or not client:
-        return None
-    held: dict[str, int] = {}
-    for prefix in ("drm-memory-", "drm-resident-"):
-        for name, value in values.items():
-            region = name.removeprefix(prefix)
-            if region != name and region.startswith(ON_CARD):
-                held[region] = size(value)
-    return DrmClient(device, client, sum(held.values()))
+        return ""
+    # The name of the program, in parentheses, may contain any byte.
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    return fields[19].decode() if len(fields) > 19 and fields[0] != b"Z" else ""
 
 
 def size(text: str) -> int:
@@ -269,10 +182,11 @@ def _fields(path: Path) -> dict[str, int]:
         text = path.read_text(errors="replace")
     except OSError:
         return {}
-    return {name: size(value.replace("kB", "KiB")) for name, value in _pairs(text)}
+    return {name: size(value.replace("kB", "KiB")) for name, value in pairs(text)}
 
 
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
+def pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of the lines ``name: value`` of a file of /proc."""
     for line in text.splitlines():
         name, colon, value = line.partition(":")
         if colon:

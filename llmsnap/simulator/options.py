@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from llmsnap.simulator.devices import sizes
 
 # Options that can be changed at run time: those that are read for each request.
 CHANGEABLE = (
@@ -50,6 +52,8 @@ class SimOptions:
     sleep_time: float = 0.0
     wake_time: float = 0.0
     memory: int = 0
+    device_memory: Mapping[str, int] = field(default_factory=dict)
+    asleep_memory: Mapping[str, int] = field(default_factory=dict)
 
     exit_at_start: int | None = None
     exit_after_requests: int = 0
@@ -147,6 +151,35 @@ def _amount(text: str) -> float:
     return value
 
 
+def _sizes(text: str) -> dict[str, int]:
+    try:
+        return sizes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class _Memory(argparse.Action):
+    """Takes MB of RAM, or sizes by pretend device."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Note what the value says."""
+        del parser, option_string
+        text = str(values)
+        try:
+            if "=" in text:
+                namespace.device_memory = _sizes(text)
+            else:
+                namespace.memory = _count(text)
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
 def _add_server(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("server").add_argument
     add("--host", help="address to listen on (127.0.0.1)")
@@ -179,7 +212,19 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     )
     add("--sleep-time", type=_amount, metavar="S", help="seconds /sleep takes")
     add("--wake-time", type=_amount, metavar="S", help="seconds /wake_up takes")
-    add("--memory", type=_count, metavar="MB", help="memory to hold while loaded and awake")
+    add(
+        "--memory",
+        action=_Memory,
+        metavar="MB|DEVICE=SIZE,...",
+        help="memory to hold while loaded and awake: MB of RAM, or gpu0=18GiB of a pretend "
+        "device, see the module llmsnap.simulator.devices",
+    )
+    add(
+        "--asleep-memory",
+        type=_sizes,
+        metavar="DEVICE=SIZE,...",
+        help="what it holds of pretend devices while asleep",
+    )
 
 
 def _add_process_faults(parser: argparse.ArgumentParser) -> None:

@@ -15,9 +15,16 @@ from gevent.pool import Group, Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from llmsnap.simulator.app import App
+from llmsnap.simulator.devices import DeviceFull
 from llmsnap.simulator.exchange import Json
 from llmsnap.simulator.options import SimOptions, build_parser, parse
-from llmsnap.simulator.state import SimState, flood, leave_later, start_grandchild
+from llmsnap.simulator.state import (
+    SimState,
+    flood,
+    leave_later,
+    out_of_memory,
+    start_grandchild,
+)
 
 BACKLOG = 1024
 
@@ -72,7 +79,13 @@ class SimServer:
     def _load(self) -> None:
         options = self.state.options
         self.state.write_line(f"loading {options.model}")
-        self.state.hold_memory()
+        try:
+            self.state.hold_memory()
+        except DeviceFull as full:
+            for line in out_of_memory(full):
+                self.state.write_line(line)
+            self.state.leave(1)
+            return
         gevent.sleep(options.load_time)
         if not options.never_healthy:
             self.state.loaded.set()

@@ -11,6 +11,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from llmsnap.simulator.devices import DeviceFull, find_pretend_memory
 from llmsnap.simulator.exchange import ClientSocket, Json
 from llmsnap.simulator.options import SimOptions
 
@@ -42,6 +43,7 @@ class SimState:
         self.gone = 0
         self.recent: deque[Json] = deque(maxlen=RECENT_REQUESTS)
         self._memory = b""
+        self._pretend = find_pretend_memory()
         self._since = monotonic()
 
     def __repr__(self) -> str:
@@ -49,7 +51,12 @@ class SimState:
         return f"<State {self.options.model} {word}, {self.in_flight} in flight>"
 
     def hold_memory(self) -> None:
-        """Allocate the memory set by the options, and touch every page of it."""
+        """Allocate the memory set by the options, and touch every page of it. Raises: DeviceFull.
+
+        Blocks briefly, on the file of pretend devices.
+        """
+        if self._pretend is not None and self.options.device_memory:
+            self._pretend.hold(self.options.device_memory)
         self._memory = b"\x01" * (self.options.memory << 20)
 
     def fall_asleep(self, level: int) -> None:
@@ -58,16 +65,18 @@ class SimState:
         self.sleep_level = level
 
     def release_memory(self) -> None:
-        """Free the memory."""
+        """Free the memory, except what a sleeping server keeps of pretend devices."""
         self._memory = b""
+        if self._pretend is not None and self.options.device_memory:
+            self._pretend.hold(self.options.asleep_memory)
 
     def awake(self, parts: Set[str] = PARTS) -> None:
-        """Wake *parts*; once all are awake, accept inference again."""
-        was_asleep = bool(self.asleep)
-        self.asleep -= parts
-        if was_asleep and not self.asleep:
-            self.sleep_level = 0
+        """Wake *parts*; once all are awake, accept inference again. Raises: DeviceFull."""
+        asleep = self.asleep - parts
+        if self.asleep and not asleep:
             self.hold_memory()
+            self.sleep_level = 0
+        self.asleep = asleep
 
     def begin_inference(self) -> None:
         """Count the start of an inference request."""
@@ -97,6 +106,19 @@ class SimState:
             "in_flight": self.in_flight,
             "clients_gone": self.gone,
         }
+
+
+def out_of_memory(full: DeviceFull) -> list[str]:
+    """Return the lines that llama-server prints when a device is full."""
+    mib = full.wanted / 1024**2
+    number = full.device.removeprefix("gpu")
+    return [
+        f"ggml_backend_cuda_buffer_type_alloc_buffer: allocating {mib:.2f} MiB on device {number}: "
+        "cudaMalloc failed: out of memory",
+        f"alloc_tensor_range: failed to allocate CUDA{number} buffer of size {full.wanted}",
+        "llama_model_load: error loading model: unable to allocate the buffer",
+        "main: exiting due to model loading error",
+    ]
 
 
 FLOODS_PER_SECOND = 20

@@ -5,9 +5,10 @@ Inference is refused from the start of a sleep to the end of a wake.
 
 from __future__ import annotations
 
+from llmsnap.simulator.devices import DeviceFull
 from llmsnap.simulator.exchange import Refusal, SimRequest, SimResponse, json_response
 from llmsnap.simulator.routes import GET, Route, work
-from llmsnap.simulator.state import PARTS, SimState
+from llmsnap.simulator.state import PARTS, SimState, out_of_memory
 
 
 def sleep(state: SimState, request: SimRequest) -> SimResponse:
@@ -41,7 +42,12 @@ def wake_up(state: SimState, request: SimRequest) -> SimResponse:
         raise Refusal(500, "wake failed, as --fail-wake demands", "internal_error")
     if state.asleep:
         state.corrupted = options.corrupt_after_wake
-    state.awake(frozenset(tags.split(",")) if tags else PARTS)
+    try:
+        state.awake(frozenset(tags.split(",")) if tags else PARTS)
+    except DeviceFull as full:
+        for line in out_of_memory(full):
+            state.write_line(line)
+        raise Refusal(500, "CUDA error: out of memory", "internal_error") from None
     rest = f", {' and '.join(sorted(state.asleep))} still asleep" if state.asleep else ""
     state.write_line(f"awake after {options.wake_time:g} s{rest}")
     return json_response({})
