@@ -127,9 +127,9 @@ class SwapRecord:
     *reason* is who asked: ``request``, ``load`` (by hand) or ``preload``. *waits_s* are the waits
     of the requests granted when the target became ready, oldest first. *phases* are (name,
     seconds) in the order they happened: ``wait`` (from the first waiter to the decision),
-    ``drain``, ``save``, ``evict``, ``load``, ``restore``. *reopened*: the drain took so long that
-    the gates opened once more. *began_s* and *ended_s* are on the scheduler's clock. *plan* is what
-    was decided, and why.
+    ``drain``, ``save``, ``evict``, ``barrier``, ``load``, ``restore``, ``canary``. *reopened*: the
+    drain took so long that the gates opened once more. *began_s* and *ended_s* are on the
+    scheduler's clock. *plan* is what was decided, and why.
     """
 
     swap_id: int

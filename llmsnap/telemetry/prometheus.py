@@ -143,6 +143,9 @@ class Metrics:
         self._swap_durations = self._histogram(
             "swap_duration_seconds", "From the decision to swap until the target is ready.", "model"
         )
+        self._swap_phases = self._histogram(
+            "swap_phase_seconds", "Duration of each phase of a swap.", "model", "phase"
+        )
 
     # ``labels`` of prometheus_client takes a lock and checks its arguments each time: the cache
     # saves half of the cost of counting. The number of labels bounds it.
@@ -222,6 +225,8 @@ class Metrics:
         """Count a finished swap."""
         model = self.label(swap.target)
         self._swaps(model, swap.reason, swap.outcome).inc()
+        for name, seconds in swap.phases:
+            self._swap_phases(model, name).observe(seconds)
         if swap.started_at:
             self._swap_durations(model).observe(max(0.0, swap.at - swap.started_at))
 

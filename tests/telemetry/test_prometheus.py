@@ -73,7 +73,10 @@ def busy() -> tuple[Metrics, Gauges]:
         )  # fmt: skip
     metrics.count_transition(ProcessStateChanged("llama", "stopped", "starting"))
     metrics.count_transition(ProcessStateChanged("llama", "starting", "ready"))
-    metrics.count_swap(SwapFinished(swap_id=1, target="llama", outcome="done", started_at=1.0))
+    swap = SwapFinished(
+        swap_id=1, target="llama", outcome="done", started_at=1.0, phases=(("load", 8.2),)
+    )
+    metrics.count_swap(swap)
     gauges = Gauges(
         models=[ModelGauges("llama", "ready", 2, 5), ModelGauges(ODD, "stopped")],
         log_dropped={"llama": 1234},
@@ -180,6 +183,7 @@ def test_it_follows_the_bus(metrics):
     bus.publish(ActivityRecorded(record()))
     bus.publish(ProcessStateChanged("llama", "stopped", "starting"))
     swap = {"target": "llama", "reason": "request", "started_at": 10.0, "at": 14.5}
+    swap["phases"] = (("load", 4.0), ("canary", 0.5))
     bus.publish(SwapFinished(swap_id=1, outcome="failed", **swap))
     bus.publish(SwapFinished(swap_id=2, outcome="done", **swap))
     for subscription in subscriptions:
@@ -189,6 +193,7 @@ def test_it_follows_the_bus(metrics):
     swaps = {("llama", "failed", "request"): 1, ("llama", "done", "request"): 1}
     assert counted(metrics, "swaps_total") == swaps
     assert sum(counted(metrics, "swap_duration_seconds_sum").values()) >= 4.5
+    assert counted(metrics, "swap_phase_seconds_sum")["llama", "canary"] == 1.0
 
 
 # --- the page -------------------------------------------------------------------------------------
