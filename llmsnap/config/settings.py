@@ -260,6 +260,13 @@ class Config:
         "Seconds a request may wait for its model; 0 is no limit.",
         unit="seconds",
     )
+    global_concurrency_limit: int = setting(
+        "globalConcurrencyLimit",
+        Number(0, whole=True, least=0),
+        "Requests that all models together serve at the same time; more get 429, or wait if they "
+        "wait for a load anyway. 0 is no limit.",
+        example=200,
+    )
     send_loading_state: bool = setting(
         "sendLoadingState",
         Flag(),
@@ -537,7 +544,6 @@ class Config:
 TOP = section_of(
     Config,
     also=[
-        *unsupported("set concurrencyLimit of each model; remove it", "globalConcurrencyLimit"),
         *unsupported(
             "llmsnap answers preflights itself, and pages send keys themselves; remove it",
             *("security.cors.allowCredentials", "security.cors.allowedMethods"),

@@ -55,7 +55,16 @@ def _explain_ready(state: SchedulerState, model: ModelState) -> str:
     if model.evicted_by is not None and not model.open:
         held = f"{model.model_id} makes room for {model.evicted_by.target.model_id}"
         return f"{held}; {_explain_swap(state, model.evicted_by)}"
+    if state.is_full:
+        return all_taken(state, model)
     return f"{model.model_id} has {model.limit} slots (concurrencyLimit); {_serving(state, model)}"
+
+
+def all_taken(state: SchedulerState, model: ModelState) -> str:
+    """Return which limit keeps the ready *model* from serving one more request."""
+    if state.is_full:
+        return f"all {state.limit} slots of all models are taken (globalConcurrencyLimit)"
+    return f"all {model.limit} slots of {model.model_id} are taken (concurrencyLimit)"
 
 
 def _explain_swap(state: SchedulerState, swap: Swap) -> str:

@@ -89,12 +89,14 @@ class SchedulerOptions:
 
     *policy*: one of ``policies.POLICIES``. *max_hold_s*: how long a waiting model is held off at
     most, and how long a drain may keep gates shut before they open once more.
-    *queue_timeout_s*: the longest a request waits (0 = no limit).
+    *queue_timeout_s*: the longest a request waits (0 = no limit). *concurrency_limit*: requests
+    that all models together serve at once (0 = no limit).
     """
 
     policy: str = "fair"
     max_hold_s: float = 120.0
     queue_timeout_s: float = 3600.0
+    concurrency_limit: int = 0
 
 
 # --- swaps and their records ----------------------------------------------------------------------
@@ -594,6 +596,7 @@ def change_of(
         policy=config.scheduler.use,
         max_hold_s=config.scheduler.max_hold_s,
         queue_timeout_s=config.queue_timeout_s,
+        concurrency_limit=config.global_concurrency_limit,
     )
     return ConfigChanged(rules, residency_of(config, ram_bytes), options, restart, changed)
 

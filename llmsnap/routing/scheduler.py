@@ -110,7 +110,7 @@ class Admission:
                 request,
                 model,
                 RefusalReason.TOO_MANY,
-                f"all {model.limit} slots of {model.model_id} are taken (concurrencyLimit)",
+                explain.all_taken(self._state, model),
                 SLOT_RETRY_S,
             )
         refusal = self._backing_off(model, request)
@@ -482,8 +482,7 @@ class Reconfiguration:
         for name in event.changed & kept:
             state.forget_failures(state.models[name])
         self._planner.decide()
-        for model in list(state.awaited.values()):
-            state.fill(model)
+        state.fill_all()
         state.request_replan()
 
     def shut_down(self, event: Shutdown) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Literal
@@ -62,7 +63,8 @@ class SchedulerState:
     *running* are the models that take room, *awaited* those that requests, loads by hand or a
     preload wait for, *tickets* the waiting requests, *active_stops* the models that a stop or sleep
     of their own concerns, by its number. *watched* are the models whose becoming idle may let a
-    swap begin. *needs_replan*: the planner decides again at the end of the step.
+    swap begin. *in_flight* counts the requests that all models serve, of which *limit* may be
+    granted. *needs_replan*: the planner decides again at the end of the step.
     """
 
     def __init__(self, options: SchedulerOptions) -> None:
@@ -81,6 +83,8 @@ class SchedulerState:
         self.timers: Timers[TimerKey] = Timers()
         self.residency: Residency = Groups()
         self.options = options
+        self.limit = options.concurrency_limit or sys.maxsize
+        self.in_flight = 0
         self.policy: Policy = POLICIES[options.policy](options)
         self.last_number = 0
 
@@ -176,6 +180,7 @@ class SchedulerState:
         """Decide by *residency* and *options* from now on."""
         self.residency = residency
         self.options = options
+        self.limit = options.concurrency_limit or sys.maxsize
         self.policy = POLICIES[options.policy](options)
 
     def add_model(self, rules: ModelRules) -> None:
@@ -446,7 +451,7 @@ class SchedulerState:
         target.loaded_by = swap.work
         self.end_loads(target, Outcome.OK)
         self.end_preload(target, Outcome.OK)
-        waiting = list(target.waiters.values())[: target.limit - len(target.leases)]
+        waiting = list(target.waiters.values())[: self.free_slots(target)]
         swap.waits_s = tuple(self.now - waiter.since_s for waiter in waiting)
         self.fill(target)
         self.end_swap(swap, SwapOutcome.DONE)
@@ -489,7 +494,9 @@ class SchedulerState:
             and model.open
             and not model.waiters
             and len(model.leases) < model.limit
+            and self.in_flight < self.limit
         ):
+            self.in_flight += 1
             model.leases[request.ticket] = now
             self.effects = [Grant(request.ticket, request.model_id)]
             return True
@@ -503,9 +510,13 @@ class SchedulerState:
         model = self.models.get(event.model_id)
         if model is None or model.leases.pop(event.ticket, None) is None:
             return None
+        was_full = self.is_full
+        self.in_flight -= 1
         if model.evicted_by is not None:
             model.evicted_by.requests_ended((event.ticket,))
-        if model.waiters:
+        if was_full:
+            self.fill_all()
+        elif model.waiters:
             self.fill(model)
         return None if model.leases else model
 
@@ -519,14 +530,29 @@ class SchedulerState:
         if limit_s is not None:
             self.timers.set(("queue", ticket), self.now + limit_s)
 
+    @property
+    def is_full(self) -> bool:
+        """All models together serve as many requests as they may."""
+        return self.in_flight >= self.limit
+
+    def free_slots(self, model: ModelState) -> int:
+        """Return how many further requests *model* may serve; less than 1 for none."""
+        return min(model.limit - len(model.leases), self.limit - self.in_flight)
+
+    def fill_all(self) -> None:
+        """Grant free slots to those who wait for ready models, the oldest first."""
+        for model in sorted(self.awaited.values(), key=lambda model: model.oldest_arrival):
+            self.fill(model)
+
     def fill(self, model: ModelState) -> None:
         """Grant free slots to those who wait, oldest first, as far as the gate allows."""
-        while model.waiters and model.serves and len(model.leases) < model.limit:
+        while model.waiters and model.serves and self.free_slots(model) > 0:
             waiter = next(iter(model.waiters.values()))
             pending_stop = model.pending_stop
             if pending_stop is not None and waiter.number > pending_stop.served_first:
                 return
             self.forget(waiter)
+            self.in_flight += 1
             model.leases[waiter.ticket] = self.now
             self.effects.append(Grant(waiter.ticket, model.model_id, self.now - waiter.since_s))
 

@@ -27,6 +27,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("globalTTL: 30", "global_ttl_s", 30),
     ("unloadTimeout: 0", "unload_timeout_s", 10),
     ("queueTimeout: 0", "queue_timeout_s", 0),
+    ("globalConcurrencyLimit: 4", "global_concurrency_limit", 4),
     ("logLevel: ' DEBUG '", "log_level", "debug"),
     ("logLevel: noisy", "log_level", "info"),
     ("logTimeFormat: RFC3339", "log_time_format", "rfc3339"),
@@ -141,7 +142,6 @@ def test_faults(text: str, words: str) -> None:
             'logLevel: is not known (found debg); "info" is used - did',
         ),
         ("logRequests: true", "logRequests: is deprecated"),
-        ("globalConcurrencyLimit: 4", "globalConcurrencyLimit: has no effect - set concurrencyL"),
         ("store: {captureDir: /c}", "store.captureDir: has no effect - captures are kept in mem"),
         (
             "logToStdout: http, prxy",

@@ -1,6 +1,7 @@
 import pytest
 
 from llmsnap.routing.messages import ModelRules, RefusalReason
+from tests.parity import parity
 from tests.routing.world import World, group
 
 
@@ -25,6 +26,27 @@ def test_newcomers_are_refused_when_every_slot_is_taken_and_waiters_keep_their_p
     assert "all 2 slots of a are taken" in refused.why
     world.finish(first)
     assert third.in_flight
+
+
+@parity("Newer keys", "`globalConcurrencyLimit` limits the requests of all models together")
+def test_all_models_together_serve_so_many_requests_and_the_oldest_waiter_is_next() -> None:
+    world = World("a b", group("all", "a b", swap=False), concurrency_limit=2, slow="b")
+    first, second, third = world.requests("a", 3)
+    late = world.request("b")
+    world.run(1.0)
+    assert (first.in_flight, second.in_flight, third.pending) == (True, True, True)
+    world.run(700.0)
+    assert world.state("b") == "ready"
+    assert late.pending
+    refused = world.refusal("b")
+    assert (refused.reason, refused.retry_after_s) == (RefusalReason.TOO_MANY, 1.0)
+    assert "all 2 slots of all models are taken" in refused.why
+    world.finish(first)
+    assert (third.in_flight, late.pending) == (True, True)
+    world.finish(second)
+    assert late.in_flight
+    world.finish(third)
+    assert world.request("a").in_flight
 
 
 def test_a_full_queue_refuses_with_the_time_a_load_takes() -> None:

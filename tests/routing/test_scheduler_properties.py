@@ -121,6 +121,7 @@ options = st.builds(
     st.sampled_from(sorted(POLICIES)),
     st.sampled_from([2.0, 30.0, 120.0]),
     st.sampled_from([0.0, 300.0, 3600.0]),
+    st.sampled_from([0, 0, 1, 3]),
 )
 
 

@@ -114,10 +114,11 @@ class World:
         max_hold_s: float = 120.0,
         queue_timeout_s: float = 3600.0,
         slow: str = "",
+        concurrency_limit: int = 0,
         **rules: ModelRules,
     ) -> None:
         self.now = 0.0
-        self.options = SchedulerOptions(policy, max_hold_s, queue_timeout_s)
+        self.options = SchedulerOptions(policy, max_hold_s, queue_timeout_s, concurrency_limit)
         self.rules = {n: rules.get(n, ModelRules(n)) for n in names.split()}
         self.residency: Residency = Groups(groups or [group("all", names)])
         self.models = {name: Model(name) for name in self.rules}
@@ -381,6 +382,8 @@ class World:
         assert abs(grant.waited_s - asked.waited_s) < 1e-6
         limit = self.rules[asked.model_id].concurrency_limit
         assert self.in_flight(asked.model_id) <= limit
+        everywhere = sum(map(len, self.serving.values()))
+        assert everywhere <= (self.options.concurrency_limit or everywhere)
         if asked.hold_s is not None:
             self.later(asked.hold_s, lambda: self.finish(asked))
 
