@@ -157,7 +157,7 @@ WHY = {
     415: "The body has an unsupported content encoding.",
     421: "The Host header names a host that is not in allowedHosts (only without keys).",
     422: "The configuration cannot be used.",
-    429: "concurrencyLimit, globalConcurrencyLimit or queueLimit is reached; retry after `Retry-After`.",
+    429: "A limit of requests (see `concurrencyLimit`) is reached; retry after `Retry-After`.",
     500: "A bug; see the log.",
     502: "The model could not be loaded, or did not answer; the message says why.",
     503: "Shutting down, unloaded meanwhile, waited too long, or too many bodies are held; see "
