@@ -23,8 +23,10 @@ from flask_sock import Sock
 from gevent.pywsgi import WSGIServer
 from simple_websocket import Server
 
+from llmsnap.routing import said_of_swap
 from llmsnap.telemetry import ActivityRecord, statistics
 from llmsnap.web import ui
+from tests.ui import made_up_memory
 from tests.ui.made_up import (
     ADVICE,
     CONFIG,
@@ -58,6 +60,7 @@ class World:
         self.frames: list[dict[str, Any]] = []
         self.floods: list[tuple[str, str]] = []
         self.sockets = True
+        self.budget = True
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
         self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
@@ -329,6 +332,33 @@ def as_record(one: dict[str, Any]) -> dict[str, Any]:
 @bp.get("/api/swaps")
 def swaps() -> Response:
     return jsonify(swaps=world.swaps)
+
+
+@bp.get("/api/swaps/<int:number>")
+def swap(number: int) -> Response:
+    found = next((each for each in world.swaps if each["id"] == number), None) or abort(404)
+    return jsonify(swap=found, sentences=[*said_of_swap(found)])
+
+
+@bp.get("/api/memory")
+def memory() -> Response:
+    if world.budget:
+        return jsonify(made_up_memory.memory(world.models))
+    return jsonify(mode="group", devices=[], models=[])
+
+
+@bp.get("/api/plan")
+def plan() -> Response:
+    name = request.args["model"]
+    world.calls.append(f"PLAN {name}")
+    state = next(each["state"] for each in world.models if each["id"] == name)
+    return jsonify(made_up_memory.plan(name, state))
+
+
+@bp.post("/fake/budget/<any(on,off):wanted>")
+def set_budget(wanted: str) -> str:
+    world.budget = wanted == "on"
+    return "OK"
 
 
 @bp.get("/api/timeline")

@@ -268,6 +268,20 @@ def swap(
             {"name": "evict", "ms": 900},
             {"name": "load", "ms": load},
         ],
+        "plan": plan_of(target, leaving),
+    }
+
+
+def plan_of(target: str, leaving: list[str]) -> dict[str, Any]:
+    """The plan of a swap: another model could have left, too."""
+    others = [name for name in LARGE if name not in (target, *leaving)] if leaving else []
+    return {
+        "victims": leaving,
+        "how": dict.fromkeys(leaving, "stop"),
+        "cost": 4.2 * len(leaving),
+        "why": f"{target} needs 17.0 GiB of gpu0, of which 4.4 GiB is free",
+        "device": "gpu0",
+        "considered": [{"victims": others, "cost": 7.9, "lost_by": "cost"}] if others else [],
     }
 
 

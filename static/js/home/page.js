@@ -12,6 +12,8 @@ import { CopyButton, Empty, Figure, Tabs } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { StateBadge } from "../shared/badges.js";
 import { inflightTotal } from "../activity/store.js";
+import { DeviceBars } from "../memory/device-bars.js";
+import { devices } from "../memory/store.js";
 import { failures, requestLoad } from "../models/failures.js";
 import { ModelSelect } from "../models/model-select.js";
 import { useStatus } from "../models/model-status.js";
@@ -109,13 +111,16 @@ function Device({ name, used, total, load }) {
     ${share !== null && html`<meter class="meter" min="0" max="1" high="0.9" value=${share} aria-label="Memory used of ${name}">${percent(share * 100)}</meter>`}</li>`;
 }
 
-function Devices() {
-  const found = sample.value;
-  if (!found) return null;
-  const { host, gpus } = found;
+function Devices({ active }) {
+  const { host, gpus = [] } = sample.value ?? {};
+  const budget = new Set(devices.value.map(({ name }) => name));
+  const loadOf = (name) => (name === "ram" ? host?.cpu_percent : gpus.find((gpu) => `gpu${gpu.index}` === name)?.utilization_percent);
+  const others = gpus.filter((gpu) => !budget.has(`gpu${gpu.index}`));
+  if (!host && !budget.size) return null;
   return html`<section class="card" aria-label="Devices"><div class="card-head"><h2>Devices</h2><div class="tools"><a class="small" href=${pageLink("performance")}>Performance</a></div></div><div class="card-body"><ul class="devices">
-    ${(gpus ?? []).map((gpu) => html`<${Device} key=${gpu.index} name="${gpu.index}: ${gpu.name}" used=${gpu.memory_used} total=${gpu.memory_total} load=${gpu.utilization_percent} />`)}
-    ${host && html`<${Device} name="Host" used=${host.memory_used} total=${host.memory_total} load=${host.cpu_percent} />`}</ul></div></section>`;
+    <${DeviceBars} active=${active} loadOf=${loadOf} />
+    ${others.map((gpu) => html`<${Device} key=${gpu.index} name="${gpu.index}: ${gpu.name}" used=${gpu.memory_used} total=${gpu.memory_total} load=${gpu.utilization_percent} />`)}
+    ${host && !budget.has("ram") && html`<${Device} name="Host" used=${host.memory_used} total=${host.memory_total} load=${host.cpu_percent} />`}</ul></div></section>`;
 }
 
 function Configuration() {
@@ -151,6 +156,6 @@ export default function HomePage({ active }) {
   return html`
     <header class="page-head"><h1>Home</h1></header>
     <div class="page-body">${none && html`<${FirstModel} />`}
-      <div class="home"><div class="stack">${!none && html`<${Now} />`}<${Devices} /></div><div class="stack"><${Connect} /><${Configuration} /></div></div>
+      <div class="home"><div class="stack">${!none && html`<${Now} />`}<${Devices} active=${active} /></div><div class="stack"><${Connect} /><${Configuration} /></div></div>
     </div>`;
 }

@@ -16,6 +16,7 @@ import { CaptureDialog } from "../activity/capture.js";
 import { RequestTable } from "../activity/table.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followLog, LineBuffer } from "../logs/store.js";
+import { asleepText, needs, needText, watchMemory } from "../memory/store.js";
 import { Strip } from "../timeline/strip.js";
 import { lastSwapOf, swapSentence } from "../timeline/swaps.js";
 import { Actions, ServerLink } from "./actions.js";
@@ -51,8 +52,11 @@ const after = (value) => (value > 0 ? `after ${seconds(value)} idle` : "never");
 function Settings({ model, state }) {
   const entry = details.value.get(model.id);
   const group = groups.value.find((each) => each.members.includes(model.id));
+  const need = needs.value.get(model.id);
+  const asleep = need && asleepText(need);
   const memory = state.memoryBytes ? bytes(state.memoryBytes) : "none: it is not loaded";
   const facts = [
+    ["Needs", need && [needText(need), asleep && `keeps ${asleep} asleep`, need.pinned && "pinned: never evicted for another model"].filter(Boolean).join("; ")],
     ["Memory", entry && memory], ["Command", state.cmd && html`<code class="as-typed">${state.cmd}</code> <${CopyButton} text=${state.cmd} label="Copy the command" />`],
     ["Address", state.proxy && html`<span class="mono">${state.proxy}</span>`], ["Aliases", state.aliases.join(", ")],
     ["Group", group && (group.id === "(default)" ? "default group" : group.id)],
@@ -107,6 +111,7 @@ export function ModelDetail({ id, active }) {
   const time = useLive(now);
   const page = useFetched(active, `/api/activity?${modelQuery(id)}&limit=${REQUESTS}`, useLive(activityTick));
   const { statistics } = useStatistics(modelQuery(id), active);
+  useEffect(() => (active ? watchMemory() : undefined), [active]);
   const back = html`<a class="btn quiet icon" href=${pageLink("models")} title="All models" aria-label="All models"><${Icon} name="left" /></a>`;
   if (!model || model.peerID) {
     return html`<header class="page-head">${back}<h1 class="long">${id}</h1></header>

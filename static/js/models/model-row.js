@@ -1,9 +1,10 @@
 // One model of the list: its state and since when, its requests, its actions.
 
-import { classes, html } from "../shared/html.js";
+import { classes, html, useComputed } from "../shared/html.js";
 import { bytes, clockTime, seconds } from "../shared/format.js";
 import { IconButton, MiddleClip } from "../shared/controls.js";
 import { StateBadge } from "../shared/badges.js";
+import { needs, needText } from "../memory/store.js";
 import { Actions, ServerLink } from "./actions.js";
 import { FailureCard, failures, requestLoad } from "./failures.js";
 import { useStatus } from "./model-status.js";
@@ -24,7 +25,9 @@ export function StatusChips({ model, state }) {
   if (state.inFlight) parts.push(html`<span key="f" class="chip"><b>${state.inFlight}</b> in flight</span>`);
   if (state.waiting) parts.push(html`<span key="w" class="chip warn"><b>${state.waiting}</b> waiting${state.etaS ? `, about ${seconds(state.etaS)}` : ""}</span>`);
   if (state.idleLeftS !== null) parts.push(html`<span key="t" class="chip" title="Idle: ${idleVerb} when this reaches zero">${idleVerb} in ${clockTime(state.idleLeftS)}</span>`);
-  if (state.memoryBytes) parts.push(html`<span key="m" class="chip">${bytes(state.memoryBytes)}</span>`);
+  const need = useComputed(() => needs.value.get(model.id)).value;
+  if (need) parts.push(html`<span key="n" class="chip" title="Memory it needs, and where the figure is from">needs ${needText(need)}</span>`);
+  if (state.memoryBytes) parts.push(html`<span key="m" class="chip" title="Main memory of its processes">${bytes(state.memoryBytes)} RAM</span>`);
   if (state.backoffS > 0) parts.push(html`<span key="b" class="chip bad">failed ${state.failures}×, next try in ${clockTime(state.backoffS)}</span>`);
   const loading = model.state === "starting" || model.state === "waking";
   const expected = model.state === "waking" ? state.durations.wake : state.durations.start;

@@ -16,6 +16,8 @@ import { Histogram } from "../shared/histogram.js";
 import { coverage, useStatistics } from "../activity/statistics.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followLog, LineBuffer, logs } from "../logs/store.js";
+import { DeviceBars } from "../memory/device-bars.js";
+import { devices } from "../memory/store.js";
 import { ModelDetail } from "./detail.js";
 import { failures } from "./failures.js";
 import { ModelRow } from "./model-row.js";
@@ -151,13 +153,17 @@ export function Statistics({ active }) {
 
 // --- the page
 
+function Devices({ active }) {
+  return html`<section class="card models-devices" aria-label="Memory" hidden=${!devices.value.length}><ul class="devices"><${DeviceBars} active=${active} /></ul></section>`;
+}
+
 function ModelsList({ active }) {
   const narrow = useMedia("(max-width: 1099.98px)");
   const onLog = (id) => {
     set("log")(id);
     document.querySelector("[data-page=models] .log-panel")?.scrollIntoView({ block: "nearest" });
   };
-  const list = html`<div class="models-left"><${ModelList} onLog=${onLog} /></div>`;
+  const list = html`<div class="models-left"><${Devices} active=${active} /><${ModelList} onLog=${onLog} /></div>`;
   const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} active=${active} />`}<${ModelLog} active=${active} /></div>`;
   return html`
     <header class="page-head"><h1>Models</h1><span class="muted small num">${summary()}</span></header>

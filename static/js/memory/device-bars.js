@@ -1,0 +1,75 @@
+// A bar for each device of the memory budget: who holds how much of it, and what is free.
+
+import { classes, html, useState, useEffect } from "../shared/html.js";
+import { themeVersion } from "../shared/theme.js";
+import { percent } from "../shared/format.js";
+import { MiddleClip } from "../shared/controls.js";
+import { modelLink } from "../models/store.js";
+import { colourOf } from "../performance/colours.js";
+import { devices, sizeText, watchMemory } from "./store.js";
+
+/** The parts of a device from left to right: {key, kind, name, bytes, note, model, source}. */
+function partsOf({ others, residents, reserved, free, reserve }) {
+  const ours = residents.map(({ model, bytes, asleep, source }) => ({ key: `m-${model}`, kind: asleep ? "asleep" : "awake", name: model, model, bytes, note: asleep ? "asleep" : "", source }));
+  const coming = reserved.map(({ model, bytes }) => ({ key: `r-${model}`, kind: "coming", name: model, model, bytes, note: "reserved for its load" }));
+  return [
+    others.bytes > 0 && { key: "others", kind: "others", name: "other programs", bytes: others.bytes, note: others.holders },
+    ...ours, ...coming,
+    free > 0 && { key: "free", kind: "free", name: "free", bytes: free, note: "" },
+    reserve > 0 && { key: "reserve", kind: "reserve", name: "reserve", bytes: reserve, note: "" },
+  ].filter(Boolean);
+}
+
+const partText = ({ name, bytes, note, source, kind }) => (kind === "free" ? `${sizeText(bytes)} free` : [`${name} ${sizeText(bytes)}`, note, source].filter(Boolean).join(", "));
+
+const title = ({ name, label }) => [name === "ram" ? "RAM" : name, label].filter(Boolean).join(", ");
+
+/** The bar in a sentence: "gpu0, RTX 4090: 4 GiB of 24 GiB free; qwen 14 GiB; reserve 0.5 GiB". */
+const sentence = (device, parts) => [`${title(device)}: ${sizeText(device.free)} of ${sizeText(device.capacity)} free`, ...parts.filter(({ kind }) => kind !== "free").map(partText)].join("; ");
+
+/** What a swap reserves beyond what is free is not drawn: models that leave still hold it. */
+function widthsOf(parts, capacity) {
+  let left = capacity - parts.filter(({ kind }) => kind === "reserve").reduce((sum, { bytes }) => sum + bytes, 0);
+  return parts.map(({ kind, bytes }) => {
+    if (kind === "reserve") return bytes / capacity;
+    const drawn = Math.max(0, Math.min(bytes, left));
+    left -= drawn;
+    return drawn / capacity;
+  });
+}
+
+function Part({ part, width, at, onAt }) {
+  const { kind, name, bytes } = part;
+  const text = kind === "free" ? `${sizeText(bytes)} free` : kind === "others" ? "others" : name;
+  return html`<span class=${classes("part-of-device", kind, at && "at")} style=${{ width: `${width * 100}%`, "--part": part.model && colourOf(part.model) }} title=${partText(part)}
+    onPointerEnter=${() => onAt(part.key)} onPointerLeave=${() => onAt("")}><span class="clip">${text}</span></span>`;
+}
+
+function LegendItem({ part, at, onAt }) {
+  const { kind, name, bytes, note, model } = part;
+  const on = { onPointerEnter: () => onAt(part.key), onPointerLeave: () => onAt(""), onFocus: () => onAt(part.key), onBlur: () => onAt("") };
+  const words = html`<span class="device-swatch ${kind}" style=${{ "--part": model && colourOf(model) }}></span><span class="clip">${html`<${MiddleClip} text=${name} />`}</span>`;
+  return html`<li class=${classes("device-part", at && "at")} ...${on}>${model ? html`<a class="row-link" href=${modelLink(model)} title=${partText(part)}>${words}</a>` : html`<span class="row-link" title=${partText(part)}>${words}</span>`}
+    <b class="num nowrap">${sizeText(bytes)}</b>${note && html`<span class="muted clip" title=${note}>${note}</span>`}</li>`;
+}
+
+/** *load*: how busy it is, in percent. */
+function DeviceBar({ device, load }) {
+  const [at, setAt] = useState("");
+  const parts = partsOf(device);
+  const widths = widthsOf(parts, device.capacity);
+  const shown = parts.map((part, index) => [part, widths[index]]).filter(([, width]) => width > 0);
+  return html`<li class="device" data-device=${device.name}>
+    <div class="row"><span class="grow clip"><b>${device.name === "ram" ? "RAM" : device.name}</b>${device.label && html` <span class="muted small">${device.label}</span>`}</span>
+      <span class="small muted num nowrap">${load !== undefined && load !== null && `${percent(load)} busy · `}${sizeText(device.free)} of ${sizeText(device.capacity)} free</span></div>
+    <div class="device-bar" role="img" aria-label=${sentence(device, parts)}>${shown.map(([part, width]) => html`<${Part} key=${part.key} part=${part} width=${width} at=${at === part.key} onAt=${setAt} />`)}</div>
+    <ul class="device-parts small" aria-label="In ${device.name}">${parts.filter(({ kind }) => kind !== "free").map((part) => html`<${LegendItem} key=${part.key} part=${part} at=${at === part.key} onAt=${setAt} />`)}</ul>
+  </li>`;
+}
+
+/** The bars of all devices; *loadOf* returns how busy a device is. Nothing without a memory budget. */
+export function DeviceBars({ active, loadOf = () => null }) {
+  useEffect(() => (active ? watchMemory() : undefined), [active]);
+  void themeVersion.value; // the colours of the models are those of the theme
+  return devices.value.map((device) => html`<${DeviceBar} key=${device.name} device=${device} load=${loadOf(device.name)} />`);
+}

@@ -1,0 +1,94 @@
+// The memory budget: what each device holds, and what each model needs.
+
+import { batch, computed, signal } from "../shared/html.js";
+import { getJson, singleFlight } from "../shared/api.js";
+import { limited } from "../shared/session.js";
+import { subscribe } from "../shared/event-stream.js";
+import { throttle } from "../shared/timing.js";
+
+const REFRESH_SOON_MS = 1000;
+const ANY_GPU = "any";
+
+/** The devices of the budget; empty where groups or a matrix decide. */
+export const devices = signal([]);
+
+/** Model id -> {need, asleep, source, pinned}, the first two by device in bytes. */
+export const needs = signal(new Map());
+
+/** Set where *found* says something else, so that what shows it rests otherwise. */
+function show(target, found, plain = found) {
+  const text = JSON.stringify(plain);
+  if (texts.get(target) === text) return;
+  texts.set(target, text);
+  target.value = found;
+}
+const texts = new Map();
+
+const refresh = singleFlight(async () => {
+  try {
+    const found = await getJson("/api/memory");
+    batch(() => {
+      show(devices, found.devices.filter((device) => isUsed(device, found.models)));
+      show(needs, new Map(found.models.map((each) => [each.model, each])), found.models);
+    });
+  } catch (error) {
+    console.info(`/api/memory: ${error.message}`);
+  }
+});
+
+/** RAM is always a device of the budget, though it says nothing where models run on GPUs only. */
+const isUsed = ({ name, residents, reserved, others }, models) => name !== "ram" || residents.length > 0 || reserved.length > 0 || others.bytes > 0 || models.some(({ need }) => "ram" in need);
+
+/** How many components show memory; it is fetched only while there are some. */
+let watchers = 0;
+const refreshSoon = throttle(REFRESH_SOON_MS, () => watchers && refresh());
+
+/** Keep *devices* and *needs* current until the returned function is called; events say when. */
+export function watchMemory() {
+  if (limited.peek()) return () => {};
+  watchers += 1;
+  refreshSoon();
+  return () => { watchers -= 1; };
+}
+
+/** A request that begins or ceases to wait may be what a swap is decided for, or given up. */
+let waiting = "";
+function onInFlight({ models }) {
+  const found = models.filter((each) => each.waiting).map((each) => each.model).join();
+  if (found !== waiting) refreshSoon();
+  waiting = found;
+}
+
+export function startMemory() {
+  for (const kind of ["open", "modelStatus", "swapStarted", "swap"]) subscribe(kind, refreshSoon);
+  subscribe("configReload", ({ phase }) => phase === "end" && refreshSoon());
+  subscribe("inFlight", onInFlight);
+}
+
+// --- in words
+
+const GIB = 1024 ** 3;
+
+/** 15032385536 -> "14 GiB", 1610612736 -> "1.5 GiB". */
+export const sizeText = (bytes) => `${(bytes / GIB).toLocaleString("en", { maximumFractionDigits: bytes < 10 * GIB ? 1 : 0, minimumFractionDigits: 0 })} GiB`;
+
+const place = (name) => ({ [ANY_GPU]: "any GPU", ram: "RAM" }[name] ?? name);
+const sizes = (byDevice) => Object.entries(byDevice).filter(([, bytes]) => bytes > 0).map(([name, bytes]) => `${sizeText(bytes)} ${name === "ram" ? "of" : "on"} ${place(name)}`).join(" + ");
+
+/** The device that a model of unknown need gets alone. */
+const first = computed(() => devices.value[0]?.name ?? "the first device");
+
+/** "18 GiB on gpu0, measured"; "an unknown amount: gets gpu0 alone". */
+export function needText({ need, source }) {
+  if (source === "unknown") return `an unknown amount: gets ${first.value} alone`;
+  return `${sizes(need) || "no memory"}, ${source}`;
+}
+
+/** What a model keeps while it sleeps; empty where that is nothing or unknown. */
+export const asleepText = ({ asleep }) => sizes(asleep);
+
+/** What it needs in all, for lists: "18 GiB"; empty where that is unknown. */
+export function needTotal(entry) {
+  const total = Object.values(entry?.need ?? {}).reduce((sum, bytes) => sum + bytes, 0);
+  return total ? sizeText(total) : "";
+}

@@ -1,0 +1,79 @@
+"""Memory in the interface: who holds what, what a load would do, why a swap was done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+PARTS = """
+    return [...document.querySelectorAll("[data-device=" + arguments[0] + "] .part-of-device")]
+      .map((part) => [part.title, part.getBoundingClientRect().width]);
+"""
+
+
+@pytest.mark.parametrize(("page", "where"), [("home", "Devices"), ("models", "Memory")])
+def test_each_device_says_who_holds_what_of_it(
+    browser: Any, fake: Any, page: str, where: str
+) -> None:
+    browser.visit(fake.base, page)
+    bar = browser.find(f"[aria-label={where}] [data-device=gpu1] .device-bar")
+    assert bar.get_attribute("role") == "img"
+    said = bar.get_attribute("aria-label")
+    assert said.startswith("gpu1, NVIDIA GeForce RTX 4090: 2.6 GiB of 24 GiB free; ")
+    for part in (
+        "qwen3-coder 2.5 GiB, asleep, declared", "bge-reranker 1.4 GiB, declared",
+        "gpt-oss-120b 17 GiB, reserved for its load", "reserve 0.5 GiB",
+    ):  # fmt: skip
+        assert part in said
+    parts = browser.run(PARTS, "gpu0")
+    assert [title for title, _ in parts] == [
+        "other programs 1.1 GiB, Xorg, firefox", "qwen3-30b-a3b 18 GiB, measured",
+        "bge-m3 1.2 GiB, measured", "3.2 GiB free", "reserve 0.5 GiB",
+    ]  # fmt: skip
+    widths = dict(parts)
+    share = widths["qwen3-30b-a3b 18 GiB, measured"] / sum(widths.values())
+    assert share == pytest.approx(18 / 24, abs=0.02)
+    browser.size(375, 812)
+    browser.find("[data-device=gpu0] .device-part", "18 GiB")
+    browser.wait(lambda: not browser.overflows(), "the bars to fit a phone")
+
+
+def test_a_bar_follows_the_states_and_a_part_leads_to_its_model(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "models")
+    browser.find("[data-device=gpu0] .device-part", "qwen3-30b-a3b")
+    fake.post("/api/models/unload/qwen3-30b-a3b")
+    try:
+        browser.find("[data-device=gpu0] .row", "21 GiB of 24 GiB free")
+    finally:
+        fake.post("/fake/models/all")
+    browser.find("[data-device=gpu0] .device-part", "qwen3-30b-a3b")
+    browser.find("[data-device=gpu0] .device-part a", "bge-m3").click()
+    settings = browser.find("[data-detail=bge-m3] [aria-label=Settings]", "on any GPU")
+    assert "1.2 GiB on any GPU, measured; pinned" in settings.text
+
+
+def test_a_model_says_what_it_needs_and_where_the_figure_is_from(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "models")
+    for model, words in {
+        "qwen3-30b-a3b": "needs 18 GiB on gpu0, measured",
+        "llama-3.3-70b": "needs 22 GiB on gpu0 + 19 GiB on gpu1, estimated from the file",
+        "gpt-oss-120b": "needs 17 GiB on gpu1 + 44 GiB of RAM, measured",
+        "whisper-large": "needs an unknown amount: gets gpu0 alone",
+    }.items():
+        browser.find(f"[data-model='{model}'] .chip", words)
+
+
+def test_without_a_budget_pages_are_as_before(browser: Any, fake: Any) -> None:
+    fake.post("/fake/budget/off")
+    try:
+        browser.visit(fake.base, "models")
+        browser.find("[data-model=bge-m3] .chip")
+        assert not browser.all(".device-bar")
+        assert not browser.all("[data-model=bge-m3] .chip", "needs")
+        browser.visit(fake.base, "home")
+        browser.find("[aria-label=Devices] meter")
+    finally:
+        fake.post("/fake/budget/on")
