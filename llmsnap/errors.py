@@ -317,6 +317,14 @@ class ChildExited(ProcessError):
     """The server ended while it was loading or serving."""
 
 
+class OutOfMemory(ChildExited):
+    """The server ended while it was loading because memory ran out."""
+
+    def with_room(self, room: str) -> OutOfMemory:
+        """Return this error with *room*: what the model needed, and what was free."""
+        return OutOfMemory(f"{Exception.__str__(self)}; {room}", detail=self.detail)
+
+
 class SleepFailed(ProcessError):
     """A sleep endpoint failed."""
 

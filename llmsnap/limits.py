@@ -118,6 +118,19 @@ def _limits_up(mount: Path, path: str, name: str) -> Iterator[tuple[int, Path]]:
             yield int((mount / folder / name).read_text()), mount / folder
 
 
+def oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes of this machine were killed because memory ran out; 0: unknown.
+
+    Counts those of cgroups as well (``oom_kill`` of /proc/vmstat, since Linux 4.13).
+    """
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/vmstat").read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
 def protect_memory(*, debug: bool = False) -> None:
     """Keep keys and prompts out of core files and out of reach of other processes of the same user.
 

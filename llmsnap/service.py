@@ -35,16 +35,19 @@ from llmsnap.models import (
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
     Driver,
+    Lacks,
     ModelView,
     Occupancy,
     Outcome,
     PreloadEnded,
     Recording,
+    ResidencyChanged,
     Scheduler,
     StartSwap,
     SwapEnded,
     change_of,
     plan_document,
+    residency_of,
 )
 from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
@@ -146,7 +149,7 @@ class Service:
         self.accepts = False
         """Whether requests are accepted: from the end of ``open`` to the begin of ``close``."""
         self._processes: dict[str, Process] = {}
-        self._tasks = TaskGroup("service")
+        self._lacks, self._tasks = Lacks(), TaskGroup("service")
         self._open_lock = BoundedSemaphore(1)
         self._reload_lock, self._profile_lock = BoundedSemaphore(1), BoundedSemaphore(1)
         self._closed = False
@@ -193,7 +196,7 @@ class Service:
                 self._recording.open()
             self._stop_leftovers()
             config = self.runtime.config
-            self.driver.reconfigure(change_of(config, ram_bytes=memory_bytes()))
+            self.driver.reconfigure(change_of(config, ram_bytes=memory_bytes(), lacks=self._lacks))
             self._warn_of_open_door()
             self.accepts = True
             if config.preload:
@@ -369,7 +372,9 @@ class Service:
         self.bodies.configure(config)
         self.dispatcher.selectors.configure(config.selectors)
         self.driver.reconfigure(
-            change_of(config, frozenset(restart), frozenset(changes.hot), memory_bytes())
+            change_of(
+                config, frozenset(restart), frozenset(changes.hot), memory_bytes(), self._lacks
+            )
         )
         if preload:
             self.driver.preload(tuple(preload))
@@ -380,6 +385,18 @@ class Service:
         self.sessions.retain(self.runtime.keyring)
         if not self.runtime.keyring.covers(before.keyring):
             self.end_feeds()  # which key opened one is not known
+
+    def load(self, model_id: str, *, wait: bool = True) -> None:
+        """Load a model by hand, whatever failed before. With *wait*, blocks until it is ready."""
+        never_fits = self.preview(model_id).get("answer") == "never_fits"
+        if never_fits and self._lacks.forget(model_id):
+            self._refigure()
+        self.driver.load(model_id, wait=wait)
+
+    def _refigure(self) -> None:
+        """Have plans made with the present figures. Never switches."""
+        residency = residency_of(self.runtime.config, memory_bytes(), self._lacks)
+        self.driver.reconfigure(ResidencyChanged(residency))
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -530,6 +547,20 @@ class Service:
         else:
             log.warning("<%s> not preloaded: %s", model_id, reason, extra=ids)
         self.bus.publish(ModelPreloaded(model_id, success, reason, swap_id=swap_id))
+
+    def on_out_of_memory(self, model_id: str) -> bool:
+        """See routing.driver.Observer."""
+        config = self.runtime.config
+        model = config.models.get(model_id)
+        if config.residency != "memory" or model is None or not self._lacks.note(model):
+            return False
+        log.warning(
+            "<%s> it ran out of memory while loading: its `memory` is taken for too small, and "
+            "grows by a tenth until it is changed or loaded by hand",
+            model_id,
+        )
+        self._refigure()
+        return True
 
     def on_retired(self, model_id: str) -> None:
         """See routing.driver.Observer."""

@@ -131,3 +131,10 @@ def test_memory_is_that_of_the_machine_or_what_cgroups_allow(
 
 def test_the_memory_of_this_machine_is_found() -> None:
     assert 1 << 20 < limits.memory_bytes() <= MACHINE
+
+
+def test_kills_for_lack_of_memory_are_counted(tmp_path) -> None:
+    assert limits.oom_kills(tmp_path) == 0, "unknown"
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/vmstat").write_text("pgfault 7\noom_kill 3\noom_kill_x 9\n")
+    assert limits.oom_kills(tmp_path) == 3

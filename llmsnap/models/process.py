@@ -25,6 +25,7 @@ from llmsnap.errors import (
     LlmsnapError,
     LoadAborted,
     NotReady,
+    OutOfMemory,
     ProcessError,
     SleepFailed,
     SleepNotConfigured,
@@ -35,9 +36,12 @@ from llmsnap.errors import (
 )
 from llmsnap.http import redact_output, redact_text, secret_values, secret_variables
 from llmsnap.launchers import Handle, Launcher, LaunchSpec
+from llmsnap.limits import oom_kills
 from llmsnap.memory import files_bytes
 from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints, run_hook
 from llmsnap.models.health import HealthCheck, wait_healthy
+from llmsnap.models.out_of_memory import TAIL_LINES as SEARCHED_LINES
+from llmsnap.models.out_of_memory import sign_of
 from llmsnap.models.progress import LoadProgress, LoadState
 from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
 from llmsnap.models.transition import Goal, Interrupt, Transition
@@ -49,6 +53,8 @@ TAIL_LINES = 8
 """Number of last log lines in an error."""
 GONE_LIMIT_S = 30.0
 """Seconds a start waits for the previous child to be gone."""
+OUTPUT_LIMIT_S = 1.0
+"""Seconds for which the output of a server that ended is waited for, to explain its end."""
 
 
 class ProcessLog(Protocol):
@@ -285,10 +291,13 @@ class Process:
                 self._stop()
             else:
                 return
+        killed_before = oom_kills()
         try:
             self._start(transition)
-        except LlmsnapError:
+        except LlmsnapError as error:
             self._stop()
+            if isinstance(error, ChildExited):
+                raise self._explain_failed_load(killed_before) from error
             raise
 
     def _start(self, transition: Transition) -> None:
@@ -412,6 +421,18 @@ class Process:
             )
 
         return Interrupt(handle.exited, transition.aborted, explain, self._tasks)
+
+    def _explain_failed_load(self, killed_before: int) -> ChildExited:
+        """Return the error of a load whose server ended. Blocks briefly, until its output ends."""
+        handle, _ = self._resident()
+        handle.gone.wait(OUTPUT_LIMIT_S)
+        error = self._explain_exit(handle)
+        kills = oom_kills() - killed_before
+        sign = sign_of(self._output.tail(SEARCHED_LINES), handle.status, kills)
+        if not sign:
+            return error
+        what = f"{self.model_id}: out of memory while loading ({sign}): ended with {handle.status}"
+        return OutOfMemory(what, detail=error.detail)
 
     def _explain_exit(self, handle: Handle) -> ChildExited:
         state = self._ended_in or self.state

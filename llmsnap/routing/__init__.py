@@ -4,9 +4,9 @@ The scheduler is pure: events in, effects out. Read ``messages`` first (events, 
 contract between scheduler and driver), then ``scheduler`` (what each event leads to) with ``swaps``
 (which swaps begin) and ``state`` (what is remembered, and every change of it). ``policies`` say
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
-long failures are held against a model. ``explain`` makes views, reasons and errors of the state,
-``preview`` says what a load would do, ``sentences`` puts that and finished swaps into words, and
-``occupancy`` says what the devices of a memory budget hold.
+long failures are held against a model, ``lacks`` which loads ran out of memory. ``explain`` makes
+views, reasons and errors of the state, ``preview`` says what a load would do, ``sentences`` puts
+that and finished swaps into words, and ``occupancy`` says what the devices of a memory budget hold.
 ``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
 replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
 name has several targets.
@@ -14,12 +14,15 @@ name has several targets.
 
 from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
+from llmsnap.routing.lacks import Lacks
 from llmsnap.routing.messages import (
     Outcome,
     PreloadEnded,
+    ResidencyChanged,
     StartSwap,
     SwapEnded,
     change_of,
+    residency_of,
 )
 from llmsnap.routing.names import (
     LocalRoute,
@@ -40,6 +43,7 @@ from llmsnap.routing.timing import DurationStats
 __all__ = [
     "Driver",
     "DurationStats",
+    "Lacks",
     "Lease",
     "LocalRoute",
     "ModelRoute",
@@ -50,6 +54,7 @@ __all__ = [
     "PeerRoute",
     "PreloadEnded",
     "Recording",
+    "ResidencyChanged",
     "Route",
     "Scheduler",
     "Selection",
@@ -63,5 +68,6 @@ __all__ = [
     "change_of",
     "plan_document",
     "replay",
+    "residency_of",
     "said_of_swap",
 ]

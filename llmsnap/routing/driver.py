@@ -16,10 +16,19 @@ from typing import Any, Protocol
 import gevent
 from gevent.event import AsyncResult, Event
 
-from llmsnap.errors import ClientGone, LlmsnapError, LoadAborted, ModelLeft, ProcessError, in_full
+from llmsnap.errors import (
+    ClientGone,
+    LlmsnapError,
+    LoadAborted,
+    ModelLeft,
+    OutOfMemory,
+    ProcessError,
+    in_full,
+)
 from llmsnap.models import RESIDENT, Process, State, Trigger
 from llmsnap.routing import messages as msg
 from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome
+from llmsnap.routing.memory import shown_room
 from llmsnap.routing.messages import CommandDone, Eviction, StartSwap
 from llmsnap.routing.recording import DecisionRecorder, Handles
 from llmsnap.routing.residency import Action, LoadKind
@@ -273,6 +282,9 @@ class Observer(Protocol):
     def on_retired(self, model_id: str) -> None:
         """Nothing is left of a model that is no longer configured."""
 
+    def on_out_of_memory(self, model_id: str) -> bool:
+        """Memory ran out while a model loaded; whether its need has grown by that."""
+
 
 class Driver:
     """Owns tickets, leases, swap greenlets and the timer.
@@ -420,8 +432,8 @@ class Driver:
         """Make *model_ids* ready in the background, one after the other. Never switches."""
         self._send(msg.Preload(model_ids))
 
-    def reconfigure(self, change: msg.ConfigChanged) -> None:
-        """Apply new rules. Never switches."""
+    def reconfigure(self, change: msg.ConfigChanged | msg.ResidencyChanged) -> None:
+        """Apply new rules, or new figures. Never switches."""
         self._send(change)
 
     def crashed(self, model_id: str, old: State, trigger: Trigger) -> None:
@@ -531,16 +543,23 @@ class Driver:
         except LoadAborted:
             report = msg.LoadCancelled(effect.work, effect.target, self._resting(effect.target))
         except LlmsnapError as error:
-            log.warning("<%s> load failed: %s", effect.target, in_full(error))
-            self._process_of(effect.target).note_files()
-            state = self._resting(effect.target)
-            report = msg.LoadFailed(effect.work, effect.target, error, state)
+            report = self._failed_load(effect, error)
         else:
             kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
             steps = _steps(process.load_steps)
             report = msg.LoadDone(effect.work, effect.target, kind, process.load_s, steps)
         self._finish_swap(report)
         del self._swaps[effect.work]
+
+    def _failed_load(self, effect: msg.StartSwap, error: LlmsnapError) -> msg.LoadFailed:
+        """Return the report of a load that failed with *error*. Blocks briefly."""
+        if isinstance(error, OutOfMemory) and effect.room:
+            error = error.with_room(shown_room(effect.room))
+        log.warning("<%s> load failed: %s", effect.target, in_full(error))
+        self._process_of(effect.target).note_files()
+        state = self._resting(effect.target)
+        lacked = isinstance(error, OutOfMemory) and self._observer.on_out_of_memory(effect.target)
+        return msg.LoadFailed(effect.work, effect.target, error, state, lacked)
 
     def _finish_swap(self, report: msg.LoadDone | msg.LoadFailed | msg.LoadCancelled) -> None:
         if not isinstance(report, msg.LoadDone):

@@ -169,7 +169,8 @@ class ModelState:
     tickets in flight to their start, *waiters* are in order of arrival. *swap* is the swap it is
     the target of, *evicted_by* the one it has to leave for, *work* its own stop or sleep under way.
     *loads* maps load commands that wait for it to their arrival. *loaded_by* is the swap that made
-    it ready. *stuck*: it could not be stopped.
+    it ready. *stuck*: it could not be stopped. *retried*: memory ran out while it loaded for those
+    who wait, who have it loaded once more.
     """
 
     __slots__ = (
@@ -190,6 +191,7 @@ class ModelState:
         "preload_since",
         "ready_at",
         "removed",
+        "retried",
         "rules",
         "since_s",
         "sleeps",
@@ -215,6 +217,7 @@ class ModelState:
         self.device = ""
         self.uses = 0.0
         self.open = self.checked = self.idle_armed = self.removed = self.stuck = False
+        self.retried = False
         self.leases: dict[int, float] = {}
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()
         self.loads: dict[int, float] = {}

@@ -20,6 +20,7 @@ from llmsnap.routing.residency import (
     Answer,
     Blocked,
     Considered,
+    DeviceRoom,
     Freed,
     LoadKind,
     Lost,
@@ -64,7 +65,8 @@ class Need:
 
     *asleep* and *asleep_anywhere* are what it keeps while it sleeps. An unknown need (*is_known*
     is False) is the whole of the first device. A *pinned* model leaves for no other; models of the
-    same *apart* never run together. *source* is where the figures come from, for people.
+    same *apart* never run together. *source* is where the figures come from, for people. *lacks* is
+    how often a load ran out of memory with less: the figures of a running model have grown by it.
     """
 
     model_id: str
@@ -77,6 +79,7 @@ class Need:
     evict_cost: float = 1.0
     apart: str = ""
     source: str = "declared"
+    lacks: int = 0
 
 
 class Memory:
@@ -196,6 +199,8 @@ class Memory:
         beside = [name for name in pinned if name != need.model_id]
         kept = f", beside {', '.join(beside)}, which is pinned" if beside else ""
         what = self._shown(self.held(need.model_id, places[0] if places else ""))
+        if need.lacks:
+            what += ", having run out of memory with less"
         has = ", ".join(
             f"{each.name} has {_gib(each.capacity - each.reserve)}" for each in self.devices
         )
@@ -222,6 +227,14 @@ class Memory:
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.1f} GiB"
+
+
+def shown_room(room: Iterable[DeviceRoom]) -> str:
+    """Return *room* as people read it: "it needs 18.0 GiB on gpu0, where 20.0 GiB was free"."""
+    shown = (
+        f"{_gib(each.takes)} on {each.device}, where {_gib(each.free)} was free" for each in room
+    )
+    return f"it needs {' and '.join(shown)}"
 
 
 # --- the ledger -----------------------------------------------------------------------------------
@@ -389,6 +402,7 @@ class _Ledger:
                 best.takes,
                 tuple(left),
                 tuple(Freed(name, size) for name, size in sorted(freed.items())),
+                tuple(each.name for each in self._memory.devices),
             ),
         )
 

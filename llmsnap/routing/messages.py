@@ -24,7 +24,8 @@ does nothing.
    error; the driver then sends ``LoadFailed`` once the others have ended.
 3. After the last ``Idled`` it makes *target* ready (an asleep one may need a cold start after a
    failed wake; that is still the same load) and sends one of ``LoadDone``, ``LoadFailed``,
-   ``LoadCancelled``; that ends the swap.
+   ``LoadCancelled``; that ends the swap. After a ``LoadFailed`` for lack of memory those who wait
+   for *target* wait on for one more swap, which makes more room.
 
 ``AbortLoad(work)`` may come at any moment in between: evictions begun are finished and reported,
 the load is not begun, or is stopped, and ``LoadCancelled`` says where that left the target. When
@@ -57,9 +58,18 @@ from llmsnap.config import (
     split_memory,
 )
 from llmsnap.models import State
+from llmsnap.routing.lacks import Lacks, grown
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Device, Memory, Need, Share
-from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Plan, Residency
+from llmsnap.routing.residency import (
+    Action,
+    DeviceRoom,
+    Group,
+    Groups,
+    LoadKind,
+    Plan,
+    Residency,
+)
 
 # --- settings -------------------------------------------------------------------------------------
 
@@ -245,7 +255,8 @@ class CheckStart:
 class StartSwap:
     """Idle all of *evict* in parallel, then make *target* ready, by the newest definition.
 
-    *device* is the GPU it is placed on, such as ``gpu1``; empty where its command decides.
+    *device* is the GPU it is placed on, such as ``gpu1``; empty where its command decides. *room*
+    is what it takes and finds by a memory budget.
     """
 
     work: int
@@ -253,6 +264,7 @@ class StartSwap:
     kind: LoadKind
     evict: tuple[Eviction, ...] = ()
     device: str = ""
+    room: tuple[DeviceRoom, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,13 +436,15 @@ class LoadDone:
 class LoadFailed:
     """The swap's target is not ready and will not be.
 
-    *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped.
+    *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped. *lacked*:
+    memory ran out, and the residency in force accounts for that by now.
     """
 
     work: int
     model_id: str
     error: Exception
     state: State = State.STOPPED
+    lacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,6 +553,13 @@ class ConfigChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidencyChanged:
+    """This is the residency from now on: its figures changed, and nothing else did."""
+
+    residency: Residency
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Refuse all waiters and newcomers, give requests in flight *drain_timeout_s*, stop all.
 
@@ -569,6 +590,7 @@ Event = (
     | Load
     | Preload
     | ConfigChanged
+    | ResidencyChanged
     | Shutdown
     | Tick
 )
@@ -584,11 +606,12 @@ def change_of(
     restart: frozenset[str] = NONE,
     changed: frozenset[str] = NONE,
     ram_bytes: int = 0,
+    lacks: Lacks | None = None,
 ) -> ConfigChanged:
     """Return the event that makes *config* the scheduler's own.
 
     *restart* models are replaced; *changed* ones have a new definition, so that earlier failures no
-    longer count. *ram_bytes* is what this machine has.
+    longer count. *ram_bytes* is what this machine has, *lacks* which loads ran out of memory.
     """
     priorities = config.scheduler.priorities
     rules = tuple(_rules(model, priorities.get(model.id, 0)) for model in config.models.values())
@@ -598,13 +621,14 @@ def change_of(
         queue_timeout_s=config.queue_timeout_s,
         concurrency_limit=config.global_concurrency_limit,
     )
-    return ConfigChanged(rules, residency_of(config, ram_bytes), options, restart, changed)
+    residency = residency_of(config, ram_bytes, lacks)
+    return ConfigChanged(rules, residency, options, restart, changed)
 
 
-def residency_of(config: Config, ram_bytes: int = 0) -> Residency:
+def residency_of(config: Config, ram_bytes: int = 0, lacks: Lacks | None = None) -> Residency:
     """Return what decides, by *config*, which models run together."""
     if config.residency == "memory":
-        return budget_of(config, ram_bytes)
+        return budget_of(config, ram_bytes, lacks or Lacks())
     if config.residency == "matrix" and config.matrix is not None:
         external = [model.id for model in config.models.values() if model.launcher == EXTERNAL]
         return Matrix(config.matrix, external)
@@ -614,7 +638,7 @@ def residency_of(config: Config, ram_bytes: int = 0) -> Residency:
     )
 
 
-def budget_of(config: Config, ram_bytes: int) -> Memory:
+def budget_of(config: Config, ram_bytes: int, lacks: Lacks) -> Memory:
     """Return the memory budget of *config*; RAM is what the machine has, if not given."""
     devices = [Device(each.name, each.capacity_bytes, each.reserve_bytes) for each in config.memory]
     if not any(each.name == "ram" for each in devices):
@@ -625,16 +649,19 @@ def budget_of(config: Config, ram_bytes: int) -> Memory:
     return Memory(
         devices,
         (
-            Need(
-                model.id,
-                _shares(model.memory, config),
-                model.memory.anywhere_bytes if model.memory is not None else 0,
-                _shares(model.asleep_memory, config),
-                model.asleep_memory.anywhere_bytes if model.asleep_memory is not None else 0,
-                is_known=model.memory is not None,
-                is_pinned=model.pin or model.id in persistent,
-                evict_cost=model.evict_cost,
-                apart=apart.get(model.id, ""),
+            grown(
+                Need(
+                    model.id,
+                    _shares(model.memory, config),
+                    model.memory.anywhere_bytes if model.memory is not None else 0,
+                    _shares(model.asleep_memory, config),
+                    model.asleep_memory.anywhere_bytes if model.asleep_memory is not None else 0,
+                    is_known=model.memory is not None,
+                    is_pinned=model.pin or model.id in persistent,
+                    evict_cost=model.evict_cost,
+                    apart=apart.get(model.id, ""),
+                ),
+                lacks.times(model),
             )
             for model in config.models.values()
             if model.launcher != EXTERNAL

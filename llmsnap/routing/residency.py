@@ -109,17 +109,34 @@ class Freed:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRoom:
+    """Bytes that a model takes on a device, and those that are free there when it loads."""
+
+    device: str
+    takes: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """What a plan of a memory budget takes and frees, in bytes by device.
 
     *device* is the GPU it was placed on where it had a choice. *takes* is what the target needs
-    beyond what it holds, *left* what is free once this swap and all decided ones are over.
+    beyond what it holds, *left* what is free once this swap and all decided ones are over. *names*
+    are those of the devices.
     """
 
     device: str = ""
     takes: tuple[int, ...] = ()
     left: tuple[int, ...] = ()
     frees: tuple[Freed, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def by_device(self) -> tuple[DeviceRoom, ...]:
+        """What the target takes on each device that it uses, and what is free for it there."""
+        sizes = zip(self.names, self.takes, self.left, strict=True)
+        return tuple(DeviceRoom(name, takes, takes + left) for name, takes, left in sizes if takes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from llmsnap.routing.messages import (
     RefusalReason,
     Refuse,
     RequestArrived,
+    ResidencyChanged,
     Retired,
     SchedulerOptions,
     Shutdown,
@@ -485,6 +486,11 @@ class Reconfiguration:
         state.fill_all()
         state.request_replan()
 
+    def refigure(self, event: ResidencyChanged) -> None:
+        """Decide by new figures from now on; swaps that drain are looked at again."""
+        self._state.configure(event.residency, self._state.options)
+        self._state.request_replan()
+
     def shut_down(self, event: Shutdown) -> None:
         """Refuse all who wait, stop what is idle, and let requests in flight end."""
         state = self._state
@@ -698,6 +704,7 @@ class Scheduler:
             Load: self._loads.load,
             Preload: self._loads.preload,
             ConfigChanged: self._reconfiguration.configure,
+            ResidencyChanged: self._reconfiguration.refigure,
             Shutdown: self._reconfiguration.shut_down,
             Tick: self._tick,
         }

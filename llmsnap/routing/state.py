@@ -312,6 +312,11 @@ class SchedulerState:
         """Count a failure of *model*; starts wait longer after each."""
         model.backoff.fail(error, self.now)
 
+    def note_retry(self, model: ModelState) -> None:
+        """Note that those who wait for *model*, whose load failed, have it loaded once more."""
+        model.retried = True
+        self.needs_replan = True
+
     def forget_failures(self, model: ModelState) -> None:
         """Let the next request start *model*."""
         model.backoff.clear()
@@ -654,4 +659,4 @@ class SchedulerState:
             return
         self.awaited.pop(model.model_id, None)
         self.timers.cancel(("due", model.model_id))
-        model.checked = False
+        model.checked = model.retried = False

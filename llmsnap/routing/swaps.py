@@ -236,8 +236,9 @@ class SwapPlanner:
             return False
         state = self._state
         state.begin_eviction(swap)
-        device = _device(swap.planned.plan)
-        start = StartSwap(swap.work, target.model_id, swap.kind, swap.evicted, device)
+        plan = swap.planned.plan
+        room = plan.room.by_device if plan.room is not None else ()
+        start = StartSwap(swap.work, target.model_id, swap.kind, swap.evicted, _device(plan), room)
         state.effects.append(start)
         if not swap.victims:
             state.begin_load(swap)
@@ -289,13 +290,18 @@ class Reports:
         return [swap.target]
 
     def failed(self, event: LoadFailed) -> list[ModelState]:
-        """Refuse all who wait, unless the load was aborted."""
+        """Refuse all who wait, unless the load was aborted, or may work once more room is made."""
         swap = self._current(event)
         if swap is None:
             return []
+        target = swap.target
         moved = self._end(swap, SwapOutcome.FAILED, event.state, in_full(event.error))
-        if not swap.aborting:
-            self._fail(swap.target, event.error)
+        if swap.aborting:
+            return moved
+        if event.lacked and target.wanted and not target.retried:
+            self._state.note_retry(target)
+        else:
+            self._fail(target, event.error)
         return moved
 
     def aborted(self, event: LoadCancelled) -> list[ModelState]:

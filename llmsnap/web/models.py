@@ -123,7 +123,7 @@ def sleep(name: str) -> ResponseReturnValue:
 def load(name: str) -> ResponseReturnValue:
     """Make one model ready; answers when it is, or at once with ``?wait=0``."""
     wait = request.args.get("wait") != "0"
-    current_service().driver.load(_local_id(name), wait=wait)
+    current_service().load(_local_id(name), wait=wait)
     return _ok() if wait else (jsonify(msg="loading"), 202)
 
 

@@ -12,11 +12,13 @@ from llmsnap.errors import (
     HealthTimeout,
     LoadAborted,
     NotReady,
+    OutOfMemory,
     SleepFailed,
     SleepNotConfigured,
     StartFailed,
     in_full,
 )
+from llmsnap.launchers import ExitStatus
 from llmsnap.models.process import Process, device_variables
 from llmsnap.models.states import State, Trigger
 from llmsnap.tasks import TaskGroup
@@ -118,6 +120,21 @@ def test_all_who_wait_share_the_error_of_a_failed_start(bench: Bench) -> None:
         assert "out of memory" in in_full(task.value)
         assert "out of memory" not in str(task.value)
     assert bench.process.state is State.STOPPED
+
+
+def test_a_load_that_ran_out_of_memory_says_so_by_the_last_output(bench: Bench) -> None:
+    waiting = bench.spawn(bench.process.ensure_ready)
+    assert bench.launcher.spawned.wait(3)
+    handle = bench.launcher.handles[0]
+    handle.status = ExitStatus(1)
+    handle.exited.set()
+    gevent.idle()
+    bench.log.feed(b"CUDA error: out of memory\n")
+    handle.gone.set()
+    waiting.join(2)
+    assert isinstance(waiting.value, OutOfMemory)
+    shown = "m: out of memory while loading (CUDA out of memory): ended with exit code 1"
+    assert str(waiting.value) == shown
 
 
 def test_the_end_of_a_server_is_seen_by_who_asked_it(bench: Bench) -> None:

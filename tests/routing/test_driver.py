@@ -14,6 +14,7 @@ from llmsnap.errors import (
     LoadAborted,
     ModelLeft,
     NotReady,
+    OutOfMemory,
     SleepFailed,
     SleepNotConfigured,
     StartFailed,
@@ -23,6 +24,7 @@ from llmsnap.errors import (
 from llmsnap.models import State, Trigger
 from llmsnap.routing import messages as msg
 from llmsnap.routing.driver import ActiveSwap, Driver, Lease, Ticket
+from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import StartSwap, SwapOutcome, change_of
 from llmsnap.routing.residency import LoadKind
 from llmsnap.routing.scheduler import Scheduler
@@ -249,6 +251,16 @@ def test_who_waits_for_a_failed_load_gets_its_error(bench: Bench) -> None:
         with pytest.raises(LlmsnapError, match="unable to make a ready: a: ended") as caught:
             ticket.take()
         assert caught.value.status == 502
+
+
+def test_a_load_that_ran_out_of_memory_is_tried_twice_and_says_what_was_free(bench: Bench) -> None:
+    needs = Need("a", (Share("gpu0", 8 * GIB),))
+    bench.driver.reconfigure(msg.ResidencyChanged(Memory([Device("gpu0", 16 * GIB)], [needs])))
+    bench.observer.on_out_of_memory = lambda _: True
+    bench.processes["a"].fail_load = OutOfMemory("a: out of memory")
+    with pytest.raises(LlmsnapError, match=r"8\.0 GiB on gpu0, where 16\.0 GiB was free"):
+        bench.acquire("a")
+    assert bench.processes["a"].loads == 2
 
 
 def test_what_can_be_known_is_checked_before_anything_is_evicted(bench: Bench) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsnap.config import loads
+from llmsnap.config import MemoryNeed, ModelConfig, loads
 from llmsnap.errors import in_full
 from llmsnap.models import State
 from llmsnap.routing.explain import error_of
+from llmsnap.routing.lacks import Lacks, grown
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import (
     ConfigChanged,
@@ -339,6 +340,51 @@ def test_what_never_fits_is_refused_with_need_and_capacity() -> None:
     text = in_full(error_of(refused))
     assert text == "huge does not fit: it needs 20.0 GiB on gpu0; gpu0 has 16.0 GiB"
     assert machine.state("a") == "ready"
+
+
+def test_a_load_that_ran_out_of_memory_is_tried_once_more_with_more_room() -> None:
+    machine = world(16, need("a", 8), need("b", 7), need("c", 1))
+    machine.serve("a", "c")
+    machine.models["b"].lacks = 1
+    first, second = machine.requests("b", 2, 1.0)
+    machine.run(20.0)
+    assert first.granted_at == second.granted_at, "both waited on"
+    evicted = [(each.outcome, each.evicted) for each in machine.records if each.target == "b"]
+    assert evicted == [("failed", ()), ("done", (Eviction("a", STOP),))]
+    assert machine.view("b").failures == 0
+
+
+def test_a_load_that_always_runs_out_of_memory_is_tried_twice_until_it_can_never_fit() -> None:
+    machine = world(16, need("a", 8), need("b", 13))
+    machine.models["b"].lacks = 99
+    reasons = []
+    for _ in range(4):
+        asked = machine.request("b")
+        machine.run(30.0)
+        reasons.append(asked.reason)
+    assert reasons == [RefusalReason.FAILED, *[RefusalReason.NEVER_FITS] * 3]
+    assert machine.started == ["b"] * 3
+    text = in_full(error_of(asked.refused))
+    assert text == (
+        "b does not fit: it needs 17.3 GiB on gpu0, having run out of memory with less; "
+        "gpu0 has 16.0 GiB"
+    )
+
+
+def test_a_need_grows_by_a_tenth_until_the_definition_changes() -> None:
+    lacks = Lacks()
+    model = ModelConfig("m", "serve", memory=MemoryNeed(anywhere_bytes=100))
+    assert not lacks.note(ModelConfig("u", "serve")), "an unknown need cannot grow"
+    for times in (1, 2):
+        assert lacks.note(model)
+        assert lacks.times(model) == times
+    grown_need = grown(Need("m", (Share("ram", 1000),), 100), lacks.times(model))
+    assert grown_need == Need("m", (Share("ram", 1210),), 121, lacks=2)
+    assert lacks.times(replace(model, ttl_s=5.0)) == 2
+    assert lacks.times(replace(model, memory=MemoryNeed(anywhere_bytes=120))) == 0
+    assert lacks.times(replace(model, cmd="serve -c 1")) == 0
+    assert lacks.forget("m")
+    assert lacks.times(model) == 0
 
 
 sizes = st.integers(1, 6)

@@ -48,6 +48,7 @@ EVENTS: list[msg.Event] = [
         frozenset("ab"),
         frozenset("c"),
     ),
+    msg.ResidencyChanged(Groups([group("g", "a b")])),
     msg.Shutdown(10.0),
     msg.Tick(),
 ]

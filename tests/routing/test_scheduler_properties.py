@@ -208,6 +208,11 @@ class Life(RuleBasedStateMachine):
         model = self.world.models[name]
         model.failures, model.sleep_fails = failures, sleep_fails
 
+    @rule(name=names, lacks=st.integers(1, 3))
+    def lack(self, name: str, lacks: int) -> None:
+        """The next loads of a model run out of memory."""
+        self.world.models[name].lacks = lacks
+
     @rule(name=names, stop_fails=st.booleans())
     def hang(self, name: str, stop_fails: bool) -> None:
         self.world.models[name].stop_fails = stop_fails
@@ -274,7 +279,8 @@ class Life(RuleBasedStateMachine):
             return
         world = self.world
         for model in world.models.values():
-            model.failures, model.stop_fails, model.check_fails = 0, False, False
+            model.failures = model.lacks = 0
+            model.stop_fails = model.check_fails = False
         self.blocked.clear()
         for name in list(world.stuck):
             world.die(name)

@@ -15,6 +15,7 @@ from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.explain import ModelView
+from llmsnap.routing.lacks import grown
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
@@ -44,6 +45,7 @@ class Model:
     sleep_s: float = 0.2
     stop_s: float = 0.5
     failures: int = 0  # how many of the next loads fail
+    lacks: int = 0  # how many of the next loads run out of memory
     sleep_fails: bool = False
     stop_fails: bool = False
     check_fails: bool = False  # the driver refuses its swaps before anybody is evicted
@@ -80,6 +82,7 @@ class Asked:
     refused_at: float | None = None
     left: bool = False
     returned: bool = False
+    lacks: int = 0
     then: Callable[[], None] | None = None
 
     @property
@@ -377,6 +380,10 @@ class World:
         asked = self.asked[grant.ticket]
         assert asked.pending, f"{asked} granted twice or after its end"
         assert self.models[asked.model_id].state is State.READY, f"{asked}: model not ready"
+        assert not any(
+            other.pending and other.model_id == asked.model_id and other.ticket < asked.ticket
+            for other in self.asked.values()
+        ), f"{asked} overtook another request"
         asked.granted_at = self.now
         self.serving[asked.model_id][asked.ticket] = asked
         assert abs(grant.waited_s - asked.waited_s) < 1e-6
@@ -509,13 +516,31 @@ class World:
             return
         model = self.models[swap.start.target]
         work = swap.start.work
-        if model.failures:
-            model.failures -= 1
+        if model.failures or model.lacks:
+            lacked = model.lacks > 0
+            model.failures, model.lacks = max(0, model.failures - 1), max(0, model.lacks - 1)
             model.state = State.STOPPED
             model.takes_room = False
-            self._end(swap, msg.LoadFailed(work, model.model_id, BOOM))
+            if lacked:
+                self._lack(model.model_id)
+            self._end(swap, msg.LoadFailed(work, model.model_id, BOOM, lacked=lacked))
             return
         self._ready(swap, LoadKind.WAKE if wakes else LoadKind.START, took_s)
+
+    def _lack(self, model_id: str) -> None:
+        """Memory ran out while *model_id* loaded: from now on it is taken to need more."""
+        for asked in self.asked.values():
+            if asked.model_id == model_id and asked.pending:
+                asked.lacks += 1
+                assert asked.lacks <= 2, f"{asked} was retried twice"
+        self.refigure(with_lack(self.residency, model_id))
+
+    def refigure(self, residency: Residency) -> None:
+        """Decide by new figures from now on."""
+        self.residency = residency
+        for swap in self._swaps.values():
+            swap.plans.append(residency)
+        self.tell(msg.ResidencyChanged(residency))
 
     def _ready(self, swap: Swap, kind: LoadKind, took_s: float) -> None:
         model = self.models[swap.start.target]
@@ -566,9 +591,7 @@ def gate_shut(**settings: Any) -> tuple[World, Asked, Asked, Asked]:
 class Crowded:
     """Another residency on a machine where other programs hold the room of *blocked* models."""
 
-    def __init__(
-        self, residency: Groups | Matrix | Memory, blocked: set[str], recheck_s: float = 5.0
-    ) -> None:
+    def __init__(self, residency: Residency, blocked: set[str], recheck_s: float = 5.0) -> None:
         self.residency = residency
         self.replans = residency.replans
         self.compatible = residency.compatible
@@ -586,6 +609,17 @@ class Crowded:
         if target in self.blocked:
             return Blocked(f"game (pid 7) holds the room of {target}", self.recheck_s)
         return self.residency.plan(target, running, facts, current)
+
+
+def with_lack(residency: Residency, model_id: str) -> Residency:
+    """Return *residency* after a load of *model_id* ran out of memory."""
+    if isinstance(residency, Crowded):
+        inner = with_lack(residency.residency, model_id)
+        return Crowded(inner, residency.blocked, residency.recheck_s)
+    if not isinstance(residency, Memory):
+        return residency
+    needs = [grown(each, 1) if each.model_id == model_id else each for each in residency.needs]
+    return Memory(residency.devices, needs)
 
 
 def forbidden(residency: Residency, target: str, present: Collection[str]) -> set[str]:
