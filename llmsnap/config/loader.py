@@ -40,6 +40,7 @@ from .nodes import (
     in_file_order,
     is_null,
 )
+from .parts import StoreConfig
 from .peers import check_qualified_names, read_peers
 from .profiles import read_profiles, startup_profile
 from .router import Together, read_router
@@ -248,7 +249,7 @@ class _Build:
         names = self._models(values["models"], plain, macros)
         check_proxies(values["trustedProxies"], find_node(root, ("trustedProxies",)), report)
         _report_deprecated(values, root, report)
-        _check_store(plain["store"].path, root, report)
+        _check_store(plain["store"], root, report)
         peers = read_peers(values["peers"], reader)
         check_qualified_names(peers, names, values["peers"], report)
         router = read_router(values, names, root, reader)
@@ -319,8 +320,13 @@ def _report_deprecated(values: Values[str, Any], root: Node, report: Report) -> 
         report.advise(("logRequests",), "is deprecated and has no effect", "remove it", at)
 
 
-def _check_store(path: str | None, root: Node, report: Report) -> None:
-    """Report a ``store.path`` that can be no file."""
+def _check_store(store: StoreConfig, root: Node, report: Report) -> None:
+    """Report a ``store.path`` that can be no file, and a folder for captures without one."""
+    path = store.path
+    if path is None and store.capture_dir is not None:
+        what = "has no effect without store.path: captures are found by the ids of stored requests"
+        at = find_node(root, ("store", "captureDir"))
+        report.advise(("store", "captureDir"), what, "set store.path, or remove it", at)
     at = find_node(root, ("store", "path"))
     if path is not None and not path.strip():
         fix = "name a file, or remove the key to keep history in memory"

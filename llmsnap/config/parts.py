@@ -378,6 +378,21 @@ class StoreConfig:
     max_rows: int = setting(
         "maxRows", Number(1_000_000, least=0, whole=True), "How many are kept; 0 is no limit."
     )
+    capture_dir: str | None = setting(
+        "captureDir",
+        Text(None, strict=True),
+        "Folder for captures, which then outlast `captureBuffer` and a restart. Needs `path`, and "
+        "belongs to that file alone. They have no secrets of headers, but what users wrote.",
+        example="~/.local/state/llmsnap/captures",
+        live=False,
+    )
+    capture_bytes: int = setting(
+        "captureMaxMB",
+        Number(1024.0, least=0),
+        "Size of all captures in `captureDir`; the oldest are deleted.",
+        unit="MiB",
+        live=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -693,12 +708,7 @@ ON_STARTUP = Section(
 API_KEY = section_of(ApiKey, closed=True)
 PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)
-STORE = section_of(
-    StoreConfig,
-    also=unsupported(
-        "captures are kept in memory, see captureBuffer; remove it", "captureDir", "captureMaxMB"
-    ),
-)
+STORE = section_of(StoreConfig)
 GROUP = section_of(GroupConfig)
 MATRIX = section_of(MatrixConfig)
 PEER = section_of(PeerConfig)

@@ -343,7 +343,7 @@ class Captures:
     """Captures by id, at most *budget* bytes of them; a budget of 0 or less keeps none.
 
     *on_evict* is called with the id of each evicted capture. Bodies are compressed by *offload*
-    after they were stored. No method switches greenlets.
+    after they were stored; *keep* gets each finished capture. No method switches greenlets.
     """
 
     def __init__(
@@ -352,6 +352,7 @@ class Captures:
         *,
         on_evict: Callable[[int], None] = lambda _: None,
         offload: RunElsewhere = run_here,
+        keep: Callable[[Capture], None] | None = None,
     ) -> None:
         self.budget = budget
         self.used = 0
@@ -359,6 +360,7 @@ class Captures:
         """Bodies in the buffers of requests in flight; not part of *used*."""
         self._on_evict = on_evict
         self._offload = offload
+        self._keep = keep
         # Of all, oldest first. A plain dict would scan the removed ones for its first item.
         self._sizes: OrderedDict[int, int] = OrderedDict()
         self._raw: dict[int, Make] = {}  # those without a finished form
@@ -401,7 +403,7 @@ class Captures:
         self._sizes[capture_id] = size
         self.used += size
         self._raw[capture_id] = make if prepare is None else partial(_prepared, make, prepare)
-        if prepare is not None or largest >= PACK_FROM_BYTES:
+        if prepare is not None or largest >= PACK_FROM_BYTES or self._keep is not None:
             # By its id: a capture evicted meanwhile must not stay in memory through the queue.
             finish = partial(self._finished, capture_id)
             self._offload(finish, self._replace, partial(self.__contains__, capture_id))
@@ -411,6 +413,11 @@ class Captures:
         """Return a capture; None when there never was one, or it was evicted."""
         self._replace(self._finished(capture_id))
         return self._captures.get(capture_id)
+
+    def finish(self) -> None:
+        """Finish all captures now."""
+        for capture_id in list(self._raw):
+            self._replace(self._finished(capture_id))
 
     def resize(self, budget: int) -> None:
         """Keep at most *budget* bytes from now on."""
@@ -436,6 +443,8 @@ class Captures:
             self._captures[capture.id] = capture
             held, self._sizes[capture.id] = self._sizes[capture.id], capture.size()
             self.used += self._sizes[capture.id] - held
+            if self._keep is not None:
+                self._keep(capture)
 
 
 def _prepared(make: Make, prepare: Prepare) -> Capture:

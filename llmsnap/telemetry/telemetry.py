@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
@@ -20,7 +21,8 @@ from llmsnap.http import WrongKeys
 from llmsnap.models import State
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry.activity import EVERYTHING, ActivityLog, Filter, Order, Page, swap_object
-from llmsnap.telemetry.captures import CapturePolicy, Captures
+from llmsnap.telemetry.capture_files import CaptureFiles
+from llmsnap.telemetry.captures import Capture, CapturePolicy, Captures
 from llmsnap.telemetry.events import EventBus, EventSubscription, ProcessStateChanged, SwapFinished
 from llmsnap.telemetry.hardware import HardwareProbe
 from llmsnap.telemetry.prometheus import Metrics
@@ -108,10 +110,12 @@ class Telemetry:
         """Identifies this run of the server: ids of another run may mean something else."""
         self.activity = ActivityLog(config.metrics_max_in_memory)
         self._offload = Offload(after_s=PACK_AFTER_S)
+        self._capture_files = _capture_files(config, self._forget_capture)
         self.captures = Captures(
             config.capture_buffer_bytes,
-            on_evict=self.activity.forget_capture,
+            on_evict=self._forget_capture,
             offload=self._offload,
+            keep=self._capture_files.keep if self._capture_files is not None else None,
         )
         self.recorder = Recorder(self.activity, self.captures, bus, policy=_policy(config))
         self.recorder.defer = defer
@@ -143,7 +147,8 @@ class Telemetry:
         if self.store is not None:
             restored = self.store.open(min(self.activity.size, MOST_RESTORED))
             self.activity.next_id = restored.next_id
-            self.activity.restore(restored.records)
+            self._open_capture_files(restored.next_id)
+            self.activity.restore([self._with_capture(one) for one in restored.records])
             self.next_swap_id = restored.next_swap_id
             self.store.follow(self.bus)
         self._tasks.spawn("sampler", self.performance.run, self._ended.wait)
@@ -207,7 +212,7 @@ class Telemetry:
         return list(islice(self.swaps, len(self.swaps) - missed, None)) if missed > 0 else []
 
     def configure(self, config: Config) -> None:
-        """Apply new settings; a changed store path takes effect at the next start."""
+        """Apply new settings; changed paths of the store take effect at the next start."""
         self.activity.resize(config.metrics_max_in_memory)
         self.captures.resize(config.capture_buffer_bytes)
         self.recorder.policy = _policy(config)
@@ -226,6 +231,9 @@ class Telemetry:
         for subscription in self._subscriptions:
             subscription.close()
         self._offload.close()
+        if self._capture_files is not None:
+            self.captures.finish()
+            self._capture_files.close()
         self.performance.close()
         if self.store is not None:
             self.store.close()
@@ -234,9 +242,34 @@ class Telemetry:
         self.swaps.append(swap)
         self.swaps_ended += 1
 
+    def capture(self, capture_id: int) -> Capture | None:
+        """Return a capture; None when there never was one, or it was evicted. Blocks."""
+        found = self.captures.get(capture_id)
+        if found is None and self._capture_files is not None:
+            found = self._capture_files.read(capture_id)
+        return found
+
+    def _open_capture_files(self, next_id: int) -> None:
+        files = self._capture_files
+        if files is None or self.store is None or not self.store.is_current:
+            return  # without the store, ids mean something else
+        try:
+            files.open(next_id)
+        except OSError as error:
+            log.warning("captures are kept in memory only: %s", error)
+
+    def _has_capture(self, record_id: int) -> bool:
+        files = self._capture_files
+        return record_id in self.captures or (files is not None and record_id in files)
+
+    def _forget_capture(self, record_id: int) -> None:
+        """Clear ``has_capture`` of a record whose capture is neither in memory nor on disk."""
+        if not self._has_capture(record_id):
+            self.activity.forget_capture(record_id)
+
     def _with_capture(self, record: ActivityRecord) -> ActivityRecord:
-        """Set ``has_capture``, which is not in the file: captures end with the run."""
-        return structs.replace(record, has_capture=True) if record.id in self.captures else record
+        """Set ``has_capture``, which is not in the store."""
+        return structs.replace(record, has_capture=True) if self._has_capture(record.id) else record
 
 
 def _names(config: Config) -> frozenset[str]:
@@ -253,6 +286,13 @@ def _store(config: Config) -> Store | None:
     from llmsnap.telemetry.store import Store  # noqa: PLC0415
 
     return Store(settings.path, max_age_days=settings.max_age_days, max_rows=settings.max_rows)
+
+
+def _capture_files(config: Config, on_evict: Callable[[int], None]) -> CaptureFiles | None:
+    store = config.store
+    if store.path is None or store.capture_dir is None:
+        return None
+    return CaptureFiles(Path(store.capture_dir).expanduser(), store.capture_bytes, on_evict)
 
 
 def store_file(path: str) -> str:

@@ -171,7 +171,7 @@ def capture(capture_id: str) -> ResponseReturnValue:
     """Return one captured exchange as JSON, or in ``?format=curl`` or ``har``."""
     if not NUMBER.fullmatch(capture_id):
         return jsonify(error="invalid capture ID"), 400
-    found = current_telemetry().captures.get(int(capture_id))
+    found = current_telemetry().capture(int(capture_id))
     if found is None:
         return jsonify(error="capture not found"), 404
     base_url = request.host_url.rstrip("/")

@@ -142,7 +142,7 @@ def test_faults(text: str, words: str) -> None:
             'logLevel: is not known (found debg); "info" is used - did',
         ),
         ("logRequests: true", "logRequests: is deprecated"),
-        ("store: {captureDir: /c}", "store.captureDir: has no effect - captures are kept in mem"),
+        ("store: {captureDir: /c}", "store.captureDir: has no effect without store.path"),
         (
             "logToStdout: http, prxy",
             "logToStdout: has a word that is not known (found http, prxy) - did you mean",

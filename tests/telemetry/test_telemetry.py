@@ -18,6 +18,7 @@ from llmsnap.telemetry import (
 )
 from llmsnap.telemetry.telemetry import KEPT_S, MAX_BARS, SWAPS_KEPT, StateHistory, Telemetry
 from tests.fakes.calls import keep
+from tests.parity import parity
 from tests.telemetry.test_prometheus import counted
 
 # --- state history --------------------------------------------------------------------------------
@@ -79,10 +80,10 @@ def stored(tmp_path: Path):
     """Telemetry that keep what they see; each call is another run of the server."""
     opened = []
 
-    def run(text: str = "") -> Telemetry:
+    def run(text: str = "", more: str = "", name: str = "x.db") -> Telemetry:
         for earlier in opened:
             earlier.close()
-        opened.append(observed(f"store: {{path: {tmp_path / 'x.db'}}}\n{text}"))
+        opened.append(observed(f"store: {{path: {tmp_path / name}{more}}}\n{text}"))
         opened[-1].open()
         return opened[-1]
 
@@ -200,6 +201,73 @@ def test_what_is_captured_is_known_of_stored_records_too(stored):
     assert [record.has_capture for record in watched.page().records] == [True, False]
     again = stored()
     assert [record.has_capture for record in again.page().records] == [False, False]
+
+
+def capture(of: Telemetry, text: bytes = b"x") -> int:
+    record = file_record(of, has_capture=True)
+    made = Capture(id=record.id, req_path="/", req_body=CapturedBody.of(text))
+    keep(of.captures, made, of.recorder.policy.prepare)
+    return record.id
+
+
+def on_disk(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@parity("Newer keys", "`store.captureDir` and `store.captureMaxMB` keep captures on disk")
+def test_captures_on_disk_outlast_memory_and_the_run_until_the_oldest_leave(stored, tmp_path):
+    folder = tmp_path / "captures"
+    disk = f", captureDir: {folder}, captureMaxMB: 0.01"  # 10,485 bytes: the last three, as files
+    first = stored("captureRedact: [pin]", disk)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    old, new = capture(first, b'{"pin": 1234}' + b" " * 2000), capture(first, b"y" * 1000)
+    first.captures.finish()
+    first.captures.resize(1)
+    assert (len(first.captures), ids(first)) == (0, [new, old])
+    second = stored("", disk)
+    assert [record.has_capture for record in second.page().records] == [True, True]
+    assert [record.has_capture for record in second.activity.snapshot()] == [True, True]
+    assert second.capture(new).req_body.content() == b"y" * 1000
+    assert second.capture(old).req_body.content().strip() == b'{"pin": "[REDACTED]"}'
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    newest = [capture(second, bytes([65 + n]) * 4000) for n in range(2)]
+    second.captures.finish()
+    third = stored("", disk)
+    assert on_disk(folder) == [f"capture-{n}" for n in [new, *newest]]
+    assert third.capture(old) is None
+    assert [record.has_capture for record in third.page().records] == [True, True, True, False]
+
+
+def test_captures_of_another_store_and_unfinished_ones_are_deleted(stored, tmp_path):
+    folder = tmp_path / "captures"
+    disk = f", captureDir: {folder}"
+    capture(stored("", disk))
+    stored().close()
+    (folder / "capture-0.part").write_bytes(b"half")
+    (folder / "notes.txt").write_text("mine")
+    other = stored("", disk, name="other.db")
+    assert on_disk(folder) == ["notes.txt"]
+    assert other.capture(0) is None
+
+
+def test_a_disk_that_fails_costs_captures_and_nothing_else(stored, tmp_path, caplog):
+    folder = tmp_path / "captures"
+    telemetry = stored("", f", captureDir: {folder}")
+    first = capture(telemetry)
+    folder.rename(tmp_path / "away")
+    second = capture(telemetry)
+    again = stored("", f", captureDir: {folder}")
+    assert caplog.text.count("captures are not written to") == 1
+    assert [again.capture(number) for number in (first, second)] == [None, None]
+    (tmp_path / "file").touch()
+    refused = stored("", f", captureDir: {tmp_path / 'file'}")
+    assert "captures are kept in memory only" in caplog.text
+    assert refused.capture(capture(refused)) is not None
+    torn = stored("", f", captureDir: {folder}")
+    number = capture(torn)
+    torn = stored("", f", captureDir: {folder}")
+    (folder / f"capture-{number}").write_bytes(b"torn")
+    assert torn.capture(number) is None
 
 
 @pytest.mark.parametrize("fault", ["_read", "_insert"])
