@@ -47,7 +47,13 @@ SAME_FLOOR = {
 }
 
 GEVENT = ["deferred", "sockets", "tasks", "event_loop", "logs", "launchers", "models", "proxy"]
-GEVENT += ["telemetry.store", "telemetry.telemetry", "telemetry.workers", "routing.driver"]
+GEVENT += [
+    "telemetry.capture_files",
+    "telemetry.store",
+    "telemetry.telemetry",
+    "telemetry.workers",
+    "routing.driver",
+]
 GEVENT += ["runtime", "configfile", "service", "reload", "web", "cli", "commands", "server"]
 GEVENT += ["wsgi", "_monkey"]
 
