@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llmsnap.routing.messages import SchedulerOptions
+from llmsnap.routing.messages import Due, DueRule, SchedulerOptions
 from llmsnap.routing.policies import AT_ONCE, NEVER, Candidate, Fair, Fifo, Policy
 from tests.routing.world import Asked, World
 
@@ -20,9 +20,9 @@ HOUR_S = 3600.0
 class AtOnce(Fair):
     """Closes every gate as soon as a request waits, as a strict queue does."""
 
-    def due_at(self, target: Candidate, victims: object) -> float:
+    def due(self, target: Candidate, victims: object) -> Due:
         """Always due."""
-        return AT_ONCE
+        return Due(AT_ONCE, DueRule.FREE)
 
     @property
     def reopen_after_s(self) -> float:

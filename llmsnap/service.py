@@ -46,8 +46,10 @@ from llmsnap.routing import (
     StartSwap,
     SwapEnded,
     change_of,
+    memory_document,
     plan_document,
     residency_of,
+    when_document,
 )
 from llmsnap.runtime import Runtime
 from llmsnap.sockets import exposed_addresses
@@ -120,6 +122,7 @@ class Service:
         self.listen_host = listen_host
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
         self._last_swap = ("", 0)  # of those that ended: its target, its number
+        self._before: dict[int, Occupancy] = {}  # swap under way -> what devices held before it
         self.bus = EventBus()
         self.deferred = DeferredQueue()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
@@ -150,8 +153,9 @@ class Service:
         """Whether requests are accepted: from the end of ``open`` to the begin of ``close``."""
         self._processes: dict[str, Process] = {}
         self._lacks, self._tasks = Lacks(), TaskGroup("service")
-        self._open_lock = BoundedSemaphore(1)
-        self._reload_lock, self._profile_lock = BoundedSemaphore(1), BoundedSemaphore(1)
+        self._open_lock, self._reload_lock, self._profile_lock = (
+            BoundedSemaphore(1) for _ in range(3)
+        )
         self._closed = False
 
     def __repr__(self) -> str:
@@ -509,6 +513,7 @@ class Service:
         """See routing.driver.Observer."""
         evicted = tuple(eviction.model_id for eviction in swap.evict)
         self._swaps |= dict.fromkeys((swap.target, *evicted), swap.work)
+        self._before[swap.work] = self.occupancy()
         self.bus.publish(SwapStarted(swap_id=swap.work, target=swap.target, evicted=evicted))
 
     def on_swap_finished(self, finished: SwapEnded) -> None:
@@ -518,6 +523,8 @@ class Service:
             del self._swaps[model_id]
         self._last_swap = record.target, record.swap_id
         log.info("<%s> %s", record.target, record, extra={"swap_id": record.swap_id})
+        offset_s = time.time() - record.ended_s
+        before = self._before.pop(record.swap_id, None)
         event = SwapFinished(
             swap_id=record.swap_id,
             target=record.target,
@@ -528,11 +535,23 @@ class Service:
             error=record.error,
             waiters=record.waiters,
             longest_wait_s=max(record.waits_s, default=0.0),
-            started_at=time.time() - (record.ended_s - record.began_s),
+            started_at=record.began_s + offset_s,
             phases=record.phases,
             plan=plan_document(record.plan) if record.plan is not None else None,
+            when=when_document(record, offset_s),
+            how={eviction.model_id: str(eviction.action) for eviction in record.evicted},
+            asked_by=self._askers(record.tickets),
+            memory=tuple(memory_document(before, self.occupancy())) if before else (),
         )
         self.bus.publish(event)
+
+    def _askers(self, tickets: Sequence[int]) -> tuple[dict[str, Any], ...]:
+        """Return those of *tickets* whose requests have not ended, in order."""
+        waited = {each.context.ticket_number: each.context for each in self.in_flight()}
+        requests = [waited[ticket].request for ticket in tickets if ticket in waited]
+        return tuple(
+            {"request_id": each.id, "key_name": each.key_name or None} for each in requests
+        )
 
     def on_preload_ended(self, ended: PreloadEnded) -> None:
         """See routing.driver.Observer."""

@@ -74,7 +74,7 @@ COMMANDS = {
     "unload": _of_models("unload", "stop a model, or all"),
     "profile": _of_models("profile", "the profiles, or which is active", Takes.NOTHING),
     "plan": _of_decisions("plan", "what loading a model would do", Takes.MODELS),
-    "why": _of_decisions("why", "why a swap was done", Takes.NOTHING),
+    "why": _of_decisions("why", "why a swap was done, or a request waits", Takes.NOTHING),
     "logs": Subcommand("llmsnap.commands.logs", "the log of the server or of a model", Takes.LOGS),
     "bench": Subcommand(
         "llmsnap.commands.bench", "measure a model's latency and speed", Takes.MODELS, waits=True

@@ -1,4 +1,4 @@
-"""``llmsnap plan`` and ``llmsnap why``: what a load would do, and why a swap was done."""
+"""``llmsnap plan`` and ``llmsnap why``: what a load would do, and why a swap or a wait was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from llmsnap.commands.client import add_server, connect, new_parser
 
@@ -37,14 +37,20 @@ def plan(
     return 0
 
 
-WHY_DESCRIPTION = "Explain a swap of a running server: what left, at what cost, and why."
+WHY_DESCRIPTION = (
+    "Explain a swap of a running server (what left, at what cost, and why), or a request: "
+    "what it waits or waited for."
+)
 
 
 def why_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
-    parser = new_parser("why", WHY_DESCRIPTION, "SWAP")
+    parser = new_parser("why", WHY_DESCRIPTION, "SWAP|REQUEST")
     add = parser.add_argument
-    add("swap", metavar="SWAP", type=int, help="number of the swap, the swap_id of log lines")
+    what = "number of a swap, the swap_id of log lines; or id of a request, its X-Request-Id"
+    add("what", metavar="SWAP|REQUEST", help=what)
+    what = "a number is the id of a request, or of its record in the activity, not of a swap"
+    add("--request", action="store_true", help=what)
     add("--json", action="store_true", help="write the server's answer as JSON")
     return add_server(parser)
 
@@ -54,7 +60,10 @@ def why(
 ) -> int:
     """Run the command with its own arguments; return the exit code."""
     args = why_parser().parse_args(argv)
-    answer = connect(args, environ).get(f"/api/swaps/{args.swap}")
-    lines = [json.dumps(answer["swap"], indent=2)] if args.json else answer["sentences"]
+    is_swap = args.what.isdecimal() and not args.request
+    kind = "swaps" if is_swap else "requests"
+    answer = connect(args, environ).get(f"/api/{kind}/{quote(args.what)}")
+    shown = answer["swap"] if is_swap else answer
+    lines = [json.dumps(shown, indent=2)] if args.json else answer["sentences"]
     (out or sys.stdout).writelines(line + "\n" for line in lines)
     return 0

@@ -174,6 +174,7 @@ NO_HISTORY = Parameter("no-history", "Leave out what is there already.")
 NO_FOLLOW = Parameter("no-follow", "End after what is there already.")
 LOG_NAME = Parameter("name", "`proxy`, `upstream`, or a model.", "path", required=True)
 NUMBER = Parameter("id", "A number.", "path", "integer", required=True)
+REQUEST_ID = Parameter("id", "An X-Request-Id, or the number of a record.", "path", required=True)
 DRAIN = Parameter("drain", "`1`: let requests in flight end.", choices=("0", "1"))
 CUT = Parameter("drain", "`0`: cut requests in flight.", choices=("0", "1"))
 
@@ -551,9 +552,15 @@ RECORDS = (
     _api("swaps", "The last swaps.", routine=True),
     _api(
         "swaps/{id}", "One of the last swaps.",
-        "`plan` says which models were to leave, at what cost, and which plans came next; "
-        "`sentences` explain it.",
+        "Who asked, its plan and the next best ones, the rule of its time, memory before and "
+        "after; `sentences` explain it.",
         parameters=(NUMBER,), errors=(404,),
+    ),
+    _api(
+        "requests/{id}", "A request in flight, or its record.",
+        "With the swap it waits or waited for; `sentences` explain the wait. A number may also be "
+        "that of its record.",
+        parameters=(REQUEST_ID,), errors=(404,),
     ),
     _api(
         "plan", "What loading `?model=` would do now; changes nothing.",

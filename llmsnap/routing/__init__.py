@@ -33,11 +33,11 @@ from llmsnap.routing.names import (
     SelectorRoute,
 )
 from llmsnap.routing.occupancy import Occupancy
-from llmsnap.routing.preview import plan_document
+from llmsnap.routing.preview import memory_document, plan_document, when_document
 from llmsnap.routing.recording import Recording, replay
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.selectors import Selection, Selectors, Standing, TargetView
-from llmsnap.routing.sentences import said_of_swap
+from llmsnap.routing.sentences import said_of_request, said_of_swap
 from llmsnap.routing.timing import DurationStats
 
 __all__ = [
@@ -66,8 +66,11 @@ __all__ = [
     "TargetView",
     "Ticket",
     "change_of",
+    "memory_document",
     "plan_document",
     "replay",
     "residency_of",
+    "said_of_request",
     "said_of_swap",
+    "when_document",
 ]

@@ -13,6 +13,7 @@ from enum import Enum
 from llmsnap.models import State
 from llmsnap.routing.messages import (
     CutReason,
+    Due,
     Eviction,
     ModelRules,
     Step,
@@ -26,6 +27,8 @@ from llmsnap.routing.timing import UNKNOWN_S, Backoff, Durations
 LEAVING = frozenset({State.SLEEP_PENDING, State.STOPPING})
 AT_REST = frozenset({State.STOPPED, State.ASLEEP})
 """Not running: a model here never has to leave for another."""
+TICKETS_KEPT = 20
+"""Requests that the record of a swap names."""
 
 
 class Phase(Enum):
@@ -80,7 +83,8 @@ class Swap:
 
     *victims* are those that still have to leave, *evicted* what the driver was asked to evict,
     *in_flight_before* the requests that were in flight when the gates shut first, *planned* the
-    plan it follows, *steps* the parts of the present phase so far. *eviction_failed*: a victim
+    plan it follows, *due* why it was decided when it was, *steps* the parts of the present phase so
+    far. *tickets* are the first requests that wait or waited for it. *eviction_failed*: a victim
     could not be stopped, so the load does not begin.
     """
 
@@ -89,6 +93,7 @@ class Swap:
     victims: dict[str, ModelState]
     reason: str
     planned: PlannedSwap
+    due: Due
     began_s: float
     since_s: float
     phases: list[tuple[str, float]]
@@ -101,6 +106,7 @@ class Swap:
     aborting: bool = False
     eviction_failed: bool = False
     waits_s: tuple[float, ...] = ()
+    tickets: list[int] = field(default_factory=list)
 
     def __repr__(self) -> str:
         victims = " ".join(self.victims) or "no model"
@@ -143,6 +149,14 @@ class Swap:
         if took > 0:
             self.phases += (*steps, rest) if self.phase is Phase.EVICT else (rest, *steps)
 
+    def note_waiters(self) -> None:
+        """Add the requests that wait for the target to *tickets*, up to ``TICKETS_KEPT``."""
+        for ticket in self.target.waiters:
+            if len(self.tickets) == TICKETS_KEPT:
+                return
+            if ticket not in self.tickets:
+                self.tickets.append(ticket)
+
     def record(self, outcome: SwapOutcome, error: str, now: float) -> SwapRecord:
         """Return the record of this swap, which ends now."""
         return SwapRecord(
@@ -159,6 +173,8 @@ class Swap:
             ended_s=now,
             error=error,
             plan=self.planned.plan,
+            due=self.due,
+            tickets=tuple(self.tickets),
         )
 
 

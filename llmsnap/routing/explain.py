@@ -137,7 +137,7 @@ def eta_s(state: SchedulerState, model: ModelState) -> float:
         (_swap_left_s(state, s) for s in state.swaps.values() if _clash(state, model, s)),
         default=0.0,
     )
-    due_at = state.policy.due_at(model, victims)
+    due_at = state.policy.due(model, victims).at
     held = due_at - state.now if AT_ONCE < due_at < NEVER else 0.0
     blocked = answer.recheck_s if isinstance(answer, Blocked) else 0.0
     return max(0.0, ahead, held, blocked) + swap_estimate_s(model, victims)

@@ -27,6 +27,7 @@ from llmsnap.routing.residency import (
     ModelFacts,
     Plan,
     PlannedSwap,
+    Residency,
 )
 
 # --- the graph ------------------------------------------------------------------------------------
@@ -361,7 +362,7 @@ class Alternative:
     key: tuple[float, bool, float]
 
 
-class Matrix:
+class Matrix(Residency):
     """Residency by a matrix: running models leave that are in no combination with the target.
 
     Among the combinations, the cheapest counts; then one whose victims are all idle; then the one
@@ -426,12 +427,6 @@ class Matrix:
             stays=frozenset(stays),
             allowed=allowed,
         )
-
-    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
-        """Tell whether the swaps share no model, and what runs after both may run together."""
-        swaps = self.swap_set()
-        swaps.add(one)
-        return swaps.admits(other)
 
     def swap_set(self) -> MatrixSwaps:
         """Return an empty set of swaps."""

@@ -28,6 +28,7 @@ from llmsnap.routing.residency import (
     NeverFits,
     Plan,
     PlannedSwap,
+    Residency,
     Room,
 )
 from llmsnap.routing.timing import HALF_LIFE_S, UNKNOWN_S
@@ -82,7 +83,7 @@ class Need:
     lacks: int = 0
 
 
-class Memory:
+class Memory(Residency):
     """Residency by a memory budget. *needs* are in order of definition."""
 
     replans = True
@@ -129,12 +130,6 @@ class Memory:
         if kept is not None and not _is_better(best.cover, kept.cover):
             best = kept
         return ledger.as_plan(best)
-
-    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
-        """Tell whether the swaps share no model and fit beside each other at all times."""
-        swaps = self.swap_set()
-        swaps.add(one)
-        return swaps.admits(other)
 
     def swap_set(self) -> MemorySwaps:
         """Return an empty set of swaps."""

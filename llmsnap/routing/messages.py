@@ -47,6 +47,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from llmsnap.config import (
     DEFAULT_GROUP,
@@ -124,6 +125,29 @@ class SwapOutcome(StrEnum):
     ABORTED = "aborted"
 
 
+class DueRule(StrEnum):
+    """Which rule says when a swap may be decided."""
+
+    FREE = "free"  # no model has to leave: at once
+    IDLE = "idle"  # all that leave are idle: at once
+    BUSY = "busy"  # not before they are idle
+    HOLD = "hold"  # once the oldest request has waited as long as the swap is likely to take
+    TURN = "turn"  # once each busy victim had its turn
+
+
+class Due(NamedTuple):
+    """When a swap may be decided, on the scheduler's clock: minus infinity at once, plus never.
+
+    *hold_s* is how long the oldest request is held off for busy victims, *turn_s* how long their
+    turn lasts.
+    """
+
+    at: float
+    rule: DueRule
+    hold_s: float = 0.0
+    turn_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Eviction:
     """*model_id* has to leave, by way of *action*."""
@@ -141,7 +165,8 @@ class SwapRecord:
     seconds) in the order they happened: ``wait`` (from the first waiter to the decision),
     ``drain``, ``save``, ``evict``, ``barrier``, ``load``, ``restore``, ``canary``. *reopened*: the
     drain took so long that the gates opened once more. *began_s* and *ended_s* are on the
-    scheduler's clock. *plan* is what was decided, and why.
+    scheduler's clock. *plan* is what was decided, and why, *due* by which rule it was decided when
+    it was. *tickets* are the first requests that waited for it, oldest first.
     """
 
     swap_id: int
@@ -157,6 +182,8 @@ class SwapRecord:
     ended_s: float
     error: str = ""
     plan: Plan | None = None
+    due: Due | None = None
+    tickets: tuple[int, ...] = ()
 
     @property
     def waiters(self) -> int:

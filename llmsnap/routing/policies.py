@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from llmsnap.routing.messages import SchedulerOptions
+from llmsnap.routing.messages import Due, DueRule, SchedulerOptions
 
 AT_ONCE = float("-inf")
 NEVER = float("inf")
@@ -61,6 +61,10 @@ def swap_estimate_s(target: Candidate, victims: Collection[Candidate]) -> float:
     return target.load_estimate_s + max((v.leave_estimate_s for v in victims), default=0.0)
 
 
+def _due_at_once(victims: Collection[Candidate]) -> Due:
+    return Due(AT_ONCE, DueRule.IDLE if victims else DueRule.FREE)
+
+
 class Policy(Protocol):
     """One way to share the room between models."""
 
@@ -70,8 +74,8 @@ class Policy(Protocol):
     def rank_changes_at(self, target: Candidate, now: float) -> float:
         """Return when the rank changes by the passing of time alone, NEVER if it does not."""
 
-    def due_at(self, target: Candidate, victims: Collection[Candidate]) -> float:
-        """Return when all gates of *victims* may shut for *target*.
+    def due(self, target: Candidate, victims: Collection[Candidate]) -> Due:
+        """Return when all gates of *victims* may shut for *target*, and by which rule.
 
         AT_ONCE when all victims are idle; NEVER: not before they are idle by themselves.
         """
@@ -107,15 +111,19 @@ class Fair:
         at = waiting_since(target) + self.max_hold_s
         return at if at > now else NEVER
 
-    def due_at(self, target: Candidate, victims: Collection[Candidate]) -> float:
+    def due(self, target: Candidate, victims: Collection[Candidate]) -> Due:
         """Due when the oldest waiter waited long enough and each busy victim had its turn."""
         busy = [victim for victim in victims if victim.busy]
         if not busy:
-            return AT_ONCE
+            return _due_at_once(victims)
         swap_s = swap_estimate_s(target, victims)
+        hold_s = min(swap_s, self.max_hold_s)
         turn_s = min(2 * swap_s, self.max_hold_s)
+        held_until = target.oldest_arrival + hold_s
         turns_over = max(victim.ready_at for victim in busy) + turn_s
-        return max(target.oldest_arrival + min(swap_s, self.max_hold_s), turns_over)
+        if held_until >= turns_over:
+            return Due(held_until, DueRule.HOLD, hold_s, turn_s)
+        return Due(turns_over, DueRule.TURN, hold_s, turn_s)
 
     @property
     def reopen_after_s(self) -> float:
@@ -150,9 +158,11 @@ class Fifo:
         """Never: waiting does not change the order."""
         return NEVER
 
-    def due_at(self, target: Candidate, victims: Collection[Candidate]) -> float:
+    def due(self, target: Candidate, victims: Collection[Candidate]) -> Due:
         """At once when all victims are idle, else not before."""
-        return NEVER if any(victim.busy for victim in victims) else AT_ONCE
+        if any(victim.busy for victim in victims):
+            return Due(NEVER, DueRule.BUSY)
+        return _due_at_once(victims)
 
     @property
     def reopen_after_s(self) -> float:

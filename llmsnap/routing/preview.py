@@ -1,4 +1,4 @@
-"""Plans as documents, and what a load would do now, or if other models ran. Pure."""
+"""Plans and swaps as documents, and what a load would do now, or if other models ran. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.explain import eta_s
+from llmsnap.routing.messages import SwapRecord
+from llmsnap.routing.occupancy import DeviceOccupancy, Occupancy
+from llmsnap.routing.policies import AT_ONCE
 from llmsnap.routing.residency import Action, Answer, Blocked, LoadKind, NeverFits, Plan, Room
 from llmsnap.routing.sentences import said_of_plan, summary_of_plan
 from llmsnap.routing.state import SchedulerState
@@ -108,3 +111,40 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     if plan.room is not None:
         found["device"] = plan.room.device
     return found
+
+
+def when_document(record: SwapRecord, offset_s: float) -> dict[str, Any] | None:
+    """Return by which rule a swap was decided when it was; *offset_s* leads to Unix time.
+
+    *due_ms* is None where the rule is to begin at once.
+    """
+    due = record.due
+    if due is None:
+        return None
+    return {
+        "rule": str(due.rule),
+        "due_ms": None if due.at == AT_ONCE else int((due.at + offset_s) * 1000),
+        "hold_ms": round(due.hold_s * 1000, 3),
+        "turn_ms": round(due.turn_s * 1000, 3),
+        "reopened": record.reopened,
+    }
+
+
+def memory_document(before: Occupancy, after: Occupancy) -> list[dict[str, Any]]:
+    """Return what our models held on each device before and after a swap, in bytes."""
+    held = {each.name: _held(each) for each in after.devices}
+    return [
+        {
+            "device": each.name,
+            "capacity_bytes": each.capacity,
+            "reserve_bytes": each.reserve,
+            "others_bytes": each.others.bytes,
+            "before_bytes": _held(each),
+            "after_bytes": held.get(each.name),
+        }
+        for each in before.devices
+    ]
+
+
+def _held(device: DeviceOccupancy) -> int:
+    return sum(each.bytes for each in device.residents)

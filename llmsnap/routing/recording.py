@@ -48,8 +48,8 @@ RECORDED_NAMES: dict[type[Any], str] = {
 RECORDED_FIELDS = {"residency": "plan"}
 """The same for fields."""
 _FIELDS = {recorded: name for name, recorded in RECORDED_FIELDS.items()}
-NOT_RECORDED = {("SwapRecord", "plan")}
-"""Fields that are left out: what a swap evicts says which plan it had."""
+NOT_RECORDED = {("SwapRecord", name) for name in ("plan", "due", "tickets")}
+"""Fields that are left out: they follow from what is recorded."""
 
 
 def recorded_name(kind: type[Any]) -> str:

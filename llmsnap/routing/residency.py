@@ -214,7 +214,10 @@ class SwapSet(Protocol):
 
 
 class Residency(Protocol):
-    """One way to say what may be in memory together. Immutable; equal ones decide the same."""
+    """One way to say what may be in memory together. Immutable; equal ones decide the same.
+
+    Implementations inherit what has a default.
+    """
 
     @property
     def replans(self) -> bool:
@@ -238,11 +241,14 @@ class Residency(Protocol):
         another one is cheaper, or as cheap with all victims idle.
         """
 
-    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
-        """Tell whether the two swaps may run side by side."""
-
     def swap_set(self) -> SwapSet:
         """Return an empty set of swaps."""
+
+    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
+        """Tell whether the two swaps may run side by side."""
+        swaps = self.swap_set()
+        swaps.add(one)
+        return swaps.admits(other)
 
 
 # --- groups ---------------------------------------------------------------------------------------
@@ -262,7 +268,7 @@ class Group:
     persistent: bool = False
 
 
-class Groups:
+class Groups(Residency):
     """Residency by groups: which models leave follows from the group of each.
 
     Loading T makes M leave when both are in one group with ``swap``, or when T's group is
@@ -307,12 +313,6 @@ class Groups:
         if not victims:
             return ALONE
         return Plan(tuple(sorted(victims)), why=f"{target} is in group {self.groups[mine].name}")
-
-    def compatible(self, one: PlannedSwap, other: PlannedSwap) -> bool:
-        """Tell whether no model of one swap is in the other, or excludes one of the other."""
-        swaps = self.swap_set()
-        swaps.add(one)
-        return swaps.admits(other)
 
     def swap_set(self) -> GroupSwaps:
         """Return an empty set of swaps."""

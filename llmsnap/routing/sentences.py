@@ -1,6 +1,6 @@
-"""Plans and swaps in sentences, the same in the web UI and on the command line. Pure.
+"""Plans, swaps and waits in sentences, the same in the web UI and on the command line. Pure.
 
-The input are the documents of ``/api/plan`` and ``/api/swaps``.
+The input are the documents of ``/api/plan``, ``/api/swaps`` and ``/api/requests``.
 """
 
 from __future__ import annotations
@@ -118,7 +118,11 @@ def said_of_swap(swap: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} to {target}, {asked}, failed: {error}."
         case _:
             yield f"{name} to {target}, {asked}, was given up{f': {error}' if error else ''}."
-    evicted = _listed(swap["evicted"])
+    if asked_by := [_asker(each) for each in swap.get("asked_by", ())]:
+        yield f"Asked for by {_listed(asked_by)}."
+    yield from _said_of_time(swap)
+    how = swap.get("how", {})
+    evicted = _listed(f"{each} ({how[each]})" if each in how else each for each in swap["evicted"])
     yield f"Evicted: {evicted}." if evicted else "Nothing was evicted."
     if swap["plan"] is not None:
         yield from _details(swap["plan"])
@@ -131,6 +135,76 @@ def said_of_swap(swap: Mapping[str, Any]) -> Iterator[str]:
     if swap["waiters"]:
         waited = took(swap["longest_wait_ms"] / 1000)
         yield f"Requests that waited: {swap['waiters']}, the longest for {waited}."
+    for each in swap.get("memory", ()):
+        held, after = size(each["before_bytes"]), size(each["after_bytes"] or 0)
+        capacity = size(each["capacity_bytes"])
+        yield f"{each['device']}: models held {held} of {capacity} before, {after} after."
+
+
+SHORT_MS = 100.0
+"""Shorter waits are not worth a word."""
+
+
+def _asker(request: Mapping[str, Any]) -> str:
+    key = request["key_name"]
+    return f"{request['request_id']} (key {key})" if key else str(request["request_id"])
+
+
+def _said_of_time(swap: Mapping[str, Any]) -> Iterator[str]:
+    """Yield by which rule a swap was decided when it was."""
+    when = swap.get("when")
+    if when is None:
+        return
+    waited_ms = sum(each["ms"] for each in swap["phases"] if each["name"] == "wait")
+    match when["rule"]:
+        case "hold":
+            text = "busy models are left alone until the oldest request has waited "
+            text += took(when["hold_ms"] / 1000)
+        case "turn":
+            text = f"each busy model that is to leave has a turn of {took(when['turn_ms'] / 1000)}"
+        case "idle":
+            text = "idle models may leave at any time"
+        case _:
+            text = "no model had to leave"
+    after = f" after {took(waited_ms / 1000)}" if waited_ms >= SHORT_MS else " at once"
+    yield f"Decided{after}: {text}."
+    due_ms = when["due_ms"]
+    late_ms = waited_ms if due_ms is None else min(waited_ms, swap["started_ms"] - due_ms)
+    if late_ms >= SHORT_MS:
+        yield f"Other swaps went first, or other models were busy, for {took(late_ms / 1000)}."
+    if when["reopened"]:
+        yield "Requests in flight took so long that new ones were let in once more."
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def said_of_request(request: Mapping[str, Any], swap: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield sentences about a request of ``/api/inflight`` or ``/api/activity``, and its *swap*."""
+    name, model, number = request["request_id"], request["model_id"], request["swap_id"]
+    if request.get("position") is not None:
+        yield f"Request {name} waits for {model}, at place {request['position']} in its queue."
+        yield f"Why: {request['why']}."
+        if request["eta_s"] is not None:
+            yield f"It may take another {took(request['eta_s'])}."
+        if number is not None:
+            yield f"Swap {number} loads {model} now."
+        return
+    waited_s, load_s = ((request[key] or 0.0) / 1000 for key in ("queue_ms", "load_ms"))
+    if number is None and not waited_s:
+        yield f"Request {name} did not wait for {model}: it was ready."
+        return
+    turn, load = took(waited_s), took(load_s)
+    yield f"Request {name} waited {turn} for its turn, {load} for {model} to load."
+    if swap is None:
+        if number is not None:
+            yield f"It waited for swap {number}, which is still under way, or no longer known."
+        return
+    asked = [each["request_id"] for each in swap.get("asked_by", ())]
+    if name in asked:
+        place = asked.index(name) + 1
+        yield f"Its place was {place} of {max(swap['waiters'], len(asked))}."
+    yield from said_of_swap(swap)
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from llmsnap.routing.entries import (
 )
 from llmsnap.routing.messages import (
     CommandDone,
+    Due,
     Effect,
     Eviction,
     Grant,
@@ -382,6 +383,7 @@ class SchedulerState:
         victims: Iterable[ModelState],
         planned: PlannedSwap,
         reason: str,
+        due: Due,
     ) -> Swap:
         """Decide the swap to *model*: from now on *victims* take no new requests."""
         swap = Swap(
@@ -390,10 +392,12 @@ class SchedulerState:
             victims={victim.model_id: victim for victim in victims},
             reason=reason,
             planned=planned,
+            due=due,
             began_s=self.now,
             since_s=self.now,
             phases=[("wait", self.now - model.asked_at)],
         )
+        swap.note_waiters()
         model.swap = self.swaps[swap.work] = swap
         if planned.plan.room is not None:
             # At once: other plans count the target as running there from now on.
@@ -458,6 +462,7 @@ class SchedulerState:
         self.end_preload(target, Outcome.OK)
         waiting = list(target.waiters.values())[: self.free_slots(target)]
         swap.waits_s = tuple(self.now - waiter.since_s for waiter in waiting)
+        swap.note_waiters()
         self.fill(target)
         self.end_swap(swap, SwapOutcome.DONE)
 
@@ -485,6 +490,7 @@ class SchedulerState:
                 self.revert_leave(victim)
             victim.refresh()
         swap.note(self.now)
+        swap.note_waiters()
         self.effects.append(SwapEnded(swap.record(outcome, error, self.now)))
         self.needs_replan = True
 

@@ -17,6 +17,7 @@ from llmsnap.routing.messages import (
     AbortLoad,
     CheckFailed,
     CheckStart,
+    Due,
     Exited,
     FilesChanged,
     Idled,
@@ -105,13 +106,13 @@ class SwapPlanner:
         """Let the swap to *model* begin, or postpone it; return it."""
         victims = self._state.victims_of(plan)
         planned = PlannedSwap(model.model_id, plan)
-        at = NEVER
-        if above.admits(planned):
-            at = self._begins_at(model, victims, planned, active)
-        if at <= self._state.now:
-            self._begin(model, victims, planned)
+        due = None
+        if above.admits(planned) and self._may_begin(model, victims, planned, active):
+            due = self._state.policy.due(model, victims)
+        if due is not None and due.at <= self._state.now:
+            self._begin(model, victims, planned, due)
         else:
-            self._postpone(model, victims, at)
+            self._postpone(model, victims, NEVER if due is None else due.at)
         return planned
 
     def _advance_drains(self) -> None:
@@ -163,22 +164,20 @@ class SwapPlanner:
         self._state.end_loads(model, Outcome.FAILED, error)
         self._state.end_preload(model, Outcome.FAILED, error)
 
-    def _begins_at(
+    def _may_begin(
         self,
         model: ModelState,
         victims: Collection[ModelState],
         planned: PlannedSwap,
         active: SwapSet,
-    ) -> float:
-        """Return when the swap to *model* may be decided; NEVER: not before something else ends."""
+    ) -> bool:
+        """Tell whether the swap to *model* may be decided before something else ends."""
         if not active.admits(planned):
             self._abort_unwanted_loads(model)
-            return NEVER
+            return False
         if model.state in LEAVING or model.pending_stop is not None:
-            return NEVER
-        if any(victim.state in LEAVING for victim in victims):
-            return NEVER
-        return self._state.policy.due_at(model, victims)
+            return False
+        return not any(victim.state in LEAVING for victim in victims)
 
     def _abort_unwanted_loads(self, model: ModelState) -> None:
         """Abort the loads without waiters that *model* would evict.
@@ -212,10 +211,10 @@ class SwapPlanner:
         state.watch(state.running.values() if state.residency.replans else victims)
 
     def _begin(
-        self, model: ModelState, victims: Collection[ModelState], planned: PlannedSwap
+        self, model: ModelState, victims: Collection[ModelState], planned: PlannedSwap, due: Due
     ) -> None:
         """Decide the swap: from now on *victims* take no new requests."""
-        swap = self._state.begin_swap(model, victims, planned, _reason(model))
+        swap = self._state.begin_swap(model, victims, planned, _reason(model), due)
         if not self._evict_if_drained(swap):
             self._check(model, victims)
             self._state.limit_gates(swap)

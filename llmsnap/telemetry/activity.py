@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from math import ceil, log2
 from typing import Any
 
@@ -339,20 +339,29 @@ def activity_export(records: list[ActivityRecord]) -> dict[str, Any]:
 
 def swap_object(swap: SwapFinished) -> dict[str, Any]:
     """Return a finished swap as the API shows it and the store keeps it (Unix milliseconds)."""
+    waited_s = sum(seconds for name, seconds in swap.phases[:1] if name == "wait")
+    starts = accumulate((s for _, s in swap.phases), initial=swap.started_at - waited_s)
     return {
         "id": swap.swap_id,
         "target": swap.target,
         "kind": swap.kind,
         "outcome": swap.outcome,
         "evicted": list(swap.evicted),
+        "how": dict(swap.how),
         "reason": swap.reason,
         "error": swap.error,
+        "asked_by": [dict(each) for each in swap.asked_by],
         "waiters": swap.waiters,
         "longest_wait_ms": milliseconds(swap.longest_wait_s),
         "started_ms": int(swap.started_at * 1000),
         "ended_ms": int(swap.at * 1000),
-        "phases": [{"name": name, "ms": milliseconds(s)} for name, s in swap.phases],
+        "phases": [
+            {"name": name, "ms": milliseconds(s), "started_ms": int(at * 1000)}
+            for (name, s), at in zip(swap.phases, starts, strict=False)
+        ],
+        "when": dict(swap.when) if swap.when is not None else None,
         "plan": dict(swap.plan) if swap.plan is not None else None,
+        "memory": [dict(each) for each in swap.memory],
     }
 
 

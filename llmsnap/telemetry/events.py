@@ -69,6 +69,14 @@ class SwapFinished(Event, frozen=True, kw_only=True):
     phases: tuple[tuple[str, float], ...] = ()
     plan: Mapping[str, Any] | None = None
     """Which models were to leave, at what cost, and which other plans there were."""
+    when: Mapping[str, Any] | None = None
+    """The rule by which it was decided at that time."""
+    how: Mapping[str, str] = {}
+    """How each of *evicted* left."""
+    asked_by: tuple[Mapping[str, Any], ...] = ()
+    """The first requests that waited for it."""
+    memory: tuple[Mapping[str, Any], ...] = ()
+    """What our models held on each device before and after it."""
 
 
 class ModelPreloaded(Event, frozen=True):

@@ -16,7 +16,7 @@ from llmsnap.config import ModelConfig
 from llmsnap.errors import BadRequest, HardwareUnknown, NotFound, UnknownModel
 from llmsnap.http import SANDBOX, masked
 from llmsnap.installation import identify
-from llmsnap.routing import ModelView, said_of_swap
+from llmsnap.routing import ModelView, said_of_request, said_of_swap
 from llmsnap.service import Service
 from llmsnap.suggestions import shown
 from llmsnap.tasks import count_tasks
@@ -106,6 +106,29 @@ def swap(swap_id: int) -> ResponseReturnValue:
         raise NotFound(f"there is no swap {swap_id} among the recent ones")
     sentences = list(said_of_swap(found[-1]))
     return jsonify(schema_version=SCHEMA_VERSION, swap=found[-1], sentences=sentences)
+
+
+@bp.get("/api/requests/<path:request_id>")
+def one_request(request_id: str) -> ResponseReturnValue:
+    """Return a request in flight, or its record, with the swap it waited for, and in sentences.
+
+    *request_id* is its id, or else the number of its record.
+    """
+    service, telemetry = current_service(), current_telemetry()
+    observers = [each for each in service.in_flight() if each.context.request.id == request_id]
+    found = frames.requests(service, observers, service.models_now()) if observers else []
+    wanted = [Filter(request_id=request_id)]
+    if NUMBER.fullmatch(request_id):
+        wanted.append(Filter(min_id=int(request_id), max_id=int(request_id)))
+    for each in wanted:
+        found = found or activity_export(telemetry.page(each, limit=1).records)["records"]
+    if not found:
+        raise NotFound("no request of this id is in flight or among the recent ones")
+    one = found[-1]
+    swaps = (each for each in telemetry.last_swaps() if each["id"] == one["swap_id"])
+    swap = next(swaps, None)
+    sentences = list(said_of_request(one, swap))
+    return jsonify(schema_version=SCHEMA_VERSION, request=one, swap=swap, sentences=sentences)
 
 
 @bp.get("/api/plan")

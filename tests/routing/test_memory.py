@@ -17,6 +17,8 @@ from llmsnap.routing.lacks import Lacks, grown
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import (
     ConfigChanged,
+    Due,
+    DueRule,
     Eviction,
     ModelRules,
     RefusalReason,
@@ -24,6 +26,7 @@ from llmsnap.routing.messages import (
     residency_of,
 )
 from llmsnap.routing.occupancy import Occupancy
+from llmsnap.routing.policies import AT_ONCE
 from llmsnap.routing.recording import decode, encode
 from llmsnap.routing.residency import (
     Action,
@@ -295,10 +298,12 @@ def world(size: int, *needs: Need, **rules: ModelRules) -> World:
 def test_models_stay_as_long_as_they_fit() -> None:
     machine = world(16, need("a", 6), need("b", 6), need("c", 6))
     for name in "abc":
-        machine.request(name, 1.0)
+        asked = machine.request(name, 1.0)
         machine.run(10.0)
     assert [machine.state(name) for name in "abc"] == ["stopped", "ready", "ready"]
-    assert machine.records[-1].evicted == (Eviction("a", STOP),)
+    record = machine.records[-1]
+    assert record.evicted == (Eviction("a", STOP),)
+    assert (record.due, record.tickets) == (Due(AT_ONCE, DueRule.IDLE), (asked.ticket,))
 
 
 def test_a_sleeping_model_is_stopped_for_its_memory() -> None:

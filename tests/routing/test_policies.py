@@ -3,7 +3,7 @@ import pytest
 from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
-from llmsnap.routing.messages import SchedulerOptions, change_of
+from llmsnap.routing.messages import Due, DueRule, SchedulerOptions, change_of
 from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy
 from llmsnap.routing.residency import Action
 from tests.routing.models import ready, waiting
@@ -21,10 +21,10 @@ def test_every_policy_can_be_configured(use: str) -> None:
 @pytest.mark.parametrize("policy", [Fair(SchedulerOptions()), Fifo(SchedulerOptions())])
 def test_what_every_policy_keeps_to(policy: Policy) -> None:
     target = waiting("t", 10.0)
-    assert policy.due_at(target, []) == AT_ONCE
-    assert policy.due_at(target, [ready("m", 0.0)]) == AT_ONCE
-    assert policy.due_at(target, [ready("m", 0.0, in_flight=1)]) > 10.0
-    assert policy.due_at(waiting("t"), [ready("m", 0.0, in_flight=1)]) == NEVER
+    assert policy.due(target, []) == Due(AT_ONCE, DueRule.FREE)
+    assert policy.due(target, [ready("m", 0.0)]) == Due(AT_ONCE, DueRule.IDLE)
+    assert policy.due(target, [ready("m", 0.0, in_flight=1)]).at > 10.0
+    assert policy.due(waiting("t"), [ready("m", 0.0, in_flight=1)]).at == NEVER
     assert policy.rank_changes_at(target, 1e9) == NEVER
     assert policy.rank(target, 50.0) < policy.rank(waiting("u", 20.0), 50.0)
 
@@ -40,30 +40,30 @@ def measured(target: ModelState, load_s: float) -> ModelState:
 
 
 @pytest.mark.parametrize(
-    ("load_s", "waits_since", "ready_at", "due_at"),
+    ("load_s", "waits_since", "ready_at", "due"),
     [
-        (10.0, 100.0, 0.0, 110.0),  # the waiter is the last condition: S
-        (10.0, 100.0, 95.0, 115.0),  # the turn is: 2 S
-        (50.0, 100.0, 0.0, 150.0),
-        (100.0, 100.0, 95.0, 215.0),  # 2 S, but not longer than maxHold
-        (500.0, 100.0, 0.0, 220.0),  # S, but not longer than maxHold
+        (10.0, 100.0, 0.0, Due(110.0, DueRule.HOLD, 10.0, 20.0)),  # the waiter, by S
+        (10.0, 100.0, 95.0, Due(115.0, DueRule.TURN, 10.0, 20.0)),  # the turn is, by 2 S
+        (50.0, 100.0, 0.0, Due(150.0, DueRule.HOLD, 50.0, 100.0)),
+        (100.0, 100.0, 95.0, Due(215.0, DueRule.TURN, 100.0, 120.0)),  # at most maxHold
+        (500.0, 100.0, 0.0, Due(220.0, DueRule.HOLD, 120.0, 120.0)),
     ],
 )
-def test_when_the_gate_of_one_busy_victim_may_shut(load_s, waits_since, ready_at, due_at) -> None:
+def test_when_the_gate_of_one_busy_victim_may_shut(load_s, waits_since, ready_at, due) -> None:
     target = measured(waiting("t", waits_since), load_s)
-    assert FAIR.due_at(target, [ready("m", ready_at, in_flight=1)]) == due_at
+    assert FAIR.due(target, [ready("m", ready_at, in_flight=1)]) == due
 
 
 def test_a_swap_is_estimated_by_what_was_measured_of_target_and_slowest_victim() -> None:
     target, idle, busy = waiting("t", 100.0), ready("m", 99.0), ready("n", 0.0, in_flight=1)
-    assert FAIR.due_at(target, [idle, busy]) == 105.0  # not measured; the idle one had its turn
+    assert FAIR.due(target, [idle, busy]).at == 105.0  # not measured; the idle one had its turn
     measured(target, 10.0)
     idle.durations(Action.STOP).append(1.0)
     busy.durations(Action.STOP).append(7.0)
-    assert FAIR.due_at(target, [idle, busy]) == 117.0
+    assert FAIR.due(target, [idle, busy]).at == 117.0
     target.state = State.ASLEEP
     target.wakes.append(2.0)
-    assert FAIR.due_at(target, [busy]) == 109.0
+    assert FAIR.due(target, [busy]).at == 109.0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from llmsnap.routing.sentences import said_of_plan, said_of_swap, summary_of_plan
+from llmsnap.routing.sentences import (
+    said_of_plan,
+    said_of_request,
+    said_of_swap,
+    summary_of_plan,
+)
 
 GIB = 1024**3
 PLAN: dict[str, Any] = {
@@ -97,3 +102,88 @@ SWAP: dict[str, Any] = {
 )  # fmt: skip
 def test_a_swap_in_sentences(swap: dict[str, Any], said: list[str]) -> None:
     assert list(said_of_swap({**SWAP, **swap})) == said
+
+
+ASKED: dict[str, Any] = {
+    **SWAP, "kind": "start", "evicted": ["x"], "how": {"x": "sleep"}, "reason": "request",
+    "waiters": 2, "longest_wait_ms": 61_000, "started_ms": 9_000,
+    "asked_by": [
+        {"request_id": "r-1", "key_name": "wiki"}, {"request_id": "r-2", "key_name": None},
+    ],
+    "phases": [{"name": "wait", "ms": 1000}, {"name": "load", "ms": 60_000}],
+    "when": {"rule": "hold", "due_ms": 9_000, "hold_ms": 800, "turn_ms": 4_000, "reopened": True},
+    "memory": [{"device": "gpu0", "capacity_bytes": 24 * GIB, "before_bytes": 16 * GIB,
+                "after_bytes": None}],
+}  # fmt: skip
+
+
+def test_a_swap_says_who_asked_and_why_at_that_time() -> None:
+    assert list(said_of_swap(ASKED)) == [
+        "Swap 7 loaded m for a request.",
+        "Asked for by r-1 (key wiki) and r-2.",
+        "Decided after 1.0 s: busy models are left alone until the oldest request has waited 0.8 s"
+        ".",
+        "Requests in flight took so long that new ones were let in once more.",
+        "Evicted: x (sleep).",
+        "Times: waited 1.0 s, loaded 60 s.",
+        "Requests that waited: 2, the longest for 61 s.",
+        "gpu0: models held 16 GiB of 24 GiB before, 0 GiB after.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("when", "wait_ms", "said"),
+    [
+        ({"rule": "turn", "due_ms": 8_200}, 1_000, [
+            "Decided after 1.0 s: each busy model that is to leave has a turn of 4.0 s.",
+            "Other swaps went first, or other models were busy, for 0.8 s.",
+        ]),
+        ({"rule": "idle"}, 1_000, [
+            "Decided after 1.0 s: idle models may leave at any time.",
+            "Other swaps went first, or other models were busy, for 1.0 s.",
+        ]),
+        ({"rule": "free"}, 1, ["Decided at once: no model had to leave."]),
+    ],
+)  # fmt: skip
+def test_when_a_swap_was_decided_in_sentences(
+    when: dict[str, Any], wait_ms: int, said: list[str]
+) -> None:
+    usual = {"due_ms": None, "hold_ms": 0, "turn_ms": 4_000, "reopened": False}
+    waited = {"when": {**usual, **when}, "phases": [{"name": "wait", "ms": wait_ms}]}
+    assert list(said_of_swap({**ASKED, **waited}))[2:-4] == said
+
+
+REQUEST = {"request_id": "r-2", "model_id": "m", "swap_id": 7, "queue_ms": 1000, "load_ms": 60_000}
+WAITED = "Request r-2 waited 1.0 s for its turn, 60 s for m to load."
+
+
+@pytest.mark.parametrize(
+    ("request_", "swap", "said"),
+    [
+        ({}, ASKED, [WAITED, "Its place was 2 of 2.", *said_of_swap(ASKED)]),
+        ({}, SWAP, [WAITED, *said_of_swap(SWAP)]),
+        ({}, None, [
+            WAITED, "It waited for swap 7, which is still under way, or no longer known.",
+        ]),
+        ({"swap_id": None, "load_ms": None}, None, [
+            "Request r-2 waited 1.0 s for its turn, 0.0 s for m to load.",
+        ]),
+        ({"swap_id": None, "queue_ms": None}, None, [
+            "Request r-2 did not wait for m: it was ready.",
+        ]),
+        ({"position": 2, "why": "a is busy", "eta_s": 4.0}, None, [
+            "Request r-2 waits for m, at place 2 in its queue.",
+            "Why: a is busy.",
+            "It may take another 4.0 s.",
+            "Swap 7 loads m now.",
+        ]),
+        ({"position": 1, "why": "a game", "eta_s": None, "swap_id": None}, None, [
+            "Request r-2 waits for m, at place 1 in its queue.",
+            "Why: a game.",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_wait_in_sentences(
+    request_: dict[str, Any], swap: dict[str, Any] | None, said: list[str]
+) -> None:
+    assert list(said_of_request({**REQUEST, **request_}, swap)) == said

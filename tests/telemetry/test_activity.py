@@ -186,12 +186,16 @@ def test_the_named_frame_is_camel_case_with_null_for_unknown():
 def test_a_swap():
     swap = SwapFinished(
         swap_id=3, target="llama", outcome="done", evicted=("qwen",), longest_wait_s=1.5,
-        started_at=10.0, at=12.0, phases=(("drain", 0.25),),
+        started_at=10.0, at=12.0, phases=(("wait", 3.0), ("drain", 0.25), ("load", 1.75)),
     )  # fmt: skip
     shown = swap_object(swap)
     assert (shown["id"], shown["evicted"], shown["longest_wait_ms"]) == (3, ["qwen"], 1500.0)
     assert (shown["started_ms"], shown["ended_ms"]) == (10_000, 12_000)
-    assert shown["phases"] == [{"name": "drain", "ms": 250.0}]
+    assert shown["phases"] == [
+        {"name": "wait", "ms": 3000.0, "started_ms": 7_000},
+        {"name": "drain", "ms": 250.0, "started_ms": 10_000},
+        {"name": "load", "ms": 1750.0, "started_ms": 10_250},
+    ]
 
 
 @pytest.mark.parametrize(("status", "listed"), [(200, True), (201, False), (404, False)])

@@ -241,7 +241,7 @@ def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
     client, world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world.service.driver, "swap_to", {"alpha": 7, "beta": 8}.get)
-    waits, served, begun = world.begin(), world.begin("beta"), world.begin("gamma")
+    waits, served, begun = world.begin(request_id="r-0"), world.begin("beta"), world.begin("gamma")
     grant(served.context, 0.1, 0.2, 5)
     shown = client.get("/api/inflight").json["requests"]
     assert [one["swap_id"] for one in shown] == [7, 5, None]
@@ -253,6 +253,10 @@ def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
     assert (first["position"], second["position"], second["why"]) == (2, None, None)
     assert first["why"].startswith("alpha ")
     assert first["eta_s"] is not None
+    found = client.get("/api/requests/r-0").json
+    assert (found["request"]["position"], found["swap"]) == (2, None)
+    assert "Swap 7 loads alpha now." in found["sentences"]
+    assert client.get("/api/requests/none").status_code == 404
     for observer in (waits, served, begun):
         observer.finish()
 
