@@ -4,7 +4,8 @@
 
 One llmsnap with N models of the simulator, R requests a second to one of them, and Chromium with
 one page after the other: the share of a core that the page's main thread used, its longest task,
-and the bytes of a reconnect. Then the same without requests.
+how often it computed styles and layouts (which other load of the machine changes little), and the
+bytes of a reconnect. First the same without requests.
 """
 
 import llmsnap._monkey  # noqa: F401, I001 - first, as in the product
@@ -48,19 +49,24 @@ def ask_for_ever(server: servers.Server, rate: float) -> None:
         gevent.sleep(1 / rate)
 
 
-def cost(browser: Browser, seconds: float) -> tuple[float, float]:
-    """Return the share of a core of the main thread in percent, and the longest task in ms."""
+def cost(browser: Browser, seconds: float) -> str:
+    """Return what the main thread did: CPU, the longest task, style recalculations, layouts."""
     browser.run(WATCH)
-    before, began = busy_s(browser), time.monotonic()
+    before, began = metrics(browser), time.monotonic()
     gevent.sleep(seconds)
-    share = (busy_s(browser) - before) / (time.monotonic() - began)
-    return share * 100, browser.run("return window.longest")
+    after, passed = metrics(browser), time.monotonic() - began
+    each_s = {name: (after[name] - before[name]) / passed for name in after}
+    return (
+        f"{each_s['TaskDuration']:6.1%} of a core  "
+        f"longest task {browser.run('return window.longest'):4.0f} ms  "
+        f"styles {each_s['RecalcStyleCount']:4.1f}/s  layouts {each_s['LayoutCount']:4.1f}/s"
+    )
 
 
-def busy_s(browser: Browser) -> float:
-    """Seconds for which the main thread of the page has run tasks."""
+def metrics(browser: Browser) -> dict[str, float]:
+    """Return the counters of the page; durations are seconds of CPU of its main thread."""
     found = browser.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return next(each["value"] for each in found if each["name"] == "TaskDuration")
+    return {each["name"]: each["value"] for each in found}
 
 
 def received_bytes(browser: Browser, *, again: bool) -> int:
@@ -86,13 +92,9 @@ def measure(browser: Browser, server: servers.Server, pages: list[str], seconds:
         browser.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
         browser.driver.execute_cdp_cmd("Network.enable", {})
         gevent.sleep(SETTLE_S)
-        share, longest = cost(browser, seconds)
+        did = cost(browser, seconds)
         size = received_bytes(browser, again=True) - received_bytes(browser, again=False)
-        print(
-            f"{page:12} {share:5.1f}% of a core  longest task {longest:4.0f} ms  "
-            f"reconnect {size / 1000:6.1f} kB",
-            flush=True,
-        )
+        print(f"{page:12} {did}  reconnect {size / 1000:6.1f} kB", flush=True)
 
 
 def main() -> None:

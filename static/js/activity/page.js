@@ -122,7 +122,7 @@ function useHeld() {
 /** The request that the address names, by number or by request id, above the list if that does not show it. */
 function Linked({ id, lookup, records, active, ...rest }) {
   const wanted = lookup !== "" || (id !== null && !records.some((record) => record.id === id));
-  const found = useFetched(active && wanted, `/api/activity?${lookup ? new URLSearchParams({ request_id: lookup }) : `id=${id}`}`, 0);
+  const found = useFetched(active && wanted, `/api/activity?${lookup ? new URLSearchParams({ request_id: lookup }) : `id=${id}`}`);
   if (!wanted || !found?.records) return null;
   if (!found.records.length) return html`<${Note}>No request ${lookup || `#${id + 1}`} was recorded, or it has been dropped since.</${Note}>`;
   return html`<section class="card" aria-label="Linked request"><${RequestTable} records=${found.records} open=${found.records[0].id} columns=${columns.value} ...${rest} /></section>`;
@@ -132,7 +132,7 @@ export default function ActivityPage({ active }) {
   const [capture, setCapture] = useState(null);
   const { query, filters, sort, open, lookup, showStatistics } = useSelection();
   const [hovered, holding] = useHeld();
-  const pages = usePaging(query, sort, active, useLive(activityTick), hovered || open !== null);
+  const pages = usePaging(query, sort, active, activityTick, hovered || open !== null);
   const onOpen = (id) => setParameters("activity", { request: id === null ? "" : String(id), lookup: "" });
   const shared = { onOpen, onCapture: setCapture };
   const reload = () => { onOpen(null); pages.first(); };

@@ -2,28 +2,36 @@
 
 import { useEffect, useMemo, useRef, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
+import { useChanges } from "../shared/timing.js";
 
 const PAGE = 50;
 const FOLLOW_EVERY_MS = 2000;
 const COUNT_EVERY_MS = 10000;
 
-/** The page of *query* sorted by *sort*; *tick* grows with each finished request, *held* stops following. */
+/** The page of *query* sorted by *sort*; the signal *tick* grows with each finished request, *held* stops following. */
 export function usePaging(query, sort, active, tick, held) {
   const [trail, setTrail] = useState([""]); // cursors of the pages up to this one
   const [page, setPage] = useState({ records: [], cursor: null, total: null, loaded: false, error: "" });
   const [fresh, setFresh] = useState(0);
   const serial = useRef(0);
   const last = useRef({ read: 0, counted: 0, key: "" });
-  const seen = useRef(tick);
+  const ended = useRef({ seen: tick.peek(), since: 0 }); // requests since the page was read
+  const timer = useRef(0);
   const key = `${query} ${sort}`;
   const cursor = trail.at(-1);
   const following = trail.length === 1 && sort === "-id" && !held;
 
+  const stopTimer = () => {
+    clearTimeout(timer.current);
+    timer.current = 0;
+  };
   const read = async () => {
+    stopTimer();
     const mine = ++serial.current;
     const at = performance.now();
     const counting = last.current.key !== key || at - last.current.counted > COUNT_EVERY_MS;
     last.current = { read: at, counted: counting ? at : last.current.counted, key };
+    ended.current = { seen: tick.peek(), since: 0 };
     setFresh(0);
     const wanted = Object.entries({ limit: String(PAGE), sort, cursor, count: counting ? "1" : "" }).filter(([, value]) => value);
     try {
@@ -35,16 +43,21 @@ export function usePaging(query, sort, active, tick, held) {
   };
   useEffect(() => setTrail([""]), [key]);
   useEffect(() => { if (active) read(); }, [key, cursor, active]);
+  const readSoon = () => {
+    timer.current ||= setTimeout(read, Math.max(60, FOLLOW_EVERY_MS - (performance.now() - last.current.read)));
+  };
+  const follow = () => {
+    const { seen, since } = ended.current;
+    ended.current = { seen: tick.peek(), since: since + tick.peek() - seen };
+    if (!ended.current.since) return;
+    if (following) readSoon();
+    else setFresh(ended.current.since);
+  };
+  useChanges(active && page.loaded, tick, follow);
   useEffect(() => {
-    const more = tick - seen.current;
-    seen.current = tick;
-    if (active && page.loaded) setFresh((number) => number + more);
-  }, [tick]);
-  useEffect(() => {
-    if (!active || !following || !fresh) return undefined;
-    const timer = setTimeout(read, Math.max(60, FOLLOW_EVERY_MS - (performance.now() - last.current.read)));
-    return () => clearTimeout(timer);
-  }, [fresh > 0, following, active]);
+    if (active && page.loaded) follow();
+    return stopTimer;
+  }, [following, active]);
 
   return useMemo(() => ({
     ...page,

@@ -6,6 +6,7 @@
 import { classes, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../shared/html.js";
 import { useParameter } from "../shared/router.js";
 import { readStored, writeStored } from "../shared/storage.js";
+import { themeVersion } from "../shared/theme.js";
 import { download } from "../shared/dom-utils.js";
 import { timeOfDay } from "../shared/format.js";
 import { CopyButton, IconButton, Select } from "../shared/controls.js";
@@ -18,6 +19,8 @@ import { toPattern, useFound, useShown } from "./selection.js";
 const SIZES = { normal: 13, tiny: 10, small: 11, large: 15 };
 const LINE_HEIGHT = 1.5;
 const SPARE_ROWS = 12;
+const PADDING_PX = 16;
+const MAX_MADE = 500; // elements of lines kept
 
 function useStored(key, fallback) {
   const [value, setValue] = useState(() => readStored(key, fallback));
@@ -48,7 +51,10 @@ function firstAt(above, row) {
 
 const NEAR_END_PX = 8;
 
-/** The scroll position, and whether the view follows the end: until the user scrolls up. */
+/** The scroll position, and whether the view follows the end: until the user scrolls up.
+ *
+ * *top* counts only while it does not follow, so that new lines are rendered once, not again for the new position.
+ */
 function useScroll(view) {
   const [place, setPlace] = useState({ top: 0, height: 400, width: 800 });
   const [following, setFollowing] = useState(true);
@@ -58,9 +64,11 @@ function useScroll(view) {
     setFollowing(on);
   };
   const measure = () => {
-    const { scrollTop: top, clientHeight, clientWidth: width } = view.current;
-    kept.current.top = top;
-    if (clientHeight) setPlace((before) => (before.top === top && before.height === clientHeight && before.width === width ? before : { top, height: clientHeight, width }));
+    const { scrollTop, clientHeight: height, clientWidth: width } = view.current;
+    kept.current.top = scrollTop;
+    if (!height) return;
+    const top = kept.current.following ? 0 : scrollTop;
+    setPlace((before) => (before.top === top && before.height === height && before.width === width ? before : { top, height, width }));
   };
   const onScroll = () => {
     if (!view.current) return; // removed before the event arrived
@@ -83,7 +91,7 @@ function useScroll(view) {
   const keepToEnd = () => {
     if (!kept.current.following) return;
     view.current.scrollTop = view.current.scrollHeight;
-    measure();
+    kept.current.top = view.current.scrollTop;
   };
   return { place, onScroll, following, toEnd, keepToEnd };
 }
@@ -102,12 +110,28 @@ function prefixOf(width, sources) {
   return { time: !narrow, source: sources, columns: (narrow ? 0 : 9) + (sources ? (narrow ? 9 : 15) : 0) };
 }
 
-function Line({ text, origin, colour, prefix, find, found, current }) {
+function Line({ text, origin, colour, time, source: withSource, find, found, current }) {
   const { at, source } = origin;
   return html`<div class=${classes("log-line", `level-${levelOf(text)}`, found && "found", current && "current")}>
-    ${prefix.time && html`<span class="log-at">${at ? timeOfDay(at) : ""}</span>`}
-    ${prefix.source && html`<span class="log-source clip" style=${{ borderColor: colour }} title=${source}>${source}</span>`}
+    ${time && html`<span class="log-at">${at ? timeOfDay(at) : ""}</span>`}
+    ${withSource && html`<span class="log-source clip" style=${{ borderColor: colour }} title=${source}>${source}</span>`}
     <span class="log-text">${content(text, find)}${"\n"}</span></div>`;
+}
+
+/** Return a function that makes the element of a line; an unchanged line is the same element, which is not rendered again. */
+function useLines(buffer, { find, time, source }) {
+  const made = useMemo(() => new Map(), [buffer, find, time, source, themeVersion.value]);
+  return (number, found, current) => {
+    const text = buffer.lines[number - buffer.first];
+    const known = made.get(number);
+    if (known && known.text === text && known.found === found && known.current === current) return known.element;
+    if (made.size > MAX_MADE) made.clear();
+    const origin = buffer.origins[number - buffer.first];
+    const colour = origin.source ? colourOf(origin.source) : "transparent";
+    const element = html`<${Line} key=${number} text=${text} origin=${origin} colour=${colour} time=${time} source=${source} find=${find} found=${found} current=${current} />`;
+    made.set(number, { text, found, current, element });
+    return element;
+  };
 }
 
 function Lines({ buffer, shown, find, found, at, sources, wrap, size, label, active }) {
@@ -119,22 +143,20 @@ function Lines({ buffer, shown, find, found, at, sources, wrap, size, label, act
   const columns = useColumns(size, place.width) - prefix.columns;
   const total = shown ? shown.length : buffer.lines.length;
   const above = useMemo(() => (wrap ? rowsAbove(buffer, shown, columns) : null), [wrap, shown, columns, version]);
-  const topRow = Math.max(0, Math.floor(place.top / rowPx) - SPARE_ROWS);
+  const height = (above ? above[total] : total) * rowPx;
+  const top = following ? Math.max(0, height + PADDING_PX - place.height) : place.top;
+  const topRow = Math.max(0, Math.floor(top / rowPx) - SPARE_ROWS);
   const rowCount = Math.ceil(place.height / rowPx) + 2 * SPARE_ROWS;
   const start = Math.min(above ? firstAt(above, topRow) : topRow, Math.max(0, total - 1));
   const marks = useMemo(() => new Set(found), [found]);
-  const colours = new Map([["", "transparent"]]);
+  const line = useLines(buffer, { find, time: prefix.time, source: prefix.source });
   const rows = [];
   for (let index = start; index < total; index += 1) {
     if ((above ? above[index] - above[start] : index - start) > rowCount) break;
     const number = shown ? shown[index] : buffer.first + index;
-    const text = buffer.lines[number - buffer.first];
-    if (text === undefined) break;
-    const origin = buffer.origins[number - buffer.first];
-    if (!colours.has(origin.source)) colours.set(origin.source, colourOf(origin.source));
-    rows.push(html`<${Line} key=${number} text=${text} origin=${origin} colour=${colours.get(origin.source)} prefix=${prefix} find=${find} found=${marks.has(index)} current=${index === found[at]} />`);
+    if (buffer.lines[number - buffer.first] === undefined) break;
+    rows.push(line(number, marks.has(index), index === found[at]));
   }
-  const height = (above ? above[total] : total) * rowPx;
   useLayoutEffect(() => { if (active) keepToEnd(); }, [height, active, place.height, place.width]);
   useEffect(() => {
     const index = found[at];
@@ -146,8 +168,8 @@ function Lines({ buffer, shown, find, found, at, sources, wrap, size, label, act
   return html`
     <div ref=${view} class=${classes("virtual log", wrap && "wrap")} tabindex="0" role="log" aria-live="off" aria-label=${label}
       style=${{ fontSize: `${size}px`, lineHeight: `${rowPx}px`, "--source-columns": prefix.time ? 14 : 8 }} onScroll=${onScroll}>
-      <div style=${{ height: `${height + 16}px` }}></div>
-      <div class="virtual-rows" style=${{ transform: `translateY(${offset + 8}px)` }}>${rows}</div>
+      <div style=${{ height: `${height + PADDING_PX}px` }}></div>
+      <div class="virtual-rows" style=${{ transform: `translateY(${offset + PADDING_PX / 2}px)` }}>${rows}</div>
     </div>
     ${!total && html`<p class="log-empty">${buffer.lines.length ? "No line matches the filter." : "Nothing logged yet."}</p>`}
     ${!following && html`<button type="button" class="btn small to-end" onClick=${toEnd}><${Icon} name="end" size="14" />Latest</button>`}`;

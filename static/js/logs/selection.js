@@ -44,12 +44,14 @@ export function useShown(buffer, { pattern, level, model, hideOwn }) {
   return useAccepted(buffer, accepts);
 }
 
+const NONE = [];
+
 /** The places, among the lines *shown*, of those that match *find*. */
 export function useFound(buffer, shown, find) {
   const accepts = useMemo(() => (find ? (text) => find.test(text) : null), [find]);
   const found = useAccepted(buffer, accepts);
   return useMemo(() => {
-    if (!found) return [];
+    if (!found) return NONE;
     if (!shown) return found.map((number) => number - buffer.first);
     const places = new Map(shown.map((number, place) => [number, place]));
     return found.map((number) => places.get(number)).filter((place) => place !== undefined);

@@ -7,7 +7,7 @@ import { serverNow, throttle } from "../shared/timing.js";
 
 const MAX_LINES = 20000;
 const MAX_LINE_CHARS = 4000;
-const EVERY_MS = 200;
+const EVERY_MS = 250;
 
 /** What a terminal shows of a line: a carriage return begins it anew. One at the end is kept for what follows. */
 function overwritten(line) {
@@ -18,7 +18,7 @@ function overwritten(line) {
 
 const UNKNOWN = { source: "", at: null };
 
-/** The last lines of a log, numbered from *first*; *version* grows at most five times a second.
+/** The last lines of a log, numbered from *first*; *version* grows at most four times a second.
  *
  * *origins* has {source, at} of each line: the model that wrote it, and when; null if that is unknown.
  */

@@ -109,7 +109,7 @@ export function ModelDetail({ id, active }) {
   const [capture, setCapture] = useState(null);
   const model = findModel(id);
   const time = useLive(now);
-  const page = useFetched(active, `/api/activity?${modelQuery(id)}&limit=${REQUESTS}`, useLive(activityTick));
+  const page = useFetched(active, `/api/activity?${modelQuery(id)}&limit=${REQUESTS}`, activityTick);
   const { statistics } = useStatistics(modelQuery(id), active);
   useEffect(() => (active ? watchMemory() : undefined), [active]);
   const back = html`<a class="btn quiet icon" href=${pageLink("models")} title="All models" aria-label="All models"><${Icon} name="left" /></a>`;

@@ -1,25 +1,27 @@
 // The answer of a request of the server, as a component sees it.
 
-import { useEffect, useRef, useState } from "./html.js";
+import { signal, useEffect, useState } from "./html.js";
 import { getJson } from "./api.js";
+import { onEach, throttle } from "./timing.js";
 
 const AGAIN_MS = 1500;
+const NEVER = signal(0);
 
-/** Fetch *path* while *active*, at once when it changes and soon after *tick* does; null before the first answer.
+/** Fetch *path* while *active*, at once when it changes and soon after *changes* does; null before the first answer.
  *
  * A failure is an Error in place of the answer.
  */
-export function useFetched(active, path, tick) {
+export function useFetched(active, path, changes = NEVER) {
   const [answer, setAnswer] = useState({ path: "", body: null });
-  const asked = useRef("");
   useEffect(() => {
     if (!active) return undefined;
-    const read = () => {
-      asked.current = path;
-      getJson(path).catch((error) => error).then((body) => asked.current === path && setAnswer({ path, body }));
+    let wanted = true;
+    const read = () => wanted && getJson(path).catch((error) => error).then((body) => wanted && setAnswer({ path, body }));
+    const stop = onEach(changes, throttle(AGAIN_MS, read));
+    return () => {
+      wanted = false;
+      stop();
     };
-    const timer = setTimeout(read, asked.current === path ? AGAIN_MS : 0);
-    return () => clearTimeout(timer);
-  }, [active, path, tick]);
+  }, [active, path]);
   return answer.path === path ? answer.body : null;
 }

@@ -2,7 +2,10 @@
 
 export const NONE = "–";
 
-const round = (value, digits) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+/** Formats with so many digits after the point; to make one takes longer than to use it. */
+const FORMATS = [0, 1].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+
+const round = (value, digits) => FORMATS[digits].format(value);
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 /** 0.34 -> "340 ms", 8.2 -> "8.2 s", 75 -> "1 min 15 s", 4000 -> "1 h 6 min". */
@@ -31,7 +34,7 @@ export function clockTime(value) {
 
 export function count(value) {
   if (!known(value) || value < 0) return NONE;
-  return Math.round(value).toLocaleString("en");
+  return FORMATS[0].format(Math.round(value));
 }
 
 /** 1234567 -> "1.2 M". */

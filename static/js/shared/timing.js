@@ -1,6 +1,6 @@
 // The clock, and timers that rest while the tab is hidden.
 
-import { createContext, signal, useContext } from "./html.js";
+import { createContext, effect, signal, untracked, useContext, useEffect, useRef } from "./html.js";
 
 /** Whether the tab is visible. */
 export const visible = signal(!document.hidden);
@@ -37,6 +37,19 @@ export const PageActive = createContext(true);
 /** The value of a *signal* that changes often; a component of a page that is not shown rests. */
 export function useLive(signal) {
   return useContext(PageActive) ? signal.value : signal.peek();
+}
+
+/** Call *action* at once and with each change of *signal*; returns a function that stops it. */
+export const onEach = (signal, action) => effect(() => {
+  void signal.value;
+  untracked(action);
+});
+
+/** Call *action* at once and with each change of *signal* while *active*; the component is not rendered by it. */
+export function useChanges(active, signal, action) {
+  const latest = useRef(action);
+  latest.current = action;
+  useEffect(() => (active ? onEach(signal, () => latest.current()) : undefined), [active, signal]);
 }
 
 /** Return a function that runs *action* with the next frame, once however often it is called. */

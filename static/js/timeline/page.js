@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo } from "../shared/html.js";
 import { parametersOf, setParameters } from "../shared/router.js";
-import { now, useLive } from "../shared/timing.js";
+import { now, useChanges, useLive } from "../shared/timing.js";
 import { count, ms, percent, plural, seconds, timeOfDay } from "../shared/format.js";
 import { Empty, Figure, IconButton, Note, Segmented } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
@@ -63,7 +63,7 @@ export default function TimelinePage({ active }) {
   const open = useMemo(() => busy.map((each) => openRequest(each, nowMs)), [busy, nowMs]);
   const drawn = useMemo(() => [...list, ...open], [list, open]);
   const { lanes, others, everything } = useLanes(span, drawn);
-  useEffect(() => { if (active) refreshRequests(); }, [active, useLive(activityTick)]);
+  useChanges(active, activityTick, refreshRequests);
   useEffect(() => {
     if (!active) return undefined;
     const timer = setTimeout(() => {
