@@ -440,9 +440,18 @@ class Service:
         """Return the place of each waiting ticket in the queue of its model. Never switches."""
         return self.driver.scheduler.places()
 
-    def preview(self, model_id: str, running: Collection[str] | None = None) -> dict[str, Any]:
-        """Return what a load would do now, or with *running* loaded. Never switches."""
-        return self.driver.scheduler.preview(model_id, time.monotonic(), running) or {}
+    def preview(
+        self,
+        model_id: str,
+        running: Collection[str] | None = None,
+        capacities: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """Return what a load would do now, or as supposed. Never switches.
+
+        With *running* loaded and nothing else; with devices of *capacities* in bytes.
+        """
+        now = time.monotonic()
+        return self.driver.scheduler.preview(model_id, now, running, capacities) or {}
 
     def occupancy(self) -> Occupancy:
         """Return what devices hold and models need, by the memory budget. Never switches."""

@@ -21,6 +21,7 @@ def plan_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", metavar="MODEL", help="id or alias of the model to load")
     add("--running", metavar="A,B", help="suppose that these models run, idle, and no others")
+    add("--memory", metavar="GPU0:SIZE,...", help="suppose that devices have these capacities")
     add("--json", action="store_true", help="write the server's answer as JSON")
     return add_server(parser)
 
@@ -30,7 +31,8 @@ def plan(
 ) -> int:
     """Run the command with its own arguments; return the exit code."""
     args = plan_parser().parse_args(argv)
-    asked = {"model": args.model, **({} if args.running is None else {"running": args.running})}
+    wanted = {"model": args.model, "running": args.running, "memory": args.memory}
+    asked = {name: value for name, value in wanted.items() if value is not None}
     answer = connect(args, environ).get(f"/api/plan?{urlencode(asked)}")
     lines = [json.dumps(answer, indent=2)] if args.json else answer["sentences"]
     (out or sys.stdout).writelines(line + "\n" for line in lines)

@@ -26,7 +26,7 @@ from .loader import (
     loads_with_advice,
 )
 from .matrix import partners
-from .memory import split_memory
+from .memory import device_order, read_capacities, split_memory
 from .model_settings import EXTERNAL, ModelConfig
 from .nodes import Node, Report, find_node, in_file_order
 from .parts import (
@@ -98,6 +98,7 @@ __all__ = [
     "advise_by_schema",
     "changed_settings",
     "compare",
+    "device_order",
     "find_node",
     "group_of",
     "hash_of",
@@ -110,6 +111,7 @@ __all__ = [
     "loads_with_advice",
     "local_port",
     "partners",
+    "read_capacities",
     "read_contents",
     "split_command",
     "split_memory",

@@ -37,6 +37,26 @@ def size_bytes(text: str) -> int | None:
     return None if match is None else int(float(match[1]) * _UNITS[match[2].lower()])
 
 
+def read_capacities(text: str) -> dict[str, int]:
+    """Return the sizes in *text*, such as ``gpu0:20GiB,ram:8GiB``, in bytes by device.
+
+    Raises: ValueError, which says what is wrong.
+    """
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, value = (each.strip() for each in part.partition(":"))
+        size = size_bytes(value)
+        if not _DEVICE.fullmatch(name) or not size:
+            raise ValueError(f"memory must be like gpu0:24GiB,ram:64GiB, not {part.strip()!r}")
+        found[name] = size
+    return found
+
+
+def device_order(name: str) -> tuple[bool, int, str]:
+    """Return the sort key of a device: GPUs by number, then RAM."""
+    return name == "ram", len(name), name
+
+
 def read_devices(node: Node | None, reader: ValueReader) -> tuple[DeviceConfig, ...]:
     """Return the devices below the top-level ``memory``: GPUs in order, then RAM."""
     path: Path = ("memory",)
@@ -55,7 +75,7 @@ def read_devices(node: Node | None, reader: ValueReader) -> tuple[DeviceConfig, 
             found.append(_device(name, below, here, reader))
         else:
             found.append(DeviceConfig(name, _size(below, here, reader)))
-    return tuple(sorted(found, key=lambda each: (each.name == "ram", len(each.name), each.name)))
+    return tuple(sorted(found, key=lambda each: device_order(each.name)))
 
 
 def _device(name: str, node: Mapping, path: Path, reader: ValueReader) -> DeviceConfig:

@@ -564,13 +564,15 @@ RECORDS = (
     ),
     _api(
         "plan", "What loading `?model=` would do now; changes nothing.",
-        "`&running=a,b` supposes that these models run, and no others. `leaving` are those that "
+        "`&running=a,b` supposes that these models run, and no others, `&memory=gpu0:20GiB` that "
+        "devices of the memory budget have this capacity. `leaving` are those that "
         "would leave, `eta_s` is when it would be ready; `summary` and `sentences` explain it.",
         parameters=(
             Parameter("model", "Id or alias of the model to load."),
             Parameter("running", "Ids or aliases of the models that run, separated by commas."),
+            Parameter("memory", "Capacities of devices, separated by commas: gpu0:24GiB,ram:8GiB."),
         ),
-        errors=(404,),
+        errors=(400, 404),
     ),
     _api(
         "memory", "What each device holds, and what each model needs, in bytes.",

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from llmsnap.config import device_order
 from llmsnap.models import State
 from llmsnap.routing.cover import Bytes, Cover, Way, cheapest, cover_of, is_enough
 from llmsnap.routing.residency import (
@@ -149,6 +150,15 @@ class Memory(Residency):
         if anywhere:
             sizes[device] = sizes.get(device, 0) + anywhere
         return tuple(sizes.get(each.name, 0) for each in self.devices)
+
+    def with_capacities(self, capacities: Mapping[str, int]) -> Memory:
+        """Return the same budget if devices had *capacities*, in bytes; unknown ones are added."""
+        devices = {each.name: each for each in self.devices}
+        for name, capacity in capacities.items():
+            devices[name] = replace(devices.get(name, Device(name, 0)), capacity=capacity)
+        return Memory(
+            sorted(devices.values(), key=lambda each: device_order(each.name)), self.needs
+        )
 
     def need(self, model_id: str) -> Need | None:
         """Return the figures of a model; None for one that is not accounted for."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.explain import eta_s
+from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import SwapRecord
 from llmsnap.routing.occupancy import DeviceOccupancy, Occupancy
 from llmsnap.routing.policies import AT_ONCE
@@ -36,31 +37,39 @@ class Supposed:
 
 
 def preview(
-    state: SchedulerState, model: ModelState, running: Collection[str] | None = None
+    state: SchedulerState,
+    model: ModelState,
+    running: Collection[str] | None = None,
+    capacities: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return what loading *model* would do now, or with *running* idle and nothing else loaded.
 
+    *capacities* are those that devices of a memory budget are supposed to have, in bytes.
     ``eta_s`` is when it would be ready, ``leaving`` who would leave, with what each frees in bytes
     and for how long it has been idle; unknown ones are None. ``summary`` and ``sentences`` say it.
     """
     found: dict[str, Any] = {"model": model.model_id, "eta_s": None, "leaving": []}
     answer: Answer
+    residency = state.residency
+    if capacities and isinstance(residency, Memory):
+        residency = residency.with_capacities(capacities)
     if running is not None:
         facts = {name: Supposed(each, runs=name in running) for name, each in state.models.items()}
-        answer = state.residency.plan(model.model_id, [n for n in facts if n in running], facts)
+        answer = residency.plan(model.model_id, [n for n in facts if n in running], facts)
         found |= document_of(answer)
     elif model.state is State.READY:
         answer = Plan()
         found["answer"] = "ready"
-    elif model.swap is not None:
+    elif model.swap is not None and not capacities:
         answer = model.swap.planned.plan
         found |= {**document_of(answer), "answer": "under_way"}
     else:
-        answer = state.plan(model)
+        answer = state.plan(model, residency=residency)
         found |= document_of(answer)
     if isinstance(answer, Plan):
         found["leaving"] = [_leaving(state, each, answer, running) for each in answer.victims]
-        if running is None and model.measured_s(model.load_kind) is not None:
+        is_now = running is None and not capacities
+        if is_now and model.measured_s(model.load_kind) is not None:
             found["eta_s"] = eta_s(state, model)
     return {**found, "summary": summary_of_plan(found), "sentences": [*said_of_plan(found)]}
 

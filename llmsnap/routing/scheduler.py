@@ -10,7 +10,7 @@ driver reports of them). They share one ``SchedulerState``, whose methods make e
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from llmsnap.models import State
@@ -650,12 +650,16 @@ class Scheduler:
         return "" if model is None else explain.explain(self._state, model)
 
     def preview(
-        self, model_id: str, now: float, running: Collection[str] | None = None
+        self,
+        model_id: str,
+        now: float,
+        running: Collection[str] | None = None,
+        capacities: Mapping[str, int] | None = None,
     ) -> dict[str, Any] | None:
-        """Return what a load would do, now or with *running* loaded; None: no such model."""
+        """Return what a load would do, now or as supposed; None: no such model."""
         self._state.set_clock(now)
         model = self._state.models.get(model_id)
-        return None if model is None else preview(self._state, model, running)
+        return None if model is None else preview(self._state, model, running, capacities)
 
     def occupancy(self) -> Occupancy:
         """Return what each device of a memory budget holds now, and what each model needs."""

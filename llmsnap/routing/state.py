@@ -130,17 +130,20 @@ class SchedulerState:
         current: Plan | None = None,
         *,
         beside: ModelState | None = None,
+        residency: Residency | None = None,
     ) -> Answer:
         """Return what the residency answers for *target*; *beside* counts as running.
 
-        *current* is the plan of the swap to *target* that is draining.
+        *current* is the plan of the swap to *target* that is draining. *residency* is another one
+        than that in force, which it resembles.
         """
         running: Collection[str] = self.running.keys()
         if self.residency.replans:
             running = self._running_after_swaps(target)
         elif beside is not None and beside.model_id not in self.running:
             running = [*running, beside.model_id]
-        return self.residency.plan(target.model_id, running, self.models, current)
+        residency = residency or self.residency
+        return residency.plan(target.model_id, running, self.models, current)
 
     def _running_after_swaps(self, target: ModelState) -> list[str]:
         """Return what runs once the decided swaps are over, except that to *target*."""

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from gevent import get_hub
 from msgspec import json
 
-from llmsnap.config import ModelConfig
+from llmsnap.config import ModelConfig, read_capacities
 from llmsnap.errors import BadRequest, HardwareUnknown, NotFound, UnknownModel
 from llmsnap.http import SANDBOX, masked
 from llmsnap.installation import identify
@@ -133,7 +133,10 @@ def one_request(request_id: str) -> ResponseReturnValue:
 
 @bp.get("/api/plan")
 def plan() -> ResponseReturnValue:
-    """Return what loading ``model`` would do now, or with the models in ``running`` loaded."""
+    """Return what loading ``model`` would do now, or with the models in ``running`` loaded.
+
+    ``memory`` supposes that devices have other capacities.
+    """
     service = current_service()
     config = service.runtime.config
 
@@ -148,7 +151,16 @@ def plan() -> ResponseReturnValue:
         names = request.args["running"].split(",")
         running = {known(name.strip()) for name in names if name.strip()}
     model_id = known(request.args.get("model", ""))
-    return jsonify(schema_version=SCHEMA_VERSION, **service.preview(model_id, running))
+    capacities = None
+    if "memory" in request.args:
+        if config.residency != "memory":
+            raise BadRequest("memory= needs a memory budget: routing.router.use: memory")
+        try:
+            capacities = read_capacities(request.args["memory"])
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+    document = service.preview(model_id, running, capacities)
+    return jsonify(schema_version=SCHEMA_VERSION, **document)
 
 
 @bp.get("/api/memory")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config import DeviceConfig, MemoryNeed, MemorySize, split_memory
+from llmsnap.config import DeviceConfig, MemoryNeed, MemorySize, read_capacities, split_memory
 from llmsnap.config.memory import size_bytes
 from tests.config.reading import advice, config, model, problem
 
@@ -27,6 +27,13 @@ MODEL = "models: {m: {cmd: 's ${PORT}', memory: 1GiB}}\n"
 )
 def test_sizes(text: str, size: int | None) -> None:
     assert size_bytes(text) == size
+
+
+def test_capacities_of_a_question() -> None:
+    assert read_capacities("gpu0:20GiB, ram:1.5GiB") == {"gpu0": 20 * GIB, "ram": 3 * GIB // 2}
+    for wrong in ("", "gpu0", "gpu0:20", "gpu:1GiB", "gpu0:0GiB", "gpu0:1GiB,"):
+        with pytest.raises(ValueError, match="memory must be like gpu0:24GiB,ram:64GiB, not"):
+            read_capacities(wrong)
 
 
 def test_devices_are_gpus_in_order_then_ram() -> None:

@@ -165,6 +165,29 @@ def test_a_model_waits_for_what_other_programs_hold() -> None:
     )
 
 
+def test_a_preview_supposes_other_capacities_and_other_models() -> None:
+    machine = world(16, need("a", 10), need("b", 10))
+    machine.serve("a")
+    preview = machine.scheduler.preview
+    for running, capacities, victims in (
+        (None, None, ["a"]),
+        (None, {"gpu0": 20 * GIB}, []),
+        (None, {"gpu1": 20 * GIB}, ["a"]),
+        (["a"], {"gpu0": 20 * GIB}, []),
+        ([], None, []),
+    ):
+        found = preview("b", machine.now, running, capacities)
+        assert found is not None
+        assert found["victims"] == victims
+    never = preview("b", machine.now, None, {"gpu0": 4 * GIB})
+    assert never is not None
+    assert never["answer"] == "never_fits"
+    elsewhere = Memory([gpu(4), Device("ram", 0)], [Need("t", anywhere=6 * GIB)])
+    larger = elsewhere.with_capacities({"gpu1": 8 * GIB})
+    assert [each.name for each in larger.devices] == ["gpu0", "gpu1", "ram"]
+    assert isinstance(plan(larger, ""), Plan)
+
+
 def test_any_gpu_is_the_one_that_costs_least() -> None:
     devices = [gpu(8), gpu(8, name="gpu1")]
     here, there = need("a", 6), Need("b", (Share("gpu1", 6 * GIB),))

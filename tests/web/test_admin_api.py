@@ -207,6 +207,7 @@ def test_a_plan_says_who_would_leave_and_changes_nothing(client) -> None:
     assert client.get("/api/plan?model=alpha").json["victims"] == []
     assert client.get("/api/plan?model=nobody").status_code == 404
     assert client.get("/api/plan").status_code == 404
+    assert client.get("/api/plan?model=alpha&memory=gpu0:1GiB").status_code == 400
 
 
 BUDGET = """
@@ -223,7 +224,11 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     world.service.telemetry.performance._samples.append(
         PerformanceSample(1, HostSample(), (), (card,))
     )
-    found = app_of(lambda: world.service).test_client().get("/api/memory").json
+    budget = app_of(lambda: world.service).test_client()
+    found = budget.get("/api/memory").json
+    larger = budget.get("/api/plan?model=qwen&memory=gpu0:12GiB").json
+    assert larger["answer"] == "never_fits"
+    assert budget.get("/api/plan?model=qwen&memory=gpu0:x").status_code == 400
     world.close()
     device = found["devices"][0]
     assert (device["name"], device["label"], device["uuid"]) == ("gpu0", "RTX 4090", "GPU-7")
