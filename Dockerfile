@@ -3,6 +3,9 @@
 #   docker build -t llmsnap .                                           CPU
 #   docker build -t llmsnap:cuda --build-arg LLAMA_CPP=server-cuda .    NVIDIA
 #
+# PACKAGES are further packages of the distribution that your commands need, such as docker.io for
+# models in containers of their own.
+#
 # LLAMA_CPP is a tag of ghcr.io/ggml-org/llama.cpp; server-rocm, server-vulkan and server-intel are
 # others. These tags move; for reproducible builds, use a digest, as in the default:
 #
@@ -15,9 +18,10 @@ ARG LLAMA_CPP=server-b11223@sha256:8fdfad183be053cdb72d4b6a5930c3a2475730f932855
 
 # hadolint ignore=DL3006
 FROM ghcr.io/ggml-org/llama.cpp:${LLAMA_CPP} AS base
+ARG PACKAGES=
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends curl python3 python3-venv \
+    && apt-get install --yes --no-install-recommends curl python3 python3-venv ${PACKAGES} \
     && rm -rf /var/lib/apt/lists/*
 
 FROM base AS build

@@ -53,9 +53,19 @@ def _document(state: ConfigStatus) -> dict[str, Any]:
         "files": [path for path, _ in state.config.texts if path],
         "hash": state.config.content_hash,
         "loaded_at": state.loaded_at,
+        "only_simulated": is_only_simulated(state.config),
         "errors": [problem_document(problem, state.config) for problem in state.problems],
         "advice": [problem_document(problem, state.config) for problem in state.advice],
     }
+
+
+_SIMULATOR = re.compile(r"(?:\S*/)?llmsnap\s+sim\s")
+
+
+def is_only_simulated(config: Config) -> bool:
+    """Whether all models are simulated, as in the image until a configuration is mounted."""
+    models = config.models.values()
+    return bool(models) and all(_SIMULATOR.match(model.cmd) for model in models)
 
 
 # --- the file and the plan ----------------------------------------------------------------------

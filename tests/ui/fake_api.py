@@ -61,6 +61,7 @@ class World:
         self.floods: list[tuple[str, str]] = []
         self.sockets = True
         self.budget = True
+        self.only_simulated = False
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
         self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
@@ -259,7 +260,14 @@ def config_status() -> Response:
         loaded_at=world.began,
         errors=ERRORS,
         advice=ADVICE,
+        only_simulated=world.only_simulated,
     )
+
+
+@bp.post("/fake/simulated/<any(on,off):wanted>")
+def set_simulated(wanted: str) -> str:
+    world.only_simulated = wanted == "on"
+    return "OK"
 
 
 @bp.get("/api/config/plan")

@@ -8,6 +8,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from llmsnap.web import ui
+from tests.parity import parity
 from tests.ui.made_up import LONG
 
 pytestmark = pytest.mark.e2e
@@ -50,6 +51,17 @@ def test_profiles_and_selectors_are_offered(browser: Any, fake: Any) -> None:
         browser.choose("Model", "whoever")
         browser.visit(fake.base, "logs")
         browser.wait(lambda value=value: browser.run(chosen) == value, f"profile {value!r}")
+
+
+@parity("Files and deployments", "until a configuration is mounted, a banner says so")
+def test_a_banner_says_that_answers_are_simulated(browser: Any, fake: Any) -> None:
+    fake.post("/fake/simulated/on")
+    try:
+        browser.visit(fake.base)
+        browser.find(".banner", "Answers are simulated: the configuration /etc/llmsnap.yaml")
+        assert browser.axe() == []
+    finally:
+        fake.post("/fake/simulated/off")
 
 
 def test_the_menu_of_a_phone_opens_closes_and_leads_on(browser: Any, fake: Any) -> None:

@@ -1,7 +1,8 @@
 import pytest
 
+from llmsnap.config import loads
 from llmsnap.http.secrets import REDACTED as MASK
-from llmsnap.web.configuration import mask
+from llmsnap.web.configuration import is_only_simulated, mask
 
 FILE = """\
 # a comment
@@ -44,6 +45,20 @@ peers:
     proxy: http://10.0.0.2
     apiKey: {MASK}
 """
+
+
+@pytest.mark.parametrize(
+    ("models", "simulated"),
+    [
+        ("a: {cmd: llmsnap sim --port ${PORT}}", True),
+        ("a: {cmd: /opt/bin/llmsnap sim --port ${PORT}}", True),
+        ("a: {cmd: llmsnap sim --port ${PORT}}, b: {cmd: 'server ${PORT}'}", False),
+        ("a: {cmd: my-llmsnap sim --port ${PORT}}", False),
+        ("", False),
+    ],
+)
+def test_a_configuration_of_simulated_models_only_is_recognised(models, simulated) -> None:
+    assert is_only_simulated(loads(f"models: {{{models}}}", environ={})) is simulated
 
 
 def test_a_whole_file() -> None:

@@ -11,7 +11,7 @@ import { attempt, Toasts } from "../shared/toasts.js";
 import { IconButton } from "../shared/controls.js";
 import { Icon, Logo } from "../shared/icons.js";
 import { inflightTotal } from "../activity/store.js";
-import { configBadge } from "../config/status.js";
+import { configBadge, status } from "../config/status.js";
 import { failures } from "../models/failures.js";
 import { models } from "../models/store.js";
 import { PageHost } from "./page-host.js";
@@ -122,6 +122,11 @@ function NewVersion() {
   return html`<div class="banner" role="status"><${Icon} name="info" /><span class="grow">The server has a new version.</span><a class="btn small" href="">Reload</a></div>`;
 }
 
+function Simulated() {
+  if (!status.value?.only_simulated) return null;
+  return html`<div class="banner" role="status"><${Icon} name="info" /><span class="grow">Answers are simulated: the configuration <code>${status.value.source}</code> has no real model.</span></div>`;
+}
+
 function Banner() {
   const state = connection.value;
   const away = state === "connecting" || state === "disconnected";
@@ -167,7 +172,7 @@ function Frame() {
     </header>
     <${Sidebar} open=${open} onClose=${close} />
     ${open && html`<button type="button" class="veil" aria-label="Close the menu" onClick=${close}></button>`}
-    <div class="stage"><${Banner} /><${NewVersion} /><main class="main"><${PageHost} /></main></div>
+    <div class="stage"><${Banner} /><${NewVersion} /><${Simulated} /><main class="main"><${PageHost} /></main></div>
     <${Toasts} /><${Keyboard} />
   </div>`;
 }
