@@ -466,6 +466,8 @@ FILTER = (
     Parameter("status", "Of this status, or of a class such as `5xx`."),
     Parameter("key", "Of the key with this name."),
     Parameter("session", "Of the session with this id."),
+    Parameter("selector", "Those for which this selector chose the model."),
+    Parameter("peer", "Those that this peer served."),
     Parameter("id", "The one with this number.", kind="integer"),
     Parameter("request_id", "Of this id, as in the log."),
     SINCE,
@@ -522,8 +524,8 @@ RECORDS = (
     ),
     _api(
         "activity", "Records of all requests, failed ones too.",
-        "`model`, `status`, `key`, `session`, `id`, `request_id`, `since` and `until` filter; "
-        "`sort`, `cursor` and `limit` page. "
+        "`model`, `status`, `key`, `session`, `selector`, `peer`, `id`, `request_id`, `since` and "
+        "`until` filter; `sort`, `cursor` and `limit` page. "
         "`count=1` adds the number of records that the filters leave, as `total`.",
         routine=True, errors=(400,), parameters=(
             *FILTER,

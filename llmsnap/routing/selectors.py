@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -268,6 +268,15 @@ class SessionTargets:
         """Return the target of a session; "" if none is known."""
         target, used_at = self._targets.get(key, ("", now))
         return target if now - used_at <= SESSION_IDLE_S else ""
+
+    def counts(self, now: float) -> Counter[tuple[str, str]]:
+        """Return how many sessions each selector has on each of its targets."""
+        fresh = (
+            (key[0], target)
+            for key, (target, used_at) in self._targets.items()
+            if now - used_at <= SESSION_IDLE_S
+        )
+        return Counter(fresh)
 
     def note(self, key: tuple[str, bytes], target: str, now: float) -> None:
         """Remember that *target* serves a session, and forget what is old."""

@@ -48,6 +48,8 @@ class Filter:
     min_id: int | None = None
     max_id: int | None = None
     request_id: str | None = None
+    selector: str | None = None
+    peer: str | None = None
 
     def status_range(self) -> tuple[int, int]:
         """Return the range of statuses, the end exclusive. Raises: BadRequest."""
@@ -77,6 +79,8 @@ class Filter:
             and (self.min_id is None or record.id >= self.min_id)
             and (self.max_id is None or record.id <= self.max_id)
             and (self.request_id is None or record.request_id == self.request_id)
+            and (self.selector is None or record.selector == self.selector)
+            and (self.peer is None or record.peer == self.peer)
         )
 
 

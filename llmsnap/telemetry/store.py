@@ -312,6 +312,8 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
         ("id >= ?", [wanted.min_id]),
         ("id <= ?", [wanted.max_id]),
         ("request_id = ?", [wanted.request_id]),
+        ("selector = ?", [wanted.selector]),
+        ("peer = ?", [wanted.peer]),
     )
     for condition, bound in conditions:
         if bound[0] is not None:

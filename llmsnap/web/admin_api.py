@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from llmsnap.suggestions import shown
 from llmsnap.tasks import count_tasks
 from llmsnap.telemetry import (
     SCHEMA_VERSION,
+    ActivityRecord,
     Filter,
     Gauges,
     ModelGauges,
@@ -66,9 +67,9 @@ def metrics() -> ResponseReturnValue:
 def activity() -> ResponseReturnValue:
     """Return a page of the records of all requests, failed ones included.
 
-    ``model``, ``status``, ``key``, ``session``, ``id``, ``request_id``, ``since`` and ``until``
-    filter; ``sort``, ``cursor`` and ``limit`` page. With ``count=1``, ``total`` is the number of
-    records that the filters leave.
+    ``model``, ``status``, ``key``, ``session``, ``selector``, ``peer``, ``id``, ``request_id``,
+    ``since`` and ``until`` filter; ``sort``, ``cursor`` and ``limit`` page. With ``count=1``,
+    ``total`` is the number of records that the filters leave.
     """
     wanted, telemetry = _wanted(), current_telemetry()
     order = Order.parse(request.args["sort"]) if "sort" in request.args else None
@@ -231,6 +232,8 @@ def _wanted() -> Filter:
         status=request.args.get("status") or None,
         key_name=request.args.get("key") or None,
         session=request.args.get("session") or None,
+        selector=request.args.get("selector") or None,
+        peer=request.args.get("peer") or None,
         since_ms=whole_number("since"),
         until_ms=whole_number("until"),
     )
@@ -252,7 +255,7 @@ def models() -> ResponseReturnValue:
 
 @bp.get("/api/overview")
 def overview() -> ResponseReturnValue:
-    """Return the status of every model, stopped ones included, and the groups."""
+    """Return the status of every model, stopped ones included, the groups, and the peers."""
     service = current_service()
     config = service.runtime.config
     memory = _memory(service)
@@ -266,7 +269,8 @@ def overview() -> ResponseReturnValue:
         if view.model_id in config.models
     ]
     groups = [asdict(group) for group in config.groups.values()]
-    return jsonify(schema_version=SCHEMA_VERSION, models=models, groups=groups)
+    peers = _peers(config.peers, service.records())
+    return jsonify(schema_version=SCHEMA_VERSION, models=models, groups=groups, peers=peers)
 
 
 @bp.get("/api/timeline")
@@ -294,6 +298,26 @@ def model_document(view: ModelView, model: ModelConfig, secrets: Iterable[str]) 
         "sleep_after_s": model.sleep_after_s,
         "concurrency_limit": model.concurrency_limit,
     }
+
+
+def _peers(peers: Iterable[str], records: Sequence[ActivityRecord]) -> list[dict[str, Any]]:
+    """Return each peer with the outcome of its last request; peers are not asked for their health.
+
+    A request that its client ended says nothing.
+    """
+    last: dict[str, ActivityRecord] = {}
+    wanted = set(peers)
+    for record in reversed(records):
+        if len(last) == len(wanted):
+            break
+        if record.peer in wanted and not record.client_left:
+            last.setdefault(record.peer, record)
+    return [{"id": peer, "last": _outcome(last[peer]) if peer in last else None} for peer in peers]
+
+
+def _outcome(record: ActivityRecord) -> dict[str, Any]:
+    ended_ms = record.ended_ns // 1_000_000
+    return {"ended_ms": ended_ms, "status": record.status, "reason": record.reason}
 
 
 def _memory(service: Service) -> dict[str, int]:

@@ -148,11 +148,15 @@ def selectors() -> ResponseReturnValue:
     """List the selectors that the key may use, with the state and the requests of each target."""
     runtime, may_use = current_runtime(), current_context().request.key.may_use
     known = current_service().dispatcher.selectors
+    sessions = known.sessions.counts(known.clock())
     listed = [
         {
             "id": route.selector.id,
             "strategy": route.selector.strategy,
-            "targets": [_target(view) for view in known.views(route)],
+            "targets": [
+                {**_target(view), "sessions": sessions[route.selector.id, view.target]}
+                for view in known.views(route)
+            ],
         }
         for route in runtime.names.selectors()
         if may_use(route.selector.id)

@@ -193,7 +193,9 @@ def test_sessions_are_forgotten_after_an_hour_and_when_there_are_too_many(monkey
     for number in range(3):
         target(f"{number}")
     assert len(memory.selectors.sessions) == 3
+    assert memory.selectors.sessions.counts(memory.now).total() == 3
     memory.now += 3601
+    assert not memory.selectors.sessions.counts(memory.now)
     target("y")
     assert len(memory.selectors.sessions) == 1
 

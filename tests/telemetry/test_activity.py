@@ -75,6 +75,8 @@ def test_records_of_an_earlier_run_come_first():
         (Filter(status=""), [3, 2, 1, 0]),
         (Filter(key_name="alice"), [1]),
         (Filter(session="s-1"), [3]),
+        (Filter(selector="chat"), [2, 1]),
+        (Filter(selector="chat", peer="box"), [1]),
         (Filter(since_ms=2000), [3, 2]),
         (Filter(until_ms=2000), [1, 0]),
         (Filter(model="llama", status="5xx", since_ms=2000, until_ms=2001), [2]),
@@ -83,8 +85,10 @@ def test_records_of_an_earlier_run_come_first():
 def test_filters(wanted, found):
     log = filled(
         record(0, ended_ns=0),
-        record(1, ended_ns=1_000_000_000, status=404, key_name="alice"),
-        record(2, ended_ns=2_000_000_000, status=502, requested="alias"),
+        record(
+            1, ended_ns=1_000_000_000, status=404, key_name="alice", selector="chat", peer="box"
+        ),
+        record(2, ended_ns=2_000_000_000, status=502, requested="alias", selector="chat"),
         record(3, ended_ns=3_000_000_000, model_id="qwen", session="s-1"),
     )
     assert ids(log.page(wanted)) == found

@@ -132,6 +132,8 @@ def test_activity_has_every_field_of_every_request(client, world) -> None:
         ("status=5xx", [3]),
         ("status=error", [4, 3]),
         ("key=wiki", [5]),
+        ("selector=chat", [5, 4]),
+        ("selector=chat&peer=box", [4]),
         ("since=2000&until=4000", [3, 2]),
         ("sort=duration_ms&limit=2", [5, 4]),
         ("sort=-duration_ms&limit=2", [0, 1]),
@@ -140,8 +142,9 @@ def test_activity_has_every_field_of_every_request(client, world) -> None:
 )
 def test_activity_is_filtered_and_sorted(client, world, query, ids) -> None:
     special: list[dict[str, Any]] = [
-        {}, {"model_id": "beta"}, {"requested": "first"}, {"status": 502}, {"status": 499},
-        {"key_name": "wiki"},
+        {}, {"model_id": "beta"}, {"requested": "first"}, {"status": 502},
+        {"status": 499, "selector": "chat", "peer": "box"},
+        {"key_name": "wiki", "selector": "chat"},
     ]  # fmt: skip
     for number, facts in enumerate(special):
         when = {"ended_ns": number * 10**9, "duration_ms": 100.0 - number}
@@ -390,6 +393,15 @@ def test_the_overview_tells_how_every_model_fares(house) -> None:
     assert beta["model_id"] == "beta"
     groups = {each["id"]: (each["members"], each["swap"]) for each in found["groups"]}
     assert groups == {"pair": (["alpha"], False), "(default)": (["beta"], True)}
+
+
+def test_peers_are_known_by_the_outcome_of_their_last_request(client, world) -> None:
+    assert client.get("/api/overview").json["peers"] == [{"id": "box2", "last": None}]
+    world.record(peer="box2", status=502, reason="no route", ended_ns=7_000_000_000)
+    world.record(peer="box2", status=499, client_left=True)
+    world.record(peer="gone")
+    (box,) = client.get("/api/overview").json["peers"]
+    assert box["last"] == {"ended_ms": 7000, "status": 502, "reason": "no route"}
 
 
 def test_long_documents_are_compressed_for_clients_that_accept_it() -> None:

@@ -412,12 +412,15 @@ def test_pins_of_selectors(choice) -> None:
 
 
 def test_how_the_targets_of_selectors_stand(choice) -> None:
+    memory = choice.service.dispatcher.selectors
+    memory.sessions.note(("chat", b"s"), "small", memory.clock())
     listed = choice.client.get("/api/selectors", headers=ALL).json["selectors"]
     assert [each["id"] for each in listed] == ["chat", "fast", "first"]
     assert listed[0]["strategy"] == "spillover"
     assert listed[0]["targets"] == [
-        {"target": name, "state": state, "requests": 0, "failures": 0, "retry_in_s": 0.0}
-        for name, state in (("box/far", "remote"), ("small", "ready"))
+        {"target": name, "state": state, "sessions": sessions}
+        | {"requests": 0, "failures": 0, "retry_in_s": 0.0}
+        for name, state, sessions in (("box/far", "remote", 0), ("small", "ready", 1))
     ]
     some = choice.client.get("/api/selectors", headers={"x-api-key": "some"}).json
     assert [each["id"] for each in some["selectors"]] == ["chat", "fast"]
