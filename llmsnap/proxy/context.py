@@ -216,6 +216,13 @@ class RequestContext:
             self.lease.close()
         self.exchange = self.lease = None
 
+    @property
+    def wait_left_s(self) -> float | None:
+        """How long it may still wait for models, of all its targets together; None: any time."""
+        if self.max_wait_s is None:
+            return None
+        return max(0.0, self.max_wait_s - self.queue_s - self.load_s)
+
     def leave_target(self) -> None:
         """Release everything but the body: another target serves instead. Never switches."""
         if self.lease is None and self._waiting is not None:

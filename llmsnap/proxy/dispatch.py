@@ -321,7 +321,7 @@ class Dispatcher:
     def _enqueue(self, context: RequestContext) -> Ticket:
         """Return a ticket for the model; a new one if a failing model's files have changed."""
         enqueue, model_id = self._queue.request, context.model_id
-        wait_s, never_swap = context.max_wait_s, context.never_swap
+        wait_s, never_swap = context.wait_left_s, context.never_swap
         ticket = enqueue(model_id, max_wait_s=wait_s, never_swap=never_swap)
         if ticket.has_failed and self._queue.recheck_files(model_id):
             ticket = enqueue(model_id, max_wait_s=wait_s, never_swap=never_swap)

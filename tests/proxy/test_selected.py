@@ -397,7 +397,8 @@ def test_a_stream_goes_on_with_the_next_target_before_the_first_byte_of_a_model(
     if next_target == "den/m":
         world.queue.standings["b"] = Standing.FAILING
     world.bodies = {name: [EVENTS] for name in "abc"}
-    context, answer = world.begin("relay", more={"stream": True})
+    headers = [("X-Max-Wait", "100")]
+    context, answer = world.begin("relay", more={"stream": True}, headers=headers)
     assert "X-Served-By" not in dict(answer.headers)
     said = iter(answer.body)
     assert next(said).startswith(b":")
@@ -407,6 +408,9 @@ def test_a_stream_goes_on_with_the_next_target_before_the_first_byte_of_a_model(
     answer.body.close()
     assert context.served_by == next_target.partition("/")[0]
     assert context.load_s == 0
+    first_s, *later_s = [wishes["max_wait_s"] for wishes in world.queue.asked]
+    assert first_s == 100
+    assert all(0 < wait_s < 100 for wait_s in later_s), "the wait does not begin anew"
 
 
 def test_a_stream_whose_targets_all_fail_ends_with_the_last_error(world, monkeypatch) -> None:
