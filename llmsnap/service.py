@@ -30,6 +30,7 @@ from llmsnap.models import (
     State,
     Trigger,
     Voices,
+    WakeChecks,
     metrics_page,
 )
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
@@ -58,6 +59,7 @@ from llmsnap.suggestions import nearest, shown
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import (
     ActivityRecord,
+    ActivityRecorded,
     ConfigReload,
     EventBus,
     ModelPreloaded,
@@ -127,9 +129,8 @@ class Service:
         self.deferred = DeferredQueue()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = self._log_handler(config, log_style)
-        self.pool = ConnectionPool()
+        self.pool, self.watch = ConnectionPool(), new_watch()
         self.bodies, self.sessions = BodyBudget(config), Sessions(time.monotonic)
-        self.watch = new_watch()
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.facts, self.voices = KnownFacts(self.state_dir), Voices()
         self.launchers = launchers or {
@@ -137,6 +138,7 @@ class Service:
         }
         self._recording = Recording(record) if record else None
         self.driver = Driver(Scheduler(), self.process, self, self._recording)
+        self.wake_checks = WakeChecks(self.state_dir, self.driver.rest, self.driver.forbid_sleep)
         self.feeds: set[Feed] = set()
         self.telemetry = Telemetry(config, self.bus, self._pids, self.deferred.add)
         self.dispatcher = Dispatcher(
@@ -193,6 +195,8 @@ class Service:
             reap_adopted()
             self.state_dir.lock()
             self.facts.open()
+            self.wake_checks.open()
+            self.bus.subscribe(ActivityRecorded, self._on_request)
             self._recall_profile()
             self.telemetry.open()
             self.driver.scheduler.count_from(self.telemetry.next_swap_id)
@@ -236,6 +240,7 @@ class Service:
         for launcher in self.launchers.values():
             launcher.close()
         self.facts.close()
+        self.wake_checks.close()
         self.voices.close()
         self.deferred.flush()
         self.telemetry.close()
@@ -377,7 +382,12 @@ class Service:
         self.dispatcher.selectors.configure(config.selectors)
         self.driver.reconfigure(
             change_of(
-                config, frozenset(restart), frozenset(changes.hot), memory_bytes(), self._lacks
+                config,
+                frozenset(restart),
+                frozenset(changes.hot),
+                memory_bytes(),
+                self._lacks,
+                self.wake_checks.unreliable(config.models.values()),
             )
         )
         if preload:
@@ -410,7 +420,7 @@ class Service:
         if found is None:
             settings = self.runtime.config.models[model_id]
             output = self.logs.model(model_id)
-            found = Process(settings, self.launchers, output, self._on_change)
+            found = Process(settings, self.launchers, output, self._on_change, self.wake_checks)
             self._processes[model_id] = found
         return found
 
@@ -512,9 +522,19 @@ class Service:
         if old is State.STARTING and new is State.READY:
             process = self._processes[model_id]
             self.facts.ask(process.settings, process.address)
+            self.wake_checks.note_start(process.settings, process.address)
+        if new is State.STOPPED:
+            self.wake_checks.forget(model_id)
         swap_id = self._swaps.get(model_id)
         self.bus.publish(ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id))
         self.driver.crashed(model_id, old, trigger)
+
+    def _on_request(self, event: ActivityRecorded) -> None:
+        """Note which of our models served a request."""
+        record = event.record
+        model = self.runtime.config.models.get(record.model_id) if record.peer is None else None
+        if model is not None:
+            self.wake_checks.note_request(model, record.path, record.status)
 
     # --- callbacks of the driver -----------------------------------------------------------------
 

@@ -289,6 +289,15 @@ class ModelConfig:
         example=[{"endpoint": "/wake_up"}],
         live=False,
     )
+    wake_check: bool | None = setting(
+        "wakeCheck",
+        Flag(None),
+        "After each wake, ask a short question before requests are let in; if the answer is twice "
+        "another one than after the start, start the server anew. Default: true where `sleepMode` "
+        "is `enable`, for models that serve chat, completions, embeddings or rerank.",
+        example=False,
+    )
+    """None: as *can_sleep* says."""
 
     hooks: Hooks = setting(
         "hooks",
@@ -342,6 +351,11 @@ class ModelConfig:
         "Macros of this model; they win over global ones.",
         example={"context": 16384},
     )
+
+    @property
+    def checks_wakes(self) -> bool:
+        """Whether the server is asked after each wake."""
+        return self.can_sleep and self.wake_check is not False
 
     blueprint: tuple[str, ...] = derived((), restarts=True, secret=True)
     """Words of the command, proxy and env with ``${PORT}`` unexpanded: if these differ, the

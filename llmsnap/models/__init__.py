@@ -3,7 +3,8 @@
 Read ``states`` first (the table of states and triggers), then ``process`` (how a model reaches a
 goal) and ``transition`` (the greenlet that performs it, and what interrupts it). ``control`` makes
 the calls to the server (sleep, wake), ``health`` waits until it responds, ``facts`` queries and
-remembers its context and modalities, ``voices`` its voices.
+remembers its context and modalities, ``voices`` its voices. ``canary`` asks a short question whose
+answer shows whether it still works, ``wakechecks`` decides when, and remembers what to expect.
 """
 
 from llmsnap.models.control import LOOPBACK, Address, metrics_page, parse_address
@@ -17,6 +18,7 @@ from llmsnap.models.states import (
     Trigger,
 )
 from llmsnap.models.voices import Voices
+from llmsnap.models.wakechecks import WakeChecks
 
 __all__ = [
     "LOOPBACK",
@@ -31,6 +33,7 @@ __all__ = [
     "State",
     "Trigger",
     "Voices",
+    "WakeChecks",
     "metrics_page",
     "parse_address",
 ]

@@ -98,7 +98,7 @@ class KnownFacts:
 
     def note(self, model: ModelConfig, found: Facts) -> bool:
         """Keep what the server of *model* has reported; return whether it is new."""
-        name = _fingerprint(model)
+        name = definition_of(model)
         if found in (NOTHING, self._known.get(name)):
             return False
         self._known.pop(name, None)
@@ -144,7 +144,7 @@ class KnownFacts:
         }
 
     def _of(self, model: ModelConfig) -> Facts:
-        return self._known.get(_fingerprint(model), NOTHING)
+        return self._known.get(definition_of(model), NOTHING)
 
     def _learn(self, model: ModelConfig, address: Address) -> None:
         try:
@@ -197,7 +197,7 @@ def _size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]]) if found else 0
 
 
-def _fingerprint(model: ModelConfig) -> str:
+def definition_of(model: ModelConfig) -> str:
     """Return a digest of the definition: a changed one is another model."""
     words = model.blueprint or (model.proxy, *model.env, model.cmd)
     return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -67,6 +67,16 @@ class ProcessLog(Protocol):
         """Return the last lines."""
 
 
+class WakeCheck(Protocol):
+    """Tells whether a server works after its wake."""
+
+    def applies(self, model: ModelConfig) -> bool:
+        """Whether the server of *model* is checked after a wake."""
+
+    def fault(self, model: ModelConfig, address: Address, interrupt: Interrupt) -> str:
+        """Return what is wrong with the server at *address*, "" if nothing is. Blocks briefly."""
+
+
 OnChange = Callable[[str, State, State, Trigger], None]
 """Called with (model id, old, new, trigger) at every change; must never switch greenlets."""
 
@@ -82,12 +92,14 @@ class Process:
         launchers: Mapping[str, Launcher],
         output: ProcessLog,
         on_change: OnChange,
+        wake_check: WakeCheck | None = None,
     ) -> None:
         self.model_id = settings.id
         self.settings = settings
         self._launchers = launchers
         self._output = output
         self._on_change = on_change
+        self._wake_check = wake_check
         self._machine = StateMachine(self._report_change)
         self._tasks = TaskGroup(settings.id)
         self._transition: Transition | None = None
@@ -305,6 +317,7 @@ class Process:
             raise StartFailed(f"{self.model_id}: its previous process has not ended")
         _address_of(self.settings.proxy, self.settings)
         began = time.monotonic()
+        self.load_steps = ()
         self._machine.fire(Trigger.START)
         try:
             self._generation += 1
@@ -326,11 +339,13 @@ class Process:
     def _wake(self, transition: Transition) -> None:
         handle, address = self._resident()
         began = time.monotonic()
+        self.load_steps = ()
         self._machine.fire(Trigger.WAKE)
         interrupt = self._interrupt(transition, handle)
         run_endpoints("wake", self.settings.wake_endpoints, address, interrupt, WakeFailed)
         wait_healthy(self._check(handle), address, interrupt)
         self._after("afterWake", self.settings.hooks.after_wake, interrupt, WakeFailed)
+        self._check_wake(address, interrupt)
         self._become_ready(transition, Trigger.WAKE, began)
 
     def _after(
@@ -345,6 +360,16 @@ class Process:
         failure = run_hook(what, calls, address, interrupt, self.settings.unload_timeout_s)
         if failure:
             raise error_class(f"{self.model_id}: a hook failed", detail=f": {failure}")
+
+    def _check_wake(self, address: Address, interrupt: Interrupt) -> None:
+        """Ask the woken server whether it works. Blocks, up to 3 s. Raises: WakeFailed."""
+        if self._wake_check is None or not self._wake_check.applies(self.settings):
+            return
+        began = time.monotonic()
+        fault = self._wake_check.fault(self.settings, address, interrupt)
+        self.load_steps += (("canary", time.monotonic() - began),)
+        if fault:
+            raise WakeFailed(f"{self.model_id}: wrong answers after its wake", detail=f": {fault}")
 
     def _before_stop(self, handle: Handle) -> None:
         """Make the calls of ``beforeStop``. Blocks, up to unloadTimeout."""

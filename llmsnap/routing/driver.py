@@ -311,6 +311,7 @@ class Driver:
         self._tickets: dict[int, Ticket] = {}
         self._leases: dict[str, set[Lease]] = {}
         self._loose: dict[str, set[Lease]] = {}
+        self._resting_on: dict[str, Lease] = {}
         self._commands = Commands(self._numbers)
         self._swaps: dict[int, ActiveSwap] = {}
         self._ready_by: dict[str, int] = {}
@@ -365,6 +366,23 @@ class Driver:
         self._loose.setdefault(model_id, set()).add(lease)
         return lease
 
+    def rest(self, model_id: str) -> Lease | None:
+        """Return a loose lease on *model_id* if it is ready without a request, else None.
+
+        It is cut as soon as a request comes, or the model is to sleep or leave. Never switches.
+        """
+        if self._leases.get(model_id):
+            return None
+        lease = self.observe(model_id)
+        if lease is not None:
+            self._resting_on[model_id] = lease
+        return lease
+
+    def _end_rest(self, model_id: str) -> None:
+        lease = self._resting_on.pop(model_id, None)
+        if lease is not None:
+            lease.cut(ModelLeft(f"{model_id} is not idle any more"))
+
     def standing(self, model_id: str) -> Standing:
         """Return how soon *model_id* can serve a further request. Never switches."""
         return self.scheduler.standing(model_id, self._clock())
@@ -407,6 +425,8 @@ class Driver:
 
     def _forget_loose(self, lease: Lease) -> None:
         self._loose[lease.model_id].discard(lease)
+        if self._resting_on.get(lease.model_id) is lease:
+            del self._resting_on[lease.model_id]
 
     def _cut_loose(self, model_id: str) -> None:
         """End the answers that did not keep *model_id*: a server may wait for them to end."""
@@ -423,6 +443,10 @@ class Driver:
     def sleep(self, model_id: str, *, drain: bool = True) -> None:
         """Put *model_id* to sleep. Blocks until it is asleep."""
         self._command(model_id, lambda n: msg.PutToSleep(n, model_id, drain))
+
+    def forbid_sleep(self, model_id: str) -> None:
+        """Stop *model_id* from now on where it would be put to sleep. Never switches."""
+        self._send(msg.SleepForbidden(model_id))
 
     def load(self, model_id: str, *, wait: bool = True) -> None:
         """Make *model_id* ready. With *wait*, blocks until it is."""
@@ -472,6 +496,8 @@ class Driver:
             self._carry[type(effect)](effect)
 
     def _grant(self, grant: msg.Grant) -> None:
+        if self._resting_on:
+            self._end_rest(grant.model_id)
         lease = Lease(grant.ticket, grant.model_id, self._give_back)
         self._leases.setdefault(grant.model_id, set()).add(lease)
         if grant.waited_s:
@@ -588,6 +614,7 @@ class Driver:
     def _idle(self, work: int, eviction: Eviction) -> LlmsnapError | None:
         """Put to sleep or stop, and report it; return why it could not be stopped."""
         process = self._process_of(eviction.model_id)
+        self._end_rest(eviction.model_id)
         began = self._clock()
         error: LlmsnapError | None = None
         try:

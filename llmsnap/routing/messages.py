@@ -542,6 +542,13 @@ class PutToSleep:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepForbidden:
+    """*model_id* does not work after its wakes: it is stopped where it would sleep."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Make *model_id* ready as if a client that never leaves waited; forgets earlier failures.
 
@@ -614,6 +621,7 @@ Event = (
     | FilesChanged
     | Unload
     | PutToSleep
+    | SleepForbidden
     | Load
     | Preload
     | ConfigChanged
@@ -634,14 +642,19 @@ def change_of(
     changed: frozenset[str] = NONE,
     ram_bytes: int = 0,
     lacks: Lacks | None = None,
+    sleepless: frozenset[str] = NONE,
 ) -> ConfigChanged:
     """Return the event that makes *config* the scheduler's own.
 
     *restart* models are replaced; *changed* ones have a new definition, so that earlier failures no
     longer count. *ram_bytes* is what this machine has, *lacks* which loads ran out of memory.
+    *sleepless* models do not sleep, whatever their settings say.
     """
     priorities = config.scheduler.priorities
-    rules = tuple(_rules(model, priorities.get(model.id, 0)) for model in config.models.values())
+    rules = tuple(
+        _rules(model, priorities.get(model.id, 0), can_sleep=model.id not in sleepless)
+        for model in config.models.values()
+    )
     options = SchedulerOptions(
         policy=config.scheduler.use,
         max_hold_s=config.scheduler.max_hold_s,
@@ -706,13 +719,13 @@ def _shares(need: MemoryNeed | None, config: Config) -> tuple[Share, ...]:
     return tuple(Share(each.device, each.size_bytes) for each in sizes)
 
 
-def _rules(model: ModelConfig, priority: int) -> ModelRules:
+def _rules(model: ModelConfig, priority: int, *, can_sleep: bool) -> ModelRules:
     return ModelRules(
         model_id=model.id,
         concurrency_limit=model.concurrency_limit,
         queue_limit=model.queue_limit,
         ttl_s=model.ttl_s,
         sleep_after_s=model.sleep_after_s,
-        can_sleep=model.can_sleep,
+        can_sleep=model.can_sleep and can_sleep,
         priority=priority,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from llmsnap.models import State
@@ -45,6 +46,7 @@ from llmsnap.routing.messages import (
     SchedulerOptions,
     Shutdown,
     ShutdownDone,
+    SleepForbidden,
     SleepModel,
     StopModel,
     Tick,
@@ -219,6 +221,12 @@ class Stops:
         if not event.drain and model.leases:
             state.effects.append(CutRequests(model.model_id, CutReason.SLEEP))
         self.advance(model)
+
+    def forbid_sleep(self, event: SleepForbidden) -> None:
+        """Have a model stopped from now on where it would be put to sleep."""
+        model = self._state.models.get(event.model_id)
+        if model is not None:
+            self._state.redefine(model, replace(model.rules, can_sleep=False))
 
     def stop(
         self, model: ModelState, cut: CutReason | None = None, command: int | None = None
@@ -705,6 +713,7 @@ class Scheduler:
             FilesChanged: self._reports.files_changed,
             Unload: self._stops.unload,
             PutToSleep: self._stops.sleep,
+            SleepForbidden: self._stops.forbid_sleep,
             Load: self._loads.load,
             Preload: self._loads.preload,
             ConfigChanged: self._reconfiguration.configure,

@@ -26,6 +26,8 @@ CHANGEABLE = (
     "die_on_sleep",
     "die_on_wake",
     "corrupt_after_wake",
+    "recase_after_wake",
+    "vary",
 )
 
 
@@ -72,6 +74,8 @@ class SimOptions:
     die_on_sleep: bool = False
     die_on_wake: bool = False
     corrupt_after_wake: bool = False
+    recase_after_wake: bool = False
+    vary: bool = False
 
 
 # Options shown by --help; --help-all shows the others too.
@@ -258,3 +262,9 @@ def _add_request_faults(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="answer garbage after a wake until the weights are reloaded",
     )
+    add(
+        "--recase-after-wake",
+        action="store_true",
+        help="answer in capitals and with wide blanks after a wake",
+    )
+    add("--vary", action="store_true", help="answer in other words each time")

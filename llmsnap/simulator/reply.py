@@ -185,6 +185,10 @@ def _say(state: SimState, request: SimRequest, prompt: Prompt, model: str) -> li
     question = prompt.question.strip()
     said = f"You said: {question}\n" if question else ""
     text = state.options.respond or f"{said}I am {model}, a simulated model."
+    if state.options.vary:
+        text = f"This is answer {state.requests}. {text}"
+    if state.recased:
+        text = text.upper().replace(" ", "  ")
     if prompt.schema is not None:
         text = json.dumps(sample(prompt.schema, text), ensure_ascii=False)
     length = int(request.number("sim_tokens", state.options.tokens))

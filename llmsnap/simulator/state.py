@@ -37,7 +37,7 @@ class SimState:
         self.loaded = Event()
         self.asleep: frozenset[str] = frozenset()
         self.sleep_level = 0
-        self.corrupted = False
+        self.corrupted = self.recased = False
         self.requests = 0
         self.in_flight = 0
         self.gone = 0

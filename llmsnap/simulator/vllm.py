@@ -41,7 +41,7 @@ def wake_up(state: SimState, request: SimRequest) -> SimResponse:
     if options.fail_wake:
         raise Refusal(500, "wake failed, as --fail-wake demands", "internal_error")
     if state.asleep:
-        state.corrupted = options.corrupt_after_wake
+        state.corrupted, state.recased = options.corrupt_after_wake, options.recase_after_wake
     try:
         state.awake(frozenset(tags.split(",")) if tags else PARTS)
     except DeviceFull as full:

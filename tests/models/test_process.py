@@ -411,6 +411,34 @@ def test_a_failed_call_after_a_wake_starts_the_server_anew(bench: Bench) -> None
     assert bench.process.load_trigger is Trigger.START
 
 
+def test_wrong_answers_after_a_wake_start_the_server_anew(bench: Bench, caplog) -> None:
+    faults = ["", "the server answered '#'"]
+
+    class Check:
+        def applies(self, model: ModelConfig) -> bool:
+            return True
+
+        def fault(self, *_: object) -> str:
+            bench.upstream.calls.append("check")
+            return faults.pop(0)
+
+    launchers = {"local": bench.launcher}
+    process = bench.process = Process(
+        bench.settings, launchers, bench.log, bench._on_change, Check()
+    )
+    with_hooks(bench, after_wake=(hook("/warm"),))
+    bench.load()
+    for starts in (1, 2):
+        process.ensure_asleep()
+        process.ensure_ready()
+        assert len(bench.launcher.handles) == starts
+        assert bench.upstream.calls[-5 - starts :].count("check") == 1
+        assert [name for name, _ in process.load_steps] == ["canary"][: 2 - starts]
+    wakes = [call for call in bench.upstream.calls if call not in ("POST /sleep", "POST /sleep2")]
+    assert wakes[1:5] == ["POST /wake", "GET /health", "POST /warm", "check"], "after the hook"
+    assert "wrong answers after its wake: the server answered '#'" in caplog.text
+
+
 def test_the_calls_before_a_stop_never_prevent_it(bench: Bench) -> None:
     with_hooks(bench, limit_s=0.2, before_stop=(hook("/stuck", fails=True), hook("/good")))
     bench.upstream.gates["/stuck"] = Event()

@@ -476,6 +476,47 @@ def test_a_loose_lease_outlasts_a_sleep_but_not_a_failed_one(bench: Bench) -> No
     lease.close()
 
 
+def test_a_lease_of_an_idle_model_ends_with_the_next_request_or_when_it_leaves(
+    bench: Bench,
+) -> None:
+    driver, cuts = bench.driver, []
+
+    def rest() -> Lease:
+        lease = driver.rest("s")
+        assert lease is not None
+        lease.on_cut = lambda: cuts.append(str(bench.processes["s"].state))
+        return lease
+
+    assert driver.rest("s") is None, "it is not loaded"
+    request = bench.acquire("s")
+    assert driver.rest("s") is None, "it is not idle"
+    request.close()
+    rest().close()
+    request = bench.acquire("s")
+    assert cuts == [], "it was given back"
+    request.close()
+    lease = rest()
+    bench.acquire("s").close()
+    assert cuts == ["ready"]
+    lease.close()
+    rest()
+    driver.sleep("s")
+    assert cuts == ["ready", "ready"]
+
+
+def test_a_model_that_must_not_sleep_is_stopped_instead(bench: Bench) -> None:
+    bench.acquire("s").close()
+    bench.driver.forbid_sleep("s")
+    with pytest.raises(SleepNotConfigured):
+        bench.driver.sleep("s")
+    bench.acquire("a").close()
+    assert bench.processes["s"].state is State.STOPPED
+    bench.driver.reconfigure(change_of(config(), sleepless=frozenset("s")))
+    bench.acquire("s").close()
+    bench.acquire("a").close()
+    assert bench.processes["s"].state is State.STOPPED, "after a reload, too"
+
+
 @pytest.mark.parametrize("end", ["unload", "shutdown", "remove", "ttl"])
 def test_a_loose_lease_ends_with_its_model(bench: Bench, end: str) -> None:
     if end == "ttl":

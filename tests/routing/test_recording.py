@@ -39,6 +39,7 @@ EVENTS: list[msg.Event] = [
     msg.Unload(4),
     msg.Unload(4, "a", drain=True),
     msg.PutToSleep(5, "a", drain=False),
+    msg.SleepForbidden("b"),
     msg.Load(6, "a"),
     msg.Preload(("a", "b")),
     msg.ConfigChanged(

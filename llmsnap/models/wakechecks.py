@@ -1,0 +1,282 @@
+"""Checks after a wake: which answers servers are expected to give, and which wakes to distrust.
+
+A server that was just started is asked the canary twice, in the background and only while it has no
+request. Its answer is remembered in the state directory by the definition of the model. After each
+wake the server is asked again before requests are let in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub
+from gevent.lock import BoundedSemaphore
+
+from llmsnap.config import ModelConfig
+from llmsnap.models.canary import (
+    NUMBERS_KEPT,
+    Answer,
+    CanaryReply,
+    Expected,
+    Question,
+    Rule,
+    ask,
+    expected_of,
+    fault_in,
+    kind_of,
+)
+from llmsnap.models.control import Address
+from llmsnap.models.facts import definition_of
+from llmsnap.models.transition import Interrupt
+from llmsnap.statedir import StateDir
+from llmsnap.tasks import TaskGroup
+
+log = logging.getLogger(__name__)
+
+FILE = "canaries.json"
+SCHEMA_VERSION = 1
+MOST_DEFINITIONS = 256
+MOST_FILE_BYTES = 16 << 20
+MOST_CHARS = 1000
+"""Of a remembered answer; eight tokens are far shorter."""
+LIMIT_S = 3.0
+"""How long a wake may be delayed by its check."""
+LEARNING_LIMIT_S = 30.0
+QUIET_S = 1.0
+"""A server is asked only after it had no request for so long."""
+FAILURES_ALLOWED = 2
+"""So many faulty wakes in a row end the sleeping of a definition."""
+CLOSE_S = 0.2
+
+
+class RestLease(Protocol):
+    """The right to use an idle model until a request comes."""
+
+    on_cut: Callable[[], None] | None
+    """Called, without switching greenlets, when a request comes or the model leaves."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run of a server that was not asked yet."""
+
+    model: ModelConfig
+    address: Address
+    asking: gevent.Greenlet[..., Any] | None = None
+
+
+class WakeChecks:
+    """The checks of all models; only ``open``, ``close`` and ``fault`` block.
+
+    *rest* returns a lease on a model that is idle, else None. *on_unreliable* is called with the id
+    of a model that must not sleep any more.
+    """
+
+    def __init__(
+        self,
+        state: StateDir,
+        rest: Callable[[str], RestLease | None],
+        on_unreliable: Callable[[str], None],
+    ) -> None:
+        self._state, self._rest, self._on_unreliable = state, rest, on_unreliable
+        self._known: dict[str, Expected] = {}  # by definition, the last one learned at the end
+        self._served: dict[str, ModelConfig] = {}  # models whose kind is known
+        self._runs: dict[str, _Run] = {}
+        self._failures: dict[str, int] = {}
+        self._unreliable: set[str] = set()
+        self._tasks = TaskGroup("wake checks")
+        self._writing = BoundedSemaphore(1)
+
+    def __repr__(self) -> str:
+        return f"<WakeChecks of {len(self._known)} definitions>"
+
+    def open(self) -> None:
+        """Read what earlier runs have remembered. Blocks briefly."""
+        if not self._state.is_writable:
+            return
+        try:
+            self._known = _parse(self._state.read(FILE, MOST_FILE_BYTES)) | self._known
+        except OSError as error:
+            log.warning("cannot read %s of %s: %s", FILE, self._state, error)
+
+    def close(self) -> None:
+        """End the questions in the background. Blocks."""
+        self._tasks.close(CLOSE_S)
+
+    # --- what happens to models: none of these switches greenlets -----------------------------
+
+    def note_start(self, model: ModelConfig, address: Address) -> None:
+        """Note that the server of *model* was started; it is asked once it is idle."""
+        if model.checks_wakes:
+            self._runs[model.id] = _Run(model, address)
+            self._ask_when_idle(model.id)
+
+    def note_request(self, model: ModelConfig, path: str, status: int) -> None:
+        """Note that a request to *path* of *model* has ended."""
+        if self._served.get(model.id) is not model and status < 300:
+            self._note_kind(model, path)
+        if model.id in self._runs:
+            self._ask_when_idle(model.id)
+
+    def forget(self, model_id: str) -> None:
+        """Forget what belongs to a run of a model: it has ended."""
+        self._runs.pop(model_id, None)
+
+    def unreliable(self, models: Iterable[ModelConfig]) -> frozenset[str]:
+        """Return the ids of those *models* that must not sleep any more."""
+        if not self._unreliable:
+            return frozenset()
+        return frozenset(model.id for model in models if definition_of(model) in self._unreliable)
+
+    def _note_kind(self, model: ModelConfig, path: str) -> None:
+        kind = kind_of(path)
+        if kind is None:
+            return
+        self._served[model.id] = model
+        name = definition_of(model)
+        if name not in self._known:
+            self._keep(name, Expected(kind))
+
+    def _keep(self, name: str, expected: Expected) -> None:
+        self._known.pop(name, None)
+        self._known[name] = expected
+        while len(self._known) > MOST_DEFINITIONS:
+            del self._known[next(iter(self._known))]
+
+    # --- after a wake -------------------------------------------------------------------------
+
+    def applies(self, model: ModelConfig) -> bool:
+        """Whether the server of *model* is asked after a wake. Never switches."""
+        expected = self._known.get(definition_of(model))
+        return model.checks_wakes and expected is not None and expected.rule is not Rule.UNFIT
+
+    def fault(self, model: ModelConfig, address: Address, interrupt: Interrupt) -> str:
+        """Ask the woken server of *model*; return what is wrong with it, "" if nothing is.
+
+        A fault counts only when it shows twice in a row. Blocks, up to LIMIT_S.
+        Raises: what *interrupt* raises.
+        """
+        name = definition_of(model)
+        expected = self._known[name]
+        fault = self._twice_faulty(model, expected, address, interrupt)
+        failures = self._failures[name] = self._failures.get(name, 0) + 1 if fault else 0
+        if failures >= FAILURES_ALLOWED and name not in self._unreliable:
+            self._unreliable.add(name)
+            log.warning(
+                "<%s> answered wrong after %d wakes in a row: it does not sleep any more, but is "
+                "stopped instead, until its definition changes or llmsnap starts again; set "
+                "sleepMode to disable, or wakeCheck to false if its answers were right",
+                model.id,
+                failures,
+            )
+            self._on_unreliable(model.id)
+        return fault
+
+    def _twice_faulty(
+        self, model: ModelConfig, expected: Expected, address: Address, interrupt: Interrupt
+    ) -> str:
+        end, fault = time.monotonic() + LIMIT_S, ""
+        for _ in range(2):
+            left_s = end - time.monotonic()
+            if left_s <= 0:
+                return ""
+            reply: CanaryReply = interrupt.call(
+                "canary", partial(ask, address, expected.kind, _name_of(model), left_s)
+            )
+            if reply.is_late:
+                log.debug("<%s> check after its wake: %s; it passes", model.id, reply.problem)
+                return ""
+            fault = fault_in(reply, expected)
+            if not fault:
+                return ""
+            log.debug("<%s> check after its wake: %s", model.id, fault)
+        return fault
+
+    # --- after a start ------------------------------------------------------------------------
+
+    def _ask_when_idle(self, model_id: str) -> None:
+        run = self._runs[model_id]
+        if run.asking is None and definition_of(run.model) in self._known:
+            run.asking = self._tasks.spawn(model_id, self._learn, run)
+
+    def _learn(self, run: _Run) -> None:
+        """Ask twice while the model is idle; the end of its next request begins it again."""
+        model_id = run.model.id
+        try:
+            gevent.sleep(QUIET_S)
+            lease = self._rest(model_id) if self._runs.get(model_id) is run else None
+            if lease is None or run.asking is None:
+                return
+            lease.on_cut = partial(run.asking.kill, block=False)
+            try:
+                learned = self._ask_twice(run)
+            finally:
+                lease.on_cut = None
+                lease.close()
+        finally:
+            run.asking = None
+        if self._runs.get(model_id) is run:
+            del self._runs[model_id]
+            self._store(run.model, learned)
+
+    def _ask_twice(self, run: _Run) -> Expected:
+        kind = self._known[definition_of(run.model)].kind
+        question = partial(ask, run.address, kind, _name_of(run.model), LEARNING_LIMIT_S)
+        first, second = question(), question()
+        learned = expected_of(kind, first, second, LIMIT_S)
+        log.debug("<%s> its answer to the check is %r", run.model.id, learned)
+        return learned
+
+    def _store(self, model: ModelConfig, learned: Expected) -> None:
+        self._keep(definition_of(model), learned)
+        with self._writing:
+            data = _written(self._known)
+            try:
+                get_hub().threadpool.apply(self._state.write, (FILE, data))
+            except OSError as error:
+                log.warning("answers to checks are not remembered: %s: %s", self._state, error)
+
+
+def _name_of(model: ModelConfig) -> str:
+    """Return the name by which its server knows *model*."""
+    return model.use_model_name or model.id
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def _written(known: Mapping[str, Expected]) -> bytes:
+    models = {name: asdict(expected) for name, expected in known.items()}
+    document = {"schema_version": SCHEMA_VERSION, "models": models}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _parse(data: bytes) -> dict[str, Expected]:
+    """Return what a file says; what another version may have written is left out."""
+    try:
+        document = json.loads(data) if data else {}
+        if document.get("schema_version") != SCHEMA_VERSION:
+            return {}
+        return {name: _expected(entry) for name, entry in document["models"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _expected(entry: Mapping[str, Any]) -> Expected:
+    answer: Answer | None = None
+    match entry["answer"]:
+        case str() as text:
+            answer = text[:MOST_CHARS]
+        case list() as numbers:
+            answer = tuple(map(float, numbers[:NUMBERS_KEPT]))
+    return Expected(Question(entry["kind"]), Rule(entry["rule"]), answer)

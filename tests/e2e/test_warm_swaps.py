@@ -1,0 +1,86 @@
+"""What is kept warm over swaps, with real processes: answers are checked after a wake."""
+
+import pytest
+
+from tests.e2e.harness import Running
+
+pytestmark = pytest.mark.e2e
+
+WAKING = """\
+startPort: {port}
+logLevel: debug
+macros:
+  sim: {sim}
+models:
+  corrupt: &sleeper
+    cmd: ${{sim}} --corrupt-after-wake
+    sleepMode: enable
+    sleepEndpoints: [{{endpoint: /sleep}}]
+    wakeEndpoints: [{{endpoint: /wake_up}}]
+  harmless:
+    <<: *sleeper
+    cmd: ${{sim}} --recase-after-wake
+  varying:
+    <<: *sleeper
+    cmd: ${{sim}} --vary
+  unchecked:
+    <<: *sleeper
+    cmd: ${{sim}} --corrupt-after-wake
+    wakeCheck: false
+"""
+
+
+def answer(server: Running, model: str) -> str:
+    response = server.chat(model, "hello")
+    assert response.status_code == 200
+    text: str = response.json()["choices"][0]["message"]["content"]
+    return text.lower()
+
+
+def learn(server: Running, model: str) -> None:
+    """Have *model* serve a request, and wait until its answer to the check is known."""
+    before = server.output.count(f"<{model}> its answer to the check is")
+    assert "hello" in answer(server, model)
+    server.wait_for(lambda: server.output.count(f"<{model}> its answer to the check is") > before)
+
+
+def nap(server: Running, model: str) -> str:
+    """Put *model* to sleep, and return what it answers once it was woken."""
+    assert server.post(f"/api/models/sleep/{model}").status_code == 200
+    return answer(server, model)
+
+
+def last_swap(server: Running) -> tuple[str, list[str]]:
+    swap = server.get("/api/swaps").json()["swaps"][-1]
+    return swap["kind"], [phase["name"] for phase in swap["phases"]]
+
+
+def test_corrupted_wakes_restart_a_model_and_end_its_sleeping(start) -> None:
+    server = start(WAKING)
+    for wakes in (1, 2):
+        learn(server, "corrupt")
+        assert "hello" in nap(server, "corrupt"), "the client never sees garbage"
+        assert last_swap(server)[0] == "start"
+        assert server.output.count("wrong answers after its wake") == wakes
+    assert server.post("/api/models/sleep/corrupt").status_code == 409
+    assert "it does not sleep any more" in server.output
+    records = server.get("/api/activity").json()["records"]
+    assert len(records) == 4, "the questions are no requests"
+    assert "hello" in answer(server, "varying")
+    assert server.running() == {"varying": "ready"}
+
+
+@pytest.mark.parametrize("model", ["harmless", "varying"])
+def test_a_harmless_difference_after_a_wake_passes(start, model: str) -> None:
+    server = start(WAKING)
+    learn(server, model)
+    assert "hello" in nap(server, model).replace("  ", " ")
+    kind, phases = last_swap(server)
+    assert (kind, phases[-1]) == ("wake", "canary")
+
+
+def test_an_unchecked_model_answers_what_it_likes(start) -> None:
+    server = start(WAKING)
+    assert "hello" in answer(server, "unchecked")
+    assert "hello" not in nap(server, "unchecked")
+    assert last_swap(server)[1][-1] == "load"

@@ -1,0 +1,222 @@
+"""When servers are asked, what is remembered, and when a model must not sleep any more."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.models import wakechecks
+from llmsnap.models.canary import Rule
+from llmsnap.models.control import parse_address
+from llmsnap.models.transition import Interrupt
+from llmsnap.models.wakechecks import FILE, WakeChecks
+from llmsnap.statedir import StateDir
+from llmsnap.tasks import TaskGroup
+from tests.config.reading import model
+from tests.fakes.upstream import FakeUpstream
+
+SLEEPY = """
+cmd: serve ${PORT}
+sleepMode: enable
+sleepEndpoints: [{endpoint: /sleep}]
+wakeEndpoints: [{endpoint: /wake_up}]
+"""
+CHAT = "/v1/chat/completions"
+
+
+class Lease:
+    def __init__(self) -> None:
+        self.on_cut = None
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    """Checks of one model, over a server that gives *answers* in turn, the last one for ever."""
+
+    def __init__(self, upstream: FakeUpstream, state: StateDir) -> None:
+        self.upstream = upstream
+        self.answers: list[object] = ["1 2 3"]
+        self.asked = 0
+        self.came = Event()
+        self.hanging = Event()
+        self.hanging.set()
+        self.is_idle = True
+        self.leases: list[Lease] = []
+        self.sleepless: list[str] = []
+        self.model = model(SLEEPY)
+        self.checks = WakeChecks(state, self._rest, self.sleepless.append)
+        self.tasks = TaskGroup("test")
+        upstream.handler = self._answer
+        upstream.start()
+        self.address = parse_address(upstream.url)
+
+    def _answer(self, environ, start_response):
+        self.asked += 1
+        self.came.set()
+        self.hanging.wait()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, int):
+            start_response(f"{answer} -", [])
+            return [b"{}"]
+        start_response("200 OK", [])
+        return [json.dumps({"choices": [{"message": {"content": answer}}]}).encode()]
+
+    def _rest(self, model_id: str) -> Lease | None:
+        if not self.is_idle:
+            return None
+        self.leases.append(Lease())
+        return self.leases[-1]
+
+    def settle(self) -> None:
+        gevent.joinall(list(self.checks._tasks._group))
+
+    def learn(self, *answers: object) -> None:
+        self.answers = list(answers) or self.answers
+        self.checks.note_request(self.model, CHAT, 200)
+        self.checks.note_start(self.model, self.address)
+        self.settle()
+
+    def fault(self, *answers: object) -> str:
+        self.answers = list(answers) or self.answers
+        interrupt = Interrupt(Event(), Event(), lambda: RuntimeError("over"), self.tasks)
+        return self.checks.fault(self.model, self.address, interrupt)
+
+
+@pytest.fixture
+def bench(
+    upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    monkeypatch.setattr(wakechecks, "QUIET_S", 0.001)
+    made = Bench(upstream, StateDir(tmp_path))
+    yield made
+    made.hanging.set()
+    made.checks.close()
+    made.tasks.close()
+
+
+def rule(bench: Bench) -> Rule:
+    (found,) = bench.checks._known.values()
+    return found.rule
+
+
+def test_a_model_is_asked_twice_after_a_start_once_it_was_seen_serving(bench: Bench) -> None:
+    bench.checks.note_start(bench.model, bench.address)
+    bench.checks.note_request(bench.model, "/v1/audio/speech", 200)
+    bench.checks.note_request(bench.model, CHAT, 500)
+    bench.settle()
+    assert (bench.asked, bench.checks.applies(bench.model)) == (0, False)
+    bench.checks.note_request(bench.model, CHAT, 200)
+    bench.settle()
+    assert (bench.asked, rule(bench)) == (2, Rule.SAME)
+    bench.checks.note_request(bench.model, CHAT, 200)
+    bench.settle()
+    assert bench.asked == 2, "once for each start"
+    assert bench.checks.applies(bench.model)
+
+
+@pytest.mark.parametrize("text", ["wakeCheck: false", "sleepMode: disable"])
+def test_models_that_are_not_checked_are_not_asked(bench: Bench, text: str) -> None:
+    name = text.partition(":")[0]
+    lines = [line for line in SLEEPY.splitlines() if not line.startswith(name)]
+    bench.model = model("\n".join([*lines, text]))
+    bench.learn()
+    assert (bench.asked, bench.checks.applies(bench.model)) == (0, False)
+
+
+def test_a_busy_model_is_asked_after_its_requests(bench: Bench) -> None:
+    bench.is_idle = False
+    bench.learn()
+    assert bench.asked == 0
+    bench.is_idle = True
+    bench.checks.note_request(bench.model, CHAT, 200)
+    bench.settle()
+    assert rule(bench) is Rule.SAME
+    assert all(lease.closed for lease in bench.leases)
+
+
+def test_a_request_ends_the_question_which_is_asked_again_after_it(bench: Bench) -> None:
+    bench.hanging.clear()
+    bench.checks.note_request(bench.model, CHAT, 200)
+    bench.checks.note_start(bench.model, bench.address)
+    assert bench.came.wait(3)
+    cut = bench.leases[0].on_cut
+    assert cut is not None
+    cut()
+    bench.settle()
+    assert (rule(bench), bench.leases[0].closed) == (Rule.UNKNOWN, True)
+    bench.hanging.set()
+    bench.checks.note_request(bench.model, CHAT, 200)
+    bench.settle()
+    assert rule(bench) is Rule.SAME
+
+
+def test_a_run_that_has_ended_is_not_asked(bench: Bench) -> None:
+    bench.checks.note_request(bench.model, CHAT, 200)
+    bench.checks.note_start(bench.model, bench.address)
+    bench.checks.forget(bench.model.id)
+    bench.settle()
+    assert bench.asked == 0
+
+
+def test_a_later_run_of_llmsnap_remembers_by_definition(bench: Bench, tmp_path: Path) -> None:
+    bench.learn()
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    again = WakeChecks(StateDir(tmp_path), bench._rest, bench.sleepless.append)
+    again.open()
+    assert again._known == bench.checks._known
+    assert again.applies(bench.model)
+    assert not again.applies(model(SLEEPY.replace("serve", "other")))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version":2}', '{"schema_version":1}'])
+def test_a_file_that_cannot_be_understood_is_ignored(bench, tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    bench.checks.open()
+    assert not bench.checks.applies(bench.model)
+
+
+@pytest.mark.parametrize(
+    ("learned", "answers", "asked", "is_faulty"),
+    [
+        (["1 2 3"], ["1 2 3"], 1, False),
+        (["1 2 3"], ["1  2 3 "], 1, False),
+        (["1 2 3"], ["# #", "1 2 3"], 2, False),
+        (["1 2 3"], ["# #"], 2, True),
+        (["1 2 3"], [500, "1 2 3"], 2, False),
+        (["1 2 3"], [500], 2, True),
+        (["a", "b"], ["# #"], 1, False),
+        (["a", "b"], [""], 2, True),
+    ],
+)
+def test_a_fault_counts_when_it_shows_twice_in_a_row(
+    bench: Bench, learned: list, answers: list, asked: int, is_faulty: bool
+) -> None:
+    bench.learn(*learned)
+    bench.asked = 0
+    assert (bool(bench.fault(*answers)), bench.asked) == (is_faulty, asked)
+
+
+def test_a_slow_answer_passes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.learn()
+    monkeypatch.setattr(wakechecks, "LIMIT_S", 0.02)
+    bench.hanging.clear()
+    assert bench.fault("# #") == ""
+
+
+def test_two_faulty_wakes_in_a_row_end_the_sleeping_of_a_definition(bench: Bench, caplog) -> None:
+    bench.learn()
+    assert bench.fault("# #")
+    assert not bench.fault("1 2 3")
+    assert bench.fault("# #")
+    assert bench.sleepless == []
+    assert bench.fault("# #")
+    assert bench.sleepless == [bench.model.id]
+    assert "answered wrong after 2 wakes in a row" in caplog.text
+    assert bench.checks.unreliable([bench.model]) == {bench.model.id}
+    assert not bench.checks.unreliable([model(SLEEPY.replace("serve", "other"))])
