@@ -13,6 +13,7 @@ import { Icon } from "../shared/icons.js";
 import { StateBadge } from "../shared/badges.js";
 import { inflightTotal } from "../activity/store.js";
 import { DeviceBars } from "../memory/device-bars.js";
+import { LoadPlan } from "../memory/load-plan.js";
 import { devices } from "../memory/store.js";
 import { failures, requestLoad } from "../models/failures.js";
 import { ModelSelect } from "../models/model-select.js";
@@ -85,8 +86,8 @@ function Load() {
   const options = localModels.value.filter((each) => AT_REST.has(each.state) || each.state === "asleep");
   if (!options.length) return null;
   const load = () => requestLoad(model).then(() => setModel(""));
-  return html`<div class="row load"><div class="model-choice grow"><${ModelSelect} hideLabel label="Model to load" value=${model} models=${options} onChange=${setModel} /></div>
-    <button type="button" class="btn" disabled=${!model} onClick=${load}><${Icon} name="play" size="16" />Load</button></div>`;
+  return html`<div class="stack tight"><div class="row load"><div class="model-choice grow"><${ModelSelect} hideLabel label="Model to load" value=${model} models=${options} onChange=${setModel} /></div>
+    <button type="button" class="btn" disabled=${!model} onClick=${load}><${Icon} name="play" size="16" />Load</button></div>${model && html`<p class="small"><${LoadPlan} id=${model} /></p>`}</div>`;
 }
 
 function Failure({ id, failure }) {

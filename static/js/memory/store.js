@@ -24,7 +24,9 @@ function show(target, found, plain = found) {
 }
 const texts = new Map();
 
-const refresh = singleFlight(async () => {
+/** Fetch what devices hold and models need. */
+export const refreshMemory = singleFlight(async () => {
+  if (limited.peek()) return;
   try {
     const found = await getJson("/api/memory");
     batch(() => {
@@ -41,11 +43,10 @@ const isUsed = ({ name, residents, reserved, others }, models) => name !== "ram"
 
 /** How many components show memory; it is fetched only while there are some. */
 let watchers = 0;
-const refreshSoon = throttle(REFRESH_SOON_MS, () => watchers && refresh());
+const refreshSoon = throttle(REFRESH_SOON_MS, () => watchers && refreshMemory());
 
 /** Keep *devices* and *needs* current until the returned function is called; events say when. */
 export function watchMemory() {
-  if (limited.peek()) return () => {};
   watchers += 1;
   refreshSoon();
   return () => { watchers -= 1; };

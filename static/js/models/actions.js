@@ -5,6 +5,7 @@ import { address, modelPath, sleepModel, unloadModel } from "../shared/api.js";
 import { attempt, showToast } from "../shared/toasts.js";
 import { Icon } from "../shared/icons.js";
 import { stateWord } from "../shared/badges.js";
+import { WithLoadPlan } from "../memory/load-plan.js";
 import { requestLoad } from "./failures.js";
 import { refreshDetails } from "./store.js";
 
@@ -39,8 +40,9 @@ export function Actions({ model }) {
   };
   const actions = actionsOf(model);
   if (!actions.length) return html`<button type="button" class="btn small" disabled>${stateWord(model.state)}</button>`;
-  return actions.map(([name, icon, action]) => html`<button key=${name} type="button" class="btn small" disabled=${busy !== ""}
-    aria-label="${name} ${model.id}" onClick=${() => run(name, action)}><${Icon} name=${icon} size="14" />${name}</button>`);
+  const button = ([name, icon, action], tip) => html`<button key=${name} type="button" class="btn small" disabled=${busy !== ""}
+    aria-label="${name} ${model.id}" aria-describedby=${tip} onClick=${() => run(name, action)}><${Icon} name=${icon} size="14" />${name}</button>`;
+  return actions.map((each) => (each[2] === doLoad ? html`<${WithLoadPlan} key=${each[0]} id=${model.id}>${(tip) => button(each, tip)}</${WithLoadPlan}>` : button(each)));
 }
 
 /** Opens the page of a model's own server; only while it is ready, since a request would load the model. */

@@ -8,6 +8,7 @@ import { ago, dateTime } from "../shared/format.js";
 import { attempt, showToast } from "../shared/toasts.js";
 import { CopyButton } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
+import { WithLoadPlan } from "../memory/load-plan.js";
 import { errorHeadline, swaps } from "../timeline/swaps.js";
 import { localModels } from "./store.js";
 
@@ -69,7 +70,7 @@ export function FailureCard({ id, failure, onRetry, onLog }) {
     <p><strong>${cause || "The last load failed"}</strong> <span class="muted small" title=${dateTime(endedMs)}>${ago(endedMs, useLive(now))}</span></p>
     <p class="small">${headline}.${fix && html` ${fix}`}</p>
     ${lines.length > 0 && html`<pre class="code-block tiny" tabindex="0" role="region" aria-label="Last output of ${id}">${lines.join("\n")}</pre>`}
-    <div class="row"><button type="button" class="btn small" aria-label="Retry ${id}" onClick=${onRetry}><${Icon} name="refresh" size="14" />Retry</button>
+    <div class="row"><${WithLoadPlan} id=${id}>${(tip) => html`<button type="button" class="btn small" aria-label="Retry ${id}" aria-describedby=${tip} onClick=${onRetry}><${Icon} name="refresh" size="14" />Retry</button>`}</${WithLoadPlan}>
       <button type="button" class="btn small" onClick=${onLog}><${Icon} name="logs" size="14" />View log</button>
       <${CopyButton} withText label="Copy error" text=${text} /></div>
   </section>`;

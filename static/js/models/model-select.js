@@ -3,6 +3,8 @@
 import { stateWord } from "../shared/badges.js";
 import { Chooser } from "../shared/chooser.js";
 import { html } from "../shared/html.js";
+import { isExplained, LoadPlan } from "../memory/load-plan.js";
+import { needs, needTotal, refreshMemory } from "../memory/store.js";
 import { isAtRest, localModels, peerModels, selectors } from "./store.js";
 
 /** The models offered. */
@@ -13,8 +15,8 @@ export const hasModels = () => {
   return local.length > 0 || peers.length > 0;
 };
 
-/** The option of a model; its name and aliases are found too. */
-export const optionOf = (model, group) => ({ value: model.id, text: model.id, hint: ["", "stopped", "unknown"].includes(model.state) ? "" : stateWord(model.state), search: [model.name, ...(model.aliases ?? [])].join(" "), group });
+/** The option of a model with its state and the memory it needs; its name and aliases are found too. */
+export const optionOf = (model, group) => ({ value: model.id, text: model.id, hint: [["", "stopped", "unknown"].includes(model.state) ? "" : stateWord(model.state), needTotal(needs.value.get(model.id))].filter(Boolean).join(" · "), search: [model.name, ...(model.aliases ?? [])].join(" "), group });
 
 /** *models*: these local ones only. */
 export function ModelSelect({ value, onChange, disabled, label = "Model", hideLabel, models }) {
@@ -26,5 +28,6 @@ export function ModelSelect({ value, onChange, disabled, label = "Model", hideLa
     ...choosing.map((id) => ({ value: id, text: id, group: "Selectors" })),
     ...peers.flatMap(([id, list]) => list.map((model) => optionOf(model, `Peer: ${id}`))),
   ];
-  return html`<${Chooser} label=${label} hideLabel=${hideLabel} value=${value} options=${options} disabled=${disabled} placeholder="Choose a model…" onChange=${onChange} />`;
+  return html`<${Chooser} label=${label} hideLabel=${hideLabel} value=${value} options=${options} disabled=${disabled} placeholder="Choose a model…" onChange=${onChange}
+    onOpen=${refreshMemory} about=${(id) => isExplained(id) && html`<${LoadPlan} id=${id} />`} />`;
 }
