@@ -215,6 +215,10 @@ class Commands:
         self._open[number] = _Pending(model_id, AsyncResult())
         return number
 
+    def is_answered(self, number: int) -> bool:
+        """Whether the command is over. Never switches."""
+        return self._open[number].result.ready()
+
     def wait(self, number: int) -> None:
         """Wait until the command is answered. Raises: why it failed.
 
@@ -449,7 +453,10 @@ class Driver:
         self._send(msg.SleepForbidden(model_id))
 
     def load(self, model_id: str, *, wait: bool = True) -> None:
-        """Make *model_id* ready. With *wait*, blocks until it is."""
+        """Make *model_id* ready. With *wait*, blocks until it is.
+
+        Without, raises only what is known at once: that it can never fit.
+        """
         self._command(model_id, lambda n: msg.Load(n, model_id), wait=wait)
 
     def preload(self, model_ids: tuple[str, ...]) -> None:
@@ -484,7 +491,7 @@ class Driver:
         number = self._commands.begin(model_id)
         try:
             self._send(make(number))
-            if wait:
+            if wait or self._commands.is_answered(number):
                 self._commands.wait(number)
         finally:
             self._commands.forget(number)

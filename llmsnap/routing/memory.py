@@ -160,6 +160,14 @@ class Memory(Residency):
             sorted(devices.values(), key=lambda each: device_order(each.name)), self.needs
         )
 
+    def why_never(self, model_id: str) -> str:
+        """Return why a model can never be loaded; empty if it can."""
+        need = self._need_of[model_id]
+        places = list(self._places(need, None))
+        if not all(self._shortage(need, place) for place in places):
+            return ""
+        return self._why_never(need, places)
+
     def need(self, model_id: str) -> Need | None:
         """Return the figures of a model; None for one that is not accounted for."""
         return self._need_of.get(model_id)
@@ -202,12 +210,18 @@ class Memory(Residency):
     def _why_never(self, need: Need, places: list[str]) -> str:
         pinned = [one.model_id for one in self.needs if one.is_pinned]
         beside = [name for name in pinned if name != need.model_id]
-        kept = f", beside {', '.join(beside)}, which is pinned" if beside else ""
+        verb = "is" if len(beside) == 1 else "are"
+        kept = f", beside {', '.join(beside)}, which {verb} pinned" if beside else ""
         what = self._shown(self.held(need.model_id, places[0] if places else ""))
         if need.lacks:
             what += ", having run out of memory with less"
+        sizes = [self.held(need.model_id, place) for place in places]
+        wanted = [
+            each for number, each in enumerate(self.devices) if any(one[number] for one in sizes)
+        ]
         has = ", ".join(
-            f"{each.name} has {_gib(each.capacity - each.reserve)}" for each in self.devices
+            f"{each.name} has {_gib(each.capacity - each.reserve)}"
+            for each in wanted or self.devices
         )
         return f"it needs {what}; {has or 'there is no device'}{kept}"
 

@@ -67,6 +67,7 @@ class ModelNeed:
     """What a model takes while it runs and while it sleeps, by device; ``any`` is any one GPU.
 
     A model of unknown need, which gets the first device alone, has none and the source ``unknown``.
+    *never_fits* is why it can never be loaded; empty if it can.
     """
 
     model: str
@@ -74,6 +75,7 @@ class ModelNeed:
     asleep: Mapping[str, int]
     source: str
     pinned: bool
+    never_fits: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def occupancy(state: SchedulerState) -> Occupancy:
         if need.model_id in state.models
     ]
     devices = [_use(device, number, holdings) for number, device in enumerate(memory.devices)]
-    return Occupancy("memory", tuple(devices), tuple(_need(need) for need in memory.needs))
+    return Occupancy("memory", tuple(devices), tuple(_need(memory, need) for need in memory.needs))
 
 
 # --- what models hold -----------------------------------------------------------------------------
@@ -159,13 +161,14 @@ def _use(device: Device, number: int, holdings: list[_Holding]) -> DeviceOccupan
 # --- what models need -----------------------------------------------------------------------------
 
 
-def _need(need: Need) -> ModelNeed:
+def _need(memory: Memory, need: Need) -> ModelNeed:
     return ModelNeed(
         need.model_id,
         _sizes(need.shares, need.anywhere),
         _sizes(need.asleep, need.asleep_anywhere),
         _source(need),
         need.is_pinned,
+        memory.why_never(need.model_id),
     )
 
 

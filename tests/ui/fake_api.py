@@ -201,6 +201,9 @@ def overview() -> Response:
 def act(action: str, name: str) -> tuple[str, int] | str:
     if name == "bge-reranker" and action == "unload":
         return jsonify(error={"message": "bge-reranker: cmdStop ran into its time limit"}), 502  # type: ignore[return-value]
+    if name == "hostile" and action == "load":
+        why = f"hostile does not fit: {made_up_memory.NEVER}"
+        return jsonify(error={"message": why, "code": "model_does_not_fit"}), 503  # type: ignore[return-value]
     world.set_state(name, {"load": "starting", "unload": "stopped", "sleep": "asleep"}[action])
     if action == "load":
         gevent.spawn_later(0.3, world.set_state, name, "ready")

@@ -17,6 +17,7 @@ NEEDS: dict[str, tuple[dict[str, float], dict[str, float], str]] = {
     "whisper-large": ({}, {}, "unknown"),
     "hostile": ({"gpu0": 31}, {}, "estimated from the file"),
 }
+NEVER = "it needs 31.0 GiB on gpu0; gpu0 has 23.5 GiB, beside bge-m3, which is pinned"
 PINNED = {"bge-m3"}
 DEVICES = [
     ("gpu0", "NVIDIA GeForce RTX 4090", 24.0, 0.5, (1.1, "Xorg, firefox")),
@@ -40,6 +41,7 @@ def memory(models: list[dict[str, Any]]) -> dict[str, Any]:
                 "asleep": {place: int(size * GIB) for place, size in asleep.items()},
                 "source": source,
                 "pinned": name in PINNED,
+                "never_fits": NEVER if name == "hostile" else "",
             }
             for name, (need, asleep, source) in NEEDS.items()
             if name in states
@@ -92,8 +94,7 @@ def plan(model: str, state: str) -> dict[str, Any]:
         case _, "ready":
             found["answer"] = "ready"
         case "hostile", _:
-            reason = "it needs 31.0 GiB on gpu0; gpu0 has 23.5 GiB"
-            found |= {"answer": "never_fits", "reason": reason}
+            found |= {"answer": "never_fits", "reason": NEVER}
         case "qwen3-coder", _:
             found |= {**chosen, "victims": [], "considered": [], "eta_s": 0.4}
         case _, "starting":

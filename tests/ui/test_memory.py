@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(autouse=True)
+def fresh(fake: Any) -> None:
+    fake.post("/fake/models/all")
+
 
 PARTS = """
     return [...document.querySelectorAll("[data-device=" + arguments[0] + "] .part-of-device")]
@@ -77,3 +85,55 @@ def test_without_a_budget_pages_are_as_before(browser: Any, fake: Any) -> None:
         browser.find("[aria-label=Devices] meter")
     finally:
         fake.post("/fake/budget/on")
+
+
+def hover(browser: Any, css: str) -> None:
+    ActionChains(browser.driver).move_to_element(browser.find(css)).perform()
+
+
+def test_a_load_button_says_what_it_would_do_before_it_is_pressed(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "models")
+    browser.find("[data-model='llama-3.3-70b'] button")
+    assert not [call for call in fake.get("/fake/calls") if call == "PLAN llama-3.3-70b"]
+    hover(browser, "button[aria-label='Load llama-3.3-70b']")
+    tip = browser.find("[role=tooltip]", "evicts qwen3-30b-a3b (18 GiB, idle 3 min)")
+    assert "Ready in about 8.4 s" in tip.text
+    button = browser.find("button[aria-label='Load llama-3.3-70b']")
+    assert button.get_attribute("aria-describedby") == tip.get_attribute("id")
+    assert browser.axe() == []
+    hover(browser, "h1")
+    browser.gone("[role=tooltip]")
+    browser.run("arguments[0].focus()", browser.find("button[aria-label='Wake qwen3-coder']"))
+    browser.find("[role=tooltip]", "fits: nothing has to leave")
+    browser.keys(Keys.ESCAPE)
+    browser.gone("[role=tooltip]")
+
+
+def test_a_model_that_never_fits_says_so_everywhere(browser: Any, fake: Any) -> None:
+    why = "it needs 31.0 GiB on gpu0; gpu0 has 23.5 GiB, beside bge-m3, which is pinned"
+    browser.visit(fake.base, "models")
+    assert browser.find("[data-model=hostile] .chip", "never fits").get_attribute("title") == why
+    browser.press("Load hostile")
+    browser.find(".toast.bad", f"{why} (see “What fits with what” in docs/what-fits.md)")
+    assert any("503" in line for line in browser.console())
+    browser.driver.get(f"{fake.base}/ui/#/models/hostile")
+    browser.find("[data-detail=hostile] .problem", why)
+    browser.visit(fake.base, "home")
+    browser.choose("Model to load", "hostile")
+    browser.find("[aria-label=Now] [data-plan=never_fits]", why)
+
+
+def test_a_picker_shows_sizes_and_what_the_choice_would_load(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "playground")
+    browser.find(".model-choice input").click()
+    browser.find("[role=option]", "41 GiB")
+    options = [each.text.split("\n")[0] for each in browser.all("[role=option]")]
+    browser.keys(*[Keys.ARROW_DOWN] * options.index("llama-3.3-70b"))
+    browser.find(".chooser-about", "evicts qwen3-30b-a3b (18 GiB, idle 3 min)")
+    assert browser.axe() == []
+    browser.keys(Keys.ENTER)
+    hover(browser, "h1")
+    hover(browser, ".model-choice input")
+    browser.find("[role=tooltip]", "llama-3.3-70b evicts")
+    browser.choose("Model", "bge-m3")
+    browser.gone("[role=tooltip]")

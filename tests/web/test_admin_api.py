@@ -217,6 +217,7 @@ BUDGET = """
 memory: {gpu0: 24GiB}
 models:
   qwen: {cmd: "serve --port ${PORT}", memory: 14GiB, pin: true}
+  huge: {cmd: "serve --port ${PORT}", memory: 11GiB}
 """
 
 
@@ -232,14 +233,20 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     larger = budget.get("/api/plan?model=qwen&memory=gpu0:12GiB").json
     assert larger["answer"] == "never_fits"
     assert budget.get("/api/plan?model=qwen&memory=gpu0:x").status_code == 400
+    refused = budget.post("/api/models/load/huge?wait=0")
     world.close()
     device = found["devices"][0]
     assert (device["name"], device["label"], device["uuid"]) == ("gpu0", "RTX 4090", "GPU-7")
     assert (device["capacity"], device["free"]) == (24 << 30, 24 << 30)
-    assert found["models"] == [
-        {"model": "qwen", "need": {"gpu0": 14 << 30}, "asleep": {}, "source": "declared",
-         "pinned": True}
-    ]  # fmt: skip
+    huge, qwen = found["models"]
+    assert qwen == {
+        "model": "qwen", "need": {"gpu0": 14 << 30}, "asleep": {}, "source": "declared",
+        "pinned": True, "never_fits": "",
+    }  # fmt: skip
+    why = "it needs 11.0 GiB on gpu0; gpu0 has 24.0 GiB, beside qwen, which is pinned"
+    assert huge["never_fits"] == why
+    assert refused.status_code == 503
+    assert refused.json["error"]["code"] == "model_does_not_fit"
 
 
 # --- requests in flight ------------------------------------------------------------------------

@@ -33,8 +33,8 @@ export function LoadPlan({ id }) {
   if (!plan) return null;
   if (plan instanceof Error) return html`<span class="muted">${plan.message}</span>`;
   const kind = KINDS[plan.answer];
-  const moves = plan.answer === "plan" && (plan.eta_s === null ? "no load measured yet" : `ready in about ${seconds(plan.eta_s)}`);
-  return html`<span class=${classes("load-plan", kind)} data-plan=${plan.answer}>${kind && html`<${Icon} name="warn" size="14" />`}<span><b>${id}</b> ${plan.summary}${moves && html`<span class="muted num"> · ${moves}</span>`}</span></span>`;
+  const moves = plan.answer === "plan" && (plan.eta_s === null ? "No load was measured yet" : `Ready in about ${seconds(plan.eta_s)}`);
+  return html`<span class=${classes("load-plan", kind)} data-plan=${plan.answer}>${kind && html`<${Icon} name="warn" size="14" />`}<span><b>${id}</b> ${plan.summary}${moves && html`<span class="muted num load-eta">${moves}</span>`}</span></span>`;
 }
 
 /** Whether a load of the model may be explained: it is one of ours, not loaded, and the key may ask. */

@@ -7,7 +7,7 @@ import { session } from "../shared/session.js";
 import { now, useLive } from "../shared/timing.js";
 import { bytes, count, dateTime, ms, seconds, speed } from "../shared/format.js";
 import { useFetched } from "../shared/fetched.js";
-import { CopyButton, Empty, Figure, Select } from "../shared/controls.js";
+import { CopyButton, Empty, Figure, Problem, Select } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { keyText, snippetsFor } from "../home/snippets.js";
 import { useStatistics } from "../activity/statistics.js";
@@ -119,12 +119,14 @@ export function ModelDetail({ id, active }) {
   }
   const state = modelStatus(model, time);
   const failure = failures.value.get(id);
+  const need = needs.value.get(id);
   return html`<header class="page-head">${back}<h1 class="long" title=${id}>${id}</h1><${ModelState} model=${model} state=${state} failed=${failure} />
       <div class="tools"><${Actions} model=${model} /><${ServerLink} model=${model} /></div></header>
     <div class="page-body">
       <section class="stack tight" aria-label="State">
         ${(model.name.trim() || model.description.trim()) && html`<p class="muted">${[model.name.trim(), model.description.trim()].filter(Boolean).join(": ")}</p>`}
         <${StatusChips} model=${model} state=${state} /><${Why} model=${model} state=${state} />
+        ${need?.never_fits && html`<${Problem}><strong>${id} never fits</strong>: ${need.never_fits}. Change <code>memory</code> of the model or of the device, or what is pinned: see “What fits with what” in docs/what-fits.md.</${Problem}>`}
         ${failure && html`<${FailureCard} id=${id} failure=${failure} onRetry=${() => requestLoad(id)} onLog=${() => document.querySelector(".detail-log")?.scrollIntoView()} />`}
       </section>
       <${Figures} statistics=${statistics} />

@@ -26,6 +26,7 @@ export function StatusChips({ model, state }) {
   if (state.waiting) parts.push(html`<span key="w" class="chip warn"><b>${state.waiting}</b> waiting${state.etaS ? `, about ${seconds(state.etaS)}` : ""}</span>`);
   if (state.idleLeftS !== null) parts.push(html`<span key="t" class="chip" title="Idle: ${idleVerb} when this reaches zero">${idleVerb} in ${clockTime(state.idleLeftS)}</span>`);
   const need = useComputed(() => needs.value.get(model.id)).value;
+  if (need?.never_fits) parts.push(html`<span key="x" class="chip bad" title=${need.never_fits}>never fits</span>`);
   if (need) parts.push(html`<span key="n" class="chip" title="Memory it needs, and where the figure is from">needs ${needText(need)}</span>`);
   if (state.memoryBytes) parts.push(html`<span key="m" class="chip" title="Main memory of its processes">${bytes(state.memoryBytes)} RAM</span>`);
   if (state.backoffS > 0) parts.push(html`<span key="b" class="chip bad">failed ${state.failures}×, next try in ${clockTime(state.backoffS)}</span>`);

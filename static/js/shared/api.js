@@ -24,12 +24,16 @@ export const address = (path) => new URL(path.slice(1), ROOT).href;
 /** Escape each segment of a model id, keeping its slashes. */
 export const modelPath = (id) => id.split("/").map(encodeURIComponent).join("/");
 
+/** What to read about an error with this code. */
+const READ = { model_does_not_fit: "see “What fits with what” in docs/what-fits.md" };
+
 /** Return the message in the error body of any of the APIs. */
 export function errorText(status, text) {
   try {
     const body = JSON.parse(text);
+    const read = READ[body?.error?.code];
     const message = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
-    if (typeof message === "string" && message) return message;
+    if (typeof message === "string" && message) return read ? `${message} (${read})` : message;
   } catch {
     // Not JSON: the text itself is the message.
   }
