@@ -19,8 +19,8 @@ from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem
 from llmsnap.http import Sessions
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
-from llmsnap.limits import memory_bytes
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
+from llmsnap.metering import MemoryMeter, RunningServer
 from llmsnap.models import (
     RESIDENT,
     Address,
@@ -36,7 +36,7 @@ from llmsnap.models import (
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
     Driver,
-    Lacks,
+    Memory,
     ModelView,
     Occupancy,
     Outcome,
@@ -49,7 +49,6 @@ from llmsnap.routing import (
     change_of,
     memory_document,
     plan_document,
-    residency_of,
     when_document,
 )
 from llmsnap.runtime import Runtime
@@ -154,11 +153,13 @@ class Service:
         self.accepts = False
         """Whether requests are accepted: from the end of ``open`` to the begin of ``close``."""
         self._processes: dict[str, Process] = {}
-        self._lacks, self._tasks = Lacks(), TaskGroup("service")
+        self.meter = MemoryMeter(
+            self.state_dir, self._servers, self._remeasured, lambda: self.driver.has_waiters
+        )
+        self._tasks, self._closed = TaskGroup("service"), False
         self._open_lock, self._reload_lock, self._profile_lock = (
             BoundedSemaphore(1) for _ in range(3)
         )
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Service {self.runtime!r}, {len(self._processes)} processes>"
@@ -204,7 +205,8 @@ class Service:
                 self._recording.open()
             self._stop_leftovers()
             config = self.runtime.config
-            self.driver.reconfigure(change_of(config, ram_bytes=memory_bytes(), lacks=self._lacks))
+            self.meter.open(config)
+            self.driver.reconfigure(change_of(config, figures=self.meter.use(config)))
             self._warn_of_open_door()
             self.accepts = True
             if config.preload:
@@ -236,6 +238,7 @@ class Service:
             log.error("not all models could be stopped in time")
             self.kill()
         self.driver.close()
+        self.meter.close()
         self._tasks.close()
         for launcher in self.launchers.values():
             launcher.close()
@@ -288,6 +291,7 @@ class Service:
                 raise
             config, advice = loaded.config, advice_on(loaded)
             changes = compare(self.runtime.config, config)
+            self.meter.prepare(config)
             self._apply(config, changes)
             self.config_status = ConfigStatus(config, advice=advice)
             log.info("configuration reloaded: %s", changes)
@@ -385,8 +389,7 @@ class Service:
                 config,
                 frozenset(restart),
                 frozenset(changes.hot),
-                memory_bytes(),
-                self._lacks,
+                self.meter.use(config),
                 self.wake_checks.unreliable(config.models.values()),
             )
         )
@@ -403,14 +406,13 @@ class Service:
     def load(self, model_id: str, *, wait: bool = True) -> None:
         """Load a model by hand, whatever failed before. With *wait*, blocks until it is ready."""
         never_fits = self.preview(model_id).get("answer") == "never_fits"
-        if never_fits and self._lacks.forget(model_id):
-            self._refigure()
+        if never_fits and self.meter.lacks.forget(model_id):
+            self.meter.refigure()
         self.driver.load(model_id, wait=wait)
 
-    def _refigure(self) -> None:
-        """Have plans made with the present figures. Never switches."""
-        residency = residency_of(self.runtime.config, memory_bytes(), self._lacks)
-        self.driver.reconfigure(ResidencyChanged(residency))
+    def _remeasured(self, memory: Memory) -> None:
+        """Have plans made with newer figures. Never switches."""
+        self.driver.reconfigure(ResidencyChanged(memory))
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -513,6 +515,14 @@ class Service:
         pids = ((model_id, one.local_pid) for model_id, one in self._processes.items())
         return {model_id: pid for model_id, pid in pids if pid is not None}
 
+    def _servers(self) -> dict[str, RunningServer]:
+        """The servers that run, with what is needed to measure them."""
+        return {
+            model_id: RunningServer(one.run, one.state, one.local_pid, one.device)
+            for model_id, one in self._processes.items()
+            if one.state in RESIDENT
+        }
+
     def _on_change(self, model_id: str, old: State, new: State, trigger: Trigger) -> None:
         log.debug("<%s> %s -> %s (%s)", model_id, old, new, trigger)
         if trigger is Trigger.START:
@@ -527,6 +537,7 @@ class Service:
             self.wake_checks.forget(model_id)
         swap_id = self._swaps.get(model_id)
         self.bus.publish(ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id))
+        self.meter.poke()
         self.driver.crashed(model_id, old, trigger)
 
     def _on_request(self, event: ActivityRecorded) -> None:
@@ -600,14 +611,14 @@ class Service:
         """See routing.driver.Observer."""
         config = self.runtime.config
         model = config.models.get(model_id)
-        if config.residency != "memory" or model is None or not self._lacks.note(model):
+        if config.residency != "memory" or model is None or not self.meter.note_lack(model):
             return False
         log.warning(
             "<%s> it ran out of memory while loading: its `memory` is taken for too small, and "
             "grows by a tenth until it is changed or loaded by hand",
             model_id,
         )
-        self._refigure()
+        self.meter.refigure()
         return True
 
     def on_retired(self, model_id: str) -> None:

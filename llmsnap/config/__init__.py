@@ -26,7 +26,7 @@ from .loader import (
     loads_with_advice,
 )
 from .matrix import partners
-from .memory import device_order, read_capacities, split_memory
+from .memory import device_order, read_capacities
 from .model_settings import EXTERNAL, ModelConfig
 from .nodes import Node, Report, find_node, in_file_order
 from .parts import (
@@ -114,6 +114,5 @@ __all__ = [
     "read_capacities",
     "read_contents",
     "split_command",
-    "split_memory",
     "without_password",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from .kinds import Kind, ValueReader
@@ -86,9 +85,7 @@ def _device(name: str, node: Mapping, path: Path, reader: ValueReader) -> Device
         else:
             fix = reader.report.nearest(key, sizes) or "write capacity and reserve"
             reader.report.advise((*path, key), "unknown key", fix, node.keys[key])
-    if "capacity" not in node.entries:
-        reader.report.error(path, "its capacity is missing", "add capacity: 24GiB", node)
-    elif sizes["reserve"] >= sizes["capacity"] and not reader.report.already_reported(path):
+    if 0 < sizes["capacity"] <= sizes["reserve"] and not reader.report.already_reported(path):
         what = "the reserve leaves nothing of its capacity"
         reader.report.error((*path, "reserve"), what, "make it smaller", node)
     return DeviceConfig(name, sizes["capacity"], sizes["reserve"])
@@ -127,11 +124,3 @@ class Sizes(Kind):
                 fix = "write gpu0, gpu1, ..., ram, or any for any one GPU"
                 reader.report.error(here, f'"{name}" is no device', fix, node.keys[name])
         return MemoryNeed(tuple(sizes), anywhere)
-
-
-def split_memory(total: int, devices: Iterable[DeviceConfig]) -> tuple[MemorySize, ...]:
-    """Return *total* on the only GPU, evenly on several, or in RAM without a GPU."""
-    gpus = [each.name for each in devices if each.name != "ram"]
-    if not gpus:
-        return (MemorySize("ram", total),)
-    return tuple(MemorySize(name, total // len(gpus)) for name in gpus)

@@ -223,18 +223,20 @@ class ModelConfig:
     memory: MemoryNeed | None = setting(
         "memory",
         Sizes(),
-        "What the model needs while it runs: a size such as `18GiB`, on the only GPU, evenly on "
+        "What the model needs while it runs: a size such as `18GiB`, on the only GPU, split on "
         "several, or in RAM without a GPU; or sizes by device, where `any` is any one GPU. `auto`: "
-        "unknown, so it gets the first device alone.",
+        "as measured before, else as estimated from the command and its model files, else "
+        "unknown: it gets the first device alone.",
         initial=None,
         example="18GiB",
         live=False,
     )
-    """None: unknown."""
+    """None: to be measured or estimated."""
     asleep_memory: MemoryNeed | None = setting(
         "asleepMemory",
         Sizes(),
-        "What its server keeps while it sleeps, in the same forms. Default: nothing.",
+        "What its server keeps while it sleeps, in the same forms. Default: as measured, nothing "
+        "before.",
         initial=None,
         example="1GiB",
         live=False,

@@ -424,7 +424,7 @@ class GroupConfig:
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
-    """A device of the memory budget: bytes it has, and bytes that stay free."""
+    """A device of the memory budget: bytes it has (0: all of it), and bytes that stay free."""
 
     name: str
     capacity_bytes: int

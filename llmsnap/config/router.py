@@ -87,21 +87,18 @@ def _used(
 def _check_memory(
     names: ModelNames, devices: tuple[DeviceConfig, ...], matrix: _Place, report: Report
 ) -> None:
-    """Report a matrix, which memory contradicts, and needs on devices without a capacity."""
+    """Report a matrix, which memory contradicts; advise on needs on devices not listed."""
     if matrix.node is not None:
         fix = "keep one of the two: remove it, or routing.router.use"
         report.error(matrix.path, "a matrix beside use: memory", fix, matrix.node)
-    known = {"ram", *(each.name for each in devices)}
+    gpus = [each.name for each in devices if each.name != "ram"]
     for model in names.models.values():
         needs = [each for each in (model.memory, model.asleep_memory) if each is not None]
         for size in (size for need in needs for size in need.sizes):
-            if size.device not in known:
+            if gpus and size.device not in (*gpus, "ram"):
                 path = ("models", model.id, "memory")
-                what = f"{size.device} has no capacity"
-                report.error(path, what, f"add {size.device}: SIZE to memory at the top")
-        if any(need.anywhere_bytes for need in needs) and known == {"ram"}:
-            path = ("models", model.id, "memory")
-            report.error(path, "there is no GPU", "add gpu0: SIZE to memory at the top")
+                what = f"{size.device} is not among the devices of memory: {', '.join(gpus)}"
+                report.advise(path, what, f"add {size.device}, unless this machine has it")
 
 
 def _matrix(

@@ -146,8 +146,9 @@ class Config:
     memory: tuple[DeviceConfig, ...] = setting(
         "memory",
         RawNode(DEVICES_SCHEMA),
-        "What devices have: `gpu0`, `gpu1`, ... and `ram`, each a size, or its `capacity` and the "
-        "`reserve` that stays free. Models then leave only when another one needs their memory.",
+        "What llmsnap may use of devices: `gpu0`, `gpu1`, ... and `ram`, each a size, or its "
+        "`capacity` and the `reserve` that stays free. Models then leave only when another one "
+        "needs their memory. Devices, and a capacity, that are not given are detected.",
         initial=(),
         part="memory",
         example={"gpu0": {"capacity": "24GiB", "reserve": "512MiB"}, "ram": "64GiB"},

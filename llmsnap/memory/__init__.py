@@ -1,14 +1,20 @@
 """How much memory models need and hold: read from processes and devices, estimated from commands.
 
 Read ``processes`` (what a process tree holds now), ``gpus`` and ``devices`` (what the machine has,
-and who uses it), ``estimate`` (what a command will need) and ``gguf`` (the metadata that the
-estimate uses) in this order. Nothing here decides.
+and who uses it), ``ledger`` (what each model and what others hold), ``estimate`` (what a command
+will need), ``gguf`` (the metadata that the estimate uses), ``learned`` (what was measured before)
+and ``placement`` (on which devices) in this order. Nothing here decides.
 """
 
-from llmsnap.memory.devices import find_devices
-from llmsnap.memory.estimate import Estimate, estimate, files_bytes, model_files
+from llmsnap.memory.devices import RAM, find_devices
+from llmsnap.memory.estimate import Estimate, ServerOptions, estimate, files_bytes, model_files
 from llmsnap.memory.gguf import BadGguf
 from llmsnap.memory.gpus import DeviceMemory, DeviceProvider
+from llmsnap.memory.learned import FILE as LEARNED_FILE
+from llmsnap.memory.learned import MOST_FILE_BYTES as MOST_LEARNED_BYTES
+from llmsnap.memory.learned import LearnedNeeds
+from llmsnap.memory.ledger import Occupant, Reading, Stage, UseLedger, take_reading
+from llmsnap.memory.placement import ServerFacts, examine
 from llmsnap.memory.processes import (
     TreeActivity,
     TreeMemory,
@@ -19,17 +25,29 @@ from llmsnap.memory.processes import (
 )
 
 __all__ = [
+    "LEARNED_FILE",
+    "MOST_LEARNED_BYTES",
+    "RAM",
     "BadGguf",
     "DeviceMemory",
     "DeviceProvider",
     "Estimate",
+    "LearnedNeeds",
+    "Occupant",
+    "Reading",
+    "ServerFacts",
+    "ServerOptions",
+    "Stage",
     "TreeActivity",
     "TreeMemory",
+    "UseLedger",
     "children",
     "estimate",
+    "examine",
     "files_bytes",
     "find_devices",
     "model_files",
+    "take_reading",
     "tree",
     "tree_activity",
     "tree_memory",

@@ -64,7 +64,8 @@ class DeviceProvider(Protocol):
 class NvmlDevices:
     """NVIDIA GPUs, in order of their PCI addresses. NVML is loaded with the first object."""
 
-    def __init__(self, nvml: Any = None) -> None:
+    def __init__(self, nvml: Any = None, proc: Path = PROC) -> None:
+        self._proc = proc
         self._nvml = nvml if nvml is not None else import_module("pynvml")
         self._nvml.nvmlInit()
 
@@ -94,7 +95,8 @@ class NvmlDevices:
     def _pids(self, gpu: Any) -> dict[int, int]:
         """Return the bytes of each process; unknown figures are left out.
 
-        A process is listed as compute and as graphics client with the same figure.
+        A process is listed as compute and as graphics client with the same figure. In a container
+        the pids are those of the host, and say nothing here.
         """
         held: dict[int, int] = {}
         for call in (
@@ -105,7 +107,8 @@ class NvmlDevices:
                 for one in call(gpu):
                     if one.usedGpuMemory is not None:  # None: not supported, or not permitted
                         held[one.pid] = max(held.get(one.pid, 0), one.usedGpuMemory)
-        return held
+        known = sum((self._proc / str(pid)).exists() for pid in held)
+        return held if 2 * known >= len(held) else {}
 
 
 class DrmDevices:

@@ -29,12 +29,13 @@ class TreeMemory:
 
     *ram* is what no other process shares plus its share of the rest (PSS), shared libraries and
     other mapped files excluded. *weights* is the resident part of the named files that it maps.
-    *devices* is what the drivers of devices report, by their names.
+    *devices* is what the drivers of devices report, by their names. *pids* are its processes.
     """
 
     ram: int = 0
     weights: int = 0
     devices: Mapping[str, int] = field(default_factory=dict)
+    pids: frozenset[int] = field(default=frozenset(), compare=False)
 
     @property
     def ram_needed(self) -> int:
@@ -85,14 +86,15 @@ def tree_memory(
     ram = mapped = 0
     held: dict[str, int] = {}
     files = frozenset(path.encode() for path in weights)
-    for each in tree(pid, proc=proc):
+    family = tree(pid, proc=proc)
+    for each in family:
         ram += private_ram(each, proc=proc)
         if files:
             mapped += resident_files(each, files, proc=proc)
         for device, pids in (devices or {}).items():
             if each in pids:
                 held[device] = held.get(device, 0) + pids[each]
-    return TreeMemory(ram, mapped, held)
+    return TreeMemory(ram, mapped, held, frozenset(family))
 
 
 def tree_activity(pid: int, *, proc: Path = PROC) -> TreeActivity:
@@ -156,6 +158,15 @@ def resident_files(pid: int, files: frozenset[bytes], *, proc: Path = PROC) -> i
     except (OSError, ValueError):
         pass  # it ended meanwhile
     return total
+
+
+def program(pid: int, *, proc: Path = PROC) -> str:
+    """Return the name of the program of *pid*, without its arguments, which may have secrets."""
+    try:
+        name = (proc / str(pid) / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return "a process"
+    return name if name.isprintable() else "a process"
 
 
 def started(pid: int, *, proc: Path = PROC) -> str:

@@ -8,7 +8,7 @@ answer shows whether it still works, ``wakechecks`` decides when, and remembers 
 """
 
 from llmsnap.models.control import LOOPBACK, Address, metrics_page, parse_address
-from llmsnap.models.facts import Context, Facts, KnownFacts
+from llmsnap.models.facts import Context, Facts, KnownFacts, definition_of
 from llmsnap.models.process import Process
 from llmsnap.models.progress import LoadState
 from llmsnap.models.states import (
@@ -34,6 +34,7 @@ __all__ = [
     "Trigger",
     "Voices",
     "WakeChecks",
+    "definition_of",
     "metrics_page",
     "parse_address",
 ]

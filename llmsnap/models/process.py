@@ -149,6 +149,16 @@ class Process:
         return handle.local_pid if handle else None
 
     @property
+    def run(self) -> int:
+        """The number of its last start."""
+        return self._generation
+
+    @property
+    def device(self) -> str:
+        """The GPU that its starts use alone; empty: as the command says."""
+        return self._device
+
+    @property
     def load_state(self) -> LoadState | None:
         """How far its load is; None while it does not load, or nothing is known."""
         is_loading = self.state in (State.STARTING, State.WAKING)

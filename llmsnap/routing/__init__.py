@@ -7,14 +7,17 @@ when a swap may begin, ``residency`` which models leave for it, ``timing`` what 
 long failures are held against a model, ``lacks`` which loads ran out of memory. ``explain`` makes
 views, reasons and errors of the state, ``preview`` says what a load would do, ``sentences`` puts
 that and finished swaps into words, and ``occupancy`` says what the devices of a memory budget hold.
+``budget`` makes that budget of the configuration and what was found and measured.
 ``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
 replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
 name has several targets.
 """
 
+from llmsnap.routing.budget import Figures, FoundDevice, KnownSizes, budget_of
 from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.lacks import Lacks
+from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import (
     Outcome,
     PreloadEnded,
@@ -22,7 +25,6 @@ from llmsnap.routing.messages import (
     StartSwap,
     SwapEnded,
     change_of,
-    residency_of,
 )
 from llmsnap.routing.names import (
     LocalRoute,
@@ -43,9 +45,13 @@ from llmsnap.routing.timing import DurationStats
 __all__ = [
     "Driver",
     "DurationStats",
+    "Figures",
+    "FoundDevice",
+    "KnownSizes",
     "Lacks",
     "Lease",
     "LocalRoute",
+    "Memory",
     "ModelRoute",
     "ModelView",
     "Names",
@@ -65,11 +71,11 @@ __all__ = [
     "SwapEnded",
     "TargetView",
     "Ticket",
+    "budget_of",
     "change_of",
     "memory_document",
     "plan_document",
     "replay",
-    "residency_of",
     "said_of_request",
     "said_of_swap",
     "when_document",

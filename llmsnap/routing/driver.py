@@ -342,6 +342,11 @@ class Driver:
     def __repr__(self) -> str:
         return f"<Driver {len(self._tickets)} waiting, {len(self._swaps)} swaps>"
 
+    @property
+    def has_waiters(self) -> bool:
+        """Whether a request waits for a model."""
+        return bool(self._tickets)
+
     # --- requests ------------------------------------------------------------------------------
 
     def request(

@@ -20,9 +20,9 @@ class Lacks:
     def __repr__(self) -> str:
         return f"<Lacks of {', '.join(self._times) or 'no model'}>"
 
-    def note(self, model: ModelConfig) -> bool:
+    def note(self, model: ModelConfig, *, is_known: bool = True) -> bool:
         """Note that a load of *model* ran out of memory; whether it has a need that grows by it."""
-        if model.memory is None:
+        if not is_known:
             return False
         self._times[model.id] = model, self.times(model) + 1
         return True

@@ -69,6 +69,7 @@ class Need:
     is False) is the whole of the first device. A *pinned* model leaves for no other; models of the
     same *apart* never run together. *source* is where the figures come from, for people. *lacks* is
     how often a load ran out of memory with less: the figures of a running model have grown by it.
+    *measured* is what it was seen to hold last, while it slept if *is_measured_asleep*.
     """
 
     model_id: str
@@ -82,6 +83,8 @@ class Need:
     apart: str = ""
     source: str = "declared"
     lacks: int = 0
+    measured: tuple[Share, ...] = ()
+    is_measured_asleep: bool = False
 
 
 class Memory(Residency):
@@ -168,6 +171,18 @@ class Memory(Residency):
             return ""
         return self._why_never(need, places)
 
+    def holds(self, model_id: str, device: str, *, asleep: bool = False) -> Bytes:
+        """Return what a model that runs or sleeps holds: what it needs, or was seen to hold."""
+        held = self.held(model_id, device, asleep=asleep)
+        need = self._need_of.get(model_id)
+        if need is None or not need.measured or need.is_measured_asleep is not asleep:
+            return held
+        measured = {each.device: each.size for each in need.measured}
+        return tuple(
+            max(size, measured.get(each.name, 0))
+            for size, each in zip(held, self.devices, strict=True)
+        )
+
     def need(self, model_id: str) -> Need | None:
         """Return the figures of a model; None for one that is not accounted for."""
         return self._need_of.get(model_id)
@@ -212,9 +227,14 @@ class Memory(Residency):
         beside = [name for name in pinned if name != need.model_id]
         verb = "is" if len(beside) == 1 else "are"
         kept = f", beside {', '.join(beside)}, which {verb} pinned" if beside else ""
+        if need.anywhere and not places:
+            return "it needs a GPU, and there is none"
         what = self._shown(self.held(need.model_id, places[0] if places else ""))
         if need.lacks:
             what += ", having run out of memory with less"
+        known = {each.name for each in self.devices}
+        if missing := [each.device for each in need.shares if each.device not in known]:
+            what = f"{' and '.join(missing)}, which this machine does not have"
         sizes = [self.held(need.model_id, place) for place in places]
         wanted = [
             each for number, each in enumerate(self.devices) if any(one[number] for one in sizes)
@@ -314,8 +334,8 @@ class _Ledger:
     def _account(self, need: Need, running: Collection[str]) -> None:
         name = need.model_id
         model = self._facts[name]
-        full = self._memory.held(name, model.device)
-        asleep = self._memory.held(name, model.device, asleep=True)
+        full = self._memory.holds(name, model.device)
+        asleep = self._memory.holds(name, model.device, asleep=True)
         leaves = model.leaves
         if leaves is not None and leaves[0] != self._target:
             if leaves[1] is Action.SLEEP:

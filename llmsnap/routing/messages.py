@@ -50,18 +50,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from llmsnap.config import (
-    DEFAULT_GROUP,
     EXTERNAL,
-    EXTERNAL_GROUP,
     Config,
-    MemoryNeed,
     ModelConfig,
-    split_memory,
 )
 from llmsnap.models import State
-from llmsnap.routing.lacks import Lacks, grown
+from llmsnap.routing.budget import NOTHING, Figures, budget_of
 from llmsnap.routing.matrix import Matrix
-from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.residency import (
     Action,
     DeviceRoom,
@@ -640,15 +635,14 @@ def change_of(
     config: Config,
     restart: frozenset[str] = NONE,
     changed: frozenset[str] = NONE,
-    ram_bytes: int = 0,
-    lacks: Lacks | None = None,
+    figures: Figures = NOTHING,
     sleepless: frozenset[str] = NONE,
 ) -> ConfigChanged:
     """Return the event that makes *config* the scheduler's own.
 
     *restart* models are replaced; *changed* ones have a new definition, so that earlier failures no
-    longer count. *ram_bytes* is what this machine has, *lacks* which loads ran out of memory.
-    *sleepless* models do not sleep, whatever their settings say.
+    longer count. *figures* is what was found and measured on this machine. *sleepless* models do
+    not sleep, whatever their settings say.
     """
     priorities = config.scheduler.priorities
     rules = tuple(
@@ -661,14 +655,14 @@ def change_of(
         queue_timeout_s=config.queue_timeout_s,
         concurrency_limit=config.global_concurrency_limit,
     )
-    residency = residency_of(config, ram_bytes, lacks)
+    residency = residency_of(config, figures)
     return ConfigChanged(rules, residency, options, restart, changed)
 
 
-def residency_of(config: Config, ram_bytes: int = 0, lacks: Lacks | None = None) -> Residency:
+def residency_of(config: Config, figures: Figures = NOTHING) -> Residency:
     """Return what decides, by *config*, which models run together."""
     if config.residency == "memory":
-        return budget_of(config, ram_bytes, lacks or Lacks())
+        return budget_of(config, figures)
     if config.residency == "matrix" and config.matrix is not None:
         external = [model.id for model in config.models.values() if model.launcher == EXTERNAL]
         return Matrix(config.matrix, external)
@@ -676,47 +670,6 @@ def residency_of(config: Config, ram_bytes: int = 0, lacks: Lacks | None = None)
         Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
         for group in config.groups.values()
     )
-
-
-def budget_of(config: Config, ram_bytes: int, lacks: Lacks) -> Memory:
-    """Return the memory budget of *config*; RAM is what the machine has, if not given."""
-    devices = [Device(each.name, each.capacity_bytes, each.reserve_bytes) for each in config.memory]
-    if not any(each.name == "ram" for each in devices):
-        devices.append(Device("ram", ram_bytes))
-    groups = [group for group in config.groups.values() if group.id not in _MADE]
-    apart = {name: group.id for group in groups if group.swap for name in group.members}
-    persistent = {name for group in groups if group.persistent for name in group.members}
-    return Memory(
-        devices,
-        (
-            grown(
-                Need(
-                    model.id,
-                    _shares(model.memory, config),
-                    model.memory.anywhere_bytes if model.memory is not None else 0,
-                    _shares(model.asleep_memory, config),
-                    model.asleep_memory.anywhere_bytes if model.asleep_memory is not None else 0,
-                    is_known=model.memory is not None,
-                    is_pinned=model.pin or model.id in persistent,
-                    evict_cost=model.evict_cost,
-                    apart=apart.get(model.id, ""),
-                ),
-                lacks.times(model),
-            )
-            for model in config.models.values()
-            if model.launcher != EXTERNAL
-        ),
-    )
-
-
-_MADE = (DEFAULT_GROUP, EXTERNAL_GROUP)
-
-
-def _shares(need: MemoryNeed | None, config: Config) -> tuple[Share, ...]:
-    if need is None:
-        return ()
-    sizes = split_memory(need.total_bytes, config.memory) if need.total_bytes else need.sizes
-    return tuple(Share(each.device, each.size_bytes) for each in sizes)
 
 
 def _rules(model: ModelConfig, priority: int, *, can_sleep: bool) -> ModelRules:

@@ -119,8 +119,8 @@ class _Holding:
 
 
 def _holding(memory: Memory, need: Need, model: ModelState) -> _Holding:
-    full = memory.held(need.model_id, model.device)
-    asleep = memory.held(need.model_id, model.device, asleep=True)
+    full = memory.holds(need.model_id, model.device)
+    asleep = memory.holds(need.model_id, model.device, asleep=True)
     nothing = (0,) * len(full)
     sleeps = _keeps_asleep(model)
     held, reserved = full, nothing

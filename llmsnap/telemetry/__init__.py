@@ -63,10 +63,12 @@ from llmsnap.telemetry.sampling import (
     NetworkCounters,
     PerformanceSample,
     ProcessSample,
+    Source,
     llama_swap_samples,
 )
 from llmsnap.telemetry.telemetry import Telemetry, store_file
 from llmsnap.telemetry.usage import CannotDecode, decoder_for, extract
+from llmsnap.telemetry.workers import WorkerStuck, WorkerThread
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -101,9 +103,12 @@ __all__ = [
     "ReloadPhase",
     "RequestStarted",
     "ResponseObserver",
+    "Source",
     "SwapFinished",
     "SwapStarted",
     "Telemetry",
+    "WorkerStuck",
+    "WorkerThread",
     "activity_export",
     "activity_object",
     "capture_curl",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config import DeviceConfig, MemoryNeed, MemorySize, read_capacities, split_memory
+from llmsnap.config import DeviceConfig, MemoryNeed, MemorySize, read_capacities
 from llmsnap.config.memory import size_bytes
 from tests.config.reading import advice, config, model, problem
 
@@ -66,19 +66,6 @@ def test_needs(text: str, need: MemoryNeed | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "sizes"),
-    [
-        ("ram", {"ram": 12}),
-        ("gpu0 ram", {"gpu0": 12}),
-        ("gpu0 gpu1", {"gpu0": 6, "gpu1": 6}),
-    ],
-)
-def test_a_total_is_on_the_gpus_or_in_ram(devices: str, sizes: dict[str, int]) -> None:
-    found = split_memory(12, [DeviceConfig(name, 1) for name in devices.split()])
-    assert {each.device: each.size_bytes for each in found} == sizes
-
-
-@pytest.mark.parametrize(
     ("text", "residency"),
     [
         (MODEL, "memory"),
@@ -98,18 +85,25 @@ def test_memory_that_does_not_decide_is_advised_about() -> None:
     assert found == "memory: is not enforced: groups decide - set routing.router.use: memory"
 
 
+def test_a_device_that_is_not_listed_is_advised_about() -> None:
+    (found,) = advice(
+        "memory: {gpu0: 9GiB}\nmodels: {m: {cmd: 's ${PORT}', memory: {gpu1: 1GiB}}}\n"
+    )
+    assert found == (
+        "models.m.memory: gpu1 is not among the devices of memory: gpu0 - add gpu1, unless this "
+        "machine has it"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("memory: [1]", "memory: must be a mapping"),
         ("memory: {gpu: 1GiB}", 'memory.gpu: "gpu" is no device - write gpu0, gpu1, ... or ram'),
         ("memory: {gpu0: 24}", "memory.gpu0: must be a size such as 18GiB or 512MiB (found 24)"),
-        ("memory: {gpu0: {reserve: 1GiB}}", "memory.gpu0: its capacity is missing"),
         ("memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}", "the reserve leaves nothing"),
         ("models: {m: {cmd: 's ${PORT}', memory: lots}}", "models.m.memory: must be a size"),
         ("models: {m: {cmd: 's ${PORT}', memory: {cpu: 1GiB}}}", '"cpu" is no device'),
-        ("models: {m: {cmd: 's ${PORT}', memory: {gpu0: 1GiB}}}", "gpu0 has no capacity"),
-        ("models: {m: {cmd: 's ${PORT}', memory: {any: 1GiB}}}", "there is no GPU"),
         (
             MODEL + "matrix: {sets: {s: m}}\nrouting: {router: {use: memory}}",
             "matrix: a matrix beside use: memory",

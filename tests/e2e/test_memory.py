@@ -1,63 +1,46 @@
-"""A memory budget with real processes on two pretend cards, each of which refuses what is too much.
-
-A card is a folder with one file per process, named by its pid and start, that holds the size it
-takes. A pid alone may be that of another process by now.
-"""
+"""A memory budget with real processes on pretend cards, which refuse what is too much."""
 
 from __future__ import annotations
 
+import json
+import os
 import random
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 
+from llmsnap.memory.processes import started
 from tests.e2e.api import serving
 from tests.e2e.harness import Running
 
-CARD = """\
-import fcntl, os, sys
-from pathlib import Path
-
-def started(pid):
-    try:
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-folder, size, *command = sys.argv[1:]
-card = Path(folder, os.environ["CUDA_VISIBLE_DEVICES"])
-card.mkdir(exist_ok=True)
-with open(Path(folder, "lock"), "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    held = {each: int(each.read_text()) for each in card.iterdir()}
-    for each in [each for each in held if started(each.stem) != each.suffix[1:]]:
-        each.unlink()
-        del held[each]
-    if sum(held.values()) + int(size) > 16:
-        print("CUDA error: out of memory", held, flush=True)
-        sys.exit(1)
-    Path(card, f"{os.getpid()}.{started(os.getpid())}").write_text(size)
-os.execv(command[0], command)
-"""
+GIB = 1024**3
 SIZES = (2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 12, 16)
+
+
+@pytest.fixture
+def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two pretend cards."""
+    path = tmp_path / "devices.json"
+    path.write_text(json.dumps({f"gpu{number}": {"capacity": 16 * GIB} for number in range(2)}))
+    monkeypatch.setenv("LLMSNAP_DEVICES", f"file:{path}")
+    return path
+
 
 CONFIG = """\
 startPort: {port}
-memory: {{gpu0: 16GiB, gpu1: 16GiB}}
+routing: {{router: {{use: memory}}}}
 models:
   huge: {{cmd: "true ${{PORT}}", memory: {{any: 17GiB}}}}
 """
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Running]:
-    script = tmp_path / "card.py"
-    script.write_text(CARD)
+def server(tmp_path: Path, cards: Path) -> Iterator[Running]:
     models = "".join(
-        f"  m{number}: {{{{cmd: '{sys.executable} {script} {tmp_path} {size} {{sim}}', "
+        f"  m{number}: {{{{cmd: '{{sim}} --memory any={size}GiB', "
         f"memory: {{{{any: {size}GiB}}}}}}}}\n"
         for number, size in enumerate(SIZES)
     )
@@ -86,3 +69,63 @@ def test_two_cards_are_never_overbooked_and_no_model_leaves_without_need(server:
     assert set(server.running()) == set(together)
     assert server.chat("m5").status_code == 200  # 7: one of them is enough
     assert len(server.running()) == 4
+
+
+LEARNING = """\
+startPort: {port}
+routing: {{router: {{use: memory}}}}
+memory: {{gpu0: {{reserve: 1GiB}}, gpu1: 2GiB}}
+models:
+  small: {{cmd: "{sim} --memory gpu0=6GiB", memory: {{gpu0: 4GiB}}}}
+  new: {{cmd: "{sim} --memory gpu0=5GiB --asleep-memory gpu0=1GiB", sleepMode: enable,
+    sleepEndpoints: [{{endpoint: /sleep}}], wakeEndpoints: [{{endpoint: /wake_up}}]}}
+"""
+
+
+def wait_for(server: Running, fact: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Return the memory once *fact* is true of it: the test's own limit ends the wait."""
+    while not fact(found := server.get("/api/memory").json()):
+        gevent.sleep(0.1)
+    return found
+
+
+def of(rows: list[dict[str, Any]], name: str, key: str = "model") -> dict[str, Any]:
+    return next((row for row in rows if row[key] == name), {})
+
+
+@pytest.mark.e2e(limit_s=60)
+def test_what_models_and_others_hold_is_measured_and_remembered(
+    tmp_path: Path, cards: Path
+) -> None:
+    state = "--state-dir", str(tmp_path / "state")
+    with serving(tmp_path, LEARNING, *state) as server:
+        found = server.get("/api/memory").json()
+        shown = {row["name"]: (row["capacity"], row["reserve"]) for row in found["devices"]}
+        assert shown["gpu0"] == (16 * GIB, GIB)
+        assert shown["gpu1"] == (2 * GIB, 0)
+        assert of(found["models"], "new")["source"] == "unknown"
+        assert server.chat("small").status_code == 200
+        found = wait_for(
+            server, lambda now: of(now["devices"][0]["residents"], "small").get("bytes") == 6 * GIB
+        )
+        assert found["devices"][0]["others"]["bytes"] == 0
+        # Nothing is known of the other one: it gets the card alone, and is measured.
+        assert server.chat("new").status_code == 200
+        assert server.running() == {"new": "ready"}
+        found = wait_for(
+            server, lambda now: of(now["models"], "new")["source"].startswith("measured 20")
+        )
+        assert of(found["models"], "new")["need"] == {"gpu0": 5 * GIB}
+        assert server.chat("small").status_code == 200
+        assert set(server.running()) == {"new", "small"}
+        document = json.loads(cards.read_text())
+        document["gpu0"]["used"][f"{os.getpid()}.{started(os.getpid())}"] = 3 * GIB
+        cards.write_text(json.dumps(document))
+        server.post("/api/models/sleep/new")
+        found = wait_for(server, lambda now: now["devices"][0]["others"]["bytes"])
+        assert f"({os.getpid()}) 3072 MiB" in found["devices"][0]["others"]["holders"]
+        wait_for(server, lambda now: of(now["models"], "new")["asleep"] == {"gpu0": GIB})
+    with serving(tmp_path, LEARNING, *state) as server:
+        known = of(server.get("/api/memory").json()["models"], "new")
+        assert known["source"].startswith("measured 20")
+        assert (known["need"], known["asleep"]) == ({"gpu0": 5 * GIB}, {"gpu0": GIB})

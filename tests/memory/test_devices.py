@@ -223,11 +223,15 @@ class FakeNvml:
 
 
 def test_nvidia_memory_is_by_card_and_process(tmp_path: Path) -> None:
-    Machine(tmp_path)
-    first, second, ram = MachineDevices([NvmlDevices(FakeNvml())], tmp_path).read()
+    machine = Machine(tmp_path)
+    machine.process(10)
+    nvidia = NvmlDevices(FakeNvml(), machine.proc)
+    first, second, ram = MachineDevices([nvidia], tmp_path).read()
     assert first == DeviceMemory("gpu0", 1000, 300, {10: 100}, "GPU-a", "nvidia")
     assert second == DeviceMemory("gpu1", 1001, 300, {10: 7}, "GPU-b", "nvidia", 1)
     assert (ram.name, ram.aliases, ram.pids) == ("ram", ("gpu2",), {10: 90})
+    (machine.proc / "10").rename(machine.proc / "12")  # they are those of another namespace
+    assert [each.pids for each in nvidia.read()] == [{}, {}, {}]
 
 
 def test_this_machine_has_ram() -> None:

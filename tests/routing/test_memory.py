@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsnap.config import MemoryNeed, ModelConfig, loads
+from llmsnap.config import MemoryNeed, ModelConfig
 from llmsnap.errors import in_full
 from llmsnap.models import State
 from llmsnap.routing.explain import error_of
 from llmsnap.routing.lacks import Lacks, grown
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import (
-    ConfigChanged,
     Due,
     DueRule,
     Eviction,
     ModelRules,
     RefusalReason,
-    SchedulerOptions,
-    residency_of,
 )
 from llmsnap.routing.occupancy import Occupancy
 from llmsnap.routing.policies import AT_ONCE
-from llmsnap.routing.recording import decode, encode
 from llmsnap.routing.residency import (
     Action,
     Answer,
@@ -146,7 +141,10 @@ def test_a_cost_of_its_own_keeps_a_model() -> None:
             Memory([gpu(16)], [need("t", 12), need("a", 8, is_pinned=True)]),
             "it needs 12.0 GiB on gpu0; gpu0 has 16.0 GiB, beside a, which is pinned",
         ),
-        (Memory([], [need("t", 1)]), "it needs nothing; there is no device"),
+        (
+            Memory([], [need("t", 1)]),
+            "it needs gpu0, which this machine does not have; there is no device",
+        ),
     ],
 )
 def test_what_can_never_fit_is_said_to_without_an_eviction(memory: Memory, reason: str) -> None:
@@ -402,7 +400,7 @@ def test_a_load_that_always_runs_out_of_memory_is_tried_twice_until_it_can_never
 def test_a_need_grows_by_a_tenth_until_the_definition_changes() -> None:
     lacks = Lacks()
     model = ModelConfig("m", "serve", memory=MemoryNeed(anywhere_bytes=100))
-    assert not lacks.note(ModelConfig("u", "serve")), "an unknown need cannot grow"
+    assert not lacks.note(model, is_known=False), "an unknown need cannot grow"
     for times in (1, 2):
         assert lacks.note(model)
         assert lacks.times(model) == times
@@ -463,37 +461,6 @@ def test_plans_fit_and_evict_no_model_without_need(
         assert used({other: action for other, action in how.items() if other != name}) > (
             capacity * GIB
         )
-
-
-# --- from a configuration -------------------------------------------------------------------------
-
-
-def test_a_budget_is_made_of_a_configuration() -> None:
-    config = loads(
-        """
-        memory: {gpu0: {capacity: 24GiB, reserve: 1GiB}}
-        groups:
-          one: {members: [a, b], exclusive: false}
-          kept: {swap: false, persistent: true, members: [c]}
-        routing: {router: {use: memory}}
-        models:
-          a: &m {cmd: 's ${PORT}', memory: 6GiB}
-          b: {<<: *m, memory: {any: 3GiB}, asleepMemory: {ram: 1GiB}, evictCost: 3}
-          c: {<<: *m, memory: auto}
-        """,
-        environ={},
-    )
-    found = residency_of(config, ram_bytes=8 * GIB)
-    assert found == Memory(
-        [Device("gpu0", 24 * GIB, GIB), Device("ram", 8 * GIB)],
-        [
-            Need("a", (Share("gpu0", 6 * GIB),), apart="one"),
-            Need("b", anywhere=3 * GIB, asleep=(Share("ram", GIB),), evict_cost=3.0, apart="one"),
-            Need("c", is_known=False, is_pinned=True),
-        ],
-    )
-    event = ConfigChanged((), found, SchedulerOptions())
-    assert decode(json.loads(json.dumps(encode(event)))) == event
 
 
 # --- what devices hold ----------------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""What models were measured to need, kept in the state directory.
+
+A figure belongs to a definition and its model files: a changed command, or another file by the same
+name, is another model. Devices are named by UUID, since numbers change when a card is added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmsnap.memory.gpus import DeviceMemory
+from llmsnap.memory.ledger import Peak
+
+FILE = "memory.json"
+SCHEMA_VERSION = 1
+MOST_DEFINITIONS = 256
+MOST_FILE_BYTES = 4 << 20
+LEAST_CHANGE = 16 * 1024**2
+"""A peak that grows by less is not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedNeed:
+    """Bytes by the UUID of the device, while ready and asleep; *day* as ``2026-11-30``.
+
+    *asleep* is None before the first sleep.
+    """
+
+    ready: Mapping[str, int]
+    asleep: Mapping[str, int] | None
+    day: str
+    by_difference: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where the figure is from, for people."""
+        return f"measured {self.day}" + (" by difference" if self.by_difference else "")
+
+    def on(self, devices: Iterable[DeviceMemory]) -> dict[str, int]:
+        """Return what was held while ready, by the present names of *devices*."""
+        return _named(self.ready, devices)
+
+    def asleep_on(self, devices: Iterable[DeviceMemory]) -> dict[str, int] | None:
+        """Return what was held asleep, by the present names of *devices*; None: not known."""
+        return None if self.asleep is None else _named(self.asleep, devices)
+
+
+class LearnedNeeds:
+    """The figures of all definitions, by digest; the last one learned is at the end."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, LearnedNeed] = {}
+
+    def __repr__(self) -> str:
+        return f"<LearnedNeeds of {len(self._known)} definitions>"
+
+    def get(self, digest: str) -> LearnedNeed | None:
+        """Return what is known of a definition."""
+        return self._known.get(digest)
+
+    def note(self, digest: str, peak: Peak, devices: Iterable[DeviceMemory], day: str) -> bool:
+        """Take the peak of a run; return whether it changed what is known.
+
+        Peaks of processes add up to the highest of all runs. One by difference replaces the last,
+        since other programs may have taken part of it.
+        """
+        uuids = {each.name: key_of(each) for each in devices}
+        ready = {uuids[name]: size for name, size in peak.ready.items() if name in uuids}
+        seen = {uuids[name]: size for name, size in peak.asleep.items() if name in uuids}
+        asleep: Mapping[str, int] | None = seen or None
+        before = self._known.get(digest)
+        if before is not None and not peak.by_difference and not before.by_difference:
+            ready = {
+                name: max(before.ready.get(name, 0), ready.get(name, 0))
+                for name in {**before.ready, **ready}
+            }
+        if before is not None:
+            asleep = asleep if asleep is not None else before.asleep
+            same = _is_near(ready, before.ready) and _is_near(asleep or {}, before.asleep or {})
+            if same and (asleep is None) == (before.asleep is None):
+                return False
+        self._known.pop(digest, None)
+        self._known[digest] = LearnedNeed(ready, asleep, day, peak.by_difference)
+        while len(self._known) > MOST_DEFINITIONS:
+            del self._known[next(iter(self._known))]
+        return True
+
+    def text(self) -> bytes:
+        """Return the content of the file."""
+        models = {digest: asdict(need) for digest, need in self._known.items()}
+        return json.dumps({"schema_version": SCHEMA_VERSION, "models": models}).encode()
+
+    def read(self, data: bytes) -> None:
+        """Take the content of a file; entries that are not understood are left out."""
+        try:
+            document: Any = json.loads(data or b"{}")
+            models = document["models"] if document.get("schema_version") == SCHEMA_VERSION else {}
+            for digest, entry in models.items():
+                if (need := _parsed(entry)) is not None:
+                    self._known.setdefault(digest, need)
+        except (ValueError, LookupError, AttributeError, RecursionError):
+            return
+
+
+def key_of(device: DeviceMemory) -> str:
+    """Return what a device is remembered by."""
+    return device.uuid or device.name
+
+
+def digest_of(definition: Iterable[str], files: Iterable[str]) -> str:
+    """Return the digest of a definition and its model files. Blocks on the file system."""
+    words = list(definition)
+    for name in files:
+        try:
+            found = Path(name).stat()
+            words.append(f"{name} {found.st_size} {found.st_mtime_ns}")
+        except OSError:
+            words.append(name)
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _named(sizes: Mapping[str, int], devices: Iterable[DeviceMemory]) -> dict[str, int]:
+    names = {key_of(each): each.name for each in devices}
+    return {names[uuid]: size for uuid, size in sizes.items() if uuid in names}
+
+
+def _is_near(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+    return all(
+        abs(one.get(name, 0) - other.get(name, 0)) < LEAST_CHANGE for name in {**one, **other}
+    )
+
+
+def _parsed(entry: Any) -> LearnedNeed | None:
+    try:
+        need = LearnedNeed(**entry)
+        ready = {str(name): int(size) for name, size in need.ready.items()}
+        asleep = need.asleep
+        if asleep is not None:
+            asleep = {str(name): int(size) for name, size in asleep.items()}
+    except (TypeError, ValueError, AttributeError):
+        return None
+    return replace(need, ready=ready, asleep=asleep)

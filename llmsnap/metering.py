@@ -1,0 +1,343 @@
+"""Measures what devices and models hold, and keeps the scheduler's memory budget up to date.
+
+One sample a second while a model loads or a request waits, else every 15 seconds, in a thread of
+its own, since drivers may hang. The scheduler gets a new budget only when a figure has changed by
+more than ``THRESHOLD``, so that an idle machine plans nothing. Without a memory budget nothing is
+measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from gevent import get_hub
+from gevent.event import Event
+
+from llmsnap.config import EXTERNAL, Config, ModelConfig
+from llmsnap.memory import (
+    LEARNED_FILE,
+    MOST_LEARNED_BYTES,
+    RAM,
+    DeviceMemory,
+    DeviceProvider,
+    LearnedNeeds,
+    Occupant,
+    Reading,
+    ServerFacts,
+    Stage,
+    UseLedger,
+    examine,
+    find_devices,
+    take_reading,
+)
+from llmsnap.models import State, definition_of
+from llmsnap.routing import Figures, FoundDevice, KnownSizes, Lacks, Memory, budget_of
+from llmsnap.statedir import StateDir
+from llmsnap.tasks import TaskGroup
+from llmsnap.telemetry import Source, WorkerStuck, WorkerThread
+
+log = logging.getLogger(__name__)
+
+LOADING_S, RESTING_S = 1.0, 15.0
+"""Seconds between two samples."""
+DRIVER_LIMIT_S, FILES_LIMIT_S = 3.0, 5.0
+"""Seconds for which drivers, and model files, are waited for."""
+THRESHOLD = 0.01
+"""The share of a device by which a figure must change."""
+LEAST_CHANGE = 16 * 1024**2
+ESTIMATED = "estimated"
+STAGES = {
+    State.STARTING: Stage.LOADING,
+    State.WAKING: Stage.LOADING,
+    State.READY: Stage.READY,
+    State.ASLEEP: Stage.ASLEEP,
+    State.SLEEP_PENDING: Stage.LEAVING,
+    State.STOPPING: Stage.LEAVING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A model's server that runs: *run* tells this run from others, *device* is where it was put.
+
+    *device* is empty where its command says where.
+    """
+
+    run: int
+    state: State
+    pid: int | None = None
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The definition of a model, and what is known of its server without running it."""
+
+    model: ModelConfig
+    facts: ServerFacts
+
+
+class MemoryMeter:
+    """Owns the figures of the memory budget, and the greenlet that measures them.
+
+    *servers* returns the servers that run, by model; *apply* gets a new budget; *is_waiting* says
+    whether a request waits for a model. None of them may switch greenlets.
+    """
+
+    def __init__(
+        self,
+        state: StateDir,
+        servers: Callable[[], Mapping[str, RunningServer]],
+        apply: Callable[[Memory], None],
+        is_waiting: Callable[[], bool],
+        *,
+        find: Callable[[], DeviceProvider] = find_devices,
+        today: Callable[[], str] = lambda: time.strftime("%Y-%m-%d"),
+    ) -> None:
+        self._state, self._servers, self._apply = state, servers, apply
+        self._is_waiting, self._today = is_waiting, today
+        self._source = Source("memory", find, DRIVER_LIMIT_S)
+        self._files = WorkerThread("model files")
+        self._tasks = TaskGroup("memory")
+        self._wake = Event()
+        self._closed = False
+        self._config: Config | None = None
+        self._devices: tuple[DeviceMemory, ...] = ()
+        self._known: dict[str, _Known] = {}
+        self._runs: dict[str, int] = {}
+        self._ledger = UseLedger()
+        self._learned = LearnedNeeds()
+        self._steady: dict[tuple[str, str], int] = {}
+        self._sent = Memory((), ())
+        self.lacks = Lacks()
+
+    def __repr__(self) -> str:
+        return f"<MemoryMeter of {len(self._devices)} devices, {len(self._known)} models>"
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def open(self, config: Config) -> None:
+        """Read what was learned, look at the machine, and begin to measure. Blocks for seconds."""
+        try:
+            self._learned.read(self._state.read(LEARNED_FILE, MOST_LEARNED_BYTES))
+        except OSError as error:
+            log.warning("cannot read what models were measured to need: %s", error)
+        self.prepare(config)
+        self._tasks.spawn("measure", self._run)
+
+    def close(self) -> None:
+        """End the greenlet and the threads. Blocks briefly."""
+        self._closed = True
+        self._wake.set()
+        self._tasks.close(0.1)
+        self._source.close()
+        self._files.close()
+
+    def prepare(self, config: Config) -> None:
+        """Look at devices and model files for *config*. Blocks for seconds, if they hang."""
+        if config.residency != "memory":
+            return
+        self._sample()
+        for model in config.models.values():
+            known = self._known.get(model.id)
+            if model.launcher != EXTERNAL and (known is None or known.model != model):
+                self._examine(model)
+
+    def use(self, config: Config) -> Figures:
+        """Measure for *config* from now on; return what is known for it. Never switches."""
+        self._config = config
+        self._wake.set()
+        figures = self._figures(config)
+        if config.residency == "memory":
+            self._sent = budget_of(config, figures)
+        return figures
+
+    def poke(self) -> None:
+        """Take a sample soon: what runs has changed. Never switches."""
+        self._wake.set()
+
+    def note_lack(self, model: ModelConfig) -> bool:
+        """Note that a load of *model* ran out of memory; whether its need grows by it."""
+        need = self._sent.need(model.id)
+        return self.lacks.note(model, is_known=need is not None and need.is_known)
+
+    def refigure(self) -> None:
+        """Hand on the budget, if it has changed. Never switches."""
+        config = self._config
+        if config is None or config.residency != "memory":
+            return
+        memory = budget_of(config, self._figures(config))
+        if memory != self._sent:
+            self._sent = memory
+            self._apply(memory)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._pause_s())
+            self._wake.clear()
+            if self._config is not None and self._config.residency == "memory":
+                self._sample()
+                self.refigure()
+
+    def _pause_s(self) -> float:
+        loads = any(STAGES.get(each.state) is Stage.LOADING for each in self._servers().values())
+        hurries = loads or self._is_waiting() or not self._ledger.is_settled
+        return LOADING_S if hurries else RESTING_S
+
+    # --- samples -------------------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        """Measure once, and keep what models were seen to need. Blocks on drivers and files."""
+        servers = self._servers()
+        for model_id, server in servers.items():
+            if self._runs.get(model_id) != server.run and (known := self._known.get(model_id)):
+                self._examine(known.model)  # its files may be others than at the last start
+        self._runs = {model_id: server.run for model_id, server in servers.items()}
+        occupants = [self._occupant(name, server) for name, server in servers.items()]
+        reading: Reading | None = self._source.ask(
+            lambda provider: take_reading(provider, occupants), None
+        )
+        if reading is None:
+            return
+        self._devices = reading.devices
+        self._ledger.note(reading, self._unchanged(occupants))
+        learned = [self._learn(each.model_id) for each in occupants]
+        if any(learned):
+            self._write()
+
+    def _occupant(self, model_id: str, server: RunningServer) -> Occupant:
+        facts = self._facts(model_id)
+        stage = STAGES[server.state]
+        sizes = self._sent.held(model_id, server.device, asleep=stage is Stage.ASLEEP)
+        names = [each.name for each in self._sent.devices]
+        return Occupant(
+            model_id,
+            server.run,
+            stage,
+            None if facts.is_container else server.pid,
+            facts.files,
+            dict(zip(names, sizes, strict=True)),
+            facts.least(self._totals()),
+        )
+
+    def _unchanged(self, occupants: list[Occupant]) -> list[Occupant]:
+        """Return *occupants* with what has changed since they were made: that is not learned."""
+        now = self._servers()
+        found = []
+        for each in occupants:
+            server = now.get(each.model_id)
+            same = server is not None and STAGES[server.state] is each.stage
+            keeps = same or each.stage is Stage.LOADING
+            found.append(each if keeps else replace(each, stage=Stage.LEAVING))
+        return found
+
+    def _learn(self, model_id: str) -> bool:
+        """Keep what the present run of a model needs; return whether that is new."""
+        peak, facts = self._ledger.peak(model_id), self._facts(model_id)
+        if peak is None or not facts.digest:
+            return False
+        return self._learned.note(facts.digest, peak, self._devices, self._today())
+
+    def _write(self) -> None:
+        try:
+            get_hub().threadpool.apply(self._state.write, (LEARNED_FILE, self._learned.text()))
+        except OSError as error:
+            log.warning("what models were measured to need is not remembered: %s", error)
+
+    def _examine(self, model: ModelConfig) -> None:
+        """Look at the command and the files of *model*. Blocks; not for ever, if they hang."""
+        look = partial(examine, model.cmd, (definition_of(model),), has_gpu=bool(self._gpus()))
+        facts = ServerFacts()
+        try:
+            facts = self._files.run(look, timeout_s=FILES_LIMIT_S)
+        except WorkerStuck as error:
+            log.warning("<%s> what it needs is not estimated: %s", model.id, error)
+        self._known[model.id] = _Known(model, facts)
+
+    # --- figures -------------------------------------------------------------------------------
+
+    def _facts(self, model_id: str) -> ServerFacts:
+        known = self._known.get(model_id)
+        return ServerFacts() if known is None else known.facts
+
+    def _figures(self, config: Config) -> Figures:
+        devices = tuple(
+            FoundDevice(
+                each.name,
+                each.total,
+                self._settled(each, "", self._ledger.others.get(each.name, 0)),
+                self._ledger.holders.get(each.name, ""),
+                each.aliases,
+            )
+            for each in self._devices
+        )
+        figures = _Collected()
+        for model in config.models.values():
+            self._collect(model, figures)
+        return Figures(
+            devices,
+            figures.needs,
+            figures.asleep,
+            figures.splits,
+            {
+                model_id: {
+                    each.name: self._settled(each, model_id, holds[each.name])
+                    for each in self._devices
+                    if each.name in holds
+                }
+                for model_id, holds in self._ledger.held.items()
+            },
+            {model.id: self.lacks.times(model) for model in config.models.values()},
+            self._ledger.sleeping,
+        )
+
+    def _collect(self, model: ModelConfig, figures: _Collected) -> None:
+        """Add what is known of the need of *model*: as measured, else as estimated."""
+        facts = self._facts(model.id)
+        split = facts.split(model.env, self._gpus())
+        learned = self._learned.get(facts.digest)
+        sizes = learned.on(self._devices) if learned is not None else {}
+        if learned is not None and sizes:
+            figures.needs[model.id] = KnownSizes(sizes, learned.source)
+            on_gpus = {name: float(size) for name, size in sizes.items() if name != RAM}
+            split = on_gpus or split
+            asleep = learned.asleep_on(self._devices)
+            if asleep is not None:
+                figures.asleep[model.id] = KnownSizes(asleep, learned.source)
+        elif facts.estimate is not None:
+            estimated = facts.placed(split, self._totals())
+            figures.needs[model.id] = KnownSizes(estimated, ESTIMATED)
+        figures.splits[model.id] = split
+
+    def _settled(self, device: DeviceMemory, of: str, size: int) -> int:
+        """Return *size*, or what was returned for the same before where it is about the same."""
+        key = (device.name, of)
+        before = self._steady.get(key, 0)
+        if abs(size - before) < max(LEAST_CHANGE, THRESHOLD * device.total) and size:
+            return before
+        self._steady[key] = size
+        return size
+
+    def _gpus(self) -> dict[str, str]:
+        """Return the UUIDs of the GPUs by name: those found, then those of the file."""
+        found = {each.name: each.uuid for each in self._devices if each.name != RAM}
+        found |= {alias: "" for each in self._devices for alias in each.aliases}
+        given = self._config.memory if self._config is not None else ()
+        return {each.name: "" for each in given if each.name != RAM} | found
+
+    def _totals(self) -> dict[str, int]:
+        totals = {each.name: each.total for each in self._devices}
+        return totals | {alias: each.total for each in self._devices for alias in each.aliases}
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """What is known of models, by id."""
+
+    needs: dict[str, KnownSizes] = field(default_factory=dict)
+    asleep: dict[str, KnownSizes] = field(default_factory=dict)
+    splits: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -1,0 +1,193 @@
+"""The memory budget, from the configuration, what was found, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llmsnap.config import loads
+from llmsnap.routing.budget import Figures, FoundDevice, KnownSizes, budget_of
+from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
+from llmsnap.routing.messages import (
+    ConfigChanged,
+    Eviction,
+    ResidencyChanged,
+    SchedulerOptions,
+    residency_of,
+)
+from llmsnap.routing.recording import decode, encode
+from llmsnap.routing.residency import Action
+from tests.routing.world import World
+
+TWO = (FoundDevice("gpu0", 24 * GIB), FoundDevice("gpu1", 16 * GIB), FoundDevice("ram", 64 * GIB))
+
+
+def memory(text: str, figures: Figures) -> Memory:
+    config = (
+        f"routing: {{router: {{use: memory}}}}\nmodels: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n"
+    )
+    return budget_of(loads(config, environ={}), figures)
+
+
+def test_a_budget_is_made_of_a_configuration() -> None:
+    config = loads(
+        """
+        memory: {gpu0: {capacity: 24GiB, reserve: 1GiB}}
+        groups:
+          one: {members: [a, b], exclusive: false}
+          kept: {swap: false, persistent: true, members: [c]}
+        routing: {router: {use: memory}}
+        models:
+          a: &m {cmd: 's ${PORT}', memory: 6GiB}
+          b: {<<: *m, memory: {any: 3GiB}, asleepMemory: {ram: 1GiB}, evictCost: 3}
+          c: {<<: *m, memory: auto}
+        """,
+        environ={},
+    )
+    figures = Figures(
+        (FoundDevice("ram", 8 * GIB),), held={"a": {"gpu0": GIB}}, sleeping=frozenset("a")
+    )
+    found = residency_of(config, figures)
+    one = Share("gpu0", GIB)
+    assert found == Memory(
+        [Device("gpu0", 24 * GIB, GIB), Device("ram", 8 * GIB)],
+        [
+            Need(
+                "a",
+                (Share("gpu0", 6 * GIB),),
+                apart="one",
+                measured=(one,),
+                is_measured_asleep=True,
+            ),
+            Need("b", anywhere=3 * GIB, asleep=(Share("ram", GIB),), evict_cost=3.0, apart="one"),
+            Need("c", is_known=False, is_pinned=True, source="unknown"),
+        ],
+    )
+    for event in (ConfigChanged((), found, SchedulerOptions()), ResidencyChanged(found)):
+        assert decode(json.loads(json.dumps(encode(event)))) == event
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "devices"),
+    [
+        ("", TWO, {"gpu0": (24, 0), "gpu1": (16, 0), "ram": (64, 0)}),
+        ("memory: {gpu1: 8GiB}", TWO, {"gpu0": (24, 0), "gpu1": (8, 0), "ram": (64, 0)}),
+        (
+            "memory: {gpu0: {reserve: 2GiB}}",
+            TWO,
+            {"gpu0": (24, 0), "gpu1": (16, 0), "ram": (64, 0)},
+        ),
+        ("memory: {gpu0: 8GiB}", (), {"gpu0": (8, 0), "ram": (0, 0)}),
+        ("", (FoundDevice("gpu0", 0), FoundDevice("ram", 9 * GIB, 2 * GIB)), {"ram": (9, 2)}),
+        # What other programs use is taken from what the budget leaves, then from the budget.
+        ("memory: {ram: 6GiB}", (FoundDevice("ram", 9 * GIB, 2 * GIB),), {"ram": (6, 0)}),
+        ("memory: {ram: 6GiB}", (FoundDevice("ram", 9 * GIB, 5 * GIB),), {"ram": (6, 2)}),
+    ],
+)
+def test_devices_are_those_of_the_machine_limited_by_the_file(
+    given: str, found: tuple[FoundDevice, ...], devices: dict[str, tuple[int, int]]
+) -> None:
+    config = loads(f"routing: {{router: {{use: memory}}}}\n{given}\nmodels: {{}}\n", environ={})
+    made = budget_of(config, Figures(found)).devices
+    shown = {each.name: (each.capacity // GIB, each.others // GIB) for each in made}
+    assert shown == devices
+
+
+@pytest.mark.parametrize(
+    ("text", "figures", "shares", "source"),
+    [
+        ("memory: 6GiB", {}, {"gpu0": 3, "gpu1": 3}, "declared"),
+        (
+            "memory: 6GiB",
+            {"splits": {"m": {"gpu0": 2, "gpu1": 1}}},
+            {"gpu0": 4, "gpu1": 2},
+            "declared",
+        ),
+        ("memory: 6GiB", {"splits": {"m": {"gpu1": 1, "gpu7": 3}}}, {"gpu1": 6}, "declared"),
+        ("memory: 6GiB", {"devices": TWO[2:]}, {"ram": 6}, "declared"),
+        ("memory: {gpu0: 5GiB, ram: 1GiB}", {}, {"gpu0": 5, "ram": 1}, "declared"),
+        (
+            "memory: auto",
+            {"needs": {"m": KnownSizes({"gpu1": 4 * GIB}, "estimated")}},
+            {"gpu1": 4},
+            "estimated",
+        ),
+        (
+            "memory: 6GiB",
+            {"needs": {"m": KnownSizes({"gpu1": GIB}, "estimated")}},
+            {"gpu0": 3, "gpu1": 3},
+            "declared",
+        ),
+        ("memory: auto", {}, {}, "unknown"),
+        (
+            "memory: {gpu0: 5GiB, ram: 1GiB, any: 2GiB}",
+            {"devices": (FoundDevice("ram", 32 * GIB, aliases=("gpu0",)),)},
+            {"ram": 8},
+            "declared",
+        ),
+    ],
+)
+def test_needs_are_declared_else_measured_else_estimated(
+    text: str, figures: dict[str, Any], shares: dict[str, int], source: str
+) -> None:
+    (need,) = memory(text, Figures(**{"devices": TWO} | figures)).needs
+    assert {each.device: each.size // GIB for each in need.shares} == shares
+    assert (need.source, need.is_known, need.anywhere) == (source, source != "unknown", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("memory: {any: 1GiB}", "it needs a GPU, and there is none"),
+        (
+            "memory: {gpu3: 1GiB}",
+            "it needs gpu3, which this machine does not have; ram has 64.0 GiB",
+        ),
+    ],
+)
+def test_a_device_that_is_not_there_is_why_a_model_never_fits(text: str, why: str) -> None:
+    made = memory(text, Figures(TWO[2:]))
+    assert getattr(made.plan("m", [], {}), "reason", "") == why
+
+
+def shares(size: int) -> tuple[Share, ...]:
+    return (Share("gpu0", size * GIB),)
+
+
+def budget(capacity: int, *needs: Need, others: int = 0) -> Memory:
+    return Memory([Device("gpu0", capacity * GIB, others=others * GIB, holders="game")], needs)
+
+
+def test_newer_figures_let_a_load_begin() -> None:
+    needs = [Need("a", shares(4)), Need("b", shares(6))]
+    machine = World("a b")
+    machine.residency = budget(14, *needs, others=10)
+    machine.configure()
+    machine.request("a", 60.0)
+    waits = machine.request("b", 1.0)
+    machine.run(1.5)
+    assert machine.scheduler.preview("b", machine.now)["answer"] == "blocked"  # type: ignore[index]
+    machine.refigure(budget(14, *needs))
+    machine.run(1.5)
+    assert waits.granted_at is not None
+    assert machine.state("a") == "ready"
+
+
+def test_a_model_that_holds_more_than_it_needs_counts_as_what_it_holds() -> None:
+    needs = [Need("a", shares(4)), Need("b", shares(6))]
+    machine = World("a b")
+    machine.residency = budget(14, *needs)
+    machine.configure()
+    machine.request("a", 1.0)
+    machine.run(10.0)
+    machine.refigure(budget(14, Need("a", shares(4), measured=shares(9)), needs[1]))
+    (device,) = machine.scheduler.occupancy().devices
+    assert [(each.model, each.bytes // GIB) for each in device.residents] == [("a", 9)]
+    machine.request("b", 1.0)
+    machine.run(10.0)
+    assert machine.records[-1].evicted == (Eviction("a", Action.STOP),)
+    machine.request("a", 1.0)
+    machine.run(10.0)
+    assert machine.records[-1].evicted == (), "it is loaded by what it needs"
