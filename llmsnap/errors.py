@@ -305,6 +305,13 @@ class ModelDoesNotFit(ProcessError):
     code = "model_does_not_fit"
 
 
+class MemoryHeld(ProcessError):
+    """The memory of the models that left is not free in time: see ``memory.onStuck``."""
+
+    status = 503
+    code = "memory_held"
+
+
 class StartFailed(ProcessError):
     """The server could not be started at all."""
 

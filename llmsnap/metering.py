@@ -101,6 +101,7 @@ class MemoryMeter:
         self._state, self._servers, self._apply = state, servers, apply
         self._is_waiting, self._today = is_waiting, today
         self._source = Source("memory", find, DRIVER_LIMIT_S)
+        self._now = Source("devices", find, DRIVER_LIMIT_S)  # does not wait for a sample
         self._files = WorkerThread("model files")
         self._tasks = TaskGroup("memory")
         self._wake = Event()
@@ -135,6 +136,7 @@ class MemoryMeter:
         self._wake.set()
         self._tasks.close(0.1)
         self._source.close()
+        self._now.close()
         self._files.close()
 
     def prepare(self, config: Config) -> None:
@@ -159,6 +161,11 @@ class MemoryMeter:
     def poke(self) -> None:
         """Take a sample soon: what runs has changed. Never switches."""
         self._wake.set()
+
+    def read_devices(self) -> tuple[DeviceMemory, ...]:
+        """Return the devices as they are now; none if they cannot be read. Blocks on drivers."""
+        found: tuple[DeviceMemory, ...] = self._now.ask(lambda provider: provider.read(), ())
+        return found
 
     def note_lack(self, model: ModelConfig) -> bool:
         """Note that a load of *model* ran out of memory; whether its need grows by it."""

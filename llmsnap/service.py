@@ -20,6 +20,7 @@ from llmsnap.http import Sessions
 from llmsnap.installation import platform_warnings
 from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
+from llmsnap.memory import DeviceMemory
 from llmsnap.metering import MemoryMeter, RunningServer
 from llmsnap.models import (
     RESIDENT,
@@ -35,6 +36,7 @@ from llmsnap.models import (
 )
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
+    Barrier,
     Driver,
     Memory,
     ModelView,
@@ -136,7 +138,13 @@ class Service:
             name: make(self.state_dir) for name, make in LAUNCHERS.items()
         }
         self._recording = Recording(record) if record else None
-        self.driver = Driver(Scheduler(), self.process, self, self._recording)
+        self.driver = Driver(
+            Scheduler(),
+            self.process,
+            self,
+            self._recording,
+            barrier=Barrier(self._read_devices, lambda: self.runtime.config, self._pids),
+        )
         self.wake_checks = WakeChecks(self.state_dir, self.driver.rest, self.driver.forbid_sleep)
         self.feeds: set[Feed] = set()
         self.telemetry = Telemetry(config, self.bus, self._pids, self.deferred.add)
@@ -522,6 +530,10 @@ class Service:
             for model_id, one in self._processes.items()
             if one.state in RESIDENT
         }
+
+    def _read_devices(self) -> Sequence[DeviceMemory]:
+        """The devices now; none where they cannot be read. Blocks for seconds, if drivers hang."""
+        return self.meter.read_devices()
 
     def _on_change(self, model_id: str, old: State, new: State, trigger: Trigger) -> None:
         log.debug("<%s> %s -> %s (%s)", model_id, old, new, trigger)

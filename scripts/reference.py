@@ -59,6 +59,7 @@ TABLES = {
     "A model: `models.<id>`": EACH["model"],
     "A group: `groups.<id>`": EACH["group"],
     "A matrix: `matrix`": EACH["matrix"],
+    "Memory: `memory`, beside the devices": EACH["memory"],
     "A peer: `peers.<id>`": EACH["peer"],
     "A selector: `selectors.<id>`": EACH["selector"],
     "A profile: `profiles.<name>`": EACH["profile"],

@@ -52,6 +52,7 @@ GEVENT += [
     "telemetry.store",
     "telemetry.telemetry",
     "telemetry.workers",
+    "routing.barrier",
     "routing.driver",
 ]
 GEVENT += ["runtime", "configfile", "metering", "service", "reload", "web", "cli", "commands"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from .keys import stored_values
 from .kinds import Kind, ValueReader
 from .nodes import Mapping, Node, Path, describe, is_null
-from .parts import DeviceConfig, MemoryNeed, MemorySize
+from .parts import MEMORY_RULES, DeviceConfig, MemoryNeed, MemoryRules, MemorySize
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)", re.IGNORECASE)
 _UNITS = {
@@ -21,9 +22,7 @@ _SIZE_SCHEMA: list[dict[str, Any]] = [
 ]
 SIZES_SCHEMA = {"anyOf": [{"const": "auto"}, *_SIZE_SCHEMA, {"type": "object"}]}
 DEVICES_SCHEMA = {
-    "type": "object",
-    "propertyNames": {"pattern": f"^({_DEVICE.pattern})$"},
-    "additionalProperties": {"anyOf": [*_SIZE_SCHEMA, {"type": "object"}]},
+    f"^({_DEVICE.pattern})$": {"anyOf": [*_SIZE_SCHEMA, {"type": "object"}]},
 }
 ANY = "any"
 AUTO = "auto"
@@ -56,6 +55,16 @@ def device_order(name: str) -> tuple[bool, int, str]:
     return name == "ram", len(name), name
 
 
+def read_memory_rules(node: Node | None, reader: ValueReader) -> MemoryRules:
+    """Return what the top-level ``memory`` says beside the devices."""
+    keys = MEMORY_RULES.keys
+    values = dict(MEMORY_RULES.default)
+    for name, below in node.entries.items() if isinstance(node, Mapping) else ():
+        if name in keys:
+            values[name] = keys[name].kind.read(below, ("memory", name), reader)
+    return MemoryRules(**stored_values(MemoryRules, values))
+
+
 def read_devices(node: Node | None, reader: ValueReader) -> tuple[DeviceConfig, ...]:
     """Return the devices below the top-level ``memory``: GPUs in order, then RAM."""
     path: Path = ("memory",)
@@ -67,8 +76,10 @@ def read_devices(node: Node | None, reader: ValueReader) -> tuple[DeviceConfig, 
     found = []
     for name, below in node.entries.items():
         here = (*path, name)
+        if name in MEMORY_RULES.keys:
+            continue
         if not _DEVICE.fullmatch(name):
-            fix = "write gpu0, gpu1, ... or ram"
+            fix = reader.report.nearest(name, MEMORY_RULES.keys) or "write gpu0, gpu1, ... or ram"
             reader.report.error(here, f'"{name}" is no device', fix, node.keys[name])
         elif isinstance(below, Mapping):
             found.append(_device(name, below, here, reader))

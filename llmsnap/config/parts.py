@@ -432,6 +432,24 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryRules:
+    """What is done while memory is not free."""
+
+    release_timeout_s: float = setting(
+        "releaseTimeout",
+        Number(10.0, least=0),
+        "Seconds a load waits until the memory of the models that left for it is free.",
+        unit="seconds",
+    )
+    on_stuck: str = setting(
+        "onStuck",
+        Choice("load", words=("load", "wait", "fail")),
+        "What happens after `releaseTimeout`: `load` loads all the same, `wait` waits on, up to "
+        "`queueTimeout`, `fail` answers 503 `memory_held`.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySize:
     """Bytes on a device."""
 
@@ -710,6 +728,7 @@ PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)
 STORE = section_of(StoreConfig)
 GROUP = section_of(GroupConfig)
+MEMORY_RULES = section_of(MemoryRules)
 MATRIX = section_of(MatrixConfig)
 PEER = section_of(PeerConfig)
 PROFILE = section_of(ProfileConfig)

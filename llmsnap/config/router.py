@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .groups import evicts, read_groups
 from .kinds import ValueReader
 from .matrix import partners, read_matrix
-from .memory import read_devices
+from .memory import read_devices, read_memory_rules
 from .models import ModelNames
 from .nodes import Node, Path, Report, find_node
 from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, DeviceConfig, GroupConfig, MatrixConfig
@@ -47,6 +47,7 @@ def read_router(
     return {
         "residency": use,
         "memory": devices,
+        "memory_rules": read_memory_rules(values["memory"], reader),
         "groups": read_groups(groups.node, groups.path, names, reader),
         "matrix": _matrix(use, matrix, names, reader),
     }

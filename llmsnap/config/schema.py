@@ -28,7 +28,7 @@ from .kinds import (
     Unsupported,
     Words,
 )
-from .memory import SIZES_SCHEMA, Sizes
+from .memory import DEVICES_SCHEMA, SIZES_SCHEMA, Sizes
 from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
 from .settings import EACH, TOP
@@ -65,6 +65,7 @@ _SECTIONS = {
     "group": "Models that share rules.",
     "peer": "Another server, and the models it offers.",
     "matrix": "Which models may be in memory together, as sets of combinations.",
+    "memory": "What devices have, and what is done while their memory is not free.",
     "selector": "A name in requests whose target is chosen anew for each request.",
     "profile": "Another meaning of some names in requests, while it is active.",
     "apiKey": "A key with a name and limits.",
@@ -83,6 +84,7 @@ def json_schema() -> Values[str, Any]:
         name: {"description": text, **_object(EACH[name])} for name, text in _SECTIONS.items()
     }
     definitions["model"]["anyOf"] = [{"required": ["cmd"]}, {"required": ["proxy"]}]
+    definitions["memory"]["patternProperties"] = DEVICES_SCHEMA
     definitions["apiKey"] = {"anyOf": [_PLAIN_API_KEY, definitions["apiKey"]]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

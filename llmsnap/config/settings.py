@@ -34,7 +34,6 @@ from .kinds import (
     Texts,
     Words,
 )
-from .memory import DEVICES_SCHEMA
 from .model_settings import (
     HEALTH_CHECK_TIMEOUT_S,
     LOAD_TIMEOUT_S,
@@ -51,6 +50,7 @@ from .parts import (
     LOGS,
     MACROS_SCHEMA,
     MATRIX,
+    MEMORY_RULES,
     ON_STARTUP,
     PEER,
     PERFORMANCE,
@@ -62,6 +62,7 @@ from .parts import (
     DeviceConfig,
     GroupConfig,
     MatrixConfig,
+    MemoryRules,
     PeerConfig,
     PerformanceConfig,
     ProfileConfig,
@@ -89,6 +90,7 @@ _OBSERVE_PATHS = (r"^/(?:metrics|props|slots|tools|v1/models)/?$", r"\.webmanife
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 _FAIR = SchedulerConfig()
+_LOAD_ALL_THE_SAME = MemoryRules()
 
 
 def _only_default_group() -> Mapping[str, GroupConfig]:
@@ -145,16 +147,22 @@ class Config:
     """None: not in use."""
     memory: tuple[DeviceConfig, ...] = setting(
         "memory",
-        RawNode(DEVICES_SCHEMA),
+        RawNode(one="memory"),
         "What llmsnap may use of devices: `gpu0`, `gpu1`, ... and `ram`, each a size, or its "
         "`capacity` and the `reserve` that stays free. Models then leave only when another one "
         "needs their memory. Devices, and a capacity, that are not given are detected.",
         initial=(),
         part="memory",
-        example={"gpu0": {"capacity": "24GiB", "reserve": "512MiB"}, "ram": "64GiB"},
+        example={
+            "gpu0": {"capacity": "24GiB", "reserve": "512MiB"},
+            "ram": "64GiB",
+            "releaseTimeout": 10,
+            "onStuck": "load",
+        },
         live=False,
     )
     """GPUs in order, then RAM."""
+    memory_rules: MemoryRules = derived(_LOAD_ALL_THE_SAME, part="memory")  # noqa: RUF009 - frozen
     residency: str = derived("group", part="residency")
     """What decides which models run together: ``group``, ``matrix`` or ``memory``."""
     hooks: ClassVar[ConfigKey] = grouped("hooks", "What happens at certain moments.")
@@ -562,6 +570,7 @@ EACH = {
     "selector": SELECTOR,
     "profile": PROFILE,
     "matrix": MATRIX,
+    "memory": MEMORY_RULES,
     "apiKey": API_KEY,
     "endpoint": ENDPOINT,
     "hookCall": HOOK_CALL,

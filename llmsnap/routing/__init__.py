@@ -8,11 +8,13 @@ long failures are held against a model, ``lacks`` which loads ran out of memory.
 views, reasons and errors of the state, ``preview`` says what a load would do, ``sentences`` puts
 that and finished swaps into words, and ``occupancy`` says what the devices of a memory budget hold.
 ``budget`` makes that budget of the configuration and what was found and measured.
-``driver`` gives out leases and runs swaps in greenlets, ``recording`` writes decisions down and
+``driver`` gives out leases and runs swaps in greenlets, ``barrier`` holds their loads until memory
+is free, ``recording`` writes decisions down and
 replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
 name has several targets.
 """
 
+from llmsnap.routing.barrier import Barrier
 from llmsnap.routing.budget import Figures, FoundDevice, KnownSizes, budget_of
 from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
@@ -43,6 +45,7 @@ from llmsnap.routing.sentences import said_of_request, said_of_swap
 from llmsnap.routing.timing import DurationStats
 
 __all__ = [
+    "Barrier",
     "Driver",
     "DurationStats",
     "Figures",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from llmsnap.errors import (
 )
 from llmsnap.models import RESIDENT, Process, State, Trigger
 from llmsnap.routing import messages as msg
+from llmsnap.routing.barrier import Barrier, Hold, Returning
 from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome
 from llmsnap.routing.memory import shown_room
 from llmsnap.routing.messages import CommandDone, Eviction, StartSwap
@@ -293,7 +294,8 @@ class Observer(Protocol):
 class Driver:
     """Owns tickets, leases, swap greenlets and the timer.
 
-    *write*: see ``recording.DecisionRecorder``.
+    *write*: see ``recording.DecisionRecorder``. Without a *barrier*, a load begins as soon as all
+    victims have left.
     """
 
     def __init__(
@@ -303,8 +305,10 @@ class Driver:
         observer: Observer,
         write: Callable[[str], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        barrier: Barrier | None = None,
     ) -> None:
         self.scheduler = scheduler
+        self._barrier = barrier
         decider: Handles = DecisionRecorder(scheduler, write) if write is not None else scheduler
         self._decide = decider.handle
         self._process_of = process_of
@@ -574,7 +578,10 @@ class Driver:
             process = self._process_of(effect.target)
             leaving = self._handle_ids(eviction.model_id for eviction in effect.evict)
             process.check_start(leaving)
+            returning = self._expect(effect)
             self._evict(effect)
+            if returning:
+                self._hold(swap, returning)
             swap.begin_loading(self._clock())
             process.place(effect.device)
             process.ensure_ready()
@@ -588,6 +595,25 @@ class Driver:
             report = msg.LoadDone(effect.work, effect.target, kind, process.load_s, steps)
         self._finish_swap(report)
         del self._swaps[effect.work]
+
+    def _expect(self, effect: msg.StartSwap) -> Sequence[Returning]:
+        """Return which memory must be free before the load. Blocks briefly if it is measured."""
+        if self._barrier is None or not effect.room:
+            return ()
+        sleeping = any(each.action is Action.SLEEP for each in effect.evict)
+        pids = [self._process_of(each.model_id).local_pid for each in effect.evict]
+        return self._barrier.expect(effect.room, pids, sleeping=sleeping)
+
+    def _hold(self, swap: ActiveSwap, returning: Sequence[Returning]) -> None:
+        """Wait until the memory for the load is free. Raises: MemoryHeld, QueueTimeout."""
+        work, target = swap.effect.work, swap.effect.target
+        if self._barrier is not None:
+            held = Hold(
+                target,
+                lambda why: self._send(msg.LoadHeld(work, target, why)),
+                lambda: swap.aborted,
+            )
+            self._barrier.wait(returning, held)
 
     def _failed_load(self, effect: msg.StartSwap, error: LlmsnapError) -> msg.LoadFailed:
         """Return the report of a load that failed with *error*. Blocks briefly."""

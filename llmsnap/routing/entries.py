@@ -38,11 +38,14 @@ class Phase(Enum):
     REOPENED = "gates open once more, waiting for the requests of before"
     LAST_DRAIN = "gates shut for good"
     EVICT = "victims leaving"
+    BARRIER = "waiting for the memory of the victims"
     LOAD = "target loading"
 
 
-PHASE_NAMES = {Phase.EVICT: "evict", Phase.LOAD: "load"}
+PHASE_NAMES = {Phase.EVICT: "evict", Phase.BARRIER: "barrier", Phase.LOAD: "load"}
 DRAINING = frozenset({Phase.DRAIN, Phase.REOPENED, Phase.LAST_DRAIN})
+LOADING = frozenset({Phase.BARRIER, Phase.LOAD})
+"""All victims have left."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +89,8 @@ class Swap:
     plan it follows, *due* why it was decided when it was, *steps* the parts of the present phase so
     far. *tickets* are the first requests that wait or waited for it. *eviction_failed*: a victim
     could not be stopped, so the load does not begin.
+    plan it follows, *steps* the parts of the present phase so far. *eviction_failed*: a victim
+    could not be stopped, so the load does not begin. *held_by*: what memory the load waits for.
     """
 
     work: int
@@ -107,6 +112,7 @@ class Swap:
     eviction_failed: bool = False
     waits_s: tuple[float, ...] = ()
     tickets: list[int] = field(default_factory=list)
+    held_by: str = ""
 
     def __repr__(self) -> str:
         victims = " ".join(self.victims) or "no model"
@@ -116,6 +122,19 @@ class Swap:
     def draining(self) -> bool:
         """No model has been evicted yet."""
         return self.phase in DRAINING
+
+    @property
+    def loading(self) -> bool:
+        """All victims have left, and the target loads or is about to."""
+        return self.phase in LOADING
+
+    def hold(self, why: str, now: float) -> None:
+        """Note that the load waits for memory, and why; empty: it begins now."""
+        self.held_by = why
+        if not why:
+            self.enter(Phase.LOAD, now)
+        else:
+            self.phase = Phase.BARRIER  # in place of the load, which has not begun
 
     def mark_aborting(self) -> None:
         """Note that the driver was asked to give the load up."""
@@ -312,7 +331,7 @@ class ModelState:
         """Its process is on the way somewhere."""
         if self.state in LEAVING:
             return not self.stuck
-        return self.swap is not None and self.swap.phase is Phase.LOAD
+        return self.swap is not None and self.swap.loading
 
     @property
     def next_rest(self) -> tuple[float, State] | None:

@@ -69,6 +69,8 @@ def all_taken(state: SchedulerState, model: ModelState) -> str:
 
 def _explain_swap(state: SchedulerState, swap: Swap) -> str:
     target = swap.target.model_id
+    if swap.phase is Phase.BARRIER:
+        return f"{target} waits for memory for {span(state.now - swap.since_s)}: {swap.held_by}"
     if swap.phase is Phase.LOAD:
         return f"{target} has been loading for {span(state.now - swap.since_s)}"
     return _holders(state, swap.victims.values()) or f"{target} is about to load"

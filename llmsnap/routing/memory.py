@@ -240,7 +240,7 @@ class Memory(Residency):
             each for number, each in enumerate(self.devices) if any(one[number] for one in sizes)
         ]
         has = ", ".join(
-            f"{each.name} has {_gib(each.capacity - each.reserve)}"
+            f"{each.name} has {shown_gib(each.capacity - each.reserve)}"
             for each in wanted or self.devices
         )
         return f"it needs {what}; {has or 'there is no device'}{kept}"
@@ -248,7 +248,7 @@ class Memory(Residency):
     def _why_blocked(self, need: Need, places: list[str]) -> str:
         what = self._shown(self.held(need.model_id, places[0]))
         others = "; ".join(
-            f"other programs hold {_gib(each.others)} of {each.name}"
+            f"other programs hold {shown_gib(each.others)} of {each.name}"
             + (f" ({each.holders})" if each.holders else "")
             for each in self.devices
             if each.others
@@ -257,21 +257,23 @@ class Memory(Residency):
 
     def _shown(self, sizes: Bytes) -> str:
         shown = [
-            f"{_gib(size)} on {each.name}"
+            f"{shown_gib(size)} on {each.name}"
             for each, size in zip(self.devices, sizes, strict=True)
             if size
         ]
         return " and ".join(shown) or "nothing"
 
 
-def _gib(size: int) -> str:
+def shown_gib(size: int) -> str:
+    """Return *size* in GiB, as people read it."""
     return f"{size / GIB:.1f} GiB"
 
 
 def shown_room(room: Iterable[DeviceRoom]) -> str:
     """Return *room* as people read it: "it needs 18.0 GiB on gpu0, where 20.0 GiB was free"."""
     shown = (
-        f"{_gib(each.takes)} on {each.device}, where {_gib(each.free)} was free" for each in room
+        f"{shown_gib(each.takes)} on {each.device}, where {shown_gib(each.free)} was free"
+        for each in room
     )
     return f"it needs {' and '.join(shown)}"
 
@@ -483,7 +485,8 @@ class _Ledger:
     def _why(self, best: _Placed) -> str:
         devices = self._memory.devices
         shown = [
-            f"{_gib(size)} of {each.name}, of which {_gib(max(0, size - missing))} is free"
+            f"{shown_gib(size)} of {each.name}, "
+            f"of which {shown_gib(max(0, size - missing))} is free"
             for each, size, missing in zip(devices, best.takes, best.need, strict=True)
             if size
         ]

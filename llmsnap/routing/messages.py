@@ -24,8 +24,9 @@ does nothing.
    error; the driver then sends ``LoadFailed`` once the others have ended.
 3. After the last ``Idled`` it makes *target* ready (an asleep one may need a cold start after a
    failed wake; that is still the same load) and sends one of ``LoadDone``, ``LoadFailed``,
-   ``LoadCancelled``; that ends the swap. After a ``LoadFailed`` for lack of memory those who wait
-   for *target* wait on for one more swap, which makes more room.
+   ``LoadCancelled``; that ends the swap. Before, ``LoadHeld`` says that the load has to wait for
+   memory, and why; one without a reason, that the load begins. After a ``LoadFailed`` for lack of
+   memory those who wait for *target* wait on for one more swap, which makes more room.
 
 ``AbortLoad(work)`` may come at any moment in between: evictions begun are finished and reported,
 the load is not begun, or is stopped, and ``LoadCancelled`` says where that left the target. When
@@ -455,6 +456,18 @@ class LoadDone:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadHeld:
+    """The load of the swap's target waits for memory that others have not given back: *why*.
+
+    An empty *why* says that it begins now.
+    """
+
+    work: int
+    model_id: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadFailed:
     """The swap's target is not ready and will not be.
 
@@ -608,6 +621,7 @@ Event = (
     | WaiterGone
     | LeaseReturned
     | Idled
+    | LoadHeld
     | LoadDone
     | LoadFailed
     | LoadCancelled

@@ -33,6 +33,7 @@ from llmsnap.routing.messages import (
     LoadCancelled,
     LoadDone,
     LoadFailed,
+    LoadHeld,
     ModelRules,
     Outcome,
     Preload,
@@ -705,6 +706,7 @@ class Scheduler:
         return {
             WaiterGone: lambda event: self._admission.leave(event.ticket),
             Idled: self._idled,
+            LoadHeld: self._reports.held,
             LoadDone: self._loaded,
             LoadFailed: self._load_failed,
             LoadCancelled: self._load_aborted,

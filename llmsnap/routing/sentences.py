@@ -104,7 +104,13 @@ def _details(plan: Mapping[str, Any]) -> Iterator[str]:
 
 ASKED = {"request": "for a request", "load": "by hand", "preload": "as a preload"}
 DONE = {"start": "loaded", "wake": "woke"}
-PHASES = {"wait": "waited", "drain": "drained", "evict": "evicted", "load": "loaded"}
+PHASES = {
+    "wait": "waited",
+    "drain": "drained",
+    "evict": "evicted",
+    "barrier": "waited for memory",
+    "load": "loaded",
+}
 
 
 def said_of_swap(swap: Mapping[str, Any]) -> Iterator[str]:

@@ -453,6 +453,10 @@ class SchedulerState:
         waking = swap.kind is LoadKind.WAKE
         self.move(target, State.WAKING if waking else State.STARTING)
 
+    def hold_load(self, swap: Swap, why: str) -> None:
+        """Note that the load of *swap* waits for memory, and why; empty: it begins."""
+        swap.hold(why, self.now)
+
     def complete_swap(self, swap: Swap, event: LoadDone) -> None:
         """Note that the target is ready, grant it to its waiters, and end *swap*."""
         target = swap.target
@@ -475,7 +479,7 @@ class SchedulerState:
         Before the load the target's state is its own.
         """
         victims = list(swap.victims.values())
-        if swap.phase is Phase.LOAD:
+        if swap.loading:
             self.move(swap.target, at)
             swap.target.stuck = at is State.STOPPING
         self.end_swap(swap, outcome, error)

@@ -24,6 +24,7 @@ from llmsnap.routing.messages import (
     LoadCancelled,
     LoadDone,
     LoadFailed,
+    LoadHeld,
     Outcome,
     RefusalReason,
     StartSwap,
@@ -88,7 +89,7 @@ class SwapPlanner:
             return
         swap.mark_aborting()
         self._state.effects.append(AbortLoad(swap.work, swap.target.model_id))
-        if swap.phase is Phase.LOAD:
+        if swap.loading:
             self._state.move(swap.target, State.STOPPING)
 
     def reopen(self, work: int) -> None:
@@ -280,6 +281,12 @@ class Reports:
             self._state.begin_load(swap)
         return victim
 
+    def held(self, event: LoadHeld) -> None:
+        """Note that a load waits for memory, or waits no longer."""
+        swap = self._current(event)
+        if swap is not None and swap.loading:
+            self._state.hold_load(swap, event.why)
+
     def loaded(self, event: LoadDone) -> list[ModelState]:
         """Grant the target to its waiters, oldest first, before another swap may begin."""
         swap = self._current(event)
@@ -340,7 +347,7 @@ class Reports:
         if model is not None:
             self._state.forget_failures(model)
 
-    def _current(self, event: LoadDone | LoadFailed | LoadCancelled) -> Swap | None:
+    def _current(self, event: LoadHeld | LoadDone | LoadFailed | LoadCancelled) -> Swap | None:
         """Return the swap *event* is about, None when it is long over."""
         swap = self._state.swaps.get(event.work)
         if swap is None or swap.draining or swap.target.model_id != event.model_id:

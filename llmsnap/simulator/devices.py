@@ -77,6 +77,14 @@ class PretendMemory:
                         device["used"].pop(self._me, None)
                     raise DeviceFull(name, size)
 
+    def leave_to(self, pid: int) -> None:
+        """Let the process *pid* hold what this one held."""
+        with self._locked() as devices:
+            for device in devices.values():
+                used: dict[str, int] = device.setdefault("used", {})
+                if self._me in used:
+                    used[f"{pid}.{_started(str(pid))}"] = used.pop(self._me)
+
     def _device(self, name: str) -> str:
         """Return the device that *name* means: CUDA_VISIBLE_DEVICES has a number, or a UUID."""
         if name != ANY:

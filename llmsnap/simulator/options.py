@@ -66,6 +66,7 @@ class SimOptions:
     ignore_sigterm: bool = False
     fork_grandchild: bool = False
     grandchild_new_session: bool = False
+    keep_memory: float = 0.0
     flood: int = 0
     break_stream_after: int = 0
     fail_sleep: bool = False
@@ -243,6 +244,12 @@ def _add_process_faults(parser: argparse.ArgumentParser) -> None:
         "--grandchild-new-session",
         action="store_true",
         help="as --fork-grandchild, and outside the process group",
+    )
+    add(
+        "--keep-memory",
+        type=_amount,
+        metavar="S",
+        help="leave what it holds of pretend devices to a process that outlives it by S seconds",
     )
     add("--flood", type=_count, metavar="BYTES_PER_SECOND", help="write noise to stdout")
 

@@ -130,19 +130,20 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> int:
     """Run the simulator until a signal ends it; return the exit code. Blocks."""
     options = parse(argv)
-    _obey_signals(options)
+    server = SimServer(options, write_line, os._exit)
+    _obey_signals(options, server.state)
     if options.exit_at_start is not None:
         write_line(f"error: {options.model} cannot be loaded (--exit-at-start)")
         return options.exit_at_start
     if options.fork_grandchild or options.grandchild_new_session:
         pid = start_grandchild(new_session=options.grandchild_new_session)
         write_line(f"grandchild {pid} started")
-    return _serve(options)
+    return _serve(options, server)
 
 
-def _serve(options: SimOptions) -> int:
+def _serve(options: SimOptions, server: SimServer) -> int:
     try:
-        SimServer(options, write_line, os._exit).open()
+        server.open()
     except OSError as exc:
         write_line(f"error: cannot listen on {options.host}:{options.port}: {exc.strerror}")
         return 1
@@ -150,7 +151,7 @@ def _serve(options: SimOptions) -> int:
     return 0
 
 
-def _obey_signals(options: SimOptions) -> None:
+def _obey_signals(options: SimOptions, state: SimState) -> None:
     """Exit with 0 on SIGTERM and SIGINT, even while loading or blocked on a full stdout."""
     # Python's own handlers, not gevent's: those need the loop, which a full pipe blocks.
     # The pipe wakes the loop, should the signal arrive just before it goes to sleep.
@@ -159,8 +160,12 @@ def _obey_signals(options: SimOptions) -> None:
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     gevent.get_hub().loop.io(wakeup_read, 1).start(os.read, wakeup_read, 64)
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    on_term = signal.SIG_IGN if options.ignore_sigterm else lambda *_: os._exit(0)
-    signal.signal(signal.SIGTERM, on_term)
+
+    def stop(*_: object) -> None:
+        state.leave_memory()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if options.ignore_sigterm else stop)
 
 
 def write_line(line: str) -> None:

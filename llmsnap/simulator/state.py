@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -78,6 +79,11 @@ class SimState:
             self.sleep_level = 0
         self.asleep = asleep
 
+    def leave_memory(self) -> None:
+        """Let another process hold the pretend memory, as --keep-memory demands. Blocks briefly."""
+        if self._pretend is not None and self.options.keep_memory:
+            self._pretend.leave_to(start_holder(self.options.keep_memory))
+
     def begin_inference(self) -> None:
         """Count the start of an inference request."""
         self.requests += 1
@@ -122,6 +128,8 @@ def out_of_memory(full: DeviceFull) -> list[str]:
 
 
 FLOODS_PER_SECOND = 20
+RLIMIT_LOCKS = 10
+"""Not in the resource module; llmsnap marks its children with the soft limit."""
 GRANDCHILD_CODE = "import time; time.sleep(600)"
 _NOISE = b"noise " * 13 + b"\n"
 
@@ -146,6 +154,14 @@ def start_grandchild(*, new_session: bool) -> int:
     """Start a process that only holds our stdout open, and return its pid."""
     argv = [sys.executable, "-I", "-S", "-c", GRANDCHILD_CODE]
     return os.posix_spawn(sys.executable, argv, os.environ, setsid=new_session)
+
+
+def start_holder(seconds: float) -> int:
+    """Start a process that lives for *seconds* whatever stops us, and return its pid."""
+    resource.setrlimit(RLIMIT_LOCKS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    argv = [sys.executable, "-I", "-S", "-c", f"import time; time.sleep({seconds})"]
+    quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    return os.posix_spawn(sys.executable, argv, {}, setsid=True, file_actions=quiet)
 
 
 def cut(

@@ -432,11 +432,14 @@ def _anthropic_page(records: list[Record]) -> Record:
 def running_entries(service: Service, key: ClientKey) -> list[Record]:
     """Return the entries of ``/running`` that *key* may see: all models not stopped, by id.
 
-    The command of a model is part of the configuration, which only an admin key may read.
+    The command of a model is part of the configuration, which only an admin key may read; what its
+    requests wait for names other models.
     """
     entries = []
     for view in service.models_now():
         state = service.state(view.model_id)
+        if state is State.STOPPED and view.state is State.STARTING:
+            state = view.state  # its load waits for memory
         if state in {State.STOPPED, State.SHUTDOWN} or not key.may_use(view.model_id):
             continue
         settings = service.process(view.model_id).settings
@@ -450,7 +453,8 @@ def running_entries(service: Service, key: ClientKey) -> list[Record]:
             "description": settings.description,
         }
         progress = service.process(view.model_id).load_state
-        entries.append(entry | {"load": _load(progress)} | _now(view))
+        why = view.why if key.admin else ""
+        entries.append(entry | {"load": _load(progress), "why": why} | _now(view))
     return entries
 
 

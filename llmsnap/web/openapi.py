@@ -74,6 +74,7 @@ SCHEMAS: Document = {
         since={**NUMBER, "description": "Unix seconds."},
         in_flight={"type": "integer"},
         waiting={"type": "integer"},
+        why=STRING,
         idle_in_s={"type": ["number", "null"]},
         durations=_object(**dict.fromkeys(("load", "wake", "sleep", "stop"), DURATIONS)),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config import DeviceConfig, MemoryNeed, MemorySize, read_capacities
+from llmsnap.config import DeviceConfig, MemoryNeed, MemoryRules, MemorySize, read_capacities
 from llmsnap.config.memory import size_bytes
 from tests.config.reading import advice, config, model, problem
 
@@ -43,6 +43,16 @@ def test_devices_are_gpus_in_order_then_ram() -> None:
         DeviceConfig("gpu10", GIB),
         DeviceConfig("ram", 64 * GIB),
     )
+
+
+def test_rules_stand_beside_the_devices() -> None:
+    assert config(MODEL).memory_rules == MemoryRules(10.0, "load")
+    text = "memory: {gpu0: 24GiB, releaseTimeout: 3, onStuck: wait}\n" + MODEL
+    assert config(text).memory_rules == MemoryRules(3.0, "wait")
+    assert config(text).memory == (DeviceConfig("gpu0", 24 * GIB),)
+    found = problem("memory: {gpu0: 24GiB, releaseTimout: 3}\n" + MODEL)
+    assert 'did you mean "releaseTimeout"?' in found
+    assert "onStuck" in problem("memory: {onStuck: explode}\n" + MODEL)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from llmsnap.routing.residency import (
     Plan,
     PlannedSwap,
 )
-from tests.routing.world import World
+from tests.routing.world import HELD, World
 
 
 @dataclass
@@ -395,6 +395,30 @@ def test_a_load_that_always_runs_out_of_memory_is_tried_twice_until_it_can_never
         "b does not fit: it needs 17.3 GiB on gpu0, having run out of memory with less; "
         "gpu0 has 16.0 GiB"
     )
+
+
+def test_a_load_that_waits_for_memory_says_so_and_takes_a_phase_of_its_own() -> None:
+    machine = world(16, need("a", 12), need("b", 12))
+    machine.serve("a")
+    machine.models["b"].held_s = 3.0
+    machine.request("b", 1.0)
+    machine.run(2.5)
+    assert machine.view("b").why == f"b waits for memory for 2 s: {HELD}"
+    machine.run(1.3)
+    assert machine.view("b").why.startswith("b has been loading")
+    machine.run(9.0)
+    phases = machine.records[-1].phases
+    assert phases == (("wait", 0.0), ("evict", 0.5), ("barrier", 3.0), ("load", 1.0))
+
+
+def test_a_load_that_waits_for_memory_can_be_given_up() -> None:
+    machine = world(16, need("a", 12), need("b", 12))
+    machine.models["b"].held_s = 600.0
+    machine.request("b")
+    machine.unload("b")
+    machine.run(5.0)
+    assert machine.state("b") == "stopped"
+    assert machine.records[-1].outcome == "aborted"
 
 
 def test_a_need_grows_by_a_tenth_until_the_definition_changes() -> None:

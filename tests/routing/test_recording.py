@@ -33,6 +33,7 @@ EVENTS: list[msg.Event] = [
     msg.WaiterGone(1),
     msg.LeaseReturned(1, "a"),
     msg.Idled(3, "a", State.ASLEEP, 0.25),
+    msg.LoadHeld(3, "a", "gpu0 has 1.0 GiB free of 2.0 GiB"),
     msg.LoadDone(3, "a", LoadKind.WAKE, 0.5, (msg.Step("restore", 0.25),)),
     msg.LoadCancelled(3, "a", State.ASLEEP),
     msg.FilesChanged("a"),

@@ -213,6 +213,11 @@ class Life(RuleBasedStateMachine):
         """The next loads of a model run out of memory."""
         self.world.models[name].lacks = lacks
 
+    @rule(name=names, held_s=spans)
+    def hold(self, name: str, held_s: float) -> None:
+        """The memory for the next loads of a model comes late."""
+        self.world.models[name].held_s = held_s
+
     @rule(name=names, stop_fails=st.booleans())
     def hang(self, name: str, stop_fails: bool) -> None:
         self.world.models[name].stop_fails = stop_fails

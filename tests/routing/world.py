@@ -33,6 +33,7 @@ from llmsnap.routing.residency import (
 from llmsnap.routing.scheduler import Scheduler
 
 BOOM = RuntimeError("exited with code 1")
+HELD = "gpu0 has 1.0 GiB free of 2.0 GiB"
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Model:
     sleep_fails: bool = False
     stop_fails: bool = False
     check_fails: bool = False  # the driver refuses its swaps before anybody is evicted
+    held_s: float = 0.0  # how long its load waits for memory
     outruns_abort: bool = False  # its load is over in the moment it is aborted
     state: State = State.STOPPED
     takes_room: bool = False
@@ -488,7 +490,14 @@ class World:
         model.takes_room = True
         model.state = State.WAKING if wakes else State.STARTING
         took_s = model.wake_s if wakes else model.load_s
-        self.later(took_s, lambda: self._load_over(swap, wakes, took_s))
+        if model.held_s:
+            self._hold(swap, HELD)
+            self.later(model.held_s, lambda: self._hold(swap, ""))
+        self.later(model.held_s + took_s, lambda: self._load_over(swap, wakes, took_s))
+
+    def _hold(self, swap: Swap, why: str) -> None:
+        if not swap.aborted:
+            self.tell(msg.LoadHeld(swap.start.work, swap.start.target, why))
 
     def _forbidden(self, residency: Residency, target: str, present: list[str]) -> set[str]:
         """The models beside which *target* must not be loaded; the devices, for a memory budget."""
