@@ -316,6 +316,24 @@ class StartFailed(ProcessError):
     """The server could not be started at all."""
 
 
+class NoCapacity(StartFailed):
+    """No machine of a cluster was free in time."""
+
+    status = 503
+    code = "no_capacity"
+
+
+class Rejected(StartFailed):
+    """The engine of a cluster refuses the job, or the token."""
+
+
+class EngineDown(StartFailed):
+    """The engine of a cluster does not answer: whether a call had its effect is not known."""
+
+    status = 503
+    code = "engine_down"
+
+
 class HealthTimeout(ProcessError):
     """The server did not become healthy in time."""
 

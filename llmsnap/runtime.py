@@ -65,6 +65,8 @@ class Runtime:
             rule = self._rule
             if model.api_key or model.headers:
                 rule = replace(rule, api_key=model.api_key, own=model.headers)
+            if model.runs_on.is_remote and not model.api_key:
+                rule = replace(rule, pass_credentials=False)  # its own key is in their place
             found = self._settings[model.id] = UpstreamSettings(
                 rule, _compile(model), _limits(model.timeouts), model.use_model_name
             )

@@ -18,7 +18,7 @@ from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem, in_full
 from llmsnap.http import Sessions
 from llmsnap.installation import platform_warnings
-from llmsnap.launchers import LAUNCHERS, Launcher, reap_adopted
+from llmsnap.launchers import Launcher, Launchers, LaunchSpec, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
 from llmsnap.memory import DeviceMemory
 from llmsnap.metering import MemoryMeter, RunningServer
@@ -134,9 +134,7 @@ class Service:
         self.bodies, self.sessions = BodyBudget(config), Sessions(time.monotonic)
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.facts, self.voices = KnownFacts(self.state_dir), Voices()
-        self.launchers = launchers or {
-            name: make(self.state_dir) for name, make in LAUNCHERS.items()
-        }
+        self.launchers = Launchers(self.state_dir, launchers)
         self._recording = Recording(record) if record else None
         self.driver = Driver(
             Scheduler(),
@@ -192,8 +190,8 @@ class Service:
         with self._open_lock:
             if self.accepts or self._closed:
                 return
-            for launcher in self.launchers.values():
-                launcher.withhold(self.runtime.config.key_variables)
+            config = self.runtime.config
+            self.launchers.configure(config.launchers, config.key_variables)
             self.logs.open()
             root = logging.getLogger("llmsnap")
             root.addHandler(self.log_handler)
@@ -211,19 +209,27 @@ class Service:
             self.driver.scheduler.count_from(self.telemetry.next_swap_id)
             if self._recording is not None:
                 self._recording.open()
+            adopted = self._adopt()
             self._stop_leftovers()
-            config = self.runtime.config
             self.meter.open(config)
             self.driver.reconfigure(change_of(config, figures=self.meter.use(config)))
             self._warn_of_open_door()
             self.accepts = True
-            if config.preload:
-                self.driver.preload(config.preload)
+            if preload := dict.fromkeys((*adopted, *config.preload)):
+                self.driver.preload(tuple(preload))
+
+    def _adopt(self) -> list[str]:
+        """Take over servers of an earlier run; return the ids of their models. Blocks, bounded."""
+        specs: dict[str, list[LaunchSpec]] = {}
+        for model in self.runtime.config.models.values():
+            if model.runs_on.is_remote:
+                spec = self.process(model.id).launch_spec()
+                specs.setdefault(model.launcher, []).append(spec)
+        return self.launchers.adopt(specs)
 
     def _stop_leftovers(self) -> None:
-        for launcher in self.launchers.values():
-            for line in launcher.stop_leftovers():
-                log.warning("stopped what an earlier run left behind: %s", line)
+        for line in self.launchers.stop_leftovers():
+            log.warning("stopped what an earlier run left behind: %s", line)
 
     def _warn_of_open_door(self) -> None:
         if self.runtime.keyring.open and (addresses := exposed_addresses()):
@@ -242,14 +248,14 @@ class Service:
         self.end_feeds()
         models = self.runtime.config.models.values()
         slowest_s = max((model.unload_timeout_s for model in models), default=0.0)
+        self.launchers.release()
         if not self.driver.shutdown(drain_timeout_s, drain_timeout_s + slowest_s + STOP_SLACK_S):
             log.error("not all models could be stopped in time")
             self.kill()
         self.driver.close()
         self.meter.close()
         self._tasks.close()
-        for launcher in self.launchers.values():
-            launcher.close()
+        self.launchers.close()
         self.facts.close()
         self.wake_checks.close()
         self.voices.close()
@@ -383,8 +389,7 @@ class Service:
             log.warning("another port in upstream.origin is opened by a restart only")
         self.runtime = runtime
         self._end_what_keys_opened(before)
-        for launcher in self.launchers.values():
-            launcher.withhold(config.key_variables)
+        self.launchers.configure(config.launchers, config.key_variables)
         if not before.keyring.open:
             self._warn_of_open_door()
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)

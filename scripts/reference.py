@@ -61,6 +61,7 @@ TABLES = {
     "A matrix: `matrix`": EACH["matrix"],
     "Memory: `memory`, beside the devices": EACH["memory"],
     "A peer: `peers.<id>`": EACH["peer"],
+    "A launcher: `launchers.<name>`": EACH["launcher"],
     "A selector: `selectors.<id>`": EACH["selector"],
     "A profile: `profiles.<name>`": EACH["profile"],
     "A key with limits: `apiKeys[]`": EACH["apiKey"],
@@ -173,6 +174,7 @@ SAMPLES = {
     "model": "llama",
     "group": "small-helpers",
     "peer": "workstation",
+    "launcher": "farm",
     "selector": "chat",
     "profile": "everyday",
 }

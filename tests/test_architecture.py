@@ -71,8 +71,8 @@ LIBRARIES = {
     "simple_websocket": ["web"],
     "werkzeug": ["web", "proxy.multipart"],
     "jinja2": ["web"],
-    "requests": ["models.control", "commands.client"],
-    "urllib3": ["models.control", "_monkey"],
+    "requests": ["models.control", "launchers.cluster.rest", "commands.client"],
+    "urllib3": ["launchers.cluster.rest", "_monkey"],
     "httptools": ["proxy.client", "server.http1"],
     "msgspec": ["telemetry", "proxy", "server.http1", "web", "http"],
     "inotify_simple": ["reload"],
@@ -84,7 +84,7 @@ LIBRARIES = {
     "gunicorn": [],
     # Standard library, but with one owner all the same.
     "sqlite3": ["telemetry.store"],
-    "subprocess": ["launchers.local", SIMULATOR],
+    "subprocess": ["launchers.local", "launchers.cluster.runner", SIMULATOR],
     "http.client": [],
     "urllib.request": [],
 }

@@ -5,9 +5,9 @@ value, default, unit, what a change needs, and its text. ``keys`` derives from t
 reads and what the diff compares, ``schema`` the JSON schema. ``loader`` is the way through:
 ``yaml`` makes a tree of ``nodes`` with positions, ``macros`` fills in references, ``kinds`` reads
 values by their declaration, and ``models``, ``groups``, ``matrix`` (in the language of
-``expressions``), ``memory``, ``router``, ``peers``, ``selectors``, ``profiles``, ``filters`` and
-``access`` check what concerns more than one key. ``diff`` says what a reload changes, ``advice``
-what is odd about a file that loads.
+``expressions``), ``memory``, ``router``, ``peers``, ``launchers``, ``selectors``, ``profiles``,
+``filters`` and ``access`` check what concerns more than one key. ``diff`` says what a reload
+changes, ``advice`` what is odd about a file that loads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .advice import advice_on, advise, group_of, local_port
 from .diff import Diff, changed_settings, compare
 from .expressions import Expression
 from .filters import is_soft
+from .launchers import NO_RESOURCES, LauncherConfig, Resources
 from .loader import (
     Loaded,
     hash_of,
@@ -63,6 +64,7 @@ __all__ = [
     "DEFAULT_GROUP",
     "EXTERNAL",
     "EXTERNAL_GROUP",
+    "NO_RESOURCES",
     "SUFFIXES",
     "ApiKey",
     "Capabilities",
@@ -77,6 +79,7 @@ __all__ = [
     "GroupConfig",
     "HookCall",
     "Hooks",
+    "LauncherConfig",
     "Loaded",
     "MatrixConfig",
     "MatrixSet",
@@ -89,6 +92,7 @@ __all__ = [
     "PerformanceConfig",
     "ProfileConfig",
     "Report",
+    "Resources",
     "SchedulerConfig",
     "SelectorConfig",
     "Sources",

@@ -46,7 +46,7 @@ def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
 
 
 def key_variables(root: Mapping) -> frozenset[str]:
-    """Return the environment variables referenced in API keys, of clients and of peers."""
+    """Return the environment variables referenced in API keys and in tokens of launchers."""
     macros = find_node(root, ("macros",))
     ahead = [node for node in _key_nodes(root) if isinstance(node, Scalar)]
     seen: set[str] = set()
@@ -66,10 +66,10 @@ def _key_nodes(root: Mapping) -> Iterator[Node | None]:
     keys = root.entries.get("apiKeys")
     for item in keys.items if isinstance(keys, Sequence) else ():
         yield item.entries.get("key") if isinstance(item, Mapping) else item
-    for section in ("peers", "models"):
+    for section, key in (("peers", "apiKey"), ("models", "apiKey"), ("launchers", "token")):
         owners = root.entries.get(section)
         for owner in owners.entries.values() if isinstance(owners, Mapping) else ():
-            yield owner.entries.get("apiKey") if isinstance(owner, Mapping) else None
+            yield owner.entries.get(key) if isinstance(owner, Mapping) else None
 
 
 def _compare(new: ApiKey, first: ApiKey, node: Node, index: int, report: Report) -> None:

@@ -70,6 +70,8 @@ def _is_wrapped(model: ModelConfig) -> bool:
 
 def _asks_for_a_key(model: ModelConfig) -> bool:
     """Whether the command sets an API key that requests to the server will not have."""
+    if model.runs_on.is_remote:
+        return False  # its launcher makes a key for each start
     sends = model.api_key or any(name.lower() == "authorization" for name, _ in model.headers)
     words = model.cmd.split()
     return not sends and any(word.partition("=")[0] == "--api-key" for word in words)
@@ -77,6 +79,8 @@ def _asks_for_a_key(model: ModelConfig) -> bool:
 
 def local_port(model: ModelConfig) -> int | None:
     """Return the port that *model* listens on, if it is on this machine."""
+    if model.runs_on.is_remote:
+        return None
     url = urlsplit(model.proxy)
     default = 443 if url.scheme == "https" else 80
     return (url.port or default) if url.hostname in LOOPBACK else None

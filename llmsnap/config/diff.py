@@ -17,6 +17,7 @@ _PARTS = (
         "matrix",
         "memory",
         "peers",
+        "launchers",
         "selectors",
         "profiles",
         "apiKeys",
@@ -60,8 +61,8 @@ class Diff:
     """Model ids by the effect of a reload on them, each sorted.
 
     *hot* models are changed while they run; *restart* models need a new process. *parts* names
-    other differences: ``residency``, ``groups``, ``matrix``, ``memory``, ``peers``, ``selectors``,
-    ``profiles``, ``apiKeys``, ``preload``, ``scheduler``, ``settings``.
+    other differences: ``residency``, ``groups``, ``matrix``, ``memory``, ``peers``, ``launchers``,
+    ``selectors``, ``profiles``, ``apiKeys``, ``preload``, ``scheduler``, ``settings``.
     """
 
     unchanged: tuple[str, ...] = ()

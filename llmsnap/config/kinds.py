@@ -38,7 +38,7 @@ class ValueReader:
 
     def mismatch(self, node: Node, path: Path, wanted: str, fix: str = "") -> None:
         """Report that *node* has the wrong type for *path*."""
-        hidden = path[0] == "apiKeys" or path[-1] in ("env", "apiKey")
+        hidden = path[0] == "apiKeys" or path[-1] in ("env", "apiKey", "token")
         found = "" if hidden else f" (found {describe(node)})"
         self.report.error(path, f"must be {wanted}{found}", fix, node)
 

@@ -21,6 +21,7 @@ from .access import check_proxies, key_variables, read_api_keys, read_capture_ma
 from .groups import preload, read_scheduler
 from .keys import stored_values
 from .kinds import ValueReader
+from .launchers import LauncherConfig, read_launchers
 from .macros import Macros, define
 from .models import (
     LAST_PORT,
@@ -246,7 +247,8 @@ class _Build:
         reader = ValueReader(report, macros)
         values = TOP.read(root, (), reader)
         plain = stored_values(Config, values)
-        names = self._models(values["models"], plain, macros)
+        launchers = read_launchers(values["launchers"], reader)
+        names = self._models(values["models"], plain, macros, launchers)
         check_proxies(values["trustedProxies"], find_node(root, ("trustedProxies",)), report)
         _report_deprecated(values, root, report)
         _check_store(plain["store"], root, report)
@@ -263,6 +265,7 @@ class _Build:
             "aliases": names.aliases,
             **router,
             "peers": peers,
+            "launchers": launchers,
             "selectors": selectors,
             "profiles": profiles,
             "startup_profile": startup_profile(values, profiles, root, report),
@@ -273,7 +276,13 @@ class _Build:
             "capture_mask": read_capture_mask(values["captureMask"], reader),
         }
 
-    def _models(self, node: Node | None, inherits: Values[str, Any], macros: Macros) -> ModelNames:
+    def _models(
+        self,
+        node: Node | None,
+        inherits: Values[str, Any],
+        macros: Macros,
+        launchers: Values[str, LauncherConfig],
+    ) -> ModelNames:
         entries: dict[str, Node] = {}
         if isinstance(node, Mapping):
             entries = node.entries
@@ -286,7 +295,8 @@ class _Build:
         ]
         numbers = self._ports(partials, inherits["start_port"])
         models = [
-            finish(model, numbers.get(model.id), inherits, self._report) for model in partials
+            finish(model, numbers.get(model.id), inherits, launchers, self._report)
+            for model in partials
         ]
         return collect(models, node, self._report)
 

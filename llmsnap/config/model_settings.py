@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from .keys import ConfigKey, Sections, derived, grouped, inherited, setting, stored_values
 from .kinds import Choice, CommandLine, Flag, Json, Number, RawNode, Text, Texts
+from .launchers import HERE, LOCAL, NO_RESOURCES, RESOURCES, LauncherConfig, Resources
 from .memory import Sizes
 from .parts import (
     CAPABILITIES,
@@ -36,8 +37,6 @@ QUEUE_LIMIT = 1000
 
 _CONCURRENCY = 100
 
-LAUNCHER_NAMES = ("local",)
-"""The names in ``launchers.LAUNCHERS`` that a model may have; this package cannot import them."""
 EXTERNAL = "external"
 """The name of the launcher of models without a command."""
 
@@ -49,7 +48,7 @@ class ModelConfig:
     id: str
     cmd: str = setting(
         "cmd",
-        CommandLine(),
+        CommandLine(known_later="UPSTREAM_KEY"),
         "Command that starts the server. No shell runs it: quotes work as in a shell, but not "
         "`$VARIABLES`, `~`, pipes or `*`. Lines that begin with `#` are comments. `${PORT}` is a "
         "free number counted up from `startPort`. A model with `proxy` and without `cmd` is a "
@@ -97,10 +96,27 @@ class ModelConfig:
     """``NAME=value``, added to the inherited environment; the last of duplicates applies."""
     launcher: str = setting(
         "launcher",
-        Choice("local", words=LAUNCHER_NAMES),
-        "What starts the server. `local`: a process on this machine. Reserved: there is no other "
-        "launcher yet.",
+        Text(LOCAL, strict=True),
+        "What starts the server: a name of `launchers`, or `local`: a process on this machine.",
         restarts=True,
+    )
+    runs_on: LauncherConfig = derived(HERE, restarts=True, secret=True)  # noqa: RUF009 - frozen
+    """The settings of its launcher."""
+    resources: Resources = setting(
+        "resources",
+        RESOURCES,
+        "What the server needs on a machine of the cluster that its launcher uses.",
+        restarts=True,
+        initial=NO_RESOURCES,
+        live=False,
+    )
+    keeps_engine_env: bool = setting(
+        "engineEnv",
+        Choice("drop", words=("drop", "keep")),
+        "`keep`: the server gets the engine's own variables (`RAY_*`) and with them its rights, "
+        "for one that spreads over several machines itself. `drop`: it does not.",
+        restarts=True,
+        to=lambda word: word == "keep",
     )
 
     name: str = setting(

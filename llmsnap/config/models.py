@@ -14,6 +14,7 @@ from llmsnap.errors import CommandProblem, MacroProblem
 from . import filters
 from .keys import stored_values
 from .kinds import ValueReader
+from .launchers import HERE, LOCAL, LauncherConfig, Placement, launcher_of
 from .macros import Macros, define
 from .model_settings import EXTERNAL, ModelConfig
 from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, find_node, is_null
@@ -46,6 +47,8 @@ class PartialModel(NamedTuple):
     """Whether its command is not empty."""
     is_external: bool
     """Whether it has a proxy and no command: something else runs its server."""
+    launcher: str
+    """The name of what starts its server."""
 
 
 def partial_model(model_id: str, node: Node, macros: Macros, report: Report) -> PartialModel:
@@ -66,6 +69,7 @@ def partial_model(model_id: str, node: Node, macros: Macros, report: Report) -> 
         wants_port=_PORT in cmd,
         has_words=bool(words),
         is_external=_is_absent(entries.get("cmd")) and not _is_absent(entries.get("proxy")),
+        launcher=_expand(_text(entries.get("launcher")), macros) or LOCAL,
     )
 
 
@@ -146,12 +150,20 @@ _CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
 def finish(
-    model: PartialModel, port: int | None, inherits: Values[str, Any], report: Report
+    model: PartialModel,
+    port: int | None,
+    inherits: Values[str, Any],
+    launchers: Values[str, LauncherConfig],
+    report: Report,
 ) -> ModelConfig:
     """Return *model* with its port; missing settings are taken from *inherits* (of Config)."""
     path: Path = ("models", model.id)
-    macros = model.macros if port is None else model.macros.having({"PORT": port})
-    reader = ValueReader(report, macros)
+    reader = ValueReader(report, model.macros)
+    runs_on = launcher_of(model.launcher, launchers, model.node, path, reader)
+    given: dict[str, Any] = {} if port is None else {"PORT": port}
+    if "HOST" not in model.macros.names():  # files of before this macro may define it
+        given["HOST"] = runs_on.host
+    reader = ValueReader(report, model.macros.having(given))
     values = MODEL.read(model.node, path, reader)
     checks = _Checks(model, values, path, reader)
     sleep_endpoints, wake_endpoints = read_endpoints(values, inherits, model.node, path, reader)
@@ -167,10 +179,14 @@ def finish(
         "sleep_endpoints": sleep_endpoints,
         "wake_endpoints": wake_endpoints,
         "hooks": read_hooks(values["hooks"], (*path, "hooks"), reader),
+        "runs_on": runs_on,
     }
     if model.is_external:
-        own["launcher"] = EXTERNAL
+        own |= {"launcher": EXTERNAL, "runs_on": HERE}
         checks.without_command()
+    else:
+        placement = Placement(runs_on, values, model.node, path, reader)
+        own["resources"] = placement.resources(_words(values["cmd"]))
     plain = stored_values(ModelConfig, values, inherits)
     if model.id == _COMFYUI_MODEL:
         plain["ignore_websockets"] = True
@@ -223,8 +239,8 @@ class _Checks:
             self.advise("cmd", what, "put the path into single quotes, or write it with /")
 
     def without_command(self) -> None:
-        for name in ("cmdStop", "env"):
-            if self._values[name]:
+        for name in ("cmdStop", "env", "resources", "launcher"):
+            if self._values[name] != MODEL.default[name]:
                 self.advise(name, "has no effect: there is no cmd", "write cmd, or remove it")
 
     def proxy(self, port: int | None) -> str:

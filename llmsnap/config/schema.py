@@ -28,6 +28,7 @@ from .kinds import (
     Unsupported,
     Words,
 )
+from .launchers import Size
 from .memory import DEVICES_SCHEMA, SIZES_SCHEMA, Sizes
 from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
@@ -64,6 +65,7 @@ _SECTIONS = {
     "model": "A model: how its server is started, checked and stopped, and its limits.",
     "group": "Models that share rules.",
     "peer": "Another server, and the models it offers.",
+    "launcher": "An engine that runs servers on other machines.",
     "matrix": "Which models may be in memory together, as sets of combinations.",
     "memory": "What devices have, and what is done while their memory is not free.",
     "selector": "A name in requests whose target is chosen anew for each request.",
@@ -179,6 +181,7 @@ _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
     Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
     RawNode: _of_node,
     Sizes: lambda _: SIZES_SCHEMA,
+    Size: lambda _: _TEXT,
     Unsupported: lambda _: {},
     Duration: lambda _: {"type": "string", "pattern": r"^([0-9.]+(ns|us|µs|ms|s|m|h))+$|\$\{"},
     Choices: lambda kind: {

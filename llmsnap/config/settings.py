@@ -34,6 +34,7 @@ from .kinds import (
     Texts,
     Words,
 )
+from .launchers import LAUNCHER, LauncherConfig
 from .model_settings import (
     HEALTH_CHECK_TIMEOUT_S,
     LOAD_TIMEOUT_S,
@@ -425,6 +426,15 @@ class Config:
         part="peers",
     )
     """The peers, sorted by id; the first of those that offer a model serves it."""
+    launchers: Mapping[str, LauncherConfig] = setting(
+        "launchers",
+        RawNode(each="launcher"),
+        "Engines that run servers on other machines, by name. A model says `launcher: NAME`.",
+        initial=_EMPTY,
+        part="launchers",
+        live=False,
+    )
+    """Sorted by name; ``local`` is not among them."""
     selectors: Mapping[str, SelectorConfig] = setting(
         "selectors",
         RawNode(each="selector"),
@@ -567,6 +577,7 @@ EACH = {
     "model": MODEL,
     "group": GROUP,
     "peer": PEER,
+    "launcher": LAUNCHER,
     "selector": SELECTOR,
     "profile": PROFILE,
     "matrix": MATRIX,

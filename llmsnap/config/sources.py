@@ -95,7 +95,8 @@ def unreadable(source: str, error: OSError | ValueError) -> ConfigError:
 # --- several trees become one --------------------------------------------------------------------
 
 _UNIQUE = {
-    *((name,) for name in ("models", "groups", "profiles", "selectors", "peers", "matrix")),
+    *((name,) for name in ("models", "groups", "profiles", "selectors", "peers", "launchers")),
+    ("matrix",),
     ("routing", "router", "settings", "groups"),
     ("routing", "router", "settings", "matrix"),
 }

@@ -2,34 +2,29 @@
 
 Read ``base`` first: a Launcher starts a server from a LaunchSpec and returns a Handle, which has
 the server's URL and an event for its exit. ``local`` runs servers as child processes, ``external``
-is for servers that other programs run. A further
-launcher is a module beside it, its entry in LAUNCHERS, its name in
-``config.model_settings.LAUNCHER_NAMES``, and its commands in ``tests/launchers/test_contract.py``.
+is for servers that other programs run, ``cluster`` runs them as jobs of an engine on other
+machines; ``registry`` has them by name. All of them pass ``tests/launchers/test_contract.py``.
 """
 
-from collections.abc import Callable
-
-from llmsnap.config import EXTERNAL
 from llmsnap.launchers.base import ExitStatus, Handle, Launcher, LaunchSpec, Output
+from llmsnap.launchers.cluster import ClusterLauncher, NodeView, cluster_launcher, warm_up
 from llmsnap.launchers.external import ExternalLauncher
 from llmsnap.launchers.local import LocalLauncher, PidFile, reap_adopted
-from llmsnap.statedir import StateDir
-
-LAUNCHERS: dict[str, Callable[[StateDir], Launcher]] = {
-    "local": LocalLauncher.from_state,
-    EXTERNAL: ExternalLauncher.from_state,
-}
-"""How to make each launcher that a model may name, and that of models without a command."""
+from llmsnap.launchers.registry import Launchers
 
 __all__ = [
-    "LAUNCHERS",
+    "ClusterLauncher",
     "ExitStatus",
     "ExternalLauncher",
     "Handle",
     "LaunchSpec",
     "Launcher",
+    "Launchers",
     "LocalLauncher",
+    "NodeView",
     "Output",
     "PidFile",
+    "cluster_launcher",
     "reap_adopted",
+    "warm_up",
 ]

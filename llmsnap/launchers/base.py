@@ -9,11 +9,13 @@ applies, not the configured one. ``tests/launchers/test_contract.py`` tests ever
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gevent.event import Event
+
+from llmsnap.config import NO_RESOURCES, Resources
 
 Output = Callable[[bytes], object]
 """Receives the server's output, in chunks as they arrive; must never switch greenlets.
@@ -39,6 +41,12 @@ class LaunchSpec:
     """Time between SIGTERM and SIGKILL, should llmsnap be killed."""
     listens: bool = True
     """Whether the command itself listens at *url*; if not, another server may do so already."""
+    resources: Resources = NO_RESOURCES
+    """What it needs on the machine that the launcher finds."""
+    keeps_engine_env: bool = False
+    """Whether the server gets the variables that the engine sets for its jobs."""
+    makes_key: bool = True
+    """Whether a launcher on other machines makes a key for the server; else it has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,12 @@ class Handle(Protocol):
     """The server's URL."""
     local_pid: int | None
     """Its process id on this machine, for measuring its memory; None when it runs elsewhere."""
+    node: str
+    """The name of the machine that it runs on; empty: this one."""
+    key: str
+    """The key that requests to it need, made for this start; empty: none."""
+    is_adopted: bool
+    """Whether an earlier run started it: it may be asleep."""
     exited: Event
     """Set as soon as the server has ended, even while a descendant still holds its output open."""
     gone: Event
@@ -94,14 +108,17 @@ class Handle(Protocol):
         """
 
     def kill(self) -> None:
-        """Kill it and all its descendants at once. Never switches greenlets."""
+        """Kill it and all its descendants at once. Never switches greenlets.
+
+        On another machine: ask its engine for that, which takes the time of a ``stop``.
+        """
 
     def allow(self, grace_s: float) -> None:
         """Change the time between SIGTERM and SIGKILL, should llmsnap be killed. Never switches."""
 
 
 class Launcher(Protocol):
-    """Starts servers."""
+    """Starts servers. Launchers inherit what they leave out."""
 
     def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
         """Raise StartFailed for problems that can be detected before a start.
@@ -130,6 +147,21 @@ class Launcher(Protocol):
 
     def withhold(self, names: Iterable[str]) -> None:
         """Remove these variables, too, from the environment of servers started from now on."""
+
+    def adopt(self, specs: Sequence[LaunchSpec]) -> list[str]:
+        """Keep servers of an earlier run that *specs* would start; return their models. Blocks.
+
+        Called before ``stop_leftovers``, which stops the others. ``start`` returns a kept server.
+        """
+        del specs
+        return []
+
+    def trouble(self) -> str:
+        """Return why no server can be started now, as far as is known. Never switches."""
+        return ""
+
+    def release(self) -> None:
+        """Note that llmsnap ends. From now on ``stop`` leaves servers that the next run adopts."""
 
     def close(self) -> None:
         """End the launcher's own processes. Blocks, bounded."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.launchers.base import ExitStatus, LaunchSpec, Output
+from llmsnap.launchers.base import ExitStatus, Launcher, LaunchSpec, Output
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 
@@ -24,7 +24,7 @@ MISSES = 2
 """A server counts as gone after so many failed connects in a row."""
 
 
-class ExternalLauncher:
+class ExternalLauncher(Launcher):
     """Makes handles for servers that run already, or do not."""
 
     def __init__(self) -> None:
@@ -67,6 +67,8 @@ class ExternalServer:
         self.id = f"external-{spec.model_id}-{spec.generation}"
         self.url = spec.url
         self.local_pid: int | None = None
+        self.node = self.key = ""
+        self.is_adopted = False
         self.exited = Event()
         self.gone = Event()
         self.status: ExitStatus | None = None
@@ -107,12 +109,12 @@ class ExternalServer:
             self.gone.set()
 
 
-def is_listening(url: str) -> bool:
-    """Return whether a connection to the server at *url* can be opened. Blocks, bounded."""
+def is_listening(url: str, limit_s: float = CONNECT_S) -> bool:
+    """Return whether a connection to the server at *url* can be opened. Blocks up to *limit_s*."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S).close()
+        socket.create_connection((parts.hostname or "", port), timeout=limit_s).close()
     except OSError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Control calls to a server: health, sleep, wake. Only this module uses ``requests``.
+"""Control calls to a server: health, sleep, wake.
 
 ``localhost`` is never resolved: 127.0.0.1 is tried, then ::1. Proxies of the environment and
 password files are ignored (``trust_env`` is off).
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import gevent
-from gevent.queue import LifoQueue
 
 from llmsnap.config import Endpoint, HookCall
 from llmsnap.errors import ProcessError, Unreachable, UpstreamError, UpstreamTimeout
 from llmsnap.http import masked
+from llmsnap.launchers import warm_up
 from llmsnap.models.transition import Interrupt
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class Address:
     ip: str
     base_path: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
-    """Headers of every control call, as the configuration gives them."""
+    """Headers of every control call, as the configuration gives them, with *key*."""
+    key: str = field(default="", repr=False, compare=False)
+    """The key that this run of the server asks for; empty: none was made for it."""
     name: str = field(default="", compare=False)
 
     @property
@@ -168,16 +170,6 @@ def metrics_page(address: Address) -> bytes:
         log.debug("%s has no metrics: %s", address.called, error)
         return b""
     return body if status == 200 else b""
-
-
-def warm_up() -> None:
-    """Load the modules that ``send`` needs; called while a server starts anyway."""
-    import requests  # noqa: F401, PLC0415 - see send
-    from urllib3.connectionpool import ConnectionPool  # noqa: PLC0415
-
-    # The standard library's queue may switch greenlets while a pool is collected as garbage, and
-    # a greenlet that is killed at that moment prints an error. gevent's does not.
-    ConnectionPool.QueueCls = LifoQueue  # type: ignore[assignment]  # same methods
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,8 @@ from functools import partial
 
 from llmsnap.errors import HealthTimeout, UpstreamError
 from llmsnap.http import masked
-from llmsnap.models.control import Address, ControlCall, find_listener, send, warm_up
+from llmsnap.launchers import warm_up
+from llmsnap.models.control import Address, ControlCall, find_listener, send
 from llmsnap.models.progress import LoadProgress
 from llmsnap.models.transition import Interrupt
 

@@ -111,6 +111,8 @@ class Process:
         self._failed_with: Hashable | None = None
         self._generation = 0
         self._device = ""
+        self.is_placing = False
+        """Whether its start waits for a machine of a cluster."""
         self._next_settings: ModelConfig | None = None
         self._progress: LoadProgress | None = None
         self._files: AsyncResult[int] | None = None
@@ -141,6 +143,17 @@ class Process:
         """The id that the launcher gave this run of the server; None while there is none."""
         handle = self._running()
         return handle.id if handle else None
+
+    @property
+    def node(self) -> str:
+        """The machine that its server runs on; empty while it does not, or if it is this one."""
+        handle = self._running()
+        return handle.node if handle else ""
+
+    @property
+    def launcher_trouble(self) -> str:
+        """Why no server can be started now, as far as its launcher knows. Never switches."""
+        return self._launcher().trouble()
 
     @property
     def local_pid(self) -> int | None:
@@ -190,7 +203,7 @@ class Process:
         """
         _address_of(self.settings.proxy, self.settings)
         if self.state not in RESIDENT:
-            self._launcher().check(self._spec(), leaving)
+            self._launcher().check(self.launch_spec(), leaving)
 
     def ensure_ready(self) -> None:
         """Start or wake the server, and wait until it is healthy.
@@ -234,13 +247,13 @@ class Process:
 
     def note_files(self) -> None:
         """Record the state of the command's files after a failure. Blocks briefly."""
-        self._failed_with = self._launcher().fingerprint(self._spec())
+        self._failed_with = self._launcher().fingerprint(self.launch_spec())
 
     def files_have_changed(self) -> bool:
         """Whether a file of the command has changed since ``note_files``. Blocks briefly."""
         if self._failed_with is None:
             return False
-        now = self._launcher().fingerprint(self._spec())
+        now = self._launcher().fingerprint(self.launch_spec())
         return now is not None and now != self._failed_with
 
     def wait_end(self, address: Address, limit_s: float) -> ChildExited | None:
@@ -329,20 +342,27 @@ class Process:
         began = time.monotonic()
         self.load_steps = ()
         self._machine.fire(Trigger.START)
+        self._generation += 1
+        self._ended_in = None
+        self.is_placing = self.settings.runs_on.is_remote
         try:
-            self._generation += 1
-            self._ended_in = None
-            feed = self._output.feed
-            handle = self._handle = self._launcher().start(self._spec(), feed, transition.aborted)
+            feed, spec = self._output.feed, self.launch_spec()
+            handle = self._handle = self._launcher().start(spec, feed, transition.aborted)
         except LlmsnapError as error:
             self._machine.fire(Trigger.EXITED)
             raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
+        finally:
+            self.is_placing = False
         handle.exited.rawlink(self._on_exited)
-        address = _address_of(handle.url, self.settings)
+        address = _address_of(handle.url, self.settings, handle.key)
         check = self._check(handle)
         interrupt = self._interrupt(transition, handle)
         self._address = wait_healthy(check, address, interrupt)
         self.last_address = self._address
+        if handle.is_adopted and self.settings.can_sleep and is_sleeping(address, interrupt):
+            endpoints = self.settings.wake_endpoints
+            run_endpoints("wake", endpoints, self._address, interrupt, WakeFailed)
+            wait_healthy(check, address, interrupt)
         self._after("afterReady", self.settings.hooks.after_ready, interrupt, StartFailed)
         self._become_ready(transition, Trigger.START, began)
 
@@ -515,16 +535,21 @@ class Process:
             self._progress,
         )
 
-    def _spec(self) -> LaunchSpec:
+    def launch_spec(self) -> LaunchSpec:
+        """Return what its next start runs."""
         settings = self.settings
+        own_env = () if settings.runs_on.is_remote else settings.runs_on.env
         return LaunchSpec(
             model_id=self.model_id,
             cmd=settings.cmd,
             url=settings.proxy,
-            env=(*device_variables(self._device), *settings.env),
+            env=(*device_variables(self._device), *own_env, *settings.env),
             generation=self._generation,
             grace_s=settings.unload_timeout_s,
             listens=_mentions_port(settings) and settings.check_endpoint is not None,
+            resources=settings.resources,
+            keeps_engine_env=settings.keeps_engine_env,
+            makes_key=not settings.api_key,
         )
 
 
@@ -541,12 +566,13 @@ def device_variables(device: str) -> tuple[str, ...]:
     )
 
 
-def _address_of(url: str, settings: ModelConfig) -> Address:
+def _address_of(url: str, settings: ModelConfig, key: str = "") -> Address:
     """Return the address of control calls to a server at *url*. Raises: StartFailed."""
     try:
         address = parse_address(url)
         name = f"the server of {settings.id}"
-        return replace(address, name=name, headers=_control_headers(settings))
+        headers = _control_headers(settings, key)
+        return replace(address, name=name, headers=headers, key=key)
     except ValueError as error:
         what = f"{settings.id}: its proxy is no address"
         raise StartFailed(what, detail=f": {redact_text(str(error))}") from error
@@ -558,7 +584,7 @@ def _mentions_port(settings: ModelConfig) -> bool:
     return port is None or str(port) in "\n".join((settings.cmd, *settings.env))
 
 
-def _control_headers(settings: ModelConfig) -> tuple[tuple[str, str], ...]:
+def _control_headers(settings: ModelConfig, key: str) -> tuple[tuple[str, str], ...]:
     """Return the headers of health checks, sleep and wake calls beside their own."""
-    key = (("Authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
-    return key + settings.headers
+    key = settings.api_key or key
+    return ((("Authorization", f"Bearer {key}"),) if key else ()) + settings.headers

@@ -127,6 +127,11 @@ class RequestContext:
             (name, REDACTED if name.lower() in secret else value) for name, value in self.headers
         ]
 
+    def authorize(self, key: str) -> None:
+        """Have the upstream get *key*, in place of that of an earlier run. Never switches."""
+        kept = [one for one in self.headers if one[0] not in {"Authorization", "X-Api-Key"}]
+        self.headers = [*kept, ("Authorization", f"Bearer {key}"), ("X-Api-Key", key)]
+
     @property
     def log_ids(self) -> dict[str, Any]:
         """Its ids for log lines: ``extra=context.log_ids``."""

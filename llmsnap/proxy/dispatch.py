@@ -417,6 +417,8 @@ class Dispatcher:
             address = self._servers.address_of(lease.model_id)
         except NotReady as error:  # it ended since the lease was granted
             raise self._ended(context, ChildExited(str(error)), error) from error
+        if address.key:
+            context.authorize(address.key)
         exchange = Exchange(self._pool, address, context.timeouts)
         context.hold(lease, exchange)
         try:

@@ -273,7 +273,10 @@ def error_of(refuse: Refuse) -> LlmsnapError:
     """Return the error a refused request is answered with."""
     # The reason names other models and their requests: it is a detail, for admins.
     detail = f": {refuse.why}" if refuse.why else ""
-    return _error_of(refuse).amend(retry_after_s=refuse.retry_after_s, detail=detail)
+    retry_after_s = refuse.retry_after_s
+    if retry_after_s is None and isinstance(refuse.error, LlmsnapError):
+        retry_after_s = refuse.error.retry_after_s
+    return _error_of(refuse).amend(retry_after_s=retry_after_s, detail=detail)
 
 
 def _error_of(refuse: Refuse) -> LlmsnapError:

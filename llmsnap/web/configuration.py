@@ -124,12 +124,18 @@ def known_secrets(config: Config) -> Iterable[str]:
     """Yield every secret value the configuration holds."""
     yield from (key.key for key in config.api_keys)
     yield from (peer.api_key for peer in config.peers.values() if peer.api_key)
+    for launcher in config.launchers.values():
+        yield from filter(None, (launcher.token, *_secret_settings(launcher.env)))
     for model in config.models.values():
         yield from filter(None, (model.api_key, *(value for _, value in model.headers)))
-        for setting in model.env:
-            name, _, value = setting.partition("=")
-            if is_secret_name(name):
-                yield value
+        yield from _secret_settings(model.env)
+
+
+def _secret_settings(env: Iterable[str]) -> Iterable[str]:
+    for setting in env:
+        name, _, value = setting.partition("=")
+        if is_secret_name(name):
+            yield value
 
 
 # --- masking ------------------------------------------------------------------------------------

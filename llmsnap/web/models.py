@@ -18,7 +18,7 @@ from llmsnap import __version__
 from llmsnap.config import ModelConfig, PeerConfig
 from llmsnap.errors import BadRequest
 from llmsnap.http import ClientKey, masked
-from llmsnap.models import LoadState, State
+from llmsnap.models import LoadState, Process, State
 from llmsnap.proxy import read_body
 from llmsnap.routing import (
     DurationStats,
@@ -452,10 +452,23 @@ def running_entries(service: Service, key: ClientKey) -> list[Record]:
             "name": settings.name,
             "description": settings.description,
         }
-        progress = service.process(view.model_id).load_state
+        process = service.process(view.model_id)
         why = view.why if key.admin else ""
-        entries.append(entry | {"load": _load(progress), "why": why} | _now(view))
+        entry |= {"load": _load(process.load_state), "why": why}
+        entries.append(entry | _now(view) | _place(process))
     return entries
+
+
+def _place(process: Process) -> Record:
+    """Return where the server of a model on a cluster runs; empty for one on this machine."""
+    if not process.settings.runs_on.is_remote:
+        return {}
+    return {
+        "launcher": process.settings.launcher,
+        "node": process.node,
+        "phase": "placing" if process.is_placing else "",
+        "engine": process.launcher_trouble,
+    }
 
 
 def _load(progress: LoadState | None) -> Record | None:

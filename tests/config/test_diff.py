@@ -25,11 +25,12 @@ EDITS = {
     "sleepEndpoints": "[{endpoint: /s}]",
     "wakeEndpoints": "[{endpoint: /w}]",
     "compat": "{ignoreWebsockets: true}",
+    "engineEnv": "keep",
     "filters": "{stripParams: x}",
     "hooks": "{beforeStop: [{endpoint: /s}]}",
     **dict.fromkeys(("memory", "asleepMemory"), "1GiB"),
 }
-UNTOUCHED = {"macros", "launcher"}  # a change of macros alone changes nothing; one launcher
+UNTOUCHED = {"macros", "launcher"}  # macros alone change nothing; a launcher must exist
 
 
 def edit(key: ConfigKey) -> str:

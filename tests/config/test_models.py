@@ -94,7 +94,7 @@ def test_comments_are_gone_from_commands() -> None:
         ("cmd: '${a}'", "cmd", "macros refer to each other in a circle"),
         ("cmd: 's ${PORT}', proxy: 'http://[::1'", "proxy", "is not a valid URL"),
         ("cmd: 's ${PORT}', proxy: ''", "proxy", "must begin with http"),
-        ("cmd: 's ${PORT}', launcher: slurm", "launcher", "must be one of local"),
+        ("cmd: 's ${PORT}', launcher: slurm", "launcher", "there is no launcher"),
         ("cmd: 's ${PORT}', aliases: x", "aliases", "must be a list"),
         ("cmd: 's ${PORT}', sleepMode: ''", "sleepMode", "must be one of enable, disable"),
         ("cmd: 's ${PORT}', sleepMode: on", "sleepMode", "must be one of enable, disable"),

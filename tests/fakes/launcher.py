@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from gevent.event import Event
 
 from llmsnap.errors import StartFailed
-from llmsnap.launchers import ExitStatus, LaunchSpec, Output
+from llmsnap.launchers import ExitStatus, Launcher, LaunchSpec, Output
 
 
 class FakeHandle:
@@ -16,6 +16,8 @@ class FakeHandle:
         self.url = spec.url
         self.id = "fake-4711"
         self.local_pid = 4711
+        self.node = self.key = ""
+        self.is_adopted = False
         self.exited = Event()
         self.gone = Event()
         self.status: ExitStatus | None = None
@@ -43,7 +45,7 @@ class FakeHandle:
         self.grace_s = grace_s
 
 
-class FakeLauncher:
+class FakeLauncher(Launcher):
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
         self.checked: list[LaunchSpec] = []

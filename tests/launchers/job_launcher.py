@@ -14,7 +14,7 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from llmsnap.errors import StartFailed
-from llmsnap.launchers import ExitStatus, LaunchSpec, Output
+from llmsnap.launchers import ExitStatus, Launcher, LaunchSpec, Output
 from llmsnap.tasks import TaskGroup
 
 COMMANDS = {"serve", "hang", "speak", "fail", "stubborn", "lost", "queue"}
@@ -28,6 +28,8 @@ class Job:
         self.spec = spec
         self.id = job_id
         self.local_pid: int | None = None
+        self.node = self.key = ""
+        self.is_adopted = False
         self.exited = Event()
         self.gone = Event()
         self.status: ExitStatus | None = None
@@ -68,7 +70,7 @@ class Job:
         return [self.spec.cmd.encode()]
 
 
-class JobLauncher:
+class JobLauncher(Launcher):
     """Runs jobs; *owner* is whose they are."""
 
     def __init__(self, owner: str) -> None:

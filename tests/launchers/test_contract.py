@@ -13,14 +13,23 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.config import EXTERNAL, ModelConfig
-from llmsnap.config.model_settings import LAUNCHER_NAMES
+from llmsnap.config import LauncherConfig, ModelConfig
+from llmsnap.config.launchers import TYPES
 from llmsnap.errors import ChildExited, HealthTimeout, LoadAborted, StartFailed
-from llmsnap.launchers import LAUNCHERS as REGISTERED
-from llmsnap.launchers import Handle, Launcher, LaunchSpec, LocalLauncher
+from llmsnap.launchers import (
+    ClusterLauncher,
+    Handle,
+    Launcher,
+    LaunchSpec,
+    LocalLauncher,
+    Output,
+)
+from llmsnap.launchers.cluster.identity import Owner
+from llmsnap.launchers.cluster.ray import RayEngine
 from llmsnap.models import Process, State
 from llmsnap.tasks import TaskGroup
 from tests.fakes.ports import free_port
+from tests.launchers.fake_ray import TOKEN, FakeRay
 from tests.launchers.job_launcher import JobLauncher
 
 
@@ -41,6 +50,23 @@ class Kind:
     fails: str
     stubborn: str
     missing: str
+
+
+class RayLauncher(ClusterLauncher):
+    """The launcher for Ray, with a cluster of its own."""
+
+    def __init__(self, owner: str) -> None:
+        self.ray = FakeRay()
+        settings = LauncherConfig("farm", type="ray", address=self.ray.url, token=TOKEN)
+        super().__init__(settings, RayEngine(settings), Owner(owner))
+
+    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
+        self.ray.is_stuck = spec.cmd == "wait"
+        return super().start(spec, output, cancelled)
+
+    def close(self) -> None:
+        super().close()
+        self.ray.close()
 
 
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); "
@@ -67,12 +93,22 @@ LAUNCHERS = [
         stubborn="stubborn",
         missing="no-such-command",
     ),
+    Kind(
+        "ray",
+        RayLauncher,
+        runs="sleep 60",
+        serves=f"{sys.executable} -m http.server --bind 127.0.0.1 PORT",
+        waits="wait",
+        speaks="sh -c 'echo word; sleep 60'",
+        fails="sh -c 'exit 3'",
+        stubborn=f"{sys.executable} -c '{STUBBORN}time.sleep(60)'",
+        missing="",
+    ),
 ]
 
 
 def test_every_launcher_can_be_configured_and_passes_these() -> None:
-    started = set(REGISTERED) - {EXTERNAL}  # which starts nothing, see test_external
-    assert set(LAUNCHER_NAMES) == started <= {kind.name for kind in LAUNCHERS}
+    assert set(TYPES) <= {kind.name for kind in LAUNCHERS}
 
 
 class Bench:
@@ -98,7 +134,7 @@ class Bench:
         return handle
 
     def spec(self, cmd: str) -> LaunchSpec:
-        return LaunchSpec("m", cmd, "http://10.0.0.1:1")
+        return LaunchSpec("m", cmd, "http://127.0.0.1:1", grace_s=0.5)
 
     def process(self, cmd: str, limit_s: float = 10.0) -> Process:
         """A model over this launcher, with a configured address that only a local server uses."""

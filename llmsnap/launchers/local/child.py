@@ -22,7 +22,7 @@ from gevent.os import make_nonblocking, nb_read
 
 from llmsnap.config import split_command
 from llmsnap.errors import CommandProblem, StartFailed
-from llmsnap.launchers.base import ExitStatus, LaunchSpec, Output, exit_status
+from llmsnap.launchers.base import ExitStatus, Launcher, LaunchSpec, Output, exit_status
 from llmsnap.launchers.local import files, guardian, orphans, ports
 from llmsnap.launchers.local.guardian_client import GuardianClient
 from llmsnap.launchers.local.orphans import PidFile
@@ -44,7 +44,7 @@ EOF_GRACE_S = 0.5
 """Seconds for which output is read after the exit, while a descendant holds the pipe open."""
 
 
-class LocalLauncher:
+class LocalLauncher(Launcher):
     """Runs servers as children of this process.
 
     *instance* identifies llmsnap in their environment; a *pid_file* replaces a missing /proc.
@@ -128,6 +128,8 @@ class Child:
         self.id = ""
         self.url = spec.url
         self.local_pid: int | None = None
+        self.node = self.key = ""
+        self.is_adopted = False
         self.exited = Event()
         self.gone = Event()
         self.status: ExitStatus | None = None

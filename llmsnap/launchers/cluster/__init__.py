@@ -1,0 +1,29 @@
+"""Servers as jobs of a cluster's engine, which decides where they run and runs them.
+
+Read ``engine`` first: the interface to engines, with jobs as plain data. ``launcher`` starts,
+adopts and discards jobs, ``job`` is the handle of one, ``entrypoint`` makes its command, which runs
+``runner`` on the machine of the cluster. ``identity`` has ids and keys, ``rest`` makes calls. A
+further engine is a class for ``engine.Engine`` and its entry in ENGINES, its name in
+``config.launchers.TYPES``, and its fake in ``tests/launchers``.
+"""
+
+from collections.abc import Callable
+
+from llmsnap.config import LauncherConfig
+from llmsnap.launchers.cluster.engine import Engine, NodeView
+from llmsnap.launchers.cluster.identity import Owner
+from llmsnap.launchers.cluster.launcher import ClusterLauncher
+from llmsnap.launchers.cluster.ray import RayEngine
+from llmsnap.launchers.cluster.rest import warm_up
+from llmsnap.statedir import StateDir
+
+ENGINES: dict[str, Callable[[LauncherConfig], Engine]] = {"ray": RayEngine}
+"""How to make each engine, by the ``type`` of its launcher."""
+
+
+def cluster_launcher(settings: LauncherConfig, state: StateDir) -> ClusterLauncher:
+    """Return the launcher with these settings. Blocks briefly, on the state directory."""
+    return ClusterLauncher(settings, ENGINES[settings.type](settings), Owner.from_state(state))
+
+
+__all__ = ["ENGINES", "ClusterLauncher", "NodeView", "cluster_launcher", "warm_up"]

@@ -1,0 +1,341 @@
+"""Starts servers as jobs of an engine: waits for a machine, adopts jobs, gets rid of others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Hashable, Iterable, Sequence
+
+import gevent
+from gevent.event import Event
+
+from llmsnap.config import LauncherConfig, split_command
+from llmsnap.errors import CommandProblem, EngineDown, NoCapacity, Rejected, StartFailed
+from llmsnap.launchers.base import Launcher, LaunchSpec, Output
+from llmsnap.launchers.cluster.engine import Engine, JobPhase, JobRequest, JobView, NodeView
+from llmsnap.launchers.cluster.entrypoint import COMMAND, environment
+from llmsnap.launchers.cluster.identity import Owner
+from llmsnap.launchers.cluster.job import ClusterJob, metadata_of
+from llmsnap.launchers.cluster.runner import BUSY, LATE
+from llmsnap.tasks import TaskGroup
+
+log = logging.getLogger(__name__)
+
+PLACING_S = 0.1
+"""Seconds between two looks at a job that waits for a machine."""
+RETRY_S = 5.0
+"""What a client should wait after NoCapacity."""
+BEGIN_LIMIT_S = 5.0
+"""How long a start waits for the first line of the runner; the server may listen before that."""
+UNKNOWN_TIMES = 8
+"""How often the engine must not know a job that has to end: one that was sent may yet arrive."""
+SWEEP_S = 1.0
+LONGEST_SWEEP_S = 10.0
+LAST_WORD_S = 1.0
+"""How long the end of llmsnap waits for jobs that have to end."""
+LEFTOVER_LIMIT_S = 15.0
+"""How long the start of llmsnap waits for jobs of an earlier run to end."""
+
+
+class ClusterLauncher(Launcher):
+    """Runs servers as jobs of *engine*."""
+
+    def __init__(self, settings: LauncherConfig, engine: Engine, owner: Owner) -> None:
+        self.settings = settings
+        self.is_leaving = False
+        self._engine = engine
+        self._owner = owner
+        self.job_tasks = TaskGroup(f"jobs of {settings.id}")
+        self._tasks = TaskGroup(f"launcher {settings.id}")
+        self._adoptable: dict[str, JobView] = {}
+        """Jobs of an earlier run by the digest of their start."""
+        self._unwanted: dict[str, str] = {}
+        """Jobs that have to end, whatever they do now, with their models."""
+        self._lost: dict[str, float] = {}
+        """Nodes that do not answer, and until when they are avoided."""
+        self._trouble = ""
+
+    def __repr__(self) -> str:
+        return f"<ClusterLauncher {self.settings.id}, {self._trouble or 'reachable'}>"
+
+    # --- starts ----------------------------------------------------------------------------------
+
+    def check(self, spec: LaunchSpec, leaving: frozenset[str] = frozenset()) -> None:
+        """Raise StartFailed if there is no command, or the engine cannot be used. Blocks."""
+        check_command(spec)
+        try:
+            self._engine.version()
+        except StartFailed as error:
+            self.note_engine(str(error))
+            raise named(error, spec.model_id) from error
+        self.note_engine("")
+
+    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> ClusterJob:
+        """Return the job of *spec* once its runner has a machine and its port. Blocks.
+
+        Raises: NoCapacity, Rejected, EngineDown; StartFailed when *cancelled*.
+        """
+        check_command(spec)
+        digest = self._owner.digest(spec, self.settings)
+        adopted = self._adoptable.pop(digest, None)
+        if adopted is not None:
+            log.info("<%s> adopted job %s on %s", spec.model_id, adopted.id, adopted.node)
+            job = self._opened(spec, adopted, output)
+            job.is_adopted = True
+            return job
+        avoid = self._nodes_to_avoid()
+        job = self._run(spec, digest, avoid, output, cancelled)
+        if not was_busy(job):
+            return job
+        log.warning(
+            "<%s> its port is in use on %s: trying another machine", spec.model_id, job.node
+        )
+        job = self._run(spec, digest, (*avoid, job.node_id), output, cancelled)
+        if not was_busy(job):
+            return job
+        what = f"{spec.model_id}: its port is in use on {job.node}"
+        raise StartFailed(what, detail="; give the model another port, or stop what uses it there")
+
+    def _run(
+        self,
+        spec: LaunchSpec,
+        digest: str,
+        avoid: tuple[str, ...],
+        output: Output,
+        cancelled: Event,
+    ) -> ClusterJob:
+        """Return a job that has a machine, once its runner has its port or has ended. Blocks."""
+        job = self._opened(spec, self._placed(spec, digest, avoid, cancelled), output)
+        gevent.wait((job.began, cancelled), timeout=BEGIN_LIMIT_S, count=1)
+        if job.status is not None and job.status.code == LATE:
+            raise self._no_capacity(spec)
+        return job
+
+    def _opened(self, spec: LaunchSpec, view: JobView, output: Output) -> ClusterJob:
+        key = self._owner.key_of(view.id) if spec.makes_key else ""
+        job = ClusterJob(spec, view.id, key, output, self._engine, self)
+        job.open(view)
+        return job
+
+    def _placed(
+        self, spec: LaunchSpec, digest: str, avoid: tuple[str, ...], cancelled: Event
+    ) -> JobView:
+        """Return the job once it runs. After an error it never runs the server. Blocks."""
+        limit_s = self.settings.placement_timeout_s
+        deadline = time.monotonic() + limit_s
+        request = self._request(spec, digest, avoid, time.time() + limit_s)
+        is_placed = False
+        try:
+            view = self._waited(request, deadline, cancelled)
+            # Of one that has ended already, the watch takes output and status.
+            is_placed = view is not None and (
+                view.phase is JobPhase.RUNNING or view.code is not None
+            )
+        except StartFailed as error:
+            raise named(error, spec.model_id) from error
+        finally:
+            if not is_placed:
+                self._discard(request.id, spec.model_id)
+        if view is not None and is_placed:
+            return view
+        if view is not None and not view.is_lost:
+            raise Rejected(f"{spec.model_id}: its job was not run", detail=f": {view.reason}")
+        if cancelled.is_set():
+            raise StartFailed(f"{spec.model_id}: its start was cancelled")
+        raise self._no_capacity(spec)
+
+    def _waited(self, request: JobRequest, deadline: float, cancelled: Event) -> JobView | None:
+        """Submit a job, and return it once it runs or has ended; None when that takes too long.
+
+        An engine that does not answer is asked again: the id of the job makes that safe.
+        """
+        is_submitted = False
+        down: EngineDown | None = None
+        while not cancelled.is_set() and time.monotonic() < deadline:
+            try:
+                if not is_submitted:
+                    self._engine.submit(request)
+                is_submitted = True
+                view = self._engine.look(request.id)
+            except EngineDown as error:
+                down = EngineDown(str(error), RETRY_S, error.detail)
+                self.note_engine(str(error))
+            else:
+                down = None
+                self.note_engine("")
+                if view.phase is JobPhase.ENDED or (view.phase is JobPhase.RUNNING and view.host):
+                    return view
+            cancelled.wait(PLACING_S if down is None else SWEEP_S)
+        if down is not None and not cancelled.is_set():
+            raise down
+        return None
+
+    def _request(
+        self, spec: LaunchSpec, digest: str, avoid: tuple[str, ...], not_after: float
+    ) -> JobRequest:
+        job_id = self._owner.new_job_id(spec.model_id)
+        key = self._owner.key_of(job_id) if spec.makes_key else ""
+        return JobRequest(
+            id=job_id,
+            owner=self._owner.id,
+            command=COMMAND,
+            env=environment(spec, self.settings, job_id, key, not_after),
+            resources=spec.resources,
+            metadata=metadata_of(spec, digest),
+            grace_s=spec.grace_s,
+            avoid=avoid,
+        )
+
+    def _no_capacity(self, spec: LaunchSpec) -> NoCapacity:
+        wants = spec.resources
+        need = f"{wants.gpus or 0:g} GPUs" if wants.gpus != 1 else "1 GPU"
+        what = (
+            f"{spec.model_id}: no machine of {self.settings.id} was free within "
+            f"{self.settings.placement_timeout_s:g} s"
+        )
+        detail = f"; it needs {need}, {free_of(self.nodes())}"
+        return NoCapacity(what, retry_after_s=RETRY_S, detail=detail)
+
+    def nodes(self) -> list[NodeView]:
+        """Return the machines as the engine describes them; empty when it does not. Blocks."""
+        try:
+            return self._engine.nodes()
+        except StartFailed as error:
+            log.debug("%s: %s", self.settings.id, error)
+            return []
+
+    # --- jobs of an earlier run ------------------------------------------------------------------
+
+    def adopt(self, specs: Sequence[LaunchSpec]) -> list[str]:
+        """See Launcher.adopt."""
+        wanted = {self._owner.digest(spec, self.settings): spec.model_id for spec in specs}
+        for job in self._found():
+            digest = job.metadata.get("digest", "")
+            if digest in wanted and job.phase is JobPhase.RUNNING and digest not in self._adoptable:
+                self._adoptable[digest] = job
+        return sorted(wanted[digest] for digest in self._adoptable)
+
+    def stop_leftovers(self) -> list[str]:
+        """Stop the jobs of an earlier run that were not adopted. Blocks, bounded."""
+        kept = {job.id for job in self._adoptable.values()}
+        left = [job for job in self._found() if job.id not in kept]
+        return [self._stop_leftover(job) for job in left]
+
+    def _stop_leftover(self, job: JobView) -> str:
+        model_id = job.metadata.get("model", "unknown")
+        self._discard(job.id, model_id)
+        deadline = time.monotonic() + LEFTOVER_LIMIT_S
+        while job.id in self._unwanted and time.monotonic() < deadline:
+            gevent.sleep(PLACING_S)
+        return f"job {job.id} of model {model_id}, on {self.settings.id}"
+
+    def _found(self) -> list[JobView]:
+        try:
+            return [
+                job for job in self._engine.jobs(self._owner.id) if job.id not in self._unwanted
+            ]
+        except StartFailed as error:
+            log.warning("%s: jobs of an earlier run are not known: %s", self.settings.id, error)
+            self.note_engine(str(error))
+            return []
+
+    def _discard(self, job_id: str, model_id: str) -> None:
+        """Get rid of a job in the background, whatever it does now. Never switches."""
+        self._unwanted[job_id] = model_id
+        self._tasks.spawn(f"end {job_id}", self._end_job, job_id)
+
+    def _end_job(self, job_id: str) -> None:
+        """Ask for the end of a job until the engine says that it has ended, or is not known."""
+        pause_s, unknown = PLACING_S, 0
+        while True:
+            try:
+                view = self._engine.look(job_id)
+                if view.phase is JobPhase.ENDED:
+                    self._engine.forget(job_id)
+                    break
+                if view.phase is JobPhase.UNKNOWN:
+                    unknown += 1
+                    if unknown >= UNKNOWN_TIMES:
+                        break
+                else:
+                    unknown = 0
+                    self._engine.cancel(job_id)
+            except StartFailed as error:
+                log.debug("%s: %s", self.settings.id, error)
+            gevent.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, LONGEST_SWEEP_S)
+        self._unwanted.pop(job_id, None)
+
+    # --- what jobs report ------------------------------------------------------------------------
+
+    def note_engine(self, trouble: str) -> None:
+        """See Keeper. The first call that fails is logged, and the first that works again."""
+        if trouble and not self._trouble:
+            log.error("launcher %s: %s; servers that run go on serving", self.settings.id, trouble)
+        elif self._trouble and not trouble:
+            log.info("launcher %s answers again", self.settings.id)
+        self._trouble = trouble
+
+    def note_lost(self, job: ClusterJob) -> None:
+        """See Keeper."""
+        log.error("<%s> lost: nothing answers at %s", job.spec.model_id, job.url)
+        if job.node_id:
+            self._lost[job.node_id] = time.monotonic() + self.settings.lost_after_s
+        self._discard(job.job_id, job.spec.model_id)
+
+    def _nodes_to_avoid(self) -> tuple[str, ...]:
+        now = time.monotonic()
+        self._lost = {node: until for node, until in self._lost.items() if until > now}
+        return tuple(self._lost)
+
+    # --- the rest of Launcher --------------------------------------------------------------------
+
+    def fingerprint(self, spec: LaunchSpec) -> Hashable | None:
+        """Return None: the files are on other machines."""
+        return None
+
+    def withhold(self, names: Iterable[str]) -> None:
+        """See Launcher.withhold: servers get no environment from here."""
+
+    def trouble(self) -> str:
+        """See Launcher.trouble."""
+        return self._trouble
+
+    def release(self) -> None:
+        """See Launcher.release."""
+        self.is_leaving = self.settings.keeps
+
+    def describe(self) -> str:
+        """Return the engine's name and version. Raises: EngineDown, Rejected. Blocks."""
+        return self._engine.version()
+
+    def close(self) -> None:
+        """End watching; jobs that had to end and have not are found by the next run. Blocks."""
+        self.job_tasks.kill()
+        if left := self._tasks.close(0.0 if self._trouble else LAST_WORD_S):
+            log.warning("launcher %s: not confirmed: %s", self.settings.id, ", ".join(left))
+        self._engine.close()
+
+
+def check_command(spec: LaunchSpec) -> None:
+    """Raise StartFailed if there is no command."""
+    try:
+        split_command(spec.cmd)
+    except CommandProblem as error:
+        raise StartFailed(f"{spec.model_id}: {error}") from error
+
+
+def was_busy(job: ClusterJob) -> bool:
+    """Return whether *job* ended because its port was in use on its machine."""
+    return job.status is not None and job.status.code == BUSY
+
+
+def named(error: StartFailed, model_id: str) -> StartFailed:
+    """Return *error* of an engine as one of a model."""
+    return type(error)(f"{model_id}: {error}", error.retry_after_s, error.detail)
+
+
+def free_of(nodes: Iterable[NodeView]) -> str:
+    """Return which GPUs are free where, in words."""
+    listed = [f"{node.name} {node.free_gpus:g} of {node.gpus:g}" for node in nodes if node.gpus]
+    return f"free are {', '.join(listed)}" if listed else "and no machine with GPUs is known"

@@ -1,0 +1,159 @@
+"""Calls to the REST interface of an engine, with bounds on their time and the size of replies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.queue import LifoQueue
+
+from llmsnap.errors import EngineDown, Rejected
+
+if TYPE_CHECKING:
+    import requests
+
+CONNECT_LIMIT_S = 3.0
+LIMIT_S = 10.0
+MOST_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 65536
+MOST_SHOWN = 500
+"""Characters of a reply in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply: *data* is its JSON; None if it is none."""
+
+    status: int
+    data: Any
+    text: str
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the call succeeded."""
+        return 200 <= self.status < 300
+
+    def __str__(self) -> str:
+        return f"{self.status} {' '.join(self.text.split())[:MOST_SHOWN]}"
+
+
+class RestClient:
+    """The connections to one engine. *name* is what messages call it.
+
+    Proxies and password files of the environment are ignored, redirects are not followed.
+    """
+
+    def __init__(self, name: str, address: str, headers: Mapping[str, str]) -> None:
+        self.name = name
+        self._address = address.rstrip("/")
+        self._headers = dict(headers)
+        self._session: requests.Session | None = None
+
+    def __repr__(self) -> str:
+        return f"<RestClient of {self.name}>"
+
+    def call(self, method: str, path: str, body: Any = None, *, limit_s: float = LIMIT_S) -> Answer:
+        """Make one call; *body* is sent as JSON. Blocks up to *limit_s*.
+
+        Raises: EngineDown, also for 502 to 504; Rejected for a token that is refused.
+        """
+        late = EngineDown(f"{self.name} did not answer within {limit_s:g} s")
+        url = self._address + path
+        with gevent.Timeout(limit_s, late), self._open(method, url, body, limit_s) as reply:
+            text = self._whole(reply).decode("utf-8", "replace")
+        try:
+            data = json.loads(text) if text else None
+        except ValueError:
+            data = None
+        return Answer(reply.status_code, data, text)
+
+    def stream(self, url: str) -> Iterator[bytes]:
+        """Yield the pieces of a reply that goes on without end. Raises: as ``call``.
+
+        *url* is a path of the engine, or an address. Not bounded: its greenlet is killed.
+        """
+        import requests  # noqa: PLC0415 - see warm_up
+
+        url = self._address + url if url.startswith("/") else url
+        reply = self._open("GET", url, None, None)
+        with reply:
+            if reply.status_code >= 300:
+                raise EngineDown(f"{self.name} has no output: {reply.status_code}")
+            try:
+                while piece := reply.raw.read1(PIECE_BYTES, decode_content=True):
+                    yield piece
+            except (requests.RequestException, OSError, _urllib3_error()) as error:
+                raise EngineDown(f"{self.name} broke off: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            self._session.close()
+
+    def _open(
+        self, method: str, url: str, body: Any, read_limit_s: float | None
+    ) -> requests.Response:
+        import requests  # noqa: PLC0415 - see warm_up
+
+        if self._session is None:
+            warm_up()
+            self._session = requests.Session()
+            self._session.trust_env = False
+        try:
+            reply = self._session.request(
+                method,
+                url,
+                json=body,
+                headers={**self._headers, "Accept-Encoding": "identity"},
+                timeout=(CONNECT_LIMIT_S, read_limit_s),
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, OSError) as error:
+            raise EngineDown(f"{self.name} does not answer", detail=f": {_cause(error)}") from error
+        if reply.status_code in (401, 403):
+            reply.close()
+            raise Rejected(f"{self.name} refuses the token", detail=f": {reply.status_code}")
+        if reply.status_code in (502, 503, 504):
+            reply.close()
+            raise EngineDown(f"{self.name} answered {reply.status_code}")
+        return reply
+
+    def _whole(self, reply: requests.Response) -> bytes:
+        import requests  # noqa: PLC0415 - see warm_up
+
+        body = b""
+        try:
+            for piece in reply.iter_content(PIECE_BYTES):
+                body += piece
+                if len(body) > MOST_BYTES:
+                    raise EngineDown(f"{self.name}: a reply is larger than {MOST_BYTES} bytes")
+        except (requests.RequestException, OSError) as error:
+            raise EngineDown(f"{self.name} broke off", detail=f": {_cause(error)}") from error
+        return body
+
+
+def warm_up() -> None:
+    """Load requests, which takes 60 ms that a program which only starts need not pay."""
+    import requests  # noqa: F401, PLC0415 - see above
+    from urllib3.connectionpool import ConnectionPool  # noqa: PLC0415
+
+    # The standard library's queue may switch greenlets while a pool is collected as garbage, and
+    # a greenlet that is killed at that moment prints an error. gevent's does not.
+    ConnectionPool.QueueCls = LifoQueue  # type: ignore[assignment]  # same methods
+
+
+def _urllib3_error() -> type[Exception]:
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
+    return HTTPError
+
+
+def _cause(error: BaseException) -> str:
+    """Return the text of the innermost cause, without object addresses."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

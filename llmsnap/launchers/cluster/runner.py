@@ -1,0 +1,245 @@
+"""Runs one server on a machine of a cluster; it is sent along with the job that starts it.
+
+Standard library, Python 3.8 and Linux, nothing of llmsnap. Engines end a job without all of its
+processes (Ray forgets those that were re-parented), so this process stands between engine and
+server: it adopts every descendant, forwards the output, and ends when none is left.
+
+Its parameters are a JSON object in the variable LLMSNAP_RUN, the server's key is in LLMSNAP_KEY.
+It prints a line when the server starts and one when all has ended, both with PREFIX.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+PREFIX = "LLMSNAP1"
+LATE = 75
+"""Exit code of a start after the deadline: the server was not run."""
+BUSY = 76
+"""Exit code when the port is in use: the server was not run."""
+NOT_FOUND = 127
+ENGINE_PREFIXES = ("RAY_", "SLURM", "SBATCH_", "SRUN_")
+EXIT_GRACE_S = 1.0
+"""How long descendants may outlive a server that has ended by itself, before they are killed."""
+KILL_LIMIT_S = 10.0
+PAUSE_S = 0.05
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(environ: dict[str, str]) -> int:
+    """Run the server that *environ* describes; return the exit code of the job."""
+    run = json.loads(environ.pop("LLMSNAP_RUN"))
+    key = environ.pop("LLMSNAP_KEY", "")
+    if time.time() > run["not_after"]:
+        print("too late: this start was given up", flush=True)
+        return LATE
+    if is_in_use(run["bind"], run["port"]):
+        print("port", run["port"], "is in use on", socket.gethostname(), flush=True)
+        return BUSY
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    argv = [word.replace("${UPSTREAM_KEY}", key) for word in run["argv"]]
+    print(
+        PREFIX,
+        f"gen={run['gen']} host={socket.gethostname()} port={run['port']} pid={os.getpid()}"
+        f" t={time.time():.3f}",
+        flush=True,
+    )
+    code = ServerTree(run).run(argv, server_environment(environ, key, keeps_engine=run["keep_env"]))
+    print(PREFIX, f"exit={code}", flush=True)
+    return code
+
+
+def is_in_use(host: str, port: int) -> bool:
+    """Return whether the port is in use on this machine; 0 never is."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE  # of others the server says more itself
+    return False
+
+
+def server_environment(environ: dict[str, str], key: str, *, keeps_engine: bool) -> dict[str, str]:
+    """Return the server's environment: without the engine's variables, with the server's *key*."""
+    dropped = ("LLMSNAP_",) if keeps_engine else ("LLMSNAP_", *ENGINE_PREFIXES)
+    keys = dict.fromkeys(("LLAMA_API_KEY", "VLLM_API_KEY"), key) if key else {}
+    kept = {name: value for name, value in environ.items() if not name.startswith(dropped)}
+    return {**keys, **kept}
+
+
+def descendants() -> list[int]:
+    """Return the process ids of all that descends from this process, zombies left out."""
+    below: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != b"Z":
+            below.setdefault(int(parent), []).append(int(name))
+    found, ahead = [], [os.getpid()]
+    while ahead:
+        children = below.get(ahead.pop(), [])
+        found += children
+        ahead += children
+    return found
+
+
+def signal_all(number: int) -> bool:
+    """Signal all descendants; return whether there were any."""
+    pids = descendants()
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            continue
+    return bool(pids)
+
+
+class ServerTree:
+    """The server and all its descendants."""
+
+    def __init__(self, run: dict) -> None:  # type: ignore[type-arg]
+        self.grace_s = float(run["grace"])
+        self.output_left = int(run["cap"])
+        self.code: int | None = None
+        self.pid = 0
+        self.ends_at: float | None = None
+        """When what is left is killed; None while the server may run."""
+        self.stops = 0
+
+    def run(self, argv: list[str], env: dict[str, str]) -> int:
+        """Run the server until nothing of it is left; return its exit code as a shell shows it."""
+        wake_up, wake = os.pipe()
+        for fd in (wake_up, wake):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self.ask_to_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes the loop
+        output, writer = os.pipe()
+        try:
+            server = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                env=env,
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            print(f"cannot run {argv[0]}: {error.strerror}", flush=True)
+            return NOT_FOUND
+        finally:
+            os.close(writer)
+        self.pid = server.pid
+        self.watch(output, wake_up)
+        self.copy(output)
+        self.reap()
+        server.returncode = 128 + signal.SIGKILL if self.code is None else self.code
+        return server.returncode
+
+    def ask_to_stop(self, *_: object) -> None:
+        """Note a signal: the first one begins the grace, the second one ends it."""
+        self.stops += 1
+
+    def watch(self, output: int, wake_up: int) -> None:
+        """Forward the output and reap, until the last descendant has ended."""
+        os.set_blocking(output, False)
+        open_fds = [output, wake_up]
+        asked = 0
+        while True:
+            timeout = None if self.ends_at is None else PAUSE_S
+            ready = select.select(open_fds, [], [], timeout)[0]
+            if wake_up in ready:
+                os.read(wake_up, 4096)
+            if output in ready and not self.copy(output):
+                open_fds.remove(output)
+            self.reap()
+            if self.stops > asked:
+                self.end(self.grace_s if self.stops == 1 else 0.0)
+                asked = self.stops
+            elif self.code is not None and self.ends_at is None:
+                self.end(min(self.grace_s, EXIT_GRACE_S))
+            if self.ends_at is not None and self.is_over(time.monotonic()):
+                return
+
+    def end(self, grace_s: float) -> None:
+        """Ask all to end, and have what is left after *grace_s* killed."""
+        signal_all(signal.SIGTERM)
+        self.ends_at = time.monotonic() + grace_s
+
+    def is_over(self, now: float) -> bool:
+        """Return whether nothing is left; kill what is left when the grace is over."""
+        ends_at = self.ends_at or now
+        if now < ends_at:
+            return not descendants()
+        return not signal_all(signal.SIGKILL) or now > ends_at + KILL_LIMIT_S
+
+    def reap(self) -> None:
+        """Collect all children that have ended, adopted ones too."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                ended = os.WIFEXITED(status)
+                self.code = os.WEXITSTATUS(status) if ended else 128 + os.WTERMSIG(status)
+
+    def copy(self, output: int) -> bool:
+        """Forward what can be read of the output; return False at its end.
+
+        Beyond its limit it is dropped: engines never shorten the log of a job.
+        """
+        while True:
+            try:
+                data = os.read(output, 65536)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            if self.output_left > 0:
+                write_all(data[: self.output_left])
+                self.output_left -= len(data)
+                if self.output_left <= 0:
+                    write_all(b"\n[the log of this run is full: later lines are not kept]\n")
+
+
+def write_all(data: bytes) -> None:
+    """Write *data* to standard output; where that is closed, the output is lost."""
+    while data:
+        try:
+            data = data[os.write(1, data) :]
+        except OSError:
+            return
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when the runner ends; called in the new process."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))  # type: ignore[arg-type]

@@ -1,0 +1,99 @@
+"""Launchers: engines on other machines, and what a model asks of one."""
+
+import pytest
+
+from llmsnap.config import compare, loads
+from tests.config.reading import advice, config, problems
+
+FARM = "launchers: {farm: {type: ray, address: 'http://head:8265', token: t0ken}}\n"
+GPU = "resources: {gpus: 1}"
+
+
+def on_farm(entry: str, cmd: str = "srv ${PORT}") -> str:
+    return f"{FARM}models:\n  m: {{cmd: '{cmd}', launcher: farm, {entry}}}\n"
+
+
+def test_a_model_gets_the_settings_of_its_launcher_and_the_macros_that_go_with_it() -> None:
+    found = config(
+        FARM.replace("}}", ", bind: 10.0.0.7, env: {HF_HOME: /hf, N: 1}, onExit: keep}}")
+        + "models:\n"
+        + "  far: {cmd: 's -h ${HOST} -k ${UPSTREAM_KEY} ${PORT}', launcher: farm,"
+        + " resources: {gpus: 0.5, ram: 2GiB, labels: {zone: 1}, custom: {ssd: 2}}}\n"
+        + "  near: {cmd: 's -h ${HOST} ${PORT}'}\n"
+    )
+    far, near = found.models["far"], found.models["near"]
+    assert far.cmd == "s -h 10.0.0.7 -k ${UPSTREAM_KEY} 5800"
+    assert far.runs_on is found.launchers["farm"]
+    assert far.runs_on.env == ("HF_HOME=/hf", "N=1")
+    assert far.runs_on.keeps
+    wants = far.resources
+    assert (wants.gpus, wants.ram_bytes) == (0.5, 2 * 1024**3)
+    assert (dict(wants.labels), dict(wants.custom)) == ({"zone": "1"}, {"ssd": 2})
+    assert near.cmd == "s -h 127.0.0.1 5801"
+    assert not near.runs_on.is_remote
+
+
+def test_a_macro_of_that_name_in_the_file_wins() -> None:
+    found = config("macros: {HOST: gpu.lan}\nmodels: {m: {cmd: 's ${HOST} ${PORT}'}}")
+    assert found.models["m"].cmd == "s gpu.lan 5800"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            on_farm(GPU).replace("launcher: farm", "launcher: farn"),
+            'there is no launcher "farn" - did you',
+        ),
+        (on_farm(f"cmdStop: 'kill ${{PID}}', {GPU}"), "models.m.cmdStop: runs on this machine"),
+        (on_farm(GPU, "s --host 127.0.0.1 ${PORT}"), "--host 127.0.0.1 is reached from its own"),
+        (on_farm(GPU, "s --host=localhost ${PORT}"), "models.m.cmd: --host localhost is reached"),
+        (on_farm("resources: {gpus: 1.5}"), "models.m.resources.gpus: must be a whole number"),
+        (on_farm("resources: {ram: 64}"), "models.m.resources.ram: must be a size such as"),
+        ("models: {m: {cmd: 's ${PORT} ${UPSTREAM_KEY}'}}", "${UPSTREAM_KEY} is there with"),
+        (FARM.replace(", token: t0ken", ""), "launchers.farm.token: is missing"),
+        (FARM.replace("type: ray, ", ""), "launchers.farm.type: is missing"),
+        (FARM.replace("http://head:8265", "head"), 'launchers.farm.address: "head" must begin'),
+        (FARM.replace("farm", "local"), '"local" is always there'),
+        (FARM.replace("farm", "a b"), "is no name of a launcher"),
+        (FARM.replace("}}", ", env: {A-B: 1}}}"), '"A-B" is no name of a variable'),
+        (FARM.replace("token:", "tokn:"), "launchers.farm.tokn: unknown key"),
+    ],
+)
+def test_mistakes_are_told_with_what_to_do(text: str, words: str) -> None:
+    found = problems(text)
+    assert any(words in each and " - " in each for each in found), found
+
+
+def test_an_engine_without_a_token_has_to_be_wanted() -> None:
+    assert config(FARM.replace("token: t0ken", "insecure: true")).launchers["farm"].insecure
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (on_farm("ttl: 1"), "models.m.resources.gpus: is absent"),
+        ("models: {m: {cmd: 's ${PORT}', resources: {gpus: 1}}}", "models.m.resources: has no"),
+        ("models: {m: {cmd: 's ${PORT}', engineEnv: keep}}", "models.m.engineEnv: has no effect"),
+    ],
+)
+def test_what_is_odd_is_told(text: str, words: str) -> None:
+    assert [each for each in advice(text) if words in each]
+
+
+def test_a_token_is_shown_nowhere_and_its_variable_kept_from_servers() -> None:
+    text = FARM.replace("t0ken", "${env.RAY_AUTH_TOKEN}")
+    found = config(text, RAY_AUTH_TOKEN="s3cret")
+    assert found.launchers["farm"].token == "s3cret"
+    assert "s3cret" not in repr(found)
+    assert found.key_variables == {"RAY_AUTH_TOKEN"}
+
+
+def test_a_changed_launcher_restarts_its_models_alone() -> None:
+    near = "  n: {cmd: 's ${PORT}'}\n"
+    old = loads(on_farm(GPU) + near, environ={})
+    moved = loads(on_farm(GPU).replace("head", "other") + near, environ={}, previous=old)
+    found = compare(old, moved)
+    assert (found.restart, found.unchanged, found.parts) == (("m",), ("n",), ("launchers",))
+    home = loads(on_farm(GPU).replace("launcher: farm, ", "") + near, environ={}, previous=old)
+    assert compare(old, home).restart == ("m",)

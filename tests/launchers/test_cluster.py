@@ -1,0 +1,343 @@
+"""A launcher of a cluster against an engine that misbehaves as Ray does."""
+
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from llmsnap.config import LauncherConfig, Resources
+from llmsnap.errors import EngineDown, NoCapacity, Rejected, StartFailed
+from llmsnap.launchers import ClusterLauncher, LaunchSpec, cluster_launcher
+from llmsnap.launchers.cluster import job as job_module
+from llmsnap.launchers.cluster import launcher as launcher_module
+from llmsnap.launchers.cluster.engine import JobRequest
+from llmsnap.launchers.cluster.entrypoint import RunnerOutput
+from llmsnap.launchers.cluster.job import ClusterJob, at_host
+from llmsnap.launchers.cluster.ray import body_of, view_of
+from llmsnap.statedir import StateDir
+from tests.fakes.ports import free_port
+from tests.launchers.fake_ray import TOKEN, FakeRay
+
+LIMIT_S = 8
+ONE_GPU = Resources(gpus=1)
+SERVER = f"{sys.executable} -m http.server PORT"
+
+
+class Farm:
+    """A launcher, and the cluster that it uses."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.ray = FakeRay()
+        self.folder = folder
+        self.output = b""
+        self.launchers: list[ClusterLauncher] = []
+        self.settings = LauncherConfig(
+            **{
+                "id": "farm",
+                "type": "ray",
+                "address": self.ray.url,
+                "token": TOKEN,
+                "placement_timeout_s": 1.0,
+                "lost_after_s": 0.5,
+                **settings,
+            }
+        )
+        self.launcher = self.again()
+
+    def again(self) -> ClusterLauncher:
+        """The launcher of the next run of the same llmsnap."""
+        self.launcher = cluster_launcher(self.settings, StateDir(self.folder))
+        self.launchers.append(self.launcher)
+        return self.launcher
+
+    def spec(self, cmd: str = "sleep 60", **changes: Any) -> LaunchSpec:
+        port = free_port()
+        spec = LaunchSpec(
+            "m", cmd.replace("PORT", str(port)), f"http://localhost:{port}", grace_s=0.5
+        )
+        return replace(spec, **{"resources": ONE_GPU, **changes})
+
+    def feed(self, data: bytes) -> None:
+        self.output += data
+
+    def start(self, spec: LaunchSpec, cancelled: Event | None = None) -> ClusterJob:
+        return self.launcher.start(spec, self.feed, cancelled or Event())
+
+    def jobs(self) -> list[str]:
+        return [job.status for job in self.ray.jobs.values()]
+
+    def close(self) -> None:
+        for launcher in self.launchers:
+            launcher.close()
+        self.ray.close()
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at everything more often than a cluster needs."""
+    monkeypatch.setattr(job_module, "CALM_S", 0.1)
+    monkeypatch.setattr(job_module, "SUSPECT_S", 0.3)
+    monkeypatch.setattr(launcher_module, "SWEEP_S", 0.05)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    made = Farm(tmp_path)
+    yield made
+    made.close()
+
+
+def until(fact: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not fact():
+        assert time.monotonic() < deadline, "it did not come true"
+        gevent.sleep(0.01)
+
+
+# --- placing -------------------------------------------------------------------------------------
+
+
+def test_a_start_without_a_free_machine_ends_and_its_job_never_runs_the_server(farm: Farm) -> None:
+    holders = [farm.start(farm.spec(resources=Resources(gpus=2))) for _ in range(2)]
+    touched = farm.folder / "ran"
+    with pytest.raises(NoCapacity, match="m: no machine of farm was free within 1 s") as caught:
+        farm.start(farm.spec(f"touch {touched}"))
+    assert "it needs 1 GPU, free are 127.0.0.1 0 of 2, 127.0.0.2 0 of 2" in caught.value.detail
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
+    assert farm.jobs() == ["RUNNING", "RUNNING", "PENDING"], "Ray does not cancel it"
+    holders[0].stop(1)
+    until(lambda: farm.jobs() == ["RUNNING"])  # it ran, too late, and was deleted
+    assert not touched.exists()
+
+
+def test_a_cancelled_start_ends_at_once(farm: Farm) -> None:
+    farm.ray.is_stuck = True
+    cancelled = Event()
+    gevent.spawn_later(0.05, cancelled.set)
+    with pytest.raises(StartFailed, match="m: its start was cancelled"):
+        farm.start(farm.spec(), cancelled)
+
+
+def test_a_job_that_the_engine_refuses_is_told(farm: Farm) -> None:
+    with pytest.raises(Rejected, match="m: its job was not run") as caught:
+        farm.start(farm.spec(resources=Resources(gpus=1.5)))
+    assert "JOB_SUPERVISOR_ACTOR_START_FAILURE" in caught.value.detail
+
+
+@pytest.mark.parametrize("given", ["", "wrong"])
+def test_a_token_that_is_refused_is_told_before_a_start(tmp_path: Path, given: str) -> None:
+    farm = Farm(tmp_path, token=given, insecure=True)
+    with pytest.raises(Rejected, match=r"m: Ray \(farm\) refuses the token"):
+        farm.launcher.check(farm.spec())
+    farm.close()
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_submission_that_fails_once_is_made_again(farm: Farm, status: int) -> None:
+    farm.ray.fail("POST", "/api/jobs/", (status, "busy"))
+    assert farm.start(farm.spec()).node == "127.0.0.1"
+    assert farm.jobs() == ["RUNNING"]
+
+
+def test_a_submission_whose_reply_is_lost_starts_one_job(farm: Farm) -> None:
+    farm.ray.losing_replies = 1
+    farm.start(farm.spec())
+    assert farm.jobs() == ["RUNNING"]
+    assert farm.ray.calls.count("POST /api/jobs/") == 2
+
+
+def test_a_port_in_use_is_tried_on_another_machine_once(farm: Farm) -> None:
+    spec = farm.spec(SERVER)
+    port = int(spec.url.rpartition(":")[2])
+    with (  # both machines are this one
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(StartFailed, match=r"m: its port is in use on 127\.0\.0\.2"),
+    ):
+        farm.start(spec)
+    assert farm.ray.calls.count("POST /api/jobs/") == 2
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+def test_a_server_gets_a_key_of_its_own_that_nothing_shows(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    cmd = "sh -c 'echo key $LLAMA_API_KEY ${UPSTREAM_KEY} host $LLAMA_ARG_HOST; sleep 60'"
+    one, other = farm.start(farm.spec(cmd)), farm.start(farm.spec(cmd))
+    assert one.key != other.key
+    until(lambda: farm.output.count(b"key") == 2)
+    assert f"key {one.key} {one.key} host 0.0.0.0".encode() in farm.output
+    assert one.key not in repr(one) + caplog.text
+    assert one.key not in json.dumps(farm.ray.jobs[one.job_id].body["entrypoint"])
+    assert farm.start(farm.spec(makes_key=False)).key == ""
+
+
+def test_the_output_is_what_the_server_printed_also_after_a_broken_stream(farm: Farm) -> None:
+    job = farm.start(farm.spec("sh -c 'echo one; read x; echo two'"))
+    assert job.exited.wait(LIMIT_S)
+    assert farm.output == b"one\ntwo\n"
+    assert str(job.status) == "exit code 0"
+
+
+def test_a_lost_machine_is_noticed_avoided_and_its_job_ended_later(farm: Farm) -> None:
+    farm.settings = replace(farm.settings, lost_after_s=60)
+    farm.again()
+    spec = farm.spec(SERVER)
+    job = farm.start(spec)
+    until(lambda: job._was_seen)
+    lost = farm.ray.nodes[0]
+    farm.ray.lose(lost)
+    assert job.exited.wait(LIMIT_S)
+    assert str(job.status) == "no connection to 127.0.0.1, where it ran"
+    assert farm.jobs() == ["RUNNING"], "says Ray"
+    assert farm.start(farm.spec()).node == "127.0.0.2"
+    farm.ray.declare_dead(lost)
+    until(lambda: farm.jobs() == ["RUNNING"])
+
+
+def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
+    job = farm.start(farm.spec(SERVER))
+    until(lambda: job._was_seen)
+    farm.ray.go_down()
+    until(farm.launcher.trouble)
+    assert "does not answer" in farm.launcher.trouble()
+    with pytest.raises(EngineDown, match="m: Ray"):
+        farm.launcher.check(farm.spec())
+    with pytest.raises(EngineDown) as caught:
+        farm.start(farm.spec())
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
+    assert not job.exited.is_set()
+    farm.ray.come_back()
+    until(lambda: not farm.launcher.trouble())
+    job.stop(1)
+    assert job.gone.is_set()
+
+
+def test_a_job_that_the_engine_has_forgotten_has_ended(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = farm.start(farm.spec(SERVER))
+    until(lambda: job._was_seen)
+    forgotten = farm.ray.jobs.pop(job.job_id)
+    assert job.exited.wait(LIMIT_S)
+    assert str(job.status) == "farm no longer knows its job"
+    assert f"a server answers at {job.url}" in caplog.text
+    farm.ray._kill(forgotten)
+
+
+def test_a_stop_that_is_not_confirmed_is_asked_for_again(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "STOP_SLACK_S", 0.1)
+    monkeypatch.setattr(job_module, "ASK_AGAIN_S", 0.2)
+    job = farm.start(farm.spec())
+    farm.ray.fail("POST", "/stop", *[(500, "error")] * 6)
+    job.stop(0.1)
+    assert not job.gone.is_set()
+    assert job.gone.wait(LIMIT_S)
+
+
+# --- over restarts -------------------------------------------------------------------------------
+
+
+def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(farm: Farm) -> None:
+    keeping = farm.spec("sh -c 'echo up; sleep 60'")
+    kept, changed = farm.start(keeping), farm.start(farm.spec(model_id="n"))
+    other = Farm(farm.folder / "other")  # another llmsnap on the same cluster
+    other.ray, other.settings = farm.ray, replace(farm.settings)
+    other.folder.mkdir()
+    theirs = other.again().start(farm.spec(), farm.feed, Event())
+    farm.launcher.close()
+    launcher = farm.again()
+    assert launcher.adopt([keeping, farm.spec(model_id="n")]) == ["m"]
+    (line,) = launcher.stop_leftovers()
+    assert changed.job_id in line
+    assert " of model n, on farm" in line
+    adopted = farm.start(replace(keeping, generation=7))
+    assert (adopted.job_id, adopted.key, adopted.url) == (kept.job_id, kept.key, kept.url)
+    assert adopted.is_adopted
+    assert not theirs.exited.is_set()
+    adopted.stop(1)
+    theirs.stop(1)
+    assert not farm.start(keeping).is_adopted
+    for launcher in other.launchers:
+        launcher.close()
+
+
+def test_jobs_go_on_when_llmsnap_ends_if_the_settings_say_so(tmp_path: Path) -> None:
+    farm = Farm(tmp_path, keeps=True)
+    job = farm.start(farm.spec())
+    farm.launcher.release()
+    job.stop(1)
+    assert (str(job.status), job.gone.is_set()) == ("left running", True)
+    assert farm.jobs() == ["RUNNING"]
+    farm.close()
+
+
+# --- what is sent and read -----------------------------------------------------------------------
+
+
+def test_a_submission_has_what_the_model_asks_for() -> None:
+    wants = Resources(gpus=0.5, cpus=4, ram_bytes=2**30, labels={"zone": "z1"}, custom={"ssd": 1})
+    request = JobRequest(
+        *("j", "owner-1", "cmd", {"A": "b"}, wants, {"model": "m"}, 10.0, ("n1", "n2"))
+    )
+    assert body_of(request) == {
+        "entrypoint": "cmd",
+        "submission_id": "j",
+        "metadata": {"owner": "owner-1", "model": "m"},
+        "runtime_env": {"env_vars": {"A": "b", "RAY_JOB_STOP_WAIT_TIME_S": "13"}},
+        "entrypoint_num_cpus": 4,
+        "entrypoint_num_gpus": 0.5,
+        "entrypoint_memory": 2**30,
+        "entrypoint_resources": {"ssd": 1},
+        "entrypoint_label_selector": {"zone": "z1", "ray.io/node-id": "!in(n1,n2)"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("http://localhost:5800", "http://10.0.0.9:5800"),
+        ("http://127.0.0.1:5800/v1", "http://10.0.0.9:5800/v1"),
+        ("http://0.0.0.0:5800", "http://10.0.0.9:5800"),
+        ("http://gateway.lan:5800", "http://gateway.lan:5800"),
+    ],
+)
+def test_an_address_that_means_the_servers_machine_gets_its_host(url: str, found: str) -> None:
+    assert at_host(url, "10.0.0.9", "0.0.0.0") == found
+
+
+def test_a_job_is_read_from_a_reply_with_gaps() -> None:
+    view = view_of({"submission_id": "j", "status": "FAILED", "driver_exit_code": 75})
+    assert (view.phase, view.code, view.host, view.node_id) == ("ended", 75, "", "")
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_the_lines_of_the_runner_are_taken_out_however_they_arrive(size: int) -> None:
+    text = (
+        b"noise of the engine\nLLMSNAP1 gen=j host=h port=1 pid=7 t=1\nLLM\nLLMSNAP1 is odd\n"
+        b"progress...done\nLLMSNAP1 exit=3\n"
+    )
+    output = RunnerOutput("j")
+    found = b"".join(output.feed(text[at : at + size]) for at in range(0, len(text), size))
+    assert found == b"LLM\nLLMSNAP1 is odd\nprogress...done\n"
+    assert (output.code, output.was_repeated) == (3, False)
+    output.feed(b"LLMSNAP1 gen=j host=h port=1 pid=8 t=1\n")
+    assert output.was_repeated
+
+
+def test_a_secret_of_the_installation_is_readable_by_its_user_alone(farm: Farm) -> None:
+    (file,) = farm.folder.glob("cluster-secret")
+    assert oct(file.stat().st_mode & 0o777) == "0o600"

@@ -1,0 +1,169 @@
+"""The runner, alone: what it starts, forwards, and leaves behind, which is nothing."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsnap.launchers.cluster import runner
+from llmsnap.launchers.cluster.entrypoint import COMMAND, packed_runner
+from tests.fakes.ports import free_port
+
+FAMILY = Path(__file__).with_name("family.py")
+"""A server with five kinds of children; each prints its pid when it is ready."""
+LIMIT_S = 10
+
+
+class Run:
+    """A runner as an engine starts it: by a shell, with its parameters in variables."""
+
+    def __init__(self, argv: list[str], env: dict[str, str] | None = None, **changes: Any) -> None:
+        run = {
+            "argv": argv,
+            "bind": "127.0.0.1",
+            "port": 0,
+            "not_after": time.time() + 60,
+            "grace": 0.5,
+            "cap": 1 << 20,
+            "gen": "job-1",
+            "keep_env": False,
+            **changes,
+        }
+        variables = {"LLMSNAP_RUN": json.dumps(run), "LLMSNAP_RUNNER": packed_runner()}
+        self.popen = subprocess.Popen(
+            ["/bin/sh", "-c", COMMAND],
+            env={**os.environ, **variables, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def lines_until(self, word: str) -> list[str]:
+        found = []
+        for line in self.popen.stdout:
+            found.append(line.decode().rstrip("\n"))
+            if word in found[-1]:
+                return found
+        raise AssertionError(f"no {word} in {found}")
+
+    def end(self) -> tuple[int, list[str]]:
+        output, _ = self.popen.communicate(timeout=LIMIT_S)
+        return self.popen.returncode, output.decode().splitlines()
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[Run, set[int]]]:
+    run = Run([sys.executable, str(FAMILY)])
+    lines = run.lines_until("ready")
+    pids = {int(line.split()[1]) for line in lines if line.startswith("child ")}
+    yield run, pids
+    run.popen.kill()
+    for pid in pids:
+        assert not is_alive(pid)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_server_runs_with_its_key_between_two_lines_of_the_runner() -> None:
+    cmd = "import os, sys; print(sys.argv[1], sorted(os.environ)); sys.exit(3)"
+    env = {
+        "LLMSNAP_KEY": "k3y",
+        "RAY_AUTH_TOKEN": "t",
+        "SLURM_JWT": "t",
+        "CUDA_VISIBLE_DEVICES": "1",
+    }
+    code, lines = Run([sys.executable, "-c", cmd, "--key=${UPSTREAM_KEY}"], env).end()
+    assert code == 3
+    assert lines[0].startswith("LLMSNAP1 gen=job-1 host=")
+    assert lines[-1] == "LLMSNAP1 exit=3"
+    assert lines[1].startswith("--key=k3y")
+    assert "'LLAMA_API_KEY'" in lines[1]
+    assert "'CUDA_VISIBLE_DEVICES'" in lines[1]
+    assert not [name for name in ("LLMSNAP_", "RAY_", "SLURM_") if name in lines[1]]
+
+
+def test_engine_variables_stay_on_request_and_an_own_key_wins() -> None:
+    env = runner.server_environment(
+        {"RAY_ADDRESS": "a", "VLLM_API_KEY": "own", "LLMSNAP_X": "x"}, "k", keeps_engine=True
+    )
+    assert env == {"RAY_ADDRESS": "a", "VLLM_API_KEY": "own", "LLAMA_API_KEY": "k"}
+
+
+def test_a_start_that_is_late_or_has_no_port_runs_nothing() -> None:
+    late, lines = Run(["echo", "ran"], not_after=time.time() - 1).end()
+    assert (late, "ran" in lines) == (runner.LATE, False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy, lines = Run(["echo", "ran"], port=taken.getsockname()[1]).end()
+    assert (busy, "ran" in lines) == (runner.BUSY, False)
+    assert Run(["echo", "ran"], port=free_port()).end()[0] == 0
+
+
+def test_a_command_that_is_not_found_is_told() -> None:
+    code, lines = Run(["no-such-program-x"]).end()
+    assert code == runner.NOT_FOUND
+    assert "cannot run no-such-program-x: No such file or directory" in lines
+
+
+def test_a_stop_ends_every_kind_of_child(family: tuple[Run, set[int]]) -> None:
+    run, pids = family
+    assert len(pids) == 5
+    run.popen.send_signal(signal.SIGTERM)
+    code, lines = run.end()
+    assert (code, lines[-1]) == (137, "LLMSNAP1 exit=137"), "it ignores SIGTERM"
+    assert not any(map(is_alive, pids))
+
+
+def test_a_second_signal_does_not_wait_for_the_grace() -> None:
+    run = Run([sys.executable, str(FAMILY)], grace=600)
+    run.lines_until("ready")
+    run.popen.send_signal(signal.SIGTERM)
+    run.lines_until("asked to stop")
+    run.popen.send_signal(signal.SIGTERM)
+    assert run.end()[0] == 137
+
+
+def test_a_server_that_exits_takes_its_children_along() -> None:
+    run = Run([sys.executable, str(FAMILY), "exit"])
+    pids = {int(x.split()[1]) for x in run.lines_until("ready") if x.startswith("child ")}
+    code, _ = run.end()
+    assert code == 3
+    assert len(pids) == 5
+    assert not any(map(is_alive, pids))
+
+
+def test_a_runner_that_is_killed_takes_the_server_along() -> None:
+    run = Run(["sh", "-c", "echo up; exec sleep 60"])
+    run.lines_until("up")
+    (server,) = children_of(run.popen.pid)
+    run.popen.kill()
+    run.popen.wait(LIMIT_S)
+    deadline = time.monotonic() + LIMIT_S
+    while is_alive(server) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not is_alive(server)
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def test_output_beyond_its_limit_is_dropped_and_that_is_told() -> None:
+    _, lines = Run(["sh", "-c", "echo 12345; echo 67890; echo abc"], cap=8).end()
+    assert lines[1] == "12345"
+    assert "the log of this run is full" in "\n".join(lines)
+    assert "abc" not in lines
+    assert lines[-1] == "LLMSNAP1 exit=0"
