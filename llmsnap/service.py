@@ -28,10 +28,10 @@ from llmsnap.models import (
     Context,
     KnownFacts,
     Process,
+    ServerChecks,
     State,
     Trigger,
     Voices,
-    WakeChecks,
     metrics_page,
 )
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
@@ -64,6 +64,7 @@ from llmsnap.telemetry import (
     ConfigReload,
     EventBus,
     ModelPreloaded,
+    ModelRestarted,
     PerformanceSample,
     ProcessStateChanged,
     ProfileChanged,
@@ -143,7 +144,7 @@ class Service:
             self._recording,
             barrier=Barrier(self._read_devices, lambda: self.runtime.config, self._pids),
         )
-        self.wake_checks = WakeChecks(self.state_dir, self.driver.rest, self.driver.forbid_sleep)
+        self.checks = ServerChecks(self.state_dir, self.driver.rest, self._on_faulty_wake)
         self.feeds: set[Feed] = set()
         self.telemetry = Telemetry(config, self.bus, self._pids, self.deferred.add)
         self.dispatcher = Dispatcher(
@@ -202,7 +203,7 @@ class Service:
             reap_adopted()
             self.state_dir.lock()
             self.facts.open()
-            self.wake_checks.open()
+            self.checks.open()
             self.bus.subscribe(ActivityRecorded, self._on_request)
             self._recall_profile()
             self.telemetry.open()
@@ -257,7 +258,7 @@ class Service:
         self._tasks.close()
         self.launchers.close()
         self.facts.close()
-        self.wake_checks.close()
+        self.checks.close()
         self.voices.close()
         self.deferred.flush()
         self.telemetry.close()
@@ -403,7 +404,7 @@ class Service:
                 frozenset(restart),
                 frozenset(changes.hot),
                 self.meter.use(config),
-                self.wake_checks.unreliable(config.models.values()),
+                self.checks.unreliable(config.models.values()),
             )
         )
         if preload:
@@ -435,7 +436,7 @@ class Service:
         if found is None:
             settings = self.runtime.config.models[model_id]
             output = self.logs.model(model_id)
-            found = Process(settings, self.launchers, output, self._on_change, self.wake_checks)
+            found = Process(settings, self.launchers, output, self._on_change, self.checks)
             self._processes[model_id] = found
         return found
 
@@ -549,20 +550,28 @@ class Service:
         if old is State.STARTING and new is State.READY:
             process = self._processes[model_id]
             self.facts.ask(process.settings, process.address)
-            self.wake_checks.note_start(process.settings, process.address)
+            self.checks.note_start(process.settings, process.address)
         if new is State.STOPPED:
-            self.wake_checks.forget(model_id)
+            self.checks.forget(model_id)
         swap_id = self._swaps.get(model_id)
         self.bus.publish(ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id))
         self.meter.poke()
         self.driver.crashed(model_id, old, trigger)
 
+    def _on_faulty_wake(self, model_id: str, *, may_sleep: bool) -> None:
+        self.bus.publish(ModelRestarted(model_id, "wake"))
+        if not may_sleep:
+            self.driver.forbid_sleep(model_id)
+
     def _on_request(self, event: ActivityRecorded) -> None:
-        """Note which of our models served a request."""
+        """Note which of our models served a request, and how it ended."""
         record = event.record
         model = self.runtime.config.models.get(record.model_id) if record.peer is None else None
         if model is not None:
-            self.wake_checks.note_request(model, record.path, record.status)
+            self.checks.note_request(model, record.path, record.status)
+            was_granted = record.queue_ms is not None and not record.client_left
+            if was_granted and self.checks.note_outcome(model, record.status, time.monotonic()):
+                self.driver.suspect(model.id)
 
     # --- callbacks of the driver -----------------------------------------------------------------
 
@@ -637,6 +646,11 @@ class Service:
         )
         self.meter.refigure()
         return True
+
+    def on_faulty(self, model_id: str, fault: str) -> None:
+        """See routing.driver.Observer."""
+        log.warning("<%s> is restarted: its requests fail, and %s", model_id, fault)
+        self.bus.publish(ModelRestarted(model_id, "failures"))
 
     def on_retired(self, model_id: str) -> None:
         """See routing.driver.Observer."""

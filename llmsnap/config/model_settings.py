@@ -316,6 +316,14 @@ class ModelConfig:
         example=False,
     )
     """None: as *can_sleep* says."""
+    failures_before_restart: int = setting(
+        "failuresBeforeRestart",
+        Number(5, whole=True, least=0),
+        "Requests in a row that may fail with 5xx or a broken connection, over at least 10 seconds "
+        "with no good answer in between. Then the model's requests in flight end, it is asked a "
+        "short question, and it is restarted if it does not answer. 0: never.",
+        example=10,
+    )
 
     hooks: Hooks = setting(
         "hooks",

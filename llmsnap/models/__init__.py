@@ -4,9 +4,10 @@ Read ``states`` first (the table of states and triggers), then ``process`` (how 
 goal) and ``transition`` (the greenlet that performs it, and what interrupts it). ``control`` makes
 the calls to the server (sleep, wake), ``health`` waits until it responds, ``facts`` queries and
 remembers its context and modalities, ``voices`` its voices. ``canary`` asks a short question whose
-answer shows whether it still works, ``wakechecks`` decides when, and remembers what to expect.
+answer shows whether it still works, ``checks`` decides when, and remembers what to expect.
 """
 
+from llmsnap.models.checks import ServerChecks
 from llmsnap.models.control import LOOPBACK, Address, metrics_page, parse_address
 from llmsnap.models.facts import Context, Facts, KnownFacts, definition_of
 from llmsnap.models.process import Process
@@ -18,7 +19,6 @@ from llmsnap.models.states import (
     Trigger,
 )
 from llmsnap.models.voices import Voices
-from llmsnap.models.wakechecks import WakeChecks
 
 __all__ = [
     "LOOPBACK",
@@ -30,10 +30,10 @@ __all__ = [
     "KnownFacts",
     "LoadState",
     "Process",
+    "ServerChecks",
     "State",
     "Trigger",
     "Voices",
-    "WakeChecks",
     "definition_of",
     "metrics_page",
     "parse_address",

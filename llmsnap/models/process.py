@@ -67,14 +67,17 @@ class ProcessLog(Protocol):
         """Return the last lines."""
 
 
-class WakeCheck(Protocol):
-    """Tells whether a server works after its wake."""
+class ServerCheck(Protocol):
+    """Tells whether a server works."""
 
     def applies(self, model: ModelConfig) -> bool:
         """Whether the server of *model* is checked after a wake."""
 
     def fault(self, model: ModelConfig, address: Address, interrupt: Interrupt) -> str:
-        """Return what is wrong with the server at *address*, "" if nothing is. Blocks briefly."""
+        """Return what is wrong with a server that just woke, "" if nothing is. Blocks: 3 s."""
+
+    def failure(self, model: ModelConfig, address: Address) -> str:
+        """Return what is wrong with a server whose requests fail. Blocks: 30 s."""
 
 
 OnChange = Callable[[str, State, State, Trigger], None]
@@ -92,14 +95,14 @@ class Process:
         launchers: Mapping[str, Launcher],
         output: ProcessLog,
         on_change: OnChange,
-        wake_check: WakeCheck | None = None,
+        server_check: ServerCheck | None = None,
     ) -> None:
         self.model_id = settings.id
         self.settings = settings
         self._launchers = launchers
         self._output = output
         self._on_change = on_change
-        self._wake_check = wake_check
+        self._server_check = server_check
         self._machine = StateMachine(self._report_change)
         self._tasks = TaskGroup(settings.id)
         self._transition: Transition | None = None
@@ -272,6 +275,13 @@ class Process:
             return ChildExited(f"{self.model_id}: ended while it answered")
         return self._explain_exit(handle)
 
+    def find_fault(self) -> str:
+        """Ask the ready server whether it works; return what is wrong, "" if nothing is. Blocks."""
+        address = self._address
+        if self._server_check is None or address is None or self.state is not State.READY:
+            return ""
+        return self._server_check.failure(self.settings, address)
+
     def kill(self) -> None:
         """SIGKILL the server and all its descendants at once. Never switches greenlets."""
         if self._handle is not None:
@@ -393,10 +403,10 @@ class Process:
 
     def _check_wake(self, address: Address, interrupt: Interrupt) -> None:
         """Ask the woken server whether it works. Blocks, up to 3 s. Raises: WakeFailed."""
-        if self._wake_check is None or not self._wake_check.applies(self.settings):
+        if self._server_check is None or not self._server_check.applies(self.settings):
             return
         began = time.monotonic()
-        fault = self._wake_check.fault(self.settings, address, interrupt)
+        fault = self._server_check.fault(self.settings, address, interrupt)
         self.load_steps += (("canary", time.monotonic() - began),)
         if fault:
             raise WakeFailed(f"{self.model_id}: wrong answers after its wake", detail=f": {fault}")

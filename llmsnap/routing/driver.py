@@ -284,6 +284,9 @@ class Observer(Protocol):
     def on_preload_ended(self, ended: msg.PreloadEnded) -> None:
         """One model of the preload list is ready, or is not."""
 
+    def on_faulty(self, model_id: str, fault: str) -> None:
+        """A model whose requests failed does not work, and is restarted."""
+
     def on_retired(self, model_id: str) -> None:
         """Nothing is left of a model that is no longer configured."""
 
@@ -334,6 +337,7 @@ class Driver:
             msg.AbortLoad: self._abort_load,
             msg.StopModel: self._stop_model,
             msg.SleepModel: self._sleep_model,
+            msg.CheckModel: self._check_model,
             msg.CutRequests: self._cut_requests,
             msg.CommandDone: self._commands.answer,
             msg.PreloadEnded: observer.on_preload_ended,
@@ -460,6 +464,10 @@ class Driver:
     def forbid_sleep(self, model_id: str) -> None:
         """Stop *model_id* from now on where it would be put to sleep. Never switches."""
         self._send(msg.SleepForbidden(model_id))
+
+    def suspect(self, model_id: str) -> None:
+        """Have *model_id* checked, and stopped if it does not work. Never switches."""
+        self._send(msg.Suspected(model_id))
 
     def load(self, model_id: str, *, wait: bool = True) -> None:
         """Make *model_id* ready. With *wait*, blocks until it is.
@@ -680,6 +688,15 @@ class Driver:
     def _sleep_model(self, sleep: msg.SleepModel) -> None:
         eviction = Eviction(sleep.model_id, Action.SLEEP)
         self._tasks.spawn(f"sleep {sleep.model_id}", self._idle, sleep.work, eviction)
+
+    def _check_model(self, check: msg.CheckModel) -> None:
+        self._tasks.spawn(f"ask {check.model_id}", self._run_model_check, check)
+
+    def _run_model_check(self, check: msg.CheckModel) -> None:
+        fault = self._process_of(check.model_id).find_fault()
+        if fault:
+            self._observer.on_faulty(check.model_id, fault)
+        self._send(msg.Checked(check.work, check.model_id, not fault))
 
     def _abort_load(self, abort: msg.AbortLoad) -> None:
         swap = self._swaps.get(abort.work)

@@ -63,13 +63,20 @@ class PendingStop:
     """The model's gate is shut until it is stopped or asleep.
 
     *commands* are the API calls to answer then, *cut* why requests in flight need not end first,
-    *served_first*: waiters with a number up to this one are served first.
+    *served_first*: waiters with a number up to this one are served first. *if_faulty*: it is only
+    stopped if its server does not work; *check* is the number of that check, 0 before it begins.
     """
 
     to: State
     commands: list[int] = field(default_factory=list)
     cut: CutReason | None = None
     served_first: int = 0
+    if_faulty: bool = False
+    check: int = 0
+
+    def make_certain(self) -> None:
+        """Have the model stopped whether it works or not."""
+        self.if_faulty = False
 
     def join(self, command: int) -> None:
         """Have *command* answered, too, once the model is stopped or asleep."""

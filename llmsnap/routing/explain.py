@@ -38,6 +38,9 @@ LEAST_RETRY_S = 1.0
 
 def explain(state: SchedulerState, model: ModelState) -> str:
     """Return what requests for *model* wait for: "A is serving 1 request for 61 min"."""
+    if model.pending_stop is not None and model.pending_stop.if_faulty:
+        what = f"{model.model_id} is to be checked first, because requests failed"
+        return f"{what}; {_serving(state, model)}" if model.leases else what
     if model.pending_stop is not None:
         goal = "asleep" if model.pending_stop.to is State.ASLEEP else "stopped"
         what = f"{model.model_id} is to be {goal} first"
@@ -366,5 +369,7 @@ def error_of_cut(model_id: str, reason: CutReason) -> LlmsnapError:
             return LoadAborted(f"{model_id} was unloaded while it answered")
         case CutReason.SLEEP:
             return LoadAborted(f"{model_id} was put to sleep while it answered")
+        case CutReason.FAULTY:
+            return LoadAborted(f"{model_id} did not work any more and was restarted")
         case CutReason.SHUTDOWN:
             return Draining("the server is shutting down")

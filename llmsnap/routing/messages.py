@@ -37,6 +37,10 @@ the load ended by itself in the same moment, ``LoadDone`` or ``LoadFailed`` is a
 Where ``CutRequests`` came before, the driver ends those requests; their ``LeaseReturned`` come
 whenever they are through. Neither waits for them.
 
+**A suspicion.** ``Suspected`` shuts the gate of a ready model; when its requests have ended, or
+after ``CHECK_DRAIN_S``, ``CheckModel`` has the driver ask its server whether it works, and
+``Checked`` opens the gate again, or has the model stopped. Another stop makes the check void.
+
 **A crash.** A process that ends while no work of the scheduler concerns it is ``Exited``. When
 work concerns it, the work's own report tells.
 
@@ -231,6 +235,7 @@ class CutReason(StrEnum):
 
     UNLOADED = "unloaded"
     SLEEP = "sleep"
+    FAULTY = "faulty"
     SHUTDOWN = "shutdown"
 
 
@@ -315,6 +320,14 @@ class SleepModel:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckModel:
+    """Ask the server of *model_id* whether it works, and report it by ``Checked``."""
+
+    work: int
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CutRequests:
     """End all requests in flight on *model_id*."""
 
@@ -374,6 +387,7 @@ Effect = (
     | AbortLoad
     | StopModel
     | SleepModel
+    | CheckModel
     | CutRequests
     | CommandDone
     | PreloadEnded
@@ -550,6 +564,22 @@ class PutToSleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspected:
+    """So many requests to *model_id* have failed that its server may be broken."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The server of *model_id* was asked, as ``CheckModel`` demanded; whether it works."""
+
+    work: int
+    model_id: str
+    works: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SleepForbidden:
     """*model_id* does not work after its wakes: it is stopped where it would sleep."""
 
@@ -631,6 +661,8 @@ Event = (
     | Unload
     | PutToSleep
     | SleepForbidden
+    | Suspected
+    | Checked
     | Load
     | Preload
     | ConfigChanged

@@ -18,6 +18,7 @@ from llmsnap.models import State
 from llmsnap.routing import explain
 from llmsnap.routing.entries import ModelState, PendingStop
 from llmsnap.routing.messages import (
+    Checked,
     CheckFailed,
     CommandDone,
     ConfigChanged,
@@ -50,6 +51,7 @@ from llmsnap.routing.messages import (
     SleepForbidden,
     SleepModel,
     StopModel,
+    Suspected,
     Tick,
     Unload,
     WaiterGone,
@@ -177,6 +179,9 @@ def _refuse(
 
 # --- stops ----------------------------------------------------------------------------------------
 
+CHECK_DRAIN_S = 30.0
+"""How long the check of a suspected model waits for its requests in flight."""
+
 
 class Stops:
     """Shuts models down one by one, and answers those who asked for it."""
@@ -229,11 +234,37 @@ class Stops:
         if model is not None:
             self._state.redefine(model, replace(model.rules, can_sleep=False))
 
+    def suspect(self, event: Suspected) -> None:
+        """Have a ready model checked once its requests have ended, or after a while."""
+        model = self._state.models.get(event.model_id)
+        if model is not None and model.open:
+            self._state.shut_until_checked(model, CHECK_DRAIN_S)
+            self.advance(model)
+
+    def check_late(self, model_id: str) -> None:
+        """Check a model although requests are still in flight: they may hang."""
+        model = self._state.models.get(model_id)
+        pending = model.pending_stop if model is not None else None
+        if model is not None and pending is not None and pending.if_faulty:
+            self._state.begin_check(model, pending)
+
+    def checked(self, event: Checked) -> None:
+        """Go on with a model that works, or stop it."""
+        model = self._state.models.get(event.model_id)
+        pending = model.pending_stop if model is not None else None
+        if model is None or pending is None or not pending.if_faulty:
+            return
+        if pending.check == event.work and event.works:
+            self._trust(model)
+        elif pending.check == event.work:
+            self.stop(model, CutReason.FAULTY)
+
     def stop(
         self, model: ModelState, cut: CutReason | None = None, command: int | None = None
     ) -> None:
         """Stop *model*; without *cut* its requests in flight end first. Aborts its load."""
         pending = self._pending_stop_of(model)
+        pending.make_certain()
         if command is not None:
             pending.join(command)
         if cut is not None:
@@ -280,6 +311,8 @@ class Stops:
             return
         if model.state in (State.STOPPED, pending.to):
             self._finish(model, pending, error)
+        elif pending.if_faulty:
+            self._check(model, pending)
         elif pending.to is State.STOPPED:
             if not model.leases or pending.cut is not None or model.state is State.ASLEEP:
                 self._work(model, State.STOPPING)
@@ -307,6 +340,18 @@ class Stops:
         """Stop an idle *model*, or let it sleep, because its clock ran out."""
         self._state.shut_until(model, to)
         self.advance(model)
+
+    def _check(self, model: ModelState, pending: PendingStop) -> None:
+        if model.state is not State.READY:  # it was put to sleep for another one
+            self._trust(model)
+        elif not model.leases and not pending.check:
+            self._state.begin_check(model, pending)
+
+    def _trust(self, model: ModelState) -> None:
+        """Open the gate of a model that is not suspected any more."""
+        self._state.end_pending_stop(model)
+        self._state.arm_idle(model)
+        self._state.fill(model)
 
     def _pending_stop_of(self, model: ModelState) -> PendingStop:
         """Return the pending stop of *model*; it replaces a pending sleep."""
@@ -716,6 +761,8 @@ class Scheduler:
             Unload: self._stops.unload,
             PutToSleep: self._stops.sleep,
             SleepForbidden: self._stops.forbid_sleep,
+            Suspected: self._stops.suspect,
+            Checked: self._stops.checked,
             Load: self._loads.load,
             Preload: self._loads.preload,
             ConfigChanged: self._reconfiguration.configure,
@@ -733,6 +780,7 @@ class Scheduler:
             "due": self._look_again,
             "reopen": self._planner.reopen,
             "drain": self._reconfiguration.cut_requests,
+            "check": self._stops.check_late,
         }
 
     def _tick(self, _event: Tick) -> None:

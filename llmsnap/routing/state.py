@@ -22,6 +22,7 @@ from llmsnap.routing.entries import (
     Waiter,
 )
 from llmsnap.routing.messages import (
+    CheckModel,
     CommandDone,
     Due,
     Effect,
@@ -54,7 +55,7 @@ from llmsnap.routing.timing import HALF_LIFE_S, MIN_UPTIME_S, Timers
 
 # --- the state of the scheduler -------------------------------------------------------------------
 
-TimerKind = Literal["queue", "load", "preload", "idle", "due", "reopen", "drain"]
+TimerKind = Literal["queue", "load", "preload", "idle", "due", "reopen", "drain", "check"]
 TimerKey = tuple[TimerKind, int | str]
 
 
@@ -343,6 +344,17 @@ class SchedulerState:
         model.pending_stop = pending = PendingStop(to)
         return pending
 
+    def shut_until_checked(self, model: ModelState, limit_s: float) -> None:
+        """Shut the gate of *model* until its server was checked, which begins within *limit_s*."""
+        self.shut_until(model, State.STOPPED).if_faulty = True
+        self.timers.set(("check", model.model_id), self.now + limit_s)
+
+    def begin_check(self, model: ModelState, pending: PendingStop) -> None:
+        """Have the server of *model* checked."""
+        pending.check = self.next_number()
+        self.timers.cancel(("check", model.model_id))
+        self.effects.append(CheckModel(pending.check, model.model_id))
+
     def serve_waiters_first(self, pending: PendingStop) -> None:
         """Have those who wait now served before *pending* is carried out."""
         pending.served_first = self.next_number()
@@ -350,6 +362,7 @@ class SchedulerState:
     def end_pending_stop(self, model: ModelState) -> None:
         """Let *model* be loaded again: its pending stop is carried out or given up."""
         model.pending_stop = None
+        self.timers.cancel(("check", model.model_id))
         model.refresh()
         self.needs_replan = True
 

@@ -19,6 +19,7 @@ CHANGEABLE = (
     "sleep_time",
     "wake_time",
     "hang",
+    "fail",
     "break_stream_after",
     "fail_sleep",
     "fail_wake",
@@ -62,6 +63,7 @@ class SimOptions:
     exit_after: float = 0.0
     exit_code: int = 1
     hang: bool = False
+    fail: bool = False
     never_healthy: bool = False
     ignore_sigterm: bool = False
     fork_grandchild: bool = False
@@ -257,6 +259,7 @@ def _add_process_faults(parser: argparse.ArgumentParser) -> None:
 def _add_request_faults(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("faults of requests").add_argument
     add("--hang", action="store_true", help="accept inference requests and never answer")
+    add("--fail", action="store_true", help="answer every inference request with 500")
     add("--never-healthy", action="store_true", help="/health always answers 503")
     add("--break-stream-after", type=_count, metavar="N", help="drop streams after N chunks")
     add("--fail-sleep", action="store_true", help="/sleep answers 500")

@@ -70,6 +70,8 @@ def admit(state: SimState, request: SimRequest) -> None:
     if state.options.hang:
         request.client.wait_forever()
     request.client.wait(request.seconds("sim_delay") + request.seconds("wait"))
+    if state.options.fail:
+        raise Refusal(500, "every request fails, as --fail demands", "internal_error")
     status = int(request.number("sim_status"))
     if status and not 400 <= status <= 599:
         raise Refusal(400, f"sim_status is not the status of an error: {status}")

@@ -88,6 +88,13 @@ class ModelPreloaded(Event, frozen=True):
     swap_id: int | None = None
 
 
+class ModelRestarted(Event, frozen=True):
+    """A model that did not work is restarted: after a ``wake``, or after ``failures`` in a row."""
+
+    model_id: str
+    reason: str
+
+
 # --- configuration -----------------------------------------------------------------------------
 
 

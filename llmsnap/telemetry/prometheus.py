@@ -28,6 +28,7 @@ from llmsnap.telemetry.events import (
     ActivityRecorded,
     EventBus,
     EventSubscription,
+    ModelRestarted,
     ProcessStateChanged,
     SwapFinished,
 )
@@ -116,6 +117,9 @@ class Metrics:
         self._tokens = self._counter(
             "tokens", "Tokens: input, output, cached, draft, draft_accepted.", "model", "kind"
         )
+        self._restarts = self._counter(
+            "model_restarts", "Restarts of models that did not work.", "model", "reason"
+        )
         self._swaps = self._counter("swaps", "Swaps that ended.", "model", "reason", "outcome")
 
     def _declare_histograms(self) -> None:
@@ -167,6 +171,7 @@ class Metrics:
             bus.subscribe(ActivityRecorded, lambda event: self.count_request(event.record)),
             bus.subscribe(ProcessStateChanged, self.count_transition),
             bus.subscribe(SwapFinished, self.count_swap),
+            bus.subscribe(ModelRestarted, self.count_restart),
         ]
 
     def label(self, model_id: str) -> str:
@@ -220,6 +225,10 @@ class Metrics:
             self._since.pop(event.model_id, None)
         else:
             self._since[event.model_id] = now
+
+    def count_restart(self, restart: ModelRestarted) -> None:
+        """Count the restart of a model that did not work."""
+        self._restarts(self.label(restart.model_id), restart.reason).inc()
 
     def count_swap(self, swap: SwapFinished) -> None:
         """Count a finished swap."""

@@ -1,5 +1,9 @@
 """What is kept warm over swaps, with real processes: answers are checked after a wake."""
 
+import re
+import time
+
+import gevent
 import pytest
 
 from tests.e2e.harness import Running
@@ -27,6 +31,22 @@ models:
     <<: *sleeper
     cmd: ${{sim}} --corrupt-after-wake
     wakeCheck: false
+"""
+
+
+TOGETHER = """\
+startPort: {port}
+macros:
+  sim: {sim}
+models:
+  broken:
+    cmd: ${{sim}}
+  fine:
+    cmd: ${{sim}}
+groups:
+  both:
+    swap: false
+    members: [broken, fine]
 """
 
 
@@ -68,6 +88,26 @@ def test_corrupted_wakes_restart_a_model_and_end_its_sleeping(start) -> None:
     assert len(records) == 4, "the questions are no requests"
     assert "hello" in answer(server, "varying")
     assert server.running() == {"varying": "ready"}
+
+
+@pytest.mark.e2e(limit_s=60)
+def test_a_server_that_fails_is_restarted_and_one_that_gets_bad_requests_is_not(start) -> None:
+    server = start(TOGETHER)
+    for model in ("broken", "fine"):
+        assert "hello" in answer(server, model)
+    server.post("/upstream/broken/sim/options", {"fail": True})
+    began = time.monotonic()
+    while time.monotonic() < began + 11 or "is restarted" not in server.output:
+        assert server.chat("broken").status_code in (200, 500)
+        assert server.chat("fine", sim_status=500).status_code == 500
+        gevent.sleep(1)
+    assert "hello" in answer(server, "broken"), "a new process has new options"
+    assert len(re.findall(r"<\w+> is restarted: its requests fail", server.output)) == 1
+    assert [swap["target"] for swap in server.get("/api/swaps").json()["swaps"]] == [
+        "broken",
+        "fine",
+        "broken",
+    ]
 
 
 @pytest.mark.parametrize("model", ["harmless", "varying"])

@@ -27,7 +27,8 @@ class FakeProcess:
         self.fail_load: LlmsnapError | None = None
         self.fail_sleep: LlmsnapError | None = None
         self.fail_check: LlmsnapError | None = None
-        self.files_noted = 0
+        self.files_noted = self.checks = 0
+        self.fault = ""
         self.files_changed = False
         self._aborted = Event()
 
@@ -71,6 +72,10 @@ class FakeProcess:
             self._aborted.set()
         self.may_stop.wait()
         self.state = State.STOPPED
+
+    def find_fault(self) -> str:
+        self.checks += 1
+        return self.fault
 
     def note_files(self) -> None:
         self.files_noted += 1

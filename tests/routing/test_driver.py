@@ -124,8 +124,8 @@ class Observer:
         self.came = Event()
         self.heard: dict[str, list] = defaultdict(list)
 
-    def __getattr__(self, name: str) -> Callable[[object], None]:
-        def hear(event: object) -> None:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def hear(event: object, *_: object) -> None:
             self.heard[name].append(event)
             self.came.set()
 
@@ -502,6 +502,20 @@ def test_a_lease_of_an_idle_model_ends_with_the_next_request_or_when_it_leaves(
     rest()
     driver.sleep("s")
     assert cuts == ["ready", "ready"]
+
+
+@pytest.mark.parametrize("fault", ["", "it answered nothing"])
+def test_a_suspected_model_is_asked_and_restarted_if_it_does_not_work(
+    bench: Bench, fault: str
+) -> None:
+    bench.acquire("a").close()
+    process = bench.processes["a"]
+    process.fault = fault
+    bench.driver.suspect("a")
+    bench.acquire("a").close()
+    assert process.checks == 1
+    assert process.loads == (2 if fault else 1)
+    assert len(bench.observer.heard["on_faulty"]) == (1 if fault else 0)
 
 
 def test_a_model_that_must_not_sleep_is_stopped_instead(bench: Bench) -> None:

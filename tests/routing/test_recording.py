@@ -41,6 +41,8 @@ EVENTS: list[msg.Event] = [
     msg.Unload(4, "a", drain=True),
     msg.PutToSleep(5, "a", drain=False),
     msg.SleepForbidden("b"),
+    msg.Suspected("a"),
+    msg.Checked(5, "a", works=False),
     msg.Load(6, "a"),
     msg.Preload(("a", "b")),
     msg.ConfigChanged(

@@ -208,6 +208,11 @@ class Life(RuleBasedStateMachine):
         model = self.world.models[name]
         model.failures, model.sleep_fails = failures, sleep_fails
 
+    @rule(name=names, faulty=st.booleans())
+    def suspect(self, name: str, faulty: bool) -> None:
+        self.world.models[name].faulty = faulty
+        self.world.suspect(name)
+
     @rule(name=names, lacks=st.integers(1, 3))
     def lack(self, name: str, lacks: int) -> None:
         """The next loads of a model run out of memory."""
@@ -244,6 +249,7 @@ class Life(RuleBasedStateMachine):
         self.world.tell(msg.WaiterGone(-number))
         self.world.tell(msg.Idled(-number, name, State.STOPPED, 1.0))
         self.world.tell(msg.LoadDone(-number, name, LoadKind.WAKE, 1.0))
+        self.world.tell(msg.Checked(-number, name, works=False))
         if name not in self.world.stuck:  # for those any end is the end
             self.world.tell(msg.Exited(-1 - number, name, BOOM))
 

@@ -7,6 +7,75 @@ from tests.routing.world import BOOM, World, gate_shut, group
 SLEEPY = ModelRules("a", can_sleep=True)
 
 
+# --- a check of a model that fails ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+def test_a_suspected_model_is_checked_when_it_is_drained_and_stopped_only_if_faulty(
+    faulty: bool,
+) -> None:
+    world = World("a")
+    stream = world.occupy("a")
+    world.models["a"].faulty = faulty
+    world.suspect("a")
+    world.suspect("a")
+    newcomer = world.request("a")
+    world.run(20.0)
+    assert newcomer.pending
+    assert "is to be checked first" in world.view("a").why
+    world.finish(stream)
+    world.run(0.25)
+    assert world.state("a") == ("stopping" if faulty else "ready")
+    assert newcomer.pending is faulty
+    world.run(1.5)
+    assert newcomer.in_flight, "a restart serves those who wait"
+    assert len(world.records) == 1 + faulty
+
+
+def test_a_check_does_not_wait_for_ever_and_cuts_what_a_broken_server_holds() -> None:
+    world = World("a")
+    stream = world.occupy("a")
+    world.models["a"].faulty = True
+    world.suspect("a")
+    world.run(30.0)
+    assert not stream.returned
+    world.run(0.25)
+    assert world.cuts[0].reason is CutReason.FAULTY
+    world.run(0.5)
+    assert (stream.returned, world.state("a")) == (True, "stopped")
+
+
+@pytest.mark.parametrize("end", ["unload", "crash", "swap", "sleep"])
+def test_a_model_that_leaves_meanwhile_is_not_suspected_any_more(end: str) -> None:
+    world = World("a b", a=SLEEPY if end == "sleep" else ModelRules("a"))
+    world.serve("a")
+    world.models["a"].faulty = True
+    world.suspect("a")
+    match end:
+        case "unload":
+            command = world.unload("a")
+        case "crash":
+            world.crash("a")
+        case "swap" | "sleep":
+            world.request("b", 0.0)
+    world.run(60.0)
+    assert world.state("a") == ("asleep" if end == "sleep" else "stopped")
+    if end == "unload":
+        assert world.outcome(command) is Outcome.OK
+    world.models["a"].faulty = False
+    world.serve("a")
+
+
+def test_an_idle_model_that_works_goes_idle_after_its_check() -> None:
+    world = World("a", a=ModelRules("a", ttl_s=4.1))
+    world.serve("a")
+    world.suspect("a")  # 0.1 s before its idle clock runs out
+    world.run(0.2)
+    assert world.state("a") == "ready"
+    world.run(0.5)
+    assert world.state("a") == "stopping"
+
+
 # --- unload --------------------------------------------------------------------------------------
 
 

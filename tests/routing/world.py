@@ -51,6 +51,7 @@ class Model:
     stop_fails: bool = False
     check_fails: bool = False  # the driver refuses its swaps before anybody is evicted
     held_s: float = 0.0  # how long its load waits for memory
+    faulty: bool = False  # it does not work when it is asked
     outruns_abort: bool = False  # its load is over in the moment it is aborted
     state: State = State.STOPPED
     takes_room: bool = False
@@ -224,6 +225,9 @@ class World:
         event = msg.PutToSleep(next(self._numbers), model_id, drain)
         return self._command(event, model_id, State.ASLEEP)
 
+    def suspect(self, model_id: str) -> None:
+        self.tell(msg.Suspected(model_id))
+
     def load(self, model_id: str) -> int:
         return self._command(msg.Load(next(self._numbers), model_id), model_id, State.READY)
 
@@ -368,6 +372,8 @@ class World:
                 self.preloads.append(effect)
             case msg.SwapEnded(record):
                 self.records.append(record)
+            case msg.CheckModel():
+                self._check(effect)
             case msg.CheckStart():
                 self.checks.append(effect)
             case msg.Retired(model_id):
@@ -434,6 +440,10 @@ class World:
             self._end(swap, msg.LoadFailed(swap.start.work, target.model_id, BOOM, target.state))
 
         self.later(0.0, report)
+
+    def _check(self, check: msg.CheckModel) -> None:
+        works = not self.models[check.model_id].faulty
+        self.later(0.25, lambda: self.tell(msg.Checked(check.work, check.model_id, works)))
 
     def _idle_one(self, effect: msg.StopModel | msg.SleepModel) -> None:
         model = self.models[effect.model_id]

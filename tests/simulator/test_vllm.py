@@ -55,6 +55,12 @@ def test_after_a_bad_wake_it_says_garbage_until_the_weights_are_reloaded(serve):
     assert "hello" in says(sim)
 
 
+def test_inference_can_fail_while_it_is_healthy(serve):
+    sim = serve(fail=True)
+    assert sim.post("/v1/completions", {"prompt": "x"}).status == 500
+    assert sim.get("/health").status == 200
+
+
 def test_answers_can_differ_harmlessly(serve):
     sim = serve(recase_after_wake=True)
     before = says(sim)

@@ -10,7 +10,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from llmsnap.telemetry import prometheus as module
-from llmsnap.telemetry.events import ActivityRecorded, EventBus, ProcessStateChanged, SwapFinished
+from llmsnap.telemetry.events import (
+    ActivityRecorded,
+    EventBus,
+    ModelRestarted,
+    ProcessStateChanged,
+    SwapFinished,
+)
 from llmsnap.telemetry.prometheus import OTHER, Gauges, Metrics, ModelGauges, inter_token_s
 from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.sampling import (
@@ -77,6 +83,7 @@ def busy() -> tuple[Metrics, Gauges]:
         swap_id=1, target="llama", outcome="done", started_at=1.0, phases=(("load", 8.2),)
     )
     metrics.count_swap(swap)
+    metrics.count_restart(ModelRestarted("llama", "wake"))
     gauges = Gauges(
         models=[ModelGauges("llama", "ready", 2, 5), ModelGauges(ODD, "stopped")],
         log_dropped={"llama": 1234},

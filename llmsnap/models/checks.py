@@ -1,8 +1,8 @@
-"""Checks after a wake: which answers servers are expected to give, and which wakes to distrust.
+"""Checks of servers: which answers to the canary are expected, and when a server is asked.
 
-A server that was just started is asked the canary twice, in the background and only while it has no
-request. Its answer is remembered in the state directory by the definition of the model. After each
-wake the server is asked again before requests are let in.
+A server that was just started is asked twice, in the background and only while it has no request.
+Its answer is remembered in the state directory by the definition of the model. After each wake the
+server is asked again before requests are let in, and so it is when its requests fail in a row.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from llmsnap.models.canary import (
 )
 from llmsnap.models.control import Address
 from llmsnap.models.facts import definition_of
+from llmsnap.models.failures import Failures
 from llmsnap.models.transition import Interrupt
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
@@ -49,9 +50,11 @@ MOST_CHARS = 1000
 LIMIT_S = 3.0
 """How long a wake may be delayed by its check."""
 LEARNING_LIMIT_S = 30.0
+FAILING_LIMIT_S = 15.0
+"""How long a server whose requests fail may take for an answer."""
 QUIET_S = 1.0
 """A server is asked only after it had no request for so long."""
-FAILURES_ALLOWED = 2
+FAULTY_WAKES_ALLOWED = 2
 """So many faulty wakes in a row end the sleeping of a definition."""
 CLOSE_S = 0.2
 
@@ -66,6 +69,13 @@ class RestLease(Protocol):
         """Give it back."""
 
 
+class OnFaultyWake(Protocol):
+    """Is called when a server answers wrong after a wake."""
+
+    def __call__(self, model_id: str, *, may_sleep: bool) -> None:
+        """Note that *model_id* is restarted."""
+
+
 @dataclass(slots=True)
 class _Run:
     """A run of a server that was not asked yet."""
@@ -75,30 +85,31 @@ class _Run:
     asking: gevent.Greenlet[..., Any] | None = None
 
 
-class WakeChecks:
+class ServerChecks:
     """The checks of all models; only ``open``, ``close`` and ``fault`` block.
 
-    *rest* returns a lease on a model that is idle, else None. *on_unreliable* is called with the id
-    of a model that must not sleep any more.
+    *rest* returns a lease on a model that is idle, else None. *on_faulty_wake* is called with the
+    id of a model that is restarted, and whether it may sleep again; it never switches.
     """
 
     def __init__(
         self,
         state: StateDir,
         rest: Callable[[str], RestLease | None],
-        on_unreliable: Callable[[str], None],
+        on_faulty_wake: OnFaultyWake,
     ) -> None:
-        self._state, self._rest, self._on_unreliable = state, rest, on_unreliable
+        self._state, self._rest, self._on_faulty_wake = state, rest, on_faulty_wake
         self._known: dict[str, Expected] = {}  # by definition, the last one learned at the end
         self._served: dict[str, ModelConfig] = {}  # models whose kind is known
         self._runs: dict[str, _Run] = {}
-        self._failures: dict[str, int] = {}
+        self._faulty_wakes: dict[str, int] = {}
+        self._failures: dict[str, Failures] = {}
         self._unreliable: set[str] = set()
         self._tasks = TaskGroup("wake checks")
         self._writing = BoundedSemaphore(1)
 
     def __repr__(self) -> str:
-        return f"<WakeChecks of {len(self._known)} definitions>"
+        return f"<ServerChecks of {len(self._known)} definitions>"
 
     def open(self) -> None:
         """Read what earlier runs have remembered. Blocks briefly."""
@@ -117,6 +128,7 @@ class WakeChecks:
 
     def note_start(self, model: ModelConfig, address: Address) -> None:
         """Note that the server of *model* was started; it is asked once it is idle."""
+        self._failures.pop(model.id, None)
         if model.checks_wakes:
             self._runs[model.id] = _Run(model, address)
             self._ask_when_idle(model.id)
@@ -131,6 +143,7 @@ class WakeChecks:
     def forget(self, model_id: str) -> None:
         """Forget what belongs to a run of a model: it has ended."""
         self._runs.pop(model_id, None)
+        self._failures.pop(model_id, None)
 
     def unreliable(self, models: Iterable[ModelConfig]) -> frozenset[str]:
         """Return the ids of those *models* that must not sleep any more."""
@@ -157,8 +170,11 @@ class WakeChecks:
 
     def applies(self, model: ModelConfig) -> bool:
         """Whether the server of *model* is asked after a wake. Never switches."""
+        return model.checks_wakes and self._can_ask(model)
+
+    def _can_ask(self, model: ModelConfig) -> bool:
         expected = self._known.get(definition_of(model))
-        return model.checks_wakes and expected is not None and expected.rule is not Rule.UNFIT
+        return expected is not None and expected.rule is not Rule.UNFIT
 
     def fault(self, model: ModelConfig, address: Address, interrupt: Interrupt) -> str:
         """Ask the woken server of *model*; return what is wrong with it, "" if nothing is.
@@ -169,17 +185,18 @@ class WakeChecks:
         name = definition_of(model)
         expected = self._known[name]
         fault = self._twice_faulty(model, expected, address, interrupt)
-        failures = self._failures[name] = self._failures.get(name, 0) + 1 if fault else 0
-        if failures >= FAILURES_ALLOWED and name not in self._unreliable:
+        faulty = self._faulty_wakes[name] = self._faulty_wakes.get(name, 0) + 1 if fault else 0
+        if faulty >= FAULTY_WAKES_ALLOWED and name not in self._unreliable:
             self._unreliable.add(name)
             log.warning(
                 "<%s> answered wrong after %d wakes in a row: it does not sleep any more, but is "
                 "stopped instead, until its definition changes or llmsnap starts again; set "
                 "sleepMode to disable, or wakeCheck to false if its answers were right",
                 model.id,
-                failures,
+                faulty,
             )
-            self._on_unreliable(model.id)
+        if fault:
+            self._on_faulty_wake(model.id, may_sleep=name not in self._unreliable)
         return fault
 
     def _twice_faulty(
@@ -200,6 +217,35 @@ class WakeChecks:
             if not fault:
                 return ""
             log.debug("<%s> check after its wake: %s", model.id, fault)
+        return fault
+
+    # --- after failures -----------------------------------------------------------------------
+
+    def note_outcome(self, model: ModelConfig, status: int, now: float) -> bool:
+        """Note that the server of *model* answered with *status*, or failed; whether to ask it.
+
+        An answer that refuses the request is neither good nor a failure.
+        """
+        failures = self._failures.get(model.id)
+        if status >= 500:
+            failures = failures or self._failures.setdefault(model.id, Failures())
+            return failures.fail(model.failures_before_restart, now) and self._can_ask(model)
+        if failures is not None and status < 400:
+            failures.succeed()
+        return False
+
+    def failure(self, model: ModelConfig, address: Address) -> str:
+        """Ask the server of *model*, whose requests fail; return what is wrong, "" if nothing is.
+
+        A fault counts only when it shows twice in a row, and being late is one. Blocks, up to twice
+        FAILING_LIMIT_S.
+        """
+        expected, fault = self._known[definition_of(model)], ""
+        for _ in range(2):
+            reply = ask(address, expected.kind, _name_of(model), FAILING_LIMIT_S)
+            fault = reply.problem if reply.is_late else fault_in(reply, expected)
+            if not fault:
+                break
         return fault
 
     # --- after a start ------------------------------------------------------------------------

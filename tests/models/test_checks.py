@@ -8,11 +8,11 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.models import wakechecks
+from llmsnap.models import checks as module
 from llmsnap.models.canary import Rule
+from llmsnap.models.checks import FILE, ServerChecks
 from llmsnap.models.control import parse_address
 from llmsnap.models.transition import Interrupt
-from llmsnap.models.wakechecks import FILE, WakeChecks
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 from tests.config.reading import model
@@ -48,9 +48,9 @@ class Bench:
         self.hanging.set()
         self.is_idle = True
         self.leases: list[Lease] = []
-        self.sleepless: list[str] = []
+        self.faulty: list[tuple[str, bool]] = []
         self.model = model(SLEEPY)
-        self.checks = WakeChecks(state, self._rest, self.sleepless.append)
+        self.checks = ServerChecks(state, self._rest, self._on_faulty)
         self.tasks = TaskGroup("test")
         upstream.handler = self._answer
         upstream.start()
@@ -73,6 +73,9 @@ class Bench:
         self.leases.append(Lease())
         return self.leases[-1]
 
+    def _on_faulty(self, model_id: str, *, may_sleep: bool) -> None:
+        self.faulty.append((model_id, may_sleep))
+
     def settle(self) -> None:
         gevent.joinall(list(self.checks._tasks._group))
 
@@ -92,7 +95,7 @@ class Bench:
 def bench(
     upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
-    monkeypatch.setattr(wakechecks, "QUIET_S", 0.001)
+    monkeypatch.setattr(module, "QUIET_S", 0.001)
     made = Bench(upstream, StateDir(tmp_path))
     yield made
     made.hanging.set()
@@ -167,7 +170,7 @@ def test_a_run_that_has_ended_is_not_asked(bench: Bench) -> None:
 def test_a_later_run_of_llmsnap_remembers_by_definition(bench: Bench, tmp_path: Path) -> None:
     bench.learn()
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
-    again = WakeChecks(StateDir(tmp_path), bench._rest, bench.sleepless.append)
+    again = ServerChecks(StateDir(tmp_path), bench._rest, bench._on_faulty)
     again.open()
     assert again._known == bench.checks._known
     assert again.applies(bench.model)
@@ -204,7 +207,7 @@ def test_a_fault_counts_when_it_shows_twice_in_a_row(
 
 def test_a_slow_answer_passes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.learn()
-    monkeypatch.setattr(wakechecks, "LIMIT_S", 0.02)
+    monkeypatch.setattr(module, "LIMIT_S", 0.02)
     bench.hanging.clear()
     assert bench.fault("# #") == ""
 
@@ -214,9 +217,58 @@ def test_two_faulty_wakes_in_a_row_end_the_sleeping_of_a_definition(bench: Bench
     assert bench.fault("# #")
     assert not bench.fault("1 2 3")
     assert bench.fault("# #")
-    assert bench.sleepless == []
+    assert bench.faulty == [(bench.model.id, True)] * 2
     assert bench.fault("# #")
-    assert bench.sleepless == [bench.model.id]
+    assert bench.faulty[2:] == [(bench.model.id, False)]
     assert "answered wrong after 2 wakes in a row" in caplog.text
     assert bench.checks.unreliable([bench.model]) == {bench.model.id}
     assert not bench.checks.unreliable([model(SLEEPY.replace("serve", "other"))])
+
+
+@pytest.mark.parametrize(
+    ("answers", "hangs", "asked", "is_faulty"),
+    [
+        (["1 2 3"], False, 1, False),
+        ([500, "1 2 3"], False, 2, False),
+        ([500], False, 2, True),
+        ([404], False, 1, False),
+        (["1 2 3"], True, 2, True),
+    ],
+)
+def test_a_server_whose_requests_fail_is_asked_twice_before_it_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, answers, hangs, asked: int, is_faulty: bool
+) -> None:
+    monkeypatch.setattr(module, "FAILING_LIMIT_S", 0.02 if hangs else 3.0)
+    bench.answers = answers
+    bench.checks.note_request(bench.model, CHAT, 200)
+    if hangs:
+        bench.hanging.clear()
+    fault = bench.checks.failure(bench.model, bench.address)
+    assert (bool(fault), bench.asked) == (is_faulty, asked)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "is_due"),
+    [
+        ([500] * 5, True),
+        ([500, 502, 503, 504, 501], True),
+        ([500] * 4 + [400, 500], True),
+        ([500] * 4 + [200, 500], False),
+        ([400] * 9, False),
+        ([500] * 4, False),
+    ],
+)
+def test_refusals_are_neither_good_nor_failures(bench: Bench, statuses, is_due: bool) -> None:
+    bench.checks.note_request(bench.model, CHAT, 200)
+    found = [bench.checks.note_outcome(bench.model, s, 9.0 * n) for n, s in enumerate(statuses)]
+    assert any(found) is is_due
+
+
+def test_failures_of_another_run_or_of_what_cannot_be_asked_do_not_count(bench: Bench) -> None:
+    row = [bench.checks.note_outcome(bench.model, 500, 9.0 * n) for n in range(9)]
+    assert not any(row), "it was not seen serving anything that can be asked"
+    bench.checks.note_request(bench.model, CHAT, 200)
+    for at in range(4):
+        bench.checks.note_outcome(bench.model, 500, 100.0 + 9 * at)
+    bench.checks.forget(bench.model.id)
+    assert not bench.checks.note_outcome(bench.model, 500, 200.0)
