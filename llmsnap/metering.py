@@ -17,7 +17,7 @@ from functools import partial
 from gevent import get_hub
 from gevent.event import Event
 
-from llmsnap.config import EXTERNAL, Config, ModelConfig
+from llmsnap.config import Config, ModelConfig
 from llmsnap.memory import (
     LEARNED_FILE,
     MOST_LEARNED_BYTES,
@@ -146,7 +146,7 @@ class MemoryMeter:
         self._sample()
         for model in config.models.values():
             known = self._known.get(model.id)
-            if model.launcher != EXTERNAL and (known is None or known.model != model):
+            if not model.is_elsewhere and (known is None or known.model != model):
                 self._examine(model)
 
     def use(self, config: Config) -> Figures:

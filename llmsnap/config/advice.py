@@ -10,7 +10,7 @@ from llmsnap.errors import Problem
 
 from .loader import Loaded
 from .matrix import partners
-from .model_settings import EXTERNAL, ModelConfig
+from .model_settings import ModelConfig
 from .nodes import Node, Report, find_node, in_file_order
 from .router import Together
 from .settings import Config
@@ -117,7 +117,7 @@ def _advise_on_matrix(config: Config, tree: Node | None, report: Report) -> None
     """Advise on models that no set of the matrix contains."""
     known = partners(config.matrix) if config.matrix is not None else config.models
     for model in config.models.values():
-        if model.id not in known and model.launcher != EXTERNAL:
+        if model.id not in known and not model.is_elsewhere:
             path = ("models", model.id)
             what = "is in no set of the matrix, so it runs alone"
             report.advise(path, what, "add it to a set", find_node(tree, path))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Values
-from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
 from .keys import stored_values
 from .kinds import Number, ValueReader
-from .model_settings import EXTERNAL, ModelConfig
+from .launchers import LOCAL
+from .model_settings import ModelConfig
 from .models import ModelNames
 from .nodes import Mapping, Node, Path, Report, find_node
 from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, GROUP, GroupConfig, SchedulerConfig
@@ -37,6 +38,7 @@ def read_groups(
     groups = {
         group_id: GroupConfig(
             id=group_id,
+            places=places_of(members[group_id], names),
             **{**stored_values(GroupConfig, group), "members": tuple(members[group_id])},
         )
         for group_id, group in values.items()
@@ -47,10 +49,16 @@ def read_groups(
     return MappingProxyType(groups)
 
 
+def places_of(members: Iterable[str], names: ModelNames) -> tuple[str, ...]:
+    """Return the launchers of *members*, sorted; ``local`` for none."""
+    found = {names.models[model_id].launcher for model_id in members}
+    return tuple(sorted(found)) or (LOCAL,)
+
+
 def made_groups(models: Sequence[ModelConfig]) -> dict[str, GroupConfig]:
     """Return the groups of the *models* that the file places in none."""
-    others = tuple(model.id for model in models if model.launcher == EXTERNAL)
-    own = tuple(model.id for model in models if model.launcher != EXTERNAL)
+    others = tuple(model.id for model in models if model.is_elsewhere)
+    own = tuple(model.id for model in models if not model.is_elsewhere)
     made = {DEFAULT_GROUP: GroupConfig(DEFAULT_GROUP, members=own)}
     if others:
         stays = GroupConfig(
@@ -123,7 +131,8 @@ def evicts(target: GroupConfig, victim: GroupConfig) -> bool:
     """Return whether loading a model of *target* evicts one of *victim*."""
     if target.id == victim.id:
         return target.swap
-    return target.exclusive and not victim.persistent
+    is_near = not frozenset(target.places).isdisjoint(victim.places)
+    return target.exclusive and not victim.persistent and is_near
 
 
 # --- the scheduler --------------------------------------------------------------------------------

@@ -383,6 +383,11 @@ class ModelConfig:
         """Whether the server is asked after each wake."""
         return self.can_sleep and self.wake_check is not False
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its server uses nothing of this machine, as far as llmsnap is concerned."""
+        return self.launcher == EXTERNAL or self.runs_on.is_remote
+
     blueprint: tuple[str, ...] = derived((), restarts=True, secret=True)
     """Words of the command, proxy and env with ``${PORT}`` unexpanded: if these differ, the
     process must be restarted. Set by the loader."""

@@ -30,7 +30,7 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 
 DEFAULT_GROUP = "(default)"
 EXTERNAL_GROUP = "(external)"
-"""The group of models without a command: they neither evict nor are evicted."""
+"""The group of models that use nothing of this machine: they neither evict nor are evicted."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 MACROS_SCHEMA = {"$ref": "#/$defs/macros"}
@@ -404,7 +404,7 @@ class GroupConfig:
     exclusive: bool = setting(
         "exclusive",
         Flag(True),
-        "Loading a member evicts the models of other groups.",
+        "Loading a member evicts the models of other groups with the same `launcher`.",
         example=False,
     )
     persistent: bool = setting(
@@ -414,12 +414,15 @@ class GroupConfig:
         "members",
         Texts(),
         "Model ids. A model is in one group at most. Those in none are in the group `(default)`; "
-        "without a command, in one of their own, whose members stay and evict nothing.",
+        "without a command, or with a launcher on other machines, in one of their own, whose "
+        "members stay and evict nothing.",
         required=True,
         initial=(),
         example=["embedding"],
     )
     """Ids of existing models that are in no other group."""
+    places: tuple[str, ...] = derived(("local",))
+    """The launchers of the members, sorted: ``exclusive`` concerns groups that share one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from llmsnap.config import (
     DEFAULT_GROUP,
-    EXTERNAL,
     EXTERNAL_GROUP,
     Config,
     MemoryNeed,
@@ -88,7 +87,7 @@ def budget_of(config: Config, figures: Figures = NOTHING) -> Memory:
                 apart=apart.get(model.id, ""),
             )
             for model in config.models.values()
-            if model.launcher != EXTERNAL
+            if not model.is_elsewhere
         ),
     )
 

@@ -55,7 +55,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from llmsnap.config import (
-    EXTERNAL,
     Config,
     ModelConfig,
 )
@@ -710,10 +709,12 @@ def residency_of(config: Config, figures: Figures = NOTHING) -> Residency:
     if config.residency == "memory":
         return budget_of(config, figures)
     if config.residency == "matrix" and config.matrix is not None:
-        external = [model.id for model in config.models.values() if model.launcher == EXTERNAL]
+        external = [model.id for model in config.models.values() if model.is_elsewhere]
         return Matrix(config.matrix, external)
     return Groups(
-        Group(group.id, group.members, group.swap, group.exclusive, group.persistent)
+        Group(
+            *(group.id, group.members, group.swap, group.exclusive, group.persistent, group.places)
+        )
         for group in config.groups.values()
     )
 

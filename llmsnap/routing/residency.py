@@ -266,13 +266,22 @@ class Group:
     swap: bool = True
     exclusive: bool = True
     persistent: bool = False
+    places: tuple[str, ...] = ("local",)
+    """The launchers of its members: ``exclusive`` concerns groups that share one."""
+
+    def excludes(self, other: Group) -> bool:
+        """Tell whether it takes the room of another group that does not keep its own."""
+        if not self.exclusive or other.persistent:
+            return False
+        return self.places == other.places or not frozenset(self.places).isdisjoint(other.places)
 
 
 class Groups(Residency):
     """Residency by groups: which models leave follows from the group of each.
 
     Loading T makes M leave when both are in one group with ``swap``, or when T's group is
-    ``exclusive`` and M is in another group that is not ``persistent``. This is not symmetric: a
+    ``exclusive`` and M is in another group of the same launcher that is not ``persistent``. This is
+    not symmetric: a
     non-exclusive model loads beside an exclusive one. A model of no group evicts no other and is
     evicted by exclusive groups only.
     """
@@ -328,8 +337,9 @@ class Groups(Residency):
             return False
         if mine == theirs:
             return self.groups[mine].swap
-        persistent = theirs != _NO_GROUP and self.groups[theirs].persistent
-        return self.groups[mine].exclusive and not persistent
+        if theirs == _NO_GROUP:
+            return self.groups[mine].exclusive
+        return self.groups[mine].excludes(self.groups[theirs])
 
 
 class GroupSwaps:

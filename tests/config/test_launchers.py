@@ -3,6 +3,8 @@
 import pytest
 
 from llmsnap.config import compare, loads
+from llmsnap.config.router import Together
+from llmsnap.routing.messages import residency_of
 from tests.config.reading import advice, config, problems
 
 FARM = "launchers: {farm: {type: ray, address: 'http://head:8265', token: t0ken}}\n"
@@ -42,8 +44,8 @@ def test_a_macro_of_that_name_in_the_file_wins() -> None:
     ("text", "words"),
     [
         (
-            on_farm(GPU).replace("launcher: farm", "launcher: farn"),
-            'there is no launcher "farn" - did you',
+            on_farm(GPU).replace("launcher: farm", "launcher: frrm"),
+            'there is no launcher "frrm" - did you',
         ),
         (on_farm(f"cmdStop: 'kill ${{PID}}', {GPU}"), "models.m.cmdStop: runs on this machine"),
         (on_farm(GPU, "s --host 127.0.0.1 ${PORT}"), "--host 127.0.0.1 is reached from its own"),
@@ -97,3 +99,32 @@ def test_a_changed_launcher_restarts_its_models_alone() -> None:
     assert (found.restart, found.unchanged, found.parts) == (("m",), ("n",), ("launchers",))
     home = loads(on_farm(GPU).replace("launcher: farm, ", "") + near, environ={}, previous=old)
     assert compare(old, home).restart == ("m",)
+
+
+def test_models_of_different_launchers_do_not_evict_each_other() -> None:
+    found = config(
+        FARM
+        + "models:\n"
+        + "".join(
+            f"  {name}: {{cmd: 's ${{PORT}}', launcher: {name.rstrip('123')}, {GPU}}}\n"
+            for name in ("farm1", "farm2", "farm3", "local1", "local2", "local3")
+        )
+        + "groups: {g: {members: [farm2]}, h: {members: [local2]}, i: {members: [farm3, local3]}}\n"
+    )
+    together = Together(found.groups, None)
+    names = sorted(found.models)
+    evicted = {one: [two for two in names if together.evicts(one, two)] for one in names}
+    for name in names:
+        evicted[name] = [other for other in evicted[name] if other != name]
+    assert evicted == {
+        "farm1": [],  # in no group: the engine's capacity decides
+        "farm2": ["farm3", "local3"],
+        "farm3": ["farm2", "local1", "local2", "local3"],
+        "local1": ["farm3", "local2", "local3"],
+        "local2": ["farm3", "local1", "local3"],
+        "local3": ["farm2", "farm3", "local1", "local2"],
+    }
+    residency = residency_of(found)
+    for one in names:
+        others = [name for name in names if name != one]
+        assert list(residency.plan(one, others, {}).victims) == evicted[one]

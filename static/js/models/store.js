@@ -172,7 +172,7 @@ export function startModels() {
 // --- groups: which models swap with each other, which stay
 
 const DEFAULT = "(default)";
-const TITLES = { [DEFAULT]: "Default group", "(external)": "Servers run by other programs" };
+const TITLES = { [DEFAULT]: "Default group", "(external)": "Servers run elsewhere" };
 
 /** Groups of the active configuration: {id, swap, exclusive, persistent, members}. */
 export const groups = signal([]);
