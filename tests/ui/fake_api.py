@@ -34,8 +34,10 @@ from tests.ui.made_up import (
     GROUPS,
     HARDWARE,
     HOSTILE,
+    LOAD,
     MANY,
     MODELS,
+    SELECTORS,
     fare,
     history,
     in_flight,
@@ -62,6 +64,7 @@ class World:
         self.sockets = True
         self.budget = True
         self.only_simulated = False
+        self.peer_outcome = {"ended_ms": now_ms - 180_000, "status": 200, "reason": ""}
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
         self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
@@ -101,6 +104,9 @@ class World:
     def tell(self, kind: str, data: Any) -> None:
         for reader in self.readers:
             reader.put(frame(kind, data))
+
+    def state(self, model_id: str) -> str:
+        return next((each["state"] for each in self.models if each["id"] == model_id), "")
 
     def set_state(self, model_id: str, state: str) -> None:
         for each in self.models:
@@ -173,7 +179,7 @@ def models() -> Response:
 
 @bp.get("/api/selectors")
 def selectors() -> Response:
-    return jsonify(selectors=[{"id": "whoever", "strategy": "warm", "targets": []}])
+    return jsonify(selectors=SELECTORS)
 
 
 @bp.get("/api/profiles")
@@ -193,8 +199,16 @@ def activate_profile() -> Response:
 @bp.get("/api/overview")
 def overview() -> Response:
     return jsonify(
-        models=[fare(each) for each in world.models if not each["peerID"]], groups=GROUPS
+        models=[fare(each) for each in world.models if not each["peerID"]],
+        groups=GROUPS,
+        peers=[{"id": "office", "last": world.peer_outcome}],
     )
+
+
+@bp.get("/running")
+def running() -> Response:
+    loading = [each["id"] for each in world.models if each["state"] in {"starting", "waking"}]
+    return jsonify(running=[{"model": name, "load": LOAD} for name in loading])
 
 
 @bp.post("/api/models/<action>/<path:name>")
@@ -319,6 +333,8 @@ def matches(one: dict[str, Any], wanted: Mapping[str, str]) -> bool:
         wanted.get("model", one["model_id"]) == one["model_id"]
         and (not status or (one["status"] >= 400) == (status != "200"))
         and wanted.get("key", one["key_name"]) == one["key_name"]
+        and wanted.get("selector", one["selector"]) == one["selector"]
+        and wanted.get("peer", one["peer"]) == one["peer"]
         and int(wanted.get("since") or 0) <= one["ended_ms"] < int(wanted.get("until") or 2**53)
         and int(wanted.get("id", one["id"])) == one["id"]
         and wanted.get("request_id", one["request_id"]) == one["request_id"]
@@ -388,9 +404,18 @@ def performance() -> Response:
     return jsonify(samples=[each for each in world.samples if each["at_ms"] > since])
 
 
+@bp.post("/fake/peer/<int:status>")
+def set_peer_outcome(status: int) -> str:
+    reason = "office: no route to host" if status >= 500 else ""
+    world.peer_outcome = {**world.peer_outcome, "status": status, "reason": reason}
+    return "OK"
+
+
 @bp.post("/v1/<path:path>")
 def answer(path: str) -> Response:
     world.bodies.append(request.get_json())
+    while world.state(world.bodies[-1].get("model")) == "starting":
+        gevent.sleep(0.05)
     if world.frames:
         told = [f"data: {json.dumps(frame)}\n\n" for frame in world.frames]
         world.frames = []

@@ -95,6 +95,31 @@ GROUPS = [
 ]
 
 
+def target(name: str, state: str, requests: int = 0, **more: Any) -> dict[str, Any]:
+    base = {"requests": requests, "failures": 0, "retry_in_s": 0.0, "sessions": requests}
+    return {"target": name, "state": state, **base, **more}
+
+
+SELECTORS = [
+    {
+        "id": "coding",
+        "strategy": "failover",
+        "targets": [
+            target("qwen3-coder", "failing", failures=3, retry_in_s=41.0),
+            target("qwen3-30b-a3b", "ready", 2),
+            target("claude-proxy/sonnet", "remote"),
+        ],
+    },
+    {"id": "whoever", "strategy": "warm", "targets": [target("bge-m3", "ready")]},
+]
+LOAD = {
+    "percent": 40,
+    "loaded_bytes": 24 << 30,
+    "total_bytes": 60 << 30,
+    "bytes_per_s": 9 << 27,
+}
+
+
 def stats(seconds: float) -> dict[str, Any]:
     return {"count": 12, "last_s": seconds * 1.1, "p50_s": seconds, "p90_s": seconds * 1.6}
 
@@ -130,6 +155,7 @@ def record(number: int, rng: random.Random, now_ms: int, states: dict[str, Any])
         "ended_ms": ended,
         "requested": name,
         "model_id": name,
+        "selector": "coding" if name == "qwen3-coder" else "",
         "peer": None,
         "method": "POST",
         "path": "/v1/chat/completions" if generates else "/v1/embeddings",

@@ -13,7 +13,7 @@ import { Check, Empty, IconButton, Menu, Note, Problem, Select } from "../shared
 import { Chooser } from "../shared/chooser.js";
 import { Icon } from "../shared/icons.js";
 import { optionOf } from "../models/model-select.js";
-import { localModels, peerModels } from "../models/store.js";
+import { localModels, peerModels, selectors } from "../models/store.js";
 import { CaptureDialog } from "./capture.js";
 import { InFlight } from "./in-flight.js";
 import { usePaging } from "./paging.js";
@@ -31,10 +31,10 @@ const set = (name) => (value) => setParameters("activity", { [name]: value });
 
 /** What the address selects: {query, filters, sort, open, showStatistics}. */
 function useSelection() {
-  const { model = "", status = "", key = "", range = "", sort = "-id", request = "", lookup = "", statistics } = parametersOf("activity");
+  const { model = "", status = "", key = "", selector = "", peer = "", range = "", sort = "-id", request = "", lookup = "", statistics } = parametersOf("activity");
   const since = useMemo(() => (Number(range) ? String(Math.floor(now.peek() - Number(range) * 60000)) : ""), [range]);
-  const query = new URLSearchParams(Object.entries({ model, status, key, since }).filter(([, value]) => value)).toString();
-  return { query, filters: { model, status, key, range }, sort, open: request === "" ? null : Number(request), lookup, showStatistics: Boolean(statistics) };
+  const query = new URLSearchParams(Object.entries({ model, status, key, selector, peer, since }).filter(([, value]) => value)).toString();
+  return { query, filters: { model, status, key, selector, peer, range }, sort, open: request === "" ? null : Number(request), lookup, showStatistics: Boolean(statistics) };
 }
 
 /** The names of the keys in *records*, for the filter, which is hidden without any. */
@@ -46,18 +46,20 @@ const optionsOf = (pairs) => pairs.map(([value, text]) => html`<option key=${val
 
 function Filters({ records, filters }) {
   const names = [...localModels.value, ...[...peerModels.value.values()].flat()].map((model) => optionOf(model, ""));
-  const { model, status, key, range } = filters;
+  const { model, status, key, selector, range } = filters;
+  const choosing = [...new Set([...selectors.value.map(({ id }) => id), selector])].filter(Boolean);
   const keys = [...new Set([...keysOf(records), key])].filter(Boolean);
   return html`<${Chooser} label="Model" hideLabel auto value=${model} options=${[{ value: "", text: "All models" }, ...names]} onChange=${set("model")} />
     <${Select} label="Outcome" hideLabel auto value=${status} onChange=${set("status")}>${optionsOf(STATUSES)}</${Select}>
     <${Select} label="Range" hideLabel auto value=${range} onChange=${set("range")}>${optionsOf(RANGES)}</${Select}>
+    ${choosing.length > 0 && html`<${Select} label="Selector" hideLabel auto value=${selector} onChange=${set("selector")}>${optionsOf([["", "All selectors"], ...choosing.map((id) => [id, id])])}</${Select}>`}
     ${keys.length > 0 && html`<${Select} label="Key" hideLabel auto value=${key} onChange=${set("key")}>${optionsOf([["", "All keys"], ...keys.map((name) => [name, name])])}</${Select}>`}`;
 }
 
 /** The filters in force, each with a button that ends it. */
 function Chips({ filters }) {
   const word = (pairs, value) => pairs.find(([each]) => each === value)?.[1] ?? value;
-  const chips = [["model", filters.model], ["status", filters.status && word(STATUSES, filters.status)], ["range", filters.range && word(RANGES, filters.range)], ["key", filters.key && `key ${filters.key}`]].filter(([, text]) => text);
+  const chips = [["model", filters.model], ["status", filters.status && word(STATUSES, filters.status)], ["range", filters.range && word(RANGES, filters.range)], ...["key", "selector", "peer"].map((name) => [name, filters[name] && `${name} ${filters[name]}`])].filter(([, text]) => text);
   if (!chips.length) return null;
   return html`<div class="row" aria-label="Filters" role="group">${chips.map(([name, text]) => html`<span key=${name} class="filter-chip"><span class="clip">Filter: ${text}</span><${IconButton} icon="close" small label="Remove the filter ${text}" onClick=${() => set(name)("")} /></span>`)}</div>`;
 }

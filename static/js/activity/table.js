@@ -51,7 +51,7 @@ export function RequestDetails({ record, onCapture }) {
   const facts = [
     ["Finished", dateTime(record.ended_ms)], ["Path", `${record.method} ${record.path}`],
     record.requested !== record.model_id && ["Requested as", record.requested],
-    record.peer && ["Peer", record.peer], record.key_name && ["Key", record.key_name], record.session && ["Session", record.session],
+    record.selector && ["Selector", record.selector], record.peer && ["Peer", record.peer], record.key_name && ["Key", record.key_name], record.session && ["Session", record.session],
     record.reason && ["Reason", record.reason],
     ["Tokens", `${count(record.input_tokens)} prompt (${count(record.cached_tokens)} cached), ${count(record.output_tokens)} generated`],
     record.draft_tokens && ["Draft tokens", `${count(record.draft_accepted)} of ${count(record.draft_tokens)} accepted`],

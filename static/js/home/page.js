@@ -18,7 +18,9 @@ import { devices } from "../memory/store.js";
 import { failures, requestLoad } from "../models/failures.js";
 import { ModelSelect } from "../models/model-select.js";
 import { useStatus } from "../models/model-status.js";
-import { localModels, modelLink, modelsKnown, peerModels, watchDetails } from "../models/store.js";
+import { LoadProgress } from "../models/load-progress.js";
+import { PeerFailure, PeerHealth } from "../models/peers.js";
+import { isLoading, localModels, modelLink, modelsKnown, peerModels, watchDetails } from "../models/store.js";
 import { keyHint, keyText, snippetsFor } from "./snippets.js";
 
 const REFRESH_MS = 5000;
@@ -75,9 +77,10 @@ function Connect() {
 }
 
 function LoadedModel({ model }) {
-  const { inFlight, waiting, stateForS, why, etaS } = useStatus(model);
+  const state = useStatus(model);
+  const { inFlight, waiting, stateForS, why, etaS } = state;
   const requests = [inFlight && `${inFlight} in flight`, waiting && `${waiting} waiting`].filter(Boolean).join(", ");
-  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><span class="grow"><a href=${modelLink(model.id)}>${model.id}</a>${waiting > 0 && why && html`<p class="small muted">Waiting: ${why}${etaS ? `; about ${seconds(Math.max(1, etaS))}` : ""}.</p>`}</span>
+  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><span class="grow"><a href=${modelLink(model.id)}>${model.id}</a>${waiting > 0 && why && html`<p class="small muted">Waiting: ${why}${etaS ? `; about ${seconds(Math.max(1, etaS))}` : ""}.</p>`}${isLoading(model) && html`<div><${LoadProgress} model=${model} state=${state} /></div>`}</span>
     <span class="small muted num nowrap" title="Requests, else the time in this state">${requests || (stateForS === null ? "" : clockTime(stateForS))}</span></li>`;
 }
 
@@ -94,6 +97,10 @@ function Failure({ id, failure }) {
   return html`<li class="home-model"><${StateBadge} state="failed" /><span class="grow"><a href=${modelLink(id)}>${id}</a> <span class="small muted">${ago(failure.endedMs, useLive(now))}</span><p class="small">${failure.cause || failure.headline}</p></span></li>`;
 }
 
+function HomePeer({ id, models }) {
+  return html`<li class="home-model" data-home-peer=${id}><${PeerHealth} id=${id} /><span class="grow"><a href=${pageLink("models")}>${id}</a> <span class="small muted">peer, ${plural(models.length, "model")}</span><${PeerFailure} id=${id} /></span></li>`;
+}
+
 function Now() {
   const loaded = localModels.value.filter((model) => !AT_REST.has(model.state) && model.state !== "unknown");
   const failed = [...failures.value];
@@ -102,6 +109,7 @@ function Now() {
     ${loaded.length + failed.length > 0 && html`<ul class="home-models">${failed.map(([id, failure]) => html`<${Failure} key="failed-${id}" id=${id} failure=${failure} />`)}${loaded.map((model) => html`<${LoadedModel} key=${model.id} model=${model} />`)}</ul>`}
     ${!loaded.length && html`<p class="muted">Nothing is loaded. A request for a model loads it, and so does this:</p>`}
     <${Load} />
+    ${peerModels.value.size > 0 && html`<ul class="home-models" aria-label="Peers">${[...peerModels.value].map(([id, models]) => html`<${HomePeer} key=${id} id=${id} models=${models} />`)}</ul>`}
   </div></section>`;
 }
 

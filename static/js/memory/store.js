@@ -8,6 +8,7 @@ import { throttle } from "../shared/timing.js";
 
 const REFRESH_SOON_MS = 1000;
 const ANY_GPU = "any";
+const UNKNOWN = "unknown"; // the source of a need that is
 
 /** The devices of the budget; empty where groups or a matrix decide. */
 export const devices = signal([]);
@@ -66,6 +67,14 @@ export function startMemory() {
   subscribe("inFlight", onInFlight);
 }
 
+/** Whether a model that is not loaded fits beside what is, by the budget; false where that is unknown. */
+export function fitsNow(id) {
+  const entry = needs.value.get(id);
+  if (!entry || entry.source === UNKNOWN) return false;
+  const has = (bytes, name) => devices.value.some((device) => (name === ANY_GPU ? device.name !== "ram" : device.name === name) && device.free >= bytes);
+  return Object.entries(entry.need).every(([name, bytes]) => !bytes || has(bytes, name));
+}
+
 // --- in words
 
 const GIB = 1024 ** 3;
@@ -81,7 +90,7 @@ const first = computed(() => devices.value[0]?.name ?? "the first device");
 
 /** "18 GiB on gpu0, measured"; "an unknown amount: gets gpu0 alone". */
 export function needText({ need, source }) {
-  if (source === "unknown") return `an unknown amount: gets ${first.value} alone`;
+  if (source === UNKNOWN) return `an unknown amount: gets ${first.value} alone`;
   return `${sizes(need) || "no memory"}, ${source}`;
 }
 

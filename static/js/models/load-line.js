@@ -6,8 +6,9 @@ import { isOurs } from "../shared/api.js";
 import { now, useLive } from "../shared/timing.js";
 import { ordinal, seconds } from "../shared/format.js";
 import { inflight } from "../activity/store.js";
+import { loadSentence } from "./load-progress.js";
 import { modelStatus } from "./model-status.js";
-import { details, findModel, modelLink, watchDetails } from "./store.js";
+import { details, findModel, isLoading, modelLink, watchDetails } from "./store.js";
 
 /** The local model with this id or alias. */
 function localModel(name) {
@@ -23,10 +24,7 @@ const placeOf = (model) => inflight.value.findLast((each) => each.model_id === m
 function parts(model, status) {
   const place = placeOf(model);
   const line = place > 1 && `${ordinal(place)} in line`;
-  if (model.state === "starting" || model.state === "waking") {
-    const usual = (model.state === "waking" ? status.durations.wake : status.durations.start)?.p50_s;
-    return [line, `loading for ${seconds(status.stateForS ?? 0)}${usual ? ` of about ${seconds(usual)}` : ""}`];
-  }
+  if (isLoading(model)) return [line, loadSentence(model, status)];
   if (!status.waiting || !status.why) return [];
   return [line, status.why, status.etaS && `about ${seconds(Math.max(1, status.etaS))} left`];
 }

@@ -7,16 +7,9 @@ import { StateBadge } from "../shared/badges.js";
 import { needs, needText } from "../memory/store.js";
 import { Actions, ServerLink } from "./actions.js";
 import { FailureCard, failures, requestLoad } from "./failures.js";
+import { LoadProgress } from "./load-progress.js";
 import { useStatus } from "./model-status.js";
-import { modelLink } from "./store.js";
-
-/** The progress of a load: the time elapsed against the usual duration. */
-function LoadProgress({ expectedS, sinceS }) {
-  const share = expectedS ? Math.min(0.97, sinceS / expectedS) : null;
-  const left = expectedS - sinceS;
-  const text = !expectedS ? "no load measured yet" : left > 0 ? `about ${seconds(Math.max(1, left))} left` : `usually ${seconds(expectedS)}`;
-  return html`<span class="load-progress"><progress class="bar" max="1" value=${share ?? undefined} aria-label="Loading"></progress><span class="tiny muted num nowrap">${text}</span></span>`;
-}
+import { isLoading, modelLink } from "./store.js";
 
 /** What the model is doing, in short parts: requests, countdowns, memory, the progress of a load. */
 export function StatusChips({ model, state }) {
@@ -30,9 +23,7 @@ export function StatusChips({ model, state }) {
   if (need) parts.push(html`<span key="n" class="chip" title="Memory it needs, and where the figure is from">needs ${needText(need)}</span>`);
   if (state.memoryBytes) parts.push(html`<span key="m" class="chip" title="Main memory of its processes">${bytes(state.memoryBytes)} RAM</span>`);
   if (state.backoffS > 0) parts.push(html`<span key="b" class="chip bad">failed ${state.failures}×, next try in ${clockTime(state.backoffS)}</span>`);
-  const loading = model.state === "starting" || model.state === "waking";
-  const expected = model.state === "waking" ? state.durations.wake : state.durations.start;
-  return html`<div class="doing">${parts}${loading && html`<${LoadProgress} expectedS=${expected?.p50_s} sinceS=${state.stateForS ?? 0} />`}</div>`;
+  return html`<div class="doing">${parts}${isLoading(model) && html`<${LoadProgress} model=${model} state=${state} />`}</div>`;
 }
 
 /** The state of a model and for how long; a failed load shows until the next one. */

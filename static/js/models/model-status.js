@@ -2,7 +2,7 @@
 
 import { useComputed, useContext } from "../shared/html.js";
 import { now, PageActive } from "../shared/timing.js";
-import { details, since } from "./store.js";
+import { details, isLoading, loads, since } from "./store.js";
 
 const LOADED = new Set(["starting", "ready", "waking", "sleepPending", "asleep", "stopping"]);
 
@@ -22,6 +22,7 @@ export function modelStatus(model, nowMs, entry = details.value.get(model.id)) {
     failures: entry?.failures ?? 0,
     backoffS: entry?.backoff_s ? Math.max(0, entry.backoff_s - passed) : 0,
     durations: entry?.durations ?? {},
+    load: isLoading(model) ? loads.value.get(model.id) ?? null : null,
     aliases: entry?.aliases ?? [],
     cmd: entry?.cmd ?? "",
     proxy: entry?.proxy ?? "",

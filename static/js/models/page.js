@@ -22,7 +22,9 @@ import { ModelDetail } from "./detail.js";
 import { failures } from "./failures.js";
 import { ModelRow } from "./model-row.js";
 import { optionOf } from "./model-select.js";
-import { groupsOf, isAtRest, localModels, modelsKnown, peerModels, refreshDetails, watchDetails } from "./store.js";
+import { Peer } from "./peers.js";
+import { Selector } from "./selectors.js";
+import { groupsOf, isAtRest, localModels, modelsKnown, peerModels, refreshDetails, selectors, watchDetails } from "./store.js";
 
 const showUnlisted = stored("showUnlisted", true);
 const showName = stored("showIdorName", "id");
@@ -83,19 +85,13 @@ function Group({ group, models, onLog, foldable, resting }) {
   </section>`;
 }
 
-function Peer({ id, models }) {
-  return html`<section class="card model-group" aria-label="Peer ${id}">
-    <div class="card-head"><h2>${id}</h2><span class="badge plain">peer</span><span class="faint small">${plural(models.length, "model")} served elsewhere</span></div>
-    <ul class="peer-models">${models.map((model) => html`<li key=${model.id} class="mono small">${model.id}</li>`)}</ul>
-  </section>`;
-}
-
 function ModelList({ onLog }) {
   const { find: filter = "" } = parametersOf("models");
   const [resting, setResting] = useState(false);
   const visible = localModels.value.filter((model) => (showUnlisted.value || !model.unlisted) && matches(model, filter));
   const groups = groupsOf(visible);
   const peers = [...peerModels.value].map(([id, list]) => [id, list.filter((model) => matches(model, filter))]).filter(([, list]) => list.length);
+  const choosing = selectors.value.filter(({ id, targets }) => [id, ...targets.map(({ target }) => target)].some((name) => name.toLowerCase().includes(filter.toLowerCase())));
   const total = localModels.value.length + peerModels.value.size;
   return html`
     <div class="toolbar">
@@ -106,9 +102,10 @@ function ModelList({ onLog }) {
     </div>
     <div class=${classes("model-list", total > MANY && "dense")} onPointerEnter=${(event) => event.pointerType === "mouse" && setResting(true)} onPointerLeave=${() => setResting(false)}>
       ${groups.map(({ group, models }) => html`<${Group} key=${group.id} group=${group} models=${models} onLog=${onLog} foldable=${total > MANY && !filter} resting=${resting} />`)}
-      ${peers.map(([id, list]) => html`<${Peer} key=${id} id=${id} models=${list} />`)}
+      ${choosing.map((selector) => html`<${Selector} key="selector ${selector.id}" selector=${selector} />`)}
+      ${peers.map(([id, list]) => html`<${Peer} key="peer ${id}" id=${id} models=${list} />`)}
       ${modelsKnown.value && !total && html`<${Empty} icon="models" title="No models yet">Add a model to the configuration file; with <code>--watch-config</code> it appears here as soon as the file is saved.</${Empty}>`}
-      ${modelsKnown.value && Boolean(total) && !groups.length && !peers.length && html`<${Empty} icon="search" title="No model matches">${filter ? html`Nothing here contains “${filter}”.` : "All models are unlisted; the eye above shows them."}</${Empty}>`}
+      ${modelsKnown.value && Boolean(total) && !groups.length && !peers.length && !choosing.length && html`<${Empty} icon="search" title="No model matches">${filter ? html`Nothing here contains “${filter}”.` : "All models are unlisted; the eye above shows them."}</${Empty}>`}
     </div>`;
 }
 

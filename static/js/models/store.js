@@ -8,6 +8,7 @@ import { plural } from "../shared/format.js";
 
 const REFRESH_MS = 5000;
 const REFRESH_SOON_MS = 2500;
+const LOADS_MS = 1000;
 
 /** All models as the event stream lists them, local ones and those of peers. */
 export const models = signal([]);
@@ -21,8 +22,14 @@ export const details = signal(new Map());
 /** When each model entered its state, Unix ms; used until the overview is known. */
 export const since = signal(new Map());
 
-/** Ids of the selectors: names in requests, each of which stands for one of several models. */
+/** The selectors, {id, strategy, targets}: names in requests, each of which stands for one of several models. */
 export const selectors = signal([]);
+
+/** Peer id -> {ended_ms, status, reason} of its last request; null before the first. */
+export const peerOutcomes = signal(new Map());
+
+/** Model id -> how far its load is, {percent, loaded_bytes, total_bytes, bytes_per_s}, where that is known. */
+export const loads = signal(new Map());
 
 const { compare } = new Intl.Collator("en", { numeric: true });
 const byName = (a, b) => compare(a.name + a.id, b.name + b.id);
@@ -31,6 +38,8 @@ const AT_REST = new Set(["stopped", "shutdown", "unknown", ""]);
 
 /** Whether a model takes no memory and does nothing. */
 export const isAtRest = (model) => AT_REST.has(model.state);
+
+export const isLoading = ({ state }) => state === "starting" || state === "waking";
 
 /** The address of a model's page. */
 export const modelLink = (id) => `#/models/${modelPath(id)}`;
@@ -95,9 +104,14 @@ function unchanged(before, entry) {
   return before && before.state === entry.state && JSON.stringify({ ...before, seenMs: 0 }) === JSON.stringify({ ...entry, seenMs: 0 }) ? before : entry;
 }
 
+/** Set *target* unless it holds the same already, so that what shows it rests. */
+function setChanged(target, value) {
+  if (JSON.stringify(target.peek()) !== JSON.stringify(value)) target.value = value;
+}
+
 const refreshSelectors = singleFlight(async () => {
   try {
-    selectors.value = (await getJson("/api/selectors")).selectors.map(({ id }) => id);
+    setChanged(selectors, (await getJson("/api/selectors")).selectors);
   } catch (error) {
     console.info(`/api/selectors: ${error.message}`);
   }
@@ -112,24 +126,38 @@ export const refreshDetails = singleFlight(async () => {
     const found = new Map(overview.models.map((entry) => [entry.model_id, unchanged(known.get(entry.model_id), { ...entry, seenMs })]));
     batch(() => {
       if (found.size !== known.size || [...found].some(([id, entry]) => known.get(id) !== entry)) details.value = found;
-      if (JSON.stringify(groups.peek()) !== JSON.stringify(overview.groups)) groups.value = overview.groups;
+      setChanged(groups, overview.groups);
+      if (overview.peers.length) peerOutcomes.value = new Map(overview.peers.map(({ id, last }) => [id, last]));
     });
   } catch (error) {
     console.info(`/api/overview: ${error.message}`);
   }
 });
 
-/** A busy model starts and ends requests all the time, and the overview is long. */
-const refreshSoon = throttle(REFRESH_SOON_MS, () => watchers && refreshDetails());
+const refreshLoads = singleFlight(async () => {
+  const loading = localModels.peek().some(isLoading);
+  if (!loading && !loads.peek().size) return;
+  try {
+    const { running } = loading ? await getJson("/running") : { running: [] };
+    loads.value = new Map(running.filter(({ load }) => load).map(({ model, load }) => [model, load]));
+  } catch (error) {
+    console.info(`/running: ${error.message}`);
+  }
+});
 
-/** Keep *details* current until the returned function is called. Memory and countdowns have no event. */
+const refreshWatched = () => Promise.all([refreshDetails(), selectors.peek().length && refreshSelectors()]);
+
+/** A busy model starts and ends requests all the time, and the overview is long. */
+const refreshSoon = throttle(REFRESH_SOON_MS, () => watchers && refreshWatched());
+
+/** Keep *details* and what is beside them current until the returned function is called. Memory and countdowns have no event. */
 export function watchDetails() {
   watchers += 1;
-  refreshDetails();
-  const stop = everyWhileVisible(REFRESH_MS, refreshDetails);
+  refreshWatched();
+  const stops = [everyWhileVisible(REFRESH_MS, refreshWatched), everyWhileVisible(LOADS_MS, refreshLoads)];
   return () => {
     watchers -= 1;
-    stop();
+    stops.forEach((stop) => stop());
   };
 }
 

@@ -19,11 +19,12 @@ SHAPES.failed = SHAPES.shutdown;
 
 export const stateWord = (state) => WORDS[state] ?? state;
 
-export function StateBadge({ state, children }) {
+/** *word*: what to call the state here. */
+export function StateBadge({ state, word = stateWord(state), children }) {
   const kind = KNOWN.has(state) ? state : "plain";
   return html`<span class="badge ${kind}" data-state=${state}>
     ${SHAPES[state] && html`<svg viewBox="0 0 16 16" aria-hidden="true" focusable="false">${SHAPES[state]}</svg>`}
-    ${stateWord(state)}${children}
+    ${word}${children}
   </span>`;
 }
 
