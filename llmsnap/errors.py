@@ -404,6 +404,14 @@ class ServerEnded(Unreachable):
     """The model's server ended before it answered: the model is loaded and asked again."""
 
 
+class NoSlots(UpstreamError):
+    """The server cannot save its slots, now or later."""
+
+
+class PromptRefused(UpstreamError):
+    """The server has refused the file of a saved prompt."""
+
+
 class UpstreamTimeout(UpstreamError):
     """The upstream did not answer in the configured time."""
 

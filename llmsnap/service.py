@@ -28,6 +28,7 @@ from llmsnap.models import (
     Context,
     KnownFacts,
     Process,
+    PromptCaches,
     ServerChecks,
     State,
     Trigger,
@@ -68,6 +69,7 @@ from llmsnap.telemetry import (
     PerformanceSample,
     ProcessStateChanged,
     ProfileChanged,
+    PromptsKept,
     ReloadPhase,
     ResponseObserver,
     SwapFinished,
@@ -127,14 +129,14 @@ class Service:
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
         self._last_swap = ("", 0)  # of those that ended: its target, its number
         self._before: dict[int, Occupancy] = {}  # swap under way -> what devices held before it
-        self.bus = EventBus()
-        self.deferred = DeferredQueue()
+        self.bus, self.deferred = EventBus(), DeferredQueue()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = self._log_handler(config, log_style)
         self.pool, self.watch = ConnectionPool(), new_watch()
         self.bodies, self.sessions = BodyBudget(config), Sessions(time.monotonic)
         self.state_dir = state or StateDir(Path(config.source or "llmsnap"), is_writable=False)
         self.facts, self.voices = KnownFacts(self.state_dir), Voices()
+        self.prompts = PromptCaches(config.prompt_cache, self.state_dir, self._on_prompts)
         self.launchers = Launchers(self.state_dir, launchers)
         self._recording = Recording(record) if record else None
         self.driver = Driver(
@@ -229,6 +231,7 @@ class Service:
         return self.launchers.adopt(specs)
 
     def _stop_leftovers(self) -> None:
+        self.prompts.open(self.runtime.config.models.values())
         for line in self.launchers.stop_leftovers():
             log.warning("stopped what an earlier run left behind: %s", line)
 
@@ -259,6 +262,7 @@ class Service:
         self.launchers.close()
         self.facts.close()
         self.checks.close()
+        self.prompts.close()
         self.voices.close()
         self.deferred.flush()
         self.telemetry.close()
@@ -396,6 +400,7 @@ class Service:
         self.logs.configure(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
         self.telemetry.configure(config)
+        self.prompts.configure(config.prompt_cache, config.models.values())
         self.bodies.configure(config)
         self.dispatcher.selectors.configure(config.selectors)
         self.driver.reconfigure(
@@ -436,7 +441,9 @@ class Service:
         if found is None:
             settings = self.runtime.config.models[model_id]
             output = self.logs.model(model_id)
-            found = Process(settings, self.launchers, output, self._on_change, self.checks)
+            found = Process(
+                settings, self.launchers, output, self._on_change, self.checks, self.prompts
+            )
             self._processes[model_id] = found
         return found
 
@@ -564,14 +571,19 @@ class Service:
             self.driver.forbid_sleep(model_id)
 
     def _on_request(self, event: ActivityRecorded) -> None:
-        """Note which of our models served a request, and how it ended."""
+        """Note which of our models served a request, how it ended, and what was cached of it."""
         record = event.record
         model = self.runtime.config.models.get(record.model_id) if record.peer is None else None
         if model is not None:
             self.checks.note_request(model, record.path, record.status)
+            speed = record.prompt_per_second
+            self.prompts.note_answer(model.id, record.cached_tokens, record.input_tokens, speed)
             was_granted = record.queue_ms is not None and not record.client_left
             if was_granted and self.checks.note_outcome(model, record.status, time.monotonic()):
                 self.driver.suspect(model.id)
+
+    def _on_prompts(self, model_id: str, outcome: str, tokens: int) -> None:
+        self.bus.publish(PromptsKept(model_id, outcome, tokens))
 
     # --- callbacks of the driver -----------------------------------------------------------------
 

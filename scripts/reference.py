@@ -25,6 +25,7 @@ from llmsnap.config.kinds import (
     Number,
     Patterns,
     RawNode,
+    Size,
     Texts,
     Unsupported,
     Words,
@@ -102,6 +103,7 @@ def _below(kind: Kind) -> tuple[Section | None, str]:
 _VALUES: dict[type[Kind], str] = {
     Flag: "true, false",
     Duration: "duration",
+    Size: "size",
     **dict.fromkeys([Texts, Patterns, Sections], "list"),
     **dict.fromkeys([Section, Json, RawNode], "mapping"),
     Unsupported: "",

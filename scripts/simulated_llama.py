@@ -18,10 +18,12 @@ def simulator_command(arguments: list[str]) -> list[str]:
     parser.add_argument("--port", default="8080")
     parser.add_argument("-c", "--ctx-size", default="4096")
     parser.add_argument("-a", "--alias", default="simulated")
+    parser.add_argument("--slot-save-path", default="")
     known, _ = parser.parse_known_args(arguments)
     command = [sys.executable, "-m", "llmsnap.simulator", "--host", known.host]
     command += ["--port", known.port, "--n-ctx", known.ctx_size, "--model", known.alias]
-    return command + PACE
+    saves = ["--slot-save-path", known.slot_save_path] if known.slot_save_path else []
+    return command + PACE + saves
 
 
 def main(arguments: list[str]) -> NoReturn:

@@ -238,7 +238,7 @@ class Number(Kind):
 
 
 class Duration(Kind):
-    """A duration in Go's format, such as ``15s`` or ``1m30s``; see ``duration_s``."""
+    """A duration in Go's format, such as ``15s`` or ``1m30s``, or in days; see ``duration_s``."""
 
     def __init__(self, default: str, *, least: str) -> None:
         super().__init__(default)
@@ -260,17 +260,47 @@ class Duration(Kind):
         return self.default
 
 
-_PIECES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PIECES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d)")
+_SECONDS = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0,
+}  # fmt: skip
 _DURATION_CHARS = 40
 
 
 def duration_s(text: str) -> float | None:
-    """Return a duration in Go's format as seconds; None for any other text."""
+    """Return a duration in Go's format, or in days (``7d``), as seconds; None for other texts."""
     text = text.strip()
     if not text or len(text) > _DURATION_CHARS or _PIECES.sub("", text):
         return 0.0 if text == "0" else None
     return sum(float(number) * _SECONDS[unit] for number, unit in _PIECES.findall(text))
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)", re.IGNORECASE)
+_BYTES = {
+    **{unit: 1024**power for power, unit in enumerate(("kib", "mib", "gib", "tib"), start=1)},
+    **{unit: 1000**power for power, unit in enumerate(("kb", "mb", "gb", "tb"), start=1)},
+}
+WANTED_SIZE = "a size such as 18GiB or 512MiB"
+
+
+def size_bytes(text: str) -> int | None:
+    """Return a size such as ``18GiB`` in bytes; None for any other text."""
+    match = _SIZE.fullmatch(text.strip())
+    return None if match is None else int(float(match[1]) * _BYTES[match[2].lower()])
+
+
+class Size(Kind):
+    """A number of bytes with its unit, such as ``20GiB``; see ``size_bytes``."""
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the text of the size."""
+        text = reader.text(node, path, WANTED_SIZE, strict=True)
+        if text is None:
+            return self.default
+        if size_bytes(text) is not None:
+            return text
+        reader.mismatch(node, path, WANTED_SIZE, "write the number with its unit")
+        return self.default
 
 
 class Flag(Kind):

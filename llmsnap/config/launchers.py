@@ -10,9 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from .keys import Section, section_of, setting, stored_values
-from .kinds import Choice, Flag, Json, Kind, Number, Text, ValueReader
-from .memory import WANTED, size_bytes
-from .nodes import Mapping, Node, Path, describe, find_node, is_null
+from .kinds import Choice, Flag, Json, Number, Size, Text, ValueReader, size_bytes
+from .nodes import Mapping, Node, Path, find_node
 from .scalars import url_fault, without_password
 
 LOCAL = "local"
@@ -24,24 +23,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST_OPTIONS = ("--host", "--hostname", "--listen", "--bind", "--bind-host", "--address", "--ip")
 _TEXTS = {"additionalProperties": {"type": ["string", "number", "boolean"]}}
-
-
-class Size(Kind):
-    """A size of memory such as ``64GiB``, in bytes; 0 when absent."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
-        """Return the size in bytes."""
-        if is_null(node):
-            return self.default
-        text = reader.text(node, path, WANTED, strict=True)
-        size = None if text is None else size_bytes(text)
-        if size is None and not reader.report.already_reported(path):
-            what = f"must be {WANTED} (found {describe(node)})"
-            reader.report.error(path, what, "write the number with its unit", node)
-        return size or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +42,7 @@ class Resources:
         "ram",
         Size(),
         "RAM, such as `64GiB`. Default: not counted.",
+        to=lambda text: size_bytes(text or "") or 0,
         example="64GiB",
         schema={"type": "string"},
     )

@@ -6,33 +6,21 @@ import re
 from typing import Any
 
 from .keys import stored_values
-from .kinds import Kind, ValueReader
+from .kinds import WANTED_SIZE, Kind, ValueReader, size_bytes
 from .nodes import Mapping, Node, Path, describe, is_null
 from .parts import MEMORY_RULES, DeviceConfig, MemoryNeed, MemoryRules, MemorySize
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)", re.IGNORECASE)
-_UNITS = {
-    **{unit: 1024**power for power, unit in enumerate(("kib", "mib", "gib", "tib"), start=1)},
-    **{unit: 1000**power for power, unit in enumerate(("kb", "mb", "gb", "tb"), start=1)},
-}
 _DEVICE = re.compile(r"gpu(0|[1-9]\d?)|ram")
-_SIZE_SCHEMA: list[dict[str, Any]] = [
+SIZE_SCHEMA: list[dict[str, Any]] = [
     {"type": "string", "pattern": "^[0-9.]+ *[KMGTkmgt]i?[Bb]$"},
     {"$ref": "#/$defs/macro"},
 ]
-SIZES_SCHEMA = {"anyOf": [{"const": "auto"}, *_SIZE_SCHEMA, {"type": "object"}]}
+SIZES_SCHEMA = {"anyOf": [{"const": "auto"}, *SIZE_SCHEMA, {"type": "object"}]}
 DEVICES_SCHEMA = {
-    f"^({_DEVICE.pattern})$": {"anyOf": [*_SIZE_SCHEMA, {"type": "object"}]},
+    f"^({_DEVICE.pattern})$": {"anyOf": [*SIZE_SCHEMA, {"type": "object"}]},
 }
 ANY = "any"
 AUTO = "auto"
-WANTED = "a size such as 18GiB or 512MiB"
-
-
-def size_bytes(text: str) -> int | None:
-    """Return a size such as ``18GiB`` in bytes; None for any other text."""
-    match = _SIZE.fullmatch(text.strip())
-    return None if match is None else int(float(match[1]) * _UNITS[match[2].lower()])
 
 
 def read_capacities(text: str) -> dict[str, int]:
@@ -104,10 +92,10 @@ def _device(name: str, node: Mapping, path: Path, reader: ValueReader) -> Device
 
 def _size(node: Node, path: Path, reader: ValueReader) -> int:
     """Return the size in *node*; report another value, and return 0."""
-    text = reader.text(node, path, WANTED, strict=True)
+    text = reader.text(node, path, WANTED_SIZE, strict=True)
     size = None if text is None else size_bytes(text)
     if size is None and not reader.report.already_reported(path):
-        what = f"must be {WANTED} (found {describe(node)})"
+        what = f"must be {WANTED_SIZE} (found {describe(node)})"
         reader.report.error(path, what, "write the number with its unit", node)
     return size or 0
 
@@ -120,7 +108,7 @@ class Sizes(Kind):
         if is_null(node):
             return None
         if not isinstance(node, Mapping):
-            if reader.text(node, path, WANTED, strict=True) == AUTO:
+            if reader.text(node, path, WANTED_SIZE, strict=True) == AUTO:
                 return None
             return MemoryNeed(total_bytes=_size(node, path, reader))
         sizes = []

@@ -325,6 +325,17 @@ class ModelConfig:
         example=10,
     )
 
+    prompt_cache: bool = setting(
+        "promptCache",
+        Flag(),
+        "Save the prompts that llama-server has read before it stops, and restore them after its "
+        "next start. `--slot-save-path` is added to a command that begins with `llama-server`; "
+        "any other command must have it. The files contain conversations.",
+        restarts=True,
+        example=True,
+        live=False,
+    )
+
     hooks: Hooks = setting(
         "hooks",
         HOOKS,

@@ -20,10 +20,12 @@ from .kinds import (
     Json,
     Number,
     RawNode,
+    Size,
     Text,
     Texts,
     Unsupported,
     duration_s,
+    size_bytes,
 )
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -396,6 +398,34 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptCacheConfig:
+    """Where prompts that servers have read are kept over swaps, and how much of them."""
+
+    dir: str = setting(
+        "dir",
+        Text(strict=True),
+        "Folder of the files. Default: `prompt-cache` in the state directory.",
+        example="/var/cache/llmsnap/prompts",
+        live=False,
+    )
+    max_bytes: int = setting(
+        "maxSize",
+        Size("20GiB"),
+        "Size of all files together; the oldest leave first. A tenth of the disk stays free in any "
+        "case.",
+        to=size_bytes,
+    )
+    max_age_s: float = setting(
+        "maxAge", Duration("7d", least="1m"), "Age at which a file is deleted.", to=duration_s
+    )
+    min_tokens: int = setting(
+        "minTokens",
+        Number(512, least=1, whole=True),
+        "Prompts with fewer tokens are not kept.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class GroupConfig:
     """A group of models that share swap rules."""
 
@@ -730,6 +760,7 @@ API_KEY = section_of(ApiKey, closed=True)
 PERFORMANCE = section_of(PerformanceConfig)
 SCHEDULER = section_of(SchedulerConfig)
 STORE = section_of(StoreConfig)
+PROMPT_CACHE = section_of(PromptCacheConfig)
 GROUP = section_of(GroupConfig)
 MEMORY_RULES = section_of(MemoryRules)
 MATRIX = section_of(MatrixConfig)

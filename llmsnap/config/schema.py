@@ -23,13 +23,13 @@ from .kinds import (
     Number,
     Patterns,
     RawNode,
+    Size,
     Text,
     Texts,
     Unsupported,
     Words,
 )
-from .launchers import Size
-from .memory import DEVICES_SCHEMA, SIZES_SCHEMA, Sizes
+from .memory import DEVICES_SCHEMA, SIZE_SCHEMA, SIZES_SCHEMA, Sizes
 from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
 from .settings import EACH, TOP
@@ -181,9 +181,9 @@ _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
     Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
     RawNode: _of_node,
     Sizes: lambda _: SIZES_SCHEMA,
-    Size: lambda _: _TEXT,
+    Size: lambda _: {"anyOf": SIZE_SCHEMA},
     Unsupported: lambda _: {},
-    Duration: lambda _: {"type": "string", "pattern": r"^([0-9.]+(ns|us|µs|ms|s|m|h))+$|\$\{"},
+    Duration: lambda _: {"type": "string", "pattern": r"^([0-9.]+(ns|us|µs|ms|s|m|h|d))+$|\$\{"},
     Choices: lambda kind: {
         "type": "array",
         "items": {"anyOf": [{"enum": list(kind.words)}, _MACRO]},

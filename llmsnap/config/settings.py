@@ -56,6 +56,7 @@ from .parts import (
     PEER,
     PERFORMANCE,
     PROFILE,
+    PROMPT_CACHE,
     SCHEDULER,
     SELECTOR,
     STORE,
@@ -67,6 +68,7 @@ from .parts import (
     PeerConfig,
     PerformanceConfig,
     ProfileConfig,
+    PromptCacheConfig,
     SchedulerConfig,
     SelectorConfig,
     StoreConfig,
@@ -531,6 +533,13 @@ class Config:
         STORE,
         "Keeps activity and swaps over a restart.",
         to=lambda values: StoreConfig(**stored_values(StoreConfig, values)),
+    )
+    prompt_cache: PromptCacheConfig = setting(
+        "promptCache",
+        PROMPT_CACHE,
+        "Limits of the prompts that models with `promptCache: true` keep on disk over swaps.",
+        initial=PromptCacheConfig(),
+        to=lambda values: PromptCacheConfig(**stored_values(PromptCacheConfig, values)),
     )
     performance: PerformanceConfig = setting(
         "performance",

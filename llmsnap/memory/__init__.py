@@ -7,7 +7,15 @@ and ``placement`` (on which devices) in this order. Nothing here decides.
 """
 
 from llmsnap.memory.devices import RAM, find_devices
-from llmsnap.memory.estimate import Estimate, ServerOptions, estimate, files_bytes, model_files
+from llmsnap.memory.estimate import (
+    WEIGHT_SUFFIXES,
+    Estimate,
+    ServerOptions,
+    estimate,
+    files_bytes,
+    model_files,
+    swa_full_bytes,
+)
 from llmsnap.memory.gguf import BadGguf
 from llmsnap.memory.gpus import DeviceMemory, DeviceProvider
 from llmsnap.memory.learned import FILE as LEARNED_FILE
@@ -29,6 +37,7 @@ __all__ = [
     "LEARNED_FILE",
     "MOST_LEARNED_BYTES",
     "RAM",
+    "WEIGHT_SUFFIXES",
     "BadGguf",
     "DeviceMemory",
     "DeviceProvider",
@@ -49,6 +58,7 @@ __all__ = [
     "find_devices",
     "model_files",
     "program",
+    "swa_full_bytes",
     "take_reading",
     "tree",
     "tree_activity",

@@ -203,6 +203,24 @@ def cache_bytes(model: Gguf, options: ServerOptions) -> int:
     return int(sum(each) * context * (key + value))
 
 
+def swa_full_bytes(cmd: str, model: str = "") -> int:
+    """Return how much larger ``--swa-full`` makes the cache of a llama.cpp server, at most.
+
+    0 where the model has no sliding window, or the command has the option. *model* is the file of a
+    command that names none. Blocks on files.
+    """
+    options = ServerOptions(cmd)
+    try:
+        found = read(first_part(options.text("model") or model))
+    except (OSError, BadGguf):
+        return 0
+    window = found.number("attention.sliding_window") or 0
+    context = int(options.number("context") or 0) or found.number("context_length") or 4096
+    if "--swa-full" in options.words or not 0 < window < context:
+        return 0
+    return int(cache_bytes(found, options) * (1 - window / context))
+
+
 def _value_size(options: ServerOptions, name: str) -> float:
     return BYTES_PER_VALUE.get(options.text(name, "f16"), 2.0)
 

@@ -5,6 +5,8 @@ goal) and ``transition`` (the greenlet that performs it, and what interrupts it)
 the calls to the server (sleep, wake), ``health`` waits until it responds, ``facts`` queries and
 remembers its context and modalities, ``voices`` its voices. ``canary`` asks a short question whose
 answer shows whether it still works, ``checks`` decides when, and remembers what to expect.
+``promptcache`` keeps over swaps what llama-server has read: ``slots`` makes the calls,
+``promptplaces`` and ``promptfiles`` say where.
 """
 
 from llmsnap.models.checks import ServerChecks
@@ -12,6 +14,9 @@ from llmsnap.models.control import LOOPBACK, Address, metrics_page, parse_addres
 from llmsnap.models.facts import Context, Facts, KnownFacts, definition_of
 from llmsnap.models.process import Process
 from llmsnap.models.progress import LoadState
+from llmsnap.models.promptcache import PromptCaches, PromptSummary
+from llmsnap.models.promptfiles import PromptFiles
+from llmsnap.models.promptplaces import folder_of, model_key, stores
 from llmsnap.models.states import (
     MOVING,
     RESIDENT,
@@ -30,11 +35,17 @@ __all__ = [
     "KnownFacts",
     "LoadState",
     "Process",
+    "PromptCaches",
+    "PromptFiles",
+    "PromptSummary",
     "ServerChecks",
     "State",
     "Trigger",
     "Voices",
     "definition_of",
+    "folder_of",
     "metrics_page",
+    "model_key",
     "parse_address",
+    "stores",
 ]

@@ -43,6 +43,7 @@ from llmsnap.models.health import HealthCheck, wait_healthy
 from llmsnap.models.out_of_memory import TAIL_LINES as SEARCHED_LINES
 from llmsnap.models.out_of_memory import sign_of
 from llmsnap.models.progress import LoadProgress, LoadState
+from llmsnap.models.promptcache import SAVE_SHARE, PromptCache, PromptCaches
 from llmsnap.models.states import RESIDENT, STOPPABLE, State, StateMachine, Trigger
 from llmsnap.models.transition import Goal, Interrupt, Transition
 from llmsnap.tasks import TaskGroup
@@ -89,6 +90,9 @@ AT_GOAL = {Goal.READY: State.READY, Goal.ASLEEP: State.ASLEEP, Goal.STOPPED: Sta
 class Process:
     """One model's server. Its methods named ``ensure_*`` block until the goal is reached."""
 
+    _prompts: PromptCache | None = None
+    """What is kept of the prompts of this run of the server."""
+
     def __init__(
         self,
         settings: ModelConfig,
@@ -96,6 +100,7 @@ class Process:
         output: ProcessLog,
         on_change: OnChange,
         server_check: ServerCheck | None = None,
+        prompts: PromptCaches | None = None,
     ) -> None:
         self.model_id = settings.id
         self.settings = settings
@@ -103,6 +108,7 @@ class Process:
         self._output = output
         self._on_change = on_change
         self._server_check = server_check
+        self._caches = prompts
         self._machine = StateMachine(self._report_change)
         self._tasks = TaskGroup(settings.id)
         self._transition: Transition | None = None
@@ -124,9 +130,9 @@ class Process:
         self.load_s = 0.0
         """Seconds that load took, without a failed wake before a start."""
         self.load_steps: tuple[tuple[str, float], ...] = ()
-        """Parts of that time, after the server was healthy, and their seconds."""
         self.leave_steps: tuple[tuple[str, float], ...] = ()
-        """The same of its last stop or sleep, before the server was asked to end or sleep."""
+        """Parts of that load after the server was healthy, with their seconds, and of its last stop
+        or sleep before the server was asked to."""
 
     def __repr__(self) -> str:
         return f"<Process {self.model_id} {self.state}>"
@@ -354,15 +360,7 @@ class Process:
         self._machine.fire(Trigger.START)
         self._generation += 1
         self._ended_in = None
-        self.is_placing = self.settings.runs_on.is_remote
-        try:
-            feed, spec = self._output.feed, self.launch_spec()
-            handle = self._handle = self._launcher().start(spec, feed, transition.aborted)
-        except LlmsnapError as error:
-            self._machine.fire(Trigger.EXITED)
-            raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
-        finally:
-            self.is_placing = False
+        handle = self._launch(transition)
         handle.exited.rawlink(self._on_exited)
         address = _address_of(handle.url, self.settings, handle.key)
         check = self._check(handle)
@@ -374,12 +372,26 @@ class Process:
             run_endpoints("wake", endpoints, self._address, interrupt, WakeFailed)
             wait_healthy(check, address, interrupt)
         self._after("afterReady", self.settings.hooks.after_ready, interrupt, StartFailed)
+        self._restore_prompts(interrupt)  # last: what else is asked would take their slots
         self._become_ready(transition, Trigger.START, began)
+
+    def _launch(self, transition: Transition) -> Handle:
+        """Start the server. Blocks. Raises: StartFailed, LoadAborted."""
+        self.is_placing = self.settings.runs_on.is_remote
+        try:
+            self._prompts = self._caches.run(self.settings) if self._caches else None
+            feed, spec = self._output.feed, self.launch_spec()
+            handle = self._handle = self._launcher().start(spec, feed, transition.aborted)
+        except LlmsnapError as error:
+            self._machine.fire(Trigger.EXITED)
+            raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
+        finally:
+            self.is_placing = False
+        return handle
 
     def _wake(self, transition: Transition) -> None:
         handle, address = self._resident()
-        began = time.monotonic()
-        self.load_steps = ()
+        began, self.load_steps = time.monotonic(), ()
         self._machine.fire(Trigger.WAKE)
         interrupt = self._interrupt(transition, handle)
         run_endpoints("wake", self.settings.wake_endpoints, address, interrupt, WakeFailed)
@@ -416,13 +428,39 @@ class Process:
         calls, address = self.settings.hooks.before_stop, self._address
         if not calls or address is None:
             return
-        interrupt = Interrupt(
-            handle.exited, Event(), lambda: self._explain_exit(handle), self._tasks
-        )
+        interrupt = self._until_exit(handle)
         try:
             run_hook("beforeStop", calls, address, interrupt, self.settings.unload_timeout_s)
         except ChildExited as error:
             log.warning("<%s> beforeStop: %s", self.model_id, error)
+
+    def _restore_prompts(self, interrupt: Interrupt) -> None:
+        """Restore what the last run has saved. Blocks, bounded. Raises: what *interrupt* raises."""
+        handle, address = self._resident()
+        prompts = self._prompts
+        if prompts is not None:
+            began = time.monotonic()
+            pid = handle.local_pid
+            interrupt.call("restore prompts", lambda: prompts.restore(address, pid))
+            self.load_steps = (*self.load_steps, ("restore", time.monotonic() - began))
+
+    def _save_prompts(self, handle: Handle) -> float:
+        """Save what the server has read; return the seconds that took. Blocks, bounded."""
+        prompts, address = self._prompts, self._address
+        if prompts is None or address is None:
+            return 0.0
+        began = time.monotonic()
+        limit_s = self.settings.unload_timeout_s * SAVE_SHARE
+        interrupt = self._until_exit(handle)
+        try:
+            interrupt.call("save prompts", lambda: prompts.save(address, limit_s))
+        except ChildExited as error:
+            log.warning("<%s> its prompts are not saved: %s", self.model_id, error)
+        self.leave_steps = (("save", time.monotonic() - began),)
+        return time.monotonic() - began
+
+    def _until_exit(self, handle: Handle) -> Interrupt:
+        return Interrupt(handle.exited, Event(), lambda: self._explain_exit(handle), self._tasks)
 
     def _become_ready(self, transition: Transition, trigger: Trigger, began: float) -> None:
         """Fire HEALTHY, unless the server ended or the load was aborted meanwhile."""
@@ -436,6 +474,7 @@ class Process:
             raise NotReady(f"{self.model_id} is {self.state}: it cannot be put to sleep")
         handle, address = self._resident()
         self._machine.fire(Trigger.SLEEP)
+        self.leave_steps = ()
         interrupt = self._interrupt(transition, handle)
         try:
             limit_s = self.settings.unload_timeout_s
@@ -461,9 +500,11 @@ class Process:
             return
         was_ready = self.state is State.READY
         self._machine.fire(Trigger.STOP)
+        grace_s, self.leave_steps = self.settings.unload_timeout_s, ()
         if was_ready:
             self._before_stop(handle)
-        handle.stop(self.settings.unload_timeout_s, self.settings.cmd_stop)
+            grace_s -= self._save_prompts(handle)
+        handle.stop(grace_s, self.settings.cmd_stop)
         self._note_exit()
 
     def _launcher(self) -> Launcher:
@@ -551,7 +592,7 @@ class Process:
         own_env = () if settings.runs_on.is_remote else settings.runs_on.env
         return LaunchSpec(
             model_id=self.model_id,
-            cmd=settings.cmd,
+            cmd=self._prompts.command if self._prompts is not None else settings.cmd,
             url=settings.proxy,
             env=(*device_variables(self._device), *own_env, *settings.env),
             generation=self._generation,

@@ -29,6 +29,7 @@ Options of a single request, in its JSON body or its query (the query takes prec
     sim_break        drop the connection after N chunks     sim_encoding gzip, deflate, raw-deflate
     sim_whole        answer in one piece, whatever `stream` says
     timings          llama-server's `timings`, as with --timings or `timings_per_token`
+With `--slot-save-path` it keeps the prompts of `--slots` requests, and saves and restores them.
 `stream=true` and `wait=100ms` work as query parameters as well. Transcriptions and images take
 `stream`, images `partial_images` (3 at most), and speech `stream_format: sse`, as OpenAI has them.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from time import monotonic
 
-from llmsnap.simulator import anthropic, llamacpp, media, openai, probes, vllm, websocket
+from llmsnap.simulator import anthropic, llamacpp, media, openai, probes, slots, vllm, websocket
 from llmsnap.simulator.exchange import (
     ClientLeft,
     Json,
@@ -26,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     *openai.ROUTES,
     *anthropic.ROUTES,
     *llamacpp.ROUTES,
+    *slots.ROUTES,
     *vllm.ROUTES,
     *media.ROUTES,
     *websocket.ROUTES,

@@ -101,7 +101,7 @@ def props(state: SimState, request: SimRequest) -> SimResponse:
     return json_response(
         {
             "default_generation_settings": {"n_ctx": options.n_ctx},
-            "total_slots": 1,
+            "total_slots": len(state.slots),
             "model_alias": options.model,
             "model_path": f"/simulated/{options.model}",
             "chat_template": "",

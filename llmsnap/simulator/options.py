@@ -29,7 +29,10 @@ CHANGEABLE = (
     "corrupt_after_wake",
     "recase_after_wake",
     "vary",
+    "slot_fault",
+    "slot_time",
 )
+SLOT_FAULTS = ("none", "error", "hang", "torn", "lost", "noop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,12 @@ class SimOptions:
     recase_after_wake: bool = False
     vary: bool = False
 
+    slots: int = 1
+    slot_save_path: str = ""
+    slot_fault: str = ""
+    slot_time: float = 0.0
+    prompt_tokens_per_second: float = 0.0
+
 
 # Options shown by --help; --help-all shows the others too.
 COMMON = frozenset(
@@ -120,6 +129,7 @@ def build_parser(*, full: bool = True) -> argparse.ArgumentParser:
     _add_speed(parser)
     _add_process_faults(parser)
     _add_request_faults(parser)
+    _add_slots(parser)
     if not full:
         for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
             if COMMON.isdisjoint(action.option_strings):
@@ -278,3 +288,22 @@ def _add_request_faults(parser: argparse.ArgumentParser) -> None:
         help="answer in capitals and with wide blanks after a wake",
     )
     add("--vary", action="store_true", help="answer in other words each time")
+
+
+def _add_slots(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("slots, as llama-server has them").add_argument
+    add("--slots", type=_up_to(64), metavar="N", help="how many prompts it keeps (1)")
+    add("--slot-save-path", metavar="DIR", help="where /slots saves prompts")
+    add("--slot-time", type=_amount, metavar="S", help="seconds a save or restore takes")
+    add(
+        "--slot-fault",
+        choices=SLOT_FAULTS,
+        help="no /slots at all; saves and restores fail or hang; saves write half of the file, or "
+        "nothing, restores do nothing, and both answer 200",
+    )
+    add(
+        "--prompt-tokens-per-second",
+        type=_amount,
+        metavar="N",
+        help="speed of reading a prompt that is not kept; 0, the default, is unlimited",
+    )

@@ -11,6 +11,7 @@ from itertools import cycle, islice
 
 from llmsnap.simulator.exchange import Json, SimRequest, mapping
 from llmsnap.simulator.routes import require_model
+from llmsnap.simulator.slots import reuse
 from llmsnap.simulator.state import SimState
 
 _TOKEN = re.compile(r"\s*\S+|\s+")
@@ -150,16 +151,21 @@ def compose(state: SimState, request: SimRequest, prompt: Prompt) -> Reply:
     reasoning = split_tokens(f"The user said: {prompt.question}") if prompt.reasoning else []
     pieces = _write_call(tool, prompt) if tool else _say(state, request, prompt, model)
     room = prompt.limit or len(reasoning) + len(pieces)
-    prompt_tokens = count_tokens(prompt.text)
+    tokens = split_tokens(prompt.text)
+    prompt_tokens = len(tokens)
+    cached = reuse(state, tokens) if options.slot_save_path else int(request.number("sim_cached"))
+    cached = min(cached, prompt_tokens)
+    speed = options.prompt_tokens_per_second
+    prompt_s = (prompt_tokens - cached) / speed if speed else options.prompt_time
     return Reply(
         model=model,
         prompt_tokens=prompt_tokens,
-        cached_tokens=min(int(request.number("sim_cached")), prompt_tokens),
+        cached_tokens=cached,
         reasoning=reasoning[:room],
         pieces=pieces[: max(room - len(reasoning), 0)],
         tool=tool,
         cut=room < len(reasoning) + len(pieces),
-        prompt_s=request.number("sim_prompt_time", options.prompt_time),
+        prompt_s=request.number("sim_prompt_time", prompt_s),
         token_s=token_s(state, request),
     )
 

@@ -7,6 +7,7 @@ import resource
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, field
 from time import monotonic
 
 import gevent
@@ -18,6 +19,14 @@ from llmsnap.simulator.options import SimOptions
 
 RECENT_REQUESTS = 100
 PARTS = frozenset({"weights", "kv_cache"})
+
+
+@dataclass(slots=True)
+class SlotContent:
+    """The prompt that a slot keeps; *used* counts up with each request, 0 before the first."""
+
+    tokens: list[str] = field(default_factory=list)
+    used: int = 0
 
 
 class SimState:
@@ -42,6 +51,7 @@ class SimState:
         self.requests = 0
         self.in_flight = 0
         self.gone = 0
+        self.slots = [SlotContent() for _ in range(max(options.slots, 1))]
         self.recent: deque[Json] = deque(maxlen=RECENT_REQUESTS)
         self._memory = b""
         self._pretend = find_pretend_memory()

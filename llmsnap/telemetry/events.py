@@ -79,6 +79,17 @@ class SwapFinished(Event, frozen=True, kw_only=True):
     """What our models held on each device before and after it."""
 
 
+class PromptsKept(Event, frozen=True):
+    """*tokens* of prompts were ``saved`` before a stop, ``restored``, and then ``reused`` or not.
+
+    *outcome* is one of these words or ``missed``: an answer has shown that a restore did nothing.
+    """
+
+    model_id: str
+    outcome: str
+    tokens: int
+
+
 class ModelPreloaded(Event, frozen=True):
     """A model to preload (``hooks``) became ready, or did not for *reason*."""
 

@@ -30,6 +30,7 @@ from llmsnap.telemetry.events import (
     EventSubscription,
     ModelRestarted,
     ProcessStateChanged,
+    PromptsKept,
     SwapFinished,
 )
 from llmsnap.telemetry.record import ActivityRecord
@@ -120,6 +121,12 @@ class Metrics:
         self._restarts = self._counter(
             "model_restarts", "Restarts of models that did not work.", "model", "reason"
         )
+        self._prompts = self._counter(
+            "prompt_cache_tokens",
+            "Tokens of prompts kept over swaps: saved, restored, then reused or missed.",
+            "model",
+            "outcome",
+        )
         self._swaps = self._counter("swaps", "Swaps that ended.", "model", "reason", "outcome")
 
     def _declare_histograms(self) -> None:
@@ -172,6 +179,7 @@ class Metrics:
             bus.subscribe(ProcessStateChanged, self.count_transition),
             bus.subscribe(SwapFinished, self.count_swap),
             bus.subscribe(ModelRestarted, self.count_restart),
+            bus.subscribe(PromptsKept, self.count_prompts),
         ]
 
     def label(self, model_id: str) -> str:
@@ -238,6 +246,10 @@ class Metrics:
             self._swap_phases(model, name).observe(seconds)
         if swap.started_at:
             self._swap_durations(model).observe(max(0.0, swap.at - swap.started_at))
+
+    def count_prompts(self, kept: PromptsKept) -> None:
+        """Count the tokens of saved, restored, reused or missed prompts."""
+        self._prompts(self.label(kept.model_id), kept.outcome).inc(kept.tokens)
 
     # --- the page ------------------------------------------------------------------------------
 

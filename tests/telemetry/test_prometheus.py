@@ -15,6 +15,7 @@ from llmsnap.telemetry.events import (
     EventBus,
     ModelRestarted,
     ProcessStateChanged,
+    PromptsKept,
     SwapFinished,
 )
 from llmsnap.telemetry.prometheus import OTHER, Gauges, Metrics, ModelGauges, inter_token_s
@@ -84,6 +85,7 @@ def busy() -> tuple[Metrics, Gauges]:
     )
     metrics.count_swap(swap)
     metrics.count_restart(ModelRestarted("llama", "wake"))
+    metrics.count_prompts(PromptsKept("llama", "restored", 1586))
     gauges = Gauges(
         models=[ModelGauges("llama", "ready", 2, 5), ModelGauges(ODD, "stopped")],
         log_dropped={"llama": 1234},
@@ -193,9 +195,11 @@ def test_it_follows_the_bus(metrics):
     swap["phases"] = (("load", 4.0), ("canary", 0.5))
     bus.publish(SwapFinished(swap_id=1, outcome="failed", **swap))
     bus.publish(SwapFinished(swap_id=2, outcome="done", **swap))
+    bus.publish(PromptsKept("llama", "restored", 1586))
     for subscription in subscriptions:
         subscription.close()
     bus.publish(ActivityRecorded(record()))
+    assert counted(metrics, "prompt_cache_tokens_total") == {("llama", "restored"): 1586}
     assert counted(metrics, "requests_total") == {("llama", "200"): 1}
     swaps = {("llama", "failed", "request"): 1, ("llama", "done", "request"): 1}
     assert counted(metrics, "swaps_total") == swaps
