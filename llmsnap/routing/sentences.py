@@ -88,12 +88,17 @@ def _details(plan: Mapping[str, Any]) -> Iterator[str]:
     """Yield why a plan was chosen, and which others there were."""
     if plan["why"]:
         yield f"Why: {plan['why']}."
-    if plan["victims"]:
-        yield f"Cost: {plan['cost']:.3g}."
+    if plan["victims"] and plan["cost"]:
+        cost = f"{plan['cost']:.3g}"
+        if "device" in plan:
+            cost += (
+                " (the time to load again what leaves, weighted by how likely it is needed soon)"
+            )
+        yield f"Cost: {cost}."
     if plan.get("combination"):
         yield f"Allowed by set {plan['set']}: {' & '.join(plan['combination'])}."
     if plan.get("device"):
-        yield f"On {plan['device']}."
+        yield f"Placed on {plan['device']}."
     for each in plan["considered"]:
         reason = LOST_BY.get(each["lost_by"], each["lost_by"])
         victims = _listed(each["victims"]) or "nothing"
@@ -104,6 +109,7 @@ def _details(plan: Mapping[str, Any]) -> Iterator[str]:
 
 ASKED = {"request": "for a request", "load": "by hand", "preload": "as a preload"}
 DONE = {"start": "loaded", "wake": "woke"}
+LEFT = {"stop": "stopped", "sleep": "put to sleep"}
 PHASES = {
     "wait": "waited",
     "drain": "drained",
@@ -128,7 +134,10 @@ def said_of_swap(swap: Mapping[str, Any]) -> Iterator[str]:
         yield f"Asked for by {_listed(asked_by)}."
     yield from _said_of_time(swap)
     how = swap.get("how", {})
-    evicted = _listed(f"{each} ({how[each]})" if each in how else each for each in swap["evicted"])
+    evicted = _listed(
+        f"{each} ({LEFT.get(how[each], how[each])})" if each in how else each
+        for each in swap["evicted"]
+    )
     yield f"Evicted: {evicted}." if evicted else "Nothing was evicted."
     if swap["plan"] is not None:
         yield from _details(swap["plan"])

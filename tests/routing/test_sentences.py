@@ -57,8 +57,9 @@ Y = {"model": "y", "action": "sleep", "frees": None, "busy": True, "idle_s": Non
             [
                 "Loading m would stop x (14 GiB, idle 3 min) and put y (busy) to sleep.",
                 "Why: m needs 20 GiB.",
-                "Cost: 2.51.",
-                "On gpu1.",
+                "Cost: 2.51 (the time to load again what leaves, weighted by how likely it is "
+                "needed soon).",
+                "Placed on gpu1.",
                 "Not chosen: evict v, w and z, at a cost of 9: it costs more.",
             ],
         ),
@@ -124,7 +125,7 @@ def test_a_swap_says_who_asked_and_why_at_that_time() -> None:
         "Decided after 1.0 s: busy models are left alone until the oldest request has waited 0.8 s"
         ".",
         "Requests in flight took so long that new ones were let in once more.",
-        "Evicted: x (sleep).",
+        "Evicted: x (put to sleep).",
         "Times: waited 1.0 s, loaded 60 s.",
         "Requests that waited: 2, the longest for 61 s.",
         "gpu0: models held 16 GiB of 24 GiB before, 0 GiB after.",

@@ -23,7 +23,7 @@ from flask_sock import Sock
 from gevent.pywsgi import WSGIServer
 from simple_websocket import Server
 
-from llmsnap.routing import said_of_swap
+from llmsnap.routing import said_of_request, said_of_swap
 from llmsnap.telemetry import ActivityRecord, statistics
 from llmsnap.web import ui
 from tests.ui import made_up_memory
@@ -365,6 +365,16 @@ def swaps() -> Response:
 def swap(number: int) -> Response:
     found = next((each for each in world.swaps if each["id"] == number), None) or abort(404)
     return jsonify(swap=found, sentences=[*said_of_swap(found)])
+
+
+@bp.get("/api/requests/<name>")
+def one_request(name: str) -> Response:
+    waiting = [each for each in in_flight(world.cancelled) if each["request_id"] == name]
+    records = [each for each in world.records if name in (str(each["id"]), each["request_id"])]
+    found = [*waiting, *records] or abort(404)
+    one = {"swap_id": None, **found[0]}
+    swap = next((each for each in world.swaps if each["id"] == one["swap_id"]), None)
+    return jsonify(request=one, swap=swap, sentences=[*said_of_request(one, swap)])
 
 
 @bp.get("/api/memory")

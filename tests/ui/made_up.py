@@ -295,6 +295,25 @@ def swap(
             {"name": "load", "ms": load},
         ],
         "plan": plan_of(target, leaving),
+        "how": dict.fromkeys(leaving, "stop"),
+        "asked_by": [{"request_id": f"7f3a-{number}", "key_name": "laptop"}],
+        "when": {
+            "rule": "hold" if leaving else "free",
+            "due_ms": at - 400,
+            "hold_ms": 8400.0,
+            "turn_ms": 16800.0,
+            "reopened": False,
+        },
+        "memory": [
+            {
+                "device": "gpu0",
+                "capacity_bytes": 24 << 30,
+                "reserve_bytes": 1 << 29,
+                "others_bytes": 1 << 30,
+                "before_bytes": (18 << 30) if leaving else (1 << 30),
+                "after_bytes": (17 << 30) + (1 << 29),
+            }
+        ],
     }
 
 

@@ -38,7 +38,7 @@ def test_requests_in_flight_say_what_they_wait_for_and_can_be_ended(
     browser.find("tr[data-inflight]", "loading")
     row = browser.find("tr[data-inflight]", "2nd in line")
     assert browser.find(".inflight").size["height"] == height, "nothing below moves"
-    row.find_element("css selector", "button").click()
+    row.find_element("css selector", ".danger").click()
     browser.find("dialog h2", "Cancel this request?")
     browser.find("dialog", "127.0.0.1 · slow · /v1/chat/completions · loading for")
     browser.press("Cancel request", "dialog")

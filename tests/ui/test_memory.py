@@ -54,7 +54,7 @@ def test_a_bar_follows_the_states_and_a_part_leads_to_its_model(browser: Any, fa
     browser.find("[data-device=gpu0] .device-part", "qwen3-30b-a3b")
     fake.post("/api/models/unload/qwen3-30b-a3b")
     try:
-        browser.find("[data-device=gpu0] .row", "21 GiB of 24 GiB free")
+        browser.find("[data-device=gpu0] .row", "21.2 GiB of 24 GiB free")
     finally:
         fake.post("/fake/models/all")
     browser.find("[data-device=gpu0] .device-part", "qwen3-30b-a3b")
@@ -93,7 +93,7 @@ def hover(browser: Any, css: str) -> None:
 
 def test_a_load_button_says_what_it_would_do_before_it_is_pressed(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "models")
-    browser.find("[data-model='llama-3.3-70b'] button")
+    browser.find("[data-model='llama-3.3-70b'] .chip", "needs")  # after that no row moves
     assert not [call for call in fake.get("/fake/calls") if call == "PLAN llama-3.3-70b"]
     hover(browser, "button[aria-label='Load llama-3.3-70b']")
     tip = browser.find("[role=tooltip]", "evicts qwen3-30b-a3b (18 GiB, idle 3 min)")
@@ -137,3 +137,62 @@ def test_a_picker_shows_sizes_and_what_the_choice_would_load(browser: Any, fake:
     browser.find("[role=tooltip]", "llama-3.3-70b evicts")
     browser.choose("Model", "bge-m3")
     browser.gone("[role=tooltip]")
+
+
+# --- why ----------------------------------------------------------------------------------------
+
+
+def test_a_swap_is_explained_from_each_place_that_tells_of_it(browser: Any, fake: Any) -> None:
+    last = fake.get("/api/swaps")["swaps"][-1]
+    said = fake.get(f"/api/swaps/{last['id']}")["sentences"]
+    why = f"button[aria-label='Why? Swap {last['id']}']"
+    for page, where in (
+        ("home", "[aria-label=Now]"),
+        (f"models/{last['target']}", "[aria-label=State]"),
+        ("timeline", "[aria-label=Swaps]"),
+    ):
+        browser.visit(fake.base, page)
+        if page == "timeline":
+            browser.press("1 h")
+        browser.find(f"{where} {why}").click()
+        panel = browser.find("dialog", said[0])
+        for sentence in said:
+            assert sentence in panel.text
+        assert browser.axe() == []
+    browser.theme("dark")
+    assert browser.axe("color-contrast") == []
+    browser.size(375, 812)
+    assert not browser.overflows()
+    browser.find("dialog a", "Show on the timeline").click()
+    browser.gone("dialog")
+    assert "span=15" in browser.driver.current_url
+
+
+def test_a_request_that_waits_or_waited_is_explained(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "activity")
+    browser.press("Why? Request 7f3a-92")
+    panel = browser.find("dialog", "waits for gpt-oss-120b, at place 2 in its queue")
+    browser.find("dialog", "gpt-oss-120b is being loaded")
+    assert "qwen3-coder is serving 1 request for 12 s" in panel.text
+    browser.press("Close", "dialog")
+    record = next(each for each in fake.get("/api/activity")["records"] if each["load_ms"])
+    browser.driver.get(f"{fake.base}/ui/#/activity?request={record['id']}")
+    browser.press(f"Why? Request {record['id'] + 1}")
+    browser.find("dialog", f"for {record['model_id']} to load")
+    browser.visit(fake.base, "home")
+    browser.press("Why? gpt-oss-120b")
+    browser.find("dialog", "gpt-oss-120b is being loaded")
+
+
+def test_a_real_swap_is_foretold_and_explained(browser: Any, server: Any) -> None:
+    server.post("/api/models/unload")
+    server.ask("alpha")
+    browser.visit(server.base, "models")
+    hover(browser, "button[aria-label='Load beta']")
+    browser.find("[role=tooltip]", "evicts alpha (idle ")
+    browser.press("Load beta")
+    browser.find("[data-model=beta] [data-state=ready]")
+    browser.find("[data-model=beta] a.name").click()
+    browser.press(f"Why? Swap {server.get('/api/swaps')['swaps'][-1]['id']}")
+    browser.find("dialog", "Evicted: alpha (stopped).")
+    browser.find("dialog", "Why: beta is in group (default)")

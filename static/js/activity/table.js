@@ -8,6 +8,7 @@ import { ago, bytes, count, dateTime, ms, speed } from "../shared/format.js";
 import { MiddleClip } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { StatusBadge } from "../shared/badges.js";
+import { WhyButton } from "../timeline/why.js";
 import { MiniWaterfall, Waterfall } from "./waterfall.js";
 
 // --- columns
@@ -64,7 +65,7 @@ export function RequestDetails({ record, onCapture }) {
     <${Waterfall} record=${record} />
     <dl class="facts">${facts.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
     <div class="row">${record.has_capture ? html`<button type="button" class="btn small" onClick=${() => onCapture(record)}><${Icon} name="eye" size="14" />View request and answer</button>` : html`<span class="tiny faint">Request and answer were not captured, or have been dropped since.</span>`}
-      <a class="btn small quiet" href=${around}><${Icon} name="timeline" size="14" />Show on the timeline</a></div>
+      ${(record.swap_id !== null || record.queue_ms > 0) && html`<${WhyButton} request=${String(record.id)} of="Request ${record.id + 1}" />`}<a class="btn small quiet" href=${around}><${Icon} name="timeline" size="14" />Show on the timeline</a></div>
   </div>`;
 }
 

@@ -14,13 +14,15 @@ import { StateBadge } from "../shared/badges.js";
 import { inflightTotal } from "../activity/store.js";
 import { DeviceBars } from "../memory/device-bars.js";
 import { LoadPlan } from "../memory/load-plan.js";
-import { devices } from "../memory/store.js";
+import { devices, memoryKnown, watchMemory } from "../memory/store.js";
 import { failures, requestLoad } from "../models/failures.js";
 import { ModelSelect } from "../models/model-select.js";
 import { useStatus } from "../models/model-status.js";
 import { LoadProgress } from "../models/load-progress.js";
 import { PeerFailure, PeerHealth } from "../models/peers.js";
 import { isLoading, localModels, modelLink, modelsKnown, peerModels, watchDetails } from "../models/store.js";
+import { swaps, swapSentence } from "../timeline/swaps.js";
+import { WhyButton } from "../timeline/why.js";
 import { keyHint, keyText, snippetsFor } from "./snippets.js";
 
 const REFRESH_MS = 5000;
@@ -80,7 +82,7 @@ function LoadedModel({ model }) {
   const state = useStatus(model);
   const { inFlight, waiting, stateForS, why, etaS } = state;
   const requests = [inFlight && `${inFlight} in flight`, waiting && `${waiting} waiting`].filter(Boolean).join(", ");
-  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><span class="grow"><a href=${modelLink(model.id)}>${model.id}</a>${waiting > 0 && why && html`<p class="small muted">Waiting: ${why}${etaS ? `; about ${seconds(Math.max(1, etaS))}` : ""}.</p>`}${isLoading(model) && html`<div><${LoadProgress} model=${model} state=${state} /></div>`}</span>
+  return html`<li class="home-model" data-home-model=${model.id}><${StateBadge} state=${model.state} /><span class="grow"><a href=${modelLink(model.id)}>${model.id}</a>${waiting > 0 && why && html`<p class="small muted">Waiting: ${why}${etaS ? `; about ${seconds(Math.max(1, etaS))}` : ""}. <${WhyButton} model=${model.id} of=${model.id} /></p>`}${isLoading(model) && html`<div><${LoadProgress} model=${model} state=${state} /></div>`}</span>
     <span class="small muted num nowrap" title="Requests, else the time in this state">${requests || (stateForS === null ? "" : clockTime(stateForS))}</span></li>`;
 }
 
@@ -101,6 +103,12 @@ function HomePeer({ id, models }) {
   return html`<li class="home-model" data-home-peer=${id}><${PeerHealth} id=${id} /><span class="grow"><a href=${pageLink("models")}>${id}</a> <span class="small muted">peer, ${plural(models.length, "model")}</span><${PeerFailure} id=${id} /></span></li>`;
 }
 
+function LastSwap() {
+  const swap = swaps.value.findLast((each) => each.outcome);
+  if (!swap) return null;
+  return html`<p class="small muted">Last swap: ${swapSentence(swap)} <span class="nowrap">(${ago(swap.ended_ms, useLive(now))})</span> <${WhyButton} swap=${swap.id} of="Swap ${swap.id}" /></p>`;
+}
+
 function Now() {
   const loaded = localModels.value.filter((model) => !AT_REST.has(model.state) && model.state !== "unknown");
   const failed = [...failures.value];
@@ -108,7 +116,7 @@ function Now() {
     <div class="figures"><${Figure} name="loaded" value=${loaded.length} /><${Figure} name="in flight" value=${inflightTotal.value} /><${Figure} name="configured" value=${localModels.value.length} /></div>
     ${loaded.length + failed.length > 0 && html`<ul class="home-models">${failed.map(([id, failure]) => html`<${Failure} key="failed-${id}" id=${id} failure=${failure} />`)}${loaded.map((model) => html`<${LoadedModel} key=${model.id} model=${model} />`)}</ul>`}
     ${!loaded.length && html`<p class="muted">Nothing is loaded. A request for a model loads it, and so does this:</p>`}
-    <${Load} />
+    <${Load} /><${LastSwap} />
     ${peerModels.value.size > 0 && html`<ul class="home-models" aria-label="Peers">${[...peerModels.value].map(([id, models]) => html`<${HomePeer} key=${id} id=${id} models=${models} />`)}</ul>`}
   </div></section>`;
 }
@@ -120,14 +128,14 @@ function Device({ name, used, total, load }) {
     ${share !== null && html`<meter class="meter" min="0" max="1" high="0.9" value=${share} aria-label="Memory used of ${name}">${percent(share * 100)}</meter>`}</li>`;
 }
 
-function Devices({ active }) {
+function Devices() {
   const { host, gpus = [] } = sample.value ?? {};
   const budget = new Set(devices.value.map(({ name }) => name));
   const loadOf = (name) => (name === "ram" ? host?.cpu_percent : gpus.find((gpu) => `gpu${gpu.index}` === name)?.utilization_percent);
   const others = gpus.filter((gpu) => !budget.has(`gpu${gpu.index}`));
-  if (!host && !budget.size) return null;
+  if (!memoryKnown.value || (!host && !budget.size)) return null;
   return html`<section class="card" aria-label="Devices"><div class="card-head"><h2>Devices</h2><div class="tools"><a class="small" href=${pageLink("performance")}>Performance</a></div></div><div class="card-body"><ul class="devices">
-    <${DeviceBars} active=${active} loadOf=${loadOf} />
+    <${DeviceBars} loadOf=${loadOf} />
     ${others.map((gpu) => html`<${Device} key=${gpu.index} name="${gpu.index}: ${gpu.name}" used=${gpu.memory_used} total=${gpu.memory_total} load=${gpu.utilization_percent} />`)}
     ${host && !budget.has("ram") && html`<${Device} name="Host" used=${host.memory_used} total=${host.memory_total} load=${host.cpu_percent} />`}</ul></div></section>`;
 }
@@ -158,13 +166,13 @@ export default function HomePage({ active }) {
     if (!active) return undefined;
     refreshSample();
     refreshConfig();
-    const stops = [everyWhileVisible(REFRESH_MS, refreshSample), subscribe("configReload", ({ phase }) => phase !== "start" && refreshConfig()), watchDetails()];
+    const stops = [everyWhileVisible(REFRESH_MS, refreshSample), subscribe("configReload", ({ phase }) => phase !== "start" && refreshConfig()), watchDetails(), watchMemory()];
     return () => stops.forEach((stop) => stop());
   }, [active]);
   const none = modelsKnown.value && !localModels.value.length && !peerModels.value.size;
   return html`
     <header class="page-head"><h1>Home</h1></header>
     <div class="page-body">${none && html`<${FirstModel} />`}
-      <div class="home"><div class="stack">${!none && html`<${Now} />`}<${Devices} active=${active} /></div><div class="stack"><${Connect} /><${Configuration} /></div></div>
+      <div class="home"><div class="stack">${!none && html`<${Now} />`}<${Devices} /></div><div class="stack"><${Connect} /><${Configuration} /></div></div>
     </div>`;
 }

@@ -1,12 +1,12 @@
 // A bar for each device of the memory budget: who holds how much of it, and what is free.
 
-import { classes, html, useState, useEffect } from "../shared/html.js";
+import { classes, html, useState } from "../shared/html.js";
 import { themeVersion } from "../shared/theme.js";
 import { percent } from "../shared/format.js";
 import { MiddleClip } from "../shared/controls.js";
 import { modelLink } from "../models/store.js";
 import { colourOf } from "../performance/colours.js";
-import { devices, sizeText, watchMemory } from "./store.js";
+import { devices, sizeText } from "./store.js";
 
 /** The parts of a device from left to right: {key, kind, name, bytes, note, model, source}. */
 function partsOf({ others, residents, reserved, free, reserve }) {
@@ -67,9 +67,8 @@ function DeviceBar({ device, load }) {
   </li>`;
 }
 
-/** The bars of all devices; *loadOf* returns how busy a device is. Nothing without a memory budget. */
-export function DeviceBars({ active, loadOf = () => null }) {
-  useEffect(() => (active ? watchMemory() : undefined), [active]);
+/** The bars of all devices; *loadOf* returns how busy a device is. Nothing without a memory budget; the page watches the memory. */
+export function DeviceBars({ loadOf = () => null }) {
   void themeVersion.value; // the colours of the models are those of the theme
   return devices.value.map((device) => html`<${DeviceBar} key=${device.name} device=${device} load=${loadOf(device.name)} />`);
 }

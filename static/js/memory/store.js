@@ -13,6 +13,9 @@ const UNKNOWN = "unknown"; // the source of a need that is
 /** The devices of the budget; empty where groups or a matrix decide. */
 export const devices = signal([]);
 
+/** Whether an answer has arrived: before that, what there is besides the budget may not be shown yet. */
+export const memoryKnown = signal(false);
+
 /** Model id -> {need, asleep, source, pinned}, the first two by device in bytes. */
 export const needs = signal(new Map());
 
@@ -37,6 +40,7 @@ export const refreshMemory = singleFlight(async () => {
   } catch (error) {
     console.info(`/api/memory: ${error.message}`);
   }
+  memoryKnown.value = true;
 });
 
 /** RAM is always a device of the budget, though it says nothing where models run on GPUs only. */
@@ -80,7 +84,7 @@ export function fitsNow(id) {
 const GIB = 1024 ** 3;
 
 /** 15032385536 -> "14 GiB", 1610612736 -> "1.5 GiB". */
-export const sizeText = (bytes) => `${(bytes / GIB).toLocaleString("en", { maximumFractionDigits: bytes < 10 * GIB ? 1 : 0, minimumFractionDigits: 0 })} GiB`;
+export const sizeText = (bytes) => `${(bytes / GIB).toLocaleString("en", { maximumFractionDigits: 1 })} GiB`;
 
 const place = (name) => ({ [ANY_GPU]: "any GPU", ram: "RAM" }[name] ?? name);
 const sizes = (byDevice) => Object.entries(byDevice).filter(([, bytes]) => bytes > 0).map(([name, bytes]) => `${sizeText(bytes)} ${name === "ram" ? "of" : "on"} ${place(name)}`).join(" + ");

@@ -16,9 +16,10 @@ import { CaptureDialog } from "../activity/capture.js";
 import { RequestTable } from "../activity/table.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followLog, LineBuffer } from "../logs/store.js";
-import { asleepText, needs, needText, watchMemory } from "../memory/store.js";
+import { asleepText, needs, needText } from "../memory/store.js";
 import { Strip } from "../timeline/strip.js";
 import { lastSwapOf, swapSentence } from "../timeline/swaps.js";
+import { WhyButton } from "../timeline/why.js";
 import { Actions, ServerLink } from "./actions.js";
 import { FailureCard, failures, requestLoad } from "./failures.js";
 import { ModelState, StatusChips } from "./model-row.js";
@@ -33,8 +34,8 @@ const COLUMNS = ["time", "status", "generated", "speed", "duration"];
 /** Why the model waits, or how it came to its state. */
 function Why({ model, state }) {
   const swap = lastSwapOf(model.id);
-  return html`${state.why && html`<p><strong>Waiting:</strong> ${state.why}${state.etaS ? `; about ${seconds(Math.max(1, state.etaS))} left` : ""}.</p>`}
-    <p class="small muted">${swap ? html`Last swap: ${swapSentence(swap)} <span class="nowrap">(${dateTime(swap.ended_ms)})</span>` : "No swap of this model seen yet."}</p>`;
+  return html`${state.why && html`<p><strong>Waiting:</strong> ${state.why}${state.etaS ? `; about ${seconds(Math.max(1, state.etaS))} left` : ""}. <${WhyButton} model=${model.id} of=${model.id} /></p>`}
+    <p class="small muted">${swap ? html`Last swap: ${swapSentence(swap)} <span class="nowrap">(${dateTime(swap.ended_ms)})</span> <${WhyButton} swap=${swap.id} of="Swap ${swap.id}" />` : "No swap of this model seen yet."}</p>`;
 }
 
 const TRANSITIONS = [["start", "Load"], ["wake", "Wake"], ["sleep", "Sleep"], ["stop", "Stop"]];
@@ -111,7 +112,6 @@ export function ModelDetail({ id, active }) {
   const time = useLive(now);
   const page = useFetched(active, `/api/activity?${modelQuery(id)}&limit=${REQUESTS}`, activityTick);
   const { statistics } = useStatistics(modelQuery(id), active);
-  useEffect(() => (active ? watchMemory() : undefined), [active]);
   const back = html`<a class="btn quiet icon" href=${pageLink("models")} title="All models" aria-label="All models"><${Icon} name="left" /></a>`;
   if (!model || model.peerID) {
     return html`<header class="page-head">${back}<h1 class="long">${id}</h1></header>

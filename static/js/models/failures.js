@@ -9,6 +9,7 @@ import { attempt, showToast } from "../shared/toasts.js";
 import { CopyButton } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { WithLoadPlan } from "../memory/load-plan.js";
+import { WhyButton } from "../timeline/why.js";
 import { errorHeadline, swaps } from "../timeline/swaps.js";
 import { localModels } from "./store.js";
 
@@ -32,7 +33,7 @@ function causeOf(headline, output) {
   return { cause: "", fix: "" };
 }
 
-/** Model id -> {headline, lines, cause, fix, endedMs} of each model at rest whose last load failed. */
+/** Model id -> {headline, lines, cause, fix, endedMs, swapId} of each model at rest whose last load failed. */
 export const failures = computed(() => {
   const last = new Map();
   for (const swap of swaps.value) if (["done", "failed"].includes(swap.outcome)) last.set(swap.target, swap);
@@ -42,7 +43,7 @@ export const failures = computed(() => {
     if (swap?.outcome !== "failed" || !AT_REST.has(state)) continue;
     const headline = errorHeadline(swap.error);
     const lines = swap.error.split("\n").slice(1).filter((line) => line.trim());
-    found.set(id, { headline, lines: lines.slice(-SHOWN_LINES), ...causeOf(headline, lines.join("\n")), endedMs: swap.ended_ms });
+    found.set(id, { headline, lines: lines.slice(-SHOWN_LINES), ...causeOf(headline, lines.join("\n")), endedMs: swap.ended_ms, swapId: swap.id });
   }
   return found;
 });
@@ -64,7 +65,7 @@ export function startFailures() {
 
 /** What failed, when and why, with the last lines of output. */
 export function FailureCard({ id, failure, onRetry, onLog }) {
-  const { headline, lines, cause, fix, endedMs } = failure;
+  const { headline, lines, cause, fix, endedMs, swapId } = failure;
   const text = () => [`${headline} (${dateTime(endedMs)})`, ...lines].join("\n");
   return html`<section class="failure" aria-label="Last failure of ${id}">
     <p><strong>${cause || "The last load failed"}</strong> <span class="muted small" title=${dateTime(endedMs)}>${ago(endedMs, useLive(now))}</span></p>
@@ -72,6 +73,6 @@ export function FailureCard({ id, failure, onRetry, onLog }) {
     ${lines.length > 0 && html`<pre class="code-block tiny" tabindex="0" role="region" aria-label="Last output of ${id}">${lines.join("\n")}</pre>`}
     <div class="row"><${WithLoadPlan} id=${id}>${(tip) => html`<button type="button" class="btn small" aria-label="Retry ${id}" aria-describedby=${tip} onClick=${onRetry}><${Icon} name="refresh" size="14" />Retry</button>`}</${WithLoadPlan}>
       <button type="button" class="btn small" onClick=${onLog}><${Icon} name="logs" size="14" />View log</button>
-      <${CopyButton} withText label="Copy error" text=${text} /></div>
+      <${CopyButton} withText label="Copy error" text=${text} /><${WhyButton} swap=${swapId} of="Swap ${swapId}" /></div>
   </section>`;
 }

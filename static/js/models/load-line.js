@@ -6,6 +6,7 @@ import { isOurs } from "../shared/api.js";
 import { now, useLive } from "../shared/timing.js";
 import { ordinal, seconds } from "../shared/format.js";
 import { inflight } from "../activity/store.js";
+import { WhyButton } from "../timeline/why.js";
 import { loadSentence } from "./load-progress.js";
 import { modelStatus } from "./model-status.js";
 import { details, findModel, isLoading, modelLink, watchDetails } from "./store.js";
@@ -37,5 +38,5 @@ export function LoadLine({ model: name }) {
   const model = localModel(name);
   const text = model ? parts(model, modelStatus(model, time)).filter(Boolean).join(" · ") : "";
   if (!text) return null;
-  return html` <span class="load-line num">${text} · <a href=${modelLink(model.id)}>View log</a></span>`;
+  return html` <span class="load-line num">${text} · <a href=${modelLink(model.id)}>View log</a> <${WhyButton} model=${model.id} of=${model.id} /></span>`;
 }

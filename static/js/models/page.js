@@ -17,7 +17,7 @@ import { coverage, useStatistics } from "../activity/statistics.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followLog, LineBuffer, logs } from "../logs/store.js";
 import { DeviceBars } from "../memory/device-bars.js";
-import { devices } from "../memory/store.js";
+import { devices, watchMemory } from "../memory/store.js";
 import { ModelDetail } from "./detail.js";
 import { failures } from "./failures.js";
 import { ModelRow } from "./model-row.js";
@@ -150,8 +150,8 @@ export function Statistics({ active }) {
 
 // --- the page
 
-function Devices({ active }) {
-  return html`<section class="card models-devices" aria-label="Memory" hidden=${!devices.value.length}><ul class="devices"><${DeviceBars} active=${active} /></ul></section>`;
+function Devices() {
+  return html`<section class="card models-devices" aria-label="Memory" hidden=${!devices.value.length}><ul class="devices"><${DeviceBars} /></ul></section>`;
 }
 
 function ModelsList({ active }) {
@@ -160,7 +160,7 @@ function ModelsList({ active }) {
     set("log")(id);
     document.querySelector("[data-page=models] .log-panel")?.scrollIntoView({ block: "nearest" });
   };
-  const list = html`<div class="models-left"><${Devices} active=${active} /><${ModelList} onLog=${onLog} /></div>`;
+  const list = html`<div class="models-left"><${Devices} /><${ModelList} onLog=${onLog} /></div>`;
   const side = html`<div class=${classes("models-right", narrow && "narrow")}>${!narrow && html`<${Statistics} active=${active} />`}<${ModelLog} active=${active} /></div>`;
   return html`
     <header class="page-head"><h1>Models</h1><span class="muted small num">${summary()}</span></header>
@@ -172,6 +172,7 @@ function ModelsList({ active }) {
 export default function ModelsPage({ active }) {
   const id = active ? subject.value : subject.peek();
   useEffect(() => (active ? watchDetails() : undefined), [active]);
+  useEffect(() => (active ? watchMemory() : undefined), [active]);
   // The list stays behind the page of a model, where it was scrolled to.
   return html`<div class="subpage" hidden=${Boolean(id)}><${ModelsList} active=${active && !id} /></div>
     ${id && html`<div class="subpage" data-detail=${id}><${ModelDetail} key=${id} id=${id} active=${active} /></div>`}`;

@@ -4,7 +4,7 @@ import { classes, html, useEffect, useId, useRef, useState } from "./html.js";
 import { IconButton } from "./controls.js";
 
 /** Open while it is rendered; *onClose* must stop rendering it. */
-export function Dialog({ title, tools, foot, small, onClose, children }) {
+export function Dialog({ title, tools, foot, small, medium, onClose, children }) {
   const element = useRef(null);
   const id = useId();
   useEffect(() => {
@@ -13,7 +13,7 @@ export function Dialog({ title, tools, foot, small, onClose, children }) {
     return () => before?.isConnected && before.focus?.();
   }, []);
   const onClick = (event) => event.target === element.current && onClose();
-  return html`<dialog ref=${element} class=${classes("dialog", small && "small")} aria-labelledby=${id} onClose=${onClose} onClick=${onClick}>
+  return html`<dialog ref=${element} class=${classes("dialog", small && "small", medium && "medium")} aria-labelledby=${id} onClose=${onClose} onClick=${onClick}>
     <div class="dialog-box">
       <div class="dialog-head"><h2 id=${id}>${title}</h2><div class="tools">${tools}<${IconButton} icon="close" label="Close" onClick=${onClose} /></div></div>
       <div class="dialog-body" tabindex="0" role="region" aria-labelledby=${id}>${children}</div>

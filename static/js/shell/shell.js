@@ -14,6 +14,7 @@ import { inflightTotal } from "../activity/store.js";
 import { configBadge, status } from "../config/status.js";
 import { failures } from "../models/failures.js";
 import { models } from "../models/store.js";
+import { WhyPanel } from "../timeline/why.js";
 import { PageHost } from "./page-host.js";
 import { Keyboard } from "./palette.js";
 import { ProfileChoice } from "./profile-choice.js";
@@ -173,6 +174,6 @@ function Frame() {
     <${Sidebar} open=${open} onClose=${close} />
     ${open && html`<button type="button" class="veil" aria-label="Close the menu" onClick=${close}></button>`}
     <div class="stage"><${Banner} /><${NewVersion} /><${Simulated} /><main class="main"><${PageHost} /></main></div>
-    <${Toasts} /><${Keyboard} />
+    <${Toasts} /><${WhyPanel} /><${Keyboard} />
   </div>`;
 }

@@ -12,7 +12,8 @@ import { draw } from "./draw.js";
 import { AXIS, itemAt, LANE, sceneOf, toTime } from "./scene.js";
 import { barsVersion, stateBars } from "./store.js";
 import { swaps } from "./swaps.js";
-import { SwapDialog, Tooltip } from "./tooltip.js";
+import { Tooltip } from "./tooltip.js";
+import { openWhy } from "./why.js";
 
 const FINGER_PX = 10;
 
@@ -124,6 +125,7 @@ export function Lanes({ models, requests, span, nowMs, active, names = true }) {
   const onOpen = (item) => {
     pointer.hide();
     if (item.kind === "bar") location.hash = modelLink(item.model);
+    else if (item.kind === "swap") openWhy({ swap: item.swap.id });
     else open(item);
   };
   const pointer = usePointer(canvas, span, view, scene, onOpen);
@@ -139,6 +141,5 @@ export function Lanes({ models, requests, span, nowMs, active, names = true }) {
       ${pointer.hover && html`<${Tooltip} ...${pointer.hover} width=${width} onOpen=${onOpen} />`}
     </div>
     ${opened?.kind === "request" && html`<${RequestDialog} request=${opened.request} onClose=${() => open(null)} />`}
-    ${opened?.kind === "swap" && html`<${SwapDialog} swap=${opened.swap} onClose=${() => open(null)} />`}
   </div>`;
 }

@@ -14,6 +14,7 @@ import { activeModels, figuresOf } from "./scene.js";
 import { useSpan } from "./span.js";
 import { barsVersion, cutAt, openRequest, refreshPast, refreshRequests, refreshStates, requests, stateBars } from "./store.js";
 import { phaseSentence, swaps, swapSentence } from "./swaps.js";
+import { WhyButton } from "./why.js";
 
 const SPANS = [[5, "5 min"], [15, "15 min"], [60, "1 h"], [180, "3 h"], [1440, "1 d"], [10080, "7 d"]];
 const SETTLED_MS = 400;
@@ -30,8 +31,8 @@ function SwapList({ span }) {
   const list = swaps.value.filter((swap) => swap.outcome && swap.ended_ms >= span.from && swap.started_ms <= span.to).reverse().slice(0, 100);
   if (!list.length) return null;
   return html`<section class="card" aria-label="Swaps"><div class="card-head"><h2>Swaps</h2></div>
-    <div class="table-wrap" tabindex="0" role="region" aria-label="Swaps"><table class="table"><thead><tr><th scope="col">Time</th><th scope="col">What happened</th><th scope="col" class="wide-only">Phases</th><th scope="col" class="right wide-only">Waiters</th><th scope="col" class="right">Took</th></tr></thead>
-      <tbody>${list.map((swap) => html`<tr key=${swap.id}><td class="num nowrap">${timeOfDay(swap.ended_ms)}</td><td>${swapSentence(swap)}</td><td class="small muted num wide-only">${phaseSentence(swap)}</td><td class="right wide-only">${count(swap.waiters)}</td><td class="right nowrap">${ms(swap.ended_ms - swap.started_ms)}</td></tr>`)}</tbody></table></div>
+    <div class="table-wrap" tabindex="0" role="region" aria-label="Swaps"><table class="table"><thead><tr><th scope="col">Time</th><th scope="col">What happened</th><th scope="col" class="wide-only">Phases</th><th scope="col" class="right wide-only">Waiters</th><th scope="col" class="right">Took</th><th scope="col"><span class="visually-hidden">Reason</span></th></tr></thead>
+      <tbody>${list.map((swap) => html`<tr key=${swap.id}><td class="num nowrap">${timeOfDay(swap.ended_ms)}</td><td>${swapSentence(swap)}</td><td class="small muted num wide-only">${phaseSentence(swap)}</td><td class="right wide-only">${count(swap.waiters)}</td><td class="right nowrap">${ms(swap.ended_ms - swap.started_ms)}</td><td class="right"><${WhyButton} swap=${swap.id} of="Swap ${swap.id}" /></td></tr>`)}</tbody></table></div>
   </section>`;
 }
 

@@ -1,9 +1,8 @@
-// What is said of an item of the timeline: in the tip at the pointer, and in the dialog of a swap.
+// What is said of an item of the timeline in the tip at the pointer.
 
 import { html } from "../shared/html.js";
-import { dateTime, ms, plural, speed, timeOfDay } from "../shared/format.js";
+import { ms, speed, timeOfDay } from "../shared/format.js";
 import { StateBadge, StatusBadge } from "../shared/badges.js";
-import { Dialog } from "../shared/dialog.js";
 import { partsOf } from "../activity/waterfall.js";
 import { phaseSentence, swapSentence } from "./swaps.js";
 
@@ -26,18 +25,10 @@ function SwapTip({ item: { swap } }) {
     <p class="small num">${phaseSentence(swap)}</p>`;
 }
 
-const TIPS = { bar: [BarTip, "Open the model"], request: [RequestTip, "Details"], swap: [SwapTip, "Details"] };
+const TIPS = { bar: [BarTip, "Open the model"], request: [RequestTip, "Details"], swap: [SwapTip, "Why?"] };
 
 export function Tooltip({ item, x, y, width, onOpen }) {
   const [Kind, action] = TIPS[item.kind];
   const side = x > width / 2 ? { right: `${width - x + 12}px` } : { left: `${x + 12}px` };
   return html`<div class="tip" role="status" style=${{ ...side, top: `${y + 12}px` }}><${Kind} item=${item} /><button type="button" class="btn small touch-only" onClick=${() => onOpen(item)}>${action}</button></div>`;
-}
-
-export function SwapDialog({ swap, onClose }) {
-  const facts = [["Started", dateTime(swap.started_ms)], swap.ended_ms && ["Ended", dateTime(swap.ended_ms)], ["Phases", phaseSentence(swap)], swap.waiters && ["Waiting", plural(swap.waiters, "request")]];
-  const output = (swap.error ?? "").split("\n").slice(1).join("\n");
-  return html`<${Dialog} title="Swap ${swap.id}" small onClose=${onClose}><p>${swap.outcome ? swapSentence(swap) : `${swap.target} is being loaded`}.</p>
-    <dl class="facts num">${facts.filter((fact) => fact?.[1]).map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
-    ${output && html`<pre class="code-block tiny" tabindex="0" role="region" aria-label="Last output">${output}</pre>`}</${Dialog}>`;
 }
