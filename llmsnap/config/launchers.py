@@ -17,11 +17,13 @@ from .scalars import url_fault, without_password
 LOCAL = "local"
 RESERVED = (LOCAL, "external")
 """Names that a launcher in the file cannot have."""
-TYPES = (LOCAL, "ray")
+TYPES = (LOCAL, "ray", "slurm")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST_OPTIONS = ("--host", "--hostname", "--listen", "--bind", "--bind-host", "--address", "--ip")
+_LOG_FOLDER = re.compile(r"file:/\S.*")
+_LOG_ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
 _TEXTS = {"additionalProperties": {"type": ["string", "number", "boolean"]}}
 
 
@@ -83,7 +85,8 @@ class LauncherConfig:
     type: str = setting(
         "type",
         Choice("", words=TYPES),
-        "`ray`: jobs on a Ray cluster, over its Jobs API. `local`: processes on this machine.",
+        "`ray`: jobs on a Ray cluster, over its Jobs API. `slurm`: jobs of Slurm, over slurmrestd. "
+        "`local`: processes on this machine.",
         required=True,
         initial=LOCAL,
         example="ray",
@@ -91,7 +94,7 @@ class LauncherConfig:
     address: str = setting(
         "address",
         Text(strict=True),
-        "URL of the engine; for Ray that of the dashboard.",
+        "URL of the engine: for Ray that of the dashboard, for Slurm that of slurmrestd.",
         example="http://ray-head:8265",
     )
     token: str = setting(
@@ -108,6 +111,30 @@ class LauncherConfig:
         Flag(),
         "Use an engine that asks for no token: everybody who reaches it can run commands there.",
         guards=True,
+    )
+    user: str = setting("user", Text(strict=True), "Slurm: the user of the token.", example="llm")
+    partition: str = setting(
+        "partition",
+        Text(strict=True),
+        "Slurm: the partition of the jobs. Default: that of the cluster.",
+        example="gpu",
+    )
+    account: str = setting(
+        "account", Text(strict=True), "Slurm: the account that is charged.", example="llm"
+    )
+    logs: str = setting(
+        "logs",
+        Text("push", strict=True),
+        "Slurm: how the output of servers gets here. `push`: their machines connect to "
+        "`logAddress`. `file:/DIR`: by files in a folder that all machines and this one share.",
+        example="file:/shared/llmsnap-logs",
+    )
+    log_address_given: str = setting(
+        "logAddress",
+        Text(strict=True),
+        "Slurm: this machine's address, as the others reach it, and a port that is listened on, "
+        "for `logs: push`.",
+        example="10.0.0.1:6819",
     )
     placement_timeout_s: float = setting(
         "placementTimeout",
@@ -151,6 +178,16 @@ class LauncherConfig:
     def is_remote(self) -> bool:
         """Whether servers run on other machines."""
         return self.type != LOCAL
+
+    @property
+    def log_folder(self) -> str:
+        """The folder of ``logs: file:/DIR``; empty with ``push``."""
+        return self.logs.partition("file:")[2].rstrip("/")
+
+    @property
+    def log_address(self) -> str:
+        """``HOST:PORT`` that machines of the cluster connect to with their output, or empty."""
+        return "" if self.log_folder else self.log_address_given
 
     @property
     def host(self) -> str:
@@ -201,9 +238,21 @@ def _faults(found: LauncherConfig, values: Values[str, Any]) -> Iterator[tuple[s
     if fault:
         shown = f'"{without_password(found.address)}" ' if found.address else ""
         yield "address", f"{shown}{fault}", "write it like http://ray-head:8265"
+    if found.type == "slurm":
+        yield from _slurm_faults(found)
     if not found.token and not found.insecure:
         what = "is missing: without one, everybody who reaches the engine can run commands"
         yield "token", what, "set it, or, in a network you trust, insecure: true"
+
+
+def _slurm_faults(found: LauncherConfig) -> Iterator[tuple[str, str, str]]:
+    if not found.user:
+        yield "user", "is missing", "write the name of the user of the token"
+    if found.logs != "push" and not _LOG_FOLDER.fullmatch(found.logs):
+        yield "logs", "is neither push nor file:/DIR", "write push, or file: and a path"
+    elif not found.log_folder and not _LOG_ADDRESS.fullmatch(found.log_address_given):
+        what = "must be HOST:PORT, where the machines of the cluster reach this one"
+        yield "logAddress", what, "write it like 10.0.0.1:6819, or use logs: file:/DIR"
 
 
 class Placement:

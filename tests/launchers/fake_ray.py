@@ -145,13 +145,17 @@ class FakeRay:
             ["/bin/sh", "-c", job.body["entrypoint"]],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "RAY_AUTH_TOKEN": self.token, **env},
+            env=self._environment(env),
             start_new_session=True,
         )
         job.log += b"2026-11-30 INFO job_manager.py:581 -- Runtime env is setting up.\n"
         self._tasks.spawn(self._watch, job)
         if job.stop_wanted:
             self._tasks.spawn(self._stop, job)
+
+    def _environment(self, env: dict[str, str]) -> dict[str, str]:
+        """The environment of a job that asks for *env*."""
+        return {**os.environ, "RAY_AUTH_TOKEN": self.token, **env}
 
     def _watch(self, job: Job) -> None:
         while data := os.read(job.popen.stdout.fileno(), 65536) if self._has_output(job) else b"":
@@ -189,9 +193,9 @@ class FakeRay:
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.calls.append(f"{method} {path}")
-        given = environ.get("HTTP_AUTHORIZATION")
-        if self.token and given != f"Bearer {self.token}":
-            return self._send(start_response, 403 if given else 401, "Unauthorized")
+        refusal = self._refuses(environ)
+        if refusal is not None:
+            return self._send(start_response, *refusal)
         for (wanted, end), faults in self.faults.items():
             if method == wanted and path.endswith(end) and faults:
                 reply = faults.pop(0)()
@@ -207,6 +211,12 @@ class FakeRay:
         body = environ["wsgi.input"].read()
         status, data = self._route(method, path, json.loads(body) if body else {})
         return self._send(start_response, status, data)
+
+    def _refuses(self, environ: dict[str, Any]) -> tuple[int, Any] | None:
+        given = environ.get("HTTP_AUTHORIZATION")
+        if not self.token or given == f"Bearer {self.token}":
+            return None
+        return 403 if given else 401, "Unauthorized"
 
     def _send(self, start_response: Any, status: int, data: Any) -> list[bytes]:
         reason = HTTPStatus(status).phrase

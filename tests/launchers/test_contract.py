@@ -26,10 +26,12 @@ from llmsnap.launchers import (
 )
 from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.ray import RayEngine
+from llmsnap.launchers.cluster.slurm import SlurmEngine
 from llmsnap.models import Process, State
 from llmsnap.tasks import TaskGroup
 from tests.fakes.ports import free_port
 from tests.launchers.fake_ray import TOKEN, FakeRay
+from tests.launchers.fake_slurm import USER, FakeSlurm
 from tests.launchers.job_launcher import JobLauncher
 
 
@@ -69,6 +71,27 @@ class RayLauncher(ClusterLauncher):
         self.ray.close()
 
 
+class SlurmLauncher(ClusterLauncher):
+    """The launcher for Slurm, with a cluster of its own, whose jobs push their output."""
+
+    def __init__(self, owner: str) -> None:
+        self.slurm = FakeSlurm()
+        settings = LauncherConfig(
+            *("hpc", "slurm", self.slurm.url, TOKEN),
+            user=USER,
+            log_address_given=f"127.0.0.1:{free_port()}",
+        )
+        super().__init__(settings, SlurmEngine(settings, Owner(owner)), Owner(owner))
+
+    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
+        self.slurm.is_stuck = spec.cmd == "wait"
+        return super().start(spec, output, cancelled)
+
+    def close(self) -> None:
+        super().close()
+        self.slurm.close()
+
+
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); "
 LAUNCHERS = [
     Kind(
@@ -96,6 +119,17 @@ LAUNCHERS = [
     Kind(
         "ray",
         RayLauncher,
+        runs="sleep 60",
+        serves=f"{sys.executable} -m http.server --bind 127.0.0.1 PORT",
+        waits="wait",
+        speaks="sh -c 'echo word; sleep 60'",
+        fails="sh -c 'exit 3'",
+        stubborn=f"{sys.executable} -c '{STUBBORN}time.sleep(60)'",
+        missing="",
+    ),
+    Kind(
+        "slurm",
+        SlurmLauncher,
         runs="sleep 60",
         serves=f"{sys.executable} -m http.server --bind 127.0.0.1 PORT",
         waits="wait",

@@ -35,6 +35,8 @@ class Run:
             "cap": 1 << 20,
             "gen": "job-1",
             "keep_env": False,
+            "log_to": "",
+            "log_token": "",
             **changes,
         }
         variables = {"LLMSNAP_RUN": json.dumps(run), "LLMSNAP_RUNNER": packed_runner()}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from llmsnap.config import LauncherConfig, split_command
 from llmsnap.launchers.base import LaunchSpec
+from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.runner import PREFIX
 
 COMMAND = (
@@ -33,7 +34,11 @@ def packed_runner() -> str:
 
 
 def environment(
-    spec: LaunchSpec, settings: LauncherConfig, job_id: str, key: str, not_after: float
+    spec: LaunchSpec,
+    settings: LauncherConfig,
+    job_id: str,
+    owner: Owner,
+    not_after: float,
 ) -> dict[str, str]:
     """Return the variables of a job: those of launcher and model, and what the runner reads.
 
@@ -50,7 +55,10 @@ def environment(
         "cap": MOST_OUTPUT_BYTES,
         "gen": job_id,
         "keep_env": spec.keeps_engine_env,
+        "log_to": settings.log_address,
+        "log_token": owner.log_token_of(job_id),
     }
+    key = owner.key_of(job_id) if spec.makes_key else ""
     given = (entry.partition("=") for entry in (*settings.env, *spec.env))
     return {
         "LLAMA_ARG_HOST": settings.bind,

@@ -59,6 +59,10 @@ class Owner:
         """Return the key that the server of this job asks for."""
         return self._made(f"key {job_id}")
 
+    def log_token_of(self, job_id: str) -> str:
+        """Return what proves that a connection with output comes from this job."""
+        return self._made(f"log {job_id}")[:32]
+
     def digest(self, spec: LaunchSpec, settings: LauncherConfig) -> str:
         """Return what is equal for two starts of the same server, and tells nothing else of it."""
         wants = spec.resources

@@ -174,12 +174,11 @@ class ClusterLauncher(Launcher):
         self, spec: LaunchSpec, digest: str, avoid: tuple[str, ...], not_after: float
     ) -> JobRequest:
         job_id = self._owner.new_job_id(spec.model_id)
-        key = self._owner.key_of(job_id) if spec.makes_key else ""
         return JobRequest(
             id=job_id,
             owner=self._owner.id,
             command=COMMAND,
-            env=environment(spec, self.settings, job_id, key, not_after),
+            env=environment(spec, self.settings, job_id, self._owner, not_after),
             resources=spec.resources,
             metadata=metadata_of(spec, digest),
             grace_s=spec.grace_s,

@@ -32,6 +32,11 @@ EXIT_GRACE_S = 1.0
 """How long descendants may outlive a server that has ended by itself, before they are killed."""
 KILL_LIMIT_S = 10.0
 PAUSE_S = 0.05
+SEND_LIMIT_S = 5.0
+"""How long output may hold up a server; then the connection counts as broken."""
+CONNECT_AGAIN_S = 2.0
+KEPT_BYTES = 65536
+LOST = b"\n[some of the output was lost]\n"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,14 +55,15 @@ def main(environ: dict[str, str]) -> int:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     argv = [word.replace("${UPSTREAM_KEY}", key) for word in run["argv"]]
-    print(
-        PREFIX,
-        f"gen={run['gen']} host={socket.gethostname()} port={run['port']} pid={os.getpid()}"
-        f" t={time.time():.3f}",
-        flush=True,
-    )
-    code = ServerTree(run).run(argv, server_environment(environ, key, keeps_engine=run["keep_env"]))
-    print(PREFIX, f"exit={code}", flush=True)
+    begin = (
+        f"{PREFIX} gen={run['gen']} host={socket.gethostname()} port={run['port']}"
+        f" pid={os.getpid()} t={time.time():.3f}\n"
+    ).encode()
+    sink = Sink(run["log_to"], f"{run['gen']} {run['log_token']}\n".encode(), begin)
+    sink.write(b"" if run["log_to"] else begin)
+    env = server_environment(environ, key, keeps_engine=run["keep_env"])
+    code = ServerTree(run, sink).run(argv, env)
+    sink.write(f"{PREFIX} exit={code}\n".encode())
     return code
 
 
@@ -113,10 +119,81 @@ def signal_all(number: int) -> bool:
     return bool(pids)
 
 
+class Sink:
+    """Takes the output: standard output, or a connection to llmsnap at *address* (``HOST:PORT``).
+
+    The connection is made again when it breaks, with *hello* and *begin*; of what is printed
+    meanwhile the last KEPT_BYTES are kept.
+    """
+
+    def __init__(self, address: str, hello: bytes, begin: bytes) -> None:
+        self.address = address
+        self.first = hello + begin
+        self.kept = b""
+        self.has_lost = False
+        self.sock: socket.socket | None = None
+        self.next_try = 0.0
+
+    @property
+    def pause_s(self) -> float | None:
+        """How long to wait before ``write`` is called even without output; None: any time."""
+        return CONNECT_AGAIN_S if self.address and self.sock is None else None
+
+    @property
+    def sockets(self) -> list:  # type: ignore[type-arg]
+        """The connection, if there is one; readable when it has been closed."""
+        return [] if self.sock is None else [self.sock]
+
+    def attend(self, ready: list) -> None:  # type: ignore[type-arg]
+        """Leave a connection that is *ready*, for llmsnap sends nothing; connect again."""
+        if self.sock in ready:
+            self.drop()
+        if self.sock is None:
+            self.write(b"")
+
+    def write(self, data: bytes) -> None:
+        """Pass on *data*. Blocks up to SEND_LIMIT_S."""
+        if not self.address:
+            write_all(data)
+            return
+        self.kept += data
+        if len(self.kept) > KEPT_BYTES:
+            self.kept, self.has_lost = self.kept[-KEPT_BYTES:], True
+        if self.sock is None:
+            self.connect()
+        if self.sock is not None and self.kept:
+            try:
+                self.sock.sendall(self.kept)
+                self.kept = b""
+            except OSError:
+                self.drop()
+
+    def connect(self) -> None:
+        """Connect, unless that failed a moment ago."""
+        now = time.monotonic()
+        if now < self.next_try:
+            return
+        self.next_try = now + CONNECT_AGAIN_S
+        host, _, port = self.address.rpartition(":")
+        try:
+            self.sock = socket.create_connection((host.strip("[]"), int(port)), SEND_LIMIT_S)
+            self.sock.sendall(self.first + (LOST if self.has_lost else b""))
+            self.has_lost = False
+        except OSError:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection; what was on its way may be lost."""
+        if self.sock is not None:
+            self.sock.close()
+        self.sock, self.has_lost = None, True
+
+
 class ServerTree:
     """The server and all its descendants."""
 
-    def __init__(self, run: dict) -> None:  # type: ignore[type-arg]
+    def __init__(self, run: dict, sink: Sink) -> None:  # type: ignore[type-arg]
+        self.sink = sink
         self.grace_s = float(run["grace"])
         self.output_left = int(run["cap"])
         self.code: int | None = None
@@ -163,11 +240,13 @@ class ServerTree:
     def watch(self, output: int, wake_up: int) -> None:
         """Forward the output and reap, until the last descendant has ended."""
         os.set_blocking(output, False)
-        open_fds = [output, wake_up]
+        open_fds: list = [output, wake_up]  # type: ignore[type-arg]
+        sink = self.sink
         asked = 0
         while True:
-            timeout = None if self.ends_at is None else PAUSE_S
-            ready = select.select(open_fds, [], [], timeout)[0]
+            timeout = sink.pause_s if self.ends_at is None else PAUSE_S
+            ready = select.select([*open_fds, *sink.sockets], [], [], timeout)[0]
+            sink.attend(ready)
             if wake_up in ready:
                 os.read(wake_up, 4096)
             if output in ready and not self.copy(output):
@@ -219,10 +298,10 @@ class ServerTree:
             if not data:
                 return False
             if self.output_left > 0:
-                write_all(data[: self.output_left])
+                self.sink.write(data[: self.output_left])
                 self.output_left -= len(data)
                 if self.output_left <= 0:
-                    write_all(b"\n[the log of this run is full: later lines are not kept]\n")
+                    self.sink.write(b"\n[the log of this run is full: later lines are not kept]\n")
 
 
 def write_all(data: bytes) -> None:
