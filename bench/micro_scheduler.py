@@ -1,8 +1,9 @@
-"""Microseconds per scheduler event on the hot path, and per plan of a swap matrix.
+"""Microseconds per scheduler event on the hot path, and per plan of matrix and memory budget.
 
 Run: python bench/micro_scheduler.py. The numbers of the hot path (a ready model, no request
 waiting) must not grow with the number of models or of waiting requests. A plan of a matrix with 200
-models, 12 of them running, takes less than a millisecond, however many combinations there are.
+models, 12 of them running, takes less than a millisecond, however many combinations there are; so
+does one of a memory budget. What its plans cost is compared with the optimum.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import argparse
 import random
 from itertools import combinations
+from math import inf
+from statistics import median
 from time import perf_counter, process_time
 
 from llmsnap.config import loads
+from llmsnap.models import State
+from llmsnap.routing.cover import Way, cheapest, greedy
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import (
     ConfigChanged,
     LeaseReturned,
@@ -94,6 +100,8 @@ def matrix_of(text: str) -> Matrix:
 def measure_plans(rules: Matrix, running: list[str]) -> tuple[float, float]:
     """Return the milliseconds of CPU of the slowest plan: the first time, and the second."""
     facts = {name: ModelState(ModelRules(name), float(n)) for n, name in enumerate(NAMES)}
+    for each in facts.values():
+        each.state = State.READY
     first_s = again_s = 0.0
     for target in [name for name in NAMES[:60] if name not in running]:
         began = process_time()
@@ -120,6 +128,98 @@ def plans() -> None:
             )
 
 
+# --- plans of a memory budget ---------------------------------------------------------------------
+
+
+def budget_of(chance: random.Random, running: int) -> tuple[Memory, list[str]]:
+    """Return a budget of two cards and RAM with 200 models, of which *running* about fill them."""
+    needs = []
+    for name in NAMES:
+        size = chance.randint(2, 12) * GIB
+        shares = (
+            Share(chance.choice(("gpu0", "gpu1")), size),
+            Share("ram", chance.randint(0, GIB)),
+        )
+        needs.append(Need(name, shares if chance.random() < 0.7 else (), anywhere=size // 2))
+    chosen = chance.sample(NAMES, running)
+    empty = Memory([Device("gpu0", 0), Device("gpu1", 0), Device("ram", 0)], needs)
+    held = [
+        empty.held(name, "gpu1" if number % 2 else "gpu0") for number, name in enumerate(chosen)
+    ]
+    capacities = [sum(sizes) + GIB for sizes in zip(*held, strict=True)]
+    devices = [
+        Device(each.name, max(16 * GIB, capacity))
+        for each, capacity in zip(empty.devices, capacities, strict=True)
+    ]
+    return Memory(devices, needs), chosen
+
+
+def facts_of(chance: random.Random, running: list[str]) -> dict[str, ModelState]:
+    """Return what is known of all models; *running* ones are idle or, some of them, busy."""
+    facts = {name: ModelState(ModelRules(name, can_sleep=True), 0.0) for name in NAMES}
+    for number, name in enumerate(running):
+        model = facts[name]
+        model.state, model.device = State.READY, "gpu1" if number % 2 else "gpu0"
+        model.idle_since, model.uses = chance.random() * 3600, chance.random() * 5
+        model.starts.append(chance.uniform(2.0, 60.0))
+        if chance.random() < 0.2:
+            model.leases[number] = 0.0
+    return facts
+
+
+def memory_plans(running: int, rounds: int = 300) -> None:
+    """Print what plans take with *running* models loaded."""
+    chance = random.Random(2)
+    times = []
+    for _ in range(rounds):
+        budget, names = budget_of(chance, running)
+        facts = facts_of(chance, names)
+        target = chance.choice([name for name in NAMES if name not in names])
+        began = process_time()
+        budget.plan(target, names, facts)
+        times.append((process_time() - began) * 1e3)
+    times.sort()
+    print(
+        f"memory, {running} of 200 models running: plan {median(times):.2f} ms, "
+        f"p99 {times[len(times) * 99 // 100]:.2f} ms"
+    )
+
+
+def ratios(least: int, most: int, rounds: int = 200) -> None:
+    """Print what plans cost in relation to the optimum, for *least* to *most* candidates."""
+    chance = random.Random(3)
+    found = []
+    started = []
+    while len(found) < rounds:
+        candidates = [candidate(chance) for _ in range(chance.randint(least, most))]
+        freed = [sum(ways[-1].frees[device] for ways in candidates) for device in range(2)]
+        need = tuple(int(size * chance.uniform(0.2, 0.8)) for size in freed)
+        best, start = cheapest(candidates, need), greedy(candidates, need)
+        optimum = cheapest(candidates, need, most_nodes=inf)
+        if best is None or start is None or optimum is None:
+            continue
+        found.append(best.key[0] / optimum.key[0])
+        started.append(start.key[0] / optimum.key[0])
+    for what, values in (("plan", sorted(found)), ("greedy alone", sorted(started))):
+        p99 = values[len(values) * 99 // 100]
+        print(
+            f"memory, {least} to {most} candidates: {what} costs {median(values):.3f} of the "
+            f"optimum, p99 {p99:.3f}, worst {values[-1]:.3f}"
+        )
+
+
+def candidate(chance: random.Random) -> list[Way]:
+    """Return a model that may sleep or stop, on two cards."""
+    tie = (chance.random() < 0.2, chance.random())
+    size = chance.choice(((1, 0), (0, 1), (1, 1)))
+    frees = tuple(each * chance.randint(2, 24) * GIB for each in size)
+    cost = chance.uniform(1.0, 60.0)
+    stop = Way(cost, frees, tie)
+    if chance.random() < 0.5:
+        return [stop]
+    return [Way(cost / 10, tuple(each * 9 // 10 for each in frees), tie), stop]
+
+
 def main() -> None:
     """Print one line per size."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,6 +233,10 @@ def main() -> None:
             f"request -> grant {grant_us:.2f} us, lease returned {return_us:.2f} us"
         )
     plans()
+    for running in (12, 24):
+        memory_plans(running)
+    for least, most in ((4, 12), (13, 24)):
+        ratios(least, most)
 
 
 if __name__ == "__main__":

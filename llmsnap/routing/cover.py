@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 MOST_NODES = 5_000
 """Nodes looked at before the best way found so far is taken."""
 EXACT_UP_TO = 12
 """Candidates up to which the answer is the optimum, whatever it takes."""
+
+_ROUNDED = 1e-6
+"""Costs that differ by less are equal."""
 
 Bytes = tuple[int, ...]
 """Bytes by device, in the order of the devices."""
@@ -37,17 +44,21 @@ class Cover:
     nodes: int = 0
 
 
-def cheapest(candidates: Sequence[Sequence[Way]], need: Bytes) -> Cover | None:
+def cheapest(
+    candidates: Sequence[Sequence[Way]], need: Bytes, most_nodes: float = MOST_NODES
+) -> Cover | None:
     """Return the cheapest choice of ways that frees *need*; None if all together do not.
 
     Each way of a candidate frees at least as much on each device as the one before it; costs are
-    above zero. The optimum for up to ``EXACT_UP_TO`` candidates, beyond that never worse than
-    greedy. No victim of it could stay.
+    above zero. The optimum for up to ``EXACT_UP_TO`` candidates, beyond that the best of
+    *most_nodes*, never worse than greedy. No victim of it could stay.
     """
     start = greedy(candidates, need)
     if start is None:
         return None
     search = _Search(candidates, start, need)
+    if len(candidates) > EXACT_UP_TO:
+        search.limit(most_nodes)
     search.run()
     return Cover(search.best.chosen, search.best.key, search.nodes)
 
@@ -138,68 +149,108 @@ def _gain(way: Way, before: Way | None, left: Sequence[int]) -> float:
     return gain
 
 
+class _Step(NamedTuple):
+    """A way of a candidate, by its number, and what it frees of the devices that matter."""
+
+    number: int
+    cost: float
+    frees: Bytes
+    tie: tuple[bool, float]
+
+
+class _Rest:
+    """What the candidates from a place on can free of one device, the cheapest bytes first."""
+
+    def __init__(self, items: Sequence[tuple[float, int]]) -> None:
+        self._prices = [price for price, _ in items]
+        self._freed = [0, *accumulate(size for _, size in items)]
+        self._costs = [0.0, *accumulate(price * size for price, size in items)]
+
+    def least(self, wanted: int) -> float:
+        """Return the least cost to free *wanted* if parts of models could leave; inf: never."""
+        place = bisect_left(self._freed, wanted) - 1
+        if place == len(self._prices):
+            return math.inf
+        return self._costs[place] + (wanted - self._freed[place]) * self._prices[place]
+
+
 class _Search:
-    """Depth first over the candidates, largest first, with the cost of the best as the bound."""
+    """Depth first over the candidates, largest first; the best so far bounds cost and ties."""
 
     def __init__(self, candidates: Sequence[Sequence[Way]], start: Cover, need: Bytes) -> None:
         self._candidates = candidates
-        self._need = need
+        self._devices = [device for device, size in enumerate(need) if size > 0]
+        self._need = tuple(need[device] for device in self._devices)
         self.best = start
         self.nodes = 0
-        self._most = float("inf") if len(candidates) <= EXACT_UP_TO else MOST_NODES
-        devices = range(len(need))
-        scale = [max(1, each) for each in need]
-        self._order = sorted(
-            range(len(candidates)),
-            key=lambda n: (
-                -max(
-                    (sum(w.frees[d] / scale[d] for d in devices) for w in candidates[n]),
-                    default=0.0,
-                )
-            ),
-        )
-        # What all candidates from a place on can free at most, and the lowest price of a byte.
-        self._rest: list[list[int]] = [[0] * len(need)]
-        self._price: list[list[float]] = [[float("inf")] * len(need)]
-        for number in reversed(self._order):
-            ways = candidates[number]
-            frees = [max((way.frees[d] for way in ways), default=0) for d in devices]
-            prices = [
-                min((w.cost / w.frees[d] for w in ways if w.frees[d]), default=float("inf"))
-                for d in devices
-            ]
-            self._rest.append([a + b for a, b in zip(self._rest[-1], frees, strict=True)])
-            self._price.append([min(p) for p in zip(self._price[-1], prices, strict=True)])
-        self._rest.reverse()
-        self._price.reverse()
+        self._most = math.inf
+        self._chosen: list[int | None] = [None] * len(candidates)
+        steps = {number: self._steps(ways) for number, ways in enumerate(candidates)}
+        useful = [number for number, found in steps.items() if found]
+        useful.sort(key=lambda number: self._rank(steps[number]))
+        self._order = [(number, steps[number]) for number in useful]
+        self._rest = [self._rests(place) for place in range(len(useful) + 1)]
+
+    def limit(self, nodes: float) -> None:
+        """Look at about *nodes* at most."""
+        self._most = nodes
 
     def run(self) -> None:
         """Improve ``best`` until it is the optimum, or nodes run out."""
-        self._visit(0, [None] * len(self._candidates), list(self._need), 0.0)
+        self._visit(0, self._need, 0.0, (False, -math.inf))
 
-    def _visit(self, place: int, chosen: list[int | None], left: list[int], cost: float) -> None:
+    def _steps(self, ways: Sequence[Way]) -> list[_Step]:
+        """Return the ways that free what is needed; each frees more than the one before."""
+        found: list[_Step] = []
+        for index, way in enumerate(ways):
+            frees = tuple(way.frees[device] for device in self._devices)
+            if any(frees) and (not found or frees != found[-1].frees):
+                found.append(_Step(index, way.cost, frees, way.tie))
+        return found
+
+    def _rank(self, steps: list[_Step]) -> tuple[float, float, tuple[bool, float]]:
+        last = steps[-1]
+        parts = (size / wanted for size, wanted in zip(last.frees, self._need, strict=True))
+        return -sum(parts), last.cost, last.tie
+
+    def _rests(self, place: int) -> list[_Rest]:
+        found = []
+        for device in range(len(self._need)):
+            items = [
+                (
+                    min(step.cost / step.frees[device] for step in steps if step.frees[device]),
+                    steps[-1].frees[device],
+                )
+                for _, steps in self._order[place:]
+                if steps[-1].frees[device]
+            ]
+            found.append(_Rest(sorted(items)))
+        return found
+
+    def _visit(self, place: int, left: Bytes, cost: float, tie: tuple[bool, float]) -> None:
+        """Try all choices from *place* on; *tie* is whether a victim is busy, and the last use."""
         self.nodes += 1
-        if all(each <= 0 for each in left):
-            found = cover_of(self._candidates, chosen)
+        if max(left, default=0) <= 0:
+            found = cover_of(self._candidates, self._chosen)
             if found.key < self.best.key:
                 self.best = found
             return
-        if self.nodes > self._most or self._is_hopeless(place, left, cost):
+        if self.nodes > self._most or self._is_hopeless(place, left, cost, tie):
             return
-        number = self._order[place]
-        for index, way in enumerate(self._candidates[number]):
-            chosen[number] = index
-            after = [a - b for a, b in zip(left, way.frees, strict=True)]
-            self._visit(place + 1, chosen, after, cost + way.cost)
-        chosen[number] = None
-        self._visit(place + 1, chosen, left, cost)
+        number, steps = self._order[place]
+        for step in steps:
+            self._chosen[number] = step.number
+            after = tuple(a - b for a, b in zip(left, step.frees, strict=True))
+            busy, used = tie[0] or step.tie[0], max(tie[1], step.tie[1])
+            self._visit(place + 1, after, cost + step.cost, (busy, used))
+        self._chosen[number] = None
+        self._visit(place + 1, left, cost, tie)
 
-    def _is_hopeless(self, place: int, left: list[int], cost: float) -> bool:
-        """Tell whether what is left cannot be freed, or not at less than the best cost."""
-        least = 0.0
-        for device, wanted in enumerate(left):
+    def _is_hopeless(self, place: int, left: Bytes, cost: float, tie: tuple[bool, float]) -> bool:
+        """Tell whether what is left cannot be freed, or not by a better choice than the best."""
+        least = cost
+        for rest, wanted in zip(self._rest[place], left, strict=True):
             if wanted > 0:
-                if self._rest[place][device] < wanted:
-                    return True
-                least = max(least, wanted * self._price[place][device])
-        return cost + least > self.best.key[0] + 1e-9
+                least = max(least, cost + rest.least(wanted))
+        key = self.best.key
+        return least > key[0] + _ROUNDED or (least > key[0] - _ROUNDED and tie > key[1:3])

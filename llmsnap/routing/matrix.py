@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from itertools import combinations, product
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from heapq import nsmallest
+from itertools import islice, product
 from statistics import median
 from typing import NamedTuple
 
@@ -38,7 +39,8 @@ class Term(NamedTuple):
 
     *below* are the numbers of the operands, each lower than this term's. *models* has the bits of
     all models below, *size* is the number of combinations. ``of`` takes *take* operands, and
-    ``rest[i][k]`` is the number of combinations of *k* of those from *i* on.
+    ``rest[i][k]`` is the number of combinations of *k* of those from *i* on. *places* are those of
+    its operands by their bits, if all of them are models, and different ones; else empty.
     """
 
     op: str
@@ -47,6 +49,7 @@ class Term(NamedTuple):
     size: int
     take: int = 0
     rest: tuple[tuple[int, ...], ...] = ()
+    places: Mapping[int, int] = {}
 
 
 class Part(NamedTuple):
@@ -127,7 +130,11 @@ class Graph:
         number = self._numbers.setdefault(key, len(self.terms))
         if number == len(self.terms):
             size = 1 if op == "model" else rest[0][count] if rest else size
-            self.terms.append(Term(op, below, models, size, count, rest))
+            places = {self.terms[each].models: place for place, each in enumerate(below)}
+            is_flat = all(self.terms[each].op == "model" for each in below)
+            if op != "of" or not is_flat or len(places) < len(below):
+                places = {}
+            self.terms.append(Term(op, below, models, size, count, rest, places))
         return number
 
 
@@ -214,14 +221,8 @@ class Solver:
         key = (number, start, take)
         found = self._some.get(key)
         if found is None:
-            masks: set[int] = set()
             rest = [each for _, each in matter[start:]]
-            for chosen in combinations(rest, min(take, len(rest))):
-                of_chosen = [0]
-                for each in chosen:
-                    of_chosen = [one | other for one in of_chosen for other in each]
-                masks.update(of_chosen)
-            found = self._some[key] = largest_of(masks)
+            found = self._some[key] = largest_of(choose(rest, min(take, len(rest))))
         return found
 
     def _first_or(self, _number: int, term: Term, need: int) -> Found | None:
@@ -247,6 +248,8 @@ class Solver:
 
     def _first_of(self, number: int, term: Term, need: int) -> Found | None:
         """Return the first: those with the first operand stand before those without it."""
+        if term.places:
+            return self._first_of_models(term, need)
         rank = models = 0
         take = term.take
         full = False  # the others have to take all of *need*, and cannot beside one more
@@ -269,11 +272,45 @@ class Solver:
                 take -= 1
         return None if need or take else Found(rank, models)
 
+    def _first_of_models(self, term: Term, need: int) -> Found | None:
+        """Return the first of models: those of *need*, and the first others, as many as fit."""
+        spare = term.take - need.bit_count()
+        if spare < 0:
+            return None
+        chosen = sorted(term.places[bit] for bit in _bits(need))
+        others = (place for place in range(len(term.below)) if place not in chosen)
+        chosen = sorted([*chosen, *islice(others, spare)])
+        rank = models = 0
+        after, take = 0, term.take
+        for place in chosen:
+            rank += term.rest[after][take] - term.rest[place][take]  # those with one before it
+            models |= self._terms[term.below[place]].models
+            after, take = place + 1, take - 1
+        return Found(rank, models)
+
     def _first_beside(self, number: int, need: int, beside: list[int]) -> Found | None:
         """Return the first combination that takes what no other one of *beside* takes of *need*."""
         wanted = {need & ~mask for mask in beside}
         found = [one for each in wanted if (one := self.first(number, each)) is not None]
         return min(found, default=None)
+
+
+def _bits(mask: int) -> Iterator[int]:
+    """Yield the single bits of *mask*."""
+    while mask:
+        bit = mask & -mask
+        yield bit
+        mask ^= bit
+
+
+def choose(operands: list[list[int]], take: int) -> set[int]:
+    """Return the unions of one set of each of *take* of *operands*."""
+    found: list[set[int]] = [{0}, *(set[int]() for _ in range(take))]  # by how many were taken
+    for number, operand in enumerate(operands):
+        least = max(0, take - (len(operands) - number))
+        for taken in reversed(range(least, min(take, number + 1))):
+            found[taken + 1].update(one | other for one in found[taken] for other in operand)
+    return found[take]
 
 
 def unions(one: list[int], other: list[int]) -> list[int]:
@@ -329,11 +366,17 @@ class _Question:
             found.update(mask for mask in self._solver.largest(part.number) if mask & mine)
         self.masks = largest_of(found) or [0]
         """The largest sets of models that may stay beside the target; it alone if in no set."""
-        bits = graph.bits
-        self.victims = {
-            mask: tuple(sorted(name for name in present if not bits.get(name, 0) & mask))
-            for mask in self.masks
-        }
+        self.present = [(name, graph.bits.get(name, 0)) for name in sorted(present)]
+        """The models that run, and their bits."""
+
+    def victims(self, mask: int) -> tuple[str, ...]:
+        """Return the models that leave if those of *mask* stay."""
+        return tuple(name for name, bit in self.present if not bit & mask)
+
+    def keeping(self, leaving: Collection[str]) -> int | None:
+        """Return the bits of all that run but *leaving*; None if one of them cannot stay."""
+        bits = [bit for name, bit in self.present if name not in leaving]
+        return sum(bits) if all(bits) else None
 
     def first(self, mask: int) -> tuple[str, Found]:
         """Return the first combination that contains the models of *mask*, and its set."""
@@ -350,16 +393,14 @@ class _Question:
         return "", Found(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(NamedTuple):
     """One way to make room: *mask* are the models that may stay, target included.
 
     *key* is cost, whether a victim is busy, when the one used last was used; the smallest wins.
     """
 
-    mask: int
-    victims: tuple[str, ...]
     key: tuple[float, bool, float]
+    mask: int
 
 
 class Matrix(Residency):
@@ -415,15 +456,16 @@ class Matrix(Residency):
         if len(equal) > 1:
             best = min(equal, key=lambda choice: question.first(choice.mask)[1].rank)
         if current is not None:
-            best = _keep(current, choices, best)
-        stays = {target, *others}.difference(best.victims, leaving)
+            best = _keep(question.keeping(current.victims), choices, best)
+        victims = question.victims(best.mask)
+        stays = {target, *others}.difference(victims, leaving)
         waits = [name for name in leaving if not self.allows({*stays, name})]
         allowed = self._allowed(question, best.mask)
         return Plan(
-            victims=tuple(sorted([*best.victims, *waits])),
+            victims=tuple(sorted([*victims, *waits])),
             why=_why(target, allowed),
             cost=best.key[0],
-            considered=_considered(choices, best),
+            rivals=partial(_considered, question, choices, best),
             stays=frozenset(stays),
             allowed=allowed,
         )
@@ -461,18 +503,20 @@ class Matrix(Residency):
     def _choices(self, question: _Question, facts: Mapping[str, ModelFacts]) -> list[Alternative]:
         """Return the ways to make room for the target, none of which includes another."""
         costs = learned_costs(facts) if self.config.learns_costs else self._costs
-        return [
-            Alternative(
-                mask,
-                victims,
-                (
-                    sum(costs.get(name, 1.0) for name in victims),
-                    any(_is_busy(facts[name]) for name in victims),
-                    max([_last_used(facts[name]) for name in victims], default=_NEVER_USED),
-                ),
-            )
-            for mask, victims in question.victims.items()
+        rows = [
+            (bit, costs.get(name, 1.0), _is_busy(facts[name]), _last_used(facts[name]))
+            for name, bit in question.present
         ]
+        choices = []
+        for mask in question.masks:
+            total, busy, last = 0.0, False, _NEVER_USED
+            for bit, cost, is_busy, used in rows:
+                if not bit & mask:
+                    total += cost
+                    busy = busy or is_busy
+                    last = max(last, used)
+            choices.append(Alternative((total, busy, last), mask))
+        return choices
 
     def _allowed(self, question: _Question, mask: int) -> Allowed | None:
         if not mask:
@@ -506,22 +550,26 @@ def _last_used(model: ModelFacts) -> float:
     return _IN_USE if model.busy else model.idle_since
 
 
-def _keep(current: Plan, choices: list[Alternative], best: Alternative) -> Alternative:
-    """Return the choice that gates are shut for, unless *best* is cheaper, or idle at its cost."""
-    shut = set(current.victims)
-    kept = [choice for choice in choices if shut.issuperset(choice.victims)]
+def _keep(open_: int | None, choices: list[Alternative], best: Alternative) -> Alternative:
+    """Return the choice that gates are shut for, unless *best* is cheaper, or idle at its cost.
+
+    *open_* are the models whose gates are open, which stay; None: they cannot all stay.
+    """
+    kept = [choice for choice in choices if open_ is not None and not open_ & ~choice.mask]
     now = min(kept, key=lambda choice: choice.key[:2], default=best)
     (cost, busy, _), (cost_now, busy_now, _) = best.key, now.key
     return best if cost < cost_now or (cost == cost_now and busy_now and not busy) else now
 
 
-def _considered(choices: list[Alternative], best: Alternative) -> tuple[Considered, ...]:
+def _considered(
+    question: _Question, choices: list[Alternative], best: Alternative
+) -> tuple[Considered, ...]:
     """Return the next best two choices, and what each of them lost by."""
-    others = sorted(
-        (choice for choice in choices if choice is not best),
-        key=lambda choice: (choice.key, choice.victims),
+    others = nsmallest(2, (choice for choice in choices if choice is not best))
+    return tuple(
+        Considered(question.victims(each.mask), each.key[0], _lost_by(each, best))
+        for each in others
     )
-    return tuple(Considered(each.victims, each.key[0], _lost_by(each, best)) for each in others[:2])
 
 
 def _lost_by(choice: Alternative, best: Alternative) -> Lost:

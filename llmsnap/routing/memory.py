@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from llmsnap.config import device_order
 from llmsnap.models import State
@@ -35,6 +36,8 @@ from llmsnap.routing.residency import (
 from llmsnap.routing.timing import HALF_LIFE_S, UNKNOWN_S
 
 GIB = 1024**3
+_NOWHERE = "-"
+"""No device: what a model takes on any one GPU does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Memory(Residency):
         self.devices = tuple(devices)
         self.needs = tuple(needs)
         self._need_of = {need.model_id: need for need in self.needs}
+        self._held: dict[tuple[str, str, bool], Bytes] = {}
+        self._may_fit: dict[tuple[str, str], bool] = {}
 
     def __repr__(self) -> str:
         return f"<Memory {len(self.devices)} devices, {len(self.needs)} models>"
@@ -122,18 +127,18 @@ class Memory(Residency):
         if need is None:
             return Plan(stays=frozenset([*running, target]))
         places = list(self._places(need, facts.get(target)))
-        fits = [place for place in places if not self._shortage(need, place)]
+        fits = [place for place in places if self.may_fit(need, place)]
         if not fits:
-            return NeverFits(self._why_never(need, places))
+            return NeverFits(self._why_never(need))
         ledger = _Ledger(self, target, running, facts)
         found = [one for place in fits if (one := ledger.best(place)) is not None]
         if not found:
-            return Blocked(self._why_blocked(need, fits))
+            return Blocked(self._why_blocked(need, ledger))
         best = min(found, key=lambda one: one.cover.key)
         kept = ledger.kept(current) if current is not None else None
         if kept is not None and not _is_better(best.cover, kept.cover):
             best = kept
-        return ledger.as_plan(best)
+        return ledger.as_plan(best, found)
 
     def swap_set(self) -> MemorySwaps:
         """Return an empty set of swaps."""
@@ -141,6 +146,13 @@ class Memory(Residency):
 
     def held(self, model_id: str, device: str, *, asleep: bool = False) -> Bytes:
         """Return what a model takes while it runs or sleeps, with *device* as its GPU."""
+        key = (model_id, device, asleep)
+        found = self._held.get(key)
+        if found is None:
+            found = self._held[key] = self._sizes(model_id, device, asleep=asleep)
+        return found
+
+    def _sizes(self, model_id: str, device: str, *, asleep: bool) -> Bytes:
         need = self._need_of.get(model_id)
         if need is None:
             return (0,) * len(self.devices)
@@ -166,10 +178,9 @@ class Memory(Residency):
     def why_never(self, model_id: str) -> str:
         """Return why a model can never be loaded; empty if it can."""
         need = self._need_of[model_id]
-        places = list(self._places(need, None))
-        if not all(self._shortage(need, place) for place in places):
+        if any(self.may_fit(need, place) for place in self._places(need, None)):
             return ""
-        return self._why_never(need, places)
+        return self._why_never(need)
 
     def holds(self, model_id: str, device: str, *, asleep: bool = False) -> Bytes:
         """Return what a model that runs or sleeps holds: what it needs, or was seen to hold."""
@@ -207,29 +218,46 @@ class Memory(Residency):
         else:
             yield from (each.name for each in self.devices if each.is_gpu)
 
-    def _shortage(self, need: Need, place: str) -> dict[str, int]:
-        """Return by how much *need* exceeds what devices have beside pinned models."""
-        taken = list(self.held(need.model_id, place))
-        for other in self.needs:
-            if other.is_pinned and other.model_id != need.model_id:
-                size = self.held(other.model_id, "")
-                taken = [a + b for a, b in zip(taken, size, strict=True)]
-        missing = {
-            each.name: size - (each.capacity - each.reserve)
-            for each, size in zip(self.devices, taken, strict=True)
-        }
-        known = {each.name for each in self.devices}
-        missing |= {each.device: each.size for each in need.shares if each.device not in known}
-        return {name: size for name, size in missing.items() if size > 0}
+    def may_fit(self, need: Need, place: str) -> bool:
+        """Tell whether *need* fits on *place* beside the pinned models, wherever those are."""
+        key = (need.model_id, place)
+        found = self._may_fit.get(key)
+        if found is None:
+            pinned = [each for each in self.needs if each.is_pinned and each is not need]
+            sizes = [self.held(each.model_id, _NOWHERE) for each in pinned]
+            taken = [
+                sum(each) for each in zip(self.held(need.model_id, place), *sizes, strict=True)
+            ]
+            known = {each.name for each in self.devices}
+            found = all(each.device in known for each in need.shares if each.size)
+            anywhere = sorted((each.anywhere for each in pinned if each.anywhere), reverse=True)
+            self._may_fit[key] = found = found and self._have_places(taken, anywhere)
+        return found
 
-    def _why_never(self, need: Need, places: list[str]) -> str:
-        pinned = [one.model_id for one in self.needs if one.is_pinned]
-        beside = [name for name in pinned if name != need.model_id]
-        verb = "is" if len(beside) == 1 else "are"
-        kept = f", beside {', '.join(beside)}, which {verb} pinned" if beside else ""
-        if need.anywhere and not places:
+    def _have_places(self, taken: list[int], sizes: list[int]) -> bool:
+        """Tell whether models of *sizes*, each on any one GPU, fit beside what is *taken*."""
+        left = [
+            each.capacity - each.reserve - size
+            for each, size in zip(self.devices, taken, strict=True)
+        ]
+        if min(left, default=0) < 0:
+            return False
+        gpus = [number for number, each in enumerate(self.devices) if each.is_gpu]
+        if not sizes or sum(sizes) > sum(left[number] for number in gpus):
+            return not sizes
+        return any(
+            self._have_places([*taken[:n], taken[n] + sizes[0], *taken[n + 1 :]], sizes[1:])
+            for n in gpus
+        )
+
+    def _why_never(self, need: Need) -> str:
+        pinned = [each.model_id for each in self.needs if each.is_pinned and each is not need]
+        verb = "is" if len(pinned) == 1 else "are"
+        kept = f", beside {', '.join(pinned)}, which {verb} pinned" if pinned else ""
+        places = list(self._places(need, None))
+        if not places:
             return "it needs a GPU, and there is none"
-        what = self._shown(self.held(need.model_id, places[0] if places else ""))
+        what = self._shown(need)
         if need.lacks:
             what += ", having run out of memory with less"
         known = {each.name for each in self.devices}
@@ -245,22 +273,27 @@ class Memory(Residency):
         )
         return f"it needs {what}; {has or 'there is no device'}{kept}"
 
-    def _why_blocked(self, need: Need, places: list[str]) -> str:
-        what = self._shown(self.held(need.model_id, places[0]))
-        others = "; ".join(
+    def _why_blocked(self, need: Need, ledger: _Ledger) -> str:
+        holders = [
             f"other programs hold {shown_gib(each.others)} of {each.name}"
             + (f" ({each.holders})" if each.holders else "")
             for each in self.devices
             if each.others
-        )
-        return f"{need.model_id} needs {what}; {others or 'models that leave still hold it'}"
-
-    def _shown(self, sizes: Bytes) -> str:
-        shown = [
-            f"{shown_gib(size)} on {each.name}"
-            for each, size in zip(self.devices, sizes, strict=True)
-            if size
         ]
+        holders += [f"{name} is pinned and stays where it is" for name in ledger.pinned]
+        what = self._shown(need)
+        why = "; ".join(holders) or "models that leave still hold it"
+        return f"{need.model_id} needs {what}; {why}"
+
+    def _shown(self, need: Need) -> str:
+        """Return what a model takes as people read it: "18.0 GiB on gpu0 and 4.0 GiB on ram"."""
+        shares = need.shares
+        if not need.is_known:
+            sizes = self.held(need.model_id, "")
+            shares = tuple(Share(a.name, b) for a, b in zip(self.devices, sizes, strict=True))
+        shown = [f"{shown_gib(each.size)} on {each.device}" for each in shares if each.size]
+        if need.anywhere:
+            shown.append(f"{shown_gib(need.anywhere)} on one GPU")
         return " and ".join(shown) or "nothing"
 
 
@@ -320,22 +353,29 @@ class _Ledger:
     ) -> None:
         self._memory = memory
         self._target = target
+        need = memory.need(target)
+        self._apart = need.apart if need is not None else ""
         self._facts = facts
-        self._apart = {each.model_id: each.apart for each in memory.needs if each.apart}
+        self._running = frozenset(running)
         self._latest = max((each.idle_since for each in facts.values()), default=0.0)
         self.free = [each.capacity - each.reserve - each.others for each in memory.devices]
         self.stays = {target, *running}
         self._forced: dict[str, Action] = {}
         self._freed: dict[str, Bytes] = {}
         self._leaving: dict[str, Bytes] = {}
+        self.pinned: list[str] = []
         self._candidates: list[_Candidate] = []
         for need in memory.needs:
-            if need.model_id != target and need.model_id in facts:
-                self._account(need, running)
+            model = facts.get(need.model_id)
+            if model is not None and need.model_id != target and self._takes_room(need, model):
+                self._account(need, model)
 
-    def _account(self, need: Need, running: Collection[str]) -> None:
+    def _takes_room(self, need: Need, model: ModelFacts) -> bool:
+        rests = model.state is State.STOPPED and model.leaves is None
+        return not rests or need.model_id in self._running
+
+    def _account(self, need: Need, model: ModelFacts) -> None:
         name = need.model_id
-        model = self._facts[name]
         full = self._memory.holds(name, model.device)
         asleep = self._memory.holds(name, model.device, asleep=True)
         leaves = model.leaves
@@ -346,9 +386,11 @@ class _Ledger:
             after = asleep if model.state is State.SLEEP_PENDING else (0,) * len(asleep)
             self._take(after)
             self._leaving[name] = _minus(full, after)
-        elif name in running:
+        elif name in self._running:
             self._take(full)
-            if not need.is_pinned:
+            if need.is_pinned:
+                self.pinned.append(name)
+            else:
                 self._add_running(need, model, full, asleep)
         elif model.state is State.ASLEEP:
             self._take(asleep)
@@ -366,8 +408,7 @@ class _Ledger:
         ways = tuple(
             Way(self._cost(need, model, action), sizes[action], _tie(model)) for action in actions
         )
-        apart = self._apart.get(self._target)
-        if apart is None or apart != need.apart:
+        if not need.apart or need.apart != self._apart:
             self._candidates.append(_Candidate(need.model_id, tuple(actions), ways))
             return
         self._forced[need.model_id] = actions[0]
@@ -419,8 +460,8 @@ class _Ledger:
             return None
         return _Placed(place, takes, need, cover_of(ways, chosen))
 
-    def as_plan(self, best: _Placed) -> Plan:
-        """Return the plan of *best*."""
+    def as_plan(self, best: _Placed, found: Collection[_Placed]) -> Plan:
+        """Return the plan of *best*; *found* are the best ones of each GPU."""
         how = dict(self._forced)
         freed = dict(self._freed)
         left = [a - b for a, b in zip(self.free, best.takes, strict=True)]
@@ -436,7 +477,7 @@ class _Ledger:
             how=how,
             why=self._why(best),
             cost=best.cover.key[0],
-            considered=self._considered(best),
+            rivals=partial(self._considered, best, found),
             stays=frozenset(self.stays.difference(how)),
             room=Room(
                 best.place,
@@ -455,32 +496,33 @@ class _Ledger:
             name for name, sizes in self._leaving.items() if any(sizes[number] for number in short)
         ]
 
-    def _considered(self, best: _Placed) -> tuple[Considered, ...]:
-        """Return the best plans that spare one of the victims, and what they lost by."""
-        found = []
+    def _considered(self, best: _Placed, found: Collection[_Placed]) -> tuple[Considered, ...]:
+        """Return the next best two plans, and what they lost by.
+
+        They spare one of the victims of the best one, or are on another GPU.
+        """
+        rivals = {each.cover.chosen: each for each in found if each.place != best.place}
         for number, index in enumerate(best.cover.chosen):
             if index is None:
                 continue
-            others = [each.ways if n != number else () for n, each in enumerate(self._candidates)]
-            cover = cheapest(others, best.need)
+            ways = [each.ways if n != number else () for n, each in enumerate(self._candidates)]
+            cover = cheapest(ways, best.need)
             if cover is not None:
-                found.append(cover)
-        unique = {each.chosen: each for each in found}
-        ranked = sorted(unique.values(), key=lambda each: each.key)[:2]
+                rivals.setdefault(cover.chosen, replace(best, cover=cover))
+        rivals.pop(best.cover.chosen, None)
         return tuple(
             Considered(
-                tuple(
-                    sorted(
-                        each.model_id
-                        for each, index in zip(self._candidates, cover.chosen, strict=True)
-                        if index is not None
-                    )
-                ),
-                cover.key[0],
-                _lost_by(cover, best.cover),
+                tuple(sorted({*self._forced, *self._victims(each.cover)})),
+                each.cover.key[0],
+                _lost_by(each.cover, best.cover),
+                each.place,
             )
-            for cover in ranked
+            for each in sorted(rivals.values(), key=lambda each: each.cover.key)[:2]
         )
+
+    def _victims(self, cover: Cover) -> list[str]:
+        pairs = zip(self._candidates, cover.chosen, strict=True)
+        return [each.model_id for each, index in pairs if index is not None]
 
     def _why(self, best: _Placed) -> str:
         devices = self._memory.devices

@@ -107,7 +107,12 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "cost": plan.cost,
         "why": plan.why,
         "considered": [
-            {"victims": list(each.victims), "cost": each.cost, "lost_by": each.lost_by}
+            {
+                "victims": list(each.victims),
+                "cost": each.cost,
+                "lost_by": each.lost_by,
+                **({"device": each.device} if each.device else {}),
+            }
             for each in plan.considered
         ],
     }

@@ -7,7 +7,7 @@ another; a further one needs no change of the scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -84,11 +84,12 @@ class Lost(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """A plan that was not chosen, and why."""
+    """A plan that was not chosen, and why. *device* is the GPU it would place the target on."""
 
     victims: tuple[str, ...]
     cost: float
     lost_by: Lost
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +146,24 @@ class Plan:
 
     *victims* are sorted. *how* names those that leave in another way than by default: to sleep if
     they can, else to stop. *why* is the rule that decided, for people. *cost* is what the victims
-    cost, *considered* the next best plans. *stays* are the models that run once the swap is over,
-    for a residency that plans by what runs. *allowed* is what a matrix allows, *room* what a memory
-    budget accounts for.
+    cost. *stays* are the models that run once the swap is over, for a residency that plans by what
+    runs. *allowed* is what a matrix allows, *room* what a memory budget accounts for. *rivals*
+    works out the next best plans.
     """
 
     victims: tuple[str, ...] = ()
     how: Mapping[str, Action] = field(default_factory=dict)
     why: str = ""
     cost: float = 0.0
-    considered: tuple[Considered, ...] = ()
     stays: frozenset[str] = frozenset()
     allowed: Allowed | None = None
     room: Room | None = None
+    rivals: Callable[[], tuple[Considered, ...]] = field(default=tuple, compare=False, repr=False)
+
+    @property
+    def considered(self) -> tuple[Considered, ...]:
+        """The next best plans, which are only worked out when asked for."""
+        return self.rivals()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,8 @@ def _details(plan: Mapping[str, Any]) -> Iterator[str]:
     for each in plan["considered"]:
         reason = LOST_BY.get(each["lost_by"], each["lost_by"])
         victims = _listed(each["victims"]) or "nothing"
-        yield f"Not chosen: evict {victims}, at a cost of {each['cost']:.3g}: {reason}."
+        device = f" on {each['device']}" if each.get("device") else ""
+        yield f"Not chosen: evict {victims}{device}, at a cost of {each['cost']:.3g}: {reason}."
 
 
 # --- swaps ----------------------------------------------------------------------------------------

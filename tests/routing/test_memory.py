@@ -27,6 +27,7 @@ from llmsnap.routing.residency import (
     Action,
     Answer,
     Blocked,
+    Considered,
     LoadKind,
     Lost,
     NeverFits,
@@ -151,6 +152,20 @@ def test_what_can_never_fit_is_said_to_without_an_eviction(memory: Memory, reaso
     assert plan(memory, "") == NeverFits(reason)
 
 
+def test_a_pinned_model_on_any_gpu_may_be_on_the_other_one() -> None:
+    cards = [gpu(8), gpu(8, name="gpu1")]
+    pins = [Need(name, anywhere=5 * GIB, is_pinned=True) for name in "pq"]
+    memory = Memory(cards, [need("t", 6), pins[0]])
+    assert isinstance(plan(memory, "p", p=Facts(device="gpu1")), Plan)
+    assert plan(memory, "p", p=Facts(device="gpu0")) == Blocked(
+        "t needs 6.0 GiB on gpu0; p is pinned and stays where it is"
+    )
+    both = Memory(cards, [need("t", 6), *pins])
+    assert plan(both, "") == NeverFits(
+        "it needs 6.0 GiB on gpu0; gpu0 has 8.0 GiB, beside p, q, which are pinned"
+    )
+
+
 def test_a_pinned_model_leaves_for_no_other() -> None:
     memory = Memory([gpu(16)], [need("t", 8), need("a", 6, is_pinned=True), need("b", 6)])
     assert leaving(memory, "ab", b=Facts(start_s=900.0)) == {"b": STOP}
@@ -254,6 +269,12 @@ def test_a_plan_says_what_it_takes_and_what_it_was_preferred_to() -> None:
     assert isinstance(found, Plan)
     assert found.why == "t needs 10.0 GiB of gpu0, of which 4.0 GiB is free"
     assert [(each.victims, each.lost_by) for each in found.considered] == [(("c",), Lost.COST)]
+    cards = [gpu(8), gpu(8, name="gpu1")]
+    elsewhere = Need("u", (Share("gpu1", 6 * GIB),))
+    placed = plan(Memory(cards, [Need("t", anywhere=6 * GIB), need("b", 6), elsewhere]), "ub")
+    assert isinstance(placed, Plan)
+    assert placed.victims == ("b",)
+    assert placed.considered == (Considered(("u",), placed.cost, Lost.ORDER, "gpu1"),)
 
 
 def test_gates_stay_shut_for_a_plan_that_still_does() -> None:
