@@ -64,6 +64,7 @@ from llmsnap.telemetry import (
     ActivityRecorded,
     ConfigReload,
     EventBus,
+    MemoryChanged,
     ModelPreloaded,
     ModelRestarted,
     PerformanceSample,
@@ -432,6 +433,7 @@ class Service:
     def _remeasured(self, memory: Memory) -> None:
         """Have plans made with newer figures. Never switches."""
         self.driver.reconfigure(ResidencyChanged(memory))
+        self.bus.publish(MemoryChanged())
 
     # --- processes -----------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.state import SchedulerState
 
 UNKNOWN = "unknown"
+MEASURED_NOW = "measured now"
+"""The source where a model holds more than it is taken to need."""
 ANY_GPU = "any"
 
 
@@ -132,7 +134,9 @@ def _holding(memory: Memory, need: Need, model: ModelState) -> _Holding:
         held = asleep
         if model.swap is not None:
             reserved = tuple(max(0, a - b) for a, b in zip(full, asleep, strict=True))
-    return _Holding(need.model_id, held, reserved, sleeps, _source(need))
+    counted = memory.held(need.model_id, model.device, asleep=sleeps)
+    source = _source(need) if not any(held) or held == counted else MEASURED_NOW
+    return _Holding(need.model_id, held, reserved, sleeps, source)
 
 
 def _keeps_asleep(model: ModelState) -> bool:

@@ -131,6 +131,10 @@ class ProfileChanged(Event, frozen=True):
     name: str
 
 
+class MemoryChanged(Event, frozen=True):
+    """What devices have, what models hold or what they need was measured anew, and has changed."""
+
+
 # --- requests ----------------------------------------------------------------------------------
 
 

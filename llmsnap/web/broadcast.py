@@ -24,6 +24,7 @@ from llmsnap.telemetry import (
     ActivityRecorded,
     ConfigReload,
     EventSubscription,
+    MemoryChanged,
     ModelPreloaded,
     ProcessStateChanged,
     ProfileChanged,
@@ -273,6 +274,7 @@ class Broadcast:
             (ProcessStateChanged, self._on_state),
             (ConfigReload, self._on_config),
             (ProfileChanged, self._on_profile),
+            (MemoryChanged, self._on_memory),
             (SwapStarted, self._on_swap_started),
             (SwapFinished, self._on_record),
             (ActivityRecorded, self._on_record),
@@ -292,6 +294,9 @@ class Broadcast:
         self._models_changed = True
         self._next.profile = self._profile()
         self._note("profileChanged", "", self._active_profile())
+
+    def _on_memory(self, _: MemoryChanged) -> None:
+        self._note("memoryChanged", "", {})
 
     def _on_swap_started(self, event: SwapStarted) -> None:
         self._note("swapStarted", event.target, frames.swap_start(event))

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from llmsnap.telemetry import (
     ActivityRecord,
     ConfigReload,
+    MemoryChanged,
     ModelPreloaded,
     ProcessStateChanged,
     ProfileChanged,
@@ -157,6 +158,7 @@ def test_the_document_names_every_event_with_its_fields() -> None:
         ModelPreloaded("alpha", success=True),
         ConfigReload(ReloadPhase.END),
         ProfileChanged("work"),
+        MemoryChanged(),
     ]
     world = World()
     feed = world.feed(Form.NAMED)

@@ -109,6 +109,7 @@ def test_what_models_and_others_hold_is_measured_and_remembered(
             server, lambda now: of(now["devices"][0]["residents"], "small").get("bytes") == 6 * GIB
         )
         assert found["devices"][0]["others"]["bytes"] == 0
+        assert of(found["devices"][0]["residents"], "small")["source"] == "measured now"
         # Nothing is known of the other one: it gets the card alone, and is measured.
         assert server.chat("new").status_code == 200
         assert server.running() == {"new": "ready"}

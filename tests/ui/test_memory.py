@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+
+from tests.fakes.ports import free_ports
+from tests.ui import servers
 
 pytestmark = pytest.mark.e2e
 
@@ -196,3 +202,38 @@ def test_a_real_swap_is_foretold_and_explained(browser: Any, server: Any) -> Non
     browser.press(f"Why? Swap {server.get('/api/swaps')['swaps'][-1]['id']}")
     browser.find("dialog", "Evicted: alpha (stopped).")
     browser.find("dialog", "Why: beta is in group (default)")
+
+
+BUDGET = """\
+startPort: {port}
+memory: {{gpu0: {{reserve: 1GiB}}}}
+models:
+  small: {{cmd: "{python} -m llmsnap.simulator --port ${{PORT}} --memory gpu0=6GiB",
+    memory: {{gpu0: 4GiB}}}}
+  large: {{cmd: "{python} -m llmsnap.simulator --port ${{PORT}}", memory: {{gpu0: 12GiB}}}}
+"""
+
+
+def test_what_is_measured_reaches_the_open_page(browser: Any, tmp_path: Path) -> None:
+    devices = tmp_path / "devices.json"
+    devices.write_text(json.dumps({"gpu0": {"capacity": 16 << 30}}))
+    text = BUDGET.format(port=free_ports(10), python=sys.executable)
+    server = servers.serving(tmp_path, text, {"LLMSNAP_DEVICES": f"file:{devices}"})
+    server.start()
+    try:
+        browser.visit(server.base, "models")
+        browser.find("[data-device=gpu0] .row", "15 GiB of 16 GiB free")
+        browser.find("[data-model=small] .chip", "needs 4 GiB on gpu0, declared")
+        browser.press("Load small")
+        browser.find("[data-model=small] [data-state=ready]")
+        browser.find("[data-device=gpu0] .part-of-device[title='small 6 GiB, measured now']")
+        hover(browser, "button[aria-label='Load large']")
+        browser.find("[role=tooltip]", "evicts small (")
+        browser.press("Load large")
+        browser.find("[data-device=gpu0] .device-part", "12 GiB")
+        browser.driver.get(f"{server.base}/ui/#/models/large")
+        browser.press(f"Why? Swap {server.get('/api/swaps')['swaps'][-1]['id']}")
+        browser.find("dialog", "large needs 12.0 GiB of gpu0")
+        browser.find("dialog .held-change", "before")
+    finally:
+        server.stop()

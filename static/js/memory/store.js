@@ -66,7 +66,7 @@ function onInFlight({ models }) {
 }
 
 export function startMemory() {
-  for (const kind of ["open", "modelStatus", "swapStarted", "swap"]) subscribe(kind, refreshSoon);
+  for (const kind of ["open", "modelStatus", "swapStarted", "swap", "memoryChanged"]) subscribe(kind, refreshSoon);
   subscribe("configReload", ({ phase }) => phase === "end" && refreshSoon());
   subscribe("inFlight", onInFlight);
 }
