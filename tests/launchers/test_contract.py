@@ -13,7 +13,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.config import LauncherConfig, ModelConfig
+from llmsnap.config import LauncherConfig, ModelConfig, Resources
 from llmsnap.config.launchers import TYPES
 from llmsnap.errors import ChildExited, HealthTimeout, LoadAborted, StartFailed
 from llmsnap.launchers import (
@@ -30,9 +30,10 @@ from llmsnap.launchers.cluster.slurm import SlurmEngine
 from llmsnap.models import Process, State
 from llmsnap.tasks import TaskGroup
 from tests.fakes.ports import free_port
-from tests.launchers.fake_ray import TOKEN, FakeRay
+from tests.launchers.fake_ray import TOKEN
 from tests.launchers.fake_slurm import USER, FakeSlurm
 from tests.launchers.job_launcher import JobLauncher
+from tests.launchers.real_ray import ray_cluster
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,16 @@ class Kind:
 
 
 class RayLauncher(ClusterLauncher):
-    """The launcher for Ray, with a cluster of its own."""
+    """The launcher for Ray, whose nodes count nothing of these servers."""
 
     def __init__(self, owner: str) -> None:
-        self.ray = FakeRay()
-        settings = LauncherConfig("farm", type="ray", address=self.ray.url, token=TOKEN)
+        self.ray = ray_cluster()
+        settings = LauncherConfig("farm", type="ray", address=self.ray.url, token=self.ray.token)
         super().__init__(settings, RayEngine(settings), Owner(owner))
 
     def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
-        self.ray.is_stuck = spec.cmd == "wait"
+        if spec.cmd == "wait":
+            spec = replace(spec, resources=Resources(gpus=64))
         return super().start(spec, output, cancelled)
 
     def close(self) -> None:
@@ -120,7 +122,7 @@ LAUNCHERS = [
         "ray",
         RayLauncher,
         runs="sleep 60",
-        serves=f"{sys.executable} -m http.server --bind 127.0.0.1 PORT",
+        serves=f"{sys.executable} -m http.server PORT",
         waits="wait",
         speaks="sh -c 'echo word; sleep 60'",
         fails="sh -c 'exit 3'",

@@ -1,0 +1,165 @@
+"""A real Ray cluster of three nodes on this machine, for ``make e2e-cluster``.
+
+LLMSNAP_RAY names the virtual environment that Ray is installed in. Each node has a PID namespace of
+its own, so that it can be killed with all that belongs to it, and an address from 127.0.0.10 on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gevent
+import requests
+from gevent import subprocess
+
+from tests.launchers.fake_ray import FakeRay
+
+VARIABLE = "LLMSNAP_RAY"
+HEAD = "127.0.0.10"
+GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 26379, 28265, 26380
+UP_LIMIT_S = 60
+
+
+@dataclass
+class RayNode:
+    host: str
+    process: Any
+
+
+class RealRay:
+    """A head without GPUs, and two nodes with two each."""
+
+    token = "t0ken"
+
+    def __init__(self, program: Path) -> None:
+        self._ray = program
+        self.url = f"http://{HEAD}:{DASHBOARD_PORT}"
+        self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # its paths must be short
+        self.redis = self._start_redis()
+        self.head = self.start_head()
+        self.wait_for(lambda: self.call("/api/version"))
+        self.nodes = [self._start_node(number) for number in (1, 2)]
+
+    def _start_redis(self) -> Any:
+        """Start Redis, where there is one: without it the nodes die with the head."""
+        program = shutil.which("redis-server")
+        if program is None:
+            return None
+        options = ["--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", ""]
+        with (self.folder / "redis.log").open("w") as log:
+            return subprocess.Popen([program, *options], stdout=log, cwd=self.folder)
+
+    def start_head(self) -> RayNode:
+        env = {"RAY_REDIS_ADDRESS": f"127.0.0.1:{REDIS_PORT}"} if self.redis else {}
+        options = [
+            *("--head", f"--port={GCS_PORT}", f"--dashboard-host={HEAD}"),
+            *(f"--dashboard-port={DASHBOARD_PORT}", "--include-dashboard=true", "--num-gpus=0"),
+            f"--temp-dir={self.folder}",
+        ]
+        return self._start(HEAD, 0, options, env)
+
+    def _start_node(self, number: int) -> RayNode:
+        host = f"127.0.0.{10 + number}"
+        options = [f"--address={HEAD}:{GCS_PORT}", "--num-gpus=2", f"--labels=zone=z{number}"]
+        node = self._start(host, number, options, {})
+        self.wait_for(lambda: host in str(self.nodes_known()))  # one after another
+        return node
+
+    def _start(self, host: str, number: int, options: list[str], env: dict[str, str]) -> RayNode:
+        options = [
+            *options,
+            f"--dashboard-agent-listen-port=2{number}371",
+            f"--metrics-export-port=2{number}372",
+        ]
+        fixed = {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "AUTOSCALER_METRIC_PORT": "24217",
+            "DASHBOARD_METRIC_PORT": "24227",
+        }
+        namespace = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+        command = [*namespace, str(self._ray), "start", f"--node-ip-address={host}", "--block"]
+        with (self.folder / f"{host}.log").open("a") as log:
+            process = subprocess.Popen(
+                [*command, "--num-cpus=4", "--disable-usage-stats", *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **fixed, **env},
+                start_new_session=True,
+            )
+        return RayNode(host, process)
+
+    def call(self, path: str) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        with contextlib.suppress(requests.RequestException):
+            reply = requests.get(self.url + path, headers=headers, timeout=5)
+            return reply.json() if reply.ok else None
+        return None
+
+    def nodes_known(self) -> Any:
+        found = self.call("/api/cluster_status") or {}
+        with contextlib.suppress(KeyError, TypeError):
+            return found["data"]["clusterStatus"]["loadMetricsReport"]["usageByNode"]
+        return None
+
+    def wait_for(self, fact: Any) -> None:
+        deadline = time.monotonic() + UP_LIMIT_S
+        while not fact():
+            assert time.monotonic() < deadline, f"Ray did not come up: {self.folder}"
+            gevent.sleep(0.1)
+
+    def job_statuses(self) -> list[str]:
+        return sorted(job["status"] for job in self.call("/api/jobs/") or [])
+
+    def lose(self, node: RayNode) -> None:
+        """Kill all that runs on *node*."""
+        kill(node.process)
+
+    def restore(self, node: RayNode) -> None:
+        self.nodes[self.nodes.index(node)] = self._start_node(
+            int(node.host.rpartition(".")[2]) - 10
+        )
+
+    def close(self) -> None:
+        """Leave the cluster to the next test."""
+
+    def shut_down(self) -> None:
+        for node in (*self.nodes, self.head):
+            kill(node.process)
+        if self.redis is not None:
+            self.redis.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kill(process: Any) -> None:
+    """Kill the namespace of *process*: its first process takes all others along."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@cache
+def _real() -> RealRay:
+    cluster = RealRay(Path(os.environ[VARIABLE]) / "bin" / "ray")
+    atexit.register(cluster.shut_down)
+    return cluster
+
+
+def is_real() -> bool:
+    return VARIABLE in os.environ
+
+
+def ray_cluster() -> FakeRay | RealRay:
+    """A cluster for one test: the real one if that is wanted."""
+    return _real() if is_real() else FakeRay()
