@@ -24,7 +24,8 @@ LOOK_EVERY_S = 0.02
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars "
-    "--lang=en --force-color-profile=srgb"
+    "--lang=en --force-color-profile=srgb "
+    "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 )
 AXE = Path(__file__).parent / "vendor" / "axe.js.gz"
 
@@ -110,10 +111,11 @@ class Browser:
         self.driver.refresh()
         self.find("main .page h1")
 
-    def size(self, width: int, height: int) -> None:
-        """Make the window as wide and high as this."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    def size(self, width: int, height: int, *, touch: bool = False) -> None:
+        """Make the window as wide and high as this; *touch*: of a device with no finer pointer."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
 
     def theme(self, name: str) -> None:
         """Prefer light or dark, as a system setting."""

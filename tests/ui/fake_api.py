@@ -64,6 +64,7 @@ class World:
         self.sockets = True
         self.budget = True
         self.only_simulated = False
+        self.version = "1.4.0"
         self.peer_outcome = {"ended_ms": now_ms - 180_000, "status": 200, "reason": ""}
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
@@ -240,7 +241,14 @@ def session() -> Response:
 
 @bp.get("/api/version")
 def version() -> Response:
-    return jsonify(version="1.4.0", commit="abcd1234ef", build_date="2026-02-01")
+    commit = f"abcd1234{world.version.replace('.', '')}"
+    return jsonify(version=world.version, commit=commit, build_date="2026-02-01")
+
+
+@bp.post("/fake/version/<wanted>")
+def set_version(wanted: str) -> str:
+    world.version = wanted
+    return "OK"
 
 
 @bp.get("/logs/stream/<path:name>")

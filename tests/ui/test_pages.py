@@ -25,6 +25,17 @@ OUT_OF_REACH = """
 """
 
 
+SMALL = """
+    return [...document.querySelectorAll(
+        "button, select, input, textarea, summary, label.check, a.btn, nav a, [role=tab]")]
+      .filter((each) => each.checkVisibility({ visibilityProperty: true }) && !each.disabled)
+      .filter((each) => !each.matches("label input, .skip"))
+      .map((each) => [each.outerHTML.slice(0, 120), each.getBoundingClientRect()])
+      .filter(([, { width, height }]) => width > 0 && (width < 44 || height < 44))
+      .map(([what, { width, height }]) => `${what}: ${width} x ${height}`)
+"""
+
+
 @each_page
 def test_a_page_fits_and_is_accessible_on_any_screen_in_both_themes(
     browser: Any, fake: Any, page: str
@@ -41,6 +52,33 @@ def test_a_page_fits_and_is_accessible_on_any_screen_in_both_themes(
         browser.wait(lambda: not browser.overflows(), f"{page} to fit {width} px")
     browser.find("header.top")
     assert browser.axe() == []
+    browser.size(375, 812, touch=True)
+    assert browser.run(SMALL) == [], "smaller than a finger"
+    browser.press("Pages")
+    assert browser.run(SMALL) == []
+
+
+def test_a_page_of_an_older_server_asks_to_be_loaded_again(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base)
+    fake.post("/fake/version/1.5.0")
+    browser.run("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    banner = browser.find(".banner", "The server has a new version.")
+    banner.find_element("css selector", "a").click()
+    browser.find(".connection", "1.5.0")
+    browser.gone(".banner")
+    fake.post("/fake/version/1.4.0")
+
+
+def test_a_browser_that_is_too_old_is_told_so(browser: Any, fake: Any) -> None:
+    old = browser.driver.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": "delete Map.groupBy"}
+    )
+    try:
+        browser.open(fake.base, "home", ready=".too-old")
+        assert "This browser is too old" in browser.find(".too-old").text
+        assert browser.all("#app *") == []
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", old)
 
 
 def test_profiles_and_selectors_are_offered(browser: Any, fake: Any) -> None:

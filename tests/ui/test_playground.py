@@ -466,6 +466,16 @@ def test_a_transcript(browser: Any, tmp_path: Path) -> None:
     browser.find(".result h2", "Transcript")
 
 
+def test_a_recording_of_the_microphone_becomes_the_file(browser: Any) -> None:
+    browser.press("Transcription")
+    browser.choose("Model", "alpha")
+    browser.press("Record")
+    browser.press("Stop recording")
+    browser.find(".drop", "recording.webm")
+    browser.press("Transcribe")
+    browser.find(".result h2", "Transcript")
+
+
 def test_a_file_of_another_kind_is_refused(browser: Any, tmp_path: Path) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("x")
