@@ -6,6 +6,7 @@ import { bytes, ordinal, plural, seconds } from "../shared/format.js";
 import { attempt } from "../shared/toasts.js";
 import { Menu, MiddleClip } from "../shared/controls.js";
 import { Confirm } from "../shared/dialog.js";
+import { Icon } from "../shared/icons.js";
 import { WhyButton } from "../timeline/why.js";
 import { findModel, modelLink } from "../models/store.js";
 import { cancelRequests, inflight, inflightTotal, refreshInflight } from "./store.js";
@@ -52,7 +53,7 @@ function Row({ each, onCancel }) {
     <td class="small wide-only clip">${clientOf(each)}</td>
     <td class="right wide-only">${bytes(each.response_bytes)}</td>
     <td class="right nowrap">${seconds(ageS(each))}</td>
-    <td class="right nowrap">${each.phase === "waiting" && html`<${WhyButton} request=${each.request_id} of="Request ${each.request_id}" />`}<button type="button" class="btn small danger" aria-label="Cancel request ${each.request_id}" onClick=${() => onCancel({ list: [each] })}>Cancel</button></td>
+    <td class="right nowrap">${each.phase === "waiting" && html`<${WhyButton} request=${each.request_id} of="Request ${each.request_id}" />`}<button type="button" class="btn small danger worded" title="Cancel" aria-label="Cancel request ${each.request_id}" onClick=${() => onCancel({ list: [each] })}><${Icon} name="close" size="14" /><span class="word">Cancel</span></button></td>
   </tr>`;
 }
 
