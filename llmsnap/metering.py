@@ -9,6 +9,7 @@ measured.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,20 +17,24 @@ from functools import partial
 
 from gevent import get_hub
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from llmsnap.config import Config, ModelConfig
 from llmsnap.memory import (
     LEARNED_FILE,
     MOST_LEARNED_BYTES,
     RAM,
+    VISIBLE,
     DeviceMemory,
     DeviceProvider,
     LearnedNeeds,
+    MachineDevices,
     Occupant,
     Reading,
     ServerFacts,
     Stage,
     UseLedger,
+    device_variables,
     examine,
     find_devices,
     take_reading,
@@ -81,6 +86,14 @@ class _Known:
     facts: ServerFacts
 
 
+@dataclass(slots=True)
+class _Run:
+    """One run of a server, and what was known of it at its start."""
+
+    number: int
+    known: _Known
+
+
 class MemoryMeter:
     """Owns the figures of the memory budget, and the greenlet that measures them.
 
@@ -105,15 +118,19 @@ class MemoryMeter:
         self._files = WorkerThread("model files")
         self._tasks = TaskGroup("memory")
         self._wake = Event()
+        inherited = [name for name in VISIBLE if name in os.environ]
+        self._environ = tuple(f"{name}={os.environ[name]}" for name in inherited)
         self._closed = False
         self._config: Config | None = None
         self._devices: tuple[DeviceMemory, ...] = ()
         self._known: dict[str, _Known] = {}
-        self._runs: dict[str, int] = {}
+        self._runs: dict[str, _Run] = {}
+        self._sampling = BoundedSemaphore(1)
         self._ledger = UseLedger()
         self._learned = LearnedNeeds()
         self._steady: dict[tuple[str, str], int] = {}
-        self._sent = Memory((), ())
+        self.budget = Memory((), ())
+        """What the scheduler decides by; without devices where it is no memory budget."""
         self.lacks = Lacks()
 
     def __repr__(self) -> str:
@@ -123,10 +140,11 @@ class MemoryMeter:
 
     def open(self, config: Config) -> None:
         """Read what was learned, look at the machine, and begin to measure. Blocks for seconds."""
-        try:
-            self._learned.read(self._state.read(LEARNED_FILE, MOST_LEARNED_BYTES))
-        except OSError as error:
-            log.warning("cannot read what models were measured to need: %s", error)
+        if self._state.is_writable:
+            try:
+                self._learned.read(self._state.read(LEARNED_FILE, MOST_LEARNED_BYTES))
+            except OSError as error:
+                log.warning("cannot read what models were measured to need: %s", error)
         self.prepare(config)
         self._tasks.spawn("measure", self._run)
 
@@ -147,15 +165,21 @@ class MemoryMeter:
         for model in config.models.values():
             known = self._known.get(model.id)
             if not model.is_elsewhere and (known is None or known.model != model):
-                self._examine(model)
+                self._known[model.id] = _Known(model, self._examine(model, config))
 
     def use(self, config: Config) -> Figures:
         """Measure for *config* from now on; return what is known for it. Never switches."""
         self._config = config
+        running = self._servers()
+        self._known = {
+            name: one
+            for name, one in self._known.items()
+            if name in config.models or name in running
+        }
         self._wake.set()
         figures = self._figures(config)
         if config.residency == "memory":
-            self._sent = budget_of(config, figures)
+            self.budget = budget_of(config, figures)
         return figures
 
     def poke(self) -> None:
@@ -169,7 +193,7 @@ class MemoryMeter:
 
     def note_lack(self, model: ModelConfig) -> bool:
         """Note that a load of *model* ran out of memory; whether its need grows by it."""
-        need = self._sent.need(model.id)
+        need = self.budget.need(model.id)
         return self.lacks.note(model, is_known=need is not None and need.is_known)
 
     def refigure(self) -> None:
@@ -178,49 +202,79 @@ class MemoryMeter:
         if config is None or config.residency != "memory":
             return
         memory = budget_of(config, self._figures(config))
-        if memory != self._sent:
-            self._sent = memory
+        if memory != self.budget:
+            self.budget = memory
             self._apply(memory)
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait(self._pause_s())
+            self._wake.wait(self.pause_s)
             self._wake.clear()
-            if self._config is not None and self._config.residency == "memory":
-                self._sample()
-                self.refigure()
+            self.measure()
 
-    def _pause_s(self) -> float:
+    def measure(self) -> None:
+        """Take a sample, and hand on the budget, if it has changed. Blocks on drivers and files."""
+        if self._config is not None and self._config.residency == "memory":
+            self._sample()
+            self.refigure()
+
+    @property
+    def pause_s(self) -> float:
+        """The time until the next sample."""
         loads = any(STAGES.get(each.state) is Stage.LOADING for each in self._servers().values())
         hurries = loads or self._is_waiting() or not self._ledger.is_settled
         return LOADING_S if hurries else RESTING_S
+
+    def variables_of(self, device: str) -> tuple[str, ...]:
+        """Return the environment in which a server sees the GPU *device* alone. Never switches."""
+        found = next((each for each in self._devices if each.name == device), None)
+        return device_variables(device, found)
 
     # --- samples -------------------------------------------------------------------------------
 
     def _sample(self) -> None:
         """Measure once, and keep what models were seen to need. Blocks on drivers and files."""
-        servers = self._servers()
+        with self._sampling:
+            self._sample_once()
+
+    def _sample_once(self) -> None:
+        servers = {name: one for name, one in self._servers().items() if name in self._known}
+        before, self._runs = self._runs, {}
         for model_id, server in servers.items():
-            if self._runs.get(model_id) != server.run and (known := self._known.get(model_id)):
-                self._examine(known.model)  # its files may be others than at the last start
-        self._runs = {model_id: server.run for model_id, server in servers.items()}
+            run = before.get(model_id)
+            if run is None or run.number != server.run:
+                run = _Run(server.run, self._known[model_id])
+            self._runs[model_id] = run
         occupants = [self._occupant(name, server) for name, server in servers.items()]
         reading: Reading | None = self._source.ask(
             lambda provider: take_reading(provider, occupants), None
         )
         if reading is None:
-            return
+            if self._devices:
+                return
+            reading = Reading(MachineDevices(()).read())  # no driver answers, but there is RAM
         self._devices = reading.devices
         self._ledger.note(reading, self._unchanged(occupants))
-        learned = [self._learn(each.model_id) for each in occupants]
+        for model_id, run in self._runs.items():
+            if before.get(model_id) is not run:
+                self._look_again(model_id, run)
+        learned = [self._learn(model_id, run) for model_id, run in self._runs.items()]
         if any(learned):
             self._write()
 
+    def _look_again(self, model_id: str, run: _Run) -> None:
+        """Look at the model files of a new run: they may be others than at the last one."""
+        model = run.known.model
+        run.known = _Known(model, self._examine(model, self._config))
+        known = self._known.get(model_id)
+        if known is not None and known.model == model:
+            self._known[model_id] = run.known
+
     def _occupant(self, model_id: str, server: RunningServer) -> Occupant:
-        facts = self._facts(model_id)
+        facts = self._runs[model_id].known.facts
         stage = STAGES[server.state]
-        sizes = self._sent.held(model_id, server.device, asleep=stage is Stage.ASLEEP)
-        names = [each.name for each in self._sent.devices]
+        sizes = self.budget.held(model_id, server.device, asleep=stage is Stage.ASLEEP)
+        names = [each.name for each in self.budget.devices]
         return Occupant(
             model_id,
             server.run,
@@ -242,9 +296,9 @@ class MemoryMeter:
             found.append(each if keeps else replace(each, stage=Stage.LEAVING))
         return found
 
-    def _learn(self, model_id: str) -> bool:
+    def _learn(self, model_id: str, run: _Run) -> bool:
         """Keep what the present run of a model needs; return whether that is new."""
-        peak, facts = self._ledger.peak(model_id), self._facts(model_id)
+        peak, facts = self._ledger.peak(model_id), run.known.facts
         if peak is None or not facts.digest:
             return False
         return self._learned.note(facts.digest, peak, self._devices, self._today())
@@ -255,15 +309,15 @@ class MemoryMeter:
         except OSError as error:
             log.warning("what models were measured to need is not remembered: %s", error)
 
-    def _examine(self, model: ModelConfig) -> None:
-        """Look at the command and the files of *model*. Blocks; not for ever, if they hang."""
-        look = partial(examine, model.cmd, (definition_of(model),), has_gpu=bool(self._gpus()))
-        facts = ServerFacts()
+    def _examine(self, model: ModelConfig, config: Config | None) -> ServerFacts:
+        """Return what command and files of *model* say. Blocks; not for ever, if they hang."""
+        has_gpu = bool(self._gpus(config))
+        look = partial(examine, model.cmd, (definition_of(model),), has_gpu=has_gpu)
         try:
-            facts = self._files.run(look, timeout_s=FILES_LIMIT_S)
+            return self._files.run(look, timeout_s=FILES_LIMIT_S)
         except WorkerStuck as error:
             log.warning("<%s> what it needs is not estimated: %s", model.id, error)
-        self._known[model.id] = _Known(model, facts)
+            return ServerFacts()
 
     # --- figures -------------------------------------------------------------------------------
 
@@ -305,7 +359,7 @@ class MemoryMeter:
     def _collect(self, model: ModelConfig, figures: _Collected) -> None:
         """Add what is known of the need of *model*: as measured, else as estimated."""
         facts = self._facts(model.id)
-        split = facts.split(model.env, self._gpus())
+        split = facts.split((*self._environ, *model.env), self._gpus(self._config))
         learned = self._learned.get(facts.digest)
         sizes = learned.on(self._devices) if learned is not None else {}
         if learned is not None and sizes:
@@ -329,11 +383,11 @@ class MemoryMeter:
         self._steady[key] = size
         return size
 
-    def _gpus(self) -> dict[str, str]:
+    def _gpus(self, config: Config | None) -> dict[str, str]:
         """Return the UUIDs of the GPUs by name: those found, then those of the file."""
         found = {each.name: each.uuid for each in self._devices if each.name != RAM}
         found |= {alias: "" for each in self._devices for alias in each.aliases}
-        given = self._config.memory if self._config is not None else ()
+        given = config.memory if config is not None else ()
         return {each.name: "" for each in given if each.name != RAM} | found
 
     def _totals(self) -> dict[str, int]:

@@ -444,7 +444,13 @@ class Service:
             settings = self.runtime.config.models[model_id]
             output = self.logs.model(model_id)
             found = Process(
-                settings, self.launchers, output, self._on_change, self.checks, self.prompts
+                settings,
+                self.launchers,
+                output,
+                self._on_change,
+                self.checks,
+                self.prompts,
+                variables_of=self.meter.variables_of,
             )
             self._processes[model_id] = found
         return found

@@ -25,6 +25,7 @@ _PLACE_HOLDERS = {
         "use ${PORT} in cmd, or write the port the command listens on",
     ),
     "MODEL_ID": ("${MODEL_ID} should have been substituted, but this is no model", "remove it"),
+    "DEVICE": ("${DEVICE} is known in cmd only", "remove it"),
     "PID": ("${PID} is known in cmdStop only", "remove it"),
 }
 
@@ -62,7 +63,7 @@ class ValueReader:
         return None if value is None else render(value)
 
     def expanded(
-        self, text: str, node: Node, path: Path, *, strict: bool, known_later: str = ""
+        self, text: str, node: Node, path: Path, *, strict: bool, known_later: tuple[str, ...] = ()
     ) -> Value:
         """Return *text* with macros expanded; an unknown reference is an error if *strict*."""
         if self.macros is None or "${" not in text:
@@ -73,7 +74,7 @@ class ValueReader:
             self.report.error(path, str(problem), "break the circle, or shorten them", node)
             return None
         left = references(value) if isinstance(value, str) else []
-        left = [name for name in left if name != known_later]
+        left = [name for name in left if name not in known_later]
         for name in left:
             self._report_leftover(name, node, path, strict=strict)
         return None if left and strict else value
@@ -139,7 +140,7 @@ class Text(Kind):
 class CommandLine(Kind):
     """A command line: comment lines are removed before macros are expanded."""
 
-    def __init__(self, default: Any = "", *, known_later: str = "") -> None:
+    def __init__(self, default: Any = "", *, known_later: tuple[str, ...] = ()) -> None:
         super().__init__(default)
         self.known_later = known_later
 

@@ -48,10 +48,11 @@ class ModelConfig:
     id: str
     cmd: str = setting(
         "cmd",
-        CommandLine(known_later="UPSTREAM_KEY"),
+        CommandLine(known_later=("UPSTREAM_KEY", "DEVICE")),
         "Command that starts the server. No shell runs it: quotes work as in a shell, but not "
         "`$VARIABLES`, `~`, pipes or `*`. Lines that begin with `#` are comments. `${PORT}` is a "
-        "free number counted up from `startPort`. A model with `proxy` and without `cmd` is a "
+        "free number counted up from `startPort`, `${DEVICE}` the number of the GPU that a model "
+        "with `memory: {any: SIZE}` was given. A model with `proxy` and without `cmd` is a "
         "server that something else runs.",
         restarts=True,
         secret=True,
@@ -65,7 +66,7 @@ class ModelConfig:
     the server is run by something else."""
     cmd_stop: str = setting(
         "cmdStop",
-        CommandLine(known_later="PID"),
+        CommandLine(known_later=("PID",)),
         "Command that stops the server. `${PID}` is the number of its process. Without it the "
         "server is sent SIGTERM.",
         secret=True,

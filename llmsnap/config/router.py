@@ -43,6 +43,7 @@ def read_router(
     elif counts:
         what = f"is not enforced: {'groups' if use == 'group' else 'a matrix'} decide"
         report.advise(("memory",), what, "set routing.router.use: memory", values["memory"])
+    _check_placed(names, use, report)
     _advise_of_both_styles(values, report)
     return {
         "residency": use,
@@ -100,6 +101,16 @@ def _check_memory(
                 path = ("models", model.id, "memory")
                 what = f"{size.device} is not among the devices of memory: {', '.join(gpus)}"
                 report.advise(path, what, f"add {size.device}, unless this machine has it")
+
+
+def _check_placed(names: ModelNames, use: str, report: Report) -> None:
+    """Report commands that name a GPU which is not chosen for them."""
+    for model in names.models.values():
+        placed = use == "memory" and model.memory is not None and model.memory.anywhere_bytes
+        if "${DEVICE}" in model.cmd and not placed:
+            what = "${DEVICE} is known only where memory decides and the model may use any GPU"
+            fix = "add memory: {any: SIZE}, or write the number"
+            report.error(("models", model.id, "cmd"), what, fix)
 
 
 def _matrix(

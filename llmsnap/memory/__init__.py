@@ -6,7 +6,7 @@ will need), ``gguf`` (the metadata that the estimate uses), ``learned`` (what wa
 and ``placement`` (on which devices) in this order. Nothing here decides.
 """
 
-from llmsnap.memory.devices import RAM, find_devices
+from llmsnap.memory.devices import RAM, MachineDevices, find_devices
 from llmsnap.memory.estimate import (
     WEIGHT_SUFFIXES,
     Estimate,
@@ -22,7 +22,7 @@ from llmsnap.memory.learned import FILE as LEARNED_FILE
 from llmsnap.memory.learned import MOST_FILE_BYTES as MOST_LEARNED_BYTES
 from llmsnap.memory.learned import LearnedNeeds
 from llmsnap.memory.ledger import Occupant, Reading, Stage, UseLedger, take_reading
-from llmsnap.memory.placement import ServerFacts, examine
+from llmsnap.memory.placement import VISIBLE, ServerFacts, device_variables, examine
 from llmsnap.memory.processes import (
     TreeActivity,
     TreeMemory,
@@ -37,12 +37,14 @@ __all__ = [
     "LEARNED_FILE",
     "MOST_LEARNED_BYTES",
     "RAM",
+    "VISIBLE",
     "WEIGHT_SUFFIXES",
     "BadGguf",
     "DeviceMemory",
     "DeviceProvider",
     "Estimate",
     "LearnedNeeds",
+    "MachineDevices",
     "Occupant",
     "Reading",
     "ServerFacts",
@@ -52,6 +54,7 @@ __all__ = [
     "TreeMemory",
     "UseLedger",
     "children",
+    "device_variables",
     "estimate",
     "examine",
     "files_bytes",

@@ -36,6 +36,7 @@ OPTIONS = {
     "-md": "draft", "--model-draft": "draft",
     "-c": "context", "--ctx-size": "context",
     "-ngl": "layers", "--gpu-layers": "layers", "--n-gpu-layers": "layers",
+    "-np": "slots", "--parallel": "slots", "-ub": "batch", "--ubatch-size": "batch",
     "-ctk": "keys", "--cache-type-k": "keys", "-ctv": "values", "--cache-type-v": "values",
     "-ncmoe": "cpu_moe", "--n-cpu-moe": "cpu_moe",
     "-ts": "split", "--tensor-split": "split", "-mg": "main", "--main-gpu": "main",
@@ -44,7 +45,15 @@ OPTIONS = {
     "-tp": "parallel", "--tensor-parallel-size": "parallel",
     "--gpu-memory-utilization": "share",
 }  # fmt: skip
-FLAGS = {"-cmoe": ("cpu_moe", "999"), "--cpu-moe": ("cpu_moe", "999")}
+FLAGS = {
+    "-cmoe": ("cpu_moe", "999"), "--cpu-moe": ("cpu_moe", "999"), "--swa-full": ("swa_full", "1"),
+}  # fmt: skip
+FULL_LAYER = {
+    "gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "llama4": 4,
+}  # fmt: skip
+"""Every how many layers one attends to the whole context, in models of these architectures."""
+DEFAULT_SLOTS, DEFAULT_BATCH = 4, 512
+"""Of llama-server: its slots (older versions have one), and the tokens of a physical batch."""
 SPLIT_PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 EXPERTS = re.compile(r"blk\.(\d+)\.ffn_.*_exps\.")
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx"})
@@ -187,10 +196,11 @@ def _experts_in_ram(options: ServerOptions, model: Gguf) -> int:
     )
 
 
-def cache_bytes(model: Gguf, options: ServerOptions) -> int:
+def cache_bytes(model: Gguf, options: ServerOptions, *, swa_full: bool = False) -> int:
     """Return the size of the key and value cache of a llama.cpp server.
 
-    Layers with a sliding window are counted in full: which ones they are differs by model.
+    Layers with a sliding window keep the window of each slot and one batch. Which ones they are
+    is known for some architectures; those of others, and with *swa_full* all, are counted in full.
     """
     layers = model.number("block_count") or 0
     heads = model.number("attention.head_count") or 1
@@ -200,7 +210,17 @@ def cache_bytes(model: Gguf, options: ServerOptions) -> int:
     value = (model.number("attention.value_length") or width) * _value_size(options, "values")
     name = "attention.head_count_kv"
     each = model.layers(name if model.get(name) is not None else "attention.head_count", layers)
-    return int(sum(each) * context * (key + value))
+    every = FULL_LAYER.get(model.architecture, 1)
+    window = model.number("attention.sliding_window") or context
+    slots = options.number("slots") or DEFAULT_SLOTS
+    kept = window * max(1, slots) + (options.number("batch") or DEFAULT_BATCH)
+    if swa_full or options.text("swa_full"):
+        kept = context
+    tokens = sum(
+        heads_kv * (context if number % every == every - 1 else min(context, kept))
+        for number, heads_kv in enumerate(each)
+    )
+    return int(tokens * (key + value))
 
 
 def swa_full_bytes(cmd: str, model: str = "") -> int:
@@ -218,7 +238,7 @@ def swa_full_bytes(cmd: str, model: str = "") -> int:
     context = int(options.number("context") or 0) or found.number("context_length") or 4096
     if "--swa-full" in options.words or not 0 < window < context:
         return 0
-    return int(cache_bytes(found, options) * (1 - window / context))
+    return int(cache_bytes(found, options, swa_full=True) * (1 - window / context))
 
 
 def _value_size(options: ServerOptions, name: str) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from llmsnap.memory.devices import RAM
 from llmsnap.memory.estimate import CPU, Estimate, ServerOptions, estimate, model_files
+from llmsnap.memory.gpus import DeviceMemory
 from llmsnap.memory.learned import digest_of
 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -85,6 +86,28 @@ def examine(cmd: str, definition: Iterable[str], has_gpu: bool) -> ServerFacts:
         options,
         runs_container(options.words),
     )
+
+
+def device_variables(name: str, found: DeviceMemory | None = None) -> tuple[str, ...]:
+    """Return the variables that let a server see one GPU such as ``gpu1`` alone; none for "".
+
+    CUDA counts by speed unless told otherwise, so the UUID of *found* is used where it is known.
+    A server for AMD's ROCm obeys CUDA's variable as well, within what ROCm lets it see: only the
+    variables of the card's own vendor are set.
+    """
+    number = name.removeprefix("gpu")
+    if not number.isdecimal():
+        return ()
+    vendor = found.vendor if found is not None else ""
+    own = str(found.index) if found is not None and vendor else number
+    cuda = found.uuid if found is not None and vendor != "amd" and found.uuid else own
+    variables = {
+        "nvidia": ("CUDA_DEVICE_ORDER=PCI_BUS_ID", f"CUDA_VISIBLE_DEVICES={cuda}"),
+        "amd": (f"ROCR_VISIBLE_DEVICES={own}",),
+        "intel": (f"ONEAPI_DEVICE_SELECTOR=level_zero:{own}",),
+    }
+    of_vendor = variables.get(vendor, (*variables["nvidia"], *variables["amd"]))
+    return (*of_vendor, f"GGML_VK_VISIBLE_DEVICES={number}")
 
 
 def runs_container(words: Sequence[str]) -> bool:

@@ -37,7 +37,7 @@ from llmsnap.errors import (
 from llmsnap.http import redact_output, redact_text, secret_values, secret_variables
 from llmsnap.launchers import Handle, Launcher, LaunchSpec
 from llmsnap.limits import oom_kills
-from llmsnap.memory import files_bytes
+from llmsnap.memory import device_variables, files_bytes
 from llmsnap.models.control import Address, is_sleeping, parse_address, run_endpoints, run_hook
 from llmsnap.models.health import HealthCheck, wait_healthy
 from llmsnap.models.out_of_memory import TAIL_LINES as SEARCHED_LINES
@@ -93,7 +93,7 @@ class Process:
     _prompts: PromptCache | None = None
     """What is kept of the prompts of this run of the server."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         settings: ModelConfig,
         launchers: Mapping[str, Launcher],
@@ -101,13 +101,15 @@ class Process:
         on_change: OnChange,
         server_check: ServerCheck | None = None,
         prompts: PromptCaches | None = None,
+        *,
+        variables_of: Callable[[str], tuple[str, ...]] = device_variables,
     ) -> None:
         self.model_id = settings.id
         self.settings = settings
         self._launchers = launchers
         self._output = output
         self._on_change = on_change
-        self._server_check = server_check
+        self._server_check, self._variables_of = server_check, variables_of
         self._caches = prompts
         self._machine = StateMachine(self._report_change)
         self._tasks = TaskGroup(settings.id)
@@ -590,11 +592,12 @@ class Process:
         """Return what its next start runs."""
         settings = self.settings
         own_env = () if settings.runs_on.is_remote else settings.runs_on.env
+        command = self._prompts.command if self._prompts is not None else settings.cmd
         return LaunchSpec(
             model_id=self.model_id,
-            cmd=self._prompts.command if self._prompts is not None else settings.cmd,
+            cmd=command.replace("${DEVICE}", self._device.removeprefix("gpu") or "0"),
             url=settings.proxy,
-            env=(*device_variables(self._device), *own_env, *settings.env),
+            env=(*self._variables_of(self._device), *own_env, *settings.env),
             generation=self._generation,
             grace_s=settings.unload_timeout_s,
             listens=_mentions_port(settings) and settings.check_endpoint is not None,
@@ -602,19 +605,6 @@ class Process:
             keeps_engine_env=settings.keeps_engine_env,
             makes_key=not settings.api_key,
         )
-
-
-def device_variables(device: str) -> tuple[str, ...]:
-    """Return the variables that let a server see one GPU such as ``gpu1``, counted by PCI bus."""
-    number = device.removeprefix("gpu")
-    if not number.isdecimal():
-        return ()
-    return (
-        "CUDA_DEVICE_ORDER=PCI_BUS_ID",
-        f"CUDA_VISIBLE_DEVICES={number}",
-        f"ROCR_VISIBLE_DEVICES={number}",
-        f"GGML_VK_VISIBLE_DEVICES={number}",
-    )
 
 
 def _address_of(url: str, settings: ModelConfig, key: str = "") -> Address:

@@ -587,14 +587,15 @@ class MemorySwaps:
         room = swap.plan.room
         if room is None:
             return True
-        left = list(room.left)
+        left = dict(zip(room.names, room.left, strict=True))
         for other in self._swaps:
             if other.plan.room is None:
                 continue
             decided = other.target in swap.plan.stays
-            for device, size in enumerate(_extra(other)):
-                left[device] -= max(0, -size if decided else size)
-        return all(size >= 0 for size in left)
+            # Its devices may be others, if the configuration has changed since it was decided.
+            for name, size in zip(other.plan.room.names, _extra(other), strict=True):
+                left[name] = left.get(name, 0) - max(0, -size if decided else size)
+        return all(left[name] >= 0 for name in room.names)
 
     def blocks(self, target: str) -> bool:
         """Return False: what a swap needs depends on its plan."""

@@ -112,6 +112,8 @@ def test_a_device_that_is_not_listed_is_advised_about() -> None:
         ("memory: {gpu: 1GiB}", 'memory.gpu: "gpu" is no device - write gpu0, gpu1, ... or ram'),
         ("memory: {gpu0: 24}", "memory.gpu0: must be a size such as 18GiB or 512MiB (found 24)"),
         ("memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}", "the reserve leaves nothing"),
+        ("models: {m: {cmd: 's ${PORT} -mg ${DEVICE}', memory: 1GiB}}", "${DEVICE} is known only"),
+        ("models: {m: {cmd: s, proxy: 'http://a:${DEVICE}'}}", "${DEVICE} is known in cmd only"),
         ("models: {m: {cmd: 's ${PORT}', memory: lots}}", "models.m.memory: must be a size"),
         ("models: {m: {cmd: 's ${PORT}', memory: {cpu: 1GiB}}}", '"cpu" is no device'),
         (

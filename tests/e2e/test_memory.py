@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gevent
+import psutil
 import pytest
 
 from llmsnap.memory.processes import started
 from tests.e2e.api import serving
-from tests.e2e.harness import Running
+from tests.e2e.harness import ROOT, Running, children_with
 
 GIB = 1024**3
 SIZES = (2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 12, 16)
@@ -130,3 +133,54 @@ def test_what_models_and_others_hold_is_measured_and_remembered(
         known = of(server.get("/api/memory").json()["models"], "new")
         assert known["source"].startswith("measured 20")
         assert (known["need"], known["asleep"]) == ({"gpu0": 5 * GIB}, {"gpu0": GIB})
+
+
+# --- a real server --------------------------------------------------------------------------------
+
+REAL = """\
+startPort: {port}
+memory: {{ram: 600MiB}}
+macros:
+  server: >-
+    {server} --model '{model}' --host 127.0.0.1 --port ${{PORT}} --threads 2 --no-repack --no-ui
+    --parallel 1 --predict 4 --temp 0
+models:
+  short: {{cmd: "${{server}} --ctx-size 2304"}}
+  long: {{cmd: "${{server}} --ctx-size 8192"}}
+"""
+
+
+def resident(pid: int, model: str) -> int:
+    """The share of a process in anonymous and shared memory and in *model*, as psutil reads it."""
+    maps = psutil.Process(pid).memory_maps(grouped=False)
+    return sum(each.pss for each in maps if each.path in (model, "[anon]", "[heap]", "[stack]"))
+
+
+@pytest.mark.e2e(limit_s=180)
+def test_a_real_server_is_measured_and_leaves_for_another(tmp_path: Path) -> None:
+    script = ROOT / "scripts" / "demo.py"
+    said = subprocess.run([sys.executable, script, "env"], capture_output=True, check=True)
+    found = json.loads(said.stdout)
+    if found["why_simulated"]:
+        pytest.skip(f"no real model: {found['why_simulated']}")
+    model = found["LLMSNAP_DEMO_MODEL"]
+    places = {"server": found["LLMSNAP_DEMO_SERVER"], "model": model}
+    state = "--state-dir", str(tmp_path / "state")
+    with serving(tmp_path, REAL, *state, **places) as server:
+        rows = server.get("/api/memory").json()["models"]
+        assert {row["source"] for row in rows} == {"estimated"}
+        estimated = {row["model"]: row["need"]["ram"] for row in rows}
+        assert server.chat("short").status_code == 200
+        rows = wait_for(
+            server, lambda now: of(now["models"], "short")["source"].startswith("measured 20")
+        )["models"]
+        measured = of(rows, "short")["need"]["ram"]
+        (pid,) = children_with("--ctx-size 2304")
+        assert measured == pytest.approx(resident(pid, os.path.realpath(model)), rel=0.1)
+        assert measured <= estimated["short"] < 1.2 * measured
+        assert server.chat("long").status_code == 200
+        assert server.running() == {"long": "ready"}, "both together need more"
+    with serving(tmp_path, REAL, *state, **places) as server:
+        known = of(server.get("/api/memory").json()["models"], "short")
+        assert known["source"].startswith("measured 20")
+        assert known["need"]["ram"] >= measured

@@ -99,6 +99,27 @@ def test_a_llama_server_with_a_gpu(model: Path, options: str, gpu: int, ram: int
     assert (found.gpu, found.ram) == (gpu, ram)
 
 
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        ("-c 128 -np 1 -ub 64", 4 * 128),
+        ("-c 8192 -np 1 -ub 64", 2 * 8192 + 2 * (256 + 64)),
+        ("-c 8192", 2 * 8192 + 2 * (4 * 256 + 512)),
+        ("-c 8192 --swa-full", 4 * 8192),
+    ],
+)
+def test_layers_with_a_sliding_window_keep_the_window(
+    tmp_path: Path, options: str, tokens: int
+) -> None:
+    metadata = {name.replace("llama", "gemma2"): value for name, value in LLAMA.items()}
+    metadata |= {"general.architecture": "gemma2", "gemma2.attention.sliding_window": 256}
+    data = ggufs.gguf(metadata, TENSORS)  # type: ignore[arg-type]
+    (tmp_path / "model.gguf").write_bytes(data)
+    found = estimate(f"llama-server -m {tmp_path}/model.gguf {options}", has_gpu=False)
+    assert found is not None
+    assert found.ram == len(data) + tokens * VALUES // 4 * 2 + around(len(data))
+
+
 def test_layers_are_divided_between_gpu_and_ram(model: Path) -> None:
     found = estimate(f"llama-server -m {model} -c 1024 -ngl 2", has_gpu=True)
     whole = WEIGHTS + 1024 * VALUES * 2

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.memory import Estimate, ServerFacts, ServerOptions, examine
+from llmsnap.memory import (
+    DeviceMemory,
+    Estimate,
+    ServerFacts,
+    ServerOptions,
+    device_variables,
+    examine,
+)
 
 GPUS = {"gpu0": "GPU-aa", "gpu1": "GPU-bb", "gpu2": ""}
 
@@ -53,6 +60,41 @@ def test_an_estimate_is_divided_among_the_devices(
     facts = ServerFacts(estimate=estimate)
     assert facts.placed(split, totals) == sizes
     assert facts.least(totals)[0] == least
+
+
+@pytest.mark.parametrize(
+    ("name", "vendor", "index", "variables"),
+    [
+        ("", "", 0, ()),
+        ("ram", "", 0, ()),
+        (
+            "gpu1",
+            "nvidia",
+            1,
+            (
+                "CUDA_DEVICE_ORDER=PCI_BUS_ID",
+                "CUDA_VISIBLE_DEVICES=GPU-x",
+                "GGML_VK_VISIBLE_DEVICES=1",
+            ),
+        ),
+        ("gpu1", "amd", 0, ("ROCR_VISIBLE_DEVICES=0", "GGML_VK_VISIBLE_DEVICES=1")),
+        ("gpu1", "intel", 0, ("ONEAPI_DEVICE_SELECTOR=level_zero:0", "GGML_VK_VISIBLE_DEVICES=1")),
+    ],
+)
+def test_a_server_sees_the_gpu_it_was_placed_on(
+    name: str, vendor: str, index: int, variables: tuple[str, ...]
+) -> None:
+    found = DeviceMemory(name, 1, 0, uuid="GPU-x", vendor=vendor, index=index)
+    assert device_variables(name, found) == variables
+
+
+def test_a_gpu_that_was_not_found_goes_by_its_number() -> None:
+    assert device_variables("gpu2") == (
+        "CUDA_DEVICE_ORDER=PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES=2",
+        "ROCR_VISIBLE_DEVICES=2",
+        "GGML_VK_VISIBLE_DEVICES=2",
+    )
 
 
 def test_another_file_by_the_same_name_is_another_model(tmp_path: Path) -> None:

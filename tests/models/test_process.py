@@ -19,7 +19,7 @@ from llmsnap.errors import (
     in_full,
 )
 from llmsnap.launchers import ExitStatus
-from llmsnap.models.process import Process, device_variables
+from llmsnap.models.process import Process
 from llmsnap.models.states import State, Trigger
 from llmsnap.tasks import TaskGroup
 from tests.fakes.errors import says
@@ -473,9 +473,3 @@ def test_a_load_that_is_aborted_in_a_hook_ends(bench: Bench) -> None:
     assert isinstance(load.value, LoadAborted)
     assert "POST /good" not in bench.upstream.calls, "it was never ready"
     gate.set()
-
-
-def test_a_server_sees_the_gpu_it_was_placed_on_unless_its_env_says_otherwise() -> None:
-    assert device_variables("") == ()
-    assert "CUDA_VISIBLE_DEVICES=1" in device_variables("gpu1")
-    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in device_variables("gpu1")

@@ -1,0 +1,184 @@
+"""The memory meter: readings become budgets, and budgets become known to the scheduler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmsnap.config import Config, loads
+from llmsnap.limits import memory_bytes
+from llmsnap.memory import DeviceMemory
+from llmsnap.metering import LOADING_S, RESTING_S, MemoryMeter, RunningServer
+from llmsnap.models import State
+from llmsnap.routing import Memory
+from llmsnap.statedir import StateDir
+from tests.memory.ggufs import gguf
+
+MIB = 1024**2
+TEXT = """
+memory: {gpu0: {reserve: 10MiB}}
+models:
+  auto: {cmd: "llama-server --port ${PORT} -m FILE -c 4096"}
+  fixed: {cmd: "serve ${PORT}", memory: 300MiB}
+"""
+
+
+class Machine:
+    """One card of 1000 MiB, and the servers that run; *used* is MiB of the card by model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "model.gguf"
+        self.file.touch()
+        os.truncate(self.file, 100 * MIB)
+        self.servers: dict[str, RunningServer] = {}
+        self.used = 0
+        self.others = 0
+        self.budgets: list[Memory] = []
+        self.waits = self.fails = False
+        self.today = "2026-11-30"
+        self.state = StateDir(folder)
+        self.meter = self.new_meter()
+
+    def new_meter(self) -> MemoryMeter:
+        return MemoryMeter(
+            self.state,
+            lambda: self.servers,
+            self.budgets.append,
+            lambda: self.waits,
+            find=lambda: self,
+            today=lambda: self.today,
+        )
+
+    def read(self) -> tuple[DeviceMemory, ...]:
+        if self.fails:
+            raise RuntimeError("the driver was updated")
+        total = (self.used + self.others) * MIB
+        pids = {os.getpid(): self.used * MIB} if self.servers else {}
+        if self.others:
+            pids[1] = self.others * MIB
+        ram = DeviceMemory("ram", 2000 * MIB, 0, is_ram=True)
+        return DeviceMemory("gpu0", 1000 * MIB, total, pids, "GPU-a", "nvidia"), ram
+
+    def config(self, more: str = "") -> Config:
+        return loads(TEXT.replace("FILE", str(self.file)) + more, environ={})
+
+    def use(self, config: Config) -> None:
+        self.meter.prepare(config)
+        self.meter.use(config)
+        self.meter.refigure()
+
+    def run(self, model_id: str, state: State, used: int, number: int = 1) -> None:
+        self.servers = {model_id: RunningServer(number, state, os.getpid())}
+        self.used = used
+        self.meter.measure()
+
+    def need(self, model_id: str = "auto") -> tuple[str, int]:
+        need = self.budget().need(model_id)
+        assert need is not None
+        on_gpu = sum(each.size for each in need.shares if each.device == "gpu0")
+        return need.source, round(on_gpu / MIB)
+
+    def budget(self) -> Memory:
+        return self.meter.budget
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    made.meter.close()
+
+
+def test_what_a_model_held_is_what_it_needs_from_then_on(machine: Machine) -> None:
+    machine.use(machine.config())
+    assert machine.need() == ("estimated", 115)  # no GGUF: 1.15 x its size
+    machine.run("auto", State.STARTING, 0)
+    machine.run("auto", State.STARTING, 250)
+    assert machine.need() == ("estimated", 115)
+    assert machine.budget().holds("auto", "")[0] == 250 * MIB
+    machine.run("auto", State.READY, 220)
+    assert machine.need() == ("measured 2026-11-30", 220)
+    machine.today = "2026-12-01"
+    machine.run("auto", State.READY, 225)
+    assert machine.need() == ("measured 2026-11-30", 220), "too small a change"
+    machine.run("auto", State.ASLEEP, 40)
+    assert machine.budget().held("auto", "", asleep=True)[0] == 40 * MIB
+    again = machine.new_meter()
+    again.open(machine.config())
+    machine.meter.close()
+    machine.meter = again
+    machine.meter.use(machine.config())
+    assert machine.need() == ("measured 2026-12-01", 225)
+
+
+def test_a_crowded_load_teaches_nothing(machine: Machine) -> None:
+    machine.others = 950
+    machine.use(machine.config())
+    machine.run("auto", State.STARTING, 0)
+    machine.run("auto", State.READY, 50)
+    assert machine.need() == ("estimated", 115)
+
+
+def test_a_run_teaches_about_the_definition_and_the_files_it_began_with(machine: Machine) -> None:
+    machine.use(machine.config())
+    machine.run("auto", State.STARTING, 0)
+    other = loads(TEXT.replace("FILE", str(machine.file)).replace("4096", "8192"), environ={})
+    machine.use(other)
+    machine.run("auto", State.READY, 220)
+    assert machine.need()[0] == "estimated"
+    machine.use(machine.config())
+    assert machine.need() == ("measured 2026-11-30", 220)
+    machine.file.write_bytes(gguf({"general.architecture": "llama"}))
+    machine.run("auto", State.STARTING, 0, number=2)
+    assert machine.need()[0] == "estimated"
+
+
+def test_the_scheduler_hears_of_changes_that_matter(machine: Machine) -> None:
+    machine.use(machine.config())
+    machine.run("fixed", State.STARTING, 0)
+    before = len(machine.budgets)
+    machine.run("fixed", State.READY, 300)
+    assert len(machine.budgets) == before + 1
+    for used in (301, 310, 295, 300):
+        machine.run("fixed", State.READY, used)
+    assert len(machine.budgets) == before + 1
+    machine.others = 200
+    for budgets in (1, 2, 2):  # two readings agree that others use it
+        machine.meter.measure()
+        assert len(machine.budgets) == before + budgets
+    assert machine.budgets[-1].devices[0].others == 200 * MIB
+    assert machine.budgets[-1].devices[0].holders
+
+
+def test_it_hurries_while_something_moves_and_rests_else(machine: Machine) -> None:
+    machine.use(machine.config())
+    assert machine.meter.pause_s == RESTING_S
+    machine.waits = True
+    assert machine.meter.pause_s == LOADING_S
+    machine.waits = False
+    machine.run("fixed", State.STARTING, 0)
+    assert machine.meter.pause_s == LOADING_S
+    machine.run("fixed", State.READY, 300)
+    assert machine.meter.pause_s == RESTING_S
+    machine.others = 100
+    machine.meter.measure()
+    assert machine.meter.pause_s == LOADING_S, "what others use has just changed"
+
+
+def test_without_a_driver_there_is_ram(machine: Machine) -> None:
+    machine.fails = True
+    machine.use(machine.config("routing: {router: {use: memory}}"))
+    found = {each.name: each.capacity for each in machine.budget().devices}
+    assert found == {"ram": memory_bytes()}
+    assert machine.meter.variables_of("gpu0")
+
+
+def test_without_a_budget_nothing_is_read(machine: Machine) -> None:
+    machine.fails = True
+    machine.use(loads("models: {}", environ={}))
+    machine.meter.measure()
+    assert machine.budgets == []
+    assert machine.budget().devices == ()
