@@ -43,15 +43,27 @@ def _timeline(browser: browsing.Browser) -> None:
     browser.find("section[aria-label=Swaps]")
 
 
+def _memory(browser: browsing.Browser) -> None:
+    browser.find(".device-bar")
+
+
+def _why(browser: browsing.Browser) -> None:
+    _timeline(browser)
+    browser.find("section[aria-label=Swaps] .why").click()
+    browser.find("dialog .sentences")
+
+
 def _statistics(browser: browsing.Browser) -> None:
     browser.press("Statistics")
     browser.find(".histogram")
 
 
 SCENES: dict[str, tuple[str, Act | None]] = {
-    "home": ("home", None),
+    "home": ("home", _memory),
     "playground": ("playground", _chat),
-    "models": ("models", None),
+    "models": ("models", _memory),
+    "memory": ("models", _memory),
+    "why": ("timeline", _why),
     "activity": ("activity", None),
     "statistics": ("activity", _statistics),
     "capture": ("activity", _capture),
@@ -61,6 +73,8 @@ SCENES: dict[str, tuple[str, Act | None]] = {
     "hardware": ("hardware", None),
     "config": ("config", None),
 }
+PARTS = {"memory": ".models-devices", "why": "dialog"}
+"""Scenes of which one part of the page is shown."""
 SIZES = {"": (1440, 900), "-phone": (375, 812)}
 PHONE_SCENES = frozenset({"home", "models", "playground", "activity", "timeline"})
 ANSWER = """\
@@ -93,29 +107,26 @@ def take(folder: Path, only: set[str]) -> None:
             for ending, size in SIZES.items():
                 if (only and name not in only) or (ending and name not in PHONE_SCENES):
                     continue
-                _take_scene(browser, server.base, page, act, folder / f"{name}{ending}", size)
+                browser.visit(server.base, page)
+                browser.size(*size)
+                if act is not None:
+                    act(browser)
+                _take_both(browser, folder / f"{name}{ending}", PARTS.get(name, ""))
     finally:
         browser.close()
         server.stop()
 
 
-def _take_scene(
-    browser: browsing.Browser,
-    base: str,
-    page: str,
-    act: Act | None,
-    path: Path,
-    size: tuple[int, int],
-) -> None:
-    browser.visit(base, page)
-    browser.size(*size)
-    if act is not None:
-        act(browser)
+def _take_both(browser: browsing.Browser, path: Path, part: str) -> None:
+    """Take what is shown, or the *part* of it that this selects, in both themes."""
     for theme in ("light", "dark"):
         browser.theme(theme)
         time.sleep(SETTLE_S)  # noqa: TID251 - pictures have no event to wait for
         target = path.with_name(f"{path.name}-{theme}.png")
-        browser.driver.save_screenshot(str(target))
+        if part:
+            browser.find(part).screenshot(str(target))
+        else:
+            browser.driver.save_screenshot(str(target))
         print(target.relative_to(ROOT) if target.is_relative_to(ROOT) else target)
 
 

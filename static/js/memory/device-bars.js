@@ -1,11 +1,10 @@
 // A bar for each device of the memory budget: who holds how much of it, and what is free.
 
 import { classes, html, useState } from "../shared/html.js";
-import { themeVersion } from "../shared/theme.js";
 import { percent } from "../shared/format.js";
 import { MiddleClip } from "../shared/controls.js";
 import { modelLink } from "../models/store.js";
-import { colourOf } from "../performance/colours.js";
+import { cssColourOf } from "../performance/colours.js";
 import { devices, sizeText } from "./store.js";
 
 /** The parts of a device from left to right: {key, kind, name, bytes, note, model, source}. */
@@ -41,14 +40,14 @@ function widthsOf(parts, capacity) {
 function Part({ part, width, at, onAt }) {
   const { kind, name, bytes } = part;
   const text = kind === "free" ? `${sizeText(bytes)} free` : kind === "others" ? "others" : name;
-  return html`<span class=${classes("part-of-device", kind, at && "at")} style=${{ width: `${width * 100}%`, "--part": part.model && colourOf(part.model) }} title=${partText(part)}
+  return html`<span class=${classes("part-of-device", kind, at && "at")} style=${{ width: `${width * 100}%`, "--part": part.model && cssColourOf(part.model) }} title=${partText(part)}
     onPointerEnter=${() => onAt(part.key)} onPointerLeave=${() => onAt("")}><span class="clip">${text}</span></span>`;
 }
 
 function LegendItem({ part, at, onAt }) {
   const { kind, name, bytes, note, model } = part;
   const on = { onPointerEnter: () => onAt(part.key), onPointerLeave: () => onAt(""), onFocus: () => onAt(part.key), onBlur: () => onAt("") };
-  const words = html`<span class="device-swatch ${kind}" style=${{ "--part": model && colourOf(model) }}></span><span class="clip">${html`<${MiddleClip} text=${name} />`}</span>`;
+  const words = html`<span class="device-swatch ${kind}" style=${{ "--part": model && cssColourOf(model) }}></span><span class="clip"><${MiddleClip} text=${name} /></span>`;
   return html`<li class=${classes("device-part", at && "at")} ...${on}>${model ? html`<a class="row-link" href=${modelLink(model)} title=${partText(part)}>${words}</a>` : html`<span class="row-link" title=${partText(part)}>${words}</span>`}
     <b class="num nowrap">${sizeText(bytes)}</b>${note && html`<span class="muted clip" title=${note}>${note}</span>`}</li>`;
 }
@@ -69,6 +68,5 @@ function DeviceBar({ device, load }) {
 
 /** The bars of all devices; *loadOf* returns how busy a device is. Nothing without a memory budget; the page watches the memory. */
 export function DeviceBars({ loadOf = () => null }) {
-  void themeVersion.value; // the colours of the models are those of the theme
   return devices.value.map((device) => html`<${DeviceBar} key=${device.name} device=${device} load=${loadOf(device.name)} />`);
 }

@@ -20,5 +20,10 @@ function numberOf(name) {
   return numbers[name];
 }
 
+const inLightness = (lightness, name) => `oklch(${lightness} 0.14 ${((250 + numberOf(name) * GOLDEN_ANGLE) % 360).toFixed(1)})`;
+
 /** The colour of *name* in the theme; its lightness is the same for all, and reaches 3:1. */
-export const colourOf = (name) => `oklch(${token("--chart-lightness")} 0.14 ${((250 + numberOf(name) * GOLDEN_ANGLE) % 360).toFixed(1)})`;
+export const colourOf = (name) => inLightness(token("--chart-lightness"), name);
+
+/** The same for style sheets, where it follows the theme by itself. */
+export const cssColourOf = (name) => inLightness("var(--chart-lightness)", name);
