@@ -210,6 +210,8 @@ memory: {{gpu0: {{reserve: 1GiB}}}}
 models:
   small: {{cmd: "{python} -m llmsnap.simulator --port ${{PORT}} --memory gpu0=6GiB",
     memory: {{gpu0: 4GiB}}}}
+  liar: {{cmd: "{python} -m llmsnap.simulator --port ${{PORT}} --memory gpu0=30GiB",
+    memory: {{gpu0: 5GiB}}}}
   large: {{cmd: "{python} -m llmsnap.simulator --port ${{PORT}}", memory: {{gpu0: 12GiB}}}}
 """
 
@@ -235,5 +237,11 @@ def test_what_is_measured_reaches_the_open_page(browser: Any, tmp_path: Path) ->
         browser.press(f"Why? Swap {server.get('/api/swaps')['swaps'][-1]['id']}")
         browser.find("dialog", "large needs 12.0 GiB of gpu0")
         browser.find("dialog .held-change", "before")
+        browser.press("Close", "dialog")
+        browser.driver.get(f"{server.base}/ui/#/models")
+        browser.press("Load liar")
+        card = browser.find("[data-model=liar] .failure", "Out of memory")
+        assert "it needs 5.5 GiB on gpu0, where 15.0 GiB was free" in card.text
+        browser.find("[data-model=liar] .failure", "It is taken to need")
     finally:
         server.stop()

@@ -9,6 +9,7 @@ import { attempt, showToast } from "../shared/toasts.js";
 import { CopyButton } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { WithLoadPlan } from "../memory/load-plan.js";
+import { needs, needText } from "../memory/store.js";
 import { WhyButton } from "../timeline/why.js";
 import { errorHeadline, swaps } from "../timeline/swaps.js";
 import { localModels } from "./store.js";
@@ -16,9 +17,11 @@ import { localModels } from "./store.js";
 const SHOWN_LINES = 5;
 const AT_REST = new Set(["stopped", "asleep", "shutdown"]);
 
+const OUT_OF_MEMORY = "Out of memory";
+
 /** Causes that the output of model servers names: [pattern, cause, what helps], the first match counts. */
 const CAUSES = [
-  [/out of memory|cudaMalloc failed|OutOfMemoryError|failed to allocate|No available memory for the cache blocks/i, "Out of memory", "Unload other models, use a smaller quantization or context, or offload fewer layers to the GPU."],
+  [/out of memory|cudaMalloc failed|OutOfMemoryError|failed to allocate|No available memory for the cache blocks/i, OUT_OF_MEMORY, "Unload other models, use a smaller quantization or context, or offload fewer layers to the GPU."],
   [/address already in use|couldn't bind|failed to bind/i, "The port is taken", "Another program listens there: use ${PORT} in cmd, or change startPort."],
   [/failed to open GGUF|failed to open .*\.gguf|no such file or directory|FileNotFoundError/i, "A file was not found", "Check the paths in cmd."],
   [/(unknown|unrecognized|invalid) (argument|option)/i, "An option was not understood", "Check the options in cmd against the version of the server."],
@@ -63,13 +66,20 @@ export function startFailures() {
   });
 }
 
+/** For a model that ran out of memory: by which figure its load began. */
+function NeedLine({ id }) {
+  const need = needs.value.get(id);
+  if (!need) return null;
+  return html`<p class="small">It is taken to need ${needText(need)}. If that is too little, correct <code>memory</code> in the configuration; see “When a load runs out of memory” in docs/what-fits.md.</p>`;
+}
+
 /** What failed, when and why, with the last lines of output. */
 export function FailureCard({ id, failure, onRetry, onLog }) {
   const { headline, lines, cause, fix, endedMs, swapId } = failure;
   const text = () => [`${headline} (${dateTime(endedMs)})`, ...lines].join("\n");
   return html`<section class="failure" aria-label="Last failure of ${id}">
     <p><strong>${cause || "The last load failed"}</strong> <span class="muted small" title=${dateTime(endedMs)}>${ago(endedMs, useLive(now))}</span></p>
-    <p class="small">${headline}.${fix && html` ${fix}`}</p>
+    <p class="small">${headline}.${fix && html` ${fix}`}</p>${cause === OUT_OF_MEMORY && html`<${NeedLine} id=${id} />`}
     ${lines.length > 0 && html`<pre class="code-block tiny" tabindex="0" role="region" aria-label="Last output of ${id}">${lines.join("\n")}</pre>`}
     <div class="row"><${WithLoadPlan} id=${id}>${(tip) => html`<button type="button" class="btn small" aria-label="Retry ${id}" aria-describedby=${tip} onClick=${onRetry}><${Icon} name="refresh" size="14" />Retry</button>`}</${WithLoadPlan}>
       <button type="button" class="btn small" onClick=${onLog}><${Icon} name="logs" size="14" />View log</button>

@@ -8,6 +8,7 @@ import { chooseTheme, THEMES } from "../shared/theme.js";
 import { attempt } from "../shared/toasts.js";
 import { Dialog } from "../shared/dialog.js";
 import { chatModel } from "../chat/choice.js";
+import { LoadPlan } from "../memory/load-plan.js";
 import { requestLoad } from "../models/failures.js";
 import { pickable } from "../models/model-select.js";
 import { localModels } from "../models/store.js";
@@ -19,14 +20,14 @@ const LOADED = new Set(["ready", "asleep"]);
 /** "palette", "help" or "". */
 const open = signal("");
 
-/** [text, hint, action] of every command. */
+/** [text, hint, action] of every command, and the id of the model that it loads. */
 function commands() {
   const { local, peers } = pickable();
   const chat = [...local, ...peers.flatMap(([, list]) => list)].map(({ id }) => [`Chat with ${id}`, "", () => { chatModel.value = id; go("playground"); }]);
   const pages = openPages.value.map((page) => [`Go to ${page.title}`, `g ${page.key}`, () => go(page.id)]);
   const themes = THEMES.map((name) => [`Use ${name} colours`, "", () => chooseTheme(name)]);
   const models = limited.value ? [] : localModels.value.flatMap(({ id, state }) => [
-    LOADED.has(state) ? [`Unload ${id}`, "", () => attempt(`Unloading ${id}`, () => unloadModel(id))] : [`Load ${id}`, "", () => requestLoad(id)],
+    LOADED.has(state) ? [`Unload ${id}`, "", () => attempt(`Unloading ${id}`, () => unloadModel(id))] : [`Load ${id}`, "", () => requestLoad(id), id],
     [`Log of ${id}`, "", () => go("models", { log: id })],
     [`Requests of ${id}`, "", () => go("activity", { model: id })],
   ]);
@@ -64,6 +65,7 @@ function Palette({ onClose }) {
     <input class="input" type="text" role="combobox" aria-label="Command" aria-expanded="true" aria-controls=${id} aria-activedescendant=${found.length ? `${id}-${at}` : undefined} aria-autocomplete="list"
       placeholder="load qwen, log of gemma, go to activity" autocomplete="off" spellcheck="false" autofocus value=${text} onInput=${(event) => { setText(event.currentTarget.value); setAt(0); }} onKeyDown=${onKeyDown} />
     <ul class="palette" id=${id} ref=${list} role="listbox" aria-label="Commands">${found.map((command, index) => html`<li key=${command[0]} id="${id}-${index}" role="option" aria-selected=${String(index === at)} onClick=${() => run(command)}><span class="grow">${command[0]}</span>${command[1] && html`<kbd>${command[1]}</kbd>`}</li>`)}</ul>
+    ${found[at]?.[3] && html`<p class="small" aria-live="polite"><${LoadPlan} id=${found[at][3]} /></p>`}
     ${!found.length && html`<p class="muted">No command matches.</p>`}
   </${Dialog}>`;
 }
