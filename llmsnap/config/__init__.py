@@ -59,6 +59,7 @@ from .parts import (
 from .scalars import WrittenFloat, split_command, without_password
 from .schema import advise_by_schema
 from .settings import Config
+from .slots import SLOT_OPTION, command_words, is_llama_server, slot_folder
 from .sources import SUFFIXES, Contents, Sources, read_contents
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "EXTERNAL",
     "EXTERNAL_GROUP",
     "NO_RESOURCES",
+    "SLOT_OPTION",
     "SUFFIXES",
     "ApiKey",
     "Capabilities",
@@ -105,12 +107,14 @@ __all__ = [
     "advise",
     "advise_by_schema",
     "changed_settings",
+    "command_words",
     "compare",
     "device_order",
     "find_node",
     "group_of",
     "hash_of",
     "in_file_order",
+    "is_llama_server",
     "is_soft",
     "load",
     "load_contents",
@@ -121,6 +125,7 @@ __all__ = [
     "partners",
     "read_capacities",
     "read_contents",
+    "slot_folder",
     "split_command",
     "without_password",
 ]

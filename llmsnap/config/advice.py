@@ -14,6 +14,7 @@ from .model_settings import ModelConfig
 from .nodes import Node, Report, find_node, in_file_order
 from .router import Together
 from .settings import Config
+from .slots import command_words, is_llama_server, slot_folder
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -53,6 +54,7 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
         what = "fifo sets no bound on the wait of a model while another is in demand"
         report.advise(path, what, "consider use: fair", find_node(tree, path))
     _advise_on_matrix(config, tree, report)
+    _advise_on_prompts(config, tree, report)
 
 
 _UNWRAPPED = (
@@ -66,6 +68,25 @@ def _is_wrapped(model: ModelConfig) -> bool:
     """Whether llama-swap's vllm-wrapper runs the server."""
     words = model.cmd.split(maxsplit=1)
     return bool(words) and words[0].rpartition("/")[2] == "vllm-wrapper"
+
+
+def _advise_on_prompts(config: Config, tree: Node | None, report: Report) -> None:
+    """Advise on models whose prompts are to be kept, but cannot be."""
+    for model in config.models.values():
+        if model.prompt_cache and not _saves_prompts(model):
+            path = ("models", model.id, "promptCache")
+            what = "its command does not begin with llama-server here, so its prompts are not kept"
+            fix = (
+                "add --slot-save-path FOLDER to the server in it, a folder of your own (chmod 700)"
+            )
+            report.advise(path, what, fix, find_node(tree, path))
+
+
+def _saves_prompts(model: ModelConfig) -> bool:
+    """Whether its server saves its slots, as far as its command tells."""
+    words = command_words(model.cmd)
+    can_save = bool(slot_folder(words)) or is_llama_server(words)
+    return can_save and not model.runs_on.is_remote
 
 
 def _asks_for_a_key(model: ModelConfig) -> bool:

@@ -24,14 +24,13 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
 
-from llmsnap.config import ModelConfig, PromptCacheConfig
+from llmsnap.config import SLOT_OPTION, ModelConfig, PromptCacheConfig
 from llmsnap.errors import NoSlots, PromptRefused, UpstreamError, UpstreamTimeout
 from llmsnap.memory import WEIGHT_SUFFIXES, swa_full_bytes
 from llmsnap.models import slots
 from llmsnap.models.control import Address
 from llmsnap.models.promptfiles import PromptFile, PromptFiles, delete
 from llmsnap.models.promptplaces import (
-    OPTION,
     FileState,
     files_of,
     folder_of,
@@ -176,7 +175,7 @@ class PromptCaches:
         known = self.known(model.id)
         known.cmd = model.cmd
         if folder is None:
-            known.trust = Trust(off=f"its command does not start llama-server: add {OPTION}")
+            known.trust = Trust(off=f"its command does not start llama-server: add {SLOT_OPTION}")
             return None
         files = self._stores.get(folder) or PromptFiles(folder, self.state.instance)
         try:
@@ -186,7 +185,7 @@ class PromptCaches:
             log.warning("<%s> promptCache: %s: %s", model.id, folder, _reason(error))
             known.trust = Trust(off=f"{folder} cannot be used: {_reason(error)}")
             return None
-        command = model.cmd if is_own else f"{model.cmd} {OPTION} {shlex.quote(str(folder))}"
+        command = model.cmd if is_own else f"{model.cmd} {SLOT_OPTION} {shlex.quote(str(folder))}"
         return PromptCache(self, model, files, command, before)
 
     def known(self, model_id: str) -> _Model:
@@ -322,7 +321,7 @@ class PromptCache:
         before: Mapping[str, FileState],
     ) -> None:
         self.command = command
-        """The model's command, with OPTION where it needs that."""
+        """The model's command, with the option for slots where it needs that."""
         self._caches = caches
         self._model = model
         self._files = files

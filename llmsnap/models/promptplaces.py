@@ -10,18 +10,20 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
-from itertools import pairwise
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from llmsnap.config import ModelConfig, PromptCacheConfig, split_command
-from llmsnap.errors import CommandProblem, NoSlots
+from llmsnap.config import (
+    ModelConfig,
+    PromptCacheConfig,
+    command_words,
+    is_llama_server,
+    slot_folder,
+)
+from llmsnap.errors import NoSlots
 from llmsnap.memory import WEIGHT_SUFFIXES, model_files
 from llmsnap.models.promptfiles import PromptFiles
 from llmsnap.statedir import StateDir
 
-OPTION = "--slot-save-path"
-SERVERS = frozenset({"llama-server", "xllama_server.py", "simulated_llama.py"})
-"""Programs whose commands get OPTION: llama-server, and what the demo starts in its place."""
 FOLDER = "prompt-cache"
 
 FileState = tuple[int, int, int]
@@ -42,7 +44,7 @@ def folder_of(
 ) -> tuple[Path | None, bool]:
     """Return where a model's server saves prompts, and whether its command says so itself."""
     words = command_words(model.cmd)
-    if own := own_folder(words):
+    if own := slot_folder(words):
         return Path(own).absolute(), True
     return (_own_place(settings, state) if is_llama_server(words) else None), False
 
@@ -51,31 +53,6 @@ def _own_place(settings: PromptCacheConfig, state: StateDir) -> Path | None:
     if settings.dir:
         return Path(settings.dir).expanduser().absolute()
     return state.path.absolute() / FOLDER if state.is_writable else None
-
-
-def is_llama_server(words: list[str]) -> bool:
-    """Whether a command starts llama-server itself, or what the demo starts in its place."""
-    names = [PurePath(word).name for word in words[:2]]
-    if names and names[0].startswith("python"):
-        names = names[1:]
-    return bool(names) and names[0] in SERVERS
-
-
-def own_folder(words: list[str]) -> str:
-    """Return the value of OPTION in a command; empty without it."""
-    return next((after for word, after in pairwise(words) if word == OPTION), "")
-
-
-def command_words(command: str) -> list[str]:
-    """Return the words of a command; one that has OPTION inside, as ``sh -c`` does, is split."""
-    try:
-        words = split_command(command)
-    except CommandProblem:
-        words = command.split()
-    found: list[str] = []
-    for word in words:
-        found += command_words(word) if f"{OPTION} " in word else [word]
-    return found
 
 
 def model_key(model_id: str) -> str:

@@ -28,6 +28,22 @@ def test_models_that_swap_may_share_a_port() -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "is_advised"),
+    [
+        ("/opt/llama-server -m m.gguf", False),
+        ("python3.12 /x/xllama_server.py -m m.gguf", False),
+        ("docker run llama-server -m m.gguf", True),
+        ("docker run server -m m.gguf --slot-save-path /kv", False),
+        ("sh -c 'exec llama-server -m m.gguf --slot-save-path /kv'", False),
+        ("vllm serve x", True),
+    ],
+)
+def test_prompts_are_kept_by_llama_server_only(command: str, is_advised: bool) -> None:
+    found = advice(f'models: {{m: {{cmd: "{command} ${{PORT}}", promptCache: true}}}}')
+    assert [each.partition(":")[0] for each in found] == ["models.m.promptCache"] * is_advised
+
+
+@pytest.mark.parametrize(
     "groups",
     [
         "{g: {swap: false, members: [a, b]}}",

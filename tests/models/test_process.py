@@ -473,3 +473,54 @@ def test_a_load_that_is_aborted_in_a_hook_ends(bench: Bench) -> None:
     assert isinstance(load.value, LoadAborted)
     assert "POST /good" not in bench.upstream.calls, "it was never ready"
     gate.set()
+
+
+def test_a_server_sees_the_gpu_it_was_placed_on_unless_its_env_says_otherwise() -> None:
+    assert device_variables("") == ()
+    assert "CUDA_VISIBLE_DEVICES=1" in device_variables("gpu1")
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in device_variables("gpu1")
+
+
+# --- prompts that are kept ------------------------------------------------------------------------
+
+
+class Prompts:
+    """Stands in for PromptCaches, and for the one of a run: notes the calls."""
+
+    command = "serve --slot-save-path /kept"
+
+    def __init__(self, upstream: FakeUpstream) -> None:
+        self.calls = upstream.calls
+        self.limit_s = 0.0
+
+    def run(self, settings: ModelConfig) -> "Prompts":
+        return self
+
+    def restore(self, *_: object) -> None:
+        self.calls.append("restore")
+
+    def save(self, _: object, limit_s: float) -> None:
+        self.calls.append("save")
+        self.limit_s = limit_s
+        gevent.sleep(0.01)
+
+
+def test_prompts_are_restored_last_and_saved_first_within_the_time_to_stop(bench: Bench) -> None:
+    prompts = Prompts(bench.upstream)
+    bench.process = Process(
+        *(bench.settings, {"local": bench.launcher}, bench.log, bench._on_change),
+        prompts=prompts,  # type: ignore[arg-type]  # the same methods
+    )
+    with_hooks(bench, after_ready=(hook("/good"),), before_stop=(hook("/good"),))
+    bench.load()
+    bench.process.ensure_stopped()
+    assert bench.upstream.calls[-4:] == ["POST /good", "restore", "POST /good", "save"]
+    (handle,) = bench.launcher.handles
+    assert handle.spec.cmd == prompts.command
+    ((grace_s, _),) = handle.stops
+    assert (prompts.limit_s, 9.0 < grace_s <= 9.99) == (5.0, True)
+    steps = (*bench.process.load_steps, *bench.process.leave_steps)
+    assert [name for name, _ in steps] == ["restore", "save"]
+    bench.load()
+    bench.process.ensure_asleep()
+    assert bench.process.leave_steps == (), "a sleep saves nothing"
