@@ -475,12 +475,6 @@ def test_a_load_that_is_aborted_in_a_hook_ends(bench: Bench) -> None:
     gate.set()
 
 
-def test_a_server_sees_the_gpu_it_was_placed_on_unless_its_env_says_otherwise() -> None:
-    assert device_variables("") == ()
-    assert "CUDA_VISIBLE_DEVICES=1" in device_variables("gpu1")
-    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in device_variables("gpu1")
-
-
 # --- prompts that are kept ------------------------------------------------------------------------
 
 
