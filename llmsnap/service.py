@@ -49,6 +49,7 @@ from llmsnap.routing import (
     Scheduler,
     StartSwap,
     SwapEnded,
+    Yielded,
     change_of,
     memory_document,
     plan_document,
@@ -82,6 +83,7 @@ log = logging.getLogger(__name__)
 
 ANSWERING = RESIDENT - {State.STARTING, State.STOPPING}
 """States of a server that has been ready since its start."""
+LEAVING = frozenset({State.SLEEP_PENDING, State.STOPPING})
 PROFILE_FILE = "profile"
 """File of the state directory with the name of the active profile."""
 MOST_PROFILE_BYTES = 64 * 1024
@@ -124,10 +126,10 @@ class Service:
         log_style: LogStyle = TEXT,
         advice: Sequence[Problem] = (),
     ) -> None:
-        self.began_at = int(time.time())
+        self.began_at, self.listen_host = int(time.time()), listen_host
         self.runtime = Runtime(config, listen_host, config.startup_profile)
-        self.listen_host = listen_host
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
+        self._yielding: dict[str, str] = {}  # model that leaves for other programs -> why
         self._last_swap = ("", 0)  # of those that ended: its target, its number
         self._before: dict[int, Occupancy] = {}  # swap under way -> what devices held before it
         self.bus, self.deferred = EventBus(), DeferredQueue()
@@ -569,7 +571,10 @@ class Service:
         if new is State.STOPPED:
             self.checks.forget(model_id)
         swap_id = self._swaps.get(model_id)
-        self.bus.publish(ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id))
+        reason = self._yielding.pop(model_id, "") if new in LEAVING else ""
+        self.bus.publish(
+            ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id, reason=reason)
+        )
         self.meter.poke()
         self.driver.crashed(model_id, old, trigger)
 
@@ -671,6 +676,17 @@ class Service:
         """See routing.driver.Observer."""
         log.warning("<%s> is restarted: its requests fail, and %s", model_id, fault)
         self.bus.publish(ModelRestarted(model_id, "failures"))
+
+    def on_waiting(self, model_id: str) -> None:
+        """See routing.driver.Observer."""
+        del model_id
+        self.meter.poke()  # other programs may hold, or have given back, what it waits for
+
+    def on_yielded(self, yielded: Yielded) -> None:
+        """See routing.driver.Observer."""
+        reason = f"other programs took the memory of {yielded.device}"
+        self._yielding[yielded.model_id] = reason
+        log.info("<%s> leaves: %s: %s", yielded.model_id, reason, yielded.holders or "unknown")
 
     def on_retired(self, model_id: str) -> None:
         """See routing.driver.Observer."""

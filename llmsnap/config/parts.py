@@ -480,6 +480,12 @@ class MemoryRules:
         "What happens after `releaseTimeout`: `load` loads all the same, `wait` waits on, up to "
         "`queueTimeout`, `fail` answers 503 `memory_held`.",
     )
+    yields: bool = setting(
+        "yield",
+        Flag(),
+        "Where other programs leave less than the `reserve` of a device free: put idle models to "
+        "sleep, or stop them, the cheapest first, one each 5 s.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

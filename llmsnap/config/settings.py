@@ -161,6 +161,7 @@ class Config:
             "ram": "64GiB",
             "releaseTimeout": 10,
             "onStuck": "load",
+            "yield": False,
         },
         live=False,
     )

@@ -202,6 +202,8 @@ class UseLedger:
                 return listed + tree.ram, listed + tree.ram_needed
             if listed or device.pids or not device.used:
                 return listed, listed
+        elif occupant.pid is not None:
+            return 0, 0  # it has just ended
         size = occupant.expected.get(device.name, 0)
         difference = self._runs[occupant.model_id].difference or {}
         more = difference.get(device.name, 0)

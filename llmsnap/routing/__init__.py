@@ -7,11 +7,11 @@ when a swap may begin, ``residency`` which models leave for it, ``timing`` what 
 long failures are held against a model, ``lacks`` which loads ran out of memory. ``explain`` makes
 views, reasons and errors of the state, ``preview`` says what a load would do, ``sentences`` puts
 that and finished swaps into words, and ``occupancy`` says what the devices of a memory budget hold.
-``budget`` makes that budget of the configuration and what was found and measured.
+``budget`` makes that budget of the configuration and what was found and measured, ``yielding`` says
+which idle models leave for memory that other programs take.
 ``driver`` gives out leases and runs swaps in greenlets, ``barrier`` holds their loads until memory
-is free, ``recording`` writes decisions down and
-replays them, ``names`` finds what serves the name in a request, ``selectors`` chooses where that
-name has several targets.
+is free, ``recording`` writes decisions down and replays them, ``names`` finds what serves the name
+in a request, ``selectors`` chooses where that name has several targets.
 """
 
 from llmsnap.routing.barrier import Barrier
@@ -26,6 +26,7 @@ from llmsnap.routing.messages import (
     ResidencyChanged,
     StartSwap,
     SwapEnded,
+    Yielded,
     change_of,
 )
 from llmsnap.routing.names import (
@@ -74,6 +75,7 @@ __all__ = [
     "SwapEnded",
     "TargetView",
     "Ticket",
+    "Yielded",
     "budget_of",
     "change_of",
     "memory_document",

@@ -287,6 +287,12 @@ class Observer(Protocol):
     def on_faulty(self, model_id: str, fault: str) -> None:
         """A model whose requests failed does not work, and is restarted."""
 
+    def on_waiting(self, model_id: str) -> None:
+        """Requests have begun to wait for a model that cannot be loaded at once."""
+
+    def on_yielded(self, yielded: msg.Yielded) -> None:
+        """An idle model is about to leave for memory that other programs took."""
+
     def on_retired(self, model_id: str) -> None:
         """Nothing is left of a model that is no longer configured."""
 
@@ -341,6 +347,7 @@ class Driver:
             msg.CutRequests: self._cut_requests,
             msg.CommandDone: self._commands.answer,
             msg.PreloadEnded: observer.on_preload_ended,
+            msg.Yielded: observer.on_yielded,
             msg.Retired: self._retired,
             msg.SwapEnded: observer.on_swap_finished,
             msg.ShutdownDone: lambda _: self._done.set(),
@@ -565,6 +572,7 @@ class Driver:
     # --- work that takes time ------------------------------------------------------------------
 
     def _check(self, check: msg.CheckStart) -> None:
+        self._observer.on_waiting(check.model_id)
         self._tasks.spawn(f"check {check.model_id}", self._run_check, check)
 
     def _run_check(self, check: msg.CheckStart) -> None:

@@ -396,7 +396,7 @@ class _Ledger:
             self._take(asleep)
             self.stays.add(name)
             if not need.is_pinned and any(asleep):
-                way = Way(self._cost(need, model, Action.STOP), asleep, _tie(model))
+                way = Way(reload_cost(need, model, Action.STOP, self._latest), asleep, _tie(model))
                 self._candidates.append(_Candidate(name, (Action.STOP,), (way,)))
 
     def _add_running(self, need: Need, model: ModelFacts, full: Bytes, asleep: Bytes) -> None:
@@ -406,7 +406,8 @@ class _Ledger:
             actions.insert(0, Action.SLEEP)
         sizes = {Action.SLEEP: _minus(full, asleep), Action.STOP: full}
         ways = tuple(
-            Way(self._cost(need, model, action), sizes[action], _tie(model)) for action in actions
+            Way(reload_cost(need, model, action, self._latest), sizes[action], _tie(model))
+            for action in actions
         )
         if not need.apart or need.apart != self._apart:
             self._candidates.append(_Candidate(need.model_id, tuple(actions), ways))
@@ -420,24 +421,6 @@ class _Ledger:
 
     def _take(self, sizes: Bytes) -> None:
         self.free = [a - b for a, b in zip(self.free, sizes, strict=True)]
-
-    def _cost(self, need: Need, model: ModelFacts, action: Action) -> float:
-        """Return the time to load *model* again, weighted by how likely that is.
-
-        Sleep counts less than a stop whatever was measured: it is the way where it frees enough.
-        """
-        start_s = model.measured_s(LoadKind.START)
-        seconds = UNKNOWN_S if start_s is None else start_s
-        if action is Action.SLEEP:
-            wake_s = model.measured_s(LoadKind.WAKE)
-            seconds = min(0.9 * seconds, math.inf if wake_s is None else wake_s)
-        uses = model.uses * 0.5 ** ((self._latest - model.idle_since) / HALF_LIFE_S)
-        likely = _SURE + (1.0 - _SURE) * (1.0 - math.exp(-uses))
-        cost = seconds * likely * need.evict_cost
-        busy_s = UNKNOWN_S if model.busy else 0.0
-        if model.state not in (State.READY, State.ASLEEP):
-            busy_s = _UNWILLING
-        return max(_LEAST_COST, cost) + busy_s
 
     def best(self, place: str) -> _Placed | None:
         """Return the best way to make room on *place*, None if there is none."""
@@ -533,6 +516,26 @@ class _Ledger:
             if size
         ]
         return f"{self._target} needs {' and '.join(shown) or 'no memory'}"
+
+
+def reload_cost(need: Need, model: ModelFacts, action: Action, latest: float) -> float:
+    """Return the time to load *model* again, weighted by how likely that is.
+
+    *latest* is when any model was used last. Sleep counts less than a stop whatever was measured:
+    it is the way where it frees enough.
+    """
+    start_s = model.measured_s(LoadKind.START)
+    seconds = UNKNOWN_S if start_s is None else start_s
+    if action is Action.SLEEP:
+        wake_s = model.measured_s(LoadKind.WAKE)
+        seconds = min(0.9 * seconds, math.inf if wake_s is None else wake_s)
+    uses = model.uses * 0.5 ** ((latest - model.idle_since) / HALF_LIFE_S)
+    likely = _SURE + (1.0 - _SURE) * (1.0 - math.exp(-uses))
+    cost = seconds * likely * need.evict_cost
+    busy_s = UNKNOWN_S if model.busy else 0.0
+    if model.state not in (State.READY, State.ASLEEP):
+        busy_s = _UNWILLING
+    return max(_LEAST_COST, cost) + busy_s
 
 
 def _minus(one: Bytes, other: Bytes) -> Bytes:

@@ -100,13 +100,15 @@ class SchedulerOptions:
     *policy*: one of ``policies.POLICIES``. *max_hold_s*: how long a waiting model is held off at
     most, and how long a drain may keep gates shut before they open once more.
     *queue_timeout_s*: the longest a request waits (0 = no limit). *concurrency_limit*: requests
-    that all models together serve at once (0 = no limit).
+    that all models together serve at once (0 = no limit). *yields*: idle models leave for memory
+    that other programs take.
     """
 
     policy: str = "fair"
     max_hold_s: float = 120.0
     queue_timeout_s: float = 3600.0
     concurrency_limit: int = 0
+    yields: bool = False
 
 
 # --- swaps and their records ----------------------------------------------------------------------
@@ -353,6 +355,18 @@ class PreloadEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Yielded:
+    """*model_id*, which is idle, leaves because *holders* took the memory of *device*.
+
+    It is followed by ``StopModel`` or ``SleepModel``.
+    """
+
+    model_id: str
+    device: str
+    holders: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retired:
     """Nothing is left of *model_id*, which is no longer configured: forget it."""
 
@@ -390,6 +404,7 @@ Effect = (
     | CutRequests
     | CommandDone
     | PreloadEnded
+    | Yielded
     | Retired
     | SwapEnded
     | ShutdownDone
@@ -699,6 +714,7 @@ def change_of(
         max_hold_s=config.scheduler.max_hold_s,
         queue_timeout_s=config.queue_timeout_s,
         concurrency_limit=config.global_concurrency_limit,
+        yields=config.memory_rules.yields,
     )
     residency = residency_of(config, figures)
     return ConfigChanged(rules, residency, options, restart, changed)

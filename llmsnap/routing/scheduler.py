@@ -62,6 +62,7 @@ from llmsnap.routing.preview import preview
 from llmsnap.routing.selectors import Standing
 from llmsnap.routing.state import SchedulerState, TimerKind
 from llmsnap.routing.swaps import Reports, SwapPlanner
+from llmsnap.routing.yielding import Yields
 
 # --- the queue ------------------------------------------------------------------------------------
 
@@ -297,9 +298,14 @@ class Stops:
             state.restart_idle(model)
         rest = model.next_rest
         if rest is not None and rest[0] <= state.now:
-            self._rest(model, rest[1])
+            self.rest(model, rest[1])
         else:
             state.arm_idle(model)
+
+    def rest(self, model: ModelState, to: State) -> None:
+        """Stop an idle *model*, or let it sleep, because its clock ran out, or for its memory."""
+        self._state.shut_until(model, to)
+        self.advance(model)
 
     # --- going on --------------------------------------------------------------------------
 
@@ -335,11 +341,6 @@ class Stops:
             self._answer(model, pending, Outcome.FAILED, error)
 
     # --- the steps -------------------------------------------------------------------------
-
-    def _rest(self, model: ModelState, to: State) -> None:
-        """Stop an idle *model*, or let it sleep, because its clock ran out."""
-        self._state.shut_until(model, to)
-        self.advance(model)
 
     def _check(self, model: ModelState, pending: PendingStop) -> None:
         if model.state is not State.READY:  # it was put to sleep for another one
@@ -625,6 +626,7 @@ class Scheduler:
         self._admission = Admission(state)
         self._reports = Reports(state, planner)
         self._stops = Stops(state, planner)
+        self._yields = Yields(state, self._stops.rest)
         self._loads = Loads(state)
         self._reconfiguration = Reconfiguration(state, planner, self._stops, self._loads)
         self._wake_at: float | None = None
@@ -765,8 +767,8 @@ class Scheduler:
             Checked: self._stops.checked,
             Load: self._loads.load,
             Preload: self._loads.preload,
-            ConfigChanged: self._reconfiguration.configure,
-            ResidencyChanged: self._reconfiguration.refigure,
+            ConfigChanged: self._configured,
+            ResidencyChanged: self._refigured,
             Shutdown: self._reconfiguration.shut_down,
             Tick: self._tick,
         }
@@ -781,6 +783,7 @@ class Scheduler:
             "reopen": self._planner.reopen,
             "drain": self._reconfiguration.cut_requests,
             "check": self._stops.check_late,
+            "yield": self._yields.look,
         }
 
     def _tick(self, _event: Tick) -> None:
@@ -791,6 +794,14 @@ class Scheduler:
 
     def _look_again(self, _model_id: str) -> None:
         self._state.request_replan()
+
+    def _configured(self, event: ConfigChanged) -> None:
+        self._reconfiguration.configure(event)
+        self._yields.look()
+
+    def _refigured(self, event: ResidencyChanged) -> None:
+        self._reconfiguration.refigure(event)
+        self._yields.look()
 
     def _idled(self, event: Idled) -> None:
         swap = self._state.swaps.get(event.work)

@@ -55,7 +55,7 @@ from llmsnap.routing.timing import HALF_LIFE_S, MIN_UPTIME_S, Timers
 
 # --- the state of the scheduler -------------------------------------------------------------------
 
-TimerKind = Literal["queue", "load", "preload", "idle", "due", "reopen", "drain", "check"]
+TimerKind = Literal["queue", "load", "preload", "idle", "due", "reopen", "drain", "check", "yield"]
 TimerKey = tuple[TimerKind, int | str]
 
 
@@ -215,6 +215,10 @@ class SchedulerState:
         del self.removed[model.model_id]
         del self.models[model.model_id]
         self.timers.cancel(("idle", model.model_id))
+
+    def look_for_memory(self, after_s: float) -> None:
+        """Have it looked at after *after_s* seconds whether models leave for other programs."""
+        self.timers.set(("yield", 0), self.now + after_s)
 
     def begin_shutdown(self) -> None:
         """Note that no request is served from now on."""

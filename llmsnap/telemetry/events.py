@@ -33,12 +33,16 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class ProcessStateChanged(Event, frozen=True):
-    """A model's process went from state *old* to *new* (names as in the API)."""
+    """A model's process went from state *old* to *new* (names as in the API).
+
+    *reason* says why it leaves where no swap, clock or command makes it leave.
+    """
 
     model_id: str
     old: str
     new: str
     swap_id: int | None = None
+    reason: str = ""
 
 
 class SwapStarted(Event, frozen=True, kw_only=True):

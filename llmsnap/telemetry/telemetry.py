@@ -51,7 +51,7 @@ class StateHistory:
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._changes: dict[str, deque[tuple[float, str]]] = {}
+        self._changes: dict[str, deque[tuple[float, str, str]]] = {}
 
     def __repr__(self) -> str:
         return f"<StateHistory of {len(self._changes)} models>"
@@ -62,7 +62,9 @@ class StateHistory:
         for gone in self._changes.keys() - wanted:
             del self._changes[gone]
         for model_id in wanted - self._changes.keys():
-            self._changes[model_id] = deque([(self._wall(), str(State.STOPPED))], maxlen=MAX_BARS)
+            self._changes[model_id] = deque(
+                [(self._wall(), str(State.STOPPED), "")], maxlen=MAX_BARS
+            )
 
     def follow(self, bus: EventBus) -> EventSubscription:
         """Note the changes on *bus*, until the returned subscription is closed."""
@@ -73,7 +75,7 @@ class StateHistory:
         changes = self._changes.get(event.model_id)
         if changes is None:
             return  # removed from the configuration, and stopping
-        changes.append((event.at, event.new))
+        changes.append((event.at, event.new, event.reason))
         # The last state before the window extends into it.
         while len(changes) > 1 and changes[1][0] < self._wall() - KEPT_S:
             changes.popleft()
@@ -81,13 +83,14 @@ class StateHistory:
     def bars(self, model_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
         """Return the states in order, each with begin and end in Unix ms; the last has no end.
 
-        Those that ended before *since_ms* are left out.
+        Those that ended before *since_ms* are left out. One that has a reason says it.
         """
         changes = list(self._changes.get(model_id, ()))
-        ends: list[float | None] = [at for at, _ in changes[1:]]
+        ends: list[float | None] = [at for at, _, _ in changes[1:]]
         return [
             {"state": state, "from_ms": int(at * 1000), "to_ms": end and int(end * 1000)}
-            for (at, state), end in zip(changes, [*ends, None], strict=False)
+            | ({"reason": reason} if reason else {})
+            for (at, state, reason), end in zip(changes, [*ends, None], strict=False)
             if end is None or end * 1000 >= since_ms
         ]
 

@@ -187,6 +187,7 @@ def state_change(event: ProcessStateChanged) -> dict[str, Any]:
         "newState": event.new,
         "oldState": event.old,
         "swapId": event.swap_id,
+        "reason": event.reason,
     }
 
 

@@ -6,6 +6,7 @@ gives memory back late; one that takes more than it says runs out of memory.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import gevent
 import pytest
 
+from llmsnap.memory.processes import started
 from tests.e2e.api import error_of, serving
 from tests.e2e.harness import Running
 
@@ -39,6 +41,17 @@ class Card:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.write_text(json.dumps({"gpu0": {"capacity": 16 * GIB}}))
+
+    def take(self, gib: int) -> None:
+        """Have this process hold *gib* of the card, as a program that llmsnap did not start."""
+        with self.path.with_name(f"{self.path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            document = json.loads(self.path.read_text())
+            me = f"{os.getpid()}.{started(os.getpid())}"
+            document["gpu0"].setdefault("used", {})[me] = gib * GIB
+            new = self.path.with_name("taken")
+            new.write_text(json.dumps(document))
+            new.replace(self.path)
 
     def kill_holders(self) -> None:
         """End the processes that models left their memory to."""
@@ -139,3 +152,47 @@ def test_a_load_that_runs_out_of_memory_is_tried_once_more_and_never_in_a_loop(
         refused = server.chat("most")
         assert (refused.status_code, error_of(refused)["code"]) == (503, "model_does_not_fit")
     assert len(swaps_to(server, "most")) == 2
+
+
+OUTSIDERS = """\
+startPort: {port}
+queueTimeout: 30
+memory: {{gpu0: {{capacity: 16GiB, reserve: 1GiB}}, yield: true}}
+models:
+  idle: {{cmd: "{sim} --memory gpu0=8GiB", memory: {{gpu0: 8GiB}}}}
+  tiny: {{cmd: "{sim} --memory gpu0=1GiB", memory: {{gpu0: 1GiB}}, evictCost: 1000}}
+  large: {{cmd: "{sim} --memory gpu0=12GiB", memory: {{gpu0: 12GiB}}}}
+"""
+
+
+@pytest.mark.e2e(limit_s=60)
+def test_idle_models_yield_to_other_programs_and_others_wait_for_them(
+    card: Card, tmp_path: Path
+) -> None:
+    with serving(tmp_path, OUTSIDERS) as server:
+        assert server.chat("idle").status_code == 200
+        card.take(7)
+        assert server.chat("tiny").status_code == 200  # something happens: devices are read
+        server.wait_output(rf"<idle> leaves: other programs took.* gpu0: .*\({os.getpid()}\) 7168")
+        server.wait_for(lambda: set(server.running()) == {"tiny"})
+        bars = server.get("/api/timeline").json()["states"]["idle"]
+        reasons = [bar["reason"] for bar in bars if "reason" in bar]
+        assert reasons == ["other programs took the memory of gpu0"]
+
+        server.wait_for(lambda: others(server) == 7 * GIB)
+        waiting = gevent.spawn(server.chat, "large")
+        why = server.wait_for(lambda: waits_for(server, "large"))
+        assert "large needs 12.0 GiB on gpu0; other programs hold 7.0 GiB of gpu0" in why
+        card.take(0)
+        assert waiting.get(timeout=30).status_code == 200
+
+
+def others(server: Running) -> int:
+    """What other programs hold of the card, as measured."""
+    return server.get("/api/memory").json()["devices"][0]["others"]["bytes"]
+
+
+def waits_for(server: Running, model: str) -> str:
+    """What requests for *model* wait for."""
+    models = server.get("/api/overview").json()["models"]
+    return next(each["why"] for each in models if each["model_id"] == model)

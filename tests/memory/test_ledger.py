@@ -63,9 +63,19 @@ def test_what_is_used_beyond_a_model_is_of_others(
     device: DeviceMemory, trees: dict[str, TreeMemory], expected: int, held: int, others: int
 ) -> None:
     ledger = UseLedger()
-    ledger.note(Reading((device,), trees), [server(expected={device.name: expected * MIB})])
+    pid = 7 if trees else None
+    expects = {device.name: expected * MIB}
+    ledger.note(Reading((device,), trees), [server(pid=pid, expected=expects)])
     assert shown(ledger.held["m"]) == ({device.name: held} if held else {})
     assert shown(ledger.others) == {device.name: others}
+
+
+def test_a_server_that_has_just_ended_holds_nothing() -> None:
+    ledger = UseLedger()
+    for _ in range(2):
+        ledger.note(Reading((card(200, p9=200),)), [server(expected={"gpu0": 400 * MIB})])
+    assert shown(ledger.held["m"]) == {}
+    assert shown(ledger.others) == {"gpu0": 200}
 
 
 def test_others_are_named_and_count_once_two_readings_agree() -> None:

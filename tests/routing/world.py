@@ -142,6 +142,7 @@ class World:
         self.checks: list[msg.CheckStart] = []
         self.cuts: list[msg.CutRequests] = []
         self.retired: list[str] = []
+        self.yielded: list[tuple[float, str]] = []
         self.effects: list[msg.Effect] = []
         self.shutdown_done = False
         self.wake_at: float | None = None
@@ -376,13 +377,21 @@ class World:
                 self._check(effect)
             case msg.CheckStart():
                 self.checks.append(effect)
-            case msg.Retired(model_id):
-                assert self.models[model_id].state is State.STOPPED
-                assert not self.in_flight(model_id)
-                self.retired.append(model_id)
+            case msg.Yielded() | msg.Retired():
+                self._note_leaving(effect)
             case msg.ShutdownDone():
                 assert all(m.state is State.STOPPED or m.stop_fails for m in self.models.values())
                 self.shutdown_done = True
+
+    def _note_leaving(self, effect: msg.Yielded | msg.Retired) -> None:
+        name = effect.model_id
+        assert not self.in_flight(name)
+        if isinstance(effect, msg.Yielded):
+            assert not self.waiting(name)
+            self.yielded.append((self.now, name))
+        else:
+            assert self.models[name].state is State.STOPPED
+            self.retired.append(name)
 
     def _grant(self, grant: msg.Grant) -> None:
         asked = self.asked[grant.ticket]

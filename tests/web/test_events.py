@@ -104,7 +104,13 @@ def test_a_change_of_models_is_the_whole_list_and_the_change_itself(world) -> No
     (listed,) = envelopes(frames, "modelStatus")
     assert [model["id"] for model in listed] == ["alpha", "beta", "box2/m-remote"]
     assert named(frames, "modelStatus") == [
-        {"processName": "alpha", "newState": "starting", "oldState": "stopped", "swapId": 4}
+        {
+            "processName": "alpha",
+            "newState": "starting",
+            "oldState": "stopped",
+            "swapId": 4,
+            "reason": "",
+        }
     ]
     world.publish(ConfigReload(ReloadPhase.FAILED, "c.yaml", ("models: is not a mapping",)))
     frames = told(feed)

@@ -2,6 +2,7 @@
 
 import { computed, effect, signal } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
+import { subscribe } from "../shared/event-stream.js";
 import { serverNow, throttle } from "../shared/timing.js";
 import { localModels } from "../models/store.js";
 
@@ -12,7 +13,7 @@ const MAX_REQUESTS = 5000;
 
 // --- states of the models, the bars of the timeline
 
-/** Model id -> [{state, from, to}], oldest first; *to* is null while it lasts. */
+/** Model id -> [{state, from, to, reason}], oldest first; *to* is null while it lasts. */
 export const stateBars = new Map();
 
 /** Counts changes of `stateBars`, which itself is changed in place. */
@@ -34,6 +35,13 @@ function recordState(model, state, at) {
   barsVersion.value = barsVersion.peek() + 1;
 }
 
+/** Note why *model* entered *state*, which may be recorded already. */
+function noteReason({ processName: model, newState: state, reason }) {
+  if (!reason) return;
+  recordState(model, state, serverNow());
+  stateBars.get(model).at(-1).reason = reason;
+}
+
 /** Prepend the bars from before the first recorded one, oldest first. */
 function recordEarlier(model, earlier) {
   const bars = stateBars.get(model) ?? [];
@@ -48,6 +56,7 @@ function recordEarlier(model, earlier) {
 
 /** Record the states of the models as they change. */
 export function startTimeline() {
+  subscribe("modelStatus", noteReason);
   effect(() => {
     const at = serverNow();
     for (const { id, state } of localModels.value) recordState(id, state, at);
@@ -58,7 +67,7 @@ const readStates = singleFlight(async (sinceMs) => {
   try {
     const { states } = await getJson(`/api/timeline?since=${sinceMs}`);
     statesSince = sinceMs;
-    for (const [model, bars] of Object.entries(states)) recordEarlier(model, bars.map((bar) => ({ state: bar.state, from: bar.from_ms, to: bar.to_ms })));
+    for (const [model, bars] of Object.entries(states)) recordEarlier(model, bars.map((bar) => ({ state: bar.state, from: bar.from_ms, to: bar.to_ms, reason: bar.reason })));
   } catch (error) {
     console.info(`/api/timeline: ${error.message}`);
   }

@@ -8,7 +8,8 @@ import { phaseSentence, swapSentence } from "./swaps.js";
 
 function BarTip({ item }) {
   return html`<div class="row"><${StateBadge} state=${item.bar.state} /><b>${item.model}</b></div>
-    <p class="small num">${timeOfDay(item.bar.from)} to ${item.bar.to ? timeOfDay(item.bar.to) : "now"}, ${ms(item.to - item.bar.from)}</p>`;
+    <p class="small num">${timeOfDay(item.bar.from)} to ${item.bar.to ? timeOfDay(item.bar.to) : "now"}, ${ms(item.to - item.bar.from)}</p>
+    ${item.bar.reason && html`<p class="small">${item.bar.reason}</p>`}`;
 }
 
 function RequestTip({ item: { request } }) {

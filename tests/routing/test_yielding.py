@@ -1,0 +1,142 @@
+"""Which idle models leave for memory that other programs take, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmsnap.models import State
+from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
+from llmsnap.routing.messages import ModelRules, SchedulerOptions
+from llmsnap.routing.residency import Action
+from llmsnap.routing.yielding import PAUSE_S, Leaving, may_help, next_to_leave
+from tests.routing.test_memory import Facts, need
+from tests.routing.world import World
+
+STOP, SLEEP = Action.STOP, Action.SLEEP
+GAME = "game (7) 6144 MiB"
+
+
+def card(others: int, *, reserve: int = 2) -> Device:
+    return Device("gpu0", 16 * GIB, reserve * GIB, others * GIB, GAME if others else "")
+
+
+def leaving(*needs: Need, others: int, idle: str = "abc", **facts: Facts) -> Leaving | None:
+    known = {each.model_id: Facts() for each in needs} | facts
+    return next_to_leave(Memory([card(others)], needs), known, [n for n in known if n in idle])
+
+
+A, B = need("a", 6), need("b", 6)
+GONE = Facts(state=State.STOPPED)
+SLEEPER = Facts(leave_by=SLEEP)
+
+
+@pytest.mark.parametrize(
+    ("needs", "others", "facts", "leaves"),
+    [
+        ((A, B), 2, {}, None),  # 2 GiB are free
+        ((A, B), 3, {}, ("a", STOP)),  # equal costs: order of definition
+        ((A, B), 3, {"a": Facts(uses=5.0)}, ("b", STOP)),
+        ((A, B), 3, {"b": Facts(start_s=2.0)}, ("b", STOP)),  # loads faster
+        ((A, B), 3, {"a": Facts(idle_since=9.0, uses=1.0)}, ("b", STOP)),
+        ((A, B), 6, {"b": GONE}, None),
+        ((replace(A, is_pinned=True), B), 3, {}, ("b", STOP)),
+        ((need("a", 6, asleep=1), B), 3, {"a": SLEEPER}, ("a", SLEEP)),
+        ((need("a", 6, asleep=6), B), 3, {"a": SLEEPER}, ("a", STOP)),  # sleep frees nothing
+        ((need("a", 6, asleep=3), B), 6, {"a": Facts(state=State.ASLEEP)}, ("a", STOP)),
+        ((replace(A, measured=(Share("gpu0", GIB),)), B), 3, {}, None),  # it holds less
+        ((need("a", 10), B), 0, {}, None),  # no other program
+    ],
+)
+def test_the_cheapest_idle_model_leaves_where_others_took_the_reserve(
+    needs: tuple[Need, ...],
+    others: int,
+    facts: dict[str, Facts],
+    leaves: tuple[str, Action] | None,
+) -> None:
+    found = leaving(*needs, others=others, **facts)
+    assert found == (None if leaves is None else Leaving(*leaves, "gpu0", GAME))
+
+
+def test_models_in_use_stay() -> None:
+    assert leaving(A, B, others=3, idle="b") == Leaving("b", STOP, "gpu0", GAME)
+    assert leaving(A, B, others=3, idle="") is None
+
+
+def world(*needs: Need, yields: bool = True) -> World:
+    found = World(" ".join(each.model_id for each in needs), a=ModelRules("a", can_sleep=True))
+    found.options = SchedulerOptions(yields=yields)
+    found.residency = Memory([card(0)], needs)
+    found.configure()
+    return found
+
+
+def take(machine: World, others: int) -> None:
+    assert isinstance(machine.residency, Memory)
+    machine.refigure(Memory([card(others)], machine.residency.needs))
+
+
+def test_one_model_after_the_other_leaves_until_the_reserve_is_free() -> None:
+    machine = world(need("a", 4), need("b", 4), need("c", 4))
+    machine.serve("a", "b", "c")
+    busy = machine.request("b")
+    take(machine, 7)
+    began = machine.now
+    machine.run(30.0)
+    assert machine.yielded == [(began, "a"), (began + PAUSE_S, "c")]
+    states = [machine.state(name) for name in "abc"]
+    assert states == ["asleep", "ready", "stopped"]
+    take(machine, 12)
+    machine.run(30.0)
+    assert machine.state("b") == "ready", "it serves"
+    machine.finish(busy)
+    machine.run(30.0)
+    assert [name for _, name in machine.yielded] == ["a", "c", "b"]
+    waiting = machine.request("b")
+    machine.run(30.0)
+    assert waiting.pending
+    assert f"other programs hold 12.0 GiB of gpu0 ({GAME})" in machine.view("b").why
+    take(machine, 1)
+    machine.run(5.0)
+    assert waiting.granted_at is not None
+
+
+def test_models_stay_unless_they_are_to_yield() -> None:
+    machine = world(need("a", 4), yields=False)
+    machine.serve("a")
+    take(machine, 14)
+    machine.run(60.0)
+    assert machine.state("a") == "ready"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_no_model_leaves_that_is_in_use_or_too_soon_and_in_the_end_the_reserve_is_free(
+    data: st.DataObject,
+) -> None:
+    """``World`` itself asserts that a model that leaves neither serves nor is waited for."""
+    sizes = st.integers(0, 5)
+    needs = [
+        need(name, data.draw(sizes), asleep=data.draw(st.integers(0, 1)), is_pinned=name == "d")
+        for name in "abcd"
+    ]
+    machine = world(*needs)
+    for _ in range(data.draw(st.integers(3, 12))):
+        match data.draw(st.sampled_from(["request", "others", "time"])):
+            case "request":
+                hold_s = data.draw(st.sampled_from([0.1, 3.0, 20.0]))
+                machine.request(data.draw(st.sampled_from("abcd")), hold_s, max_wait_s=60.0)
+            case "others":
+                take(machine, data.draw(st.integers(0, 15)))
+            case "time":
+                machine.run(data.draw(st.sampled_from([0.5, 4.0, 12.0])))
+    machine.run(300.0)
+    assert isinstance(machine.residency, Memory)
+    assert not may_help(machine.residency, machine.scheduler._state.models)
+    assert all(later - sooner >= PAUSE_S for (sooner, _), (later, _) in pairwise(machine.yielded))
+    assert "d" not in [name for _, name in machine.yielded]
+    assert machine.wake_at is None, "nothing is looked at any more"
