@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("file", nargs="?", metavar="FILE", help="default: config.yaml, unless there is a directory")
     add("--config-dir", metavar="DIR", default="", help="read its *.yml and *.yaml files, too")
     add("--against", metavar="OLD", help="show what a reload from OLD would do")
+    add("--launcher", metavar="NAME", help="try the cluster of this launcher, too")
     add("--strict", action="store_true", help="exit with 1 on advice too")
     add("--json", action="store_true", help="write JSON, for editors")
     return parser
@@ -68,7 +69,12 @@ def run(
         result.read()
     write = _write_json if args.json else _write_text
     write(result, out or sys.stdout)
-    return 1 if result.errors or (args.strict and result.advice) else 0
+    failed = bool(result.errors or (args.strict and result.advice))
+    if args.launcher and result.config is not None:
+        from llmsnap.commands.cluster import check_launcher  # noqa: PLC0415 - starts a job
+
+        failed = not check_launcher(result.config, args.launcher, out or sys.stdout) or failed
+    return 1 if failed else 0
 
 
 def validate(sources: Sources, out: TextIO | None = None) -> int:
@@ -267,7 +273,7 @@ def advise_of_machine(
         {port for model in config.models.values() if (port := local_port(model))}
     )
     for model in config.models.values():
-        if not model.cmd:
+        if model.is_elsewhere or not model.cmd:
             continue
         path = ("models", model.id, "cmd")
         at = find_node(tree, path)

@@ -53,8 +53,9 @@ class Farm:
         )
         self.launcher = self.again()
 
-    def again(self) -> ClusterLauncher:
-        """The launcher of the next run of the same llmsnap."""
+    def again(self, **settings: Any) -> ClusterLauncher:
+        """The launcher of the next run of the same llmsnap, with other *settings*."""
+        self.settings = replace(self.settings, **settings)
         self.launcher = cluster_launcher(self.settings, StateDir(self.folder))
         self.launchers.append(self.launcher)
         return self.launcher
@@ -109,6 +110,7 @@ def until(fact: Callable[[], object]) -> None:
 def test_a_start_without_a_free_machine_ends_and_its_job_never_runs_the_server(farm: Farm) -> None:
     holders = [farm.start(farm.spec(resources=Resources(gpus=2))) for _ in range(2)]
     touched = farm.folder / "ran"
+    farm.again(placement_timeout_s=1.0)
     with pytest.raises(NoCapacity, match="m: no machine of farm was free within 1 s") as caught:
         farm.start(farm.spec(f"touch {touched}"))
     assert "it needs 1 GPU, free are 127.0.0.1 0 of 2, 127.0.0.2 0 of 2" in caught.value.detail
@@ -191,8 +193,7 @@ def test_the_output_is_what_the_server_printed_also_after_a_broken_stream(farm: 
 
 
 def test_a_lost_machine_is_noticed_avoided_and_its_job_ended_later(farm: Farm) -> None:
-    farm.settings = replace(farm.settings, lost_after_s=60)
-    farm.again()
+    farm.again(lost_after_s=60)
     spec = farm.spec(SERVER)
     job = farm.start(spec)
     until(lambda: job._was_seen)
@@ -209,17 +210,19 @@ def test_a_lost_machine_is_noticed_avoided_and_its_job_ended_later(farm: Farm) -
 def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
     job = farm.start(farm.spec(SERVER))
     until(lambda: job._was_seen)
+    first = farm.launcher
     farm.ray.go_down()
-    until(farm.launcher.trouble)
-    assert "does not answer" in farm.launcher.trouble()
+    until(first.trouble)
+    assert "does not answer" in first.trouble()
     with pytest.raises(EngineDown, match="m: Ray"):
-        farm.launcher.check(farm.spec())
+        first.check(farm.spec())
+    farm.again(placement_timeout_s=1.0)
     with pytest.raises(EngineDown) as caught:
         farm.start(farm.spec())
     assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
     assert not job.exited.is_set()
     farm.ray.come_back()
-    until(lambda: not farm.launcher.trouble())
+    until(lambda: not first.trouble())
     job.stop(1)
     assert job.gone.is_set()
 

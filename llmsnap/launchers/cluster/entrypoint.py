@@ -21,7 +21,7 @@ COMMAND = (
 )
 """What the engine runs. Commands and secrets are in variables: process lists show neither."""
 MOST_OUTPUT_BYTES = 256 * 1024 * 1024
-_BEGIN = re.compile(rb"gen=(\S+) .*pid=(\d+)")
+_BEGIN = re.compile(rb"gen=(\S+) .*pid=(\d+) t=([\d.]+)")
 _END = re.compile(rb"exit=(\d+)")
 _PREFIX = PREFIX.encode() + b" "
 
@@ -81,6 +81,8 @@ class RunnerOutput:
         self.has_begun = False
         self.was_repeated = False
         """Whether the engine has run the job a second time."""
+        self.began_at = 0.0
+        """When the server was started, by the clock of its machine; 0 before that."""
         self.code: int | None = None
         """The exit code of the server, once nothing of it is left."""
 
@@ -105,7 +107,7 @@ class RunnerOutput:
         begin, end = _BEGIN.search(line), _END.search(line)
         if begin is not None and begin[1] == self._job_id:
             self.was_repeated = self.has_begun and begin[2] != self._pid
-            self.has_begun, self._pid = True, begin[2]
+            self.has_begun, self._pid, self.began_at = True, begin[2], float(begin[3])
             return True
         if end is not None and self.has_begun:
             self.code = int(end[1])

@@ -107,6 +107,11 @@ class ClusterJob:
         self._reader = spawn(f"output {self.job_id}", self._read_output, view)
         spawn(f"watch {self.job_id}", self._watch)
 
+    @property
+    def began_at(self) -> float:
+        """When its server was started, by the clock of its machine; 0: not known."""
+        return self._runner.began_at
+
     def stop(self, grace_s: float, cmd_stop: str = "") -> None:
         """Stop it: SIGTERM, SIGKILL after the grace that it was started with. Blocks.
 

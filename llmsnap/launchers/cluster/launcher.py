@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import gevent
 from gevent.event import Event
@@ -35,6 +36,18 @@ LAST_WORD_S = 1.0
 """How long the end of llmsnap waits for jobs that have to end."""
 LEFTOVER_LIMIT_S = 15.0
 """How long the start of llmsnap waits for jobs of an earlier run to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A job that did nothing: on which machine, how it ended, and how far that clock is off.
+
+    *skew_s* is None if no output was received.
+    """
+
+    node: str
+    status: str
+    skew_s: float | None
 
 
 class ClusterLauncher(Launcher):
@@ -307,6 +320,15 @@ class ClusterLauncher(Launcher):
     def describe(self) -> str:
         """Return the engine's name and version. Raises: EngineDown, Rejected. Blocks."""
         return self._engine.version()
+
+    def try_start(self) -> Trial:
+        """Run a job that does nothing, and return where it was. Blocks. Raises: as ``start``."""
+        before = time.time()
+        job = self.start(LaunchSpec("llmsnap-check", "true", "http://localhost"), len, Event())
+        job.stop(0.0)
+        after = time.time()
+        skew_s = max(before - job.began_at, job.began_at - after, 0.0)
+        return Trial(job.node, str(job.status), skew_s if job.began_at else None)
 
     def close(self) -> None:
         """End watching; jobs that had to end and have not are found by the next run. Blocks."""

@@ -1,0 +1,55 @@
+"""``llmsnap check --launcher``, against a Ray that is played."""
+
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from llmsnap.commands.cluster import check_launcher
+from llmsnap.config import loads
+from tests.launchers.fake_ray import TOKEN, FakeRay
+
+
+@pytest.fixture
+def ray() -> Iterator[FakeRay]:
+    made = FakeRay()
+    yield made
+    made.close()
+
+
+def check(ray: FakeRay, name: str = "farm", token: str = TOKEN) -> tuple[bool, str]:
+    out = io.StringIO()
+    text = f"launchers: {{farm: {{type: ray, address: '{ray.url}', token: {token}}}}}"
+    return check_launcher(loads(text, environ={}), name, out), out.getvalue()
+
+
+def test_a_cluster_that_works_is_described(ray: FakeRay) -> None:
+    works, text = check(ray)
+    assert works, text
+    assert text == (
+        f"farm: Ray 2.60.0 at {ray.url}\n"
+        "farm: machine 127.0.0.1: 2 of 2 GPUs free\n"
+        "farm: machine 127.0.0.2: 2 of 2 GPUs free\n"
+        "farm: a job on 127.0.0.1 ended with exit code 0\n"
+    )
+    assert ray.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "words"),
+    [
+        ("farmm", TOKEN, "farmm: there is no such launcher; did you mean farm?"),
+        ("farm", "wrong", "farm: Ray (farm) refuses the token: 403"),
+    ],
+)
+def test_what_is_wrong_is_told(ray: FakeRay, name: str, token: str, words: str) -> None:
+    works, text = check(ray, name, token)
+    assert not works
+    assert words in text
+
+
+def test_an_engine_that_does_not_answer_is_told(ray: FakeRay) -> None:
+    ray.go_down()
+    works, text = check(ray)
+    assert not works
+    assert "farm: Ray (farm) does not answer" in text
