@@ -402,3 +402,13 @@ class _Collected:
     needs: dict[str, KnownSizes] = field(default_factory=dict)
     asleep: dict[str, KnownSizes] = field(default_factory=dict)
     splits: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def figures_of(config: Config, state: StateDir) -> Figures:
+    """Return what is known now of devices and models, for a command. Blocks for seconds."""
+    meter = MemoryMeter(state, dict, lambda _: None, lambda: False)
+    try:
+        meter.open(config)
+        return meter.use(config)
+    finally:
+        meter.close()

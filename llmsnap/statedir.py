@@ -92,6 +92,19 @@ class StateDir:
             self._lock_fd = None
 
 
+def look(config: str | Iterable[str], environ: Mapping[str, str] = os.environ) -> StateDir:
+    """Return the state directory that ``find`` would return, to read from; nothing is made."""
+    places = _places(config, environ)
+    there = (place for place in places if place.is_dir())
+    return StateDir(next(there, places[0]), is_writable=False)
+
+
+def _places(config: str | Iterable[str], environ: Mapping[str, str]) -> list[Path]:
+    paths = [config] if isinstance(config, str) else config
+    name = _digest("\n".join(str(Path(path).resolve()) for path in paths if path))
+    return [base / "llmsnap" / name for base in _bases(environ)]
+
+
 def find(
     config: str | Iterable[str], wanted: str = "", environ: Mapping[str, str] = os.environ
 ) -> StateDir:
@@ -100,9 +113,7 @@ def find(
     *wanted* is the user's choice, else the first writable directory is used. If there is none,
     the result is not writable and a warning is logged.
     """
-    paths = [config] if isinstance(config, str) else config
-    name = _digest("\n".join(str(Path(path).resolve()) for path in paths if path))
-    places = [Path(wanted)] if wanted else [base / "llmsnap" / name for base in _bases(environ)]
+    places = [Path(wanted)] if wanted else _places(config, environ)
     refused: list[str] = []
     for place in places:
         refusal = _make(place, is_wanted=bool(wanted))

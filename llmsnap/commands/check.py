@@ -104,6 +104,9 @@ class _Result:
         self.errors: Sequence[Problem] = ()
         self.advice: Sequence[Problem] = ()
         self.plan: Diff | None = None
+        self.fits: dict[str, Any] | None = None
+        self.sets: list[dict[str, Any]] | None = None
+        self.said_of_fits: Sequence[str] = ()
         self.old: Config | None = None
         self._sources = sources
         self._environ = environ
@@ -126,8 +129,26 @@ class _Result:
             return
         self.config = loaded.config
         self.advice = self._all_advice(loaded)
+        if self._asks_machine and loaded.config.residency == "memory":
+            self._look_at_memory(loaded.config)
+        elif loaded.config.residency == "matrix" and loaded.config.matrix is not None:
+            from llmsnap.routing import Matrix, said_of_sets, sets_document  # noqa: PLC0415
+
+            self.sets = sets_document(Matrix(loaded.config.matrix))
+            self.said_of_fits = list(said_of_sets(self.sets))
         if self.old is not None:
             self.plan = compare(self.old, loaded.config)
+
+    def _look_at_memory(self, config: Config) -> None:
+        """Find out what fits together, by the devices and model files of this machine."""
+        # Few files have a budget, and these imports take long.
+        from llmsnap.metering import figures_of  # noqa: PLC0415
+        from llmsnap.routing import budget_of, fits_document, said_of_fits  # noqa: PLC0415
+        from llmsnap.statedir import look  # noqa: PLC0415
+
+        state = look([self._sources.file, self._sources.folder], self._environ)
+        self.fits = fits_document(budget_of(config, figures_of(config, state)))
+        self.said_of_fits = list(said_of_fits(self.fits))
 
     def _all_advice(self, loaded: Loaded) -> Sequence[Problem]:
         report = Report()
@@ -143,6 +164,7 @@ def _write_text(result: _Result, out: TextIO) -> None:
     _write_findings(result, out)
     if result.config is not None:
         _write_summary(result.config, out)
+    out.writelines(f"{line}\n" for line in result.said_of_fits)
     if result.plan is not None:
         _write_plan(result, result.plan, out)
     counted = f"{_count(result.errors, 'error')}, {_count(result.advice, 'piece')} of advice"
@@ -239,6 +261,10 @@ def _write_json(result: _Result, out: TextIO) -> None:
             }
             for group in result.config.groups.values()
         ]
+    if result.fits is not None:
+        found["memory"] = result.fits
+    if result.sets is not None:
+        found["sets"] = result.sets
     if result.plan is not None:
         found["plan"] = _plan(result, result.plan)
     json.dump(found, out, indent=2)

@@ -6,7 +6,8 @@ contract between scheduler and driver), then ``scheduler`` (what each event lead
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
 long failures are held against a model, ``lacks`` which loads ran out of memory. ``explain`` makes
 views, reasons and errors of the state, ``preview`` says what a load would do, ``sentences`` puts
-that and finished swaps into words, and ``occupancy`` says what the devices of a memory budget hold.
+that and finished swaps into words, ``occupancy`` says what the devices of a memory budget hold, and
+``together`` what fits on them.
 ``budget`` makes that budget of the configuration and what was found and measured, ``yielding`` says
 which idle models leave for memory that other programs take.
 ``driver`` gives out leases and runs swaps in greenlets, ``barrier`` holds their loads until memory
@@ -19,6 +20,7 @@ from llmsnap.routing.budget import Figures, FoundDevice, KnownSizes, budget_of
 from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.lacks import Lacks
+from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import (
     Outcome,
@@ -44,6 +46,7 @@ from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.selectors import Selection, Selectors, Standing, TargetView
 from llmsnap.routing.sentences import said_of_request, said_of_swap
 from llmsnap.routing.timing import DurationStats
+from llmsnap.routing.together import fits_document, said_of_fits, said_of_sets, sets_document
 
 __all__ = [
     "Barrier",
@@ -55,6 +58,7 @@ __all__ = [
     "Lacks",
     "Lease",
     "LocalRoute",
+    "Matrix",
     "Memory",
     "ModelRoute",
     "ModelView",
@@ -78,10 +82,14 @@ __all__ = [
     "Yielded",
     "budget_of",
     "change_of",
+    "fits_document",
     "memory_document",
     "plan_document",
     "replay",
+    "said_of_fits",
     "said_of_request",
+    "said_of_sets",
     "said_of_swap",
+    "sets_document",
     "when_document",
 ]

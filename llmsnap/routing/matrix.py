@@ -89,6 +89,30 @@ class Graph:
         """Return the models whose bits are in *mask*."""
         return [name for place, name in enumerate(self._names) if mask >> place & 1]
 
+    def expand(self, numbers: tuple[int, ...], take: int) -> Iterator[int]:
+        """Yield the combinations of *take* of the terms *numbers*, in order of definition."""
+        if not take:
+            yield 0
+            return
+        for place, number in enumerate(numbers):
+            rest = numbers[place + 1 :]
+            if len(rest) < take - 1:
+                return
+            for one in self._expanded(number):
+                yield from (one | other for other in self.expand(rest, take - 1))
+
+    def _expanded(self, number: int) -> Iterator[int]:
+        term = self.terms[number]
+        match term.op:
+            case "model":
+                yield term.models
+            case "or":
+                yield from (mask for each in term.below for mask in self._expanded(each))
+            case "and":
+                yield from self.expand(term.below, len(term.below))
+            case _:
+                yield from self.expand(term.below, term.take)
+
     def _index(self, number: int, before: int, set_name: str) -> int:
         term = self.terms[number]
         for part in term.below if term.op == "or" else (number,):
@@ -488,6 +512,13 @@ class Matrix(Residency):
         solver = Solver(self._graph, need)
         parts = min((self._graph.parts[name] for name in models), key=len)
         return any(need in solver.largest(part.number) for part in parts)
+
+    def sets(self, most: int) -> Iterator[tuple[str, int, list[list[str]]]]:
+        """Yield each set: its name, the number of its combinations, and the first *most*."""
+        graph = self._graph
+        for name, number in graph.sets.items():
+            first = islice(graph.expand((number,), 1), most)
+            yield name, graph.terms[number].size, [graph.names_of(mask) for mask in first]
 
     def _question(self, target: str, present: frozenset[str]) -> _Question:
         key = (target, present)

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 from llmsnap.config import device_order
 from llmsnap.models import State
@@ -69,9 +69,10 @@ class Need:
     """What a model takes: *shares* on certain devices, *anywhere* on any one GPU.
 
     *asleep* and *asleep_anywhere* are what it keeps while it sleeps. An unknown need (*is_known*
-    is False) is the whole of the first device. A *pinned* model leaves for no other; models of the
-    same *apart* never run together. *source* is where the figures come from, for people. *lacks* is
-    how often a load ran out of memory with less: the figures of a running model have grown by it.
+    is False) is the whole of the first device. Models of the same *apart* never run together; a
+    *pinned* model leaves for no other one. *source* is where the figures come from, for people.
+    *lacks* is how often a load ran out of memory with less: the figures of a running model have
+    grown by it.
     *measured* is what it was seen to hold last, while it slept if *is_measured_asleep*.
     """
 
@@ -88,6 +89,11 @@ class Need:
     lacks: int = 0
     measured: tuple[Share, ...] = ()
     is_measured_asleep: bool = False
+
+    @property
+    def always_stays(self) -> bool:
+        """Whether it leaves for no model at all."""
+        return self.is_pinned and not self.apart
 
 
 class Memory(Residency):
@@ -201,7 +207,7 @@ class Memory(Residency):
     def _all_of_first(self) -> Bytes:
         pinned = [0] * len(self.devices)
         for need in self.needs:
-            if need.is_pinned and need.is_known:
+            if need.always_stays and need.is_known:
                 pinned = [a + b for a, b in zip(pinned, self.held(need.model_id, ""), strict=True)]
         free = [
             max(1, each.capacity - each.reserve - each.others - taken)
@@ -223,35 +229,36 @@ class Memory(Residency):
         key = (need.model_id, place)
         found = self._may_fit.get(key)
         if found is None:
-            pinned = [each for each in self.needs if each.is_pinned and each is not need]
-            sizes = [self.held(each.model_id, _NOWHERE) for each in pinned]
-            taken = [
-                sum(each) for each in zip(self.held(need.model_id, place), *sizes, strict=True)
-            ]
             known = {each.name for each in self.devices}
             found = all(each.device in known for each in need.shares if each.size)
-            anywhere = sorted((each.anywhere for each in pinned if each.anywhere), reverse=True)
-            self._may_fit[key] = found = found and self._have_places(taken, anywhere)
+            beside = [each for each in self.needs if each.always_stays and each is not need]
+            found = found and self._have_places(self.held(need.model_id, place), beside)
+            self._may_fit[key] = found
         return found
 
-    def _have_places(self, taken: list[int], sizes: list[int]) -> bool:
-        """Tell whether models of *sizes*, each on any one GPU, fit beside what is *taken*."""
-        left = [
-            each.capacity - each.reserve - size
-            for each, size in zip(self.devices, taken, strict=True)
-        ]
-        if min(left, default=0) < 0:
+    def fits_together(self, model_ids: Collection[str]) -> bool:
+        """Tell whether *model_ids* and those that always stay fit together, and nothing else."""
+        needs = [each for each in self.needs if each.always_stays or each.model_id in model_ids]
+        groups = [each.apart for each in needs if each.apart]
+        if len(groups) > len(set(groups)):
             return False
-        gpus = [number for number, each in enumerate(self.devices) if each.is_gpu]
-        if not sizes or sum(sizes) > sum(left[number] for number in gpus):
-            return not sizes
-        return any(
-            self._have_places([*taken[:n], taken[n] + sizes[0], *taken[n + 1 :]], sizes[1:])
-            for n in gpus
+        return self._have_places((0,) * len(self.devices), needs)
+
+    def _have_places(self, taken: Bytes, needs: Collection[Need]) -> bool:
+        """Tell whether *needs* fit beside what is *taken*, each on certain devices or any GPU."""
+        sizes = [taken, *(self.held(each.model_id, _NOWHERE) for each in needs)]
+        left = [
+            each.capacity - each.reserve - sum(used)
+            for each, used in zip(self.devices, zip(*sizes, strict=True), strict=True)
+        ]
+        movable = [each.anywhere for each in needs if each.is_known and each.anywhere]
+        gpus = [size for each, size in zip(self.devices, left, strict=True) if each.is_gpu]
+        return min(left, default=0) >= 0 and _can_pack(
+            tuple(sorted(movable, reverse=True)), tuple(sorted(gpus))
         )
 
     def _why_never(self, need: Need) -> str:
-        pinned = [each.model_id for each in self.needs if each.is_pinned and each is not need]
+        pinned = [each.model_id for each in self.needs if each.always_stays and each is not need]
         verb = "is" if len(pinned) == 1 else "are"
         kept = f", beside {', '.join(pinned)}, which {verb} pinned" if pinned else ""
         places = list(self._places(need, None))
@@ -295,6 +302,18 @@ class Memory(Residency):
         if need.anywhere:
             shown.append(f"{shown_gib(need.anywhere)} on one GPU")
         return " and ".join(shown) or "nothing"
+
+
+@lru_cache(maxsize=4096)
+def _can_pack(sizes: Bytes, rooms: Bytes) -> bool:
+    """Tell whether *sizes*, the largest first, can be divided among *rooms*, in any order."""
+    if not sizes or sum(sizes) > sum(rooms):
+        return not sizes
+    return any(
+        _can_pack(sizes[1:], tuple(sorted((*rooms[:n], room - sizes[0], *rooms[n + 1 :]))))
+        for n, room in enumerate(rooms)
+        if room >= sizes[0] and (n == 0 or room != rooms[n - 1])
+    )
 
 
 def shown_gib(size: int) -> str:
@@ -388,7 +407,7 @@ class _Ledger:
             self._leaving[name] = _minus(full, after)
         elif name in self._running:
             self._take(full)
-            if need.is_pinned:
+            if need.is_pinned and not self._is_apart(need):
                 self.pinned.append(name)
             else:
                 self._add_running(need, model, full, asleep)
@@ -398,6 +417,10 @@ class _Ledger:
             if not need.is_pinned and any(asleep):
                 way = Way(reload_cost(need, model, Action.STOP, self._latest), asleep, _tie(model))
                 self._candidates.append(_Candidate(name, (Action.STOP,), (way,)))
+
+    def _is_apart(self, need: Need) -> bool:
+        """Tell whether a model and the target never run together."""
+        return bool(need.apart) and need.apart == self._apart
 
     def _add_running(self, need: Need, model: ModelFacts, full: Bytes, asleep: Bytes) -> None:
         """Add a running model as a candidate: it may sleep, if it can, or stop."""
@@ -409,7 +432,7 @@ class _Ledger:
             Way(reload_cost(need, model, action, self._latest), sizes[action], _tie(model))
             for action in actions
         )
-        if not need.apart or need.apart != self._apart:
+        if not self._is_apart(need):
             self._candidates.append(_Candidate(need.model_id, tuple(actions), ways))
             return
         self._forced[need.model_id] = actions[0]

@@ -202,3 +202,46 @@ def test_a_port_in_use_is_told() -> None:
         port = server.getsockname()[1]
         assert advice("sh", f"http://localhost:{port}") == [f"port {port} is in use at the moment"]
         assert advice("sh", f"http://far:{port}") == []
+
+
+MEMORY = """
+memory: {gpu0: {capacity: 24GiB, reserve: 1GiB}, ram: 8GiB}
+models:
+  big: {cmd: "/bin/sh ${PORT}", memory: {gpu0: 14GiB}}
+  mid: {cmd: "/bin/sh ${PORT}", memory: {gpu0: 12GiB}}
+  fix: {cmd: "/bin/sh ${PORT}", memory: {gpu0: 1GiB, ram: 1GiB}, pin: true}
+  new: {cmd: "/bin/sh ${PORT}"}
+  max: {cmd: "/bin/sh ${PORT}", memory: {gpu0: 23GiB}}
+"""
+MATRIX = """
+models: {a: &m {cmd: "/bin/sh ${PORT}"}, b: *m, c: *m}
+matrix: {sets: {pairs: "a & b | b & c", any: "2 of (a, b, c)"}}
+"""
+
+
+def test_what_fits_together_is_listed(run) -> None:
+    text = run("f.yaml", f=MEMORY)[1]
+    said = text[text.index("  big: ") :].splitlines()[:-1]
+    assert said == [
+        "  big: 14 GiB on gpu0, declared",
+        "  fix: 1 GiB on gpu0 and 1 GiB on ram, declared, pinned",
+        "  max: 23 GiB on gpu0, declared",
+        "  mid: 12 GiB on gpu0, declared",
+        "  new: unknown, so it gets the first device alone",
+        "these fit together:",
+        "  big, fix",
+        "  fix, mid",
+        "  fix, new",
+        "these never fit together:",
+        "  big and mid",
+        "  big and new",
+        "  mid and new",
+        "max can never be loaded: it needs 23.0 GiB on gpu0; gpu0 has 23.0 GiB, beside fix, which "
+        "is pinned",
+    ]
+    found = json.loads(run("f.yaml", "--json", f=MEMORY)[1])["memory"]
+    assert found["together"] == [["big", "fix"], ["fix", "mid"], ["fix", "new"]]
+    assert found["apart"][0] == ["big", "mid"]
+    (pair, any_two) = json.loads(run("f.yaml", "--json", f=MATRIX)[1])["sets"]
+    assert (pair["combinations"], any_two["combinations"]) == (2, 3)
+    assert "set pairs: 2 combinations\n  a, b\n  b, c\n" in run("f.yaml", f=MATRIX)[1]

@@ -157,8 +157,10 @@ def test_plans_are_those_of_the_reference(
 @given(text=expressions)
 def test_a_node_has_as_many_combinations_as_the_expanded_expression(text: str) -> None:
     config = matrix(" ".join(MODELS), s=text).config
-    graph = Graph(config)
-    assert graph.terms[graph.sets["s"]].size == len(all_combinations(config))
+    graph, every = Graph(config), all_combinations(config)
+    number = graph.sets["s"]
+    assert graph.terms[number].size == len(every)
+    assert [frozenset(graph.names_of(mask)) for mask in graph.expand((number,), 1)] == every
 
 
 def test_what_is_allowed_is_a_part_of_a_combination() -> None:

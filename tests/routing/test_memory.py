@@ -166,6 +166,15 @@ def test_a_pinned_model_on_any_gpu_may_be_on_the_other_one() -> None:
     )
 
 
+def test_a_pinned_model_leaves_only_for_one_of_its_own_swap_group() -> None:
+    pair = [need("t", 4, apart="g"), need("a", 4, apart="g", is_pinned=True)]
+    assert leaving(Memory([gpu(16)], pair), "a") == {"a": STOP}
+    other = Memory([gpu(16)], [need("t", 13), pair[1]])
+    assert plan(other, "a") == Blocked(
+        "t needs 13.0 GiB on gpu0; a is pinned and stays where it is"
+    )
+
+
 def test_a_pinned_model_leaves_for_no_other() -> None:
     memory = Memory([gpu(16)], [need("t", 8), need("a", 6, is_pinned=True), need("b", 6)])
     assert leaving(memory, "ab", b=Facts(start_s=900.0)) == {"b": STOP}
