@@ -70,8 +70,22 @@ def memory_used(root: Path = Path("/")) -> int:
     if folder is None or limit >= machine:
         values = _numbers(root / "proc/meminfo", ":")
         return max(0, values.get("MemTotal", 0) - values.get("MemAvailable", 0)) * 1024
+    return _used_of(folder)
+
+
+def memory_available(root: Path = Path("/")) -> int:
+    """Return how much of the memory is free, or holds files that can be dropped.
+
+    That is the smallest of the machine's and of those of our cgroups.
+    """
+    machine = _numbers(root / "proc/meminfo", ":").get("MemAvailable", 0) * 1024
+    return max(0, min([machine, *(limit - _used_of(at) for limit, at in _cgroup_limits(root))]))
+
+
+def _used_of(folder: Path) -> int:
+    """Return what a cgroup has in use, its files not counted; 0: not known."""
     of = _numbers(folder / "memory.stat")
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError):
         return int((folder / "memory.current").read_text()) - of["file"] + of["shmem"]
     with suppress(OSError, ValueError):  # version 1
         usage = int((folder / "memory.usage_in_bytes").read_text())

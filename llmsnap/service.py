@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,8 @@ from llmsnap.models import (
     KnownFacts,
     Process,
     PromptCaches,
+    ReadAhead,
+    ReadAheadTarget,
     ServerChecks,
     State,
     Trigger,
@@ -149,7 +152,10 @@ class Service:
             self._recording,
             barrier=Barrier(self._read_devices, lambda: self.runtime.config, self._pids),
         )
-        self.checks = ServerChecks(self.state_dir, self.driver.rest, self._on_faulty_wake)
+        self.checks, self.read_ahead = (
+            ServerChecks(self.state_dir, self.driver.rest, self._on_faulty_wake),
+            ReadAhead(config.read_ahead, self._ready_pids),
+        )
         self.feeds: set[Feed] = set()
         self.telemetry = Telemetry(config, self.bus, self._pids, self.deferred.add)
         self.dispatcher = Dispatcher(
@@ -263,6 +269,7 @@ class Service:
         self.meter.close()
         self._tasks.close()
         self.launchers.close()
+        self.read_ahead.close()
         self.facts.close()
         self.checks.close()
         self.prompts.close()
@@ -404,6 +411,7 @@ class Service:
         self.log_handler.configure(level=config.log_level, time_format=config.log_time_format)
         self.telemetry.configure(config)
         self.prompts.configure(config.prompt_cache, config.models.values())
+        self.read_ahead.configure(config.read_ahead)
         self.bodies.configure(config)
         self.dispatcher.selectors.configure(config.selectors)
         self.driver.reconfigure(
@@ -558,6 +566,11 @@ class Service:
         """The devices now; none where they cannot be read. Blocks for seconds, if drivers hang."""
         return self.meter.read_devices()
 
+    def _ready_pids(self) -> list[int]:
+        """The processes on this machine of the models that are ready."""
+        ready = [one for one in self._processes.values() if one.state is State.READY]
+        return [pid for one in ready if (pid := one.local_pid) is not None]
+
     def _on_change(self, model_id: str, old: State, new: State, trigger: Trigger) -> None:
         log.debug("<%s> %s -> %s (%s)", model_id, old, new, trigger)
         if trigger is Trigger.START:
@@ -606,6 +619,13 @@ class Service:
         self._swaps |= dict.fromkeys((swap.target, *evicted), swap.work)
         self._before[swap.work] = self.occupancy()
         self.bus.publish(SwapStarted(swap_id=swap.work, target=swap.target, evicted=evicted))
+        self._begin_read_ahead(swap.target, first=True)
+
+    def _begin_read_ahead(self, model_id: str, *, first: bool) -> None:
+        process = self.process(model_id)
+        if process.state in {State.STOPPED, State.STOPPING}:
+            wanted = partial(self.driver.scheduler.is_awaited, model_id)
+            self.read_ahead.begin(ReadAheadTarget(process.settings, wanted), first=first)
 
     def on_swap_finished(self, finished: SwapEnded) -> None:
         """See routing.driver.Observer."""
@@ -679,8 +699,8 @@ class Service:
 
     def on_waiting(self, model_id: str) -> None:
         """See routing.driver.Observer."""
-        del model_id
         self.meter.poke()  # other programs may hold, or have given back, what it waits for
+        self._begin_read_ahead(model_id, first=False)
 
     def on_yielded(self, yielded: Yielded) -> None:
         """See routing.driver.Observer."""

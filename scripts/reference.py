@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from llmsnap.config.keys import ConfigKey, Section, Sections
+from llmsnap.config.keys import ConfigKey, Section, SectionOrFalse, Sections
 from llmsnap.config.kinds import (
     Choice,
     Choices,
@@ -106,6 +106,7 @@ _VALUES: dict[type[Kind], str] = {
     Size: "size",
     **dict.fromkeys([Texts, Patterns, Sections], "list"),
     **dict.fromkeys([Section, Json, RawNode], "mapping"),
+    SectionOrFalse: "`false`, mapping",
     Unsupported: "",
 }
 

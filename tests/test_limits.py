@@ -138,3 +138,22 @@ def test_kills_for_lack_of_memory_are_counted(tmp_path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/vmstat").write_text("pgfault 7\noom_kill 3\noom_kill_x 9\n")
     assert limits.oom_kills(tmp_path) == 3
+
+
+def test_available_memory_is_the_least_of_the_machine_and_its_cgroups(tmp_path) -> None:
+    def write(path: str, text: str) -> None:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    write("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 900 kB\n")
+    assert limits.memory_available(tmp_path) == 900 * 1024
+    write("proc/self/cgroup", "0::/box\n")
+    write("sys/fs/cgroup/box/memory.max", "800000\n")
+    write("sys/fs/cgroup/box/memory.current", "700000\n")
+    write("sys/fs/cgroup/box/memory.stat", "file 300000\nshmem 100000\n")
+    assert limits.memory_available(tmp_path) == 800_000 - 500_000, (
+        "its files can be dropped, shmem not"
+    )
+    write("sys/fs/cgroup/memory.max", "max\n")
+    assert limits.memory_available(tmp_path) == 300_000

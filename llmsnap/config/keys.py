@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from llmsnap import suggestions
 
-from .kinds import Kind, RawNode, ValueReader
+from .kinds import Flag, Kind, RawNode, ValueReader
 from .nodes import Mapping, Node, Path, Sequence, is_null
 
 MIB = 1024 * 1024
@@ -245,6 +245,16 @@ def _means_api_keys(name: str, node: Node, path: Path) -> bool:
         return True
     below = islice(node.entries, _MOST_BELOW) if isinstance(node, Mapping) else ()
     return any(suggestions.folded(key) in ("apikeys", "apikey") for key in below)
+
+
+class SectionOrFalse(Section):
+    """A section, or ``false``; ``true`` is a section with its defaults."""
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the value of every key, or False."""
+        if isinstance(node, Mapping) or is_null(node):
+            return super().read(node, path, reader)
+        return self.default if Flag(default=True).read(node, path, reader) else False
 
 
 class Sections(Kind):

@@ -11,7 +11,17 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from .expressions import Expression
-from .keys import ConfigKey, Section, Sections, derived, grouped, section_of, setting, stored_values
+from .keys import (
+    ConfigKey,
+    Section,
+    SectionOrFalse,
+    Sections,
+    derived,
+    grouped,
+    section_of,
+    setting,
+    stored_values,
+)
 from .kinds import (
     Choice,
     Choices,
@@ -287,6 +297,23 @@ _NO_CAPABILITIES = Capabilities()
 CAPABILITIES = section_of(Capabilities)
 
 # --- parts of the whole ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAheadConfig:
+    """How files of models are read ahead of their load."""
+
+    max_rate: int = setting(
+        "maxRate",
+        Number(0.0, least=0),
+        "MiB a second that are read at most; 0 is no limit.",
+        unit="MiB",
+        example=500,
+    )
+    """Bytes per second; 0: no limit."""
+
+
+READ_AHEAD = SectionOrFalse(*section_of(ReadAheadConfig).keys.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Values
 from typing import TYPE_CHECKING, Any
 
-from .keys import ConfigKey, Section, Sections
+from .keys import ConfigKey, Section, SectionOrFalse, Sections
 from .kinds import (
     Choice,
     Choices,
@@ -178,6 +178,7 @@ def _words(words: Iterable[str]) -> dict[str, Any]:
 
 _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
     Section: _object,
+    SectionOrFalse: lambda kind: {"anyOf": [{"type": "boolean"}, _object(kind)]},
     Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
     RawNode: _of_node,
     Sizes: lambda _: SIZES_SCHEMA,

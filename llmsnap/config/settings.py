@@ -57,6 +57,7 @@ from .parts import (
     PERFORMANCE,
     PROFILE,
     PROMPT_CACHE,
+    READ_AHEAD,
     SCHEDULER,
     SELECTOR,
     STORE,
@@ -69,6 +70,7 @@ from .parts import (
     PerformanceConfig,
     ProfileConfig,
     PromptCacheConfig,
+    ReadAheadConfig,
     SchedulerConfig,
     SelectorConfig,
     StoreConfig,
@@ -542,6 +544,17 @@ class Config:
         initial=PromptCacheConfig(),
         to=lambda values: PromptCacheConfig(**stored_values(PromptCacheConfig, values)),
     )
+    read_ahead: ReadAheadConfig | None = setting(
+        "readAhead",
+        READ_AHEAD,
+        "The files that the command of a model names are read into the page cache while its load "
+        "waits for another model to leave. `false` switches it off.",
+        initial=ReadAheadConfig(),
+        to=lambda given: (
+            None if given is False else ReadAheadConfig(**stored_values(ReadAheadConfig, given))
+        ),
+    )
+    """None: nothing is read ahead."""
     performance: PerformanceConfig = setting(
         "performance",
         PERFORMANCE,

@@ -3,7 +3,8 @@
 Read ``processes`` (what a process tree holds now), ``gpus`` and ``devices`` (what the machine has,
 and who uses it), ``ledger`` (what each model and what others hold), ``estimate`` (what a command
 will need), ``gguf`` (the metadata that the estimate uses), ``learned`` (what was measured before)
-and ``placement`` (on which devices) in this order. Nothing here decides.
+and ``placement`` (on which devices) in this order; ``pagecache`` reads files ahead. Nothing here
+decides.
 """
 
 from llmsnap.memory.devices import RAM, MachineDevices, find_devices
@@ -22,6 +23,7 @@ from llmsnap.memory.learned import FILE as LEARNED_FILE
 from llmsnap.memory.learned import MOST_FILE_BYTES as MOST_LEARNED_BYTES
 from llmsnap.memory.learned import LearnedNeeds
 from llmsnap.memory.ledger import Occupant, Reading, Stage, UseLedger, take_reading
+from llmsnap.memory.pagecache import lower_priority, mapped_bytes, read_into_cache
 from llmsnap.memory.placement import VISIBLE, ServerFacts, device_variables, examine
 from llmsnap.memory.processes import (
     TreeActivity,
@@ -59,8 +61,11 @@ __all__ = [
     "examine",
     "files_bytes",
     "find_devices",
+    "lower_priority",
+    "mapped_bytes",
     "model_files",
     "program",
+    "read_into_cache",
     "swa_full_bytes",
     "take_reading",
     "tree",

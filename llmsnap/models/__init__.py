@@ -7,6 +7,7 @@ remembers its context and modalities, ``voices`` its voices. ``canary`` asks a s
 answer shows whether it still works, ``checks`` decides when, and remembers what to expect.
 ``promptcache`` keeps over swaps what llama-server has read: ``slots`` makes the calls,
 ``promptplaces`` and ``promptfiles`` say where.
+``readahead`` reads the files of the model that loads next.
 """
 
 from llmsnap.models.checks import ServerChecks
@@ -17,6 +18,7 @@ from llmsnap.models.progress import LoadState
 from llmsnap.models.promptcache import PromptCaches, PromptSummary
 from llmsnap.models.promptfiles import PromptFiles
 from llmsnap.models.promptplaces import folder_of, model_key, stores
+from llmsnap.models.readahead import ReadAhead, ReadAheadTarget
 from llmsnap.models.states import (
     MOVING,
     RESIDENT,
@@ -38,6 +40,8 @@ __all__ = [
     "PromptCaches",
     "PromptFiles",
     "PromptSummary",
+    "ReadAhead",
+    "ReadAheadTarget",
     "ServerChecks",
     "State",
     "Trigger",

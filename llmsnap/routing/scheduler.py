@@ -674,6 +674,11 @@ class Scheduler:
         model = self._state.models.get(model_id)
         return model is not None and model.state is State.READY
 
+    def is_awaited(self, model_id: str) -> bool:
+        """Whether *model_id* is to be loaded, or is being loaded."""
+        model = self._state.models.get(model_id)
+        return model is not None and (model.wanted or model.swap is not None)
+
     def standing(self, model_id: str, now: float) -> Standing:
         """Return how soon *model_id* can serve a further request."""
         self._state.set_clock(now)

@@ -51,6 +51,7 @@ class SimOptions:
     timings: bool = False
 
     load_time: float = 0.0
+    read_model: bool = False
     load_mode: str = "closed"
     prompt_time: float = 0.0
     tokens_per_second: float = 0.0
@@ -214,6 +215,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 def _add_speed(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("speed and size").add_argument
     add("--load-time", type=_amount, metavar="S", help="seconds until it serves")
+    add("--read-model", action="store_true", help="read the file that --model names, as it loads")
     add(
         "--load-mode",
         choices=("closed", "503"),

@@ -23,6 +23,7 @@ from llmsnap.simulator.state import (
     flood,
     leave_later,
     out_of_memory,
+    read_through,
     start_grandchild,
 )
 
@@ -86,6 +87,8 @@ class SimServer:
                 self.state.write_line(line)
             self.state.leave(1)
             return
+        if options.read_model:
+            read_through(options.model)
         gevent.sleep(options.load_time)
         if not options.never_healthy:
             self.state.loaded.set()

@@ -137,6 +137,16 @@ def out_of_memory(full: DeviceFull) -> list[str]:
     ]
 
 
+READ_BYTES = 4 << 20
+
+
+def read_through(path: str) -> None:
+    """Read a file from its begin to its end. Blocks. Raises: OSError."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the path of an option
+        while file.read(READ_BYTES):
+            pass
+
+
 FLOODS_PER_SECOND = 20
 RLIMIT_LOCKS = 10
 """Not in the resource module; llmsnap marks its children with the soft limit."""

@@ -10,6 +10,7 @@ from llmsnap.config import (
     ModelConfig,
     PeerConfig,
     PerformanceConfig,
+    ReadAheadConfig,
     StoreConfig,
 )
 from llmsnap.config.keys import KIB, MIB
@@ -28,6 +29,9 @@ VALUES: list[tuple[str, str, Any]] = [
     ("unloadTimeout: 0", "unload_timeout_s", 10),
     ("queueTimeout: 0", "queue_timeout_s", 0),
     ("globalConcurrencyLimit: 4", "global_concurrency_limit", 4),
+    ("readAhead: {maxRate: 500}", "read_ahead", ReadAheadConfig(500 * MIB)),
+    ("readAhead: true", "read_ahead", ReadAheadConfig()),
+    ("readAhead: 'off'", "read_ahead", None),
     ("logLevel: ' DEBUG '", "log_level", "debug"),
     ("logLevel: noisy", "log_level", "info"),
     ("logTimeFormat: RFC3339", "log_time_format", "rfc3339"),

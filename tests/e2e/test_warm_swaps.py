@@ -2,11 +2,13 @@
 
 import re
 import time
+from pathlib import Path
 
 import gevent
 import pytest
 
 from tests.e2e.harness import Running
+from tests.fakes.cold import cold_file
 
 pytestmark = pytest.mark.e2e
 
@@ -33,6 +35,18 @@ models:
     wakeCheck: false
 """
 
+
+READING = """\
+startPort: {port}
+logLevel: debug
+macros:
+  sim: {sim}
+models:
+  first:
+    cmd: ${{sim}}
+  second:
+    cmd: ${{sim}} --read-model --model FILE
+"""
 
 TOGETHER = """\
 startPort: {port}
@@ -88,6 +102,18 @@ def test_corrupted_wakes_restart_a_model_and_end_its_sleeping(start) -> None:
     assert len(records) == 4, "the questions are no requests"
     assert "hello" in answer(server, "varying")
     assert server.running() == {"varying": "ready"}
+
+
+def test_the_files_of_the_next_model_are_read_while_another_one_answers(
+    start, tmp_path: Path
+) -> None:
+    file = cold_file(tmp_path / "weights.gguf", 3 << 20)
+    server = start(READING.replace("FILE", str(file)))
+    stream = server.chat("first", stream=True, sim_tokens=10, sim_tps=10)
+    next(stream.iter_lines())
+    assert "hello" in answer(server, "second")
+    found = server.wait_output(r"<second> read (\d+) MiB of its files ahead")
+    assert int(found[1]) <= 3
 
 
 @pytest.mark.e2e(limit_s=60)
