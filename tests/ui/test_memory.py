@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -216,32 +216,43 @@ models:
 """
 
 
-def test_what_is_measured_reaches_the_open_page(browser: Any, tmp_path: Path) -> None:
-    devices = tmp_path / "devices.json"
+@pytest.fixture(scope="module")
+def budget(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """A real server with a pretend card of 16 GiB."""
+    folder = tmp_path_factory.mktemp("budget")
+    devices = folder / "devices.json"
     devices.write_text(json.dumps({"gpu0": {"capacity": 16 << 30}}))
     text = BUDGET.format(port=free_ports(10), python=sys.executable)
-    server = servers.serving(tmp_path, text, {"LLMSNAP_DEVICES": f"file:{devices}"})
+    server = servers.serving(folder, text, {"LLMSNAP_DEVICES": f"file:{devices}"})
     server.start()
-    try:
-        browser.visit(server.base, "models")
-        browser.find("[data-device=gpu0] .row", "15 GiB of 16 GiB free")
-        browser.find("[data-model=small] .chip", "needs 4 GiB on gpu0, declared")
-        browser.press("Load small")
-        browser.find("[data-model=small] [data-state=ready]")
-        browser.find("[data-device=gpu0] .part-of-device[title='small 6 GiB, measured now']")
-        hover(browser, "button[aria-label='Load large']")
-        browser.find("[role=tooltip]", "evicts small (")
-        browser.press("Load large")
-        browser.find("[data-device=gpu0] .device-part", "12 GiB")
-        browser.driver.get(f"{server.base}/ui/#/models/large")
-        browser.press(f"Why? Swap {server.get('/api/swaps')['swaps'][-1]['id']}")
-        browser.find("dialog", "large needs 12.0 GiB of gpu0")
-        browser.find("dialog .held-change", "before")
-        browser.press("Close", "dialog")
-        browser.driver.get(f"{server.base}/ui/#/models")
-        browser.press("Load liar")
-        card = browser.find("[data-model=liar] .failure", "Out of memory")
-        assert "it needs 5.5 GiB on gpu0, where 15.0 GiB was free" in card.text
-        browser.find("[data-model=liar] .failure", "It is taken to need")
-    finally:
-        server.stop()
+    yield server
+    browser.driver.get("about:blank")  # a page left open would ask on
+    server.stop()
+
+
+def test_what_is_measured_reaches_the_open_page(browser: Any, budget: Any) -> None:
+    browser.visit(budget.base, "models")
+    browser.find("[data-device=gpu0] .row", "15 GiB of 16 GiB free")
+    browser.find("[data-model=small] .chip", "needs 4 GiB on gpu0, declared")
+    browser.press("Load small")
+    browser.find("[data-model=small] [data-state=ready]")
+    browser.find("[data-device=gpu0] .part-of-device[title='small 6 GiB, measured now']")
+    hover(browser, "button[aria-label='Load large']")
+    browser.find("[role=tooltip]", "evicts small (")
+    browser.press("Load large")
+    browser.find("[data-model=large] [data-state=ready]")
+    browser.find("[data-device=gpu0] .device-part", "12 GiB")
+    swaps = browser.wait(lambda: budget.get("/api/swaps")["swaps"][1:], "the swap to be recorded")
+    browser.driver.get(f"{budget.base}/ui/#/models/large")
+    browser.press(f"Why? Swap {swaps[-1]['id']}")
+    browser.find("dialog", "large needs 12.0 GiB of gpu0")
+    browser.find("dialog .held-change", "before")
+
+
+def test_a_load_that_runs_out_of_memory_says_what_it_needed(browser: Any, budget: Any) -> None:
+    budget.post("/api/models/unload")
+    browser.visit(budget.base, "models")
+    browser.press("Load liar")
+    card = browser.find("[data-model=liar] .failure", "Out of memory")
+    assert "it needs 5.5 GiB on gpu0, where 15.0 GiB was free" in card.text
+    browser.find("[data-model=liar] .failure", "It is taken to need")
