@@ -21,7 +21,7 @@ SPELLINGS = {"--tls-cert": "--tls-cert-file", "--tls-key": "--tls-key-file"}
 """Alternative option names from the documentation of the Go programs."""
 EPILOG = """\
 commands (each has --help):
-  check, doctor, sim, completion, version
+  check, doctor, cache, sim, completion, version
   of a running server: ps, load, sleep, unload, profile, plan, why, logs, bench
 Every option has a twin in the environment: LLMSNAP_CONFIG, LLMSNAP_LISTEN, ...\
 """

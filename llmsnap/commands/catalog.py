@@ -68,6 +68,9 @@ COMMANDS = {
         Takes.FILES,
         waits=True,
     ),
+    "cache": Subcommand(
+        "llmsnap.commands.cache", "the prompts that are kept over swaps", waits=True
+    ),
     "ps": _of_models("ps", "the models of a running server and their state", Takes.NOTHING),
     "load": Subcommand("llmsnap.commands.load", "make a model ready", Takes.MODELS, waits=True),
     "sleep": _of_models("sleep", "put a model to sleep"),
