@@ -535,7 +535,7 @@ class Process:
         handle, _ = self._resident()
         handle.gone.wait(OUTPUT_LIMIT_S)
         error = self._explain_exit(handle)
-        kills = oom_kills() - killed_before
+        kills = oom_kills() - killed_before if handle.local_pid is not None else 0
         sign = sign_of(self._output.tail(SEARCHED_LINES), handle.status, kills)
         if not sign:
             return error

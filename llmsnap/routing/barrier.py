@@ -58,12 +58,16 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A device that lacks room for a load, and what holds most of it."""
+    """A device that lacks room for a load, and what holds most of it.
+
+    *is_back*: not because of the models that left, all of whose memory is free.
+    """
 
     device: str
     free: int
     takes: int
     holders: tuple[Holder, ...]
+    is_back: bool
 
     @property
     def what(self) -> str:
@@ -120,34 +124,36 @@ class Barrier:
         others only go to sleep. Called before either.
         """
         wanted = tuple(room)
-        devices = self._devices() if wanted else {}
-        if not devices:
-            return ()
+        if not stopping:
+            return tuple(Returning(each.device, each.takes) for each in wanted)
+        devices = self._devices()
         pids = {each for pid in stopping if pid is not None for each in tree(pid)}
         is_known = not sleeping and None not in stopping
         found = []
         for each in wanted:
             device = devices.get(each.device)
-            if device is None or not device.total:
+            if device is None:
                 continue
             held = sum(device.pids.get(pid, 0) for pid in pids)
             back = device.free + held - SLACK if held and is_known else None
             found.append(Returning(each.device, each.takes, back))
         return tuple(found)
 
-    def wait(self, returning: Sequence[Returning], hold: Hold) -> None:
+    def wait(self, returning: Sequence[Returning], hold: Hold) -> str:
         """Wait until the memory is back, as long as ``memory`` of the configuration says.
 
+        Returns what is missing where the load begins all the same: nothing more comes back, or
+        ``onStuck`` is ``load``.
         Raises: MemoryHeld with ``onStuck: fail``, QueueTimeout with ``onStuck: wait``.
         """
-        began, said, pause_s = self._clock(), "", FIRST_POLL_S
+        began, said, pause_s, missing = self._clock(), "", FIRST_POLL_S, ""
         while returning and not hold.is_aborted():
             short = self._short(returning)
-            if not short:
+            late = [each for each in short if not each.is_back]
+            if not late or self._is_over(hold.model_id, late, self._clock() - began):
+                missing = "; ".join(each.what for each in short)
                 break
-            reason = "; ".join(map(str, short))
-            if self._is_over(hold.model_id, short, self._clock() - began):
-                break
+            reason = "; ".join(map(str, late))
             if reason != said:
                 said = reason
                 hold.held(reason)
@@ -155,6 +161,7 @@ class Barrier:
             pause_s = min(POLL_S, 2 * pause_s)
         if said and not hold.is_aborted():
             hold.held("")
+        return missing
 
     def _is_over(self, model_id: str, short: list[Shortage], waited_s: float) -> bool:
         """Tell whether the load begins all the same. Raises: see ``wait``."""
@@ -179,11 +186,11 @@ class Barrier:
         found = []
         for each in returning:
             device = devices.get(each.device)
-            if device is None or device.free >= each.takes:
+            if device is None or not device.total or device.free >= each.takes:
                 continue
-            if each.back is None or device.free < each.back:
-                holders = self._holders(device)
-                found.append(Shortage(each.device, device.free, each.takes, holders))
+            is_back = each.back is not None and device.free >= each.back
+            holders = () if is_back else self._holders(device)
+            found.append(Shortage(each.device, device.free, each.takes, holders, is_back))
         return found
 
     def _holders(self, device: DeviceMemory) -> tuple[Holder, ...]:

@@ -248,11 +248,16 @@ class Commands:
 
 @dataclass(slots=True)
 class ActiveSwap:
-    """A swap from its start to its report. *loading_since*: None while it still evicts."""
+    """A swap from its start to its report.
+
+    *loading_since*: None while it still evicts. *missing*: the memory that was not free when the
+    load began all the same; empty: all was.
+    """
 
     effect: StartSwap
     aborted: bool = False
     loading_since: float | None = None
+    missing: str = ""
 
     def begin_loading(self, now: float) -> None:
         """Note that the evictions are over. Raises: LoadAborted when the load was aborted."""
@@ -596,15 +601,14 @@ class Driver:
             process.check_start(leaving)
             returning = self._expect(effect)
             self._evict(effect)
-            if returning:
-                self._hold(swap, returning)
+            self._hold(swap, returning)
             swap.begin_loading(self._clock())
             process.place(effect.device)
             process.ensure_ready()
         except LoadAborted:
             report = msg.LoadCancelled(effect.work, effect.target, self._resting(effect.target))
         except LlmsnapError as error:
-            report = self._failed_load(effect, error)
+            report = self._failed_load(swap, error)
         else:
             kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
             steps = _steps(process.load_steps)
@@ -623,22 +627,25 @@ class Driver:
     def _hold(self, swap: ActiveSwap, returning: Sequence[Returning]) -> None:
         """Wait until the memory for the load is free. Raises: MemoryHeld, QueueTimeout."""
         work, target = swap.effect.work, swap.effect.target
-        if self._barrier is not None:
+        if self._barrier is not None and returning:
             held = Hold(
                 target,
                 lambda why: self._send(msg.LoadHeld(work, target, why)),
                 lambda: swap.aborted,
             )
-            self._barrier.wait(returning, held)
+            swap.missing = self._barrier.wait(returning, held)
 
-    def _failed_load(self, effect: msg.StartSwap, error: LlmsnapError) -> msg.LoadFailed:
+    def _failed_load(self, swap: ActiveSwap, error: LlmsnapError) -> msg.LoadFailed:
         """Return the report of a load that failed with *error*. Blocks briefly."""
+        effect = swap.effect
         if isinstance(error, OutOfMemory) and effect.room:
-            error = error.with_room(shown_room(effect.room))
+            error = error.with_room(swap.missing or shown_room(effect.room))
         log.warning("<%s> load failed: %s", effect.target, in_full(error))
         self._process_of(effect.target).note_files()
         state = self._resting(effect.target)
-        lacked = isinstance(error, OutOfMemory) and self._observer.on_out_of_memory(effect.target)
+        # Without the memory that it was promised, it says nothing of what the model needs.
+        teaches = isinstance(error, OutOfMemory) and not swap.missing
+        lacked = teaches and self._observer.on_out_of_memory(effect.target)
         return msg.LoadFailed(effect.work, effect.target, error, state, lacked)
 
     def _finish_swap(self, report: msg.LoadDone | msg.LoadFailed | msg.LoadCancelled) -> None:

@@ -119,7 +119,9 @@ def test_a_load_waits_for_memory_that_comes_back_late_or_as_long_as_it_may(
     assert server.chat("stuck").status_code == 200
     beside = server.chat("large")
     assert beside.status_code == 502
-    assert "cudaMalloc failed" in beside.text
+    assert "(cudaMalloc failed): ended with exit code 1; gpu0 has 8.0 GiB free" in beside.text
+    outcomes = [each["outcome"] for each in swaps_to(server, "large")]
+    assert outcomes == ["done", "failed", "done", "failed"], "the last one teaches nothing"
     server.wait_output(r"loaded although memory is not free: gpu0 has 8.0 GiB free.*MiB")
 
 

@@ -49,7 +49,8 @@ class Machine:
     def swap(self, *victims: int | None, sleeping: bool = False) -> list[str]:
         """Return the reasons that the load was held for."""
         returning = self.barrier.expect(ROOM, victims, sleeping=sleeping)
-        self.barrier.wait(returning, Hold("b", self.said.append, lambda: self.aborted))
+        hold = Hold("b", self.said.append, lambda: self.aborted)
+        self.missing = self.barrier.wait(returning, hold)
         return self.said
 
 
@@ -72,11 +73,23 @@ def test_a_load_begins_when_there_is_enough_or_all_is_back(
     assert Machine(*readings).swap(*victims) == said
 
 
+def test_a_load_beside_a_program_that_took_the_room_is_known_to_lack_it() -> None:
+    machine = Machine(gpu(2, victim=4, other=10), gpu(6, other=10))
+    machine.swap(ME)
+    assert machine.missing == "gpu0 has 6.0 GiB free of 8.0 GiB"
+    machine = Machine(gpu(4, victim=12), gpu(16))
+    machine.swap(ME)
+    assert machine.missing == ""
+
+
 def test_only_what_is_measured_is_waited_for() -> None:
     other = Machine(DeviceMemory("gpu1", 16 * GIB, 16 * GIB))
     unknown = Machine(DeviceMemory("gpu0", 0, 0))
     assert other.swap(ME) == unknown.swap(ME) == []
-    assert Barrier(tuple, Config, dict).expect(ROOM, [ME], sleeping=False) == ()
+    blind = Barrier(tuple, Config, dict)
+    assert blind.expect(ROOM, [ME], sleeping=False) == ()
+    held = Hold("b", str, lambda: False)
+    assert blind.wait(blind.expect(ROOM, [], sleeping=False), held) == ""
 
 
 def test_what_a_sleeping_model_keeps_is_not_taken_for_returned() -> None:
@@ -88,7 +101,9 @@ def test_what_a_sleeping_model_keeps_is_not_taken_for_returned() -> None:
 def test_memory_that_stays_away_is_loaded_beside_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert Machine(gpu(4, victim=12), gpu(4, other=12)).swap(ME) == [FULL, ""]
+    machine = Machine(gpu(4, victim=12), gpu(4, other=12))
+    assert machine.swap(ME) == [FULL, ""]
+    assert machine.missing == "gpu0 has 4.0 GiB free of 8.0 GiB"
     (record,) = caplog.records
     assert record.getMessage() == f"<b> loaded although memory is not free: {FULL}"
 

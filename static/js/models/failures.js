@@ -30,7 +30,7 @@ const CAUSES = [
 const KILLED = /\b(SIGKILL|exit code 137)\b/;
 
 function causeOf(headline, output) {
-  const found = CAUSES.find(([pattern]) => pattern.test(output));
+  const found = CAUSES.find(([pattern]) => pattern.test(`${headline}\n${output}`));
   if (found) return { cause: found[1], fix: found[2] };
   if (KILLED.test(headline)) return { cause: "Killed, probably by the system for lack of memory", fix: "Unload other models, or use a smaller model or context." };
   return { cause: "", fix: "" };
