@@ -17,7 +17,7 @@ import llmsnap
 from llmsnap.event_loop import watch_loop
 from tests.fakes.wire import WireServer
 
-UNIT_LIMIT_S = 60 if "LLMSNAP_RAY" in os.environ else 5
+UNIT_LIMIT_S = 60 if {"LLMSNAP_RAY", "LLMSNAP_SLURM"} & os.environ.keys() else 5
 E2E_LIMIT_S = 60
 
 

@@ -18,11 +18,17 @@ META = {"Slurm": {"release": "22.05.8", "version": {"major": 22, "minor": 5, "mi
 class FakeSlurm(FakeRay):
     """A controller at ``url``, with two nodes of two GPUs each."""
 
+    user = USER
+
     def __init__(self, version: int = 38) -> None:
         self.version = version
         self.ends: dict[str, str] = {}
         """States in which jobs end instead, by name."""
         super().__init__()
+
+    def hold(self) -> None:
+        """Give no job a node, until ``close``."""
+        self.is_stuck = True
 
     @property
     def is_structured(self) -> bool:

@@ -30,10 +30,9 @@ from llmsnap.launchers.cluster.slurm import SlurmEngine
 from llmsnap.models import Process, State
 from llmsnap.tasks import TaskGroup
 from tests.fakes.ports import free_port
-from tests.launchers.fake_ray import TOKEN
-from tests.launchers.fake_slurm import USER, FakeSlurm
 from tests.launchers.job_launcher import JobLauncher
 from tests.launchers.real_ray import ray_cluster
+from tests.launchers.real_slurm import slurm_cluster
 
 
 @dataclass(frozen=True)
@@ -74,19 +73,20 @@ class RayLauncher(ClusterLauncher):
 
 
 class SlurmLauncher(ClusterLauncher):
-    """The launcher for Slurm, with a cluster of its own, whose jobs push their output."""
+    """The launcher for Slurm, whose jobs push their output."""
 
     def __init__(self, owner: str) -> None:
-        self.slurm = FakeSlurm()
+        self.slurm = slurm_cluster()
         settings = LauncherConfig(
-            *("hpc", "slurm", self.slurm.url, TOKEN),
-            user=USER,
+            *("hpc", "slurm", self.slurm.url, self.slurm.token),
+            user=self.slurm.user,
             log_address_given=f"127.0.0.1:{free_port()}",
         )
         super().__init__(settings, SlurmEngine(settings, Owner(owner)), Owner(owner))
 
     def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
-        self.slurm.is_stuck = spec.cmd == "wait"
+        if spec.cmd == "wait":
+            self.slurm.hold()
         return super().start(spec, output, cancelled)
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ LAUNCHERS = [
         "slurm",
         SlurmLauncher,
         runs="sleep 60",
-        serves=f"{sys.executable} -m http.server --bind 127.0.0.1 PORT",
+        serves=f"{sys.executable} -m http.server PORT",
         waits="wait",
         speaks="sh -c 'echo word; sleep 60'",
         fails="sh -c 'exit 3'",

@@ -1,0 +1,189 @@
+"""A real Slurm cluster of two nodes on this machine, for ``make e2e-cluster``.
+
+LLMSNAP_SLURM wants it; Debian's packages slurmctld, slurmd, slurmrestd, slurm-client,
+slurm-wlm-jwt-plugin and munge have to be installed. Everything runs as the present user, in a
+folder of its own. The nodes have addresses from 127.0.0.21 on, and pretended GPUs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import getpass
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gevent
+import requests
+from gevent import subprocess
+
+from tests.launchers.fake_slurm import FakeSlurm
+
+VARIABLE = "LLMSNAP_SLURM"
+CONTROLLER_PORT, REST_PORT = 26817, 26820
+UP_LIMIT_S = 30
+NODES = ("n1", "n2")
+CONFIG = """\
+ClusterName=llmsnap
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={folder}/jwt.key
+SlurmctldPort={port}
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+SlurmdParameters=config_overrides
+MailProg=/bin/true
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+ReturnToService=2
+KillWait=5
+SlurmdTimeout=10
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+PartitionName=gpu Nodes=ALL Default=YES PriorityTier=1 MaxTime=INFINITE
+PartitionName=high Nodes=ALL PriorityTier=10 MaxTime=INFINITE
+"""
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.2{number} Port={port} CPUs=4 Gres=gpu:2\n"
+)
+GRES = "NodeName={name} Name=gpu File={folder}/{name}-gpu[0-1]\n"
+
+
+class RealSlurm:
+    """A controller, its REST interface, and two nodes with two GPUs each."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp"))  # its paths must be short
+        self.folder.chmod(0o755)
+        self.user = getpass.getuser()
+        self.url = f"http://127.0.0.1:{REST_PORT}"
+        self._env = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        self._write_files()
+        self.munge = self._start_munge()
+        self.wait_for((self.folder / "munge.socket").exists)
+        self.controller = self.start_controller()
+        self.daemons = {name: self.start_daemon(name) for name in NODES}
+        self.rest = self._start(
+            *("slurmrestd", "-a", "rest_auth/jwt", "-s", "openapi/v0.0.38"),
+            f"127.0.0.1:{REST_PORT}",
+            SLURM_JWT="daemon",
+            SLURMRESTD_SECURITY="disable_user_check",
+        )
+        self.wait_for(
+            lambda: self.run("sinfo", "-h", "-N", "-p", "gpu").count("idle") == len(NODES)
+        )
+        self.token = self.run("scontrol", "token", "lifespan=86400").strip().partition("=")[2]
+        self.wait_for(lambda: self.call("ping"))
+
+    def _write_files(self) -> None:
+        facts = {"folder": self.folder, "host": socket.gethostname(), "user": self.user}
+        text, gres = CONFIG.format(**facts, port=CONTROLLER_PORT), "AutoDetect=off\n"
+        for number, name in enumerate(NODES, 1):
+            port = CONTROLLER_PORT + number
+            text += NODE.format(**facts, name=name, number=number, port=port)
+            gres += GRES.format(**facts, name=name)
+            (self.folder / f"spool-{name}").mkdir()
+            for gpu in (0, 1):
+                (self.folder / f"{name}-gpu{gpu}").touch()
+        (self.folder / "state").mkdir()
+        (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "gres.conf").write_text(gres)
+        for name, size in (("munge.key", 1024), ("jwt.key", 32)):
+            (self.folder / name).write_bytes(secrets.token_bytes(size))
+            (self.folder / name).chmod(0o600)
+
+    def _start_munge(self) -> Any:
+        names = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log"}
+        names["seed-file"] = "seed"
+        files = [f"--{option}={self.folder}/munge.{end}" for option, end in names.items()]
+        return self._start("munged", "--foreground", "--force", "--num-threads=1", *files)
+
+    def start_controller(self) -> Any:
+        return self._start("slurmctld", "-D")
+
+    def start_daemon(self, name: str) -> Any:
+        return self._start("slurmd", "-D", "-N", name)
+
+    def _start(self, *command: str, **env: str) -> Any:
+        program = shutil.which(command[0], path="/usr/sbin:/usr/bin") or command[0]
+        with (self.folder / f"{command[0]}.out").open("a") as log:
+            return subprocess.Popen(
+                [program, *command[1:]],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**self._env, **env},
+                start_new_session=True,
+            )
+
+    def run(self, *command: str) -> str:
+        """The output of one of Slurm's commands."""
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
+        return str(done.stdout)
+
+    def call(self, path: str) -> Any:
+        headers = {"X-SLURM-USER-NAME": self.user, "X-SLURM-USER-TOKEN": self.token}
+        with contextlib.suppress(requests.RequestException):
+            reply = requests.get(f"{self.url}/slurm/v0.0.38/{path}", headers=headers, timeout=5)
+            return reply.json() if reply.ok else None
+        return None
+
+    def states(self) -> list[str]:
+        return sorted(job["job_state"] for job in (self.call("jobs") or {"jobs": []})["jobs"])
+
+    def wait_for(self, fact: Any) -> None:
+        deadline = time.monotonic() + UP_LIMIT_S
+        while not fact():
+            assert time.monotonic() < deadline, f"Slurm is not there yet: {self.folder}"
+            gevent.sleep(0.1)
+
+    def hold(self) -> None:
+        """Give no job a node, until ``close``."""
+        self.run("scontrol", "update", "partition=gpu", "state=down")
+
+    def close(self) -> None:
+        """Leave the cluster to the next test."""
+        self.run("scontrol", "update", "partition=gpu", "state=up")
+
+    def shut_down(self) -> None:
+        self.run("scancel", "--me")
+        for process in (self.rest, *self.daemons.values(), self.controller, self.munge):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def _real() -> RealSlurm:
+    cluster = RealSlurm()
+    atexit.register(cluster.shut_down)
+    return cluster
+
+
+def is_real() -> bool:
+    return VARIABLE in os.environ
+
+
+def slurm_cluster() -> FakeSlurm | RealSlurm:
+    """A cluster for one test: the real one if that is wanted."""
+    return _real() if is_real() else FakeSlurm()
