@@ -12,6 +12,7 @@ PYTEST_ARGS ?=
 BENCH ?= run
 KILLS ?= 200
 RAY := 2.60.0
+SLURM := slurmctld slurmd slurmrestd slurm-client slurm-wlm-jwt-plugin munge
 # The others name their servers; `make e2e` runs them.
 BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_client_matrix.py %/test_kills.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py %/test_cluster.py,$(wildcard tests/e2e/test_*.py))
 
@@ -110,12 +111,13 @@ e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a
 	$(call say,end-to-end tests behind gunicorn)
 	@LLMSNAP_TEST_SERVER=gunicorn $(BIN)/python scripts/side_by_side.py e2e $(BEHIND_GUNICORN) $(PYTEST_ARGS)
 
-e2e-cluster: dev  ## a real Ray cluster: placing, swaps, and what is left when parts of it are killed (Linux, root)
+e2e-cluster: dev  ## real clusters of Ray and Slurm: placing, swaps, and what is left when parts of it are killed (Linux, root)
 	@$(ENVIRONMENT) demo?
 	@test -x build/ray/bin/ray || { $(PYTHON) -m venv build/ray && build/ray/bin/pip install -q "ray[default]==$(RAY)"; }
 	$(call say,tests on a real cluster)
-	LLMSNAP_RAY=build/ray $(BIN)/python -m pytest -q -k ray --durations=10 $(PYTEST_ARGS) tests/launchers/test_contract.py
-	LLMSNAP_RAY=build/ray $(BIN)/python -m pytest -q -m e2e --durations=10 $(PYTEST_ARGS) tests/e2e/test_cluster.py
+	@test -x /usr/sbin/slurmctld || { echo "first: apt install $(SLURM)"; exit 1; }
+	LLMSNAP_RAY=build/ray LLMSNAP_SLURM=1 $(BIN)/python -m pytest -q -k "ray or slurm" --durations=10 $(PYTEST_ARGS) tests/launchers/test_contract.py
+	LLMSNAP_RAY=build/ray LLMSNAP_SLURM=1 $(BIN)/python -m pytest -q -m e2e --durations=10 $(PYTEST_ARGS) tests/e2e/test_cluster.py
 
 kills: dev  ## kill llmsnap 200 times at random moments (KILLS=N) and look for what is left
 	LLMSNAP_KILLS=$(KILLS) $(BIN)/python -m pytest -q -m e2e -k nothing_outlives $(PYTEST_ARGS) tests/e2e/test_kills.py

@@ -1,4 +1,4 @@
-"""llmsnap with models on a cluster: a Ray that is played, or with LLMSNAP_RAY a real one."""
+"""llmsnap with models on a cluster: Ray and Slurm, played, or real with LLMSNAP_RAY and _SLURM."""
 
 import json
 import os
@@ -17,14 +17,16 @@ import pytest
 from tests.e2e.harness import ROOT, Running, is_alive
 from tests.fakes.ports import free_ports
 from tests.launchers.fake_ray import FakeRay
-from tests.launchers.real_ray import RealRay, is_real, ray_cluster
+from tests.launchers.fake_slurm import FakeSlurm
+from tests.launchers.real_ray import RealRay, kill, ray_cluster
+from tests.launchers.real_slurm import RealSlurm, slurm_cluster
 
 pytestmark = pytest.mark.e2e(limit_s=120)
 SIM = f"{sys.executable} -m llmsnap.simulator --host ${{HOST}} --port ${{PORT}} --echo-requests"
 MODELS = """\
 startPort: PORT0
 launchers:
-  farm: {{type: ray, address: "URL", token: t0ken, placementTimeout: 20, MORE}}
+  farm: {{LAUNCHER, placementTimeout: 20, MORE}}
 macros: {{far: SIM}}
 models:
   a: {{cmd: "${{far}} --model a", launcher: farm, resources: {{gpus: 1}}, unloadTimeout: 2}}
@@ -33,12 +35,21 @@ models:
 groups: {{pair: {{members: [a, b]}}}}
 """
 GONE_S = 10.0
-really = pytest.mark.skipif(not is_real(), reason="needs a real cluster: make e2e-cluster")
+CLUSTERS = {"ray": ray_cluster, "slurm": slurm_cluster}
+really = pytest.mark.usefixtures("real")
+on_ray = pytest.mark.parametrize("cluster", ["ray"], indirect=True)
+on_slurm = pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
 
 
 @pytest.fixture
-def ray() -> Iterator[FakeRay | RealRay]:
-    cluster = ray_cluster()
+def real(cluster: Any) -> None:
+    if isinstance(cluster, FakeRay):
+        pytest.skip("needs a real cluster: make e2e-cluster")
+
+
+@pytest.fixture(params=list(CLUSTERS))
+def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
+    cluster = CLUSTERS[request.param]()
     yield cluster
     deadline = time.monotonic() + GONE_S
     while servers() and time.monotonic() < deadline:
@@ -59,14 +70,25 @@ def servers() -> list[int]:
 
 
 @pytest.fixture
-def run(ray: FakeRay | RealRay, start: Callable[..., Running]) -> Callable[..., Running]:
-    port = str(free_ports(10))
+def run(cluster: Any, start: Callable[..., Running]) -> Callable[..., Running]:
+    port = free_ports(10)
+    settings = launcher(cluster, port + 9)
 
     def started(more: str = "", *options: str) -> Running:
-        text = MODELS.replace("URL", ray.url).replace("MORE", more).replace("SIM", SIM_TEXT)
-        return start(text.replace("PORT0", port), *options)
+        text = MODELS.replace("LAUNCHER", settings).replace("MORE", more).replace("SIM", SIM_TEXT)
+        return start(text.replace("PORT0", str(port)), *options)
 
     return started
+
+
+def launcher(cluster: Any, log_port: int) -> str:
+    """The settings of a launcher that uses *cluster*."""
+    text = f'address: "{cluster.url}", token: {cluster.token}, '
+    if isinstance(cluster, (FakeSlurm, RealSlurm)):
+        text += f'type: slurm, user: {cluster.user}, logAddress: "127.0.0.1:{log_port}"'
+    else:
+        text += "type: ray"
+    return text
 
 
 SIM_TEXT = '"' + SIM.replace("{", "{{").replace("}", "}}") + '"'
@@ -94,7 +116,7 @@ def test_a_model_on_a_cluster_answers_with_its_own_key_and_shows_where_it_runs(
     assert len(key) == 64
     found = entry(server, "a")
     assert (found["launcher"], found["phase"], found["engine"]) == ("farm", "", "")
-    assert found["node"].startswith("127.0.0.")
+    assert found["node"]
     assert key not in str(server.get("/running").json()) + server.output
     assert key not in server.get("/api/captures/0").text
 
@@ -158,9 +180,11 @@ def test_servers_stay_when_llmsnap_ends_if_the_settings_say_so(
 
 
 @really
+@on_ray
 def test_a_lost_node_costs_the_requests_on_it_and_no_other(
-    run: Callable[..., Running], ray: RealRay
+    run: Callable[..., Running], cluster: RealRay
 ) -> None:
+    ray = cluster
     server = run()
     assert server.chat("a").status_code == 200
     host = entry(server, "a")["node"]
@@ -174,9 +198,11 @@ def test_a_lost_node_costs_the_requests_on_it_and_no_other(
 
 
 @really
+@on_ray
 def test_a_head_that_dies_costs_nothing_but_starts(
-    run: Callable[..., Running], ray: RealRay
+    run: Callable[..., Running], cluster: RealRay
 ) -> None:
+    ray = cluster
     if ray.redis is None:
         pytest.skip("needs redis-server")
     server = run("lostAfter: 120")
@@ -192,20 +218,79 @@ def test_a_head_that_dies_costs_nothing_but_starts(
 
 
 @really
+@on_slurm
+def test_a_controller_that_is_killed_costs_nothing_but_starts(
+    run: Callable[..., Running], cluster: RealSlurm
+) -> None:
+    server = run("lostAfter: 120")
+    assert server.chat("a").status_code == 200
+    (pid,) = servers()
+    cluster.wait_saved()
+    kill(cluster.controller)
+    server.wait_for(lambda: entry(server, "a")["engine"])
+    assert server.chat("a").status_code == 200, "requests do not need the engine"
+    cluster.controller = cluster.start_controller()
+    cluster.wait_for(lambda: cluster.call("ping"))
+    assert server.chat("b").status_code == 200, "and it is stopped for another one"
+    assert not is_alive(pid)
+
+
+@really
+@on_slurm
+def test_a_daemon_of_a_node_that_is_killed_costs_nothing(
+    run: Callable[..., Running], cluster: RealSlurm
+) -> None:
+    server = run()
+    assert server.chat("a").status_code == 200
+    (pid,) = servers()
+    node = entry(server, "a")["node"]
+    kill(cluster.daemons[node])
+    assert server.chat("a").status_code == 200
+    cluster.daemons[node] = cluster.start_daemon(node)
+    cluster.wait_for(lambda: "down" not in cluster.run("sinfo", "-h", "-N"))
+    assert servers() == [pid]
+    assert server.chat("b").status_code == 200
+    assert not is_alive(pid)
+
+
+@really
+@on_slurm
+def test_a_job_that_is_preempted_or_cancelled_is_started_again(
+    run: Callable[..., Running], cluster: RealSlurm
+) -> None:
+    server = run()
+    answer = server.chat("a")
+    assert answer.status_code == 200, answer.text + server.output
+    (pid,) = servers()
+    options = ["-p", "high", "--gpus-per-node=2", "-N2", "--exclusive", "-o", "/dev/null"]
+    cluster.run("sbatch", *options, "--wrap", "sleep 600")
+    server.wait_for(lambda: not entry(server, "a"))
+    assert not is_alive(pid)
+    assert "preempted" in server.output
+    cluster.run("scancel", "--me", "-p", "high")
+    cluster.wait_for(lambda: not cluster.run("squeue", "-h"))
+    answer = server.chat("a")
+    assert answer.status_code == 200, answer.text + server.output
+    cluster.run("scancel", "--me")
+    server.wait_for(lambda: not entry(server, "a"))
+    server.wait_for(lambda: server.chat("a").status_code == 200)  # after a back-off
+
+
+@really
 def test_a_real_model_is_swapped_on_the_cluster_as_on_this_machine(
-    start: Callable[..., Running], ray: RealRay
+    start: Callable[..., Running], cluster: Any
 ) -> None:
     script = [sys.executable, str(ROOT / "scripts" / "demo.py"), "env"]
     found = json.loads(subprocess.run(script, capture_output=True, check=True).stdout)
     if found["why_simulated"]:
         pytest.skip(f"no real model: {found['why_simulated']}")
     command = (
-        f"{found['LLMSNAP_DEMO_SERVER']} --model '{found['LLMSNAP_DEMO_MODEL']}' --port ${{PORT}}"
+        f"{found['LLMSNAP_DEMO_SERVER']} --model '{found['LLMSNAP_DEMO_MODEL']}' --host ${{HOST}} --port ${{PORT}}"
         " --threads 1 --no-repack --no-ui --ctx-size 512 --predict 4"
     )
     names = ("near-1", "near-2", "far-1", "far-2")
-    text = f"startPort: {free_ports(10)}\nlaunchers:\n  farm:\n    type: ray\n"
-    text += f"    address: {ray.url}\n    token: t0ken\nmodels:\n"
+    port = free_ports(10)
+    text = f"startPort: {port}\nlaunchers:\n  farm: {{{launcher(cluster, port + 9)}}}\nmodels:\n"
     for name in names:
         text += f'  {name}:\n    cmd: "{command}"\n'
         if name.startswith("far"):

@@ -147,6 +147,14 @@ class RealSlurm:
             return reply.json() if reply.ok else None
         return None
 
+    def wait_saved(self) -> None:
+        """Wait until the controller has written its jobs to disk, which it does each 5 s."""
+        began = time.time()
+        self.run("scontrol", "update", "partition=high", "state=up")
+        self.run("scontrol", "reconfigure")
+        file = self.folder / "state" / "job_state"
+        self.wait_for(lambda: file.exists() and file.stat().st_mtime > began)
+
     def states(self) -> list[str]:
         return sorted(job["job_state"] for job in (self.call("jobs") or {"jobs": []})["jobs"])
 

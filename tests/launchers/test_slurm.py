@@ -108,6 +108,15 @@ def test_a_server_runs_and_stops_by_either_interface(tmp_path: Path, version: in
         site.close()
 
 
+def test_a_server_that_its_engine_ended_says_why(site: Site) -> None:
+    job = site.start("sleep 60")
+    site.slurm.ends[job.job_id] = "PREEMPTED"
+    (played,) = site.slurm.jobs.values()
+    played.popen.terminate()
+    wait(job.gone.is_set)
+    assert str(job.status) == "another job took its resources (preempted)"
+
+
 WANTS = Resources(
     gpus=2, cpus=3.5, ram_bytes=3 << 20, labels={"zone": "z1", "kind": "h100"}, custom={"shard": 4}
 )

@@ -49,7 +49,8 @@ class JobView:
 
     *host* is the address of its machine, *node* the name for users, *node_id* the engine's. *code*
     is the exit code; without one, *reason* says how it ended. *was_stopped*: by a request to stop;
-    *is_lost*: with its machine, or without having had one.
+    *was_evicted*: by the engine, for *reason*, whatever the server did then; *is_lost*: with its
+    machine, or without having had one.
     """
 
     id: str
@@ -60,6 +61,7 @@ class JobView:
     code: int | None = None
     reason: str = ""
     was_stopped: bool = False
+    was_evicted: bool = False
     is_lost: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
 

@@ -253,6 +253,8 @@ class ClusterJob:
 def status_of(view: JobView, code: int | None) -> ExitStatus:
     """Return how a job ended; *code* is what its runner printed."""
     code = view.code if code is None else code
+    if view.was_evicted:
+        return ExitStatus(reason=view.reason)
     if code is None:
         return ExitStatus(reason="a stop" if view.was_stopped else view.reason)
     name = ""

@@ -207,6 +207,7 @@ class SlurmEngine:
             code=code_of(entry) if phase is JobPhase.ENDED and "CANCELLED" not in states else None,
             reason=reason_of(entry, states),
             was_stopped="CANCELLED" in states,
+            was_evicted=not states.isdisjoint(ENDED_BY_OTHERS),
             is_lost=not LOST.isdisjoint(states),
             metadata=metadata_in(entry),
         )
