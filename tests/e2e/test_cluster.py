@@ -285,8 +285,8 @@ def test_a_real_model_is_swapped_on_the_cluster_as_on_this_machine(
     if found["why_simulated"]:
         pytest.skip(f"no real model: {found['why_simulated']}")
     command = (
-        f"{found['LLMSNAP_DEMO_SERVER']} --model '{found['LLMSNAP_DEMO_MODEL']}' --host ${{HOST}} --port ${{PORT}}"
-        " --threads 1 --no-repack --no-ui --ctx-size 512 --predict 4"
+        f"{found['LLMSNAP_DEMO_SERVER']} --model '{found['LLMSNAP_DEMO_MODEL']}'"
+        " --host ${HOST} --port ${PORT} --threads 1 --no-repack --no-ui --ctx-size 512 --predict 4"
     )
     names = ("near-1", "near-2", "far-1", "far-2")
     port = free_ports(10)
