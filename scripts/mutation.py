@@ -30,12 +30,13 @@ COPY = ROOT / "build" / f"mutation-{sys.argv[1] if len(sys.argv) > 1 else ''}"
 LIMIT_S = 120
 """Seconds after which tests are treated as caught in a loop, which counts as detected."""
 
-ROUTING = ["scheduler", "swaps", "state", "timing", "policies", "residency", "explain"]
+ROUTING = ["scheduler", "swaps", "state", "entries", "timing", "policies", "residency", "explain"]
+PLANNER = ["residency", "matrix", "memory", "cover", "preview", "together"]
 PARTS = {
     "routing": ([f"routing/{name}.py" for name in ROUTING], "tests/routing/test_*.py"),
     "residency": (
-        [f"routing/{name}.py" for name in ("residency", "matrix", "memory", "cover")],
-        "tests/routing/test_[cmr]*.py",
+        [f"routing/{name}.py" for name in PLANNER],
+        "tests/routing/test_[cmrt]*.py",
     ),
     "http1": (["server/http1.py"], "tests/server/test_[hr]*.py"),
 }

@@ -122,8 +122,14 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "expression": plan.allowed.expression,
             "combination": list(plan.allowed.combination),
         }
-    if plan.room is not None:
-        found["device"] = plan.room.device
+    room = plan.room
+    if room is not None:
+        found["device"] = room.device
+        found["takes"] = dict(zip(room.names, room.takes, strict=True))
+        found["left"] = dict(zip(room.names, room.left, strict=True))
+        found["frees"] = {
+            each.model_id: dict(zip(room.names, each.size, strict=True)) for each in room.frees
+        }
     return found
 
 

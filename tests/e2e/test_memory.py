@@ -32,6 +32,24 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def whole_activity(server: Running) -> list[dict[str, Any]]:
+    return server.get("/api/activity?limit=1000").json()["records"]
+
+
+def bound_ms(swaps: list[dict[str, Any]], records: list[dict[str, Any]]) -> float:
+    """How long the first of a queue waits at most, with all other models before it.
+
+    The rule is that of tests/routing/test_bound.py.
+    """
+    spans = [
+        sum(phase["ms"] for phase in each["phases"] if phase["name"] not in {"wait", "drain"})
+        for each in swaps
+    ]
+    swap_ms = max(5000.0, *spans)  # 5 s stand for a load never measured
+    answer_ms = max(each["duration_ms"] - each["queue_ms"] - each["load_ms"] for each in records)
+    return swap_ms + len(SIZES) * (2 * swap_ms + answer_ms + swap_ms)
+
+
 CONFIG = """\
 startPort: {port}
 routing: {{router: {{use: memory}}}}
@@ -51,17 +69,29 @@ def server(tmp_path: Path, cards: Path) -> Iterator[Running]:
         yield running
 
 
+REQUESTS, AT_ONCE = 500, 125
+
+
 @pytest.mark.e2e(limit_s=120)
 def test_two_cards_are_never_overbooked_and_no_model_leaves_without_need(server: Running) -> None:
     def client(number: int) -> list[str]:
         chance = random.Random(number)
-        models = [f"m{chance.randrange(len(SIZES))}" for _ in range(5)]
+        models = [f"m{chance.randrange(len(SIZES))}" for _ in range(REQUESTS // AT_ONCE)]
         answers = [server.chat(model) for model in models]
         return [each.text for each in answers if each.status_code != 200]
 
-    tasks = [gevent.spawn(client, number) for number in range(30)]
+    tasks = [gevent.spawn(client, number) for number in range(AT_ONCE)]
     gevent.joinall(tasks, raise_error=True)
     assert [text for task in tasks for text in task.value] == []  # none ran out of memory
+    swaps = server.get("/api/swaps").json()["swaps"]
+    for plan in (each["plan"] for each in swaps if each["evicted"]):
+        for frees in plan["frees"].values():
+            spared = [plan["left"][name] - size for name, size in frees.items()]
+            assert min(spared) < 0, "without this victim there was room"
+    records = [each for each in whole_activity(server) if each["status"] == 200]
+    assert len(records) == REQUESTS
+    longest_ms = max(each["queue_ms"] + each["load_ms"] for each in records)
+    assert longest_ms <= bound_ms(swaps, records)
     refused = server.chat("huge")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_does_not_fit")
     assert refused.headers["x-should-retry"] == "false"

@@ -201,6 +201,10 @@ def test_a_preview_supposes_other_capacities_and_other_models() -> None:
         found = preview("b", machine.now, running, capacities)
         assert found is not None
         assert found["victims"] == victims
+    now = preview("b", machine.now)
+    assert now is not None
+    assert (now["takes"], now["left"]) == ({"gpu0": 10 * GIB}, {"gpu0": 6 * GIB})
+    assert now["frees"] == {"a": {"gpu0": 10 * GIB}}
     never = preview("b", machine.now, None, {"gpu0": 4 * GIB})
     assert never is not None
     assert never["answer"] == "never_fits"

@@ -84,8 +84,8 @@ def model_rules(draw: st.DrawFn, model_id: str) -> ModelRules:
 
 
 @st.composite
-def budgets(draw: st.DrawFn) -> Memory:
-    """Draw a machine and what models take on it; some may never fit."""
+def budgets(draw: st.DrawFn, *, pins: bool = True) -> Memory:
+    """Draw a machine and what models take on it; some may never fit, or, with *pins*, leave."""
     devices = [
         Device("gpu0", draw(st.integers(4, 12)), others=draw(st.integers(0, 2))),
         Device("gpu1", draw(st.integers(4, 12)), reserve=1),
@@ -106,7 +106,7 @@ def budgets(draw: st.DrawFn) -> Memory:
                 anywhere=draw(st.sampled_from([0, 0, 3])),
                 asleep=(Share("ram", draw(st.integers(0, 4))),),
                 is_known=draw(st.sampled_from([True, True, True, False])),
-                is_pinned=draw(st.sampled_from([False, False, True])),
+                is_pinned=pins and draw(st.sampled_from([False, False, True])),
                 evict_cost=draw(st.sampled_from([1.0, 5.0])),
                 apart=draw(st.sampled_from(["", "", "one"])),
             )
