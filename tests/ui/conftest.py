@@ -11,6 +11,7 @@ from tests.ui import servers
 
 try:
     from tests.ui import browser as browsing
+    from tests.ui import firefox as firefoxes
 except ImportError:  # selenium is an extra for developers
     browsing = None  # type: ignore[assignment]
 
@@ -20,7 +21,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     if any("browser tests skipped" in str(report.longrepr) for report in skipped):
         terminalreporter.write_sep("!", "THE BROWSER TESTS DID NOT RUN")
-        terminalreporter.write_line("Debian: apt-get install chromium chromium-driver")
+        terminalreporter.write_line("Debian: apt-get install chromium chromium-driver firefox-esr")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +35,17 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def fake(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def firefox() -> Iterator[Any]:
+    why = "no selenium here: install the dev extra" if browsing is None else ""
+    if why or not firefoxes.program():
+        pytest.skip(f"browser tests skipped: {why or 'no firefox-esr on this machine'}")
+    found = firefoxes.Firefox()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     server = servers.fake(tmp_path_factory.mktemp("fake"))
     server.start()
     yield server
@@ -47,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
-def server(browser: Any, folder: Any) -> Iterator[servers.Server]:
+def server(folder: Any) -> Iterator[servers.Server]:
     found = servers.real(folder)
     found.start()
     yield found
