@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.ui import servers
 
@@ -39,13 +40,18 @@ def test_a_flood_of_lines_leaves_few_in_the_document_and_the_page_alive(
 def test_lines_of_all_models_say_who_wrote_them_when_and_lead_on(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "logs?view=upstream")
     line = browser.find(".log-line", "task 599")
-    assert line.find_element("css selector", ".log-source").text in {"bge-m3", "gpt-oss-120b"}
+    assert line.find_element("css selector", ".log-source").get_attribute("title") in {
+        "bge-m3",
+        "gpt-oss-120b",
+    }
     assert line.find_element("css selector", ".log-at").text[2] == ":"
     browser.choose("Log of", "bge-m3")
     sources = "[...document.querySelectorAll('.log-source')].map((each) => each.textContent)"
     browser.wait(lambda: set(browser.run(f"return {sources}")) == {"bge-m3"}, "one model's lines")
     browser.choose("Log of", "All models")
-    fake.post("/fake/log", b"loading 10%\rloading 50%\rloaded\nERROR: no such tensor\n")
+    fake.post("/fake/log", b"loading 10%\rloading 50%\rloaded\nERROR: no such tensor\n"
+              b"0.01.234.567 W srv init: no slots\n")  # fmt: skip
+    browser.find(".level-warn .log-text", "no slots")
     browser.find(".level-error .log-text", "no such tensor")
     assert "loading 10%" not in browser.find(".log").text
     browser.press("Filter lines")
@@ -131,6 +137,13 @@ def test_the_timeline_tells_what_is_under_the_pointer(browser: Any, fake: Any) -
     canvas = browser.find(".lane-canvas canvas")
     browser.wait(lambda: tip(browser, "bge-reranker", 0.6, BAR, "pointermove", "mouse"), "a tip")
     assert "ready" in browser.find(".tip").text
+    canvas.send_keys(Keys.ARROW_UP)
+    newest = browser.find(".tip").text
+    canvas.send_keys(Keys.ARROW_UP)
+    browser.wait(lambda: browser.find(".tip").text != newest, "the one before")
+    canvas.send_keys(Keys.ENTER)
+    browser.find("dialog h2")
+    browser.press("Close", "dialog")
     canvas.send_keys(" ")
     browser.button("Jump to now")
     browser.press("Jump to now")

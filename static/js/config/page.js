@@ -1,6 +1,6 @@
 // The configuration: what is active since when, the errors of the file, what a reload would change.
 
-import { html, signal, useEffect, useState } from "../shared/html.js";
+import { html, signal, useEffect, useMemo, useState } from "../shared/html.js";
 import { getJson, request, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
 import { now, useLive } from "../shared/timing.js";
@@ -10,6 +10,7 @@ import { CopyButton, Empty, Note, Problem } from "../shared/controls.js";
 import { Confirm } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 import { refreshStatus, status } from "./status.js";
+import { YamlLine } from "./yaml-line.js";
 
 const plan = signal(null);
 const file = signal(null);
@@ -68,11 +69,14 @@ function Place({ problem: { file: path, line } }) {
 const lineId = (path, line) => `config-line-${path ? `${encodeURIComponent(path)}-` : ""}${line}`;
 
 function FileText({ path, title, text, reason, errors }) {
-  const bad = new Set(errors.filter((each) => (each.file ?? "") === path).map((each) => each.line));
-  const lines = text.replace(/\n$/, "").split("\n");
+  // Long, and the page is rendered each second.
+  const lines = useMemo(() => {
+    const bad = new Set(errors.filter((each) => (each.file ?? "") === path).map((each) => each.line));
+    return text.replace(/\n$/, "").split("\n").map((line, index) => html`<div key=${index} id=${lineId(path, index + 1)} tabindex="-1" class=${bad.has(index + 1) ? "line bad" : "line"}><span class="line-number" aria-hidden="true">${index + 1}</span><${YamlLine} line=${line} /></div>`);
+  }, [path, text, errors]);
   return html`<section class="card" aria-label=${title}>
     <div class="card-head"><h2>${title}</h2><span class="small faint">${reason || "secrets are masked"}</span><div class="tools"><${CopyButton} withText label="Copy" text=${text} /></div></div>
-    <pre class="config-text" tabindex="0" role="region" aria-label="Text of the configuration">${lines.map((line, index) => html`<div key=${index} id=${lineId(path, index + 1)} tabindex="-1" class=${bad.has(index + 1) ? "line bad" : "line"}><span class="line-number" aria-hidden="true">${index + 1}</span><code>${line || " "}</code></div>`)}</pre>
+    <pre class="config-text" tabindex="0" role="region" aria-label="Text of the configuration">${lines}</pre>
   </section>`;
 }
 

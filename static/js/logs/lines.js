@@ -7,11 +7,16 @@ import { ansiSpans } from "./ansi.js";
 
 const TAG = /(?:^|[\s[("<|=:])(ERROR|FATAL|CRITICAL|WARN(?:ING)?|INFO|DEBUG|TRACE)(?=[\s\])">|:]|$)/i;
 const TAG_WITHIN = 160;
+/** The letter of llama.cpp's log behind its time: "0.12.345.678 W srv init: ...". */
+const LETTER = /^[\d.:]+ ([DIWE]) /;
+const LETTERS = { D: "debug", I: "info", W: "warn", E: "error" };
 const WORDS = { error: "error", fatal: "error", critical: "error", warn: "warn", warning: "warn", info: "info", debug: "debug", trace: "debug" };
 const FAILED = /\b(failed|exception|traceback|out of memory)\b/i;
 
-/** "error", "warn", "info" or "debug", by the tag near its beginning, else by telling words; "" if nothing says. */
+/** "error", "warn", "info" or "debug", by the letter or tag near its beginning, else by telling words; "" if nothing says. */
 export function levelOf(text) {
+  const letter = LETTER.exec(text);
+  if (letter) return LETTERS[letter[1]];
   const tag = TAG.exec(text.slice(0, TAG_WITHIN));
   if (tag) return WORDS[tag[1].toLowerCase()];
   return FAILED.test(text) ? "error" : "";

@@ -9,7 +9,7 @@ import { readStored, writeStored } from "../shared/storage.js";
 import { themeVersion } from "../shared/theme.js";
 import { download } from "../shared/dom-utils.js";
 import { timeOfDay } from "../shared/format.js";
-import { CopyButton, IconButton, Select } from "../shared/controls.js";
+import { CopyButton, IconButton, MiddleClip, Select } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { colourOf } from "../performance/colours.js";
 import { stripAnsi } from "./ansi.js";
@@ -104,17 +104,19 @@ function useColumns(size, width) {
   }, [size, width]);
 }
 
-/** Columns taken by time and model before each line; few on a narrow panel. */
-function prefixOf(width, sources) {
+/** Columns taken by time and model before each line; few on a narrow panel, no time where lines begin with one. */
+function prefixOf(width, sources, dated) {
   const narrow = width < 440;
-  return { time: !narrow, source: sources, columns: (narrow ? 0 : 9) + (sources ? (narrow ? 9 : 15) : 0) };
+  const time = !narrow && !dated;
+  const source = sources ? (narrow ? 10 : 16) : 0;
+  return { time, source, columns: (time ? 9 : 0) + (source ? source + 1 : 0) };
 }
 
 function Line({ text, origin, colour, time, source: withSource, find, found, current }) {
   const { at, source } = origin;
   return html`<div class=${classes("log-line", `level-${levelOf(text)}`, found && "found", current && "current")}>
     ${time && html`<span class="log-at">${at ? timeOfDay(at) : ""}</span>`}
-    ${withSource && html`<span class="log-source clip" style=${{ borderColor: colour }} title=${source}>${source}</span>`}
+    ${withSource && html`<span class="log-source clip" style=${{ borderColor: colour }} title=${source}><${MiddleClip} text=${source} tail=${Math.floor(withSource / 3)} /></span>`}
     <span class="log-text">${content(text, find)}${"\n"}</span></div>`;
 }
 
@@ -134,12 +136,12 @@ function useLines(buffer, { find, time, source }) {
   };
 }
 
-function Lines({ buffer, shown, find, found, at, sources, wrap, size, label, active }) {
+function Lines({ buffer, shown, find, found, at, sources, dated, wrap, size, label, active }) {
   const view = useRef(null);
   const version = buffer.version.value;
   const { place, onScroll, following, toEnd, keepToEnd } = useScroll(view);
   const rowPx = Math.round(size * LINE_HEIGHT);
-  const prefix = prefixOf(place.width, sources);
+  const prefix = prefixOf(place.width, sources, dated);
   const columns = useColumns(size, place.width) - prefix.columns;
   const total = shown ? shown.length : buffer.lines.length;
   const above = useMemo(() => (wrap ? rowsAbove(buffer, shown, columns) : null), [wrap, shown, columns, version]);
@@ -167,7 +169,7 @@ function Lines({ buffer, shown, find, found, at, sources, wrap, size, label, act
   const offset = (above ? above[start] ?? 0 : start) * rowPx;
   return html`
     <div ref=${view} class=${classes("virtual log", wrap && "wrap")} tabindex="0" role="log" aria-live="off" aria-label=${label}
-      style=${{ fontSize: `${size}px`, lineHeight: `${rowPx}px`, "--source-columns": prefix.time ? 14 : 8 }} onScroll=${onScroll}>
+      style=${{ fontSize: `${size}px`, lineHeight: `${rowPx}px`, "--source-columns": prefix.source }} onScroll=${onScroll}>
       <div style=${{ height: `${height + PADDING_PX}px` }}></div>
       <div class="virtual-rows" style=${{ transform: `translateY(${offset + PADDING_PX / 2}px)` }}>${rows}</div>
     </div>
@@ -205,9 +207,9 @@ function FilterBar({ filter, level, find, invalid, found, steps, more }) {
 
 /** A log with its tools. *id* is the storage key of its settings, *tools* are shown before its own.
  *
- * *filters* are shown after its own filters. *page* is the page whose address keeps the filters; *sources*: the lines are of several models, *model* shows one.
+ * *filters* are shown after its own filters. *page* is the page whose address keeps the filters; *sources*: the lines are of several models, *model* shows one; *dated*: they begin with their time.
  */
-export function LogPanel({ id, title, buffer, tools, filters, page = "", sources = false, model = "", hideOwn = false, active = true }) {
+export function LogPanel({ id, title, buffer, tools, filters, page = "", sources = false, dated = false, model = "", hideOwn = false, active = true }) {
   const [sizeName, setSizeName] = useStored(`logPanel-${id}-fontSize`, "normal");
   const [wrap, setWrap] = useStored(`logPanel-${id}-wrapText`, false);
   const [showFilter, setShowFilter] = useStored(`logPanel-${id}-showFilter`, false);
@@ -240,6 +242,6 @@ export function LogPanel({ id, title, buffer, tools, filters, page = "", sources
       </div>
     </div>
     ${filtering && html`<${FilterBar} filter=${filter} level=${level} find=${find} invalid=${filter[0] && !pattern} found=${found} steps=${steps} more=${filters} />`}
-    <${Lines} buffer=${buffer} shown=${shown} find=${finding} found=${found} at=${steps.at} sources=${sources} wrap=${wrap} size=${SIZES[sizeName] ?? SIZES.normal} label=${title} active=${active} />
+    <${Lines} buffer=${buffer} shown=${shown} find=${finding} found=${found} at=${steps.at} sources=${sources} dated=${dated} wrap=${wrap} size=${SIZES[sizeName] ?? SIZES.normal} label=${title} active=${active} />
   </section>`;
 }

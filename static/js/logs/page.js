@@ -20,7 +20,7 @@ export default function LogsPage({ active }) {
   const options = [{ value: "", text: "All models" }, ...localModels.value.map((each) => optionOf(each, ""))];
   const choice = html`<${Chooser} label="Log of" hideLabel auto value=${model} options=${options} onChange=${set("model")} />`;
   const ownRequests = html`<${Check} label="Requests of this interface" checked=${own === "1"} onChange=${(on) => set("own")(on ? "1" : "")} />`;
-  const proxy = html`<${LogPanel} id="proxy" page="logs" title="llmsnap" buffer=${logs.proxy} filters=${ownRequests} hideOwn=${own !== "1"} active=${active} />`;
+  const proxy = html`<${LogPanel} id="proxy" page="logs" title="llmsnap" dated buffer=${logs.proxy} filters=${ownRequests} hideOwn=${own !== "1"} active=${active} />`;
   const upstream = html`<${LogPanel} id="upstream" page="logs" title="Models" buffer=${logs.upstream} tools=${choice} sources model=${model} active=${active} />`;
   return html`
     <header class="page-head"><h1>Logs</h1>

@@ -26,7 +26,7 @@ import { ModelState, StatusChips } from "./model-row.js";
 import { modelStatus } from "./model-status.js";
 import { details, findModel, groups, modelsKnown } from "./store.js";
 
-const REQUESTS = 10;
+const REQUESTS = 6;
 const COLUMNS = ["time", "status", "generated", "speed", "duration"];
 
 // --- why it is as it is

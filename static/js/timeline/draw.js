@@ -126,7 +126,18 @@ function drawArrow(context, { x, y, sources, swap }, colours) {
   context.lineWidth = 1;
 }
 
-export function draw(canvas, view, scene, now) {
+/** A ring around *item*, which the keys have reached. */
+function drawRing(context, { x, y, width = 0, height = 0 }, colours) {
+  context.strokeStyle = colours.accent;
+  context.lineWidth = 2;
+  context.beginPath();
+  context.roundRect(x - 5, y - 5, width + 10, height + 10, 5);
+  context.stroke();
+  context.lineWidth = 1;
+}
+
+/** *chosen*: the item that is marked, if any. */
+export function draw(canvas, view, scene, now, chosen) {
   const height = AXIS + scene.lanes.size * LANE + 1;
   const ratio = devicePixelRatio || 1;
   canvas.width = Math.round(view.width * ratio);
@@ -141,6 +152,7 @@ export function draw(canvas, view, scene, now) {
   drawBars(context, scene.bars, fills);
   drawMarks(context, scene.marks, colours);
   for (const arrow of scene.arrows) drawArrow(context, arrow, colours);
+  if (chosen) drawRing(context, chosen, colours);
   const x = toX(view, now);
   if (x <= view.width) {
     context.strokeStyle = colours.accent;

@@ -9,7 +9,7 @@ import { RequestDialog } from "../activity/request-dialog.js";
 import { failures } from "../models/failures.js";
 import { modelLink } from "../models/store.js";
 import { draw } from "./draw.js";
-import { AXIS, itemAt, LANE, sceneOf, toTime } from "./scene.js";
+import { AXIS, itemAt, keyOf, LANE, sceneOf, stepsOf, toTime } from "./scene.js";
 import { barsVersion, stateBars } from "./store.js";
 import { swaps } from "./swaps.js";
 import { Tooltip } from "./tooltip.js";
@@ -89,22 +89,47 @@ function usePointer(canvas, span, view, scene, onOpen) {
   return { hover, hide: () => setHover(null), on: { onPointerDown, onPointerMove, onPointerUp, onPointerLeave } };
 }
 
-function onKey(span) {
+/** The item that the keys have reached: {item, step, leave}; it stays chosen while the scene moves on. */
+function useSteps(scene) {
+  const [key, setKey] = useState("");
+  const steps = useMemo(() => (key ? stepsOf(scene) : []), [scene, key]);
+  const item = steps.find((each) => keyOf(each) === key) ?? null;
+  const step = (by) => {
+    const all = stepsOf(scene);
+    const at = item ? all.findIndex((each) => keyOf(each) === key) + by : by < 0 ? all.length - 1 : 0;
+    if (all[at]) setKey(keyOf(all[at]));
+  };
+  return { item, step, leave: () => setKey("") };
+}
+
+function onKey(span, steps, pointer, onOpen) {
   return (event) => {
-    const actions = span.pan ? {
-      ArrowLeft: () => span.pan(-span.spanMs / 8),
-      ArrowRight: () => span.pan(span.spanMs / 8),
-      "+": () => span.zoom(0.6),
-      "=": () => span.zoom(0.6),
-      "-": () => span.zoom(1.6),
-      End: span.follow,
-      " ": span.paused ? span.follow : span.pause,
-    } : {};
+    const { item, step, leave } = steps;
+    const stepBy = (by) => () => {
+      pointer.hide();
+      step(by);
+    };
+    const actions = {
+      ArrowUp: stepBy(-1),
+      ArrowDown: stepBy(1),
+      ...(item && { Enter: () => onOpen(item), Escape: leave }),
+      ...(span.pan ? movesOf(span) : {}),
+    };
     if (!actions[event.key]) return;
     actions[event.key]();
     event.preventDefault();
   };
 }
+
+const movesOf = (span) => ({
+  ArrowLeft: () => span.pan(-span.spanMs / 8),
+  ArrowRight: () => span.pan(span.spanMs / 8),
+  "+": () => span.zoom(0.6),
+  "=": () => span.zoom(0.6),
+  "-": () => span.zoom(1.6),
+  End: span.follow,
+  " ": span.paused ? span.follow : span.pause,
+});
 
 const busyNow = (requests, id) => requests.filter((request) => request.open && request.model_id === id).length;
 
@@ -128,17 +153,19 @@ export function Lanes({ models, requests, span, nowMs, active, names = true }) {
     else if (item.kind === "swap") openWhy({ swap: item.swap.id });
     else open(item);
   };
+  const steps = useSteps(scene);
   const pointer = usePointer(canvas, span, view, scene, onOpen);
   useEffect(() => {
-    if (active && width) draw(canvas.current, view, scene, nowMs);
-  }, [scene, active, width, themeVersion.value]);
-  const keys = span.pan ? " Arrow keys move, plus and minus zoom, space pauses. The table below lists the swaps." : "";
+    if (active && width) draw(canvas.current, view, scene, nowMs, steps.item);
+  }, [scene, active, width, themeVersion.value, steps.item]);
+  const keys = span.pan ? " Left and right move, plus and minus zoom, space pauses." : "";
+  const shown = pointer.hover ?? (steps.item && { item: steps.item, x: Math.max(0, steps.item.x), y: steps.item.y });
   return html`<div class=${names ? "lanes" : "lanes unnamed"}>
     ${names && html`<div class="lane-names" style=${{ paddingTop: `${AXIS}px` }}>${models.map((model) => html`<${LaneName} key=${model.id} model=${model} requests=${requests} />`)}</div>`}
     <div class="lane-canvas" ref=${holder}>
-      <canvas ref=${canvas} tabindex="0" role="img" aria-label="States, requests and swaps of ${models.length === 1 ? models[0].id : `${models.length} models`} from ${timeOfDay(span.from)} to ${timeOfDay(span.to)}.${keys}"
-        ...${pointer.on} onKeyDown=${onKey(span)}></canvas>
-      ${pointer.hover && html`<${Tooltip} ...${pointer.hover} width=${width} onOpen=${onOpen} />`}
+      <canvas ref=${canvas} tabindex="0" role="img" aria-label="States, requests and swaps of ${models.length === 1 ? models[0].id : `${models.length} models`} from ${timeOfDay(span.from)} to ${timeOfDay(span.to)}. Up and down step through requests and swaps, Enter opens one.${keys}"
+        ...${pointer.on} onKeyDown=${onKey(span, steps, pointer, onOpen)} onBlur=${steps.leave}></canvas>
+      ${shown && html`<${Tooltip} ...${shown} width=${width} onOpen=${onOpen} />`}
     </div>
     ${opened?.kind === "request" && html`<${RequestDialog} request=${opened.request} onClose=${() => open(null)} />`}
   </div>`;

@@ -119,6 +119,12 @@ export function itemAt(scene, x, y, room = 1) {
   return swap ?? scene.marks.findLast((mark) => inBox(mark, x, y, room)) ?? scene.bars.findLast((bar) => inBox(bar, x, y, room)) ?? null;
 }
 
+/** The requests and swaps of a scene from left to right: what the keys step through. */
+export const stepsOf = (scene) => [...scene.marks, ...scene.arrows].sort((a, b) => a.x - b.x || a.y - b.y);
+
+/** What tells an item from all others, as scenes come and go. */
+export const keyOf = (item) => (item.kind === "swap" ? `swap ${item.swap.id}` : `request ${item.request.open ? "open " : ""}${item.request.id}`);
+
 /** Figures of the span: swaps, seconds of loading, share of ready time without a request. */
 export function figuresOf(view, stateBars, requests, swaps, now) {
   const within = (from, to) => Math.max(0, Math.min(to, view.to, now) - Math.max(from, view.from));
