@@ -94,10 +94,11 @@ def occupancy(state: SchedulerState) -> Occupancy:
     memory = state.residency
     if not isinstance(memory, Memory):
         return Occupancy("matrix" if isinstance(memory, Matrix) else "group")
+    models = ((need, state.models.get(need.model_id)) for need in memory.needs)
     holdings = [
-        _holding(memory, need, state.models[need.model_id])
-        for need in memory.needs
-        if need.model_id in state.models
+        _holding(memory, need, model)
+        for need, model in models
+        if model is not None and (model.state not in _GONE or model.swap is not None)
     ]
     devices = [_use(device, number, holdings) for number, device in enumerate(memory.devices)]
     return Occupancy("memory", tuple(devices), tuple(_need(memory, need) for need in memory.needs))
@@ -121,15 +122,14 @@ class _Holding:
 
 
 def _holding(memory: Memory, need: Need, model: ModelState) -> _Holding:
+    """Return what *model* holds, or is about to; a stopped one is the target of a swap."""
     full = memory.holds(need.model_id, model.device)
     asleep = memory.holds(need.model_id, model.device, asleep=True)
     nothing = (0,) * len(full)
     sleeps = _keeps_asleep(model)
     held, reserved = full, nothing
-    if model.state in _LOADING or (model.state in _GONE and model.swap is not None):
+    if model.state in _LOADING or model.state in _GONE:
         held, reserved = nothing, full
-    elif model.state in _GONE:
-        held = nothing
     elif sleeps:
         held = asleep
         if model.swap is not None:
