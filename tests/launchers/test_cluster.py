@@ -46,7 +46,7 @@ class Farm:
                 "type": "ray",
                 "address": self.ray.url,
                 "token": TOKEN,
-                "placement_timeout_s": 1.0,
+                "placement_timeout_s": 4.0,
                 "lost_after_s": 0.5,
                 **settings,
             }
