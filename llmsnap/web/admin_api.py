@@ -41,6 +41,7 @@ from llmsnap.web import frames
 from llmsnap.web.configuration import known_secrets
 from llmsnap.web.current import current_service, current_telemetry, whole_number
 from llmsnap.web.llama_swap import instant_ms
+from llmsnap.web.models import place_document
 
 bp = Blueprint("admin_api", __name__)
 
@@ -264,6 +265,7 @@ def overview() -> ResponseReturnValue:
         {
             **model_document(view, config.models[view.model_id], secrets),
             "memory_bytes": memory.get(view.model_id),
+            "place": place_document(service, config.models[view.model_id]),
         }
         for view in service.models_now()
         if view.model_id in config.models

@@ -18,7 +18,7 @@ from llmsnap import __version__
 from llmsnap.config import ModelConfig, PeerConfig
 from llmsnap.errors import BadRequest
 from llmsnap.http import ClientKey, masked
-from llmsnap.models import LoadState, Process, State
+from llmsnap.models import LoadState, State
 from llmsnap.proxy import read_body
 from llmsnap.routing import (
     DurationStats,
@@ -455,16 +455,18 @@ def running_entries(service: Service, key: ClientKey) -> list[Record]:
         process = service.process(view.model_id)
         why = view.why if key.admin else ""
         entry |= {"load": _load(process.load_state), "why": why}
-        entries.append(entry | _now(view) | _place(process))
+        place = place_document(service, settings)
+        entries.append(entry | _now(view) | (place or {}))
     return entries
 
 
-def _place(process: Process) -> Record:
-    """Return where the server of a model on a cluster runs; empty for one on this machine."""
-    if not process.settings.runs_on.is_remote:
-        return {}
+def place_document(service: Service, model: ModelConfig) -> Record | None:
+    """Return where the server of a model on a cluster runs; None for one on this machine."""
+    if not model.runs_on.is_remote:
+        return None
+    process = service.process(model.id)
     return {
-        "launcher": process.settings.launcher,
+        "launcher": model.launcher,
         "node": process.node,
         "phase": "placing" if process.is_placing else "",
         "engine": process.launcher_trouble,

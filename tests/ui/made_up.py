@@ -383,9 +383,11 @@ def fare(one: dict[str, Any]) -> dict[str, Any]:
         "ttl_s": 600,
         "sleep_after_s": 0,
         "concurrency_limit": 4,
+        "place": FARM if idle else None,
     }
 
 
+FARM = {"launcher": "farm", "node": "10.0.0.7", "phase": "", "engine": ""}
 ADVICE = [
     {
         "where": "models.coder.concurencyLimit", "what": "unknown key", "line": 9, "column": 5,

@@ -169,6 +169,7 @@ def test_the_address_keeps_what_is_shown_and_the_title_names_it(browser: Any, fa
     browser.wait(lambda: "upstream.filter=slot" in browser.run(at), "the logs as they were left")
     browser.driver.get(fake.base + "/ui/#/models/bge-m3")
     browser.find("h1", "bge-m3")
+    browser.find(".facts", "farm, 10.0.0.7")
     browser.wait(lambda: browser.driver.title == "🟢 bge-m3 · Models · llmsnap", "the model")
 
 

@@ -22,7 +22,7 @@ import { lastSwapOf, swapSentence } from "../timeline/swaps.js";
 import { WhyButton } from "../timeline/why.js";
 import { Actions, ServerLink } from "./actions.js";
 import { FailureCard, failures, requestLoad } from "./failures.js";
-import { ModelState, StatusChips } from "./model-row.js";
+import { ModelState, placeText, StatusChips } from "./model-row.js";
 import { modelStatus } from "./model-status.js";
 import { details, findModel, groups, modelsKnown } from "./store.js";
 
@@ -59,7 +59,7 @@ function Settings({ model, state }) {
   const facts = [
     ["Needs", need && [needText(need), asleep && `keeps ${asleep} asleep`, need.pinned && "pinned: never evicted for another model"].filter(Boolean).join("; ")],
     ["Memory", entry && memory], ["Command", state.cmd && html`<code class="as-typed">${state.cmd}</code> <${CopyButton} text=${state.cmd} label="Copy the command" />`],
-    ["Address", state.proxy && html`<span class="mono">${state.proxy}</span>`], ["Aliases", state.aliases.join(", ")],
+    ["Runs on", state.place && placeText(state.place)], ["Address", state.proxy && html`<span class="mono">${state.proxy}</span>`], ["Aliases", state.aliases.join(", ")],
     ["Group", group && (group.id === "(default)" ? "default group" : group.id)],
     ["Unloads", entry && after(entry.ttl_s)], ["Sleeps", entry && model.sleepMode === "enable" && after(entry.sleep_after_s)],
     ["Requests at once", entry?.concurrency_limit ? count(entry.concurrency_limit) : ""], ["Durations", entry && html`<${Durations} durations=${state.durations} />`],

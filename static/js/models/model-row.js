@@ -11,6 +11,12 @@ import { LoadProgress } from "./load-progress.js";
 import { useStatus } from "./model-status.js";
 import { isLoading, modelLink } from "./store.js";
 
+/** Where the server of a model on a cluster runs: "farm, 10.0.0.7", "placing on farm". */
+export function placeText({ launcher, node, phase, engine }) {
+  if (phase) return `${phase} on ${launcher}`;
+  return [launcher, node, engine && "engine does not answer"].filter(Boolean).join(", ");
+}
+
 /** What the model is doing, in short parts: requests, countdowns, memory, the progress of a load. */
 export function StatusChips({ model, state }) {
   const parts = [];
@@ -18,6 +24,7 @@ export function StatusChips({ model, state }) {
   if (state.inFlight) parts.push(html`<span key="f" class="chip"><b>${state.inFlight}</b> in flight</span>`);
   if (state.waiting) parts.push(html`<span key="w" class="chip warn"><b>${state.waiting}</b> waiting${state.etaS ? `, about ${seconds(state.etaS)}` : ""}</span>`);
   if (state.idleLeftS !== null) parts.push(html`<span key="t" class="chip" title="Idle: ${idleVerb} when this reaches zero">${idleVerb} in ${clockTime(state.idleLeftS)}</span>`);
+  if (state.place) parts.push(html`<span key="p" class=${`chip${state.place.engine ? " bad" : ""}`} title=${state.place.engine || "Where its server runs"}>${placeText(state.place)}</span>`);
   const need = useComputed(() => needs.value.get(model.id)).value;
   if (need?.never_fits) parts.push(html`<span key="x" class="chip bad" title=${need.never_fits}>never fits</span>`);
   if (need) parts.push(html`<span key="n" class="chip" title="Memory it needs, and where the figure is from">needs ${needText(need)}</span>`);

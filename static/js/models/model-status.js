@@ -26,6 +26,7 @@ export function modelStatus(model, nowMs, entry = details.value.get(model.id)) {
     aliases: entry?.aliases ?? [],
     cmd: entry?.cmd ?? "",
     proxy: entry?.proxy ?? "",
+    place: entry?.place ?? null,
   };
 }
 
