@@ -277,6 +277,7 @@ def test_a_job_that_is_preempted_or_cancelled_is_started_again(
 
 
 @really
+@pytest.mark.e2e(limit_s=300)
 def test_a_real_model_is_swapped_on_the_cluster_as_on_this_machine(
     start: Callable[..., Running], cluster: Any
 ) -> None:
@@ -298,9 +299,8 @@ def test_a_real_model_is_swapped_on_the_cluster_as_on_this_machine(
     text += "groups:\n  far: {members: [far-1, far-2]}\n  near: {members: [near-1, near-2]}\n"
     server = start(text.replace("{", "{{").replace("}", "}}"))
     seconds: dict[str, list[float]] = {"near": [], "far": []}
-    for name in names * 3:
+    for name in names * 2:
         began = time.monotonic()
         assert server.chat(name, max_tokens=2).status_code == 200, server.output
         seconds[name.partition("-")[0]].append(time.monotonic() - began)
-    swaps = {where: sorted(found[1:])[len(found) // 2] for where, found in seconds.items()}
-    print(f"median seconds of a swap: {swaps}")
+    print({where: [round(each, 2) for each in found] for where, found in seconds.items()})
