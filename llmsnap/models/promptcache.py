@@ -149,6 +149,8 @@ class PromptCaches:
         self.settings = settings
         self._stores = stores(settings, self.state, models)
         self._owners = frozenset(model_key(model.id) for model in models)
+        for model in models:
+            self.known(model.id)
 
     def close(self) -> None:
         """Wait briefly until saved prompts are on the disk. Blocks."""

@@ -266,6 +266,7 @@ def overview() -> ResponseReturnValue:
             **model_document(view, config.models[view.model_id], secrets),
             "memory_bytes": memory.get(view.model_id),
             "place": place_document(service, config.models[view.model_id]),
+            "prompts": _prompts(service, config.models[view.model_id]),
         }
         for view in service.models_now()
         if view.model_id in config.models
@@ -320,6 +321,11 @@ def _peers(peers: Iterable[str], records: Sequence[ActivityRecord]) -> list[dict
 def _outcome(record: ActivityRecord) -> dict[str, Any]:
     ended_ms = record.ended_ns // 1_000_000
     return {"ended_ms": ended_ms, "status": record.status, "reason": record.reason}
+
+
+def _prompts(service: Service, model: ModelConfig) -> dict[str, Any] | None:
+    """Return what is kept of a model's prompts over swaps; None where none are to be."""
+    return asdict(service.prompts.summary(model.id)) if model.prompt_cache else None
 
 
 def _memory(service: Service) -> dict[str, int]:

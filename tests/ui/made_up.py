@@ -384,6 +384,7 @@ def fare(one: dict[str, Any]) -> dict[str, Any]:
         "sleep_after_s": 0,
         "concurrency_limit": 4,
         "place": FARM if idle else None,
+        "prompts": {"prompts": 2, "tokens": 3172, "size": 25_600_000, "off": ""},
     }
 
 

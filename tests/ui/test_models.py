@@ -160,6 +160,8 @@ def test_the_page_of_a_model_says_all_of_it(browser: Any, server: Any) -> None:
 
 
 def test_what_cannot_be_done_is_said(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "models/bge-reranker")
+    browser.find("[aria-label=Settings]", "2 prompts, 3,172 tokens, 24.4 MiB")
     browser.visit(fake.base, "models")
     browser.press("Unload bge-reranker")
     browser.find(".toast.bad", "cmdStop ran into its time limit")

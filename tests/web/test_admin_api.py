@@ -397,7 +397,7 @@ def test_the_overview_tells_how_every_model_fares(house) -> None:
     assert alpha["ttl_s"] == 60
     assert alpha["durations"]["start"] == {"count": 0, "last_s": None, "p50_s": None, "p90_s": None}
     assert "hunter2" not in alpha["cmd"]
-    assert beta["model_id"] == "beta"
+    assert (beta["model_id"], beta["prompts"]) == ("beta", None)
     groups = {each["id"]: (each["members"], each["swap"]) for each in found["groups"]}
     assert groups == {"pair": (["alpha"], False), "(default)": (["beta"], True)}
 

@@ -5,7 +5,7 @@ import { linkTo, pageLink } from "../shared/router.js";
 import { address } from "../shared/api.js";
 import { session } from "../shared/session.js";
 import { now, useLive } from "../shared/timing.js";
-import { bytes, count, dateTime, ms, seconds, speed } from "../shared/format.js";
+import { bytes, count, dateTime, ms, plural, seconds, speed } from "../shared/format.js";
 import { useFetched } from "../shared/fetched.js";
 import { CopyButton, Empty, Figure, Problem, Select } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
@@ -50,6 +50,12 @@ function Durations({ durations }) {
 /** "Never", or after how many seconds. */
 const after = (value) => (value > 0 ? `after ${seconds(value)} idle` : "never");
 
+/** "2 prompts, 3,172 tokens, 24.4 MiB", or why none are kept over swaps. */
+function promptsText({ prompts, tokens, size, off }) {
+  if (off) return `not kept: ${off}`;
+  return prompts ? `${plural(prompts, "prompt")}, ${plural(tokens, "token")}, ${bytes(size)}` : "none so far";
+}
+
 function Settings({ model, state }) {
   const entry = details.value.get(model.id);
   const group = groups.value.find((each) => each.members.includes(model.id));
@@ -62,7 +68,7 @@ function Settings({ model, state }) {
     ["Runs on", state.place && placeText(state.place)], ["Address", state.proxy && html`<span class="mono">${state.proxy}</span>`], ["Aliases", state.aliases.join(", ")],
     ["Group", group && (group.id === "(default)" ? "default group" : group.id)],
     ["Unloads", entry && after(entry.ttl_s)], ["Sleeps", entry && model.sleepMode === "enable" && after(entry.sleep_after_s)],
-    ["Requests at once", entry?.concurrency_limit ? count(entry.concurrency_limit) : ""], ["Durations", entry && html`<${Durations} durations=${state.durations} />`],
+    ["Kept over swaps", entry?.prompts && promptsText(entry.prompts)], ["Requests at once", entry?.concurrency_limit ? count(entry.concurrency_limit) : ""], ["Durations", entry && html`<${Durations} durations=${state.durations} />`],
   ];
   return html`<section class="card" aria-label="Settings"><div class="card-head"><h2>Settings</h2><div class="tools"><a class="small" href=${pageLink("config")}>Configuration</a></div></div>
     <div class="card-body"><dl class="facts num">${facts.filter(([, value]) => value).map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl></div></section>`;
