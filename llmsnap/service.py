@@ -86,7 +86,6 @@ log = logging.getLogger(__name__)
 
 ANSWERING = RESIDENT - {State.STARTING, State.STOPPING}
 """States of a server that has been ready since its start."""
-LEAVING = frozenset({State.SLEEP_PENDING, State.STOPPING})
 PROFILE_FILE = "profile"
 """File of the state directory with the name of the active profile."""
 MOST_PROFILE_BYTES = 64 * 1024
@@ -584,7 +583,7 @@ class Service:
         if new is State.STOPPED:
             self.checks.forget(model_id)
         swap_id = self._swaps.get(model_id)
-        reason = self._yielding.pop(model_id, "") if new in LEAVING else ""
+        reason = self._yielding.pop(model_id, "")
         self.bus.publish(
             ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id, reason=reason)
         )

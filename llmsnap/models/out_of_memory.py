@@ -28,10 +28,6 @@ SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "Free memory on device is less than desired GPU memory utilization",
             r"Free memory on device .*less than desired GPU memory utilization",
         ),
-        (
-            "KV cache is larger than the available memory",
-            r"KV cache is needed, which is larger than the available KV cache memory",
-        ),
         # llama.cpp with CUDA or HIP (the text is the same); PyTorch
         ("cudaMalloc failed", r"cudaMalloc failed: out of memory"),
         ("HIP out of memory", r"HIP out of memory|hipErrorOutOfMemory"),
@@ -43,9 +39,8 @@ SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("Vulkan out of memory", r"ggml_vulkan: Device memory allocation of size \d+ failed"),
         ("Metal out of memory", r"kIOGPUCommandBufferCallbackErrorOutOfMemory"),
         ("insufficient memory", r"ggml_aligned_malloc: insufficient memory"),
-        # the C library, C++, Python
+        # the C library, Python
         ("Cannot allocate memory", r"Cannot allocate memory"),
-        ("std::bad_alloc", r"std::bad_alloc"),
         ("MemoryError", r"^MemoryError\b"),
     )
 )

@@ -104,6 +104,9 @@ class Queue(Protocol):
     def position(self, ticket: Ticket) -> int | None:
         """Return the place of a waiting ticket in its model's queue, from 1."""
 
+    def lacks_memory(self, ticket: Ticket) -> bool:
+        """Return whether the model of *ticket* waits for memory that is not free."""
+
 
 class Servers(Protocol):
     """The servers of local models; implemented by the service."""
@@ -359,7 +362,8 @@ class Dispatcher:
         context.takes_plain = True
         context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
         another = partial(self._another_ticket, context, request_config)
-        waiting = ModelWait(ticket, self._queue.position, another, send)
+        queue = self._queue
+        waiting = ModelWait(ticket, queue.position, queue.lacks_memory, another, send)
         has_head = partial(self._wait_head, context)
         return LoadingStream(
             context, waiting, frames, has_head, stream.error_event(context.request)

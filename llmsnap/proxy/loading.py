@@ -98,6 +98,9 @@ LOADING_MESSAGES = (
 )
 
 
+LACKS_MEMORY = "waiting until there is memory for the model"
+
+
 class LoadingStateFrames:
     """Chat completion chunks whose delta is reasoning: a title, dots, loading messages, an end."""
 
@@ -111,14 +114,18 @@ class LoadingStateFrames:
         self._shown = 0
         self._due_s: float = rng.randint(*FIRST_MESSAGE_S)
         self._position: int | None = None
+        self._lacks_memory = False
 
     def first(self) -> bytes:
         """Return the title."""
         title = f"llmsnap loading model: {self._model_id}\n"
         return self._frame(RULE, role="assistant") + self._frame(title)
 
-    def tick(self, waited_s: float, position: int | None) -> bytes:
-        """Return a dot, a loading message that is due, or a changed position in the queue."""
+    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
+        """Return a dot, a loading message that is due, or what has changed of the wait."""
+        lacked, self._lacks_memory = self._lacks_memory, lacks_memory
+        if lacks_memory and not lacked:
+            return self._frame(f"\n{LACKS_MEMORY}\n")
         if position and position > 1 and position != self._position:
             self._position = position
             return self._frame(f"\nplace {position} in the queue\n")
@@ -167,8 +174,11 @@ class WaitFrames(Protocol):
     def first(self) -> bytes:
         """Return the frames that are sent at once."""
 
-    def tick(self, waited_s: float, position: int | None) -> bytes:
-        """Return the frames after a wait of *waited_s*, at *position* in the queue."""
+    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
+        """Return the frames after a wait of *waited_s*, at *position* in the queue.
+
+        *lacks_memory*: the model waits for memory that is not free.
+        """
 
     def end(self, waited_s: float, error: str) -> bytes:
         """Return the frames at the end of the wait; *error* is why it failed, "" on success."""
@@ -188,10 +198,11 @@ class CommentFrames:
         """See WaitFrames."""
         return sse_comment("waiting for the model")
 
-    def tick(self, waited_s: float, position: int | None) -> bytes:
+    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
         """See WaitFrames."""
         place = f", place {position} in the queue" if position else ""
-        return sse_comment(f"waiting for {waited_s:.0f} s{place}")
+        why = f", {LACKS_MEMORY}" if lacks_memory else ""
+        return sse_comment(f"waiting for {waited_s:.0f} s{place}{why}")
 
     def end(self, waited_s: float, error: str) -> bytes:
         """See WaitFrames."""
@@ -204,11 +215,12 @@ class ModelWait:
 
     *send* sends it, and returns whether the head of the answer was read. After an error
     before that, *another* returns the next ticket, None if the request was sent elsewhere, or
-    raises the error. *position*: in the queue.
+    raises the error. *position*: in the queue; *lacks_memory*: of the model.
     """
 
     ticket: Ticket | None
     position: Callable[[Ticket], int | None]
+    lacks_memory: Callable[[Ticket], bool]
     another: Callable[[LlmsnapError], Ticket | None]
     send: Callable[[Lease], bool]
 
@@ -304,7 +316,9 @@ class LoadingStream:
         if first := self._frames.first():
             yield first
         while not ticket.wait(self._frames.every_s):
-            yield self._frames.tick(self._waited_s, waiting.position(ticket))
+            lacks_memory = waiting.lacks_memory(ticket)
+            place = waiting.position(ticket)
+            yield self._frames.tick(self._waited_s, place, lacks_memory=lacks_memory)
         lease = self._context.lease = ticket.take()  # at once: the client may leave now
         self._is_loading = False
         if ending := self._frames.end(self._waited_s, ""):

@@ -431,6 +431,13 @@ class Driver:
         """Return the place of a waiting ticket in its model's queue, from 1."""
         return self.scheduler.position(ticket.number)
 
+    def lacks_memory(self, ticket: Ticket) -> bool:
+        """Return whether the model of *ticket* waits for memory that others hold. Never switches.
+
+        Other programs, or models that left and have not given it back.
+        """
+        return self.scheduler.lacks_memory(ticket.model_id)
+
     def swap_to(self, model_id: str) -> int | None:
         """Return the number of the swap under way that makes *model_id* ready."""
         found = (number for number, swap in self._swaps.items() if swap.effect.target == model_id)

@@ -212,11 +212,12 @@ class ModelState:
     the target of, *evicted_by* the one it has to leave for, *work* its own stop or sleep under way.
     *loads* maps load commands that wait for it to their arrival. *loaded_by* is the swap that made
     it ready. *stuck*: it could not be stopped. *retried*: memory ran out while it loaded for those
-    who wait, who have it loaded once more.
+    who wait, who have it loaded once more. *blocked*: it fits, but other programs hold its room.
     """
 
     __slots__ = (
         "backoff",
+        "blocked",
         "checked",
         "device",
         "evicted_by",
@@ -259,7 +260,7 @@ class ModelState:
         self.device = ""
         self.uses = 0.0
         self.open = self.checked = self.idle_armed = self.removed = self.stuck = False
-        self.retried = False
+        self.retried = self.blocked = False
         self.leases: dict[int, float] = {}
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()
         self.loads: dict[int, float] = {}

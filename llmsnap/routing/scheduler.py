@@ -694,6 +694,14 @@ class Scheduler:
         """Return a waiting request's place in its model's queue, from 1; None: it does not wait."""
         return explain.position(self._state, ticket)
 
+    def lacks_memory(self, model_id: str) -> bool:
+        """Whether the load of the model waits for memory that is not free, as last planned."""
+        model = self._state.models.get(model_id)
+        if model is None:
+            return False
+        held = model.swap is not None and bool(model.swap.held_by)
+        return held or model.blocked
+
     def places(self) -> dict[int, int]:
         """Return the place of every waiting ticket in its model's queue, from 1."""
         return explain.places(self._state)

@@ -321,6 +321,10 @@ class SchedulerState:
         """Count a failure of *model*; starts wait longer after each."""
         model.backoff.fail(error, self.now)
 
+    def note_blocked(self, model: ModelState, *, blocked: bool) -> None:
+        """Note whether other programs hold the room of *model*."""
+        model.blocked = blocked
+
     def note_retry(self, model: ModelState) -> None:
         """Note that those who wait for *model*, whose load failed, have it loaded once more."""
         model.retried = True
@@ -689,4 +693,4 @@ class SchedulerState:
             return
         self.awaited.pop(model.model_id, None)
         self.timers.cancel(("due", model.model_id))
-        model.checked = model.retried = False
+        model.checked = model.retried = model.blocked = False

@@ -105,6 +105,7 @@ class SwapPlanner:
         self, model: ModelState, plan: Plan, active: SwapSet, above: SwapSet
     ) -> PlannedSwap:
         """Let the swap to *model* begin, or postpone it; return it."""
+        self._state.note_blocked(model, blocked=False)
         victims = self._state.victims_of(plan)
         planned = PlannedSwap(model.model_id, plan)
         due = None
@@ -155,6 +156,7 @@ class SwapPlanner:
             self._refuse_for_good(model, answer.reason)
         else:
             state = self._state
+            state.note_blocked(model, blocked=True)
             self._postpone(model, (), state.now + max(answer.recheck_s, MIN_RECHECK_S))
             self._watch(state.running.values())
 

@@ -61,13 +61,11 @@ def next_to_leave(
     """
     latest = max((each.idle_since for each in facts.values()), default=0.0)
     for number in _short(memory, facts):
-        ways = [
-            way
-            for need in memory.needs
-            if need.model_id in idle and not need.is_pinned
-            for way in [_way(memory, need, facts[need.model_id], number, latest)]
-            if way is not None
+        free_to_leave = [
+            need for need in memory.needs if need.model_id in idle and not need.is_pinned
         ]
+        found = (_way(memory, each, facts[each.model_id], number, latest) for each in free_to_leave)
+        ways = [way for way in found if way is not None]
         if ways:
             best = min(ways, key=lambda way: (way.cost, facts[way.need.model_id].idle_since))
             device = memory.devices[number]

@@ -147,6 +147,9 @@ class FakeQueue:
     def recheck_files(self, model_id: str) -> bool:
         return self.rechecks.pop() if self.rechecks else False
 
+    def lacks_memory(self, ticket: Ticket) -> bool:
+        return False
+
     def position(self, ticket: Ticket) -> int | None:
         return 1 + self.tickets.index(ticket)
 

@@ -38,7 +38,7 @@ LOCKED = "warning: failed to mlock 4096-byte buffer: Cannot allocate memory"
             "Free memory on device is less than desired GPU memory utilization",
         ),
         (["mmap: Cannot allocate memory"], FAILED, 0, "Cannot allocate memory"),
-        (["std::bad_alloc", "MemoryError"], FAILED, 0, "MemoryError"),
+        (["Traceback", "MemoryError"], FAILED, 0, "MemoryError"),
         ([LOCKED, "unknown argument: --x"], FAILED, 0, ""),
         (["unknown argument: --x"], FAILED, 3, ""),
         (["loading"], SIGKILL, 1, KILLED),

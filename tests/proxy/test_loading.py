@@ -68,7 +68,7 @@ class Shown:
     def first(self) -> bytes:
         return b"first "
 
-    def tick(self, waited_s: float, position: int | None) -> bytes:
+    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
         return b"place %d " % position
 
     def end(self, waited_s: float, error) -> bytes:
@@ -87,7 +87,10 @@ class World:
         def words(error, sent: bytes) -> bytes:
             return b"<%b>" % str(error).encode()
 
-        waiting = ModelWait(self.ticket, self.queue.position, self.another, self.send)
+        queue = self.queue
+        waiting = ModelWait(
+            self.ticket, queue.position, queue.lacks_memory, self.another, self.send
+        )
         words = words if frames is None else error_event(self.context.request)
         self.silences: list[Exception | None] = []
         self.stream = LoadingStream(self.context, waiting, frames or Shown(), self.wait_head, words)
@@ -345,6 +348,7 @@ def test_comments_are_what_clients_skip() -> None:
         assert said.endswith(b"\n")
         assert said.count(b"\n") == 1, "a blank line would be an event to some clients"
     assert b"place 3" in comments.tick(20.0, 3)
+    assert b"memory" in comments.tick(20.0, 3, lacks_memory=True)
     assert comments.end(1.0, None) == comments.end(1.0, ChildExited("x")) == b""
 
 
@@ -395,6 +399,13 @@ def test_the_place_in_the_queue_is_shown_when_it_changes(state) -> None:
     assert text(state.tick(1.0, 3)) == "."
     assert text(state.tick(1.0, 2)) == "\nplace 2 in the queue\n"
     assert text(state.tick(1.0, 1)) == ".", "the first has no position to show"
+
+
+def test_a_wait_for_memory_is_said_once(state) -> None:
+    said = "\nwaiting until there is memory for the model\n"
+    lacks = [True, True, False, True]
+    shown = [text(state.tick(1.0, None, lacks_memory=each)) for each in lacks]
+    assert shown == [said, ".", ".", said]
 
 
 def test_it_ends_with_how_long_it_took_or_what_went_wrong(state) -> None:

@@ -438,8 +438,10 @@ def test_a_load_that_waits_for_memory_says_so_and_takes_a_phase_of_its_own() -> 
     machine.request("b", 1.0)
     machine.run(2.5)
     assert machine.view("b").why == f"b waits for memory for 2 s: {HELD}"
+    assert machine.scheduler.lacks_memory("b")
     machine.run(1.3)
     assert machine.view("b").why.startswith("b has been loading")
+    assert not machine.scheduler.lacks_memory("b")
     machine.run(9.0)
     phases = machine.records[-1].phases
     assert phases == (("wait", 0.0), ("evict", 0.5), ("barrier", 3.0), ("load", 1.0))

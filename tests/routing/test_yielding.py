@@ -99,10 +99,12 @@ def test_one_model_after_the_other_leaves_until_the_reserve_is_free() -> None:
     waiting = machine.request("b")
     machine.run(30.0)
     assert waiting.pending
+    assert machine.scheduler.lacks_memory("b")
     assert f"other programs hold 12.0 GiB of gpu0 ({GAME})" in machine.view("b").why
     take(machine, 1)
     machine.run(5.0)
     assert waiting.granted_at is not None
+    assert not machine.scheduler.lacks_memory("b")
 
 
 def test_models_stay_unless_they_are_to_yield() -> None:
