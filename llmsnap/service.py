@@ -19,6 +19,7 @@ from llmsnap.deferred import DeferredQueue
 from llmsnap.errors import ChildExited, ConfigError, Draining, NotFound, Problem, in_full
 from llmsnap.http import Sessions
 from llmsnap.installation import platform_warnings
+from llmsnap.keepwarm import KeepWarm
 from llmsnap.launchers import Launcher, Launchers, LaunchSpec, reap_adopted
 from llmsnap.logs import TEXT, LogHandler, LogHub, LogStyle
 from llmsnap.memory import DeviceMemory
@@ -151,9 +152,10 @@ class Service:
             self._recording,
             barrier=Barrier(self._read_devices, lambda: self.runtime.config, self._pids),
         )
-        self.checks, self.read_ahead = (
+        self.checks, self.read_ahead, self.keep_warm = (
             ServerChecks(self.state_dir, self.driver.rest, self._on_faulty_wake),
             ReadAhead(config.read_ahead, self._ready_pids),
+            KeepWarm(self.driver, self.driver.is_busy, lambda: bool(self.in_flight())),
         )
         self.feeds: set[Feed] = set()
         self.telemetry = Telemetry(config, self.bus, self._pids, self.deferred.add)
@@ -174,9 +176,7 @@ class Service:
             self.state_dir, self._servers, self._remeasured, lambda: self.driver.has_waiters
         )
         self._tasks, self._closed = TaskGroup("service"), False
-        self._open_lock, self._reload_lock, self._profile_lock = (
-            BoundedSemaphore(1) for _ in range(3)
-        )
+        self._open_lock, self._reload_lock, self._profile_lock = map(BoundedSemaphore, (1, 1, 1))
 
     def __repr__(self) -> str:
         return f"<Service {self.runtime!r}, {len(self._processes)} processes>"
@@ -226,8 +226,13 @@ class Service:
             self.driver.reconfigure(change_of(config, figures=self.meter.use(config)))
             self._warn_of_open_door()
             self.accepts = True
-            if preload := dict.fromkeys((*adopted, *config.preload)):
-                self.driver.preload(tuple(preload))
+            self._load_first((*adopted, *config.preload), config)
+
+    def _load_first(self, model_ids: Collection[str], config: Config) -> None:
+        """Preload *model_ids*, and do from now on what the hooks and the schedule say."""
+        if model_ids:
+            self.driver.preload(tuple(dict.fromkeys(model_ids)))
+        self.keep_warm.configure(config)
 
     def _adopt(self) -> list[str]:
         """Take over servers of an earlier run; return the ids of their models. Blocks, bounded."""
@@ -257,6 +262,7 @@ class Service:
             return
         self._closed = True
         self.accepts = False
+        self.keep_warm.close()
         self.end_feeds()
         models = self.runtime.config.models.values()
         slowest_s = max((model.unload_timeout_s for model in models), default=0.0)
@@ -268,9 +274,8 @@ class Service:
         self.meter.close()
         self._tasks.close()
         self.launchers.close()
-        self.read_ahead.close()
-        self.facts.close()
-        self.checks.close()
+        for part in (self.read_ahead, self.facts, self.checks):
+            part.close()
         self.prompts.close()
         self.voices.close()
         self.deferred.flush()
@@ -422,8 +427,7 @@ class Service:
                 self.checks.unreliable(config.models.values()),
             )
         )
-        if preload:
-            self.driver.preload(tuple(preload))
+        self._load_first(preload, config)
         self._tell_profile(before.profile)
 
     def _end_what_keys_opened(self, before: Runtime) -> None:
@@ -597,6 +601,7 @@ class Service:
 
     def _on_request(self, event: ActivityRecorded) -> None:
         """Note which of our models served a request, how it ended, and what was cached of it."""
+        self.keep_warm.note_request()
         record = event.record
         model = self.runtime.config.models.get(record.model_id) if record.peer is None else None
         if model is not None:

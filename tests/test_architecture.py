@@ -28,7 +28,7 @@ FLOORS = {
     **dict.fromkeys(["launchers", "models"], 3),
     **dict.fromkeys(["routing", "telemetry"], 4),
     "proxy": 5,
-    **dict.fromkeys(["configfile", "metering", "runtime", "service", "reload"], 6),
+    **dict.fromkeys(["configfile", "keepwarm", "metering", "runtime", "service", "reload"], 6),
     "web": 7,
     **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__", "_monkey"], 8),
 }
@@ -40,7 +40,7 @@ SAME_FLOOR = {
     "statedir": {"errors"},
     "limits": {"errors"},
     "options": {"errors"},
-    "service": {"runtime", "configfile", "metering"},
+    "service": {"runtime", "configfile", "keepwarm", "metering"},
     "reload": {"service", "runtime", "configfile"},
     # None: any of them
     **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__"], None),
@@ -55,7 +55,17 @@ GEVENT += [
     "routing.barrier",
     "routing.driver",
 ]
-GEVENT += ["runtime", "configfile", "metering", "service", "reload", "web", "cli", "commands"]
+GEVENT += [
+    "runtime",
+    "configfile",
+    "keepwarm",
+    "metering",
+    "service",
+    "reload",
+    "web",
+    "cli",
+    "commands",
+]
 GEVENT += ["server", "wsgi", "_monkey"]
 
 # Where a library is named. Longest prefix wins, so gevent.pywsgi is stricter than gevent.

@@ -58,6 +58,7 @@ from .parts import (
     Timeouts,
 )
 from .scalars import WrittenFloat, split_command, without_password
+from .schedule import IdleHook, ScheduleEntry
 from .schema import advise_by_schema
 from .settings import Config
 from .slots import SLOT_OPTION, command_words, is_llama_server, slot_folder
@@ -83,6 +84,7 @@ __all__ = [
     "GroupConfig",
     "HookCall",
     "Hooks",
+    "IdleHook",
     "LauncherConfig",
     "Loaded",
     "MatrixConfig",
@@ -99,6 +101,7 @@ __all__ = [
     "ReadAheadConfig",
     "Report",
     "Resources",
+    "ScheduleEntry",
     "SchedulerConfig",
     "SelectorConfig",
     "Sources",

@@ -45,6 +45,7 @@ from .parts import StoreConfig
 from .peers import check_qualified_names, read_peers
 from .profiles import read_profiles, startup_profile
 from .router import Together, read_router
+from .schedule import read_on_idle, read_schedule
 from .selectors import TargetNames, read_selectors
 from .settings import TOP, Config
 from .sources import MAX_FILE_BYTES, Contents, Sources, mark, merge, read_contents, unreadable
@@ -272,6 +273,8 @@ class _Build:
             "api_keys": read_api_keys(values["apiKeys"], report),
             "key_variables": key_variables(root),
             "preload": preload(values, names, root, report),
+            "on_idle": read_on_idle(values, names, root, reader),
+            "schedule": read_schedule(values, names, root, reader),
             "scheduler": read_scheduler(values, names, root, reader),
             "capture_mask": read_capture_mask(values["captureMask"], reader),
         }

@@ -73,6 +73,7 @@ _SECTIONS = {
     "apiKey": "A key with a name and limits.",
     "endpoint": "One HTTP call.",
     "hookCall": "One HTTP call of a hook.",
+    "scheduleEntry": "A time of day, and what is loaded or unloaded then.",
 }
 
 

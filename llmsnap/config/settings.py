@@ -76,6 +76,7 @@ from .parts import (
     StoreConfig,
     unsupported,
 )
+from .schedule import ON_IDLE, SCHEDULE, SCHEDULE_ENTRY, IdleHook, ScheduleEntry
 from .sources import Sources
 
 _METRICS_IN_MEMORY = 1000
@@ -174,6 +175,18 @@ class Config:
     hooks: ClassVar[ConfigKey] = grouped("hooks", "What happens at certain moments.")
     on_startup: ClassVar[ConfigKey] = ConfigKey(
         "hooks.on_startup", ON_STARTUP, "What happens at start."
+    )
+    on_idle_key: ClassVar[ConfigKey] = ConfigKey(
+        "hooks.on_idle", ON_IDLE, "What happens when there are no requests."
+    )
+    on_idle: IdleHook | None = derived(None)  # noqa: RUF009 - frozen
+    """What is loaded then; None: nothing."""
+    schedule: tuple[ScheduleEntry, ...] = setting(
+        "schedule",
+        SCHEDULE,
+        "Models to load and unload at times of day. A load gives way to requests; an unload waits "
+        "until the model has none.",
+        live=False,
     )
     on_startup_too: ClassVar[ConfigKey] = ConfigKey(
         "hooks.onStartup",
@@ -608,5 +621,6 @@ EACH = {
     "apiKey": API_KEY,
     "endpoint": ENDPOINT,
     "hookCall": HOOK_CALL,
+    "scheduleEntry": SCHEDULE_ENTRY,
 }
 """Sections used in several places, by their name in the JSON schema."""

@@ -407,6 +407,10 @@ class Driver:
             self._resting_on[model_id] = lease
         return lease
 
+    def is_busy(self, model_id: str) -> bool:
+        """Whether requests are in flight or waiting for *model_id*, or it is to be loaded."""
+        return bool(self._leases.get(model_id)) or self.scheduler.is_awaited(model_id)
+
     def _end_rest(self, model_id: str) -> None:
         lease = self._resting_on.pop(model_id, None)
         if lease is not None:

@@ -45,7 +45,7 @@ models:
   first:
     cmd: ${{sim}}
   second:
-    cmd: ${{sim}} --read-model --model FILE
+    cmd: ${{sim}} FILE
 """
 
 TOGETHER = """\
@@ -108,12 +108,21 @@ def test_the_files_of_the_next_model_are_read_while_another_one_answers(
     start, tmp_path: Path
 ) -> None:
     file = cold_file(tmp_path / "weights.gguf", 3 << 20)
-    server = start(READING.replace("FILE", str(file)))
+    server = start(READING.replace("FILE", f"--read-model --model {file}"))
     stream = server.chat("first", stream=True, sim_tokens=10, sim_tps=10)
     next(stream.iter_lines())
     assert "hello" in answer(server, "second")
     found = server.wait_output(r"<second> read (\d+) MiB of its files ahead")
     assert int(found[1]) <= 3
+
+
+def test_a_model_is_loaded_when_there_are_no_requests(start) -> None:
+    server = start(
+        "hooks: {{on_idle: {{after: 1, load: [second]}}}}\n" + READING.replace("FILE", "")
+    )
+    assert "hello" in answer(server, "first")
+    server.wait_for(lambda: server.running() == {"second": "ready"})
+    assert server.get("/api/swaps").json()["swaps"][-1]["reason"] == "preload"
 
 
 @pytest.mark.e2e(limit_s=60)

@@ -1,0 +1,58 @@
+"""Times of day, days of the week, and what is loaded when there are no requests."""
+
+from datetime import time
+
+import pytest
+
+from llmsnap.config import IdleHook, ScheduleEntry
+from tests.config.reading import advice, config, problem
+
+MODELS = "models: {a: {cmd: 'a ${PORT}', aliases: [also]}, b: {cmd: 'b ${PORT}'}}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "entry"),
+    [
+        ('at: "08:00", load: [a]', ScheduleEntry(time(8), frozenset(range(7)), ("a",))),
+        ("at: 08:30, load: [also, a]", ScheduleEntry(time(8, 30), frozenset(range(7)), ("a",))),
+        (
+            'at: "23:00", days: "Mon-Wed, sun", unload: [b]',
+            ScheduleEntry(time(23), frozenset({0, 1, 2, 6}), (), ("b",)),
+        ),
+        (
+            'at: "7:05", days: sat-mon, load: [a], tz: Europe/Berlin',
+            ScheduleEntry(time(7, 5), frozenset({5, 6, 0}), ("a",), tz="Europe/Berlin"),
+        ),
+    ],
+)
+def test_an_entry_has_a_time_days_and_models(written: str, entry: ScheduleEntry) -> None:
+    assert config(f"{MODELS}schedule: [{{{written}}}]").schedule == (entry,)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('at: "24:00", load: [a]', "must be a time such as"),
+        ("at: noon, load: [a]", "must be a time such as"),
+        ("load: [a]", "must be a time such as"),
+        ('at: "08:00", days: mon-fry, load: [a]', "'mon-fry' is no day, nor a range of days"),
+        ('at: "08:00", tz: Middle/Earth, load: [a]', "'Middle/Earth' is no time zone"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error(written: str, said: str) -> None:
+    assert said in str(problem(f"{MODELS}schedule: [{{{written}}}]"))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [('at: "08:00"', "does nothing"), ('at: "08:00", load: [a, c]', '"c" is no model')],
+)
+def test_what_has_no_effect_is_advice(written: str, said: str) -> None:
+    assert any(said in str(each) for each in advice(f"{MODELS}schedule: [{{{written}}}]"))
+
+
+def test_the_idle_hook_loads_models_after_ten_minutes() -> None:
+    assert config(f"{MODELS}hooks: {{on_idle: {{load: [also, b]}}}}").on_idle == IdleHook(
+        600.0, ("a", "b")
+    )
+    assert config(f"{MODELS}hooks: {{on_idle: {{after: 5}}}}").on_idle is None
