@@ -118,7 +118,9 @@ def test_a_model_on_a_cluster_answers_with_its_own_key_and_shows_where_it_runs(
     assert (found["launcher"], found["phase"], found["engine"]) == ("farm", "", "")
     assert found["node"]
     assert key not in str(server.get("/running").json()) + server.output
-    assert key not in server.get("/api/captures/0").text
+    (record,) = server.wait_for(lambda: server.get("/api/metrics").json())
+    headers = server.get(f"/api/captures/{record['id']}").json()["req_headers"]
+    assert headers["Authorization"] == "[REDACTED]"
 
 
 def test_a_swap_on_the_cluster_leaves_this_machine_alone(run: Callable[..., Running]) -> None:

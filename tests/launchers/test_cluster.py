@@ -278,6 +278,36 @@ def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(farm: Farm) 
         launcher.close()
 
 
+def test_jobs_of_an_earlier_run_are_stopped_once_the_engine_answers(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "LONGEST_SWEEP_S", 0.1)
+    farm.start(farm.spec())
+    farm.launcher.close()
+    monkeypatch.setattr(launcher_module, "RUN", "the next one")
+    farm.ray.go_down()
+    assert farm.again().stop_leftovers() == []
+    farm.ray.come_back()
+    until(lambda: farm.jobs() == [])
+
+
+def test_a_job_that_no_start_claims_is_stopped(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher_module, "ADOPT_LIMIT_S", 0.2)
+    spec = farm.spec()
+    farm.start(spec)
+    farm.launcher.close()
+    assert farm.again().adopt([spec]) == ["m"]
+    until(lambda: farm.jobs() == [])
+
+
+def test_what_a_job_was_given_is_not_repeated_in_an_error(farm: Farm) -> None:
+    farm.ray.fail("POST", "/api/jobs/", (400, "bad env: HF_TOKEN=s3cr3t-value"))
+    with pytest.raises(Rejected, match="m: Ray refuses the job") as caught:
+        farm.start(farm.spec(env=("HF_TOKEN=s3cr3t-value",)))
+    assert "bad env" in caught.value.detail
+    assert "s3cr3t" not in caught.value.detail
+
+
 def test_jobs_go_on_when_llmsnap_ends_if_the_settings_say_so(tmp_path: Path) -> None:
     farm = Farm(tmp_path, keeps=True)
     job = farm.start(farm.spec())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import signal
 import time
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
 
+RUN = secrets.token_hex(4)
+"""Distinguishes jobs of this process from those of earlier ones."""
 HURRY_S = 0.05
 CALM_S = 1.0
 HURRY_FOR_S = 10.0
@@ -274,6 +277,12 @@ def at_host(url: str, host: str, bind: str) -> str:
     return urlunsplit(parts._replace(netloc=netloc))
 
 
-def metadata_of(spec: LaunchSpec, digest: str) -> Mapping[str, str]:
+def metadata_of(spec: LaunchSpec, digest: str, launcher: str) -> Mapping[str, str]:
     """Return what is kept with a job, to find it again."""
-    return {"model": spec.model_id, "generation": str(spec.generation), "digest": digest}
+    return {
+        "launcher": launcher,
+        "model": spec.model_id,
+        "generation": str(spec.generation),
+        "digest": digest,
+        "run": RUN,
+    }

@@ -12,11 +12,12 @@ from gevent.event import Event
 
 from llmsnap.config import LauncherConfig, split_command
 from llmsnap.errors import CommandProblem, EngineDown, NoCapacity, Rejected, StartFailed
+from llmsnap.http import redact_output
 from llmsnap.launchers.base import Launcher, LaunchSpec, Output
 from llmsnap.launchers.cluster.engine import Engine, JobPhase, JobRequest, JobView, NodeView
 from llmsnap.launchers.cluster.entrypoint import COMMAND, environment
 from llmsnap.launchers.cluster.identity import Owner
-from llmsnap.launchers.cluster.job import ClusterJob, metadata_of
+from llmsnap.launchers.cluster.job import RUN, ClusterJob, metadata_of
 from llmsnap.launchers.cluster.runner import BUSY, LATE
 from llmsnap.tasks import TaskGroup
 
@@ -34,6 +35,8 @@ SWEEP_S = 1.0
 LONGEST_SWEEP_S = 10.0
 LAST_WORD_S = 1.0
 """How long the end of llmsnap waits for jobs that have to end."""
+ADOPT_LIMIT_S = 300.0
+"""How long a job of an earlier run is kept for the start of its model."""
 LEFTOVER_LIMIT_S = 15.0
 """How long the start of llmsnap waits for jobs of an earlier run to end."""
 
@@ -67,6 +70,7 @@ class ClusterLauncher(Launcher):
         self._lost: dict[str, float] = {}
         """Nodes that do not answer, and until when they are avoided."""
         self._trouble = ""
+        self._is_sweeping = False
 
     def __repr__(self) -> str:
         return f"<ClusterLauncher {self.settings.id}, {self._trouble or 'reachable'}>"
@@ -145,14 +149,15 @@ class ClusterLauncher(Launcher):
                 view.phase is JobPhase.RUNNING or view.code is not None
             )
         except StartFailed as error:
-            raise named(error, spec.model_id) from error
+            raise named(error, spec.model_id, request.env.values()) from error
         finally:
             if not is_placed:
                 self._discard(request.id, spec.model_id)
         if view is not None and is_placed:
             return view
         if view is not None and not view.is_lost:
-            raise Rejected(f"{spec.model_id}: its job was not run", detail=f": {view.reason}")
+            refused = Rejected("its job was not run", detail=f": {view.reason}")
+            raise named(refused, spec.model_id, request.env.values())
         if cancelled.is_set():
             raise StartFailed(f"{spec.model_id}: its start was cancelled")
         raise self._no_capacity(spec)
@@ -193,7 +198,7 @@ class ClusterLauncher(Launcher):
             command=COMMAND,
             env=environment(spec, self.settings, job_id, self._owner, not_after),
             resources=spec.resources,
-            metadata=metadata_of(spec, digest),
+            metadata=metadata_of(spec, digest, self.settings.id),
             grace_s=spec.grace_s,
             avoid=avoid,
         )
@@ -225,31 +230,66 @@ class ClusterLauncher(Launcher):
             digest = job.metadata.get("digest", "")
             if digest in wanted and job.phase is JobPhase.RUNNING and digest not in self._adoptable:
                 self._adoptable[digest] = job
+        if self._adoptable:
+            self._tasks.spawn("unclaimed jobs", self._end_unclaimed)
         return sorted(wanted[digest] for digest in self._adoptable)
 
+    def _end_unclaimed(self) -> None:
+        """Get rid of jobs whose models were not started for ADOPT_LIMIT_S."""
+        gevent.sleep(ADOPT_LIMIT_S)
+        while self._adoptable:
+            _, job = self._adoptable.popitem()
+            self._discard(job.id, job.metadata.get("model", ""))
+
     def stop_leftovers(self) -> list[str]:
-        """Stop the jobs of an earlier run that were not adopted. Blocks, bounded."""
+        """Stop the jobs of an earlier run that were not adopted. Blocks, bounded.
+
+        Where the engine does not answer, that is done once it does.
+        """
         kept = {job.id for job in self._adoptable.values()}
         left = [job for job in self._found() if job.id not in kept]
-        return [self._stop_leftover(job) for job in left]
-
-    def _stop_leftover(self, job: JobView) -> str:
-        model_id = job.metadata.get("model", "unknown")
-        self._discard(job.id, model_id)
         deadline = time.monotonic() + LEFTOVER_LIMIT_S
-        while job.id in self._unwanted and time.monotonic() < deadline:
+        for job in left:
+            self._discard(job.id, job.metadata.get("model", ""))
+        while any(job.id in self._unwanted for job in left) and time.monotonic() < deadline:
             gevent.sleep(PLACING_S)
-        return f"job {job.id} of model {model_id}, on {self.settings.id}"
+        return [
+            f"job {job.id} of model {job.metadata.get('model')}, on {self.settings.id}"
+            for job in left
+        ]
 
     def _found(self) -> list[JobView]:
+        """Return the jobs of this launcher that do not have to end anyway. Blocks, bounded."""
         try:
-            return [
-                job for job in self._engine.jobs(self._owner.id) if job.id not in self._unwanted
-            ]
+            return self._listed()
         except StartFailed as error:
             log.warning("%s: jobs of an earlier run are not known: %s", self.settings.id, error)
             self.note_engine(str(error))
+            if not self._is_sweeping:
+                self._is_sweeping = True
+                self._tasks.spawn("jobs of an earlier run", self._sweep)
             return []
+
+    def _listed(self) -> list[JobView]:
+        return [
+            job
+            for job in self._engine.jobs(self._owner.id)
+            if job.metadata.get("launcher") == self.settings.id and job.id not in self._unwanted
+        ]
+
+    def _sweep(self) -> None:
+        """Get rid of jobs of an earlier run as soon as the engine lists them."""
+        while True:
+            gevent.sleep(LONGEST_SWEEP_S)
+            try:
+                stale = [job for job in self._listed() if job.metadata.get("run") != RUN]
+            except StartFailed as error:
+                log.debug("%s: %s", self.settings.id, error)
+                continue
+            for job in stale:
+                log.warning("<%s> stopping job %s", job.metadata.get("model"), job.id)
+                self._discard(job.id, job.metadata.get("model", ""))
+            return
 
     def _discard(self, job_id: str, model_id: str) -> None:
         """Get rid of a job in the background, whatever it does now. Never switches."""
@@ -351,9 +391,10 @@ def was_busy(job: ClusterJob) -> bool:
     return job.status is not None and job.status.code == BUSY
 
 
-def named(error: StartFailed, model_id: str) -> StartFailed:
-    """Return *error* of an engine as one of a model."""
-    return type(error)(f"{model_id}: {error}", error.retry_after_s, error.detail)
+def named(error: StartFailed, model_id: str, secrets: Iterable[str] = ()) -> StartFailed:
+    """Return *error* of an engine as one of a model, without *secrets* that the engine repeats."""
+    detail = redact_output(error.detail, secrets)
+    return type(error)(f"{model_id}: {error}", error.retry_after_s, detail)
 
 
 def free_of(nodes: Iterable[NodeView]) -> str:
