@@ -11,11 +11,15 @@ from llmsnap.errors import Problem
 from .loader import Loaded
 from .matrix import partners
 from .model_settings import ModelConfig
-from .nodes import Node, Report, find_node, in_file_order
-from .router import Together
+from .nodes import Mapping, Node, Path, Report, find_node, in_file_order
+from .router import USE, Together
 from .settings import Config
 from .slots import command_words, is_llama_server, slot_folder
 
+LAYER_OPTIONS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
+LEADING_WORDS = 4
+"""In which the program is: others, such as numactl, may run it."""
+MOST_NAMES = 5
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -55,6 +59,7 @@ def advise(config: Config, tree: Node | None, report: Report) -> None:
         report.advise(path, what, "consider use: fair", find_node(tree, path))
     _advise_on_matrix(config, tree, report)
     _advise_on_prompts(config, tree, report)
+    _advise_on_memory(config, tree, report)
 
 
 _UNWRAPPED = (
@@ -132,6 +137,47 @@ def _may_run_together(together: Together, first: ModelConfig, second: ModelConfi
     if first.can_sleep or second.can_sleep:
         return True  # a sleeping model keeps its port in use
     return not (together.evicts(first.id, second.id) and together.evicts(second.id, first.id))
+
+
+def _advise_on_memory(config: Config, tree: Node | None, report: Report) -> None:
+    """Advise on a memory budget that one model has turned on, and on servers without a size."""
+    if config.residency != "memory":
+        return
+    here = [model for model in config.models.values() if not model.is_elsewhere]
+    without = [model.id for model in here if model.memory is None]
+    is_meant = _is_written(tree, ("memory",)) or _is_written(tree, USE)
+    if without and not is_meant:
+        first = next(model.id for model in here if model.memory is not None)
+        path = ("models", first, "memory")
+        names = ", ".join(without[:MOST_NAMES]) + (", ..." if len(without) > MOST_NAMES else "")
+        what = f"decides for all models which run together, also for those without it: {names}"
+        fix = "give them theirs, or have it estimated and measured: routing.router.use: memory"
+        report.advise(path, what, fix, find_node(tree, path))
+    has_gpu = not config.memory or any(each.name != "ram" for each in config.memory)
+    for model in here if has_gpu else ():
+        if _fits_itself(model):
+            path = ("models", model.id, "cmd")
+            what = "llama-server takes as much of the GPU as is free, so what it needs varies"
+            fix = "fix it: -ngl 99 for all layers, and no --fit on"
+            report.advise(path, what, fix, find_node(tree, path))
+
+
+def _is_written(tree: Node | None, path: Path) -> bool:
+    for name in path:
+        tree = tree.entries.get(str(name)) if isinstance(tree, Mapping) else None
+    return tree is not None
+
+
+def _fits_itself(model: ModelConfig) -> bool:
+    """Whether the server is llama-server, and puts as many layers on the GPU as fit."""
+    words = [part for word in model.cmd.split() for part in word.split("=", 1)]
+    if not any(word.rpartition("/")[2] == "llama-server" for word in words[:LEADING_WORDS]):
+        return False
+    following = dict(zip(words, [*words[1:], ""], strict=True))
+    layers = next((following[name] for name in LAYER_OPTIONS if name in following), "")
+    if layers == "0" or following.get("-dev", following.get("--device")) == "none":
+        return False
+    return not layers.isdecimal() or "on" in (following.get("-fit"), following.get("--fit"))
 
 
 def _advise_on_matrix(config: Config, tree: Node | None, report: Report) -> None:

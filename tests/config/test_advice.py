@@ -96,3 +96,45 @@ def test_a_wrapper_is_told_what_replaces_it() -> None:
     assert found.startswith("models.v.cmd: the server that vllm-wrapper starts outlives llmsnap")
     for part in ("sleepMode: enable", "/sleep?level=1", "/wake_up", "VLLM_SERVER_DEV_MODE=1"):
         assert part in found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "models: {a: {cmd: 's ${PORT}', memory: 1GiB}, b: {cmd: 's ${PORT}'}}",
+            [
+                "models.a.memory: decides for all models which run together, also for those "
+                "without it: b - give them theirs, or have it estimated and measured: "
+                "routing.router.use: memory"
+            ],
+        ),
+        ("memory: {ram: 1GiB}\nmodels: {b: {cmd: 's ${PORT}'}}", []),
+        ("routing: {router: {use: memory}}\nmodels: {b: {cmd: 's ${PORT}'}}", []),
+    ],
+)
+def test_a_budget_that_one_model_turns_on_is_advised_about(text: str, found: list[str]) -> None:
+    assert advice(f"{text}\n") == found
+
+
+@pytest.mark.parametrize(
+    ("options", "devices", "varies"),
+    [
+        ("", "gpu0", True),
+        ("-ngl auto", "gpu0", True),
+        ("-ngl 99 --fit on", "gpu0", True),
+        ("-ngl 99", "gpu0", False),
+        ("--n-gpu-layers=40", "gpu0", False),
+        ("-ngl 0", "gpu0", False),
+        ("--device none", "gpu0", False),
+        ("", "ram", False),
+    ],
+)
+def test_a_server_that_takes_what_is_free_is_advised_about(
+    options: str, devices: str, varies: bool
+) -> None:
+    found = advice(
+        f"memory: {{{devices}: 9GiB}}\n"
+        f"models: {{m: {{cmd: 'nice /opt/llama-server --port ${{PORT}} {options}'}}}}\n"
+    )
+    assert [each.partition(":")[0] for each in found] == ["models.m.cmd"] * varies
