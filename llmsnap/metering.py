@@ -40,7 +40,7 @@ from llmsnap.memory import (
     take_reading,
 )
 from llmsnap.models import State, definition_of
-from llmsnap.routing import Figures, FoundDevice, KnownSizes, Lacks, Memory, budget_of
+from llmsnap.routing import Figures, FoundDevice, KnownSizes, Lacks, Memory, budget_of, shown_gib
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import Source, WorkerStuck, WorkerThread
@@ -54,7 +54,7 @@ DRIVER_LIMIT_S, FILES_LIMIT_S = 3.0, 5.0
 THRESHOLD = 0.01
 """The share of a device by which a figure must change."""
 LEAST_CHANGE = 16 * 1024**2
-ESTIMATED = "estimated"
+ESTIMATED, DECLARED = "estimated", "declared"
 STAGES = {
     State.STARTING: Stage.LOADING,
     State.WAKING: Stage.LOADING,
@@ -92,6 +92,7 @@ class _Run:
 
     number: int
     known: _Known
+    is_warned: bool = False
 
 
 class MemoryMeter:
@@ -258,6 +259,7 @@ class MemoryMeter:
         for model_id, run in self._runs.items():
             if before.get(model_id) is not run:
                 self._look_again(model_id, run)
+            self._warn_of_more(model_id, run, servers[model_id])
         learned = [self._learn(model_id, run) for model_id, run in self._runs.items()]
         if any(learned):
             self._write()
@@ -295,6 +297,26 @@ class MemoryMeter:
             keeps = same or each.stage is Stage.LOADING
             found.append(each if keeps else replace(each, stage=Stage.LEAVING))
         return found
+
+    def _warn_of_more(self, model_id: str, run: _Run, server: RunningServer) -> None:
+        """Warn once a run if the model holds more than the file says, by more than noise."""
+        need = self.budget.need(model_id)
+        if run.is_warned or server.state is not State.READY or need is None:
+            return
+        if need.source != DECLARED or need.lacks:
+            return
+        sizes = self.budget.held(model_id, server.device)
+        for device, size in zip(self.budget.devices, sizes, strict=True):
+            held = self._ledger.held.get(model_id, {}).get(device.name, 0)
+            if size and held - size > max(LEAST_CHANGE, THRESHOLD * device.capacity):
+                run.is_warned = True
+                log.warning(
+                    "<%s> holds %s of %s, and its `memory` says %s: it counts as what it holds",
+                    model_id,
+                    shown_gib(held),
+                    device.name,
+                    shown_gib(size),
+                )
 
     def _learn(self, model_id: str, run: _Run) -> bool:
         """Keep what the present run of a model needs; return whether that is new."""

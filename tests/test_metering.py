@@ -153,6 +153,17 @@ def test_the_scheduler_hears_of_changes_that_matter(machine: Machine) -> None:
     assert machine.budgets[-1].devices[0].holders
 
 
+def test_a_figure_of_the_file_that_is_too_small_is_told_once(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.use(machine.config())
+    for used in (0, 800, 900, 950):
+        machine.run("fixed", State.READY if used else State.STARTING, used)
+    assert [record.getMessage() for record in caplog.records] == [
+        "<fixed> holds 0.8 GiB of gpu0, and its `memory` says 0.3 GiB: it counts as what it holds"
+    ]
+
+
 def test_it_hurries_while_something_moves_and_rests_else(machine: Machine) -> None:
     machine.use(machine.config())
     assert machine.meter.pause_s == RESTING_S

@@ -17,8 +17,6 @@ from .settings import Config
 from .slots import command_words, is_llama_server, slot_folder
 
 LAYER_OPTIONS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
-LEADING_WORDS = 4
-"""In which the program is: others, such as numactl, may run it."""
 MOST_NAMES = 5
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -170,9 +168,9 @@ def _is_written(tree: Node | None, path: Path) -> bool:
 
 def _fits_itself(model: ModelConfig) -> bool:
     """Whether the server is llama-server, and puts as many layers on the GPU as fit."""
-    words = [part for word in model.cmd.split() for part in word.split("=", 1)]
-    if not any(word.rpartition("/")[2] == "llama-server" for word in words[:LEADING_WORDS]):
+    if not is_llama_server(command_words(model.cmd)):
         return False
+    words = [part for word in command_words(model.cmd) for part in word.split("=", 1)]
     following = dict(zip(words, [*words[1:], ""], strict=True))
     layers = next((following[name] for name in LAYER_OPTIONS if name in following), "")
     if layers == "0" or following.get("-dev", following.get("--device")) == "none":

@@ -21,7 +21,7 @@ from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.lacks import Lacks
 from llmsnap.routing.matrix import Matrix
-from llmsnap.routing.memory import Memory
+from llmsnap.routing.memory import Memory, shown_gib
 from llmsnap.routing.messages import (
     Outcome,
     PreloadEnded,
@@ -91,5 +91,6 @@ __all__ = [
     "said_of_sets",
     "said_of_swap",
     "sets_document",
+    "shown_gib",
     "when_document",
 ]

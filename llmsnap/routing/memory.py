@@ -448,15 +448,19 @@ class _Ledger:
     def best(self, place: str) -> _Placed | None:
         """Return the best way to make room on *place*, None if there is none."""
         takes = self._memory.held(self._target, place)
-        need = _minus(takes, tuple(self.free))
+        need = self._missing(takes)
         cover = cheapest([each.ways for each in self._candidates], need)
         return None if cover is None else _Placed(place, takes, need, cover)
+
+    def _missing(self, takes: Bytes) -> Bytes:
+        """Return what is not free of *takes*. A device that is not used may be too full already."""
+        return tuple(max(0, a - b) if a else 0 for a, b in zip(takes, self.free, strict=True))
 
     def kept(self, current: Plan) -> _Placed | None:
         """Return the plan that gates are shut for, if it still frees enough."""
         place = current.room.device if current.room is not None else ""
         takes = self._memory.held(self._target, place)
-        need = _minus(takes, tuple(self.free))
+        need = self._missing(takes)
         chosen: list[int | None] = []
         for each in self._candidates:
             action = current.how.get(each.model_id)
@@ -479,7 +483,7 @@ class _Ledger:
                 freed[each.model_id] = tuple(a + b for a, b in zip(before, size, strict=True))
                 left = [a + b for a, b in zip(left, size, strict=True)]
         return Plan(
-            victims=tuple(sorted({*how, *self._waited_for(left)})),
+            victims=tuple(sorted({*how, *self._waited_for(best.takes, left)})),
             how=how,
             why=self._why(best),
             cost=best.cover.key[0],
@@ -494,10 +498,12 @@ class _Ledger:
             ),
         )
 
-    def _waited_for(self, left: list[int]) -> list[str]:
+    def _waited_for(self, takes: Bytes, left: list[int]) -> list[str]:
         """Return the models that are leaving by themselves, if their memory is needed."""
         pending = [sum(sizes) for sizes in zip(*self._leaving.values(), strict=True)]
-        short = [number for number, size in enumerate(pending) if size > left[number]]
+        short = [
+            number for number, size in enumerate(pending) if takes[number] and size > left[number]
+        ]
         return [
             name for name, sizes in self._leaving.items() if any(sizes[number] for number in short)
         ]
@@ -621,7 +627,7 @@ class MemorySwaps:
             # Its devices may be others, if the configuration has changed since it was decided.
             for name, size in zip(other.plan.room.names, _extra(other), strict=True):
                 left[name] = left.get(name, 0) - max(0, -size if decided else size)
-        return all(left[name] >= 0 for name in room.names)
+        return all(left[each.device] >= 0 for each in room.by_device)
 
     def blocks(self, target: str) -> bool:
         """Return False: what a swap needs depends on its plan."""

@@ -135,6 +135,6 @@ def test_a_server_that_takes_what_is_free_is_advised_about(
 ) -> None:
     found = advice(
         f"memory: {{{devices}: 9GiB}}\n"
-        f"models: {{m: {{cmd: 'nice /opt/llama-server --port ${{PORT}} {options}'}}}}\n"
+        f"models: {{m: {{cmd: '/opt/llama-server --port ${{PORT}} {options}'}}}}\n"
     )
     assert [each.partition(":")[0] for each in found] == ["models.m.cmd"] * varies

@@ -175,6 +175,20 @@ def test_newer_figures_let_a_load_begin() -> None:
     assert machine.state("a") == "ready"
 
 
+def test_a_device_that_is_too_full_is_no_matter_of_a_model_on_another_one() -> None:
+    needs = [Need("a", shares(4), measured=shares(9)), Need("b", (Share("ram", GIB),))]
+    machine = World("a b")
+    devices = [Device("gpu0", 8 * GIB), Device("ram", 8 * GIB)]
+    machine.residency = Memory(devices, needs)
+    machine.configure()
+    machine.request("a", 30.0)
+    machine.run(2.0)
+    beside = machine.request("b", 1.0)
+    machine.run(5.0)
+    assert beside.granted_at is not None
+    assert [machine.state(name) for name in "ab"] == ["ready", "ready"]
+
+
 def test_a_model_that_holds_more_than_it_needs_counts_as_what_it_holds() -> None:
     needs = [Need("a", shares(4)), Need("b", shares(6))]
     machine = World("a b")
