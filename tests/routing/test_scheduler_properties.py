@@ -8,6 +8,7 @@ books are compared with what really happened, and at the end everything must com
 """
 
 import os
+from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -237,6 +238,33 @@ class Life(RuleBasedStateMachine):
         """Other programs take the room of a model, or give it back."""
         (self.blocked.add if blocked else self.blocked.discard)(name)
 
+    @precondition(lambda self: isinstance(self.world.residency.residency, Memory))
+    @rule(
+        others=st.lists(st.integers(0, 9), min_size=3, max_size=3),
+        measured=st.dictionaries(
+            names, st.builds(Share, st.sampled_from(["gpu0", "gpu1", "ram"]), st.integers(1, 9))
+        ),
+        asleep=st.booleans(),
+    )
+    def remeasure(self, others: list[int], measured: dict[str, Share], asleep: bool) -> None:
+        """Other programs use more or less, and models hold more than they need."""
+        crowded = self.world.residency
+        assert isinstance(crowded, Crowded)
+        budget = crowded.residency
+        assert isinstance(budget, Memory)
+        devices = [
+            replace(each, others=size) for each, size in zip(budget.devices, others, strict=True)
+        ]
+        needs = [
+            replace(
+                each,
+                measured=(measured[each.model_id],) if each.model_id in measured else (),
+                is_measured_asleep=asleep,
+            )
+            for each in budget.needs
+        ]
+        self.world.refigure(Crowded(Memory(devices, needs), self.blocked))
+
     @rule(name=names)
     def check_fails_late(self, name: str) -> None:
         self.world.tell(msg.CheckFailed(name, BOOM))
@@ -293,6 +321,8 @@ class Life(RuleBasedStateMachine):
             model.failures = model.lacks = 0
             model.stop_fails = model.check_fails = False
         self.blocked.clear()
+        if isinstance(world.residency, Crowded) and isinstance(world.residency.residency, Memory):
+            self.remeasure(others=[0, 0, 0], measured={}, asleep=False)
         for name in list(world.stuck):
             world.die(name)
         rest(world)

@@ -525,18 +525,20 @@ class World:
         if not isinstance(residency, Memory):
             return forbidden(residency, target, present)
         devices = {name: each.device for name, each in self.scheduler._state.models.items()}
-        sizes = [residency.held(name, devices[name]) for name in {target, *present}]
+        takes = residency.held(target, devices[target])
+        sizes = [takes]
+        sizes += [residency.holds(name, devices[name]) for name in present if name != target]
         resting = {
             name
             for name, each in self.models.items()
             if name not in {target, *present} and each.state in (State.ASLEEP, State.STOPPING)
         }
-        sizes += [residency.held(name, devices.get(name, ""), asleep=True) for name in resting]
+        sizes += [residency.holds(name, devices.get(name, ""), asleep=True) for name in resting]
         used = [sum(each) for each in zip(*sizes, strict=True)]
         return {
             each.name
-            for each, taken in zip(residency.devices, used, strict=True)
-            if taken > each.capacity - each.reserve - each.others
+            for each, taken, size in zip(residency.devices, used, takes, strict=True)
+            if size and taken > each.capacity - each.reserve - each.others
         }
 
     def _load_over(self, swap: Swap, wakes: bool, took_s: float) -> None:
