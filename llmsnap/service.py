@@ -689,8 +689,8 @@ class Service:
         if config.residency != "memory" or model is None or not self.meter.note_lack(model):
             return False
         log.warning(
-            "<%s> it ran out of memory while loading: its `memory` is taken for too small, and "
-            "grows by a tenth until it is changed or loaded by hand",
+            "<%s> it ran out of memory while loading: it is taken to need a tenth more, until its "
+            "command or its `memory` is changed",
             model_id,
         )
         self.meter.refigure()

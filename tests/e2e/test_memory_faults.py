@@ -98,6 +98,9 @@ def test_a_load_waits_for_memory_that_comes_back_late_or_as_long_as_it_may(
     assert server.chat("large").status_code == 200
     phases = [each["name"] for each in swaps_to(server, "large")[-1]["phases"]]
     assert phases[-3:] == ["evict", "barrier", "load"]
+    assert 'llmsnap_swap_phase_seconds_sum{model="large",phase="barrier"}' in (
+        server.get("/metrics").text
+    )
 
     configure(server, tmp_path, "releaseTimeout: 0.5, onStuck: fail")
     assert server.chat("stuck").status_code == 200
@@ -154,6 +157,10 @@ def test_a_load_that_runs_out_of_memory_is_tried_once_more_and_never_in_a_loop(
         refused = server.chat("most")
         assert (refused.status_code, error_of(refused)["code"]) == (503, "model_does_not_fit")
     assert len(swaps_to(server, "most")) == 2
+    by_hand = server.post("/api/models/load/most")
+    assert by_hand.status_code == 502, "its need is the declared one again"
+    assert len(swaps_to(server, "most")) == 4
+    assert server.get("/metrics").text.count('phase="barrier"') == 0, "nothing was late"
 
 
 OUTSIDERS = """\
