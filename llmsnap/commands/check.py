@@ -107,6 +107,7 @@ class _Result:
         self.fits: dict[str, Any] | None = None
         self.sets: list[dict[str, Any]] | None = None
         self.said_of_fits: Sequence[str] = ()
+        self._crowded: Sequence[str] = ()
         self.old: Config | None = None
         self._sources = sources
         self._environ = environ
@@ -128,7 +129,6 @@ class _Result:
             self.errors, self.advice = error.problems, error.advice
             return
         self.config = loaded.config
-        self.advice = self._all_advice(loaded)
         if self._asks_machine and loaded.config.residency == "memory":
             self._look_at_memory(loaded.config)
         elif loaded.config.residency == "matrix" and loaded.config.matrix is not None:
@@ -136,6 +136,7 @@ class _Result:
 
             self.sets = sets_document(Matrix(loaded.config.matrix))
             self.said_of_fits = list(said_of_sets(self.sets))
+        self.advice = self._all_advice(loaded)
         if self.old is not None:
             self.plan = compare(self.old, loaded.config)
 
@@ -147,7 +148,14 @@ class _Result:
         from llmsnap.statedir import look  # noqa: PLC0415
 
         state = look([self._sources.file, self._sources.folder], self._environ)
-        self.fits = fits_document(budget_of(config, figures_of(config, state)))
+        memory = budget_of(config, figures_of(config, state))
+        self._crowded = [
+            each.id
+            for each in config.selectors.values()
+            if each.strategy == "spillover"
+            and not memory.fits_together([config.aliases.get(one, one) for one in each.targets])
+        ]
+        self.fits = fits_document(memory)
         self.said_of_fits = list(said_of_fits(self.fits))
 
     def _all_advice(self, loaded: Loaded) -> Sequence[Problem]:
@@ -157,6 +165,10 @@ class _Result:
         if self._asks_machine:
             advise_of_machine(loaded.config, loaded.tree, report, self._environ)
         advise_by_schema(loaded.tree, report)
+        for name in self._crowded:
+            path = ("selectors", name, "targets")
+            what = "its targets do not all fit in memory together"
+            report.advise(path, what, "list fewer, or smaller ones", find_node(loaded.tree, path))
         return in_file_order(report.advice)
 
 

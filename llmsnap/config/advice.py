@@ -31,7 +31,7 @@ def advice_on(loaded: Loaded) -> tuple[Problem, ...]:
 
 def advise(config: Config, tree: Node | None, report: Report) -> None:
     """Add advice to *report* that concerns several values of *config* together."""
-    together = Together(config.groups, config.matrix)
+    together = Together(config.groups, config.matrix, config.residency)
     for first, second in _sharing_a_port(config, together):
         path = ("models", second.id, "cmd")
         what = f'listens on port {local_port(second)} like model "{first.id}", and both may run'

@@ -256,7 +256,8 @@ class _Build:
         peers = read_peers(values["peers"], reader)
         check_qualified_names(peers, names, values["peers"], report)
         router = read_router(values, names, root, reader)
-        targets = TargetNames.of(names, peers, Together(router["groups"], router["matrix"]))
+        together = Together(router["groups"], router["matrix"], router["residency"])
+        targets = TargetNames.of(names, peers, together)
         selectors = read_selectors(values["selectors"], targets, plain["session_headers"], reader)
         profiles = read_profiles(values["profiles"], names, peers, selectors, reader)
         return {

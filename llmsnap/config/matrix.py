@@ -261,6 +261,32 @@ def partners(matrix: MatrixConfig) -> dict[str, set[str]]:
     return found
 
 
+def allows(matrix: MatrixConfig, models: frozenset[str]) -> bool:
+    """Return whether one combination of *matrix* contains all *models*; they should be few."""
+    sets: dict[str, set[frozenset[str]]] = {}
+    for each in matrix.sets:
+        sets[each.name] = _shared(each.expression, models, sets)
+    return any(models in found for found in sets.values())
+
+
+def _shared(
+    node: Expression, models: frozenset[str], sets: Values[str, set[frozenset[str]]]
+) -> set[frozenset[str]]:
+    """Return which of *models* combinations of *node* contain."""
+    if node.op == "model":
+        return {models & {node.name}}
+    if node.op == "set":
+        return sets[node.name]
+    parts = [_shared(each, models, sets) for each in node.operands]
+    if node.op == "or":
+        return set().union(*parts)
+    found: list[set[frozenset[str]]] = [{frozenset()}, *(set() for _ in parts)]
+    for number, part in enumerate(parts, start=1):
+        for taken in range(number, 0, -1):
+            found[taken] |= {one | other for one in found[taken - 1] for other in part}
+    return found[node.count if node.op == "of" else len(parts)]
+
+
 def _pairs(
     node: Expression, sets: Values[str, tuple[set[str], set[frozenset[str]]]]
 ) -> tuple[set[str], set[frozenset[str]]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping as Values
 from typing import Any, NamedTuple
 
 from .groups import evicts, read_groups
 from .kinds import ValueReader
-from .matrix import partners, read_matrix
+from .matrix import allows, partners, read_matrix
 from .memory import read_devices, read_memory_rules
 from .models import ModelNames
 from .nodes import Node, Path, Report, find_node
@@ -147,10 +148,14 @@ _NO_GROUP = GroupConfig(DEFAULT_GROUP)
 
 
 class Together:
-    """Which pairs of models may run together, by groups or by a matrix."""
+    """Which models may run together: by groups, by a matrix, or, without sizes, by a budget."""
 
-    def __init__(self, groups: Values[str, GroupConfig], matrix: MatrixConfig | None) -> None:
+    def __init__(
+        self, groups: Values[str, GroupConfig], matrix: MatrixConfig | None, residency: str
+    ) -> None:
+        self._has_budget = residency == "memory"
         self._groups = {name: each for each in groups.values() for name in each.members}
+        self._matrix = matrix
         self._partners = partners(matrix) if matrix is not None else None
 
     def evicts(self, target: str, victim: str) -> bool:
@@ -158,7 +163,16 @@ class Together:
         external = {self._group(name).id for name in (target, victim)} & {EXTERNAL_GROUP}
         if self._partners is not None and not external:
             return victim not in self._partners.get(target, ())
+        if self._has_budget:
+            group = self._group(target)
+            is_written = group.id not in {DEFAULT_GROUP, EXTERNAL_GROUP, _NO_GROUP.id}
+            return is_written and group.swap and group.id == self._group(victim).id
         return evicts(self._group(target), self._group(victim))
+
+    def all_fit(self, names: Collection[str]) -> bool:
+        """Return whether all *names*, any two of which may run together, may do so."""
+        here = frozenset(name for name in names if self._group(name).id != EXTERNAL_GROUP)
+        return self._matrix is None or len(here) < 2 or allows(self._matrix, here)
 
     def _group(self, name: str) -> GroupConfig:
         return self._groups.get(name, _NO_GROUP)

@@ -149,6 +149,7 @@ class _Reading:
     def _check_spillover(self, targets: tuple[str, ...]) -> None:
         """Report a model that is listed twice, and local ones that can not run together."""
         first: dict[str, str] = {}
+        clash = False
         for index, target in enumerate(targets):
             meaning = self._names.meaning(target)
             if meaning is None:
@@ -162,8 +163,13 @@ class _Reading:
                     what = f'"{target}" and "{shown}" can not run together'
                     fix = "put them into one group with swap: false, or one combination of a matrix"
                     self._error_at(("targets", index), what, fix)
+                    clash = True
                     break
             first[meaning] = target
+        local = [name for name in first if name in self._names.local.models]
+        if not clash and not self._names.together.all_fit(local):
+            what = "its targets can not all run together"
+            self._error("targets", what, "put them into one combination of the matrix")
 
     def _swap(self, one: str, other: str) -> bool:
         """Return whether one of two local models evicts the other."""

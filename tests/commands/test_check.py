@@ -242,6 +242,9 @@ def test_what_fits_together_is_listed(run) -> None:
     found = json.loads(run("f.yaml", "--json", f=MEMORY)[1])["memory"]
     assert found["together"] == [["big", "fix"], ["fix", "mid"], ["fix", "new"]]
     assert found["apart"][0] == ["big", "mid"]
+    crowded = "selectors: {s: {strategy: spillover, targets: [big, mid]}}\n"
+    advice = "advice: selectors.s.targets: its targets do not all fit in memory together"
+    assert advice in run("f.yaml", f=MEMORY + crowded)[1]
     (pair, any_two) = json.loads(run("f.yaml", "--json", f=MATRIX)[1])["sets"]
     assert (pair["combinations"], any_two["combinations"]) == (2, 3)
     assert "set pairs: 2 combinations\n  a, b\n  b, c\n" in run("f.yaml", f=MATRIX)[1]

@@ -111,7 +111,7 @@ def test_models_of_different_launchers_do_not_evict_each_other() -> None:
         )
         + "groups: {g: {members: [farm2]}, h: {members: [local2]}, i: {members: [farm3, local3]}}\n"
     )
-    together = Together(found.groups, None)
+    together = Together(found.groups, None, "group")
     names = sorted(found.models)
     evicted = {one: [two for two in names if together.evicts(one, two)] for one in names}
     for name in names:

@@ -229,6 +229,15 @@ def test_sets_may_not_refer_to_each_other_without_end() -> None:
     assert "operators within operators" in problem(text)
 
 
+def test_targets_of_a_spillover_are_in_one_combination() -> None:
+    spillover = "selectors: {s: {strategy: spillover, targets: [a, b, c]}}\n"
+    pairs = matrix("{sets: {s: a & b | b & c | a & c}}") + spillover
+    assert problem(pairs).startswith(
+        "selectors.s.targets: its targets can not all run together - put them into one combination"
+    )
+    assert config(matrix("{sets: {s: a & b & c}}") + spillover).selectors["s"].targets == (*"abc",)
+
+
 def test_what_is_odd_about_a_matrix() -> None:
     found = loads_with_advice(matrix("{sets: {two words: a}, set: {}}"), environ={}).advice
     assert [each.where for each in found] == ["matrix.sets.two words", "matrix.set"]

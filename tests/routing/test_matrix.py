@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsnap.config import Expression, MatrixConfig
+from llmsnap.config.matrix import allows
 from llmsnap.models import State
 from llmsnap.routing.matrix import Graph, Matrix, Solver, learned_costs
 from llmsnap.routing.messages import Eviction, SwapOutcome
@@ -164,12 +165,13 @@ def test_a_node_has_as_many_combinations_as_the_expanded_expression(text: str) -
 
 
 def test_what_is_allowed_is_a_part_of_a_combination() -> None:
-    rules = matrix("a b c d e", s="a & (b | c) | d")
+    rules = matrix("a b c d e", s="a & (b | c) | d", t="+s & e | 2 of (c, d, e)")
     combinations_ = all_combinations(rules.config)
     for size in range(1, 5):
         for names in combinations("abcde", size):
             expected = size == 1 or any(set(names) <= each for each in combinations_)
             assert rules.allows(set(names)) is expected
+            assert allows(rules.config, frozenset(names)) is expected
 
 
 def test_the_product_is_never_expanded() -> None:
