@@ -58,6 +58,8 @@ def changes(node: ast.AST, *, in_function: bool = False) -> Iterator[Change]:
     name = node.name if isinstance(node, ast.FunctionDef) else ""
     if name in {"__repr__", "__str__"} or isinstance(node, ast.JoinedStr):
         return
+    if isinstance(node, ast.keyword) and node.arg == "strict":  # what zip raises is no behaviour
+        return
     in_function = in_function or bool(name)
     if change := of_operator(node) or of_value(node) or (in_function and of_statement(node)):
         yield (node, *change)

@@ -374,7 +374,6 @@ class _Ledger:
         self._target = target
         need = memory.need(target)
         self._apart = need.apart if need is not None else ""
-        self._facts = facts
         self._running = frozenset(running)
         self._latest = max((each.idle_since for each in facts.values()), default=0.0)
         self.free = [each.capacity - each.reserve - each.others for each in memory.devices]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from llmsnap.routing.cover import (
     EXACT_UP_TO,
     MOST_NODES,
     Bytes,
+    Chosen,
     Way,
     cheapest,
     cover_of,
@@ -71,3 +74,65 @@ def test_nothing_leaves_where_nothing_is_wanted() -> None:
     found = cheapest([[Way(1.0, (5, 5), (False, 0.0))]], (0, -3))
     assert found is not None
     assert found.chosen == (None,)
+
+
+IDLE = (False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "need", "chosen"),
+    [
+        ([[Way(1.0, (4,), IDLE), Way(10.0, (10,), IDLE)], [Way(4.0, (6,), IDLE)]], (10,), (0, 0)),
+        # To stop it after all costs less than the other one.
+        (
+            [[Way(1.0, (4,), IDLE), Way(10.0, (10,), IDLE)], [Way(9.5, (6,), IDLE)]],
+            (10,),
+            (1, None),
+        ),
+        # One on both devices counts twice.
+        (
+            [[Way(2.0, (5, 0), IDLE)], [Way(2.0, (0, 5), IDLE)], [Way(3.0, (5, 5), IDLE)]],
+            (5, 5),
+            (None, None, 0),
+        ),
+        ([[Way(2.0, (9,), IDLE)], [Way(1.0, (3,), IDLE)]], (4,), (0, None)),
+        ([[Way(2.0, (4,), IDLE)], [Way(2.0, (4,), IDLE)]], (4,), (0, None)),
+    ],
+)
+def test_greedy_takes_the_cheapest_part_of_what_is_wanted(
+    candidates: list[list[Way]], need: Bytes, chosen: Chosen
+) -> None:
+    found = greedy(candidates, need)
+    assert found is not None
+    assert found.chosen == chosen
+
+
+@pytest.mark.parametrize(
+    ("candidates", "need", "nodes"),
+    [
+        # Of equal costs only those are followed whose last use is no later.
+        ([[Way(1.0, (4, 4), (False, float(n)))] for n in range(12)], (24, 24), 625),
+        ([[Way(1.0, (4, 4), (n < 6, 1.0))] for n in range(12)], (24, 24), 625),
+        # Parts of the cheapest ones bound the cost.
+        ([[Way(1.0 + n, (4 + n % 3, 4), IDLE)] for n in range(12)], (26, 20), 19),
+        # What frees nothing that is wanted is not looked at.
+        ([[Way(1.0, (0, 4), IDLE)] for _ in range(11)] + [[Way(1.0, (4, 4), IDLE)]], (4, -1), 3),
+    ],
+)
+def test_few_choices_are_looked_at(candidates: list[list[Way]], need: Bytes, nodes: int) -> None:
+    found = cheapest(candidates, need)
+    assert found is not None
+    assert found.nodes == nodes
+
+
+@pytest.mark.parametrize(("most", "nodes"), [(1, 3), (50, 61), (MOST_NODES, 5011)])
+def test_the_search_ends_after_so_many_nodes(most: int, nodes: int) -> None:
+    chance = random.Random(4)
+    many = [
+        [Way(chance.uniform(5, 6), (chance.randint(50, 60), chance.randint(50, 60)), IDLE)]
+        for _ in range(20)
+    ]
+    found = cheapest(many, (511, 487), most)
+    assert found is not None
+    assert found.nodes == nodes
+    assert found.key <= greedy(many, (511, 487)).key  # type: ignore[union-attr]

@@ -99,6 +99,13 @@ SLEEPER = Facts(leave_by=SLEEP)
         (16, "abc", {}, {"a": STOP, "b": STOP, "c": STOP}),
         (10, "bc", {"b": Facts(state=State.STARTING)}, {"c": STOP}),
         (12, "a", {"a": SLEEPER}, {"a": SLEEP}),
+        # Uses count less as time goes by.
+        (
+            10,
+            "bc",
+            {"b": Facts(start_s=12.0, uses=3.0), "c": Facts(uses=1.0, idle_since=6e3)},
+            {"b": STOP},
+        ),
     ],
 )
 def test_the_cheapest_leave_that_make_enough_room(
@@ -119,9 +126,20 @@ def test_a_victim_sleeps_if_what_it_keeps_still_lets_the_target_fit(
     assert leaving(memory, "s", s=SLEEPER) == how
 
 
+def test_a_model_on_its_way_out_keeps_what_it_keeps_asleep() -> None:
+    memory = Memory([gpu(16)], [need("t", 15), need("a", 12, asleep=2)])
+    assert isinstance(plan(memory, "a", a=Facts(state=State.SLEEP_PENDING)), Blocked)
+    stops = plan(memory, "a", a=Facts(state=State.STOPPING))
+    assert isinstance(stops, Plan)
+    assert stops.victims == ("a",)
+
+
 def test_a_sleeping_model_may_be_the_cheapest_to_stop() -> None:
     memory = Memory([gpu(16)], [need("t", 9), need("s", 8, asleep=2), need("a", 6)])
     asleep = Facts(state=State.ASLEEP, start_s=3.0)
+    beside = plan(Memory([gpu(16)], [need("t", 1), need("s", 8, asleep=2)]), "", s=asleep)
+    assert isinstance(beside, Plan)
+    assert beside.stays == frozenset("st")
     assert leaving(memory, "a", s=asleep, a=Facts(start_s=60.0)) == {"s": STOP}
     assert leaving(memory, "a", s=asleep, a=Facts(start_s=1.0)) == {"a": STOP}
 
@@ -150,6 +168,17 @@ def test_a_cost_of_its_own_keeps_a_model() -> None:
 )
 def test_what_can_never_fit_is_said_to_without_an_eviction(memory: Memory, reason: str) -> None:
     assert plan(memory, "") == NeverFits(reason)
+
+
+def test_a_reserve_is_kept_free() -> None:
+    cases: list[tuple[int, dict[str, Action]]] = [(2, {}), (3, {"a": STOP})]
+    for reserve, how in cases:
+        memory = Memory([gpu(16, reserve=reserve)], [need("t", 8), need("a", 6)])
+        assert leaving(memory, "a") == how
+    larger = Memory([gpu(8), gpu(6, name="gpu1")], [Need("t", anywhere=9 * GIB)])
+    assert plan(larger, "") == NeverFits(
+        "it needs 9.0 GiB on one GPU; gpu0 has 8.0 GiB, gpu1 has 6.0 GiB"
+    )
 
 
 def test_a_pinned_model_on_any_gpu_may_be_on_the_other_one() -> None:
@@ -244,6 +273,7 @@ def test_a_model_counts_on_the_gpu_it_was_placed_on() -> None:
 def test_an_unknown_need_is_the_whole_first_device() -> None:
     memory = Memory([gpu(16)], [Need("t", is_known=False), A, need("p", 2, is_pinned=True)])
     assert leaving(memory, "ap") == {"a": STOP}
+    assert memory.held("t", "") == (14 * GIB,)
     other = Memory([gpu(16)], [need("t", 1), Need("a", is_known=False)])
     assert leaving(other, "a") == {"a": STOP}
 
@@ -338,6 +368,7 @@ def test_a_swap_leaves_room_for_those_ranked_higher() -> None:
         assert all(isinstance(each, Plan) for each in plans)
         one, other = (PlannedSwap(name, each) for name, each in zip("tu", plans, strict=True))  # type: ignore[arg-type]
         assert memory.compatible(one, other) is fit
+        assert not memory.compatible(one, one)
 
 
 # --- with the scheduler ---------------------------------------------------------------------------
