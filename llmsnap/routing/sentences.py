@@ -37,7 +37,7 @@ def summary_of_plan(answer: Mapping[str, Any]) -> str:
     leaving = [_shown(each) for each in answer["leaving"]]
     if leaving:
         return f"evicts {_listed(leaving)}"
-    return "fits: nothing has to leave" if "device" in answer else "nothing has to leave"
+    return "fits: nothing has to leave" if "device" in answer else "can load: nothing has to leave"
 
 
 def said_of_plan(answer: Mapping[str, Any]) -> Iterator[str]:

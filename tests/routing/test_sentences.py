@@ -36,7 +36,7 @@ Y = {"model": "y", "action": "sleep", "frees": None, "busy": True, "idle_s": Non
             "has to wait: a game",
             ["m would have to wait: a game."],
         ),
-        ({}, "nothing has to leave", ["Loading m would evict nothing."]),
+        ({}, "can load: nothing has to leave", ["Loading m would evict nothing."]),
         (
             {"device": "", "eta_s": 8.24},
             "fits: nothing has to leave",

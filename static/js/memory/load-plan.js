@@ -1,21 +1,25 @@
 // What loading a model would do: whether it fits, who leaves for it, when it would be ready.
 
-import { classes, html, useEffect, useId, useRef, useState } from "../shared/html.js";
+import { classes, computed, html, useEffect, useId, useRef, useState } from "../shared/html.js";
 import { getJson } from "../shared/api.js";
 import { limited } from "../shared/session.js";
+import { useLive } from "../shared/timing.js";
 import { seconds } from "../shared/format.js";
 import { Icon } from "../shared/icons.js";
 import { Tip, useHover } from "../shared/tip.js";
-import { findModel } from "../models/store.js";
+import { findModel, localModels } from "../models/store.js";
 
 const SETTLED_MS = 120;
 const KINDS = { never_fits: "bad", blocked: "warn" };
 
-/** The answer of /api/plan for a model, fetched once it is shown; null before, an Error if there is none. */
+/** The states of all models: when one changes, plans may. */
+const states = computed(() => localModels.value.map(({ state }) => state).join());
+
+/** The answer of /api/plan for a model, fetched once it is shown and when states change; null before, an Error if there is none. */
 function usePlan(id) {
   const [plan, setPlan] = useState(null);
+  useEffect(() => setPlan(null), [id]);
   useEffect(() => {
-    setPlan(null);
     const control = new AbortController();
     const read = () => getJson(`/api/plan?${new URLSearchParams({ model: id })}`, { signal: control.signal }).then(setPlan, (error) => error.name === "AbortError" || setPlan(error));
     const timer = setTimeout(read, SETTLED_MS);
@@ -23,7 +27,7 @@ function usePlan(id) {
       clearTimeout(timer);
       control.abort();
     };
-  }, [id]);
+  }, [id, useLive(states)]);
   return plan;
 }
 
@@ -34,7 +38,7 @@ export function LoadPlan({ id }) {
   if (plan instanceof Error) return html`<span class="muted">${plan.message}</span>`;
   const kind = KINDS[plan.answer];
   const moves = plan.answer === "plan" && (plan.eta_s === null ? "No load was measured yet" : `Ready in about ${seconds(plan.eta_s)}`);
-  return html`<span class=${classes("load-plan", kind)} data-plan=${plan.answer}>${kind && html`<${Icon} name="warn" size="14" />`}<span><b>${id}</b> ${plan.summary}${moves && html`<span class="muted num load-eta">${moves}</span>`}</span></span>`;
+  return html`<span class=${classes("load-plan", kind)} data-plan=${plan.answer}>${kind && html`<${Icon} name="warn" size="14" />`}<span>${plan.answer === "plan" && plan.leaving.length > 0 && "Loading "}<b>${id}</b> ${plan.summary}${moves && html`<span class="muted num load-eta">${moves}</span>`}</span></span>`;
 }
 
 /** Whether a load of the model may be explained: it is one of ours, not loaded, and the key may ask. */

@@ -16,6 +16,7 @@ import { CaptureDialog } from "../activity/capture.js";
 import { RequestTable } from "../activity/table.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followLog, LineBuffer } from "../logs/store.js";
+import { isExplained, LoadPlan } from "../memory/load-plan.js";
 import { asleepText, needs, needText } from "../memory/store.js";
 import { Strip } from "../timeline/strip.js";
 import { lastSwapOf, swapSentence } from "../timeline/swaps.js";
@@ -132,6 +133,7 @@ export function ModelDetail({ id, active }) {
       <section class="stack tight" aria-label="State">
         ${(model.name.trim() || model.description.trim()) && html`<p class="muted">${[model.name.trim(), model.description.trim()].filter(Boolean).join(": ")}</p>`}
         <${StatusChips} model=${model} state=${state} /><${Why} model=${model} state=${state} />
+        ${isExplained(id) && !need?.never_fits && html`<p class="small"><${LoadPlan} id=${id} /></p>`}
         ${need?.never_fits && html`<${Problem}><strong>${id} never fits</strong>: ${need.never_fits}. Change <code>memory</code> of the model or of the device, or what is pinned: see “What fits with what” in docs/what-fits.md.</${Problem}>`}
         ${failure && html`<${FailureCard} id=${id} failure=${failure} onRetry=${() => requestLoad(id)} onLog=${() => document.querySelector(".detail-log")?.scrollIntoView()} />`}
       </section>
