@@ -108,15 +108,13 @@ def descendants() -> list[int]:
     return found
 
 
-def signal_all(number: int) -> bool:
-    """Signal all descendants; return whether there were any."""
-    pids = descendants()
-    for pid in pids:
+def signal_all(number: int) -> None:
+    """Signal all descendants."""
+    for pid in descendants():
         try:
             os.kill(pid, number)
         except OSError:
             continue
-    return bool(pids)
 
 
 class Sink:
@@ -201,6 +199,8 @@ class ServerTree:
         self.ends_at: float | None = None
         """When what is left is killed; None while the server may run."""
         self.stops = 0
+        self.is_alone = False
+        """Whether there is no child, and so no descendant: those without a parent are adopted."""
 
     def run(self, argv: list[str], env: dict[str, str]) -> int:
         """Run the server until nothing of it is left; return its exit code as a shell shows it."""
@@ -229,7 +229,6 @@ class ServerTree:
         self.pid = server.pid
         self.watch(output, wake_up)
         self.copy(output)
-        self.reap()
         server.returncode = 128 + signal.SIGKILL if self.code is None else self.code
         return server.returncode
 
@@ -268,16 +267,20 @@ class ServerTree:
     def is_over(self, now: float) -> bool:
         """Return whether nothing is left; kill what is left when the grace is over."""
         ends_at = self.ends_at or now
-        if now < ends_at:
-            return not descendants()
-        return not signal_all(signal.SIGKILL) or now > ends_at + KILL_LIMIT_S
+        if now >= ends_at and not self.is_alone:
+            signal_all(signal.SIGKILL)
+        return self.is_alone or now > ends_at + KILL_LIMIT_S
 
     def reap(self) -> None:
-        """Collect all children that have ended, adopted ones too."""
+        """Collect all children that have ended, adopted ones too.
+
+        One that looks like a zombie may still have threads that end, and with them GPU memory.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
+                self.is_alone = True
                 return
             if pid == 0:
                 return
