@@ -47,6 +47,8 @@ RESTORE_LIMIT_S = 10.0
 SAVE_SHARE = 0.5
 """Of unloadTimeout; the rest is left for the server to end."""
 DISK_LIMIT_S = 5.0
+SYNC_LIMIT_S = 300.0
+CLEAN_EVERY_S = 3600.0
 THREADS = 4
 PROOF_TOKENS = 256
 """So many cached tokens in the first long answer can come from a restore only."""
@@ -126,6 +128,7 @@ class PromptCaches:
         self._models: dict[str, _Model] = {}
         self._tasks = TaskGroup("prompt cache")
         self._threads: ThreadPool | None = None
+        self._timer: Any = None
         self._stores: Mapping[Path, PromptFiles] = {}
         self._owners: frozenset[str] = frozenset()
 
@@ -143,6 +146,8 @@ class PromptCaches:
         """Delete what earlier runs have left too much, later. Never switches."""
         self._adopt(self.settings, models)
         self._tasks.spawn("clean", self._clean, self._stores, True)
+        self._timer = gevent.get_hub().loop.timer(CLEAN_EVERY_S, CLEAN_EVERY_S)
+        self._timer.start(lambda: self._tasks.spawn("clean", self._clean, self._stores))
 
     def _adopt(self, settings: PromptCacheConfig, models: Iterable[ModelConfig]) -> None:
         models = [model for model in models if model.prompt_cache]
@@ -154,6 +159,10 @@ class PromptCaches:
 
     def close(self) -> None:
         """Wait briefly until saved prompts are on the disk. Blocks."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
         self._tasks.close(1.0)
         if self._threads is not None:
             gevent.with_timeout(1.0, self._threads.kill, timeout_value=None)
@@ -194,15 +203,15 @@ class PromptCaches:
         """Return what is known of *model_id*. Never switches."""
         return self._models.setdefault(model_id, _Model())
 
-    def in_thread(self, run: Callable[..., T], *args: Any) -> T:
+    def in_thread(self, run: Callable[..., T], *args: Any, limit_s: float = DISK_LIMIT_S) -> T:
         """Return ``run(*args)``, which uses the disk. Blocks. Raises: its error, UpstreamTimeout.
 
         The threads are our own: a disk that hangs takes a few of them and nothing else.
         """
         if self._threads is None:
             self._threads = ThreadPool(THREADS)
-        late = UpstreamTimeout(f"the disk did not answer within {DISK_LIMIT_S:g} s")
-        with gevent.Timeout(DISK_LIMIT_S, late):
+        late = UpstreamTimeout(f"the disk did not answer within {limit_s:g} s")
+        with gevent.Timeout(limit_s, late):
             outcome: Any = self._threads.spawn(_outcome, run, args).get()
         found, error = outcome
         if error is not None:
@@ -273,9 +282,9 @@ class PromptCaches:
     def _settle(self, model_id: str, files: PromptFiles, saved: list[PromptFile]) -> None:
         known = self.known(model_id)
         for file in saved:
-            self._try(files.sync, file)
-            with known.lock:
-                self._try(files.settle, file)
+            if self._try(files.sync, file, limit_s=SYNC_LIMIT_S):
+                with known.lock:
+                    self._try(files.settle, file)
         if known.trust.off:
             self._clear(model_id, [files])
         self._clean({files.folder: files})
@@ -302,10 +311,10 @@ class PromptCaches:
             if ours or any(file.path.parent == files.folder for file in known.kept):
                 known.kept = ours
 
-    def _try(self, run: Callable[..., T], *args: Any) -> T | None:
-        """Return ``run(*args)``, or None where the disk refuses. Blocks briefly."""
+    def _try(self, run: Callable[..., T], *args: Any, limit_s: float = DISK_LIMIT_S) -> T | None:
+        """Return ``run(*args)``, or None where the disk refuses. Blocks, up to *limit_s*."""
         try:
-            return self.in_thread(run, *args)
+            return self.in_thread(run, *args, limit_s=limit_s)
         except (OSError, UpstreamError) as error:
             log.debug("prompt cache: %s", _reason(error))
             return None
@@ -392,8 +401,9 @@ class PromptCache:
         with known.lock:
             all_files = self._caches.in_thread(self._files.all)
             mine = [f for f in all_files if (f.model, f.fingerprint) == (key, self._fingerprint)]
-            whole = [file for file in mine if file.is_sound]
-            self._caches.in_thread(delete, [file for file in mine if not file.is_sound])
+            oldest = time.time() - self._caches.settings.max_age_s
+            whole = [file for file in mine if file.is_sound and file.saved_at >= oldest]
+            self._caches.in_thread(delete, [file for file in mine if file not in whole])
             free = list(range(self._slots))
             restored: list[int] = []
             began = time.monotonic()

@@ -134,13 +134,14 @@ class PromptFiles:
             path, model, fingerprint, slot, tokens, size, boot, found.st_mtime, is_whole=True
         )
 
-    def sync(self, file: PromptFile) -> None:
-        """Write *file* to the disk; ``settle`` then keeps it over a boot. Raises: OSError."""
+    def sync(self, file: PromptFile) -> bool:
+        """Write *file* to the disk; ``settle`` may then keep it over a boot. Raises: OSError."""
         fd = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+        return True
 
     def settle(self, file: PromptFile) -> None:
         """Rename *file*, which ``sync`` has written to the disk. Raises: OSError."""

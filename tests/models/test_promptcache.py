@@ -232,6 +232,7 @@ OTHERS = {
     "model": lambda m: setattr(m, "model", replace(m.model, id="m2")),
     "torn": lambda m: os.truncate(m.files()[0], 100),
     "boot": lambda m: m.files()[0].rename(f"{str(m.files()[0])[:-3]}-{'0' * 32}.kv"),
+    "age": lambda m: os.utime(m.files()[0], (1e9, 1e9)),
     "owner": lambda m: setattr(m.caches.state, "instance", "0" * 16),
 }
 
@@ -266,11 +267,19 @@ def test_weights_that_change_while_they_load_are_not_cached(machine: Machine) ->
 # --- room -----------------------------------------------------------------------------------------
 
 
-def test_files_are_on_the_disk_before_they_may_outlive_a_boot(machine: Machine) -> None:
+@pytest.mark.parametrize("is_synced", [True, False])
+def test_files_are_on_the_disk_before_they_may_outlive_a_boot(
+    machine: Machine, is_synced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError("no")
+
+    if not is_synced:
+        monkeypatch.setattr(os, "fsync", refuse)
     machine.start()
     machine.ask(PROMPT)
     machine.stop()
-    assert [boot_id() in file.name for file in machine.files()] == [False]
+    assert [boot_id() in file.name for file in machine.files()] == [not is_synced]
 
 
 def test_two_models_and_two_slots_share_a_folder(machine: Machine) -> None:
