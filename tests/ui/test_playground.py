@@ -440,6 +440,10 @@ def test_a_picture(browser: Any) -> None:
     assert browser.find("#image-prompt").get_attribute("value") == "a lighthouse"
     browser.press("Generate")
     browser.find(".picture img")
+    browser.find(".result", "Took ")
+    assert "tab=images" in browser.run("return location.hash")
+    browser.find(".result a", "Requests of alpha").click()
+    browser.find(".filter-chip", "alpha")
 
 
 def test_speech(browser: Any) -> None:

@@ -9,26 +9,28 @@ import { ImageViewer, LongTextField } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
+import { Took } from "./took.js";
 
 const SIZES = ["512x512", "1024x1024", "1024x768", "1280x720", "1792x1024", "768x1024", "720x1280", "1024x1792"];
+const NUMBERS = ["1", "2", "4"];
 const model = stored("playground-image-model", "");
 const size = stored("playground-image-size", "1024x1024");
 const prompt = storedDebounced("playground-image-prompt", "");
-const picture = signal(null);
+const number = stored("playground-image-number", "1");
+const pictures = signal([]);
 const task = new AsyncTask();
 
 async function generate() {
   await task.run(async (abort) => {
-    const answer = await postJson("/v1/images/generations", { model: model.value, prompt: prompt.value, n: 1, size: size.value }, { signal: abort });
-    const [first] = (await answer.json()).data ?? [];
-    if (!first) throw new Error("the answer holds no picture");
-    picture.value = first.b64_json ? { source: `data:image/png;base64,${first.b64_json}` } : { link: first.url };
+    const answer = await postJson("/v1/images/generations", { model: model.value, prompt: prompt.value, n: Number(number.value), size: size.value }, { signal: abort });
+    const made = (await answer.json()).data ?? [];
+    if (!made.length) throw new Error("the answer holds no picture");
+    pictures.value = made.map((each) => (each.b64_json ? { source: `data:image/png;base64,${each.b64_json}` } : { link: each.url }));
   });
 }
 
-function Result() {
+function Result({ source, link }) {
   const [open, setOpen] = useState(false);
-  const { source, link } = picture.value;
   // An image of another origin is not fetched: the policy of the page forbids it.
   if (link && !isExternalLink(link)) return html`<p class="note">The server answered with something that is not a web address: <span class="mono">${link}</span></p>`;
   if (link) return html`<p class="note">The server answered with an address. <a href=${link} target="_blank" rel="noopener noreferrer">Open the picture</a></p>`;
@@ -45,8 +47,12 @@ async function toBlob(source) {
 
 function clear() {
   task.reset();
-  picture.value = null;
+  pictures.value = [];
   prompt.value = "";
+}
+
+function Choice({ label, state, options }) {
+  return html`<${Select} label=${label} value=${state.value} disabled=${task.busy.value} onChange=${(next) => { state.value = next; }}>${options.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}>`;
 }
 
 export function ImagesTab() {
@@ -54,7 +60,7 @@ export function ImagesTab() {
   return html`<div class="form-tab">
     <div class="form card">
       <${ModelSelect} value=${model.value} disabled=${task.busy.value} onChange=${(next) => { model.value = next; }} />
-      <${Select} label="Size" value=${size.value} disabled=${task.busy.value} onChange=${(next) => { size.value = next; }}>${SIZES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</${Select}>
+      <div class="two-fields"><${Choice} label="Size" state=${size} options=${SIZES} /><${Choice} label="Pictures" state=${number} options=${NUMBERS} /></div>
       <${LongTextField} id="image-prompt" label="Prompt" state=${prompt} placeholder="What the picture shows" onEnter=${() => ready && generate()} />
       <div class="row">${task.busy.value ? html`<button type="button" class="btn" onClick=${() => task.stop()}><${Icon} name="stop" size="16" />Cancel</button>` : html`<button type="button" class="btn primary" disabled=${!ready} onClick=${generate}>Generate</button>`}
         <button type="button" class="btn quiet" onClick=${clear}>Clear</button></div>
@@ -62,8 +68,9 @@ export function ImagesTab() {
     <div class="result card">
       ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
       ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Drawing…</span><${LoadLine} model=${model.value} /></p>`}
-      ${picture.value && !task.busy.value && html`<${Result} />`}
-      ${!picture.value && !task.busy.value && !task.error.value && html`<${Empty} icon="image" title="No picture yet">Describe one and press Generate.</${Empty}>`}
+      <${Took} task=${task} model=${model.value} />
+      ${pictures.value.length > 0 && !task.busy.value && html`<div class="pictures">${pictures.value.map((each, index) => html`<${Result} key=${index} ...${each} />`)}</div>`}
+      ${!pictures.value.length && !task.busy.value && !task.error.value && html`<${Empty} icon="image" title="No picture yet">Describe one and press Generate.</${Empty}>`}
     </div>
   </div>`;
 }

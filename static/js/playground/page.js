@@ -1,6 +1,7 @@
 // The playground: chat, images, speech, transcription, ranking, load test. All tabs stay mounted.
 
 import { html, useId } from "../shared/html.js";
+import { parametersOf, setParameters } from "../shared/router.js";
 import { stored } from "../shared/storage.js";
 import { useMedia } from "../shared/dom-utils.js";
 import { Empty, Select, Tabs } from "../shared/controls.js";
@@ -29,8 +30,12 @@ const selected = stored("playground-selected-tab", "chat");
 export default function PlaygroundPage() {
   const narrow = useMedia("(max-width: 767.98px)");
   const id = useId();
-  const shown = TABS.some(([key]) => key === selected.value) ? selected.value : "chat";
-  const choose = (next) => { selected.value = next; };
+  const wanted = parametersOf("playground").tab || selected.value;
+  const shown = TABS.some(([key]) => key === wanted) ? wanted : "chat";
+  const choose = (next) => {
+    selected.value = next;
+    setParameters("playground", { tab: next });
+  };
   return html`
     <header class="page-head"><h1>Playground</h1>
       ${narrow

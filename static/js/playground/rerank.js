@@ -7,6 +7,7 @@ import { Empty, Problem, TextField } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
+import { Took } from "./took.js";
 
 const model = stored("playground-rerank-model", "");
 const question = storedDebounced("playground-rerank-query", "");
@@ -48,6 +49,7 @@ export function RerankTab() {
     <div class="result card">
       ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
       ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Ranking…</span><${LoadLine} model=${model.value} /></p>`}
+      <${Took} task=${task} model=${model.value} />
       ${ranked.value && !task.busy.value && html`<${Ranking} />`}
       ${!ranked.value && !task.busy.value && !task.error.value && html`<${Empty} icon="rank" title="Nothing ranked yet">Ask a question and give some texts to choose from.</${Empty}>`}
     </div>

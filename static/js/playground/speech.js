@@ -10,6 +10,7 @@ import { LongTextField } from "../shared/dialog.js";
 import { Icon } from "../shared/icons.js";
 import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
+import { Took } from "./took.js";
 
 const DEFAULT_VOICES = ["coral", "alloy", "echo", "fable", "onyx", "nova", "shimmer"];
 const model = stored("playground-speech-model", "");
@@ -75,6 +76,7 @@ export function SpeechTab() {
       ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
       ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Speaking…</span><${LoadLine} model=${model.value} /></p>`}
       ${sound.value && !task.busy.value && html`<${Player} />`}
+      <${Took} task=${task} model=${model.value} />
       ${!sound.value && !task.busy.value && !task.error.value && html`<${Empty} icon="speaker" title="No audio yet">Write a text and press Speak.</${Empty}>`}
     </div>
   </div>`;

@@ -9,6 +9,7 @@ import { CopyButton, Empty, Problem } from "../shared/controls.js";
 import { Icon } from "../shared/icons.js";
 import { LoadLine } from "../models/load-line.js";
 import { ModelSelect } from "../models/model-select.js";
+import { Took } from "./took.js";
 
 const MAX_BYTES = 25 * 1024 * 1024;
 
@@ -101,6 +102,7 @@ export function TranscriptionTab() {
     <div class="result card">
       ${task.error.value && html`<${Problem}>${task.error.value}</${Problem}>`}
       ${task.busy.value && html`<p class="muted waiting"><span class="thinking">Listening…</span><${LoadLine} model=${model.value} /></p>`}
+      <${Took} task=${task} model=${model.value} />
       ${transcript.value !== null && !task.busy.value && html`<div class="stack"><div class="row"><h2 class="grow">Transcript</h2><${CopyButton} text=${transcript.value} label="Copy transcript" /></div><p class="as-typed prose">${transcript.value || "(silence)"}</p></div>`}
       ${transcript.value === null && !task.busy.value && !task.error.value && html`<${Empty} icon="mic" title="No transcript yet">Choose a recording and press Transcribe.</${Empty}>`}
     </div>

@@ -101,13 +101,14 @@ export const sleepModel = (id) => request(`/api/models/sleep/${modelPath(id)}`, 
 
 // --- actions of a form
 
-/** One cancellable action at a time; *busy* and *error* are signals. */
+/** One cancellable action at a time; *busy*, *error*, and *tookMs* of the last one that succeeded are signals. */
 export class AsyncTask {
   #control = null;
 
   constructor() {
     this.busy = signal(false);
     this.error = signal("");
+    this.tookMs = signal(null);
   }
 
   /** Run *action* with an AbortSignal, unless one is running. */
@@ -117,8 +118,11 @@ export class AsyncTask {
     this.#control = control;
     this.busy.value = true;
     this.error.value = "";
+    this.tookMs.value = null;
+    const began = performance.now();
     try {
       await action(control.signal);
+      this.tookMs.value = performance.now() - began;
     } catch (error) {
       if (error.name !== "AbortError") this.error.value = error.status ? `${error.status}: ${error.message}` : error.message;
     } finally {
@@ -133,5 +137,6 @@ export class AsyncTask {
   reset() {
     this.stop();
     this.error.value = "";
+    this.tookMs.value = null;
   }
 }
