@@ -71,7 +71,7 @@ def test_a_line_leads_to_its_request_and_those_of_the_interface_are_left_out(
     browser: Any, fake: Any
 ) -> None:
     browser.visit(fake.base, "logs?view=proxy")
-    browser.find(".log-line", "request 399")
+    assert browser.find(".log-line", "request 399").text.startswith("2026-"), "no time twice"
     own = 'INFO 127.0.0.1 "POST /api/models/load/a HTTP/1.1" 200 request_id=ui-1\n'
     asked = "INFO 127.0.0.1 POST /v1/chat/completions 200 request_id=7f3a-3\n"
     fake.post("/fake/log?source=proxy", (own + asked).encode())

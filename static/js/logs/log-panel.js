@@ -116,7 +116,7 @@ function Line({ text, origin, colour, time, source: withSource, find, found, cur
   const { at, source } = origin;
   return html`<div class=${classes("log-line", `level-${levelOf(text)}`, found && "found", current && "current")}>
     ${time && html`<span class="log-at">${at ? timeOfDay(at) : ""}</span>`}
-    ${withSource && html`<span class="log-source clip" style=${{ borderColor: colour }} title=${source}><${MiddleClip} text=${source} tail=${Math.floor(withSource / 3)} /></span>`}
+    ${withSource > 0 && html`<span class="log-source clip" style=${{ borderColor: colour }} title=${source}><${MiddleClip} text=${source} tail=${Math.floor(withSource / 3)} /></span>`}
     <span class="log-text">${content(text, find)}${"\n"}</span></div>`;
 }
 

@@ -99,9 +99,13 @@ const refreshModels = singleFlight(async () => {
   early = null;
 });
 
-/** *before*, if *entry* says nothing else, so that what shows it need not be rendered again. */
+const timeless = (entry) => JSON.stringify({ ...entry, seenMs: 0, state_for_s: 0 });
+
+/** *before*, if *entry* says nothing else but that time has passed, so that what shows it need not be rendered again. */
 function unchanged(before, entry) {
-  return before && before.state === entry.state && JSON.stringify({ ...before, seenMs: 0 }) === JSON.stringify({ ...entry, seenMs: 0 }) ? before : entry;
+  if (!before || before.state !== entry.state) return entry;
+  const restartedS = before.state_for_s + (entry.seenMs - before.seenMs) / 1000 - entry.state_for_s;
+  return Math.abs(restartedS) < 1 && timeless(before) === timeless(entry) ? before : entry;
 }
 
 /** Set *target* unless it holds the same already, so that what shows it rests. */
