@@ -146,6 +146,20 @@ def test_a_server_that_exits_takes_its_children_along() -> None:
     assert not any(map(is_alive, pids))
 
 
+FIRST_THREAD_ENDS = """
+import ctypes, threading, time
+threading.Thread(target=lambda: (print("up", flush=True), time.sleep(60))).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_server_whose_first_thread_has_ended_is_waited_for() -> None:
+    run = Run([sys.executable, "-c", FIRST_THREAD_ENDS])
+    run.lines_until("up")
+    run.popen.send_signal(signal.SIGTERM)
+    assert run.end()[0] == 128 + signal.SIGTERM
+
+
 def test_a_runner_that_is_killed_takes_the_server_along() -> None:
     run = Run(["sh", "-c", "echo up; exec sleep 60"])
     run.lines_until("up")

@@ -88,18 +88,20 @@ def server_environment(environ: dict[str, str], key: str, *, keeps_engine: bool)
 
 
 def descendants() -> list[int]:
-    """Return the process ids of all that descends from this process, zombies left out."""
+    """Return the process ids of all that descends from this process.
+
+    Zombies too: other threads of a process whose first one has ended still run.
+    """
     below: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
             with open(f"/proc/{name}/stat", "rb") as file:
-                state, parent = file.read().rpartition(b")")[2].split()[:2]
+                parent = int(file.read().rpartition(b")")[2].split()[1])
         except OSError:
             continue
-        if state != b"Z":
-            below.setdefault(int(parent), []).append(int(name))
+        below.setdefault(parent, []).append(int(name))
     found, ahead = [], [os.getpid()]
     while ahead:
         children = below.get(ahead.pop(), [])
