@@ -101,7 +101,8 @@ class _Run:
         self.used_before = {each.name: each.used for each in reading.devices}
         self.beside = beside
         """The other runs at its begin: while they stay the same, what is used more is its own."""
-        self.difference: dict[str, int] | None = None
+        self.difference: dict[str, int] = {}
+        self.was_ready = False
         self.ready: dict[str, int] = {}
         self.asleep: dict[str, int] = {}
         on_gpus, in_ram = occupant.least
@@ -113,8 +114,9 @@ class _Run:
         ram = sum(each.free + tree.ram for each in reading.devices if each.is_ram)
         self.had_room = occupant.stage is Stage.LOADING and on_gpus <= free and in_ram <= ram
 
-    def measure_difference(self, reading: Reading, beside: frozenset[_RunId]) -> None:
+    def note_ready(self, reading: Reading, beside: frozenset[_RunId]) -> None:
         """Note what devices have more in use than before the load, if it was the only change."""
+        self.was_ready = True
         if beside == self.beside:
             self.difference = {
                 each.name: max(0, each.used - self.used_before.get(each.name, 0))
@@ -132,6 +134,7 @@ class UseLedger:
         self.holders: dict[str, str] = {}
         self.by_difference: set[str] = set()
         """The models of which not all is measured by process."""
+        self._assumed: set[str] = set()
         self._runs: dict[str, _Run] = {}
         self._last: dict[str, int] = {}
 
@@ -144,6 +147,7 @@ class UseLedger:
         self.held = {}
         self.sleeping = frozenset(each.model_id for each in occupants if each.stage is Stage.ASLEEP)
         self.by_difference.clear()
+        self._assumed.clear()
         taken = dict.fromkeys((each.name for each in reading.devices), 0)
         for occupant in occupants:
             holds: dict[str, int] = {}
@@ -185,8 +189,8 @@ class UseLedger:
             beside = runs - {(each.model_id, each.run)}
             if known is None or known.id != each.run:
                 self._runs[each.model_id] = _Run(each, reading, beside)
-            elif each.stage is Stage.READY and known.difference is None and not known.ready:
-                known.measure_difference(reading, beside)
+            elif each.stage is Stage.READY and not known.was_ready:
+                known.note_ready(reading, beside)
         names = {each.model_id for each in occupants}
         self._runs = {name: run for name, run in self._runs.items() if name in names}
 
@@ -205,15 +209,18 @@ class UseLedger:
         elif occupant.pid is not None:
             return 0, 0  # it has just ended
         size = occupant.expected.get(device.name, 0)
-        difference = self._runs[occupant.model_id].difference or {}
-        more = difference.get(device.name, 0)
+        more = self._runs[occupant.model_id].difference.get(device.name, 0)
         if more and (size or more >= LEAST_DIFFERENCE):
             self.by_difference.add(occupant.model_id)
-            size = more
+            return more, more
+        if size:
+            self._assumed.add(occupant.model_id)
         return size, size
 
     def _learn(self, occupant: Occupant, holds: Mapping[str, int]) -> None:
         run = self._runs[occupant.model_id]
+        if occupant.model_id in self._assumed:
+            return  # some of it is what it is thought to need
         if occupant.stage is Stage.READY:
             for name, size in holds.items():
                 run.ready[name] = max(run.ready.get(name, 0), size)
