@@ -545,6 +545,12 @@ class Service:
         gevent.joinall(asking)
         return {name: pages[name] for name, _ in ready if name in pages}
 
+    def loaded(self, model_id: str) -> str:
+        """See proxy.dispatch.Servers."""
+        process = self._processes.get(model_id)
+        state = process.load_state if process is not None else None
+        return str(state) if state is not None else ""
+
     def wait_end(self, model_id: str, address: Address, limit_s: float) -> ChildExited | None:
         """See proxy.dispatch.Servers."""
         process = self._processes.get(model_id)
@@ -652,6 +658,7 @@ class Service:
             longest_wait_s=max(record.waits_s, default=0.0),
             started_at=record.began_s + offset_s,
             phases=record.phases,
+            load=self._load_of(finished),
             plan=plan_document(record.plan) if record.plan is not None else None,
             when=when_document(record, offset_s),
             how={eviction.model_id: str(eviction.action) for eviction in record.evicted},
@@ -667,6 +674,18 @@ class Service:
         return tuple(
             {"request_id": each.id, "key_name": each.key_name or None} for each in requests
         )
+
+    def _load_of(self, finished: SwapEnded) -> dict[str, int] | None:
+        """Return how much of the target's files was loaded in a swap; None: not known."""
+        record = finished.record
+        process = self._processes.get(record.target)
+        state = process.last_load_state if process is not None else None
+        began = any(name == "load" for name, _ in record.phases)
+        if state is None or state.percent is None or not began or record.kind == "wake":
+            return None
+        percent = 100 if record.outcome == "done" else state.percent
+        rate = round(state.bytes_per_s)
+        return {"percent": percent, "total_bytes": state.total_bytes, "bytes_per_s": rate}
 
     def on_preload_ended(self, ended: PreloadEnded) -> None:
         """See routing.driver.Observer."""

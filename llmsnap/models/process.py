@@ -189,6 +189,11 @@ class Process:
         return self._progress.state if is_loading and self._progress is not None else None
 
     @property
+    def last_load_state(self) -> LoadState | None:
+        """How far its last load came, as far as it was measured; None: it was not."""
+        return self._progress.state if self._progress is not None else None
+
+    @property
     def address(self) -> Address:
         """The server's address, as found by its health check. Raises: NotReady."""
         if self._address is None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from llmsnap.memory import TreeActivity, tree_activity
 
-LEAST_BYTES = 1024**2
+MIB = 1024**2
+LEAST_BYTES = MIB
 """Smaller changes are none: a server that waits answers health checks, and allocates for them."""
 EVERY_S = 1.0
 MAX_LINES = 4096
@@ -38,6 +39,12 @@ class LoadState:
         if not self.total_bytes:
             return None
         return min(99, self.loaded_bytes * 100 // self.total_bytes)
+
+    def __str__(self) -> str:
+        """Return "42 % loaded, 512 MiB/s"; "" while that is unknown."""
+        if self.percent is None:
+            return ""
+        return f"{self.percent} % loaded, {self.bytes_per_s / MIB:.0f} MiB/s"
 
 
 class LoadProgress:

@@ -120,6 +120,9 @@ class Servers(Protocol):
     def wait_end(self, model_id: str, address: Address, limit_s: float) -> ChildExited | None:
         """Return how the run at *address* ended, None when it runs. Blocks up to *limit_s*."""
 
+    def loaded(self, model_id: str) -> str:
+        """Return how much of a loading model is loaded, for people; "": unknown. Never switches."""
+
     def known_properties(self, model: ModelConfig) -> dict[str, Any] | None:
         """Return the remembered properties of a model that is not ready; None if it is, or unknown.
 
@@ -363,11 +366,14 @@ class Dispatcher:
         context.headers = [one for one in context.headers if one[0] != "Accept-Encoding"]
         another = partial(self._another_ticket, context, request_config)
         queue = self._queue
-        waiting = ModelWait(ticket, queue.position, queue.lacks_memory, another, send)
+        waiting = ModelWait(ticket, queue.position, queue.lacks_memory, self._loaded, another, send)
         has_head = partial(self._wait_head, context)
         return LoadingStream(
             context, waiting, frames, has_head, stream.error_event(context.request)
         ).answer()
+
+    def _loaded(self, ticket: Ticket) -> str:
+        return self._servers.loaded(ticket.model_id)
 
     def _wait_head(self, context: RequestContext) -> bool:
         """Wait until a silent server's answer begins, or for a while; return whether it has."""

@@ -33,6 +33,8 @@ from llmsnap.telemetry import CannotDecode, decoder_for, header
 RULE = "\u2501" * 5 + "\n"
 FIRST_MESSAGE_S = (2, 5)
 NEXT_MESSAGE_S = (5, 9)
+LOADED_EVERY_S = 3.0
+"""Seconds between two lines that say how much of a model is loaded, where that is known."""
 
 LOADING_MESSAGES = (
     "Waking the tensors gently...",
@@ -115,13 +117,21 @@ class LoadingStateFrames:
         self._due_s: float = rng.randint(*FIRST_MESSAGE_S)
         self._position: int | None = None
         self._lacks_memory = False
+        self._loaded = ""
 
     def first(self) -> bytes:
         """Return the title."""
         title = f"llmsnap loading model: {self._model_id}\n"
         return self._frame(RULE, role="assistant") + self._frame(title)
 
-    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
+    def tick(
+        self,
+        waited_s: float,
+        position: int | None,
+        *,
+        lacks_memory: bool = False,
+        loaded: str = "",
+    ) -> bytes:
         """Return a dot, a loading message that is due, or what has changed of the wait."""
         lacked, self._lacks_memory = self._lacks_memory, lacks_memory
         if lacks_memory and not lacked:
@@ -131,6 +141,10 @@ class LoadingStateFrames:
             return self._frame(f"\nplace {position} in the queue\n")
         if waited_s < self._due_s:
             return self._frame(".")
+        if loaded and loaded != self._loaded:
+            self._loaded = loaded
+            self._due_s = waited_s + LOADED_EVERY_S
+            return self._frame(f"\n{loaded}\n")
         message = self._messages[self._shown % len(self._messages)]
         self._shown += 1
         self._due_s = waited_s + self._random.randint(*NEXT_MESSAGE_S)
@@ -174,10 +188,18 @@ class WaitFrames(Protocol):
     def first(self) -> bytes:
         """Return the frames that are sent at once."""
 
-    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
+    def tick(
+        self,
+        waited_s: float,
+        position: int | None,
+        *,
+        lacks_memory: bool = False,
+        loaded: str = "",
+    ) -> bytes:
         """Return the frames after a wait of *waited_s*, at *position* in the queue.
 
-        *lacks_memory*: the model waits for memory that is not free.
+        *lacks_memory*: the model waits for memory that is not free. *loaded*: how much of it is
+        loaded, "" while that is unknown.
         """
 
     def end(self, waited_s: float, error: str) -> bytes:
@@ -198,11 +220,19 @@ class CommentFrames:
         """See WaitFrames."""
         return sse_comment("waiting for the model")
 
-    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
+    def tick(
+        self,
+        waited_s: float,
+        position: int | None,
+        *,
+        lacks_memory: bool = False,
+        loaded: str = "",
+    ) -> bytes:
         """See WaitFrames."""
         place = f", place {position} in the queue" if position else ""
         why = f", {LACKS_MEMORY}" if lacks_memory else ""
-        return sse_comment(f"waiting for {waited_s:.0f} s{place}{why}")
+        how_far = f", {loaded}" if loaded else ""
+        return sse_comment(f"waiting for {waited_s:.0f} s{place}{why}{how_far}")
 
     def end(self, waited_s: float, error: str) -> bytes:
         """See WaitFrames."""
@@ -215,12 +245,13 @@ class ModelWait:
 
     *send* sends it, and returns whether the head of the answer was read. After an error
     before that, *another* returns the next ticket, None if the request was sent elsewhere, or
-    raises the error. *position*: in the queue; *lacks_memory*: of the model.
+    raises the error. *position*: in the queue; *lacks_memory*, *loaded*: of the model.
     """
 
     ticket: Ticket | None
     position: Callable[[Ticket], int | None]
     lacks_memory: Callable[[Ticket], bool]
+    loaded: Callable[[Ticket], str]
     another: Callable[[LlmsnapError], Ticket | None]
     send: Callable[[Lease], bool]
 
@@ -318,7 +349,9 @@ class LoadingStream:
         while not ticket.wait(self._frames.every_s):
             lacks_memory = waiting.lacks_memory(ticket)
             place = waiting.position(ticket)
-            yield self._frames.tick(self._waited_s, place, lacks_memory=lacks_memory)
+            yield self._frames.tick(
+                self._waited_s, place, lacks_memory=lacks_memory, loaded=waiting.loaded(ticket)
+            )
         lease = self._context.lease = ticket.take()  # at once: the client may leave now
         self._is_loading = False
         if ending := self._frames.end(self._waited_s, ""):

@@ -363,6 +363,7 @@ def swap_object(swap: SwapFinished) -> dict[str, Any]:
             {"name": name, "ms": milliseconds(s), "started_ms": int(at * 1000)}
             for (name, s), at in zip(swap.phases, starts, strict=False)
         ],
+        "load": dict(swap.load) if swap.load is not None else None,
         "when": dict(swap.when) if swap.when is not None else None,
         "plan": dict(swap.plan) if swap.plan is not None else None,
         "memory": [dict(each) for each in swap.memory],

@@ -71,6 +71,8 @@ class SwapFinished(Event, frozen=True, kw_only=True):
     longest_wait_s: float = 0.0
     started_at: float = 0.0
     phases: tuple[tuple[str, float], ...] = ()
+    load: Mapping[str, int] | None = None
+    """How much of the target's files was loaded at last, as in ``/running``; None: not known."""
     plan: Mapping[str, Any] | None = None
     """Which models were to leave, at what cost, and which other plans there were."""
     when: Mapping[str, Any] | None = None

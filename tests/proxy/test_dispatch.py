@@ -91,6 +91,9 @@ class Servers:
         assert limit_s > 0
         return self.ends.pop(0) if self.ends else None
 
+    def loaded(self, model_id) -> str:
+        return ""
+
     def known_properties(self, model):
         return self.known.get(model.id)
 

@@ -68,7 +68,7 @@ class Shown:
     def first(self) -> bytes:
         return b"first "
 
-    def tick(self, waited_s: float, position: int | None, *, lacks_memory: bool = False) -> bytes:
+    def tick(self, waited_s: float, position: int | None, **_: object) -> bytes:
         return b"place %d " % position
 
     def end(self, waited_s: float, error) -> bytes:
@@ -83,13 +83,19 @@ class World:
         self.ticket = self.queue.request("a")
         self.exchange = exchange or FakeExchange()
         self.error = None
+        self.loaded = ""
 
         def words(error, sent: bytes) -> bytes:
             return b"<%b>" % str(error).encode()
 
         queue = self.queue
         waiting = ModelWait(
-            self.ticket, queue.position, queue.lacks_memory, self.another, self.send
+            self.ticket,
+            queue.position,
+            queue.lacks_memory,
+            lambda _: self.loaded,
+            self.another,
+            self.send,
         )
         words = words if frames is None else error_event(self.context.request)
         self.silences: list[Exception | None] = []
@@ -349,6 +355,7 @@ def test_comments_are_what_clients_skip() -> None:
         assert said.count(b"\n") == 1, "a blank line would be an event to some clients"
     assert b"place 3" in comments.tick(20.0, 3)
     assert b"memory" in comments.tick(20.0, 3, lacks_memory=True)
+    assert b"7 % loaded" in comments.tick(20.0, 3, loaded="7 % loaded")
     assert comments.end(1.0, None) == comments.end(1.0, ChildExited("x")) == b""
 
 
@@ -406,6 +413,22 @@ def test_a_wait_for_memory_is_said_once(state) -> None:
     lacks = [True, True, False, True]
     shown = [text(state.tick(1.0, None, lacks_memory=each)) for each in lacks]
     assert shown == [said, ".", ".", said]
+
+
+def test_how_much_is_loaded_takes_the_place_of_messages_where_it_is_known(state) -> None:
+    assert text(state.tick(6.0, None)).strip() in LOADING_MESSAGES
+    shown = [text(state.tick(20.0 + n, None, loaded=f"{n // 2} % loaded")) for n in range(9)]
+    assert shown == [
+        "\n0 % loaded\n",
+        ".",
+        ".",
+        "\n1 % loaded\n",
+        ".",
+        ".",
+        "\n3 % loaded\n",
+        ".",
+        ".",
+    ]
 
 
 def test_it_ends_with_how_long_it_took_or_what_went_wrong(state) -> None:
