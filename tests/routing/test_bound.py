@@ -95,7 +95,7 @@ def bound_s(world: World, promise: Promise, longest_s: float) -> float:
     suppress_health_check=list(HealthCheck),
 )
 @given(
-    plan=st.one_of(groups(), matrices(), budgets(pins=False)),
+    plan=st.one_of(groups(), matrices(), budgets(obstacles=False)),
     requests=arrivals,
     load_s=st.sampled_from([0.5, 4.0, 20.0, 200.0]),
     leave_s=st.sampled_from([0.0, 1.0, 10.0]),

@@ -85,10 +85,15 @@ def model_rules(draw: st.DrawFn, model_id: str) -> ModelRules:
 
 
 @st.composite
-def budgets(draw: st.DrawFn, *, pins: bool = True) -> Memory:
-    """Draw a machine and what models take on it; some may never fit, or, with *pins*, leave."""
+def budgets(draw: st.DrawFn, *, obstacles: bool = True) -> Memory:
+    """Draw a machine and what models take on it; some may never fit.
+
+    *obstacles* are pinned models and other programs, for which others may wait without end.
+    """
     devices = [
-        Device("gpu0", draw(st.integers(4, 12)), others=draw(st.integers(0, 2))),
+        Device(
+            "gpu0", draw(st.integers(4, 12)), others=draw(st.integers(0, 2)) if obstacles else 0
+        ),
         Device("gpu1", draw(st.integers(4, 12)), reserve=1),
         Device("ram", 20),
     ]
@@ -107,7 +112,7 @@ def budgets(draw: st.DrawFn, *, pins: bool = True) -> Memory:
                 anywhere=draw(st.sampled_from([0, 0, 3])),
                 asleep=(Share("ram", draw(st.integers(0, 4))),),
                 is_known=draw(st.sampled_from([True, True, True, False])),
-                is_pinned=pins and draw(st.sampled_from([False, False, True])),
+                is_pinned=obstacles and draw(st.sampled_from([False, False, True])),
                 evict_cost=draw(st.sampled_from([1.0, 5.0])),
                 apart=draw(st.sampled_from(["", "", "one"])),
             )
