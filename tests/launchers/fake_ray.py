@@ -116,7 +116,7 @@ class FakeRay:
         for job in self.jobs.values():
             self._kill(job)
         self._server.stop(timeout=0)
-        self._tasks.join(timeout=4)
+        self._tasks.join(timeout=1)
         self._tasks.kill()
 
     def _kill(self, job: Job) -> None:
