@@ -114,8 +114,8 @@ def test_a_prompt_is_found_again_after_a_swap(machine: Machine) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
     assert machine.caches.summary("m").tokens == TOKENS
-    machine.reopen()
     machine.stop()
+    machine.reopen()
     machine.start()
     assert machine.ask(PROMPT) == TOKENS - 1
 
