@@ -5,6 +5,7 @@ import json
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 
 from tests.e2e.api import serving
 from tests.e2e.harness import Running
@@ -41,8 +42,13 @@ def server(tmp_path_factory, request):
         yield running
 
 
-def received(server: Running, path: str, body: dict, version: str = "1.1") -> tuple[bytes, bool]:
-    """Everything the server sends for a request, as it comes, and whether it ended with a reset."""
+def received(
+    server: Running, path: str, body: dict, version: str = "1.1", begun: Event | None = None
+) -> tuple[bytes, bool]:
+    """Everything the server sends for a request, as it comes, and whether it ended with a reset.
+
+    *begun* is set with the first byte.
+    """
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
     data = b""
@@ -51,6 +57,8 @@ def received(server: Running, path: str, body: dict, version: str = "1.1") -> tu
         try:
             while piece := sock.recv(65536):
                 data += piece
+                if begun is not None:
+                    begun.set()
                 if data.endswith(b"\r\n0\r\n\r\n"):
                     break
         except ConnectionResetError:
@@ -133,9 +141,10 @@ def test_an_answer_that_is_no_stream_just_breaks_off(server: Running) -> None:
 def test_unload_ends_a_stream_with_an_error(server: Running) -> None:
     server.chat("alpha")
     body = {"model": "alpha", "stream": True, "messages": HI, "sim_tps": 5, "sim_tokens": 500}
-    reader = gevent.Greenlet(received, server, "/v1/chat/completions", body)
+    begun = Event()
+    reader = gevent.Greenlet(received, server, "/v1/chat/completions", body, begun=begun)
     reader.start()
-    server.wait_for(lambda: server.get("/running").json()["running"][0]["in_flight"])
+    assert begun.wait(20)
     server.post("/api/models/unload/alpha")
     content, complete = dechunked(reader.get()[0])
     assert complete

@@ -51,6 +51,7 @@ def test_a_peer_shows_the_outcome_of_its_last_request(browser: Any, fake: Any, w
 
 def test_a_load_says_how_much_of_the_files_was_read(browser: Any, fake: Any) -> None:
     read = "40% of 60.0 GiB at 1.1 GiB/s"
+    fake.post("/fake/answer", {"text": "An answer."})
     for page, place in {
         "models": "[data-model=gpt-oss-120b]",
         "home": "[data-home-model=gpt-oss-120b]",
