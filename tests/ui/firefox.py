@@ -40,17 +40,17 @@ class Firefox:
             self._child = subprocess.Popen(
                 [*command, "--remote-debugging-port", "0", "about:blank"], stdout=file, stderr=file
             )
-        try:
-            address = self._address(output)
-        except BaseException:
-            self._child.kill()
-            raise
-        self._socket = create_connection(address, timeout=PATIENCE_S, suppress_origin=True)
         self._number = 0
         self._context = ""
         self._errors: list[str] = []
-        self._call("session.new", capabilities={})
-        self._call("session.subscribe", events=["log.entryAdded"])
+        try:
+            address = self._address(output)
+            self._socket = create_connection(address, timeout=PATIENCE_S, suppress_origin=True)
+            self._call("session.new", capabilities={})
+            self._call("session.subscribe", events=["log.entryAdded"])
+        except BaseException:
+            self._child.kill()
+            raise
 
     def _address(self, output: Path) -> str:
         with gevent.Timeout(START_S):

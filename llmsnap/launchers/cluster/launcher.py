@@ -37,6 +37,8 @@ LAST_WORD_S = 1.0
 """How long the end of llmsnap waits for jobs that have to end."""
 ADOPT_LIMIT_S = 300.0
 """How long a job of an earlier run is kept for the start of its model."""
+TRIAL_LIMIT_S = 10.0
+"""How long a job that does nothing may take to end by itself."""
 LEFTOVER_LIMIT_S = 15.0
 """How long the start of llmsnap waits for jobs of an earlier run to end."""
 
@@ -365,6 +367,7 @@ class ClusterLauncher(Launcher):
         """Run a job that does nothing, and return where it was. Blocks. Raises: as ``start``."""
         before = time.time()
         job = self.start(LaunchSpec("llmsnap-check", "true", "http://localhost"), len, Event())
+        job.gone.wait(TRIAL_LIMIT_S)
         job.stop(0.0)
         after = time.time()
         skew_s = max(before - job.began_at, job.began_at - after, 0.0)
