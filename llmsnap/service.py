@@ -115,6 +115,14 @@ class ConfigStatus:
     loaded_at: float = field(default_factory=time.time)
 
 
+@dataclass(slots=True)
+class _SwapUnderWay:
+    """What devices held before a swap, and the tokens of prompts kept by it, by outcome."""
+
+    before: Occupancy
+    prompt_tokens: dict[str, int] = field(default_factory=dict)
+
+
 class Service:
     """Owns bus, logs, scheduler, processes and the current runtime."""
 
@@ -134,7 +142,7 @@ class Service:
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
         self._yielding: dict[str, str] = {}  # model that leaves for other programs -> why
         self._last_swap = ("", 0)  # of those that ended: its target, its number
-        self._before: dict[int, Occupancy] = {}  # swap under way -> what devices held before it
+        self._under_way: dict[int, _SwapUnderWay] = {}
         self.bus, self.deferred = EventBus(), DeferredQueue()
         self.logs = LogHub(to_stdout=config.log_to_stdout, capacity=config.log_buffer_bytes)
         self.log_handler = self._log_handler(config, log_style)
@@ -620,6 +628,9 @@ class Service:
 
     def _on_prompts(self, model_id: str, outcome: str, tokens: int) -> None:
         self.bus.publish(PromptsKept(model_id, outcome, tokens))
+        swap = self._under_way.get(self._swaps.get(model_id, 0))
+        if swap is not None:
+            swap.prompt_tokens[outcome] = swap.prompt_tokens.get(outcome, 0) + tokens
 
     # --- callbacks of the driver -----------------------------------------------------------------
 
@@ -627,7 +638,7 @@ class Service:
         """See routing.driver.Observer."""
         evicted = tuple(eviction.model_id for eviction in swap.evict)
         self._swaps |= dict.fromkeys((swap.target, *evicted), swap.work)
-        self._before[swap.work] = self.occupancy()
+        self._under_way[swap.work] = _SwapUnderWay(self.occupancy())
         self.bus.publish(SwapStarted(swap_id=swap.work, target=swap.target, evicted=evicted))
         self._begin_read_ahead(swap.target, first=True)
 
@@ -645,7 +656,7 @@ class Service:
         self._last_swap = record.target, record.swap_id
         log.info("<%s> %s", record.target, record, extra={"swap_id": record.swap_id})
         offset_s = time.time() - record.ended_s
-        before = self._before.pop(record.swap_id, None)
+        begun = self._under_way.pop(record.swap_id, None)
         event = SwapFinished(
             swap_id=record.swap_id,
             target=record.target,
@@ -663,7 +674,8 @@ class Service:
             when=when_document(record, offset_s),
             how={eviction.model_id: str(eviction.action) for eviction in record.evicted},
             asked_by=self._askers(record.tickets),
-            memory=tuple(memory_document(before, self.occupancy())) if before else (),
+            memory=tuple(memory_document(begun.before, self.occupancy())) if begun else (),
+            prompt_tokens=begun.prompt_tokens if begun else {},
         )
         self.bus.publish(event)
 

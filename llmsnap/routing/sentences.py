@@ -148,6 +148,14 @@ def said_of_swap(swap: Mapping[str, Any]) -> Iterator[str]:
     ]
     if times:
         yield f"Times: {', '.join(times)}."
+    yield from _what_came_of_it(swap)
+
+
+def _what_came_of_it(swap: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the prompts that were kept, the requests that waited, and the memory."""
+    if kept := swap.get("prompt_tokens"):
+        parts = [f"{count} tokens {outcome}" for outcome, count in kept.items()]
+        yield f"Prompts: {', '.join(parts)}."
     if swap["waiters"]:
         waited = took(swap["longest_wait_ms"] / 1000)
         yield f"Requests that waited: {swap['waiters']}, the longest for {waited}."

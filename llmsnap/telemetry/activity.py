@@ -367,6 +367,7 @@ def swap_object(swap: SwapFinished) -> dict[str, Any]:
         "when": dict(swap.when) if swap.when is not None else None,
         "plan": dict(swap.plan) if swap.plan is not None else None,
         "memory": [dict(each) for each in swap.memory],
+        "prompt_tokens": dict(swap.prompt_tokens),
     }
 
 

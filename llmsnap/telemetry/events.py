@@ -83,6 +83,8 @@ class SwapFinished(Event, frozen=True, kw_only=True):
     """The first requests that waited for it."""
     memory: tuple[Mapping[str, Any], ...] = ()
     """What our models held on each device before and after it."""
+    prompt_tokens: Mapping[str, int] = {}
+    """Tokens of prompts that were ``saved`` before a stop, and ``restored`` after the load."""
 
 
 class PromptsKept(Event, frozen=True):

@@ -65,6 +65,9 @@ def test_a_conversation_goes_on_after_a_swap_and_a_restart(tmp_path: Path) -> No
         page = server.get("/metrics").text
         for outcome in ("saved", "restored", "reused"):
             assert f'llmsnap_prompt_cache_tokens_total{{model="kept",outcome="{outcome}"}}' in page
+        last_two = server.get("/api/swaps").json()["swaps"][-2:]
+        out, back = [swap["prompt_tokens"] for swap in last_two]
+        assert out["saved"] == back["restored"] >= 300
         record = server.get("/api/activity?limit=1").json()["records"][0]
         assert record["cached_tokens"] >= 300
     files = [path.name for path in (tmp_path / "state" / "prompt-cache").iterdir()]

@@ -115,6 +115,7 @@ ASKED: dict[str, Any] = {
     "when": {"rule": "hold", "due_ms": 9_000, "hold_ms": 800, "turn_ms": 4_000, "reopened": True},
     "memory": [{"device": "gpu0", "capacity_bytes": 24 * GIB, "before_bytes": 16 * GIB,
                 "after_bytes": None}],
+    "prompt_tokens": {"saved": 1462, "restored": 800},
 }  # fmt: skip
 
 
@@ -127,6 +128,7 @@ def test_a_swap_says_who_asked_and_why_at_that_time() -> None:
         "Requests in flight took so long that new ones were let in once more.",
         "Evicted: x (put to sleep).",
         "Times: waited 1.0 s, loaded 60 s.",
+        "Prompts: 1462 tokens saved, 800 tokens restored.",
         "Requests that waited: 2, the longest for 61 s.",
         "gpu0: models held 16 GiB of 24 GiB before, 0 GiB after.",
     ]
@@ -151,7 +153,7 @@ def test_when_a_swap_was_decided_in_sentences(
 ) -> None:
     usual = {"due_ms": None, "hold_ms": 0, "turn_ms": 4_000, "reopened": False}
     waited = {"when": {**usual, **when}, "phases": [{"name": "wait", "ms": wait_ms}]}
-    assert list(said_of_swap({**ASKED, **waited}))[2:-4] == said
+    assert list(said_of_swap({**ASKED, **waited}))[2:-5] == said
 
 
 REQUEST = {"request_id": "r-2", "model_id": "m", "swap_id": 7, "queue_ms": 1000, "load_ms": 60_000}
