@@ -100,8 +100,8 @@ class LauncherConfig:
     token: str = setting(
         "token",
         Text(strict=True),
-        "Token that the engine asks for. Whoever has it can run commands on every machine of the "
-        "cluster. Take it from a file or the environment: `${file.PATH}`, `${env.NAME}`.",
+        "Token that the engine asks for. It permits commands on every machine of the cluster. Take "
+        "it from a file or the environment: `${file.PATH}`, `${env.NAME}`.",
         guards=True,
         secret=True,
         example="${env.RAY_AUTH_TOKEN}",
@@ -109,7 +109,7 @@ class LauncherConfig:
     insecure: bool = setting(
         "insecure",
         Flag(),
-        "Use an engine that asks for no token: everybody who reaches it can run commands there.",
+        "Use an engine that asks for no token: any program that reaches it can run commands there.",
         guards=True,
     )
     user: str = setting("user", Text(strict=True), "Slurm: the user of the token.", example="llm")
@@ -241,7 +241,7 @@ def _faults(found: LauncherConfig, values: Values[str, Any]) -> Iterator[tuple[s
     if found.type == "slurm":
         yield from _slurm_faults(found)
     if not found.token and not found.insecure:
-        what = "is missing: without one, everybody who reaches the engine can run commands"
+        what = "is missing: without one, any program that reaches the engine can run commands"
         yield "token", what, "set it, or, in a network you trust, insecure: true"
 
 

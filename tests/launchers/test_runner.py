@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,3 +184,20 @@ def test_output_beyond_its_limit_is_dropped_and_that_is_told() -> None:
     assert "the log of this run is full" in "\n".join(lines)
     assert "abc" not in lines
     assert lines[-1] == "LLMSNAP1 exit=0"
+
+
+def test_a_receiver_that_cannot_be_reached_is_not_tried_again_at_once(monkeypatch) -> None:
+    tries = []
+
+    def refuse(address: tuple[str, int], limit_s: float) -> None:
+        tries.append(limit_s)
+        raise TimeoutError
+
+    monkeypatch.setattr(runner.socket, "create_connection", refuse)
+    now = iter([0.0, 5.0, 5.5, 7.5, 9.0])
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    sink = runner.Sink("10.0.0.1:6819", b"hello\n", b"begin\n")
+    for _ in range(3):  # the first attempt takes from 0 to 5
+        sink.write(b"line\n")
+    assert tries == [runner.CONNECT_LIMIT_S] * 2
+    assert (sink.kept, sink.has_lost) == (b"line\n" * 3, False)

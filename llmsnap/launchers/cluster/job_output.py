@@ -43,6 +43,7 @@ class OutputReceiver:
         self._server: StreamServer | None = None
         self._queues: dict[str, Queue[bytes]] = {}
         self._readers: set[str] = set()
+        self._has_warned = False
 
     def __repr__(self) -> str:
         return f"<OutputReceiver {self.address}, {len(self._queues)} jobs>"
@@ -92,7 +93,8 @@ class OutputReceiver:
                 job_id, rest = "", b""
             if job_id:
                 self._receive(sock, job_id, rest)
-            else:
+            elif not self._has_warned:  # once: others could fill the log
+                self._has_warned = True
                 log.warning("a connection with output from %s is from no job", address[0])
 
     def _hello(self, sock: socket.socket) -> tuple[str, bytes]:

@@ -34,6 +34,7 @@ KILL_LIMIT_S = 10.0
 PAUSE_S = 0.05
 SEND_LIMIT_S = 5.0
 """How long output may hold up a server; then the connection counts as broken."""
+CONNECT_LIMIT_S = 1.0
 CONNECT_AGAIN_S = 2.0
 KEPT_BYTES = 65536
 LOST = b"\n[some of the output was lost]\n"
@@ -170,23 +171,26 @@ class Sink:
 
     def connect(self) -> None:
         """Connect, unless that failed a moment ago."""
-        now = time.monotonic()
-        if now < self.next_try:
+        if time.monotonic() < self.next_try:
             return
-        self.next_try = now + CONNECT_AGAIN_S
         host, _, port = self.address.rpartition(":")
         try:
-            self.sock = socket.create_connection((host.strip("[]"), int(port)), SEND_LIMIT_S)
+            self.sock = socket.create_connection((host.strip("[]"), int(port)), CONNECT_LIMIT_S)
+            self.sock.settimeout(SEND_LIMIT_S)
             self.sock.sendall(self.first + (LOST if self.has_lost else b""))
             self.has_lost = False
         except OSError:
             self.drop()
 
     def drop(self) -> None:
-        """Close the connection; what was on its way may be lost."""
+        """Close the connection, of which some may be lost; the next try is not at once.
+
+        Counted from here: an attempt that takes its whole limit must not be followed by the next.
+        """
         if self.sock is not None:
             self.sock.close()
-        self.sock, self.has_lost = None, True
+            self.sock, self.has_lost = None, True
+        self.next_try = time.monotonic() + CONNECT_AGAIN_S
 
 
 class ServerTree:
