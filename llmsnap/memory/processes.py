@@ -144,14 +144,17 @@ def private_ram(pid: int, *, proc: Path = PROC) -> int:
 
 
 def resident_files(pid: int, files: frozenset[bytes], *, proc: Path = PROC) -> int:
-    """Return the proportional share of the mappings of *files* that are in memory."""
+    """Return the resident bytes of the mappings of *files*, pages shared with others in full.
+
+    Two servers of one model file share its pages, but each needs all of them once it is alone.
+    """
     total, counts = 0, False
     try:
         with (proc / str(pid) / "smaps").open("rb") as lines:
             for line in lines:
                 if found := MAPPING.match(line):
                     counts = found[1] in files
-                elif counts and line.startswith(b"Pss:"):
+                elif counts and line.startswith(b"Rss:"):
                     total += int(line.split()[1]) * KIB
                 elif not line[:1].isupper():
                     counts = False  # a mapping without a path

@@ -181,9 +181,10 @@ models:
 
 
 def resident(pid: int, model: str) -> int:
-    """The share of a process in anonymous and shared memory and in *model*, as psutil reads it."""
+    """A process's share of anonymous memory, and all it maps of *model*, as psutil reads it."""
     maps = psutil.Process(pid).memory_maps(grouped=False)
-    return sum(each.pss for each in maps if each.path in (model, "[anon]", "[heap]", "[stack]"))
+    own = sum(each.pss for each in maps if each.path in ("[anon]", "[heap]", "[stack]"))
+    return own + sum(each.rss for each in maps if each.path == model)
 
 
 @pytest.mark.e2e(limit_s=180)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -47,10 +48,11 @@ SMAPS = """\
 Rss:                4096 kB
 Pss:                3000 kB
 7f0000400000-7f0000500000 rw-p 00000000 00:00 0
-Pss:                  50 kB
+Rss:                  50 kB
 7f0000500000-7f0000600000 r-xp 00000000 fe:00 27 /usr/lib/libc.so.6
-Pss:                  60 kB
+Rss:                  60 kB
 7f0000600000-7f0000700000 r--p 00400000 fe:00 26 /models/a b.gguf
+Rss:                  20 kB
 Pss:                  10 kB
 """
 
@@ -66,7 +68,7 @@ def test_a_tree_is_the_sum_of_its_processes(tmp_path: Path) -> None:
         devices={"gpu0": {1: 5, 3: 6, 9: 7}, "gpu1": {9: 8}},
         proc=tmp_path,
     )
-    assert found == TreeMemory((120 + 75 + 75) * KIB, 3010 * KIB, {"gpu0": 11})
+    assert found == TreeMemory((120 + 75 + 75) * KIB, 4116 * KIB, {"gpu0": 11})
 
 
 def test_weights_that_a_gpu_holds_need_no_ram() -> None:
@@ -93,17 +95,22 @@ sys.stdin.read()
 def test_a_real_process_is_measured(tmp_path: Path) -> None:
     weights = tmp_path / "weights.gguf"
     weights.write_bytes(os.urandom(16 * MIB))
+    with weights.open("rb") as file:
+        mapped_here_too = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    assert any(mapped_here_too[:: mmap.PAGESIZE])
     command = [sys.executable, "-c", HOLDER, str(weights)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        found = tree_memory(os.getpid(), weights=[str(weights)])
+        found = tree_memory(process.pid, weights=[str(weights)])
         alone = tree_memory(process.pid)
+        family = tree_memory(os.getpid())
         process.communicate()
     assert found is not None
     assert alone is not None
-    assert found.weights == 16 * MIB
+    assert family is not None
+    assert found.weights == 16 * MIB, "pages that another process maps count in full"
     assert 24 * MIB <= alone.ram < 24 * MIB + 16 * MIB
     assert alone.weights == 0
-    assert found.ram > alone.ram
+    assert family.ram > alone.ram
     assert tree_memory(process.pid) is None
