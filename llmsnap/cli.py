@@ -174,9 +174,7 @@ def _run(options: Options) -> int:
     try:
         loaded = load_with_advice(Sources(*options.config_paths))
     except ConfigError as error:
-        _say("Error loading config")
-        for problem in error.problems:
-            _say(f"{problem.place(error.source)}: {problem}")
+        _say(_problems(error))
         return 1
     if options.debug:
         watch_loop()
@@ -200,6 +198,12 @@ def _run(options: Options) -> int:
         return 1
 
 
+def _problems(error: ConfigError) -> str:
+    """Return a heading and one line for each problem of a configuration, with its place."""
+    problems = [f"{problem.place(error.source)}: {problem}" for problem in error.problems]
+    return "\n".join(["Error loading config", *problems])
+
+
 def _reason(error: Exception) -> str:
     """Return the message of *error*, for an OSError without its number."""
     if isinstance(error, OSError) and error.strerror and not error.filename:
@@ -217,6 +221,9 @@ def _command(name: str, argv: list[str]) -> int:
     except CommandFailed as error:
         sys.stderr.write(f"llmsnap {name}: {strip_controls(str(error))}\n")
         return error.exit_code
+    except ConfigError as error:
+        sys.stderr.write(_problems(error) + "\n")
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     return code

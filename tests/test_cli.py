@@ -127,6 +127,21 @@ def test_each_help_fits_on_a_screen(name, monkeypatch, capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [name for name, each in COMMANDS.items() if "--config FILE" in each.load()[0]().format_help()],
+)
+def test_a_command_says_what_is_wrong_with_a_configuration(name, tmp_path, capsys) -> None:
+    config = tmp_path / "config.yaml"
+    for text, problem in ((None, "No such file"), ("models: {a: {}}", "cmd")):
+        if text:
+            config.write_text(text)
+        assert cli.main([name, "--config", str(config)]) == 1
+        said = capsys.readouterr()
+        assert str(config) in said.err + said.out
+        assert problem in said.err + said.out
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
         (CommandFailed("it failed"), 1),

@@ -25,7 +25,9 @@ MB = 1e6
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(prog="llmsnap cache", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(
+        prog="llmsnap cache", description=DESCRIPTION, allow_abbrev=False
+    )
     add = parser.add_argument
     add("action", nargs="?", choices=("list", "clear"), default="list", help="default: list")
     add("model", nargs="?", default="", metavar="MODEL", help="only the prompts of this model")

@@ -45,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(prog="llmsnap check", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(
+        prog="llmsnap check", description=DESCRIPTION, allow_abbrev=False
+    )
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE", help="default: config.yaml, unless there is a directory")
     add("--config-dir", metavar="DIR", default="", help="read its *.yml and *.yaml files, too")

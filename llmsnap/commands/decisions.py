@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 from urllib.parse import quote, urlencode
 
-from llmsnap.commands.client import add_server, connect, new_parser
+from llmsnap.commands.client import ServerClient, add_server, connect, new_parser
+from llmsnap.errors import CommandFailed
 
 PLAN_DESCRIPTION = "Show what loading a model would do on a running server; changes nothing."
 
@@ -40,17 +41,17 @@ def plan(
 
 
 WHY_DESCRIPTION = (
-    "Explain a swap of a running server (what left, at what cost, and why), or a request: "
-    "what it waits or waited for."
+    "Explain a swap of a running server (what left, at what cost, and why), by default the "
+    "last one, or a request: what it waits or waited for."
 )
 
 
 def why_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
-    parser = new_parser("why", WHY_DESCRIPTION, "SWAP|REQUEST")
+    parser = new_parser("why", WHY_DESCRIPTION, "[SWAP|REQUEST]")
     add = parser.add_argument
     what = "number of a swap, the swap_id of log lines; or id of a request, its X-Request-Id"
-    add("what", metavar="SWAP|REQUEST", help=what)
+    add("what", nargs="?", default="", metavar="SWAP|REQUEST", help=what)
     what = "a number is the id of a request, or of its record in the activity, not of a swap"
     add("--request", action="store_true", help=what)
     add("--json", action="store_true", help="write the server's answer as JSON")
@@ -62,10 +63,19 @@ def why(
 ) -> int:
     """Run the command with its own arguments; return the exit code."""
     args = why_parser().parse_args(argv)
-    is_swap = args.what.isdecimal() and not args.request
+    server = connect(args, environ)
+    what = args.what or _last_swap(server)
+    is_swap = what.isdecimal() and not args.request
     kind = "swaps" if is_swap else "requests"
-    answer = connect(args, environ).get(f"/api/{kind}/{quote(args.what)}")
+    answer = server.get(f"/api/{kind}/{quote(what)}")
     shown = answer["swap"] if is_swap else answer
     lines = [json.dumps(shown, indent=2)] if args.json else answer["sentences"]
     (out or sys.stdout).writelines(line + "\n" for line in lines)
     return 0
+
+
+def _last_swap(server: ServerClient) -> str:
+    swaps = server.get("/api/swaps")["swaps"]
+    if not swaps:
+        raise CommandFailed("there was no swap since the server started")
+    return str(swaps[-1]["id"])

@@ -29,7 +29,7 @@ def read_api_keys(node: Node | None, report: Report) -> tuple[ApiKey, ...]:
     if node is None:
         return ()
     if is_null(node):
-        fix = "write keys below it, or apiKeys: [] to answer everybody"
+        fix = "write keys below it, or apiKeys: [] to answer every client"
         report.error(_PATH, "is empty", fix, node)
         return ()
     if not isinstance(node, Sequence):

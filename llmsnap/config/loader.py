@@ -372,7 +372,7 @@ def check_complete(new: Config, tree: Node | None, previous: Config, report: Rep
         report.error(("models",), what, fix, tree)
     if previous.api_keys and not new.api_keys and not isinstance(_value(tree, "apiKeys"), Sequence):
         what = f"there are none, and the configuration in force has {len(previous.api_keys)}"
-        fix = "write the file again, or apiKeys: [] to answer everybody"
+        fix = "write the file again, or apiKeys: [] to answer every client"
         report.error(("apiKeys",), what, fix, tree)
 
 

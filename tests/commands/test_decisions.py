@@ -35,11 +35,14 @@ def test_a_running_server_says_what_a_load_would_do() -> None:
 
 def test_a_swap_is_explained() -> None:
     with running(MATRIX) as server:
+        with pytest.raises(CommandFailed, match="no swap since"):
+            server.run(decisions.why)
         server.run(load.main, "a")
         (swap,) = server.service.telemetry.last_swaps()
         said = server.run(decisions.why, str(swap["id"]))
         assert said.startswith(f"Swap {swap['id']} loaded a by hand.\n")
         assert "Nothing was evicted." in said
+        assert server.run(decisions.why) == said
         assert json.loads(server.run(decisions.why, str(swap["id"]), "--json"))["target"] == "a"
 
 
