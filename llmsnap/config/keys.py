@@ -226,6 +226,8 @@ class Section(Kind):
             report.error((*path, name), what, fix, at)
         else:
             fix = self.hints.get(suggestions.folded(name)) or report.nearest(name, self.keys)
+            if not fix and len(self.keys) <= _FEW:
+                fix = f"known are {', '.join(self.keys)}"
             report.advise((*path, name), "unknown key", fix or "remove it", at)
 
 
@@ -235,6 +237,8 @@ _TLS_WORDS = frozenset(
     {"tls", "ssl", "https", "tlscert", "tlskey", "tlscertfile", "tlskeyfile", "certfile", "keyfile"}
 )
 _MOST_BELOW = 50
+_FEW = 8
+"""Keys of a section that fit in a message."""
 
 
 def _means_api_keys(name: str, node: Node, path: Path) -> bool:

@@ -202,6 +202,11 @@ def test_an_unknown_key_has_a_hint(key: str, hint: str) -> None:
     assert found == [f"{key}: unknown key - {hint}"]
 
 
+def test_an_unknown_key_of_a_small_section_names_those_known() -> None:
+    (found,) = advice("promptCache: {megabytes: 5}\nmodels: {}")
+    assert found.startswith("promptCache.megabytes: unknown key - known are dir, maxSize, ")
+
+
 @pytest.mark.parametrize("text", ["x-anything: {a: 1}", ".hidden: 1", "ui:", "profiles: {}"])
 def test_no_advice_where_none_is_due(text: str) -> None:
     assert not advice(text)
